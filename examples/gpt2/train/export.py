@@ -1,0 +1,131 @@
+"""Writes ../model.gguf (Q8_0) from train.py's checkpoint, and ../golden/golden.safetensors to check an engine by.
+
+    python export.py
+
+Keys, tensor names and layouts are those of llama.cpp's converter for GPT-2.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+
+from model import EOT, GPT2, Config
+from train import evaluate, prepare
+
+HERE = Path(__file__).resolve().parent
+Q8_0, F32 = gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.F32
+PROMPTS = [
+    "Once upon a time there was a small fox named Pip. He lived in a deep forest",
+    "One rainy morning, Anna wanted to bake a cake. But when she opened the cupboard",
+    "In a quiet village lived an old owl. \"I want to see the sea,\" said the owl.",
+]
+
+
+def tensor_names(layers):
+    """(GGUF name, PyTorch name)"""
+    yield "token_embd.weight", "wte.weight"
+    yield "position_embd.weight", "wpe.weight"
+    parts = {"attn_norm": "ln_1", "attn_qkv": "qkv", "attn_output": "attn_out", "ffn_norm": "ln_2", "ffn_up": "up", "ffn_down": "down"}
+    for i in range(layers):
+        for g, t in parts.items():
+            for kind in ("weight", "bias"):
+                yield f"blk.{i}.{g}.{kind}", f"blocks.{i}.{t}.{kind}"
+    for kind in ("weight", "bias"):
+        yield f"output_norm.{kind}", f"ln_f.{kind}"
+
+
+def write_gguf(model, tok, path):
+    c = model.config
+    w = gguf.GGUFWriter(path, "gpt2")
+    w.add_type(gguf.GGUFType.MODEL)
+    w.add_name("Teff Stories")
+    w.add_description("A small GPT-2 that tells short, simple stories")
+    w.add_license("Apache-2.0")
+    w.add_size_label("3M")
+    w.add_block_count(c.layers)
+    w.add_context_length(c.ctx)
+    w.add_embedding_length(c.embd)
+    w.add_feed_forward_length(4 * c.embd)
+    w.add_head_count(c.heads)
+    w.add_layer_norm_eps(c.eps)
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    eot = tok.token_to_id(EOT)
+    w.add_token_list([tok.id_to_token(i) for i in range(c.vocab)])
+    w.add_token_types([gguf.TokenType.CONTROL if i == eot else gguf.TokenType.NORMAL for i in range(c.vocab)])
+    merges = json.loads(tok.to_str())["model"]["merges"]
+    w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
+    w.add_bos_token_id(eot)
+    w.add_eos_token_id(eot)
+    w.add_unk_token_id(eot)
+    w.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    weights = model.state_dict()
+    for name, torch_name in tensor_names(c.layers):
+        x = weights[torch_name].float().numpy()
+        # As llama.cpp: matrices are quantised, position embeddings and everything with one dimension are not.
+        kind = Q8_0 if x.ndim == 2 and name != "position_embd.weight" else F32
+        w.add_tensor(name, gguf.quants.quantize(x, kind), raw_dtype=kind)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def load_gguf(path):
+    """The model of a GGUF file with its weights dequantised to float32."""
+    names = dict(tensor_names(Config.layers))
+    model = GPT2()
+    weights = {}
+    for t in gguf.GGUFReader(path).tensors:
+        x = gguf.quants.dequantize(t.data, t.tensor_type)
+        weights[names[t.name]] = torch.from_numpy(np.array(x, np.float32).reshape([int(n) for n in reversed(t.shape)]))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+@torch.no_grad()
+def write_golden(model, tok, path):
+    out = {}
+    for i, prompt in enumerate(PROMPTS):
+        ids = tok.encode(prompt).ids
+        out[f"tokens.{i}"] = np.array(ids, np.int32)
+        out[f"logits.{i}"] = model(torch.tensor([ids]))[0].numpy()
+    save_file(out, path, metadata={f"prompt.{i}": p for i, p in enumerate(PROMPTS)})
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--out", type=Path, default=Path("/tmp/teff-gpt2"), help="train.py's --out")
+    p.add_argument("--to", type=Path, default=HERE.parent)
+    a = p.parse_args()
+    torch.set_num_threads(2)
+    model = GPT2()
+    model.load_state_dict(torch.load(a.out / "checkpoint.pt")["model"])
+    model.eval()
+    tok = Tokenizer.from_file(str(a.out / "tokenizer.json"))
+    path = a.to / "model.gguf"
+    write_gguf(model, tok, path)
+    print(path.name, path.stat().st_size, "bytes")
+    assert path.stat().st_size <= 4_000_000
+
+    quantised = load_gguf(path)
+    golden = a.to / "golden" / "golden.safetensors"
+    golden.parent.mkdir(exist_ok=True)
+    write_golden(quantised, tok, golden)
+    print(golden.name, golden.stat().st_size, "bytes", [len(tok.encode(x).ids) for x in PROMPTS], "tokens")
+
+    _, (val, rows) = prepare(a.out)
+    before, after = evaluate(model, val, rows), evaluate(quantised, val, rows)
+    print(f"validation loss {before:.4f}, Q8_0 {after:.4f} ({100 * (after / before - 1):+.3f} %)")
+    assert abs(after / before - 1) < 0.01
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+//! The GGUF reader: a model's metadata and tensors, used where they lie in the file.
+//!
+//! It reads versions 2 and 3, little-endian, over a byte slice (a mapped file, or flash), and
+//! needs neither memory of its own nor std. [`Gguf::parse`] checks the whole file once (all but
+//! the weights' values); every accessor after it is infallible.
+//!
+//! The layout, from the GGUF specification in ggml's documentation; all numbers are little-endian:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 4 | `GGUF` |
+//! | 4 | version |
+//! | 8, 8 | the number of tensors, and of keys |
+//! | | keys: string, u32 type, value; a string is a u64 length and bytes, an array is a u32 type, a u64 count and elements |
+//! | | tensors: string, u32 number of dimensions, u64 for each, u32 format, u64 offset into the data section |
+//! | | the data section, at the next multiple of `general.alignment` (32 where that key is absent) |
+//!
+//! Where the specification leaves room, this reader is strict: at most [`MAX_KEYS`] keys,
+//! [`MAX_TENSORS`] tensors and [`MAX_NAME`] bytes in a key or in a tensor's name; no array of
+//! arrays; no key or tensor twice; no tensor without elements. Data of tensors may overlap, which
+//! harms no reader, and there may be any bytes between and behind them.
+
+mod cursor;
+mod error;
+mod tensor;
+mod unique;
+mod value;
+
+pub use error::{GgufError, Name, Place};
+pub use tensor::{TensorInfo, ggml_type_name};
+pub use value::{GgufArray, GgufValue, Strings, ValueKind};
+
+use crate::meta::{Metadata, Value};
+use core::fmt;
+use cursor::Cursor;
+use unique::Clash;
+use value::Skips;
+
+/// Keys that a file may have; models have some tens. It bounds the time of the search for
+/// duplicates.
+pub const MAX_KEYS: usize = 4096;
+/// Tensors that a file may have; the largest models have some thousands. It bounds the time of the
+/// search for duplicates.
+pub const MAX_TENSORS: usize = 65536;
+/// Bytes that a key or a tensor's name may have; ggml itself allows a tensor's name 63.
+pub const MAX_NAME: usize = 256;
+
+/// The alignment of the data where no key `general.alignment` says another.
+pub const DEFAULT_ALIGNMENT: u32 = 32;
+
+/// The key that says the alignment of the data.
+pub const ALIGNMENT_KEY: &str = "general.alignment";
+
+/// The bytes before the first key.
+const HEADER: usize = 4 + 4 + 8 + 8;
+
+/// A checked GGUF file.
+///
+/// Lookups scan the keys or the tensors, which takes microseconds: they step over the few arrays
+/// that are large (vocabularies) without walking through them.
+#[derive(Clone, Copy)]
+pub struct Gguf<'a> {
+    file: &'a [u8],
+    version: u32,
+    alignment: u32,
+    n_keys: usize,
+    n_tensors: usize,
+    /// Where the tensors' descriptions begin.
+    infos: usize,
+    /// Where the data section begins.
+    section: u64,
+    skips: Skips,
+}
+
+impl<'a> Gguf<'a> {
+    /// Checks a whole file: the header, every key, the bounds of every value, the description of
+    /// every tensor and the bounds of its data.
+    ///
+    /// The time is linear in the size of what precedes the data, apart from the search for
+    /// duplicates, which is bounded (by [`MAX_KEYS`] and [`MAX_TENSORS`]) to some tenths of a
+    /// second for the worst file.
+    ///
+    /// # Errors
+    /// [`GgufError`] names what is wrong, and where.
+    pub fn parse(file: &'a [u8]) -> Result<Gguf<'a>, GgufError> {
+        let mut c = Cursor::new(file, 0);
+        let header = || Place::Header;
+        let found = c.array(header)?;
+        if &found != b"GGUF" {
+            return Err(GgufError::BadMagic { found });
+        }
+        let version = c.u32(header)?;
+        match version {
+            2 | 3 => {}
+            // A small number, seen from the other end.
+            v if v != 0 && v & 0xffff == 0 => return Err(GgufError::BigEndian),
+            _ => return Err(GgufError::Version { version }),
+        }
+        let (count_tensors, count_keys) = (c.u64(header)?, c.u64(header)?);
+        // A key takes at least its length, one byte, the type and a value of one byte.
+        let room = c.left() as u64 / (8 + 1 + 4 + 1);
+        let n_keys = usize::try_from(count_keys)
+            .ok()
+            .filter(|_| count_keys <= room)
+            .ok_or(GgufError::KeysBeyondFile { count: count_keys, room })?;
+        if n_keys > MAX_KEYS {
+            return Err(GgufError::TooManyKeys { count: count_keys });
+        }
+        let room = c.left() as u64 / tensor::LEAST;
+        let n_tensors = usize::try_from(count_tensors)
+            .ok()
+            .filter(|_| count_tensors <= room)
+            .ok_or(GgufError::TensorsBeyondFile { count: count_tensors, room })?;
+        if n_tensors > MAX_TENSORS {
+            return Err(GgufError::TooManyTensors { count: count_tensors });
+        }
+
+        let mut skips = Skips::default();
+        let mut alignment = DEFAULT_ALIGNMENT;
+        for index in 0..n_keys {
+            let key = read_key(&mut c, index)?;
+            let raw = value::Raw::read(&mut c, key, &Skips::default())?;
+            let value = raw.check(key)?;
+            if let Some((start, end)) = raw.string_array() {
+                skips.remember(start, end);
+            }
+            if key == ALIGNMENT_KEY.as_bytes() {
+                alignment = match value {
+                    GgufValue::U32(v) if v.is_power_of_two() => v,
+                    GgufValue::U32(value) => return Err(GgufError::Alignment { value }),
+                    _ => return Err(GgufError::AlignmentType { found: value.kind() }),
+                };
+            }
+        }
+        let infos = c.at();
+        for index in 0..n_tensors {
+            tensor::Raw::read(&mut c, index)?;
+        }
+        // It doesn't overflow: a slice is shorter than 2^63, an alignment is at most 2^31.
+        let section = (c.at() as u64).next_multiple_of(u64::from(alignment));
+        let gguf = Gguf { file, version, alignment, n_keys, n_tensors, infos, section, skips };
+        gguf.check_names()?;
+        for raw in gguf.raw_tensors() {
+            raw.resolve(file, section, alignment)?;
+        }
+        Ok(gguf)
+    }
+
+    /// Checks that no key and no tensor is there twice.
+    fn check_names(&self) -> Result<(), GgufError> {
+        let keys = || self.raw_keys().map(|k| k.key);
+        unique::check(self.n_keys, keys).map_err(|clash| {
+            let (Clash::Duplicate(index) | Clash::Hostile(index)) = clash;
+            let raw = self.raw_keys().nth(index);
+            let (key, at) = raw.map_or((Name::new(b""), 0), |k| (Name::new(k.key), k.at));
+            match clash {
+                Clash::Duplicate(_) => GgufError::DuplicateKey { key, at },
+                Clash::Hostile(_) => GgufError::HostileNames { name: key, at },
+            }
+        })?;
+        let tensors = || self.raw_tensors().map(|t| t.name);
+        unique::check(self.n_tensors, tensors).map_err(|clash| {
+            let (Clash::Duplicate(index) | Clash::Hostile(index)) = clash;
+            let raw = self.raw_tensors().nth(index);
+            let (tensor, at) = raw.map_or((Name::new(b""), 0), |t| (Name::new(t.name), t.at));
+            match clash {
+                Clash::Duplicate(_) => GgufError::DuplicateTensor { tensor, at },
+                Clash::Hostile(_) => GgufError::HostileNames { name: tensor, at },
+            }
+        })
+    }
+
+    /// The format's version, 2 or 3.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The alignment of the tensors' data in bytes, a power of two.
+    #[must_use]
+    pub fn alignment(&self) -> usize {
+        self.alignment as usize
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn n_keys(&self) -> usize {
+        self.n_keys
+    }
+
+    /// How many tensors there are.
+    #[must_use]
+    pub fn n_tensors(&self) -> usize {
+        self.n_tensors
+    }
+
+    /// All keys and their values, in the file's order.
+    pub fn metadata(&self) -> impl Iterator<Item = (&'a str, GgufValue<'a>)> + Clone + use<'a> {
+        // All of them are there: `parse` checked.
+        self.raw_keys().map_while(|k| Some((str::from_utf8(k.key).ok()?, k.value.value()?)))
+    }
+
+    /// All tensors, in the file's order.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'a>> + Clone + use<'a> {
+        let (file, section, alignment) = (self.file, self.section, self.alignment);
+        // All of them are there: `parse` checked.
+        self.raw_tensors().map_while(move |t| t.resolve(file, section, alignment).ok())
+    }
+
+    /// The value of `key`.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<GgufValue<'a>> {
+        self.raw_keys().find(|k| k.key == key.as_bytes())?.value.value()
+    }
+
+    /// The tensor called `name`.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<TensorInfo<'a>> {
+        let raw = self.raw_tensors().find(|t| t.name == name.as_bytes())?;
+        raw.resolve(self.file, self.section, self.alignment).ok()
+    }
+
+    fn raw_keys(&self) -> RawKeys<'a> {
+        RawKeys { c: Cursor::new(self.file, HEADER), index: 0, n: self.n_keys, skips: self.skips }
+    }
+
+    fn raw_tensors(&self) -> RawTensors<'a> {
+        RawTensors { c: Cursor::new(self.file, self.infos), index: 0, n: self.n_tensors }
+    }
+}
+
+impl fmt::Debug for Gguf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gguf")
+            .field("version", &self.version)
+            .field("keys", &self.n_keys)
+            .field("tensors", &self.n_tensors)
+            .field("bytes", &self.file.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Metadata for Gguf<'_> {
+    fn get(&self, key: &str) -> Option<Value<'_>> {
+        let signed = |v: i64| u64::try_from(v).map_or(Value::Int(v), Value::Uint);
+        Some(match self.value(key)? {
+            GgufValue::U8(v) => Value::Uint(v.into()),
+            GgufValue::U16(v) => Value::Uint(v.into()),
+            GgufValue::U32(v) => Value::Uint(v.into()),
+            GgufValue::U64(v) => Value::Uint(v),
+            GgufValue::I8(v) => signed(v.into()),
+            GgufValue::I16(v) => signed(v.into()),
+            GgufValue::I32(v) => signed(v.into()),
+            GgufValue::I64(v) => signed(v),
+            GgufValue::F32(v) => Value::Float(v.into()),
+            GgufValue::F64(v) => Value::Float(v),
+            GgufValue::Bool(v) => Value::Bool(v),
+            GgufValue::Str(v) => Value::Str(v),
+            GgufValue::Array(_) => Value::Other,
+        })
+    }
+}
+
+/// A key and the extent of its value.
+#[derive(Clone, Copy)]
+struct RawKey<'a> {
+    key: &'a [u8],
+    at: usize,
+    value: value::Raw<'a>,
+}
+
+/// Walks over the keys of a checked file, or as far as one was checked.
+#[derive(Clone)]
+struct RawKeys<'a> {
+    c: Cursor<'a>,
+    index: usize,
+    n: usize,
+    skips: Skips,
+}
+
+impl<'a> Iterator for RawKeys<'a> {
+    type Item = RawKey<'a>;
+
+    fn next(&mut self) -> Option<RawKey<'a>> {
+        if self.index == self.n {
+            return None;
+        }
+        let at = self.c.at();
+        let key = self.c.string(|| Place::Key(self.index)).ok()?;
+        let value = value::Raw::read(&mut self.c, key, &self.skips).ok()?;
+        self.index += 1;
+        Some(RawKey { key, at, value })
+    }
+}
+
+/// Walks over the descriptions of the tensors.
+#[derive(Clone)]
+struct RawTensors<'a> {
+    c: Cursor<'a>,
+    index: usize,
+    n: usize,
+}
+
+impl<'a> Iterator for RawTensors<'a> {
+    type Item = tensor::Raw<'a>;
+
+    fn next(&mut self) -> Option<tensor::Raw<'a>> {
+        if self.index == self.n {
+            return None;
+        }
+        let raw = tensor::Raw::read(&mut self.c, self.index).ok()?;
+        self.index += 1;
+        Some(raw)
+    }
+}
+
+/// Reads and checks key number `index`, which starts at the cursor.
+fn read_key<'a>(c: &mut Cursor<'a>, index: usize) -> Result<&'a [u8], GgufError> {
+    let at = c.at();
+    let key = c.string(|| Place::Key(index))?;
+    if key.is_empty() {
+        return Err(GgufError::EmptyKey { index, at });
+    }
+    if key.len() > MAX_NAME {
+        return Err(GgufError::KeyTooLong { key: Name::new(key), len: key.len(), at });
+    }
+    if str::from_utf8(key).is_err() {
+        return Err(GgufError::KeyNotUtf8 { key: Name::new(key), at });
+    }
+    Ok(key)
+}

@@ -1,0 +1,152 @@
+//! Activations: the inputs of a product, as f32 or quantised to int8.
+//!
+//! The quantised form is Teff's own, not an exchange format. A row keeps, for every 32 elements,
+//! codes in -127..=127, an f32 scale (`x = d * q`) and the sum of the codes, which formats with an
+//! offset or a minimum need. Codes, scales and sums of all rows lie apart, so that tiles of codes
+//! can be loaded with any unit.
+
+/// Elements that share a scale.
+pub const ACT_BLOCK: usize = 32;
+
+/// `n` rows of `cols` f32, `ld` floats from one row to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct DenseActs<'a> {
+    n: usize,
+    cols: usize,
+    ld: usize,
+    data: &'a [f32],
+}
+
+impl<'a> DenseActs<'a> {
+    /// `n` rows of `cols` floats in `data`, a new row every `ld` floats.
+    ///
+    /// # Panics
+    /// Where `data` is too short for that, or `ld < cols`.
+    #[must_use]
+    pub fn new(data: &'a [f32], n: usize, cols: usize, ld: usize) -> Self {
+        assert!(ld >= cols && (n == 0 || (n - 1) * ld + cols <= data.len()), "activations");
+        DenseActs { n, cols, ld, data }
+    }
+
+    /// Row `t`.
+    #[inline(always)]
+    #[must_use]
+    pub fn row(&self, t: usize) -> &'a [f32] {
+        &self.data[t * self.ld..][..self.cols]
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Elements of a row.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+}
+
+/// Rows quantised to int8.
+#[derive(Clone, Copy, Debug)]
+pub struct Q8Acts<'a> {
+    n: usize,
+    cols: usize,
+    q: &'a [i8],
+    d: &'a [f32],
+    s: &'a [i32],
+}
+
+/// One row of [`Q8Acts`].
+#[derive(Clone, Copy, Debug)]
+pub struct Q8Row<'a> {
+    /// Codes, -127..=127.
+    pub q: &'a [i8],
+    /// Scale of each 32 codes.
+    pub d: &'a [f32],
+    /// Sum of each 32 codes.
+    pub s: &'a [i32],
+}
+
+/// A part of a row of [`Q8Acts`] (whole blocks) to be written.
+#[derive(Debug)]
+pub struct Q8RowMut<'a> {
+    /// Codes, -127..=127.
+    pub q: &'a mut [i8],
+    /// Scale of each 32 codes.
+    pub d: &'a mut [f32],
+    /// Sum of each 32 codes.
+    pub s: &'a mut [i32],
+}
+
+impl<'a> Q8Acts<'a> {
+    /// `n` rows of `cols` elements: `n * cols` codes, and a scale and a sum for every 32.
+    ///
+    /// Codes must be -127..=127 (debug builds check): instruction sets without a mixed-sign
+    /// product negate them.
+    ///
+    /// # Panics
+    /// Where a slice has another length or `cols` is not a multiple of 32.
+    #[must_use]
+    pub fn new(n: usize, cols: usize, q: &'a [i8], d: &'a [f32], s: &'a [i32]) -> Self {
+        let blocks = n * cols / ACT_BLOCK;
+        assert!(cols % ACT_BLOCK == 0, "quantised activations come in blocks of 32");
+        assert!(q.len() == n * cols && d.len() == blocks && s.len() == blocks, "activations");
+        debug_assert!(q.iter().all(|&q| q != i8::MIN));
+        Q8Acts { n, cols, q, d, s }
+    }
+
+    /// Row `t`.
+    #[inline(always)]
+    #[must_use]
+    pub fn row(&self, t: usize) -> Q8Row<'a> {
+        let blocks = self.cols / ACT_BLOCK;
+        Q8Row {
+            q: &self.q[t * self.cols..][..self.cols],
+            d: &self.d[t * blocks..][..blocks],
+            s: &self.s[t * blocks..][..blocks],
+        }
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Elements of a row.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+}
+
+/// The inputs of a product: what the format of the weights asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Acts<'a> {
+    /// For F32, F16 and BF16 weights.
+    Dense(DenseActs<'a>),
+    /// For quantised weights.
+    Q8(Q8Acts<'a>),
+}
+
+impl Acts<'_> {
+    /// Rows (tokens).
+    #[must_use]
+    pub fn n(&self) -> usize {
+        match self {
+            Acts::Dense(a) => a.n(),
+            Acts::Q8(a) => a.n(),
+        }
+    }
+
+    /// Elements of a row.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        match self {
+            Acts::Dense(a) => a.cols(),
+            Acts::Q8(a) => a.cols(),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! AVX-512 (F, BW, VL, DQ) with VNNI: Ice Lake (2019), Zen 4 (2022) and later.
+
+use core::arch::x86_64::*;
+use core::ops::Range;
+
+use super::lanes512::Lanes512;
+use super::rows8::{self, Dot32};
+use super::unpack::{Unpack, scales8, transpose8};
+use super::{detect, shared_operations};
+use crate::acts::ACT_BLOCK;
+use crate::backend::check_matmul;
+use crate::blocks::{Bf16, F16, F32, Q4_0, Q8_0};
+use crate::ops::dense;
+use crate::{Acts, Backend, DenseActs, Format, KvHead, KvLayout, Matrix, Q8Acts, Q8RowMut, Tile};
+
+/// The proof that this CPU has AVX-512 with VNNI, and the backend that uses them.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// The backend, where the CPU and the operating system have what it needs.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        detect::detect().avx512.then_some(Avx512(()))
+    }
+
+    /// The backend, unchecked.
+    ///
+    /// # Safety
+    /// The CPU has AVX2, FMA, F16C, AVX-512 F, BW, VL, DQ and VNNI, and the operating system saves
+    /// the mask and the 512-bit registers.
+    #[must_use]
+    pub unsafe fn new_unchecked() -> Self {
+        Avx512(())
+    }
+}
+
+/// Products of unsigned by signed bytes by `vpdpbusd`, four to a lane, without saturation.
+struct Vnni;
+
+impl Dot32 for Vnni {
+    #[inline(always)]
+    unsafe fn dot<B: Unpack>(w: &B, x: __m256i) -> __m256i {
+        // SAFETY: AVX-512 VL and VNNI by the caller.
+        unsafe { _mm256_dpbusd_epi32(_mm256_setzero_si256(), w.bytes(), x) }
+    }
+    #[inline(always)]
+    fn biased<B: Unpack>() -> bool {
+        true
+    }
+}
+
+/// Rows of a panel: lanes of a register.
+const MR: usize = 16;
+/// Columns of a tile of the panel driver.
+const NR: usize = 8;
+/// Columns from which unpacking a panel pays.
+const PANEL_COLS: usize = 4;
+
+/// One block of sixteen rows, unpacked: four unsigned bytes of each row side by side, for eight
+/// groups of four; and the rows' scales.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Panel {
+    bytes: [[[u8; 32]; 2]; 8],
+    scales: [[f32; 8]; 2],
+}
+
+const _: () = assert!(size_of::<Panel>() == 8 * 64 + 64);
+
+// SAFETY: plain numbers, without padding (asserted above).
+unsafe impl bytemuck::Zeroable for Panel {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Panel {}
+
+impl Avx512 {
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
+        match w.format() {
+            Format::F32 => dense::matmul::<Lanes512, F32, 4, 4, 4>(w, x, rows, y),
+            Format::F16 => dense::matmul::<Lanes512, F16, 4, 4, 4>(w, x, rows, y),
+            Format::BF16 => dense::matmul::<Lanes512, Bf16, 4, 4, 4>(w, x, rows, y),
+            _ => unreachable!("checked by check_matmul"),
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn quantized<B: Unpack>(
+        w: &Matrix<'_>,
+        x: &Q8Acts<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+        scratch: &mut [u8],
+    ) {
+        if x.n() < PANEL_COLS {
+            // SAFETY: compiled for AVX2, F16C and VNNI.
+            unsafe { rows8::matmul::<Vnni, B>(w, x, 0..x.n(), rows, y) };
+            return;
+        }
+        let panel: &mut [Panel] =
+            bytemuck::cast_slice_mut(&mut scratch[..w.cols() / ACT_BLOCK * size_of::<Panel>()]);
+        let mut r = rows.start;
+        while r + MR <= rows.end {
+            for half in 0..2 {
+                let ws: [&[B]; 8] = core::array::from_fn(|i| w.row::<B>(r + half * 8 + i));
+                Self::unpack(&ws, panel, half);
+            }
+            let mut t = 0;
+            while t + NR <= x.n() {
+                Self::tile::<B, NR>(panel, x, t, r - rows.start, y);
+                t += NR;
+            }
+            for t in t..x.n() {
+                Self::tile::<B, 1>(panel, x, t, r - rows.start, y);
+            }
+            r += MR;
+        }
+        let mut rest = y.cols(r - rows.start, rows.end - r);
+        // SAFETY: compiled for AVX2, F16C and VNNI.
+        unsafe { rows8::matmul::<Vnni, B>(w, x, 0..x.n(), r..rows.end, &mut rest) };
+    }
+
+    /// Unpacks eight rows into one half of the panel.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn unpack<B: Unpack>(w: &[&[B]; 8], panel: &mut [Panel], half: usize) {
+        for (b, p) in panel.iter_mut().enumerate() {
+            // SAFETY: compiled for AVX2 and F16C; the stores fill the panel's arrays.
+            unsafe {
+                let mut bytes = [_mm256_setzero_si256(); 8];
+                for (c, w) in bytes.iter_mut().zip(w) {
+                    *c = w[b].bytes();
+                }
+                for (to, c) in p.bytes.iter_mut().zip(transpose8(bytes)) {
+                    _mm256_store_si256(to[half].as_mut_ptr().cast(), c);
+                }
+                let scales = scales8(core::array::from_fn(|r| &w[r][b]));
+                _mm256_store_ps(p.scales[half].as_mut_ptr(), scales);
+            }
+        }
+    }
+
+    /// The outputs of sixteen rows for `N` rows of activations.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn tile<B: Unpack, const N: usize>(
+        panel: &[Panel],
+        x: &Q8Acts<'_>,
+        t: usize,
+        at: usize,
+        y: &mut Tile<'_>,
+    ) {
+        let xs: [_; N] = core::array::from_fn(|n| x.row(t + n));
+        let qs = xs.map(|x| x.q.as_chunks::<4>().0);
+        assert!(qs.iter().all(|q| q.len() == panel.len() * 8));
+        assert!(xs.iter().all(|x| x.d.len() == panel.len() && x.s.len() == panel.len()));
+        let mut acc = [_mm512_setzero_ps(); N];
+        for (b, p) in panel.iter().enumerate() {
+            let mut sums = [_mm512_setzero_si512(); N];
+            for n in 0..N {
+                // The bytes are too large by the bias: begin with what that will add.
+                let s = _mm512_set1_epi32(xs[n].s[b]);
+                sums[n] = _mm512_sub_epi32(
+                    sums[n],
+                    _mm512_sllv_epi32(s, _mm512_set1_epi32(B::BIAS_SHIFT as i32)),
+                );
+            }
+            for (g, bytes) in p.bytes.iter().enumerate() {
+                // SAFETY: 64 aligned bytes (the panel's alignment).
+                let w = unsafe { _mm512_load_si512(bytes.as_ptr().cast()) };
+                for n in 0..N {
+                    let q = i32::from_le_bytes(qs[n][b * 8 + g].map(|q| q as u8));
+                    sums[n] = _mm512_dpbusd_epi32(sums[n], w, _mm512_set1_epi32(q));
+                }
+            }
+            // SAFETY: sixteen aligned floats.
+            let d = unsafe { _mm512_load_ps(p.scales.as_ptr().cast()) };
+            for n in 0..N {
+                let d = _mm512_mul_ps(d, _mm512_set1_ps(xs[n].d[b]));
+                acc[n] = _mm512_add_ps(acc[n], _mm512_mul_ps(d, _mm512_cvtepi32_ps(sums[n])));
+            }
+        }
+        for (n, a) in acc.into_iter().enumerate() {
+            let to = &mut y.row(t + n)[at..][..MR];
+            // SAFETY: sixteen floats behind `to`.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), a) };
+        }
+    }
+}
+
+impl Backend for Avx512 {
+    fn name(&self) -> &'static str {
+        "avx512"
+    }
+
+    fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
+        if format.is_quantized() && batch >= PANEL_COLS {
+            cols / ACT_BLOCK * size_of::<Panel>()
+        } else {
+            0
+        }
+    }
+
+    fn matmul(
+        &self,
+        w: &Matrix<'_>,
+        x: &Acts<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+        scratch: &mut [u8],
+    ) {
+        check_matmul(w, x, &rows, y);
+        // SAFETY: a value of this type exists only where its features were found.
+        unsafe {
+            match (w.format(), x) {
+                (Format::Q8_0, Acts::Q8(x)) => Self::quantized::<Q8_0>(w, x, rows, y, scratch),
+                (Format::Q4_0, Acts::Q8(x)) => Self::quantized::<Q4_0>(w, x, rows, y, scratch),
+                (_, Acts::Dense(x)) => Self::dense(w, x, rows, y),
+                _ => unreachable!("checked by check_matmul"),
+            }
+        }
+    }
+
+    shared_operations!("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", Lanes512, 4);
+}

@@ -1,0 +1,267 @@
+//! The KV cache of one head of one layer: keys and values of the positions so far.
+//!
+//! Attention multiplies one query with many keys, so keys lie in panels of sixteen positions, a
+//! row of the panel holding one element of sixteen keys: sums over the head width then need no
+//! sum across lanes. Values lie one position after another, in rows filled up to sixteen.
+
+use bytemuck::{Pod, cast_slice, cast_slice_mut};
+
+use crate::lanes::LANES;
+
+/// Positions that attention processes at a time; capacities are multiples of it.
+pub const KV_BLOCK: usize = 64;
+
+/// How the cache stores keys and values.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KvFormat {
+    /// As f32: no loss.
+    F32,
+    /// As f16, rounded to nearest.
+    F16,
+    /// As int8 with one f32 scale for each position of a head.
+    Q8,
+}
+
+impl KvFormat {
+    /// All of them.
+    pub const ALL: [KvFormat; 3] = [KvFormat::F32, KvFormat::F16, KvFormat::Q8];
+
+    /// The name that the command line uses: `f32`, `f16` or `q8`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            KvFormat::F32 => "f32",
+            KvFormat::F16 => "f16",
+            KvFormat::Q8 => "q8",
+        }
+    }
+
+    /// The format of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<KvFormat> {
+        KvFormat::ALL.into_iter().find(|f| f.name() == name)
+    }
+
+    const fn element_bytes(self) -> usize {
+        match self {
+            KvFormat::F32 => 4,
+            KvFormat::F16 => 2,
+            KvFormat::Q8 => 1,
+        }
+    }
+
+    const fn scale_bytes(self) -> usize {
+        match self {
+            KvFormat::Q8 => 4,
+            _ => 0,
+        }
+    }
+}
+
+/// Shape and format of one head's cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KvLayout {
+    /// How elements are stored.
+    pub format: KvFormat,
+    /// Elements of a key or a value.
+    pub head_dim: usize,
+    /// Positions, a multiple of [`KV_BLOCK`].
+    pub capacity: usize,
+}
+
+impl KvLayout {
+    /// Elements of a value's row: the head width, filled up to sixteen lanes.
+    #[must_use]
+    pub const fn value_stride(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+
+    /// Bytes of the keys of all positions, with their scales.
+    #[must_use]
+    pub const fn key_bytes(&self) -> usize {
+        self.capacity * (self.head_dim * self.format.element_bytes() + self.format.scale_bytes())
+    }
+
+    /// Bytes of the values of all positions, with their scales.
+    #[must_use]
+    pub const fn value_bytes(&self) -> usize {
+        self.capacity
+            * (self.value_stride() * self.format.element_bytes() + self.format.scale_bytes())
+    }
+
+    /// Bytes of the keys' elements alone, where the scales begin.
+    const fn key_elements(&self) -> usize {
+        self.capacity * self.head_dim * self.format.element_bytes()
+    }
+
+    const fn value_elements(&self) -> usize {
+        self.capacity * self.value_stride() * self.format.element_bytes()
+    }
+
+    /// The parts of the keys that positions `0..len` occupy (whole panels): elements and scales,
+    /// as ranges of bytes. What a snapshot keeps.
+    #[must_use]
+    pub const fn key_prefix(&self, len: usize) -> [core::ops::Range<usize>; 2] {
+        let len = len.next_multiple_of(LANES);
+        let scales = self.key_elements();
+        [
+            0..len * self.head_dim * self.format.element_bytes(),
+            scales..scales + len * self.format.scale_bytes(),
+        ]
+    }
+
+    /// The parts of the values that positions `0..len` occupy.
+    #[must_use]
+    pub const fn value_prefix(&self, len: usize) -> [core::ops::Range<usize>; 2] {
+        let scales = self.value_elements();
+        [
+            0..len * self.value_stride() * self.format.element_bytes(),
+            scales..scales + len * self.format.scale_bytes(),
+        ]
+    }
+}
+
+/// The cache of one head, to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct KvHead<'a> {
+    pub(crate) layout: KvLayout,
+    pub(crate) keys: &'a [u8],
+    pub(crate) values: &'a [u8],
+}
+
+impl<'a> KvHead<'a> {
+    /// The head whose keys and values these are.
+    ///
+    /// # Panics
+    /// Where a slice has not the layout's length or is not aligned to 4 bytes, or the capacity is
+    /// not a multiple of [`KV_BLOCK`].
+    #[must_use]
+    pub fn new(layout: KvLayout, keys: &'a [u8], values: &'a [u8]) -> Self {
+        assert!(keys.len() == layout.key_bytes() && values.len() == layout.value_bytes());
+        assert!(layout.capacity % KV_BLOCK == 0);
+        assert!(keys.as_ptr().addr() % 4 == 0 && values.as_ptr().addr() % 4 == 0);
+        KvHead { layout, keys, values }
+    }
+
+    /// Keys by panels: `[panel * head_dim + d][lane]`.
+    #[inline(always)]
+    pub(crate) fn key_panels<T: Pod>(&self) -> &'a [[T; LANES]] {
+        cast_slice(&self.keys[..self.layout.key_elements()])
+    }
+
+    /// The scales of the keys (Q8), sixteen positions at a time.
+    #[inline(always)]
+    pub(crate) fn key_scales(&self) -> &'a [[f32; LANES]] {
+        cast_slice(&self.keys[self.layout.key_elements()..])
+    }
+
+    /// Values by rows of sixteen lanes: `[position * stride / 16 + d / 16][d % 16]`.
+    #[inline(always)]
+    pub(crate) fn value_rows<T: Pod>(&self) -> &'a [[T; LANES]] {
+        cast_slice(&self.values[..self.layout.value_elements()])
+    }
+
+    /// The scales of the values (Q8), sixteen positions at a time.
+    #[inline(always)]
+    pub(crate) fn value_scales(&self) -> &'a [[f32; LANES]] {
+        cast_slice(&self.values[self.layout.value_elements()..])
+    }
+}
+
+/// Writes the key of `position` into the keys of a head.
+#[inline(always)]
+pub(crate) fn store_key<L: crate::lanes::Lanes>(
+    layout: &KvLayout,
+    keys: &mut [u8],
+    position: usize,
+    key: &[f32],
+) {
+    assert!(key.len() == layout.head_dim && position < layout.capacity);
+    assert!(keys.len() == layout.key_bytes());
+    let (panel, lane) = (position / LANES, position % LANES);
+    let first = panel * layout.head_dim;
+    let (elements, scales) = keys.split_at_mut(layout.key_elements());
+    match layout.format {
+        KvFormat::F32 => {
+            let rows: &mut [[f32; LANES]] = cast_slice_mut(elements);
+            for (row, &k) in rows[first..].iter_mut().zip(key) {
+                row[lane] = k;
+            }
+        }
+        KvFormat::F16 => {
+            let rows: &mut [[[u8; 2]; LANES]] = cast_slice_mut(elements);
+            to_f16::<L>(key, |d, k| rows[first + d][lane] = k);
+        }
+        KvFormat::Q8 => {
+            let rows: &mut [[i8; LANES]] = cast_slice_mut(elements);
+            let scales: &mut [f32] = cast_slice_mut(scales);
+            scales[position] = to_q8::<L>(key, |d, k| rows[first + d][lane] = k);
+        }
+    }
+}
+
+/// Writes the value of `position` into the values of a head.
+#[inline(always)]
+pub(crate) fn store_value<L: crate::lanes::Lanes>(
+    layout: &KvLayout,
+    values: &mut [u8],
+    position: usize,
+    value: &[f32],
+) {
+    assert!(value.len() == layout.head_dim && position < layout.capacity);
+    assert!(values.len() == layout.value_bytes());
+    let stride = layout.value_stride();
+    let (elements, scales) = values.split_at_mut(layout.value_elements());
+    match layout.format {
+        KvFormat::F32 => {
+            let row = &mut cast_slice_mut::<u8, f32>(elements)[position * stride..][..stride];
+            row[..value.len()].copy_from_slice(value);
+            row[value.len()..].fill(0.0);
+        }
+        KvFormat::F16 => {
+            let row = &mut cast_slice_mut::<u8, [u8; 2]>(elements)[position * stride..][..stride];
+            to_f16::<L>(value, |d, v| row[d] = v);
+            row[value.len()..].fill([0; 2]);
+        }
+        KvFormat::Q8 => {
+            let row = &mut cast_slice_mut::<u8, i8>(elements)[position * stride..][..stride];
+            let scales: &mut [f32] = cast_slice_mut(scales);
+            scales[position] = to_q8::<L>(value, |d, v| row[d] = v);
+            row[value.len()..].fill(0);
+        }
+    }
+}
+
+/// Gives `put` each element as f16.
+#[inline(always)]
+fn to_f16<L: crate::lanes::Lanes>(x: &[f32], mut put: impl FnMut(usize, [u8; 2])) {
+    let mut half = [[0; 2]; LANES];
+    for (i, c) in x.chunks(LANES).enumerate() {
+        L::load(&crate::ops::padded(c, 0.0)).store_f16(&mut half);
+        for (j, h) in half.into_iter().take(c.len()).enumerate() {
+            put(i * LANES + j, h);
+        }
+    }
+}
+
+/// Gives `put` each element as int8 and returns the scale, by the formula of quantised
+/// activations with the whole row as one block.
+#[inline(always)]
+fn to_q8<L: crate::lanes::Lanes>(x: &[f32], mut put: impl FnMut(usize, i8)) -> f32 {
+    let mut m = L::splat(0.0);
+    for c in x.chunks(LANES) {
+        m = L::load(&crate::ops::padded(c, 0.0)).abs().max(m);
+    }
+    let amax = m.largest();
+    let id = L::splat(127.0 / amax);
+    let mut codes = [0; LANES];
+    for (i, c) in x.chunks(LANES).enumerate() {
+        let t = L::load(&crate::ops::padded(c, 0.0)).mul(id).round();
+        let t = t.abs().select_le(L::splat(127.0), t, L::splat(0.0));
+        L::store_int(t.to_int(), &mut codes);
+        for (j, q) in codes.into_iter().take(c.len()).enumerate() {
+            put(i * LANES + j, q as i8);
+        }
+    }
+    amax / 127.0
+}

@@ -1,0 +1,268 @@
+//! Sixteen f32 lanes: the width in which every float operation of Teff is defined.
+//!
+//! Float operations are written once, over [`Lanes`], and every instruction set supplies the
+//! sixteen lanes: an array here, one register on AVX-512, two on AVX2. All the operations of the
+//! trait are exact IEEE operations with one right answer, so what is written over them has the
+//! same bits everywhere.
+
+/// The number of lanes.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen f32 (and, as [`Lanes::Int`], sixteen i32).
+///
+/// An implementation may use instructions that not every CPU has; its values must be made only
+/// inside functions compiled for these instructions. Everything is `inline(always)`, so that it
+/// becomes part of such a function.
+pub(crate) trait Lanes: Copy {
+    /// Sixteen i32.
+    type Int: Copy;
+
+    fn splat(x: f32) -> Self;
+    fn load(p: &[f32; LANES]) -> Self;
+    /// Little-endian f32 at any address.
+    fn load_le(p: &[[u8; 4]; LANES]) -> Self;
+    /// Little-endian f16 at any address.
+    fn load_f16(p: &[[u8; 2]; LANES]) -> Self;
+    /// Little-endian bf16 at any address.
+    fn load_bf16(p: &[[u8; 2]; LANES]) -> Self;
+    fn load_i8(p: &[i8; LANES]) -> Self;
+    fn store(self, p: &mut [f32; LANES]);
+    /// Rounded to f16, ties to even.
+    fn store_f16(self, p: &mut [[u8; 2]; LANES]);
+
+    fn add(self, o: Self) -> Self;
+    fn sub(self, o: Self) -> Self;
+    fn mul(self, o: Self) -> Self;
+    fn div(self, o: Self) -> Self;
+    /// `self * b + c`, rounded once.
+    fn fma(self, b: Self, c: Self) -> Self;
+    fn abs(self) -> Self;
+    /// `if self > o { self } else { o }`: `o` where a lane of either is NaN.
+    fn max(self, o: Self) -> Self;
+    /// `if self < o { self } else { o }`: `o` where a lane of either is NaN.
+    fn min(self, o: Self) -> Self;
+    /// `if self <= o { a } else { b }`.
+    fn select_le(self, o: Self, a: Self, b: Self) -> Self;
+    /// To the nearest integer, ties to even, for lanes of magnitude up to 2^22.
+    fn round(self) -> Self {
+        // Adding 1.5 * 2^23 leaves no bits for a fraction; the CPU rounds to nearest even.
+        let magic = Self::splat(12_582_912.0);
+        self.add(magic).sub(magic)
+    }
+    /// Lanes that hold integers of magnitude up to 2^22, as i32.
+    fn to_int(self) -> Self::Int;
+    fn store_int(i: Self::Int, p: &mut [i32; LANES]);
+    /// `2^i`, for lanes from -126 to 127.
+    fn exp2_int(i: Self::Int) -> Self;
+    /// `i >> 1`, arithmetic.
+    fn half_int(i: Self::Int) -> Self::Int;
+    fn sub_int(a: Self::Int, b: Self::Int) -> Self::Int;
+
+    /// The halving tree: lane `j` plus lane `j + 8`, then `j + 4`, `j + 2`, `j + 1`.
+    fn sum(self) -> f32 {
+        let mut a = [0.0; LANES];
+        self.store(&mut a);
+        for half in [8, 4, 2, 1] {
+            for j in 0..half {
+                a[j] += a[j + half];
+            }
+        }
+        a[0]
+    }
+
+    /// Sixteen times [`Lanes::sum`]: lane `i` of the result is the sum of `v[i]`.
+    fn sums(v: &[Self; LANES]) -> Self {
+        let mut a = [0.0; LANES];
+        for (a, v) in a.iter_mut().zip(v) {
+            *a = v.sum();
+        }
+        Self::load(&a)
+    }
+
+    /// The largest lane (no lane is NaN).
+    fn largest(self) -> f32 {
+        let mut a = [0.0; LANES];
+        self.store(&mut a);
+        a.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
+    }
+}
+
+/// The portable sixteen lanes, which a compiler can turn into whatever vectors a target has.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; LANES]);
+
+impl Portable {
+    #[inline(always)]
+    fn each(f: impl Fn(usize) -> f32) -> Self {
+        let mut a = [0.0; LANES];
+        for (i, a) in a.iter_mut().enumerate() {
+            *a = f(i);
+        }
+        Portable(a)
+    }
+}
+
+impl Lanes for Portable {
+    type Int = [i32; LANES];
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Portable([x; LANES])
+    }
+    #[inline(always)]
+    fn load(p: &[f32; LANES]) -> Self {
+        Portable(*p)
+    }
+    #[inline(always)]
+    fn load_le(p: &[[u8; 4]; LANES]) -> Self {
+        Self::each(|i| f32::from_le_bytes(p[i]))
+    }
+    #[inline(always)]
+    fn load_f16(p: &[[u8; 2]; LANES]) -> Self {
+        Self::each(|i| half::f16::from_le_bytes(p[i]).to_f32())
+    }
+    #[inline(always)]
+    fn load_bf16(p: &[[u8; 2]; LANES]) -> Self {
+        Self::each(|i| f32::from_bits(u32::from(u16::from_le_bytes(p[i])) << 16))
+    }
+    #[inline(always)]
+    fn load_i8(p: &[i8; LANES]) -> Self {
+        Self::each(|i| f32::from(p[i]))
+    }
+    #[inline(always)]
+    fn store(self, p: &mut [f32; LANES]) {
+        *p = self.0;
+    }
+    #[inline(always)]
+    fn store_f16(self, p: &mut [[u8; 2]; LANES]) {
+        for (p, x) in p.iter_mut().zip(self.0) {
+            *p = half::f16::from_f32(x).to_le_bytes();
+        }
+    }
+    #[inline(always)]
+    fn add(self, o: Self) -> Self {
+        Self::each(|i| self.0[i] + o.0[i])
+    }
+    #[inline(always)]
+    fn sub(self, o: Self) -> Self {
+        Self::each(|i| self.0[i] - o.0[i])
+    }
+    #[inline(always)]
+    fn mul(self, o: Self) -> Self {
+        Self::each(|i| self.0[i] * o.0[i])
+    }
+    #[inline(always)]
+    fn div(self, o: Self) -> Self {
+        Self::each(|i| self.0[i] / o.0[i])
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        Self::each(|i| fma(self.0[i], b.0[i], c.0[i]))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self::each(|i| self.0[i].abs())
+    }
+    #[inline(always)]
+    fn max(self, o: Self) -> Self {
+        Self::each(|i| if self.0[i] > o.0[i] { self.0[i] } else { o.0[i] })
+    }
+    #[inline(always)]
+    fn min(self, o: Self) -> Self {
+        Self::each(|i| if self.0[i] < o.0[i] { self.0[i] } else { o.0[i] })
+    }
+    #[inline(always)]
+    fn select_le(self, o: Self, a: Self, b: Self) -> Self {
+        Self::each(|i| if self.0[i] <= o.0[i] { a.0[i] } else { b.0[i] })
+    }
+    #[inline(always)]
+    fn to_int(self) -> [i32; LANES] {
+        // As bits: a saturating `as` costs a compare per lane, and NaN lanes must give the same
+        // integer everywhere; here they give 0 (see the conversions of the other lanes).
+        let mut r = [0; LANES];
+        for (r, x) in r.iter_mut().zip(self.0) {
+            *r = x as i32;
+        }
+        r
+    }
+    #[inline(always)]
+    fn store_int(i: [i32; LANES], p: &mut [i32; LANES]) {
+        *p = i;
+    }
+    #[inline(always)]
+    fn exp2_int(v: [i32; LANES]) -> Self {
+        Self::each(|i| f32::from_bits((v[i].wrapping_add(127) as u32) << 23))
+    }
+    #[inline(always)]
+    fn half_int(mut v: [i32; LANES]) -> [i32; LANES] {
+        for v in &mut v {
+            *v >>= 1;
+        }
+        v
+    }
+    #[inline(always)]
+    fn sub_int(mut a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = a.wrapping_sub(b);
+        }
+        a
+    }
+}
+
+/// `a * b + c`, rounded once, on any target.
+///
+/// Where the target has no fused instruction: the product of two f32 is exact in f64; the sum is
+/// rounded to odd (any lost bit sets the last one), so that the second rounding, to f32, gives
+/// what one rounding would (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums",
+/// 2008: 53 >= 24 + 2 bits suffice).
+#[inline(always)]
+pub(crate) fn fma(a: f32, b: f32, c: f32) -> f32 {
+    #[cfg(all(target_arch = "x86_64", target_feature = "fma"))]
+    {
+        use core::arch::x86_64::{_mm_cvtss_f32, _mm_fmadd_ss, _mm_set_ss};
+        return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
+    }
+    #[allow(unreachable_code)] // reached where no instruction was named above
+    fma_emulated(a, b, c)
+}
+
+#[inline(always)]
+pub(crate) fn fma_emulated(a: f32, b: f32, c: f32) -> f32 {
+    let p = f64::from(a) * f64::from(b);
+    let c = f64::from(c);
+    // Knuth's two-sum: s + e is p + c exactly.
+    let s = p + c;
+    let t = s - p;
+    let e = (p - (s - t)) + (c - t);
+    let bits = s.to_bits();
+    // e points towards zero from s: s was rounded away, and the odd neighbour is one below.
+    let away = (e.to_bits() ^ bits) >> 63;
+    let step = 1u64.wrapping_sub(away << 1);
+    // NaN where p or c is infinite or NaN: s is right as it is.
+    let inexact = e < 0.0 || e > 0.0;
+    let fix = inexact && bits & 1 == 0;
+    f64::from_bits(bits.wrapping_add(if fix { step } else { 0 })) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200_000))]
+
+        #[test]
+        fn emulated_fma_is_the_fused_one(a: u32, b: u32, c: u32, near: bool, d in -40i32..40) {
+            let (a, b) = (f32::from_bits(a), f32::from_bits(b));
+            // Half of the cases put c near the product, where cancellation shows wrong roundings.
+            let c = if near { -a * b * (1.0 + d as f32 * f32::EPSILON) } else { f32::from_bits(c) };
+            let (want, got) = (a.mul_add(b, c), fma_emulated(a, b, c));
+            prop_assert!(
+                want.to_bits() == got.to_bits() || (want.is_nan() && got.is_nan()),
+                "{a:e} * {b:e} + {c:e}: {want:e}, not {got:e}"
+            );
+        }
+    }
+}

@@ -1,0 +1,41 @@
+#![no_std]
+//! Quantised transformer kernels, `core` only, the same bits on every instruction set.
+//!
+//! - [`blocks`]: storage formats, one file each, with their scalar truth.
+//! - [`Matrix`], [`Acts`], [`Tile`], [`KvHead`]: views of memory that the caller owns.
+//! - [`Backend`]: the operations. [`Scalar`] is the truth; [`Cpu`] is the best of this machine.
+
+#[cfg(test)]
+extern crate std;
+
+mod acts;
+mod arch;
+mod backend;
+pub mod blocks;
+mod format;
+mod kv;
+mod lanes;
+mod matrix;
+mod ops;
+mod tile;
+
+pub use acts::{ACT_BLOCK, Acts, DenseActs, Q8Acts, Q8Row, Q8RowMut};
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub use arch::{Avx2, Avx512};
+pub use arch::{Cpu, CpuError};
+pub use backend::{Backend, Scalar};
+pub use blocks::{Block, CodeBlock, DenseBlock, dequantize_row, quantize_row};
+pub use format::Format;
+pub use kv::{KV_BLOCK, KvFormat, KvHead, KvLayout};
+pub use matrix::{Matrix, MatrixError};
+pub use ops::attend::MAX_HEAD_DIM;
+pub use tile::Tile;
+
+/// `exp(x)` by the polynomial that the kernels use: at most 2 ULP from the exact value over all
+/// f32; 0 below -104, infinite above 88.73, NaN for NaN.
+#[must_use]
+pub fn exp(x: f32) -> f32 {
+    let mut a = [x];
+    ops::map::<lanes::Portable>(&mut a, ops::math::exp);
+    a[0]
+}

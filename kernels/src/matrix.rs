@@ -1,0 +1,126 @@
+//! Weight matrices, read where they lie.
+
+use core::fmt;
+
+use crate::{Block, Format};
+
+/// A matrix of weights, row-major, as it lies in a file or in flash.
+///
+/// A row holds the weights of one output; `cols` is the number of inputs.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    format: Format,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    data: &'a [u8],
+}
+
+/// Why bytes are not the matrix that they should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MatrixError {
+    /// A row is not a whole number of blocks.
+    Cols {
+        /// The format.
+        format: Format,
+        /// The length of the row.
+        cols: usize,
+    },
+    /// The number of bytes is not what format and shape need (`None`: more than can be addressed).
+    Size {
+        /// What they need.
+        needed: Option<usize>,
+        /// What was given.
+        got: usize,
+    },
+}
+
+impl fmt::Display for MatrixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            MatrixError::Cols { format, cols } => write!(
+                f,
+                "rows of {cols} elements are not whole blocks of {} ({format})",
+                format.block_len()
+            ),
+            MatrixError::Size { needed: Some(n), got } => {
+                write!(f, "the matrix needs {n} bytes, but has {got}")
+            }
+            MatrixError::Size { needed: None, .. } => {
+                f.write_str("the matrix is larger than memory can be")
+            }
+        }
+    }
+}
+
+impl core::error::Error for MatrixError {}
+
+impl<'a> Matrix<'a> {
+    /// The matrix of `rows` x `cols` elements that `data` holds in `format`.
+    ///
+    /// # Errors
+    /// [`MatrixError`] where rows are not whole blocks, or `data` has another length.
+    pub fn new(
+        format: Format,
+        rows: usize,
+        cols: usize,
+        data: &'a [u8],
+    ) -> Result<Self, MatrixError> {
+        let row_bytes = match format.row_bytes(cols) {
+            Some(b) => b,
+            None => return Err(MatrixError::Cols { format, cols }),
+        };
+        let needed = rows.checked_mul(row_bytes);
+        if needed != Some(data.len()) {
+            return Err(MatrixError::Size { needed, got: data.len() });
+        }
+        Ok(Matrix { format, rows, cols, row_bytes, data })
+    }
+
+    /// How the elements are stored.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Outputs.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes of one row.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// All bytes, row after row.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.data
+    }
+
+    /// The blocks of row `r`.
+    ///
+    /// # Panics
+    /// Where `B` is not the matrix' format or `r` not a row.
+    #[inline(always)]
+    #[must_use]
+    pub fn row<B: Block>(&self, r: usize) -> &'a [B] {
+        assert!(B::FORMAT == self.format && r < self.rows);
+        bytemuck::cast_slice(&self.data[r * self.row_bytes..][..self.row_bytes])
+    }
+}
+
+impl fmt::Debug for Matrix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Matrix({} {}x{})", self.format, self.rows, self.cols)
+    }
+}

@@ -1,0 +1,146 @@
+//! Products with dense weights (F32, F16, BF16) and f32 activations.
+//!
+//! One output is sixteen strided partial sums, each `p = fma(w, x, p)` in ascending order, then
+//! the halving tree. A tile of outputs only interleaves such sums.
+
+use core::ops::Range;
+
+use crate::blocks::{Bf16, DenseBlock, F16, F32};
+use crate::lanes::{LANES, Lanes};
+use crate::ops::padded;
+use crate::{DenseActs, Matrix, Tile};
+
+/// Columns of activations that stay in the second-level cache while all rows pass by.
+const COLUMN_BLOCK: usize = 32;
+
+/// Dense blocks that can be loaded sixteen at a time.
+pub(crate) trait LoadDense: DenseBlock {
+    fn load<L: Lanes>(p: &[Self; LANES]) -> L;
+}
+
+impl LoadDense for F32 {
+    #[inline(always)]
+    fn load<L: Lanes>(p: &[Self; LANES]) -> L {
+        L::load_le(bytemuck::cast_ref(p))
+    }
+}
+
+impl LoadDense for F16 {
+    #[inline(always)]
+    fn load<L: Lanes>(p: &[Self; LANES]) -> L {
+        L::load_f16(bytemuck::cast_ref(p))
+    }
+}
+
+impl LoadDense for Bf16 {
+    #[inline(always)]
+    fn load<L: Lanes>(p: &[Self; LANES]) -> L {
+        L::load_bf16(bytemuck::cast_ref(p))
+    }
+}
+
+/// The outputs of `MR` rows and `NR` columns of activations; result `[m][n]`.
+#[inline(always)]
+fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
+    w: &Matrix<'_>,
+    x: &DenseActs<'_>,
+    row: usize,
+    col: usize,
+) -> [[f32; NR]; MR] {
+    let ws: [&[B]; MR] = core::array::from_fn(|m| w.row::<B>(row + m));
+    let xs: [&[f32]; NR] = core::array::from_fn(|n| x.row(col + n));
+    let ws_full = ws.map(|w| w.as_chunks::<LANES>().0);
+    let xs_full = xs.map(|x| x.as_chunks::<LANES>().0);
+    let mut acc = [[L::splat(0.0); NR]; MR];
+    let full = w.cols() / LANES;
+    assert!(ws_full.iter().all(|w| w.len() == full) && xs_full.iter().all(|x| x.len() == full));
+    for k in 0..full {
+        let xk: [L; NR] = core::array::from_fn(|n| L::load(&xs_full[n][k]));
+        for m in 0..MR {
+            let wk: L = B::load(&ws_full[m][k]);
+            for n in 0..NR {
+                acc[m][n] = wk.fma(xk[n], acc[m][n]);
+            }
+        }
+    }
+    if w.cols() % LANES != 0 {
+        let xk = xs.map(|x| L::load(&padded(x.as_chunks::<LANES>().1, 0.0)));
+        for m in 0..MR {
+            let rest = ws[m].as_chunks::<LANES>().1;
+            let wk: L = B::load(&padded(rest, B::nearest(0.0)));
+            for n in 0..NR {
+                acc[m][n] = wk.fma(xk[n], acc[m][n]);
+            }
+        }
+    }
+    let mut out = [[0.0; NR]; MR];
+    if MR * NR == LANES {
+        let mut sums = [0.0; LANES];
+        let flat: [L; LANES] = core::array::from_fn(|i| acc[i / NR][i % NR]);
+        L::sums(&flat).store(&mut sums);
+        for (i, s) in sums.into_iter().enumerate() {
+            out[i / NR][i % NR] = s;
+        }
+    } else {
+        for m in 0..MR {
+            for n in 0..NR {
+                out[m][n] = acc[m][n].sum();
+            }
+        }
+    }
+    out
+}
+
+/// All rows for `NR` columns from `col`, `MR` rows at a time.
+#[inline(always)]
+fn columns<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
+    w: &Matrix<'_>,
+    x: &DenseActs<'_>,
+    rows: Range<usize>,
+    col: usize,
+    y: &mut Tile<'_>,
+) {
+    let mut r = rows.start;
+    while r + MR <= rows.end {
+        let out = tile::<L, B, MR, NR>(w, x, r, col);
+        for n in 0..NR {
+            let y = y.row(col + n);
+            for m in 0..MR {
+                y[r - rows.start + m] = out[m][n];
+            }
+        }
+        r += MR;
+    }
+    while r < rows.end {
+        let out = tile::<L, B, 1, NR>(w, x, r, col);
+        for n in 0..NR {
+            y.row(col + n)[r - rows.start] = out[0][n];
+        }
+        r += 1;
+    }
+}
+
+/// `y[t][r] = sum_k w[r][k] x[t][k]` for `rows`, in tiles of `MR` rows by `NR` columns, or of `MR1`
+/// rows by one column where there are fewer.
+#[inline(always)]
+pub(crate) fn matmul<L: Lanes, B: LoadDense, const MR: usize, const NR: usize, const MR1: usize>(
+    w: &Matrix<'_>,
+    x: &DenseActs<'_>,
+    rows: Range<usize>,
+    y: &mut Tile<'_>,
+) {
+    let mut start = 0;
+    while start < x.n() {
+        let end = x.n().min(start + COLUMN_BLOCK);
+        let mut c = start;
+        while c + NR <= end {
+            columns::<L, B, MR, NR>(w, x, rows.clone(), c, y);
+            c += NR;
+        }
+        while c < end {
+            columns::<L, B, MR1, 1>(w, x, rows.clone(), c, y);
+            c += 1;
+        }
+        start = end;
+    }
+}

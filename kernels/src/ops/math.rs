@@ -1,0 +1,41 @@
+//! Transcendental functions: one polynomial each, the same operations in the same order on every
+//! machine. The errors stated here are measured over all f32 by `kernels/tests/transcendental.rs`.
+
+use crate::lanes::Lanes;
+
+/// `exp(x)`; see [`crate::exp`].
+///
+/// `x = n ln 2 + r`; `n ln 2` is subtracted in two parts, of which the first product is exact;
+/// `exp(r) = 1 + r + r^2 P(r)`, `P` of degree 4 interpolating at the Chebyshev nodes of
+/// `|r| <= ln 2 / 2`; the power of two is applied in two halves, so that results down to the
+/// smallest subnormal are rounded once.
+#[inline(always)]
+pub(crate) fn exp<L: Lanes>(x: L) -> L {
+    const LN2_HI: f32 = 355.0 / 512.0; // nine bits: its product with n is exact
+    const LN2_LO: f32 = -2.121_944_4e-4; // ln 2 - LN2_HI
+    const P: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_556, 0.008_363_179, 0.001_392_618_4];
+    // Beyond these the result is 0 or infinite (also when computed from the bound itself).
+    let c = x.max(L::splat(-104.0)).min(L::splat(89.0));
+    let n = c.mul(L::splat(core::f32::consts::LOG2_E)).round();
+    let r = c.sub(n.mul(L::splat(LN2_HI))).sub(n.mul(L::splat(LN2_LO)));
+    let mut p = L::splat(P[4]);
+    for k in [P[3], P[2], P[1], P[0]] {
+        p = p.mul(r).add(L::splat(k));
+    }
+    let y = p.mul(r).mul(r).add(r).add(L::splat(1.0));
+    let n = n.to_int();
+    let half = L::half_int(n);
+    let y = y.mul(L::exp2_int(half)).mul(L::exp2_int(L::sub_int(n, half)));
+    x.select_le(x, y, x) // NaN stays
+}
+
+/// GELU in its tanh form; see [`crate::Backend::gelu`].
+///
+/// `0.5 x (1 + tanh u) = x / (1 + exp(-2u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`.
+#[inline(always)]
+pub(crate) fn gelu<L: Lanes>(x: L) -> L {
+    const A: f32 = -1.595_769_1; // -2 sqrt(2/pi)
+    const B: f32 = -0.071_354_814; // A * 0.044715
+    let minus_2u = x.mul(x.mul(x).mul(L::splat(B)).add(L::splat(A)));
+    x.div(exp(minus_2u).add(L::splat(1.0)))
+}

@@ -1,0 +1,56 @@
+//! What every operation computes: float operations written once over sixteen lanes.
+//!
+//! The scalar backend is these functions over portable lanes; the vector backends are the same
+//! functions over their registers, and hand-written integer products that give the same integers.
+
+pub(crate) mod attend;
+pub(crate) mod dense;
+pub(crate) mod math;
+pub(crate) mod norm;
+pub(crate) mod quant;
+
+use crate::lanes::{LANES, Lanes};
+
+/// The last, incomplete sixteen of a row, filled up with `fill`.
+#[inline(always)]
+pub(crate) fn padded<T: Copy>(rest: &[T], fill: T) -> [T; LANES] {
+    let mut a = [fill; LANES];
+    a[..rest.len()].copy_from_slice(rest);
+    a
+}
+
+/// `x[i] = f(x[i])` for all elements.
+#[inline(always)]
+pub(crate) fn map<L: Lanes>(x: &mut [f32], f: impl Fn(L) -> L) {
+    let (chunks, rest) = x.as_chunks_mut::<LANES>();
+    for c in chunks {
+        f(L::load(c)).store(c);
+    }
+    if !rest.is_empty() {
+        let mut a = padded(rest, 0.0);
+        f(L::load(&a)).store(&mut a);
+        rest.copy_from_slice(&a[..rest.len()]);
+    }
+}
+
+/// `y[i] = f(y[i], x[i])` for all elements of two slices of equal length.
+#[inline(always)]
+pub(crate) fn zip<L: Lanes>(y: &mut [f32], x: &[f32], f: impl Fn(L, L) -> L) {
+    assert_eq!(y.len(), x.len());
+    let (ys, y_rest) = y.as_chunks_mut::<LANES>();
+    let (xs, x_rest) = x.as_chunks::<LANES>();
+    for (y, x) in ys.iter_mut().zip(xs) {
+        f(L::load(y), L::load(x)).store(y);
+    }
+    if !y_rest.is_empty() {
+        let mut a = padded(y_rest, 0.0);
+        f(L::load(&a), L::load(&padded(x_rest, 0.0))).store(&mut a);
+        y_rest.copy_from_slice(&a[..y_rest.len()]);
+    }
+}
+
+/// `y = y + x`.
+#[inline(always)]
+pub(crate) fn add<L: Lanes>(y: &mut [f32], x: &[f32]) {
+    zip::<L>(y, x, |y, x| y.add(x));
+}

@@ -1,0 +1,50 @@
+//! Normalisation of a row.
+
+use crate::lanes::{LANES, Lanes};
+use crate::ops::padded;
+
+/// Sum of `f(x)` over a row: sixteen strided partial sums in ascending order, then the halving
+/// tree. A short last sixteen is filled with `fill`, for which `f` must be 0.
+#[inline(always)]
+fn sum<L: Lanes>(x: &[f32], fill: f32, f: impl Fn(L) -> L) -> f32 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut acc = L::splat(0.0);
+    for c in chunks {
+        acc = acc.add(f(L::load(c)));
+    }
+    if !rest.is_empty() {
+        acc = acc.add(f(L::load(&padded(rest, fill))));
+    }
+    acc.sum()
+}
+
+/// See [`crate::Backend::layer_norm`].
+#[inline(always)]
+pub(crate) fn layer_norm<L: Lanes>(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    let n = x.len() as f32;
+    assert!(weight.len() == x.len() && bias.len() == x.len() && out.len() == x.len());
+    let mean = sum::<L>(x, 0.0, |x| x) / n;
+    let m = L::splat(mean);
+    let var = sum::<L>(x, mean, |x| x.sub(m).mul(x.sub(m))) / n;
+    let r = L::splat(1.0 / libm::sqrtf(var + eps));
+    let one = |x: L, w: L, b: L| x.sub(m).mul(r).mul(w).add(b);
+    let (os, o_rest) = out.as_chunks_mut::<LANES>();
+    let (xs, x_rest) = x.as_chunks::<LANES>();
+    let (ws, w_rest) = weight.as_chunks::<LANES>();
+    let (bs, b_rest) = bias.as_chunks::<LANES>();
+    for (((o, x), w), b) in os.iter_mut().zip(xs).zip(ws).zip(bs) {
+        one(L::load(x), L::load(w), L::load(b)).store(o);
+    }
+    if !o_rest.is_empty() {
+        let load = |rest| L::load(&padded(rest, 0.0));
+        let mut a = [0.0; LANES];
+        one(load(x_rest), load(w_rest), load(b_rest)).store(&mut a);
+        o_rest.copy_from_slice(&a[..o_rest.len()]);
+    }
+}

@@ -1,0 +1,71 @@
+//! The part of an output that one call writes.
+
+use core::marker::PhantomData;
+
+/// A window of `n` rows by `width` columns into a row-major f32 buffer.
+///
+/// Threads that compute different columns of one buffer each hold a tile of it at the same time,
+/// so a tile is no slice of the rows: it writes through [`Tile::row`] only what is its own.
+#[derive(Debug)]
+pub struct Tile<'a> {
+    ptr: *mut f32,
+    n: usize,
+    width: usize,
+    ld: usize,
+    own: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> Tile<'a> {
+    /// Columns `0..width` of `n` rows in `data`, a new row every `ld` floats.
+    ///
+    /// # Panics
+    /// Where `data` is too short for that or `ld < width`.
+    #[must_use]
+    pub fn new(data: &'a mut [f32], n: usize, width: usize, ld: usize) -> Self {
+        assert!(ld >= width && (n == 0 || (n - 1) * ld + width <= data.len()), "tile");
+        // SAFETY: the slice covers all n rows (just checked) and is borrowed for 'a.
+        unsafe { Self::from_raw(data.as_mut_ptr(), n, width, ld) }
+    }
+
+    /// The tile whose first row starts at `ptr`.
+    ///
+    /// # Safety
+    /// For `'a`, the elements `t * ld + c` with `t < n`, `c < width` after `ptr` are valid
+    /// and used through this tile alone, and `n <= 1 || ld >= width`.
+    #[must_use]
+    pub unsafe fn from_raw(ptr: *mut f32, n: usize, width: usize, ld: usize) -> Self {
+        Tile { ptr, n, width, ld, own: PhantomData }
+    }
+
+    /// Rows (tokens).
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Columns (outputs).
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Row `t` of the tile.
+    #[inline(always)]
+    #[must_use]
+    pub fn row(&mut self, t: usize) -> &mut [f32] {
+        assert!(t < self.n);
+        // SAFETY: t is a row of the tile, whose elements are valid and ours alone (from_raw).
+        unsafe { core::slice::from_raw_parts_mut(self.ptr.add(t * self.ld), self.width) }
+    }
+
+    /// Columns `from..from + width` as a tile of their own.
+    ///
+    /// # Panics
+    /// Where they are not inside.
+    #[must_use]
+    pub fn cols(&mut self, from: usize, width: usize) -> Tile<'_> {
+        assert!(from <= self.width && width <= self.width - from);
+        // SAFETY: a part of this tile, which stays borrowed as long as the part lives.
+        unsafe { Tile::from_raw(self.ptr.add(from), self.n, width, self.ld) }
+    }
+}

@@ -1,0 +1,304 @@
+//! The threads of a session: made once, parked when idle, meeting at spinning barriers.
+//!
+//! A [`Pool`] of N threads is the caller's own and N - 1 workers. [`Pool::run`] gives a borrowed
+//! closure to all of them and returns when the last one has left it, so nothing that the closure
+//! borrows is touched afterwards. There is no guard that a caller could leak: the whole scope lies
+//! inside that one call.
+//!
+//! A panic of the closure on any member is caught; the others get
+//! [`Broken`] from the barrier where they wait, or at their next one, and
+//! the run returns [`PoolError::Panicked`]. The pool can be used again.
+//!
+//! [`Crew`] is what a session asks for: a [`Pool`], [`teff_graph::Solo`], or rayon's threads
+//! (`rayon_team`, behind the feature `rayon`).
+
+mod crew;
+mod error;
+mod protocol;
+mod sync;
+pub(crate) mod task;
+mod topology;
+
+pub use crew::Crew;
+pub use error::PoolError;
+pub use topology::available_threads;
+
+use core::marker::PhantomData;
+use core::time::Duration;
+use protocol::{Barrier, Gate, Order};
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+use task::Meeting;
+use teff_graph::{Broken, Team};
+
+/// The most threads that a pool may have.
+pub const MAX_THREADS: usize = 256;
+
+/// How long a worker stays awake after a run, unless [`Pool::with_idle_spin`] says otherwise.
+///
+/// The next token's step comes after the sampling of this one, tens of microseconds later; waking
+/// a parked thread costs the same again. Beyond that the core is better used by somebody else.
+pub const IDLE_SPIN: Duration = Duration::from_micros(50);
+
+/// Pauses at a barrier before a member yields its core.
+///
+/// A pause takes from 10 ns (Arm, older x86) to 45 ns (Skylake and later), so this is 2 to 10
+/// microseconds: longer than members of a step differ on a machine of their own, and far below
+/// the time slice that is lost where the one they wait for has no core to run on.
+const BARRIER_SPINS: u32 = 200;
+
+/// The same where there are more threads than cores, so that somebody always waits for a core.
+const CROWDED_SPINS: u32 = 10;
+
+/// Spins between two looks at the clock, which takes as long as a pause or two.
+const SPINS_PER_LOOK: u32 = 16;
+
+/// [`BARRIER_SPINS`] or [`CROWDED_SPINS`] for this many threads on this machine.
+pub(crate) fn barrier_spins(threads: usize) -> u32 {
+    let crowded = thread::available_parallelism().is_ok_and(|cores| threads > cores.get());
+    if crowded { CROWDED_SPINS } else { BARRIER_SPINS }
+}
+
+/// One member of a run, as the task sees it.
+pub struct Member<'r> {
+    rank: usize,
+    size: usize,
+    barrier: &'r Barrier,
+    /// Stays on its thread: a member is counted once per barrier.
+    not_sync: PhantomData<*const ()>,
+}
+
+impl<'r> Member<'r> {
+    fn new(rank: usize, size: usize, barrier: &'r Barrier) -> Self {
+        Member { rank, size, barrier, not_sync: PhantomData }
+    }
+}
+
+impl Team for Member<'_> {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn barrier(&self) -> Result<(), Broken> {
+        self.barrier.wait()
+    }
+}
+
+/// A borrowed task without its type and lifetime.
+#[derive(Clone, Copy)]
+struct Job {
+    task: *const (),
+    call: unsafe fn(*const (), &Member<'_>),
+}
+
+// SAFETY: `task` points to a closure that is Sync (the bound of `Job::new`), and it is used through
+// `&` only.
+unsafe impl Send for Job {}
+
+impl Job {
+    fn new<F: Fn(&Member<'_>) + Sync>(task: &F) -> Self {
+        /// # Safety
+        /// `task` points to a live `F`.
+        unsafe fn call<F: Fn(&Member<'_>)>(task: *const (), member: &Member<'_>) {
+            // SAFETY: the caller's promise.
+            let task = unsafe { &*task.cast::<F>() };
+            task(member);
+        }
+        Job { task: core::ptr::from_ref(task).cast(), call: call::<F> }
+    }
+}
+
+/// What the owner and the workers share.
+struct Shared {
+    size: usize,
+    gate: Gate<Job>,
+    meeting: Meeting,
+    idle_spin: Duration,
+}
+
+impl Shared {
+    fn work(&self, rank: usize) {
+        loop {
+            let mut since: Option<Instant> = None;
+            let mut spins = 0;
+            let stay_awake = || {
+                sync::spin_loop();
+                spins += 1;
+                if spins % SPINS_PER_LOOK != 0 {
+                    return true;
+                }
+                since.get_or_insert_with(Instant::now).elapsed() < self.idle_spin
+            };
+            match self.gate.next(rank - 1, stay_awake, thread::park) {
+                Order::Run(job) => {
+                    self.meeting.attend(rank, self.size, |member| {
+                        // SAFETY: the closure outlives this call, since `Pool::run` holds it until
+                        // `Gate::finish` has seen this worker's `done` below.
+                        unsafe { (job.call)(job.task, member) };
+                    });
+                    self.gate.done();
+                }
+                Order::Stop => return,
+            }
+        }
+    }
+}
+
+/// A fixed set of threads that run one task at a time together.
+///
+/// All memory is taken when it is made: a run that doesn't panic allocates nothing and takes no
+/// lock.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads: the one that calls [`Pool::run`] and `threads - 1` workers,
+    /// named `teff-1`, `teff-2` and so on, with std's default stack.
+    ///
+    /// # Errors
+    /// [`PoolError::NoThreads`], [`PoolError::TooManyThreads`] beyond [`MAX_THREADS`], and
+    /// [`PoolError::Spawn`] where the system refuses a thread.
+    pub fn new(threads: usize) -> Result<Pool, PoolError> {
+        Pool::with_idle_spin(threads, IDLE_SPIN)
+    }
+
+    /// The same with a chosen time for which idle workers stay awake: longer for the lowest
+    /// latency on a machine of one's own, zero where other programs want the cores. A pool of more
+    /// threads than the machine has cores takes zero for any time.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn with_idle_spin(threads: usize, idle_spin: Duration) -> Result<Pool, PoolError> {
+        Pool::build(threads, idle_spin, |builder, work| builder.spawn(work))
+    }
+
+    fn build(
+        threads: usize,
+        idle_spin: Duration,
+        mut spawn: impl FnMut(thread::Builder, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
+    ) -> Result<Pool, PoolError> {
+        if threads == 0 {
+            return Err(PoolError::NoThreads);
+        }
+        if threads > MAX_THREADS {
+            return Err(PoolError::TooManyThreads { got: threads, max: MAX_THREADS });
+        }
+        let spins = barrier_spins(threads);
+        let idle_spin = if spins == BARRIER_SPINS { idle_spin } else { Duration::ZERO };
+        let shared = Arc::new(Shared {
+            size: threads,
+            gate: Gate::new((threads - 1) as u32, spins),
+            meeting: Meeting::new(threads as u32, spins),
+            idle_spin,
+        });
+        let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1) };
+        for rank in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let builder = thread::Builder::new().name(format!("teff-{rank}"));
+            match spawn(builder, Box::new(move || shared.work(rank))) {
+                Ok(worker) => pool.workers.push(worker),
+                // Dropping the pool stops and joins those that were started.
+                Err(cause) => {
+                    return Err(PoolError::Spawn { started: rank, wanted: threads, cause });
+                }
+            }
+        }
+        Ok(pool)
+    }
+
+    /// How many threads run a task, the caller's among them.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.shared.size
+    }
+
+    /// Runs `task` on all threads at the same time, the caller's as rank 0, and returns when the
+    /// last one has finished.
+    ///
+    /// All members must reach the same barriers: a member that returns while others wait for it
+    /// breaks theirs.
+    ///
+    /// # Errors
+    /// [`PoolError::Panicked`] where the task panicked on some member, else
+    /// [`PoolError::Deserted`] where a barrier broke. The pool stays usable.
+    pub fn run<F: Fn(&Member<'_>) + Sync>(&mut self, task: F) -> Result<(), PoolError> {
+        let shared = &*self.shared;
+        // SAFETY: `&mut self` makes this thread the only owner, and `finish` below comes before
+        // this call returns: nothing between the two unwinds (`attend` catches panics, `unpark`
+        // has none), and no safe caller can leave it halfway.
+        unsafe { shared.gate.start(Job::new(&task), |worker| self.unpark(worker)) };
+        shared.meeting.attend(0, shared.size, &task);
+        shared.gate.finish();
+        shared.meeting.close()
+    }
+
+    fn unpark(&self, worker: usize) {
+        // A pool whose construction failed has fewer workers than slots.
+        if let Some(worker) = self.workers.get(worker) {
+            worker.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.gate.stop(|worker| self.unpark(worker));
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its tasks; one of its own has nobody left to tell.
+            drop(worker.join());
+        }
+    }
+}
+
+impl core::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Pool").field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn a_refused_thread_is_reported_and_the_others_are_joined() {
+        for refused in 1..4 {
+            let ended = Arc::new(AtomicUsize::new(0));
+            let mut rank = 0;
+            let pool = Pool::build(4, IDLE_SPIN, |builder, work| {
+                rank += 1;
+                if rank == refused {
+                    return Err(io::Error::other("no more threads"));
+                }
+                let ended = Arc::clone(&ended);
+                builder.spawn(move || {
+                    work();
+                    ended.fetch_add(1, Ordering::SeqCst);
+                })
+            });
+            let error = pool.map(|_| ()).unwrap_err();
+            assert!(
+                matches!(&error, PoolError::Spawn { started, wanted: 4, .. } if *started == refused)
+            );
+            assert!(error.to_string().contains("no more threads"), "{error}");
+            assert!(core::error::Error::source(&error).is_some());
+            assert_eq!(ended.load(Ordering::SeqCst), refused - 1);
+        }
+    }
+
+    #[test]
+    fn pools_move_between_threads() {
+        fn is_send<T: Send>() {}
+        is_send::<Pool>();
+        is_send::<PoolError>();
+    }
+}

@@ -1,0 +1,355 @@
+//! Byte-level byte-pair encoding: the merges, and how they are applied to a piece of text.
+//!
+//! A piece starts as one token per byte. As long as a merge joins two neighbours, the one of the
+//! lowest rank is applied, the leftmost first among equals.
+
+use std::collections::BinaryHeap;
+use std::fmt;
+
+use super::vocab::{Hasher, Lookup, TokenKind, Vocab, slots_for};
+use super::{MergeAt, Splitter, TokenizerError, alphabet};
+
+/// No merge, no token, no neighbour.
+const NONE: u32 = u32::MAX;
+
+/// Pieces of up to this many bytes are merged by searching all pairs each time, which for few of
+/// them is the fastest; longer ones go through a queue.
+const SHORT: usize = 40;
+
+#[derive(Clone, Copy, Debug)]
+struct Merge {
+    left: u32,
+    right: u32,
+    product: u32,
+}
+
+/// The merges of a byte-level vocabulary.
+#[derive(Clone)]
+pub(super) struct ByteBpe {
+    /// The token of each single byte, or [`NONE`].
+    byte_ids: [u32; 256],
+    /// In the order of their ranks.
+    merges: Vec<Merge>,
+    /// Ranks by pair, with open addressing, or [`NONE`].
+    slots: Vec<u32>,
+    hasher: Hasher,
+    pub(super) splitter: Splitter,
+    pub(super) add_prefix_space: bool,
+}
+
+impl fmt::Debug for ByteBpe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("ByteBpe");
+        out.field("merges", &self.merges.len()).field("splitter", &self.splitter);
+        out.finish_non_exhaustive()
+    }
+}
+
+/// Memory that encoding works in. One value serves any number of texts and tokenizers one after
+/// another, and allocates only where a text needs more than any before it.
+#[derive(Clone, Debug, Default)]
+pub struct EncodeScratch {
+    nodes: Vec<Node>,
+    queue: BinaryHeap<u64>,
+    pub(super) prefixed: String,
+}
+
+/// A token of a long piece, with its neighbours.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    id: u32,
+    prev: u32,
+    next: u32,
+    /// The rank of the merge with the next token; [`NONE`] where there is none.
+    rank: u32,
+}
+
+/// A queue's entry: the greatest is the one of the lowest rank, then of the lowest position.
+fn entry(rank: u32, at: u32) -> u64 {
+    !(u64::from(rank) << 32 | u64::from(at))
+}
+
+impl ByteBpe {
+    /// The rank of the merge of two tokens, or [`NONE`].
+    fn rank(&self, left: u32, right: u32) -> u32 {
+        let mask = self.slots.len() - 1;
+        let mut slot = self.hasher.pair(left, right) as usize & mask;
+        loop {
+            let rank = self.slots[slot];
+            if rank == NONE {
+                return NONE;
+            }
+            let m = &self.merges[rank as usize];
+            if (m.left, m.right) == (left, right) {
+                return rank;
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    /// Appends the tokens of one piece.
+    pub(super) fn encode_piece(
+        &self,
+        piece: &[u8],
+        scratch: &mut EncodeScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        if piece.len() <= SHORT {
+            self.encode_short(piece, out)
+        } else {
+            self.encode_long(piece, scratch, out)
+        }
+    }
+
+    fn byte_id(&self, byte: u8) -> Result<u32, TokenizerError> {
+        match self.byte_ids[usize::from(byte)] {
+            NONE => Err(TokenizerError::NoTokenForByte { byte }),
+            id => Ok(id),
+        }
+    }
+
+    /// For pieces of at most [`SHORT`] bytes.
+    fn encode_short(&self, piece: &[u8], out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+        let (mut ids, mut ranks) = ([NONE; SHORT], [NONE; SHORT]);
+        let mut n = piece.len().min(SHORT);
+        for (id, &byte) in ids.iter_mut().zip(piece) {
+            *id = self.byte_id(byte)?;
+        }
+        for i in 1..n {
+            ranks[i - 1] = self.rank(ids[i - 1], ids[i]);
+        }
+        while n > 1 {
+            let (mut at, mut best) = (0, NONE);
+            for (i, &rank) in ranks[..n - 1].iter().enumerate() {
+                if rank < best {
+                    (at, best) = (i, rank);
+                }
+            }
+            if best == NONE {
+                break;
+            }
+            ids[at] = self.merges[best as usize].product;
+            ids.copy_within(at + 2..n, at + 1);
+            ranks.copy_within(at + 1..n, at);
+            n -= 1;
+            if at > 0 {
+                ranks[at - 1] = self.rank(ids[at - 1], ids[at]);
+            }
+            ranks[at] = if at + 1 < n { self.rank(ids[at], ids[at + 1]) } else { NONE };
+        }
+        out.extend_from_slice(&ids[..n]);
+        Ok(())
+    }
+
+    /// For pieces of any length below 2^32: every merge costs one step of a queue, so a piece of
+    /// `n` bytes costs `n log n`.
+    fn encode_long(
+        &self,
+        piece: &[u8],
+        scratch: &mut EncodeScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let nodes = &mut scratch.nodes;
+        nodes.clear();
+        nodes.reserve(piece.len());
+        for (i, &byte) in (0u32..).zip(piece) {
+            let id = self.byte_id(byte)?;
+            nodes.push(Node { id, prev: i.wrapping_sub(1), next: i + 1, rank: NONE });
+        }
+        if let Some(last) = nodes.last_mut() {
+            last.next = NONE;
+        }
+        let mut entries = std::mem::take(&mut scratch.queue).into_vec();
+        entries.clear();
+        for at in 1..nodes.len() {
+            let rank = self.rank(nodes[at - 1].id, nodes[at].id);
+            nodes[at - 1].rank = rank;
+            if rank != NONE {
+                entries.push(entry(rank, at as u32 - 1));
+            }
+        }
+        let mut queue = BinaryHeap::from(entries);
+        while let Some(top) = queue.pop() {
+            let (rank, at) = ((!top >> 32) as u32, !top as u32);
+            let node = nodes[at as usize];
+            // An entry whose pair has changed since then is out of date.
+            if node.rank != rank {
+                continue;
+            }
+            let right = nodes[node.next as usize];
+            nodes[node.next as usize].rank = NONE;
+            let product = self.merges[rank as usize].product;
+            let mut follow = NONE;
+            if right.next != NONE {
+                nodes[right.next as usize].prev = at;
+                follow = self.rank(product, nodes[right.next as usize].id);
+                if follow != NONE {
+                    queue.push(entry(follow, at));
+                }
+            }
+            nodes[at as usize] =
+                Node { id: product, prev: node.prev, next: right.next, rank: follow };
+            if node.prev != NONE {
+                let before = &mut nodes[node.prev as usize];
+                before.rank = self.rank(before.id, product);
+                if before.rank != NONE {
+                    queue.push(entry(before.rank, node.prev));
+                }
+            }
+        }
+        scratch.queue = queue;
+        let mut at = 0;
+        while let Some(node) = scratch.nodes.get(at as usize) {
+            out.push(node.id);
+            at = node.next;
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory in use.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Self>() + size_of::<Merge>() * self.merges.capacity() + 4 * self.slots.capacity()
+    }
+}
+
+/// Takes in a byte-level vocabulary, tokens first, then merges, from whatever file they stand in.
+#[derive(Default)]
+pub(super) struct Tokens {
+    vocab: Vocab,
+    /// Ids of [`TokenKind::Normal`] tokens whose text is not in the byte alphabet. They are their
+    /// text, and no merge makes them.
+    plain: Vec<u32>,
+}
+
+impl Tokens {
+    /// Appends the token of the next id. Text of normal tokens is in the byte alphabet; text of
+    /// all others is what it is.
+    pub(super) fn push(&mut self, text: &[u8], kind: TokenKind) -> Result<(), TokenizerError> {
+        let mut mapped = true;
+        let id = self.vocab.push(Some(kind), |bytes| {
+            mapped = kind == TokenKind::Normal && alphabet::decode(text, bytes);
+            if !mapped {
+                bytes.extend_from_slice(text);
+            }
+        })?;
+        if !mapped && kind == TokenKind::Normal {
+            self.plain.push(id);
+        }
+        Ok(())
+    }
+
+    /// Leaves out the next id.
+    pub(super) fn push_hole(&mut self) -> Result<(), TokenizerError> {
+        self.vocab.push(None, |_| ()).map(drop)
+    }
+
+    /// Ends the tokens.
+    pub(super) fn merges(self) -> Result<Merges, TokenizerError> {
+        let Tokens { mut vocab, plain } = self;
+        vocab.shrink();
+        let hasher = Hasher::new();
+        let mut lookup = Lookup::new(&vocab, hasher);
+        for (id, kind, bytes) in vocab.iter() {
+            if kind != TokenKind::Normal || plain.binary_search(&id).is_ok() {
+                continue;
+            }
+            if let Some(first) = lookup.insert(&vocab, id) {
+                let token = String::from_utf8_lossy(bytes).into_owned();
+                return Err(TokenizerError::DuplicateToken { token, first, second: id });
+            }
+        }
+        // A token that merges make may also be one that is taken out of texts whole. Its text is
+        // in the byte alphabet only where all of it stands for itself.
+        for (id, kind, bytes) in vocab.iter() {
+            if matches!(kind, TokenKind::UserDefined | TokenKind::Control)
+                && bytes.iter().all(u8::is_ascii_graphic)
+            {
+                lookup.insert(&vocab, id);
+            }
+        }
+        Ok(Merges { vocab, lookup, hasher, merges: Vec::new(), bytes: Vec::new() })
+    }
+}
+
+/// Takes in the merges of a vocabulary.
+pub(super) struct Merges {
+    vocab: Vocab,
+    lookup: Lookup,
+    hasher: Hasher,
+    merges: Vec<Merge>,
+    bytes: Vec<u8>,
+}
+
+impl Merges {
+    /// Appends the merge of the next rank, both tokens with one space between them.
+    pub(super) fn push_line(&mut self, line: &[u8], at: MergeAt) -> Result<(), TokenizerError> {
+        match line.iter().position(|&b| b == b' ') {
+            Some(space) => self.push(&line[..space], &line[space + 1..], at),
+            None => Err(TokenizerError::MalformedMerge { at }),
+        }
+    }
+
+    /// Appends the merge of the next rank.
+    pub(super) fn push(
+        &mut self,
+        left: &[u8],
+        right: &[u8],
+        at: MergeAt,
+    ) -> Result<(), TokenizerError> {
+        let Merges { vocab, lookup, bytes, .. } = self;
+        let text = |t: &[u8]| String::from_utf8_lossy(t).into_owned();
+        let unknown = |token| TokenizerError::UnknownMergeToken { at, token: text(token) };
+        if left.is_empty() || right.is_empty() || right.contains(&b' ') {
+            return Err(TokenizerError::MalformedMerge { at });
+        }
+        bytes.clear();
+        if !alphabet::decode(left, bytes) {
+            return Err(unknown(left));
+        }
+        let middle = bytes.len();
+        if !alphabet::decode(right, bytes) {
+            return Err(unknown(right));
+        }
+        let left_id = lookup.find(vocab, &bytes[..middle]).ok_or_else(|| unknown(left))?;
+        let right_id = lookup.find(vocab, &bytes[middle..]).ok_or_else(|| unknown(right))?;
+        let product = lookup.find(vocab, bytes).ok_or_else(|| TokenizerError::NoMergeProduct {
+            at,
+            product: text(&[left, right].concat()),
+        })?;
+        if self.merges.len() >= NONE as usize / 2 {
+            return Err(TokenizerError::VocabularyTooLarge);
+        }
+        self.merges.push(Merge { left: left_id, right: right_id, product });
+        Ok(())
+    }
+
+    /// Ends the merges. `at` says where the merge of an index stands.
+    pub(super) fn finish(
+        self,
+        splitter: Splitter,
+        add_prefix_space: bool,
+        at: impl Fn(usize) -> MergeAt,
+    ) -> Result<(Vocab, ByteBpe), TokenizerError> {
+        let Merges { vocab, lookup, hasher, mut merges, .. } = self;
+        merges.shrink_to_fit();
+        let byte_ids = std::array::from_fn(|b| lookup.find(&vocab, &[b as u8]).unwrap_or(NONE));
+        drop(lookup);
+        let mut slots = vec![NONE; slots_for(merges.len())];
+        let mask = slots.len() - 1;
+        for (rank, m) in merges.iter().enumerate() {
+            let mut slot = hasher.pair(m.left, m.right) as usize & mask;
+            while slots[slot] != NONE {
+                let other = &merges[slots[slot] as usize];
+                if (other.left, other.right) == (m.left, m.right) {
+                    let text = |id| String::from_utf8_lossy(vocab.get(id).unwrap_or_default());
+                    let merge = format!("{} {}", text(m.left), text(m.right));
+                    return Err(TokenizerError::DuplicateMerge { at: at(rank), merge });
+                }
+                slot = (slot + 1) & mask;
+            }
+            slots[slot] = rank as u32;
+        }
+        let bpe = ByteBpe { byte_ids, merges, slots, hasher, splitter, add_prefix_space };
+        Ok((vocab, bpe))
+    }
+}

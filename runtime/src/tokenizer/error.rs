@@ -1,0 +1,235 @@
+//! What can be wrong with a tokenizer's files, and with what it is asked.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::json::JsonError;
+
+/// Why a tokenizer cannot be built, or cannot encode or decode.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// A folder has none of the files that a tokenizer is read from.
+    NoFiles {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file that is there cannot be read.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// A file is larger than any tokenizer's.
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        bytes: u64,
+        /// The bytes that are read at most.
+        limit: u64,
+    },
+    /// A file is not JSON.
+    Json {
+        /// The file's name.
+        file: &'static str,
+        /// Where and why.
+        error: JsonError,
+    },
+    /// A field of a JSON file is missing.
+    MissingField {
+        /// The file's name.
+        file: &'static str,
+        /// The field, such as `model.vocab`.
+        field: &'static str,
+    },
+    /// A field of a JSON file is something else than it should be.
+    WrongField {
+        /// The file's name.
+        file: &'static str,
+        /// Where its value ends in the file, in bytes from the start.
+        offset: usize,
+        /// What should be there.
+        want: &'static str,
+    },
+    /// A GGUF key of the tokenizer is missing or of the wrong type.
+    Gguf {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A kind of tokenizer, or a part of one, that Teff does not have.
+    Unsupported {
+        /// What kind of part, such as `pre-tokenizer`.
+        part: &'static str,
+        /// Its name in the file.
+        name: String,
+    },
+    /// Two ids have the same token.
+    DuplicateToken {
+        /// The token as text.
+        token: String,
+        /// The lower id.
+        first: u32,
+        /// The higher id.
+        second: u32,
+    },
+    /// Two tokens have the same id.
+    RepeatedId {
+        /// The id.
+        id: u32,
+        /// The token that has it second.
+        token: String,
+    },
+    /// An id that leaves more holes than a vocabulary of this size can explain.
+    IdTooLarge {
+        /// The id.
+        id: u64,
+        /// The ids must be below this.
+        limit: u32,
+    },
+    /// A vocabulary with more tokens or more bytes than 32 bits count.
+    VocabularyTooLarge,
+    /// A merge that is not two tokens with a space between them.
+    MalformedMerge {
+        /// Which merge.
+        at: MergeAt,
+    },
+    /// A merge names a token that the vocabulary lacks.
+    UnknownMergeToken {
+        /// Which merge.
+        at: MergeAt,
+        /// The token.
+        token: String,
+    },
+    /// A merge makes a token that the vocabulary lacks.
+    NoMergeProduct {
+        /// Which merge.
+        at: MergeAt,
+        /// The token it makes.
+        product: String,
+    },
+    /// The same merge stands twice, so that its rank is unclear.
+    DuplicateMerge {
+        /// The second one.
+        at: MergeAt,
+        /// Its two tokens.
+        merge: String,
+    },
+    /// A special token longer than [`super::MAX_SPECIAL`] bytes.
+    SpecialTooLong {
+        /// Its id.
+        id: u32,
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// A text holds a byte for which the vocabulary has no token.
+    NoTokenForByte {
+        /// The byte.
+        byte: u8,
+    },
+    /// A text of 4 GiB or more.
+    TextTooLong {
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// An id that is no token.
+    NoSuchId {
+        /// The id.
+        id: u32,
+        /// Ids are below this.
+        vocab_size: usize,
+    },
+}
+
+/// Where a merge stands in its file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MergeAt {
+    /// A line of merges.txt, counted from 1.
+    Line(usize),
+    /// An entry of the list of merges, counted from 0.
+    Index(usize),
+}
+
+impl fmt::Display for MergeAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MergeAt::Line(n) => write!(f, "line {n} of merges.txt"),
+            MergeAt::Index(n) => write!(f, "merge {n} (counted from 0)"),
+        }
+    }
+}
+
+impl fmt::Display for TokenizerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use TokenizerError as E;
+        match self {
+            E::NoFiles { folder } => write!(
+                f,
+                "no tokenizer in {}: looked for tokenizer.json, then for vocab.json with merges.txt",
+                folder.display()
+            ),
+            E::Io { path, why } => write!(f, "cannot read {}: {why}", path.display()),
+            E::FileTooLarge { path, bytes, limit } => write!(
+                f,
+                "{} has {bytes} bytes, a tokenizer's file at most {limit}: is it another file?",
+                path.display()
+            ),
+            E::Json { file, error } => write!(f, "{file} is {error}"),
+            E::MissingField { file, field } => write!(f, "{file} lacks `{field}`"),
+            E::WrongField { file, offset, want } => {
+                write!(f, "{file}, before byte {offset}: this should be {want}")
+            }
+            E::Gguf { key, why } => write!(f, "the model's metadata `{key}` {why}"),
+            E::Unsupported { part, name } => {
+                write!(f, "the tokenizer's {part} `{name}` is not supported")
+            }
+            E::DuplicateToken { token, first, second } => {
+                write!(f, "the tokens {first} and {second} are both {token:?}")
+            }
+            E::RepeatedId { id, token } => {
+                write!(f, "the id {id} of {token:?} already belongs to another token")
+            }
+            E::IdTooLarge { id, limit } => write!(
+                f,
+                "the token id {id} is out of place: a vocabulary of this size has ids below {limit}"
+            ),
+            E::VocabularyTooLarge => f.write_str("the vocabulary has 2^32 tokens or bytes or more"),
+            E::MalformedMerge { at } => {
+                write!(f, "{at} is not two tokens with one space between them")
+            }
+            E::UnknownMergeToken { at, token } => {
+                write!(f, "{at} names {token:?}, which is not in the vocabulary")
+            }
+            E::NoMergeProduct { at, product } => {
+                write!(f, "{at} makes {product:?}, which is not in the vocabulary")
+            }
+            E::DuplicateMerge { at, merge } => write!(f, "{at}, {merge:?}, stands there twice"),
+            E::SpecialTooLong { id, bytes } => write!(
+                f,
+                "the special token {id} has {bytes} bytes, more than {}",
+                super::MAX_SPECIAL
+            ),
+            E::NoTokenForByte { byte } => {
+                write!(f, "the text holds the byte {byte:#04x}, for which there is no token")
+            }
+            E::TextTooLong { bytes } => {
+                write!(f, "a text of {bytes} bytes is too long: give it in parts below 4 GiB")
+            }
+            E::NoSuchId { id, vocab_size } => {
+                write!(f, "{id} is no token: the vocabulary has {vocab_size} ids, some unused")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TokenizerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            TokenizerError::Json { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

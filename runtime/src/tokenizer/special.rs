@@ -1,0 +1,100 @@
+//! Tokens that are found in a text as they are, before anything else is done with it.
+
+use super::vocab::{TokenKind, Vocab};
+use super::{Specials, TokenizerError};
+
+/// Bytes that a special token may have at most: what bounds the time to look for one.
+pub const MAX_SPECIAL: usize = 1024;
+
+/// The special tokens of a vocabulary, for finding them in texts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SpecialIndex {
+    /// Ids in the order of their bytes; those that start with byte `b` from `starts[b]` on.
+    ids: Vec<u32>,
+    starts: Vec<u32>,
+    /// How many of them are found even when special tokens are ignored.
+    user_defined: usize,
+}
+
+impl SpecialIndex {
+    pub(super) fn new(vocab: &Vocab) -> Result<Self, TokenizerError> {
+        let mut index = SpecialIndex::default();
+        for (id, kind, bytes) in vocab.iter() {
+            let wanted = kind.is_special() || kind == TokenKind::UserDefined;
+            // What is not UTF-8 is in no text.
+            if !wanted || bytes.is_empty() || std::str::from_utf8(bytes).is_err() {
+                continue;
+            }
+            if bytes.len() > MAX_SPECIAL {
+                return Err(TokenizerError::SpecialTooLong { id, bytes: bytes.len() });
+            }
+            index.user_defined += usize::from(kind == TokenKind::UserDefined);
+            index.ids.push(id);
+        }
+        // Of two with the same bytes the lower id is found.
+        index.ids.sort_by_key(|&id| (vocab.get(id), id));
+        index.ids.dedup_by_key(|id| vocab.get(*id));
+        index.ids.shrink_to_fit();
+        let first = |id: &u32| vocab.get(*id).and_then(|b| b.first()).copied();
+        index.starts = (0..=256u32)
+            .map(|b| index.ids.partition_point(|id| first(id).is_some_and(|f| u32::from(f) < b)))
+            .map(|at| at as u32)
+            .collect();
+        Ok(index)
+    }
+
+    /// The first special token in `text` at or after `from`, the longest where several start at
+    /// the same place: its range and id. `from` lies between characters, and so does the range.
+    pub(super) fn find(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        from: usize,
+        specials: Specials,
+    ) -> Option<(usize, usize, u32)> {
+        let any = match specials {
+            Specials::Ignore => self.user_defined > 0,
+            Specials::Parse => !self.ids.is_empty(),
+        };
+        if !any {
+            return None;
+        }
+        let bytes = text.as_bytes();
+        (from..bytes.len()).find_map(|at| {
+            let (id, len) = self.longest(vocab, &bytes[at..], specials)?;
+            Some((at, at + len, id))
+        })
+    }
+
+    /// The longest special token that `text`, which is not empty, starts with, and its length.
+    fn longest(&self, vocab: &Vocab, text: &[u8], specials: Specials) -> Option<(u32, usize)> {
+        let b = usize::from(*text.first()?);
+        // Those whose first `depth` bytes are the text's: a range, as they are sorted.
+        let mut live = self.ids.get(self.starts[b] as usize..self.starts[b + 1] as usize)?;
+        let mut found = None;
+        let mut depth = 1;
+        while let Some(&first) = live.first() {
+            // The shortest is the first; it is a match where nothing of it is left.
+            if vocab.get(first).is_some_and(|t| t.len() == depth) {
+                let ignored =
+                    specials == Specials::Ignore && vocab.kind(first) != Some(TokenKind::UserDefined);
+                if !ignored {
+                    found = Some((first, depth));
+                }
+                live = &live[1..];
+            }
+            let Some(&next) = text.get(depth) else { break };
+            let byte = |id: &u32| vocab.get(*id).and_then(|t| t.get(depth)).copied();
+            let low = live.partition_point(|id| byte(id) < Some(next));
+            let high = live.partition_point(|id| byte(id) <= Some(next));
+            live = &live[low..high];
+            depth += 1;
+        }
+        found
+    }
+
+    /// Bytes of memory in use.
+    pub(super) fn memory(&self) -> usize {
+        4 * (self.ids.capacity() + self.starts.capacity())
+    }
+}

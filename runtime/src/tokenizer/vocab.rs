@@ -1,0 +1,201 @@
+//! A vocabulary: the bytes of every token in one piece of memory, and a table to find them in.
+
+use super::TokenizerError;
+
+/// What a token is for. The numbers are GGUF's `tokenizer.ggml.token_type`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum TokenKind {
+    /// A piece of text.
+    Normal = 1,
+    /// Stands for text that has no token.
+    Unknown = 2,
+    /// Controls the model, such as the end of a text; never part of what a user wrote.
+    Control = 3,
+    /// A piece of text that is taken out of a text before anything else is done with it.
+    UserDefined = 4,
+    /// An id that the model has and the tokenizer does not use.
+    Unused = 5,
+    /// A single byte, in vocabularies that are not byte-level.
+    Byte = 6,
+}
+
+impl TokenKind {
+    /// The kind with this number in GGUF.
+    #[must_use]
+    pub const fn from_gguf(id: u32) -> Option<TokenKind> {
+        Some(match id {
+            1 => TokenKind::Normal,
+            2 => TokenKind::Unknown,
+            3 => TokenKind::Control,
+            4 => TokenKind::UserDefined,
+            5 => TokenKind::Unused,
+            6 => TokenKind::Byte,
+            _ => return None,
+        })
+    }
+
+    /// Whether the token is no text: [`Control`](Self::Control) or [`Unknown`](Self::Unknown).
+    #[must_use]
+    pub const fn is_special(self) -> bool {
+        matches!(self, TokenKind::Control | TokenKind::Unknown)
+    }
+}
+
+/// Tokens by id; an id may be a hole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Vocab {
+    bytes: Vec<u8>,
+    /// Where each token ends in `bytes`; it starts where the one before ends.
+    ends: Vec<u32>,
+    /// `None` for a hole. One byte each.
+    kinds: Vec<Option<TokenKind>>,
+}
+
+impl Vocab {
+    /// Ids, holes included.
+    pub(super) fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// Appends the token of the next id; `write` appends its bytes.
+    pub(super) fn push(
+        &mut self,
+        kind: Option<TokenKind>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<u32, TokenizerError> {
+        // The two highest ids stand for other things in tables.
+        let id = u32::try_from(self.len()).ok().filter(|&id| id < u32::MAX - 1);
+        let id = id.ok_or(TokenizerError::VocabularyTooLarge)?;
+        write(&mut self.bytes);
+        let end = u32::try_from(self.bytes.len()).map_err(|_| TokenizerError::VocabularyTooLarge)?;
+        self.ends.push(end);
+        self.kinds.push(kind);
+        Ok(id)
+    }
+
+    /// What the id is for; `None` for a hole and beyond the end.
+    pub(super) fn kind(&self, id: u32) -> Option<TokenKind> {
+        self.kinds.get(id as usize).copied().flatten()
+    }
+
+    /// The bytes of a token; `None` for a hole and beyond the end.
+    pub(super) fn get(&self, id: u32) -> Option<&[u8]> {
+        self.kind(id)?;
+        Some(self.slice(id))
+    }
+
+    /// All tokens that are no holes.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, TokenKind, &[u8])> {
+        let kinds = (0u32..).zip(&self.kinds);
+        kinds.filter_map(|(id, kind)| kind.map(|kind| (id, kind, self.slice(id))))
+    }
+
+    fn slice(&self, id: u32) -> &[u8] {
+        let i = id as usize;
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        &self.bytes[start..self.ends[i] as usize]
+    }
+
+    /// Gives back memory that growing took in advance.
+    pub(super) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        self.kinds.shrink_to_fit();
+    }
+
+    /// Bytes of memory in use.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity() + 4 * self.ends.capacity() + self.kinds.capacity()
+    }
+}
+
+/// A keyed hash, so that no file can be made to fill one corner of a table. The key differs from
+/// run to run; no result depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hasher {
+    key: u64,
+}
+
+impl Hasher {
+    pub(super) fn new() -> Self {
+        use std::hash::BuildHasher;
+        Hasher { key: std::hash::RandomState::new().hash_one(0u64) }
+    }
+
+    /// The full product of two words, folded to one.
+    fn fold(a: u64, b: u64) -> u64 {
+        let p = u128::from(a) * u128::from(b);
+        p as u64 ^ (p >> 64) as u64
+    }
+
+    /// The hash of two ids.
+    pub(super) fn pair(self, a: u32, b: u32) -> u64 {
+        let word = u64::from(a) << 32 | u64::from(b);
+        Self::fold(word ^ self.key, 0x9e37_79b9_7f4a_7c15 ^ self.key.rotate_left(32))
+    }
+
+    /// The hash of a token's bytes.
+    fn bytes(self, bytes: &[u8]) -> u64 {
+        let mut h = self.key ^ bytes.len() as u64;
+        let (words, tail) = bytes.as_chunks::<8>();
+        for word in words {
+            h = Self::fold(h ^ u64::from_le_bytes(*word), 0x9e37_79b9_7f4a_7c15);
+        }
+        let last = tail.iter().fold(0, |v, &b| v << 8 | u64::from(b));
+        Self::fold(h ^ last, 0xd6e8_feb8_6659_fd93 ^ self.key.rotate_left(32))
+    }
+}
+
+/// Slots for `n` entries in a table with open addressing: a power of two, at least half empty.
+pub(super) fn slots_for(n: usize) -> usize {
+    (2 * n).next_power_of_two().max(16)
+}
+
+/// Finds tokens by their bytes; needed only while a tokenizer is built.
+pub(super) struct Lookup {
+    hasher: Hasher,
+    /// The upper half of the hash, and the id, or [`EMPTY`].
+    slots: Vec<(u32, u32)>,
+}
+
+const EMPTY: u32 = u32::MAX;
+
+impl Lookup {
+    /// An empty table that has room for all tokens of `vocab`.
+    pub(super) fn new(vocab: &Vocab, hasher: Hasher) -> Self {
+        Lookup { hasher, slots: vec![(0, EMPTY); slots_for(vocab.len())] }
+    }
+
+    /// Adds a token, unless there is one of the same bytes: then gives that one's id.
+    pub(super) fn insert(&mut self, vocab: &Vocab, id: u32) -> Option<u32> {
+        let (slot, tag) = self.probe(vocab, vocab.slice(id));
+        match self.slots[slot].1 {
+            EMPTY => {
+                self.slots[slot] = (tag, id);
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    /// The id of the token with these bytes.
+    pub(super) fn find(&self, vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
+        let (slot, _) = self.probe(vocab, bytes);
+        Some(self.slots[slot].1).filter(|&id| id != EMPTY)
+    }
+
+    /// The slot that holds `bytes`, or the empty one where they belong.
+    fn probe(&self, vocab: &Vocab, bytes: &[u8]) -> (usize, u32) {
+        let hash = self.hasher.bytes(bytes);
+        let (mask, tag) = (self.slots.len() - 1, (hash >> 32) as u32);
+        let mut slot = hash as usize & mask;
+        loop {
+            let (t, id) = self.slots[slot];
+            if id == EMPTY || (t == tag && vocab.slice(id) == bytes) {
+                return (slot, tag);
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+}

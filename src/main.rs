@@ -1,0 +1,2 @@
+//! The teff command.
+fn main() {}
