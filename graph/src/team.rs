@@ -5,8 +5,14 @@ use core::fmt;
 /// The threads that run one step together, seen from one of them.
 ///
 /// Every member walks the same operations, does its share of each, and meets the others at
-/// [`Team::barrier`]. What a member wrote before a barrier is visible to all members after it.
-pub trait Team {
+/// [`Team::barrier`].
+///
+/// # Safety
+/// Members that run at the same time have the same [`Team::size`] and distinct ranks below it,
+/// both of which never change; [`Team::barrier`] returns `Ok` only when every member has called
+/// it as often, and what a member wrote before is visible to all members after it. Members write
+/// to shared memory by these rules.
+pub unsafe trait Team {
     /// This member's number, `0..size()`.
     fn rank(&self) -> usize;
     /// How many members there are; the same for all of them, at least 1.
@@ -35,7 +41,8 @@ impl core::error::Error for Broken {}
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Solo;
 
-impl Team for Solo {
+// SAFETY: one member: rank 0 of 1, which never waits.
+unsafe impl Team for Solo {
     fn rank(&self) -> usize {
         0
     }

@@ -35,6 +35,23 @@ impl<'a> DenseActs<'a> {
         &self.data[t * self.ld..][..self.cols]
     }
 
+    /// Columns `from..from + cols` of all rows.
+    ///
+    /// # Panics
+    /// Where they are not inside.
+    #[must_use]
+    pub fn cols_of(&self, from: usize, cols: usize) -> DenseActs<'a> {
+        assert!(from <= self.cols && cols <= self.cols - from);
+        let data = if self.n == 0 { &[] } else { &self.data[from..] };
+        DenseActs::new(data, self.n, cols, self.ld)
+    }
+
+    /// All floats, gaps between rows included.
+    #[must_use]
+    pub fn into_slice(self) -> &'a [f32] {
+        self.data
+    }
+
     /// Rows.
     #[must_use]
     pub fn n(&self) -> usize {

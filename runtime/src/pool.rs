@@ -76,7 +76,12 @@ impl<'r> Member<'r> {
     }
 }
 
-impl Team for Member<'_> {
+// SAFETY: members are made by `Meeting::attend` alone, which the pool calls once per rank in
+// `0..size` and run (rayon's crew: once per index of the broadcast); a member can neither be sent
+// or shared to another thread nor outlive its task, so each counts once per barrier. `Barrier::wait`
+// returns Ok only for the phase that `size` arrivals completed, publishes what they wrote before,
+// and refuses for good once a member has left; it is renewed when all have.
+unsafe impl Team for Member<'_> {
     fn rank(&self) -> usize {
         self.rank
     }

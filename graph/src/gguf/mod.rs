@@ -76,9 +76,9 @@ impl<'a> Gguf<'a> {
     /// Checks a whole file: the header, every key, the bounds of every value, the description of
     /// every tensor and the bounds of its data.
     ///
-    /// The time is linear in the size of what precedes the data, apart from the search for
-    /// duplicates, which is bounded (by [`MAX_KEYS`] and [`MAX_TENSORS`]) to some tenths of a
-    /// second for the worst file.
+    /// The time is linear in the size of what precedes the data (a vocabulary of 150000 tokens takes
+    /// a millisecond), apart from the search for duplicates, which the caps on names bound: some
+    /// seconds for the worst file of all.
     ///
     /// # Errors
     /// [`GgufError`] names what is wrong, and where.

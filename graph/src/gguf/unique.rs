@@ -119,7 +119,7 @@ mod tests {
         // 20000 names searched for those of round 0 of 4: more than a round may hold.
         let all: Vec<[u8; 4]> = (0..20000u32)
             .map(u32::to_le_bytes)
-            .filter(|n| (hash(n) >> 48) % 4 == 0)
+            .filter(|n| (hash(n) >> 48).is_multiple_of(4))
             .take(1024)
             .collect();
         let found = check(1024, || all.iter().map(|n| &n[..]));

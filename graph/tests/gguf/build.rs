@@ -2,30 +2,30 @@
 
 /// A file in parts, each of which a test may spoil.
 #[derive(Clone)]
-pub struct File {
-    pub magic: [u8; 4],
-    pub version: u32,
+pub(crate) struct File {
+    pub(crate) magic: [u8; 4],
+    pub(crate) version: u32,
     /// The counts in the header, where they shall not be the true ones.
-    pub n_tensors: Option<u64>,
-    pub n_keys: Option<u64>,
+    pub(crate) n_tensors: Option<u64>,
+    pub(crate) n_keys: Option<u64>,
     /// Keys with the bytes of their type and value.
-    pub keys: Vec<(Vec<u8>, Vec<u8>)>,
-    pub tensors: Vec<Tensor>,
-    pub align: usize,
-    pub data: Vec<u8>,
+    pub(crate) keys: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) align: usize,
+    pub(crate) data: Vec<u8>,
 }
 
 #[derive(Clone)]
-pub struct Tensor {
-    pub name: Vec<u8>,
-    pub dims: Vec<u64>,
-    pub format: u32,
-    pub offset: u64,
+pub(crate) struct Tensor {
+    pub(crate) name: Vec<u8>,
+    pub(crate) dims: Vec<u64>,
+    pub(crate) format: u32,
+    pub(crate) offset: u64,
 }
 
 impl File {
     /// No keys, no tensors.
-    pub fn empty() -> File {
+    pub(crate) fn empty() -> File {
         File {
             magic: *b"GGUF",
             version: 3,
@@ -39,7 +39,7 @@ impl File {
     }
 
     /// A value of each kind, a tensor of each of three formats; it ends with the last tensor.
-    pub fn sample() -> File {
+    pub(crate) fn sample() -> File {
         let mut f = File::empty();
         f.key("general.architecture", text("gpt2"));
         f.key("k.u8", scalar(0, &[200]));
@@ -64,12 +64,12 @@ impl File {
         f
     }
 
-    pub fn key(&mut self, key: &str, value: Vec<u8>) {
+    pub(crate) fn key(&mut self, key: &str, value: Vec<u8>) {
         self.keys.push((key.into(), value));
     }
 
     /// Adds a tensor whose data are `bytes` bytes at the end of the data section.
-    pub fn tensor(&mut self, name: &str, dims: &[u64], format: u32, bytes: usize) {
+    pub(crate) fn tensor(&mut self, name: &str, dims: &[u64], format: u32, bytes: usize) {
         let offset = self.data.len().next_multiple_of(self.align);
         self.data.resize(offset, 0);
         self.data.extend((0..bytes).map(|i| (i * 7 + offset) as u8));
@@ -78,7 +78,7 @@ impl File {
     }
 
     /// All before the data section, without the padding.
-    pub fn head(&self) -> Vec<u8> {
+    pub(crate) fn head(&self) -> Vec<u8> {
         let mut out = self.magic.to_vec();
         out.extend(self.version.to_le_bytes());
         out.extend(self.n_tensors.unwrap_or(self.tensors.len() as u64).to_le_bytes());
@@ -97,7 +97,7 @@ impl File {
         out
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = self.head();
         if !self.tensors.is_empty() {
             out.resize(out.len().next_multiple_of(self.align), 0);
@@ -108,26 +108,26 @@ impl File {
 }
 
 /// A length and bytes.
-pub fn string(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn string(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u64).to_le_bytes(), bytes].concat()
 }
 
 /// A type and a value's bytes.
-pub fn scalar(kind: u32, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn scalar(kind: u32, bytes: &[u8]) -> Vec<u8> {
     [&kind.to_le_bytes(), bytes].concat()
 }
 
 /// A text value.
-pub fn text(s: &str) -> Vec<u8> {
+pub(crate) fn text(s: &str) -> Vec<u8> {
     scalar(8, &string(s.as_bytes()))
 }
 
 /// An array of `count` elements.
-pub fn array(elem: u32, count: u64, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn array(elem: u32, count: u64, bytes: &[u8]) -> Vec<u8> {
     [&9u32.to_le_bytes()[..], &elem.to_le_bytes(), &count.to_le_bytes(), bytes].concat()
 }
 
 /// An array of strings.
-pub fn strings(all: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn strings(all: &[&[u8]]) -> Vec<u8> {
     array(8, all.len() as u64, &all.iter().flat_map(|s| string(s)).collect::<Vec<_>>())
 }

@@ -90,7 +90,7 @@ mod tests {
             let file = format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
             write(&file, &format!("{core},{}\n", core + 4));
         }
-        let mut with_mask = |mask: &str| {
+        let with_mask = |mask: &str| {
             write("proc/self/status", &format!("Name:\tx\nCpus_allowed_list:\t{mask}\n"));
             physical_cores(&root)
         };

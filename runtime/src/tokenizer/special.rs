@@ -76,8 +76,8 @@ impl SpecialIndex {
         while let Some(&first) = live.first() {
             // The shortest is the first; it is a match where nothing of it is left.
             if vocab.get(first).is_some_and(|t| t.len() == depth) {
-                let ignored =
-                    specials == Specials::Ignore && vocab.kind(first) != Some(TokenKind::UserDefined);
+                let ignored = specials == Specials::Ignore
+                    && vocab.kind(first) != Some(TokenKind::UserDefined);
                 if !ignored {
                     found = Some((first, depth));
                 }

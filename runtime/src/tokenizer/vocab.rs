@@ -68,7 +68,8 @@ impl Vocab {
         let id = u32::try_from(self.len()).ok().filter(|&id| id < u32::MAX - 1);
         let id = id.ok_or(TokenizerError::VocabularyTooLarge)?;
         write(&mut self.bytes);
-        let end = u32::try_from(self.bytes.len()).map_err(|_| TokenizerError::VocabularyTooLarge)?;
+        let end =
+            u32::try_from(self.bytes.len()).map_err(|_| TokenizerError::VocabularyTooLarge)?;
         self.ends.push(end);
         self.kinds.push(kind);
         Ok(id)

@@ -1,0 +1,213 @@
+//! GPT-2 (Radford et al., 2019): learned positions, layer norms before both parts, biases
+//! everywhere, one matrix for queries, keys and values, GELU, a tied head.
+
+use core::fmt;
+
+use super::{Family, Shapes};
+use crate::meta::{Metadata, count, flag, float, required, text};
+use crate::spec::{Activation, Head, LayerRole, Norm, Positions};
+use crate::{Role, Spec, SpecError};
+
+/// The family.
+pub static GPT2: Family = Family {
+    arch: "gpt2",
+    classes: &["GPT2LMHeadModel"],
+    model_type: "gpt2",
+    prefix: "transformer.",
+    from_gguf,
+    from_config,
+    gguf_name,
+    hf_name,
+    hf_transposed,
+    hf_ignored,
+};
+
+/// The shape of the published 124M model.
+#[must_use]
+pub fn small() -> Spec {
+    Spec {
+        arch: "gpt2",
+        vocab: 50257,
+        context: 1024,
+        layers: 12,
+        width: 768,
+        heads: 12,
+        kv_heads: 12,
+        head_dim: 64,
+        ffn: 3072,
+        norm: Norm::Layer,
+        norm_eps: 1e-5,
+        positions: Positions::Learned,
+        activation: Activation::GeluTanh,
+        attn_scale: 0.125,
+        head: Head::Tied,
+    }
+}
+
+/// What both containers say in their own words.
+struct Sizes {
+    context: u32,
+    width: u32,
+    layers: u32,
+    heads: u32,
+    ffn: u32,
+    eps: f32,
+    scaled: bool,
+}
+
+fn spec(s: &Sizes, embd: Option<(usize, usize)>, head: Head) -> Result<Spec, SpecError> {
+    if !s.width.is_multiple_of(s.heads) {
+        return Err(SpecError::Inconsistent("the width is not a multiple of the heads"));
+    }
+    let vocab = embd.ok_or(SpecError::NoTensor(Role::TokenEmbd))?.0;
+    let vocab = u32::try_from(vocab).map_err(|_| SpecError::Inconsistent("the vocabulary"))?;
+    let head_dim = s.width / s.heads;
+    // 1 / sqrt(d) rounded once, not a rounded root's inverse.
+    let scale = if s.scaled { (1.0 / libm::sqrt(f64::from(head_dim))) as f32 } else { 1.0 };
+    let spec = Spec {
+        vocab,
+        context: s.context,
+        layers: s.layers,
+        width: s.width,
+        heads: s.heads,
+        kv_heads: s.heads,
+        head_dim,
+        ffn: s.ffn,
+        norm_eps: s.eps,
+        attn_scale: scale,
+        head,
+        ..small()
+    };
+    spec.validate()?;
+    Ok(spec)
+}
+
+fn from_gguf(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError> {
+    let need = |key| required(count(meta, key)?, key);
+    let eps = "gpt2.attention.layer_norm_epsilon";
+    let sizes = Sizes {
+        context: need("gpt2.context_length")?,
+        width: need("gpt2.embedding_length")?,
+        layers: need("gpt2.block_count")?,
+        heads: need("gpt2.attention.head_count")?,
+        ffn: need("gpt2.feed_forward_length")?,
+        eps: required(float(meta, eps)?, eps)?,
+        scaled: true,
+    };
+    if count(meta, "gpt2.attention.head_count_kv")?.is_some_and(|n| n != sizes.heads) {
+        return Err(SpecError::Unsupported {
+            key: "gpt2.attention.head_count_kv",
+            known: "as many as gpt2.attention.head_count",
+        });
+    }
+    let own = shapes.shape("output.weight").is_some();
+    spec(&sizes, shapes.shape("token_embd.weight"), if own { Head::Own } else { Head::Tied })
+}
+
+fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError> {
+    let need = |key| required(count(meta, key)?, key);
+    let width = need("n_embd")?;
+    let sizes = Sizes {
+        context: need("n_positions")?,
+        width,
+        layers: need("n_layer")?,
+        heads: need("n_head")?,
+        // The defaults of transformers' GPT2Config.
+        ffn: match count(meta, "n_inner")? {
+            Some(n) => n,
+            None => width
+                .checked_mul(4)
+                .ok_or(SpecError::Inconsistent("n_embd is too large for its inner width"))?,
+        },
+        eps: float(meta, "layer_norm_epsilon")?.unwrap_or(1e-5),
+        scaled: flag(meta, "scale_attn_weights")?.unwrap_or(true),
+    };
+    match text(meta, "activation_function")?.unwrap_or("gelu_new") {
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => {}
+        _ => {
+            return Err(SpecError::Unsupported {
+                key: "activation_function",
+                known: "gelu_new, gelu_pytorch_tanh, gelu_fast (one function: GELU's tanh form)",
+            });
+        }
+    }
+    for key in ["scale_attn_by_inverse_layer_idx", "add_cross_attention"] {
+        if flag(meta, key)?.unwrap_or(false) {
+            return Err(SpecError::Unsupported { key, known: "false" });
+        }
+    }
+    let tied = flag(meta, "tie_word_embeddings")?.unwrap_or(true);
+    let embd = shapes.shape("wte.weight");
+    spec(&sizes, embd, if tied { Head::Tied } else { Head::Own })
+}
+
+/// The name before `.weight` or `.bias`, in the words of a container; `true` for a bias.
+fn layer_name(role: LayerRole, names: &[&'static str; 6]) -> (&'static str, bool) {
+    use LayerRole as L;
+    let bias = matches!(
+        role,
+        L::AttnNormBias
+            | L::AttnQkvBias
+            | L::AttnOutBias
+            | L::FfnNormBias
+            | L::FfnUpBias
+            | L::FfnDownBias
+    );
+    let i = match role {
+        L::AttnNorm | L::AttnNormBias => 0,
+        L::AttnQkv | L::AttnQkvBias => 1,
+        L::AttnOut | L::AttnOutBias => 2,
+        L::FfnNorm | L::FfnNormBias => 3,
+        L::FfnUp | L::FfnUpBias => 4,
+        L::FfnDown | L::FfnDownBias => 5,
+    };
+    (names[i], bias)
+}
+
+fn suffix(bias: bool) -> &'static str {
+    if bias { "bias" } else { "weight" }
+}
+
+fn gguf_name(role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
+    const NAMES: [&str; 6] =
+        ["attn_norm", "attn_qkv", "attn_output", "ffn_norm", "ffn_up", "ffn_down"];
+    match role {
+        Role::TokenEmbd => out.write_str("token_embd.weight"),
+        Role::PositionEmbd => out.write_str("position_embd.weight"),
+        Role::OutputNorm => out.write_str("output_norm.weight"),
+        Role::OutputNormBias => out.write_str("output_norm.bias"),
+        Role::Output => out.write_str("output.weight"),
+        Role::Layer(l, r) => {
+            let (name, bias) = layer_name(r, &NAMES);
+            write!(out, "blk.{l}.{name}.{}", suffix(bias))
+        }
+    }
+}
+
+fn hf_name(role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
+    const NAMES: [&str; 6] =
+        ["ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"];
+    match role {
+        Role::TokenEmbd => out.write_str("wte.weight"),
+        Role::PositionEmbd => out.write_str("wpe.weight"),
+        Role::OutputNorm => out.write_str("ln_f.weight"),
+        Role::OutputNormBias => out.write_str("ln_f.bias"),
+        Role::Output => out.write_str("lm_head.weight"),
+        Role::Layer(l, r) => {
+            let (name, bias) = layer_name(r, &NAMES);
+            write!(out, "h.{l}.{name}.{}", suffix(bias))
+        }
+    }
+}
+
+/// transformers' Conv1D keeps `[inputs, outputs]`.
+fn hf_transposed(role: Role) -> bool {
+    use LayerRole as L;
+    matches!(role, Role::Layer(_, L::AttnQkv | L::AttnOut | L::FfnUp | L::FfnDown))
+}
+
+/// Causal masks that older files carry, and a tied head written out again.
+fn hf_ignored(name: &str) -> bool {
+    let mask = name.strip_prefix("h.").and_then(|n| n.split_once('.'));
+    matches!(mask, Some((_, "attn.bias" | "attn.masked_bias"))) || name == "lm_head.weight"
+}

@@ -1,0 +1,401 @@
+//! Plans: the operations of a step, their buffers, and the memory all of it needs.
+//!
+//! A plan is plain data. [`build`](Plan::build) makes one from a [`Spec`]; it could as well be a
+//! `static` that a tool wrote out. Whoever runs one has it verified first ([`Plan::verify`]).
+
+use core::fmt;
+
+use teff_kernels::{ACT_BLOCK, KV_BLOCK, KvFormat, KvLayout};
+
+use crate::{Activation, Spec, TensorId};
+
+mod build;
+mod place;
+mod verify;
+
+pub use build::{Capacity, build_into};
+pub use verify::PlanError;
+
+/// Where buffers begin: multiples of a cache line and of the widest register.
+pub const ALIGN: usize = 64;
+
+/// The number of a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BufId(pub u16);
+
+/// What a buffer's elements are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// f32.
+    F32,
+    /// Activations quantised to int8: codes, then scales, then sums, of all rows each.
+    Q8,
+}
+
+/// Which rows a buffer has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rows {
+    /// One for every token of the step.
+    Batch,
+    /// One for every token whose logits are wanted: the last ones.
+    Wanted,
+}
+
+/// A region of the arena, shared with others that live at other times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buf {
+    /// What its elements are.
+    pub kind: Kind,
+    /// Which rows it has.
+    pub rows: Rows,
+    /// Elements of a row.
+    pub cols: u32,
+    /// First byte in the arena.
+    pub offset: usize,
+    /// First phase (stretch between barriers) in which it is used.
+    pub born: u16,
+    /// Last phase in which it is used.
+    pub dies: u16,
+    /// A buffer that dies where this one is born, whose storage it takes over in place.
+    pub over: Option<BufId>,
+}
+
+/// Where the outputs of a product go.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum To {
+    /// Into a buffer, quantised where that is.
+    Store(BufId),
+    /// Added to a buffer.
+    Add(BufId),
+    /// Queries into a buffer, keys and values into the cache.
+    Qkv {
+        /// The queries.
+        q: BufId,
+        /// Whose cache.
+        layer: u16,
+    },
+}
+
+/// One operation; all members of the team do their share of it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Op {
+    /// All members meet.
+    Barrier,
+    /// `out = table[token] + positions[position]`; members share tokens.
+    Embed {
+        /// Rows by token.
+        table: TensorId,
+        /// Rows by position.
+        positions: Option<TensorId>,
+        /// f32.
+        out: BufId,
+    },
+    /// `out = norm(x)`, quantised where `out` is; members share tokens.
+    Norm {
+        /// f32.
+        x: BufId,
+        /// Factors.
+        weight: TensorId,
+        /// Terms.
+        bias: TensorId,
+        /// The result.
+        out: BufId,
+    },
+    /// `to = act(x w + bias)`; members share outputs.
+    Linear {
+        /// The weights.
+        w: TensorId,
+        /// Terms.
+        bias: Option<TensorId>,
+        /// The inputs, quantised where the weights are.
+        x: BufId,
+        /// A function of each output.
+        act: Option<Activation>,
+        /// Where outputs go.
+        to: To,
+    },
+    /// Attention of the rows of `out` (the last ones of the step); members share heads and tokens.
+    Attend {
+        /// Queries, f32.
+        q: BufId,
+        /// Whose cache.
+        layer: u16,
+        /// The result, quantised where it is.
+        out: BufId,
+    },
+    /// `out = ` the wanted rows of `x`; members share tokens.
+    Take {
+        /// f32, a row for every token.
+        x: BufId,
+        /// f32, a row for every wanted token.
+        out: BufId,
+    },
+}
+
+const _: () = assert!(size_of::<Op>() <= 32);
+
+/// What a plan is built for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Most tokens in a step.
+    pub batch: usize,
+    /// Most rows of logits in a step.
+    pub logits: usize,
+    /// Positions of the cache.
+    pub context: usize,
+    /// How the cache stores keys and values.
+    pub kv: KvFormat,
+}
+
+/// Bytes that running a plan takes, apart from the weights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Needs {
+    /// The arena: all buffers.
+    pub scratch: usize,
+    /// The KV cache.
+    pub kv: usize,
+    /// For each thread.
+    pub per_thread: usize,
+}
+
+impl Needs {
+    /// All bytes for a team of `threads`; `None` where that overflows.
+    #[must_use]
+    pub fn total(&self, threads: usize) -> Option<usize> {
+        threads.checked_mul(self.per_thread)?.checked_add(self.scratch)?.checked_add(self.kv)
+    }
+}
+
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Needs { scratch, kv, per_thread } = self;
+        write!(f, "arena {scratch} B, cache {kv} B, {per_thread} B for each thread")
+    }
+}
+
+/// A plan: plain data.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'p> {
+    /// The model.
+    pub spec: Spec,
+    /// What it was built for.
+    pub options: Options,
+    /// The operations, in order.
+    pub ops: &'p [Op],
+    /// The buffers.
+    pub bufs: &'p [Buf],
+    /// The buffer that holds the logits at the end.
+    pub logits: BufId,
+    /// The memory.
+    pub needs: Needs,
+}
+
+impl Plan<'_> {
+    /// The buffer with this number.
+    ///
+    /// # Panics
+    /// Where there is none: the plan was not verified.
+    #[inline]
+    #[must_use]
+    pub fn buf(&self, id: BufId) -> &Buf {
+        &self.bufs[usize::from(id.0)]
+    }
+
+    /// Most rows of a buffer.
+    #[must_use]
+    pub fn max_rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Batch => self.options.batch,
+            Rows::Wanted => self.options.logits,
+        }
+    }
+
+    /// Shape of one head's cache.
+    #[must_use]
+    pub fn kv_layout(&self) -> KvLayout {
+        kv_layout(&self.spec, &self.options)
+    }
+}
+
+pub(crate) fn kv_layout(spec: &Spec, options: &Options) -> KvLayout {
+    KvLayout {
+        format: options.kv,
+        head_dim: spec.head_dim as usize,
+        capacity: options.context.next_multiple_of(KV_BLOCK),
+    }
+}
+
+/// Bytes of a head's keys and of its values, each filled up to [`ALIGN`].
+pub(crate) fn head_bytes(layout: &KvLayout) -> (usize, usize) {
+    (layout.key_bytes().next_multiple_of(ALIGN), layout.value_bytes().next_multiple_of(ALIGN))
+}
+
+/// Bytes of the whole cache; `None` where that overflows.
+pub(crate) fn kv_bytes(spec: &Spec, options: &Options) -> Option<usize> {
+    let per_position = (spec.head_dim as usize + 16).checked_mul(8)?; // more than any format's
+    options.context.checked_add(KV_BLOCK)?.checked_mul(per_position)?;
+    let (keys, values) = head_bytes(&kv_layout(spec, options));
+    (keys + values).checked_mul(spec.layers as usize)?.checked_mul(spec.kv_heads as usize)
+}
+
+impl Buf {
+    /// Bytes of `rows` rows; `None` where that overflows.
+    #[must_use]
+    pub fn bytes(&self, rows: usize) -> Option<usize> {
+        let cols = self.cols as usize;
+        let row = match self.kind {
+            Kind::F32 => cols * 4,
+            Kind::Q8 => cols + cols / ACT_BLOCK * 8,
+        };
+        rows.checked_mul(row)
+    }
+}
+
+/// How an operation is cut into shares and chunks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    /// Outputs that stay together: a whole head of the cache, a block of activations.
+    pub(crate) unit: usize,
+    /// All outputs.
+    pub(crate) total: usize,
+    /// Floats between the product and where it goes; 0 where it goes there at once.
+    pub(crate) staged: bool,
+}
+
+/// Floats of a staging tile that stay in the caches near a core.
+pub(crate) const TILE_FLOATS: usize = 1 << 14;
+/// Products after which a member looks whether to stop: some tenths of a millisecond.
+pub(crate) const CHUNK_PRODUCTS: usize = 1 << 22;
+/// Queries that attention takes at a time.
+pub(crate) const QUERY_TILE: usize = 32;
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+pub(crate) fn lcm(a: usize, b: usize) -> usize {
+    a / gcd(a, b) * b
+}
+
+impl Cut {
+    /// Of a product with `rows` outputs.
+    pub(crate) fn linear(spec: &Spec, bufs: &[Buf], rows: usize, to: To) -> Cut {
+        let kind = |b: BufId| bufs[usize::from(b.0)].kind;
+        let (unit, staged) = match to {
+            To::Store(b) if kind(b) == Kind::F32 => (16, false),
+            To::Store(_) => (ACT_BLOCK, true),
+            To::Add(_) => (16, true),
+            To::Qkv { .. } => (lcm(spec.head_dim as usize, 16), true),
+        };
+        Cut { unit, total: rows, staged }
+    }
+
+    /// Outputs in a chunk, for `n` tokens of `cols` inputs.
+    pub(crate) fn chunk(&self, n: usize, cols: usize) -> usize {
+        let tile = if self.staged { TILE_FLOATS / n.max(1) } else { usize::MAX };
+        let most = tile.min(CHUNK_PRODUCTS / (n * cols).max(1)).min(self.total);
+        (most / self.unit * self.unit).max(self.unit)
+    }
+
+    /// Most floats that the staging tile holds in steps of up to `batch` tokens.
+    pub(crate) fn tile_floats(&self, batch: usize) -> Option<usize> {
+        if !self.staged {
+            return Some(0);
+        }
+        let all = batch.checked_mul(self.total.next_multiple_of(self.unit))?;
+        Some(batch.checked_mul(self.unit)?.max(TILE_FLOATS).min(all))
+    }
+}
+
+/// The heads whose outputs attention writes together, so that blocks of activations stay whole.
+pub(crate) fn head_group(spec: &Spec, out: &Buf) -> usize {
+    match out.kind {
+        Kind::F32 => 1,
+        Kind::Q8 => {
+            let d = spec.head_dim as usize;
+            (lcm(d, ACT_BLOCK) / d).min(spec.heads as usize)
+        }
+    }
+}
+
+/// Floats that a member needs for one operation, beside what the backend's product wants.
+pub(crate) fn member_floats(spec: &Spec, bufs: &[Buf], options: &Options, op: &Op) -> Option<usize> {
+    let batch = options.batch.max(options.logits);
+    let buf = |b: BufId| &bufs[usize::from(b.0)];
+    match *op {
+        Op::Barrier | Op::Take { .. } => Some(0),
+        Op::Embed { .. } => Some(spec.width as usize),
+        Op::Norm { .. } => Some(2 * spec.width as usize),
+        Op::Linear { w, to, .. } => {
+            Cut::linear(spec, bufs, spec.slot(w)?.rows, to).tile_floats(batch)
+        }
+        Op::Attend { out, .. } => {
+            let cols = head_group(spec, buf(out)) * spec.head_dim as usize;
+            Some(if buf(out).kind == Kind::Q8 { QUERY_TILE.min(batch) * cols } else { 0 })
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+mod owned {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use teff_kernels::{Backend, Format};
+
+    use super::{Buf, BufId, Capacity, Needs, Op, Options, Plan, PlanError, build_into};
+    use crate::{Spec, TensorId};
+
+    /// A plan that owns its operations and buffers.
+    #[derive(Clone, Debug)]
+    pub struct PlanBuf {
+        spec: Spec,
+        options: Options,
+        ops: Vec<Op>,
+        bufs: Vec<Buf>,
+        logits: BufId,
+        needs: Needs,
+    }
+
+    impl PlanBuf {
+        /// The plan.
+        #[must_use]
+        pub fn as_plan(&self) -> Plan<'_> {
+            Plan {
+                spec: self.spec,
+                options: self.options,
+                ops: &self.ops,
+                bufs: &self.bufs,
+                logits: self.logits,
+                needs: self.needs,
+            }
+        }
+    }
+
+    impl Plan<'_> {
+        /// Builds the plan of a decoder whose matrices have the formats that `format` gives, for
+        /// `backend`'s needs of scratch. Nothing of the model but its header is looked at.
+        ///
+        /// # Errors
+        /// [`PlanError`] where options are out of range or sizes overflow.
+        pub fn build(
+            spec: &Spec,
+            format: &dyn Fn(TensorId) -> Format,
+            options: &Options,
+            backend: &dyn Backend,
+        ) -> Result<PlanBuf, PlanError> {
+            let capacity = Capacity::of(spec);
+            let mut ops = vec![Op::Barrier; capacity.ops];
+            let mut bufs = vec![Buf::EMPTY; capacity.bufs];
+            let plan = build_into(spec, format, options, backend, &mut ops, &mut bufs)?;
+            let (n_ops, n_bufs) = (plan.ops.len(), plan.bufs.len());
+            let (logits, needs) = (plan.logits, plan.needs);
+            ops.truncate(n_ops);
+            bufs.truncate(n_bufs);
+            Ok(PlanBuf { spec: *spec, options: *options, ops, bufs, logits, needs })
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+pub use owned::PlanBuf;

@@ -1,0 +1,183 @@
+//! Laws of plans: what is built verifies, what is broken doesn't, and memory stays where it was.
+
+use proptest::prelude::*;
+use teff_graph::family::gpt2;
+use teff_graph::plan::{ALIGN, Buf, Kind, Op, Rows};
+use teff_graph::{Head, Options, Plan, PlanError, Spec, TensorId};
+use teff_kernels::{Cpu, Format, KvFormat, Scalar};
+
+fn build(spec: &Spec, format: Format, options: &Options) -> teff_graph::PlanBuf {
+    Plan::build(spec, &|_| format, options, &Scalar).unwrap()
+}
+
+fn options(batch: usize) -> Options {
+    Options { batch, logits: 1, context: 1024, kv: KvFormat::F32 }
+}
+
+/// What a layout by hand would take: a place of its own for every kind of intermediate result,
+/// used again in each layer.
+fn by_hand(spec: &Spec, o: &Options, quantized: bool) -> usize {
+    let up = |n: usize| n.next_multiple_of(ALIGN);
+    let acts = |rows: usize, cols: usize| {
+        up(if quantized { rows * (cols + cols / 32 * 8) } else { rows * cols * 4 })
+    };
+    let (w, q, f) = (spec.width as usize, spec.q_dim(), spec.ffn as usize);
+    up(o.batch * w * 4)                     // residual
+        + up(o.logits * w * 4)              // residual of wanted tokens
+        + acts(o.batch, w)                  // normed
+        + up(o.batch * q * 4)               // queries
+        + acts(o.batch, q)                  // attention's result
+        + acts(o.batch, f)                  // inner
+        + up(o.logits * spec.vocab as usize * 4)
+}
+
+#[test]
+fn arena_of_gpt2_124m() {
+    // (format, batch) -> bytes of the arena. A change of these numbers is a change of what every
+    // user's memory is; make it knowingly.
+    let spec = gpt2::small();
+    for (format, batch, arena) in ARENAS {
+        let plan = build(&spec, format, &options(batch));
+        let needs = plan.as_plan().needs;
+        assert_eq!(needs.scratch, arena, "{format}, batch {batch}: {needs}");
+        assert!(needs.scratch <= by_hand(&spec, &options(batch), format.is_quantized()));
+        // 12 layers x 12 heads x 1024 positions x 64 elements x keys and values x 4 bytes.
+        assert_eq!(needs.kv, 12 * 12 * 1024 * 64 * 2 * 4);
+    }
+}
+
+const ARENAS: [(Format, usize, usize); 4] = [
+    (Format::Q8_0, 32, 251_904),
+    (Format::Q8_0, 512, 4_030_464),
+    (Format::F32, 32, 589_824),
+    (Format::F32, 512, 9_437_184),
+];
+
+#[test]
+fn the_cache_shrinks_with_its_format() {
+    let spec = gpt2::small();
+    let kv = |kv| build(&spec, Format::Q8_0, &Options { kv, ..options(1) }).as_plan().needs.kv;
+    let elements = 12 * 12 * 1024 * 64 * 2;
+    assert_eq!(kv(KvFormat::F16), elements * 2);
+    assert_eq!(kv(KvFormat::Q8), elements + elements / 64 * 4);
+}
+
+#[test]
+fn bad_options_are_errors() {
+    let spec = gpt2::small();
+    let try_ = |o: Options| Plan::build(&spec, &|_| Format::F32, &o, &Scalar).map(|_| ());
+    let good = options(8);
+    assert_eq!(try_(good), Ok(()));
+    for o in [
+        Options { batch: 0, ..good },
+        Options { context: 0, ..good },
+        Options { context: 1025, ..good },
+    ] {
+        assert!(matches!(try_(o), Err(PlanError::Context { .. })), "{o:?}");
+    }
+    for logits in [0, 9] {
+        assert!(matches!(try_(Options { logits, ..good }), Err(PlanError::Logits { .. })));
+    }
+    let broken = Spec { kv_heads: 0, ..spec };
+    let r = Plan::build(&broken, &|_| Format::F32, &good, &Scalar);
+    assert!(matches!(r, Err(PlanError::Spec(_))));
+}
+
+#[test]
+fn a_plan_fits_into_slices_of_its_capacity_and_no_less() {
+    use teff_graph::plan::{Capacity, build_into};
+    let spec = Spec { layers: 3, ..gpt2::small() };
+    let c = Capacity::of(&spec);
+    for (ops, bufs, ok) in [(c.ops, c.bufs, true), (10, c.bufs, false), (c.ops, 5, false)] {
+        let (mut ops, mut bufs) = (vec![Op::Barrier; ops], vec![Buf::EMPTY; bufs]);
+        let r = build_into(&spec, &|_| Format::F16, &options(4), &Scalar, &mut ops, &mut bufs);
+        match r {
+            Ok(plan) => assert!(ok && plan.verify().is_ok()),
+            Err(e) => assert!(!ok && matches!(e, PlanError::Capacity { .. })),
+        }
+    }
+}
+
+prop_compose! {
+    fn any_spec()(
+        layers in 1u32..4, kv_heads in 1u32..4, per_kv in 1u32..4, dim in 1u32..10, vocab in 1u32..99,
+        ffn in 1u32..5, width in 1u32..5, own: bool,
+    ) -> Spec {
+        Spec {
+            layers, kv_heads, vocab, heads: kv_heads * per_kv, head_dim: dim * 32,
+            width: width * 32, ffn: ffn * 32, context: 96,
+            head: if own { Head::Own } else { Head::Tied },
+            ..gpt2::small()
+        }
+    }
+}
+
+prop_compose! {
+    fn any_options()(batch in 1usize..70, context in 1usize..=96, kv in 0usize..3)
+        (batch in Just(batch), logits in 1..=batch, context in Just(context), kv in Just(kv))
+        -> Options
+    {
+        Options { batch, logits, context, kv: KvFormat::ALL[kv] }
+    }
+}
+
+fn any_format(seed: u64) -> impl Fn(TensorId) -> Format {
+    move |id| Format::ALL[(seed.rotate_left(u32::from(id.0)) % 5) as usize]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_is_built_verifies(spec in any_spec(), o in any_options(), seed: u64) {
+        let plan = Plan::build(&spec, &any_format(seed), &o, &Cpu::best()).unwrap();
+        let plan = plan.as_plan();
+        prop_assert_eq!(plan.verify(), Ok(()));
+        // Dense inputs are the larger ones.
+        prop_assert!(plan.needs.scratch <= by_hand(&spec, &o, false));
+    }
+
+    /// Any change of a placement, a lifetime or an operation that could make two members meet in
+    /// memory is found: what still verifies has no overlap, found here in another way.
+    #[test]
+    fn what_is_broken_does_not_verify(
+        spec in any_spec(), o in any_options(), seed: u64,
+        which: prop::sample::Index, how in 0usize..6, by in 1usize..5,
+    ) {
+        let plan = Plan::build(&spec, &any_format(seed), &o, &Scalar).unwrap();
+        let plan = plan.as_plan();
+        let (mut ops, mut bufs) = (plan.ops.to_vec(), plan.bufs.to_vec());
+        let mut needs = plan.needs;
+        let b = which.index(bufs.len());
+        match how {
+            0 => bufs[b].offset = bufs[b].offset.saturating_sub(by * ALIGN),
+            1 => bufs[b].offset += by * ALIGN,
+            2 => bufs[b].offset += by, // no multiple of ALIGN
+            3 => needs.scratch -= by * ALIGN,
+            4 => { ops.remove(which.index(ops.len())); }
+            _ => bufs[b].cols += by as u32,
+        }
+        let changed = Plan { ops: &ops, bufs: &bufs, needs, ..plan };
+        let verdict = changed.verify();
+        match how {
+            2 | 3 | 5 => prop_assert!(verdict.is_err()),
+            _ if verdict.is_ok() => {
+                let size = |b: &Buf| {
+                    let rows = if b.rows == Rows::Batch { o.batch } else { o.logits };
+                    let cols = b.cols as usize;
+                    rows * if b.kind == Kind::F32 { cols * 4 } else { cols + cols / 4 }
+                };
+                for (i, x) in bufs.iter().enumerate() {
+                    prop_assert!(x.offset + size(x) <= needs.scratch);
+                    for y in &bufs[i + 1..] {
+                        let meet = x.born <= y.dies && y.born <= x.dies;
+                        let apart = x.offset + size(x) <= y.offset || y.offset + size(y) <= x.offset;
+                        prop_assert!(!meet || apart || x.over.is_some() || y.over.is_some());
+                    }
+                }
+                prop_assert!(how != 4 || !matches!(plan.ops[which.index(plan.ops.len())], Op::Barrier));
+            }
+            _ => {}
+        }
+    }
+}

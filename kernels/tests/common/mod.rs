@@ -1,0 +1,208 @@
+//! Inputs for the tests: numbers that are the same in every run, from a seed.
+#![allow(dead_code)] // every test file takes what it needs
+
+use teff_kernels::{Acts, DenseActs, Format, Q8Acts, Q8RowMut, quantize_row};
+
+/// Marsaglia's xorshift64.
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.bits() >> 33) as usize % n
+    }
+    /// In -1..1.
+    pub(crate) fn float(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+/// What kind of numbers a case is made of.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Kind {
+    /// In -1..1.
+    Plain,
+    /// The largest and smallest codes; floats of all magnitudes.
+    Extreme,
+    /// Any bits: infinities, NaN, subnormals.
+    Wild,
+}
+
+/// An f32 of this kind.
+pub(crate) fn float(r: &mut Rng, kind: Kind) -> f32 {
+    match kind {
+        Kind::Plain => r.float(),
+        Kind::Extreme => r.float() * 2f32.powi(r.below(120) as i32 - 60),
+        Kind::Wild => match r.below(40) {
+            0 => f32::from_bits(r.bits() as u32),
+            1 => f32::INFINITY,
+            2 => f32::NAN,
+            3 => -0.0,
+            4 => f32::from_bits(r.bits() as u32 & 0x807f_ffff), // subnormal
+            _ => r.float(),
+        },
+    }
+}
+
+pub(crate) fn floats(r: &mut Rng, n: usize, kind: Kind) -> Vec<f32> {
+    (0..n).map(|_| float(r, kind)).collect()
+}
+
+/// The bytes of `rows` x `cols` weights.
+pub(crate) fn weights(r: &mut Rng, format: Format, rows: usize, cols: usize, kind: Kind) -> Vec<u8> {
+    let row_bytes = format.row_bytes(cols).unwrap();
+    let mut w = vec![0; rows * row_bytes];
+    for row in w.chunks_exact_mut(row_bytes.max(1)) {
+        let x = floats(r, cols, if kind == Kind::Wild { Kind::Plain } else { kind });
+        quantize_row(format, &x, row);
+        if format.is_quantized() {
+            for block in row.chunks_exact_mut(format.block_bytes()) {
+                match kind {
+                    Kind::Plain => {}
+                    Kind::Extreme => {
+                        let code = [0x80, 0x7f, 0x81, 0x00, 0xff, 0x0f, 0xf0];
+                        let pick = (r.below(7), r.below(7));
+                        for q in &mut block[2..] {
+                            *q = code[if r.below(2) == 0 { pick.0 } else { pick.1 }];
+                        }
+                    }
+                    Kind::Wild => {
+                        block[2..].fill_with(|| r.bits() as u8);
+                        if r.below(8) == 0 {
+                            block[0] = r.bits() as u8;
+                            // Any scale; every other one subnormal, infinite or NaN.
+                            let top = [r.bits() as u8, 0x00, 0x80, 0x7c, 0xfc, 0x7e];
+                            block[1] = top[r.below(6)];
+                        }
+                    }
+                }
+            }
+        } else if kind == Kind::Wild {
+            for e in row.chunks_exact_mut(format.block_bytes()) {
+                if r.below(16) == 0 {
+                    e.fill_with(|| r.bits() as u8);
+                    // Any bits; every other time an exponent of all ones or all zeros.
+                    let top = e.len() - 1;
+                    match (r.below(4), format) {
+                        (0, Format::F16) => e[top] |= 0x7c,
+                        (0, _) => e[top] |= 0x7f,
+                        (1, Format::F16) => e[top] &= 0x83,
+                        (1, _) => (e[top], e[top - 1]) = (e[top] & 0x80, e[top - 1] & 0x7f),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    w
+}
+
+/// Bytes at an address that is `offset` beyond a multiple of 64.
+pub(crate) struct Placed {
+    buffer: Vec<u8>,
+    at: usize,
+    len: usize,
+}
+
+impl Placed {
+    pub(crate) fn new(bytes: &[u8], offset: usize) -> Self {
+        let mut buffer = vec![0xa5; bytes.len() + 128];
+        let at = buffer.as_ptr().align_offset(64) + offset;
+        buffer[at..][..bytes.len()].copy_from_slice(bytes);
+        Placed { buffer, at, len: bytes.len() }
+    }
+    pub(crate) fn zeroed(len: usize) -> Self {
+        Placed::new(&vec![0; len], 0)
+    }
+    pub(crate) fn get(&self) -> &[u8] {
+        &self.buffer[self.at..][..self.len]
+    }
+    pub(crate) fn get_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.at..][..self.len]
+    }
+}
+
+/// Activations of the kind that a format needs.
+pub(crate) struct OwnedActs {
+    pub(crate) n: usize,
+    pub(crate) cols: usize,
+    pub(crate) x: Vec<f32>,
+    pub(crate) q: Vec<i8>,
+    pub(crate) d: Vec<f32>,
+    pub(crate) s: Vec<i32>,
+    quantized: bool,
+}
+
+impl OwnedActs {
+    /// Random ones; codes and scales beyond what the quantiser would make, where `kind` says so.
+    pub(crate) fn new(r: &mut Rng, format: Format, n: usize, cols: usize, kind: Kind) -> Self {
+        let mut a = OwnedActs {
+            n,
+            cols,
+            x: floats(r, n * cols, kind),
+            q: vec![],
+            d: vec![],
+            s: vec![],
+            quantized: format.is_quantized(),
+        };
+        if a.quantized {
+            a.q = (0..n * cols)
+                .map(|_| match kind {
+                    Kind::Extreme => [127, -127, 0, 127][r.below(4)],
+                    _ => (r.below(255) as i32 - 127) as i8,
+                })
+                .collect();
+            a.d = floats(r, n * cols / 32, kind);
+            a.s = a.q.chunks(32).map(|c| c.iter().map(|&q| i32::from(q)).sum()).collect();
+        }
+        a
+    }
+    pub(crate) fn row_mut(&mut self, t: usize) -> Q8RowMut<'_> {
+        let (c, b) = (self.cols, self.cols / 32);
+        Q8RowMut {
+            q: &mut self.q[t * c..][..c],
+            d: &mut self.d[t * b..][..b],
+            s: &mut self.s[t * b..][..b],
+        }
+    }
+    /// Rows `from..to`.
+    pub(crate) fn part(&self, from: usize, to: usize) -> Acts<'_> {
+        let (c, b, n) = (self.cols, self.cols / 32, to - from);
+        if self.quantized {
+            Acts::Q8(Q8Acts::new(
+                n,
+                c,
+                &self.q[from * c..to * c],
+                &self.d[from * b..to * b],
+                &self.s[from * b..to * b],
+            ))
+        } else {
+            Acts::Dense(DenseActs::new(&self.x[from * c..], n, c, c))
+        }
+    }
+    pub(crate) fn get(&self) -> Acts<'_> {
+        self.part(0, self.n)
+    }
+}
+
+/// Bits, with one bit pattern for all NaN: IEEE leaves open which one an operation gives.
+pub(crate) fn bits(x: f32) -> u32 {
+    if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }
+}
+
+/// The first place where two results differ in their bits.
+pub(crate) fn difference(a: &[f32], b: &[f32]) -> Option<String> {
+    if a.len() != b.len() {
+        return Some(format!("{} elements, not {}", b.len(), a.len()));
+    }
+    let i = (0..a.len()).find(|&i| bits(a[i]) != bits(b[i]))?;
+    Some(format!("element {i}: {:e} ({:#x}), not {:e} ({:#x})", b[i], bits(b[i]), a[i], bits(a[i])))
+}

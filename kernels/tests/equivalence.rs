@@ -1,0 +1,293 @@
+//! Every backend gives the bits of the scalar truth, however the work is split.
+
+mod common;
+
+use std::io::Write;
+
+use common::{Kind, OwnedActs, Placed, Rng, difference, floats, weights};
+use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestCaseResult};
+use teff_kernels::{
+    Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut, Scalar, Tile,
+};
+
+fn same(want: &[f32], got: &[f32], what: &str) -> TestCaseResult {
+    match difference(want, got) {
+        None => Ok(()),
+        Some(d) => Err(TestCaseError::fail(format!("{what}: {d}"))),
+    }
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Plain), Just(Kind::Extreme), Just(Kind::Wild)]
+}
+
+/// What a product is made of.
+#[derive(Clone, Debug)]
+struct Product {
+    format: Format,
+    rows: usize,
+    cols: usize,
+    n: usize,
+    kind: Kind,
+    /// Of the weights' bytes, beyond a multiple of 64.
+    offset: usize,
+    /// Floats between rows of the output that aren't part of it.
+    gap: usize,
+    seed: u64,
+}
+
+fn products() -> impl Strategy<Value = Product> {
+    let shape = (0..5usize, 0..40usize, 0..200usize, 1..=40usize);
+    (shape, kinds(), 0..4usize, 0..5usize, any::<u64>()).prop_map(
+        |((f, rows, cols, n), kind, offset, gap, seed)| {
+            let format = Format::ALL[f];
+            let cols = if format.is_quantized() { cols / 8 * 32 } else { cols };
+            Product { format, rows, cols, n, kind, offset, gap, seed }
+        },
+    )
+}
+
+const UNTOUCHED: f32 = -7.75e33;
+
+/// `b`'s product of `rows` with the rows `ts` of the activations, checked to leave the gap alone.
+fn product(
+    b: &dyn Backend,
+    w: &Matrix<'_>,
+    x: &OwnedActs,
+    ts: core::ops::Range<usize>,
+    rows: core::ops::Range<usize>,
+    gap: usize,
+) -> Result<Vec<f32>, TestCaseError> {
+    let (n, width) = (ts.len(), rows.len());
+    let ld = width + gap;
+    let mut y = vec![UNTOUCHED; n * ld];
+    let mut scratch = Placed::zeroed(b.matmul_scratch(w.format(), w.cols(), n));
+    let mut tile = Tile::new(&mut y, n, width, ld);
+    b.matmul(w, &x.part(ts.start, ts.end), rows, &mut tile, scratch.get_mut());
+    let mut out = Vec::new();
+    for row in y.chunks(ld.max(1)) {
+        out.extend_from_slice(&row[..width]);
+        prop_assert!(row[width..].iter().all(|&v| v == UNTOUCHED), "written outside of the tile");
+    }
+    Ok(out)
+}
+
+/// Equal bits for the whole, for every column alone, and for a split of the rows.
+fn matmul(b: &dyn Backend, p: &Product) -> TestCaseResult {
+    let r = &mut Rng::new(p.seed);
+    let bytes = Placed::new(&weights(r, p.format, p.rows, p.cols, p.kind), p.offset);
+    let w = Matrix::new(p.format, p.rows, p.cols, bytes.get()).unwrap();
+    let x = OwnedActs::new(r, p.format, p.n, p.cols, p.kind);
+    let want = product(&Scalar, &w, &x, 0..p.n, 0..p.rows, 0)?;
+    same(&want, &product(b, &w, &x, 0..p.n, 0..p.rows, p.gap)?, "the whole")?;
+    for t in 0..p.n {
+        let one = product(b, &w, &x, t..t + 1, 0..p.rows, 0)?;
+        same(&want[t * p.rows..][..p.rows], &one, &format!("row {t} alone"))?;
+    }
+    let (row, col) = (r.below(p.rows + 1), r.below(p.n + 1));
+    for rows in [0..row, row..p.rows] {
+        for ts in [0..col, col..p.n] {
+            let got = product(b, &w, &x, ts.clone(), rows.clone(), p.gap)?;
+            let part: Vec<f32> =
+                ts.clone().flat_map(|t| &want[t * p.rows..][rows.clone()]).copied().collect();
+            same(&part, &got, &format!("rows {rows:?}, activations {ts:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn dequantize(b: &dyn Backend, p: &Product) -> TestCaseResult {
+    let r = &mut Rng::new(p.seed);
+    let bytes = Placed::new(&weights(r, p.format, p.rows, p.cols, p.kind), p.offset);
+    let w = Matrix::new(p.format, p.rows, p.cols, bytes.get()).unwrap();
+    for row in 0..p.rows {
+        let (mut want, mut got) = (vec![0.0; p.cols], vec![0.0; p.cols]);
+        Scalar.dequantize_row(&w, row, &mut want);
+        b.dequantize_row(&w, row, &mut got);
+        same(&want, &got, "dequantize_row")?;
+    }
+    Ok(())
+}
+
+fn quantize(b: &dyn Backend, blocks: usize, kind: Kind, seed: u64) -> TestCaseResult {
+    let x = floats(&mut Rng::new(seed), blocks * 32, kind);
+    let run = |b: &dyn Backend| {
+        let (mut q, mut d, mut s) = (vec![1; blocks * 32], vec![1.0; blocks], vec![1; blocks]);
+        b.quantize(&x, Q8RowMut { q: &mut q, d: &mut d, s: &mut s });
+        (q, d, s)
+    };
+    let (want, got) = (run(&Scalar), run(b));
+    prop_assert_eq!(&want.0, &got.0);
+    same(&want.1, &got.1, "scales")?;
+    prop_assert_eq!(&want.2, &got.2);
+    for (q, s) in got.0.chunks(32).zip(got.2) {
+        prop_assert!(q.iter().all(|&q| q != -128));
+        prop_assert_eq!(q.iter().map(|&q| i32::from(q)).sum::<i32>(), s);
+    }
+    Ok(())
+}
+
+fn elementwise(b: &dyn Backend, len: usize, kind: Kind, seed: u64) -> TestCaseResult {
+    let r = &mut Rng::new(seed);
+    let (x, w, bias) = (floats(r, len, kind), floats(r, len, kind), floats(r, len, kind));
+    let eps = [0.0, 1e-5, 1e-12][r.below(3)];
+    let run = |b: &dyn Backend| {
+        let mut norm = vec![0.0; len];
+        b.layer_norm(&x, &w, &bias, eps, &mut norm);
+        let mut sum = w.clone();
+        b.add(&mut sum, &x);
+        let mut gelu = x.clone();
+        b.gelu(&mut gelu);
+        (norm, sum, gelu)
+    };
+    let (want, got) = (run(&Scalar), run(b));
+    same(&want.0, &got.0, "layer_norm")?;
+    same(&want.1, &got.1, "add")?;
+    same(&want.2, &got.2, "gelu")
+}
+
+/// What an attention is made of.
+#[derive(Clone, Debug)]
+struct Attention {
+    format: KvFormat,
+    head_dim: usize,
+    position: usize,
+    n: usize,
+    kind: Kind,
+    seed: u64,
+}
+
+fn attentions() -> impl Strategy<Value = Attention> {
+    let head_dims = prop_oneof![Just(16), Just(20), Just(64), Just(80), Just(128), 1..40usize];
+    let positions = prop_oneof![0..8usize, 56..72usize, 120..140usize, 0..200usize];
+    (0..3usize, head_dims, positions, 1..24usize, kinds(), any::<u64>()).prop_map(
+        |(f, head_dim, position, n, kind, seed)| Attention {
+            format: KvFormat::ALL[f],
+            head_dim,
+            position,
+            n,
+            kind,
+            seed,
+        },
+    )
+}
+
+/// Stores the same bytes, and attends to the same bits in one step or in many, whatever lies in
+/// the cache beyond what a query sees.
+fn attend(b: &dyn Backend, a: &Attention) -> TestCaseResult {
+    let r = &mut Rng::new(a.seed);
+    let (hd, end) = (a.head_dim, a.position + a.n);
+    let capacity = end.next_multiple_of(64);
+    let layout = KvLayout { format: a.format, head_dim: hd, capacity };
+    // Keys and values that a model may have: not wild ones, which make all outputs NaN; but once
+    // in a while one of them.
+    let kind = if a.kind == Kind::Wild && r.below(4) > 0 { Kind::Plain } else { a.kind };
+    let (keys, values) = (floats(r, end * hd, kind), floats(r, end * hd, kind));
+    let store = |b: &dyn Backend, rest: u8| {
+        let mut k = Placed::new(&vec![rest; layout.key_bytes()], 4);
+        let mut v = Placed::new(&vec![rest; layout.value_bytes()], 8);
+        for p in 0..end {
+            b.store_key(&layout, k.get_mut(), p, &keys[p * hd..][..hd]);
+            b.store_value(&layout, v.get_mut(), p, &values[p * hd..][..hd]);
+        }
+        (k, v)
+    };
+    let (want, got) = (store(&Scalar, 0xff), store(b, 0xff));
+    prop_assert!(want.0.get() == got.0.get(), "keys stored");
+    prop_assert!(want.1.get() == got.1.get(), "values stored");
+    for (prefix, bytes) in
+        [(layout.key_prefix(end), want.0.get()), (layout.value_prefix(end), want.1.get())]
+    {
+        let kept: usize = prefix.iter().map(|r| r.len()).sum();
+        prop_assert!(kept <= bytes.len());
+    }
+
+    let q = floats(r, a.n * hd, Kind::Plain);
+    let scale = 1.0 / (hd as f32).sqrt();
+    let run = |b: &dyn Backend, (k, v): &(Placed, Placed), from: usize, to: usize| {
+        let ld = hd + 3;
+        let n = to - from;
+        let mut y = vec![UNTOUCHED; n * ld];
+        let head = KvHead::new(layout, k.get(), v.get());
+        let q = DenseActs::new(&q[from * hd..], n, hd, hd);
+        b.attend(&q, &head, a.position + from, scale, &mut Tile::new(&mut y, n, hd, ld));
+        let mut out = Vec::new();
+        for row in y.chunks(ld) {
+            out.extend_from_slice(&row[..hd]);
+            prop_assert!(row[hd..].iter().all(|&v| v == UNTOUCHED), "written outside of the tile");
+        }
+        Ok(out)
+    };
+    let all = run(&Scalar, &want, 0, a.n)?;
+    same(&all, &run(b, &got, 0, a.n)?, "all queries")?;
+    same(&all, &run(b, &store(b, 0), 0, a.n)?, "another rest of the cache")?;
+    for t in 0..a.n {
+        same(&all[t * hd..][..hd], &run(b, &got, t, t + 1)?, &format!("query {t} alone"))?;
+    }
+    let cut = r.below(a.n + 1);
+    let mut parts = run(b, &got, 0, cut)?;
+    parts.extend(run(b, &got, cut, a.n)?);
+    same(&all, &parts, "in two steps")
+}
+
+/// The whole suite for one backend.
+macro_rules! suite {
+    ($($name:ident)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn is_tested() {
+                match Cpu::by_name(stringify!($name)) {
+                    Ok(b) => assert_eq!(b.name(), stringify!($name)),
+                    Err(e) => {
+                        // Not eprintln!, which the test harness would swallow.
+                        let skipped = concat!("skipped: ", stringify!($name));
+                        writeln!(std::io::stderr(), "{skipped}: {e}").unwrap();
+                    }
+                }
+            }
+
+            proptest! {
+                #![proptest_config(ProptestConfig::with_cases(256))]
+
+                #[test]
+                fn multiplies(p in products()) {
+                    if let Ok(b) = Cpu::by_name(stringify!($name)) {
+                        matmul(&b, &p)?;
+                        dequantize(&b, &p)?;
+                    }
+                }
+
+                #[test]
+                fn attends(a in attentions()) {
+                    if let Ok(b) = Cpu::by_name(stringify!($name)) {
+                        attend(&b, &a)?;
+                    }
+                }
+
+                #[test]
+                fn quantizes(blocks in 0..20usize, kind in kinds(), seed: u64) {
+                    if let Ok(b) = Cpu::by_name(stringify!($name)) {
+                        quantize(&b, blocks, kind, seed)?;
+                    }
+                }
+
+                #[test]
+                fn normalises_adds_and_activates(len in 0..200usize, kind in kinds(), seed: u64) {
+                    if let Ok(b) = Cpu::by_name(stringify!($name)) {
+                        elementwise(&b, len, kind, seed)?;
+                    }
+                }
+            }
+        }
+    )*};
+}
+
+suite!(scalar avx2 avx512);
+
+#[test]
+fn every_backend_has_a_suite() {
+    assert_eq!(Cpu::NAMES, ["scalar", "avx2", "avx512"]);
+}

@@ -1,0 +1,268 @@
+//! The scalar truth against independent truth: f64 over the same numbers, with the bound that the
+//! arithmetic gives (`c * k * eps * sum|terms|`), and ggml's own quantisers.
+
+mod common;
+
+use common::{Kind, OwnedActs, Placed, Rng, floats, weights};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use teff_kernels::{
+    Acts, Backend, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut, Scalar, Tile,
+    dequantize_row, quantize_row,
+};
+
+/// The unit roundoff of f32: half the distance from 1 to the next float.
+const EPS: f64 = 1.0 / (1 << 24) as f64;
+
+fn within(got: f32, want: f64, bound: f64, what: &str) -> TestCaseResult {
+    let error = (f64::from(got) - want).abs();
+    prop_assert!(error <= bound, "{what}: {got:e}, not {want:e}: off by {error:e} > {bound:e}");
+    Ok(())
+}
+
+/// The roundings that a sum of sixteen strided partial sums and the halving tree puts a term
+/// through, after the one that made the term.
+fn depth(n: usize) -> f64 {
+    (n.div_ceil(16) + 4) as f64
+}
+
+fn product(format: Format, rows: usize, cols: usize, n: usize, seed: u64) -> TestCaseResult {
+    let r = &mut Rng::new(seed);
+    let bytes = weights(r, format, rows, cols, Kind::Plain);
+    let w = Matrix::new(format, rows, cols, &bytes).unwrap();
+    let x = OwnedActs::new(r, format, n, cols, Kind::Plain);
+    let mut y = vec![0.0; n * rows];
+    let scratch = Scalar.matmul_scratch(format, cols, n);
+    let mut scratch = Placed::zeroed(scratch);
+    Scalar.matmul(&w, &x.get(), 0..rows, &mut Tile::new(&mut y, n, rows, rows), scratch.get_mut());
+    let mut row = vec![0.0; cols];
+    for i in 0..rows {
+        // Codes times an f16 scale: exact in f32.
+        dequantize_row(format, &bytes[i * w.row_bytes()..][..w.row_bytes()], &mut row);
+        for t in 0..n {
+            let at = |k: usize| match x.get() {
+                Acts::Dense(x) => f64::from(x.row(t)[k]),
+                Acts::Q8(x) => f64::from(x.row(t).q[k]) * f64::from(x.row(t).d[k / 32]),
+            };
+            let terms: Vec<f64> = (0..cols).map(|k| f64::from(row[k]) * at(k)).collect();
+            let want = terms.iter().sum();
+            let bound = if format.is_quantized() {
+                // dw * dx, times the sum, and one addition a block; the terms are the blocks'.
+                let blocks = terms.chunks(32).map(|b| b.iter().sum::<f64>().abs()).sum::<f64>();
+                (cols / 32 + 2) as f64 * EPS * blocks
+            } else {
+                depth(cols) * EPS * terms.iter().map(|t| t.abs()).sum::<f64>()
+            };
+            // What higher powers of EPS and the f64 itself add.
+            within(y[t * rows + i], want, bound * 1.0001 + 1e-13, "a product")?;
+        }
+    }
+    Ok(())
+}
+
+fn norm(x: &[f32], w: &[f32], b: &[f32], eps: f32) -> TestCaseResult {
+    let mut y = vec![0.0; x.len()];
+    Scalar.layer_norm(x, w, b, eps, &mut y);
+    let n = x.len() as f64;
+    let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let size = x.iter().map(|&x| f64::from(x).abs()).sum::<f64>() / n;
+    let var = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+    let r = 1.0 / (var + f64::from(eps)).sqrt();
+    let shift = (depth(x.len()) + 1.0) * EPS * size; // of the mean
+    // Relative error of 1/sqrt(var + eps): half of the variance's (terms with three roundings,
+    // shifted by the mean's error, of which only the square stays in the sum), and three roundings.
+    let scale = 0.5 * ((depth(x.len()) + 5.0) * EPS + shift * shift * r * r) + 4.0 * EPS;
+    for i in 0..x.len() {
+        let (x, w, b) = (f64::from(x[i]), f64::from(w[i]), f64::from(b[i]));
+        let t = (x - mean) * r * w;
+        let bound = (shift + EPS * (x - mean).abs()) * r * w.abs()
+            + (scale + 3.0 * EPS) * t.abs()
+            + EPS * (t + b).abs();
+        within(y[i], t + b, bound * 1.001 + 1e-30, "layer_norm")?;
+    }
+    Ok(())
+}
+
+/// The values that the cache keeps of one key or value.
+fn kept(format: KvFormat, x: &[f32]) -> Vec<f32> {
+    match format {
+        KvFormat::F32 => x.to_vec(),
+        KvFormat::F16 => {
+            let (mut h, mut back) = (vec![0; x.len() * 2], vec![0.0; x.len()]);
+            quantize_row(Format::F16, x, &mut h);
+            dequantize_row(Format::F16, &h, &mut back);
+            back
+        }
+        KvFormat::Q8 => {
+            let m = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            x.iter().map(|x| m / 127.0 * (x * (127.0 / m)).round_ties_even()).collect()
+        }
+    }
+}
+
+fn attention(format: KvFormat, hd: usize, position: usize, seed: u64) -> TestCaseResult {
+    let r = &mut Rng::new(seed);
+    let (n, end) = (5, position + 5);
+    let layout = KvLayout { format, head_dim: hd, capacity: end.next_multiple_of(64) };
+    let mut keys = Placed::zeroed(layout.key_bytes());
+    let mut values = Placed::zeroed(layout.value_bytes());
+    let (mut ks, mut vs) = (vec![], vec![]);
+    for p in 0..end {
+        let (k, v) = (floats(r, hd, Kind::Plain), floats(r, hd, Kind::Plain));
+        Scalar.store_key(&layout, keys.get_mut(), p, &k);
+        Scalar.store_value(&layout, values.get_mut(), p, &v);
+        ks.push(kept(format, &k));
+        vs.push(kept(format, &v));
+    }
+    let q = floats(r, n * hd, Kind::Plain);
+    let mut y = vec![0.0; n * hd];
+    let scale = 4.0 / (hd as f32).sqrt();
+    let head = KvHead::new(layout, keys.get(), values.get());
+    let acts = DenseActs::new(&q, n, hd, hd);
+    Scalar.attend(&acts, &head, position, scale, &mut Tile::new(&mut y, n, hd, hd));
+    for t in 0..n {
+        let visible = position + t + 1;
+        let q = &q[t * hd..][..hd];
+        let term = |j: usize, d: usize| f64::from(q[d]) * f64::from(ks[j][d]) * f64::from(scale);
+        let score = |j: usize| (0..hd).map(|d| term(j, d)).sum::<f64>();
+        let size = |j: usize| (0..hd).map(|d| term(j, d).abs()).sum::<f64>();
+        let top = (0..visible).map(score).fold(f64::MIN, f64::max);
+        let e: Vec<f64> = (0..visible).map(|j| (score(j) - top).exp()).collect();
+        let sum: f64 = e.iter().sum();
+        // A score's error (sum, scale of the key, rounded scale) turns into a relative one of its
+        // exponential; a difference of two scores is rounded once more, as is each exponential
+        // (2 ULP), one for every block where the maximum grows; sums as long as the cache.
+        let scores = (0..visible).map(size).fold(0.0, f64::max) * (hd as f64 + 4.0) * EPS;
+        let blocks = visible.div_ceil(64) as f64;
+        let relative = 4.0 * scores + (8.0 * (blocks + 1.0) + 2.0 * visible as f64 + 20.0) * EPS;
+        for d in 0..hd {
+            let v = |j: usize| f64::from(vs[j][d]);
+            let want = (0..visible).map(|j| e[j] * v(j)).sum::<f64>() / sum;
+            let size = (0..visible).map(|j| e[j] * v(j).abs()).sum::<f64>() / sum;
+            within(y[t * hd + d], want, relative * size, "attention")?;
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn products_are_right(f in 0..5usize, rows in 1..8usize, cols in 1..900usize, n in 1..4usize, seed: u64) {
+        let format = Format::ALL[f];
+        let cols = if format.is_quantized() { cols.next_multiple_of(32) } else { cols };
+        product(format, rows, cols, n, seed)?;
+    }
+
+    #[test]
+    fn layer_norm_is_right(len in 2..900usize, offset in -3.0f32..3.0, seed: u64) {
+        let r = &mut Rng::new(seed);
+        let x: Vec<f32> = (0..len).map(|_| r.float() + offset).collect();
+        norm(&x, &floats(r, len, Kind::Plain), &floats(r, len, Kind::Plain), 1e-5)?;
+    }
+
+    #[test]
+    fn attention_is_right(f in 0..3usize, hd in 1..130usize, position in 0..300usize, seed: u64) {
+        attention(KvFormat::ALL[f], hd, position, seed)?;
+    }
+
+    /// Half a step of the scale, and what rounding the scale itself costs the largest code.
+    #[test]
+    fn quantised_weights_come_back(seed: u64, exponent in -10..10) {
+        let r = &mut Rng::new(seed);
+        let x: Vec<f32> = (0..32).map(|_| r.float() * 2f32.powi(exponent)).collect();
+        let m = f64::from(x.iter().fold(0.0f32, |m, x| m.max(x.abs())));
+        let half = 1.0 / (1 << 11) as f64; // the roundoff of f16, and of its smallest number
+        let tiny = 2f64.powi(-25);
+        for (format, step, codes) in [(Format::Q8_0, m / 127.0, 127.0), (Format::Q4_0, m / 8.0, 8.0)] {
+            let mut bytes = vec![0; format.block_bytes()];
+            let mut back = vec![0.0; 32];
+            quantize_row(format, &x, &mut bytes);
+            dequantize_row(format, &bytes, &mut back);
+            // Q4_0's codes reach from -8 to 7 only: the last step upwards is a whole one.
+            let steps = if format == Format::Q4_0 { 1.0 } else { 0.5 };
+            for (x, y) in x.iter().zip(&back) {
+                let bound = step * (steps + 1e-5) + codes * (step * half + tiny);
+                within(*y, f64::from(*x), bound, format.name())?;
+            }
+        }
+    }
+
+    #[test]
+    fn quantised_activations_come_back(seed: u64, exponent in -100..100) {
+        let r = &mut Rng::new(seed);
+        let x: Vec<f32> = (0..64).map(|_| r.float() * 2f32.powi(exponent)).collect();
+        let (mut q, mut d, mut s) = (vec![0; 64], vec![0.0; 2], vec![0; 2]);
+        Scalar.quantize(&x, Q8RowMut { q: &mut q, d: &mut d, s: &mut s });
+        for (i, x) in x.iter().enumerate() {
+            let d = f64::from(d[i / 32]);
+            // Half a step, and the roundings of 127 / max|x|, of the product and of the scale.
+            let bound = d * (0.5 + 127.0 * 3.0 * EPS);
+            within(*x, d * f64::from(q[i]), bound, "an activation")?;
+        }
+    }
+}
+
+/// What the quantiser does with numbers that have no code.
+#[test]
+fn activations_without_a_code_are_zero() {
+    let quantize = |x: &[f32; 32]| {
+        let (mut q, mut d, mut s) = ([1; 32], [1.0], [1]);
+        Scalar.quantize(x, Q8RowMut { q: &mut q, d: &mut d, s: &mut s });
+        (q, d[0], s[0])
+    };
+    assert_eq!(quantize(&[0.0; 32]), ([0; 32], 0.0, 0));
+    let tiny = f32::from_bits(1);
+    assert_eq!(quantize(&[tiny; 32]), ([0; 32], 0.0, 0));
+    let mut x = [0.5; 32];
+    x[7] = f32::NAN;
+    x[30] = 1.0;
+    let (q, d, _) = quantize(&x);
+    assert_eq!((q[0], q[7], q[30], d), (64, 0, 127, 1.0 / 127.0)); // 63.5 goes to even
+    x[7] = f32::INFINITY;
+    let (q, d, s) = quantize(&x);
+    assert_eq!((q, d, s), ([0; 32], f32::INFINITY, 0));
+}
+
+/// The input of the golden hashes: 24 bits of a linear congruential generator (Numerical Recipes)
+/// in -1..1, times a power of two that changes from block to block; some blocks all zero.
+fn golden_input() -> Vec<f32> {
+    let mut s = 1u32;
+    (0..32 * 512)
+        .map(|i| {
+            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let x = (s >> 8) as f32 / (1 << 23) as f32 - 1.0;
+            if i / 32 % 23 == 5 { 0.0 } else { x * 2f32.powi(i / 32 % 17 - 8) }
+        })
+        .collect()
+}
+
+/// FNV-1a.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Hashes of what the `gguf` package 0.19.0 (`gguf.quants.quantize`, `dequantize`) makes of
+/// [`golden_input`].
+#[test]
+fn formats_are_ggml_s() {
+    let golden = [
+        (Format::F16, 0xe99b_f126_3b06_a4ec, 0x0b3b_a656_2705_af34),
+        (Format::BF16, 0x379b_4f78_55fc_1e7f, 0x5d51_2700_47c5_b477),
+        (Format::Q4_0, 0x4cb6_22b3_2dc2_9060, 0x366d_24ca_c6dc_6c12),
+        (Format::Q8_0, 0x4eb7_4274_c2c9_ffd4, 0x0679_9965_e98d_f488),
+    ];
+    let x = golden_input();
+    for (format, quantized, back) in golden {
+        let mut bytes = vec![0; format.row_bytes(x.len()).unwrap()];
+        quantize_row(format, &x, &mut bytes);
+        assert_eq!(hash(&bytes), quantized, "{format}: quantised");
+        let mut y = vec![0.0; x.len()];
+        dequantize_row(format, &bytes, &mut y);
+        let y: Vec<u8> = y.into_iter().flat_map(f32::to_le_bytes).collect();
+        assert_eq!(hash(&y), back, "{format}: dequantised");
+    }
+}

@@ -1,0 +1,302 @@
+//! Hugging Face's config.json: hyper-parameters as [`Metadata`], and which family they are of.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use teff_graph::family::{self, FAMILIES, Family};
+use teff_graph::gguf::Name;
+use teff_graph::meta::{self, MetaError, Metadata, Value};
+
+use crate::json::{Event, JsonError, Reader, Text};
+
+/// Bytes of the largest config.json that is read; those of models have some thousands.
+pub const MAX_CONFIG: usize = 1 << 20;
+
+/// A checked config.json.
+///
+/// Only the fields of the outermost object count; a field that is an array or an object is
+/// [`Value::Other`], and of a field that is there twice the last one counts, as for Python. It
+/// keeps nothing but the file's bytes: a lookup reads them again, which takes microseconds.
+#[derive(Clone, Debug)]
+pub struct Config<'a> {
+    json: &'a [u8],
+    class: Option<Cow<'a, str>>,
+    /// The texts that are written with escapes, resolved, one after another in the file's order.
+    resolved: String,
+}
+
+/// Why a config.json can't be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file is larger than [`MAX_CONFIG`].
+    TooLarge {
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// The file is not JSON.
+    Json(JsonError),
+    /// The file is JSON, but no object.
+    NotAnObject,
+    /// `architectures` is no array of text.
+    Architectures,
+    /// `model_type` is no text.
+    Meta(MetaError),
+    /// Neither `architectures` nor `model_type` is there.
+    NoArchitecture,
+    /// A model of a family that Teff doesn't have.
+    UnknownArchitecture {
+        /// The field that says so.
+        key: &'static str,
+        /// What it says.
+        found: Name,
+    },
+}
+
+impl From<JsonError> for ConfigError {
+    fn from(e: JsonError) -> Self {
+        ConfigError::Json(e)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ConfigError as E;
+        match self {
+            E::TooLarge { bytes } => {
+                write!(f, "{bytes} bytes; a config.json has at most {MAX_CONFIG}")
+            }
+            E::Json(e) => e.fmt(f),
+            E::NotAnObject => f.write_str("not a JSON object"),
+            E::Architectures => {
+                f.write_str("`architectures` must be an array of text such as [\"GPT2LMHeadModel\"]")
+            }
+            E::Meta(e) => e.fmt(f),
+            E::NoArchitecture => f.write_str(
+                "it names no architecture: `architectures` and `model_type` are missing",
+            ),
+            E::UnknownArchitecture { key, found } => {
+                write!(f, "the architecture `{found}` (`{key}`) is not supported; known:")?;
+                for (i, family) in FAMILIES.iter().enumerate() {
+                    let known = match *key {
+                        "model_type" => &[family.model_type],
+                        _ => family.classes,
+                    };
+                    for (j, name) in known.iter().enumerate() {
+                        write!(f, "{}{name}", if i + j == 0 { " " } else { ", " })?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ConfigError::Json(e) => Some(e),
+            ConfigError::Meta(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Config<'a> {
+    /// Checks the bytes of a config.json.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where they are too many, no JSON, no object, or `architectures` is not what
+    /// it should be.
+    pub fn parse(json: &'a [u8]) -> Result<Config<'a>, ConfigError> {
+        if json.len() > MAX_CONFIG {
+            return Err(ConfigError::TooLarge { bytes: json.len() as u64 });
+        }
+        let mut config = Config { json, class: None, resolved: String::new() };
+        let mut r = Reader::new(json);
+        if r.next()? != Some(Event::ObjectStart) {
+            // What follows may be no JSON at all, which would be the better thing to say.
+            while r.next()?.is_some() {}
+            return Err(ConfigError::NotAnObject);
+        }
+        while let Some(event) = r.next()? {
+            let Event::Key(key) = event else { continue };
+            if key.is("architectures") {
+                config.class = first_text(&mut r)?;
+            } else if let Event::String(text) = scalar(&mut r)?
+                && text.as_str().is_none()
+            {
+                text.push_to(&mut config.resolved);
+            }
+        }
+        Ok(config)
+    }
+
+    /// The first of `architectures`, the class that reads the model in transformers.
+    #[must_use]
+    pub fn class(&self) -> Option<&str> {
+        self.class.as_deref()
+    }
+
+    /// The family: by the first of `architectures`, or where there is none by `model_type`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where it is not named or unknown.
+    pub fn family(&self) -> Result<&'static Family, ConfigError> {
+        let unknown = |key, found: &str| {
+            let found = Name::new(found.as_bytes());
+            ConfigError::UnknownArchitecture { key, found }
+        };
+        if let Some(class) = self.class() {
+            return family::of_class(class).ok_or_else(|| unknown("architectures", class));
+        }
+        let name = meta::text(self, "model_type").map_err(ConfigError::Meta)?;
+        let name = name.ok_or(ConfigError::NoArchitecture)?;
+        family::of_model_type(name).ok_or_else(|| unknown("model_type", name))
+    }
+
+    fn find(&self, key: &str) -> Result<Option<Value<'_>>, JsonError> {
+        let mut r = Reader::new(self.json);
+        r.next()?;
+        let mut found = None;
+        let mut resolved = 0;
+        while let Some(event) = r.next()? {
+            let Event::Key(name) = event else { continue };
+            let value = match scalar(&mut r)? {
+                Event::Number(n) => number(n),
+                Event::Bool(v) => Value::Bool(v),
+                Event::Null => Value::Null,
+                Event::String(text) => Value::Str(match text.as_str() {
+                    Some(text) => text,
+                    None => {
+                        let start = resolved;
+                        resolved += text.chars().map(char::len_utf8).sum::<usize>();
+                        self.resolved.get(start..resolved).unwrap_or("")
+                    }
+                }),
+                _ => Value::Other,
+            };
+            if name.is(key) {
+                found = Some(value);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Metadata for Config<'_> {
+    fn get(&self, key: &str) -> Option<Value<'_>> {
+        if key == "architectures" {
+            return self.class.is_some().then_some(Value::Other);
+        }
+        self.find(key).ok().flatten() // it is JSON: `parse` checked
+    }
+}
+
+/// The first event of the next value; of an array or object the rest is passed over.
+fn scalar<'a>(r: &mut Reader<'a>) -> Result<Event<'a>, JsonError> {
+    let outside = r.depth();
+    let event = r.next()?;
+    while r.depth() > outside {
+        r.next()?;
+    }
+    Ok(event.unwrap_or(Event::Null)) // a key has a value, or `next` fails
+}
+
+/// The first text of an array of text, which is the next value; `None` where it is empty or null.
+fn first_text<'a>(r: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, ConfigError> {
+    let mut first: Option<Text<'a>> = None;
+    match r.next()? {
+        Some(Event::Null) => return Ok(None),
+        Some(Event::ArrayStart) => {}
+        _ => return Err(ConfigError::Architectures),
+    }
+    loop {
+        match r.next()? {
+            Some(Event::String(text)) => first = first.or(Some(text)),
+            Some(Event::ArrayEnd) => return Ok(first.map(|t| t.to_cow())),
+            _ => return Err(ConfigError::Architectures),
+        }
+    }
+}
+
+fn number(n: &str) -> Value<'static> {
+    if let Ok(v) = n.parse::<u64>() {
+        return Value::Uint(v);
+    }
+    match n.parse::<i64>() {
+        Ok(0) => Value::Uint(0),
+        Ok(v) => Value::Int(v),
+        Err(_) => Value::Float(n.parse().unwrap_or(f64::NAN)), // JSON's numbers are Rust's
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_by_kind() {
+        let json = br#"{"a":12,"b":-3,"c":1e-05,"d":true,"e":null,"f":"x","g":[1,{"a":2}],
+            "h":{"a":3},"i":"t\u0061b\n","j":"\u00e9","k":18446744073709551616,"l":-0,
+            "dup":1,"dup":2, "\u006d":7}"#;
+        let c = Config::parse(json).unwrap();
+        let cases = [
+            ("a", Value::Uint(12)),
+            ("b", Value::Int(-3)),
+            ("c", Value::Float(1e-5)),
+            ("d", Value::Bool(true)),
+            ("e", Value::Null),
+            ("f", Value::Str("x")),
+            ("g", Value::Other),
+            ("h", Value::Other),
+            ("i", Value::Str("tab\n")),
+            ("j", Value::Str("é")),
+            ("k", Value::Float(18446744073709551616.0)),
+            ("l", Value::Uint(0)),
+            ("dup", Value::Uint(2)),
+            ("m", Value::Uint(7)),
+        ];
+        for (key, value) in cases {
+            assert_eq!(c.get(key), Some(value), "{key}");
+        }
+        assert_eq!(c.get("absent"), None);
+    }
+
+    #[test]
+    fn families() {
+        let family = |json: &str| Config::parse(json.as_bytes()).and_then(|c| c.family());
+        assert_eq!(family(r#"{"architectures":["GPT2LMHeadModel"]}"#).unwrap().arch, "gpt2");
+        assert_eq!(family(r#"{"model_type":"gpt2"}"#).unwrap().arch, "gpt2");
+        for none in ["[]", "null"] {
+            let json = format!(r#"{{"architectures":{none},"model_type":"gpt2"}}"#);
+            assert_eq!(family(&json).unwrap().arch, "gpt2");
+        }
+        assert!(matches!(family("{}"), Err(ConfigError::NoArchitecture)));
+        assert!(matches!(family(r#"{"model_type":3}"#), Err(ConfigError::Meta(_))));
+        for wrong in ["3", "\"GPT2LMHeadModel\"", "[1]", "[[\"a\"]]", "{}"] {
+            let json = format!(r#"{{"architectures":{wrong}}}"#);
+            assert!(matches!(family(&json), Err(ConfigError::Architectures)), "{wrong}");
+        }
+        let e = family(r#"{"architectures":["Nope\u0007"],"model_type":"gpt2"}"#).unwrap_err();
+        let text = e.to_string();
+        assert!(text.contains("Nope\\u{7}") && text.contains("GPT2LMHeadModel"), "{text}");
+        let text = family(r#"{"model_type":"nope"}"#).unwrap_err().to_string();
+        assert!(text.contains("nope") && text.ends_with("gpt2"), "{text}");
+    }
+
+    #[test]
+    fn hostile() {
+        let large = vec![b' '; MAX_CONFIG + 1];
+        assert!(matches!(Config::parse(&large), Err(ConfigError::TooLarge { .. })));
+        for other in ["3", "[]", "\"x\"", "null"] {
+            let e = Config::parse(other.as_bytes()).unwrap_err();
+            assert_eq!(e, ConfigError::NotAnObject, "{other}");
+        }
+        let whole = br#"{"architectures":["GPT2LMHeadModel"],"n_embd":64,"x":{"y":[1,2]}}"#;
+        assert!(Config::parse(whole).is_ok());
+        for n in 0..whole.len() {
+            assert!(matches!(Config::parse(&whole[..n]), Err(ConfigError::Json(_))), "{n}");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Files mapped into memory: the only `unsafe` of loading.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+
+use memmap2::{Mmap, MmapOptions};
+
+/// The file's first `len` bytes, read-only, where the system keeps them.
+///
+/// Whoever truncates the file while it is mapped makes the next read of the missing part a fault
+/// of the process (SIGBUS); `LoadOptions::mmap` switches mapping off for who can't rule that out.
+pub(crate) fn map(file: &File, len: usize) -> io::Result<Mmap> {
+    // SAFETY: the mapping is read-only and private to this process; its bytes are only ever seen
+    // as `&[u8]` or as plain numbers for which every bit pattern is a value, and everything read
+    // from them that decides a length or an offset is copied out and checked before it is used. So
+    // a file that another program rewrites in place changes numbers, and nothing that memory
+    // safety rests on. That nobody does so, or truncates the file, is asked of the caller in the
+    // documentation of `LoadOptions::mmap`, as of every program that maps files.
+    unsafe { MmapOptions::new().len(len).map(file) }
+}

@@ -1,0 +1,329 @@
+//! SafeTensors files: the header's index over bytes in memory; and the index of a sharded model.
+//!
+//! The layout, from the format's published description: a little-endian u64, the header's length;
+//! the header, a JSON object of that many bytes that begins with `{`; and a buffer of all data. The
+//! header has a member for each tensor,
+//! `"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}`, the offsets counted from
+//! the start of the buffer, and may have `__metadata__`, which this reader passes over. The tensors
+//! tile the buffer: no two overlap, and every byte of it belongs to one.
+//!
+//! Beyond that this reader is strict where no model needs it to be lenient: a header of at most
+//! [`MAX_HEADER`] bytes, at most [`MAX_DIMS`] dimensions, each below 2^32, and names without JSON
+//! escapes.
+
+mod dtype;
+mod error;
+mod shards;
+
+use teff_graph::gguf::Name;
+
+use crate::json::{Event, Reader, Text};
+
+pub use dtype::Dtype;
+pub use error::{SafeTensorsError, ShardError};
+pub use shards::{MAX_INDEX, MAX_SHARDS, ShardIndex};
+
+/// Bytes that a header may have, as the format's own library has it.
+pub const MAX_HEADER: usize = 100_000_000;
+
+/// Dimensions that a tensor may have.
+pub const MAX_DIMS: usize = 4;
+
+/// Bytes before the header.
+const PREFIX: usize = 8;
+
+/// A tensor of a file. It is used where it lies, without a copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SafeTensor<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The type of its elements.
+    pub dtype: Dtype,
+    dims: [u32; MAX_DIMS],
+    n_dims: u8,
+    /// Where its bytes begin, from the start of the file.
+    pub offset: usize,
+    /// Its bytes, the last dimension's elements next to each other.
+    pub data: &'a [u8],
+}
+
+impl SafeTensor<'_> {
+    /// Its dimensions, the slowest first; none for a scalar.
+    #[must_use]
+    pub fn shape(&self) -> &[u32] {
+        &self.dims[..usize::from(self.n_dims)]
+    }
+}
+
+/// What the index keeps of a tensor: no more bytes than its description in the file has.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    name: &'a str,
+    begin: usize,
+    dims: [u32; MAX_DIMS],
+    n_dims: u8,
+    dtype: Dtype,
+}
+
+impl Entry<'_> {
+    /// Bytes of the data; `None` where they are no whole number or too many.
+    fn bytes(&self) -> Option<usize> {
+        // Four factors below 2^32 don't overflow a u128.
+        let elements: u128 = self.dims.iter().map(|&d| u128::from(d)).product();
+        let bits = elements.checked_mul(u128::from(self.dtype.bits()))?;
+        if bits % 8 == 0 { usize::try_from(bits / 8).ok() } else { None }
+    }
+
+    fn end(&self) -> usize {
+        self.begin + self.bytes().unwrap_or(0) // checked when it was read
+    }
+}
+
+/// A checked SafeTensors file.
+pub struct SafeTensors<'a> {
+    /// The bytes behind the header.
+    buffer: &'a [u8],
+    /// Where they begin in the file.
+    start: usize,
+    /// By name, in ascending order.
+    entries: Vec<Entry<'a>>,
+}
+
+impl std::fmt::Debug for SafeTensors<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SafeTensors")
+            .field("tensors", &self.entries.len())
+            .field("bytes", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> SafeTensors<'a> {
+    /// Checks a whole file but for the values of its tensors.
+    ///
+    /// # Errors
+    /// [`SafeTensorsError`] names what is wrong, and in which tensor.
+    pub fn parse(file: &'a [u8]) -> Result<SafeTensors<'a>, SafeTensorsError> {
+        let Some((len, rest)) = file.split_first_chunk::<PREFIX>() else {
+            return Err(SafeTensorsError::NoHeader { file: file.len() });
+        };
+        let len = u64::from_le_bytes(*len);
+        if len > MAX_HEADER as u64 {
+            return Err(SafeTensorsError::HeaderTooLarge { len });
+        }
+        let Some((header, buffer)) = rest.split_at_checked(len as usize) else {
+            let left = rest.len();
+            return Err(SafeTensorsError::HeaderBeyondFile { len, left });
+        };
+        if header.first() != Some(&b'{') {
+            return Err(SafeTensorsError::NotAnObject);
+        }
+        let mut entries = Vec::new();
+        let count = count_members(header)?;
+        entries.try_reserve_exact(count).map_err(|_| SafeTensorsError::OutOfMemory { count })?;
+        read_entries(header, buffer.len(), &mut entries)?;
+        entries.sort_unstable_by_key(|e| e.name);
+        if let Some(twice) = entries.windows(2).find(|w| w[0].name == w[1].name) {
+            return Err(SafeTensorsError::Duplicate { tensor: name(twice[0].name) });
+        }
+        check_tiles(&mut entries, buffer.len())?;
+        entries.sort_unstable_by_key(|e| e.name);
+        Ok(SafeTensors { buffer, start: PREFIX + header.len(), entries })
+    }
+
+    /// How many tensors there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Tensor number `i` in the order of names, or `None` beyond the last.
+    #[must_use]
+    pub fn nth(&self, i: usize) -> Option<SafeTensor<'a>> {
+        let e = self.entries.get(i)?;
+        Some(SafeTensor {
+            name: e.name,
+            dtype: e.dtype,
+            dims: e.dims,
+            n_dims: e.n_dims,
+            offset: self.start + e.begin,
+            data: self.buffer.get(e.begin..e.end())?,
+        })
+    }
+
+    /// All tensors, in the order of their names.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = SafeTensor<'a>> + '_ {
+        // `nth` is infallible here: the range and the data were checked.
+        self.entries.iter().map(|e| SafeTensor {
+            name: e.name,
+            dtype: e.dtype,
+            dims: e.dims,
+            n_dims: e.n_dims,
+            offset: self.start + e.begin,
+            data: &self.buffer[e.begin..e.end()],
+        })
+    }
+
+    /// The tensor called `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<SafeTensor<'a>> {
+        self.nth(self.entries.binary_search_by_key(&name, |e| e.name).ok()?)
+    }
+}
+
+fn name(name: &str) -> Name {
+    Name::new(name.as_bytes())
+}
+
+/// How many tensors the header has at most, so that the index is reserved once and exactly.
+fn count_members(header: &[u8]) -> Result<usize, SafeTensorsError> {
+    let mut r = Reader::new(header);
+    let mut count = 0;
+    while let Some(event) = r.next()? {
+        count += usize::from(matches!(event, Event::Key(_)) && r.depth() == 1);
+    }
+    Ok(count)
+}
+
+fn read_entries<'a>(
+    header: &'a [u8],
+    buffer: usize,
+    out: &mut Vec<Entry<'a>>,
+) -> Result<(), SafeTensorsError> {
+    let mut r = Reader::new(header);
+    let mut metadata = false;
+    r.next()?;
+    while let Some(event) = r.next()? {
+        let Event::Key(key) = event else { continue };
+        if key.is("__metadata__") {
+            if std::mem::replace(&mut metadata, true) {
+                return Err(SafeTensorsError::Duplicate { tensor: name("__metadata__") });
+            }
+            r.skip_value()?;
+            continue;
+        }
+        let Some(tensor) = key.as_str() else {
+            return Err(SafeTensorsError::EscapedName { tensor: name(&key.to_cow()) });
+        };
+        out.push(read_entry(&mut r, tensor, buffer)?);
+    }
+    Ok(())
+}
+
+/// Reads the description of a tensor, which is the next value.
+fn read_entry<'a>(
+    r: &mut Reader<'a>,
+    tensor: &'a str,
+    buffer: usize,
+) -> Result<Entry<'a>, SafeTensorsError> {
+    let wrong = |field, want| SafeTensorsError::Field { tensor: name(tensor), field, want };
+    if r.next()? != Some(Event::ObjectStart) {
+        while r.next()?.is_some() {}
+        return Err(wrong("", "an object with dtype, shape and data_offsets"));
+    }
+    let (mut dtype, mut shape, mut offsets) = (None, None, None);
+    let twice = |field| wrong(field, "there once");
+    while let Some(event) = r.next()? {
+        let key = match event {
+            Event::Key(key) => key,
+            _ => break, // the object's end: values are read below
+        };
+        if key.is("dtype") {
+            let text = match r.next()? {
+                Some(Event::String(text)) => text,
+                _ => return Err(wrong("dtype", "text")),
+            };
+            let unknown = || unknown_dtype(tensor, text);
+            let known = text.as_str().and_then(Dtype::from_name).ok_or_else(unknown)?;
+            if dtype.replace(known).is_some() {
+                return Err(twice("dtype"));
+            }
+        } else if key.is("shape") {
+            let mut dims = [1; MAX_DIMS];
+            let n = read_numbers(r, &mut dims, |n| n.parse::<u32>().ok());
+            let n = n?.ok_or(wrong("shape", "an array of at most 4 integers below 2^32"))?;
+            if shape.replace((dims, n)).is_some() {
+                return Err(twice("shape"));
+            }
+        } else if key.is("data_offsets") {
+            let mut range = [0; 2];
+            let n = read_numbers(r, &mut range, |n| n.parse::<u64>().ok())?;
+            if n != Some(2) {
+                return Err(wrong("data_offsets", "an array of 2 integers, none negative"));
+            }
+            if offsets.replace(range).is_some() {
+                return Err(twice("data_offsets"));
+            }
+        } else {
+            r.skip_value()?;
+        }
+    }
+    let lacks = |field| SafeTensorsError::MissingField { tensor: name(tensor), field };
+    let dtype = dtype.ok_or(lacks("dtype"))?;
+    let (dims, n_dims) = shape.ok_or(lacks("shape"))?;
+    let [begin, end] = offsets.ok_or(lacks("data_offsets"))?;
+    if begin > end || end > buffer as u64 {
+        return Err(SafeTensorsError::Offsets { tensor: name(tensor), begin, end, buffer });
+    }
+    // They fit: the buffer is in memory.
+    let entry = Entry { name: tensor, begin: begin as usize, dims, n_dims: n_dims as u8, dtype };
+    match entry.bytes() {
+        Some(n) if n as u64 == end - begin => Ok(entry),
+        needed => {
+            Err(SafeTensorsError::Size { tensor: name(tensor), needed, got: (end - begin) as usize })
+        }
+    }
+}
+
+fn unknown_dtype(tensor: &str, text: Text<'_>) -> SafeTensorsError {
+    SafeTensorsError::Dtype { tensor: name(tensor), found: name(&text.to_cow()) }
+}
+
+/// Reads an array of at most `out.len()` numbers, which is the next value, and gives how many they
+/// are; `None` where it is something else.
+fn read_numbers<T>(
+    r: &mut Reader<'_>,
+    out: &mut [T],
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<usize>, SafeTensorsError> {
+    if r.next()? != Some(Event::ArrayStart) {
+        return Ok(None);
+    }
+    let mut n = 0;
+    loop {
+        match r.next()? {
+            Some(Event::ArrayEnd) => return Ok(Some(n)),
+            Some(Event::Number(text)) => match (out.get_mut(n), parse(text)) {
+                (Some(out), Some(v)) => *out = v,
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        }
+        n += 1;
+    }
+}
+
+/// Checks that the tensors cover the buffer without overlaps and holes. It sorts them by place.
+fn check_tiles(entries: &mut [Entry<'_>], buffer: usize) -> Result<(), SafeTensorsError> {
+    entries.sort_unstable_by_key(|e| (e.begin, e.end()));
+    let mut at = 0;
+    for e in &*entries {
+        if e.begin < at {
+            return Err(SafeTensorsError::Overlap { tensor: name(e.name), begin: e.begin, at });
+        }
+        if e.begin > at {
+            return Err(SafeTensorsError::Hole { at, bytes: e.begin - at });
+        }
+        at = e.end();
+    }
+    if at < buffer {
+        return Err(SafeTensorsError::Hole { at, bytes: buffer - at });
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! The stages of sampling over buffers that are taken once.
+
+use super::{Rng, Sampling, SamplingError};
+use core::fmt;
+use teff_kernels::exp;
+
+/// A token with its logit in one number that orders as the stages do: larger logits first, lower
+/// ids among equals, when sorted descending. The upper half is the logit's bits made monotone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate(u64);
+
+impl Candidate {
+    fn new(logit: f32, id: u32) -> Self {
+        // + 0 makes -0 equal to 0, as comparing them does.
+        let bits = (logit + 0.0).to_bits();
+        let key = if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits };
+        Candidate(u64::from(key) << 32 | u64::from(!id))
+    }
+
+    fn id(self) -> u32 {
+        !(self.0 as u32)
+    }
+
+    fn logit(self) -> f32 {
+        let key = (self.0 >> 32) as u32;
+        f32::from_bits(if key >> 31 == 1 { key & 0x7fff_ffff } else { !key })
+    }
+}
+
+/// Logits that are compared at once while scanning.
+const CHUNK: usize = 64;
+
+/// The first piece of the candidates that top-p sorts; later ones are larger.
+const NUCLEUS_PIECE: usize = 256;
+
+/// Draws tokens. All memory is taken by [`Sampler::new`]; the [module](super) defines the result.
+#[derive(Clone)]
+pub struct Sampler {
+    sampling: Sampling,
+    vocab: usize,
+    rng: Rng,
+    /// A copy of the logits to penalise; empty without a penalty.
+    penalized: Vec<f32>,
+    /// Empty where the choice is greedy. Its capacity is fixed.
+    candidates: Vec<Candidate>,
+    /// Of the candidates left, after a draw.
+    weights: Vec<f32>,
+}
+
+/// Elements of the buffers.
+struct Sizes {
+    penalized: usize,
+    candidates: usize,
+    weights: usize,
+}
+
+impl Sizes {
+    fn new(sampling: &Sampling, vocab: usize) -> Self {
+        let penalized = if sampling.penalizes() { vocab } else { 0 };
+        if sampling.is_greedy() {
+            return Sizes { penalized, candidates: 0, weights: 0 };
+        }
+        let keep = keep(sampling, vocab);
+        // Top-k gathers twice as many before it selects, so that selecting is rare.
+        let candidates = keep.saturating_add(keep.max(CHUNK)).min(vocab);
+        Sizes { penalized, candidates, weights: keep }
+    }
+
+    fn bytes(&self) -> usize {
+        let of = |n: usize, each: usize| n.saturating_mul(each);
+        of(self.penalized, size_of::<f32>())
+            .saturating_add(of(self.candidates, size_of::<Candidate>()))
+            .saturating_add(of(self.weights, size_of::<f32>()))
+    }
+}
+
+/// Candidates after top-k, which is off where it is 0 or the vocabulary has no more.
+fn keep(sampling: &Sampling, vocab: usize) -> usize {
+    if sampling.top_k == 0 { vocab } else { sampling.top_k.min(vocab) }
+}
+
+impl Sampler {
+    /// A sampler for a vocabulary of `vocab` tokens.
+    ///
+    /// # Errors
+    /// [`SamplingError::Parameter`] as [`Sampling::validate`] finds it,
+    /// [`SamplingError::Vocabulary`] for 0 tokens or more than 2^32, and
+    /// [`SamplingError::Memory`] where the memory is refused.
+    pub fn new(sampling: Sampling, vocab: usize) -> Result<Self, SamplingError> {
+        sampling.validate()?;
+        if vocab == 0 || u32::try_from(vocab - 1).is_err() {
+            return Err(SamplingError::Vocabulary { got: vocab });
+        }
+        let sizes = Sizes::new(&sampling, vocab);
+        let refused = |_| SamplingError::Memory { bytes: sizes.bytes() };
+        let mut penalized = Vec::new();
+        penalized.try_reserve_exact(sizes.penalized).map_err(refused)?;
+        let mut candidates = Vec::new();
+        candidates.try_reserve_exact(sizes.candidates).map_err(refused)?;
+        let mut weights = Vec::new();
+        weights.try_reserve_exact(sizes.weights).map_err(refused)?;
+        let rng = Rng::new(sampling.seed);
+        Ok(Sampler { sampling, vocab, rng, penalized, candidates, weights })
+    }
+
+    /// The bytes of heap that a sampler of these parameters takes; `usize::MAX` where that many
+    /// can't be counted.
+    #[must_use]
+    pub fn bytes(sampling: &Sampling, vocab: usize) -> usize {
+        Sizes::new(sampling, vocab).bytes()
+    }
+
+    /// The parameters.
+    #[must_use]
+    pub fn sampling(&self) -> &Sampling {
+        &self.sampling
+    }
+
+    /// Starts the random numbers anew, from this seed.
+    pub fn reseed(&mut self, seed: u64) {
+        self.sampling.seed = seed;
+        self.rng = Rng::new(seed);
+    }
+
+    /// Chooses the token that follows `history` (only its last `repeat_last_n` tokens are looked
+    /// at). Allocates nothing.
+    ///
+    /// # Errors
+    /// [`SampleError`]; the sampler, its random numbers included, is as before.
+    pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32, SampleError> {
+        self.candidates.clear();
+        self.weights.clear();
+        if logits.len() != self.vocab {
+            return Err(SampleError::Length { expected: self.vocab, got: logits.len() });
+        }
+        let penalizes = self.sampling.penalizes();
+        if penalizes {
+            self.penalize(logits, history)?;
+        }
+        let logits = if penalizes { &self.penalized } else { logits };
+        if self.sampling.is_greedy() {
+            return argmax(logits);
+        }
+        let keep = keep(&self.sampling, self.vocab);
+        let largest = scan(logits, keep, &mut self.candidates)?;
+        let left = truncate(&mut self.candidates, &self.sampling, self.vocab, largest);
+        self.candidates.truncate(left);
+
+        let temperature = self.sampling.temperature;
+        let mut total = 0.0f64;
+        for candidate in &self.candidates {
+            let weight = exp((candidate.logit() - largest) / temperature);
+            self.weights.push(weight);
+            total += f64::from(weight);
+        }
+        let target = self.rng.next_f64() * total;
+        let mut sum = 0.0f64;
+        for (candidate, &weight) in self.candidates.iter().zip(&self.weights) {
+            sum += f64::from(weight);
+            if sum > target {
+                return Ok(candidate.id());
+            }
+        }
+        // Not reached: target is below total, and this sum is the same one.
+        self.candidates.first().map(|c| c.id()).ok_or(SampleError::Nothing)
+    }
+
+    /// The tokens that the last call of [`Sampler::sample`] could have drawn, with their
+    /// probabilities, in the order of the draw. Empty after an error and after a greedy choice.
+    pub fn choices(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
+        let total: f64 = self.weights.iter().map(|&w| f64::from(w)).sum();
+        self.candidates.iter().zip(&self.weights).map(move |(c, &w)| (c.id(), f64::from(w) / total))
+    }
+
+    /// Stage 1, into `self.penalized`.
+    fn penalize(&mut self, logits: &[f32], history: &[u32]) -> Result<(), SampleError> {
+        self.penalized.clear();
+        self.penalized.extend_from_slice(logits);
+        let first = history.len().saturating_sub(self.sampling.repeat_last_n);
+        for (i, &id) in history[first..].iter().enumerate() {
+            let index = id as usize;
+            let (Some(out), Some(&logit)) = (self.penalized.get_mut(index), logits.get(index))
+            else {
+                return Err(SampleError::BadToken { position: first + i, id, vocab: self.vocab });
+            };
+            // From the given logit, so that a token's second occurrence changes nothing.
+            *out = penalized(logit, self.sampling.repeat_penalty);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sampler")
+            .field("sampling", &self.sampling)
+            .field("vocab", &self.vocab)
+            .finish_non_exhaustive()
+    }
+}
+
+fn penalized(logit: f32, penalty: f32) -> f32 {
+    let lower = if logit > 0.0 { logit / penalty } else { logit * penalty };
+    // Infinities and NaN are left for the scan to judge.
+    if logit.is_finite() { lower.clamp(f32::MIN, f32::MAX) } else { logit }
+}
+
+/// What is wrong with a logit that is no number to compare.
+fn bad_logit(index: usize, logit: f32) -> SampleError {
+    if logit.is_nan() { SampleError::NotANumber { index } } else { SampleError::Infinite { index } }
+}
+
+/// Calls `take` with each logit above `bar` and its index, in order; `take` returns the new bar.
+/// A NaN or a positive infinity is an error. Chunks with nothing above the bar cost a comparison
+/// of vectors.
+fn above(
+    logits: &[f32],
+    mut bar: f32,
+    mut take: impl FnMut(f32, u32) -> f32,
+) -> Result<(), SampleError> {
+    for (c, chunk) in logits.chunks(CHUNK).enumerate() {
+        // No short circuit, so that it is vectorised.
+        let interesting = chunk.iter().fold(false, |any, &x| any | (x > bar) | x.is_nan());
+        if !interesting {
+            continue;
+        }
+        for (i, &x) in chunk.iter().enumerate() {
+            let index = c * CHUNK + i;
+            if x.is_nan() || x == f32::INFINITY {
+                return Err(bad_logit(index, x));
+            }
+            if x > bar {
+                bar = take(x, index as u32);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The lowest index of the largest logit.
+fn argmax(logits: &[f32]) -> Result<u32, SampleError> {
+    let mut best = None;
+    above(logits, f32::NEG_INFINITY, |x, id| {
+        best = Some(id);
+        x
+    })?;
+    best.ok_or(SampleError::Nothing)
+}
+
+/// Stage 3: gathers the `keep` best of the logits, in no order, or, where all are kept, by
+/// ascending id. Returns the largest logit.
+fn scan(logits: &[f32], keep: usize, out: &mut Vec<Candidate>) -> Result<f32, SampleError> {
+    let mut bar = f32::NEG_INFINITY;
+    let mut largest = f32::NEG_INFINITY;
+    let room = out.capacity();
+    above(logits, bar, |x, id| {
+        if out.len() >= room && out.len() > keep {
+            select(out, keep);
+            // Whoever comes later has a higher id, so it must be larger than the last one kept.
+            bar = out[keep - 1].logit();
+            if x <= bar {
+                return bar;
+            }
+        }
+        out.push(Candidate::new(x, id));
+        largest = largest.max(x);
+        bar
+    })?;
+    if out.is_empty() {
+        return Err(SampleError::Nothing);
+    }
+    if out.len() > keep {
+        select(out, keep);
+    }
+    Ok(largest)
+}
+
+/// Keeps the `keep` best, the last of them in its place.
+fn select(candidates: &mut Vec<Candidate>, keep: usize) {
+    candidates.select_nth_unstable_by(keep - 1, |a, b| b.cmp(a));
+    candidates.truncate(keep);
+}
+
+/// Stages 4 and 5, and the order of the draw: how many of the candidates, from the first, are left.
+fn truncate(
+    candidates: &mut Vec<Candidate>,
+    sampling: &Sampling,
+    vocab: usize,
+    largest: f32,
+) -> usize {
+    let keep = keep(sampling, vocab);
+    let weight = |c: &Candidate| exp(c.logit() - largest);
+    let Sampling { top_p, min_p, .. } = *sampling;
+    if keep < vocab {
+        candidates.sort_unstable_by(|a, b| b.cmp(a));
+    }
+    if top_p >= 1.0 && min_p <= 0.0 {
+        return candidates.len();
+    }
+    // A token's share of the largest probability doesn't depend on the others, so min-p goes first
+    // and spares the sorting of what it drops; the sum of top-p is over all.
+    let mut total = 0.0;
+    candidates.retain(|c| {
+        let weight = weight(c);
+        total += f64::from(weight);
+        weight >= min_p
+    });
+    if top_p >= 1.0 {
+        return candidates.len();
+    }
+    let enough = f64::from(top_p) * total;
+    let mut sum = 0.0;
+    let mut sorted = 0;
+    let mut piece = NUCLEUS_PIECE;
+    while sorted < candidates.len() {
+        let rest = &mut candidates[sorted..];
+        let n = piece.min(rest.len());
+        if n < rest.len() {
+            rest.select_nth_unstable_by(n - 1, |a, b| b.cmp(a));
+        }
+        rest[..n].sort_unstable_by(|a, b| b.cmp(a));
+        for (i, c) in rest[..n].iter().enumerate() {
+            sum += f64::from(weight(c));
+            if sum >= enough {
+                return sorted + i + 1;
+            }
+        }
+        sorted += n;
+        piece = piece.saturating_mul(4);
+    }
+    candidates.len()
+}
+
+/// Why no token could be chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SampleError {
+    /// Another number of logits than the vocabulary has tokens.
+    Length {
+        /// The vocabulary's tokens.
+        expected: usize,
+        /// The logits given.
+        got: usize,
+    },
+    /// A logit is NaN: the model's weights or the computation are broken.
+    NotANumber {
+        /// The first such token.
+        index: usize,
+    },
+    /// A logit is positive infinity: the model's weights or the computation are broken.
+    Infinite {
+        /// The first such token.
+        index: usize,
+    },
+    /// All logits are negative infinity, so no token is possible.
+    Nothing,
+    /// A recent token of the history is outside of the vocabulary.
+    BadToken {
+        /// Where in the history.
+        position: usize,
+        /// The token.
+        id: u32,
+        /// The vocabulary's tokens.
+        vocab: usize,
+    },
+}
+
+impl fmt::Display for SampleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SampleError::Length { expected, got } => {
+                write!(f, "{got} logits for a vocabulary of {expected} tokens: give one per token")
+            }
+            SampleError::NotANumber { index } => {
+                write!(f, "the logit of token {index} is NaN: the model's weights may be damaged")
+            }
+            SampleError::Infinite { index } => write!(
+                f,
+                "the logit of token {index} is infinite: the model's weights may be damaged"
+            ),
+            SampleError::Nothing => f.write_str(
+                "all logits are negative infinity: no token is possible; loosen what masks them",
+            ),
+            SampleError::BadToken { position, id, vocab } => write!(
+                f,
+                "token {id} at position {position} of the history is outside of the vocabulary of \
+                 {vocab} tokens: give the history of this model"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for SampleError {}

@@ -1,0 +1,176 @@
+//! Bytes that a model lives in: mapped files, files read into memory, converted tensors.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+/// Alignment of owned bytes: a cache line, and the widest vector register.
+pub(crate) const ALIGN: usize = 64;
+
+/// Owned bytes that begin at a multiple of [`ALIGN`].
+pub(crate) struct Aligned {
+    /// Up to `ALIGN - 1` bytes that only align, then the bytes. It never grows, so they never move.
+    buf: Vec<u8>,
+    start: usize,
+}
+
+impl Aligned {
+    /// An empty buffer with room for exactly `len` bytes.
+    fn with_room(len: usize) -> io::Result<Aligned> {
+        let mut buf = Vec::new();
+        if len == 0 {
+            return Ok(Aligned { buf, start: 0 });
+        }
+        let room = len.checked_add(ALIGN - 1).ok_or(io::ErrorKind::OutOfMemory)?;
+        buf.try_reserve_exact(room).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let start = buf.as_ptr().addr().wrapping_neg() % ALIGN;
+        buf.resize(start, 0);
+        Ok(Aligned { buf, start })
+    }
+
+    /// `len` zeros.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::OutOfMemory`] where the system refuses them.
+    pub(crate) fn zeroed(len: usize) -> io::Result<Aligned> {
+        let mut bytes = Aligned::with_room(len)?;
+        bytes.buf.resize(bytes.start + len, 0);
+        Ok(bytes)
+    }
+
+    /// The next `len` bytes of `file`, which must have as many.
+    fn read(file: &File, len: usize) -> io::Result<Aligned> {
+        let mut bytes = Aligned::with_room(len)?;
+        let got = file.take(len as u64).read_to_end(&mut bytes.buf)?;
+        if got != len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(bytes)
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buf[self.start..]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..]
+    }
+}
+
+/// The bytes of a file. They don't move while this lives, wherever it is moved itself.
+pub(crate) enum Bytes {
+    /// Mapped.
+    #[cfg(feature = "mmap")]
+    Map(memmap2::Mmap),
+    /// Read.
+    Read(Aligned),
+    /// Handed in by the caller.
+    Given(Cow<'static, [u8]>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            #[cfg(feature = "mmap")]
+            Bytes::Map(map) => map,
+            Bytes::Read(bytes) => bytes,
+            Bytes::Given(bytes) => bytes,
+        }
+    }
+}
+
+impl Bytes {
+    /// Maps the file of `len` bytes; `None` where the system or the build can't.
+    #[cfg(feature = "mmap")]
+    pub(crate) fn map(file: &File, len: usize) -> Option<Bytes> {
+        crate::mmap::map(file, len).ok().map(Bytes::Map)
+    }
+
+    /// Maps the file of `len` bytes; `None` where the system or the build can't.
+    #[cfg(not(feature = "mmap"))]
+    pub(crate) fn map(_: &File, _: usize) -> Option<Bytes> {
+        None
+    }
+
+    /// Reads the next `len` bytes of the file, which must have as many.
+    pub(crate) fn read(file: &File, len: usize) -> io::Result<Bytes> {
+        Aligned::read(file, len).map(Bytes::Read)
+    }
+
+    /// Bytes of memory that are the model's own, as against pages of a file.
+    pub(crate) fn owned(&self) -> usize {
+        match self {
+            #[cfg(feature = "mmap")]
+            Bytes::Map(_) => 0,
+            Bytes::Read(bytes) => bytes.len(),
+            Bytes::Given(Cow::Owned(bytes)) => bytes.len(),
+            Bytes::Given(Cow::Borrowed(_)) => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self {
+            #[cfg(feature = "mmap")]
+            Bytes::Map(_) => "mapped",
+            Bytes::Read(_) => "read",
+            Bytes::Given(_) => "given",
+        };
+        write!(f, "{} bytes, {how}", self.len())
+    }
+}
+
+/// Opens a regular file, and its length. Something else (a pipe, a device) could block for ever or
+/// never end, so it is refused before it is opened.
+pub(crate) fn open_file(path: &Path) -> io::Result<(File, u64)> {
+    let regular = |m: &std::fs::Metadata| match m.is_file() {
+        true => Ok(m.len()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    };
+    regular(&std::fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    let len = regular(&file.metadata()?)?;
+    Ok((file, len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owned_bytes_are_aligned_and_zero() {
+        for len in [0, 1, 63, 64, 65, 1000] {
+            let b = Aligned::zeroed(len).unwrap();
+            assert_eq!(b.len(), len);
+            assert!(b.iter().all(|&x| x == 0));
+            assert!(len == 0 || b.as_ptr().addr().is_multiple_of(ALIGN));
+        }
+    }
+
+    #[test]
+    fn more_than_memory_is_an_error() {
+        for len in [usize::MAX, usize::MAX / 2 + 1] {
+            let e = Aligned::zeroed(len).err().unwrap();
+            assert_eq!(e.kind(), io::ErrorKind::OutOfMemory);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_regular_files_are_opened() {
+        assert!(open_file(Path::new("/dev/zero")).is_err());
+        assert!(open_file(Path::new(env!("CARGO_MANIFEST_DIR"))).is_err());
+    }
+}

@@ -1,0 +1,616 @@
+//! The JSON files of Hugging Face folders: tokenizer.json, vocab.json, tokenizer_config.json.
+
+use std::collections::HashSet;
+
+use super::bpe::{self, ByteBpe};
+use super::vocab::{TokenKind, Vocab};
+use super::{MergeAt, Splitter, TokenizerError};
+use crate::json::{Event, JsonError, Reader, Text};
+
+/// A JSON document being read, whose errors name its file.
+#[derive(Clone)]
+pub(super) struct Doc<'a> {
+    file: &'static str,
+    reader: Reader<'a>,
+}
+
+type Result<T> = std::result::Result<T, TokenizerError>;
+
+impl<'a> Doc<'a> {
+    pub(super) fn new(file: &'static str, bytes: &'a [u8]) -> Self {
+        Doc { file, reader: Reader::new(bytes) }
+    }
+
+    fn json(&self, error: JsonError) -> TokenizerError {
+        TokenizerError::Json { file: self.file, error }
+    }
+
+    fn wrong(&self, want: &'static str) -> TokenizerError {
+        TokenizerError::WrongField { file: self.file, offset: self.reader.offset(), want }
+    }
+
+    fn missing(&self, field: &'static str) -> TokenizerError {
+        TokenizerError::MissingField { file: self.file, field }
+    }
+
+    fn next(&mut self, want: &'static str) -> Result<Event<'a>> {
+        let event = self.reader.next().map_err(|e| self.json(e))?;
+        event.ok_or_else(|| self.wrong(want))
+    }
+
+    pub(super) fn skip(&mut self) -> Result<()> {
+        self.reader.skip_value().map_err(|e| self.json(e))
+    }
+
+    /// Passes over the next value, and gives a reader that stands before it.
+    fn bookmark(&mut self) -> Result<Doc<'a>> {
+        let here = self.clone();
+        self.skip()?;
+        Ok(here)
+    }
+
+    /// Reads to the end of the document, so that all of it has been checked.
+    pub(super) fn end(&mut self) -> Result<()> {
+        match self.reader.next().map_err(|e| self.json(e))? {
+            None => Ok(()),
+            Some(_) => Err(self.wrong("the end of the document")),
+        }
+    }
+
+    pub(super) fn object(&mut self, want: &'static str) -> Result<()> {
+        match self.next(want)? {
+            Event::ObjectStart => Ok(()),
+            _ => Err(self.wrong(want)),
+        }
+    }
+
+    /// The next key of the object that is being read; `None` at its end.
+    pub(super) fn key(&mut self) -> Result<Option<Text<'a>>> {
+        match self.next("a key")? {
+            Event::Key(key) => Ok(Some(key)),
+            _ => Ok(None),
+        }
+    }
+
+    fn array(&mut self, want: &'static str) -> Result<()> {
+        match self.next(want)? {
+            Event::ArrayStart => Ok(()),
+            _ => Err(self.wrong(want)),
+        }
+    }
+
+    fn text(&mut self, want: &'static str) -> Result<Text<'a>> {
+        match self.next(want)? {
+            Event::String(text) => Ok(text),
+            _ => Err(self.wrong(want)),
+        }
+    }
+
+    fn flag(&mut self, want: &'static str) -> Result<bool> {
+        match self.next(want)? {
+            Event::Bool(v) => Ok(v),
+            _ => Err(self.wrong(want)),
+        }
+    }
+
+    fn id(&mut self) -> Result<u64> {
+        let want = "a token id, an integer from 0";
+        match self.next(want)? {
+            Event::Number(n) => n.parse().map_err(|_| self.wrong(want)),
+            _ => Err(self.wrong(want)),
+        }
+    }
+
+    /// `null`, or an object with a field `type`, whose text is given.
+    fn kind(&self, want: &'static str) -> Result<Option<String>> {
+        let mut doc = self.clone();
+        match doc.next(want)? {
+            Event::Null => return Ok(None),
+            Event::ObjectStart => {}
+            _ => return Err(doc.wrong(want)),
+        }
+        while let Some(key) = doc.key()? {
+            if key.is("type") {
+                return Ok(Some(doc.text("the name of a type")?.to_cow().into_owned()));
+            }
+            doc.skip()?;
+        }
+        Err(doc.wrong(want))
+    }
+}
+
+fn unsupported<T>(part: &'static str, name: impl Into<String>) -> Result<T> {
+    Err(TokenizerError::Unsupported { part, name: name.into() })
+}
+
+/// A token that stands beside the vocabulary, or is marked as one to be found in texts whole.
+pub(super) struct Added {
+    pub(super) id: u64,
+    pub(super) content: String,
+    pub(super) special: bool,
+}
+
+/// Tokens with their ids, in any order.
+pub(super) struct TokenList {
+    text: String,
+    /// Where each token ends in `text`, its id, and what it is for.
+    entries: Vec<(usize, u32, TokenKind)>,
+    /// Ids must be below this.
+    limit: u32,
+}
+
+impl TokenList {
+    /// Reads `{"token": id, ...}` from a file of `file_len` bytes.
+    fn read(doc: &mut Doc<'_>, file_len: usize) -> Result<Self> {
+        // An entry takes more than 4 bytes, so without holes all ids are below a quarter of the
+        // file's bytes. Small vocabularies with their added tokens far up get some more.
+        let limit = u32::try_from(file_len / 4).unwrap_or(u32::MAX - 1024).saturating_add(1024);
+        let mut list = TokenList { text: String::new(), entries: Vec::new(), limit };
+        doc.object("an object of tokens and their ids")?;
+        while let Some(token) = doc.key()? {
+            token.push_to(&mut list.text);
+            let id = list.check(doc.id()?)?;
+            list.entries.push((list.text.len(), id, TokenKind::Normal));
+        }
+        Ok(list)
+    }
+
+    /// Reads vocab.json.
+    pub(super) fn from_vocab_json(bytes: &[u8]) -> Result<Self> {
+        let mut doc = Doc::new("vocab.json", bytes);
+        let list = TokenList::read(&mut doc, bytes.len())?;
+        doc.end()?;
+        Ok(list)
+    }
+
+    fn check(&self, id: u64) -> Result<u32> {
+        let small = u32::try_from(id).ok().filter(|&id| id < self.limit);
+        small.ok_or(TokenizerError::IdTooLarge { id, limit: self.limit })
+    }
+
+    fn token(&self, entry: usize) -> &str {
+        let start = if entry == 0 { 0 } else { self.entries[entry - 1].0 };
+        &self.text[start..self.entries[entry].0]
+    }
+
+    /// Marks the tokens of these texts as special, where they are in the vocabulary.
+    pub(super) fn mark_special(&mut self, names: &[&str]) {
+        for entry in 0..self.entries.len() {
+            if names.contains(&self.token(entry)) {
+                self.entries[entry].2 = TokenKind::Control;
+            }
+        }
+    }
+
+    /// Appends tokens that are named and are nowhere, as transformers does: their ids follow on
+    /// the number of tokens.
+    pub(super) fn add_named(&self, names: &[&str], added: &mut Vec<Added>) {
+        let mut known: HashSet<&str> = (0..self.entries.len()).map(|e| self.token(e)).collect();
+        known.extend(added.iter().map(|a| a.content.as_str()));
+        let mut missing = Vec::new();
+        for name in names {
+            let id = known.len() as u64;
+            if known.insert(name) {
+                missing.push(Added { id, content: name.to_string(), special: true });
+            }
+        }
+        added.extend(missing);
+    }
+
+    /// Puts the tokens in the order of their ids, together with the added ones.
+    pub(super) fn build(mut self, added: &[Added]) -> Result<bpe::Tokens> {
+        const HOLE: u32 = u32::MAX;
+        let mut by_id: Vec<u32> = Vec::new();
+        let place = |by_id: &mut Vec<u32>, id: u32, entry: usize| {
+            let i = id as usize;
+            if by_id.len() <= i {
+                by_id.resize(i + 1, HOLE);
+            }
+            let there = std::mem::replace(&mut by_id[i], entry as u32);
+            (there != HOLE).then_some(there as usize)
+        };
+        for entry in 0..self.entries.len() {
+            let id = self.entries[entry].1;
+            if place(&mut by_id, id, entry).is_some() {
+                return Err(TokenizerError::RepeatedId { id, token: self.token(entry).into() });
+            }
+        }
+        for a in added {
+            let id = self.check(a.id)?;
+            let kind = if a.special { TokenKind::Control } else { TokenKind::UserDefined };
+            let entry = self.entries.len();
+            match place(&mut by_id, id, entry) {
+                Some(there) if self.token(there) == a.content => {
+                    by_id[id as usize] = there as u32;
+                    self.entries[there].2 = kind;
+                }
+                Some(_) => {
+                    return Err(TokenizerError::RepeatedId { id, token: a.content.clone() });
+                }
+                None => {
+                    self.text.push_str(&a.content);
+                    self.entries.push((self.text.len(), id, kind));
+                }
+            }
+        }
+        let mut tokens = bpe::Tokens::default();
+        for entry in by_id {
+            match self.entries.get(entry as usize) {
+                Some(&(_, _, kind)) => {
+                    tokens.push(self.token(entry as usize).as_bytes(), kind)?;
+                }
+                None => tokens.push_hole()?,
+            }
+        }
+        Ok(tokens)
+    }
+}
+
+/// What tokenizer.json holds.
+pub(super) struct TokenizerJson {
+    pub(super) vocab: Vocab,
+    pub(super) bpe: ByteBpe,
+    /// The model's token for what has no token.
+    pub(super) unk: Option<String>,
+}
+
+/// Reads tokenizer.json as the `tokenizers` library writes it.
+pub(super) fn tokenizer_json(bytes: &[u8]) -> Result<TokenizerJson> {
+    let mut doc = Doc::new("tokenizer.json", bytes);
+    let mut added = Vec::new();
+    let (mut model, mut pre, mut decoder) = (None, None, None);
+    doc.object("an object")?;
+    while let Some(key) = doc.key()? {
+        if key.is("added_tokens") {
+            added = added_tokens(&mut doc)?;
+        } else if key.is("normalizer") {
+            if let Some(name) = doc.bookmark()?.kind("null or a normalizer")? {
+                return unsupported("normalizer", name);
+            }
+        } else if key.is("pre_tokenizer") {
+            pre = Some(pre_tokenizer(doc.bookmark()?)?);
+        } else if key.is("post_processor") {
+            match doc.bookmark()?.kind("null or a post-processor")? {
+                None => {}
+                // It moves offsets and changes no token.
+                Some(name) if name == "ByteLevel" => {}
+                Some(name) => return unsupported("post-processor", name),
+            }
+        } else if key.is("decoder") {
+            let name = doc.bookmark()?.kind("null or a decoder")?;
+            decoder = Some(name.unwrap_or_else(|| "null".into()));
+        } else if key.is("model") {
+            model = Some(doc.bookmark()?);
+        } else {
+            // The version; truncation and padding, which concern batches.
+            doc.skip()?;
+        }
+    }
+    doc.end()?;
+    let model = model.ok_or_else(|| doc.missing("model"))?;
+    // A model of another kind is the better news than the parts that go with it.
+    let model = Model::read(model)?;
+    let pre = pre.ok_or_else(|| doc.missing("pre_tokenizer"))?;
+    match decoder {
+        Some(name) if name == "ByteLevel" => {}
+        Some(name) => return unsupported("decoder", name),
+        None => return Err(doc.missing("decoder")),
+    }
+    let list = TokenList::read(&mut model.vocab.clone(), bytes.len())?;
+    let mut merges = list.build(&added)?.merges()?;
+    read_merges(model.merges, &mut merges)?;
+    let (vocab, bpe) = merges.finish(pre.splitter, pre.add_prefix_space, MergeAt::Index)?;
+    Ok(TokenizerJson { vocab, bpe, unk: model.unk })
+}
+
+fn added_tokens(doc: &mut Doc<'_>) -> Result<Vec<Added>> {
+    let want = "an array of added tokens";
+    let mut added = Vec::new();
+    doc.array(want)?;
+    loop {
+        match doc.next(want)? {
+            Event::ArrayEnd => return Ok(added),
+            Event::ObjectStart => added.push(added_token(doc, None)?),
+            _ => return Err(doc.wrong(want)),
+        }
+    }
+}
+
+/// Reads an added token, whose `{` has been read. tokenizer_config.json has its id outside.
+fn added_token(doc: &mut Doc<'_>, mut id: Option<u64>) -> Result<Added> {
+    let (mut content, mut special) = (None, false);
+    while let Some(key) = doc.key()? {
+        if key.is("id") {
+            id = Some(doc.id()?);
+        } else if key.is("content") {
+            content = Some(doc.text("the token's text")?.to_cow().into_owned());
+        } else if key.is("special") {
+            special = doc.flag("true or false")?;
+        } else if key.is("single_word") || key.is("lstrip") || key.is("rstrip") {
+            if doc.flag("true or false")? {
+                return unsupported("option of an added token", key.to_cow());
+            }
+        } else {
+            doc.skip()?; // `normalized`: there is no normalizer
+        }
+    }
+    let id = id.ok_or_else(|| doc.missing("added_tokens[].id"))?;
+    let content = content.ok_or_else(|| doc.missing("added_tokens[].content"))?;
+    Ok(Added { id, content, special })
+}
+
+/// How tokenizer.json says that texts are cut.
+#[derive(Clone, Copy)]
+struct PreTokenizer {
+    splitter: Splitter,
+    add_prefix_space: bool,
+}
+
+fn pre_tokenizer(mut doc: Doc<'_>) -> Result<PreTokenizer> {
+    const PART: &str = "pre-tokenizer";
+    let name = doc.kind("null or a pre-tokenizer")?;
+    match name.as_deref() {
+        Some("ByteLevel") => match byte_level(&mut doc)? {
+            (true, add_prefix_space) => {
+                Ok(PreTokenizer { splitter: Splitter::Gpt2, add_prefix_space })
+            }
+            (false, _) => unsupported(PART, "ByteLevel with use_regex false"),
+        },
+        Some("Sequence") => sequence(doc),
+        Some(name) => unsupported(PART, name),
+        None => unsupported(PART, "null"),
+    }
+}
+
+/// Reads a ByteLevel pre-tokenizer: whether it cuts the text, and whether it puts a space in front.
+fn byte_level(doc: &mut Doc<'_>) -> Result<(bool, bool)> {
+    // Files from before the option `use_regex` always cut, and a prefix is the default.
+    let (mut use_regex, mut prefix) = (true, true);
+    doc.object("a pre-tokenizer")?;
+    while let Some(key) = doc.key()? {
+        if key.is("use_regex") {
+            use_regex = doc.flag("true or false")?;
+        } else if key.is("add_prefix_space") {
+            prefix = doc.flag("true or false")?;
+        } else {
+            doc.skip()?;
+        }
+    }
+    Ok((use_regex, prefix))
+}
+
+/// Reads a sequence of one Split by a known pattern and one ByteLevel that does not cut.
+fn sequence(mut doc: Doc<'_>) -> Result<PreTokenizer> {
+    const PART: &str = "pre-tokenizer";
+    doc.object("a pre-tokenizer")?;
+    while let Some(key) = doc.key()? {
+        if !key.is("pretokenizers") {
+            doc.skip()?;
+            continue;
+        }
+        doc.array("an array of pre-tokenizers")?;
+        let mut names = Vec::new();
+        let (mut splitter, mut byte) = (None, None);
+        // Two are wanted; a third is enough to know that it is something else.
+        while names.len() < 3 {
+            let mut peek = doc.clone();
+            if peek.next("a pre-tokenizer")? == Event::ArrayEnd {
+                break;
+            }
+            let name = doc.kind("a pre-tokenizer")?.unwrap_or_else(|| "null".into());
+            let mut inner = doc.bookmark()?;
+            match name.as_str() {
+                "Split" => splitter = Some(split(&mut inner)?),
+                "ByteLevel" => byte = Some(byte_level(&mut inner)?),
+                _ => {}
+            }
+            names.push(name);
+        }
+        return match (splitter, byte) {
+            (Some(splitter), Some((false, add_prefix_space)))
+                if names == ["Split", "ByteLevel"] && !add_prefix_space =>
+            {
+                Ok(PreTokenizer { splitter, add_prefix_space })
+            }
+            (_, Some((true, _))) if names == ["Split", "ByteLevel"] => {
+                unsupported(PART, "Sequence of Split and ByteLevel with use_regex true")
+            }
+            (_, Some((_, true))) if names == ["Split", "ByteLevel"] => {
+                unsupported(PART, "Sequence of Split and ByteLevel with add_prefix_space true")
+            }
+            _ => unsupported(PART, format!("Sequence of {}", names.join(", "))),
+        };
+    }
+    Err(doc.missing("pre_tokenizer.pretokenizers"))
+}
+
+fn split(doc: &mut Doc<'_>) -> Result<Splitter> {
+    const PART: &str = "pre-tokenizer";
+    let mut found = None;
+    doc.object("a pre-tokenizer")?;
+    while let Some(key) = doc.key()? {
+        if key.is("pattern") {
+            doc.object("an object with a Regex")?;
+            while let Some(key) = doc.key()? {
+                let pattern = doc.text("a pattern")?.to_cow();
+                match Splitter::from_pattern(&pattern) {
+                    Some(splitter) if key.is("Regex") => found = Some(splitter),
+                    _ => return unsupported(PART, format!("Split by {key} {pattern}")),
+                }
+            }
+        } else if key.is("behavior") {
+            let behavior = doc.text("a behaviour")?;
+            if !behavior.is("Isolated") {
+                return unsupported(PART, format!("Split with behavior {behavior}"));
+            }
+        } else if key.is("invert") {
+            if doc.flag("true or false")? {
+                return unsupported(PART, "Split with invert true");
+            }
+        } else {
+            doc.skip()?;
+        }
+    }
+    found.ok_or_else(|| doc.missing("pre_tokenizer.pretokenizers[].pattern"))
+}
+
+/// The field `model` of tokenizer.json.
+struct Model<'a> {
+    vocab: Doc<'a>,
+    merges: Doc<'a>,
+    unk: Option<String>,
+}
+
+impl<'a> Model<'a> {
+    fn read(mut doc: Doc<'a>) -> Result<Self> {
+        const PART: &str = "model option";
+        let (mut vocab, mut merges, mut unk) = (None, None, None);
+        let mut typed = doc.clone();
+        typed.object("the model, an object")?;
+        while let Some(key) = typed.key()? {
+            // Old files lack it; they have vocabulary and merges all the same.
+            if key.is("type") {
+                let name = typed.text("the name of a type")?;
+                if !name.is("BPE") {
+                    return unsupported("model", name.to_cow());
+                }
+            } else {
+                typed.skip()?;
+            }
+        }
+        doc.object("the model, an object")?;
+        while let Some(key) = doc.key()? {
+            if key.is("vocab") {
+                vocab = Some(doc.bookmark()?);
+            } else if key.is("merges") {
+                merges = Some(doc.bookmark()?);
+            } else if key.is("unk_token") {
+                unk = text_or_null(&mut doc)?;
+            } else if key.is("continuing_subword_prefix") || key.is("end_of_word_suffix") {
+                if let Some(text) = text_or_null(&mut doc)? {
+                    return unsupported(PART, format!("{key}: {text}"));
+                }
+            } else if key.is("byte_fallback") || key.is("ignore_merges") {
+                if doc.next("true or false")? == Event::Bool(true) {
+                    return unsupported(PART, format!("{key}: true"));
+                }
+            } else if key.is("dropout") {
+                match doc.next("null or a number")? {
+                    Event::Null => {}
+                    Event::Number(n) if n.parse() == Ok(0.0) => {}
+                    Event::Number(n) => return unsupported(PART, format!("dropout: {n}")),
+                    _ => return Err(doc.wrong("null or a number")),
+                }
+            } else {
+                doc.skip()?; // `type`; `fuse_unk`: no text needs the unknown token
+            }
+        }
+        let vocab = vocab.ok_or_else(|| doc.missing("model.vocab"))?;
+        let merges = merges.ok_or_else(|| doc.missing("model.merges"))?;
+        Ok(Model { vocab, merges, unk })
+    }
+}
+
+/// Text that is neither null nor empty.
+fn text_or_null(doc: &mut Doc<'_>) -> Result<Option<String>> {
+    match doc.next("null or text")? {
+        Event::Null => Ok(None),
+        Event::String(text) => Ok(Some(text.to_cow().into_owned()).filter(|t| !t.is_empty())),
+        _ => Err(doc.wrong("null or text")),
+    }
+}
+
+/// Reads merges, each written as `"a b"` or as `["a", "b"]`.
+fn read_merges(mut doc: Doc<'_>, merges: &mut bpe::Merges) -> Result<()> {
+    let want = "an array of merges, each as text or as two texts";
+    doc.array(want)?;
+    for i in 0.. {
+        let at = MergeAt::Index(i);
+        match doc.next(want)? {
+            Event::ArrayEnd => break,
+            Event::String(line) => merges.push_line(line.to_cow().as_bytes(), at)?,
+            Event::ArrayStart => {
+                let left = doc.text(want)?.to_cow();
+                let right = doc.text(want)?.to_cow();
+                if doc.next(want)? != Event::ArrayEnd {
+                    return Err(TokenizerError::MalformedMerge { at });
+                }
+                merges.push(left.as_bytes(), right.as_bytes(), at)?;
+            }
+            _ => return Err(doc.wrong(want)),
+        }
+    }
+    Ok(())
+}
+
+/// What tokenizer_config.json or special_tokens_map.json says of special tokens.
+#[derive(Default)]
+pub(super) struct Config {
+    pub(super) bos: Option<String>,
+    pub(super) eos: Option<String>,
+    pub(super) unk: Option<String>,
+    pub(super) pad: Option<String>,
+    pub(super) add_bos: bool,
+    pub(super) add_prefix_space: bool,
+    pub(super) added: Vec<Added>,
+}
+
+impl Config {
+    /// Reads tokenizer_config.json; all that does not concern the tokens' meaning is passed over.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self> {
+        let mut doc = Doc::new("tokenizer_config.json", bytes);
+        let mut config = Config::default();
+        doc.object("an object")?;
+        while let Some(key) = doc.key()? {
+            if key.is("bos_token") {
+                config.bos = token_name(&mut doc)?;
+            } else if key.is("eos_token") {
+                config.eos = token_name(&mut doc)?;
+            } else if key.is("unk_token") {
+                config.unk = token_name(&mut doc)?;
+            } else if key.is("pad_token") {
+                config.pad = token_name(&mut doc)?;
+            } else if key.is("add_bos_token") {
+                config.add_bos = doc.next("true or false")? == Event::Bool(true);
+            } else if key.is("add_prefix_space") {
+                config.add_prefix_space = doc.next("true or false")? == Event::Bool(true);
+            } else if key.is("added_tokens_decoder") {
+                config.added = added_by_id(&mut doc)?;
+            } else {
+                doc.skip()?;
+            }
+        }
+        doc.end()?;
+        Ok(config)
+    }
+}
+
+/// The name of a token: text, an object with its `content`, or null.
+fn token_name(doc: &mut Doc<'_>) -> Result<Option<String>> {
+    let mut peek = doc.clone();
+    if peek.next("a token")? != Event::ObjectStart {
+        return text_or_null(doc);
+    }
+    let mut name = None;
+    doc.object("a token")?;
+    while let Some(key) = doc.key()? {
+        if key.is("content") {
+            name = Some(doc.text("the token's text")?.to_cow().into_owned());
+        } else {
+            doc.skip()?;
+        }
+    }
+    Ok(name)
+}
+
+/// Reads `{"50256": {"content": ...}, ...}`.
+fn added_by_id(doc: &mut Doc<'_>) -> Result<Vec<Added>> {
+    let mut added = Vec::new();
+    doc.object("an object of added tokens")?;
+    while let Some(key) = doc.key()? {
+        let id = key.to_cow().parse().map_err(|_| doc.wrong("an id in quotes"))?;
+        doc.object("an added token")?;
+        added.push(added_token(doc, Some(id))?);
+    }
+    Ok(added)
+}

@@ -1,0 +1,66 @@
+//! A run allocates nothing, on any thread. Alone in its file: the allocator counts for the whole
+//! process.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use teff_graph::{Solo, Team};
+use teff_runtime::pool::{Crew, Pool};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed to System unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn runs_allocate_nothing() {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    drop(black_box(vec![1u8]));
+    assert!(ALLOCATIONS.load(Ordering::Relaxed) > before, "the counter works");
+    for idle_spin in [Duration::from_micros(50), Duration::ZERO] {
+        for size in 1..=4 {
+            let mut pool = Pool::with_idle_spin(size, idle_spin).unwrap();
+            let mut run = || {
+                pool.run(|member| {
+                    for _ in 0..3 {
+                        member.barrier().unwrap();
+                    }
+                })
+                .unwrap();
+            };
+            run(); // the workers have started
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            for i in 0..50 {
+                if i % 25 == 24 {
+                    std::thread::sleep(Duration::from_millis(1)); // so that they park for sure
+                }
+                run();
+            }
+            assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{size} threads");
+        }
+    }
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    Solo.run(&|team| team.barrier().unwrap()).unwrap();
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "solo");
+}

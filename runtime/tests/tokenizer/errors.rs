@@ -1,0 +1,463 @@
+//! Malformed and unknown files: every error names its cause, and none is a panic.
+
+use teff_graph::gguf::Gguf;
+use teff_runtime::tokenizer::TokenizerError as E;
+use teff_runtime::tokenizer::*;
+
+use crate::common::{Folder, Random, Small, spell};
+
+fn json(text: &str) -> E {
+    Tokenizer::from_tokenizer_json(text.as_bytes(), None).unwrap_err()
+}
+
+fn vocab_merges(vocab: &str, merges: &str) -> Result<Tokenizer, E> {
+    Tokenizer::from_vocab_merges(vocab.as_bytes(), merges.as_bytes(), None)
+}
+
+fn unsupported(part: &'static str, name: &str) -> E {
+    E::Unsupported { part, name: name.into() }
+}
+
+#[test]
+fn what_teff_does_not_have_is_refused_by_its_name() {
+    let good = Small::sample().tokenizer_json(false);
+    let byte_level =
+        r#"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}"#;
+    let gpt2 =
+        r#"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"#;
+    let split = |pattern: &str, more: &str| {
+        format!(r#"{{"type":"Split","pattern":{pattern},"behavior":"Isolated"{more}}}"#)
+    };
+    let sequence = |split: &str, more: &str| {
+        format!(
+            r#"{{"type":"Sequence","pretokenizers":[{split},{{"type":"ByteLevel","add_prefix_space":false{more}}}]}}"#
+        )
+    };
+    let known = format!(r#"{{"Regex":"{gpt2}"}}"#);
+    let known_split = split(&known, r#","invert":false"#);
+    let no_regex = r#","use_regex":false"#;
+    let change = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        good.replace(from, to)
+    };
+
+    // The same splitting in other words.
+    let text = "it's  so, 12\n\n x";
+    let want = Small::sample().parts().unwrap().encode(text, Specials::Ignore).unwrap();
+    for same in [
+        change(byte_level, &sequence(&known_split, no_regex)),
+        change(byte_level, r#"{"add_prefix_space":false,"type":"ByteLevel"}"#),
+        change(r#""type":"BPE","#, ""),
+        change(r#""dropout":null"#, r#""dropout":0.0,"continuing_subword_prefix":"""#),
+        change(r#""post_processor":null"#, r#""post_processor":{"type":"ByteLevel"}"#),
+    ] {
+        let tokenizer = Tokenizer::from_tokenizer_json(same.as_bytes(), None).unwrap();
+        assert_eq!(tokenizer.encode(text, Specials::Ignore).unwrap(), want);
+    }
+
+    let pre = |to: &str| change(byte_level, to);
+    let llama3 = r#"{"Regex":"(?i:'s|'t)|\\s+"}"#;
+    let cases = [
+        (change(r#""BPE""#, r#""Unigram""#), unsupported("model", "Unigram")),
+        (
+            change(r#""normalizer":null"#, r#""normalizer":{"type":"NFC"}"#),
+            unsupported("normalizer", "NFC"),
+        ),
+        (
+            change(r#""post_processor":null"#, r#""post_processor":{"type":"TemplateProcessing"}"#),
+            unsupported("post-processor", "TemplateProcessing"),
+        ),
+        (
+            change(r#""decoder":{"type":"ByteLevel"}"#, r#""decoder":{"type":"Metaspace"}"#),
+            unsupported("decoder", "Metaspace"),
+        ),
+        (
+            change(r#""decoder":{"type":"ByteLevel"}"#, r#""decoder":null"#),
+            unsupported("decoder", "null"),
+        ),
+        (pre("null"), unsupported("pre-tokenizer", "null")),
+        (pre(r#"{"type":"Whitespace"}"#), unsupported("pre-tokenizer", "Whitespace")),
+        (
+            pre(r#"{"type":"ByteLevel","use_regex":false}"#),
+            unsupported("pre-tokenizer", "ByteLevel with use_regex false"),
+        ),
+        (
+            pre(r#"{"type":"Sequence","pretokenizers":[{"type":"Digits"},{"type":"ByteLevel"}]}"#),
+            unsupported("pre-tokenizer", "Sequence of Digits, ByteLevel"),
+        ),
+        (
+            pre(r#"{"type":"Sequence","pretokenizers":[]}"#),
+            unsupported("pre-tokenizer", "Sequence of "),
+        ),
+        (
+            pre(&sequence(&known_split, r#","use_regex":true"#)),
+            unsupported("pre-tokenizer", "Sequence of Split and ByteLevel with use_regex true"),
+        ),
+        (
+            pre(&sequence(&split(llama3, ""), no_regex)),
+            unsupported("pre-tokenizer", r"Split by Regex (?i:'s|'t)|\s+"),
+        ),
+        (
+            pre(&sequence(&split(r#"{"String":" "}"#, ""), no_regex)),
+            unsupported("pre-tokenizer", "Split by String  "),
+        ),
+        (
+            pre(&sequence(&split(&known, r#","invert":true"#), no_regex)),
+            unsupported("pre-tokenizer", "Split with invert true"),
+        ),
+        (
+            pre(&sequence(&known_split.replace("Isolated", "Removed"), no_regex)),
+            unsupported("pre-tokenizer", "Split with behavior Removed"),
+        ),
+        (
+            change(r#""dropout":null"#, r#""dropout":0.1"#),
+            unsupported("model option", "dropout: 0.1"),
+        ),
+        (
+            change(r#""fuse_unk":false"#, r#""ignore_merges":true"#),
+            unsupported("model option", "ignore_merges: true"),
+        ),
+        (
+            change(r#""fuse_unk":false"#, r#""byte_fallback":true"#),
+            unsupported("model option", "byte_fallback: true"),
+        ),
+        (
+            change(r#""fuse_unk":false"#, "\"end_of_word_suffix\":\"</w>\""),
+            unsupported("model option", "end_of_word_suffix: </w>"),
+        ),
+        (
+            change(r#""lstrip":false"#, r#""lstrip":true"#),
+            unsupported("option of an added token", "lstrip"),
+        ),
+    ];
+    for (text, want) in cases {
+        let name = match &want {
+            E::Unsupported { name, .. } => name.clone(),
+            _ => unreachable!(),
+        };
+        let e = json(&text);
+        assert_eq!(e, want);
+        assert!(e.to_string().contains(&name));
+    }
+}
+
+#[test]
+fn fields_that_are_missing_or_wrong_are_named() {
+    let good = Small::sample().tokenizer_json(false);
+    let missing = |field| E::MissingField { file: "tokenizer.json", field };
+    assert_eq!(json("{}"), missing("model"));
+    assert_eq!(json(&good.replace("\"model\":", "\"x\":")), missing("model"));
+    assert_eq!(json(&good.replace("\"vocab\":", "\"x\":")), missing("model.vocab"));
+    assert_eq!(json(&good.replace("\"merges\":", "\"x\":")), missing("model.merges"));
+    assert_eq!(json(&good.replace("\"pre_tokenizer\":", "\"x\":")), missing("pre_tokenizer"));
+    assert_eq!(json(&good.replace("\"decoder\":", "\"x\":")), missing("decoder"));
+    assert_eq!(json(&good.replace("\"content\":", "\"x\":")), missing("added_tokens[].content"));
+    assert_eq!(json(&good.replace("{\"id\":", "{\"x\":")), missing("added_tokens[].id"));
+    for (from, to) in [
+        ("\"use_regex\":true", "\"use_regex\":1"),
+        ("\"special\":true", "\"special\":\"yes\""),
+        ("\"!\":33", "\"!\":\"33\""),
+        ("\"!\":33", "\"!\":-1"),
+        ("\"!\":33", "\"!\":33.0"),
+        ("\"!\":33", "\"!\":99999999999999999999"),
+        ("\"model\":{", "\"model\":[],\"x\":{"),
+        ("\"merges\":[", "\"merges\":[1,"),
+        ("\"merges\":[", "\"merges\":{},\"x\":["),
+        ("\"merges\":[", "\"merges\":[[\"a\"],"),
+        ("{\"type\":\"ByteLevel\"}", "[]"),
+        ("{\"type\":\"ByteLevel\"}", "{}"),
+        ("{\"type\":\"ByteLevel\"}", "{\"type\":1}"),
+        ("\"type\":\"BPE\"", "\"type\":null"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let e = json(&good.replacen(from, to, 1));
+        assert!(matches!(e, E::WrongField { file: "tokenizer.json", .. }), "{to}: {e}");
+    }
+    let three = good.replacen("\"merges\":[", "\"merges\":[[\"h\",\"e\",\"l\"],", 1);
+    assert_eq!(json(&three), E::MalformedMerge { at: MergeAt::Index(0) });
+    for bad in ["[]", "1", "null", "\"x\""] {
+        assert!(matches!(json(bad), E::WrongField { .. }), "{bad}");
+        assert!(matches!(vocab_merges(bad, ""), Err(E::WrongField { file: "vocab.json", .. })));
+    }
+    let e = json(&good[..good.len() - 1]);
+    assert!(matches!(e, E::Json { file: "tokenizer.json", .. }));
+    assert!(e.to_string().contains("is not valid JSON at byte"), "{e}");
+    assert!(std::error::Error::source(&e).is_some());
+}
+
+#[test]
+fn merges_that_do_not_fit_are_named_with_their_line() {
+    let small = Small::sample();
+    let (vocab, merges) = (small.vocab_json(), small.merges_txt());
+    let n = merges.lines().count();
+    let add = |line: &str| vocab_merges(&vocab, &format!("{merges}{line}\n")).unwrap_err();
+    let at = MergeAt::Line(n + 1);
+    for malformed in ["a", "a b c", " b", "a ", "a  b"] {
+        assert_eq!(add(malformed), E::MalformedMerge { at }, "{malformed:?}");
+    }
+    assert_eq!(add("\nh e"), E::MalformedMerge { at });
+    assert_eq!(add("zz a"), E::UnknownMergeToken { at, token: "zz".into() });
+    assert_eq!(add("a zz"), E::UnknownMergeToken { at, token: "zz".into() });
+    assert_eq!(add("a 日"), E::UnknownMergeToken { at, token: "日".into() });
+    assert_eq!(add("z q"), E::NoMergeProduct { at, product: "zq".into() });
+    assert_eq!(add("h e"), E::DuplicateMerge { at, merge: "h e".into() });
+    assert_eq!(
+        add("zz a").to_string(),
+        format!("line {} of merges.txt names \"zz\", which is not in the vocabulary", n + 1)
+    );
+    // Without a first line for the version the lines count from the first merge.
+    let e = vocab_merges(&vocab, "h e\nz q").unwrap_err();
+    assert_eq!(e, E::NoMergeProduct { at: MergeAt::Line(2), product: "zq".into() });
+    let json_e =
+        json(&small.tokenizer_json(true).replacen("\"merges\":[", "\"merges\":[\"z q\",", 1));
+    assert_eq!(json_e, E::NoMergeProduct { at: MergeAt::Index(0), product: "zq".into() });
+    let bytes = [merges.as_bytes(), b"\xff\xfe a"].concat();
+    let e = Tokenizer::from_vocab_merges(vocab.as_bytes(), &bytes, None).unwrap_err();
+    assert_eq!(e, E::UnknownMergeToken { at, token: "\u{fffd}\u{fffd}".into() });
+}
+
+#[test]
+fn ids_are_dense_but_for_few_holes_and_no_token_stands_twice() {
+    let e = |vocab: &str| vocab_merges(vocab, "").unwrap_err();
+    assert_eq!(
+        e(r#"{"a":0,"b":1,"a":2}"#),
+        E::DuplicateToken { token: "a".into(), first: 0, second: 2 }
+    );
+    assert_eq!(e(r#"{"a":0,"b":0}"#), E::RepeatedId { id: 0, token: "b".into() });
+    assert_eq!(e(r#"{"a":0,"b":4294967295}"#), E::IdTooLarge { id: 4294967295, limit: 1029 });
+    assert_eq!(e(r#"{"a":0,"b":1000000}"#), E::IdTooLarge { id: 1000000, limit: 1028 });
+    assert!(e(r#"{"a":18446744073709551615}"#).to_string().contains("18446744073709551615"));
+    let tokenizer = vocab_merges(r#"{"b":7,"a":3}"#, "").unwrap();
+    assert_eq!(tokenizer.vocab_size(), 8);
+    assert_eq!(tokenizer.encode("ab", Specials::Parse).unwrap(), [3, 7]);
+    for hole in [0, 4, 6, 8, u32::MAX] {
+        assert_eq!(tokenizer.token_bytes(hole), None);
+        assert!(!tokenizer.is_special(hole));
+        assert_eq!(tokenizer.decode(&[hole]), Err(E::NoSuchId { id: hole, vocab_size: 8 }));
+    }
+    // An added token whose id belongs to another token.
+    let good = Small::sample().tokenizer_json(false);
+    let added = good.replacen("\"content\":\"<|endoftext|>\"", "\"content\":\"<x>\"", 1);
+    assert!(matches!(json(&added), E::RepeatedId { token, .. } if token == "<x>"));
+    let far = good.replacen("[{\"id\":", "[{\"id\":9", 1);
+    assert!(matches!(json(&far), E::IdTooLarge { .. }));
+    let long = format!("[{{\"id\":300,\"content\":\"{}\"}},", "x".repeat(MAX_SPECIAL + 1));
+    let long = good.replacen("[{", &format!("{long}{{"), 1);
+    assert_eq!(json(&long), E::SpecialTooLong { id: 300, bytes: MAX_SPECIAL + 1 });
+}
+
+#[test]
+fn a_byte_without_a_token_is_an_error_of_the_text() {
+    let tokenizer = vocab_merges(r#"{"a":0,"b":1}"#, "").unwrap();
+    let mut out = vec![5];
+    let mut scratch = EncodeScratch::default();
+    for text in ["abc", &("ab".repeat(100) + "c")] {
+        let e = tokenizer.encode_into(text, Specials::Ignore, &mut scratch, &mut out);
+        assert_eq!(e, Err(E::NoTokenForByte { byte: b'c' }));
+        assert_eq!(out, [5]);
+    }
+    assert_eq!(tokenizer.encode("ab", Specials::Ignore).unwrap(), [0, 1]);
+}
+
+#[test]
+fn a_folder_without_a_tokenizer_says_what_was_looked_for() {
+    let small = Small::sample();
+    let folder = Folder::new("errors", &[("config.json", "{}")]);
+    let e = Tokenizer::from_folder(&folder.0).unwrap_err();
+    assert_eq!(e, E::NoFiles { folder: folder.0.clone() });
+    for name in ["tokenizer.json", "vocab.json", "merges.txt"] {
+        assert!(e.to_string().contains(name));
+    }
+    // Half of a pair is none.
+    std::fs::write(folder.0.join("vocab.json"), small.vocab_json()).unwrap();
+    assert_eq!(Tokenizer::from_folder(&folder.0).unwrap_err(), e);
+    let absent = folder.0.join("absent");
+    assert_eq!(Tokenizer::from_folder(&absent).unwrap_err(), E::NoFiles { folder: absent });
+    // A folder where a file should be cannot be read.
+    std::fs::create_dir(folder.0.join("tokenizer.json")).unwrap();
+    assert!(
+        matches!(Tokenizer::from_folder(&folder.0), Err(E::Io { path, .. }) if path.ends_with("tokenizer.json"))
+    );
+    std::fs::write(folder.0.join("tokenizer_config.json"), "{\"bos_token\":1}").unwrap();
+    let e = Tokenizer::from_folder(&folder.0).unwrap_err();
+    assert!(matches!(e, E::WrongField { file: "tokenizer_config.json", .. }));
+}
+
+#[test]
+fn no_truncation_and_no_mutation_panics() {
+    let small = Small::sample();
+    let (vocab, merges, json) =
+        (small.vocab_json(), small.merges_txt(), small.tokenizer_json(true));
+    let build = |vocab: &[u8], merges: &[u8]| Tokenizer::from_vocab_merges(vocab, merges, None);
+    let from_json = |json: &[u8]| Tokenizer::from_tokenizer_json(json, None);
+    let config =
+        r#"{"bos_token":{"content":"a"},"added_tokens_decoder":{"300":{"content":"<new>"}}}"#;
+    for cut in 0..json.len() {
+        let e = from_json(&json.as_bytes()[..cut]).unwrap_err();
+        assert!(matches!(e, E::Json { .. }) && !e.to_string().is_empty());
+    }
+    for cut in 0..vocab.len() {
+        let e = build(&vocab.as_bytes()[..cut], merges.as_bytes()).unwrap_err();
+        assert!(matches!(e, E::Json { .. }));
+    }
+    for cut in 0..merges.len() {
+        let built = build(vocab.as_bytes(), &merges.as_bytes()[..cut]);
+        if let Err(e) = &built {
+            let named = matches!(
+                e,
+                E::MalformedMerge { .. } | E::UnknownMergeToken { .. } | E::NoMergeProduct { .. }
+            );
+            assert!(named, "{e}");
+        }
+    }
+    for cut in 0..config.len() {
+        let config = Some(&config.as_bytes()[..cut]);
+        assert!(Tokenizer::from_vocab_merges(vocab.as_bytes(), merges.as_bytes(), config).is_err());
+    }
+    let mut r = Random(3);
+    let use_it = |built: Result<Tokenizer, E>| match built {
+        Ok(tokenizer) => {
+            if let Ok(ids) = tokenizer.encode("hello world 日 <|endoftext|>", Specials::Parse) {
+                assert!(ids.iter().all(|&id| tokenizer.token_bytes(id).is_some()));
+            }
+        }
+        Err(e) => assert!(!e.to_string().is_empty()),
+    };
+    for _ in 0..3000 {
+        let mut changed = json.clone().into_bytes();
+        // The head and the merges are smaller than the vocabulary, and have more to break.
+        let n = changed.len();
+        for _ in 0..1 + r.below(2) {
+            let at = if r.below(2) == 0 { r.below(700) } else { r.below(n) };
+            changed[at] = *r.pick(&[b"\"{}[]:,0x9 "]).get(r.below(11)).unwrap_or(&b'x');
+        }
+        use_it(from_json(&changed));
+        let mut changed = merges.clone().into_bytes();
+        let at = r.below(changed.len());
+        changed[at] = r.next() as u8;
+        use_it(build(vocab.as_bytes(), &changed));
+    }
+}
+
+/// A GGUF file of keys alone.
+struct Keys {
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl Keys {
+    fn new() -> Keys {
+        Keys { count: 0, bytes: Vec::new() }
+    }
+
+    fn text(bytes: &mut Vec<u8>, text: &str) {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.as_bytes());
+    }
+
+    fn put(mut self, key: &str, kind: u32, value: &[u8]) -> Keys {
+        self.count += 1;
+        Keys::text(&mut self.bytes, key);
+        self.bytes.extend(kind.to_le_bytes());
+        self.bytes.extend(value);
+        self
+    }
+
+    fn str(self, key: &str, value: &str) -> Keys {
+        let mut bytes = Vec::new();
+        Keys::text(&mut bytes, value);
+        self.put(key, 8, &bytes)
+    }
+
+    fn u32(self, key: &str, value: u32) -> Keys {
+        self.put(key, 4, &value.to_le_bytes())
+    }
+
+    fn strs(self, key: &str, values: &[String]) -> Keys {
+        let mut bytes = 8u32.to_le_bytes().to_vec();
+        bytes.extend((values.len() as u64).to_le_bytes());
+        values.iter().for_each(|v| Keys::text(&mut bytes, v));
+        self.put(key, 9, &bytes)
+    }
+
+    fn i32s(self, key: &str, values: &[i32]) -> Keys {
+        let mut bytes = 5u32.to_le_bytes().to_vec();
+        bytes.extend((values.len() as u64).to_le_bytes());
+        values.iter().for_each(|v| bytes.extend(v.to_le_bytes()));
+        self.put(key, 9, &bytes)
+    }
+
+    fn build(self) -> Result<Tokenizer, E> {
+        let mut file = b"GGUF\x03\0\0\0".to_vec();
+        file.extend(0u64.to_le_bytes());
+        file.extend(self.count.to_le_bytes());
+        file.extend(self.bytes);
+        Tokenizer::from_gguf(&Gguf::parse(&file).unwrap())
+    }
+}
+
+const MODEL: &str = "tokenizer.ggml.model";
+const PRE: &str = "tokenizer.ggml.pre";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const BOS: &str = "tokenizer.ggml.bos_token_id";
+
+#[test]
+fn gguf_files_are_taken_by_rule() {
+    let small = Small::sample();
+    let (tokens, end) = (small.spelled(), small.end());
+    let merges: Vec<_> = small.pairs().iter().map(|(l, r)| format!("{l} {r}")).collect();
+    let mut types = vec![1; tokens.len()];
+    types[end as usize] = 3;
+    let head = |pre: Option<&str>, arch: &str| {
+        let keys = Keys::new().str("general.architecture", arch).str(MODEL, "gpt2");
+        match pre {
+            Some(pre) => keys.str(PRE, pre),
+            None => keys,
+        }
+    };
+    let full = |keys: Keys| keys.strs(TOKENS, &tokens).i32s(TYPES, &types).strs(MERGES, &merges);
+    let text = "hello world<|endoftext|>";
+    let want = small.parts().unwrap().encode(text, Specials::Parse).unwrap();
+    for (pre, arch) in [(Some("gpt-2"), "gpt2"), (Some("gpt-2"), "llama"), (None, "gpt2")] {
+        let tokenizer = full(head(pre, arch)).u32(BOS, end).build().unwrap();
+        assert_eq!(tokenizer.encode(text, Specials::Parse).unwrap(), want);
+        assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(end), None));
+        assert!(tokenizer.is_special(end) && !tokenizer.is_special(0));
+    }
+    let is = |keys: Keys, key, why| {
+        assert_eq!(keys.build().unwrap_err(), E::Gguf { key, why });
+    };
+    for pre in ["default", "llama-bpe", "qwen2", ""] {
+        let e = full(head(Some(pre), "gpt2")).build().unwrap_err();
+        assert_eq!(e, unsupported("pre-tokenizer", pre));
+    }
+    is(full(head(None, "llama")), PRE, "is missing");
+    is(Keys::new(), MODEL, "is missing");
+    is(Keys::new().u32(MODEL, 1), MODEL, "is no string");
+    let e = Keys::new().str(MODEL, "llama").build().unwrap_err();
+    assert_eq!(e, unsupported("model", "llama"));
+    let gpt2 = || head(Some("gpt-2"), "gpt2");
+    is(gpt2(), TOKENS, "is missing");
+    is(gpt2().i32s(TOKENS, &[1]), TOKENS, "is no array of strings");
+    is(gpt2().strs(TOKENS, &tokens), MERGES, "is missing");
+    is(gpt2().strs(TOKENS, &tokens).i32s(MERGES, &[]), MERGES, "is no array of strings");
+    let no_types = || gpt2().strs(TOKENS, &tokens).strs(MERGES, &merges);
+    assert!(!no_types().build().unwrap().is_special(end));
+    is(no_types().i32s(TYPES, &types[1..]), TYPES, "has not one entry for each token");
+    is(no_types().strs(TYPES, &tokens), TYPES, "is no array of integers");
+    is(no_types().u32(TYPES, 1), TYPES, "is no array of integers");
+    for bad in [0, 7, -1] {
+        types[3] = bad;
+        is(no_types().i32s(TYPES, &types), TYPES, "has a number that is no type of token (1 to 6)");
+    }
+    is(no_types().str(BOS, "x"), BOS, "is no token id");
+    is(no_types().put(BOS, 5, &(-1i32).to_le_bytes()), BOS, "is no token id");
+    let e = no_types().u32(BOS, end + 1).build().unwrap_err();
+    assert_eq!(e, E::NoSuchId { id: end + 1, vocab_size: tokens.len() });
+    let mut twice = tokens.clone();
+    twice[9] = spell(b"hello");
+    let e = gpt2().strs(TOKENS, &twice).strs(MERGES, &[]).build().unwrap_err();
+    assert!(matches!(e, E::DuplicateToken { token, first: 9, .. } if token == "hello"));
+}

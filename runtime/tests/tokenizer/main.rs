@@ -1,0 +1,6 @@
+//! Tokenizers against independent ones, laws, and malformed files.
+
+mod common;
+mod errors;
+mod laws;
+mod oracles;
