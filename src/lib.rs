@@ -1,1 +1,29 @@
-//! The teff facade.
+//! Teff: embeddable transformer inference with the same bits on every machine.
+//!
+//! ```no_run
+//! use teff::{Generate, Model, SessionOptions};
+//!
+//! let model = Model::open("gpt2.gguf")?;
+//! let options = SessionOptions::default();
+//! println!("a session takes {} bytes", model.needs(&options)?.total());
+//! let mut session = model.session(&options)?;
+//! for piece in session.generate("Once upon a time", &Generate::default())? {
+//!     print!("{}", piece?);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The parts are crates of their own: [`kernels`] (core only) computes, [`graph`] (no_std) plans
+//! and runs steps, [`runtime`] has files, tokenizers, threads and sessions.
+
+pub use teff_graph as graph;
+pub use teff_kernels as kernels;
+pub use teff_runtime as runtime;
+
+pub use teff_graph::{StepError, Want};
+pub use teff_kernels::{Cpu, Format, KvFormat};
+pub use teff_runtime::sample::Sampling;
+pub use teff_runtime::{
+    Finish, Generate, Generation, LoadError, LoadOptions, Model, Session, SessionError,
+    SessionOptions, StopHandle,
+};

@@ -12,6 +12,7 @@ extern crate alloc;
 mod exec;
 pub mod family;
 pub mod gguf;
+mod list;
 pub mod meta;
 pub mod plan;
 mod spec;
@@ -20,9 +21,8 @@ mod team;
 pub mod weights;
 
 pub use exec::{ArenaError, MAX_TEAM, Memory, Runner, RunnerError, Running};
+pub use list::List;
 pub use plan::{Needs, Options, Plan, PlanError};
-#[cfg(feature = "alloc")]
-pub use plan::PlanBuf;
 pub use spec::{
     Activation, Head, LayerRole, Norm, Positions, Role, Slot, Spec, SpecError, TensorId,
 };

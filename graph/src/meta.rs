@@ -45,7 +45,9 @@ impl fmt::Display for MetaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MetaError::Missing(key) => write!(f, "the model's metadata lack `{key}`"),
-            MetaError::Wrong { key, want } => write!(f, "the model's metadata `{key}` is not {want}"),
+            MetaError::Wrong { key, want } => {
+                write!(f, "the model's metadata `{key}` is not {want}")
+            }
         }
     }
 }

@@ -135,7 +135,10 @@ impl fmt::Display for StepError {
             ),
             StepError::Cancelled => f.write_str("the step was cancelled; it can be tried again"),
             StepError::Team { max, got } => {
-                write!(f, "a team of {got}, but there is memory for {max} members of different rank")
+                write!(
+                    f,
+                    "a team of {got}, but there is memory for {max} members of different rank"
+                )
             }
             StepError::Broken(e) => e.fmt(f),
         }

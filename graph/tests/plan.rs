@@ -6,7 +6,7 @@ use teff_graph::plan::{ALIGN, Buf, Kind, Op, Rows};
 use teff_graph::{Head, Options, Plan, PlanError, Spec, TensorId};
 use teff_kernels::{Cpu, Format, KvFormat, Scalar};
 
-fn build(spec: &Spec, format: Format, options: &Options) -> teff_graph::PlanBuf {
+fn build(spec: &Spec, format: Format, options: &Options) -> Plan<'static> {
     Plan::build(spec, &|_| format, options, &Scalar).unwrap()
 }
 
@@ -38,7 +38,7 @@ fn arena_of_gpt2_124m() {
     let spec = gpt2::small();
     for (format, batch, arena) in ARENAS {
         let plan = build(&spec, format, &options(batch));
-        let needs = plan.as_plan().needs;
+        let needs = plan.needs;
         assert_eq!(needs.scratch, arena, "{format}, batch {batch}: {needs}");
         assert!(needs.scratch <= by_hand(&spec, &options(batch), format.is_quantized()));
         // 12 layers x 12 heads x 1024 positions x 64 elements x keys and values x 4 bytes.
@@ -56,7 +56,7 @@ const ARENAS: [(Format, usize, usize); 4] = [
 #[test]
 fn the_cache_shrinks_with_its_format() {
     let spec = gpt2::small();
-    let kv = |kv| build(&spec, Format::Q8_0, &Options { kv, ..options(1) }).as_plan().needs.kv;
+    let kv = |kv| build(&spec, Format::Q8_0, &Options { kv, ..options(1) }).needs.kv;
     let elements = 12 * 12 * 1024 * 64 * 2;
     assert_eq!(kv(KvFormat::F16), elements * 2);
     assert_eq!(kv(KvFormat::Q8), elements + elements / 64 * 4);
@@ -131,7 +131,6 @@ proptest! {
     #[test]
     fn what_is_built_verifies(spec in any_spec(), o in any_options(), seed: u64) {
         let plan = Plan::build(&spec, &any_format(seed), &o, &Cpu::best()).unwrap();
-        let plan = plan.as_plan();
         prop_assert_eq!(plan.verify(), Ok(()));
         // Dense inputs are the larger ones.
         prop_assert!(plan.needs.scratch <= by_hand(&spec, &o, false));
@@ -145,7 +144,6 @@ proptest! {
         which: prop::sample::Index, how in 0usize..6, by in 1usize..5,
     ) {
         let plan = Plan::build(&spec, &any_format(seed), &o, &Scalar).unwrap();
-        let plan = plan.as_plan();
         let (mut ops, mut bufs) = (plan.ops.to_vec(), plan.bufs.to_vec());
         let mut needs = plan.needs;
         let b = which.index(bufs.len());
@@ -157,7 +155,12 @@ proptest! {
             4 => { ops.remove(which.index(ops.len())); }
             _ => bufs[b].cols += by as u32,
         }
-        let changed = Plan { ops: &ops, bufs: &bufs, needs, ..plan };
+        let changed = Plan {
+            ops: ops.clone().into(),
+            bufs: bufs.clone().into(),
+            needs,
+            ..plan.clone()
+        };
         let verdict = changed.verify();
         match how {
             2 | 3 | 5 => prop_assert!(verdict.is_err()),

@@ -8,16 +8,111 @@
 /// The number of lanes.
 pub(crate) const LANES: usize = 16;
 
-/// Sixteen f32 (and, as [`Lanes::Int`], sixteen i32).
+/// What is computed element by element: over one f32, or over sixteen.
+pub(crate) trait Float: Copy {
+    /// As many i32.
+    type Int: Copy;
+
+    fn splat(x: f32) -> Self;
+    fn add(self, o: Self) -> Self;
+    fn sub(self, o: Self) -> Self;
+    fn mul(self, o: Self) -> Self;
+    fn div(self, o: Self) -> Self;
+    /// `self * b + c`, rounded once.
+    fn fma(self, b: Self, c: Self) -> Self;
+    fn abs(self) -> Self;
+    /// `if self > o { self } else { o }`: `o` where one of them is NaN.
+    fn max(self, o: Self) -> Self;
+    /// `if self < o { self } else { o }`: `o` where one of them is NaN.
+    fn min(self, o: Self) -> Self;
+    /// `if self <= o { a } else { b }`.
+    fn select_le(self, o: Self, a: Self, b: Self) -> Self;
+    /// To the nearest integer, ties to even, for magnitudes up to 2^22.
+    #[inline(always)]
+    fn round(self) -> Self {
+        // The sum has no bits left for a fraction, and is rounded to nearest even.
+        self.add(Self::splat(MAGIC)).sub(Self::splat(MAGIC))
+    }
+    /// Integers of magnitude up to 2^22, as i32.
+    fn to_int(self) -> Self::Int;
+    /// `2^i`, for `i` from -126 to 127.
+    fn exp2_int(i: Self::Int) -> Self;
+    /// `i >> 1`, arithmetic.
+    fn half_int(i: Self::Int) -> Self::Int;
+    fn sub_int(a: Self::Int, b: Self::Int) -> Self::Int;
+}
+
+/// 1.5 * 2^23, whose neighbours are integers.
+const MAGIC: f32 = 12_582_912.0;
+
+impl Float for f32 {
+    type Int = i32;
+
+    #[inline(always)]
+    fn splat(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    fn add(self, o: f32) -> f32 {
+        self + o
+    }
+    #[inline(always)]
+    fn sub(self, o: f32) -> f32 {
+        self - o
+    }
+    #[inline(always)]
+    fn mul(self, o: f32) -> f32 {
+        self * o
+    }
+    #[inline(always)]
+    fn div(self, o: f32) -> f32 {
+        self / o
+    }
+    #[inline(always)]
+    fn fma(self, b: f32, c: f32) -> f32 {
+        fma(self, b, c)
+    }
+    #[inline(always)]
+    fn abs(self) -> f32 {
+        f32::abs(self)
+    }
+    #[inline(always)]
+    fn max(self, o: f32) -> f32 {
+        if self > o { self } else { o }
+    }
+    #[inline(always)]
+    fn min(self, o: f32) -> f32 {
+        if self < o { self } else { o }
+    }
+    #[inline(always)]
+    fn select_le(self, o: f32, a: f32, b: f32) -> f32 {
+        if self <= o { a } else { b }
+    }
+    #[inline(always)]
+    fn to_int(self) -> i32 {
+        // Not `as i32`, whose saturation keeps compilers from vectorising it.
+        ((self + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32)
+    }
+    #[inline(always)]
+    fn exp2_int(i: i32) -> f32 {
+        f32::from_bits((i.wrapping_add(127) as u32) << 23)
+    }
+    #[inline(always)]
+    fn half_int(i: i32) -> i32 {
+        i >> 1
+    }
+    #[inline(always)]
+    fn sub_int(a: i32, b: i32) -> i32 {
+        a.wrapping_sub(b)
+    }
+}
+
+/// Sixteen f32 (and, as [`Float::Int`], sixteen i32).
 ///
 /// An implementation may use instructions that not every CPU has; its values must be made only
 /// inside functions compiled for these instructions. Everything is `inline(always)`, so that it
 /// becomes part of such a function.
-pub(crate) trait Lanes: Copy {
-    /// Sixteen i32.
-    type Int: Copy;
-
-    fn splat(x: f32) -> Self;
+pub(crate) trait Lanes: Float {
     fn load(p: &[f32; LANES]) -> Self;
     /// Little-endian f32 at any address.
     fn load_le(p: &[[u8; 4]; LANES]) -> Self;
@@ -29,36 +124,10 @@ pub(crate) trait Lanes: Copy {
     fn store(self, p: &mut [f32; LANES]);
     /// Rounded to f16, ties to even.
     fn store_f16(self, p: &mut [[u8; 2]; LANES]);
-
-    fn add(self, o: Self) -> Self;
-    fn sub(self, o: Self) -> Self;
-    fn mul(self, o: Self) -> Self;
-    fn div(self, o: Self) -> Self;
-    /// `self * b + c`, rounded once.
-    fn fma(self, b: Self, c: Self) -> Self;
-    fn abs(self) -> Self;
-    /// `if self > o { self } else { o }`: `o` where a lane of either is NaN.
-    fn max(self, o: Self) -> Self;
-    /// `if self < o { self } else { o }`: `o` where a lane of either is NaN.
-    fn min(self, o: Self) -> Self;
-    /// `if self <= o { a } else { b }`.
-    fn select_le(self, o: Self, a: Self, b: Self) -> Self;
-    /// To the nearest integer, ties to even, for lanes of magnitude up to 2^22.
-    fn round(self) -> Self {
-        // Adding 1.5 * 2^23 leaves no bits for a fraction; the CPU rounds to nearest even.
-        let magic = Self::splat(12_582_912.0);
-        self.add(magic).sub(magic)
-    }
-    /// Lanes that hold integers of magnitude up to 2^22, as i32.
-    fn to_int(self) -> Self::Int;
     fn store_int(i: Self::Int, p: &mut [i32; LANES]);
-    /// `2^i`, for lanes from -126 to 127.
-    fn exp2_int(i: Self::Int) -> Self;
-    /// `i >> 1`, arithmetic.
-    fn half_int(i: Self::Int) -> Self::Int;
-    fn sub_int(a: Self::Int, b: Self::Int) -> Self::Int;
 
     /// The halving tree: lane `j` plus lane `j + 8`, then `j + 4`, `j + 2`, `j + 1`.
+    #[inline(always)]
     fn sum(self) -> f32 {
         let mut a = [0.0; LANES];
         self.store(&mut a);
@@ -71,6 +140,7 @@ pub(crate) trait Lanes: Copy {
     }
 
     /// Sixteen times [`Lanes::sum`]: lane `i` of the result is the sum of `v[i]`.
+    #[inline(always)]
     fn sums(v: &[Self; LANES]) -> Self {
         let mut a = [0.0; LANES];
         for (a, v) in a.iter_mut().zip(v) {
@@ -80,6 +150,7 @@ pub(crate) trait Lanes: Copy {
     }
 
     /// The largest lane (no lane is NaN).
+    #[inline(always)]
     fn largest(self) -> f32 {
         let mut a = [0.0; LANES];
         self.store(&mut a);
@@ -91,18 +162,16 @@ pub(crate) trait Lanes: Copy {
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; LANES]);
 
-impl Portable {
-    #[inline(always)]
-    fn each(f: impl Fn(usize) -> f32) -> Self {
-        let mut a = [0.0; LANES];
-        for (i, a) in a.iter_mut().enumerate() {
-            *a = f(i);
-        }
-        Portable(a)
+#[inline(always)]
+fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; LANES] {
+    let mut a = [T::default(); LANES];
+    for (i, a) in a.iter_mut().enumerate() {
+        *a = f(i);
     }
+    a
 }
 
-impl Lanes for Portable {
+impl Float for Portable {
     type Int = [i32; LANES];
 
     #[inline(always)]
@@ -110,24 +179,79 @@ impl Lanes for Portable {
         Portable([x; LANES])
     }
     #[inline(always)]
+    fn add(self, o: Self) -> Self {
+        Portable(each(|i| self.0[i] + o.0[i]))
+    }
+    #[inline(always)]
+    fn sub(self, o: Self) -> Self {
+        Portable(each(|i| self.0[i] - o.0[i]))
+    }
+    #[inline(always)]
+    fn mul(self, o: Self) -> Self {
+        Portable(each(|i| self.0[i] * o.0[i]))
+    }
+    #[inline(always)]
+    fn div(self, o: Self) -> Self {
+        Portable(each(|i| self.0[i] / o.0[i]))
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        Portable(each(|i| fma(self.0[i], b.0[i], c.0[i])))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Portable(each(|i| self.0[i].abs()))
+    }
+    #[inline(always)]
+    fn max(self, o: Self) -> Self {
+        Portable(each(|i| Float::max(self.0[i], o.0[i])))
+    }
+    #[inline(always)]
+    fn min(self, o: Self) -> Self {
+        Portable(each(|i| Float::min(self.0[i], o.0[i])))
+    }
+    #[inline(always)]
+    fn select_le(self, o: Self, a: Self, b: Self) -> Self {
+        Portable(each(|i| self.0[i].select_le(o.0[i], a.0[i], b.0[i])))
+    }
+    #[inline(always)]
+    fn to_int(self) -> [i32; LANES] {
+        each(|i| self.0[i].to_int())
+    }
+    #[inline(always)]
+    fn exp2_int(v: [i32; LANES]) -> Self {
+        Portable(each(|i| f32::exp2_int(v[i])))
+    }
+    #[inline(always)]
+    fn half_int(v: [i32; LANES]) -> [i32; LANES] {
+        each(|i| v[i] >> 1)
+    }
+    #[inline(always)]
+    fn sub_int(a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        each(|i| a[i].wrapping_sub(b[i]))
+    }
+}
+
+impl Lanes for Portable {
+    #[inline(always)]
     fn load(p: &[f32; LANES]) -> Self {
         Portable(*p)
     }
     #[inline(always)]
     fn load_le(p: &[[u8; 4]; LANES]) -> Self {
-        Self::each(|i| f32::from_le_bytes(p[i]))
+        Portable(each(|i| f32::from_le_bytes(p[i])))
     }
     #[inline(always)]
     fn load_f16(p: &[[u8; 2]; LANES]) -> Self {
-        Self::each(|i| half::f16::from_le_bytes(p[i]).to_f32())
+        Portable(each(|i| half::f16::from_le_bytes(p[i]).to_f32()))
     }
     #[inline(always)]
     fn load_bf16(p: &[[u8; 2]; LANES]) -> Self {
-        Self::each(|i| f32::from_bits(u32::from(u16::from_le_bytes(p[i])) << 16))
+        Portable(each(|i| f32::from_bits(u32::from(u16::from_le_bytes(p[i])) << 16)))
     }
     #[inline(always)]
     fn load_i8(p: &[i8; LANES]) -> Self {
-        Self::each(|i| f32::from(p[i]))
+        Portable(each(|i| f32::from(p[i])))
     }
     #[inline(always)]
     fn store(self, p: &mut [f32; LANES]) {
@@ -135,77 +259,11 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     fn store_f16(self, p: &mut [[u8; 2]; LANES]) {
-        for (p, x) in p.iter_mut().zip(self.0) {
-            *p = half::f16::from_f32(x).to_le_bytes();
-        }
-    }
-    #[inline(always)]
-    fn add(self, o: Self) -> Self {
-        Self::each(|i| self.0[i] + o.0[i])
-    }
-    #[inline(always)]
-    fn sub(self, o: Self) -> Self {
-        Self::each(|i| self.0[i] - o.0[i])
-    }
-    #[inline(always)]
-    fn mul(self, o: Self) -> Self {
-        Self::each(|i| self.0[i] * o.0[i])
-    }
-    #[inline(always)]
-    fn div(self, o: Self) -> Self {
-        Self::each(|i| self.0[i] / o.0[i])
-    }
-    #[inline(always)]
-    fn fma(self, b: Self, c: Self) -> Self {
-        Self::each(|i| fma(self.0[i], b.0[i], c.0[i]))
-    }
-    #[inline(always)]
-    fn abs(self) -> Self {
-        Self::each(|i| self.0[i].abs())
-    }
-    #[inline(always)]
-    fn max(self, o: Self) -> Self {
-        Self::each(|i| if self.0[i] > o.0[i] { self.0[i] } else { o.0[i] })
-    }
-    #[inline(always)]
-    fn min(self, o: Self) -> Self {
-        Self::each(|i| if self.0[i] < o.0[i] { self.0[i] } else { o.0[i] })
-    }
-    #[inline(always)]
-    fn select_le(self, o: Self, a: Self, b: Self) -> Self {
-        Self::each(|i| if self.0[i] <= o.0[i] { a.0[i] } else { b.0[i] })
-    }
-    #[inline(always)]
-    fn to_int(self) -> [i32; LANES] {
-        // As bits: a saturating `as` costs a compare per lane, and NaN lanes must give the same
-        // integer everywhere; here they give 0 (see the conversions of the other lanes).
-        let mut r = [0; LANES];
-        for (r, x) in r.iter_mut().zip(self.0) {
-            *r = x as i32;
-        }
-        r
+        *p = each(|i| half::f16::from_f32(self.0[i]).to_le_bytes());
     }
     #[inline(always)]
     fn store_int(i: [i32; LANES], p: &mut [i32; LANES]) {
         *p = i;
-    }
-    #[inline(always)]
-    fn exp2_int(v: [i32; LANES]) -> Self {
-        Self::each(|i| f32::from_bits((v[i].wrapping_add(127) as u32) << 23))
-    }
-    #[inline(always)]
-    fn half_int(mut v: [i32; LANES]) -> [i32; LANES] {
-        for v in &mut v {
-            *v >>= 1;
-        }
-        v
-    }
-    #[inline(always)]
-    fn sub_int(mut a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
-        for (a, b) in a.iter_mut().zip(b) {
-            *a = a.wrapping_sub(b);
-        }
-        a
     }
 }
 

@@ -1,9 +1,18 @@
 //! Runs teff plans: model files, tokenizers, threads, sampling, sessions.
-pub mod gguf_write;
 pub mod config;
+pub mod gguf_write;
 pub mod json;
+#[cfg(feature = "mmap")]
+mod mmap;
+pub mod model;
 pub mod pool;
 #[cfg(feature = "rayon")]
 pub mod rayon_team;
+pub mod safetensors;
 pub mod sample;
+pub mod session;
+mod storage;
 pub mod tokenizer;
+
+pub use session::{Finish, Generate, Generation, Session, SessionError, SessionOptions, StopHandle};
+pub use model::{LoadError, LoadOptions, Model};

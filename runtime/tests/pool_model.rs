@@ -6,8 +6,9 @@
 mod protocol;
 
 mod sync {
-    pub(crate) use loom::cell::UnsafeCell as Cell;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    pub(crate) type Cell<T> = loom::cell::UnsafeCell<T>;
 
     std::thread_local! {
         /// Fruitless looks at a word, over all threads of one execution, after which no further

@@ -31,6 +31,10 @@ impl<'m> Region<'m> {
         Region { ptr: bytes.as_mut_ptr(), len: bytes.len(), own: PhantomData }
     }
 
+    pub(super) fn is_aligned(&self) -> bool {
+        self.ptr.addr().is_multiple_of(crate::plan::ALIGN)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }

@@ -6,10 +6,10 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use teff_kernels::Backend;
 
-use crate::plan::{ALIGN, Buf, Kind, Op, Plan, PlanError, Rows, member_floats};
+use crate::plan::{ALIGN, Buf, Kind, Needs, Op, Plan, PlanError, Rows, member_floats};
 use crate::step::{Executor, Step, StepError};
 use crate::weights::{self, Tensor, WeightsError, matrix};
-use crate::{Solo, Team};
+use crate::{List, Solo, Team};
 
 mod arena;
 mod walk;
@@ -30,6 +30,11 @@ pub enum ArenaError {
         needed: usize,
         /// Bytes that were given.
         got: usize,
+    },
+    /// The heap refused the memory, or it is more than can be addressed (`None`).
+    OutOfMemory {
+        /// Bytes that the plan needs.
+        needed: Option<usize>,
     },
     /// A region doesn't begin at a multiple of [`ALIGN`].
     Unaligned {
@@ -69,6 +74,12 @@ impl fmt::Display for ArenaError {
             ArenaError::TooSmall { region, needed, got } => {
                 write!(f, "the memory for `{region}` must have {needed} bytes, but has {got}")
             }
+            ArenaError::OutOfMemory { needed: Some(n) } => {
+                write!(f, "the system refused the {n} bytes that the plan needs")
+            }
+            ArenaError::OutOfMemory { needed: None } => {
+                f.write_str("the plan needs more memory than can be addressed")
+            }
             ArenaError::Unaligned { region } => {
                 write!(f, "the memory for `{region}` must begin at a multiple of {ALIGN}")
             }
@@ -107,28 +118,91 @@ impl From<ArenaError> for RunnerError {
 /// The memory that a plan runs in. Contents don't matter at first.
 #[derive(Debug)]
 pub struct Memory<'m> {
-    /// [`crate::plan::Needs::scratch`] bytes.
-    pub scratch: &'m mut [u8],
-    /// [`crate::plan::Needs::kv`] bytes.
-    pub kv: &'m mut [u8],
-    /// [`crate::plan::Needs::per_thread`] bytes for each thread.
-    pub threads: &'m mut [u8],
+    scratch: Region<'m>,
+    kv: Region<'m>,
+    threads: Region<'m>,
+    #[cfg(feature = "alloc")]
+    _block: Option<owned::Block>,
 }
 
 impl<'m> Memory<'m> {
+    /// Three regions: [`crate::plan::Needs::scratch`] bytes, [`crate::plan::Needs::kv`] bytes, and
+    /// [`crate::plan::Needs::per_thread`] bytes for each thread.
+    #[must_use]
+    pub fn new(scratch: &'m mut [u8], kv: &'m mut [u8], threads: &'m mut [u8]) -> Self {
+        Memory {
+            scratch: Region::new(scratch),
+            kv: Region::new(kv),
+            threads: Region::new(threads),
+            #[cfg(feature = "alloc")]
+            _block: None,
+        }
+    }
+
     /// Cuts one block into the three regions.
     ///
     /// # Errors
-    /// [`ArenaError`] where it is smaller than [`crate::plan::Needs::total`] or not aligned.
-    pub fn split(plan: &Plan<'_>, threads: usize, block: &'m mut [u8]) -> Result<Self, ArenaError> {
-        let needed = plan.needs.total(threads).unwrap_or(usize::MAX);
+    /// [`ArenaError`] where it is smaller than [`crate::plan::Needs::total`].
+    pub fn split(needs: &Needs, threads: usize, block: &'m mut [u8]) -> Result<Self, ArenaError> {
+        let needed = needs.total(threads).unwrap_or(usize::MAX);
         if block.len() < needed {
             return Err(ArenaError::TooSmall { region: "all", needed, got: block.len() });
         }
-        let (scratch, rest) = block.split_at_mut(plan.needs.scratch);
-        let (kv, rest) = rest.split_at_mut(plan.needs.kv);
-        let (threads, _) = rest.split_at_mut(plan.needs.per_thread * threads);
-        Ok(Memory { scratch, kv, threads })
+        let (scratch, rest) = block.split_at_mut(needs.scratch);
+        let (kv, rest) = rest.split_at_mut(needs.kv);
+        let (threads, _) = rest.split_at_mut(needs.per_thread * threads);
+        Ok(Memory::new(scratch, kv, threads))
+    }
+}
+
+#[cfg(feature = "alloc")]
+mod owned {
+    use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+
+    use super::{ALIGN, ArenaError, Memory, Needs};
+
+    /// Memory taken from the heap, given back when dropped.
+    #[derive(Debug)]
+    pub(super) struct Block {
+        ptr: *mut u8,
+        layout: Layout,
+    }
+
+    // SAFETY: a block is plain memory, owned; it does nothing but give it back.
+    unsafe impl Send for Block {}
+    // SAFETY: as above.
+    unsafe impl Sync for Block {}
+
+    impl Drop for Block {
+        fn drop(&mut self) {
+            // SAFETY: allocated with this layout, once.
+            unsafe { dealloc(self.ptr, self.layout) }
+        }
+    }
+
+    impl Memory<'static> {
+        /// Takes exactly [`Needs::total`] bytes from the heap, zeroed.
+        ///
+        /// # Errors
+        /// [`ArenaError::OutOfMemory`] where they are refused.
+        pub fn allocate(needs: &Needs, threads: usize) -> Result<Self, ArenaError> {
+            let refused = ArenaError::OutOfMemory { needed: needs.total(threads) };
+            let bytes = needs.total(threads).ok_or(refused)?;
+            let layout = Layout::from_size_align(bytes.max(1), ALIGN).map_err(|_| refused)?;
+            // SAFETY: the size is not 0.
+            let ptr = unsafe { alloc_zeroed(layout) };
+            if ptr.is_null() {
+                return Err(refused);
+            }
+            let block = Block { ptr, layout };
+            // SAFETY: `bytes` zeroed bytes that nobody else uses; they live as long as the block,
+            // which stays in this Memory and then in its Runner, and nobody gets at the slice but
+            // through their regions.
+            let all = unsafe { core::slice::from_raw_parts_mut(ptr, bytes) };
+            let mut memory = Memory::split(needs, threads, all)?;
+            memory._block = Some(block);
+            Ok(memory)
+        }
     }
 }
 
@@ -136,7 +210,7 @@ impl<'m> Memory<'m> {
 #[derive(Debug)]
 pub struct Runner<'a, B> {
     plan: Plan<'a>,
-    weights: &'a [Tensor<'a>],
+    weights: List<'a, Tensor<'a>>,
     backend: B,
     arena: Region<'a>,
     cache: Cache<'a>,
@@ -144,6 +218,9 @@ pub struct Runner<'a, B> {
     /// Where in a thread's bytes the staging floats begin: after the product's scratch.
     floats_at: usize,
     threads: usize,
+    /// Keeps what the regions point to.
+    #[expect(dead_code)]
+    memory: Memory<'a>,
 }
 
 impl<'a, B: Backend> Runner<'a, B> {
@@ -153,7 +230,7 @@ impl<'a, B: Backend> Runner<'a, B> {
     /// [`RunnerError`] for the first thing that doesn't fit.
     pub fn new(
         plan: Plan<'a>,
-        weights: &'a [Tensor<'a>],
+        weights: List<'a, Tensor<'a>>,
         backend: B,
         threads: usize,
         memory: Memory<'a>,
@@ -162,11 +239,11 @@ impl<'a, B: Backend> Runner<'a, B> {
             return Err(RunnerError::Threads(threads));
         }
         plan.verify().map_err(RunnerError::Plan)?;
-        weights::check(&plan.spec, weights).map_err(RunnerError::Weights)?;
+        weights::check(&plan.spec, &weights).map_err(RunnerError::Weights)?;
         let (mut product, mut floats) = (0, 0);
         for (i, op) in plan.ops.iter().enumerate() {
             if let Op::Linear { w, x, .. } = *op {
-                let m = matrix(weights, w);
+                let m = matrix(&weights, w);
                 let quantized = plan.buf(x).kind == Kind::Q8;
                 if quantized != m.format().is_quantized() {
                     return Err(RunnerError::Kind { op: i });
@@ -174,7 +251,8 @@ impl<'a, B: Backend> Runner<'a, B> {
                 let bytes = backend.matmul_scratch(m.format(), m.cols(), plan.options.batch);
                 product = product.max(bytes);
             }
-            floats = floats.max(member_floats(&plan.spec, plan.bufs, &plan.options, op).unwrap_or(0));
+            floats =
+                floats.max(member_floats(&plan.spec, &plan.bufs, &plan.options, op).unwrap_or(0));
         }
         let floats_at = product.next_multiple_of(ALIGN);
         let needed = floats_at + (floats * 4).next_multiple_of(ALIGN);
@@ -183,24 +261,25 @@ impl<'a, B: Backend> Runner<'a, B> {
             return Err(RunnerError::Scratch { needed, got: needs.per_thread });
         }
         let all = needs.per_thread.checked_mul(threads).unwrap_or(usize::MAX);
-        let Memory { scratch, kv, threads: locals } = memory;
-        for (region, bytes, needed) in
-            [("scratch", &*scratch, needs.scratch), ("kv", kv, needs.kv), ("threads", locals, all)]
-        {
+        for (region, bytes, needed) in [
+            ("scratch", &memory.scratch, needs.scratch),
+            ("kv", &memory.kv, needs.kv),
+            ("threads", &memory.threads, all),
+        ] {
             if bytes.len() < needed {
                 return Err(ArenaError::TooSmall { region, needed, got: bytes.len() }.into());
             }
-            if !bytes.as_ptr().addr().is_multiple_of(ALIGN) && needed > 0 {
+            if !bytes.is_aligned() && needed > 0 {
                 return Err(ArenaError::Unaligned { region }.into());
             }
         }
         let cache = Cache {
-            region: Region::new(kv),
+            region: memory.kv,
             layout: plan.kv_layout(),
             heads: plan.spec.kv_heads as usize,
         };
-        let (arena, locals) = (Region::new(scratch), Region::new(locals));
-        Ok(Runner { plan, weights, backend, arena, cache, locals, floats_at, threads })
+        let (arena, locals) = (memory.scratch, memory.threads);
+        Ok(Runner { plan, weights, backend, arena, cache, locals, floats_at, threads, memory })
     }
 
     /// The plan.
@@ -347,7 +426,7 @@ impl<B: Backend> Running<'_, '_, B> {
         }
         let member = walk::Member { running: self, rank, size };
         let mut phase = 0;
-        for op in self.runner.plan.ops {
+        for op in self.runner.plan.ops.iter() {
             if *op == Op::Barrier {
                 self.meet(team, phase)?;
                 phase += 1;

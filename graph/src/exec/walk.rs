@@ -43,7 +43,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             Op::Embed { table, positions, out } => {
                 let runner = self.running.runner;
                 let (_, scratch) = self.local();
-                let (table, out) = (matrix(runner.weights, table), buf(out));
+                let (table, out) = (matrix(&runner.weights, table), buf(out));
                 let width = out.cols as usize;
                 for t in self.share(self.running.rows(out.rows)) {
                     // SAFETY: row t of a verified buffer, ours by share().
@@ -52,7 +52,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                     let token = self.running.step.tokens[t] as usize;
                     runner.backend.dequantize_row(&table, token, row);
                     if let Some(p) = positions {
-                        let p = matrix(runner.weights, p);
+                        let p = matrix(&runner.weights, p);
                         let at = self.running.step.position + t;
                         runner.backend.dequantize_row(&p, at, &mut scratch[..width]);
                         runner.backend.add(row, &scratch[..width]);
@@ -63,7 +63,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let runner = self.running.runner;
                 let (_, scratch) = self.local();
                 let (x, out) = (buf(x), buf(out));
-                let (weight, bias) = (vector(runner.weights, weight), vector(runner.weights, bias));
+                let (weight, bias) =
+                    (vector(&runner.weights, weight), vector(&runner.weights, bias));
                 let width = x.cols as usize;
                 let (copy, normed) = scratch.split_at_mut(width);
                 let eps = runner.plan.spec.norm_eps;
@@ -77,7 +78,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 }
             }
             Op::Linear { w, bias, x, act, to } => {
-                let bias = bias.map(|b| vector(self.running.runner.weights, b));
+                let bias = bias.map(|b| vector(&self.running.runner.weights, b));
                 self.linear(w, bias, buf(x), act, to)?;
             }
             Op::Attend { q, layer, out } => self.attend(buf(q), usize::from(layer), buf(out))?,
@@ -101,9 +102,9 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         match out.kind {
             // SAFETY: a part of a verified buffer that belongs to this member's share, here and
             // below.
-            Kind::F32 => unsafe { runner.arena.tile(out, (t, 1), cols) }
-                .row(0)
-                .copy_from_slice(values),
+            Kind::F32 => {
+                unsafe { runner.arena.tile(out, (t, 1), cols) }.row(0).copy_from_slice(values)
+            }
             Kind::Q8 => {
                 let rows = runner.plan.max_rows(out.rows);
                 // SAFETY: as above.
@@ -123,7 +124,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     ) -> Result<(), Stopped> {
         let runner = self.running.runner;
         let plan = &runner.plan;
-        let w = matrix(runner.weights, w);
+        let w = matrix(&runner.weights, w);
         let n = self.running.rows(x.rows);
         if n == 0 {
             return Ok(());
@@ -135,7 +136,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 Kind::Q8 => Acts::Q8(runner.arena.q8(x, plan.max_rows(x.rows), n)),
             }
         };
-        let cut = Cut::linear(&plan.spec, plan.bufs, w.rows(), to);
+        let cut = Cut::linear(&plan.spec, &plan.bufs, w.rows(), to);
         let chunk = cut.chunk(n, w.cols());
         let units = self.share(cut.total.div_ceil(cut.unit));
         let end = cut.total.min(units.end * cut.unit);
@@ -157,8 +158,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             let width = chunk.min(end - r);
             if let (To::Store(out), false) = (to, cut.staged) {
                 // SAFETY: columns of a verified buffer that are this member's share.
-                let mut tile =
-                    unsafe { runner.arena.tile(plan.buf(out), (0, n), (r, width)) };
+                let mut tile = unsafe { runner.arena.tile(plan.buf(out), (0, n), (r, width)) };
                 runner.backend.matmul(&w, &acts, r..r + width, &mut tile, scratch);
                 for t in 0..n {
                     finish(tile.row(t), r);
@@ -173,9 +173,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                         To::Store(out) => self.store(plan.buf(out), t, r, row),
                         To::Add(out) => {
                             // SAFETY: columns of a verified buffer that are this member's share.
-                            let mut to = unsafe {
-                                runner.arena.tile(plan.buf(out), (t, 1), (r, width))
-                            };
+                            let mut to =
+                                unsafe { runner.arena.tile(plan.buf(out), (t, 1), (r, width)) };
                             runner.backend.add(to.row(0), row);
                         }
                         To::Qkv { q, layer } => {

@@ -6,7 +6,7 @@ use super::{
     ALIGN, Buf, BufId, Kind, Needs, Op, Options, Plan, PlanError, Rows, To, kv_bytes,
     member_floats, place,
 };
-use crate::{LayerRole, Role, Spec, TensorId};
+use crate::{LayerRole, List, Role, Spec, TensorId};
 
 /// Room that a plan takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,8 +138,7 @@ impl Builder<'_, '_> {
             self.op(Op::Barrier)?;
             self.linear(l, (L::AttnOut, L::AttnOutBias), a, false, To::Add(x))?;
 
-            let h =
-                self.norm(x, rows, role(L::FfnNorm), role(L::FfnNormBias), id(L::FfnUp))?;
+            let h = self.norm(x, rows, role(L::FfnNorm), role(L::FfnNormBias), id(L::FfnUp))?;
             let up = self.input_of(id(L::FfnDown), rows, spec.ffn as usize)?;
             self.linear(l, (L::FfnUp, L::FfnUpBias), h, true, To::Store(up))?;
             self.linear(l, (L::FfnDown, L::FfnDownBias), up, false, To::Add(x))?;
@@ -198,6 +197,7 @@ pub fn build_into<'p>(
         .checked_add((floats * 4).next_multiple_of(ALIGN))
         .ok_or(PlanError::Overflow)?;
     let needs = Needs { scratch, kv, per_thread };
+    let (ops, bufs) = (List::Borrowed(ops), List::Borrowed(&*bufs));
     let plan = Plan { spec: *spec, options: *options, ops, bufs, logits, needs };
     debug_assert_eq!(plan.verify(), Ok(()));
     Ok(plan)

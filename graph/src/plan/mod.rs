@@ -6,8 +6,10 @@
 use core::fmt;
 
 use teff_kernels::{ACT_BLOCK, KV_BLOCK, KvFormat, KvLayout};
+#[cfg(feature = "alloc")]
+use teff_kernels::{Backend, Format};
 
-use crate::{Activation, Spec, TensorId};
+use crate::{Activation, List, Spec, TensorId};
 
 mod build;
 mod place;
@@ -174,16 +176,16 @@ impl fmt::Display for Needs {
 }
 
 /// A plan: plain data.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan<'p> {
     /// The model.
     pub spec: Spec,
     /// What it was built for.
     pub options: Options,
     /// The operations, in order.
-    pub ops: &'p [Op],
+    pub ops: List<'p, Op>,
     /// The buffers.
-    pub bufs: &'p [Buf],
+    pub bufs: List<'p, Buf>,
     /// The buffer that holds the logits at the end.
     pub logits: BufId,
     /// The memory.
@@ -319,7 +321,12 @@ pub(crate) fn head_group(spec: &Spec, out: &Buf) -> usize {
 }
 
 /// Floats that a member needs for one operation, beside what the backend's product wants.
-pub(crate) fn member_floats(spec: &Spec, bufs: &[Buf], options: &Options, op: &Op) -> Option<usize> {
+pub(crate) fn member_floats(
+    spec: &Spec,
+    bufs: &[Buf],
+    options: &Options,
+    op: &Op,
+) -> Option<usize> {
     let batch = options.batch.max(options.logits);
     let buf = |b: BufId| &bufs[usize::from(b.0)];
     match *op {
@@ -337,65 +344,28 @@ pub(crate) fn member_floats(spec: &Spec, bufs: &[Buf], options: &Options, op: &O
 }
 
 #[cfg(feature = "alloc")]
-mod owned {
-    use alloc::vec;
-    use alloc::vec::Vec;
-
-    use teff_kernels::{Backend, Format};
-
-    use super::{Buf, BufId, Capacity, Needs, Op, Options, Plan, PlanError, build_into};
-    use crate::{Spec, TensorId};
-
-    /// A plan that owns its operations and buffers.
-    #[derive(Clone, Debug)]
-    pub struct PlanBuf {
-        spec: Spec,
-        options: Options,
-        ops: Vec<Op>,
-        bufs: Vec<Buf>,
-        logits: BufId,
-        needs: Needs,
-    }
-
-    impl PlanBuf {
-        /// The plan.
-        #[must_use]
-        pub fn as_plan(&self) -> Plan<'_> {
-            Plan {
-                spec: self.spec,
-                options: self.options,
-                ops: &self.ops,
-                bufs: &self.bufs,
-                logits: self.logits,
-                needs: self.needs,
-            }
-        }
-    }
-
-    impl Plan<'_> {
-        /// Builds the plan of a decoder whose matrices have the formats that `format` gives, for
-        /// `backend`'s needs of scratch. Nothing of the model but its header is looked at.
-        ///
-        /// # Errors
-        /// [`PlanError`] where options are out of range or sizes overflow.
-        pub fn build(
-            spec: &Spec,
-            format: &dyn Fn(TensorId) -> Format,
-            options: &Options,
-            backend: &dyn Backend,
-        ) -> Result<PlanBuf, PlanError> {
-            let capacity = Capacity::of(spec);
-            let mut ops = vec![Op::Barrier; capacity.ops];
-            let mut bufs = vec![Buf::EMPTY; capacity.bufs];
-            let plan = build_into(spec, format, options, backend, &mut ops, &mut bufs)?;
-            let (n_ops, n_bufs) = (plan.ops.len(), plan.bufs.len());
-            let (logits, needs) = (plan.logits, plan.needs);
-            ops.truncate(n_ops);
-            bufs.truncate(n_bufs);
-            Ok(PlanBuf { spec: *spec, options: *options, ops, bufs, logits, needs })
-        }
+impl Plan<'static> {
+    /// Builds the plan of a decoder whose matrices have the formats that `format` gives, for
+    /// `backend`'s needs of scratch. Nothing of the model but its header is looked at.
+    ///
+    /// # Errors
+    /// [`PlanError`] where options are out of range or sizes overflow.
+    pub fn build(
+        spec: &Spec,
+        format: &dyn Fn(TensorId) -> Format,
+        options: &Options,
+        backend: &dyn Backend,
+    ) -> Result<Plan<'static>, PlanError> {
+        spec.validate().map_err(PlanError::Spec)?;
+        let capacity = Capacity::of(spec);
+        let mut ops = alloc::vec![Op::Barrier; capacity.ops];
+        let mut bufs = alloc::vec![Buf::EMPTY; capacity.bufs];
+        let plan = build_into(spec, format, options, backend, &mut ops, &mut bufs)?;
+        let (n_ops, n_bufs) = (plan.ops.len(), plan.bufs.len());
+        let Plan { logits, needs, .. } = plan;
+        ops.truncate(n_ops);
+        bufs.truncate(n_bufs);
+        let (ops, bufs) = (ops.into(), bufs.into());
+        Ok(Plan { spec: *spec, options: *options, ops, bufs, logits, needs })
     }
 }
-
-#[cfg(feature = "alloc")]
-pub use owned::PlanBuf;

@@ -82,7 +82,9 @@ impl fmt::Display for PlanError {
             }
             PlanError::Overflow => f.write_str("the model is larger than memory can be"),
             PlanError::Shape { op } => write!(f, "operation {op} of the plan doesn't fit its data"),
-            PlanError::Outside { buf } => write!(f, "buffer {buf} of the plan is outside the arena"),
+            PlanError::Outside { buf } => {
+                write!(f, "buffer {buf} of the plan is outside the arena")
+            }
             PlanError::Overlap { a, b } => write!(f, "buffers {a} and {b} of the plan overlap"),
             PlanError::Hazard { buf } => {
                 write!(f, "buffer {buf} of the plan is used before or while it is written")
@@ -110,8 +112,7 @@ impl Plan<'_> {
         }
         let at = usize::from(self.logits.0);
         let logits = self.bufs.get(at).ok_or(PlanError::Outside { buf: self.logits.0 })?;
-        if (logits.kind, logits.rows) != (Kind::F32, Rows::Wanted)
-            || logits.cols != self.spec.vocab
+        if (logits.kind, logits.rows) != (Kind::F32, Rows::Wanted) || logits.cols != self.spec.vocab
         {
             return Err(PlanError::Shape { op: self.ops.len() });
         }
@@ -203,7 +204,7 @@ impl Plan<'_> {
         let mut wrong = None;
         for (i, b) in self.bufs.iter().enumerate() {
             let mut written = None;
-            phases(self.ops, |phase, op| {
+            phases(&self.ops, |phase, op| {
                 uses(op, |id, how| {
                     if usize::from(id.0) != i {
                         return;
@@ -218,7 +219,7 @@ impl Plan<'_> {
                 });
             });
         }
-        let last = phases(self.ops, |_, _| {});
+        let last = phases(&self.ops, |_, _| {});
         if self.buf(self.logits).dies != last {
             wrong = Some(self.logits.0);
         }
@@ -248,7 +249,7 @@ impl Plan<'_> {
     fn takes_over(&self, i: usize, a: &Buf, j: usize, b: &Buf) -> bool {
         let (x, out) = (BufId(i as u16), BufId(j as u16));
         let mut norm = false;
-        phases(self.ops, |phase, op| {
+        phases(&self.ops, |phase, op| {
             norm |= phase == b.born
                 && matches!(*op, Op::Norm { x: from, out: to, .. } if from == x && to == out);
         });
@@ -256,23 +257,23 @@ impl Plan<'_> {
             && a.dies == b.born
             && a.kind == Kind::F32
             && (a.offset, a.kind, a.rows, a.cols) == (b.offset, b.kind, b.rows, b.cols)
-            && readers(self.ops, b.born, x) == 1
-            && readers(self.ops, b.born, out) == 1
+            && readers(&self.ops, b.born, x) == 1
+            && readers(&self.ops, b.born, out) == 1
     }
 
     /// Within a phase, what one operation writes no other touches; and a layer's cache is not
     /// read in the phase that writes it.
     fn hazards(&self) -> Result<(), PlanError> {
         let mut wrong = None;
-        phases(self.ops, |phase, op| {
+        phases(&self.ops, |phase, op| {
             uses(op, |id, how| {
-                if how != Use::Read && readers(self.ops, phase, id) != 1 {
+                if how != Use::Read && readers(&self.ops, phase, id) != 1 {
                     wrong = Some(id.0);
                 }
             });
             if let Op::Attend { layer, out, .. } = *op {
                 let mut stored = false;
-                phases(self.ops, |p, op| {
+                phases(&self.ops, |p, op| {
                     if let Op::Linear { to: To::Qkv { layer: l, .. }, .. } = *op {
                         if l == layer && p >= phase {
                             wrong = Some(out.0);
@@ -291,8 +292,8 @@ impl Plan<'_> {
     fn needs_suffice(&self) -> Result<(), PlanError> {
         let kv = kv_bytes(&self.spec, &self.options).ok_or(PlanError::Overflow)?;
         let mut floats = 0;
-        for op in self.ops {
-            let own = member_floats(&self.spec, self.bufs, &self.options, op);
+        for op in self.ops.iter() {
+            let own = member_floats(&self.spec, &self.bufs, &self.options, op);
             floats = floats.max(own.ok_or(PlanError::Overflow)?);
         }
         if self.needs.kv < kv || self.needs.per_thread < floats * 4 {

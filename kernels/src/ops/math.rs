@@ -1,7 +1,7 @@
 //! Transcendental functions: one polynomial each, the same operations in the same order on every
 //! machine. The errors stated here are measured over all f32 by `kernels/tests/transcendental.rs`.
 
-use crate::lanes::Lanes;
+use crate::lanes::Float;
 
 /// `exp(x)`; see [`crate::exp`].
 ///
@@ -10,7 +10,7 @@ use crate::lanes::Lanes;
 /// `|r| <= ln 2 / 2`; the power of two is applied in two halves, so that results down to the
 /// smallest subnormal are rounded once.
 #[inline(always)]
-pub(crate) fn exp<L: Lanes>(x: L) -> L {
+pub(crate) fn exp<L: Float>(x: L) -> L {
     const LN2_HI: f32 = 355.0 / 512.0; // nine bits: its product with n is exact
     const LN2_LO: f32 = -2.121_944_4e-4; // ln 2 - LN2_HI
     const P: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_556, 0.008_363_179, 0.001_392_618_4];
@@ -33,8 +33,8 @@ pub(crate) fn exp<L: Lanes>(x: L) -> L {
 ///
 /// `0.5 x (1 + tanh u) = x / (1 + exp(-2u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`.
 #[inline(always)]
-pub(crate) fn gelu<L: Lanes>(x: L) -> L {
-    const A: f32 = -1.595_769_1; // -2 sqrt(2/pi)
+pub(crate) fn gelu<L: Float>(x: L) -> L {
+    const A: f32 = -1.595_769; // -2 sqrt(2/pi)
     const B: f32 = -0.071_354_814; // A * 0.044715
     let minus_2u = x.mul(x.mul(x).mul(L::splat(B)).add(L::splat(A)));
     x.div(exp(minus_2u).add(L::splat(1.0)))

@@ -65,7 +65,7 @@ mod tests {
         for bad in ["", "x", "3-1", "0-4294967295", "1,,2", "0-18446744073709551615", "-1"] {
             assert_eq!(cpu_list(bad), None, "{bad:?}");
         }
-        let many = vec!["0-60000"; 3].join(",");
+        let many = ["0-60000"; 3].join(",");
         assert_eq!(cpu_list(&many), None);
     }
 

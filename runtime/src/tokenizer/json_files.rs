@@ -185,6 +185,9 @@ impl TokenList {
     /// Appends tokens that are named and are nowhere, as transformers does: their ids follow on
     /// the number of tokens.
     pub(super) fn add_named(&self, names: &[&str], added: &mut Vec<Added>) {
+        if names.is_empty() {
+            return;
+        }
         let mut known: HashSet<&str> = (0..self.entries.len()).map(|e| self.token(e)).collect();
         known.extend(added.iter().map(|a| a.content.as_str()));
         let mut missing = Vec::new();

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::lanes::{LANES, Lanes};
+use crate::lanes::{Float, LANES, Lanes};
 
 /// Needs AVX2, FMA and F16C; see [`Lanes`] for where values may be made.
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ macro_rules! both {
     };
 }
 
-impl Lanes for Lanes256 {
+impl Float for Lanes256 {
     type Int = (__m256i, __m256i);
 
     #[inline(always)]
@@ -24,6 +24,79 @@ impl Lanes for Lanes256 {
         // SAFETY: these lanes are used only in functions compiled for AVX2.
         unsafe { Lanes256(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
     }
+    #[inline(always)]
+    fn add(self, o: Self) -> Self {
+        both!(_mm256_add_ps(self, o))
+    }
+    #[inline(always)]
+    fn sub(self, o: Self) -> Self {
+        both!(_mm256_sub_ps(self, o))
+    }
+    #[inline(always)]
+    fn mul(self, o: Self) -> Self {
+        both!(_mm256_mul_ps(self, o))
+    }
+    #[inline(always)]
+    fn div(self, o: Self) -> Self {
+        both!(_mm256_div_ps(self, o))
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        both!(_mm256_fmadd_ps(self, b, c))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        let sign = Self::splat(-0.0);
+        both!(_mm256_andnot_ps(sign, self))
+    }
+    #[inline(always)]
+    fn max(self, o: Self) -> Self {
+        both!(_mm256_max_ps(self, o))
+    }
+    #[inline(always)]
+    fn min(self, o: Self) -> Self {
+        both!(_mm256_min_ps(self, o))
+    }
+    #[inline(always)]
+    fn select_le(self, o: Self, a: Self, b: Self) -> Self {
+        // SAFETY: these lanes are used only in functions compiled for AVX2.
+        let le = unsafe {
+            Lanes256(
+                _mm256_cmp_ps::<_CMP_LE_OQ>(self.0, o.0),
+                _mm256_cmp_ps::<_CMP_LE_OQ>(self.1, o.1),
+            )
+        };
+        both!(_mm256_blendv_ps(b, a, le))
+    }
+    #[inline(always)]
+    fn to_int(self) -> Self::Int {
+        // SAFETY: these lanes are used only in functions compiled for AVX2.
+        unsafe { (_mm256_cvttps_epi32(self.0), _mm256_cvttps_epi32(self.1)) }
+    }
+    #[inline(always)]
+    fn exp2_int(i: Self::Int) -> Self {
+        // SAFETY: these lanes are used only in functions compiled for AVX2.
+        unsafe {
+            let one = |i| {
+                let biased = _mm256_add_epi32(i, _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+            };
+            Lanes256(one(i.0), one(i.1))
+        }
+    }
+    #[inline(always)]
+    fn half_int(i: Self::Int) -> Self::Int {
+        // SAFETY: these lanes are used only in functions compiled for AVX2.
+        unsafe { (_mm256_srai_epi32::<1>(i.0), _mm256_srai_epi32::<1>(i.1)) }
+    }
+    #[inline(always)]
+    fn sub_int(a: Self::Int, b: Self::Int) -> Self::Int {
+        // SAFETY: these lanes are used only in functions compiled for AVX2.
+        unsafe { (_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1)) }
+    }
+}
+
+impl Lanes for Lanes256 {
     #[inline(always)]
     fn load(p: &[f32; LANES]) -> Self {
         // SAFETY: sixteen floats behind p; compiled for AVX2.
@@ -83,82 +156,12 @@ impl Lanes for Lanes256 {
         }
     }
     #[inline(always)]
-    fn add(self, o: Self) -> Self {
-        both!(_mm256_add_ps(self, o))
-    }
-    #[inline(always)]
-    fn sub(self, o: Self) -> Self {
-        both!(_mm256_sub_ps(self, o))
-    }
-    #[inline(always)]
-    fn mul(self, o: Self) -> Self {
-        both!(_mm256_mul_ps(self, o))
-    }
-    #[inline(always)]
-    fn div(self, o: Self) -> Self {
-        both!(_mm256_div_ps(self, o))
-    }
-    #[inline(always)]
-    fn fma(self, b: Self, c: Self) -> Self {
-        both!(_mm256_fmadd_ps(self, b, c))
-    }
-    #[inline(always)]
-    fn abs(self) -> Self {
-        let sign = Self::splat(-0.0);
-        both!(_mm256_andnot_ps(sign, self))
-    }
-    #[inline(always)]
-    fn max(self, o: Self) -> Self {
-        both!(_mm256_max_ps(self, o))
-    }
-    #[inline(always)]
-    fn min(self, o: Self) -> Self {
-        both!(_mm256_min_ps(self, o))
-    }
-    #[inline(always)]
-    fn select_le(self, o: Self, a: Self, b: Self) -> Self {
-        // SAFETY: these lanes are used only in functions compiled for AVX2.
-        let le = unsafe {
-            Lanes256(
-                _mm256_cmp_ps::<_CMP_LE_OQ>(self.0, o.0),
-                _mm256_cmp_ps::<_CMP_LE_OQ>(self.1, o.1),
-            )
-        };
-        both!(_mm256_blendv_ps(b, a, le))
-    }
-    #[inline(always)]
-    fn to_int(self) -> Self::Int {
-        // SAFETY: these lanes are used only in functions compiled for AVX2.
-        unsafe { (_mm256_cvttps_epi32(self.0), _mm256_cvttps_epi32(self.1)) }
-    }
-    #[inline(always)]
     fn store_int(i: Self::Int, p: &mut [i32; LANES]) {
         // SAFETY: sixteen integers behind p; compiled for AVX2.
         unsafe {
             _mm256_storeu_si256(p.as_mut_ptr().cast(), i.0);
             _mm256_storeu_si256(p.as_mut_ptr().add(8).cast(), i.1);
         }
-    }
-    #[inline(always)]
-    fn exp2_int(i: Self::Int) -> Self {
-        // SAFETY: these lanes are used only in functions compiled for AVX2.
-        unsafe {
-            let one = |i| {
-                let biased = _mm256_add_epi32(i, _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-            };
-            Lanes256(one(i.0), one(i.1))
-        }
-    }
-    #[inline(always)]
-    fn half_int(i: Self::Int) -> Self::Int {
-        // SAFETY: these lanes are used only in functions compiled for AVX2.
-        unsafe { (_mm256_srai_epi32::<1>(i.0), _mm256_srai_epi32::<1>(i.1)) }
-    }
-    #[inline(always)]
-    fn sub_int(a: Self::Int, b: Self::Int) -> Self::Int {
-        // SAFETY: these lanes are used only in functions compiled for AVX2.
-        unsafe { (_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1)) }
     }
     #[inline(always)]
     fn sum(self) -> f32 {

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::lanes::{LANES, Lanes};
+use crate::lanes::{Float, LANES, Lanes};
 
 /// Needs AVX-512 F, BW, VL and DQ; see [`Lanes`] for where values may be made.
 #[derive(Clone, Copy)]
@@ -16,57 +16,13 @@ macro_rules! one {
     };
 }
 
-impl Lanes for Lanes512 {
+impl Float for Lanes512 {
     type Int = __m512i;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
         // SAFETY: these lanes are used only in functions compiled for AVX-512.
         unsafe { Lanes512(_mm512_set1_ps(x)) }
-    }
-    #[inline(always)]
-    fn load(p: &[f32; LANES]) -> Self {
-        // SAFETY: sixteen floats behind p; compiled for AVX-512.
-        unsafe { Lanes512(_mm512_loadu_ps(p.as_ptr())) }
-    }
-    #[inline(always)]
-    fn load_le(p: &[[u8; 4]; LANES]) -> Self {
-        // SAFETY: sixteen floats behind p, which an unaligned load reads; compiled for AVX-512.
-        unsafe { Lanes512(_mm512_loadu_ps(p.as_ptr().cast())) }
-    }
-    #[inline(always)]
-    fn load_f16(p: &[[u8; 2]; LANES]) -> Self {
-        // SAFETY: 32 bytes behind p; compiled for AVX-512.
-        unsafe { Lanes512(_mm512_cvtph_ps(_mm256_loadu_si256(p.as_ptr().cast()))) }
-    }
-    #[inline(always)]
-    fn load_bf16(p: &[[u8; 2]; LANES]) -> Self {
-        // SAFETY: 32 bytes behind p; compiled for AVX-512.
-        unsafe {
-            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.as_ptr().cast()));
-            Lanes512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
-        }
-    }
-    #[inline(always)]
-    fn load_i8(p: &[i8; LANES]) -> Self {
-        // SAFETY: 16 bytes behind p; compiled for AVX-512.
-        unsafe {
-            let wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.as_ptr().cast()));
-            Lanes512(_mm512_cvtepi32_ps(wide))
-        }
-    }
-    #[inline(always)]
-    fn store(self, p: &mut [f32; LANES]) {
-        // SAFETY: sixteen floats behind p; compiled for AVX-512.
-        unsafe { _mm512_storeu_ps(p.as_mut_ptr(), self.0) }
-    }
-    #[inline(always)]
-    fn store_f16(self, p: &mut [[u8; 2]; LANES]) {
-        // SAFETY: 32 bytes behind p; compiled for AVX-512. The immediate is round to nearest even.
-        unsafe {
-            let h = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
-            _mm256_storeu_si256(p.as_mut_ptr().cast(), h);
-        }
     }
     #[inline(always)]
     fn add(self, o: Self) -> Self {
@@ -114,11 +70,6 @@ impl Lanes for Lanes512 {
         unsafe { _mm512_cvttps_epi32(self.0) }
     }
     #[inline(always)]
-    fn store_int(i: __m512i, p: &mut [i32; LANES]) {
-        // SAFETY: sixteen integers behind p; compiled for AVX-512.
-        unsafe { _mm512_storeu_si512(p.as_mut_ptr().cast(), i) }
-    }
-    #[inline(always)]
     fn exp2_int(i: __m512i) -> Self {
         // SAFETY: these lanes are used only in functions compiled for AVX-512.
         unsafe {
@@ -135,6 +86,58 @@ impl Lanes for Lanes512 {
     fn sub_int(a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: these lanes are used only in functions compiled for AVX-512.
         unsafe { _mm512_sub_epi32(a, b) }
+    }
+}
+
+impl Lanes for Lanes512 {
+    #[inline(always)]
+    fn load(p: &[f32; LANES]) -> Self {
+        // SAFETY: sixteen floats behind p; compiled for AVX-512.
+        unsafe { Lanes512(_mm512_loadu_ps(p.as_ptr())) }
+    }
+    #[inline(always)]
+    fn load_le(p: &[[u8; 4]; LANES]) -> Self {
+        // SAFETY: sixteen floats behind p, which an unaligned load reads; compiled for AVX-512.
+        unsafe { Lanes512(_mm512_loadu_ps(p.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn load_f16(p: &[[u8; 2]; LANES]) -> Self {
+        // SAFETY: 32 bytes behind p; compiled for AVX-512.
+        unsafe { Lanes512(_mm512_cvtph_ps(_mm256_loadu_si256(p.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn load_bf16(p: &[[u8; 2]; LANES]) -> Self {
+        // SAFETY: 32 bytes behind p; compiled for AVX-512.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.as_ptr().cast()));
+            Lanes512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+    #[inline(always)]
+    fn load_i8(p: &[i8; LANES]) -> Self {
+        // SAFETY: 16 bytes behind p; compiled for AVX-512.
+        unsafe {
+            let wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.as_ptr().cast()));
+            Lanes512(_mm512_cvtepi32_ps(wide))
+        }
+    }
+    #[inline(always)]
+    fn store(self, p: &mut [f32; LANES]) {
+        // SAFETY: sixteen floats behind p; compiled for AVX-512.
+        unsafe { _mm512_storeu_ps(p.as_mut_ptr(), self.0) }
+    }
+    #[inline(always)]
+    fn store_f16(self, p: &mut [[u8; 2]; LANES]) {
+        // SAFETY: 32 bytes behind p; compiled for AVX-512. The immediate is round to nearest even.
+        unsafe {
+            let h = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
+            _mm256_storeu_si256(p.as_mut_ptr().cast(), h);
+        }
+    }
+    #[inline(always)]
+    fn store_int(i: __m512i, p: &mut [i32; LANES]) {
+        // SAFETY: sixteen integers behind p; compiled for AVX-512.
+        unsafe { _mm512_storeu_si512(p.as_mut_ptr().cast(), i) }
     }
     #[inline(always)]
     fn sum(self) -> f32 {

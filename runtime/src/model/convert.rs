@@ -1,0 +1,175 @@
+//! Tensors that can't be used where they lie: stored with inputs as rows, to be quantised, or
+//! vectors in another type than f32.
+
+use teff_kernels::{Format, dequantize_row, quantize_row};
+
+/// A dense matrix in a file.
+#[derive(Clone, Copy)]
+pub(super) struct Dense<'a> {
+    pub(super) format: Format,
+    /// Outputs.
+    pub(super) rows: usize,
+    /// Inputs.
+    pub(super) cols: usize,
+    /// Whether the file has inputs as rows: `[cols, rows]`.
+    pub(super) transposed: bool,
+    pub(super) bytes: &'a [u8],
+}
+
+impl Dense<'_> {
+    fn elem(&self) -> usize {
+        self.format.block_bytes()
+    }
+}
+
+/// Side of the tiles in which a matrix is transposed: a row of a tile is one or two cache lines, so
+/// that every line of both matrices is touched once.
+const SIDE: usize = 32;
+
+/// Copies a transposed matrix to `out` as `[rows, cols]`, elements unchanged.
+pub(super) fn transpose(m: &Dense<'_>, out: &mut [u8]) {
+    match m.elem() {
+        2 => transpose_elems::<2>(m.bytes, m.rows, m.cols, out),
+        4 => transpose_elems::<4>(m.bytes, m.rows, m.cols, out),
+        n => unreachable!("elements of {n} bytes: a dense format has 2 or 4"),
+    }
+}
+
+fn transpose_elems<const N: usize>(bytes: &[u8], rows: usize, cols: usize, out: &mut [u8]) {
+    let (src, dst) = (bytes.as_chunks::<N>().0, out.as_chunks_mut::<N>().0);
+    assert!(src.len() == rows * cols && dst.len() == rows * cols);
+    let mut tile = [[[0; N]; SIDE]; SIDE];
+    for r0 in (0..rows).step_by(SIDE) {
+        let nr = SIDE.min(rows - r0);
+        for c0 in (0..cols).step_by(SIDE) {
+            let nc = SIDE.min(cols - c0);
+            for c in 0..nc {
+                let line = &src[(c0 + c) * rows + r0..][..nr];
+                for (r, v) in line.iter().enumerate() {
+                    tile[r][c] = *v;
+                }
+            }
+            for (r, line) in tile[..nr].iter().enumerate() {
+                dst[(r0 + r) * cols + c0..][..nc].copy_from_slice(&line[..nc]);
+            }
+        }
+    }
+}
+
+/// Rows and columns of the tile in which a matrix is widened to be quantised. The columns are whole
+/// blocks of every format; the stride keeps a tile's rows from falling into the same cache lines.
+const TILE: (usize, usize) = (32, 512);
+const STRIDE: usize = TILE.1 + 16;
+
+/// Quantises a matrix into `out`, rows of `cols` in the format `to`, whose blocks divide `cols`. It
+/// takes 68 KB of memory, whatever the matrix has.
+pub(super) fn quantize(m: &Dense<'_>, to: Format, out: &mut [u8]) {
+    let (rows, cols, elem) = (m.rows, m.cols, m.elem());
+    assert!(m.bytes.len() == rows * cols * elem && TILE.1.is_multiple_of(to.block_len()));
+    let row_bytes = out.len() / rows;
+    let mut tile = vec![0f32; TILE.0 * STRIDE];
+    let mut line = [0f32; TILE.0];
+    for r0 in (0..rows).step_by(TILE.0) {
+        let nr = TILE.0.min(rows - r0);
+        for c0 in (0..cols).step_by(TILE.1) {
+            let nc = TILE.1.min(cols - c0);
+            if m.transposed {
+                for c in 0..nc {
+                    let at = ((c0 + c) * rows + r0) * elem;
+                    dequantize_row(m.format, &m.bytes[at..][..nr * elem], &mut line[..nr]);
+                    for (r, v) in line[..nr].iter().enumerate() {
+                        tile[r * STRIDE + c] = *v;
+                    }
+                }
+            } else {
+                for r in 0..nr {
+                    let at = ((r0 + r) * cols + c0) * elem;
+                    let row = &mut tile[r * STRIDE..][..nc];
+                    dequantize_row(m.format, &m.bytes[at..][..nc * elem], row);
+                }
+            }
+            let start = c0 / to.block_len() * to.block_bytes();
+            let bytes = nc / to.block_len() * to.block_bytes();
+            for r in 0..nr {
+                let out = &mut out[(r0 + r) * row_bytes + start..][..bytes];
+                quantize_row(to, &tile[r * STRIDE..][..nc], out);
+            }
+        }
+    }
+}
+
+/// Stores a vector as f32 of this machine in `out`, whose alignment is that of f32.
+pub(super) fn widen(format: Format, bytes: &[u8], out: &mut [u8]) {
+    dequantize_row(format, bytes, bytemuck::cast_slice_mut(out));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 2_654_435_761) % 1999) as f32 / 256.0 - 3.5).collect()
+    }
+
+    fn dense(format: Format, x: &[f32]) -> Vec<u8> {
+        let mut out = vec![0; x.len() * format.block_bytes()];
+        quantize_row(format, x, &mut out);
+        out
+    }
+
+    const SHAPES: [(usize, usize); 8] =
+        [(1, 32), (32, 32), (33, 64), (31, 96), (7, 544), (100, 1056), (64, 512), (3, 1)];
+
+    #[test]
+    fn transposition_moves_every_element() {
+        for (rows, cols) in SHAPES {
+            for format in [Format::F32, Format::F16, Format::BF16] {
+                let (n, bytes) = (format.block_bytes(), dense(format, &values(rows * cols)));
+                let m = Dense { format, rows, cols, transposed: true, bytes: &bytes };
+                let mut out = vec![0; bytes.len()];
+                transpose(&m, &mut out);
+                for r in 0..rows {
+                    for c in 0..cols {
+                        let (from, to) = ((c * rows + r) * n, (r * cols + c) * n);
+                        assert_eq!(out[to..to + n], bytes[from..from + n], "{rows}x{cols} {r} {c}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_quantise_as_whole_rows_do() {
+        for (rows, cols) in SHAPES.into_iter().filter(|s| s.1 % 32 == 0) {
+            for format in [Format::F32, Format::F16, Format::BF16] {
+                for to in [Format::Q8_0, Format::Q4_0] {
+                    let straight = dense(format, &values(rows * cols));
+                    let mut turned = vec![0; straight.len()];
+                    // Transposing [cols, rows] from [rows, cols] is transposing the other way.
+                    let t = Dense {
+                        format,
+                        rows: cols,
+                        cols: rows,
+                        transposed: true,
+                        bytes: &straight,
+                    };
+                    transpose(&t, &mut turned);
+                    let row_bytes = to.row_bytes(cols).unwrap();
+                    let mut want = vec![0; rows * row_bytes];
+                    let mut row = vec![0f32; cols];
+                    for (r, out) in want.chunks_exact_mut(row_bytes).enumerate() {
+                        let n = cols * format.block_bytes();
+                        dequantize_row(format, &straight[r * n..][..n], &mut row);
+                        quantize_row(to, &row, out);
+                    }
+                    for (transposed, bytes) in [(false, &straight), (true, &turned)] {
+                        let m = Dense { format, rows, cols, transposed, bytes };
+                        let mut out = vec![0; want.len()];
+                        quantize(&m, to, &mut out);
+                        assert!(out == want, "{rows}x{cols} {format} to {to}, {transposed}");
+                    }
+                }
+            }
+        }
+    }
+}

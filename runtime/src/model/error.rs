@@ -1,0 +1,311 @@
+//! Why a model can't be opened.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use teff_graph::SpecError;
+use teff_graph::family::FAMILIES;
+use teff_graph::gguf::{GgufError, Name};
+use teff_kernels::Format;
+
+use crate::config::ConfigError;
+use crate::safetensors::{Dtype, SafeTensorsError, ShardError};
+
+/// Why a model can't be opened: the file or folder, and what is wrong with it.
+#[derive(Debug)]
+pub struct LoadError {
+    /// The file or folder; `None` for a model that was given as bytes.
+    pub path: Option<PathBuf>,
+    /// What is wrong.
+    pub kind: LoadErrorKind,
+}
+
+/// What is wrong with a model.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoadErrorKind {
+    /// The system refuses to read it.
+    Io(io::Error),
+    /// A file of more bytes than this machine can address.
+    TooLarge {
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// A file that is no GGUF file.
+    UnknownFile {
+        /// Its first bytes, at most 8.
+        first: Name,
+    },
+    /// A SafeTensors file, which says nothing about the model that its tensors are of.
+    BareSafeTensors,
+    /// A folder without config.json.
+    NoConfig,
+    /// A folder with neither model.safetensors nor an index of its shards.
+    NoWeights {
+        /// Whether it has weights as PyTorch's pickles.
+        pickled: bool,
+    },
+    /// config.json.
+    Config(ConfigError),
+    /// model.safetensors.index.json.
+    Shards(ShardError),
+    /// A shard that the index names is not there.
+    MissingShard,
+    /// A SafeTensors file.
+    SafeTensors(SafeTensorsError),
+    /// Two shards have the same tensor.
+    InTwoShards {
+        /// The tensor.
+        tensor: Name,
+    },
+    /// A GGUF file.
+    Gguf(GgufError),
+    /// One of several GGUF files that make a model together.
+    Split {
+        /// How many they are.
+        parts: u64,
+    },
+    /// A GGUF architecture that Teff doesn't have.
+    UnknownArchitecture {
+        /// Its name.
+        found: Name,
+    },
+    /// Hyper-parameters.
+    Spec(SpecError),
+    /// A model of more tensors than a plan can number.
+    TooManyTensors {
+        /// How many.
+        tensors: usize,
+    },
+    /// A tensor that the model needs is not there.
+    MissingTensor {
+        /// Its name in this container.
+        tensor: Name,
+    },
+    /// A tensor that belongs to no part of the model.
+    UnknownTensor {
+        /// Its name.
+        tensor: Name,
+        /// The architecture.
+        arch: &'static str,
+    },
+    /// A tensor of another shape than the hyper-parameters say.
+    Shape {
+        /// Its name.
+        tensor: Name,
+        /// The dimensions that it should have, in the container's order.
+        needed: Dims,
+        /// Those that it has.
+        got: Dims,
+    },
+    /// A tensor of a type that is no format of weights.
+    Dtype {
+        /// Its name.
+        tensor: Name,
+        /// The type.
+        found: Dtype,
+    },
+    /// A vector in a quantised format.
+    QuantizedVector {
+        /// Its name.
+        tensor: Name,
+        /// The format.
+        found: Format,
+    },
+    /// [`LoadOptions::quantize`](super::LoadOptions::quantize) names a format that is not quantised.
+    NotQuantized {
+        /// The format.
+        format: Format,
+    },
+    /// A matrix that should be quantised is, in another format.
+    AlreadyQuantized {
+        /// Its name.
+        tensor: Name,
+        /// The format that it has.
+        found: Format,
+        /// The one that was asked for.
+        asked: Format,
+    },
+    /// More memory is needed than was allowed.
+    Budget {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        allowed: u64,
+    },
+    /// More memory is needed than the system has.
+    OutOfMemory {
+        /// Bytes needed.
+        needed: u64,
+    },
+}
+
+/// Up to four dimensions of a tensor, in its container's order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dims {
+    dims: [u64; 4],
+    n: u8,
+}
+
+impl Dims {
+    pub(super) fn new(dims: &[u64]) -> Dims {
+        let mut all = [0; 4];
+        let n = dims.len().min(4);
+        all[..n].copy_from_slice(&dims[..n]);
+        Dims { dims: all, n: n as u8 }
+    }
+
+    /// The dimensions.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u64] {
+        &self.dims[..usize::from(self.n)]
+    }
+}
+
+impl fmt::Display for Dims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_slice())
+    }
+}
+
+impl LoadErrorKind {
+    pub(super) fn at(self, path: &Path) -> LoadError {
+        LoadError { path: Some(path.into()), kind: self }
+    }
+}
+
+impl From<LoadErrorKind> for LoadError {
+    fn from(kind: LoadErrorKind) -> Self {
+        LoadError { path: None, kind }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.path {
+            for c in path.to_string_lossy().chars() {
+                match c.is_control() {
+                    true => write!(f, "{}", c.escape_default())?,
+                    false => fmt::Write::write_char(f, c)?,
+                }
+            }
+            f.write_str(": ")?;
+        }
+        self.kind.fmt(f)
+    }
+}
+
+impl fmt::Display for LoadErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use LoadErrorKind as E;
+        match self {
+            E::Io(e) => write!(f, "can't be read: {e}"),
+            E::TooLarge { bytes } => {
+                write!(f, "its {bytes} bytes are more than this machine can address")
+            }
+            E::UnknownFile { first } if first.as_bytes().is_empty() => {
+                f.write_str("the file is empty")
+            }
+            E::UnknownFile { first } => write!(
+                f,
+                "it begins with \"{}\": a model is a GGUF file or a Hugging Face folder",
+                first.as_bytes().escape_ascii()
+            ),
+            E::BareSafeTensors => f.write_str(
+                "a SafeTensors file alone is no model: give the folder that it lies in, with its \
+                 config.json",
+            ),
+            E::NoConfig => f.write_str(
+                "the folder has no config.json: give a GGUF file or a Hugging Face folder",
+            ),
+            E::NoWeights { pickled } => {
+                f.write_str(
+                    "the folder has neither model.safetensors nor model.safetensors.index.json",
+                )?;
+                match pickled {
+                    true => f.write_str("; convert its pytorch_model files to SafeTensors"),
+                    false => Ok(()),
+                }
+            }
+            E::Config(e) => e.fmt(f),
+            E::Shards(e) => e.fmt(f),
+            E::MissingShard => f.write_str(
+                "the index names this shard, but it is not there: fetch the missing file",
+            ),
+            E::SafeTensors(e) => e.fmt(f),
+            E::InTwoShards { tensor } => {
+                write!(f, "tensor `{tensor}` is in another shard too: which one counts?")
+            }
+            E::Gguf(e) => e.fmt(f),
+            E::Split { parts } => write!(
+                f,
+                "it is one of {parts} parts of a split model: join them first, with llama.cpp's \
+                 `llama-gguf-split --merge`"
+            ),
+            E::UnknownArchitecture { found } => {
+                write!(f, "the architecture `{found}` is not supported; known:")?;
+                for (i, family) in FAMILIES.iter().enumerate() {
+                    write!(f, "{}{}", if i == 0 { " " } else { ", " }, family.arch)?;
+                }
+                Ok(())
+            }
+            E::Spec(e) => e.fmt(f),
+            E::TooManyTensors { tensors } => {
+                write!(f, "the model has {tensors} tensors; Teff runs models of at most 65535")
+            }
+            E::MissingTensor { tensor } => {
+                write!(f, "tensor `{tensor}` is missing (is the model complete?)")
+            }
+            E::UnknownTensor { tensor, arch } => write!(
+                f,
+                "tensor `{tensor}` belongs to no part of a {arch} model that Teff knows; without \
+                 it the results would be wrong, so the model is refused"
+            ),
+            E::Shape { tensor, needed, got } => write!(
+                f,
+                "tensor `{tensor}` has the shape {got}, the hyper-parameters need {needed}"
+            ),
+            E::Dtype { tensor, found } => write!(
+                f,
+                "tensor `{tensor}` is of type {found}; weights must be F32, F16 or BF16: convert \
+                 the model"
+            ),
+            E::QuantizedVector { tensor, found } => write!(
+                f,
+                "tensor `{tensor}` is a vector in {found}; vectors must be F32, F16 or BF16"
+            ),
+            E::NotQuantized { format } => write!(
+                f,
+                "{format} is no quantised format: weights can be quantised to Q8_0 or Q4_0"
+            ),
+            E::AlreadyQuantized { tensor, found, asked } => write!(
+                f,
+                "tensor `{tensor}` is in {found} already, from which {asked} would only lose \
+                 more: quantise the original weights"
+            ),
+            E::Budget { needed, allowed } => write!(
+                f,
+                "loading needs {needed} bytes of memory, and {allowed} are allowed: raise the \
+                 budget, map the file, or take a smaller model"
+            ),
+            E::OutOfMemory { needed } => {
+                write!(f, "loading needs {needed} bytes of memory, which the system refused")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            LoadErrorKind::Io(e) => Some(e),
+            LoadErrorKind::Config(e) => Some(e),
+            LoadErrorKind::Shards(e) => Some(e),
+            LoadErrorKind::SafeTensors(e) => Some(e),
+            LoadErrorKind::Gguf(e) => Some(e),
+            LoadErrorKind::Spec(e) => Some(e),
+            _ => None,
+        }
+    }
+}

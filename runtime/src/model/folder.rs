@@ -1,0 +1,232 @@
+//! Models in a Hugging Face folder: config.json with model.safetensors, or with its shards.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use teff_graph::family::{Family, Shapes};
+use teff_graph::gguf::Name;
+use teff_graph::{Role, Slot};
+
+use super::error::Dims;
+use super::gguf::write_name;
+use super::place::{Budget, Container, Found};
+use super::{LoadError, LoadErrorKind, LoadOptions, load_file};
+use crate::config::{ConfigError, MAX_CONFIG};
+use crate::safetensors::{MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};
+use crate::storage::{Bytes, open_file};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+
+/// The files of a folder that make the model.
+pub(super) struct FolderFiles {
+    pub(super) config: PathBuf,
+    pub(super) config_json: Bytes,
+    /// The index of shards, where there is one.
+    index: Option<(PathBuf, Bytes)>,
+    /// The weight files, by name.
+    paths: Vec<PathBuf>,
+    pub(super) files: Vec<Bytes>,
+}
+
+/// Reads a small file; `None` where it is not there.
+fn read_small(
+    path: &Path,
+    limit: usize,
+    too_large: impl FnOnce(u64) -> LoadErrorKind,
+) -> Result<Option<Bytes>, LoadError> {
+    let io = |e| LoadErrorKind::Io(e).at(path);
+    let (file, len) = match open_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io)?,
+    };
+    match usize::try_from(len) {
+        Ok(n) if n <= limit => Bytes::read(&file, n).map(Some).map_err(io),
+        _ => Err(too_large(len).at(path)),
+    }
+}
+
+impl FolderFiles {
+    pub(super) fn open(
+        folder: &Path,
+        options: &LoadOptions,
+        budget: &mut Budget,
+    ) -> Result<FolderFiles, LoadError> {
+        let config = folder.join(CONFIG);
+        let config_large = |bytes| LoadErrorKind::Config(ConfigError::TooLarge { bytes });
+        let config_json = read_small(&config, MAX_CONFIG, config_large)?
+            .ok_or_else(|| LoadErrorKind::NoConfig.at(folder))?;
+        let mut all =
+            FolderFiles { config, config_json, index: None, paths: Vec::new(), files: Vec::new() };
+        let weights = folder.join(WEIGHTS);
+        if weights.exists() {
+            all.files.push(load_file(&weights, options, budget)?);
+            all.paths.push(weights);
+            return Ok(all);
+        }
+        let index = folder.join(INDEX);
+        let index_large = |bytes| LoadErrorKind::Shards(ShardError::TooLarge { bytes });
+        let Some(index_json) = read_small(&index, MAX_INDEX, index_large)? else {
+            let pickled = PICKLES.iter().any(|name| folder.join(name).exists());
+            return Err(LoadErrorKind::NoWeights { pickled }.at(folder));
+        };
+        let shards = ShardIndex::parse(&index_json);
+        let shards = shards.map_err(|e| LoadErrorKind::Shards(e).at(&index))?;
+        for name in shards.shards() {
+            let path = folder.join(name);
+            match load_file(&path, options, budget) {
+                Ok(bytes) => all.files.push(bytes),
+                Err(LoadError { kind: LoadErrorKind::Io(e), .. })
+                    if e.kind() == io::ErrorKind::NotFound =>
+                {
+                    return Err(LoadErrorKind::MissingShard.at(&path));
+                }
+                Err(e) => return Err(e),
+            }
+            all.paths.push(path);
+        }
+        drop(shards);
+        all.index = Some((index, index_json));
+        Ok(all)
+    }
+
+    /// Reads the headers of all weight files.
+    pub(super) fn tensors(
+        &self,
+        family: &'static Family,
+    ) -> Result<FolderTensors<'_>, LoadError> {
+        let mut shards = Vec::with_capacity(self.files.len());
+        for (bytes, path) in self.files.iter().zip(&self.paths) {
+            let shard = SafeTensors::parse(bytes);
+            shards.push(shard.map_err(|e| LoadErrorKind::SafeTensors(e).at(path))?);
+        }
+        if let Some((path, json)) = &self.index {
+            let index = ShardIndex::parse(json);
+            index
+                .and_then(|index| {
+                    index.check(|name, i| shards.get(i).is_some_and(|s| s.get(name).is_some()))
+                })
+                .map_err(|e| LoadErrorKind::Shards(e).at(path))?;
+        }
+        let mut by_name = Vec::with_capacity(shards.iter().map(SafeTensors::len).sum());
+        for (shard, tensors) in (0u16..).zip(&shards) {
+            let tensors = (0u32..).take(tensors.len()); // a header of 100 MB has far fewer than 2^32
+            by_name.extend(tensors.map(|index| TensorRef { shard, index, used: false }));
+        }
+        let all = FolderTensors { shards, by_name: Vec::new(), family, scratch: String::new() };
+        by_name.sort_unstable_by_key(|&r| all.name_of(r));
+        if let Some(twice) = by_name.windows(2).find(|w| all.name_of(w[0]) == all.name_of(w[1])) {
+            let tensor = Name::new(all.name_of(twice[0]).as_bytes());
+            let path = &self.paths[usize::from(twice[1].shard)];
+            return Err(LoadErrorKind::InTwoShards { tensor }.at(path));
+        }
+        Ok(FolderTensors { by_name, ..all })
+    }
+}
+
+/// A tensor of a shard.
+#[derive(Clone, Copy)]
+struct TensorRef {
+    shard: u16,
+    used: bool,
+    index: u32,
+}
+
+/// The tensors of all shards.
+pub(super) struct FolderTensors<'a> {
+    shards: Vec<SafeTensors<'a>>,
+    /// In ascending order of names.
+    by_name: Vec<TensorRef>,
+    family: &'static Family,
+    scratch: String,
+}
+
+impl<'a> FolderTensors<'a> {
+    fn get(&self, r: TensorRef) -> Option<SafeTensor<'a>> {
+        self.shards.get(usize::from(r.shard))?.nth(r.index as usize)
+    }
+
+    fn name_of(&self, r: TensorRef) -> &'a str {
+        self.get(r).map_or("", |t| t.name)
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.by_name.binary_search_by_key(&name, |&r| self.name_of(r)).ok()
+    }
+
+    /// Looks for `prefix + name`, which is what `name` is, then for the name without prefix.
+    fn position_either(&self, name: &str) -> Option<(usize, bool)> {
+        let bare = name.strip_prefix(self.family.prefix).unwrap_or(name);
+        let with = |at| Some((at?, true));
+        with(self.position(name)).or_else(|| Some((self.position(bare)?, false)))
+    }
+}
+
+impl Shapes for FolderTensors<'_> {
+    fn shape(&self, name: &str) -> Option<(usize, usize)> {
+        let prefixed = format!("{}{name}", self.family.prefix);
+        let (at, _) = self.position_either(&prefixed)?;
+        match *self.get(self.by_name[at])?.shape() {
+            [cols] => Some((1, cols as usize)),
+            [rows, cols] => Some((rows as usize, cols as usize)),
+            _ => None,
+        }
+    }
+}
+
+impl Container for FolderTensors<'_> {
+    fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind> {
+        let mut name = std::mem::take(&mut self.scratch);
+        name.clear();
+        name.push_str(self.family.prefix);
+        write_name(self.family.hf_name, slot.role, &mut name);
+        let found = self.position_either(&name);
+        let missing = LoadErrorKind::MissingTensor { tensor: Name::new(name.as_bytes()) };
+        self.scratch = name;
+        let Some((at, prefixed)) = found else { return Err(missing) };
+        let Some(t) = self.get(self.by_name[at]) else { return Err(missing) };
+        let tensor = Name::new(t.name.as_bytes());
+        let transposed = !slot.vector && (self.family.hf_transposed)(slot.role);
+        let (rows, cols) = (slot.rows as u64, slot.cols as u64);
+        let needed = match (slot.vector, transposed) {
+            (true, _) => Dims::new(&[cols]),
+            (false, false) => Dims::new(&[rows, cols]),
+            (false, true) => Dims::new(&[cols, rows]),
+        };
+        let mut got = [0; 4];
+        got.iter_mut().zip(t.shape()).for_each(|(g, &d)| *g = d.into());
+        let got = Dims::new(&got[..t.shape().len()]);
+        if needed != got {
+            return Err(LoadErrorKind::Shape { tensor, needed, got });
+        }
+        let unknown = LoadErrorKind::Dtype { tensor, found: t.dtype };
+        let format = t.dtype.format().ok_or(unknown)?;
+        let r = &mut self.by_name[at];
+        r.used = true;
+        Ok(Found { format, file: r.shard, offset: t.offset, transposed, prefixed })
+    }
+
+    fn name(&self, role: Role) -> Name {
+        let mut name = self.family.prefix.to_owned();
+        write_name(self.family.hf_name, role, &mut name);
+        Name::new(name.as_bytes())
+    }
+
+    fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    fn check_all_used(&self) -> Result<(), LoadErrorKind> {
+        for &r in self.by_name.iter().filter(|r| !r.used) {
+            let name = self.name_of(r);
+            let bare = name.strip_prefix(self.family.prefix).unwrap_or(name);
+            if !(self.family.hf_ignored)(bare) {
+                let tensor = Name::new(name.as_bytes());
+                return Err(LoadErrorKind::UnknownTensor { tensor, arch: self.family.arch });
+            }
+        }
+        Ok(())
+    }
+}

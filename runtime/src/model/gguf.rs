@@ -1,0 +1,142 @@
+//! Models in one GGUF file.
+
+use std::fmt;
+
+use teff_graph::family::{self, Family, Shapes};
+use teff_graph::gguf::{Gguf, Name};
+use teff_graph::meta::{self, MetaError, Metadata, Value};
+use teff_graph::{Role, Slot, Spec, SpecError};
+use teff_kernels::Format;
+
+use super::LoadErrorKind;
+use super::error::Dims;
+use super::place::{Container, Found};
+
+/// The tensors of a file by name. An entry takes little more than a tensor's description does in
+/// the file, since files come with as many as they like.
+pub(super) struct GgufTensors<'g, 'a> {
+    gguf: &'g Gguf<'a>,
+    family: &'static Family,
+    /// In ascending order of names.
+    entries: Vec<Entry<'a>>,
+    scratch: String,
+}
+
+struct Entry<'a> {
+    name: &'a str,
+    offset: usize,
+    /// Saturated, as `cols`: a slot has far fewer.
+    rows: u32,
+    cols: u32,
+    format: Format,
+    /// Whether it has more dimensions than rows and columns.
+    deep: bool,
+    used: bool,
+}
+
+/// The family of a GGUF file.
+pub(super) fn family(gguf: &Gguf<'_>) -> Result<&'static Family, LoadErrorKind> {
+    const KEY: &str = "general.architecture";
+    let meta = |e: MetaError| LoadErrorKind::Spec(SpecError::Meta(e));
+    let arch = meta::text(gguf, KEY).and_then(|v| meta::required(v, KEY)).map_err(meta)?;
+    let unknown = || LoadErrorKind::UnknownArchitecture { found: Name::new(arch.as_bytes()) };
+    family::of_arch(arch).ok_or_else(unknown)
+}
+
+/// Refuses a file that is only a part of a model.
+pub(super) fn check_whole(gguf: &Gguf<'_>) -> Result<(), LoadErrorKind> {
+    match gguf.get("split.count") {
+        Some(Value::Uint(parts)) if parts > 1 => Err(LoadErrorKind::Split { parts }),
+        _ => Ok(()),
+    }
+}
+
+impl<'g, 'a> GgufTensors<'g, 'a> {
+    pub(super) fn new(gguf: &'g Gguf<'a>, family: &'static Family) -> Self {
+        let saturated = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        // Exact: the reader counted.
+        let mut entries = Vec::with_capacity(gguf.n_tensors());
+        entries.extend(gguf.tensors().map(|t| Entry {
+            name: t.name,
+            offset: t.offset,
+            rows: saturated(t.rows()),
+            cols: saturated(t.cols()),
+            format: t.format,
+            deep: t.dims[2..] != [1, 1],
+            used: false,
+        }));
+        entries.sort_unstable_by_key(|e| e.name);
+        GgufTensors { gguf, family, entries, scratch: String::new() }
+    }
+
+    pub(super) fn spec(&self) -> Result<Spec, LoadErrorKind> {
+        (self.family.from_gguf)(self.gguf, self).map_err(LoadErrorKind::Spec)
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.entries.binary_search_by_key(&name, |e| e.name).ok()
+    }
+}
+
+impl Shapes for GgufTensors<'_, '_> {
+    fn shape(&self, name: &str) -> Option<(usize, usize)> {
+        let e = &self.entries[self.position(name)?];
+        Some((e.rows as usize, e.cols as usize))
+    }
+}
+
+/// Writes a name into a text that is there already. A `String` takes everything, so the writers'
+/// results say nothing.
+pub(super) fn write_name(
+    writer: fn(Role, &mut dyn fmt::Write) -> fmt::Result,
+    role: Role,
+    out: &mut String,
+) {
+    let _ = writer(role, out);
+}
+
+impl Container for GgufTensors<'_, '_> {
+    fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind> {
+        let mut name = std::mem::take(&mut self.scratch);
+        name.clear();
+        write_name(self.family.gguf_name, slot.role, &mut name);
+        let at = self.position(&name);
+        self.scratch = name;
+        let tensor = || Name::new(self.scratch.as_bytes());
+        let Some(at) = at else { return Err(LoadErrorKind::MissingTensor { tensor: tensor() }) };
+        let e = &self.entries[at];
+        if e.deep || (e.rows as usize, e.cols as usize) != (slot.rows, slot.cols) {
+            let needed = [slot.cols as u64, slot.rows as u64];
+            let needed = Dims::new(if slot.vector { &needed[..1] } else { &needed });
+            let got = self.gguf.tensor(e.name).map_or([0; 4], |t| t.dims);
+            let n = got.iter().rposition(|&d| d != 1).map_or(1, |i| i + 1);
+            let got = Dims::new(&got[..n]);
+            return Err(LoadErrorKind::Shape { tensor: tensor(), needed, got });
+        }
+        let (format, offset) = (e.format, e.offset);
+        self.entries[at].used = true;
+        Ok(Found { format, file: 0, offset, transposed: false, prefixed: false })
+    }
+
+    fn name(&self, role: Role) -> Name {
+        let mut name = String::new();
+        write_name(self.family.gguf_name, role, &mut name);
+        Name::new(name.as_bytes())
+    }
+
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// No name is passed over: each that llama.cpp's converters write for these families stands for
+    /// a part of the computation.
+    fn check_all_used(&self) -> Result<(), LoadErrorKind> {
+        match self.entries.iter().find(|e| !e.used) {
+            None => Ok(()),
+            Some(e) => Err(LoadErrorKind::UnknownTensor {
+                tensor: Name::new(e.name.as_bytes()),
+                arch: self.family.arch,
+            }),
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Models: a GGUF file or a Hugging Face folder, checked, its weights used where they lie.
+//!
+//! [`Model::open`] maps the files and checks everything that later code relies on: hyper-parameters,
+//! every tensor's name, shape, format and bounds. What can't be used in place is converted into
+//! memory of the model's own, and how much that will be is known (and compared to
+//! [`LoadOptions::budget`]) before it is taken:
+//!
+//! - vectors that are not aligned f32 become f32;
+//! - matrices that a Hugging Face file stores with inputs as rows are transposed, element type kept;
+//! - with [`LoadOptions::quantize`], matrices are quantised.
+//!
+//! A tensor that no part of the model uses is refused by its name: it belongs to a variant that
+//! would be computed wrongly. Only what a family knows to hold no parameters (the causal masks of
+//! old GPT-2 files) is passed over.
+
+mod convert;
+mod error;
+mod folder;
+mod gguf;
+mod place;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Read};
+use std::path::Path;
+
+use teff_graph::family::Family;
+use teff_graph::gguf::{Gguf, Name};
+use teff_graph::meta::{Metadata, Value};
+use teff_graph::{Role, Spec, Tensor, TensorId};
+use teff_kernels::{Format, Matrix};
+
+use crate::config::Config;
+use crate::storage::{Aligned, Bytes, open_file};
+use crate::tokenizer::{Tokenizer, TokenizerError};
+
+pub use error::{Dims, LoadError, LoadErrorKind};
+
+use folder::FolderFiles;
+use gguf::GgufTensors;
+use place::{Budget, Entry, Placed};
+
+/// How a model is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoadOptions {
+    /// Map files instead of reading them (the default). Where the system or the build can't map,
+    /// files are read all the same.
+    ///
+    /// While a model is in use nobody may truncate a mapped file (the process would be killed) or
+    /// write into it (results would change); switch this off where that can't be ruled out.
+    pub mmap: bool,
+    /// Quantise matrices in F32, F16 and BF16 to this format (Q8_0 or Q4_0) when loading. Position
+    /// embeddings keep theirs, and so does a matrix whose rows are not whole blocks (multiples of
+    /// 32 elements). A matrix that is quantised in another format already is an error.
+    pub quantize: Option<Format>,
+    /// Bytes of memory that loading may take for files that are read and tensors that are
+    /// converted; it fails before it takes more. The tokenizer and tables of some kilobytes don't
+    /// count.
+    pub budget: Option<u64>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions { mmap: true, quantize: None, budget: None }
+    }
+}
+
+/// What a model came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Container {
+    /// A GGUF file.
+    Gguf {
+        /// The version of the format.
+        version: u32,
+    },
+    /// A Hugging Face folder.
+    Folder {
+        /// SafeTensors files.
+        files: usize,
+    },
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Container::Gguf { version } => write!(f, "GGUF version {version}"),
+            Container::Folder { files: 1 } => f.write_str("Hugging Face folder"),
+            Container::Folder { files } => write!(f, "Hugging Face folder of {files} shards"),
+        }
+    }
+}
+
+/// A tensor of a model, for listings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct TensorInfo {
+    /// Its number.
+    pub id: TensorId,
+    /// What it is for.
+    pub role: Role,
+    /// Its name in the container.
+    pub name: String,
+    /// How it is stored in memory, which need not be how the file has it.
+    pub format: Format,
+    /// Outputs; 1 for a vector.
+    pub rows: usize,
+    /// Inputs, or the vector's elements.
+    pub cols: usize,
+    /// Bytes in memory.
+    pub bytes: usize,
+    /// Whether it is used where it lies in the file.
+    pub in_place: bool,
+}
+
+/// A model that is ready to run. It never changes and may be shared by threads.
+pub struct Model {
+    spec: Spec,
+    family: &'static Family,
+    container: Container,
+    name: Option<String>,
+    tokenizer: Result<Tokenizer, TokenizerError>,
+    files: Vec<Bytes>,
+    owned: Aligned,
+    table: Vec<Entry>,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("container", &self.container)
+            .field("name", &self.name)
+            .field("spec", &self.spec)
+            .field("tokenizer", &self.tokenizer)
+            .field("files", &self.files)
+            .field("owned", &self.owned.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Opens a GGUF file or a Hugging Face folder with [`LoadOptions::default`].
+    ///
+    /// # Errors
+    /// [`LoadError`] names the file and what is wrong with it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model, LoadError> {
+        Model::open_with(path, &LoadOptions::default())
+    }
+
+    /// Opens a GGUF file or a Hugging Face folder: a folder by being one, a file by its first bytes.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the file and what is wrong with it.
+    pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Model, LoadError> {
+        let path = path.as_ref();
+        let mut budget = Budget::new(options.budget);
+        let meta = std::fs::metadata(path).map_err(|e| LoadErrorKind::Io(e).at(path))?;
+        if meta.is_dir() {
+            return open_folder(path, options, &mut budget);
+        }
+        check_magic(path)?;
+        let file = load_file(path, options, &mut budget)?;
+        open_gguf(file, options, &mut budget)
+            .map_err(|kind| LoadError { path: Some(path.into()), kind })
+    }
+
+    /// A model from the bytes of a GGUF file, such as `include_bytes!` gives; they are used where
+    /// they lie.
+    ///
+    /// # Errors
+    /// [`LoadError`] says what is wrong with them.
+    pub fn from_bytes(
+        gguf: impl Into<Cow<'static, [u8]>>,
+        options: &LoadOptions,
+    ) -> Result<Model, LoadError> {
+        let bytes = Bytes::Given(gguf.into());
+        Ok(open_gguf(bytes, options, &mut Budget::new(options.budget))?)
+    }
+
+    /// Hyper-parameters and switches.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The family.
+    #[must_use]
+    pub fn family(&self) -> &'static Family {
+        self.family
+    }
+
+    /// What the model came in.
+    #[must_use]
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
+    /// The model's name: `general.name` of a GGUF file, or the folder's name.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The tokenizer. A model whose tokenizer is missing or not supported still computes logits.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, &TokenizerError> {
+        self.tokenizer.as_ref()
+    }
+
+    /// Tensor number `id`.
+    ///
+    /// # Panics
+    /// Where the model has no such tensor.
+    #[must_use]
+    pub fn tensor(&self, id: TensorId) -> Tensor<'_> {
+        self.view(&self.table[usize::from(id.0)])
+    }
+
+    /// All tensors, in the order of their numbers: the table of weights of a plan.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'_>> {
+        self.table.iter().map(|e| self.view(e))
+    }
+
+    fn view(&self, e: &Entry) -> Tensor<'_> {
+        let bytes = e.bytes(&self.files, &self.owned);
+        if e.vector {
+            return Tensor::Vector(bytemuck::cast_slice(bytes)); // aligned: checked by `place`
+        }
+        match Matrix::new(e.format, e.rows(), e.cols(), bytes) {
+            Ok(matrix) => Tensor::Matrix(matrix),
+            Err(_) => unreachable!("the size of every matrix was checked when loading"),
+        }
+    }
+
+    /// The format of tensor number `id` in memory; of a vector, F32.
+    ///
+    /// # Panics
+    /// Where the model has no such tensor.
+    #[must_use]
+    pub fn format(&self, id: TensorId) -> Format {
+        self.table[usize::from(id.0)].format
+    }
+
+    /// What there is to say about every tensor, in the order of their numbers.
+    pub fn tensor_infos(&self) -> impl Iterator<Item = TensorInfo> {
+        (0u16..).zip(self.spec.slots().zip(&self.table)).map(|(id, (slot, e))| {
+            let mut name = String::new();
+            let writer = match self.container {
+                Container::Gguf { .. } => self.family.gguf_name,
+                Container::Folder { .. } => self.family.hf_name,
+            };
+            if e.prefixed {
+                name.push_str(self.family.prefix);
+            }
+            gguf::write_name(writer, slot.role, &mut name);
+            let (role, rows, cols) = (slot.role, slot.rows, slot.cols);
+            let (format, bytes, in_place) = (e.format, e.size(), e.in_place());
+            TensorInfo { id: TensorId(id), role, name, format, rows, cols, bytes, in_place }
+        })
+    }
+
+    /// Bytes of the files that hold the weights.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.files.iter().map(|f| f.len() as u64).sum()
+    }
+
+    /// Bytes of memory that the model takes for itself: files that were read instead of mapped,
+    /// and converted tensors. (The tokenizer says its own in [`Tokenizer::memory`].)
+    #[must_use]
+    pub fn owned_bytes(&self) -> u64 {
+        let files: u64 = self.files.iter().map(|f| f.owned() as u64).sum();
+        files + self.owned.len() as u64
+    }
+
+    /// Bytes of all tensors in memory, in place or owned: what a step reads of weights, at most.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        self.table.iter().map(|e| e.size() as u64).sum()
+    }
+}
+
+/// Maps or reads a whole file.
+fn load_file(path: &Path, options: &LoadOptions, budget: &mut Budget) -> Result<Bytes, LoadError> {
+    let io = |e| LoadErrorKind::Io(e).at(path);
+    let (file, len) = open_file(path).map_err(io)?;
+    let large = || LoadErrorKind::TooLarge { bytes: len }.at(path);
+    let n = usize::try_from(len).ok().filter(|&n| n <= isize::MAX as usize).ok_or_else(large)?;
+    if options.mmap
+        && let Some(bytes) = Bytes::map(&file, n)
+    {
+        return Ok(bytes);
+    }
+    budget.take(len).map_err(|kind| kind.at(path))?;
+    Bytes::read(&file, n).map_err(|e| match e.kind() {
+        io::ErrorKind::OutOfMemory => LoadErrorKind::OutOfMemory { needed: len }.at(path),
+        _ => io(e),
+    })
+}
+
+/// Refuses a file that is not GGUF.
+fn check_magic(path: &Path) -> Result<(), LoadError> {
+    let io = |e| LoadErrorKind::Io(e).at(path);
+    let (mut file, len) = open_file(path).map_err(io)?;
+    let mut first = [0; 9];
+    let n = usize::try_from(len).map_or(first.len(), |len| len.min(first.len()));
+    file.read_exact(&mut first[..n]).map_err(io)?;
+    if first.starts_with(b"GGUF") {
+        return Ok(());
+    }
+    let [header @ .., brace] = first;
+    if brace == b'{' && u64::from_le_bytes(header) <= len {
+        return Err(LoadErrorKind::BareSafeTensors.at(path));
+    }
+    Err(LoadErrorKind::UnknownFile { first: Name::new(&first[..n.min(8)]) }.at(path))
+}
+
+fn open_gguf(
+    file: Bytes,
+    options: &LoadOptions,
+    budget: &mut Budget,
+) -> Result<Model, LoadErrorKind> {
+    let files = vec![file];
+    let parsed = Gguf::parse(&files[0]).map_err(LoadErrorKind::Gguf)?;
+    gguf::check_whole(&parsed)?;
+    let family = gguf::family(&parsed)?;
+    let mut tensors = GgufTensors::new(&parsed, family);
+    let spec = tensors.spec()?;
+    let Placed { table, owned } = place::place(&spec, &mut tensors, &files, options, budget)?;
+    drop(tensors);
+    let name = match parsed.get("general.name") {
+        Some(Value::Str(name)) => Some(name.to_owned()),
+        _ => None,
+    };
+    let tokenizer = Tokenizer::from_gguf(&parsed);
+    let container = Container::Gguf { version: parsed.version() };
+    Ok(Model { spec, family, container, name, tokenizer, files, owned, table })
+}
+
+fn open_folder(
+    folder: &Path,
+    options: &LoadOptions,
+    budget: &mut Budget,
+) -> Result<Model, LoadError> {
+    let all = FolderFiles::open(folder, options, budget)?;
+    let in_config = |e| LoadErrorKind::Config(e).at(&all.config);
+    let config = Config::parse(&all.config_json).map_err(in_config)?;
+    let family = config.family().map_err(in_config)?;
+    let mut tensors = all.tensors(family)?;
+    let spec = (family.from_config)(&config, &tensors);
+    let spec = spec.map_err(|e| LoadErrorKind::Spec(e).at(&all.config))?;
+    let placed = place::place(&spec, &mut tensors, &all.files, options, budget);
+    let Placed { table, owned } = placed.map_err(|kind| kind.at(folder))?;
+    drop(tensors);
+    let tokenizer = Tokenizer::from_folder(folder);
+    let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
+    let container = Container::Folder { files: all.files.len() };
+    let files = all.files;
+    Ok(Model { spec, family, container, name, tokenizer, files, owned, table })
+}

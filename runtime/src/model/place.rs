@@ -1,0 +1,227 @@
+//! Where each tensor of a model lies: in a file, or converted in owned memory.
+
+use teff_graph::gguf::Name;
+use teff_graph::{Role, Slot, Spec};
+use teff_kernels::Format;
+
+use super::convert::{self, Dense};
+use super::{LoadErrorKind, LoadOptions};
+use crate::storage::{ALIGN, Aligned, Bytes};
+
+/// A tensor as a container has it; the bytes are as many as format and shape need.
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub(super) format: Format,
+    /// Which of the container's files.
+    pub(super) file: u16,
+    /// Where its bytes begin in the file.
+    pub(super) offset: usize,
+    /// Whether inputs are rows.
+    pub(super) transposed: bool,
+    /// Whether its name has the family's prefix.
+    pub(super) prefixed: bool,
+}
+
+/// A container's tensors, by what they are for.
+pub(super) trait Container {
+    /// The tensor for a slot, its shape checked.
+    fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind>;
+    /// The container's name of a tensor, for errors.
+    fn name(&self, role: Role) -> Name;
+    /// How many tensors there are.
+    fn len(&self) -> usize;
+    /// Refuses tensors that `find` never gave.
+    fn check_all_used(&self) -> Result<(), LoadErrorKind>;
+}
+
+/// The file number of owned memory.
+const OWNED: u16 = u16::MAX;
+
+/// A tensor of the model: what, and where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// Of a vector: F32 of this machine's byte order.
+    pub(super) format: Format,
+    pub(super) vector: bool,
+    pub(super) prefixed: bool,
+    file: u16,
+    rows: u32,
+    cols: u32,
+    offset: usize,
+}
+
+impl Entry {
+    pub(super) fn rows(&self) -> usize {
+        self.rows as usize
+    }
+
+    pub(super) fn cols(&self) -> usize {
+        self.cols as usize
+    }
+
+    pub(super) fn in_place(&self) -> bool {
+        self.file != OWNED
+    }
+
+    /// The tensor's size in memory.
+    pub(super) fn size(&self) -> usize {
+        // Checked when the table was made.
+        self.format.row_bytes(self.cols()).unwrap_or(0) * self.rows()
+    }
+
+    /// The tensor's bytes.
+    pub(super) fn bytes<'a>(&self, files: &'a [Bytes], owned: &'a Aligned) -> &'a [u8] {
+        let all: &[u8] = match self.file {
+            OWNED => owned,
+            file => &files[usize::from(file)],
+        };
+        &all[self.offset..][..self.size()]
+    }
+}
+
+/// The format in which a matrix is kept that a file has in `found`, where `quantize` is asked for.
+///
+/// Position embeddings keep their format, as do matrices whose rows are not whole blocks of the
+/// one that is asked for.
+pub(super) fn kept_format(
+    slot: &Slot,
+    found: Format,
+    quantize: Option<Format>,
+    name: impl FnOnce() -> Name,
+) -> Result<Format, LoadErrorKind> {
+    let Some(asked) = quantize else { return Ok(found) };
+    if slot.role == Role::PositionEmbd || found == asked {
+        return Ok(found);
+    }
+    if found.is_quantized() {
+        return Err(LoadErrorKind::AlreadyQuantized { tensor: name(), found, asked });
+    }
+    Ok(if slot.cols.is_multiple_of(asked.block_len()) { asked } else { found })
+}
+
+/// The table of a model's tensors, and the memory of those that were converted.
+pub(super) struct Placed {
+    pub(super) table: Vec<Entry>,
+    pub(super) owned: Aligned,
+}
+
+/// Finds every tensor of the model, asks the budget for the memory of all that need conversion, and
+/// converts them.
+pub(super) fn place(
+    spec: &Spec,
+    container: &mut dyn Container,
+    files: &[Bytes],
+    options: &LoadOptions,
+    budget: &mut Budget,
+) -> Result<Placed, LoadErrorKind> {
+    if spec.tensors() > usize::from(u16::MAX) {
+        return Err(LoadErrorKind::TooManyTensors { tensors: spec.tensors() });
+    }
+    if let Some(format) = options.quantize.filter(|f| !f.is_quantized()) {
+        return Err(LoadErrorKind::NotQuantized { format });
+    }
+    // Where there are fewer tensors than needed, one is missing, and that is found below.
+    let mut table = Vec::with_capacity(spec.tensors().min(container.len()));
+    let mut total = 0usize;
+    for slot in spec.slots() {
+        let found = container.find(&slot)?;
+        let entry = entry(&slot, &found, container, files, options)?;
+        if !entry.in_place() {
+            let end = total.checked_add(entry.size()).filter(|&n| n <= isize::MAX as usize);
+            let end = end.ok_or(LoadErrorKind::OutOfMemory { needed: u64::MAX })?;
+            table.push(Entry { offset: total, ..entry });
+            total = end.next_multiple_of(ALIGN);
+        } else {
+            table.push(entry);
+        }
+    }
+    container.check_all_used()?;
+    budget.take(total as u64)?;
+    let no_memory = |_| LoadErrorKind::OutOfMemory { needed: total as u64 };
+    let mut owned = Aligned::zeroed(total).map_err(no_memory)?;
+    for (slot, entry) in spec.slots().zip(&table).filter(|(_, e)| !e.in_place()) {
+        let found = container.find(&slot)?;
+        let out = &mut owned[entry.offset..][..entry.size()];
+        let bytes = &files[usize::from(found.file)][found.offset..];
+        let bytes = &bytes[..size(&slot, found.format).unwrap_or(0)];
+        if slot.vector {
+            convert::widen(found.format, bytes, out);
+            continue;
+        }
+        let Slot { rows, cols, .. } = slot;
+        let Found { format, transposed, .. } = found;
+        let dense = Dense { format, rows, cols, transposed, bytes };
+        if entry.format == format {
+            convert::transpose(&dense, out);
+        } else {
+            convert::quantize(&dense, entry.format, out);
+        }
+    }
+    Ok(Placed { table, owned })
+}
+
+/// Bytes of a slot's tensor in a format; the spec bounds shapes so that they can be counted.
+fn size(slot: &Slot, format: Format) -> Option<usize> {
+    format.row_bytes(slot.cols)?.checked_mul(slot.rows)
+}
+
+/// Decides where a tensor will lie; the offset of an owned one is left to the caller.
+fn entry(
+    slot: &Slot,
+    found: &Found,
+    container: &dyn Container,
+    files: &[Bytes],
+    options: &LoadOptions,
+) -> Result<Entry, LoadErrorKind> {
+    let name = || container.name(slot.role);
+    let bytes = size(slot, found.format)
+        .and_then(|n| files.get(usize::from(found.file))?.get(found.offset..)?.get(..n));
+    // Shape and bounds were checked by the container's reader.
+    let Some(bytes) = bytes else { return Err(LoadErrorKind::MissingTensor { tensor: name() }) };
+    let (format, in_place) = if slot.vector {
+        if found.format.is_quantized() {
+            let (tensor, found) = (name(), found.format);
+            return Err(LoadErrorKind::QuantizedVector { tensor, found });
+        }
+        let aligned = bytes.as_ptr().addr().is_multiple_of(align_of::<f32>());
+        let native = cfg!(target_endian = "little") && found.format == Format::F32;
+        (Format::F32, native && aligned)
+    } else {
+        let format = kept_format(slot, found.format, options.quantize, name)?;
+        (format, format == found.format && !found.transposed)
+    };
+    let entry = Entry {
+        format,
+        vector: slot.vector,
+        prefixed: found.prefixed,
+        file: if in_place { found.file } else { OWNED },
+        rows: slot.rows as u32, // `Spec::validate` bounds both far below 2^32
+        cols: slot.cols as u32,
+        offset: found.offset,
+    };
+    Ok(entry)
+}
+
+/// How much memory loading may take.
+pub(super) struct Budget {
+    allowed: Option<u64>,
+    taken: u64,
+}
+
+impl Budget {
+    pub(super) fn new(allowed: Option<u64>) -> Self {
+        Budget { allowed, taken: 0 }
+    }
+
+    /// Asks for `bytes` more, before they are allocated.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<(), LoadErrorKind> {
+        let needed = self.taken.saturating_add(bytes);
+        match self.allowed {
+            Some(allowed) if needed > allowed => Err(LoadErrorKind::Budget { needed, allowed }),
+            _ => {
+                self.taken = needed;
+                Ok(())
+            }
+        }
+    }
+}

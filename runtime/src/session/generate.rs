@@ -1,0 +1,190 @@
+//! Text from a session: sample, append, compute, until something ends it.
+
+use teff_graph::{StepError, Want};
+
+use super::{Session, SessionError};
+use crate::sample::{Sampler, Sampling};
+use crate::tokenizer::{Specials, Tokenizer, Utf8Stream};
+
+/// How to continue a text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Generate {
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Most tokens; `None`: until the model ends the text or the context is full.
+    pub max_tokens: Option<usize>,
+    /// Go on where the model would end the text.
+    pub ignore_eos: bool,
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finish {
+    /// As many tokens as were asked for.
+    Length,
+    /// The model ended the text with this token.
+    Stop(u32),
+    /// The context is full.
+    ContextFull,
+}
+
+/// A text being written: gives pieces of whole characters, as they come.
+///
+/// [`Generation::next_piece`] allocates nothing after the first; as an iterator it gives owned
+/// strings. After [`StepError::Cancelled`] (and [`super::StopHandle::resume`]) it can go on.
+#[derive(Debug)]
+pub struct Generation<'s, 'm> {
+    session: &'s mut Session<'m>,
+    tokenizer: &'m Tokenizer,
+    sampler: Sampler,
+    utf8: Utf8Stream,
+    piece: String,
+    left: Option<usize>,
+    ignore_eos: bool,
+    generated: usize,
+    finish: Option<Finish>,
+}
+
+impl<'m> Session<'m> {
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    /// [`SessionError::NoTokenizer`].
+    pub fn tokenizer(&self) -> Result<&'m Tokenizer, SessionError> {
+        self.model.tokenizer().map_err(|e| SessionError::NoTokenizer(e.to_string()))
+    }
+
+    /// Appends `prompt` to the text (after the token that the model wants texts to begin with, if
+    /// any) and continues it.
+    ///
+    /// # Errors
+    /// [`SessionError`]: sampling parameters, tokenizer, a prompt that the context has no room
+    /// for. The text is as before then.
+    pub fn generate<'s>(
+        &'s mut self,
+        prompt: &str,
+        options: &Generate,
+    ) -> Result<Generation<'s, 'm>, SessionError> {
+        let tokenizer = self.tokenizer()?;
+        let sampler = Sampler::new(options.sampling, self.model.spec().vocab as usize)?;
+        let mut tokens = Vec::new();
+        let begins = self.tokens.is_empty();
+        if begins && tokenizer.add_bos() {
+            tokens.extend(tokenizer.bos());
+        }
+        tokens.extend(tokenizer.encode(prompt, Specials::Ignore)?);
+        if begins && tokens.is_empty() {
+            tokens.push(tokenizer.bos().ok_or(SessionError::EmptyPrompt)?);
+        }
+        self.push(&tokens)?;
+        if self.done == self.tokens.len() {
+            // Nothing new, but logits are needed: the last token again gives the same ones.
+            self.done -= 1;
+        }
+        let longest = (0..tokenizer.vocab_size())
+            .filter_map(|id| tokenizer.token_bytes(id as u32))
+            .map(<[u8]>::len)
+            .max()
+            .unwrap_or(0);
+        Ok(Generation {
+            session: self,
+            tokenizer,
+            sampler,
+            utf8: Utf8Stream::new(),
+            // Every byte that isn't text becomes U+FFFD, three bytes; up to three were held back.
+            piece: String::with_capacity(3 * (longest + 3)),
+            left: options.max_tokens,
+            ignore_eos: options.ignore_eos,
+            generated: 0,
+            finish: None,
+        })
+    }
+}
+
+impl Generation<'_, '_> {
+    /// The next piece of text, at least one character; `None` at the end.
+    ///
+    /// # Errors
+    /// [`SessionError::Step`] and [`SessionError::Sample`]. Nothing is lost: text that was
+    /// computed has been given out, and the next call tries again.
+    pub fn next_piece(&mut self) -> Result<Option<&str>, SessionError> {
+        self.piece.clear();
+        while self.piece.is_empty() {
+            if self.finish.is_some() {
+                self.piece.push_str(self.utf8.finish());
+                break;
+            }
+            self.next_token()?;
+        }
+        Ok(if self.piece.is_empty() { None } else { Some(&self.piece) })
+    }
+
+    /// Computes what is pending and draws a token.
+    fn next_token(&mut self) -> Result<(), SessionError> {
+        if self.left == Some(0) {
+            self.finish = Some(Finish::Length);
+            return Ok(());
+        }
+        let session = &mut *self.session;
+        if session.done == session.tokens.len() {
+            // The last token found no room.
+            self.finish = Some(Finish::ContextFull);
+            return Ok(());
+        }
+        session.advance(Want::Last)?;
+        let logits = session.runner.logits(1);
+        let drawn = self.sampler.sample(logits, &session.tokens);
+        let token = match drawn {
+            Ok(token) => token,
+            Err(e) => {
+                session.done -= 1; // the next call computes the same logits again
+                return Err(e.into());
+            }
+        };
+        self.left = self.left.map(|n| n - 1);
+        let ends = self.tokenizer.eos() == Some(token) || self.tokenizer.eot() == Some(token);
+        if ends && !self.ignore_eos {
+            self.finish = Some(Finish::Stop(token));
+            return Ok(());
+        }
+        self.generated += 1;
+        if let Some(bytes) = self.tokenizer.token_bytes(token) {
+            for part in self.utf8.push(bytes) {
+                self.piece.push_str(part);
+            }
+        }
+        match session.push(&[token]) {
+            Err(SessionError::Step(StepError::ContextFull { .. })) => {
+                self.finish = Some(Finish::ContextFull);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Why it ended; `None` while it goes on.
+    #[must_use]
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    /// Tokens generated so far.
+    #[must_use]
+    pub fn generated(&self) -> usize {
+        self.generated
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &Session<'_> {
+        self.session
+    }
+}
+
+impl Iterator for Generation<'_, '_> {
+    type Item = Result<String, SessionError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_piece().map(|p| p.map(str::to_owned)).transpose()
+    }
+}

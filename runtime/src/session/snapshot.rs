@@ -1,0 +1,131 @@
+//! Keeping a cache and going on from it later, on the same machine or another.
+
+use teff_graph::{Role, TensorId};
+use teff_kernels::KvFormat;
+
+use super::{Session, SessionError};
+
+const MAGIC: &[u8; 8] = b"TEFFKV01";
+/// Magic, fingerprint, cache format, tokens computed, tokens in all.
+const HEAD: usize = 8 + 8 + 4 + 8 + 8;
+
+/// FNV-1a of 64 bits (Fowler, Noll, Vo): enough to tell models apart by accident, not by malice.
+fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
+impl Session<'_> {
+    /// What must be equal for a cache to be of use: the model's shape, its formats, and a sample
+    /// of its weights (the first row of the embedding and the last of its norms).
+    fn fingerprint(&self) -> u64 {
+        let spec = self.model.spec();
+        let mut words = vec![
+            spec.vocab,
+            spec.layers,
+            spec.width,
+            spec.heads,
+            spec.kv_heads,
+            spec.head_dim,
+            spec.ffn,
+        ];
+        words.push(spec.norm_eps.to_bits());
+        words.push(spec.attn_scale.to_bits());
+        for id in 0..spec.tensors() {
+            words.push(self.model.format(TensorId(id as u16)).gguf_id());
+        }
+        if let teff_graph::Tensor::Vector(v) = self.model.tensor(spec.id(Role::OutputNorm)) {
+            words.extend(v.iter().map(|x| x.to_bits()));
+        }
+        let mut bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+        if let teff_graph::Tensor::Matrix(m) = self.model.tensor(spec.id(Role::TokenEmbd)) {
+            bytes.extend_from_slice(&m.bytes()[..m.row_bytes()]);
+        }
+        hash(spec.arch.bytes().chain(bytes))
+    }
+
+    /// The text and its cache as bytes: the positions computed so far, no more. Little-endian
+    /// machines can exchange them; [`Session::restore`] on a session of the same model and cache
+    /// format, whatever its context, threads and backend, goes on with the same bits.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut size = HEAD + self.tokens.len() * 4;
+        self.runner.cache_ranges(self.done, |r| size += r.len());
+        let mut out = Vec::with_capacity(size);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&self.fingerprint().to_le_bytes());
+        out.extend_from_slice(&kv_id(self.options.kv).to_le_bytes());
+        out.extend_from_slice(&(self.done as u64).to_le_bytes());
+        out.extend_from_slice(&(self.tokens.len() as u64).to_le_bytes());
+        for t in &self.tokens {
+            out.extend_from_slice(&t.to_le_bytes());
+        }
+        let cache = self.runner.cache();
+        self.runner.cache_ranges(self.done, |r| out.extend_from_slice(&cache[r]));
+        out
+    }
+
+    /// Replaces the text and its cache by those of a snapshot.
+    ///
+    /// # Errors
+    /// [`SessionError::Snapshot`] where it is damaged, of another model or cache format, or longer
+    /// than this session's context; the session is as before then.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SessionError> {
+        let bad = |what| Err(SessionError::Snapshot(what));
+        let Some((head, body)) = snapshot.split_at_checked(HEAD) else {
+            return bad("it is too short to be one");
+        };
+        let word = |at: usize| {
+            let mut b = [0; 8];
+            b.copy_from_slice(&head[at..at + 8]);
+            u64::from_le_bytes(b)
+        };
+        if head[..8] != *MAGIC {
+            return bad("it doesn't begin as one");
+        }
+        if word(8) != self.fingerprint() {
+            return bad("it is of another model");
+        }
+        if head[16..20] != kv_id(self.options.kv).to_le_bytes() {
+            return bad("its cache has another format");
+        }
+        let (done, all) = (word(20), word(28));
+        if done > all || all > self.context() as u64 {
+            return bad("it has more tokens than this session's context");
+        }
+        let (done, all) = (done as usize, all as usize);
+        let Some((tokens, cache)) = body.split_at_checked(all * 4) else {
+            return bad("it is cut off");
+        };
+        let tokens = tokens.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b));
+        let vocab = self.model.spec().vocab;
+        if tokens.clone().any(|t| t >= vocab) {
+            return bad("it has a token that the vocabulary lacks");
+        }
+        let mut size = 0;
+        self.runner.cache_ranges(done, |r| size += r.len());
+        if size != cache.len() {
+            return bad("its cache has another size");
+        }
+        let mut ranges = Vec::new();
+        self.runner.cache_ranges(done, |r| ranges.push(r));
+        let to = self.runner.cache_mut();
+        let mut from = 0;
+        for r in ranges {
+            let n = r.len();
+            to[r].copy_from_slice(&cache[from..from + n]);
+            from += n;
+        }
+        self.tokens.clear();
+        self.tokens.extend(tokens);
+        self.done = done;
+        Ok(())
+    }
+}
+
+fn kv_id(format: KvFormat) -> u32 {
+    match format {
+        KvFormat::F32 => 0,
+        KvFormat::F16 => 1,
+        KvFormat::Q8 => 2,
+    }
+}

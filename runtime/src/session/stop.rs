@@ -1,0 +1,68 @@
+//! Cancelling a step from another thread, or by a deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use teff_graph::Stop;
+
+#[derive(Debug)]
+struct Shared {
+    cancelled: AtomicBool,
+    /// Nanoseconds after `start`; `u64::MAX` for none.
+    deadline: AtomicU64,
+    start: Instant,
+}
+
+/// Stops the steps of a session, from any thread. Clones are of the same session.
+#[derive(Clone, Debug)]
+pub struct StopHandle(Arc<Shared>);
+
+impl StopHandle {
+    pub(super) fn new() -> Self {
+        StopHandle(Arc::new(Shared {
+            cancelled: AtomicBool::new(false),
+            deadline: AtomicU64::new(u64::MAX),
+            start: Instant::now(),
+        }))
+    }
+
+    /// Makes the running step, or else the next, end with [`teff_graph::StepError::Cancelled`]
+    /// within milliseconds, and all after it until [`StopHandle::resume`].
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes cancellation and deadline back: the session can go on.
+    pub fn resume(&self) {
+        self.0.deadline.store(u64::MAX, Ordering::Relaxed);
+        self.0.cancelled.store(false, Ordering::Relaxed);
+    }
+
+    /// Cancels by itself when this much time has passed from now on.
+    pub fn set_timeout(&self, after: Duration) {
+        let at = self.0.start.elapsed().saturating_add(after).as_nanos();
+        self.0.deadline.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether it was cancelled or the time has passed.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        if self.0.cancelled.load(Ordering::Relaxed) {
+            return true;
+        }
+        let deadline = self.0.deadline.load(Ordering::Relaxed);
+        if deadline == u64::MAX || (self.0.start.elapsed().as_nanos() as u64) < deadline {
+            return false;
+        }
+        // From here on every member sees it, whatever its clock says.
+        self.0.cancelled.store(true, Ordering::Relaxed);
+        true
+    }
+}
+
+impl Stop for StopHandle {
+    fn stop(&self) -> bool {
+        self.is_stopped()
+    }
+}
