@@ -141,6 +141,17 @@ impl LayerRole {
     ];
 }
 
+impl LayerRole {
+    /// Whether the tensor is a vector: a norm's weights or biases.
+    #[must_use]
+    pub const fn is_vector(self) -> bool {
+        !matches!(
+            self,
+            LayerRole::AttnQkv | LayerRole::AttnOut | LayerRole::FfnUp | LayerRole::FfnDown
+        )
+    }
+}
+
 /// The number of a tensor in the table of weights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TensorId(pub u16);
@@ -287,7 +298,7 @@ impl Spec {
         if layer < self.layers as usize {
             let role = LayerRole::ALL[i];
             let (rows, cols) = self.layer_shape(role);
-            return slot(Role::Layer(layer as u32, role), rows, cols, rows == 1);
+            return slot(Role::Layer(layer as u32, role), rows, cols, role.is_vector());
         }
         match i {
             0 => slot(Role::OutputNorm, 1, w, true),

@@ -26,7 +26,7 @@ pub struct Config<'a> {
 }
 
 /// Why a config.json can't be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file is larger than [`MAX_CONFIG`].
@@ -49,7 +49,7 @@ pub enum ConfigError {
         /// The field that says so.
         key: &'static str,
         /// What it says.
-        found: Name,
+        found: Box<Name>,
     },
 }
 
@@ -68,9 +68,9 @@ impl fmt::Display for ConfigError {
             }
             E::Json(e) => e.fmt(f),
             E::NotAnObject => f.write_str("not a JSON object"),
-            E::Architectures => {
-                f.write_str("`architectures` must be an array of text such as [\"GPT2LMHeadModel\"]")
-            }
+            E::Architectures => f.write_str(
+                "`architectures` must be an array of text such as [\"GPT2LMHeadModel\"]",
+            ),
             E::Meta(e) => e.fmt(f),
             E::NoArchitecture => f.write_str(
                 "it names no architecture: `architectures` and `model_type` are missing",
@@ -144,7 +144,7 @@ impl<'a> Config<'a> {
     /// [`ConfigError`] where it is not named or unknown.
     pub fn family(&self) -> Result<&'static Family, ConfigError> {
         let unknown = |key, found: &str| {
-            let found = Name::new(found.as_bytes());
+            let found = Box::new(Name::new(found.as_bytes()));
             ConfigError::UnknownArchitecture { key, found }
         };
         if let Some(class) = self.class() {

@@ -146,28 +146,18 @@ impl<'a> SafeTensors<'a> {
     /// Tensor number `i` in the order of names, or `None` beyond the last.
     #[must_use]
     pub fn nth(&self, i: usize) -> Option<SafeTensor<'a>> {
-        let e = self.entries.get(i)?;
-        Some(SafeTensor {
-            name: e.name,
-            dtype: e.dtype,
-            dims: e.dims,
-            n_dims: e.n_dims,
-            offset: self.start + e.begin,
-            data: self.buffer.get(e.begin..e.end())?,
-        })
+        self.entries.get(i).map(|e| self.view(e))
     }
 
     /// All tensors, in the order of their names.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = SafeTensor<'a>> + '_ {
-        // `nth` is infallible here: the range and the data were checked.
-        self.entries.iter().map(|e| SafeTensor {
-            name: e.name,
-            dtype: e.dtype,
-            dims: e.dims,
-            n_dims: e.n_dims,
-            offset: self.start + e.begin,
-            data: &self.buffer[e.begin..e.end()],
-        })
+        self.entries.iter().map(|e| self.view(e))
+    }
+
+    fn view(&self, e: &Entry<'a>) -> SafeTensor<'a> {
+        let Entry { name, dtype, dims, n_dims, begin } = *e;
+        let data = &self.buffer[begin..e.end()]; // checked when the entry was read
+        SafeTensor { name, dtype, dims, n_dims, offset: self.start + begin, data }
     }
 
     /// The tensor called `name`.
@@ -177,8 +167,9 @@ impl<'a> SafeTensors<'a> {
     }
 }
 
-fn name(name: &str) -> Name {
-    Name::new(name.as_bytes())
+/// A name in an error: boxed, since errors are to be small.
+fn name(name: &str) -> Box<Name> {
+    Box::new(Name::new(name.as_bytes()))
 }
 
 /// How many tensors the header has at most, so that the index is reserved once and exactly.
@@ -246,8 +237,9 @@ fn read_entry<'a>(
             }
         } else if key.is("shape") {
             let mut dims = [1; MAX_DIMS];
-            let n = read_numbers(r, &mut dims, |n| n.parse::<u32>().ok());
-            let n = n?.ok_or(wrong("shape", "an array of at most 4 integers below 2^32"))?;
+            let n = read_numbers(r, &mut dims, |n| n.parse::<u32>().ok())?;
+            let want = "an array of at most 4 integers below 2^32";
+            let n = n.ok_or_else(|| wrong("shape", want))?;
             if shape.replace((dims, n)).is_some() {
                 return Err(twice("shape"));
             }
@@ -265,9 +257,9 @@ fn read_entry<'a>(
         }
     }
     let lacks = |field| SafeTensorsError::MissingField { tensor: name(tensor), field };
-    let dtype = dtype.ok_or(lacks("dtype"))?;
-    let (dims, n_dims) = shape.ok_or(lacks("shape"))?;
-    let [begin, end] = offsets.ok_or(lacks("data_offsets"))?;
+    let dtype = dtype.ok_or_else(|| lacks("dtype"))?;
+    let (dims, n_dims) = shape.ok_or_else(|| lacks("shape"))?;
+    let [begin, end] = offsets.ok_or_else(|| lacks("data_offsets"))?;
     if begin > end || end > buffer as u64 {
         return Err(SafeTensorsError::Offsets { tensor: name(tensor), begin, end, buffer });
     }
@@ -275,9 +267,11 @@ fn read_entry<'a>(
     let entry = Entry { name: tensor, begin: begin as usize, dims, n_dims: n_dims as u8, dtype };
     match entry.bytes() {
         Some(n) if n as u64 == end - begin => Ok(entry),
-        needed => {
-            Err(SafeTensorsError::Size { tensor: name(tensor), needed, got: (end - begin) as usize })
-        }
+        needed => Err(SafeTensorsError::Size {
+            tensor: name(tensor),
+            needed,
+            got: (end - begin) as usize,
+        }),
     }
 }
 

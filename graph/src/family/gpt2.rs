@@ -138,6 +138,10 @@ fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecErr
     }
     let tied = flag(meta, "tie_word_embeddings")?.unwrap_or(true);
     let embd = shapes.shape("wte.weight");
+    let vocab = count(meta, "vocab_size")?;
+    if vocab.is_some_and(|v| embd.is_some_and(|(rows, _)| rows != v as usize)) {
+        return Err(SpecError::Inconsistent("vocab_size is not the rows of wte.weight"));
+    }
     spec(&sizes, embd, if tied { Head::Tied } else { Head::Own })
 }
 

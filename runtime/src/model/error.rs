@@ -35,7 +35,7 @@ pub enum LoadErrorKind {
     /// A file that is no GGUF file.
     UnknownFile {
         /// Its first bytes, at most 8.
-        first: Name,
+        first: Box<Name>,
     },
     /// A SafeTensors file, which says nothing about the model that its tensors are of.
     BareSafeTensors,
@@ -57,10 +57,10 @@ pub enum LoadErrorKind {
     /// Two shards have the same tensor.
     InTwoShards {
         /// The tensor.
-        tensor: Name,
+        tensor: Box<Name>,
     },
     /// A GGUF file.
-    Gguf(GgufError),
+    Gguf(Box<GgufError>),
     /// One of several GGUF files that make a model together.
     Split {
         /// How many they are.
@@ -69,7 +69,7 @@ pub enum LoadErrorKind {
     /// A GGUF architecture that Teff doesn't have.
     UnknownArchitecture {
         /// Its name.
-        found: Name,
+        found: Box<Name>,
     },
     /// Hyper-parameters.
     Spec(SpecError),
@@ -81,19 +81,19 @@ pub enum LoadErrorKind {
     /// A tensor that the model needs is not there.
     MissingTensor {
         /// Its name in this container.
-        tensor: Name,
+        tensor: Box<Name>,
     },
     /// A tensor that belongs to no part of the model.
     UnknownTensor {
         /// Its name.
-        tensor: Name,
+        tensor: Box<Name>,
         /// The architecture.
         arch: &'static str,
     },
     /// A tensor of another shape than the hyper-parameters say.
     Shape {
         /// Its name.
-        tensor: Name,
+        tensor: Box<Name>,
         /// The dimensions that it should have, in the container's order.
         needed: Dims,
         /// Those that it has.
@@ -102,14 +102,14 @@ pub enum LoadErrorKind {
     /// A tensor of a type that is no format of weights.
     Dtype {
         /// Its name.
-        tensor: Name,
+        tensor: Box<Name>,
         /// The type.
         found: Dtype,
     },
     /// A vector in a quantised format.
     QuantizedVector {
         /// Its name.
-        tensor: Name,
+        tensor: Box<Name>,
         /// The format.
         found: Format,
     },
@@ -121,7 +121,7 @@ pub enum LoadErrorKind {
     /// A matrix that should be quantised is, in another format.
     AlreadyQuantized {
         /// Its name.
-        tensor: Name,
+        tensor: Box<Name>,
         /// The format that it has.
         found: Format,
         /// The one that was asked for.
@@ -167,6 +167,11 @@ impl fmt::Display for Dims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.as_slice())
     }
+}
+
+/// A name in an error: boxed, since errors are to be small.
+pub(super) fn boxed(name: &str) -> Box<Name> {
+    Box::new(Name::new(name.as_bytes()))
 }
 
 impl LoadErrorKind {

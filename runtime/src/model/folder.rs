@@ -7,7 +7,7 @@ use teff_graph::family::{Family, Shapes};
 use teff_graph::gguf::Name;
 use teff_graph::{Role, Slot};
 
-use super::error::Dims;
+use super::error::{Dims, boxed};
 use super::gguf::write_name;
 use super::place::{Budget, Container, Found};
 use super::{LoadError, LoadErrorKind, LoadOptions, load_file};
@@ -93,10 +93,7 @@ impl FolderFiles {
     }
 
     /// Reads the headers of all weight files.
-    pub(super) fn tensors(
-        &self,
-        family: &'static Family,
-    ) -> Result<FolderTensors<'_>, LoadError> {
+    pub(super) fn tensors(&self, family: &'static Family) -> Result<FolderTensors<'_>, LoadError> {
         let mut shards = Vec::with_capacity(self.files.len());
         for (bytes, path) in self.files.iter().zip(&self.paths) {
             let shard = SafeTensors::parse(bytes);
@@ -118,7 +115,7 @@ impl FolderFiles {
         let all = FolderTensors { shards, by_name: Vec::new(), family, scratch: String::new() };
         by_name.sort_unstable_by_key(|&r| all.name_of(r));
         if let Some(twice) = by_name.windows(2).find(|w| all.name_of(w[0]) == all.name_of(w[1])) {
-            let tensor = Name::new(all.name_of(twice[0]).as_bytes());
+            let tensor = boxed(all.name_of(twice[0]));
             let path = &self.paths[usize::from(twice[1].shard)];
             return Err(LoadErrorKind::InTwoShards { tensor }.at(path));
         }
@@ -183,11 +180,12 @@ impl Container for FolderTensors<'_> {
         name.push_str(self.family.prefix);
         write_name(self.family.hf_name, slot.role, &mut name);
         let found = self.position_either(&name);
-        let missing = LoadErrorKind::MissingTensor { tensor: Name::new(name.as_bytes()) };
         self.scratch = name;
-        let Some((at, prefixed)) = found else { return Err(missing) };
-        let Some(t) = self.get(self.by_name[at]) else { return Err(missing) };
-        let tensor = Name::new(t.name.as_bytes());
+        let found =
+            found.and_then(|(at, prefixed)| Some((at, prefixed, self.get(self.by_name[at])?)));
+        let Some((at, prefixed, t)) = found else {
+            return Err(LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) });
+        };
         let transposed = !slot.vector && (self.family.hf_transposed)(slot.role);
         let (rows, cols) = (slot.rows as u64, slot.cols as u64);
         let needed = match (slot.vector, transposed) {
@@ -199,19 +197,19 @@ impl Container for FolderTensors<'_> {
         got.iter_mut().zip(t.shape()).for_each(|(g, &d)| *g = d.into());
         let got = Dims::new(&got[..t.shape().len()]);
         if needed != got {
-            return Err(LoadErrorKind::Shape { tensor, needed, got });
+            return Err(LoadErrorKind::Shape { tensor: boxed(t.name), needed, got });
         }
-        let unknown = LoadErrorKind::Dtype { tensor, found: t.dtype };
-        let format = t.dtype.format().ok_or(unknown)?;
+        let unknown = || LoadErrorKind::Dtype { tensor: boxed(t.name), found: t.dtype };
+        let format = t.dtype.format().ok_or_else(unknown)?;
         let r = &mut self.by_name[at];
         r.used = true;
         Ok(Found { format, file: r.shard, offset: t.offset, transposed, prefixed })
     }
 
-    fn name(&self, role: Role) -> Name {
+    fn name(&self, role: Role) -> Box<Name> {
         let mut name = self.family.prefix.to_owned();
         write_name(self.family.hf_name, role, &mut name);
-        Name::new(name.as_bytes())
+        boxed(&name)
     }
 
     fn len(&self) -> usize {
@@ -223,7 +221,7 @@ impl Container for FolderTensors<'_> {
             let name = self.name_of(r);
             let bare = name.strip_prefix(self.family.prefix).unwrap_or(name);
             if !(self.family.hf_ignored)(bare) {
-                let tensor = Name::new(name.as_bytes());
+                let tensor = boxed(name);
                 return Err(LoadErrorKind::UnknownTensor { tensor, arch: self.family.arch });
             }
         }

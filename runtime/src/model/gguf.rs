@@ -9,7 +9,7 @@ use teff_graph::{Role, Slot, Spec, SpecError};
 use teff_kernels::Format;
 
 use super::LoadErrorKind;
-use super::error::Dims;
+use super::error::{Dims, boxed};
 use super::place::{Container, Found};
 
 /// The tensors of a file by name. An entry takes little more than a tensor's description does in
@@ -39,7 +39,7 @@ pub(super) fn family(gguf: &Gguf<'_>) -> Result<&'static Family, LoadErrorKind> 
     const KEY: &str = "general.architecture";
     let meta = |e: MetaError| LoadErrorKind::Spec(SpecError::Meta(e));
     let arch = meta::text(gguf, KEY).and_then(|v| meta::required(v, KEY)).map_err(meta)?;
-    let unknown = || LoadErrorKind::UnknownArchitecture { found: Name::new(arch.as_bytes()) };
+    let unknown = || LoadErrorKind::UnknownArchitecture { found: boxed(arch) };
     family::of_arch(arch).ok_or_else(unknown)
 }
 
@@ -102,7 +102,7 @@ impl Container for GgufTensors<'_, '_> {
         write_name(self.family.gguf_name, slot.role, &mut name);
         let at = self.position(&name);
         self.scratch = name;
-        let tensor = || Name::new(self.scratch.as_bytes());
+        let tensor = || boxed(&self.scratch);
         let Some(at) = at else { return Err(LoadErrorKind::MissingTensor { tensor: tensor() }) };
         let e = &self.entries[at];
         if e.deep || (e.rows as usize, e.cols as usize) != (slot.rows, slot.cols) {
@@ -118,10 +118,10 @@ impl Container for GgufTensors<'_, '_> {
         Ok(Found { format, file: 0, offset, transposed: false, prefixed: false })
     }
 
-    fn name(&self, role: Role) -> Name {
+    fn name(&self, role: Role) -> Box<Name> {
         let mut name = String::new();
         write_name(self.family.gguf_name, role, &mut name);
-        Name::new(name.as_bytes())
+        boxed(&name)
     }
 
     fn len(&self) -> usize {
@@ -133,10 +133,9 @@ impl Container for GgufTensors<'_, '_> {
     fn check_all_used(&self) -> Result<(), LoadErrorKind> {
         match self.entries.iter().find(|e| !e.used) {
             None => Ok(()),
-            Some(e) => Err(LoadErrorKind::UnknownTensor {
-                tensor: Name::new(e.name.as_bytes()),
-                arch: self.family.arch,
-            }),
+            Some(e) => {
+                Err(LoadErrorKind::UnknownTensor { tensor: boxed(e.name), arch: self.family.arch })
+            }
         }
     }
 }

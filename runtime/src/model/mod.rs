@@ -314,7 +314,8 @@ fn check_magic(path: &Path) -> Result<(), LoadError> {
     if brace == b'{' && u64::from_le_bytes(header) <= len {
         return Err(LoadErrorKind::BareSafeTensors.at(path));
     }
-    Err(LoadErrorKind::UnknownFile { first: Name::new(&first[..n.min(8)]) }.at(path))
+    let first = Box::new(Name::new(&first[..n.min(8)]));
+    Err(LoadErrorKind::UnknownFile { first }.at(path))
 }
 
 fn open_gguf(
@@ -323,7 +324,7 @@ fn open_gguf(
     budget: &mut Budget,
 ) -> Result<Model, LoadErrorKind> {
     let files = vec![file];
-    let parsed = Gguf::parse(&files[0]).map_err(LoadErrorKind::Gguf)?;
+    let parsed = Gguf::parse(&files[0]).map_err(|e| LoadErrorKind::Gguf(Box::new(e)))?;
     gguf::check_whole(&parsed)?;
     let family = gguf::family(&parsed)?;
     let mut tensors = GgufTensors::new(&parsed, family);

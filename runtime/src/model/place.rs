@@ -27,7 +27,7 @@ pub(super) trait Container {
     /// The tensor for a slot, its shape checked.
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind>;
     /// The container's name of a tensor, for errors.
-    fn name(&self, role: Role) -> Name;
+    fn name(&self, role: Role) -> Box<Name>;
     /// How many tensors there are.
     fn len(&self) -> usize;
     /// Refuses tensors that `find` never gave.
@@ -87,7 +87,7 @@ pub(super) fn kept_format(
     slot: &Slot,
     found: Format,
     quantize: Option<Format>,
-    name: impl FnOnce() -> Name,
+    name: impl FnOnce() -> Box<Name>,
 ) -> Result<Format, LoadErrorKind> {
     let Some(asked) = quantize else { return Ok(found) };
     if slot.role == Role::PositionEmbd || found == asked {
@@ -127,10 +127,10 @@ pub(super) fn place(
         let found = container.find(&slot)?;
         let entry = entry(&slot, &found, container, files, options)?;
         if !entry.in_place() {
-            let end = total.checked_add(entry.size()).filter(|&n| n <= isize::MAX as usize);
-            let end = end.ok_or(LoadErrorKind::OutOfMemory { needed: u64::MAX })?;
-            table.push(Entry { offset: total, ..entry });
-            total = end.next_multiple_of(ALIGN);
+            let too_much = LoadErrorKind::OutOfMemory { needed: u64::MAX };
+            let (offset, end) = after(total, entry.size()).ok_or(too_much)?;
+            table.push(Entry { offset, ..entry });
+            total = end;
         } else {
             table.push(entry);
         }
@@ -158,6 +158,14 @@ pub(super) fn place(
         }
     }
     Ok(Placed { table, owned })
+}
+
+/// Where a tensor of `size` bytes begins behind `end` bytes of others, and where it ends; `None` where
+/// that can't be addressed. It is aligned to [`ALIGN`], a small one to what it fills of that.
+fn after(end: usize, size: usize) -> Option<(usize, usize)> {
+    let align = size.clamp(align_of::<f32>(), ALIGN).next_power_of_two();
+    let start = end.checked_next_multiple_of(align)?;
+    Some((start, start.checked_add(size).filter(|&n| n <= isize::MAX as usize)?))
 }
 
 /// Bytes of a slot's tensor in a format; the spec bounds shapes so that they can be counted.

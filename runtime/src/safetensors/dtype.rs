@@ -8,27 +8,46 @@ use teff_kernels::Format;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 #[non_exhaustive]
-#[allow(missing_docs)] // the names say it
 pub enum Dtype {
+    /// A truth value in a byte.
     Bool,
+    /// Unsigned, 8 bits.
     U8,
+    /// Signed, 8 bits.
     I8,
+    /// Float of 5 bits exponent, 2 bits mantissa.
     F8E5M2,
+    /// Float of 4 bits exponent, 3 bits mantissa.
     F8E4M3,
+    /// A power of two: 8 bits exponent.
     F8E8M0,
+    /// Float of 4 bits, two in a byte.
     F4,
+    /// Float of 2 bits exponent, 3 bits mantissa.
     F6E2M3,
+    /// Float of 3 bits exponent, 2 bits mantissa.
     F6E3M2,
+    /// Unsigned, 16 bits.
     U16,
+    /// Signed, 16 bits.
     I16,
+    /// IEEE binary16.
     F16,
+    /// The upper half of an f32.
     BF16,
+    /// Unsigned, 32 bits.
     U32,
+    /// Signed, 32 bits.
     I32,
+    /// IEEE binary32.
     F32,
+    /// Unsigned, 64 bits.
     U64,
+    /// Signed, 64 bits.
     I64,
+    /// IEEE binary64.
     F64,
+    /// A complex number of two f32.
     C64,
 }
 

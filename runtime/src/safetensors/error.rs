@@ -8,7 +8,7 @@ use super::{MAX_HEADER, MAX_INDEX, MAX_SHARDS};
 use crate::json::JsonError;
 
 /// Why a SafeTensors file was refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SafeTensorsError {
     /// The file is shorter than the header's length.
@@ -41,17 +41,17 @@ pub enum SafeTensorsError {
     /// A tensor (or `__metadata__`) that is there twice.
     Duplicate {
         /// Its name.
-        tensor: Name,
+        tensor: Box<Name>,
     },
     /// A name with JSON escapes, which no tensor of a model has.
     EscapedName {
         /// The name, escapes resolved.
-        tensor: Name,
+        tensor: Box<Name>,
     },
     /// A field of a tensor's description is something else than it should be.
     Field {
         /// The tensor.
-        tensor: Name,
+        tensor: Box<Name>,
         /// The field; empty for the description itself.
         field: &'static str,
         /// What it should be.
@@ -60,21 +60,21 @@ pub enum SafeTensorsError {
     /// A field of a tensor's description is missing.
     MissingField {
         /// The tensor.
-        tensor: Name,
+        tensor: Box<Name>,
         /// The field.
         field: &'static str,
     },
     /// A type of elements that the format doesn't have.
     Dtype {
         /// The tensor.
-        tensor: Name,
+        tensor: Box<Name>,
         /// What the file says.
-        found: Name,
+        found: Box<Name>,
     },
     /// Data that end before they begin, or beyond the file.
     Offsets {
         /// The tensor.
-        tensor: Name,
+        tensor: Box<Name>,
         /// Where they begin in the buffer.
         begin: u64,
         /// Where they end.
@@ -85,7 +85,7 @@ pub enum SafeTensorsError {
     /// Data of another size than shape and type need.
     Size {
         /// The tensor.
-        tensor: Name,
+        tensor: Box<Name>,
         /// Bytes needed; `None` where they can't be counted or are no whole number.
         needed: Option<usize>,
         /// Bytes between the offsets.
@@ -94,7 +94,7 @@ pub enum SafeTensorsError {
     /// Data that begin inside another tensor's.
     Overlap {
         /// The tensor.
-        tensor: Name,
+        tensor: Box<Name>,
         /// Where they begin in the buffer.
         begin: usize,
         /// Where the data before them end.
@@ -129,10 +129,9 @@ impl fmt::Display for SafeTensorsError {
                 "a header of {len} bytes, and at most {MAX_HEADER} are allowed: this is no \
                  SafeTensors file"
             ),
-            E::HeaderBeyondFile { len, left } => write!(
-                f,
-                "the header needs {len} bytes, {left} are there (is the file complete?)"
-            ),
+            E::HeaderBeyondFile { len, left } => {
+                write!(f, "the header needs {len} bytes, {left} are there (is the file complete?)")
+            }
             E::NotAnObject => f.write_str("the header does not begin with `{`"),
             E::Json(e) => write!(f, "the header is {e}"),
             E::OutOfMemory { count } => write!(f, "no memory for an index of {count} tensors"),
@@ -170,10 +169,9 @@ impl fmt::Display for SafeTensorsError {
                 "tensor `{tensor}`: its data begin at {begin}, inside another tensor's, which end \
                  at {at}"
             ),
-            E::Hole { at, bytes } => write!(
-                f,
-                "{bytes} bytes of the buffer, from {at} on, belong to no tensor"
-            ),
+            E::Hole { at, bytes } => {
+                write!(f, "{bytes} bytes of the buffer, from {at} on, belong to no tensor")
+            }
         }
     }
 }
@@ -188,7 +186,7 @@ impl std::error::Error for SafeTensorsError {
 }
 
 /// Why the index of a sharded model was refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ShardError {
     /// The file is larger than [`MAX_INDEX`].
@@ -203,12 +201,12 @@ pub enum ShardError {
     /// An entry of `weight_map` whose value is no text.
     NotText {
         /// The tensor.
-        tensor: Name,
+        tensor: Box<Name>,
     },
     /// The name of a shard that is no file's of the same folder.
     BadName {
         /// The name.
-        shard: Name,
+        shard: Box<Name>,
     },
     /// More than [`MAX_SHARDS`] shards.
     TooMany,
@@ -217,9 +215,9 @@ pub enum ShardError {
     /// A tensor that the shard given for it doesn't have.
     NotThere {
         /// The tensor.
-        tensor: Name,
+        tensor: Box<Name>,
         /// The shard.
-        shard: Name,
+        shard: Box<Name>,
     },
 }
 

@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use teff_graph::gguf::Name;
-
-use super::ShardError;
+use super::{ShardError, name};
 use crate::json::{Event, Reader};
 
 /// Bytes of the largest index that is read; those of the largest models have some hundreds of
@@ -64,10 +62,7 @@ impl<'a> ShardIndex<'a> {
     pub fn check(&self, there: impl Fn(&str, usize) -> bool) -> Result<(), ShardError> {
         walk(self.json, |tensor, shard| match self.shards.binary_search(&shard) {
             Ok(i) if there(&tensor, i) => Ok(()),
-            _ => Err(ShardError::NotThere {
-                tensor: Name::new(tensor.as_bytes()),
-                shard: Name::new(shard.as_bytes()),
-            }),
+            _ => Err(ShardError::NotThere { tensor: name(&tensor), shard: name(shard) }),
         })?;
         Ok(())
     }
@@ -98,9 +93,9 @@ fn walk<'a>(
         while let Some(Event::Key(tensor)) = r.next()? {
             let tensor = tensor.to_cow();
             let Some(Event::String(shard)) = r.next()? else {
-                return Err(ShardError::NotText { tensor: Name::new(tensor.as_bytes()) });
+                return Err(ShardError::NotText { tensor: name(&tensor) });
             };
-            let bad = || ShardError::BadName { shard: Name::new(shard.to_cow().as_bytes()) };
+            let bad = || ShardError::BadName { shard: name(&shard.to_cow()) };
             entry(tensor, shard.as_str().filter(|s| is_plain(s)).ok_or_else(bad)?)?;
         }
     }

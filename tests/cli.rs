@@ -1,0 +1,585 @@
+//! The command's contract: what it writes where, and how it ends.
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use common::{data, golden, nmse};
+use teff::Cpu;
+use teff_runtime::json::{Event, Reader};
+
+const MODEL: &str = "gpt2-Q8_0.gguf";
+
+fn command<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_teff"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn teff<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Output {
+    command(args).output().unwrap()
+}
+
+/// `teff SUB MODEL ARGS`.
+fn on(model: &str, sub: &str, args: &[&str]) -> Output {
+    let path = data(model);
+    teff([OsStr::new(sub), path.as_os_str()].into_iter().chain(args.iter().map(OsStr::new)))
+}
+
+fn out(o: &Output) -> &str {
+    core::str::from_utf8(&o.stdout).unwrap()
+}
+
+fn err(o: &Output) -> &str {
+    core::str::from_utf8(&o.stderr).unwrap()
+}
+
+/// Checks that all went well and gives what was written.
+fn ok(o: &Output) -> &str {
+    assert_eq!(o.status.code(), Some(0), "{}", err(o));
+    out(o)
+}
+
+/// Checks the exit code, that nothing was written but one line to standard error, and that the
+/// line names the cause.
+fn fails(o: &Output, code: i32, names: &[&str]) {
+    let line = err(o);
+    assert_eq!(o.status.code(), Some(code), "{line}");
+    assert_eq!(out(o), "", "{line}");
+    assert!(line.starts_with("teff: ") && line.ends_with('\n'), "{line:?}");
+    assert_eq!(line.lines().count(), 1, "{line:?}");
+    for name in names {
+        assert!(line.contains(name), "{line:?} doesn't name {name:?}");
+    }
+}
+
+/// A folder of this test's own, gone when dropped.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Dir {
+        let dir = std::env::temp_dir().join(format!("teff-cli-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Dir(dir)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        fs::write(self.file(name), bytes).unwrap();
+        self.file(name).to_str().unwrap().into()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A value of a document, as far as these tests look at it.
+#[derive(Clone, PartialEq, Debug)]
+enum Json {
+    Object(Vec<(String, Json)>),
+    Array(Vec<Json>),
+    String(String),
+    Number(f64),
+    Bool(bool),
+    Null,
+}
+
+impl Json {
+    fn parse(text: &str) -> Json {
+        let mut reader = Reader::new(text.as_bytes());
+        let first = reader.next().unwrap().unwrap();
+        let value = Json::value(&mut reader, first);
+        assert_eq!(reader.next().unwrap(), None);
+        value
+    }
+
+    fn value(reader: &mut Reader<'_>, event: Event<'_>) -> Json {
+        match event {
+            Event::ObjectStart => {
+                let mut members = Vec::new();
+                while let Event::Key(key) = reader.next().unwrap().unwrap() {
+                    let key = key.to_string();
+                    let event = reader.next().unwrap().unwrap();
+                    members.push((key, Json::value(reader, event)));
+                }
+                Json::Object(members)
+            }
+            Event::ArrayStart => {
+                let mut values = Vec::new();
+                loop {
+                    match reader.next().unwrap().unwrap() {
+                        Event::ArrayEnd => return Json::Array(values),
+                        event => values.push(Json::value(reader, event)),
+                    }
+                }
+            }
+            Event::String(s) => Json::String(s.to_string()),
+            Event::Number(n) => Json::Number(n.parse().unwrap()),
+            Event::Bool(b) => Json::Bool(b),
+            Event::Null => Json::Null,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn get(&self, key: &str) -> &Json {
+        let Json::Object(members) = self else { panic!("no object: {self:?}") };
+        let mut with = members.iter().filter(|(k, _)| k == key);
+        let (_, value) = with.next().unwrap_or_else(|| panic!("no {key} in {members:?}"));
+        assert!(with.next().is_none(), "{key} twice");
+        value
+    }
+
+    fn number(&self, key: &str) -> f64 {
+        let Json::Number(n) = self.get(key) else { panic!("{key}: {:?}", self.get(key)) };
+        *n
+    }
+
+    fn str(&self, key: &str) -> &str {
+        let Json::String(s) = self.get(key) else { panic!("{key}: {:?}", self.get(key)) };
+        s
+    }
+
+    fn array(&self) -> &[Json] {
+        let Json::Array(values) = self else { panic!("no array: {self:?}") };
+        values
+    }
+
+    fn ids(&self) -> Vec<u32> {
+        let id = |v: &Json| match v {
+            Json::Number(n) => *n as u32,
+            other => panic!("{other:?}"),
+        };
+        self.array().iter().map(id).collect()
+    }
+}
+
+fn list(ids: &[u32]) -> String {
+    ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn help_and_version() {
+    let all = ["run", "inspect", "logits", "tokenize", "detokenize", "bench"];
+    for args in [&["--help"][..], &["-h"]] {
+        let help = teff(args);
+        assert!(all.iter().all(|c| ok(&help).contains(c)));
+        assert_eq!(err(&help), "");
+    }
+    for c in all {
+        let help = teff([c, "--help"]);
+        assert!(ok(&help).starts_with(&format!("usage: teff {c} MODEL")));
+        assert!(out(&help).lines().all(|l| l.len() <= 100), "{}", out(&help));
+    }
+    assert_eq!(ok(&teff(["--version"])), concat!("teff ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn wrong_usage() {
+    let none: [&str; 0] = [];
+    fails(&teff(none), 2, &["run, inspect"]);
+    fails(&teff(["frobnicate"]), 2, &["frobnicate", "run, inspect, logits, tokenize, detokenize"]);
+    fails(&teff(["--json", "run"]), 2, &["--json"]);
+    for c in ["run", "inspect", "logits", "tokenize", "detokenize", "bench"] {
+        fails(&on(MODEL, c, &["--frobnicate"]), 2, &["--frobnicate"]);
+        fails(&on(MODEL, c, &["again"]), 2, &["again"]);
+        fails(&on(MODEL, c, &["line\nline"]), 2, &["line\\nline"]);
+    }
+    fails(&teff(["inspect"]), 2, &["no model"]);
+    fails(&teff(["run", "-p", "a"]), 2, &["no model"]);
+    fails(&on(MODEL, "run", &[]), 2, &["-p"]);
+    fails(&on(MODEL, "run", &["-p"]), 2, &["-p"]);
+    fails(&on(MODEL, "tokenize", &[]), 2, &["--text", "--file"]);
+    fails(&on(MODEL, "tokenize", &["--text", "a", "--file", "b"]), 2, &["--text", "--file"]);
+    fails(&on(MODEL, "detokenize", &[]), 2, &["--ids"]);
+    fails(&on(MODEL, "detokenize", &["--ids", "1,x"]), 2, &["--ids", "`x`"]);
+    fails(&on(MODEL, "logits", &["--out", "x"]), 2, &["--tokens", "--tokens-file"]);
+    fails(&on(MODEL, "logits", &["--tokens", "1"]), 2, &["--out"]);
+    fails(&on(MODEL, "logits", &["--tokens", "", "--out", "x"]), 2, &["--tokens", "empty"]);
+    fails(&on(MODEL, "logits", &["--tokens", "1", "--out", "x", "--chunk", "0"]), 2, &["--chunk"]);
+    fails(&on(MODEL, "bench", &["-p", "0", "-n", "0"]), 2, &["-p 0"]);
+    fails(&on(MODEL, "bench", &["-r", "0"]), 2, &["-r"]);
+    fails(&on(MODEL, "bench", &["--threads", "1,"]), 2, &["--threads"]);
+}
+
+#[test]
+fn refused_values_are_named() {
+    for (flag, value, says) in [
+        ("--temperature", "-1", "-1"),
+        ("--temperature", "nan", "NaN"),
+        ("--temperature", "inf", "inf"),
+        ("--temperature", "warm", "`warm`"),
+        ("--top-k", "-1", "`-1`"),
+        ("--top-p", "0", "above 0"),
+        ("--top-p", "1.5", "1.5"),
+        ("--min-p", "-0.1", "-0.1"),
+        ("--repeat-penalty", "0", "above 0"),
+        ("--seed", "-1", "`-1`"),
+        ("--seed", "18446744073709551616", "2^64"),
+        ("--threads", "0", "1 to"),
+        ("--threads", "-2", "`-2`"),
+        ("--threads", "100000", "100000"),
+        ("--ctx", "0", "from 1"),
+        ("--ctx", "--greedy", "`--greedy`"),
+        ("-n", "many", "`many`"),
+        ("--timeout", "-1", "-1"),
+        ("--timeout", "nan", "NaN"),
+        ("--backend", "gpu", "scalar"),
+        ("--kv", "f64", "f16"),
+    ] {
+        fails(&on(MODEL, "run", &["-p", "a", flag, value]), 2, &[flag, says]);
+    }
+}
+
+#[test]
+fn a_backend_that_is_not_here_is_an_error() {
+    let missing = Cpu::NAMES.into_iter().filter(|n| Cpu::by_name(n).is_err());
+    let elsewhere = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
+    for name in missing.chain([elsewhere]) {
+        fails(&on(MODEL, "run", &["-p", "a", "--backend", name]), 1, &["--backend", name]);
+    }
+}
+
+#[test]
+fn models_that_are_none() {
+    let dir = Dir::new("models");
+    let empty = dir.write("empty.gguf", b"");
+    let text = dir.write("text.gguf", b"Once upon a time");
+    let half = fs::read(data(MODEL)).unwrap();
+    let half = dir.write("half.gguf", &half[..half.len() / 2]);
+    let nowhere = dir.file("nowhere.gguf");
+    let folder = dir.0.to_str().unwrap();
+    for path in [&empty, &text, &half, nowhere.to_str().unwrap(), folder] {
+        fails(&teff(["inspect", path]), 1, &[path]);
+        fails(&teff(["run", path, "-p", "a"]), 1, &[path]);
+    }
+}
+
+#[test]
+fn run_streams_the_continuation() {
+    let greedy = ["-p", "Hello world", "-n", "12", "--greedy"];
+    let first = on(MODEL, "run", &greedy);
+    assert!(!ok(&first).is_empty() && err(&first).is_empty());
+    assert_eq!(first.stdout, on(MODEL, "run", &greedy).stdout);
+    // The same bits, so the same text.
+    for more in [["--threads", "1"], ["--backend", "scalar"], ["--ctx", "64"], ["--seed", "7"]] {
+        assert_eq!(first.stdout, on(MODEL, "run", &[&greedy[..], &more].concat()).stdout);
+    }
+    let drawn = |seed| on(MODEL, "run", &["-p", "Hello", "-n", "16", "--seed", seed]);
+    assert_eq!(ok(&drawn("1")), ok(&drawn("1")));
+    assert_ne!(ok(&drawn("1")), ok(&drawn("2")));
+    assert_eq!(ok(&on(MODEL, "run", &["-p", "Hello", "-n", "0"])), "");
+    assert_eq!(ok(&on("", "run", &["-p", "Hello", "-n", "0"])), "");
+}
+
+#[test]
+fn run_reports_figures() {
+    let o = on(MODEL, "run", &["-p", "Hello world", "-n", "5", "--stats", "--threads", "2"]);
+    ok(&o);
+    assert_eq!(err(&o).lines().count(), 1);
+    let figures = Json::parse(err(&o));
+    assert_eq!(figures.number("prompt_tokens"), 8.0);
+    assert_eq!(figures.number("generated_tokens"), 5.0);
+    assert_eq!(figures.number("threads"), 2.0);
+    assert_eq!(figures.str("finish"), "length");
+    assert!(Cpu::NAMES.contains(&figures.str("backend")));
+    for key in ["load_ms", "ttft_ms", "prefill_tps", "decode_tps", "session_bytes"] {
+        assert!(figures.number(key) > 0.0, "{key}");
+    }
+    if cfg!(target_os = "linux") {
+        assert!(figures.number("peak_bytes") >= figures.number("session_bytes"));
+    }
+}
+
+#[test]
+fn run_ends_where_it_must() {
+    // The context is full: not an error, but worth a line.
+    let o = on(MODEL, "run", &["-p", "Hello", "-n", "1000", "--ctx", "16", "--greedy"]);
+    assert!(!ok(&o).is_empty());
+    assert!(err(&o).contains("16") && err(&o).lines().count() == 1, "{}", err(&o));
+
+    let long = "word ".repeat(100);
+    fails(&on(MODEL, "run", &["-p", &long]), 1, &["96", "--ctx", "prompt"]);
+    fails(&on(MODEL, "run", &["-p", "a", "--ctx", "97"]), 1, &["--ctx", "97", "96"]);
+    let huge = usize::MAX.to_string();
+    fails(&on(MODEL, "run", &["-p", "a", "--ctx", &huge]), 1, &["--ctx", &huge]);
+
+    fails(&on(MODEL, "run", &["-p", "Hello", "--timeout", "0"]), 1, &["--timeout"]);
+    let o = on(MODEL, "run", &["-p", "Hello", "--timeout", "0", "--stats"]);
+    assert_eq!(o.status.code(), Some(1));
+    let (figures, line) = err(&o).split_once('\n').unwrap();
+    assert_eq!(Json::parse(figures).str("finish"), "stopped");
+    assert!(line.contains("--timeout"));
+    ok(&on(MODEL, "run", &["-p", "Hello", "-n", "3", "--timeout", "1e300"]));
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    for args in [&["run", "-p", "Hello", "-n", "90", "--greedy"][..], &["inspect"]] {
+        let path = data(MODEL);
+        let mut command = command([OsStr::new(args[0]), path.as_os_str()]);
+        command.args(&args[1..]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let mut line = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut line).unwrap();
+        assert_eq!((child.wait().unwrap().code(), line.as_str()), (Some(0), ""));
+    }
+}
+
+#[test]
+fn inspect_counts_everything() {
+    let json = |model: &str, args: &[&str]| {
+        let o = on(model, "inspect", &[&["--json"], args].concat());
+        Json::parse(ok(&o))
+    };
+    let all = json(MODEL, &["--threads", "2"]);
+    assert_eq!((all.str("architecture"), all.number("parameters")), ("gpt2", 176_128.0));
+    for (key, value) in [("vocab", 311), ("context", 96), ("layers", 3), ("width", 64)] {
+        assert_eq!(all.number(key), f64::from(value), "{key}");
+    }
+    for (key, value) in [("heads", 4), ("kv_heads", 4), ("head_dim", 16), ("ffn", 256)] {
+        assert_eq!(all.number(key), f64::from(value), "{key}");
+    }
+    assert_eq!(all.get("tied_head"), &Json::Bool(true));
+    let groups = all.get("tensors").array();
+    let sum = |key| groups.iter().map(|g| g.number(key)).sum::<f64>();
+    assert_eq!((sum("parameters"), sum("count")), (176_128.0, 40.0));
+    assert_eq!(sum("bytes"), all.number("weight_bytes"));
+    assert_eq!(groups[0].str("format"), "Q8_0");
+    let parts = ["cache_bytes", "arena_bytes", "table_bytes"].map(|k| all.number(k));
+    let session = parts.iter().sum::<f64>() + 2.0 * all.number("per_thread_bytes");
+    assert_eq!(session, all.number("session_bytes"));
+    assert_eq!(session + all.number("weight_bytes"), all.number("total_bytes"));
+    let sets = all.get("instruction_sets").array();
+    assert!(sets.contains(&Json::String("scalar".into())));
+    assert!(sets.contains(all.get("backend")));
+
+    // The folder holds the same model.
+    assert_eq!(json("", &[]).number("parameters"), 176_128.0);
+    // Less context and a smaller cache format take less.
+    let cache = |args: &[&str]| json(MODEL, args).number("cache_bytes");
+    assert!(cache(&["--ctx", "64"]) < cache(&[]) && cache(&["--kv", "q8"]) < cache(&[]));
+
+    let stats = json(MODEL, &["--stats"]);
+    assert_eq!((stats.get("stats").array().len(), stats.number("suspicious")), (40, 0.0));
+    let norm = stats.get("stats").array().iter().find(|t| t.str("name") == "output_norm.weight");
+    assert!(norm.unwrap().number("rms") > 0.5 && norm.unwrap().get("suspicious") == &Json::Null);
+
+    let o = on(MODEL, "inspect", &["--stats"]);
+    for part in ["gpt2", "176128", "Q8_0", "blk.2.ffn_norm.weight", "suspicious: 0"] {
+        assert!(ok(&o).contains(part), "{part}");
+    }
+}
+
+/// A norm of zeros is what a broken conversion leaves.
+#[test]
+fn inspect_flags_a_broken_norm() {
+    let dir = Dir::new("norm");
+    let mut bytes = fs::read(data("gpt2-f32.gguf")).unwrap();
+    let model = teff::Model::open(data("gpt2-f32.gguf")).unwrap();
+    let spec = model.spec();
+    let id = spec.id(teff::graph::Role::OutputNorm);
+    let teff::graph::Tensor::Vector(norm) = model.tensor(id) else { panic!("a matrix") };
+    let norm: Vec<u8> = norm.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let at = bytes.windows(norm.len()).position(|w| w == norm).unwrap();
+    bytes[at..at + norm.len()].fill(0);
+    let path = dir.write("zero.gguf", &bytes);
+    let o = teff(["inspect", &path, "--stats"]);
+    assert!(ok(&o).contains("SUSPICIOUS: RMS below 0.01") && out(&o).contains("suspicious: 1"));
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let path = dir.write("nan.gguf", &bytes);
+    let o = teff(["inspect", &path, "--stats", "--json"]);
+    assert_eq!(Json::parse(ok(&o)).number("suspicious"), 1.0);
+}
+
+#[test]
+fn tokens_are_the_reference_tokenizer_s() {
+    let dir = Dir::new("tokens");
+    let all = fs::read_to_string(data("golden_tokens.json")).unwrap();
+    for (i, case) in Json::parse(&all).array().iter().enumerate() {
+        let (text, want) = (case.str("text"), case.get("ids").ids());
+        let file = dir.write(&format!("{i}.txt"), text.as_bytes());
+        let model = if i % 2 == 0 { MODEL } else { "" };
+        // In the one text that has a special token's name, the reference took it for the token.
+        let special = if text.contains("<|endoftext|>") { &["--special"][..] } else { &[] };
+        let ids = on(model, "tokenize", &[&["--file", &file], special].concat());
+        assert_eq!(ok(&ids).lines().count(), 1);
+        assert_eq!(Json::parse(out(&ids)).ids(), want, "{text:?}");
+        assert_eq!(ok(&on(model, "detokenize", &["--ids", &list(&want)])), text);
+    }
+    let ids = |args: &[&str]| Json::parse(ok(&on(MODEL, "tokenize", args))).ids();
+    assert_eq!(ids(&["--text", ""]), []);
+    assert_eq!(ids(&["--text", "-1"]).len(), 2);
+    let end = "<|endoftext|>";
+    assert_eq!(ids(&["--text", end, "--special"]).len(), 1);
+    assert_eq!(ids(&["--text", end]).len(), end.len()); // no merges in these letters
+    assert_eq!(ok(&on(MODEL, "detokenize", &["--ids", "[39, 68]"])), "He");
+    assert_eq!(ok(&on(MODEL, "detokenize", &["--ids", "[]"])), "");
+
+    let bad = dir.write("bad.txt", b"abc\xff");
+    fails(&on(MODEL, "tokenize", &["--file", &bad]), 1, &["bad.txt", "byte 3", "UTF-8"]);
+    let nowhere = dir.file("nowhere.txt");
+    let nowhere = nowhere.to_str().unwrap();
+    fails(&on(MODEL, "tokenize", &["--file", nowhere]), 1, &["nowhere.txt"]);
+    fails(&on(MODEL, "detokenize", &["--ids", "5,311"]), 1, &["311"]);
+}
+
+fn logits(dir: &Dir, model: &str, tokens: &str, more: &[&str]) -> Vec<u8> {
+    let path = dir.file("logits.f32");
+    let args = [&["--tokens", tokens, "--out", path.to_str().unwrap()], more].concat();
+    let o = on(model, "logits", &args);
+    assert_eq!((ok(&o), err(&o)), ("", ""));
+    let bytes = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0, "something else was left behind");
+    bytes
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+#[test]
+fn logits_are_golden() {
+    let dir = Dir::new("golden");
+    for (model, file) in [("", "model.safetensors"), ("gpt2-f32.gguf", "gpt2-f32.gguf")] {
+        let g = golden(&data(&format!("{file}.golden.safetensors")));
+        let ours = floats(&logits(&dir, model, &list(&g.tokens), &[]));
+        assert_eq!(ours.len(), g.tokens.len() * 311);
+        assert!(nmse(&ours, &g.exact) <= 1e-9);
+    }
+    let g = golden(&data("gpt2-Q8_0.gguf.golden.safetensors"));
+    let ours = floats(&logits(&dir, MODEL, &list(&g.tokens), &[]));
+    assert!(nmse(&ours, &g.exact) <= 1.1 * nmse(&g.peer.unwrap(), &g.exact));
+}
+
+#[test]
+fn logits_have_the_same_bits_however_they_are_computed() {
+    let dir = Dir::new("bits");
+    let g = golden(&data("gpt2-Q8_0.gguf.golden.safetensors"));
+    let tokens = list(&g.tokens);
+    for kv in ["f32", "f16", "q8"] {
+        let compute = |more: &[&str]| logits(&dir, MODEL, &tokens, &[&["--kv", kv], more].concat());
+        let first = compute(&[]);
+        for more in [
+            &["--chunk", "1", "--threads", "2"][..],
+            &["--chunk", "7", "--threads", "1"],
+            &["--chunk", "1000000", "--threads", "2"],
+            &["--backend", "scalar", "--threads", "1"],
+        ] {
+            assert!(compute(more) == first, "{kv}: {more:?}");
+        }
+    }
+}
+
+#[test]
+fn tokens_come_from_a_file_too() {
+    let (dir, files) = (Dir::new("out"), Dir::new("tokens-file"));
+    let out = dir.file("logits.f32");
+    let out = out.to_str().unwrap();
+    let words = |ids: &[i32]| ids.iter().flat_map(|i| i.to_le_bytes()).collect::<Vec<u8>>();
+    let read = |bytes: &[u8]| {
+        let file = files.write("t.i32", bytes);
+        on(MODEL, "logits", &["--tokens-file", &file, "--out", out])
+    };
+    ok(&read(&words(&[39, 68, 302])));
+    let bytes = fs::read(out).unwrap();
+    fs::remove_file(out).unwrap();
+    assert!(bytes == logits(&dir, MODEL, "39,68,302", &[]));
+
+    fails(&read(b""), 1, &["t.i32", "empty"]);
+    fails(&read(&[1, 0, 0, 0, 2]), 1, &["t.i32", "5 bytes"]);
+    fails(&read(&words(&[1, -1])), 1, &["t.i32", "-1", "offset 4"]);
+    fails(&read(&words(&[1; 97])), 1, &["t.i32", "96"]);
+    fails(&read(&words(&[1, 311])), 1, &["311", "index 1"]);
+    assert!(!Path::new(out).exists());
+}
+
+#[test]
+fn logits_never_leave_half_a_file() {
+    let dir = Dir::new("half");
+    let old = dir.write("old.f32", b"as before");
+    fails(&on(MODEL, "logits", &["--tokens", "1,999", "--out", &old]), 1, &["999", "index 1"]);
+    assert_eq!(fs::read(&old).unwrap(), b"as before");
+    let nowhere = dir.file("no/such/folder/x.f32");
+    let nowhere = nowhere.to_str().unwrap();
+    fails(&on(MODEL, "logits", &["--tokens", "1", "--out", nowhere]), 1, &[nowhere]);
+    // Writing into the model that is being read would be the end of both.
+    let model = dir.write("model.gguf", &fs::read(data(MODEL)).unwrap());
+    let before = fs::read(&model).unwrap();
+    let o = teff(["logits", &model, "--tokens", "1", "--out", &model]);
+    fails(&o, 1, &[&model, "model itself"]);
+    assert!(fs::read(&model).unwrap() == before);
+    if Path::new("/dev/full").exists() {
+        let o = on(MODEL, "logits", &["--tokens", "1", "--out", "/dev/full"]);
+        fails(&o, 1, &["/dev/full"]);
+        assert!(Path::new("/dev/full").exists());
+    }
+}
+
+/// A folder without tokenizer files still computes.
+#[test]
+fn models_without_a_tokenizer() {
+    let (dir, out) = (Dir::new("bare"), Dir::new("bare-out"));
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(data(name), dir.file(name)).unwrap();
+    }
+    let path = dir.0.to_str().unwrap();
+    fails(&teff(["run", path, "-p", "a"]), 1, &["tokenizer"]);
+    fails(&teff(["tokenize", path, "--text", "a"]), 1, &["tokenizer"]);
+    fails(&teff(["detokenize", path, "--ids", "1"]), 1, &["tokenizer"]);
+    let o = teff(["inspect", path, "--json"]);
+    assert_eq!(Json::parse(ok(&o)).get("tokenizer"), &Json::Bool(false));
+    let file = out.file("l.f32");
+    ok(&teff(["logits", path, "--tokens", "1,2", "--out", file.to_str().unwrap()]));
+    assert_eq!(fs::metadata(file).unwrap().len(), 2 * 311 * 4);
+    ok(&teff(["bench", path, "-p", "4", "-n", "2", "-r", "1"]));
+}
+
+#[test]
+fn weights_can_be_quantised_when_loading() {
+    let args = ["--json", "--quantize", "q4_0"];
+    let all = Json::parse(ok(&on("gpt2-f32.gguf", "inspect", &args)));
+    assert_eq!(all.get("tensors").array()[0].str("format"), "Q4_0");
+    let o = on(MODEL, "run", &["-p", "a", "--quantize", "f32"]);
+    fails(&o, 2, &["--quantize", "Q8_0"]);
+    fails(&on(MODEL, "inspect", &args), 1, &["Q8_0", "Q4_0"]);
+}
+
+#[test]
+fn bench_measures() {
+    let args = ["-p", "8", "-n", "4", "-r", "2", "--threads", "1,2", "--json"];
+    let o = on(MODEL, "bench", &args);
+    let rows = Json::parse(ok(&o));
+    assert_eq!(err(&o), "");
+    assert_eq!(rows.array().len(), 2);
+    for (row, threads) in rows.array().iter().zip([1.0, 2.0]) {
+        assert_eq!(row.number("threads"), threads);
+        for key in ["prefill_tps", "decode_tps"] {
+            let s = row.get(key);
+            let (min, median, max) = (s.number("min"), s.number("median"), s.number("max"));
+            assert!(0.0 < min && min <= median && median <= max, "{key}");
+        }
+        assert!(row.number("load_ms") > 0.0 && row.number("gb_per_s") > 0.0);
+        assert_eq!(row.number("allocations_per_token"), 0.0);
+        // All weights but the positions' table, of which one row is read, and some cache.
+        let all = row.number("weight_bytes") - 95.0 * 64.0 * 4.0;
+        let cache = 3.0 * 2.0 * 64.0 * 4.0 * 2.5;
+        assert_eq!(row.number("bytes_per_token"), all + cache);
+    }
+    let o = on(MODEL, "bench", &["-p", "8", "-n", "0", "-r", "1", "--json"]);
+    assert_eq!(Json::parse(ok(&o)).array()[0].get("decode_tps"), &Json::Null);
+    assert_eq!(ok(&on(MODEL, "bench", &["-r", "1", "--threads", "1,1"])).lines().count(), 4);
+    fails(&on(MODEL, "bench", &["-p", "97"]), 1, &["-p", "97", "96"]);
+    fails(&on(MODEL, "bench", &["-n", "1000"]), 1, &["-n", "1000", "96"]);
+}

@@ -1,0 +1,65 @@
+//! What the whole-system tests share: the models, their golden logits, and errors.
+
+#![allow(dead_code, unreachable_pub)] // every test file uses another part
+
+use std::path::{Path, PathBuf};
+
+use teff::{Model, Session, SessionOptions, Want};
+use teff_runtime::safetensors::SafeTensors;
+
+/// The copy of the small GPT-2 in the repository.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gpt2").join(name)
+}
+
+/// A file of the oracle beside the checkout; `None` (and a line that says so) where it is absent.
+pub fn oracle(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/oracle").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: there is no ../shared/oracle/{name}");
+    None
+}
+
+/// Tokens and logits that another engine computed.
+pub struct Golden {
+    pub tokens: Vec<u32>,
+    pub exact: Vec<f32>,
+    pub peer: Option<Vec<f32>>,
+}
+
+pub fn golden(path: &Path) -> Golden {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::parse(&bytes).unwrap();
+    let words = |name: &str| file.get(name).map(|t| t.data.as_chunks::<4>().0.to_vec());
+    let floats = |name| words(name).map(|w| w.into_iter().map(f32::from_le_bytes).collect());
+    let tokens = words("tokens").unwrap().into_iter().map(u32::from_le_bytes).collect();
+    Golden { tokens, exact: floats("exact").unwrap(), peer: floats("peer") }
+}
+
+/// `sum((a - b)^2) / sum(b^2)`.
+pub fn nmse(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f64| x * x;
+    let error: f64 = a.iter().zip(b).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    error / b.iter().map(|b| square(f64::from(*b))).sum::<f64>()
+}
+
+/// The logits of all tokens, `chunk` of them at a time.
+pub fn logits(session: &mut Session<'_>, tokens: &[u32], chunk: usize) -> Vec<f32> {
+    let mut all = Vec::new();
+    for part in tokens.chunks(chunk) {
+        all.extend_from_slice(session.eval(part, Want::All).unwrap());
+    }
+    all
+}
+
+/// Options for the logits of all tokens on one thread.
+pub fn options() -> SessionOptions {
+    SessionOptions { batch: 96, logits: 96, threads: Some(1), ..SessionOptions::default() }
+}
+
+pub fn all_logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
+    logits(&mut model.session(&options()).unwrap(), tokens, 96)
+}

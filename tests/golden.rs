@@ -1,0 +1,41 @@
+//! Logits against what independent engines compute for the same files.
+
+mod common;
+
+use std::path::Path;
+
+use common::{all_logits, data, golden, nmse, oracle};
+use teff::Model;
+
+/// transformers in f32 on the same f32 weights.
+#[test]
+fn f32_files_agree_with_transformers() {
+    for name in ["", "gpt2-f32.gguf"] {
+        let model = Model::open(data(name)).unwrap();
+        let file = if name.is_empty() { "model.safetensors" } else { name };
+        let g = golden(&data(&format!("{file}.golden.safetensors")));
+        let e = nmse(&all_logits(&model, &g.tokens), &g.exact);
+        println!("{file}: NMSE {e:.2e}");
+        assert!(e <= 1e-9, "{file}: {e:e}");
+    }
+}
+
+fn quantized(path: &Path) {
+    let model = Model::open(path).unwrap();
+    let g = golden(Path::new(&format!("{}.golden.safetensors", path.display())));
+    let ours = nmse(&all_logits(&model, &g.tokens), &g.exact);
+    let peer = nmse(&g.peer.unwrap(), &g.exact);
+    println!("{}: NMSE {ours:.3e}, the peer's {peer:.3e}", path.display());
+    assert!(ours <= 1.1 * peer, "{}: {ours:e} > 1.1 * {peer:e}", path.display());
+}
+
+/// llama.cpp's own error on the same file, with its quantised kernels, is the measure.
+#[test]
+fn quantized_files_are_as_exact_as_the_peer() {
+    for name in ["gpt2-F16.gguf", "gpt2-Q8_0.gguf", "gpt2-Q4_0.gguf"] {
+        quantized(&data(name));
+    }
+    if let Some(path) = oracle("gpt2-k/gpt2-k-Q8_0.gguf") {
+        quantized(&path);
+    }
+}

@@ -1,0 +1,97 @@
+//! The second promise: what a session takes is what was predicted, and a token takes nothing.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use common::{data, golden};
+use teff::{Generate, KvFormat, Model, Sampling, SessionOptions, Want};
+
+struct Counting;
+
+static COUNT: AtomicBool = AtomicBool::new(false);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is passed on to the system's allocator; counting changes nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if COUNT.load(SeqCst) {
+            CALLS.fetch_add(1, SeqCst);
+        }
+        let live = LIVE.fetch_add(layout.size(), SeqCst) + layout.size();
+        PEAK.fetch_max(live, SeqCst);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), SeqCst);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn calls(f: impl FnOnce()) -> usize {
+    CALLS.store(0, SeqCst);
+    COUNT.store(true, SeqCst);
+    f();
+    COUNT.store(false, SeqCst);
+    CALLS.load(SeqCst)
+}
+
+/// One test, since another's allocations on another thread would be counted too.
+#[test]
+fn predicted_is_used_and_tokens_take_nothing() {
+    let tokens = golden(&data("gpt2-f32.gguf.golden.safetensors")).tokens;
+    for file in ["gpt2-f32.gguf", "gpt2-F16.gguf", "gpt2-Q8_0.gguf", "gpt2-Q4_0.gguf"] {
+        let model = Model::open(data(file)).unwrap();
+        for (threads, kv) in [(1, KvFormat::F32), (2, KvFormat::F16), (3, KvFormat::Q8)] {
+            let options = SessionOptions {
+                threads: Some(threads),
+                kv,
+                batch: 8,
+                ..SessionOptions::default()
+            };
+            let predicted = model.needs(&options).unwrap().total();
+            let before = LIVE.load(SeqCst);
+            PEAK.store(before, SeqCst);
+            let mut s = model.session(&options).unwrap();
+            let used = LIVE.load(SeqCst) - before;
+            let peak = PEAK.load(SeqCst) - before;
+            // Beyond the plan's memory: a stop handle, and the pool's threads with their names.
+            let beyond = 256 + (threads - 1) * 2048;
+            assert!(
+                (predicted..=predicted + beyond).contains(&used),
+                "{file}, {threads} threads: predicted {predicted}, used {used}"
+            );
+            // Building the plan takes slices of its capacity for a moment.
+            assert!(peak <= used + 64 * 1024, "{file}: peak {peak}, used {used}");
+
+            s.eval(&tokens[..4], Want::Last).unwrap();
+            let n = calls(|| {
+                for t in &tokens[4..] {
+                    s.eval(&[*t], Want::Last).unwrap();
+                }
+                s.truncate(2);
+                s.eval(&tokens[2..20], Want::Last).unwrap();
+            });
+            assert_eq!(n, 0, "{file}, {threads} threads: allocations while computing tokens");
+        }
+        // Text: sampling and decoding take nothing either.
+        let mut s = model.session(&SessionOptions::default()).unwrap();
+        let how = Generate {
+            sampling: Sampling { repeat_penalty: 1.1, ..Sampling::default() },
+            max_tokens: Some(60),
+            ignore_eos: true,
+        };
+        let mut g = s.generate("the cat", &how).unwrap();
+        g.next_piece().unwrap();
+        let n = calls(|| while g.next_piece().unwrap().is_some() {});
+        assert_eq!(n, 0, "{file}: allocations while generating text");
+    }
+}

@@ -1,0 +1,133 @@
+//! The first promise: one hash of the logits over backends, threads, chunks and restored caches.
+
+mod common;
+
+use common::{data, golden, logits, oracle};
+use teff::{Cpu, KvFormat, Model, Session, SessionOptions, Want};
+
+const CHUNKS: [usize; 4] = [1, 5, 32, 96];
+
+fn hash(logits: &[f32]) -> u64 {
+    let bytes = logits.iter().flat_map(|x| x.to_bits().to_le_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
+fn backends() -> Vec<Cpu> {
+    let mut found = Vec::new();
+    for name in Cpu::NAMES {
+        match Cpu::by_name(name) {
+            Ok(cpu) => found.push(cpu),
+            Err(e) => println!("skipped: {name}: {e}"),
+        }
+    }
+    found
+}
+
+/// Tokens enough to cross a block of the cache: the golden ones, repeated.
+fn tokens(model: &Model, golden: &[u32]) -> Vec<u32> {
+    let n = (model.spec().context as usize).min(90);
+    golden.iter().copied().cycle().take(n).collect()
+}
+
+fn session(model: &Model, cpu: Cpu, threads: usize, kv: KvFormat, batch: usize) -> Session<'_> {
+    let options = SessionOptions {
+        backend: Some(cpu),
+        threads: Some(threads),
+        kv,
+        batch,
+        logits: batch,
+        ..SessionOptions::default()
+    };
+    model.session(&options).unwrap()
+}
+
+/// Logits of all tokens: computed at one go, or the second half after restoring a snapshot of the
+/// first half into a fresh session.
+fn compute(
+    model: &Model,
+    tokens: &[u32],
+    (cpu, threads, chunk): (Cpu, usize, usize),
+    kv: KvFormat,
+    restored: bool,
+) -> Vec<f32> {
+    let mut first = session(model, cpu, threads, kv, chunk.min(96));
+    if !restored {
+        return logits(&mut first, tokens, chunk);
+    }
+    let (a, b) = tokens.split_at(tokens.len() / 2);
+    let mut all = logits(&mut first, a, chunk);
+    let snapshot = first.snapshot();
+    drop(first);
+    let mut second = session(model, cpu, threads, kv, chunk.min(96));
+    // What was there before must leave no trace.
+    second.eval(&tokens[..1], Want::Last).unwrap();
+    second.restore(&snapshot).unwrap();
+    all.extend(logits(&mut second, b, chunk));
+    all
+}
+
+fn one_hash(path: &std::path::Path) {
+    let model = Model::open(path).unwrap();
+    let golden = golden(&data("gpt2-f32.gguf.golden.safetensors")).tokens;
+    let golden: Vec<u32> = golden.into_iter().map(|t| t % model.spec().vocab).collect();
+    let tokens = tokens(&model, &golden);
+    for kv in KvFormat::ALL {
+        let mut want = None;
+        for cpu in backends() {
+            for threads in [1, 2, 3] {
+                for chunk in CHUNKS {
+                    for restored in [false, true] {
+                        let got =
+                            hash(&compute(&model, &tokens, (cpu, threads, chunk), kv, restored));
+                        let want = *want.get_or_insert(got);
+                        assert_eq!(
+                            got,
+                            want,
+                            "{} {cpu:?} {threads} threads, chunks of {chunk}, cache {kv:?}, \
+                             restored: {restored}",
+                            path.display()
+                        );
+                    }
+                }
+            }
+        }
+        println!("{} {}: {:016x}", path.display(), kv.name(), want.unwrap());
+    }
+}
+
+#[test]
+fn f32() {
+    one_hash(&data("gpt2-f32.gguf"));
+}
+
+#[test]
+fn f16() {
+    one_hash(&data("gpt2-F16.gguf"));
+}
+
+#[test]
+fn q8_0() {
+    one_hash(&data("gpt2-Q8_0.gguf"));
+}
+
+#[test]
+fn q4_0() {
+    one_hash(&data("gpt2-Q4_0.gguf"));
+}
+
+#[test]
+fn wider_q8_0() {
+    if let Some(path) = oracle("gpt2-k/gpt2-k-Q8_0.gguf") {
+        one_hash(&path);
+    }
+}
+
+/// A folder and a GGUF file of the same weights are the same model.
+#[test]
+fn containers() {
+    let (folder, file) =
+        (Model::open(data("")).unwrap(), Model::open(data("gpt2-f32.gguf")).unwrap());
+    let tokens = golden(&data("gpt2-f32.gguf.golden.safetensors")).tokens;
+    let of = |m: &Model| hash(&common::all_logits(m, &tokens));
+    assert_eq!(of(&folder), of(&file));
+}

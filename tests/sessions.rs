@@ -1,0 +1,269 @@
+//! Sessions: cancelled and resumed, kept and restored, forked, refused; errors that say why.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{data, golden};
+use teff::{
+    Cpu, Finish, Generate, KvFormat, Model, Sampling, Session, SessionError, SessionOptions,
+    StepError, Want,
+};
+
+fn model() -> Model {
+    Model::open(data("gpt2-Q8_0.gguf")).unwrap()
+}
+
+fn tokens() -> Vec<u32> {
+    golden(&data("gpt2-Q8_0.gguf.golden.safetensors")).tokens
+}
+
+fn options() -> SessionOptions {
+    SessionOptions { threads: Some(2), ..SessionOptions::default() }
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|x| x.to_bits()).collect()
+}
+
+fn fresh(model: &Model, tokens: &[u32]) -> Vec<u32> {
+    bits(model.session(&options()).unwrap().eval(tokens, Want::Last).unwrap())
+}
+
+fn step_error(e: SessionError) -> StepError {
+    match e {
+        SessionError::Step(e) => e,
+        e => panic!("no error of a step: {e}"),
+    }
+}
+
+#[test]
+fn a_cancelled_session_goes_on_with_the_same_bits() {
+    let (model, tokens) = (model(), tokens());
+    let mut s = model.session(&options()).unwrap();
+    let stop = s.stop_handle();
+    stop.cancel();
+    let e = s.eval(&tokens, Want::Last).unwrap_err();
+    assert_eq!(step_error(e), StepError::Cancelled);
+    assert_eq!(step_error(s.advance(Want::Last).unwrap_err()), StepError::Cancelled);
+    stop.resume();
+    assert_eq!(bits(s.advance(Want::Last).unwrap()), fresh(&model, &tokens));
+}
+
+/// Cancels again and again, from another thread and at odd moments, until a text is through.
+#[test]
+fn cancelling_at_any_moment_loses_nothing() {
+    let (model, tokens) = (model(), tokens());
+    let want = fresh(&model, &tokens);
+    let small = SessionOptions { batch: 3, ..options() };
+    let mut cancelled = 0;
+    for round in 0..200u64 {
+        let mut s = model.session(&small).unwrap();
+        let stop = s.stop_handle();
+        s.push(&tokens).unwrap();
+        let got = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_micros(round * 3) {
+                    std::hint::spin_loop();
+                }
+                stop.cancel();
+            });
+            loop {
+                match s.advance(Want::Last) {
+                    Ok(logits) => break bits(logits),
+                    Err(e) => {
+                        assert_eq!(step_error(e), StepError::Cancelled);
+                        cancelled += 1;
+                        stop.resume();
+                    }
+                }
+            }
+        });
+        assert_eq!(got, want);
+    }
+    assert!(cancelled > 0, "no round was cancelled in time to show anything");
+}
+
+#[test]
+fn a_deadline_cancels() {
+    let (model, tokens) = (model(), tokens());
+    let mut s = model.session(&options()).unwrap();
+    s.stop_handle().set_timeout(Duration::ZERO);
+    assert_eq!(step_error(s.eval(&tokens, Want::Last).unwrap_err()), StepError::Cancelled);
+    s.stop_handle().resume();
+    assert_eq!(bits(s.advance(Want::Last).unwrap()), fresh(&model, &tokens));
+}
+
+#[test]
+fn a_fork_goes_its_own_way() {
+    let (model, tokens) = (model(), tokens());
+    let (prefix, rest) = tokens.split_at(tokens.len() / 2);
+    let other: Vec<u32> = rest.iter().rev().copied().collect();
+    let mut a = model.session(&options()).unwrap();
+    a.eval(prefix, Want::None).unwrap();
+    let mut b = a.fork().unwrap();
+    let (of_a, of_b) =
+        (bits(a.eval(rest, Want::Last).unwrap()), bits(b.eval(&other, Want::Last).unwrap()));
+    assert_eq!(of_a, fresh(&model, &tokens));
+    assert_eq!(of_b, fresh(&model, &[prefix, &other].concat()));
+}
+
+#[test]
+fn truncating_goes_back() {
+    let (model, tokens) = (model(), tokens());
+    let mut s = model.session(&options()).unwrap();
+    s.eval(&tokens, Want::None).unwrap();
+    s.truncate(5);
+    assert_eq!((s.tokens().len(), s.computed()), (5, 5));
+    assert_eq!(bits(s.eval(&tokens[5..], Want::Last).unwrap()), fresh(&model, &tokens));
+}
+
+#[test]
+fn foreign_and_damaged_snapshots_are_refused() {
+    let (model, tokens) = (model(), tokens());
+    let mut s = model.session(&options()).unwrap();
+    s.eval(&tokens, Want::None).unwrap();
+    let good = s.snapshot();
+    let mut check = |bytes: &[u8]| match s.restore(bytes) {
+        Err(SessionError::Snapshot(why)) => why,
+        r => panic!("{r:?}"),
+    };
+    for cut in (0..good.len()).step_by(97) {
+        check(&good[..cut]);
+    }
+    for byte in [0, 8, 16, 20, 28, 36 + 3] {
+        let mut bad = good.clone();
+        bad[byte] ^= 0xf0;
+        check(&bad);
+    }
+    let other = Model::open(data("gpt2-Q4_0.gguf")).unwrap();
+    let mut t = other.session(&options()).unwrap();
+    t.eval(&tokens, Want::None).unwrap();
+    assert_eq!(check(&t.snapshot()), "it is of another model");
+    let f16 = SessionOptions { kv: KvFormat::F16, ..options() };
+    let mut t = model.session(&f16).unwrap();
+    t.eval(&tokens, Want::None).unwrap();
+    assert_eq!(check(&t.snapshot()), "its cache has another format");
+    // Refusals changed nothing; a shorter context takes what fits.
+    assert_eq!(s.tokens(), tokens);
+    let short = SessionOptions { context: Some(tokens.len() - 1), ..options() };
+    let mut t = model.session(&short).unwrap();
+    assert!(matches!(t.restore(&good), Err(SessionError::Snapshot(_))));
+    let exact = SessionOptions { context: Some(tokens.len()), threads: Some(1), ..options() };
+    model.session(&exact).unwrap().restore(&good).unwrap();
+}
+
+#[test]
+fn errors_name_the_cause() {
+    let model = model();
+    let vocab = model.spec().vocab;
+    let mut s = model.session(&options()).unwrap();
+    let e = step_error(s.push(&[1, vocab]).unwrap_err());
+    assert_eq!(e, StepError::BadToken { token: vocab, index: 1, vocab });
+    assert!(s.tokens().is_empty());
+    let long = vec![1; 97];
+    let e = step_error(s.push(&long).unwrap_err());
+    assert_eq!(e, StepError::ContextFull { context: 96, position: 0, tokens: 97 });
+    assert_eq!(step_error(s.advance(Want::Last).unwrap_err()), StepError::Empty);
+    let e = step_error(s.eval(&long[..2], Want::All).unwrap_err());
+    assert_eq!(e, StepError::TooManyLogits { max: 1, got: 2 });
+    s.truncate(0);
+
+    let refused = |o: SessionOptions| model.session(&o).map(|_| ()).unwrap_err().to_string();
+    assert!(refused(SessionOptions { threads: Some(0), ..options() }).contains("thread"));
+    assert!(refused(SessionOptions { context: Some(0), ..options() }).contains("context"));
+    assert!(refused(SessionOptions { context: Some(97), ..options() }).contains("96"));
+    assert!(refused(SessionOptions { batch: 0, ..options() }).contains("batch"));
+    let needs = model.needs(&options()).unwrap().total();
+    let budget = |budget| SessionOptions { budget: Some(budget), ..options() };
+    assert!(refused(budget(needs - 1)).contains(&needs.to_string()));
+    model.session(&budget(needs)).unwrap();
+
+    for (sampling, name) in [
+        (Sampling { temperature: -1.0, ..Sampling::default() }, "temperature"),
+        (Sampling { temperature: f32::NAN, ..Sampling::default() }, "temperature"),
+        (Sampling { top_p: 1.5, ..Sampling::default() }, "top_p"),
+        (Sampling { min_p: f32::INFINITY, ..Sampling::default() }, "min_p"),
+        (Sampling { repeat_penalty: 0.0, ..Sampling::default() }, "repeat_penalty"),
+    ] {
+        let e = s.generate("a", &Generate { sampling, ..Generate::default() }).unwrap_err();
+        assert!(e.to_string().contains(name), "{e}");
+        assert!(s.tokens().is_empty());
+    }
+}
+
+fn text(s: &mut Session<'_>, prompt: &str, options: &Generate) -> (String, Option<Finish>) {
+    let mut g = s.generate(prompt, options).unwrap();
+    let mut text = String::new();
+    while let Some(piece) = g.next_piece().unwrap() {
+        text.push_str(piece);
+    }
+    (text, g.finish())
+}
+
+#[test]
+fn one_seed_one_text() {
+    let model = model();
+    let sampling = Sampling { seed: 7, ..Sampling::default() };
+    let how = Generate { sampling, max_tokens: Some(40), ignore_eos: true };
+    let mut texts = Vec::new();
+    for name in Cpu::NAMES {
+        let Ok(cpu) = Cpu::by_name(name) else { continue };
+        for threads in [1, 2] {
+            let o = SessionOptions { backend: Some(cpu), threads: Some(threads), ..options() };
+            texts.push(text(&mut model.session(&o).unwrap(), "the cat", &how));
+        }
+    }
+    assert!(texts.windows(2).all(|w| w[0] == w[1]), "{texts:?}");
+    assert_eq!(texts[0].1, Some(Finish::Length));
+}
+
+#[test]
+fn a_full_context_ends_the_text_and_nothing_grows() {
+    let model = model();
+    let mut s = model.session(&options()).unwrap();
+    let how = Generate { sampling: Sampling::greedy(), max_tokens: None, ignore_eos: true };
+    let (_, finish) = text(&mut s, "a", &how);
+    assert_eq!(finish, Some(Finish::ContextFull));
+    assert_eq!(s.tokens().len(), 96);
+    let e = step_error(s.push(&[1]).unwrap_err());
+    assert_eq!(e, StepError::ContextFull { context: 96, position: 96, tokens: 1 });
+}
+
+#[test]
+fn generating_again_goes_on_and_after_cancelling_too() {
+    let model = model();
+    let how = |n| Generate { sampling: Sampling::greedy(), max_tokens: Some(n), ignore_eos: true };
+    let (whole, _) = text(&mut model.session(&options()).unwrap(), "the dog", &how(30));
+    let mut s = model.session(&options()).unwrap();
+    let stop = s.stop_handle();
+    let mut g = s.generate("the dog", &how(30)).unwrap();
+    let mut got = String::new();
+    let mut n = 0;
+    loop {
+        n += 1;
+        if n % 3 == 0 {
+            stop.cancel();
+        }
+        match g.next_piece() {
+            Ok(Some(piece)) => got.push_str(piece),
+            Ok(None) => break,
+            Err(e) => {
+                assert_eq!(step_error(e), StepError::Cancelled);
+                stop.resume();
+            }
+        }
+    }
+    assert_eq!(got, whole);
+}
+
+#[test]
+fn an_empty_prompt_begins_with_the_models_own_token() {
+    let model = model();
+    let how = Generate { max_tokens: Some(3), ignore_eos: true, ..Generate::default() };
+    let mut s = model.session(&options()).unwrap();
+    let (_, finish) = text(&mut s, "", &how);
+    assert_eq!(finish, Some(Finish::Length));
+    assert_eq!(Some(s.tokens()[0]), model.tokenizer().unwrap().bos());
+}
