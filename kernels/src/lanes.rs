@@ -113,6 +113,11 @@ impl Float for f32 {
 /// inside functions compiled for these instructions. Everything is `inline(always)`, so that it
 /// becomes part of such a function.
 pub(crate) trait Lanes: Float {
+    /// Tells the CPU to fetch a line of memory into its second-level cache.
+    #[inline(always)]
+    fn prefetch(p: *const u8) {
+        let _ = p;
+    }
     fn load(p: &[f32; LANES]) -> Self;
     /// Little-endian f32 at any address.
     fn load_le(p: &[[u8; 4]; LANES]) -> Self;

@@ -6,9 +6,10 @@ use teff_kernels::{Backend, Cpu, Scalar, exp};
 
 /// Floats that are looked at together.
 const CHUNK: usize = 1024;
+const SIGN: u32 = 1 << 31;
 
-/// f64's own exp for every sixteenth, and from there to the next fifteen, which are at most 6e-4
-/// away, by a Taylor polynomial: exact to 1e-14.
+/// exp in f64: std's for every sixteenth, and from there to the next fifteen, which are at most
+/// 6e-4 away, by a Taylor polynomial. Good to 1e-14, and fast enough for all floats.
 fn exps(x: &[f64; CHUNK]) -> [f64; CHUNK] {
     let mut e = [0.0; CHUNK];
     for (x, e) in x.chunks(16).zip(e.chunks_mut(16)) {
@@ -21,57 +22,105 @@ fn exps(x: &[f64; CHUNK]) -> [f64; CHUNK] {
     e
 }
 
-/// Distances between `got` and `want`, in units of the last place of an f32 near `want`.
+/// The error of `got`, in units of the last place that an f32 near `want` has.
 fn ulps(got: f32, want: f64) -> f64 {
-    let exponent = ((want.to_bits() >> 52 & 0x7ff) as i64 - 1023).max(-126);
-    // 2^(23 - exponent), put together from its bits.
-    let per_unit = f64::from_bits(((23 - exponent + 1023) as u64) << 52);
-    (f64::from(got) - want).abs() * per_unit
+    // What is beyond the largest float counts as 2^128, and infinity is right for it.
+    let top = 2f64.powi(128);
+    let (got, want) = (f64::from(got).clamp(-top, top), want.clamp(-top, top));
+    let exponent = ((want.to_bits() >> 52 & 0x7ff) as i64 - 1023).clamp(-126, 127);
+    (got - want).abs() * f64::from_bits(((1023 + 23 - exponent) as u64) << 52)
 }
 
-/// The largest of what `f` finds for all chunks of floats whose bits are in `from..to`.
+/// The larger one; NaN where one is NaN, so that no comparison passes.
+fn worse(a: f64, b: f64) -> f64 {
+    if a >= b { a } else { b }
+}
+
+/// The largest of what `f` finds for the chunks of floats with the bits `from..to`.
 fn over(from: u32, to: u32, f: impl Fn(&[f32; CHUNK]) -> f64 + Sync) -> f64 {
-    let middle = from + (to - from) / 2 / CHUNK as u32 * CHUNK as u32;
-    let run = |from: u32, to: u32| {
-        let mut worst = 0.0f64;
-        for first in (from..to).step_by(CHUNK) {
-            let mut x = [0.0; CHUNK];
-            for (i, x) in x.iter_mut().enumerate() {
-                *x = f32::from_bits(first + i as u32);
-            }
-            worst = worst.max(f(&x));
+    let run = |odd: usize| {
+        let mut worst = 0.0;
+        for first in (from..to).step_by(CHUNK).skip(odd).step_by(2) {
+            let x = core::array::from_fn(|i| f32::from_bits(first + i as u32));
+            worst = worse(f(&x), worst);
         }
         worst
     };
     thread::scope(|s| {
-        let other = s.spawn(|| run(from, middle));
-        run(middle, to).max(other.join().unwrap())
+        let other = s.spawn(|| run(1));
+        worse(run(0), other.join().unwrap())
     })
 }
 
-fn bits(x: f32) -> u32 {
-    x.to_bits()
+#[test]
+fn exp_is_close() {
+    let error = |x: &[f32; CHUNK]| {
+        let pairs = x.map(exp).into_iter().zip(exps(&x.map(f64::from)));
+        pairs.fold(0.0, |worst, (got, want)| worse(ulps(got, want), worst))
+    };
+    let (small, large) = (2f32.powi(-26).to_bits(), 112f32.to_bits());
+    let above = over(small, large, error);
+    let below = over(SIGN | small, SIGN | large, error);
+    println!("exp: at most {above:.4} ULP above 0, {below:.4} ULP below");
+    assert!(above < 1.08 && below < 1.08);
+    // The rest, of which every 999th will do: 1 near 0, then infinity and 0.
+    for b in (0..small).step_by(999) {
+        assert_eq!((exp(f32::from_bits(b)), exp(f32::from_bits(SIGN | b))), (1.0, 1.0));
+    }
+    for b in (large..=f32::INFINITY.to_bits()).step_by(999).chain([f32::INFINITY.to_bits()]) {
+        let x = f32::from_bits(b);
+        assert_eq!((exp(x), exp(-x).to_bits()), (f32::INFINITY, 0));
+    }
+    assert!(exp(f32::NAN).is_nan() && exp(-f32::NAN).is_nan());
 }
 
-const SIGN: u32 = 1 << 31;
-
 #[test]
-fn exp_over_all_floats() {
-    let error = |x: &[f32; CHUNK]| {
-        let want = exps(&x.map(f64::from));
-        let mut worst = 0.0f64;
-        for (x, want) in x.iter().zip(want) {
-            // Beyond the largest float, infinity is right; 2^128 stands for it.
-            let got = exp(*x);
-            let got = if got == f32::INFINITY { 2f64.powi(128) } else { f64::from(got) };
-            let want = want.min(2f64.powi(128));
-            worst = worst.max(ulps_wide(got, want));
+fn gelu_is_close_and_the_same_everywhere() {
+    let others: Vec<Cpu> = Cpu::NAMES[1..].iter().filter_map(|n| Cpu::by_name(n).ok()).collect();
+    let gelu = |x: &[f32]| {
+        let mut y = x.to_vec();
+        Scalar.gelu(&mut y);
+        for b in &others {
+            let mut z = x.to_vec();
+            b.gelu(&mut z);
+            let differ = |y: f32, z: f32| u32::from(y.to_bits() != z.to_bits());
+            let different: u32 = y.iter().zip(&z).map(|(&y, &z)| differ(y, z)).sum();
+            assert!(different == 0, "{}: {different} of the floats from {:e}", b.name(), x[0]);
         }
-        worst
+        y
     };
-    // From 2^-26, below which the exponential is 1 +- one place, to where it is infinite or 0.
-    let above = over(bits(2f32.powi(-26)), bits(96.0), error);
-    let below = over(SIGN | bits(2f32.powi(-26)), SIGN | bits(112.0), error);
-    println!("exp: {above} ULP above 0, {below} ULP below");
-    assert!(above.max(below) <= 1.0);
+    let truth = |x: &[f32; CHUNK]| {
+        let k = -2.0 * (2.0 / core::f64::consts::PI).sqrt();
+        let x = x.map(f64::from);
+        let mut y = exps(&x.map(|x| k * (x + 0.044715 * x * x * x)));
+        for (x, y) in x.iter().zip(&mut y) {
+            *y = x / (1.0 + *y);
+        }
+        y
+    };
+    let relative = |x: &[f32; CHUNK]| {
+        let pairs = gelu(x).into_iter().zip(truth(x));
+        pairs.fold(0.0, |worst, (got, want)| worse(ulps(got, want), worst))
+    };
+    let absolute = |x: &[f32; CHUNK]| {
+        let pairs = gelu(x).into_iter().zip(truth(x));
+        pairs.fold(0.0, |worst, (got, want)| worse((f64::from(got) - want).abs(), worst))
+    };
+    let (small, large) = (2f32.powi(-26).to_bits(), 16f32.to_bits());
+    let above = over(small, large, relative);
+    let below = over(SIGN | small, SIGN | large, absolute);
+    println!("gelu: at most {above:.4} ULP above 0, {below:.3e} below");
+    assert!(above < 2.05 && below < 5.2e-8);
+    // The rest, of which every 999th will do: half near 0, then the number itself and 0.
+    let near: Vec<f32> = (0..small).step_by(999).map(f32::from_bits).collect();
+    assert!(gelu(&near).iter().zip(&near).all(|(y, x)| *y == 0.5 * x));
+    let far: Vec<f32> = (large..f32::INFINITY.to_bits()).step_by(999).map(f32::from_bits).collect();
+    assert_eq!(gelu(&far), far);
+    let far: Vec<f32> = far.into_iter().map(|x| -x).collect();
+    assert!(gelu(&far).iter().all(|y| *y == 0.0));
+    for b in &others {
+        let mut x = [f32::NAN];
+        b.gelu(&mut x);
+        assert!(x[0].is_nan());
+    }
 }

@@ -84,7 +84,7 @@ def prepare(out):
 
 
 @torch.no_grad()
-def evaluate(model, tokens, row, most=10**9):
+def evaluate(model, tokens, row, most=128):
     """Mean loss per token in nats over the first `most` rows."""
     total = n = 0
     for i in range(0, min(len(row), most), 32):
@@ -97,10 +97,11 @@ def evaluate(model, tokens, row, most=10**9):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=Path, default=Path("/tmp/teff-gpt2"))
-    p.add_argument("--steps", type=int, default=6000)
+    p.add_argument("--steps", type=int, default=2800)
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--lr", type=float, default=1.5e-3)
     p.add_argument("--warmup", type=int, default=200)
+    p.add_argument("--cool-down", type=int, default=800)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--stop-after", type=int, help="stop at this step, to be resumed later")
     a = p.parse_args()
@@ -127,12 +128,12 @@ def main():
     # The order depends on the seed alone, so a resumed run sees the batches it has not seen yet.
     order = np.random.default_rng(SEED)
     perm = np.concatenate([order.permutation(train_rows) for _ in range(-(-a.steps * a.batch // len(train_rows)))])
-    # Warm up, stay, and cool down along a cosine in the last third: how long to train can be settled on the way.
+    # Warm up, stay, and cool down along a cosine: how long to train can be settled on the way.
     began, losses = time.time() - spent, []
     end = min(a.steps, a.stop_after or a.steps)
     while step < end:
         warm = min(1.0, (step + 1) / a.warmup)
-        cool = max(0.0, (step - a.steps * 2 / 3) / (a.steps / 3))
+        cool = max(0.0, (step - (a.steps - a.cool_down)) / a.cool_down)
         lr = a.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * cool)))
         for g in opt.param_groups:
             g["lr"] = lr
@@ -152,11 +153,11 @@ def main():
             line = f"step {step} tokens {seen / 1e6:.2f}M train {np.mean(losses):.4f} lr {lr:.5f} {secs:.0f}s {seen / secs:.0f} tokens/s"
             losses = []
             if step % 500 == 0 or step == end:
-                line += f" val {evaluate(model, val, val_rows, 10**9 if step == a.steps else 64):.4f}"
-                spent = time.time() - began
-                tmp = ckpt.with_suffix(".tmp")
-                torch.save({"model": model.state_dict(), "opt": opt.state_dict(), "step": step, "spent": spent}, tmp)
-                tmp.rename(ckpt)  # never half a checkpoint
+                line += f" val {evaluate(model, val, val_rows):.4f}"
+            spent = time.time() - began
+            tmp = ckpt.with_suffix(".tmp")
+            torch.save({"model": model.state_dict(), "opt": opt.state_dict(), "step": step, "spent": spent}, tmp)
+            tmp.rename(ckpt)  # never half a checkpoint
             print(line, flush=True)
 
 

@@ -10,8 +10,10 @@ use crate::lanes::{LANES, Lanes};
 use crate::ops::padded;
 use crate::{DenseActs, Matrix, Tile};
 
-/// Columns of activations that stay in the second-level cache while all rows pass by.
-const COLUMN_BLOCK: usize = 32;
+/// Bytes of activations that stay in the second-level cache while all rows pass by.
+const ACTS_BYTES: usize = 256 << 10;
+/// How far ahead weights are fetched, at least: memory's latency times its bandwidth, twice.
+const AHEAD: usize = 6000;
 
 /// Dense blocks that can be loaded sixteen at a time.
 pub(crate) trait LoadDense: DenseBlock {
@@ -54,7 +56,16 @@ fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     let mut acc = [[L::splat(0.0); NR]; MR];
     let full = w.cols() / LANES;
     assert!(ws_full.iter().all(|w| w.len() == full) && xs_full.iter().all(|x| x.len() == full));
+    // Rows that are read once, side by side, are too many streams for the CPU's own prefetcher:
+    // it is told to fetch the same place of later rows (TIMES).
+    let tile = MR * w.row_bytes();
+    let ahead = AHEAD.div_ceil(tile.max(1)) * tile;
     for k in 0..full {
+        if NR == 1 && k % (64 / LANES / size_of::<B>()) == 0 {
+            for w in ws_full {
+                L::prefetch(w[k].as_ptr().cast::<u8>().wrapping_add(ahead));
+            }
+        }
         let xk: [L; NR] = core::array::from_fn(|n| L::load(&xs_full[n][k]));
         for m in 0..MR {
             let wk: L = B::load(&ws_full[m][k]);
@@ -91,56 +102,65 @@ fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     out
 }
 
-/// All rows for `NR` columns from `col`, `MR` rows at a time.
+/// The outputs of `MR` rows and `NR` columns, put where they belong.
+#[inline(always)]
+fn put<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
+    w: &Matrix<'_>,
+    x: &DenseActs<'_>,
+    rows: &Range<usize>,
+    row: usize,
+    col: usize,
+    y: &mut Tile<'_>,
+) {
+    let out = tile::<L, B, MR, NR>(w, x, row, col);
+    for n in 0..NR {
+        let y = &mut y.row(col + n)[row - rows.start..][..MR];
+        for m in 0..MR {
+            y[m] = out[m][n];
+        }
+    }
+}
+
+/// `MR` rows for all columns in `cols`, `NR` at a time.
 #[inline(always)]
 fn columns<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     w: &Matrix<'_>,
     x: &DenseActs<'_>,
-    rows: Range<usize>,
-    col: usize,
+    rows: &Range<usize>,
+    row: usize,
+    cols: Range<usize>,
     y: &mut Tile<'_>,
 ) {
-    let mut r = rows.start;
-    while r + MR <= rows.end {
-        let out = tile::<L, B, MR, NR>(w, x, r, col);
-        for n in 0..NR {
-            let y = y.row(col + n);
-            for m in 0..MR {
-                y[r - rows.start + m] = out[m][n];
-            }
-        }
-        r += MR;
+    let mut c = cols.start;
+    while c + NR <= cols.end {
+        put::<L, B, MR, NR>(w, x, rows, row, c, y);
+        c += NR;
     }
-    while r < rows.end {
-        let out = tile::<L, B, 1, NR>(w, x, r, col);
-        for n in 0..NR {
-            y.row(col + n)[r - rows.start] = out[0][n];
-        }
-        r += 1;
+    for c in c..cols.end {
+        put::<L, B, MR, 1>(w, x, rows, row, c, y);
     }
 }
 
-/// `y[t][r] = sum_k w[r][k] x[t][k]` for `rows`, in tiles of `MR` rows by `NR` columns, or of `MR1`
-/// rows by one column where there are fewer.
+/// `y[t][r] = sum_k w[r][k] x[t][k]` for `rows`, in tiles of `MR` rows by `NR` columns.
 #[inline(always)]
-pub(crate) fn matmul<L: Lanes, B: LoadDense, const MR: usize, const NR: usize, const MR1: usize>(
+pub(crate) fn matmul<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     w: &Matrix<'_>,
     x: &DenseActs<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {
+    let block = (ACTS_BYTES / (4 * w.cols().max(1))).next_multiple_of(NR).max(NR);
     let mut start = 0;
     while start < x.n() {
-        let end = x.n().min(start + COLUMN_BLOCK);
-        let mut c = start;
-        while c + NR <= end {
-            columns::<L, B, MR, NR>(w, x, rows.clone(), c, y);
-            c += NR;
+        let cols = start..x.n().min(start + block);
+        let mut r = rows.start;
+        while r + MR <= rows.end {
+            columns::<L, B, MR, NR>(w, x, &rows, r, cols.clone(), y);
+            r += MR;
         }
-        while c < end {
-            columns::<L, B, MR1, 1>(w, x, rows.clone(), c, y);
-            c += 1;
+        for r in r..rows.end {
+            columns::<L, B, 1, NR>(w, x, &rows, r, cols.clone(), y);
         }
-        start = end;
+        start = cols.end;
     }
 }

@@ -1,8 +1,9 @@
 //! Tokenizers from Hugging Face folders.
 
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
+
+use crate::storage::open_file;
 
 use super::json_files::{Config, TokenList, tokenizer_json};
 use super::{Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, bpe};
@@ -124,12 +125,11 @@ impl Tokenizer {
 fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
     let io = |e: std::io::Error| TokenizerError::Io { path: path.into(), why: e.to_string() };
     let large = |bytes| TokenizerError::FileTooLarge { path: path.into(), bytes, limit: MAX_FILE };
-    let file = match File::open(path) {
-        Ok(file) => file,
+    let (file, len) = match open_file(path) {
+        Ok(opened) => opened,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(io(e)),
     };
-    let len = file.metadata().map_err(io)?.len();
     if len > MAX_FILE {
         return Err(large(len));
     }

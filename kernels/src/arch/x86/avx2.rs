@@ -4,8 +4,8 @@ use core::arch::x86_64::*;
 use core::ops::Range;
 
 use super::lanes256::Lanes256;
-use super::rows8::{self, Dot32};
-use super::unpack::{Unpack, scales8, transpose8};
+use super::rows8;
+use super::unpack::{Products, Unpack, scales8, transpose8};
 use super::{detect, shared_operations};
 use crate::acts::ACT_BLOCK;
 use crate::backend::check_matmul;
@@ -38,25 +38,34 @@ impl Avx2 {
 /// sums of two products at 16 bits.
 struct Maddubs;
 
-impl Dot32 for Maddubs {
+impl Products for Maddubs {
+    const BIASED: bool = false;
+
     #[inline(always)]
-    unsafe fn dot<B: Unpack>(w: &B, x: __m256i) -> __m256i {
+    unsafe fn bytes(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
         // SAFETY: AVX2 by the caller.
         unsafe {
-            let bytes = w.bytes();
-            let pairs = if B::NIBBLES {
-                _mm256_maddubs_epi16(bytes, x) // at most 2 * 15 * 127
-            } else {
-                // |w| times x with w's sign: at most 2 * 128 * 127, which 16 bits hold.
-                let w = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
-                _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
-            };
-            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+            // |w| times x with w's sign: at most 2 * 128 * 127, which 16 bits hold.
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }
+
     #[inline(always)]
-    fn biased<B: Unpack>() -> bool {
-        B::NIBBLES
+    unsafe fn nibbles(
+        acc: __m256i,
+        w0: __m256i,
+        x0: __m256i,
+        w1: __m256i,
+        x1: __m256i,
+    ) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe {
+            // At most 4 * 15 * 127.
+            let pairs =
+                _mm256_add_epi16(_mm256_maddubs_epi16(w0, x0), _mm256_maddubs_epi16(w1, x1));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
     }
 }
 
@@ -85,9 +94,9 @@ impl Avx2 {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
         match w.format() {
-            Format::F32 => dense::matmul::<Lanes256, F32, 2, 3, 4>(w, x, rows, y),
-            Format::F16 => dense::matmul::<Lanes256, F16, 2, 3, 4>(w, x, rows, y),
-            Format::BF16 => dense::matmul::<Lanes256, Bf16, 2, 3, 4>(w, x, rows, y),
+            Format::F32 => dense::matmul::<Lanes256, F32, 4, 3>(w, x, rows, y),
+            Format::F16 => dense::matmul::<Lanes256, F16, 4, 3>(w, x, rows, y),
+            Format::BF16 => dense::matmul::<Lanes256, Bf16, 4, 3>(w, x, rows, y),
             _ => unreachable!("checked by check_matmul"),
         }
     }
@@ -102,7 +111,7 @@ impl Avx2 {
     ) {
         if x.n() < PANEL_COLS {
             // SAFETY: compiled for AVX2 and F16C.
-            unsafe { rows8::matmul::<Maddubs, B>(w, x, 0..x.n(), rows, y) };
+            unsafe { rows8::matmul::<Maddubs, B>(w, x, rows, y) };
             return;
         }
         let panel: &mut [Panel] =
@@ -127,7 +136,7 @@ impl Avx2 {
         }
         let mut rest = y.cols(r - rows.start, rows.end - r);
         // SAFETY: compiled for AVX2 and F16C.
-        unsafe { rows8::matmul::<Maddubs, B>(w, x, 0..x.n(), r..rows.end, &mut rest) };
+        unsafe { rows8::matmul::<Maddubs, B>(w, x, r..rows.end, &mut rest) };
     }
 
     /// Unpacks eight rows: signed codes, or unsigned nibbles.

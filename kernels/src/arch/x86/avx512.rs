@@ -4,8 +4,8 @@ use core::arch::x86_64::*;
 use core::ops::Range;
 
 use super::lanes512::Lanes512;
-use super::rows8::{self, Dot32};
-use super::unpack::{Unpack, scales8, transpose8};
+use super::rows8;
+use super::unpack::{Products, Unpack, scales8, transpose8};
 use super::{detect, shared_operations};
 use crate::acts::ACT_BLOCK;
 use crate::backend::check_matmul;
@@ -38,15 +38,25 @@ impl Avx512 {
 /// Products of unsigned by signed bytes by `vpdpbusd`, four to a lane, without saturation.
 struct Vnni;
 
-impl Dot32 for Vnni {
+impl Products for Vnni {
+    const BIASED: bool = true;
+
     #[inline(always)]
-    unsafe fn dot<B: Unpack>(w: &B, x: __m256i) -> __m256i {
+    unsafe fn bytes(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
         // SAFETY: AVX-512 VL and VNNI by the caller.
-        unsafe { _mm256_dpbusd_epi32(_mm256_setzero_si256(), w.bytes(), x) }
+        unsafe { _mm256_dpbusd_epi32(acc, _mm256_xor_si256(w, _mm256_set1_epi8(-128)), x) }
     }
+
     #[inline(always)]
-    fn biased<B: Unpack>() -> bool {
-        true
+    unsafe fn nibbles(
+        acc: __m256i,
+        w0: __m256i,
+        x0: __m256i,
+        w1: __m256i,
+        x1: __m256i,
+    ) -> __m256i {
+        // SAFETY: AVX-512 VL and VNNI by the caller.
+        unsafe { _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(acc, w0, x0), w1, x1) }
     }
 }
 
@@ -77,9 +87,9 @@ impl Avx512 {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
         match w.format() {
-            Format::F32 => dense::matmul::<Lanes512, F32, 4, 4, 4>(w, x, rows, y),
-            Format::F16 => dense::matmul::<Lanes512, F16, 4, 4, 4>(w, x, rows, y),
-            Format::BF16 => dense::matmul::<Lanes512, Bf16, 4, 4, 4>(w, x, rows, y),
+            Format::F32 => dense::matmul::<Lanes512, F32, 4, 4>(w, x, rows, y),
+            Format::F16 => dense::matmul::<Lanes512, F16, 4, 4>(w, x, rows, y),
+            Format::BF16 => dense::matmul::<Lanes512, Bf16, 4, 4>(w, x, rows, y),
             _ => unreachable!("checked by check_matmul"),
         }
     }
@@ -94,7 +104,7 @@ impl Avx512 {
     ) {
         if x.n() < PANEL_COLS {
             // SAFETY: compiled for AVX2, F16C and VNNI.
-            unsafe { rows8::matmul::<Vnni, B>(w, x, 0..x.n(), rows, y) };
+            unsafe { rows8::matmul::<Vnni, B>(w, x, rows, y) };
             return;
         }
         let panel: &mut [Panel] =
@@ -117,7 +127,7 @@ impl Avx512 {
         }
         let mut rest = y.cols(r - rows.start, rows.end - r);
         // SAFETY: compiled for AVX2, F16C and VNNI.
-        unsafe { rows8::matmul::<Vnni, B>(w, x, 0..x.n(), r..rows.end, &mut rest) };
+        unsafe { rows8::matmul::<Vnni, B>(w, x, r..rows.end, &mut rest) };
     }
 
     /// Unpacks eight rows into one half of the panel.

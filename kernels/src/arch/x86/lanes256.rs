@@ -98,6 +98,11 @@ impl Float for Lanes256 {
 
 impl Lanes for Lanes256 {
     #[inline(always)]
+    fn prefetch(p: *const u8) {
+        // SAFETY: a prefetch reads nothing, so it may go anywhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     fn load(p: &[f32; LANES]) -> Self {
         // SAFETY: sixteen floats behind p; compiled for AVX2.
         unsafe { Lanes256(_mm256_loadu_ps(p.as_ptr()), _mm256_loadu_ps(p.as_ptr().add(8))) }

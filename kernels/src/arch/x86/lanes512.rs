@@ -91,6 +91,11 @@ impl Float for Lanes512 {
 
 impl Lanes for Lanes512 {
     #[inline(always)]
+    fn prefetch(p: *const u8) {
+        // SAFETY: a prefetch reads nothing, so it may go anywhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     fn load(p: &[f32; LANES]) -> Self {
         // SAFETY: sixteen floats behind p; compiled for AVX-512.
         unsafe { Lanes512(_mm512_loadu_ps(p.as_ptr())) }

@@ -4,78 +4,74 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::unpack::{Unpack, scales8, sums8};
+use super::unpack::{Products, Unpack, scales8};
 use crate::acts::{ACT_BLOCK, Q8Row};
 use crate::{Matrix, Q8Acts, Tile};
 
-/// The integer product of 32 weights and 32 activations, spread over eight lanes.
-pub(super) trait Dot32 {
-    /// # Safety
-    /// The CPU has the instructions of the implementation.
-    unsafe fn dot<B: Unpack>(w: &B, x: __m256i) -> __m256i;
-    /// What [`Dot32::dot`] adds to the sum for every unit of the sum of `x`: its lanes are
-    /// products with the unsigned bytes where it says so.
-    fn biased<B: Unpack>() -> bool;
-}
+/// Rows side by side.
+const MR: usize = 8;
+/// How far ahead weights are fetched, at least: memory's latency times its bandwidth, twice.
+const AHEAD: usize = 6000;
 
-/// Eight outputs from row `r`, for one row of activations.
+/// Eight outputs, of the rows at `w` and after it, for one row of activations.
 ///
 /// # Safety
-/// The CPU has AVX2, F16C and the instructions of `D`; rows `r..r + 8` exist; `x` has as many
-/// blocks as they.
+/// The CPU has AVX2, F16C and the instructions of `P`; eight rows of `blocks` blocks lie at `w`;
+/// `x` has as many blocks.
 #[inline(always)]
-unsafe fn rows<D: Dot32, B: Unpack>(w: &[&[B]; 8], x: Q8Row<'_>) -> [f32; 8] {
-    // SAFETY: the intrinsics by the caller's promise.
+unsafe fn rows<P: Products, B: Unpack>(w: *const B, blocks: usize, x: Q8Row<'_>) -> __m256 {
+    // Eight rows are eight streams, too many and too short for the CPU's own prefetcher: it is
+    // told to fetch the same place of later rows, into the second-level cache (from memory
+    // 1.8 to 2.3 times as fast as without; into the first level 0.5 times as fast as this).
+    let tile = MR * blocks * size_of::<B>();
+    let ahead = AHEAD.div_ceil(tile.max(1)) * tile;
+    let every = 64 / 2 / size_of::<B>() + 1; // blocks between fetches: twice for a line
+    // SAFETY: the intrinsics and the addresses by the caller's promise; a prefetch may go anywhere.
     unsafe {
-        let blocks = w[0].len();
-        let q = x.q.as_chunks::<ACT_BLOCK>().0;
-        assert!(w.iter().all(|w| w.len() == blocks));
-        assert!(q.len() == blocks && x.d.len() == blocks && x.s.len() == blocks);
         let mut acc = _mm256_setzero_ps();
         for b in 0..blocks {
-            let xq = _mm256_loadu_si256(q[b].as_ptr().cast());
-            let mut p = [_mm256_setzero_si256(); 8];
-            for (p, w) in p.iter_mut().zip(w) {
-                *p = D::dot(&w[b], xq);
+            let ws: [&B; MR] = core::array::from_fn(|r| &*w.add(r * blocks + b));
+            if b % every == 0 {
+                for w in ws {
+                    _mm_prefetch::<_MM_HINT_T1>((&raw const *w).wrapping_byte_add(ahead).cast());
+                }
             }
-            let mut sums = sums8(p);
-            if D::biased::<B>() {
-                sums = _mm256_sub_epi32(sums, _mm256_set1_epi32(x.s[b] << B::BIAS_SHIFT));
-            }
-            let d =
-                _mm256_mul_ps(scales8(core::array::from_fn(|r| &w[r][b])), _mm256_set1_ps(x.d[b]));
+            let sums = B::dot8::<P>(ws, x.q.as_ptr().add(b * ACT_BLOCK), *x.s.get_unchecked(b));
+            let d = _mm256_mul_ps(scales8(ws), _mm256_set1_ps(*x.d.get_unchecked(b)));
             acc = _mm256_add_ps(acc, _mm256_mul_ps(d, _mm256_cvtepi32_ps(sums)));
         }
-        let mut out = [0.0; 8];
-        _mm256_storeu_ps(out.as_mut_ptr(), acc);
-        out
+        acc
     }
 }
 
-/// All of `rows` for the columns `cols` of the activations.
+/// All of `rows` for all columns of the activations.
 ///
 /// # Safety
-/// The CPU has AVX2, F16C and the instructions of `D`.
+/// The CPU has AVX2, F16C and the instructions of `P`.
 #[inline(always)]
-pub(super) unsafe fn matmul<D: Dot32, B: Unpack>(
+pub(super) unsafe fn matmul<P: Products, B: Unpack>(
     w: &Matrix<'_>,
     x: &Q8Acts<'_>,
-    cols: Range<usize>,
     rows_: Range<usize>,
     y: &mut Tile<'_>,
 ) {
+    let blocks = w.cols() / ACT_BLOCK;
     let mut r = rows_.start;
-    while r + 8 <= rows_.end {
-        let ws: [&[B]; 8] = core::array::from_fn(|i| w.row::<B>(r + i));
-        for t in cols.clone() {
-            // SAFETY: the caller's promise; eight rows of the matrix.
-            let out = unsafe { rows::<D, B>(&ws, x.row(t)) };
-            y.row(t)[r - rows_.start..][..8].copy_from_slice(&out);
+    while r + MR <= rows_.end {
+        let ws: [&[B]; MR] = core::array::from_fn(|i| w.row::<B>(r + i));
+        for t in 0..x.n() {
+            let to = &mut y.row(t)[r - rows_.start..][..MR];
+            // SAFETY: the caller's promise; the rows are there (above), one after another; `to`
+            // has room for eight.
+            unsafe {
+                let out = rows::<P, B>(ws[0].as_ptr(), blocks, x.row(t));
+                _mm256_storeu_ps(to.as_mut_ptr(), out);
+            }
         }
-        r += 8;
+        r += MR;
     }
     for r in r..rows_.end {
-        for t in cols.clone() {
+        for t in 0..x.n() {
             y.row(t)[r - rows_.start] = crate::ops::quant::dot(w.row::<B>(r), x.row(t));
         }
     }

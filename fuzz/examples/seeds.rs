@@ -1,0 +1,70 @@
+//! Writes the seeds again: `cargo run --example seeds` in this folder.
+
+use std::fs;
+use std::path::Path;
+
+use teff_fuzz::{tiny_gguf, vocabulary};
+use teff_graph::Want;
+use teff_kernels::Format;
+use teff_runtime::{LoadOptions, Model, SessionOptions};
+
+fn json(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn main() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    let write = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = seeds.join(target);
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join(name), bytes).expect("a file");
+    };
+
+    for (name, format, own) in
+        [("q4_0", Format::Q4_0, false), ("q8_0", Format::Q8_0, true), ("f16", Format::F16, false)]
+    {
+        let file = tiny_gguf(format, own);
+        write("load_plan_token", name, &file);
+        if format == Format::Q4_0 {
+            write("gguf", name, &file);
+            write("tokenizer", "gguf", &[&[2], &file[..]].concat());
+        }
+    }
+
+    let model = tiny_gguf(Format::Q8_0, false);
+    let model = Model::from_bytes(model, &LoadOptions::default()).expect("a model of ours");
+    let options =
+        SessionOptions { context: Some(16), threads: Some(1), ..SessionOptions::default() };
+    let mut session = model.session(&options).expect("a small session");
+    session.eval(&[7, 8, 9, 10], Want::None).expect("four tokens");
+    write("snapshot", "four", &session.snapshot());
+
+    let header = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"BF16","shape":[4],"data_offsets":[24,32]},"c":{"dtype":"I8","shape":[],"data_offsets":[32,33]}}"#;
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    file.extend_from_slice(&[0; 33]);
+    write("safetensors", "three", &file);
+    let index = r#"{"metadata":{"total_size":8},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#;
+    write("safetensors", "index", index.as_bytes());
+
+    let config = r#"{"architectures":["GPT2LMHeadModel"],"n_embd":32,"n_head":2,"n_layer":1,"n_positions":64,"layer_norm_epsilon":1e-05,"tie_word_embeddings":true,"x":[null,"é\u00e9\ud83d\ude00\n",-0.5E+3,{}]}"#;
+    write("json", "config", config.as_bytes());
+
+    let (tokens, merges) = vocabulary();
+    let vocab: Vec<_> =
+        tokens.iter().enumerate().map(|(i, t)| format!("{}:{i}", json(t))).collect();
+    let vocab = format!("{{{}}}", vocab.join(","));
+    let merges_txt = format!("#version: 0.2\n{}\n", merges.join("\n"));
+    let config = r#"{"add_prefix_space":false,"bos_token":"<|endoftext|>"}"#;
+    let all = format!(
+        r#"{{"version":"1.0","truncation":null,"padding":null,"added_tokens":[{{"id":257,"content":"<|endoftext|>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}}],"normalizer":null,"pre_tokenizer":{{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}},"post_processor":null,"decoder":{{"type":"ByteLevel"}},"model":{{"type":"BPE","dropout":null,"unk_token":null,"fuse_unk":false,"vocab":{vocab},"merges":["h e"]}}}}"#
+    );
+    let text = "hello there, it's 12 o'clock";
+    let join = |kind: u8, parts: &[&str]| {
+        let mut out = vec![kind];
+        out.extend(parts.iter().map(|p| p.as_bytes()).collect::<Vec<_>>().join(&0xff));
+        out
+    };
+    write("tokenizer", "json", &join(0, &[&all, config, text]));
+    write("tokenizer", "vocab_merges", &join(1, &[&vocab, &merges_txt, config, text]));
+}

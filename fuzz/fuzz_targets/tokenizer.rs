@@ -1,0 +1,64 @@
+//! Any bytes as the files of a tokenizer, then some of them as a text and as ids.
+//!
+//! The first byte says what the rest is: 0 tokenizer.json, 1 vocab.json and merges.txt, 2 a GGUF
+//! file. Parts are separated by a byte 0xff, which none of the texts can hold; a GGUF file has no
+//! second part.
+#![no_main]
+
+use std::hint::black_box;
+
+use libfuzzer_sys::fuzz_target;
+use teff_graph::gguf::Gguf;
+use teff_runtime::tokenizer::{Specials, Tokenizer, TokenizerError};
+
+fn build(kind: u8, parts: &[&[u8]], rest: &[u8]) -> Option<Result<Tokenizer, TokenizerError>> {
+    let part = |i: usize| parts.get(i).copied();
+    match kind {
+        0 => Some(Tokenizer::from_tokenizer_json(part(0)?, part(1).filter(|c| !c.is_empty()))),
+        1 => Some(Tokenizer::from_vocab_merges(
+            part(0)?,
+            part(1)?,
+            part(2).filter(|c| !c.is_empty()),
+        )),
+        2 => Some(Tokenizer::from_gguf(&Gguf::parse(rest).ok()?)),
+        _ => None,
+    }
+}
+
+/// A text of bytes' own: what is no UTF-8 becomes U+FFFD.
+fn round_trip(tokenizer: &Tokenizer, text: &[u8]) {
+    let text = String::from_utf8_lossy(text);
+    for specials in [Specials::Ignore, Specials::Parse] {
+        match tokenizer.encode(&text, specials) {
+            Ok(ids) => {
+                let back = tokenizer.decode(&ids).expect("ids that the tokenizer gave");
+                // `add_prefix_space` puts spaces in front, and nothing else changes.
+                let bare = |text: &str| text.replace(' ', "");
+                assert!(back == text || bare(&back) == bare(&text), "{text:?}: {back:?}");
+                black_box(ids);
+            }
+            Err(e) => assert!(!e.to_string().is_empty()),
+        }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((&kind, rest)) = input.split_first() else { return };
+    let parts: Vec<&[u8]> = rest.split(|&b| b == 0xff).collect();
+    let tokenizer = match build(kind, &parts, rest) {
+        Some(Ok(tokenizer)) => tokenizer,
+        Some(Err(e)) => return assert!(!e.to_string().is_empty()),
+        None => return,
+    };
+    black_box(format!("{tokenizer:?}"));
+    let n = tokenizer.vocab_size() as u32;
+    for id in (0..n.min(512)).chain([n, u32::MAX]) {
+        assert_eq!(tokenizer.token_bytes(id).is_some(), tokenizer.decode(&[id]).is_ok());
+        assert!(id < n || tokenizer.token_bytes(id).is_none());
+        black_box((tokenizer.token_kind(id), tokenizer.is_special(id)));
+    }
+    black_box((tokenizer.special_ids(), tokenizer.memory()));
+    round_trip(&tokenizer, b"hello  the world's 123\n\n \xe6\x97\xa5<|endoftext|>x");
+    round_trip(&tokenizer, parts.last().copied().unwrap_or_default());
+    round_trip(&tokenizer, &rest[rest.len().saturating_sub(64)..]);
+});

@@ -1,0 +1,136 @@
+//! What the fuzz targets share: a heap that counts, and a model small enough for a fuzzer.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use teff_graph::Role;
+use teff_graph::family::gpt2;
+use teff_graph::gguf::GgufValue;
+use teff_graph::{Head, Spec};
+use teff_kernels::{Format, quantize_row};
+use teff_runtime::gguf_write::GgufHeader;
+
+/// The system's heap, which remembers how much of it was in use at most.
+///
+/// The counts are of the whole process; a target runs one input at a time, and nothing else.
+pub struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is the system allocator's; the counts beside it don't touch the memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(live, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(p, layout) }
+    }
+}
+
+impl Counting {
+    /// Runs `f`, and gives the bytes by which the heap in use grew meanwhile, at its largest.
+    pub fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
+        let before = LIVE.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        let out = f();
+        (out, PEAK.load(Ordering::Relaxed).saturating_sub(before))
+    }
+}
+
+/// A GPT-2 of some kilobytes.
+#[must_use]
+pub fn tiny_spec(own_head: bool) -> Spec {
+    Spec {
+        vocab: 258,
+        context: 64,
+        layers: 1,
+        width: 32,
+        heads: 2,
+        kv_heads: 2,
+        head_dim: 16,
+        ffn: 32,
+        head: if own_head { Head::Own } else { Head::Tied },
+        ..gpt2::small()
+    }
+}
+
+/// The GGUF file of [`tiny_spec`], matrices in `format`, with a byte-level vocabulary.
+#[must_use]
+pub fn tiny_gguf(format: Format, own_head: bool) -> Vec<u8> {
+    let spec = tiny_spec(own_head);
+    let mut header = GgufHeader::new();
+    let mut put = |key: &str, value| header.put(key, value).expect("a fresh key");
+    put("general.architecture", GgufValue::Str("gpt2"));
+    put("general.name", GgufValue::Str("tiny"));
+    for (key, n) in [
+        ("gpt2.context_length", spec.context),
+        ("gpt2.embedding_length", spec.width),
+        ("gpt2.feed_forward_length", spec.ffn),
+        ("gpt2.block_count", spec.layers),
+        ("gpt2.attention.head_count", spec.heads),
+    ] {
+        put(key, GgufValue::U32(n));
+    }
+    put("gpt2.attention.layer_norm_epsilon", GgufValue::F32(1e-5));
+    put("tokenizer.ggml.model", GgufValue::Str("gpt2"));
+    put("tokenizer.ggml.pre", GgufValue::Str("gpt-2"));
+    put("tokenizer.ggml.bos_token_id", GgufValue::U32(257));
+    put("tokenizer.ggml.eos_token_id", GgufValue::U32(257));
+    let (tokens, merges) = vocabulary();
+    let kinds: Vec<i32> = (0..tokens.len()).map(|i| if i == 257 { 3 } else { 1 }).collect();
+    header.put_strings("tokenizer.ggml.tokens", &tokens).expect("a fresh key");
+    header.put_i32s("tokenizer.ggml.token_type", &kinds).expect("a fresh key");
+    header.put_strings("tokenizer.ggml.merges", &merges).expect("a fresh key");
+    let mut data = Vec::new();
+    let mut state = 1u64;
+    for slot in spec.slots() {
+        let format = if slot.vector { Format::F32 } else { format };
+        let name = gguf_name(slot.role);
+        let dims = [slot.cols as u64, slot.rows as u64];
+        let dims = if slot.vector { &dims[..1] } else { &dims };
+        header.tensor(&name, format, dims).expect("a fresh name");
+        let mut bytes = Vec::new();
+        for _ in 0..slot.rows {
+            let row: Vec<f32> = (0..slot.cols)
+                .map(|_| {
+                    state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                    (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+                })
+                .collect();
+            let start = bytes.len();
+            bytes.resize(start + format.row_bytes(slot.cols).expect("whole blocks"), 0);
+            quantize_row(format, &row, &mut bytes[start..]);
+        }
+        data.push((name, bytes));
+    }
+    let mut file = header.write(Vec::new()).expect("memory");
+    for (name, bytes) in data {
+        file.write(&name, &bytes).expect("the tensor's size");
+    }
+    file.finish().expect("all tensors")
+}
+
+/// The GGUF name of a tensor.
+fn gguf_name(role: Role) -> String {
+    let mut name = String::new();
+    (gpt2::GPT2.gguf_name)(role, &mut name).expect("a string takes everything");
+    name
+}
+
+/// Tokens and merges: all bytes in GPT-2's alphabet, one merge, the end of text.
+#[must_use]
+pub fn vocabulary() -> (Vec<String>, Vec<String>) {
+    let own = |b: u32| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    let mut spare = 0x100..;
+    let letter = |b| if own(b) { Some(b) } else { spare.next() };
+    let letters = (0..=255).filter_map(letter).filter_map(char::from_u32);
+    let mut tokens: Vec<String> = letters.map(String::from).collect();
+    tokens.extend(["he".to_owned(), "<|endoftext|>".to_owned()]);
+    (tokens, vec!["h e".to_owned()])
+}

@@ -1,0 +1,306 @@
+//! `teff bench`: how fast a model runs, and what it takes.
+
+use std::time::{Duration, Instant};
+
+use teff::graph::{Head, Role};
+use teff::kernels::{Backend, KV_BLOCK};
+use teff::{Model, Session, SessionOptions, Want};
+
+use super::alloc_count::allocations;
+use super::args::{Arg, Args, Shared, THREADS};
+use super::json::{Object, array, string};
+use super::machine::{Progress, human, ms_since, peak_bytes, reset_peak};
+use super::{Command, Failure, print};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "bench",
+    about: "how fast a model runs",
+    help: "\
+usage: teff bench MODEL [-p 512] [-n 128] [-r 5] [--threads 1,2] [OPTIONS]
+
+A row for each number of threads; each opens the model anew. Prefill takes P tokens through the
+model from an empty cache, in steps of up to 512; decode takes N tokens one at a time, also from an
+empty cache. Both run once to warm up (decode for 16 tokens at most), then R times. The tokens are
+random but always the same; nothing is sampled.
+
+  -p P                 tokens of prefill, 0 for none (default 512, or a smaller context)
+  -n N                 tokens of decode, 0 for none (default 128, or a smaller context)
+  -r R                 runs (default 5)
+  --threads 1,2        numbers of threads (default: one for each core)
+  --backend NAME       who computes: scalar, avx2, avx512, ... (default: the best of this machine)
+  --kv f32|f16|q8      how the cache stores keys and values (default f32)
+  --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
+  --json               rows as a JSON array
+
+Bytes per token are the weights that one decoded token reads, and the cache as it is on average over
+the run; GB/s (10^9 bytes) is that at the median speed of decode. Allocations per token are counted
+over all runs of decode. Peak memory is the process's, mapped weights included.
+",
+    run,
+};
+
+fn run(args: &mut Args) -> Result<(), Failure> {
+    const SHARED: [&str; 3] = ["--backend", "--kv", "--quantize"];
+    let mut shared = Shared::default();
+    let (mut prefill, mut decode, mut runs) = (None, None, 5);
+    let (mut threads, mut json) = (Vec::new(), false);
+    while let Some(arg) = args.next()? {
+        match arg {
+            Arg::Flag(f) if f == "-p" => prefill = Some(args.count(&f, 0..=usize::MAX)?),
+            Arg::Flag(f) if f == "-n" => decode = Some(args.count(&f, 0..=usize::MAX)?),
+            Arg::Flag(f) if f == "-r" => runs = args.count(&f, 1..=10_000)?,
+            Arg::Flag(f) if f == "--threads" => threads = args.counts(&f, THREADS)?,
+            Arg::Flag(f) if f == "--json" => json = true,
+            arg => shared.take(arg, args, &SHARED)?,
+        }
+    }
+    shared.path()?;
+    if prefill == Some(0) && decode == Some(0) {
+        return Err(Failure::Usage("-p 0 and -n 0 leave nothing to measure".into()));
+    }
+    if threads.is_empty() {
+        threads.push(teff::runtime::pool::available_threads());
+    }
+    let plan = Bench { shared, prefill, decode, runs };
+    let mut rows = Vec::new();
+    for threads in threads {
+        let row = plan.row(threads)?;
+        if json {
+            rows.push(row.json());
+        } else {
+            let head = if rows.is_empty() { row.head() } else { String::new() };
+            print(&format!("{head}{}", row.text()))?;
+            rows.push(String::new());
+        }
+    }
+    if json { print(&format!("{}\n", array(rows))) } else { Ok(()) }
+}
+
+struct Bench {
+    shared: Shared,
+    prefill: Option<usize>,
+    decode: Option<usize>,
+    runs: usize,
+}
+
+impl Bench {
+    fn row(&self, threads: usize) -> Result<Row, Failure> {
+        reset_peak();
+        let start = Instant::now();
+        let model = self.shared.open()?;
+        let most = model.spec().context as usize;
+        let fit = |flag: &str, asked: Option<usize>, usual: usize| match asked {
+            Some(n) if n > most => Err(Failure::Run(format!(
+                "{flag} is {n}, but the model was made for a context of {most}: ask for fewer tokens"
+            ))),
+            asked => Ok(asked.unwrap_or(usual.min(most))),
+        };
+        let (p, n) = (fit("-p", self.prefill, 512)?, fit("-n", self.decode, 128)?);
+        let context = p.max(n).max(1);
+        let options = self.shared.options(&model)?;
+        let options = SessionOptions {
+            context: Some(context),
+            batch: options.batch.min(p.max(1)),
+            threads: Some(threads),
+            ..options
+        };
+        let mut session = model.session(&options).map_err(Failure::run)?;
+        let load_ms = ms_since(start);
+        let tokens = tokens(context, model.spec().vocab);
+        let mut progress = Progress::show(&format!("threads {threads}: warming up"));
+        if p > 0 {
+            timed(&mut session, &tokens[..p], p)?;
+        }
+        if n > 0 {
+            timed(&mut session, &tokens[..n.min(16)], 1)?;
+        }
+        let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+        let mut allocated = 0;
+        for run in 1..=self.runs {
+            progress.update(&format!("threads {threads}: run {run} of {}", self.runs));
+            if p > 0 {
+                prefill.push(p as f64 / timed(&mut session, &tokens[..p], p)?.as_secs_f64());
+            }
+            if n > 0 {
+                let before = allocations();
+                let time = timed(&mut session, &tokens[..n], 1)?;
+                allocated += allocations().wrapping_sub(before);
+                decode.push(n as f64 / time.as_secs_f64());
+            }
+        }
+        drop(progress);
+        let decode = Spread::of(decode);
+        let bytes_per_token = (n > 0).then(|| bytes_per_token(&model, &session, n));
+        let gb_per_s = decode.as_ref().zip(bytes_per_token).map(|(d, b)| b * d.median / 1e9);
+        Ok(Row {
+            model: model.name().unwrap_or("-").replace(char::is_control, "?"),
+            architecture: model.spec().arch,
+            parameters: model.spec().parameters(),
+            weight_bytes: model.weight_bytes(),
+            backend: session.backend().name(),
+            kv: options.kv.name(),
+            threads,
+            tokens: (p, n),
+            runs: self.runs,
+            load_ms,
+            prefill: Spread::of(prefill),
+            decode,
+            peak_bytes: peak_bytes(),
+            session_bytes: session.needs().total(),
+            allocations_per_token: (n > 0).then(|| allocated as f64 / (n * self.runs) as f64),
+            bytes_per_token,
+            gb_per_s,
+        })
+    }
+}
+
+/// Random tokens, always the same: SplitMix64 (Steele, Lea, Flood 2014).
+fn tokens(n: usize, vocab: u32) -> Vec<u32> {
+    let mut state = 0u64;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    (0..n).map(|_| (next() % u64::from(vocab)) as u32).collect()
+}
+
+/// How long it takes to compute `tokens` from an empty cache, `at_a_time`.
+fn timed(session: &mut Session<'_>, tokens: &[u32], at_a_time: usize) -> Result<Duration, Failure> {
+    session.truncate(0);
+    let start = Instant::now();
+    for part in tokens.chunks(at_a_time) {
+        session.eval(part, Want::Last).map_err(Failure::run)?;
+    }
+    Ok(start.elapsed())
+}
+
+/// Bytes that decoding a token reads, on average over a run of `n` from an empty cache: every
+/// weight (of a table of embeddings one row) and the keys and values so far.
+fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
+    let tied = model.spec().head == Head::Tied;
+    let read = model.tensor_infos().map(|t| match t.role {
+        Role::TokenEmbd if tied => t.bytes,
+        Role::TokenEmbd | Role::PositionEmbd => t.bytes / t.rows.max(1),
+        _ => t.bytes,
+    });
+    let weights: usize = read.sum();
+    let positions = session.context().next_multiple_of(KV_BLOCK);
+    let position = session.needs().plan.kv as f64 / positions as f64;
+    weights as f64 + position * (n + 1) as f64 / 2.0
+}
+
+/// What several runs gave.
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// `None` where there were no runs.
+    fn of(mut all: Vec<f64>) -> Option<Spread> {
+        all.sort_by(f64::total_cmp);
+        let (min, max) = (*all.first()?, *all.last()?);
+        let half = all.len() / 2;
+        let median = match all.len() % 2 {
+            0 => f64::midpoint(all[half - 1], all[half]),
+            _ => all[half],
+        };
+        Some(Spread { median, min, max })
+    }
+
+    fn json(spread: Option<&Spread>) -> String {
+        let Some(s) = spread else { return "null".into() };
+        let round = |x: f64| Some((x * 1e3).round() / 1e3);
+        let o = Object::new().number("median", round(s.median));
+        o.number("min", round(s.min)).number("max", round(s.max)).end()
+    }
+
+    fn text(spread: Option<&Spread>) -> String {
+        spread.map_or("-".into(), |s| format!("{:.1} ({:.1}..{:.1})", s.median, s.min, s.max))
+    }
+}
+
+struct Row {
+    model: String,
+    architecture: &'static str,
+    parameters: u64,
+    weight_bytes: u64,
+    backend: &'static str,
+    kv: &'static str,
+    threads: usize,
+    tokens: (usize, usize),
+    runs: usize,
+    load_ms: f64,
+    prefill: Option<Spread>,
+    decode: Option<Spread>,
+    peak_bytes: Option<u64>,
+    session_bytes: usize,
+    allocations_per_token: Option<f64>,
+    bytes_per_token: Option<f64>,
+    gb_per_s: Option<f64>,
+}
+
+impl Row {
+    fn json(&self) -> String {
+        Object::new()
+            .raw("model", string(&self.model))
+            .str("architecture", self.architecture)
+            .count("parameters", Some(self.parameters))
+            .count("weight_bytes", Some(self.weight_bytes))
+            .str("backend", self.backend)
+            .str("kv", self.kv)
+            .count("threads", Some(self.threads))
+            .count("prefill_tokens", Some(self.tokens.0))
+            .count("decode_tokens", Some(self.tokens.1))
+            .count("runs", Some(self.runs))
+            .raw("prefill_tps", Spread::json(self.prefill.as_ref()))
+            .raw("decode_tps", Spread::json(self.decode.as_ref()))
+            .number("load_ms", Some(self.load_ms))
+            .count("peak_bytes", self.peak_bytes)
+            .count("session_bytes", Some(self.session_bytes))
+            .number("allocations_per_token", self.allocations_per_token)
+            .number("bytes_per_token", self.bytes_per_token.map(f64::round))
+            .number("gb_per_s", self.gb_per_s.map(|x| (x * 1e3).round() / 1e3))
+            .end()
+    }
+
+    fn head(&self) -> String {
+        let (p, n) = self.tokens;
+        let (parameters, size) = (self.parameters, human(self.weight_bytes));
+        format!(
+            "{}: {parameters} parameters, {size}; prefill {p}, decode {n} tokens; tokens/s as \
+             median (min..max) of {}\n{:<8}{:>8}{:>29}{:>25}{:>10}{:>12}{:>14}{:>13}{:>7}\n",
+            self.model,
+            self.runs,
+            "backend",
+            "threads",
+            "prefill",
+            "decode",
+            "load ms",
+            "peak",
+            "allocs/token",
+            "bytes/token",
+            "GB/s"
+        )
+    }
+
+    fn text(&self) -> String {
+        let (prefill, decode) = (self.prefill.as_ref(), self.decode.as_ref());
+        let or_dash = |x: Option<String>| x.unwrap_or_else(|| "-".into());
+        format!(
+            "{:<8}{:>8}{:>29}{:>25}{:>10.1}{:>12}{:>14}{:>13}{:>7}\n",
+            self.backend,
+            self.threads,
+            Spread::text(prefill),
+            Spread::text(decode),
+            self.load_ms,
+            or_dash(self.peak_bytes.map(human)),
+            or_dash(self.allocations_per_token.map(|x| format!("{x:.3}"))),
+            or_dash(self.bytes_per_token.map(|x| human(x as u64))),
+            or_dash(self.gb_per_s.map(|x| format!("{x:.1}"))),
+        )
+    }
+}

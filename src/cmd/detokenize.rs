@@ -1,0 +1,41 @@
+//! `teff detokenize`: ids to text.
+
+use std::io::{self, IsTerminal};
+
+use super::args::{Arg, Args, Shared};
+use super::tokenize::no_tokenizer;
+use super::{Command, Failure, print};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "detokenize",
+    about: "token ids to text",
+    help: "\
+usage: teff detokenize MODEL --ids 1,2
+
+Writes the text of the tokens and nothing else (at a terminal: and the end of the line). Special
+tokens are written as their names; bytes that are no UTF-8 as U+FFFD.
+
+  --ids 1,2    the ids; the array that `teff tokenize` writes will do too
+",
+    run,
+};
+
+fn run(args: &mut Args) -> Result<(), Failure> {
+    let mut shared = Shared::default();
+    let mut ids = None;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Arg::Flag(f) if f == "--ids" => ids = Some(args.ids(&f)?),
+            arg => shared.take(arg, args, &[])?,
+        }
+    }
+    shared.path()?;
+    let ids = ids.ok_or_else(|| Failure::Usage("no tokens: give --ids 1,2".into()))?;
+    let model = shared.open()?;
+    let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
+    let mut text = tokenizer.decode(&ids).map_err(Failure::run)?;
+    if io::stdout().is_terminal() {
+        text.push('\n');
+    }
+    print(&text)
+}

@@ -1,0 +1,239 @@
+//! `teff run`: continues a text.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use teff::kernels::Backend;
+use teff::runtime::sample::SamplingError;
+use teff::{Finish, Generate, Model, Sampling, Session, SessionError, StepError};
+
+use super::args::{Arg, Args, Shared};
+use super::json::Object;
+use super::machine::{Progress, ms, peak_bytes, per_second};
+use super::{Command, Failure, complain};
+
+pub(crate) const COMMAND: Command =
+    Command { name: "run", about: "continues a text", help: HELP, run };
+
+const HELP: &str = "\
+usage: teff run MODEL -p TEXT [OPTIONS]
+
+Continues TEXT. The continuation alone goes to standard output, as it comes. It ends after N tokens,
+where the model ends the text, or where the context is full. The same options give the same text on
+every machine.
+
+  -p TEXT                the text to continue
+  -n N                   most tokens to write (default 128)
+  --temperature T        below 1 prefers likely tokens, above 1 evens out, 0 is greedy (default 0.8)
+  --top-k K              the K most likely tokens stay, 0 is off (default 40)
+  --top-p P              the most likely tokens that have this share of probability stay, 1 is off
+                         (default 0.95)
+  --min-p P              tokens stay that have this share of the likeliest's probability, 0 is off
+                         (default 0.05)
+  --repeat-penalty R     makes recent tokens less likely, 1 is off (default 1)
+  --repeat-last-n N      how many tokens are recent (default 64)
+  --seed S               where random numbers start: always the same ones (default 0)
+  --greedy               always the most likely token: the same as --temperature 0
+  --threads N            threads (default: one for each core)
+  --ctx N                positions of the context (default: as many as the model was made for)
+  --timeout SECONDS      ends the command after this time, loading included, with exit code 1; the
+                         text so far is kept
+  --backend NAME         who computes: scalar, avx2, avx512, ... (default: the best of this machine)
+  --kv f32|f16|q8        how the cache stores keys and values (default f32)
+  --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
+  --stats                figures as one line of JSON on standard error: times, tokens per second,
+                         bytes; ttft_ms is from the prompt to the first piece of text
+";
+
+/// What the command line says.
+struct Options {
+    shared: Shared,
+    prompt: String,
+    generate: Generate,
+    timeout: Option<Duration>,
+    stats: bool,
+}
+
+fn read(args: &mut Args) -> Result<Options, Failure> {
+    const NUMBER: &str = "a number";
+    const SHARED: [&str; 5] = ["--threads", "--ctx", "--backend", "--kv", "--quantize"];
+    let mut shared = Shared::default();
+    let mut sampling = Sampling::default();
+    let (mut prompt, mut timeout, mut max_tokens) = (None, None, 128);
+    let (mut greedy, mut stats) = (false, false);
+    while let Some(arg) = args.next()? {
+        let flag = match arg {
+            Arg::Flag(flag) => flag,
+            word => {
+                shared.take(word, args, &SHARED)?;
+                continue;
+            }
+        };
+        let f = flag.as_str();
+        match f {
+            "-p" | "--prompt" => prompt = Some(args.text(f)?),
+            "-n" => max_tokens = args.count(f, 0..=usize::MAX)?,
+            "--temperature" => sampling.temperature = args.parse(f, NUMBER)?,
+            "--top-k" => sampling.top_k = args.count(f, 0..=usize::MAX)?,
+            "--top-p" => sampling.top_p = args.parse(f, NUMBER)?,
+            "--min-p" => sampling.min_p = args.parse(f, NUMBER)?,
+            "--repeat-penalty" => sampling.repeat_penalty = args.parse(f, NUMBER)?,
+            "--repeat-last-n" => sampling.repeat_last_n = args.count(f, 0..=usize::MAX)?,
+            "--seed" => sampling.seed = args.parse(f, "a whole number from 0 to 2^64 - 1")?,
+            "--greedy" => greedy = true,
+            "--timeout" => timeout = Some(seconds(f, args)?),
+            "--stats" => stats = true,
+            _ => shared.take(Arg::Flag(flag), args, &SHARED)?,
+        }
+    }
+    sampling.validate().map_err(|e| {
+        Failure::Usage(match e {
+            SamplingError::Parameter { name, got, allowed } => {
+                format!("--{} is {got}: it must be {allowed}", name.replace('_', "-"))
+            }
+            e => e.to_string(),
+        })
+    })?;
+    if greedy {
+        sampling.temperature = 0.0;
+    }
+    shared.path()?;
+    let prompt =
+        prompt.ok_or_else(|| Failure::Usage("no text to continue: give -p TEXT".into()))?;
+    let generate = Generate { sampling, max_tokens: Some(max_tokens), ignore_eos: false };
+    Ok(Options { shared, prompt, generate, timeout, stats })
+}
+
+fn seconds(flag: &str, args: &mut Args) -> Result<Duration, Failure> {
+    const ALLOWED: &str = "a number of seconds from 0 up";
+    let seconds: f64 = args.parse(flag, ALLOWED)?;
+    if !(seconds >= 0.0 && seconds.is_finite()) {
+        return Err(Failure::Usage(format!("{flag} is {seconds}: it must be {ALLOWED}")));
+    }
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+/// What there is to say about a run.
+#[derive(Default)]
+struct Figures {
+    load: Duration,
+    /// From the prompt to the first piece of text, and the tokens that made it.
+    first: Option<(Duration, usize)>,
+    /// From the first piece of text to the end.
+    rest: Duration,
+    prompt_tokens: usize,
+    generated: usize,
+    finish: Option<Finish>,
+}
+
+fn run(args: &mut Args) -> Result<(), Failure> {
+    let start = Instant::now();
+    let options = read(args)?;
+    let model = options.shared.open()?;
+    let session_options = options.shared.options(&model)?;
+    let mut session = model.session(&session_options).map_err(Failure::run)?;
+    let mut figures = Figures { load: start.elapsed(), ..Figures::default() };
+    if let Some(timeout) = options.timeout {
+        session.stop_handle().set_timeout(timeout.saturating_sub(start.elapsed()));
+    }
+    let written = write(&mut session, &options, &mut figures);
+    if options.stats && !matches!(written, Err(Failure::Closed)) {
+        let _ = writeln!(io::stderr(), "{}", stats(&model, &session, &figures));
+    }
+    written?;
+    if figures.finish == Some(Finish::ContextFull) && !options.stats {
+        let (context, n) = (session.context(), figures.generated);
+        complain(&format!("the context of {context} tokens is full: {n} tokens were written"));
+    }
+    Ok(())
+}
+
+/// Generates, and writes pieces as they come.
+fn write(
+    session: &mut Session<'_>,
+    options: &Options,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let terminal = out.is_terminal();
+    let mut progress = Progress::show("reading the prompt");
+    let start = Instant::now();
+    let most = session.model().spec().context;
+    let mut generation =
+        session.generate(&options.prompt, &options.generate).map_err(|e| match e {
+            SessionError::Step(StepError::ContextFull { context, tokens, .. }) => {
+                Failure::Run(format!(
+                    "the prompt has {tokens} tokens, but the context holds {context}: shorten the \
+                     prompt, or raise --ctx (the model was made for {most} at most)"
+                ))
+            }
+            e => Failure::run(e),
+        })?;
+    figures.prompt_tokens = generation.session().tokens().len();
+    progress.update(&format!("reading the prompt of {} tokens", figures.prompt_tokens));
+    let mut progress = Some(progress);
+    let mut newline = true;
+    let mut written = || loop {
+        let piece = generation.next_piece();
+        progress = None;
+        match piece {
+            Ok(Some(piece)) => {
+                newline = piece.ends_with('\n');
+                out.write_all(piece.as_bytes())
+                    .and_then(|()| out.flush())
+                    .map_err(Failure::stdout)?;
+            }
+            Ok(None) => return Ok(()),
+            Err(SessionError::Step(StepError::Cancelled)) => return Err(None),
+            Err(e) => return Err(Some(Failure::run(e))),
+        }
+        figures.generated = generation.generated();
+        match figures.first {
+            None => figures.first = Some((start.elapsed(), figures.generated)),
+            Some((first, _)) => figures.rest = start.elapsed() - first,
+        }
+    };
+    let written = written();
+    figures.generated = generation.generated();
+    figures.finish = generation.finish();
+    if terminal && !newline {
+        // The prompt of a shell belongs on a line of its own.
+        let _ = writeln!(out);
+    }
+    written.map_err(|failure| {
+        failure.unwrap_or_else(|| {
+            let (seconds, n) = (options.timeout.unwrap_or_default(), figures.generated);
+            Failure::Run(format!(
+                "stopped by --timeout after {} seconds: {n} tokens were written",
+                seconds.as_secs_f64()
+            ))
+        })
+    })
+}
+
+fn stats(model: &Model, session: &Session<'_>, f: &Figures) -> String {
+    let prefill = f.first.and_then(|(time, _)| per_second(f.prompt_tokens, time));
+    let decode = f.first.and_then(|(_, n)| per_second(f.generated - n, f.rest));
+    let finish = match f.finish {
+        Some(Finish::Length) => "length",
+        Some(Finish::Stop(_)) => "stop",
+        Some(Finish::ContextFull) => "context_full",
+        None => "stopped",
+    };
+    Object::new()
+        .number("load_ms", Some(ms(f.load)))
+        .number("ttft_ms", f.first.map(|(time, _)| ms(time)))
+        .count("prompt_tokens", Some(f.prompt_tokens))
+        .count("generated_tokens", Some(f.generated))
+        .number("prefill_tps", prefill)
+        .number("decode_tps", decode)
+        .count("peak_bytes", peak_bytes())
+        .count("session_bytes", Some(session.needs().total()))
+        .count("model_bytes", Some(model.owned_bytes()))
+        .count("weight_bytes", Some(model.weight_bytes()))
+        .str("backend", session.backend().name())
+        .count("threads", Some(session.threads()))
+        .count("context", Some(session.context()))
+        .str("finish", finish)
+        .end()
+}
