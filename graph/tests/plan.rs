@@ -24,7 +24,7 @@ fn by_hand(spec: &Spec, o: &Options, quantized: bool) -> usize {
     let (w, q, f) = (spec.width as usize, spec.q_dim(), spec.ffn as usize);
     up(o.batch * w * 4)                     // residual
         + up(o.logits * w * 4)              // residual of wanted tokens
-        + acts(o.batch, w)                  // normed
+        + up(o.batch * w * 4)               // normed, of 32 or 16 bits
         + up(o.batch * q * 4)               // queries
         + acts(o.batch, q)                  // attention's result
         + acts(o.batch, f)                  // inner
@@ -168,7 +168,11 @@ proptest! {
                 let size = |b: &Buf| {
                     let rows = if b.rows == Rows::Batch { o.batch } else { o.logits };
                     let cols = b.cols as usize;
-                    rows * if b.kind == Kind::F32 { cols * 4 } else { cols + cols / 4 }
+                    rows * match b.kind {
+                        Kind::F32 => cols * 4,
+                        Kind::Q8 => cols + cols / 4,
+                        Kind::Q16 => 2 * cols + cols / 4,
+                    }
                 };
                 for (i, x) in bufs.iter().enumerate() {
                     prop_assert!(x.offset + size(x) <= needs.scratch);

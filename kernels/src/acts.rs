@@ -1,9 +1,15 @@
-//! Activations: the inputs of a product, as f32 or quantised to int8.
+//! Activations: the inputs of a product, as f32 or quantised.
 //!
-//! The quantised form is Teff's own, not an exchange format. A row keeps, for every 32 elements,
-//! codes in -127..=127, an f32 scale (`x = d * q`) and the sum of the codes, which formats with an
-//! offset or a minimum need. Codes, scales and sums of all rows lie apart, so that tiles of codes
-//! can be loaded with any unit.
+//! The quantised forms are Teff's own, not exchange formats. A row keeps, for every 32 elements,
+//! codes, an f32 scale (`x = d * code`) and the sum of the codes, which formats with an offset or a
+//! minimum need. Codes, scales and sums of all rows lie apart, so that tiles of codes can be
+//! loaded with any unit.
+//!
+//! - **8 bits**: codes in -127..=127.
+//! - **16 bits**: codes `255 * q + lo` in two planes of bytes, each in -127..=127. A product is two
+//!   products of bytes whose integer sums are joined before any float operation. It is for the few
+//!   inputs whose error matters most: what queries and keys are made of goes through softmax,
+//!   which is steep, and with 8 bits there makes most of a quantised model's error.
 
 /// Elements that share a scale.
 pub const ACT_BLOCK: usize = 32;
@@ -65,12 +71,13 @@ impl<'a> DenseActs<'a> {
     }
 }
 
-/// Rows quantised to int8.
+/// Rows quantised to 8 or 16 bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Q8Acts<'a> {
     n: usize,
     cols: usize,
     q: &'a [i8],
+    lo: Option<&'a [i8]>,
     d: &'a [f32],
     s: &'a [i32],
 }
@@ -78,8 +85,10 @@ pub struct Q8Acts<'a> {
 /// One row of [`Q8Acts`].
 #[derive(Clone, Copy, Debug)]
 pub struct Q8Row<'a> {
-    /// Codes, -127..=127.
+    /// Codes, or their upper plane: -127..=127.
     pub q: &'a [i8],
+    /// The lower plane of 16-bit codes, -127..=127.
+    pub lo: Option<&'a [i8]>,
     /// Scale of each 32 codes.
     pub d: &'a [f32],
     /// Sum of each 32 codes.
@@ -89,8 +98,10 @@ pub struct Q8Row<'a> {
 /// A part of a row of [`Q8Acts`] (whole blocks) to be written.
 #[derive(Debug)]
 pub struct Q8RowMut<'a> {
-    /// Codes, -127..=127.
+    /// Codes, or their upper plane: -127..=127.
     pub q: &'a mut [i8],
+    /// The lower plane: where there is one, codes have 16 bits.
+    pub lo: Option<&'a mut [i8]>,
     /// Scale of each 32 codes.
     pub d: &'a mut [f32],
     /// Sum of each 32 codes.
@@ -111,7 +122,25 @@ impl<'a> Q8Acts<'a> {
         assert!(cols % ACT_BLOCK == 0, "quantised activations come in blocks of 32");
         assert!(q.len() == n * cols && d.len() == blocks && s.len() == blocks, "activations");
         debug_assert!(q.iter().all(|&q| q != i8::MIN));
-        Q8Acts { n, cols, q, d, s }
+        Q8Acts { n, cols, q, lo: None, d, s }
+    }
+
+    /// The same with a lower plane, which makes codes of 16 bits; scales and sums are theirs.
+    ///
+    /// # Panics
+    /// Where `lo` is not as long as the upper plane.
+    #[must_use]
+    pub fn with_low(self, lo: &'a [i8]) -> Self {
+        assert!(lo.len() == self.q.len(), "activations");
+        debug_assert!(lo.iter().all(|&q| q != i8::MIN));
+        Q8Acts { lo: Some(lo), ..self }
+    }
+
+    /// Whether codes have 16 bits.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_fine(&self) -> bool {
+        self.lo.is_some()
     }
 
     /// Row `t`.
@@ -121,6 +150,7 @@ impl<'a> Q8Acts<'a> {
         let blocks = self.cols / ACT_BLOCK;
         Q8Row {
             q: &self.q[t * self.cols..][..self.cols],
+            lo: self.lo.map(|lo| &lo[t * self.cols..][..self.cols]),
             d: &self.d[t * blocks..][..blocks],
             s: &self.s[t * blocks..][..blocks],
         }

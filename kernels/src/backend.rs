@@ -53,8 +53,12 @@ pub trait Backend: Sync {
         dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
     }
 
-    /// Quantises activations to int8, 32 at a time: `d = max|x| / 127`, codes `x * (127 / max|x|)`
-    /// rounded to nearest, ties to even. NaN, and blocks whose scale can't be inverted, give 0.
+    /// Quantises activations, 32 at a time.
+    ///
+    /// 8 bits: `d = max|x| / 127`, codes `x * (127 / max|x|)` rounded to nearest, ties to even.
+    /// 16 bits (where `out` has a lower plane): the same with 32385, codes split into
+    /// `255 * q + lo`. NaN, and blocks whose scale can't be
+    /// inverted, give 0.
     ///
     /// # Panics
     /// Where `x` is not whole blocks or `out` has another length.
@@ -134,13 +138,13 @@ pub(crate) fn matmul_portable(w: &Matrix<'_>, x: &Acts<'_>, rows: Range<usize>, 
     use crate::blocks::{Bf16, F16, F32, Q4_0, Q8_0};
     match (w.format(), x) {
         (Format::F32, Acts::Dense(x)) => {
-            ops::dense::matmul::<Portable, F32, 1, 1>(w, x, rows, y)
+            ops::dense::matmul::<Portable, F32, 1, 1, 1>(w, x, rows, y)
         }
         (Format::F16, Acts::Dense(x)) => {
-            ops::dense::matmul::<Portable, F16, 1, 1>(w, x, rows, y)
+            ops::dense::matmul::<Portable, F16, 1, 1, 1>(w, x, rows, y)
         }
         (Format::BF16, Acts::Dense(x)) => {
-            ops::dense::matmul::<Portable, Bf16, 1, 1>(w, x, rows, y);
+            ops::dense::matmul::<Portable, Bf16, 1, 1, 1>(w, x, rows, y);
         }
         (Format::Q8_0, Acts::Q8(x)) => ops::quant::matmul::<Q8_0>(w, x, rows, y),
         (Format::Q4_0, Acts::Q8(x)) => ops::quant::matmul::<Q4_0>(w, x, rows, y),

@@ -30,6 +30,8 @@ struct Product {
     cols: usize,
     n: usize,
     kind: Kind,
+    /// Activations with codes of 16 bits.
+    fine: bool,
     /// Of the weights' bytes, beyond a multiple of 64.
     offset: usize,
     /// Floats between rows of the output that aren't part of it.
@@ -39,11 +41,11 @@ struct Product {
 
 fn products() -> impl Strategy<Value = Product> {
     let shape = (0..5usize, 0..40usize, 0..200usize, 1..=40usize);
-    (shape, kinds(), 0..4usize, 0..5usize, any::<u64>()).prop_map(
-        |((f, rows, cols, n), kind, offset, gap, seed)| {
+    (shape, kinds(), any::<bool>(), 0..4usize, 0..5usize, any::<u64>()).prop_map(
+        |((f, rows, cols, n), kind, fine, offset, gap, seed)| {
             let format = Format::ALL[f];
             let cols = if format.is_quantized() { cols / 8 * 32 } else { cols };
-            Product { format, rows, cols, n, kind, offset, gap, seed }
+            Product { format, rows, cols, n, kind, fine, offset, gap, seed }
         },
     )
 }
@@ -78,7 +80,7 @@ fn matmul(b: &dyn Backend, p: &Product) -> TestCaseResult {
     let r = &mut Rng::new(p.seed);
     let bytes = Placed::new(&weights(r, p.format, p.rows, p.cols, p.kind), p.offset);
     let w = Matrix::new(p.format, p.rows, p.cols, bytes.get()).unwrap();
-    let x = OwnedActs::new(r, p.format, p.n, p.cols, p.kind);
+    let x = OwnedActs::new(r, p.format, p.n, p.cols, p.kind, p.fine);
     let want = product(&Scalar, &w, &x, 0..p.n, 0..p.rows, 0)?;
     same(&want, &product(b, &w, &x, 0..p.n, 0..p.rows, p.gap)?, "the whole")?;
     for t in 0..p.n {
@@ -112,18 +114,25 @@ fn dequantize(b: &dyn Backend, p: &Product) -> TestCaseResult {
 
 fn quantize(b: &dyn Backend, blocks: usize, kind: Kind, seed: u64) -> TestCaseResult {
     let x = floats(&mut Rng::new(seed), blocks * 32, kind);
-    let run = |b: &dyn Backend| {
-        let (mut q, mut d, mut s) = (vec![1; blocks * 32], vec![1.0; blocks], vec![1; blocks]);
-        b.quantize(&x, Q8RowMut { q: &mut q, d: &mut d, s: &mut s });
-        (q, d, s)
+    let run = |b: &dyn Backend, fine: bool| {
+        let (mut q, mut lo) = (vec![1; blocks * 32], vec![0; blocks * 32]);
+        let (mut d, mut s) = (vec![1.0; blocks], vec![1; blocks]);
+        let low = if fine { Some(&mut lo[..]) } else { None };
+        b.quantize(&x, Q8RowMut { q: &mut q, lo: low, d: &mut d, s: &mut s });
+        (q, d, s, lo)
     };
-    let (want, got) = (run(&Scalar), run(b));
-    prop_assert_eq!(&want.0, &got.0);
-    same(&want.1, &got.1, "scales")?;
-    prop_assert_eq!(&want.2, &got.2);
-    for (q, s) in got.0.chunks(32).zip(got.2) {
-        prop_assert!(q.iter().all(|&q| q != -128));
-        prop_assert_eq!(q.iter().map(|&q| i32::from(q)).sum::<i32>(), s);
+    for fine in [false, true] {
+        let (want, got) = (run(&Scalar, fine), run(b, fine));
+        prop_assert_eq!(&want.0, &got.0);
+        same(&want.1, &got.1, "scales")?;
+        prop_assert_eq!(&want.2, &got.2);
+        prop_assert_eq!(&want.3, &got.3);
+        let unit = if fine { 255 } else { 1 };
+        for ((q, lo), s) in got.0.chunks(32).zip(got.3.chunks(32)).zip(got.2) {
+            prop_assert!(q.iter().chain(lo).all(|&q| q != -128));
+            let code = |(q, lo): (&i8, &i8)| unit * i32::from(*q) + i32::from(*lo);
+            prop_assert_eq!(q.iter().zip(lo).map(code).sum::<i32>(), s);
+        }
     }
     Ok(())
 }

@@ -26,11 +26,18 @@ fn depth(n: usize) -> f64 {
     (n.div_ceil(16) + 4) as f64
 }
 
-fn product(format: Format, rows: usize, cols: usize, n: usize, seed: u64) -> TestCaseResult {
+fn product(
+    format: Format,
+    rows: usize,
+    cols: usize,
+    n: usize,
+    fine: bool,
+    seed: u64,
+) -> TestCaseResult {
     let r = &mut Rng::new(seed);
     let bytes = weights(r, format, rows, cols, Kind::Plain);
     let w = Matrix::new(format, rows, cols, &bytes).unwrap();
-    let x = OwnedActs::new(r, format, n, cols, Kind::Plain);
+    let x = OwnedActs::new(r, format, n, cols, Kind::Plain, fine);
     let mut y = vec![0.0; n * rows];
     let scratch = Scalar.matmul_scratch(format, cols, n);
     let mut scratch = Placed::zeroed(scratch);
@@ -42,14 +49,15 @@ fn product(format: Format, rows: usize, cols: usize, n: usize, seed: u64) -> Tes
         for t in 0..n {
             let at = |k: usize| match x.get() {
                 Acts::Dense(x) => f64::from(x.row(t)[k]),
-                Acts::Q8(x) => f64::from(x.row(t).q[k]) * f64::from(x.row(t).d[k / 32]),
+                Acts::Q8(a) => f64::from(x.code(t * cols + k)) * f64::from(a.row(t).d[k / 32]),
             };
             let terms: Vec<f64> = (0..cols).map(|k| f64::from(row[k]) * at(k)).collect();
             let want = terms.iter().sum();
             let bound = if format.is_quantized() {
-                // dw * dx, times the sum, and one addition a block; the terms are the blocks'.
+                // The sum as f32 (exact with 8 bits), dw * dx, times the sum, and one addition a
+                // block; the terms are the blocks'.
                 let blocks = terms.chunks(32).map(|b| b.iter().sum::<f64>().abs()).sum::<f64>();
-                (cols / 32 + 2) as f64 * EPS * blocks
+                (cols / 32 + 3) as f64 * EPS * blocks
             } else {
                 depth(cols) * EPS * terms.iter().map(|t| t.abs()).sum::<f64>()
             };
@@ -149,10 +157,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn products_are_right(f in 0..5usize, rows in 1..8usize, cols in 1..900usize, n in 1..4usize, seed: u64) {
+    fn products_are_right(f in 0..5usize, rows in 1..8usize, cols in 1..900usize, n in 1..4usize, fine: bool, seed: u64) {
         let format = Format::ALL[f];
         let cols = if format.is_quantized() { cols.next_multiple_of(32) } else { cols };
-        product(format, rows, cols, n, seed)?;
+        product(format, rows, cols, n, fine, seed)?;
     }
 
     #[test]
@@ -190,17 +198,35 @@ proptest! {
     }
 
     #[test]
-    fn quantised_activations_come_back(seed: u64, exponent in -100..100) {
+    fn quantised_activations_come_back(seed: u64, exponent in -100..100, fine: bool) {
         let r = &mut Rng::new(seed);
         let x: Vec<f32> = (0..64).map(|_| r.float() * 2f32.powi(exponent)).collect();
-        let (mut q, mut d, mut s) = (vec![0; 64], vec![0.0; 2], vec![0; 2]);
-        Scalar.quantize(&x, Q8RowMut { q: &mut q, d: &mut d, s: &mut s });
+        let (mut q, mut lo, mut d, mut s) = ([0; 64], [0; 64], [0.0; 2], [0; 2]);
+        let low = fine.then_some(&mut lo[..]);
+        Scalar.quantize(&x, Q8RowMut { q: &mut q, lo: low, d: &mut d, s: &mut s });
+        let levels = if fine { 127.0 * 255.0 } else { 127.0 };
         for (i, x) in x.iter().enumerate() {
             let d = f64::from(d[i / 32]);
-            // Half a step, and the roundings of 127 / max|x|, of the product and of the scale.
-            let bound = d * (0.5 + 127.0 * 3.0 * EPS);
-            within(*x, d * f64::from(q[i]), bound, "an activation")?;
+            let code = if fine { 255 * i32::from(q[i]) + i32::from(lo[i]) } else { i32::from(q[i]) };
+            // Half a step, and the roundings of levels / max|x|, of the product and of the scale.
+            let bound = d * (0.5 + levels * 3.0 * EPS);
+            within(*x, d * f64::from(code), bound, "an activation")?;
         }
+    }
+}
+
+/// Every 16-bit code falls into two planes of -127..=127.
+#[test]
+fn fine_codes_fall_into_two_planes() {
+    const TOP: i32 = 127 * 255;
+    for code in -TOP..=TOP {
+        let mut x = [0.0; 32];
+        (x[0], x[1]) = (TOP as f32, code as f32);
+        let (mut q, mut lo, mut d, mut s) = ([0; 32], [0; 32], [0.0], [0]);
+        let out = Q8RowMut { q: &mut q, lo: Some(&mut lo), d: &mut d, s: &mut s };
+        Scalar.quantize(&x, out);
+        assert_eq!((255 * i32::from(q[1]) + i32::from(lo[1]), d[0], s[0]), (code, 1.0, TOP + code));
+        assert!(q[1] != -128 && lo[1] != -128);
     }
 }
 
@@ -209,7 +235,7 @@ proptest! {
 fn activations_without_a_code_are_zero() {
     let quantize = |x: &[f32; 32]| {
         let (mut q, mut d, mut s) = ([1; 32], [1.0], [1]);
-        Scalar.quantize(x, Q8RowMut { q: &mut q, d: &mut d, s: &mut s });
+        Scalar.quantize(x, Q8RowMut { q: &mut q, lo: None, d: &mut d, s: &mut s });
         (q, d[0], s[0])
     };
     assert_eq!(quantize(&[0.0; 32]), ([0; 32], 0.0, 0));
@@ -240,9 +266,9 @@ fn golden_input() -> Vec<f32> {
 
 /// FNV-1a.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// Hashes of what the `gguf` package 0.19.0 (`gguf.quants.quantize`, `dequantize`) makes of

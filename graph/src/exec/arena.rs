@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 
 use teff_kernels::{ACT_BLOCK, DenseActs, KvHead, KvLayout, Q8Acts, Q8RowMut, Tile};
 
-use crate::plan::{Buf, head_bytes};
+use crate::plan::{Buf, Kind, head_bytes};
 
 /// A region of memory that members read and write through shares of their own.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,26 @@ impl<'m> Region<'m> {
         }
     }
 
+    /// Where codes, lower plane, scales and sums of a quantised buffer of `rows` rows begin.
+    ///
+    /// # Safety
+    /// The buffer is inside the region.
+    unsafe fn planes(&self, buf: &Buf, rows: usize) -> Planes {
+        let (cols, blocks) = (buf.cols as usize, buf.cols as usize / ACT_BLOCK);
+        debug_assert!(buf.bytes(rows).is_some_and(|b| buf.offset + b <= self.len));
+        // SAFETY: one after another from `offset` on, as `Buf::bytes` counts them; `rows * cols`
+        // is a multiple of 32, so scales and sums are aligned to 4.
+        unsafe {
+            let codes = self.ptr.add(buf.offset).cast::<i8>();
+            let (lo, end) = match buf.kind {
+                Kind::Q16 => (Some(codes.add(rows * cols)), codes.add(2 * rows * cols)),
+                _ => (None, codes.add(rows * cols)),
+            };
+            let scales = end.cast::<f32>();
+            Planes { codes, lo, scales, sums: scales.add(rows * blocks).cast() }
+        }
+    }
+
     /// The first `n` rows of a quantised buffer that has `rows`.
     ///
     /// # Safety
@@ -96,20 +116,22 @@ impl<'m> Region<'m> {
     pub(super) unsafe fn q8(&self, buf: &Buf, rows: usize, n: usize) -> Q8Acts<'_> {
         let cols = buf.cols as usize;
         let blocks = cols / ACT_BLOCK;
-        debug_assert!(n <= rows && buf.offset + rows * (cols + blocks * 8) <= self.len);
-        // SAFETY: codes, scales and sums of `rows` rows lie one after another from `offset` on;
-        // `rows * cols` is a multiple of 32, so scales and sums are aligned to 4.
+        debug_assert!(n <= rows);
+        // SAFETY: inside; no writers by the caller's promise.
         unsafe {
-            let codes = self.ptr.add(buf.offset);
-            let scales = codes.add(rows * cols).cast::<f32>();
-            let sums = scales.add(rows * blocks).cast::<i32>();
-            Q8Acts::new(
+            let p = self.planes(buf, rows);
+            let codes = |at: *mut i8| core::slice::from_raw_parts(at, n * cols);
+            let acts = Q8Acts::new(
                 n,
                 cols,
-                core::slice::from_raw_parts(codes.cast(), n * cols),
-                core::slice::from_raw_parts(scales, n * blocks),
-                core::slice::from_raw_parts(sums, n * blocks),
-            )
+                codes(p.codes),
+                core::slice::from_raw_parts(p.scales, n * blocks),
+                core::slice::from_raw_parts(p.sums, n * blocks),
+            );
+            match p.lo {
+                Some(lo) => acts.with_low(codes(lo)),
+                None => acts,
+            }
         }
     }
 
@@ -127,20 +149,28 @@ impl<'m> Region<'m> {
         let cols = buf.cols as usize;
         let blocks = cols / ACT_BLOCK;
         debug_assert!(t < rows && col + width <= cols && (col | width).is_multiple_of(ACT_BLOCK));
-        debug_assert!(buf.offset + rows * (cols + blocks * 8) <= self.len);
         let (first, n) = (t * blocks + col / ACT_BLOCK, width / ACT_BLOCK);
-        // SAFETY: as in q8; exclusive by the caller's promise.
+        // SAFETY: inside; exclusive by the caller's promise.
         unsafe {
-            let codes = self.ptr.add(buf.offset);
-            let scales = codes.add(rows * cols).cast::<f32>();
-            let sums = scales.add(rows * blocks).cast::<i32>();
+            let p = self.planes(buf, rows);
+            let codes =
+                |at: *mut i8| core::slice::from_raw_parts_mut(at.add(t * cols + col), width);
             Q8RowMut {
-                q: core::slice::from_raw_parts_mut(codes.add(t * cols + col).cast(), width),
-                d: core::slice::from_raw_parts_mut(scales.add(first), n),
-                s: core::slice::from_raw_parts_mut(sums.add(first), n),
+                q: codes(p.codes),
+                lo: p.lo.map(codes),
+                d: core::slice::from_raw_parts_mut(p.scales.add(first), n),
+                s: core::slice::from_raw_parts_mut(p.sums.add(first), n),
             }
         }
     }
+}
+
+/// The parts of a quantised buffer.
+struct Planes {
+    codes: *mut i8,
+    lo: Option<*mut i8>,
+    scales: *mut f32,
+    sums: *mut i32,
 }
 
 /// The cache: for every layer, for every head, keys and then values.

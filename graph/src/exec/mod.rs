@@ -244,7 +244,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         for (i, op) in plan.ops.iter().enumerate() {
             if let Op::Linear { w, x, .. } = *op {
                 let m = matrix(&weights, w);
-                let quantized = plan.buf(x).kind == Kind::Q8;
+                let quantized = plan.buf(x).kind.is_quantized();
                 if quantized != m.format().is_quantized() {
                     return Err(RunnerError::Kind { op: i });
                 }

@@ -105,7 +105,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             Kind::F32 => {
                 unsafe { runner.arena.tile(out, (t, 1), cols) }.row(0).copy_from_slice(values)
             }
-            Kind::Q8 => {
+            Kind::Q8 | Kind::Q16 => {
                 let rows = runner.plan.max_rows(out.rows);
                 // SAFETY: as above.
                 let to = unsafe { runner.arena.q8_row(out, rows, t, cols) };
@@ -133,7 +133,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         let acts = unsafe {
             match x.kind {
                 Kind::F32 => Acts::Dense(runner.arena.dense(x, 0, n)),
-                Kind::Q8 => Acts::Q8(runner.arena.q8(x, plan.max_rows(x.rows), n)),
+                Kind::Q8 | Kind::Q16 => Acts::Q8(runner.arena.q8(x, plan.max_rows(x.rows), n)),
             }
         };
         let cut = Cut::linear(&plan.spec, &plan.bufs, w.rows(), to);
@@ -245,11 +245,11 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let mut to = match out.kind {
                     // SAFETY: rows and columns of a verified buffer that are this item's alone.
                     Kind::F32 => unsafe { runner.arena.tile(out, (first, count), (h * d, d)) },
-                    Kind::Q8 => Tile::new(&mut floats[h * d - col..], count, d, width),
+                    Kind::Q8 | Kind::Q16 => Tile::new(&mut floats[h * d - col..], count, d, width),
                 };
                 runner.backend.attend(&acts, &kv, position, spec.attn_scale, &mut to);
             }
-            if out.kind == Kind::Q8 {
+            if out.kind.is_quantized() {
                 for t in 0..count {
                     self.store(out, first + t, col, &floats[t * width..][..width]);
                 }

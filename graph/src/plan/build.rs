@@ -67,7 +67,11 @@ impl Builder<'_, '_> {
     /// A buffer for inputs of matrix `w`: quantised where the matrix is.
     fn input_of(&mut self, w: TensorId, rows: Rows, cols: usize) -> Result<BufId, PlanError> {
         let kind = if (self.format)(w).is_quantized() { Kind::Q8 } else { Kind::F32 };
-        self.buf(kind, rows, cols)
+        // What becomes queries and keys goes through softmax, which is steep: with 8 bits, its
+        // error would be some two thirds of the model's.
+        let fine =
+            matches!(self.spec.slot(w).map(|s| s.role), Some(Role::Layer(_, LayerRole::AttnQkv)));
+        self.buf(if fine && kind == Kind::Q8 { Kind::Q16 } else { kind }, rows, cols)
     }
 
     /// The pre-norm of a part, into an input of `w`.

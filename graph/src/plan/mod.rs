@@ -30,8 +30,18 @@ pub struct BufId(pub u16);
 pub enum Kind {
     /// f32.
     F32,
-    /// Activations quantised to int8: codes, then scales, then sums, of all rows each.
+    /// Activations quantised to 8 bits: codes, then scales, then sums, of all rows each.
     Q8,
+    /// Activations quantised to 16 bits: two planes of codes, then as above.
+    Q16,
+}
+
+impl Kind {
+    /// Whether elements are quantised, and lie in whole blocks.
+    #[must_use]
+    pub const fn is_quantized(self) -> bool {
+        !matches!(self, Kind::F32)
+    }
 }
 
 /// Which rows a buffer has.
@@ -248,6 +258,7 @@ impl Buf {
         let row = match self.kind {
             Kind::F32 => cols * 4,
             Kind::Q8 => cols + cols / ACT_BLOCK * 8,
+            Kind::Q16 => 2 * cols + cols / ACT_BLOCK * 8,
         };
         rows.checked_mul(row)
     }
@@ -313,7 +324,7 @@ impl Cut {
 pub(crate) fn head_group(spec: &Spec, out: &Buf) -> usize {
     match out.kind {
         Kind::F32 => 1,
-        Kind::Q8 => {
+        Kind::Q8 | Kind::Q16 => {
             let d = spec.head_dim as usize;
             (lcm(d, ACT_BLOCK) / d).min(spec.heads as usize)
         }
@@ -338,7 +349,7 @@ pub(crate) fn member_floats(
         }
         Op::Attend { out, .. } => {
             let cols = head_group(spec, buf(out)) * spec.head_dim as usize;
-            Some(if buf(out).kind == Kind::Q8 { QUERY_TILE.min(batch) * cols } else { 0 })
+            Some(if buf(out).kind.is_quantized() { QUERY_TILE.min(batch) * cols } else { 0 })
         }
     }
 }

@@ -198,7 +198,7 @@ mod tests {
             -> Buf
         {
             Buf {
-                kind: if q8 { Kind::Q8 } else { Kind::F32 },
+                kind: if q8 { Kind::Q16 } else { Kind::F32 },
                 rows: if wanted { Rows::Wanted } else { Rows::Batch },
                 cols: cols * 32,
                 born,

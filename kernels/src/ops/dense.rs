@@ -41,13 +41,15 @@ impl LoadDense for Bf16 {
     }
 }
 
-/// The outputs of `MR` rows and `NR` columns of activations; result `[m][n]`.
+/// The outputs of `MR` rows and `NR` columns of activations; result `[m][n]`. `fetch`: the rows
+/// come from memory, and the rows after them will be wanted next.
 #[inline(always)]
 fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     w: &Matrix<'_>,
     x: &DenseActs<'_>,
     row: usize,
     col: usize,
+    fetch: bool,
 ) -> [[f32; NR]; MR] {
     let ws: [&[B]; MR] = core::array::from_fn(|m| w.row::<B>(row + m));
     let xs: [&[f32]; NR] = core::array::from_fn(|n| x.row(col + n));
@@ -56,12 +58,12 @@ fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     let mut acc = [[L::splat(0.0); NR]; MR];
     let full = w.cols() / LANES;
     assert!(ws_full.iter().all(|w| w.len() == full) && xs_full.iter().all(|x| x.len() == full));
-    // Rows that are read once, side by side, are too many streams for the CPU's own prefetcher:
-    // it is told to fetch the same place of later rows (TIMES).
+    // Rows side by side are too many streams for the CPU's own prefetcher: it is told to fetch the
+    // same place of later rows (products of one column from memory 1.3 to 2.6 times as fast).
     let tile = MR * w.row_bytes();
     let ahead = AHEAD.div_ceil(tile.max(1)) * tile;
     for k in 0..full {
-        if NR == 1 && k % (64 / LANES / size_of::<B>()) == 0 {
+        if fetch && k % (64 / LANES / size_of::<B>()) == 0 {
             for w in ws_full {
                 L::prefetch(w[k].as_ptr().cast::<u8>().wrapping_add(ahead));
             }
@@ -104,15 +106,17 @@ fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
 
 /// The outputs of `MR` rows and `NR` columns, put where they belong.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)] // a position in three matrices
 fn put<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     w: &Matrix<'_>,
     x: &DenseActs<'_>,
     rows: &Range<usize>,
     row: usize,
     col: usize,
+    fetch: bool,
     y: &mut Tile<'_>,
 ) {
-    let out = tile::<L, B, MR, NR>(w, x, row, col);
+    let out = tile::<L, B, MR, NR>(w, x, row, col, fetch);
     for n in 0..NR {
         let y = &mut y.row(col + n)[row - rows.start..][..MR];
         for m in 0..MR {
@@ -133,33 +137,47 @@ fn columns<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
 ) {
     let mut c = cols.start;
     while c + NR <= cols.end {
-        put::<L, B, MR, NR>(w, x, rows, row, c, y);
+        put::<L, B, MR, NR>(w, x, rows, row, c, c == cols.start, y);
         c += NR;
     }
-    for c in c..cols.end {
-        put::<L, B, MR, 1>(w, x, rows, row, c, y);
+    while c + 2 <= cols.end {
+        put::<L, B, MR, 2>(w, x, rows, row, c, c == cols.start, y);
+        c += 2;
+    }
+    if c < cols.end {
+        put::<L, B, MR, 1>(w, x, rows, row, c, c == cols.start, y);
     }
 }
 
-/// `y[t][r] = sum_k w[r][k] x[t][k]` for `rows`, in tiles of `MR` rows by `NR` columns.
+/// `y[t][r] = sum_k w[r][k] x[t][k]` for `rows`, in tiles of `MR` rows by `NR` columns, or of `MR1`
+/// rows where there is one column.
 #[inline(always)]
-pub(crate) fn matmul<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
+pub(crate) fn matmul<L: Lanes, B: LoadDense, const MR: usize, const NR: usize, const MR1: usize>(
     w: &Matrix<'_>,
     x: &DenseActs<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {
+    let mut r = rows.start;
+    if x.n() == 1 {
+        while r + MR1 <= rows.end {
+            put::<L, B, MR1, 1>(w, x, &rows, r, 0, true, y);
+            r += MR1;
+        }
+    }
+    // Of the activations as many rows at a time as stay in the cache.
     let block = (ACTS_BYTES / (4 * w.cols().max(1))).next_multiple_of(NR).max(NR);
-    let mut start = 0;
+    let (first, mut start) = (r, 0);
     while start < x.n() {
         let cols = start..x.n().min(start + block);
-        let mut r = rows.start;
+        r = first;
         while r + MR <= rows.end {
             columns::<L, B, MR, NR>(w, x, &rows, r, cols.clone(), y);
             r += MR;
         }
-        for r in r..rows.end {
+        while r < rows.end {
             columns::<L, B, 1, NR>(w, x, &rows, r, cols.clone(), y);
+            r += 1;
         }
         start = cols.end;
     }

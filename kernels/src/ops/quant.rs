@@ -7,31 +7,50 @@ use crate::blocks::CodeBlock;
 use crate::lanes::{LANES, Lanes};
 use crate::{Matrix, Q8Acts, Tile};
 
+/// The code of a block's largest element.
+const LEVELS: f32 = 127.0;
+/// The same with 16 bits: 127 in both planes.
+const FINE_LEVELS: f32 = 127.0 * 255.0;
+
 /// See [`crate::Backend::quantize`].
 #[inline(always)]
 pub(crate) fn quantize<L: Lanes>(x: &[f32], out: &mut Q8RowMut<'_>) {
     let blocks = x.len() / ACT_BLOCK;
-    assert!(x.len() % ACT_BLOCK == 0 && out.q.len() == x.len());
+    assert!(x.len().is_multiple_of(ACT_BLOCK) && out.q.len() == x.len());
     assert!(out.d.len() == blocks && out.s.len() == blocks);
-    let limit = L::splat(127.0);
+    assert!(out.lo.as_ref().is_none_or(|lo| lo.len() == x.len()));
+    let levels = if out.lo.is_some() { FINE_LEVELS } else { LEVELS };
     let xs = x.as_chunks::<ACT_BLOCK>().0;
     let qs = out.q.as_chunks_mut::<ACT_BLOCK>().0;
-    for (((x, q), d), s) in xs.iter().zip(qs).zip(out.d.iter_mut()).zip(out.s.iter_mut()) {
+    for (b, (x, q)) in xs.iter().zip(qs).enumerate() {
         let halves = x.as_chunks::<LANES>().0;
-        let (a, b) = (L::load(&halves[0]), L::load(&halves[1]));
+        let halves = [L::load(&halves[0]), L::load(&halves[1])];
         // Zero last: max gives its second operand where the first is NaN.
-        let amax = b.abs().max(a.abs().max(L::splat(0.0))).largest();
-        let id = L::splat(127.0 / amax);
-        *d = amax / 127.0;
+        let amax = halves[1].abs().max(halves[0].abs().max(L::splat(0.0))).largest();
+        let (id, limit) = (L::splat(levels / amax), L::splat(levels));
         let mut codes = [0i32; ACT_BLOCK];
-        for (v, c) in [a, b].into_iter().zip(codes.as_chunks_mut::<LANES>().0) {
+        for (v, c) in halves.into_iter().zip(codes.as_chunks_mut::<LANES>().0) {
             let t = v.mul(id).round();
             L::store_int(t.abs().select_le(limit, t, L::splat(0.0)).to_int(), c);
         }
-        for (q, c) in q.iter_mut().zip(codes) {
-            *q = c as i8;
+        out.d[b] = amax / levels;
+        out.s[b] = codes.iter().sum();
+        match &mut out.lo {
+            None => {
+                for (q, c) in q.iter_mut().zip(codes) {
+                    *q = c as i8;
+                }
+            }
+            Some(lo) => {
+                let lo = &mut lo.as_chunks_mut::<ACT_BLOCK>().0[b];
+                for ((q, lo), c) in q.iter_mut().zip(lo).zip(codes) {
+                    // About c / 255, so that both planes stay within -127..=127.
+                    let upper = (c * 257 + (1 << 15)) >> 16;
+                    *q = upper as i8;
+                    *lo = (c - 255 * upper) as i8;
+                }
+            }
         }
-        *s = codes.iter().sum();
     }
 }
 
@@ -40,12 +59,16 @@ pub(crate) fn quantize<L: Lanes>(x: &[f32], out: &mut Q8RowMut<'_>) {
 #[inline(always)]
 pub(crate) fn dot<B: CodeBlock>(w: &[B], x: Q8Row<'_>) -> f32 {
     let mut acc = 0.0;
-    for ((w, q), d) in w.iter().zip(x.q.as_chunks::<ACT_BLOCK>().0).zip(x.d) {
-        let mut sum = 0i32;
-        for (w, q) in w.codes().into_iter().zip(q) {
-            sum += i32::from(w) * i32::from(*q);
+    for (b, (w, q)) in w.iter().zip(x.q.as_chunks::<ACT_BLOCK>().0).enumerate() {
+        let codes = w.codes();
+        let plane = |q: &[i8; ACT_BLOCK]| {
+            codes.iter().zip(q).map(|(w, q)| i32::from(*w) * i32::from(*q)).sum::<i32>()
+        };
+        let mut sum = plane(q);
+        if let Some(lo) = x.lo {
+            sum = 255 * sum + plane(&lo.as_chunks::<ACT_BLOCK>().0[b]);
         }
-        acc += (w.scale() * d) * sum as f32;
+        acc += (w.scale() * x.d[b]) * sum as f32;
     }
     acc
 }

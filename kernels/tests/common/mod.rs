@@ -1,7 +1,7 @@
 //! Inputs for the tests: numbers that are the same in every run, from a seed.
 #![allow(dead_code)] // every test file takes what it needs
 
-use teff_kernels::{Acts, DenseActs, Format, Q8Acts, Q8RowMut, quantize_row};
+use teff_kernels::{Acts, DenseActs, Format, Q8Acts, quantize_row};
 
 /// Marsaglia's xorshift64.
 pub(crate) struct Rng(u64);
@@ -57,7 +57,13 @@ pub(crate) fn floats(r: &mut Rng, n: usize, kind: Kind) -> Vec<f32> {
 }
 
 /// The bytes of `rows` x `cols` weights.
-pub(crate) fn weights(r: &mut Rng, format: Format, rows: usize, cols: usize, kind: Kind) -> Vec<u8> {
+pub(crate) fn weights(
+    r: &mut Rng,
+    format: Format,
+    rows: usize,
+    cols: usize,
+    kind: Kind,
+) -> Vec<u8> {
     let row_bytes = format.row_bytes(cols).unwrap();
     let mut w = vec![0; rows * row_bytes];
     for row in w.chunks_exact_mut(row_bytes.max(1)) {
@@ -136,54 +142,60 @@ pub(crate) struct OwnedActs {
     pub(crate) cols: usize,
     pub(crate) x: Vec<f32>,
     pub(crate) q: Vec<i8>,
+    /// The lower plane of 16-bit codes.
+    pub(crate) lo: Option<Vec<i8>>,
     pub(crate) d: Vec<f32>,
     pub(crate) s: Vec<i32>,
     quantized: bool,
 }
 
 impl OwnedActs {
-    /// Random ones; codes and scales beyond what the quantiser would make, where `kind` says so.
-    pub(crate) fn new(r: &mut Rng, format: Format, n: usize, cols: usize, kind: Kind) -> Self {
-        let mut a = OwnedActs {
-            n,
-            cols,
-            x: floats(r, n * cols, kind),
-            q: vec![],
-            d: vec![],
-            s: vec![],
-            quantized: format.is_quantized(),
-        };
-        if a.quantized {
-            a.q = (0..n * cols)
-                .map(|_| match kind {
+    /// Random ones; codes and scales beyond what the quantiser would make, where `kind` says so;
+    /// with codes of 16 bits where `fine`.
+    pub(crate) fn new(
+        r: &mut Rng,
+        format: Format,
+        n: usize,
+        cols: usize,
+        kind: Kind,
+        fine: bool,
+    ) -> Self {
+        let x = floats(r, n * cols, kind);
+        let d = floats(r, n * cols / 32, kind);
+        let quantized = format.is_quantized();
+        let mut a = OwnedActs { n, cols, x, q: vec![], lo: None, d, s: vec![], quantized };
+        if quantized {
+            let mut plane = || -> Vec<i8> {
+                let mut code = || match kind {
                     Kind::Extreme => [127, -127, 0, 127][r.below(4)],
                     _ => (r.below(255) as i32 - 127) as i8,
-                })
-                .collect();
-            a.d = floats(r, n * cols / 32, kind);
-            a.s = a.q.chunks(32).map(|c| c.iter().map(|&q| i32::from(q)).sum()).collect();
+                };
+                (0..n * cols).map(|_| code()).collect()
+            };
+            a.q = plane();
+            a.lo = fine.then(plane);
+            let codes: Vec<i32> = (0..n * cols).map(|i| a.code(i)).collect();
+            a.s = codes.chunks(32).map(|c| c.iter().sum()).collect();
         }
         a
     }
-    pub(crate) fn row_mut(&mut self, t: usize) -> Q8RowMut<'_> {
-        let (c, b) = (self.cols, self.cols / 32);
-        Q8RowMut {
-            q: &mut self.q[t * c..][..c],
-            d: &mut self.d[t * b..][..b],
-            s: &mut self.s[t * b..][..b],
+    /// The code at `i`, of 8 or 16 bits.
+    pub(crate) fn code(&self, i: usize) -> i32 {
+        match &self.lo {
+            None => i32::from(self.q[i]),
+            Some(lo) => 255 * i32::from(self.q[i]) + i32::from(lo[i]),
         }
     }
     /// Rows `from..to`.
     pub(crate) fn part(&self, from: usize, to: usize) -> Acts<'_> {
         let (c, b, n) = (self.cols, self.cols / 32, to - from);
         if self.quantized {
-            Acts::Q8(Q8Acts::new(
-                n,
-                c,
-                &self.q[from * c..to * c],
-                &self.d[from * b..to * b],
-                &self.s[from * b..to * b],
-            ))
+            let (d, s) = (&self.d[from * b..to * b], &self.s[from * b..to * b]);
+            let acts = Q8Acts::new(n, c, &self.q[from * c..to * c], d, s);
+            Acts::Q8(match &self.lo {
+                None => acts,
+                Some(lo) => acts.with_low(&lo[from * c..to * c]),
+            })
         } else {
             Acts::Dense(DenseActs::new(&self.x[from * c..], n, c, c))
         }

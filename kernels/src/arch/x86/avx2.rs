@@ -52,13 +52,7 @@ impl Products for Maddubs {
     }
 
     #[inline(always)]
-    unsafe fn nibbles(
-        acc: __m256i,
-        w0: __m256i,
-        x0: __m256i,
-        w1: __m256i,
-        x1: __m256i,
-    ) -> __m256i {
+    unsafe fn nibbles(acc: __m256i, w0: __m256i, x0: __m256i, w1: __m256i, x1: __m256i) -> __m256i {
         // SAFETY: AVX2 by the caller.
         unsafe {
             // At most 4 * 15 * 127.
@@ -94,15 +88,15 @@ impl Avx2 {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
         match w.format() {
-            Format::F32 => dense::matmul::<Lanes256, F32, 4, 3>(w, x, rows, y),
-            Format::F16 => dense::matmul::<Lanes256, F16, 4, 3>(w, x, rows, y),
-            Format::BF16 => dense::matmul::<Lanes256, Bf16, 4, 3>(w, x, rows, y),
+            Format::F32 => dense::matmul::<Lanes256, F32, 2, 3, 4>(w, x, rows, y),
+            Format::F16 => dense::matmul::<Lanes256, F16, 2, 3, 4>(w, x, rows, y),
+            Format::BF16 => dense::matmul::<Lanes256, Bf16, 2, 3, 4>(w, x, rows, y),
             _ => unreachable!("checked by check_matmul"),
         }
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn quantized<B: Unpack>(
+    fn quantized<B: Unpack, const FINE: bool>(
         w: &Matrix<'_>,
         x: &Q8Acts<'_>,
         rows: Range<usize>,
@@ -122,14 +116,14 @@ impl Avx2 {
             Self::unpack(&ws, panel);
             let mut t = 0;
             while t + NR <= x.n() {
-                let out = Self::tile::<B, NR>(panel, x, t);
+                let out = Self::tile::<B, NR, FINE>(panel, x, t);
                 for (i, out) in out.iter().enumerate() {
                     y.row(t + i)[r - rows.start..][..8].copy_from_slice(out);
                 }
                 t += NR;
             }
             for t in t..x.n() {
-                let out = Self::tile::<B, 1>(panel, x, t);
+                let out = Self::tile::<B, 1, FINE>(panel, x, t);
                 y.row(t)[r - rows.start..][..8].copy_from_slice(&out[0]);
             }
             r += 8;
@@ -161,31 +155,55 @@ impl Avx2 {
         }
     }
 
+    /// The integer products of a block of eight rows with block `b` of `N` rows of codes.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn products<B: Unpack, const N: usize>(
+        p: &Panel,
+        qs: &[&[[i8; 4]]; N],
+        b: usize,
+    ) -> [__m256i; N] {
+        let ones = _mm256_set1_epi16(1);
+        let mut sums = [_mm256_setzero_si256(); N];
+        for (g, codes) in p.codes.iter().enumerate() {
+            // SAFETY: 32 aligned bytes (the panel's alignment).
+            let w = unsafe { _mm256_load_si256(codes.as_ptr().cast()) };
+            let abs = _mm256_abs_epi8(w);
+            for n in 0..N {
+                let xq = _mm256_set1_epi32(i32::from_le_bytes(qs[n][b * 8 + g].map(|q| q as u8)));
+                if B::NIBBLES {
+                    // Eight sums of at most 2 * 15 * 127 stay within 16 bits.
+                    sums[n] = _mm256_add_epi16(sums[n], _mm256_maddubs_epi16(w, xq));
+                } else {
+                    let pairs = _mm256_maddubs_epi16(abs, _mm256_sign_epi8(xq, w));
+                    sums[n] = _mm256_add_epi32(sums[n], _mm256_madd_epi16(pairs, ones));
+                }
+            }
+        }
+        if B::NIBBLES { sums.map(|s| _mm256_madd_epi16(s, ones)) } else { sums }
+    }
+
     /// The outputs of eight rows for `N` rows of activations.
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn tile<B: Unpack, const N: usize>(panel: &[Panel], x: &Q8Acts<'_>, t: usize) -> [[f32; 8]; N] {
+    fn tile<B: Unpack, const N: usize, const FINE: bool>(
+        panel: &[Panel],
+        x: &Q8Acts<'_>,
+        t: usize,
+    ) -> [[f32; 8]; N] {
         let xs: [_; N] = core::array::from_fn(|n| x.row(t + n));
         let qs = xs.map(|x| x.q.as_chunks::<4>().0);
-        assert!(qs.iter().all(|q| q.len() == panel.len() * 8));
+        let los = xs.map(|x| x.lo.unwrap_or(x.q).as_chunks::<4>().0); // read with FINE only
+        assert!(FINE == x.is_fine());
+        assert!(qs.iter().chain(&los).all(|q| q.len() == panel.len() * 8));
         assert!(xs.iter().all(|x| x.d.len() == panel.len() && x.s.len() == panel.len()));
         let mut acc = [_mm256_setzero_ps(); N];
         for (b, p) in panel.iter().enumerate() {
-            let ones = _mm256_set1_epi16(1);
-            let mut sums = [_mm256_setzero_si256(); N];
-            for (g, codes) in p.codes.iter().enumerate() {
-                // SAFETY: 32 aligned bytes (the panel's alignment).
-                let w = unsafe { _mm256_load_si256(codes.as_ptr().cast()) };
-                let abs = _mm256_abs_epi8(w);
-                for n in 0..N {
-                    let xq =
-                        _mm256_set1_epi32(i32::from_le_bytes(qs[n][b * 8 + g].map(|q| q as u8)));
-                    if B::NIBBLES {
-                        // Eight sums of at most 2 * 15 * 127 stay within 16 bits.
-                        sums[n] = _mm256_add_epi16(sums[n], _mm256_maddubs_epi16(w, xq));
-                    } else {
-                        let pairs = _mm256_maddubs_epi16(abs, _mm256_sign_epi8(xq, w));
-                        sums[n] = _mm256_add_epi32(sums[n], _mm256_madd_epi16(pairs, ones));
-                    }
+            let mut sums = Self::products::<B, N>(p, &qs, b);
+            if FINE {
+                let lower = Self::products::<B, N>(p, &los, b);
+                for (sums, lower) in sums.iter_mut().zip(lower) {
+                    let upper = _mm256_sub_epi32(_mm256_slli_epi32::<8>(*sums), *sums); // times 255
+                    *sums = _mm256_add_epi32(upper, lower);
                 }
             }
             // SAFETY: eight aligned floats.
@@ -193,8 +211,7 @@ impl Avx2 {
             for n in 0..N {
                 let mut s = sums[n];
                 if B::NIBBLES {
-                    let bias = _mm256_set1_epi32(xs[n].s[b] << B::BIAS_SHIFT);
-                    s = _mm256_sub_epi32(_mm256_madd_epi16(s, ones), bias);
+                    s = _mm256_sub_epi32(s, _mm256_set1_epi32(xs[n].s[b] << B::BIAS_SHIFT));
                 }
                 let d = _mm256_mul_ps(d, _mm256_set1_ps(xs[n].d[b]));
                 acc[n] = _mm256_add_ps(acc[n], _mm256_mul_ps(d, _mm256_cvtepi32_ps(s)));
@@ -234,8 +251,18 @@ impl Backend for Avx2 {
         // SAFETY: a value of this type exists only where its features were found.
         unsafe {
             match (w.format(), x) {
-                (Format::Q8_0, Acts::Q8(x)) => Self::quantized::<Q8_0>(w, x, rows, y, scratch),
-                (Format::Q4_0, Acts::Q8(x)) => Self::quantized::<Q4_0>(w, x, rows, y, scratch),
+                (Format::Q8_0, Acts::Q8(x)) if x.is_fine() => {
+                    Self::quantized::<Q8_0, true>(w, x, rows, y, scratch);
+                }
+                (Format::Q8_0, Acts::Q8(x)) => {
+                    Self::quantized::<Q8_0, false>(w, x, rows, y, scratch);
+                }
+                (Format::Q4_0, Acts::Q8(x)) if x.is_fine() => {
+                    Self::quantized::<Q4_0, true>(w, x, rows, y, scratch);
+                }
+                (Format::Q4_0, Acts::Q8(x)) => {
+                    Self::quantized::<Q4_0, false>(w, x, rows, y, scratch);
+                }
                 (_, Acts::Dense(x)) => Self::dense(w, x, rows, y),
                 _ => unreachable!("checked by check_matmul"),
             }

@@ -48,13 +48,7 @@ impl Products for Vnni {
     }
 
     #[inline(always)]
-    unsafe fn nibbles(
-        acc: __m256i,
-        w0: __m256i,
-        x0: __m256i,
-        w1: __m256i,
-        x1: __m256i,
-    ) -> __m256i {
+    unsafe fn nibbles(acc: __m256i, w0: __m256i, x0: __m256i, w1: __m256i, x1: __m256i) -> __m256i {
         // SAFETY: AVX-512 VL and VNNI by the caller.
         unsafe { _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(acc, w0, x0), w1, x1) }
     }
@@ -87,15 +81,15 @@ impl Avx512 {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
         match w.format() {
-            Format::F32 => dense::matmul::<Lanes512, F32, 4, 4>(w, x, rows, y),
-            Format::F16 => dense::matmul::<Lanes512, F16, 4, 4>(w, x, rows, y),
-            Format::BF16 => dense::matmul::<Lanes512, Bf16, 4, 4>(w, x, rows, y),
+            Format::F32 => dense::matmul::<Lanes512, F32, 4, 4, 4>(w, x, rows, y),
+            Format::F16 => dense::matmul::<Lanes512, F16, 4, 4, 4>(w, x, rows, y),
+            Format::BF16 => dense::matmul::<Lanes512, Bf16, 4, 4, 4>(w, x, rows, y),
             _ => unreachable!("checked by check_matmul"),
         }
     }
 
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn quantized<B: Unpack>(
+    fn quantized<B: Unpack, const FINE: bool>(
         w: &Matrix<'_>,
         x: &Q8Acts<'_>,
         rows: Range<usize>,
@@ -111,17 +105,23 @@ impl Avx512 {
             bytemuck::cast_slice_mut(&mut scratch[..w.cols() / ACT_BLOCK * size_of::<Panel>()]);
         let mut r = rows.start;
         while r + MR <= rows.end {
-            for half in 0..2 {
-                let ws: [&[B]; 8] = core::array::from_fn(|i| w.row::<B>(r + half * 8 + i));
-                Self::unpack(&ws, panel, half);
-            }
+            Self::unpack(&core::array::from_fn(|i| w.row::<B>(r + i)), panel);
+            let (n, at) = (x.n(), r - rows.start);
             let mut t = 0;
-            while t + NR <= x.n() {
-                Self::tile::<B, NR>(panel, x, t, r - rows.start, y);
+            while t + NR <= n {
+                Self::tile::<B, NR, FINE>(panel, x, t, at, y);
                 t += NR;
             }
-            for t in t..x.n() {
-                Self::tile::<B, 1>(panel, x, t, r - rows.start, y);
+            if t + 4 <= n {
+                Self::tile::<B, 4, FINE>(panel, x, t, at, y);
+                t += 4;
+            }
+            if t + 2 <= n {
+                Self::tile::<B, 2, FINE>(panel, x, t, at, y);
+                t += 2;
+            }
+            if t < n {
+                Self::tile::<B, 1, FINE>(panel, x, t, at, y);
             }
             r += MR;
         }
@@ -130,61 +130,97 @@ impl Avx512 {
         unsafe { rows8::matmul::<Vnni, B>(w, x, r..rows.end, &mut rest) };
     }
 
-    /// Unpacks eight rows into one half of the panel.
+    /// Unpacks sixteen rows, which lie one after another.
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn unpack<B: Unpack>(w: &[&[B]; 8], panel: &mut [Panel], half: usize) {
-        for (b, p) in panel.iter_mut().enumerate() {
-            // SAFETY: compiled for AVX2 and F16C; the stores fill the panel's arrays.
-            unsafe {
-                let mut bytes = [_mm256_setzero_si256(); 8];
-                for (c, w) in bytes.iter_mut().zip(w) {
-                    *c = w[b].bytes();
+    fn unpack<B: Unpack>(w: &[&[B]; MR], panel: &mut [Panel]) {
+        let (first, blocks) = (w[0].as_ptr(), panel.len());
+        assert!(w.iter().all(|w| w.len() == blocks));
+        for half in 0..2 {
+            for (b, p) in panel.iter_mut().enumerate() {
+                // SAFETY: compiled for AVX2 and F16C; the blocks are in the rows, which are one
+                // after another; the stores fill the panel's arrays; a prefetch may go anywhere.
+                unsafe {
+                    let block = |r| &*first.add((half * 8 + r) * blocks + b);
+                    let w: [&B; 8] = core::array::from_fn(block);
+                    let mut bytes = [_mm256_setzero_si256(); 8];
+                    for (c, w) in bytes.iter_mut().zip(w) {
+                        *c = w.bytes();
+                        // The same place of the next panel, which is wanted when this one is done
+                        // (32 columns, weights from memory: 1.4 times as fast as without).
+                        _mm_prefetch::<_MM_HINT_T1>((&raw const *w).wrapping_add(MR * blocks).cast());
+                    }
+                    for (to, c) in p.bytes.iter_mut().zip(transpose8(bytes)) {
+                        _mm256_store_si256(to[half].as_mut_ptr().cast(), c);
+                    }
+                    _mm256_store_ps(p.scales[half].as_mut_ptr(), scales8(w));
                 }
-                for (to, c) in p.bytes.iter_mut().zip(transpose8(bytes)) {
-                    _mm256_store_si256(to[half].as_mut_ptr().cast(), c);
-                }
-                let scales = scales8(core::array::from_fn(|r| &w[r][b]));
-                _mm256_store_ps(p.scales[half].as_mut_ptr(), scales);
+            }
+        }
+    }
+
+    /// Adds the products of a block of sixteen rows with block `b` of `N` rows of codes, `cols`
+    /// of them from one row to the next.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn products<const N: usize>(
+        p: &Panel,
+        sums: &mut [__m512i; N],
+        q: *const i8,
+        cols: usize,
+        b: usize,
+    ) {
+        for (g, bytes) in p.bytes.iter().enumerate() {
+            // SAFETY: 64 aligned bytes (the panel's alignment).
+            let w = unsafe { _mm512_load_si512(bytes.as_ptr().cast()) };
+            for (n, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: four of the 32 codes of block b, which `tile` checked to be there.
+                let q = unsafe {
+                    q.add(n * cols + b * ACT_BLOCK + g * 4).cast::<i32>().read_unaligned()
+                };
+                *sums = _mm512_dpbusd_epi32(*sums, w, _mm512_set1_epi32(q));
             }
         }
     }
 
     /// The outputs of sixteen rows for `N` rows of activations.
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn tile<B: Unpack, const N: usize>(
+    fn tile<B: Unpack, const N: usize, const FINE: bool>(
         panel: &[Panel],
         x: &Q8Acts<'_>,
         t: usize,
         at: usize,
         y: &mut Tile<'_>,
     ) {
-        let xs: [_; N] = core::array::from_fn(|n| x.row(t + n));
-        let qs = xs.map(|x| x.q.as_chunks::<4>().0);
-        assert!(qs.iter().all(|q| q.len() == panel.len() * 8));
-        assert!(xs.iter().all(|x| x.d.len() == panel.len() && x.s.len() == panel.len()));
+        // Checked here, so that the loops need no checks: N whole rows of as many blocks as the
+        // panel has.
+        let (blocks, cols) = (panel.len(), panel.len() * ACT_BLOCK);
+        let (first, last) = (x.row(t), x.row(t + N - 1));
+        assert!(x.cols() == cols && last.q.len() == cols && last.d.len() == blocks);
+        let (q, d, s) = (first.q.as_ptr(), first.d.as_ptr(), first.s.as_ptr());
+        assert!(FINE == x.is_fine());
+        let lo = first.lo.map_or(q, <[i8]>::as_ptr); // read with FINE only
         let mut acc = [_mm512_setzero_ps(); N];
         for (b, p) in panel.iter().enumerate() {
             let mut sums = [_mm512_setzero_si512(); N];
-            for n in 0..N {
-                // The bytes are too large by the bias: begin with what that will add.
-                let s = _mm512_set1_epi32(xs[n].s[b]);
-                sums[n] = _mm512_sub_epi32(
-                    sums[n],
-                    _mm512_sllv_epi32(s, _mm512_set1_epi32(B::BIAS_SHIFT as i32)),
-                );
-            }
-            for (g, bytes) in p.bytes.iter().enumerate() {
-                // SAFETY: 64 aligned bytes (the panel's alignment).
-                let w = unsafe { _mm512_load_si512(bytes.as_ptr().cast()) };
-                for n in 0..N {
-                    let q = i32::from_le_bytes(qs[n][b * 8 + g].map(|q| q as u8));
-                    sums[n] = _mm512_dpbusd_epi32(sums[n], w, _mm512_set1_epi32(q));
+            if FINE {
+                Self::products(p, &mut sums, q, cols, b);
+                for sums in &mut sums {
+                    *sums = _mm512_sub_epi32(_mm512_slli_epi32::<8>(*sums), *sums); // times 255
                 }
             }
+            for (n, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: block b of row t + n.
+                let s = unsafe { *s.add(n * blocks + b) };
+                // The bytes are too large by the bias: take off what that adds.
+                *sums = _mm512_sub_epi32(*sums, _mm512_set1_epi32(s << B::BIAS_SHIFT));
+            }
+            Self::products(p, &mut sums, lo, cols, b);
             // SAFETY: sixteen aligned floats.
-            let d = unsafe { _mm512_load_ps(p.scales.as_ptr().cast()) };
+            let dw = unsafe { _mm512_load_ps(p.scales.as_ptr().cast()) };
             for n in 0..N {
-                let d = _mm512_mul_ps(d, _mm512_set1_ps(xs[n].d[b]));
+                // SAFETY: block b of row t + n.
+                let dx = unsafe { *d.add(n * blocks + b) };
+                let d = _mm512_mul_ps(dw, _mm512_set1_ps(dx));
                 acc[n] = _mm512_add_ps(acc[n], _mm512_mul_ps(d, _mm512_cvtepi32_ps(sums[n])));
             }
         }
@@ -221,8 +257,18 @@ impl Backend for Avx512 {
         // SAFETY: a value of this type exists only where its features were found.
         unsafe {
             match (w.format(), x) {
-                (Format::Q8_0, Acts::Q8(x)) => Self::quantized::<Q8_0>(w, x, rows, y, scratch),
-                (Format::Q4_0, Acts::Q8(x)) => Self::quantized::<Q4_0>(w, x, rows, y, scratch),
+                (Format::Q8_0, Acts::Q8(x)) if x.is_fine() => {
+                    Self::quantized::<Q8_0, true>(w, x, rows, y, scratch);
+                }
+                (Format::Q8_0, Acts::Q8(x)) => {
+                    Self::quantized::<Q8_0, false>(w, x, rows, y, scratch);
+                }
+                (Format::Q4_0, Acts::Q8(x)) if x.is_fine() => {
+                    Self::quantized::<Q4_0, true>(w, x, rows, y, scratch);
+                }
+                (Format::Q4_0, Acts::Q8(x)) => {
+                    Self::quantized::<Q4_0, false>(w, x, rows, y, scratch);
+                }
                 (_, Acts::Dense(x)) => Self::dense(w, x, rows, y),
                 _ => unreachable!("checked by check_matmul"),
             }

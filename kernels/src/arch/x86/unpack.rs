@@ -19,13 +19,7 @@ pub(super) trait Products {
     ///
     /// # Safety
     /// As [`Products::bytes`].
-    unsafe fn nibbles(
-        acc: __m256i,
-        w0: __m256i,
-        x0: __m256i,
-        w1: __m256i,
-        x1: __m256i,
-    ) -> __m256i;
+    unsafe fn nibbles(acc: __m256i, w0: __m256i, x0: __m256i, w1: __m256i, x1: __m256i) -> __m256i;
 }
 
 /// A format whose 32 codes become unsigned bytes in one register: `code = byte - BIAS`.
