@@ -27,7 +27,7 @@ pub(crate) trait Float: Copy {
     fn min(self, o: Self) -> Self;
     /// `if self <= o { a } else { b }`.
     fn select_le(self, o: Self, a: Self, b: Self) -> Self;
-    /// To the nearest integer, ties to even, for magnitudes up to 2^22.
+    /// To the nearest integer, ties to even, for magnitudes up to 2^22; the sign of 0 is open.
     #[inline(always)]
     fn round(self) -> Self {
         // The sum has no bits left for a fraction, and is rounded to nearest even.
@@ -35,11 +35,8 @@ pub(crate) trait Float: Copy {
     }
     /// Integers of magnitude up to 2^22, as i32.
     fn to_int(self) -> Self::Int;
-    /// `2^i`, for `i` from -126 to 127.
-    fn exp2_int(i: Self::Int) -> Self;
-    /// `i >> 1`, arithmetic.
-    fn half_int(i: Self::Int) -> Self::Int;
-    fn sub_int(a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `self * 2^n` for an integer `n` from -252 to 254, rounded once, for magnitudes from 0.5 to 2.
+    fn scale2(self, n: Self) -> Self;
 }
 
 /// 1.5 * 2^23, whose neighbours are integers.
@@ -94,16 +91,11 @@ impl Float for f32 {
         ((self + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32)
     }
     #[inline(always)]
-    fn exp2_int(i: i32) -> f32 {
-        f32::from_bits((i.wrapping_add(127) as u32) << 23)
-    }
-    #[inline(always)]
-    fn half_int(i: i32) -> i32 {
-        i >> 1
-    }
-    #[inline(always)]
-    fn sub_int(a: i32, b: i32) -> i32 {
-        a.wrapping_sub(b)
+    fn scale2(self, n: f32) -> f32 {
+        // In two halves: the first product is exact.
+        let n = n.to_int();
+        let power = |i: i32| f32::from_bits((i.wrapping_add(127) as u32) << 23);
+        self * power(n >> 1) * power(n.wrapping_sub(n >> 1))
     }
 }
 
@@ -154,7 +146,7 @@ pub(crate) trait Lanes: Float {
         Self::load(&a)
     }
 
-    /// The largest lane (no lane is NaN).
+    /// The largest lane; any number where a lane is NaN.
     #[inline(always)]
     fn largest(self) -> f32 {
         let mut a = [0.0; LANES];
@@ -224,16 +216,8 @@ impl Float for Portable {
         each(|i| self.0[i].to_int())
     }
     #[inline(always)]
-    fn exp2_int(v: [i32; LANES]) -> Self {
-        Portable(each(|i| f32::exp2_int(v[i])))
-    }
-    #[inline(always)]
-    fn half_int(v: [i32; LANES]) -> [i32; LANES] {
-        each(|i| v[i] >> 1)
-    }
-    #[inline(always)]
-    fn sub_int(a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
-        each(|i| a[i].wrapping_sub(b[i]))
+    fn scale2(self, n: Self) -> Self {
+        Portable(each(|i| self.0[i].scale2(n.0[i])))
     }
 }
 

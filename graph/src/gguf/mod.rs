@@ -17,8 +17,9 @@
 //!
 //! Where the specification leaves room, this reader is strict: at most [`MAX_KEYS`] keys,
 //! [`MAX_TENSORS`] tensors and [`MAX_NAME`] bytes in a key or in a tensor's name; no array of
-//! arrays; no key or tensor twice; no tensor without elements. Data of tensors may overlap, which
-//! harms no reader, and there may be any bytes between and behind them.
+//! arrays; no key or tensor twice; no tensor without elements. Data of tensors may overlap
+//! here (whoever converts tensors has to refuse that), and there may be any bytes between and
+//! behind them.
 
 mod cursor;
 mod error;

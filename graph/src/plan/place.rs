@@ -1,8 +1,9 @@
 //! The planner: when buffers live, and where.
 //!
 //! Operations between two barriers run at the same time, so a buffer lives over phases, not over
-//! operations. Placement is greedy by size: the largest buffer first, each into the smallest gap
-//! that the ones living at the same time leave.
+//! operations. Placement is greedy, each buffer into the smallest gap that the ones living at the
+//! same time leave: once with the largest buffer first, once with the one that lives longest; the
+//! smaller arena wins. (What lives through all layers is best out of the way of what takes turns.)
 
 use super::{ALIGN, Buf, BufId, Kind, Op, Options, Rows, To};
 
@@ -109,6 +110,21 @@ fn root(bufs: &[Buf], mut id: usize) -> usize {
 
 /// Gives every buffer its offset and returns the size of the arena; `None` where sizes overflow.
 pub(super) fn place(bufs: &mut [Buf], options: &Options) -> Option<usize> {
+    let longest = greedy(bufs, options, |me, _| usize::from(me.dies - me.born))?;
+    let largest = greedy(bufs, options, |_, bytes| bytes)?;
+    if longest < largest {
+        return greedy(bufs, options, |me, _| usize::from(me.dies - me.born));
+    }
+    Some(largest)
+}
+
+/// Places buffers in descending order of `rank` (of a buffer with its whole lifetime, and its
+/// bytes), among equals in that of bytes.
+fn greedy(
+    bufs: &mut [Buf],
+    options: &Options,
+    rank: impl Fn(&Buf, usize) -> usize,
+) -> Option<usize> {
     const UNPLACED: usize = usize::MAX;
     let size = |b: &Buf| {
         let rows = match b.rows {
@@ -132,16 +148,17 @@ pub(super) fn place(bufs: &mut [Buf], options: &Options) -> Option<usize> {
     };
     let mut end = 0usize;
     loop {
-        let mut largest: Option<(usize, usize)> = None;
+        let mut first: Option<(usize, (usize, usize))> = None;
         for (i, b) in bufs.iter().enumerate() {
             if b.offset == UNPLACED && b.over.is_none() {
-                let s = size(b)?;
-                if largest.is_none_or(|(_, most)| s > most) {
-                    largest = Some((i, s));
+                let bytes = size(b)?;
+                let key = (rank(&lifetime(bufs, i), bytes), bytes);
+                if first.is_none_or(|(_, most)| key > most) {
+                    first = Some((i, key));
                 }
             }
         }
-        let Some((id, bytes)) = largest else { break };
+        let Some((id, (_, bytes))) = first else { break };
         let me = lifetime(bufs, id);
         let mut best: Option<(usize, usize)> = None; // gap, offset
         // A gap begins where the arena does, or where a buffer ends.

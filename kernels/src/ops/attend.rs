@@ -12,7 +12,7 @@
 //!   (int8 values: `e[j]` times the value's scale).
 //!
 //! At the end `o[d] * (1 / l)`, `l` summed by the halving tree. Tiles of several queries only
-//! interleave these computations, and take part in blocks that all their queries see whole.
+//! interleave these computations.
 
 use crate::kv::{KV_BLOCK, KvFormat, KvHead};
 use crate::lanes::{LANES, Lanes};
@@ -61,20 +61,16 @@ impl Element for i8 {
 struct State<L> {
     max: f32,
     sum: L,
+    out: [[f32; LANES]; MAX_HEAD_DIM / LANES],
 }
 
-/// One block of [`KV_BLOCK`] positions for `QT` queries, of which the first `visible` count.
+/// The sums of products of `QT` queries with the keys of a block.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // the inner loop's whole state
-fn block<L: Lanes, E: Element, const QT: usize>(
+fn scores<L: Lanes, E: Element, const QT: usize>(
     kv: &KvHead<'_>,
     block: usize,
-    visible: usize,
     q: [&[f32]; QT],
-    scale: f32,
-    state: &mut [State<L>; QT],
-    out: &mut [[[f32; LANES]; MAX_HEAD_DIM / LANES]; QT],
-) {
+) -> [[f32; KV_BLOCK]; QT] {
     let hd = kv.layout.head_dim;
     let panels = &kv.key_panels::<E>()[block * PANELS * hd..][..PANELS * hd];
     let (p0, rest) = panels.split_at(hd);
@@ -91,48 +87,66 @@ fn block<L: Lanes, E: Element, const QT: usize>(
             }
         }
     }
-    let mut e = [[[0.0f32; LANES]; PANELS]; QT];
+    // Through memory: where the registers above are also used by a variable index, the compiler
+    // stores all of them in every step of the loop (half as fast).
+    let mut out = [[0.0; KV_BLOCK]; QT];
     for t in 0..QT {
-        for p in 0..PANELS {
-            if E::SCALED {
-                s[t][p] = s[t][p].mul(L::load(&kv.key_scales()[block * PANELS + p]));
-            }
-            s[t][p] = s[t][p].mul(L::splat(scale));
-            if visible < (p + 1) * LANES {
-                let mut a = [0.0; LANES];
-                s[t][p].store(&mut a);
-                a[visible.saturating_sub(p * LANES)..].fill(f32::NEG_INFINITY);
-                s[t][p] = L::load(&a);
-            }
+        for (p, out) in out[t].as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            s[t][p].store(out);
         }
-        let State { max, sum } = &mut state[t];
-        let top = s[t][0].max(s[t][1]).max(s[t][2].max(s[t][3])).largest();
+    }
+    out
+}
+
+/// One block of [`KV_BLOCK`] positions for `QT` queries, query `t` seeing the first `visible[t]` of
+/// them: at least one, and not fewer than the query before it.
+#[inline(always)]
+fn block<L: Lanes, E: Element, const QT: usize>(
+    kv: &KvHead<'_>,
+    block: usize,
+    visible: [usize; QT],
+    q: [&[f32]; QT],
+    scale: f32,
+    state: &mut [State<L>; QT],
+) {
+    // Scores, and later their exponentials; and what the outputs so far are to be multiplied with.
+    let mut e = scores::<L, E, QT>(kv, block, q);
+    let mut c = [L::splat(1.0); QT];
+    for t in 0..QT {
+        for (p, s) in e[t].as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            let mut x = L::load(s);
+            if E::SCALED {
+                x = x.mul(L::load(&kv.key_scales()[block * PANELS + p]));
+            }
+            x.mul(L::splat(scale)).store(s);
+        }
+        e[t][visible[t]..].fill(f32::NEG_INFINITY);
+        let e = e[t].as_chunks_mut::<LANES>().0;
+        let s: [L; PANELS] = [L::load(&e[0]), L::load(&e[1]), L::load(&e[2]), L::load(&e[3])];
+        let State { max, sum, .. } = &mut state[t];
+        let top = s[0].max(s[1]).max(s[2].max(s[3])).largest();
         let new = if top > *max { top } else { *max };
-        let c = exp(L::splat(*max - new));
+        c[t] = exp(L::splat(*max - new));
         *max = new;
-        *sum = sum.mul(c);
-        for p in 0..PANELS {
-            let mut ep = exp(s[t][p].sub(L::splat(new)));
+        *sum = sum.mul(c[t]);
+        for (p, to) in e.iter_mut().enumerate() {
+            let mut ep = exp(s[p].sub(L::splat(new)));
             *sum = sum.add(ep);
             if E::SCALED {
                 ep = ep.mul(L::load(&kv.value_scales()[block * PANELS + p]));
             }
-            ep.store(&mut e[t][p]);
-        }
-        for o in &mut out[t][..kv.layout.value_stride() / LANES] {
-            L::load(o).mul(c).store(o);
+            ep.store(to);
         }
     }
     let stride = kv.layout.value_stride() / LANES;
-    let rows = &kv.value_rows::<E>()[block * KV_BLOCK * stride..][..visible * stride];
+    let rows = &kv.value_rows::<E>()[block * KV_BLOCK * stride..][..KV_BLOCK * stride];
     let mut from = 0;
     while from < stride {
-        let left = stride - from;
-        if left >= GROUP {
-            values::<L, E, QT, GROUP>(rows, stride, from, &e, out);
+        if stride - from >= GROUP {
+            values::<L, E, QT, GROUP>(rows, stride, from, visible, &e, c, state);
             from += GROUP;
         } else {
-            values::<L, E, QT, 1>(rows, stride, from, &e, out);
+            values::<L, E, QT, 1>(rows, stride, from, visible, &e, c, state);
             from += 1;
         }
     }
@@ -144,27 +158,37 @@ fn values<L: Lanes, E: Element, const QT: usize, const G: usize>(
     rows: &[[E; LANES]],
     stride: usize,
     from: usize,
-    e: &[[[f32; LANES]; PANELS]; QT],
-    out: &mut [[[f32; LANES]; MAX_HEAD_DIM / LANES]; QT],
+    visible: [usize; QT],
+    e: &[[f32; KV_BLOCK]; QT],
+    c: [L; QT],
+    state: &mut [State<L>; QT],
 ) {
     let mut o = [[L::splat(0.0); G]; QT];
     for t in 0..QT {
         for g in 0..G {
-            o[t][g] = L::load(&out[t][from + g]);
+            o[t][g] = L::load(&state[t].out[from + g]).mul(c[t]);
         }
     }
-    for (j, row) in rows.chunks_exact(stride).enumerate() {
+    // What all of them see, together; then what the later ones see, each on its own.
+    let first = visible[0];
+    for (j, row) in rows.chunks_exact(stride).enumerate().take(first.min(KV_BLOCK)) {
         let row = &row[from..from + G];
         for g in 0..G {
             let v: L = E::load(&row[g]);
             for t in 0..QT {
-                o[t][g] = L::splat(e[t][j / LANES % PANELS][j % LANES]).fma(v, o[t][g]);
+                o[t][g] = L::splat(e[t][j]).fma(v, o[t][g]);
             }
         }
     }
     for t in 0..QT {
+        for j in first..visible[t] {
+            for g in 0..G {
+                let v: L = E::load(&rows[j * stride + from + g]);
+                o[t][g] = L::splat(e[t][j]).fma(v, o[t][g]);
+            }
+        }
         for g in 0..G {
-            o[t][g].store(&mut out[t][from + g]);
+            o[t][g].store(&mut state[t].out[from + g]);
         }
     }
 }
@@ -179,26 +203,27 @@ fn queries<L: Lanes, E: Element, const QT: usize>(
     scale: f32,
     out: &mut Tile<'_>,
 ) {
-    let mut acc = [[[0.0; LANES]; MAX_HEAD_DIM / LANES]; QT];
-    let mut state = [State { max: f32::NEG_INFINITY, sum: L::splat(0.0) }; QT];
+    let nothing = State {
+        max: f32::NEG_INFINITY,
+        sum: L::splat(0.0),
+        out: [[0.0; LANES]; MAX_HEAD_DIM / LANES],
+    };
+    let mut state = [nothing; QT];
     let q: [&[f32]; QT] = core::array::from_fn(|t| q.row(first + t));
-    let whole = (position + 1) / KV_BLOCK;
-    for b in 0..whole {
-        block::<L, E, QT>(kv, b, KV_BLOCK, q, scale, &mut state, &mut acc);
+    let mut b = 0;
+    while b * KV_BLOCK <= position {
+        let visible = core::array::from_fn(|t| KV_BLOCK.min(position + t + 1 - b * KV_BLOCK));
+        block::<L, E, QT>(kv, b, visible, q, scale, &mut state);
+        b += 1;
     }
+    // A block that begins after the first query's position: for those that see some of it.
     for t in 0..QT {
-        // From the first block that some query of the tile doesn't see whole, each on its own.
-        let visible = position + t + 1;
-        let mut b = whole;
-        while b * KV_BLOCK < visible {
-            let n = KV_BLOCK.min(visible - b * KV_BLOCK);
-            let (state, acc) =
-                (core::array::from_mut(&mut state[t]), core::array::from_mut(&mut acc[t]));
-            block::<L, E, 1>(kv, b, n, [q[t]], scale, state, acc);
-            b += 1;
+        if b * KV_BLOCK <= position + t {
+            let visible = position + t + 1 - b * KV_BLOCK;
+            block::<L, E, 1>(kv, b, [visible], [q[t]], scale, core::array::from_mut(&mut state[t]));
         }
         let r = 1.0 / state[t].sum.sum();
-        for (o, a) in out.row(first + t).chunks_mut(LANES).zip(&acc[t]) {
+        for (o, a) in out.row(first + t).chunks_mut(LANES).zip(&state[t].out) {
             let mut v = [0.0; LANES];
             L::load(a).mul(L::splat(r)).store(&mut v);
             o.copy_from_slice(&v[..o.len()]);

@@ -7,8 +7,7 @@ use crate::lanes::Float;
 ///
 /// `x = n ln 2 + r`; `n ln 2` is subtracted in two parts, of which the first product is exact;
 /// `exp(r) = 1 + r + r^2 P(r)`, `P` of degree 4 interpolating at the Chebyshev nodes of
-/// `|r| <= ln 2 / 2`; the power of two is applied in two halves, so that results down to the
-/// smallest subnormal are rounded once.
+/// `|r| <= ln 2 / 2`; results down to the smallest subnormal are rounded once more.
 #[inline(always)]
 pub(crate) fn exp<L: Float>(x: L) -> L {
     const LN2_HI: f32 = 355.0 / 512.0; // nine bits: its product with n is exact
@@ -23,10 +22,7 @@ pub(crate) fn exp<L: Float>(x: L) -> L {
         p = p.mul(r).add(L::splat(k));
     }
     let y = p.mul(r).mul(r).add(r).add(L::splat(1.0));
-    let n = n.to_int();
-    let half = L::half_int(n);
-    let y = y.mul(L::exp2_int(half)).mul(L::exp2_int(L::sub_int(n, half)));
-    x.select_le(x, y, x) // NaN stays
+    x.select_le(x, y.scale2(n), x) // NaN stays
 }
 
 /// GELU in its tanh form; see [`crate::Backend::gelu`].

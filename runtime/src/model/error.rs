@@ -83,6 +83,13 @@ pub enum LoadErrorKind {
         /// Its name in this container.
         tensor: Box<Name>,
     },
+    /// Two tensors of a GGUF file that share bytes.
+    Overlap {
+        /// The first.
+        tensor: Box<Name>,
+        /// The other.
+        other: Box<Name>,
+    },
     /// A tensor that belongs to no part of the model.
     UnknownTensor {
         /// Its name.
@@ -262,6 +269,11 @@ impl fmt::Display for LoadErrorKind {
             E::MissingTensor { tensor } => {
                 write!(f, "tensor `{tensor}` is missing (is the model complete?)")
             }
+            E::Overlap { tensor, other } => write!(
+                f,
+                "tensors `{tensor}` and `{other}` share bytes of the file: it is damaged, convert \
+                 the model again"
+            ),
             E::UnknownTensor { tensor, arch } => write!(
                 f,
                 "tensor `{tensor}` belongs to no part of a {arch} model that Teff knows; without \

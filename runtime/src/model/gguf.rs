@@ -34,6 +34,15 @@ struct Entry<'a> {
     used: bool,
 }
 
+impl Entry<'_> {
+    /// Where its bytes end.
+    fn end(&self) -> usize {
+        // The reader found these bytes in the file.
+        let row = self.format.row_bytes(self.cols as usize).unwrap_or(0);
+        self.offset.saturating_add(row.saturating_mul(self.rows as usize))
+    }
+}
+
 /// The family of a GGUF file.
 pub(super) fn family(gguf: &Gguf<'_>) -> Result<&'static Family, LoadErrorKind> {
     const KEY: &str = "general.architecture";
@@ -52,7 +61,9 @@ pub(super) fn check_whole(gguf: &Gguf<'_>) -> Result<(), LoadErrorKind> {
 }
 
 impl<'g, 'a> GgufTensors<'g, 'a> {
-    pub(super) fn new(gguf: &'g Gguf<'a>, family: &'static Family) -> Self {
+    /// The tensors of a file; it is refused where two of them share bytes, since what each becomes
+    /// in memory would add up to any multiple of the file's size.
+    pub(super) fn new(gguf: &'g Gguf<'a>, family: &'static Family) -> Result<Self, LoadErrorKind> {
         let saturated = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         // Exact: the reader counted.
         let mut entries = Vec::with_capacity(gguf.n_tensors());
@@ -65,8 +76,13 @@ impl<'g, 'a> GgufTensors<'g, 'a> {
             deep: t.dims[2..] != [1, 1],
             used: false,
         }));
+        entries.sort_unstable_by_key(|e| e.offset);
+        if let Some([a, b]) = entries.windows(2).find(|w| w[0].end() > w[1].offset) {
+            let (tensor, other) = (boxed(a.name), boxed(b.name));
+            return Err(LoadErrorKind::Overlap { tensor, other });
+        }
         entries.sort_unstable_by_key(|e| e.name);
-        GgufTensors { gguf, family, entries, scratch: String::new() }
+        Ok(GgufTensors { gguf, family, entries, scratch: String::new() })
     }
 
     pub(super) fn spec(&self) -> Result<Spec, LoadErrorKind> {

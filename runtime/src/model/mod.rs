@@ -327,7 +327,7 @@ fn open_gguf(
     let parsed = Gguf::parse(&files[0]).map_err(|e| LoadErrorKind::Gguf(Box::new(e)))?;
     gguf::check_whole(&parsed)?;
     let family = gguf::family(&parsed)?;
-    let mut tensors = GgufTensors::new(&parsed, family);
+    let mut tensors = GgufTensors::new(&parsed, family)?;
     let spec = tensors.spec()?;
     let Placed { table, owned } = place::place(&spec, &mut tensors, &files, options, budget)?;
     drop(tensors);

@@ -63,6 +63,8 @@ impl Products for Maddubs {
     }
 }
 
+/// Rows of a panel: lanes of a register.
+const MR: usize = 8;
 /// Columns of a tile of the panel driver.
 const NR: usize = 4;
 /// Columns from which unpacking a panel pays.
@@ -111,56 +113,64 @@ impl Avx2 {
         let panel: &mut [Panel] =
             bytemuck::cast_slice_mut(&mut scratch[..w.cols() / ACT_BLOCK * size_of::<Panel>()]);
         let mut r = rows.start;
-        while r + 8 <= rows.end {
-            let ws: [&[B]; 8] = core::array::from_fn(|i| w.row::<B>(r + i));
-            Self::unpack(&ws, panel);
+        while r + MR <= rows.end {
+            Self::unpack(&core::array::from_fn(|i| w.row::<B>(r + i)), panel);
+            let (n, at) = (x.n(), r - rows.start);
             let mut t = 0;
-            while t + NR <= x.n() {
-                let out = Self::tile::<B, NR, FINE>(panel, x, t);
-                for (i, out) in out.iter().enumerate() {
-                    y.row(t + i)[r - rows.start..][..8].copy_from_slice(out);
-                }
+            while t + NR <= n {
+                Self::tile::<B, NR, FINE>(panel, x, t, at, y);
                 t += NR;
             }
-            for t in t..x.n() {
-                let out = Self::tile::<B, 1, FINE>(panel, x, t);
-                y.row(t)[r - rows.start..][..8].copy_from_slice(&out[0]);
+            if t + 2 <= n {
+                Self::tile::<B, 2, FINE>(panel, x, t, at, y);
+                t += 2;
             }
-            r += 8;
+            if t < n {
+                Self::tile::<B, 1, FINE>(panel, x, t, at, y);
+            }
+            r += MR;
         }
         let mut rest = y.cols(r - rows.start, rows.end - r);
         // SAFETY: compiled for AVX2 and F16C.
         unsafe { rows8::matmul::<Maddubs, B>(w, x, r..rows.end, &mut rest) };
     }
 
-    /// Unpacks eight rows: signed codes, or unsigned nibbles.
+    /// Unpacks eight rows, which lie one after another: signed codes, or unsigned nibbles.
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn unpack<B: Unpack>(w: &[&[B]; 8], panel: &mut [Panel]) {
+    fn unpack<B: Unpack>(w: &[&[B]; MR], panel: &mut [Panel]) {
+        let (first, blocks) = (w[0].as_ptr(), panel.len());
+        assert!(w.iter().all(|w| w.len() == blocks));
         for (b, p) in panel.iter_mut().enumerate() {
-            // SAFETY: compiled for AVX2 and F16C; the stores fill the panel's arrays.
+            // SAFETY: compiled for AVX2 and F16C; the blocks are in the rows, which are one after
+            // another; the stores fill the panel's arrays; a prefetch may go anywhere.
             unsafe {
-                let mut codes = [_mm256_setzero_si256(); 8];
+                let w: [&B; MR] = core::array::from_fn(|r| &*first.add(r * blocks + b));
+                let mut codes = [_mm256_setzero_si256(); MR];
                 for (c, w) in codes.iter_mut().zip(w) {
-                    *c = w[b].bytes();
+                    *c = w.bytes();
                     if !B::NIBBLES {
                         *c = _mm256_xor_si256(*c, _mm256_set1_epi8(-128));
                     }
+                    // The same place of the panel after the next one.
+                    let ahead = (&raw const *w).wrapping_add(2 * MR * blocks);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
                 }
                 for (to, c) in p.codes.iter_mut().zip(transpose8(codes)) {
                     _mm256_store_si256(to.as_mut_ptr().cast(), c);
                 }
-                let scales = scales8(core::array::from_fn(|r| &w[r][b]));
-                _mm256_store_ps(p.scales.as_mut_ptr(), scales);
+                _mm256_store_ps(p.scales.as_mut_ptr(), scales8(w));
             }
         }
     }
 
-    /// The integer products of a block of eight rows with block `b` of `N` rows of codes.
+    /// The integer products of a block of eight rows with block `b` of `N` rows of codes, `cols`
+    /// of them from one row to the next.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     fn products<B: Unpack, const N: usize>(
         p: &Panel,
-        qs: &[&[[i8; 4]]; N],
+        q: *const i8,
+        cols: usize,
         b: usize,
     ) -> [__m256i; N] {
         let ones = _mm256_set1_epi16(1);
@@ -169,18 +179,27 @@ impl Avx2 {
             // SAFETY: 32 aligned bytes (the panel's alignment).
             let w = unsafe { _mm256_load_si256(codes.as_ptr().cast()) };
             let abs = _mm256_abs_epi8(w);
-            for n in 0..N {
-                let xq = _mm256_set1_epi32(i32::from_le_bytes(qs[n][b * 8 + g].map(|q| q as u8)));
-                if B::NIBBLES {
+            for (n, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: four of the 32 codes of block b, which `tile` checked to be there.
+                let q = unsafe {
+                    q.add(n * cols + b * ACT_BLOCK + g * 4).cast::<i32>().read_unaligned()
+                };
+                let q = _mm256_set1_epi32(q);
+                *sums = if B::NIBBLES {
                     // Eight sums of at most 2 * 15 * 127 stay within 16 bits.
-                    sums[n] = _mm256_add_epi16(sums[n], _mm256_maddubs_epi16(w, xq));
+                    _mm256_add_epi16(*sums, _mm256_maddubs_epi16(w, q))
                 } else {
-                    let pairs = _mm256_maddubs_epi16(abs, _mm256_sign_epi8(xq, w));
-                    sums[n] = _mm256_add_epi32(sums[n], _mm256_madd_epi16(pairs, ones));
-                }
+                    let pairs = _mm256_maddubs_epi16(abs, _mm256_sign_epi8(q, w));
+                    _mm256_add_epi32(*sums, _mm256_madd_epi16(pairs, ones))
+                };
             }
         }
-        if B::NIBBLES { sums.map(|s| _mm256_madd_epi16(s, ones)) } else { sums }
+        if B::NIBBLES {
+            for sums in &mut sums {
+                *sums = _mm256_madd_epi16(*sums, ones);
+            }
+        }
+        sums
     }
 
     /// The outputs of eight rows for `N` rows of activations.
@@ -189,40 +208,45 @@ impl Avx2 {
         panel: &[Panel],
         x: &Q8Acts<'_>,
         t: usize,
-    ) -> [[f32; 8]; N] {
-        let xs: [_; N] = core::array::from_fn(|n| x.row(t + n));
-        let qs = xs.map(|x| x.q.as_chunks::<4>().0);
-        let los = xs.map(|x| x.lo.unwrap_or(x.q).as_chunks::<4>().0); // read with FINE only
+        at: usize,
+        y: &mut Tile<'_>,
+    ) {
+        // Checked here, so that the loops need no checks: N whole rows of as many blocks as the
+        // panel has.
+        let (blocks, cols) = (panel.len(), panel.len() * ACT_BLOCK);
+        let (first, last) = (x.row(t), x.row(t + N - 1));
+        assert!(x.cols() == cols && last.q.len() == cols && last.d.len() == blocks);
+        let (q, d, s) = (first.q.as_ptr(), first.d.as_ptr(), first.s.as_ptr());
         assert!(FINE == x.is_fine());
-        assert!(qs.iter().chain(&los).all(|q| q.len() == panel.len() * 8));
-        assert!(xs.iter().all(|x| x.d.len() == panel.len() && x.s.len() == panel.len()));
+        let lo = first.lo.map_or(q, <[i8]>::as_ptr); // read with FINE only
         let mut acc = [_mm256_setzero_ps(); N];
         for (b, p) in panel.iter().enumerate() {
-            let mut sums = Self::products::<B, N>(p, &qs, b);
+            let mut sums: [__m256i; N] = Self::products::<B, N>(p, q, cols, b);
             if FINE {
-                let lower = Self::products::<B, N>(p, &los, b);
+                let lower: [__m256i; N] = Self::products::<B, N>(p, lo, cols, b);
                 for (sums, lower) in sums.iter_mut().zip(lower) {
                     let upper = _mm256_sub_epi32(_mm256_slli_epi32::<8>(*sums), *sums); // times 255
                     *sums = _mm256_add_epi32(upper, lower);
                 }
             }
             // SAFETY: eight aligned floats.
-            let d = unsafe { _mm256_load_ps(p.scales.as_ptr()) };
+            let dw = unsafe { _mm256_load_ps(p.scales.as_ptr()) };
             for n in 0..N {
-                let mut s = sums[n];
+                // SAFETY: block b of row t + n.
+                let (dx, s) = unsafe { (*d.add(n * blocks + b), *s.add(n * blocks + b)) };
+                let mut sum = sums[n];
                 if B::NIBBLES {
-                    s = _mm256_sub_epi32(s, _mm256_set1_epi32(xs[n].s[b] << B::BIAS_SHIFT));
+                    sum = _mm256_sub_epi32(sum, _mm256_set1_epi32(s << B::BIAS_SHIFT));
                 }
-                let d = _mm256_mul_ps(d, _mm256_set1_ps(xs[n].d[b]));
-                acc[n] = _mm256_add_ps(acc[n], _mm256_mul_ps(d, _mm256_cvtepi32_ps(s)));
+                let d = _mm256_mul_ps(dw, _mm256_set1_ps(dx));
+                acc[n] = _mm256_add_ps(acc[n], _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum)));
             }
         }
-        acc.map(|a| {
-            let mut out = [0.0; 8];
-            // SAFETY: eight floats behind out.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), a) };
-            out
-        })
+        for (n, a) in acc.into_iter().enumerate() {
+            let to = &mut y.row(t + n)[at..][..MR];
+            // SAFETY: eight floats behind `to`.
+            unsafe { _mm256_storeu_ps(to.as_mut_ptr(), a) };
+        }
     }
 }
 

@@ -74,25 +74,27 @@ impl Float for Lanes256 {
         unsafe { (_mm256_cvttps_epi32(self.0), _mm256_cvttps_epi32(self.1)) }
     }
     #[inline(always)]
-    fn exp2_int(i: Self::Int) -> Self {
+    fn round(self) -> Self {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        // SAFETY: these lanes are used only in functions compiled for AVX2.
+        unsafe { Lanes256(_mm256_round_ps::<NEAREST>(self.0), _mm256_round_ps::<NEAREST>(self.1)) }
+    }
+    #[inline(always)]
+    fn scale2(self, n: Self) -> Self {
+        // In two halves: the first product is exact.
         // SAFETY: these lanes are used only in functions compiled for AVX2.
         unsafe {
-            let one = |i| {
-                let biased = _mm256_add_epi32(i, _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+            let one = |y, n| {
+                let n = _mm256_cvttps_epi32(n);
+                let half = _mm256_srai_epi32::<1>(n);
+                let power = |i| {
+                    let biased = _mm256_add_epi32(i, _mm256_set1_epi32(127));
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+                };
+                _mm256_mul_ps(_mm256_mul_ps(y, power(half)), power(_mm256_sub_epi32(n, half)))
             };
-            Lanes256(one(i.0), one(i.1))
+            Lanes256(one(self.0, n.0), one(self.1, n.1))
         }
-    }
-    #[inline(always)]
-    fn half_int(i: Self::Int) -> Self::Int {
-        // SAFETY: these lanes are used only in functions compiled for AVX2.
-        unsafe { (_mm256_srai_epi32::<1>(i.0), _mm256_srai_epi32::<1>(i.1)) }
-    }
-    #[inline(always)]
-    fn sub_int(a: Self::Int, b: Self::Int) -> Self::Int {
-        // SAFETY: these lanes are used only in functions compiled for AVX2.
-        unsafe { (_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1)) }
     }
 }
 
@@ -176,6 +178,16 @@ impl Lanes for Lanes256 {
             let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let a = _mm_add_ps(a, _mm_movehl_ps(a, a)); // j + (j + 2)
             _mm_cvtss_f32(_mm_add_ss(a, _mm_shuffle_ps::<1>(a, a)))
+        }
+    }
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: these lanes are used only in functions compiled for AVX2.
+        unsafe {
+            let a = _mm256_max_ps(self.0, self.1);
+            let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps::<1>(a, a)))
         }
     }
 }

@@ -70,22 +70,13 @@ impl Float for Lanes512 {
         unsafe { _mm512_cvttps_epi32(self.0) }
     }
     #[inline(always)]
-    fn exp2_int(i: __m512i) -> Self {
+    fn round(self) -> Self {
         // SAFETY: these lanes are used only in functions compiled for AVX-512.
-        unsafe {
-            let biased = _mm512_add_epi32(i, _mm512_set1_epi32(127));
-            Lanes512(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
-        }
+        unsafe { Lanes512(_mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
     }
     #[inline(always)]
-    fn half_int(i: __m512i) -> __m512i {
-        // SAFETY: these lanes are used only in functions compiled for AVX-512.
-        unsafe { _mm512_srai_epi32::<1>(i) }
-    }
-    #[inline(always)]
-    fn sub_int(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: these lanes are used only in functions compiled for AVX-512.
-        unsafe { _mm512_sub_epi32(a, b) }
+    fn scale2(self, n: Self) -> Self {
+        one!(_mm512_scalef_ps(self, n))
     }
 }
 
@@ -153,6 +144,17 @@ impl Lanes for Lanes512 {
             let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let a = _mm_add_ps(a, _mm_movehl_ps(a, a)); // j + (j + 2)
             _mm_cvtss_f32(_mm_add_ss(a, _mm_shuffle_ps::<1>(a, a)))
+        }
+    }
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: these lanes are used only in functions compiled for AVX-512.
+        unsafe {
+            let (lo, hi) = (_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+            let a = _mm256_max_ps(lo, hi);
+            let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps::<1>(a, a)))
         }
     }
     /// The trees of sixteen registers at once: every step adds the upper half of each remaining
