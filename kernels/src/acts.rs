@@ -119,7 +119,7 @@ impl<'a> Q8Acts<'a> {
     #[must_use]
     pub fn new(n: usize, cols: usize, q: &'a [i8], d: &'a [f32], s: &'a [i32]) -> Self {
         let blocks = n * cols / ACT_BLOCK;
-        assert!(cols % ACT_BLOCK == 0, "quantised activations come in blocks of 32");
+        assert!(cols.is_multiple_of(ACT_BLOCK), "quantised activations come in blocks of 32");
         assert!(q.len() == n * cols && d.len() == blocks && s.len() == blocks, "activations");
         debug_assert!(q.iter().all(|&q| q != i8::MIN));
         Q8Acts { n, cols, q, lo: None, d, s }

@@ -138,8 +138,10 @@ impl<'a> KvHead<'a> {
     #[must_use]
     pub fn new(layout: KvLayout, keys: &'a [u8], values: &'a [u8]) -> Self {
         assert!(keys.len() == layout.key_bytes() && values.len() == layout.value_bytes());
-        assert!(layout.capacity % KV_BLOCK == 0);
-        assert!(keys.as_ptr().addr() % 4 == 0 && values.as_ptr().addr() % 4 == 0);
+        assert!(layout.capacity.is_multiple_of(KV_BLOCK));
+        assert!(
+            keys.as_ptr().cast::<f32>().is_aligned() && values.as_ptr().cast::<f32>().is_aligned()
+        );
         KvHead { layout, keys, values }
     }
 

@@ -285,8 +285,8 @@ pub(crate) fn fma_emulated(a: f32, b: f32, c: f32) -> f32 {
     // e points towards zero from s: s was rounded away, and the odd neighbour is one below.
     let away = (e.to_bits() ^ bits) >> 63;
     let step = 1u64.wrapping_sub(away << 1);
-    // NaN where p or c is infinite or NaN: s is right as it is.
-    let inexact = e < 0.0 || e > 0.0;
+    // NaN (and so not above 0) where p or c is infinite or NaN: s is right as it is.
+    let inexact = e.abs() > 0.0;
     let fix = inexact && bits & 1 == 0;
     f64::from_bits(bits.wrapping_add(if fix { step } else { 0 })) as f32
 }

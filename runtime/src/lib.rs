@@ -14,5 +14,7 @@ pub mod session;
 mod storage;
 pub mod tokenizer;
 
-pub use session::{Finish, Generate, Generation, Session, SessionError, SessionOptions, StopHandle};
 pub use model::{LoadError, LoadOptions, Model};
+pub use session::{
+    Finish, Generate, Generation, Session, SessionError, SessionOptions, StopHandle,
+};

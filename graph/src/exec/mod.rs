@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use teff_kernels::Backend;
 
-use crate::plan::{ALIGN, Buf, Kind, Needs, Op, Plan, PlanError, Rows, member_floats};
+use crate::plan::{ALIGN, Buf, Needs, Op, Plan, PlanError, Rows, member_floats};
 use crate::step::{Executor, Step, StepError};
 use crate::weights::{self, Tensor, WeightsError, matrix};
 use crate::{List, Solo, Team};
@@ -260,7 +260,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         if needed > needs.per_thread || !needs.per_thread.is_multiple_of(ALIGN) {
             return Err(RunnerError::Scratch { needed, got: needs.per_thread });
         }
-        let all = needs.per_thread.checked_mul(threads).unwrap_or(usize::MAX);
+        let all = needs.per_thread.saturating_mul(threads);
         for (region, bytes, needed) in [
             ("scratch", &memory.scratch, needs.scratch),
             ("kv", &memory.kv, needs.kv),

@@ -26,11 +26,14 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     }
 
     /// Scratch for products, and floats.
-    fn local(&self) -> (&mut [u8], &mut [f32]) {
+    ///
+    /// # Safety
+    /// What an earlier call gave is not used any more.
+    #[allow(clippy::mut_from_ref)] // this member's own memory, whatever it shares
+    unsafe fn local(&self) -> (&mut [u8], &mut [f32]) {
         let runner = self.running.runner;
         let bytes = runner.plan.needs.per_thread;
-        // SAFETY: the region has `bytes` for each rank, and rank is ours alone (Running::claim);
-        // run() asks once for each operation.
+        // SAFETY: the region has `bytes` for each rank, and rank is ours alone (Running::claim).
         let own = unsafe { runner.locals.bytes_mut(self.rank * bytes, bytes) };
         let (product, floats) = own.split_at_mut(runner.floats_at);
         (product, bytemuck::cast_slice_mut(floats))
@@ -42,7 +45,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             Op::Barrier => {}
             Op::Embed { table, positions, out } => {
                 let runner = self.running.runner;
-                let (_, scratch) = self.local();
+                // SAFETY: the only call for this operation.
+                let (_, scratch) = unsafe { self.local() };
                 let (table, out) = (matrix(&runner.weights, table), buf(out));
                 let width = out.cols as usize;
                 for t in self.share(self.running.rows(out.rows)) {
@@ -61,7 +65,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             }
             Op::Norm { x, weight, bias, out } => {
                 let runner = self.running.runner;
-                let (_, scratch) = self.local();
+                // SAFETY: the only call for this operation.
+                let (_, scratch) = unsafe { self.local() };
                 let (x, out) = (buf(x), buf(out));
                 let (weight, bias) =
                     (vector(&runner.weights, weight), vector(&runner.weights, bias));
@@ -100,10 +105,10 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         let runner = self.running.runner;
         let cols = (col, values.len());
         match out.kind {
-            // SAFETY: a part of a verified buffer that belongs to this member's share, here and
-            // below.
             Kind::F32 => {
-                unsafe { runner.arena.tile(out, (t, 1), cols) }.row(0).copy_from_slice(values)
+                // SAFETY: a part of a verified buffer that belongs to this member's share.
+                let mut to = unsafe { runner.arena.tile(out, (t, 1), cols) };
+                to.row(0).copy_from_slice(values);
             }
             Kind::Q8 | Kind::Q16 => {
                 let rows = runner.plan.max_rows(out.rows);
@@ -141,7 +146,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         let units = self.share(cut.total.div_ceil(cut.unit));
         let end = cut.total.min(units.end * cut.unit);
         let mut r = units.start * cut.unit;
-        let (scratch, floats) = self.local();
+        // SAFETY: the only call for this operation.
+        let (scratch, floats) = unsafe { self.local() };
         let finish = |row: &mut [f32], r: usize| {
             if let Some(bias) = bias {
                 runner.backend.add(row, &bias[r..][..row.len()]);
@@ -233,7 +239,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             let count = QUERY_TILE.min(rows - first);
             let these = g * group..heads.min((g + 1) * group);
             let (col, width) = (these.start * d, these.len() * d);
-            let (_, floats) = self.local();
+            // SAFETY: the last item's floats are not used any more.
+            let (_, floats) = unsafe { self.local() };
             for h in these {
                 // SAFETY: verified buffers; nobody writes queries or this layer's cache in this
                 // phase.

@@ -1,7 +1,7 @@
 //! One file per storage format: the block as it lies in a file, and its scalar truth.
 //!
 //! All blocks have alignment 1, so that they can be read in place at any offset of a mapped file
-//! or of flash. What a kernel has to compute is defined here and in [`crate::ops`]; the files
+//! or of flash. What a kernel has to compute is defined here and in `ops`; the files
 //! under `arch` only compute the same bits faster.
 
 use bytemuck::Pod;
@@ -139,7 +139,6 @@ macro_rules! for_block {
         }
     };
 }
-pub(crate) use for_block;
 
 /// Quantises a row of weights into `out`, in `format`.
 ///

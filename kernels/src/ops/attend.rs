@@ -14,6 +14,8 @@
 //! At the end `o[d] * (1 / l)`, `l` summed by the halving tree. Tiles of several queries only
 //! interleave these computations.
 
+#![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
+
 use crate::kv::{KV_BLOCK, KvFormat, KvHead};
 use crate::lanes::{LANES, Lanes};
 use crate::ops::math::exp;

@@ -3,6 +3,8 @@
 //! One output is sixteen strided partial sums, each `p = fma(w, x, p)` in ascending order, then
 //! the halving tree. A tile of outputs only interleaves such sums.
 
+#![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
+
 use core::ops::Range;
 
 use crate::blocks::{Bf16, DenseBlock, F16, F32};
@@ -76,7 +78,7 @@ fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
             }
         }
     }
-    if w.cols() % LANES != 0 {
+    if !w.cols().is_multiple_of(LANES) {
         let xk = xs.map(|x| L::load(&padded(x.as_chunks::<LANES>().1, 0.0)));
         for m in 0..MR {
             let rest = ws[m].as_chunks::<LANES>().1;

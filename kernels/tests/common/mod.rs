@@ -172,8 +172,8 @@ impl OwnedActs {
                 };
                 (0..n * cols).map(|_| code()).collect()
             };
-            a.q = plane();
-            a.lo = fine.then(plane);
+            let (q, lo) = (plane(), plane());
+            (a.q, a.lo) = (q, fine.then_some(lo));
             let codes: Vec<i32> = (0..n * cols).map(|i| a.code(i)).collect();
             a.s = codes.chunks(32).map(|c| c.iter().sum()).collect();
         }

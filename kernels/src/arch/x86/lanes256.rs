@@ -16,6 +16,24 @@ macro_rules! both {
     };
 }
 
+/// `y * 2^n` in two halves, of which the first is exact.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn scale2(y: __m256, n: __m256) -> __m256 {
+    // SAFETY: AVX2 by the caller.
+    unsafe {
+        let (n, bias) = (_mm256_cvttps_epi32(n), _mm256_set1_epi32(127));
+        let half = _mm256_srai_epi32::<1>(n);
+        let rest = _mm256_sub_epi32(n, half);
+        let half = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias));
+        let rest = _mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias));
+        let y = _mm256_mul_ps(y, _mm256_castsi256_ps(half));
+        _mm256_mul_ps(y, _mm256_castsi256_ps(rest))
+    }
+}
+
 impl Float for Lanes256 {
     type Int = (__m256i, __m256i);
 
@@ -81,20 +99,8 @@ impl Float for Lanes256 {
     }
     #[inline(always)]
     fn scale2(self, n: Self) -> Self {
-        // In two halves: the first product is exact.
         // SAFETY: these lanes are used only in functions compiled for AVX2.
-        unsafe {
-            let one = |y, n| {
-                let n = _mm256_cvttps_epi32(n);
-                let half = _mm256_srai_epi32::<1>(n);
-                let power = |i| {
-                    let biased = _mm256_add_epi32(i, _mm256_set1_epi32(127));
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-                };
-                _mm256_mul_ps(_mm256_mul_ps(y, power(half)), power(_mm256_sub_epi32(n, half)))
-            };
-            Lanes256(one(self.0, n.0), one(self.1, n.1))
-        }
+        unsafe { Lanes256(scale2(self.0, n.0), scale2(self.1, n.1)) }
     }
 }
 
