@@ -147,12 +147,18 @@ impl<'a> Q8Acts<'a> {
     #[inline(always)]
     #[must_use]
     pub fn row(&self, t: usize) -> Q8Row<'a> {
-        let blocks = self.cols / ACT_BLOCK;
+        self.rows_from(t, 1)
+    }
+
+    /// Rows `t..t + n`, one after another.
+    #[inline(always)]
+    pub(crate) fn rows_from(&self, t: usize, n: usize) -> Q8Row<'a> {
+        let (codes, blocks) = (n * self.cols, self.cols / ACT_BLOCK);
         Q8Row {
-            q: &self.q[t * self.cols..][..self.cols],
-            lo: self.lo.map(|lo| &lo[t * self.cols..][..self.cols]),
-            d: &self.d[t * blocks..][..blocks],
-            s: &self.s[t * blocks..][..blocks],
+            q: &self.q[t * self.cols..][..codes],
+            lo: self.lo.map(|lo| &lo[t * self.cols..][..codes]),
+            d: &self.d[t * blocks..][..n * blocks],
+            s: &self.s[t * blocks..][..n * blocks],
         }
     }
 

@@ -114,8 +114,19 @@ impl<'a> Matrix<'a> {
     #[inline(always)]
     #[must_use]
     pub fn row<B: Block>(&self, r: usize) -> &'a [B] {
-        assert!(B::FORMAT == self.format && r < self.rows);
-        bytemuck::cast_slice(&self.data[r * self.row_bytes..][..self.row_bytes])
+        assert!(r < self.rows);
+        self.rows_from(r, 1)
+    }
+
+    /// The blocks of rows `r..r + n`, one row after another.
+    ///
+    /// # Panics
+    /// As [`Matrix::row`].
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn rows_from<B: Block>(&self, r: usize, n: usize) -> &'a [B] {
+        assert!(B::FORMAT == self.format);
+        bytemuck::cast_slice(&self.data[r * self.row_bytes..][..n * self.row_bytes])
     }
 }
 

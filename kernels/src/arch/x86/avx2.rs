@@ -114,7 +114,7 @@ impl Avx2 {
             bytemuck::cast_slice_mut(&mut scratch[..w.cols() / ACT_BLOCK * size_of::<Panel>()]);
         let mut r = rows.start;
         while r + MR <= rows.end {
-            Self::unpack(&core::array::from_fn(|i| w.row::<B>(r + i)), panel);
+            Self::unpack(w.rows_from::<B>(r, MR), panel);
             let (n, at) = (x.n(), r - rows.start);
             let mut t = 0;
             while t + NR <= n {
@@ -137,12 +137,12 @@ impl Avx2 {
 
     /// Unpacks eight rows, which lie one after another: signed codes, or unsigned nibbles.
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn unpack<B: Unpack>(w: &[&[B]; MR], panel: &mut [Panel]) {
-        let (first, blocks) = (w[0].as_ptr(), panel.len());
-        assert!(w.iter().all(|w| w.len() == blocks));
+    fn unpack<B: Unpack>(w: &[B], panel: &mut [Panel]) {
+        let (first, blocks) = (w.as_ptr(), panel.len());
+        assert!(w.len() == MR * blocks);
         for (b, p) in panel.iter_mut().enumerate() {
-            // SAFETY: compiled for AVX2 and F16C; the blocks are in the rows, which are one after
-            // another; the stores fill the panel's arrays; a prefetch may go anywhere.
+            // SAFETY: compiled for AVX2 and F16C; eight rows of as many blocks (above); the stores
+            // fill the panel's arrays; a prefetch may go anywhere.
             unsafe {
                 let w: [&B; MR] = core::array::from_fn(|r| &*first.add(r * blocks + b));
                 let mut codes = [_mm256_setzero_si256(); MR];
@@ -165,9 +165,12 @@ impl Avx2 {
 
     /// The integer products of a block of eight rows with block `b` of `N` rows of codes, `cols`
     /// of them from one row to the next.
+    ///
+    /// # Safety
+    /// `N` rows of `cols` codes lie at `q`, and have a block `b`.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn products<B: Unpack, const N: usize>(
+    unsafe fn products<B: Unpack, const N: usize>(
         p: &Panel,
         q: *const i8,
         cols: usize,
@@ -180,7 +183,7 @@ impl Avx2 {
             let w = unsafe { _mm256_load_si256(codes.as_ptr().cast()) };
             let abs = _mm256_abs_epi8(w);
             for (n, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: four of the 32 codes of block b, which `tile` checked to be there.
+                // SAFETY: four of the 32 codes of block b, by the caller's promise.
                 let q = unsafe {
                     q.add(n * cols + b * ACT_BLOCK + g * 4).cast::<i32>().read_unaligned()
                 };
@@ -214,16 +217,17 @@ impl Avx2 {
         // Checked here, so that the loops need no checks: N whole rows of as many blocks as the
         // panel has.
         let (blocks, cols) = (panel.len(), panel.len() * ACT_BLOCK);
-        let (first, last) = (x.row(t), x.row(t + N - 1));
-        assert!(x.cols() == cols && last.q.len() == cols && last.d.len() == blocks);
-        let (q, d, s) = (first.q.as_ptr(), first.d.as_ptr(), first.s.as_ptr());
-        assert!(FINE == x.is_fine());
-        let lo = first.lo.map_or(q, <[i8]>::as_ptr); // read with FINE only
+        assert!(x.cols() == cols && FINE == x.is_fine());
+        let x = x.rows_from(t, N);
+        let (q, d, s) = (x.q.as_ptr(), x.d.as_ptr(), x.s.as_ptr());
+        let lo = x.lo.map_or(q, <[i8]>::as_ptr); // read with FINE only
         let mut acc = [_mm256_setzero_ps(); N];
         for (b, p) in panel.iter().enumerate() {
-            let mut sums: [__m256i; N] = Self::products::<B, N>(p, q, cols, b);
+            // SAFETY: the rows of codes are N rows (above), and have this block.
+            let mut sums: [__m256i; N] = unsafe { Self::products::<B, N>(p, q, cols, b) };
             if FINE {
-                let lower: [__m256i; N] = Self::products::<B, N>(p, lo, cols, b);
+                // SAFETY: as above.
+                let lower: [__m256i; N] = unsafe { Self::products::<B, N>(p, lo, cols, b) };
                 for (sums, lower) in sums.iter_mut().zip(lower) {
                     let upper = _mm256_sub_epi32(_mm256_slli_epi32::<8>(*sums), *sums); // times 255
                     *sums = _mm256_add_epi32(upper, lower);

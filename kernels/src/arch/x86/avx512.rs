@@ -105,7 +105,7 @@ impl Avx512 {
             bytemuck::cast_slice_mut(&mut scratch[..w.cols() / ACT_BLOCK * size_of::<Panel>()]);
         let mut r = rows.start;
         while r + MR <= rows.end {
-            Self::unpack(&core::array::from_fn(|i| w.row::<B>(r + i)), panel);
+            Self::unpack(w.rows_from::<B>(r, MR), panel);
             let (n, at) = (x.n(), r - rows.start);
             let mut t = 0;
             while t + NR <= n {
@@ -132,13 +132,13 @@ impl Avx512 {
 
     /// Unpacks sixteen rows, which lie one after another.
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn unpack<B: Unpack>(w: &[&[B]; MR], panel: &mut [Panel]) {
-        let (first, blocks) = (w[0].as_ptr(), panel.len());
-        assert!(w.iter().all(|w| w.len() == blocks));
+    fn unpack<B: Unpack>(w: &[B], panel: &mut [Panel]) {
+        let (first, blocks) = (w.as_ptr(), panel.len());
+        assert!(w.len() == MR * blocks);
         for half in 0..2 {
             for (b, p) in panel.iter_mut().enumerate() {
-                // SAFETY: compiled for AVX2 and F16C; the blocks are in the rows, which are one
-                // after another; the stores fill the panel's arrays; a prefetch may go anywhere.
+                // SAFETY: compiled for AVX2 and F16C; sixteen rows of as many blocks (above); the
+                // stores fill the panel's arrays; a prefetch may go anywhere.
                 unsafe {
                     let block = |r| &*first.add((half * 8 + r) * blocks + b);
                     let w: [&B; 8] = core::array::from_fn(block);
@@ -162,9 +162,12 @@ impl Avx512 {
 
     /// Adds the products of a block of sixteen rows with block `b` of `N` rows of codes, `cols`
     /// of them from one row to the next.
+    ///
+    /// # Safety
+    /// `N` rows of `cols` codes lie at `q`, and have a block `b`.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn products<const N: usize>(
+    unsafe fn products<const N: usize>(
         p: &Panel,
         sums: &mut [__m512i; N],
         q: *const i8,
@@ -175,7 +178,7 @@ impl Avx512 {
             // SAFETY: 64 aligned bytes (the panel's alignment).
             let w = unsafe { _mm512_load_si512(bytes.as_ptr().cast()) };
             for (n, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: four of the 32 codes of block b, which `tile` checked to be there.
+                // SAFETY: four of the 32 codes of block b, by the caller's promise.
                 let q = unsafe {
                     q.add(n * cols + b * ACT_BLOCK + g * 4).cast::<i32>().read_unaligned()
                 };
@@ -196,16 +199,16 @@ impl Avx512 {
         // Checked here, so that the loops need no checks: N whole rows of as many blocks as the
         // panel has.
         let (blocks, cols) = (panel.len(), panel.len() * ACT_BLOCK);
-        let (first, last) = (x.row(t), x.row(t + N - 1));
-        assert!(x.cols() == cols && last.q.len() == cols && last.d.len() == blocks);
-        let (q, d, s) = (first.q.as_ptr(), first.d.as_ptr(), first.s.as_ptr());
-        assert!(FINE == x.is_fine());
-        let lo = first.lo.map_or(q, <[i8]>::as_ptr); // read with FINE only
+        assert!(x.cols() == cols && FINE == x.is_fine());
+        let x = x.rows_from(t, N);
+        let (q, d, s) = (x.q.as_ptr(), x.d.as_ptr(), x.s.as_ptr());
+        let lo = x.lo.map_or(q, <[i8]>::as_ptr); // read with FINE only
         let mut acc = [_mm512_setzero_ps(); N];
         for (b, p) in panel.iter().enumerate() {
             let mut sums = [_mm512_setzero_si512(); N];
             if FINE {
-                Self::products(p, &mut sums, q, cols, b);
+                // SAFETY: the codes are N rows (above), and have this block.
+                unsafe { Self::products(p, &mut sums, q, cols, b) };
                 for sums in &mut sums {
                     *sums = _mm512_sub_epi32(_mm512_slli_epi32::<8>(*sums), *sums); // times 255
                 }
@@ -216,7 +219,8 @@ impl Avx512 {
                 // The bytes are too large by the bias: take off what that adds.
                 *sums = _mm512_sub_epi32(*sums, _mm512_set1_epi32(s << B::BIAS_SHIFT));
             }
-            Self::products(p, &mut sums, lo, cols, b);
+            // SAFETY: as above.
+            unsafe { Self::products(p, &mut sums, lo, cols, b) };
             // SAFETY: sixteen aligned floats.
             let dw = unsafe { _mm512_load_ps(p.scales.as_ptr().cast()) };
             for n in 0..N {
