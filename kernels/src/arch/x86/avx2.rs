@@ -98,7 +98,22 @@ impl Avx2 {
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn quantized<B: Unpack, const FINE: bool>(
+    fn quantized<B: Unpack>(
+        w: &Matrix<'_>,
+        x: &Q8Acts<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+        scratch: &mut [u8],
+    ) {
+        if x.is_fine() {
+            Self::panels::<B, true>(w, x, rows, y, scratch);
+        } else {
+            Self::panels::<B, false>(w, x, rows, y, scratch);
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn panels<B: Unpack, const FINE: bool>(
         w: &Matrix<'_>,
         x: &Q8Acts<'_>,
         rows: Range<usize>,
@@ -279,18 +294,8 @@ impl Backend for Avx2 {
         // SAFETY: a value of this type exists only where its features were found.
         unsafe {
             match (w.format(), x) {
-                (Format::Q8_0, Acts::Q8(x)) if x.is_fine() => {
-                    Self::quantized::<Q8_0, true>(w, x, rows, y, scratch);
-                }
-                (Format::Q8_0, Acts::Q8(x)) => {
-                    Self::quantized::<Q8_0, false>(w, x, rows, y, scratch);
-                }
-                (Format::Q4_0, Acts::Q8(x)) if x.is_fine() => {
-                    Self::quantized::<Q4_0, true>(w, x, rows, y, scratch);
-                }
-                (Format::Q4_0, Acts::Q8(x)) => {
-                    Self::quantized::<Q4_0, false>(w, x, rows, y, scratch);
-                }
+                (Format::Q8_0, Acts::Q8(x)) => Self::quantized::<Q8_0>(w, x, rows, y, scratch),
+                (Format::Q4_0, Acts::Q8(x)) => Self::quantized::<Q4_0>(w, x, rows, y, scratch),
                 (_, Acts::Dense(x)) => Self::dense(w, x, rows, y),
                 _ => unreachable!("checked by check_matmul"),
             }
