@@ -583,3 +583,69 @@ fn bench_measures() {
     fails(&on(MODEL, "bench", &["-p", "97"]), 1, &["-p", "97", "96"]);
     fails(&on(MODEL, "bench", &["-n", "1000"]), 1, &["-n", "1000", "96"]);
 }
+
+#[test]
+fn roofline_measures() {
+    // 8 MB, one short run each: only whether all of it works.
+    let quick = ["bench", "--roofline", "--quick", "--size", "8", "--formats", "Q8_0"];
+    let o = teff(quick.into_iter().chain(["--threads", "2", "--json"]));
+    let all = Json::parse(ok(&o));
+    assert_eq!(err(&o), "");
+    assert_eq!(all.number("size_bytes"), 8.0 * 1024.0 * 1024.0);
+    let names: Vec<_> = Cpu::NAMES.into_iter().filter(|n| Cpu::by_name(n).is_ok()).collect();
+    assert_eq!(all.get("backends").array().len(), names.len());
+    // 1, 2, 4 and 8 streams, with prefetch and without, on 1 and on 2 threads.
+    let reads = all.get("reads").array();
+    assert_eq!(reads.len(), 4 * 2 * 2);
+    for (i, r) in reads.iter().enumerate() {
+        assert_eq!(r.number("threads"), if i < 8 { 1.0 } else { 2.0 });
+        assert_eq!(r.get("prefetch"), &Json::Bool(i % 2 == 1));
+        assert!(r.number("gb_per_s") > 0.0 && r.number("streams") >= 1.0);
+    }
+    let peaks = all.get("peaks").array();
+    assert_eq!(peaks.len(), names.len() * 2);
+    for (p, name) in peaks.iter().zip(names.iter().cycle()) {
+        assert_eq!(p.str("backend"), *name);
+        assert!(p.number("int8_tops") > 0.0 && p.number("f32_gflops") > 0.0);
+    }
+    let products = all.get("products").array();
+    assert_eq!(products.len(), names.len());
+    for (p, name) in products.iter().zip(&names) {
+        assert_eq!((p.str("format"), p.str("backend")), ("Q8_0", *name));
+        assert_eq!((p.number("cols"), p.number("columns")), (2048.0, 512.0));
+        for key in ["rows", "tops", "share_of_peak", "gb_per_s", "share_of_bandwidth"] {
+            assert!(p.number(key) > 0.0, "{key}");
+        }
+    }
+    assert_eq!(all.get("models"), &Json::Array(vec![]));
+
+    // With a model, by one backend; as text too.
+    let model = data(MODEL);
+    let with = quick.map(OsStr::new).into_iter().chain([model.as_os_str()]);
+    let args = ["--backend", "scalar", "--threads", "1", "-p", "8", "-n", "4", "-r", "1"];
+    let with: Vec<_> = with.chain(args.map(OsStr::new)).collect();
+    let all = Json::parse(ok(&teff(with.iter().chain([&OsStr::new("--json")]))));
+    let model = &all.get("models").array()[0];
+    assert_eq!(model.get("bench").number("threads"), 1.0);
+    for key in ["prefill_tops", "share_of_peak", "share_of_bandwidth"] {
+        assert!(model.number(key) > 0.0, "{key}");
+    }
+    let o = teff(&with);
+    for says in ["streams", "f32 GFLOPS", "scalar", "Q8_0", "of the peak", "best bandwidth"] {
+        assert!(ok(&o).contains(says), "{says}: {}", out(&o));
+    }
+}
+
+#[test]
+fn roofline_refuses() {
+    fails(&teff(["bench", "--roofline", "--size", "0"]), 2, &["--size", "`0`"]);
+    fails(&teff(["bench", "--roofline", "--formats", "Q8_0,Q9"]), 2, &["--formats", "Q9", "Q4_0"]);
+    fails(&teff(["bench", "--roofline", "--threads", "0"]), 2, &["--threads"]);
+    fails(&teff(["bench", "--roofline", "-p", "8"]), 2, &["-p", "model"]);
+    fails(&teff(["bench", "--roofline", "--frobnicate"]), 2, &["--frobnicate"]);
+    fails(&on(MODEL, "bench", &["--size", "8"]), 2, &["--size", "--roofline"]);
+    fails(&on(MODEL, "bench", &["--quick"]), 2, &["--quick", "--roofline"]);
+    // 2^44 bytes.
+    fails(&teff(["bench", "--roofline", "--size", "16777216"]), 1, &["16.0 TiB", "--size"]);
+    fails(&teff(["bench", "--roofline", "nowhere.gguf"]), 1, &["nowhere.gguf"]);
+}

@@ -1,16 +1,22 @@
-//! What every backend makes of the shapes of GPT-2 124M: `cargo bench -p teff-kernels`.
+//! What every backend makes of the shapes of GPT-2 124M and TinyLlama: `cargo bench -p teff-kernels`.
 //!
 //! Throughput is bytes of weights (products), of the cache (attention) or of the input (the rest)
-//! a second. `-- matmul/Q8_0/avx512` picks a part.
+//! a second; of products of 32 columns and more also multiply-adds a second. Names are
+//! `operation/format/backend/shape`, a product's shape rows x columns of weights x columns of
+//! activations: `-- matmul/Q8_0/avx512` picks a part, `-- 5632x2048x16` one shape. Products that
+//! aren't picked prepare nothing.
 #![allow(missing_docs)] // criterion's macros
 
+use std::cell::LazyCell;
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
 use teff_kernels::{
-    Acts, Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, Q8Acts, Q8RowMut,
-    Tile, quantize_row,
+    ACT_BLOCK, ACT_SUM, Acts, Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix,
+    Q8Acts, Q8RowMut, Tile, quantize_row,
 };
 
 fn backends() -> impl Iterator<Item = Cpu> {
@@ -60,43 +66,117 @@ impl Scratch {
     }
 }
 
+/// Weights, activations and a place for the product.
+struct Case {
+    format: Format,
+    rows: usize,
+    cols: usize,
+    n: usize,
+    w: Vec<u8>,
+    x: Vec<f32>,
+    q: Vec<i8>,
+    d: Vec<f32>,
+    s: Vec<i32>,
+}
+
+impl Case {
+    fn new(format: Format, rows: usize, cols: usize, n: usize) -> Self {
+        let x = floats(n * cols);
+        let (mut q, mut d, mut s) =
+            (vec![0; n * cols], vec![0.0; n * cols / ACT_BLOCK], vec![0; n * cols / ACT_SUM]);
+        Cpu::best().quantize(&x, Q8RowMut { q: &mut q, lo: None, d: &mut d, s: &mut s });
+        Case { format, rows, cols, n, w: weights(format, rows, cols), x, q, d, s }
+    }
+    fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(self.format, self.rows, self.cols, &self.w).expect("a matrix")
+    }
+    fn dense(&self) -> Acts<'_> {
+        Acts::Dense(DenseActs::new(&self.x, self.n, self.cols, self.cols))
+    }
+    fn acts(&self) -> Acts<'_> {
+        match self.format.is_quantized() {
+            true => Acts::Q8(Q8Acts::new(self.n, self.cols, &self.q, &self.d, &self.s)),
+            false => self.dense(),
+        }
+    }
+}
+
+/// Rows and columns of weights, and numbers of columns of activations.
+const SHAPES: [(usize, usize, &[usize]); 6] = [
+    (768, 768, &[1]),
+    (3072, 768, &[1, 32, 512]),
+    (768, 3072, &[1]),
+    (50257, 768, &[1]),
+    (2048, 5632, &[1, 4, 16, 512]),
+    (5632, 2048, &[1, 4, 16, 512]),
+];
+
 fn matmul(c: &mut Criterion) {
     for format in Format::ALL {
         let mut group = c.benchmark_group(format!("matmul/{format}"));
-        for (rows, cols, n) in [
-            (768, 768, 1),
-            (3072, 768, 1),
-            (768, 3072, 1),
-            (50257, 768, 1),
-            (3072, 768, 32),
-            (3072, 768, 512),
-        ] {
-            let bytes = weights(format, rows, cols);
-            let w = Matrix::new(format, rows, cols, &bytes).expect("a matrix");
-            let x = floats(n * cols);
-            let (mut q, mut d, mut s) =
-                (vec![0; n * cols], vec![0.0; n * cols / 32], vec![0; n * cols / 32]);
-            let all = Q8RowMut { q: &mut q, lo: None, d: &mut d, s: &mut s };
-            Cpu::best().quantize(&x, all);
-            let acts = match format.is_quantized() {
-                true => Acts::Q8(Q8Acts::new(n, cols, &q, &d, &s)),
-                false => Acts::Dense(DenseActs::new(&x, n, cols, cols)),
-            };
-            let mut y = vec![0.0; n * rows];
-            group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.sampling_mode(SamplingMode::Flat); // large ones in less time
+        for (rows, cols, n) in
+            SHAPES.into_iter().flat_map(|(r, c, ns)| ns.iter().map(move |&n| (r, c, n)))
+        {
+            let case = LazyCell::new(|| Case::new(format, rows, cols, n));
+            let bytes = (rows * format.row_bytes(cols).expect("whole blocks")) as u64;
+            group.throughput(match n {
+                0..32 => Throughput::Bytes(bytes),
+                _ => Throughput::ElementsAndBytes { elements: (rows * cols * n) as u64, bytes },
+            });
             for b in backends() {
-                if b.name() == "scalar" && rows * n > 768 {
+                if b.name() == "scalar" && rows * cols * n > 1 << 24 {
                     continue; // minutes
                 }
-                let mut scratch = Scratch::new(b.matmul_scratch(format, cols, n));
                 let id = BenchmarkId::new(b.name(), format!("{rows}x{cols}x{n}"));
                 group.bench_function(id, |bench| {
+                    let (w, acts) = (case.matrix(), case.acts());
+                    let mut y = vec![0.0; n * rows];
+                    let mut scratch = Scratch::new(b.matmul_scratch(format, cols, n));
                     bench.iter(|| {
                         let mut y = Tile::new(&mut y, n, rows, rows);
                         b.matmul(black_box(&w), &acts, 0..rows, &mut y, scratch.get());
                     });
                 });
             }
+        }
+    }
+}
+
+/// A product with quantised weights must beat the way around it, at small sizes too: all rows to
+/// f32, and a product of these. 128 rows of 256, which a block of Q4_K has, all in a cache.
+fn guard(c: &mut Criterion) {
+    const ROWS: usize = 128;
+    const COLS: usize = 256;
+    const FORMAT: Format = Format::Q4_K;
+    for n in [1, 8] {
+        let mut group = c.benchmark_group(format!("guard/{FORMAT} {ROWS}x{COLS}x{n}"));
+        group.throughput(Throughput::Elements((ROWS * COLS * n) as u64));
+        let case = LazyCell::new(|| Case::new(FORMAT, ROWS, COLS, n));
+        let mut y = vec![0.0; n * ROWS];
+        for b in backends() {
+            group.bench_function(BenchmarkId::new("fused", b.name()), |bench| {
+                let (w, acts) = (case.matrix(), case.acts());
+                let mut scratch = Scratch::new(b.matmul_scratch(FORMAT, COLS, n));
+                bench.iter(|| {
+                    let mut y = Tile::new(&mut y, n, ROWS, ROWS);
+                    b.matmul(black_box(&w), &acts, 0..ROWS, &mut y, scratch.get());
+                });
+            });
+            group.bench_function(BenchmarkId::new("dequantised", b.name()), |bench| {
+                let (w, acts) = (case.matrix(), case.dense());
+                let mut scratch = Scratch::new(b.matmul_scratch(Format::F32, COLS, n));
+                let mut all = vec![0.0; ROWS * COLS];
+                bench.iter(|| {
+                    for (i, row) in all.chunks_exact_mut(COLS).enumerate() {
+                        b.dequantize_row(black_box(&w), i, row);
+                    }
+                    let all = bytemuck::cast_slice(&all); // as F32 has it, on little-endian CPUs
+                    let w = Matrix::new(Format::F32, ROWS, COLS, all).expect("a matrix");
+                    let mut y = Tile::new(&mut y, n, ROWS, ROWS);
+                    b.matmul(&w, &acts, 0..ROWS, &mut y, scratch.get());
+                });
+            });
         }
     }
 }
@@ -127,7 +207,7 @@ fn attend(c: &mut Criterion) {
                 group.bench_function(BenchmarkId::new(b.name(), format!("512x{n}")), |bench| {
                     bench.iter(|| {
                         let mut y = Tile::new(&mut y, n, HEAD, HEAD);
-                        b.attend(black_box(&q), &kv, position, 0.125, &mut y);
+                        b.attend(black_box(&q), &kv, position, None, 0.125, &mut y);
                     });
                 });
             }
@@ -152,7 +232,7 @@ fn elementwise(c: &mut Criterion) {
                 b.gelu(black_box(&mut y));
             });
         });
-        let (mut q, mut lo, mut d, mut s) = ([0; 3072], [0; 3072], [0.0; 96], [0; 96]);
+        let (mut q, mut lo, mut d, mut s) = ([0; 3072], [0; 3072], [0.0; 96], [0; 192]);
         for (name, fine) in [("quantize 3072", false), ("quantize 3072 to 16 bits", true)] {
             group.bench_function(name, |bench| {
                 bench.iter(|| {
@@ -179,6 +259,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(400));
-    targets = matmul, attend, elementwise
+    targets = matmul, guard, attend, elementwise
 }
 criterion_main!(benches);

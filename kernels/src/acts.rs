@@ -1,7 +1,7 @@
 //! Activations: the inputs of a product, as f32 or quantised.
 //!
-//! The quantised forms are Teff's own, not exchange formats. A row keeps, for every 32 elements,
-//! codes, an f32 scale (`x = d * code`) and the sum of the codes, which formats with an offset or a
+//! The quantised forms are Teff's own, not exchange formats. A row keeps codes, an f32 scale for
+//! every 32 of them (`x = d * code`), and the sum of every 16, which formats with an offset or a
 //! minimum need. Codes, scales and sums of all rows lie apart, so that tiles of codes can be
 //! loaded with any unit.
 //!
@@ -13,6 +13,8 @@
 
 /// Elements that share a scale.
 pub const ACT_BLOCK: usize = 32;
+/// Codes of which the sum is kept.
+pub const ACT_SUM: usize = 16;
 
 /// `n` rows of `cols` f32, `ld` floats from one row to the next.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +93,7 @@ pub struct Q8Row<'a> {
     pub lo: Option<&'a [i8]>,
     /// Scale of each 32 codes.
     pub d: &'a [f32],
-    /// Sum of each 32 codes.
+    /// Sum of each 16 codes.
     pub s: &'a [i32],
 }
 
@@ -104,12 +106,12 @@ pub struct Q8RowMut<'a> {
     pub lo: Option<&'a mut [i8]>,
     /// Scale of each 32 codes.
     pub d: &'a mut [f32],
-    /// Sum of each 32 codes.
+    /// Sum of each 16 codes.
     pub s: &'a mut [i32],
 }
 
 impl<'a> Q8Acts<'a> {
-    /// `n` rows of `cols` elements: `n * cols` codes, and a scale and a sum for every 32.
+    /// `n` rows of `cols` elements: `n * cols` codes, a scale for every 32 and a sum for every 16.
     ///
     /// Codes must be -127..=127 (debug builds check): instruction sets without a mixed-sign
     /// product negate them.
@@ -118,9 +120,9 @@ impl<'a> Q8Acts<'a> {
     /// Where a slice has another length or `cols` is not a multiple of 32.
     #[must_use]
     pub fn new(n: usize, cols: usize, q: &'a [i8], d: &'a [f32], s: &'a [i32]) -> Self {
-        let blocks = n * cols / ACT_BLOCK;
+        let (blocks, sums) = (n * cols / ACT_BLOCK, n * cols / ACT_SUM);
         assert!(cols.is_multiple_of(ACT_BLOCK), "quantised activations come in blocks of 32");
-        assert!(q.len() == n * cols && d.len() == blocks && s.len() == blocks, "activations");
+        assert!(q.len() == n * cols && d.len() == blocks && s.len() == sums, "activations");
         debug_assert!(q.iter().all(|&q| q != i8::MIN));
         Q8Acts { n, cols, q, lo: None, d, s }
     }
@@ -153,12 +155,12 @@ impl<'a> Q8Acts<'a> {
     /// Rows `t..t + n`, one after another.
     #[inline(always)]
     pub(crate) fn rows_from(&self, t: usize, n: usize) -> Q8Row<'a> {
-        let (codes, blocks) = (n * self.cols, self.cols / ACT_BLOCK);
+        let (codes, blocks, sums) = (n * self.cols, self.cols / ACT_BLOCK, self.cols / ACT_SUM);
         Q8Row {
             q: &self.q[t * self.cols..][..codes],
             lo: self.lo.map(|lo| &lo[t * self.cols..][..codes]),
             d: &self.d[t * blocks..][..n * blocks],
-            s: &self.s[t * blocks..][..n * blocks],
+            s: &self.s[t * sums..][..n * sums],
         }
     }
 

@@ -1,11 +1,12 @@
 //! The operations of a transformer, and who computes them.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use crate::blocks::dequantize_row;
-use crate::lanes::Portable;
+use crate::lanes::{Float, Portable};
 use crate::ops;
-use crate::{Acts, Format, KvHead, KvLayout, Matrix, Q8RowMut, Tile};
+use crate::{Acts, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile, TopK};
 
 /// A way to compute the operations of a transformer: an instruction set, or a third party's own.
 ///
@@ -26,8 +27,10 @@ pub trait Backend: Sync {
     /// `y[t][i] = sum_k w[rows.start + i][k] * x[t][k]`, for all rows of activations.
     ///
     /// Dense weights: sixteen strided partial sums of fused multiply-adds, then the halving tree.
-    /// Quantised weights: one f32 accumulator, `acc + (dw * dx) * isum` over blocks in ascending
-    /// order, unfused, `isum` being the exact integer sum of a block.
+    /// Quantised weights: one f32 accumulator, `acc + (dw * dx) * isum` over sub-blocks (codes that
+    /// share a scale) in ascending order, unfused, `isum` being the exact integer sum of the
+    /// products of codes; with minimums `acc + ((dw * dx) * isum + mw * (dx * xsum))`, `xsum` being
+    /// the sum of the activations' codes.
     ///
     /// # Panics
     /// Where shapes don't fit, the activations are not of the kind that the format needs, or
@@ -75,6 +78,25 @@ pub trait Backend: Sync {
         ops::norm::layer_norm::<Portable>(x, weight, bias, eps, out);
     }
 
+    /// `out = (x * r) * weight` with `r = 1 / sqrt(mean(x^2) + eps)`, the sum of squares by sixteen
+    /// strided partial sums and the halving tree, unfused; of a row, or of one head of it.
+    ///
+    /// # Panics
+    /// Where lengths differ.
+    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        ops::norm::rms_norm::<Portable>(x, weight, eps, out);
+    }
+
+    /// Turns each head's first `table.len()` elements by the angles of its position (the rest stays):
+    /// a pair `a, b` becomes `a * cos - b * sin, a * sin + b * cos`, unfused. `x` is whole heads of
+    /// `head_dim` one after another, `table` as [`crate::rope_table`] makes it.
+    ///
+    /// # Panics
+    /// Where `x` is not whole heads, or the table is longer than a head or of odd length.
+    fn rope(&self, x: &mut [f32], head_dim: usize, table: &[f32], kind: RopeKind) {
+        ops::rope::rope(x, head_dim, table, kind);
+    }
+
     /// `y = y + x`.
     ///
     /// # Panics
@@ -88,6 +110,61 @@ pub trait Backend: Sync {
     /// `x > 0`, and less than 5.2e-8 elsewhere; NaN for minus infinity, as the formula has it.
     fn gelu(&self, x: &mut [f32]) {
         ops::map::<Portable>(x, ops::math::gelu);
+    }
+
+    /// `gate = gelu(gate) * up`, GELU as [`Backend::gelu`] has it.
+    ///
+    /// # Panics
+    /// Where lengths differ.
+    fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        ops::zip::<Portable>(gate, up, |g, u| ops::math::gelu(g).mul(u));
+    }
+
+    /// `x = x / (1 + exp(-x))`, SiLU. Over all f32 above -88.72 less than 2.5 ULP from the exact
+    /// value; -0 below, where that is above -2.7e-37; NaN for minus infinity, as the formula has it.
+    fn silu(&self, x: &mut [f32]) {
+        ops::map::<Portable>(x, ops::math::silu);
+    }
+
+    /// `gate = silu(gate) * up`, SiLU as [`Backend::silu`] has it.
+    ///
+    /// # Panics
+    /// Where lengths differ.
+    fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        ops::zip::<Portable>(gate, up, |g, u| ops::math::silu(g).mul(u));
+    }
+
+    /// `x = max(x, 0)^2`, squared ReLU; NaN stays.
+    fn relu2(&self, x: &mut [f32]) {
+        ops::map::<Portable>(x, ops::math::relu2);
+    }
+
+    /// `gate = relu2(gate) * up`.
+    ///
+    /// # Panics
+    /// Where lengths differ.
+    fn relu2_mul(&self, gate: &mut [f32], up: &[f32]) {
+        ops::zip::<Portable>(gate, up, |g, u| ops::math::relu2(g).mul(u));
+    }
+
+    /// `x = x * factor`.
+    fn scale(&self, x: &mut [f32], factor: f32) {
+        ops::map::<Portable>(x, |x| x.mul(Portable::splat(factor)));
+    }
+
+    /// The index of the largest element, the first of several. NaN is never the largest; 0 where
+    /// there is nothing else.
+    fn argmax(&self, x: &[f32]) -> usize {
+        ops::select::argmax::<Portable>(x)
+    }
+
+    /// Selects the `out.len()` largest elements, with their indices: larger ones first, lower
+    /// indices among equals (0 and -0 are equal). NaN is never selected, but told of.
+    ///
+    /// # Panics
+    /// Where `x` has 2^32 elements or more.
+    fn top_k(&self, x: &[f32], out: &mut [(u32, f32)]) -> TopK {
+        ops::select::top_k::<Portable>(x, out)
     }
 
     /// Stores the key of `position` in the cache of a head.
@@ -106,9 +183,11 @@ pub trait Backend: Sync {
         crate::kv::store_value::<Portable>(layout, values, position, value);
     }
 
-    /// Causal attention of one head: query `t` stands at `position + t` and sees all positions up
-    /// to its own. `out[t] = sum_j softmax(scale * q[t].k[j]) v[j]`, block by block as
-    /// `ops/attend.rs` defines it.
+    /// Causal attention of the heads that share keys and values: a row of `q` and of `out` has one
+    /// or more heads one after another, each as wide as the cache's. Query `t` stands at
+    /// `position + t` and sees the positions up to its own; with a window of `w`, the last `w` of
+    /// them. `out[t] = sum_j softmax(scale * q[t].k[j]) v[j]` for each head, block by block as
+    /// `ops/attend.rs` defines it; a head's bits don't depend on the other heads and rows.
     ///
     /// # Panics
     /// Where widths differ or positions are beyond the cache's capacity.
@@ -117,10 +196,11 @@ pub trait Backend: Sync {
         q: &crate::DenseActs<'_>,
         kv: &KvHead<'_>,
         position: usize,
+        window: Option<NonZeroUsize>,
         scale: f32,
         out: &mut Tile<'_>,
     ) {
-        ops::attend::attend::<Portable, 1>(q, kv, position, scale, out);
+        ops::attend::attend::<Portable, 1, 1>(q, kv, position, window, scale, out);
     }
 }
 
@@ -135,20 +215,16 @@ pub(crate) fn check_matmul(w: &Matrix<'_>, x: &Acts<'_>, rows: &Range<usize>, y:
 
 /// The scalar truth of a product.
 pub(crate) fn matmul_portable(w: &Matrix<'_>, x: &Acts<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
-    use crate::blocks::{Bf16, F16, F32, Q4_0, Q8_0};
-    match (w.format(), x) {
-        (Format::F32, Acts::Dense(x)) => {
-            ops::dense::matmul::<Portable, F32, 1, 1, 1>(w, x, rows, y)
-        }
-        (Format::F16, Acts::Dense(x)) => {
-            ops::dense::matmul::<Portable, F16, 1, 1, 1>(w, x, rows, y)
-        }
-        (Format::BF16, Acts::Dense(x)) => {
-            ops::dense::matmul::<Portable, Bf16, 1, 1, 1>(w, x, rows, y);
-        }
-        (Format::Q8_0, Acts::Q8(x)) => ops::quant::matmul::<Q8_0>(w, x, rows, y),
-        (Format::Q4_0, Acts::Q8(x)) => ops::quant::matmul::<Q4_0>(w, x, rows, y),
-        _ => unreachable!("checked by check_matmul"),
+    use crate::blocks::{Bf16, F16, F32, for_codes};
+    match x {
+        Acts::Q8(x) => for_codes!(w.format(), B => ops::quant::matmul::<B>(w, x, rows, y),
+            dense => unreachable!("checked by check_matmul")),
+        Acts::Dense(x) => match w.format() {
+            Format::F32 => ops::dense::matmul::<Portable, F32, 1, 1, 1>(w, x, rows, y),
+            Format::F16 => ops::dense::matmul::<Portable, F16, 1, 1, 1>(w, x, rows, y),
+            Format::BF16 => ops::dense::matmul::<Portable, Bf16, 1, 1, 1>(w, x, rows, y),
+            _ => unreachable!("checked by check_matmul"),
+        },
     }
 }
 

@@ -7,6 +7,7 @@ use core::fmt;
 /// Formats with a block length above 1 keep a row as `cols / block_len` blocks one after another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
+#[allow(non_camel_case_types)] // the names of GGUF
 pub enum Format {
     /// IEEE binary32, little-endian.
     F32,
@@ -18,48 +19,84 @@ pub enum Format {
     Q8_0,
     /// 32 codes of 4 bits and one f16 scale: `x = d * (q - 8)`.
     Q4_0,
+    /// 32 codes of 4 bits, an f16 scale and an f16 minimum: `x = d * q + m`.
+    Q4_1,
+    /// 32 codes of 5 bits and one f16 scale: `x = d * (q - 16)`.
+    Q5_0,
+    /// 32 codes of 5 bits, an f16 scale and an f16 minimum: `x = d * q + m`.
+    Q5_1,
+    /// 256 codes of 2 bits; scales and minimums of 4 bits for every 16.
+    Q2_K,
+    /// 256 codes of 3 bits; signed scales of 6 bits for every 16.
+    Q3_K,
+    /// 256 codes of 4 bits; scales and minimums of 6 bits for every 32.
+    Q4_K,
+    /// 256 codes of 5 bits; scales and minimums of 6 bits for every 32.
+    Q5_K,
+    /// 256 codes of 6 bits; signed scales of 8 bits for every 16.
+    Q6_K,
 }
 
 impl Format {
     /// All formats, in the order of their GGUF type ids.
-    pub const ALL: [Format; 5] =
-        [Format::F32, Format::F16, Format::Q4_0, Format::Q8_0, Format::BF16];
+    pub const ALL: [Format; 13] = [
+        Format::F32,
+        Format::F16,
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q8_0,
+        Format::Q2_K,
+        Format::Q3_K,
+        Format::Q4_K,
+        Format::Q5_K,
+        Format::Q6_K,
+        Format::BF16,
+    ];
+
+    /// What is known of each: GGUF (ggml) type id, name, elements and bytes of a block.
+    const fn facts(self) -> (u32, &'static str, usize, usize) {
+        match self {
+            Format::F32 => (0, "F32", 1, 4),
+            Format::F16 => (1, "F16", 1, 2),
+            Format::Q4_0 => (2, "Q4_0", 32, 18),
+            Format::Q4_1 => (3, "Q4_1", 32, 20),
+            Format::Q5_0 => (6, "Q5_0", 32, 22),
+            Format::Q5_1 => (7, "Q5_1", 32, 24),
+            Format::Q8_0 => (8, "Q8_0", 32, 34),
+            Format::Q2_K => (10, "Q2_K", 256, 84),
+            Format::Q3_K => (11, "Q3_K", 256, 110),
+            Format::Q4_K => (12, "Q4_K", 256, 144),
+            Format::Q5_K => (13, "Q5_K", 256, 176),
+            Format::Q6_K => (14, "Q6_K", 256, 210),
+            Format::BF16 => (30, "BF16", 1, 2),
+        }
+    }
 
     /// The format with this GGUF (ggml) type id, if Teff has it.
     #[must_use]
     pub const fn from_gguf(id: u32) -> Option<Format> {
-        Some(match id {
-            0 => Format::F32,
-            1 => Format::F16,
-            2 => Format::Q4_0,
-            8 => Format::Q8_0,
-            30 => Format::BF16,
-            _ => return None,
-        })
+        let mut i = 0;
+        while i < Format::ALL.len() {
+            if Format::ALL[i].gguf_id() == id {
+                return Some(Format::ALL[i]);
+            }
+            i += 1;
+        }
+        None
     }
 
     /// The GGUF (ggml) type id.
     #[must_use]
     pub const fn gguf_id(self) -> u32 {
-        match self {
-            Format::F32 => 0,
-            Format::F16 => 1,
-            Format::Q4_0 => 2,
-            Format::Q8_0 => 8,
-            Format::BF16 => 30,
-        }
+        self.facts().0
     }
 
     /// The name that GGUF tools print, such as `Q8_0`.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Format::F32 => "F32",
-            Format::F16 => "F16",
-            Format::BF16 => "BF16",
-            Format::Q8_0 => "Q8_0",
-            Format::Q4_0 => "Q4_0",
-        }
+        self.facts().1
     }
 
     /// The format of this name, in any case.
@@ -71,21 +108,13 @@ impl Format {
     /// Elements in a block; 1 for the dense formats.
     #[must_use]
     pub const fn block_len(self) -> usize {
-        match self {
-            Format::F32 | Format::F16 | Format::BF16 => 1,
-            Format::Q8_0 | Format::Q4_0 => 32,
-        }
+        self.facts().2
     }
 
     /// Bytes of a block.
     #[must_use]
     pub const fn block_bytes(self) -> usize {
-        match self {
-            Format::F32 => 4,
-            Format::F16 | Format::BF16 => 2,
-            Format::Q8_0 => 34,
-            Format::Q4_0 => 18,
-        }
+        self.facts().3
     }
 
     /// Bytes of a row of `cols` elements; `None` where `cols` is not a whole number of blocks

@@ -17,18 +17,26 @@ mod kv;
 mod lanes;
 mod matrix;
 mod ops;
+#[doc(hidden)]
+pub mod roofline;
 mod tile;
 
-pub use acts::{ACT_BLOCK, Acts, DenseActs, Q8Acts, Q8Row, Q8RowMut};
+pub use acts::{ACT_BLOCK, ACT_SUM, Acts, DenseActs, Q8Acts, Q8Row, Q8RowMut};
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub use arch::{Avx2, Avx512};
+pub use arch::{Avx2, Avx512, Avx512Bw, AvxVnni};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub use arch::Simd128;
 pub use arch::{Cpu, CpuError};
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+pub use arch::{Dotprod, I8mm, Neon};
 pub use backend::{Backend, Scalar};
 pub use blocks::{Block, CodeBlock, DenseBlock, dequantize_row, quantize_row};
 pub use format::Format;
 pub use kv::{KV_BLOCK, KvFormat, KvHead, KvLayout};
 pub use matrix::{Matrix, MatrixError};
 pub use ops::attend::MAX_HEAD_DIM;
+pub use ops::rope::{RopeKind, rope_freqs, rope_table};
+pub use ops::select::TopK;
 pub use tile::Tile;
 
 /// `exp(x)` by the polynomial that the kernels use: less than 1.08 ULP from the exact value over

@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 
 use common::{Kind, OwnedActs, Placed, Rng, difference, floats, weights};
 use proptest::prelude::*;
@@ -40,11 +41,14 @@ struct Product {
 }
 
 fn products() -> impl Strategy<Value = Product> {
-    let shape = (0..5usize, 0..40usize, 0..200usize, 1..=40usize);
+    let shape = (0..Format::ALL.len(), 0..40usize, 0..200usize, 1..=40usize);
     (shape, kinds(), any::<bool>(), 0..4usize, 0..5usize, any::<u64>()).prop_map(
         |((f, rows, cols, n), kind, fine, offset, gap, seed)| {
             let format = Format::ALL[f];
-            let cols = if format.is_quantized() { cols / 8 * 32 } else { cols };
+            // Whole blocks: up to 24 of 32 codes, up to 4 of 256.
+            let len = format.block_len();
+            let cols = if format.is_quantized() { cols * 4 / len * len } else { cols };
+            let cols = if len == 256 { (cols * 8 / 5).next_multiple_of(len) } else { cols };
             Product { format, rows, cols, n, kind, fine, offset, gap, seed }
         },
     )
@@ -116,7 +120,7 @@ fn quantize(b: &dyn Backend, blocks: usize, kind: Kind, seed: u64) -> TestCaseRe
     let x = floats(&mut Rng::new(seed), blocks * 32, kind);
     let run = |b: &dyn Backend, fine: bool| {
         let (mut q, mut lo) = (vec![1; blocks * 32], vec![0; blocks * 32]);
-        let (mut d, mut s) = (vec![1.0; blocks], vec![1; blocks]);
+        let (mut d, mut s) = (vec![1.0; blocks], vec![1; 2 * blocks]);
         let low = if fine { Some(&mut lo[..]) } else { None };
         b.quantize(&x, Q8RowMut { q: &mut q, lo: low, d: &mut d, s: &mut s });
         (q, d, s, lo)
@@ -128,7 +132,7 @@ fn quantize(b: &dyn Backend, blocks: usize, kind: Kind, seed: u64) -> TestCaseRe
         prop_assert_eq!(&want.2, &got.2);
         prop_assert_eq!(&want.3, &got.3);
         let unit = if fine { 255 } else { 1 };
-        for ((q, lo), s) in got.0.chunks(32).zip(got.3.chunks(32)).zip(got.2) {
+        for ((q, lo), s) in got.0.chunks(16).zip(got.3.chunks(16)).zip(got.2) {
             prop_assert!(q.iter().chain(lo).all(|&q| q != -128));
             let code = |(q, lo): (&i8, &i8)| unit * i32::from(*q) + i32::from(*lo);
             prop_assert_eq!(q.iter().zip(lo).map(code).sum::<i32>(), s);
@@ -161,8 +165,10 @@ fn elementwise(b: &dyn Backend, len: usize, kind: Kind, seed: u64) -> TestCaseRe
 struct Attention {
     format: KvFormat,
     head_dim: usize,
+    heads: usize,
     position: usize,
     n: usize,
+    window: Option<NonZeroUsize>,
     kind: Kind,
     seed: u64,
 }
@@ -170,20 +176,25 @@ struct Attention {
 fn attentions() -> impl Strategy<Value = Attention> {
     let head_dims = prop_oneof![Just(16), Just(20), Just(64), Just(80), Just(128), 1..40usize];
     let positions = prop_oneof![0..8usize, 56..72usize, 120..140usize, 0..200usize];
-    (0..3usize, head_dims, positions, 1..24usize, kinds(), any::<u64>()).prop_map(
-        |(f, head_dim, position, n, kind, seed)| Attention {
+    let windows = prop_oneof![Just(0), 1..8usize, 60..70usize, 1..300usize];
+    let shape = (0..3usize, head_dims, 1..10usize, windows);
+    (shape, positions, 1..24usize, kinds(), any::<u64>()).prop_map(
+        |((f, head_dim, heads, window), position, n, kind, seed)| Attention {
             format: KvFormat::ALL[f],
             head_dim,
+            heads,
             position,
-            n,
+            // Many heads or many positions, or the test takes long.
+            n: if heads > 1 { n.min(6) } else { n },
+            window: NonZeroUsize::new(window),
             kind,
             seed,
         },
     )
 }
 
-/// Stores the same bytes, and attends to the same bits in one step or in many, whatever lies in
-/// the cache beyond what a query sees.
+/// Stores the same bytes, and attends to the same bits in one step or in many, to all heads or to
+/// each, whatever lies in the cache beyond what a query sees.
 fn attend(b: &dyn Backend, a: &Attention) -> TestCaseResult {
     let r = &mut Rng::new(a.seed);
     let (hd, end) = (a.head_dim, a.position + a.n);
@@ -212,19 +223,22 @@ fn attend(b: &dyn Backend, a: &Attention) -> TestCaseResult {
         prop_assert!(kept <= bytes.len());
     }
 
-    let q = floats(r, a.n * hd, Kind::Plain);
+    let width = a.heads * hd;
+    let q = floats(r, a.n * width, Kind::Plain);
     let scale = 1.0 / (hd as f32).sqrt();
     let run = |b: &dyn Backend, (k, v): &(Placed, Placed), from: usize, to: usize| {
-        let ld = hd + 3;
+        let ld = width + 3;
         let n = to - from;
         let mut y = vec![UNTOUCHED; n * ld];
         let head = KvHead::new(layout, k.get(), v.get());
-        let q = DenseActs::new(&q[from * hd..], n, hd, hd);
-        b.attend(&q, &head, a.position + from, scale, &mut Tile::new(&mut y, n, hd, ld));
+        let q = DenseActs::new(&q[from * width..], n, width, width);
+        let mut tile = Tile::new(&mut y, n, width, ld);
+        b.attend(&q, &head, a.position + from, a.window, scale, &mut tile);
         let mut out = Vec::new();
         for row in y.chunks(ld) {
-            out.extend_from_slice(&row[..hd]);
-            prop_assert!(row[hd..].iter().all(|&v| v == UNTOUCHED), "written outside of the tile");
+            out.extend_from_slice(&row[..width]);
+            let gap = &row[width..];
+            prop_assert!(gap.iter().all(|&v| v == UNTOUCHED), "written outside of the tile");
         }
         Ok(out)
     };
@@ -232,8 +246,26 @@ fn attend(b: &dyn Backend, a: &Attention) -> TestCaseResult {
     same(&all, &run(b, &got, 0, a.n)?, "all queries")?;
     same(&all, &run(b, &store(b, 0), 0, a.n)?, "another rest of the cache")?;
     for t in 0..a.n {
-        same(&all[t * hd..][..hd], &run(b, &got, t, t + 1)?, &format!("query {t} alone"))?;
+        same(&all[t * width..][..width], &run(b, &got, t, t + 1)?, &format!("query {t} alone"))?;
     }
+    for h in 0..a.heads {
+        let mut y = vec![0.0; a.n * hd];
+        let head = KvHead::new(layout, got.0.get(), got.1.get());
+        let q = DenseActs::new(&q, a.n, width, width).cols_of(h * hd, hd);
+        let mut tile = Tile::new(&mut y, a.n, hd, hd);
+        b.attend(&q, &head, a.position, a.window, scale, &mut tile);
+        let part: Vec<f32> =
+            all.chunks(width).flat_map(|row| &row[h * hd..][..hd]).copied().collect();
+        same(&part, &y, &format!("head {h} alone"))?;
+    }
+    // What lies before the first query's window is not looked at.
+    let unseen = a.window.map_or(0, |w| (a.position + 1).saturating_sub(w.get()));
+    let (mut k, mut v) = store(b, 0);
+    for p in 0..unseen {
+        b.store_key(&layout, k.get_mut(), p, &vec![f32::NAN; hd]);
+        b.store_value(&layout, v.get_mut(), p, &vec![f32::NAN; hd]);
+    }
+    same(&all, &run(b, &(k, v), 0, a.n)?, "another cache before the window")?;
     let cut = r.below(a.n + 1);
     let mut parts = run(b, &got, 0, cut)?;
     parts.extend(run(b, &got, cut, a.n)?);
@@ -259,7 +291,7 @@ macro_rules! suite {
             }
 
             proptest! {
-                #![proptest_config(ProptestConfig::with_cases(256))]
+                #![proptest_config(ProptestConfig::default())] // PROPTEST_CASES, or 256
 
                 #[test]
                 fn multiplies(p in products()) {
@@ -294,9 +326,12 @@ macro_rules! suite {
     )*};
 }
 
-suite!(scalar avx2 avx512);
+suite!(scalar avx2 avxvnni avx512bw avx512 simd128 neon dotprod i8mm);
 
 #[test]
 fn every_backend_has_a_suite() {
-    assert_eq!(Cpu::NAMES, ["scalar", "avx2", "avx512"]);
+    assert_eq!(
+        Cpu::NAMES,
+        ["scalar", "avx2", "avxvnni", "avx512bw", "avx512", "simd128", "neon", "dotprod", "i8mm"]
+    );
 }

@@ -1,4 +1,4 @@
-//! exp and GELU over all f32: the largest errors, and the same bits on every backend.
+//! exp, GELU and SiLU over all f32: the largest errors, and the same bits on every backend.
 
 use std::thread;
 
@@ -74,21 +74,57 @@ fn exp_is_close() {
     assert!(exp(f32::NAN).is_nan() && exp(-f32::NAN).is_nan());
 }
 
+/// The backends that are compared with the scalar one.
+fn others() -> Vec<Cpu> {
+    Cpu::NAMES[1..].iter().filter_map(|n| Cpu::by_name(n).ok()).collect()
+}
+
+/// `f` of these, which has the same bits on every backend.
+fn everywhere(others: &[Cpu], x: &[f32], f: fn(&dyn Backend, &mut [f32])) -> Vec<f32> {
+    let mut y = x.to_vec();
+    f(&Scalar, &mut y);
+    for b in others {
+        let mut z = x.to_vec();
+        f(b, &mut z);
+        let differ = |y: f32, z: f32| u32::from(y.to_bits() != z.to_bits());
+        let different: u32 = y.iter().zip(&z).map(|(&y, &z)| differ(y, z)).sum();
+        assert!(different == 0, "{}: {different} of the floats from {:e}", b.name(), x[0]);
+    }
+    y
+}
+
+#[test]
+fn silu_is_close_and_the_same_everywhere() {
+    let others = others();
+    let silu = |x: &[f32]| everywhere(&others, x, |b, x| b.silu(x));
+    let relative = |x: &[f32; CHUNK]| {
+        let e = exps(&x.map(|x| -f64::from(x)));
+        let pairs = silu(x).into_iter().zip(x.iter().zip(e));
+        pairs.fold(0.0, |worst, (got, (x, e))| worse(ulps(got, f64::from(*x) / (1.0 + e)), worst))
+    };
+    let (small, large, end) = (2f32.powi(-26).to_bits(), 24f32.to_bits(), 88.72f32.to_bits());
+    let above = over(small, large, relative);
+    let below = over(SIGN | small, SIGN | end - CHUNK as u32, relative);
+    println!("silu: at most {above:.4} ULP above 0, {below:.4} ULP below");
+    assert!(above < 2.5 && below < 2.5);
+    // The rest, of which every 999th will do: half near 0, then the number itself and 0.
+    let near: Vec<f32> = (0..small).step_by(999).map(f32::from_bits).collect();
+    assert!(silu(&near).iter().zip(&near).all(|(y, x)| *y == 0.5 * x));
+    let far: Vec<f32> = (large..f32::INFINITY.to_bits()).step_by(999).map(f32::from_bits).collect();
+    assert_eq!(silu(&far), far);
+    let far: Vec<f32> = far.into_iter().filter(|x| *x >= 88.73).map(|x| -x).collect();
+    assert!(silu(&far).iter().all(|y| *y == 0.0));
+    for b in &others {
+        let mut x = [f32::NAN, f32::NEG_INFINITY];
+        b.silu(&mut x);
+        assert!(x[0].is_nan() && x[1].is_nan());
+    }
+}
+
 #[test]
 fn gelu_is_close_and_the_same_everywhere() {
-    let others: Vec<Cpu> = Cpu::NAMES[1..].iter().filter_map(|n| Cpu::by_name(n).ok()).collect();
-    let gelu = |x: &[f32]| {
-        let mut y = x.to_vec();
-        Scalar.gelu(&mut y);
-        for b in &others {
-            let mut z = x.to_vec();
-            b.gelu(&mut z);
-            let differ = |y: f32, z: f32| u32::from(y.to_bits() != z.to_bits());
-            let different: u32 = y.iter().zip(&z).map(|(&y, &z)| differ(y, z)).sum();
-            assert!(different == 0, "{}: {different} of the floats from {:e}", b.name(), x[0]);
-        }
-        y
-    };
+    let others = others();
+    let gelu = |x: &[f32]| everywhere(&others, x, |b, x| b.gelu(x));
     let truth = |x: &[f32; CHUNK]| {
         let k = -2.0 * (2.0 / core::f64::consts::PI).sqrt();
         let x = x.map(f64::from);

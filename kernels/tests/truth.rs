@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::num::NonZeroUsize;
+
 use common::{Kind, OwnedActs, Placed, Rng, floats, weights};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
+use teff_kernels::blocks::{Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use teff_kernels::{
-    Acts, Backend, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut, Scalar, Tile,
-    dequantize_row, quantize_row,
+    Backend, CodeBlock, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut, Scalar,
+    Tile, dequantize_row, quantize_row,
 };
 
 /// The unit roundoff of f32: half the distance from 1 to the next float.
@@ -26,43 +29,70 @@ fn depth(n: usize) -> f64 {
     (n.div_ceil(16) + 4) as f64
 }
 
-fn product(
-    format: Format,
+/// The outputs of `rows` rows for `n` columns, by the scalar truth.
+fn outputs(w: &Matrix<'_>, x: &OwnedActs, n: usize) -> Vec<f32> {
+    let mut y = vec![0.0; n * w.rows()];
+    let mut scratch = Placed::zeroed(Scalar.matmul_scratch(w.format(), w.cols(), n));
+    let mut tile = Tile::new(&mut y, n, w.rows(), w.rows());
+    Scalar.matmul(w, &x.get(), 0..w.rows(), &mut tile, scratch.get_mut());
+    y
+}
+
+fn dense_product(format: Format, rows: usize, cols: usize, n: usize, seed: u64) -> TestCaseResult {
+    let r = &mut Rng::new(seed);
+    let bytes = weights(r, format, rows, cols, Kind::Plain);
+    let w = Matrix::new(format, rows, cols, &bytes).unwrap();
+    let x = OwnedActs::new(r, format, n, cols, Kind::Plain, false);
+    let y = outputs(&w, &x, n);
+    let mut row = vec![0.0; cols];
+    for i in 0..rows {
+        dequantize_row(format, &bytes[i * w.row_bytes()..][..w.row_bytes()], &mut row);
+        for t in 0..n {
+            let x = &x.x[t * cols..][..cols];
+            let terms: Vec<f64> =
+                row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).collect();
+            let bound = depth(cols) * EPS * terms.iter().map(|t| t.abs()).sum::<f64>();
+            // What higher powers of EPS and the f64 itself add.
+            within(y[t * rows + i], terms.iter().sum(), bound * 1.0001 + 1e-13, "a product")?;
+        }
+    }
+    Ok(())
+}
+
+/// A product with weights of codes, whose scales, minimums and codes are taken one by one.
+fn product<B: CodeBlock>(
     rows: usize,
-    cols: usize,
+    blocks: usize,
     n: usize,
     fine: bool,
     seed: u64,
 ) -> TestCaseResult {
     let r = &mut Rng::new(seed);
-    let bytes = weights(r, format, rows, cols, Kind::Plain);
-    let w = Matrix::new(format, rows, cols, &bytes).unwrap();
-    let x = OwnedActs::new(r, format, n, cols, Kind::Plain, fine);
-    let mut y = vec![0.0; n * rows];
-    let scratch = Scalar.matmul_scratch(format, cols, n);
-    let mut scratch = Placed::zeroed(scratch);
-    Scalar.matmul(&w, &x.get(), 0..rows, &mut Tile::new(&mut y, n, rows, rows), scratch.get_mut());
-    let mut row = vec![0.0; cols];
+    let cols = blocks * B::LEN;
+    let bytes = weights(r, B::FORMAT, rows, cols, Kind::Plain);
+    let w = Matrix::new(B::FORMAT, rows, cols, &bytes).unwrap();
+    let x = OwnedActs::new(r, B::FORMAT, n, cols, Kind::Plain, fine);
+    let y = outputs(&w, &x, n);
     for i in 0..rows {
-        // Codes times an f16 scale: exact in f32.
-        dequantize_row(format, &bytes[i * w.row_bytes()..][..w.row_bytes()], &mut row);
+        let row = w.row::<B>(i);
         for t in 0..n {
-            let at = |k: usize| match x.get() {
-                Acts::Dense(x) => f64::from(x.row(t)[k]),
-                Acts::Q8(a) => f64::from(x.code(t * cols + k)) * f64::from(a.row(t).d[k / 32]),
-            };
-            let terms: Vec<f64> = (0..cols).map(|k| f64::from(row[k]) * at(k)).collect();
-            let want = terms.iter().sum();
-            let bound = if format.is_quantized() {
-                // The sum as f32 (exact with 8 bits), dw * dx, times the sum, and one addition a
-                // block; the terms are the blocks'.
-                let blocks = terms.chunks(32).map(|b| b.iter().sum::<f64>().abs()).sum::<f64>();
-                (cols / 32 + 3) as f64 * EPS * blocks
-            } else {
-                depth(cols) * EPS * terms.iter().map(|t| t.abs()).sum::<f64>()
-            };
-            // What higher powers of EPS and the f64 itself add.
-            within(y[t * rows + i], want, bound * 1.0001 + 1e-13, "a product")?;
+            let (mut want, mut size) = (0.0, 0.0);
+            for first in (0..cols).step_by(B::SUB) {
+                let (b, at) = (&row[first / B::LEN], first % B::LEN);
+                let codes = &b.codes(at / 32)[at % 32..][..B::SUB];
+                let code = |k: usize| i64::from(x.code(t * cols + first + k));
+                let isum: i64 = (0..B::SUB).map(|k| i64::from(codes[k]) * code(k)).sum();
+                let xsum: i64 = (0..B::SUB).map(code).sum();
+                let dx = f64::from(x.d[(t * cols + first) / 32]);
+                let product = f64::from(b.scale(at / B::SUB)) * dx * isum as f64;
+                let offset = f64::from(b.min(at / B::SUB)) * dx * xsum as f64;
+                want += product + offset;
+                size += product.abs() + offset.abs();
+            }
+            // Three roundings make a product or an offset, one joins them, and one is for every
+            // sub-block that is added.
+            let bound = (cols / B::SUB + 4) as f64 * EPS * size;
+            within(y[t * rows + i], want, bound * 1.0001 + 1e-13, B::FORMAT.name())?;
         }
     }
     Ok(())
@@ -108,7 +138,14 @@ fn kept(format: KvFormat, x: &[f32]) -> Vec<f32> {
     }
 }
 
-fn attention(format: KvFormat, hd: usize, position: usize, seed: u64) -> TestCaseResult {
+fn attention(
+    format: KvFormat,
+    hd: usize,
+    heads: usize,
+    position: usize,
+    window: Option<NonZeroUsize>,
+    seed: u64,
+) -> TestCaseResult {
     let r = &mut Rng::new(seed);
     let (n, end) = (5, position + 5);
     let layout = KvLayout { format, head_dim: hd, capacity: end.next_multiple_of(64) };
@@ -122,32 +159,36 @@ fn attention(format: KvFormat, hd: usize, position: usize, seed: u64) -> TestCas
         ks.push(kept(format, &k));
         vs.push(kept(format, &v));
     }
-    let q = floats(r, n * hd, Kind::Plain);
-    let mut y = vec![0.0; n * hd];
+    let q = floats(r, n * heads * hd, Kind::Plain);
+    let mut y = vec![0.0; n * heads * hd];
     let scale = 4.0 / (hd as f32).sqrt();
     let head = KvHead::new(layout, keys.get(), values.get());
-    let acts = DenseActs::new(&q, n, hd, hd);
-    Scalar.attend(&acts, &head, position, scale, &mut Tile::new(&mut y, n, hd, hd));
-    for t in 0..n {
-        let visible = position + t + 1;
-        let q = &q[t * hd..][..hd];
+    let width = heads * hd;
+    let acts = DenseActs::new(&q, n, width, width);
+    let mut tile = Tile::new(&mut y, n, width, width);
+    Scalar.attend(&acts, &head, position, window, scale, &mut tile);
+    for i in 0..n * heads {
+        let to = position + i / heads + 1;
+        let visible = to.saturating_sub(window.map_or(usize::MAX, NonZeroUsize::get))..to;
+        let (y, q) = (&y[i * hd..][..hd], &q[i * hd..][..hd]);
         let term = |j: usize, d: usize| f64::from(q[d]) * f64::from(ks[j][d]) * f64::from(scale);
         let score = |j: usize| (0..hd).map(|d| term(j, d)).sum::<f64>();
         let size = |j: usize| (0..hd).map(|d| term(j, d).abs()).sum::<f64>();
-        let top = (0..visible).map(score).fold(f64::MIN, f64::max);
-        let e: Vec<f64> = (0..visible).map(|j| (score(j) - top).exp()).collect();
+        let top = visible.clone().map(score).fold(f64::MIN, f64::max);
+        let e: Vec<f64> = visible.clone().map(|j| (score(j) - top).exp()).collect();
         let sum: f64 = e.iter().sum();
         // A score's error (sum, scale of the key, rounded scale) turns into a relative one of its
         // exponential; a difference of two scores is rounded once more, as is each exponential
         // (2 ULP), one for every block where the maximum grows; sums as long as the cache.
-        let scores = (0..visible).map(size).fold(0.0, f64::max) * (hd as f64 + 4.0) * EPS;
-        let blocks = visible.div_ceil(64) as f64;
-        let relative = 4.0 * scores + (8.0 * (blocks + 1.0) + 2.0 * visible as f64 + 20.0) * EPS;
-        for d in 0..hd {
-            let v = |j: usize| f64::from(vs[j][d]);
-            let want = (0..visible).map(|j| e[j] * v(j)).sum::<f64>() / sum;
-            let size = (0..visible).map(|j| e[j] * v(j).abs()).sum::<f64>() / sum;
-            within(y[t * hd + d], want, relative * size, "attention")?;
+        let scores = visible.clone().map(size).fold(0.0, f64::max) * (hd as f64 + 4.0) * EPS;
+        let blocks = visible.len().div_ceil(64) as f64 + 1.0;
+        let terms = 2.0 * visible.len() as f64 + 20.0;
+        let relative = 4.0 * scores + (8.0 * (blocks + 1.0) + terms) * EPS;
+        for (d, y) in y.iter().enumerate() {
+            let weighted = || visible.clone().zip(&e).map(|(j, e)| e * f64::from(vs[j][d]));
+            let want = weighted().sum::<f64>() / sum;
+            let size = weighted().map(f64::abs).sum::<f64>() / sum;
+            within(*y, want, relative * size, "attention")?;
         }
     }
     Ok(())
@@ -157,10 +198,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn products_are_right(f in 0..5usize, rows in 1..8usize, cols in 1..900usize, n in 1..4usize, fine: bool, seed: u64) {
-        let format = Format::ALL[f];
-        let cols = if format.is_quantized() { cols.next_multiple_of(32) } else { cols };
-        product(format, rows, cols, n, fine, seed)?;
+    fn dense_products_are_right(f in 0..3usize, rows in 1..8usize, cols in 1..900usize, n in 1..4usize, seed: u64) {
+        dense_product([Format::F32, Format::F16, Format::BF16][f], rows, cols, n, seed)?;
+    }
+
+    #[test]
+    fn products_are_right(rows in 1..4usize, blocks in 1..5usize, n in 1..3usize, fine: bool, seed: u64) {
+        product::<Q8_0>(rows, 5 * blocks, n, fine, seed)?;
+        product::<Q4_0>(rows, 5 * blocks, n, fine, seed)?;
+        product::<Q4_1>(rows, 5 * blocks, n, fine, seed)?;
+        product::<Q5_0>(rows, 5 * blocks, n, fine, seed)?;
+        product::<Q5_1>(rows, 5 * blocks, n, fine, seed)?;
+        product::<Q2_K>(rows, blocks, n, fine, seed)?;
+        product::<Q3_K>(rows, blocks, n, fine, seed)?;
+        product::<Q4_K>(rows, blocks, n, fine, seed)?;
+        product::<Q5_K>(rows, blocks, n, fine, seed)?;
+        product::<Q6_K>(rows, blocks, n, fine, seed)?;
     }
 
     #[test]
@@ -172,7 +225,12 @@ proptest! {
 
     #[test]
     fn attention_is_right(f in 0..3usize, hd in 1..130usize, position in 0..300usize, seed: u64) {
-        attention(KvFormat::ALL[f], hd, position, seed)?;
+        attention(KvFormat::ALL[f], hd, 1, position, None, seed)?;
+    }
+
+    #[test]
+    fn attention_of_groups_with_windows_is_right(f in 0..3usize, hd in 1..40usize, heads in 1..6usize, position in 0..300usize, window in 0..200usize, seed: u64) {
+        attention(KvFormat::ALL[f], hd, heads, position, NonZeroUsize::new(window), seed)?;
     }
 
     /// Half a step of the scale, and what rounding the scale itself costs the largest code.
@@ -201,7 +259,7 @@ proptest! {
     fn quantised_activations_come_back(seed: u64, exponent in -100..100, fine: bool) {
         let r = &mut Rng::new(seed);
         let x: Vec<f32> = (0..64).map(|_| r.float() * 2f32.powi(exponent)).collect();
-        let (mut q, mut lo, mut d, mut s) = ([0; 64], [0; 64], [0.0; 2], [0; 2]);
+        let (mut q, mut lo, mut d, mut s) = ([0; 64], [0; 64], [0.0; 2], [0; 4]);
         let low = fine.then_some(&mut lo[..]);
         Scalar.quantize(&x, Q8RowMut { q: &mut q, lo: low, d: &mut d, s: &mut s });
         let levels = if fine { 127.0 * 255.0 } else { 127.0 };
@@ -222,10 +280,13 @@ fn fine_codes_fall_into_two_planes() {
     for code in -TOP..=TOP {
         let mut x = [0.0; 32];
         (x[0], x[1]) = (TOP as f32, code as f32);
-        let (mut q, mut lo, mut d, mut s) = ([0; 32], [0; 32], [0.0], [0]);
+        let (mut q, mut lo, mut d, mut s) = ([0; 32], [0; 32], [0.0], [0; 2]);
         let out = Q8RowMut { q: &mut q, lo: Some(&mut lo), d: &mut d, s: &mut s };
         Scalar.quantize(&x, out);
-        assert_eq!((255 * i32::from(q[1]) + i32::from(lo[1]), d[0], s[0]), (code, 1.0, TOP + code));
+        assert_eq!(
+            (255 * i32::from(q[1]) + i32::from(lo[1]), d[0], s[0] + s[1]),
+            (code, 1.0, TOP + code)
+        );
         assert!(q[1] != -128 && lo[1] != -128);
     }
 }
@@ -234,9 +295,9 @@ fn fine_codes_fall_into_two_planes() {
 #[test]
 fn activations_without_a_code_are_zero() {
     let quantize = |x: &[f32; 32]| {
-        let (mut q, mut d, mut s) = ([1; 32], [1.0], [1]);
+        let (mut q, mut d, mut s) = ([1; 32], [1.0], [1; 2]);
         Scalar.quantize(x, Q8RowMut { q: &mut q, lo: None, d: &mut d, s: &mut s });
-        (q, d[0], s[0])
+        (q, d[0], s[0] + s[1])
     };
     assert_eq!(quantize(&[0.0; 32]), ([0; 32], 0.0, 0));
     let tiny = f32::from_bits(1);

@@ -4,19 +4,20 @@ use std::time::{Duration, Instant};
 
 use teff::graph::{Head, Role};
 use teff::kernels::{Backend, KV_BLOCK};
-use teff::{Model, Session, SessionOptions, Want};
+use teff::{Format, Model, Session, SessionOptions, Want};
 
 use super::alloc_count::allocations;
 use super::args::{Arg, Args, Shared, THREADS};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human, ms_since, peak_bytes, reset_peak};
-use super::{Command, Failure, print};
+use super::{Command, Failure, print, roofline};
 
 pub(crate) const COMMAND: Command = Command {
     name: "bench",
     about: "how fast a model runs",
     help: "\
 usage: teff bench MODEL [-p 512] [-n 128] [-r 5] [--threads 1,2] [OPTIONS]
+       teff bench --roofline [MODEL] [--size MB] [--formats Q4_0,Q8_0] [--threads 1,2] [OPTIONS]
 
 A row for each number of threads; each opens the model anew. Prefill takes P tokens through the
 model from an empty cache, in steps of up to 512; decode takes N tokens one at a time, also from an
@@ -35,6 +36,21 @@ random but always the same; nothing is sampled.
 Bytes per token are the weights that one decoded token reads, and the cache as it is on average over
 the run; GB/s (10^9 bytes) is that at the median speed of decode. Allocations per token are counted
 over all runs of decode. Peak memory is the process's, mapped weights included.
+
+With --roofline: what this machine can do at most, measured in the same run, and how near to that
+Teff comes. Ceilings: reading memory that no cache holds, by 1 to 8 streams, with software prefetch
+and without, on one thread and on the numbers of --threads; products of bytes and f32 multiply-adds
+from registers, of each backend. Beside them, for each format and backend, a product with 512
+columns as a share of the peak, and one with one column, over all of the memory, as a share of the
+best bandwidth; and a model's prefill and decode in the same way. A model's operations are two for
+each weight of its products and each token; attention is not counted. AVX2 sums bytes, of which its
+peak is, slower than codes of 2 to 5 bits, so that these may exceed it. Figures are medians of -r
+runs of at least 50 ms.
+
+  --size MB            2^20 bytes to read (default 512)
+  --formats A,B        formats of the products (default: all)
+  --quick              one run of at least 1 ms each: to see that all of it works
+  --backend NAME       only this one
 ",
     run,
 };
@@ -44,6 +60,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let mut shared = Shared::default();
     let (mut prefill, mut decode, mut runs) = (None, None, 5);
     let (mut threads, mut json) = (Vec::new(), false);
+    let mut roof = Roof::default();
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Flag(f) if f == "-p" => prefill = Some(args.count(&f, 0..=usize::MAX)?),
@@ -51,10 +68,21 @@ fn run(args: &mut Args) -> Result<(), Failure> {
             Arg::Flag(f) if f == "-r" => runs = args.count(&f, 1..=10_000)?,
             Arg::Flag(f) if f == "--threads" => threads = args.counts(&f, THREADS)?,
             Arg::Flag(f) if f == "--json" => json = true,
+            Arg::Flag(f) if f == "--roofline" => roof.wanted = true,
+            Arg::Flag(f) if roof.take(&f, args)? => {}
             arg => shared.take(arg, args, &SHARED)?,
         }
     }
-    shared.path()?;
+    if let (false, Some(flag)) = (roof.wanted, roof.flag) {
+        return Err(Failure::Usage(format!("{flag} is for --roofline, which was not given")));
+    }
+    let model = shared.path().is_ok();
+    if roof.wanted && !model && (prefill.is_some() || decode.is_some()) {
+        return Err(Failure::Usage("-p and -n need a model".into()));
+    }
+    if !roof.wanted {
+        shared.path()?;
+    }
     if prefill == Some(0) && decode == Some(0) {
         return Err(Failure::Usage("-p 0 and -n 0 leave nothing to measure".into()));
     }
@@ -62,6 +90,18 @@ fn run(args: &mut Args) -> Result<(), Failure> {
         threads.push(teff::runtime::pool::available_threads());
     }
     let plan = Bench { shared, prefill, decode, runs };
+    if roof.wanted {
+        let options = roofline::Options {
+            size: roof.size.unwrap_or(512) << 20,
+            formats: roof.formats.unwrap_or_else(|| Format::ALL.to_vec()),
+            quick: roof.quick,
+            runs,
+            threads,
+            backend: plan.shared.backend,
+            json,
+        };
+        return roofline::run(&options, model.then_some(&plan));
+    }
     let mut rows = Vec::new();
     for threads in threads {
         let row = plan.row(threads)?;
@@ -76,7 +116,43 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     if json { print(&format!("{}\n", array(rows))) } else { Ok(()) }
 }
 
-struct Bench {
+/// What `--roofline` is told.
+#[derive(Default)]
+struct Roof {
+    wanted: bool,
+    size: Option<usize>,
+    formats: Option<Vec<Format>>,
+    quick: bool,
+    /// One of its options that was given.
+    flag: Option<&'static str>,
+}
+
+impl Roof {
+    /// Whether `flag` is one of its options, which is taken then.
+    fn take(&mut self, flag: &str, args: &mut Args) -> Result<bool, Failure> {
+        let known = ["--size", "--formats", "--quick"];
+        let Some(flag) = known.into_iter().find(|&f| f == flag) else { return Ok(false) };
+        self.flag = Some(flag);
+        match flag {
+            "--size" => self.size = Some(args.count(flag, 1..=1 << 24)?),
+            "--quick" => self.quick = true,
+            _ => {
+                let list = args.text(flag)?;
+                let format = |name: &str| {
+                    Format::from_name(name.trim()).ok_or_else(|| {
+                        let known = Format::ALL.map(Format::name).join(", ");
+                        let what = format!("{flag} has `{name}`: it must be of {known}");
+                        Failure::Usage(what)
+                    })
+                };
+                self.formats = Some(list.split(',').map(format).collect::<Result<_, _>>()?);
+            }
+        }
+        Ok(true)
+    }
+}
+
+pub(super) struct Bench {
     shared: Shared,
     prefill: Option<usize>,
     decode: Option<usize>,
@@ -84,7 +160,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn row(&self, threads: usize) -> Result<Row, Failure> {
+    pub(super) fn row(&self, threads: usize) -> Result<Row, Failure> {
         reset_peak();
         let start = Instant::now();
         let model = self.shared.open()?;
@@ -150,6 +226,7 @@ impl Bench {
             allocations_per_token: (n > 0).then(|| allocated as f64 / (n * self.runs) as f64),
             bytes_per_token,
             gb_per_s,
+            operations: operations(&model, p),
         })
     }
 }
@@ -191,16 +268,35 @@ fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
     weights as f64 + position * (n + 1) as f64 / 2.0
 }
 
+/// Operations of the products that prefill of `n` tokens has, a multiply-add being two: with dense
+/// weights, and with quantised ones. Logits are those of the last token.
+fn operations(model: &Model, n: usize) -> [f64; 2] {
+    let tied = model.spec().head == Head::Tied;
+    let mut operations = [0.0; 2];
+    for t in model.tensor_infos() {
+        let tokens = match t.role {
+            Role::TokenEmbd if tied => 1,
+            Role::TokenEmbd | Role::PositionEmbd => 0,
+            Role::Output => 1,
+            _ if t.rows > 1 => n,
+            _ => 0,
+        };
+        let kind = usize::from(t.format.is_quantized());
+        operations[kind] += 2.0 * t.rows as f64 * t.cols as f64 * tokens as f64;
+    }
+    operations
+}
+
 /// What several runs gave.
-struct Spread {
-    median: f64,
+pub(super) struct Spread {
+    pub(super) median: f64,
     min: f64,
     max: f64,
 }
 
 impl Spread {
     /// `None` where there were no runs.
-    fn of(mut all: Vec<f64>) -> Option<Spread> {
+    pub(super) fn of(mut all: Vec<f64>) -> Option<Spread> {
         all.sort_by(f64::total_cmp);
         let (min, max) = (*all.first()?, *all.last()?);
         let half = all.len() / 2;
@@ -223,28 +319,30 @@ impl Spread {
     }
 }
 
-struct Row {
+pub(super) struct Row {
     model: String,
     architecture: &'static str,
     parameters: u64,
     weight_bytes: u64,
-    backend: &'static str,
+    pub(super) backend: &'static str,
     kv: &'static str,
-    threads: usize,
-    tokens: (usize, usize),
+    pub(super) threads: usize,
+    pub(super) tokens: (usize, usize),
     runs: usize,
     load_ms: f64,
-    prefill: Option<Spread>,
+    pub(super) prefill: Option<Spread>,
     decode: Option<Spread>,
     peak_bytes: Option<u64>,
     session_bytes: usize,
     allocations_per_token: Option<f64>,
-    bytes_per_token: Option<f64>,
-    gb_per_s: Option<f64>,
+    pub(super) bytes_per_token: Option<f64>,
+    pub(super) gb_per_s: Option<f64>,
+    /// Of prefill: see [`operations`].
+    pub(super) operations: [f64; 2],
 }
 
 impl Row {
-    fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         Object::new()
             .raw("model", string(&self.model))
             .str("architecture", self.architecture)
@@ -267,7 +365,7 @@ impl Row {
             .end()
     }
 
-    fn head(&self) -> String {
+    pub(super) fn head(&self) -> String {
         let (p, n) = self.tokens;
         let (parameters, size) = (self.parameters, human(self.weight_bytes));
         format!(
@@ -287,7 +385,7 @@ impl Row {
         )
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let (prefill, decode) = (self.prefill.as_ref(), self.decode.as_ref());
         let or_dash = |x: Option<String>| x.unwrap_or_else(|| "-".into());
         format!(

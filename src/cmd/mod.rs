@@ -11,6 +11,7 @@ mod inspect;
 mod json;
 mod logits;
 mod machine;
+mod roofline;
 mod run;
 mod tokenize;
 

@@ -97,11 +97,11 @@ def evaluate(model, tokens, row, most=128):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=Path, default=Path("/tmp/teff-gpt2"))
-    p.add_argument("--steps", type=int, default=2800)
+    p.add_argument("--steps", type=int, default=6000)
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--lr", type=float, default=1.5e-3)
     p.add_argument("--warmup", type=int, default=200)
-    p.add_argument("--cool-down", type=int, default=800)
+    p.add_argument("--cool-down", type=int, default=1500)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--stop-after", type=int, help="stop at this step, to be resumed later")
     a = p.parse_args()

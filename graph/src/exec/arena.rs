@@ -8,7 +8,7 @@
 
 use core::marker::PhantomData;
 
-use teff_kernels::{ACT_BLOCK, DenseActs, KvHead, KvLayout, Q8Acts, Q8RowMut, Tile};
+use teff_kernels::{ACT_BLOCK, ACT_SUM, DenseActs, KvHead, KvLayout, Q8Acts, Q8RowMut, Tile};
 
 use crate::plan::{Buf, Kind, head_bytes};
 
@@ -126,7 +126,7 @@ impl<'m> Region<'m> {
                 cols,
                 codes(p.codes),
                 core::slice::from_raw_parts(p.scales, n * blocks),
-                core::slice::from_raw_parts(p.sums, n * blocks),
+                core::slice::from_raw_parts(p.sums, n * cols / ACT_SUM),
             );
             match p.lo {
                 Some(lo) => acts.with_low(codes(lo)),
@@ -159,7 +159,10 @@ impl<'m> Region<'m> {
                 q: codes(p.codes),
                 lo: p.lo.map(codes),
                 d: core::slice::from_raw_parts_mut(p.scales.add(first), n),
-                s: core::slice::from_raw_parts_mut(p.sums.add(first), n),
+                s: core::slice::from_raw_parts_mut(
+                    p.sums.add((t * cols + col) / ACT_SUM),
+                    width / ACT_SUM,
+                ),
             }
         }
     }

@@ -6,7 +6,7 @@ use teff_kernels::{Acts, Backend, Tile};
 
 use super::Running;
 use crate::Activation;
-use crate::plan::{Buf, BufId, Cut, Kind, Op, QUERY_TILE, To, head_group};
+use crate::plan::{Buf, BufId, Cut, Kind, Op, QUERY_TILE, To, head_group, joined_heads};
 use crate::weights::{matrix, vector};
 
 /// Told to stop in the middle of an operation.
@@ -226,35 +226,48 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         let (n, rows) = (self.running.rows(q.rows), self.running.rows(out.rows));
         let (heads, d) = (spec.heads as usize, spec.head_dim as usize);
         let per_kv = heads / spec.kv_heads as usize;
-        let group = head_group(spec, out);
+        let (group, joined) = (head_group(spec, out), joined_heads(spec, out));
+        // Few queries: the heads that share a cache are taken together, so that it is read once.
+        // Then there is one tile; a member takes less than all such heads where its share ends.
+        let ahead = if rows * joined <= QUERY_TILE * group { joined / group } else { 1 };
         // Tiles of one group after another: later tiles see more positions, so that a member with
         // late tiles of all groups would finish last.
         let (tiles, groups) = (rows.div_ceil(QUERY_TILE), heads.div_ceil(group));
-        for item in self.share(groups * tiles) {
+        let mut items = self.share(groups * tiles);
+        while !items.is_empty() {
             if self.running.step.stop.stop() {
                 return Err(Stopped);
             }
-            let (g, tile) = (item / tiles, item % tiles);
+            let (g, tile) = (items.start / tiles, items.start % tiles);
+            let taken = items.len().min(ahead - g % ahead);
+            items.start += taken;
             let first = tile * QUERY_TILE;
             let count = QUERY_TILE.min(rows - first);
-            let these = g * group..heads.min((g + 1) * group);
+            let these = g * group..heads.min((g + taken) * group);
             let (col, width) = (these.start * d, these.len() * d);
             // SAFETY: the last item's floats are not used any more.
             let (_, floats) = unsafe { self.local() };
-            for h in these {
+            let mut h = these.start;
+            while h < these.end {
+                let kv_head = h / per_kv;
+                let end = these.end.min((kv_head + 1) * per_kv);
+                let cols = (h * d, (end - h) * d);
                 // SAFETY: verified buffers; nobody writes queries or this layer's cache in this
                 // phase.
                 let (acts, kv) = unsafe {
                     let all = runner.arena.dense(q, n - rows + first, count);
-                    (all.cols_of(h * d, d), runner.cache.head(layer, h / per_kv))
+                    (all.cols_of(cols.0, cols.1), runner.cache.head(layer, kv_head))
                 };
                 let position = self.running.step.position + n - rows + first;
                 let mut to = match out.kind {
                     // SAFETY: rows and columns of a verified buffer that are this item's alone.
-                    Kind::F32 => unsafe { runner.arena.tile(out, (first, count), (h * d, d)) },
-                    Kind::Q8 | Kind::Q16 => Tile::new(&mut floats[h * d - col..], count, d, width),
+                    Kind::F32 => unsafe { runner.arena.tile(out, (first, count), cols) },
+                    Kind::Q8 | Kind::Q16 => {
+                        Tile::new(&mut floats[cols.0 - col..], count, cols.1, width)
+                    }
                 };
-                runner.backend.attend(&acts, &kv, position, spec.attn_scale, &mut to);
+                runner.backend.attend(&acts, &kv, position, None, spec.attn_scale, &mut to);
+                h = end;
             }
             if out.kind.is_quantized() {
                 for t in 0..count {

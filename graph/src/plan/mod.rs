@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use teff_kernels::{ACT_BLOCK, KV_BLOCK, KvFormat, KvLayout};
+use teff_kernels::{ACT_BLOCK, ACT_SUM, KV_BLOCK, KvFormat, KvLayout};
 #[cfg(feature = "alloc")]
 use teff_kernels::{Backend, Format};
 
@@ -257,8 +257,9 @@ impl Buf {
         let cols = self.cols as usize;
         let row = match self.kind {
             Kind::F32 => cols * 4,
-            Kind::Q8 => cols + cols / ACT_BLOCK * 8,
-            Kind::Q16 => 2 * cols + cols / ACT_BLOCK * 8,
+            // Planes of codes, and scales and sums of four bytes each.
+            Kind::Q8 => cols + cols / ACT_BLOCK * 4 + cols / ACT_SUM * 4,
+            Kind::Q16 => 2 * cols + cols / ACT_BLOCK * 4 + cols / ACT_SUM * 4,
         };
         rows.checked_mul(row)
     }
@@ -331,6 +332,12 @@ pub(crate) fn head_group(spec: &Spec, out: &Buf) -> usize {
     }
 }
 
+/// The heads that attention may take together: whole groups of [`head_group`] and of the heads that
+/// share a cache.
+pub(crate) fn joined_heads(spec: &Spec, out: &Buf) -> usize {
+    lcm((spec.heads / spec.kv_heads) as usize, head_group(spec, out))
+}
+
 /// Floats that a member needs for one operation, beside what the backend's product wants.
 pub(crate) fn member_floats(
     spec: &Spec,
@@ -348,8 +355,11 @@ pub(crate) fn member_floats(
             Cut::linear(spec, bufs, spec.slot(w)?.rows, to).tile_floats(batch)
         }
         Op::Attend { out, .. } => {
-            let cols = head_group(spec, buf(out)) * spec.head_dim as usize;
-            Some(if buf(out).kind.is_quantized() { QUERY_TILE.min(batch) * cols } else { 0 })
+            // As many queries of heads as a tile has of one group, or all heads of few rows.
+            let most = QUERY_TILE * head_group(spec, buf(out));
+            let queries = batch.saturating_mul(joined_heads(spec, buf(out))).min(most);
+            let floats = queries.checked_mul(spec.head_dim as usize);
+            if buf(out).kind.is_quantized() { floats } else { Some(0) }
         }
     }
 }

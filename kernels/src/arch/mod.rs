@@ -5,15 +5,32 @@
 //! only a constructor that checked, or an `unsafe` one, makes it.
 
 use core::fmt;
+use core::num::NonZeroUsize;
 use core::ops::Range;
 
-use crate::{Acts, Backend, DenseActs, Format, KvHead, KvLayout, Matrix, Q8RowMut, Scalar, Tile};
+use crate::{
+    Acts, Backend, DenseActs, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Scalar, Tile,
+    TopK,
+};
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+mod aarch64;
+#[cfg(any(
+    all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"),
+    all(target_arch = "wasm32", target_feature = "simd128"),
+))]
+mod shared;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+pub use aarch64::{Dotprod, I8mm, Neon};
 // x86_64-unknown-none has no vector registers: its ABI is soft-float.
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub use x86::{Avx2, Avx512};
+pub use x86::{Avx2, Avx512, Avx512Bw, AvxVnni};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm32;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub use wasm32::Simd128;
 
 /// Why a backend can't be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,14 +67,33 @@ pub enum Cpu {
     /// AVX2 with FMA and F16C.
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     Avx2(Avx2),
+    /// AVX2 with AVX-VNNI.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    AvxVnni(AvxVnni),
+    /// AVX-512 without VNNI.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    Avx512Bw(Avx512Bw),
     /// AVX-512 with VNNI.
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     Avx512(Avx512),
+    /// WebAssembly's vectors.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128(Simd128),
+    /// NEON alone.
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+    Neon(Neon),
+    /// NEON with dot products of bytes.
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+    Dotprod(Dotprod),
+    /// NEON with dot and matrix products of bytes.
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+    I8mm(I8mm),
 }
 
 impl Cpu {
     /// The names of all backends, on whatever target, from the simplest to the widest.
-    pub const NAMES: [&'static str; 3] = ["scalar", "avx2", "avx512"];
+    pub const NAMES: [&'static str; 9] =
+        ["scalar", "avx2", "avxvnni", "avx512bw", "avx512", "simd128", "neon", "dotprod", "i8mm"];
 
     /// The backend of this name.
     ///
@@ -69,7 +105,19 @@ impl Cpu {
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             "avx2" => Avx2::new().map(Cpu::Avx2).ok_or(CpuError::Missing),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            "avxvnni" => AvxVnni::new().map(Cpu::AvxVnni).ok_or(CpuError::Missing),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            "avx512bw" => Avx512Bw::new().map(Cpu::Avx512Bw).ok_or(CpuError::Missing),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             "avx512" => Avx512::new().map(Cpu::Avx512).ok_or(CpuError::Missing),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            "simd128" => Ok(Cpu::Simd128(Simd128)),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            "neon" => Ok(Cpu::Neon(Neon::new())),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            "dotprod" => Dotprod::new().map(Cpu::Dotprod).ok_or(CpuError::Missing),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            "i8mm" => I8mm::new().map(Cpu::I8mm).ok_or(CpuError::Missing),
             _ if Cpu::NAMES.contains(&name) => Err(CpuError::Missing),
             _ => Err(CpuError::Unknown),
         }
@@ -91,7 +139,19 @@ macro_rules! each {
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Cpu::Avx2($b) => $call,
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Cpu::AvxVnni($b) => $call,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Cpu::Avx512Bw($b) => $call,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Cpu::Avx512($b) => $call,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Cpu::Simd128($b) => $call,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            Cpu::Neon($b) => $call,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            Cpu::Dotprod($b) => $call,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            Cpu::I8mm($b) => $call,
         }
     };
 }
@@ -125,8 +185,38 @@ impl Backend for Cpu {
     fn add(&self, y: &mut [f32], x: &[f32]) {
         each!(self, b => b.add(y, x));
     }
+    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        each!(self, b => b.rms_norm(x, weight, eps, out));
+    }
+    fn rope(&self, x: &mut [f32], head_dim: usize, table: &[f32], kind: RopeKind) {
+        each!(self, b => b.rope(x, head_dim, table, kind));
+    }
     fn gelu(&self, x: &mut [f32]) {
         each!(self, b => b.gelu(x));
+    }
+    fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        each!(self, b => b.gelu_mul(gate, up));
+    }
+    fn silu(&self, x: &mut [f32]) {
+        each!(self, b => b.silu(x));
+    }
+    fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        each!(self, b => b.silu_mul(gate, up));
+    }
+    fn relu2(&self, x: &mut [f32]) {
+        each!(self, b => b.relu2(x));
+    }
+    fn relu2_mul(&self, gate: &mut [f32], up: &[f32]) {
+        each!(self, b => b.relu2_mul(gate, up));
+    }
+    fn scale(&self, x: &mut [f32], factor: f32) {
+        each!(self, b => b.scale(x, factor));
+    }
+    fn argmax(&self, x: &[f32]) -> usize {
+        each!(self, b => b.argmax(x))
+    }
+    fn top_k(&self, x: &[f32], out: &mut [(u32, f32)]) -> TopK {
+        each!(self, b => b.top_k(x, out))
     }
     fn store_key(&self, layout: &KvLayout, keys: &mut [u8], position: usize, key: &[f32]) {
         each!(self, b => b.store_key(layout, keys, position, key));
@@ -139,9 +229,10 @@ impl Backend for Cpu {
         q: &DenseActs<'_>,
         kv: &KvHead<'_>,
         position: usize,
+        window: Option<NonZeroUsize>,
         scale: f32,
         out: &mut Tile<'_>,
     ) {
-        each!(self, b => b.attend(q, kv, position, scale, out));
+        each!(self, b => b.attend(q, kv, position, window, scale, out));
     }
 }

@@ -11,13 +11,30 @@ use crate::Format;
 mod bf16;
 mod f16;
 mod f32;
+mod q2_k;
+mod q3_k;
 mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
+mod search;
 
 pub use bf16::Bf16;
 pub use f16::F16;
 pub use f32::F32;
+pub use q2_k::Q2_K;
+pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
+pub use q4_1::Q4_1;
+pub use q4_k::Q4_K;
+pub use q5_0::Q5_0;
+pub use q5_1::Q5_1;
+pub use q5_k::Q5_K;
+pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
 
 /// A block of a storage format: the unit in which weights lie in memory.
@@ -52,12 +69,22 @@ pub trait DenseBlock: Block {
     fn nearest(x: f32) -> Self;
 }
 
-/// A block of 32 small integers with one scale: `x[i] = scale * code[i]`.
+/// A block of small integers with scales: `x[i] = scale * code[i] + min`.
 pub trait CodeBlock: Block {
-    /// The scale.
-    fn scale(&self) -> f32;
-    /// The 32 integers.
-    fn codes(&self) -> [i8; 32];
+    /// Codes that share a scale and a minimum: 16 or 32.
+    const SUB: usize;
+    /// Whether there are minimums other than 0.
+    const MINS: bool;
+
+    /// The scale of sub-block `sub`.
+    fn scale(&self, sub: usize) -> f32;
+    /// The minimum of sub-block `sub`: what is added to scaled codes.
+    fn min(&self, sub: usize) -> f32 {
+        let _ = sub;
+        0.0
+    }
+    /// The codes `32 * part..32 * part + 32`.
+    fn codes(&self, part: usize) -> [i8; 32];
 }
 
 /// Marks a block of byte fields as plain bytes.
@@ -101,33 +128,26 @@ macro_rules! impl_dense {
 }
 pub(crate) use impl_dense;
 
-/// [`Block::dequantize`] of every format made of 32 codes and a scale.
+/// [`Block::dequantize`] of every format made of codes and scales: `scale * code`, rounded, and
+/// then plus the minimum.
 pub(crate) fn dequantize_codes<B: CodeBlock>(blocks: &[B], out: &mut [f32]) {
-    assert_eq!(out.len(), blocks.len() * 32);
-    for (b, out) in blocks.iter().zip(out.as_chunks_mut::<32>().0) {
-        let d = b.scale();
-        for (o, c) in out.iter_mut().zip(b.codes()) {
-            *o = d * f32::from(c);
+    assert_eq!(out.len(), blocks.len() * B::LEN);
+    for (b, out) in blocks.iter().zip(out.chunks_exact_mut(B::LEN)) {
+        for (part, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let codes = b.codes(part);
+            for (i, (o, c)) in out.iter_mut().zip(codes).enumerate() {
+                let sub = (32 * part + i) / B::SUB;
+                let x = b.scale(sub) * f32::from(c);
+                *o = if B::MINS { x + b.min(sub) } else { x };
+            }
         }
     }
 }
 
-/// Calls `$body` with `$B` bound to the block type of a format.
-macro_rules! for_block {
-    ($format:expr, $B:ident => $body:expr) => {
+/// Calls `$body` with `$B` bound to the block type of a format of codes, or `$dense`.
+macro_rules! for_codes {
+    ($format:expr, $B:ident => $body:expr, dense => $dense:expr) => {
         match $format {
-            $crate::Format::F32 => {
-                type $B = $crate::blocks::F32;
-                $body
-            }
-            $crate::Format::F16 => {
-                type $B = $crate::blocks::F16;
-                $body
-            }
-            $crate::Format::BF16 => {
-                type $B = $crate::blocks::Bf16;
-                $body
-            }
             $crate::Format::Q8_0 => {
                 type $B = $crate::blocks::Q8_0;
                 $body
@@ -136,7 +156,61 @@ macro_rules! for_block {
                 type $B = $crate::blocks::Q4_0;
                 $body
             }
+            $crate::Format::Q4_1 => {
+                type $B = $crate::blocks::Q4_1;
+                $body
+            }
+            $crate::Format::Q5_0 => {
+                type $B = $crate::blocks::Q5_0;
+                $body
+            }
+            $crate::Format::Q5_1 => {
+                type $B = $crate::blocks::Q5_1;
+                $body
+            }
+            $crate::Format::Q2_K => {
+                type $B = $crate::blocks::Q2_K;
+                $body
+            }
+            $crate::Format::Q3_K => {
+                type $B = $crate::blocks::Q3_K;
+                $body
+            }
+            $crate::Format::Q4_K => {
+                type $B = $crate::blocks::Q4_K;
+                $body
+            }
+            $crate::Format::Q5_K => {
+                type $B = $crate::blocks::Q5_K;
+                $body
+            }
+            $crate::Format::Q6_K => {
+                type $B = $crate::blocks::Q6_K;
+                $body
+            }
+            $crate::Format::F32 | $crate::Format::F16 | $crate::Format::BF16 => $dense,
         }
+    };
+}
+pub(crate) use for_codes;
+
+/// Calls `$body` with `$B` bound to the block type of a format.
+macro_rules! for_block {
+    ($format:expr, $B:ident => $body:expr) => {
+        for_codes!($format, $B => $body, dense => match $format {
+            $crate::Format::F32 => {
+                type $B = $crate::blocks::F32;
+                $body
+            }
+            $crate::Format::F16 => {
+                type $B = $crate::blocks::F16;
+                $body
+            }
+            _ => {
+                type $B = $crate::blocks::Bf16;
+                $body
+            }
+        })
     };
 }
 

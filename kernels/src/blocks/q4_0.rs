@@ -44,12 +44,15 @@ unsafe impl Block for Q4_0 {
 }
 
 impl CodeBlock for Q4_0 {
+    const SUB: usize = 32;
+    const MINS: bool = false;
+
     #[inline(always)]
-    fn scale(&self) -> f32 {
+    fn scale(&self, _: usize) -> f32 {
         self.d.get()
     }
     #[inline(always)]
-    fn codes(&self) -> [i8; 32] {
+    fn codes(&self, _: usize) -> [i8; 32] {
         let mut c = [0; 32];
         for (j, q) in self.q.iter().enumerate() {
             c[j] = (q & 15) as i8 - 8;

@@ -43,12 +43,15 @@ unsafe impl Block for Q8_0 {
 }
 
 impl CodeBlock for Q8_0 {
+    const SUB: usize = 32;
+    const MINS: bool = false;
+
     #[inline(always)]
-    fn scale(&self) -> f32 {
+    fn scale(&self, _: usize) -> f32 {
         self.d.get()
     }
     #[inline(always)]
-    fn codes(&self) -> [i8; 32] {
+    fn codes(&self, _: usize) -> [i8; 32] {
         self.q
     }
 }

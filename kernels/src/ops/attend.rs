@@ -1,8 +1,9 @@
-//! Attention of one head over its cache.
+//! Attention of the heads that share a cache.
 //!
-//! For one query: the cache is walked in blocks of 64 positions (block borders are absolute
-//! positions, so no way of splitting a prompt moves them) with the online softmax of Milakov and
-//! Gimelshein ("Online normalizer calculation for softmax", 2018). In a block:
+//! For one query of one head: the cache is walked in blocks of 64 positions (block borders are
+//! absolute positions, so no way of splitting a prompt moves them) with the online softmax of
+//! Milakov and Gimelshein ("Online normalizer calculation for softmax", 2018). Blocks of which the
+//! query sees nothing (later ones, and those before its window) are left out. In a block:
 //!
 //! - score `s[j] = scale * sum_d q[d] k[j][d]`, the sum by fused multiply-adds in ascending `d`
 //!   (int8 keys: times the key's scale before `scale`); positions not visible get minus infinity;
@@ -11,10 +12,13 @@
 //!   `o[d] = o[d] * c`, then `o[d] = fma(e[j], v[j][d], o[d])` in ascending `j`
 //!   (int8 values: `e[j]` times the value's scale).
 //!
-//! At the end `o[d] * (1 / l)`, `l` summed by the halving tree. Tiles of several queries only
-//! interleave these computations.
+//! At the end `o[d] * (1 / l)`, `l` summed by the halving tree. Tiles of several queries and heads
+//! only interleave these computations.
 
 #![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
+
+use core::mem::MaybeUninit;
+use core::num::NonZeroUsize;
 
 use crate::kv::{KV_BLOCK, KvFormat, KvHead};
 use crate::lanes::{LANES, Lanes};
@@ -58,12 +62,32 @@ impl Element for i8 {
     }
 }
 
-/// What a query has gathered so far.
+/// One query of one head: what it sees, and what it has gathered so far.
 #[derive(Clone, Copy)]
-struct State<L> {
+struct State<'a, L> {
+    q: &'a [f32],
+    /// The positions that it sees: `from..to`.
+    from: usize,
+    to: usize,
     max: f32,
     sum: L,
     out: [[f32; LANES]; MAX_HEAD_DIM / LANES],
+}
+
+impl<L> State<'_, L> {
+    /// The positions of a block that it sees, counted from the block's first.
+    #[inline(always)]
+    fn seen(&self, block: usize) -> (usize, usize) {
+        let first = block * KV_BLOCK;
+        let inside = |position: usize| position.saturating_sub(first).min(KV_BLOCK);
+        (inside(self.from), inside(self.to))
+    }
+
+    #[inline(always)]
+    fn sees(&self, block: usize) -> bool {
+        let (from, to) = self.seen(block);
+        from < to
+    }
 }
 
 /// The sums of products of `QT` queries with the keys of a block.
@@ -100,17 +124,20 @@ fn scores<L: Lanes, E: Element, const QT: usize>(
     out
 }
 
-/// One block of [`KV_BLOCK`] positions for `QT` queries, query `t` seeing the first `visible[t]` of
-/// them: at least one, and not fewer than the query before it.
+/// One block of [`KV_BLOCK`] positions for `QT` queries, all of which see some of it.
 #[inline(always)]
 fn block<L: Lanes, E: Element, const QT: usize>(
     kv: &KvHead<'_>,
     block: usize,
-    visible: [usize; QT],
-    q: [&[f32]; QT],
     scale: f32,
-    state: &mut [State<L>; QT],
+    state: &mut [State<'_, L>; QT],
 ) {
+    let mut seen = [(0, 0); QT];
+    let mut q: [&[f32]; QT] = [&[]; QT];
+    for t in 0..QT {
+        seen[t] = state[t].seen(block);
+        q[t] = state[t].q;
+    }
     // Scores, and later their exponentials; and what the outputs so far are to be multiplied with.
     let mut e = scores::<L, E, QT>(kv, block, q);
     let mut c = [L::splat(1.0); QT];
@@ -122,7 +149,8 @@ fn block<L: Lanes, E: Element, const QT: usize>(
             }
             x.mul(L::splat(scale)).store(s);
         }
-        e[t][visible[t]..].fill(f32::NEG_INFINITY);
+        e[t][..seen[t].0].fill(f32::NEG_INFINITY);
+        e[t][seen[t].1..].fill(f32::NEG_INFINITY);
         let e = e[t].as_chunks_mut::<LANES>().0;
         let s: [L; PANELS] = [L::load(&e[0]), L::load(&e[1]), L::load(&e[2]), L::load(&e[3])];
         let State { max, sum, .. } = &mut state[t];
@@ -142,39 +170,56 @@ fn block<L: Lanes, E: Element, const QT: usize>(
     }
     let stride = kv.layout.value_stride() / LANES;
     let rows = &kv.value_rows::<E>()[block * KV_BLOCK * stride..][..KV_BLOCK * stride];
-    let mut from = 0;
-    while from < stride {
-        if stride - from >= GROUP {
-            values::<L, E, QT, GROUP>(rows, stride, from, visible, &e, c, state);
-            from += GROUP;
+    let mut col = 0;
+    while col < stride {
+        if stride - col >= GROUP {
+            values::<L, E, QT, GROUP>(rows, stride, col, seen, &e, c, state);
+            col += GROUP;
         } else {
-            values::<L, E, QT, 1>(rows, stride, from, visible, &e, c, state);
-            from += 1;
+            values::<L, E, QT, 1>(rows, stride, col, seen, &e, c, state);
+            col += 1;
         }
     }
 }
 
-/// Adds the values of a block to `G` registers of output, from register `from` on.
+/// Adds the values of a block to `G` registers of output, from register `col` on.
 #[inline(always)]
 fn values<L: Lanes, E: Element, const QT: usize, const G: usize>(
     rows: &[[E; LANES]],
     stride: usize,
-    from: usize,
-    visible: [usize; QT],
+    col: usize,
+    seen: [(usize, usize); QT],
     e: &[[f32; KV_BLOCK]; QT],
     c: [L; QT],
-    state: &mut [State<L>; QT],
+    state: &mut [State<'_, L>; QT],
 ) {
     let mut o = [[L::splat(0.0); G]; QT];
     for t in 0..QT {
         for g in 0..G {
-            o[t][g] = L::load(&state[t].out[from + g]).mul(c[t]);
+            o[t][g] = L::load(&state[t].out[col + g]).mul(c[t]);
         }
     }
-    // What all of them see, together; then what the later ones see, each on its own.
-    let first = visible[0];
-    for (j, row) in rows.chunks_exact(stride).enumerate().take(first.min(KV_BLOCK)) {
-        let row = &row[from..from + G];
+    // What all of them see, they add together; before and after it each adds the rest on its own.
+    let (mut from, mut to) = (0, KV_BLOCK);
+    for t in 0..QT {
+        from = from.max(seen[t].0);
+        to = to.min(seen[t].1);
+    }
+    if from >= to {
+        (from, to) = (KV_BLOCK, KV_BLOCK);
+    }
+    for t in 0..QT {
+        for j in seen[t].0..from.min(seen[t].1) {
+            for g in 0..G {
+                let v: L = E::load(&rows[j * stride + col + g]);
+                o[t][g] = L::splat(e[t][j]).fma(v, o[t][g]);
+            }
+        }
+    }
+    let mut common = rows[from * stride..].chunks_exact(stride);
+    for j in from..to.min(KV_BLOCK) {
+        let Some(row) = common.next() else { break };
+        let row = &row[col..col + G];
         for g in 0..G {
             let v: L = E::load(&row[g]);
             for t in 0..QT {
@@ -183,49 +228,82 @@ fn values<L: Lanes, E: Element, const QT: usize, const G: usize>(
         }
     }
     for t in 0..QT {
-        for j in first..visible[t] {
+        for j in to..seen[t].1 {
             for g in 0..G {
-                let v: L = E::load(&rows[j * stride + from + g]);
+                let v: L = E::load(&rows[j * stride + col + g]);
                 o[t][g] = L::splat(e[t][j]).fma(v, o[t][g]);
             }
         }
         for g in 0..G {
-            o[t][g].store(&mut state[t].out[from + g]);
+            o[t][g].store(&mut state[t].out[col + g]);
         }
     }
 }
 
-/// `QT` queries at the positions `position..position + QT`, which see all positions up to theirs.
-#[inline(always)]
-fn queries<L: Lanes, E: Element, const QT: usize>(
-    q: &DenseActs<'_>,
-    first: usize,
-    kv: &KvHead<'_>,
+/// What an attention is about, apart from the outputs.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    q: DenseActs<'a>,
+    kv: KvHead<'a>,
     position: usize,
+    window: usize,
     scale: f32,
+    heads: usize,
+}
+
+/// `count` of the queries, from number `first` on (all heads of a row, then the next row's): the
+/// cache is read once for all of them, block by block, `QT` of them sharing what is loaded into
+/// registers.
+#[inline(always)]
+fn pass<L: Lanes, E: Element, const QT: usize, const HELD: usize>(
+    job: &Job<'_>,
+    first: usize,
+    count: usize,
     out: &mut Tile<'_>,
 ) {
-    let nothing = State {
-        max: f32::NEG_INFINITY,
-        sum: L::splat(0.0),
-        out: [[0.0; LANES]; MAX_HEAD_DIM / LANES],
-    };
-    let mut state = [nothing; QT];
-    let q: [&[f32]; QT] = core::array::from_fn(|t| q.row(first + t));
-    let mut b = 0;
-    while b * KV_BLOCK <= position {
-        let visible = core::array::from_fn(|t| KV_BLOCK.min(position + t + 1 - b * KV_BLOCK));
-        block::<L, E, QT>(kv, b, visible, q, scale, &mut state);
-        b += 1;
+    let hd = job.kv.layout.head_dim;
+    let mut memory = [const { MaybeUninit::<State<'_, L>>::uninit() }; HELD];
+    let memory = &mut memory[..count];
+    let (mut first_seen, mut end) = (usize::MAX, 0);
+    for (i, state) in memory.iter_mut().enumerate() {
+        let (t, h) = ((first + i) / job.heads, (first + i) % job.heads);
+        let to = job.position + t + 1;
+        let from = to.saturating_sub(job.window);
+        (first_seen, end) = (first_seen.min(from), end.max(to));
+        state.write(State {
+            q: &job.q.row(t)[h * hd..][..hd],
+            from,
+            to,
+            max: f32::NEG_INFINITY,
+            sum: L::splat(0.0),
+            out: [[0.0; LANES]; MAX_HEAD_DIM / LANES],
+        });
     }
-    // A block that begins after the first query's position: for those that see some of it.
-    for t in 0..QT {
-        if b * KV_BLOCK <= position + t {
-            let visible = position + t + 1 - b * KV_BLOCK;
-            block::<L, E, 1>(kv, b, [visible], [q[t]], scale, core::array::from_mut(&mut state[t]));
+    // SAFETY: all of them were written just now.
+    let state = unsafe { &mut *(core::ptr::from_mut(memory) as *mut [State<'_, L>]) };
+    for b in first_seen / KV_BLOCK..end.div_ceil(KV_BLOCK) {
+        let mut i = 0;
+        while i < count {
+            let mut n = 0;
+            while n < QT && i + n < count && state[i + n].sees(b) {
+                n += 1;
+            }
+            let rest = &mut state[i..];
+            match n {
+                0 => {}
+                1 => several::<L, E, 1>(job, b, rest),
+                2 if QT > 2 => several::<L, E, 2>(job, b, rest),
+                3 if QT > 3 => several::<L, E, 3>(job, b, rest),
+                _ => several::<L, E, QT>(job, b, rest),
+            }
+            i += n.max(1);
         }
-        let r = 1.0 / state[t].sum.sum();
-        for (o, a) in out.row(first + t).chunks_mut(LANES).zip(&state[t].out) {
+    }
+    for (i, state) in state.iter().enumerate() {
+        let (t, h) = ((first + i) / job.heads, (first + i) % job.heads);
+        let r = 1.0 / state.sum.sum();
+        let row = &mut out.row(t)[h * hd..][..hd];
+        for (o, a) in row.chunks_mut(LANES).zip(&state.out) {
             let mut v = [0.0; LANES];
             L::load(a).mul(L::splat(r)).store(&mut v);
             o.copy_from_slice(&v[..o.len()]);
@@ -233,40 +311,53 @@ fn queries<L: Lanes, E: Element, const QT: usize>(
     }
 }
 
+/// [`block`] for the first `N` of these.
 #[inline(always)]
-fn all<L: Lanes, E: Element, const QT: usize>(
-    q: &DenseActs<'_>,
-    kv: &KvHead<'_>,
-    position: usize,
-    scale: f32,
-    out: &mut Tile<'_>,
+fn several<L: Lanes, E: Element, const N: usize>(
+    job: &Job<'_>,
+    b: usize,
+    state: &mut [State<'_, L>],
 ) {
-    let mut t = 0;
-    while t + QT <= q.n() {
-        queries::<L, E, QT>(q, t, kv, position + t, scale, out);
-        t += QT;
-    }
-    while t < q.n() {
-        queries::<L, E, 1>(q, t, kv, position + t, scale, out);
-        t += 1;
+    if let Some(state) = state.first_chunk_mut::<N>() {
+        block::<L, E, N>(&job.kv, b, job.scale, state);
     }
 }
 
-/// See [`crate::Backend::attend`]; `QT` queries at a time.
 #[inline(always)]
-pub(crate) fn attend<L: Lanes, const QT: usize>(
+fn all<L: Lanes, E: Element, const QT: usize, const HELD: usize>(
+    job: &Job<'_>,
+    out: &mut Tile<'_>,
+) {
+    const { assert!(1 <= QT && QT <= 4 && QT <= HELD) };
+    let queries = job.q.n() * job.heads;
+    let mut i = 0;
+    while i < queries {
+        let count = HELD.min(queries - i);
+        pass::<L, E, QT, HELD>(job, i, count, out);
+        i += count;
+    }
+}
+
+/// See [`crate::Backend::attend`]; for `HELD` queries at a time the cache is read once, `QT` (at
+/// most 4) of them share registers.
+#[inline(always)]
+pub(crate) fn attend<L: Lanes, const QT: usize, const HELD: usize>(
     q: &DenseActs<'_>,
     kv: &KvHead<'_>,
     position: usize,
+    window: Option<NonZeroUsize>,
     scale: f32,
     out: &mut Tile<'_>,
 ) {
     let hd = kv.layout.head_dim;
-    assert!(hd <= MAX_HEAD_DIM && q.cols() == hd && out.width() == hd && out.n() == q.n());
-    assert!(position + q.n() <= kv.layout.capacity);
+    assert!(1 <= hd && hd <= MAX_HEAD_DIM && q.cols().is_multiple_of(hd));
+    assert!(out.width() == q.cols() && out.n() == q.n());
+    assert!(q.n() <= kv.layout.capacity && position <= kv.layout.capacity - q.n());
+    let window = window.map_or(usize::MAX, NonZeroUsize::get);
+    let job = Job { q: *q, kv: *kv, position, window, scale, heads: q.cols() / hd };
     match kv.layout.format {
-        KvFormat::F32 => all::<L, f32, QT>(q, kv, position, scale, out),
-        KvFormat::F16 => all::<L, [u8; 2], QT>(q, kv, position, scale, out),
-        KvFormat::Q8 => all::<L, i8, QT>(q, kv, position, scale, out),
+        KvFormat::F32 => all::<L, f32, QT, HELD>(&job, out),
+        KvFormat::F16 => all::<L, [u8; 2], QT, HELD>(&job, out),
+        KvFormat::Q8 => all::<L, i8, QT, HELD>(&job, out),
     }
 }

@@ -35,3 +35,17 @@ pub(crate) fn gelu<L: Float>(x: L) -> L {
     let minus_2u = x.mul(x.mul(x).mul(L::splat(B)).add(L::splat(A)));
     x.div(exp(minus_2u).add(L::splat(1.0)))
 }
+
+/// SiLU; see [`crate::Backend::silu`].
+#[inline(always)]
+pub(crate) fn silu<L: Float>(x: L) -> L {
+    x.div(exp(L::splat(0.0).sub(x)).add(L::splat(1.0)))
+}
+
+/// Squared ReLU; see [`crate::Backend::relu2`].
+#[inline(always)]
+pub(crate) fn relu2<L: Float>(x: L) -> L {
+    let zero = L::splat(0.0);
+    let r = x.select_le(zero, zero, x); // not max, which would drop NaN
+    r.mul(r)
+}

@@ -8,6 +8,8 @@ pub(crate) mod dense;
 pub(crate) mod math;
 pub(crate) mod norm;
 pub(crate) mod quant;
+pub(crate) mod rope;
+pub(crate) mod select;
 
 use crate::lanes::{LANES, Lanes};
 

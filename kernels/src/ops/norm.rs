@@ -18,6 +18,26 @@ fn sum<L: Lanes>(x: &[f32], fill: f32, f: impl Fn(L) -> L) -> f32 {
     acc.sum()
 }
 
+/// See [`crate::Backend::rms_norm`].
+#[inline(always)]
+pub(crate) fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    assert!(weight.len() == x.len() && out.len() == x.len());
+    let mean = sum::<L>(x, 0.0, |x| x.mul(x)) / x.len() as f32;
+    let r = L::splat(1.0 / libm::sqrtf(mean + eps));
+    let one = |x: L, w: L| x.mul(r).mul(w);
+    let (os, o_rest) = out.as_chunks_mut::<LANES>();
+    let (xs, x_rest) = x.as_chunks::<LANES>();
+    let (ws, w_rest) = weight.as_chunks::<LANES>();
+    for ((o, x), w) in os.iter_mut().zip(xs).zip(ws) {
+        one(L::load(x), L::load(w)).store(o);
+    }
+    if !o_rest.is_empty() {
+        let mut a = [0.0; LANES];
+        one(L::load(&padded(x_rest, 0.0)), L::load(&padded(w_rest, 0.0))).store(&mut a);
+        o_rest.copy_from_slice(&a[..o_rest.len()]);
+    }
+}
+
 /// See [`crate::Backend::layer_norm`].
 #[inline(always)]
 pub(crate) fn layer_norm<L: Lanes>(

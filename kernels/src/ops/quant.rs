@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::acts::{ACT_BLOCK, Q8Row, Q8RowMut};
+use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row, Q8RowMut};
 use crate::blocks::CodeBlock;
 use crate::lanes::{LANES, Lanes};
 use crate::{Matrix, Q8Acts, Tile};
@@ -17,7 +17,7 @@ const FINE_LEVELS: f32 = 127.0 * 255.0;
 pub(crate) fn quantize<L: Lanes>(x: &[f32], out: &mut Q8RowMut<'_>) {
     let blocks = x.len() / ACT_BLOCK;
     assert!(x.len().is_multiple_of(ACT_BLOCK) && out.q.len() == x.len());
-    assert!(out.d.len() == blocks && out.s.len() == blocks);
+    assert!(out.d.len() == blocks && out.s.len() == x.len() / ACT_SUM);
     assert!(out.lo.as_ref().is_none_or(|lo| lo.len() == x.len()));
     let levels = if out.lo.is_some() { FINE_LEVELS } else { LEVELS };
     let xs = x.as_chunks::<ACT_BLOCK>().0;
@@ -34,7 +34,9 @@ pub(crate) fn quantize<L: Lanes>(x: &[f32], out: &mut Q8RowMut<'_>) {
             L::store_int(t.abs().select_le(limit, t, L::splat(0.0)).to_int(), c);
         }
         out.d[b] = amax / levels;
-        out.s[b] = codes.iter().sum();
+        for (s, c) in out.s[2 * b..].iter_mut().zip(codes.as_chunks::<ACT_SUM>().0) {
+            *s = c.iter().sum();
+        }
         match &mut out.lo {
             None => {
                 for (q, c) in q.iter_mut().zip(codes) {
@@ -54,21 +56,36 @@ pub(crate) fn quantize<L: Lanes>(x: &[f32], out: &mut Q8RowMut<'_>) {
     }
 }
 
-/// One output: `acc = acc + (dw * dx) * (sum as f32)` over the blocks in ascending order, where the
-/// sum of the products of codes is an integer.
+/// One output: over the sub-blocks in ascending order `acc = acc + t`, where
+/// `t = (dw * dx) * (isum as f32)`, `isum` being the exact sum of the products of codes; for formats
+/// with minimums `t = t + mw * (dx * (xsum as f32))`, `xsum` being the sum of the activations' codes.
 #[inline(always)]
 pub(crate) fn dot<B: CodeBlock>(w: &[B], x: Q8Row<'_>) -> f32 {
+    let parts = B::LEN / ACT_BLOCK;
     let mut acc = 0.0;
-    for (b, (w, q)) in w.iter().zip(x.q.as_chunks::<ACT_BLOCK>().0).enumerate() {
-        let codes = w.codes();
-        let plane = |q: &[i8; ACT_BLOCK]| {
-            codes.iter().zip(q).map(|(w, q)| i32::from(*w) * i32::from(*q)).sum::<i32>()
-        };
-        let mut sum = plane(q);
-        if let Some(lo) = x.lo {
-            sum = 255 * sum + plane(&lo.as_chunks::<ACT_BLOCK>().0[b]);
+    for (b, w) in w.iter().enumerate() {
+        for part in 0..parts {
+            let a = b * parts + part;
+            let codes = w.codes(part);
+            for (i, codes) in codes.chunks_exact(B::SUB).enumerate() {
+                let first = a * ACT_BLOCK + i * B::SUB;
+                let plane = |q: &[i8]| {
+                    let products = codes.iter().zip(&q[first..][..B::SUB]);
+                    products.map(|(w, q)| i32::from(*w) * i32::from(*q)).sum::<i32>()
+                };
+                let mut isum = plane(x.q);
+                if let Some(lo) = x.lo {
+                    isum = 255 * isum + plane(lo);
+                }
+                let sub = part * (ACT_BLOCK / B::SUB) + i;
+                let mut t = (w.scale(sub) * x.d[a]) * isum as f32;
+                if B::MINS {
+                    let sums = &x.s[first / ACT_SUM..][..B::SUB / ACT_SUM];
+                    t += w.min(sub) * (x.d[a] * sums.iter().sum::<i32>() as f32);
+                }
+                acc += t;
+            }
         }
-        acc += (w.scale() * x.d[b]) * sum as f32;
     }
     acc
 }

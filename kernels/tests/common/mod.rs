@@ -56,6 +56,41 @@ pub(crate) fn floats(r: &mut Rng, n: usize, kind: Kind) -> Vec<f32> {
     (0..n).map(|_| float(r, kind)).collect()
 }
 
+/// Where a block of a format of codes has its f16 fields: scales, then minimums.
+fn f16_fields(format: Format) -> &'static [usize] {
+    match format {
+        Format::F32 | Format::F16 | Format::BF16 => &[],
+        Format::Q8_0 | Format::Q4_0 | Format::Q5_0 => &[0],
+        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+        Format::Q2_K => &[80, 82],
+        Format::Q3_K => &[108],
+        Format::Q6_K => &[208],
+        f => panic!("where does {f} have its scales?"),
+    }
+}
+
+/// One block of random codes and scales.
+fn codes(r: &mut Rng, format: Format, kind: Kind, block: &mut [u8]) {
+    let extremes = [0x80, 0x7f, 0x81, 0x00, 0xff, 0x0f, 0xf0];
+    let pick = (r.below(7), r.below(7));
+    for b in block.iter_mut() {
+        *b = match kind {
+            Kind::Extreme => extremes[if r.below(2) == 0 { pick.0 } else { pick.1 }],
+            _ => r.bits() as u8,
+        };
+    }
+    let wild = kind == Kind::Wild && r.below(8) == 0;
+    for &at in f16_fields(format) {
+        let field = &mut block[at..at + 2];
+        quantize_row(Format::F16, &[r.float() / 16.0], field);
+        if wild {
+            // Any scale; every other one subnormal, infinite or NaN.
+            field[0] = r.bits() as u8;
+            field[1] = [r.bits() as u8, 0x00, 0x80, 0x7c, 0xfc, 0x7e][r.below(6)];
+        }
+    }
+}
+
 /// The bytes of `rows` x `cols` weights.
 pub(crate) fn weights(
     r: &mut Rng,
@@ -66,32 +101,16 @@ pub(crate) fn weights(
 ) -> Vec<u8> {
     let row_bytes = format.row_bytes(cols).unwrap();
     let mut w = vec![0; rows * row_bytes];
+    if format.is_quantized() {
+        for block in w.chunks_exact_mut(format.block_bytes()) {
+            codes(r, format, kind, block);
+        }
+        return w;
+    }
     for row in w.chunks_exact_mut(row_bytes.max(1)) {
         let x = floats(r, cols, if kind == Kind::Wild { Kind::Plain } else { kind });
         quantize_row(format, &x, row);
-        if format.is_quantized() {
-            for block in row.chunks_exact_mut(format.block_bytes()) {
-                match kind {
-                    Kind::Plain => {}
-                    Kind::Extreme => {
-                        let code = [0x80, 0x7f, 0x81, 0x00, 0xff, 0x0f, 0xf0];
-                        let pick = (r.below(7), r.below(7));
-                        for q in &mut block[2..] {
-                            *q = code[if r.below(2) == 0 { pick.0 } else { pick.1 }];
-                        }
-                    }
-                    Kind::Wild => {
-                        block[2..].fill_with(|| r.bits() as u8);
-                        if r.below(8) == 0 {
-                            block[0] = r.bits() as u8;
-                            // Any scale; every other one subnormal, infinite or NaN.
-                            let top = [r.bits() as u8, 0x00, 0x80, 0x7c, 0xfc, 0x7e];
-                            block[1] = top[r.below(6)];
-                        }
-                    }
-                }
-            }
-        } else if kind == Kind::Wild {
+        if kind == Kind::Wild {
             for e in row.chunks_exact_mut(format.block_bytes()) {
                 if r.below(16) == 0 {
                     e.fill_with(|| r.bits() as u8);
@@ -175,7 +194,7 @@ impl OwnedActs {
             let (q, lo) = (plane(), plane());
             (a.q, a.lo) = (q, fine.then_some(lo));
             let codes: Vec<i32> = (0..n * cols).map(|i| a.code(i)).collect();
-            a.s = codes.chunks(32).map(|c| c.iter().sum()).collect();
+            a.s = codes.chunks(16).map(|c| c.iter().sum()).collect();
         }
         a
     }
@@ -190,7 +209,7 @@ impl OwnedActs {
     pub(crate) fn part(&self, from: usize, to: usize) -> Acts<'_> {
         let (c, b, n) = (self.cols, self.cols / 32, to - from);
         if self.quantized {
-            let (d, s) = (&self.d[from * b..to * b], &self.s[from * b..to * b]);
+            let (d, s) = (&self.d[from * b..to * b], &self.s[2 * from * b..2 * to * b]);
             let acts = Q8Acts::new(n, c, &self.q[from * c..to * c], d, s);
             Acts::Q8(match &self.lo {
                 None => acts,

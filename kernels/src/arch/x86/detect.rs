@@ -6,6 +6,8 @@ use core::arch::x86_64::{__cpuid_count, _xgetbv};
 /// The sets that Teff has code for.
 pub(super) struct Found {
     pub(super) avx2: bool,
+    pub(super) avxvnni: bool,
+    pub(super) avx512bw: bool,
     pub(super) avx512: bool,
 }
 
@@ -20,7 +22,7 @@ fn saved_state() -> u64 {
 }
 
 pub(super) fn detect() -> Found {
-    let none = Found { avx2: false, avx512: false };
+    let none = Found { avx2: false, avxvnni: false, avx512bw: false, avx512: false };
     if __cpuid_count(0, 0).eax < 7 {
         return none;
     }
@@ -32,10 +34,10 @@ pub(super) fn detect() -> Found {
     let state = unsafe { saved_state() };
     // FMA, F16C and AVX; AVX2; the halves of the 256-bit registers.
     let avx2 = bits(one.ecx, &[12, 29, 28]) && bits(seven.ebx, &[5]) && state & 0b110 == 0b110;
-    // F, DQ, BW, VL; VNNI; mask registers and both halves of the 512-bit registers.
-    let avx512 = avx2
-        && bits(seven.ebx, &[16, 17, 30, 31])
-        && bits(seven.ecx, &[11])
-        && state & 0b1110_0000 == 0b1110_0000;
-    Found { avx2, avx512 }
+    // The second leaf exists where the first one's EAX says so.
+    let avxvnni = avx2 && seven.eax >= 1 && bits(__cpuid_count(7, 1).eax, &[4]);
+    // F, DQ, BW, VL; mask registers and both halves of the 512-bit registers.
+    let avx512bw = avx2 && bits(seven.ebx, &[16, 17, 30, 31]) && state & 0b1110_0000 == 0b1110_0000;
+    let avx512 = avx512bw && bits(seven.ecx, &[11]);
+    Found { avx2, avxvnni, avx512bw, avx512 }
 }

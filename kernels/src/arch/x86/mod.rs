@@ -2,94 +2,179 @@
 
 mod avx2;
 mod avx512;
+mod avx512bw;
+mod avxvnni;
 mod detect;
 mod lanes256;
 mod lanes512;
+mod panels;
+mod products;
 mod rows8;
+mod shared;
+mod shuffle;
+mod unit256;
+mod unit512;
 mod unpack;
+mod unpack_k;
 
 pub use avx2::Avx2;
 pub use avx512::Avx512;
+pub use avx512bw::Avx512Bw;
+pub use avxvnni::AvxVnni;
 
-/// The operations that are the shared definitions over a set's own lanes: every one a function
-/// compiled for the features, called with the proof that the CPU has them.
-macro_rules! shared_operations {
-    ($features:literal, $L:ty, $QT:literal) => {
-        fn quantize(&self, x: &[f32], mut out: Q8RowMut<'_>) {
-            #[target_feature(enable = $features)]
-            fn run(x: &[f32], out: &mut Q8RowMut<'_>) {
-                crate::ops::quant::quantize::<$L>(x, out);
+/// A backend of x86-64: its type, which is the proof, and its products by the drivers that all
+/// share.
+macro_rules! x86_backend {
+    (
+        $(#[$doc:meta])*
+        $name:ident, $str:literal, found: $found:ident, features: $features:literal,
+        $(#[$needs:meta])*
+        unchecked;
+        lanes: $L:ty, unit: $U:ty, $(products: $P:ty,)? rows: $rows:ident,
+        dense: $mr:literal x $nr:literal or $mr1:literal x 1, queries: $qt:literal
+    ) => {
+        use core::ops::Range;
+
+        use super::panels::{self, Shape, Tiles, Unit};
+        use super::shared::{methods, operations};
+        use super::unpack::Unpack;
+        use super::detect;
+        use crate::acts::Q8Row;
+        use crate::backend::check_matmul;
+        use crate::blocks::{Bf16, F16, F32, for_codes};
+        use crate::ops::dense;
+        use crate::{Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile};
+
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name(());
+
+        impl $name {
+            /// The backend, where the CPU and the operating system have what it needs.
+            #[must_use]
+            pub fn new() -> Option<Self> {
+                detect::detect().$found.then_some($name(()))
             }
-            // SAFETY: a value of this type exists only where its features were found.
-            unsafe { run(x, &mut out) }
-        }
 
-        fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-            #[target_feature(enable = $features)]
-            fn run(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-                crate::ops::norm::layer_norm::<$L>(x, weight, bias, eps, out);
+            /// The backend, unchecked.
+            ///
+            /// # Safety
+            $(#[$needs])*
+            #[must_use]
+            pub unsafe fn new_unchecked() -> Self {
+                $name(())
             }
-            // SAFETY: a value of this type exists only where its features were found.
-            unsafe { run(x, weight, bias, eps, out) }
-        }
 
-        fn add(&self, y: &mut [f32], x: &[f32]) {
             #[target_feature(enable = $features)]
-            fn run(y: &mut [f32], x: &[f32]) {
-                crate::ops::add::<$L>(y, x);
+            fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
+                match w.format() {
+                    Format::F32 => dense::matmul::<$L, F32, $mr, $nr, $mr1>(w, x, rows, y),
+                    Format::F16 => dense::matmul::<$L, F16, $mr, $nr, $mr1>(w, x, rows, y),
+                    Format::BF16 => dense::matmul::<$L, Bf16, $mr, $nr, $mr1>(w, x, rows, y),
+                    _ => unreachable!("checked by check_matmul"),
+                }
             }
-            // SAFETY: a value of this type exists only where its features were found.
-            unsafe { run(y, x) }
-        }
 
-        fn gelu(&self, x: &mut [f32]) {
-            #[target_feature(enable = $features)]
-            fn run(x: &mut [f32]) {
-                crate::ops::map::<$L>(x, |x| crate::ops::math::gelu(x));
-            }
-            // SAFETY: a value of this type exists only where its features were found.
-            unsafe { run(x) }
-        }
+            $(
+                /// The driver for few columns.
+                #[target_feature(enable = $features)]
+                pub(super) fn rows8<B: Unpack>(
+                    w: &Matrix<'_>,
+                    x: &Q8Acts<'_>,
+                    rows: Range<usize>,
+                    y: &mut Tile<'_>,
+                ) {
+                    // SAFETY: compiled for the features that it needs.
+                    unsafe { super::rows8::matmul::<$P, B>(w, x, rows, y) }
+                }
+            )?
 
-        fn store_key(&self, layout: &KvLayout, keys: &mut [u8], position: usize, key: &[f32]) {
-            #[target_feature(enable = $features)]
-            fn run(layout: &KvLayout, keys: &mut [u8], position: usize, key: &[f32]) {
-                crate::kv::store_key::<$L>(layout, keys, position, key);
-            }
-            // SAFETY: a value of this type exists only where its features were found.
-            unsafe { run(layout, keys, position, key) }
-        }
-
-        fn store_value(&self, layout: &KvLayout, values: &mut [u8], position: usize, v: &[f32]) {
-            #[target_feature(enable = $features)]
-            fn run(layout: &KvLayout, values: &mut [u8], position: usize, v: &[f32]) {
-                crate::kv::store_value::<$L>(layout, values, position, v);
-            }
-            // SAFETY: a value of this type exists only where its features were found.
-            unsafe { run(layout, values, position, v) }
-        }
-
-        fn attend(
-            &self,
-            q: &DenseActs<'_>,
-            kv: &KvHead<'_>,
-            position: usize,
-            scale: f32,
-            out: &mut Tile<'_>,
-        ) {
-            #[target_feature(enable = $features)]
-            fn run(
-                q: &DenseActs<'_>,
-                kv: &KvHead<'_>,
-                position: usize,
-                scale: f32,
-                out: &mut Tile<'_>,
+            /// Panels of as many rows as fit, where there are columns enough; the rest otherwise.
+            ///
+            /// # Safety
+            /// The CPU has the features.
+            unsafe fn quantized<B: Unpack>(
+                w: &Matrix<'_>,
+                x: &Q8Acts<'_>,
+                rows: Range<usize>,
+                y: &mut Tile<'_>,
+                scratch: &mut [u8],
             ) {
-                crate::ops::attend::attend::<$L, $QT>(q, kv, position, scale, out);
+                let whole = rows.len() / <$U as Unit>::MR * <$U as Unit>::MR;
+                let whole = if x.n() < panels::PANEL_COLS { 0 } else { whole };
+                let cut = rows.start + whole;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if whole > 0 {
+                        let mut part = y.cols(0, whole);
+                        panels::matmul::<Self, B>(w, x, rows.start..cut, &mut part, scratch);
+                    }
+                    let mut rest = y.cols(whole, rows.end - cut);
+                    $rows::rows8::<B>(w, x, cut..rows.end, &mut rest);
+                }
             }
-            // SAFETY: a value of this type exists only where its features were found.
-            unsafe { run(q, kv, position, scale, out) }
+        }
+
+        impl Tiles for $name {
+            type Unit = $U;
+
+            unsafe fn tile<S: Shape, const N: usize, const FINE: bool>(
+                panel: *const u8,
+                parts: usize,
+                bias: i32,
+                x: Q8Row<'_>,
+                to: [*mut f32; N],
+            ) {
+                #[target_feature(enable = $features)]
+                unsafe fn run<S: Shape, const N: usize, const FINE: bool>(
+                    panel: *const u8,
+                    parts: usize,
+                    bias: i32,
+                    x: Q8Row<'_>,
+                    to: [*mut f32; N],
+                ) {
+                    // SAFETY: compiled for the unit's features; the rest by the caller.
+                    unsafe { panels::tile::<$U, S, N, FINE>(panel, parts, bias, x, to) }
+                }
+                // SAFETY: the caller's promises.
+                unsafe { run::<S, N, FINE>(panel, parts, bias, x, to) }
+            }
+        }
+
+        impl Backend for $name {
+            fn name(&self) -> &'static str {
+                $str
+            }
+
+            fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
+                if batch < panels::PANEL_COLS {
+                    return 0;
+                }
+                for_codes!(format, B => panels::scratch::<B>(<$U as Unit>::MR, cols), dense => 0)
+            }
+
+            fn matmul(
+                &self,
+                w: &Matrix<'_>,
+                x: &Acts<'_>,
+                rows: Range<usize>,
+                y: &mut Tile<'_>,
+                scratch: &mut [u8],
+            ) {
+                check_matmul(w, x, &rows, y);
+                // SAFETY: a value of this type exists only where its features were found.
+                unsafe {
+                    match x {
+                        Acts::Dense(x) => Self::dense(w, x, rows, y),
+                        Acts::Q8(x) => for_codes!(w.format(),
+                            B => Self::quantized::<B>(w, x, rows, y, scratch),
+                            dense => unreachable!("checked by check_matmul")),
+                    }
+                }
+            }
+
+            operations!(methods! [$L]);
         }
     };
 }
-use shared_operations;
+use x86_backend;

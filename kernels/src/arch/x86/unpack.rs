@@ -1,139 +1,106 @@
-//! How the formats of 32 codes come into a 256-bit register: one unpacker a format.
+//! How formats come into 256-bit registers: one unpacker a format; here those with one block for
+//! 32 codes.
 
 use core::arch::x86_64::*;
 
-use crate::blocks::{CodeBlock, Q4_0, Q8_0};
+use super::panels::{Of, Shape};
+use super::products::{Products, bias};
+use super::shuffle::{half_sums8, sums4, sums8};
+use crate::blocks::{CodeBlock, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
-/// Sums of products of bytes, as an instruction set has them: eight lanes of four neighbours.
-pub(super) trait Products {
-    /// Whether [`Products::bytes`] multiplies with the codes plus 128, not with the codes.
-    const BIASED: bool;
-
-    /// `acc` and the products of codes of weights and activations.
-    ///
-    /// # Safety
-    /// The CPU has AVX2 and the instructions of the implementation.
-    unsafe fn bytes(acc: __m256i, w: __m256i, x: __m256i) -> __m256i;
-
-    /// `acc + w0 * x0 + w1 * x1`, for weights of at most 15.
-    ///
-    /// # Safety
-    /// As [`Products::bytes`].
-    unsafe fn nibbles(acc: __m256i, w0: __m256i, x0: __m256i, w1: __m256i, x1: __m256i) -> __m256i;
+/// Scales and minimums of one block of each of eight rows, which are the lanes.
+#[derive(Clone, Copy)]
+pub(super) struct Scales {
+    pub(super) d: [__m256; 16],
+    pub(super) m: [__m256; 16],
 }
 
-/// A format whose 32 codes become unsigned bytes in one register: `code = byte - BIAS`.
+impl Scales {
+    /// # Safety
+    /// The CPU has AVX.
+    #[inline(always)]
+    pub(super) unsafe fn zero() -> Self {
+        // SAFETY: AVX by the caller.
+        let zero = unsafe { _mm256_setzero_ps() };
+        Scales { d: [zero; 16], m: [zero; 16] }
+    }
+}
+
+/// A format whose codes become unsigned bytes: `code = byte - BIAS`.
 pub(super) trait Unpack: CodeBlock {
-    /// What makes the bytes unsigned; a power of two.
-    const BIAS_SHIFT: u32;
-    /// Bytes are at most 15, so that sums of their products stay small.
-    const NIBBLES: bool;
+    /// What the driver of panels has to know.
+    type Shape: Shape;
+    /// What makes the bytes unsigned: 0, or a multiple of 8 (of 4 with scales for every 16).
+    const BIAS: i32;
+    /// The largest byte.
+    const MAX: i32;
 
-    /// The bits of the f16 scale.
-    fn scale_bits(&self) -> u16;
-
-    /// # Safety
-    /// The CPU has AVX2.
-    unsafe fn bytes(&self) -> __m256i;
-
-    /// Lane `r` is the sum of the products of block `w[r]` with 32 activations at `x`, whose sum
-    /// is `s`.
+    /// The 32 bytes of a part of the block.
     ///
     /// # Safety
-    /// The CPU has AVX2 and the instructions of `P`; 32 codes lie at `x`.
-    unsafe fn dot8<P: Products>(w: [&Self; 8], x: *const i8, s: i32) -> __m256i;
-}
+    /// The CPU has AVX2; the block has the part.
+    unsafe fn bytes(&self, part: usize) -> __m256i;
 
-impl Unpack for Q8_0 {
-    const BIAS_SHIFT: u32 = 7;
-    const NIBBLES: bool = false;
+    /// Scales and minimums, one for every sub-block.
+    ///
+    /// # Safety
+    /// The CPU has AVX2 and F16C.
+    unsafe fn scales8(w: [&Self; 8], to: &mut Scales);
 
+    /// Lane `r` is the sum of the products of a part of block `w[r]` with the 32 codes at `x[n]`,
+    /// whose two sums are `s[n]`; with scales for every 16 codes, the two halves apart.
+    ///
+    /// # Safety
+    /// The CPU has AVX2 and the instructions of `P`; 32 codes lie at each of `x`; the block has the
+    /// part.
     #[inline(always)]
-    fn scale_bits(&self) -> u16 {
-        u16::from_le_bytes(bytemuck::cast(self.d))
-    }
-
-    #[inline(always)]
-    unsafe fn bytes(&self) -> __m256i {
-        // SAFETY: 32 bytes behind q; AVX2 by the caller.
+    unsafe fn dot8<P: Products, const N: usize>(
+        w: [&Self; 8],
+        part: usize,
+        x: [*const i8; N],
+        s: [[i32; 2]; N],
+    ) -> [[__m256i; 2]; N] {
+        // SAFETY: the caller's promises.
         unsafe {
-            let codes = _mm256_loadu_si256(self.q.as_ptr().cast());
-            _mm256_xor_si256(codes, _mm256_set1_epi8(-128))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn dot8<P: Products>(w: [&Self; 8], x: *const i8, s: i32) -> __m256i {
-        // SAFETY: the caller's promises; 32 bytes behind q.
-        unsafe {
-            let x = _mm256_loadu_si256(x.cast());
-            // What the bias adds is taken off in equal parts, one for each of eight lanes.
-            let start = _mm256_set1_epi32(if P::BIASED { s * -(128 / 8) } else { 0 });
-            let mut p = [start; 8];
-            for (p, w) in p.iter_mut().zip(w) {
-                *p = P::bytes(*p, _mm256_loadu_si256(w.q.as_ptr().cast()), x);
+            let zero = _mm256_setzero_si256();
+            let mut bytes = [zero; 8];
+            for (b, w) in bytes.iter_mut().zip(w) {
+                *b = w.bytes(part);
             }
-            // The halves of row r, summed, beside those of row r + 4. Blends run on all ports,
-            // shuffles on two: with `vphaddd` from the start a block takes 1.2 times as long.
-            let mut a = [_mm256_setzero_si256(); 4];
-            for (r, a) in a.iter_mut().enumerate() {
-                *a = _mm256_add_epi32(
-                    _mm256_blend_epi32::<0b1111_0000>(p[r], p[r + 4]),
-                    _mm256_permute2x128_si256::<0x21>(p[r], p[r + 4]),
-                );
+            // What the bias adds is taken off in equal parts, one for each lane of a sum.
+            let off = -bias::<Self>(P::SIGNED);
+            let mut out = [[zero; 2]; N];
+            for n in 0..N {
+                let codes = _mm256_loadu_si256(x[n].cast());
+                let start = if off == 0 {
+                    zero
+                } else if Self::SUB == 16 {
+                    let (lower, upper) = (off / 4 * s[n][0], off / 4 * s[n][1]);
+                    _mm256_set_m128i(_mm_set1_epi32(upper), _mm_set1_epi32(lower))
+                } else {
+                    _mm256_set1_epi32(off / 8 * (s[n][0] + s[n][1]))
+                };
+                let mut p = [zero; 8];
+                for (p, b) in p.iter_mut().zip(bytes) {
+                    *p = P::dot::<Self>(start, b, codes);
+                }
+                out[n] = if Self::SUB == 16 { half_sums8(p) } else { [sums8(p), zero] };
             }
-            sums4(a)
-        }
-    }
-}
-
-impl Unpack for Q4_0 {
-    const BIAS_SHIFT: u32 = 3;
-    const NIBBLES: bool = true;
-
-    #[inline(always)]
-    fn scale_bits(&self) -> u16 {
-        u16::from_le_bytes(bytemuck::cast(self.d))
-    }
-
-    #[inline(always)]
-    unsafe fn bytes(&self) -> __m256i {
-        // SAFETY: 16 bytes behind q; AVX2 by the caller.
-        unsafe {
-            let q = _mm_loadu_si128(self.q.as_ptr().cast());
-            let both = _mm256_set_m128i(_mm_srli_epi16::<4>(q), q);
-            _mm256_and_si256(both, _mm256_set1_epi8(15))
-        }
-    }
-
-    /// Two rows share a register: first their lower, then their upper halves of bytes.
-    #[inline(always)]
-    unsafe fn dot8<P: Products>(w: [&Self; 8], x: *const i8, s: i32) -> __m256i {
-        // SAFETY: the caller's promises; 16 bytes behind q.
-        unsafe {
-            let x0 = _mm256_broadcastsi128_si256(_mm_loadu_si128(x.cast()));
-            let x1 = _mm256_broadcastsi128_si256(_mm_loadu_si128(x.add(16).cast()));
-            let low = _mm256_set1_epi8(15);
-            // What the bias adds is taken off in equal parts, one for each of four lanes.
-            let mut a = [_mm256_set1_epi32(s * -(8 / 4)); 4];
-            for (r, a) in a.iter_mut().enumerate() {
-                let q = _mm256_loadu2_m128i(w[r + 4].q.as_ptr().cast(), w[r].q.as_ptr().cast());
-                let w0 = _mm256_and_si256(q, low);
-                let w1 = _mm256_and_si256(_mm256_srli_epi16::<4>(q), low);
-                *a = P::nibbles(*a, w0, x0, w1, x1);
-            }
-            sums4(a)
+            out
         }
     }
 }
 
-/// The scales of one block of each of eight rows.
+/// Eight f16.
 ///
 /// # Safety
 /// The CPU has F16C.
 #[inline(always)]
-pub(super) unsafe fn scales8<B: Unpack>(blocks: [&B; 8]) -> __m256 {
-    let s = blocks.map(|b| u64::from(b.scale_bits()));
+pub(super) unsafe fn floats8(h: [F16; 8]) -> __m256 {
+    let mut s = [0; 8];
+    for (s, h) in s.iter_mut().zip(h) {
+        *s = u64::from(u16::from_le_bytes(bytemuck::cast(h)));
+    }
     // Put together in general registers: vectors' load ports are busy with codes.
     let lo = s[0] | s[1] << 16 | s[2] << 32 | s[3] << 48;
     let hi = s[4] | s[5] << 16 | s[6] << 32 | s[7] << 48;
@@ -141,56 +108,166 @@ pub(super) unsafe fn scales8<B: Unpack>(blocks: [&B; 8]) -> __m256 {
     unsafe { _mm256_cvtph_ps(_mm_set_epi64x(hi as i64, lo as i64)) }
 }
 
-/// The sums of the four lanes of each half: of the lower halves of `v`, then of the upper ones.
+/// The one scale of each of eight blocks, and the one minimum where there is one.
+macro_rules! plain_scales {
+    ($d:ident $(, $m:ident)?) => {
+        #[inline(always)]
+        unsafe fn scales8(w: [&Self; 8], to: &mut Scales) {
+            // SAFETY: F16C by the caller.
+            unsafe {
+                to.d[0] = floats8(w.map(|w| w.$d));
+                $(to.m[0] = floats8(w.map(|w| w.$m));)?
+            }
+        }
+    };
+}
+
+impl Unpack for Q8_0 {
+    type Shape = Of<32, false, 1>;
+    const BIAS: i32 = 128;
+    const MAX: i32 = 255;
+
+    #[inline(always)]
+    unsafe fn bytes(&self, _: usize) -> __m256i {
+        // SAFETY: 32 bytes behind q; AVX2 by the caller.
+        unsafe {
+            let codes = _mm256_loadu_si256(self.q.as_ptr().cast());
+            _mm256_xor_si256(codes, _mm256_set1_epi8(-128))
+        }
+    }
+
+    plain_scales!(d);
+}
+
+/// The halves of sixteen bytes: the lower ones, then the upper ones.
 ///
 /// # Safety
 /// The CPU has AVX2.
 #[inline(always)]
-unsafe fn sums4(v: [__m256i; 4]) -> __m256i {
-    // SAFETY: AVX2 by the caller.
+unsafe fn nibbles(q: &[u8; 16]) -> __m256i {
+    // SAFETY: 16 bytes behind q; AVX2 by the caller.
     unsafe {
-        let pair = |a: __m256i, b: __m256i| {
-            let (x, y) = (_mm256_castsi256_pd(a), _mm256_castsi256_pd(b));
-            let cross = _mm256_castpd_si256(_mm256_shuffle_pd::<0b0101>(x, y));
-            _mm256_add_epi32(_mm256_blend_epi32::<0b1100_1100>(a, b), cross)
-        };
-        _mm256_hadd_epi32(pair(v[0], v[1]), pair(v[2], v[3]))
+        let q = _mm_loadu_si128(q.as_ptr().cast());
+        let both = _mm256_set_m128i(_mm_srli_epi16::<4>(q), q);
+        _mm256_and_si256(both, _mm256_set1_epi8(15))
     }
 }
 
-/// The transpose of eight registers of eight i32.
+/// [`Unpack::dot8`] for formats of sixteen bytes of codes: two rows share a register, first their
+/// lower, then their upper halves of bytes.
+macro_rules! nibble_dot8 {
+    () => {
+        #[inline(always)]
+        unsafe fn dot8<P: Products, const N: usize>(
+            w: [&Self; 8],
+            _: usize,
+            x: [*const i8; N],
+            s: [[i32; 2]; N],
+        ) -> [[__m256i; 2]; N] {
+            // SAFETY: the caller's promises; 16 bytes behind q.
+            unsafe {
+                let (zero, low) = (_mm256_setzero_si256(), _mm256_set1_epi8(15));
+                let (mut w0, mut w1) = ([zero; 4], [zero; 4]);
+                for r in 0..4 {
+                    let q = _mm256_loadu2_m128i(w[r + 4].q.as_ptr().cast(), w[r].q.as_ptr().cast());
+                    w0[r] = _mm256_and_si256(q, low);
+                    w1[r] = _mm256_and_si256(_mm256_srli_epi16::<4>(q), low);
+                }
+                let mut out = [[zero; 2]; N];
+                for n in 0..N {
+                    let x0 = _mm256_broadcastsi128_si256(_mm_loadu_si128(x[n].cast()));
+                    let x1 = _mm256_broadcastsi128_si256(_mm_loadu_si128(x[n].add(16).cast()));
+                    // What the bias adds is taken off in equal parts, one for each of four lanes.
+                    let start = _mm256_set1_epi32(-Self::BIAS / 4 * (s[n][0] + s[n][1]));
+                    let mut a = [zero; 4];
+                    for (r, a) in a.iter_mut().enumerate() {
+                        *a = P::dot2(start, w0[r], x0, w1[r], x1);
+                    }
+                    out[n][0] = sums4(a);
+                }
+                out
+            }
+        }
+    };
+}
+
+impl Unpack for Q4_0 {
+    type Shape = Of<32, false, 8>;
+    const BIAS: i32 = 8;
+    const MAX: i32 = 15;
+
+    #[inline(always)]
+    unsafe fn bytes(&self, _: usize) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe { nibbles(&self.q) }
+    }
+
+    plain_scales!(d);
+    nibble_dot8!();
+}
+
+impl Unpack for Q4_1 {
+    type Shape = Of<32, true, 8>;
+    const BIAS: i32 = 0;
+    const MAX: i32 = 15;
+
+    #[inline(always)]
+    unsafe fn bytes(&self, _: usize) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe { nibbles(&self.q) }
+    }
+
+    plain_scales!(d, m);
+    nibble_dot8!();
+}
+
+/// Sixteen in byte `i` where bit `i` is set, else 0.
 ///
 /// # Safety
 /// The CPU has AVX2.
 #[inline(always)]
-pub(super) unsafe fn transpose8(r: [__m256i; 8]) -> [__m256i; 8] {
+unsafe fn fifth_bits(h: [u8; 4]) -> __m256i {
     // SAFETY: AVX2 by the caller.
     unsafe {
-        let pair = |i: usize| {
-            let (a, b) = (r[2 * i], r[2 * i + 1]);
-            (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b))
-        };
-        let ((a0, a1), (b0, b1), (c0, c1), (d0, d1)) = (pair(0), pair(1), pair(2), pair(3));
-        // Columns 0 and 4, 1 and 5, 2 and 6, 3 and 7 of rows 0..4, then of rows 4..8.
-        let ab = [
-            _mm256_unpacklo_epi64(a0, b0),
-            _mm256_unpackhi_epi64(a0, b0),
-            _mm256_unpacklo_epi64(a1, b1),
-            _mm256_unpackhi_epi64(a1, b1),
-        ];
-        let cd = [
-            _mm256_unpacklo_epi64(c0, d0),
-            _mm256_unpackhi_epi64(c0, d0),
-            _mm256_unpacklo_epi64(c1, d1),
-            _mm256_unpackhi_epi64(c1, d1),
-        ];
-        core::array::from_fn(|k| {
-            let (x, y) = (ab[k % 4], cd[k % 4]);
-            if k < 4 {
-                _mm256_permute2x128_si256::<0x20>(x, y)
-            } else {
-                _mm256_permute2x128_si256::<0x31>(x, y)
-            }
-        })
+        // Byte i is the one that has bit i; all its bits but that one set, it is 255 or not.
+        let h = _mm256_set1_epi32(i32::from_le_bytes(h));
+        let byte = _mm256_set_epi64x(
+            0x0303_0303_0303_0303,
+            0x0202_0202_0202_0202,
+            0x0101_0101_0101_0101,
+            0,
+        );
+        let rest = _mm256_set1_epi64x(0x7fbf_dfef_f7fb_fdfe);
+        let bits = _mm256_or_si256(_mm256_shuffle_epi8(h, byte), rest);
+        let set = _mm256_cmpeq_epi8(bits, _mm256_set1_epi8(-1));
+        _mm256_and_si256(set, _mm256_set1_epi8(16))
     }
+}
+
+impl Unpack for Q5_0 {
+    type Shape = Of<32, false, 4>;
+    const BIAS: i32 = 16;
+    const MAX: i32 = 31;
+
+    #[inline(always)]
+    unsafe fn bytes(&self, _: usize) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe { _mm256_or_si256(nibbles(&self.q), fifth_bits(self.h)) }
+    }
+
+    plain_scales!(d);
+}
+
+impl Unpack for Q5_1 {
+    type Shape = Of<32, true, 4>;
+    const BIAS: i32 = 0;
+    const MAX: i32 = 31;
+
+    #[inline(always)]
+    unsafe fn bytes(&self, _: usize) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe { _mm256_or_si256(nibbles(&self.q), fifth_bits(self.h)) }
+    }
+
+    plain_scales!(d, m);
 }

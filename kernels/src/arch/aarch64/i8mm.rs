@@ -1,0 +1,139 @@
+//! NEON with dot products and matrix products of bytes: Cortex-A510 and A710 (2021), Neoverse V1,
+//! Apple M2, and later.
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+use super::dotprod::Sdot;
+use super::panels::{MR, NR, Panel, Panels, Step, Sums};
+use super::rows::Dot;
+use super::{backend, detect, panels};
+use crate::arch::shared::methods;
+use crate::{Q8Acts, Tile};
+
+/// The proof that this CPU has matrix products of bytes, and the backend that uses them.
+#[derive(Clone, Copy, Debug)]
+pub struct I8mm(());
+
+impl I8mm {
+    /// The backend, where the CPU has what it needs.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        detect::detect().i8mm.then_some(I8mm(()))
+    }
+
+    /// The backend, unchecked.
+    ///
+    /// # Safety
+    /// The CPU has the features `dotprod` and `i8mm`.
+    #[must_use]
+    pub unsafe fn new_unchecked() -> Self {
+        I8mm(())
+    }
+}
+
+/// Products of bytes by `smmla`: two rows of eight with two columns. Of rows and one column, by `sdot`.
+pub(super) struct Smmla;
+
+/// `acc` (rows 0 and 1 with column 0 in lanes 0 and 2, with column 1 in lanes 1 and 3) and the
+/// products of two rows of eight codes, `w`, with two columns, `x`. (The intrinsic is not stable.)
+///
+/// # Safety
+/// The CPU has the feature `i8mm`.
+#[inline(always)]
+unsafe fn smmla(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: registers only; the instruction by the caller's promise.
+    unsafe {
+        asm!("smmla {acc:v}.4s, {w:v}.16b, {x:v}.16b",
+            acc = inout(vreg) acc, w = in(vreg) w, x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}
+
+impl Dot for Smmla {
+    #[inline(always)]
+    unsafe fn dot16(w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: by the caller's promise.
+        unsafe { Sdot::dot16(w, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot32<const SMALL: bool>(w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
+        // SAFETY: by the caller's promise.
+        unsafe { Sdot::dot32::<SMALL>(w, x) }
+    }
+}
+
+/// The lower halves of both, and the upper halves.
+///
+/// # Safety
+/// The target has NEON.
+#[inline(always)]
+unsafe fn pair(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
+    // SAFETY: NEON by the caller.
+    unsafe {
+        let (a, b) = (vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b));
+        [vreinterpretq_s8_s64(vtrn1q_s64(a, b)), vreinterpretq_s8_s64(vtrn2q_s64(a, b))]
+    }
+}
+
+impl Panels for Smmla {
+    /// Eight codes of all rows, then the other eight.
+    #[inline(always)]
+    unsafe fn arrange(rows: [int8x16_t; MR]) -> Step {
+        let mut step = Step([[0; 16]; MR]);
+        for p in 0..4 {
+            // SAFETY: NEON by the caller; sixteen bytes behind each place of the step.
+            unsafe {
+                let [low, high] = pair(rows[2 * p], rows[2 * p + 1]);
+                vst1q_s8(step.0[p].as_mut_ptr(), low);
+                vst1q_s8(step.0[4 + p].as_mut_ptr(), high);
+            }
+        }
+        step
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const SMALL: bool>(steps: &[Step], x: [*const i8; NR]) -> Sums {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let zero = vdupq_n_s32(0);
+            let mut acc = [[zero; MR / 2]; NR / 2];
+            for (i, step) in steps.iter().enumerate() {
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    let at = [x[2 * c].add(16 * i), x[2 * c + 1].add(16 * i)];
+                    let x = pair(vld1q_s8(at[0]), vld1q_s8(at[1]));
+                    for half in 0..2 {
+                        for (p, acc) in acc.iter_mut().enumerate() {
+                            let w = vld1q_s8(step.0[4 * half + p].as_ptr());
+                            *acc = smmla(*acc, w, x[half]);
+                        }
+                    }
+                }
+            }
+            let mut out = [[zero; 2]; NR];
+            for (c, acc) in acc.iter().enumerate() {
+                for h in 0..2 {
+                    out[2 * c][h] = vuzp1q_s32(acc[2 * h], acc[2 * h + 1]);
+                    out[2 * c + 1][h] = vuzp2q_s32(acc[2 * h], acc[2 * h + 1]);
+                }
+            }
+            out
+        }
+    }
+
+    #[target_feature(enable = "neon,dotprod,i8mm")]
+    unsafe fn tile<const SUB: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
+        panel: &Panel<'_>,
+        x: &Q8Acts<'_>,
+        t: usize,
+        at: usize,
+        y: &mut Tile<'_>,
+    ) {
+        // SAFETY: compiled for the set; the rest by the caller's promise.
+        unsafe { panels::tile::<Self, SUB, MINS, SMALL, FINE>(panel, x, t, at, y) }
+    }
+}
+
+backend!(I8mm, "i8mm", "neon,dotprod,i8mm", Smmla);

@@ -1,0 +1,17 @@
+//! AVX2 with AVX-VNNI: Alder Lake (2021), Zen 5 (2024) and later.
+
+use super::lanes256::Lanes256;
+use super::products::AvxVnniProducts;
+use super::unit256::AvxVnni256;
+use super::x86_backend;
+
+x86_backend! {
+    /// The proof that this CPU has AVX-VNNI beside AVX2, FMA and F16C, and the backend that uses
+    /// them.
+    AvxVnni, "avxvnni", found: avxvnni, features: "avx2,fma,f16c,avxvnni",
+    /// The CPU has AVX2, FMA, F16C and AVX-VNNI, and the operating system saves the 256-bit
+    /// registers.
+    unchecked;
+    lanes: Lanes256, unit: AvxVnni256, products: AvxVnniProducts, rows: AvxVnni,
+    dense: 2 x 3 or 4 x 1, queries: 1
+}

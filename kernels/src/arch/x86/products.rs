@@ -1,0 +1,105 @@
+//! Sums of products of bytes: what the instruction sets differ in.
+
+use core::arch::x86_64::*;
+
+use super::unpack::Unpack;
+
+/// The largest byte with which `vpmaddubsw`, which saturates sums of two products at 16 bits, is
+/// exact: `2 * 129 * 127 < 2^15`.
+pub(super) const MADDUBS_MAX: i32 = 129;
+
+/// Products of 256-bit registers: eight lanes, each with the products of four neighbours.
+pub(super) trait Products {
+    /// Whether bytes above [`MADDUBS_MAX`] are multiplied as the signed codes they stand for.
+    const SIGNED: bool;
+
+    /// `acc` and the products of bytes of weights with codes of activations.
+    ///
+    /// # Safety
+    /// The CPU has AVX2 and the instructions of the implementation.
+    unsafe fn dot<B: Unpack>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i;
+
+    /// `acc + w0 * x0 + w1 * x1`, for bytes of at most 31.
+    ///
+    /// # Safety
+    /// As [`Products::dot`].
+    unsafe fn dot2(acc: __m256i, w0: __m256i, x0: __m256i, w1: __m256i, x1: __m256i) -> __m256i;
+}
+
+/// What is to be taken off a sum of products, in sums of the activations' codes.
+pub(super) const fn bias<B: Unpack>(signed: bool) -> i32 {
+    if signed && B::MAX > MADDUBS_MAX { 0 } else { B::BIAS }
+}
+
+/// By `vpmaddubsw`: AVX2, and AVX-512 without VNNI.
+pub(super) struct Maddubs;
+
+impl Products for Maddubs {
+    const SIGNED: bool = true;
+
+    #[inline(always)]
+    unsafe fn dot<B: Unpack>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe {
+            let pairs = if B::MAX > MADDUBS_MAX {
+                // |w| times x with w's sign: at most 2 * 128 * 127, which 16 bits hold.
+                let w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+                _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+            } else {
+                _mm256_maddubs_epi16(w, x)
+            };
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot2(acc: __m256i, w0: __m256i, x0: __m256i, w1: __m256i, x1: __m256i) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe {
+            // At most 4 * 31 * 127.
+            let pairs =
+                _mm256_add_epi16(_mm256_maddubs_epi16(w0, x0), _mm256_maddubs_epi16(w1, x1));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+}
+
+/// By `vpdpbusd`, which does not saturate; VEX or EVEX, as the set has it.
+macro_rules! vnni {
+    ($(#[$doc:meta])* $name:ident, $dpbusd:ident) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl Products for $name {
+            const SIGNED: bool = false;
+
+            #[inline(always)]
+            unsafe fn dot<B: Unpack>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+                // SAFETY: the instruction by the caller.
+                unsafe { $dpbusd(acc, w, x) }
+            }
+
+            #[inline(always)]
+            unsafe fn dot2(
+                acc: __m256i,
+                w0: __m256i,
+                x0: __m256i,
+                w1: __m256i,
+                x1: __m256i,
+            ) -> __m256i {
+                // SAFETY: the instruction by the caller.
+                unsafe { $dpbusd($dpbusd(acc, w0, x0), w1, x1) }
+            }
+        }
+    };
+}
+vnni!(
+    /// AVX-512 VL and VNNI.
+    Vnni,
+    _mm256_dpbusd_epi32
+);
+vnni!(
+    /// AVX-VNNI.
+    AvxVnniProducts,
+    _mm256_dpbusd_avx_epi32
+);

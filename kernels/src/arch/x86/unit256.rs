@@ -1,0 +1,115 @@
+//! Panels of eight rows, in 256-bit registers.
+
+use core::arch::x86_64::*;
+
+use super::panels::Unit;
+
+/// What the sets of this width share: all but the products.
+macro_rules! unit256 {
+    ($(#[$doc:meta])* $name:ident, narrow: $narrow:literal, $($products:tt)*) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        // SAFETY of all bodies: the caller's promise, for the set and for addresses.
+        impl Unit for $name {
+            const MR: usize = 8;
+            const NR: usize = 4;
+            const NARROW: bool = $narrow;
+            type I = __m256i;
+            type F = __m256;
+
+            #[inline(always)]
+            unsafe fn splat(x: i32) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_set1_epi32(x) }
+            }
+            #[inline(always)]
+            unsafe fn load(p: *const u8) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_load_si256(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_add_epi32(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn times255(a: __m256i) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_sub_epi32(_mm256_slli_epi32::<8>(a), a) }
+            }
+            $($products)*
+            #[inline(always)]
+            unsafe fn pairs<const SIGNED: bool>(w: __m256i, x: __m256i) -> __m256i {
+                // SAFETY: as above.
+                unsafe {
+                    if SIGNED {
+                        _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+                    } else {
+                        _mm256_maddubs_epi16(w, x)
+                    }
+                }
+            }
+            #[inline(always)]
+            unsafe fn add_pairs(a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_add_epi16(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn widen(acc: __m256i, pairs: __m256i) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))) }
+            }
+            #[inline(always)]
+            unsafe fn to_float(a: __m256i) -> __m256 {
+                // SAFETY: as above.
+                unsafe { _mm256_cvtepi32_ps(a) }
+            }
+            #[inline(always)]
+            unsafe fn splat_float(x: f32) -> __m256 {
+                // SAFETY: as above.
+                unsafe { _mm256_set1_ps(x) }
+            }
+            #[inline(always)]
+            unsafe fn load_float(p: *const u8) -> __m256 {
+                // SAFETY: as above.
+                unsafe { _mm256_load_ps(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn add_float(a: __m256, b: __m256) -> __m256 {
+                // SAFETY: as above.
+                unsafe { _mm256_add_ps(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn mul_float(a: __m256, b: __m256) -> __m256 {
+                // SAFETY: as above.
+                unsafe { _mm256_mul_ps(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn store_float(a: __m256, p: *mut f32) {
+                // SAFETY: as above.
+                unsafe { _mm256_storeu_ps(p, a) }
+            }
+        }
+    };
+}
+
+unit256! {
+    /// By `vpmaddubsw`.
+    Narrow256, narrow: true,
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe { Self::widen(acc, Self::pairs::<false>(w, x)) }
+    }
+}
+
+unit256! {
+    /// By `vpdpbusd` of AVX-VNNI.
+    AvxVnni256, narrow: false,
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_dpbusd_avx_epi32(acc, w, x) }
+    }
+}

@@ -1,0 +1,118 @@
+//! Panels of sixteen rows, in 512-bit registers.
+
+use core::arch::x86_64::*;
+
+use super::panels::Unit;
+
+/// What the sets of this width share: all but the products.
+macro_rules! unit512 {
+    ($(#[$doc:meta])* $name:ident, narrow: $narrow:literal, $($products:tt)*) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        // SAFETY of all bodies: the caller's promise, for the set and for addresses.
+        impl Unit for $name {
+            const MR: usize = 16;
+            const NR: usize = 8;
+            const NARROW: bool = $narrow;
+            type I = __m512i;
+            type F = __m512;
+
+            #[inline(always)]
+            unsafe fn splat(x: i32) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_set1_epi32(x) }
+            }
+            #[inline(always)]
+            unsafe fn load(p: *const u8) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_load_si512(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_add_epi32(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn times255(a: __m512i) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_sub_epi32(_mm512_slli_epi32::<8>(a), a) }
+            }
+            $($products)*
+            #[inline(always)]
+            unsafe fn pairs<const SIGNED: bool>(w: __m512i, x: __m512i) -> __m512i {
+                // SAFETY: as above.
+                unsafe {
+                    if SIGNED {
+                        // There is no `vpsignb` of this width.
+                        let negative = _mm512_movepi8_mask(w);
+                        let x = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
+                        _mm512_maddubs_epi16(_mm512_abs_epi8(w), x)
+                    } else {
+                        _mm512_maddubs_epi16(w, x)
+                    }
+                }
+            }
+            #[inline(always)]
+            unsafe fn add_pairs(a: __m512i, b: __m512i) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_add_epi16(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn widen(acc: __m512i, pairs: __m512i) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1))) }
+            }
+            #[inline(always)]
+            unsafe fn to_float(a: __m512i) -> __m512 {
+                // SAFETY: as above.
+                unsafe { _mm512_cvtepi32_ps(a) }
+            }
+            #[inline(always)]
+            unsafe fn splat_float(x: f32) -> __m512 {
+                // SAFETY: as above.
+                unsafe { _mm512_set1_ps(x) }
+            }
+            #[inline(always)]
+            unsafe fn load_float(p: *const u8) -> __m512 {
+                // SAFETY: as above.
+                unsafe { _mm512_load_ps(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn add_float(a: __m512, b: __m512) -> __m512 {
+                // SAFETY: as above.
+                unsafe { _mm512_add_ps(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn mul_float(a: __m512, b: __m512) -> __m512 {
+                // SAFETY: as above.
+                unsafe { _mm512_mul_ps(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn store_float(a: __m512, p: *mut f32) {
+                // SAFETY: as above.
+                unsafe { _mm512_storeu_ps(p, a) }
+            }
+        }
+    };
+}
+
+unit512! {
+    /// By `vpmaddubsw`.
+    Narrow512, narrow: true,
+    #[inline(always)]
+    unsafe fn dot(acc: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe { Self::widen(acc, Self::pairs::<false>(w, x)) }
+    }
+}
+
+unit512! {
+    /// By `vpdpbusd` of AVX-512 VNNI.
+    Vnni512, narrow: false,
+    #[inline(always)]
+    unsafe fn dot(acc: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_dpbusd_epi32(acc, w, x) }
+    }
+}

@@ -1,0 +1,277 @@
+//! The quantisers that have minimums or search for scales: ggml's bytes, the steps that bound their
+//! error, and input that has no codes.
+
+mod common;
+
+use common::{Kind, Rng, floats};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use teff_kernels::blocks::{Q2_K, Q3_K, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K};
+use teff_kernels::{CodeBlock, DenseBlock, Format, dequantize_row, quantize_row};
+
+/// The formats that this file is about.
+const FORMATS: [Format; 8] = [
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q2_K,
+    Format::Q3_K,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+];
+
+fn quantized(format: Format, x: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0xa5; format.row_bytes(x.len()).unwrap()];
+    quantize_row(format, x, &mut bytes);
+    bytes
+}
+
+fn values(format: Format, bytes: &[u8]) -> Vec<f32> {
+    let mut y = vec![0.0; bytes.len() / format.block_bytes() * format.block_len()];
+    dequantize_row(format, bytes, &mut y);
+    y
+}
+
+/// The input of the golden hashes: that of `truth.rs`: 24 bits of a linear
+/// congruential generator (Numerical Recipes) in -1..1, times a power of two that changes from 32
+/// to 32; some of them all zero.
+fn golden_input() -> Vec<f32> {
+    let mut s = 1u32;
+    (0..32 * 512)
+        .map(|i| {
+            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let x = (s >> 8) as f32 / (1 << 23) as f32 - 1.0;
+            if i / 32 % 23 == 5 { 0.0 } else { x * 2f32.powi(i / 32 % 17 - 8) }
+        })
+        .collect()
+}
+
+/// FNV-1a.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// Hashes of what `ggml_quantize_chunk` of ggml 0.25.3 (as built for llama-cpp-python 0.3.36 on
+/// x86-64, without importances, rows of 256) makes of [`golden_input`], and of what the `gguf`
+/// package 0.19.0 (`gguf.quants.dequantize`) makes of that.
+#[test]
+fn formats_are_ggml_s() {
+    let golden = [
+        (Format::Q4_1, 0x0812_cc4c_9c90_ab0e, 0x1c85_00bb_e615_aada),
+        (Format::Q5_0, 0x300c_490b_1352_84ae, 0xadbc_b398_197e_b02e),
+        (Format::Q5_1, 0x7450_48dc_025f_c9f0, 0xcfec_228e_d9e5_ea2c),
+        (Format::Q2_K, 0xb6b8_3e34_6ac5_83ca, 0x7465_28bc_4757_2b58),
+        (Format::Q3_K, 0x06c9_1aaf_2b43_eb09, 0x00e7_62e0_5779_7cd0),
+        (Format::Q4_K, 0xc3c3_0337_d330_5500, 0x58b1_7a2b_8181_032a),
+        (Format::Q5_K, 0x8dc9_35d7_5384_6348, 0x0f38_2b28_759d_2563),
+        (Format::Q6_K, 0x5653_d474_ac35_83fa, 0x4d6a_1cf2_e57a_52ef),
+    ];
+    let x = golden_input();
+    for (format, bytes, back) in golden {
+        let quantized = quantized(format, &x);
+        assert_eq!(hash(&quantized), bytes, "{format}: quantised");
+        let y: Vec<u8> =
+            values(format, &quantized).into_iter().flat_map(f32::to_le_bytes).collect();
+        assert_eq!(hash(&y), back, "{format}: dequantised");
+    }
+}
+
+/// The roundoff of f16, and that of its smallest numbers.
+const HALF: f64 = 1.0 / (1 << 11) as f64;
+const TINY: f64 = 1.0 / (1 << 25) as f64;
+
+fn within(error: f64, bound: f64, what: Format) -> TestCaseResult {
+    prop_assert!(error <= bound, "{what}: off by {error:e} > {bound:e}");
+    Ok(())
+}
+
+/// The least, the largest, and the largest magnitude.
+fn span(x: &[f32]) -> (f64, f64, f64) {
+    let (a, b) = x.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
+    (f64::from(a), f64::from(b), f64::from(a.abs().max(b.abs())))
+}
+
+/// The root of the weighted mean square of `x - y`, or the weighted mean magnitude.
+fn mean_error(x: &[f32], y: &[f32], w: impl Fn(f64) -> f64, squares: bool) -> f64 {
+    let (mut sum, mut weights) = (0.0, 0.0);
+    for (&x, &y) in x.iter().zip(y) {
+        let (w, e) = (w(f64::from(x)), (f64::from(x) - f64::from(y)).abs());
+        sum += w * if squares { e * e } else { e };
+        weights += w;
+    }
+    let mean = if weights > 0.0 { sum / weights } else { 0.0 };
+    if squares { mean.sqrt() } else { mean }
+}
+
+/// No code in `low..=high` is nearer to an element than the one it has.
+fn codes_are_nearest<B: CodeBlock>(x: &[f32], b: &B, low: i32, high: i32) -> TestCaseResult {
+    for (i, &x) in x.iter().enumerate() {
+        let (d, m) = (b.scale(i / B::SUB), b.min(i / B::SUB));
+        let code = i32::from(b.codes(i / 32)[i % 32]);
+        prop_assert!((low..=high).contains(&code));
+        let error = |c: i32| (f64::from(d) * f64::from(c) + f64::from(m) - f64::from(x)).abs();
+        let least = (low..=high).map(error).fold(f64::MAX, f64::min);
+        // Ties may go either way, within the rounding of (x - m) / d.
+        let slack = 1e-6 * (f64::from(m).abs() + f64::from(x).abs() + f64::from(d).abs());
+        within(error(code), least + slack, B::FORMAT)?;
+    }
+    Ok(())
+}
+
+fn block<B: CodeBlock>(x: &[f32]) -> (B, Vec<f32>) {
+    let mut b = [B::zeroed()];
+    B::quantize(x, &mut b);
+    let mut y = vec![0.0; x.len()];
+    B::dequantize(&b, &mut y);
+    (b[0], y)
+}
+
+/// A step of the span is the largest step that the scale can have. Rounding the scale costs the
+/// largest code most; rounding the minimum costs all the same.
+fn span_bound<B: CodeBlock>(x: &[f32], top: f64) -> TestCaseResult {
+    let (_, y) = block::<B>(x);
+    let (least, most, _) = span(x);
+    let step = (most - least) / top;
+    let bound =
+        step * (0.5 + 1e-5) + top * (step * HALF + TINY) + least.abs() * (HALF + 1e-6) + TINY;
+    for (x, y) in x.iter().zip(&y) {
+        within((f64::from(*x) - f64::from(*y)).abs(), bound, B::FORMAT)?;
+    }
+    Ok(())
+}
+
+/// The search begins with the scale that spreads `top` steps over the span (and zero), where no
+/// error is above half a step, and ends with no larger a weighted mean. Then the scale moves by at
+/// most half a unit `d`, the minimum by half a `dmin` (and by the rounding of these to f16), while
+/// codes only get better.
+fn min_bound<B: CodeBlock>(
+    x: &[f32],
+    units: impl Fn(&B) -> (f32, f32, f64),
+    top: f64,
+    root: bool,
+) -> TestCaseResult {
+    let (b, y) = block::<B>(x);
+    codes_are_nearest(x, &b, 0, top as i32)?;
+    let (d, dmin, parts) = units(&b);
+    let moved = |unit: f32| 0.5 * f64::from(unit) + parts * (f64::from(unit) * HALF + TINY) * 1.01;
+    for (x, y) in x.chunks(B::SUB).zip(y.chunks(B::SUB)) {
+        let (least, most, peak) = span(x);
+        let step = (most - least.min(0.0)) / top;
+        let bound = step * 0.5 + top * moved(d) + moved(dmin) + 1e-5 * peak;
+        let squares = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+        let base = if root { (squares / x.len() as f64).sqrt() } else { 0.0 };
+        within(mean_error(x, y, |x| base + x.abs(), root), bound, B::FORMAT)?;
+    }
+    Ok(())
+}
+
+/// The search begins with the scale that puts the element of largest magnitude on the code
+/// `-steps`, where no error is above a whole step (the last one upwards), and ends with no larger
+/// a mean square under the weights `x * x`. Then the scale moves by at most a unit `d`.
+fn signed_bound<B: CodeBlock>(
+    x: &[f32],
+    unit: impl Fn(&B) -> (f32, f64),
+    steps: f64,
+) -> TestCaseResult {
+    let (b, y) = block::<B>(x);
+    codes_are_nearest(x, &b, -steps as i32, steps as i32 - 1)?;
+    let (d, parts) = unit(&b);
+    let d = f64::from(d).abs();
+    for (x, y) in x.chunks(B::SUB).zip(y.chunks(B::SUB)) {
+        let (_, _, peak) = span(x);
+        // The last term: squares are compared within the rounding of sums, which shows as a root.
+        let bound = peak / steps + steps * (d + parts * (d * HALF + TINY) * 1.01) + 0.005 * peak;
+        within(mean_error(x, y, |x| x * x, true), bound, B::FORMAT)?;
+    }
+    Ok(())
+}
+
+/// Numbers of one of the shapes that weights have.
+fn shaped(r: &mut Rng, shape: usize, exponent: i32) -> Vec<f32> {
+    let unit = 2f32.powi(exponent);
+    (0..256)
+        .map(|i| match shape {
+            0 => r.float(),
+            1 => r.float() * r.float() * r.float() / (0.01 + r.float().abs()), // heavy tails
+            2 => r.float() * 2f32.powi(i / 16 % 12 - 6),
+            3 => [0.0, r.float()][r.below(2)],
+            4 => r.below(3) as f32 - 1.0,
+            5 => r.float() + 1.5,
+            6 => r.float() - 1.5,
+            _ => -1.0, // all the same
+        } * unit)
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn weights_come_back(seed: u64, shape in 0..8usize, exponent in -10..8) {
+        let x = &shaped(&mut Rng::new(seed), shape, exponent)[..];
+        span_bound::<Q4_1>(&x[..32], 15.0)?;
+        span_bound::<Q5_1>(&x[..32], 31.0)?;
+        // As Q4_0 in `truth.rs`: the last step upwards is a whole one.
+        let (_, y) = block::<Q5_0>(&x[..32]);
+        let (_, _, peak) = span(&x[..32]);
+        let bound = peak / 16.0 * (1.0 + 1e-5) + 16.0 * (peak / 16.0 * HALF + TINY);
+        for (x, y) in x.iter().zip(&y) {
+            within((f64::from(*x) - f64::from(*y)).abs(), bound, Format::Q5_0)?;
+        }
+        min_bound::<Q2_K>(x, |b| (b.d.get(), b.dmin.get(), 15.0), 3.0, false)?;
+        min_bound::<Q4_K>(x, |b| (b.d.get(), b.dmin.get(), 63.0), 15.0, true)?;
+        min_bound::<Q5_K>(x, |b| (b.d.get(), b.dmin.get(), 63.0), 31.0, true)?;
+        signed_bound::<Q3_K>(x, |b| (b.d.get(), 32.0), 4.0)?;
+        signed_bound::<Q6_K>(x, |b| (b.d.get(), 128.0), 32.0)?;
+    }
+
+    /// Infinities, NaN and numbers beyond f16 don't stop the quantisers, and are their own
+    /// block's business only.
+    #[test]
+    fn any_bits_are_taken(seed: u64, kind in 0..3usize) {
+        let r = &mut Rng::new(seed);
+        let bad = match kind {
+            0 => floats(r, 256, Kind::Wild),
+            1 => floats(r, 256, Kind::Extreme),
+            _ => (0..256).map(|_| f32::from_bits(r.bits() as u32)).collect(),
+        };
+        let good = floats(r, 256, Kind::Plain);
+        for format in FORMATS {
+            let row = quantized(format, &[&good[..], &bad, &good].concat());
+            let (first, rest) = row.split_at(row.len() / 3);
+            let (middle, last) = rest.split_at(row.len() / 3);
+            let alone = quantized(format, &good);
+            prop_assert!(first == alone && last == alone, "{format}");
+            prop_assert_eq!(middle, quantized(format, &bad));
+            values(format, middle);
+        }
+    }
+}
+
+#[test]
+fn nothing_stays_nothing() {
+    for format in FORMATS {
+        for x in [0.0, -0.0] {
+            let bytes = quantized(format, &[x; 512]);
+            assert!(values(format, &bytes).iter().all(|&y| y == 0.0), "{format} of {x}");
+            // Q5_0 writes the code of zero, which is 16.
+            let zero = format == Format::Q5_0 || bytes.iter().all(|&b| b & 0x7f == 0);
+            assert!(zero, "{format}: {bytes:?}");
+        }
+        // Less than f16 has.
+        let tiny: Vec<f32> =
+            (0..512u32).map(|i| f32::from_bits((i % 7 * 1000) | (i << 31))).collect();
+        let y = values(format, &quantized(format, &tiny));
+        assert!(y.iter().all(|&y| y == 0.0), "{format} of subnormals");
+        for x in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN] {
+            values(format, &quantized(format, &[x; 512]));
+            let mut mixed = [0.5; 512];
+            mixed[100] = x;
+            mixed[300] = -x;
+            values(format, &quantized(format, &mixed));
+        }
+    }
+}

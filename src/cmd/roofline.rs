@@ -1,0 +1,602 @@
+//! `teff bench --roofline`: what this machine can do at most, and how near to that Teff comes.
+
+use std::cell::Cell;
+use std::fmt::{self, Write};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use teff::kernels::{
+    ACT_BLOCK, ACT_SUM, Acts, Backend, DenseActs, Matrix, Q8Acts, Q8RowMut, Tile, quantize_row,
+    roofline,
+};
+use teff::runtime::pool::Pool;
+use teff::{Cpu, Format};
+
+use super::args::backends;
+use super::bench::{Bench, Row, Spread};
+use super::json::{Object, array, string};
+use super::machine::{Progress, human};
+use super::{Failure, print};
+
+/// Outputs, inputs and columns of the products: TinyLlama's, for a prompt's batch.
+const ROWS: usize = 5632;
+const COLS: usize = 2048;
+const COLUMNS: usize = 512;
+/// Rows that are quantised; the others are copies.
+const DISTINCT: usize = 16;
+/// Rows of one call with many columns: whole panels.
+const STEP: usize = 64;
+
+/// What is asked for.
+pub(super) struct Options {
+    /// Bytes to read.
+    pub(super) size: usize,
+    pub(super) formats: Vec<Format>,
+    /// One short run instead of several long ones.
+    pub(super) quick: bool,
+    pub(super) runs: usize,
+    pub(super) threads: Vec<usize>,
+    pub(super) backend: Option<Cpu>,
+    pub(super) json: bool,
+}
+
+/// Why the memory can't be had.
+#[derive(Debug)]
+enum MemoryError {
+    /// It would be taken from others, or the system would end us.
+    NotThere { needed: u64, available: u64 },
+    /// The allocator refuses.
+    Refused { needed: u64 },
+}
+
+impl fmt::Display for MemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            MemoryError::NotThere { needed, available } => {
+                write!(f, "it takes {} of memory, and {}", human(needed), human(available))?;
+                f.write_str(" are available: ask for less with --size")
+            }
+            MemoryError::Refused { needed } => write!(
+                f,
+                "the system refuses {} of memory: ask for less with --size",
+                human(needed)
+            ),
+        }
+    }
+}
+
+/// Measures and prints; the model that `bench` has too, if any.
+pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failure> {
+    let mut threads = options.threads.clone();
+    threads.push(1);
+    threads.sort_unstable();
+    threads.dedup();
+    let backends = match options.backend {
+        Some(cpu) => vec![cpu],
+        None => backends().into_iter().filter_map(|n| Cpu::by_name(n).ok()).collect(),
+    };
+    let mut report = Report { size: options.size, cache: cache_bytes(), ..Report::default() };
+    // The model first: what may be wrong with it is said at once, and its memory is free again.
+    if let Some(bench) = bench {
+        for &threads in &options.threads {
+            report.models.push(bench.row(threads)?);
+        }
+    }
+    let mut lab = Lab {
+        effort: match options.quick {
+            true => Effort { least: Duration::from_millis(1), runs: 1 },
+            false => Effort { least: Duration::from_millis(50), runs: options.runs },
+        },
+        memory: Memory::new(options.size).map_err(Failure::run)?,
+        progress: Progress::show("roofline"),
+        reader: options.backend.unwrap_or_else(Cpu::best),
+    };
+    for &threads in &threads {
+        let mut pool = Pool::new(threads).map_err(Failure::run)?;
+        lab.reads(&mut pool, &mut report)?;
+        for cpu in &backends {
+            lab.peaks(&mut pool, cpu, &mut report)?;
+        }
+    }
+    let mut inputs = Inputs::new();
+    for &format in &options.formats {
+        lab.memory.fill(format);
+        for cpu in &backends {
+            lab.products(format, cpu, &mut inputs, &mut report)?;
+        }
+    }
+    drop(lab); // the line of progress
+    print(&if options.json { report.json() } else { report.text() })
+}
+
+/// How long to measure.
+struct Effort {
+    least: Duration,
+    runs: usize,
+}
+
+impl Effort {
+    /// Units a second that `work` does, the median of several runs. `work(n)` does what it does `n`
+    /// times, and says how many units that were.
+    fn rate(&self, mut work: impl FnMut(u64) -> Result<u64, Failure>) -> Result<f64, Failure> {
+        let mut once = |n| {
+            let start = Instant::now();
+            let units = work(n)?;
+            Ok((start.elapsed(), units))
+        };
+        let mut n = 1;
+        loop {
+            let time = once(n)?.0;
+            if time >= self.least {
+                break;
+            }
+            // A little more than it should take, but no long shots from short times.
+            let factor = self.least.as_secs_f64() * 1.2 / time.as_secs_f64().max(1e-9);
+            n = (n as f64 * factor.clamp(1.5, 32.0)).ceil() as u64;
+        }
+        let rates = (0..self.runs).map(|_| {
+            let (time, units) = once(n)?;
+            Ok(units as f64 / time.as_secs_f64())
+        });
+        let rates = rates.collect::<Result<Vec<_>, Failure>>()?;
+        Ok(Spread::of(rates).map_or(0.0, |s| s.median))
+    }
+}
+
+/// A large piece of memory that starts at a cache line.
+struct Memory {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Memory {
+    const LINE: usize = 64;
+
+    fn new(size: usize) -> Result<Memory, MemoryError> {
+        // Weights or what is read; and inputs and outputs of products.
+        let columns = COLUMNS * (COLS * 6 + ROWS * 4) + (8 << 20);
+        let needed = (size as u64).saturating_add(columns as u64);
+        // Systems promise more than they have, and end who touches it.
+        if let Some(available) = available_bytes().filter(|&a| a < needed) {
+            return Err(MemoryError::NotThere { needed, available });
+        }
+        let mut bytes = Vec::new();
+        let all = size.checked_add(Memory::LINE).ok_or(MemoryError::Refused { needed })?;
+        bytes.try_reserve_exact(all).map_err(|_| MemoryError::Refused { needed })?;
+        bytes.resize(all, 0x5a); // every page is touched
+        let at = bytes.as_ptr().align_offset(Memory::LINE);
+        bytes.truncate(at + size);
+        Ok(Memory { bytes, at })
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// As many rows of weights as there is place for.
+    fn fill(&mut self, format: Format) {
+        let row_bytes = row_bytes(format);
+        let memory = &mut self.bytes[self.at..];
+        let mut random = Random(0x7eff);
+        let mut row = [0.0; COLS];
+        let mut filled = 0;
+        for to in memory.chunks_exact_mut(row_bytes).take(DISTINCT) {
+            row.fill_with(|| random.float());
+            quantize_row(format, &row, to);
+            filled += row_bytes;
+        }
+        let end = memory.len() / row_bytes * row_bytes;
+        while filled < end {
+            let more = filled.min(end - filled);
+            memory.copy_within(..more, filled);
+            filled += more;
+        }
+    }
+}
+
+fn row_bytes(format: Format) -> usize {
+    // COLS is a multiple of every block.
+    format.row_bytes(COLS).unwrap_or(COLS)
+}
+
+/// Numbers in -1..1, always the same (Marsaglia's xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn float(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+/// Activations of both kinds, and where products go.
+struct Inputs {
+    x: Vec<f32>,
+    q: Vec<i8>,
+    d: Vec<f32>,
+    s: Vec<i32>,
+    y: Vec<f32>,
+    scratch: Vec<u8>,
+}
+
+impl Inputs {
+    fn new() -> Inputs {
+        let n = COLUMNS * COLS;
+        let mut random = Random(0x5eed);
+        let x: Vec<f32> = (0..n).map(|_| random.float()).collect();
+        let (mut q, mut d, mut s) = (vec![0; n], vec![0.0; n / ACT_BLOCK], vec![0; n / ACT_SUM]);
+        Cpu::best().quantize(&x, Q8RowMut { q: &mut q, lo: None, d: &mut d, s: &mut s });
+        Inputs { x, q, d, s, y: vec![0.0; COLUMNS * ROWS], scratch: Vec::new() }
+    }
+
+    /// A closure that multiplies a part of a matrix with `n` columns.
+    fn product<'a>(
+        &'a mut self,
+        format: Format,
+        cpu: &'a Cpu,
+        n: usize,
+    ) -> impl FnMut(&Matrix<'_>, core::ops::Range<usize>) + 'a {
+        let (codes, blocks, sums) = (n * COLS, n * COLS / ACT_BLOCK, n * COLS / ACT_SUM);
+        let acts = match format.is_quantized() {
+            true => {
+                Acts::Q8(Q8Acts::new(n, COLS, &self.q[..codes], &self.d[..blocks], &self.s[..sums]))
+            }
+            false => Acts::Dense(DenseActs::new(&self.x[..codes], n, COLS, COLS)),
+        };
+        let len = cpu.matmul_scratch(format, COLS, n);
+        self.scratch.resize(len + Memory::LINE, 0);
+        let at = self.scratch.as_ptr().align_offset(Memory::LINE);
+        let (scratch, y) = (&mut self.scratch[at..][..len], &mut self.y);
+        move |w, rows| {
+            let mut tile = Tile::new(y, n, rows.len(), rows.len());
+            cpu.matmul(black_box(w), &acts, rows, &mut tile, scratch);
+        }
+    }
+}
+
+/// What it is measured with.
+struct Lab {
+    effort: Effort,
+    memory: Memory,
+    progress: Progress,
+    /// Who reads.
+    reader: Cpu,
+}
+
+impl Lab {
+    /// Streams of memory, by all threads of the pool.
+    fn reads(&mut self, pool: &mut Pool, report: &mut Report) -> Result<(), Failure> {
+        let (threads, bytes) = (pool.size(), self.memory.get());
+        let part = bytes.len().div_ceil(threads).next_multiple_of(Memory::LINE);
+        for streams in roofline::STREAMS {
+            for prefetch in [false, true] {
+                let what = format!("threads {threads}: reading by {streams} streams");
+                self.progress.update(&what);
+                let rate = self.effort.rate(|n| {
+                    let read = |rank: usize| {
+                        let part = bytes.chunks(part).nth(rank).unwrap_or(&[]);
+                        for _ in 0..n {
+                            black_box(roofline::read(&self.reader, part, streams, prefetch));
+                        }
+                    };
+                    pool.run(|m| read(teff::graph::Team::rank(m))).map_err(Failure::run)?;
+                    Ok(bytes.len() as u64 * n)
+                })?;
+                report.reads.push(Read { threads, streams, prefetch, rate });
+            }
+        }
+        Ok(())
+    }
+
+    /// What a backend's instructions can do, on all threads of the pool.
+    fn peaks(&mut self, pool: &mut Pool, cpu: &Cpu, report: &mut Report) -> Result<(), Failure> {
+        let threads = pool.size();
+        self.progress.update(&format!("threads {threads}: arithmetic of {}", cpu.name()));
+        let mut peak = |work: fn(&Cpu, u64) -> Option<u64>| {
+            if work(cpu, 0).is_none() {
+                return Ok(None);
+            }
+            let rate = self.effort.rate(|n| {
+                let rounds = n.saturating_mul(64);
+                pool.run(|_| _ = black_box(work(cpu, rounds))).map_err(Failure::run)?;
+                Ok(threads as u64 * work(cpu, 1).unwrap_or(0) * rounds)
+            });
+            rate.map(Some)
+        };
+        let (int8, fma) = (peak(roofline::int8)?, peak(roofline::fma)?);
+        report.peaks.push(Peak { backend: cpu.name(), threads, int8, fma });
+        Ok(())
+    }
+
+    /// A format's products, with many columns and with one.
+    fn products(
+        &mut self,
+        format: Format,
+        cpu: &Cpu,
+        inputs: &mut Inputs,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let backend = cpu.name();
+        self.progress.update(&format!("products of {format} by {backend}"));
+        let all = self.memory.get();
+        let fit = all.len() / row_bytes(format);
+        let rows = ROWS.min(fit);
+        let each = rows * row_bytes(format);
+        // Matrices one after another, each of its own memory.
+        let matrices = all.chunks_exact(each.max(1));
+        let matrices = matrices.map(|bytes| Matrix::new(format, rows, COLS, bytes));
+        let matrices: Vec<_> = matrices.collect::<Result<_, _>>().map_err(Failure::run)?;
+        let Some(first) = matrices.first() else {
+            let what = format!("--size has no place for a row of {format}: ask for more");
+            return Err(Failure::Run(what));
+        };
+        let mut product = inputs.product(format, cpu, COLUMNS);
+        let gemm = self.effort.rate(|n| {
+            let want = n as usize * STEP.min(rows);
+            for _ in 0..want / rows {
+                product(first, 0..rows);
+            }
+            if !want.is_multiple_of(rows) {
+                product(first, 0..want % rows);
+            }
+            Ok((2 * want * COLS * COLUMNS) as u64)
+        })?;
+        drop(product);
+        let mut product = inputs.product(format, cpu, 1);
+        let next = Cell::new(0);
+        let gemv = self.effort.rate(|n| {
+            for _ in 0..n {
+                let i = next.replace(next.get() + 1);
+                product(&matrices[i % matrices.len()], 0..rows);
+            }
+            Ok(each as u64 * n)
+        })?;
+        report.products.push(Product { format, backend, rows, gemm, gemv });
+        Ok(())
+    }
+}
+
+struct Read {
+    threads: usize,
+    streams: usize,
+    prefetch: bool,
+    /// Bytes a second.
+    rate: f64,
+}
+
+/// Operations a second; a multiply-add is two.
+struct Peak {
+    backend: &'static str,
+    threads: usize,
+    int8: Option<f64>,
+    fma: Option<f64>,
+}
+
+impl Peak {
+    fn of(&self, quantized: bool) -> Option<f64> {
+        if quantized { self.int8 } else { self.fma }
+    }
+}
+
+struct Product {
+    format: Format,
+    backend: &'static str,
+    rows: usize,
+    /// Operations a second with many columns.
+    gemm: f64,
+    /// Bytes of weights a second with one column.
+    gemv: f64,
+}
+
+#[derive(Default)]
+struct Report {
+    size: usize,
+    cache: Option<u64>,
+    reads: Vec<Read>,
+    peaks: Vec<Peak>,
+    products: Vec<Product>,
+    models: Vec<Row>,
+}
+
+/// What a model's row comes to.
+struct Shares {
+    /// Operations a second of prefill, and their share of the peaks.
+    prefill: Option<(f64, Option<f64>)>,
+    /// Share of the best bandwidth.
+    decode: Option<f64>,
+}
+
+impl Report {
+    /// The best bandwidth of so many threads.
+    fn best(&self, threads: usize) -> Option<f64> {
+        let reads = self.reads.iter().filter(|r| r.threads == threads);
+        reads.map(|r| r.rate).max_by(f64::total_cmp)
+    }
+
+    fn peak(&self, backend: &str, threads: usize) -> Option<&Peak> {
+        self.peaks.iter().find(|p| p.backend == backend && p.threads == threads)
+    }
+
+    /// Shares of the peak and of the bandwidth.
+    fn product_shares(&self, p: &Product) -> (Option<f64>, Option<f64>) {
+        let peak = self.peak(p.backend, 1).and_then(|peak| peak.of(p.format.is_quantized()));
+        (peak.map(|peak| p.gemm / peak), self.best(1).map(|best| p.gemv / best))
+    }
+
+    fn model_shares(&self, row: &Row) -> Shares {
+        let seconds = row.prefill.as_ref().map(|s| row.tokens.0 as f64 / s.median);
+        let prefill = seconds.map(|seconds| {
+            let [dense, quantized] = row.operations;
+            let peak = self.peak(row.backend, row.threads);
+            // The time that the products of each kind take at its peak.
+            let floor = |ops: f64, quantized: bool| match ops {
+                0.0 => Some(0.0),
+                ops => Some(ops / peak?.of(quantized)?),
+            };
+            let floor = floor(dense, false).zip(floor(quantized, true)).map(|(d, q)| d + q);
+            ((dense + quantized) / seconds, floor.map(|floor| floor / seconds))
+        });
+        let decode = row.gb_per_s.zip(self.best(row.threads)).map(|(gb, best)| gb * 1e9 / best);
+        Shares { prefill, decode }
+    }
+
+    fn json(&self) -> String {
+        let reads = self.reads.iter().map(|r| {
+            let o = Object::new().count("threads", Some(r.threads));
+            let o = o.count("streams", Some(r.streams)).raw("prefetch", r.prefetch);
+            o.number("gb_per_s", digits(Some(r.rate / 1e9))).end()
+        });
+        let peaks = self.peaks.iter().map(|p| {
+            let o = Object::new().str("backend", p.backend).count("threads", Some(p.threads));
+            let o = o.number("int8_tops", digits(p.int8.map(|x| x / 1e12)));
+            o.number("f32_gflops", digits(p.fma.map(|x| x / 1e9))).end()
+        });
+        let products = self.products.iter().map(|p| {
+            let (peak, bandwidth) = self.product_shares(p);
+            let o = Object::new().str("format", p.format.name()).str("backend", p.backend);
+            let o = o.count("rows", Some(p.rows)).count("cols", Some(COLS));
+            let o = o.count("columns", Some(COLUMNS));
+            let o = o.number("tops", digits(Some(p.gemm / 1e12)));
+            let o = o.number("share_of_peak", digits(peak));
+            let o = o.number("gb_per_s", digits(Some(p.gemv / 1e9)));
+            o.number("share_of_bandwidth", digits(bandwidth)).end()
+        });
+        let models = self.models.iter().map(|row| {
+            let s = self.model_shares(row);
+            let o = Object::new().raw("bench", row.json());
+            let o = o.number("prefill_tops", digits(s.prefill.map(|(x, _)| x / 1e12)));
+            let o = o.number("share_of_peak", digits(s.prefill.and_then(|(_, s)| s)));
+            o.number("share_of_bandwidth", digits(s.decode)).end()
+        });
+        let o = Object::new().count("size_bytes", Some(self.size));
+        let o = o.count("cache_bytes", self.cache);
+        let o = o.raw("backends", array(backends().into_iter().map(string)));
+        let o = o.raw("reads", array(reads)).raw("peaks", array(peaks));
+        let o = o.raw("products", array(products)).raw("models", array(models));
+        format!("{}\n", o.end())
+    }
+
+    fn text(&self) -> String {
+        let mut t = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write(&mut t);
+        t
+    }
+
+    fn write(&self, t: &mut String) -> fmt::Result {
+        writeln!(
+            t,
+            "reading {}, GB/s (10^9 bytes) by streams; +p: with software prefetch",
+            human(self.size as u64)
+        )?;
+        if let Some(cache) = self.cache.filter(|&c| (self.size as u64) < 4 * c) {
+            let cache = human(cache);
+            writeln!(t, "(a cache of {cache} holds much of that: ask for more with --size)")?;
+        }
+        write!(t, "{:>8}", "threads")?;
+        for streams in roofline::STREAMS {
+            write!(t, "{streams:>8}{:>8}", format!("{streams}+p"))?;
+        }
+        for (i, r) in self.reads.iter().enumerate() {
+            if i == 0 || self.reads[i - 1].threads != r.threads {
+                write!(t, "\n{:>8}", r.threads)?;
+            }
+            write!(t, "{:>8.1}", r.rate / 1e9)?;
+        }
+        writeln!(t, "\n\npeaks of the instructions; a multiply-add is two operations")?;
+        writeln!(t, "{:<10}{:>8}{:>12}{:>13}", "backend", "threads", "int8 TOPS", "f32 GFLOPS")?;
+        for p in &self.peaks {
+            let (int8, fma) = (or_dash(p.int8, 1e12, 3), or_dash(p.fma, 1e9, 1));
+            writeln!(t, "{:<10}{:>8}{int8:>12}{fma:>13}", p.backend, p.threads)?;
+        }
+        if !self.products.is_empty() {
+            writeln!(
+                t,
+                "\nproducts on one thread, {ROWS} x {COLS}: with {COLUMNS} columns, of the \
+                 backend's peak; with one\ncolumn from memory, of the best bandwidth\n\
+                 {:<8}{:<10}{:>10}{:>8}{:>10}{:>8}",
+                "format", "backend", "TOPS", "share", "GB/s", "share"
+            )?;
+        }
+        for p in &self.products {
+            let (peak, bandwidth) = self.product_shares(p);
+            writeln!(
+                t,
+                "{:<8}{:<10}{:>10.4}{:>8}{:>10.2}{:>8}",
+                p.format.name(),
+                p.backend,
+                p.gemm / 1e12,
+                percent(peak),
+                p.gemv / 1e9,
+                percent(bandwidth)
+            )?;
+        }
+        for (i, row) in self.models.iter().enumerate() {
+            let s = self.model_shares(row);
+            if i == 0 {
+                write!(t, "\n{}", row.head())?;
+            }
+            write!(t, "{}", row.text())?;
+            if let Some((rate, share)) = s.prefill {
+                let (tops, share) = (rate / 1e12, percent(share));
+                writeln!(t, "        prefill: {tops:.3} TOPS in products, {share} of the peak")?;
+            }
+            if let Some(gb) = row.gb_per_s {
+                let share = percent(s.decode);
+                let cache =
+                    self.cache.filter(|&c| row.bytes_per_token.is_some_and(|b| b < c as f64));
+                let from = cache.map_or("", |_| " (its weights fit a cache)");
+                writeln!(t, "        decode: {gb:.1} GB/s, {share} of the best bandwidth{from}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Four significant digits are more than such figures have.
+fn digits(x: Option<f64>) -> Option<f64> {
+    x.and_then(|x| format!("{x:.3e}").parse().ok())
+}
+
+fn or_dash(x: Option<f64>, unit: f64, digits: usize) -> String {
+    x.map_or_else(|| "-".into(), |x| format!("{:.digits$}", x / unit))
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".into(), |s| format!("{:.1} %", s * 100.0))
+}
+
+/// Bytes that can be taken without taking them from others: what the system says (proc(5)), and
+/// the limit of the process's group (cgroup v2). `None` where neither tells.
+fn available_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let field = |text: String, name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|l| l.strip_prefix(name).map(str::to_owned))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let system = read("/proc/meminfo").and_then(|t| field(t, "MemAvailable:"));
+    let group = || {
+        let own = read("/proc/self/cgroup")?;
+        let own = own.lines().find_map(|l| l.strip_prefix("0::"))?.trim_end_matches('/');
+        let number = |name| read(&format!("/sys/fs/cgroup{own}/{name}"))?.trim().parse().ok();
+        let (most, now): (u64, u64) = (number("memory.max")?, number("memory.current")?);
+        // Files that nobody uses are given back when memory is wanted.
+        let stat = read(&format!("/sys/fs/cgroup{own}/memory.stat"));
+        let files = stat.and_then(|t| field(t, "inactive_file ")).unwrap_or(0);
+        Some(most.saturating_sub(now.saturating_sub(files)))
+    };
+    let system = system.map(|kib| kib.saturating_mul(1024));
+    [system, group()].into_iter().flatten().min()
+}
+
+/// Bytes of the largest cache of the first core, where the system tells.
+fn cache_bytes() -> Option<u64> {
+    let size = |index: usize| -> Option<u64> {
+        let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size");
+        let kib = std::fs::read_to_string(path).ok()?;
+        kib.trim().strip_suffix('K')?.parse::<u64>().ok()?.checked_mul(1024)
+    };
+    (0..8).filter_map(size).max()
+}

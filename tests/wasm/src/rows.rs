@@ -1,0 +1,103 @@
+//! What is computed element by element, and over one row.
+
+use teff_kernels::{ACT_BLOCK, ACT_SUM, Backend, Q8RowMut, RopeKind};
+
+use crate::Run;
+use crate::inputs::Kind;
+
+/// The longest row.
+const LEN: usize = 320;
+
+pub(crate) fn check(run: &mut Run<'_>) {
+    for kind in [Kind::Plain, Kind::Short, Kind::Wild] {
+        for len in [run.r.below(LEN), LEN] {
+            elementwise(run, kind, len);
+            select(run, kind, len);
+        }
+        for fine in [false, true] {
+            quantize(run, kind, fine);
+        }
+    }
+}
+
+fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
+    let mut inputs = [[0.0; LEN]; 3];
+    for x in &mut inputs {
+        run.r.floats(&mut x[..len], kind);
+    }
+    let [x, w, bias] = [&inputs[0][..len], &inputs[1][..len], &inputs[2][..len]];
+    let eps = [0.0, 1e-5, 1e-12][run.r.below(3)];
+    let factor = run.r.float(kind);
+    // Each writes the row that it is given, which holds x.
+    let operations: [&dyn Fn(&dyn Backend, &mut [f32]); 10] = [
+        &|b, y| b.layer_norm(x, w, bias, eps, y),
+        &|b, y| b.rms_norm(x, w, eps, y),
+        &|b, y| b.add(y, w),
+        &|b, y| b.scale(y, factor),
+        &|b, y| b.gelu(y),
+        &|b, y| b.gelu_mul(y, w),
+        &|b, y| b.silu(y),
+        &|b, y| b.silu_mul(y, w),
+        &|b, y| b.relu2(y),
+        &|b, y| b.relu2_mul(y, w),
+    ];
+    for operation in operations {
+        let mut out = [[0.0; LEN]; 2];
+        for (b, out) in run.both().into_iter().zip(&mut out) {
+            let out = &mut out[..len];
+            out.copy_from_slice(x);
+            operation(b, out);
+        }
+        run.floats([&out[0], &out[1]]);
+    }
+
+    let head_dim = run.r.below(40) + 1;
+    let turned = head_dim / 2 * 2;
+    let table = &inputs[1][..turned];
+    for kind in [RopeKind::Norm, RopeKind::NeoX] {
+        let mut out = [inputs[0]; 2];
+        for (b, out) in run.both().into_iter().zip(&mut out) {
+            b.rope(&mut out[..len / head_dim * head_dim], head_dim, table, kind);
+        }
+        run.floats([&out[0], &out[1]]);
+    }
+}
+
+fn select(run: &mut Run<'_>, kind: Kind, len: usize) {
+    let mut x = [0.0; LEN];
+    run.r.floats(&mut x[..len], kind);
+    if run.r.below(2) == 0 {
+        // Few values, many of them equal.
+        for x in &mut x {
+            *x = (*x * 4.0) as i32 as f32;
+        }
+    }
+    let x = &x[..len];
+    let k = run.r.below(50);
+    let (mut out, mut found) = ([[(0, 0.0); 50]; 2], [[0; 4]; 2]);
+    for (i, b) in run.both().into_iter().enumerate() {
+        let top = b.top_k(x, &mut out[i][..k]);
+        let nan = top.nan.map_or(-1, |i| i as i32);
+        found[i] = [b.argmax(x) as i32, top.len as i32, nan, k as i32];
+    }
+    run.ints([&found[0], &found[1]]);
+    for (want, got) in out[0].iter().zip(&out[1]).take(found[0][1] as usize) {
+        run.word(want.0, got.0);
+        run.floats([&[want.1], &[got.1]]);
+    }
+}
+
+fn quantize(run: &mut Run<'_>, kind: Kind, fine: bool) {
+    let mut x = [0.0; LEN];
+    run.r.floats(&mut x, kind);
+    let (mut q, mut lo) = ([[0; LEN]; 2], [[0; LEN]; 2]);
+    let (mut d, mut s) = ([[0.0; LEN / ACT_BLOCK]; 2], [[0; LEN / ACT_SUM]; 2]);
+    for (i, b) in run.both().into_iter().enumerate() {
+        let lo = if fine { Some(&mut lo[i][..]) } else { None };
+        b.quantize(&x, Q8RowMut { q: &mut q[i], lo, d: &mut d[i], s: &mut s[i] });
+    }
+    run.codes([&q[0], &q[1]]);
+    run.codes([&lo[0], &lo[1]]);
+    run.floats([&d[0], &d[1]]);
+    run.ints([&s[0], &s[1]]);
+}
