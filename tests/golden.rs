@@ -32,10 +32,16 @@ fn quantized(path: &Path) {
 /// llama.cpp's own error on the same file, with its quantised kernels, is the measure.
 #[test]
 fn quantized_files_are_as_exact_as_the_peer() {
-    for name in ["gpt2-F16.gguf", "gpt2-Q8_0.gguf", "gpt2-Q4_0.gguf"] {
-        quantized(&data(name));
+    for format in ["F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"] {
+        quantized(&data(&format!("gpt2-{format}.gguf")));
     }
-    if let Some(path) = oracle("gpt2-k/gpt2-k-Q8_0.gguf") {
-        quantized(&path);
+    // The wider model, whose rows are whole super-blocks; the mixes have tensors in other formats.
+    for mix in ["Q2_K", "Q3_K_S", "Q4_K_M", "Q5_K_S"] {
+        quantized(&data(&format!("../gpt2-k/gpt2-k-{mix}.gguf")));
+    }
+    for mix in ["Q4_0", "Q4_K_S", "Q6_K", "Q8_0"] {
+        if let Some(path) = oracle(&format!("gpt2-k/gpt2-k-{mix}.gguf")) {
+            quantized(&path);
+        }
     }
 }

@@ -2,25 +2,29 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use common::{data, golden, logits, oracle};
 use teff::{Cpu, KvFormat, Model, Session, SessionOptions, Want};
-
-const CHUNKS: [usize; 4] = [1, 5, 32, 96];
 
 fn hash(logits: &[f32]) -> u64 {
     let bytes = logits.iter().flat_map(|x| x.to_bits().to_le_bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-fn backends() -> Vec<Cpu> {
-    let mut found = Vec::new();
-    for name in Cpu::NAMES {
-        match Cpu::by_name(name) {
-            Ok(cpu) => found.push(cpu),
-            Err(e) => println!("skipped: {name}: {e}"),
+/// The backends of this machine; those it lacks are named once.
+fn backends() -> &'static [Cpu] {
+    static FOUND: OnceLock<Vec<Cpu>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let mut found = Vec::new();
+        for name in Cpu::NAMES {
+            match Cpu::by_name(name) {
+                Ok(cpu) => found.push(cpu),
+                Err(_) => println!("skipped: {name}: this machine lacks it"),
+            }
         }
-    }
-    found
+        found
+    })
 }
 
 /// Tokens enough to cross a block of the cache: the golden ones, repeated.
@@ -66,16 +70,26 @@ fn compute(
     all
 }
 
-fn one_hash(path: &std::path::Path) {
+/// What is varied beside the backend: all of it, or little where only the format is new.
+struct Grid {
+    kvs: &'static [KvFormat],
+    threads: &'static [usize],
+    chunks: &'static [usize],
+}
+
+const ALL: Grid = Grid { kvs: &KvFormat::ALL, threads: &[1, 2, 3], chunks: &[1, 5, 32, 96] };
+const LITTLE: Grid = Grid { kvs: &[KvFormat::F16], threads: &[1, 3], chunks: &[1, 3, 32] };
+
+fn one_hash(path: &std::path::Path, grid: &Grid) {
     let model = Model::open(path).unwrap();
     let golden = golden(&data("gpt2-f32.gguf.golden.safetensors")).tokens;
     let golden: Vec<u32> = golden.into_iter().map(|t| t % model.spec().vocab).collect();
     let tokens = tokens(&model, &golden);
-    for kv in KvFormat::ALL {
+    for &kv in grid.kvs {
         let mut want = None;
-        for cpu in backends() {
-            for threads in [1, 2, 3] {
-                for chunk in CHUNKS {
+        for &cpu in backends() {
+            for &threads in grid.threads {
+                for &chunk in grid.chunks {
                     for restored in [false, true] {
                         let got =
                             hash(&compute(&model, &tokens, (cpu, threads, chunk), kv, restored));
@@ -97,28 +111,42 @@ fn one_hash(path: &std::path::Path) {
 
 #[test]
 fn f32() {
-    one_hash(&data("gpt2-f32.gguf"));
+    one_hash(&data("gpt2-f32.gguf"), &ALL);
 }
 
 #[test]
 fn f16() {
-    one_hash(&data("gpt2-F16.gguf"));
+    one_hash(&data("gpt2-F16.gguf"), &LITTLE);
 }
 
 #[test]
 fn q8_0() {
-    one_hash(&data("gpt2-Q8_0.gguf"));
+    one_hash(&data("gpt2-Q8_0.gguf"), &ALL);
 }
 
 #[test]
 fn q4_0() {
-    one_hash(&data("gpt2-Q4_0.gguf"));
+    one_hash(&data("gpt2-Q4_0.gguf"), &LITTLE);
+}
+
+#[test]
+fn other_blocks_of_32() {
+    for format in ["Q4_1", "Q5_0", "Q5_1"] {
+        one_hash(&data(&format!("gpt2-{format}.gguf")), &LITTLE);
+    }
+}
+
+#[test]
+fn super_blocks() {
+    for mix in ["Q2_K", "Q3_K_S", "Q4_K_M", "Q5_K_S"] {
+        one_hash(&data(&format!("../gpt2-k/gpt2-k-{mix}.gguf")), &LITTLE);
+    }
 }
 
 #[test]
 fn wider_q8_0() {
     if let Some(path) = oracle("gpt2-k/gpt2-k-Q8_0.gguf") {
-        one_hash(&path);
+        one_hash(&path, &LITTLE);
     }
 }
 
