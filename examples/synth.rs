@@ -7,7 +7,7 @@
 //!
 //! The same shape gives the same weights on every machine and, apart from rounding, in every
 //! format. The vocabulary has the right size and merges that fit it, so that text can be tokenized
-//! (into tokens that mean nothing). llama.cpp loads the file too.
+//! (into tokens that mean nothing). llama.cpp loads the file too, but for I2_S, which is BitNet's.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -39,8 +39,16 @@ const SHAPES: &[Shape] = &[
 ];
 
 /// The formats, with the number that GGUF's `general.file_type` gives to a file of each.
-const FORMATS: &[(Format, u32)] =
-    &[(Format::F32, 0), (Format::F16, 1), (Format::BF16, 32), (Format::Q8_0, 7), (Format::Q4_0, 2)];
+const FORMATS: &[(Format, u32)] = &[
+    (Format::F32, 0),
+    (Format::F16, 1),
+    (Format::BF16, 32),
+    (Format::Q8_0, 7),
+    (Format::Q4_0, 2),
+    (Format::TQ1_0, 36),
+    (Format::TQ2_0, 37),
+    (Format::I2_S, 40), // as BitNet's converter numbers it
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -184,10 +192,17 @@ fn fill<W: Write>(t: &Tensor, data: &mut GgufData<W>) -> Result<(), Box<dyn Erro
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let mut random = Random(seed);
+    // A scale of the whole tensor: what is so far from 0 becomes 1 or -1.
+    let scale = if t.format.trailer_bytes() > 0 { t.values.deviation } else { 1.0 };
     for _ in 0..rows {
-        row.fill_with(|| random.normal(t.values));
+        row.fill_with(|| random.normal(t.values) / scale);
         quantize_row(t.format, &row, &mut bytes);
         data.write(&t.name, &bytes)?;
+    }
+    let mut trailer = vec![0; t.format.trailer_bytes()];
+    if let Some(first) = trailer.first_chunk_mut() {
+        *first = scale.to_le_bytes();
+        data.write(&t.name, &trailer)?;
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! Teff beside llama.cpp: the same file, the same threads, in turns.
 //!
 //! ```text
-//! cargo run --release --features bench-peers --example bench_peers -- MODEL.gguf --threads 2 --python PATH
+//! cargo run --release --features bench-peers --example bench_peers -- MODEL.gguf --threads 2
 //! ```
 //!
-//! llama.cpp is the one in llama-cpp-python (`pip install llama-cpp-python`), which a Python process
-//! calls (peer.py, part of this program). Rounds alternate in who comes first; while one
-//! computes, the other waits. Each keeps its own defaults: Teff's cache is f32 and llama.cpp's f16,
-//! unless `--kv f16` makes them the same.
+//! llama.cpp is the one in llama-cpp-python (`pip install llama-cpp-python`; `--python` says whose
+//! Python has it), which a process of its own calls (peer.py, part of this program). Rounds
+//! alternate in who comes first; while one computes, the other waits. Each keeps its own defaults:
+//! Teff's cache is f32 and llama.cpp's f16, unless `--kv f16` makes them the same.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};

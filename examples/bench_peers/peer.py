@@ -2,8 +2,8 @@
 
 usage: peer.py MODEL THREADS CONTEXT
 
-Writes `ready INFO`, or `error WHY`. Then, for each line `prefill N` or `decode N`, the seconds that N
-tokens take from an empty cache, at once or one at a time.
+Writes `ready INFO`, or `error WHY`. Then, for each line `prefill N` or `decode N`, the seconds that
+N tokens take from an empty cache, at once or one at a time.
 """
 
 import os

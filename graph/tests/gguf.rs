@@ -11,7 +11,7 @@ use build::{File, array, scalar, string, strings, text};
 use teff_graph::gguf::{Gguf, GgufError as E, GgufValue as V, MAX_NAME, Place, ValueKind};
 use teff_graph::gguf::{MAX_KEYS, ggml_type_name};
 use teff_graph::meta::{Metadata, Value};
-use teff_kernels::Format;
+use teff_kernels::{Format, Matrix};
 
 /// Touches everything that can be read, so that anything that could panic does.
 fn read_all(g: &Gguf<'_>) -> u64 {
@@ -44,7 +44,8 @@ fn read_all(g: &Gguf<'_>) -> u64 {
     for t in g.tensors() {
         tensors += 1;
         assert_eq!(g.tensor(t.name), Some(t));
-        assert_eq!(t.data.len(), t.rows() * t.format.row_bytes(t.cols()).expect("whole blocks"));
+        let bytes = t.format.tensor_bytes(t.rows(), t.cols());
+        assert_eq!(t.data.len(), bytes.expect("whole blocks"));
         assert_eq!(t.elements(), t.rows() as u64 * t.cols() as u64);
         assert_eq!(t.offset % g.alignment(), 0);
         sum = t.data.iter().fold(sum, |s, &b| s.wrapping_add(b.into()));
@@ -141,6 +142,30 @@ fn reads_tensors_in_place() {
     assert_eq!(g.tensor("blk.0"), None);
     let names: Vec<_> = g.tensors().map(|t| t.name).collect();
     assert_eq!(names, ["token_embd.weight", "blk.0.norm.weight", "blk.0.w"]);
+}
+
+/// I2_S has its scale behind the rows.
+#[test]
+fn reads_tensors_with_trailers() {
+    let mut file = File::empty();
+    file.tensor("w", &[384, 2], 36, 2 * 96 + 32);
+    file.tensor("more", &[4], 0, 16);
+    file.data[192..196].copy_from_slice(&0.75f32.to_le_bytes());
+    let bytes = file.bytes();
+    let g = Gguf::parse(&bytes).unwrap();
+    let t = g.tensor("w").unwrap();
+    assert_eq!((t.format, t.rows(), t.cols(), t.data), (Format::I2_S, 2, 384, &file.data[..224]));
+    let w = Matrix::from_tensor(t.format, t.rows(), t.cols(), t.data).unwrap();
+    assert_eq!((w.scale(), w.bytes()), (0.75, &file.data[..192]));
+    read_all(&g);
+    // Rows alone are not all of it.
+    refused(
+        |f| {
+            *f = File::empty();
+            f.tensor("w", &[384, 2], 36, 192 + 31);
+        },
+        &["`w`", "224"],
+    );
 }
 
 #[test]

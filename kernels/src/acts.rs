@@ -11,6 +11,8 @@
 //!   inputs whose error matters most: what queries and keys are made of goes through softmax,
 //!   which is steep, and with 8 bits there makes most of a quantised model's error.
 
+use crate::{ActKind, WideActs};
+
 /// Elements that share a scale.
 pub const ACT_BLOCK: usize = 32;
 /// Codes of which the sum is kept.
@@ -182,8 +184,10 @@ impl<'a> Q8Acts<'a> {
 pub enum Acts<'a> {
     /// For F32, F16 and BF16 weights.
     Dense(DenseActs<'a>),
-    /// For quantised weights.
+    /// For quantised weights with a scale for every 16 or 32 codes.
     Q8(Q8Acts<'a>),
+    /// For ternary weights.
+    Wide(WideActs<'a>),
 }
 
 impl Acts<'_> {
@@ -193,6 +197,7 @@ impl Acts<'_> {
         match self {
             Acts::Dense(a) => a.n(),
             Acts::Q8(a) => a.n(),
+            Acts::Wide(a) => a.n(),
         }
     }
 
@@ -202,6 +207,17 @@ impl Acts<'_> {
         match self {
             Acts::Dense(a) => a.cols(),
             Acts::Q8(a) => a.cols(),
+            Acts::Wide(a) => a.cols(),
+        }
+    }
+
+    /// Which kind they are.
+    #[must_use]
+    pub fn kind(&self) -> ActKind {
+        match self {
+            Acts::Dense(_) => ActKind::Dense,
+            Acts::Q8(_) => ActKind::Q8,
+            Acts::Wide(_) => ActKind::Wide,
         }
     }
 }

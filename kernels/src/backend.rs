@@ -6,7 +6,7 @@ use core::ops::Range;
 use crate::blocks::dequantize_row;
 use crate::lanes::{Float, Portable};
 use crate::ops;
-use crate::{Acts, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile, TopK};
+use crate::{Acts, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile, TopK, WideRowMut};
 
 /// A way to compute the operations of a transformer: an instruction set, or a third party's own.
 ///
@@ -31,6 +31,7 @@ pub trait Backend: Sync {
     /// share a scale) in ascending order, unfused, `isum` being the exact integer sum of the
     /// products of codes; with minimums `acc + ((dw * dx) * isum + mw * (dx * xsum))`, `xsum` being
     /// the sum of the activations' codes.
+    /// Ternary weights: the same without minimums, over groups of 256.
     ///
     /// # Panics
     /// Where shapes don't fit, the activations are not of the kind that the format needs, or
@@ -54,6 +55,9 @@ pub trait Backend: Sync {
     /// Where there is no such row or `out` is not as long as a row.
     fn dequantize_row(&self, w: &Matrix<'_>, row: usize, out: &mut [f32]) {
         dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
+        if w.format() == Format::I2_S {
+            ops::map::<Portable>(out, |x| Portable::splat(w.scale()).mul(x));
+        }
     }
 
     /// Quantises activations, 32 at a time.
@@ -67,6 +71,17 @@ pub trait Backend: Sync {
     /// Where `x` is not whole blocks or `out` has another length.
     fn quantize(&self, x: &[f32], mut out: Q8RowMut<'_>) {
         ops::quant::quantize::<Portable>(x, &mut out);
+    }
+
+    /// Quantises activations for ternary weights, 256 at a time (and what is left): `d = max|x| / 127`,
+    /// codes `x * (127 / max|x|)` rounded to nearest, ties to even. With `per_row`, the maximum is
+    /// that of all of `x`, and all scales are equal: BitNet's models are trained so. NaN, and where
+    /// the scale can't be inverted, give 0.
+    ///
+    /// # Panics
+    /// Where the length of `x` is not a multiple of 128 or `out` has another length.
+    fn quantize_wide(&self, x: &[f32], mut out: WideRowMut<'_>, per_row: bool) {
+        ops::ternary::quantize::<Portable>(x, &mut out, per_row);
     }
 
     /// `out = (x - mean) / sqrt(var + eps) * weight + bias`, mean and (biased) variance in two
@@ -209,14 +224,15 @@ pub(crate) fn check_matmul(w: &Matrix<'_>, x: &Acts<'_>, rows: &Range<usize>, y:
     assert!(x.cols() == w.cols(), "the activations are not as wide as the weights");
     assert!(rows.start <= rows.end && rows.end <= w.rows(), "no such rows");
     assert!(y.n() == x.n() && y.width() == rows.len(), "the output has another shape");
-    let quantized = matches!(x, Acts::Q8(_));
-    assert!(quantized == w.format().is_quantized(), "activations of the other kind");
+    assert!(x.kind() == w.format().acts(), "activations of the other kind");
 }
 
 /// The scalar truth of a product.
 pub(crate) fn matmul_portable(w: &Matrix<'_>, x: &Acts<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
-    use crate::blocks::{Bf16, F16, F32, for_codes};
+    use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
     match x {
+        Acts::Wide(x) => for_ternary!(w.format(), B => ops::ternary::matmul::<B>(w, x, rows, y),
+            others => unreachable!("checked by check_matmul")),
         Acts::Q8(x) => for_codes!(w.format(), B => ops::quant::matmul::<B>(w, x, rows, y),
             dense => unreachable!("checked by check_matmul")),
         Acts::Dense(x) => match w.format() {

@@ -35,11 +35,29 @@ pub enum Format {
     Q5_K,
     /// 256 codes of 6 bits; signed scales of 8 bits for every 16.
     Q6_K,
+    /// 256 weights of -1, 0 and 1, five to a byte, and one f16 scale.
+    TQ1_0,
+    /// 256 weights of -1, 0 and 1, two bits each, and one f16 scale.
+    TQ2_0,
+    /// 128 weights of -1, 0 and 1, two bits each. The scale is the tensor's: an f32 behind all rows
+    /// ([`Format::trailer_bytes`]).
+    I2_S,
+}
+
+/// What products of a format's weights take as inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ActKind {
+    /// f32 ([`crate::DenseActs`]).
+    Dense,
+    /// int8 (or 16 bits), a scale for every 32 ([`crate::Q8Acts`]).
+    Q8,
+    /// int8, a scale for every 256 ([`crate::WideActs`]).
+    Wide,
 }
 
 impl Format {
     /// All formats, in the order of their GGUF type ids.
-    pub const ALL: [Format; 13] = [
+    pub const ALL: [Format; 16] = [
         Format::F32,
         Format::F16,
         Format::Q4_0,
@@ -53,6 +71,9 @@ impl Format {
         Format::Q5_K,
         Format::Q6_K,
         Format::BF16,
+        Format::TQ1_0,
+        Format::TQ2_0,
+        Format::I2_S,
     ];
 
     /// What is known of each: GGUF (ggml) type id, name, elements and bytes of a block.
@@ -71,6 +92,10 @@ impl Format {
             Format::Q5_K => (13, "Q5_K", 256, 176),
             Format::Q6_K => (14, "Q6_K", 256, 210),
             Format::BF16 => (30, "BF16", 1, 2),
+            Format::TQ1_0 => (34, "TQ1_0", 256, 54),
+            Format::TQ2_0 => (35, "TQ2_0", 256, 66),
+            // The number and the layout of BitNet's published files.
+            Format::I2_S => (36, "I2_S", 128, 32),
         }
     }
 
@@ -127,8 +152,42 @@ impl Format {
         (cols / self.block_len()).checked_mul(self.block_bytes())
     }
 
-    /// Whether products use activations quantised to int8 ([`crate::Q8Acts`]); the dense formats
-    /// use f32 activations.
+    /// Bytes that a tensor has behind its rows: 32 in I2_S, of which the first four are the
+    /// tensor's scale (f32, little-endian); otherwise none.
+    #[must_use]
+    pub const fn trailer_bytes(self) -> usize {
+        match self {
+            Format::I2_S => 32,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of a tensor of `rows` rows of `cols` elements, with its trailer; `None` where
+    /// [`Format::row_bytes`] is, or the size overflows.
+    #[must_use]
+    pub const fn tensor_bytes(self, rows: usize, cols: usize) -> Option<usize> {
+        let row = match self.row_bytes(cols) {
+            Some(row) => row,
+            None => return None,
+        };
+        match row.checked_mul(rows) {
+            Some(all) => all.checked_add(self.trailer_bytes()),
+            None => None,
+        }
+    }
+
+    /// What products take as inputs.
+    #[must_use]
+    pub const fn acts(self) -> ActKind {
+        match self {
+            Format::F32 | Format::F16 | Format::BF16 => ActKind::Dense,
+            Format::TQ1_0 | Format::TQ2_0 | Format::I2_S => ActKind::Wide,
+            _ => ActKind::Q8,
+        }
+    }
+
+    /// Whether products use activations quantised to int8 ([`Format::acts`] says in which way);
+    /// the dense formats use f32 activations.
     #[must_use]
     pub const fn is_quantized(self) -> bool {
         self.block_len() > 1

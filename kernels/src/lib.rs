@@ -20,6 +20,7 @@ mod ops;
 #[doc(hidden)]
 pub mod roofline;
 mod tile;
+mod wide;
 
 pub use acts::{ACT_BLOCK, ACT_SUM, Acts, DenseActs, Q8Acts, Q8Row, Q8RowMut};
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
@@ -30,14 +31,15 @@ pub use arch::{Cpu, CpuError};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 pub use arch::{Dotprod, I8mm, Neon};
 pub use backend::{Backend, Scalar};
-pub use blocks::{Block, CodeBlock, DenseBlock, dequantize_row, quantize_row};
-pub use format::Format;
+pub use blocks::{Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row};
+pub use format::{ActKind, Format};
 pub use kv::{KV_BLOCK, KvFormat, KvHead, KvLayout};
 pub use matrix::{Matrix, MatrixError};
 pub use ops::attend::MAX_HEAD_DIM;
 pub use ops::rope::{RopeKind, rope_freqs, rope_table};
 pub use ops::select::TopK;
 pub use tile::Tile;
+pub use wide::{WIDE_BLOCK, WIDE_UNIT, WideActs, WideRow, WideRowMut};
 
 /// `exp(x)` by the polynomial that the kernels use: less than 1.08 ULP from the exact value over
 /// all f32; 0 below -104, infinite above 88.73, NaN for NaN.

@@ -13,6 +13,7 @@ pub struct Matrix<'a> {
     rows: usize,
     cols: usize,
     row_bytes: usize,
+    scale: f32,
     data: &'a [u8],
 }
 
@@ -33,6 +34,11 @@ pub enum MatrixError {
         /// What was given.
         got: usize,
     },
+    /// The tensor's scale is no finite number.
+    Scale {
+        /// Its bits.
+        bits: u32,
+    },
 }
 
 impl fmt::Display for MatrixError {
@@ -48,6 +54,9 @@ impl fmt::Display for MatrixError {
             }
             MatrixError::Size { needed: None, .. } => {
                 f.write_str("the matrix is larger than memory can be")
+            }
+            MatrixError::Scale { bits } => {
+                write!(f, "the matrix' scale is {}, not a finite number", f32::from_bits(bits))
             }
         }
     }
@@ -74,7 +83,46 @@ impl<'a> Matrix<'a> {
         if needed != Some(data.len()) {
             return Err(MatrixError::Size { needed, got: data.len() });
         }
-        Ok(Matrix { format, rows, cols, row_bytes, data })
+        Ok(Matrix { format, rows, cols, row_bytes, scale: 1.0, data })
+    }
+
+    /// The matrix in a tensor as files have it: the rows, and behind them the trailer with the scale
+    /// where the format has one.
+    ///
+    /// # Errors
+    /// [`MatrixError`] as [`Matrix::new`], or where the scale is infinite or NaN.
+    pub fn from_tensor(
+        format: Format,
+        rows: usize,
+        cols: usize,
+        data: &'a [u8],
+    ) -> Result<Self, MatrixError> {
+        let trailer = format.trailer_bytes();
+        let Some((data, trailer)) = data.split_at_checked(data.len().wrapping_sub(trailer)) else {
+            let needed = format.tensor_bytes(rows, cols);
+            return Err(MatrixError::Size { needed, got: data.len() });
+        };
+        let matrix = Matrix::new(format, rows, cols, data)?;
+        let Some(scale) = trailer.first_chunk() else { return Ok(matrix) };
+        let scale = f32::from_le_bytes(*scale);
+        if !scale.is_finite() {
+            return Err(MatrixError::Scale { bits: scale.to_bits() });
+        }
+        Ok(matrix.with_scale(scale))
+    }
+
+    /// The same matrix with another scale, which the formats use whose blocks have none: I2_S.
+    #[must_use]
+    pub fn with_scale(self, scale: f32) -> Self {
+        Matrix { scale, ..self }
+    }
+
+    /// What the values of blocks without a scale of their own are multiplied with; 1 where
+    /// [`Matrix::with_scale`] did not say otherwise.
+    #[inline(always)]
+    #[must_use]
+    pub fn scale(&self) -> f32 {
+        self.scale
     }
 
     /// How the elements are stored.

@@ -1,8 +1,8 @@
 //! What a backend's instructions can do at most: the ceilings that the speed of its operations is
 //! measured against. Tools for measuring, not operations; who calls them has the clock.
 //!
-//! - [`int8`]: products of bytes from registers, as the instruction set sums them (`roofline/<arch>.rs`);
-//!   in plain Rust of bytes that were widened before, from the cache.
+//! - [`int8`]: products of bytes from registers, as the instruction set sums them
+//!   (`roofline/<arch>.rs`); in plain Rust of bytes that were widened before, from the cache.
 //! - [`fma`]: f32 fused multiply-adds from registers.
 //! - [`read`]: reads memory, and does next to nothing with it.
 //!
@@ -61,8 +61,8 @@ macro_rules! sum {
                 for s in 0..S {
                     let line = streams[s * len..].as_ptr().wrapping_add(i);
                     for part in 0..PARTS {
-                        // SAFETY: `i < len` and `s < S`, so that line `s * len + i` is inside; it has
-                        // PARTS vectors. A prefetch may name any address.
+                        // SAFETY: `i < len` and `s < S`, so that line `s * len + i` is inside; it
+                        // has PARTS vectors. A prefetch may name any address.
                         unsafe {
                             if PREFETCH && part == 0 {
                                 $fetch(line.wrapping_add($crate::roofline::AHEAD).cast());
@@ -134,8 +134,8 @@ fn of(cpu: &Cpu) -> Option<&dyn Ceilings> {
     }
 }
 
-/// Multiplies and adds bytes for so many rounds; gives how many operations that were, a multiply-add
-/// being two. `None` where nobody has said how this backend would do it.
+/// Multiplies and adds bytes for so many rounds; gives how many operations that were, a
+/// multiply-add being two. `None` where nobody has said how this backend would do it.
 #[must_use]
 pub fn int8(cpu: &Cpu, rounds: u64) -> Option<u64> {
     of(cpu).map(|c| c.int8(rounds))
@@ -148,9 +148,9 @@ pub fn fma(cpu: &Cpu, rounds: u64) -> Option<u64> {
     of(cpu).map(|c| c.fma(rounds))
 }
 
-/// Reads `bytes` once, in `streams` equal parts side by side, with software prefetch or without (where
-/// the target has it). Gives the sum, modulo 2^64, of all little-endian words of 64 bits, the last one
-/// filled up with zeros; it is the same for all backends, streams and prefetching.
+/// Reads `bytes` once, in `streams` equal parts side by side, with software prefetch (where the
+/// target has it) or without. Gives the sum, modulo 2^64, of all little-endian words of 64 bits,
+/// the last one filled up with zeros; it is the same for all backends, streams and prefetching.
 ///
 /// # Panics
 /// Where `streams` is none of [`STREAMS`].
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn reading_gives_the_sum_of_the_words() {
-        let all: Vec<u8> = (0..5000u32).map(|i| (i * i >> 3) as u8).collect();
+        let all: Vec<u8> = (0..5000u32).map(|i| ((i * i) >> 3) as u8).collect();
         for len in [0, 1, 7, 8, 63, 64, 65, 640, 1000, 4096, 4993] {
             for offset in [0, 3] {
                 let bytes = &all[offset..][..len];

@@ -5,11 +5,12 @@ mod common;
 use std::io::Write;
 use std::num::NonZeroUsize;
 
-use common::{Kind, OwnedActs, Placed, Rng, difference, floats, weights};
+use common::{Kind, OwnedActs, Placed, Rng, difference, floats, matrix, weights};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestCaseResult};
 use teff_kernels::{
     Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut, Scalar, Tile,
+    WideRowMut,
 };
 
 fn same(want: &[f32], got: &[f32], what: &str) -> TestCaseResult {
@@ -83,7 +84,7 @@ fn product(
 fn matmul(b: &dyn Backend, p: &Product) -> TestCaseResult {
     let r = &mut Rng::new(p.seed);
     let bytes = Placed::new(&weights(r, p.format, p.rows, p.cols, p.kind), p.offset);
-    let w = Matrix::new(p.format, p.rows, p.cols, bytes.get()).unwrap();
+    let w = matrix(r, p.format, (p.rows, p.cols), bytes.get(), p.kind);
     let x = OwnedActs::new(r, p.format, p.n, p.cols, p.kind, p.fine);
     let want = product(&Scalar, &w, &x, 0..p.n, 0..p.rows, 0)?;
     same(&want, &product(b, &w, &x, 0..p.n, 0..p.rows, p.gap)?, "the whole")?;
@@ -106,7 +107,7 @@ fn matmul(b: &dyn Backend, p: &Product) -> TestCaseResult {
 fn dequantize(b: &dyn Backend, p: &Product) -> TestCaseResult {
     let r = &mut Rng::new(p.seed);
     let bytes = Placed::new(&weights(r, p.format, p.rows, p.cols, p.kind), p.offset);
-    let w = Matrix::new(p.format, p.rows, p.cols, bytes.get()).unwrap();
+    let w = matrix(r, p.format, (p.rows, p.cols), bytes.get(), p.kind);
     for row in 0..p.rows {
         let (mut want, mut got) = (vec![0.0; p.cols], vec![0.0; p.cols]);
         Scalar.dequantize_row(&w, row, &mut want);
@@ -137,6 +138,29 @@ fn quantize(b: &dyn Backend, blocks: usize, kind: Kind, seed: u64) -> TestCaseRe
             let code = |(q, lo): (&i8, &i8)| unit * i32::from(*q) + i32::from(*lo);
             prop_assert_eq!(q.iter().zip(lo).map(code).sum::<i32>(), s);
         }
+    }
+    Ok(())
+}
+
+/// `units` of 128.
+fn quantize_wide(b: &dyn Backend, units: usize, kind: Kind, seed: u64) -> TestCaseResult {
+    let (x, groups) = (floats(&mut Rng::new(seed), units * 128, kind), units.div_ceil(2));
+    for per_row in [false, true] {
+        let run = |b: &dyn Backend| {
+            let (mut q, mut d, mut s) = (vec![1; x.len()], vec![1.0; groups], vec![1; groups]);
+            b.quantize_wide(&x, WideRowMut { q: &mut q, d: &mut d, s: &mut s }, per_row);
+            (q, d, s)
+        };
+        let (want, got) = (run(&Scalar), run(b));
+        prop_assert_eq!(&want.0, &got.0);
+        same(&want.1, &got.1, "scales")?;
+        prop_assert_eq!(&want.2, &got.2);
+        prop_assert!(got.0.iter().all(|&q| q != -128));
+        for (q, s) in got.0.chunks(256).zip(got.2) {
+            prop_assert_eq!(q.iter().map(|&q| i32::from(q)).sum::<i32>(), s);
+        }
+        let one = got.1.windows(2).all(|d| d[0].to_bits() == d[1].to_bits());
+        prop_assert!(one || !per_row, "several scales in a row");
     }
     Ok(())
 }
@@ -312,6 +336,7 @@ macro_rules! suite {
                 fn quantizes(blocks in 0..20usize, kind in kinds(), seed: u64) {
                     if let Ok(b) = Cpu::by_name(stringify!($name)) {
                         quantize(&b, blocks, kind, seed)?;
+                        quantize_wide(&b, blocks / 2, kind, seed)?;
                     }
                 }
 

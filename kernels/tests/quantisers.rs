@@ -1,5 +1,5 @@
-//! The quantisers that have minimums or search for scales: ggml's bytes, the steps that bound their
-//! error, and input that has no codes.
+//! The quantisers that have minimums or search for scales, and the ternary ones: ggml's bytes, the
+//! steps that bound their error, and input that has no codes.
 
 mod common;
 
@@ -10,7 +10,7 @@ use teff_kernels::blocks::{Q2_K, Q3_K, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K};
 use teff_kernels::{CodeBlock, DenseBlock, Format, dequantize_row, quantize_row};
 
 /// The formats that this file is about.
-const FORMATS: [Format; 8] = [
+const FORMATS: [Format; 10] = [
     Format::Q4_1,
     Format::Q5_0,
     Format::Q5_1,
@@ -19,6 +19,8 @@ const FORMATS: [Format; 8] = [
     Format::Q4_K,
     Format::Q5_K,
     Format::Q6_K,
+    Format::TQ1_0,
+    Format::TQ2_0,
 ];
 
 fn quantized(format: Format, x: &[f32]) -> Vec<u8> {
@@ -68,6 +70,8 @@ fn formats_are_ggml_s() {
         (Format::Q4_K, 0xc3c3_0337_d330_5500, 0x58b1_7a2b_8181_032a),
         (Format::Q5_K, 0x8dc9_35d7_5384_6348, 0x0f38_2b28_759d_2563),
         (Format::Q6_K, 0x5653_d474_ac35_83fa, 0x4d6a_1cf2_e57a_52ef),
+        (Format::TQ1_0, 0x0989_658a_dac0_a692, 0xe0eb_0066_9312_75b2),
+        (Format::TQ2_0, 0xe03b_cbe9_03bf_14f6, 0xe0eb_0066_9312_75b2),
     ];
     let x = golden_input();
     for (format, bytes, back) in golden {
@@ -257,8 +261,9 @@ fn nothing_stays_nothing() {
         for x in [0.0, -0.0] {
             let bytes = quantized(format, &[x; 512]);
             assert!(values(format, &bytes).iter().all(|&y| y == 0.0), "{format} of {x}");
-            // Q5_0 writes the code of zero, which is 16.
-            let zero = format == Format::Q5_0 || bytes.iter().all(|&b| b & 0x7f == 0);
+            // Q5_0 writes the code of zero, which is 16, ternary formats write 1.
+            let coded = matches!(format, Format::Q5_0 | Format::TQ1_0 | Format::TQ2_0);
+            let zero = coded || bytes.iter().all(|&b| b & 0x7f == 0);
             assert!(zero, "{format}: {bytes:?}");
         }
         // Less than f16 has.
@@ -273,5 +278,28 @@ fn nothing_stays_nothing() {
             mixed[300] = -x;
             values(format, &quantized(format, &mixed));
         }
+    }
+}
+
+/// What bytes mean that no quantiser writes: hashes of what the `gguf` package 0.19.0 dequantises
+/// from blocks of random bytes, with a scale of 1.
+#[test]
+fn any_ternary_bytes_mean_what_ggml_says() {
+    let golden = [
+        (Format::TQ1_0, 52, 0x502c_39c4_dce5_2a75_u64),
+        (Format::TQ2_0, 64, 0x5842_9277_7ccb_4535),
+    ];
+    for (format, d, back) in golden {
+        let mut s = 1u32;
+        let mut bytes = vec![0; 64 * format.block_bytes()];
+        bytes.fill_with(|| {
+            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (s >> 24) as u8
+        });
+        for block in bytes.chunks_exact_mut(format.block_bytes()) {
+            block[d..].copy_from_slice(&[0x00, 0x3c]);
+        }
+        let y: Vec<u8> = values(format, &bytes).into_iter().flat_map(f32::to_le_bytes).collect();
+        assert_eq!(hash(&y), back, "{format}");
     }
 }

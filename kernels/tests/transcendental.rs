@@ -99,12 +99,16 @@ fn silu_is_close_and_the_same_everywhere() {
     let silu = |x: &[f32]| everywhere(&others, x, |b, x| b.silu(x));
     let relative = |x: &[f32; CHUNK]| {
         let e = exps(&x.map(|x| -f64::from(x)));
-        let pairs = silu(x).into_iter().zip(x.iter().zip(e));
+        // On the other backends every eighth chunk, which is enough and takes no time.
+        let eighth = (x[0].to_bits() / CHUNK as u32).is_multiple_of(8);
+        let others = if eighth { &others[..] } else { &[] };
+        let y = everywhere(others, x, |b, x| b.silu(x));
+        let pairs = y.into_iter().zip(x.iter().zip(e));
         pairs.fold(0.0, |worst, (got, (x, e))| worse(ulps(got, f64::from(*x) / (1.0 + e)), worst))
     };
     let (small, large, end) = (2f32.powi(-26).to_bits(), 24f32.to_bits(), 88.72f32.to_bits());
     let above = over(small, large, relative);
-    let below = over(SIGN | small, SIGN | end - CHUNK as u32, relative);
+    let below = over(SIGN | small, SIGN | (end - CHUNK as u32), relative);
     println!("silu: at most {above:.4} ULP above 0, {below:.4} ULP below");
     assert!(above < 2.5 && below < 2.5);
     // The rest, of which every 999th will do: half near 0, then the number itself and 0.

@@ -265,7 +265,8 @@ impl GgufHeader {
         Ok(())
     }
 
-    /// Declares the next tensor: its dimensions (1 to 4), the length of a row first.
+    /// Declares the next tensor: its dimensions (1 to 4), the length of a row first. Its bytes are
+    /// those of its rows and the format's trailer ([`Format::trailer_bytes`]).
     ///
     /// # Errors
     /// [`WriteError::Tensor`] and [`WriteError::TooManyTensors`].
@@ -282,8 +283,10 @@ impl GgufHeader {
         }
         let elements = dims.iter().try_fold(1u64, |p, &d| p.checked_mul(d));
         let row = usize::try_from(dims[0]).ok().and_then(|cols| format.row_bytes(cols));
-        let bytes =
-            row.and_then(|row| dims[1..].iter().try_fold(row as u64, |p, &d| p.checked_mul(d)));
+        let trailer = format.trailer_bytes() as u64;
+        let bytes = row
+            .and_then(|row| dims[1..].iter().try_fold(row as u64, |p, &d| p.checked_mul(d)))
+            .and_then(|rows| rows.checked_add(trailer));
         let (Some(_), Some(bytes)) = (elements, bytes) else {
             return wrong("is too large to be counted");
         };

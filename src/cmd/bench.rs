@@ -43,9 +43,9 @@ and without, on one thread and on the numbers of --threads; products of bytes an
 from registers, of each backend. Beside them, for each format and backend, a product with 512
 columns as a share of the peak, and one with one column, over all of the memory, as a share of the
 best bandwidth; and a model's prefill and decode in the same way. A model's operations are two for
-each weight of its products and each token; attention is not counted. AVX2 sums bytes, of which its
-peak is, slower than codes of 2 to 5 bits, so that these may exceed it. Figures are medians of -r
-runs of at least 50 ms.
+each weight of its products and each token; attention is not counted. Without VNNI, bytes (of which
+the peak is) take longer to sum than codes of 2 to 5 bits, so that these may exceed it. Of -r runs
+of at least 50 ms a ceiling is the best, and what is held against it the median.
 
   --size MB            2^20 bytes to read (default 512)
   --formats A,B        formats of the products (default: all)
@@ -290,8 +290,8 @@ fn operations(model: &Model, n: usize) -> [f64; 2] {
 /// What several runs gave.
 pub(super) struct Spread {
     pub(super) median: f64,
-    min: f64,
-    max: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
 }
 
 impl Spread {

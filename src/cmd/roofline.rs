@@ -1,4 +1,7 @@
 //! `teff bench --roofline`: what this machine can do at most, and how near to that Teff comes.
+//!
+//! A ceiling is the best of its runs, since others on the machine can only lower it; what is held
+//! against it is a median.
 
 use std::cell::Cell;
 use std::fmt::{self, Write};
@@ -116,9 +119,9 @@ struct Effort {
 }
 
 impl Effort {
-    /// Units a second that `work` does, the median of several runs. `work(n)` does what it does `n`
-    /// times, and says how many units that were.
-    fn rate(&self, mut work: impl FnMut(u64) -> Result<u64, Failure>) -> Result<f64, Failure> {
+    /// Units a second that `work` does, in several runs. `work(n)` does what it does `n` times, and
+    /// says how many units that were.
+    fn rates(&self, mut work: impl FnMut(u64) -> Result<u64, Failure>) -> Result<Spread, Failure> {
         let mut once = |n| {
             let start = Instant::now();
             let units = work(n)?;
@@ -139,7 +142,8 @@ impl Effort {
             Ok(units as f64 / time.as_secs_f64())
         });
         let rates = rates.collect::<Result<Vec<_>, Failure>>()?;
-        Ok(Spread::of(rates).map_or(0.0, |s| s.median))
+        // There is at least one run.
+        Ok(Spread::of(rates).unwrap_or(Spread { median: 0.0, min: 0.0, max: 0.0 }))
     }
 }
 
@@ -274,7 +278,7 @@ impl Lab {
             for prefetch in [false, true] {
                 let what = format!("threads {threads}: reading by {streams} streams");
                 self.progress.update(&what);
-                let rate = self.effort.rate(|n| {
+                let rates = self.effort.rates(|n| {
                     let read = |rank: usize| {
                         let part = bytes.chunks(part).nth(rank).unwrap_or(&[]);
                         for _ in 0..n {
@@ -284,7 +288,7 @@ impl Lab {
                     pool.run(|m| read(teff::graph::Team::rank(m))).map_err(Failure::run)?;
                     Ok(bytes.len() as u64 * n)
                 })?;
-                report.reads.push(Read { threads, streams, prefetch, rate });
+                report.reads.push(Read { threads, streams, prefetch, rate: rates.max });
             }
         }
         Ok(())
@@ -298,12 +302,12 @@ impl Lab {
             if work(cpu, 0).is_none() {
                 return Ok(None);
             }
-            let rate = self.effort.rate(|n| {
+            let rates = self.effort.rates(|n| {
                 let rounds = n.saturating_mul(64);
                 pool.run(|_| _ = black_box(work(cpu, rounds))).map_err(Failure::run)?;
                 Ok(threads as u64 * work(cpu, 1).unwrap_or(0) * rounds)
             });
-            rate.map(Some)
+            rates.map(|r| Some(r.max))
         };
         let (int8, fma) = (peak(roofline::int8)?, peak(roofline::fma)?);
         report.peaks.push(Peak { backend: cpu.name(), threads, int8, fma });
@@ -333,7 +337,7 @@ impl Lab {
             return Err(Failure::Run(what));
         };
         let mut product = inputs.product(format, cpu, COLUMNS);
-        let gemm = self.effort.rate(|n| {
+        let gemm = self.effort.rates(|n| {
             let want = n as usize * STEP.min(rows);
             for _ in 0..want / rows {
                 product(first, 0..rows);
@@ -346,13 +350,14 @@ impl Lab {
         drop(product);
         let mut product = inputs.product(format, cpu, 1);
         let next = Cell::new(0);
-        let gemv = self.effort.rate(|n| {
+        let gemv = self.effort.rates(|n| {
             for _ in 0..n {
                 let i = next.replace(next.get() + 1);
                 product(&matrices[i % matrices.len()], 0..rows);
             }
             Ok(each as u64 * n)
         })?;
+        let (gemm, gemv) = (gemm.median, gemv.median);
         report.products.push(Product { format, backend, rows, gemm, gemv });
         Ok(())
     }

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from model import EOT, GPT2, Config
+from stories import INVENTED
 from train import evaluate, prepare
 
 HERE = Path(__file__).resolve().parent
@@ -121,7 +122,7 @@ def main():
     write_golden(quantised, tok, golden)
     print(golden.name, golden.stat().st_size, "bytes", [len(tok.encode(x).ids) for x in PROMPTS], "tokens")
 
-    _, (val, rows) = prepare(a.out)
+    _, (val, rows) = prepare(a.out, None, INVENTED)
     before, after = evaluate(model, val, rows), evaluate(quantised, val, rows)
     print(f"validation loss {before:.4f}, Q8_0 {after:.4f} ({100 * (after / before - 1):+.3f} %)")
     assert abs(after / before - 1) < 0.01

@@ -571,9 +571,12 @@ def held_out(kind, thing, place):
     return zlib.crc32(f"{kind}/{thing}/{place}".encode()) % 20 == 0
 
 
+INVENTED = 0.12  # the share of heroes with an invented name
+
+
 class Story:
-    def __init__(self, rng):
-        self.rng = rng
+    def __init__(self, rng, invented=INVENTED):
+        self.rng, self.invented = rng, invented
         self.slots = {}
 
     def fill(self, template):
@@ -608,6 +611,17 @@ class Story:
         self.hero_last = not others and any(x in template for x in ("{N}", "{He}", "{F}", "{F_kind}", "{a_hero}"))
         self.out.append(self.fill(template))
 
+    def invent(self):
+        """A name that nobody has: two syllables; where they are frequent, also longer ones and mixtures of two names."""
+        rng, often = self.rng, self.invented > INVENTED
+        if often and rng.random() < 0.5:
+            a, b = (rng.choice(rng.choice([GIRLS, BOYS, PETS])) for _ in range(2))
+            return (a[: rng.randint(1, len(a))] + b[rng.randint(1, len(b) - 1) :].lower()).capitalize()
+        onsets = "b d f g k l m n p r s t v w z br fl gr pl tr".split()
+        syllables = rng.randint(2, 4) if often else 2
+        name = "".join(rng.choice(onsets) + rng.choice("aeiou") for _ in range(syllables))
+        return (name + rng.choice(["", "", "n", "l", "x", "ck", "m"])).capitalize()
+
     def tell(self):
         rng, s = self.rng, self.slots
         chance = lambda p: rng.random() < p
@@ -625,10 +639,8 @@ class Story:
             girl = kind in SHE_ONLY or (girl and kind not in HE_ONLY)
             names = PETS if group in ("animal", "magic") and chance(0.7) else GIRLS if girl else BOYS
         name = rng.choice(names)
-        if chance(0.12):  # an invented name, so that the model learns to copy any name
-            onsets = "b d f g k l m n p r s t v w z br fl gr pl tr".split()
-            name = "".join(rng.choice(onsets) + rng.choice("aeiou") for _ in range(2))
-            name = (name + rng.choice(["", "", "n", "l", "x", "ck", "m"])).capitalize()
+        if chance(self.invented):  # so that the model learns to copy any name
+            name = self.invent()
         adj = rng.choice(ADJ[group])
         nameless = group != "child" and chance(0.15)
         noun = f"{adj} {kind}" if nameless and chance(0.4) else kind
@@ -767,10 +779,10 @@ class Story:
         self.say([x for x in sights.split("|") if not (weather in WET and re.search(fair, x))])
 
 
-def stories(seed, count, want_held_out=False):
+def stories(seed, count, want_held_out=False, invented=INVENTED):
     rng = random.Random(seed)
     while count:
-        story = Story(rng)
+        story = Story(rng, invented)
         text = story.tell()
         if held_out(*story.key) == want_held_out:
             count -= 1
@@ -782,6 +794,7 @@ if __name__ == "__main__":
     p.add_argument("--count", type=int, default=10)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--held-out", action="store_true")
+    p.add_argument("--invented", type=float, default=INVENTED)
     a = p.parse_args()
-    for text in stories(a.seed, a.count, a.held_out):
+    for text in stories(a.seed, a.count, a.held_out, a.invented):
         print(text, EOT, sep="\n")

@@ -1,13 +1,16 @@
 """Trains the tokenizer and the model. One command, from nothing:
 
     python train.py
+    python train.py --out /tmp/teff-gpt2-names --after /tmp/teff-gpt2 --invented 0.5 --steps 7500
 
-Everything goes to --out (stories, tokenizer.json, tokens, checkpoint.pt); a run that was stopped goes on from its
-last checkpoint. export.py turns the result into model.gguf.
+The second run goes on with stories whose heroes have names that the model has to copy. Everything goes to --out
+(stories, tokenizer.json, tokens, checkpoint.pt); a run that was stopped goes on from its last checkpoint. export.py
+turns the result into model.gguf.
 """
 
 import argparse
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from model import EOT, GPT2, Config
-from stories import stories
+from stories import INVENTED, stories
 
 SEED = 20261121
 TRAIN_STORIES, VAL_STORIES = 180_000, 2_000
@@ -68,13 +71,18 @@ def batch(tokens, row, ctx):
     return x[:, :-1], x[:, 1:]
 
 
-def prepare(out):
-    """The tokenizer and the encoded training and validation stories, made once."""
+def prepare(out, after, invented):
+    """The tokenizer and the encoded training and validation stories, made once. Where training goes on `after` an
+    earlier run, its tokenizer and checkpoint are taken over, and the stories are new ones."""
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "data.npz").exists():
-        train = list(stories(SEED, TRAIN_STORIES))
+        train = list(stories(SEED + 2 * (after is not None), TRAIN_STORIES, invented=invented))
         val = list(stories(SEED + 1, VAL_STORIES, want_held_out=True))
-        train_tokenizer(train[:50_000], out / "tokenizer.json")
+        if after is None:
+            train_tokenizer(train[:50_000], out / "tokenizer.json")
+        else:
+            for name in ("tokenizer.json", "checkpoint.pt"):
+                shutil.copy(after / name, out / name)
         tok = Tokenizer.from_file(str(out / "tokenizer.json"))
         (t, ts), (v, vs) = encode(tok, train), encode(tok, val)
         np.savez(out / "data.npz", train=t, train_starts=ts, val=v, val_starts=vs)
@@ -97,6 +105,8 @@ def evaluate(model, tokens, row, most=128):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=Path, default=Path("/tmp/teff-gpt2"))
+    p.add_argument("--after", type=Path, help="the --out of an earlier run, to go on from its end with new stories")
+    p.add_argument("--invented", type=float, default=INVENTED, help="share of heroes with an invented name")
     p.add_argument("--steps", type=int, default=6000)
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--lr", type=float, default=1.5e-3)
@@ -109,7 +119,7 @@ def main():
     torch.manual_seed(SEED)
     torch.set_num_threads(a.threads)
     torch.set_flush_denormal(True)
-    (train, train_rows), (val, val_rows) = prepare(a.out)
+    (train, train_rows), (val, val_rows) = prepare(a.out, a.after, a.invented)
     model = GPT2()
     ctx = model.config.ctx
     decay = [p for p in model.parameters() if p.dim() == 2]

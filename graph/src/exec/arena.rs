@@ -8,7 +8,10 @@
 
 use core::marker::PhantomData;
 
-use teff_kernels::{ACT_BLOCK, ACT_SUM, DenseActs, KvHead, KvLayout, Q8Acts, Q8RowMut, Tile};
+use teff_kernels::{
+    ACT_BLOCK, ACT_SUM, DenseActs, KvHead, KvLayout, Q8Acts, Q8RowMut, Tile, WIDE_BLOCK, WIDE_UNIT,
+    WideActs, WideRowMut,
+};
 
 use crate::plan::{Buf, Kind, head_bytes};
 
@@ -94,7 +97,8 @@ impl<'m> Region<'m> {
     /// # Safety
     /// The buffer is inside the region.
     unsafe fn planes(&self, buf: &Buf, rows: usize) -> Planes {
-        let (cols, blocks) = (buf.cols as usize, buf.cols as usize / ACT_BLOCK);
+        let cols = buf.cols as usize;
+        let blocks = cols.div_ceil(buf.kind.block());
         debug_assert!(buf.bytes(rows).is_some_and(|b| buf.offset + b <= self.len));
         // SAFETY: one after another from `offset` on, as `Buf::bytes` counts them; `rows * cols`
         // is a multiple of 32, so scales and sums are aligned to 4.
@@ -163,6 +167,56 @@ impl<'m> Region<'m> {
                     p.sums.add((t * cols + col) / ACT_SUM),
                     width / ACT_SUM,
                 ),
+            }
+        }
+    }
+
+    /// The first `n` rows of a buffer for ternary weights that has `rows`.
+    ///
+    /// # Safety
+    /// The buffer is inside the region; until the view is dropped nobody writes to it.
+    pub(super) unsafe fn wide(&self, buf: &Buf, rows: usize, n: usize) -> WideActs<'_> {
+        let cols = buf.cols as usize;
+        let groups = n * cols.div_ceil(WIDE_BLOCK);
+        debug_assert!(n <= rows);
+        // SAFETY: inside; no writers by the caller's promise.
+        unsafe {
+            let p = self.planes(buf, rows);
+            WideActs::new(
+                n,
+                cols,
+                core::slice::from_raw_parts(p.codes, n * cols),
+                core::slice::from_raw_parts(p.scales, groups),
+                core::slice::from_raw_parts(p.sums, groups),
+            )
+        }
+    }
+
+    /// Columns `col..col + width` (whole groups, as far as the row has them) of row `t` of a buffer
+    /// for ternary weights that has `rows`.
+    ///
+    /// # Safety
+    /// They are inside the region; until the view is dropped nobody else uses them.
+    pub(super) unsafe fn wide_row(
+        &self,
+        buf: &Buf,
+        rows: usize,
+        t: usize,
+        (col, width): (usize, usize),
+    ) -> WideRowMut<'_> {
+        let cols = buf.cols as usize;
+        debug_assert!(t < rows && col + width <= cols && col.is_multiple_of(WIDE_BLOCK));
+        debug_assert!(width.is_multiple_of(WIDE_BLOCK) || col + width == cols);
+        debug_assert!(cols.is_multiple_of(WIDE_UNIT));
+        let first = t * cols.div_ceil(WIDE_BLOCK) + col / WIDE_BLOCK;
+        let groups = width.div_ceil(WIDE_BLOCK);
+        // SAFETY: inside; exclusive by the caller's promise.
+        unsafe {
+            let p = self.planes(buf, rows);
+            WideRowMut {
+                q: core::slice::from_raw_parts_mut(p.codes.add(t * cols + col), width),
+                d: core::slice::from_raw_parts_mut(p.scales.add(first), groups),
+                s: core::slice::from_raw_parts_mut(p.sums.add(first), groups),
             }
         }
     }

@@ -50,7 +50,7 @@ pub enum RunnerError {
     Plan(PlanError),
     /// The weights are not the model's.
     Weights(WeightsError),
-    /// An operation's inputs are not of the kind that its weights need (quantised or not).
+    /// An operation's inputs are not of the kind that its weights need.
     Kind {
         /// The operation's number.
         op: usize,
@@ -244,8 +244,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         for (i, op) in plan.ops.iter().enumerate() {
             if let Op::Linear { w, x, .. } = *op {
                 let m = matrix(&weights, w);
-                let quantized = plan.buf(x).kind.is_quantized();
-                if quantized != m.format().is_quantized() {
+                if plan.buf(x).kind.acts() != m.format().acts() {
                     return Err(RunnerError::Kind { op: i });
                 }
                 let bytes = backend.matmul_scratch(m.format(), m.cols(), plan.options.batch);

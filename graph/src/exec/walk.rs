@@ -116,6 +116,12 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let to = unsafe { runner.arena.q8_row(out, rows, t, cols) };
                 runner.backend.quantize(values, to);
             }
+            Kind::Wide => {
+                let rows = runner.plan.max_rows(out.rows);
+                // SAFETY: as above.
+                let to = unsafe { runner.arena.wide_row(out, rows, t, cols) };
+                runner.backend.quantize_wide(values, to, false);
+            }
         }
     }
 
@@ -139,6 +145,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             match x.kind {
                 Kind::F32 => Acts::Dense(runner.arena.dense(x, 0, n)),
                 Kind::Q8 | Kind::Q16 => Acts::Q8(runner.arena.q8(x, plan.max_rows(x.rows), n)),
+                Kind::Wide => Acts::Wide(runner.arena.wide(x, plan.max_rows(x.rows), n)),
             }
         };
         let cut = Cut::linear(&plan.spec, &plan.bufs, w.rows(), to);
@@ -262,7 +269,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let mut to = match out.kind {
                     // SAFETY: rows and columns of a verified buffer that are this item's alone.
                     Kind::F32 => unsafe { runner.arena.tile(out, (first, count), cols) },
-                    Kind::Q8 | Kind::Q16 => {
+                    Kind::Q8 | Kind::Q16 | Kind::Wide => {
                         Tile::new(&mut floats[cols.0 - col..], count, cols.1, width)
                     }
                 };

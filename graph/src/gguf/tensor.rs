@@ -20,7 +20,7 @@ pub struct TensorInfo<'a> {
     pub dims: [u64; 4],
     /// How many dimensions it has, 1 to 4.
     pub n_dims: usize,
-    /// Its bytes, row after row; they begin at a multiple of the file's alignment, counted from
+    /// Its bytes, row after row, and the format's trailer; they begin at a multiple of the file's alignment, counted from
     /// the start of the file.
     pub data: &'a [u8],
     /// Where its bytes begin, from the start of the file.
@@ -113,7 +113,7 @@ impl<'a> Raw<'a> {
             let (tensor, cols) = (tensor(), self.dims[0]);
             return Err(GgufError::RaggedRow { tensor, format, cols });
         }
-        let need = data_bytes(format, rows, cols).ok_or_else(overflow)?;
+        let need = format.tensor_bytes(rows, cols).ok_or_else(overflow)?;
         if !self.offset.is_multiple_of(u64::from(alignment)) {
             let (tensor, offset) = (tensor(), self.offset);
             return Err(GgufError::Misaligned { tensor, offset, alignment });
@@ -130,11 +130,6 @@ impl<'a> Raw<'a> {
         };
         Ok(TensorInfo { name, format, dims: self.dims, n_dims: self.n_dims, data, offset })
     }
-}
-
-/// The bytes of a matrix in this format; `None` where the row is ragged or the size overflows.
-fn data_bytes(format: Format, rows: usize, cols: usize) -> Option<usize> {
-    format.row_bytes(cols)?.checked_mul(rows)
 }
 
 /// The name of a ggml type id, whether Teff has the format or not; `None` for ids beyond the table.

@@ -1,6 +1,6 @@
 //! The builder: from a [`Spec`] to the operations of a decoder.
 
-use teff_kernels::{Backend, Format};
+use teff_kernels::{ActKind, Backend, Format};
 
 use super::{
     ALIGN, Buf, BufId, Kind, Needs, Op, Options, Plan, PlanError, Rows, To, kv_bytes,
@@ -64,14 +64,20 @@ impl Builder<'_, '_> {
         Ok(BufId(id))
     }
 
-    /// A buffer for inputs of matrix `w`: quantised where the matrix is.
+    /// A buffer for inputs of matrix `w`, of the kind that its format asks for.
     fn input_of(&mut self, w: TensorId, rows: Rows, cols: usize) -> Result<BufId, PlanError> {
-        let kind = if (self.format)(w).is_quantized() { Kind::Q8 } else { Kind::F32 };
         // What becomes queries and keys goes through softmax, which is steep: with 8 bits, its
-        // error would be some two thirds of the model's.
+        // error would be some two thirds of the model's. (Models with ternary weights are trained
+        // with inputs of 8 bits.)
         let fine =
             matches!(self.spec.slot(w).map(|s| s.role), Some(Role::Layer(_, LayerRole::AttnQkv)));
-        self.buf(if fine && kind == Kind::Q8 { Kind::Q16 } else { kind }, rows, cols)
+        let kind = match (self.format)(w).acts() {
+            ActKind::Dense => Kind::F32,
+            ActKind::Q8 if fine => Kind::Q16,
+            ActKind::Q8 => Kind::Q8,
+            ActKind::Wide => Kind::Wide,
+        };
+        self.buf(kind, rows, cols)
     }
 
     /// The pre-norm of a part, into an input of `w`.

@@ -5,7 +5,9 @@
 
 use core::fmt;
 
-use teff_kernels::{ACT_BLOCK, ACT_SUM, KV_BLOCK, KvFormat, KvLayout};
+use teff_kernels::{
+    ACT_BLOCK, ACT_SUM, ActKind, KV_BLOCK, KvFormat, KvLayout, WIDE_BLOCK, WIDE_UNIT,
+};
 #[cfg(feature = "alloc")]
 use teff_kernels::{Backend, Format};
 
@@ -34,6 +36,9 @@ pub enum Kind {
     Q8,
     /// Activations quantised to 16 bits: two planes of codes, then as above.
     Q16,
+    /// Activations quantised to 8 bits for ternary weights: codes, then scales, then sums, of all
+    /// rows each.
+    Wide,
 }
 
 impl Kind {
@@ -41,6 +46,36 @@ impl Kind {
     #[must_use]
     pub const fn is_quantized(self) -> bool {
         !matches!(self, Kind::F32)
+    }
+
+    /// What products with inputs of this kind take them as.
+    #[must_use]
+    pub const fn acts(self) -> ActKind {
+        match self {
+            Kind::F32 => ActKind::Dense,
+            Kind::Q8 | Kind::Q16 => ActKind::Q8,
+            Kind::Wide => ActKind::Wide,
+        }
+    }
+
+    /// What the length of a row is a multiple of.
+    #[must_use]
+    pub(crate) const fn unit(self) -> usize {
+        match self {
+            Kind::F32 => 1,
+            Kind::Q8 | Kind::Q16 => ACT_BLOCK,
+            Kind::Wide => WIDE_UNIT,
+        }
+    }
+
+    /// Elements of a row that are written together, since they share a scale; fewer at its end.
+    #[must_use]
+    pub(crate) const fn block(self) -> usize {
+        match self {
+            Kind::F32 => 1,
+            Kind::Q8 | Kind::Q16 => ACT_BLOCK,
+            Kind::Wide => WIDE_BLOCK,
+        }
     }
 }
 
@@ -260,6 +295,7 @@ impl Buf {
             // Planes of codes, and scales and sums of four bytes each.
             Kind::Q8 => cols + cols / ACT_BLOCK * 4 + cols / ACT_SUM * 4,
             Kind::Q16 => 2 * cols + cols / ACT_BLOCK * 4 + cols / ACT_SUM * 4,
+            Kind::Wide => cols + cols.div_ceil(WIDE_BLOCK) * 8,
         };
         rows.checked_mul(row)
     }
@@ -297,7 +333,7 @@ impl Cut {
         let kind = |b: BufId| bufs[usize::from(b.0)].kind;
         let (unit, staged) = match to {
             To::Store(b) if kind(b) == Kind::F32 => (16, false),
-            To::Store(_) => (ACT_BLOCK, true),
+            To::Store(b) => (kind(b).block(), true),
             To::Add(_) => (16, true),
             To::Qkv { .. } => (lcm(spec.head_dim as usize, 16), true),
         };
@@ -323,13 +359,8 @@ impl Cut {
 
 /// The heads whose outputs attention writes together, so that blocks of activations stay whole.
 pub(crate) fn head_group(spec: &Spec, out: &Buf) -> usize {
-    match out.kind {
-        Kind::F32 => 1,
-        Kind::Q8 | Kind::Q16 => {
-            let d = spec.head_dim as usize;
-            (lcm(d, ACT_BLOCK) / d).min(spec.heads as usize)
-        }
-    }
+    let d = spec.head_dim as usize;
+    (lcm(d, out.kind.block()) / d).min(spec.heads as usize)
 }
 
 /// The heads that attention may take together: whole groups of [`head_group`] and of the heads that

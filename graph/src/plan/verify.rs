@@ -3,8 +3,6 @@
 
 use core::fmt;
 
-use teff_kernels::ACT_BLOCK;
-
 use super::place::{Use, meet, phases, readers, uses};
 use super::{ALIGN, Buf, BufId, Kind, Op, Plan, Rows, To, kv_bytes, member_floats};
 use crate::{SpecError, TensorId};
@@ -187,7 +185,7 @@ impl Plan<'_> {
 
     fn inside(&self) -> Result<(), PlanError> {
         for (i, b) in self.bufs.iter().enumerate() {
-            let whole = b.kind == Kind::F32 || (b.cols as usize).is_multiple_of(ACT_BLOCK);
+            let whole = (b.cols as usize).is_multiple_of(b.kind.unit());
             let end = self.range(b).map(|r| r.1);
             if !whole
                 || !b.offset.is_multiple_of(ALIGN)

@@ -10,12 +10,13 @@ use core::ops::Range;
 
 use crate::{
     Acts, Backend, DenseActs, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Scalar, Tile,
-    TopK,
+    TopK, WideRowMut,
 };
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 mod aarch64;
 #[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
     all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"),
     all(target_arch = "wasm32", target_feature = "simd128"),
 ))]
@@ -178,6 +179,9 @@ impl Backend for Cpu {
     }
     fn quantize(&self, x: &[f32], out: Q8RowMut<'_>) {
         each!(self, b => b.quantize(x, out));
+    }
+    fn quantize_wide(&self, x: &[f32], out: WideRowMut<'_>, per_row: bool) {
+        each!(self, b => b.quantize_wide(x, out, per_row));
     }
     fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
         each!(self, b => b.layer_norm(x, weight, bias, eps, out));

@@ -14,6 +14,10 @@ macro_rules! operations {
                 let mut out = out;
                 $crate::ops::quant::quantize::<L>(x, &mut out);
             }
+            fn quantize_wide(x: &[f32], out: $crate::WideRowMut<'_>, per_row: bool) {
+                let mut out = out;
+                $crate::ops::ternary::quantize::<L>(x, &mut out, per_row);
+            }
             fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
                 $crate::ops::norm::layer_norm::<L>(x, weight, bias, eps, out);
             }

@@ -11,6 +11,7 @@ use crate::Format;
 mod bf16;
 mod f16;
 mod f32;
+mod i2_s;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -22,10 +23,13 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod search;
+mod tq1_0;
+mod tq2_0;
 
 pub use bf16::Bf16;
 pub use f16::F16;
 pub use f32::F32;
+pub use i2_s::I2_S;
 pub use q2_k::Q2_K;
 pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
@@ -36,6 +40,8 @@ pub use q5_1::Q5_1;
 pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
+pub use tq1_0::TQ1_0;
+pub use tq2_0::TQ2_0;
 
 /// A block of a storage format: the unit in which weights lie in memory.
 ///
@@ -84,6 +90,14 @@ pub trait CodeBlock: Block {
         0.0
     }
     /// The codes `32 * part..32 * part + 32`.
+    fn codes(&self, part: usize) -> [i8; 32];
+}
+
+/// A block of ternary weights with one scale at most: `x[i] = scale * code[i]`.
+pub trait TernaryBlock: Block {
+    /// The block's scale; `None` where the matrix has the one scale ([`crate::Matrix::scale`]).
+    fn scale(&self) -> Option<f32>;
+    /// The codes `32 * part..32 * part + 32`: -1, 0 and 1, and 2 in damaged files.
     fn codes(&self, part: usize) -> [i8; 32];
 }
 
@@ -144,7 +158,32 @@ pub(crate) fn dequantize_codes<B: CodeBlock>(blocks: &[B], out: &mut [f32]) {
     }
 }
 
-/// Calls `$body` with `$B` bound to the block type of a format of codes, or `$dense`.
+/// [`Block::dequantize`] of the ternary formats; without a scale of the block's own, with 1.
+pub(crate) fn dequantize_ternary<B: TernaryBlock>(blocks: &[B], out: &mut [f32]) {
+    assert_eq!(out.len(), blocks.len() * B::LEN);
+    for (b, out) in blocks.iter().zip(out.chunks_exact_mut(B::LEN)) {
+        let scale = b.scale().unwrap_or(1.0);
+        for (part, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            for (o, c) in out.iter_mut().zip(b.codes(part)) {
+                *o = scale * f32::from(c);
+            }
+        }
+    }
+}
+
+/// The code of `x` among 0, 1 and 2, which stand for -1, 0 and 1: the nearest, halves away from zero.
+pub(crate) fn trit(x: f32) -> u8 {
+    if x >= 0.5 {
+        2
+    } else if x <= -0.5 {
+        0
+    } else {
+        1 // NaN too
+    }
+}
+
+/// Calls `$body` with `$B` bound to the block type of a format of codes with scales for every 16 or
+/// 32, or `$dense` for all others.
 macro_rules! for_codes {
     ($format:expr, $B:ident => $body:expr, dense => $dense:expr) => {
         match $format {
@@ -188,11 +227,38 @@ macro_rules! for_codes {
                 type $B = $crate::blocks::Q6_K;
                 $body
             }
-            $crate::Format::F32 | $crate::Format::F16 | $crate::Format::BF16 => $dense,
+            $crate::Format::F32
+            | $crate::Format::F16
+            | $crate::Format::BF16
+            | $crate::Format::TQ1_0
+            | $crate::Format::TQ2_0
+            | $crate::Format::I2_S => $dense,
         }
     };
 }
 pub(crate) use for_codes;
+
+/// Calls `$body` with `$B` bound to the block type of a ternary format, or `$others`.
+macro_rules! for_ternary {
+    ($format:expr, $B:ident => $body:expr, others => $others:expr) => {
+        match $format {
+            $crate::Format::TQ1_0 => {
+                type $B = $crate::blocks::TQ1_0;
+                $body
+            }
+            $crate::Format::TQ2_0 => {
+                type $B = $crate::blocks::TQ2_0;
+                $body
+            }
+            $crate::Format::I2_S => {
+                type $B = $crate::blocks::I2_S;
+                $body
+            }
+            _ => $others,
+        }
+    };
+}
+pub(crate) use for_ternary;
 
 /// Calls `$body` with `$B` bound to the block type of a format.
 macro_rules! for_block {
@@ -206,15 +272,18 @@ macro_rules! for_block {
                 type $B = $crate::blocks::F16;
                 $body
             }
-            _ => {
+            $crate::Format::BF16 => {
                 type $B = $crate::blocks::Bf16;
                 $body
             }
+            ternary => for_ternary!(ternary, $B => $body,
+                others => unreachable!("a format of codes")),
         })
     };
 }
 
-/// Quantises a row of weights into `out`, in `format`.
+/// Quantises a row of weights into `out`, in `format`. For I2_S, which has no scale in its rows,
+/// `x` is the row divided by the tensor's.
 ///
 /// # Panics
 /// Where `out.len()` is not [`Format::row_bytes`] of `x.len()`.
@@ -223,7 +292,8 @@ pub fn quantize_row(format: Format, x: &[f32], out: &mut [u8]) {
     for_block!(format, B => B::quantize(x, bytemuck::cast_slice_mut(out)));
 }
 
-/// The values of a row of weights in `format`.
+/// The values of a row of weights in `format`; of I2_S, what the tensor's scale is to be multiplied
+/// with.
 ///
 /// # Panics
 /// Where `row.len()` is not [`Format::row_bytes`] of `out.len()`.

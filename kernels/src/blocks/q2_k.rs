@@ -28,7 +28,7 @@ unsafe impl Block for Q2_K {
     const FORMAT: Format = Format::Q2_K;
     const LEN: usize = 256;
 
-    /// Scales and minimums by [`search::scale_and_min`] for every 16, each rounded to a fifteenth
+    /// Scales and minimums by `search::scale_and_min` for every 16, each rounded to a fifteenth
     /// of the largest, then the codes nearest to `x` under what was stored: what ggml's reference
     /// does.
     fn quantize(x: &[f32], out: &mut [Self]) {

@@ -31,7 +31,7 @@ unsafe impl Block for Q3_K {
     const FORMAT: Format = Format::Q3_K;
     const LEN: usize = 256;
 
-    /// Scales by [`search::scale_by_descent`] for every 16, rounded so that the one of largest
+    /// Scales by `search::scale_by_descent` for every 16, rounded so that the one of largest
     /// magnitude becomes -32, then the codes nearest to `x` under what was stored: what ggml's
     /// reference does.
     fn quantize(x: &[f32], out: &mut [Self]) {

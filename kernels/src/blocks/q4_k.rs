@@ -13,7 +13,7 @@ pub struct Q4_K {
     pub d: F16,
     /// Unit of the minimums.
     pub dmin: F16,
-    /// Eight scales and eight minimums; see [`scale_and_min`].
+    /// Eight scales and eight minimums; see `scale_and_min` in this file.
     pub scales: [u8; 12],
     /// Codes `64 h + i` in the lower, `64 h + 32 + i` in the upper half of byte `32 h + i`.
     pub q: [u8; 128],
@@ -28,7 +28,7 @@ unsafe impl Block for Q4_K {
     const FORMAT: Format = Format::Q4_K;
     const LEN: usize = 256;
 
-    /// Scales and minimums by [`search::scale_and_min`] for every 32, each rounded to a 63rd of
+    /// Scales and minimums by `search::scale_and_min` for every 32, each rounded to a 63rd of
     /// the largest, then the codes nearest to `x` under what was stored: what ggml's reference does.
     fn quantize(x: &[f32], out: &mut [Self]) {
         assert_eq!(x.len(), out.len() * 256);
@@ -61,7 +61,7 @@ pub(super) fn search_32(x: &[f32; 256], grid: &Grid) -> ([f32; 8], [f32; 8], [f3
     (scales, mins, codes)
 }
 
-/// Scales and minimums in units of a 63rd of the largest: the units, and what [`scale_and_min`]
+/// Scales and minimums in units of a 63rd of the largest: the units, and what `scale_and_min` in this file
 /// reads.
 pub(super) fn pack_scales(scales: &[f32; 8], mins: &[f32; 8]) -> (F16, F16, [u8; 12]) {
     let parts = |x: &[f32; 8]| {

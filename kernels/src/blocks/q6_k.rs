@@ -29,7 +29,7 @@ unsafe impl Block for Q6_K {
     const FORMAT: Format = Format::Q6_K;
     const LEN: usize = 256;
 
-    /// Scales by [`search::scale`] for every 16, rounded so that the one of largest magnitude becomes
+    /// Scales by `search::scale` for every 16, rounded so that the one of largest magnitude becomes
     /// -128, then the codes nearest to `x` under what was stored: what ggml's reference does.
     fn quantize(x: &[f32], out: &mut [Self]) {
         assert_eq!(x.len(), out.len() * 256);

@@ -350,7 +350,7 @@ pub(crate) fn attend<L: Lanes, const QT: usize, const HELD: usize>(
     out: &mut Tile<'_>,
 ) {
     let hd = kv.layout.head_dim;
-    assert!(1 <= hd && hd <= MAX_HEAD_DIM && q.cols().is_multiple_of(hd));
+    assert!((1..=MAX_HEAD_DIM).contains(&hd) && q.cols().is_multiple_of(hd));
     assert!(out.width() == q.cols() && out.n() == q.n());
     assert!(q.n() <= kv.layout.capacity && position <= kv.layout.capacity - q.n());
     let window = window.map_or(usize::MAX, NonZeroUsize::get);

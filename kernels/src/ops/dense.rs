@@ -70,7 +70,10 @@ fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
                 L::prefetch(w[k].as_ptr().cast::<u8>().wrapping_add(ahead));
             }
         }
-        let xk: [L; NR] = core::array::from_fn(|n| L::load(&xs_full[n][k]));
+        let mut xk = [L::splat(0.0); NR]; // a closure would not be inlined everywhere
+        for n in 0..NR {
+            xk[n] = L::load(&xs_full[n][k]);
+        }
         for m in 0..MR {
             let wk: L = B::load(&ws_full[m][k]);
             for n in 0..NR {

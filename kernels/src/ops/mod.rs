@@ -10,6 +10,7 @@ pub(crate) mod norm;
 pub(crate) mod quant;
 pub(crate) mod rope;
 pub(crate) mod select;
+pub(crate) mod ternary;
 
 use crate::lanes::{LANES, Lanes};
 

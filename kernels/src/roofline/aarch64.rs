@@ -17,7 +17,7 @@ const SUMS: usize = 16;
 fn fetch(p: *const u8) {
     // SAFETY: a prefetch reads nothing, so any address will do.
     unsafe {
-        asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nomem, nostack, preserves_flags));
+        asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, preserves_flags, readonly));
     }
 }
 
@@ -50,7 +50,7 @@ macro_rules! by_instruction {
                 unsafe {
                     asm!(concat!($instruction, " {0:v}.4s, {1:v}.16b, {2:v}.16b"),
                         inout(vreg) next, in(vreg) w, in(vreg) x,
-                        options(nomem, nostack, preserves_flags));
+                        options(nostack, preserves_flags, readonly));
                 }
                 next
             });

@@ -1,8 +1,8 @@
 //! The ceilings of x86-64.
 //!
-//! AVX2 and AVX-512 without VNNI sum bytes by `vpmaddubsw`, `vpmaddwd` and `vpaddd`, which any bytes
-//! can be given. Codes of few bits can be summed in 16 bits for longer: products of these may exceed
-//! the peak. VNNI has `vpdpbusd`.
+//! AVX2 and AVX-512 without VNNI sum bytes by `vpmaddubsw`, `vpmaddwd` and `vpaddd`. Codes of few
+//! bits can be summed in 16 bits for longer: products of these may exceed the peak. VNNI has
+//! `vpdpbusd`.
 
 use core::arch::asm;
 use core::arch::x86_64::*;

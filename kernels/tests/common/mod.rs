@@ -1,7 +1,9 @@
 //! Inputs for the tests: numbers that are the same in every run, from a seed.
 #![allow(dead_code)] // every test file takes what it needs
 
-use teff_kernels::{Acts, DenseActs, Format, Q8Acts, quantize_row};
+use teff_kernels::{
+    ActKind, Acts, DenseActs, Format, Matrix, Q8Acts, WIDE_BLOCK, WideActs, quantize_row,
+};
 
 /// Marsaglia's xorshift64.
 pub(crate) struct Rng(u64);
@@ -65,6 +67,9 @@ fn f16_fields(format: Format) -> &'static [usize] {
         Format::Q2_K => &[80, 82],
         Format::Q3_K => &[108],
         Format::Q6_K => &[208],
+        Format::TQ1_0 => &[52],
+        Format::TQ2_0 => &[64],
+        Format::I2_S => &[], // the matrix has it
         f => panic!("where does {f} have its scales?"),
     }
 }
@@ -130,6 +135,18 @@ pub(crate) fn weights(
     w
 }
 
+/// The matrix of these bytes; where blocks have no scale, with one of this kind.
+pub(crate) fn matrix<'a>(
+    r: &mut Rng,
+    format: Format,
+    (rows, cols): (usize, usize),
+    bytes: &'a [u8],
+    kind: Kind,
+) -> Matrix<'a> {
+    let matrix = Matrix::new(format, rows, cols, bytes).unwrap();
+    if format == Format::I2_S { matrix.with_scale(float(r, kind)) } else { matrix }
+}
+
 /// Bytes at an address that is `offset` beyond a multiple of 64.
 pub(crate) struct Placed {
     buffer: Vec<u8>,
@@ -165,7 +182,7 @@ pub(crate) struct OwnedActs {
     pub(crate) lo: Option<Vec<i8>>,
     pub(crate) d: Vec<f32>,
     pub(crate) s: Vec<i32>,
-    quantized: bool,
+    kind: ActKind,
 }
 
 impl OwnedActs {
@@ -180,10 +197,14 @@ impl OwnedActs {
         fine: bool,
     ) -> Self {
         let x = floats(r, n * cols, kind);
-        let d = floats(r, n * cols / 32, kind);
-        let quantized = format.is_quantized();
-        let mut a = OwnedActs { n, cols, x, q: vec![], lo: None, d, s: vec![], quantized };
-        if quantized {
+        let acts = format.acts();
+        let scales = match acts {
+            ActKind::Wide => n * cols.div_ceil(WIDE_BLOCK),
+            _ => n * cols / 32,
+        };
+        let d = floats(r, scales, kind);
+        let mut a = OwnedActs { n, cols, x, q: vec![], lo: None, d, s: vec![], kind: acts };
+        if acts != ActKind::Dense {
             let mut plane = || -> Vec<i8> {
                 let mut code = || match kind {
                     Kind::Extreme => [127, -127, 0, 127][r.below(4)],
@@ -192,9 +213,12 @@ impl OwnedActs {
                 (0..n * cols).map(|_| code()).collect()
             };
             let (q, lo) = (plane(), plane());
-            (a.q, a.lo) = (q, fine.then_some(lo));
+            (a.q, a.lo) = (q, (fine && acts == ActKind::Q8).then_some(lo));
             let codes: Vec<i32> = (0..n * cols).map(|i| a.code(i)).collect();
-            a.s = codes.chunks(16).map(|c| c.iter().sum()).collect();
+            // Sums of wide groups are a row's own: the last one may be shorter.
+            let group = if acts == ActKind::Wide { WIDE_BLOCK } else { 16 };
+            let rows = codes.chunks(cols.max(1));
+            a.s = rows.flat_map(|row| row.chunks(group).map(|c| c.iter().sum())).collect();
         }
         a
     }
@@ -208,15 +232,21 @@ impl OwnedActs {
     /// Rows `from..to`.
     pub(crate) fn part(&self, from: usize, to: usize) -> Acts<'_> {
         let (c, b, n) = (self.cols, self.cols / 32, to - from);
-        if self.quantized {
-            let (d, s) = (&self.d[from * b..to * b], &self.s[2 * from * b..2 * to * b]);
-            let acts = Q8Acts::new(n, c, &self.q[from * c..to * c], d, s);
-            Acts::Q8(match &self.lo {
-                None => acts,
-                Some(lo) => acts.with_low(&lo[from * c..to * c]),
-            })
-        } else {
-            Acts::Dense(DenseActs::new(&self.x[from * c..], n, c, c))
+        match self.kind {
+            ActKind::Dense => Acts::Dense(DenseActs::new(&self.x[from * c..], n, c, c)),
+            ActKind::Q8 => {
+                let (d, s) = (&self.d[from * b..to * b], &self.s[2 * from * b..2 * to * b]);
+                let acts = Q8Acts::new(n, c, &self.q[from * c..to * c], d, s);
+                Acts::Q8(match &self.lo {
+                    None => acts,
+                    Some(lo) => acts.with_low(&lo[from * c..to * c]),
+                })
+            }
+            ActKind::Wide => {
+                let g = c.div_ceil(WIDE_BLOCK);
+                let (d, s) = (&self.d[from * g..to * g], &self.s[from * g..to * g]);
+                Acts::Wide(WideActs::new(n, c, &self.q[from * c..to * c], d, s))
+            }
         }
     }
     pub(crate) fn get(&self) -> Acts<'_> {

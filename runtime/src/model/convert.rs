@@ -61,13 +61,23 @@ fn transpose_elems<const N: usize>(bytes: &[u8], rows: usize, cols: usize, out: 
 const TILE: (usize, usize) = (32, 512);
 const STRIDE: usize = TILE.1 + 16;
 
-/// Quantises a matrix into `out`, rows of `cols` in the format `to`, whose blocks divide `cols`. It
-/// takes 68 KB of memory, whatever the matrix has.
+/// Quantises a matrix into `out`, a tensor of rows of `cols` in the format `to`, whose blocks divide
+/// `cols`. It takes 68 KB of memory, whatever the matrix has.
+///
+/// A scale of the whole tensor is the largest magnitude, as that of a block is in the other ternary
+/// formats.
 pub(super) fn quantize(m: &Dense<'_>, to: Format, out: &mut [u8]) {
     let (rows, cols, elem) = (m.rows, m.cols, m.elem());
     assert!(m.bytes.len() == rows * cols * elem && TILE.1.is_multiple_of(to.block_len()));
-    let row_bytes = out.len() / rows;
+    let row_bytes = to.row_bytes(cols).unwrap_or(0); // the caller saw to whole blocks
     let mut tile = vec![0f32; TILE.0 * STRIDE];
+    let (out, trailer) = out.split_at_mut(rows * row_bytes);
+    let mut unit = None;
+    if let Some(scale) = trailer.first_chunk_mut() {
+        let most = largest(m, &mut tile);
+        *scale = most.to_le_bytes();
+        unit = Some(if most > 0.0 { 1.0 / most } else { 0.0 });
+    }
     let mut line = [0f32; TILE.0];
     for r0 in (0..rows).step_by(TILE.0) {
         let nr = TILE.0.min(rows - r0);
@@ -92,10 +102,25 @@ pub(super) fn quantize(m: &Dense<'_>, to: Format, out: &mut [u8]) {
             let bytes = nc / to.block_len() * to.block_bytes();
             for r in 0..nr {
                 let out = &mut out[(r0 + r) * row_bytes + start..][..bytes];
-                quantize_row(to, &tile[r * STRIDE..][..nc], out);
+                let row = &mut tile[r * STRIDE..][..nc];
+                if let Some(unit) = unit {
+                    row.iter_mut().for_each(|x| *x *= unit);
+                }
+                quantize_row(to, row, out);
             }
         }
     }
+}
+
+/// The largest magnitude of a matrix' elements, by way of `floats`; no NaN is the largest.
+fn largest(m: &Dense<'_>, floats: &mut [f32]) -> f32 {
+    let mut most = 0f32;
+    for bytes in m.bytes.chunks(floats.len() * m.elem()) {
+        let floats = &mut floats[..bytes.len() / m.elem()];
+        dequantize_row(m.format, bytes, floats);
+        most = floats.iter().fold(most, |m, x| if x.abs() > m { x.abs() } else { m });
+    }
+    most
 }
 
 /// Stores a vector as f32 of this machine in `out`, whose alignment is that of f32.
@@ -136,6 +161,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A scale of the whole tensor, in both orders of a file.
+    #[test]
+    fn one_scale_for_all_rows() {
+        let (rows, cols) = (40, 640);
+        // Ternary weights, and one of the largest magnitude in the last row.
+        let x: Vec<f32> = (0..rows * cols).map(|i| [0.0, 0.375, -0.375][i * 7 % 3]).collect();
+        let straight = dense(Format::F32, &x);
+        let t = Dense {
+            format: Format::F32,
+            rows: cols,
+            cols: rows,
+            transposed: true,
+            bytes: &straight,
+        };
+        let mut turned = vec![0; straight.len()];
+        transpose(&t, &mut turned);
+        for (transposed, bytes) in [(false, &straight), (true, &turned)] {
+            let m = Dense { format: Format::F32, rows, cols, transposed, bytes };
+            let mut out = vec![0; Format::I2_S.tensor_bytes(rows, cols).unwrap()];
+            quantize(&m, Format::I2_S, &mut out);
+            let w = teff_kernels::Matrix::from_tensor(Format::I2_S, rows, cols, &out).unwrap();
+            assert_eq!(w.scale(), 0.375);
+            let mut back = vec![0f32; cols];
+            for (r, x) in x.chunks(cols).enumerate() {
+                teff_kernels::Backend::dequantize_row(&teff_kernels::Scalar, &w, r, &mut back);
+                assert_eq!(back, x, "row {r}");
+            }
+        }
+        let zeros = vec![0; 4 * 128];
+        let m = Dense { format: Format::F32, rows: 1, cols: 128, transposed: false, bytes: &zeros };
+        let mut out = vec![9; 64];
+        quantize(&m, Format::I2_S, &mut out);
+        assert_eq!((out[0], &out[32..36]), (0x55, &[0; 4][..]));
     }
 
     #[test]

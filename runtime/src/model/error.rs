@@ -120,6 +120,13 @@ pub enum LoadErrorKind {
         /// The format.
         found: Format,
     },
+    /// A matrix whose scale is infinite or NaN.
+    Scale {
+        /// Its name.
+        tensor: Box<Name>,
+        /// The scale.
+        found: f32,
+    },
     /// [`LoadOptions::quantize`](super::LoadOptions::quantize) names a format that is not quantised.
     NotQuantized {
         /// The format.
@@ -292,10 +299,19 @@ impl fmt::Display for LoadErrorKind {
                 f,
                 "tensor `{tensor}` is a vector in {found}; vectors must be F32, F16 or BF16"
             ),
-            E::NotQuantized { format } => write!(
+            E::Scale { tensor, found } => write!(
                 f,
-                "{format} is no quantised format: weights can be quantised to Q8_0 or Q4_0"
+                "tensor `{tensor}` has a scale of {found}, which is no number to multiply with: \
+                 its weights are damaged, convert the model again"
             ),
+            E::NotQuantized { format } => {
+                write!(f, "{format} is no quantised format: weights can be quantised to")?;
+                let formats = Format::ALL.into_iter().filter(|f| f.is_quantized());
+                for (i, format) in formats.enumerate() {
+                    write!(f, "{} {format}", if i == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
             E::AlreadyQuantized { tensor, found, asked } => write!(
                 f,
                 "tensor `{tensor}` is in {found} already, from which {asked} would only lose \

@@ -38,8 +38,8 @@ impl Entry<'_> {
     /// Where its bytes end.
     fn end(&self) -> usize {
         // The reader found these bytes in the file.
-        let row = self.format.row_bytes(self.cols as usize).unwrap_or(0);
-        self.offset.saturating_add(row.saturating_mul(self.rows as usize))
+        let bytes = self.format.tensor_bytes(self.rows as usize, self.cols as usize);
+        self.offset.saturating_add(bytes.unwrap_or(0))
     }
 }
 

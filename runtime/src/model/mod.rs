@@ -49,9 +49,14 @@ pub struct LoadOptions {
     /// While a model is in use nobody may truncate a mapped file (the process would be killed) or
     /// write into it (results would change); switch this off where that can't be ruled out.
     pub mmap: bool,
-    /// Quantise matrices in F32, F16 and BF16 to this format (Q8_0 or Q4_0) when loading. Position
-    /// embeddings keep theirs, and so does a matrix whose rows are not whole blocks (multiples of
-    /// 32 elements). A matrix that is quantised in another format already is an error.
+    /// Quantise matrices in F32, F16 and BF16 to this format when loading: one for which
+    /// [`Format::is_quantized`] is true. Position embeddings keep theirs, and so does a matrix whose
+    /// rows are not whole blocks ([`Format::block_len`]). A matrix that is quantised in another
+    /// format already is an error.
+    ///
+    /// The ternary formats are for models that were trained with weights of -1, 0 and 1, which
+    /// they keep as they are; of other weights little is left. The scale is the largest magnitude
+    /// (of 256 weights, or of the matrix in I2_S), since any other would change such weights.
     pub quantize: Option<Format>,
     /// Bytes of memory that loading may take for files that are read and tensors that are
     /// converted; it fails before it takes more. The tokenizer and tables of some kilobytes don't
@@ -228,9 +233,9 @@ impl Model {
         if e.vector {
             return Tensor::Vector(bytemuck::cast_slice(bytes)); // aligned: checked by `place`
         }
-        match Matrix::new(e.format, e.rows(), e.cols(), bytes) {
+        match Matrix::from_tensor(e.format, e.rows(), e.cols(), bytes) {
             Ok(matrix) => Tensor::Matrix(matrix),
-            Err(_) => unreachable!("the size of every matrix was checked when loading"),
+            Err(_) => unreachable!("size and scale of every matrix were checked when loading"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use teff_graph::gguf::Name;
 use teff_graph::{Role, Slot, Spec};
-use teff_kernels::Format;
+use teff_kernels::{Format, Matrix, MatrixError};
 
 use super::convert::{self, Dense};
 use super::{LoadErrorKind, LoadOptions};
@@ -66,7 +66,7 @@ impl Entry {
     /// The tensor's size in memory.
     pub(super) fn size(&self) -> usize {
         // Checked when the table was made.
-        self.format.row_bytes(self.cols()).unwrap_or(0) * self.rows()
+        self.format.tensor_bytes(self.rows(), self.cols()).unwrap_or(0)
     }
 
     /// The tensor's bytes.
@@ -155,6 +155,7 @@ pub(super) fn place(
             convert::transpose(&dense, out);
         } else {
             convert::quantize(&dense, entry.format, out);
+            check_scale(&slot, entry.format, out, || container.name(slot.role))?;
         }
     }
     Ok(Placed { table, owned })
@@ -170,7 +171,22 @@ fn after(end: usize, size: usize) -> Option<(usize, usize)> {
 
 /// Bytes of a slot's tensor in a format; the spec bounds shapes so that they can be counted.
 fn size(slot: &Slot, format: Format) -> Option<usize> {
-    format.row_bytes(slot.cols)?.checked_mul(slot.rows)
+    format.tensor_bytes(slot.rows, slot.cols)
+}
+
+/// Refuses a matrix whose trailer has a scale that is infinite or NaN.
+fn check_scale(
+    slot: &Slot,
+    format: Format,
+    bytes: &[u8],
+    name: impl FnOnce() -> Box<Name>,
+) -> Result<(), LoadErrorKind> {
+    match Matrix::from_tensor(format, slot.rows, slot.cols, bytes) {
+        Err(MatrixError::Scale { bits }) => {
+            Err(LoadErrorKind::Scale { tensor: name(), found: f32::from_bits(bits) })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Decides where a tensor will lie; the offset of an owned one is left to the caller.
@@ -195,6 +211,7 @@ fn entry(
         let native = cfg!(target_endian = "little") && found.format == Format::F32;
         (Format::F32, native && aligned)
     } else {
+        check_scale(slot, found.format, bytes, name)?;
         let format = kept_format(slot, found.format, options.quantize, name)?;
         (format, format == found.format && !found.transposed)
     };

@@ -109,6 +109,8 @@ fn scales(format: Format) -> &'static [usize] {
         Format::Q2_K => &[80, 82],
         Format::Q3_K => &[108],
         Format::Q6_K => &[208],
+        Format::TQ1_0 => &[52],
+        Format::TQ2_0 => &[64],
         _ => &[],
     }
 }

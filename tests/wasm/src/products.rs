@@ -1,6 +1,9 @@
 //! Products of all formats: of all activations at once, and of one at a time.
 
-use teff_kernels::{ACT_BLOCK, ACT_SUM, Acts, DenseActs, Format, Matrix, Q8Acts, Tile};
+use teff_kernels::{
+    ACT_BLOCK, ACT_SUM, ActKind, Acts, DenseActs, Format, Matrix, Q8Acts, Tile, WIDE_BLOCK,
+    WideActs,
+};
 
 use crate::Run;
 use crate::inputs::{Aligned, MAX_COLS, MAX_N, MAX_ROWS};
@@ -22,9 +25,9 @@ pub(crate) fn check(run: &mut Run<'_>) {
 fn product(run: &mut Run<'_>, format: Format, n: usize) {
     let kind = run.r.kind();
     let unit = format.block_len();
-    let cols = match format.is_quantized() {
-        true => (run.r.below(MAX_COLS / unit) + 1) * unit,
-        false => run.r.below(MAX_DENSE + 1),
+    let cols = match format.acts() {
+        ActKind::Dense => run.r.below(MAX_DENSE + 1),
+        _ => (run.r.below(MAX_COLS / unit) + 1) * unit,
     };
     let rows = run.r.below(MAX_ROWS) + 1;
     let row_bytes = format.row_bytes(cols).unwrap();
@@ -33,31 +36,42 @@ fn product(run: &mut Run<'_>, format: Format, n: usize) {
     let offset = run.r.below(4);
     let bytes = &mut bytes.0[offset..][..rows * row_bytes];
     run.r.weights(format, kind, bytes);
-    let w = Matrix::new(format, rows, cols, bytes).unwrap();
+    let w = Matrix::new(format, rows, cols, bytes).unwrap().with_scale(run.r.float(kind));
 
     let (mut x, mut d) = ([0.0; MAX_N * MAX_DENSE], [0.0; MAX_N * MAX_COLS / ACT_BLOCK]);
     let (mut q, mut lo) = ([0; MAX_N * MAX_COLS], [0; MAX_N * MAX_COLS]);
     let mut s = [0; MAX_N * MAX_COLS / ACT_SUM];
     let fine = run.r.below(2) == 1;
-    let acts = if format.is_quantized() {
-        let len = n * cols;
-        let (q, lo) = (&mut q[..len], &mut lo[..len]);
-        run.r.codes(q);
-        let d = &mut d[..len / ACT_BLOCK];
-        run.r.floats(d, kind);
-        if fine {
-            run.r.codes(lo);
+    let len = n * cols;
+    run.r.codes(&mut q[..len]);
+    if fine {
+        run.r.codes(&mut lo[..len]);
+    }
+    run.r.floats(&mut d, kind);
+    let (q, lo) = (&q[..len], &lo[..len]);
+    let acts = match format.acts() {
+        ActKind::Dense => {
+            run.r.floats(&mut x[..len], kind);
+            Acts::Dense(DenseActs::new(&x, n, cols, cols))
         }
-        let s = &mut s[..len / ACT_SUM];
-        for ((s, q), lo) in s.iter_mut().zip(q.chunks(ACT_SUM)).zip(lo.chunks(ACT_SUM)) {
+        ActKind::Q8 => {
+            let s = &mut s[..len / ACT_SUM];
             let unit = if fine { 255 } else { 1 };
-            *s = q.iter().zip(lo).map(|(&q, &lo)| unit * i32::from(q) + i32::from(lo)).sum();
+            for ((s, q), lo) in s.iter_mut().zip(q.chunks(ACT_SUM)).zip(lo.chunks(ACT_SUM)) {
+                *s = q.iter().zip(lo).map(|(&q, &lo)| unit * i32::from(q) + i32::from(lo)).sum();
+            }
+            let acts = Q8Acts::new(n, cols, q, &d[..len / ACT_BLOCK], s);
+            Acts::Q8(if fine { acts.with_low(lo) } else { acts })
         }
-        let acts = Q8Acts::new(n, cols, q, d, s);
-        Acts::Q8(if fine { acts.with_low(lo) } else { acts })
-    } else {
-        run.r.floats(&mut x[..n * cols], kind);
-        Acts::Dense(DenseActs::new(&x, n, cols, cols))
+        ActKind::Wide => {
+            // A row's last group may be shorter.
+            let groups = n * cols.div_ceil(WIDE_BLOCK);
+            let all = q.chunks(cols).flat_map(|row| row.chunks(WIDE_BLOCK));
+            for (s, q) in s.iter_mut().zip(all) {
+                *s = q.iter().map(|&q| i32::from(q)).sum();
+            }
+            Acts::Wide(WideActs::new(n, cols, q, &d[..groups], &s[..groups]))
+        }
     };
 
     // All rows, and some of them.

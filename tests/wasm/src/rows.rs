@@ -1,6 +1,8 @@
 //! What is computed element by element, and over one row.
 
-use teff_kernels::{ACT_BLOCK, ACT_SUM, Backend, Q8RowMut, RopeKind};
+use teff_kernels::{
+    ACT_BLOCK, ACT_SUM, Backend, Q8RowMut, RopeKind, WIDE_BLOCK, WIDE_UNIT, WideRowMut,
+};
 
 use crate::Run;
 use crate::inputs::Kind;
@@ -16,6 +18,9 @@ pub(crate) fn check(run: &mut Run<'_>) {
         }
         for fine in [false, true] {
             quantize(run, kind, fine);
+        }
+        for per_row in [false, true] {
+            quantize_wide(run, kind, per_row);
         }
     }
 }
@@ -98,6 +103,21 @@ fn quantize(run: &mut Run<'_>, kind: Kind, fine: bool) {
     }
     run.codes([&q[0], &q[1]]);
     run.codes([&lo[0], &lo[1]]);
+    run.floats([&d[0], &d[1]]);
+    run.ints([&s[0], &s[1]]);
+}
+
+fn quantize_wide(run: &mut Run<'_>, kind: Kind, per_row: bool) {
+    // A whole group and a short one.
+    const LEN: usize = WIDE_BLOCK + WIDE_UNIT;
+    let mut x = [0.0; LEN];
+    run.r.floats(&mut x, kind);
+    let (mut q, mut d, mut s) = ([[0; LEN]; 2], [[0.0; 2]; 2], [[0; 2]; 2]);
+    for (i, b) in run.both().into_iter().enumerate() {
+        let out = WideRowMut { q: &mut q[i], d: &mut d[i], s: &mut s[i] };
+        b.quantize_wide(&x, out, per_row);
+    }
+    run.codes([&q[0], &q[1]]);
     run.floats([&d[0], &d[1]]);
     run.ints([&s[0], &s[1]]);
 }

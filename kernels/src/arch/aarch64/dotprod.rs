@@ -129,7 +129,10 @@ impl Panels for Sdot {
     }
 
     #[inline(always)]
-    unsafe fn sums<const SMALL: bool>(steps: &[Step], x: [*const i8; NR]) -> Sums {
+    unsafe fn sums<const STEPS: usize, const SMALL: bool>(
+        steps: &[Step; STEPS],
+        x: [*const i8; NR],
+    ) -> Sums {
         // SAFETY: the caller's promises.
         unsafe {
             let mut out = [[vdupq_n_s32(0); 2]; NR];
@@ -149,7 +152,7 @@ impl Panels for Sdot {
     }
 
     #[target_feature(enable = "neon,dotprod")]
-    unsafe fn tile<const SUB: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
+    unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
         panel: &Panel<'_>,
         x: &Q8Acts<'_>,
         t: usize,
@@ -157,7 +160,7 @@ impl Panels for Sdot {
         y: &mut Tile<'_>,
     ) {
         // SAFETY: compiled for the set; the rest by the caller's promise.
-        unsafe { panels::tile::<Self, SUB, MINS, SMALL, FINE>(panel, x, t, at, y) }
+        unsafe { panels::tile::<Self, STEPS, MINS, SMALL, FINE>(panel, x, t, at, y) }
     }
 }
 

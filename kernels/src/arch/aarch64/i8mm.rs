@@ -1,6 +1,8 @@
 //! NEON with dot products and matrix products of bytes: Cortex-A510 and A710 (2021), Neoverse V1,
 //! Apple M2, and later.
 
+#![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
+
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -95,7 +97,10 @@ impl Panels for Smmla {
     }
 
     #[inline(always)]
-    unsafe fn sums<const SMALL: bool>(steps: &[Step], x: [*const i8; NR]) -> Sums {
+    unsafe fn sums<const STEPS: usize, const SMALL: bool>(
+        steps: &[Step; STEPS],
+        x: [*const i8; NR],
+    ) -> Sums {
         // SAFETY: the caller's promises.
         unsafe {
             let zero = vdupq_n_s32(0);
@@ -124,7 +129,7 @@ impl Panels for Smmla {
     }
 
     #[target_feature(enable = "neon,dotprod,i8mm")]
-    unsafe fn tile<const SUB: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
+    unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
         panel: &Panel<'_>,
         x: &Q8Acts<'_>,
         t: usize,
@@ -132,7 +137,7 @@ impl Panels for Smmla {
         y: &mut Tile<'_>,
     ) {
         // SAFETY: compiled for the set; the rest by the caller's promise.
-        unsafe { panels::tile::<Self, SUB, MINS, SMALL, FINE>(panel, x, t, at, y) }
+        unsafe { panels::tile::<Self, STEPS, MINS, SMALL, FINE>(panel, x, t, at, y) }
     }
 }
 

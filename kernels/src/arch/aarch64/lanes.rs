@@ -7,14 +7,14 @@ use crate::lanes::{Float, LANES, Lanes};
 
 /// Every target of this module has NEON, so values may be made anywhere.
 #[derive(Clone, Copy)]
-pub(super) struct Lanes128([float32x4_t; 4]);
+pub(super) struct Lanes128(float32x4_t, float32x4_t, float32x4_t, float32x4_t);
 
 /// Applies an intrinsic to all four registers.
 macro_rules! four {
     ($f:ident($($x:expr),*)) => {
         // SAFETY: every target of this module has NEON.
         unsafe {
-            Lanes128([$f($($x.0[0]),*), $f($($x.0[1]),*), $f($($x.0[2]),*), $f($($x.0[3]),*)])
+            Lanes128($f($($x.0),*), $f($($x.1),*), $f($($x.2),*), $f($($x.3),*))
         }
     };
 }
@@ -60,11 +60,41 @@ unsafe fn scale2(y: float32x4_t, n: float32x4_t) -> float32x4_t {
     }
 }
 
+/// `if a > b { a } else { b }`: not the instruction for it, which gives NaN where one of them is.
+///
+/// # Safety
+/// The target has NEON.
+#[inline(always)]
+unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    // SAFETY: NEON by the caller.
+    unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
+}
+
+/// `if a < b { a } else { b }`.
+///
+/// # Safety
+/// The target has NEON.
+#[inline(always)]
+unsafe fn smaller(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    // SAFETY: NEON by the caller.
+    unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
+}
+
+/// `if x <= y { a } else { b }`.
+///
+/// # Safety
+/// The target has NEON.
+#[inline(always)]
+unsafe fn select_le(x: float32x4_t, y: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    // SAFETY: NEON by the caller.
+    unsafe { vbslq_f32(vcleq_f32(x, y), a, b) }
+}
+
 /// The first two steps of the halving tree: lane `j` plus `j + 8`, then plus `j + 4`.
 #[inline(always)]
 fn quarter(v: Lanes128) -> float32x4_t {
     // SAFETY: every target of this module has NEON.
-    unsafe { vaddq_f32(vaddq_f32(v.0[0], v.0[2]), vaddq_f32(v.0[1], v.0[3])) }
+    unsafe { vaddq_f32(vaddq_f32(v.0, v.2), vaddq_f32(v.1, v.3)) }
 }
 
 /// Lane `i` is the sum of the lanes of `v[i]`: 0 with 2 and 1 with 3, then these two.
@@ -86,23 +116,16 @@ fn sums4(v: [float32x4_t; 4]) -> float32x4_t {
     }
 }
 
-impl Lanes128 {
-    /// `if self < o { a } else { b }`.
-    #[inline(always)]
-    fn select_lt(self, o: Self, a: Self, b: Self) -> Self {
-        // SAFETY: every target of this module has NEON.
-        let lt = |i: usize| unsafe { vbslq_f32(vcltq_f32(self.0[i], o.0[i]), a.0[i], b.0[i]) };
-        Lanes128([lt(0), lt(1), lt(2), lt(3)])
-    }
-}
-
 impl Float for Lanes128 {
     type Int = [int32x4_t; 4];
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
         // SAFETY: every target of this module has NEON.
-        unsafe { Lanes128([vdupq_n_f32(x); 4]) }
+        unsafe {
+            let x = vdupq_n_f32(x);
+            Lanes128(x, x, x, x)
+        }
     }
     #[inline(always)]
     fn add(self, o: Self) -> Self {
@@ -130,25 +153,26 @@ impl Float for Lanes128 {
     }
     #[inline(always)]
     fn max(self, o: Self) -> Self {
-        // Not the instruction of this name, which gives NaN where one of them is.
-        o.select_lt(self, self, o)
+        four!(larger(self, o))
     }
     #[inline(always)]
     fn min(self, o: Self) -> Self {
-        self.select_lt(o, self, o)
+        four!(smaller(self, o))
     }
     #[inline(always)]
     fn select_le(self, o: Self, a: Self, b: Self) -> Self {
-        // SAFETY: every target of this module has NEON.
-        let le = |i: usize| unsafe { vbslq_f32(vcleq_f32(self.0[i], o.0[i]), a.0[i], b.0[i]) };
-        Lanes128([le(0), le(1), le(2), le(3)])
+        four!(select_le(self, o, a, b))
     }
     #[inline(always)]
     fn to_int(self) -> Self::Int {
-        let v = self.0;
         // SAFETY: every target of this module has NEON.
         unsafe {
-            [vcvtq_s32_f32(v[0]), vcvtq_s32_f32(v[1]), vcvtq_s32_f32(v[2]), vcvtq_s32_f32(v[3])]
+            [
+                vcvtq_s32_f32(self.0),
+                vcvtq_s32_f32(self.1),
+                vcvtq_s32_f32(self.2),
+                vcvtq_s32_f32(self.3),
+            ]
         }
     }
     #[inline(always)]
@@ -166,7 +190,7 @@ impl Lanes for Lanes128 {
     fn prefetch(p: *const u8) {
         // SAFETY: a prefetch reads nothing, so it may go anywhere.
         unsafe {
-            asm!("prfm pldl2keep, [{p}]", p = in(reg) p,
+            asm!("prfm pldl2keep, [{p}]", p = in(reg) p.addr(),
                 options(nomem, nostack, preserves_flags));
         }
     }
@@ -175,7 +199,7 @@ impl Lanes for Lanes128 {
         let p = p.as_ptr();
         // SAFETY: sixteen floats behind p.
         unsafe {
-            Lanes128([vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))])
+            Lanes128(vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12)))
         }
     }
     #[inline(always)]
@@ -183,12 +207,12 @@ impl Lanes for Lanes128 {
         let p = p.as_ptr().cast::<u8>();
         // SAFETY: 64 bytes behind p, read as bytes, which lie at any address.
         unsafe {
-            Lanes128([
+            Lanes128(
                 vreinterpretq_f32_u8(vld1q_u8(p)),
                 vreinterpretq_f32_u8(vld1q_u8(p.add(16))),
                 vreinterpretq_f32_u8(vld1q_u8(p.add(32))),
                 vreinterpretq_f32_u8(vld1q_u8(p.add(48))),
-            ])
+            )
         }
     }
     #[inline(always)]
@@ -196,12 +220,12 @@ impl Lanes for Lanes128 {
         let p = p.as_ptr().cast::<u8>();
         // SAFETY: 32 bytes behind p, read as bytes, which lie at any address.
         unsafe {
-            Lanes128([
+            Lanes128(
                 widen(vreinterpret_u16_u8(vld1_u8(p))),
                 widen(vreinterpret_u16_u8(vld1_u8(p.add(8)))),
                 widen(vreinterpret_u16_u8(vld1_u8(p.add(16)))),
                 widen(vreinterpret_u16_u8(vld1_u8(p.add(24)))),
-            ])
+            )
         }
     }
     #[inline(always)]
@@ -212,12 +236,12 @@ impl Lanes for Lanes128 {
             let (a, b) =
                 (vreinterpretq_u16_u8(vld1q_u8(p)), vreinterpretq_u16_u8(vld1q_u8(p.add(16))));
             let zero = vdupq_n_u16(0);
-            Lanes128([
+            Lanes128(
                 vreinterpretq_f32_u16(vzip1q_u16(zero, a)),
                 vreinterpretq_f32_u16(vzip2q_u16(zero, a)),
                 vreinterpretq_f32_u16(vzip1q_u16(zero, b)),
                 vreinterpretq_f32_u16(vzip2q_u16(zero, b)),
-            ])
+            )
         }
     }
     #[inline(always)]
@@ -226,24 +250,24 @@ impl Lanes for Lanes128 {
         unsafe {
             let v = vld1q_s8(p.as_ptr());
             let (a, b) = (vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v));
-            Lanes128([
+            Lanes128(
                 vcvtq_f32_s32(vmovl_s16(vget_low_s16(a))),
                 vcvtq_f32_s32(vmovl_high_s16(a)),
                 vcvtq_f32_s32(vmovl_s16(vget_low_s16(b))),
                 vcvtq_f32_s32(vmovl_high_s16(b)),
-            ])
+            )
         }
     }
     #[inline(always)]
     fn store(self, p: &mut [f32; LANES]) {
-        for (to, v) in p.as_chunks_mut::<4>().0.iter_mut().zip(self.0) {
+        for (to, v) in p.as_chunks_mut::<4>().0.iter_mut().zip([self.0, self.1, self.2, self.3]) {
             // SAFETY: four floats behind `to`.
             unsafe { vst1q_f32(to.as_mut_ptr(), v) };
         }
     }
     #[inline(always)]
     fn store_f16(self, p: &mut [[u8; 2]; LANES]) {
-        for (to, v) in p.as_chunks_mut::<4>().0.iter_mut().zip(self.0) {
+        for (to, v) in p.as_chunks_mut::<4>().0.iter_mut().zip([self.0, self.1, self.2, self.3]) {
             // SAFETY: 8 bytes behind `to`, written as bytes, which lie at any address.
             unsafe { vst1_u8(to.as_mut_ptr().cast(), vreinterpret_u8_u16(narrow(v))) };
         }
@@ -266,18 +290,16 @@ impl Lanes for Lanes128 {
     }
     #[inline(always)]
     fn sums(v: &[Self; LANES]) -> Self {
-        let mut out = Self::splat(0.0);
-        for (to, v) in out.0.iter_mut().zip(v.as_chunks::<4>().0) {
-            *to = sums4([quarter(v[0]), quarter(v[1]), quarter(v[2]), quarter(v[3])]);
-        }
-        out
+        let four = |i: usize| {
+            sums4([quarter(v[i]), quarter(v[i + 1]), quarter(v[i + 2]), quarter(v[i + 3])])
+        };
+        Lanes128(four(0), four(4), four(8), four(12))
     }
     #[inline(always)]
     fn largest(self) -> f32 {
-        let v = self.0;
         // SAFETY: every target of this module has NEON.
         unsafe {
-            let a = vmaxnmq_f32(vmaxnmq_f32(v[0], v[1]), vmaxnmq_f32(v[2], v[3]));
+            let a = vmaxnmq_f32(vmaxnmq_f32(self.0, self.1), vmaxnmq_f32(self.2, self.3));
             vmaxnmvq_f32(a)
         }
     }

@@ -78,6 +78,7 @@ macro_rules! backend {
                 unsafe {
                     match x {
                         crate::Acts::Dense(x) => super::dense(w, x, rows, y),
+                        crate::Acts::Wide(_) => crate::backend::matmul_portable(w, x, rows, y),
                         crate::Acts::Q8(x) => crate::blocks::for_codes!(w.format(),
                             B => Self::quantized::<B>(w, x, rows, y, scratch),
                             dense => unreachable!("checked by check_matmul")),

@@ -1,5 +1,7 @@
 //! NEON alone: what every CPU of this architecture has.
 
+#![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
+
 use core::arch::aarch64::*;
 
 use super::panels::{MR, NR, Panel, Panels, Step, Sums};
@@ -36,7 +38,7 @@ impl Dot for Bytes {
 
     #[inline(always)]
     unsafe fn dot32<const SMALL: bool>(w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
-        // SAFETY: NEON by the caller. At most 4 * 32 * 127, or as above twice.
+        // SAFETY: NEON by the caller. At most 4 * 64 * 127, or as above twice.
         unsafe {
             let first = vmull_s8(vget_low_s8(w[0]), vget_low_s8(x[0]));
             let first = vmlal_high_s8(first, w[0], x[0]);
@@ -63,7 +65,10 @@ impl Panels for Bytes {
     }
 
     #[inline(always)]
-    unsafe fn sums<const SMALL: bool>(steps: &[Step], x: [*const i8; NR]) -> Sums {
+    unsafe fn sums<const STEPS: usize, const SMALL: bool>(
+        steps: &[Step; STEPS],
+        x: [*const i8; NR],
+    ) -> Sums {
         // SAFETY: the caller's promises; sixteen bytes in each row of a step.
         unsafe {
             let zero = vdupq_n_s32(0);
@@ -91,7 +96,7 @@ impl Panels for Bytes {
     }
 
     #[target_feature(enable = "neon")]
-    unsafe fn tile<const SUB: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
+    unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
         panel: &Panel<'_>,
         x: &Q8Acts<'_>,
         t: usize,
@@ -99,7 +104,7 @@ impl Panels for Bytes {
         y: &mut Tile<'_>,
     ) {
         // SAFETY: compiled for the set; the rest by the caller's promise.
-        unsafe { panels::tile::<Self, SUB, MINS, SMALL, FINE>(panel, x, t, at, y) }
+        unsafe { panels::tile::<Self, STEPS, MINS, SMALL, FINE>(panel, x, t, at, y) }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The driver for many columns: eight rows at a time are unpacked into the scratch, in the order
 //! in which an instruction set takes them, and multiplied with all columns.
 
+#![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
+
 use core::arch::aarch64::*;
 use core::ops::Range;
 
@@ -42,15 +44,18 @@ pub(super) trait Panels: Dot {
     /// The sums of the products of these steps with as many codes at each `x`.
     ///
     /// # Safety
-    /// The CPU has the instructions of the implementation; `16 * steps.len()` codes lie at each `x`;
-    /// where `SMALL`, those of the panel are -32..=32.
-    unsafe fn sums<const SMALL: bool>(steps: &[Step], x: [*const i8; NR]) -> Sums;
+    /// The CPU has the instructions of the implementation; `16 * STEPS` codes lie at each `x`;
+    /// where `SMALL`, those of the panel are -64..=64.
+    unsafe fn sums<const STEPS: usize, const SMALL: bool>(
+        steps: &[Step; STEPS],
+        x: [*const i8; NR],
+    ) -> Sums;
 
     /// [`tile`] compiled for the set: one function for all formats whose panels look the same.
     ///
     /// # Safety
     /// As for [`tile`].
-    unsafe fn tile<const SUB: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
+    unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
         panel: &Panel<'_>,
         x: &Q8Acts<'_>,
         t: usize,
@@ -140,26 +145,26 @@ fn column(v: Quads, r: usize, to: &mut [[f32; MR]]) {
 ///
 /// # Safety
 /// The CPU has the instructions of `P`; as many codes lie at `x` and at the columns after it; where
-/// `SMALL`, those of the panel are -32..=32.
+/// `SMALL`, those of the panel are -64..=64.
 #[inline(always)]
-unsafe fn sub_sums<P: Panels, const SMALL: bool>(
-    steps: &[Step],
+unsafe fn sub_sums<P: Panels, const STEPS: usize, const SMALL: bool>(
+    steps: &[Step; STEPS],
     x: *const i8,
     cols: usize,
 ) -> Sums {
     // SAFETY: the caller's promises.
-    unsafe { P::sums::<SMALL>(steps, [x, x.add(cols), x.add(2 * cols), x.add(3 * cols)]) }
+    unsafe { P::sums::<STEPS, SMALL>(steps, [x, x.add(cols), x.add(2 * cols), x.add(3 * cols)]) }
 }
 
 /// The outputs of eight rows, from output `at` on, for the columns of a tile, from column `t` on.
-/// Sub-blocks have `SUB` codes; the format has minimums, or not.
+/// Sub-blocks have `STEPS` steps; the format has minimums, or not.
 ///
 /// # Safety
-/// The CPU has the instructions of `P`; where `SMALL`, the panel's codes are -32..=32.
+/// The CPU has the instructions of `P`; where `SMALL`, the panel's codes are -64..=64.
 #[inline(always)]
 pub(super) unsafe fn tile<
     P: Panels,
-    const SUB: usize,
+    const STEPS: usize,
     const MINS: bool,
     const SMALL: bool,
     const FINE: bool,
@@ -170,9 +175,10 @@ pub(super) unsafe fn tile<
     at: usize,
     y: &mut Tile<'_>,
 ) {
+    let sub_len = STEPS * STEP;
     // Checked here, so that the loop needs no checks: whole columns, as long as the panel.
     let cols = panel.steps.len() * STEP;
-    assert!(x.cols() == cols && FINE == x.is_fine() && panel.scales.len() == cols / SUB);
+    assert!(x.cols() == cols && FINE == x.is_fine() && panel.scales.len() == cols / sub_len);
     assert!(!MINS || panel.mins.len() == panel.scales.len());
     let (acts, parts) = (cols / ACT_BLOCK, cols / ACT_SUM);
     let x = x.rows_from(t, NR);
@@ -182,11 +188,11 @@ pub(super) unsafe fn tile<
     // columns (above).
     unsafe {
         let mut acc = [[vdupq_n_f32(0.0); 2]; NR];
-        for (sub, steps) in panel.steps.chunks_exact(SUB / STEP).enumerate() {
-            let first = sub * SUB;
-            let mut isum = sub_sums::<P, SMALL>(steps, q.add(first), cols);
+        for (sub, steps) in panel.steps.as_chunks::<STEPS>().0.iter().enumerate() {
+            let first = sub * sub_len;
+            let mut isum = sub_sums::<P, STEPS, SMALL>(steps, q.add(first), cols);
             if FINE {
-                let lower = sub_sums::<P, SMALL>(steps, lo.add(first), cols);
+                let lower = sub_sums::<P, STEPS, SMALL>(steps, lo.add(first), cols);
                 for n in 0..NR {
                     for h in 0..2 {
                         isum[n][h] = vmlaq_n_s32(lower[n][h], isum[n][h], 255);
@@ -205,7 +211,7 @@ pub(super) unsafe fn tile<
                 let mut xsum = 0.0;
                 if MINS {
                     let s = s.add(n * parts + first / ACT_SUM);
-                    let sum = if SUB == 16 { *s } else { *s + *s.add(1) };
+                    let sum = if STEPS == 1 { *s } else { *s + *s.add(1) };
                     xsum = dx * sum as f32;
                 }
                 for h in 0..2 {
@@ -230,16 +236,16 @@ fn tile_of<P: Panels, B: Unpack>(
     fine: bool,
 ) -> unsafe fn(&Panel<'_>, &Q8Acts<'_>, usize, usize, &mut Tile<'_>) {
     match (B::SUB, B::MINS, B::SMALL, fine) {
-        (16, false, _, false) => P::tile::<16, false, true, false>,
-        (16, false, _, true) => P::tile::<16, false, true, true>,
-        (16, true, _, false) => P::tile::<16, true, true, false>,
-        (16, true, _, true) => P::tile::<16, true, true, true>,
-        (_, false, false, false) => P::tile::<32, false, false, false>,
-        (_, false, false, true) => P::tile::<32, false, false, true>,
-        (_, false, true, false) => P::tile::<32, false, true, false>,
-        (_, false, true, true) => P::tile::<32, false, true, true>,
-        (_, true, _, false) => P::tile::<32, true, true, false>,
-        (_, true, _, true) => P::tile::<32, true, true, true>,
+        (16, false, _, false) => P::tile::<1, false, true, false>,
+        (16, false, _, true) => P::tile::<1, false, true, true>,
+        (16, true, _, false) => P::tile::<1, true, true, false>,
+        (16, true, _, true) => P::tile::<1, true, true, true>,
+        (_, false, false, false) => P::tile::<2, false, false, false>,
+        (_, false, false, true) => P::tile::<2, false, false, true>,
+        (_, false, true, false) => P::tile::<2, false, true, false>,
+        (_, false, true, true) => P::tile::<2, false, true, true>,
+        (_, true, _, false) => P::tile::<2, true, true, false>,
+        (_, true, _, true) => P::tile::<2, true, true, true>,
     }
 }
 

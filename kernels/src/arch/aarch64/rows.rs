@@ -23,7 +23,7 @@ pub(super) trait Dot {
     unsafe fn dot16(w: int8x16_t, x: int8x16_t) -> int32x4_t;
 
     /// # Safety
-    /// The CPU has the instructions of the implementation; where `SMALL`, `w` is -32..=32.
+    /// The CPU has the instructions of the implementation; where `SMALL`, `w` is -64..=64.
     unsafe fn dot32<const SMALL: bool>(w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
 }
 
@@ -101,8 +101,9 @@ unsafe fn codes(x: *const i8, i: usize) -> [int8x16_t; 2] {
     }
 }
 
-/// The integer sums of the sub-blocks of quad `quad` in a chunk of `valid` blocks at `w`, with the
-/// codes at `x`, where those of the quad begin; what stands for sub-blocks that aren't there is open.
+/// The integer sums of the sub-blocks of quad `quad` in a chunk of `valid` blocks at `w`, codes with
+/// their bias, with the codes at `x`, where those of the quad begin; what stands for sub-blocks that
+/// aren't there is open.
 ///
 /// # Safety
 /// As for [`chunk`], for one row of weights.
@@ -119,7 +120,7 @@ unsafe fn quad<P: Dot, B: Unpack>(
         let mut sums = [vdupq_n_s32(0); QUAD];
         if B::SUB == 16 {
             for i in 0..2 {
-                let (w, x) = ((*w).signed(2 * quad + i), codes(x, i));
+                let (w, x) = ((*w).bytes(2 * quad + i), codes(x, i));
                 sums[2 * i] = P::dot16(w[0], x[0]);
                 sums[2 * i + 1] = P::dot16(w[1], x[1]);
             }
@@ -127,10 +128,10 @@ unsafe fn quad<P: Dot, B: Unpack>(
         }
         for (i, sum) in sums.iter_mut().enumerate() {
             let (w, x) = if B::CHUNK == 1 {
-                ((*w).signed(QUAD * quad + i), codes(x, i))
+                ((*w).bytes(QUAD * quad + i), codes(x, i))
             } else {
                 let i = i.min(valid - 1);
-                ((*w.add(i)).signed(0), codes(x, i))
+                ((*w.add(i)).bytes(0), codes(x, i))
             };
             *sum = if B::SMALL { P::dot32::<true>(w, x) } else { P::dot32::<false>(w, x) };
         }
@@ -166,14 +167,14 @@ unsafe fn chunk<P: Dot, B: Unpack, const FINE: bool>(
             if B::SUB == 16 {
                 dx = vzip1q_f32(dx, dx);
             }
-            let mut xsum = vdupq_n_f32(0.0);
-            if B::MINS {
+            let (mut sums, mut mins) = (vdupq_n_s32(0), dx);
+            if B::MINS || B::BIAS != 0 {
                 let s = &x.s[codes / ACT_SUM..];
-                let mut sum = ints(s);
+                sums = ints(s);
                 if B::SUB == 32 {
-                    sum = vpaddq_s32(sum, ints(s.get(4..).unwrap_or(&[])));
+                    sums = vpaddq_s32(sums, ints(s.get(4..).unwrap_or(&[])));
                 }
-                xsum = vmulq_f32(dx, vcvtq_f32_s32(sum));
+                mins = vmulq_f32(dx, vcvtq_f32_s32(sums));
             }
             let mut terms = [vdupq_n_f32(0.0); MR];
             for r in 0..MR {
@@ -182,10 +183,13 @@ unsafe fn chunk<P: Dot, B: Unpack, const FINE: bool>(
                     let lower = quad::<P, B>(w[r], valid, q, lo.add(codes));
                     sum = vmlaq_n_s32(lower, sum, 255);
                 }
+                if B::BIAS != 0 {
+                    sum = vmlsq_n_s32(sum, sums, i32::from(B::BIAS));
+                }
                 let (s, m) = &scales[r];
                 terms[r] = vmulq_f32(vmulq_f32(s[q], dx), vcvtq_f32_s32(sum));
                 if B::MINS {
-                    terms[r] = vaddq_f32(terms[r], vmulq_f32(m[q], xsum));
+                    terms[r] = vaddq_f32(terms[r], vmulq_f32(m[q], mins));
                 }
             }
             let terms = transpose4(terms);

@@ -13,18 +13,39 @@ pub(super) type Quads = [float32x4_t; 4];
 ///
 /// A chunk is a block of 256 codes, or four blocks of 32: whole quads, that is four sub-blocks.
 pub(super) trait Unpack: CodeBlock {
-    /// Codes are -32..=32: sums of four products with -127..=127 fit into 16 bits twice over.
+    /// Codes, with their bias or without, are -64..=64: sums of four products with -127..=127 fit into
+    /// 16 bits.
     const SMALL: bool = true;
     /// Blocks of a chunk.
     const CHUNK: usize = if Self::LEN == 32 { 4 } else { 1 };
     /// Quads of a chunk.
     const QUADS: usize = Self::CHUNK * Self::LEN / (4 * Self::SUB);
 
+    /// What [`Unpack::bytes`] has more than the codes.
+    const BIAS: i8 = 0;
+
+    /// The codes `32 * part..32 * part + 32`, plus `BIAS`.
+    ///
+    /// # Safety
+    /// The target has NEON.
+    unsafe fn bytes(&self, part: usize) -> [int8x16_t; 2];
+
     /// The codes `32 * part..32 * part + 32`.
     ///
     /// # Safety
     /// The target has NEON.
-    unsafe fn signed(&self, part: usize) -> [int8x16_t; 2];
+    #[inline(always)]
+    unsafe fn signed(&self, part: usize) -> [int8x16_t; 2] {
+        // SAFETY: NEON by the caller.
+        unsafe {
+            let b = self.bytes(part);
+            if Self::BIAS == 0 {
+                return b;
+            }
+            let bias = vdupq_n_s8(Self::BIAS);
+            [vsubq_s8(b[0], bias), vsubq_s8(b[1], bias)]
+        }
+    }
 
     /// Scales and minimums of a chunk whose first `valid` blocks are there; what stands for others
     /// is open, and so is a minimum of a format without.
@@ -173,7 +194,7 @@ unsafe fn fives(q: &[u8; 16], h: [u8; 4]) -> [uint8x16_t; 2] {
     }
 }
 
-/// The low `BITS` bits of both registers, shifted right by `n` before.
+/// Both registers shifted right by `n`, and of that the bits of `mask`.
 ///
 /// # Safety
 /// The target has NEON; `n` is at most 7.
@@ -198,24 +219,21 @@ unsafe fn join<const N: i32>(low: [uint8x16_t; 2], high: [uint8x16_t; 2]) -> [ui
     }
 }
 
-/// Bytes less `offset`, as signed ones.
+/// Bytes below 128 as signed ones.
 ///
 /// # Safety
 /// The target has NEON.
 #[inline(always)]
-unsafe fn less(v: [uint8x16_t; 2], offset: i8) -> [int8x16_t; 2] {
+unsafe fn plain(v: [uint8x16_t; 2]) -> [int8x16_t; 2] {
     // SAFETY: NEON by the caller.
-    unsafe {
-        let o = vdupq_n_s8(offset);
-        [vsubq_s8(vreinterpretq_s8_u8(v[0]), o), vsubq_s8(vreinterpretq_s8_u8(v[1]), o)]
-    }
+    unsafe { [vreinterpretq_s8_u8(v[0]), vreinterpretq_s8_u8(v[1])] }
 }
 
 impl Unpack for Q8_0 {
     const SMALL: bool = false;
 
     #[inline(always)]
-    unsafe fn signed(&self, _: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
         // SAFETY: 32 bytes behind q; NEON by the caller.
         unsafe { [vld1q_s8(self.q.as_ptr()), vld1q_s8(self.q.as_ptr().add(16))] }
     }
@@ -228,10 +246,12 @@ impl Unpack for Q8_0 {
 }
 
 impl Unpack for Q4_0 {
+    const BIAS: i8 = 8;
+
     #[inline(always)]
-    unsafe fn signed(&self, _: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
         // SAFETY: NEON by the caller.
-        unsafe { less(nibbles(&self.q), 8) }
+        unsafe { plain(nibbles(&self.q)) }
     }
     #[inline(always)]
     unsafe fn scales(w: *const Self, valid: usize) -> (Quads, Quads) {
@@ -243,9 +263,9 @@ impl Unpack for Q4_0 {
 
 impl Unpack for Q4_1 {
     #[inline(always)]
-    unsafe fn signed(&self, _: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
         // SAFETY: NEON by the caller.
-        unsafe { less(nibbles(&self.q), 0) }
+        unsafe { plain(nibbles(&self.q)) }
     }
     #[inline(always)]
     unsafe fn scales(w: *const Self, valid: usize) -> (Quads, Quads) {
@@ -255,10 +275,12 @@ impl Unpack for Q4_1 {
 }
 
 impl Unpack for Q5_0 {
+    const BIAS: i8 = 16;
+
     #[inline(always)]
-    unsafe fn signed(&self, _: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
         // SAFETY: NEON by the caller.
-        unsafe { less(fives(&self.q, self.h), 16) }
+        unsafe { plain(fives(&self.q, self.h)) }
     }
     #[inline(always)]
     unsafe fn scales(w: *const Self, valid: usize) -> (Quads, Quads) {
@@ -270,9 +292,9 @@ impl Unpack for Q5_0 {
 
 impl Unpack for Q5_1 {
     #[inline(always)]
-    unsafe fn signed(&self, _: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
         // SAFETY: NEON by the caller.
-        unsafe { less(fives(&self.q, self.h), 0) }
+        unsafe { plain(fives(&self.q, self.h)) }
     }
     #[inline(always)]
     unsafe fn scales(w: *const Self, valid: usize) -> (Quads, Quads) {
@@ -283,10 +305,10 @@ impl Unpack for Q5_1 {
 
 impl Unpack for Q2_K {
     #[inline(always)]
-    unsafe fn signed(&self, part: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, part: usize) -> [int8x16_t; 2] {
         let (half, k) = (part / 4 % 2, part % 4);
         // SAFETY: 32 bytes behind either half of q; NEON by the caller.
-        unsafe { less(field(load2(self.q[32 * half..].as_ptr()), 2 * k, 3), 0) }
+        unsafe { plain(field(load2(self.q[32 * half..].as_ptr()), 2 * k, 3)) }
     }
     #[inline(always)]
     unsafe fn scales(w: *const Self, _: usize) -> (Quads, Quads) {
@@ -304,14 +326,16 @@ impl Unpack for Q2_K {
 }
 
 impl Unpack for Q3_K {
+    const BIAS: i8 = 4;
+
     #[inline(always)]
-    unsafe fn signed(&self, part: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, part: usize) -> [int8x16_t; 2] {
         let (half, k) = (part / 4 % 2, part % 4);
         // SAFETY: 32 bytes behind either half of q and behind h; NEON by the caller.
         unsafe {
             let low = field(load2(self.q[32 * half..].as_ptr()), 2 * k, 3);
             let high = field(load2(self.h.as_ptr()), part % 8, 1);
-            less(join::<2>(low, high), 4)
+            plain(join::<2>(low, high))
         }
     }
     #[inline(always)]
@@ -359,9 +383,9 @@ unsafe fn sixes(scales: &[u8; 12], d: F16, dmin: F16) -> (Quads, Quads) {
 
 impl Unpack for Q4_K {
     #[inline(always)]
-    unsafe fn signed(&self, part: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, part: usize) -> [int8x16_t; 2] {
         // SAFETY: 32 bytes behind each quarter of q; NEON by the caller.
-        unsafe { less(field(load2(self.q[part / 2 % 4 * 32..].as_ptr()), part % 2 * 4, 15), 0) }
+        unsafe { plain(field(load2(self.q[part / 2 % 4 * 32..].as_ptr()), part % 2 * 4, 15)) }
     }
     #[inline(always)]
     unsafe fn scales(w: *const Self, _: usize) -> (Quads, Quads) {
@@ -372,12 +396,12 @@ impl Unpack for Q4_K {
 
 impl Unpack for Q5_K {
     #[inline(always)]
-    unsafe fn signed(&self, part: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, part: usize) -> [int8x16_t; 2] {
         // SAFETY: 32 bytes behind each quarter of q and behind h; NEON by the caller.
         unsafe {
             let low = field(load2(self.q[part / 2 % 4 * 32..].as_ptr()), part % 2 * 4, 15);
             let high = field(load2(self.h.as_ptr()), part % 8, 1);
-            less(join::<4>(low, high), 0)
+            plain(join::<4>(low, high))
         }
     }
     #[inline(always)]
@@ -388,14 +412,16 @@ impl Unpack for Q5_K {
 }
 
 impl Unpack for Q6_K {
+    const BIAS: i8 = 32;
+
     #[inline(always)]
-    unsafe fn signed(&self, part: usize) -> [int8x16_t; 2] {
+    unsafe fn bytes(&self, part: usize) -> [int8x16_t; 2] {
         let (half, k) = (part / 4 % 2, part % 4);
         // SAFETY: 32 bytes behind these places of q and h; NEON by the caller.
         unsafe {
             let low = field(load2(self.q[64 * half + k % 2 * 32..].as_ptr()), k / 2 * 4, 15);
             let high = field(load2(self.h[32 * half..].as_ptr()), 2 * k, 3);
-            less(join::<4>(low, high), 32)
+            plain(join::<4>(low, high))
         }
     }
     #[inline(always)]

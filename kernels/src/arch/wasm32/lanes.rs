@@ -11,7 +11,7 @@ pub(super) struct Lanes128([v128; 4]);
 /// Applies an instruction to all four registers.
 macro_rules! each {
     ($f:ident($($x:expr),*)) => {
-        Lanes128(core::array::from_fn(|i| $f($($x.0[i]),*)))
+        Lanes128([$f($($x.0[0]),*), $f($($x.0[1]),*), $f($($x.0[2]),*), $f($($x.0[3]),*)])
     };
 }
 
@@ -124,6 +124,14 @@ fn to_f16(x: v128) -> v128 {
     v128_or(r, sign)
 }
 
+impl Lanes128 {
+    /// Register `i` is `f(i)`.
+    #[inline(always)]
+    fn of(f: impl Fn(usize) -> v128) -> Self {
+        Lanes128([f(0), f(1), f(2), f(3)])
+    }
+}
+
 impl Float for Lanes128 {
     type Int = [v128; 4];
 
@@ -178,7 +186,7 @@ impl Float for Lanes128 {
     }
     #[inline(always)]
     fn to_int(self) -> Self::Int {
-        self.0.map(|x| to_int(x))
+        each!(to_int(self)).0
     }
     #[inline(always)]
     fn scale2(self, n: Self) -> Self {
@@ -195,36 +203,32 @@ impl Lanes for Lanes128 {
     fn load_le(p: &[[u8; 4]; LANES]) -> Self {
         let p = p.as_ptr().cast::<v128>();
         // SAFETY: 64 bytes behind p; wasm loads from any address.
-        Lanes128(core::array::from_fn(|i| unsafe { v128_load(p.add(i)) }))
+        Lanes128::of(|i| unsafe { v128_load(p.add(i)) })
     }
     #[inline(always)]
     fn load_f16(p: &[[u8; 2]; LANES]) -> Self {
         let p = p.as_ptr().cast::<u16>();
         // SAFETY: four f16 at each of four places, sixteen in all; wasm loads from any address.
-        Lanes128(core::array::from_fn(|i| {
-            from_f16(unsafe { u32x4_load_extend_u16x4(p.add(4 * i)) })
-        }))
+        Lanes128::of(|i| from_f16(unsafe { u32x4_load_extend_u16x4(p.add(4 * i)) }))
     }
     #[inline(always)]
     fn load_bf16(p: &[[u8; 2]; LANES]) -> Self {
         let p = p.as_ptr().cast::<u16>();
-        Lanes128(core::array::from_fn(|i| {
-            // SAFETY: four bf16 at each of four places, sixteen in all.
-            u32x4_shl(unsafe { u32x4_load_extend_u16x4(p.add(4 * i)) }, 16)
-        }))
+        // SAFETY: four bf16 at each of four places, sixteen in all; wasm loads from any address.
+        Lanes128::of(|i| u32x4_shl(unsafe { u32x4_load_extend_u16x4(p.add(4 * i)) }, 16))
     }
     #[inline(always)]
     fn load_i8(p: &[i8; LANES]) -> Self {
         // SAFETY: 16 bytes behind p.
         let v = unsafe { v128_load(p.as_ptr().cast()) };
         let (lo, hi) = (i16x8_extend_low_i8x16(v), i16x8_extend_high_i8x16(v));
-        let quads = [
+        let quads = Lanes128([
             i32x4_extend_low_i16x8(lo),
             i32x4_extend_high_i16x8(lo),
             i32x4_extend_low_i16x8(hi),
             i32x4_extend_high_i16x8(hi),
-        ];
-        Lanes128(quads.map(|q| f32x4_convert_i32x4(q)))
+        ]);
+        each!(f32x4_convert_i32x4(quads))
     }
     #[inline(always)]
     fn store(self, p: &mut [f32; LANES]) {
@@ -237,7 +241,7 @@ impl Lanes for Lanes128 {
     #[inline(always)]
     fn store_f16(self, p: &mut [[u8; 2]; LANES]) {
         let p = p.as_mut_ptr().cast::<v128>();
-        let h = self.0.map(|x| to_f16(x));
+        let Lanes128(h) = each!(to_f16(self));
         // SAFETY: 32 bytes behind p.
         unsafe {
             v128_store(p, u16x8_narrow_i32x4(h[0], h[1]));

@@ -5,8 +5,13 @@ mod lanes;
 mod simd128;
 mod unpack;
 
-use super::shared::{implement, operations};
 use lanes::Lanes128;
 pub use simd128::Simd128;
 
-operations!(implement![Lanes128, "simd128", 1]);
+// What is unsafe elsewhere, a call of a function that needs the instructions, is safe on wasm.
+#[allow(unused_unsafe)]
+mod operations {
+    use crate::arch::shared::{implement, operations};
+
+    operations!(implement![super::Lanes128, "simd128", 1]);
+}

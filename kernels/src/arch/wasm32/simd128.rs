@@ -14,7 +14,7 @@ use crate::arch::shared::{methods, operations};
 use crate::backend::check_matmul;
 use crate::blocks::{Bf16, F16, F32, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use crate::ops::dense;
-use crate::{Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile};
+use crate::{ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile};
 
 /// WebAssembly's simd128. It exists where the module is built with it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,22 +63,22 @@ fn load<T: bytemuck::Pod>(from: &T) -> v128 {
 }
 
 /// Rows of activations whose codes were widened.
-struct Wide<'a> {
+struct Widened<'a> {
     x: Q8Acts<'a>,
     /// The first row.
     from: usize,
     codes: &'a [i16],
 }
 
-/// One row of [`Wide`].
+/// One row of [`Widened`].
 #[derive(Clone, Copy)]
-struct WideRow<'a> {
+struct WidenedRow<'a> {
     codes: &'a [[i16; ACT_BLOCK]],
     d: &'a [f32],
     s: &'a [[i32; 2]],
 }
 
-impl<'a> Wide<'a> {
+impl<'a> Widened<'a> {
     /// Rows `cols` of `x`, `255 * upper + lower` where there is a lower plane.
     #[inline(always)]
     fn new(x: &Q8Acts<'a>, cols: Range<usize>, codes: &'a mut [i16]) -> Self {
@@ -101,16 +101,16 @@ impl<'a> Wide<'a> {
                 }
             }
         }
-        Wide { x: *x, from: cols.start, codes }
+        Widened { x: *x, from: cols.start, codes }
     }
 
     /// Row `t` of those widened.
     #[inline(always)]
-    fn row(&self, t: usize) -> WideRow<'a> {
+    fn row(&self, t: usize) -> WidenedRow<'a> {
         let x = self.x.row(self.from + t);
         let blocks = self.x.cols() / ACT_BLOCK;
         let codes = &self.codes.as_chunks::<ACT_BLOCK>().0[t * blocks..][..blocks];
-        WideRow { codes, d: &x.d[..blocks], s: &x.s.as_chunks::<2>().0[..blocks] }
+        WidenedRow { codes, d: &x.d[..blocks], s: &x.s.as_chunks::<2>().0[..blocks] }
     }
 }
 
@@ -132,7 +132,7 @@ fn part<B: Unpack, const K: usize>(
     w: [&B; ROWS],
     half: usize,
     scales: &Scales,
-    x: WideRow<'_>,
+    x: WidenedRow<'_>,
     b: usize,
 ) -> v128 {
     let p = 4 * half + K;
@@ -167,7 +167,7 @@ fn part<B: Unpack, const K: usize>(
 
 /// Four outputs for one row of activations.
 #[inline(always)]
-fn rows4<B: Unpack>(w: [&[B]; ROWS], x: WideRow<'_>) -> v128 {
+fn rows4<B: Unpack>(w: [&[B]; ROWS], x: WidenedRow<'_>) -> v128 {
     let blocks = w[0].len();
     let parts = blocks * (B::LEN / ACT_BLOCK);
     // Checked here, so that the loop needs few checks.
@@ -193,7 +193,7 @@ fn rows4<B: Unpack>(w: [&[B]; ROWS], x: WideRow<'_>) -> v128 {
 /// The outputs `rows` for few columns of activations, the weights read where they lie.
 fn few<B: Unpack>(
     w: &Matrix<'_>,
-    x: &Wide<'_>,
+    x: &Widened<'_>,
     n: usize,
     rows: Range<usize>,
     at: usize,
@@ -201,7 +201,8 @@ fn few<B: Unpack>(
 ) {
     for r in rows.clone().step_by(ROWS) {
         // The last one again, where there are fewer than four.
-        let ws = core::array::from_fn(|i| w.row::<B>((r + i).min(rows.end - 1)));
+        let row = |i: usize| w.row::<B>((r + i).min(rows.end - 1));
+        let ws = [row(0), row(1), row(2), row(3)];
         for t in 0..n {
             let mut out = [0.0f32; ROWS];
             store(&mut out, rows4::<B>(ws, x.row(t)));
@@ -223,10 +224,17 @@ fn unpack_part<B: Unpack, const K: usize>(
 ) {
     let p = 4 * half + K;
     let panel = &mut panels[p];
-    let bytes = w.map(|w| w.bytes::<K>(half));
+    let mut bytes = [[i32x4_splat(0); 2]; ROWS];
+    for (bytes, w) in bytes.iter_mut().zip(w) {
+        *bytes = w.bytes::<K>(half);
+    }
     for i in 0..2 {
-        let lo = transpose4(bytes.map(|b| i16x8_extend_low_i8x16(b[i])));
-        let hi = transpose4(bytes.map(|b| i16x8_extend_high_i8x16(b[i])));
+        let (mut lo, mut hi) = ([i32x4_splat(0); ROWS], [i32x4_splat(0); ROWS]);
+        for (r, bytes) in bytes.iter().enumerate() {
+            lo[r] = i16x8_extend_low_i8x16(bytes[i]);
+            hi[r] = i16x8_extend_high_i8x16(bytes[i]);
+        }
+        let (lo, hi) = (transpose4(lo), transpose4(hi));
         for j in 0..4 {
             store(&mut panel.codes[8 * i + j][quad], lo[j]);
             store(&mut panel.codes[8 * i + 4 + j][quad], hi[j]);
@@ -246,7 +254,8 @@ fn unpack<B: Unpack>(w: &Matrix<'_>, r: usize, panels: &mut [Panel]) {
     let parts = B::LEN / ACT_BLOCK;
     let mut scales = Scales::new();
     for quad in 0..MR / ROWS {
-        let ws: [&[B]; ROWS] = core::array::from_fn(|i| w.row::<B>(r + ROWS * quad + i));
+        let row = |i: usize| w.row::<B>(r + ROWS * quad + i);
+        let ws = [row(0), row(1), row(2), row(3)];
         for (b, panels) in panels.chunks_exact_mut(parts).enumerate() {
             let w = [&ws[0][b], &ws[1][b], &ws[2][b], &ws[3][b]];
             scales.set(w);
@@ -265,12 +274,12 @@ fn unpack<B: Unpack>(w: &Matrix<'_>, r: usize, panels: &mut [Panel]) {
 /// The outputs of a panel's eight rows for `N` columns, from column `t` of those widened.
 fn tile<B: Unpack, const N: usize>(
     panels: &[Panel],
-    x: &Wide<'_>,
+    x: &Widened<'_>,
     t: usize,
     at: usize,
     y: &mut Tile<'_>,
 ) {
-    let xs: [WideRow<'_>; N] = core::array::from_fn(|n| x.row(t + n));
+    let xs: [WidenedRow<'_>; N] = core::array::from_fn(|n| x.row(t + n));
     // Checked here, so that the loop needs no checks.
     assert!(xs.iter().all(|x| {
         let parts = panels.len();
@@ -325,7 +334,7 @@ fn quantized<B: Unpack>(
     let wide: &mut [i16] = bytemuck::cast_slice_mut(&mut wide[..wide_bytes(cols, n)]);
     for from in (0..n).step_by(WIDE_COLS) {
         let n = WIDE_COLS.min(n - from);
-        let x = Wide::new(x, from..from + n, wide);
+        let x = Widened::new(x, from..from + n, wide);
         let mut r = rows.start;
         while n >= PANEL_COLS && r + MR <= rows.end {
             unpack::<B>(w, r, panels);
@@ -358,9 +367,9 @@ fn wide_bytes(cols: usize, n: usize) -> usize {
 
 fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
     match w.format() {
-        Format::F32 => dense::matmul::<Lanes128, F32, 2, 2, 2>(w, x, rows, y),
-        Format::F16 => dense::matmul::<Lanes128, F16, 2, 2, 2>(w, x, rows, y),
-        Format::BF16 => dense::matmul::<Lanes128, Bf16, 2, 2, 2>(w, x, rows, y),
+        Format::F32 => dense::matmul::<Lanes128, F32, 1, 2, 1>(w, x, rows, y),
+        Format::F16 => dense::matmul::<Lanes128, F16, 1, 2, 1>(w, x, rows, y),
+        Format::BF16 => dense::matmul::<Lanes128, Bf16, 1, 2, 1>(w, x, rows, y),
         _ => unreachable!("checked by check_matmul"),
     }
 }
@@ -371,7 +380,10 @@ impl Backend for Simd128 {
     }
 
     fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
-        if format.is_quantized() { panel_bytes(cols, batch) + wide_bytes(cols, batch) } else { 0 }
+        match format.acts() {
+            ActKind::Q8 => panel_bytes(cols, batch) + wide_bytes(cols, batch),
+            _ => 0,
+        }
     }
 
     fn matmul(

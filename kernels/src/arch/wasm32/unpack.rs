@@ -34,6 +34,14 @@ fn load(p: &[u8], at: usize) -> v128 {
     unsafe { v128_load(p.as_ptr().cast()) }
 }
 
+/// 32 bytes from `at` on, each sixteen through `f`.
+///
+/// Arrays' own `map` is to be avoided here: compilers leave it a function of its own.
+#[inline(always)]
+fn load32(p: &[u8], at: usize, f: impl Fn(v128) -> v128) -> [v128; 2] {
+    [f(load(p, at)), f(load(p, at + 16))]
+}
+
 /// Bits from `FROM` on of every byte, as many as `mask` has.
 #[inline(always)]
 fn bits<const FROM: u32>(x: v128, mask: u8) -> v128 {
@@ -63,30 +71,30 @@ fn fifth(h: [u8; 4]) -> [v128; 2] {
 /// Part `K` of half `half` of Q4_K's nibbles.
 #[inline(always)]
 fn nibbles_k<const K: usize>(q: &[u8; 128], half: usize) -> [v128; 2] {
-    let at = 64 * half + 32 * (K / 2);
-    [load(q, at), load(q, at + 16)]
-        .map(|q| if K.is_multiple_of(2) { bits::<0>(q, 15) } else { bits::<4>(q, 15) })
+    let nibble = |q| if K.is_multiple_of(2) { bits::<0>(q, 15) } else { bits::<4>(q, 15) };
+    load32(q, 64 * half + 32 * (K / 2), nibble)
 }
 
-/// Bits `2 K` and `2 K + 1` of 32 bytes.
+/// Bits `2 K` and `2 K + 1` of 32 bytes, as bits `TO` and `TO + 1` of a byte.
 #[inline(always)]
-fn crumbs<const K: usize>(q: &[u8; 64], half: usize) -> [v128; 2] {
-    [load(q, 32 * half), load(q, 32 * half + 16)].map(|q| match K {
-        0 => bits::<0>(q, 3),
-        1 => bits::<2>(q, 3),
-        2 => bits::<4>(q, 3),
-        _ => bits::<6>(q, 3),
+fn crumbs<const K: usize, const TO: u32>(q: &[u8; 64], half: usize) -> [v128; 2] {
+    load32(q, 32 * half, |q| {
+        let q = match K {
+            0 => bits::<0>(q, 3),
+            1 => bits::<2>(q, 3),
+            2 => bits::<4>(q, 3),
+            _ => bits::<6>(q, 3),
+        };
+        if TO == 0 { q } else { u16x8_shl(q, TO) }
     })
 }
 
 /// Bit `4 half + K` of 32 bytes, as bit `TO` of a byte.
 #[inline(always)]
 fn bit<const K: usize, const TO: u32>(h: &[u8; 32], half: usize) -> [v128; 2] {
-    [load(h, 0), load(h, 16)].map(|h| {
-        // To the lower half of the byte; then to its place.
-        let h = v128_and(u16x8_shr(h, 4 * half as u32), u8x16_splat(1 << K));
-        if TO >= K as u32 { u16x8_shl(h, TO - K as u32) } else { u16x8_shr(h, K as u32 - TO) }
-    })
+    // No shift by a variable, which the compiler may do element by element.
+    let mask = u8x16_splat(1 << (4 * half + K));
+    load32(h, 0, |h| v128_and(i8x16_eq(v128_and(h, mask), mask), u8x16_splat(1 << TO)))
 }
 
 #[inline(always)]
@@ -170,7 +178,7 @@ impl Unpack for Q2_K {
     const BIAS: i32 = 0;
     #[inline(always)]
     fn bytes<const K: usize>(&self, half: usize) -> [v128; 2] {
-        crumbs::<K>(&self.q, half)
+        crumbs::<K, 0>(&self.q, half)
     }
     #[inline(always)]
     fn units(&self) -> [F16; 2] {
@@ -186,7 +194,7 @@ impl Unpack for Q3_K {
     const BIAS: i32 = 4;
     #[inline(always)]
     fn bytes<const K: usize>(&self, half: usize) -> [v128; 2] {
-        or(crumbs::<K>(&self.q, half), bit::<K, 2>(&self.h, half))
+        or(crumbs::<K, 0>(&self.q, half), bit::<K, 2>(&self.h, half))
     }
     #[inline(always)]
     fn units(&self) -> [F16; 2] {
@@ -239,10 +247,9 @@ impl Unpack for Q6_K {
     const BIAS: i32 = 32;
     #[inline(always)]
     fn bytes<const K: usize>(&self, half: usize) -> [v128; 2] {
-        let at = 64 * half + 32 * (K % 2);
-        let low = [load(&self.q, at), load(&self.q, at + 16)]
-            .map(|q| if K < 2 { bits::<0>(q, 15) } else { bits::<4>(q, 15) });
-        or(low, crumbs::<K>(&self.h, half).map(|h| u16x8_shl(h, 4)))
+        let nibble = |q| if K < 2 { bits::<0>(q, 15) } else { bits::<4>(q, 15) };
+        let low = load32(&self.q, 64 * half + 32 * (K % 2), nibble);
+        or(low, crumbs::<K, 4>(&self.h, half))
     }
     #[inline(always)]
     fn units(&self) -> [F16; 2] {
@@ -280,11 +287,12 @@ impl Scales {
             }
         } else {
             let subs = B::LEN / B::SUB;
-            let steps = w.map(|w| w.steps());
-            multiply(steps.map(|s| s[0]), unit(0), &mut self.scale[..subs]);
+            let [a, b, c, d] = [w[0].steps(), w[1].steps(), w[2].steps(), w[3].steps()];
+            multiply([a[0], b[0], c[0], d[0]], unit(0), &mut self.scale[..subs]);
             if B::MINS {
                 // -(a * b) is (-a) * b.
-                multiply(steps.map(|s| s[1]), f32x4_neg(unit(1)), &mut self.min[..subs]);
+                let unit = f32x4_neg(unit(1));
+                multiply([a[1], b[1], c[1], d[1]], unit, &mut self.min[..subs]);
             }
         }
     }

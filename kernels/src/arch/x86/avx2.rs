@@ -11,5 +11,5 @@ x86_backend! {
     /// The CPU has AVX2, FMA and F16C, and the operating system saves the 256-bit registers.
     unchecked;
     lanes: Lanes256, unit: Narrow256, products: Maddubs, rows: Avx2,
-    dense: 2 x 3 or 4 x 1, queries: 1
+    dense: 2 x 3 or 4 x 1
 }

@@ -13,5 +13,5 @@ x86_backend! {
     /// the mask and the 512-bit registers.
     unchecked;
     lanes: Lanes512, unit: Vnni512, products: Vnni, rows: Avx512,
-    dense: 4 x 4 or 4 x 1, queries: 4
+    dense: 4 x 4 or 4 x 1
 }

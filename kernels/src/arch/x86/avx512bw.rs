@@ -13,5 +13,5 @@ x86_backend! {
     /// mask and the 512-bit registers.
     unchecked;
     lanes: Lanes512, unit: Narrow512, rows: Avx2,
-    dense: 4 x 4 or 4 x 1, queries: 4
+    dense: 4 x 4 or 4 x 1
 }

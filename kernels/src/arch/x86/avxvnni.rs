@@ -13,5 +13,5 @@ x86_backend! {
     /// registers.
     unchecked;
     lanes: Lanes256, unit: AvxVnni256, products: AvxVnniProducts, rows: AvxVnni,
-    dense: 2 x 3 or 4 x 1, queries: 1
+    dense: 2 x 3 or 4 x 1
 }

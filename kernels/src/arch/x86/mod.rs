@@ -10,17 +10,24 @@ mod lanes512;
 mod panels;
 mod products;
 mod rows8;
-mod shared;
 mod shuffle;
+mod ternary;
+mod ternary_panels;
 mod unit256;
 mod unit512;
 mod unpack;
 mod unpack_k;
+mod unpack_ternary;
 
 pub use avx2::Avx2;
 pub use avx512::Avx512;
 pub use avx512bw::Avx512Bw;
 pub use avxvnni::AvxVnni;
+
+use super::shared::{implement, operations};
+
+operations!(implement![lanes256::Lanes256, "avx2,fma,f16c", 1]);
+operations!(implement![lanes512::Lanes512, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq", 4]);
 
 /// A backend of x86-64: its type, which is the proof, and its products by the drivers that all
 /// share.
@@ -31,19 +38,23 @@ macro_rules! x86_backend {
         $(#[$needs:meta])*
         unchecked;
         lanes: $L:ty, unit: $U:ty, $(products: $P:ty,)? rows: $rows:ident,
-        dense: $mr:literal x $nr:literal or $mr1:literal x 1, queries: $qt:literal
+        dense: $mr:literal x $nr:literal or $mr1:literal x 1
     ) => {
         use core::ops::Range;
 
         use super::panels::{self, Shape, Tiles, Unit};
-        use super::shared::{methods, operations};
+        use super::ternary_panels::{self, Tiles3};
         use super::unpack::Unpack;
+        use super::unpack_ternary::Unpack3;
         use super::detect;
         use crate::acts::Q8Row;
+        use crate::arch::shared::{methods, operations};
         use crate::backend::check_matmul;
-        use crate::blocks::{Bf16, F16, F32, for_codes};
+        use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
         use crate::ops::dense;
-        use crate::{Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile};
+        use crate::{
+            ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile, WideActs, WideRow,
+        };
 
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
@@ -87,7 +98,24 @@ macro_rules! x86_backend {
                     // SAFETY: compiled for the features that it needs.
                     unsafe { super::rows8::matmul::<$P, B>(w, x, rows, y) }
                 }
+
+                /// The driver of ternary weights for few columns.
+                #[target_feature(enable = $features)]
+                pub(super) fn ternary8<B: Unpack3>(
+                    w: &Matrix<'_>,
+                    x: &WideActs<'_>,
+                    rows: Range<usize>,
+                    y: &mut Tile<'_>,
+                ) {
+                    // SAFETY: compiled for the features that it needs.
+                    unsafe { super::ternary::matmul::<$P, B>(w, x, rows, y) }
+                }
             )?
+
+            /// How many of `rows` go into whole panels.
+            fn whole(rows: &Range<usize>) -> usize {
+                rows.len() / <$U as Unit>::MR * <$U as Unit>::MR
+            }
 
             /// Panels of as many rows as fit, where there are columns enough; the rest otherwise.
             ///
@@ -100,8 +128,7 @@ macro_rules! x86_backend {
                 y: &mut Tile<'_>,
                 scratch: &mut [u8],
             ) {
-                let whole = rows.len() / <$U as Unit>::MR * <$U as Unit>::MR;
-                let whole = if x.n() < panels::PANEL_COLS { 0 } else { whole };
+                let whole = if x.n() < panels::PANEL_COLS { 0 } else { Self::whole(&rows) };
                 let cut = rows.start + whole;
                 // SAFETY: the caller's promise.
                 unsafe {
@@ -111,6 +138,32 @@ macro_rules! x86_backend {
                     }
                     let mut rest = y.cols(whole, rows.end - cut);
                     $rows::rows8::<B>(w, x, cut..rows.end, &mut rest);
+                }
+            }
+
+            /// The same for ternary weights.
+            ///
+            /// # Safety
+            /// The CPU has the features.
+            unsafe fn ternary<B: Unpack3>(
+                w: &Matrix<'_>,
+                x: &WideActs<'_>,
+                rows: Range<usize>,
+                y: &mut Tile<'_>,
+                scratch: &mut [u8],
+            ) {
+                let few = x.n() < ternary_panels::PANEL_COLS;
+                let whole = if few { 0 } else { Self::whole(&rows) };
+                let cut = rows.start + whole;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if whole > 0 {
+                        let mut part = y.cols(0, whole);
+                        let rows = rows.start..cut;
+                        ternary_panels::matmul::<Self, B>(w, x, rows, &mut part, scratch);
+                    }
+                    let mut rest = y.cols(whole, rows.end - cut);
+                    $rows::ternary8::<B>(w, x, cut..rows.end, &mut rest);
                 }
             }
         }
@@ -141,16 +194,44 @@ macro_rules! x86_backend {
             }
         }
 
+        impl Tiles3 for $name {
+            unsafe fn tile3<const N: usize>(
+                panel: *const u8,
+                cols: usize,
+                x: WideRow<'_>,
+                to: [*mut f32; N],
+            ) {
+                #[target_feature(enable = $features)]
+                unsafe fn run<const N: usize>(
+                    panel: *const u8,
+                    cols: usize,
+                    x: WideRow<'_>,
+                    to: [*mut f32; N],
+                ) {
+                    // SAFETY: compiled for the unit's features; the rest by the caller.
+                    unsafe { ternary_panels::tile::<$U, N>(panel, cols, x, to) }
+                }
+                // SAFETY: the caller's promises.
+                unsafe { run::<N>(panel, cols, x, to) }
+            }
+        }
+
         impl Backend for $name {
             fn name(&self) -> &'static str {
                 $str
             }
 
             fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
-                if batch < panels::PANEL_COLS {
-                    return 0;
+                let mr = <$U as Unit>::MR;
+                match format.acts() {
+                    ActKind::Q8 if batch >= panels::PANEL_COLS => {
+                        for_codes!(format, B => panels::scratch::<B>(mr, cols), dense => 0)
+                    }
+                    ActKind::Wide if batch >= ternary_panels::PANEL_COLS => {
+                        ternary_panels::scratch(mr, cols)
+                    }
+                    _ => 0,
                 }
-                for_codes!(format, B => panels::scratch::<B>(<$U as Unit>::MR, cols), dense => 0)
             }
 
             fn matmul(
@@ -169,11 +250,14 @@ macro_rules! x86_backend {
                         Acts::Q8(x) => for_codes!(w.format(),
                             B => Self::quantized::<B>(w, x, rows, y, scratch),
                             dense => unreachable!("checked by check_matmul")),
+                        Acts::Wide(x) => for_ternary!(w.format(),
+                            B => Self::ternary::<B>(w, x, rows, y, scratch),
+                            others => unreachable!("checked by check_matmul")),
                     }
                 }
             }
 
-            operations!(methods! [$L]);
+            operations!(methods![$L]);
         }
     };
 }

@@ -153,7 +153,7 @@ unsafe fn unpack<B: Unpack>(w: *const B, blocks: usize, panel: *mut u8, mr: usiz
 /// # Safety
 /// The CPU has the unit's instructions; `S::SUB` codes lie at each of these places.
 #[inline(always)]
-unsafe fn products<U: Unit, S: Shape, const N: usize>(
+pub(super) unsafe fn products<U: Unit, S: Shape, const N: usize>(
     sums: &mut [U::I; N],
     w: *const u8,
     q: *const i8,
@@ -240,7 +240,8 @@ pub(super) unsafe fn tile<U: Unit, S: Shape, const N: usize, const FINE: bool>(
                     }
                 }
                 // Formats with minimums have unsigned codes.
-                if !S::MINS && !(U::NARROW && S::PAIRS == 1) {
+                let signed = U::NARROW && S::PAIRS == 1;
+                if !(S::MINS || signed) {
                     for (sums, xs) in sums.iter_mut().zip(xs) {
                         *sums = U::add(*sums, U::splat(-bias * xs));
                     }
