@@ -16,8 +16,8 @@ use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, Acts, Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix,
-    Q8Acts, Q8RowMut, Tile, quantize_row,
+    ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout,
+    Matrix, Q8Acts, Q8RowMut, Tile, WIDE_BLOCK, WideActs, quantize_row,
 };
 
 fn backends() -> impl Iterator<Item = Cpu> {
@@ -95,9 +95,15 @@ impl Case {
         Acts::Dense(DenseActs::new(&self.x, self.n, self.cols, self.cols))
     }
     fn acts(&self) -> Acts<'_> {
-        match self.format.is_quantized() {
-            true => Acts::Q8(Q8Acts::new(self.n, self.cols, &self.q, &self.d, &self.s)),
-            false => self.dense(),
+        match self.format.acts() {
+            ActKind::Q8 => Acts::Q8(Q8Acts::new(self.n, self.cols, &self.q, &self.d, &self.s)),
+            ActKind::Wide => {
+                // Whatever scales and sums there are: no time depends on them.
+                let groups = self.n * self.cols / WIDE_BLOCK;
+                let (d, s) = (&self.d[..groups], &self.s[..groups]);
+                Acts::Wide(WideActs::new(self.n, self.cols, &self.q, d, s))
+            }
+            ActKind::Dense => self.dense(),
         }
     }
 }

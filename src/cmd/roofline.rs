@@ -9,8 +9,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use teff::kernels::{
-    ACT_BLOCK, ACT_SUM, Acts, Backend, DenseActs, Matrix, Q8Acts, Q8RowMut, Tile, quantize_row,
-    roofline,
+    ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, DenseActs, Matrix, Q8Acts, Q8RowMut, Tile,
+    WIDE_BLOCK, WideActs, quantize_row, roofline,
 };
 use teff::runtime::pool::Pool;
 use teff::{Cpu, Format};
@@ -243,11 +243,15 @@ impl Inputs {
         n: usize,
     ) -> impl FnMut(&Matrix<'_>, core::ops::Range<usize>) + 'a {
         let (codes, blocks, sums) = (n * COLS, n * COLS / ACT_BLOCK, n * COLS / ACT_SUM);
-        let acts = match format.is_quantized() {
-            true => {
-                Acts::Q8(Q8Acts::new(n, COLS, &self.q[..codes], &self.d[..blocks], &self.s[..sums]))
+        let q = &self.q[..codes];
+        let acts = match format.acts() {
+            ActKind::Q8 => Acts::Q8(Q8Acts::new(n, COLS, q, &self.d[..blocks], &self.s[..sums])),
+            ActKind::Wide => {
+                // Whatever scales and sums there are: no time depends on them.
+                let groups = n * COLS / WIDE_BLOCK;
+                Acts::Wide(WideActs::new(n, COLS, q, &self.d[..groups], &self.s[..groups]))
             }
-            false => Acts::Dense(DenseActs::new(&self.x[..codes], n, COLS, COLS)),
+            ActKind::Dense => Acts::Dense(DenseActs::new(&self.x[..codes], n, COLS, COLS)),
         };
         let len = cpu.matmul_scratch(format, COLS, n);
         self.scratch.resize(len + Memory::LINE, 0);

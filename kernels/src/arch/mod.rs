@@ -32,6 +32,11 @@ pub use x86::{Avx2, Avx512, Avx512Bw, AvxVnni};
 mod wasm32;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub use wasm32::Simd128;
+#[cfg(any(target_arch = "arm", test))]
+#[cfg_attr(not(target_arch = "arm"), expect(unreachable_pub))] // only tested there
+mod dsp;
+#[cfg(target_arch = "arm")]
+pub use dsp::Dsp;
 
 /// Why a backend can't be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

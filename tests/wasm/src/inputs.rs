@@ -34,7 +34,7 @@ impl Rng {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
     }
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        (u64::from(self.bits()) * n as u64 >> 32) as usize
+        ((u64::from(self.bits()) * n as u64) >> 32) as usize
     }
     pub(crate) fn kind(&mut self) -> Kind {
         [Kind::Plain, Kind::Short, Kind::Wild][self.below(3)]
@@ -48,10 +48,12 @@ impl Rng {
                 let bits = self.bits();
                 f32::from_bits(bits & 0x807f_f000 | exponent << 23)
             }
-            Kind::Wild => match self.below(64) {
+            Kind::Wild => match self.below(128) {
                 0 => f32::from_bits(self.bits()),
                 1 => f32::from_bits(self.bits() & 0x807f_ffff), // subnormal
                 2 => -0.0,
+                3 => f32::INFINITY,
+                4 => f32::NAN,
                 _ => plain,
             },
         }
@@ -92,11 +94,7 @@ impl Rng {
     fn half(&mut self, kind: Kind, to: &mut [u8]) {
         let bits = self.bits() as u16;
         let usual = bits & 0x83ff | (5 + self.below(11) as u16) << 10;
-        let any = match kind {
-            Kind::Plain => false,
-            Kind::Short => false,
-            Kind::Wild => self.below(16) == 0,
-        };
+        let any = kind == Kind::Wild && self.below(16) == 0;
         to.copy_from_slice(&if any { bits } else { usual }.to_le_bytes());
     }
 }

@@ -20,6 +20,46 @@ pub(crate) fn check(run: &mut Run<'_>) {
             product(run, format, n);
         }
     }
+    for subnormal in [false, true] {
+        ties(run, subnormal);
+    }
+}
+
+/// Sums `c + p` of which `p` is within 2^-29 of half a unit of `c`: a fused multiply-add that rounds
+/// to f64 first takes them for ties.
+fn ties(run: &mut Run<'_>, subnormal: bool) {
+    const COLS: usize = 32;
+    let power = |e: u32| f32::from_bits((127 - e) << 23);
+    // What c is about, in bits; and the factors of half its unit.
+    let (bits, w_unit, x_unit) = match subnormal {
+        true => (0x0040_0000, power(75), power(75)),
+        false => (0x3f80_0000, power(24), 1.0),
+    };
+    let mut bytes = [[[0; 4]; COLS]; MAX_ROWS];
+    let mut x = [1.0; COLS];
+    for j in 0..16 {
+        let a = power(15 + run.r.below(9) as u32);
+        // 1 - 2^-30 or less below 1; 1 + 2^-33.
+        let below = (1.0 - a, 1.0 + a);
+        let above = (1.0 - power(11) + power(22), 1.0 + power(11));
+        let (w, by) = if run.r.below(2) == 0 { below } else { above };
+        x[16 + j] = by * x_unit;
+        for row in &mut bytes {
+            // Of lanes that are added to each other, one is negative: their sum is exact.
+            let sign = (j as u32 / 8) << 31;
+            row[j] = (sign | bits | run.r.bits() & 0xfff).to_le_bytes();
+            let p_sign = if run.r.below(2) == 0 { 1.0 } else { -1.0 };
+            row[16 + j] = (p_sign * w * w_unit).to_le_bytes();
+        }
+    }
+    let bytes = bytes.as_flattened().as_flattened();
+    let w = Matrix::new(Format::F32, MAX_ROWS, COLS, bytes).unwrap();
+    let x = Acts::Dense(DenseActs::new(&x, 1, COLS, COLS));
+    let mut out = [[0.0; MAX_ROWS]; 2];
+    for (b, out) in run.both().into_iter().zip(&mut out) {
+        b.matmul(&w, &x, 0..MAX_ROWS, &mut Tile::new(out, 1, MAX_ROWS, MAX_ROWS), &mut []);
+    }
+    run.floats([&out[0], &out[1]]);
 }
 
 fn product(run: &mut Run<'_>, format: Format, n: usize) {

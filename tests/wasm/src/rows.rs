@@ -34,7 +34,8 @@ fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
     let eps = [0.0, 1e-5, 1e-12][run.r.below(3)];
     let factor = run.r.float(kind);
     // Each writes the row that it is given, which holds x.
-    let operations: [&dyn Fn(&dyn Backend, &mut [f32]); 10] = [
+    type Operation<'a> = &'a dyn Fn(&dyn Backend, &mut [f32]);
+    let operations: [Operation<'_>; 10] = [
         &|b, y| b.layer_norm(x, w, bias, eps, y),
         &|b, y| b.rms_norm(x, w, eps, y),
         &|b, y| b.add(y, w),

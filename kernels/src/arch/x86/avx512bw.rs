@@ -1,7 +1,7 @@
 //! AVX-512 (F, BW, VL, DQ) without VNNI: Skylake-X (2017).
 
-use super::lanes512::Lanes512;
 use super::avx2::Avx2;
+use super::lanes512::Lanes512;
 use super::unit512::Narrow512;
 use super::x86_backend;
 
