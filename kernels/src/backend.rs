@@ -229,6 +229,7 @@ pub(crate) fn check_matmul(w: &Matrix<'_>, x: &Acts<'_>, rows: &Range<usize>, y:
 
 /// The scalar truth of a product.
 pub(crate) fn matmul_portable(w: &Matrix<'_>, x: &Acts<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
+    crate::entered::enter!("scalar", "product");
     use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
     match x {
         Acts::Wide(x) => for_ternary!(w.format(), B => ops::ternary::matmul::<B>(w, x, rows, y),

@@ -99,12 +99,25 @@ impl Format {
         }
     }
 
-    /// The format with this GGUF (ggml) type id, if Teff has it.
+    /// Whether this program has the format: its family's feature (`legacy-quants`, `k-quants`,
+    /// `ternary`) was on when it was built. Dense formats are always there.
+    #[must_use]
+    #[allow(clippy::match_like_matches_macro)] // with every family left out
+    pub const fn is_built(self) -> bool {
+        match self.facts().0 {
+            2..=9 => cfg!(feature = "legacy-quants"),
+            10..=14 => cfg!(feature = "k-quants"),
+            34..=36 => cfg!(feature = "ternary"),
+            _ => true,
+        }
+    }
+
+    /// The format with this GGUF (ggml) type id, if this program has it.
     #[must_use]
     pub const fn from_gguf(id: u32) -> Option<Format> {
         let mut i = 0;
         while i < Format::ALL.len() {
-            if Format::ALL[i].gguf_id() == id {
+            if Format::ALL[i].gguf_id() == id && Format::ALL[i].is_built() {
                 return Some(Format::ALL[i]);
             }
             i += 1;
@@ -124,10 +137,11 @@ impl Format {
         self.facts().1
     }
 
-    /// The format of this name, in any case.
+    /// The format of this name, in any case, if this program has it.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Format> {
-        Format::ALL.into_iter().find(|f| f.name().eq_ignore_ascii_case(name))
+        let mut built = Format::ALL.into_iter().filter(|f| f.is_built());
+        built.find(|f| f.name().eq_ignore_ascii_case(name))
     }
 
     /// Elements in a block; 1 for the dense formats.

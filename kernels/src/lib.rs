@@ -5,6 +5,12 @@
 //! - [`Matrix`], [`Acts`], [`Tile`], [`KvHead`]: views of memory that the caller owns.
 //! - [`Backend`]: the operations. [`Scalar`] is the truth; [`Cpu`] is the best of this machine.
 
+// What only the formats use that were left out.
+#![cfg_attr(
+    not(all(feature = "legacy-quants", feature = "k-quants", feature = "ternary")),
+    allow(unused)
+)]
+
 #[cfg(test)]
 extern crate std;
 
@@ -12,6 +18,7 @@ mod acts;
 mod arch;
 mod backend;
 pub mod blocks;
+mod entered;
 mod format;
 mod kv;
 mod lanes;

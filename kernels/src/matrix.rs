@@ -20,6 +20,11 @@ pub struct Matrix<'a> {
 /// Why bytes are not the matrix that they should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MatrixError {
+    /// The format's family was left out of this program ([`Format::is_built`]).
+    NotBuilt {
+        /// The format.
+        format: Format,
+    },
     /// A row is not a whole number of blocks.
     Cols {
         /// The format.
@@ -44,6 +49,9 @@ pub enum MatrixError {
 impl fmt::Display for MatrixError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            MatrixError::NotBuilt { format } => {
+                write!(f, "this program was built without {format} (a feature of teff-kernels)")
+            }
             MatrixError::Cols { format, cols } => write!(
                 f,
                 "rows of {cols} elements are not whole blocks of {} ({format})",
@@ -68,13 +76,17 @@ impl<'a> Matrix<'a> {
     /// The matrix of `rows` x `cols` elements that `data` holds in `format`.
     ///
     /// # Errors
-    /// [`MatrixError`] where rows are not whole blocks, or `data` has another length.
+    /// [`MatrixError`] where rows are not whole blocks, `data` has another length, or the format is
+    /// not built into this program.
     pub fn new(
         format: Format,
         rows: usize,
         cols: usize,
         data: &'a [u8],
     ) -> Result<Self, MatrixError> {
+        if !format.is_built() {
+            return Err(MatrixError::NotBuilt { format });
+        }
         let row_bytes = match format.row_bytes(cols) {
             Some(b) => b,
             None => return Err(MatrixError::Cols { format, cols }),

@@ -169,7 +169,8 @@ impl Shared {
             }
             _ => {
                 let name = args.text(&flag)?;
-                let quantized = Format::ALL.into_iter().filter(|f| f.is_quantized());
+                let quantized =
+                    Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built());
                 let format = quantized.clone().find(|f| f.name().eq_ignore_ascii_case(&name));
                 let names: Vec<_> = quantized.map(Format::name).collect();
                 let allowed = format!("one of {}", names.join(", "));

@@ -93,7 +93,9 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     if roof.wanted {
         let options = roofline::Options {
             size: roof.size.unwrap_or(512) << 20,
-            formats: roof.formats.unwrap_or_else(|| Format::ALL.to_vec()),
+            formats: roof
+                .formats
+                .unwrap_or_else(|| Format::ALL.into_iter().filter(|f| f.is_built()).collect()),
             quick: roof.quick,
             runs,
             threads,

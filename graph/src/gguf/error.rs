@@ -447,7 +447,8 @@ impl fmt::Display for GgufError {
                     write!(f, " ({name})")?;
                 }
                 f.write_str(", which Teff doesn't have; it reads")?;
-                for (i, format) in Format::ALL.iter().enumerate() {
+                let built = Format::ALL.iter().filter(|f| f.is_built());
+                for (i, format) in built.enumerate() {
                     write!(f, "{}{format}", if i == 0 { " " } else { ", " })?;
                 }
                 f.write_str(": quantise the model to one of them")

@@ -112,6 +112,7 @@ macro_rules! implement {
                     fn run($($arg: $ty),*) $(-> $ret)? {
                         #[allow(dead_code)] // of what needs no lanes
                         type L = $L;
+                        $crate::entered::enter!(stringify!($L), stringify!($name));
                         $body
                     }
                     // SAFETY: the CPU has the features by the caller's promise.

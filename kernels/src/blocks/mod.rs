@@ -187,42 +187,52 @@ pub(crate) fn trit(x: f32) -> u8 {
 macro_rules! for_codes {
     ($format:expr, $B:ident => $body:expr, dense => $dense:expr) => {
         match $format {
+            #[cfg(feature = "legacy-quants")]
             $crate::Format::Q8_0 => {
                 type $B = $crate::blocks::Q8_0;
                 $body
             }
+            #[cfg(feature = "legacy-quants")]
             $crate::Format::Q4_0 => {
                 type $B = $crate::blocks::Q4_0;
                 $body
             }
+            #[cfg(feature = "legacy-quants")]
             $crate::Format::Q4_1 => {
                 type $B = $crate::blocks::Q4_1;
                 $body
             }
+            #[cfg(feature = "legacy-quants")]
             $crate::Format::Q5_0 => {
                 type $B = $crate::blocks::Q5_0;
                 $body
             }
+            #[cfg(feature = "legacy-quants")]
             $crate::Format::Q5_1 => {
                 type $B = $crate::blocks::Q5_1;
                 $body
             }
+            #[cfg(feature = "k-quants")]
             $crate::Format::Q2_K => {
                 type $B = $crate::blocks::Q2_K;
                 $body
             }
+            #[cfg(feature = "k-quants")]
             $crate::Format::Q3_K => {
                 type $B = $crate::blocks::Q3_K;
                 $body
             }
+            #[cfg(feature = "k-quants")]
             $crate::Format::Q4_K => {
                 type $B = $crate::blocks::Q4_K;
                 $body
             }
+            #[cfg(feature = "k-quants")]
             $crate::Format::Q5_K => {
                 type $B = $crate::blocks::Q5_K;
                 $body
             }
+            #[cfg(feature = "k-quants")]
             $crate::Format::Q6_K => {
                 type $B = $crate::blocks::Q6_K;
                 $body
@@ -233,6 +243,8 @@ macro_rules! for_codes {
             | $crate::Format::TQ1_0
             | $crate::Format::TQ2_0
             | $crate::Format::I2_S => $dense,
+            #[allow(unreachable_patterns)] // where all families are built
+            f => $crate::blocks::not_built(f),
         }
     };
 }
@@ -242,23 +254,38 @@ pub(crate) use for_codes;
 macro_rules! for_ternary {
     ($format:expr, $B:ident => $body:expr, others => $others:expr) => {
         match $format {
+            #[cfg(feature = "ternary")]
             $crate::Format::TQ1_0 => {
                 type $B = $crate::blocks::TQ1_0;
                 $body
             }
+            #[cfg(feature = "ternary")]
             $crate::Format::TQ2_0 => {
                 type $B = $crate::blocks::TQ2_0;
                 $body
             }
+            #[cfg(feature = "ternary")]
             $crate::Format::I2_S => {
                 type $B = $crate::blocks::I2_S;
                 $body
+            }
+            #[cfg(not(feature = "ternary"))]
+            $crate::Format::TQ1_0 | $crate::Format::TQ2_0 | $crate::Format::I2_S => {
+                $crate::blocks::not_built($format)
             }
             _ => $others,
         }
     };
 }
 pub(crate) use for_ternary;
+
+/// What becomes of a format whose family was left out of the program: no matrix has it, and no
+/// reader of files knows it.
+#[cold]
+#[allow(dead_code)] // where all families are built
+pub(crate) fn not_built(format: Format) -> ! {
+    panic!("{format} is not built into this program")
+}
 
 /// Calls `$body` with `$B` bound to the block type of a format.
 macro_rules! for_block {
@@ -286,7 +313,8 @@ macro_rules! for_block {
 /// `x` is the row divided by the tensor's.
 ///
 /// # Panics
-/// Where `out.len()` is not [`Format::row_bytes`] of `x.len()`.
+/// Where `out.len()` is not [`Format::row_bytes`] of `x.len()`, or the format is not
+/// [built](Format::is_built).
 pub fn quantize_row(format: Format, x: &[f32], out: &mut [u8]) {
     assert_eq!(Some(out.len()), format.row_bytes(x.len()), "a row of {format}");
     for_block!(format, B => B::quantize(x, bytemuck::cast_slice_mut(out)));
@@ -296,7 +324,8 @@ pub fn quantize_row(format: Format, x: &[f32], out: &mut [u8]) {
 /// with.
 ///
 /// # Panics
-/// Where `row.len()` is not [`Format::row_bytes`] of `out.len()`.
+/// Where `row.len()` is not [`Format::row_bytes`] of `out.len()`, or the format is not
+/// [built](Format::is_built).
 pub fn dequantize_row(format: Format, row: &[u8], out: &mut [f32]) {
     assert_eq!(Some(row.len()), format.row_bytes(out.len()), "a row of {format}");
     for_block!(format, B => B::dequantize(bytemuck::cast_slice(row), out));

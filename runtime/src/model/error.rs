@@ -306,7 +306,7 @@ impl fmt::Display for LoadErrorKind {
             ),
             E::NotQuantized { format } => {
                 write!(f, "{format} is no quantised format: weights can be quantised to")?;
-                let formats = Format::ALL.into_iter().filter(|f| f.is_quantized());
+                let formats = Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built());
                 for (i, format) in formats.enumerate() {
                     write!(f, "{} {format}", if i == 0 { "" } else { "," })?;
                 }

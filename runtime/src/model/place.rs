@@ -117,7 +117,7 @@ pub(super) fn place(
     if spec.tensors() > usize::from(u16::MAX) {
         return Err(LoadErrorKind::TooManyTensors { tensors: spec.tensors() });
     }
-    if let Some(format) = options.quantize.filter(|f| !f.is_quantized()) {
+    if let Some(format) = options.quantize.filter(|f| !(f.is_quantized() && f.is_built())) {
         return Err(LoadErrorKind::NotQuantized { format });
     }
     // Where there are fewer tensors than needed, one is missing, and that is found below.

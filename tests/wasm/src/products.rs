@@ -67,7 +67,7 @@ fn product(run: &mut Run<'_>, format: Format, n: usize) {
     let unit = format.block_len();
     let cols = match format.acts() {
         ActKind::Dense => run.r.below(MAX_DENSE + 1),
-        _ => (run.r.below(MAX_COLS / unit) + 1) * unit,
+        _ => run.r.below(MAX_COLS / unit + 1) * unit,
     };
     let rows = run.r.below(MAX_ROWS) + 1;
     let row_bytes = format.row_bytes(cols).unwrap();
@@ -106,7 +106,7 @@ fn product(run: &mut Run<'_>, format: Format, n: usize) {
         ActKind::Wide => {
             // A row's last group may be shorter.
             let groups = n * cols.div_ceil(WIDE_BLOCK);
-            let all = q.chunks(cols).flat_map(|row| row.chunks(WIDE_BLOCK));
+            let all = q.chunks(cols.max(1)).flat_map(|row| row.chunks(WIDE_BLOCK));
             for (s, q) in s.iter_mut().zip(all) {
                 *s = q.iter().map(|&q| i32::from(q)).sum();
             }

@@ -51,6 +51,7 @@ macro_rules! x86_backend {
         use crate::arch::shared::{methods, operations};
         use crate::backend::check_matmul;
         use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
+        use crate::entered::enter;
         use crate::ops::dense;
         use crate::{
             ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile, WideActs, WideRow,
@@ -78,6 +79,7 @@ macro_rules! x86_backend {
 
             #[target_feature(enable = $features)]
             fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
+                enter!($str, "dense");
                 match w.format() {
                     Format::F32 => dense::matmul::<$L, F32, $mr, $nr, $mr1>(w, x, rows, y),
                     Format::F16 => dense::matmul::<$L, F16, $mr, $nr, $mr1>(w, x, rows, y),
@@ -95,6 +97,7 @@ macro_rules! x86_backend {
                     rows: Range<usize>,
                     y: &mut Tile<'_>,
                 ) {
+                    enter!($str, "rows8");
                     // SAFETY: compiled for the features that it needs.
                     unsafe { super::rows8::matmul::<$P, B>(w, x, rows, y) }
                 }
@@ -107,6 +110,7 @@ macro_rules! x86_backend {
                     rows: Range<usize>,
                     y: &mut Tile<'_>,
                 ) {
+                    enter!($str, "ternary8");
                     // SAFETY: compiled for the features that it needs.
                     unsafe { super::ternary::matmul::<$P, B>(w, x, rows, y) }
                 }
@@ -186,6 +190,7 @@ macro_rules! x86_backend {
                     x: Q8Row<'_>,
                     to: [*mut f32; N],
                 ) {
+                    enter!($str, "panels");
                     // SAFETY: compiled for the unit's features; the rest by the caller.
                     unsafe { panels::tile::<$U, S, N, FINE>(panel, parts, bias, x, to) }
                 }
@@ -208,6 +213,7 @@ macro_rules! x86_backend {
                     x: WideRow<'_>,
                     to: [*mut f32; N],
                 ) {
+                    enter!($str, "ternary panels");
                     // SAFETY: compiled for the unit's features; the rest by the caller.
                     unsafe { ternary_panels::tile::<$U, N>(panel, cols, x, to) }
                 }
