@@ -19,6 +19,16 @@ pub(super) trait Products {
     /// The CPU has AVX2 and the instructions of the implementation.
     unsafe fn dot<B: Unpack>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i;
 
+    /// Sixteen in byte `i` where bit `i` of `h` is set, else 0.
+    ///
+    /// # Safety
+    /// As [`Products::dot`].
+    #[inline(always)]
+    unsafe fn sixteens(h: u32) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe { sixteens(h) }
+    }
+
     /// `acc + w0 * x0 + w1 * x1`, for bytes of at most 31.
     ///
     /// # Safety
@@ -29,6 +39,29 @@ pub(super) trait Products {
 /// What is to be taken off a sum of products, in sums of the activations' codes.
 pub(super) const fn bias<B: Unpack>(signed: bool) -> i32 {
     if signed && B::MAX > MADDUBS_MAX { 0 } else { B::BIAS }
+}
+
+/// Sixteen in byte `i` where bit `i` of `h` is set, else 0.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(super) unsafe fn sixteens(h: u32) -> __m256i {
+    // SAFETY: AVX2 by the caller.
+    unsafe {
+        // Byte i is the one that has bit i; all its bits but that one set, it is 255 or not.
+        let h = _mm256_set1_epi32(h as i32);
+        let byte = _mm256_set_epi64x(
+            0x0303_0303_0303_0303,
+            0x0202_0202_0202_0202,
+            0x0101_0101_0101_0101,
+            0,
+        );
+        let rest = _mm256_set1_epi64x(0x7fbf_dfef_f7fb_fdfe);
+        let bits = _mm256_or_si256(_mm256_shuffle_epi8(h, byte), rest);
+        let set = _mm256_cmpeq_epi8(bits, _mm256_set1_epi8(-1));
+        _mm256_and_si256(set, _mm256_set1_epi8(16))
+    }
 }
 
 /// By `vpmaddubsw`: AVX2, and AVX-512 without VNNI.
@@ -66,13 +99,14 @@ impl Products for Maddubs {
 
 /// By `vpdpbusd`, which does not saturate; VEX or EVEX, as the set has it.
 macro_rules! vnni {
-    ($(#[$doc:meta])* $name:ident, $dpbusd:ident) => {
+    ($(#[$doc:meta])* $name:ident, $dpbusd:ident, $($more:tt)*) => {
         $(#[$doc])*
         pub(super) struct $name;
 
         impl Products for $name {
             const SIGNED: bool = false;
 
+            $($more)*
             #[inline(always)]
             unsafe fn dot<B: Unpack>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
                 // SAFETY: the instruction by the caller.
@@ -96,10 +130,15 @@ macro_rules! vnni {
 vnni!(
     /// AVX-512 VL and VNNI.
     Vnni,
-    _mm256_dpbusd_epi32
+    _mm256_dpbusd_epi32,
+    #[inline(always)]
+    unsafe fn sixteens(h: u32) -> __m256i {
+        // SAFETY: AVX-512 VL and BW by the caller.
+        unsafe { _mm256_maskz_set1_epi8(h, 16) }
+    }
 );
 vnni!(
     /// AVX-VNNI.
     AvxVnniProducts,
-    _mm256_dpbusd_avx_epi32
+    _mm256_dpbusd_avx_epi32,
 );

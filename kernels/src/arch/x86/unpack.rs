@@ -4,7 +4,7 @@
 use core::arch::x86_64::*;
 
 use super::panels::{Of, Shape};
-use super::products::{Products, bias};
+use super::products::{Products, bias, sixteens};
 use super::shuffle::{half_sums8, sums4, sums8};
 use crate::blocks::{CodeBlock, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
@@ -41,6 +41,16 @@ pub(super) trait Unpack: CodeBlock {
     /// The CPU has AVX2; the block has the part.
     unsafe fn bytes(&self, part: usize) -> __m256i;
 
+    /// The same, where the instructions of `P` have a faster way.
+    ///
+    /// # Safety
+    /// As [`Unpack::bytes`], and the CPU has the instructions of `P`.
+    #[inline(always)]
+    unsafe fn bytes_by<P: Products>(&self, part: usize) -> __m256i {
+        // SAFETY: the caller's promises.
+        unsafe { self.bytes(part) }
+    }
+
     /// Scales and minimums, one for every sub-block.
     ///
     /// # Safety
@@ -65,7 +75,7 @@ pub(super) trait Unpack: CodeBlock {
             let zero = _mm256_setzero_si256();
             let mut bytes = [zero; 8];
             for (b, w) in bytes.iter_mut().zip(w) {
-                *b = w.bytes(part);
+                *b = w.bytes_by::<P>(part);
             }
             // What the bias adds is taken off in equal parts, one for each lane of a sum.
             let off = -bias::<Self>(P::SIGNED);
@@ -221,29 +231,6 @@ impl Unpack for Q4_1 {
     nibble_dot8!();
 }
 
-/// Sixteen in byte `i` where bit `i` is set, else 0.
-///
-/// # Safety
-/// The CPU has AVX2.
-#[inline(always)]
-unsafe fn fifth_bits(h: [u8; 4]) -> __m256i {
-    // SAFETY: AVX2 by the caller.
-    unsafe {
-        // Byte i is the one that has bit i; all its bits but that one set, it is 255 or not.
-        let h = _mm256_set1_epi32(i32::from_le_bytes(h));
-        let byte = _mm256_set_epi64x(
-            0x0303_0303_0303_0303,
-            0x0202_0202_0202_0202,
-            0x0101_0101_0101_0101,
-            0,
-        );
-        let rest = _mm256_set1_epi64x(0x7fbf_dfef_f7fb_fdfe);
-        let bits = _mm256_or_si256(_mm256_shuffle_epi8(h, byte), rest);
-        let set = _mm256_cmpeq_epi8(bits, _mm256_set1_epi8(-1));
-        _mm256_and_si256(set, _mm256_set1_epi8(16))
-    }
-}
-
 impl Unpack for Q5_0 {
     type Shape = Of<32, false, 4>;
     const BIAS: i32 = 16;
@@ -252,7 +239,13 @@ impl Unpack for Q5_0 {
     #[inline(always)]
     unsafe fn bytes(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 by the caller.
-        unsafe { _mm256_or_si256(nibbles(&self.q), fifth_bits(self.h)) }
+        unsafe { _mm256_or_si256(nibbles(&self.q), sixteens(u32::from_le_bytes(self.h))) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes_by<P: Products>(&self, _: usize) -> __m256i {
+        // SAFETY: AVX2 and the instructions of P by the caller.
+        unsafe { _mm256_or_si256(nibbles(&self.q), P::sixteens(u32::from_le_bytes(self.h))) }
     }
 
     plain_scales!(d);
@@ -266,7 +259,13 @@ impl Unpack for Q5_1 {
     #[inline(always)]
     unsafe fn bytes(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 by the caller.
-        unsafe { _mm256_or_si256(nibbles(&self.q), fifth_bits(self.h)) }
+        unsafe { _mm256_or_si256(nibbles(&self.q), sixteens(u32::from_le_bytes(self.h))) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes_by<P: Products>(&self, _: usize) -> __m256i {
+        // SAFETY: AVX2 and the instructions of P by the caller.
+        unsafe { _mm256_or_si256(nibbles(&self.q), P::sixteens(u32::from_le_bytes(self.h))) }
     }
 
     plain_scales!(d, m);
