@@ -42,16 +42,17 @@ unsafe fn part<P: Products, B: Unpack, const N: usize, const FINE: bool>(
             let sums = x[n].s.as_ptr().add(a * (ACT_BLOCK / ACT_SUM));
             s[n] = [*sums, *sums.add(1)];
         }
-        // Of two planes, the lower one's product takes the whole sum's bias off.
-        let mut sums = B::dot8::<P, N>(ws, part, if FINE { lo } else { q }, s);
-        if FINE {
-            let upper = B::dot8::<P, N>(ws, part, q, [[0; 2]; N]);
-            for (sums, upper) in sums.iter_mut().zip(upper) {
-                for (s, u) in sums.iter_mut().zip(upper) {
-                    *s = _mm256_add_epi32(*s, _mm256_sub_epi32(_mm256_slli_epi32::<8>(u), u));
-                }
+        let sums = if FINE {
+            // Two planes are like two columns. The lower one's product takes the bias off for both.
+            let [u, l] = B::dot8::<P, 2>(ws, part, [q[0], lo[0]], [[0; 2], s[0]]);
+            let mut sums = [l; N];
+            for (s, u) in sums[0].iter_mut().zip(u) {
+                *s = _mm256_add_epi32(*s, _mm256_sub_epi32(_mm256_slli_epi32::<8>(u), u));
             }
-        }
+            sums
+        } else {
+            B::dot8::<P, N>(ws, part, q, s)
+        };
         for n in 0..N {
             let dx = *x[n].d.get_unchecked(a);
             for i in 0..subs {
@@ -73,7 +74,7 @@ unsafe fn part<P: Products, B: Unpack, const N: usize, const FINE: bool>(
 ///
 /// # Safety
 /// The CPU has AVX2, F16C and the instructions of `P`; eight rows of `blocks` blocks lie at `w`;
-/// each of `x` is as long.
+/// each of `x` is as long, and with `FINE` there is one, with two planes.
 #[inline(always)]
 unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool>(
     w: *const B,
@@ -118,7 +119,7 @@ unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool>(
             let mut scales = Scales::zero();
             B::scales8(ws, &mut scales);
             let a = b * parts;
-            if N == 1 && !FINE && parts % 4 == 0 {
+            if N == 1 && parts % 4 == 0 {
                 // Four parts of a super-block with what differs between them as constants: shifts
                 // by nothing and repeated loads fall away (from the cache, Q4_K is 1.14 times and
                 // Q6_K 1.3 times as fast).
