@@ -22,8 +22,9 @@ const USAGE: &str = "\
 usage: bench_peers MODEL.gguf [--threads N] [--prefill 512,32] [--decode 128] [--rounds 5]
                    [--kv f32|f16|q8] [--python python3]";
 
-/// How long both rest before a run: threads that were busy may spin for a while.
-const REST: Duration = Duration::from_millis(20);
+/// How long both rest before a run: threads that were busy may spin for a while, those of the usual
+/// OpenMP runtimes for 200 ms.
+const REST: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {

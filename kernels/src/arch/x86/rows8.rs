@@ -119,7 +119,7 @@ unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool>(
             let mut scales = Scales::zero();
             B::scales8(ws, &mut scales);
             let a = b * parts;
-            if N == 1 && parts % 4 == 0 {
+            if N == 1 && parts.is_multiple_of(4) {
                 // Four parts of a super-block with what differs between them as constants: shifts
                 // by nothing and repeated loads fall away (from the cache, Q4_K is 1.14 times and
                 // Q6_K 1.3 times as fast).
