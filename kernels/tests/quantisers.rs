@@ -1,5 +1,5 @@
-//! The quantisers that have minimums or search for scales, and the ternary ones: ggml's bytes, the
-//! steps that bound their error, and input that has no codes.
+//! The quantisers: ggml's bytes; of those that have minimums or search for scales, and of the ternary
+//! ones, the steps that bound their error, and input that has no codes.
 
 mod common;
 
@@ -9,7 +9,7 @@ use proptest::test_runner::TestCaseResult;
 use teff_kernels::blocks::{Q2_K, Q3_K, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K};
 use teff_kernels::{CodeBlock, DenseBlock, Format, dequantize_row, quantize_row};
 
-/// The formats that this file is about.
+/// The formats whose errors and odd inputs are looked at here; `truth.rs` has the others.
 const FORMATS: [Format; 10] = [
     Format::Q4_1,
     Format::Q5_0,
@@ -35,7 +35,7 @@ fn values(format: Format, bytes: &[u8]) -> Vec<f32> {
     y
 }
 
-/// The input of the golden hashes: that of `truth.rs`: 24 bits of a linear
+/// The input of the golden hashes: 24 bits of a linear
 /// congruential generator (Numerical Recipes) in -1..1, times a power of two that changes from 32
 /// to 32; some of them all zero.
 fn golden_input() -> Vec<f32> {
@@ -62,6 +62,11 @@ fn hash(bytes: &[u8]) -> u64 {
 #[test]
 fn formats_are_ggml_s() {
     let golden = [
+        // Quantised by the `gguf` package too.
+        (Format::F16, 0xe99b_f126_3b06_a4ec, 0x0b3b_a656_2705_af34),
+        (Format::BF16, 0x379b_4f78_55fc_1e7f, 0x5d51_2700_47c5_b477),
+        (Format::Q4_0, 0x4cb6_22b3_2dc2_9060, 0x366d_24ca_c6dc_6c12),
+        (Format::Q8_0, 0x4eb7_4274_c2c9_ffd4, 0x0679_9965_e98d_f488),
         (Format::Q4_1, 0x0812_cc4c_9c90_ab0e, 0x1c85_00bb_e615_aada),
         (Format::Q5_0, 0x300c_490b_1352_84ae, 0xadbc_b398_197e_b02e),
         (Format::Q5_1, 0x7450_48dc_025f_c9f0, 0xcfec_228e_d9e5_ea2c),
