@@ -13,8 +13,10 @@ use core::ops::Range;
 
 use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::backend::{check_matmul, matmul_portable};
-use crate::blocks::{CodeBlock, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
-use crate::{Acts, Backend, Format, Matrix, Q8Acts, Tile};
+use crate::blocks::{
+    CodeBlock, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, for_codes,
+};
+use crate::{Acts, Backend, Matrix, Q8Acts, Tile};
 
 /// The proof that this core has the DSP extension, and the backend that uses it for products.
 #[derive(Clone, Copy, Debug)]
@@ -254,17 +256,9 @@ impl Backend for Dsp {
         _scratch: &mut [u8],
     ) {
         check_matmul(w, x, &rows, y);
-        match (w.format(), x) {
-            (Format::Q4_0, Acts::Q8(x)) => matmul::<Q4_0>(w, x, rows, y),
-            (Format::Q4_1, Acts::Q8(x)) => matmul::<Q4_1>(w, x, rows, y),
-            (Format::Q5_0, Acts::Q8(x)) => matmul::<Q5_0>(w, x, rows, y),
-            (Format::Q5_1, Acts::Q8(x)) => matmul::<Q5_1>(w, x, rows, y),
-            (Format::Q8_0, Acts::Q8(x)) => matmul::<Q8_0>(w, x, rows, y),
-            (Format::Q2_K, Acts::Q8(x)) => matmul::<Q2_K>(w, x, rows, y),
-            (Format::Q3_K, Acts::Q8(x)) => matmul::<Q3_K>(w, x, rows, y),
-            (Format::Q4_K, Acts::Q8(x)) => matmul::<Q4_K>(w, x, rows, y),
-            (Format::Q5_K, Acts::Q8(x)) => matmul::<Q5_K>(w, x, rows, y),
-            (Format::Q6_K, Acts::Q8(x)) => matmul::<Q6_K>(w, x, rows, y),
+        match x {
+            Acts::Q8(x) => for_codes!(w.format(), B => matmul::<B>(w, x, rows, y),
+                dense => unreachable!("checked by check_matmul")),
             _ => matmul_portable(w, x, rows, y),
         }
     }

@@ -12,7 +12,7 @@ use super::unpack::{Scales, Unpack, sums4, transpose4};
 use crate::acts::ACT_BLOCK;
 use crate::arch::shared::{methods, operations};
 use crate::backend::check_matmul;
-use crate::blocks::{Bf16, F16, F32, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use crate::blocks::{Bf16, F16, F32, for_codes};
 use crate::ops::dense;
 use crate::{ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile};
 
@@ -395,19 +395,11 @@ impl Backend for Simd128 {
         scratch: &mut [u8],
     ) {
         check_matmul(w, x, &rows, y);
-        match (w.format(), x) {
-            (_, Acts::Dense(x)) => dense(w, x, rows, y),
-            (Format::Q4_0, Acts::Q8(x)) => quantized::<Q4_0>(w, x, rows, y, scratch),
-            (Format::Q4_1, Acts::Q8(x)) => quantized::<Q4_1>(w, x, rows, y, scratch),
-            (Format::Q5_0, Acts::Q8(x)) => quantized::<Q5_0>(w, x, rows, y, scratch),
-            (Format::Q5_1, Acts::Q8(x)) => quantized::<Q5_1>(w, x, rows, y, scratch),
-            (Format::Q8_0, Acts::Q8(x)) => quantized::<Q8_0>(w, x, rows, y, scratch),
-            (Format::Q2_K, Acts::Q8(x)) => quantized::<Q2_K>(w, x, rows, y, scratch),
-            (Format::Q3_K, Acts::Q8(x)) => quantized::<Q3_K>(w, x, rows, y, scratch),
-            (Format::Q4_K, Acts::Q8(x)) => quantized::<Q4_K>(w, x, rows, y, scratch),
-            (Format::Q5_K, Acts::Q8(x)) => quantized::<Q5_K>(w, x, rows, y, scratch),
-            (Format::Q6_K, Acts::Q8(x)) => quantized::<Q6_K>(w, x, rows, y, scratch),
-            _ => crate::backend::matmul_portable(w, x, rows, y),
+        match x {
+            Acts::Dense(x) => dense(w, x, rows, y),
+            Acts::Q8(x) => for_codes!(w.format(), B => quantized::<B>(w, x, rows, y, scratch),
+                dense => unreachable!("checked by check_matmul")),
+            Acts::Wide(_) => crate::backend::matmul_portable(w, x, rows, y),
         }
     }
 
