@@ -20,8 +20,8 @@ pub struct TensorInfo<'a> {
     pub dims: [u64; 4],
     /// How many dimensions it has, 1 to 4.
     pub n_dims: usize,
-    /// Its bytes, row after row, and the format's trailer; they begin at a multiple of the file's alignment, counted from
-    /// the start of the file.
+    /// Its bytes, row after row, and the format's trailer; they begin at a multiple of the file's
+    /// alignment, counted from the start of the file.
     pub data: &'a [u8],
     /// Where its bytes begin, from the start of the file.
     pub offset: usize,

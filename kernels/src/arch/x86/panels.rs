@@ -7,6 +7,7 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
+use super::products::{MADDUBS_MAX, Maddubs};
 use super::shuffle::transpose8;
 use super::unpack::{Scales, Unpack};
 use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
@@ -128,7 +129,7 @@ unsafe fn unpack<B: Unpack>(w: *const B, blocks: usize, panel: *mut u8, mr: usiz
                     let at = panel.add((b * parts + part) * to.part + half * 32);
                     let mut bytes = [_mm256_setzero_si256(); 8];
                     for (c, w) in bytes.iter_mut().zip(ws) {
-                        *c = _mm256_xor_si256(w.bytes(part), flip);
+                        *c = _mm256_xor_si256(w.bytes::<Maddubs>(part), flip);
                     }
                     for (g, c) in transpose8(bytes).into_iter().enumerate() {
                         _mm256_store_si256(at.add(g * to.group).cast(), c);
@@ -321,6 +322,15 @@ pub(super) unsafe fn matmul<T: Tiles, B: Unpack>(
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
+    const {
+        let (sub, pairs) = (<B::Shape as Shape>::SUB, <B::Shape as Shape>::PAIRS);
+        assert!(sub == B::SUB && <B::Shape as Shape>::MINS == B::MINS);
+        // Bytes times codes of at most 127, two to a pair, in 16 bits; or signed codes.
+        assert!((B::SUB / 4).is_multiple_of(pairs) && (pairs == 1) == (B::MAX > MADDUBS_MAX));
+        assert!(pairs == 1 || 2 * 127 * B::MAX * pairs as i32 <= i16::MAX as i32);
+        // Formats with minimums have unsigned codes: nothing is taken off for a bias.
+        assert!(!B::MINS || B::BIAS == 0);
+    }
     let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, T::Unit::MR);
     assert!(x.cols() == w.cols() && n >= PANEL_COLS);
     let scratch = &mut scratch[..self::scratch::<B>(mr, w.cols())];

@@ -26,7 +26,20 @@ pub(super) trait Products {
     #[inline(always)]
     unsafe fn sixteens(h: u32) -> __m256i {
         // SAFETY: AVX2 by the caller.
-        unsafe { sixteens(h) }
+        unsafe {
+            // Byte i is the one that has bit i; all its bits but that one set, it is 255 or not.
+            let h = _mm256_set1_epi32(h as i32);
+            let byte = _mm256_set_epi64x(
+                0x0303_0303_0303_0303,
+                0x0202_0202_0202_0202,
+                0x0101_0101_0101_0101,
+                0,
+            );
+            let rest = _mm256_set1_epi64x(0x7fbf_dfef_f7fb_fdfe);
+            let bits = _mm256_or_si256(_mm256_shuffle_epi8(h, byte), rest);
+            let set = _mm256_cmpeq_epi8(bits, _mm256_set1_epi8(-1));
+            _mm256_and_si256(set, _mm256_set1_epi8(16))
+        }
     }
 
     /// `acc + w0 * x0 + w1 * x1`, for bytes of at most 31.
@@ -39,29 +52,6 @@ pub(super) trait Products {
 /// What is to be taken off a sum of products, in sums of the activations' codes.
 pub(super) const fn bias<B: Unpack>(signed: bool) -> i32 {
     if signed && B::MAX > MADDUBS_MAX { 0 } else { B::BIAS }
-}
-
-/// Sixteen in byte `i` where bit `i` of `h` is set, else 0.
-///
-/// # Safety
-/// The CPU has AVX2.
-#[inline(always)]
-pub(super) unsafe fn sixteens(h: u32) -> __m256i {
-    // SAFETY: AVX2 by the caller.
-    unsafe {
-        // Byte i is the one that has bit i; all its bits but that one set, it is 255 or not.
-        let h = _mm256_set1_epi32(h as i32);
-        let byte = _mm256_set_epi64x(
-            0x0303_0303_0303_0303,
-            0x0202_0202_0202_0202,
-            0x0101_0101_0101_0101,
-            0,
-        );
-        let rest = _mm256_set1_epi64x(0x7fbf_dfef_f7fb_fdfe);
-        let bits = _mm256_or_si256(_mm256_shuffle_epi8(h, byte), rest);
-        let set = _mm256_cmpeq_epi8(bits, _mm256_set1_epi8(-1));
-        _mm256_and_si256(set, _mm256_set1_epi8(16))
-    }
 }
 
 /// By `vpmaddubsw`: AVX2, and AVX-512 without VNNI.

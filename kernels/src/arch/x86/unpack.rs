@@ -4,7 +4,7 @@
 use core::arch::x86_64::*;
 
 use super::panels::{Of, Shape};
-use super::products::{Products, bias, sixteens};
+use super::products::{Products, bias};
 use super::shuffle::{half_sums8, sums4, sums8};
 use crate::blocks::{CodeBlock, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
@@ -38,18 +38,8 @@ pub(super) trait Unpack: CodeBlock {
     /// The 32 bytes of a part of the block.
     ///
     /// # Safety
-    /// The CPU has AVX2; the block has the part.
-    unsafe fn bytes(&self, part: usize) -> __m256i;
-
-    /// The same, where the instructions of `P` have a faster way.
-    ///
-    /// # Safety
-    /// As [`Unpack::bytes`], and the CPU has the instructions of `P`.
-    #[inline(always)]
-    unsafe fn bytes_by<P: Products>(&self, part: usize) -> __m256i {
-        // SAFETY: the caller's promises.
-        unsafe { self.bytes(part) }
-    }
+    /// The CPU has AVX2 and the instructions of `P`; the block has the part.
+    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i;
 
     /// Scales and minimums, one for every sub-block.
     ///
@@ -75,7 +65,7 @@ pub(super) trait Unpack: CodeBlock {
             let zero = _mm256_setzero_si256();
             let mut bytes = [zero; 8];
             for (b, w) in bytes.iter_mut().zip(w) {
-                *b = w.bytes_by::<P>(part);
+                *b = w.bytes::<P>(part);
             }
             // What the bias adds is taken off in equal parts, one for each lane of a sum.
             let off = -bias::<Self>(P::SIGNED);
@@ -138,7 +128,7 @@ impl Unpack for Q8_0 {
     const MAX: i32 = 255;
 
     #[inline(always)]
-    unsafe fn bytes(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
         // SAFETY: 32 bytes behind q; AVX2 by the caller.
         unsafe {
             let codes = _mm256_loadu_si256(self.q.as_ptr().cast());
@@ -207,7 +197,7 @@ impl Unpack for Q4_0 {
     const MAX: i32 = 15;
 
     #[inline(always)]
-    unsafe fn bytes(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 by the caller.
         unsafe { nibbles(&self.q) }
     }
@@ -222,7 +212,7 @@ impl Unpack for Q4_1 {
     const MAX: i32 = 15;
 
     #[inline(always)]
-    unsafe fn bytes(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 by the caller.
         unsafe { nibbles(&self.q) }
     }
@@ -237,13 +227,7 @@ impl Unpack for Q5_0 {
     const MAX: i32 = 31;
 
     #[inline(always)]
-    unsafe fn bytes(&self, _: usize) -> __m256i {
-        // SAFETY: AVX2 by the caller.
-        unsafe { _mm256_or_si256(nibbles(&self.q), sixteens(u32::from_le_bytes(self.h))) }
-    }
-
-    #[inline(always)]
-    unsafe fn bytes_by<P: Products>(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 and the instructions of P by the caller.
         unsafe { _mm256_or_si256(nibbles(&self.q), P::sixteens(u32::from_le_bytes(self.h))) }
     }
@@ -257,13 +241,7 @@ impl Unpack for Q5_1 {
     const MAX: i32 = 31;
 
     #[inline(always)]
-    unsafe fn bytes(&self, _: usize) -> __m256i {
-        // SAFETY: AVX2 by the caller.
-        unsafe { _mm256_or_si256(nibbles(&self.q), sixteens(u32::from_le_bytes(self.h))) }
-    }
-
-    #[inline(always)]
-    unsafe fn bytes_by<P: Products>(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 and the instructions of P by the caller.
         unsafe { _mm256_or_si256(nibbles(&self.q), P::sixteens(u32::from_le_bytes(self.h))) }
     }

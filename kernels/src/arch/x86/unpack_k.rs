@@ -3,6 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::panels::Of;
+use super::products::Products;
 use super::shuffle::columns4;
 use super::unpack::{Scales, Unpack};
 use crate::blocks::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
@@ -129,7 +130,7 @@ impl Unpack for Q4_K {
     const MAX: i32 = 15;
 
     #[inline(always)]
-    unsafe fn bytes(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
         // SAFETY: 32 bytes of q from there on; AVX2 by the caller.
         unsafe { field(self.q.as_ptr().add(part / 2 * 32), part % 2 * 4, 15) }
     }
@@ -147,7 +148,7 @@ impl Unpack for Q5_K {
     const MAX: i32 = 31;
 
     #[inline(always)]
-    unsafe fn bytes(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
         // SAFETY: 32 bytes from there on; AVX2 by the caller.
         unsafe {
             let low = field(self.q.as_ptr().add(part / 2 * 32), part % 2 * 4, 15);
@@ -169,7 +170,7 @@ impl Unpack for Q6_K {
     const MAX: i32 = 63;
 
     #[inline(always)]
-    unsafe fn bytes(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
         let (half, k) = (part / 4, part % 4);
         // SAFETY: 32 bytes from there on; AVX2 by the caller.
         unsafe {
@@ -198,7 +199,7 @@ impl Unpack for Q3_K {
     const MAX: i32 = 7;
 
     #[inline(always)]
-    unsafe fn bytes(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
         let (half, k) = (part / 4, part % 4);
         // SAFETY: 32 bytes from there on; AVX2 by the caller.
         unsafe {
@@ -237,7 +238,7 @@ impl Unpack for Q2_K {
     const MAX: i32 = 3;
 
     #[inline(always)]
-    unsafe fn bytes(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
         let (half, k) = (part / 4, part % 4);
         // SAFETY: 32 bytes of q from there on; AVX2 by the caller.
         unsafe { field(self.q.as_ptr().add(32 * half), 2 * k, 3) }
