@@ -78,6 +78,8 @@ struct Grid {
 }
 
 const ALL: Grid = Grid { kvs: &KvFormat::ALL, threads: &[1, 2, 3], chunks: &[1, 5, 32, 96] };
+/// For the other files of a family of which one has been through more.
+const LEAST: Grid = Grid { kvs: &[KvFormat::F32], threads: &[2], chunks: &[1, 32] };
 const LITTLE: Grid = Grid { kvs: &[KvFormat::F16], threads: &[1, 3], chunks: &[1, 3, 32] };
 
 fn one_hash(path: &std::path::Path, grid: &Grid) {
@@ -147,6 +149,48 @@ fn super_blocks() {
 fn wider_q8_0() {
     if let Some(path) = oracle("gpt2-k/gpt2-k-Q8_0.gguf") {
         one_hash(&path, &LITTLE);
+    }
+}
+
+/// Every file of a family; the first with more variety. (A Gemma's window is 8, so that all tokens but
+/// a few are beyond it, in steps of one token as in steps of 32.)
+fn family(name: &str) {
+    for (i, path) in common::family_files(name).into_iter().enumerate() {
+        one_hash(&path, if i == 0 { &LITTLE } else { &LEAST });
+    }
+}
+
+#[test]
+fn llama() {
+    family("llama");
+}
+
+#[test]
+fn gemma3() {
+    family("gemma3");
+}
+
+#[test]
+fn qwen2() {
+    family("qwen2");
+}
+
+#[test]
+fn qwen3() {
+    family("qwen3");
+}
+
+#[test]
+fn bitnet() {
+    family("bitnet");
+}
+
+#[test]
+fn folders() {
+    for name in ["llama", "gemma3", "qwen2", "qwen3", "bitnet"] {
+        if let Some(path) = oracle(name) {
+            one_hash(&path, &LEAST);
+        }
     }
 }
 

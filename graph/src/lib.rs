@@ -24,7 +24,8 @@ pub use exec::{ArenaError, MAX_TEAM, Memory, Runner, RunnerError, Running};
 pub use list::List;
 pub use plan::{Needs, Options, Plan, PlanError};
 pub use spec::{
-    Activation, Head, LayerRole, Norm, Positions, Role, Slot, Spec, SpecError, TensorId,
+    Activation, Biases, Head, LayerRole, Norm, Positions, Role, RopeScaling, Rotary, Slot, Spec,
+    SpecError, TensorId, Window,
 };
 pub use step::{Executor, Never, Step, StepError, Stop, Want};
 pub use team::{Broken, Solo, Team};

@@ -21,10 +21,16 @@ pub enum Value<'a> {
     Other,
 }
 
-/// Keys and values, looked up by name.
+/// Keys and values, looked up by name. In config.json, `a.b` is the field `b` of the object `a`.
 pub trait Metadata {
     /// The value of `key`, or `None` where it is absent.
     fn get(&self, key: &str) -> Option<Value<'_>>;
+
+    /// Element `index` of the array that is the value of `key`, if it is one that has it.
+    fn item(&self, key: &str, index: usize) -> Option<Value<'_>> {
+        let _ = (key, index);
+        None
+    }
 }
 
 /// A key that is missing or has a value of the wrong kind.

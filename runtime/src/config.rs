@@ -14,8 +14,8 @@ pub const MAX_CONFIG: usize = 1 << 20;
 
 /// A checked config.json.
 ///
-/// Only the fields of the outermost object count; a field that is an array or an object is
-/// [`Value::Other`], and of a field that is there twice the last one counts, as for Python. It
+/// A field that is an array or an object is [`Value::Other`]; a field of such an object is found as
+/// `object.field`. Of a field that is there twice the last one counts, as for Python. It
 /// keeps nothing but the file's bytes: a lookup reads them again, which takes microseconds.
 #[derive(Clone, Debug)]
 pub struct Config<'a> {
@@ -82,7 +82,7 @@ impl fmt::Display for ConfigError {
                         "model_type" => &[family.model_type],
                         _ => family.classes,
                     };
-                    for (j, name) in known.iter().enumerate() {
+                    for (j, name) in known.iter().filter(|n| !n.is_empty()).enumerate() {
                         write!(f, "{}{name}", if i + j == 0 { " " } else { ", " })?;
                     }
                 }
@@ -163,9 +163,6 @@ impl<'a> Config<'a> {
         while let Some(event) = r.next()? {
             let Event::Key(name) = event else { continue };
             let value = match scalar(&mut r)? {
-                Event::Number(n) => number(n),
-                Event::Bool(v) => Value::Bool(v),
-                Event::Null => Value::Null,
                 Event::String(text) => Value::Str(match text.as_str() {
                     Some(text) => text,
                     None => {
@@ -174,13 +171,68 @@ impl<'a> Config<'a> {
                         self.resolved.get(start..resolved).unwrap_or("")
                     }
                 }),
-                _ => Value::Other,
+                other => plain(other),
             };
             if name.is(key) {
                 found = Some(value);
             }
         }
         Ok(found)
+    }
+
+    /// The value at the end of `path`, names of fields with dots between, then in an array there the
+    /// element `index`. Texts with escapes are [`Value::Other`]: no hyper-parameter has any.
+    fn inner(&self, path: &str, index: Option<usize>) -> Result<Option<Value<'a>>, JsonError> {
+        let mut at = Reader::new(self.json);
+        for name in path.split('.') {
+            match field(at, name)? {
+                Some(value) => at = value,
+                None => return Ok(None),
+            }
+        }
+        if let Some(index) = index {
+            if at.next()? != Some(Event::ArrayStart) {
+                return Ok(None);
+            }
+            for _ in 0..index {
+                let mut next = at.clone();
+                if next.next()? == Some(Event::ArrayEnd) {
+                    return Ok(None);
+                }
+                at.skip_value()?;
+            }
+        }
+        Ok(match at.next()? {
+            None | Some(Event::ArrayEnd) => None,
+            Some(event) => Some(plain(event)),
+        })
+    }
+}
+
+/// A reader that stands before the value of the last field `name` of the object before which `at`
+/// stands.
+fn field<'a>(mut at: Reader<'a>, name: &str) -> Result<Option<Reader<'a>>, JsonError> {
+    let mut found = None;
+    if at.next()? != Some(Event::ObjectStart) {
+        return Ok(None);
+    }
+    while let Some(Event::Key(key)) = at.next()? {
+        if key.is(name) {
+            found = Some(at.clone());
+        }
+        at.skip_value()?;
+    }
+    Ok(found)
+}
+
+/// A value without escapes.
+fn plain(event: Event<'_>) -> Value<'_> {
+    match event {
+        Event::Number(n) => number(n),
+        Event::Bool(v) => Value::Bool(v),
+        Event::Null => Value::Null,
+        Event::String(text) => text.as_str().map_or(Value::Other, Value::Str),
+        _ => Value::Other,
     }
 }
 
@@ -189,7 +241,13 @@ impl Metadata for Config<'_> {
         if key == "architectures" {
             return self.class.is_some().then_some(Value::Other);
         }
-        self.find(key).ok().flatten() // it is JSON: `parse` checked
+        // It is JSON: `parse` checked.
+        let found = if key.contains('.') { self.inner(key, None) } else { self.find(key) };
+        found.ok().flatten()
+    }
+
+    fn item(&self, key: &str, index: usize) -> Option<Value<'_>> {
+        self.inner(key, Some(index)).ok().flatten()
     }
 }
 
@@ -264,6 +322,30 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_objects_and_items_of_arrays() {
+        let json =
+            br#"{"a":{"b":{"c":3},"d":"x","d":"y"},"l":["p",2,{"q":1},null],"n":null,"a.d":1}"#;
+        let c = Config::parse(json).unwrap();
+        let cases = [
+            ("a.b.c", Some(Value::Uint(3))),
+            ("a.d", Some(Value::Str("y"))),
+            ("a.b", Some(Value::Other)),
+            ("a.x", None),
+            ("a.d.c", None),
+            ("n.d", None),
+            ("l.p", None),
+        ];
+        for (key, value) in cases {
+            assert_eq!(c.get(key), value, "{key}");
+        }
+        let items = [Value::Str("p"), Value::Uint(2), Value::Other, Value::Null];
+        for (i, value) in items.into_iter().enumerate() {
+            assert_eq!(c.item("l", i), Some(value), "{i}");
+        }
+        assert_eq!((c.item("l", 4), c.item("a", 0), c.item("none", 0)), (None, None, None));
+    }
+
+    #[test]
     fn families() {
         let family = |json: &str| Config::parse(json.as_bytes()).and_then(|c| c.family());
         assert_eq!(family(r#"{"architectures":["GPT2LMHeadModel"]}"#).unwrap().arch, "gpt2");
@@ -282,7 +364,7 @@ mod tests {
         let text = e.to_string();
         assert!(text.contains("Nope\\u{7}") && text.contains("GPT2LMHeadModel"), "{text}");
         let text = family(r#"{"model_type":"nope"}"#).unwrap_err().to_string();
-        assert!(text.contains("nope") && text.ends_with("gpt2"), "{text}");
+        assert!(text.contains("nope") && text.contains("gpt2, llama"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Runs teff plans: model files, tokenizers, threads, sampling, sessions.
 pub mod config;
+pub mod gguf_spec;
 pub mod gguf_write;
 pub mod json;
 #[cfg(feature = "mmap")]

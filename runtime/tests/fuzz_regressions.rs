@@ -49,7 +49,7 @@ fn overlapping(layers: u32, ffn: u32) -> Vec<u8> {
     let mut largest = 0;
     for slot in spec.slots() {
         let mut name = String::new();
-        (gpt2::GPT2.gguf_name)(slot.role, &mut name).unwrap();
+        teff_graph::family::gguf_name(slot.role, &mut name).unwrap();
         string(&mut out, &name);
         let dims = [slot.cols as u64, slot.rows as u64];
         let dims = if slot.vector { &dims[..1] } else { &dims };

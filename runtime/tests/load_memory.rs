@@ -57,7 +57,7 @@ fn check(what: &str, path: &Path, quantize: Option<Format>) -> bool {
     let bound = 2 * size(path) as usize + (1 << 20);
     let mut good = true;
     for mmap in [true, false] {
-        let options = LoadOptions { mmap, quantize, budget: None };
+        let options = LoadOptions { mmap, quantize, ..LoadOptions::default() };
         let before = LIVE.load(Relaxed);
         PEAK.store(before, Relaxed);
         let model = Model::open_with(path, &options);

@@ -22,6 +22,24 @@ pub fn oracle(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// As [`oracle`], but says nothing.
+pub fn oracle_quiet(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/oracle").join(name);
+    path.exists().then_some(path)
+}
+
+/// The GGUF files of a family: the copies in the repository, and the oracle's where it is there.
+pub fn family_files(family: &str) -> Vec<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(family);
+    let folder = oracle(family).unwrap_or(own);
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|p| p.extension().is_some_and(|e| e == "gguf")).collect();
+    files.sort();
+    assert!(!files.is_empty(), "no file of {family}");
+    files
+}
+
 /// Tokens and logits that another engine computed.
 pub struct Golden {
     pub tokens: Vec<u32>,

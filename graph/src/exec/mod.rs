@@ -11,6 +11,7 @@ use crate::step::{Executor, Step, StepError};
 use crate::weights::{self, Tensor, WeightsError, matrix};
 use crate::{List, Solo, Team};
 
+mod angles;
 mod arena;
 mod walk;
 
@@ -242,7 +243,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         weights::check(&plan.spec, &weights).map_err(RunnerError::Weights)?;
         let (mut product, mut floats) = (0, 0);
         for (i, op) in plan.ops.iter().enumerate() {
-            if let Op::Linear { w, x, .. } = *op {
+            for (w, x) in op.products().into_iter().flatten() {
                 let m = matrix(&weights, w);
                 if plan.buf(x).kind.acts() != m.format().acts() {
                     return Err(RunnerError::Kind { op: i });

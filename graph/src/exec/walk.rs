@@ -1,13 +1,15 @@
 //! A member's share of each operation.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 
-use teff_kernels::{Acts, Backend, Tile};
+use teff_kernels::{Acts, Backend, MAX_HEAD_DIM, RopeKind, Tile, rope_table};
 
 use super::Running;
-use crate::Activation;
+use super::angles::frequencies;
 use crate::plan::{Buf, BufId, Cut, Kind, Op, QUERY_TILE, To, head_group, joined_heads};
 use crate::weights::{matrix, vector};
+use crate::{Activation, LayerRole, Positions, Role, TensorId};
 
 /// Told to stop in the middle of an operation.
 pub(super) struct Stopped;
@@ -17,6 +19,45 @@ pub(super) struct Member<'r, 's, 'a, B> {
     pub(super) running: &'r Running<'s, 'a, B>,
     pub(super) rank: usize,
     pub(super) size: usize,
+}
+
+/// Where a product's outputs go that are heads of queries, keys or values.
+struct Heads<'r> {
+    layer: usize,
+    /// The first output's place among the three, one after another.
+    first: usize,
+    q: Option<&'r Buf>,
+    angles: Option<(&'r Buf, RopeKind)>,
+    q_norm: Option<&'r [f32]>,
+    k_norm: Option<&'r [f32]>,
+}
+
+impl<'r> Heads<'r> {
+    fn new<B: Backend>(member: &'r Member<'_, '_, '_, B>, to: To) -> Option<Heads<'r>> {
+        let runner = member.running.runner;
+        let (plan, spec) = (&runner.plan, &runner.plan.spec);
+        let (rows, layer, angles) = to.heads(spec)?;
+        let q = match to {
+            To::Qkv { q, .. } | To::Q { q, .. } => Some(plan.buf(q)),
+            _ => None,
+        };
+        let kind = match spec.positions {
+            Positions::Rotary(rotary) => Some(rotary.kind),
+            Positions::Learned => None,
+        };
+        let norm = |role| {
+            let id = spec.find(Role::Layer(layer.into(), role))?;
+            Some(vector(&runner.weights, id))
+        };
+        Some(Heads {
+            layer: layer.into(),
+            first: rows.start,
+            q,
+            angles: angles.map(|b| plan.buf(b)).zip(kind),
+            q_norm: norm(LayerRole::AttnQNorm),
+            k_norm: norm(LayerRole::AttnKNorm),
+        })
+    }
 }
 
 impl<B: Backend> Member<'_, '_, '_, B> {
@@ -55,6 +96,9 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                     let row = tile.row(0);
                     let token = self.running.step.tokens[t] as usize;
                     runner.backend.dequantize_row(&table, token, row);
+                    if runner.plan.spec.embed_scale != 1.0 {
+                        runner.backend.scale(row, runner.plan.spec.embed_scale);
+                    }
                     if let Some(p) = positions {
                         let p = matrix(&runner.weights, p);
                         let at = self.running.step.position + t;
@@ -68,8 +112,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 // SAFETY: the only call for this operation.
                 let (_, scratch) = unsafe { self.local() };
                 let (x, out) = (buf(x), buf(out));
-                let (weight, bias) =
-                    (vector(&runner.weights, weight), vector(&runner.weights, bias));
+                let weight = vector(&runner.weights, weight);
+                let bias = bias.map(|b| vector(&runner.weights, b));
                 let width = x.cols as usize;
                 let (copy, normed) = scratch.split_at_mut(width);
                 let eps = runner.plan.spec.norm_eps;
@@ -78,13 +122,41 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                     // SAFETY: row t of a verified buffer; written by nobody but us in this phase.
                     copy.copy_from_slice(unsafe { runner.arena.dense(x, t, 1) }.row(0));
                     let normed = &mut normed[..width];
-                    runner.backend.layer_norm(copy, weight, bias, eps, normed);
+                    match bias {
+                        Some(bias) => runner.backend.layer_norm(copy, weight, bias, eps, normed),
+                        None => runner.backend.rms_norm(copy, weight, eps, normed),
+                    }
                     self.store(out, t, 0, normed);
                 }
             }
+            Op::NormAdd { x, weight, out } => {
+                let runner = self.running.runner;
+                // SAFETY: the only call for this operation.
+                let (_, scratch) = unsafe { self.local() };
+                let (x, out) = (buf(x), buf(out));
+                let weight = vector(&runner.weights, weight);
+                let normed = &mut scratch[..x.cols as usize];
+                let eps = runner.plan.spec.norm_eps;
+                for t in self.share(self.running.rows(x.rows)) {
+                    // SAFETY: rows t of verified buffers; nobody writes x in this phase, and row t of
+                    // out is ours by share().
+                    let (from, mut to) = unsafe {
+                        let from = runner.arena.dense(x, t, 1);
+                        (from, runner.arena.tile(out, (t, 1), (0, normed.len())))
+                    };
+                    runner.backend.rms_norm(from.row(0), weight, eps, normed);
+                    runner.backend.add(to.row(0), normed);
+                }
+            }
+            Op::Angles { window, out } => self.angles(window, buf(out)),
             Op::Linear { w, bias, x, act, to } => {
                 let bias = bias.map(|b| vector(&self.running.runner.weights, b));
                 self.linear(w, bias, buf(x), act, to)?;
+            }
+            Op::Gated { gate, up, gate_bias, up_bias, x, up_x, out } => {
+                let bias = |b: Option<TensorId>| b.map(|b| vector(&self.running.runner.weights, b));
+                let gate = (gate, bias(gate_bias), buf(x));
+                self.gated(gate, (up, bias(up_bias), buf(up_x)), buf(out))?;
             }
             Op::Attend { q, layer, out } => self.attend(buf(q), usize::from(layer), buf(out))?,
             Op::Take { x, out } => {
@@ -120,14 +192,54 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let rows = runner.plan.max_rows(out.rows);
                 // SAFETY: as above.
                 let to = unsafe { runner.arena.wide_row(out, rows, t, cols) };
-                runner.backend.quantize_wide(values, to, false);
+                // One scale for a token: then all of it is written at once, by a norm.
+                let whole = values.len() == out.cols as usize;
+                runner.backend.quantize_wide(values, to, runner.plan.spec.token_scales && whole);
+            }
+        }
+    }
+
+    /// Cosines and sines of each token's position.
+    fn angles(&self, window: bool, out: &Buf) {
+        let runner = self.running.runner;
+        let spec = &runner.plan.spec;
+        let Positions::Rotary(rotary) = spec.positions else { return };
+        // SAFETY: the only call for this operation.
+        let (_, scratch) = unsafe { self.local() };
+        let freqs: &mut [f64] = bytemuck::cast_slice_mut(&mut scratch[..out.cols as usize]);
+        let factors = spec.find(Role::RopeFactors).map(|f| vector(&runner.weights, f));
+        let tokens = self.share(self.running.rows(out.rows));
+        if tokens.is_empty() {
+            return;
+        }
+        frequencies(&rotary, window, factors, freqs);
+        for t in tokens {
+            // SAFETY: row t of a verified buffer, ours by share().
+            let mut row = unsafe { runner.arena.tile(out, (t, 1), (0, out.cols as usize)) };
+            rope_table(self.running.step.position + t, freqs, row.row(0));
+        }
+    }
+
+    /// The first `n` rows of a buffer, as inputs of a product.
+    ///
+    /// # Safety
+    /// Nobody writes to `x` in this phase.
+    unsafe fn acts(&self, x: &Buf, n: usize) -> Acts<'_> {
+        let runner = self.running.runner;
+        let rows = runner.plan.max_rows(x.rows);
+        // SAFETY: a verified buffer, and the caller's promise.
+        unsafe {
+            match x.kind {
+                Kind::F32 => Acts::Dense(runner.arena.dense(x, 0, n)),
+                Kind::Q8 | Kind::Q16 => Acts::Q8(runner.arena.q8(x, rows, n)),
+                Kind::Wide => Acts::Wide(runner.arena.wide(x, rows, n)),
             }
         }
     }
 
     fn linear(
         &self,
-        w: crate::TensorId,
+        w: TensorId,
         bias: Option<&[f32]>,
         x: &Buf,
         act: Option<Activation>,
@@ -140,14 +252,9 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         if n == 0 {
             return Ok(());
         }
-        // SAFETY: verified buffers; in this phase nobody writes to x.
-        let acts = unsafe {
-            match x.kind {
-                Kind::F32 => Acts::Dense(runner.arena.dense(x, 0, n)),
-                Kind::Q8 | Kind::Q16 => Acts::Q8(runner.arena.q8(x, plan.max_rows(x.rows), n)),
-                Kind::Wide => Acts::Wide(runner.arena.wide(x, plan.max_rows(x.rows), n)),
-            }
-        };
+        // SAFETY: in this phase nobody writes to x (verified).
+        let acts = unsafe { self.acts(x, n) };
+        let heads = Heads::new(self, to);
         let cut = Cut::linear(&plan.spec, &plan.bufs, w.rows(), to);
         let chunk = cut.chunk(n, w.cols());
         let units = self.share(cut.total.div_ceil(cut.unit));
@@ -162,6 +269,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             match act {
                 None => {}
                 Some(Activation::GeluTanh) => runner.backend.gelu(row),
+                Some(Activation::Silu) => runner.backend.silu(row),
+                Some(Activation::Relu2) => runner.backend.relu2(row),
             }
         };
         while r < end {
@@ -190,8 +299,10 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                                 unsafe { runner.arena.tile(plan.buf(out), (t, 1), (r, width)) };
                             runner.backend.add(to.row(0), row);
                         }
-                        To::Qkv { q, layer } => {
-                            self.store_qkv(plan.buf(q), usize::from(layer), t, r, row);
+                        To::Qkv { .. } | To::Q { .. } | To::K { .. } | To::V { .. } => {
+                            if let Some(heads) = &heads {
+                                self.store_heads(heads, t, r, row);
+                            }
                         }
                     }
                 }
@@ -201,30 +312,110 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         Ok(())
     }
 
-    /// Takes outputs `r..` of the product for queries, keys and values, whole heads of them, to
-    /// where each belongs.
-    fn store_qkv(&self, q: &Buf, layer: usize, t: usize, r: usize, row: &[f32]) {
+    /// `out = act(gate) * up`: each chunk of both products, while it is in the cache.
+    fn gated(
+        &self,
+        (gate, gate_bias, x): (TensorId, Option<&[f32]>, &Buf),
+        (up, up_bias, up_x): (TensorId, Option<&[f32]>, &Buf),
+        out: &Buf,
+    ) -> Result<(), Stopped> {
+        let runner = self.running.runner;
+        let backend = &runner.backend;
+        let (gate, up) = (matrix(&runner.weights, gate), matrix(&runner.weights, up));
+        let n = self.running.rows(x.rows);
+        if n == 0 {
+            return Ok(());
+        }
+        // SAFETY: in this phase nobody writes to either (verified).
+        let (gate_acts, up_acts) = unsafe { (self.acts(x, n), self.acts(up_x, n)) };
+        let cut = Cut::gated(out, gate.rows());
+        let chunk = cut.chunk(n, gate.cols());
+        let units = self.share(cut.total.div_ceil(cut.unit));
+        let end = cut.total.min(units.end * cut.unit);
+        let mut r = units.start * cut.unit;
+        // SAFETY: the only call for this operation.
+        let (scratch, floats) = unsafe { self.local() };
+        while r < end {
+            if self.running.step.stop.stop() {
+                return Err(Stopped);
+            }
+            let width = chunk.min(end - r);
+            let (gates, ups) = floats.split_at_mut(n * width);
+            let mut gates = Tile::new(gates, n, width, width);
+            let mut ups = Tile::new(&mut ups[..n * width], n, width, width);
+            backend.matmul(&gate, &gate_acts, r..r + width, &mut gates, scratch);
+            backend.matmul(&up, &up_acts, r..r + width, &mut ups, scratch);
+            for t in 0..n {
+                let (gate, up) = (gates.row(t), ups.row(t));
+                if let Some(bias) = gate_bias {
+                    backend.add(gate, &bias[r..][..width]);
+                }
+                if let Some(bias) = up_bias {
+                    backend.add(up, &bias[r..][..width]);
+                }
+                match runner.plan.spec.activation {
+                    Activation::GeluTanh => backend.gelu_mul(gate, up),
+                    Activation::Silu => backend.silu_mul(gate, up),
+                    Activation::Relu2 => backend.relu2_mul(gate, up),
+                }
+                self.store(out, t, r, gate);
+            }
+            r += width;
+        }
+        Ok(())
+    }
+
+    /// Takes outputs `r..` of a product for queries, keys or values, whole heads of them, to where
+    /// each belongs.
+    fn store_heads(&self, to: &Heads<'_>, t: usize, r: usize, row: &mut [f32]) {
         let runner = self.running.runner;
         let spec = &runner.plan.spec;
         let (q_dim, kv_dim, d) = (spec.q_dim(), spec.kv_dim(), spec.head_dim as usize);
         let position = self.running.step.position + t;
         let layout = &runner.cache.layout;
-        for (i, head) in row.chunks(d).enumerate() {
-            let at = r + i * d;
+        for (i, head) in row.chunks_mut(d).enumerate() {
+            let at = to.first + r + i * d;
             if at < q_dim {
-                self.store(q, t, at, head);
+                self.turn(to, to.q_norm, t, head);
+                if let Some(q) = to.q {
+                    self.store(q, t, at, head);
+                }
             } else if at < q_dim + kv_dim {
+                self.turn(to, to.k_norm, t, head);
                 // SAFETY: this head's keys are this member's share, in the only operation of the
-                // phase that uses this layer's cache (verified), here and below.
-                let keys = unsafe { runner.cache.keys_mut(layer, (at - q_dim) / d) };
+                // phase that stores this layer's keys (verified), and the values below.
+                let keys = unsafe { runner.cache.keys_mut(to.layer, (at - q_dim) / d) };
                 runner.backend.store_key(layout, keys, position, head);
             } else {
                 let head_no = (at - q_dim - kv_dim) / d;
                 // SAFETY: as above.
-                let values = unsafe { runner.cache.values_mut(layer, head_no) };
+                let values = unsafe { runner.cache.values_mut(to.layer, head_no) };
                 runner.backend.store_value(layout, values, position, head);
             }
         }
+    }
+
+    /// Normalises a head of a query or a key, and turns it by the angles of token `t`.
+    fn turn(&self, to: &Heads<'_>, norm: Option<&[f32]>, t: usize, head: &mut [f32]) {
+        let runner = self.running.runner;
+        if let Some(weight) = norm {
+            self.norm_head(weight, head);
+        }
+        if let Some((angles, kind)) = to.angles {
+            // SAFETY: a verified buffer, which nobody writes in this phase.
+            let table = unsafe { runner.arena.dense(angles, t, 1) };
+            runner.backend.rope(head, head.len(), table.row(0), kind);
+        }
+    }
+
+    // Not inlined, so that models without such norms have no room for a head on their stacks.
+    #[inline(never)]
+    fn norm_head(&self, weight: &[f32], head: &mut [f32]) {
+        let runner = self.running.runner;
+        let mut copy = [0.0; MAX_HEAD_DIM];
+        let copy = &mut copy[..head.len()];
+        copy.copy_from_slice(head);
+        runner.backend.rms_norm(copy, weight, runner.plan.spec.norm_eps, head);
     }
 
     fn attend(&self, q: &Buf, layer: usize, out: &Buf) -> Result<(), Stopped> {
@@ -233,6 +424,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         let (n, rows) = (self.running.rows(q.rows), self.running.rows(out.rows));
         let (heads, d) = (spec.heads as usize, spec.head_dim as usize);
         let per_kv = heads / spec.kv_heads as usize;
+        let window = spec.window_of(layer as u32).and_then(|w| NonZeroUsize::new(w as usize));
         let (group, joined) = (head_group(spec, out), joined_heads(spec, out));
         // Few queries: the heads that share a cache are taken together, so that it is read once.
         // Then there is one tile; a member takes less than all such heads where its share ends.
@@ -273,7 +465,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                         Tile::new(&mut floats[cols.0 - col..], count, cols.1, width)
                     }
                 };
-                runner.backend.attend(&acts, &kv, position, None, spec.attn_scale, &mut to);
+                runner.backend.attend(&acts, &kv, position, window, spec.attn_scale, &mut to);
                 h = end;
             }
             if out.kind.is_quantized() {

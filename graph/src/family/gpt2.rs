@@ -5,7 +5,7 @@ use core::fmt;
 
 use super::{Family, Shapes};
 use crate::meta::{Metadata, count, flag, float, required, text};
-use crate::spec::{Activation, Head, LayerRole, Norm, Positions};
+use crate::spec::{Activation, Biases, Head, LayerRole, Norm, Positions};
 use crate::{Role, Spec, SpecError};
 
 /// The family.
@@ -16,10 +16,11 @@ pub static GPT2: Family = Family {
     prefix: "transformer.",
     from_gguf,
     from_config,
-    gguf_name,
     hf_name,
     hf_transposed,
+    hf_shift: |_| 0.0,
     hf_ignored,
+    ternary: false,
 };
 
 /// The shape of the published 124M model.
@@ -38,7 +39,16 @@ pub fn small() -> Spec {
         norm: Norm::Layer,
         norm_eps: 1e-5,
         positions: Positions::Learned,
+        window: None,
+        fused_qkv: true,
+        biases: Biases::ALL,
+        qk_norms: false,
+        sub_norms: false,
+        post_norms: false,
+        gated: false,
         activation: Activation::GeluTanh,
+        token_scales: false,
+        embed_scale: 1.0,
         attn_scale: 0.125,
         head: Head::Tied,
     }
@@ -145,63 +155,35 @@ fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecErr
     spec(&sizes, embd, if tied { Head::Tied } else { Head::Own })
 }
 
-/// The name before `.weight` or `.bias`, in the words of a container; `true` for a bias.
-fn layer_name(role: LayerRole, names: &[&'static str; 6]) -> (&'static str, bool) {
-    use LayerRole as L;
-    let bias = matches!(
-        role,
-        L::AttnNormBias
-            | L::AttnQkvBias
-            | L::AttnOutBias
-            | L::FfnNormBias
-            | L::FfnUpBias
-            | L::FfnDownBias
-    );
-    let i = match role {
-        L::AttnNorm | L::AttnNormBias => 0,
-        L::AttnQkv | L::AttnQkvBias => 1,
-        L::AttnOut | L::AttnOutBias => 2,
-        L::FfnNorm | L::FfnNormBias => 3,
-        L::FfnUp | L::FfnUpBias => 4,
-        L::FfnDown | L::FfnDownBias => 5,
-    };
-    (names[i], bias)
-}
-
-fn suffix(bias: bool) -> &'static str {
-    if bias { "bias" } else { "weight" }
-}
-
-fn gguf_name(role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
-    const NAMES: [&str; 6] =
-        ["attn_norm", "attn_qkv", "attn_output", "ffn_norm", "ffn_up", "ffn_down"];
-    match role {
-        Role::TokenEmbd => out.write_str("token_embd.weight"),
-        Role::PositionEmbd => out.write_str("position_embd.weight"),
-        Role::OutputNorm => out.write_str("output_norm.weight"),
-        Role::OutputNormBias => out.write_str("output_norm.bias"),
-        Role::Output => out.write_str("output.weight"),
-        Role::Layer(l, r) => {
-            let (name, bias) = layer_name(r, &NAMES);
-            write!(out, "blk.{l}.{name}.{}", suffix(bias))
-        }
-    }
-}
-
 fn hf_name(role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
-    const NAMES: [&str; 6] =
-        ["ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"];
-    match role {
-        Role::TokenEmbd => out.write_str("wte.weight"),
-        Role::PositionEmbd => out.write_str("wpe.weight"),
-        Role::OutputNorm => out.write_str("ln_f.weight"),
-        Role::OutputNormBias => out.write_str("ln_f.bias"),
-        Role::Output => out.write_str("lm_head.weight"),
-        Role::Layer(l, r) => {
-            let (name, bias) = layer_name(r, &NAMES);
-            write!(out, "h.{l}.{name}.{}", suffix(bias))
+    use LayerRole as L;
+    let (l, name) = match role {
+        Role::TokenEmbd => return out.write_str("wte.weight"),
+        Role::PositionEmbd => return out.write_str("wpe.weight"),
+        Role::OutputNorm => return out.write_str("ln_f.weight"),
+        Role::OutputNormBias => return out.write_str("ln_f.bias"),
+        Role::Output => return out.write_str("lm_head.weight"),
+        Role::RopeFactors => return Err(fmt::Error),
+        Role::Layer(l, role) => {
+            let name = match role {
+                L::AttnNorm => "ln_1.weight",
+                L::AttnNormBias => "ln_1.bias",
+                L::AttnQkv => "attn.c_attn.weight",
+                L::AttnQkvBias => "attn.c_attn.bias",
+                L::AttnOut => "attn.c_proj.weight",
+                L::AttnOutBias => "attn.c_proj.bias",
+                L::FfnNorm => "ln_2.weight",
+                L::FfnNormBias => "ln_2.bias",
+                L::FfnUp => "mlp.c_fc.weight",
+                L::FfnUpBias => "mlp.c_fc.bias",
+                L::FfnDown => "mlp.c_proj.weight",
+                L::FfnDownBias => "mlp.c_proj.bias",
+                _ => return Err(fmt::Error),
+            };
+            (l, name)
         }
-    }
+    };
+    write!(out, "h.{l}.{name}")
 }
 
 /// transformers' Conv1D keeps `[inputs, outputs]`.

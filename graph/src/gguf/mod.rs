@@ -260,6 +260,15 @@ impl Metadata for Gguf<'_> {
             GgufValue::Array(_) => Value::Other,
         })
     }
+
+    fn item(&self, key: &str, index: usize) -> Option<Value<'_>> {
+        let GgufValue::Array(array) = self.value(key)? else { return None };
+        if let Some(mut bools) = array.bools() {
+            return bools.nth(index).map(Value::Bool);
+        }
+        let v = array.integers()?.nth(index)?;
+        Some(u64::try_from(v).map_or(Value::Int(v), Value::Uint))
+    }
 }
 
 /// A key and the extent of its value.

@@ -6,7 +6,7 @@ use super::{
     ALIGN, Buf, BufId, Kind, Needs, Op, Options, Plan, PlanError, Rows, To, kv_bytes,
     member_floats, place,
 };
-use crate::{LayerRole, List, Role, Spec, TensorId};
+use crate::{Activation, LayerRole, List, Positions, Role, Spec, TensorId};
 
 /// Room that a plan takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +21,8 @@ impl Capacity {
     /// Room for the plan of any decoder with so many layers.
     #[must_use]
     pub const fn of(spec: &Spec) -> Capacity {
-        Capacity { ops: 16 * spec.layers as usize + 8, bufs: 6 * spec.layers as usize + 8 }
+        let layers = spec.layers as usize;
+        Capacity { ops: 24 * layers + 10, bufs: 12 * layers + 10 }
     }
 }
 
@@ -64,52 +65,135 @@ impl Builder<'_, '_> {
         Ok(BufId(id))
     }
 
-    /// A buffer for inputs of matrix `w`, of the kind that its format asks for.
-    fn input_of(&mut self, w: TensorId, rows: Rows, cols: usize) -> Result<BufId, PlanError> {
+    /// The kind of inputs that matrix `w` asks for.
+    fn kind_of(&self, w: TensorId) -> Kind {
         // What becomes queries and keys goes through softmax, which is steep: with 8 bits, its
         // error would be some two thirds of the model's. (Models with ternary weights are trained
         // with inputs of 8 bits.)
         let fine =
-            matches!(self.spec.slot(w).map(|s| s.role), Some(Role::Layer(_, LayerRole::AttnQkv)));
-        let kind = match (self.format)(w).acts() {
+            matches!(self.spec.slot(w).map(|s| s.role), Some(Role::Layer(_, r)) if r.is_qkv());
+        match (self.format)(w).acts() {
             ActKind::Dense => Kind::F32,
             ActKind::Q8 if fine => Kind::Q16,
             ActKind::Q8 => Kind::Q8,
             ActKind::Wide => Kind::Wide,
-        };
-        self.buf(kind, rows, cols)
+        }
     }
 
-    /// The pre-norm of a part, into an input of `w`.
-    fn norm(
+    /// A buffer for inputs of matrix `w`.
+    fn input_of(&mut self, w: TensorId, rows: Rows, cols: usize) -> Result<BufId, PlanError> {
+        self.buf(self.kind_of(w), rows, cols)
+    }
+
+    /// The norm of `x` as inputs of each of the matrices `ws`: one buffer for all that ask for the
+    /// same kind.
+    fn norm<const N: usize>(
         &mut self,
-        x: BufId,
+        (x, cols): (BufId, usize),
         rows: Rows,
-        weight: Role,
-        bias: Role,
-        w: TensorId,
-    ) -> Result<BufId, PlanError> {
-        let out = self.input_of(w, rows, self.spec.width as usize)?;
-        let (weight, bias) = (self.spec.id(weight), self.spec.id(bias));
-        self.op(Op::Norm { x, weight, bias, out })?;
+        (weight, bias): (Role, Option<Role>),
+        ws: [TensorId; N],
+    ) -> Result<[BufId; N], PlanError> {
+        let (weight, bias) = (self.spec.id(weight), bias.and_then(|b| self.spec.find(b)));
+        let mut outs = [x; N];
+        for i in 0..N {
+            let same = (0..i).find(|&j| self.kind_of(ws[j]) == self.kind_of(ws[i]));
+            outs[i] = match same {
+                Some(j) => outs[j],
+                None => {
+                    let out = self.input_of(ws[i], rows, cols)?;
+                    self.op(Op::Norm { x, weight, bias, out })?;
+                    out
+                }
+            };
+        }
         self.op(Op::Barrier)?;
-        Ok(out)
+        Ok(outs)
     }
 
     fn linear(
         &mut self,
         layer: u32,
-        (w, bias): (LayerRole, LayerRole),
+        w: LayerRole,
         x: BufId,
-        gelu: bool,
+        act: Option<Activation>,
         to: To,
     ) -> Result<(), PlanError> {
-        let spec = self.spec;
-        let w = spec.id(Role::Layer(layer, w));
-        let bias = Some(spec.id(Role::Layer(layer, bias)));
-        let act = gelu.then_some(spec.activation);
-        self.op(Op::Linear { w, bias, x, act, to })?;
+        let find = |role| self.spec.find(Role::Layer(layer, role));
+        let bias = w.bias().and_then(find);
+        let w = self.spec.id(Role::Layer(layer, w));
+        self.op(Op::Linear { w, bias, x, act, to })
+    }
+
+    /// A part's last product, added to the residual stream `x`, after a norm where there is one.
+    fn residual(
+        &mut self,
+        layer: u32,
+        (w, post): (LayerRole, LayerRole),
+        from: BufId,
+        (x, rows): (BufId, Rows),
+    ) -> Result<(), PlanError> {
+        if let Some(weight) = self.spec.find(Role::Layer(layer, post)) {
+            let out = self.buf(Kind::F32, rows, self.spec.width as usize)?;
+            self.linear(layer, w, from, None, To::Store(out))?;
+            self.op(Op::Barrier)?;
+            self.op(Op::NormAdd { x: out, weight, out: x })?;
+        } else {
+            self.linear(layer, w, from, None, To::Add(x))?;
+        }
         self.op(Op::Barrier)
+    }
+
+    /// Queries into a new buffer, keys and values into the cache.
+    fn qkv(&mut self, l: u32, x: BufId, angles: Option<BufId>) -> Result<BufId, PlanError> {
+        use LayerRole as L;
+        let (spec, layer) = (self.spec, l as u16);
+        let width = spec.width as usize;
+        let id = |role| spec.id(Role::Layer(l, role));
+        let q = self.buf(Kind::F32, Rows::Batch, spec.q_dim())?;
+        let norm = (Role::Layer(l, L::AttnNorm), Some(Role::Layer(l, L::AttnNormBias)));
+        if spec.fused_qkv {
+            let [h] = self.norm((x, width), Rows::Batch, norm, [id(L::AttnQkv)])?;
+            self.linear(l, L::AttnQkv, h, None, To::Qkv { q, layer, angles })?;
+        } else {
+            let ws = [id(L::AttnQ), id(L::AttnK), id(L::AttnV)];
+            let h = self.norm((x, width), Rows::Batch, norm, ws)?;
+            self.linear(l, L::AttnQ, h[0], None, To::Q { q, layer, angles })?;
+            self.linear(l, L::AttnK, h[1], None, To::K { layer, angles })?;
+            self.linear(l, L::AttnV, h[2], None, To::V { layer })?;
+        }
+        self.op(Op::Barrier)?;
+        Ok(q)
+    }
+
+    /// The feed-forward part, added to `x`.
+    fn ffn(&mut self, l: u32, x: BufId, rows: Rows) -> Result<(), PlanError> {
+        use LayerRole as L;
+        let spec = self.spec;
+        let (width, inner) = (spec.width as usize, spec.ffn as usize);
+        let id = |role| spec.id(Role::Layer(l, role));
+        let find = |role| spec.find(Role::Layer(l, role));
+        let norm = (Role::Layer(l, L::FfnNorm), Some(Role::Layer(l, L::FfnNormBias)));
+        let down = id(L::FfnDown);
+        let kind = if spec.sub_norms { Kind::F32 } else { self.kind_of(down) };
+        let mut out;
+        if spec.gated {
+            let (gate, up) = (id(L::FfnGate), id(L::FfnUp));
+            let [x, up_x] = self.norm((x, width), rows, norm, [gate, up])?;
+            out = self.buf(kind, rows, inner)?;
+            let (gate_bias, up_bias) = (find(L::FfnGateBias), find(L::FfnUpBias));
+            self.op(Op::Gated { gate, up, gate_bias, up_bias, x, up_x, out })?;
+        } else {
+            let [h] = self.norm((x, width), rows, norm, [id(L::FfnUp)])?;
+            out = self.buf(kind, rows, inner)?;
+            self.linear(l, L::FfnUp, h, Some(spec.activation), To::Store(out))?;
+        }
+        self.op(Op::Barrier)?;
+        if spec.sub_norms {
+            let norm = (Role::Layer(l, L::FfnSubNorm), None);
+            [out] = self.norm((out, inner), rows, norm, [down])?;
+        }
+        self.residual(l, (L::FfnDown, L::FfnPostNorm), out, (x, rows))
     }
 
     fn decoder(&mut self) -> Result<BufId, PlanError> {
@@ -118,27 +202,29 @@ impl Builder<'_, '_> {
         let width = spec.width as usize;
         let mut x = self.buf(Kind::F32, Rows::Batch, width)?;
         let table = spec.id(Role::TokenEmbd);
-        self.op(Op::Embed { table, positions: Some(spec.id(Role::PositionEmbd)), out: x })?;
+        self.op(Op::Embed { table, positions: spec.find(Role::PositionEmbd), out: x })?;
+        // Angles of layers that see everything, and of those with a window.
+        let mut angles = [None; 2];
+        if let Positions::Rotary(rotary) = spec.positions {
+            for (i, window) in [false, true].into_iter().enumerate() {
+                if (0..spec.layers).any(|l| spec.window_of(l).is_some() == window) {
+                    let out = self.buf(Kind::F32, Rows::Batch, rotary.dims as usize)?;
+                    self.op(Op::Angles { window, out })?;
+                    angles[i] = Some(out);
+                }
+            }
+        }
         self.op(Op::Barrier)?;
         for l in 0..spec.layers {
             let last = l + 1 == spec.layers;
             let layer = l as u16;
-            let id = |role| spec.id(Role::Layer(l, role));
-            let role = |role| Role::Layer(l, role);
-
-            let h = self.norm(
-                x,
-                Rows::Batch,
-                role(L::AttnNorm),
-                role(L::AttnNormBias),
-                id(L::AttnQkv),
-            )?;
-            let q = self.buf(Kind::F32, Rows::Batch, spec.q_dim())?;
-            self.linear(l, (L::AttnQkv, L::AttnQkvBias), h, false, To::Qkv { q, layer })?;
+            let q = self.qkv(l, x, angles[usize::from(spec.window_of(l).is_some())])?;
 
             // Past the last layer's keys and values, only wanted tokens go on.
             let rows = if last { Rows::Wanted } else { Rows::Batch };
-            let a = self.input_of(id(L::AttnOut), rows, spec.q_dim())?;
+            let w = spec.id(Role::Layer(l, L::AttnOut));
+            let kind = if spec.sub_norms { Kind::F32 } else { self.kind_of(w) };
+            let mut a = self.buf(kind, rows, spec.q_dim())?;
             self.op(Op::Attend { q, layer, out: a })?;
             if last {
                 let out = self.buf(Kind::F32, Rows::Wanted, width)?;
@@ -146,15 +232,16 @@ impl Builder<'_, '_> {
                 x = out;
             }
             self.op(Op::Barrier)?;
-            self.linear(l, (L::AttnOut, L::AttnOutBias), a, false, To::Add(x))?;
-
-            let h = self.norm(x, rows, role(L::FfnNorm), role(L::FfnNormBias), id(L::FfnUp))?;
-            let up = self.input_of(id(L::FfnDown), rows, spec.ffn as usize)?;
-            self.linear(l, (L::FfnUp, L::FfnUpBias), h, true, To::Store(up))?;
-            self.linear(l, (L::FfnDown, L::FfnDownBias), up, false, To::Add(x))?;
+            if spec.sub_norms {
+                let norm = (Role::Layer(l, L::AttnSubNorm), None);
+                [a] = self.norm((a, spec.q_dim()), rows, norm, [w])?;
+            }
+            self.residual(l, (L::AttnOut, L::AttnPostNorm), a, (x, rows))?;
+            self.ffn(l, x, rows)?;
         }
         let w = spec.id(Role::Output);
-        let h = self.norm(x, Rows::Wanted, Role::OutputNorm, Role::OutputNormBias, w)?;
+        let norm = (Role::OutputNorm, Some(Role::OutputNormBias));
+        let [h] = self.norm((x, width), Rows::Wanted, norm, [w])?;
         let to = self.buf(Kind::F32, Rows::Wanted, spec.vocab as usize)?;
         self.op(Op::Linear { w, bias: None, x: h, act: None, to: To::Store(to) })?;
         Ok(to)
@@ -195,7 +282,7 @@ pub fn build_into<'p>(
     let mut product = 0;
     let mut floats = 0;
     for op in ops {
-        if let Op::Linear { w, .. } = *op {
+        for (w, _) in op.products().into_iter().flatten() {
             let cols = spec.slot(w).map_or(0, |s| s.cols);
             product = product.max(backend.matmul_scratch(format(w), cols, batch));
         }

@@ -4,6 +4,7 @@
 //! `static` that a tool wrote out. Whoever runs one has it verified first ([`Plan::verify`]).
 
 use core::fmt;
+use core::ops::Range;
 
 use teff_kernels::{
     ACT_BLOCK, ACT_SUM, ActKind, KV_BLOCK, KvFormat, KvLayout, WIDE_BLOCK, WIDE_UNIT,
@@ -114,13 +115,51 @@ pub enum To {
     Store(BufId),
     /// Added to a buffer.
     Add(BufId),
-    /// Queries into a buffer, keys and values into the cache.
+    /// Queries into a buffer, keys and values into the cache; queries and keys turned, where there are
+    /// angles, and normalised before where the model asks for it.
     Qkv {
         /// The queries.
         q: BufId,
         /// Whose cache.
         layer: u16,
+        /// Cosines and sines.
+        angles: Option<BufId>,
     },
+    /// Queries alone.
+    Q {
+        /// The queries.
+        q: BufId,
+        /// Whose norm.
+        layer: u16,
+        /// Cosines and sines.
+        angles: Option<BufId>,
+    },
+    /// Keys alone.
+    K {
+        /// Whose cache.
+        layer: u16,
+        /// Cosines and sines.
+        angles: Option<BufId>,
+    },
+    /// Values alone.
+    V {
+        /// Whose cache.
+        layer: u16,
+    },
+}
+
+impl To {
+    /// Where queries, keys and values go: which rows of all three, the layer, the angles.
+    pub(crate) fn heads(self, spec: &Spec) -> Option<(Range<usize>, u16, Option<BufId>)> {
+        let (q, kv) = (spec.q_dim(), spec.kv_dim());
+        Some(match self {
+            To::Qkv { layer, angles, .. } => (0..q + 2 * kv, layer, angles),
+            To::Q { layer, angles, .. } => (0..q, layer, angles),
+            To::K { layer, angles } => (q..q + kv, layer, angles),
+            To::V { layer } => (q + kv..q + 2 * kv, layer, None),
+            To::Store(_) | To::Add(_) => return None,
+        })
+    }
 }
 
 /// One operation; all members of the team do their share of it.
@@ -128,12 +167,19 @@ pub enum To {
 pub enum Op {
     /// All members meet.
     Barrier,
-    /// `out = table[token] + positions[position]`; members share tokens.
+    /// `out = table[token] * scale + positions[position]`; members share tokens.
     Embed {
         /// Rows by token.
         table: TensorId,
         /// Rows by position.
         positions: Option<TensorId>,
+        /// f32.
+        out: BufId,
+    },
+    /// `out` = the cosines and sines by which positions turn heads; members share tokens.
+    Angles {
+        /// Whether they are those of layers with a window.
+        window: bool,
         /// f32.
         out: BufId,
     },
@@ -143,9 +189,18 @@ pub enum Op {
         x: BufId,
         /// Factors.
         weight: TensorId,
-        /// Terms.
-        bias: TensorId,
+        /// Terms, of a layer norm.
+        bias: Option<TensorId>,
         /// The result.
+        out: BufId,
+    },
+    /// `out = out + norm(x)`, the root-mean-square norm; members share tokens.
+    NormAdd {
+        /// f32.
+        x: BufId,
+        /// Factors.
+        weight: TensorId,
+        /// f32.
         out: BufId,
     },
     /// `to = act(x w + bias)`; members share outputs.
@@ -160,6 +215,24 @@ pub enum Op {
         act: Option<Activation>,
         /// Where outputs go.
         to: To,
+    },
+    /// `out = act(x gate + gate_bias) * (x up + up_bias)`, quantised where `out` is; members share
+    /// outputs.
+    Gated {
+        /// Weights.
+        gate: TensorId,
+        /// Weights.
+        up: TensorId,
+        /// Terms.
+        gate_bias: Option<TensorId>,
+        /// Terms.
+        up_bias: Option<TensorId>,
+        /// The inputs of `gate`, of the kind that its weights ask for.
+        x: BufId,
+        /// The inputs of `up`: the same ones, unless its weights ask for another kind.
+        up_x: BufId,
+        /// The result.
+        out: BufId,
     },
     /// Attention of the rows of `out` (the last ones of the step); members share heads and tokens.
     Attend {
@@ -180,6 +253,17 @@ pub enum Op {
 }
 
 const _: () = assert!(size_of::<Op>() <= 32);
+
+impl Op {
+    /// The products that it takes: weights and their inputs.
+    pub(crate) fn products(&self) -> [Option<(TensorId, BufId)>; 2] {
+        match *self {
+            Op::Linear { w, x, .. } => [Some((w, x)), None],
+            Op::Gated { gate, up, x, up_x, .. } => [Some((gate, x)), Some((up, up_x))],
+            _ => [None; 2],
+        }
+    }
+}
 
 /// What a plan is built for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -335,9 +419,16 @@ impl Cut {
             To::Store(b) if kind(b) == Kind::F32 => (16, false),
             To::Store(b) => (kind(b).block(), true),
             To::Add(_) => (16, true),
-            To::Qkv { .. } => (lcm(spec.head_dim as usize, 16), true),
+            To::Qkv { .. } | To::Q { .. } | To::K { .. } | To::V { .. } => {
+                (lcm(spec.head_dim as usize, 16), true)
+            }
         };
         Cut { unit, total: rows, staged }
+    }
+
+    /// Of the two products of a gated part with `rows` outputs each.
+    pub(crate) fn gated(out: &Buf, rows: usize) -> Cut {
+        Cut { unit: out.kind.block().max(16), total: rows, staged: true }
     }
 
     /// Outputs in a chunk, for `n` tokens of `cols` inputs.
@@ -381,7 +472,13 @@ pub(crate) fn member_floats(
     match *op {
         Op::Barrier | Op::Take { .. } => Some(0),
         Op::Embed { .. } => Some(spec.width as usize),
-        Op::Norm { .. } => Some(2 * spec.width as usize),
+        // Frequencies, in f64.
+        Op::Angles { out, .. } => Some(buf(out).cols as usize),
+        Op::Norm { x, .. } => Some(2 * buf(x).cols as usize),
+        Op::NormAdd { x, .. } => Some(buf(x).cols as usize),
+        Op::Gated { gate, out, .. } => {
+            Cut::gated(buf(out), spec.slot(gate)?.rows).tile_floats(batch)?.checked_mul(2)
+        }
         Op::Linear { w, to, .. } => {
             Cut::linear(spec, bufs, spec.slot(w)?.rows, to).tile_floats(batch)
         }

@@ -22,17 +22,34 @@ pub(super) enum Use {
 pub(super) fn uses(op: &Op, mut f: impl FnMut(BufId, Use)) {
     match *op {
         Op::Barrier => {}
-        Op::Embed { out, .. } => f(out, Use::Write),
+        Op::Embed { out, .. } | Op::Angles { out, .. } => f(out, Use::Write),
         Op::Norm { x, out, .. } | Op::Take { x, out } => {
             f(x, Use::Read);
             f(out, Use::Write);
         }
+        Op::NormAdd { x, out, .. } => {
+            f(x, Use::Read);
+            f(out, Use::Update);
+        }
         Op::Linear { x, to, .. } => {
             f(x, Use::Read);
             match to {
-                To::Store(b) | To::Qkv { q: b, .. } => f(b, Use::Write),
+                To::Store(b) | To::Qkv { q: b, .. } | To::Q { q: b, .. } => f(b, Use::Write),
                 To::Add(b) => f(b, Use::Update),
+                To::K { .. } | To::V { .. } => {}
             }
+            if let To::Qkv { angles, .. } | To::Q { angles, .. } | To::K { angles, .. } = to
+                && let Some(angles) = angles
+            {
+                f(angles, Use::Read);
+            }
+        }
+        Op::Gated { x, up_x, out, .. } => {
+            f(x, Use::Read);
+            if up_x != x {
+                f(up_x, Use::Read);
+            }
+            f(out, Use::Write);
         }
         Op::Attend { q, out, .. } => {
             f(q, Use::Read);

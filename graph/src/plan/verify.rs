@@ -5,7 +5,7 @@ use core::fmt;
 
 use super::place::{Use, meet, phases, readers, uses};
 use super::{ALIGN, Buf, BufId, Kind, Op, Plan, Rows, To, kv_bytes, member_floats};
-use crate::{SpecError, TensorId};
+use crate::{Norm, Positions, Spec, SpecError, TensorId};
 
 /// Why there is no plan, or why it must not run.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -94,6 +94,14 @@ impl fmt::Display for PlanError {
 
 impl core::error::Error for PlanError {}
 
+/// Elements of a head that are turned.
+fn rope_dims(spec: &Spec) -> Option<u32> {
+    match spec.positions {
+        Positions::Rotary(rotary) => Some(rotary.dims),
+        Positions::Learned => None,
+    }
+}
+
 impl Plan<'_> {
     /// Checks everything that running the plan relies on.
     ///
@@ -142,11 +150,23 @@ impl Plan<'_> {
                 }
                 sure(out.cols == spec.width && out.rows == Rows::Batch)
             }
+            Op::Angles { window: _, out } => {
+                let out = f32s(out)?;
+                sure(out.rows == Rows::Batch && rope_dims(spec) == Some(out.cols))
+            }
             Op::Norm { x, weight, bias, out } => {
                 let (x, out) = (f32s(x)?, buf(out)?);
                 vector(weight, x.cols)?;
-                vector(bias, x.cols)?;
-                sure(x.cols == spec.width && x.cols == out.cols && x.rows == out.rows)
+                sure(bias.is_some() == (spec.norm == Norm::Layer))?;
+                if let Some(bias) = bias {
+                    vector(bias, x.cols)?;
+                }
+                sure(x.cols == out.cols && x.rows == out.rows)
+            }
+            Op::NormAdd { x, weight, out } => {
+                let (x, out) = (f32s(x)?, f32s(out)?);
+                vector(weight, x.cols)?;
+                sure(x.cols == out.cols && x.rows == out.rows)
             }
             Op::Linear { w, bias, x, act: _, to } => {
                 let (w, x) = (matrix(w)?, buf(x)?);
@@ -154,18 +174,36 @@ impl Plan<'_> {
                 if let Some(bias) = bias {
                     vector(bias, u32::try_from(w.rows).ok()?)?;
                 }
+                if let Some((rows, layer, angles)) = to.heads(spec) {
+                    sure(u32::from(layer) < spec.layers && w.rows == rows.len())?;
+                    if let To::Qkv { q, .. } | To::Q { q, .. } = to {
+                        let q = f32s(q)?;
+                        sure(q.rows == Rows::Batch && q.cols as usize == spec.q_dim())?;
+                    }
+                    if let Some(angles) = angles {
+                        let angles = f32s(angles)?;
+                        sure(angles.rows == Rows::Batch && rope_dims(spec) == Some(angles.cols))?;
+                    }
+                    return sure(x.rows == Rows::Batch);
+                }
                 let out = match to {
                     To::Store(b) => buf(b)?,
                     To::Add(b) => f32s(b)?,
-                    To::Qkv { q, layer } => {
-                        let q = f32s(q)?;
-                        sure(u32::from(layer) < spec.layers && q.rows == Rows::Batch)?;
-                        sure(q.cols as usize == spec.q_dim())?;
-                        sure(w.rows == spec.q_dim() + 2 * spec.kv_dim())?;
-                        return sure(x.rows == Rows::Batch);
-                    }
+                    _ => return None,
                 };
                 sure(w.rows == out.cols as usize && x.rows == out.rows)
+            }
+            Op::Gated { gate, up, gate_bias, up_bias, x, up_x, out } => {
+                let out = buf(out)?;
+                for (w, bias, x) in [(gate, gate_bias, x), (up, up_bias, up_x)] {
+                    let (w, x) = (matrix(w)?, buf(x)?);
+                    sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
+                    sure(x.rows == out.rows)?;
+                    if let Some(bias) = bias {
+                        vector(bias, out.cols)?;
+                    }
+                }
+                Some(())
             }
             Op::Attend { q, layer, out } => {
                 let (q, out) = (f32s(q)?, buf(out)?);
@@ -270,16 +308,22 @@ impl Plan<'_> {
                 }
             });
             if let Op::Attend { layer, out, .. } = *op {
-                let mut stored = false;
+                let (mut keys, mut values) = (0, 0);
                 phases(&self.ops, |p, op| {
-                    if let Op::Linear { to: To::Qkv { layer: l, .. }, .. } = *op {
-                        if l == layer && p >= phase {
+                    if let Op::Linear { to, .. } = *op
+                        && let Some((_, l, _)) = to.heads(&self.spec)
+                        && l == layer
+                    {
+                        let cached = !matches!(to, To::Q { .. });
+                        if cached && p >= phase {
                             wrong = Some(out.0);
                         }
-                        stored |= l == layer && p < phase;
+                        keys += u32::from(matches!(to, To::Qkv { .. } | To::K { .. }));
+                        values += u32::from(matches!(to, To::Qkv { .. } | To::V { .. }));
                     }
                 });
-                if !stored {
+                // Two that store at the same time would write over each other.
+                if (keys, values) != (1, 1) {
                     wrong = Some(out.0);
                 }
             }

@@ -123,9 +123,14 @@ fn largest(m: &Dense<'_>, floats: &mut [f32]) -> f32 {
     most
 }
 
-/// Stores a vector as f32 of this machine in `out`, whose alignment is that of f32.
-pub(super) fn widen(format: Format, bytes: &[u8], out: &mut [u8]) {
-    dequantize_row(format, bytes, bytemuck::cast_slice_mut(out));
+/// Stores a vector as f32 of this machine in `out`, whose alignment is that of f32, `shift` added to
+/// every element.
+pub(super) fn widen(format: Format, bytes: &[u8], shift: f32, out: &mut [u8]) {
+    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
+    dequantize_row(format, bytes, out);
+    if shift != 0.0 {
+        out.iter_mut().for_each(|x| *x += shift);
+    }
 }
 
 #[cfg(test)]

@@ -127,6 +127,16 @@ pub enum LoadErrorKind {
         /// The scale.
         found: f32,
     },
+    /// A matrix of a model with ternary weights that has others.
+    NotTernary {
+        /// Its name.
+        tensor: Box<Name>,
+    },
+    /// Packed ternary weights without their scale.
+    NoScale {
+        /// The scale's name.
+        tensor: Box<Name>,
+    },
     /// [`LoadOptions::quantize`](super::LoadOptions::quantize) names a format that is not quantised.
     NotQuantized {
         /// The format.
@@ -264,8 +274,9 @@ impl fmt::Display for LoadErrorKind {
             ),
             E::UnknownArchitecture { found } => {
                 write!(f, "the architecture `{found}` is not supported; known:")?;
-                for (i, family) in FAMILIES.iter().enumerate() {
-                    write!(f, "{}{}", if i == 0 { " " } else { ", " }, family.arch)?;
+                let known = FAMILIES.iter().map(|family| family.arch).filter(|a| !a.is_empty());
+                for (i, arch) in known.enumerate() {
+                    write!(f, "{}{arch}", if i == 0 { " " } else { ", " })?;
                 }
                 Ok(())
             }
@@ -303,6 +314,16 @@ impl fmt::Display for LoadErrorKind {
                 f,
                 "tensor `{tensor}` has a scale of {found}, which is no number to multiply with: \
                  its weights are damaged, convert the model again"
+            ),
+            E::NotTernary { tensor } => write!(
+                f,
+                "tensor `{tensor}` has more than the three values -s, 0 and s, but the model's \
+                 weights are ternary: give the weights that it was trained for (or, for a folder \
+                 with the weights before rounding, config.json's quantization_config)"
+            ),
+            E::NoScale { tensor } => write!(
+                f,
+                "the weights are packed, but their scale `{tensor}` is missing or no single number"
             ),
             E::NotQuantized { format } => {
                 write!(f, "{format} is no quantised format: weights can be quantised to")?;

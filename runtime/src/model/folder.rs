@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use teff_graph::family::{Family, Shapes};
 use teff_graph::gguf::Name;
-use teff_graph::{Role, Slot};
+use teff_graph::{Role, Slot, SpecError, meta};
+use teff_kernels::{Format, dequantize_row};
 
 use super::error::{Dims, boxed};
 use super::gguf::write_name;
-use super::place::{Budget, Container, Found};
+use super::place::{Budget, Container, Found, Ternary, is_layer_matrix};
 use super::{LoadError, LoadErrorKind, LoadOptions, load_file};
-use crate::config::{ConfigError, MAX_CONFIG};
-use crate::safetensors::{MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};
+use crate::config::{Config, ConfigError, MAX_CONFIG};
+use crate::safetensors::{Dtype, MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};
 use crate::storage::{Bytes, open_file};
 
 const CONFIG: &str = "config.json";
@@ -93,7 +94,11 @@ impl FolderFiles {
     }
 
     /// Reads the headers of all weight files.
-    pub(super) fn tensors(&self, family: &'static Family) -> Result<FolderTensors<'_>, LoadError> {
+    pub(super) fn tensors(
+        &self,
+        family: &'static Family,
+        packing: Packing,
+    ) -> Result<FolderTensors<'_>, LoadError> {
         let mut shards = Vec::with_capacity(self.files.len());
         for (bytes, path) in self.files.iter().zip(&self.paths) {
             let shard = SafeTensors::parse(bytes);
@@ -112,7 +117,8 @@ impl FolderFiles {
             let tensors = (0u32..).take(tensors.len()); // a header of 100 MB has far fewer than 2^32
             by_name.extend(tensors.map(|index| TensorRef { shard, index, used: false }));
         }
-        let all = FolderTensors { shards, by_name: Vec::new(), family, scratch: String::new() };
+        let (by_none, scratch) = (Vec::new(), String::new());
+        let all = FolderTensors { shards, by_name: by_none, family, packing, scratch };
         by_name.sort_unstable_by_key(|&r| all.name_of(r));
         if let Some(twice) = by_name.windows(2).find(|w| all.name_of(w[0]) == all.name_of(w[1])) {
             let tensor = boxed(all.name_of(twice[0]));
@@ -137,7 +143,49 @@ pub(super) struct FolderTensors<'a> {
     /// In ascending order of names.
     by_name: Vec<TensorRef>,
     family: &'static Family,
+    packing: Packing,
     scratch: String,
+}
+
+/// How a folder keeps ternary weights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Packing {
+    /// As they are: floats of three values, or no ternary weights at all.
+    None,
+    /// As floats before they are rounded.
+    Online,
+    /// As codes, with the number by which products are divided.
+    Divide,
+    /// As codes, with the number by which products are multiplied.
+    Multiply,
+}
+
+impl Packing {
+    /// What config.json says: `quantization_config`, as transformers' BitNet layers read it
+    /// (`linear_class` bitlinear divides by `weight_scale`, autobitlinear multiplies).
+    pub(super) fn of(family: &Family, config: &Config<'_>) -> Result<Packing, SpecError> {
+        let text = |key| meta::text(config, key).map_err(SpecError::Meta);
+        const METHOD: &str = "quantization_config.quant_method";
+        const CLASS: &str = "quantization_config.linear_class";
+        const MODE: &str = "quantization_config.quantization_mode";
+        const NORM: &str = "quantization_config.use_rms_norm";
+        let unsupported = |key, known| Err(SpecError::Unsupported { key, known });
+        match text(METHOD)? {
+            None => return Ok(Packing::None),
+            Some("bitnet") if family.ternary => {}
+            Some(_) => return unsupported(METHOD, "bitnet, of a BitNet model, or none"),
+        }
+        if meta::flag(config, NORM).map_err(SpecError::Meta)?.unwrap_or(false) {
+            return unsupported(NORM, "false");
+        }
+        Ok(match (text(CLASS)?.unwrap_or("bitlinear"), text(MODE)?.unwrap_or("offline")) {
+            ("autobitlinear", "online") => Packing::Online,
+            ("autobitlinear", "offline") => Packing::Multiply,
+            ("bitlinear", "offline") => Packing::Divide,
+            ("bitlinear" | "autobitlinear", _) => return unsupported(MODE, "offline, online"),
+            _ => return unsupported(CLASS, "bitlinear, autobitlinear"),
+        })
+    }
 }
 
 impl<'a> FolderTensors<'a> {
@@ -173,6 +221,24 @@ impl Shapes for FolderTensors<'_> {
     }
 }
 
+impl FolderTensors<'_> {
+    /// The scale of the packed weights `name`, which is asked for more than once.
+    fn packed_scale(&mut self, name: &str) -> Result<f32, LoadErrorKind> {
+        let name = format!("{name}_scale");
+        let missing = || LoadErrorKind::NoScale { tensor: boxed(&name) };
+        let at = self.position(&name).ok_or_else(missing)?;
+        let t = self.get(self.by_name[at]).ok_or_else(missing)?;
+        let format = t.dtype.format().filter(|_| t.shape().iter().all(|&d| d == 1));
+        let format = format.filter(|f| t.data.len() == f.block_bytes()).ok_or_else(missing)?;
+        let mut scale = [0.0];
+        dequantize_row(format, t.data, &mut scale);
+        let divides = self.packing != Packing::Multiply;
+        let scale = if divides { 1.0 / scale[0] } else { scale[0] };
+        self.by_name[at].used = true;
+        if scale.is_finite() { Ok(scale) } else { Err(missing()) }
+    }
+}
+
 impl Container for FolderTensors<'_> {
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind> {
         let mut name = std::mem::take(&mut self.scratch);
@@ -187,7 +253,10 @@ impl Container for FolderTensors<'_> {
             return Err(LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) });
         };
         let transposed = !slot.vector && (self.family.hf_transposed)(slot.role);
-        let (rows, cols) = (slot.rows as u64, slot.cols as u64);
+        let ternary = self.family.ternary && is_layer_matrix(slot);
+        let packed = ternary && t.dtype == Dtype::U8;
+        let rows = if packed { slot.rows.div_ceil(4) } else { slot.rows };
+        let (rows, cols) = (rows as u64, slot.cols as u64);
         let needed = match (slot.vector, transposed) {
             (true, _) => Dims::new(&[cols]),
             (false, false) => Dims::new(&[rows, cols]),
@@ -200,10 +269,21 @@ impl Container for FolderTensors<'_> {
             return Err(LoadErrorKind::Shape { tensor: boxed(t.name), needed, got });
         }
         let unknown = || LoadErrorKind::Dtype { tensor: boxed(t.name), found: t.dtype };
-        let format = t.dtype.format().ok_or_else(unknown)?;
+        let (format, ternary) = if packed {
+            let scale = self.packed_scale(t.name)?;
+            (Format::I2_S, Some(Ternary::Packed { scale }))
+        } else {
+            let how = match self.packing {
+                Packing::Online => Ternary::Rounded,
+                _ => Ternary::Exact,
+            };
+            (t.dtype.format().ok_or_else(unknown)?, ternary.then_some(how))
+        };
         let r = &mut self.by_name[at];
         r.used = true;
-        Ok(Found { format, file: r.shard, offset: t.offset, transposed, prefixed })
+        let shift = if slot.vector { (self.family.hf_shift)(slot.role) } else { 0.0 };
+        let found = Found::plain(format, r.shard, t.offset);
+        Ok(Found { transposed, prefixed, shift, ternary, ..found })
     }
 
     fn name(&self, role: Role) -> Box<Name> {
@@ -222,7 +302,7 @@ impl Container for FolderTensors<'_> {
             let bare = name.strip_prefix(self.family.prefix).unwrap_or(name);
             if !(self.family.hf_ignored)(bare) {
                 let tensor = boxed(name);
-                return Err(LoadErrorKind::UnknownTensor { tensor, arch: self.family.arch });
+                return Err(LoadErrorKind::UnknownTensor { tensor, arch: self.family.name() });
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use teff_kernels::Format;
 
 use super::LoadErrorKind;
 use super::error::{Dims, boxed};
-use super::place::{Container, Found};
+use super::place::{Container, Found, Ternary, is_layer_matrix};
 
 /// The tensors of a file by name. An entry takes little more than a tensor's description does in
 /// the file, since files come with as many as they like.
@@ -115,7 +115,7 @@ impl Container for GgufTensors<'_, '_> {
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind> {
         let mut name = std::mem::take(&mut self.scratch);
         name.clear();
-        write_name(self.family.gguf_name, slot.role, &mut name);
+        write_name(family::gguf_name, slot.role, &mut name);
         let at = self.position(&name);
         self.scratch = name;
         let tensor = || boxed(&self.scratch);
@@ -131,12 +131,17 @@ impl Container for GgufTensors<'_, '_> {
         }
         let (format, offset) = (e.format, e.offset);
         self.entries[at].used = true;
-        Ok(Found { format, file: 0, offset, transposed: false, prefixed: false })
+        // Ternary weights in a type that could hold others.
+        let ternary = match self.family.ternary && is_layer_matrix(slot) && !format.is_quantized() {
+            true => Some(Ternary::Exact),
+            false => None,
+        };
+        Ok(Found { ternary, ..Found::plain(format, 0, offset) })
     }
 
     fn name(&self, role: Role) -> Box<Name> {
         let mut name = String::new();
-        write_name(self.family.gguf_name, role, &mut name);
+        write_name(family::gguf_name, role, &mut name);
         boxed(&name)
     }
 
@@ -149,9 +154,10 @@ impl Container for GgufTensors<'_, '_> {
     fn check_all_used(&self) -> Result<(), LoadErrorKind> {
         match self.entries.iter().find(|e| !e.used) {
             None => Ok(()),
-            Some(e) => {
-                Err(LoadErrorKind::UnknownTensor { tensor: boxed(e.name), arch: self.family.arch })
-            }
+            Some(e) => Err(LoadErrorKind::UnknownTensor {
+                tensor: boxed(e.name),
+                arch: self.family.name(),
+            }),
         }
     }
 }

@@ -7,7 +7,9 @@
 //!
 //! - vectors that are not aligned f32 become f32;
 //! - matrices that a Hugging Face file stores with inputs as rows are transposed, element type kept;
-//! - with [`LoadOptions::quantize`], matrices are quantised.
+//! - the vectors to which a family adds a number get it, where their file has not;
+//! - ternary matrices in another type become I2_S;
+//! - with [`LoadOptions::quantize`] and [`LoadOptions::head`], matrices are quantised.
 //!
 //! A tensor that no part of the model uses is refused by its name: it belongs to a variant that
 //! would be computed wrongly. Only what a family knows to hold no parameters (the causal masks of
@@ -18,13 +20,14 @@ mod error;
 mod folder;
 mod gguf;
 mod place;
+mod ternary;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 
-use teff_graph::family::Family;
+use teff_graph::family::{self, Family};
 use teff_graph::gguf::{Gguf, Name};
 use teff_graph::meta::{Metadata, Value};
 use teff_graph::{Role, Spec, Tensor, TensorId};
@@ -36,7 +39,7 @@ use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use error::{Dims, LoadError, LoadErrorKind};
 
-use folder::FolderFiles;
+use folder::{FolderFiles, Packing};
 use gguf::GgufTensors;
 use place::{Budget, Entry, Placed};
 
@@ -58,6 +61,9 @@ pub struct LoadOptions {
     /// they keep as they are; of other weights little is left. The scale is the largest magnitude
     /// (of 256 weights, or of the matrix in I2_S), since any other would change such weights.
     pub quantize: Option<Format>,
+    /// Quantise the head to this format when loading, where it is in F32, F16 or BF16: it is read
+    /// whole for every token. A head that is the embedding too becomes a copy of it.
+    pub head: Option<Format>,
     /// Bytes of memory that loading may take for files that are read and tensors that are
     /// converted; it fails before it takes more. The tokenizer and tables of some kilobytes don't
     /// count.
@@ -66,7 +72,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { mmap: true, quantize: None, budget: None }
+        LoadOptions { mmap: true, quantize: None, head: None, budget: None }
     }
 }
 
@@ -253,7 +259,7 @@ impl Model {
         (0u16..).zip(self.spec.slots().zip(&self.table)).map(|(id, (slot, e))| {
             let mut name = String::new();
             let writer = match self.container {
-                Container::Gguf { .. } => self.family.gguf_name,
+                Container::Gguf { .. } => family::gguf_name,
                 Container::Folder { .. } => self.family.hf_name,
             };
             if e.prefixed {
@@ -333,7 +339,7 @@ fn open_gguf(
     gguf::check_whole(&parsed)?;
     let family = gguf::family(&parsed)?;
     let mut tensors = GgufTensors::new(&parsed, family)?;
-    let spec = tensors.spec()?;
+    let spec = place::with_head(tensors.spec()?, &mut tensors, options)?;
     let Placed { table, owned } = place::place(&spec, &mut tensors, &files, options, budget)?;
     drop(tensors);
     let name = match parsed.get("general.name") {
@@ -354,9 +360,12 @@ fn open_folder(
     let in_config = |e| LoadErrorKind::Config(e).at(&all.config);
     let config = Config::parse(&all.config_json).map_err(in_config)?;
     let family = config.family().map_err(in_config)?;
-    let mut tensors = all.tensors(family)?;
+    let packing =
+        Packing::of(family, &config).map_err(|e| LoadErrorKind::Spec(e).at(&all.config))?;
+    let mut tensors = all.tensors(family, packing)?;
     let spec = (family.from_config)(&config, &tensors);
     let spec = spec.map_err(|e| LoadErrorKind::Spec(e).at(&all.config))?;
+    let spec = place::with_head(spec, &mut tensors, options).map_err(|kind| kind.at(folder))?;
     let placed = place::place(&spec, &mut tensors, &all.files, options, budget);
     let Placed { table, owned } = placed.map_err(|kind| kind.at(folder))?;
     drop(tensors);

@@ -1,11 +1,11 @@
 //! Where each tensor of a model lies: in a file, or converted in owned memory.
 
 use teff_graph::gguf::Name;
-use teff_graph::{Role, Slot, Spec};
+use teff_graph::{Head, Role, Slot, Spec};
 use teff_kernels::{Format, Matrix, MatrixError};
 
 use super::convert::{self, Dense};
-use super::{LoadErrorKind, LoadOptions};
+use super::{LoadErrorKind, LoadOptions, ternary};
 use crate::storage::{ALIGN, Aligned, Bytes};
 
 /// A tensor as a container has it; the bytes are as many as format and shape need.
@@ -20,6 +20,70 @@ pub(super) struct Found {
     pub(super) transposed: bool,
     /// Whether its name has the family's prefix.
     pub(super) prefixed: bool,
+    /// What is to be added to every element of a vector.
+    pub(super) shift: f32,
+    /// How ternary weights are to be made of it.
+    pub(super) ternary: Option<Ternary>,
+}
+
+impl Found {
+    /// A tensor that is what it seems.
+    pub(super) fn plain(format: Format, file: u16, offset: usize) -> Found {
+        let (transposed, prefixed, shift, ternary) = (false, false, 0.0, None);
+        Found { format, file, offset, transposed, prefixed, shift, ternary }
+    }
+
+    /// Bytes in the file.
+    fn file_bytes(&self, slot: &Slot) -> Option<usize> {
+        match self.ternary {
+            Some(Ternary::Packed { .. }) => slot.rows.div_ceil(4).checked_mul(slot.cols),
+            _ => size(slot, self.format),
+        }
+    }
+}
+
+/// How ternary weights come that are in no ternary format.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Ternary {
+    /// As floats of three values.
+    Exact,
+    /// As floats that are to be rounded to three values, the scale being their mean magnitude.
+    Rounded,
+    /// As codes of two bits, four rows in one.
+    Packed {
+        /// The scale of all of them.
+        scale: f32,
+    },
+}
+
+/// Whether a slot is a matrix of a layer: what is ternary in models that are.
+pub(super) fn is_layer_matrix(slot: &Slot) -> bool {
+    !slot.vector && matches!(slot.role, Role::Layer(..))
+}
+
+/// Gives the model a head of its own where [`LoadOptions::head`] asks for a copy of its embedding.
+pub(super) fn with_head(
+    spec: Spec,
+    container: &mut dyn Container,
+    options: &LoadOptions,
+) -> Result<Spec, LoadErrorKind> {
+    let Some(format) = options.head else { return Ok(spec) };
+    if !(format.is_quantized() && format.is_built()) {
+        return Err(LoadErrorKind::NotQuantized { format });
+    }
+    let embd = spec.slots().find(|s| s.role == Role::TokenEmbd);
+    let Some(embd) = embd.filter(|_| spec.head == Head::Tied) else { return Ok(spec) };
+    let dense = !container.find(&embd)?.format.is_quantized();
+    let whole = embd.cols.is_multiple_of(format.block_len());
+    Ok(if dense && whole { Spec { head: Head::Copy, ..spec } } else { spec })
+}
+
+/// The slot in whose tensor `slot` is found: the embedding for its copy.
+fn source(spec: &Spec, slot: &Slot) -> Slot {
+    match (slot.role, spec.head) {
+        (Role::Output, Head::Copy) => Slot { role: Role::TokenEmbd, ..*slot },
+        _ => *slot,
+    }
 }
 
 /// A container's tensors, by what they are for.
@@ -86,10 +150,11 @@ impl Entry {
 pub(super) fn kept_format(
     slot: &Slot,
     found: Format,
-    quantize: Option<Format>,
+    options: &LoadOptions,
     name: impl FnOnce() -> Box<Name>,
 ) -> Result<Format, LoadErrorKind> {
-    let Some(asked) = quantize else { return Ok(found) };
+    let head = options.head.filter(|_| slot.role == Role::Output && !found.is_quantized());
+    let Some(asked) = head.or(options.quantize) else { return Ok(found) };
     if slot.role == Role::PositionEmbd || found == asked {
         return Ok(found);
     }
@@ -124,7 +189,7 @@ pub(super) fn place(
     let mut table = Vec::with_capacity(spec.tensors().min(container.len()));
     let mut total = 0usize;
     for slot in spec.slots() {
-        let found = container.find(&slot)?;
+        let found = container.find(&source(spec, &slot))?;
         let entry = entry(&slot, &found, container, files, options)?;
         if !entry.in_place() {
             let too_much = LoadErrorKind::OutOfMemory { needed: u64::MAX };
@@ -140,12 +205,18 @@ pub(super) fn place(
     let no_memory = |_| LoadErrorKind::OutOfMemory { needed: total as u64 };
     let mut owned = Aligned::zeroed(total).map_err(no_memory)?;
     for (slot, entry) in spec.slots().zip(&table).filter(|(_, e)| !e.in_place()) {
-        let found = container.find(&slot)?;
+        let found = container.find(&source(spec, &slot))?;
         let out = &mut owned[entry.offset..][..entry.size()];
         let bytes = &files[usize::from(found.file)][found.offset..];
-        let bytes = &bytes[..size(&slot, found.format).unwrap_or(0)];
+        let bytes = &bytes[..found.file_bytes(&slot).unwrap_or(0)];
         if slot.vector {
-            convert::widen(found.format, bytes, out);
+            convert::widen(found.format, bytes, found.shift, out);
+            continue;
+        }
+        if let Some(how) = found.ternary {
+            ternary::convert(how, found.format, (slot.rows, slot.cols), bytes, out)
+                .map_err(|_| LoadErrorKind::NotTernary { tensor: container.name(slot.role) })?;
+            check_scale(&slot, entry.format, out, || container.name(slot.role))?;
             continue;
         }
         let Slot { rows, cols, .. } = slot;
@@ -198,7 +269,8 @@ fn entry(
     options: &LoadOptions,
 ) -> Result<Entry, LoadErrorKind> {
     let name = || container.name(slot.role);
-    let bytes = size(slot, found.format)
+    let bytes = found
+        .file_bytes(slot)
         .and_then(|n| files.get(usize::from(found.file))?.get(found.offset..)?.get(..n));
     // Shape and bounds were checked by the container's reader.
     let Some(bytes) = bytes else { return Err(LoadErrorKind::MissingTensor { tensor: name() }) };
@@ -209,10 +281,12 @@ fn entry(
         }
         let aligned = bytes.as_ptr().addr().is_multiple_of(align_of::<f32>());
         let native = cfg!(target_endian = "little") && found.format == Format::F32;
-        (Format::F32, native && aligned)
+        (Format::F32, native && aligned && found.shift == 0.0)
+    } else if found.ternary.is_some() {
+        (Format::I2_S, false)
     } else {
         check_scale(slot, found.format, bytes, name)?;
-        let format = kept_format(slot, found.format, options.quantize, name)?;
+        let format = kept_format(slot, found.format, options, name)?;
         (format, format == found.format && !found.transposed)
     };
     let entry = Entry {

@@ -178,7 +178,7 @@ impl Sizes {
         let mut sizes = vec![];
         for slot in spec.slots() {
             let mut name = String::new();
-            (family::gpt2::GPT2.gguf_name)(slot.role, &mut name).unwrap();
+            family::gguf_name(slot.role, &mut name).unwrap();
             let dims = [slot.cols as u64, slot.rows as u64];
             let Some((format, dims)) = tensor(&name, dims) else { continue };
             h.tensor(&name, format, &dims).unwrap();

@@ -1,0 +1,100 @@
+//! Every family's logits against what independent engines compute for the same files.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{all_logits, family_files, golden, nmse, oracle, oracle_quiet};
+use teff::Model;
+
+fn golden_of(path: &Path) -> common::Golden {
+    golden(Path::new(&format!("{}.golden.safetensors", path.display())))
+}
+
+fn dense(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("-f32.gguf")
+}
+
+/// llama.cpp's own error on the same file is the measure of quantised files; f32 ones have none.
+fn family(name: &str) {
+    for path in family_files(name) {
+        let model = Model::open(&path).unwrap();
+        let g = golden_of(&path);
+        let ours = nmse(&all_logits(&model, &g.tokens), &g.exact);
+        let peer = nmse(&g.peer.unwrap(), &g.exact);
+        println!("{}: NMSE {ours:.3e}, the peer's {peer:.3e}", path.display());
+        let most = if dense(&path) { 1e-9 } else { 1.1 * peer };
+        assert!(ours <= most, "{}: {ours:e} > {most:e}", path.display());
+    }
+}
+
+/// transformers in f32 on the same weights.
+fn folder(name: &str) {
+    let Some(path) = oracle(name) else { return };
+    let model = Model::open(&path).unwrap();
+    let g = golden(&path.join("model.safetensors.golden.safetensors"));
+    let e = nmse(&all_logits(&model, &g.tokens), &g.exact);
+    println!("{}: NMSE {e:.2e}", path.display());
+    assert!(e <= 1e-9, "{name}: {e:e}");
+}
+
+macro_rules! families {
+    ($($name:ident)*) => {$(
+        mod $name {
+            #[test]
+            fn files() {
+                super::family(stringify!($name));
+            }
+            #[test]
+            fn folder() {
+                super::folder(stringify!($name));
+            }
+        }
+    )*};
+}
+families!(llama gemma3 qwen2 qwen3);
+
+/// transformers' layers for int8 activations, in f32. The GGUF files have an embedding in F16, the
+/// folder has it in f32; the files' golden logits in the oracle are the folder's. So the copy here has
+/// its own: the same model in f64 with the embedding that the file has.
+#[test]
+fn bitnet() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bitnet/bitnet-I2_S.gguf");
+    let g = golden_of(&data);
+    let want = all_logits(&Model::open(&data).unwrap(), &g.tokens);
+    let e = nmse(&want, &g.exact);
+    println!("{}: NMSE {e:.2e}", data.display());
+    assert!(e <= 1e-9, "{e:e}");
+    // Sums of codes are exact, so the format that holds them changes nothing.
+    for name in ["I2_S", "TQ1_0", "TQ2_0"] {
+        let Some(path) = oracle(&format!("bitnet/bitnet-{name}.gguf")) else { continue };
+        let got = all_logits(&Model::open(&path).unwrap(), &g.tokens);
+        assert!(got.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
+    }
+    folder("bitnet");
+}
+
+/// A folder and a GGUF file of the same weights, stored in the same order, have the same bits.
+#[test]
+fn containers() {
+    let Some(folder) = oracle("qwen2") else { return };
+    let Some(file) = oracle("qwen2/qwen2-f32.gguf") else { return };
+    let tokens = golden_of(&file).tokens;
+    let of = |path: PathBuf| all_logits(&Model::open(path).unwrap(), &tokens);
+    let (a, b) = (of(folder), of(file));
+    assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()));
+}
+
+/// Every file of the oracle is looked at by some test here, or is GPT-2's (`golden.rs`).
+#[test]
+fn no_file_is_forgotten() {
+    let Some(all) = oracle_quiet("") else { return };
+    let known = ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "gpt2", "gpt2-k", "vocabs"];
+    for entry in std::fs::read_dir(all).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_dir() {
+            let name = entry.file_name().into_string().unwrap();
+            assert!(known.contains(&&*name), "{name}");
+        }
+    }
+}
