@@ -7,6 +7,7 @@ pub mod json;
 mod mmap;
 pub mod model;
 pub mod pool;
+pub mod quantize;
 #[cfg(feature = "rayon")]
 pub mod rayon_team;
 pub mod safetensors;

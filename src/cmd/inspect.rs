@@ -1,15 +1,18 @@
 //! `teff inspect`: what a model is and what it takes.
 
 use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use teff::graph::{Head, Role, Tensor};
+use teff::graph::{Head, Role, Tensor, TensorId};
 use teff::kernels::Backend;
+use teff::runtime::model::Container;
 use teff::runtime::session::SessionNeeds;
 use teff::{Cpu, Format, Model, SessionOptions};
 
 use super::args::{Arg, Args, Shared, backends};
 use super::json::{Object, array, string};
-use super::machine::human;
+use super::machine::{Progress, human};
 use super::{Command, Failure, print};
 
 pub(crate) const COMMAND: Command = Command {
@@ -24,9 +27,11 @@ cache and take no memory that others could not have.
 
   --ctx N              positions of the context (default: as many as the model was made for)
   --json               one object of JSON
-  --stats              also every tensor; for vectors their mean and root mean square, and what is
-                       suspicious: numbers that are not finite, norms whose root mean square is
-                       outside 0.01 to 100
+  --stats              also every tensor: the least and the largest of its weights, their mean and
+                       root mean square, and what is suspicious: numbers that are not finite,
+                       matrices of zeros, norms whose root mean square is outside 0.01 to 100 or
+                       whose weights are all the same and not 1, norms of a Gemma in GGUF whose
+                       mean is near 0 (these files have the weights plus 1). Reads all weights
   --threads N          threads of the session (default: one for each core)
   --backend NAME       backend of the session (default: the best of this machine)
   --kv f32|f16|q8      how the cache stores keys and values (default f32)
@@ -61,39 +66,154 @@ struct Group {
     bytes: u64,
 }
 
-/// A tensor and, of a vector, what its values are like.
+/// A tensor and what its weights are like.
 struct Line {
     name: String,
     format: Format,
     shape: [usize; 2],
     bytes: usize,
-    values: Option<Values>,
+    values: Values,
+    suspicious: Option<String>,
 }
 
+/// What is summed at once: a sum of f64 has to wait for the one before.
+const LANES: usize = 8;
+
+/// What the weights of a tensor are like; infinities and NaN only count.
+#[derive(Clone, Copy, PartialEq, Debug)]
 struct Values {
-    mean: f64,
-    rms: f64,
-    suspicious: Option<&'static str>,
+    finite: u64,
+    nan: u64,
+    infinite: u64,
+    min: f32,
+    max: f32,
+    sum: [f64; LANES],
+    squares: [f64; LANES],
 }
 
 impl Values {
-    fn of(x: &[f32], norm: bool) -> Values {
-        let sum = |f: fn(f64) -> f64| x.iter().map(|&x| f(f64::from(x))).sum::<f64>();
-        let n = x.len().max(1) as f64;
-        let (mean, rms) = (sum(|x| x) / n, (sum(|x| x * x) / n).sqrt());
-        let suspicious = if x.iter().any(|x| x.is_nan()) {
-            Some("has NaN")
-        } else if x.iter().any(|x| x.is_infinite()) {
-            Some("has infinities")
-        } else if norm && rms < 0.01 {
-            Some("RMS below 0.01")
-        } else if norm && rms > 100.0 {
-            Some("RMS above 100")
-        } else {
-            None
-        };
-        Values { mean, rms, suspicious }
+    fn new() -> Values {
+        let (min, max) = (f32::INFINITY, f32::NEG_INFINITY);
+        let zeros = [0.0; LANES];
+        Values { finite: 0, nan: 0, infinite: 0, min, max, sum: zeros, squares: zeros }
     }
+
+    fn of(tensor: Tensor<'_>, backend: Cpu) -> Values {
+        let mut values = Values::new();
+        match tensor {
+            Tensor::Vector(x) => values.add(x),
+            Tensor::Matrix(w) => {
+                let mut row = vec![0.0; w.cols()];
+                for r in 0..w.rows() {
+                    backend.dequantize_row(&w, r, &mut row);
+                    values.add(&row);
+                }
+            }
+        }
+        values
+    }
+
+    fn add(&mut self, x: &[f32]) {
+        let bad = x.iter().filter(|x| !x.is_finite()).count() as u64;
+        let nan = x.iter().filter(|x| x.is_nan()).count() as u64;
+        self.finite += x.len() as u64 - bad;
+        self.nan += nan;
+        self.infinite += bad - nan;
+        for x in x.chunks(LANES) {
+            for (i, &x) in x.iter().enumerate().filter(|(_, x)| x.is_finite()) {
+                self.min = self.min.min(x);
+                self.max = self.max.max(x);
+                self.sum[i] += f64::from(x);
+                self.squares[i] += f64::from(x) * f64::from(x);
+            }
+        }
+    }
+
+    /// `None` of all figures where no weight is finite.
+    fn figures(&self) -> Option<Figures> {
+        let n = self.finite as f64;
+        let mean = |sums: &[f64; LANES]| sums.iter().sum::<f64>() / n;
+        let (mean, rms) = (mean(&self.sum), mean(&self.squares).sqrt());
+        (self.finite > 0).then_some(Figures { min: self.min, max: self.max, mean, rms })
+    }
+
+    /// What a person should look at.
+    fn suspicious(&self, kind: Kind) -> Option<String> {
+        if self.nan > 0 {
+            return Some(format!("has NaN ({})", self.nan));
+        }
+        if self.infinite > 0 {
+            return Some(format!("has infinities ({})", self.infinite));
+        }
+        let Figures { min, max, mean, rms } = self.figures()?;
+        let zeros = min == 0.0 && max == 0.0;
+        let norm = matches!(kind, Kind::Norm { .. });
+        match kind {
+            Kind::Norm { .. } if zeros => Some("RMS below 0.01: all are 0".into()),
+            Kind::Norm { .. } if rms < 0.01 => Some("RMS below 0.01".into()),
+            Kind::Norm { .. } if rms > 100.0 => Some("RMS above 100".into()),
+            Kind::Norm { plus_one: true } if mean.abs() < 0.1 => {
+                Some("mean near 0: Gemma's norms are plus 1 in GGUF".into())
+            }
+            Kind::Matrix if zeros => Some("all are 0".into()),
+            _ if norm && min == max && min != 1.0 && self.finite > 1 => {
+                Some(format!("all are {min}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What there is to say about finite weights.
+#[derive(Clone, Copy)]
+struct Figures {
+    min: f32,
+    max: f32,
+    mean: f64,
+    rms: f64,
+}
+
+/// What tensors are suspected of depends on what they are.
+#[derive(Clone, Copy)]
+enum Kind {
+    Norm {
+        /// Whether 1 was added to the weights when the file was made.
+        plus_one: bool,
+    },
+    Matrix,
+    /// Biases may be anything.
+    Bias,
+}
+
+/// The values of tensors `0..n`: each is walked through by one thread, so that sums have one order.
+fn all_values(model: &Model, n: usize, threads: usize, backend: Cpu) -> Vec<Values> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            // A tensor's number has 16 bits: the model was opened.
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            match u16::try_from(i).ok().filter(|_| i < n) {
+                Some(id) => done.push((i, Values::of(model.tensor(TensorId(id)), backend))),
+                None => return done,
+            }
+        }
+    };
+    let mut all = vec![Values::new(); n];
+    thread::scope(|scope| {
+        // A thread that the system refuses is one fewer.
+        let helper = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let helpers: Vec<_> = (1..threads).filter_map(helper).collect();
+        let mut done = vec![work()];
+        done.extend(helpers.into_iter().map(|h| match h.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }));
+        for (i, values) in done.into_iter().flatten() {
+            all[i] = values;
+        }
+    });
+    all
 }
 
 /// Whether a vector is the factors of a norm, whichever norms a family has: the roles say it.
@@ -116,6 +236,17 @@ impl<'m> Report<'m> {
     fn new(model: &'m Model, options: SessionOptions, needs: SessionNeeds, stats: bool) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         let mut lines = Vec::new();
+        let cpu = options.backend.unwrap_or_else(Cpu::best);
+        let mut values = match stats {
+            true => {
+                let _progress = Progress::show("reading the weights");
+                all_values(model, model.tensors().len(), needs.threads, cpu)
+            }
+            false => Vec::new(),
+        }
+        .into_iter();
+        let gguf = matches!(model.container(), Container::Gguf { .. });
+        let plus_one = gguf && model.spec().arch.starts_with("gemma");
         for t in model.tensor_infos() {
             let parameters = t.rows as u64 * t.cols as u64;
             let i = groups.iter().position(|g| g.format == t.format).unwrap_or_else(|| {
@@ -125,18 +256,21 @@ impl<'m> Report<'m> {
             groups[i].count += 1;
             groups[i].parameters += parameters;
             groups[i].bytes += t.bytes as u64;
-            if stats {
-                let values = match model.tensor(t.id) {
-                    Tensor::Vector(x) => Some(Values::of(x, is_norm(t.role))),
-                    Tensor::Matrix(_) => None,
+            if let Some(values) = values.next() {
+                let kind = match model.tensor(t.id) {
+                    Tensor::Vector(_) if is_norm(t.role) => Kind::Norm { plus_one },
+                    Tensor::Vector(_) => Kind::Bias,
+                    Tensor::Matrix(_) => Kind::Matrix,
                 };
+                let suspicious = values.suspicious(kind);
                 let (name, format, bytes) = (t.name, t.format, t.bytes);
-                lines.push(Line { name, format, shape: [t.rows, t.cols], bytes, values });
+                let shape = [t.rows, t.cols];
+                lines.push(Line { name, format, shape, bytes, values, suspicious });
             }
         }
         groups.sort_by_key(|g| core::cmp::Reverse(g.bytes));
         let backends = backends();
-        let backend = options.backend.unwrap_or_else(Cpu::best).name();
+        let backend = cpu.name();
         let lines = stats.then_some(lines);
         Report { model, options, needs, groups, lines, backend, backends }
     }
@@ -150,8 +284,7 @@ impl<'m> Report<'m> {
     }
 
     fn suspicious(&self) -> usize {
-        let lines = self.lines.iter().flatten();
-        lines.filter(|l| l.values.as_ref().is_some_and(|v| v.suspicious.is_some())).count()
+        self.lines.iter().flatten().filter(|l| l.suspicious.is_some()).count()
     }
 
     fn json(&self) -> String {
@@ -199,9 +332,15 @@ impl<'m> Report<'m> {
             let lines = lines.iter().map(|l| {
                 let o = Object::new().str("name", &l.name).str("format", l.format.name());
                 let o = o.raw("shape", array(l.shape)).count("bytes", Some(l.bytes));
-                let Some(v) = &l.values else { return o.end() };
-                let o = o.number("mean", Some(v.mean)).number("rms", Some(v.rms));
-                o.raw("suspicious", v.suspicious.map_or("null".into(), string)).end()
+                let f = l.values.figures();
+                let o = o
+                    .number("min", f.map(|f| f.min.into()))
+                    .number("max", f.map(|f| f.max.into()))
+                    .number("mean", f.map(|f| f.mean))
+                    .number("rms", f.map(|f| f.rms))
+                    .count("nan", Some(l.values.nan))
+                    .count("infinite", Some(l.values.infinite));
+                o.raw("suspicious", l.suspicious.as_deref().map_or("null".into(), string)).end()
             });
             o = o.raw("stats", array(lines)).count("suspicious", Some(self.suspicious()));
         }
@@ -271,16 +410,77 @@ impl<'m> Report<'m> {
             for l in lines {
                 let (format, shape) = (l.format.name(), format!("{}x{}", l.shape[0], l.shape[1]));
                 let _ = write!(out, "{:<width$}  {format:<6}{shape:>16}", l.name);
-                if let Some(v) = &l.values {
-                    let _ = write!(out, "  mean {:>12.6}  RMS {:>12.6}", v.mean, v.rms);
-                    if let Some(what) = v.suspicious {
-                        let _ = write!(out, "  SUSPICIOUS: {what}");
-                    }
+                if let Some(f) = l.values.figures() {
+                    let (min, max) = (f.min, f.max);
+                    let _ = write!(out, "  min {min:>12.6}  max {max:>12.6}");
+                    let _ = write!(out, "  mean {:>12.6}  RMS {:>12.6}", f.mean, f.rms);
+                }
+                if let Some(what) = &l.suspicious {
+                    let _ = write!(out, "  SUSPICIOUS: {what}");
                 }
                 out.push('\n');
             }
             let _ = writeln!(out, "suspicious: {}", self.suspicious());
+            // Again, since a large model has hundreds of lines.
+            for l in lines {
+                if let Some(what) = &l.suspicious {
+                    let _ = writeln!(out, "  {}: {what}", l.name);
+                }
+            }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(x: &[f32]) -> Values {
+        let mut v = Values::new();
+        x.chunks(7).for_each(|x| v.add(x));
+        v
+    }
+
+    #[test]
+    fn figures_leave_out_what_is_not_finite() {
+        let v = values(&[1.0, f32::NAN, -3.0, f32::INFINITY, 2.0, f32::NEG_INFINITY]);
+        assert_eq!((v.finite, v.nan, v.infinite), (3, 1, 2));
+        let f = v.figures().unwrap();
+        assert_eq!((f.min, f.max, f.mean), (-3.0, 2.0, 0.0));
+        assert_eq!(f.rms, (14.0f64 / 3.0).sqrt());
+        assert!(values(&[f32::NAN]).figures().is_none() && values(&[]).figures().is_none());
+    }
+
+    #[test]
+    fn norms_that_look_wrong() {
+        let norm = Kind::Norm { plus_one: false };
+        let gemma = Kind::Norm { plus_one: true };
+        let ramp = |from: f32, to: f32| -> Vec<f32> {
+            (0..64).map(|i| from + (to - from) * i as f32 / 63.0).collect()
+        };
+        for (x, kind, says) in [
+            (ramp(0.5, 1.5), norm, None),
+            (ramp(0.5, 1.5), gemma, None),
+            (vec![1.0; 64], norm, None),
+            (vec![0.0; 64], norm, Some("all are 0")),
+            (vec![0.75; 64], norm, Some("all are 0.75")),
+            (ramp(-0.01, 0.01), norm, Some("below 0.01")),
+            (ramp(100.0, 300.0), norm, Some("above 100")),
+            (ramp(-0.5, 0.5), norm, None),
+            (ramp(-0.5, 0.5), gemma, Some("plus 1")),
+            ([ramp(0.5, 1.5), vec![f32::NAN]].concat(), norm, Some("NaN (1)")),
+            (vec![f32::INFINITY; 3], norm, Some("infinities (3)")),
+            (vec![0.0; 64], Kind::Bias, None),
+            (vec![0.0; 64], Kind::Matrix, Some("all are 0")),
+            (vec![f32::NAN; 64], Kind::Matrix, Some("NaN (64)")),
+            (vec![f32::INFINITY], Kind::Bias, Some("infinities (1)")),
+        ] {
+            let got = values(&x).suspicious(kind);
+            match says {
+                None => assert_eq!(got, None, "{:?}", &x[..3.min(x.len())]),
+                Some(says) => assert!(got.as_deref().is_some_and(|g| g.contains(says)), "{got:?}"),
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ mod inspect;
 mod json;
 mod logits;
 mod machine;
+mod quantize;
 mod roofline;
 mod run;
 mod tokenize;
@@ -25,13 +26,14 @@ struct Command {
     run: fn(&mut Args) -> Result<(), Failure>,
 }
 
-const COMMANDS: [Command; 6] = [
+const COMMANDS: [Command; 7] = [
     run::COMMAND,
     inspect::COMMAND,
     logits::COMMAND,
     tokenize::COMMAND,
     detokenize::COMMAND,
     bench::COMMAND,
+    quantize::COMMAND,
 ];
 
 /// Why a command ends before its end.

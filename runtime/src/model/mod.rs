@@ -20,6 +20,7 @@ mod error;
 mod folder;
 mod gguf;
 mod place;
+mod template;
 mod ternary;
 
 use std::borrow::Cow;
@@ -131,6 +132,7 @@ pub struct Model {
     container: Container,
     name: Option<String>,
     tokenizer: Result<Tokenizer, TokenizerError>,
+    chat_template: Option<String>,
     files: Vec<Bytes>,
     owned: Aligned,
     table: Vec<Entry>,
@@ -218,6 +220,14 @@ impl Model {
     /// Why there is none.
     pub fn tokenizer(&self) -> Result<&Tokenizer, &TokenizerError> {
         self.tokenizer.as_ref()
+    }
+
+    /// The template that makes a text of a conversation, in Jinja as transformers has it: the key
+    /// `tokenizer.chat_template` of a GGUF file; of a folder, chat_template.jinja or the default
+    /// in tokenizer_config.json. One of more than 1 MiB is none.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
     }
 
     /// Tensor number `id`.
@@ -347,8 +357,9 @@ fn open_gguf(
         _ => None,
     };
     let tokenizer = Tokenizer::from_gguf(&parsed);
+    let chat_template = template::of_gguf(&parsed);
     let container = Container::Gguf { version: parsed.version() };
-    Ok(Model { spec, family, container, name, tokenizer, files, owned, table })
+    Ok(Model { spec, family, container, name, tokenizer, chat_template, files, owned, table })
 }
 
 fn open_folder(
@@ -370,8 +381,9 @@ fn open_folder(
     let Placed { table, owned } = placed.map_err(|kind| kind.at(folder))?;
     drop(tensors);
     let tokenizer = Tokenizer::from_folder(folder);
+    let chat_template = template::of_folder(folder);
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
     let container = Container::Folder { files: all.files.len() };
     let files = all.files;
-    Ok(Model { spec, family, container, name, tokenizer, files, owned, table })
+    Ok(Model { spec, family, container, name, tokenizer, chat_template, files, owned, table })
 }

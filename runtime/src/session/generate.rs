@@ -66,7 +66,6 @@ impl<'m> Session<'m> {
         options: &Generate,
     ) -> Result<Generation<'s, 'm>, SessionError> {
         let tokenizer = self.tokenizer()?;
-        let sampler = Sampler::new(options.sampling, self.model.spec().vocab as usize)?;
         let mut tokens = Vec::new();
         let begins = self.tokens.is_empty();
         if begins && tokenizer.add_bos() {
@@ -76,7 +75,24 @@ impl<'m> Session<'m> {
         if begins && tokens.is_empty() {
             tokens.push(tokenizer.bos().ok_or(SessionError::EmptyPrompt)?);
         }
-        self.push(&tokens)?;
+        self.generate_ids(&tokens, options)
+    }
+
+    /// Appends tokens to the text and continues it: for what a program put together.
+    ///
+    /// # Errors
+    /// As [`Session::generate`]; [`SessionError::EmptyPrompt`] where the text is empty then.
+    pub fn generate_ids<'s>(
+        &'s mut self,
+        tokens: &[u32],
+        options: &Generate,
+    ) -> Result<Generation<'s, 'm>, SessionError> {
+        let tokenizer = self.tokenizer()?;
+        let sampler = Sampler::new(options.sampling, self.model.spec().vocab as usize)?;
+        self.push(tokens)?;
+        if self.tokens.is_empty() {
+            return Err(SessionError::EmptyPrompt);
+        }
         if self.done == self.tokens.len() {
             // Nothing new, but logits are needed: the last token again gives the same ones.
             self.done -= 1;
@@ -142,8 +158,7 @@ impl Generation<'_, '_> {
             }
         };
         self.left = self.left.map(|n| n - 1);
-        let ends = self.tokenizer.eos() == Some(token) || self.tokenizer.eot() == Some(token);
-        if ends && !self.ignore_eos {
+        if self.tokenizer.is_end(token) && !self.ignore_eos {
             self.finish = Some(Finish::Stop(token));
             return Ok(());
         }

@@ -6,8 +6,10 @@
 use std::collections::BinaryHeap;
 use std::fmt;
 
+use super::nfc::{NfcScratch, nfc};
+use super::special::SpecialIndex;
 use super::vocab::{Hasher, Lookup, TokenKind, Vocab, slots_for};
-use super::{MergeAt, Splitter, TokenizerError, alphabet};
+use super::{MergeAt, Specials, Splitter, TokenizerError, alphabet};
 
 /// No merge, no token, no neighbour.
 const NONE: u32 = u32::MAX;
@@ -23,6 +25,19 @@ struct Merge {
     product: u32,
 }
 
+/// What is done with a text beside merging.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// How it is cut into pieces.
+    pub(super) splitter: Splitter,
+    /// Whether a text that does not start with a space gets one in front.
+    pub(super) add_prefix_space: bool,
+    /// Whether a piece that is a token becomes it, whatever the merges make of it.
+    pub(super) ignore_merges: bool,
+    /// Whether it is brought into Unicode's normalisation form C first.
+    pub(super) nfc: bool,
+}
+
 /// The merges of a byte-level vocabulary.
 #[derive(Clone)]
 pub(super) struct ByteBpe {
@@ -33,14 +48,17 @@ pub(super) struct ByteBpe {
     /// Ranks by pair, with open addressing, or [`NONE`].
     slots: Vec<u32>,
     hasher: Hasher,
-    pub(super) splitter: Splitter,
-    pub(super) add_prefix_space: bool,
+    rules: Rules,
+    /// Special tokens that are found in normalised text, after all others.
+    pub(super) normalized: SpecialIndex,
+    /// The tokens by their bytes, where [`Rules::ignore_merges`] asks for it.
+    whole: Option<Lookup>,
 }
 
 impl fmt::Debug for ByteBpe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("ByteBpe");
-        out.field("merges", &self.merges.len()).field("splitter", &self.splitter);
+        out.field("merges", &self.merges.len()).field("rules", &self.rules);
         out.finish_non_exhaustive()
     }
 }
@@ -51,7 +69,9 @@ impl fmt::Debug for ByteBpe {
 pub struct EncodeScratch {
     nodes: Vec<Node>,
     queue: BinaryHeap<u64>,
-    pub(super) prefixed: String,
+    prefixed: String,
+    nfc: NfcScratch,
+    pub(super) spm: super::spm::SpmScratch,
 }
 
 /// A token of a long piece, with its neighbours.
@@ -87,13 +107,87 @@ impl ByteBpe {
         }
     }
 
-    /// Appends the tokens of one piece.
-    pub(super) fn encode_piece(
+    /// Appends the tokens of a text in which there are no special tokens, but for those that are
+    /// found in normalised text.
+    pub(super) fn encode(
         &self,
+        vocab: &Vocab,
+        text: &str,
+        specials: Specials,
+        scratch: &mut EncodeScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        if !self.rules.nfc {
+            return self.encode_normal(vocab, text, specials, scratch, out);
+        }
+        let mut memory = std::mem::take(&mut scratch.nfc);
+        let normal = nfc(text, &mut memory);
+        // A text may get longer by it.
+        let done = if normal.len() >= u32::MAX as usize - 1 {
+            Err(TokenizerError::TextTooLong { bytes: normal.len() })
+        } else {
+            self.encode_normal(vocab, normal, specials, scratch, out)
+        };
+        scratch.nfc = memory;
+        done
+    }
+
+    /// The same for a text that needs no normalisation any more.
+    fn encode_normal(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        specials: Specials,
+        scratch: &mut EncodeScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let mut at = 0;
+        while let Some((start, end, id)) = self.normalized.find(vocab, text, at, specials) {
+            self.encode_plain(vocab, &text[at..start], scratch, out)?;
+            out.push(id);
+            at = end;
+        }
+        self.encode_plain(vocab, &text[at..], scratch, out)
+    }
+
+    /// Appends the tokens of a text in which there are no special tokens at all.
+    fn encode_plain(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        scratch: &mut EncodeScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let splitter = self.rules.splitter;
+        if !self.rules.add_prefix_space || text.is_empty() || text.starts_with(' ') {
+            let mut pieces = splitter.split(text);
+            return pieces.try_for_each(|p| self.encode_piece(vocab, p.as_bytes(), scratch, out));
+        }
+        let mut prefixed = std::mem::take(&mut scratch.prefixed);
+        prefixed.clear();
+        prefixed.push(' ');
+        prefixed.push_str(text);
+        let mut pieces = splitter.split(&prefixed);
+        let done = pieces.try_for_each(|p| self.encode_piece(vocab, p.as_bytes(), scratch, out));
+        scratch.prefixed = prefixed;
+        done
+    }
+
+    /// Appends the tokens of one piece.
+    fn encode_piece(
+        &self,
+        vocab: &Vocab,
         piece: &[u8],
         scratch: &mut EncodeScratch,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
+        if let Some(whole) = &self.whole
+            && let Some(id) = whole.find(vocab, piece)
+            && vocab.kind(id) == Some(TokenKind::Normal)
+        {
+            out.push(id);
+            return Ok(());
+        }
         if piece.len() <= SHORT {
             self.encode_short(piece, out)
         } else {
@@ -208,7 +302,10 @@ impl ByteBpe {
 
     /// Bytes of memory in use.
     pub(super) fn memory(&self) -> usize {
-        size_of::<Self>() + size_of::<Merge>() * self.merges.capacity() + 4 * self.slots.capacity()
+        let whole = self.whole.as_ref().map_or(0, Lookup::memory);
+        let merges = size_of::<Merge>() * self.merges.capacity();
+        let rest = self.normalized.memory() + whole;
+        size_of::<Self>() + merges + 4 * self.slots.capacity() + rest
     }
 }
 
@@ -326,14 +423,13 @@ impl Merges {
     /// Ends the merges. `at` says where the merge of an index stands.
     pub(super) fn finish(
         self,
-        splitter: Splitter,
-        add_prefix_space: bool,
+        rules: Rules,
         at: impl Fn(usize) -> MergeAt,
     ) -> Result<(Vocab, ByteBpe), TokenizerError> {
         let Merges { vocab, lookup, hasher, mut merges, .. } = self;
         merges.shrink_to_fit();
         let byte_ids = std::array::from_fn(|b| lookup.find(&vocab, &[b as u8]).unwrap_or(NONE));
-        drop(lookup);
+        let whole = rules.ignore_merges.then_some(lookup);
         let mut slots = vec![NONE; slots_for(merges.len())];
         let mask = slots.len() - 1;
         for (rank, m) in merges.iter().enumerate() {
@@ -349,7 +445,8 @@ impl Merges {
             }
             slots[slot] = rank as u32;
         }
-        let bpe = ByteBpe { byte_ids, merges, slots, hasher, splitter, add_prefix_space };
+        let normalized = SpecialIndex::default();
+        let bpe = ByteBpe { byte_ids, merges, slots, hasher, rules, normalized, whole };
         Ok((vocab, bpe))
     }
 }

@@ -67,6 +67,30 @@ pub enum TokenizerError {
         /// Its name in the file.
         name: String,
     },
+    /// A name in `tokenizer.ggml.pre` that Teff does not know.
+    UnknownPreTokenizer {
+        /// The name.
+        name: String,
+    },
+    /// tokenizer.model is no protocol buffer, or a field of it is not what it should be.
+    Model {
+        /// Where, in bytes from the file's start.
+        offset: usize,
+        /// What is wrong there.
+        why: &'static str,
+    },
+    /// A token that is said to be a byte and is not written as one, `<0x0A>`.
+    NotAByte {
+        /// Its id.
+        id: u32,
+        /// The token as text.
+        token: String,
+    },
+    /// The score of a token is not a number.
+    ScoreIsNan {
+        /// The token's id.
+        id: u32,
+    },
     /// Two ids have the same token.
     DuplicateToken {
         /// The token as text.
@@ -168,7 +192,7 @@ impl fmt::Display for TokenizerError {
         match self {
             E::NoFiles { folder } => write!(
                 f,
-                "no tokenizer in {}: looked for tokenizer.json, then for vocab.json with merges.txt",
+                "no tokenizer in {}: looked for tokenizer.json, tokenizer.model, and vocab.json with merges.txt",
                 folder.display()
             ),
             E::Io { path, why } => write!(f, "cannot read {}: {why}", path.display()),
@@ -186,6 +210,16 @@ impl fmt::Display for TokenizerError {
             E::Unsupported { part, name } => {
                 write!(f, "the tokenizer's {part} `{name}` is not supported")
             }
+            E::UnknownPreTokenizer { name } => {
+                write!(f, "the pre-tokenizer `{name}` is not known; these are:")?;
+                let mut names = super::Splitter::gguf_names().enumerate();
+                names.try_for_each(|(i, n)| write!(f, "{} {n}", if i > 0 { "," } else { "" }))
+            }
+            E::Model { offset, why } => write!(f, "tokenizer.model, at byte {offset}: {why}"),
+            E::NotAByte { id, token } => {
+                write!(f, "the token {id}, {token:?}, is said to be a byte such as <0x0A>")
+            }
+            E::ScoreIsNan { id } => write!(f, "the score of the token {id} is not a number"),
             E::DuplicateToken { token, first, second } => {
                 write!(f, "the tokens {first} and {second} are both {token:?}")
             }

@@ -3,10 +3,12 @@
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use crate::json::Event;
 use crate::storage::open_file;
 
-use super::json_files::{Config, TokenList, tokenizer_json};
-use super::{Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, bpe};
+use super::json_files::{Added, Config, Doc, TokenList, tokenizer_json, unsupported};
+use super::json_parts::Template;
+use super::{Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, bpe, spm_json};
 
 /// Bytes of the largest file that is read as a tokenizer's; the largest in use have some 35 MB.
 const MAX_FILE: u64 = 256 << 20;
@@ -16,9 +18,10 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 
 impl Tokenizer {
     /// The tokenizer of a Hugging Face folder: tokenizer.json where it is there, otherwise
-    /// vocab.json with merges.txt. The tokens with a part of their own come from
-    /// tokenizer_config.json, if there is one; a folder that names none has GPT-2's
-    /// `<|endoftext|>`, if its vocabulary does.
+    /// tokenizer.model, otherwise vocab.json with merges.txt. The tokens with a part of their own
+    /// come from tokenizer_config.json, if there is one; a folder that names none has GPT-2's
+    /// `<|endoftext|>`, if its vocabulary does. Tokens that end a generated text are also those
+    /// that generation_config.json names as `eos_token_id`, or else config.json.
     ///
     /// # Errors
     /// [`TokenizerError::NoFiles`] where neither is there; otherwise what is wrong with the files.
@@ -28,13 +31,30 @@ impl Tokenizer {
             Some(bytes) => Some(Config::read(&bytes)?),
             None => None,
         };
-        if let Some(bytes) = read("tokenizer.json")? {
-            return Tokenizer::build_json(&bytes, config);
+        let mut tokenizer = if let Some(bytes) = read("tokenizer.json")? {
+            Tokenizer::build_json(&bytes, config)?
+        } else if let Some(bytes) = read("tokenizer.model")? {
+            let mut config = config.unwrap_or_default();
+            if let Some(added) = read("added_tokens.json")? {
+                config.add_more(added_tokens_json(&added)?);
+            }
+            Tokenizer::build_model(&bytes, config)?
+        } else {
+            match (read("vocab.json")?, read("merges.txt")?) {
+                (Some(vocab), Some(merges)) => {
+                    Tokenizer::build_vocab_merges(&vocab, &merges, config)?
+                }
+                _ => return Err(TokenizerError::NoFiles { folder: folder.to_path_buf() }),
+            }
+        };
+        for name in ["generation_config.json", "config.json"] {
+            let Some(bytes) = read(name)? else { continue };
+            if let Some(ids) = eos_ids(Doc::new(name, &bytes))? {
+                tokenizer.add_stops(ids);
+                break;
+            }
         }
-        match (read("vocab.json")?, read("merges.txt")?) {
-            (Some(vocab), Some(merges)) => Tokenizer::build_vocab_merges(&vocab, &merges, config),
-            _ => Err(TokenizerError::NoFiles { folder: folder.to_path_buf() }),
-        }
+        Ok(tokenizer)
     }
 
     /// A tokenizer from the bytes of tokenizer.json and, if there is one, tokenizer_config.json.
@@ -46,10 +66,12 @@ impl Tokenizer {
     }
 
     /// A tokenizer from the bytes of vocab.json, of merges.txt and, if there is one, of
-    /// tokenizer_config.json.
+    /// tokenizer_config.json. How texts are cut is what its `tokenizer_class` does, GPT2Tokenizer
+    /// or Qwen2Tokenizer; without one it is GPT-2's way. Texts are not normalised: only
+    /// tokenizer.json asks for that.
     ///
     /// # Errors
-    /// [`TokenizerError`] where a file is malformed.
+    /// [`TokenizerError`] where a file is malformed, or names another class.
     pub fn from_vocab_merges(
         vocab: &[u8],
         merges: &[u8],
@@ -59,12 +81,19 @@ impl Tokenizer {
     }
 
     fn build_json(json: &[u8], config: Option<Config>) -> Result<Self, TokenizerError> {
+        if spm_json::is_one(json)? {
+            return Tokenizer::build_spm_json(json, config.unwrap_or_default());
+        }
         let parts = tokenizer_json(json)?;
         let mut config = config.unwrap_or_default();
         config.unk = config.unk.or(parts.unk);
         let algorithm = Algorithm::ByteBpe(Box::new(parts.bpe));
         let mut tokenizer = Tokenizer::new(parts.vocab, algorithm, SpecialIds::default())?;
+        if let Algorithm::ByteBpe(bpe) = &mut tokenizer.algorithm {
+            bpe.normalized = tokenizer.special.split_off(&tokenizer.vocab, &parts.normalized);
+        }
         tokenizer.name_specials(&config);
+        tokenizer.add_template(parts.template, &config)?;
         Ok(tokenizer)
     }
 
@@ -74,6 +103,11 @@ impl Tokenizer {
         config: Option<Config>,
     ) -> Result<Self, TokenizerError> {
         let mut config = config.unwrap_or_default();
+        let splitter = match config.class.as_deref() {
+            None | Some("GPT2Tokenizer" | "GPT2TokenizerFast") => Splitter::Gpt2,
+            Some("Qwen2Tokenizer" | "Qwen2TokenizerFast") => Splitter::Qwen2,
+            Some(class) => return unsupported("class", class),
+        };
         let mut list = TokenList::from_vocab_json(vocab)?;
         let named = [&config.bos, &config.eos, &config.unk, &config.pad];
         let mut names: Vec<&str> = named.into_iter().flatten().map(String::as_str).collect();
@@ -100,16 +134,41 @@ impl Tokenizer {
             }
         }
         let at = |rank| MergeAt::Line(first + rank);
-        let (vocab, bpe): (_, bpe::ByteBpe) =
-            all.finish(Splitter::Gpt2, config.add_prefix_space, at)?;
+        let add_prefix_space = config.add_prefix_space;
+        let rules = bpe::Rules { splitter, add_prefix_space, ignore_merges: false, nfc: false };
+        let (vocab, bpe) = all.finish(rules, at)?;
         let algorithm = Algorithm::ByteBpe(Box::new(bpe));
         let mut tokenizer = Tokenizer::new(vocab, algorithm, SpecialIds::default())?;
         tokenizer.name_specials(&config);
         Ok(tokenizer)
     }
 
+    /// Takes over what tokenizer.json puts around texts.
+    pub(super) fn add_template(
+        &mut self,
+        template: Template,
+        config: &Config,
+    ) -> Result<(), TokenizerError> {
+        let mut ids = self.ids;
+        let sides = [
+            ("bos_token", template.bos, &config.bos, &mut ids.bos, &mut ids.add_bos),
+            ("eos_token", template.eos, &config.eos, &mut ids.eos, &mut ids.add_eos),
+        ];
+        for (what, put, named, id, add) in sides {
+            let Some(put) = put else { continue };
+            self.bytes_of(put)?;
+            if named.is_some() && *id != Some(put) {
+                let why = format!("TemplateProcessing with the token {put}, which is no {what}");
+                return unsupported("post-processor", why);
+            }
+            (*id, *add) = (Some(put), true);
+        }
+        self.set_ids(ids);
+        Ok(())
+    }
+
     /// Looks up the tokens that have a part of their own. A name that is no token is none.
-    fn name_specials(&mut self, config: &Config) {
+    pub(super) fn name_specials(&mut self, config: &Config) {
         let find = |name: &Option<String>| self.find_token(name.as_ref()?.as_bytes());
         let (mut bos, mut eos, unk) = (find(&config.bos), find(&config.eos), find(&config.unk));
         if config.bos.is_none() && config.eos.is_none() {
@@ -117,8 +176,61 @@ impl Tokenizer {
             bos = id.filter(|&id| self.is_special(id));
             eos = bos;
         }
-        self.ids = SpecialIds { bos, eos, eot: None, unk, add_bos: config.add_bos };
+        let add_bos = config.add_bos.unwrap_or(false);
+        let add_eos = config.add_eos.unwrap_or(false);
+        self.set_ids(SpecialIds { bos, eos, eot: None, unk, add_bos, add_eos });
     }
+}
+
+/// Reads added_tokens.json, `{"token": id, ...}`.
+fn added_tokens_json(bytes: &[u8]) -> Result<Vec<Added>, TokenizerError> {
+    let mut doc = Doc::new("added_tokens.json", bytes);
+    let mut added = Vec::new();
+    doc.object("an object of tokens and their ids")?;
+    while let Some(token) = doc.key()? {
+        let content = token.to_cow().into_owned();
+        added.push(Added { id: doc.id()?, content, special: false });
+    }
+    doc.end()?;
+    Ok(added)
+}
+
+/// The field `eos_token_id` of a model's file, one id or several; `None` where there is none.
+fn eos_ids(mut doc: Doc<'_>) -> Result<Option<Vec<u32>>, TokenizerError> {
+    let want = "a token id or an array of them";
+    let mut ids = None;
+    doc.object("an object")?;
+    while let Some(key) = doc.key()? {
+        if !key.is("eos_token_id") {
+            doc.skip()?;
+            continue;
+        }
+        let mut all = Vec::new();
+        let mut event = doc.next(want)?;
+        let array = event == Event::ArrayStart;
+        if array {
+            event = doc.next(want)?;
+        }
+        loop {
+            match event {
+                Event::Null if !array => break,
+                Event::ArrayEnd => break,
+                Event::Number(n) => {
+                    // Some files have -1 for none.
+                    let id: i64 = n.parse().map_err(|_| doc.wrong(want))?;
+                    all.extend(u32::try_from(id).ok());
+                }
+                _ => return Err(doc.wrong(want)),
+            }
+            if !array {
+                break;
+            }
+            event = doc.next(want)?;
+        }
+        ids = Some(all).filter(|ids| !ids.is_empty());
+    }
+    doc.end()?;
+    Ok(ids)
 }
 
 /// The bytes of a file; `None` where it is not there.

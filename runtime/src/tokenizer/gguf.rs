@@ -1,18 +1,20 @@
 //! Tokenizers from GGUF metadata.
 
-use teff_graph::gguf::{Gguf, GgufValue};
+use teff_graph::gguf::{Gguf, GgufValue, ValueKind};
 
-use super::{BpeParts, SpecialIds, Splitter, TokenKind, Tokenizer, TokenizerError};
+use super::spm::byte_of;
+use super::{BpeParts, SpecialIds, Splitter, SpmParts, TokenKind, Tokenizer, TokenizerError};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
+const SCORES: &str = "tokenizer.ggml.scores";
 const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 
 impl Tokenizer {
-    /// The tokenizer in a GGUF file's metadata: `tokenizer.ggml.model` is `gpt2`, and
-    /// `tokenizer.ggml.pre` is `gpt-2`. Files from before there was `pre` lack it; for the
+    /// The tokenizer in a GGUF file's metadata. `tokenizer.ggml.model` is `llama` for
+    /// SentencePiece's kind, or `gpt2`, where `tokenizer.ggml.pre` names the [`Splitter`]. Files from before there was `pre` lack it; for the
     /// architecture `gpt2`, and only for that, it can have been no other.
     ///
     /// # Errors
@@ -21,28 +23,32 @@ impl Tokenizer {
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, TokenizerError> {
         let keys = Keys { gguf };
         let model = keys.text(MODEL)?.ok_or(lacks(MODEL))?;
-        if model != "gpt2" {
-            return Err(unsupported("model", model));
+        match model {
+            "gpt2" => {}
+            "llama" => return sentence_piece(&keys),
+            _ => return Err(unsupported("model", model)),
         }
         let architecture = keys.text("general.architecture")?;
-        let splitter = match keys.text(PRE)? {
-            Some("gpt-2") => Splitter::Gpt2,
-            None if architecture == Some("gpt2") => Splitter::Gpt2,
+        let pre = match keys.text(PRE)? {
+            Some(pre) => pre,
+            None if architecture == Some("gpt2") => "gpt-2",
             None => return Err(lacks(PRE)),
-            Some(pre) => return Err(unsupported("pre-tokenizer", pre)),
         };
+        let rule = Splitter::from_gguf(pre);
+        let rule = rule.ok_or_else(|| TokenizerError::UnknownPreTokenizer { name: pre.into() })?;
         let ids = SpecialIds {
             bos: keys.id("tokenizer.ggml.bos_token_id")?,
             eos: keys.id("tokenizer.ggml.eos_token_id")?,
             eot: keys.id("tokenizer.ggml.eot_token_id")?,
             unk: keys.id("tokenizer.ggml.unknown_token_id")?,
-            add_bos: keys.flag("tokenizer.ggml.add_bos_token")?,
+            add_bos: keys.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(rule.add_bos),
+            add_eos: keys.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
         };
         let Some(GgufValue::Array(tokens)) = gguf.value(TOKENS) else { return Err(lacks(TOKENS)) };
         let tokens = tokens.strings().ok_or(wrong(TOKENS, "is no array of strings"))?;
         let Some(GgufValue::Array(merges)) = gguf.value(MERGES) else { return Err(lacks(MERGES)) };
         let merges = merges.strings().ok_or(wrong(MERGES, "is no array of strings"))?;
-        let add_prefix_space = keys.flag("tokenizer.ggml.add_space_prefix")?;
+        let add_prefix_space = keys.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(false);
         let kinds = keys.kinds(tokens.len())?;
         let mut bad_kind = false;
         let tokens = tokens.enumerate().map(|(i, token)| {
@@ -53,14 +59,90 @@ impl Tokenizer {
             bad_kind |= kind.is_none();
             (token, kind.unwrap_or(TokenKind::Unused))
         });
-        let built =
-            Tokenizer::byte_bpe(BpeParts { tokens, merges, splitter, add_prefix_space, ids });
+        let built = Tokenizer::byte_bpe(BpeParts {
+            tokens,
+            merges,
+            splitter: rule.splitter,
+            add_prefix_space,
+            ignore_merges: rule.ignore_merges,
+            // llama.cpp normalises no text of these; the key for it is none of GGUF's.
+            nfc: false,
+            ids,
+        });
         if bad_kind {
-            return Err(wrong(TOKEN_TYPE, "has a number that is no type of token (1 to 6)"));
+            return Err(wrong(TOKEN_TYPE, NO_TYPE));
         }
         built
     }
 }
+
+/// A tokenizer of SentencePiece's kind. What a file leaves out is as llama.cpp has it.
+fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
+    const EXTRA: &str = "tokenizer.ggml.remove_extra_whitespaces";
+    const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
+    if keys.flag(EXTRA)? == Some(true) {
+        return Err(unsupported("normalizer", "remove_extra_whitespaces"));
+    }
+    if let Some(GgufValue::Array(map)) = keys.gguf.value(CHARSMAP)
+        && !map.is_empty()
+    {
+        return Err(unsupported("normalizer", "precompiled_charsmap"));
+    }
+    let Some(GgufValue::Array(tokens)) = keys.gguf.value(TOKENS) else { return Err(lacks(TOKENS)) };
+    let tokens = tokens.strings().ok_or(wrong(TOKENS, "is no array of strings"))?;
+    let n = tokens.len();
+    let scores = match keys.gguf.value(SCORES) {
+        None => return Err(lacks(SCORES)),
+        Some(GgufValue::Array(array)) if array.elem() == ValueKind::F32 => array.as_bytes(),
+        Some(_) => return Err(wrong(SCORES, "is no array of floats")),
+    };
+    let (scores, _) = scores.as_chunks::<4>();
+    if scores.len() != n {
+        return Err(wrong(SCORES, "has not one entry for each token"));
+    }
+    let kinds = keys.kinds(n)?;
+    // SentencePiece's own order of the first tokens.
+    let id =
+        |key, default: u32| Ok(keys.id(key)?.or(Some(default).filter(|&id| (id as usize) < n)));
+    let ids = SpecialIds {
+        bos: id("tokenizer.ggml.bos_token_id", 1)?,
+        eos: id("tokenizer.ggml.eos_token_id", 2)?,
+        eot: keys.id("tokenizer.ggml.eot_token_id")?,
+        unk: id("tokenizer.ggml.unknown_token_id", 0)?,
+        add_bos: keys.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(true),
+        add_eos: keys.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+    };
+    let add_space_prefix = keys.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let mut bad_kind = false;
+    let tokens = tokens.zip(scores).enumerate().map(|(i, (token, score))| {
+        let kind = match &kinds {
+            // Only what bytes are can be told from the tokens alone.
+            None if byte_of(token).is_some() => Some(TokenKind::Byte),
+            None => Some(TokenKind::Normal),
+            Some(kinds) => kinds.get(i).and_then(|&k| TokenKind::from_gguf(k)),
+        };
+        bad_kind |= kind.is_none();
+        (token, f32::from_le_bytes(*score), kind.unwrap_or(TokenKind::Unused))
+    });
+    let built = Tokenizer::sentence_piece(SpmParts { tokens, add_space_prefix, ids });
+    if bad_kind {
+        return Err(wrong(TOKEN_TYPE, NO_TYPE));
+    }
+    let mut tokenizer = built?;
+    // llama.cpp's rule for the one family that has it: white space after these tokens is theirs.
+    let name = keys.text("general.name")?.unwrap_or_default().to_ascii_lowercase();
+    if name.contains("phi-3") || name.contains("phi3") {
+        let bare = |id: u32| {
+            let names = [&b"<unk>"[..], b"<s>", b"<|endoftext|>"];
+            !tokenizer.token_bytes(id).is_some_and(|t| names.contains(&t))
+        };
+        let all = tokenizer.special.ids().iter().copied().filter(|&id| bare(id)).collect();
+        tokenizer.special.swallow_after(all);
+    }
+    Ok(tokenizer)
+}
+
+const NO_TYPE: &str = "has a number that is no type of token (1 to 6)";
 
 fn wrong(key: &'static str, why: &'static str) -> TokenizerError {
     TokenizerError::Gguf { key, why }
@@ -87,10 +169,10 @@ impl<'a> Keys<'_, 'a> {
         }
     }
 
-    fn flag(&self, key: &'static str) -> Result<bool, TokenizerError> {
+    fn flag(&self, key: &'static str) -> Result<Option<bool>, TokenizerError> {
         match self.gguf.value(key) {
-            None => Ok(false),
-            Some(GgufValue::Bool(v)) => Ok(v),
+            None => Ok(None),
+            Some(GgufValue::Bool(v)) => Ok(Some(v)),
             Some(_) => Err(wrong(key, "is no truth value")),
         }
     }

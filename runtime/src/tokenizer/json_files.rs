@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use super::bpe::{self, ByteBpe};
+use super::json_parts::{Template, normalizer, post_processor, pre_tokenizer};
 use super::vocab::{TokenKind, Vocab};
-use super::{MergeAt, Splitter, TokenizerError};
+use super::{MergeAt, TokenizerError};
 use crate::json::{Event, JsonError, Reader, Text};
 
 /// A JSON document being read, whose errors name its file.
@@ -25,15 +26,15 @@ impl<'a> Doc<'a> {
         TokenizerError::Json { file: self.file, error }
     }
 
-    fn wrong(&self, want: &'static str) -> TokenizerError {
+    pub(super) fn wrong(&self, want: &'static str) -> TokenizerError {
         TokenizerError::WrongField { file: self.file, offset: self.reader.offset(), want }
     }
 
-    fn missing(&self, field: &'static str) -> TokenizerError {
+    pub(super) fn missing(&self, field: &'static str) -> TokenizerError {
         TokenizerError::MissingField { file: self.file, field }
     }
 
-    fn next(&mut self, want: &'static str) -> Result<Event<'a>> {
+    pub(super) fn next(&mut self, want: &'static str) -> Result<Event<'a>> {
         let event = self.reader.next().map_err(|e| self.json(e))?;
         event.ok_or_else(|| self.wrong(want))
     }
@@ -43,7 +44,7 @@ impl<'a> Doc<'a> {
     }
 
     /// Passes over the next value, and gives a reader that stands before it.
-    fn bookmark(&mut self) -> Result<Doc<'a>> {
+    pub(super) fn bookmark(&mut self) -> Result<Doc<'a>> {
         let here = self.clone();
         self.skip()?;
         Ok(here)
@@ -72,28 +73,28 @@ impl<'a> Doc<'a> {
         }
     }
 
-    fn array(&mut self, want: &'static str) -> Result<()> {
+    pub(super) fn array(&mut self, want: &'static str) -> Result<()> {
         match self.next(want)? {
             Event::ArrayStart => Ok(()),
             _ => Err(self.wrong(want)),
         }
     }
 
-    fn text(&mut self, want: &'static str) -> Result<Text<'a>> {
+    pub(super) fn text(&mut self, want: &'static str) -> Result<Text<'a>> {
         match self.next(want)? {
             Event::String(text) => Ok(text),
             _ => Err(self.wrong(want)),
         }
     }
 
-    fn flag(&mut self, want: &'static str) -> Result<bool> {
+    pub(super) fn flag(&mut self, want: &'static str) -> Result<bool> {
         match self.next(want)? {
             Event::Bool(v) => Ok(v),
             _ => Err(self.wrong(want)),
         }
     }
 
-    fn id(&mut self) -> Result<u64> {
+    pub(super) fn id(&mut self) -> Result<u64> {
         let want = "a token id, an integer from 0";
         match self.next(want)? {
             Event::Number(n) => n.parse().map_err(|_| self.wrong(want)),
@@ -102,7 +103,7 @@ impl<'a> Doc<'a> {
     }
 
     /// `null`, or an object with a field `type`, whose text is given.
-    fn kind(&self, want: &'static str) -> Result<Option<String>> {
+    pub(super) fn kind(&self, want: &'static str) -> Result<Option<String>> {
         let mut doc = self.clone();
         match doc.next(want)? {
             Event::Null => return Ok(None),
@@ -119,7 +120,7 @@ impl<'a> Doc<'a> {
     }
 }
 
-fn unsupported<T>(part: &'static str, name: impl Into<String>) -> Result<T> {
+pub(super) fn unsupported<T>(part: &'static str, name: impl Into<String>) -> Result<T> {
     Err(TokenizerError::Unsupported { part, name: name.into() })
 }
 
@@ -141,7 +142,7 @@ pub(super) struct TokenList {
 
 impl TokenList {
     /// Reads `{"token": id, ...}` from a file of `file_len` bytes.
-    fn read(doc: &mut Doc<'_>, file_len: usize) -> Result<Self> {
+    pub(super) fn read(doc: &mut Doc<'_>, file_len: usize) -> Result<Self> {
         // An entry takes more than 4 bytes, so without holes all ids are below a quarter of the
         // file's bytes. Small vocabularies with their added tokens far up get some more.
         let limit = u32::try_from(file_len / 4).unwrap_or(u32::MAX - 1024).saturating_add(1024);
@@ -201,7 +202,22 @@ impl TokenList {
     }
 
     /// Puts the tokens in the order of their ids, together with the added ones.
-    pub(super) fn build(mut self, added: &[Added]) -> Result<bpe::Tokens> {
+    pub(super) fn build(self, added: &[Added]) -> Result<bpe::Tokens> {
+        let mut tokens = bpe::Tokens::default();
+        self.each(added, |token| match token {
+            Some((text, kind)) => tokens.push(text.as_bytes(), kind),
+            None => tokens.push_hole(),
+        })?;
+        Ok(tokens)
+    }
+
+    /// Hands over the tokens in the order of their ids, together with the added ones; `None` is
+    /// an id without a token.
+    pub(super) fn each(
+        mut self,
+        added: &[Added],
+        mut token: impl FnMut(Option<(&str, TokenKind)>) -> Result<()>,
+    ) -> Result<()> {
         const HOLE: u32 = u32::MAX;
         let mut by_id: Vec<u32> = Vec::new();
         let place = |by_id: &mut Vec<u32>, id: u32, entry: usize| {
@@ -236,16 +252,13 @@ impl TokenList {
                 }
             }
         }
-        let mut tokens = bpe::Tokens::default();
         for entry in by_id {
             match self.entries.get(entry as usize) {
-                Some(&(_, _, kind)) => {
-                    tokens.push(self.token(entry as usize).as_bytes(), kind)?;
-                }
-                None => tokens.push_hole()?,
+                Some(&(_, _, kind)) => token(Some((self.token(entry as usize), kind)))?,
+                None => token(None)?,
             }
         }
-        Ok(tokens)
+        Ok(())
     }
 }
 
@@ -255,6 +268,10 @@ pub(super) struct TokenizerJson {
     pub(super) bpe: ByteBpe,
     /// The model's token for what has no token.
     pub(super) unk: Option<String>,
+    /// What is put around texts.
+    pub(super) template: Template,
+    /// Added tokens that are looked for in normalised text.
+    pub(super) normalized: Vec<u32>,
 }
 
 /// Reads tokenizer.json as the `tokenizers` library writes it.
@@ -262,23 +279,18 @@ pub(super) fn tokenizer_json(bytes: &[u8]) -> Result<TokenizerJson> {
     let mut doc = Doc::new("tokenizer.json", bytes);
     let mut added = Vec::new();
     let (mut model, mut pre, mut decoder) = (None, None, None);
+    let (mut nfc, mut normalized, mut template) = (false, Vec::new(), Template::default());
     doc.object("an object")?;
     while let Some(key) = doc.key()? {
         if key.is("added_tokens") {
+            normalized = normalized_tokens(doc.clone())?;
             added = added_tokens(&mut doc)?;
         } else if key.is("normalizer") {
-            if let Some(name) = doc.bookmark()?.kind("null or a normalizer")? {
-                return unsupported("normalizer", name);
-            }
+            nfc = normalizer(doc.bookmark()?)?;
         } else if key.is("pre_tokenizer") {
             pre = Some(pre_tokenizer(doc.bookmark()?)?);
         } else if key.is("post_processor") {
-            match doc.bookmark()?.kind("null or a post-processor")? {
-                None => {}
-                // It moves offsets and changes no token.
-                Some(name) if name == "ByteLevel" => {}
-                Some(name) => return unsupported("post-processor", name),
-            }
+            template = post_processor(doc.bookmark()?)?;
         } else if key.is("decoder") {
             let name = doc.bookmark()?.kind("null or a decoder")?;
             decoder = Some(name.unwrap_or_else(|| "null".into()));
@@ -299,14 +311,28 @@ pub(super) fn tokenizer_json(bytes: &[u8]) -> Result<TokenizerJson> {
         Some(name) => return unsupported("decoder", name),
         None => return Err(doc.missing("decoder")),
     }
+    if nfc {
+        // The token that stands in normalised text is another one then.
+        let stays = |token: &str| token == super::nfc::nfc(token, &mut Default::default());
+        if let Some((_, token)) = normalized.iter().find(|(_, token)| !stays(token)) {
+            return unsupported("option of an added token", format!("normalized of {token}"));
+        }
+    }
+    let normalized = normalized.into_iter().map(|(id, _)| id).collect();
     let list = TokenList::read(&mut model.vocab.clone(), bytes.len())?;
     let mut merges = list.build(&added)?.merges()?;
     read_merges(model.merges, &mut merges)?;
-    let (vocab, bpe) = merges.finish(pre.splitter, pre.add_prefix_space, MergeAt::Index)?;
-    Ok(TokenizerJson { vocab, bpe, unk: model.unk })
+    let rules = bpe::Rules {
+        splitter: pre.splitter,
+        add_prefix_space: pre.add_prefix_space,
+        ignore_merges: model.ignore_merges,
+        nfc,
+    };
+    let (vocab, bpe) = merges.finish(rules, MergeAt::Index)?;
+    Ok(TokenizerJson { vocab, bpe, unk: model.unk, template, normalized })
 }
 
-fn added_tokens(doc: &mut Doc<'_>) -> Result<Vec<Added>> {
+pub(super) fn added_tokens(doc: &mut Doc<'_>) -> Result<Vec<Added>> {
     let want = "an array of added tokens";
     let mut added = Vec::new();
     doc.array(want)?;
@@ -334,7 +360,7 @@ fn added_token(doc: &mut Doc<'_>, mut id: Option<u64>) -> Result<Added> {
                 return unsupported("option of an added token", key.to_cow());
             }
         } else {
-            doc.skip()?; // `normalized`: there is no normalizer
+            doc.skip()?; // `normalized`: see there
         }
     }
     let id = id.ok_or_else(|| doc.missing("added_tokens[].id"))?;
@@ -342,119 +368,26 @@ fn added_token(doc: &mut Doc<'_>, mut id: Option<u64>) -> Result<Added> {
     Ok(Added { id, content, special })
 }
 
-/// How tokenizer.json says that texts are cut.
-#[derive(Clone, Copy)]
-struct PreTokenizer {
-    splitter: Splitter,
-    add_prefix_space: bool,
-}
-
-fn pre_tokenizer(mut doc: Doc<'_>) -> Result<PreTokenizer> {
-    const PART: &str = "pre-tokenizer";
-    let name = doc.kind("null or a pre-tokenizer")?;
-    match name.as_deref() {
-        Some("ByteLevel") => match byte_level(&mut doc)? {
-            (true, add_prefix_space) => {
-                Ok(PreTokenizer { splitter: Splitter::Gpt2, add_prefix_space })
+/// The added tokens that are looked for in normalised text.
+pub(super) fn normalized_tokens(mut doc: Doc<'_>) -> Result<Vec<(u32, String)>> {
+    let mut all = Vec::new();
+    doc.array("an array of added tokens")?;
+    while doc.next("an added token")? == Event::ObjectStart {
+        let (mut id, mut content, mut normalized) = (None, None, false);
+        while let Some(key) = doc.key()? {
+            if key.is("id") {
+                id = u32::try_from(doc.id()?).ok();
+            } else if key.is("content") {
+                content = Some(doc.text("the token's text")?.to_cow().into_owned());
+            } else if key.is("normalized") {
+                normalized = doc.flag("true or false")?;
+            } else {
+                doc.skip()?;
             }
-            (false, _) => unsupported(PART, "ByteLevel with use_regex false"),
-        },
-        Some("Sequence") => sequence(doc),
-        Some(name) => unsupported(PART, name),
-        None => unsupported(PART, "null"),
-    }
-}
-
-/// Reads a ByteLevel pre-tokenizer: whether it cuts the text, and whether it puts a space in front.
-fn byte_level(doc: &mut Doc<'_>) -> Result<(bool, bool)> {
-    // Files from before the option `use_regex` always cut, and a prefix is the default.
-    let (mut use_regex, mut prefix) = (true, true);
-    doc.object("a pre-tokenizer")?;
-    while let Some(key) = doc.key()? {
-        if key.is("use_regex") {
-            use_regex = doc.flag("true or false")?;
-        } else if key.is("add_prefix_space") {
-            prefix = doc.flag("true or false")?;
-        } else {
-            doc.skip()?;
         }
+        all.extend(id.zip(content).filter(|_| normalized));
     }
-    Ok((use_regex, prefix))
-}
-
-/// Reads a sequence of one Split by a known pattern and one ByteLevel that does not cut.
-fn sequence(mut doc: Doc<'_>) -> Result<PreTokenizer> {
-    const PART: &str = "pre-tokenizer";
-    doc.object("a pre-tokenizer")?;
-    while let Some(key) = doc.key()? {
-        if !key.is("pretokenizers") {
-            doc.skip()?;
-            continue;
-        }
-        doc.array("an array of pre-tokenizers")?;
-        let mut names = Vec::new();
-        let (mut splitter, mut byte) = (None, None);
-        // Two are wanted; a third is enough to know that it is something else.
-        while names.len() < 3 {
-            let mut peek = doc.clone();
-            if peek.next("a pre-tokenizer")? == Event::ArrayEnd {
-                break;
-            }
-            let name = doc.kind("a pre-tokenizer")?.unwrap_or_else(|| "null".into());
-            let mut inner = doc.bookmark()?;
-            match name.as_str() {
-                "Split" => splitter = Some(split(&mut inner)?),
-                "ByteLevel" => byte = Some(byte_level(&mut inner)?),
-                _ => {}
-            }
-            names.push(name);
-        }
-        return match (splitter, byte) {
-            (Some(splitter), Some((false, add_prefix_space)))
-                if names == ["Split", "ByteLevel"] && !add_prefix_space =>
-            {
-                Ok(PreTokenizer { splitter, add_prefix_space })
-            }
-            (_, Some((true, _))) if names == ["Split", "ByteLevel"] => {
-                unsupported(PART, "Sequence of Split and ByteLevel with use_regex true")
-            }
-            (_, Some((_, true))) if names == ["Split", "ByteLevel"] => {
-                unsupported(PART, "Sequence of Split and ByteLevel with add_prefix_space true")
-            }
-            _ => unsupported(PART, format!("Sequence of {}", names.join(", "))),
-        };
-    }
-    Err(doc.missing("pre_tokenizer.pretokenizers"))
-}
-
-fn split(doc: &mut Doc<'_>) -> Result<Splitter> {
-    const PART: &str = "pre-tokenizer";
-    let mut found = None;
-    doc.object("a pre-tokenizer")?;
-    while let Some(key) = doc.key()? {
-        if key.is("pattern") {
-            doc.object("an object with a Regex")?;
-            while let Some(key) = doc.key()? {
-                let pattern = doc.text("a pattern")?.to_cow();
-                match Splitter::from_pattern(&pattern) {
-                    Some(splitter) if key.is("Regex") => found = Some(splitter),
-                    _ => return unsupported(PART, format!("Split by {key} {pattern}")),
-                }
-            }
-        } else if key.is("behavior") {
-            let behavior = doc.text("a behaviour")?;
-            if !behavior.is("Isolated") {
-                return unsupported(PART, format!("Split with behavior {behavior}"));
-            }
-        } else if key.is("invert") {
-            if doc.flag("true or false")? {
-                return unsupported(PART, "Split with invert true");
-            }
-        } else {
-            doc.skip()?;
-        }
-    }
-    found.ok_or_else(|| doc.missing("pre_tokenizer.pretokenizers[].pattern"))
+    Ok(all)
 }
 
 /// The field `model` of tokenizer.json.
@@ -462,12 +395,14 @@ struct Model<'a> {
     vocab: Doc<'a>,
     merges: Doc<'a>,
     unk: Option<String>,
+    ignore_merges: bool,
 }
 
 impl<'a> Model<'a> {
     fn read(mut doc: Doc<'a>) -> Result<Self> {
         const PART: &str = "model option";
         let (mut vocab, mut merges, mut unk) = (None, None, None);
+        let mut ignore_merges = false;
         let mut typed = doc.clone();
         typed.object("the model, an object")?;
         while let Some(key) = typed.key()? {
@@ -493,7 +428,9 @@ impl<'a> Model<'a> {
                 if let Some(text) = text_or_null(&mut doc)? {
                     return unsupported(PART, format!("{key}: {text}"));
                 }
-            } else if key.is("byte_fallback") || key.is("ignore_merges") {
+            } else if key.is("ignore_merges") {
+                ignore_merges = doc.next("true or false")? == Event::Bool(true);
+            } else if key.is("byte_fallback") {
                 if doc.next("true or false")? == Event::Bool(true) {
                     return unsupported(PART, format!("{key}: true"));
                 }
@@ -510,12 +447,12 @@ impl<'a> Model<'a> {
         }
         let vocab = vocab.ok_or_else(|| doc.missing("model.vocab"))?;
         let merges = merges.ok_or_else(|| doc.missing("model.merges"))?;
-        Ok(Model { vocab, merges, unk })
+        Ok(Model { vocab, merges, unk, ignore_merges })
     }
 }
 
 /// Text that is neither null nor empty.
-fn text_or_null(doc: &mut Doc<'_>) -> Result<Option<String>> {
+pub(super) fn text_or_null(doc: &mut Doc<'_>) -> Result<Option<String>> {
     match doc.next("null or text")? {
         Event::Null => Ok(None),
         Event::String(text) => Ok(Some(text.to_cow().into_owned()).filter(|t| !t.is_empty())),
@@ -553,12 +490,23 @@ pub(super) struct Config {
     pub(super) eos: Option<String>,
     pub(super) unk: Option<String>,
     pub(super) pad: Option<String>,
-    pub(super) add_bos: bool,
+    /// Whether texts begin with `bos`; `None` where the file leaves it to its class.
+    pub(super) add_bos: Option<bool>,
+    /// Whether texts end with `eos`.
+    pub(super) add_eos: Option<bool>,
     pub(super) add_prefix_space: bool,
     pub(super) added: Vec<Added>,
+    /// The class that reads vocab.json and merges.txt.
+    pub(super) class: Option<String>,
 }
 
 impl Config {
+    /// Adds tokens, unless there are others of the same ids.
+    pub(super) fn add_more(&mut self, added: Vec<Added>) {
+        let known: HashSet<u64> = self.added.iter().map(|a| a.id).collect();
+        self.added.extend(added.into_iter().filter(|a| !known.contains(&a.id)));
+    }
+
     /// Reads tokenizer_config.json; all that does not concern the tokens' meaning is passed over.
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let mut doc = Doc::new("tokenizer_config.json", bytes);
@@ -573,8 +521,12 @@ impl Config {
                 config.unk = token_name(&mut doc)?;
             } else if key.is("pad_token") {
                 config.pad = token_name(&mut doc)?;
+            } else if key.is("tokenizer_class") {
+                config.class = text_or_null(&mut doc)?;
             } else if key.is("add_bos_token") {
-                config.add_bos = doc.next("true or false")? == Event::Bool(true);
+                config.add_bos = flag_or_null(&mut doc)?;
+            } else if key.is("add_eos_token") {
+                config.add_eos = flag_or_null(&mut doc)?;
             } else if key.is("add_prefix_space") {
                 config.add_prefix_space = doc.next("true or false")? == Event::Bool(true);
             } else if key.is("added_tokens_decoder") {
@@ -586,6 +538,14 @@ impl Config {
         doc.end()?;
         Ok(config)
     }
+}
+
+/// True, false, or nothing.
+fn flag_or_null(doc: &mut Doc<'_>) -> Result<Option<bool>> {
+    Ok(match doc.next("true or false")? {
+        Event::Bool(v) => Some(v),
+        _ => None,
+    })
 }
 
 /// The name of a token: text, an object with its `content`, or null.

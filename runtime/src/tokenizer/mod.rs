@@ -1,9 +1,10 @@
 //! Tokenizers: text to token ids and back.
 //!
-//! There is one kind so far, GPT-2's byte-level byte-pair encoding, read from GGUF metadata
-//! ([`Tokenizer::from_gguf`]), from tokenizer.json, or from vocab.json with merges.txt
-//! ([`Tokenizer::from_folder`]). What a file asks for and Teff does not have is refused by its
-//! name, never passed over.
+//! There are two kinds: byte-level byte-pair encoding (GPT-2, Llama 3, Qwen) and SentencePiece's,
+//! over characters (Llama 2, Mistral, Gemma). They are read from GGUF metadata
+//! ([`Tokenizer::from_gguf`]), from tokenizer.json, from tokenizer.model, or from vocab.json with
+//! merges.txt ([`Tokenizer::from_folder`]). What a file asks for and Teff does not have is refused
+//! by its name, never passed over.
 //!
 //! ```
 //! # use teff_runtime::tokenizer::*;
@@ -20,8 +21,13 @@ mod error;
 mod folder;
 mod gguf;
 mod json_files;
+mod json_parts;
+mod nfc;
 mod special;
 mod split;
+mod spm;
+mod spm_json;
+mod spm_model;
 mod stream;
 mod unicode;
 mod vocab;
@@ -36,6 +42,7 @@ pub use vocab::TokenKind;
 
 use bpe::ByteBpe;
 use special::SpecialIndex;
+use spm::Spm;
 use vocab::Vocab;
 
 /// What to do with the text of special tokens in a text.
@@ -59,17 +66,40 @@ pub struct SpecialIds {
     pub eos: Option<u32>,
     /// Ends a turn of a conversation.
     pub eot: Option<u32>,
-    /// Stands for what has no token. Byte-level vocabularies never need it.
+    /// Stands for what has no token. Vocabularies with all bytes never need it.
     pub unk: Option<u32>,
     /// Whether texts given to the model start with `bos`. [`Tokenizer::encode`] leaves it to its
     /// caller, who knows where a text starts.
     pub add_bos: bool,
+    /// Whether texts given to the model end with `eos`; as with `add_bos`.
+    pub add_eos: bool,
 }
+
+/// Tokens that end a generated text in every model that has them, by their names: what llama.cpp
+/// ends at.
+const STOPS: [&str; 15] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
+    "<end_of_utterance>",
+    "<eos>",
+    "</s>",
+];
 
 /// How pieces of text become tokens.
 #[derive(Clone, Debug)]
 enum Algorithm {
     ByteBpe(Box<ByteBpe>),
+    Spm(Box<Spm>),
 }
 
 /// A vocabulary and the rules for using it. It never changes and may be shared by threads.
@@ -79,6 +109,8 @@ pub struct Tokenizer {
     algorithm: Algorithm,
     special: SpecialIndex,
     ids: SpecialIds,
+    /// Ids that end a generated text, in ascending order.
+    stops: Vec<u32>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -99,6 +131,20 @@ pub struct BpeParts<T, M> {
     pub splitter: Splitter,
     /// Whether a text that does not start with a space gets one in front.
     pub add_prefix_space: bool,
+    /// Whether a piece that is a token becomes it, whatever the merges make of it: Llama 3.
+    pub ignore_merges: bool,
+    /// Whether texts are brought into Unicode's normalisation form C first: Qwen.
+    pub nfc: bool,
+    /// The tokens with a part of their own.
+    pub ids: SpecialIds,
+}
+
+/// What a SentencePiece vocabulary in memory is made of: see [`Tokenizer::sentence_piece`].
+pub struct SpmParts<T> {
+    /// The tokens in the order of their ids, with spaces as U+2581, and their scores.
+    pub tokens: T,
+    /// Whether a text, and what follows a special token in it, gets a space in front.
+    pub add_space_prefix: bool,
     /// The tokens with a part of their own.
     pub ids: SpecialIds,
 }
@@ -122,18 +168,66 @@ impl Tokenizer {
         for (i, line) in parts.merges.into_iter().enumerate() {
             merges.push_line(line, MergeAt::Index(i))?;
         }
-        let (splitter, space) = (parts.splitter, parts.add_prefix_space);
-        let (vocab, bpe) = merges.finish(splitter, space, MergeAt::Index)?;
+        let rules = bpe::Rules {
+            splitter: parts.splitter,
+            add_prefix_space: parts.add_prefix_space,
+            ignore_merges: parts.ignore_merges,
+            nfc: parts.nfc,
+        };
+        let (vocab, bpe) = merges.finish(rules, MergeAt::Index)?;
         Tokenizer::new(vocab, Algorithm::ByteBpe(Box::new(bpe)), parts.ids)
     }
 
     fn new(vocab: Vocab, algorithm: Algorithm, ids: SpecialIds) -> Result<Self, TokenizerError> {
         let special = SpecialIndex::new(&vocab)?;
-        let tokenizer = Tokenizer { vocab, algorithm, special, ids };
+        let mut tokenizer =
+            Tokenizer { vocab, algorithm, special, ids: SpecialIds::default(), stops: Vec::new() };
         for id in [ids.bos, ids.eos, ids.eot, ids.unk].into_iter().flatten() {
             tokenizer.bytes_of(id)?;
         }
+        let named = tokenizer.vocab.iter().filter(|&(_, kind, bytes)| match kind {
+            TokenKind::Control => STOPS.iter().any(|s| s.as_bytes() == bytes),
+            _ => false,
+        });
+        tokenizer.stops = named.map(|(id, _, _)| id).collect();
+        tokenizer.set_ids(ids);
         Ok(tokenizer)
+    }
+
+    /// Sets the tokens with a part of their own.
+    fn set_ids(&mut self, ids: SpecialIds) {
+        self.ids = ids;
+        self.add_stops([ids.eos, ids.eot].into_iter().flatten());
+    }
+
+    /// Adds tokens that end a generated text, where they are in the vocabulary.
+    fn add_stops(&mut self, ids: impl IntoIterator<Item = u32>) {
+        self.stops.extend(ids.into_iter().filter(|&id| self.vocab.kind(id).is_some()));
+        self.stops.sort_unstable();
+        self.stops.dedup();
+        self.stops.shrink_to_fit();
+    }
+
+    /// A tokenizer of SentencePiece's byte-pair encoding, from parts in memory. Neighbours whose
+    /// joint text is a token are merged, those of the highest score first, the leftmost among
+    /// equals; a character that is then no token becomes tokens of [`TokenKind::Byte`], named
+    /// `<0x0A>`, or where one is missing `ids.unk`.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] where two normal tokens are the same, a byte is not written as one, a
+    /// score is NaN, or an id of `ids` is beyond the vocabulary.
+    pub fn sentence_piece<'a, T>(parts: SpmParts<T>) -> Result<Self, TokenizerError>
+    where
+        T: IntoIterator<Item = (&'a [u8], f32, TokenKind)>,
+    {
+        let (mut pieces, mut scores) = (spm::Pieces::default(), Vec::new());
+        for (text, score, kind) in parts.tokens {
+            pieces.push(text, kind)?;
+            scores.push(score);
+        }
+        let built = pieces.finish(spm::Rules::sentence_piece(parts.add_space_prefix), false)?;
+        let (vocab, spm) = built.by_scores(&scores, parts.ids.unk)?;
+        Tokenizer::new(vocab, Algorithm::Spm(Box::new(spm)), parts.ids)
     }
 
     /// The ids of `text`, without any that it does not itself hold (no `bos`).
@@ -179,52 +273,57 @@ impl Tokenizer {
     ) -> Result<(), TokenizerError> {
         let mut at = 0;
         while let Some((start, end, id)) = self.special.find(&self.vocab, text, at, specials) {
-            self.encode_plain(&text[at..start], scratch, out)?;
+            self.encode_plain(&text[at..start], at == 0, specials, scratch, out)?;
             out.push(id);
-            at = end;
+            at = end + self.special.swallowed(id, &text[end..]);
         }
-        self.encode_plain(&text[at..], scratch, out)
+        self.encode_plain(&text[at..], at == 0, specials, scratch, out)
     }
 
-    /// Appends the ids of a text in which there are no special tokens.
+    /// Appends the ids of a stretch of text in which there are no special tokens, but for those
+    /// that are found in normalised text. `start`: nothing stands before it.
     fn encode_plain(
         &self,
         text: &str,
+        start: bool,
+        specials: Specials,
         scratch: &mut EncodeScratch,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        let Algorithm::ByteBpe(bpe) = &self.algorithm;
-        if !bpe.add_prefix_space || text.is_empty() || text.starts_with(' ') {
-            return bpe
-                .splitter
-                .split(text)
-                .try_for_each(|piece| bpe.encode_piece(piece.as_bytes(), scratch, out));
+        match &self.algorithm {
+            Algorithm::ByteBpe(bpe) => bpe.encode(&self.vocab, text, specials, scratch, out),
+            Algorithm::Spm(spm) => spm.encode(&self.vocab, text, start, &mut scratch.spm, out),
         }
-        let mut prefixed = std::mem::take(&mut scratch.prefixed);
-        prefixed.clear();
-        prefixed.push(' ');
-        prefixed.push_str(text);
-        let done = bpe
-            .splitter
-            .split(&prefixed)
-            .try_for_each(|piece| bpe.encode_piece(piece.as_bytes(), scratch, out));
-        scratch.prefixed = prefixed;
-        done
     }
 
     /// The text of `ids`, special tokens as their names, what is no UTF-8 as U+FFFD.
+    ///
+    /// Where the vocabulary has texts begin with a space, one that they begin with is left out, so
+    /// that this gives what [`encode`](Self::encode) got. What continues another text keeps its
+    /// space: put the bytes of its tokens together ([`token_bytes`](Self::token_bytes)).
     ///
     /// # Errors
     /// [`TokenizerError::NoSuchId`] for an id that is no token.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         let mut bytes = Vec::new();
-        for &id in ids {
-            bytes.extend_from_slice(self.bytes_of(id)?);
+        for (i, &id) in ids.iter().enumerate() {
+            let token = self.bytes_of(id)?;
+            let skip = i == 0 && self.strips_space(id) && token.first() == Some(&b' ');
+            bytes.extend_from_slice(&token[usize::from(skip)..]);
         }
         Ok(match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
         })
+    }
+
+    /// Whether a space at the start of a text that begins with this token is the prefix.
+    fn strips_space(&self, first: u32) -> bool {
+        let strips = match &self.algorithm {
+            Algorithm::ByteBpe(_) => false,
+            Algorithm::Spm(spm) => spm.rules().strip,
+        };
+        strips && !self.is_special(first)
     }
 
     /// The bytes that a token stands for: part of a text, in which characters may be cut anywhere
@@ -295,10 +394,34 @@ impl Tokenizer {
         self.ids.add_bos
     }
 
+    /// Whether texts given to the model end with [`eos`](Self::eos).
+    #[must_use]
+    pub fn add_eos(&self) -> bool {
+        self.ids.add_eos
+    }
+
+    /// Whether a model that gives this token has ended its text or its turn: `eos`, `eot`, what the
+    /// model's files name beside them, and control tokens that are known to end texts by their
+    /// names, such as `<|im_end|>`.
+    #[must_use]
+    pub fn is_end(&self, id: u32) -> bool {
+        self.stops.binary_search(&id).is_ok()
+    }
+
+    /// All ids for which [`is_end`](Self::is_end) holds, in ascending order.
+    #[must_use]
+    pub fn stop_ids(&self) -> &[u32] {
+        &self.stops
+    }
+
     /// Bytes of memory that the tokenizer holds.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let Algorithm::ByteBpe(bpe) = &self.algorithm;
-        size_of::<Self>() + self.vocab.memory() + bpe.memory() + self.special.memory()
+        let algorithm = match &self.algorithm {
+            Algorithm::ByteBpe(bpe) => bpe.memory(),
+            Algorithm::Spm(spm) => spm.memory(),
+        };
+        let rest = self.vocab.memory() + self.special.memory() + 4 * self.stops.capacity();
+        size_of::<Self>() + algorithm + rest
     }
 }

@@ -14,11 +14,13 @@ pub(super) struct SpecialIndex {
     starts: Vec<u32>,
     /// How many of them are found even when special tokens are ignored.
     user_defined: usize,
+    /// Those that take the white space after them with them, in ascending order.
+    swallowing: Vec<u32>,
 }
 
 impl SpecialIndex {
     pub(super) fn new(vocab: &Vocab) -> Result<Self, TokenizerError> {
-        let mut index = SpecialIndex::default();
+        let mut ids = Vec::new();
         for (id, kind, bytes) in vocab.iter() {
             let wanted = kind.is_special() || kind == TokenKind::UserDefined;
             // What is not UTF-8 is in no text.
@@ -28,19 +30,38 @@ impl SpecialIndex {
             if bytes.len() > MAX_SPECIAL {
                 return Err(TokenizerError::SpecialTooLong { id, bytes: bytes.len() });
             }
-            index.user_defined += usize::from(kind == TokenKind::UserDefined);
-            index.ids.push(id);
+            ids.push(id);
         }
+        Ok(SpecialIndex::of(vocab, ids))
+    }
+
+    fn of(vocab: &Vocab, ids: Vec<u32>) -> Self {
+        let mut index = SpecialIndex { ids, ..SpecialIndex::default() };
         // Of two with the same bytes the lower id is found.
         index.ids.sort_by_key(|&id| (vocab.get(id), id));
         index.ids.dedup_by_key(|id| vocab.get(*id));
         index.ids.shrink_to_fit();
+        let user_defined = |id: &&u32| vocab.kind(**id) == Some(TokenKind::UserDefined);
+        index.user_defined = index.ids.iter().filter(user_defined).count();
         let first = |id: &u32| vocab.get(*id).and_then(|b| b.first()).copied();
         index.starts = (0..=256u32)
             .map(|b| index.ids.partition_point(|id| first(id).is_some_and(|f| u32::from(f) < b)))
             .map(|at| at as u32)
             .collect();
-        Ok(index)
+        index
+    }
+
+    /// Moves those of these ids that are found in texts to an index of their own.
+    pub(super) fn split_off(&mut self, vocab: &Vocab, ids: &[u32]) -> SpecialIndex {
+        if ids.is_empty() {
+            return SpecialIndex::default();
+        }
+        let mut wanted = ids.to_vec();
+        wanted.sort_unstable();
+        let (theirs, ours) = self.ids.iter().partition(|id| wanted.binary_search(id).is_ok());
+        let swallowing = std::mem::take(&mut self.swallowing);
+        *self = SpecialIndex { swallowing, ..SpecialIndex::of(vocab, ours) };
+        SpecialIndex::of(vocab, theirs)
     }
 
     /// The first special token in `text` at or after `from`, the longest where several start at
@@ -64,6 +85,27 @@ impl SpecialIndex {
             let (id, len) = self.longest(vocab, &bytes[at..], specials)?;
             Some((at, at + len, id))
         })
+    }
+
+    /// Has these tokens take the white space after them with them.
+    pub(super) fn swallow_after(&mut self, mut ids: Vec<u32>) {
+        ids.sort_unstable();
+        ids.dedup();
+        ids.shrink_to_fit();
+        self.swallowing = ids;
+    }
+
+    /// All that are found in texts.
+    pub(super) fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Bytes of white space at the start of `rest` that belong to the token before it.
+    pub(super) fn swallowed(&self, id: u32, rest: &str) -> usize {
+        if self.swallowing.binary_search(&id).is_err() {
+            return 0;
+        }
+        rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']).len()
     }
 
     /// The longest special token that `text`, which is not empty, starts with, and its length.
@@ -95,6 +137,6 @@ impl SpecialIndex {
 
     /// Bytes of memory in use.
     pub(super) fn memory(&self) -> usize {
-        4 * (self.ids.capacity() + self.starts.capacity())
+        4 * (self.ids.capacity() + self.starts.capacity() + self.swallowing.capacity())
     }
 }

@@ -153,7 +153,8 @@ pub(super) fn slots_for(n: usize) -> usize {
     (2 * n).next_power_of_two().max(16)
 }
 
-/// Finds tokens by their bytes; needed only while a tokenizer is built.
+/// Finds tokens by their bytes.
+#[derive(Clone)]
 pub(super) struct Lookup {
     hasher: Hasher,
     /// The upper half of the hash, and the id, or [`EMPTY`].
@@ -184,6 +185,11 @@ impl Lookup {
     pub(super) fn find(&self, vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
         let (slot, _) = self.probe(vocab, bytes);
         Some(self.slots[slot].1).filter(|&id| id != EMPTY)
+    }
+
+    /// Bytes of memory in use.
+    pub(super) fn memory(&self) -> usize {
+        8 * self.slots.capacity()
     }
 
     /// The slot that holds `bytes`, or the empty one where they belong.

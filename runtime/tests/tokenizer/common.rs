@@ -142,6 +142,8 @@ impl Small {
             merges: merges.iter().map(String::as_bytes),
             splitter: Splitter::Gpt2,
             add_prefix_space: false,
+            ignore_merges: false,
+            nfc: false,
             ids: SpecialIds { bos: Some(end), eos: Some(end), ..SpecialIds::default() },
         })
     }
@@ -162,7 +164,7 @@ impl Small {
     }
 }
 
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

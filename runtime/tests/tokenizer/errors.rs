@@ -60,12 +60,12 @@ fn what_teff_does_not_have_is_refused_by_its_name() {
     let cases = [
         (change(r#""BPE""#, r#""Unigram""#), unsupported("model", "Unigram")),
         (
-            change(r#""normalizer":null"#, r#""normalizer":{"type":"NFC"}"#),
-            unsupported("normalizer", "NFC"),
+            change(r#""normalizer":null"#, r#""normalizer":{"type":"NFD"}"#),
+            unsupported("normalizer", "NFD"),
         ),
         (
-            change(r#""post_processor":null"#, r#""post_processor":{"type":"TemplateProcessing"}"#),
-            unsupported("post-processor", "TemplateProcessing"),
+            change(r#""post_processor":null"#, r#""post_processor":{"type":"BertProcessing"}"#),
+            unsupported("post-processor", "BertProcessing"),
         ),
         (
             change(r#""decoder":{"type":"ByteLevel"}"#, r#""decoder":{"type":"Metaspace"}"#),
@@ -82,8 +82,10 @@ fn what_teff_does_not_have_is_refused_by_its_name() {
             unsupported("pre-tokenizer", "ByteLevel with use_regex false"),
         ),
         (
-            pre(r#"{"type":"Sequence","pretokenizers":[{"type":"Digits"},{"type":"ByteLevel"}]}"#),
-            unsupported("pre-tokenizer", "Sequence of Digits, ByteLevel"),
+            pre(
+                r#"{"type":"Sequence","pretokenizers":[{"type":"Punctuation"},{"type":"ByteLevel"}]}"#,
+            ),
+            unsupported("pre-tokenizer", "Sequence of Punctuation, ByteLevel"),
         ),
         (
             pre(r#"{"type":"Sequence","pretokenizers":[]}"#),
@@ -112,10 +114,6 @@ fn what_teff_does_not_have_is_refused_by_its_name() {
         (
             change(r#""dropout":null"#, r#""dropout":0.1"#),
             unsupported("model option", "dropout: 0.1"),
-        ),
-        (
-            change(r#""fuse_unk":false"#, r#""ignore_merges":true"#),
-            unsupported("model option", "ignore_merges: true"),
         ),
         (
             change(r#""fuse_unk":false"#, r#""byte_fallback":true"#),
@@ -340,13 +338,13 @@ fn no_truncation_and_no_mutation_panics() {
 }
 
 /// A GGUF file of keys alone.
-struct Keys {
+pub(crate) struct Keys {
     count: u64,
     bytes: Vec<u8>,
 }
 
 impl Keys {
-    fn new() -> Keys {
+    pub(crate) fn new() -> Keys {
         Keys { count: 0, bytes: Vec::new() }
     }
 
@@ -355,7 +353,7 @@ impl Keys {
         bytes.extend(text.as_bytes());
     }
 
-    fn put(mut self, key: &str, kind: u32, value: &[u8]) -> Keys {
+    pub(crate) fn put(mut self, key: &str, kind: u32, value: &[u8]) -> Keys {
         self.count += 1;
         Keys::text(&mut self.bytes, key);
         self.bytes.extend(kind.to_le_bytes());
@@ -363,31 +361,31 @@ impl Keys {
         self
     }
 
-    fn str(self, key: &str, value: &str) -> Keys {
+    pub(crate) fn str(self, key: &str, value: &str) -> Keys {
         let mut bytes = Vec::new();
         Keys::text(&mut bytes, value);
         self.put(key, 8, &bytes)
     }
 
-    fn u32(self, key: &str, value: u32) -> Keys {
+    pub(crate) fn u32(self, key: &str, value: u32) -> Keys {
         self.put(key, 4, &value.to_le_bytes())
     }
 
-    fn strs(self, key: &str, values: &[String]) -> Keys {
+    pub(crate) fn strs(self, key: &str, values: &[String]) -> Keys {
         let mut bytes = 8u32.to_le_bytes().to_vec();
         bytes.extend((values.len() as u64).to_le_bytes());
         values.iter().for_each(|v| Keys::text(&mut bytes, v));
         self.put(key, 9, &bytes)
     }
 
-    fn i32s(self, key: &str, values: &[i32]) -> Keys {
+    pub(crate) fn i32s(self, key: &str, values: &[i32]) -> Keys {
         let mut bytes = 5u32.to_le_bytes().to_vec();
         bytes.extend((values.len() as u64).to_le_bytes());
         values.iter().for_each(|v| bytes.extend(v.to_le_bytes()));
         self.put(key, 9, &bytes)
     }
 
-    fn build(self) -> Result<Tokenizer, E> {
+    pub(crate) fn build(self) -> Result<Tokenizer, E> {
         let mut file = b"GGUF\x03\0\0\0".to_vec();
         file.extend(0u64.to_le_bytes());
         file.extend(self.count.to_le_bytes());
@@ -429,15 +427,24 @@ fn gguf_files_are_taken_by_rule() {
     let is = |keys: Keys, key, why| {
         assert_eq!(keys.build().unwrap_err(), E::Gguf { key, why });
     };
-    for pre in ["default", "llama-bpe", "qwen2", ""] {
+    for pre in ["default", "deepseek-v3", ""] {
         let e = full(head(Some(pre), "gpt2")).build().unwrap_err();
-        assert_eq!(e, unsupported("pre-tokenizer", pre));
+        assert_eq!(e, E::UnknownPreTokenizer { name: pre.into() });
+        let known = ["these are: gpt-2, ", ", llama-bpe, ", ", qwen2, ", ", smollm, "];
+        assert!(known.iter().all(|name| e.to_string().contains(name)), "{e}");
+    }
+    // Llama 3's texts begin with a token where the file does not say otherwise.
+    for (pre, add_bos) in [("llama-bpe", true), ("dbrx", false), ("qwen2", false)] {
+        let tokenizer = full(head(Some(pre), "llama")).u32(BOS, end).build().unwrap();
+        assert_eq!(tokenizer.add_bos(), add_bos);
+        let no = full(head(Some(pre), "llama")).put("tokenizer.ggml.add_bos_token", 7, &[0]);
+        assert!(!no.build().unwrap().add_bos());
     }
     is(full(head(None, "llama")), PRE, "is missing");
     is(Keys::new(), MODEL, "is missing");
     is(Keys::new().u32(MODEL, 1), MODEL, "is no string");
-    let e = Keys::new().str(MODEL, "llama").build().unwrap_err();
-    assert_eq!(e, unsupported("model", "llama"));
+    let e = Keys::new().str(MODEL, "t5").build().unwrap_err();
+    assert_eq!(e, unsupported("model", "t5"));
     let gpt2 = || head(Some("gpt-2"), "gpt2");
     is(gpt2(), TOKENS, "is missing");
     is(gpt2().i32s(TOKENS, &[1]), TOKENS, "is no array of strings");

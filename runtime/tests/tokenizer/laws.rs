@@ -203,6 +203,8 @@ fn the_longest_special_token_wins_and_user_defined_ones_are_always_found() {
         merges: [],
         splitter: Splitter::Gpt2,
         add_prefix_space: false,
+        ignore_merges: false,
+        nfc: false,
         ids: SpecialIds::default(),
     })
     .unwrap();

@@ -1,6 +1,9 @@
 //! Tokenizers against independent ones, laws, and malformed files.
 
+mod byte_bpe;
 mod common;
 mod errors;
 mod laws;
 mod oracles;
+mod spm;
+mod spm_files;

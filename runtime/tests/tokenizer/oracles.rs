@@ -1,4 +1,4 @@
-//! The same ids as llama.cpp, transformers and tiktoken.
+//! The same ids as transformers and tiktoken, for GPT-2.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use teff_runtime::tokenizer::*;
 
 use crate::common::{END, Random, oracle};
 
-fn from_gguf(path: &Path) -> Tokenizer {
+pub(crate) fn from_gguf(path: &Path) -> Tokenizer {
     let bytes = std::fs::read(path).unwrap();
     Tokenizer::from_gguf(&Gguf::parse(&bytes).unwrap()).unwrap()
 }
@@ -16,25 +16,6 @@ fn from_gguf(path: &Path) -> Tokenizer {
 /// GPT-2's own vocabulary.
 fn gpt2() -> Option<Tokenizer> {
     oracle("vocabs/ggml-vocab-gpt-2.gguf").map(|path| from_gguf(&path))
-}
-
-#[test]
-fn llama_cpp_s_texts_have_llama_cpp_s_ids() {
-    let (Some(tokenizer), Some(texts)) = (gpt2(), oracle("vocabs/ggml-vocab-gpt-2.gguf.inp"))
-    else {
-        return;
-    };
-    let ids = std::fs::read_to_string(texts.with_extension("out")).unwrap();
-    let texts = std::fs::read_to_string(texts).unwrap();
-    const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
-    let texts: Vec<_> = texts.trim_end_matches(SEPARATOR).split(SEPARATOR).collect();
-    let lines: Vec<_> = ids.lines().collect();
-    assert!(texts.len() == lines.len() && texts.len() > 40);
-    for (text, line) in texts.iter().zip(&lines) {
-        let want: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
-        assert_eq!(tokenizer.encode(text, Specials::Ignore).unwrap(), want, "{text:?}");
-        assert_eq!(tokenizer.decode(&want).unwrap(), *text);
-    }
 }
 
 #[test]
@@ -58,7 +39,7 @@ fn gpt2_s_vocabulary_is_what_it_is_known_to_be() {
 }
 
 /// Texts and ids of golden_tokens.json.
-fn golden(folder: &Path) -> Vec<(String, Vec<u32>)> {
+pub(crate) fn golden(folder: &Path) -> Vec<(String, Vec<u32>)> {
     let bytes = std::fs::read(folder.join("golden_tokens.json")).unwrap();
     let mut r = Reader::new(&bytes);
     let mut all = Vec::new();
@@ -121,7 +102,7 @@ fn golden_tokens_of_the_small_models_from_all_sources() {
 }
 
 /// A text of a few parts of all kinds.
-fn random_text(r: &mut Random, out: &mut String) {
+pub(crate) fn random_text(r: &mut Random, out: &mut String) {
     const SPACES: &[&str] = &[
         " ", " ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", " \n ", "\u{a0}", "\u{2003}",
         "\u{3000}", "\u{85}",

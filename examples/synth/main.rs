@@ -1,0 +1,219 @@
+//! Writes a GGUF file of a real model's shape with random weights, for benchmarks and for trying
+//! large shapes without a download:
+//!
+//! ```text
+//! cargo run --release --example synth -- tinyllama-1.1b Q4_K_M tinyllama-Q4_K_M.gguf
+//! ```
+//!
+//! The same shape gives the same weights on every machine and, apart from rounding, in every format.
+//! Rows repeat after a few hundred, so that large files are quick to write. The formats are those of
+//! `teff quantize`, mixes included: which tensor gets which is decided there. llama.cpp loads the files
+//! too, but for I2_S, which is BitNet's.
+
+mod random;
+mod vocabulary;
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+
+use random::Random;
+use teff_graph::family::{bitnet, gemma3, gguf_name, gpt2, llama, qwen};
+use teff_graph::gguf::GgufValue;
+use teff_graph::{Head, LayerRole, Role, Spec};
+use teff_kernels::{Format, quantize_row};
+use teff_runtime::gguf_spec::put_spec;
+use teff_runtime::gguf_write::{GgufData, GgufHeader};
+use teff_runtime::quantize::{Facts, Shape, Target, plan};
+use vocabulary::Vocabulary;
+
+/// A model whose shape can be had.
+struct Model {
+    name: &'static str,
+    spec: fn() -> Spec,
+    vocabulary: Vocabulary,
+}
+
+const GPT2: Vocabulary =
+    Vocabulary::ByteLevel { pre: "gpt-2", specials: &["<|endoftext|>"], bos: 0, eos: 0 };
+const QWEN: Vocabulary = Vocabulary::ByteLevel {
+    pre: "qwen2",
+    specials: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+    bos: 0,
+    eos: 2,
+};
+const LLAMA3: Vocabulary = Vocabulary::ByteLevel {
+    pre: "llama-bpe",
+    specials: &["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"],
+    bos: 0,
+    eos: 1,
+};
+const LLAMA: Vocabulary = Vocabulary::SentencePiece {
+    specials: &["<unk>", "<s>", "</s>"],
+    bos: 1,
+    eos: 2,
+    unk: 0,
+    space: true,
+};
+const GEMMA: Vocabulary = Vocabulary::SentencePiece {
+    specials: &["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"],
+    bos: 2,
+    eos: 1,
+    unk: 3,
+    space: false,
+};
+
+#[rustfmt::skip]
+const MODELS: &[Model] = &[
+    Model { name: "gpt2-124m", spec: gpt2::small, vocabulary: GPT2 },
+    Model { name: "gpt2-355m", spec: gpt2_medium, vocabulary: GPT2 },
+    Model { name: "tinyllama-1.1b", spec: llama::tinyllama, vocabulary: LLAMA },
+    Model { name: "gemma3-1b", spec: gemma3::gemma3_1b, vocabulary: GEMMA },
+    Model { name: "qwen2.5-14b", spec: qwen::qwen2_5_14b, vocabulary: QWEN },
+    Model { name: "qwen3-14b", spec: qwen::qwen3_14b, vocabulary: QWEN },
+    Model { name: "bitnet-2b-4t", spec: bitnet::bitnet_2b, vocabulary: LLAMA3 },
+];
+
+fn gpt2_medium() -> Spec {
+    Spec { layers: 24, width: 1024, heads: 16, kv_heads: 16, ffn: 4096, ..gpt2::small() }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [name, format, out] = &args[..] else { return usage("three arguments are needed") };
+    let Some(model) = MODELS.iter().find(|m| m.name == name) else {
+        return usage(&format!("unknown shape {name}"));
+    };
+    let Some(target) = Target::from_name(format) else {
+        return usage(&format!("unknown format {format}"));
+    };
+    match synth(model, &target, out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{out}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(wrong: &str) -> ExitCode {
+    let shapes: Vec<_> = MODELS.iter().map(|m| m.name).collect();
+    let formats: Vec<_> = Target::built().map(|t| t.name()).collect();
+    eprintln!("{wrong}\nusage: synth SHAPE FORMAT OUT.gguf");
+    eprintln!("shapes: {}\nformats: {}", shapes.join(" "), formats.join(" "));
+    ExitCode::from(2)
+}
+
+/// A tensor to be written.
+struct Tensor {
+    name: String,
+    format: Format,
+    dims: Vec<u64>,
+    /// How its random elements are distributed.
+    mean: f32,
+    deviation: f32,
+}
+
+fn synth(model: &Model, target: &Target, out: &str) -> Result<(), Box<dyn Error>> {
+    let spec = (model.spec)();
+    let mut h = GgufHeader::new();
+    h.put("general.architecture", GgufValue::Str(spec.arch))?;
+    h.put("general.type", GgufValue::Str("model"))?;
+    h.put("general.name", GgufValue::Str(model.name))?;
+    put_spec(&mut h, &spec)?;
+    vocabulary::put(&mut h, &model.vocabulary, spec.vocab as usize)?;
+    h.put("general.quantization_version", GgufValue::U32(2))?;
+    h.put("general.file_type", GgufValue::U32(target.file_type()))?;
+    let tensors = tensors(&spec, target)?;
+    for t in &tensors {
+        h.tensor(&t.name, t.format, &t.dims)?;
+    }
+    let mut data = h.write(BufWriter::with_capacity(1 << 20, File::create(out)?))?;
+    for t in &tensors {
+        fill(t, &mut data)?;
+    }
+    data.finish()?; // flushed
+    Ok(())
+}
+
+/// All tensors, in the formats that the target gives them.
+fn tensors(spec: &Spec, target: &Target) -> Result<Vec<Tensor>, Box<dyn Error>> {
+    let mut all = Vec::new();
+    for slot in spec.slots() {
+        if slot.role == Role::Output && spec.head != Head::Own {
+            continue;
+        }
+        let mut name = String::new();
+        gguf_name(slot.role, &mut name)?;
+        let (cols, rows) = (slot.cols as u64, slot.rows as u64);
+        let dims = if slot.vector { vec![cols] } else { vec![cols, rows] };
+        let (mean, deviation) = match slot.role {
+            _ if !slot.vector => (0.0, 0.02),
+            _ if is_norm(slot.role) => (1.0, 0.01),
+            _ => (0.0, 0.01),
+        };
+        all.push(Tensor { name, format: Format::F32, dims, mean, deviation });
+    }
+    let facts =
+        Facts { layers: spec.layers, group: spec.heads / spec.kv_heads, ..Facts::default() };
+    let shapes: Vec<_> =
+        all.iter().map(|t| Shape { name: &t.name, dims: &t.dims, format: Format::F32 }).collect();
+    let choices = plan(target, &facts, &shapes);
+    for (t, choice) in all.iter_mut().zip(choices) {
+        t.format = choice.format;
+    }
+    Ok(all)
+}
+
+fn is_norm(role: Role) -> bool {
+    use LayerRole as L;
+    match role {
+        Role::OutputNorm => true,
+        Role::Layer(_, role) => {
+            let attn = [L::AttnNorm, L::AttnPostNorm, L::AttnSubNorm, L::AttnQNorm, L::AttnKNorm];
+            attn.contains(&role) || [L::FfnNorm, L::FfnPostNorm, L::FfnSubNorm].contains(&role)
+        }
+        _ => false,
+    }
+}
+
+/// Rows of a tensor that differ; then they come again.
+const ROWS: usize = 512;
+
+/// Writes a tensor's random elements.
+fn fill<W: Write>(t: &Tensor, data: &mut GgufData<W>) -> Result<(), Box<dyn Error>> {
+    let cols = usize::try_from(t.dims[0])?;
+    let mut rows = usize::try_from(t.dims[1..].iter().product::<u64>())?;
+    let row_bytes = t.format.row_bytes(cols).ok_or("a row is not whole blocks")?;
+    let mut row = vec![0f32; cols];
+    let mut bytes = vec![0; row_bytes * rows.min(ROWS)];
+    // A stream of its own for each tensor, from its name (FNV-1a).
+    let seed = t
+        .name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let mut random = Random(seed);
+    // Ternary weights: what is far from 0 becomes 1 or -1.
+    let ternary = matches!(t.format, Format::TQ1_0 | Format::TQ2_0 | Format::I2_S);
+    for out in bytes.chunks_exact_mut(row_bytes) {
+        row.fill_with(|| random.normal((t.mean, t.deviation)));
+        if ternary {
+            let unit = if t.format.trailer_bytes() > 0 { 1.0 } else { t.deviation };
+            let round = |x: f32| (x / t.deviation).round_ties_even().clamp(-1.0, 1.0) * unit;
+            row.iter_mut().for_each(|x| *x = round(*x));
+        }
+        quantize_row(t.format, &row, out);
+    }
+    while rows > 0 {
+        let n = rows.min(ROWS);
+        data.write(&t.name, &bytes[..n * row_bytes])?;
+        rows -= n;
+    }
+    let mut trailer = vec![0; t.format.trailer_bytes()];
+    if let Some(first) = trailer.first_chunk_mut() {
+        *first = t.deviation.to_le_bytes();
+        data.write(&t.name, &trailer)?;
+    }
+    Ok(())
+}

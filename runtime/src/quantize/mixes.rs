@@ -1,0 +1,296 @@
+//! Which part of a model gets which format: plain formats and llama.cpp's mixes.
+//!
+//! The rules are those of `llama_tensor_get_type_impl` in llama-quant.cpp of llama.cpp (2026), for
+//! files without importances; `tests/quantize.rs` compares them to its files. Those for one
+//! architecture that runs nowhere today (Falcon) are left out.
+
+use teff_graph::gguf::{Gguf, GgufValue};
+use teff_kernels::Format;
+
+/// What a file is quantised to: a plain format, or a mix of several.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    name: &'static str,
+    base: Format,
+    file_type: u32,
+    rules: Rules,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rules {
+    /// One format for all.
+    Plain,
+    /// Only the head is another.
+    Head,
+    Q2K,
+    Q3KM,
+    Q3KL,
+    Q4KS,
+    Q4KM,
+    Q5KM,
+    /// Layers are ternary, the head and the embedding aren't.
+    Ternary,
+    /// As BitNet's published file: F16 for the embedding and the head.
+    BitNet,
+}
+
+const fn target(name: &'static str, base: Format, file_type: u32, rules: Rules) -> Target {
+    Target { name, base, file_type, rules }
+}
+
+impl Target {
+    /// All targets. The numbers are llama.cpp's (`llama_ftype` in llama.h); I2_S has that of BitNet's
+    /// converter.
+    pub const ALL: [Target; 23] = [
+        target("F32", Format::F32, 0, Rules::Plain),
+        target("F16", Format::F16, 1, Rules::Plain),
+        target("BF16", Format::BF16, 32, Rules::Plain),
+        target("Q4_0", Format::Q4_0, 2, Rules::Head),
+        target("Q4_1", Format::Q4_1, 3, Rules::Head),
+        target("Q5_0", Format::Q5_0, 8, Rules::Head),
+        target("Q5_1", Format::Q5_1, 9, Rules::Head),
+        target("Q8_0", Format::Q8_0, 7, Rules::Head),
+        target("Q2_K", Format::Q2_K, 10, Rules::Q2K),
+        target("Q3_K", Format::Q3_K, 11, Rules::Plain),
+        target("Q3_K_S", Format::Q3_K, 11, Rules::Head),
+        target("Q3_K_M", Format::Q3_K, 12, Rules::Q3KM),
+        target("Q3_K_L", Format::Q3_K, 13, Rules::Q3KL),
+        target("Q4_K", Format::Q4_K, 14, Rules::Plain),
+        target("Q4_K_S", Format::Q4_K, 14, Rules::Q4KS),
+        target("Q4_K_M", Format::Q4_K, 15, Rules::Q4KM),
+        target("Q5_K", Format::Q5_K, 16, Rules::Plain),
+        target("Q5_K_S", Format::Q5_K, 16, Rules::Head),
+        target("Q5_K_M", Format::Q5_K, 17, Rules::Q5KM),
+        target("Q6_K", Format::Q6_K, 18, Rules::Head),
+        target("TQ1_0", Format::TQ1_0, 36, Rules::Ternary),
+        target("TQ2_0", Format::TQ2_0, 37, Rules::Ternary),
+        target("I2_S", Format::I2_S, 40, Rules::BitNet),
+    ];
+
+    /// The targets that this program has the formats for.
+    pub fn built() -> impl Iterator<Item = Target> + Clone {
+        Target::ALL.into_iter().filter(|t| t.base.is_built())
+    }
+
+    /// The target of this name, in any case, if this program has its format.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Target> {
+        Target::built().find(|t| t.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The same without rules: every matrix in the plain format, the head and the embedding too.
+    #[must_use]
+    pub fn pure(self) -> Target {
+        Target { rules: Rules::Plain, ..self }
+    }
+
+    /// The name, such as `Q4_K_M`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The format that most matrices get.
+    #[must_use]
+    pub fn base(&self) -> Format {
+        self.base
+    }
+
+    /// The value of `general.file_type`.
+    #[must_use]
+    pub fn file_type(&self) -> u32 {
+        self.file_type
+    }
+}
+
+/// What the rules ask of a model beside its tensors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    /// Layers.
+    pub layers: u32,
+    /// Query heads for each head of keys and values.
+    pub group: u32,
+    /// Experts; 0 where there are none.
+    pub experts: u32,
+    /// Whether it is one of the models of about 70 G parameters, whose matrices of values are small.
+    pub is_70b: bool,
+}
+
+impl Facts {
+    /// From the keys of a GGUF file; those that are missing are 0.
+    #[must_use]
+    pub fn of_gguf(gguf: &Gguf<'_>) -> Facts {
+        let arch = match gguf.value("general.architecture") {
+            Some(GgufValue::Str(arch)) => arch,
+            _ => "",
+        };
+        let number = |key: &str| integer(gguf.value(&format!("{arch}.{key}"))?);
+        let layers = number("block_count").unwrap_or(0);
+        let heads = number("attention.head_count").unwrap_or(0);
+        let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
+        Facts {
+            layers,
+            group: heads.checked_div(kv_heads).unwrap_or(0),
+            experts: number("expert_count").unwrap_or(0),
+            is_70b: layers == 80
+                && (matches!(arch, "qwen2" | "deci") || arch == "llama" && heads != kv_heads),
+        }
+    }
+}
+
+/// A value as a small number; of an array the first one, the first layer's.
+fn integer(value: GgufValue<'_>) -> Option<u32> {
+    match value {
+        GgufValue::U32(v) => Some(v),
+        GgufValue::U8(v) => Some(v.into()),
+        GgufValue::U16(v) => Some(v.into()),
+        GgufValue::U64(v) => u32::try_from(v).ok(),
+        GgufValue::I8(v) => u32::try_from(v).ok(),
+        GgufValue::I16(v) => u32::try_from(v).ok(),
+        GgufValue::I32(v) => u32::try_from(v).ok(),
+        GgufValue::I64(v) => u32::try_from(v).ok(),
+        GgufValue::Array(a) => u32::try_from(a.integers()?.next()?).ok(),
+        _ => None,
+    }
+}
+
+/// The parts of a model that rules know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Output,
+    Embedding,
+    /// Values, alone or with queries and keys.
+    AttnV,
+    AttnK,
+    AttnOutput,
+    FfnDown,
+    Other,
+}
+
+impl Part {
+    pub(super) fn of(name: &str) -> Part {
+        let has = |part: &str| name.contains(part);
+        match name {
+            "output.weight" => Part::Output,
+            "token_embd.weight" | "per_layer_token_embd.weight" => Part::Embedding,
+            _ if ["attn_qkv.weight", "attn_kv_b.weight", "attn_v.weight"].into_iter().any(has) => {
+                Part::AttnV
+            }
+            _ if has("attn_k.weight") => Part::AttnK,
+            _ if has("attn_output.weight") => Part::AttnOutput,
+            _ if has("ffn_down") => Part::FfnDown,
+            _ => Part::Other,
+        }
+    }
+}
+
+/// How far a plan has come.
+pub(super) struct Counters {
+    /// Matrices of values in all, and those before.
+    pub(super) values: u32,
+    pub(super) value: u32,
+    /// Matrices at the end of layers before.
+    pub(super) down: u32,
+    /// Whether the embedding is the head.
+    pub(super) tied: bool,
+}
+
+/// Whether layer `i` of `n` is one of those that a mix gives more bits: the first and the last
+/// eighth, and every third between.
+fn more_bits(i: u32, n: u32) -> bool {
+    let eighth = n / 8;
+    i < eighth || u64::from(i) >= 7 * u64::from(n) / 8 || (i - eighth) % 3 == 2
+}
+
+impl Target {
+    /// The format of the next tensor that is not kept, were its rows whole blocks of it.
+    pub(super) fn format(
+        &self,
+        facts: &Facts,
+        part: Part,
+        layer: Option<u32>,
+        cols: u64,
+        counters: &mut Counters,
+    ) -> Format {
+        use {Format as F, Rules as R};
+        let (base, rules) = (self.base, self.rules);
+        if rules == R::Plain {
+            return base;
+        }
+        let part = if counters.tied && part == Part::Embedding { Part::Output } else { part };
+        if rules == R::BitNet {
+            let whole = matches!(part, Part::Output | Part::Embedding);
+            return if whole { F::F16 } else { base };
+        }
+        match part {
+            Part::Output if !cols.is_multiple_of(base.block_len() as u64) => F::Q8_0,
+            Part::Output if base != F::Q8_0 => F::Q6_K,
+            Part::Embedding if rules == R::Ternary => F::Q4_K,
+            Part::AttnV => {
+                let (i, n) = (counters.value, counters.values);
+                counters.value += 1;
+                let format = match rules {
+                    R::Q2K if facts.group >= 4 => F::Q4_K,
+                    R::Q2K => F::Q3_K,
+                    R::Q3KM if i < 2 => F::Q5_K,
+                    R::Q3KM => F::Q4_K,
+                    R::Q3KL => F::Q5_K,
+                    R::Q4KM | R::Q5KM if more_bits(i, n) => F::Q6_K,
+                    R::Q4KS if i < 4 => F::Q5_K,
+                    _ => base,
+                };
+                match format {
+                    _ if facts.experts == 8 => F::Q8_0,
+                    F::Q3_K | F::Q4_K if facts.is_70b => F::Q5_K,
+                    format => format,
+                }
+            }
+            Part::AttnK if facts.experts == 8 => F::Q8_0,
+            Part::FfnDown => {
+                // Where layers have several, the name tells which layer it is.
+                let named = layer.filter(|_| facts.experts > 1);
+                let (i, n) = (named.unwrap_or(counters.down), facts.layers);
+                counters.down += 1;
+                match rules {
+                    R::Q2K => F::Q3_K,
+                    R::Q3KM if i < n / 16 => F::Q5_K,
+                    R::Q3KM => F::Q4_K,
+                    R::Q3KL => F::Q5_K,
+                    R::Q4KM | R::Q5KM if more_bits(i, n) => F::Q6_K,
+                    R::Q4KS if i < n / 8 => F::Q5_K,
+                    _ => base,
+                }
+            }
+            Part::AttnOutput if facts.experts == 8 => match (rules, base) {
+                (R::Q3KL | R::Q5KM, _) => base,
+                (_, F::Q2_K | F::Q3_K | F::Q4_K) => F::Q5_K,
+                _ => base,
+            },
+            Part::AttnOutput => match rules {
+                R::Q2K => F::Q3_K,
+                R::Q3KM => F::Q4_K,
+                R::Q3KL => F::Q5_K,
+                _ => base,
+            },
+            _ => base,
+        }
+    }
+}
+
+/// `format`, or what stands in for it where rows of `cols` are not whole blocks of it: formats whose
+/// blocks are shorter and whose codes are not, F16 in the end. llama.cpp has the same but for I2_S,
+/// which it lacks, and for the end, where it gives up.
+pub(super) fn fit(mut format: Format, cols: u64) -> Format {
+    use Format as F;
+    while !(format.is_built() && cols.is_multiple_of(format.block_len() as u64)) {
+        format = match format {
+            F::Q2_K | F::Q3_K | F::TQ1_0 | F::TQ2_0 => F::Q4_0,
+            F::Q4_K => F::Q5_0,
+            F::Q5_K => F::Q5_1,
+            // Ternary weights fit into the codes of Q8_0 as they are.
+            F::Q6_K | F::I2_S => F::Q8_0,
+            _ => F::F16,
+        };
+    }
+    format
+}

@@ -1,0 +1,194 @@
+//! Quantises models: another file of the same model, its matrices in other formats.
+//!
+//! [`Target`] is what a file can be quantised to: a plain format, or one of llama.cpp's mixes, which
+//! give the tensors that matter most more bits. [`plan`] says from names and shapes alone which
+//! tensor gets which format. [`quantize_file`] reads a GGUF file and writes another;
+//! [`write()`] does the same from any [`Source`] to any writer.
+//!
+//! The bytes are those that llama.cpp's quantiser writes without importances, tensor by tensor, and
+//! the same for every number of threads.
+//!
+//! ```no_run
+//! use teff_runtime::quantize::{QuantizeOptions, Target, quantize_file};
+//!
+//! let target = Target::from_name("Q4_K_M").expect("a mix");
+//! let options = QuantizeOptions::default();
+//! let report = quantize_file("f16.gguf", "q4.gguf", &target, &options, &mut |_| {})?;
+//! println!("{:.2} bits per weight", report.bits_after());
+//! # Ok::<(), teff_runtime::quantize::QuantizeError>(())
+//! ```
+
+mod error;
+mod mixes;
+mod run;
+mod source;
+
+use teff_kernels::Format;
+
+pub use error::{QuantizeError, QuantizeErrorKind};
+pub use mixes::{Facts, Target};
+pub use run::{Fallback, Progress, QuantizeOptions, Report, quantize_file, write};
+pub use source::{FILE_TYPE, GgufSource, QUANTIZATION_VERSION, Source};
+
+use mixes::{Counters, Part};
+
+/// A tensor as the choice of its format sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape<'a> {
+    /// Its name in GGUF.
+    pub name: &'a str,
+    /// Its dimensions, the length of a row first; those at the end may be 1.
+    pub dims: &'a [u64],
+    /// How it is stored.
+    pub format: Format,
+}
+
+impl Shape<'_> {
+    /// Elements of a row.
+    fn cols(&self) -> u64 {
+        self.dims.first().copied().unwrap_or(1)
+    }
+
+    /// The layer that the name says (`blk.7.`), if any.
+    fn layer(&self) -> Option<u32> {
+        let rest = self.name.strip_prefix("blk.")?;
+        rest.split_once('.')?.0.parse().ok()
+    }
+
+    /// Whether a file keeps the tensor as it is: all but matrices, and of these norms, positions
+    /// and those that llama.cpp leaves alone since they are small and matter.
+    fn is_kept(&self) -> bool {
+        let dims = self.dims.iter().rposition(|&d| d > 1).map_or(1, |last| last + 1);
+        dims < 2
+            || !self.name.ends_with("weight")
+            || KEPT_NAMES.contains(&self.name)
+            || KEPT_PARTS.iter().any(|part| self.name.contains(part))
+    }
+}
+
+/// Tensors that are only looked up, never multiplied with (positions; BERT's types of tokens).
+const KEPT_NAMES: [&str; 2] = ["position_embd.weight", "token_types.weight"];
+
+/// What the names of matrices have that are kept, after `tensor_allows_quantization` in
+/// llama-quant.cpp of llama.cpp, for models of text.
+const KEPT_PARTS: [&str; 30] = [
+    "_norm.weight",
+    "ffn_gate_inp.weight", // which expert
+    "ffn_gate_tid2eid.weight",
+    "altup",
+    "laurel",
+    "per_layer_model_proj",
+    "ssm_conv1d",
+    "shortconv.conv.weight",
+    "indexer.k_proj.weight",
+    "indexer.q_proj.weight",
+    "time_mix_first.weight", // RWKV
+    "time_mix_w0.weight",
+    "time_mix_w1.weight",
+    "time_mix_w2.weight",
+    "time_mix_v0.weight",
+    "time_mix_v1.weight",
+    "time_mix_v2.weight",
+    "time_mix_a0.weight",
+    "time_mix_a1.weight",
+    "time_mix_a2.weight",
+    "time_mix_g1.weight",
+    "time_mix_g2.weight",
+    "time_mix_decay_w1.weight",
+    "time_mix_decay_w2.weight",
+    "time_mix_lerp_fused.weight",
+    "attn_rel_b.weight",
+    ".position_embd",
+    ".rel_pos",
+    ".patch_embd",
+    ".patch_merger",
+];
+
+/// The format that a tensor gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// What it gets.
+    pub format: Format,
+    /// What it would get if its rows were whole blocks of that, and that were built into this
+    /// program; mostly the same.
+    pub wanted: Format,
+}
+
+/// The format of every tensor, in their order. It needs no weights: names and shapes decide.
+#[must_use]
+pub fn plan(target: &Target, facts: &Facts, tensors: &[Shape<'_>]) -> Vec<Choice> {
+    let mut choices: Vec<Choice> =
+        tensors.iter().map(|t| Choice { format: t.format, wanted: t.format }).collect();
+    // Rules count tensors in llama.cpp's order: what is in no layer first, then layer by layer, in
+    // each by name.
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by_key(|&i| (tensors[i].layer().map_or(-1, i64::from), tensors[i].name));
+    let parts = || tensors.iter().map(|t| Part::of(t.name));
+    let mut counters = Counters {
+        values: parts().filter(|&p| p == Part::AttnV).count() as u32,
+        value: 0,
+        down: 0,
+        tied: parts().all(|p| p != Part::Output),
+    };
+    for i in order {
+        let tensor = &tensors[i];
+        if tensor.is_kept() {
+            continue;
+        }
+        let part = Part::of(tensor.name);
+        let wanted = target.format(facts, part, tensor.layer(), tensor.cols(), &mut counters);
+        choices[i] = Choice { format: mixes::fit(wanted, tensor.cols()), wanted };
+    }
+    choices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the tensors: what is chosen fits, and what is no matrix stays.
+        #[test]
+        fn plans_fit(
+            tensors in prop::collection::vec((0usize..14, 0u32..90, 1u64..700, 1u64..5), 0..40),
+            target in 0..Target::ALL.len(),
+            pure in any::<bool>(),
+            (layers, group, experts) in (0u32..90, 0u32..9, prop::sample::select(vec![0u32, 1, 4, 8])),
+        ) {
+            const PARTS: [&str; 14] = [
+                "token_embd.weight", "output.weight", "output_norm.weight", "position_embd.weight",
+                "attn_v.weight", "attn_qkv.weight", "attn_k.weight", "attn_output.weight",
+                "ffn_down.weight", "ffn_down_exps.weight", "ffn_up.weight", "attn_q.bias",
+                "ffn_gate_inp.weight", "attn_q_norm.weight",
+            ];
+            let target = Target::ALL[target];
+            let target = if pure { target.pure() } else { target };
+            let tensors: Vec<_> = tensors
+                .into_iter()
+                .map(|(part, layer, cols, rows)| {
+                    let name = PARTS[part];
+                    let name = if part < 4 { name.into() } else { format!("blk.{layer}.{name}") };
+                    (name, [cols * [1, 32, 128, 256][cols as usize % 4], rows])
+                })
+                .collect();
+            let shapes: Vec<_> = tensors
+                .iter()
+                .map(|(name, dims)| Shape { name, dims, format: Format::BF16 })
+                .collect();
+            let facts = Facts { layers, group, experts, is_70b: layers == 80 };
+            let choices = plan(&target, &facts, &shapes);
+            prop_assert_eq!(choices.len(), shapes.len());
+            for (shape, choice) in shapes.iter().zip(choices) {
+                prop_assert!(choice.format.row_bytes(shape.dims[0] as usize).is_some());
+                let kept = shape.dims[1] == 1
+                    || ["norm", "position", "bias", "gate_inp"].iter().any(|p| shape.name.contains(p));
+                if kept {
+                    prop_assert_eq!(choice.format, Format::BF16);
+                } else if pure {
+                    prop_assert_eq!(choice.wanted, target.base());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! Writing the quantised file: tensor after tensor, each in pieces, so that little memory is taken.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use teff_graph::gguf::{Gguf, GgufValue, Name};
+use teff_kernels::{Format, dequantize_row, quantize_row};
+
+use super::source::{FILE_TYPE, QUANTIZATION_VERSION};
+use super::{
+    Choice, GgufSource, QuantizeError, QuantizeErrorKind as E, Shape, Source, Target, plan,
+};
+use crate::gguf_write::{GgufData, GgufHeader, WriteError};
+use crate::storage::{Bytes, open_file};
+
+/// Elements that are widened at once: whole blocks of every format, and little enough for a cache.
+const PIECE: usize = 16 * 1024;
+/// Elements that a thread quantises before they are written.
+const SHARE: usize = 64 * PIECE;
+/// Bytes that are copied at once.
+const COPY: usize = 4 << 20;
+
+const _: () = {
+    let mut i = 0;
+    while i < Format::ALL.len() {
+        assert!(PIECE.is_multiple_of(Format::ALL[i].block_len()));
+        i += 1;
+    }
+};
+
+/// How a model is quantised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QuantizeOptions {
+    /// Threads; 0 is one for each core. Each takes up to 5 MB of memory.
+    pub threads: usize,
+    /// Quantise what is quantised already, which loses more than either format alone.
+    pub allow_requantize: bool,
+}
+
+/// How far it has come: given to the caller before each piece of work.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Progress<'a> {
+    /// The tensor.
+    pub tensor: Shape<'a>,
+    /// What it becomes.
+    pub format: Format,
+    /// Its number, counted from 0.
+    pub index: usize,
+    /// How many tensors there are.
+    pub tensors: usize,
+    /// Bytes of the model that are done.
+    pub done: u64,
+    /// Bytes of the model in all.
+    pub total: u64,
+}
+
+/// A tensor that didn't get the format it should: its rows are no whole blocks of that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fallback {
+    /// Its name.
+    pub tensor: String,
+    /// What it should get.
+    pub wanted: Format,
+    /// What it got.
+    pub got: Format,
+}
+
+/// What was done.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Tensors in all.
+    pub tensors: usize,
+    /// Those that got another format.
+    pub converted: usize,
+    /// Weights of all tensors.
+    pub elements: u64,
+    /// Bytes of all tensors before.
+    pub before: u64,
+    /// Bytes of all tensors now.
+    pub after: u64,
+    /// Tensors that got another format than they should.
+    pub fallbacks: Vec<Fallback>,
+    /// Tensors that were quantised before ([`QuantizeOptions::allow_requantize`]).
+    pub requantized: Vec<String>,
+    /// Tensors in TQ1_0 or TQ2_0 that were not ternary: little is left of their weights.
+    pub rounded: Vec<String>,
+}
+
+impl Report {
+    /// Bits for each weight before.
+    #[must_use]
+    pub fn bits_before(&self) -> f64 {
+        bits(self.before, self.elements)
+    }
+
+    /// Bits for each weight now.
+    #[must_use]
+    pub fn bits_after(&self) -> f64 {
+        bits(self.after, self.elements)
+    }
+}
+
+fn bits(bytes: u64, elements: u64) -> f64 {
+    bytes as f64 * 8.0 / elements.max(1) as f64
+}
+
+/// Quantises a GGUF file into another, which appears under its name when it is complete and not
+/// before: until then it is a hidden file beside it. A file that is there is replaced.
+///
+/// `progress` is called before each piece of work.
+///
+/// # Errors
+/// [`QuantizeError`] names the file, and the tensor where it is one.
+pub fn quantize_file(
+    input: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    target: &Target,
+    options: &QuantizeOptions,
+    progress: &mut dyn FnMut(&Progress<'_>),
+) -> Result<Report, QuantizeError> {
+    let (input, output) = (input.as_ref(), output.as_ref());
+    let read = |kind: E| kind.at(input);
+    if fs::metadata(input).map_err(|e| read(E::Read(e)))?.is_dir() {
+        return Err(read(E::Folder));
+    }
+    let output = &destination(input, output).map_err(|kind| kind.at(output))?;
+    let (file, len) = open_file(input).map_err(|e| read(E::Read(e)))?;
+    let n = usize::try_from(len).ok().filter(|&n| n <= isize::MAX as usize);
+    let n = n.ok_or_else(|| read(E::TooLarge { bytes: len }))?;
+    let bytes = match Bytes::map(&file, n) {
+        Some(bytes) => bytes,
+        None => Bytes::read(&file, n).map_err(|e| read(E::Read(e)))?,
+    };
+    let gguf = Gguf::parse(&bytes).map_err(|e| read(E::Gguf(Box::new(e))))?;
+    let source = GgufSource::new(gguf).map_err(read)?;
+
+    let written = |e: io::Error| E::Write(WriteError::Io(e)).at(output);
+    let (out, unfinished) = Unfinished::beside(output).map_err(written)?;
+    let out = BufWriter::with_capacity(1 << 20, out);
+    let (out, report) =
+        write(&source, target, options, out, progress).map_err(|kind| match kind {
+            kind @ (E::Write(_) | E::Thread(_)) => kind.at(output),
+            kind => read(kind),
+        })?;
+    let file = out.into_inner().map_err(|e| written(e.into_error()))?;
+    // On the disk before it has the name: a crash leaves the old file or the new one.
+    file.sync_all().map_err(written)?;
+    drop(file);
+    unfinished.finish(output).map_err(written)?;
+    Ok(report)
+}
+
+/// Where the output goes: to the file that a link points to, never over the input, a folder or a
+/// device.
+fn destination(input: &Path, output: &Path) -> Result<PathBuf, E> {
+    let write = |e| E::Write(WriteError::Io(e));
+    match fs::symlink_metadata(output) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && output.file_name().is_some() => {
+            return Ok(output.into());
+        }
+        Err(e) => return Err(write(e)),
+        Ok(_) => {}
+    }
+    let output = fs::canonicalize(output).map_err(write)?;
+    if !fs::metadata(&output).map_err(write)?.is_file() {
+        return Err(E::NotAFile);
+    }
+    if is_same(input, &output).map_err(E::Read)? {
+        return Err(E::SameFile);
+    }
+    Ok(output)
+}
+
+/// Whether two names are of one file; hard links count where the system tells.
+fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let (a, b) = (fs::metadata(a)?, fs::metadata(b)?);
+        if (a.dev(), a.ino()) == (b.dev(), b.ino()) {
+            return Ok(true);
+        }
+    }
+    Ok(fs::canonicalize(a)? == fs::canonicalize(b)?)
+}
+
+/// A file that goes away unless it is finished.
+struct Unfinished {
+    path: Option<PathBuf>,
+}
+
+impl Unfinished {
+    /// A new file in the folder of `output`.
+    fn beside(output: &Path) -> io::Result<(File, Unfinished)> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(output.file_name().unwrap_or_default());
+        name.push(format!(".{}.part", std::process::id()));
+        let path = output.with_file_name(name);
+        let file = File::create_new(&path)?;
+        Ok((file, Unfinished { path: Some(path) }))
+    }
+
+    /// Gives it its name.
+    fn finish(mut self, output: &Path) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            fs::rename(path, output)?;
+        }
+        self.path = None;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Quantises a model into a GGUF file, and gives the writer back, flushed.
+///
+/// # Errors
+/// [`QuantizeErrorKind`](E); what was written by then is no whole file.
+pub fn write<W: Write>(
+    source: &dyn Source,
+    target: &Target,
+    options: &QuantizeOptions,
+    out: W,
+    progress: &mut dyn FnMut(&Progress<'_>),
+) -> Result<(W, Report), E> {
+    let shapes: Vec<Shape<'_>> = (0..source.len()).map(|i| source.shape(i)).collect();
+    let choices = plan(target, &source.facts(), &shapes);
+    let mut report = Report { tensors: shapes.len(), ..Report::default() };
+    let mut header = GgufHeader::new();
+    source.put_keys(&mut header)?;
+    header.put(QUANTIZATION_VERSION, GgufValue::U32(2))?;
+    header.put(FILE_TYPE, GgufValue::U32(target.file_type()))?;
+    for (shape, choice) in shapes.iter().zip(&choices) {
+        header.tensor(shape.name, choice.format, shape.dims)?;
+        report.count(shape, *choice, options)?;
+    }
+    let threads = match options.threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let mut work = Work { source, shares: Vec::new(), threads, rounded: false };
+    let mut data = header.write(out)?;
+    let (mut done, total) = (0, report.before);
+    for (index, (shape, choice)) in shapes.iter().zip(&choices).enumerate() {
+        let tensors = shapes.len();
+        let format = choice.format;
+        let bytes = bytes_of(shape, shape.format);
+        let mut tell = |share: f64| {
+            let done = done + (bytes as f64 * share) as u64;
+            progress(&Progress { tensor: *shape, format, index, tensors, done, total });
+        };
+        match source.bytes(index).filter(|_| shape.format == format) {
+            Some(bytes) => copy(shape.name, bytes, &mut data, &mut tell)?,
+            None => {
+                work.convert(index, shape, format, &mut data, &mut tell)?;
+                if std::mem::take(&mut work.rounded) {
+                    report.rounded.push(shape.name.into());
+                }
+            }
+        }
+        done += bytes;
+    }
+    Ok((data.finish()?, report))
+}
+
+/// Elements of a tensor. They were counted when the header was made, so the product is no more than
+/// there is.
+fn elements(shape: &Shape<'_>) -> u64 {
+    shape.dims.iter().fold(1, |n, &d| n.saturating_mul(d))
+}
+
+/// Bytes of a tensor in a format whose blocks divide its rows.
+fn bytes_of(shape: &Shape<'_>, format: Format) -> u64 {
+    let blocks = elements(shape) / format.block_len() as u64;
+    blocks.saturating_mul(format.block_bytes() as u64) + format.trailer_bytes() as u64
+}
+
+fn boxed(name: &str) -> Box<Name> {
+    Box::new(Name::new(name.as_bytes()))
+}
+
+impl Report {
+    /// Counts a tensor; refuses one that is quantised already.
+    fn count(
+        &mut self,
+        shape: &Shape<'_>,
+        choice: Choice,
+        options: &QuantizeOptions,
+    ) -> Result<(), E> {
+        self.elements = self.elements.saturating_add(elements(shape));
+        self.before = self.before.saturating_add(bytes_of(shape, shape.format));
+        self.after = self.after.saturating_add(bytes_of(shape, choice.format));
+        if choice.format != choice.wanted {
+            let (wanted, got) = (choice.wanted, choice.format);
+            self.fallbacks.push(Fallback { tensor: shape.name.into(), wanted, got });
+        }
+        if choice.format != shape.format {
+            self.converted += 1;
+            if shape.format.is_quantized() {
+                if !options.allow_requantize {
+                    let (found, asked) = (shape.format, choice.format);
+                    return Err(E::AlreadyQuantized { tensor: boxed(shape.name), found, asked });
+                }
+                self.requantized.push(shape.name.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn copy<W: Write>(
+    name: &str,
+    bytes: &[u8],
+    data: &mut GgufData<W>,
+    tell: &mut dyn FnMut(f64),
+) -> Result<(), WriteError> {
+    for (i, piece) in bytes.chunks(COPY).enumerate() {
+        tell((i * COPY) as f64 / bytes.len() as f64);
+        data.write(name, piece)?;
+    }
+    Ok(())
+}
+
+/// What a thread works with, kept from tensor to tensor.
+struct Share {
+    floats: Vec<f32>,
+    out: Vec<u8>,
+}
+
+/// The threads' memory.
+struct Work<'s> {
+    source: &'s dyn Source,
+    shares: Vec<Share>,
+    threads: usize,
+    /// Whether the last tensor lost more than a ternary one would.
+    rounded: bool,
+}
+
+impl Work<'_> {
+    /// Writes a tensor in another format. Pieces are quantised one by one, whoever does it, and
+    /// written in their order.
+    fn convert<W: Write>(
+        &mut self,
+        index: usize,
+        shape: &Shape<'_>,
+        to: Format,
+        data: &mut GgufData<W>,
+        tell: &mut dyn FnMut(f64),
+    ) -> Result<(), E> {
+        // The file holds it, so its elements can be counted.
+        let total = elements(shape) as usize;
+        let mut scale = 0.0;
+        if to.trailer_bytes() > 0 {
+            scale = self.ternary_scale(index, shape, total)?;
+        }
+        let job = Job { source: self.source, index, name: shape.name, to };
+        let mut first = 0;
+        while first < total {
+            tell(first as f64 / total as f64);
+            let batch = (total - first).min(SHARE.saturating_mul(self.threads));
+            // Shares are as even as whole pieces can be.
+            let pieces = batch.div_ceil(PIECE);
+            let each = pieces.div_ceil(self.threads) * PIECE;
+            let count = batch.div_ceil(each);
+            while self.shares.len() < count {
+                self.shares.push(Share { floats: vec![0.0; PIECE], out: Vec::new() });
+            }
+            let shares = &mut self.shares[..count];
+            self.rounded |= job.batch(first, batch, each, shares)?;
+            for share in shares {
+                data.write(shape.name, &share.out)?;
+            }
+            first += batch;
+        }
+        if let Some(rest) = to.trailer_bytes().checked_sub(4) {
+            data.write(shape.name, &scale.to_le_bytes())?;
+            data.write(shape.name, &vec![0; rest])?;
+        }
+        Ok(())
+    }
+
+    /// The one magnitude of a ternary matrix.
+    fn ternary_scale(&self, index: usize, shape: &Shape<'_>, total: usize) -> Result<f32, E> {
+        let mut floats = vec![0.0; PIECE];
+        let mut scale = 0.0f32;
+        for first in (0..total).step_by(PIECE) {
+            let x = &mut floats[..PIECE.min(total - first)];
+            self.source.values(index, first, x);
+            for (i, v) in x.iter().enumerate().filter(|(_, v)| **v != 0.0) {
+                if !v.is_finite() {
+                    let element = (first + i) as u64;
+                    return Err(E::NotFinite { tensor: boxed(shape.name), element });
+                }
+                if scale == 0.0 {
+                    scale = v.abs();
+                }
+                if v.abs() != scale {
+                    return Err(E::NotTernary { tensor: boxed(shape.name), scale, found: *v });
+                }
+            }
+        }
+        Ok(scale)
+    }
+}
+
+/// A tensor on its way.
+#[derive(Clone, Copy)]
+struct Job<'s> {
+    source: &'s dyn Source,
+    index: usize,
+    name: &'s str,
+    to: Format,
+}
+
+impl Job<'_> {
+    /// Quantises `batch` elements from number `first` on, `each` by each thread; says whether they
+    /// were rounded.
+    fn batch(
+        self,
+        first: usize,
+        batch: usize,
+        each: usize,
+        shares: &mut [Share],
+    ) -> Result<bool, E> {
+        let range = |i: usize| (first + i * each, each.min(batch - i * each));
+        if let [share] = shares {
+            return self.share(first, batch, share);
+        }
+        thread::scope(|scope| {
+            let mut handles = Vec::with_capacity(shares.len());
+            for (i, share) in shares.iter_mut().enumerate() {
+                let (first, n) = range(i);
+                let run = move || self.share(first, n, share);
+                let handle = thread::Builder::new().spawn_scoped(scope, run).map_err(E::Thread)?;
+                handles.push(handle);
+            }
+            // The first error in the tensor's order, whichever came first in time.
+            let mut rounded = false;
+            for handle in handles {
+                match handle.join() {
+                    Ok(done) => rounded |= done?,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok(rounded)
+        })
+    }
+
+    /// What one thread does.
+    fn share(self, first: usize, n: usize, share: &mut Share) -> Result<bool, E> {
+        let bytes = |elements: usize| elements / self.to.block_len() * self.to.block_bytes();
+        share.out.resize(bytes(n), 0);
+        let mut rounded = false;
+        for (i, out) in share.out.chunks_mut(bytes(PIECE)).enumerate() {
+            let at = i * PIECE;
+            let x = &mut share.floats[..PIECE.min(n - at)];
+            rounded |= self.piece(first + at, x, out)?;
+        }
+        Ok(rounded)
+    }
+
+    fn piece(self, first: usize, x: &mut [f32], out: &mut [u8]) -> Result<bool, E> {
+        let tensor = || boxed(self.name);
+        self.source.values(self.index, first, x);
+        let bad = |x: &[f32], most: f32| {
+            let first_bad = x.iter().position(|v| v.is_nan() || v.abs() > most);
+            first_bad.map(|i| (first + i) as u64)
+        };
+        if let Some(element) = bad(x, f32::MAX) {
+            return Err(E::NotFinite { tensor: tensor(), element });
+        }
+        let mut rounded = false;
+        match self.to {
+            Format::I2_S => x.iter_mut().filter(|v| **v != 0.0).for_each(|v| *v = v.signum()),
+            Format::TQ1_0 | Format::TQ2_0 => rounded = !x.chunks(256).all(is_ternary),
+            _ => {}
+        }
+        quantize_row(self.to, x, out);
+        // Scales are f16: what is no larger than the largest of these can't become infinite.
+        if bad(x, 65504.0).is_some() {
+            dequantize_row(self.to, out, x);
+            if let Some(element) = bad(x, f32::MAX) {
+                return Err(E::OutOfRange { tensor: tensor(), element, format: self.to });
+            }
+        }
+        Ok(rounded)
+    }
+}
+
+/// Whether all weights are 0 or of one magnitude.
+fn is_ternary(x: &[f32]) -> bool {
+    let scale = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    x.iter().all(|v| *v == 0.0 || v.abs() == scale)
+}

@@ -1,0 +1,125 @@
+//! Where a model to be quantised comes from.
+
+use teff_graph::gguf::{Gguf, Name, TensorInfo};
+use teff_graph::meta::{Metadata, Value};
+use teff_kernels::dequantize_row;
+
+use super::{Facts, QuantizeErrorKind, Shape};
+use crate::gguf_write::{GgufHeader, WriteError};
+
+/// A model as a GGUF file has it: keys, and tensors in an order. A container with other names, or
+/// with matrices stored the other way, gives what a GGUF file of the model would have.
+pub trait Source: Sync {
+    /// What the rules of mixes ask.
+    fn facts(&self) -> Facts;
+
+    /// Adds all keys but [`FILE_TYPE`] and [`QUANTIZATION_VERSION`], `general.alignment` too if
+    /// there is one.
+    ///
+    /// # Errors
+    /// Those of the header.
+    fn put_keys(&self, header: &mut GgufHeader) -> Result<(), WriteError>;
+
+    /// How many tensors there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tensor number `index`, below [`Source::len`]; its rows are whole blocks of its format.
+    fn shape(&self, index: usize) -> Shape<'_>;
+
+    /// The bytes of tensor number `index`, if they can be copied as they are: in the format of its
+    /// [`Source::shape`], rows in order, with the trailer.
+    fn bytes(&self, index: usize) -> Option<&[u8]>;
+
+    /// Values of tensor number `index`, `out.len()` of them from number `first` on, as if its rows
+    /// stood one after another; `first` and `out.len()` are multiples of the block length of its
+    /// format and inside the tensor.
+    fn values(&self, index: usize, first: usize, out: &mut [f32]);
+}
+
+/// The key that says to what a file was quantised.
+pub const FILE_TYPE: &str = "general.file_type";
+/// The key that says by which version of ggml's formats.
+pub const QUANTIZATION_VERSION: &str = "general.quantization_version";
+
+/// A GGUF file.
+#[derive(Debug)]
+pub struct GgufSource<'a> {
+    gguf: Gguf<'a>,
+    tensors: Vec<TensorInfo<'a>>,
+    /// The scale of each tensor that has one for all its rows, otherwise 1.
+    scales: Vec<f32>,
+}
+
+impl<'a> GgufSource<'a> {
+    /// A whole model in one file.
+    ///
+    /// # Errors
+    /// [`QuantizeErrorKind::Split`] and [`QuantizeErrorKind::Overlap`].
+    pub fn new(gguf: Gguf<'a>) -> Result<Self, QuantizeErrorKind> {
+        if let Some(Value::Uint(parts)) = gguf.get("split.count")
+            && parts > 1
+        {
+            return Err(QuantizeErrorKind::Split { parts });
+        }
+        let tensors: Vec<_> = gguf.tensors().collect();
+        // What shares bytes would be written any number of times.
+        let mut places: Vec<_> = tensors.iter().collect();
+        places.sort_unstable_by_key(|t| t.offset);
+        let overlap = |w: &&[&TensorInfo<'_>]| w[0].offset + w[0].data.len() > w[1].offset;
+        if let Some([a, b]) = places.windows(2).find(overlap) {
+            let name = |t: &TensorInfo<'_>| Box::new(Name::new(t.name.as_bytes()));
+            return Err(QuantizeErrorKind::Overlap { tensor: name(a), other: name(b) });
+        }
+        let scale = |t: &TensorInfo<'a>| {
+            let trailer = t.data.len() - t.format.trailer_bytes();
+            t.data[trailer..].first_chunk().map_or(1.0, |b| f32::from_le_bytes(*b))
+        };
+        let scales = tensors.iter().map(scale).collect();
+        Ok(GgufSource { gguf, tensors, scales })
+    }
+}
+
+impl Source for GgufSource<'_> {
+    fn facts(&self) -> Facts {
+        Facts::of_gguf(&self.gguf)
+    }
+
+    fn put_keys(&self, header: &mut GgufHeader) -> Result<(), WriteError> {
+        for (key, value) in self.gguf.metadata() {
+            // The file is whole now, whatever it was made of.
+            let gone = [FILE_TYPE, QUANTIZATION_VERSION].contains(&key)
+                || ["split.no", "split.count", "split.tensors.count"].contains(&key);
+            if !gone {
+                header.put(key, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    fn shape(&self, index: usize) -> Shape<'_> {
+        let t = &self.tensors[index];
+        Shape { name: t.name, dims: &t.dims[..t.n_dims], format: t.format }
+    }
+
+    fn bytes(&self, index: usize) -> Option<&[u8]> {
+        Some(self.tensors[index].data)
+    }
+
+    fn values(&self, index: usize, first: usize, out: &mut [f32]) {
+        let TensorInfo { format, data, .. } = self.tensors[index];
+        let bytes = |elements: usize| elements / format.block_len() * format.block_bytes();
+        dequantize_row(format, &data[bytes(first)..][..bytes(out.len())], out);
+        if format.trailer_bytes() > 0 {
+            out.iter_mut().for_each(|x| *x *= self.scales[index]);
+        }
+    }
+}

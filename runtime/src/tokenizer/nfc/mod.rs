@@ -1,0 +1,174 @@
+//! Unicode's normalisation form C: characters composed as far as they can be (UAX 15).
+//!
+//! A text is looked through once. Where nothing can change, which is nearly everywhere in nearly
+//! every text, it is left alone; the parts where something may change reach from a character that
+//! nothing before it can change to the next one, and are decomposed, sorted and composed again.
+
+mod tables;
+
+use tables::{Role, combining_class, composed, decomposed, role};
+
+/// Memory that normalisation works in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NfcScratch {
+    text: String,
+    /// Characters of a part: combining class, number, code.
+    chars: Vec<u64>,
+}
+
+/// `text` in form C: itself where it is that already.
+pub(super) fn nfc<'t>(text: &'t str, scratch: &'t mut NfcScratch) -> &'t str {
+    if text.is_ascii() {
+        return text;
+    }
+    let Some(mut at) = suspect(text, 0) else { return text };
+    let out = &mut scratch.text;
+    out.clear();
+    let mut done = 0;
+    loop {
+        let start = text[done..at].char_indices().rfind(|&(_, c)| role(c) == Role::Plain);
+        let start = done + start.map_or(0, |(i, _)| i);
+        let end = text[at..].char_indices().find(|&(_, c)| role(c) == Role::Plain);
+        let end = end.map_or(text.len(), |(i, _)| at + i);
+        out.push_str(&text[done..start]);
+        normalize(&text[start..end], &mut scratch.chars);
+        out.extend(scratch.chars.iter().filter_map(|&key| char::from_u32(code(key))));
+        done = end;
+        match suspect(text, end) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    out.push_str(&text[done..]);
+    out
+}
+
+/// The first character at or after `from` that may change, or stands out of order.
+fn suspect(text: &str, from: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut at, mut last) = (from, 0);
+    while let Some(&lead) = bytes.get(at) {
+        // All below U+0300 is plain; 0xcc is the lead byte of that.
+        if lead < 0xcc {
+            at += if lead < 0x80 { 1 } else { 2 };
+            last = 0;
+            continue;
+        }
+        let c = text[at..].chars().next()?;
+        match role(c) {
+            Role::Plain => last = 0,
+            Role::Mark => {
+                let class = combining_class(c as u32);
+                if class < last {
+                    return Some(at);
+                }
+                last = class;
+            }
+            Role::Changes => return Some(at),
+        }
+        at += c.len_utf8();
+    }
+    None
+}
+
+/// A character of a part. Keys sort by class, and by place where classes are equal. A part has
+/// fewer characters than the text has bytes, so that their number fits in 35 bits.
+fn key(class: u8, n: usize, c: u32) -> u64 {
+    u64::from(class) << 56 | (n as u64) << 21 | u64::from(c)
+}
+
+fn class_of(key: u64) -> u8 {
+    (key >> 56) as u8
+}
+
+fn code(key: u64) -> u32 {
+    key as u32 & 0x1f_ffff
+}
+
+/// Puts the characters of a part, normalised, into `chars`.
+fn normalize(part: &str, chars: &mut Vec<u64>) {
+    chars.clear();
+    let mut marks = 0;
+    for c in part.chars() {
+        decompose(c as u32, chars, &mut marks);
+    }
+    chars[marks..].sort_unstable();
+    compose(chars);
+}
+
+/// Appends what `c` stands for. The characters from `marks` on are marks that are not sorted yet.
+fn decompose(c: u32, chars: &mut Vec<u64>, marks: &mut usize) {
+    let syllable = c.wrapping_sub(HANGUL);
+    if syllable < SYLLABLES {
+        decompose(LEADING + syllable / (VOWELS * TRAILS), chars, marks);
+        decompose(VOWEL + syllable / TRAILS % VOWELS, chars, marks);
+        if !syllable.is_multiple_of(TRAILS) {
+            decompose(TRAIL + syllable % TRAILS, chars, marks);
+        }
+        return;
+    }
+    if let Some(pair) = decomposed(c) {
+        decompose(pair.first, chars, marks);
+        if pair.second > 0 {
+            decompose(pair.second, chars, marks);
+        }
+        return;
+    }
+    let class = combining_class(c);
+    if class == 0 {
+        chars[*marks..].sort_unstable();
+        *marks = chars.len() + 1;
+    }
+    chars.push(key(class, chars.len(), c));
+}
+
+/// Composes characters that are decomposed and in order, in place.
+fn compose(chars: &mut Vec<u64>) {
+    // Where the last starter stands: what is after it are marks that did not compose with it.
+    let mut starter = None;
+    let mut kept = 0;
+    for i in 0..chars.len() {
+        let next = chars[i];
+        if let Some(at) = starter {
+            // A mark is cut off from the starter by one of the same class or a higher one.
+            let free = kept == at + 1 || class_of(chars[kept - 1]) < class_of(next);
+            if let Some(both) = pair(code(chars[at]), code(next)).filter(|_| free) {
+                chars[at] = key(0, 0, both);
+                continue;
+            }
+        }
+        if class_of(next) == 0 {
+            starter = Some(kept);
+        }
+        chars[kept] = next;
+        kept += 1;
+    }
+    chars.truncate(kept);
+}
+
+// Hangul syllables are composed by arithmetic (The Unicode Standard, section 3.12).
+const HANGUL: u32 = 0xac00;
+const LEADING: u32 = 0x1100;
+const VOWEL: u32 = 0x1161;
+/// One before the first trailing consonant: a syllable may have none.
+const TRAIL: u32 = 0x11a7;
+const LEADS: u32 = 19;
+const VOWELS: u32 = 21;
+const TRAILS: u32 = 28;
+const SYLLABLES: u32 = LEADS * VOWELS * TRAILS;
+
+/// The character that two compose to.
+fn pair(first: u32, second: u32) -> Option<u32> {
+    let (lead, vowel) = (first.wrapping_sub(LEADING), second.wrapping_sub(VOWEL));
+    if lead < LEADS && vowel < VOWELS {
+        return Some(HANGUL + (lead * VOWELS + vowel) * TRAILS);
+    }
+    let (syllable, trail) = (first.wrapping_sub(HANGUL), second.wrapping_sub(TRAIL));
+    if syllable < SYLLABLES && syllable.is_multiple_of(TRAILS) && (1..TRAILS).contains(&trail) {
+        return Some(first + trail);
+    }
+    composed(first, second)
+}
+
+#[cfg(test)]
+mod tests;

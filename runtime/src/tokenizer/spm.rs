@@ -1,0 +1,655 @@
+//! SentencePiece's byte-pair encoding: texts as characters, spaces as `▁`, merged by scores or by
+//! ranks.
+//!
+//! A text starts as one symbol per character. With scores (tokenizer.model, GGUF), any two
+//! neighbours whose joint text is a token may merge; the token of the highest score goes first,
+//! the leftmost among equals. With ranks (tokenizer.json), only listed pairs merge, the lowest rank
+//! first. A character that is then still no token becomes its bytes' tokens, or the unknown token.
+
+use std::collections::BinaryHeap;
+use std::fmt;
+
+use super::vocab::{Hasher, Lookup, TokenKind, Vocab, slots_for};
+use super::{MergeAt, TokenizerError};
+
+/// No merge, no token, no neighbour.
+const NONE: u32 = u32::MAX;
+
+/// What stands for a space in the files, U+2581.
+pub(super) const SPACE: &str = "\u{2581}";
+
+/// Where a text gets a space in front.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Prefix {
+    /// Nowhere.
+    Never,
+    /// At its start.
+    Start,
+    /// At its start and after each special token.
+    Parts,
+}
+
+/// How texts are cut before merging.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cut {
+    /// Not at all.
+    Never,
+    /// Before each space.
+    Spaces,
+}
+
+/// What a vocabulary asks for beside its tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) prefix: Prefix,
+    /// No prefix where there is a space already.
+    pub(super) unless_space: bool,
+    /// Whether decoding takes away the space in front of a text.
+    pub(super) strip: bool,
+    pub(super) cut: Cut,
+    /// Whether neighbours without a token become one unknown token.
+    pub(super) fuse_unk: bool,
+    /// Whether a text that is a token becomes it, whatever merging would give.
+    pub(super) ignore_merges: bool,
+}
+
+impl Rules {
+    /// The rules of SentencePiece's own files.
+    pub(super) fn sentence_piece(add_space_prefix: bool) -> Self {
+        Rules {
+            prefix: if add_space_prefix { Prefix::Parts } else { Prefix::Never },
+            unless_space: false,
+            strip: add_space_prefix,
+            cut: Cut::Never,
+            fuse_unk: true,
+            ignore_merges: false,
+        }
+    }
+}
+
+/// Which neighbours merge, and which of them first.
+#[derive(Clone)]
+enum Order {
+    /// The priority of each token, by id.
+    Scores(Vec<u32>),
+    /// The priority of a pair is its index.
+    Ranks(Pairs),
+}
+
+/// A merge that a file lists.
+#[derive(Clone, Copy)]
+struct Merge {
+    left: u32,
+    right: u32,
+    product: u32,
+}
+
+#[derive(Clone)]
+struct Pairs {
+    merges: Vec<Merge>,
+    /// Indices of merges by pair, with open addressing, or [`NONE`].
+    slots: Vec<u32>,
+    hasher: Hasher,
+}
+
+impl Pairs {
+    fn find(&self, left: u32, right: u32) -> Option<(u32, u32)> {
+        let mask = self.slots.len() - 1;
+        let mut slot = self.hasher.pair(left, right) as usize & mask;
+        loop {
+            let rank = self.slots[slot];
+            if rank == NONE {
+                return None;
+            }
+            let m = &self.merges[rank as usize];
+            if (m.left, m.right) == (left, right) {
+                return Some((rank, m.product));
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+}
+
+/// A SentencePiece vocabulary's merging.
+#[derive(Clone)]
+pub(super) struct Spm {
+    /// Tokens that merging may make, by their text.
+    lookup: Lookup,
+    /// Bytes of the longest of them.
+    longest: usize,
+    /// Whether none of them has a space after something else: then no merge reaches from one word
+    /// into the next, and words may be merged one by one.
+    words: bool,
+    byte_ids: [u32; 256],
+    unk: u32,
+    order: Order,
+    rules: Rules,
+}
+
+impl fmt::Debug for Spm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let merges = match &self.order {
+            Order::Scores(_) => "by score",
+            Order::Ranks(_) => "by rank",
+        };
+        f.debug_struct("Spm").field("merges", &merges).field("rules", &self.rules).finish()
+    }
+}
+
+/// Memory that merging works in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SpmScratch {
+    text: String,
+    nodes: Vec<Node>,
+    queue: BinaryHeap<u64>,
+}
+
+/// A symbol, with its neighbours.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    start: u32,
+    end: u32,
+    /// Its token, or [`NONE`].
+    id: u32,
+    prev: u32,
+    next: u32,
+    /// The priority of the merge with the next symbol, lower first; [`NONE`] where there is none.
+    rank: u32,
+    /// What that merge makes.
+    product: u32,
+}
+
+/// A queue's entry: the greatest is the one of the lowest rank, then of the lowest position.
+fn entry(rank: u32, at: u32) -> u64 {
+    !(u64::from(rank) << 32 | u64::from(at))
+}
+
+/// A score as a priority: the higher, the lower. `None` for NaN.
+fn priority(score: f32) -> Option<u32> {
+    if score.is_nan() {
+        return None;
+    }
+    let bits = (score + 0.0).to_bits(); // -0 is 0
+    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    Some(!ascending) // only NaN would be NONE
+}
+
+impl Spm {
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Whether a stretch of text gets a space in front. `start`: it is at the text's start.
+    fn prefixed(&self, text: &str, start: bool) -> bool {
+        let wanted = match self.rules.prefix {
+            Prefix::Never => false,
+            Prefix::Start => start,
+            Prefix::Parts => true,
+        };
+        let space = || text.starts_with([' ', '\u{2581}']);
+        wanted && !text.is_empty() && !(self.rules.unless_space && space())
+    }
+
+    /// Appends the ids of a text without special tokens.
+    pub(super) fn encode(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        start: bool,
+        scratch: &mut SpmScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let prefixed = self.prefixed(text, start);
+        let mut own = std::mem::take(&mut scratch.text);
+        let text = if prefixed || text.contains(SPACE) {
+            own.clear();
+            own.push_str(if prefixed { " " } else { "" });
+            let mut parts = text.split(SPACE);
+            own.push_str(parts.next().unwrap_or_default());
+            parts.for_each(|part| {
+                own.push(' ');
+                own.push_str(part);
+            });
+            &own
+        } else {
+            text
+        };
+        let done = self.encode_escaped(vocab, text, scratch, out);
+        scratch.text = own;
+        done
+    }
+
+    /// Appends the ids of a text that has its prefix, and plain spaces only.
+    fn encode_escaped(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        scratch: &mut SpmScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let mut after_unk = false;
+        let every = self.rules.cut == Cut::Spaces;
+        if self.rules.ignore_merges
+            && !every
+            && let Some(id) = self.token(vocab, text.as_bytes())
+        {
+            out.push(id);
+            return Ok(());
+        }
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = if every || self.words { word(rest, every) } else { rest.len() };
+            let (piece, tail) = rest.split_at(end);
+            rest = tail;
+            match self.token(vocab, piece.as_bytes()) {
+                Some(id) if every && self.rules.ignore_merges => {
+                    after_unk = false;
+                    out.push(id);
+                }
+                _ => self.merge(vocab, piece, &mut after_unk, scratch, out)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The token that is these bytes.
+    fn token(&self, vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
+        if bytes.len() > self.longest { None } else { self.lookup.find(vocab, bytes) }
+    }
+
+    /// The priority and the product of merging two neighbours.
+    fn pair(&self, vocab: &Vocab, text: &[u8], left: &Node, right: &Node) -> Option<(u32, u32)> {
+        match &self.order {
+            Order::Scores(ranks) => {
+                let id = self.token(vocab, &text[left.start as usize..right.end as usize])?;
+                Some((ranks[id as usize], id))
+            }
+            // No listed pair has an unknown symbol.
+            Order::Ranks(pairs) => pairs.find(left.id, right.id),
+        }
+    }
+
+    /// Appends the ids of a piece. Every merge costs a step of a queue, so a piece of `n` characters
+    /// costs `n log n`.
+    fn merge(
+        &self,
+        vocab: &Vocab,
+        piece: &str,
+        after_unk: &mut bool,
+        scratch: &mut SpmScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let text = piece.as_bytes();
+        let SpmScratch { nodes, queue, .. } = scratch;
+        nodes.clear();
+        for (i, (start, c)) in (0u32..).zip(piece.char_indices()) {
+            let end = start + c.len_utf8();
+            let id = self.token(vocab, &text[start..end]).unwrap_or(NONE);
+            let (start, end) = (start as u32, end as u32);
+            let (prev, next) = (i.wrapping_sub(1), i + 1);
+            nodes.push(Node { start, end, id, prev, next, rank: NONE, product: NONE });
+        }
+        if let Some(last) = nodes.last_mut() {
+            last.next = NONE;
+        }
+        let mut entries = std::mem::take(queue).into_vec();
+        entries.clear();
+        for at in 1..nodes.len() {
+            if let Some((rank, product)) = self.pair(vocab, text, &nodes[at - 1], &nodes[at]) {
+                (nodes[at - 1].rank, nodes[at - 1].product) = (rank, product);
+                entries.push(entry(rank, at as u32 - 1));
+            }
+        }
+        *queue = BinaryHeap::from(entries);
+        while let Some(top) = queue.pop() {
+            let (rank, at) = ((!top >> 32) as u32, !top as u32);
+            let node = nodes[at as usize];
+            // An entry whose pair has changed since then is out of date.
+            if node.rank != rank {
+                continue;
+            }
+            let right = nodes[node.next as usize];
+            nodes[node.next as usize].rank = NONE;
+            let joined = Node {
+                end: right.end,
+                id: node.product,
+                next: right.next,
+                rank: NONE,
+                product: NONE,
+                ..node
+            };
+            nodes[at as usize] = joined;
+            if joined.next != NONE {
+                nodes[joined.next as usize].prev = at;
+                self.renew(vocab, text, nodes, queue, at);
+            }
+            if joined.prev != NONE {
+                self.renew(vocab, text, nodes, queue, joined.prev);
+            }
+        }
+        let mut at = 0;
+        while let Some(node) = nodes.get(at as usize) {
+            if node.id != NONE {
+                *after_unk = false;
+                out.push(node.id);
+            } else {
+                self.fall_back(&text[node.start as usize..node.end as usize], after_unk, out)?;
+            }
+            at = node.next;
+        }
+        Ok(())
+    }
+
+    /// Looks up the merge of a node that has a next one.
+    fn renew(
+        &self,
+        vocab: &Vocab,
+        text: &[u8],
+        nodes: &mut [Node],
+        queue: &mut BinaryHeap<u64>,
+        at: u32,
+    ) {
+        let node = nodes[at as usize];
+        let found = self.pair(vocab, text, &node, &nodes[node.next as usize]);
+        let (rank, product) = found.unwrap_or((NONE, NONE));
+        (nodes[at as usize].rank, nodes[at as usize].product) = (rank, product);
+        if rank != NONE {
+            queue.push(entry(rank, at));
+        }
+    }
+
+    /// Appends the tokens for a character that has none.
+    fn fall_back(
+        &self,
+        c: &[u8],
+        after_unk: &mut bool,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let c = if c == b" " { SPACE.as_bytes() } else { c };
+        let id = |&b: &u8| self.byte_ids[usize::from(b)];
+        match c.iter().find(|b| id(b) == NONE) {
+            None => {
+                *after_unk = false;
+                out.extend(c.iter().map(id));
+            }
+            Some(&byte) if self.unk == NONE => return Err(TokenizerError::NoTokenForByte { byte }),
+            Some(_) => {
+                if !(*after_unk && self.rules.fuse_unk) {
+                    out.push(self.unk);
+                }
+                *after_unk = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory in use.
+    pub(super) fn memory(&self) -> usize {
+        let order = match &self.order {
+            Order::Scores(ranks) => 4 * ranks.capacity(),
+            Order::Ranks(p) => size_of::<Merge>() * p.merges.capacity() + 4 * p.slots.capacity(),
+        };
+        size_of::<Self>() + self.lookup.memory() + order
+    }
+}
+
+/// Bytes of the first word of a text: up to the first space after something else, or, with
+/// `every`, after anything.
+fn word(text: &str, every: bool) -> usize {
+    let bytes = text.as_bytes();
+    let at = (1..bytes.len()).find(|&i| bytes[i] == b' ' && (every || bytes[i - 1] != b' '));
+    at.unwrap_or(bytes.len())
+}
+
+/// Takes in a SentencePiece vocabulary from whatever file it stands in.
+#[derive(Default)]
+pub(super) struct Pieces {
+    vocab: Vocab,
+    /// Ids of tokens with plain spaces in them, which no text has once it is escaped.
+    plain: Vec<u32>,
+    byte_ids: Vec<(u8, u32)>,
+}
+
+impl Pieces {
+    /// Appends the token of the next id, whose text is as it stands in the file.
+    pub(super) fn push(&mut self, text: &[u8], kind: TokenKind) -> Result<(), TokenizerError> {
+        let id = self.vocab.len() as u32;
+        let byte = if kind == TokenKind::Byte {
+            let token = || String::from_utf8_lossy(text).into_owned();
+            Some(byte_of(text).ok_or_else(|| TokenizerError::NotAByte { id, token: token() })?)
+        } else {
+            None
+        };
+        let id = self.vocab.push(Some(kind), |out| match (byte, kind) {
+            (Some(byte), _) => out.push(byte),
+            // User-defined text is looked for before spaces become `▁`.
+            (_, TokenKind::Normal | TokenKind::Unused | TokenKind::UserDefined) => {
+                unescape(text, out);
+            }
+            _ => out.extend_from_slice(text),
+        })?;
+        self.byte_ids.extend(byte.map(|b| (b, id)));
+        if text.contains(&b' ') {
+            self.plain.push(id);
+        }
+        Ok(())
+    }
+
+    /// Leaves out the next id.
+    pub(super) fn push_hole(&mut self) -> Result<(), TokenizerError> {
+        self.vocab.push(None, |_| ()).map(drop)
+    }
+
+    /// Ends the tokens. `controls`: merges may make control tokens, too.
+    pub(super) fn finish(self, rules: Rules, controls: bool) -> Result<Built, TokenizerError> {
+        let Pieces { mut vocab, plain, byte_ids: bytes } = self;
+        vocab.shrink();
+        let mut lookup = Lookup::new(&vocab, Hasher::new());
+        let (mut longest, mut words) = (0, true);
+        // SentencePiece never merges to a control token or a byte. A normal token goes before one
+        // that is also taken out of texts whole.
+        for whole in [false, true] {
+            for (id, kind, text) in vocab.iter() {
+                let wanted = match kind {
+                    TokenKind::Normal | TokenKind::Unused => !whole,
+                    TokenKind::UserDefined => whole,
+                    TokenKind::Control => whole && controls,
+                    TokenKind::Unknown | TokenKind::Byte => false,
+                };
+                if !wanted || text.is_empty() || plain.binary_search(&id).is_ok() {
+                    continue;
+                }
+                longest = longest.max(text.len());
+                words &= !text.windows(2).any(|w| w[0] != b' ' && w[1] == b' ');
+                if let Some(first) = lookup.insert(&vocab, id)
+                    && kind == TokenKind::Normal
+                {
+                    let token = String::from_utf8_lossy(text).into_owned();
+                    return Err(TokenizerError::DuplicateToken { token, first, second: id });
+                }
+            }
+        }
+        let mut byte_ids = [NONE; 256];
+        for &(byte, id) in bytes.iter().rev() {
+            byte_ids[usize::from(byte)] = id;
+        }
+        Ok(Built { vocab, lookup, longest, words, byte_ids, rules })
+    }
+}
+
+/// Appends a token's text with plain spaces.
+fn unescape(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some((&first, tail)) = rest.split_first() {
+        if let Some(tail) = rest.strip_prefix(SPACE.as_bytes()) {
+            out.push(b' ');
+            rest = tail;
+        } else {
+            out.push(first);
+            rest = tail;
+        }
+    }
+}
+
+/// The byte that a token such as `<0x0A>` is.
+pub(super) fn byte_of(text: &[u8]) -> Option<u8> {
+    let [b'<', b'0', b'x', high, low, b'>'] = *text else { return None };
+    let digit = |d: u8| char::from(d).to_digit(16);
+    Some((digit(high)? << 4 | digit(low)?) as u8)
+}
+
+/// A vocabulary that lacks only its order of merging.
+pub(super) struct Built {
+    vocab: Vocab,
+    lookup: Lookup,
+    longest: usize,
+    words: bool,
+    byte_ids: [u32; 256],
+    rules: Rules,
+}
+
+impl Built {
+    /// Merges by the scores of all ids; those of holes and of tokens that are never merged don't
+    /// matter.
+    pub(super) fn by_scores(
+        self,
+        scores: &[f32],
+        unk: Option<u32>,
+    ) -> Result<(Vocab, Spm), TokenizerError> {
+        let mut ranks = Vec::with_capacity(self.vocab.len());
+        for id in 0..self.vocab.len() as u32 {
+            let score = scores.get(id as usize).copied().unwrap_or(0.0);
+            ranks.push(priority(score).ok_or(TokenizerError::ScoreIsNan { id })?);
+        }
+        Ok(self.order(Order::Scores(ranks), unk))
+    }
+
+    /// The first token with this text, of any kind.
+    pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
+        self.vocab.iter().find(|&(_, _, t)| t == text).map(|(id, _, _)| id)
+    }
+
+    /// Merges by the ranks of listed pairs.
+    pub(super) fn ranked(self) -> Ranked {
+        Ranked { built: self, merges: Vec::new(), bytes: Vec::new() }
+    }
+
+    fn order(self, order: Order, unk: Option<u32>) -> (Vocab, Spm) {
+        let Built { vocab, lookup, longest, words, byte_ids, rules } = self;
+        let unk = unk.unwrap_or(NONE);
+        (vocab, Spm { lookup, longest, words, byte_ids, unk, order, rules })
+    }
+}
+
+/// Takes in the merges of a vocabulary.
+pub(super) struct Ranked {
+    built: Built,
+    merges: Vec<Merge>,
+    bytes: Vec<u8>,
+}
+
+impl Ranked {
+    /// Appends the merge of the next rank, both tokens with one space between them.
+    pub(super) fn push_line(&mut self, line: &[u8], at: MergeAt) -> Result<(), TokenizerError> {
+        match line.iter().position(|&b| b == b' ') {
+            Some(space) => self.push(&line[..space], &line[space + 1..], at),
+            None => Err(TokenizerError::MalformedMerge { at }),
+        }
+    }
+
+    /// Appends the merge of the next rank.
+    pub(super) fn push(
+        &mut self,
+        left: &[u8],
+        right: &[u8],
+        at: MergeAt,
+    ) -> Result<(), TokenizerError> {
+        let Ranked { built, merges, bytes } = self;
+        if left.is_empty() || right.is_empty() || left.contains(&b' ') || right.contains(&b' ') {
+            return Err(TokenizerError::MalformedMerge { at });
+        }
+        let text = |t: &[u8]| String::from_utf8_lossy(t).into_owned();
+        let find = |bytes: &[u8]| built.lookup.find(&built.vocab, bytes);
+        let unknown = |token| TokenizerError::UnknownMergeToken { at, token: text(token) };
+        bytes.clear();
+        unescape(left, bytes);
+        let middle = bytes.len();
+        unescape(right, bytes);
+        let left_id = find(&bytes[..middle]).ok_or_else(|| unknown(left))?;
+        let right_id = find(&bytes[middle..]).ok_or_else(|| unknown(right))?;
+        let product = find(bytes).ok_or_else(|| TokenizerError::NoMergeProduct {
+            at,
+            product: text(&[left, right].concat()),
+        })?;
+        if merges.len() >= NONE as usize / 2 {
+            return Err(TokenizerError::VocabularyTooLarge);
+        }
+        merges.push(Merge { left: left_id, right: right_id, product });
+        Ok(())
+    }
+
+    /// Ends the merges.
+    pub(super) fn finish(self, unk: Option<u32>) -> Result<(Vocab, Spm), TokenizerError> {
+        let Ranked { built, mut merges, .. } = self;
+        merges.shrink_to_fit();
+        let hasher = Hasher::new();
+        let mut slots = vec![NONE; slots_for(merges.len())];
+        let mask = slots.len() - 1;
+        for (rank, m) in merges.iter().enumerate() {
+            let mut slot = hasher.pair(m.left, m.right) as usize & mask;
+            while slots[slot] != NONE {
+                let other = &merges[slots[slot] as usize];
+                if (other.left, other.right) == (m.left, m.right) {
+                    let text = |id| String::from_utf8_lossy(built.vocab.get(id).unwrap_or(b""));
+                    let merge = format!("{} {}", text(m.left), text(m.right));
+                    return Err(TokenizerError::DuplicateMerge { at: MergeAt::Index(rank), merge });
+                }
+                slot = (slot + 1) & mask;
+            }
+            slots[slot] = rank as u32;
+        }
+        Ok(built.order(Order::Ranks(Pairs { merges, slots, hasher }), unk))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priorities_are_in_the_order_of_scores() {
+        let ascending =
+            [f32::NEG_INFINITY, f32::MIN, -31740.0, -1.5, -1e-45, 0.0, 1e-45, 2.0, f32::INFINITY];
+        let ranks: Vec<_> = ascending.iter().map(|&s| priority(s).unwrap()).collect();
+        assert!(ranks.windows(2).all(|w| w[0] > w[1]), "{ranks:x?}");
+        assert!(ranks[0] < NONE);
+        assert_eq!(priority(-0.0), priority(0.0));
+        assert_eq!(priority(f32::NAN), None);
+        assert_eq!(priority(-f32::NAN), None);
+    }
+
+    #[test]
+    fn words_begin_at_spaces() {
+        let words = |text: &str, every| {
+            let (mut rest, mut all) = (text, Vec::new());
+            while !rest.is_empty() {
+                let (piece, tail) = rest.split_at(word(rest, every));
+                all.push(piece.to_string());
+                rest = tail;
+            }
+            all
+        };
+        assert_eq!(words(" a  bc d ", false), [" a", "  bc", " d", " "]);
+        assert_eq!(words(" a  bc d ", true), [" a", " ", " bc", " d", " "]);
+        assert_eq!(words("  ", false), ["  "]);
+    }
+
+    #[test]
+    fn bytes_are_read_as_they_are_written() {
+        assert_eq!(byte_of(b"<0x0A>"), Some(10));
+        assert_eq!(byte_of(b"<0xfF>"), Some(255));
+        for bad in [&b"<0x0>"[..], b"<0x+1>", b"<0x0G>", b"0x0A", b"<0x0A> "] {
+            assert_eq!(byte_of(bad), None);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! tokenizer.json of SentencePiece's kind: merges over characters, with bytes for what has no token.
+//!
+//! The parts that files in use are made of are known, and how they go together: the normaliser or
+//! the pre-tokenizer makes spaces `▁` and puts one in front, the decoder undoes it. Anything else
+//! is refused by its name.
+
+use super::json_files::{
+    Config, Doc, TokenList, added_tokens, normalized_tokens, text_or_null, unsupported,
+};
+use super::json_parts::{Template, post_processor};
+use super::spm::{Cut, Pieces, Prefix, Ranked, Rules, SPACE, byte_of};
+use super::{Algorithm, MergeAt, SpecialIds, TokenKind, Tokenizer, TokenizerError};
+use crate::json::{Event, Text};
+
+type Result<T> = std::result::Result<T, TokenizerError>;
+
+const FILE: &str = "tokenizer.json";
+
+/// Whether a tokenizer.json is of this kind. It reads up to the vocabulary where the parts stand in
+/// the usual order.
+pub(super) fn is_one(bytes: &[u8]) -> Result<bool> {
+    let mut doc = Doc::new(FILE, bytes);
+    let mut spaces = false;
+    doc.object("an object")?;
+    while let Some(key) = doc.key()? {
+        if key.is("normalizer") {
+            let inner = doc.bookmark()?;
+            let names = names(inner, "normalizers")?;
+            spaces |= names.iter().any(|n| n == "Prepend" || n == "Replace");
+        } else if key.is("pre_tokenizer") {
+            let inner = doc.bookmark()?;
+            spaces |= names(inner, "pretokenizers")?.iter().any(|n| n == "Metaspace");
+        } else if key.is("decoder") {
+            if doc.bookmark()?.kind("null or a decoder")?.as_deref() == Some("ByteLevel") {
+                return Ok(false);
+            }
+        } else if key.is("model") {
+            // Files that don't say how they decode before this have a decoder all the same.
+            doc.object("the model, an object")?;
+            while let Some(key) = doc.key()? {
+                if key.is("byte_fallback") {
+                    spaces |= doc.next("true or false")? == Event::Bool(true);
+                } else if key.is("type") {
+                    if !doc.text("the name of a type")?.is("BPE") {
+                        return Ok(false);
+                    }
+                } else if key.is("vocab") && spaces {
+                    return Ok(true);
+                } else {
+                    doc.skip()?;
+                }
+            }
+        } else {
+            doc.skip()?;
+        }
+    }
+    Ok(spaces)
+}
+
+/// The types of a part: its own, or those of the parts of a sequence, which stand in `list`.
+fn names(doc: Doc<'_>, list: &str) -> Result<Vec<String>> {
+    Ok(parts(doc, list)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// A part, or the parts of a sequence, with their types. None for null.
+fn parts<'a>(mut doc: Doc<'a>, list: &str) -> Result<Vec<(String, Doc<'a>)>> {
+    let want = "a part with a type";
+    let Some(name) = doc.kind(want)? else { return Ok(Vec::new()) };
+    if name != "Sequence" {
+        return Ok(vec![(name, doc)]);
+    }
+    let mut all = Vec::new();
+    doc.object(want)?;
+    while let Some(key) = doc.key()? {
+        if !key.is(list) {
+            doc.skip()?;
+            continue;
+        }
+        doc.array("an array of parts")?;
+        while doc.clone().next(want)? != Event::ArrayEnd {
+            let name = doc.kind(want)?.unwrap_or_else(|| "null".into());
+            all.push((name, doc.bookmark()?));
+        }
+        doc.next(want)?;
+    }
+    Ok(all)
+}
+
+/// The types of parts in one line, for saying what is not supported.
+fn line(parts: &[(String, Doc<'_>)]) -> String {
+    match parts {
+        [] => "null".into(),
+        [(name, _)] => name.clone(),
+        _ => {
+            let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+            format!("Sequence of {}", names.join(", "))
+        }
+    }
+}
+
+/// The text fields of an object, and those of its `pattern`; other values are passed over.
+fn fields<'a>(mut doc: Doc<'a>) -> Result<Vec<(Text<'a>, Event<'a>)>> {
+    let want = "an object";
+    let mut all = Vec::new();
+    doc.object(want)?;
+    while let Some(key) = doc.key()? {
+        match doc.clone().next(want)? {
+            Event::ObjectStart => {
+                doc.object(want)?;
+                while let Some(key) = doc.key()? {
+                    let mut value = doc.bookmark()?;
+                    all.push((key, value.next(want)?));
+                }
+            }
+            event => {
+                doc.skip()?;
+                all.push((key, event));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a field of this name has this text.
+fn has(fields: &[(Text<'_>, Event<'_>)], key: &str, value: &str) -> bool {
+    let mut with = fields.iter().filter(|(k, _)| k.is(key));
+    with.any(|(_, v)| matches!(v, Event::String(text) if text.is(value)))
+}
+
+fn flag(fields: &[(Text<'_>, Event<'_>)], key: &str) -> Option<bool> {
+    let found = fields.iter().find(|(k, _)| k.is(key))?;
+    match found.1 {
+        Event::Bool(v) => Some(v),
+        _ => None,
+    }
+}
+
+/// What the normaliser does: whether it puts `▁` in front, and whether it makes spaces `▁`.
+fn normalizer(doc: Doc<'_>) -> Result<(bool, bool)> {
+    const PART: &str = "normalizer";
+    let all = parts(doc, "normalizers")?;
+    let (mut prepend, mut replace) = (false, false);
+    for (name, doc) in &all {
+        let fields = fields(doc.clone())?;
+        let twice = match name.as_str() {
+            "Prepend" if has(&fields, "prepend", SPACE) => std::mem::replace(&mut prepend, true),
+            "Replace" if has(&fields, "String", " ") && has(&fields, "content", SPACE) => {
+                std::mem::replace(&mut replace, true)
+            }
+            "Prepend" => return unsupported(PART, "Prepend of other text than U+2581"),
+            "Replace" => return unsupported(PART, "Replace of other text than a space by U+2581"),
+            _ => true,
+        };
+        if twice {
+            return unsupported(PART, line(&all));
+        }
+    }
+    if prepend && !replace {
+        return unsupported(PART, "Prepend without Replace");
+    }
+    Ok((prepend, replace))
+}
+
+/// What normaliser and pre-tokenizer together do to a text.
+fn rules(normal: (bool, bool), pre: Doc<'_>) -> Result<Rules> {
+    const PART: &str = "pre-tokenizer";
+    let (prepend, replace) = normal;
+    let mut rules = Rules::sentence_piece(prepend);
+    let all = parts(pre, "pretokenizers")?;
+    match &all[..] {
+        [] if replace => {}
+        // After the normaliser there are no spaces to split at.
+        [(name, doc)] if name == "Split" && replace => {
+            let fields = fields(doc.clone())?;
+            if !has(&fields, "String", " ") || !has(&fields, "behavior", "MergedWithPrevious") {
+                return unsupported(PART, "Split beside a normalizer, by other than a space");
+            }
+        }
+        [(name, doc)] if name == "Metaspace" && !replace => {
+            let fields = fields(doc.clone())?;
+            if !has(&fields, "replacement", SPACE) {
+                return unsupported(PART, "Metaspace with another replacement than U+2581");
+            }
+            rules.unless_space = true;
+            rules.cut =
+                if flag(&fields, "split") == Some(false) { Cut::Never } else { Cut::Spaces };
+            // Older files say `add_prefix_space`.
+            let scheme = fields.iter().find(|(k, _)| k.is("prepend_scheme"));
+            rules.prefix = match scheme {
+                None if flag(&fields, "add_prefix_space") == Some(false) => Prefix::Never,
+                None => Prefix::Parts,
+                Some(_) if has(&fields, "prepend_scheme", "always") => Prefix::Parts,
+                Some(_) if has(&fields, "prepend_scheme", "first") => Prefix::Start,
+                Some(_) if has(&fields, "prepend_scheme", "never") => Prefix::Never,
+                Some(_) => return unsupported(PART, "Metaspace with another prepend_scheme"),
+            };
+        }
+        [] => return unsupported(PART, "null without a normalizer that replaces spaces"),
+        _ => return unsupported(PART, line(&all)),
+    }
+    Ok(rules)
+}
+
+/// Reads the decoder: whether it takes a space away from a text's start.
+fn decoder(doc: Doc<'_>) -> Result<bool> {
+    const PART: &str = "decoder";
+    let all = parts(doc, "decoders")?;
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let strip = match names[..] {
+        ["Replace", "ByteFallback", "Fuse"] => false,
+        ["Replace", "ByteFallback", "Fuse", "Strip"] => true,
+        _ => return unsupported(PART, line(&all)),
+    };
+    let replace = fields(all[0].1.clone())?;
+    if !has(&replace, "String", SPACE) || !has(&replace, "content", " ") {
+        return unsupported(PART, "Replace of other text than U+2581 by a space");
+    }
+    if strip {
+        let fields = fields(all[3].1.clone())?;
+        let number = |key: &str, n: &str| {
+            fields.iter().any(|(k, v)| k.is(key) && matches!(v, Event::Number(x) if *x == n))
+        };
+        if !has(&fields, "content", " ") || !number("start", "1") || !number("stop", "0") {
+            return unsupported(PART, "Strip of other than one space at the start");
+        }
+    }
+    Ok(strip)
+}
+
+/// The field `model`.
+struct Model<'a> {
+    vocab: Doc<'a>,
+    merges: Doc<'a>,
+    unk: Option<String>,
+    bytes: bool,
+    fuse_unk: bool,
+    ignore_merges: bool,
+}
+
+impl<'a> Model<'a> {
+    fn read(mut doc: Doc<'a>) -> Result<Self> {
+        const PART: &str = "model option";
+        let (mut vocab, mut merges, mut unk) = (None, None, None);
+        let (mut bytes, mut fuse_unk, mut ignore_merges) = (false, false, false);
+        doc.object("the model, an object")?;
+        while let Some(key) = doc.key()? {
+            if key.is("vocab") {
+                vocab = Some(doc.bookmark()?);
+            } else if key.is("merges") {
+                merges = Some(doc.bookmark()?);
+            } else if key.is("unk_token") {
+                unk = text_or_null(&mut doc)?;
+            } else if key.is("byte_fallback") {
+                bytes = doc.next("true or false")? == Event::Bool(true);
+            } else if key.is("fuse_unk") {
+                fuse_unk = doc.next("true or false")? == Event::Bool(true);
+            } else if key.is("ignore_merges") {
+                ignore_merges = doc.next("true or false")? == Event::Bool(true);
+            } else if key.is("continuing_subword_prefix") || key.is("end_of_word_suffix") {
+                if let Some(text) = text_or_null(&mut doc)? {
+                    return unsupported(PART, format!("{key}: {text}"));
+                }
+            } else if key.is("dropout") {
+                match doc.next("null or a number")? {
+                    Event::Null => {}
+                    Event::Number(n) if n.parse() == Ok(0.0) => {}
+                    Event::Number(n) => return unsupported(PART, format!("dropout: {n}")),
+                    _ => return Err(doc.wrong("null or a number")),
+                }
+            } else {
+                doc.skip()?; // `type`
+            }
+        }
+        let vocab = vocab.ok_or_else(|| doc.missing("model.vocab"))?;
+        let merges = merges.ok_or_else(|| doc.missing("model.merges"))?;
+        Ok(Model { vocab, merges, unk, bytes, fuse_unk, ignore_merges })
+    }
+}
+
+/// Reads merges, each written as `"a b"` or as `["a", "b"]`.
+fn merges(mut doc: Doc<'_>, ranked: &mut Ranked) -> Result<()> {
+    let want = "an array of merges, each as text or as two texts";
+    doc.array(want)?;
+    for i in 0.. {
+        let at = MergeAt::Index(i);
+        match doc.next(want)? {
+            Event::ArrayEnd => break,
+            Event::String(line) => ranked.push_line(line.to_cow().as_bytes(), at)?,
+            Event::ArrayStart => {
+                let left = doc.text(want)?.to_cow();
+                let right = doc.text(want)?.to_cow();
+                if doc.next(want)? != Event::ArrayEnd {
+                    return Err(TokenizerError::MalformedMerge { at });
+                }
+                ranked.push(left.as_bytes(), right.as_bytes(), at)?;
+            }
+            _ => return Err(doc.wrong(want)),
+        }
+    }
+    Ok(())
+}
+
+impl Tokenizer {
+    /// Builds from a tokenizer.json of this kind, and from what tokenizer_config.json says.
+    pub(super) fn build_spm_json(json: &[u8], mut config: Config) -> Result<Self> {
+        let mut doc = Doc::new(FILE, json);
+        let mut added = Vec::new();
+        let (mut normal, mut pre, mut decode, mut model) = ((false, false), None, None, None);
+        let (mut template, mut normalized) = (Template::default(), Vec::new());
+        doc.object("an object")?;
+        while let Some(key) = doc.key()? {
+            if key.is("added_tokens") {
+                normalized = normalized_tokens(doc.clone())?;
+                added = added_tokens(&mut doc)?;
+            } else if key.is("normalizer") {
+                normal = normalizer(doc.bookmark()?)?;
+            } else if key.is("pre_tokenizer") {
+                pre = Some(doc.bookmark()?);
+            } else if key.is("post_processor") {
+                template = post_processor(doc.bookmark()?)?;
+            } else if key.is("decoder") {
+                decode = Some(decoder(doc.bookmark()?)?);
+            } else if key.is("model") {
+                model = Some(doc.bookmark()?);
+            } else {
+                // The version; truncation and padding, which concern batches.
+                doc.skip()?;
+            }
+        }
+        doc.end()?;
+        if normal.0
+            && let Some((_, token)) = normalized.first()
+        {
+            // The prefix would be a part of the token that is looked for.
+            let name = format!("normalized of {token}");
+            return unsupported("option of an added token", name);
+        }
+        let model = Model::read(model.ok_or_else(|| doc.missing("model"))?)?;
+        let mut rules = rules(normal, pre.ok_or_else(|| doc.missing("pre_tokenizer"))?)?;
+        rules.strip = decode.ok_or_else(|| doc.missing("decoder"))?;
+        rules.fuse_unk = model.fuse_unk;
+        rules.ignore_merges = model.ignore_merges;
+
+        let list = TokenList::read(&mut model.vocab.clone(), json.len())?;
+        let mut pieces = Pieces::default();
+        list.each(&added, |token| {
+            let Some((text, kind)) = token else { return pieces.push_hole() };
+            let kind = match kind {
+                TokenKind::Normal if model.bytes && byte_of(text.as_bytes()).is_some() => {
+                    TokenKind::Byte
+                }
+                // Merging finds it: in texts as they are it stands for itself only.
+                TokenKind::UserDefined if text.contains(SPACE) => TokenKind::Normal,
+                kind => kind,
+            };
+            pieces.push(text.as_bytes(), kind)
+        })?;
+        let built = pieces.finish(rules, true)?;
+        config.unk = config.unk.or_else(|| model.unk.clone());
+        let unk = model.unk.as_ref().and_then(|unk| built.find(unk.as_bytes()));
+        let mut ranked = built.ranked();
+        merges(model.merges, &mut ranked)?;
+        let (vocab, spm) = ranked.finish(unk)?;
+        let algorithm = Algorithm::Spm(Box::new(spm));
+        let mut tokenizer = Tokenizer::new(vocab, algorithm, SpecialIds::default())?;
+        tokenizer.name_specials(&config);
+        tokenizer.add_template(template, &config)?;
+        Ok(tokenizer)
+    }
+}

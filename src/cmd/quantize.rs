@@ -1,0 +1,149 @@
+//! `teff quantize`: the same model in a smaller file.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use teff::runtime::quantize::{Fallback, Progress, QuantizeOptions, Report, Target, quantize_file};
+
+use super::args::{Arg, Args, THREADS};
+use super::machine::{self, human};
+use super::{Command, Failure, complain, print};
+
+pub(crate) const COMMAND: Command =
+    Command { name: "quantize", about: "the same model in a smaller file", help: HELP, run };
+
+const HELP: &str = "\
+usage: teff quantize IN.gguf OUT.gguf --to FORMAT [OPTIONS]
+
+Writes the model in other formats; llama.cpp loads the file too. Norms, biases and positions stay
+as they are. OUT appears when it is complete, and replaces a file that is there. Every number of
+threads gives the same bytes, which are those of llama.cpp's quantiser without importances.
+
+  --to FORMAT            what most matrices become:
+                           F32 F16 BF16
+                           Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    but the head in Q6_K (with Q8_0: Q8_0)
+                           Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K
+                                                 llama.cpp's mixes: more bits where they matter
+                           Q5_K Q4_K Q3_K        all matrices in this one format
+                           TQ2_0 TQ1_0           for weights that are ternary already; others are
+                                                 rounded, with a warning. Embedding Q4_K, head Q6_K
+                           I2_S                  for weights of 0 and one magnitude for each matrix;
+                                                 others are refused. Embedding and head F16
+                         Rows that are not whole blocks of a format get another one: Q5_0 for Q4_K,
+                         Q5_1 for Q5_K, Q8_0 for Q6_K and I2_S, Q4_0 for Q3_K, Q2_K and TQ; else F16
+  --pure                 all matrices in FORMAT, the head and the embedding too
+  --allow-requantize     quantise what is quantised already: it loses more than either format
+  --threads N            threads (default: one for each core)
+";
+
+fn run(args: &mut Args) -> Result<(), Failure> {
+    let (mut files, mut target, mut pure) = (Vec::new(), None, false);
+    let mut options = QuantizeOptions::default();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Arg::Word(word) if files.len() < 2 => files.push(PathBuf::from(word)),
+            Arg::Word(word) => {
+                let word = word.to_string_lossy();
+                let what = format!("unexpected argument `{word}`: IN and OUT were given before");
+                return Err(Failure::Usage(what));
+            }
+            Arg::Flag(f) if f == "--to" => target = Some(read_target(&args.text(&f)?)?),
+            Arg::Flag(f) if f == "--pure" => pure = true,
+            Arg::Flag(f) if f == "--allow-requantize" => options.allow_requantize = true,
+            Arg::Flag(f) if f == "--threads" => options.threads = args.count(&f, THREADS)?,
+            Arg::Flag(f) => return Err(Failure::Usage(format!("there is no option {f}"))),
+        }
+    }
+    let [input, output] = &files[..] else {
+        return Err(Failure::Usage("give the model and the file to write".into()));
+    };
+    let target = target.ok_or_else(|| Failure::Usage("no format: give --to FORMAT".into()))?;
+    let target = if pure { target.pure() } else { target };
+
+    let mut line = Line::new();
+    let report = quantize_file(input, output, &target, &options, &mut |p| line.show(p));
+    drop(line);
+    let report = report.map_err(Failure::run)?;
+    warn(&report);
+    print(&format!(
+        "{} of {} tensors to {}: {} ({:.2} bits per weight) became {} ({:.2})\n",
+        report.converted,
+        report.tensors,
+        target.name(),
+        human(report.before),
+        report.bits_before(),
+        human(report.after),
+        report.bits_after(),
+    ))
+}
+
+fn read_target(name: &str) -> Result<Target, Failure> {
+    Target::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = Target::built().map(|t| t.name()).collect();
+        Failure::Usage(format!("--to is `{name}`: it must be one of {}", names.join(", ")))
+    })
+}
+
+/// Says what was not as asked.
+fn warn(report: &Report) {
+    let mut kinds: Vec<(&Fallback, usize)> = Vec::new();
+    for fallback in &report.fallbacks {
+        let pair = (fallback.wanted, fallback.got);
+        match kinds.iter_mut().find(|(f, _)| (f.wanted, f.got) == pair) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((fallback, 1)),
+        }
+    }
+    for (f, count) in kinds {
+        let Fallback { tensor, wanted, got } = f;
+        let others = others(count);
+        complain(&format!("warning: `{tensor}`{others}: rows don't fit {wanted}, {got} instead"));
+    }
+    if let Some(tensor) = report.requantized.first() {
+        let others = others(report.requantized.len());
+        complain(&format!("warning: `{tensor}`{others} lost more: quantised before"));
+    }
+    if let Some(tensor) = report.rounded.first() {
+        let others = others(report.rounded.len());
+        complain(&format!("warning: `{tensor}`{others} rounded: the weights were not ternary"));
+    }
+}
+
+fn others(count: usize) -> String {
+    match count {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    }
+}
+
+/// The line that says how far it has come.
+struct Line {
+    progress: Option<machine::Progress>,
+    start: Instant,
+    shown: Option<Instant>,
+}
+
+impl Line {
+    fn new() -> Line {
+        Line { progress: None, start: Instant::now(), shown: None }
+    }
+
+    fn show(&mut self, p: &Progress<'_>) {
+        // Ten times a second is enough for eyes.
+        if self.shown.is_some_and(|at| at.elapsed() < Duration::from_millis(100)) {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let seconds = self.start.elapsed().as_secs_f64().max(1e-3);
+        let rate = p.done as f64 / seconds / 1e6;
+        let percent = p.done as f64 * 100.0 / p.total.max(1) as f64;
+        // The name comes out of a file: nothing of it may steer a terminal.
+        let name = p.tensor.name.replace(char::is_control, "?");
+        let (i, n, from, to) = (p.index + 1, p.tensors, p.tensor.format, p.format);
+        let what = format!("{percent:3.0}% [{i}/{n}] {rate:.0} MB/s {name} {from} to {to}");
+        match &mut self.progress {
+            Some(progress) => progress.update(&what),
+            None => self.progress = Some(machine::Progress::show(&what)),
+        }
+    }
+}
