@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use teff_fuzz::{tiny_gguf, vocabulary};
-use teff_graph::Want;
+use teff_fuzz::{gguf, tiny, tiny_gguf, vocabulary};
+use teff_graph::family::{bitnet, gemma3, llama, qwen};
+use teff_graph::{Head, Want};
 use teff_kernels::Format;
 use teff_runtime::{LoadOptions, Model, SessionOptions};
 
@@ -28,6 +29,22 @@ fn main() {
         if format == Format::Q4_0 {
             write("gguf", name, &file);
             write("tokenizer", "gguf", &[&[2], &file[..]].concat());
+        }
+    }
+
+    let q4_k = (Format::Q4_K, 256);
+    for (name, spec, (format, width)) in [
+        ("llama", llama::tinyllama(), (Format::Q4_0, 32)),
+        ("gemma3", gemma3::gemma3_1b(), (Format::F16, 32)),
+        ("qwen2", qwen::qwen2_5_14b(), (Format::Q5_1, 32)),
+        ("qwen3", qwen::qwen3_14b(), q4_k),
+        ("bitnet", bitnet::bitnet_2b(), (Format::I2_S, 128)),
+    ] {
+        let own = spec.head == Head::Own;
+        let file = gguf(&tiny(spec, width, own), format, name == "llama" || name == "gemma3");
+        write("load_plan_token", name, &file);
+        if name == "llama" {
+            write("tokenizer", "sentence_piece", &[&[2], &file[..]].concat());
         }
     }
 

@@ -3,11 +3,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use teff_graph::Role;
-use teff_graph::family::gpt2;
+use teff_graph::family::{self, gpt2};
 use teff_graph::gguf::GgufValue;
-use teff_graph::{Head, Spec};
+use teff_graph::{Head, Positions, Role, Rotary, Spec};
 use teff_kernels::{Format, quantize_row};
+use teff_runtime::gguf_spec::put_spec;
 use teff_runtime::gguf_write::GgufHeader;
 
 /// The system's heap, which remembers how much of it was in use at most.
@@ -46,50 +46,72 @@ impl Counting {
 /// A GPT-2 of some kilobytes.
 #[must_use]
 pub fn tiny_spec(own_head: bool) -> Spec {
+    Spec { heads: 2, head_dim: 16, ..tiny(gpt2::small(), 32, own_head) }
+}
+
+/// A model of some kilobytes with the switches of another.
+#[must_use]
+pub fn tiny(spec: Spec, width: u32, own_head: bool) -> Spec {
+    let head_dim = width / 2;
+    let positions = match spec.positions {
+        Positions::Rotary(rotary) => Positions::Rotary(Rotary { dims: head_dim, ..rotary }),
+        learned => learned,
+    };
     Spec {
         vocab: 258,
         context: 64,
         layers: 1,
-        width: 32,
+        width,
         heads: 2,
-        kv_heads: 2,
-        head_dim: 16,
-        ffn: 32,
+        kv_heads: if spec.kv_heads < spec.heads { 1 } else { 2 },
+        head_dim,
+        ffn: width,
+        positions,
         head: if own_head { Head::Own } else { Head::Tied },
-        ..gpt2::small()
+        ..spec
     }
 }
 
 /// The GGUF file of [`tiny_spec`], matrices in `format`, with a byte-level vocabulary.
 #[must_use]
 pub fn tiny_gguf(format: Format, own_head: bool) -> Vec<u8> {
-    let spec = tiny_spec(own_head);
+    gguf(&tiny_spec(own_head), format, false)
+}
+
+/// The GGUF file of a model with a byte-level vocabulary or a SentencePiece one, its matrices in
+/// `format`.
+#[must_use]
+pub fn gguf(spec: &Spec, format: Format, sentence_piece: bool) -> Vec<u8> {
     let mut header = GgufHeader::new();
     let mut put = |key: &str, value| header.put(key, value).expect("a fresh key");
-    put("general.architecture", GgufValue::Str("gpt2"));
+    put("general.architecture", GgufValue::Str(spec.arch));
     put("general.name", GgufValue::Str("tiny"));
-    for (key, n) in [
-        ("gpt2.context_length", spec.context),
-        ("gpt2.embedding_length", spec.width),
-        ("gpt2.feed_forward_length", spec.ffn),
-        ("gpt2.block_count", spec.layers),
-        ("gpt2.attention.head_count", spec.heads),
-    ] {
-        put(key, GgufValue::U32(n));
-    }
-    put("gpt2.attention.layer_norm_epsilon", GgufValue::F32(1e-5));
-    put("tokenizer.ggml.model", GgufValue::Str("gpt2"));
-    put("tokenizer.ggml.pre", GgufValue::Str("gpt-2"));
     put("tokenizer.ggml.bos_token_id", GgufValue::U32(257));
     put("tokenizer.ggml.eos_token_id", GgufValue::U32(257));
-    let (tokens, merges) = vocabulary();
-    let kinds: Vec<i32> = (0..tokens.len()).map(|i| if i == 257 { 3 } else { 1 }).collect();
-    header.put_strings("tokenizer.ggml.tokens", &tokens).expect("a fresh key");
-    header.put_i32s("tokenizer.ggml.token_type", &kinds).expect("a fresh key");
-    header.put_strings("tokenizer.ggml.merges", &merges).expect("a fresh key");
+    if sentence_piece {
+        put("tokenizer.ggml.model", GgufValue::Str("llama"));
+        put("tokenizer.ggml.unknown_token_id", GgufValue::U32(257));
+        let mut tokens: Vec<String> = (0..256).map(|b| format!("<0x{b:02X}>")).collect();
+        tokens.extend(["\u{2581}he".to_owned(), "</s>".to_owned()]);
+        let mut kinds = vec![6; 256];
+        kinds.extend([1, 3]);
+        let scores: Vec<f32> = (0..258).map(|i| -(i as f32)).collect();
+        header.put_strings("tokenizer.ggml.tokens", &tokens).expect("a fresh key");
+        header.put_f32s("tokenizer.ggml.scores", &scores).expect("a fresh key");
+        header.put_i32s("tokenizer.ggml.token_type", &kinds).expect("a fresh key");
+    } else {
+        put("tokenizer.ggml.model", GgufValue::Str("gpt2"));
+        put("tokenizer.ggml.pre", GgufValue::Str("gpt-2"));
+        let (tokens, merges) = vocabulary();
+        let kinds: Vec<i32> = (0..tokens.len()).map(|i| if i == 257 { 3 } else { 1 }).collect();
+        header.put_strings("tokenizer.ggml.tokens", &tokens).expect("a fresh key");
+        header.put_i32s("tokenizer.ggml.token_type", &kinds).expect("a fresh key");
+        header.put_strings("tokenizer.ggml.merges", &merges).expect("a fresh key");
+    }
+    put_spec(&mut header, spec).expect("fresh keys");
     let mut data = Vec::new();
     let mut state = 1u64;
-    for slot in spec.slots() {
+    for slot in spec.slots().filter(|s| s.role != Role::Output || spec.head == Head::Own) {
         let format = if slot.vector { Format::F32 } else { format };
         let name = gguf_name(slot.role);
         let dims = [slot.cols as u64, slot.rows as u64];
@@ -107,6 +129,10 @@ pub fn tiny_gguf(format: Format, own_head: bool) -> Vec<u8> {
             bytes.resize(start + format.row_bytes(slot.cols).expect("whole blocks"), 0);
             quantize_row(format, &row, &mut bytes[start..]);
         }
+        if format.trailer_bytes() > 0 {
+            bytes.extend(0.5f32.to_le_bytes());
+            bytes.resize(bytes.len() + format.trailer_bytes() - 4, 0);
+        }
         data.push((name, bytes));
     }
     let mut file = header.write(Vec::new()).expect("memory");
@@ -119,7 +145,7 @@ pub fn tiny_gguf(format: Format, own_head: bool) -> Vec<u8> {
 /// The GGUF name of a tensor.
 fn gguf_name(role: Role) -> String {
     let mut name = String::new();
-    (gpt2::GPT2.gguf_name)(role, &mut name).expect("a string takes everything");
+    family::gguf_name(role, &mut name).expect("a string takes everything");
     name
 }
 

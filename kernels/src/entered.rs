@@ -89,13 +89,16 @@ mod tests {
         for b in backends() {
             // Without VNNI, the narrow registers' driver for few columns is as good.
             let few = if b.name() == "avx512bw" { "avx2" } else { b.name() };
+            // Tiles are for many columns only.
+            let dense = if b.name() == "amx" { "avx512" } else { b.name() };
+            let few = if b.name() == "amx" { "avx512" } else { few };
             for format in Format::ALL {
                 let (one, many) = match format.acts() {
-                    ActKind::Dense => ((b.name(), "dense"), (b.name(), "dense")),
+                    ActKind::Dense => ((dense, "dense"), (dense, "dense")),
                     ActKind::Q8 => ((few, "rows8"), (b.name(), "panels")),
                     ActKind::Wide => ((few, "ternary8"), (b.name(), "ternary panels")),
                 };
-                for (n, what) in [(1, one), (16, many)] {
+                for (n, what) in [(1, one), (32, many)] {
                     let seen = during(|| product(&b, format, n));
                     let all: Vec<_> = seen.keys().collect();
                     assert!(seen.contains_key(&what), "{} {format} x {n}: {all:?}", b.name());

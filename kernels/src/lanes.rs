@@ -110,6 +110,12 @@ pub(crate) trait Lanes: Float {
     fn prefetch(p: *const u8) {
         let _ = p;
     }
+    /// The same for what is read once and in order, by one of a few streams: what comes behind `p`
+    /// and will be wanted next, as far ahead as memory asks for.
+    #[inline(always)]
+    fn prefetch_stream(p: *const u8) {
+        Self::prefetch(p.wrapping_add(1024));
+    }
     fn load(p: &[f32; LANES]) -> Self;
     /// Little-endian f32 at any address.
     fn load_le(p: &[[u8; 4]; LANES]) -> Self;

@@ -35,7 +35,7 @@ pub use arch::Dsp;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub use arch::Simd128;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub use arch::{Avx2, Avx512, Avx512Bw, AvxVnni};
+pub use arch::{Amx, Avx2, Avx512, Avx512Bw, AvxVnni};
 pub use arch::{Cpu, CpuError};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 pub use arch::{Dotprod, I8mm, Neon};

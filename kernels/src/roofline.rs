@@ -121,6 +121,8 @@ fn of(cpu: &Cpu) -> Option<&dyn Ceilings> {
         Cpu::Avx512Bw(b) => Some(b),
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Cpu::Avx512(b) => Some(b),
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+        Cpu::Amx(b) => Some(b),
         #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
         Cpu::Neon(b) => Some(b),
         #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]

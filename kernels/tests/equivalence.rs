@@ -351,12 +351,15 @@ macro_rules! suite {
     )*};
 }
 
-suite!(scalar avx2 avxvnni avx512bw avx512 simd128 neon dotprod i8mm);
+suite!(scalar avx2 avxvnni avx512bw avx512 amx simd128 neon dotprod i8mm);
 
 #[test]
 fn every_backend_has_a_suite() {
     assert_eq!(
         Cpu::NAMES,
-        ["scalar", "avx2", "avxvnni", "avx512bw", "avx512", "simd128", "neon", "dotprod", "i8mm"]
+        [
+            "scalar", "avx2", "avxvnni", "avx512bw", "avx512", "amx", "simd128", "neon", "dotprod",
+            "i8mm",
+        ]
     );
 }

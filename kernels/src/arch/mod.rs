@@ -27,7 +27,7 @@ pub use aarch64::{Dotprod, I8mm, Neon};
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub use x86::{Avx2, Avx512, Avx512Bw, AvxVnni};
+pub use x86::{Amx, Avx2, Avx512, Avx512Bw, AvxVnni};
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm32;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -82,6 +82,9 @@ pub enum Cpu {
     /// AVX-512 with VNNI.
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     Avx512(Avx512),
+    /// AVX-512 with VNNI, and AMX for many columns.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    Amx(Amx),
     /// WebAssembly's vectors.
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     Simd128(Simd128),
@@ -98,8 +101,10 @@ pub enum Cpu {
 
 impl Cpu {
     /// The names of all backends, on whatever target, from the simplest to the widest.
-    pub const NAMES: [&'static str; 9] =
-        ["scalar", "avx2", "avxvnni", "avx512bw", "avx512", "simd128", "neon", "dotprod", "i8mm"];
+    pub const NAMES: [&'static str; 10] = [
+        "scalar", "avx2", "avxvnni", "avx512bw", "avx512", "amx", "simd128", "neon", "dotprod",
+        "i8mm",
+    ];
 
     /// The backend of this name.
     ///
@@ -116,6 +121,8 @@ impl Cpu {
             "avx512bw" => Avx512Bw::new().map(Cpu::Avx512Bw).ok_or(CpuError::Missing),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             "avx512" => Avx512::new().map(Cpu::Avx512).ok_or(CpuError::Missing),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            "amx" => Amx::new().map(Cpu::Amx).ok_or(CpuError::Missing),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             "simd128" => Ok(Cpu::Simd128(Simd128)),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
@@ -150,6 +157,8 @@ macro_rules! each {
             Cpu::Avx512Bw($b) => $call,
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Cpu::Avx512($b) => $call,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Cpu::Amx($b) => $call,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Cpu::Simd128($b) => $call,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]

@@ -2,14 +2,14 @@
 //!
 //! AVX2 and AVX-512 without VNNI sum bytes by `vpmaddubsw`, `vpmaddwd` and `vpaddd`. Codes of few
 //! bits can be summed in 16 bits for longer: products of these may exceed the peak. VNNI has
-//! `vpdpbusd`.
+//! `vpdpbusd`, AMX `tdpbssd`.
 
 use core::arch::asm;
 use core::arch::x86_64::*;
 use core::hint::black_box;
 
 use super::{Ceilings, rounds, sum, with_constants};
-use crate::{Avx2, Avx512, Avx512Bw, AvxVnni};
+use crate::{Amx, Avx2, Avx512, Avx512Bw, AvxVnni};
 
 /// Independent sums: AVX2 has sixteen registers, of which operands and products need some.
 const SUMS_256: usize = 12;
@@ -108,3 +108,18 @@ ceilings!(Avx2, maddubs_256, fma_256, sum_256, SUMS_256, 32);
 ceilings!(AvxVnni, vnni_256, fma_256, sum_256, SUMS_256, 32);
 ceilings!(Avx512Bw, maddubs_512, fma_512, sum_512, SUMS_512, 64);
 ceilings!(Avx512, vnni_512, fma_512, sum_512, SUMS_512, 64);
+
+impl Ceilings for Amx {
+    fn int8(&self, rounds: u64) -> u64 {
+        self.rounds(rounds)
+    }
+    fn fma(&self, rounds: u64) -> u64 {
+        // SAFETY: who has AMX has AVX-512.
+        unsafe { fma_512(rounds) };
+        rounds * 2 * (SUMS_512 * 16) as u64
+    }
+    fn sum(&self, streams: &[[u8; 64]], n: usize, prefetch: bool) -> u64 {
+        // SAFETY: as above.
+        unsafe { with_constants!(sum_512, streams, n, prefetch) }
+    }
+}

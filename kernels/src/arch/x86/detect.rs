@@ -9,6 +9,7 @@ pub(super) struct Found {
     pub(super) avxvnni: bool,
     pub(super) avx512bw: bool,
     pub(super) avx512: bool,
+    pub(super) amx: bool,
 }
 
 fn bits(word: u32, wanted: &[u32]) -> bool {
@@ -22,7 +23,7 @@ fn saved_state() -> u64 {
 }
 
 pub(super) fn detect() -> Found {
-    let none = Found { avx2: false, avxvnni: false, avx512bw: false, avx512: false };
+    let none = Found { avx2: false, avxvnni: false, avx512bw: false, avx512: false, amx: false };
     if __cpuid_count(0, 0).eax < 7 {
         return none;
     }
@@ -39,5 +40,7 @@ pub(super) fn detect() -> Found {
     // F, DQ, BW, VL; mask registers and both halves of the 512-bit registers.
     let avx512bw = avx2 && bits(seven.ebx, &[16, 17, 30, 31]) && state & 0b1110_0000 == 0b1110_0000;
     let avx512 = avx512bw && bits(seven.ecx, &[11]);
-    Found { avx2, avxvnni, avx512bw, avx512 }
+    // TILE, INT8; the configuration and the tiles.
+    let amx = avx512 && bits(seven.edx, &[24, 25]) && state >> 17 & 0b11 == 0b11;
+    Found { avx2, avxvnni, avx512bw, avx512, amx }
 }

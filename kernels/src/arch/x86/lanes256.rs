@@ -34,6 +34,15 @@ unsafe fn scale2(y: __m256, n: __m256) -> __m256 {
     }
 }
 
+/// [`Lanes::prefetch_stream`]: past the second-level cache, so that what is read once drives
+/// nothing out of it, and only as far ahead as the CPU's own prefetcher leaves open (two streams of
+/// F16 with 3072 columns: 28 GB/s, 22 by the second level).
+#[inline(always)]
+pub(super) fn prefetch_stream(p: *const u8) {
+    // SAFETY: a prefetch reads nothing, so it may go anywhere.
+    unsafe { _mm_prefetch::<_MM_HINT_NTA>(p.wrapping_add(320).cast()) }
+}
+
 impl Float for Lanes256 {
     type Int = (__m256i, __m256i);
 
@@ -109,6 +118,10 @@ impl Lanes for Lanes256 {
     fn prefetch(p: *const u8) {
         // SAFETY: a prefetch reads nothing, so it may go anywhere.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_stream(p: *const u8) {
+        prefetch_stream(p);
     }
     #[inline(always)]
     fn load(p: &[f32; LANES]) -> Self {

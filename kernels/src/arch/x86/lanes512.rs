@@ -87,6 +87,10 @@ impl Lanes for Lanes512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
+    fn prefetch_stream(p: *const u8) {
+        super::lanes256::prefetch_stream(p);
+    }
+    #[inline(always)]
     fn load(p: &[f32; LANES]) -> Self {
         // SAFETY: sixteen floats behind p; compiled for AVX-512.
         unsafe { Lanes512(_mm512_loadu_ps(p.as_ptr())) }

@@ -1,5 +1,8 @@
 //! x86-64.
 
+mod amx;
+mod amx_panels;
+mod amx_tiles;
 mod avx2;
 mod avx512;
 mod avx512bw;
@@ -19,6 +22,7 @@ mod unpack;
 mod unpack_k;
 mod unpack_ternary;
 
+pub use amx::Amx;
 pub use avx2::Avx2;
 pub use avx512::Avx512;
 pub use avx512bw::Avx512Bw;

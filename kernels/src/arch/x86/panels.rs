@@ -76,19 +76,19 @@ impl<const SUB: usize, const MINS: bool, const PAIRS: usize> Shape for Of<SUB, M
 
 /// How a panel of `mr` rows lies in memory.
 #[derive(Clone, Copy)]
-struct Layout {
+pub(super) struct Layout {
     /// Bytes of a group of four.
-    group: usize,
+    pub(super) group: usize,
     /// Bytes of a vector of scales or minimums.
-    floats: usize,
+    pub(super) floats: usize,
     /// Where scales begin, and minimums.
-    scales: usize,
-    mins: usize,
+    pub(super) scales: usize,
+    pub(super) mins: usize,
     /// Bytes for every 32 codes of the rows.
-    part: usize,
+    pub(super) part: usize,
 }
 
-const fn layout<S: Shape>(mr: usize) -> Layout {
+pub(super) const fn layout<S: Shape>(mr: usize) -> Layout {
     let (group, floats) = (4 * mr, 4 * mr);
     let scales = ACT_BLOCK / 4 * group;
     let mins = scales + ACT_BLOCK / S::SUB * floats;
@@ -101,14 +101,20 @@ pub(super) const fn scratch<B: Unpack>(mr: usize, cols: usize) -> usize {
     cols / ACT_BLOCK * layout::<B::Shape>(mr).part
 }
 
-/// Unpacks `mr` (8 or 16) rows of `blocks` blocks, with `flip` exclusive-ored to all bytes.
+/// Unpacks `mr` (8 or 16) rows of `blocks` blocks, with `off` taken off all bytes.
 ///
 /// # Safety
 /// The CPU has AVX2 and F16C; the rows lie at `w`, and `panel` has room for them, aligned to 32.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack<B: Unpack>(w: *const B, blocks: usize, panel: *mut u8, mr: usize, flip: u8) {
+pub(super) unsafe fn unpack<B: Unpack>(
+    w: *const B,
+    blocks: usize,
+    panel: *mut u8,
+    mr: usize,
+    off: u8,
+) {
     let (parts, subs, to) = (B::LEN / ACT_BLOCK, ACT_BLOCK / B::SUB, layout::<B::Shape>(mr));
-    let flip = _mm256_set1_epi8(flip as i8);
+    let off = _mm256_set1_epi8(off as i8);
     for half in 0..mr / 8 {
         for b in 0..blocks {
             // SAFETY: the caller's promises; a prefetch may go anywhere.
@@ -129,7 +135,7 @@ unsafe fn unpack<B: Unpack>(w: *const B, blocks: usize, panel: *mut u8, mr: usiz
                     let at = panel.add((b * parts + part) * to.part + half * 32);
                     let mut bytes = [_mm256_setzero_si256(); 8];
                     for (c, w) in bytes.iter_mut().zip(ws) {
-                        *c = _mm256_xor_si256(w.bytes::<Maddubs>(part), flip);
+                        *c = _mm256_sub_epi8(w.bytes::<Maddubs>(part), off);
                     }
                     for (g, c) in transpose8(bytes).into_iter().enumerate() {
                         _mm256_store_si256(at.add(g * to.group).cast(), c);
@@ -336,12 +342,12 @@ pub(super) unsafe fn matmul<T: Tiles, B: Unpack>(
     let scratch = &mut scratch[..self::scratch::<B>(mr, w.cols())];
     let panel = scratch.as_mut_ptr();
     assert!(panel.addr().is_multiple_of(64), "scratch is aligned");
-    let flip = if T::Unit::NARROW && B::Shape::PAIRS == 1 { 128 } else { 0 };
+    let off = if T::Unit::NARROW && B::Shape::PAIRS == 1 { 128 } else { 0 };
     for r in rows.clone().step_by(mr) {
         let at = r - rows.start;
         // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above).
         unsafe {
-            unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, panel, mr, flip);
+            unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, panel, mr, off);
             let mut t = 0;
             while T::Unit::NR >= 8 && t + 8 <= n {
                 put::<T, B, 8>(panel, x, t, at, y);

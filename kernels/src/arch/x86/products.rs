@@ -47,6 +47,16 @@ pub(super) trait Products {
     /// # Safety
     /// As [`Products::dot`].
     unsafe fn dot2(acc: __m256i, w0: __m256i, x0: __m256i, w1: __m256i, x1: __m256i) -> __m256i;
+
+    /// `acc` and the products of four registers, for bytes of at most 31.
+    ///
+    /// # Safety
+    /// As [`Products::dot`].
+    #[inline(always)]
+    unsafe fn dot4(acc: __m256i, w: &[__m256i; 4], x: &[__m256i; 4]) -> __m256i {
+        // SAFETY: the caller's promises.
+        unsafe { Self::dot2(Self::dot2(acc, w[0], x[0], w[1], x[1]), w[2], x[2], w[3], x[3]) }
+    }
 }
 
 /// What is to be taken off a sum of products, in sums of the activations' codes.
@@ -82,6 +92,20 @@ impl Products for Maddubs {
             // At most 4 * 31 * 127.
             let pairs =
                 _mm256_add_epi16(_mm256_maddubs_epi16(w0, x0), _mm256_maddubs_epi16(w1, x1));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot4(acc: __m256i, w: &[__m256i; 4], x: &[__m256i; 4]) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe {
+            // At most 8 * 31 * 127 < 2^15.
+            let a = _mm256_maddubs_epi16(w[0], x[0]);
+            let b = _mm256_maddubs_epi16(w[1], x[1]);
+            let c = _mm256_maddubs_epi16(w[2], x[2]);
+            let d = _mm256_maddubs_epi16(w[3], x[3]);
+            let pairs = _mm256_add_epi16(_mm256_add_epi16(a, b), _mm256_add_epi16(c, d));
             _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }

@@ -12,8 +12,19 @@ use crate::{Matrix, Q8Acts, Tile};
 
 /// Rows side by side.
 const MR: usize = 8;
-/// How far ahead weights are fetched, at least: memory's latency times its bandwidth, twice.
+/// How far ahead weights of rows side by side are fetched, at least: memory's latency times its
+/// bandwidth, twice.
 const AHEAD: usize = 6000;
+/// Rows as long as this are taken far apart, where [`may_be_far`].
+const FAR_BYTES: usize = 640;
+/// How far ahead weights of rows far apart are fetched.
+const AHEAD_FAR: usize = 320;
+
+/// Super-blocks of up to five bits: from memory, long rows far apart are up to 1.2 times as fast as
+/// side by side. Q6_K is slower (3072 columns: 14 for 17.5 GB/s); short blocks were not tried.
+const fn may_be_far<B: Unpack>() -> bool {
+    B::LEN > ACT_BLOCK && B::MAX <= 31
+}
 
 /// Adds the products of 32 codes of eight rows: part `part` of blocks whose first part is number `a`
 /// of the row.
@@ -70,22 +81,26 @@ unsafe fn part<P: Products, B: Unpack, const N: usize, const FINE: bool>(
     }
 }
 
-/// Eight outputs, of the rows at `w` and after it, for each of `N` rows of activations.
+/// Eight outputs, of the row at `w` and those after it (with `FAR` every `step`-th), for each of `N`
+/// rows of activations.
 ///
 /// # Safety
-/// The CPU has AVX2, F16C and the instructions of `P`; eight rows of `blocks` blocks lie at `w`;
+/// The CPU has AVX2, F16C and the instructions of `P`; these rows of `blocks` blocks are there;
 /// each of `x` is as long, and with `FINE` there is one, with two planes.
 #[inline(always)]
-unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool>(
+unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool, const FAR: bool>(
     w: *const B,
+    step: usize,
     blocks: usize,
     x: [Q8Row<'_>; N],
 ) -> [__m256; N] {
-    // Eight rows are eight streams, too many and too short for the CPU's own prefetcher: it is
-    // told to fetch the same place of later rows, into the second-level cache (from memory
-    // 1.9 to 2.3 times as fast as without; into the first level 0.5 times as fast as this).
+    // Eight rows side by side are eight streams, too many and too short for the CPU's own
+    // prefetcher: it is told to fetch the same place of later rows, into the second-level cache
+    // (from memory 1.9 to 2.3 times as fast as without; into the first level 0.5 times as fast as
+    // this). Rows far apart are streams without end, of which it finds most by itself.
+    let step = if FAR { step } else { 1 };
     let tile = MR * blocks * size_of::<B>();
-    let ahead = AHEAD.div_ceil(tile.max(1)) * tile;
+    let ahead = if FAR { AHEAD_FAR } else { AHEAD.div_ceil(tile.max(1)) * tile };
     let every = 64 / 2 / size_of::<B>() + 1; // blocks between fetches: twice for a line
     let parts = B::LEN / ACT_BLOCK;
     // SAFETY: the intrinsics and the addresses by the caller's promise; a prefetch may go anywhere.
@@ -94,9 +109,9 @@ unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool>(
         // Rows 0 and 4, and the two distances from which addresses reach the others: hidden where
         // they come from, since compilers keep seven distances otherwise, and most of them on the
         // stack (from the cache 1.07 times as slow).
-        let stride = blocks * size_of::<B>();
+        let stride = step * blocks * size_of::<B>();
         let stride3 = black_box(3 * stride);
-        let (mut w0, mut w4) = (w.cast::<u8>(), black_box(w.add(4 * blocks)).cast::<u8>());
+        let (mut w0, mut w4) = (w.cast::<u8>(), black_box(w.add(4 * step * blocks)).cast::<u8>());
         for b in 0..blocks {
             let four = |w: *const u8| {
                 let near = [w, w.wrapping_add(stride)];
@@ -106,7 +121,12 @@ unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool>(
                 for w in [w0, w4] {
                     for w in four(w.wrapping_add(ahead)) {
                         for line in 0..size_of::<B>().div_ceil(64) {
-                            _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(line * 64).cast());
+                            let line = w.wrapping_add(line * 64).cast();
+                            if FAR {
+                                _mm_prefetch::<_MM_HINT_NTA>(line);
+                            } else {
+                                _mm_prefetch::<_MM_HINT_T1>(line);
+                            }
                         }
                     }
                 }
@@ -139,29 +159,36 @@ unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool>(
     }
 }
 
-/// Eight outputs at column `at` of the rows `t..t + N` of `y`.
+/// Eight outputs at column `at` and those after it (with `FAR` every `step`-th) of the rows `t..t + N`
+/// of `y`.
 ///
 /// # Safety
 /// As [`rows`].
 #[inline(always)]
-unsafe fn put<P: Products, B: Unpack, const N: usize, const FINE: bool>(
+#[allow(clippy::too_many_arguments)] // a position in three matrices
+unsafe fn put<P: Products, B: Unpack, const N: usize, const FINE: bool, const FAR: bool>(
     w: *const B,
+    step: usize,
     blocks: usize,
     x: &Q8Acts<'_>,
     t: usize,
     at: usize,
     y: &mut Tile<'_>,
 ) {
+    let step = if FAR { step } else { 1 };
     let mut xs = [x.row(t); N];
     for (n, row) in xs.iter_mut().enumerate() {
         *row = x.row(t + n);
     }
-    // SAFETY: the caller's promise; `to` has room for eight.
+    // SAFETY: the caller's promise; `sums` has room for eight.
     unsafe {
-        let out = rows::<P, B, N, FINE>(w, blocks, xs);
+        let out = rows::<P, B, N, FINE, FAR>(w, step, blocks, xs);
         for (n, out) in out.into_iter().enumerate() {
-            let to = &mut y.row(t + n)[at..][..MR];
-            _mm256_storeu_ps(to.as_mut_ptr(), out);
+            let mut sums = [0.0; MR];
+            _mm256_storeu_ps(sums.as_mut_ptr(), out);
+            for (to, sum) in y.row(t + n)[at..].iter_mut().step_by(step).zip(sums) {
+                *to = sum;
+            }
         }
     }
 }
@@ -180,24 +207,35 @@ pub(super) unsafe fn matmul<P: Products, B: Unpack>(
     let blocks = w.cols() / B::LEN;
     let mut r = rows.start;
     while r + MR <= rows.end {
-        let (ws, at) = (w.rows_from::<B>(r, MR).as_ptr(), r - rows.start);
-        // SAFETY: the caller's promise; eight rows (above), and check_matmul saw to it that the
-        // activations are as wide.
-        unsafe {
-            let mut t = 0;
-            while !x.is_fine() && t + 2 <= x.n() {
-                put::<P, B, 2, false>(ws, blocks, x, t, at, y);
-                t += 2;
-            }
-            for t in t..x.n() {
-                if x.is_fine() {
-                    put::<P, B, 1, true>(ws, blocks, x, t, at, y);
-                } else {
-                    put::<P, B, 1, false>(ws, blocks, x, t, at, y);
+        // Far apart, each of the eight rows begins where the one before it will end; by an odd
+        // number of rows, so that they don't all want the same places of the cache.
+        let far = may_be_far::<B>() && x.n() == 1 && !x.is_fine() && w.row_bytes() >= FAR_BYTES;
+        let step = if far { ((rows.end - r) / MR - 1) | 1 } else { 1 };
+        for first in r..r + step {
+            let (ws, at) =
+                (w.rows_from::<B>(first, (MR - 1) * step + 1).as_ptr(), first - rows.start);
+            // SAFETY: the caller's promise; the last of the eight rows is there (above), and
+            // check_matmul saw to it that the activations are as wide.
+            unsafe {
+                if may_be_far::<B>() && step > 1 {
+                    put::<P, B, 1, false, true>(ws, step, blocks, x, 0, at, y);
+                    continue;
+                }
+                let mut t = 0;
+                while !x.is_fine() && t + 2 <= x.n() {
+                    put::<P, B, 2, false, false>(ws, 1, blocks, x, t, at, y);
+                    t += 2;
+                }
+                for t in t..x.n() {
+                    if x.is_fine() {
+                        put::<P, B, 1, true, false>(ws, 1, blocks, x, t, at, y);
+                    } else {
+                        put::<P, B, 1, false, false>(ws, 1, blocks, x, t, at, y);
+                    }
                 }
             }
         }
-        r += MR;
+        r += MR * step;
     }
     for r in r..rows.end {
         for t in 0..x.n() {

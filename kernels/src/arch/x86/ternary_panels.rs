@@ -23,12 +23,20 @@ pub(super) const fn scratch(mr: usize, cols: usize) -> usize {
     (cols + cols.div_ceil(WIDE_BLOCK) * 4) * mr
 }
 
-/// Unpacks `mr` (8 or 16) rows of `blocks` blocks.
+/// Unpacks `mr` (8, 16 or 32) rows of `blocks` blocks, with `off` taken off all bytes.
 ///
 /// # Safety
 /// The CPU has AVX2 and F16C; the rows lie at `w`, and `panel` has room for them, aligned to 32.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack<B: Unpack3>(w: *const B, blocks: usize, scale: f32, panel: *mut u8, mr: usize) {
+pub(super) unsafe fn unpack<B: Unpack3>(
+    w: *const B,
+    blocks: usize,
+    scale: f32,
+    panel: *mut u8,
+    mr: usize,
+    off: u8,
+) {
+    let off = _mm256_set1_epi8(off as i8);
     let per = WIDE_BLOCK / B::LEN;
     for half in 0..mr / 8 {
         let mut to = panel.wrapping_add(half * 32);
@@ -48,7 +56,7 @@ unsafe fn unpack<B: Unpack3>(w: *const B, blocks: usize, scale: f32, panel: *mut
                 for part in 0..here * B::LEN / 32 {
                     let mut rows = [_mm256_setzero_si256(); 8];
                     for (row, bytes) in rows.iter_mut().zip(&bytes) {
-                        *row = bytes[part];
+                        *row = _mm256_sub_epi8(bytes[part], off);
                     }
                     for four in transpose8(rows) {
                         _mm256_store_si256(to.cast(), four);
@@ -158,7 +166,7 @@ pub(super) unsafe fn matmul<T: Tiles3, B: Unpack3>(
         let at = r - rows.start;
         // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above).
         unsafe {
-            unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, w.scale(), panel, mr);
+            unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, w.scale(), panel, mr, 0);
             let mut t = 0;
             while T::Unit::NR >= 8 && t + 8 <= n {
                 put::<T, 8>(panel, x, t, at, y);

@@ -97,6 +97,108 @@ unsafe fn middle(a: __m256i, b: __m256i) -> __m256i {
     unsafe { _mm256_or_si256(_mm256_srli_epi32::<16>(a), _mm256_slli_epi32::<16>(b)) }
 }
 
+/// 32 bytes at each of eight places as columns: lane `r` of register `j` has the bytes `4 * j` to
+/// `4 * j + 3` of place `r`. Products of columns need no sums across lanes, and the parts of a block
+/// that share bytes share the transpose (from the cache, Q2_K and Q3_K are 1.1 to 1.2 times as fast as
+/// by rows).
+///
+/// # Safety
+/// The CPU has AVX2; 32 bytes lie at every place.
+#[inline(always)]
+unsafe fn columns8(at: [*const u8; 8]) -> [__m256i; 8] {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let [a, b, c, d] = columns4(at);
+        let [e, f, g, h] = columns4(at.map(|at| at.wrapping_add(16)));
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+/// `v` shifted down by `shift` bits within pairs of bytes, up where that is negative, of which
+/// `mask` is kept.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn moved(v: __m256i, shift: i32, mask: i8) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let v = if shift >= 0 {
+            _mm256_srl_epi16(v, _mm_cvtsi32_si128(shift))
+        } else {
+            _mm256_sll_epi16(v, _mm_cvtsi32_si128(-shift))
+        };
+        _mm256_and_si256(v, _mm256_set1_epi8(mask))
+    }
+}
+
+/// [`Unpack::dot8`] of bytes that are columns ([`columns8`]).
+///
+/// # Safety
+/// As [`Unpack::dot8`].
+#[inline(always)]
+unsafe fn dot_columns<P: Products, B: Unpack, const N: usize>(
+    w: [__m256i; 8],
+    x: [*const i8; N],
+    s: [[i32; 2]; N],
+) -> [[__m256i; 2]; N] {
+    const { assert!(B::MAX <= 31) };
+    // SAFETY: the caller's promises.
+    unsafe {
+        let zero = _mm256_setzero_si256();
+        let mut out = [[zero; 2]; N];
+        for n in 0..N {
+            let mut codes = [zero; 8];
+            for (j, codes) in codes.iter_mut().enumerate() {
+                *codes = _mm256_set1_epi32(x[n].add(4 * j).cast::<i32>().read_unaligned());
+            }
+            let (w, x) = (w.as_chunks::<4>().0, codes.as_chunks::<4>().0);
+            let start = [-B::BIAS * s[n][0], -B::BIAS * s[n][1]];
+            if B::SUB == 16 {
+                out[n][0] = P::dot4(_mm256_set1_epi32(start[0]), &w[0], &x[0]);
+                out[n][1] = P::dot4(_mm256_set1_epi32(start[1]), &w[1], &x[1]);
+            } else {
+                let start = _mm256_set1_epi32(start[0] + start[1]);
+                out[n][0] = P::dot4(P::dot4(start, &w[0], &x[0]), &w[1], &x[1]);
+            }
+        }
+        out
+    }
+}
+
+/// [`Unpack::dot8`] by columns: `$low` has the codes' lower bits from a number of bits on, as many
+/// bytes on as `$at` says; of `$high`, where there is such a field, every part has a bit.
+macro_rules! columns_dot8 {
+    ($low:ident, |$part:ident| $at:expr, $shift:expr, $mask:literal $(, $high:ident to $bit:literal)?) => {
+        #[inline(always)]
+        unsafe fn dot8<P: Products, const N: usize>(
+            w: [&Self; 8],
+            $part: usize,
+            x: [*const i8; N],
+            s: [[i32; 2]; N],
+        ) -> [[__m256i; 2]; N] {
+            // SAFETY: the caller's promises; 32 bytes of the fields from there on.
+            unsafe {
+                let low = columns8(places(w, core::mem::offset_of!(Self, $low) + $at));
+                let mut bytes = low;
+                for b in &mut bytes {
+                    *b = moved(*b, $shift, $mask);
+                }
+                $(
+                    let high = columns8(places(w, core::mem::offset_of!(Self, $high)));
+                    for (b, high) in bytes.iter_mut().zip(high) {
+                        // In two steps, of which four parts share the first.
+                        let four = _mm256_srl_epi16(high, _mm_cvtsi32_si128($part as i32 & 4));
+                        let bit = moved(four, $part as i32 % 4 - $bit, 1 << $bit);
+                        *b = _mm256_or_si256(*b, bit);
+                    }
+                )?
+                dot_columns::<P, Self, N>(bytes, x, s)
+            }
+        }
+    };
+}
+
 /// Where the blocks lie.
 #[inline(always)]
 fn places<B>(w: [&B; 8], offset: usize) -> [*const u8; 8] {
@@ -140,6 +242,8 @@ impl Unpack for Q4_K {
         // SAFETY: the caller's promises; a block begins with d, dmin and scales.
         unsafe { six_bit_scales(places(w, 0), to) }
     }
+
+    columns_dot8!(q, |part| part / 2 * 32, part as i32 % 2 * 4, 15);
 }
 
 impl Unpack for Q5_K {
@@ -162,6 +266,8 @@ impl Unpack for Q5_K {
         // SAFETY: the caller's promises; a block begins with d, dmin and scales.
         unsafe { six_bit_scales(places(w, 0), to) }
     }
+
+    columns_dot8!(q, |part| part / 2 * 32, part as i32 % 2 * 4, 15, h to 4);
 }
 
 impl Unpack for Q6_K {
@@ -230,6 +336,8 @@ impl Unpack for Q3_K {
             }
         }
     }
+
+    columns_dot8!(q, |part| part / 4 * 32, part as i32 % 4 * 2, 3, h to 2);
 }
 
 impl Unpack for Q2_K {
@@ -258,4 +366,6 @@ impl Unpack for Q2_K {
             }
         }
     }
+
+    columns_dot8!(q, |part| part / 4 * 32, part as i32 % 4 * 2, 3);
 }

@@ -1,0 +1,100 @@
+//! AMX with products of bytes, beside AVX-512 with VNNI: Sapphire Rapids (2023) and later.
+//!
+//! Tiles multiply panels of many columns; everything else is AVX-512's.
+
+use core::ops::Range;
+
+use super::amx_panels::{self, TERNARY_COLS, TILE_COLS};
+use super::amx_tiles::{self, STEP, TileProducts, Tmul};
+use super::lanes512::Lanes512;
+use super::{Avx512, detect};
+use crate::arch::shared::{methods, operations};
+use crate::backend::check_matmul;
+use crate::blocks::{for_codes, for_ternary};
+use crate::{ActKind, Acts, Backend, Format, Matrix, Tile};
+
+/// The proof that this CPU has AVX-512 with VNNI and AMX-INT8 and that this process may use its tiles,
+/// and the backend that does.
+#[derive(Clone, Copy, Debug)]
+pub struct Amx(Avx512);
+
+impl Amx {
+    /// The backend, where the CPU and the operating system have what it needs. The first call asks
+    /// Linux to let this process use tiles; other systems are not asked, and have no such backend.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let avx512 = Avx512::new()?;
+        (detect::detect().amx && amx_tiles::permitted()).then_some(Amx(avx512))
+    }
+
+    /// The backend, unchecked.
+    ///
+    /// # Safety
+    /// The CPU has AVX2, FMA, F16C, AVX-512 F, BW, VL, DQ and VNNI, AMX-TILE and AMX-INT8; the
+    /// operating system saves the mask and the 512-bit registers and the tiles, and lets this process
+    /// use them.
+    #[must_use]
+    pub unsafe fn new_unchecked() -> Self {
+        // SAFETY: the caller's promise.
+        Amx(unsafe { Avx512::new_unchecked() })
+    }
+
+    /// TileProducts of tiles from registers for so many rounds, for `roofline`: how many operations that
+    /// were.
+    pub(crate) fn rounds(&self, rounds: u64) -> u64 {
+        // SAFETY: a value of this type exists only where tiles may be used.
+        let tiles = unsafe { Tmul::configure(STEP) };
+        tiles.rounds(rounds);
+        rounds * 2 * (6 * amx_tiles::TILE * STEP) as u64
+    }
+}
+
+impl Backend for Amx {
+    fn name(&self) -> &'static str {
+        "amx"
+    }
+
+    fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
+        let own = match format.acts() {
+            ActKind::Wide if batch >= TERNARY_COLS => amx_panels::ternary_scratch(cols),
+            // Panels as large as those of AVX-512.
+            _ => 0,
+        };
+        own.max(self.0.matmul_scratch(format, cols, batch))
+    }
+
+    fn matmul(
+        &self,
+        w: &Matrix<'_>,
+        x: &Acts<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+        scratch: &mut [u8],
+    ) {
+        check_matmul(w, x, &rows, y);
+        let mr = match x {
+            Acts::Q8(x) if x.n() >= TILE_COLS => amx_panels::MR,
+            Acts::Wide(x) if x.n() >= TERNARY_COLS => amx_panels::TERNARY_MR,
+            _ => return self.0.matmul(w, x, rows, y, scratch),
+        };
+        let whole = rows.len() / mr * mr;
+        let cut = rows.start + whole;
+        let (panels, mut part) = (rows.start..cut, y.cols(0, whole));
+        // SAFETY: a value of this type exists only where all of it was found.
+        unsafe {
+            match x {
+                Acts::Q8(x) => for_codes!(w.format(),
+                    B => amx_panels::matmul::<Tmul, B>(w, x, panels, &mut part, scratch),
+                    dense => unreachable!("checked by check_matmul")),
+                Acts::Wide(x) => for_ternary!(w.format(),
+                    B => amx_panels::ternary::<Tmul, B>(w, x, panels, &mut part, scratch),
+                    others => unreachable!("checked by check_matmul")),
+                Acts::Dense(_) => unreachable!("AVX-512's, above"),
+            }
+        }
+        let mut rest = y.cols(whole, rows.end - cut);
+        self.0.matmul(w, x, cut..rows.end, &mut rest, scratch);
+    }
+
+    operations!(methods![Lanes512]);
+}

@@ -1,0 +1,632 @@
+//! The drivers of AMX: panels as `panels.rs` and `ternary_panels.rs` unpack them, but of signed codes
+//! and, of ternary weights, of 32 rows; multiplied with sixteen or 32 rows of activations at a time.
+//!
+//! Tiles leave sums of a sub-block (or of a group of 256) in a ring on the stack, from where they
+//! are joined as floats. Tiles are ahead: while the vector units join the sums of two sub-blocks (or of
+//! a group), those of the next ones are computed.
+
+use core::arch::x86_64::*;
+use core::ops::Range;
+
+use super::amx_tiles::{SIDE, STEP, TILE, TileProducts};
+use super::panels::{self, Of, Shape, layout};
+use super::ternary_panels;
+use super::unpack::Unpack;
+use super::unpack_ternary::Unpack3;
+use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::entered::enter;
+use crate::{Matrix, Q8Acts, Tile, WIDE_BLOCK, WIDE_UNIT, WideActs, WideRow};
+
+/// Rows of a panel.
+pub(super) const MR: usize = SIDE;
+/// Rows of a panel of ternary weights.
+pub(super) const TERNARY_MR: usize = 2 * SIDE;
+/// Columns that are multiplied at a time, and from which tiles are used.
+pub(super) const TILE_COLS: usize = SIDE;
+/// The same for ternary weights.
+pub(super) const TERNARY_COLS: usize = 2 * SIDE;
+
+/// Bytes of scratch for a panel of ternary weights.
+pub(super) const fn ternary_scratch(cols: usize) -> usize {
+    ternary_panels::scratch(TERNARY_MR, cols)
+}
+
+/// Sub-blocks in the ring: two that are joined, and two that are being computed.
+const SLOTS: usize = 4;
+
+/// Two tiles of sums for each of them, of upper and lower planes; or four for each of two groups of
+/// ternary weights.
+#[repr(align(64))]
+struct Ring([i32; SLOTS * 2 * TILE]);
+
+/// Floats of `N` columns, for sixteen sub-blocks (or groups) one after another.
+#[repr(align(64))]
+struct Floats<const N: usize>([[f32; SIDE]; N]);
+
+/// The same for each of sixteen rows: a loop, the compiler would leave one, with its sums in memory.
+macro_rules! rows {
+    ($n:ident => $do:block) => { rows!($n => $do 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15) };
+    ($n:ident => $do:block $($row:literal)*) => { $({ let $n = $row; $do })* };
+}
+
+/// What the joining of a tile of columns reads: where panels and activations lie.
+#[derive(Clone, Copy)]
+struct Operands {
+    panel: *const u8,
+    /// 32-code parts of a row.
+    parts: usize,
+    q: *const i8,
+    lo: *const i8,
+    d: *const f32,
+    s: *const i32,
+}
+
+/// What lies on the stack: sums, scales of activations, and scales times sums of codes.
+struct Stage {
+    ring: Ring,
+    dx: Floats<SIDE>,
+    dxs: Floats<SIDE>,
+}
+
+impl Operands {
+    /// The place of sub-block `j` in the panel: its part, its number there, and where that part lies.
+    #[inline(always)]
+    fn place<const SUB: usize>(&self, j: usize, part: usize) -> (usize, *const u8) {
+        let per = ACT_BLOCK / SUB;
+        (j % per, self.panel.wrapping_add(j / per * part))
+    }
+
+    /// Has the sums of sub-block `j` computed.
+    ///
+    /// # Safety
+    /// The sub-block exists; tiles are configured for `SUB`.
+    #[inline(always)]
+    unsafe fn multiply<P, const SUB: usize, const MINS: bool, const FINE: bool, const SET: usize>(
+        &self,
+        tiles: &P,
+        j: usize,
+        ring: &mut Ring,
+    ) where
+        P: TileProducts,
+    {
+        let at = const { layout::<Of<SUB, MINS, 1>>(MR) };
+        let (i, part) = self.place::<SUB>(j, at.part);
+        let (w, cols) = (part.wrapping_add(i * (SUB / 4) * at.group), self.parts * ACT_BLOCK);
+        let to = ring.0.as_mut_ptr().wrapping_add(j % SLOTS * 2 * TILE);
+        // SAFETY: the sub-block's groups lie at w, its codes at q (and lo) and in the fifteen next
+        // rows; a slot has room for two tiles, and is a multiple of 64 bytes long.
+        unsafe {
+            tiles.one::<SET>(self.q.wrapping_add(j * SUB), cols, w, to);
+            if FINE {
+                tiles.one::<SET>(self.lo.wrapping_add(j * SUB), cols, w, to.wrapping_add(TILE));
+            }
+        }
+    }
+
+    /// The same for `j` and the one after it, as far as they are below `subs`.
+    ///
+    /// # Safety
+    /// Tiles are configured for `SUB`, and there are `subs` sub-blocks.
+    #[inline(always)]
+    unsafe fn pair<P: TileProducts, const SUB: usize, const MINS: bool, const FINE: bool>(
+        &self,
+        tiles: &P,
+        j: usize,
+        subs: usize,
+        ring: &mut Ring,
+    ) {
+        // SAFETY: the caller's promise, and they exist.
+        unsafe {
+            if j < subs {
+                self.multiply::<P, SUB, MINS, FINE, 0>(tiles, j, ring);
+            }
+            if j + 1 < subs {
+                self.multiply::<P, SUB, MINS, FINE, 1>(tiles, j + 1, ring);
+            }
+        }
+    }
+
+    /// The scales of the activations for sub-blocks `j..j + 16` (as many as there are), and times the
+    /// sums of their codes.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F; `j` is a multiple of 16, and the sub-block exists.
+    #[inline(always)]
+    unsafe fn scales<const SUB: usize, const MINS: bool>(
+        &self,
+        j: usize,
+        dx: &mut Floats<SIDE>,
+        dxs: &mut Floats<SIDE>,
+    ) {
+        let here = (self.parts * ACT_BLOCK / SUB - j).min(SIDE);
+        let mask = |n: usize| ((1u32 << n.min(SIDE)) - 1) as __mmask16;
+        let (part, sum) = (j * SUB / ACT_BLOCK, j * SUB / ACT_SUM);
+        let sums = self.parts * (ACT_BLOCK / ACT_SUM);
+        for n in 0..SIDE {
+            let (d, s) = (self.d.wrapping_add(n * self.parts + part), self.s);
+            let s = s.wrapping_add(n * sums + sum);
+            // SAFETY: the caller's promises; masks keep loads within the rows.
+            unsafe {
+                if SUB == ACT_SUM {
+                    let d = _mm512_maskz_loadu_ps(mask(here / 2), d);
+                    let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+                    let d = _mm512_permutexvar_ps(twice, d);
+                    _mm512_store_ps(dx.0[n].as_mut_ptr(), d);
+                    if MINS {
+                        let s = _mm512_maskz_loadu_epi32(mask(here), s);
+                        let t = _mm512_mul_ps(d, _mm512_cvtepi32_ps(s));
+                        _mm512_store_ps(dxs.0[n].as_mut_ptr(), t);
+                    }
+                } else {
+                    let d = _mm512_maskz_loadu_ps(mask(here), d);
+                    _mm512_store_ps(dx.0[n].as_mut_ptr(), d);
+                    if MINS {
+                        let (m0, m1) = (mask(2 * here), mask((2 * here).saturating_sub(SIDE)));
+                        let s0 = _mm512_maskz_loadu_epi32(m0, s);
+                        let s1 = _mm512_maskz_loadu_epi32(m1, s.wrapping_add(SIDE));
+                        let even = _mm512_setr_epi32(
+                            0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                        );
+                        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+                        let s = _mm512_add_epi32(
+                            _mm512_permutex2var_epi32(s0, even, s1),
+                            _mm512_permutex2var_epi32(s0, odd, s1),
+                        );
+                        let t = _mm512_mul_ps(d, _mm512_cvtepi32_ps(s));
+                        _mm512_store_ps(dxs.0[n].as_mut_ptr(), t);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Joins the sums of sub-block `j`.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F; the sub-block exists.
+    #[inline(always)]
+    unsafe fn join<const SUB: usize, const MINS: bool, const FINE: bool>(
+        &self,
+        j: usize,
+        stage: &Stage,
+        acc: &mut [__m512; SIDE],
+    ) {
+        let at = const { layout::<Of<SUB, MINS, 1>>(MR) };
+        let (i, part) = self.place::<SUB>(j, at.part);
+        let sums = stage.ring.0.as_ptr().wrapping_add(j % SLOTS * 2 * TILE);
+        let (dx, dxs) = (stage.dx.0.as_ptr().cast::<f32>(), stage.dxs.0.as_ptr().cast::<f32>());
+        // SAFETY: the caller's promises; scales and minimums of the sub-block lie there, aligned as the
+        // panel is; a slot of the ring has two tiles, and stages have sixteen floats a column.
+        unsafe {
+            let dw = _mm512_load_ps(part.wrapping_add(at.scales + i * at.floats).cast());
+            let mw = if MINS {
+                _mm512_load_ps(part.wrapping_add(at.mins + i * at.floats).cast())
+            } else {
+                dw
+            };
+            rows!(n => {
+                let mut sum = _mm512_load_si512(sums.add(n * SIDE).cast());
+                if FINE {
+                    let lo = _mm512_load_si512(sums.add(TILE + n * SIDE).cast());
+                    let times255 = _mm512_sub_epi32(_mm512_slli_epi32::<8>(sum), sum);
+                    sum = _mm512_add_epi32(times255, lo);
+                }
+                let at = n * SIDE + j % SIDE;
+                let both = _mm512_mul_ps(dw, _mm512_set1_ps(*dx.add(at)));
+                let mut t = _mm512_mul_ps(both, _mm512_cvtepi32_ps(sum));
+                if MINS {
+                    t = _mm512_add_ps(t, _mm512_mul_ps(mw, _mm512_set1_ps(*dxs.add(at))));
+                }
+                acc[n] = _mm512_add_ps(acc[n], t);
+            });
+        }
+    }
+}
+
+/// The outputs of a panel for sixteen rows of activations.
+///
+/// # Safety
+/// The CPU has AVX-512 F and what `P` needs; the operands are those of a panel of this layout and of
+/// sixteen rows; tiles are configured for `SUB`.
+#[inline(always)]
+unsafe fn tile<P: TileProducts, const SUB: usize, const MINS: bool, const FINE: bool>(
+    tiles: &P,
+    x: Operands,
+    stage: &mut Stage,
+) -> [__m512; SIDE] {
+    let subs = x.parts * ACT_BLOCK / SUB;
+    // SAFETY: the caller's promises; every sub-block is below `subs`.
+    unsafe {
+        let mut acc = [_mm512_setzero_ps(); SIDE];
+        x.pair::<P, SUB, MINS, FINE>(tiles, 0, subs, &mut stage.ring);
+        for j in (0..subs).step_by(2) {
+            if j % SIDE == 0 {
+                x.scales::<SUB, MINS>(j, &mut stage.dx, &mut stage.dxs);
+            }
+            // Two at a time: what stands between two joins keeps registers from staying where they are.
+            x.pair::<P, SUB, MINS, FINE>(tiles, j + 2, subs, &mut stage.ring);
+            x.join::<SUB, MINS, FINE>(j, stage, &mut acc);
+            if j + 1 < subs {
+                x.join::<SUB, MINS, FINE>(j + 1, stage, &mut acc);
+            }
+        }
+        acc
+    }
+}
+
+/// One panel times all rows of the activations, at column `at` of `y`. Rows left over are computed
+/// along with some that were already: the same bits again.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW, VL and DQ and what `P` needs; a panel lies at `panel`, aligned to 64,
+/// of signed codes and as wide as the activations, of which there are sixteen rows or more.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn panel<P: TileProducts, const SUB: usize, const MINS: bool, const FINE: bool>(
+    panel: *const u8,
+    x: &Q8Acts<'_>,
+    at: usize,
+    y: &mut Tile<'_>,
+) {
+    enter!("amx", "panels");
+    let (n, parts) = (x.n(), x.cols() / ACT_BLOCK);
+    let mut stage = Stage {
+        ring: Ring([0; SLOTS * 2 * TILE]),
+        dx: Floats([[0.0; SIDE]; SIDE]),
+        dxs: Floats([[0.0; SIDE]; SIDE]),
+    };
+    // SAFETY: the caller's promise.
+    let tiles = unsafe { P::configure(SUB) };
+    for t in (0..n).step_by(TILE_COLS) {
+        let t = t.min(n - TILE_COLS);
+        let Q8Row { q, lo, d, s } = x.rows_from(t, TILE_COLS);
+        let lo = lo.unwrap_or(q).as_ptr(); // only read where there is one
+        let operands = Operands { panel, parts, q: q.as_ptr(), lo, d: d.as_ptr(), s: s.as_ptr() };
+        // SAFETY: the caller's promises, and sixteen rows (above).
+        let out = unsafe { tile::<P, SUB, MINS, FINE>(&tiles, operands, &mut stage) };
+        for (n, out) in out.into_iter().enumerate() {
+            let to = &mut y.row(t + n)[at..][..MR];
+            // SAFETY: room for sixteen floats.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), out) };
+        }
+    }
+}
+
+/// All of `rows` for all rows of the activations, as many rows as make whole panels.
+///
+/// # Safety
+/// The CPU has AVX2, F16C, AVX-512 F, BW, VL, DQ and VNNI and what `P` needs.
+pub(super) unsafe fn matmul<P: TileProducts, B: Unpack>(
+    w: &Matrix<'_>,
+    x: &Q8Acts<'_>,
+    rows: Range<usize>,
+    y: &mut Tile<'_>,
+    scratch: &mut [u8],
+) {
+    const {
+        // The panel is as large as its layout here says, and codes are signed bytes.
+        assert!(<B::Shape as Shape>::SUB == B::SUB && <B::Shape as Shape>::MINS == B::MINS);
+        assert!(B::SUB == 16 || B::SUB == 32);
+        assert!(B::BIAS >= 0 && B::BIAS <= 128 && B::MAX - B::BIAS <= 127);
+    }
+    let blocks = w.cols() / B::LEN;
+    assert!(x.cols() == w.cols() && x.n() >= TILE_COLS && rows.len().is_multiple_of(MR));
+    let scratch = &mut scratch[..panels::scratch::<B>(MR, w.cols())];
+    let to = scratch.as_mut_ptr();
+    assert!(to.addr().is_multiple_of(64), "scratch is aligned");
+    for r in rows.clone().step_by(MR) {
+        let at = r - rows.start;
+        // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above). Less
+        // their bias, bytes are the codes.
+        unsafe {
+            panels::unpack::<B>(w.rows_from::<B>(r, MR).as_ptr(), blocks, to, MR, B::BIAS as u8);
+            match (B::SUB, B::MINS, x.is_fine()) {
+                (16, false, false) => panel::<P, 16, false, false>(to, x, at, y),
+                (16, false, true) => panel::<P, 16, false, true>(to, x, at, y),
+                (16, true, false) => panel::<P, 16, true, false>(to, x, at, y),
+                (16, true, true) => panel::<P, 16, true, true>(to, x, at, y),
+                (_, false, false) => panel::<P, 32, false, false>(to, x, at, y),
+                (_, false, true) => panel::<P, 32, false, true>(to, x, at, y),
+                (_, true, false) => panel::<P, 32, true, false>(to, x, at, y),
+                (_, true, true) => panel::<P, 32, true, true>(to, x, at, y),
+            }
+        }
+    }
+}
+
+/// What lies on the stack for ternary weights: sums of two groups, scales of sixteen groups of
+/// activations, outputs.
+struct TernaryStage {
+    ring: Ring,
+    dx: Floats<TERNARY_COLS>,
+    acc: [[__m512; 2]; TERNARY_COLS],
+}
+
+/// The outputs of a panel of ternary weights for 32 rows of activations, left in the stage.
+///
+/// # Safety
+/// As [`tile`]: a panel of 32 rows of `cols`, as many rows of activations at `x`, tiles
+/// configured for [`STEP`].
+#[inline(always)]
+unsafe fn ternary_tile<P: TileProducts>(
+    tiles: &P,
+    panel: *const u8,
+    cols: usize,
+    x: WideRow<'_>,
+    stage: &mut TernaryStage,
+) {
+    const GROUP: usize = (WIDE_BLOCK + 4) * TERNARY_MR;
+    const SLOT: usize = 4 * TILE;
+    let groups = cols.div_ceil(WIDE_BLOCK);
+    assert!(x.q.len() == TERNARY_COLS * cols && x.d.len() == TERNARY_COLS * groups);
+    let (ring, dx) = (stage.ring.0.as_mut_ptr(), stage.dx.0.as_mut_ptr().cast::<f32>());
+    // SAFETY: the caller's promises; every `g` is below `groups`, of which the last may have 128
+    // codes; scales lie behind the codes of a group; a slot has room for four tiles.
+    unsafe {
+        let len = |g: usize| (cols - g * WIDE_BLOCK).min(WIDE_BLOCK);
+        stage.acc = [[_mm512_setzero_ps(); 2]; TERNARY_COLS];
+        for next in 0..=groups {
+            if next < groups {
+                let (w, q) = (panel.add(next * GROUP), x.q.as_ptr().add(next * WIDE_BLOCK));
+                tiles.four(q, cols, w, len(next) / STEP, ring.add(next % 2 * SLOT));
+            }
+            // While tiles multiply, the sums of the group before are joined.
+            let Some(g) = next.checked_sub(1) else { continue };
+            if g % SIDE == 0 {
+                let here = ((1u32 << (groups - g).min(SIDE)) - 1) as __mmask16;
+                for n in 0..TERNARY_COLS {
+                    let d = _mm512_maskz_loadu_ps(here, x.d.as_ptr().add(n * groups + g));
+                    _mm512_store_ps(dx.add(n * SIDE), d);
+                }
+            }
+            let dw = panel.add(g * GROUP + len(g) * TERNARY_MR).cast::<f32>();
+            let dw = [_mm512_load_ps(dw), _mm512_load_ps(dw.add(SIDE))];
+            for half in 0..2 {
+                let sums = ring.add(g % 2 * SLOT + half * 2 * TILE);
+                for n in 0..SIDE {
+                    let m = half * SIDE + n;
+                    let d = _mm512_set1_ps(*dx.add(m * SIDE + g % SIDE));
+                    for (i, acc) in stage.acc[m].iter_mut().enumerate() {
+                        let sum = _mm512_load_si512(sums.add(i * TILE + n * SIDE).cast());
+                        let both = _mm512_mul_ps(dw[i], d);
+                        *acc = _mm512_add_ps(*acc, _mm512_mul_ps(both, _mm512_cvtepi32_ps(sum)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// [`panel`] for ternary weights.
+///
+/// # Safety
+/// As [`panel`], with 32 rows of each or more.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn ternary_panel<P: TileProducts>(
+    panel: *const u8,
+    x: &WideActs<'_>,
+    at: usize,
+    y: &mut Tile<'_>,
+) {
+    enter!("amx", "ternary panels");
+    let n = x.n();
+    let mut stage = TernaryStage {
+        ring: Ring([0; SLOTS * 2 * TILE]),
+        dx: Floats([[0.0; SIDE]; TERNARY_COLS]),
+        acc: [[_mm512_setzero_ps(); 2]; TERNARY_COLS],
+    };
+    // SAFETY: the caller's promise.
+    let tiles = unsafe { P::configure(STEP) };
+    for t in (0..n).step_by(TERNARY_COLS) {
+        let t = t.min(n - TERNARY_COLS);
+        // SAFETY: the caller's promises, and 32 rows.
+        unsafe {
+            let rows = x.rows_from(t, TERNARY_COLS);
+            ternary_tile::<P>(&tiles, panel, x.cols(), rows, &mut stage);
+        }
+        for (n, out) in stage.acc.iter().enumerate() {
+            let to = &mut y.row(t + n)[at..][..TERNARY_MR];
+            // SAFETY: room for 32 floats.
+            unsafe {
+                _mm512_storeu_ps(to.as_mut_ptr(), out[0]);
+                _mm512_storeu_ps(to.as_mut_ptr().add(SIDE), out[1]);
+            }
+        }
+    }
+}
+
+/// [`matmul`] for ternary weights.
+///
+/// # Safety
+/// As [`matmul`].
+pub(super) unsafe fn ternary<P: TileProducts, B: Unpack3>(
+    w: &Matrix<'_>,
+    x: &WideActs<'_>,
+    rows: Range<usize>,
+    y: &mut Tile<'_>,
+    scratch: &mut [u8],
+) {
+    const { assert!(WIDE_UNIT.is_multiple_of(STEP)) };
+    let blocks = w.cols() / B::LEN;
+    assert!(x.cols() == w.cols() && x.n() >= TERNARY_COLS && rows.len().is_multiple_of(TERNARY_MR));
+    let scratch = &mut scratch[..ternary_scratch(w.cols())];
+    let to = scratch.as_mut_ptr();
+    assert!(to.addr().is_multiple_of(64), "scratch is aligned");
+    for r in rows.clone().step_by(TERNARY_MR) {
+        let ws = w.rows_from::<B>(r, TERNARY_MR).as_ptr();
+        // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above). Less
+        // one, bytes are the weights.
+        unsafe {
+            ternary_panels::unpack::<B>(ws, blocks, w.scale(), to, TERNARY_MR, 1);
+            ternary_panel::<P>(to, x, r - rows.start, y);
+        }
+    }
+}
+
+/// The drivers over tiles in plain Rust: the bits of the truth, on any CPU with AVX-512. That the
+/// instructions are these tiles is left to the suites of a CPU that has them.
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::vec;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::TestCaseResult;
+
+    use super::super::Avx512;
+    use super::super::amx_tiles::model::Model;
+    use super::*;
+    use crate::blocks::{for_codes, for_ternary};
+    use crate::{ActKind, Acts, Backend, Format, Scalar, dequantize_row, quantize_row};
+
+    /// A product whose sizes are of all kinds.
+    #[derive(Clone, Debug)]
+    struct Product {
+        format: Format,
+        panels: usize,
+        rows_before: usize,
+        cols: usize,
+        n: usize,
+        fine: bool,
+        extreme: bool,
+        seed: u64,
+    }
+
+    fn products() -> impl Strategy<Value = Product> {
+        let formats: Vec<Format> =
+            Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built()).collect();
+        let shape = (0..formats.len().max(1), 0..3usize, 0..3usize, 0..40usize, 0..40usize);
+        (shape, any::<(bool, bool, u64)>()).prop_filter_map(
+            "a format",
+            move |((f, panels, rows_before, blocks, more), (fine, extreme, seed))| {
+                let format = *formats.get(f)?;
+                let least = if format.acts() == ActKind::Wide { TERNARY_COLS } else { TILE_COLS };
+                // Up to 40 blocks of 32, 16 of 128, 9 of 256; more than sixteen groups once in a while.
+                let blocks = match format.block_len() {
+                    32 => blocks,
+                    128 => blocks % 17 * if seed.is_multiple_of(8) { 3 } else { 1 },
+                    _ => blocks % 10 * if seed.is_multiple_of(8) { 3 } else { 1 },
+                };
+                let (cols, n) = (blocks * format.block_len(), least + more);
+                Some(Product { format, panels, rows_before, cols, n, fine, extreme, seed })
+            },
+        )
+    }
+
+    /// Marsaglia's xorshift64.
+    struct Rng(u64);
+
+    impl Rng {
+        fn below(&mut self, n: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+        }
+        /// In -1..1, of many magnitudes.
+        fn float(&mut self) -> f32 {
+            let x = self.below(1 << 24) as f32 / (1 << 23) as f32 - 1.0;
+            x * [1.0, 1.0, 0.01, 8.0][self.below(4) as usize]
+        }
+        fn plane(&mut self, len: usize, extreme: bool) -> Vec<i8> {
+            let mut code = || match extreme {
+                true => [127, -127, 127, -127, 0][self.below(5) as usize],
+                false => (self.below(255) as i32 - 127) as i8,
+            };
+            (0..len).map(|_| code()).collect()
+        }
+    }
+
+    fn same(want: &[f32], got: &[f32]) -> TestCaseResult {
+        for (i, (want, got)) in want.iter().zip(got).enumerate() {
+            let same = want.to_bits() == got.to_bits() || want.is_nan() && got.is_nan();
+            prop_assert!(same, "output {i}: {want:e}, not {got:e}");
+        }
+        Ok(())
+    }
+
+    fn equal(p: &Product) -> TestCaseResult {
+        let (r, wide) = (&mut Rng(p.seed | 1), p.format.acts() == ActKind::Wide);
+        let mr = if wide { TERNARY_MR } else { MR };
+        let rows = p.rows_before + p.panels * mr + 1;
+        let row_bytes = p.format.row_bytes(p.cols).unwrap();
+        let mut bytes = vec![0; rows * row_bytes];
+        for row in bytes.chunks_exact_mut(row_bytes.max(1)) {
+            let x: Vec<f32> = (0..p.cols).map(|_| r.float()).collect();
+            quantize_row(p.format, &x, row);
+            if p.extreme {
+                // Any codes; scales stay as they are where that makes numbers of them.
+                let before = row.to_vec();
+                for b in row.iter_mut() {
+                    *b = [0, 0xff, 0x80, 0x7f, r.below(256) as u8][r.below(5) as usize];
+                }
+                let mut values = vec![0.0; p.cols];
+                dequantize_row(p.format, row, &mut values);
+                if !values.iter().all(|v| v.is_finite()) {
+                    row.copy_from_slice(&before);
+                }
+            }
+        }
+        let w = Matrix::new(p.format, rows, p.cols, &bytes).unwrap().with_scale(r.float());
+        let (q, lo) = (r.plane(p.n * p.cols, p.extreme), r.plane(p.n * p.cols, p.extreme));
+        let groups = if wide { p.cols.div_ceil(WIDE_BLOCK) } else { p.cols / ACT_BLOCK };
+        let d: Vec<f32> = (0..p.n * groups).map(|_| r.float()).collect();
+        let code = |i: usize| match p.fine && !wide {
+            true => 255 * i32::from(q[i]) + i32::from(lo[i]),
+            false => i32::from(q[i]),
+        };
+        let codes: Vec<i32> = (0..q.len()).map(code).collect();
+        let per = if wide { WIDE_BLOCK } else { ACT_SUM };
+        let sums = codes.chunks(p.cols.max(1)).flat_map(|row| row.chunks(per));
+        let s: Vec<i32> = sums.map(|c| c.iter().sum()).collect();
+        let x = if wide {
+            Acts::Wide(WideActs::new(p.n, p.cols, &q, &d, &s))
+        } else {
+            let x = Q8Acts::new(p.n, p.cols, &q, &d, &s);
+            Acts::Q8(if p.fine { x.with_low(&lo) } else { x })
+        };
+        // Whole panels, not from the first row on, beside a column that isn't theirs.
+        let range = p.rows_before..p.rows_before + p.panels * mr;
+        let (width, ld) = (range.len(), range.len() + 1);
+        let mut want = vec![7.0; p.n * ld];
+        Scalar.matmul(&w, &x, range.clone(), &mut Tile::new(&mut want, p.n, width, ld), &mut []);
+        let len = match p.format.acts() {
+            ActKind::Wide => ternary_scratch(p.cols),
+            _ => for_codes!(p.format, B => panels::scratch::<B>(MR, p.cols), dense => 0),
+        };
+        let mut scratch = vec![0xa5u8; len + 64];
+        let at = scratch.as_ptr().align_offset(64);
+        let scratch = &mut scratch[at..][..len];
+        let mut got = vec![7.0; p.n * ld];
+        let mut y = Tile::new(&mut got, p.n, width, ld);
+        // SAFETY: the CPU has AVX-512 with VNNI (asked by the test), and the model needs nothing.
+        unsafe {
+            match &x {
+                Acts::Wide(x) => for_ternary!(p.format,
+                    B => ternary::<Model, B>(&w, x, range, &mut y, scratch), others => unreachable!()),
+                Acts::Q8(x) => for_codes!(p.format,
+                    B => matmul::<Model, B>(&w, x, range, &mut y, scratch), dense => unreachable!()),
+                Acts::Dense(_) => unreachable!(),
+            }
+        }
+        same(&want, &got)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn drivers_give_the_bits_of_the_truth(p in products()) {
+            if Avx512::new().is_some() {
+                equal(&p)?;
+            }
+        }
+    }
+
+    #[test]
+    fn is_tested() {
+        if Avx512::new().is_none() {
+            writeln!(std::io::stderr(), "skipped: amx over plain tiles: needs avx512").unwrap();
+        }
+    }
+}
