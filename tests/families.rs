@@ -5,7 +5,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{all_logits, family_files, golden, nmse, oracle, oracle_quiet};
-use teff::Model;
+use teff::graph::StepError;
+use teff::{Model, SessionError, SessionOptions, Want};
 
 fn golden_of(path: &Path) -> common::Golden {
     golden(Path::new(&format!("{}.golden.safetensors", path.display())))
@@ -72,6 +73,24 @@ fn bitnet() {
         assert!(got.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
     }
     folder("bitnet");
+}
+
+/// Long after the window (8 positions) the context (128) is full, in the memory that it had at first.
+#[test]
+fn gemmas_context_ends() {
+    let model = Model::open(family_files("gemma3").remove(0)).unwrap();
+    let mut session = model.session(&SessionOptions { batch: 16, ..common::options() }).unwrap();
+    let (needs, n) = (session.needs().total(), session.context() as u32);
+    let tokens: Vec<u32> = (0..n).map(|i| i * 7 % 360).collect();
+    for part in tokens.chunks(16) {
+        assert!(session.eval(part, Want::Last).unwrap().iter().all(|x| x.is_finite()));
+    }
+    let e = session.eval(&[1], Want::Last).unwrap_err();
+    assert!(matches!(e, SessionError::Step(StepError::ContextFull { .. })), "{e}");
+    assert_eq!(session.needs().total(), needs);
+    // Taken back, it goes on.
+    session.truncate(100);
+    assert!(session.eval(&tokens[100..101], Want::Last).is_ok());
 }
 
 /// A folder and a GGUF file of the same weights, stored in the same order, have the same bits.

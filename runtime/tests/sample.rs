@@ -187,7 +187,7 @@ proptest! {
     #[test]
     fn bytes_are_bounded_by_the_vocabulary(s in sampling(), vocab in 1usize..1 << 20) {
         let bytes = Sampler::bytes(&s, vocab);
-        prop_assert!(bytes <= vocab * (4 + 8 + 4));
+        prop_assert!(bytes <= vocab * (4 + 8 + 8 + 4));
         prop_assert_eq!(Sampler::bytes(&Sampling::greedy(), vocab), 0);
     }
 }

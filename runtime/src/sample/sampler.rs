@@ -2,7 +2,7 @@
 
 use super::{Rng, Sampling, SamplingError};
 use core::fmt;
-use teff_kernels::exp;
+use teff_kernels::{Backend, Cpu, TopK, exp};
 
 /// A token with its logit in one number that orders as the stages do: larger logits first, lower
 /// ids among equals, when sorted descending. The upper half is the logit's bits made monotone.
@@ -27,9 +27,6 @@ impl Candidate {
     }
 }
 
-/// Logits that are compared at once while scanning.
-const CHUNK: usize = 64;
-
 /// The first piece of the candidates that top-p sorts; later ones are larger.
 const NUCLEUS_PIECE: usize = 256;
 
@@ -39,8 +36,12 @@ pub struct Sampler {
     sampling: Sampling,
     vocab: usize,
     rng: Rng,
+    /// Who selects the largest.
+    backend: Cpu,
     /// A copy of the logits to penalise; empty without a penalty.
     penalized: Vec<f32>,
+    /// Room for the largest, where only some are kept.
+    largest: Vec<(u32, f32)>,
     /// Empty where the choice is greedy. Its capacity is fixed.
     candidates: Vec<Candidate>,
     /// Of the candidates left, after a draw.
@@ -50,6 +51,7 @@ pub struct Sampler {
 /// Elements of the buffers.
 struct Sizes {
     penalized: usize,
+    largest: usize,
     candidates: usize,
     weights: usize,
 }
@@ -58,17 +60,17 @@ impl Sizes {
     fn new(sampling: &Sampling, vocab: usize) -> Self {
         let penalized = if sampling.penalizes() { vocab } else { 0 };
         if sampling.is_greedy() {
-            return Sizes { penalized, candidates: 0, weights: 0 };
+            return Sizes { penalized, largest: 0, candidates: 0, weights: 0 };
         }
         let keep = keep(sampling, vocab);
-        // Top-k gathers twice as many before it selects, so that selecting is rare.
-        let candidates = keep.saturating_add(keep.max(CHUNK)).min(vocab);
-        Sizes { penalized, candidates, weights: keep }
+        let largest = if keep < vocab { keep } else { 0 };
+        Sizes { penalized, largest, candidates: keep, weights: keep }
     }
 
     fn bytes(&self) -> usize {
         let of = |n: usize, each: usize| n.saturating_mul(each);
         of(self.penalized, size_of::<f32>())
+            .saturating_add(of(self.largest, size_of::<(u32, f32)>()))
             .saturating_add(of(self.candidates, size_of::<Candidate>()))
             .saturating_add(of(self.weights, size_of::<f32>()))
     }
@@ -95,12 +97,22 @@ impl Sampler {
         let refused = |_| SamplingError::Memory { bytes: sizes.bytes() };
         let mut penalized = Vec::new();
         penalized.try_reserve_exact(sizes.penalized).map_err(refused)?;
+        let mut largest = Vec::new();
+        largest.try_reserve_exact(sizes.largest).map_err(refused)?;
+        largest.resize(sizes.largest, (0, 0.0));
         let mut candidates = Vec::new();
         candidates.try_reserve_exact(sizes.candidates).map_err(refused)?;
         let mut weights = Vec::new();
         weights.try_reserve_exact(sizes.weights).map_err(refused)?;
         let rng = Rng::new(sampling.seed);
-        Ok(Sampler { sampling, vocab, rng, penalized, candidates, weights })
+        let backend = Cpu::best();
+        Ok(Sampler { sampling, vocab, rng, backend, penalized, largest, candidates, weights })
+    }
+
+    /// The same sampler, with another backend to select the largest logits. It changes no choice.
+    #[must_use]
+    pub fn with_backend(self, backend: Cpu) -> Self {
+        Sampler { backend, ..self }
     }
 
     /// The bytes of heap that a sampler of these parameters takes; `usize::MAX` where that many
@@ -139,10 +151,21 @@ impl Sampler {
         }
         let logits = if penalizes { &self.penalized } else { logits };
         if self.sampling.is_greedy() {
-            return argmax(logits);
+            let mut one = [(0, 0.0)];
+            let found = self.backend.top_k(logits, &mut one);
+            check(logits, &found, &one)?;
+            return Ok(one[0].0);
         }
-        let keep = keep(&self.sampling, self.vocab);
-        let largest = scan(logits, keep, &mut self.candidates)?;
+        if !self.largest.is_empty() {
+            let found = self.backend.top_k(logits, &mut self.largest);
+            check(logits, &found, &self.largest)?;
+            let possible = self.largest[..found.len].iter().filter(|e| e.1 != f32::NEG_INFINITY);
+            self.candidates.extend(possible.map(|&(id, logit)| Candidate::new(logit, id)));
+        }
+        let largest = match self.largest.first() {
+            Some(&(_, logit)) => logit,
+            None => gather(logits, &mut self.candidates)?,
+        };
         let left = truncate(&mut self.candidates, &self.sampling, self.vocab, largest);
         self.candidates.truncate(left);
 
@@ -210,75 +233,33 @@ fn bad_logit(index: usize, logit: f32) -> SampleError {
     if logit.is_nan() { SampleError::NotANumber { index } } else { SampleError::Infinite { index } }
 }
 
-/// Calls `take` with each logit above `bar` and its index, in order; `take` returns the new bar.
-/// A NaN or a positive infinity is an error. Chunks with nothing above the bar cost a comparison
-/// of vectors.
-fn above(
-    logits: &[f32],
-    mut bar: f32,
-    mut take: impl FnMut(f32, u32) -> f32,
-) -> Result<(), SampleError> {
-    for (c, chunk) in logits.chunks(CHUNK).enumerate() {
-        // No short circuit, so that it is vectorised.
-        let interesting = chunk.iter().fold(false, |any, &x| any | (x > bar) | x.is_nan());
-        if !interesting {
-            continue;
-        }
-        for (i, &x) in chunk.iter().enumerate() {
-            let index = c * CHUNK + i;
-            if x.is_nan() || x == f32::INFINITY {
-                return Err(bad_logit(index, x));
-            }
-            if x > bar {
-                bar = take(x, index as u32);
-            }
-        }
+/// Refuses logits among which there is NaN, a positive infinity, or no possible token: `found` and
+/// `largest` are what the backend selected of them.
+fn check(logits: &[f32], found: &TopK, largest: &[(u32, f32)]) -> Result<(), SampleError> {
+    let first = largest[..found.len].first();
+    let infinite = first.filter(|e| e.1 == f32::INFINITY).map(|e| e.0 as usize);
+    if let Some(index) = [found.nan, infinite].into_iter().flatten().min() {
+        return Err(bad_logit(index, logits[index]));
     }
-    Ok(())
+    match first {
+        Some(&(_, logit)) if logit != f32::NEG_INFINITY => Ok(()),
+        _ => Err(SampleError::Nothing),
+    }
 }
 
-/// The lowest index of the largest logit.
-fn argmax(logits: &[f32]) -> Result<u32, SampleError> {
-    let mut best = None;
-    above(logits, f32::NEG_INFINITY, |x, id| {
-        best = Some(id);
-        x
-    })?;
-    best.ok_or(SampleError::Nothing)
-}
-
-/// Stage 3: gathers the `keep` best of the logits, in no order, or, where all are kept, by
-/// ascending id. Returns the largest logit.
-fn scan(logits: &[f32], keep: usize, out: &mut Vec<Candidate>) -> Result<f32, SampleError> {
-    let mut bar = f32::NEG_INFINITY;
+/// Stage 3 where all are kept: gathers them by ascending id. Returns the largest logit.
+fn gather(logits: &[f32], out: &mut Vec<Candidate>) -> Result<f32, SampleError> {
     let mut largest = f32::NEG_INFINITY;
-    let room = out.capacity();
-    above(logits, bar, |x, id| {
-        if out.len() >= room && out.len() > keep {
-            select(out, keep);
-            // Whoever comes later has a higher id, so it must be larger than the last one kept.
-            bar = out[keep - 1].logit();
-            if x <= bar {
-                return bar;
-            }
+    for (index, &x) in logits.iter().enumerate() {
+        if x.is_nan() || x == f32::INFINITY {
+            return Err(bad_logit(index, x));
         }
-        out.push(Candidate::new(x, id));
-        largest = largest.max(x);
-        bar
-    })?;
-    if out.is_empty() {
-        return Err(SampleError::Nothing);
+        if x > f32::NEG_INFINITY {
+            out.push(Candidate::new(x, index as u32));
+            largest = largest.max(x);
+        }
     }
-    if out.len() > keep {
-        select(out, keep);
-    }
-    Ok(largest)
-}
-
-/// Keeps the `keep` best, the last of them in its place.
-fn select(candidates: &mut Vec<Candidate>, keep: usize) {
-    candidates.select_nth_unstable_by(keep - 1, |a, b| b.cmp(a));
-    candidates.truncate(keep);
+    if out.is_empty() { Err(SampleError::Nothing) } else { Ok(largest) }
 }
 
 /// Stages 4 and 5, and the order of the draw: how many of the candidates, from the first, are left.

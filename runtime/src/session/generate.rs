@@ -88,7 +88,8 @@ impl<'m> Session<'m> {
         options: &Generate,
     ) -> Result<Generation<'s, 'm>, SessionError> {
         let tokenizer = self.tokenizer()?;
-        let sampler = Sampler::new(options.sampling, self.model.spec().vocab as usize)?;
+        let sampler = Sampler::new(options.sampling, self.model.spec().vocab as usize)?
+            .with_backend(*self.backend());
         self.push(tokens)?;
         if self.tokens.is_empty() {
             return Err(SessionError::EmptyPrompt);
