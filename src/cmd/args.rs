@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use teff::kernels::CpuError;
 use teff::runtime::pool::MAX_THREADS;
-use teff::{Cpu, Format, KvFormat, LoadOptions, Model, SessionOptions};
+use teff::runtime::sample::SamplingError;
+use teff::{Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, SessionOptions};
 
 use super::Failure;
 use super::machine::Progress;
@@ -121,6 +122,9 @@ pub(crate) const THREADS: RangeInclusive<usize> = 1..=MAX_THREADS;
 /// Backends that other builds of Teff have or will have: not here is not the same as unheard of.
 const ELSEWHERE: [&str; 6] = ["avxvnni", "amx", "neon", "dotprod", "i8mm", "simd128"];
 
+/// Positions of the context that a text gets where nobody asks for more.
+const DEFAULT_CONTEXT: usize = 4096;
+
 /// What several commands are told in the same way.
 #[derive(Default)]
 pub(crate) struct Shared {
@@ -130,6 +134,7 @@ pub(crate) struct Shared {
     pub(crate) backend: Option<Cpu>,
     pub(crate) kv: Option<KvFormat>,
     quantize: Option<Format>,
+    head: Option<Format>,
 }
 
 impl Shared {
@@ -154,6 +159,10 @@ impl Shared {
             Arg::Flag(flag) => flag,
         };
         match flag.as_str() {
+            // Who can quantise can do so with the head.
+            "--head" if known.contains(&"--quantize") => {
+                self.head = Some(quantized(&flag, &args.text(&flag)?)?);
+            }
             f if !known.contains(&f) => {
                 return Err(Failure::Usage(format!("there is no option {flag}")));
             }
@@ -167,15 +176,7 @@ impl Shared {
                 self.kv =
                     Some(format.ok_or_else(|| refused(&flag, &name, &format!("one of {names}")))?);
             }
-            _ => {
-                let name = args.text(&flag)?;
-                let quantized =
-                    Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built());
-                let format = quantized.clone().find(|f| f.name().eq_ignore_ascii_case(&name));
-                let names: Vec<_> = quantized.map(Format::name).collect();
-                let allowed = format!("one of {}", names.join(", "));
-                self.quantize = Some(format.ok_or_else(|| refused(&flag, &name, &allowed))?);
-            }
+            _ => self.quantize = Some(quantized(&flag, &args.text(&flag)?)?),
         }
         Ok(())
     }
@@ -190,7 +191,8 @@ impl Shared {
     pub(crate) fn open(&self) -> Result<Model, Failure> {
         let path = self.path()?;
         let _progress = Progress::show("loading the model");
-        let options = LoadOptions { quantize: self.quantize, ..LoadOptions::default() };
+        let options =
+            LoadOptions { quantize: self.quantize, head: self.head, ..LoadOptions::default() };
         Model::open_with(path, &options).map_err(Failure::run)
     }
 
@@ -211,6 +213,68 @@ impl Shared {
         options.kv = self.kv.unwrap_or(options.kv);
         Ok(options)
     }
+
+    /// The options of a session that writes text: without `--ctx` it has [`DEFAULT_CONTEXT`]
+    /// positions at most, for a cache of all that a model was made for may take many gigabytes.
+    pub(crate) fn text_options(&self, model: &Model) -> Result<SessionOptions, Failure> {
+        let options = self.options(model)?;
+        let most = (model.spec().context as usize).min(DEFAULT_CONTEXT);
+        Ok(SessionOptions { context: options.context.or(Some(most)), ..options })
+    }
+}
+
+/// How tokens are drawn, and how many: what the commands that write text are told.
+#[derive(Default)]
+pub(crate) struct Drawing {
+    sampling: Sampling,
+    greedy: bool,
+    max_tokens: Option<usize>,
+}
+
+impl Drawing {
+    /// Takes the value of `flag`, if that is one of these options.
+    pub(crate) fn take(&mut self, flag: &str, args: &mut Args) -> Result<bool, Failure> {
+        const NUMBER: &str = "a number";
+        let s = &mut self.sampling;
+        match flag {
+            "-n" => self.max_tokens = Some(args.count(flag, 0..=usize::MAX)?),
+            "--temperature" => s.temperature = args.parse(flag, NUMBER)?,
+            "--top-k" => s.top_k = args.count(flag, 0..=usize::MAX)?,
+            "--top-p" => s.top_p = args.parse(flag, NUMBER)?,
+            "--min-p" => s.min_p = args.parse(flag, NUMBER)?,
+            "--repeat-penalty" => s.repeat_penalty = args.parse(flag, NUMBER)?,
+            "--repeat-last-n" => s.repeat_last_n = args.count(flag, 0..=usize::MAX)?,
+            "--seed" => s.seed = args.parse(flag, "a whole number from 0 to 2^64 - 1")?,
+            "--greedy" => self.greedy = true,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// All of it, checked; `max_tokens` is what holds without `-n`.
+    pub(crate) fn generate(self, max_tokens: Option<usize>) -> Result<Generate, Failure> {
+        let mut sampling = self.sampling;
+        sampling.validate().map_err(|e| {
+            Failure::Usage(match e {
+                SamplingError::Parameter { name, got, allowed } => {
+                    format!("--{} is {got}: it must be {allowed}", name.replace('_', "-"))
+                }
+                e => e.to_string(),
+            })
+        })?;
+        if self.greedy {
+            sampling.temperature = 0.0;
+        }
+        Ok(Generate { sampling, max_tokens: self.max_tokens.or(max_tokens), ignore_eos: false })
+    }
+}
+
+/// The format called `name`, if matrices can be quantised to it.
+fn quantized(flag: &str, name: &str) -> Result<Format, Failure> {
+    let quantized = Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built());
+    let format = quantized.clone().find(|f| f.name().eq_ignore_ascii_case(name));
+    let names: Vec<_> = quantized.map(Format::name).collect();
+    format.ok_or_else(|| refused(flag, name, &format!("one of {}", names.join(", "))))
 }
 
 /// The names of the backends that this machine can run.

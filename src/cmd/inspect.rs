@@ -36,6 +36,7 @@ cache and take no memory that others could not have.
   --backend NAME       backend of the session (default: the best of this machine)
   --kv f32|f16|q8      how the cache stores keys and values (default f32)
   --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
+  --head FORMAT        quantise a head in F32, F16 or BF16 to this format when loading
 ",
     run,
 };

@@ -31,6 +31,7 @@ bits come out for every chunk, number of threads and backend. The file appears w
   --backend NAME         who computes: scalar, avx2, avx512, ... (default: the best of this machine)
   --kv f32|f16|q8        how the cache stores keys and values (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
+  --head FORMAT          quantise a head in F32, F16 or BF16 to this format when loading
 ";
 
 /// Tokens of a step unless told otherwise: a bounded number of rows of a large vocabulary.

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 mod alloc_count;
 mod args;
 mod bench;
+#[cfg(feature = "chat")]
+mod chat;
 mod detokenize;
 mod inspect;
 mod json;
@@ -26,7 +28,7 @@ struct Command {
     run: fn(&mut Args) -> Result<(), Failure>,
 }
 
-const COMMANDS: [Command; 7] = [
+const COMMANDS: &[Command] = &[
     run::COMMAND,
     inspect::COMMAND,
     logits::COMMAND,
@@ -34,6 +36,8 @@ const COMMANDS: [Command; 7] = [
     detokenize::COMMAND,
     bench::COMMAND,
     quantize::COMMAND,
+    #[cfg(feature = "chat")]
+    chat::COMMAND,
 ];
 
 /// Why a command ends before its end.
@@ -92,7 +96,7 @@ pub(crate) fn main() -> ExitCode {
 
 /// The subcommand that the first argument names.
 fn start(args: &mut Args) -> Result<&'static Command, Failure> {
-    let known = || COMMANDS.map(|c| c.name).join(", ");
+    let known = || COMMANDS.iter().map(|c| c.name).collect::<Vec<_>>().join(", ");
     let name = match args.next()? {
         Some(args::Arg::Word(name)) => name,
         Some(args::Arg::Flag(flag)) if flag == "--version" || flag == "-V" => {
@@ -118,7 +122,7 @@ fn overview() -> String {
         ": runs language models, with the same bits on every machine\n\n",
         "usage: teff COMMAND [ARGUMENTS]\n\n",
     ));
-    for c in &COMMANDS {
+    for c in COMMANDS {
         text.push_str(&format!("  {:<12}{}\n", c.name, c.about));
     }
     text.push_str(

@@ -4,10 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use teff::kernels::Backend;
-use teff::runtime::sample::SamplingError;
-use teff::{Finish, Generate, Model, Sampling, Session, SessionError, StepError};
+use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
-use super::args::{Arg, Args, Shared};
+use super::args::{Arg, Args, Drawing, Shared};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::{Command, Failure, complain};
@@ -35,12 +34,14 @@ every machine.
   --seed S               where random numbers start: always the same ones (default 0)
   --greedy               always the most likely token: the same as --temperature 0
   --threads N            threads (default: one for each core)
-  --ctx N                positions of the context (default: as many as the model was made for)
+  --ctx N                positions of the context (default: as many as the model was made for, but
+                         4096 at most)
   --timeout SECONDS      ends the command after this time, loading included, with exit code 1; the
                          text so far is kept
   --backend NAME         who computes: scalar, avx2, avx512, ... (default: the best of this machine)
   --kv f32|f16|q8        how the cache stores keys and values (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
+  --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
   --stats                figures as one line of JSON on standard error: times, tokens per second,
                          bytes; ttft_ms is from the prompt to the first piece of text
 ";
@@ -55,12 +56,10 @@ struct Options {
 }
 
 fn read(args: &mut Args) -> Result<Options, Failure> {
-    const NUMBER: &str = "a number";
     const SHARED: [&str; 5] = ["--threads", "--ctx", "--backend", "--kv", "--quantize"];
     let mut shared = Shared::default();
-    let mut sampling = Sampling::default();
-    let (mut prompt, mut timeout, mut max_tokens) = (None, None, 128);
-    let (mut greedy, mut stats) = (false, false);
+    let mut drawing = Drawing::default();
+    let (mut prompt, mut timeout, mut stats) = (None, None, false);
     while let Some(arg) = args.next()? {
         let flag = match arg {
             Arg::Flag(flag) => flag,
@@ -72,35 +71,16 @@ fn read(args: &mut Args) -> Result<Options, Failure> {
         let f = flag.as_str();
         match f {
             "-p" | "--prompt" => prompt = Some(args.text(f)?),
-            "-n" => max_tokens = args.count(f, 0..=usize::MAX)?,
-            "--temperature" => sampling.temperature = args.parse(f, NUMBER)?,
-            "--top-k" => sampling.top_k = args.count(f, 0..=usize::MAX)?,
-            "--top-p" => sampling.top_p = args.parse(f, NUMBER)?,
-            "--min-p" => sampling.min_p = args.parse(f, NUMBER)?,
-            "--repeat-penalty" => sampling.repeat_penalty = args.parse(f, NUMBER)?,
-            "--repeat-last-n" => sampling.repeat_last_n = args.count(f, 0..=usize::MAX)?,
-            "--seed" => sampling.seed = args.parse(f, "a whole number from 0 to 2^64 - 1")?,
-            "--greedy" => greedy = true,
             "--timeout" => timeout = Some(seconds(f, args)?),
             "--stats" => stats = true,
+            f if drawing.take(f, args)? => {}
             _ => shared.take(Arg::Flag(flag), args, &SHARED)?,
         }
     }
-    sampling.validate().map_err(|e| {
-        Failure::Usage(match e {
-            SamplingError::Parameter { name, got, allowed } => {
-                format!("--{} is {got}: it must be {allowed}", name.replace('_', "-"))
-            }
-            e => e.to_string(),
-        })
-    })?;
-    if greedy {
-        sampling.temperature = 0.0;
-    }
+    let generate = drawing.generate(Some(128))?;
     shared.path()?;
     let prompt =
         prompt.ok_or_else(|| Failure::Usage("no text to continue: give -p TEXT".into()))?;
-    let generate = Generate { sampling, max_tokens: Some(max_tokens), ignore_eos: false };
     Ok(Options { shared, prompt, generate, timeout, stats })
 }
 
@@ -130,7 +110,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let start = Instant::now();
     let options = read(args)?;
     let model = options.shared.open()?;
-    let session_options = options.shared.options(&model)?;
+    let session_options = options.shared.text_options(&model)?;
     let mut session = model.session(&session_options).map_err(Failure::run)?;
     let mut figures = Figures { load: start.elapsed(), ..Figures::default() };
     if let Some(timeout) = options.timeout {

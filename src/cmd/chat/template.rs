@@ -1,0 +1,217 @@
+//! Chat templates: the program in Jinja that makes the text of a conversation, as transformers'
+//! `apply_chat_template` runs it.
+//!
+//! It comes with the model's file, so nothing that it does may harm: steps and output are limited,
+//! and whatever goes wrong is an error with its line.
+
+use std::fmt;
+use std::io;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind};
+
+use super::python;
+
+/// Most steps of one rendering: a second or so. Templates take some hundred for each message.
+const MAX_STEPS: u64 = 10_000_000;
+
+/// Bytes of the longest text.
+const MAX_TEXT: usize = 64 << 20;
+
+const NAME: &str = "template";
+
+/// Who says something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// What somebody said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Message {
+    pub(crate) role: Role,
+    pub(crate) content: String,
+}
+
+/// The names of tokens that templates write.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Tokens<'a> {
+    pub(crate) bos: Option<&'a str>,
+    pub(crate) eos: Option<&'a str>,
+}
+
+/// Why a template can't be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum TemplateError {
+    /// It is no template, or it asks for what is not there.
+    Failed { line: Option<usize>, why: String },
+    /// It has refused the conversation.
+    Refused { line: Option<usize>, why: String },
+    /// It takes too long.
+    Steps { line: Option<usize> },
+    /// It writes too much.
+    TooLong,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the chat template")?;
+        let at = |f: &mut fmt::Formatter<'_>, line: &Option<usize>| match line {
+            Some(line) => write!(f, ", line {line}"),
+            None => Ok(()),
+        };
+        match self {
+            TemplateError::Failed { line, why } => {
+                at(f, line)?;
+                write!(f, ": {why}")
+            }
+            TemplateError::Refused { line, why } => {
+                at(f, line)?;
+                write!(f, ", refuses the conversation: {why}")
+            }
+            TemplateError::Steps { line } => {
+                at(f, line)?;
+                write!(f, ", takes more than {MAX_STEPS} steps")
+            }
+            TemplateError::TooLong => write!(f, " writes more than {MAX_TEXT} bytes"),
+        }
+    }
+}
+
+impl core::error::Error for TemplateError {}
+
+/// What the template's `raise_exception` raises, to be told from other errors.
+#[derive(Debug)]
+pub(super) struct Raised(pub(super) String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for Raised {}
+
+impl From<Error> for TemplateError {
+    fn from(e: Error) -> Self {
+        let line = e.line();
+        let mut cause: Option<&dyn core::error::Error> = Some(&e);
+        while let Some(error) = cause {
+            if let Some(Raised(why)) = error.downcast_ref() {
+                return TemplateError::Refused { line, why: why.clone() };
+            }
+            cause = error.source();
+        }
+        match e.kind() {
+            ErrorKind::OutOfFuel => TemplateError::Steps { line },
+            ErrorKind::WriteFailure => TemplateError::TooLong,
+            kind => {
+                let why = match e.detail() {
+                    Some(detail) => format!("{kind}: {detail}"),
+                    None => kind.to_string(),
+                };
+                TemplateError::Failed { line, why }
+            }
+        }
+    }
+}
+
+/// A template that was read, ready to render.
+#[derive(Debug)]
+pub(crate) struct ChatTemplate {
+    env: Environment<'static>,
+}
+
+impl ChatTemplate {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// [`TemplateError::Failed`] where it is none.
+    pub(crate) fn new(source: &str) -> Result<ChatTemplate, TemplateError> {
+        let mut env = Environment::new();
+        python::add(&mut env);
+        env.set_fuel(Some(MAX_STEPS));
+        // As transformers has it.
+        env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        env.add_template_owned(NAME, without_generation(source))?;
+        Ok(ChatTemplate { env })
+    }
+
+    /// The text of a conversation, ready for the next answer.
+    ///
+    /// # Errors
+    /// [`TemplateError`].
+    pub(crate) fn render(
+        &self,
+        messages: &[Message],
+        tokens: Tokens<'_>,
+    ) -> Result<String, TemplateError> {
+        let message = |m: &Message| {
+            Value::from_pairs([("role", m.role.name()), ("content", m.content.as_str())])
+        };
+        let mut variables = vec![
+            ("messages", Value::from(messages.iter().map(message).collect::<Vec<_>>())),
+            ("add_generation_prompt", Value::from(true)),
+            ("tools", Value::from(())),
+        ];
+        variables.extend(tokens.bos.map(|name| ("bos_token", Value::from(name))));
+        variables.extend(tokens.eos.map(|name| ("eos_token", Value::from(name))));
+        let mut out = Bounded(Vec::new());
+        self.env.get_template(NAME)?.render_captured_to(Value::from_pairs(variables), &mut out)?;
+        // What a template writes is text, and the limit lies between whole writes.
+        Ok(String::from_utf8_lossy(&out.0).into_owned())
+    }
+}
+
+/// Takes [`MAX_TEXT`] bytes and no more.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > MAX_TEXT - self.0.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The template without transformers' own tag `generation`, which marks what models are trained
+/// on: what is between is always written. Lines stay where they are.
+fn without_generation(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at + 2);
+        out.push_str(before);
+        rest = tag;
+        let Some(end) = tag.find("%}") else { break };
+        let word = tag[..end].trim_matches(['-', '+']);
+        let with = match word.trim() {
+            "generation" => "if true",
+            "endgeneration" => "endif",
+            _ => continue,
+        };
+        out.push_str(&tag[..end].replacen(word.trim(), with, 1));
+        rest = &tag[end..];
+    }
+    out.push_str(rest);
+    out
+}
