@@ -5,24 +5,15 @@ mod common;
 use std::io::Write;
 use std::num::NonZeroUsize;
 
-use common::{Kind, OwnedActs, Placed, Rng, difference, floats, matrix, weights};
-use proptest::prelude::*;
-use proptest::test_runner::{TestCaseError, TestCaseResult};
-use teff_kernels::{
-    Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut, Scalar, Tile,
-    WideRowMut,
+use common::{
+    Kind, OwnedActs, Placed, Rng, UNTOUCHED, floats, kinds, matrix, product, same, weights,
+    within_tile,
 };
-
-fn same(want: &[f32], got: &[f32], what: &str) -> TestCaseResult {
-    match difference(want, got) {
-        None => Ok(()),
-        Some(d) => Err(TestCaseError::fail(format!("{what}: {d}"))),
-    }
-}
-
-fn kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::Plain), Just(Kind::Extreme), Just(Kind::Wild)]
-}
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use teff_kernels::{
+    Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout, Q8RowMut, Scalar, Tile, WideRowMut,
+};
 
 /// What a product is made of.
 #[derive(Clone, Debug)]
@@ -53,31 +44,6 @@ fn products() -> impl Strategy<Value = Product> {
             Product { format, rows, cols, n, kind, fine, offset, gap, seed }
         },
     )
-}
-
-const UNTOUCHED: f32 = -7.75e33;
-
-/// `b`'s product of `rows` with the rows `ts` of the activations, checked to leave the gap alone.
-fn product(
-    b: &dyn Backend,
-    w: &Matrix<'_>,
-    x: &OwnedActs,
-    ts: core::ops::Range<usize>,
-    rows: core::ops::Range<usize>,
-    gap: usize,
-) -> Result<Vec<f32>, TestCaseError> {
-    let (n, width) = (ts.len(), rows.len());
-    let ld = width + gap;
-    let mut y = vec![UNTOUCHED; n * ld];
-    let mut scratch = Placed::zeroed(b.matmul_scratch(w.format(), w.cols(), n));
-    let mut tile = Tile::new(&mut y, n, width, ld);
-    b.matmul(w, &x.part(ts.start, ts.end), rows, &mut tile, scratch.get_mut());
-    let mut out = Vec::new();
-    for row in y.chunks(ld.max(1)) {
-        out.extend_from_slice(&row[..width]);
-        prop_assert!(row[width..].iter().all(|&v| v == UNTOUCHED), "written outside of the tile");
-    }
-    Ok(out)
 }
 
 /// Equal bits for the whole, for every column alone, and for a split of the rows.
@@ -258,13 +224,7 @@ fn attend(b: &dyn Backend, a: &Attention) -> TestCaseResult {
         let q = DenseActs::new(&q[from * width..], n, width, width);
         let mut tile = Tile::new(&mut y, n, width, ld);
         b.attend(&q, &head, a.position + from, a.window, scale, &mut tile);
-        let mut out = Vec::new();
-        for row in y.chunks(ld) {
-            out.extend_from_slice(&row[..width]);
-            let gap = &row[width..];
-            prop_assert!(gap.iter().all(|&v| v == UNTOUCHED), "written outside of the tile");
-        }
-        Ok(out)
+        within_tile(&y, 0, width, ld)
     };
     let all = run(&Scalar, &want, 0, a.n)?;
     same(&all, &run(b, &got, 0, a.n)?, "all queries")?;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Kind, OwnedActs, Placed, Rng, difference, matrix, weights};
+use common::{OwnedActs, Placed, Rng, difference, kinds, matrix, weights};
 use proptest::prelude::*;
 use teff_kernels::{Backend, Cpu, Format, Scalar, Tile};
 
@@ -16,7 +16,7 @@ proptest! {
         rows in 0..60usize,
         blocks in 4..17usize,
         rest in 0..3usize,
-        kind in prop_oneof![Just(Kind::Plain), Just(Kind::Extreme), Just(Kind::Wild)],
+        kind in kinds(),
         fine: bool,
         offset in 0..4usize,
         seed: u64,

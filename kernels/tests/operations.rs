@@ -3,24 +3,13 @@
 
 mod common;
 
-use common::{Kind, Rng, bits, difference, float, floats};
+use common::{Kind, Rng, bits, float, floats, kinds, same};
 use proptest::prelude::*;
-use proptest::test_runner::{TestCaseError, TestCaseResult};
+use proptest::test_runner::TestCaseResult;
 use teff_kernels::{Backend, Cpu, RopeKind, Scalar, TopK, rope_freqs, rope_table};
 
 /// The unit roundoff of f32.
 const EPS: f64 = 1.0 / (1 << 24) as f64;
-
-fn kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::Plain), Just(Kind::Extreme), Just(Kind::Wild)]
-}
-
-fn same(want: &[f32], got: &[f32], what: &str) -> TestCaseResult {
-    match difference(want, got) {
-        None => Ok(()),
-        Some(d) => Err(TestCaseError::fail(format!("{what}: {d}"))),
-    }
-}
 
 fn within(got: f32, want: f64, bound: f64, what: &str) -> TestCaseResult {
     let error = (f64::from(got) - want).abs();

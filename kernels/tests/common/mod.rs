@@ -1,8 +1,13 @@
-//! Inputs for the tests: numbers that are the same in every run, from a seed.
+//! Inputs for the tests: numbers that are the same in every run, from a seed; and what compares.
 #![allow(dead_code)] // every test file takes what it needs
 
+use core::ops::Range;
+
+use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestCaseResult};
 use teff_kernels::{
-    ActKind, Acts, DenseActs, Format, Matrix, Q8Acts, WIDE_BLOCK, WideActs, quantize_row,
+    ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile, WIDE_BLOCK, WideActs,
+    quantize_row,
 };
 
 /// Marsaglia's xorshift64.
@@ -34,8 +39,14 @@ pub(crate) enum Kind {
     Plain,
     /// The largest and smallest codes; floats of all magnitudes.
     Extreme,
+    /// Finite numbers at the edges: zeros, subnormals, the smallest normal ones, the largest.
+    Edge,
     /// Any bits: infinities, NaN, subnormals.
     Wild,
+}
+
+pub(crate) fn kinds() -> impl Strategy<Value = Kind> + Clone {
+    prop_oneof![Just(Kind::Plain), Just(Kind::Extreme), Just(Kind::Edge), Just(Kind::Wild)]
 }
 
 /// An f32 of this kind.
@@ -43,6 +54,16 @@ pub(crate) fn float(r: &mut Rng, kind: Kind) -> f32 {
     match kind {
         Kind::Plain => r.float(),
         Kind::Extreme => r.float() * 2f32.powi(r.below(120) as i32 - 60),
+        Kind::Edge => {
+            let sign = r.bits() as u32 & 0x8000_0000;
+            match r.below(40) {
+                0..4 => f32::from_bits(sign),
+                4..6 => f32::from_bits(r.bits() as u32 & 0x807f_ffff), // subnormal
+                6 => f32::from_bits(sign | f32::MIN_POSITIVE.to_bits()),
+                7 => f32::from_bits(sign | f32::MAX.to_bits()),
+                _ => r.float(),
+            }
+        }
         Kind::Wild => match r.below(40) {
             0 => f32::from_bits(r.bits() as u32),
             1 => f32::INFINITY,
@@ -84,14 +105,22 @@ fn codes(r: &mut Rng, format: Format, kind: Kind, block: &mut [u8]) {
             _ => r.bits() as u8,
         };
     }
-    let wild = kind == Kind::Wild && r.below(8) == 0;
+    let odd = r.below(8) == 0;
     for &at in f16_fields(format) {
         let field = &mut block[at..at + 2];
         quantize_row(Format::F16, &[r.float() / 16.0], field);
-        if wild {
-            // Any scale; every other one subnormal, infinite or NaN.
-            field[0] = r.bits() as u8;
-            field[1] = [r.bits() as u8, 0x00, 0x80, 0x7c, 0xfc, 0x7e][r.below(6)];
+        match kind {
+            Kind::Wild if odd => {
+                // Any scale; most of them subnormal, infinite or NaN.
+                field[0] = r.bits() as u8;
+                field[1] = [r.bits() as u8, 0x00, 0x80, 0x7c, 0xfc, 0x7e][r.below(6)];
+            }
+            Kind::Edge if odd => {
+                // Zeros, a subnormal, the smallest normal scale and the largest ones.
+                let edges = [0x0000, 0x8000, 0x0001, 0x83ff, 0x0400, 0x7bff, 0xfbff];
+                field.copy_from_slice(&u16::to_le_bytes(edges[r.below(7)]));
+            }
+            _ => {}
         }
     }
 }
@@ -183,6 +212,8 @@ pub(crate) struct OwnedActs {
     pub(crate) d: Vec<f32>,
     pub(crate) s: Vec<i32>,
     kind: ActKind,
+    /// What lies before the first element of each vector.
+    skew: usize,
 }
 
 impl OwnedActs {
@@ -203,7 +234,8 @@ impl OwnedActs {
             _ => n * cols / 32,
         };
         let d = floats(r, scales, kind);
-        let mut a = OwnedActs { n, cols, x, q: vec![], lo: None, d, s: vec![], kind: acts };
+        let mut a =
+            OwnedActs { n, cols, x, q: vec![], lo: None, d, s: vec![], kind: acts, skew: 0 };
         if acts != ActKind::Dense {
             let mut plane = || -> Vec<i8> {
                 let mut code = || match kind {
@@ -222,8 +254,22 @@ impl OwnedActs {
         }
         a
     }
+    /// The same, `skew` elements further in memory: codes at any address.
+    pub(crate) fn skewed(mut self, skew: usize) -> Self {
+        fn shift<T: Copy + Default>(v: &mut Vec<T>, by: usize) {
+            v.splice(0..0, core::iter::repeat_n(T::default(), by));
+        }
+        shift(&mut self.x, skew);
+        shift(&mut self.q, skew);
+        self.lo.iter_mut().for_each(|lo| shift(lo, skew));
+        shift(&mut self.d, skew);
+        shift(&mut self.s, skew);
+        self.skew += skew;
+        self
+    }
     /// The code at `i`, of 8 or 16 bits.
     pub(crate) fn code(&self, i: usize) -> i32 {
+        let i = self.skew + i;
         match &self.lo {
             None => i32::from(self.q[i]),
             Some(lo) => 255 * i32::from(self.q[i]) + i32::from(lo[i]),
@@ -231,21 +277,24 @@ impl OwnedActs {
     }
     /// Rows `from..to`.
     pub(crate) fn part(&self, from: usize, to: usize) -> Acts<'_> {
-        let (c, b, n) = (self.cols, self.cols / 32, to - from);
+        let (c, b, n, at) = (self.cols, self.cols / 32, to - from, self.skew);
+        let codes = at + from * c..at + to * c;
         match self.kind {
-            ActKind::Dense => Acts::Dense(DenseActs::new(&self.x[from * c..], n, c, c)),
+            ActKind::Dense => Acts::Dense(DenseActs::new(&self.x[codes.start..], n, c, c)),
             ActKind::Q8 => {
-                let (d, s) = (&self.d[from * b..to * b], &self.s[2 * from * b..2 * to * b]);
-                let acts = Q8Acts::new(n, c, &self.q[from * c..to * c], d, s);
+                let d = &self.d[at + from * b..at + to * b];
+                let s = &self.s[at + 2 * from * b..at + 2 * to * b];
+                let acts = Q8Acts::new(n, c, &self.q[codes.clone()], d, s);
                 Acts::Q8(match &self.lo {
                     None => acts,
-                    Some(lo) => acts.with_low(&lo[from * c..to * c]),
+                    Some(lo) => acts.with_low(&lo[codes]),
                 })
             }
             ActKind::Wide => {
                 let g = c.div_ceil(WIDE_BLOCK);
-                let (d, s) = (&self.d[from * g..to * g], &self.s[from * g..to * g]);
-                Acts::Wide(WideActs::new(n, c, &self.q[from * c..to * c], d, s))
+                let groups = at + from * g..at + to * g;
+                let (d, s) = (&self.d[groups.clone()], &self.s[groups]);
+                Acts::Wide(WideActs::new(n, c, &self.q[codes], d, s))
             }
         }
     }
@@ -266,4 +315,50 @@ pub(crate) fn difference(a: &[f32], b: &[f32]) -> Option<String> {
     }
     let i = (0..a.len()).find(|&i| bits(a[i]) != bits(b[i]))?;
     Some(format!("element {i}: {:e} ({:#x}), not {:e} ({:#x})", b[i], bits(b[i]), a[i], bits(a[i])))
+}
+
+pub(crate) fn same(want: &[f32], got: &[f32], what: &str) -> TestCaseResult {
+    match difference(want, got) {
+        None => Ok(()),
+        Some(d) => Err(TestCaseError::fail(format!("{what}: {d}"))),
+    }
+}
+
+/// What lies in an output before anything is written.
+pub(crate) const UNTOUCHED: f32 = -7.75e33;
+
+/// `b`'s product of `rows` with the rows `ts` of the activations; `gap` floats lie before the output
+/// and between its rows, checked to stay as they were.
+pub(crate) fn product(
+    b: &dyn Backend,
+    w: &Matrix<'_>,
+    x: &OwnedActs,
+    ts: Range<usize>,
+    rows: Range<usize>,
+    gap: usize,
+) -> Result<Vec<f32>, TestCaseError> {
+    let (n, width) = (ts.len(), rows.len());
+    let ld = width + gap;
+    let mut y = vec![UNTOUCHED; gap + n * ld];
+    let mut scratch = Placed::zeroed(b.matmul_scratch(w.format(), w.cols(), n));
+    let mut tile = Tile::new(&mut y[gap..], n, width, ld);
+    b.matmul(w, &x.part(ts.start, ts.end), rows, &mut tile, scratch.get_mut());
+    within_tile(&y, gap, width, ld)
+}
+
+/// The tile in `y`, a row of `width` every `ld` floats after the first `lead`. Nothing else was
+/// written.
+pub(crate) fn within_tile(
+    y: &[f32],
+    lead: usize,
+    width: usize,
+    ld: usize,
+) -> Result<Vec<f32>, TestCaseError> {
+    let (mut out, mut rest) = (Vec::with_capacity(y.len()), y[..lead].to_vec());
+    for row in y[lead..].chunks(ld.max(1)) {
+        out.extend_from_slice(&row[..width]);
+        rest.extend_from_slice(&row[width..]);
+    }
+    prop_assert!(rest.iter().all(|&v| v == UNTOUCHED), "written outside of the tile");
+    Ok(out)
 }
