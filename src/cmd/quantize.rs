@@ -14,13 +14,16 @@ pub(crate) const COMMAND: Command =
 
 const HELP: &str = "\
 usage: teff quantize IN.gguf OUT.gguf --to FORMAT [OPTIONS]
+       teff quantize FOLDER  OUT.gguf --to FORMAT [OPTIONS]
 
-Writes the model in other formats; llama.cpp loads the file too. Norms, biases and positions stay
-as they are. OUT appears when it is complete, and replaces a file that is there. Every number of
-threads gives the same bytes, which are those of llama.cpp's quantiser without importances.
+Writes the model, a GGUF file or a Hugging Face folder, as a GGUF file in other formats; llama.cpp
+loads it too. Norms, biases and positions stay as they are. OUT appears when it is complete, and
+replaces a file that is there. Every number of threads gives the same bytes, which are those of
+llama.cpp's quantiser without importances.
 
   --to FORMAT            what most matrices become:
-                           F32 F16 BF16
+                           F32 F16 BF16          no quantising; what a folder has in this type
+                                                 stays as it is
                            Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    but the head in Q6_K (with Q8_0: Q8_0)
                            Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K
                                                  llama.cpp's mixes: more bits where they matter

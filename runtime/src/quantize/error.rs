@@ -8,6 +8,8 @@ use teff_graph::gguf::{GgufError, Name};
 use teff_kernels::Format;
 
 use crate::gguf_write::WriteError;
+use crate::model::LoadErrorKind;
+use crate::tokenizer::ExportError;
 
 /// Why a model can't be quantised: the file, and what is wrong. No output file is left behind.
 #[derive(Debug)]
@@ -29,8 +31,17 @@ pub enum QuantizeErrorKind {
         /// Its bytes.
         bytes: u64,
     },
-    /// A folder: only GGUF files are quantised.
-    Folder,
+    /// The folder is no model.
+    Load(Box<LoadErrorKind>),
+    /// GGUF has no word for something that the model does.
+    Unsaid {
+        /// The architecture that the file would have.
+        arch: &'static str,
+        /// What.
+        what: String,
+    },
+    /// The folder's tokenizer can't be read, or not be put into a GGUF file.
+    Tokenizer(Box<ExportError>),
     /// The model is no good GGUF file.
     Gguf(Box<GgufError>),
     /// One of several GGUF files that make a model together.
@@ -121,9 +132,11 @@ impl fmt::Display for QuantizeErrorKind {
             E::TooLarge { bytes } => {
                 write!(f, "its {bytes} bytes are more than this machine can address")
             }
-            E::Folder => f.write_str(
-                "a folder can't be quantised yet: convert it to a GGUF file in F16 or F32 first",
-            ),
+            E::Load(e) => e.fmt(f),
+            E::Unsaid { arch, what } => {
+                write!(f, "a GGUF file of the architecture `{arch}` has no way to say {what}")
+            }
+            E::Tokenizer(e) => e.fmt(f),
             E::Gguf(e) => e.fmt(f),
             E::Split { parts } => write!(
                 f,
@@ -168,6 +181,7 @@ impl std::error::Error for QuantizeError {
         match &self.kind {
             QuantizeErrorKind::Read(e) | QuantizeErrorKind::Thread(e) => Some(e),
             QuantizeErrorKind::Gguf(e) => Some(e),
+            QuantizeErrorKind::Tokenizer(e) => Some(e),
             QuantizeErrorKind::Write(e) => Some(e),
             _ => None,
         }

@@ -2,8 +2,8 @@
 //!
 //! [`Target`] is what a file can be quantised to: a plain format, or one of llama.cpp's mixes, which
 //! give the tensors that matter most more bits. [`plan`] says from names and shapes alone which
-//! tensor gets which format. [`quantize_file`] reads a GGUF file and writes another;
-//! [`write()`] does the same from any [`Source`] to any writer.
+//! tensor gets which format. [`quantize_file`] reads a GGUF file or a Hugging Face folder and
+//! writes a GGUF file; [`write()`] does the same from any [`Source`] to any writer.
 //!
 //! The bytes are those that llama.cpp's quantiser writes without importances, tensor by tensor, and
 //! the same for every number of threads.
@@ -19,6 +19,7 @@
 //! ```
 
 mod error;
+mod folder;
 mod mixes;
 mod run;
 mod source;
@@ -26,6 +27,7 @@ mod source;
 use teff_kernels::Format;
 
 pub use error::{QuantizeError, QuantizeErrorKind};
+pub use folder::FolderSource;
 pub use mixes::{Facts, Target};
 pub use run::{Fallback, Progress, QuantizeOptions, Report, quantize_file, write};
 pub use source::{FILE_TYPE, GgufSource, QUANTIZATION_VERSION, Source};

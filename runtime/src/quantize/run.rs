@@ -10,7 +10,8 @@ use teff_kernels::{Format, dequantize_row, quantize_row};
 
 use super::source::{FILE_TYPE, QUANTIZATION_VERSION};
 use super::{
-    Choice, GgufSource, QuantizeError, QuantizeErrorKind as E, Shape, Source, Target, plan,
+    Choice, FolderSource, GgufSource, QuantizeError, QuantizeErrorKind as E, Shape, Source, Target,
+    plan,
 };
 use crate::gguf_write::{GgufData, GgufHeader, WriteError};
 use crate::storage::{Bytes, open_file};
@@ -108,8 +109,9 @@ fn bits(bytes: u64, elements: u64) -> f64 {
     bytes as f64 * 8.0 / elements.max(1) as f64
 }
 
-/// Quantises a GGUF file into another, which appears under its name when it is complete and not
-/// before: until then it is a hidden file beside it. A file that is there is replaced.
+/// Quantises a GGUF file or a Hugging Face folder into a GGUF file, which appears under its name
+/// when it is complete and not before: until then it is a hidden file beside it. A file that is
+/// there is replaced.
 ///
 /// `progress` is called before each piece of work.
 ///
@@ -124,10 +126,12 @@ pub fn quantize_file(
 ) -> Result<Report, QuantizeError> {
     let (input, output) = (input.as_ref(), output.as_ref());
     let read = |kind: E| kind.at(input);
-    if fs::metadata(input).map_err(|e| read(E::Read(e)))?.is_dir() {
-        return Err(read(E::Folder));
-    }
+    let is_folder = fs::metadata(input).map_err(|e| read(E::Read(e)))?.is_dir();
     let output = &destination(input, output).map_err(|kind| kind.at(output))?;
+    if is_folder {
+        let source = FolderSource::open(input)?;
+        return write_file(&source, input, output, target, options, progress);
+    }
     let (file, len) = open_file(input).map_err(|e| read(E::Read(e)))?;
     let n = usize::try_from(len).ok().filter(|&n| n <= isize::MAX as usize);
     let n = n.ok_or_else(|| read(E::TooLarge { bytes: len }))?;
@@ -137,14 +141,25 @@ pub fn quantize_file(
     };
     let gguf = Gguf::parse(&bytes).map_err(|e| read(E::Gguf(Box::new(e))))?;
     let source = GgufSource::new(gguf).map_err(read)?;
+    write_file(&source, input, output, target, options, progress)
+}
 
+/// Writes the file that `output` is to be, and gives it its name.
+fn write_file(
+    source: &dyn Source,
+    input: &Path,
+    output: &Path,
+    target: &Target,
+    options: &QuantizeOptions,
+    progress: &mut dyn FnMut(&Progress<'_>),
+) -> Result<Report, QuantizeError> {
     let written = |e: io::Error| E::Write(WriteError::Io(e)).at(output);
     let (out, unfinished) = Unfinished::beside(output).map_err(written)?;
     let out = BufWriter::with_capacity(1 << 20, out);
     let (out, report) =
-        write(&source, target, options, out, progress).map_err(|kind| match kind {
+        write(source, target, options, out, progress).map_err(|kind| match kind {
             kind @ (E::Write(_) | E::Thread(_)) => kind.at(output),
-            kind => read(kind),
+            kind => kind.at(input),
         })?;
     let file = out.into_inner().map_err(|e| written(e.into_error()))?;
     // On the disk before it has the name: a crash leaves the old file or the new one.
@@ -169,10 +184,27 @@ fn destination(input: &Path, output: &Path) -> Result<PathBuf, E> {
     if !fs::metadata(&output).map_err(write)?.is_file() {
         return Err(E::NotAFile);
     }
-    if is_same(input, &output).map_err(E::Read)? {
+    if is_same(input, &output).map_err(E::Read)? || is_part(input, &output).map_err(E::Read)? {
         return Err(E::SameFile);
     }
     Ok(output)
+}
+
+/// Whether a file belongs to the model in a folder: all there do, by themselves or by a link, but
+/// for GGUF files.
+fn is_part(folder: &Path, file: &Path) -> io::Result<bool> {
+    if !fs::metadata(folder)?.is_dir() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+        // A link to nowhere is nobody's file.
+        if !gguf && path.is_file() && is_same(&path, file)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether two names are of one file; hard links count where the system tells.
@@ -240,9 +272,9 @@ pub fn write<W: Write>(
     source.put_keys(&mut header)?;
     header.put(QUANTIZATION_VERSION, GgufValue::U32(2))?;
     header.put(FILE_TYPE, GgufValue::U32(target.file_type()))?;
-    for (shape, choice) in shapes.iter().zip(&choices) {
+    for (index, (shape, choice)) in shapes.iter().zip(&choices).enumerate() {
         header.tensor(shape.name, choice.format, shape.dims)?;
-        report.count(shape, *choice, options)?;
+        report.count(shape, *choice, source.is_requantized(index), options)?;
     }
     let threads = match options.threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -295,6 +327,7 @@ impl Report {
         &mut self,
         shape: &Shape<'_>,
         choice: Choice,
+        quantized: bool,
         options: &QuantizeOptions,
     ) -> Result<(), E> {
         self.elements = self.elements.saturating_add(elements(shape));
@@ -306,7 +339,7 @@ impl Report {
         }
         if choice.format != shape.format {
             self.converted += 1;
-            if shape.format.is_quantized() {
+            if quantized {
                 if !options.allow_requantize {
                     let (found, asked) = (shape.format, choice.format);
                     return Err(E::AlreadyQuantized { tensor: boxed(shape.name), found, asked });

@@ -35,6 +35,12 @@ pub trait Source: Sync {
     /// [`Source::shape`], rows in order, with the trailer.
     fn bytes(&self, index: usize) -> Option<&[u8]>;
 
+    /// Whether tensor number `index` is quantised, so that another format loses more than either
+    /// alone. Weights that were trained as ternary ones lost nothing by it.
+    fn is_requantized(&self, index: usize) -> bool {
+        self.shape(index).format.is_quantized()
+    }
+
     /// Values of tensor number `index`, `out.len()` of them from number `first` on, as if its rows
     /// stood one after another; `first` and `out.len()` are multiples of the block length of its
     /// format and inside the tensor.

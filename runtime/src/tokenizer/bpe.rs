@@ -300,6 +300,25 @@ impl ByteBpe {
         Ok(())
     }
 
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The token of each single byte, where there is one.
+    pub(super) fn bytes(&self) -> impl Iterator<Item = u32> {
+        self.byte_ids.into_iter().filter(|&id| id != NONE)
+    }
+
+    /// The two tokens of each merge and what it makes, in the order of ranks.
+    pub(super) fn merges(&self) -> impl Iterator<Item = [u32; 3]> {
+        self.merges.iter().map(|m| [m.left, m.right, m.product])
+    }
+
+    /// The token that a piece of these bytes is without merging ([`Rules::ignore_merges`]).
+    pub(super) fn whole(&self, vocab: &Vocab, piece: &[u8]) -> Option<u32> {
+        self.whole.as_ref()?.find(vocab, piece)
+    }
+
     /// Bytes of memory in use.
     pub(super) fn memory(&self) -> usize {
         let whole = self.whole.as_ref().map_or(0, Lookup::memory);

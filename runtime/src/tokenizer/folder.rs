@@ -234,7 +234,7 @@ fn eos_ids(mut doc: Doc<'_>) -> Result<Option<Vec<u32>>, TokenizerError> {
 }
 
 /// The bytes of a file; `None` where it is not there.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
     let io = |e: std::io::Error| TokenizerError::Io { path: path.into(), why: e.to_string() };
     let large = |bytes| TokenizerError::FileTooLarge { path: path.into(), bytes, limit: MAX_FILE };
     let (file, len) = match open_file(path) {

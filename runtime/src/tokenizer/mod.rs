@@ -18,6 +18,7 @@
 mod alphabet;
 mod bpe;
 mod error;
+mod export;
 mod folder;
 mod gguf;
 mod json_files;
@@ -34,6 +35,7 @@ mod vocab;
 
 pub use bpe::EncodeScratch;
 pub use error::{MergeAt, TokenizerError};
+pub use export::ExportError;
 pub use special::MAX_SPECIAL;
 pub use split::Splitter;
 pub use stream::{TextPieces, Utf8Stream};

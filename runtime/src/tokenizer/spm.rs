@@ -174,6 +174,12 @@ fn priority(score: f32) -> Option<u32> {
     Some(!ascending) // only NaN would be NONE
 }
 
+/// The score of a priority, up to the sign of zero.
+fn score(priority: u32) -> f32 {
+    let ascending = !priority;
+    f32::from_bits(if ascending >> 31 == 1 { ascending ^ 1 << 31 } else { !ascending })
+}
+
 impl Spm {
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
@@ -381,6 +387,40 @@ impl Spm {
             }
         }
         Ok(())
+    }
+
+    /// The token that merging makes of these bytes, with plain spaces.
+    pub(super) fn made(&self, vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
+        self.token(vocab, bytes)
+    }
+
+    /// The token for characters without any; `None` where there is none, or bytes stand in for it.
+    pub(super) fn unknown(&self) -> Option<u32> {
+        let needed = self.byte_ids.contains(&NONE) && self.unk != NONE;
+        needed.then_some(self.unk)
+    }
+
+    /// The score of each token, where merging goes by scores.
+    pub(super) fn scores(&self) -> Option<Vec<f32>> {
+        match &self.order {
+            Order::Scores(ranks) => Some(ranks.iter().map(|&rank| score(rank)).collect()),
+            Order::Ranks(_) => None,
+        }
+    }
+
+    /// The two tokens of each merge and what it makes, in the order of ranks, where merging goes by
+    /// ranks.
+    pub(super) fn merges(&self) -> impl Iterator<Item = [u32; 3]> {
+        let merges = match &self.order {
+            Order::Scores(_) => &[][..],
+            Order::Ranks(pairs) => &pairs.merges,
+        };
+        merges.iter().map(|m| [m.left, m.right, m.product])
+    }
+
+    /// Whether merging goes by ranks and has a merge of these two tokens.
+    pub(super) fn merges_pair(&self, left: u32, right: u32) -> bool {
+        matches!(&self.order, Order::Ranks(pairs) if pairs.find(left, right).is_some())
     }
 
     /// Bytes of memory in use.
@@ -623,6 +663,7 @@ mod tests {
         let ranks: Vec<_> = ascending.iter().map(|&s| priority(s).unwrap()).collect();
         assert!(ranks.windows(2).all(|w| w[0] > w[1]), "{ranks:x?}");
         assert!(ranks[0] < NONE);
+        assert!(ascending.iter().zip(&ranks).all(|(s, &r)| score(r).to_bits() == s.to_bits()));
         assert_eq!(priority(-0.0), priority(0.0));
         assert_eq!(priority(f32::NAN), None);
         assert_eq!(priority(-f32::NAN), None);

@@ -1,0 +1,327 @@
+//! Hugging Face folders as what a GGUF file of the model would have.
+
+use std::f64::consts::TAU;
+use std::path::Path;
+
+use teff_graph::family::{self, Family, Shapes};
+use teff_graph::gguf::{Gguf, GgufValue};
+use teff_graph::meta::Metadata;
+use teff_graph::{LayerRole, Positions, Role, RopeScaling, Rotary, Slot, Spec, Tensor, TensorId};
+use teff_kernels::{Format, Matrix, RopeKind, dequantize_row, rope_freqs};
+
+use super::{Facts, QuantizeError, QuantizeErrorKind as E, Shape, Source};
+use crate::gguf_spec::put_spec;
+use crate::gguf_write::{GgufHeader, WriteError};
+use crate::model::Model;
+use crate::tokenizer::ExportError;
+
+/// A Hugging Face folder that [`Model::open`] opens, seen as llama.cpp's converter makes it a GGUF
+/// file: GGUF's names, Llama's queries and keys with the elements that are turned together side by
+/// side, GPT-2's matrices with outputs as rows, Gemma's norms as they multiply, ternary weights in
+/// I2_S, the factors of Llama 3's rotary scaling as a tensor.
+///
+/// The files are mapped; memory is taken for the tokenizer and its keys, for vectors that are not
+/// f32, for GPT-2's matrices, which have to be transposed, and for ternary weights. What GGUF has no
+/// word for is refused when the folder is opened.
+///
+/// BitNet's files get the architecture of the published ones, `bitnet-b1.58`, which llama.cpp does
+/// not have and bitnet.cpp does.
+#[derive(Debug)]
+pub struct FolderSource {
+    model: Model,
+    /// A GGUF file of all keys and no tensors.
+    keys: Vec<u8>,
+    facts: Facts,
+    tensors: Vec<Item>,
+}
+
+/// A tensor of the file.
+#[derive(Debug)]
+struct Item {
+    name: String,
+    /// Columns, and rows of a matrix.
+    dims: [u64; 2],
+    vector: bool,
+    content: Content,
+}
+
+/// Where the values of a tensor are.
+#[derive(Debug)]
+enum Content {
+    /// In the model, the rows in their order.
+    Model(TensorId),
+    /// In the model, a matrix of so many heads whose rows are to be turned.
+    Heads(TensorId, usize),
+    /// Here.
+    Own(Vec<f32>),
+}
+
+/// The tensors of a file by their names, as families ask for them.
+struct Names<'a>(&'a [Item]);
+
+impl Shapes for Names<'_> {
+    fn shape(&self, name: &str) -> Option<(usize, usize)> {
+        let item = self.0.iter().find(|t| t.name == name)?;
+        let [cols, rows] = item.dims.map(|d| usize::try_from(d).unwrap_or(usize::MAX));
+        Some((rows, cols))
+    }
+}
+
+/// Where the row that becomes row `r` is, in heads of `dim` rows: rows of the first half and of the
+/// second in turns.
+fn turned(r: usize, dim: usize) -> usize {
+    let (head, r) = (r / dim * dim, r % dim);
+    head + r / 2 + r % 2 * (dim / 2)
+}
+
+fn unsaid<T>(arch: &'static str, what: impl Into<String>) -> Result<T, E> {
+    Err(E::Unsaid { arch, what: what.into() })
+}
+
+impl FolderSource {
+    /// Opens a folder, and checks that a GGUF file can say all of it.
+    ///
+    /// # Errors
+    /// [`QuantizeError`] names the file or folder and what is wrong with it.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, QuantizeError> {
+        let folder = folder.as_ref();
+        let model = Model::open(folder).map_err(|e| QuantizeError {
+            path: e.path.unwrap_or_else(|| folder.into()),
+            kind: E::Load(Box::new(e.kind)),
+        })?;
+        FolderSource::new(model, folder).map_err(|kind| kind.at(folder))
+    }
+
+    fn new(model: Model, folder: &Path) -> Result<Self, E> {
+        let (spec, factors) = gguf_spec(model.spec())?;
+        let tensors = tensors(&model, &spec, factors);
+        let mut header = GgufHeader::new();
+        header.put("general.architecture", GgufValue::Str(spec.arch))?;
+        header.put("general.type", GgufValue::Str("model"))?;
+        let name = folder.canonicalize().ok();
+        let name = name.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy());
+        if let Some(name) = name {
+            header.put("general.name", GgufValue::Str(&name))?;
+        }
+        put_spec(&mut header, &spec)?;
+        let export = |e: ExportError| E::Tokenizer(Box::new(e));
+        let tokenizer = model.tokenizer().map_err(|e| export(e.clone().into()))?;
+        let tokenizer = tokenizer.clone().for_gguf(folder).map_err(export)?;
+        let rows = spec.vocab as usize;
+        tokenizer.put_gguf(&mut header, rows).map_err(export)?;
+        if let Some(template) = model.chat_template() {
+            header.put("tokenizer.chat_template", GgufValue::Str(template))?;
+        }
+        let keys = header.write(Vec::new())?.finish()?;
+        let gguf = Gguf::parse(&keys).map_err(|e| E::Gguf(Box::new(e)))?;
+        check_spec(&spec, &gguf, &Names(&tensors))?;
+        tokenizer.check_gguf(&gguf, rows).map_err(export)?;
+        let facts = Facts::of_gguf(&gguf);
+        Ok(FolderSource { model, keys, facts, tensors })
+    }
+
+    fn matrix(&self, id: TensorId) -> Option<Matrix<'_>> {
+        match self.model.tensor(id) {
+            Tensor::Matrix(m) => Some(m),
+            Tensor::Vector(_) => None,
+        }
+    }
+
+    fn vector<'a>(&'a self, content: &'a Content) -> Option<&'a [f32]> {
+        match content {
+            Content::Own(x) => Some(x),
+            Content::Model(id) | Content::Heads(id, _) => match self.model.tensor(*id) {
+                Tensor::Vector(x) => Some(x),
+                Tensor::Matrix(_) => None,
+            },
+        }
+    }
+}
+
+/// The hyper-parameters that the file will have, and the factors of its rotary embedding.
+fn gguf_spec(spec: &Spec) -> Result<(Spec, Option<Vec<f32>>), E> {
+    let (arch, mut spec, mut factors) = (spec.arch, *spec, None);
+    let llama = arch == "llama";
+    // Teff's reader knows the key, llama.cpp passes over it.
+    if let Some(window) = spec.window.filter(|_| llama) {
+        if window.size < spec.context {
+            return unsaid(arch, format!("`sliding_window`: {}", window.size));
+        }
+        spec.window = None;
+    }
+    if let Positions::Rotary(rotary) = &mut spec.positions {
+        if llama {
+            rotary.kind = RopeKind::Norm;
+        }
+        if spec.window.is_none() {
+            rotary.window_base = 10_000.0; // what readers take where no key says it
+        }
+        if let RopeScaling::Llama3 { .. } = rotary.scaling {
+            if !llama {
+                return unsaid(arch, "`rope_scaling`: llama3");
+            }
+            factors = Some(llama3_factors(rotary));
+            rotary.scaling = RopeScaling::Factors;
+        }
+    }
+    Ok((spec, factors))
+}
+
+/// What each frequency is divided by: 1 for short waves, the factor for long ones.
+fn llama3_factors(rotary: &Rotary) -> Vec<f32> {
+    let RopeScaling::Llama3 { factor, low, high, original } = rotary.scaling else {
+        return Vec::new();
+    };
+    let [factor, low, high, original] = [factor, low, high, original].map(f64::from);
+    let mut freqs = vec![0.0; rotary.dims as usize / 2];
+    rope_freqs(f64::from(rotary.base), 1.0, None, &mut freqs);
+    let divisor = |freq: f64| {
+        let kept = ((original * freq / TAU - low) / (high - low)).clamp(0.0, 1.0);
+        (1.0 / (kept + (1.0 - kept) / factor)) as f32
+    };
+    freqs.into_iter().map(divisor).collect()
+}
+
+/// The tensors of the file, in the order of the model's.
+fn tensors(model: &Model, spec: &Spec, factors: Option<Vec<f32>>) -> Vec<Item> {
+    let item = |slot: Slot, content| {
+        let mut name = String::new();
+        let _ = family::gguf_name(slot.role, &mut name); // a String takes everything
+        let dims = [slot.cols as u64, slot.rows as u64];
+        Item { name, dims, vector: slot.vector, content }
+    };
+    let dim = spec.head_dim as usize;
+    let content = |id: TensorId, role: Role| {
+        use LayerRole as L;
+        if !is_turned(model.spec(), spec) {
+            return Content::Model(id);
+        }
+        match (role, model.tensor(id)) {
+            (Role::Layer(_, L::AttnQ | L::AttnK), _) => Content::Heads(id, dim),
+            (Role::Layer(_, L::AttnQBias | L::AttnKBias), Tensor::Vector(x)) => {
+                Content::Own((0..x.len()).map(|r| x[turned(r, dim)]).collect())
+            }
+            _ => Content::Model(id),
+        }
+    };
+    let mut factors = factors;
+    let slots = spec.slots().map(|slot| match (slot.role, factors.take()) {
+        (Role::RopeFactors, Some(factors)) => item(slot, Content::Own(factors)),
+        (role, kept) => {
+            factors = kept;
+            item(slot, content(model.spec().id(role), role))
+        }
+    });
+    slots.collect()
+}
+
+/// Whether rows of queries and keys change places.
+fn is_turned(from: &Spec, to: &Spec) -> bool {
+    let kind = |spec: &Spec| match spec.positions {
+        Positions::Rotary(r) => Some(r.kind),
+        _ => None,
+    };
+    kind(from) != kind(to)
+}
+
+/// Reads the keys again, as the family does, and compares.
+fn check_spec(spec: &Spec, gguf: &Gguf<'_>, shapes: &Names<'_>) -> Result<(), E> {
+    let arch = spec.arch;
+    let Some(Family { from_gguf, .. }) = family::of_arch(arch) else {
+        return unsaid(arch, "what it is");
+    };
+    let read = match from_gguf(gguf as &dyn Metadata, shapes) {
+        Ok(read) => read,
+        Err(e) => return unsaid(arch, e.to_string()),
+    };
+    if read == *spec {
+        return Ok(());
+    }
+    let what = if read.attn_scale != spec.attn_scale {
+        "its factor of scores (`scale_attn_weights`, `query_pre_attn_scalar`)"
+    } else if read.window != spec.window {
+        "its windows (`sliding_window`, `layer_types`)"
+    } else if read.positions != spec.positions {
+        "its rotary embedding (`rope_parameters`)"
+    } else if read.biases != spec.biases {
+        "its biases (`attention_bias`)"
+    } else {
+        "all of its config.json"
+    };
+    unsaid(arch, what)
+}
+
+impl Source for FolderSource {
+    fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    fn put_keys(&self, header: &mut GgufHeader) -> Result<(), WriteError> {
+        // It was parsed before.
+        let Ok(gguf) = Gguf::parse(&self.keys) else { return Ok(()) };
+        gguf.metadata().try_for_each(|(key, value)| header.put(key, value))
+    }
+
+    fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    fn shape(&self, index: usize) -> Shape<'_> {
+        let item = &self.tensors[index];
+        let format = match item.content {
+            Content::Own(_) => Format::F32,
+            Content::Model(id) | Content::Heads(id, _) => self.model.format(id),
+        };
+        let dims = if item.vector { &item.dims[..1] } else { &item.dims[..] };
+        Shape { name: &item.name, dims, format }
+    }
+
+    fn bytes(&self, index: usize) -> Option<&[u8]> {
+        let item = &self.tensors[index];
+        if item.vector {
+            let x = self.vector(&item.content)?;
+            return cfg!(target_endian = "little").then(|| bytemuck::cast_slice(x));
+        }
+        let Content::Model(id) = item.content else { return None };
+        let matrix = self.matrix(id)?;
+        // A scale of the whole matrix stands behind the bytes in a file, not here.
+        (matrix.format().trailer_bytes() == 0).then(|| matrix.bytes())
+    }
+
+    /// The only quantised weights that a folder has are ternary, and were made so.
+    fn is_requantized(&self, _: usize) -> bool {
+        false
+    }
+
+    fn values(&self, index: usize, first: usize, out: &mut [f32]) {
+        let item = &self.tensors[index];
+        if let Some(x) = self.vector(&item.content) {
+            return out.copy_from_slice(&x[first..][..out.len()]);
+        }
+        let (id, dim) = match item.content {
+            Content::Model(id) => (id, None),
+            Content::Heads(id, dim) => (id, Some(dim)),
+            Content::Own(_) => return,
+        };
+        let Some(m) = self.matrix(id) else { return };
+        let (cols, format) = (m.cols(), m.format());
+        let bytes = |elements: usize| elements / format.block_len() * format.block_bytes();
+        let (mut at, mut rest) = (first, &mut out[..]);
+        while !rest.is_empty() {
+            // As far as the row goes, or all where rows are in their order.
+            let (start, n) = match dim {
+                None => (at, rest.len()),
+                Some(dim) => {
+                    let (row, col) = (at / cols, at % cols);
+                    (turned(row, dim) * cols + col, rest.len().min(cols - col))
+                }
+            };
+            let (x, tail) = rest.split_at_mut(n);
+            dequantize_row(format, &m.bytes()[bytes(start)..][..bytes(n)], x);
+            if format.trailer_bytes() > 0 {
+                x.iter_mut().for_each(|x| *x *= m.scale());
+            }
+            (at, rest) = (at + n, tail);
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! Tokenizers as GGUF metadata: the other way round than [`Tokenizer::from_gguf`] reads them.
+//!
+//! What GGUF has no key for, and what stays out of a file therefore: normalisation (Qwen's form C,
+//! which llama.cpp does not do either), and that added tokens of tokenizer.json may be looked for in
+//! normalised text. Everything else that GGUF can't say is refused.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::Path;
+
+use teff_graph::gguf::{Gguf, GgufValue};
+
+use super::bpe::ByteBpe;
+use super::folder::read;
+use super::json_files::Config;
+use super::spm::{Cut, Prefix, SPACE, Spm};
+use super::vocab::Vocab;
+use super::{
+    Algorithm, STOPS, SpecialIds, Specials, Splitter, SpmParts, TokenKind, Tokenizer,
+    TokenizerError, alphabet,
+};
+use crate::gguf_write::{GgufHeader, WriteError};
+
+/// Why a tokenizer can't be put into a GGUF file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// GGUF has no word for something that the tokenizer does.
+    Unsaid {
+        /// What.
+        what: String,
+    },
+    /// Tokens that texts become, and that the model has no row for.
+    NoRow {
+        /// The first of them.
+        id: u32,
+        /// The rows of the model's embedding.
+        rows: usize,
+    },
+    /// A token that tokenizer.model has otherwise, or not at all.
+    OtherToken {
+        /// Its id.
+        id: u32,
+    },
+    /// A tokenizer that can't be read.
+    Tokenizer(TokenizerError),
+    /// The header refuses a key.
+    Write(WriteError),
+}
+
+impl fmt::Display for ExportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExportError::Unsaid { what } => {
+                write!(f, "the tokenizer: a GGUF file has no way to say {what}")
+            }
+            ExportError::NoRow { id, rows } => {
+                write!(f, "the tokenizer has token {id}, the model only {rows} rows for tokens")
+            }
+            ExportError::OtherToken { id } => write!(
+                f,
+                "token {id} of tokenizer.json is another one in tokenizer.model: one of these \
+                 files is not this model's"
+            ),
+            ExportError::Tokenizer(e) => e.fmt(f),
+            ExportError::Write(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ExportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ExportError::Tokenizer(e) => Some(e),
+            ExportError::Write(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<WriteError> for ExportError {
+    fn from(e: WriteError) -> Self {
+        ExportError::Write(e)
+    }
+}
+
+impl From<TokenizerError> for ExportError {
+    fn from(e: TokenizerError) -> Self {
+        ExportError::Tokenizer(e)
+    }
+}
+
+fn unsaid<T>(what: impl Into<String>) -> Result<T, ExportError> {
+    Err(ExportError::Unsaid { what: what.into() })
+}
+
+/// What llama.cpp's converters give tokens that nothing is merged to, and those that only pad.
+const ADDED_SCORE: f32 = -1000.0;
+const PAD_SCORE: f32 = -10_000.0;
+
+/// Tokens as they will stand in a file.
+#[derive(Default)]
+struct Table {
+    texts: Vec<Vec<u8>>,
+    kinds: Vec<i32>,
+}
+
+impl Tokenizer {
+    /// Puts the tokenizer into the header of a model with `rows` rows for tokens, as llama.cpp's
+    /// converter does. Ids without a token become unused ones (`[PAD7]`); special tokens beyond the
+    /// rows, which the model could not compute, are left out.
+    ///
+    /// Merging by ranks (tokenizer.json of SentencePiece's kind) becomes merging by scores where
+    /// every pair of tokens that make another is listed and the pairs of one token follow on one
+    /// another, as in a file that was made of scores. Then only neighbours that make the same token
+    /// in two ways at overlapping places could still go another way.
+    ///
+    /// # Errors
+    /// [`ExportError`] where GGUF can't say what the tokenizer does, or the header has one of the
+    /// keys already.
+    pub fn put_gguf(&self, header: &mut GgufHeader, rows: usize) -> Result<(), ExportError> {
+        match &self.algorithm {
+            Algorithm::ByteBpe(bpe) => self.put_byte_bpe(bpe, header, rows)?,
+            Algorithm::Spm(spm) => self.put_spm(spm, header, rows)?,
+        }
+        self.put_ids(header, rows)
+    }
+
+    fn put_byte_bpe(
+        &self,
+        bpe: &ByteBpe,
+        header: &mut GgufHeader,
+        rows: usize,
+    ) -> Result<(), ExportError> {
+        let rules = bpe.rules();
+        let pre = match (rules.splitter, rules.ignore_merges) {
+            (Splitter::Gpt2, false) => "gpt-2",
+            (Splitter::Gpt2Digits, false) => "starcoder",
+            (Splitter::Llama3, true) => "llama-bpe",
+            (Splitter::Llama3, false) => "smaug-bpe",
+            (Splitter::Qwen2, false) => "qwen2",
+            (splitter, true) => return unsaid(format!("`ignore_merges` with {splitter:?}")),
+        };
+        let letters = letters();
+        let spell = |bytes: &[u8]| -> Vec<u8> {
+            let all: String = bytes.iter().map(|&b| letters[usize::from(b)]).collect();
+            all.into_bytes()
+        };
+        let plain = plain(&self.vocab, bpe);
+        let table = self.table(rows, |id, kind, bytes| match kind {
+            TokenKind::Normal if !plain.contains(&id) => spell(bytes),
+            _ => bytes.to_vec(),
+        })?;
+        let token = |id| spell(self.vocab.get(id).unwrap_or_default());
+        let merges = bpe.merges().map(|[left, right, _]| [token(left), token(right)].join(&b' '));
+        header.put("tokenizer.ggml.model", GgufValue::Str("gpt2"))?;
+        header.put("tokenizer.ggml.pre", GgufValue::Str(pre))?;
+        table.put(header)?;
+        header.put_strings("tokenizer.ggml.merges", merges)?;
+        if rules.add_prefix_space {
+            header.put("tokenizer.ggml.add_space_prefix", GgufValue::Bool(true))?;
+        }
+        Ok(())
+    }
+
+    fn put_spm(&self, spm: &Spm, header: &mut GgufHeader, rows: usize) -> Result<(), ExportError> {
+        let rules = spm.rules();
+        let prefix = rules.prefix != Prefix::Never;
+        if rules.prefix == Prefix::Start || prefix && rules.unless_space {
+            return unsaid(
+                "that some texts get no space in front (Metaspace): the model needs its \
+                           tokenizer.model",
+            );
+        }
+        if rules.cut != Cut::Never {
+            return unsaid("that texts are cut at spaces (Metaspace with split)");
+        }
+        if rules.ignore_merges {
+            return unsaid("`ignore_merges` of a SentencePiece vocabulary");
+        }
+        if rules.strip != prefix {
+            return unsaid("a decoder that strips other spaces than are put in front");
+        }
+        if let Some(unk) = spm.unknown()
+            && (!rules.fuse_unk || self.ids.unk != Some(unk))
+        {
+            return unsaid("what becomes of characters without a token");
+        }
+        let mut scores = match spm.scores() {
+            Some(scores) => scores,
+            None => ranks_as_scores(&self.vocab, spm)?,
+        };
+        scores.resize(rows, PAD_SCORE);
+        let table = self.table(rows, |id, kind, bytes| match kind {
+            TokenKind::Byte => format!("<0x{:02X}>", bytes.first().unwrap_or(&0)).into_bytes(),
+            TokenKind::Normal | TokenKind::Unused | TokenKind::UserDefined => {
+                // One with plain spaces in its file is never made by merging.
+                let made = spm.made(&self.vocab, bytes) == Some(id);
+                if made { escape(bytes) } else { bytes.to_vec() }
+            }
+            _ => bytes.to_vec(),
+        })?;
+        for id in 0..rows.min(u32::MAX as usize) as u32 {
+            if self.vocab.kind(id).is_none() {
+                scores[id as usize] = PAD_SCORE;
+            }
+        }
+        header.put("tokenizer.ggml.model", GgufValue::Str("llama"))?;
+        header.put("tokenizer.ggml.pre", GgufValue::Str("default"))?;
+        table.put(header)?;
+        header.put_f32s("tokenizer.ggml.scores", &scores)?;
+        header.put("tokenizer.ggml.add_space_prefix", GgufValue::Bool(prefix))?;
+        Ok(())
+    }
+
+    /// One token for each row; `text` writes those that there are.
+    fn table(
+        &self,
+        rows: usize,
+        text: impl Fn(u32, TokenKind, &[u8]) -> Vec<u8>,
+    ) -> Result<Table, ExportError> {
+        let beyond = |&(id, kind, _): &(u32, TokenKind, &[u8])| {
+            id as usize >= rows && matches!(kind, TokenKind::Normal | TokenKind::Byte)
+        };
+        if let Some((id, ..)) = self.vocab.iter().find(beyond) {
+            return Err(ExportError::NoRow { id, rows });
+        }
+        let pads: HashSet<&[u8]> =
+            self.vocab.iter().map(|(_, _, b)| b).filter(|b| b.starts_with(b"[PAD")).collect();
+        let mut table = Table::default();
+        for id in 0..rows.min(u32::MAX as usize) as u32 {
+            let (text, kind) = match (self.vocab.kind(id), self.vocab.get(id)) {
+                (Some(kind), Some(bytes)) => (text(id, kind, bytes), kind),
+                _ => {
+                    let mut name = format!("[PAD{id}]");
+                    while pads.contains(name.as_bytes()) {
+                        name.push('_');
+                    }
+                    (name.into_bytes(), TokenKind::Unused)
+                }
+            };
+            table.texts.push(text);
+            table.kinds.push(kind as i32);
+        }
+        Ok(table)
+    }
+
+    fn put_ids(&self, header: &mut GgufHeader, rows: usize) -> Result<(), ExportError> {
+        let SpecialIds { bos, eos, mut eot, unk, add_bos, add_eos } = self.ids;
+        // Other ends are known by their names, or else there is one key for one of them.
+        let named = |id: u32| {
+            let known = |t: &[u8]| STOPS.iter().any(|s| s.as_bytes() == t);
+            self.vocab.kind(id) == Some(TokenKind::Control) && self.vocab.get(id).is_some_and(known)
+        };
+        for &id in self.stops.iter().filter(|&&id| (id as usize) < rows) {
+            if [eos, eot].contains(&Some(id)) || named(id) {
+                continue;
+            }
+            if eot.is_some() {
+                return unsaid(format!("that token {id} ends texts, too"));
+            }
+            eot = Some(id);
+        }
+        let keys = [
+            ("tokenizer.ggml.bos_token_id", bos),
+            ("tokenizer.ggml.eos_token_id", eos),
+            ("tokenizer.ggml.eot_token_id", eot),
+            ("tokenizer.ggml.unknown_token_id", unk),
+        ];
+        for (key, id) in keys {
+            let Some(id) = id else { continue };
+            if id as usize >= rows {
+                return Err(ExportError::NoRow { id, rows });
+            }
+            header.put(key, GgufValue::U32(id))?;
+        }
+        header.put("tokenizer.ggml.add_bos_token", GgufValue::Bool(add_bos))?;
+        header.put("tokenizer.ggml.add_eos_token", GgufValue::Bool(add_eos))?;
+        Ok(())
+    }
+
+    /// The tokenizer of a folder as its GGUF file will have it: this one, which was read from the
+    /// folder, or, where it merges by the ranks of tokenizer.json and the folder has SentencePiece's
+    /// own tokenizer.model, its tokens with the scores and the prefix of that, as llama.cpp's
+    /// converter goes by it.
+    pub(crate) fn for_gguf(self, folder: &Path) -> Result<Tokenizer, ExportError> {
+        let Algorithm::Spm(spm) = &self.algorithm else { return Ok(self) };
+        if spm.scores().is_some() {
+            return Ok(self);
+        }
+        let Some(model) = read(&folder.join("tokenizer.model"))? else { return Ok(self) };
+        let config = read(&folder.join("tokenizer_config.json"))?;
+        let config = config.map(|bytes| Config::read(&bytes)).transpose()?.unwrap_or_default();
+        let theirs = Tokenizer::build_model(&model, config)?;
+        let Algorithm::Spm(own) = &theirs.algorithm else { return Ok(self) };
+        let Some(scores) = own.scores() else { return Ok(self) };
+        let mut parts = Vec::with_capacity(self.vocab.len());
+        for id in 0..self.vocab.len() as u32 {
+            let (Some(kind), Some(bytes)) = (self.vocab.kind(id), self.vocab.get(id)) else {
+                return unsaid(format!("that there is no token {id} (tokenizer.json)"));
+            };
+            let same = theirs.vocab.get(id) == Some(bytes);
+            let merged = matches!(kind, TokenKind::Normal | TokenKind::Byte);
+            if merged && !same {
+                return Err(ExportError::OtherToken { id });
+            }
+            let score = scores.get(id as usize).copied().filter(|_| same);
+            let text = match kind {
+                TokenKind::Byte => format!("<0x{:02X}>", bytes.first().unwrap_or(&0)).into_bytes(),
+                TokenKind::Normal => escape(bytes),
+                _ => bytes.to_vec(),
+            };
+            parts.push((text, score.unwrap_or(ADDED_SCORE), kind));
+        }
+        let rebuilt = Tokenizer::sentence_piece(SpmParts {
+            tokens: parts.iter().map(|(text, score, kind)| (&text[..], *score, *kind)),
+            add_space_prefix: own.rules().prefix != Prefix::Never,
+            ids: SpecialIds { unk: self.ids.unk.or(theirs.ids.unk), ..self.ids },
+        });
+        let mut rebuilt = rebuilt?;
+        rebuilt.add_stops(self.stops.iter().copied());
+        Ok(rebuilt)
+    }
+
+    /// Reads the keys again that were written for this tokenizer: all tokens, ids and ends of texts
+    /// are there, and some texts get the same ids.
+    pub(crate) fn check_gguf(&self, gguf: &Gguf<'_>, rows: usize) -> Result<(), ExportError> {
+        let read = Tokenizer::from_gguf(gguf)?;
+        for (id, kind, bytes) in self.vocab.iter().filter(|t| (t.0 as usize) < rows) {
+            if (read.vocab.kind(id), read.vocab.get(id)) != (Some(kind), Some(bytes)) {
+                return unsaid(format!("token {id}"));
+            }
+        }
+        // A file that names none means the first tokens; that does no harm unless they are text.
+        let same = |ours: Option<u32>, theirs: Option<u32>| match ours {
+            None => theirs.is_none_or(|id| read.is_special(id)),
+            ours => ours == theirs,
+        };
+        let (a, b) = (self.ids, read.ids);
+        if !(same(a.bos, b.bos) && same(a.eos, b.eos) && same(a.unk, b.unk)) {
+            return unsaid("that there is no token for begin, end or unknown");
+        }
+        let mut ends = self.stops.iter().filter(|&&id| (id as usize) < rows);
+        if let Some(id) = ends.find(|&&id| !read.is_end(id)) {
+            return unsaid(format!("that token {id} ends texts"));
+        }
+        let samples = SAMPLES.iter().map(|s| s.to_string());
+        let special = self.vocab.iter().filter(|&(id, kind, _)| {
+            (id as usize) < rows && matches!(kind, TokenKind::Control | TokenKind::UserDefined)
+        });
+        let special = special.take(64).filter_map(|(_, _, b)| str::from_utf8(b).ok());
+        let all = self.all_tokens(rows);
+        for text in samples.chain(special.map(|t| format!("{t} x{t}\n y"))).chain(all) {
+            for specials in [Specials::Ignore, Specials::Parse] {
+                if self.encode(&text, specials) != read.encode(&text, specials) {
+                    let start: String = text.chars().take(64).collect();
+                    return unsaid(format!("how {start:?} becomes tokens"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tokenizer {
+    /// All tokens in one text, in an order like chance: where tokens meet that never do in a
+    /// language, merging goes ways that no sample takes. For merging by ranks only.
+    fn all_tokens(&self, rows: usize) -> Option<String> {
+        let Algorithm::Spm(spm) = &self.algorithm else { return None };
+        if spm.scores().is_some() {
+            return None;
+        }
+        let n = rows.min(self.vocab.len()) as u64;
+        let step = 0x9e37_79b1; // a prime, so that every token has its turn
+        let ids = (0..n).map(|i| (i * step % n.max(1)) as u32);
+        let text = |id: u32| match self.vocab.kind(id)? {
+            TokenKind::Normal => str::from_utf8(self.vocab.get(id)?).ok(),
+            _ => None,
+        };
+        Some(ids.filter_map(text).collect())
+    }
+}
+
+/// Texts with what tokenizers treat each in its own way.
+const SAMPLES: [&str; 8] = [
+    "Hello world, it's the year 2024: 1234567 things I'LL do!",
+    "  two spaces,   three, \t\ttabs\r\n\r\n and lines\n\n\n   end   ",
+    "Ça va? Größe, naïve, Ελληνικά, русский язык, עברית, العربية, हिन्दी",
+    "日本語の文章、中文句子。한국어 문장 👩‍👩‍👧 🚀🚀 ½ ² ⅷ",
+    "fn main() { let x = vec![0u8; 16]; println!(\"{:?}\", &x[..]); } // ((()))",
+    "aaaaaaaaaaaaaaaaaaaaaaa bbbbbbbb ........ ________ --------",
+    "\u{2581}\u{2581}a \u{2581} b<0x0A></s><unk>[INST]",
+    "The quick brown fox jumps over the lazy dog because internationalisation is hard",
+];
+
+impl Table {
+    fn put(self, header: &mut GgufHeader) -> Result<(), WriteError> {
+        header.put_strings("tokenizer.ggml.tokens", &self.texts)?;
+        header.put_i32s("tokenizer.ggml.token_type", &self.kinds)
+    }
+}
+
+/// The character of each byte.
+fn letters() -> [char; 256] {
+    let mut all = ['\0'; 256];
+    for c in '!'..'\u{200}' {
+        let mut byte = Vec::new();
+        if alphabet::decode(c.encode_utf8(&mut [0; 4]).as_bytes(), &mut byte) {
+            byte.iter().for_each(|&b| all[usize::from(b)] = c);
+        }
+    }
+    all
+}
+
+/// Normal tokens whose file has them as text instead of in the byte alphabet, as far as it makes a
+/// difference: no merge makes them, and other tokens may have the same bytes.
+fn plain(vocab: &Vocab, bpe: &ByteBpe) -> HashSet<u32> {
+    let made: HashSet<u32> = bpe.bytes().chain(bpe.merges().flatten()).collect();
+    let mut texts: HashSet<&[u8]> = made.iter().filter_map(|&id| vocab.get(id)).collect();
+    let others =
+        vocab.iter().filter(|(id, kind, _)| *kind == TokenKind::Normal && !made.contains(id));
+    let mut plain = HashSet::new();
+    for (id, _, bytes) in others {
+        let spelled = match bpe.rules().ignore_merges {
+            true => bpe.whole(vocab, bytes) == Some(id),
+            false => bytes.len() != 1 && texts.insert(bytes),
+        };
+        if !spelled {
+            plain.insert(id);
+        }
+    }
+    plain
+}
+
+/// A token's text with spaces as U+2581.
+fn escape(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + 2);
+    for &b in bytes {
+        match b {
+            b' ' => out.extend_from_slice(SPACE.as_bytes()),
+            b => out.push(b),
+        }
+    }
+    out
+}
+
+/// Scores with which any two neighbours merge exactly where the listed pairs do, in the same order.
+fn ranks_as_scores(vocab: &Vocab, spm: &Spm) -> Result<Vec<f32>, ExportError> {
+    const HINT: &str = "; beside its tokenizer.model the folder would do";
+    let text = |id: u32| String::from_utf8_lossy(vocab.get(id).unwrap_or_default()).into_owned();
+    // The number of each token that merges make, in the order of ranks.
+    let mut place: HashMap<u32, usize> = HashMap::new();
+    let mut last = None;
+    for [left, right, product] in spm.merges() {
+        if last != Some(product) {
+            if place.contains_key(&product) {
+                let token = text(product);
+                return unsaid(format!("that merges to {token:?} have several ranks{HINT}"));
+            }
+            place.insert(product, place.len());
+            last = Some(product);
+        }
+        let merged = |id| {
+            matches!(
+                vocab.kind(id),
+                Some(TokenKind::Normal | TokenKind::Unused | TokenKind::UserDefined)
+            )
+        };
+        if ![left, right, product].into_iter().all(merged) {
+            let token = text(product);
+            return unsaid(format!("that {token:?}, which is no text, takes part in merging"));
+        }
+    }
+    // What scores would merge beyond that: any split of a token into two symbols.
+    for (id, kind, bytes) in vocab.iter() {
+        let Ok(token) = str::from_utf8(bytes) else { continue };
+        // What is taken out of texts whole is in none of the stretches that are merged.
+        let whole = kind == TokenKind::UserDefined && spm.rules().prefix == Prefix::Never;
+        if whole || kind == TokenKind::Control || spm.made(vocab, bytes) != Some(id) {
+            continue;
+        }
+        for (at, _) in token.char_indices().skip(1) {
+            let (left, right) = token.split_at(at);
+            let one = |s: &str| s.chars().nth(1).is_none();
+            let [l, r] = [left, right].map(|s| spm.made(vocab, s.as_bytes()));
+            let symbols = (l.is_some() || one(left)) && (r.is_some() || one(right));
+            let listed = matches!((l, r), (Some(l), Some(r)) if spm.merges_pair(l, r));
+            if symbols && !listed {
+                return unsaid(format!("that {left:?} and {right:?} don't merge{HINT}"));
+            }
+        }
+    }
+    let lowest = -(place.len() as f32);
+    let score = |id: u32| place.get(&id).map_or(lowest, |&at| -(at as f32));
+    Ok((0..vocab.len() as u32).map(score).collect())
+}
