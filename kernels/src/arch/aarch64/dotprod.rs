@@ -3,31 +3,16 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::panels::{MR, NR, Panel, Panels, Step, Sums};
+use super::panels::{MR, NR, Panels, Step, Sums};
 use super::rows::Dot;
-use super::{backend, detect, panels};
-use crate::arch::shared::methods;
-use crate::{Q8Acts, Tile};
+use super::ternary_rows::Products3;
+use super::{backend, proof};
 
-/// The proof that this CPU has the dot products of bytes, and the backend that uses them.
-#[derive(Clone, Copy, Debug)]
-pub struct Dotprod(());
-
-impl Dotprod {
-    /// The backend, where the CPU has what it needs.
-    #[must_use]
-    pub fn new() -> Option<Self> {
-        detect::detect().dotprod.then_some(Dotprod(()))
-    }
-
-    /// The backend, unchecked.
-    ///
-    /// # Safety
+proof! {
+    /// The proof that this CPU has the dot products of bytes, and the backend that uses them.
+    Dotprod, found: dotprod,
     /// The CPU has the feature `dotprod`.
-    #[must_use]
-    pub unsafe fn new_unchecked() -> Self {
-        Dotprod(())
-    }
+    unchecked
 }
 
 /// Products of bytes by `sdot`, four to a lane.
@@ -77,6 +62,28 @@ impl Dot for Sdot {
     }
 }
 
+impl Products3 for Sdot {
+    type Sums = int32x4_t;
+
+    #[inline(always)]
+    unsafe fn zero() -> int32x4_t {
+        // SAFETY: NEON by the caller.
+        unsafe { vdupq_n_s32(0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: by the caller's promise.
+        unsafe { sdot(sums, w, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn join(sums: int32x4_t, fourfold: int32x4_t) -> int32x4_t {
+        // SAFETY: NEON by the caller.
+        unsafe { vsraq_n_s32::<2>(sums, fourfold) }
+    }
+}
+
 /// Adds the products of four codes, lane `LANE` of each `x`, with those of eight rows.
 ///
 /// # Safety
@@ -95,6 +102,8 @@ unsafe fn add4<const LANE: i32>(out: &mut Sums, w: &[[i8; 16]; 2], x: [int8x16_t
 }
 
 impl Panels for Sdot {
+    type Rows = Self;
+
     /// Four codes of all rows, then the next four.
     #[inline(always)]
     unsafe fn arrange(rows: [int8x16_t; MR]) -> Step {
@@ -149,18 +158,6 @@ impl Panels for Sdot {
             }
             out
         }
-    }
-
-    #[target_feature(enable = "neon,dotprod")]
-    unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
-        panel: &Panel<'_>,
-        x: &Q8Acts<'_>,
-        t: usize,
-        at: usize,
-        y: &mut Tile<'_>,
-    ) {
-        // SAFETY: compiled for the set; the rest by the caller's promise.
-        unsafe { panels::tile::<Self, STEPS, MINS, SMALL, FINE>(panel, x, t, at, y) }
     }
 }
 

@@ -7,31 +7,14 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::dotprod::Sdot;
-use super::panels::{MR, NR, Panel, Panels, Step, Sums};
-use super::rows::Dot;
-use super::{backend, detect, panels};
-use crate::arch::shared::methods;
-use crate::{Q8Acts, Tile};
+use super::panels::{MR, NR, Panels, Step, Sums};
+use super::{backend, proof};
 
-/// The proof that this CPU has matrix products of bytes, and the backend that uses them.
-#[derive(Clone, Copy, Debug)]
-pub struct I8mm(());
-
-impl I8mm {
-    /// The backend, where the CPU has what it needs.
-    #[must_use]
-    pub fn new() -> Option<Self> {
-        detect::detect().i8mm.then_some(I8mm(()))
-    }
-
-    /// The backend, unchecked.
-    ///
-    /// # Safety
+proof! {
+    /// The proof that this CPU has matrix products of bytes, and the backend that uses them.
+    I8mm, found: i8mm,
     /// The CPU has the features `dotprod` and `i8mm`.
-    #[must_use]
-    pub unsafe fn new_unchecked() -> Self {
-        I8mm(())
-    }
+    unchecked
 }
 
 /// Products of bytes by `smmla`: two rows of eight with two columns. Of rows and one column, by `sdot`.
@@ -53,20 +36,6 @@ unsafe fn smmla(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     acc
 }
 
-impl Dot for Smmla {
-    #[inline(always)]
-    unsafe fn dot16(w: int8x16_t, x: int8x16_t) -> int32x4_t {
-        // SAFETY: by the caller's promise.
-        unsafe { Sdot::dot16(w, x) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot32<const SMALL: bool>(w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
-        // SAFETY: by the caller's promise.
-        unsafe { Sdot::dot32::<SMALL>(w, x) }
-    }
-}
-
 /// The lower halves of both, and the upper halves.
 ///
 /// # Safety
@@ -81,6 +50,8 @@ unsafe fn pair(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
 }
 
 impl Panels for Smmla {
+    type Rows = Sdot;
+
     /// Eight codes of all rows, then the other eight.
     #[inline(always)]
     unsafe fn arrange(rows: [int8x16_t; MR]) -> Step {
@@ -126,18 +97,6 @@ impl Panels for Smmla {
             }
             out
         }
-    }
-
-    #[target_feature(enable = "neon,dotprod,i8mm")]
-    unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
-        panel: &Panel<'_>,
-        x: &Q8Acts<'_>,
-        t: usize,
-        at: usize,
-        y: &mut Tile<'_>,
-    ) {
-        // SAFETY: compiled for the set; the rest by the caller's promise.
-        unsafe { panels::tile::<Self, STEPS, MINS, SMALL, FINE>(panel, x, t, at, y) }
     }
 }
 

@@ -4,11 +4,11 @@
 
 use core::arch::aarch64::*;
 
-use super::panels::{MR, NR, Panel, Panels, Step, Sums};
+use super::backend;
+use super::panels::{MR, NR, Panels, Step, Sums};
 use super::rows::{Dot, sums4};
-use super::{backend, panels};
-use crate::arch::shared::methods;
-use crate::{Q8Acts, Tile};
+use super::ternary_panels::HALF;
+use super::ternary_rows::Products3;
 
 /// The backend of NEON, which every target that has this type has.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,32 @@ impl Dot for Bytes {
     }
 }
 
+/// Of a whole group, 16 bits hold `32 * 3 * 127`, and of a quarter `8 * 12 * 127`.
+impl Products3 for Bytes {
+    type Sums = int16x8_t;
+
+    #[inline(always)]
+    unsafe fn zero() -> int16x8_t {
+        // SAFETY: NEON by the caller.
+        unsafe { vdupq_n_s16(0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sums: int16x8_t, w: int8x16_t, x: int8x16_t) -> int16x8_t {
+        // SAFETY: NEON by the caller.
+        unsafe { vmlal_high_s8(vmlal_s8(sums, vget_low_s8(w), vget_low_s8(x)), w, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn join(sums: int16x8_t, fourfold: int16x8_t) -> int32x4_t {
+        // SAFETY: NEON by the caller.
+        unsafe { vpaddlq_s16(vsraq_n_s16::<2>(sums, fourfold)) }
+    }
+}
+
 impl Panels for Bytes {
+    type Rows = Self;
+
     /// One row after another.
     #[inline(always)]
     unsafe fn arrange(rows: [int8x16_t; MR]) -> Step {
@@ -95,16 +120,33 @@ impl Panels for Bytes {
         }
     }
 
-    #[target_feature(enable = "neon")]
-    unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
-        panel: &Panel<'_>,
-        x: &Q8Acts<'_>,
-        t: usize,
-        at: usize,
-        y: &mut Tile<'_>,
-    ) {
-        // SAFETY: compiled for the set; the rest by the caller's promise.
-        unsafe { panels::tile::<Self, STEPS, MINS, SMALL, FINE>(panel, x, t, at, y) }
+    /// Sums of 16 bits: at most 16 products of 2 * 127.
+    #[inline(always)]
+    unsafe fn sums3(steps: &[Step; HALF], x: [*const i8; NR]) -> Sums {
+        // SAFETY: the caller's promises; sixteen bytes in each row of a step.
+        unsafe {
+            let mut out = [[vdupq_n_s32(0); 2]; NR];
+            for h in 0..2 {
+                let mut sums = [[vdupq_n_s16(0); 4]; NR];
+                for (i, step) in steps.iter().enumerate() {
+                    for n in 0..NR {
+                        let x = vld1q_s8(x[n].add(16 * i));
+                        for r in 0..4 {
+                            let w = vld1q_s8(step.0[4 * h + r].as_ptr());
+                            sums[n][r] = Self::add(sums[n][r], w, x);
+                        }
+                    }
+                }
+                for n in 0..NR {
+                    let mut four = [vdupq_n_s32(0); 4];
+                    for r in 0..4 {
+                        four[r] = vpaddlq_s16(sums[n][r]);
+                    }
+                    out[n][h] = sums4(four);
+                }
+            }
+            out
+        }
     }
 }
 

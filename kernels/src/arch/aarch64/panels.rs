@@ -7,9 +7,11 @@ use core::arch::aarch64::*;
 use core::ops::Range;
 
 use super::rows::{self, Dot};
+use super::ternary_panels::{self, HALF};
+use super::ternary_rows::Products3;
 use super::unpack::{Quads, Unpack};
 use crate::acts::{ACT_BLOCK, ACT_SUM};
-use crate::{Matrix, Q8Acts, Tile};
+use crate::{Matrix, Q8Acts, Tile, WideActs};
 
 /// Rows of a panel.
 pub(super) const MR: usize = 8;
@@ -18,7 +20,7 @@ pub(super) const NR: usize = 4;
 /// Columns from which unpacking a panel pays; a tile at least.
 pub(super) const PANEL_COLS: usize = NR;
 /// Codes of each row in a step of a panel.
-const STEP: usize = 16;
+pub(super) const STEP: usize = 16;
 
 /// Sixteen codes of eight rows.
 #[derive(Clone, Copy)]
@@ -34,7 +36,10 @@ unsafe impl bytemuck::Pod for Step {}
 pub(super) type Sums = [[int32x4_t; 2]; NR];
 
 /// Products of panels.
-pub(super) trait Panels: Dot {
+pub(super) trait Panels {
+    /// Products of rows that are not in panels.
+    type Rows: Dot + Products3;
+
     /// Sixteen codes of eight rows, in the order of the set.
     ///
     /// # Safety
@@ -51,13 +56,38 @@ pub(super) trait Panels: Dot {
         x: [*const i8; NR],
     ) -> Sums;
 
-    /// [`tile`] compiled for the set: one function for all formats whose panels look the same.
+    /// The same of ternary weights: half a group.
+    ///
+    /// # Safety
+    /// As for [`Panels::sums`]; the panel's codes are -1..=2.
+    #[inline(always)]
+    unsafe fn sums3(steps: &[Step; HALF], x: [*const i8; NR]) -> Sums {
+        // SAFETY: the caller's promises.
+        unsafe { Self::sums::<HALF, true>(steps, x) }
+    }
+}
+
+/// The tiles, compiled for a set.
+pub(super) trait Tiles: Panels {
+    /// [`tile`]: one function for all formats whose panels look the same.
     ///
     /// # Safety
     /// As for [`tile`].
     unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
         panel: &Panel<'_>,
         x: &Q8Acts<'_>,
+        t: usize,
+        at: usize,
+        y: &mut Tile<'_>,
+    );
+
+    /// [`ternary_panels::tile`].
+    ///
+    /// # Safety
+    /// As for [`ternary_panels::tile`].
+    unsafe fn tile3(
+        panel: &ternary_panels::Panel<'_>,
+        x: &WideActs<'_>,
         t: usize,
         at: usize,
         y: &mut Tile<'_>,
@@ -232,7 +262,7 @@ pub(super) unsafe fn tile<
 }
 
 /// The tile of a format.
-fn tile_of<P: Panels, B: Unpack>(
+fn tile_of<P: Tiles, B: Unpack>(
     fine: bool,
 ) -> unsafe fn(&Panel<'_>, &Q8Acts<'_>, usize, usize, &mut Tile<'_>) {
     match (B::SUB, B::MINS, B::SMALL, fine) {
@@ -254,7 +284,7 @@ fn tile_of<P: Panels, B: Unpack>(
 /// # Safety
 /// The CPU has the instructions of `P`.
 #[inline(always)]
-pub(super) unsafe fn matmul<P: Panels, B: Unpack>(
+pub(super) unsafe fn matmul<P: Tiles, B: Unpack>(
     w: &Matrix<'_>,
     x: &Q8Acts<'_>,
     rows_: Range<usize>,
@@ -286,5 +316,5 @@ pub(super) unsafe fn matmul<P: Panels, B: Unpack>(
     }
     let mut rest = y.cols(r - rows_.start, rows_.end - r);
     // SAFETY: the caller's promise.
-    unsafe { rows::matmul::<P, B>(w, x, r..rows_.end, &mut rest) };
+    unsafe { rows::matmul::<P::Rows, B>(w, x, r..rows_.end, &mut rest) };
 }

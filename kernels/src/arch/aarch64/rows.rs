@@ -12,7 +12,7 @@ use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::{Matrix, Q8Acts, Tile};
 
 /// Rows side by side.
-const MR: usize = 4;
+pub(super) const MR: usize = 4;
 /// Sub-blocks of a quad.
 const QUAD: usize = 4;
 
@@ -243,6 +243,25 @@ unsafe fn rows<P: Dot, B: Unpack, const FINE: bool>(
     }
 }
 
+/// Stores the outputs of as many rows as there are.
+///
+/// # Safety
+/// The target has NEON.
+#[inline(always)]
+pub(super) unsafe fn put(out: float32x4_t, to: &mut [f32]) {
+    // SAFETY: room for four; NEON by the caller.
+    unsafe {
+        match to.first_chunk_mut::<MR>() {
+            Some(to) => vst1q_f32(to.as_mut_ptr(), out),
+            None => {
+                let mut four = [0.0; MR];
+                vst1q_f32(four.as_mut_ptr(), out);
+                to.copy_from_slice(&four[..to.len()]);
+            }
+        }
+    }
+}
+
 /// All of `rows` for all columns of the activations.
 ///
 /// # Safety
@@ -270,15 +289,7 @@ pub(super) unsafe fn matmul<P: Dot, B: Unpack>(
                     None => rows::<P, B, false>(ws, blocks, x),
                     Some(_) => rows::<P, B, true>(ws, blocks, x),
                 };
-                let to = &mut y.row(t)[r - rows_.start..][..n];
-                match to.first_chunk_mut::<MR>() {
-                    Some(to) => vst1q_f32(to.as_mut_ptr(), out),
-                    None => {
-                        let mut four = [0.0; MR];
-                        vst1q_f32(four.as_mut_ptr(), out);
-                        to.copy_from_slice(&four[..n]);
-                    }
-                }
+                put(out, &mut y.row(t)[r - rows_.start..][..n]);
             }
         }
         r += n;

@@ -57,7 +57,7 @@ pub(super) trait Unpack: CodeBlock {
 
 /// The bits of an f16, to be put beside others.
 #[inline(always)]
-fn bits(h: F16) -> u64 {
+pub(super) fn bits(h: F16) -> u64 {
     u64::from(u16::from_le_bytes(bytemuck::cast(h)))
 }
 

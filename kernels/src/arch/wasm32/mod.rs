@@ -3,7 +3,9 @@
 
 mod lanes;
 mod simd128;
+mod ternary;
 mod unpack;
+mod unpack_ternary;
 
 use lanes::Lanes128;
 pub use simd128::Simd128;

@@ -8,11 +8,12 @@ use core::arch::wasm32::*;
 use core::ops::Range;
 
 use super::lanes::Lanes128;
+use super::ternary;
 use super::unpack::{Scales, Unpack, sums4, transpose4};
 use crate::acts::ACT_BLOCK;
 use crate::arch::shared::{methods, operations};
 use crate::backend::check_matmul;
-use crate::blocks::{Bf16, F16, F32, for_codes};
+use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
 use crate::ops::dense;
 use crate::{ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile};
 
@@ -21,15 +22,15 @@ use crate::{ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile};
 pub struct Simd128;
 
 /// Rows side by side where there are few columns: lanes of a register.
-const ROWS: usize = 4;
+pub(super) const ROWS: usize = 4;
 /// Rows of a panel: lanes of two registers.
-const MR: usize = 8;
+pub(super) const MR: usize = 8;
 /// Columns of a tile of the panel driver.
-const NR: usize = 4;
+pub(super) const NR: usize = 4;
 /// Columns from which unpacking a panel pays.
-const PANEL_COLS: usize = 4;
+pub(super) const PANEL_COLS: usize = 4;
 /// Columns that are widened at a time, and for which a panel is unpacked once.
-const WIDE_COLS: usize = 16;
+pub(super) const WIDE_COLS: usize = 16;
 
 /// 32 codes of eight rows, unpacked: pairs of four rows to a register; and the scales and minimums
 /// of one or two sub-blocks.
@@ -49,14 +50,14 @@ unsafe impl bytemuck::Zeroable for Panel {}
 unsafe impl bytemuck::Pod for Panel {}
 
 #[inline(always)]
-fn store<T: bytemuck::Pod>(to: &mut T, v: v128) {
+pub(super) fn store<T: bytemuck::Pod>(to: &mut T, v: v128) {
     const { assert!(size_of::<T>() == 16) };
     // SAFETY: sixteen bytes of plain numbers; wasm stores to any address.
     unsafe { v128_store((&raw mut *to).cast(), v) };
 }
 
 #[inline(always)]
-fn load<T: bytemuck::Pod>(from: &T) -> v128 {
+pub(super) fn load<T: bytemuck::Pod>(from: &T) -> v128 {
     const { assert!(size_of::<T>() == 16) };
     // SAFETY: sixteen bytes of plain numbers; wasm loads from any address.
     unsafe { v128_load((&raw const *from).cast()) }
@@ -382,7 +383,8 @@ impl Backend for Simd128 {
     fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
         match format.acts() {
             ActKind::Q8 => panel_bytes(cols, batch) + wide_bytes(cols, batch),
-            _ => 0,
+            ActKind::Wide => ternary::scratch(cols, batch),
+            ActKind::Dense => 0,
         }
     }
 
@@ -399,7 +401,9 @@ impl Backend for Simd128 {
             Acts::Dense(x) => dense(w, x, rows, y),
             Acts::Q8(x) => for_codes!(w.format(), B => quantized::<B>(w, x, rows, y, scratch),
                 dense => unreachable!("checked by check_matmul")),
-            Acts::Wide(_) => crate::backend::matmul_portable(w, x, rows, y),
+            Acts::Wide(x) => for_ternary!(w.format(),
+                B => ternary::matmul::<B>(w, x, rows, y, scratch),
+                others => unreachable!("checked by check_matmul")),
         }
     }
 
