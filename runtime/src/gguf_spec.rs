@@ -89,6 +89,15 @@ mod tests {
             qwen::qwen2_5_14b(),
             qwen::qwen3_14b(),
             bitnet::bitnet_2b(),
+            Spec { arch: "bitnet-25", ..bitnet::bitnet_2b() },
+            // What no key says: grouped queries decide.
+            Spec { arch: "bitnet", ..bitnet::bitnet_2b() },
+            Spec {
+                arch: "bitnet",
+                kv_heads: 20,
+                activation: Activation::Silu,
+                ..bitnet::bitnet_2b()
+            },
         ] {
             let mut h = GgufHeader::new();
             h.put("general.architecture", GgufValue::Str(spec.arch)).unwrap();
