@@ -32,12 +32,11 @@ fn main() {
         }
     }
 
-    let q4_k = (Format::Q4_K, 256);
     for (name, spec, (format, width)) in [
         ("llama", llama::tinyllama(), (Format::Q4_0, 32)),
         ("gemma3", gemma3::gemma3_1b(), (Format::F16, 32)),
         ("qwen2", qwen::qwen2_5_14b(), (Format::Q5_1, 32)),
-        ("qwen3", qwen::qwen3_14b(), q4_k),
+        ("qwen3", qwen::qwen3_14b(), (Format::Q4_1, 32)),
         ("bitnet", bitnet::bitnet_2b(), (Format::I2_S, 128)),
     ] {
         let own = spec.head == Head::Own;
