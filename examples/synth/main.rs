@@ -7,8 +7,8 @@
 //!
 //! The same shape gives the same weights on every machine and, apart from rounding, in every format.
 //! Rows repeat after a few hundred, so that large files are quick to write. The formats are those of
-//! `teff quantize`, mixes included: which tensor gets which is decided there. llama.cpp loads the files
-//! too, but for I2_S, which is BitNet's.
+//! `teff quantize`, mixes included: which tensor gets which is decided there. With `-pure` behind its name,
+//! a format is that of all matrices. llama.cpp loads the files too, but for I2_S, which is BitNet's.
 
 mod random;
 mod vocabulary;
@@ -85,9 +85,11 @@ fn main() -> ExitCode {
     let Some(model) = MODELS.iter().find(|m| m.name == name) else {
         return usage(&format!("unknown shape {name}"));
     };
-    let Some(target) = Target::from_name(format) else {
-        return usage(&format!("unknown format {format}"));
+    let target = match format.strip_suffix("-pure") {
+        Some(format) => Target::from_name(format).map(Target::pure),
+        None => Target::from_name(format),
     };
+    let Some(target) = target else { return usage(&format!("unknown format {format}")) };
     match synth(model, &target, out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -101,7 +103,8 @@ fn usage(wrong: &str) -> ExitCode {
     let shapes: Vec<_> = MODELS.iter().map(|m| m.name).collect();
     let formats: Vec<_> = Target::built().map(|t| t.name()).collect();
     eprintln!("{wrong}\nusage: synth SHAPE FORMAT OUT.gguf");
-    eprintln!("shapes: {}\nformats: {}", shapes.join(" "), formats.join(" "));
+    eprintln!("shapes: {}", shapes.join(" "));
+    eprintln!("formats, also with -pure: {}", formats.join(" "));
     ExitCode::from(2)
 }
 
