@@ -32,9 +32,12 @@ fn round_trip(tokenizer: &Tokenizer, text: &[u8]) {
         match tokenizer.encode(&text, specials) {
             Ok(ids) => {
                 let back = tokenizer.decode(&ids).expect("ids that the tokenizer gave");
-                // `add_prefix_space` puts spaces in front, and nothing else changes.
-                let bare = |text: &str| text.replace(' ', "");
-                assert!(back == text || bare(&back) == bare(&text), "{text:?}: {back:?}");
+                // Spaces may come in front; SentencePiece spells them as U+2581, which stays where the
+                // vocabulary has it as bytes only. What has no token is lost. Nothing else changes.
+                let unk = tokenizer.special_ids().unk;
+                let lost = unk.is_some_and(|unk| ids.contains(&unk));
+                let bare = |text: &str| text.replace([' ', '\u{2581}'], "");
+                assert!(lost || back == text || bare(&back) == bare(&text), "{text:?}: {back:?}");
                 black_box(ids);
             }
             Err(e) => assert!(!e.to_string().is_empty()),

@@ -1,7 +1,5 @@
 //! Every product runs in the functions that were compiled for the backend, and none in portable code.
 
-use std::vec;
-
 use crate::entered::seen::during;
 use crate::{
     ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, Cpu, DenseActs, Format, Matrix, Q8Acts, Tile,
@@ -11,9 +9,10 @@ use crate::{
 /// Of eight rows, with `n` columns; the scratch is as large as asked for.
 fn product(b: &Cpu, format: Format, n: usize) {
     const COLS: usize = 512;
-    let w = vec![0; 8 * format.row_bytes(COLS).unwrap()];
+    let w = std::vec![0; 8 * format.row_bytes(COLS).unwrap()];
     let w = Matrix::new(format, 8, COLS, &w).unwrap();
-    let (x, q, s) = (vec![0.0; n * COLS], vec![0; n * COLS], vec![0; n * COLS / ACT_SUM]);
+    let (x, q, s) =
+        (std::vec![0.0; n * COLS], std::vec![0; n * COLS], std::vec![0; n * COLS / ACT_SUM]);
     let groups = n * COLS / WIDE_BLOCK;
     let acts = match format.acts() {
         ActKind::Dense => Acts::Dense(DenseActs::new(&x, n, COLS, COLS)),
@@ -21,9 +20,9 @@ fn product(b: &Cpu, format: Format, n: usize) {
         ActKind::Wide => Acts::Wide(WideActs::new(n, COLS, &q, &x[..groups], &s[..groups])),
     };
     let len = b.matmul_scratch(format, COLS, n);
-    let mut scratch = vec![0; len + 64];
+    let mut scratch = std::vec![0; len + 64];
     let at = scratch.as_ptr().align_offset(64);
-    let mut y = vec![0.0; n * 8];
+    let mut y = std::vec![0.0; n * 8];
     let mut y = Tile::new(&mut y, n, 8, 8);
     b.matmul(&w, &acts, 0..8, &mut y, &mut scratch[at..][..len]);
 }
@@ -34,11 +33,13 @@ fn products_run_where_they_should() {
         for format in Format::ALL.into_iter().filter(|f| f.is_built()) {
             for n in [1, 9] {
                 let want = match (format.acts(), n) {
-                    (ActKind::Dense, _) => vec![("neon", "dense")],
-                    (ActKind::Q8, 1) => vec![(b.name(), "quantized")],
-                    (ActKind::Q8, _) => vec![(b.name(), "panels"), (b.name(), "quantized")],
-                    (ActKind::Wide, 1) => vec![(b.name(), "ternary")],
-                    (ActKind::Wide, _) => vec![(b.name(), "ternary"), (b.name(), "ternary panels")],
+                    (ActKind::Dense, _) => std::vec![("neon", "dense")],
+                    (ActKind::Q8, 1) => std::vec![(b.name(), "quantized")],
+                    (ActKind::Q8, _) => std::vec![(b.name(), "panels"), (b.name(), "quantized")],
+                    (ActKind::Wide, 1) => std::vec![(b.name(), "ternary")],
+                    (ActKind::Wide, _) => {
+                        std::vec![(b.name(), "ternary"), (b.name(), "ternary panels")]
+                    }
                 };
                 let seen = during(|| product(&b, format, n));
                 assert!(seen.keys().eq(&want), "{} {format} x {n}: {seen:?}", b.name());
