@@ -273,7 +273,8 @@ pub(crate) fn fma(a: f32, b: f32, c: f32) -> f32 {
     #[cfg(all(target_arch = "x86_64", target_feature = "fma"))]
     {
         use core::arch::x86_64::{_mm_cvtss_f32, _mm_fmadd_ss, _mm_set_ss};
-        return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
+        // SAFETY: all of the program is compiled for CPUs with FMA.
+        return unsafe { _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c))) };
     }
     #[allow(unreachable_code)] // reached where no instruction was named above
     fma_emulated(a, b, c)
