@@ -206,6 +206,7 @@ pub trait Backend: Sync {
     ///
     /// # Panics
     /// Where widths differ or positions are beyond the cache's capacity.
+    #[inline(always)] // so that what a firmware knows of its cache leaves the other formats out
     fn attend(
         &self,
         q: &crate::DenseActs<'_>,

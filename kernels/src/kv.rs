@@ -145,6 +145,13 @@ impl<'a> KvHead<'a> {
         KvHead { layout, keys, values }
     }
 
+    /// Its shape and format.
+    #[inline]
+    #[must_use]
+    pub fn layout(&self) -> KvLayout {
+        self.layout
+    }
+
     /// Keys by panels: `[panel * head_dim + d][lane]`.
     #[inline(always)]
     pub(crate) fn key_panels<T: Pod>(&self) -> &'a [[T; LANES]] {

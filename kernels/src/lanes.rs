@@ -166,12 +166,8 @@ pub(crate) trait Lanes: Float {
 pub(crate) struct Portable([f32; LANES]);
 
 #[inline(always)]
-fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; LANES] {
-    let mut a = [T::default(); LANES];
-    for (i, a) in a.iter_mut().enumerate() {
-        *a = f(i);
-    }
-    a
+fn each<T>(f: impl Fn(usize) -> T) -> [T; LANES] {
+    core::array::from_fn(f)
 }
 
 impl Float for Portable {
@@ -199,6 +195,14 @@ impl Float for Portable {
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
+        #[cfg(all(
+            target_arch = "arm",
+            target_os = "none",
+            target_abi = "eabihf",
+            not(target_has_atomic = "64")
+        ))]
+        return Portable(vfma::sixteen(&self.0, &b.0, c.0));
+        #[allow(unreachable_code)] // reached where no instruction was named above
         Portable(each(|i| fma(self.0[i], b.0[i], c.0[i])))
     }
     #[inline(always)]
@@ -262,6 +266,64 @@ impl Lanes for Portable {
     }
 }
 
+/// The fused multiply-add of Cortex-M's FPU. All of its FPUs have it, from M4 on; the FPU of other
+/// cores of 32-bit ARM may lack it, but these have atomics of 64 bits, which no Cortex-M has.
+///
+/// Stable Rust has no registers of single precision there, as operands. So values come through others.
+#[cfg(all(
+    target_arch = "arm",
+    target_os = "none",
+    target_abi = "eabihf",
+    not(target_has_atomic = "64")
+))]
+mod vfma {
+    use super::LANES;
+
+    // Four lanes. (Not by the assembler's own repetition, whose length the compiler can't see.)
+    macro_rules! four {
+        () => {
+            "vldmia {a}!, {{s0-s3}}
+            vldmia {b}!, {{s4-s7}}
+            vldmia {c}, {{s8-s11}}
+            vfma.f32 s8, s0, s4
+            vfma.f32 s9, s1, s5
+            vfma.f32 s10, s2, s6
+            vfma.f32 s11, s3, s7
+            vstmia {c}!, {{s8-s11}}"
+        };
+    }
+
+    #[inline(always)]
+    pub(super) fn one(a: f32, b: f32, c: f32) -> f32 {
+        let out: u32;
+        // SAFETY: the target has the instruction, as said above. It touches nothing but registers.
+        unsafe {
+            core::arch::asm!(
+                "vmov s0, {a}", "vmov s1, {b}", "vmov s2, {c}",
+                "vfma.f32 s2, s0, s1", "vmov {out}, s2",
+                a = in(reg) a.to_bits(), b = in(reg) b.to_bits(), c = in(reg) c.to_bits(),
+                out = lateout(reg) out, out("s0") _, out("s1") _, out("s2") _,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        f32::from_bits(out)
+    }
+
+    #[inline(always)]
+    pub(super) fn sixteen(a: &[f32; LANES], b: &[f32; LANES], mut c: [f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above; it reads the three arrays, four lanes at a time, and writes `c`.
+        unsafe {
+            core::arch::asm!(
+                four!(), four!(), four!(), four!(),
+                a = inout(reg) a.as_ptr() => _, b = inout(reg) b.as_ptr() => _,
+                c = inout(reg) c.as_mut_ptr() => _,
+                out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _,
+                out("s6") _, out("s7") _, out("s8") _, out("s9") _, out("s10") _, out("s11") _,
+                options(nostack, preserves_flags));
+        }
+        c
+    }
+}
+
 /// `a * b + c`, rounded once, on any target.
 ///
 /// Where the target has no fused instruction: the product of two f32 is exact in f64; the sum is
@@ -276,6 +338,13 @@ pub(crate) fn fma(a: f32, b: f32, c: f32) -> f32 {
         // SAFETY: all of the program is compiled for CPUs with FMA.
         return unsafe { _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c))) };
     }
+    #[cfg(all(
+        target_arch = "arm",
+        target_os = "none",
+        target_abi = "eabihf",
+        not(target_has_atomic = "64")
+    ))]
+    return vfma::one(a, b, c);
     #[allow(unreachable_code)] // reached where no instruction was named above
     fma_emulated(a, b, c)
 }
