@@ -29,4 +29,4 @@ pub use spec::{
 };
 pub use step::{Executor, Never, Step, StepError, Stop, Want};
 pub use team::{Broken, Solo, Team};
-pub use weights::{Tensor, WeightsError};
+pub use weights::{Place, Tensor, WeightsError};

@@ -1,6 +1,11 @@
 """Writes ../model.gguf (Q8_0) from train.py's checkpoint, and ../golden/golden.safetensors to check an engine by.
 
     python export.py
+    python export.py --size small --out /tmp/teff-small --to /tmp/teff-small
+    python export.py --size small --out /tmp/teff-small --check MODEL.gguf
+
+The small model is written unquantised, as model-f32.gguf, for `teff quantize`; `--check` gives the validation loss of
+what came of it.
 
 Keys, tensor names and layouts are those of llama.cpp's converter for GPT-2.
 """
@@ -15,7 +20,7 @@ import torch
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from model import EOT, GPT2, Config
+from model import EOT, GPT2, SIZES, Config
 from stories import INVENTED
 from train import evaluate, prepare
 
@@ -41,14 +46,14 @@ def tensor_names(layers):
         yield f"output_norm.{kind}", f"ln_f.{kind}"
 
 
-def write_gguf(model, tok, path):
+def write_gguf(model, tok, path, label, matrices, positions):
     c = model.config
     w = gguf.GGUFWriter(path, "gpt2")
     w.add_type(gguf.GGUFType.MODEL)
     w.add_name("Teff Stories")
     w.add_description("A small GPT-2 that tells short, simple stories")
     w.add_license("Apache-2.0")
-    w.add_size_label("3M")
+    w.add_size_label(label)
     w.add_block_count(c.layers)
     w.add_context_length(c.ctx)
     w.add_embedding_length(c.embd)
@@ -66,12 +71,12 @@ def write_gguf(model, tok, path):
     w.add_eos_token_id(eot)
     w.add_unk_token_id(eot)
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if matrices == Q8_0 else gguf.LlamaFileType.ALL_F32)
     weights = model.state_dict()
     for name, torch_name in tensor_names(c.layers):
         x = weights[torch_name].float().numpy()
         # As llama.cpp: matrices are quantised, position embeddings and everything with one dimension are not.
-        kind = Q8_0 if x.ndim == 2 and name != "position_embd.weight" else F32
+        kind = F32 if x.ndim == 1 else positions if name == "position_embd.weight" else matrices
         w.add_tensor(name, gguf.quants.quantize(x, kind), raw_dtype=kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
@@ -81,10 +86,18 @@ def write_gguf(model, tok, path):
 
 def load_gguf(path):
     """The model of a GGUF file with its weights dequantised to float32."""
-    names = dict(tensor_names(Config.layers))
-    model = GPT2()
+    reader = gguf.GGUFReader(path)
+    value = lambda key: reader.fields[key].contents()
+    model = GPT2(Config(
+        vocab=len(value("tokenizer.ggml.tokens")),
+        ctx=value("gpt2.context_length"),
+        embd=value("gpt2.embedding_length"),
+        layers=value("gpt2.block_count"),
+        heads=value("gpt2.attention.head_count"),
+    ))
+    names = dict(tensor_names(model.config.layers))
     weights = {}
-    for t in gguf.GGUFReader(path).tensors:
+    for t in reader.tensors:
         x = gguf.quants.dequantize(t.data, t.tensor_type)
         weights[names[t.name]] = torch.from_numpy(np.array(x, np.float32).reshape([int(n) for n in reversed(t.shape)]))
     model.load_state_dict(weights)
@@ -103,16 +116,29 @@ def write_golden(model, tok, path):
 
 def main():
     p = argparse.ArgumentParser()
+    p.add_argument("--size", choices=SIZES, default="story")
     p.add_argument("--out", type=Path, default=Path("/tmp/teff-gpt2"), help="train.py's --out")
     p.add_argument("--to", type=Path, default=HERE.parent)
+    p.add_argument("--check", type=Path, nargs="*", help="the validation loss of these files, nothing else")
     a = p.parse_args()
     torch.set_num_threads(2)
-    model = GPT2()
+    config = SIZES[a.size]
+    model = GPT2(config)
     model.load_state_dict(torch.load(a.out / "checkpoint.pt")["model"])
     model.eval()
     tok = Tokenizer.from_file(str(a.out / "tokenizer.json"))
+    if a.check is not None:
+        _, (val, rows) = prepare(a.out, None, INVENTED, config)
+        print(f"{evaluate(model, val, rows):.4f} checkpoint")
+        for path in a.check:
+            print(f"{evaluate(load_gguf(path), val, rows):.4f} {path.name}")
+        return
+    if a.size != "story":
+        # Positions are not what `teff quantize` touches, and would be the largest tensor.
+        write_gguf(model, tok, a.to / "model-f32.gguf", "250K", F32, Q8_0)
+        return
     path = a.to / "model.gguf"
-    write_gguf(model, tok, path)
+    write_gguf(model, tok, path, "3M", Q8_0, F32)
     print(path.name, path.stat().st_size, "bytes")
     assert path.stat().st_size <= 4_000_000
 
@@ -122,7 +148,7 @@ def main():
     write_golden(quantised, tok, golden)
     print(golden.name, golden.stat().st_size, "bytes", [len(tok.encode(x).ids) for x in PROMPTS], "tokens")
 
-    _, (val, rows) = prepare(a.out, None, INVENTED)
+    _, (val, rows) = prepare(a.out, None, INVENTED, config)
     before, after = evaluate(model, val, rows), evaluate(quantised, val, rows)
     print(f"validation loss {before:.4f}, Q8_0 {after:.4f} ({100 * (after / before - 1):+.3f} %)")
     assert abs(after / before - 1) < 0.01

@@ -17,6 +17,14 @@ class Config:
     layers: int = 6
     heads: int = 6
     eps: float = 1e-5
+    whole: bool = False  # stories longer than the context are left out of training
+
+
+# `story` is the model of the example gpt2, `small` that of the example bare_metal.
+SIZES = {
+    "story": Config(),
+    "small": Config(vocab=512, ctx=256, embd=64, layers=4, heads=2, whole=True),
+}
 
 
 class Block(nn.Module):

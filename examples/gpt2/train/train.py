@@ -2,8 +2,10 @@
 
     python train.py
     python train.py --out /tmp/teff-gpt2-names --after /tmp/teff-gpt2 --invented 0.5 --steps 7500
+    python train.py --size small --out /tmp/teff-small --invented 0 --batch 16 --lr 3e-3 --steps 9000 --cool-down 3000
 
-The second run goes on with stories whose heroes have names that the model has to copy. Everything goes to --out
+The second run goes on with stories whose heroes have names that the model has to copy. The third makes the model of
+the example bare_metal, a small one with a vocabulary of its own. Everything goes to --out
 (stories, tokenizer.json, tokens, checkpoint.pt); a run that was stopped goes on from its last checkpoint. export.py
 turns the result into model.gguf.
 """
@@ -19,35 +21,37 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from model import EOT, GPT2, Config
+from model import EOT, GPT2, SIZES
 from stories import INVENTED, stories
 
 SEED = 20261121
 TRAIN_STORIES, VAL_STORIES = 180_000, 2_000
 
 
-def train_tokenizer(texts, path):
+def train_tokenizer(texts, path, vocab):
     """Byte-level BPE as GPT-2's: its regex, all 256 bytes, no space in front."""
     tok = Tokenizer(models.BPE())
     tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tok.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=Config.vocab,
+        vocab_size=vocab,
         special_tokens=[EOT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tok.train_from_iterator(texts, trainer)
-    assert tok.get_vocab_size() == Config.vocab
+    assert tok.get_vocab_size() == vocab
     tok.save(str(path))
 
 
-def encode(tok, texts):
-    """All stories in one array, <|endoftext|> before each, and where each begins."""
+def encode(tok, texts, most=None):
+    """All stories (of at most `most` tokens) in one array, <|endoftext|> before each, and where each begins."""
     eot = tok.token_to_id(EOT)
     parts, starts, at = [], [], 0
     for i in range(0, len(texts), 10_000):
         for e in tok.encode_batch(texts[i : i + 10_000]):
+            if most and len(e.ids) > most:
+                continue
             starts.append(at)
             parts.append(np.array([eot] + e.ids, dtype=np.uint16))
             at += len(parts[-1])
@@ -71,7 +75,7 @@ def batch(tokens, row, ctx):
     return x[:, :-1], x[:, 1:]
 
 
-def prepare(out, after, invented):
+def prepare(out, after, invented, config):
     """The tokenizer and the encoded training and validation stories, made once. Where training goes on `after` an
     earlier run, its tokenizer and checkpoint are taken over, and the stories are new ones."""
     out.mkdir(parents=True, exist_ok=True)
@@ -79,16 +83,17 @@ def prepare(out, after, invented):
         train = list(stories(SEED + 2 * (after is not None), TRAIN_STORIES, invented=invented))
         val = list(stories(SEED + 1, VAL_STORIES, want_held_out=True))
         if after is None:
-            train_tokenizer(train[:50_000], out / "tokenizer.json")
+            train_tokenizer(train[:50_000], out / "tokenizer.json", config.vocab)
         else:
             for name in ("tokenizer.json", "checkpoint.pt"):
                 shutil.copy(after / name, out / name)
         tok = Tokenizer.from_file(str(out / "tokenizer.json"))
-        (t, ts), (v, vs) = encode(tok, train), encode(tok, val)
+        most = config.ctx - 1 if config.whole else None
+        (t, ts), (v, vs) = encode(tok, train, most), encode(tok, val, most)
         np.savez(out / "data.npz", train=t, train_starts=ts, val=v, val_starts=vs)
-        print(f"{len(train)} stories, {len(t)} tokens; validation {len(val)} stories, {len(v)} tokens", flush=True)
+        print(f"{len(ts)} stories, {len(t)} tokens; validation {len(vs)} stories, {len(v)} tokens", flush=True)
     d = np.load(out / "data.npz")
-    return [(d[n], rows(d[n], d[n + "_starts"], Config.ctx)) for n in ("train", "val")]
+    return [(d[n], rows(d[n], d[n + "_starts"], config.ctx)) for n in ("train", "val")]
 
 
 @torch.no_grad()
@@ -104,6 +109,7 @@ def evaluate(model, tokens, row, most=128):
 
 def main():
     p = argparse.ArgumentParser()
+    p.add_argument("--size", choices=SIZES, default="story")
     p.add_argument("--out", type=Path, default=Path("/tmp/teff-gpt2"))
     p.add_argument("--after", type=Path, help="the --out of an earlier run, to go on from its end with new stories")
     p.add_argument("--invented", type=float, default=INVENTED, help="share of heroes with an invented name")
@@ -119,8 +125,8 @@ def main():
     torch.manual_seed(SEED)
     torch.set_num_threads(a.threads)
     torch.set_flush_denormal(True)
-    (train, train_rows), (val, val_rows) = prepare(a.out, a.after, a.invented)
-    model = GPT2()
+    (train, train_rows), (val, val_rows) = prepare(a.out, a.after, a.invented, SIZES[a.size])
+    model = GPT2(SIZES[a.size])
     ctx = model.config.ctx
     decay = [p for p in model.parameters() if p.dim() == 2]
     other = [p for p in model.parameters() if p.dim() == 1]

@@ -1,0 +1,130 @@
+//! The backend of this image: what the plan of its model asks for, and nothing else.
+//!
+//! A backend takes every format and every operation of every family, since it can't know what
+//! model it will meet. A firmware knows. What is ruled out here with a check is not linked.
+
+use core::num::NonZeroUsize;
+use core::ops::Range;
+
+#[cfg(feature = "dsp")]
+use teff_kernels::Dsp as Best;
+#[cfg(not(feature = "dsp"))]
+use teff_kernels::Scalar as Best;
+use teff_kernels::{
+    Acts, Backend, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, RopeKind, Tile, TopK,
+    WideRowMut,
+};
+
+/// The formats of the model's matrices.
+#[cfg(not(feature = "q4_0"))]
+macro_rules! formats {
+    () => {
+        Format::Q8_0
+    };
+}
+#[cfg(feature = "q4_0")]
+macro_rules! formats {
+    () => {
+        Format::Q8_0 | Format::Q4_0
+    };
+}
+
+/// How the cache is stored.
+const KV: KvFormat = crate::model::plan::OPTIONS.kv;
+
+/// The products of [`Best`] for the formats of the model, and the operations of its plan.
+pub(crate) struct Needed(Best);
+
+impl Needed {
+    /// The backend that the image was built for.
+    pub(crate) fn new() -> Self {
+        // SAFETY: the feature is for cores with the DSP extension, as Cargo.toml says.
+        #[cfg(feature = "dsp")]
+        return Needed(unsafe { Best::new_unchecked() });
+        #[cfg(not(feature = "dsp"))]
+        Needed(Best)
+    }
+}
+
+/// What the plan has no operation for.
+fn other() -> ! {
+    unreachable!("this image has no other model's operations")
+}
+
+impl Backend for Needed {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn matmul(
+        &self,
+        w: &Matrix<'_>,
+        x: &Acts<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+        scratch: &mut [u8],
+    ) {
+        match (w.format(), x) {
+            (formats!(), Acts::Q8(_)) => self.0.matmul(w, x, rows, y, scratch),
+            _ => other(),
+        }
+    }
+    fn dequantize_row(&self, w: &Matrix<'_>, row: usize, out: &mut [f32]) {
+        match w.format() {
+            // The embeddings', in both files.
+            Format::Q8_0 => self.0.dequantize_row(w, row, out),
+            _ => other(),
+        }
+    }
+    fn store_key(&self, layout: &KvLayout, keys: &mut [u8], position: usize, key: &[f32]) {
+        let layout = KvLayout { format: KV, ..*layout };
+        self.0.store_key(&layout, keys, position, key);
+    }
+    fn store_value(&self, layout: &KvLayout, values: &mut [u8], position: usize, value: &[f32]) {
+        let layout = KvLayout { format: KV, ..*layout };
+        self.0.store_value(&layout, values, position, value);
+    }
+    fn attend(
+        &self,
+        q: &DenseActs<'_>,
+        kv: &KvHead<'_>,
+        position: usize,
+        window: Option<NonZeroUsize>,
+        scale: f32,
+        out: &mut Tile<'_>,
+    ) {
+        match kv.layout().format {
+            KV => self.0.attend(q, kv, position, window, scale, out),
+            _ => other(),
+        }
+    }
+    fn quantize_wide(&self, _: &[f32], _: WideRowMut<'_>, _: bool) {
+        other()
+    }
+    fn rms_norm(&self, _: &[f32], _: &[f32], _: f32, _: &mut [f32]) {
+        other()
+    }
+    fn rope(&self, _: &mut [f32], _: usize, _: &[f32], _: RopeKind) {
+        other()
+    }
+    fn gelu_mul(&self, _: &mut [f32], _: &[f32]) {
+        other()
+    }
+    fn silu(&self, _: &mut [f32]) {
+        other()
+    }
+    fn silu_mul(&self, _: &mut [f32], _: &[f32]) {
+        other()
+    }
+    fn relu2(&self, _: &mut [f32]) {
+        other()
+    }
+    fn relu2_mul(&self, _: &mut [f32], _: &[f32]) {
+        other()
+    }
+    fn scale(&self, _: &mut [f32], _: f32) {
+        other()
+    }
+    fn top_k(&self, _: &[f32], _: &mut [(u32, f32)]) -> TopK {
+        other()
+    }
+}

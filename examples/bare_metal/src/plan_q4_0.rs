@@ -1,0 +1,244 @@
+// Written by: cargo run --example plan_to_rust -- examples/bare_metal/model-q4_0.gguf --ctx 256 --batch 8 --kv q8 --prompt-file examples/bare_metal/prompt.txt --out examples/bare_metal/src/plan_q4_0.rs
+// arena 5568 B, cache 147456 B, 8192 B for each thread.
+
+use teff_graph::plan::{Buf, BufId, Needs, Op, Options};
+use teff_graph::{List, Place, Plan, Spec};
+
+/// Bytes of the model's file.
+pub const FILE_BYTES: usize = 191232;
+
+/// Their FNV-1a hash of 64 bits.
+pub const FILE_HASH: u64 = 0xfd99b69d3706cb36;
+
+/// Bytes of the arena.
+pub const ARENA: usize = 5568;
+
+/// Bytes of the KV cache.
+pub const CACHE: usize = 147456;
+
+/// Bytes for the one thread.
+pub const THREAD: usize = 8192;
+
+/// Where the tokens' texts begin in the file.
+pub const TOKENS_AT: usize = 687;
+
+/// The token that ends a text.
+pub const END: Option<u32> = Some(0);
+
+/// Tokens that the text begins with.
+pub static PROMPT: [u32; 46] = [47, 78, 354, 384, 270, 259, 472, 415, 280, 259, 439, 410, 275, 79, 88, 388, 437, 73, 80, 441, 442, 322, 259, 282, 69, 424, 275, 496, 310, 14, 440, 391, 287, 470, 295, 12, 437, 73, 80, 359, 272, 275, 368, 259, 435, 14];
+
+/// Where each tensor lies in the file.
+pub static WEIGHTS: [Place; 52] = {
+    use teff_kernels::Format::*;
+    [
+        Place { format: Q8_0, offset: 14592 },
+        Place { format: Q8_0, offset: 49408 },
+        Place { format: F32, offset: 66816 },
+        Place { format: F32, offset: 67072 },
+        Place { format: Q4_0, offset: 67328 },
+        Place { format: F32, offset: 74240 },
+        Place { format: Q4_0, offset: 75008 },
+        Place { format: F32, offset: 77312 },
+        Place { format: F32, offset: 77568 },
+        Place { format: F32, offset: 77824 },
+        Place { format: Q4_0, offset: 78080 },
+        Place { format: F32, offset: 87296 },
+        Place { format: Q4_0, offset: 88320 },
+        Place { format: F32, offset: 97536 },
+        Place { format: F32, offset: 97792 },
+        Place { format: F32, offset: 98048 },
+        Place { format: Q4_0, offset: 98304 },
+        Place { format: F32, offset: 105216 },
+        Place { format: Q4_0, offset: 105984 },
+        Place { format: F32, offset: 108288 },
+        Place { format: F32, offset: 108544 },
+        Place { format: F32, offset: 108800 },
+        Place { format: Q4_0, offset: 109056 },
+        Place { format: F32, offset: 118272 },
+        Place { format: Q4_0, offset: 119296 },
+        Place { format: F32, offset: 128512 },
+        Place { format: F32, offset: 128768 },
+        Place { format: F32, offset: 129024 },
+        Place { format: Q4_0, offset: 129280 },
+        Place { format: F32, offset: 136192 },
+        Place { format: Q4_0, offset: 136960 },
+        Place { format: F32, offset: 139264 },
+        Place { format: F32, offset: 139520 },
+        Place { format: F32, offset: 139776 },
+        Place { format: Q4_0, offset: 140032 },
+        Place { format: F32, offset: 149248 },
+        Place { format: Q4_0, offset: 150272 },
+        Place { format: F32, offset: 159488 },
+        Place { format: F32, offset: 159744 },
+        Place { format: F32, offset: 160000 },
+        Place { format: Q4_0, offset: 160256 },
+        Place { format: F32, offset: 167168 },
+        Place { format: Q4_0, offset: 167936 },
+        Place { format: F32, offset: 170240 },
+        Place { format: F32, offset: 170496 },
+        Place { format: F32, offset: 170752 },
+        Place { format: Q4_0, offset: 171008 },
+        Place { format: F32, offset: 180224 },
+        Place { format: Q4_0, offset: 181248 },
+        Place { format: F32, offset: 190464 },
+        Place { format: F32, offset: 190720 },
+        Place { format: F32, offset: 190976 },
+    ]
+};
+
+/// The operations of a step.
+pub static OPS: [Op; 62] = {
+    #[allow(unused_imports)]
+    use teff_graph::{Activation::*, TensorId, plan::{Op::*, To::*}};
+    [
+        Embed { table: TensorId(0), positions: Some(TensorId(1)), out: BufId(0) },
+        Barrier,
+        Norm { x: BufId(0), weight: TensorId(2), bias: Some(TensorId(3)), out: BufId(2) },
+        Barrier,
+        Linear { w: TensorId(4), bias: Some(TensorId(5)), x: BufId(2), act: None, to: Qkv { q: BufId(1), layer: 0, angles: None } },
+        Barrier,
+        Attend { q: BufId(1), layer: 0, out: BufId(3) },
+        Barrier,
+        Linear { w: TensorId(6), bias: Some(TensorId(7)), x: BufId(3), act: None, to: Add(BufId(0)) },
+        Barrier,
+        Norm { x: BufId(0), weight: TensorId(8), bias: Some(TensorId(9)), out: BufId(4) },
+        Barrier,
+        Linear { w: TensorId(10), bias: Some(TensorId(11)), x: BufId(4), act: Some(GeluTanh), to: Store(BufId(5)) },
+        Barrier,
+        Linear { w: TensorId(12), bias: Some(TensorId(13)), x: BufId(5), act: None, to: Add(BufId(0)) },
+        Barrier,
+        Norm { x: BufId(0), weight: TensorId(14), bias: Some(TensorId(15)), out: BufId(7) },
+        Barrier,
+        Linear { w: TensorId(16), bias: Some(TensorId(17)), x: BufId(7), act: None, to: Qkv { q: BufId(6), layer: 1, angles: None } },
+        Barrier,
+        Attend { q: BufId(6), layer: 1, out: BufId(8) },
+        Barrier,
+        Linear { w: TensorId(18), bias: Some(TensorId(19)), x: BufId(8), act: None, to: Add(BufId(0)) },
+        Barrier,
+        Norm { x: BufId(0), weight: TensorId(20), bias: Some(TensorId(21)), out: BufId(9) },
+        Barrier,
+        Linear { w: TensorId(22), bias: Some(TensorId(23)), x: BufId(9), act: Some(GeluTanh), to: Store(BufId(10)) },
+        Barrier,
+        Linear { w: TensorId(24), bias: Some(TensorId(25)), x: BufId(10), act: None, to: Add(BufId(0)) },
+        Barrier,
+        Norm { x: BufId(0), weight: TensorId(26), bias: Some(TensorId(27)), out: BufId(12) },
+        Barrier,
+        Linear { w: TensorId(28), bias: Some(TensorId(29)), x: BufId(12), act: None, to: Qkv { q: BufId(11), layer: 2, angles: None } },
+        Barrier,
+        Attend { q: BufId(11), layer: 2, out: BufId(13) },
+        Barrier,
+        Linear { w: TensorId(30), bias: Some(TensorId(31)), x: BufId(13), act: None, to: Add(BufId(0)) },
+        Barrier,
+        Norm { x: BufId(0), weight: TensorId(32), bias: Some(TensorId(33)), out: BufId(14) },
+        Barrier,
+        Linear { w: TensorId(34), bias: Some(TensorId(35)), x: BufId(14), act: Some(GeluTanh), to: Store(BufId(15)) },
+        Barrier,
+        Linear { w: TensorId(36), bias: Some(TensorId(37)), x: BufId(15), act: None, to: Add(BufId(0)) },
+        Barrier,
+        Norm { x: BufId(0), weight: TensorId(38), bias: Some(TensorId(39)), out: BufId(17) },
+        Barrier,
+        Linear { w: TensorId(40), bias: Some(TensorId(41)), x: BufId(17), act: None, to: Qkv { q: BufId(16), layer: 3, angles: None } },
+        Barrier,
+        Attend { q: BufId(16), layer: 3, out: BufId(18) },
+        Take { x: BufId(0), out: BufId(19) },
+        Barrier,
+        Linear { w: TensorId(42), bias: Some(TensorId(43)), x: BufId(18), act: None, to: Add(BufId(19)) },
+        Barrier,
+        Norm { x: BufId(19), weight: TensorId(44), bias: Some(TensorId(45)), out: BufId(20) },
+        Barrier,
+        Linear { w: TensorId(46), bias: Some(TensorId(47)), x: BufId(20), act: Some(GeluTanh), to: Store(BufId(21)) },
+        Barrier,
+        Linear { w: TensorId(48), bias: Some(TensorId(49)), x: BufId(21), act: None, to: Add(BufId(19)) },
+        Barrier,
+        Norm { x: BufId(19), weight: TensorId(50), bias: Some(TensorId(51)), out: BufId(22) },
+        Barrier,
+        Linear { w: TensorId(0), bias: None, x: BufId(22), act: None, to: Store(BufId(23)) },
+    ]
+};
+
+/// The buffers.
+pub static BUFS: [Buf; 24] = {
+    #[allow(unused_imports)]
+    use teff_graph::plan::{Kind::*, Rows::*};
+    [
+        Buf { kind: F32, rows: Batch, cols: 64, offset: 0, born: 0, dies: 24, over: None },
+        Buf { kind: F32, rows: Batch, cols: 64, offset: 2048, born: 2, dies: 3, over: None },
+        Buf { kind: Q16, rows: Batch, cols: 64, offset: 4096, born: 1, dies: 2, over: None },
+        Buf { kind: Q8, rows: Batch, cols: 64, offset: 4096, born: 3, dies: 4, over: None },
+        Buf { kind: Q8, rows: Batch, cols: 64, offset: 4864, born: 5, dies: 6, over: None },
+        Buf { kind: Q8, rows: Batch, cols: 256, offset: 2048, born: 6, dies: 7, over: None },
+        Buf { kind: F32, rows: Batch, cols: 64, offset: 2048, born: 9, dies: 10, over: None },
+        Buf { kind: Q16, rows: Batch, cols: 64, offset: 4096, born: 8, dies: 9, over: None },
+        Buf { kind: Q8, rows: Batch, cols: 64, offset: 4096, born: 10, dies: 11, over: None },
+        Buf { kind: Q8, rows: Batch, cols: 64, offset: 4864, born: 12, dies: 13, over: None },
+        Buf { kind: Q8, rows: Batch, cols: 256, offset: 2048, born: 13, dies: 14, over: None },
+        Buf { kind: F32, rows: Batch, cols: 64, offset: 2048, born: 16, dies: 17, over: None },
+        Buf { kind: Q16, rows: Batch, cols: 64, offset: 4096, born: 15, dies: 16, over: None },
+        Buf { kind: Q8, rows: Batch, cols: 64, offset: 4096, born: 17, dies: 18, over: None },
+        Buf { kind: Q8, rows: Batch, cols: 64, offset: 4864, born: 19, dies: 20, over: None },
+        Buf { kind: Q8, rows: Batch, cols: 256, offset: 2048, born: 20, dies: 21, over: None },
+        Buf { kind: F32, rows: Batch, cols: 64, offset: 2304, born: 23, dies: 24, over: None },
+        Buf { kind: Q16, rows: Batch, cols: 64, offset: 4352, born: 22, dies: 23, over: None },
+        Buf { kind: Q8, rows: Wanted, cols: 64, offset: 4352, born: 24, dies: 25, over: None },
+        Buf { kind: F32, rows: Wanted, cols: 64, offset: 2048, born: 24, dies: 29, over: None },
+        Buf { kind: Q8, rows: Wanted, cols: 64, offset: 384, born: 26, dies: 27, over: None },
+        Buf { kind: Q8, rows: Wanted, cols: 256, offset: 0, born: 27, dies: 28, over: None },
+        Buf { kind: Q8, rows: Wanted, cols: 64, offset: 0, born: 29, dies: 30, over: None },
+        Buf { kind: F32, rows: Wanted, cols: 512, offset: 128, born: 30, dies: 30, over: None },
+    ]
+};
+
+/// The model.
+pub const SPEC: Spec = {
+    #[allow(unused_imports)]
+    use teff_graph::{
+        Activation, Biases, Head, Norm, Positions, RopeScaling, Rotary, Window,
+    };
+    #[allow(unused_imports)]
+    use teff_kernels::RopeKind;
+    Spec {
+        positions: Positions::Learned,
+        arch: "gpt2",
+        vocab: 512,
+        context: 256,
+        layers: 4,
+        width: 64,
+        heads: 2,
+        kv_heads: 2,
+        head_dim: 32,
+        ffn: 256,
+        norm: Norm::Layer,
+        norm_eps: 1e-5,
+        window: None,
+        fused_qkv: true,
+        biases: Biases { qkv: true, attn_out: true, ffn: true },
+        qk_norms: false,
+        sub_norms: false,
+        post_norms: false,
+        gated: false,
+        activation: Activation::GeluTanh,
+        token_scales: false,
+        embed_scale: 1.0,
+        attn_scale: 0.17677669,
+        head: Head::Tied,
+    }
+};
+
+/// What the plan is for.
+pub const OPTIONS: Options = {
+    use teff_kernels::KvFormat::*;
+    Options { batch: 8, logits: 1, context: 256, kv: Q8 }
+};
+
+/// The plan.
+pub static PLAN: Plan<'static> = {
+    Plan {
+        spec: SPEC,
+        options: OPTIONS,
+        ops: List::Borrowed(&OPS),
+        bufs: List::Borrowed(&BUFS),
+        logits: BufId(23),
+        needs: Needs { scratch: 5568, kv: 147456, per_thread: 8192 },
+    }
+};
