@@ -1,4 +1,6 @@
 //! Runs teff plans: model files, tokenizers, threads, sampling, sessions.
+#[cfg(feature = "capi")]
+pub mod capi;
 pub mod config;
 pub mod gguf_spec;
 pub mod gguf_write;
