@@ -6,7 +6,7 @@
 use std::collections::BinaryHeap;
 use std::fmt;
 
-use super::nfc::{NfcScratch, nfc};
+use super::nfc::{NfcScratch, Normalizer};
 use super::special::SpecialIndex;
 use super::vocab::{Hasher, Lookup, TokenKind, Vocab, slots_for};
 use super::{MergeAt, Specials, Splitter, TokenizerError, alphabet};
@@ -34,8 +34,9 @@ pub(super) struct Rules {
     pub(super) add_prefix_space: bool,
     /// Whether a piece that is a token becomes it, whatever the merges make of it.
     pub(super) ignore_merges: bool,
-    /// Whether it is brought into Unicode's normalisation form C first.
-    pub(super) nfc: bool,
+    /// What brings it into Unicode's normalisation form C first. A function, so that programs in
+    /// which nobody asks for it don't contain its tables.
+    pub(super) nfc: Option<Normalizer>,
 }
 
 /// The merges of a byte-level vocabulary.
@@ -117,9 +118,9 @@ impl ByteBpe {
         scratch: &mut EncodeScratch,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        if !self.rules.nfc {
+        let Some(nfc) = self.rules.nfc else {
             return self.encode_normal(vocab, text, specials, scratch, out);
-        }
+        };
         let mut memory = std::mem::take(&mut scratch.nfc);
         let normal = nfc(text, &mut memory);
         // A text may get longer by it.

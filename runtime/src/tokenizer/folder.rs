@@ -135,7 +135,7 @@ impl Tokenizer {
         }
         let at = |rank| MergeAt::Line(first + rank);
         let add_prefix_space = config.add_prefix_space;
-        let rules = bpe::Rules { splitter, add_prefix_space, ignore_merges: false, nfc: false };
+        let rules = bpe::Rules { splitter, add_prefix_space, ignore_merges: false, nfc: None };
         let (vocab, bpe) = all.finish(rules, at)?;
         let algorithm = Algorithm::ByteBpe(Box::new(bpe));
         let mut tokenizer = Tokenizer::new(vocab, algorithm, SpecialIds::default())?;

@@ -59,7 +59,7 @@ impl Tokenizer {
             bad_kind |= kind.is_none();
             (token, kind.unwrap_or(TokenKind::Unused))
         });
-        let built = Tokenizer::byte_bpe(BpeParts {
+        let parts = BpeParts {
             tokens,
             merges,
             splitter: rule.splitter,
@@ -68,7 +68,8 @@ impl Tokenizer {
             // llama.cpp normalises no text of these; the key for it is none of GGUF's.
             nfc: false,
             ids,
-        });
+        };
+        let built = Tokenizer::byte_bpe_with(parts, None);
         if bad_kind {
             return Err(wrong(TOKEN_TYPE, NO_TYPE));
         }

@@ -326,7 +326,7 @@ pub(super) fn tokenizer_json(bytes: &[u8]) -> Result<TokenizerJson> {
         splitter: pre.splitter,
         add_prefix_space: pre.add_prefix_space,
         ignore_merges: model.ignore_merges,
-        nfc,
+        nfc: nfc.then_some(super::nfc::nfc),
     };
     let (vocab, bpe) = merges.finish(rules, MergeAt::Index)?;
     Ok(TokenizerJson { vocab, bpe, unk: model.unk, template, normalized })

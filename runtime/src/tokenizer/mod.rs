@@ -162,6 +162,19 @@ impl Tokenizer {
         T: IntoIterator<Item = (&'a [u8], TokenKind)>,
         M: IntoIterator<Item = &'a [u8]>,
     {
+        let nfc: Option<nfc::Normalizer> = parts.nfc.then_some(nfc::nfc);
+        Tokenizer::byte_bpe_with(parts, nfc)
+    }
+
+    /// [`Tokenizer::byte_bpe`], `nfc` deciding what `parts.nfc` does.
+    fn byte_bpe_with<'a, T, M>(
+        parts: BpeParts<T, M>,
+        nfc: Option<nfc::Normalizer>,
+    ) -> Result<Self, TokenizerError>
+    where
+        T: IntoIterator<Item = (&'a [u8], TokenKind)>,
+        M: IntoIterator<Item = &'a [u8]>,
+    {
         let mut tokens = bpe::Tokens::default();
         for (text, kind) in parts.tokens {
             tokens.push(text, kind)?;
@@ -174,7 +187,7 @@ impl Tokenizer {
             splitter: parts.splitter,
             add_prefix_space: parts.add_prefix_space,
             ignore_merges: parts.ignore_merges,
-            nfc: parts.nfc,
+            nfc,
         };
         let (vocab, bpe) = merges.finish(rules, MergeAt::Index)?;
         Tokenizer::new(vocab, Algorithm::ByteBpe(Box::new(bpe)), parts.ids)

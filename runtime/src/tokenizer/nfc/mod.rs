@@ -16,6 +16,9 @@ pub(super) struct NfcScratch {
     chars: Vec<u64>,
 }
 
+/// What [`nfc`] is.
+pub(super) type Normalizer = for<'t> fn(&'t str, &'t mut NfcScratch) -> &'t str;
+
 /// `text` in form C: itself where it is that already.
 pub(super) fn nfc<'t>(text: &'t str, scratch: &'t mut NfcScratch) -> &'t str {
     if text.is_ascii() {

@@ -1,0 +1,204 @@
+#![no_std]
+//! Products of all formats, small: four rows of weights are unpacked into int8 codes and f32 scales, by
+//! a loop for each format; what follows is the same for all of them.
+//!
+//! The order of float operations is that of every backend, so the bits are too. This is a package of
+//! its own because it alone is worth being compiled for speed; for the same reason attention is called
+//! from here.
+
+mod product;
+
+use core::num::NonZeroUsize;
+use core::ops::Range;
+
+use teff_kernels::blocks::{
+    I2_S, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0,
+};
+use teff_kernels::{
+    ActKind, Acts, Backend, CodeBlock, DenseActs, Format, KvHead, Matrix, TernaryBlock, Tile,
+    WIDE_BLOCK, dequantize_row,
+};
+
+use product::{Codes, ROWS, Row, four, one};
+
+/// The best backend of the build.
+#[cfg(not(target_feature = "simd128"))]
+pub use teff_kernels::Scalar as Best;
+/// The best backend of the build.
+#[cfg(target_feature = "simd128")]
+pub use teff_kernels::Simd128 as Best;
+
+/// The least that the codes of a format share a scale: what the memory for scales is counted by.
+const LEAST_GROUP: usize = 16;
+
+/// Bytes for four rows of scales, of minimums and of codes.
+fn parts(cols: usize) -> [usize; 3] {
+    let scales = cols.div_ceil(LEAST_GROUP) * size_of::<[f32; ROWS]>();
+    [scales, scales, cols * ROWS]
+}
+
+/// What four rows are unpacked into.
+struct Unpacked<'s> {
+    codes: &'s mut [i8],
+    scales: &'s mut [[f32; ROWS]],
+    mins: &'s mut [[f32; ROWS]],
+}
+
+impl<'s> Unpacked<'s> {
+    fn new(cols: usize, scratch: &'s mut [u8]) -> Self {
+        let [scales, mins, codes] = parts(cols);
+        let (scales, rest) = scratch.split_at_mut(scales);
+        let (mins, rest) = rest.split_at_mut(mins);
+        Unpacked {
+            codes: bytemuck::cast_slice_mut(&mut rest[..codes]),
+            scales: bytemuck::cast_slice_mut(scales),
+            mins: bytemuck::cast_slice_mut(mins),
+        }
+    }
+
+    /// Unpacks row `r` of `w` as row `i`; gives what the codes that share a scale are, and whether
+    /// there are minimums.
+    fn row(&mut self, w: &Matrix<'_>, r: usize, i: usize) -> (usize, bool) {
+        match w.format() {
+            Format::Q4_0 => self.codes::<Q4_0>(w.row(r), i),
+            Format::Q4_1 => self.codes::<Q4_1>(w.row(r), i),
+            Format::Q5_0 => self.codes::<Q5_0>(w.row(r), i),
+            Format::Q5_1 => self.codes::<Q5_1>(w.row(r), i),
+            Format::Q8_0 => self.codes::<Q8_0>(w.row(r), i),
+            Format::Q2_K => self.codes::<Q2_K>(w.row(r), i),
+            Format::Q3_K => self.codes::<Q3_K>(w.row(r), i),
+            Format::Q4_K => self.codes::<Q4_K>(w.row(r), i),
+            Format::Q5_K => self.codes::<Q5_K>(w.row(r), i),
+            Format::Q6_K => self.codes::<Q6_K>(w.row(r), i),
+            Format::TQ1_0 => self.ternary::<TQ1_0>(w, r, i),
+            Format::TQ2_0 => self.ternary::<TQ2_0>(w, r, i),
+            Format::I2_S => self.ternary::<I2_S>(w, r, i),
+            _ => unreachable!("the plan gives dense weights dense activations"),
+        }
+    }
+
+    #[inline(never)]
+    fn codes<B: CodeBlock>(&mut self, w: &[B], i: usize) -> (usize, bool) {
+        let cols = w.len() * B::LEN;
+        let codes = self.codes[i * cols..][..cols].as_chunks_mut::<32>().0;
+        for (b, (w, codes)) in w.iter().zip(codes.chunks_exact_mut(B::LEN / 32)).enumerate() {
+            for (part, codes) in codes.iter_mut().enumerate() {
+                *codes = w.codes(part);
+            }
+            for sub in 0..B::LEN / B::SUB {
+                let group = b * (B::LEN / B::SUB) + sub;
+                self.scales[group][i] = w.scale(sub);
+                if B::MINS {
+                    self.mins[group][i] = w.min(sub);
+                }
+            }
+        }
+        (B::SUB, B::MINS)
+    }
+
+    #[inline(never)]
+    fn ternary<B: TernaryBlock>(&mut self, w: &Matrix<'_>, r: usize, i: usize) -> (usize, bool) {
+        let (scale, w) = (w.scale(), w.row::<B>(r));
+        let cols = w.len() * B::LEN;
+        let codes = self.codes[i * cols..][..cols].as_chunks_mut::<32>().0;
+        for (w, codes) in w.iter().zip(codes.chunks_exact_mut(B::LEN / 32)) {
+            for (part, codes) in codes.iter_mut().enumerate() {
+                *codes = w.codes(part);
+            }
+        }
+        for (g, w) in w.chunks(WIDE_BLOCK / B::LEN).enumerate() {
+            self.scales[g][i] = w[0].scale().unwrap_or(scale);
+        }
+        (WIDE_BLOCK, false)
+    }
+}
+
+/// A row of quantised activations; of ternary weights', whose sums nobody asks for.
+fn row<'a>(x: &Acts<'a>, t: usize) -> Row<'a> {
+    match x {
+        Acts::Q8(x) => {
+            let x = x.row(t);
+            Row { q: x.q, lo: x.lo, d: x.d, s: x.s, block: 32 }
+        }
+        Acts::Wide(x) => {
+            let x = x.row(t);
+            Row { q: x.q, lo: None, d: x.d, s: &[], block: WIDE_BLOCK }
+        }
+        Acts::Dense(_) => unreachable!("dense activations have a product of their own"),
+    }
+}
+
+/// Rows of F32, F16 or BF16: one at a time, as f32.
+fn dense(
+    w: &Matrix<'_>,
+    x: &DenseActs<'_>,
+    rows: Range<usize>,
+    y: &mut Tile<'_>,
+    scratch: &mut [u8],
+) {
+    let wide: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch[..w.cols() * size_of::<f32>()]);
+    for (i, r) in rows.enumerate() {
+        dequantize_row(w.format(), &w.bytes()[r * w.row_bytes()..][..w.row_bytes()], wide);
+        for t in 0..x.n() {
+            y.row(t)[i] = one(wide, x.row(t));
+        }
+    }
+}
+
+/// [`Backend::attend`] by [`Best`]: scalar code is compiled where it is called from.
+///
+/// # Panics
+/// As that.
+pub fn attend(
+    q: &DenseActs<'_>,
+    kv: &KvHead<'_>,
+    position: usize,
+    window: Option<NonZeroUsize>,
+    scale: f32,
+    out: &mut Tile<'_>,
+) {
+    Best.attend(q, kv, position, window, scale, out);
+}
+
+/// Bytes that [`matmul`] needs for weights of this format in rows of `cols`.
+#[must_use]
+pub fn scratch(format: Format, cols: usize) -> usize {
+    match format.acts() {
+        ActKind::Dense => cols * size_of::<f32>(),
+        _ => parts(cols).iter().sum(),
+    }
+}
+
+/// The outputs `rows` of `w`, for every row of activations.
+///
+/// # Panics
+/// As [`teff_kernels::Backend::matmul`].
+pub fn matmul(
+    w: &Matrix<'_>,
+    x: &Acts<'_>,
+    rows: Range<usize>,
+    y: &mut Tile<'_>,
+    scratch: &mut [u8],
+) {
+    assert!(x.cols() == w.cols() && x.kind() == w.format().acts(), "activations don't fit");
+    assert!(rows.end <= w.rows() && y.n() == x.n() && y.width() == rows.len(), "shapes");
+    if let Acts::Dense(x) = x {
+        return dense(w, x, rows, y, scratch);
+    }
+    let mut unpacked = Unpacked::new(w.cols(), scratch);
+    for r in rows.clone().step_by(ROWS) {
+        let (mut group, mut mins) = (0, false);
+        for i in 0..ROWS {
+            // The last one again, where there are fewer than four.
+            (group, mins) = unpacked.row(w, (r + i).min(rows.end - 1), i);
+        }
+        let Unpacked { codes, scales, mins: all } = &unpacked;
+        let w = Codes { codes, scales, mins: mins.then_some(&**all), group };
+        for t in 0..x.n() {
+            let out = four(&w, &row(x, t));
+            let to = &mut y.row(t)[r - rows.start..];
+            let count = to.len().min(ROWS);
+            to[..count].copy_from_slice(&out[..count]);
+        }
+    }
+}
