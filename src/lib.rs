@@ -16,6 +16,10 @@
 //! The parts are crates of their own: [`kernels`] (core only) computes, [`graph`] (no_std) plans
 //! and runs steps, [`runtime`] has files, tokenizers, threads and sessions.
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;
+
 pub use teff_graph as graph;
 pub use teff_kernels as kernels;
 pub use teff_runtime as runtime;

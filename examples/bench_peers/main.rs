@@ -15,7 +15,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use teff::kernels::Backend;
 use teff::{KvFormat, Model, Session, SessionOptions, Want};
 
 const USAGE: &str = "\

@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use lexopt::{Arg::Long, Arg::Short, ValueExt};
-use teff::kernels::Backend;
 use teff::{Cpu, Generate, LoadOptions, Model, Sampling, SessionOptions};
 
 /// The bytes of a file, aligned as weights like to be: they are used where they lie.

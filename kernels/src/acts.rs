@@ -34,7 +34,7 @@ impl<'a> DenseActs<'a> {
     /// Where `data` is too short for that, or `ld < cols`.
     #[must_use]
     pub fn new(data: &'a [f32], n: usize, cols: usize, ld: usize) -> Self {
-        assert!(ld >= cols && (n == 0 || (n - 1) * ld + cols <= data.len()), "activations");
+        assert!(crate::tile::rows_fit(data.len(), n, cols, ld), "activations");
         DenseActs { n, cols, ld, data }
     }
 
@@ -122,9 +122,10 @@ impl<'a> Q8Acts<'a> {
     /// Where a slice has another length or `cols` is not a multiple of 32.
     #[must_use]
     pub fn new(n: usize, cols: usize, q: &'a [i8], d: &'a [f32], s: &'a [i32]) -> Self {
-        let (blocks, sums) = (n * cols / ACT_BLOCK, n * cols / ACT_SUM);
         assert!(cols.is_multiple_of(ACT_BLOCK), "quantised activations come in blocks of 32");
-        assert!(q.len() == n * cols && d.len() == blocks && s.len() == sums, "activations");
+        assert!(n.checked_mul(cols) == Some(q.len()), "activations");
+        let (blocks, sums) = (q.len() / ACT_BLOCK, q.len() / ACT_SUM);
+        assert!(d.len() == blocks && s.len() == sums, "activations");
         debug_assert!(q.iter().all(|&q| q != i8::MIN));
         Q8Acts { n, cols, q, lo: None, d, s }
     }

@@ -19,6 +19,8 @@ mod arch;
 mod backend;
 pub mod blocks;
 mod entered;
+#[cfg(feature = "equivalence")]
+pub mod equivalence;
 mod format;
 mod kv;
 mod lanes;

@@ -15,6 +15,12 @@ pub struct Tile<'a> {
     own: PhantomData<&'a mut [f32]>,
 }
 
+/// Whether `len` elements have `n` rows of `width`, a new row every `ld`, whatever these numbers are.
+pub(crate) fn rows_fit(len: usize, n: usize, width: usize, ld: usize) -> bool {
+    let end = n.checked_sub(1).map_or(Some(0), |last| last.checked_mul(ld)?.checked_add(width));
+    ld >= width && end.is_some_and(|end| end <= len)
+}
+
 impl<'a> Tile<'a> {
     /// Columns `0..width` of `n` rows in `data`, a new row every `ld` floats.
     ///
@@ -22,7 +28,7 @@ impl<'a> Tile<'a> {
     /// Where `data` is too short for that or `ld < width`.
     #[must_use]
     pub fn new(data: &'a mut [f32], n: usize, width: usize, ld: usize) -> Self {
-        assert!(ld >= width && (n == 0 || (n - 1) * ld + width <= data.len()), "tile");
+        assert!(rows_fit(data.len(), n, width, ld), "tile");
         // SAFETY: the slice covers all n rows (just checked) and is borrowed for 'a.
         unsafe { Self::from_raw(data.as_mut_ptr(), n, width, ld) }
     }

@@ -52,9 +52,10 @@ impl<'a> WideActs<'a> {
     /// Where a slice has another length or `cols` is not a multiple of 128.
     #[must_use]
     pub fn new(n: usize, cols: usize, q: &'a [i8], d: &'a [f32], s: &'a [i32]) -> Self {
-        let groups = n * cols.div_ceil(WIDE_BLOCK);
         assert!(cols.is_multiple_of(WIDE_UNIT), "wide activations come in units of 128");
-        assert!(q.len() == n * cols && d.len() == groups && s.len() == groups, "activations");
+        assert!(n.checked_mul(cols) == Some(q.len()), "activations");
+        let groups = n * cols.div_ceil(WIDE_BLOCK); // no more than codes
+        assert!(d.len() == groups && s.len() == groups, "activations");
         debug_assert!(q.iter().all(|&q| q != i8::MIN));
         WideActs { n, cols, q, d, s }
     }

@@ -1,36 +1,16 @@
-//! Every backend gives the bits of the scalar truth, however the work is split.
+//! Every backend gives the bits of the scalar truth, however the work is split: the exported suite
+//! (`src/equivalence`), with shapes that proptest draws and makes smaller where one fails.
 
 mod common;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
 
-use common::{
-    Kind, OwnedActs, Placed, Rng, UNTOUCHED, floats, kinds, matrix, product, same, weights,
-    within_tile,
-};
+use common::{Heap, Kind, Rng, floats, kinds};
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseResult;
-use teff_kernels::{
-    Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout, Q8RowMut, Scalar, Tile, WideRowMut,
-};
-
-/// What a product is made of.
-#[derive(Clone, Debug)]
-struct Product {
-    format: Format,
-    rows: usize,
-    cols: usize,
-    n: usize,
-    kind: Kind,
-    /// Activations with codes of 16 bits.
-    fine: bool,
-    /// Of the weights' bytes, beyond a multiple of 64.
-    offset: usize,
-    /// Floats between rows of the output that aren't part of it.
-    gap: usize,
-    seed: u64,
-}
+use proptest::test_runner::{TestCaseError, TestCaseResult};
+use teff_kernels::equivalence::{self as suite, Attention, EquivalenceError, Product, Room};
+use teff_kernels::{Backend, Cpu, Format, KvFormat, Q8RowMut, WideRowMut};
 
 fn products() -> impl Strategy<Value = Product> {
     let shape = (0..Format::ALL.len(), 0..40usize, 0..200usize, 1..=40usize);
@@ -41,126 +21,46 @@ fn products() -> impl Strategy<Value = Product> {
             let len = format.block_len();
             let cols = if format.is_quantized() { cols * 4 / len * len } else { cols };
             let cols = if len == 256 { (cols * 8 / 5).next_multiple_of(len) } else { cols };
-            Product { format, rows, cols, n, kind, fine, offset, gap, seed }
+            Product { format, rows, cols, n, kind, fine, offset, skew: 0, gap, seed }
         },
     )
 }
 
-/// Equal bits for the whole, for every column alone, and for a split of the rows.
-fn matmul(b: &dyn Backend, p: &Product) -> TestCaseResult {
-    let r = &mut Rng::new(p.seed);
-    let bytes = Placed::new(&weights(r, p.format, p.rows, p.cols, p.kind), p.offset);
-    let w = matrix(r, p.format, (p.rows, p.cols), bytes.get(), p.kind);
-    let x = OwnedActs::new(r, p.format, p.n, p.cols, p.kind, p.fine);
-    let want = product(&Scalar, &w, &x, 0..p.n, 0..p.rows, 0)?;
-    same(&want, &product(b, &w, &x, 0..p.n, 0..p.rows, p.gap)?, "the whole")?;
-    for t in 0..p.n {
-        let one = product(b, &w, &x, t..t + 1, 0..p.rows, 0)?;
-        same(&want[t * p.rows..][..p.rows], &one, &format!("row {t} alone"))?;
-    }
-    let (row, col) = (r.below(p.rows + 1), r.below(p.n + 1));
-    for rows in [0..row, row..p.rows] {
-        for ts in [0..col, col..p.n] {
-            let got = product(b, &w, &x, ts.clone(), rows.clone(), p.gap)?;
-            let part: Vec<f32> =
-                ts.clone().flat_map(|t| &want[t * p.rows..][rows.clone()]).copied().collect();
-            same(&part, &got, &format!("rows {rows:?}, activations {ts:?}"))?;
-        }
-    }
-    Ok(())
+/// A case of the suite, in memory of its own.
+fn passes<T>(
+    f: impl for<'m> FnOnce(&mut dyn Room<'m>) -> Result<T, EquivalenceError>,
+) -> TestCaseResult {
+    let heap = Heap::default();
+    f(&mut &heap).map(|_| ()).map_err(|e| TestCaseError::fail(e.to_string()))
 }
 
-fn dequantize(b: &dyn Backend, p: &Product) -> TestCaseResult {
-    let r = &mut Rng::new(p.seed);
-    let bytes = Placed::new(&weights(r, p.format, p.rows, p.cols, p.kind), p.offset);
-    let w = matrix(r, p.format, (p.rows, p.cols), bytes.get(), p.kind);
-    for row in 0..p.rows {
-        let (mut want, mut got) = (vec![0.0; p.cols], vec![0.0; p.cols]);
-        Scalar.dequantize_row(&w, row, &mut want);
-        b.dequantize_row(&w, row, &mut got);
-        same(&want, &got, "dequantize_row")?;
-    }
-    Ok(())
-}
-
-fn quantize(b: &dyn Backend, blocks: usize, kind: Kind, seed: u64) -> TestCaseResult {
+/// Codes within their range, and sums that are theirs, in a result that is the truth's.
+fn quantized_well(b: &dyn Backend, blocks: usize, kind: Kind, seed: u64) -> TestCaseResult {
     let x = floats(&mut Rng::new(seed), blocks * 32, kind);
-    let run = |b: &dyn Backend, fine: bool| {
+    for fine in [false, true] {
         let (mut q, mut lo) = (vec![1; blocks * 32], vec![0; blocks * 32]);
         let (mut d, mut s) = (vec![1.0; blocks], vec![1; 2 * blocks]);
         let low = if fine { Some(&mut lo[..]) } else { None };
         b.quantize(&x, Q8RowMut { q: &mut q, lo: low, d: &mut d, s: &mut s });
-        (q, d, s, lo)
-    };
-    for fine in [false, true] {
-        let (want, got) = (run(&Scalar, fine), run(b, fine));
-        prop_assert_eq!(&want.0, &got.0);
-        same(&want.1, &got.1, "scales")?;
-        prop_assert_eq!(&want.2, &got.2);
-        prop_assert_eq!(&want.3, &got.3);
         let unit = if fine { 255 } else { 1 };
-        for ((q, lo), s) in got.0.chunks(16).zip(got.3.chunks(16)).zip(got.2) {
+        for ((q, lo), s) in q.chunks(16).zip(lo.chunks(16)).zip(s) {
             prop_assert!(q.iter().chain(lo).all(|&q| q != -128));
             let code = |(q, lo): (&i8, &i8)| unit * i32::from(*q) + i32::from(*lo);
             prop_assert_eq!(q.iter().zip(lo).map(code).sum::<i32>(), s);
         }
     }
-    Ok(())
-}
-
-/// `units` of 128.
-fn quantize_wide(b: &dyn Backend, units: usize, kind: Kind, seed: u64) -> TestCaseResult {
-    let (x, groups) = (floats(&mut Rng::new(seed), units * 128, kind), units.div_ceil(2));
+    let (x, groups) = (&x[..blocks / 4 * 128], (blocks / 4).div_ceil(2));
     for per_row in [false, true] {
-        let run = |b: &dyn Backend| {
-            let (mut q, mut d, mut s) = (vec![1; x.len()], vec![1.0; groups], vec![1; groups]);
-            b.quantize_wide(&x, WideRowMut { q: &mut q, d: &mut d, s: &mut s }, per_row);
-            (q, d, s)
-        };
-        let (want, got) = (run(&Scalar), run(b));
-        prop_assert_eq!(&want.0, &got.0);
-        same(&want.1, &got.1, "scales")?;
-        prop_assert_eq!(&want.2, &got.2);
-        prop_assert!(got.0.iter().all(|&q| q != -128));
-        for (q, s) in got.0.chunks(256).zip(got.2) {
+        let (mut q, mut d, mut s) = (vec![1; x.len()], vec![1.0; groups], vec![1; groups]);
+        b.quantize_wide(x, WideRowMut { q: &mut q, d: &mut d, s: &mut s }, per_row);
+        prop_assert!(q.iter().all(|&q| q != -128));
+        for (q, s) in q.chunks(256).zip(s) {
             prop_assert_eq!(q.iter().map(|&q| i32::from(q)).sum::<i32>(), s);
         }
-        let one = got.1.windows(2).all(|d| d[0].to_bits() == d[1].to_bits());
+        let one = d.windows(2).all(|d| d[0].to_bits() == d[1].to_bits());
         prop_assert!(one || !per_row, "several scales in a row");
     }
     Ok(())
-}
-
-fn elementwise(b: &dyn Backend, len: usize, kind: Kind, seed: u64) -> TestCaseResult {
-    let r = &mut Rng::new(seed);
-    let (x, w, bias) = (floats(r, len, kind), floats(r, len, kind), floats(r, len, kind));
-    let eps = [0.0, 1e-5, 1e-12][r.below(3)];
-    let run = |b: &dyn Backend| {
-        let mut norm = vec![0.0; len];
-        b.layer_norm(&x, &w, &bias, eps, &mut norm);
-        let mut sum = w.clone();
-        b.add(&mut sum, &x);
-        let mut gelu = x.clone();
-        b.gelu(&mut gelu);
-        (norm, sum, gelu)
-    };
-    let (want, got) = (run(&Scalar), run(b));
-    same(&want.0, &got.0, "layer_norm")?;
-    same(&want.1, &got.1, "add")?;
-    same(&want.2, &got.2, "gelu")
-}
-
-/// What an attention is made of.
-#[derive(Clone, Debug)]
-struct Attention {
-    format: KvFormat,
-    head_dim: usize,
-    heads: usize,
-    position: usize,
-    n: usize,
-    window: Option<NonZeroUsize>,
-    kind: Kind,
-    seed: u64,
 }
 
 fn attentions() -> impl Strategy<Value = Attention> {
@@ -178,82 +78,10 @@ fn attentions() -> impl Strategy<Value = Attention> {
             n: if heads > 1 { n.min(6) } else { n },
             window: NonZeroUsize::new(window),
             kind,
+            gap: 3,
             seed,
         },
     )
-}
-
-/// Stores the same bytes, and attends to the same bits in one step or in many, to all heads or to
-/// each, whatever lies in the cache beyond what a query sees.
-fn attend(b: &dyn Backend, a: &Attention) -> TestCaseResult {
-    let r = &mut Rng::new(a.seed);
-    let (hd, end) = (a.head_dim, a.position + a.n);
-    let capacity = end.next_multiple_of(64);
-    let layout = KvLayout { format: a.format, head_dim: hd, capacity };
-    // Keys and values that a model may have: not wild ones, which make all outputs NaN; but once
-    // in a while one of them.
-    let kind = if a.kind == Kind::Wild && r.below(4) > 0 { Kind::Plain } else { a.kind };
-    let (keys, values) = (floats(r, end * hd, kind), floats(r, end * hd, kind));
-    let store = |b: &dyn Backend, rest: u8| {
-        let mut k = Placed::new(&vec![rest; layout.key_bytes()], 4);
-        let mut v = Placed::new(&vec![rest; layout.value_bytes()], 8);
-        for p in 0..end {
-            b.store_key(&layout, k.get_mut(), p, &keys[p * hd..][..hd]);
-            b.store_value(&layout, v.get_mut(), p, &values[p * hd..][..hd]);
-        }
-        (k, v)
-    };
-    let (want, got) = (store(&Scalar, 0xff), store(b, 0xff));
-    prop_assert!(want.0.get() == got.0.get(), "keys stored");
-    prop_assert!(want.1.get() == got.1.get(), "values stored");
-    for (prefix, bytes) in
-        [(layout.key_prefix(end), want.0.get()), (layout.value_prefix(end), want.1.get())]
-    {
-        let kept: usize = prefix.iter().map(|r| r.len()).sum();
-        prop_assert!(kept <= bytes.len());
-    }
-
-    let width = a.heads * hd;
-    let q = floats(r, a.n * width, Kind::Plain);
-    let scale = 1.0 / (hd as f32).sqrt();
-    let run = |b: &dyn Backend, (k, v): &(Placed, Placed), from: usize, to: usize| {
-        let ld = width + 3;
-        let n = to - from;
-        let mut y = vec![UNTOUCHED; n * ld];
-        let head = KvHead::new(layout, k.get(), v.get());
-        let q = DenseActs::new(&q[from * width..], n, width, width);
-        let mut tile = Tile::new(&mut y, n, width, ld);
-        b.attend(&q, &head, a.position + from, a.window, scale, &mut tile);
-        within_tile(&y, 0, width, ld)
-    };
-    let all = run(&Scalar, &want, 0, a.n)?;
-    same(&all, &run(b, &got, 0, a.n)?, "all queries")?;
-    same(&all, &run(b, &store(b, 0), 0, a.n)?, "another rest of the cache")?;
-    for t in 0..a.n {
-        same(&all[t * width..][..width], &run(b, &got, t, t + 1)?, &format!("query {t} alone"))?;
-    }
-    for h in 0..a.heads {
-        let mut y = vec![0.0; a.n * hd];
-        let head = KvHead::new(layout, got.0.get(), got.1.get());
-        let q = DenseActs::new(&q, a.n, width, width).cols_of(h * hd, hd);
-        let mut tile = Tile::new(&mut y, a.n, hd, hd);
-        b.attend(&q, &head, a.position, a.window, scale, &mut tile);
-        let part: Vec<f32> =
-            all.chunks(width).flat_map(|row| &row[h * hd..][..hd]).copied().collect();
-        same(&part, &y, &format!("head {h} alone"))?;
-    }
-    // What lies before the first query's window is not looked at.
-    let unseen = a.window.map_or(0, |w| (a.position + 1).saturating_sub(w.get()));
-    let (mut k, mut v) = store(b, 0);
-    for p in 0..unseen {
-        b.store_key(&layout, k.get_mut(), p, &vec![f32::NAN; hd]);
-        b.store_value(&layout, v.get_mut(), p, &vec![f32::NAN; hd]);
-    }
-    same(&all, &run(b, &(k, v), 0, a.n)?, "another cache before the window")?;
-    let cut = r.below(a.n + 1);
-    let mut parts = run(b, &got, 0, cut)?;
-    parts.extend(run(b, &got, cut, a.n)?);
-    same(&all, &parts, "in two steps")
 }
 
 /// The whole suite for one backend.
@@ -280,30 +108,34 @@ macro_rules! suite {
                 #[test]
                 fn multiplies(p in products()) {
                     if let Ok(b) = Cpu::by_name(stringify!($name)) {
-                        matmul(&b, &p)?;
-                        dequantize(&b, &p)?;
+                        passes(|room| suite::matmul(&b, &p, room))?;
+                        passes(|room| suite::dequantize(&b, &p, room))?;
                     }
                 }
 
                 #[test]
                 fn attends(a in attentions()) {
                     if let Ok(b) = Cpu::by_name(stringify!($name)) {
-                        attend(&b, &a)?;
+                        passes(|room| suite::attend(&b, &a, room))?;
                     }
                 }
 
                 #[test]
-                fn quantizes(blocks in 0..20usize, kind in kinds(), seed: u64) {
+                fn quantizes(blocks in 0..20usize, kind in kinds(), fine: bool, seed: u64) {
                     if let Ok(b) = Cpu::by_name(stringify!($name)) {
-                        quantize(&b, blocks, kind, seed)?;
-                        quantize_wide(&b, blocks / 2, kind, seed)?;
+                        passes(|room| suite::quantize(&b, blocks, fine, kind, seed, room))?;
+                        passes(|room| suite::quantize_wide(&b, blocks / 2, fine, kind, seed, room))?;
+                        quantized_well(&b, blocks, kind, seed)?;
                     }
                 }
 
                 #[test]
-                fn normalises_adds_and_activates(len in 0..200usize, kind in kinds(), seed: u64) {
+                fn changes_rows(len in 0..200usize, skew in 0..17usize, kind in kinds(), seed: u64) {
                     if let Ok(b) = Cpu::by_name(stringify!($name)) {
-                        elementwise(&b, len, kind, seed)?;
+                        let row = suite::Row { len, skew, kind, seed };
+                        passes(|room| suite::rows(&b, &row, room))?;
+                        passes(|room| suite::rope(&b, &row, (1 + skew % 3, len / 4, skew), room))?;
+                        passes(|room| suite::select(&b, &row, skew * 3, room))?;
                     }
                 }
             }

@@ -183,7 +183,8 @@ fn weights_before_rounding() {
     let id = model.spec().id(Role::Layer(0, LayerRole::AttnK));
     let teff_graph::Tensor::Matrix(m) = model.tensor(id) else { panic!("a matrix") };
     let (_, key) = all.iter().find(|(r, _)| *r == Role::Layer(0, LayerRole::AttnK)).unwrap();
-    let x: &[f32] = bytemuck::cast_slice(&key.data);
+    let words = key.data.as_chunks::<4>().0.iter();
+    let x: Vec<f32> = words.map(|b| f32::from_le_bytes(*b)).collect();
     let mean = x.iter().map(|x| f64::from(x.abs())).sum::<f64>() / x.len() as f64;
     assert_eq!(m.scale(), mean as f32);
     let codes: Vec<f32> = bits(model.tensor(id)).into_iter().map(f32::from_bits).collect();

@@ -1,6 +1,7 @@
 //! Model checks of the pool's protocol: the file that the pool runs is compiled here over loom's
 //! atomics, and every interleaving (up to a bound on preemptions where there are many) is tried.
 //! Loom reports data races, lost wake-ups (nobody can run) and waits that never end.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // loom has no others
 
 #[path = "../src/pool/protocol.rs"]
 mod protocol;

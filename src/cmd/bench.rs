@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use teff::graph::{Head, Role};
-use teff::kernels::{Backend, KV_BLOCK};
+use teff::kernels::KV_BLOCK;
 use teff::{Format, Model, Session, SessionOptions, Want};
 
 use super::alloc_count::allocations;

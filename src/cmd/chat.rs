@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use teff::kernels::Backend;
 use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
 use super::args::{Arg, Args, Drawing, Shared};

@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use teff::kernels::Backend;
 use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
 use super::args::{Arg, Args, Drawing, Shared};

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use teff_kernels::Backend;
 
-use crate::plan::{ALIGN, Buf, Needs, Op, Plan, PlanError, Rows, member_floats};
+use crate::plan::{ALIGN, Buf, Needs, Op, Plan, PlanError, Rows, member_bytes, member_floats};
 use crate::step::{Executor, Step, StepError};
 use crate::weights::{self, Tensor, WeightsError, matrix};
 use crate::{List, Solo, Team};
@@ -254,8 +254,9 @@ impl<'a, B: Backend> Runner<'a, B> {
             floats =
                 floats.max(member_floats(&plan.spec, &plan.bufs, &plan.options, op).unwrap_or(0));
         }
+        let overflow = RunnerError::Plan(PlanError::Overflow);
+        let needed = member_bytes(product, floats).ok_or(overflow)?;
         let floats_at = product.next_multiple_of(ALIGN);
-        let needed = floats_at + (floats * 4).next_multiple_of(ALIGN);
         let needs = plan.needs;
         if needed > needs.per_thread || !needs.per_thread.is_multiple_of(ALIGN) {
             return Err(RunnerError::Scratch { needed, got: needs.per_thread });

@@ -63,7 +63,10 @@ impl<'r> Heads<'r> {
 impl<B: Backend> Member<'_, '_, '_, B> {
     /// This member's part of `total` things.
     fn share(&self, total: usize) -> Range<usize> {
-        total * self.rank / self.size..total * (self.rank + 1) / self.size
+        // `total * rank / size`, whose product could overflow where sizes have 32 bits.
+        let (each, rest) = (total / self.size, total % self.size);
+        let to = |rank: usize| each * rank + rest * rank / self.size;
+        to(self.rank)..to(self.rank + 1)
     }
 
     /// Scratch for products, and floats.
@@ -427,7 +430,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         let (group, joined) = (head_group(spec, out), joined_heads(spec, out));
         // Few queries: the heads that share a cache are taken together, so that it is read once.
         // Then there is one tile; a member takes less than all such heads where its share ends.
-        let ahead = if rows * joined <= QUERY_TILE * group { joined / group } else { 1 };
+        let few = rows.saturating_mul(joined) <= QUERY_TILE * group;
+        let ahead = if few { joined / group } else { 1 };
         // Tiles of one group after another: later tiles see more positions, so that a member with
         // late tiles of all groups would finish last.
         let (tiles, groups) = (rows.div_ceil(QUERY_TILE), heads.div_ceil(group));

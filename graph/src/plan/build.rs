@@ -3,7 +3,7 @@
 use teff_kernels::{ActKind, Backend, Format};
 
 use super::{
-    ALIGN, Buf, BufId, Kind, Needs, Op, Options, Plan, PlanError, Rows, To, kv_bytes,
+    Buf, BufId, Kind, Needs, Op, Options, Plan, PlanError, Rows, To, kv_bytes, member_bytes,
     member_floats, place,
 };
 use crate::{Activation, LayerRole, List, Positions, Role, Spec, TensorId};
@@ -289,10 +289,7 @@ pub fn build_into<'p>(
         let own = member_floats(spec, bufs, options, op).ok_or(PlanError::Overflow)?;
         floats = floats.max(own);
     }
-    let per_thread = product
-        .next_multiple_of(ALIGN)
-        .checked_add((floats * 4).next_multiple_of(ALIGN))
-        .ok_or(PlanError::Overflow)?;
+    let per_thread = member_bytes(product, floats).ok_or(PlanError::Overflow)?;
     let needs = Needs { scratch, kv, per_thread };
     let (ops, bufs) = (List::Borrowed(ops), List::Borrowed(&*bufs));
     let plan = Plan { spec: *spec, options: *options, ops, bufs, logits, needs };

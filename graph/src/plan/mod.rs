@@ -373,15 +373,17 @@ impl Buf {
     /// Bytes of `rows` rows; `None` where that overflows.
     #[must_use]
     pub fn bytes(&self, rows: usize) -> Option<usize> {
-        let cols = self.cols as usize;
+        // In 64 bits: a plan from outside may have any number here.
+        let cols = u64::from(self.cols);
+        let per = |len: usize| cols.div_ceil(len as u64) * 4;
         let row = match self.kind {
             Kind::F32 => cols * 4,
             // Planes of codes, and scales and sums of four bytes each.
-            Kind::Q8 => cols + cols / ACT_BLOCK * 4 + cols / ACT_SUM * 4,
-            Kind::Q16 => 2 * cols + cols / ACT_BLOCK * 4 + cols / ACT_SUM * 4,
-            Kind::Wide => cols + cols.div_ceil(WIDE_BLOCK) * 8,
+            Kind::Q8 => cols + per(ACT_BLOCK) + per(ACT_SUM),
+            Kind::Q16 => 2 * cols + per(ACT_BLOCK) + per(ACT_SUM),
+            Kind::Wide => cols + 2 * per(WIDE_BLOCK),
         };
-        rows.checked_mul(row)
+        rows.checked_mul(usize::try_from(row).ok()?)
     }
 }
 
@@ -458,6 +460,13 @@ pub(crate) fn head_group(spec: &Spec, out: &Buf) -> usize {
 /// share a cache.
 pub(crate) fn joined_heads(spec: &Spec, out: &Buf) -> usize {
     lcm((spec.heads / spec.kv_heads) as usize, head_group(spec, out))
+}
+
+/// Bytes of a member's memory, with `product` bytes for the backend's products before the floats,
+/// both filled up to [`ALIGN`]; `None` where that overflows.
+pub(crate) fn member_bytes(product: usize, floats: usize) -> Option<usize> {
+    let floats = floats.checked_mul(4)?.checked_next_multiple_of(ALIGN)?;
+    product.checked_next_multiple_of(ALIGN)?.checked_add(floats)
 }
 
 /// Floats that a member needs for one operation, beside what the backend's product wants.

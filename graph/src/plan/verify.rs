@@ -4,7 +4,7 @@
 use core::fmt;
 
 use super::place::{Use, meet, phases, readers, uses};
-use super::{ALIGN, Buf, BufId, Kind, Op, Plan, Rows, To, kv_bytes, member_floats};
+use super::{ALIGN, Buf, BufId, Kind, Op, Plan, Rows, To, kv_bytes, member_bytes, member_floats};
 use crate::{Norm, Positions, Spec, SpecError, TensorId};
 
 /// Why there is no plan, or why it must not run.
@@ -341,7 +341,8 @@ impl Plan<'_> {
             let own = member_floats(&self.spec, &self.bufs, &self.options, op);
             floats = floats.max(own.ok_or(PlanError::Overflow)?);
         }
-        if self.needs.kv < kv || self.needs.per_thread < floats * 4 {
+        let own = member_bytes(0, floats).ok_or(PlanError::Overflow)?;
+        if self.needs.kv < kv || self.needs.per_thread < own {
             return Err(PlanError::Needs);
         }
         Ok(())

@@ -1,128 +1,27 @@
-//! Inputs for the tests: numbers that are the same in every run, from a seed; and what compares.
+//! Inputs for the tests: numbers that are the same in every run, from a seed (those of the exported
+//! suite); and what compares.
 #![allow(dead_code)] // every test file takes what it needs
 
 use core::ops::Range;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::RefCell;
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestCaseResult};
+use teff_kernels::equivalence::{EquivalenceError, Room, fill_codes, fill_floats, fill_weights};
+pub(crate) use teff_kernels::equivalence::{Kind, Rng, bits, float};
 use teff_kernels::{
     ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile, WIDE_BLOCK, WideActs,
-    quantize_row,
 };
-
-/// Marsaglia's xorshift64.
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
-        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-    pub(crate) fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.bits() >> 33) as usize % n
-    }
-    /// In -1..1.
-    pub(crate) fn float(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-}
-
-/// What kind of numbers a case is made of.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Kind {
-    /// In -1..1.
-    Plain,
-    /// The largest and smallest codes; floats of all magnitudes.
-    Extreme,
-    /// Finite numbers at the edges: zeros, subnormals, the smallest normal ones, the largest.
-    Edge,
-    /// Any bits: infinities, NaN, subnormals.
-    Wild,
-}
 
 pub(crate) fn kinds() -> impl Strategy<Value = Kind> + Clone {
     prop_oneof![Just(Kind::Plain), Just(Kind::Extreme), Just(Kind::Edge), Just(Kind::Wild)]
 }
 
-/// An f32 of this kind.
-pub(crate) fn float(r: &mut Rng, kind: Kind) -> f32 {
-    match kind {
-        Kind::Plain => r.float(),
-        Kind::Extreme => r.float() * 2f32.powi(r.below(120) as i32 - 60),
-        Kind::Edge => {
-            let sign = r.bits() as u32 & 0x8000_0000;
-            match r.below(40) {
-                0..4 => f32::from_bits(sign),
-                4..6 => f32::from_bits(r.bits() as u32 & 0x807f_ffff), // subnormal
-                6 => f32::from_bits(sign | f32::MIN_POSITIVE.to_bits()),
-                7 => f32::from_bits(sign | f32::MAX.to_bits()),
-                _ => r.float(),
-            }
-        }
-        Kind::Wild => match r.below(40) {
-            0 => f32::from_bits(r.bits() as u32),
-            1 => f32::INFINITY,
-            2 => f32::NAN,
-            3 => -0.0,
-            4 => f32::from_bits(r.bits() as u32 & 0x807f_ffff), // subnormal
-            _ => r.float(),
-        },
-    }
-}
-
 pub(crate) fn floats(r: &mut Rng, n: usize, kind: Kind) -> Vec<f32> {
-    (0..n).map(|_| float(r, kind)).collect()
-}
-
-/// Where a block of a format of codes has its f16 fields: scales, then minimums.
-fn f16_fields(format: Format) -> &'static [usize] {
-    match format {
-        Format::F32 | Format::F16 | Format::BF16 => &[],
-        Format::Q8_0 | Format::Q4_0 | Format::Q5_0 => &[0],
-        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
-        Format::Q2_K => &[80, 82],
-        Format::Q3_K => &[108],
-        Format::Q6_K => &[208],
-        Format::TQ1_0 => &[52],
-        Format::TQ2_0 => &[64],
-        Format::I2_S => &[], // the matrix has it
-        f => panic!("where does {f} have its scales?"),
-    }
-}
-
-/// One block of random codes and scales.
-fn codes(r: &mut Rng, format: Format, kind: Kind, block: &mut [u8]) {
-    let extremes = [0x80, 0x7f, 0x81, 0x00, 0xff, 0x0f, 0xf0];
-    let pick = (r.below(7), r.below(7));
-    for b in block.iter_mut() {
-        *b = match kind {
-            Kind::Extreme => extremes[if r.below(2) == 0 { pick.0 } else { pick.1 }],
-            _ => r.bits() as u8,
-        };
-    }
-    let odd = r.below(8) == 0;
-    for &at in f16_fields(format) {
-        let field = &mut block[at..at + 2];
-        quantize_row(Format::F16, &[r.float() / 16.0], field);
-        match kind {
-            Kind::Wild if odd => {
-                // Any scale; most of them subnormal, infinite or NaN.
-                field[0] = r.bits() as u8;
-                field[1] = [r.bits() as u8, 0x00, 0x80, 0x7c, 0xfc, 0x7e][r.below(6)];
-            }
-            Kind::Edge if odd => {
-                // Zeros, a subnormal, the smallest normal scale and the largest ones.
-                let edges = [0x0000, 0x8000, 0x0001, 0x83ff, 0x0400, 0x7bff, 0xfbff];
-                field.copy_from_slice(&u16::to_le_bytes(edges[r.below(7)]));
-            }
-            _ => {}
-        }
-    }
+    let mut x = vec![0.0; n];
+    fill_floats(r, &mut x, kind);
+    x
 }
 
 /// The bytes of `rows` x `cols` weights.
@@ -133,34 +32,8 @@ pub(crate) fn weights(
     cols: usize,
     kind: Kind,
 ) -> Vec<u8> {
-    let row_bytes = format.row_bytes(cols).unwrap();
-    let mut w = vec![0; rows * row_bytes];
-    if format.is_quantized() {
-        for block in w.chunks_exact_mut(format.block_bytes()) {
-            codes(r, format, kind, block);
-        }
-        return w;
-    }
-    for row in w.chunks_exact_mut(row_bytes.max(1)) {
-        let x = floats(r, cols, if kind == Kind::Wild { Kind::Plain } else { kind });
-        quantize_row(format, &x, row);
-        if kind == Kind::Wild {
-            for e in row.chunks_exact_mut(format.block_bytes()) {
-                if r.below(16) == 0 {
-                    e.fill_with(|| r.bits() as u8);
-                    // Any bits; every other time an exponent of all ones or all zeros.
-                    let top = e.len() - 1;
-                    match (r.below(4), format) {
-                        (0, Format::F16) => e[top] |= 0x7c,
-                        (0, _) => e[top] |= 0x7f,
-                        (1, Format::F16) => e[top] &= 0x83,
-                        (1, _) => (e[top], e[top - 1]) = (e[top] & 0x80, e[top - 1] & 0x7f),
-                        _ => {}
-                    }
-                }
-            }
-        }
-    }
+    let mut w = vec![0; rows * format.row_bytes(cols).unwrap()];
+    fill_weights(r, format, &mut w, kind);
     w
 }
 
@@ -201,6 +74,33 @@ impl Placed {
     }
 }
 
+/// Memory for the exported suite: each piece is an allocation of its own, of exactly its length, so
+/// that the address sanitizer sees who reads beyond it.
+#[derive(Default)]
+pub(crate) struct Heap(RefCell<Vec<(*mut u8, Layout)>>);
+
+impl<'m> Room<'m> for &'m Heap {
+    fn take(&mut self, len: usize) -> Result<&'m mut [u8], EquivalenceError> {
+        let layout = Layout::from_size_align(len.max(1), 64).unwrap();
+        // SAFETY: the size is not 0.
+        let p = unsafe { alloc_zeroed(layout) };
+        assert!(!p.is_null());
+        self.0.borrow_mut().push((p, layout));
+        // SAFETY: `len` zeroed bytes that nobody else has; they live until the Heap is dropped, which
+        // is borrowed for 'm.
+        Ok(unsafe { core::slice::from_raw_parts_mut(p, len) })
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        for (p, layout) in self.0.take() {
+            // SAFETY: allocated with this layout, once.
+            unsafe { dealloc(p, layout) }
+        }
+    }
+}
+
 /// Activations of the kind that a format needs.
 pub(crate) struct OwnedActs {
     pub(crate) n: usize,
@@ -238,11 +138,9 @@ impl OwnedActs {
             OwnedActs { n, cols, x, q: vec![], lo: None, d, s: vec![], kind: acts, skew: 0 };
         if acts != ActKind::Dense {
             let mut plane = || -> Vec<i8> {
-                let mut code = || match kind {
-                    Kind::Extreme => [127, -127, 0, 127][r.below(4)],
-                    _ => (r.below(255) as i32 - 127) as i8,
-                };
-                (0..n * cols).map(|_| code()).collect()
+                let mut q = vec![0; n * cols];
+                fill_codes(r, &mut q, kind);
+                q
             };
             let (q, lo) = (plane(), plane());
             (a.q, a.lo) = (q, (fine && acts == ActKind::Q8).then_some(lo));
@@ -301,11 +199,6 @@ impl OwnedActs {
     pub(crate) fn get(&self) -> Acts<'_> {
         self.part(0, self.n)
     }
-}
-
-/// Bits, with one bit pattern for all NaN: IEEE leaves open which one an operation gives.
-pub(crate) fn bits(x: f32) -> u32 {
-    if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }
 }
 
 /// The first place where two results differ in their bits.

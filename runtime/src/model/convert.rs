@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn values(n: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 2_654_435_761) % 1999) as f32 / 256.0 - 3.5).collect()
+        (0..n as u64).map(|i| ((i * 2_654_435_761) % 1999) as f32 / 256.0 - 3.5).collect()
     }
 
     fn dense(format: Format, x: &[f32]) -> Vec<u8> {

@@ -390,8 +390,9 @@ impl Work<'_> {
         data: &mut GgufData<W>,
         tell: &mut dyn FnMut(f64),
     ) -> Result<(), E> {
-        // The file holds it, so its elements can be counted.
-        let total = elements(shape) as usize;
+        // Elements may be more than bytes, and those may be nearly all that can be addressed.
+        let bytes = elements(shape);
+        let total = usize::try_from(bytes).map_err(|_| E::TooLarge { bytes })?;
         let mut scale = 0.0;
         if to.trailer_bytes() > 0 {
             scale = self.ternary_scale(index, shape, total)?;

@@ -1,6 +1,7 @@
 //! Text from a session: sample, append, compute, until something ends it.
 
 use teff_graph::{StepError, Want};
+use teff_kernels::Cpu;
 
 use super::{Session, SessionError};
 use crate::sample::{Sampler, Sampling};
@@ -89,7 +90,7 @@ impl<'m> Session<'m> {
     ) -> Result<Generation<'s, 'm>, SessionError> {
         let tokenizer = self.tokenizer()?;
         let sampler = Sampler::new(options.sampling, self.model.spec().vocab as usize)?
-            .with_backend(*self.backend());
+            .with_backend(self.options.backend.unwrap_or_else(Cpu::best));
         self.push(tokens)?;
         if self.tokens.is_empty() {
             return Err(SessionError::EmptyPrompt);

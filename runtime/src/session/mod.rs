@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use teff_graph::{List, Memory, Needs, Options, Plan, Runner, Solo, Step, StepError, Tensor, Want};
-use teff_kernels::{Cpu, KvFormat};
+use teff_kernels::{Backend, Cpu, KvFormat};
 
 use crate::model::Model;
 use crate::pool::{Crew, Pool, available_threads};
@@ -12,10 +12,13 @@ mod error;
 mod generate;
 mod snapshot;
 mod stop;
+mod who;
 
 pub use error::SessionError;
 pub use generate::{Finish, Generate, Generation};
 pub use stop::StopHandle;
+
+use who::Who;
 
 /// Most tokens that a session takes through the model at a time unless told otherwise.
 pub const DEFAULT_BATCH: usize = 512;
@@ -74,15 +77,21 @@ impl SessionNeeds {
 }
 
 /// What is decided about a session before its memory is taken.
-struct Outline {
+struct Outline<'m> {
     plan: Plan<'static>,
-    backend: Cpu,
+    backend: Who<'m>,
     needs: SessionNeeds,
 }
 
-impl Outline {
-    fn new(model: &Model, options: &SessionOptions, threads: usize) -> Result<Self, SessionError> {
-        let backend = options.backend.unwrap_or_else(Cpu::best);
+impl<'m> Outline<'m> {
+    fn new(
+        model: &Model,
+        options: &SessionOptions,
+        backend: Option<Who<'m>>,
+        threads: usize,
+    ) -> Result<Self, SessionError> {
+        let own = || Who::Own(options.backend.unwrap_or_else(Cpu::best));
+        let backend = backend.unwrap_or_else(own);
         let spec = model.spec();
         let context = options.context.unwrap_or(spec.context as usize);
         let batch = options.batch.min(context);
@@ -111,7 +120,20 @@ impl Model {
     /// [`SessionError::Plan`] for options out of range, [`SessionError::Budget`].
     pub fn needs(&self, options: &SessionOptions) -> Result<SessionNeeds, SessionError> {
         let threads = options.threads.unwrap_or_else(available_threads);
-        Ok(Outline::new(self, options, threads)?.needs)
+        Ok(Outline::new(self, options, None, threads)?.needs)
+    }
+
+    /// As [`Model::needs`], for [`Model::session_by`].
+    ///
+    /// # Errors
+    /// As [`Model::needs`].
+    pub fn needs_by(
+        &self,
+        options: &SessionOptions,
+        backend: &dyn Backend,
+    ) -> Result<SessionNeeds, SessionError> {
+        let threads = options.threads.unwrap_or_else(available_threads);
+        Ok(Outline::new(self, options, Some(Who::Foreign(backend)), threads)?.needs)
     }
 
     /// A session with threads of its own.
@@ -119,8 +141,30 @@ impl Model {
     /// # Errors
     /// [`SessionError`]; nothing is kept then.
     pub fn session(&self, options: &SessionOptions) -> Result<Session<'_>, SessionError> {
+        self.own_crew(options, None)
+    }
+
+    /// As [`Model::session`], with every operation computed by `backend` instead of one of Teff's own
+    /// ([`SessionOptions::backend`] is not looked at). Only sampling stays Teff's. A backend that
+    /// passes the suite of `teff_kernels::equivalence` gives the same bits as all others.
+    ///
+    /// # Errors
+    /// [`SessionError`]; nothing is kept then.
+    pub fn session_by<'m>(
+        &'m self,
+        options: &SessionOptions,
+        backend: &'m dyn Backend,
+    ) -> Result<Session<'m>, SessionError> {
+        self.own_crew(options, Some(Who::Foreign(backend)))
+    }
+
+    fn own_crew<'m>(
+        &'m self,
+        options: &SessionOptions,
+        backend: Option<Who<'m>>,
+    ) -> Result<Session<'m>, SessionError> {
         let threads = options.threads.unwrap_or_else(available_threads);
-        let outline = Outline::new(self, options, threads)?;
+        let outline = Outline::new(self, options, backend, threads)?;
         let crew: Box<dyn Crew + Send> =
             if threads == 1 { Box::new(Solo) } else { Box::new(Pool::new(threads)?) };
         Session::new(self, options, outline, crew)
@@ -135,7 +179,7 @@ impl Model {
         options: &SessionOptions,
         crew: Box<dyn Crew + Send + 'm>,
     ) -> Result<Session<'m>, SessionError> {
-        let outline = Outline::new(self, options, crew.size())?;
+        let outline = Outline::new(self, options, None, crew.size())?;
         Session::new(self, options, outline, crew)
     }
 }
@@ -145,7 +189,7 @@ pub struct Session<'m> {
     model: &'m Model,
     options: SessionOptions,
     needs: SessionNeeds,
-    runner: Runner<'m, Cpu>,
+    runner: Runner<'m, Who<'m>>,
     crew: Box<dyn Crew + Send + 'm>,
     stop: StopHandle,
     /// All tokens of the text.
@@ -168,7 +212,7 @@ impl<'m> Session<'m> {
     fn new(
         model: &'m Model,
         options: &SessionOptions,
-        outline: Outline,
+        outline: Outline<'m>,
         crew: Box<dyn Crew + Send + 'm>,
     ) -> Result<Self, SessionError> {
         let Outline { plan, backend, needs } = outline;
@@ -196,8 +240,8 @@ impl<'m> Session<'m> {
 
     /// Who computes.
     #[must_use]
-    pub fn backend(&self) -> &Cpu {
-        self.runner.backend()
+    pub fn backend(&self) -> &dyn Backend {
+        self.runner.backend().get()
     }
 
     /// Threads.
@@ -327,7 +371,7 @@ impl<'m> Session<'m> {
     /// As [`Model::session`].
     pub fn fork(&self) -> Result<Session<'m>, SessionError> {
         let options = SessionOptions { threads: Some(self.needs.threads), ..self.options };
-        let mut fork = self.model.session(&options)?;
+        let mut fork = self.model.own_crew(&options, Some(*self.runner.backend()))?;
         let to = fork.runner.cache_mut();
         self.runner
             .cache_ranges(self.done, |r| to[r.clone()].copy_from_slice(&self.runner.cache()[r]));

@@ -5,7 +5,8 @@ use teff_kernels::KvFormat;
 
 use super::{Session, SessionError};
 
-const MAGIC: &[u8; 8] = b"TEFFKV01";
+/// The cache is in the machine's byte order, so machines of different orders don't take each other's.
+const MAGIC: &[u8; 8] = if cfg!(target_endian = "little") { b"TEFFKV01" } else { b"TEFFKV1B" };
 /// Magic, fingerprint, cache format, tokens computed, tokens in all.
 const HEAD: usize = 8 + 8 + 4 + 8 + 8;
 
@@ -43,8 +44,8 @@ impl Session<'_> {
         hash(spec.arch.bytes().chain(bytes))
     }
 
-    /// The text and its cache as bytes: the positions computed so far, no more. Little-endian
-    /// machines can exchange them; [`Session::restore`] on a session of the same model and cache
+    /// The text and its cache as bytes: the positions computed so far, no more. Machines of
+    /// one byte order can exchange them; [`Session::restore`] on a session of the same model and cache
     /// format, whatever its context, threads and backend, goes on with the same bits.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {

@@ -1,0 +1,134 @@
+//! Attention, and what writes the cache.
+
+use core::num::NonZeroUsize;
+
+use super::random::{Kind, Rng, fill_floats};
+use super::room::{Room, take};
+use super::{Case, EquivalenceError, UNTOUCHED, same_ints, same_tile};
+use crate::{Backend, DenseActs, KV_BLOCK, KvFormat, KvHead, KvLayout, Scalar, Tile};
+
+/// What an attention is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Of the cache.
+    pub format: KvFormat,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Heads that share the cache.
+    pub heads: usize,
+    /// Of the first query.
+    pub position: usize,
+    /// Queries of each head.
+    pub n: usize,
+    /// Positions that a query sees, where not all.
+    pub window: Option<NonZeroUsize>,
+    /// What the numbers are.
+    pub kind: Kind,
+    /// Floats before and between the rows of the output.
+    pub gap: usize,
+    /// Of its numbers.
+    pub seed: u64,
+}
+
+/// A head's cache in memory of its own.
+struct Cache<'m> {
+    keys: &'m mut [u8],
+    values: &'m mut [u8],
+}
+
+/// Stores the same bytes, and attends to the same bits in one step or in two, to all queries and heads
+/// or to each, whatever lies in the cache beyond what a query sees. Gives the number of cases.
+///
+/// # Errors
+/// [`EquivalenceError`].
+///
+/// # Panics
+/// Where a head is wider than [`crate::MAX_HEAD_DIM`].
+pub fn attend<'m>(
+    b: &dyn Backend,
+    a: &Attention,
+    room: &mut dyn Room<'m>,
+) -> Result<u64, EquivalenceError> {
+    let r = &mut Rng::new(a.seed);
+    let (hd, end, width) = (a.head_dim, a.position + a.n, a.heads * a.head_dim);
+    let capacity = end.next_multiple_of(KV_BLOCK);
+    let layout = KvLayout { format: a.format, head_dim: hd, capacity };
+    let case = |operation| Case {
+        operation,
+        format: a.format.name(),
+        rows: a.heads,
+        cols: hd,
+        n: a.n,
+        kind: a.kind,
+        seed: a.seed,
+    };
+    // Keys and values that a model may have: not wild ones, which make all outputs NaN; but once in a
+    // while one of them.
+    let kind = if a.kind == Kind::Wild && r.below(4) > 0 { Kind::Plain } else { a.kind };
+    let (keys, values) = (take(room, 0, end * hd)?, take(room, 1, end * hd)?);
+    fill_floats(r, keys, kind);
+    fill_floats(r, values, kind);
+    let q = take(room, 3, a.n * width)?;
+    fill_floats(r, q, Kind::Plain);
+    let scale = 1.0 / libm::sqrtf(hd as f32);
+    // Of 4-byte elements, at any multiple of 4.
+    let mut cache = |skew| {
+        let keys = bytemuck::cast_slice_mut::<f32, u8>(take(room, skew, layout.key_bytes() / 4)?);
+        let values = take::<f32>(room, skew + 1, layout.value_bytes() / 4)?;
+        Ok::<_, EquivalenceError>(Cache { keys, values: bytemuck::cast_slice_mut(values) })
+    };
+    let (mut truth, mut own) = (cache(0)?, cache(1)?);
+    let store = |b: &dyn Backend, to: &mut Cache<'_>, rest: u8, positions| {
+        to.keys.fill(rest);
+        to.values.fill(rest);
+        for p in positions {
+            b.store_key(&layout, to.keys, p, &keys[p * hd..][..hd]);
+            b.store_value(&layout, to.values, p, &values[p * hd..][..hd]);
+        }
+    };
+    store(&Scalar, &mut truth, 0xff, 0..end);
+    store(b, &mut own, 0xff, 0..end);
+    same_ints(&case("store_key, bytes"), truth.keys, own.keys)?;
+    same_ints(&case("store_value, bytes"), truth.values, own.values)?;
+
+    let want: &mut [f32] = take(room, 0, a.n * width)?;
+    let head = KvHead::new(layout, truth.keys, truth.values);
+    let all = DenseActs::new(q, a.n, width, width);
+    let mut tile = Tile::new(want, a.n, width, width);
+    Scalar.attend(&all, &head, a.position, a.window, scale, &mut tile);
+    let want = &*want;
+
+    let y: &mut [f32] = take(room, 0, a.gap + a.n * (width + a.gap))?;
+    let mut cases = 2;
+    // Queries `from..to` of the columns from `col` on.
+    let mut compare = |what, own: &Cache<'_>, (from, to), (col, width), gap: usize| {
+        let (n, ld) = (to - from, width + gap);
+        let y = &mut y[..gap + n * ld];
+        y.fill(UNTOUCHED);
+        let head = KvHead::new(layout, own.keys, own.values);
+        let row = a.heads * hd;
+        let q = DenseActs::new(&q[from * row..], n, row, row).cols_of(col, width);
+        let mut tile = Tile::new(&mut y[gap..], n, width, ld);
+        b.attend(&q, &head, a.position + from, a.window, scale, &mut tile);
+        let case = Case { n, rows: width / hd, ..case(what) };
+        cases += 1;
+        same_tile(&case, (y, gap, width, ld), |t| &want[(from + t) * row + col..])
+    };
+    compare("attend", &own, (0, a.n), (0, width), a.gap)?;
+    for t in 0..a.n {
+        compare("attend, one query", &own, (t, t + 1), (0, width), 0)?;
+    }
+    for h in 0..a.heads {
+        compare("attend, one head", &own, (0, a.n), (h * hd, hd), 0)?;
+    }
+    let cut = r.below(a.n + 1);
+    compare("attend, the first step of two", &own, (0, cut), (0, width), a.gap)?;
+    compare("attend, the second step of two", &own, (cut, a.n), (0, width), a.gap)?;
+    store(b, &mut own, 0, 0..end);
+    compare("attend, another rest of the cache", &own, (0, a.n), (0, width), 0)?;
+    // What lies before the first query's window is not looked at: all ones are NaN as f32 and f16.
+    let unseen = a.window.map_or(0, |w| (a.position + 1).saturating_sub(w.get()));
+    store(b, &mut own, 0xff, unseen..end);
+    compare("attend, another cache before the window", &own, (0, a.n), (0, width), 0)?;
+    Ok(cases)
+}
