@@ -17,12 +17,15 @@ mod template;
 mod tokens;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use common::{data, oracle};
 use teff::graph::gguf::Gguf;
+use teff::runtime::model::ChatTemplateError;
 use teff::runtime::tokenizer::{BpeParts, SpecialIds, Specials, Splitter, TokenKind, Tokenizer};
 use teff::{Generate, LoadOptions, Model, Sampling, SessionOptions, Want};
 
@@ -638,9 +641,9 @@ fn with_key(gguf: &[u8], key: &str, text: &str) -> Vec<u8> {
 fn models_bring_their_templates() {
     let gguf = fs::read(own(MODELS[0])).unwrap();
     let open = |bytes: Vec<u8>| Model::from_bytes(bytes, &LoadOptions::default()).unwrap();
-    assert_eq!(open(gguf.clone()).chat_template(), None);
+    assert_eq!(open(gguf.clone()).chat_template(), Err(&ChatTemplateError::Missing));
     let named = with_key(&gguf, "tokenizer.chat_template.tool_use", "tools");
-    assert_eq!(open(named.clone()).chat_template(), None);
+    assert_eq!(open(named.clone()).chat_template(), Err(&ChatTemplateError::Missing));
     let both = open(with_key(&named, "tokenizer.chat_template", SHORT));
     assert!(both.chat_template().unwrap().ends_with(SHORT));
 
@@ -649,16 +652,22 @@ fn models_bring_their_templates() {
         fs::copy(data(name), dir.0.join(name)).unwrap();
     }
     let open = || Model::open(&dir.0).unwrap();
-    assert_eq!(open().chat_template(), None);
+    assert_eq!(open().chat_template(), Err(&ChatTemplateError::Missing));
     dir.write("tokenizer_config.json", br#"{"chat_template": "one {{ 1 }}\n"}"#);
-    assert_eq!(open().chat_template(), Some("one {{ 1 }}\n"));
+    assert_eq!(open().chat_template(), Ok("one {{ 1 }}\n"));
     dir.write(
         "tokenizer_config.json",
         br#"{"chat_template": [{"name": "rag", "template": "no"}, {"name": "default", "template": "two"}]}"#,
     );
-    assert_eq!(open().chat_template(), Some("two"));
+    assert_eq!(open().chat_template(), Ok("two"));
     dir.write("chat_template.jinja", b"three");
-    assert_eq!(open().chat_template(), Some("three"));
+    assert_eq!(open().chat_template(), Ok("three"));
+    dir.write("chat_template.jinja", b"thr\xffee");
+    let said = open().chat_template().unwrap_err().to_string();
+    assert!(said.ends_with("chat_template.jinja: byte 3 is not UTF-8"), "{said}");
+    dir.write("chat_template.jinja", &vec![b'x'; (1 << 20) + 1]);
+    let said = open().chat_template().unwrap_err().to_string();
+    assert!(said.ends_with("it has more than 1048576 bytes"), "{said}");
 }
 
 /// `teff chat MODEL ARGS` with `input` in its pipe.
@@ -766,4 +775,84 @@ fn what_fails_is_said() {
     fails(&chat(&model, &["--chat-template", &short, "--head", "F32"], ""), 2, "--head");
     let none = chat(&model, &["--chat-template", &short], "");
     assert_eq!((none.status.code(), none.stdout.len()), (Some(0), 0));
+}
+
+/// `teff chat` at a terminal, which util-linux' `script` makes; `None` where there is no such program.
+struct Terminal {
+    child: Child,
+    input: ChildStdin,
+    output: mpsc::Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Terminal {
+    fn chat(model: &Path, template: &str) -> Option<Terminal> {
+        let teff = env!("CARGO_BIN_EXE_teff");
+        let line = format!("'{teff}' chat '{}' --chat-template '{template}'", model.display());
+        let script = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = script.ok()?;
+        let (send, output) = mpsc::channel();
+        let mut from = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = from.read(&mut bytes) {
+                let _ = send.send(bytes[..n].to_vec());
+            }
+        });
+        let input = child.stdin.take().unwrap();
+        Some(Terminal { child, input, output, seen: String::new() })
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.input.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until `what` was written `times` times.
+    fn wait(&mut self, what: &str, times: usize) {
+        while self.seen.matches(what).count() < times {
+            let more = self.output.recv_timeout(Duration::from_secs(60));
+            let more = more.unwrap_or_else(|e| panic!("no {what:?}, {e}: {:?}", self.seen));
+            self.seen.push_str(&String::from_utf8_lossy(&more));
+        }
+    }
+
+    fn end(mut self) -> bool {
+        self.wait("kept from before", 1);
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn ctrl_c_ends_an_answer_and_twice_the_program() {
+    let dir = Dir::new("terminal");
+    let (model, template) = (own(MODELS[0]), dir.write("short.jinja", SHORT.as_bytes()));
+    let Some(mut terminal) = Terminal::chat(&model, &template) else {
+        println!("skipped: there is no program `script`, which makes terminals");
+        return;
+    };
+    // Before, in or after the answer: the conversation goes on.
+    terminal.wait("> ", 1);
+    terminal.press("hi\n");
+    terminal.press("\x03");
+    terminal.wait("> ", 2);
+    terminal.press("/exit\n");
+    assert!(terminal.end());
+
+    let mut terminal = Terminal::chat(&model, &template).unwrap();
+    terminal.wait("> ", 1);
+    terminal.press("\x03");
+    terminal.wait("once more", 1);
+    terminal.press("\x03");
+    assert!(terminal.end());
 }

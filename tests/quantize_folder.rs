@@ -214,7 +214,7 @@ fn the_command_takes_a_folder() {
     assert_eq!(o.status.code(), Some(0), "{}", String::from_utf8_lossy(&o.stderr));
     let (a, b) = (Model::open(&out).unwrap(), Model::open(data("gpt2-Q8_0.gguf")).unwrap());
     assert!(same_bits(&all_logits(&a, &[1, 2, 3]), &all_logits(&b, &[1, 2, 3])));
-    assert_eq!(a.chat_template(), Some("{{ messages }}"));
+    assert_eq!(a.chat_template(), Ok("{{ messages }}"));
     // A file of the model is not replaced, another GGUF file is.
     let weights = dir.0.join("model.safetensors");
     let before = fs::read(&weights).unwrap();

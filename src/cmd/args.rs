@@ -138,6 +138,25 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Reads all arguments: `own` takes the options that the command alone has and says so, the others
+    /// are the model and the options `known`.
+    pub(crate) fn read(
+        &mut self,
+        args: &mut Args,
+        known: &[&str],
+        mut own: impl FnMut(&str, &mut Args) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        while let Some(arg) = args.next()? {
+            if let Arg::Flag(flag) = &arg
+                && own(flag, args)?
+            {
+                continue;
+            }
+            self.take(arg, args, known)?;
+        }
+        Ok(())
+    }
+
     /// Takes `arg`, an argument that the command itself doesn't know: the model, or one of the
     /// options `known`.
     pub(crate) fn take(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
-use super::args::{Arg, Args, Drawing, Shared};
+use super::args::{Args, Drawing, Shared};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::tokenize::no_tokenizer;
@@ -82,25 +82,17 @@ fn read(args: &mut Args) -> Result<Options, Failure> {
     let mut drawing = Drawing::default();
     let (mut first, mut system, mut template) = (None, None, None);
     let (mut single, mut stats) = (false, false);
-    while let Some(arg) = args.next()? {
-        let flag = match arg {
-            Arg::Flag(flag) => flag,
-            word => {
-                shared.take(word, args, &SHARED)?;
-                continue;
-            }
-        };
-        let f = flag.as_str();
+    shared.read(args, &SHARED, |f, args| {
         match f {
             "-p" | "--prompt" => first = Some(args.text(f)?),
             "--system" => system = Some(args.text(f)?),
             "--chat-template" => template = Some(args.path()?),
             "--single-turn" => single = true,
             "--stats" => stats = true,
-            f if drawing.take(f, args)? => {}
-            _ => shared.take(Arg::Flag(flag), args, &SHARED)?,
+            _ => return drawing.take(f, args),
         }
-    }
+        Ok(true)
+    })?;
     let generate = drawing.generate(None)?;
     shared.path()?;
     let template = template.as_deref().map(read_template).transpose()?;
@@ -145,9 +137,12 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let options = read(args)?;
     let model = options.shared.open()?;
     let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
-    let template = options.template.as_deref().or(model.chat_template()).ok_or_else(|| {
-        Failure::Run("the model has no chat template: give one with --chat-template FILE".into())
-    })?;
+    let template = match &options.template {
+        Some(template) => template,
+        None => model
+            .chat_template()
+            .map_err(|e| Failure::Run(format!("{e}: give one with --chat-template FILE")))?,
+    };
     let encoder = Encoder::new(tokenizer, template).map_err(Failure::run)?;
     let session_options = options.shared.text_options(&model)?;
     let session = model.session(&session_options).map_err(Failure::run)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
-use super::args::{Arg, Args, Drawing, Shared};
+use super::args::{Args, Drawing, Shared};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::{Command, Failure, complain};
@@ -59,23 +59,15 @@ fn read(args: &mut Args) -> Result<Options, Failure> {
     let mut shared = Shared::default();
     let mut drawing = Drawing::default();
     let (mut prompt, mut timeout, mut stats) = (None, None, false);
-    while let Some(arg) = args.next()? {
-        let flag = match arg {
-            Arg::Flag(flag) => flag,
-            word => {
-                shared.take(word, args, &SHARED)?;
-                continue;
-            }
-        };
-        let f = flag.as_str();
+    shared.read(args, &SHARED, |f, args| {
         match f {
             "-p" | "--prompt" => prompt = Some(args.text(f)?),
             "--timeout" => timeout = Some(seconds(f, args)?),
             "--stats" => stats = true,
-            f if drawing.take(f, args)? => {}
-            _ => shared.take(Arg::Flag(flag), args, &SHARED)?,
+            _ => return drawing.take(f, args),
         }
-    }
+        Ok(true)
+    })?;
     let generate = drawing.generate(Some(128))?;
     shared.path()?;
     let prompt =

@@ -39,6 +39,7 @@ use crate::storage::{Aligned, Bytes, open_file};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use error::{Dims, LoadError, LoadErrorKind};
+pub use template::ChatTemplateError;
 
 use folder::{FolderFiles, Packing};
 use gguf::GgufTensors;
@@ -132,7 +133,7 @@ pub struct Model {
     container: Container,
     name: Option<String>,
     tokenizer: Result<Tokenizer, TokenizerError>,
-    chat_template: Option<String>,
+    chat_template: Result<String, ChatTemplateError>,
     files: Vec<Bytes>,
     owned: Aligned,
     table: Vec<Entry>,
@@ -224,9 +225,11 @@ impl Model {
 
     /// The template that makes a text of a conversation, in Jinja as transformers has it: the key
     /// `tokenizer.chat_template` of a GGUF file; of a folder, chat_template.jinja or the default
-    /// in tokenizer_config.json. One of more than 1 MiB is none.
-    #[must_use]
-    pub fn chat_template(&self) -> Option<&str> {
+    /// in tokenizer_config.json.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn chat_template(&self) -> Result<&str, &ChatTemplateError> {
         self.chat_template.as_deref()
     }
 

@@ -1,6 +1,8 @@
 //! The chat template that a model brings along: read and kept, never interpreted here.
 
-use std::io::Read;
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Read};
 use std::path::Path;
 
 use teff_graph::gguf::Gguf;
@@ -19,42 +21,110 @@ const MAX_CONFIG: u64 = 16 << 20;
 /// The name of the variant that is meant where nobody asks for another.
 const DEFAULT: &str = "default";
 
-fn bounded(template: String) -> Option<String> {
-    (!template.is_empty() && template.len() <= MAX_TEMPLATE).then_some(template)
+/// Why a model has no chat template.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ChatTemplateError {
+    /// It brings none along.
+    Missing,
+    /// It is longer than templates are.
+    TooLong {
+        /// The most bytes that are taken.
+        most: usize,
+    },
+    /// A file that would have it is too large or can't be read.
+    Unreadable {
+        /// The file.
+        file: &'static str,
+        /// What the system says, or what is wrong with it.
+        why: String,
+    },
+}
+
+impl fmt::Display for ChatTemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChatTemplateError::Missing => f.write_str("the model has no chat template"),
+            ChatTemplateError::TooLong { most } => {
+                write!(f, "the model's chat template has more than {most} bytes")
+            }
+            ChatTemplateError::Unreadable { file, why } => {
+                write!(f, "the model's chat template can't be read: {file}: {why}")
+            }
+        }
+    }
+}
+
+impl Error for ChatTemplateError {}
+
+type Found = Result<String, ChatTemplateError>;
+
+fn bounded(template: &str) -> Found {
+    match template.len() {
+        0 => Err(ChatTemplateError::Missing),
+        1..=MAX_TEMPLATE => Ok(template.to_owned()),
+        _ => Err(ChatTemplateError::TooLong { most: MAX_TEMPLATE }),
+    }
 }
 
 /// The template of a GGUF file. Variants have keys of their own, and the plain key is the default.
-pub(super) fn of_gguf(gguf: &Gguf<'_>) -> Option<String> {
+pub(super) fn of_gguf(gguf: &Gguf<'_>) -> Found {
     let text = |key| match gguf.get(key) {
-        Some(Value::Str(text)) if text.len() <= MAX_TEMPLATE => bounded(text.to_owned()),
-        _ => None,
+        Some(Value::Str(text)) => bounded(text),
+        _ => Err(ChatTemplateError::Missing),
     };
-    text("tokenizer.chat_template").or_else(|| text("tokenizer.chat_template.default"))
+    match text("tokenizer.chat_template") {
+        Err(ChatTemplateError::Missing) => text("tokenizer.chat_template.default"),
+        found => found,
+    }
 }
 
 /// The template of a folder: chat_template.jinja, which newer files of transformers have, before
 /// the field of tokenizer_config.json.
-pub(super) fn of_folder(folder: &Path) -> Option<String> {
-    let own = read(&folder.join("chat_template.jinja"), MAX_TEMPLATE as u64);
-    if let Some(own) = own.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(bounded) {
-        return Some(own);
+pub(super) fn of_folder(folder: &Path) -> Found {
+    let unreadable = |file, why| ChatTemplateError::Unreadable { file, why };
+    const OWN: &str = "chat_template.jinja";
+    match read(folder, OWN, MAX_TEMPLATE as u64)? {
+        None => {}
+        Some(bytes) if bytes.is_empty() => {}
+        Some(bytes) => {
+            return String::from_utf8(bytes).map_err(|e| {
+                let at = e.utf8_error().valid_up_to();
+                unreadable(OWN, format!("byte {at} is not UTF-8"))
+            });
+        }
     }
-    of_config(&read(&folder.join("tokenizer_config.json"), MAX_CONFIG)?).ok().flatten()
+    const CONFIG: &str = "tokenizer_config.json";
+    let config = read(folder, CONFIG, MAX_CONFIG)?.ok_or(ChatTemplateError::Missing)?;
+    of_config(&config).map_err(|e| unreadable(CONFIG, e.to_string()))?
 }
 
-/// A small file; `None` where it can't be had, which is for others to complain about.
-fn read(path: &Path, limit: u64) -> Option<Vec<u8>> {
-    let (file, len) = open_file(path).ok()?;
+/// A small file; `None` where there is none.
+fn read(
+    folder: &Path,
+    file: &'static str,
+    most: u64,
+) -> Result<Option<Vec<u8>>, ChatTemplateError> {
+    let failed = |why: String| ChatTemplateError::Unreadable { file, why };
+    let opened = match open_file(&folder.join(file)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened,
+    };
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).ok().filter(|_| len <= limit)?;
-    (bytes.len() as u64 <= limit).then_some(bytes)
+    let read = opened.and_then(|(file, _)| file.take(most + 1).read_to_end(&mut bytes));
+    read.map_err(|e| failed(e.to_string()))?;
+    match bytes.len() as u64 > most {
+        true => Err(failed(format!("it has more than {most} bytes"))),
+        false => Ok(Some(bytes)),
+    }
 }
 
 /// The field `chat_template`: the text itself, or an array of `{"name": .., "template": ..}`.
-fn of_config(json: &[u8]) -> Result<Option<String>, JsonError> {
+fn of_config(json: &[u8]) -> Result<Found, JsonError> {
+    const NONE: Found = Err(ChatTemplateError::Missing);
     let mut reader = Reader::new(json);
     if reader.next()? != Some(Event::ObjectStart) {
-        return Ok(None);
+        return Ok(NONE);
     }
     while let Some(Event::Key(key)) = reader.next()? {
         if !key.is("chat_template") {
@@ -62,15 +132,16 @@ fn of_config(json: &[u8]) -> Result<Option<String>, JsonError> {
             continue;
         }
         return Ok(match reader.next()? {
-            Some(Event::String(text)) => bounded(text.to_cow().into_owned()),
+            Some(Event::String(text)) => bounded(&text.to_cow()),
             Some(Event::ArrayStart) => variants(&mut reader)?,
-            _ => None,
+            _ => NONE,
         });
     }
-    Ok(None)
+    Ok(NONE)
 }
 
-fn variants(reader: &mut Reader<'_>) -> Result<Option<String>, JsonError> {
+fn variants(reader: &mut Reader<'_>) -> Result<Found, JsonError> {
+    const NONE: Found = Err(ChatTemplateError::Missing);
     while let Some(Event::ObjectStart) = reader.next()? {
         let (mut named, mut template) = (false, None);
         while let Some(Event::Key(key)) = reader.next()? {
@@ -79,7 +150,7 @@ fn variants(reader: &mut Reader<'_>) -> Result<Option<String>, JsonError> {
                 reader.skip_value()?;
                 continue;
             }
-            let Some(Event::String(text)) = reader.next()? else { return Ok(None) };
+            let Some(Event::String(text)) = reader.next()? else { return Ok(NONE) };
             if is_name {
                 named = text.is(DEFAULT);
             } else {
@@ -87,31 +158,31 @@ fn variants(reader: &mut Reader<'_>) -> Result<Option<String>, JsonError> {
             }
         }
         if let (true, Some(text)) = (named, template) {
-            return Ok(bounded(text.to_cow().into_owned()));
+            return Ok(bounded(&text.to_cow()));
         }
     }
-    Ok(None)
+    Ok(NONE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(json: &str) -> Option<String> {
-        of_config(json.as_bytes()).ok().flatten()
+    fn config(json: &str) -> Found {
+        of_config(json.as_bytes()).unwrap()
     }
 
     #[test]
     fn tokenizer_config_has_one_or_several() {
         let one = r#"{"a": {"chat_template": "no"}, "chat_template": "x\ny"}"#;
-        assert_eq!(config(one).as_deref(), Some("x\ny"));
+        assert_eq!(config(one).as_deref(), Ok("x\ny"));
         let several = r#"{"chat_template": [{"name": "tool_use", "template": "t"},
             {"template": "d", "more": [1], "name": "default"}]}"#;
-        assert_eq!(config(several).as_deref(), Some("d"));
+        assert_eq!(config(several).as_deref(), Ok("d"));
     }
 
     #[test]
-    fn what_is_no_template_is_none() {
+    fn what_is_no_template_is_missing() {
         for json in [
             "{}",
             "[]",
@@ -122,11 +193,11 @@ mod tests {
             r#"{"chat_template": [{"name": "default"}]}"#,
             r#"{"chat_template": [{"name": "rag", "template": "r"}]}"#,
             r#"{"chat_template": [{"name": 1, "template": "r"}]}"#,
-            r#"{"chat_template": "x"#,
         ] {
-            assert_eq!(config(json), None, "{json}");
+            assert_eq!(config(json), Err(ChatTemplateError::Missing), "{json}");
         }
+        assert!(of_config(br#"{"chat_template": "x"#).is_err());
         let long = format!(r#"{{"chat_template": "{}"}}"#, "x".repeat(MAX_TEMPLATE + 1));
-        assert_eq!(config(&long), None);
+        assert_eq!(config(&long), Err(ChatTemplateError::TooLong { most: MAX_TEMPLATE }));
     }
 }

@@ -109,7 +109,7 @@ impl FolderSource {
         let tokenizer = tokenizer.clone().for_gguf(folder).map_err(export)?;
         let rows = spec.vocab as usize;
         tokenizer.put_gguf(&mut header, rows).map_err(export)?;
-        if let Some(template) = model.chat_template() {
+        if let Ok(template) = model.chat_template() {
             header.put("tokenizer.chat_template", GgufValue::Str(template))?;
         }
         let keys = header.write(Vec::new())?.finish()?;
