@@ -388,6 +388,13 @@ impl Tokens {
     }
 }
 
+/// The two tokens of a merge that is written with one space between them.
+pub(super) fn split_merge(line: &[u8], at: MergeAt) -> Result<(&[u8], &[u8]), TokenizerError> {
+    let space = line.iter().position(|&b| b == b' ');
+    let space = space.ok_or(TokenizerError::MalformedMerge { at })?;
+    Ok((&line[..space], &line[space + 1..]))
+}
+
 /// Takes in the merges of a vocabulary.
 pub(super) struct Merges {
     vocab: Vocab,
@@ -398,12 +405,10 @@ pub(super) struct Merges {
 }
 
 impl Merges {
-    /// Appends the merge of the next rank, both tokens with one space between them.
+    /// Appends the merge of the next rank, as a line has it.
     pub(super) fn push_line(&mut self, line: &[u8], at: MergeAt) -> Result<(), TokenizerError> {
-        match line.iter().position(|&b| b == b' ') {
-            Some(space) => self.push(&line[..space], &line[space + 1..], at),
-            None => Err(TokenizerError::MalformedMerge { at }),
-        }
+        let (left, right) = split_merge(line, at)?;
+        self.push(left, right, at)
     }
 
     /// Appends the merge of the next rank.

@@ -321,7 +321,7 @@ pub(super) fn tokenizer_json(bytes: &[u8]) -> Result<TokenizerJson> {
     let normalized = normalized.into_iter().map(|(id, _)| id).collect();
     let list = TokenList::read(&mut model.vocab.clone(), bytes.len())?;
     let mut merges = list.build(&added)?.merges()?;
-    read_merges(model.merges, &mut merges)?;
+    read_merges(model.merges, |left, right, at| merges.push(left, right, at))?;
     let rules = bpe::Rules {
         splitter: pre.splitter,
         add_prefix_space: pre.add_prefix_space,
@@ -460,22 +460,29 @@ pub(super) fn text_or_null(doc: &mut Doc<'_>) -> Result<Option<String>> {
     }
 }
 
-/// Reads merges, each written as `"a b"` or as `["a", "b"]`.
-fn read_merges(mut doc: Doc<'_>, merges: &mut bpe::Merges) -> Result<()> {
+/// Reads merges, each written as `"a b"` or as `["a", "b"]`, and gives them to `push`.
+pub(super) fn read_merges(
+    mut doc: Doc<'_>,
+    mut push: impl FnMut(&[u8], &[u8], MergeAt) -> Result<()>,
+) -> Result<()> {
     let want = "an array of merges, each as text or as two texts";
     doc.array(want)?;
     for i in 0.. {
         let at = MergeAt::Index(i);
         match doc.next(want)? {
             Event::ArrayEnd => break,
-            Event::String(line) => merges.push_line(line.to_cow().as_bytes(), at)?,
+            Event::String(line) => {
+                let line = line.to_cow();
+                let (left, right) = bpe::split_merge(line.as_bytes(), at)?;
+                push(left, right, at)?;
+            }
             Event::ArrayStart => {
                 let left = doc.text(want)?.to_cow();
                 let right = doc.text(want)?.to_cow();
                 if doc.next(want)? != Event::ArrayEnd {
                     return Err(TokenizerError::MalformedMerge { at });
                 }
-                merges.push(left.as_bytes(), right.as_bytes(), at)?;
+                push(left.as_bytes(), right.as_bytes(), at)?;
             }
             _ => return Err(doc.wrong(want)),
         }

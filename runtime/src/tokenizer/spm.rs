@@ -589,14 +589,6 @@ pub(super) struct Ranked {
 }
 
 impl Ranked {
-    /// Appends the merge of the next rank, both tokens with one space between them.
-    pub(super) fn push_line(&mut self, line: &[u8], at: MergeAt) -> Result<(), TokenizerError> {
-        match line.iter().position(|&b| b == b' ') {
-            Some(space) => self.push(&line[..space], &line[space + 1..], at),
-            None => Err(TokenizerError::MalformedMerge { at }),
-        }
-    }
-
     /// Appends the merge of the next rank.
     pub(super) fn push(
         &mut self,

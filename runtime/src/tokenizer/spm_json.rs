@@ -5,11 +5,11 @@
 //! is refused by its name.
 
 use super::json_files::{
-    Config, Doc, TokenList, added_tokens, normalized_tokens, text_or_null, unsupported,
+    Config, Doc, TokenList, added_tokens, normalized_tokens, read_merges, text_or_null, unsupported,
 };
 use super::json_parts::{Template, post_processor};
-use super::spm::{Cut, Pieces, Prefix, Ranked, Rules, SPACE, byte_of};
-use super::{Algorithm, MergeAt, SpecialIds, TokenKind, Tokenizer, TokenizerError};
+use super::spm::{Cut, Pieces, Prefix, Rules, SPACE, byte_of};
+use super::{Algorithm, SpecialIds, TokenKind, Tokenizer, TokenizerError};
 use crate::json::{Event, Text};
 
 type Result<T> = std::result::Result<T, TokenizerError>;
@@ -277,29 +277,6 @@ impl<'a> Model<'a> {
     }
 }
 
-/// Reads merges, each written as `"a b"` or as `["a", "b"]`.
-fn merges(mut doc: Doc<'_>, ranked: &mut Ranked) -> Result<()> {
-    let want = "an array of merges, each as text or as two texts";
-    doc.array(want)?;
-    for i in 0.. {
-        let at = MergeAt::Index(i);
-        match doc.next(want)? {
-            Event::ArrayEnd => break,
-            Event::String(line) => ranked.push_line(line.to_cow().as_bytes(), at)?,
-            Event::ArrayStart => {
-                let left = doc.text(want)?.to_cow();
-                let right = doc.text(want)?.to_cow();
-                if doc.next(want)? != Event::ArrayEnd {
-                    return Err(TokenizerError::MalformedMerge { at });
-                }
-                ranked.push(left.as_bytes(), right.as_bytes(), at)?;
-            }
-            _ => return Err(doc.wrong(want)),
-        }
-    }
-    Ok(())
-}
-
 impl Tokenizer {
     /// Builds from a tokenizer.json of this kind, and from what tokenizer_config.json says.
     pub(super) fn build_spm_json(json: &[u8], mut config: Config) -> Result<Self> {
@@ -359,7 +336,7 @@ impl Tokenizer {
         config.unk = config.unk.or_else(|| model.unk.clone());
         let unk = model.unk.as_ref().and_then(|unk| built.find(unk.as_bytes()));
         let mut ranked = built.ranked();
-        merges(model.merges, &mut ranked)?;
+        read_merges(model.merges, |left, right, at| ranked.push(left, right, at))?;
         let (vocab, spm) = ranked.finish(unk)?;
         let algorithm = Algorithm::Spm(Box::new(spm));
         let mut tokenizer = Tokenizer::new(vocab, algorithm, SpecialIds::default())?;
