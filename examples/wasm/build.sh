@@ -10,15 +10,21 @@ mkdir -p "$out"
 out=$(realpath "$out")
 cd "$(dirname "$0")"
 target=${CARGO_TARGET_DIR:-$PWD/target}
-for module in plain simd128; do
-    flags="-C strip=symbols"
-    [ $module = plain ] || flags+=" -C target-feature=+simd128"
+# Side by side: most of the time each has one core to do.
+build() {
+    local module=$1 flags="-C strip=symbols"
+    shift
+    [ "$module" = plain ] || flags+=" -C target-feature=+simd128"
     RUSTFLAGS="${RUSTFLAGS:-} $flags" CARGO_TARGET_DIR=$target/$module ${CARGO:-cargo} build -q \
         --release --locked --lib --target wasm32-unknown-unknown "$@"
     # Without a name and a time, so that the same module gives the same file.
     gzip -9nc "$target/$module/wasm32-unknown-unknown/release/teff_wasm.wasm" \
         >"$out/teff-$module.wasm.gz"
-done
+}
+build plain "$@" &
+plain=$!
+build simd128 "$@"
+wait $plain
 cp index.html page.js teff.js worker.js "$out/"
 cp ../gpt2/model.gguf "$out/stories-3m.gguf"
 cp ../bare_metal/model-q8_0.gguf "$out/stories-260k.gguf"
