@@ -788,9 +788,11 @@ struct Terminal {
 impl Terminal {
     fn chat(model: &Path, template: &str) -> Option<Terminal> {
         let teff = env!("CARGO_BIN_EXE_teff");
-        let line = format!("'{teff}' chat '{}' --chat-template '{template}'", model.display());
+        // `exec`, since a shell that stays would get Ctrl-C too, and some then end by it in the end.
+        let line = format!("exec '{teff}' chat '{}' --chat-template '{template}'", model.display());
         let script = Command::new("script")
             .args(["-qec", &line, "/dev/null"])
+            .env("SHELL", "/bin/sh")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
