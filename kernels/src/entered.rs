@@ -104,6 +104,11 @@ mod tests {
                     let all: Vec<_> = seen.keys().collect();
                     assert!(seen.contains_key(&what), "{} {format} x {n}: {all:?}", b.name());
                     assert!(!seen.contains_key(&("scalar", "product")), "{} {format}", b.name());
+                    // AVX-512 with VNNI takes sixteen rows where that pays.
+                    let sixteen = few == "avx512" && what.1 == "rows8";
+                    let eight = matches!(format, Format::Q8_0 | Format::Q6_K);
+                    let entered = seen.contains_key(&("sixteen rows", format.name()));
+                    assert_eq!(entered, sixteen && !eight, "{} {format} x {n}", b.name());
                 }
             }
         }

@@ -13,7 +13,7 @@ proptest! {
     #[test]
     fn long_rows(
         f in 0..Format::ALL.len(),
-        rows in 0..60usize,
+        rows in 0..100usize,
         blocks in 4..17usize,
         rest in 0..3usize,
         kind in kinds(),

@@ -12,6 +12,6 @@ x86_backend! {
     /// The CPU has AVX2, FMA, F16C, AVX-512 F, BW, VL, DQ and VNNI, and the operating system saves
     /// the mask and the 512-bit registers.
     unchecked;
-    lanes: Lanes512, unit: Vnni512, products: Vnni, rows: Avx512,
+    lanes: Lanes512, unit: Vnni512, products: Vnni, few: rows16, rows: Avx512,
     dense: 4 x 4 or 4 x 1
 }

@@ -12,6 +12,6 @@ x86_backend! {
     /// The CPU has AVX2, FMA, F16C and AVX-VNNI, and the operating system saves the 256-bit
     /// registers.
     unchecked;
-    lanes: Lanes256, unit: AvxVnni256, products: AvxVnniProducts, rows: AvxVnni,
+    lanes: Lanes256, unit: AvxVnni256, products: AvxVnniProducts, few: rows8, rows: AvxVnni,
     dense: 2 x 3 or 4 x 1
 }

@@ -7,11 +7,13 @@ mod avx2;
 mod avx512;
 mod avx512bw;
 mod avxvnni;
+mod columns16;
 mod detect;
 mod lanes256;
 mod lanes512;
 mod panels;
 mod products;
+mod rows16;
 mod rows8;
 mod shuffle;
 mod ternary;
@@ -19,6 +21,8 @@ mod ternary_panels;
 mod unit256;
 mod unit512;
 mod unpack;
+mod unpack16;
+mod unpack16_k;
 mod unpack_k;
 mod unpack_ternary;
 
@@ -41,14 +45,14 @@ macro_rules! x86_backend {
         $name:ident, $str:literal, found: $found:ident, features: $features:literal,
         $(#[$needs:meta])*
         unchecked;
-        lanes: $L:ty, unit: $U:ty, $(products: $P:ty,)? rows: $rows:ident,
+        lanes: $L:ty, unit: $U:ty, $(products: $P:ty, few: $few:ident,)? rows: $rows:ident,
         dense: $mr:literal x $nr:literal or $mr1:literal x 1
     ) => {
         use core::ops::Range;
 
         use super::panels::{self, Shape, Tiles, Unit};
         use super::ternary_panels::{self, Tiles3};
-        use super::unpack::Unpack;
+        use super::rows16::Few;
         use super::unpack_ternary::Unpack3;
         use super::detect;
         use crate::acts::Q8Row;
@@ -95,7 +99,7 @@ macro_rules! x86_backend {
             $(
                 /// The driver for few columns.
                 #[target_feature(enable = $features)]
-                pub(super) fn rows8<B: Unpack>(
+                pub(super) fn rows8<B: Few>(
                     w: &Matrix<'_>,
                     x: &Q8Acts<'_>,
                     rows: Range<usize>,
@@ -103,7 +107,7 @@ macro_rules! x86_backend {
                 ) {
                     enter!($str, "rows8");
                     // SAFETY: compiled for the features that it needs.
-                    unsafe { super::rows8::matmul::<$P, B>(w, x, rows, y) }
+                    unsafe { super::$few::matmul::<$P, B>(w, x, rows, y) }
                 }
 
                 /// The driver of ternary weights for few columns.
@@ -129,7 +133,7 @@ macro_rules! x86_backend {
             ///
             /// # Safety
             /// The CPU has the features.
-            unsafe fn quantized<B: Unpack>(
+            unsafe fn quantized<B: Few>(
                 w: &Matrix<'_>,
                 x: &Q8Acts<'_>,
                 rows: Range<usize>,
