@@ -64,7 +64,7 @@ mod tests {
 
     /// One product of 32 rows, with `n` columns.
     fn product(b: &Cpu, format: Format, n: usize) {
-        const COLS: usize = 512;
+        const COLS: usize = 2048;
         let w = vec![0; 32 * format.row_bytes(COLS).unwrap()];
         let w = Matrix::new(format, 32, COLS, &w).unwrap();
         let (x, q, s) = (vec![0.0; n * COLS], vec![0; n * COLS], vec![0; n * COLS / ACT_SUM]);

@@ -18,8 +18,15 @@ use crate::{Matrix, Q8Acts, Tile};
 
 /// How far ahead weights of rows side by side are fetched, at least.
 const AHEAD: usize = 6000;
-/// Rows as long as this are taken far apart, where [`Unpack16::SHARED`].
-const FAR_BYTES: usize = 640;
+/// Super-blocks are taken of rows far apart: from memory up to 1.3 times as fast as side by side. Short
+/// blocks are slower so.
+const fn far<B: Unpack16>() -> bool {
+    B::LEN > ACT_BLOCK
+}
+
+/// Rows of fewer super-blocks go by eight (GPT-2 124M, most of whose rows have three, is 0.9 times as
+/// fast by sixteen), and so do several columns and those of two planes, which want rows side by side.
+const FAR_BLOCKS: usize = 8;
 /// How far ahead weights of rows far apart are fetched.
 const AHEAD_FAR: usize = 1024;
 
@@ -173,14 +180,13 @@ fn unknown(mut w: *const u8) -> *const u8 {
     w
 }
 
-/// Sixteen outputs, of the row at `w` and those after it (with `FAR` every `step`-th), for each of `N`
-/// rows of activations.
+/// Sixteen outputs, of the row at `w` and every `step`-th after it, for each of `N` rows of activations.
 ///
 /// # Safety
 /// The CPU has AVX-512 F, BW, VL, DQ and VNNI; these rows of `blocks` blocks are there; each of `x` is
 /// as long, and with `FINE` there is one, with two planes.
 #[inline(always)]
-unsafe fn rows<B: Unpack16, const N: usize, const FINE: bool, const FAR: bool>(
+unsafe fn rows<B: Unpack16, const N: usize, const FINE: bool>(
     w: *const B,
     step: usize,
     blocks: usize,
@@ -188,9 +194,9 @@ unsafe fn rows<B: Unpack16, const N: usize, const FINE: bool, const FAR: bool>(
 ) -> [__m512; N] {
     // The CPU's own prefetcher finds neither sixteen short streams nor many instructions with a long
     // one each: it is told what to fetch, into the second-level cache (into the first: half as fast).
-    let step = if FAR { step } else { 1 };
+    let step = if far::<B>() { step } else { 1 };
     let tile = MR * blocks * size_of::<B>();
-    let ahead = if FAR { AHEAD_FAR } else { AHEAD.div_ceil(tile.max(1)) * tile };
+    let ahead = if far::<B>() { AHEAD_FAR } else { AHEAD.div_ceil(tile.max(1)) * tile };
     let every = 64 / 2 / size_of::<B>() + 1; // blocks between fetches: twice for a line
     // SAFETY: the intrinsics and the addresses by the caller's promise; a prefetch may go anywhere.
     unsafe {
@@ -222,7 +228,7 @@ unsafe fn rows<B: Unpack16, const N: usize, const FINE: bool, const FAR: bool>(
                 }
             };
             let next = fourth.map(|w| w.wrapping_add(ahead));
-            let spread = B::LEN > ACT_BLOCK && !B::SHARED;
+            let spread = far::<B>() && !B::SHARED;
             if !spread && b % every == 0 {
                 for next in next {
                     fetch(four(next));
@@ -271,30 +277,26 @@ unsafe fn rows<B: Unpack16, const N: usize, const FINE: bool, const FAR: bool>(
     }
 }
 
-/// Sixteen outputs at column `at` and those after it (with `FAR` every `step`-th) of the rows
-/// `t..t + N` of `y`.
+/// Sixteen outputs at column `at` and those after it, every `step`-th, of the rows `t..t + N` of `y`.
 ///
 /// # Safety
 /// As [`rows`].
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // a position in three matrices
-unsafe fn put<B: Unpack16, const N: usize, const FINE: bool, const FAR: bool>(
+unsafe fn put<B: Unpack16, const N: usize, const FINE: bool>(
     w: *const B,
     step: usize,
     blocks: usize,
     x: &Q8Acts<'_>,
-    t: usize,
-    at: usize,
+    (t, at): (usize, usize),
     y: &mut Tile<'_>,
 ) {
-    let step = if FAR { step } else { 1 };
     let mut xs = [x.row(t); N];
     for (n, row) in xs.iter_mut().enumerate() {
         *row = x.row(t + n);
     }
     // SAFETY: the caller's promise; `sums` has room for sixteen.
     unsafe {
-        let out = rows::<B, N, FINE, FAR>(w, step, blocks, xs);
+        let out = rows::<B, N, FINE>(w, step, blocks, xs);
         for (n, out) in out.into_iter().enumerate() {
             let mut sums = [0.0; MR];
             _mm512_storeu_ps(sums.as_mut_ptr(), out);
@@ -317,33 +319,34 @@ unsafe fn sixteen<P: Products, B: Unpack16>(
     y: &mut Tile<'_>,
 ) {
     let blocks = w.cols() / B::LEN;
+    let one = x.n() == 1 && !x.is_fine() && blocks >= FAR_BLOCKS;
+    let end = if one || !far::<B>() { rows.end } else { rows.start };
     let mut r = rows.start;
-    while r + MR <= rows.end {
+    while r + MR <= end {
         enter!("sixteen rows", B::FORMAT.name());
         // Far apart, each of the sixteen rows begins where the one before it will end; by an odd
         // number of rows, so that they don't all want the same places of the cache.
-        let far = B::SHARED && x.n() == 1 && !x.is_fine() && w.row_bytes() >= FAR_BYTES;
-        let step = if far { ((rows.end - r) / MR - 1) | 1 } else { 1 };
+        let step = if far::<B>() { ((end - r) / MR - 1) | 1 } else { 1 };
         for first in r..r + step {
             let (ws, at) =
                 (w.rows_from::<B>(first, (MR - 1) * step + 1).as_ptr(), first - rows.start);
             // SAFETY: the caller's promise; the last of the rows is there (above), and check_matmul
             // saw to it that the activations are as wide.
             unsafe {
-                if B::SHARED && step > 1 {
-                    put::<B, 1, false, true>(ws, step, blocks, x, 0, at, y);
+                if far::<B>() {
+                    put::<B, 1, false>(ws, step, blocks, x, (0, at), y);
                     continue;
                 }
                 let mut t = 0;
                 while !x.is_fine() && t + 2 <= x.n() {
-                    put::<B, 2, false, false>(ws, 1, blocks, x, t, at, y);
+                    put::<B, 2, false>(ws, 1, blocks, x, (t, at), y);
                     t += 2;
                 }
                 for t in t..x.n() {
                     if x.is_fine() {
-                        put::<B, 1, true, false>(ws, 1, blocks, x, t, at, y);
+                        put::<B, 1, true>(ws, 1, blocks, x, (t, at), y);
                     } else {
-                        put::<B, 1, false, false>(ws, 1, blocks, x, t, at, y);
+                        put::<B, 1, false>(ws, 1, blocks, x, (t, at), y);
                     }
                 }
             }

@@ -10,9 +10,8 @@ use crate::blocks::{Q4_0, Q4_1, Q5_0, Q5_1};
 
 /// A format whose bytes ([`Unpack`]) are multiplied by `vpdpbusd` in columns.
 pub(super) trait Unpack16: Unpack {
-    /// Whether more than two parts share bytes. Then a tile's rows are taken far apart: from memory,
-    /// long ones are up to 1.2 times as fast as side by side. Otherwise what is to be fetched is told
-    /// part by part, which is faster still, but keeps the compiler from seeing what parts share.
+    /// Whether more than two parts share bytes. Otherwise what is to be fetched is told part by part,
+    /// which is faster, but keeps the compiler from seeing what parts share.
     const SHARED: bool = false;
     /// Scales and minimums of a block of each row, on their way.
     type Scales: Copy;
