@@ -1,5 +1,5 @@
-//! The driver for few columns of AVX-512 with VNNI: sixteen rows side by side, read where they lie,
-//! their sums in the sixteen lanes of a register.
+//! The driver for few columns of AVX-512 with VNNI: sixteen rows at a time, read where they lie, their
+//! sums in the sixteen lanes of a register.
 
 use core::arch::asm;
 use core::arch::x86_64::*;
