@@ -186,7 +186,7 @@ macro_rules! x86_backend {
             unsafe fn tile<S: Shape, const N: usize, const FINE: bool>(
                 panel: *const u8,
                 parts: usize,
-                terms: &[i32],
+                bias: i32,
                 x: Q8Row<'_>,
                 to: [*mut f32; N],
             ) {
@@ -194,16 +194,16 @@ macro_rules! x86_backend {
                 unsafe fn run<S: Shape, const N: usize, const FINE: bool>(
                     panel: *const u8,
                     parts: usize,
-                    terms: &[i32],
+                    bias: i32,
                     x: Q8Row<'_>,
                     to: [*mut f32; N],
                 ) {
                     enter!($str, "panels");
                     // SAFETY: compiled for the unit's features; the rest by the caller.
-                    unsafe { panels::tile::<$U, S, N, FINE>(panel, parts, terms, x, to) }
+                    unsafe { panels::tile::<$U, S, N, FINE>(panel, parts, bias, x, to) }
                 }
                 // SAFETY: the caller's promises.
-                unsafe { run::<S, N, FINE>(panel, parts, terms, x, to) }
+                unsafe { run::<S, N, FINE>(panel, parts, bias, x, to) }
             }
         }
 
@@ -239,7 +239,7 @@ macro_rules! x86_backend {
                 let mr = <$U as Unit>::MR;
                 match format.acts() {
                     ActKind::Q8 if batch >= panels::PANEL_COLS => {
-                        for_codes!(format, B => panels::scratch::<$U, B>(cols, batch), dense => 0)
+                        for_codes!(format, B => panels::scratch::<B>(mr, cols), dense => 0)
                     }
                     ActKind::Wide if batch >= ternary_panels::PANEL_COLS => {
                         ternary_panels::scratch(mr, cols)

@@ -3,8 +3,6 @@
 //!
 //! A panel lies in the caller's scratch: for every 32 codes of its rows, eight groups of four
 //! bytes of each row side by side; then a scale of each row for every sub-block, then a minimum.
-//! After it lie the columns' terms: what a tile needs of the sums of codes, which would cost it as
-//! much as a third of its products if every panel made them anew.
 
 use core::arch::x86_64::*;
 use core::ops::Range;
@@ -98,48 +96,9 @@ pub(super) const fn layout<S: Shape>(mr: usize) -> Layout {
     Layout { group, floats, scales, mins, part }
 }
 
-/// Bytes of a panel of `mr` rows of `cols`.
-pub(super) const fn panel_bytes<B: Unpack>(mr: usize, cols: usize) -> usize {
+/// Bytes of scratch for a panel of `mr` rows of `cols`.
+pub(super) const fn scratch<B: Unpack>(mr: usize, cols: usize) -> usize {
     cols / ACT_BLOCK * layout::<B::Shape>(mr).part
-}
-
-/// Bytes of scratch for rows of `cols` and up to `n` columns: a panel and the columns' terms.
-pub(super) const fn scratch<U: Unit, B: Unpack>(cols: usize, n: usize) -> usize {
-    let terms =
-        if has_terms::<U, B::Shape>() { n.next_multiple_of(4) * (cols / B::SUB) } else { 0 };
-    panel_bytes::<B>(U::MR, cols) + terms * size_of::<i32>()
-}
-
-/// Whether tiles take terms of columns: not where weights are signed.
-const fn has_terms<U: Unit, S: Shape>() -> bool {
-    S::MINS || !(U::NARROW && S::PAIRS == 1)
-}
-
-/// How `n` columns are divided into tiles: the first column and the number of each. Columns left
-/// over are computed along with some that were already: the same bits again.
-fn tiles<U: Unit>(n: usize) -> impl Iterator<Item = (usize, usize)> {
-    let wide = if U::NR >= 8 { n / 8 * 8 } else { 0 };
-    let (eights, fours) = ((0..wide).step_by(8), (wide..n).step_by(4));
-    eights.map(|t| (t, 8)).chain(fours.map(move |t| (t.min(n - 4), 4)))
-}
-
-/// Writes what each tile adds for its columns, sub-block after sub-block: with minimums the sum of
-/// codes times their scale (its bits), else what the bytes of weights are too large by, times that
-/// sum, to be taken off.
-fn write_terms<U: Unit, B: Unpack>(x: &Q8Acts<'_>, mut out: &mut [i32]) {
-    for (t, cols) in tiles::<U>(x.n()) {
-        let x = x.rows_from(t, cols);
-        let (to, rest) = out.split_at_mut(x.q.len() / B::SUB);
-        for (sub, to) in to.chunks_exact_mut(cols).enumerate() {
-            for (n, to) in to.iter_mut().enumerate() {
-                let code = n * (x.q.len() / cols) + sub * B::SUB;
-                let xs: i32 = x.s[code / ACT_SUM..][..B::SUB / ACT_SUM].iter().sum();
-                let weighed = x.d[code / ACT_BLOCK] * xs as f32;
-                *to = if B::MINS { weighed.to_bits().cast_signed() } else { -B::BIAS * xs };
-            }
-        }
-        out = rest;
-    }
 }
 
 /// Unpacks `mr` (8 or 16) rows of `blocks` blocks, with `off` taken off all bytes.
@@ -242,7 +201,7 @@ pub(super) unsafe fn products<U: Unit, S: Shape, const N: usize>(
 }
 
 /// Stores the outputs of a panel for the `N` rows of activations that `x` has one after another;
-/// `terms` are theirs.
+/// `bias` is what bytes are larger than codes.
 ///
 /// # Safety
 /// The CPU has the unit's instructions; a panel of `parts` parts lies at `panel`, aligned to 64;
@@ -251,15 +210,14 @@ pub(super) unsafe fn products<U: Unit, S: Shape, const N: usize>(
 pub(super) unsafe fn tile<U: Unit, S: Shape, const N: usize, const FINE: bool>(
     panel: *const u8,
     parts: usize,
-    terms: &[i32],
+    bias: i32,
     x: Q8Row<'_>,
     to: [*mut f32; N],
 ) {
     let at = const { layout::<S>(U::MR) };
     // Checked here, so that the loops need no checks: N whole rows of as many parts.
-    let (cols, subs) = (parts * ACT_BLOCK, const { ACT_BLOCK / S::SUB });
-    assert!(x.q.len() == N * cols && x.d.len() == N * parts);
-    assert!(!has_terms::<U, S>() || terms.len() == N * parts * subs);
+    let (cols, sums_) = (parts * ACT_BLOCK, parts * ACT_BLOCK / ACT_SUM);
+    assert!(x.q.len() == N * cols && x.d.len() == N * parts && x.s.len() == N * sums_);
     let lo = match x.lo {
         Some(lo) if FINE => {
             assert!(lo.len() == N * cols);
@@ -267,15 +225,20 @@ pub(super) unsafe fn tile<U: Unit, S: Shape, const N: usize, const FINE: bool>(
         }
         _ => x.q.as_ptr(), // not read
     };
-    let (q, d, mut terms) = (x.q.as_ptr(), x.d.as_ptr(), terms.as_ptr());
+    let (q, d, s) = (x.q.as_ptr(), x.d.as_ptr(), x.s.as_ptr());
     // SAFETY: the caller's promises, and the checks above.
     unsafe {
         let mut acc = [U::splat_float(0.0); N];
         for a in 0..parts {
             let p = panel.add(a * at.part);
-            for i in 0..subs {
+            for i in 0..ACT_BLOCK / S::SUB {
                 let w = p.add(i * (S::SUB / 4) * at.group);
                 let first = a * ACT_BLOCK + i * S::SUB;
+                let mut xs = [0; N];
+                for (n, xs) in xs.iter_mut().enumerate() {
+                    let s = s.add(n * sums_ + first / ACT_SUM);
+                    *xs = if S::SUB == 16 { *s } else { *s + *s.add(1) };
+                }
                 let mut sums = [U::splat(0); N];
                 if FINE {
                     products::<U, S, N>(&mut sums, w, q.add(first), cols);
@@ -284,10 +247,10 @@ pub(super) unsafe fn tile<U: Unit, S: Shape, const N: usize, const FINE: bool>(
                     }
                 }
                 // Formats with minimums have unsigned codes.
-                if !S::MINS && has_terms::<U, S>() {
-                    for (n, sums) in sums.iter_mut().enumerate() {
-                        let term = U::splat(*terms.add(n));
-                        *sums = if FINE { U::add(*sums, term) } else { term };
+                let signed = U::NARROW && S::PAIRS == 1;
+                if !(S::MINS || signed) {
+                    for (sums, xs) in sums.iter_mut().zip(xs) {
+                        *sums = U::add(*sums, U::splat(-bias * xs));
                     }
                 }
                 let plane = if FINE { lo } else { q };
@@ -299,13 +262,10 @@ pub(super) unsafe fn tile<U: Unit, S: Shape, const N: usize, const FINE: bool>(
                     let mut t = U::mul_float(both, U::to_float(sums[n]));
                     if S::MINS {
                         let mw = U::load_float(p.add(at.mins + i * at.floats));
-                        let weighed = U::splat_float(*terms.add(n).cast::<f32>());
-                        t = U::add_float(t, U::mul_float(mw, weighed));
+                        t = U::add_float(t, U::mul_float(mw, U::splat_float(dx * xs[n] as f32)));
                     }
                     acc[n] = U::add_float(acc[n], t);
                 }
-                // Past the last at most, where there are terms.
-                terms = terms.wrapping_add(N);
             }
         }
         for (acc, to) in acc.into_iter().zip(to) {
@@ -324,7 +284,7 @@ pub(super) trait Tiles {
     unsafe fn tile<S: Shape, const N: usize, const FINE: bool>(
         panel: *const u8,
         parts: usize,
-        terms: &[i32],
+        bias: i32,
         x: Q8Row<'_>,
         to: [*mut f32; N],
     );
@@ -336,7 +296,6 @@ pub(super) trait Tiles {
 /// As [`tile`].
 unsafe fn put<T: Tiles, B: Unpack, const N: usize>(
     panel: *const u8,
-    terms: &[i32],
     x: &Q8Acts<'_>,
     t: usize,
     at: usize,
@@ -350,14 +309,15 @@ unsafe fn put<T: Tiles, B: Unpack, const N: usize>(
     // SAFETY: the caller's promises; as many floats as the unit has lanes at each of `to`.
     unsafe {
         if x.is_fine() {
-            T::tile::<B::Shape, N, true>(panel, parts, terms, rows, to);
+            T::tile::<B::Shape, N, true>(panel, parts, B::BIAS, rows, to);
         } else {
-            T::tile::<B::Shape, N, false>(panel, parts, terms, rows, to);
+            T::tile::<B::Shape, N, false>(panel, parts, B::BIAS, rows, to);
         }
     }
 }
 
-/// All of `rows` for all columns of the activations, as many rows as make whole panels.
+/// All of `rows` for all columns of the activations, as many rows as make whole panels. Columns left
+/// over are computed along with some that were already: the same bits again.
 ///
 /// # Safety
 /// The CPU has AVX2, F16C and the instructions of `T`.
@@ -379,31 +339,23 @@ pub(super) unsafe fn matmul<T: Tiles, B: Unpack>(
     }
     let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, T::Unit::MR);
     assert!(x.cols() == w.cols() && n >= PANEL_COLS);
-    let scratch = &mut scratch[..self::scratch::<T::Unit, B>(w.cols(), n)];
-    assert!(scratch.as_ptr().addr().is_multiple_of(64), "scratch is aligned");
-    let (panel, terms) = scratch.split_at_mut(panel_bytes::<B>(mr, w.cols()));
-    let panel = panel.as_mut_ptr();
-    // SAFETY: any bytes are integers.
-    let (before, terms, _) = unsafe { terms.align_to_mut::<i32>() };
-    assert!(before.is_empty(), "panels are whole vectors");
-    if has_terms::<T::Unit, B::Shape>() {
-        write_terms::<T::Unit, B>(x, terms);
-    }
+    let scratch = &mut scratch[..self::scratch::<B>(mr, w.cols())];
+    let panel = scratch.as_mut_ptr();
+    assert!(panel.addr().is_multiple_of(64), "scratch is aligned");
     let off = if T::Unit::NARROW && B::Shape::PAIRS == 1 { 128 } else { 0 };
     for r in rows.clone().step_by(mr) {
         let at = r - rows.start;
         // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above).
         unsafe {
             unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, panel, mr, off);
-            let mut terms = &*terms;
-            for (t, cols) in tiles::<T::Unit>(n) {
-                let (own, rest) = terms.split_at(terms.len().min(cols * (w.cols() / B::SUB)));
-                if T::Unit::NR >= 8 && cols == 8 {
-                    put::<T, B, 8>(panel, own, x, t, at, y);
-                } else {
-                    put::<T, B, 4>(panel, own, x, t, at, y);
-                }
-                terms = rest;
+            let mut t = 0;
+            while T::Unit::NR >= 8 && t + 8 <= n {
+                put::<T, B, 8>(panel, x, t, at, y);
+                t += 8;
+            }
+            while t < n {
+                put::<T, B, 4>(panel, x, t.min(n - 4), at, y);
+                t += 4;
             }
         }
     }
