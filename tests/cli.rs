@@ -250,6 +250,31 @@ fn a_backend_that_is_not_here_is_an_error() {
 }
 
 #[test]
+fn the_environment_may_name_the_backend() {
+    let run = |variable: &str, more: &[&str]| {
+        let path = data(MODEL);
+        let mut run = command([OsStr::new("run"), path.as_os_str()]);
+        run.args(["-p", "a", "-n", "1", "--stats"]).args(more).env("TEFF_BACKEND", variable);
+        run.output().unwrap()
+    };
+    let names = |o: &Output, name: &str| {
+        assert_eq!(o.status.code(), Some(0), "{}", err(o));
+        assert_eq!(Json::parse(err(o)).str("backend"), name);
+    };
+    let best = Cpu::NAMES.into_iter().rfind(|n| Cpu::by_name(n).is_ok()).unwrap();
+    names(&run("scalar", &[]), "scalar");
+    names(&run("", &[]), best);
+    // The option has the last word, whatever the variable says.
+    names(&run("scalar", &["--backend", best]), best);
+    names(&run("gpu", &["--backend", best]), best);
+    fails(&run("gpu", &[]), 1, &["TEFF_BACKEND", "`gpu`", "scalar"]);
+    let missing = Cpu::NAMES.into_iter().filter(|n| Cpu::by_name(n).is_err());
+    for name in missing {
+        fails(&run(name, &[]), 1, &["TEFF_BACKEND", name, "lacks"]);
+    }
+}
+
+#[test]
 fn models_that_are_none() {
     let dir = Dir::new("models");
     let empty = dir.write("empty.gguf", b"");

@@ -20,5 +20,6 @@ pub mod tokenizer;
 
 pub use model::{LoadError, LoadOptions, Model};
 pub use session::{
-    Finish, Generate, Generation, Session, SessionError, SessionOptions, StopHandle,
+    BACKEND_VARIABLE, Finish, Generate, Generation, Session, SessionError, SessionOptions,
+    StopHandle, default_backend,
 };

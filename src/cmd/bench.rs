@@ -28,7 +28,8 @@ random but always the same; nothing is sampled.
   -n N                 tokens of decode, 0 for none (default 128, or a smaller context)
   -r R                 runs (default 5)
   --threads 1,2        numbers of threads (default: one for each core)
-  --backend NAME       who computes: scalar, avx2, avx512, ... (default: the best of this machine)
+  --backend NAME       who computes: scalar, avx2, avx512, ...; default: that of the
+                       environment variable TEFF_BACKEND, or the best of this machine
   --kv f32|f16|q8      how the cache stores keys and values (default f32)
   --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT        quantise a head in F32, F16 or BF16 to this format when loading

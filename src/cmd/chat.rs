@@ -55,7 +55,8 @@ lines give the same answers on every machine (unless the model's template asks f
   --threads N            threads (default: one for each core)
   --ctx N                positions of the context (default: as many as the model was made for, but
                          4096 at most)
-  --backend NAME         who computes: scalar, avx2, avx512, ... (default: the best of this machine)
+  --backend NAME         who computes: scalar, avx2, avx512, ...; default: that of the
+                         environment variable TEFF_BACKEND, or the best of this machine
   --kv f32|f16|q8        how the cache stores keys and values (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading

@@ -33,7 +33,8 @@ cache and take no memory that others could not have.
                        whose weights are all the same and not 1, norms of a Gemma in GGUF whose
                        mean is near 0 (these files have the weights plus 1). Reads all weights
   --threads N          threads of the session (default: one for each core)
-  --backend NAME       backend of the session (default: the best of this machine)
+  --backend NAME       backend of the session (default: that of the environment variable
+                       TEFF_BACKEND, or the best of this machine)
   --kv f32|f16|q8      how the cache stores keys and values (default f32)
   --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT        quantise a head in F32, F16 or BF16 to this format when loading

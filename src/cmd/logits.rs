@@ -28,7 +28,8 @@ bits come out for every chunk, number of threads and backend. The file appears w
   --out F                the file to write
   --chunk N              tokens of one step (default 32); the rows of a chunk are in memory at once
   --threads N            threads (default: one for each core)
-  --backend NAME         who computes: scalar, avx2, avx512, ... (default: the best of this machine)
+  --backend NAME         who computes: scalar, avx2, avx512, ...; default: that of the
+                         environment variable TEFF_BACKEND, or the best of this machine
   --kv f32|f16|q8        how the cache stores keys and values (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise a head in F32, F16 or BF16 to this format when loading

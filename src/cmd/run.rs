@@ -37,7 +37,8 @@ every machine.
                          4096 at most)
   --timeout SECONDS      ends the command after this time, loading included, with exit code 1; the
                          text so far is kept
-  --backend NAME         who computes: scalar, avx2, avx512, ... (default: the best of this machine)
+  --backend NAME         who computes: scalar, avx2, avx512, ...; default: that of the
+                         environment variable TEFF_BACKEND, or the best of this machine
   --kv f32|f16|q8        how the cache stores keys and values (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading

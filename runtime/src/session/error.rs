@@ -3,7 +3,9 @@
 use core::fmt;
 
 use teff_graph::{PlanError, RunnerError, StepError};
+use teff_kernels::CpuError;
 
+use super::BACKEND_VARIABLE;
 use crate::pool::PoolError;
 use crate::sample::{SampleError, SamplingError};
 use crate::tokenizer::TokenizerError;
@@ -18,6 +20,14 @@ pub enum SessionError {
         needed: usize,
         /// What the caller allows.
         budget: usize,
+    },
+    /// The environment names a backend that is not here
+    /// ([`BACKEND_VARIABLE`]).
+    Backend {
+        /// The name.
+        name: String,
+        /// Why it can't be used.
+        error: CpuError,
     },
     /// Options that make no plan.
     Plan(PlanError),
@@ -49,6 +59,9 @@ impl fmt::Display for SessionError {
                 "the session needs {needed} bytes, but only {budget} are allowed; \
                  ask for a shorter context, a smaller batch or a smaller cache format"
             ),
+            SessionError::Backend { name, error } => {
+                write!(f, "the environment variable {BACKEND_VARIABLE} is `{name}`: {error}")
+            }
             SessionError::Plan(e) => e.fmt(f),
             SessionError::Runner(e) => e.fmt(f),
             SessionError::Pool(e) => e.fmt(f),

@@ -8,12 +8,14 @@ use teff_kernels::{Backend, Cpu, KvFormat};
 use crate::model::Model;
 use crate::pool::{Crew, Pool, available_threads};
 
+mod choice;
 mod error;
 mod generate;
 mod snapshot;
 mod stop;
 mod who;
 
+pub use choice::{BACKEND_VARIABLE, default_backend};
 pub use error::SessionError;
 pub use generate::{Finish, Generate, Generation};
 pub use stop::StopHandle;
@@ -34,7 +36,8 @@ pub struct SessionOptions {
     pub logits: usize,
     /// How the cache stores keys and values.
     pub kv: KvFormat,
-    /// Who computes; `None`: the best of this machine.
+    /// Who computes; `None`: whom the environment names ([`BACKEND_VARIABLE`]), else the best of this
+    /// machine.
     pub backend: Option<Cpu>,
     /// Threads; `None`: one for every core.
     pub threads: Option<usize>,
@@ -90,8 +93,11 @@ impl<'m> Outline<'m> {
         backend: Option<Who<'m>>,
         threads: usize,
     ) -> Result<Self, SessionError> {
-        let own = || Who::Own(options.backend.unwrap_or_else(Cpu::best));
-        let backend = backend.unwrap_or_else(own);
+        let backend = match (backend, options.backend) {
+            (Some(foreign), _) => foreign,
+            (None, Some(own)) => Who::Own(own),
+            (None, None) => Who::Own(default_backend()?),
+        };
         let spec = model.spec();
         let context = options.context.unwrap_or(spec.context as usize);
         let batch = options.batch.min(context);
