@@ -32,7 +32,7 @@ Writes a story, by default with the small model that is compiled into this progr
   --temperature T, --top-k K, --top-p P, --min-p P, --repeat-penalty R, --seed S, --greedy
                               how tokens are drawn (default: 0.8, 40, 0.95, 0.05, 1, 0)
   --threads N                 default: one for each core
-  --backend NAME              default: the best of this machine
+  --backend NAME              default: that of TEFF_BACKEND, or the best of this machine
 ";
 
 fn main() -> ExitCode {

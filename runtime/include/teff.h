@@ -194,7 +194,9 @@ typedef struct teff_session_options {
     size_t batch;        /* most tokens of one pass through the model; 0: 512 */
     size_t logits;       /* most tokens whose logits a step can give: TEFF_LOGITS_ALL; 0: 1 */
     uint64_t budget;     /* bytes that the session may take; 0: any */
-    const char *backend; /* "scalar", "avx2", "neon", ...; NULL: the best of this machine */
+    /* "scalar", "avx2", "neon", ...; NULL: whom the environment variable TEFF_BACKEND names, else
+       the best of this machine */
+    const char *backend;
     uint32_t threads;    /* the caller's included, at most 256; 0: one for every core */
     uint32_t kv;         /* TEFF_KV_F32, TEFF_KV_F16 or TEFF_KV_Q8 */
 } teff_session_options;

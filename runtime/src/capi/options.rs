@@ -71,7 +71,8 @@ pub struct TeffSessionOptions {
     pub logits: usize,
     /// Bytes that the session may take; 0: any.
     pub budget: u64,
-    /// Who computes; NULL: the best of this machine.
+    /// Who computes; NULL: whom the environment variable TEFF_BACKEND names, else the best of this
+    /// machine.
     pub backend: *const c_char,
     /// Threads, the caller's included; 0: one for every core.
     pub threads: u32,

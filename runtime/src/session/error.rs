@@ -21,8 +21,7 @@ pub enum SessionError {
         /// What the caller allows.
         budget: usize,
     },
-    /// The environment names a backend that is not here
-    /// ([`BACKEND_VARIABLE`]).
+    /// The environment names a backend that is not here ([`BACKEND_VARIABLE`]).
     Backend {
         /// The name.
         name: String,

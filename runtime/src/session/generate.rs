@@ -90,7 +90,7 @@ impl<'m> Session<'m> {
     ) -> Result<Generation<'s, 'm>, SessionError> {
         let tokenizer = self.tokenizer()?;
         let sampler = Sampler::new(options.sampling, self.model.spec().vocab as usize)?
-            .with_backend(self.options.backend.unwrap_or_else(Cpu::best));
+            .with_backend(self.runner.backend().own().unwrap_or_else(Cpu::best));
         self.push(tokens)?;
         if self.tokens.is_empty() {
             return Err(SessionError::EmptyPrompt);

@@ -23,6 +23,16 @@ impl Who<'_> {
     }
 }
 
+impl Who<'_> {
+    /// Teff's backend, where it is one.
+    pub(super) fn own(&self) -> Option<Cpu> {
+        match *self {
+            Who::Own(cpu) => Some(cpu),
+            Who::Foreign(_) => None,
+        }
+    }
+}
+
 /// Methods that call those of whoever it is.
 macro_rules! forward {
     ($(fn $name:ident(&self $(, $arg:ident: $ty:ty)* $(,)?) $(-> $out:ty)?;)*) => {$(
