@@ -33,10 +33,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-#[test]
+/// Without the harness of tests (Cargo.toml), whose own thread allocates at times of its choosing.
+fn main() {
+    sampling_takes_what_it_says_and_then_nothing();
+    println!("test sampling_takes_what_it_says_and_then_nothing ... ok");
+}
+
 fn sampling_takes_what_it_says_and_then_nothing() {
-    // The harness, whose thread has just started this one, allocates too.
-    std::thread::sleep(std::time::Duration::from_millis(300));
     let vocab = 5000;
     let logits: Vec<f32> = (0..vocab).map(|i| ((i * 7919) % 5003) as f32 * 0.004).collect();
     let history: Vec<u32> = (0..200).map(|i| i * 3).collect();
