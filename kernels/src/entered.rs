@@ -1,160 +1,42 @@
-//! For tests: which compiled functions were entered, so that fast code that nobody calls is noticed.
+//! Which compiled functions run: tests listen, so that fast code that nobody calls is noticed.
 
-/// Notes that the function `$what` of `$set` runs, in this crate's tests.
+/// Tells the listener that the function `$what` of `$set` runs.
 macro_rules! enter {
     ($set:expr, $what:expr) => {
-        #[cfg(test)]
-        $crate::entered::seen::mark($set, $what);
+        #[cfg(feature = "entered")]
+        $crate::entered::tell($set, $what);
     };
 }
 pub(crate) use enter;
 
-#[cfg(test)]
-pub(crate) mod seen {
-    use std::cell::RefCell;
-    use std::collections::BTreeMap;
+#[cfg(feature = "entered")]
+pub(crate) use listener::tell;
+#[cfg(feature = "entered")]
+pub use listener::{Listener, listen};
 
-    type Seen = BTreeMap<(&'static str, &'static str), usize>;
+#[cfg(feature = "entered")]
+mod listener {
+    use core::mem::transmute;
+    use core::ptr::null_mut;
+    use core::sync::atomic::{AtomicPtr, Ordering};
 
-    std::thread_local! {
-        static SEEN: RefCell<Seen> = const { RefCell::new(BTreeMap::new()) };
+    /// Gets the instruction set and the name of each compiled function that is entered, on the thread
+    /// that enters it.
+    pub type Listener = fn(set: &'static str, what: &'static str);
+
+    static LISTENER: AtomicPtr<()> = AtomicPtr::new(null_mut());
+
+    /// Makes `listener` the one of the process.
+    pub fn listen(listener: Listener) {
+        LISTENER.store(listener as *mut (), Ordering::Release);
     }
 
-    /// Counts a call on this thread.
-    pub(crate) fn mark(set: &'static str, what: &'static str) {
-        SEEN.with_borrow_mut(|s| *s.entry((set, what)).or_default() += 1);
-    }
-
-    /// The calls that `f` makes on this thread.
-    #[allow(dead_code)] // of machines whose sets have no test of it
-    pub(crate) fn during(f: impl FnOnce()) -> Seen {
-        SEEN.with_borrow_mut(Seen::clear);
-        f();
-        SEEN.take()
-    }
-}
-
-#[cfg(all(test, target_arch = "x86_64"))]
-mod tests {
-    use std::vec;
-    use std::vec::Vec;
-
-    use super::seen::during;
-    use crate::{
-        ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, Cpu, DenseActs, Format, KvFormat, KvHead,
-        KvLayout, Matrix, Q8Acts, RopeKind, Tile, WIDE_BLOCK, WideActs,
-    };
-
-    fn backends() -> impl Iterator<Item = Cpu> {
-        let fast = Cpu::NAMES.iter().filter(|n| **n != "scalar");
-        fast.filter_map(|n| Cpu::by_name(n).ok())
-    }
-
-    /// Memory at a multiple of 64 bytes.
-    fn aligned(bytes: usize) -> Vec<[u64; 16]> {
-        // A vector's memory is aligned for its elements only: callers ask for a part of it.
-        vec![[0; 16]; bytes / 128 + 2]
-    }
-
-    fn at64(v: &mut [[u64; 16]], len: usize) -> &mut [u8] {
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(v);
-        let at = bytes.as_ptr().align_offset(64);
-        &mut bytes[at..][..len]
-    }
-
-    /// One product of 32 rows, with `n` columns.
-    fn product(b: &Cpu, format: Format, n: usize) {
-        const COLS: usize = 2048;
-        let w = vec![0; 32 * format.row_bytes(COLS).unwrap()];
-        let w = Matrix::new(format, 32, COLS, &w).unwrap();
-        let (x, q, s) = (vec![0.0; n * COLS], vec![0; n * COLS], vec![0; n * COLS / ACT_SUM]);
-        let acts = match format.acts() {
-            ActKind::Dense => Acts::Dense(DenseActs::new(&x, n, COLS, COLS)),
-            ActKind::Q8 => Acts::Q8(Q8Acts::new(n, COLS, &q, &x[..n * COLS / ACT_BLOCK], &s)),
-            ActKind::Wide => {
-                let groups = n * COLS / WIDE_BLOCK;
-                Acts::Wide(WideActs::new(n, COLS, &q, &x[..groups], &s[..groups]))
-            }
-        };
-        let mut y = vec![0.0; n * 32];
-        let len = b.matmul_scratch(format, COLS, n);
-        let mut scratch = aligned(len);
-        let scratch = at64(&mut scratch, len);
-        b.matmul(&w, &acts, 0..32, &mut Tile::new(&mut y, n, 32, 32), scratch);
-    }
-
-    /// Every product runs in the function that was compiled for the backend, and none in portable
-    /// code.
-    #[test]
-    fn products_run_where_they_should() {
-        for b in backends() {
-            // Without VNNI, the narrow registers' driver for few columns is as good.
-            let few = if b.name() == "avx512bw" { "avx2" } else { b.name() };
-            // Tiles are for many columns only.
-            let dense = if b.name() == "amx" { "avx512" } else { b.name() };
-            let few = if b.name() == "amx" { "avx512" } else { few };
-            for format in Format::ALL {
-                let (one, many) = match format.acts() {
-                    ActKind::Dense => ((dense, "dense"), (dense, "dense")),
-                    ActKind::Q8 => ((few, "rows8"), (b.name(), "panels")),
-                    ActKind::Wide => ((few, "ternary8"), (b.name(), "ternary panels")),
-                };
-                for (n, what) in [(1, one), (32, many)] {
-                    let seen = during(|| product(&b, format, n));
-                    let all: Vec<_> = seen.keys().collect();
-                    assert!(seen.contains_key(&what), "{} {format} x {n}: {all:?}", b.name());
-                    assert!(!seen.contains_key(&("scalar", "product")), "{} {format}", b.name());
-                    // AVX-512 with VNNI takes sixteen rows where that pays.
-                    let sixteen = few == "avx512" && what.1 == "rows8";
-                    let eight = matches!(format, Format::Q8_0 | Format::Q6_K);
-                    let entered = seen.contains_key(&("sixteen rows", format.name()));
-                    assert_eq!(entered, sixteen && !eight, "{} {format} x {n}", b.name());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn other_operations_run_where_they_should() {
-        for b in backends() {
-            let lanes = match b.name() {
-                "avx2" | "avxvnni" => "lanes256::Lanes256",
-                _ => "lanes512::Lanes512",
-            };
-            let layout = KvLayout { format: KvFormat::F16, head_dim: 16, capacity: 64 };
-            let (mut k, mut v) = (aligned(layout.key_bytes()), aligned(layout.value_bytes()));
-            let (k, v) = (at64(&mut k, layout.key_bytes()), at64(&mut v, layout.value_bytes()));
-            let (x, w) = (vec![1.0; 32], vec![1.0; 32]);
-            let (mut y, mut z) = (vec![0.0; 32], vec![0.0; 16]);
-            let seen = during(|| {
-                b.layer_norm(&x, &w, &w, 1e-5, &mut y);
-                b.rms_norm(&x, &w, 1e-5, &mut y);
-                b.rope(&mut y, 16, &x[..16], RopeKind::NeoX);
-                b.add(&mut y, &x);
-                b.scale(&mut y, 2.0);
-                b.gelu(&mut y);
-                b.silu_mul(&mut y, &x);
-                b.argmax(&x);
-                b.store_key(&layout, k, 0, &x[..16]);
-                b.store_value(&layout, v, 0, &x[..16]);
-                let (q, kv) = (DenseActs::new(&x, 1, 16, 16), KvHead::new(layout, k, v));
-                b.attend(&q, &kv, 0, None, 1.0, &mut Tile::new(&mut z, 1, 16, 16));
-            });
-            for what in [
-                "layer_norm",
-                "rms_norm",
-                "rope",
-                "add",
-                "scale",
-                "gelu",
-                "silu_mul",
-                "argmax",
-                "store_key",
-                "store_value",
-                "attend",
-            ] {
-                assert!(seen.contains_key(&(lanes, what)), "{}: {what}, {seen:?}", b.name());
-            }
+    pub(crate) fn tell(set: &'static str, what: &'static str) {
+        let listener = LISTENER.load(Ordering::Acquire);
+        if !listener.is_null() {
+            // SAFETY: `listen` alone stores here, and nothing but listeners.
+            let listener = unsafe { transmute::<*mut (), Listener>(listener) };
+            listener(set, what);
         }
     }
 }

@@ -18,7 +18,8 @@ mod acts;
 mod arch;
 mod backend;
 pub mod blocks;
-mod entered;
+#[doc(hidden)]
+pub mod entered;
 #[cfg(feature = "equivalence")]
 pub mod equivalence;
 mod format;

@@ -176,6 +176,3 @@ macro_rules! backend {
     };
 }
 use backend;
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,162 @@
+//! Every operation runs in the function that was compiled for the backend, and no product in portable
+//! code.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use teff_kernels::entered::listen;
+use teff_kernels::{
+    ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, Cpu, DenseActs, Format, Matrix, Q8Acts, Tile,
+    WIDE_BLOCK, WideActs,
+};
+
+type Seen = BTreeMap<(&'static str, &'static str), usize>;
+
+thread_local! {
+    static SEEN: RefCell<Seen> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// The calls that `f` makes on this thread.
+fn during(f: impl FnOnce()) -> Seen {
+    listen(|set, what| SEEN.with_borrow_mut(|s| *s.entry((set, what)).or_default() += 1));
+    SEEN.with_borrow_mut(Seen::clear);
+    f();
+    SEEN.take()
+}
+
+fn backends() -> impl Iterator<Item = Cpu> {
+    let fast = Cpu::NAMES.iter().filter(|n| **n != "scalar");
+    fast.filter_map(|n| Cpu::by_name(n).ok())
+}
+
+/// Memory at a multiple of 64 bytes.
+fn aligned(bytes: usize) -> Vec<[u64; 16]> {
+    // A vector's memory is aligned for its elements only: callers ask for a part of it.
+    vec![[0; 16]; bytes / 128 + 2]
+}
+
+fn at64(v: &mut [[u64; 16]], len: usize) -> &mut [u8] {
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(v);
+    let at = bytes.as_ptr().align_offset(64);
+    &mut bytes[at..][..len]
+}
+
+/// One product of 32 rows, with `n` columns.
+fn product(b: &Cpu, format: Format, n: usize) {
+    const COLS: usize = 2048;
+    let w = vec![0; 32 * format.row_bytes(COLS).unwrap()];
+    let w = Matrix::new(format, 32, COLS, &w).unwrap();
+    let (x, q, s) = (vec![0.0; n * COLS], vec![0; n * COLS], vec![0; n * COLS / ACT_SUM]);
+    let acts = match format.acts() {
+        ActKind::Dense => Acts::Dense(DenseActs::new(&x, n, COLS, COLS)),
+        ActKind::Q8 => Acts::Q8(Q8Acts::new(n, COLS, &q, &x[..n * COLS / ACT_BLOCK], &s)),
+        ActKind::Wide => {
+            let groups = n * COLS / WIDE_BLOCK;
+            Acts::Wide(WideActs::new(n, COLS, &q, &x[..groups], &s[..groups]))
+        }
+    };
+    let mut y = vec![0.0; n * 32];
+    let len = b.matmul_scratch(format, COLS, n);
+    let mut scratch = aligned(len);
+    let scratch = at64(&mut scratch, len);
+    b.matmul(&w, &acts, 0..32, &mut Tile::new(&mut y, n, 32, 32), scratch);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn products_run_where_they_should() {
+    for b in backends() {
+        // Without VNNI, the narrow registers' driver for few columns is as good.
+        let few = if b.name() == "avx512bw" { "avx2" } else { b.name() };
+        // Tiles are for many columns only.
+        let dense = if b.name() == "amx" { "avx512" } else { b.name() };
+        let few = if b.name() == "amx" { "avx512" } else { few };
+        for format in Format::ALL {
+            let (one, many) = match format.acts() {
+                ActKind::Dense => ((dense, "dense"), (dense, "dense")),
+                ActKind::Q8 => ((few, "rows8"), (b.name(), "panels")),
+                ActKind::Wide => ((few, "ternary8"), (b.name(), "ternary panels")),
+            };
+            for (n, what) in [(1, one), (32, many)] {
+                let seen = during(|| product(&b, format, n));
+                let all: Vec<_> = seen.keys().collect();
+                assert!(seen.contains_key(&what), "{} {format} x {n}: {all:?}", b.name());
+                assert!(!seen.contains_key(&("scalar", "product")), "{} {format}", b.name());
+                // AVX-512 with VNNI takes sixteen rows where that pays.
+                let sixteen = few == "avx512" && what.1 == "rows8";
+                let eight = matches!(format, Format::Q8_0 | Format::Q6_K);
+                let entered = seen.contains_key(&("sixteen rows", format.name()));
+                assert_eq!(entered, sixteen && !eight, "{} {format} x {n}", b.name());
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn other_operations_run_where_they_should() {
+    use teff_kernels::{KvFormat, KvHead, KvLayout, RopeKind};
+
+    for b in backends() {
+        let lanes = match b.name() {
+            "avx2" | "avxvnni" => "lanes256::Lanes256",
+            _ => "lanes512::Lanes512",
+        };
+        let layout = KvLayout { format: KvFormat::F16, head_dim: 16, capacity: 64 };
+        let (mut k, mut v) = (aligned(layout.key_bytes()), aligned(layout.value_bytes()));
+        let (k, v) = (at64(&mut k, layout.key_bytes()), at64(&mut v, layout.value_bytes()));
+        let (x, w) = (vec![1.0; 32], vec![1.0; 32]);
+        let (mut y, mut z) = (vec![0.0; 32], vec![0.0; 16]);
+        let seen = during(|| {
+            b.layer_norm(&x, &w, &w, 1e-5, &mut y);
+            b.rms_norm(&x, &w, 1e-5, &mut y);
+            b.rope(&mut y, 16, &x[..16], RopeKind::NeoX);
+            b.add(&mut y, &x);
+            b.scale(&mut y, 2.0);
+            b.gelu(&mut y);
+            b.silu_mul(&mut y, &x);
+            b.argmax(&x);
+            b.store_key(&layout, k, 0, &x[..16]);
+            b.store_value(&layout, v, 0, &x[..16]);
+            let (q, kv) = (DenseActs::new(&x, 1, 16, 16), KvHead::new(layout, k, v));
+            b.attend(&q, &kv, 0, None, 1.0, &mut Tile::new(&mut z, 1, 16, 16));
+        });
+        for what in [
+            "layer_norm",
+            "rms_norm",
+            "rope",
+            "add",
+            "scale",
+            "gelu",
+            "silu_mul",
+            "argmax",
+            "store_key",
+            "store_value",
+            "attend",
+        ] {
+            assert!(seen.contains_key(&(lanes, what)), "{}: {what}, {seen:?}", b.name());
+        }
+    }
+}
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn products_run_where_they_should() {
+    for b in backends() {
+        for format in Format::ALL.into_iter().filter(|f| f.is_built()) {
+            for n in [1, 9] {
+                let want = match (format.acts(), n) {
+                    (ActKind::Dense, _) => vec![("neon", "dense")],
+                    (ActKind::Q8, 1) => vec![(b.name(), "quantized")],
+                    (ActKind::Q8, _) => vec![(b.name(), "panels"), (b.name(), "quantized")],
+                    (ActKind::Wide, 1) => vec![(b.name(), "ternary")],
+                    (ActKind::Wide, _) => {
+                        vec![(b.name(), "ternary"), (b.name(), "ternary panels")]
+                    }
+                };
+                let seen = during(|| product(&b, format, n));
+                assert!(seen.keys().eq(&want), "{} {format} x {n}: {seen:?}", b.name());
+            }
+        }
+    }
+}
