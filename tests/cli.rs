@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::{data, golden, nmse};
-use teff::Cpu;
+use teff::kernels::Backend;
+use teff::{Cpu, Format};
 use teff_runtime::json::{Event, Reader};
 
 const MODEL: &str = "gpt2-Q8_0.gguf";
@@ -579,6 +580,51 @@ fn weights_can_be_quantised_when_loading() {
     let o = on(MODEL, "run", &["-p", "a", "--quantize", "f32"]);
     fails(&o, 2, &["--quantize", "Q8_0"]);
     fails(&on(MODEL, "inspect", &args), 1, &["Q8_0", "Q4_0"]);
+}
+
+/// Where a backend gains by it, and nowhere is it an error.
+#[test]
+fn weights_can_be_repacked_when_loading() {
+    let dir = Dir::new("repack");
+    if !cfg!(feature = "repack") {
+        fails(&on(MODEL, "run", &["-p", "a", "--repack"]), 1, &["--repack", "feature"]);
+        return;
+    }
+    let repacks = |backend: Cpu| backend.repacks(Format::Q4_0);
+    for backend in Cpu::NAMES.into_iter().filter(|n| Cpu::by_name(n).is_ok()) {
+        let (model, with) = ("gpt2-Q4_0.gguf", ["--backend", backend]);
+        let plain = logits(&dir, model, "39,68,302", &with);
+        let repacked = logits(&dir, model, "39,68,302", &[&with[..], &["--repack"]].concat());
+        assert!(repacked == plain, "{backend}");
+
+        let figures = |more: &[&str]| {
+            let args = ["-p", "Hello", "-n", "4", "--greedy", "--stats"];
+            let o = on(model, "run", &[&args[..], &with, more].concat());
+            (ok(&o).to_owned(), Json::parse(err(&o)).number("model_bytes"))
+        };
+        let ((text, before), (same, after)) = (figures(&[]), figures(&["--repack"]));
+        assert_eq!(text, same, "{backend}");
+        // The matrices of three layers.
+        let copied = f64::from(3 * 64 * (3 * 64 + 64 + 2 * 256) / 32 * 18);
+        let repacks = repacks(Cpu::by_name(backend).unwrap());
+        assert_eq!(after - before, if repacks { copied } else { 0.0 }, "{backend}");
+    }
+    let bytes = |more: &[&str]| {
+        let args = ["-p", "4", "-n", "2", "-r", "1", "--json", "--quantize", "q4_0"];
+        let o = on("gpt2-f32.gguf", "bench", &[&args[..], more].concat());
+        Json::parse(ok(&o)).array()[0].number("weight_bytes")
+    };
+    // 311 rows of the head become 320.
+    let padding = f64::from(9 * 64 / 32 * 18);
+    let expected = if repacks(Cpu::best()) { padding } else { 0.0 };
+    assert_eq!(bytes(&["--repack"]) - bytes(&[]), expected);
+    let memory = |more: &[&str]| {
+        let o = on(MODEL, "inspect", &[&["--json", "--stats"], more].concat());
+        Json::parse(ok(&o)).number("model_bytes")
+    };
+    // Q8_0 is read as fast where it lies.
+    assert_eq!(memory(&["--repack"]), memory(&[]));
+    fails(&on(MODEL, "tokenize", &["--text", "a", "--repack"]), 2, &["--repack"]);
 }
 
 #[test]

@@ -91,8 +91,8 @@ static void files(const unsigned char *gguf, size_t len, const char *folder) {
     options.size = 0;
     EXPECT(teff_model_open(path, &options, &model), TEFF_ARGUMENT, "teff_load_options");
     options.size = sizeof options;
-    options.flags = 6;
-    EXPECT(teff_model_open(path, &options, &model), TEFF_ARGUMENT, "0x6");
+    options.flags = 12;
+    EXPECT(teff_model_open(path, &options, &model), TEFF_ARGUMENT, "0xc");
     options.flags = TEFF_LOAD_READ;
     options.quantize = "Q9_Z";
     EXPECT(teff_model_open_bytes(gguf, len, &options, &model), TEFF_ARGUMENT, "Q9_Z");

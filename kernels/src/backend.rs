@@ -6,7 +6,9 @@ use core::ops::Range;
 use crate::blocks::dequantize_row;
 use crate::lanes::{Float, Portable};
 use crate::ops;
-use crate::{Acts, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile, TopK, WideRowMut};
+use crate::{
+    Acts, Block, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile, TopK, WideRowMut,
+};
 
 /// A way to compute the operations of a transformer: an instruction set, or a third party's own.
 ///
@@ -22,6 +24,14 @@ pub trait Backend: Sync {
     fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
         let _ = (format, cols, batch);
         0
+    }
+
+    /// Whether this backend reads matrices of this format faster when they are
+    /// [repacked](crate::repack). Of other formats it computes them by the scalar truth, or refuses
+    /// them by a panic.
+    fn repacks(&self, format: Format) -> bool {
+        let _ = format;
+        false
     }
 
     /// `y[t][i] = sum_k w[rows.start + i][k] * x[t][k]`, for all rows of activations.
@@ -54,6 +64,9 @@ pub trait Backend: Sync {
     /// # Panics
     /// Where there is no such row or `out` is not as long as a row.
     fn dequantize_row(&self, w: &Matrix<'_>, row: usize, out: &mut [f32]) {
+        if w.is_repacked() {
+            return dequantize_repacked(w, row, out);
+        }
         dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
         if w.format() == Format::I2_S {
             ops::map::<Portable>(out, |x| Portable::splat(w.scale()).mul(x));
@@ -220,6 +233,16 @@ pub trait Backend: Sync {
     }
 }
 
+/// The values of a row of a repacked matrix.
+fn dequantize_repacked(w: &Matrix<'_>, row: usize, out: &mut [f32]) {
+    assert_eq!(w.cols(), out.len(), "a row");
+    crate::blocks::for_codes!(w.format(), B => {
+        for (b, out) in out.chunks_exact_mut(<B as Block>::LEN).enumerate() {
+            <B as Block>::dequantize(&[w.block::<B>(row, b)], out);
+        }
+    }, dense => unreachable!("not repacked"));
+}
+
 /// The shapes that every `matmul` needs.
 pub(crate) fn check_matmul(w: &Matrix<'_>, x: &Acts<'_>, rows: &Range<usize>, y: &Tile<'_>) {
     assert!(x.cols() == w.cols(), "the activations are not as wide as the weights");
@@ -247,7 +270,7 @@ pub(crate) fn matmul_portable(w: &Matrix<'_>, x: &Acts<'_>, rows: Range<usize>, 
 }
 
 /// Portable Rust, on any target: the truth that the others are tested against.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Scalar;
 
 impl Backend for Scalar {

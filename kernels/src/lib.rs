@@ -27,6 +27,7 @@ mod kv;
 mod lanes;
 mod matrix;
 mod ops;
+mod repack;
 #[doc(hidden)]
 pub mod roofline;
 mod tile;
@@ -50,6 +51,7 @@ pub use matrix::{Matrix, MatrixError};
 pub use ops::attend::MAX_HEAD_DIM;
 pub use ops::rope::{RopeKind, rope_freqs, rope_table};
 pub use ops::select::TopK;
+pub use repack::{REPACK_ROWS, repack, repacked_bytes};
 pub use tile::Tile;
 pub use wide::{WIDE_BLOCK, WIDE_UNIT, WideActs, WideRow, WideRowMut};
 

@@ -2,9 +2,10 @@
 
 use core::fmt;
 
+use crate::repack::{REPACK_ROWS, block_of, repacked_bytes};
 use crate::{Block, Format};
 
-/// A matrix of weights, row-major, as it lies in a file or in flash.
+/// A matrix of weights, row-major, as it lies in a file or in flash; or [repacked](crate::repack).
 ///
 /// A row holds the weights of one output; `cols` is the number of inputs.
 #[derive(Clone, Copy)]
@@ -14,6 +15,7 @@ pub struct Matrix<'a> {
     cols: usize,
     row_bytes: usize,
     scale: f32,
+    repacked: bool,
     data: &'a [u8],
 }
 
@@ -39,6 +41,11 @@ pub enum MatrixError {
         /// What was given.
         got: usize,
     },
+    /// The format has no repacked layout ([`crate::repacked_bytes`]).
+    NotRepacked {
+        /// The format.
+        format: Format,
+    },
     /// The tensor's scale is no finite number.
     Scale {
         /// Its bits.
@@ -62,6 +69,9 @@ impl fmt::Display for MatrixError {
             }
             MatrixError::Size { needed: None, .. } => {
                 f.write_str("the matrix is larger than memory can be")
+            }
+            MatrixError::NotRepacked { format } => {
+                write!(f, "matrices in {format} are not repacked")
             }
             MatrixError::Scale { bits } => {
                 write!(f, "the matrix' scale is {}, not a finite number", f32::from_bits(bits))
@@ -95,7 +105,28 @@ impl<'a> Matrix<'a> {
         if needed != Some(data.len()) {
             return Err(MatrixError::Size { needed, got: data.len() });
         }
-        Ok(Matrix { format, rows, cols, row_bytes, scale: 1.0, data })
+        Ok(Matrix { format, rows, cols, row_bytes, scale: 1.0, repacked: false, data })
+    }
+
+    /// The matrix of `rows` x `cols` elements that [`repack`](crate::repack) put in `data`.
+    ///
+    /// # Errors
+    /// [`MatrixError`] as [`Matrix::new`], or where the format has no such layout.
+    pub fn repacked(
+        format: Format,
+        rows: usize,
+        cols: usize,
+        data: &'a [u8],
+    ) -> Result<Self, MatrixError> {
+        let whole = Matrix::new(format, 0, cols, &[])?;
+        let needed = repacked_bytes(format, rows, cols);
+        if needed.is_none() && repacked_bytes(format, 0, cols).is_none() {
+            return Err(MatrixError::NotRepacked { format });
+        }
+        if needed != Some(data.len()) {
+            return Err(MatrixError::Size { needed, got: data.len() });
+        }
+        Ok(Matrix { rows, repacked: true, data, ..whole })
     }
 
     /// The matrix in a tensor as files have it: the rows, and behind them the trailer with the scale
@@ -161,16 +192,59 @@ impl<'a> Matrix<'a> {
         self.row_bytes
     }
 
-    /// All bytes, row after row.
+    /// Whether the blocks of sixteen rows lie side by side ([`crate::repack`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn is_repacked(&self) -> bool {
+        // Known to the compiler where no matrix can be, so that programs leave out what reads them.
+        cfg!(feature = "repack") && self.repacked
+    }
+
+    /// All bytes, row after row; of a repacked matrix, sheet after sheet.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.data
     }
 
+    /// Writes the bytes of row `r` in the order of files, however the matrix is laid out.
+    ///
+    /// # Panics
+    /// Where `r` is not a row, or `out` is not [`Matrix::row_bytes`] long.
+    pub fn copy_row(&self, r: usize, out: &mut [u8]) {
+        assert!(r < self.rows && out.len() == self.row_bytes, "a row, and room for it");
+        if !self.is_repacked() {
+            return out.copy_from_slice(&self.data[r * self.row_bytes..][..self.row_bytes]);
+        }
+        let size = self.format.block_bytes();
+        let group = &self.data[r / REPACK_ROWS * REPACK_ROWS * self.row_bytes..];
+        for (sheet, block) in group.chunks(REPACK_ROWS * size).zip(out.chunks_exact_mut(size)) {
+            block_of(self.format, sheet, r % REPACK_ROWS, block);
+        }
+    }
+
+    /// Block `b` of row `r`, however the matrix is laid out.
+    ///
+    /// # Panics
+    /// Where `B` is not the matrix' format, `r` not a row or `b` not a block of it.
+    #[inline(always)]
+    #[must_use]
+    pub fn block<B: Block>(&self, r: usize, b: usize) -> B {
+        if !self.is_repacked() {
+            return self.row(r)[b];
+        }
+        assert!(B::FORMAT == self.format && r < self.rows && b * B::LEN < self.cols);
+        let sheet = REPACK_ROWS * size_of::<B>();
+        let at = r / REPACK_ROWS * REPACK_ROWS * self.row_bytes + b * sheet;
+        let mut block = B::zeroed();
+        let bytes = bytemuck::bytes_of_mut(&mut block);
+        block_of(self.format, &self.data[at..][..sheet], r % REPACK_ROWS, bytes);
+        block
+    }
+
     /// The blocks of row `r`.
     ///
     /// # Panics
-    /// Where `B` is not the matrix' format or `r` not a row.
+    /// Where `B` is not the matrix' format, `r` not a row, or the matrix is repacked.
     #[inline(always)]
     #[must_use]
     pub fn row<B: Block>(&self, r: usize) -> &'a [B] {
@@ -185,13 +259,14 @@ impl<'a> Matrix<'a> {
     #[inline(always)]
     #[must_use]
     pub(crate) fn rows_from<B: Block>(&self, r: usize, n: usize) -> &'a [B] {
-        assert!(B::FORMAT == self.format);
+        assert!(B::FORMAT == self.format && !self.is_repacked());
         bytemuck::cast_slice(&self.data[r * self.row_bytes..][..n * self.row_bytes])
     }
 }
 
 impl fmt::Debug for Matrix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Matrix({} {}x{})", self.format, self.rows, self.cols)
+        let how = if self.repacked { ", repacked" } else { "" };
+        write!(f, "Matrix({} {}x{}{how})", self.format, self.rows, self.cols)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use teff_kernels::entered::listen;
 use teff_kernels::{
     ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, Cpu, DenseActs, Format, Matrix, Q8Acts, Tile,
-    WIDE_BLOCK, WideActs,
+    WIDE_BLOCK, WideActs, repacked_bytes,
 };
 
 type Seen = BTreeMap<(&'static str, &'static str), usize>;
@@ -42,11 +42,17 @@ fn at64(v: &mut [[u64; 16]], len: usize) -> &mut [u8] {
     &mut bytes[at..][..len]
 }
 
+const COLS: usize = 2048;
+
 /// One product of 32 rows, with `n` columns.
 fn product(b: &Cpu, format: Format, n: usize) {
-    const COLS: usize = 2048;
     let w = vec![0; 32 * format.row_bytes(COLS).unwrap()];
-    let w = Matrix::new(format, 32, COLS, &w).unwrap();
+    product_of(b, &Matrix::new(format, 32, COLS, &w).unwrap(), n);
+}
+
+/// The product of a matrix of 32 rows, with `n` columns.
+fn product_of(b: &Cpu, w: &Matrix<'_>, n: usize) {
+    let format = w.format();
     let (x, q, s) = (vec![0.0; n * COLS], vec![0; n * COLS], vec![0; n * COLS / ACT_SUM]);
     let acts = match format.acts() {
         ActKind::Dense => Acts::Dense(DenseActs::new(&x, n, COLS, COLS)),
@@ -60,7 +66,7 @@ fn product(b: &Cpu, format: Format, n: usize) {
     let len = b.matmul_scratch(format, COLS, n);
     let mut scratch = aligned(len);
     let scratch = at64(&mut scratch, len);
-    b.matmul(&w, &acts, 0..32, &mut Tile::new(&mut y, n, 32, 32), scratch);
+    b.matmul(w, &acts, 0..32, &mut Tile::new(&mut y, n, 32, 32), scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -90,6 +96,30 @@ fn products_run_where_they_should() {
                 assert_eq!(entered, sixteen && !eight, "{} {format} x {n}", b.name());
             }
         }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn products_of_repacked_matrices_run_where_they_should() {
+    for b in backends() {
+        let few = match b.name() {
+            "avx512bw" => "avx2",
+            "amx" => "avx512",
+            name => name,
+        };
+        let filled = if b.name() == "amx" { "avx512" } else { b.name() };
+        for format in Format::ALL.into_iter().filter(|&f| b.repacks(f)) {
+            let w = vec![0; repacked_bytes(format, 32, COLS).unwrap()];
+            let w = Matrix::repacked(format, 32, COLS, &w).unwrap();
+            for (n, what) in [(1, (few, "sheets")), (32, (filled, "panels of sheets"))] {
+                let seen = during(|| product_of(&b, &w, n));
+                let all: Vec<_> = seen.keys().collect();
+                assert!(seen.contains_key(&what), "{} {format} x {n}: {all:?}", b.name());
+                assert!(!seen.contains_key(&("scalar", "product")), "{} {format}", b.name());
+            }
+        }
+        assert_eq!(Format::ALL.into_iter().filter(|&f| b.repacks(f)).count(), 9, "{}", b.name());
     }
 }
 

@@ -14,14 +14,14 @@ use teff_kernels::{Backend, Cpu, Format, KvFormat, Q8RowMut, WideRowMut};
 
 fn products() -> impl Strategy<Value = Product> {
     let shape = (0..Format::ALL.len(), 0..40usize, 0..200usize, 1..=40usize);
-    (shape, kinds(), any::<bool>(), 0..4usize, 0..5usize, any::<u64>()).prop_map(
-        |((f, rows, cols, n), kind, fine, offset, gap, seed)| {
+    (shape, kinds(), any::<(bool, bool)>(), 0..4usize, 0..5usize, any::<u64>()).prop_map(
+        |((f, rows, cols, n), kind, (fine, repacked), offset, gap, seed)| {
             let format = Format::ALL[f];
             // Whole blocks: up to 24 of 32 codes, up to 4 of 256.
             let len = format.block_len();
             let cols = if format.is_quantized() { cols * 4 / len * len } else { cols };
             let cols = if len == 256 { (cols * 8 / 5).next_multiple_of(len) } else { cols };
-            Product { format, rows, cols, n, kind, fine, offset, skew: 0, gap, seed }
+            Product { format, rows, cols, n, kind, fine, repacked, offset, skew: 0, gap, seed }
         },
     )
 }

@@ -159,6 +159,7 @@ macro_rules! constants {
 fn constants() -> Vec<(String, i64)> {
     let mut all = constants![
         TEFF_LOAD_READ,
+        TEFF_LOAD_REPACK,
         TEFF_NO_TOKEN,
         TEFF_KV_F32,
         TEFF_KV_F16,

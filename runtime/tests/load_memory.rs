@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::{Folder, Plain, Sizes, TINY, file, oracle, safetensors, usual};
-use teff_kernels::Format;
+use teff_kernels::{Cpu, Format};
 use teff_runtime::{LoadOptions, Model};
 
 /// Counts the bytes that are allocated, and remembers the most.
@@ -52,17 +52,17 @@ fn size(path: &Path) -> u64 {
     }
 }
 
-/// Opens a model mapped and read, and compares the peak with the bound. Gives whether it opened.
+/// Opens a model mapped, read, and mapped and repacked, and compares the peak with the bound. Gives whether it opened.
 fn check(what: &str, path: &Path, quantize: Option<Format>) -> bool {
     let bound = 2 * size(path) as usize + (1 << 20);
     let mut good = true;
-    for mmap in [true, false] {
-        let options = LoadOptions { mmap, quantize, ..LoadOptions::default() };
+    for (mmap, repack) in [(true, None), (false, None), (true, Some(Cpu::best()))] {
+        let options = LoadOptions { mmap, quantize, repack, ..LoadOptions::default() };
         let before = LIVE.load(Relaxed);
         PEAK.store(before, Relaxed);
         let model = Model::open_with(path, &options);
         let peak = PEAK.load(Relaxed) - before;
-        assert!(peak <= bound, "{what}, mmap {mmap}: {peak} bytes, allowed {bound}");
+        assert!(peak <= bound, "{what}, {options:?}: {peak} bytes, allowed {bound}");
         good &= model.is_ok();
         drop(model);
         assert_eq!(LIVE.load(Relaxed), before, "{what}: everything is given back");

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use teff::kernels::CpuError;
 use teff::runtime::pool::MAX_THREADS;
 use teff::runtime::sample::SamplingError;
+use teff::runtime::session::default_backend;
 use teff::{Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, SessionOptions};
 
 use super::Failure;
@@ -135,6 +136,7 @@ pub(crate) struct Shared {
     pub(crate) kv: Option<KvFormat>,
     quantize: Option<Format>,
     head: Option<Format>,
+    repack: bool,
 }
 
 impl Shared {
@@ -195,6 +197,11 @@ impl Shared {
                 self.kv =
                     Some(format.ok_or_else(|| refused(&flag, &name, &format!("one of {names}")))?);
             }
+            "--repack" if !cfg!(feature = "repack") => {
+                let what = "is not in this build: build with the feature `repack`";
+                return Err(Failure::Run(format!("{flag} {what}")));
+            }
+            "--repack" => self.repack = true,
             _ => self.quantize = Some(quantized(&flag, &args.text(&flag)?)?),
         }
         Ok(())
@@ -210,8 +217,16 @@ impl Shared {
     pub(crate) fn open(&self) -> Result<Model, Failure> {
         let path = self.path()?;
         let _progress = Progress::show("loading the model");
-        let options =
-            LoadOptions { quantize: self.quantize, head: self.head, ..LoadOptions::default() };
+        let repack = match self.repack {
+            true => Some(self.backend.map_or_else(default_backend, Ok).map_err(Failure::run)?),
+            false => None,
+        };
+        let options = LoadOptions {
+            quantize: self.quantize,
+            head: self.head,
+            repack,
+            ..LoadOptions::default()
+        };
         Model::open_with(path, &options).map_err(Failure::run)
     }
 

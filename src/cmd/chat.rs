@@ -60,6 +60,8 @@ lines give the same answers on every machine (unless the model's template asks f
   --kv f32|f16|q8        how the cache stores keys and values (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
+  --repack               copy weights into an order that the backend reads faster, if it has one:
+                         less time for each token, the same bits, memory of the weights' size
   --stats                the figures at the end, on standard error, as one line of JSON
 ";
 
@@ -78,7 +80,7 @@ struct Options {
 }
 
 fn read(args: &mut Args) -> Result<Options, Failure> {
-    const SHARED: [&str; 5] = ["--threads", "--ctx", "--backend", "--kv", "--quantize"];
+    const SHARED: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
     let mut shared = Shared::default();
     let mut drawing = Drawing::default();
     let (mut first, mut system, mut template) = (None, None, None);

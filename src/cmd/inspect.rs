@@ -38,12 +38,13 @@ cache and take no memory that others could not have.
   --kv f32|f16|q8      how the cache stores keys and values (default f32)
   --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT        quantise a head in F32, F16 or BF16 to this format when loading
+  --repack             copy weights into an order that the backend reads faster, if it has one
 ",
     run,
 };
 
 fn run(args: &mut Args) -> Result<(), Failure> {
-    const SHARED: [&str; 5] = ["--threads", "--ctx", "--backend", "--kv", "--quantize"];
+    const SHARED: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
     let mut shared = Shared::default();
     let (mut json, mut stats) = (false, false);
     while let Some(arg) = args.next()? {

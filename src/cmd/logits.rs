@@ -33,6 +33,8 @@ bits come out for every chunk, number of threads and backend. The file appears w
   --kv f32|f16|q8        how the cache stores keys and values (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise a head in F32, F16 or BF16 to this format when loading
+  --repack               copy weights into an order that the backend reads faster, if it has one:
+                         less time for each token, the same bits, memory of the weights' size
 ";
 
 /// Tokens of a step unless told otherwise: a bounded number of rows of a large vocabulary.
@@ -44,7 +46,7 @@ enum Tokens {
 }
 
 fn run(args: &mut Args) -> Result<(), Failure> {
-    const SHARED: [&str; 4] = ["--threads", "--backend", "--kv", "--quantize"];
+    const SHARED: [&str; 5] = ["--threads", "--backend", "--kv", "--quantize", "--repack"];
     let mut shared = Shared::default();
     let (mut given, mut file, mut out, mut chunk) = (None, None, None, DEFAULT_CHUNK);
     while let Some(arg) = args.next()? {

@@ -42,6 +42,8 @@ every machine.
   --kv f32|f16|q8        how the cache stores keys and values (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
+  --repack               copy weights into an order that the backend reads faster, if it has one:
+                         less time for each token, the same bits, memory of the weights' size
   --stats                figures as one line of JSON on standard error: times, tokens per second,
                          bytes; ttft_ms is from the prompt to the first piece of text
 ";
@@ -56,7 +58,7 @@ struct Options {
 }
 
 fn read(args: &mut Args) -> Result<Options, Failure> {
-    const SHARED: [&str; 5] = ["--threads", "--ctx", "--backend", "--kv", "--quantize"];
+    const SHARED: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
     let mut shared = Shared::default();
     let mut drawing = Drawing::default();
     let (mut prompt, mut timeout, mut stats) = (None, None, false);

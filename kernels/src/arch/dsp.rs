@@ -19,7 +19,7 @@ use crate::blocks::{
 use crate::{Acts, Backend, Matrix, Q8Acts, Tile};
 
 /// The proof that this core has the DSP extension, and the backend that uses it for products.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dsp(());
 
 impl Dsp {
@@ -257,8 +257,10 @@ impl Backend for Dsp {
     ) {
         check_matmul(w, x, &rows, y);
         match x {
-            Acts::Q8(x) => for_codes!(w.format(), B => matmul::<B>(w, x, rows, y),
-                dense => unreachable!("checked by check_matmul")),
+            Acts::Q8(x) if !w.is_repacked() => {
+                for_codes!(w.format(), B => matmul::<B>(w, x, rows, y),
+                dense => unreachable!("checked by check_matmul"))
+            }
             _ => matmul_portable(w, x, rows, y),
         }
     }

@@ -65,7 +65,7 @@ impl fmt::Display for CpuError {
 impl core::error::Error for CpuError {}
 
 /// One of the backends of this target.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Cpu {
     /// Portable Rust.
@@ -177,6 +177,9 @@ impl Backend for Cpu {
     }
     fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
         each!(self, b => b.matmul_scratch(format, cols, batch))
+    }
+    fn repacks(&self, format: Format) -> bool {
+        each!(self, b => b.repacks(format))
     }
     fn matmul(
         &self,

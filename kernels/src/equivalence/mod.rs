@@ -205,6 +205,7 @@ pub fn check(
                 n: COLUMNS[round % COLUMNS.len()],
                 kind,
                 fine: r.below(2) == 1,
+                repacked: r.below(3) == 0,
                 offset: r.below(64),
                 skew: r.below(20),
                 gap: r.below(5),

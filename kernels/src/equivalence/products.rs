@@ -7,7 +7,7 @@ use super::room::{Room, take};
 use super::{Case, EquivalenceError, UNTOUCHED, same, same_ints, same_tile};
 use crate::{
     ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Q8RowMut,
-    Scalar, Tile, WIDE_BLOCK, WIDE_UNIT, WideActs, WideRowMut,
+    Scalar, Tile, WIDE_BLOCK, WIDE_UNIT, WideActs, WideRowMut, repack, repacked_bytes,
 };
 
 /// What a product is made of.
@@ -25,6 +25,8 @@ pub struct Product {
     pub kind: Kind,
     /// Activations with codes of 16 bits, where the format has them.
     pub fine: bool,
+    /// The weights are repacked ([`crate::repack`]), where the format can be.
+    pub repacked: bool,
     /// Bytes of the weights' address beyond a multiple of 64.
     pub offset: usize,
     /// Elements that all activations lie further.
@@ -69,6 +71,14 @@ impl Product {
         let Ok(w) = Matrix::new(format, rows, cols, bytes) else {
             panic!("{format} is built, and its rows are whole blocks")
         };
+        if let (true, Some(size)) = (self.repacked, repacked_bytes(format, rows, cols)) {
+            let bytes = take(room, self.offset, size)?;
+            repack(&w, bytes);
+            let Ok(w) = Matrix::repacked(format, rows, cols, bytes) else {
+                panic!("{format} was repacked")
+            };
+            return Ok(w);
+        }
         // Where blocks have no scale, the matrix has one.
         Ok(if format == Format::I2_S { w.with_scale(float(r, kind)) } else { w })
     }

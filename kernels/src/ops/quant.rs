@@ -61,30 +61,33 @@ pub(crate) fn quantize<L: Lanes>(x: &[f32], out: &mut Q8RowMut<'_>) {
 /// with minimums `t = t + mw * (dx * (xsum as f32))`, `xsum` being the sum of the activations' codes.
 #[inline(always)]
 pub(crate) fn dot<B: CodeBlock>(w: &[B], x: Q8Row<'_>) -> f32 {
+    w.iter().enumerate().fold(0.0, |acc, (b, w)| add_block(acc, w, b, x))
+}
+
+/// The accumulator of [`dot`] after block `b` of the row, which is `w`.
+#[inline(always)]
+fn add_block<B: CodeBlock>(mut acc: f32, w: &B, b: usize, x: Q8Row<'_>) -> f32 {
     let parts = B::LEN / ACT_BLOCK;
-    let mut acc = 0.0;
-    for (b, w) in w.iter().enumerate() {
-        for part in 0..parts {
-            let a = b * parts + part;
-            let codes = w.codes(part);
-            for (i, codes) in codes.chunks_exact(B::SUB).enumerate() {
-                let first = a * ACT_BLOCK + i * B::SUB;
-                let plane = |q: &[i8]| {
-                    let products = codes.iter().zip(&q[first..][..B::SUB]);
-                    products.map(|(w, q)| i32::from(*w) * i32::from(*q)).sum::<i32>()
-                };
-                let mut isum = plane(x.q);
-                if let Some(lo) = x.lo {
-                    isum = 255 * isum + plane(lo);
-                }
-                let sub = part * (ACT_BLOCK / B::SUB) + i;
-                let mut t = (w.scale(sub) * x.d[a]) * isum as f32;
-                if B::MINS {
-                    let sums = &x.s[first / ACT_SUM..][..B::SUB / ACT_SUM];
-                    t += w.min(sub) * (x.d[a] * sums.iter().sum::<i32>() as f32);
-                }
-                acc += t;
+    for part in 0..parts {
+        let a = b * parts + part;
+        let codes = w.codes(part);
+        for (i, codes) in codes.chunks_exact(B::SUB).enumerate() {
+            let first = a * ACT_BLOCK + i * B::SUB;
+            let plane = |q: &[i8]| {
+                let products = codes.iter().zip(&q[first..][..B::SUB]);
+                products.map(|(w, q)| i32::from(*w) * i32::from(*q)).sum::<i32>()
+            };
+            let mut isum = plane(x.q);
+            if let Some(lo) = x.lo {
+                isum = 255 * isum + plane(lo);
             }
+            let sub = part * (ACT_BLOCK / B::SUB) + i;
+            let mut t = (w.scale(sub) * x.d[a]) * isum as f32;
+            if B::MINS {
+                let sums = &x.s[first / ACT_SUM..][..B::SUB / ACT_SUM];
+                t += w.min(sub) * (x.d[a] * sums.iter().sum::<i32>() as f32);
+            }
+            acc += t;
         }
     }
     acc
@@ -99,9 +102,13 @@ pub(crate) fn matmul<B: CodeBlock>(
     y: &mut Tile<'_>,
 ) {
     for (i, r) in rows.enumerate() {
-        let w = w.row::<B>(r);
         for t in 0..x.n() {
-            y.row(t)[i] = dot(w, x.row(t));
+            y.row(t)[i] = if w.is_repacked() {
+                let blocks = 0..w.cols() / B::LEN;
+                blocks.fold(0.0, |acc, b| add_block(acc, &w.block::<B>(r, b), b, x.row(t)))
+            } else {
+                dot(w.row::<B>(r), x.row(t))
+            };
         }
     }
 }

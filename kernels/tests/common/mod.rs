@@ -11,7 +11,8 @@ use proptest::test_runner::{TestCaseError, TestCaseResult};
 use teff_kernels::equivalence::{EquivalenceError, Room, fill_codes, fill_floats, fill_weights};
 pub(crate) use teff_kernels::equivalence::{Kind, Rng, bits, float};
 use teff_kernels::{
-    ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile, WIDE_BLOCK, WideActs,
+    ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile, WIDE_BLOCK, WideActs, repack,
+    repacked_bytes,
 };
 
 pub(crate) fn kinds() -> impl Strategy<Value = Kind> + Clone {
@@ -71,6 +72,28 @@ impl Placed {
     }
     pub(crate) fn get_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.at..][..self.len]
+    }
+}
+
+/// A repacked matrix.
+pub(crate) struct OwnedRepacked {
+    format: Format,
+    rows: usize,
+    cols: usize,
+    bytes: Placed,
+}
+
+impl OwnedRepacked {
+    /// That of `w`; `None` where its format is not repacked.
+    pub(crate) fn new(w: &Matrix<'_>, offset: usize) -> Option<Self> {
+        let (format, rows, cols) = (w.format(), w.rows(), w.cols());
+        let size = repacked_bytes(format, rows, cols)?;
+        let mut bytes = Placed::new(&vec![0; size], offset);
+        repack(w, bytes.get_mut());
+        Some(OwnedRepacked { format, rows, cols, bytes })
+    }
+    pub(crate) fn get(&self) -> Matrix<'_> {
+        Matrix::repacked(self.format, self.rows, self.cols, self.bytes.get()).unwrap()
     }
 }
 

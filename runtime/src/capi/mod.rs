@@ -19,9 +19,9 @@ pub use model::{
     teff_model_open, teff_model_open_bytes, teff_token_bytes, teff_token_ends, teff_tokenize,
 };
 pub use options::{
-    TEFF_ADD_BOS, TEFF_KV_F16, TEFF_KV_F32, TEFF_KV_Q8, TEFF_LOAD_READ, TEFF_NO_TOKEN,
-    TEFF_PARSE_SPECIAL, TeffGenerateOptions, TeffLoadOptions, TeffModelInfo, TeffNeeds,
-    TeffSessionInfo, TeffSessionOptions,
+    TEFF_ADD_BOS, TEFF_KV_F16, TEFF_KV_F32, TEFF_KV_Q8, TEFF_LOAD_READ, TEFF_LOAD_REPACK,
+    TEFF_NO_TOKEN, TEFF_PARSE_SPECIAL, TeffGenerateOptions, TeffLoadOptions, TeffModelInfo,
+    TeffNeeds, TeffSessionInfo, TeffSessionOptions,
 };
 pub use session::{
     TEFF_FINISH_CALLBACK, TEFF_FINISH_CONTEXT, TEFF_FINISH_END, TEFF_FINISH_LENGTH,

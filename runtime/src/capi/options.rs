@@ -9,11 +9,14 @@ use super::args::{CStruct, name};
 use super::status::{Done, Fail};
 use crate::pool::MAX_THREADS;
 use crate::sample::Sampling;
-use crate::session::DEFAULT_BATCH;
+use crate::session::{DEFAULT_BATCH, default_backend};
 use crate::{Generate, LoadOptions, SessionOptions};
 
 /// Flag of [`TeffLoadOptions`]: files are read into memory, not mapped.
 pub const TEFF_LOAD_READ: u32 = 1;
+/// Flag of [`TeffLoadOptions`]: matrices are repacked ([`LoadOptions::repack`]) for the backend of
+/// sessions whose options name none.
+pub const TEFF_LOAD_REPACK: u32 = 2;
 /// Flag of tokenizing: names of special tokens in the text become those tokens.
 pub const TEFF_PARSE_SPECIAL: u32 = 1;
 /// Flag of tokenizing: the token that texts begin with comes first, where the model wants one.
@@ -39,7 +42,7 @@ pub struct TeffLoadOptions {
     pub quantize: *const c_char,
     /// The same for the head alone.
     pub head: *const c_char,
-    /// `TEFF_LOAD_READ` or 0.
+    /// `TEFF_LOAD_READ` and `TEFF_LOAD_REPACK`, or 0.
     pub flags: u32,
     /// 0.
     pub reserved: u32,
@@ -265,7 +268,7 @@ pub(super) fn check_flags(flags: u32, known: u32) -> Done {
 /// # Safety
 /// The names are NULL or end with a zero.
 pub(super) unsafe fn load_options(o: &TeffLoadOptions) -> Done<LoadOptions> {
-    check_flags(o.flags, TEFF_LOAD_READ)?;
+    check_flags(o.flags, TEFF_LOAD_READ | TEFF_LOAD_REPACK)?;
     zero(o.reserved, "reserved")?;
     let format = |pointer, field| {
         // SAFETY: the caller's promise.
@@ -277,6 +280,7 @@ pub(super) unsafe fn load_options(o: &TeffLoadOptions) -> Done<LoadOptions> {
         mmap: o.flags & TEFF_LOAD_READ == 0,
         quantize: format(o.quantize, "quantize")?,
         head: format(o.head, "head")?,
+        repack: if o.flags & TEFF_LOAD_REPACK == 0 { None } else { Some(default_backend()?) },
         budget: (o.budget != 0).then_some(o.budget),
     })
 }

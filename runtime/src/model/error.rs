@@ -341,7 +341,7 @@ impl fmt::Display for LoadErrorKind {
             E::Budget { needed, allowed } => write!(
                 f,
                 "loading needs {needed} bytes of memory, and {allowed} are allowed: raise the \
-                 budget, map the file, or take a smaller model"
+                 budget, map the file, don't repack, or take a smaller model"
             ),
             E::OutOfMemory { needed } => {
                 write!(f, "loading needs {needed} bytes of memory, which the system refused")

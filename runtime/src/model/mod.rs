@@ -9,7 +9,8 @@
 //! - matrices that a Hugging Face file stores with inputs as rows are transposed, element type kept;
 //! - the vectors to which a family adds a number get it, where their file has not;
 //! - ternary matrices in another type become I2_S;
-//! - with [`LoadOptions::quantize`] and [`LoadOptions::head`], matrices are quantised.
+//! - with [`LoadOptions::quantize`] and [`LoadOptions::head`], matrices are quantised;
+//! - with [`LoadOptions::repack`], matrices are put in the order that a backend reads fastest.
 //!
 //! A tensor that no part of the model uses is refused by its name: it belongs to a variant that
 //! would be computed wrongly. Only what a family knows to hold no parameters (the causal masks of
@@ -32,7 +33,7 @@ use teff_graph::family::{self, Family};
 use teff_graph::gguf::{Gguf, Name};
 use teff_graph::meta::{Metadata, Value};
 use teff_graph::{Role, Spec, Tensor, TensorId};
-use teff_kernels::{Format, Matrix};
+use teff_kernels::{Cpu, Format, Matrix};
 
 use crate::config::Config;
 use crate::storage::{Aligned, Bytes, open_file};
@@ -66,6 +67,16 @@ pub struct LoadOptions {
     /// Quantise the head to this format when loading, where it is in F32, F16 or BF16: it is read
     /// whole for every token. A head that is the embedding too becomes a copy of it.
     pub head: Option<Format>,
+    /// Copy matrices into the order that this backend reads faster, where it has one for their
+    /// format ([`Backend::repacks`](teff_kernels::Backend::repacks)): the bits stay the same,
+    /// decoding takes less time. The copies take as much memory as the matrices (rows filled up to
+    /// whole sixteens), which counts in `budget` and in [`Model::owned_bytes`]; in the file these
+    /// matrices are read once, when loading.
+    ///
+    /// Left as they are: embeddings of which single rows are read (a tied head is read whole), and
+    /// matrices of fewer than sixteen rows. A session whose backend does not repack the formats of
+    /// these copies is refused. Without the feature `repack` this does nothing.
+    pub repack: Option<Cpu>,
     /// Bytes of memory that loading may take for files that are read and tensors that are
     /// converted; it fails before it takes more. The tokenizer and tables of some kilobytes don't
     /// count.
@@ -74,7 +85,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { mmap: true, quantize: None, head: None, budget: None }
+        LoadOptions { mmap: true, quantize: None, head: None, repack: None, budget: None }
     }
 }
 
@@ -124,6 +135,8 @@ pub struct TensorInfo {
     pub bytes: usize,
     /// Whether it is used where it lies in the file.
     pub in_place: bool,
+    /// Whether it was repacked ([`LoadOptions::repack`]).
+    pub repacked: bool,
 }
 
 /// A model that is ready to run. It never changes and may be shared by threads.
@@ -252,7 +265,11 @@ impl Model {
         if e.vector {
             return Tensor::Vector(bytemuck::cast_slice(bytes)); // aligned: checked by `place`
         }
-        match Matrix::from_tensor(e.format, e.rows(), e.cols(), bytes) {
+        let matrix = match e.repacked {
+            true => Matrix::repacked(e.format, e.rows(), e.cols(), bytes),
+            false => Matrix::from_tensor(e.format, e.rows(), e.cols(), bytes),
+        };
+        match matrix {
             Ok(matrix) => Tensor::Matrix(matrix),
             Err(_) => unreachable!("size and scale of every matrix were checked when loading"),
         }
@@ -279,9 +296,10 @@ impl Model {
                 name.push_str(self.family.prefix);
             }
             gguf::write_name(writer, slot.role, &mut name);
-            let (role, rows, cols) = (slot.role, slot.rows, slot.cols);
-            let (format, bytes, in_place) = (e.format, e.size(), e.in_place());
-            TensorInfo { id: TensorId(id), role, name, format, rows, cols, bytes, in_place }
+            let (id, role, rows, cols) = (TensorId(id), slot.role, slot.rows, slot.cols);
+            let (format, bytes) = (e.format, e.size());
+            let (in_place, repacked) = (e.in_place(), e.repacked);
+            TensorInfo { id, role, name, format, rows, cols, bytes, in_place, repacked }
         })
     }
 

@@ -2,7 +2,7 @@
 
 use teff_graph::gguf::Name;
 use teff_graph::{Head, Role, Slot, Spec};
-use teff_kernels::{Format, Matrix, MatrixError};
+use teff_kernels::{Backend, Format, Matrix, MatrixError, REPACK_ROWS, repack, repacked_bytes};
 
 use super::convert::{self, Dense};
 use super::{LoadErrorKind, LoadOptions, ternary};
@@ -108,6 +108,7 @@ pub(super) struct Entry {
     pub(super) format: Format,
     pub(super) vector: bool,
     pub(super) prefixed: bool,
+    pub(super) repacked: bool,
     file: u16,
     rows: u32,
     cols: u32,
@@ -127,10 +128,18 @@ impl Entry {
         self.file != OWNED
     }
 
+    /// Whether the matrix is kept as it was found, but for being repacked.
+    fn is_as(&self, found: &Found) -> bool {
+        self.format == found.format && !found.transposed
+    }
+
     /// The tensor's size in memory.
     pub(super) fn size(&self) -> usize {
-        // Checked when the table was made.
-        self.format.tensor_bytes(self.rows(), self.cols()).unwrap_or(0)
+        let size = match self.repacked {
+            true => repacked_bytes(self.format, self.rows(), self.cols()),
+            false => self.format.tensor_bytes(self.rows(), self.cols()),
+        };
+        size.unwrap_or(0) // checked when the table was made
     }
 
     /// The tensor's bytes.
@@ -164,6 +173,21 @@ pub(super) fn kept_format(
     Ok(if slot.cols.is_multiple_of(asked.block_len()) { asked } else { found })
 }
 
+/// Whether a matrix that is kept in `format` is repacked: where a backend is asked for that gains by
+/// it. From tables of embeddings single rows are read, and few rows would be padding for the most
+/// part.
+fn is_repacked(spec: &Spec, slot: &Slot, format: Format, options: &LoadOptions) -> bool {
+    let table = match slot.role {
+        Role::PositionEmbd => true,
+        Role::TokenEmbd => spec.head != Head::Tied,
+        _ => slot.vector,
+    };
+    options.repack.is_some_and(|backend| backend.repacks(format))
+        && !table
+        && slot.rows >= REPACK_ROWS
+        && repacked_bytes(format, slot.rows, slot.cols).is_some()
+}
+
 /// The table of a model's tensors, and the memory of those that were converted.
 pub(super) struct Placed {
     pub(super) table: Vec<Entry>,
@@ -188,9 +212,14 @@ pub(super) fn place(
     // Where there are fewer tensors than needed, one is missing, and that is found below.
     let mut table = Vec::with_capacity(spec.tensors().min(container.len()));
     let mut total = 0usize;
+    // Room for a matrix that is converted before it is repacked.
+    let mut room = 0usize;
     for slot in spec.slots() {
         let found = container.find(&source(spec, &slot))?;
-        let entry = entry(&slot, &found, container, files, options)?;
+        let entry = entry(spec, &slot, &found, container, files, options)?;
+        if entry.repacked && !entry.is_as(&found) {
+            room = room.max(size(&slot, entry.format).unwrap_or(0));
+        }
         if !entry.in_place() {
             let too_much = LoadErrorKind::OutOfMemory { needed: u64::MAX };
             let (offset, end) = after(total, entry.size()).ok_or(too_much)?;
@@ -201,35 +230,62 @@ pub(super) fn place(
         }
     }
     container.check_all_used()?;
-    budget.take(total as u64)?;
-    let no_memory = |_| LoadErrorKind::OutOfMemory { needed: total as u64 };
+    let needed = total as u64 + room as u64;
+    budget.take(needed)?;
+    let no_memory = |_| LoadErrorKind::OutOfMemory { needed };
     let mut owned = Aligned::zeroed(total).map_err(no_memory)?;
+    let mut room = Aligned::zeroed(room).map_err(no_memory)?;
     for (slot, entry) in spec.slots().zip(&table).filter(|(_, e)| !e.in_place()) {
         let found = container.find(&source(spec, &slot))?;
         let out = &mut owned[entry.offset..][..entry.size()];
         let bytes = &files[usize::from(found.file)][found.offset..];
         let bytes = &bytes[..found.file_bytes(&slot).unwrap_or(0)];
-        if slot.vector {
-            convert::widen(found.format, bytes, found.shift, out);
+        let name = || container.name(slot.role);
+        if !entry.repacked {
+            convert(&slot, &found, entry.format, bytes, out, name)?;
             continue;
         }
-        if let Some(how) = found.ternary {
-            ternary::convert(how, found.format, (slot.rows, slot.cols), bytes, out)
-                .map_err(|_| LoadErrorKind::NotTernary { tensor: container.name(slot.role) })?;
-            check_scale(&slot, entry.format, out, || container.name(slot.role))?;
-            continue;
-        }
-        let Slot { rows, cols, .. } = slot;
-        let Found { format, transposed, .. } = found;
-        let dense = Dense { format, rows, cols, transposed, bytes };
-        if entry.format == format {
-            convert::transpose(&dense, out);
+        let plain = if entry.is_as(&found) {
+            bytes
         } else {
-            convert::quantize(&dense, entry.format, out);
-            check_scale(&slot, entry.format, out, || container.name(slot.role))?;
+            let plain = &mut room[..size(&slot, entry.format).unwrap_or(0)];
+            convert(&slot, &found, entry.format, bytes, plain, name)?;
+            plain
+        };
+        match Matrix::new(entry.format, slot.rows, slot.cols, plain) {
+            Ok(matrix) => repack(&matrix, out),
+            Err(_) => unreachable!("formats and sizes were checked when the table was made"),
         }
     }
     Ok(Placed { table, owned })
+}
+
+/// Makes what the model keeps in `format` of a tensor's bytes in the file.
+fn convert(
+    slot: &Slot,
+    found: &Found,
+    format: Format,
+    bytes: &[u8],
+    out: &mut [u8],
+    name: impl Fn() -> Box<Name>,
+) -> Result<(), LoadErrorKind> {
+    let &Slot { rows, cols, .. } = slot;
+    if slot.vector {
+        convert::widen(found.format, bytes, found.shift, out);
+        return Ok(());
+    }
+    if let Some(how) = found.ternary {
+        ternary::convert(how, found.format, (rows, cols), bytes, out)
+            .map_err(|_| LoadErrorKind::NotTernary { tensor: name() })?;
+        return check_scale(slot, format, out, name);
+    }
+    let dense = Dense { format: found.format, rows, cols, transposed: found.transposed, bytes };
+    if format == found.format {
+        convert::transpose(&dense, out);
+        return Ok(());
+    }
+    convert::quantize(&dense, format, out);
+    check_scale(slot, format, out, name)
 }
 
 /// Where a tensor of `size` bytes begins behind `end` bytes of others, and where it ends; `None` where
@@ -262,6 +318,7 @@ fn check_scale(
 
 /// Decides where a tensor will lie; the offset of an owned one is left to the caller.
 fn entry(
+    spec: &Spec,
     slot: &Slot,
     found: &Found,
     container: &dyn Container,
@@ -289,11 +346,13 @@ fn entry(
         let format = kept_format(slot, found.format, options, name)?;
         (format, format == found.format && !found.transposed)
     };
+    let repacked = is_repacked(spec, slot, format, options);
     let entry = Entry {
         format,
         vector: slot.vector,
         prefixed: found.prefixed,
-        file: if in_place { found.file } else { OWNED },
+        repacked,
+        file: if in_place && !repacked { found.file } else { OWNED },
         rows: slot.rows as u32, // `Spec::validate` bounds both far below 2^32
         cols: slot.cols as u32,
         offset: found.offset,

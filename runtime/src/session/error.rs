@@ -3,7 +3,7 @@
 use core::fmt;
 
 use teff_graph::{PlanError, RunnerError, StepError};
-use teff_kernels::CpuError;
+use teff_kernels::{CpuError, Format};
 
 use super::BACKEND_VARIABLE;
 use crate::pool::PoolError;
@@ -27,6 +27,14 @@ pub enum SessionError {
         name: String,
         /// Why it can't be used.
         error: CpuError,
+    },
+    /// The model's matrices were repacked
+    /// ([`LoadOptions::repack`](crate::LoadOptions::repack)), but not for this backend.
+    Repacked {
+        /// The session's backend.
+        backend: &'static str,
+        /// A format that was repacked and that it does not repack.
+        format: Format,
     },
     /// Options that make no plan.
     Plan(PlanError),
@@ -61,6 +69,11 @@ impl fmt::Display for SessionError {
             SessionError::Backend { name, error } => {
                 write!(f, "the environment variable {BACKEND_VARIABLE} is `{name}`: {error}")
             }
+            SessionError::Repacked { backend, format } => write!(
+                f,
+                "the model's matrices in {format} are repacked, which {backend} does not read; open \
+                 the model without repacking, or give the session the backend it was repacked for"
+            ),
             SessionError::Plan(e) => e.fmt(f),
             SessionError::Runner(e) => e.fmt(f),
             SessionError::Pool(e) => e.fmt(f),

@@ -98,6 +98,14 @@ impl<'m> Outline<'m> {
             (None, Some(own)) => Who::Own(own),
             (None, None) => Who::Own(default_backend()?),
         };
+        let mut repacked = model.tensors().filter_map(|t| match t {
+            Tensor::Matrix(m) if m.is_repacked() => Some(m.format()),
+            _ => None,
+        });
+        // It would compute the right bits, but very slowly.
+        if let Some(format) = repacked.find(|&format| !backend.repacks(format)) {
+            return Err(SessionError::Repacked { backend: backend.name(), format });
+        }
         let spec = model.spec();
         let context = options.context.unwrap_or(spec.context as usize);
         let batch = options.batch.min(context);
@@ -123,7 +131,8 @@ impl Model {
     /// The bytes that a session with these options will take, from the model's header alone.
     ///
     /// # Errors
-    /// [`SessionError::Plan`] for options out of range, [`SessionError::Budget`].
+    /// [`SessionError::Plan`] for options out of range, [`SessionError::Budget`],
+    /// [`SessionError::Repacked`].
     pub fn needs(&self, options: &SessionOptions) -> Result<SessionNeeds, SessionError> {
         let threads = options.threads.unwrap_or_else(available_threads);
         Ok(Outline::new(self, options, None, threads)?.needs)

@@ -39,7 +39,9 @@ impl Session<'_> {
         }
         let mut bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
         if let teff_graph::Tensor::Matrix(m) = self.model.tensor(spec.id(Role::TokenEmbd)) {
-            bytes.extend_from_slice(&m.bytes()[..m.row_bytes()]);
+            let before = bytes.len();
+            bytes.resize(before + m.row_bytes(), 0);
+            m.copy_row(0, &mut bytes[before..]);
         }
         hash(spec.arch.bytes().chain(bytes))
     }

@@ -42,7 +42,7 @@ fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>
 macro_rules! proof {
     ($(#[$doc:meta])* $name:ident, found: $found:ident, $(#[$needs:meta])* unchecked) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub struct $name(());
 
         impl $name {
@@ -157,6 +157,9 @@ macro_rules! backend {
                 scratch: &mut [u8],
             ) {
                 crate::backend::check_matmul(w, x, &rows, y);
+                if w.is_repacked() {
+                    return crate::backend::matmul_portable(w, x, rows, y);
+                }
                 // SAFETY: a value of this type exists only where its features were found.
                 unsafe {
                     match x {

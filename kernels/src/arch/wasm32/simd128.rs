@@ -12,13 +12,13 @@ use super::ternary;
 use super::unpack::{Scales, Unpack, sums4, transpose4};
 use crate::acts::ACT_BLOCK;
 use crate::arch::shared::{methods, operations};
-use crate::backend::check_matmul;
+use crate::backend::{check_matmul, matmul_portable};
 use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
 use crate::ops::dense;
 use crate::{ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile};
 
 /// WebAssembly's simd128. It exists where the module is built with it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Simd128;
 
 /// Rows side by side where there are few columns: lanes of a register.
@@ -397,6 +397,9 @@ impl Backend for Simd128 {
         scratch: &mut [u8],
     ) {
         check_matmul(w, x, &rows, y);
+        if w.is_repacked() {
+            return matmul_portable(w, x, rows, y);
+        }
         match x {
             Acts::Dense(x) => dense(w, x, rows, y),
             Acts::Q8(x) => for_codes!(w.format(), B => quantized::<B>(w, x, rows, y, scratch),

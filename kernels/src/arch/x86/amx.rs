@@ -15,7 +15,7 @@ use crate::{ActKind, Acts, Backend, Format, Matrix, Tile};
 
 /// The proof that this CPU has AVX-512 with VNNI and AMX-INT8 and that this process may use its tiles,
 /// and the backend that does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Amx(Avx512);
 
 impl Amx {
@@ -63,6 +63,10 @@ impl Backend for Amx {
         own.max(self.0.matmul_scratch(format, cols, batch))
     }
 
+    fn repacks(&self, format: Format) -> bool {
+        self.0.repacks(format)
+    }
+
     fn matmul(
         &self,
         w: &Matrix<'_>,
@@ -73,6 +77,10 @@ impl Backend for Amx {
     ) {
         check_matmul(w, x, &rows, y);
         let mr = match x {
+            // Of a repacked matrix, panels begin where its groups of rows do.
+            Acts::Q8(_) if w.is_repacked() && !rows.start.is_multiple_of(amx_panels::MR) => {
+                return self.0.matmul(w, x, rows, y, scratch);
+            }
             Acts::Q8(x) if x.n() >= TILE_COLS => amx_panels::MR,
             Acts::Wide(x) if x.n() >= TERNARY_COLS => amx_panels::TERNARY_MR,
             _ => return self.0.matmul(w, x, rows, y, scratch),

@@ -9,10 +9,11 @@ use core::arch::x86_64::*;
 use core::ops::Range;
 
 use super::amx_tiles::{SIDE, STEP, TILE, TileProducts};
-use super::panels::{self, Of, Shape, layout};
+use super::avx512::Avx512;
+use super::panels::{self, Of, Shape, Tiles, layout};
 use super::ternary_panels;
-use super::unpack::Unpack;
 use super::unpack_ternary::Unpack3;
+use super::words::Words;
 use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::entered::enter;
 use crate::{Matrix, Q8Acts, Tile, WIDE_BLOCK, WIDE_UNIT, WideActs, WideRow};
@@ -295,7 +296,7 @@ unsafe fn panel<P: TileProducts, const SUB: usize, const MINS: bool, const FINE:
 ///
 /// # Safety
 /// The CPU has AVX2, F16C, AVX-512 F, BW, VL, DQ and VNNI and what `P` needs.
-pub(super) unsafe fn matmul<P: TileProducts, B: Unpack>(
+pub(super) unsafe fn matmul<P: TileProducts, B: Words>(
     w: &Matrix<'_>,
     x: &Q8Acts<'_>,
     rows: Range<usize>,
@@ -318,7 +319,12 @@ pub(super) unsafe fn matmul<P: TileProducts, B: Unpack>(
         // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above). Less
         // their bias, bytes are the codes.
         unsafe {
-            panels::unpack::<B>(w.rows_from::<B>(r, MR).as_ptr(), blocks, to, MR, B::BIAS as u8);
+            if w.is_repacked() {
+                <Avx512 as Tiles>::unpack_sheets::<B>(w, r, to, B::BIAS as u8);
+            } else {
+                let rows = w.rows_from::<B>(r, MR).as_ptr();
+                panels::unpack::<B>(rows, blocks, to, MR, B::BIAS as u8);
+            }
             match (B::SUB, B::MINS, x.is_fine()) {
                 (16, false, false) => panel::<P, 16, false, false>(to, x, at, y),
                 (16, false, true) => panel::<P, 16, false, true>(to, x, at, y),

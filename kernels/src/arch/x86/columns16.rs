@@ -71,7 +71,7 @@ pub(super) unsafe fn half_columns(at: [*const u8; MR]) -> [[__m512i; 4]; 2] {
 /// the result, each time.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn opaque(v: __m512i) -> __m512i {
+pub(super) fn opaque(v: __m512i) -> __m512i {
     let mut v = v;
     // SAFETY: no instruction at all.
     unsafe {

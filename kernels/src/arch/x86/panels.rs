@@ -10,6 +10,7 @@ use core::ops::Range;
 use super::products::{MADDUBS_MAX, Maddubs};
 use super::shuffle::transpose8;
 use super::unpack::{Scales, Unpack};
+use super::words::Words;
 use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::{Matrix, Q8Acts, Tile};
 
@@ -37,6 +38,26 @@ pub(super) trait Unit {
     unsafe fn load(p: *const u8) -> Self::I;
     unsafe fn add(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn times255(a: Self::I) -> Self::I;
+    /// Integers from any address.
+    unsafe fn load_any(p: *const u8) -> Self::I;
+    /// The bits of each lane that `bits` has.
+    unsafe fn and(a: Self::I, bits: i32) -> Self::I;
+    unsafe fn or(a: Self::I, b: Self::I) -> Self::I;
+    unsafe fn sub_bytes(a: Self::I, b: u8) -> Self::I;
+    /// Bits of each lane moved up, or down where `up` is negative.
+    unsafe fn shift(a: Self::I, up: i32) -> Self::I;
+    /// Bits of each lane moved down, by what need not be a constant.
+    unsafe fn shift_down(a: Self::I, by: usize) -> Self::I;
+    /// Bits moved down, the sign's again from above.
+    unsafe fn shift_signed(a: Self::I, down: i32) -> Self::I;
+    /// The lower half of the product.
+    unsafe fn times(a: Self::I, b: i32) -> Self::I;
+    /// As many f16 as there are lanes, from any address.
+    unsafe fn halves(p: *const u8) -> Self::F;
+    /// The f16 in the lower half of each lane.
+    unsafe fn low_halves(a: Self::I) -> Self::F;
+    unsafe fn store(a: Self::I, p: *mut u8);
+    unsafe fn store_panel(a: Self::F, p: *mut u8);
     /// `acc` and the products of four unsigned bytes of each lane of `w` with four codes of `x`.
     unsafe fn dot(acc: Self::I, w: Self::I, x: Self::I) -> Self::I;
     /// Products of bytes, or with `SIGNED` of codes, in pairs.
@@ -288,6 +309,12 @@ pub(super) trait Tiles {
         x: Q8Row<'_>,
         to: [*mut f32; N],
     );
+
+    /// Fills a panel from a repacked matrix.
+    ///
+    /// # Safety
+    /// That of [`super::sheets::unpack`].
+    unsafe fn unpack_sheets<B: Words>(w: &Matrix<'_>, r: usize, panel: *mut u8, off: u8);
 }
 
 /// The tile of columns `t..t + N`, put where it belongs.
@@ -316,12 +343,13 @@ unsafe fn put<T: Tiles, B: Unpack, const N: usize>(
     }
 }
 
-/// All of `rows` for all columns of the activations, as many rows as make whole panels. Columns left
+/// All of `rows` for all columns of the activations, as many rows as make whole panels; of a
+/// repacked matrix, from a multiple of as many on. Columns left
 /// over are computed along with some that were already: the same bits again.
 ///
 /// # Safety
 /// The CPU has AVX2, F16C and the instructions of `T`.
-pub(super) unsafe fn matmul<T: Tiles, B: Unpack>(
+pub(super) unsafe fn matmul<T: Tiles, B: Words>(
     w: &Matrix<'_>,
     x: &Q8Acts<'_>,
     rows: Range<usize>,
@@ -347,7 +375,11 @@ pub(super) unsafe fn matmul<T: Tiles, B: Unpack>(
         let at = r - rows.start;
         // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above).
         unsafe {
-            unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, panel, mr, off);
+            if w.is_repacked() {
+                T::unpack_sheets::<B>(w, r, panel, off);
+            } else {
+                unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, panel, mr, off);
+            }
             let mut t = 0;
             while T::Unit::NR >= 8 && t + 8 <= n {
                 put::<T, B, 8>(panel, x, t, at, y);

@@ -38,6 +38,78 @@ macro_rules! unit256 {
                 // SAFETY: as above.
                 unsafe { _mm256_sub_epi32(_mm256_slli_epi32::<8>(a), a) }
             }
+            #[inline(always)]
+            unsafe fn load_any(p: *const u8) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_loadu_si256(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn and(a: __m256i, bits: i32) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_and_si256(a, _mm256_set1_epi32(bits)) }
+            }
+            #[inline(always)]
+            unsafe fn or(a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_or_si256(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn sub_bytes(a: __m256i, b: u8) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_sub_epi8(a, _mm256_set1_epi8(b.cast_signed())) }
+            }
+            #[inline(always)]
+            unsafe fn shift(a: __m256i, up: i32) -> __m256i {
+                // SAFETY: as above.
+                unsafe {
+                    if up >= 0 {
+                        _mm256_sllv_epi32(a, _mm256_set1_epi32(up))
+                    } else {
+                        _mm256_srlv_epi32(a, _mm256_set1_epi32(-up))
+                    }
+                }
+            }
+            #[inline(always)]
+            unsafe fn shift_down(a: __m256i, by: usize) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_srlv_epi32(a, _mm256_set1_epi32(by as i32)) }
+            }
+            #[inline(always)]
+            unsafe fn shift_signed(a: __m256i, down: i32) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_srav_epi32(a, _mm256_set1_epi32(down)) }
+            }
+            #[inline(always)]
+            unsafe fn times(a: __m256i, b: i32) -> __m256i {
+                // SAFETY: as above.
+                unsafe { _mm256_mullo_epi32(a, _mm256_set1_epi32(b)) }
+            }
+            #[inline(always)]
+            unsafe fn halves(p: *const u8) -> __m256 {
+                // SAFETY: as above.
+                unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn low_halves(a: __m256i) -> __m256 {
+                // SAFETY: as above.
+                unsafe {
+                    let low = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));
+                    // Per half: its four, and the same again.
+                    let twice = _mm256_packus_epi32(low, low);
+                    let all = _mm256_permute4x64_epi64::<0b10_00_10_00>(twice);
+                    _mm256_cvtph_ps(_mm256_castsi256_si128(all))
+                }
+            }
+            #[inline(always)]
+            unsafe fn store(a: __m256i, p: *mut u8) {
+                // SAFETY: as above.
+                unsafe { _mm256_store_si256(p.cast(), a) }
+            }
+            #[inline(always)]
+            unsafe fn store_panel(a: __m256, p: *mut u8) {
+                // SAFETY: as above.
+                unsafe { _mm256_store_ps(p.cast(), a) }
+            }
             $($products)*
             #[inline(always)]
             unsafe fn pairs<const SIGNED: bool>(w: __m256i, x: __m256i) -> __m256i {

@@ -38,6 +38,72 @@ macro_rules! unit512 {
                 // SAFETY: as above.
                 unsafe { _mm512_sub_epi32(_mm512_slli_epi32::<8>(a), a) }
             }
+            #[inline(always)]
+            unsafe fn load_any(p: *const u8) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_loadu_si512(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn and(a: __m512i, bits: i32) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_and_si512(a, super::columns16::opaque(_mm512_set1_epi32(bits))) }
+            }
+            #[inline(always)]
+            unsafe fn or(a: __m512i, b: __m512i) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_or_si512(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn sub_bytes(a: __m512i, b: u8) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_sub_epi8(a, _mm512_set1_epi8(b.cast_signed())) }
+            }
+            #[inline(always)]
+            unsafe fn shift(a: __m512i, up: i32) -> __m512i {
+                // SAFETY: as above.
+                unsafe {
+                    if up >= 0 {
+                        _mm512_sllv_epi32(a, _mm512_set1_epi32(up))
+                    } else {
+                        _mm512_srlv_epi32(a, _mm512_set1_epi32(-up))
+                    }
+                }
+            }
+            #[inline(always)]
+            unsafe fn shift_down(a: __m512i, by: usize) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_srlv_epi32(a, _mm512_set1_epi32(by as i32)) }
+            }
+            #[inline(always)]
+            unsafe fn shift_signed(a: __m512i, down: i32) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_srav_epi32(a, _mm512_set1_epi32(down)) }
+            }
+            #[inline(always)]
+            unsafe fn times(a: __m512i, b: i32) -> __m512i {
+                // SAFETY: as above.
+                unsafe { _mm512_mullo_epi32(a, _mm512_set1_epi32(b)) }
+            }
+            #[inline(always)]
+            unsafe fn halves(p: *const u8) -> __m512 {
+                // SAFETY: as above.
+                unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn low_halves(a: __m512i) -> __m512 {
+                // SAFETY: as above.
+                unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
+            }
+            #[inline(always)]
+            unsafe fn store(a: __m512i, p: *mut u8) {
+                // SAFETY: as above.
+                unsafe { _mm512_store_si512(p.cast(), a) }
+            }
+            #[inline(always)]
+            unsafe fn store_panel(a: __m512, p: *mut u8) {
+                // SAFETY: as above.
+                unsafe { _mm512_store_ps(p.cast(), a) }
+            }
             $($products)*
             #[inline(always)]
             unsafe fn pairs<const SIGNED: bool>(w: __m512i, x: __m512i) -> __m512i {
