@@ -29,5 +29,5 @@ pub use teff_kernels::{Cpu, Format, KvFormat};
 pub use teff_runtime::sample::Sampling;
 pub use teff_runtime::{
     Finish, Generate, Generation, LoadError, LoadOptions, Model, Session, SessionError,
-    SessionOptions, StopHandle,
+    SessionOptions, StopHandle, default_backend,
 };

@@ -7,7 +7,8 @@
 //! llama.cpp is the one in llama-cpp-python (`pip install llama-cpp-python`; `--python` says whose
 //! Python has it), which a process of its own calls (peer.py, part of this program). Rounds
 //! alternate in who comes first; while one computes, the other waits. Each keeps its own defaults:
-//! Teff's cache is f32 and llama.cpp's f16, unless `--kv f16` makes them the same.
+//! Teff's cache is f32 and llama.cpp's f16, unless `--kv f16` makes them the same; llama.cpp repacks some
+//! formats when it loads, Teff where `--repack` says so.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
@@ -15,11 +16,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use teff::{KvFormat, Model, Session, SessionOptions, Want};
+use teff::{KvFormat, LoadOptions, Model, Session, SessionOptions, Want, default_backend};
 
 const USAGE: &str = "\
 usage: bench_peers MODEL.gguf [--threads N] [--prefill 512,32] [--decode 128] [--rounds 5]
-                   [--kv f32|f16|q8] [--python python3]";
+                   [--kv f32|f16|q8] [--repack] [--python python3]";
 
 /// How long both rest before a run: threads that were busy may spin for a while, those of the usual
 /// OpenMP runtimes for 200 ms.
@@ -48,6 +49,7 @@ struct Options {
     cases: Vec<Case>,
     rounds: usize,
     kv: KvFormat,
+    repack: bool,
     python: String,
 }
 
@@ -79,6 +81,7 @@ impl Options {
             cases: Vec::new(),
             rounds: 5,
             kv: SessionOptions::default().kv,
+            repack: false,
             python: "python3".into(),
         };
         while let Some(arg) = args.next() {
@@ -86,6 +89,10 @@ impl Options {
                 if model.replace(arg).is_some() {
                     return Err("one model, please".into());
                 }
+                continue;
+            }
+            if arg == "--repack" {
+                options.repack = true;
                 continue;
             }
             let value = args.next().ok_or_else(|| format!("{arg} wants a value"))?;
@@ -120,7 +127,9 @@ impl Options {
 
 fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     let (threads, context) = (options.threads, options.context());
-    let model = Model::open(&options.model)?;
+    let repack = if options.repack { Some(default_backend()?) } else { None };
+    let load = LoadOptions { repack, ..LoadOptions::default() };
+    let model = Model::open_with(&options.model, &load)?;
     let most = model.spec().context as usize;
     if context > most {
         return Err(format!("the model was made for a context of {most}, not of {context}").into());
@@ -155,7 +164,8 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
 
     println!("{}", options.model);
     let (backend, kv) = (session.backend().name(), options.kv.name());
-    println!("Teff {}: {backend}, cache {kv}", env!("CARGO_PKG_VERSION"));
+    let repacked = if model.tensor_infos().any(|t| t.repacked) { ", repacked" } else { "" };
+    println!("Teff {}: {backend}, cache {kv}{repacked}", env!("CARGO_PKG_VERSION"));
     println!("{}", peer.info);
     println!("tokens/s, medians of {} rounds in turns\n", options.rounds);
     println!("{:>7}  {:<13}{:>10}{:>12}{:>8}", "threads", "", "Teff", "llama.cpp", "ratio");

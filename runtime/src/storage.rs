@@ -10,25 +10,52 @@ use std::path::Path;
 /// Alignment of owned bytes: a cache line, and the widest vector register.
 pub(crate) const ALIGN: usize = 64;
 
-/// Owned bytes that begin at a multiple of [`ALIGN`].
-pub(crate) struct Aligned {
-    /// Up to `ALIGN - 1` bytes that only align, then the bytes. It never grows, so they never move.
-    buf: Vec<u8>,
-    start: usize,
+/// Owned bytes that begin at a multiple of [`ALIGN`]. They don't move while this lives.
+pub(crate) enum Aligned {
+    /// Memory of the heap: up to `ALIGN - 1` bytes that only align, then the bytes.
+    Heap { buf: Vec<u8>, start: usize },
+    /// Pages of the system's, for as much that large pages are worth asking for.
+    #[cfg(feature = "mmap")]
+    Pages(memmap2::MmapMut),
 }
 
+/// From how many bytes on large pages are asked for: what lies in small ones is read with more waits for
+/// their addresses, and the CPU's prefetcher ends with each of them.
+#[cfg(feature = "mmap")]
+const LARGE: usize = 16 << 20;
+
 impl Aligned {
-    /// An empty buffer with room for exactly `len` bytes.
-    fn with_room(len: usize) -> io::Result<Aligned> {
+    /// An empty buffer of the heap with room for exactly `len` bytes, and where they begin.
+    fn with_room(len: usize) -> io::Result<(Vec<u8>, usize)> {
         let mut buf = Vec::new();
         if len == 0 {
-            return Ok(Aligned { buf, start: 0 });
+            return Ok((buf, 0));
         }
         let room = len.checked_add(ALIGN - 1).ok_or(io::ErrorKind::OutOfMemory)?;
         buf.try_reserve_exact(room).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let start = buf.as_ptr().addr().wrapping_neg() % ALIGN;
         buf.resize(start, 0);
-        Ok(Aligned { buf, start })
+        Ok((buf, start))
+    }
+
+    /// `len` zeros in pages of their own; `None` for few, or where the system or the build can't.
+    #[cfg(feature = "mmap")]
+    fn pages(len: usize) -> Option<Aligned> {
+        // No more than a slice can have.
+        let pages = if len < LARGE || isize::try_from(len).is_err() {
+            None
+        } else {
+            memmap2::MmapMut::map_anon(len).ok()
+        }?;
+        // An advice, which not every system takes.
+        #[cfg(target_os = "linux")]
+        let _ = pages.advise(memmap2::Advice::HugePage);
+        Some(Aligned::Pages(pages))
+    }
+
+    #[cfg(not(feature = "mmap"))]
+    fn pages(_: usize) -> Option<Aligned> {
+        None
     }
 
     /// `len` zeros.
@@ -36,19 +63,26 @@ impl Aligned {
     /// # Errors
     /// [`io::ErrorKind::OutOfMemory`] where the system refuses them.
     pub(crate) fn zeroed(len: usize) -> io::Result<Aligned> {
-        let mut bytes = Aligned::with_room(len)?;
-        bytes.buf.resize(bytes.start + len, 0);
-        Ok(bytes)
+        if let Some(pages) = Aligned::pages(len) {
+            return Ok(pages);
+        }
+        let (mut buf, start) = Aligned::with_room(len)?;
+        buf.resize(start + len, 0);
+        Ok(Aligned::Heap { buf, start })
     }
 
     /// The next `len` bytes of `file`, which must have as many.
-    fn read(file: &File, len: usize) -> io::Result<Aligned> {
-        let mut bytes = Aligned::with_room(len)?;
-        let got = file.take(len as u64).read_to_end(&mut bytes.buf)?;
+    fn read(mut file: &File, len: usize) -> io::Result<Aligned> {
+        if let Some(mut pages) = Aligned::pages(len) {
+            file.read_exact(&mut pages)?;
+            return Ok(pages);
+        }
+        let (mut buf, start) = Aligned::with_room(len)?;
+        let got = file.take(len as u64).read_to_end(&mut buf)?;
         if got != len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(bytes)
+        Ok(Aligned::Heap { buf, start })
     }
 }
 
@@ -56,13 +90,21 @@ impl Deref for Aligned {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.buf[self.start..]
+        match self {
+            Aligned::Heap { buf, start } => &buf[*start..],
+            #[cfg(feature = "mmap")]
+            Aligned::Pages(pages) => pages,
+        }
     }
 }
 
 impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.buf[self.start..]
+        match self {
+            Aligned::Heap { buf, start } => &mut buf[*start..],
+            #[cfg(feature = "mmap")]
+            Aligned::Pages(pages) => pages,
+        }
     }
 }
 
@@ -151,7 +193,7 @@ mod tests {
 
     #[test]
     fn owned_bytes_are_aligned_and_zero() {
-        for len in [0, 1, 63, 64, 65, 1000] {
+        for len in [0, 1, 63, 64, 65, 1000, (16 << 20) + 1] {
             let b = Aligned::zeroed(len).unwrap();
             assert_eq!(b.len(), len);
             assert!(b.iter().all(|&x| x == 0));
