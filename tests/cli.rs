@@ -658,7 +658,7 @@ fn bench_measures() {
 #[test]
 fn roofline_measures() {
     // 8 MB, one short run each: only whether all of it works.
-    let quick = ["bench", "--roofline", "--quick", "--size", "8", "--formats", "Q8_0"];
+    let quick = ["bench", "--roofline", "--quick", "--size", "8", "--formats", "Q4_0"];
     let o = teff(quick.into_iter().chain(["--threads", "2", "--json"]));
     let all = Json::parse(ok(&o));
     assert_eq!(err(&o), "");
@@ -682,8 +682,12 @@ fn roofline_measures() {
     let products = all.get("products").array();
     assert_eq!(products.len(), names.len());
     for (p, name) in products.iter().zip(&names) {
-        assert_eq!((p.str("format"), p.str("backend")), ("Q8_0", *name));
+        assert_eq!((p.str("format"), p.str("backend")), ("Q4_0", *name));
         assert_eq!((p.number("cols"), p.number("columns")), (2048.0, 512.0));
+        let repacks = Cpu::by_name(name).unwrap().repacks(Format::Q4_0);
+        for key in ["repacked_gb_per_s", "repacked_share"] {
+            assert!(if repacks { p.number(key) > 0.0 } else { p.get(key) == &Json::Null }, "{key}");
+        }
         for key in ["rows", "tops", "share_of_peak", "gb_per_s", "share_of_bandwidth"] {
             assert!(p.number(key) > 0.0, "{key}");
         }
@@ -702,7 +706,7 @@ fn roofline_measures() {
         assert!(model.number(key) > 0.0, "{key}");
     }
     let o = teff(&with);
-    for says in ["streams", "f32 GFLOPS", "scalar", "Q8_0", "of the peak", "best bandwidth"] {
+    for says in ["streams", "f32 GFLOPS", "scalar", "Q4_0", "of the peak", "best bandwidth"] {
         assert!(ok(&o).contains(says), "{says}: {}", out(&o));
     }
 }

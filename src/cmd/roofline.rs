@@ -9,8 +9,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use teff::kernels::{
-    ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, DenseActs, Matrix, Q8Acts, Q8RowMut, Tile,
-    WIDE_BLOCK, WideActs, quantize_row, roofline,
+    ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, DenseActs, Matrix, MatrixError, Q8Acts, Q8RowMut,
+    REPACK_ROWS, Tile, WIDE_BLOCK, WideActs, quantize_row, repack, repacked_bytes, roofline,
 };
 use teff::runtime::pool::Pool;
 use teff::{Cpu, Format};
@@ -106,6 +106,12 @@ pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failur
         lab.memory.fill(format);
         for cpu in &backends {
             lab.products(format, cpu, &mut inputs, &mut report)?;
+        }
+        // Last, since it writes the memory again.
+        if let Some(rows) = lab.repack(format).map_err(Failure::run)? {
+            for cpu in backends.iter().filter(|cpu| cpu.repacks(format)) {
+                lab.repacked(format, rows, cpu, &mut inputs, &mut report)?;
+            }
         }
     }
     drop(lab); // the line of progress
@@ -352,18 +358,65 @@ impl Lab {
             Ok((2 * want * COLS * COLUMNS) as u64)
         })?;
         drop(product);
-        let mut product = inputs.product(format, cpu, 1);
+        let gemv = self.gemv(&matrices, each, inputs.product(format, cpu, 1))?;
+        let gemm = gemm.median;
+        report.products.push(Product { format, backend, rows, gemm, gemv, repacked: None });
+        Ok(())
+    }
+
+    /// Makes the memory repacked matrices one after another, of so many rows. `None` where the format
+    /// can't be, or there is no place for one.
+    fn repack(&mut self, format: Format) -> Result<Option<usize>, MatrixError> {
+        let row_bytes = row_bytes(format);
+        let all = &mut self.memory.bytes[self.memory.at..];
+        let rows = ROWS.min(all.len() / row_bytes) / REPACK_ROWS * REPACK_ROWS;
+        let Some(size) = repacked_bytes(format, rows, COLS).filter(|_| rows > 0) else {
+            return Ok(None);
+        };
+        let mut one = vec![0; size];
+        repack(&Matrix::new(format, rows, COLS, &all[..size])?, &mut one);
+        all.chunks_exact_mut(size).for_each(|to| to.copy_from_slice(&one));
+        Ok(Some(rows))
+    }
+
+    /// What the last product of the report reads with one column from such memory.
+    fn repacked(
+        &mut self,
+        format: Format,
+        rows: usize,
+        cpu: &Cpu,
+        inputs: &mut Inputs,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        self.progress.update(&format!("repacked {format} by {}", cpu.name()));
+        let each = rows * row_bytes(format);
+        let matrices = self.memory.get().chunks_exact(each);
+        let matrices = matrices.map(|bytes| Matrix::repacked(format, rows, COLS, bytes));
+        let matrices: Vec<_> = matrices.collect::<Result<_, _>>().map_err(Failure::run)?;
+        let rate = self.gemv(&matrices, each, inputs.product(format, cpu, 1))?;
+        let mut products = report.products.iter_mut();
+        if let Some(p) = products.find(|p| p.format == format && p.backend == cpu.name()) {
+            p.repacked = Some(rate);
+        }
+        Ok(())
+    }
+
+    /// Bytes a second of products with one column, of matrices of `each` bytes in turn.
+    fn gemv(
+        &self,
+        matrices: &[Matrix<'_>],
+        each: usize,
+        mut product: impl FnMut(&Matrix<'_>, core::ops::Range<usize>),
+    ) -> Result<f64, Failure> {
         let next = Cell::new(0);
-        let gemv = self.effort.rates(|n| {
+        let rates = self.effort.rates(|n| {
             for _ in 0..n {
-                let i = next.replace(next.get() + 1);
-                product(&matrices[i % matrices.len()], 0..rows);
+                let w = &matrices[next.replace(next.get() + 1) % matrices.len()];
+                product(w, 0..w.rows());
             }
             Ok(each as u64 * n)
         })?;
-        let (gemm, gemv) = (gemm.median, gemv.median);
-        report.products.push(Product { format, backend, rows, gemm, gemv });
-        Ok(())
+        Ok(rates.median)
     }
 }
 
@@ -397,6 +450,8 @@ struct Product {
     gemm: f64,
     /// Bytes of weights a second with one column.
     gemv: f64,
+    /// The same of a repacked matrix, where the backend gains by it.
+    repacked: Option<f64>,
 }
 
 #[derive(Default)]
@@ -431,7 +486,12 @@ impl Report {
     /// Shares of the peak and of the bandwidth.
     fn product_shares(&self, p: &Product) -> (Option<f64>, Option<f64>) {
         let peak = self.peak(p.backend, 1).and_then(|peak| peak.of(p.format.is_quantized()));
-        (peak.map(|peak| p.gemm / peak), self.best(1).map(|best| p.gemv / best))
+        (peak.map(|peak| p.gemm / peak), self.share(Some(p.gemv)))
+    }
+
+    /// The share of what one thread reads.
+    fn share(&self, rate: Option<f64>) -> Option<f64> {
+        Some(rate? / self.best(1)?)
     }
 
     fn model_shares(&self, row: &Row) -> Shares {
@@ -470,7 +530,9 @@ impl Report {
             let o = o.number("tops", digits(Some(p.gemm / 1e12)));
             let o = o.number("share_of_peak", digits(peak));
             let o = o.number("gb_per_s", digits(Some(p.gemv / 1e9)));
-            o.number("share_of_bandwidth", digits(bandwidth)).end()
+            let o = o.number("share_of_bandwidth", digits(bandwidth));
+            let o = o.number("repacked_gb_per_s", digits(p.repacked.map(|x| x / 1e9)));
+            o.number("repacked_share", digits(self.share(p.repacked))).end()
         });
         let models = self.models.iter().map(|row| {
             let s = self.model_shares(row);
@@ -524,22 +586,25 @@ impl Report {
             writeln!(
                 t,
                 "\nproducts on one thread, {ROWS} x {COLS}: with {COLUMNS} columns, of the \
-                 backend's peak; with one\ncolumn from memory, of the best bandwidth\n\
-                 {:<8}{:<10}{:>10}{:>8}{:>10}{:>8}",
-                "format", "backend", "TOPS", "share", "GB/s", "share"
+                 backend's peak; with one\ncolumn from memory, of the best bandwidth, as files \
+                 have it and repacked\n\
+                 {:<8}{:<10}{:>10}{:>8}{:>10}{:>8}{:>10}{:>8}",
+                "format", "backend", "TOPS", "share", "GB/s", "share", "repacked", "share"
             )?;
         }
         for p in &self.products {
             let (peak, bandwidth) = self.product_shares(p);
             writeln!(
                 t,
-                "{:<8}{:<10}{:>10.4}{:>8}{:>10.2}{:>8}",
+                "{:<8}{:<10}{:>10.4}{:>8}{:>10.2}{:>8}{:>10}{:>8}",
                 p.format.name(),
                 p.backend,
                 p.gemm / 1e12,
                 percent(peak),
                 p.gemv / 1e9,
-                percent(bandwidth)
+                percent(bandwidth),
+                or_dash(p.repacked, 1e9, 2),
+                percent(self.share(p.repacked))
             )?;
         }
         for (i, row) in self.models.iter().enumerate() {
