@@ -11,6 +11,7 @@ mod columns16;
 mod detect;
 mod lanes256;
 mod lanes512;
+mod pair;
 mod panels;
 mod products;
 mod rows16;
