@@ -311,7 +311,7 @@ pub(super) unsafe fn matmul<P: TileProducts, B: Words>(
     }
     let blocks = w.cols() / B::LEN;
     assert!(x.cols() == w.cols() && x.n() >= TILE_COLS && rows.len().is_multiple_of(MR));
-    let scratch = &mut scratch[..panels::scratch::<B>(MR, w.cols())];
+    let scratch = &mut scratch[..panels::panel_bytes::<B>(MR, w.cols())];
     let to = scratch.as_mut_ptr();
     assert!(to.addr().is_multiple_of(64), "scratch is aligned");
     for r in rows.clone().step_by(MR) {
@@ -598,7 +598,7 @@ mod tests {
         Scalar.matmul(&w, &x, range.clone(), &mut Tile::new(&mut want, p.n, width, ld), &mut []);
         let len = match p.format.acts() {
             ActKind::Wide => ternary_scratch(p.cols),
-            _ => for_codes!(p.format, B => panels::scratch::<B>(MR, p.cols), dense => 0),
+            _ => for_codes!(p.format, B => panels::panel_bytes::<B>(MR, p.cols), dense => 0),
         };
         let mut scratch = vec![0xa5u8; len + 64];
         let at = scratch.as_ptr().align_offset(64);

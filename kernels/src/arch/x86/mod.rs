@@ -233,7 +233,7 @@ macro_rules! x86_backend {
             unsafe fn tile<S: Shape, const N: usize, const FINE: bool>(
                 panel: *const u8,
                 parts: usize,
-                bias: i32,
+                terms: (i32, &[i32]),
                 x: Q8Row<'_>,
                 to: [*mut f32; N],
             ) {
@@ -241,16 +241,16 @@ macro_rules! x86_backend {
                 unsafe fn run<S: Shape, const N: usize, const FINE: bool>(
                     panel: *const u8,
                     parts: usize,
-                    bias: i32,
+                    terms: (i32, &[i32]),
                     x: Q8Row<'_>,
                     to: [*mut f32; N],
                 ) {
                     enter!($str, "panels");
                     // SAFETY: compiled for the unit's features; the rest by the caller.
-                    unsafe { panels::tile::<$U, S, N, FINE>(panel, parts, bias, x, to) }
+                    unsafe { panels::tile::<$U, S, N, FINE>(panel, parts, terms, x, to) }
                 }
                 // SAFETY: the caller's promises.
-                unsafe { run::<S, N, FINE>(panel, parts, bias, x, to) }
+                unsafe { run::<S, N, FINE>(panel, parts, terms, x, to) }
             }
 
             unsafe fn unpack_sheets<B: Words>(w: &Matrix<'_>, r: usize, panel: *mut u8, off: u8) {
@@ -297,7 +297,7 @@ macro_rules! x86_backend {
                 let mr = <$U as Unit>::MR;
                 match format.acts() {
                     ActKind::Q8 if batch >= panels::PANEL_COLS => {
-                        for_codes!(format, B => panels::scratch::<B>(mr, cols), dense => 0)
+                        for_codes!(format, B => panels::scratch::<$U, B>(cols, batch), dense => 0)
                     }
                     ActKind::Wide if batch >= ternary_panels::PANEL_COLS => {
                         ternary_panels::scratch(mr, cols)
