@@ -125,7 +125,7 @@ macro_rules! x86_backend {
                 ) {
                     enter!($str, "sheets");
                     // SAFETY: compiled for the features that it needs; called for repacked matrices.
-                    unsafe { sheets::matmul::<$U, B>(w, x, rows, y) }
+                    unsafe { sheets::matmul::<<$U as Unit>::One, B>(w, x, rows, y) }
                 }
 
                 /// The driver of ternary weights for few columns.

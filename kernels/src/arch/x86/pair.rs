@@ -12,6 +12,7 @@ impl<U: Unit> Unit for Pair<U> {
     const MR: usize = 2 * U::MR;
     const NR: usize = U::NR;
     const NARROW: bool = U::NARROW;
+    type One = U;
     type I = [U::I; 2];
     type F = [U::F; 2];
 

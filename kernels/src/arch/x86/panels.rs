@@ -32,6 +32,8 @@ pub(super) trait Unit {
     const NR: usize;
     /// Products are sums of pairs in 16 bits ([`Unit::pairs`]), else of four in 32 ([`Unit::dot`]).
     const NARROW: bool;
+    /// What has one register where this has several.
+    type One: Unit;
     /// Integers.
     type I: Copy;
     /// Floats.

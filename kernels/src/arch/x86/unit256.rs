@@ -15,6 +15,7 @@ macro_rules! unit256 {
             const MR: usize = 8;
             const NR: usize = 4;
             const NARROW: bool = $narrow;
+            type One = Self;
             type I = __m256i;
             type F = __m256;
 

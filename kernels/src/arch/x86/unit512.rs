@@ -15,6 +15,7 @@ macro_rules! unit512 {
             const MR: usize = 16;
             const NR: usize = 8;
             const NARROW: bool = $narrow;
+            type One = Self;
             type I = __m512i;
             type F = __m512;
 
