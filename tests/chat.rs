@@ -867,6 +867,8 @@ fn ctrl_c_ends_an_answer_and_twice_the_program() {
     std::thread::sleep(Duration::from_secs(1));
     terminal.press("\x03");
     terminal.wait("once more", 1);
+    terminal.wait("> ", 2);
+    std::thread::sleep(Duration::from_secs(1));
     terminal.press("\x03");
     assert!(terminal.end());
 }

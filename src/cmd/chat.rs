@@ -400,6 +400,11 @@ fn ask(interactive: bool) -> Result<Line, Failure> {
     loop {
         if interactive {
             let _ = write!(io::stderr(), "> ");
+            // Pressed again while this was written: there is no read yet that it could end.
+            if interrupt::pressed() >= 2 {
+                let _ = writeln!(io::stderr());
+                return Ok(Line::Interrupted);
+            }
         }
         let line = input::line(&mut io::stdin().lock())
             .map_err(|e| Failure::Run(format!("standard input can't be read: {e}")))?;

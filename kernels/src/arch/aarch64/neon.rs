@@ -11,7 +11,7 @@ use super::ternary_panels::HALF;
 use super::ternary_rows::Products3;
 
 /// The backend of NEON, which every target that has this type has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Neon(());
 
 impl Neon {
