@@ -25,7 +25,8 @@ pub struct Product {
     pub kind: Kind,
     /// Activations with codes of 16 bits, where the format has them.
     pub fine: bool,
-    /// The weights are repacked ([`crate::repack`]), where the format can be.
+    /// The weights are repacked ([`crate::repack`]), where the backend [repacks](Backend::repacks)
+    /// the format.
     pub repacked: bool,
     /// Bytes of the weights' address beyond a multiple of 64.
     pub offset: usize,
@@ -38,6 +39,11 @@ pub struct Product {
 }
 
 impl Product {
+    /// As a backend gets it: one that doesn't repack may refuse what is.
+    fn given_to(&self, b: &dyn Backend) -> Product {
+        Product { repacked: self.repacked && b.repacks(self.format), ..*self }
+    }
+
     /// Makes it smaller; `unit` is what the length of a row is a multiple of, more or less. `false`
     /// where it is the smallest already.
     pub(super) fn shrink(&mut self, unit: usize) -> bool {
@@ -175,6 +181,7 @@ pub fn matmul<'m>(
     p: &Product,
     room: &mut dyn Room<'m>,
 ) -> Result<(), EquivalenceError> {
+    let p = &p.given_to(b);
     let r = &mut Rng::new(p.seed);
     let (rows, n) = (p.rows, p.n);
     let want: &mut [f32] = take(room, 0, n * rows)?;
@@ -223,6 +230,7 @@ pub fn dequantize<'m>(
     p: &Product,
     room: &mut dyn Room<'m>,
 ) -> Result<(), EquivalenceError> {
+    let p = &p.given_to(b);
     let w = p.weights(&mut Rng::new(p.seed), room)?;
     let (want, got) = (take(room, 0, p.cols)?, take(room, p.skew, p.cols)?);
     for row in 0..p.rows {
