@@ -169,6 +169,7 @@ fn other_operations_run_where_they_should() {
         }
     }
 }
+
 #[cfg(target_arch = "aarch64")]
 #[test]
 fn products_run_where_they_should() {

@@ -400,8 +400,9 @@ pub(crate) struct Cut {
 
 /// Floats of a staging tile that stay in the caches near a core.
 pub(crate) const TILE_FLOATS: usize = 1 << 15;
-/// Products after which a member looks whether to stop: a tenth of a millisecond to some milliseconds, by
-/// the backend. (Twice as many: prefill of 512 up to 1.03 times as fast; a quarter: 0.95.)
+/// Products after which a member looks whether to stop, where a unit of outputs has fewer: some tenths of a
+/// millisecond with vectors, some 20 ms by the scalar backend on one thread. (GPT-2 by `avx512`: prefill of
+/// 512 with twice as many 1.01 to 1.04 times as fast, with a quarter 0.96 to 1.02.)
 pub(crate) const CHUNK_PRODUCTS: usize = 1 << 24;
 /// Queries that attention takes at a time.
 pub(crate) const QUERY_TILE: usize = 32;

@@ -4,8 +4,8 @@
 //! A panel lies in the caller's scratch: for every 32 codes of its rows, eight groups of four
 //! bytes of each row side by side; then a scale of each row for every sub-block, then a minimum.
 //! After it lie the columns' terms, where products are narrow: what a tile needs of the sums of
-//! codes, once for all panels (GPT-2 by `avx2`: prefill with Q4_0 1.09 times as fast, with Q4_K 1.04
-//! to 1.08; by `avx512`, which has registers and time for them, 0.95, so that it makes its own).
+//! codes, once for all panels of a call (GPT-2 by `avx2`: prefill with Q4_K 1.03 times as fast, and with
+//! longer calls Q4_0 1.09, Q4_K 1.08; by `avx512` 0.94 to 0.95, so that it makes its own).
 
 use core::arch::x86_64::*;
 use core::ops::Range;
