@@ -141,7 +141,7 @@ mod tests {
         for format in Format::ALL {
             let (rows, cols) = (19, 512);
             let bytes: Vec<u8> = (0..rows * format.row_bytes(cols).unwrap())
-                .map(|i| ((i * 0x9e37_79b9) >> 11) as u8)
+                .map(|i| (i.wrapping_mul(0x9e37_79b9) >> 11) as u8)
                 .collect();
             let w = Matrix::new(format, rows, cols, &bytes).unwrap();
             let Some(size) = repacked_bytes(format, rows, cols) else {

@@ -1,10 +1,10 @@
-//! Files mapped into memory: the only `unsafe` of loading.
+//! Files mapped into memory, the only `unsafe` of loading, and memory in pages of its own.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Mmap, MmapMut, MmapOptions};
 
 /// The file's first `len` bytes, read-only, where the system keeps them.
 ///
@@ -26,4 +26,14 @@ pub(crate) fn map(file: &File, len: usize) -> io::Result<Mmap> {
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
     Ok(map)
+}
+
+/// `len` zeros, in large pages where the system takes the advice.
+pub(crate) fn zeroed(len: usize) -> io::Result<MmapMut> {
+    // No more than a slice can have.
+    isize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let pages = MmapMut::map_anon(len)?;
+    #[cfg(target_os = "linux")]
+    let _ = pages.advise(memmap2::Advice::HugePage);
+    Ok(pages)
 }

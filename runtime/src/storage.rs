@@ -41,16 +41,10 @@ impl Aligned {
     /// `len` zeros in pages of their own; `None` for few, or where the system or the build can't.
     #[cfg(feature = "mmap")]
     fn pages(len: usize) -> Option<Aligned> {
-        // No more than a slice can have.
-        let pages = if len < LARGE || isize::try_from(len).is_err() {
-            None
-        } else {
-            memmap2::MmapMut::map_anon(len).ok()
-        }?;
-        // An advice, which not every system takes.
-        #[cfg(target_os = "linux")]
-        let _ = pages.advise(memmap2::Advice::HugePage);
-        Some(Aligned::Pages(pages))
+        if len < LARGE {
+            return None;
+        }
+        crate::mmap::zeroed(len).ok().map(Aligned::Pages)
     }
 
     #[cfg(not(feature = "mmap"))]

@@ -107,9 +107,13 @@ pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failur
         for cpu in &backends {
             lab.products(format, cpu, &mut inputs, &mut report)?;
         }
+        let gaining: Vec<_> = backends.iter().filter(|cpu| cpu.repacks(format)).collect();
+        if gaining.is_empty() {
+            continue;
+        }
         // Last, since it writes the memory again.
         if let Some(rows) = lab.repack(format).map_err(Failure::run)? {
-            for cpu in backends.iter().filter(|cpu| cpu.repacks(format)) {
+            for cpu in gaining {
                 lab.repacked(format, rows, cpu, &mut inputs, &mut report)?;
             }
         }

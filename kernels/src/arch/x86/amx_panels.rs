@@ -483,7 +483,10 @@ mod tests {
     use super::super::amx_tiles::model::Model;
     use super::*;
     use crate::blocks::{for_codes, for_ternary};
-    use crate::{ActKind, Acts, Backend, Format, Scalar, dequantize_row, quantize_row};
+    use crate::{
+        ActKind, Acts, Backend, Format, Scalar, dequantize_row, quantize_row, repack,
+        repacked_bytes,
+    };
 
     /// A product whose sizes are of all kinds.
     #[derive(Clone, Debug)]
@@ -494,6 +497,7 @@ mod tests {
         cols: usize,
         n: usize,
         fine: bool,
+        repacked: bool,
         extreme: bool,
         seed: u64,
     }
@@ -502,9 +506,9 @@ mod tests {
         let formats: Vec<Format> =
             Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built()).collect();
         let shape = (0..formats.len().max(1), 0..3usize, 0..3usize, 0..40usize, 0..40usize);
-        (shape, any::<(bool, bool, u64)>()).prop_filter_map(
+        (shape, any::<(bool, bool, bool, u64)>()).prop_filter_map(
             "a format",
-            move |((f, panels, rows_before, blocks, more), (fine, extreme, seed))| {
+            move |((f, panels, rows_before, blocks, more), (fine, repacked, extreme, seed))| {
                 let format = *formats.get(f)?;
                 let least = if format.acts() == ActKind::Wide { TERNARY_COLS } else { TILE_COLS };
                 // Up to 40 blocks of 32, 16 of 128, 9 of 256; more than sixteen groups once in a while.
@@ -514,7 +518,20 @@ mod tests {
                     _ => blocks % 10 * if seed.is_multiple_of(8) { 3 } else { 1 },
                 };
                 let (cols, n) = (blocks * format.block_len(), least + more);
-                Some(Product { format, panels, rows_before, cols, n, fine, extreme, seed })
+                let repacked = repacked && repacked_bytes(format, 0, cols).is_some();
+                // Of a repacked matrix, panels begin where its groups of rows do.
+                let rows_before = if repacked { rows_before * MR } else { rows_before };
+                Some(Product {
+                    format,
+                    panels,
+                    rows_before,
+                    cols,
+                    n,
+                    fine,
+                    repacked,
+                    extreme,
+                    seed,
+                })
             },
         )
     }
@@ -574,6 +591,13 @@ mod tests {
             }
         }
         let w = Matrix::new(p.format, rows, p.cols, &bytes).unwrap().with_scale(r.float());
+        let mut packed = vec![0; repacked_bytes(p.format, rows, p.cols).unwrap_or(0)];
+        let w = if p.repacked {
+            repack(&w, &mut packed);
+            Matrix::repacked(p.format, rows, p.cols, &packed).unwrap()
+        } else {
+            w
+        };
         let (q, lo) = (r.plane(p.n * p.cols, p.extreme), r.plane(p.n * p.cols, p.extreme));
         let groups = if wide { p.cols.div_ceil(WIDE_BLOCK) } else { p.cols / ACT_BLOCK };
         let d: Vec<f32> = (0..p.n * groups).map(|_| r.float()).collect();

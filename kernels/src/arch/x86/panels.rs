@@ -430,9 +430,7 @@ pub(super) unsafe fn matmul<T: Tiles, B: Words>(
     assert!(scratch.as_ptr().addr().is_multiple_of(64), "scratch is aligned");
     let (panel, terms) = scratch.split_at_mut(panel_bytes::<B>(mr, w.cols()));
     let panel = panel.as_mut_ptr();
-    // SAFETY: any bytes are integers.
-    let (before, terms, _) = unsafe { terms.align_to_mut::<i32>() };
-    assert!(before.is_empty(), "panels are whole vectors");
+    let terms: &mut [i32] = bytemuck::cast_slice_mut(terms); // panels are whole vectors
     if has_terms::<T::Unit, B::Shape>() {
         write_terms::<T::Unit, B>(x, terms);
     }
