@@ -20,6 +20,8 @@
 use core::mem::MaybeUninit;
 use core::num::NonZeroUsize;
 
+use bytemuck::cast_slice;
+
 use crate::kv::{KV_BLOCK, KvFormat, KvHead};
 use crate::lanes::{LANES, Lanes};
 use crate::ops::math::exp;
@@ -90,12 +92,26 @@ impl<L> State<'_, L> {
     }
 }
 
+/// In step `i` of a loop whose steps take 64 elements each: fetches as many of those that will be
+/// wanted next, since the CPU's prefetcher begins anew with every head's keys and values. (What attention adds to a token of GPT-2 124M Q4_0 at position 480, by `avx512` on one
+/// thread: f32 2.3 to 1.8 ms, f16 1.4 to 0.8, int8 0.8 to 0.6.)
+#[inline(always)]
+fn fetch<L: Lanes, E: Element>(wanted: &[u8], i: usize) {
+    for line in 0..size_of::<E>() {
+        let at = 64 * (size_of::<E>() * i + line);
+        if at < wanted.len() {
+            L::prefetch(wanted.as_ptr().wrapping_add(at));
+        }
+    }
+}
+
 /// The sums of products of `QT` queries with the keys of a block.
 #[inline(always)]
 fn scores<L: Lanes, E: Element, const QT: usize>(
     kv: &KvHead<'_>,
     block: usize,
     q: [&[f32]; QT],
+    wanted: &[u8],
 ) -> [[f32; KV_BLOCK]; QT] {
     let hd = kv.layout.head_dim;
     let panels = &kv.key_panels::<E>()[block * PANELS * hd..][..PANELS * hd];
@@ -105,6 +121,7 @@ fn scores<L: Lanes, E: Element, const QT: usize>(
     let q = q.map(|q| &q[..hd]);
     let mut s = [[L::splat(0.0); PANELS]; QT];
     for d in 0..hd {
+        fetch::<L, E>(wanted, d);
         let k: [L; PANELS] = [E::load(&p0[d]), E::load(&p1[d]), E::load(&p2[d]), E::load(&p3[d])];
         for t in 0..QT {
             let qd = L::splat(q[t][d]);
@@ -134,12 +151,17 @@ fn block<L: Lanes, E: Element, const QT: usize>(
 ) {
     let mut seen = [(0, 0); QT];
     let mut q: [&[f32]; QT] = [&[]; QT];
+    let (mut last, mut more) = (0, false);
     for t in 0..QT {
         seen[t] = state[t].seen(block);
         q[t] = state[t].q;
+        last = last.max(seen[t].1);
+        more |= state[t].sees(block + 1);
     }
     // Scores, and later their exponentials; and what the outputs so far are to be multiplied with.
-    let mut e = scores::<L, E, QT>(kv, block, q);
+    let stride = kv.layout.value_stride() / LANES;
+    let rows = &kv.value_rows::<E>()[block * KV_BLOCK * stride..][..KV_BLOCK * stride];
+    let mut e = scores::<L, E, QT>(kv, block, q, cast_slice(&rows[..last * stride]));
     let mut c = [L::splat(1.0); QT];
     for t in 0..QT {
         for (p, s) in e[t].as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
@@ -168,15 +190,17 @@ fn block<L: Lanes, E: Element, const QT: usize>(
             ep.store(to);
         }
     }
-    let stride = kv.layout.value_stride() / LANES;
-    let rows = &kv.value_rows::<E>()[block * KV_BLOCK * stride..][..KV_BLOCK * stride];
+    let panels = PANELS * kv.layout.head_dim;
+    let next = (block + 1) * panels..(block + 1 + usize::from(more)) * panels;
+    let mut next: &[u8] = cast_slice(&kv.key_panels::<E>()[next]);
     let mut col = 0;
     while col < stride {
         if stride - col >= GROUP {
-            values::<L, E, QT, GROUP>(rows, stride, col, seen, &e, c, state);
+            values::<L, E, QT, GROUP>((rows, stride), col, seen, &e, c, next, state);
+            next = next.get(64 * KV_BLOCK * size_of::<E>()..).unwrap_or_default();
             col += GROUP;
         } else {
-            values::<L, E, QT, 1>(rows, stride, col, seen, &e, c, state);
+            values::<L, E, QT, 1>((rows, stride), col, seen, &e, c, next, state);
             col += 1;
         }
     }
@@ -185,12 +209,12 @@ fn block<L: Lanes, E: Element, const QT: usize>(
 /// Adds the values of a block to `G` registers of output, from register `col` on.
 #[inline(always)]
 fn values<L: Lanes, E: Element, const QT: usize, const G: usize>(
-    rows: &[[E; LANES]],
-    stride: usize,
+    (rows, stride): (&[[E; LANES]], usize),
     col: usize,
     seen: [(usize, usize); QT],
     e: &[[f32; KV_BLOCK]; QT],
     c: [L; QT],
+    wanted: &[u8],
     state: &mut [State<'_, L>; QT],
 ) {
     let mut o = [[L::splat(0.0); G]; QT];
@@ -220,6 +244,9 @@ fn values<L: Lanes, E: Element, const QT: usize, const G: usize>(
     for j in from..to.min(KV_BLOCK) {
         let Some(row) = common.next() else { break };
         let row = &row[col..col + G];
+        if G == GROUP {
+            fetch::<L, E>(wanted, j);
+        }
         for g in 0..G {
             let v: L = E::load(&row[g]);
             for t in 0..QT {
