@@ -101,14 +101,18 @@ pub(crate) fn matmul<B: CodeBlock>(
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {
+    let blocks = w.cols() / B::LEN;
     for (i, r) in rows.enumerate() {
-        for t in 0..x.n() {
-            y.row(t)[i] = if w.is_repacked() {
-                let blocks = 0..w.cols() / B::LEN;
-                blocks.fold(0.0, |acc, b| add_block(acc, &w.block::<B>(r, b), b, x.row(t)))
-            } else {
-                dot(w.row::<B>(r), x.row(t))
-            };
+        if w.is_repacked() {
+            for t in 0..x.n() {
+                let add = |acc, b| add_block(acc, &w.block::<B>(r, b), b, x.row(t));
+                y.row(t)[i] = (0..blocks).fold(0.0, add);
+            }
+        } else {
+            let row = w.row::<B>(r);
+            for t in 0..x.n() {
+                y.row(t)[i] = dot(row, x.row(t));
+            }
         }
     }
 }
