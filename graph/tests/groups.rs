@@ -1,11 +1,15 @@
 //! Heads that share keys and values: the same bits however many of them a member takes at once.
 
+mod common;
+
 use std::sync::Barrier;
 use std::thread;
 
 use teff_graph::family::gpt2;
-use teff_graph::{Broken, Memory, Never, Options, Plan, Runner, Spec, Step, Team, Tensor, Want};
-use teff_kernels::{Cpu, Format, KvFormat, Matrix, quantize_row};
+use teff_graph::{Broken, Memory, Never, Options, Plan, Runner, Spec, Step, Team, Want};
+use teff_kernels::{Cpu, Format, KvFormat};
+
+use common::{tensors, weights};
 
 /// A thread of a team.
 struct Member<'a> {
@@ -28,49 +32,13 @@ unsafe impl Team for Member<'_> {
     }
 }
 
-/// Floats in -1..1, the same in every run (Marsaglia's xorshift32).
-fn floats(seed: u32, n: usize) -> Vec<f32> {
-    let mut s = seed.wrapping_mul(0x9e37_79b9) | 1;
-    let next = |_| {
-        s ^= s << 13;
-        s ^= s >> 17;
-        s ^= s << 5;
-        (s >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(next).collect()
-}
-
-/// The weights of a model: bytes of its matrices, floats of its vectors.
-fn weights(spec: &Spec, format: Format) -> Vec<(Vec<u8>, Vec<f32>)> {
-    let one = |(i, slot): (usize, teff_graph::Slot)| {
-        let x = floats(i as u32 + 1, slot.rows * slot.cols);
-        if slot.vector {
-            return (vec![], x);
-        }
-        let row = format.row_bytes(slot.cols).unwrap();
-        let mut bytes = vec![0; slot.rows * row];
-        for (x, to) in x.chunks(slot.cols).zip(bytes.chunks_mut(row)) {
-            quantize_row(format, x, to);
-        }
-        (bytes, vec![])
-    };
-    spec.slots().enumerate().map(one).collect()
-}
-
 /// The logits of all tokens, fed `chunk` at a time to `threads` threads.
 fn logits(spec: &Spec, format: Format, kv: KvFormat, chunk: usize, threads: usize) -> Vec<f32> {
     let options = Options { batch: chunk, logits: chunk, context: 96, kv };
     let plan = Plan::build(spec, &|_| format, &options, &Cpu::best()).unwrap();
     let memory = Memory::allocate(&plan.needs, threads).unwrap();
     let owned = weights(spec, format);
-    let table: Vec<Tensor<'_>> = spec
-        .slots()
-        .zip(&owned)
-        .map(|(slot, (bytes, floats))| {
-            let matrix = || Matrix::new(format, slot.rows, slot.cols, bytes).unwrap();
-            if slot.vector { Tensor::Vector(floats) } else { Tensor::Matrix(matrix()) }
-        })
-        .collect();
+    let table = tensors(spec, format, &owned);
     let mut runner = Runner::new(plan, table.into(), Cpu::best(), threads, memory).unwrap();
     let tokens: Vec<u32> = (0..90).map(|i| i * 7 % spec.vocab).collect();
     let mut out = vec![];

@@ -56,6 +56,13 @@ impl<'a> DenseActs<'a> {
         DenseActs::new(data, self.n, cols, self.ld)
     }
 
+    /// Rows `t..t + n`.
+    fn part(&self, t: usize, n: usize) -> DenseActs<'a> {
+        assert!(t <= self.n && n <= self.n - t);
+        let data = if n == 0 { &[] } else { &self.data[t * self.ld..] };
+        DenseActs::new(data, n, self.cols, self.ld)
+    }
+
     /// All floats, gaps between rows included.
     #[must_use]
     pub fn into_slice(self) -> &'a [f32] {
@@ -167,6 +174,12 @@ impl<'a> Q8Acts<'a> {
         }
     }
 
+    /// Rows `t..t + n`.
+    fn part(&self, t: usize, n: usize) -> Q8Acts<'a> {
+        let Q8Row { q, lo, d, s } = self.rows_from(t, n);
+        Q8Acts { n, cols: self.cols, q, lo, d, s }
+    }
+
     /// Rows.
     #[must_use]
     pub fn n(&self) -> usize {
@@ -191,7 +204,20 @@ pub enum Acts<'a> {
     Wide(WideActs<'a>),
 }
 
-impl Acts<'_> {
+impl<'a> Acts<'a> {
+    /// Rows `t..t + n`.
+    ///
+    /// # Panics
+    /// Where they are not inside.
+    #[must_use]
+    pub fn rows(&self, t: usize, n: usize) -> Acts<'a> {
+        match self {
+            Acts::Dense(a) => Acts::Dense(a.part(t, n)),
+            Acts::Q8(a) => Acts::Q8(a.part(t, n)),
+            Acts::Wide(a) => Acts::Wide(a.part(t, n)),
+        }
+    }
+
     /// Rows (tokens).
     #[must_use]
     pub fn n(&self) -> usize {

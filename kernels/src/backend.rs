@@ -34,6 +34,13 @@ pub trait Backend: Sync {
         false
     }
 
+    /// About how many products of an element with an element a core makes in a millisecond: as many
+    /// as are asked for in one call of [`Backend::matmul`] at most, since a step looks whether to
+    /// stop between two calls. The default is that of the scalar backend on a large computer.
+    fn products_per_ms(&self) -> usize {
+        1 << 19
+    }
+
     /// `y[t][i] = sum_k w[rows.start + i][k] * x[t][k]`, for all rows of activations.
     ///
     /// Dense weights: sixteen strided partial sums of fused multiply-adds, then the halving tree.

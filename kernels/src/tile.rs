@@ -74,4 +74,17 @@ impl<'a> Tile<'a> {
         // SAFETY: a part of this tile, which stays borrowed as long as the part lives.
         unsafe { Tile::from_raw(self.ptr.add(from), self.n, width, self.ld) }
     }
+
+    /// Rows `from..from + n` as a tile of their own.
+    ///
+    /// # Panics
+    /// Where they are not inside.
+    #[must_use]
+    pub fn rows(&mut self, from: usize, n: usize) -> Tile<'_> {
+        assert!(from <= self.n && n <= self.n - from);
+        // Not one beyond the last row, which may lie outside of the buffer.
+        let first = if n == 0 { 0 } else { from * self.ld };
+        // SAFETY: a part of this tile, which stays borrowed as long as the part lives.
+        unsafe { Tile::from_raw(self.ptr.add(first), n, self.width, self.ld) }
+    }
 }

@@ -24,6 +24,10 @@ impl Backend for Compact {
         teff_wasm_product::scratch(format, cols)
     }
 
+    fn products_per_ms(&self) -> usize {
+        Best.products_per_ms()
+    }
+
     fn matmul(
         &self,
         w: &Matrix<'_>,

@@ -3,7 +3,7 @@
 use core::num::NonZeroUsize;
 use core::ops::Range;
 
-use teff_kernels::{Acts, Backend, MAX_HEAD_DIM, RopeKind, Tile, rope_table};
+use teff_kernels::{Acts, Backend, MAX_HEAD_DIM, Matrix, RopeKind, Tile, rope_table};
 
 use super::Running;
 use super::angles::frequencies;
@@ -239,6 +239,30 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         }
     }
 
+    /// [`Backend::matmul`] for as many tokens at a time as a core does in a millisecond or so, each
+    /// time after a look whether to stop.
+    fn product(
+        &self,
+        w: &Matrix<'_>,
+        x: &Acts<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+        scratch: &mut [u8],
+    ) -> Result<(), Stopped> {
+        let backend = &self.running.runner.backend;
+        let most = (backend.products_per_ms() / (rows.len() * w.cols()).max(1)).max(1);
+        let mut t = 0;
+        while t < x.n() {
+            if self.running.step.stop.stop() {
+                return Err(Stopped);
+            }
+            let n = most.min(x.n() - t);
+            backend.matmul(w, &x.rows(t, n), rows.clone(), &mut y.rows(t, n), scratch);
+            t += n;
+        }
+        Ok(())
+    }
+
     fn linear(
         &self,
         w: TensorId,
@@ -258,7 +282,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         let acts = unsafe { self.acts(x, n) };
         let heads = Heads::new(self, to);
         let cut = Cut::linear(&plan.spec, &plan.bufs, w.rows(), to);
-        let chunk = cut.chunk(n, w.cols());
+        let chunk = cut.chunk(n, w.cols(), runner.backend.products_per_ms());
         let units = self.share(cut.total.div_ceil(cut.unit));
         let end = cut.total.min(units.end * cut.unit);
         let mut r = units.start * cut.unit;
@@ -276,20 +300,17 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             }
         };
         while r < end {
-            if self.running.step.stop.stop() {
-                return Err(Stopped);
-            }
             let width = chunk.min(end - r);
             if let (To::Store(out), false) = (to, cut.staged) {
                 // SAFETY: columns of a verified buffer that are this member's share.
                 let mut tile = unsafe { runner.arena.tile(plan.buf(out), (0, n), (r, width)) };
-                runner.backend.matmul(&w, &acts, r..r + width, &mut tile, scratch);
+                self.product(&w, &acts, r..r + width, &mut tile, scratch)?;
                 for t in 0..n {
                     finish(tile.row(t), r);
                 }
             } else {
                 let mut tile = Tile::new(&mut floats[..n * width], n, width, width);
-                runner.backend.matmul(&w, &acts, r..r + width, &mut tile, scratch);
+                self.product(&w, &acts, r..r + width, &mut tile, scratch)?;
                 for t in 0..n {
                     let row = tile.row(t);
                     finish(row, r);
@@ -331,22 +352,19 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         // SAFETY: in this phase nobody writes to either (verified).
         let (gate_acts, up_acts) = unsafe { (self.acts(x, n), self.acts(up_x, n)) };
         let cut = Cut::gated(out, gate.rows());
-        let chunk = cut.chunk(n, gate.cols());
+        let chunk = cut.chunk(n, gate.cols(), backend.products_per_ms());
         let units = self.share(cut.total.div_ceil(cut.unit));
         let end = cut.total.min(units.end * cut.unit);
         let mut r = units.start * cut.unit;
         // SAFETY: the only call for this operation.
         let (scratch, floats) = unsafe { self.local() };
         while r < end {
-            if self.running.step.stop.stop() {
-                return Err(Stopped);
-            }
             let width = chunk.min(end - r);
             let (gates, ups) = floats.split_at_mut(n * width);
             let mut gates = Tile::new(gates, n, width, width);
             let mut ups = Tile::new(&mut ups[..n * width], n, width, width);
-            backend.matmul(&gate, &gate_acts, r..r + width, &mut gates, scratch);
-            backend.matmul(&up, &up_acts, r..r + width, &mut ups, scratch);
+            self.product(&gate, &gate_acts, r..r + width, &mut gates, scratch)?;
+            self.product(&up, &up_acts, r..r + width, &mut ups, scratch)?;
             for t in 0..n {
                 let (gate, up) = (gates.row(t), ups.row(t));
                 if let Some(bias) = gate_bias {

@@ -400,10 +400,6 @@ pub(crate) struct Cut {
 
 /// Floats of a staging tile that stay in the caches near a core.
 pub(crate) const TILE_FLOATS: usize = 1 << 15;
-/// Products after which a member looks whether to stop, where a unit of outputs has fewer: some tenths of a
-/// millisecond with vectors, some 20 ms by the scalar backend on one thread. (GPT-2 by `avx512`: prefill of
-/// 512 with twice as many 1.01 to 1.04 times as fast, with a quarter 0.96 to 1.02.)
-pub(crate) const CHUNK_PRODUCTS: usize = 1 << 24;
 /// Queries that attention takes at a time.
 pub(crate) const QUERY_TILE: usize = 32;
 
@@ -435,10 +431,12 @@ impl Cut {
         Cut { unit: out.kind.block().max(16), total: rows, staged: true }
     }
 
-    /// Outputs in a chunk, for `n` tokens of `cols` inputs.
-    pub(crate) fn chunk(&self, n: usize, cols: usize) -> usize {
+    /// Outputs in a chunk, for `n` tokens of `cols` inputs: a quarter of a millisecond, or a unit. (GPT-2
+    /// by `avx512`, prefill of 512: with twice as many products 1.01 to 1.04 times as fast, with a quarter
+    /// 0.96 to 1.02.)
+    pub(crate) fn chunk(&self, n: usize, cols: usize, products_per_ms: usize) -> usize {
         let tile = if self.staged { TILE_FLOATS / n.max(1) } else { usize::MAX };
-        let most = tile.min(CHUNK_PRODUCTS / (n * cols).max(1)).min(self.total);
+        let most = tile.min(products_per_ms / 4 / (n * cols).max(1)).min(self.total);
         (most / self.unit * self.unit).max(self.unit)
     }
 

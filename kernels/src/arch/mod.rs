@@ -181,6 +181,9 @@ impl Backend for Cpu {
     fn repacks(&self, format: Format) -> bool {
         each!(self, b => b.repacks(format))
     }
+    fn products_per_ms(&self) -> usize {
+        each!(self, b => b.products_per_ms())
+    }
     fn matmul(
         &self,
         w: &Matrix<'_>,

@@ -48,6 +48,7 @@ impl Backend for Who<'_> {
         fn name(&self) -> &'static str;
         fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize;
         fn repacks(&self, format: Format) -> bool;
+        fn products_per_ms(&self) -> usize;
         fn matmul(&self, w: &Matrix<'_>, x: &Acts<'_>, rows: Range<usize>, y: &mut Tile<'_>, scratch: &mut [u8]);
         fn dequantize_row(&self, w: &Matrix<'_>, row: usize, out: &mut [f32]);
         fn quantize(&self, x: &[f32], out: Q8RowMut<'_>);

@@ -137,6 +137,10 @@ macro_rules! backend {
                 $str
             }
 
+            fn products_per_ms(&self) -> usize {
+                1 << 24
+            }
+
             fn matmul_scratch(&self, format: crate::Format, cols: usize, batch: usize) -> usize {
                 use super::{panels, ternary_panels};
                 match format.acts() {

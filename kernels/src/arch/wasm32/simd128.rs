@@ -380,6 +380,10 @@ impl Backend for Simd128 {
         "simd128"
     }
 
+    fn products_per_ms(&self) -> usize {
+        1 << 23
+    }
+
     fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
         match format.acts() {
             ActKind::Q8 => panel_bytes(cols, batch) + wide_bytes(cols, batch),

@@ -63,6 +63,10 @@ impl Backend for Amx {
         own.max(self.0.matmul_scratch(format, cols, batch))
     }
 
+    fn products_per_ms(&self) -> usize {
+        self.0.products_per_ms()
+    }
+
     fn repacks(&self, format: Format) -> bool {
         self.0.repacks(format)
     }

@@ -142,35 +142,6 @@ macro_rules! x86_backend {
                 }
             )?
 
-            /// Repacked matrices: as [`Self::quantized`], panels beginning where groups of rows do.
-            ///
-            /// # Safety
-            /// The CPU has the features; the matrix is repacked.
-            unsafe fn repacked<B: Words>(
-                w: &Matrix<'_>,
-                x: &Q8Acts<'_>,
-                rows: Range<usize>,
-                y: &mut Tile<'_>,
-                scratch: &mut [u8],
-            ) {
-                let (mut first, mut cut) = (rows.start, rows.start);
-                if x.n() >= panels::PANEL_COLS {
-                    first = rows.start.next_multiple_of(<$U as Unit>::MR).min(rows.end);
-                    cut = first + Self::whole(&(first..rows.end));
-                }
-                // SAFETY: the caller's promise.
-                unsafe {
-                    if first < cut {
-                        let mut part = y.cols(first - rows.start, cut - first);
-                        panels::matmul::<Self, B>(w, x, first..cut, &mut part, scratch);
-                    }
-                    for rest in [rows.start..first, cut..rows.end] {
-                        let mut part = y.cols(rest.start - rows.start, rest.len());
-                        $rows::sheets::<B>(w, x, rest, &mut part);
-                    }
-                }
-            }
-
             /// How many of `rows` go into whole panels.
             fn whole(rows: &Range<usize>) -> usize {
                 rows.len() / <$U as Unit>::MR * <$U as Unit>::MR
@@ -187,16 +158,28 @@ macro_rules! x86_backend {
                 y: &mut Tile<'_>,
                 scratch: &mut [u8],
             ) {
-                let whole = if x.n() < panels::PANEL_COLS { 0 } else { Self::whole(&rows) };
-                let cut = rows.start + whole;
+                let (mut first, mut cut) = (rows.start, rows.start);
+                if x.n() >= panels::PANEL_COLS {
+                    if w.is_repacked() {
+                        // Where its groups of rows begin.
+                        first = first.next_multiple_of(<$U as Unit>::MR).min(rows.end);
+                    }
+                    cut = first + Self::whole(&(first..rows.end));
+                }
                 // SAFETY: the caller's promise.
                 unsafe {
-                    if whole > 0 {
-                        let mut part = y.cols(0, whole);
-                        panels::matmul::<Self, B>(w, x, rows.start..cut, &mut part, scratch);
+                    if first < cut {
+                        let mut part = y.cols(first - rows.start, cut - first);
+                        panels::matmul::<Self, B>(w, x, first..cut, &mut part, scratch);
                     }
-                    let mut rest = y.cols(whole, rows.end - cut);
-                    $rows::rows8::<B>(w, x, cut..rows.end, &mut rest);
+                    for rest in [rows.start..first, cut..rows.end] {
+                        let mut part = y.cols(rest.start - rows.start, rest.len());
+                        if w.is_repacked() {
+                            $rows::sheets::<B>(w, x, rest, &mut part);
+                        } else {
+                            $rows::rows8::<B>(w, x, rest, &mut part);
+                        }
+                    }
                 }
             }
 
@@ -306,6 +289,10 @@ macro_rules! x86_backend {
                 }
             }
 
+            fn products_per_ms(&self) -> usize {
+                1 << 26 // avx2; avx512 makes some four times as many
+            }
+
             fn repacks(&self, format: Format) -> bool {
                 // Q8_0 is as fast where it lies (avx2), or faster (avx512: 27 GB/s for 22).
                 cfg!(feature = "repack") && format.acts() == ActKind::Q8 && format != Format::Q8_0
@@ -324,9 +311,6 @@ macro_rules! x86_backend {
                 unsafe {
                     match x {
                         Acts::Dense(x) => Self::dense(w, x, rows, y),
-                        Acts::Q8(x) if w.is_repacked() => for_codes!(w.format(),
-                            B => Self::repacked::<B>(w, x, rows, y, scratch),
-                            dense => unreachable!("checked by check_matmul")),
                         Acts::Q8(x) => for_codes!(w.format(),
                             B => Self::quantized::<B>(w, x, rows, y, scratch),
                             dense => unreachable!("checked by check_matmul")),

@@ -1,0 +1,98 @@
+//! A step looks whether to stop as often as its backend is slow, and its bits stay the same.
+
+mod common;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use teff_graph::family::gpt2;
+use teff_graph::{Activation, Memory, Options, Plan, Runner, Solo, Spec, Step, Stop, Want};
+use teff_kernels::{Acts, Backend, Format, KvFormat, Matrix, Scalar, Tile};
+
+use common::{tensors, weights};
+
+/// As fast as it says, and counts what it was asked for since the last look.
+struct Counting<'a> {
+    products_per_ms: usize,
+    since: &'a AtomicUsize,
+    most: &'a AtomicUsize,
+}
+
+impl Backend for Counting<'_> {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+    fn products_per_ms(&self) -> usize {
+        self.products_per_ms
+    }
+    fn matmul(
+        &self,
+        w: &Matrix<'_>,
+        x: &Acts<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+        scratch: &mut [u8],
+    ) {
+        let asked = rows.len() * w.cols() * x.n();
+        let since = self.since.fetch_add(asked, Relaxed) + asked;
+        self.most.fetch_max(since, Relaxed);
+        Scalar.matmul(w, x, rows, y, scratch);
+    }
+}
+
+/// Never stops, and counts how often it was looked at.
+struct Looks<'a> {
+    since: &'a AtomicUsize,
+    looks: AtomicUsize,
+}
+
+impl Stop for Looks<'_> {
+    fn stop(&self) -> bool {
+        self.since.store(0, Relaxed);
+        self.looks.fetch_add(1, Relaxed);
+        false
+    }
+}
+
+#[test]
+fn looks_are_as_frequent_as_the_backend_is_slow() {
+    let small = Spec {
+        vocab: 50,
+        context: 64,
+        layers: 1,
+        width: 64,
+        heads: 2,
+        kv_heads: 2,
+        head_dim: 32,
+        ffn: 96,
+        ..gpt2::small()
+    };
+    let gated = Spec { gated: true, activation: Activation::Silu, ..small };
+    for spec in [small, gated] {
+        let mut want = None;
+        let owned = weights(&spec, Format::Q8_0);
+        let mut before = 0;
+        // The least that one call can be asked for: a head's or a block's outputs, one token.
+        let least = 32 * 96;
+        for products_per_ms in [usize::MAX, 1 << 16, 10_000, 1] {
+            let (since, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let backend = Counting { products_per_ms, since: &since, most: &most };
+            let options = Options { batch: 50, logits: 50, context: 64, kv: KvFormat::F32 };
+            let plan = Plan::build(&spec, &|_| Format::Q8_0, &options, &backend).unwrap();
+            let memory = Memory::allocate(&plan.needs, 1).unwrap();
+            let table = tensors(&spec, Format::Q8_0, &owned);
+            let mut runner = Runner::new(plan, table.into(), backend, 1, memory).unwrap();
+            let tokens: Vec<u32> = (0..50).collect();
+            let stop = Looks { since: &since, looks: AtomicUsize::new(0) };
+            let step = Step { tokens: &tokens, position: 0, want: Want::All, stop: &stop };
+            runner.begin(&step).unwrap().walk(&Solo).unwrap();
+            let got: Vec<u32> = runner.logits(50).iter().map(|x| x.to_bits()).collect();
+            assert_eq!(*want.get_or_insert_with(|| got.clone()), got, "{products_per_ms}");
+            let most = most.load(Relaxed);
+            assert!(most <= products_per_ms.max(least), "{most} for {products_per_ms}");
+            let looks = stop.looks.load(Relaxed);
+            assert!(looks > before, "{looks} looks for {products_per_ms}");
+            before = looks;
+        }
+    }
+}
