@@ -1,5 +1,5 @@
 //! What every backend makes of the shapes of GPT-2 124M and of TinyLlama:
-//! `cargo bench -p teff-kernels`.
+//! `cargo bench -p teff-benches`.
 //!
 //! Throughput is bytes of weights (products), of the cache (attention) or of the input (the rest)
 //! a second; of products of 32 columns and more also multiply-adds a second. Names are
