@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use teff_graph::family::gpt2;
 use teff_graph::{Activation, Memory, Options, Plan, Runner, Solo, Spec, Step, Stop, Want};
-use teff_kernels::{Acts, Backend, Format, KvFormat, Matrix, Scalar, Tile};
+use teff_kernels::{Acts, Backend, DenseActs, Format, KvFormat, KvHead, Matrix, Scalar, Tile};
 
 use common::{tensors, weights};
 
@@ -16,6 +17,13 @@ struct Counting<'a> {
     products_per_ms: usize,
     since: &'a AtomicUsize,
     most: &'a AtomicUsize,
+}
+
+impl Counting<'_> {
+    fn count(&self, asked: usize) {
+        let since = self.since.fetch_add(asked, Relaxed) + asked;
+        self.most.fetch_max(since, Relaxed);
+    }
 }
 
 impl Backend for Counting<'_> {
@@ -33,10 +41,20 @@ impl Backend for Counting<'_> {
         y: &mut Tile<'_>,
         scratch: &mut [u8],
     ) {
-        let asked = rows.len() * w.cols() * x.n();
-        let since = self.since.fetch_add(asked, Relaxed) + asked;
-        self.most.fetch_max(since, Relaxed);
+        self.count(rows.len() * w.cols() * x.n());
         Scalar.matmul(w, x, rows, y, scratch);
+    }
+    fn attend(
+        &self,
+        q: &DenseActs<'_>,
+        kv: &KvHead<'_>,
+        position: usize,
+        window: Option<NonZeroUsize>,
+        scale: f32,
+        out: &mut Tile<'_>,
+    ) {
+        self.count((0..q.n()).map(|t| 2 * (position + t + 1) * q.cols()).sum());
+        Scalar.attend(q, kv, position, window, scale, out);
     }
 }
 
@@ -72,8 +90,9 @@ fn looks_are_as_frequent_as_the_backend_is_slow() {
         let mut want = None;
         let owned = weights(&spec, Format::Q8_0);
         let mut before = 0;
-        // The least that one call can be asked for: a head's or a block's outputs, one token.
-        let least = 32 * 96;
+        // The least that one call can be asked for: the heads of a block of activations and what the last
+        // token sees (a block's outputs of a product are 32 * 96).
+        let least = 2 * 50 * 64;
         for products_per_ms in [usize::MAX, 1 << 16, 10_000, 1] {
             let (since, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
             let backend = Counting { products_per_ms, since: &since, most: &most };

@@ -57,7 +57,11 @@ impl<'a> DenseActs<'a> {
     }
 
     /// Rows `t..t + n`.
-    fn part(&self, t: usize, n: usize) -> DenseActs<'a> {
+    ///
+    /// # Panics
+    /// Where they are not inside.
+    #[must_use]
+    pub fn rows(&self, t: usize, n: usize) -> DenseActs<'a> {
         assert!(t <= self.n && n <= self.n - t);
         let data = if n == 0 { &[] } else { &self.data[t * self.ld..] };
         DenseActs::new(data, n, self.cols, self.ld)
@@ -212,7 +216,7 @@ impl<'a> Acts<'a> {
     #[must_use]
     pub fn rows(&self, t: usize, n: usize) -> Acts<'a> {
         match self {
-            Acts::Dense(a) => Acts::Dense(a.part(t, n)),
+            Acts::Dense(a) => Acts::Dense(a.rows(t, n)),
             Acts::Q8(a) => Acts::Q8(a.part(t, n)),
             Acts::Wide(a) => Acts::Wide(a.part(t, n)),
         }

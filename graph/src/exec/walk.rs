@@ -455,9 +455,6 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         let (tiles, groups) = (rows.div_ceil(QUERY_TILE), heads.div_ceil(group));
         let mut items = self.share(groups * tiles);
         while !items.is_empty() {
-            if self.running.step.stop.stop() {
-                return Err(Stopped);
-            }
             let (g, tile) = (items.start / tiles, items.start % tiles);
             let taken = items.len().min(ahead - g % ahead);
             items.start += taken;
@@ -486,7 +483,20 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                         Tile::new(&mut floats[cols.0 - col..], count, cols.1, width)
                     }
                 };
-                runner.backend.attend(&acts, &kv, position, window, spec.attn_scale, &mut to);
+                // For as many queries at a time as in a product.
+                let seen = window.map_or(usize::MAX, NonZeroUsize::get).min(position + count);
+                let products = cols.1.saturating_mul(2).saturating_mul(seen).max(1);
+                let most = (runner.backend.products_per_ms() / products).max(1);
+                let mut t = 0;
+                while t < count {
+                    if self.running.step.stop.stop() {
+                        return Err(Stopped);
+                    }
+                    let n = most.min(count - t);
+                    let (q, mut to) = (acts.rows(t, n), to.rows(t, n));
+                    runner.backend.attend(&q, &kv, position + t, window, spec.attn_scale, &mut to);
+                    t += n;
+                }
                 h = end;
             }
             if out.kind.is_quantized() {

@@ -346,3 +346,29 @@ pub(super) fn generate_options(o: &TeffGenerateOptions) -> Done<Generate> {
     let max_tokens = (o.max_tokens != 0).then_some(o.max_tokens);
     Ok(Generate { sampling, max_tokens, ignore_eos: o.ignore_end != 0 })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use teff_kernels::Backend;
+
+    use super::*;
+    use crate::Model;
+
+    #[test]
+    fn flags_repack_for_the_default_backend() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/gpt2/gpt2-Q4_0.gguf");
+        let repacked = |flags| {
+            let options = TeffLoadOptions { flags, ..TeffLoadOptions::default() };
+            // SAFETY: the names are NULL.
+            let options = unsafe { load_options(&options) }.unwrap_or_else(|_| panic!("{flags}"));
+            let model = Model::open_with(&file, &options).unwrap();
+            assert!(model.session(&SessionOptions::default()).is_ok());
+            model.tensor_infos().filter(|t| t.repacked).count()
+        };
+        assert_eq!(repacked(0), 0);
+        let gains = default_backend().unwrap().repacks(Format::Q4_0);
+        assert_eq!(repacked(TEFF_LOAD_REPACK) > 0, gains);
+    }
+}
