@@ -90,12 +90,8 @@ fn one_hash(path: &std::path::Path, grid: &Grid) {
     for &kv in grid.kvs {
         let mut want = None;
         for &cpu in backends() {
-            for (i, &threads) in grid.threads.iter().enumerate() {
-                for (j, &chunk) in grid.chunks.iter().rev().enumerate() {
-                    // Scalar code is slow: of it one thread with all tokens at once, and so on.
-                    if matches!(cpu, Cpu::Scalar(_)) && i != j {
-                        continue;
-                    }
+            for &threads in grid.threads {
+                for &chunk in grid.chunks {
                     for restored in [false, true] {
                         let got =
                             hash(&compute(&model, &tokens, (cpu, threads, chunk), kv, restored));

@@ -179,7 +179,7 @@ impl<'a> Q8Acts<'a> {
     }
 
     /// Rows `t..t + n`.
-    fn part(&self, t: usize, n: usize) -> Q8Acts<'a> {
+    fn rows(&self, t: usize, n: usize) -> Q8Acts<'a> {
         let Q8Row { q, lo, d, s } = self.rows_from(t, n);
         Q8Acts { n, cols: self.cols, q, lo, d, s }
     }
@@ -217,8 +217,8 @@ impl<'a> Acts<'a> {
     pub fn rows(&self, t: usize, n: usize) -> Acts<'a> {
         match self {
             Acts::Dense(a) => Acts::Dense(a.rows(t, n)),
-            Acts::Q8(a) => Acts::Q8(a.part(t, n)),
-            Acts::Wide(a) => Acts::Wide(a.part(t, n)),
+            Acts::Q8(a) => Acts::Q8(a.rows(t, n)),
+            Acts::Wide(a) => Acts::Wide(a.rows(t, n)),
         }
     }
 

@@ -79,7 +79,7 @@ impl<'a> WideActs<'a> {
     }
 
     /// Rows `t..t + n`.
-    pub(crate) fn part(&self, t: usize, n: usize) -> WideActs<'a> {
+    pub(crate) fn rows(&self, t: usize, n: usize) -> WideActs<'a> {
         let WideRow { q, d, s } = self.rows_from(t, n);
         WideActs { n, cols: self.cols, q, d, s }
     }

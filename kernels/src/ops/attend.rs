@@ -93,8 +93,9 @@ impl<L> State<'_, L> {
 }
 
 /// In step `i` of a loop whose steps take 64 elements each: fetches as many of those that will be
-/// wanted next, since the CPU's prefetcher begins anew with every head's keys and values. (What attention adds to a token of GPT-2 124M Q4_0 at position 480, by `avx512` on one
-/// thread: f32 2.3 to 1.8 ms, f16 1.4 to 0.8, int8 0.8 to 0.6.)
+/// wanted next, since the CPU's prefetcher begins anew with every head's keys and values. (What
+/// attention adds to a token of GPT-2 124M Q4_0 at position 480, by `avx512` on one thread: f32 2.3
+/// to 1.8 ms, f16 1.4 to 0.8, int8 0.8 to 0.6.)
 #[inline(always)]
 fn fetch<L: Lanes, E: Element>(wanted: &[u8], i: usize) {
     for line in 0..size_of::<E>() {

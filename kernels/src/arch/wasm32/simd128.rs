@@ -381,7 +381,7 @@ impl Backend for Simd128 {
     }
 
     fn products_per_ms(&self) -> usize {
-        1 << 23
+        1 << 23 // an estimate
     }
 
     fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
