@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use teff::kernels::blocks::Q8_0;
 use teff::kernels::equivalence::{self, MEMORY};
-use teff::kernels::{Acts, Backend, DenseBlock, Matrix, Scalar, Tile};
+use teff::kernels::{Activations, Backend, DenseBlock, Matrix, Scalar, Tile};
 use teff::runtime::tokenizer::Specials;
 use teff::{Cpu, Format, LoadOptions, Model, SessionOptions, Want};
 
@@ -33,17 +33,19 @@ impl Backend for FourRows {
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
     ) {
-        let (Format::Q8_0, Acts::Q8(acts)) = (w.format(), x) else {
+        let (Format::Q8_0, Activations::Q8(activations)) = (w.format(), x) else {
             return Scalar.matmul(w, x, rows, y, scratch);
         };
-        assert!(acts.cols() == w.cols() && y.n() == acts.n() && y.width() == rows.len());
-        for t in 0..acts.n() {
-            let (x, y) = (acts.row(t), y.row(t));
+        assert!(
+            activations.cols() == w.cols() && y.n() == activations.n() && y.width() == rows.len()
+        );
+        for t in 0..activations.n() {
+            let (x, y) = (activations.row(t), y.row(t));
             for (i, y) in y.chunks_mut(ROWS).enumerate() {
                 // The last few rows are done with others beside them, whose results are dropped.
                 let last = rows.end - 1;
@@ -69,7 +71,7 @@ impl Backend for FourRows {
                 y.copy_from_slice(&acc[..y.len()]);
             }
         }
-        self.outputs.fetch_add((acts.n() * rows.len()) as u64, Ordering::Relaxed);
+        self.outputs.fetch_add((activations.n() * rows.len()) as u64, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use teff_graph::family::gpt2;
 use teff_graph::{Activation, Memory, Options, Plan, Runner, Solo, Spec, Step, Stop, Want};
-use teff_kernels::{Acts, Backend, DenseActs, Format, KvFormat, KvHead, Matrix, Scalar, Tile};
+use teff_kernels::{
+    Activations, Backend, DenseActivations, Format, KvFormat, KvHead, Matrix, Scalar, Tile,
+};
 
 use common::{tensors, weights};
 
@@ -36,7 +38,7 @@ impl Backend for Counting<'_> {
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
@@ -46,7 +48,7 @@ impl Backend for Counting<'_> {
     }
     fn attend(
         &self,
-        q: &DenseActs<'_>,
+        q: &DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
         window: Option<NonZeroUsize>,

@@ -18,7 +18,7 @@ fn options(batch: usize) -> Options {
 /// used again in each layer.
 fn by_hand(spec: &Spec, o: &Options, quantized: bool) -> usize {
     let up = |n: usize| n.next_multiple_of(ALIGN);
-    let acts = |rows: usize, cols: usize| {
+    let activations = |rows: usize, cols: usize| {
         up(if quantized { rows * (cols + cols / 32 * 4 + cols / 16 * 4) } else { rows * cols * 4 })
     };
     let (w, q, f) = (spec.width as usize, spec.q_dim(), spec.ffn as usize);
@@ -26,8 +26,8 @@ fn by_hand(spec: &Spec, o: &Options, quantized: bool) -> usize {
         + up(o.logits * w * 4)              // residual of wanted tokens
         + up(o.batch * w * 4)               // normed, of 32 or 16 bits
         + up(o.batch * q * 4)               // queries
-        + acts(o.batch, q)                  // attention's result
-        + acts(o.batch, f)                  // inner
+        + activations(o.batch, q)                  // attention's result
+        + activations(o.batch, f)                  // inner
         + up(o.logits * spec.vocab as usize * 4)
 }
 

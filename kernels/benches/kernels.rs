@@ -16,8 +16,9 @@ use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout,
-    Matrix, Q8Acts, Q8RowMut, Tile, WIDE_BLOCK, WideActs, quantize_row,
+    ACT_BLOCK, ACT_SUM, ActivationKind, Activations, Backend, Cpu, DenseActivations, Format,
+    KvFormat, KvHead, KvLayout, Matrix, Q8Activations, Q8RowMut, Tile, WIDE_BLOCK, WideActivations,
+    quantize_row,
 };
 
 fn backends() -> impl Iterator<Item = Cpu> {
@@ -91,19 +92,21 @@ impl Case {
     fn matrix(&self) -> Matrix<'_> {
         Matrix::new(self.format, self.rows, self.cols, &self.w).expect("a matrix")
     }
-    fn dense(&self) -> Acts<'_> {
-        Acts::Dense(DenseActs::new(&self.x, self.n, self.cols, self.cols))
+    fn dense(&self) -> Activations<'_> {
+        Activations::Dense(DenseActivations::new(&self.x, self.n, self.cols, self.cols))
     }
-    fn acts(&self) -> Acts<'_> {
-        match self.format.acts() {
-            ActKind::Q8 => Acts::Q8(Q8Acts::new(self.n, self.cols, &self.q, &self.d, &self.s)),
-            ActKind::Wide => {
+    fn activations(&self) -> Activations<'_> {
+        match self.format.activations() {
+            ActivationKind::Q8 => {
+                Activations::Q8(Q8Activations::new(self.n, self.cols, &self.q, &self.d, &self.s))
+            }
+            ActivationKind::Wide => {
                 // Whatever scales and sums there are: no time depends on them.
                 let groups = self.n * self.cols / WIDE_BLOCK;
                 let (d, s) = (&self.d[..groups], &self.s[..groups]);
-                Acts::Wide(WideActs::new(self.n, self.cols, &self.q, d, s))
+                Activations::Wide(WideActivations::new(self.n, self.cols, &self.q, d, s))
             }
-            ActKind::Dense => self.dense(),
+            ActivationKind::Dense => self.dense(),
         }
     }
 }
@@ -137,12 +140,12 @@ fn matmul(c: &mut Criterion) {
                 }
                 let id = BenchmarkId::new(b.name(), format!("{rows}x{cols}x{n}"));
                 group.bench_function(id, |bench| {
-                    let (w, acts) = (case.matrix(), case.acts());
+                    let (w, activations) = (case.matrix(), case.activations());
                     let mut y = vec![0.0; n * rows];
                     let mut scratch = Scratch::new(b.matmul_scratch(format, cols, n));
                     bench.iter(|| {
                         let mut y = Tile::new(&mut y, n, rows, rows);
-                        b.matmul(black_box(&w), &acts, 0..rows, &mut y, scratch.get());
+                        b.matmul(black_box(&w), &activations, 0..rows, &mut y, scratch.get());
                     });
                 });
             }
@@ -163,15 +166,15 @@ fn guard(c: &mut Criterion) {
         let mut y = vec![0.0; n * ROWS];
         for b in backends() {
             group.bench_function(BenchmarkId::new("fused", b.name()), |bench| {
-                let (w, acts) = (case.matrix(), case.acts());
+                let (w, activations) = (case.matrix(), case.activations());
                 let mut scratch = Scratch::new(b.matmul_scratch(FORMAT, COLS, n));
                 bench.iter(|| {
                     let mut y = Tile::new(&mut y, n, ROWS, ROWS);
-                    b.matmul(black_box(&w), &acts, 0..ROWS, &mut y, scratch.get());
+                    b.matmul(black_box(&w), &activations, 0..ROWS, &mut y, scratch.get());
                 });
             });
             group.bench_function(BenchmarkId::new("dequantised", b.name()), |bench| {
-                let (w, acts) = (case.matrix(), case.dense());
+                let (w, activations) = (case.matrix(), case.dense());
                 let mut scratch = Scratch::new(b.matmul_scratch(Format::F32, COLS, n));
                 let mut all = vec![0.0; ROWS * COLS];
                 bench.iter(|| {
@@ -181,7 +184,7 @@ fn guard(c: &mut Criterion) {
                     let all = bytemuck::cast_slice(&all); // as F32 has it, on little-endian CPUs
                     let w = Matrix::new(Format::F32, ROWS, COLS, all).expect("a matrix");
                     let mut y = Tile::new(&mut y, n, ROWS, ROWS);
-                    b.matmul(&w, &acts, 0..ROWS, &mut y, scratch.get());
+                    b.matmul(&w, &activations, 0..ROWS, &mut y, scratch.get());
                 });
             });
         }
@@ -205,7 +208,7 @@ fn attend(c: &mut Criterion) {
         for (position, n, bytes) in [(511, 1, 1), (0, 512, 256)] {
             let all = bytes * (layout.key_bytes() + layout.value_bytes()) as u64;
             group.throughput(Throughput::Bytes(all));
-            let q = DenseActs::new(&x, n, HEAD, HEAD);
+            let q = DenseActivations::new(&x, n, HEAD, HEAD);
             let mut y = vec![0.0; n * HEAD];
             for b in backends() {
                 if b.name() == "scalar" && n > 1 {

@@ -7,7 +7,8 @@ use crate::blocks::dequantize_row;
 use crate::lanes::{Float, Portable};
 use crate::ops;
 use crate::{
-    Acts, Block, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile, TopK, WideRowMut,
+    Activations, Block, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile, TopK,
+    WideRowMut,
 };
 
 /// A way to compute the operations of a transformer: an instruction set, or a third party's own.
@@ -56,7 +57,7 @@ pub trait Backend: Sync {
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
@@ -229,7 +230,7 @@ pub trait Backend: Sync {
     #[inline(always)] // so that what a firmware knows of its cache leaves the other formats out
     fn attend(
         &self,
-        q: &crate::DenseActs<'_>,
+        q: &crate::DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
         window: Option<NonZeroUsize>,
@@ -251,23 +252,30 @@ fn dequantize_repacked(w: &Matrix<'_>, row: usize, out: &mut [f32]) {
 }
 
 /// The shapes that every `matmul` needs.
-pub(crate) fn check_matmul(w: &Matrix<'_>, x: &Acts<'_>, rows: &Range<usize>, y: &Tile<'_>) {
+pub(crate) fn check_matmul(w: &Matrix<'_>, x: &Activations<'_>, rows: &Range<usize>, y: &Tile<'_>) {
     assert!(x.cols() == w.cols(), "the activations are not as wide as the weights");
     assert!(rows.start <= rows.end && rows.end <= w.rows(), "no such rows");
     assert!(y.n() == x.n() && y.width() == rows.len(), "the output has another shape");
-    assert!(x.kind() == w.format().acts(), "activations of the other kind");
+    assert!(x.kind() == w.format().activations(), "activations of the other kind");
 }
 
 /// The scalar truth of a product.
-pub(crate) fn matmul_portable(w: &Matrix<'_>, x: &Acts<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
+pub(crate) fn matmul_portable(
+    w: &Matrix<'_>,
+    x: &Activations<'_>,
+    rows: Range<usize>,
+    y: &mut Tile<'_>,
+) {
     crate::entered::enter!("scalar", "product");
     use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
     match x {
-        Acts::Wide(x) => for_ternary!(w.format(), B => ops::ternary::matmul::<B>(w, x, rows, y),
-            others => unreachable!("checked by check_matmul")),
-        Acts::Q8(x) => for_codes!(w.format(), B => ops::quant::matmul::<B>(w, x, rows, y),
+        Activations::Wide(x) => {
+            for_ternary!(w.format(), B => ops::ternary::matmul::<B>(w, x, rows, y),
+            others => unreachable!("checked by check_matmul"))
+        }
+        Activations::Q8(x) => for_codes!(w.format(), B => ops::quant::matmul::<B>(w, x, rows, y),
             dense => unreachable!("checked by check_matmul")),
-        Acts::Dense(x) => match w.format() {
+        Activations::Dense(x) => match w.format() {
             Format::F32 => ops::dense::matmul::<Portable, F32, 1, 1, 1>(w, x, rows, y),
             Format::F16 => ops::dense::matmul::<Portable, F16, 1, 1, 1>(w, x, rows, y),
             Format::BF16 => ops::dense::matmul::<Portable, Bf16, 1, 1, 1>(w, x, rows, y),

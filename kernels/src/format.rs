@@ -46,12 +46,12 @@ pub enum Format {
 
 /// What products of a format's weights take as inputs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ActKind {
-    /// f32 ([`crate::DenseActs`]).
+pub enum ActivationKind {
+    /// f32 ([`crate::DenseActivations`]).
     Dense,
-    /// int8 (or 16 bits), a scale for every 32 ([`crate::Q8Acts`]).
+    /// int8 (or 16 bits), a scale for every 32 ([`crate::Q8Activations`]).
     Q8,
-    /// int8, a scale for every 256 ([`crate::WideActs`]).
+    /// int8, a scale for every 256 ([`crate::WideActivations`]).
     Wide,
 }
 
@@ -192,16 +192,16 @@ impl Format {
 
     /// What products take as inputs.
     #[must_use]
-    pub const fn acts(self) -> ActKind {
+    pub const fn activations(self) -> ActivationKind {
         match self {
-            Format::F32 | Format::F16 | Format::BF16 => ActKind::Dense,
-            Format::TQ1_0 | Format::TQ2_0 | Format::I2_S => ActKind::Wide,
-            _ => ActKind::Q8,
+            Format::F32 | Format::F16 | Format::BF16 => ActivationKind::Dense,
+            Format::TQ1_0 | Format::TQ2_0 | Format::I2_S => ActivationKind::Wide,
+            _ => ActivationKind::Q8,
         }
     }
 
-    /// Whether products use activations quantised to int8 ([`Format::acts`] says in which way);
-    /// the dense formats use f32 activations.
+    /// Whether products use activations quantised to int8 ([`Format::activations`] says in which
+    /// way); the dense formats use f32 activations.
     #[must_use]
     pub const fn is_quantized(self) -> bool {
         self.block_len() > 1

@@ -2,7 +2,7 @@
 //! Quantised transformer kernels, `core` only, the same bits on every instruction set.
 //!
 //! - [`blocks`]: storage formats, one file each, with their scalar truth.
-//! - [`Matrix`], [`Acts`], [`Tile`], [`KvHead`]: views of memory that the caller owns.
+//! - [`Matrix`], [`Activations`], [`Tile`], [`KvHead`]: views of memory that the caller owns.
 //! - [`Backend`]: the operations. [`Scalar`] is the truth; [`Cpu`] is the best of this machine.
 
 // What only the formats use that were left out.
@@ -14,7 +14,7 @@
 #[cfg(test)]
 extern crate std;
 
-mod acts;
+mod activations;
 mod arch;
 mod backend;
 pub mod blocks;
@@ -33,7 +33,9 @@ pub mod roofline;
 mod tile;
 mod wide;
 
-pub use acts::{ACT_BLOCK, ACT_SUM, Acts, DenseActs, Q8Acts, Q8Row, Q8RowMut};
+pub use activations::{
+    ACT_BLOCK, ACT_SUM, Activations, DenseActivations, Q8Activations, Q8Row, Q8RowMut,
+};
 #[cfg(target_arch = "arm")]
 pub use arch::Dsp;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -45,7 +47,7 @@ pub use arch::{Cpu, CpuError};
 pub use arch::{Dotprod, I8mm, Neon};
 pub use backend::{Backend, Scalar};
 pub use blocks::{Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row};
-pub use format::{ActKind, Format};
+pub use format::{ActivationKind, Format};
 pub use kv::{KV_BLOCK, KvFormat, KvHead, KvLayout};
 pub use matrix::{Matrix, MatrixError};
 pub use ops::attend::MAX_HEAD_DIM;
@@ -53,7 +55,7 @@ pub use ops::rope::{RopeKind, rope_freqs, rope_table};
 pub use ops::select::TopK;
 pub use repack::{REPACK_ROWS, repack, repacked_bytes};
 pub use tile::Tile;
-pub use wide::{WIDE_BLOCK, WIDE_UNIT, WideActs, WideRow, WideRowMut};
+pub use wide::{WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow, WideRowMut};
 
 /// `exp(x)` by the polynomial that the kernels use: less than 1.08 ULP from the exact value over
 /// all f32; 0 below -104, infinite above 88.73, NaN for NaN.

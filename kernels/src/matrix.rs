@@ -200,7 +200,7 @@ impl<'a> Matrix<'a> {
         cfg!(feature = "repack") && self.repacked
     }
 
-    /// All bytes, row after row; of a repacked matrix, sheet after sheet.
+    /// All bytes, row after row; of a repacked matrix, group after group of interleaved blocks.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.data
@@ -217,8 +217,9 @@ impl<'a> Matrix<'a> {
         }
         let size = self.format.block_bytes();
         let group = &self.data[r / REPACK_ROWS * REPACK_ROWS * self.row_bytes..];
-        for (sheet, block) in group.chunks(REPACK_ROWS * size).zip(out.chunks_exact_mut(size)) {
-            block_of(self.format, sheet, r % REPACK_ROWS, block);
+        for (interleaved, block) in group.chunks(REPACK_ROWS * size).zip(out.chunks_exact_mut(size))
+        {
+            block_of(self.format, interleaved, r % REPACK_ROWS, block);
         }
     }
 
@@ -233,11 +234,11 @@ impl<'a> Matrix<'a> {
             return self.row(r)[b];
         }
         assert!(B::FORMAT == self.format && r < self.rows && b * B::LEN < self.cols);
-        let sheet = REPACK_ROWS * size_of::<B>();
-        let at = r / REPACK_ROWS * REPACK_ROWS * self.row_bytes + b * sheet;
+        let interleaved_bytes = REPACK_ROWS * size_of::<B>();
+        let at = r / REPACK_ROWS * REPACK_ROWS * self.row_bytes + b * interleaved_bytes;
         let mut block = B::zeroed();
         let bytes = bytemuck::bytes_of_mut(&mut block);
-        block_of(self.format, &self.data[at..][..sheet], r % REPACK_ROWS, bytes);
+        block_of(self.format, &self.data[at..][..interleaved_bytes], r % REPACK_ROWS, bytes);
         block
     }
 

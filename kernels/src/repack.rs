@@ -6,13 +6,14 @@
 //! another order, so it costs a copy and changes no bit of a result.
 //!
 //! Rows lie in groups of sixteen; a last group that is not whole is filled up with zeros. A group
-//! is a sheet for each block of its rows: the sixteen blocks cut into words of four bytes, the first
-//! word of all sixteen, the second of all sixteen, and so on. Of formats whose blocks are two bytes
-//! more than whole words, these are the f16 that the block begins or ends with: the sixteen of
-//! them come first. Words come in the order in which a kernel wants them, scales first: a sheet that
-//! is read here and there is not prefetched (Zen 4: Q6_K in the order of its block 6 GB/s).
+//! is an interleaved block for each block of its rows: the sixteen blocks cut into words of four
+//! bytes, the first word of all sixteen, the second of all sixteen, and so on. Of formats whose
+//! blocks are two bytes more than whole words, these are the f16 that the block begins or ends
+//! with: the sixteen of them come first. Words come in the order in which a kernel wants them,
+//! scales first: an interleaved block that is read here and there is not prefetched (Zen 4: Q6_K in
+//! the order of its block 6 GB/s).
 
-use crate::{ActKind, Format, Matrix};
+use crate::{ActivationKind, Format, Matrix};
 
 /// Rows whose blocks lie side by side.
 pub const REPACK_ROWS: usize = 16;
@@ -26,12 +27,12 @@ const fn half(format: Format) -> Option<usize> {
     }
 }
 
-/// Bytes before the first word of a sheet.
+/// Bytes before the first word of an interleaved block.
 pub(crate) const fn before_words(format: Format) -> usize {
     if half(format).is_some() { 2 * REPACK_ROWS } else { 0 }
 }
 
-/// Which of a block's words a sheet has as its word `k`.
+/// Which of a block's words an interleaved block has as its word `k`.
 const fn word(format: Format, k: usize) -> usize {
     match (format, k) {
         // The units, then scales and codes.
@@ -53,7 +54,7 @@ const fn word(format: Format, k: usize) -> usize {
 /// (it is dense or ternary, or the feature `repack` is off), rows are not whole blocks, or more than memory has.
 #[must_use]
 pub fn repacked_bytes(format: Format, rows: usize, cols: usize) -> Option<usize> {
-    if !cfg!(feature = "repack") || format.acts() != ActKind::Q8 {
+    if !cfg!(feature = "repack") || format.activations() != ActivationKind::Q8 {
         return None;
     }
     rows.checked_next_multiple_of(REPACK_ROWS)?.checked_mul(format.row_bytes(cols)?)
@@ -76,26 +77,27 @@ pub fn repack(w: &Matrix<'_>, out: &mut [u8]) {
         if rows.len() < group.len() {
             group.fill(0);
         }
-        for (b, sheet) in group.chunks_exact_mut(REPACK_ROWS * size).enumerate() {
+        for (b, interleaved) in group.chunks_exact_mut(REPACK_ROWS * size).enumerate() {
             for (row, bytes) in rows.chunks_exact(w.row_bytes()).enumerate() {
                 let block = &bytes[b * size..][..size];
                 for_pieces(format, row, |at, of| {
-                    sheet[at..][..of.len()].copy_from_slice(&block[of])
+                    interleaved[at..][..of.len()].copy_from_slice(&block[of])
                 });
             }
         }
     }
 }
 
-/// The bytes of row `row` of a sheet.
-pub(crate) fn block_of(format: Format, sheet: &[u8], row: usize, block: &mut [u8]) {
+/// The bytes of row `row` of an interleaved block.
+pub(crate) fn block_of(format: Format, interleaved: &[u8], row: usize, block: &mut [u8]) {
     for_pieces(format, row, |at, of| {
         let n = of.len();
-        block[of].copy_from_slice(&sheet[at..][..n]);
+        block[of].copy_from_slice(&interleaved[at..][..n]);
     });
 }
 
-/// Calls `piece` with where the pieces of row `row`'s block lie in a sheet, and in the block.
+/// Calls `piece` with where the pieces of row `row`'s block lie in an interleaved block, and in the
+/// block.
 #[inline(always)]
 fn for_pieces(format: Format, row: usize, mut piece: impl FnMut(usize, core::ops::Range<usize>)) {
     let first = match half(format) {
@@ -120,18 +122,18 @@ mod tests {
     use crate::MatrixError;
 
     #[test]
-    fn sheets_have_every_byte_of_their_blocks_once() {
-        for format in Format::ALL.into_iter().filter(|f| f.acts() == ActKind::Q8) {
+    fn interleaved_blocks_have_every_byte_of_their_blocks_once() {
+        for format in Format::ALL.into_iter().filter(|f| f.activations() == ActivationKind::Q8) {
             let size = format.block_bytes();
-            let (mut sheet, mut blocks) = ([0; 16 * 210], [[0; 210]; 16]);
+            let (mut interleaved, mut blocks) = ([0; 16 * 210], [[0; 210]; 16]);
             for (row, block) in blocks.iter_mut().enumerate() {
                 for_pieces(format, row, |at, of| {
                     for (to, from) in (at..).zip(of) {
-                        (sheet[to], block[from]) = (sheet[to] + 1, block[from] + 1);
+                        (interleaved[to], block[from]) = (interleaved[to] + 1, block[from] + 1);
                     }
                 });
             }
-            assert!(sheet[..16 * size].iter().all(|&n| n == 1), "{format}");
+            assert!(interleaved[..16 * size].iter().all(|&n| n == 1), "{format}");
             assert!(blocks.iter().all(|b| b[..size].iter().all(|&n| n == 1)), "{format}");
         }
     }

@@ -12,7 +12,7 @@ pub const WIDE_UNIT: usize = 128;
 
 /// Rows quantised to 8 bits, for ternary weights.
 #[derive(Clone, Copy, Debug)]
-pub struct WideActs<'a> {
+pub struct WideActivations<'a> {
     n: usize,
     cols: usize,
     q: &'a [i8],
@@ -20,7 +20,7 @@ pub struct WideActs<'a> {
     s: &'a [i32],
 }
 
-/// One row of [`WideActs`].
+/// One row of [`WideActivations`].
 #[derive(Clone, Copy, Debug)]
 pub struct WideRow<'a> {
     /// Codes, -127..=127.
@@ -31,7 +31,8 @@ pub struct WideRow<'a> {
     pub s: &'a [i32],
 }
 
-/// A part of a row of [`WideActs`] (from the beginning of a group to the end of one) to be written.
+/// A part of a row of [`WideActivations`] (from the beginning of a group to the end of one) to be
+/// written.
 #[derive(Debug)]
 pub struct WideRowMut<'a> {
     /// Codes, -127..=127.
@@ -42,7 +43,7 @@ pub struct WideRowMut<'a> {
     pub s: &'a mut [i32],
 }
 
-impl<'a> WideActs<'a> {
+impl<'a> WideActivations<'a> {
     /// `n` rows of `cols` elements: `n * cols` codes, and for each row a scale and a sum for every
     /// 256 and for what is left.
     ///
@@ -57,7 +58,7 @@ impl<'a> WideActs<'a> {
         let groups = n * cols.div_ceil(WIDE_BLOCK); // no more than codes
         assert!(d.len() == groups && s.len() == groups, "activations");
         debug_assert!(q.iter().all(|&q| q != i8::MIN));
-        WideActs { n, cols, q, d, s }
+        WideActivations { n, cols, q, d, s }
     }
 
     /// Row `t`.
@@ -79,9 +80,9 @@ impl<'a> WideActs<'a> {
     }
 
     /// Rows `t..t + n`.
-    pub(crate) fn rows(&self, t: usize, n: usize) -> WideActs<'a> {
+    pub(crate) fn rows(&self, t: usize, n: usize) -> WideActivations<'a> {
         let WideRow { q, d, s } = self.rows_from(t, n);
-        WideActs { n, cols: self.cols, q, d, s }
+        WideActivations { n, cols: self.cols, q, d, s }
     }
 
     /// Rows.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use teff_kernels::entered::listen;
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, Cpu, DenseActs, Format, Matrix, Q8Acts, Tile,
-    WIDE_BLOCK, WideActs, repacked_bytes,
+    ACT_BLOCK, ACT_SUM, ActivationKind, Activations, Backend, Cpu, DenseActivations, Format,
+    Matrix, Q8Activations, Tile, WIDE_BLOCK, WideActivations, repacked_bytes,
 };
 
 type Seen = BTreeMap<(&'static str, &'static str), usize>;
@@ -54,19 +54,21 @@ fn product(b: &Cpu, format: Format, n: usize) {
 fn product_of(b: &Cpu, w: &Matrix<'_>, n: usize) {
     let format = w.format();
     let (x, q, s) = (vec![0.0; n * COLS], vec![0; n * COLS], vec![0; n * COLS / ACT_SUM]);
-    let acts = match format.acts() {
-        ActKind::Dense => Acts::Dense(DenseActs::new(&x, n, COLS, COLS)),
-        ActKind::Q8 => Acts::Q8(Q8Acts::new(n, COLS, &q, &x[..n * COLS / ACT_BLOCK], &s)),
-        ActKind::Wide => {
+    let activations = match format.activations() {
+        ActivationKind::Dense => Activations::Dense(DenseActivations::new(&x, n, COLS, COLS)),
+        ActivationKind::Q8 => {
+            Activations::Q8(Q8Activations::new(n, COLS, &q, &x[..n * COLS / ACT_BLOCK], &s))
+        }
+        ActivationKind::Wide => {
             let groups = n * COLS / WIDE_BLOCK;
-            Acts::Wide(WideActs::new(n, COLS, &q, &x[..groups], &s[..groups]))
+            Activations::Wide(WideActivations::new(n, COLS, &q, &x[..groups], &s[..groups]))
         }
     };
     let mut y = vec![0.0; n * 32];
     let len = b.matmul_scratch(format, COLS, n);
     let mut scratch = aligned(len);
     let scratch = at64(&mut scratch, len);
-    b.matmul(w, &acts, 0..32, &mut Tile::new(&mut y, n, 32, 32), scratch);
+    b.matmul(w, &activations, 0..32, &mut Tile::new(&mut y, n, 32, 32), scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -79,10 +81,10 @@ fn products_run_where_they_should() {
         let dense = if b.name() == "amx" { "avx512" } else { b.name() };
         let few = if b.name() == "amx" { "avx512" } else { few };
         for format in Format::ALL {
-            let (one, many) = match format.acts() {
-                ActKind::Dense => ((dense, "dense"), (dense, "dense")),
-                ActKind::Q8 => ((few, "rows8"), (b.name(), "panels")),
-                ActKind::Wide => ((few, "ternary8"), (b.name(), "ternary panels")),
+            let (one, many) = match format.activations() {
+                ActivationKind::Dense => ((dense, "dense"), (dense, "dense")),
+                ActivationKind::Q8 => ((few, "gemv"), (b.name(), "gemm")),
+                ActivationKind::Wide => ((few, "gemv ternary"), (b.name(), "gemm ternary")),
             };
             for (n, what) in [(1, one), (32, many)] {
                 let seen = during(|| product(&b, format, n));
@@ -90,7 +92,7 @@ fn products_run_where_they_should() {
                 assert!(seen.contains_key(&what), "{} {format} x {n}: {all:?}", b.name());
                 assert!(!seen.contains_key(&("scalar", "product")), "{} {format}", b.name());
                 // AVX-512 with VNNI takes sixteen rows where that pays.
-                let sixteen = few == "avx512" && what.1 == "rows8";
+                let sixteen = few == "avx512" && what.1 == "gemv";
                 let eight = matches!(format, Format::Q8_0 | Format::Q6_K);
                 let entered = seen.contains_key(&("sixteen rows", format.name()));
                 assert_eq!(entered, sixteen && !eight, "{} {format} x {n}", b.name());
@@ -112,7 +114,7 @@ fn products_of_repacked_matrices_run_where_they_should() {
         for format in Format::ALL.into_iter().filter(|&f| b.repacks(f)) {
             let w = vec![0; repacked_bytes(format, 32, COLS).unwrap()];
             let w = Matrix::repacked(format, 32, COLS, &w).unwrap();
-            for (n, what) in [(1, (few, "sheets")), (32, (filled, "panels of sheets"))] {
+            for (n, what) in [(1, (few, "gemv interleaved")), (32, (filled, "gemm interleaved"))] {
                 let seen = during(|| product_of(&b, &w, n));
                 let all: Vec<_> = seen.keys().collect();
                 assert!(seen.contains_key(&what), "{} {format} x {n}: {all:?}", b.name());
@@ -149,7 +151,7 @@ fn other_operations_run_where_they_should() {
             b.argmax(&x);
             b.store_key(&layout, k, 0, &x[..16]);
             b.store_value(&layout, v, 0, &x[..16]);
-            let (q, kv) = (DenseActs::new(&x, 1, 16, 16), KvHead::new(layout, k, v));
+            let (q, kv) = (DenseActivations::new(&x, 1, 16, 16), KvHead::new(layout, k, v));
             b.attend(&q, &kv, 0, None, 1.0, &mut Tile::new(&mut z, 1, 16, 16));
         });
         for what in [
@@ -176,13 +178,13 @@ fn products_run_where_they_should() {
     for b in backends() {
         for format in Format::ALL.into_iter().filter(|f| f.is_built()) {
             for n in [1, 9] {
-                let want = match (format.acts(), n) {
-                    (ActKind::Dense, _) => vec![("neon", "dense")],
-                    (ActKind::Q8, 1) => vec![(b.name(), "quantized")],
-                    (ActKind::Q8, _) => vec![(b.name(), "panels"), (b.name(), "quantized")],
-                    (ActKind::Wide, 1) => vec![(b.name(), "ternary")],
-                    (ActKind::Wide, _) => {
-                        vec![(b.name(), "ternary"), (b.name(), "ternary panels")]
+                let want = match (format.activations(), n) {
+                    (ActivationKind::Dense, _) => vec![("neon", "dense")],
+                    (ActivationKind::Q8, 1) => vec![(b.name(), "quantized")],
+                    (ActivationKind::Q8, _) => vec![(b.name(), "gemm"), (b.name(), "quantized")],
+                    (ActivationKind::Wide, 1) => vec![(b.name(), "ternary")],
+                    (ActivationKind::Wide, _) => {
+                        vec![(b.name(), "ternary"), (b.name(), "gemm ternary")]
                     }
                 };
                 let seen = during(|| product(&b, format, n));

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use teff_kernels::equivalence::{EquivalenceError as E, MEMORY, check};
 use teff_kernels::{
-    Acts, Backend, Cpu, DenseActs, Format, KvHead, Matrix, Q8RowMut, Scalar, Tile, TopK,
+    Activations, Backend, Cpu, DenseActivations, Format, KvHead, Matrix, Q8RowMut, Scalar, Tile,
+    TopK,
 };
 
 #[test]
@@ -59,7 +60,7 @@ impl Backend for Broken {
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         mut rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
@@ -112,7 +113,7 @@ impl Backend for Broken {
     }
     fn attend(
         &self,
-        q: &DenseActs<'_>,
+        q: &DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
         window: Option<std::num::NonZeroUsize>,

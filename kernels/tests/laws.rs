@@ -18,14 +18,14 @@ use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
 use common::{
-    Kind, OwnedActs, OwnedRepacked, Placed, Rng, UNTOUCHED, bits, float, floats, kinds, matrix,
-    product, same, weights, within_tile,
+    Kind, OwnedActivations, OwnedRepacked, Placed, Rng, UNTOUCHED, bits, float, floats, kinds,
+    matrix, product, same, weights, within_tile,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};
 use teff_kernels::{
-    Backend, Cpu, DenseActs, Format, KvFormat, KvHead, KvLayout, Q8RowMut, RopeKind, Scalar, Tile,
-    WideRowMut,
+    Backend, Cpu, DenseActivations, Format, KvFormat, KvHead, KvLayout, Q8RowMut, RopeKind, Scalar,
+    Tile, WideRowMut,
 };
 
 /// Runs `shares` of the cases; `check` compares one input on all of the backends.
@@ -133,7 +133,7 @@ fn multiplies(format: Format) {
         let r = &mut Rng::new(p.seed);
         let bytes = Placed::new(&weights(r, p.format, p.rows, p.cols, p.kind), p.offset);
         let w = matrix(r, p.format, (p.rows, p.cols), bytes.get(), p.kind);
-        let x = OwnedActs::new(r, p.format, p.n, p.cols, p.kind, p.fine).skewed(p.skew);
+        let x = OwnedActivations::new(r, p.format, p.n, p.cols, p.kind, p.fine).skewed(p.skew);
         let (row, col) = (r.below(p.rows + 1), r.below(p.n + 1));
         let rows = row..row + r.below(p.rows - row + 1);
         let ts = col..col + r.below(p.n - col + 1);
@@ -302,7 +302,7 @@ fn attends() {
             let mut y = vec![UNTOUCHED; a.gap + a.n * ld];
             let head = KvHead::new(a.layout, k.get(), v.get());
             let mut tile = Tile::new(&mut y[a.gap..], a.n, width, ld);
-            let q = DenseActs::new(&q, a.n, width, width);
+            let q = DenseActivations::new(&q, a.n, width, width);
             b.attend(&q, &head, a.position, a.window, scale, &mut tile);
             Ok::<_, TestCaseError>((k, v, within_tile(&y, a.gap, width, ld)?))
         };

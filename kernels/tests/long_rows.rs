@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{OwnedActs, OwnedRepacked, Placed, Rng, difference, kinds, matrix, weights};
+use common::{OwnedActivations, OwnedRepacked, Placed, Rng, difference, kinds, matrix, weights};
 use proptest::prelude::*;
 use teff_kernels::{Backend, Cpu, Format, Matrix, Scalar, Tile};
 
@@ -27,7 +27,7 @@ proptest! {
         let r = &mut Rng::new(seed);
         let bytes = Placed::new(&weights(r, format, rows, cols, kind), offset);
         let w = matrix(r, format, (rows, cols), bytes.get(), kind);
-        let x = OwnedActs::new(r, format, 1, cols, kind, fine);
+        let x = OwnedActivations::new(r, format, 1, cols, kind, fine);
         let repacked = OwnedRepacked::new(&w, offset);
         let cut = r.below(rows + 1);
         for part in [0..rows, 0..cut, cut..rows] {

@@ -2,7 +2,7 @@
 
 use std::panic::catch_unwind;
 
-use teff_kernels::{DenseActs, Q8Acts, Tile, WideActs};
+use teff_kernels::{DenseActivations, Q8Activations, Tile, WideActivations};
 
 /// Factors whose product is 0 or small where it wraps.
 fn wrapping() -> [(usize, usize); 5] {
@@ -25,9 +25,18 @@ fn shapes_that_wrap_are_refused() {
         });
         assert!(tile.is_err(), "a tile of {n} x {ld}");
         let data = [0.0; 64];
-        assert!(catch_unwind(|| DenseActs::new(&data, n + usize::from(n < 9), 1, ld).n()).is_err());
-        assert!(catch_unwind(|| Q8Acts::new(n, ld, &[], &[], &[]).n()).is_err(), "{n} x {ld}");
-        assert!(catch_unwind(|| WideActs::new(n, ld, &[], &[], &[]).n()).is_err(), "{n} x {ld}");
+        assert!(
+            catch_unwind(|| DenseActivations::new(&data, n + usize::from(n < 9), 1, ld).n())
+                .is_err()
+        );
+        assert!(
+            catch_unwind(|| Q8Activations::new(n, ld, &[], &[], &[]).n()).is_err(),
+            "{n} x {ld}"
+        );
+        assert!(
+            catch_unwind(|| WideActivations::new(n, ld, &[], &[], &[]).n()).is_err(),
+            "{n} x {ld}"
+        );
     }
 }
 
@@ -35,7 +44,7 @@ fn shapes_that_wrap_are_refused() {
 fn nothing_is_a_shape() {
     assert_eq!(Tile::new(&mut [], 0, 7, usize::MAX).n(), 0);
     assert_eq!(Tile::new(&mut [], 3, 0, 0).n(), 3);
-    assert_eq!(DenseActs::new(&[], 0, 7, 9).n(), 0);
-    assert_eq!(Q8Acts::new(0, 64, &[], &[], &[]).n(), 0);
-    assert_eq!(WideActs::new(4, 0, &[], &[], &[]).n(), 4);
+    assert_eq!(DenseActivations::new(&[], 0, 7, 9).n(), 0);
+    assert_eq!(Q8Activations::new(0, 64, &[], &[], &[]).n(), 0);
+    assert_eq!(WideActivations::new(4, 0, &[], &[], &[]).n(), 4);
 }

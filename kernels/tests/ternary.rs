@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{Kind, OwnedActs, Placed, Rng, difference, weights};
+use common::{Kind, OwnedActivations, Placed, Rng, difference, weights};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use teff_kernels::blocks::{I2_S, TQ1_0, TQ2_0};
 use teff_kernels::{
-    Acts, Backend, Cpu, Format, Matrix, MatrixError, Scalar, TernaryBlock, Tile, WideActs,
-    WideRowMut, dequantize_row, quantize_row,
+    Activations, Backend, Cpu, Format, Matrix, MatrixError, Scalar, TernaryBlock, Tile,
+    WideActivations, WideRowMut, dequantize_row, quantize_row,
 };
 
 const FORMATS: [Format; 3] = [Format::TQ1_0, Format::TQ2_0, Format::I2_S];
@@ -20,7 +20,7 @@ fn backends() -> Vec<Cpu> {
     Cpu::NAMES.iter().filter_map(|name| Cpu::by_name(name).ok()).collect()
 }
 
-fn outputs(b: &dyn Backend, w: &Matrix<'_>, x: &Acts<'_>) -> Vec<f32> {
+fn outputs(b: &dyn Backend, w: &Matrix<'_>, x: &Activations<'_>) -> Vec<f32> {
     let mut y = vec![0.0; x.n() * w.rows()];
     let mut scratch = Placed::zeroed(b.matmul_scratch(w.format(), w.cols(), x.n()));
     let mut tile = Tile::new(&mut y, x.n(), w.rows(), w.rows());
@@ -34,7 +34,7 @@ fn product<B: TernaryBlock>(rows: usize, cols: usize, n: usize, seed: u64) -> Te
     let cols = cols / B::LEN * B::LEN;
     let bytes = weights(r, B::FORMAT, rows, cols, Kind::Plain);
     let w = Matrix::new(B::FORMAT, rows, cols, &bytes).unwrap().with_scale(r.float());
-    let x = OwnedActs::new(r, B::FORMAT, n, cols, Kind::Plain, false);
+    let x = OwnedActivations::new(r, B::FORMAT, n, cols, Kind::Plain, false);
     let y = outputs(&Scalar, &w, &x.get());
     let groups = cols.div_ceil(256);
     for i in 0..rows {
@@ -98,20 +98,20 @@ proptest! {
         let r = &mut Rng::new(seed);
         let (cols, scale) = (blocks * 256, 2f32.powi(exponent) * (1.0 + r.below(1024) as f32 / 1024.0));
         let x = ternary(r, rows, cols, scale);
-        let acts: Vec<f32> = (0..n * cols).map(|_| r.float()).collect();
+        let activations: Vec<f32> = (0..n * cols).map(|_| r.float()).collect();
         let (mut q, mut d, mut s) = (vec![0; n * cols], vec![0.0; n * blocks], vec![0; n * blocks]);
         for t in 0..n {
             let (q, d) = (&mut q[t * cols..][..cols], &mut d[t * blocks..][..blocks]);
             let out = WideRowMut { q, d, s: &mut s[t * blocks..][..blocks] };
-            Scalar.quantize_wide(&acts[t * cols..][..cols], out, per_row);
+            Scalar.quantize_wide(&activations[t * cols..][..cols], out, per_row);
         }
-        let acts = Acts::Wide(WideActs::new(n, cols, &q, &d, &s));
+        let activations = Activations::Wide(WideActivations::new(n, cols, &q, &d, &s));
         let mut want: Option<Vec<f32>> = None;
         for format in FORMATS {
             let bytes = stored(format, &x, cols, scale);
             let w = Matrix::new(format, rows, cols, &bytes).unwrap().with_scale(scale);
             for b in backends() {
-                let got = outputs(&b, &w, &acts);
+                let got = outputs(&b, &w, &activations);
                 let want = want.get_or_insert_with(|| got.clone());
                 prop_assert_eq!(difference(want, &got), None, "{} {}", format, b.name());
                 let mut row = vec![0.0; cols];
@@ -148,7 +148,7 @@ proptest! {
             let bytes: Vec<u8> =
                 (0..rows * format.row_bytes(cols).unwrap()).map(|_| r.bits() as u8).collect();
             let w = Matrix::new(format, rows, cols, &bytes).unwrap().with_scale(0.5);
-            let x = OwnedActs::new(r, format, n, cols, Kind::Extreme, false);
+            let x = OwnedActivations::new(r, format, n, cols, Kind::Extreme, false);
             let want = outputs(&Scalar, &w, &x.get());
             for b in backends() {
                 let got = outputs(&b, &w, &x.get());
@@ -188,7 +188,7 @@ fn the_largest_sums_are_exact() {
                             (0..groups).map(|g| (cols - g * 256).min(256) as i32 * i32::from(q))
                         })
                         .collect();
-                    let x = Acts::Wide(WideActs::new(n, cols, &codes, &d, &s));
+                    let x = Activations::Wide(WideActivations::new(n, cols, &codes, &d, &s));
                     let w = Matrix::new(format, rows, cols, &bytes).unwrap();
                     let want = (cols as i32 * code * i32::from(q)) as f32;
                     for b in backends() {

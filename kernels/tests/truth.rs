@@ -5,13 +5,13 @@ mod common;
 
 use std::num::NonZeroUsize;
 
-use common::{Kind, OwnedActs, Placed, Rng, floats, weights};
+use common::{Kind, OwnedActivations, Placed, Rng, floats, weights};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use teff_kernels::blocks::{Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use teff_kernels::{
-    Backend, CodeBlock, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut, Scalar,
-    Tile, dequantize_row, quantize_row,
+    Backend, CodeBlock, DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut,
+    Scalar, Tile, dequantize_row, quantize_row,
 };
 
 /// The unit roundoff of f32: half the distance from 1 to the next float.
@@ -30,7 +30,7 @@ fn depth(n: usize) -> f64 {
 }
 
 /// The outputs of `rows` rows for `n` columns, by the scalar truth.
-fn outputs(w: &Matrix<'_>, x: &OwnedActs, n: usize) -> Vec<f32> {
+fn outputs(w: &Matrix<'_>, x: &OwnedActivations, n: usize) -> Vec<f32> {
     let mut y = vec![0.0; n * w.rows()];
     let mut scratch = Placed::zeroed(Scalar.matmul_scratch(w.format(), w.cols(), n));
     let mut tile = Tile::new(&mut y, n, w.rows(), w.rows());
@@ -42,7 +42,7 @@ fn dense_product(format: Format, rows: usize, cols: usize, n: usize, seed: u64) 
     let r = &mut Rng::new(seed);
     let bytes = weights(r, format, rows, cols, Kind::Plain);
     let w = Matrix::new(format, rows, cols, &bytes).unwrap();
-    let x = OwnedActs::new(r, format, n, cols, Kind::Plain, false);
+    let x = OwnedActivations::new(r, format, n, cols, Kind::Plain, false);
     let y = outputs(&w, &x, n);
     let mut row = vec![0.0; cols];
     for i in 0..rows {
@@ -71,7 +71,7 @@ fn product<B: CodeBlock>(
     let cols = blocks * B::LEN;
     let bytes = weights(r, B::FORMAT, rows, cols, Kind::Plain);
     let w = Matrix::new(B::FORMAT, rows, cols, &bytes).unwrap();
-    let x = OwnedActs::new(r, B::FORMAT, n, cols, Kind::Plain, fine);
+    let x = OwnedActivations::new(r, B::FORMAT, n, cols, Kind::Plain, fine);
     let y = outputs(&w, &x, n);
     for i in 0..rows {
         let row = w.row::<B>(i);
@@ -164,9 +164,9 @@ fn attention(
     let scale = 4.0 / (hd as f32).sqrt();
     let head = KvHead::new(layout, keys.get(), values.get());
     let width = heads * hd;
-    let acts = DenseActs::new(&q, n, width, width);
+    let activations = DenseActivations::new(&q, n, width, width);
     let mut tile = Tile::new(&mut y, n, width, width);
-    Scalar.attend(&acts, &head, position, window, scale, &mut tile);
+    Scalar.attend(&activations, &head, position, window, scale, &mut tile);
     for i in 0..n * heads {
         let to = position + i / heads + 1;
         let visible = to.saturating_sub(window.map_or(usize::MAX, NonZeroUsize::get))..to;

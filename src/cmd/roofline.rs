@@ -9,8 +9,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use teff::kernels::{
-    ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, DenseActs, Matrix, MatrixError, Q8Acts, Q8RowMut,
-    REPACK_ROWS, Tile, WIDE_BLOCK, WideActs, quantize_row, repack, repacked_bytes, roofline,
+    ACT_BLOCK, ACT_SUM, ActivationKind, Activations, Backend, DenseActivations, Matrix,
+    MatrixError, Q8Activations, Q8RowMut, REPACK_ROWS, Tile, WIDE_BLOCK, WideActivations,
+    quantize_row, repack, repacked_bytes, roofline,
 };
 use teff::runtime::pool::Pool;
 use teff::{Cpu, Format};
@@ -254,14 +255,24 @@ impl Inputs {
     ) -> impl FnMut(&Matrix<'_>, core::ops::Range<usize>) + 'a {
         let (codes, blocks, sums) = (n * COLS, n * COLS / ACT_BLOCK, n * COLS / ACT_SUM);
         let q = &self.q[..codes];
-        let acts = match format.acts() {
-            ActKind::Q8 => Acts::Q8(Q8Acts::new(n, COLS, q, &self.d[..blocks], &self.s[..sums])),
-            ActKind::Wide => {
+        let activations = match format.activations() {
+            ActivationKind::Q8 => {
+                Activations::Q8(Q8Activations::new(n, COLS, q, &self.d[..blocks], &self.s[..sums]))
+            }
+            ActivationKind::Wide => {
                 // Whatever scales and sums there are: no time depends on them.
                 let groups = n * COLS / WIDE_BLOCK;
-                Acts::Wide(WideActs::new(n, COLS, q, &self.d[..groups], &self.s[..groups]))
+                Activations::Wide(WideActivations::new(
+                    n,
+                    COLS,
+                    q,
+                    &self.d[..groups],
+                    &self.s[..groups],
+                ))
             }
-            ActKind::Dense => Acts::Dense(DenseActs::new(&self.x[..codes], n, COLS, COLS)),
+            ActivationKind::Dense => {
+                Activations::Dense(DenseActivations::new(&self.x[..codes], n, COLS, COLS))
+            }
         };
         let len = cpu.matmul_scratch(format, COLS, n);
         self.scratch.resize(len + Memory::LINE, 0);
@@ -269,7 +280,7 @@ impl Inputs {
         let (scratch, y) = (&mut self.scratch[at..][..len], &mut self.y);
         move |w, rows| {
             let mut tile = Tile::new(y, n, rows.len(), rows.len());
-            cpu.matmul(black_box(w), &acts, rows, &mut tile, scratch);
+            cpu.matmul(black_box(w), &activations, rows, &mut tile, scratch);
         }
     }
 }

@@ -11,8 +11,8 @@ use teff_kernels::Dsp as Best;
 #[cfg(not(feature = "dsp"))]
 use teff_kernels::Scalar as Best;
 use teff_kernels::{
-    Acts, Backend, DenseActs, Format, KvFormat, KvHead, KvLayout, Matrix, RopeKind, Tile, TopK,
-    WideRowMut,
+    Activations, Backend, DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix, RopeKind,
+    Tile, TopK, WideRowMut,
 };
 
 /// The formats of the model's matrices.
@@ -58,13 +58,13 @@ impl Backend for Needed {
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
     ) {
         match (w.format(), x) {
-            (formats!(), Acts::Q8(_)) => self.0.matmul(w, x, rows, y, scratch),
+            (formats!(), Activations::Q8(_)) => self.0.matmul(w, x, rows, y, scratch),
             _ => other(),
         }
     }
@@ -85,7 +85,7 @@ impl Backend for Needed {
     }
     fn attend(
         &self,
-        q: &DenseActs<'_>,
+        q: &DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
         window: Option<NonZeroUsize>,

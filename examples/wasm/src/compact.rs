@@ -5,8 +5,8 @@ use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use teff_kernels::{
-    Acts, Backend, DenseActs, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile, TopK,
-    WideRowMut,
+    Activations, Backend, DenseActivations, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind,
+    Tile, TopK, WideRowMut,
 };
 
 use teff_wasm_product::Best;
@@ -31,7 +31,7 @@ impl Backend for Compact {
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
@@ -92,7 +92,7 @@ impl Backend for Compact {
     }
     fn attend(
         &self,
-        q: &DenseActs<'_>,
+        q: &DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
         window: Option<NonZeroUsize>,

@@ -9,8 +9,8 @@
 use core::marker::PhantomData;
 
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, DenseActs, KvHead, KvLayout, Q8Acts, Q8RowMut, Tile, WIDE_BLOCK, WIDE_UNIT,
-    WideActs, WideRowMut,
+    ACT_BLOCK, ACT_SUM, DenseActivations, KvHead, KvLayout, Q8Activations, Q8RowMut, Tile,
+    WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRowMut,
 };
 
 use crate::plan::{Buf, Kind, head_bytes};
@@ -62,7 +62,7 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The rows are inside the region; until the view is dropped nobody writes to them.
-    pub(super) unsafe fn dense(&self, buf: &Buf, first: usize, n: usize) -> DenseActs<'_> {
+    pub(super) unsafe fn dense(&self, buf: &Buf, first: usize, n: usize) -> DenseActivations<'_> {
         let cols = buf.cols as usize;
         debug_assert!(buf.offset + (first + n) * cols * 4 <= self.len);
         // SAFETY: inside, and 4-aligned since offsets are multiples of 64 in a 64-aligned region.
@@ -70,7 +70,7 @@ impl<'m> Region<'m> {
             let at = self.ptr.add(buf.offset).cast::<f32>().add(first * cols);
             core::slice::from_raw_parts(at, n * cols)
         };
-        DenseActs::new(data, n, cols, cols)
+        DenseActivations::new(data, n, cols, cols)
     }
 
     /// Columns `col..col + width` of rows `first..first + n` of an f32 buffer, to be written.
@@ -117,7 +117,7 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The buffer is inside the region; until the view is dropped nobody writes to it.
-    pub(super) unsafe fn q8(&self, buf: &Buf, rows: usize, n: usize) -> Q8Acts<'_> {
+    pub(super) unsafe fn q8(&self, buf: &Buf, rows: usize, n: usize) -> Q8Activations<'_> {
         let cols = buf.cols as usize;
         let blocks = cols / ACT_BLOCK;
         debug_assert!(n <= rows);
@@ -125,7 +125,7 @@ impl<'m> Region<'m> {
         unsafe {
             let p = self.planes(buf, rows);
             let codes = |at: *mut i8| core::slice::from_raw_parts(at, n * cols);
-            let acts = Q8Acts::new(
+            let activations = Q8Activations::new(
                 n,
                 cols,
                 codes(p.codes),
@@ -133,8 +133,8 @@ impl<'m> Region<'m> {
                 core::slice::from_raw_parts(p.sums, n * cols / ACT_SUM),
             );
             match p.lo {
-                Some(lo) => acts.with_low(codes(lo)),
-                None => acts,
+                Some(lo) => activations.with_low(codes(lo)),
+                None => activations,
             }
         }
     }
@@ -175,14 +175,14 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The buffer is inside the region; until the view is dropped nobody writes to it.
-    pub(super) unsafe fn wide(&self, buf: &Buf, rows: usize, n: usize) -> WideActs<'_> {
+    pub(super) unsafe fn wide(&self, buf: &Buf, rows: usize, n: usize) -> WideActivations<'_> {
         let cols = buf.cols as usize;
         let groups = n * cols.div_ceil(WIDE_BLOCK);
         debug_assert!(n <= rows);
         // SAFETY: inside; no writers by the caller's promise.
         unsafe {
             let p = self.planes(buf, rows);
-            WideActs::new(
+            WideActivations::new(
                 n,
                 cols,
                 core::slice::from_raw_parts(p.codes, n * cols),

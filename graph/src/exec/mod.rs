@@ -245,7 +245,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         for (i, op) in plan.ops.iter().enumerate() {
             for (w, x) in op.products().into_iter().flatten() {
                 let m = matrix(&weights, w);
-                if plan.buf(x).kind.acts() != m.format().acts() {
+                if plan.buf(x).kind.activations() != m.format().activations() {
                     return Err(RunnerError::Kind { op: i });
                 }
                 let bytes = backend.matmul_scratch(m.format(), m.cols(), plan.options.batch);
@@ -368,8 +368,8 @@ impl<'a, B: Backend> Runner<'a, B> {
         let buf = self.plan.buf(self.plan.logits);
         let rows = rows.min(self.plan.options.logits);
         // SAFETY: steps write only while a Running borrows the runner mutably.
-        let acts = unsafe { self.arena.dense(buf, 0, rows) };
-        acts.into_slice()
+        let activations = unsafe { self.arena.dense(buf, 0, rows) };
+        activations.into_slice()
     }
 }
 

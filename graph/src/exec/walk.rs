@@ -3,7 +3,7 @@
 use core::num::NonZeroUsize;
 use core::ops::Range;
 
-use teff_kernels::{Acts, Backend, MAX_HEAD_DIM, Matrix, RopeKind, Tile, rope_table};
+use teff_kernels::{Activations, Backend, MAX_HEAD_DIM, Matrix, RopeKind, Tile, rope_table};
 
 use super::Running;
 use super::angles::frequencies;
@@ -226,15 +226,15 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     ///
     /// # Safety
     /// Nobody writes to `x` in this phase.
-    unsafe fn acts(&self, x: &Buf, n: usize) -> Acts<'_> {
+    unsafe fn activations(&self, x: &Buf, n: usize) -> Activations<'_> {
         let runner = self.running.runner;
         let rows = runner.plan.max_rows(x.rows);
         // SAFETY: a verified buffer, and the caller's promise.
         unsafe {
             match x.kind {
-                Kind::F32 => Acts::Dense(runner.arena.dense(x, 0, n)),
-                Kind::Q8 | Kind::Q16 => Acts::Q8(runner.arena.q8(x, rows, n)),
-                Kind::Wide => Acts::Wide(runner.arena.wide(x, rows, n)),
+                Kind::F32 => Activations::Dense(runner.arena.dense(x, 0, n)),
+                Kind::Q8 | Kind::Q16 => Activations::Q8(runner.arena.q8(x, rows, n)),
+                Kind::Wide => Activations::Wide(runner.arena.wide(x, rows, n)),
             }
         }
     }
@@ -244,7 +244,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     fn product(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
@@ -279,7 +279,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             return Ok(());
         }
         // SAFETY: in this phase nobody writes to x (verified).
-        let acts = unsafe { self.acts(x, n) };
+        let activations = unsafe { self.activations(x, n) };
         let heads = Heads::new(self, to);
         let cut = Cut::linear(&plan.spec, &plan.bufs, w.rows(), to);
         let chunk = cut.chunk(n, w.cols(), runner.backend.products_per_ms());
@@ -304,13 +304,13 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             if let (To::Store(out), false) = (to, cut.staged) {
                 // SAFETY: columns of a verified buffer that are this member's share.
                 let mut tile = unsafe { runner.arena.tile(plan.buf(out), (0, n), (r, width)) };
-                self.product(&w, &acts, r..r + width, &mut tile, scratch)?;
+                self.product(&w, &activations, r..r + width, &mut tile, scratch)?;
                 for t in 0..n {
                     finish(tile.row(t), r);
                 }
             } else {
                 let mut tile = Tile::new(&mut floats[..n * width], n, width, width);
-                self.product(&w, &acts, r..r + width, &mut tile, scratch)?;
+                self.product(&w, &activations, r..r + width, &mut tile, scratch)?;
                 for t in 0..n {
                     let row = tile.row(t);
                     finish(row, r);
@@ -350,7 +350,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
             return Ok(());
         }
         // SAFETY: in this phase nobody writes to either (verified).
-        let (gate_acts, up_acts) = unsafe { (self.acts(x, n), self.acts(up_x, n)) };
+        let (gate_acts, up_acts) = unsafe { (self.activations(x, n), self.activations(up_x, n)) };
         let cut = Cut::gated(out, gate.rows());
         let chunk = cut.chunk(n, gate.cols(), backend.products_per_ms());
         let units = self.share(cut.total.div_ceil(cut.unit));
@@ -471,7 +471,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let cols = (h * d, (end - h) * d);
                 // SAFETY: verified buffers; nobody writes queries or this layer's cache in this
                 // phase.
-                let (acts, kv) = unsafe {
+                let (activations, kv) = unsafe {
                     let all = runner.arena.dense(q, n - rows + first, count);
                     (all.cols_of(cols.0, cols.1), runner.cache.head(layer, kv_head))
                 };
@@ -493,7 +493,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                         return Err(Stopped);
                     }
                     let n = most.min(count - t);
-                    let (q, mut to) = (acts.rows(t, n), to.rows(t, n));
+                    let (q, mut to) = (activations.rows(t, n), to.rows(t, n));
                     runner.backend.attend(&q, &kv, position + t, window, spec.attn_scale, &mut to);
                     t += n;
                 }

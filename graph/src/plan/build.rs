@@ -1,6 +1,6 @@
 //! The builder: from a [`Spec`] to the operations of a decoder.
 
-use teff_kernels::{ActKind, Backend, Format};
+use teff_kernels::{ActivationKind, Backend, Format};
 
 use super::{
     Buf, BufId, Kind, Needs, Op, Options, Plan, PlanError, Rows, To, kv_bytes, member_bytes,
@@ -72,11 +72,11 @@ impl Builder<'_, '_> {
         // with inputs of 8 bits.)
         let fine =
             matches!(self.spec.slot(w).map(|s| s.role), Some(Role::Layer(_, r)) if r.is_qkv());
-        match (self.format)(w).acts() {
-            ActKind::Dense => Kind::F32,
-            ActKind::Q8 if fine => Kind::Q16,
-            ActKind::Q8 => Kind::Q8,
-            ActKind::Wide => Kind::Wide,
+        match (self.format)(w).activations() {
+            ActivationKind::Dense => Kind::F32,
+            ActivationKind::Q8 if fine => Kind::Q16,
+            ActivationKind::Q8 => Kind::Q8,
+            ActivationKind::Wide => Kind::Wide,
         }
     }
 

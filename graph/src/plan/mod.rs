@@ -7,7 +7,7 @@ use core::fmt;
 use core::ops::Range;
 
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, ActKind, KV_BLOCK, KvFormat, KvLayout, WIDE_BLOCK, WIDE_UNIT,
+    ACT_BLOCK, ACT_SUM, ActivationKind, KV_BLOCK, KvFormat, KvLayout, WIDE_BLOCK, WIDE_UNIT,
 };
 #[cfg(feature = "alloc")]
 use teff_kernels::{Backend, Format};
@@ -51,11 +51,11 @@ impl Kind {
 
     /// What products with inputs of this kind take them as.
     #[must_use]
-    pub const fn acts(self) -> ActKind {
+    pub const fn activations(self) -> ActivationKind {
         match self {
-            Kind::F32 => ActKind::Dense,
-            Kind::Q8 | Kind::Q16 => ActKind::Q8,
-            Kind::Wide => ActKind::Wide,
+            Kind::F32 => ActivationKind::Dense,
+            Kind::Q8 | Kind::Q16 => ActivationKind::Q8,
+            Kind::Wide => ActivationKind::Wide,
         }
     }
 

@@ -11,12 +11,12 @@
 
 use core::ops::Range;
 
-use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::backend::{check_matmul, matmul_portable};
 use crate::blocks::{
     CodeBlock, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, for_codes,
 };
-use crate::{Acts, Backend, Matrix, Q8Acts, Tile};
+use crate::{Activations, Backend, Matrix, Q8Activations, Tile};
 
 /// The proof that this core has the DSP extension, and the backend that uses it for products.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -231,7 +231,7 @@ fn dot<B: Words>(w: &[B], x: Q8Row<'_>) -> f32 {
 }
 
 #[inline]
-fn matmul<B: Words>(w: &Matrix<'_>, x: &Q8Acts<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
+fn matmul<B: Words>(w: &Matrix<'_>, x: &Q8Activations<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
     for (i, r) in rows.enumerate() {
         let w = w.row::<B>(r);
         for t in 0..x.n() {
@@ -250,14 +250,14 @@ impl Backend for Dsp {
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         _scratch: &mut [u8],
     ) {
         check_matmul(w, x, &rows, y);
         match x {
-            Acts::Q8(x) if !w.is_repacked() => {
+            Activations::Q8(x) if !w.is_repacked() => {
                 for_codes!(w.format(), B => matmul::<B>(w, x, rows, y),
                 dense => unreachable!("checked by check_matmul"))
             }
@@ -288,8 +288,8 @@ mod tests {
         };
         let s: Vec<i32> = (0..cols / 16).map(|s| (16 * s..16 * s + 16).map(code).sum()).collect();
         let d: Vec<f32> = (0..cols / 32).map(|i| 0.37 - 0.11 * i as f32).collect();
-        let x = Q8Acts::new(1, cols, q, &d, &s);
-        let x = Acts::Q8(if fine { x.with_low(lo) } else { x });
+        let x = Q8Activations::new(1, cols, q, &d, &s);
+        let x = Activations::Q8(if fine { x.with_low(lo) } else { x });
         let run = |b: &dyn Backend| {
             let mut y = vec![0.0; 1];
             b.matmul(&w, &x, 0..1, &mut Tile::new(&mut y, 1, 1, 1), &mut []);

@@ -9,8 +9,8 @@ use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use crate::{
-    Acts, Backend, DenseActs, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Scalar, Tile,
-    TopK, WideRowMut,
+    Activations, Backend, DenseActivations, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind,
+    Scalar, Tile, TopK, WideRowMut,
 };
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
@@ -187,7 +187,7 @@ impl Backend for Cpu {
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
@@ -250,7 +250,7 @@ impl Backend for Cpu {
     }
     fn attend(
         &self,
-        q: &DenseActs<'_>,
+        q: &DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
         window: Option<NonZeroUsize>,

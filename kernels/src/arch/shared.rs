@@ -65,7 +65,7 @@ macro_rules! operations {
                 $crate::kv::store_value::<L>(layout, values, position, value);
             }
             fn attend(
-                q: &$crate::DenseActs<'_>,
+                q: &$crate::DenseActivations<'_>,
                 kv: &$crate::KvHead<'_>,
                 position: usize,
                 window: Option<core::num::NonZeroUsize>,

@@ -5,7 +5,7 @@ use core::num::NonZeroUsize;
 use super::random::{Kind, Rng, fill_floats};
 use super::room::{Room, take};
 use super::{Case, EquivalenceError, UNTOUCHED, same_ints, same_tile};
-use crate::{Backend, DenseActs, KV_BLOCK, KvFormat, KvHead, KvLayout, Scalar, Tile};
+use crate::{Backend, DenseActivations, KV_BLOCK, KvFormat, KvHead, KvLayout, Scalar, Tile};
 
 /// What an attention is made of.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ pub fn attend<'m>(
 
     let want: &mut [f32] = take(room, 0, a.n * width)?;
     let head = KvHead::new(layout, truth.keys, truth.values);
-    let all = DenseActs::new(q, a.n, width, width);
+    let all = DenseActivations::new(q, a.n, width, width);
     let mut tile = Tile::new(want, a.n, width, width);
     Scalar.attend(&all, &head, a.position, a.window, scale, &mut tile);
     let want = &*want;
@@ -107,7 +107,7 @@ pub fn attend<'m>(
         y.fill(UNTOUCHED);
         let head = KvHead::new(layout, own.keys, own.values);
         let row = a.heads * hd;
-        let q = DenseActs::new(&q[from * row..], n, row, row).cols_of(col, width);
+        let q = DenseActivations::new(&q[from * row..], n, row, row).cols_of(col, width);
         let mut tile = Tile::new(&mut y[gap..], n, width, ld);
         b.attend(&q, &head, a.position + from, a.window, scale, &mut tile);
         let case = Case { n, rows: width / hd, ..case(what) };

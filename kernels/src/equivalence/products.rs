@@ -6,8 +6,9 @@ use super::random::{Kind, Rng, fill_codes, fill_floats, fill_weights, float};
 use super::room::{Room, take};
 use super::{Case, EquivalenceError, UNTOUCHED, same, same_ints, same_tile};
 use crate::{
-    ACT_BLOCK, ACT_SUM, ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Q8RowMut,
-    Scalar, Tile, WIDE_BLOCK, WIDE_UNIT, WideActs, WideRowMut, repack, repacked_bytes,
+    ACT_BLOCK, ACT_SUM, ActivationKind, Activations, Backend, DenseActivations, Format, Matrix,
+    Q8Activations, Q8RowMut, Scalar, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRowMut,
+    repack, repacked_bytes,
 };
 
 /// What a product is made of.
@@ -94,7 +95,7 @@ impl Product {
 /// would make, where `kind` says so.
 struct Inputs<'m> {
     cols: usize,
-    acts: ActKind,
+    activations: ActivationKind,
     x: &'m [f32],
     q: &'m [i8],
     lo: Option<&'m [i8]>,
@@ -104,9 +105,9 @@ struct Inputs<'m> {
 
 impl<'m> Inputs<'m> {
     fn new(p: &Product, r: &mut Rng, room: &mut dyn Room<'m>) -> Result<Self, EquivalenceError> {
-        let (n, cols, acts) = (p.n, p.cols, p.format.acts());
-        let mut a = Inputs { cols, acts, x: &[], q: &[], lo: None, d: &[], s: &[] };
-        if acts == ActKind::Dense {
+        let (n, cols, activations) = (p.n, p.cols, p.format.activations());
+        let mut a = Inputs { cols, activations, x: &[], q: &[], lo: None, d: &[], s: &[] };
+        if activations == ActivationKind::Dense {
             let x = take(room, p.skew, n * cols)?;
             fill_floats(r, x, p.kind);
             a.x = x;
@@ -118,7 +119,7 @@ impl<'m> Inputs<'m> {
             Ok(&*q)
         };
         a.q = plane(r)?;
-        a.lo = if p.fine && acts == ActKind::Q8 { Some(plane(r)?) } else { None };
+        a.lo = if p.fine && activations == ActivationKind::Q8 { Some(plane(r)?) } else { None };
         // Groups of scales and of sums are a row's own: the last one may be shorter.
         let (scaled, summed) = a.groups();
         let d = take(room, p.skew, n * cols.div_ceil(scaled))?;
@@ -143,27 +144,34 @@ impl<'m> Inputs<'m> {
 
     /// Codes that share a scale, and codes that are summed.
     fn groups(&self) -> (usize, usize) {
-        match self.acts {
-            ActKind::Wide => (WIDE_BLOCK, WIDE_BLOCK),
+        match self.activations {
+            ActivationKind::Wide => (WIDE_BLOCK, WIDE_BLOCK),
             _ => (ACT_BLOCK, ACT_SUM),
         }
     }
 
     /// Rows `ts`.
-    fn part(&self, ts: Range<usize>) -> Acts<'m> {
+    fn part(&self, ts: Range<usize>) -> Activations<'m> {
         let (n, cols) = (ts.len(), self.cols);
-        if self.acts == ActKind::Dense {
-            return Acts::Dense(DenseActs::new(&self.x[ts.start * cols..], n, cols, cols));
+        if self.activations == ActivationKind::Dense {
+            return Activations::Dense(DenseActivations::new(
+                &self.x[ts.start * cols..],
+                n,
+                cols,
+                cols,
+            ));
         }
         let groups = self.groups();
         let of = |per: usize| ts.start * per..ts.end * per;
         let d = &self.d[of(cols.div_ceil(groups.0))];
         let s = &self.s[of(cols.div_ceil(groups.1))];
         let q = &self.q[of(cols)];
-        match (self.acts, self.lo) {
-            (ActKind::Wide, _) => Acts::Wide(WideActs::new(n, cols, q, d, s)),
-            (_, None) => Acts::Q8(Q8Acts::new(n, cols, q, d, s)),
-            (_, Some(lo)) => Acts::Q8(Q8Acts::new(n, cols, q, d, s).with_low(&lo[of(cols)])),
+        match (self.activations, self.lo) {
+            (ActivationKind::Wide, _) => Activations::Wide(WideActivations::new(n, cols, q, d, s)),
+            (_, None) => Activations::Q8(Q8Activations::new(n, cols, q, d, s)),
+            (_, Some(lo)) => {
+                Activations::Q8(Q8Activations::new(n, cols, q, d, s).with_low(&lo[of(cols)]))
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ use bytemuck::cast_slice;
 use crate::kv::{KV_BLOCK, KvFormat, KvHead};
 use crate::lanes::{LANES, Lanes};
 use crate::ops::math::exp;
-use crate::{DenseActs, Tile};
+use crate::{DenseActivations, Tile};
 
 /// The widest head.
 pub const MAX_HEAD_DIM: usize = 512;
@@ -271,7 +271,7 @@ fn values<L: Lanes, E: Element, const QT: usize, const G: usize>(
 /// What an attention is about, apart from the outputs.
 #[derive(Clone, Copy)]
 struct Job<'a> {
-    q: DenseActs<'a>,
+    q: DenseActivations<'a>,
     kv: KvHead<'a>,
     position: usize,
     window: usize,
@@ -370,7 +370,7 @@ fn all<L: Lanes, E: Element, const QT: usize, const HELD: usize>(
 /// most 4) of them share registers.
 #[inline(always)]
 pub(crate) fn attend<L: Lanes, const QT: usize, const HELD: usize>(
-    q: &DenseActs<'_>,
+    q: &DenseActivations<'_>,
     kv: &KvHead<'_>,
     position: usize,
     window: Option<NonZeroUsize>,

@@ -10,7 +10,7 @@ use core::ops::Range;
 use crate::blocks::{Bf16, DenseBlock, F16, F32};
 use crate::lanes::{LANES, Lanes};
 use crate::ops::padded;
-use crate::{DenseActs, Matrix, Tile};
+use crate::{DenseActivations, Matrix, Tile};
 
 /// Bytes of activations that stay in the second-level cache while all rows pass by.
 const ACTS_BYTES: usize = 256 << 10;
@@ -69,7 +69,7 @@ enum Fetch {
 #[inline(always)]
 fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     w: &Matrix<'_>,
-    x: &DenseActs<'_>,
+    x: &DenseActivations<'_>,
     rows: Rows,
     col: usize,
 ) -> [[f32; NR]; MR] {
@@ -134,7 +134,7 @@ fn tile<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
 #[inline(always)]
 fn put<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     w: &Matrix<'_>,
-    x: &DenseActs<'_>,
+    x: &DenseActivations<'_>,
     rows: Rows,
     start: usize,
     col: usize,
@@ -162,7 +162,7 @@ fn ahead<const MR: usize>(w: &Matrix<'_>) -> usize {
 #[inline(always)]
 fn columns<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
     w: &Matrix<'_>,
-    x: &DenseActs<'_>,
+    x: &DenseActivations<'_>,
     row: usize,
     start: usize,
     cols: Range<usize>,
@@ -192,7 +192,7 @@ fn columns<L: Lanes, B: LoadDense, const MR: usize, const NR: usize>(
 #[inline(always)]
 pub(crate) fn matmul<L: Lanes, B: LoadDense, const MR: usize, const NR: usize, const MR1: usize>(
     w: &Matrix<'_>,
-    x: &DenseActs<'_>,
+    x: &DenseActivations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {

@@ -2,10 +2,10 @@
 
 use core::ops::Range;
 
-use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row, Q8RowMut};
+use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row, Q8RowMut};
 use crate::blocks::CodeBlock;
 use crate::lanes::{LANES, Lanes};
-use crate::{Matrix, Q8Acts, Tile};
+use crate::{Matrix, Q8Activations, Tile};
 
 /// The code of a block's largest element.
 const LEVELS: f32 = 127.0;
@@ -97,7 +97,7 @@ fn add_block<B: CodeBlock>(mut acc: f32, w: &B, b: usize, x: Q8Row<'_>) -> f32 {
 #[inline(always)]
 pub(crate) fn matmul<B: CodeBlock>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::blocks::TernaryBlock;
 use crate::lanes::{LANES, Lanes};
-use crate::{Matrix, Tile, WIDE_BLOCK, WIDE_UNIT, WideActs, WideRow, WideRowMut};
+use crate::{Matrix, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow, WideRowMut};
 
 /// The code of a group's largest element.
 const LEVELS: f32 = 127.0;
@@ -67,7 +67,7 @@ pub(crate) fn dot<B: TernaryBlock>(w: &[B], scale: f32, x: WideRow<'_>) -> f32 {
 #[inline(always)]
 pub(crate) fn matmul<B: TernaryBlock>(
     w: &Matrix<'_>,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {

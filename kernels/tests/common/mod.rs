@@ -11,8 +11,8 @@ use proptest::test_runner::{TestCaseError, TestCaseResult};
 use teff_kernels::equivalence::{EquivalenceError, Room, fill_codes, fill_floats, fill_weights};
 pub(crate) use teff_kernels::equivalence::{Kind, Rng, bits, float};
 use teff_kernels::{
-    ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile, WIDE_BLOCK, WideActs, repack,
-    repacked_bytes,
+    ActivationKind, Activations, Backend, DenseActivations, Format, Matrix, Q8Activations, Tile,
+    WIDE_BLOCK, WideActivations, repack, repacked_bytes,
 };
 
 pub(crate) fn kinds() -> impl Strategy<Value = Kind> + Clone {
@@ -125,7 +125,7 @@ impl Drop for Heap {
 }
 
 /// Activations of the kind that a format needs.
-pub(crate) struct OwnedActs {
+pub(crate) struct OwnedActivations {
     pub(crate) n: usize,
     pub(crate) cols: usize,
     pub(crate) x: Vec<f32>,
@@ -134,12 +134,12 @@ pub(crate) struct OwnedActs {
     pub(crate) lo: Option<Vec<i8>>,
     pub(crate) d: Vec<f32>,
     pub(crate) s: Vec<i32>,
-    kind: ActKind,
+    kind: ActivationKind,
     /// What lies before the first element of each vector.
     skew: usize,
 }
 
-impl OwnedActs {
+impl OwnedActivations {
     /// Random ones; codes and scales beyond what the quantiser would make, where `kind` says so;
     /// with codes of 16 bits where `fine`.
     pub(crate) fn new(
@@ -151,25 +151,34 @@ impl OwnedActs {
         fine: bool,
     ) -> Self {
         let x = floats(r, n * cols, kind);
-        let acts = format.acts();
-        let scales = match acts {
-            ActKind::Wide => n * cols.div_ceil(WIDE_BLOCK),
+        let activations = format.activations();
+        let scales = match activations {
+            ActivationKind::Wide => n * cols.div_ceil(WIDE_BLOCK),
             _ => n * cols / 32,
         };
         let d = floats(r, scales, kind);
-        let mut a =
-            OwnedActs { n, cols, x, q: vec![], lo: None, d, s: vec![], kind: acts, skew: 0 };
-        if acts != ActKind::Dense {
+        let mut a = OwnedActivations {
+            n,
+            cols,
+            x,
+            q: vec![],
+            lo: None,
+            d,
+            s: vec![],
+            kind: activations,
+            skew: 0,
+        };
+        if activations != ActivationKind::Dense {
             let mut plane = || -> Vec<i8> {
                 let mut q = vec![0; n * cols];
                 fill_codes(r, &mut q, kind);
                 q
             };
             let (q, lo) = (plane(), plane());
-            (a.q, a.lo) = (q, (fine && acts == ActKind::Q8).then_some(lo));
+            (a.q, a.lo) = (q, (fine && activations == ActivationKind::Q8).then_some(lo));
             let codes: Vec<i32> = (0..n * cols).map(|i| a.code(i)).collect();
             // Sums of wide groups are a row's own: the last one may be shorter.
-            let group = if acts == ActKind::Wide { WIDE_BLOCK } else { 16 };
+            let group = if activations == ActivationKind::Wide { WIDE_BLOCK } else { 16 };
             let rows = codes.chunks(cols.max(1));
             a.s = rows.flat_map(|row| row.chunks(group).map(|c| c.iter().sum())).collect();
         }
@@ -197,29 +206,31 @@ impl OwnedActs {
         }
     }
     /// Rows `from..to`.
-    pub(crate) fn part(&self, from: usize, to: usize) -> Acts<'_> {
+    pub(crate) fn part(&self, from: usize, to: usize) -> Activations<'_> {
         let (c, b, n, at) = (self.cols, self.cols / 32, to - from, self.skew);
         let codes = at + from * c..at + to * c;
         match self.kind {
-            ActKind::Dense => Acts::Dense(DenseActs::new(&self.x[codes.start..], n, c, c)),
-            ActKind::Q8 => {
+            ActivationKind::Dense => {
+                Activations::Dense(DenseActivations::new(&self.x[codes.start..], n, c, c))
+            }
+            ActivationKind::Q8 => {
                 let d = &self.d[at + from * b..at + to * b];
                 let s = &self.s[at + 2 * from * b..at + 2 * to * b];
-                let acts = Q8Acts::new(n, c, &self.q[codes.clone()], d, s);
-                Acts::Q8(match &self.lo {
-                    None => acts,
-                    Some(lo) => acts.with_low(&lo[codes]),
+                let activations = Q8Activations::new(n, c, &self.q[codes.clone()], d, s);
+                Activations::Q8(match &self.lo {
+                    None => activations,
+                    Some(lo) => activations.with_low(&lo[codes]),
                 })
             }
-            ActKind::Wide => {
+            ActivationKind::Wide => {
                 let g = c.div_ceil(WIDE_BLOCK);
                 let groups = at + from * g..at + to * g;
                 let (d, s) = (&self.d[groups.clone()], &self.s[groups]);
-                Acts::Wide(WideActs::new(n, c, &self.q[codes], d, s))
+                Activations::Wide(WideActivations::new(n, c, &self.q[codes], d, s))
             }
         }
     }
-    pub(crate) fn get(&self) -> Acts<'_> {
+    pub(crate) fn get(&self) -> Activations<'_> {
         self.part(0, self.n)
     }
 }
@@ -248,7 +259,7 @@ pub(crate) const UNTOUCHED: f32 = -7.75e33;
 pub(crate) fn product(
     b: &dyn Backend,
     w: &Matrix<'_>,
-    x: &OwnedActs,
+    x: &OwnedActivations,
     ts: Range<usize>,
     rows: Range<usize>,
     gap: usize,

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use teff_kernels::{
-    Acts, Backend, Cpu, DenseActs, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile,
-    TopK, WideRowMut,
+    Activations, Backend, Cpu, DenseActivations, Format, KvHead, KvLayout, Matrix, Q8RowMut,
+    RopeKind, Tile, TopK, WideRowMut,
 };
 
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ impl Backend for Who<'_> {
         fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize;
         fn repacks(&self, format: Format) -> bool;
         fn products_per_ms(&self) -> usize;
-        fn matmul(&self, w: &Matrix<'_>, x: &Acts<'_>, rows: Range<usize>, y: &mut Tile<'_>, scratch: &mut [u8]);
+        fn matmul(&self, w: &Matrix<'_>, x: &Activations<'_>, rows: Range<usize>, y: &mut Tile<'_>, scratch: &mut [u8]);
         fn dequantize_row(&self, w: &Matrix<'_>, row: usize, out: &mut [f32]);
         fn quantize(&self, x: &[f32], out: Q8RowMut<'_>);
         fn quantize_wide(&self, x: &[f32], out: WideRowMut<'_>, per_row: bool);
@@ -68,6 +68,6 @@ impl Backend for Who<'_> {
         fn top_k(&self, x: &[f32], out: &mut [(u32, f32)]) -> TopK;
         fn store_key(&self, layout: &KvLayout, keys: &mut [u8], position: usize, key: &[f32]);
         fn store_value(&self, layout: &KvLayout, values: &mut [u8], position: usize, value: &[f32]);
-        fn attend(&self, q: &DenseActs<'_>, kv: &KvHead<'_>, position: usize, window: Option<NonZeroUsize>, scale: f32, out: &mut Tile<'_>);
+        fn attend(&self, q: &DenseActivations<'_>, kv: &KvHead<'_>, position: usize, window: Option<NonZeroUsize>, scale: f32, out: &mut Tile<'_>);
     }
 }

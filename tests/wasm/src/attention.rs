@@ -2,7 +2,7 @@
 
 use core::num::NonZeroUsize;
 
-use teff_kernels::{DenseActs, KvFormat, KvHead, KvLayout, Tile};
+use teff_kernels::{DenseActivations, KvFormat, KvHead, KvLayout, Tile};
 
 use crate::Run;
 use crate::inputs::{Aligned, Kind};
@@ -57,7 +57,7 @@ fn attend(run: &mut Run<'_>, layout: KvLayout) {
     for (i, b) in run.both().into_iter().enumerate() {
         let kv = KvHead::new(layout, &cache_k[i].0[..keys], &cache_v[i].0[..values]);
         let mut y = Tile::new(&mut out[i], n, width, width);
-        let q = DenseActs::new(&q, n, width, width);
+        let q = DenseActivations::new(&q, n, width, width);
         b.attend(&q, &kv, position, window, 0.25, &mut y);
     }
     run.floats([&out[0], &out[1]]);

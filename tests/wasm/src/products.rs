@@ -1,8 +1,8 @@
 //! Products of all formats: of all activations at once, and of one at a time.
 
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, ActKind, Acts, DenseActs, Format, Matrix, Q8Acts, Tile, WIDE_BLOCK,
-    WideActs,
+    ACT_BLOCK, ACT_SUM, ActivationKind, Activations, DenseActivations, Format, Matrix,
+    Q8Activations, Tile, WIDE_BLOCK, WideActivations,
 };
 
 use crate::Run;
@@ -54,7 +54,7 @@ fn ties(run: &mut Run<'_>, subnormal: bool) {
     }
     let bytes = bytes.as_flattened().as_flattened();
     let w = Matrix::new(Format::F32, MAX_ROWS, COLS, bytes).unwrap();
-    let x = Acts::Dense(DenseActs::new(&x, 1, COLS, COLS));
+    let x = Activations::Dense(DenseActivations::new(&x, 1, COLS, COLS));
     let mut out = [[0.0; MAX_ROWS]; 2];
     for (b, out) in run.both().into_iter().zip(&mut out) {
         b.matmul(&w, &x, 0..MAX_ROWS, &mut Tile::new(out, 1, MAX_ROWS, MAX_ROWS), &mut []);
@@ -65,8 +65,8 @@ fn ties(run: &mut Run<'_>, subnormal: bool) {
 fn product(run: &mut Run<'_>, format: Format, n: usize) {
     let kind = run.r.kind();
     let unit = format.block_len();
-    let cols = match format.acts() {
-        ActKind::Dense => run.r.below(MAX_DENSE + 1),
+    let cols = match format.activations() {
+        ActivationKind::Dense => run.r.below(MAX_DENSE + 1),
         _ => run.r.below(MAX_COLS / unit + 1) * unit,
     };
     let rows = run.r.below(MAX_ROWS) + 1;
@@ -89,28 +89,28 @@ fn product(run: &mut Run<'_>, format: Format, n: usize) {
     }
     run.r.floats(&mut d, kind);
     let (q, lo) = (&q[..len], &lo[..len]);
-    let acts = match format.acts() {
-        ActKind::Dense => {
+    let activations = match format.activations() {
+        ActivationKind::Dense => {
             run.r.floats(&mut x[..len], kind);
-            Acts::Dense(DenseActs::new(&x, n, cols, cols))
+            Activations::Dense(DenseActivations::new(&x, n, cols, cols))
         }
-        ActKind::Q8 => {
+        ActivationKind::Q8 => {
             let s = &mut s[..len / ACT_SUM];
             let unit = if fine { 255 } else { 1 };
             for ((s, q), lo) in s.iter_mut().zip(q.chunks(ACT_SUM)).zip(lo.chunks(ACT_SUM)) {
                 *s = q.iter().zip(lo).map(|(&q, &lo)| unit * i32::from(q) + i32::from(lo)).sum();
             }
-            let acts = Q8Acts::new(n, cols, q, &d[..len / ACT_BLOCK], s);
-            Acts::Q8(if fine { acts.with_low(lo) } else { acts })
+            let activations = Q8Activations::new(n, cols, q, &d[..len / ACT_BLOCK], s);
+            Activations::Q8(if fine { activations.with_low(lo) } else { activations })
         }
-        ActKind::Wide => {
+        ActivationKind::Wide => {
             // A row's last group may be shorter.
             let groups = n * cols.div_ceil(WIDE_BLOCK);
             let all = q.chunks(cols.max(1)).flat_map(|row| row.chunks(WIDE_BLOCK));
             for (s, q) in s.iter_mut().zip(all) {
                 *s = q.iter().map(|&q| i32::from(q)).sum();
             }
-            Acts::Wide(WideActs::new(n, cols, q, &d[..groups], &s[..groups]))
+            Activations::Wide(WideActivations::new(n, cols, q, &d[..groups], &s[..groups]))
         }
     };
 
@@ -122,7 +122,7 @@ fn product(run: &mut Run<'_>, format: Format, n: usize) {
             let mut scratch = Aligned([0xa5; SCRATCH]);
             let scratch = &mut scratch.0[..b.matmul_scratch(format, cols, n)];
             let mut y = Tile::new(out, n, rows.len(), rows.len());
-            b.matmul(&w, &acts, rows.clone(), &mut y, scratch);
+            b.matmul(&w, &activations, rows.clone(), &mut y, scratch);
         }
         run.floats([&out[0], &out[1]]);
     }

@@ -15,8 +15,8 @@ use teff_kernels::blocks::{
     I2_S, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0,
 };
 use teff_kernels::{
-    ActKind, Acts, Backend, CodeBlock, DenseActs, Format, KvHead, Matrix, TernaryBlock, Tile,
-    WIDE_BLOCK, dequantize_row,
+    ActivationKind, Activations, Backend, CodeBlock, DenseActivations, Format, KvHead, Matrix,
+    TernaryBlock, Tile, WIDE_BLOCK, dequantize_row,
 };
 
 use product::{Codes, ROWS, Row, four, one};
@@ -114,24 +114,24 @@ impl<'s> Unpacked<'s> {
 }
 
 /// A row of quantised activations; of ternary weights', whose sums nobody asks for.
-fn row<'a>(x: &Acts<'a>, t: usize) -> Row<'a> {
+fn row<'a>(x: &Activations<'a>, t: usize) -> Row<'a> {
     match x {
-        Acts::Q8(x) => {
+        Activations::Q8(x) => {
             let x = x.row(t);
             Row { q: x.q, lo: x.lo, d: x.d, s: x.s, block: 32 }
         }
-        Acts::Wide(x) => {
+        Activations::Wide(x) => {
             let x = x.row(t);
             Row { q: x.q, lo: None, d: x.d, s: &[], block: WIDE_BLOCK }
         }
-        Acts::Dense(_) => unreachable!("dense activations have a product of their own"),
+        Activations::Dense(_) => unreachable!("dense activations have a product of their own"),
     }
 }
 
 /// Rows of F32, F16 or BF16: one at a time, as f32.
 fn dense(
     w: &Matrix<'_>,
-    x: &DenseActs<'_>,
+    x: &DenseActivations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
@@ -150,7 +150,7 @@ fn dense(
 /// # Panics
 /// As that.
 pub fn attend(
-    q: &DenseActs<'_>,
+    q: &DenseActivations<'_>,
     kv: &KvHead<'_>,
     position: usize,
     window: Option<NonZeroUsize>,
@@ -163,8 +163,8 @@ pub fn attend(
 /// Bytes that [`matmul`] needs for weights of this format in rows of `cols`.
 #[must_use]
 pub fn scratch(format: Format, cols: usize) -> usize {
-    match format.acts() {
-        ActKind::Dense => cols * size_of::<f32>(),
+    match format.activations() {
+        ActivationKind::Dense => cols * size_of::<f32>(),
         _ => parts(cols).iter().sum(),
     }
 }
@@ -175,14 +175,14 @@ pub fn scratch(format: Format, cols: usize) -> usize {
 /// As [`teff_kernels::Backend::matmul`].
 pub fn matmul(
     w: &Matrix<'_>,
-    x: &Acts<'_>,
+    x: &Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
-    assert!(x.cols() == w.cols() && x.kind() == w.format().acts(), "activations don't fit");
+    assert!(x.cols() == w.cols() && x.kind() == w.format().activations(), "activations don't fit");
     assert!(rows.end <= w.rows() && y.n() == x.n() && y.width() == rows.len(), "shapes");
-    if let Acts::Dense(x) = x {
+    if let Activations::Dense(x) = x {
         return dense(w, x, rows, y, scratch);
     }
     let mut unpacked = Unpacked::new(w.cols(), scratch);

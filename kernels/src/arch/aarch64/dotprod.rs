@@ -3,9 +3,9 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::panels::{MR, NR, Panels, Step, Sums};
-use super::rows::Dot;
-use super::ternary_rows::Products3;
+use super::gemm::{Gemm, MR, NR, Step, Sums};
+use super::gemv::Dot;
+use super::gemv_ternary::Dot3;
 use super::{backend, proof};
 
 proof! {
@@ -62,7 +62,7 @@ impl Dot for Sdot {
     }
 }
 
-impl Products3 for Sdot {
+impl Dot3 for Sdot {
     type Sums = int32x4_t;
 
     #[inline(always)]
@@ -101,8 +101,8 @@ unsafe fn add4<const LANE: i32>(out: &mut Sums, w: &[[i8; 16]; 2], x: [int8x16_t
     }
 }
 
-impl Panels for Sdot {
-    type Rows = Self;
+impl Gemm for Sdot {
+    type Gemv = Self;
 
     /// Four codes of all rows, then the next four.
     #[inline(always)]

@@ -7,7 +7,7 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::dotprod::Sdot;
-use super::panels::{MR, NR, Panels, Step, Sums};
+use super::gemm::{Gemm, MR, NR, Step, Sums};
 use super::{backend, proof};
 
 proof! {
@@ -49,8 +49,8 @@ unsafe fn pair(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
     }
 }
 
-impl Panels for Smmla {
-    type Rows = Sdot;
+impl Gemm for Smmla {
+    type Gemv = Sdot;
 
     /// Eight codes of all rows, then the other eight.
     #[inline(always)]

@@ -4,17 +4,17 @@ use core::ops::Range;
 
 use super::shared::{implement, operations};
 use crate::blocks::{Bf16, F16, F32};
-use crate::{DenseActs, Format, Matrix, Tile};
+use crate::{DenseActivations, Format, Matrix, Tile};
 
 mod detect;
 mod dotprod;
+mod gemm;
+mod gemm_ternary;
+mod gemv;
+mod gemv_ternary;
 mod i8mm;
 mod lanes;
 mod neon;
-mod panels;
-mod rows;
-mod ternary_panels;
-mod ternary_rows;
 mod unpack;
 mod unpack_ternary;
 
@@ -27,7 +27,7 @@ operations!(implement![Lanes128, "neon", 1]);
 
 /// Products of dense weights: the sets differ in products of bytes alone.
 #[target_feature(enable = "neon")]
-fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
+fn dense(w: &Matrix<'_>, x: &DenseActivations<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
     use crate::ops::dense::matmul;
     crate::entered::enter!("neon", "dense");
     match w.format() {
@@ -75,31 +75,31 @@ macro_rules! backend {
             #[target_feature(enable = $features)]
             fn quantized<B: super::unpack::Unpack>(
                 w: &crate::Matrix<'_>,
-                x: &crate::Q8Acts<'_>,
+                x: &crate::Q8Activations<'_>,
                 rows: core::ops::Range<usize>,
                 y: &mut crate::Tile<'_>,
                 scratch: &mut [u8],
             ) {
                 crate::entered::enter!($str, "quantized");
                 // SAFETY: compiled for the features that `$P` needs.
-                unsafe { super::panels::matmul::<$P, B>(w, x, rows, y, scratch) };
+                unsafe { super::gemm::matmul::<$P, B>(w, x, rows, y, scratch) };
             }
 
             #[target_feature(enable = $features)]
             fn ternary<B: super::unpack_ternary::Unpack3>(
                 w: &crate::Matrix<'_>,
-                x: &crate::WideActs<'_>,
+                x: &crate::WideActivations<'_>,
                 rows: core::ops::Range<usize>,
                 y: &mut crate::Tile<'_>,
                 scratch: &mut [u8],
             ) {
                 crate::entered::enter!($str, "ternary");
                 // SAFETY: compiled for the features that `$P` needs.
-                unsafe { super::ternary_panels::matmul::<$P, B>(w, x, rows, y, scratch) };
+                unsafe { super::gemm_ternary::matmul::<$P, B>(w, x, rows, y, scratch) };
             }
         }
 
-        impl super::panels::Tiles for $P {
+        impl super::gemm::Tiles for $P {
             #[target_feature(enable = $features)]
             unsafe fn tile<
                 const STEPS: usize,
@@ -107,28 +107,28 @@ macro_rules! backend {
                 const SMALL: bool,
                 const FINE: bool,
             >(
-                panel: &super::panels::Panel<'_>,
-                x: &crate::Q8Acts<'_>,
+                panel: &super::gemm::Panel<'_>,
+                x: &crate::Q8Activations<'_>,
                 t: usize,
                 at: usize,
                 y: &mut crate::Tile<'_>,
             ) {
-                crate::entered::enter!($str, "panels");
+                crate::entered::enter!($str, "gemm");
                 // SAFETY: compiled for the set; the rest by the caller's promise.
-                unsafe { super::panels::tile::<$P, STEPS, MINS, SMALL, FINE>(panel, x, t, at, y) }
+                unsafe { super::gemm::tile::<$P, STEPS, MINS, SMALL, FINE>(panel, x, t, at, y) }
             }
 
             #[target_feature(enable = $features)]
             unsafe fn tile3(
-                panel: &super::ternary_panels::Panel<'_>,
-                x: &crate::WideActs<'_>,
+                panel: &super::gemm_ternary::Panel<'_>,
+                x: &crate::WideActivations<'_>,
                 t: usize,
                 at: usize,
                 y: &mut crate::Tile<'_>,
             ) {
-                crate::entered::enter!($str, "ternary panels");
+                crate::entered::enter!($str, "gemm ternary");
                 // SAFETY: compiled for the set; the rest by the caller's promise.
-                unsafe { super::ternary_panels::tile::<$P>(panel, x, t, at, y) }
+                unsafe { super::gemm_ternary::tile::<$P>(panel, x, t, at, y) }
             }
         }
 
@@ -142,20 +142,20 @@ macro_rules! backend {
             }
 
             fn matmul_scratch(&self, format: crate::Format, cols: usize, batch: usize) -> usize {
-                use super::{panels, ternary_panels};
-                match format.acts() {
-                    _ if batch < panels::PANEL_COLS => 0,
-                    crate::ActKind::Dense => 0,
-                    crate::ActKind::Wide => ternary_panels::scratch(cols),
-                    crate::ActKind::Q8 => crate::blocks::for_codes!(format,
-                        B => panels::scratch::<B>(cols), dense => 0),
+                use super::{gemm, gemm_ternary};
+                match format.activations() {
+                    _ if batch < gemm::PANEL_COLS => 0,
+                    crate::ActivationKind::Dense => 0,
+                    crate::ActivationKind::Wide => gemm_ternary::scratch(cols),
+                    crate::ActivationKind::Q8 => crate::blocks::for_codes!(format,
+                        B => gemm::scratch::<B>(cols), dense => 0),
                 }
             }
 
             fn matmul(
                 &self,
                 w: &crate::Matrix<'_>,
-                x: &crate::Acts<'_>,
+                x: &crate::Activations<'_>,
                 rows: core::ops::Range<usize>,
                 y: &mut crate::Tile<'_>,
                 scratch: &mut [u8],
@@ -167,11 +167,11 @@ macro_rules! backend {
                 // SAFETY: a value of this type exists only where its features were found.
                 unsafe {
                     match x {
-                        crate::Acts::Dense(x) => super::dense(w, x, rows, y),
-                        crate::Acts::Wide(x) => crate::blocks::for_ternary!(w.format(),
+                        crate::Activations::Dense(x) => super::dense(w, x, rows, y),
+                        crate::Activations::Wide(x) => crate::blocks::for_ternary!(w.format(),
                             B => Self::ternary::<B>(w, x, rows, y, scratch),
                             others => unreachable!("checked by check_matmul")),
-                        crate::Acts::Q8(x) => crate::blocks::for_codes!(w.format(),
+                        crate::Activations::Q8(x) => crate::blocks::for_codes!(w.format(),
                             B => Self::quantized::<B>(w, x, rows, y, scratch),
                             dense => unreachable!("checked by check_matmul")),
                     }

@@ -5,10 +5,10 @@
 use core::arch::aarch64::*;
 
 use super::backend;
-use super::panels::{MR, NR, Panels, Step, Sums};
-use super::rows::{Dot, sums4};
-use super::ternary_panels::HALF;
-use super::ternary_rows::Products3;
+use super::gemm::{Gemm, MR, NR, Step, Sums};
+use super::gemm_ternary::HALF;
+use super::gemv::{Dot, sums4};
+use super::gemv_ternary::Dot3;
 
 /// The backend of NEON, which every target that has this type has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +53,7 @@ impl Dot for Bytes {
 }
 
 /// Of a whole group, 16 bits hold `32 * 3 * 127`, and of a quarter `8 * 12 * 127`.
-impl Products3 for Bytes {
+impl Dot3 for Bytes {
     type Sums = int16x8_t;
 
     #[inline(always)]
@@ -75,8 +75,8 @@ impl Products3 for Bytes {
     }
 }
 
-impl Panels for Bytes {
-    type Rows = Self;
+impl Gemm for Bytes {
+    type Gemv = Self;
 
     /// One row after another.
     #[inline(always)]

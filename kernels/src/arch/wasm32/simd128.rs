@@ -10,12 +10,14 @@ use core::ops::Range;
 use super::lanes::Lanes128;
 use super::ternary;
 use super::unpack::{Scales, Unpack, sums4, transpose4};
-use crate::acts::ACT_BLOCK;
+use crate::activations::ACT_BLOCK;
 use crate::arch::shared::{methods, operations};
 use crate::backend::{check_matmul, matmul_portable};
 use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
 use crate::ops::dense;
-use crate::{ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile};
+use crate::{
+    ActivationKind, Activations, Backend, DenseActivations, Format, Matrix, Q8Activations, Tile,
+};
 
 /// WebAssembly's simd128. It exists where the module is built with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,7 +67,7 @@ pub(super) fn load<T: bytemuck::Pod>(from: &T) -> v128 {
 
 /// Rows of activations whose codes were widened.
 struct Widened<'a> {
-    x: Q8Acts<'a>,
+    x: Q8Activations<'a>,
     /// The first row.
     from: usize,
     codes: &'a [i16],
@@ -82,7 +84,7 @@ struct WidenedRow<'a> {
 impl<'a> Widened<'a> {
     /// Rows `cols` of `x`, `255 * upper + lower` where there is a lower plane.
     #[inline(always)]
-    fn new(x: &Q8Acts<'a>, cols: Range<usize>, codes: &'a mut [i16]) -> Self {
+    fn new(x: &Q8Activations<'a>, cols: Range<usize>, codes: &'a mut [i16]) -> Self {
         let row = x.rows_from(cols.start, cols.len());
         let (codes, _) = codes.split_at_mut(row.q.len());
         let wide = codes.as_chunks_mut::<8>().0.iter_mut().zip(row.q.as_chunks::<8>().0);
@@ -324,7 +326,7 @@ fn tile<B: Unpack, const N: usize>(
 /// All of `rows` for all columns: `WIDE_COLS` at a time.
 fn quantized<B: Unpack>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
@@ -366,7 +368,7 @@ fn wide_bytes(cols: usize, n: usize) -> usize {
     WIDE_COLS.min(n) * cols * size_of::<i16>()
 }
 
-fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
+fn dense(w: &Matrix<'_>, x: &DenseActivations<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
     match w.format() {
         Format::F32 => dense::matmul::<Lanes128, F32, 1, 2, 1>(w, x, rows, y),
         Format::F16 => dense::matmul::<Lanes128, F16, 1, 2, 1>(w, x, rows, y),
@@ -385,17 +387,17 @@ impl Backend for Simd128 {
     }
 
     fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
-        match format.acts() {
-            ActKind::Q8 => panel_bytes(cols, batch) + wide_bytes(cols, batch),
-            ActKind::Wide => ternary::scratch(cols, batch),
-            ActKind::Dense => 0,
+        match format.activations() {
+            ActivationKind::Q8 => panel_bytes(cols, batch) + wide_bytes(cols, batch),
+            ActivationKind::Wide => ternary::scratch(cols, batch),
+            ActivationKind::Dense => 0,
         }
     }
 
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
@@ -405,10 +407,12 @@ impl Backend for Simd128 {
             return matmul_portable(w, x, rows, y);
         }
         match x {
-            Acts::Dense(x) => dense(w, x, rows, y),
-            Acts::Q8(x) => for_codes!(w.format(), B => quantized::<B>(w, x, rows, y, scratch),
-                dense => unreachable!("checked by check_matmul")),
-            Acts::Wide(x) => for_ternary!(w.format(),
+            Activations::Dense(x) => dense(w, x, rows, y),
+            Activations::Q8(x) => {
+                for_codes!(w.format(), B => quantized::<B>(w, x, rows, y, scratch),
+                dense => unreachable!("checked by check_matmul"))
+            }
+            Activations::Wide(x) => for_ternary!(w.format(),
                 B => ternary::matmul::<B>(w, x, rows, y, scratch),
                 others => unreachable!("checked by check_matmul")),
         }

@@ -10,7 +10,7 @@ use core::ops::Range;
 use super::simd128::{MR, NR, PANEL_COLS, ROWS, WIDE_COLS, load, store};
 use super::unpack::{sums4, transpose4};
 use super::unpack_ternary::{STEPS, Unpack3};
-use crate::{Matrix, Tile, WIDE_BLOCK, WideActs, WideRow};
+use crate::{Matrix, Tile, WIDE_BLOCK, WideActivations, WideRow};
 
 /// Eight unpacked rows: pairs of codes, four rows to a register; and scales of groups.
 struct Panel<'a> {
@@ -35,7 +35,7 @@ pub(super) fn scratch(cols: usize, n: usize) -> usize {
 
 /// Rows of activations in a format's order.
 struct Widened<'a> {
-    x: WideActs<'a>,
+    x: WideActivations<'a>,
     /// The first row.
     from: usize,
     codes: &'a [[i16; 8]],
@@ -43,7 +43,7 @@ struct Widened<'a> {
 
 impl<'a> Widened<'a> {
     #[inline(always)]
-    fn new<B: Unpack3>(x: &WideActs<'a>, cols: Range<usize>, codes: &'a mut [i16]) -> Self {
+    fn new<B: Unpack3>(x: &WideActivations<'a>, cols: Range<usize>, codes: &'a mut [i16]) -> Self {
         let q = x.rows_from(cols.start, cols.len()).q;
         let codes = &mut codes.as_chunks_mut::<8>().0[..q.len() / 8];
         for (q, to) in q.chunks_exact(B::LEN).zip(codes.chunks_exact_mut(B::LEN / 8)) {
@@ -246,7 +246,7 @@ fn tile<B: Unpack3, const N: usize>(
 /// All of `rows` for all columns: `WIDE_COLS` at a time.
 pub(super) fn matmul<B: Unpack3>(
     w: &Matrix<'_>,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],

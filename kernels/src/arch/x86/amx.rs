@@ -4,14 +4,14 @@
 
 use core::ops::Range;
 
-use super::amx_panels::{self, TERNARY_COLS, TILE_COLS};
-use super::amx_tiles::{self, STEP, TileProducts, Tmul};
+use super::amx_gemm::{self, TERNARY_COLS, TILE_COLS};
+use super::amx_tiles::{self, STEP, TileDot, Tmul};
 use super::lanes512::Lanes512;
 use super::{Avx512, detect};
 use crate::arch::shared::{methods, operations};
 use crate::backend::check_matmul;
 use crate::blocks::{for_codes, for_ternary};
-use crate::{ActKind, Acts, Backend, Format, Matrix, Tile};
+use crate::{ActivationKind, Activations, Backend, Format, Matrix, Tile};
 
 /// The proof that this CPU has AVX-512 with VNNI and AMX-INT8 and that this process may use its tiles,
 /// and the backend that does.
@@ -39,8 +39,8 @@ impl Amx {
         Amx(unsafe { Avx512::new_unchecked() })
     }
 
-    /// TileProducts of tiles from registers for so many rounds, for `roofline`: how many operations that
-    /// were.
+    /// Products of tiles from registers for so many rounds, for `roofline`: how many operations
+    /// that were.
     pub(crate) fn rounds(&self, rounds: u64) -> u64 {
         // SAFETY: a value of this type exists only where tiles may be used.
         let tiles = unsafe { Tmul::configure(STEP) };
@@ -55,8 +55,8 @@ impl Backend for Amx {
     }
 
     fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
-        let own = match format.acts() {
-            ActKind::Wide if batch >= TERNARY_COLS => amx_panels::ternary_scratch(cols),
+        let own = match format.activations() {
+            ActivationKind::Wide if batch >= TERNARY_COLS => amx_gemm::ternary_scratch(cols),
             // Panels as large as those of AVX-512.
             _ => 0,
         };
@@ -74,7 +74,7 @@ impl Backend for Amx {
     fn matmul(
         &self,
         w: &Matrix<'_>,
-        x: &Acts<'_>,
+        x: &Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
         scratch: &mut [u8],
@@ -82,11 +82,11 @@ impl Backend for Amx {
         check_matmul(w, x, &rows, y);
         let mr = match x {
             // Of a repacked matrix, panels begin where its groups of rows do.
-            Acts::Q8(_) if w.is_repacked() && !rows.start.is_multiple_of(amx_panels::MR) => {
+            Activations::Q8(_) if w.is_repacked() && !rows.start.is_multiple_of(amx_gemm::MR) => {
                 return self.0.matmul(w, x, rows, y, scratch);
             }
-            Acts::Q8(x) if x.n() >= TILE_COLS => amx_panels::MR,
-            Acts::Wide(x) if x.n() >= TERNARY_COLS => amx_panels::TERNARY_MR,
+            Activations::Q8(x) if x.n() >= TILE_COLS => amx_gemm::MR,
+            Activations::Wide(x) if x.n() >= TERNARY_COLS => amx_gemm::TERNARY_MR,
             _ => return self.0.matmul(w, x, rows, y, scratch),
         };
         let whole = rows.len() / mr * mr;
@@ -95,13 +95,13 @@ impl Backend for Amx {
         // SAFETY: a value of this type exists only where all of it was found.
         unsafe {
             match x {
-                Acts::Q8(x) => for_codes!(w.format(),
-                    B => amx_panels::matmul::<Tmul, B>(w, x, panels, &mut part, scratch),
+                Activations::Q8(x) => for_codes!(w.format(),
+                    B => amx_gemm::matmul::<Tmul, B>(w, x, panels, &mut part, scratch),
                     dense => unreachable!("checked by check_matmul")),
-                Acts::Wide(x) => for_ternary!(w.format(),
-                    B => amx_panels::ternary::<Tmul, B>(w, x, panels, &mut part, scratch),
+                Activations::Wide(x) => for_ternary!(w.format(),
+                    B => amx_gemm::ternary::<Tmul, B>(w, x, panels, &mut part, scratch),
                     others => unreachable!("checked by check_matmul")),
-                Acts::Dense(_) => unreachable!("AVX-512's, above"),
+                Activations::Dense(_) => unreachable!("AVX-512's, above"),
             }
         }
         let mut rest = y.cols(whole, rows.end - cut);

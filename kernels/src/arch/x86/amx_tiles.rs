@@ -13,14 +13,14 @@ use core::sync::atomic::{AtomicU8, Ordering};
 pub(super) const SIDE: usize = 16;
 /// Integers of a tile.
 pub(super) const TILE: usize = SIDE * SIDE;
-/// Bytes of a row that [`TileProducts::four`] multiplies in one step.
+/// Bytes of a row that [`TileDot::four`] multiplies in one step.
 pub(super) const STEP: usize = 64;
 
 /// Products of tiles, configured; dropped, they are released.
 ///
 /// # Safety
 /// Of all functions: what the implementation asks of the CPU.
-pub(super) trait TileProducts: Sized {
+pub(super) trait TileDot: Sized {
     /// For products of rows of `k` bytes: 64, or less and a multiple of 4.
     unsafe fn configure(k: usize) -> Self;
 
@@ -38,7 +38,7 @@ pub(super) trait TileProducts: Sized {
     /// first sixteen rows of codes with the first and the last sixteen of weights, then the others.
     ///
     /// # Safety
-    /// As [`TileProducts::one`], with twice as many rows and `steps` times as many groups, and room for
+    /// As [`TileDot::one`], with twice as many rows and `steps` times as many groups, and room for
     /// four tiles at `to`.
     unsafe fn four(&self, x: *const i8, ld: usize, w: *const u8, steps: usize, to: *mut i32);
 }
@@ -70,7 +70,7 @@ macro_rules! tiles {
     };
 }
 
-impl TileProducts for Tmul {
+impl TileDot for Tmul {
     #[inline(always)]
     unsafe fn configure(k: usize) -> Self {
         // Sums are tiles 0 to 3, codes 4 and 5, weights 6 and 7.
@@ -162,7 +162,7 @@ impl Drop for Tmul {
 }
 
 impl Tmul {
-    /// TileProducts from registers, six tiles of sums a round: for measuring.
+    /// Products from registers, six tiles of sums a round: for measuring.
     #[inline(always)]
     pub(super) fn rounds(&self, rounds: u64) {
         // SAFETY: as in `one`, and no memory.
@@ -234,7 +234,7 @@ fn ask() -> bool {
 /// Tiles in plain Rust, so that the drivers can be tested on any CPU.
 #[cfg(test)]
 pub(super) mod model {
-    use super::{SIDE, STEP, TileProducts};
+    use super::{SIDE, STEP, TileDot};
 
     /// What they were configured for.
     pub(in crate::arch::x86) struct Model(usize);
@@ -262,7 +262,7 @@ pub(super) mod model {
         }
     }
 
-    impl TileProducts for Model {
+    impl TileDot for Model {
         unsafe fn configure(k: usize) -> Self {
             assert!(k.is_multiple_of(4) && (1..=STEP).contains(&k));
             Model(k)

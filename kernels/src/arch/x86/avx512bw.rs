@@ -2,7 +2,7 @@
 
 use super::avx2::Avx2;
 use super::lanes512::Lanes512;
-use super::unit512::Narrow512;
+use super::simd_reg512::Narrow512;
 use super::x86_backend;
 
 x86_backend! {
@@ -12,6 +12,6 @@ x86_backend! {
     /// The CPU has AVX2, FMA, F16C, AVX-512 F, BW, VL and DQ, and the operating system saves the
     /// mask and the 512-bit registers.
     unchecked;
-    lanes: Lanes512, unit: Narrow512, rows: Avx2,
+    lanes: Lanes512, reg: Narrow512, rows: Avx2,
     dense: 4 x 4 or 4 x 1
 }

@@ -1,8 +1,8 @@
 //! AVX2 with AVX-VNNI: Alder Lake (2021), Zen 5 (2024) and later.
 
+use super::dot::AvxVnniDot;
 use super::lanes256::Lanes256;
-use super::products::AvxVnniProducts;
-use super::unit256::AvxVnni256;
+use super::simd_reg256::AvxVnni256;
 use super::x86_backend;
 
 x86_backend! {
@@ -12,6 +12,6 @@ x86_backend! {
     /// The CPU has AVX2, FMA, F16C and AVX-VNNI, and the operating system saves the 256-bit
     /// registers.
     unchecked;
-    lanes: Lanes256, unit: AvxVnni256, products: AvxVnniProducts, few: rows8, rows: AvxVnni,
+    lanes: Lanes256, reg: AvxVnni256, dot: AvxVnniDot, few: gemv256, rows: AvxVnni,
     dense: 2 x 3 or 4 x 1
 }

@@ -1,33 +1,33 @@
 //! x86-64.
 
 mod amx;
-mod amx_panels;
+mod amx_gemm;
 mod amx_tiles;
 mod avx2;
 mod avx512;
 mod avx512bw;
 mod avxvnni;
-mod columns16;
 mod detect;
+mod dot;
+mod gemm;
+mod gemm_ternary;
+mod gemv256;
+mod gemv512;
+mod gemv512_columns;
+mod gemv_interleaved;
 mod lanes256;
 mod lanes512;
-mod pair;
-mod panels;
-mod products;
-mod rows16;
-mod rows8;
-mod sheets;
 mod shuffle;
+mod simd_pair;
+mod simd_reg256;
+mod simd_reg512;
 mod ternary;
-mod ternary_panels;
-mod unit256;
-mod unit512;
 mod unpack;
 mod unpack16;
 mod unpack16_k;
+mod unpack_interleaved;
 mod unpack_k;
 mod unpack_ternary;
-mod words;
 
 pub use amx::Amx;
 pub use avx2::Avx2;
@@ -48,26 +48,27 @@ macro_rules! x86_backend {
         $name:ident, $str:literal, found: $found:ident, features: $features:literal,
         $(#[$needs:meta])*
         unchecked;
-        lanes: $L:ty, unit: $U:ty, $(products: $P:ty, few: $few:ident,)? rows: $rows:ident,
+        lanes: $L:ty, reg: $U:ty, $(dot: $P:ty, few: $few:ident,)? rows: $rows:ident,
         dense: $mr:literal x $nr:literal or $mr1:literal x 1
     ) => {
         use core::ops::Range;
 
-        use super::panels::{self, Shape, Tiles, Unit};
-        use super::ternary_panels::{self, Tiles3};
-        use super::rows16::Few;
-        use super::sheets;
+        use super::gemm::{self, Shape, SimdReg, Tiles};
+        use super::gemm_ternary::{self, Tiles3};
+        use super::gemv512::Few;
+        use super::gemv_interleaved;
         use super::unpack_ternary::Unpack3;
-        use super::words::Words;
+        use super::unpack_interleaved::UnpackInterleaved;
         use super::detect;
-        use crate::acts::Q8Row;
+        use crate::activations::Q8Row;
         use crate::arch::shared::{methods, operations};
         use crate::backend::check_matmul;
         use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
         use crate::entered::enter;
         use crate::ops::dense;
         use crate::{
-            ActKind, Acts, Backend, DenseActs, Format, Matrix, Q8Acts, Tile, WideActs, WideRow,
+            ActivationKind, Activations, Backend, DenseActivations, Format, Matrix, Q8Activations,
+            Tile, WideActivations, WideRow,
         };
 
         $(#[$doc])*
@@ -91,7 +92,12 @@ macro_rules! x86_backend {
             }
 
             #[target_feature(enable = $features)]
-            fn dense(w: &Matrix<'_>, x: &DenseActs<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
+            fn dense(
+                w: &Matrix<'_>,
+                x: &DenseActivations<'_>,
+                rows: Range<usize>,
+                y: &mut Tile<'_>,
+            ) {
                 enter!($str, "dense");
                 match w.format() {
                     Format::F32 => dense::matmul::<$L, F32, $mr, $nr, $mr1>(w, x, rows, y),
@@ -104,39 +110,39 @@ macro_rules! x86_backend {
             $(
                 /// The driver for few columns.
                 #[target_feature(enable = $features)]
-                pub(super) fn rows8<B: Few>(
+                pub(super) fn gemv<B: Few>(
                     w: &Matrix<'_>,
-                    x: &Q8Acts<'_>,
+                    x: &Q8Activations<'_>,
                     rows: Range<usize>,
                     y: &mut Tile<'_>,
                 ) {
-                    enter!($str, "rows8");
+                    enter!($str, "gemv");
                     // SAFETY: compiled for the features that it needs.
                     unsafe { super::$few::matmul::<$P, B>(w, x, rows, y) }
                 }
 
                 /// The driver for few columns of repacked matrices.
                 #[target_feature(enable = $features)]
-                pub(super) fn sheets<B: Words>(
+                pub(super) fn gemv_interleaved<B: UnpackInterleaved>(
                     w: &Matrix<'_>,
-                    x: &Q8Acts<'_>,
+                    x: &Q8Activations<'_>,
                     rows: Range<usize>,
                     y: &mut Tile<'_>,
                 ) {
-                    enter!($str, "sheets");
+                    enter!($str, "gemv interleaved");
                     // SAFETY: compiled for the features that it needs; called for repacked matrices.
-                    unsafe { sheets::matmul::<<$U as Unit>::One, B>(w, x, rows, y) }
+                    unsafe { gemv_interleaved::matmul::<<$U as SimdReg>::One, B>(w, x, rows, y) }
                 }
 
                 /// The driver of ternary weights for few columns.
                 #[target_feature(enable = $features)]
-                pub(super) fn ternary8<B: Unpack3>(
+                pub(super) fn gemv_ternary<B: Unpack3>(
                     w: &Matrix<'_>,
-                    x: &WideActs<'_>,
+                    x: &WideActivations<'_>,
                     rows: Range<usize>,
                     y: &mut Tile<'_>,
                 ) {
-                    enter!($str, "ternary8");
+                    enter!($str, "gemv ternary");
                     // SAFETY: compiled for the features that it needs.
                     unsafe { super::ternary::matmul::<$P, B>(w, x, rows, y) }
                 }
@@ -144,25 +150,25 @@ macro_rules! x86_backend {
 
             /// How many of `rows` go into whole panels.
             fn whole(rows: &Range<usize>) -> usize {
-                rows.len() / <$U as Unit>::MR * <$U as Unit>::MR
+                rows.len() / <$U as SimdReg>::MR * <$U as SimdReg>::MR
             }
 
             /// Panels of as many rows as fit, where there are columns enough; the rest otherwise.
             ///
             /// # Safety
             /// The CPU has the features.
-            unsafe fn quantized<B: Few + Words>(
+            unsafe fn quantized<B: Few + UnpackInterleaved>(
                 w: &Matrix<'_>,
-                x: &Q8Acts<'_>,
+                x: &Q8Activations<'_>,
                 rows: Range<usize>,
                 y: &mut Tile<'_>,
                 scratch: &mut [u8],
             ) {
                 let (mut first, mut cut) = (rows.start, rows.start);
-                if x.n() >= panels::PANEL_COLS {
+                if x.n() >= gemm::PANEL_COLS {
                     if w.is_repacked() {
                         // Where its groups of rows begin.
-                        first = first.next_multiple_of(<$U as Unit>::MR).min(rows.end);
+                        first = first.next_multiple_of(<$U as SimdReg>::MR).min(rows.end);
                     }
                     cut = first + Self::whole(&(first..rows.end));
                 }
@@ -170,14 +176,14 @@ macro_rules! x86_backend {
                 unsafe {
                     if first < cut {
                         let mut part = y.cols(first - rows.start, cut - first);
-                        panels::matmul::<Self, B>(w, x, first..cut, &mut part, scratch);
+                        gemm::matmul::<Self, B>(w, x, first..cut, &mut part, scratch);
                     }
                     for rest in [rows.start..first, cut..rows.end] {
                         let mut part = y.cols(rest.start - rows.start, rest.len());
                         if w.is_repacked() {
-                            $rows::sheets::<B>(w, x, rest, &mut part);
+                            $rows::gemv_interleaved::<B>(w, x, rest, &mut part);
                         } else {
-                            $rows::rows8::<B>(w, x, rest, &mut part);
+                            $rows::gemv::<B>(w, x, rest, &mut part);
                         }
                     }
                 }
@@ -189,12 +195,12 @@ macro_rules! x86_backend {
             /// The CPU has the features.
             unsafe fn ternary<B: Unpack3>(
                 w: &Matrix<'_>,
-                x: &WideActs<'_>,
+                x: &WideActivations<'_>,
                 rows: Range<usize>,
                 y: &mut Tile<'_>,
                 scratch: &mut [u8],
             ) {
-                let few = x.n() < ternary_panels::PANEL_COLS;
+                let few = x.n() < gemm_ternary::PANEL_COLS;
                 let whole = if few { 0 } else { Self::whole(&rows) };
                 let cut = rows.start + whole;
                 // SAFETY: the caller's promise.
@@ -202,16 +208,16 @@ macro_rules! x86_backend {
                     if whole > 0 {
                         let mut part = y.cols(0, whole);
                         let rows = rows.start..cut;
-                        ternary_panels::matmul::<Self, B>(w, x, rows, &mut part, scratch);
+                        gemm_ternary::matmul::<Self, B>(w, x, rows, &mut part, scratch);
                     }
                     let mut rest = y.cols(whole, rows.end - cut);
-                    $rows::ternary8::<B>(w, x, cut..rows.end, &mut rest);
+                    $rows::gemv_ternary::<B>(w, x, cut..rows.end, &mut rest);
                 }
             }
         }
 
         impl Tiles for $name {
-            type Unit = $U;
+            type SimdReg = $U;
 
             unsafe fn tile<S: Shape, const N: usize, const FINE: bool>(
                 panel: *const u8,
@@ -228,20 +234,30 @@ macro_rules! x86_backend {
                     x: Q8Row<'_>,
                     to: [*mut f32; N],
                 ) {
-                    enter!($str, "panels");
-                    // SAFETY: compiled for the unit's features; the rest by the caller.
-                    unsafe { panels::tile::<$U, S, N, FINE>(panel, parts, terms, x, to) }
+                    enter!($str, "gemm");
+                    // SAFETY: compiled for the register's features; the rest by the caller.
+                    unsafe { gemm::tile::<$U, S, N, FINE>(panel, parts, terms, x, to) }
                 }
                 // SAFETY: the caller's promises.
                 unsafe { run::<S, N, FINE>(panel, parts, terms, x, to) }
             }
 
-            unsafe fn unpack_sheets<B: Words>(w: &Matrix<'_>, r: usize, panel: *mut u8, off: u8) {
+            unsafe fn unpack_interleaved<B: UnpackInterleaved>(
+                w: &Matrix<'_>,
+                r: usize,
+                panel: *mut u8,
+                off: u8,
+            ) {
                 #[target_feature(enable = $features)]
-                unsafe fn run<B: Words>(w: &Matrix<'_>, r: usize, panel: *mut u8, off: u8) {
-                    enter!($str, "panels of sheets");
-                    // SAFETY: compiled for the unit's features; the rest by the caller.
-                    unsafe { sheets::unpack::<$U, B>(w, r, panel, off) }
+                unsafe fn run<B: UnpackInterleaved>(
+                    w: &Matrix<'_>,
+                    r: usize,
+                    panel: *mut u8,
+                    off: u8,
+                ) {
+                    enter!($str, "gemm interleaved");
+                    // SAFETY: compiled for the register's features; the rest by the caller.
+                    unsafe { gemv_interleaved::unpack::<$U, B>(w, r, panel, off) }
                 }
                 // SAFETY: the caller's promises.
                 unsafe { run::<B>(w, r, panel, off) }
@@ -262,9 +278,9 @@ macro_rules! x86_backend {
                     x: WideRow<'_>,
                     to: [*mut f32; N],
                 ) {
-                    enter!($str, "ternary panels");
-                    // SAFETY: compiled for the unit's features; the rest by the caller.
-                    unsafe { ternary_panels::tile::<$U, N>(panel, cols, x, to) }
+                    enter!($str, "gemm ternary");
+                    // SAFETY: compiled for the register's features; the rest by the caller.
+                    unsafe { gemm_ternary::tile::<$U, N>(panel, cols, x, to) }
                 }
                 // SAFETY: the caller's promises.
                 unsafe { run::<N>(panel, cols, x, to) }
@@ -277,13 +293,13 @@ macro_rules! x86_backend {
             }
 
             fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
-                let mr = <$U as Unit>::MR;
-                match format.acts() {
-                    ActKind::Q8 if batch >= panels::PANEL_COLS => {
-                        for_codes!(format, B => panels::scratch::<$U, B>(cols, batch), dense => 0)
+                let mr = <$U as SimdReg>::MR;
+                match format.activations() {
+                    ActivationKind::Q8 if batch >= gemm::PANEL_COLS => {
+                        for_codes!(format, B => gemm::scratch::<$U, B>(cols, batch), dense => 0)
                     }
-                    ActKind::Wide if batch >= ternary_panels::PANEL_COLS => {
-                        ternary_panels::scratch(mr, cols)
+                    ActivationKind::Wide if batch >= gemm_ternary::PANEL_COLS => {
+                        gemm_ternary::scratch(mr, cols)
                     }
                     _ => 0,
                 }
@@ -295,13 +311,15 @@ macro_rules! x86_backend {
 
             fn repacks(&self, format: Format) -> bool {
                 // Q8_0 is as fast where it lies (avx2), or faster (avx512: 27 GB/s for 22).
-                cfg!(feature = "repack") && format.acts() == ActKind::Q8 && format != Format::Q8_0
+                cfg!(feature = "repack")
+                    && format.activations() == ActivationKind::Q8
+                    && format != Format::Q8_0
             }
 
             fn matmul(
                 &self,
                 w: &Matrix<'_>,
-                x: &Acts<'_>,
+                x: &Activations<'_>,
                 rows: Range<usize>,
                 y: &mut Tile<'_>,
                 scratch: &mut [u8],
@@ -310,11 +328,11 @@ macro_rules! x86_backend {
                 // SAFETY: a value of this type exists only where its features were found.
                 unsafe {
                     match x {
-                        Acts::Dense(x) => Self::dense(w, x, rows, y),
-                        Acts::Q8(x) => for_codes!(w.format(),
+                        Activations::Dense(x) => Self::dense(w, x, rows, y),
+                        Activations::Q8(x) => for_codes!(w.format(),
                             B => Self::quantized::<B>(w, x, rows, y, scratch),
                             dense => unreachable!("checked by check_matmul")),
-                        Acts::Wide(x) => for_ternary!(w.format(),
+                        Activations::Wide(x) => for_ternary!(w.format(),
                             B => Self::ternary::<B>(w, x, rows, y, scratch),
                             others => unreachable!("checked by check_matmul")),
                     }

@@ -7,13 +7,13 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::products::{AvxVnniProducts, Maddubs, Vnni};
+use super::dot::{AvxVnniDot, Maddubs, Vnni};
 use super::unpack_ternary::Unpack3;
-use crate::{Matrix, Tile, WIDE_BLOCK, WideActs, WideRow};
+use crate::{Matrix, Tile, WIDE_BLOCK, WideActivations, WideRow};
 
 /// Rows side by side.
 const MR: usize = 8;
-/// How far ahead weights are fetched, at least (see `rows8.rs`).
+/// How far ahead weights are fetched, at least (see `gemv256.rs`).
 const AHEAD: usize = 6000;
 
 /// Sums of products with bytes of ternary weights, at most eight of them one after another: of
@@ -21,7 +21,7 @@ const AHEAD: usize = 6000;
 ///
 /// # Safety
 /// Of all functions: the CPU has AVX2 and the instructions of the implementation.
-pub(super) trait Products3 {
+pub(super) trait Dot3 {
     /// `sums` and the products of bytes of at most 3, or of at most 12 (four times that), with codes.
     unsafe fn add(sums: __m256i, w: __m256i, x: __m256i) -> __m256i;
     /// A quarter of sums that are multiples of 4.
@@ -33,7 +33,7 @@ pub(super) trait Products3 {
 }
 
 /// Of eight products of each kind, 16 bits hold `2 * 8 * 12 * 127`.
-impl Products3 for Maddubs {
+impl Dot3 for Maddubs {
     #[inline(always)]
     unsafe fn add(sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
         // SAFETY: AVX2 by the caller.
@@ -58,7 +58,7 @@ impl Products3 for Maddubs {
 
 macro_rules! vnni {
     ($name:ident, $dpbusd:ident) => {
-        impl Products3 for $name {
+        impl Dot3 for $name {
             #[inline(always)]
             unsafe fn add(sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
                 // SAFETY: the instruction by the caller.
@@ -82,7 +82,7 @@ macro_rules! vnni {
     };
 }
 vnni!(Vnni, _mm256_dpbusd_epi32);
-vnni!(AvxVnniProducts, _mm256_dpbusd_avx_epi32);
+vnni!(AvxVnniDot, _mm256_dpbusd_avx_epi32);
 
 /// Eight outputs, of the rows at `w` and after it, for each of `N` rows of activations.
 ///
@@ -90,7 +90,7 @@ vnni!(AvxVnniProducts, _mm256_dpbusd_avx_epi32);
 /// The CPU has AVX2, F16C and the instructions of `P`; eight rows of `blocks` blocks lie at `w`;
 /// each of `x` is as long.
 #[inline(always)]
-unsafe fn rows<P: Products3, B: Unpack3, const N: usize>(
+unsafe fn rows<P: Dot3, B: Unpack3, const N: usize>(
     w: *const B,
     blocks: usize,
     scale: f32,
@@ -133,11 +133,11 @@ unsafe fn rows<P: Products3, B: Unpack3, const N: usize>(
 /// # Safety
 /// As [`rows`].
 #[inline(always)]
-unsafe fn put<P: Products3, B: Unpack3, const N: usize>(
+unsafe fn put<P: Dot3, B: Unpack3, const N: usize>(
     w: *const B,
     blocks: usize,
     scale: f32,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     (t, at): (usize, usize),
     y: &mut Tile<'_>,
 ) {
@@ -160,9 +160,9 @@ unsafe fn put<P: Products3, B: Unpack3, const N: usize>(
 /// # Safety
 /// The CPU has AVX2, F16C and the instructions of `P`.
 #[inline(always)]
-pub(super) unsafe fn matmul<P: Products3, B: Unpack3>(
+pub(super) unsafe fn matmul<P: Dot3, B: Unpack3>(
     w: &Matrix<'_>,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {

@@ -3,8 +3,8 @@
 
 use core::arch::x86_64::*;
 
-use super::panels::{Of, Shape};
-use super::products::{Products, bias};
+use super::dot::{Dot, bias};
+use super::gemm::{Of, Shape};
 use super::shuffle::{half_sums8, sums4, sums8};
 use crate::blocks::{CodeBlock, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
@@ -39,7 +39,7 @@ pub(super) trait Unpack: CodeBlock {
     ///
     /// # Safety
     /// The CPU has AVX2 and the instructions of `P`; the block has the part.
-    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i;
+    unsafe fn bytes<P: Dot>(&self, part: usize) -> __m256i;
 
     /// Scales and minimums, one for every sub-block.
     ///
@@ -54,7 +54,7 @@ pub(super) trait Unpack: CodeBlock {
     /// The CPU has AVX2 and the instructions of `P`; 32 codes lie at each of `x`; the block has the
     /// part.
     #[inline(always)]
-    unsafe fn dot8<P: Products, const N: usize>(
+    unsafe fn dot8<P: Dot, const N: usize>(
         w: [&Self; 8],
         part: usize,
         x: [*const i8; N],
@@ -128,7 +128,7 @@ impl Unpack for Q8_0 {
     const MAX: i32 = 255;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, _: usize) -> __m256i {
         // SAFETY: 32 bytes behind q; AVX2 by the caller.
         unsafe {
             let codes = _mm256_loadu_si256(self.q.as_ptr().cast());
@@ -158,7 +158,7 @@ unsafe fn nibbles(q: &[u8; 16]) -> __m256i {
 macro_rules! nibble_dot8 {
     () => {
         #[inline(always)]
-        unsafe fn dot8<P: Products, const N: usize>(
+        unsafe fn dot8<P: Dot, const N: usize>(
             w: [&Self; 8],
             _: usize,
             x: [*const i8; N],
@@ -197,7 +197,7 @@ impl Unpack for Q4_0 {
     const MAX: i32 = 15;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 by the caller.
         unsafe { nibbles(&self.q) }
     }
@@ -212,7 +212,7 @@ impl Unpack for Q4_1 {
     const MAX: i32 = 15;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 by the caller.
         unsafe { nibbles(&self.q) }
     }
@@ -227,7 +227,7 @@ impl Unpack for Q5_0 {
     const MAX: i32 = 31;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 and the instructions of P by the caller.
         unsafe { _mm256_or_si256(nibbles(&self.q), P::sixteens(u32::from_le_bytes(self.h))) }
     }
@@ -241,7 +241,7 @@ impl Unpack for Q5_1 {
     const MAX: i32 = 31;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, _: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, _: usize) -> __m256i {
         // SAFETY: AVX2 and the instructions of P by the caller.
         unsafe { _mm256_or_si256(nibbles(&self.q), P::sixteens(u32::from_le_bytes(self.h))) }
     }

@@ -4,7 +4,7 @@
 use core::arch::x86_64::*;
 use core::mem::offset_of;
 
-use super::columns16::{MR, columns, floats, half_codes, halves, two_floats};
+use super::gemv512_columns::{MR, columns, floats, half_codes, halves, two_floats};
 use super::unpack::Unpack;
 use crate::blocks::{Q4_0, Q4_1, Q5_0, Q5_1};
 

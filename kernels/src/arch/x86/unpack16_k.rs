@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 use core::mem::offset_of;
 
-use super::columns16::{MR, columns, half_columns, two_floats};
+use super::gemv512_columns::{MR, columns, half_columns, two_floats};
 use super::unpack16::{Unpack16, dot_halves, places};
 use crate::blocks::{Q2_K, Q3_K, Q4_K, Q5_K};
 

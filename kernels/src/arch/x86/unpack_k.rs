@@ -2,8 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::panels::Of;
-use super::products::Products;
+use super::dot::Dot;
+use super::gemm::Of;
 use super::shuffle::columns4;
 use super::unpack::{Scales, Unpack};
 use crate::blocks::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
@@ -137,7 +137,7 @@ unsafe fn moved(v: __m256i, shift: i32, mask: i8) -> __m256i {
 /// # Safety
 /// As [`Unpack::dot8`].
 #[inline(always)]
-unsafe fn dot_columns<P: Products, B: Unpack, const N: usize>(
+unsafe fn dot_columns<P: Dot, B: Unpack, const N: usize>(
     w: [__m256i; 8],
     x: [*const i8; N],
     s: [[i32; 2]; N],
@@ -171,7 +171,7 @@ unsafe fn dot_columns<P: Products, B: Unpack, const N: usize>(
 macro_rules! columns_dot8 {
     ($low:ident, |$part:ident| $at:expr, $shift:expr, $mask:literal $(, $high:ident to $bit:literal)?) => {
         #[inline(always)]
-        unsafe fn dot8<P: Products, const N: usize>(
+        unsafe fn dot8<P: Dot, const N: usize>(
             w: [&Self; 8],
             $part: usize,
             x: [*const i8; N],
@@ -232,7 +232,7 @@ impl Unpack for Q4_K {
     const MAX: i32 = 15;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, part: usize) -> __m256i {
         // SAFETY: 32 bytes of q from there on; AVX2 by the caller.
         unsafe { field(self.q.as_ptr().add(part / 2 * 32), part % 2 * 4, 15) }
     }
@@ -252,7 +252,7 @@ impl Unpack for Q5_K {
     const MAX: i32 = 31;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, part: usize) -> __m256i {
         // SAFETY: 32 bytes from there on; AVX2 by the caller.
         unsafe {
             let low = field(self.q.as_ptr().add(part / 2 * 32), part % 2 * 4, 15);
@@ -276,7 +276,7 @@ impl Unpack for Q6_K {
     const MAX: i32 = 63;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, part: usize) -> __m256i {
         let (half, k) = (part / 4, part % 4);
         // SAFETY: 32 bytes from there on; AVX2 by the caller.
         unsafe {
@@ -305,7 +305,7 @@ impl Unpack for Q3_K {
     const MAX: i32 = 7;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, part: usize) -> __m256i {
         let (half, k) = (part / 4, part % 4);
         // SAFETY: 32 bytes from there on; AVX2 by the caller.
         unsafe {
@@ -346,7 +346,7 @@ impl Unpack for Q2_K {
     const MAX: i32 = 3;
 
     #[inline(always)]
-    unsafe fn bytes<P: Products>(&self, part: usize) -> __m256i {
+    unsafe fn bytes<P: Dot>(&self, part: usize) -> __m256i {
         let (half, k) = (part / 4, part % 4);
         // SAFETY: 32 bytes of q from there on; AVX2 by the caller.
         unsafe { field(self.q.as_ptr().add(32 * half), 2 * k, 3) }

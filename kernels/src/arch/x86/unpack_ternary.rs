@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::shuffle::{sums4, sums8};
-use super::ternary::Products3;
+use super::ternary::Dot3;
 use super::unpack::floats8;
 use crate::blocks::{I2_S, TQ1_0, TQ2_0, TernaryBlock};
 
@@ -20,7 +20,7 @@ pub(super) trait Unpack3: TernaryBlock {
     /// # Safety
     /// The CPU has AVX2 and the instructions of `P`; groups of `blocks` blocks lie at each of `w`, as
     /// many codes at each of `x`.
-    unsafe fn dot8<P: Products3, const N: usize>(
+    unsafe fn dot8<P: Dot3, const N: usize>(
         w: [*const Self; 8],
         blocks: usize,
         x: [*const i8; N],
@@ -79,7 +79,7 @@ unsafe fn two_bits<const DOWN: bool>(q: *const u8, to: &mut [__m256i]) {
 /// # Safety
 /// As [`Unpack3::dot8`], with `32 * H` bytes at each of `q`.
 #[inline(always)]
-unsafe fn two_bits_dot8<P: Products3, const N: usize, const H: usize, const DOWN: bool>(
+unsafe fn two_bits_dot8<P: Dot3, const N: usize, const H: usize, const DOWN: bool>(
     q: [*const u8; 8],
     x: [*const i8; N],
 ) -> [__m256i; N] {
@@ -123,7 +123,7 @@ impl Unpack3 for TQ2_0 {
     }
 
     #[inline(always)]
-    unsafe fn dot8<P: Products3, const N: usize>(
+    unsafe fn dot8<P: Dot3, const N: usize>(
         w: [*const Self; 8],
         _: usize,
         x: [*const i8; N],
@@ -149,7 +149,7 @@ impl Unpack3 for I2_S {
     }
 
     #[inline(always)]
-    unsafe fn dot8<P: Products3, const N: usize>(
+    unsafe fn dot8<P: Dot3, const N: usize>(
         w: [*const Self; 8],
         blocks: usize,
         x: [*const i8; N],
@@ -238,7 +238,7 @@ impl Unpack3 for TQ1_0 {
     }
 
     #[inline(always)]
-    unsafe fn dot8<P: Products3, const N: usize>(
+    unsafe fn dot8<P: Dot3, const N: usize>(
         w: [*const Self; 8],
         _: usize,
         x: [*const i8; N],

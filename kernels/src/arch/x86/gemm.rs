@@ -10,12 +10,12 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::products::{MADDUBS_MAX, Maddubs};
+use super::dot::{MADDUBS_MAX, Maddubs};
 use super::shuffle::transpose8;
 use super::unpack::{Scales, Unpack};
-use super::words::Words;
-use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
-use crate::{Matrix, Q8Acts, Tile};
+use super::unpack_interleaved::UnpackInterleaved;
+use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::{Matrix, Q8Activations, Tile};
 
 /// Columns from which unpacking a panel pays.
 pub(super) const PANEL_COLS: usize = 4;
@@ -25,15 +25,16 @@ pub(super) const PANEL_COLS: usize = 4;
 /// # Safety
 /// Of all functions: the CPU has the instructions of the implementation; loads and stores are of
 /// whole registers, and aligned to them where bytes or floats of a panel are meant.
-pub(super) trait Unit {
+pub(super) trait SimdReg {
     /// Rows of a panel.
     const MR: usize;
     /// Most columns of a tile: 4 or 8.
     const NR: usize;
-    /// Products are sums of pairs in 16 bits ([`Unit::pairs`]), else of four in 32 ([`Unit::dot`]).
+    /// Products are sums of pairs in 16 bits ([`SimdReg::pairs`]), else of four in 32
+    /// ([`SimdReg::dot`]).
     const NARROW: bool;
     /// What has one register where this has several.
-    type One: Unit;
+    type One: SimdReg;
     /// Integers.
     type I: Copy;
     /// Floats.
@@ -128,14 +129,14 @@ pub(super) const fn panel_bytes<B: Unpack>(mr: usize, cols: usize) -> usize {
 }
 
 /// Bytes of scratch for rows of `cols` and up to `n` columns: a panel and the columns' terms.
-pub(super) const fn scratch<U: Unit, B: Unpack>(cols: usize, n: usize) -> usize {
+pub(super) const fn scratch<U: SimdReg, B: Unpack>(cols: usize, n: usize) -> usize {
     let terms =
         if has_terms::<U, B::Shape>() { n.next_multiple_of(4) * (cols / B::SUB) } else { 0 };
     panel_bytes::<B>(U::MR, cols) + terms * size_of::<i32>()
 }
 
 /// Whether the columns' terms lie ready for tiles: not where weights are signed, which need none.
-const fn has_terms<U: Unit, S: Shape>() -> bool {
+const fn has_terms<U: SimdReg, S: Shape>() -> bool {
     U::NARROW && (S::MINS || S::PAIRS != 1)
 }
 
@@ -149,14 +150,14 @@ fn term<S: Shape>(bias: i32, d: f32, sum: i32) -> i32 {
 
 /// How `n` columns are divided into tiles: the first column and the number of each. Columns left
 /// over are computed along with some that were already: the same bits again.
-fn tiles<U: Unit>(n: usize) -> impl Iterator<Item = (usize, usize)> {
+fn tiles<U: SimdReg>(n: usize) -> impl Iterator<Item = (usize, usize)> {
     let wide = if U::NR >= 8 { n / 8 * 8 } else { 0 };
     let (eights, fours) = ((0..wide).step_by(8), (wide..n).step_by(4));
     eights.map(|t| (t, 8)).chain(fours.map(move |t| (t.min(n - 4), 4)))
 }
 
 /// Writes the terms of each tile's columns, sub-block after sub-block.
-fn write_terms<U: Unit, B: Unpack>(x: &Q8Acts<'_>, mut out: &mut [i32]) {
+fn write_terms<U: SimdReg, B: Unpack>(x: &Q8Activations<'_>, mut out: &mut [i32]) {
     for (t, cols) in tiles::<U>(x.n()) {
         let x = x.rows_from(t, cols);
         let (to, rest) = out.split_at_mut(x.q.len() / B::SUB);
@@ -228,9 +229,9 @@ pub(super) unsafe fn unpack<B: Unpack>(
 /// further columns, every `cols` bytes after it.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; `S::SUB` codes lie at each of these places.
+/// The CPU has the register's instructions; `S::SUB` codes lie at each of these places.
 #[inline(always)]
-pub(super) unsafe fn products<U: Unit, S: Shape, const N: usize>(
+pub(super) unsafe fn products<U: SimdReg, S: Shape, const N: usize>(
     sums: &mut [U::I; N],
     w: *const u8,
     q: *const i8,
@@ -274,10 +275,10 @@ pub(super) unsafe fn products<U: Unit, S: Shape, const N: usize>(
 /// `bias` is what bytes are larger than codes, and `terms` are the rows', where they lie ready.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; a panel of `parts` parts lies at `panel`, aligned to 64;
-/// there is room for as many floats as it has rows at each of `to`.
+/// The CPU has the register's instructions; a panel of `parts` parts lies at `panel`, aligned to
+/// 64; there is room for as many floats as it has rows at each of `to`.
 #[inline(always)]
-pub(super) unsafe fn tile<U: Unit, S: Shape, const N: usize, const FINE: bool>(
+pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool>(
     panel: *const u8,
     parts: usize,
     (bias, terms): (i32, &[i32]),
@@ -357,7 +358,7 @@ pub(super) unsafe fn tile<U: Unit, S: Shape, const N: usize, const FINE: bool>(
 /// [`tile`], compiled for a set.
 pub(super) trait Tiles {
     /// The set's registers.
-    type Unit: Unit;
+    type SimdReg: SimdReg;
 
     /// # Safety
     /// That of [`tile`].
@@ -372,8 +373,13 @@ pub(super) trait Tiles {
     /// Fills a panel from a repacked matrix.
     ///
     /// # Safety
-    /// That of [`super::sheets::unpack`].
-    unsafe fn unpack_sheets<B: Words>(w: &Matrix<'_>, r: usize, panel: *mut u8, off: u8);
+    /// That of [`super::gemv_interleaved::unpack`].
+    unsafe fn unpack_interleaved<B: UnpackInterleaved>(
+        w: &Matrix<'_>,
+        r: usize,
+        panel: *mut u8,
+        off: u8,
+    );
 }
 
 /// The tile of columns `t..t + N`, put where it belongs.
@@ -383,17 +389,17 @@ pub(super) trait Tiles {
 unsafe fn put<T: Tiles, B: Unpack, const N: usize>(
     panel: *const u8,
     terms: &[i32],
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     t: usize,
     at: usize,
     y: &mut Tile<'_>,
 ) {
     let mut to = [core::ptr::null_mut(); N];
     for (n, to) in to.iter_mut().enumerate() {
-        *to = y.row(t + n)[at..][..T::Unit::MR].as_mut_ptr();
+        *to = y.row(t + n)[at..][..T::SimdReg::MR].as_mut_ptr();
     }
     let (parts, rows) = (x.cols() / ACT_BLOCK, x.rows_from(t, N));
-    // SAFETY: the caller's promises; as many floats as the unit has lanes at each of `to`.
+    // SAFETY: the caller's promises; as many floats as the register has lanes at each of `to`.
     unsafe {
         if x.is_fine() {
             T::tile::<B::Shape, N, true>(panel, parts, (B::BIAS, terms), rows, to);
@@ -408,9 +414,9 @@ unsafe fn put<T: Tiles, B: Unpack, const N: usize>(
 ///
 /// # Safety
 /// The CPU has AVX2, F16C and the instructions of `T`.
-pub(super) unsafe fn matmul<T: Tiles, B: Words>(
+pub(super) unsafe fn matmul<T: Tiles, B: UnpackInterleaved>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
@@ -424,30 +430,30 @@ pub(super) unsafe fn matmul<T: Tiles, B: Words>(
         // Formats with minimums have unsigned codes: nothing is taken off for a bias.
         assert!(!B::MINS || B::BIAS == 0);
     }
-    let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, T::Unit::MR);
+    let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, T::SimdReg::MR);
     assert!(x.cols() == w.cols() && n >= PANEL_COLS);
-    let scratch = &mut scratch[..self::scratch::<T::Unit, B>(w.cols(), n)];
+    let scratch = &mut scratch[..self::scratch::<T::SimdReg, B>(w.cols(), n)];
     assert!(scratch.as_ptr().addr().is_multiple_of(64), "scratch is aligned");
     let (panel, terms) = scratch.split_at_mut(panel_bytes::<B>(mr, w.cols()));
     let panel = panel.as_mut_ptr();
     let terms: &mut [i32] = bytemuck::cast_slice_mut(terms); // panels are whole vectors
-    if has_terms::<T::Unit, B::Shape>() {
-        write_terms::<T::Unit, B>(x, terms);
+    if has_terms::<T::SimdReg, B::Shape>() {
+        write_terms::<T::SimdReg, B>(x, terms);
     }
-    let off = if T::Unit::NARROW && B::Shape::PAIRS == 1 { 128 } else { 0 };
+    let off = if T::SimdReg::NARROW && B::Shape::PAIRS == 1 { 128 } else { 0 };
     for r in rows.clone().step_by(mr) {
         let at = r - rows.start;
         // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above).
         unsafe {
             if w.is_repacked() {
-                T::unpack_sheets::<B>(w, r, panel, off);
+                T::unpack_interleaved::<B>(w, r, panel, off);
             } else {
                 unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, panel, mr, off);
             }
             let mut terms = &*terms;
-            for (t, cols) in tiles::<T::Unit>(n) {
+            for (t, cols) in tiles::<T::SimdReg>(n) {
                 let (own, rest) = terms.split_at(terms.len().min(cols * (w.cols() / B::SUB)));
-                if T::Unit::NR >= 8 && cols == 8 {
+                if T::SimdReg::NR >= 8 && cols == 8 {
                     put::<T, B, 8>(panel, own, x, t, at, y);
                 } else {
                     put::<T, B, 4>(panel, own, x, t, at, y);

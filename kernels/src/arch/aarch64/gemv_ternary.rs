@@ -6,15 +6,15 @@
 use core::arch::aarch64::*;
 use core::ops::Range;
 
-use super::rows::{MR, put, sums4};
+use super::gemv::{MR, put, sums4};
 use super::unpack_ternary::{REGISTERS, STEPS, Unpack3};
-use crate::{Matrix, Tile, WIDE_BLOCK, WideActs, WideRow};
+use crate::{Matrix, Tile, WIDE_BLOCK, WideActivations, WideRow};
 
 /// Sums of products with bytes of ternary weights, for a row's group of 256.
 ///
 /// # Safety
 /// Of all functions: the CPU has the instructions of the implementation.
-pub(super) trait Products3 {
+pub(super) trait Dot3 {
     /// Sums in lanes, each for a part of the products.
     type Sums: Copy;
 
@@ -27,7 +27,7 @@ pub(super) trait Products3 {
 }
 
 /// The sums of four rows: once and fourfold.
-type Both<P> = [[<P as Products3>::Sums; MR]; 2];
+type Both<P> = [[<P as Dot3>::Sums; MR]; 2];
 
 /// Adds the products of step `STEP` of a block of each row with the codes at `x`, where those of the
 /// block begin.
@@ -35,7 +35,7 @@ type Both<P> = [[<P as Products3>::Sums; MR]; 2];
 /// # Safety
 /// As [`group`], for one block.
 #[inline(always)]
-unsafe fn step<P: Products3, B: Unpack3, const STEP: usize>(
+unsafe fn step<P: Dot3, B: Unpack3, const STEP: usize>(
     sums: &mut Both<P>,
     w: [*const B; MR],
     x: *const i8,
@@ -69,11 +69,7 @@ unsafe fn step<P: Products3, B: Unpack3, const STEP: usize>(
 /// The CPU has the instructions of `P`; `blocks` blocks, a group at most, lie at each `w`, and as many
 /// codes at `x`.
 #[inline(always)]
-unsafe fn group<P: Products3, B: Unpack3>(
-    w: [*const B; MR],
-    blocks: usize,
-    x: *const i8,
-) -> int32x4_t {
+unsafe fn group<P: Dot3, B: Unpack3>(w: [*const B; MR], blocks: usize, x: *const i8) -> int32x4_t {
     const { assert!(B::STEPS <= STEPS) }
     // SAFETY: the caller's promises; block b is there.
     unsafe {
@@ -101,7 +97,7 @@ unsafe fn group<P: Products3, B: Unpack3>(
 /// # Safety
 /// The CPU has the instructions of `P`; `blocks` blocks lie at each `w`; `x` is as long.
 #[inline(always)]
-unsafe fn rows<P: Products3, B: Unpack3>(
+unsafe fn rows<P: Dot3, B: Unpack3>(
     w: [*const B; MR],
     blocks: usize,
     scale: f32,
@@ -133,9 +129,9 @@ unsafe fn rows<P: Products3, B: Unpack3>(
 /// # Safety
 /// The CPU has the instructions of `P`.
 #[inline(always)]
-pub(super) unsafe fn matmul<P: Products3, B: Unpack3>(
+pub(super) unsafe fn matmul<P: Dot3, B: Unpack3>(
     w: &Matrix<'_>,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     rows_: Range<usize>,
     y: &mut Tile<'_>,
 ) {

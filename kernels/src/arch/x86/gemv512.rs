@@ -6,15 +6,15 @@ use core::arch::x86_64::*;
 use core::hint::black_box;
 use core::ops::Range;
 
-use super::columns16::MR;
-use super::products::Products;
-use super::rows8::matmul as eight;
+use super::dot::Dot;
+use super::gemv256::matmul as eight;
+use super::gemv512_columns::MR;
 use super::unpack::Unpack;
 use super::unpack16::Unpack16;
-use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::blocks::{Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use crate::entered::enter;
-use crate::{Matrix, Q8Acts, Tile};
+use crate::{Matrix, Q8Activations, Tile};
 
 /// How far ahead weights of rows side by side are fetched, at least.
 const AHEAD: usize = 6000;
@@ -36,9 +36,9 @@ pub(super) trait Few: Unpack {
     ///
     /// # Safety
     /// The CPU has AVX-512 F, BW, VL, DQ and VNNI, F16C and the instructions of `P`.
-    unsafe fn matmul<P: Products>(
+    unsafe fn matmul<P: Dot>(
         w: &Matrix<'_>,
-        x: &Q8Acts<'_>,
+        x: &Q8Activations<'_>,
         rows: Range<usize>,
         y: &mut Tile<'_>,
     );
@@ -49,9 +49,9 @@ macro_rules! few {
         $(
             impl Few for $format {
                 #[inline(always)]
-                unsafe fn matmul<P: Products>(
+                unsafe fn matmul<P: Dot>(
                     w: &Matrix<'_>,
-                    x: &Q8Acts<'_>,
+                    x: &Q8Activations<'_>,
                     rows: Range<usize>,
                     y: &mut Tile<'_>,
                 ) {
@@ -286,7 +286,7 @@ unsafe fn put<B: Unpack16, const N: usize, const FINE: bool>(
     w: *const B,
     step: usize,
     blocks: usize,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     (t, at): (usize, usize),
     y: &mut Tile<'_>,
 ) {
@@ -312,9 +312,9 @@ unsafe fn put<B: Unpack16, const N: usize, const FINE: bool>(
 /// # Safety
 /// As [`Few::matmul`].
 #[inline(always)]
-unsafe fn sixteen<P: Products, B: Unpack16>(
+unsafe fn sixteen<P: Dot, B: Unpack16>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {
@@ -363,9 +363,9 @@ unsafe fn sixteen<P: Products, B: Unpack16>(
 /// # Safety
 /// As [`Few::matmul`].
 #[inline(always)]
-pub(super) unsafe fn matmul<P: Products, B: Few>(
+pub(super) unsafe fn matmul<P: Dot, B: Few>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {

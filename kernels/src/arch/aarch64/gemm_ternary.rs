@@ -1,4 +1,4 @@
-//! The driver of ternary weights for many columns, in the way of `panels.rs`: eight rows as signed
+//! The driver of ternary weights for many columns, in the way of `gemm.rs`: eight rows as signed
 //! bytes, in the order of the set, and a scale of each row for every 256.
 
 #![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
@@ -6,10 +6,10 @@
 use core::arch::aarch64::*;
 use core::ops::Range;
 
-use super::panels::{MR, NR, PANEL_COLS, Panels, STEP, Step, Tiles};
-use super::ternary_rows;
+use super::gemm::{Gemm, MR, NR, PANEL_COLS, STEP, Step, Tiles};
+use super::gemv_ternary;
 use super::unpack_ternary::{REGISTERS, STEPS, Unpack3};
-use crate::{Matrix, Tile, WIDE_BLOCK, WIDE_UNIT, WideActs};
+use crate::{Matrix, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations};
 
 /// Steps of half a group.
 pub(super) const HALF: usize = WIDE_UNIT / STEP;
@@ -37,7 +37,7 @@ impl<'a> Panel<'a> {
     /// # Safety
     /// The CPU has the instructions of `P`.
     #[inline(always)]
-    unsafe fn unpack<P: Panels, B: Unpack3>(&mut self, w: [&[B]; MR], scale: f32) {
+    unsafe fn unpack<P: Gemm, B: Unpack3>(&mut self, w: [&[B]; MR], scale: f32) {
         const { assert!(B::STEPS <= STEPS) }
         let (blocks, per) = (w[0].len(), WIDE_BLOCK / B::LEN);
         assert!(w.iter().all(|w| w.len() == blocks));
@@ -72,7 +72,7 @@ impl<'a> Panel<'a> {
 /// # Safety
 /// The CPU has the instructions of `P`; a block lies at each of `w`.
 #[inline(always)]
-unsafe fn arrange<P: Panels, B: Unpack3, const I: usize>(w: [*const B; MR], to: &mut [Step]) {
+unsafe fn arrange<P: Gemm, B: Unpack3, const I: usize>(w: [*const B; MR], to: &mut [Step]) {
     if I >= B::STEPS {
         return;
     }
@@ -105,9 +105,9 @@ unsafe fn arrange<P: Panels, B: Unpack3, const I: usize>(w: [*const B; MR], to: 
 /// # Safety
 /// The CPU has the instructions of `P`; the panel's bytes are -1..=2.
 #[inline(always)]
-pub(super) unsafe fn tile<P: Panels>(
+pub(super) unsafe fn tile<P: Gemm>(
     panel: &Panel<'_>,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     t: usize,
     at: usize,
     y: &mut Tile<'_>,
@@ -159,7 +159,7 @@ pub(super) unsafe fn tile<P: Panels>(
 #[inline(always)]
 pub(super) unsafe fn matmul<P: Tiles, B: Unpack3>(
     w: &Matrix<'_>,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     rows_: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
@@ -187,5 +187,5 @@ pub(super) unsafe fn matmul<P: Tiles, B: Unpack3>(
     }
     let mut rest = y.cols(r - rows_.start, rows_.end - r);
     // SAFETY: the caller's promise.
-    unsafe { ternary_rows::matmul::<P::Rows, B>(w, x, r..rows_.end, &mut rest) };
+    unsafe { gemv_ternary::matmul::<P::Gemv, B>(w, x, r..rows_.end, &mut rest) };
 }

@@ -2,16 +2,16 @@
 
 use core::arch::x86_64::*;
 
-use super::panels::Unit;
+use super::gemm::SimdReg;
 
 /// What the sets of this width share: all but the products.
-macro_rules! unit256 {
+macro_rules! simd_reg256 {
     ($(#[$doc:meta])* $name:ident, narrow: $narrow:literal, $($products:tt)*) => {
         $(#[$doc])*
         pub(super) struct $name;
 
         // SAFETY of all bodies: the caller's promise, for the set and for addresses.
-        impl Unit for $name {
+        impl SimdReg for $name {
             const MR: usize = 8;
             const NR: usize = 4;
             const NARROW: bool = $narrow;
@@ -167,7 +167,7 @@ macro_rules! unit256 {
     };
 }
 
-unit256! {
+simd_reg256! {
     /// By `vpmaddubsw`.
     Narrow256, narrow: true,
     #[inline(always)]
@@ -177,7 +177,7 @@ unit256! {
     }
 }
 
-unit256! {
+simd_reg256! {
     /// By `vpdpbusd` of AVX-VNNI.
     AvxVnni256, narrow: false,
     #[inline(always)]

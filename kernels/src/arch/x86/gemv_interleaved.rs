@@ -3,10 +3,10 @@
 
 use core::ops::Range;
 
-use super::panels::{Shape, Unit, layout};
-use super::words::{Sheet, Words};
-use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
-use crate::{Matrix, Q8Acts, REPACK_ROWS, Tile};
+use super::gemm::{Shape, SimdReg, layout};
+use super::unpack_interleaved::{Interleaved, UnpackInterleaved};
+use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::{Matrix, Q8Activations, REPACK_ROWS, Tile};
 
 /// Places that are read at a time: the CPU's prefetcher follows both (Zen 4, Q4_K: 33 GB/s, 22 from
 /// one; 24 with software prefetch from the rows of a file).
@@ -18,9 +18,9 @@ const HALVES: usize = 2;
 /// `sum` and the products of the groups of four bytes `w` with the codes at `q`.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; as many codes lie at `q`.
+/// The CPU has the register's instructions; as many codes lie at `q`.
 #[inline(always)]
-unsafe fn dots<U: Unit, S: Shape>(mut sum: U::I, w: &[U::I], q: *const i8) -> U::I {
+unsafe fn dots<U: SimdReg, S: Shape>(mut sum: U::I, w: &[U::I], q: *const i8) -> U::I {
     // SAFETY: the caller's promises.
     unsafe {
         if !U::NARROW {
@@ -53,23 +53,23 @@ unsafe fn dots<U: Unit, S: Shape>(mut sum: U::I, w: &[U::I], q: *const i8) -> U:
 /// The bytes of part `k` of a round, less `off`.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; the block has the round.
+/// The CPU has the register's instructions; the block has the round.
 #[inline(always)]
-unsafe fn groups<U: Unit, B: Words>(
-    sheet: Sheet,
+unsafe fn groups<U: SimdReg, B: UnpackInterleaved>(
+    interleaved: Interleaved,
     (round, k): (usize, usize),
     off: u8,
 ) -> [U::I; 8] {
     // SAFETY: the caller's promises.
     unsafe {
-        // All upper bits before all lower ones, as they lie in the sheet.
+        // All upper bits before all lower ones, as they lie in the interleaved block.
         let mut upper = [None; 8];
         for (g, upper) in upper.iter_mut().enumerate() {
-            *upper = B::upper::<U>(sheet, round, k, g);
+            *upper = B::upper::<U>(interleaved, round, k, g);
         }
         let mut w = [U::splat(0); 8];
         for (g, (w, upper)) in w.iter_mut().zip(upper).enumerate() {
-            *w = B::group::<U>(sheet, round, k, g);
+            *w = B::group::<U>(interleaved, round, k, g);
             if let Some(upper) = upper {
                 *w = U::or(*w, upper);
             }
@@ -91,7 +91,7 @@ type Terms = [i32; 16];
 /// # Safety
 /// The activations have the block.
 #[inline(always)]
-unsafe fn terms<B: Words>(x: &Q8Row<'_>, b: usize) -> Terms {
+unsafe fn terms<B: UnpackInterleaved>(x: &Q8Row<'_>, b: usize) -> Terms {
     let mut terms = [0; 16];
     for (i, term) in terms.iter_mut().enumerate().take(B::LEN / B::SUB) {
         let code = b * B::LEN + i * B::SUB;
@@ -109,14 +109,15 @@ unsafe fn terms<B: Words>(x: &Q8Row<'_>, b: usize) -> Terms {
     terms
 }
 
-/// Adds to the accumulators what part `k` of a round of a sheet gives, which are blocks `b` of the rows.
+/// Adds to the accumulators what part `k` of a round of an interleaved block gives, which are
+/// blocks `b` of the rows.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; the block has the round, and the activations have block `b`
-/// (and a lower plane where `FINE`).
+/// The CPU has the register's instructions; the block has the round, and the activations have block
+/// `b` (and a lower plane where `FINE`).
 #[inline(always)]
-unsafe fn add_part<U: Unit, B: Words, const FINE: bool>(
-    (sheet, ready): (Sheet, &B::Ready<U>),
+unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const FINE: bool>(
+    (interleaved, ready): (Interleaved, &B::Ready<U>),
     (round, k): (usize, usize),
     x: &Q8Row<'_>,
     (b, terms): (usize, &Terms),
@@ -128,7 +129,7 @@ unsafe fn add_part<U: Unit, B: Words, const FINE: bool>(
     let signed = U::NARROW && B::Shape::PAIRS == 1;
     // SAFETY: the caller's promises.
     unsafe {
-        let w = groups::<U, B>(sheet, (round, k), if signed { 128 } else { 0 });
+        let w = groups::<U, B>(interleaved, (round, k), if signed { 128 } else { 0 });
         let dx = U::splat_float(*x.d.as_ptr().wrapping_add(a));
         for i in 0..subs {
             let w = &w[i * B::SUB / 4..][..B::SUB / 4];
@@ -155,20 +156,21 @@ unsafe fn add_part<U: Unit, B: Words, const FINE: bool>(
     acc
 }
 
-/// Adds to the accumulators what a sheet's blocks give, which are block `b` of the rows.
+/// Adds to the accumulators what an interleaved block's blocks give, which are block `b` of the
+/// rows.
 ///
 /// # Safety
 /// As [`add_part`].
 #[inline(always)]
-unsafe fn add_sheet<U: Unit, B: Words, const FINE: bool>(
-    sheet: Sheet,
+unsafe fn add_interleaved<U: SimdReg, B: UnpackInterleaved, const FINE: bool>(
+    interleaved: Interleaved,
     x: &Q8Row<'_>,
     of: (usize, &Terms),
     mut acc: U::F,
 ) -> U::F {
     // SAFETY: the caller's promises.
     unsafe {
-        let at = (sheet, &B::ready::<U>(sheet));
+        let at = (interleaved, &B::ready::<U>(interleaved));
         for round in 0..const { B::LEN / ACT_BLOCK / B::ROUND } {
             // One by one, so that what differs between parts is constant and what they share is seen.
             const { assert!(B::ROUND == 1 || B::ROUND == 2 || B::ROUND == 4) };
@@ -188,10 +190,10 @@ unsafe fn add_sheet<U: Unit, B: Words, const FINE: bool>(
 /// The outputs of the sixteen rows at each of `w`, for one row of activations.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; as many blocks of sixteen rows lie at each of `w`, and
+/// The CPU has the register's instructions; as many blocks of sixteen rows lie at each of `w`, and
 /// the activations are as wide (and have a lower plane where `FINE`).
 #[inline(always)]
-unsafe fn outputs<U: Unit, B: Words, const FINE: bool>(
+unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const FINE: bool>(
     w: [*const u8; STREAMS],
     blocks: usize,
     x: &Q8Row<'_>,
@@ -206,8 +208,8 @@ unsafe fn outputs<U: Unit, B: Words, const FINE: bool>(
             for (w, acc) in w.iter().zip(&mut acc) {
                 let at = w.wrapping_add(b * REPACK_ROWS * size_of::<B>());
                 for (half, acc) in acc.iter_mut().take(REPACK_ROWS / U::MR).enumerate() {
-                    let sheet = Sheet::new::<B>(at, half * U::MR);
-                    *acc = add_sheet::<U, B, FINE>(sheet, x, of, *acc);
+                    let interleaved = Interleaved::new::<B>(at, half * U::MR);
+                    *acc = add_interleaved::<U, B, FINE>(interleaved, x, of, *acc);
                 }
             }
         }
@@ -223,12 +225,12 @@ unsafe fn outputs<U: Unit, B: Words, const FINE: bool>(
 /// The groups of rows `groups` for all rows of the activations, put where they belong.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; the matrix has the groups, and the activations have a lower
-/// plane where `FINE`.
+/// The CPU has the register's instructions; the matrix has the groups, and the activations have a
+/// lower plane where `FINE`.
 #[inline(always)]
-unsafe fn put<U: Unit, B: Words, const FINE: bool>(
+unsafe fn put<U: SimdReg, B: UnpackInterleaved, const FINE: bool>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows: &Range<usize>,
     groups: [usize; STREAMS],
     y: &mut Tile<'_>,
@@ -253,11 +255,11 @@ unsafe fn put<U: Unit, B: Words, const FINE: bool>(
 /// All of `rows` for all rows of the activations.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; the matrix is repacked, and has the rows.
+/// The CPU has the register's instructions; the matrix is repacked, and has the rows.
 #[inline(always)]
-pub(super) unsafe fn matmul<U: Unit, B: Words>(
+pub(super) unsafe fn matmul<U: SimdReg, B: UnpackInterleaved>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {
@@ -281,27 +283,32 @@ pub(super) unsafe fn matmul<U: Unit, B: Words>(
     }
 }
 
-/// Fills a panel with the unit's rows of a repacked matrix from row `r` on, as `panels::unpack` does
-/// with rows of a file.
+/// Fills a panel with the register's rows of a repacked matrix from row `r` on, as `gemm::unpack`
+/// does with rows of a file.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; the matrix is repacked and has the rows (of which the first
-/// is a multiple of as many), and `panel` has room for them, aligned to 64.
+/// The CPU has the register's instructions; the matrix is repacked and has the rows (of which the
+/// first is a multiple of as many), and `panel` has room for them, aligned to 64.
 #[inline(always)]
-pub(super) unsafe fn unpack<U: Unit, B: Words>(w: &Matrix<'_>, r: usize, panel: *mut u8, off: u8) {
+pub(super) unsafe fn unpack<U: SimdReg, B: UnpackInterleaved>(
+    w: &Matrix<'_>,
+    r: usize,
+    panel: *mut u8,
+    off: u8,
+) {
     let at = const { layout::<B::Shape>(U::MR) };
     let (parts, subs) = const { (B::LEN / ACT_BLOCK, ACT_BLOCK / B::SUB) };
     let group = &w.bytes()[r / REPACK_ROWS * REPACK_ROWS * w.row_bytes()..];
-    let sheets = group.chunks_exact(REPACK_ROWS * size_of::<B>());
-    for (b, sheet) in sheets.take(w.cols() / B::LEN).enumerate() {
-        let sheet = Sheet::new::<B>(sheet.as_ptr(), r % REPACK_ROWS);
+    let interleaved_blocks = group.chunks_exact(REPACK_ROWS * size_of::<B>());
+    for (b, interleaved) in interleaved_blocks.take(w.cols() / B::LEN).enumerate() {
+        let interleaved = Interleaved::new::<B>(interleaved.as_ptr(), r % REPACK_ROWS);
         // SAFETY: the caller's promises.
         unsafe {
-            let ready = &B::ready::<U>(sheet);
+            let ready = &B::ready::<U>(interleaved);
             for part in 0..parts {
                 let to = panel.wrapping_add((b * parts + part) * at.part);
                 let (round, k) = (part / B::ROUND, part % B::ROUND);
-                for (g, w) in groups::<U, B>(sheet, (round, k), off).into_iter().enumerate() {
+                for (g, w) in groups::<U, B>(interleaved, (round, k), off).into_iter().enumerate() {
                     U::store(w, to.wrapping_add(g * at.group));
                 }
                 for i in 0..subs {

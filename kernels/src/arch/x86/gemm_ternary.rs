@@ -1,4 +1,4 @@
-//! The driver of ternary weights for many columns, in the way of `panels.rs`.
+//! The driver of ternary weights for many columns, in the way of `gemm.rs`.
 //!
 //! A panel lies in the caller's scratch: for every 256 weights of its rows (and for the 128 at the
 //! end), as many fourths as groups of four bytes of each row side by side; then a scale of each row.
@@ -6,10 +6,10 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::panels::{Of, Tiles, Unit, products};
+use super::gemm::{Of, SimdReg, Tiles, products};
 use super::shuffle::transpose8;
 use super::unpack_ternary::Unpack3;
-use crate::{Matrix, Tile, WIDE_BLOCK, WIDE_UNIT, WideActs, WideRow};
+use crate::{Matrix, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow};
 
 /// Columns from which unpacking a panel pays: below, the other driver reads weights of two bits 1.3
 /// times as fast.
@@ -74,10 +74,10 @@ pub(super) unsafe fn unpack<B: Unpack3>(
 /// after another.
 ///
 /// # Safety
-/// The CPU has the unit's instructions; a panel lies at `panel`, aligned to 64; there is room for as
-/// many floats as it has rows at each of `to`.
+/// The CPU has the register's instructions; a panel lies at `panel`, aligned to 64; there is room
+/// for as many floats as it has rows at each of `to`.
 #[inline(always)]
-pub(super) unsafe fn tile<U: Unit, const N: usize>(
+pub(super) unsafe fn tile<U: SimdReg, const N: usize>(
     panel: *const u8,
     cols: usize,
     x: WideRow<'_>,
@@ -132,16 +132,16 @@ pub(super) trait Tiles3: Tiles {
 /// As [`tile`].
 unsafe fn put<T: Tiles3, const N: usize>(
     panel: *const u8,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     t: usize,
     at: usize,
     y: &mut Tile<'_>,
 ) {
     let mut to = [core::ptr::null_mut(); N];
     for (n, to) in to.iter_mut().enumerate() {
-        *to = y.row(t + n)[at..][..T::Unit::MR].as_mut_ptr();
+        *to = y.row(t + n)[at..][..T::SimdReg::MR].as_mut_ptr();
     }
-    // SAFETY: the caller's promises; as many floats as the unit has lanes at each of `to`.
+    // SAFETY: the caller's promises; as many floats as the register has lanes at each of `to`.
     unsafe { T::tile3::<N>(panel, x.cols(), x.rows_from(t, N), to) }
 }
 
@@ -152,12 +152,12 @@ unsafe fn put<T: Tiles3, const N: usize>(
 /// The CPU has AVX2, F16C and the instructions of `T`.
 pub(super) unsafe fn matmul<T: Tiles3, B: Unpack3>(
     w: &Matrix<'_>,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
-    let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, T::Unit::MR);
+    let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, T::SimdReg::MR);
     assert!(x.cols() == w.cols() && n >= PANEL_COLS);
     let scratch = &mut scratch[..self::scratch(mr, w.cols())];
     let panel = scratch.as_mut_ptr();
@@ -168,7 +168,7 @@ pub(super) unsafe fn matmul<T: Tiles3, B: Unpack3>(
         unsafe {
             unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, w.scale(), panel, mr, 0);
             let mut t = 0;
-            while T::Unit::NR >= 8 && t + 8 <= n {
+            while T::SimdReg::NR >= 8 && t + 8 <= n {
                 put::<T, 8>(panel, x, t, at, y);
                 t += 8;
             }

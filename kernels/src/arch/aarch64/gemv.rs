@@ -8,8 +8,8 @@ use core::arch::aarch64::*;
 use core::ops::Range;
 
 use super::unpack::{Quads, Unpack};
-use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
-use crate::{Matrix, Q8Acts, Tile};
+use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::{Matrix, Q8Activations, Tile};
 
 /// Rows side by side.
 pub(super) const MR: usize = 4;
@@ -269,7 +269,7 @@ pub(super) unsafe fn put(out: float32x4_t, to: &mut [f32]) {
 #[inline(always)]
 pub(super) unsafe fn matmul<P: Dot, B: Unpack>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows_: Range<usize>,
     y: &mut Tile<'_>,
 ) {

@@ -11,7 +11,7 @@
 //!   inputs whose error matters most: what queries and keys are made of goes through softmax,
 //!   which is steep, and with 8 bits there makes most of a quantised model's error.
 
-use crate::{ActKind, WideActs};
+use crate::{ActivationKind, WideActivations};
 
 /// Elements that share a scale.
 pub const ACT_BLOCK: usize = 32;
@@ -20,14 +20,14 @@ pub const ACT_SUM: usize = 16;
 
 /// `n` rows of `cols` f32, `ld` floats from one row to the next.
 #[derive(Clone, Copy, Debug)]
-pub struct DenseActs<'a> {
+pub struct DenseActivations<'a> {
     n: usize,
     cols: usize,
     ld: usize,
     data: &'a [f32],
 }
 
-impl<'a> DenseActs<'a> {
+impl<'a> DenseActivations<'a> {
     /// `n` rows of `cols` floats in `data`, a new row every `ld` floats.
     ///
     /// # Panics
@@ -35,7 +35,7 @@ impl<'a> DenseActs<'a> {
     #[must_use]
     pub fn new(data: &'a [f32], n: usize, cols: usize, ld: usize) -> Self {
         assert!(crate::tile::rows_fit(data.len(), n, cols, ld), "activations");
-        DenseActs { n, cols, ld, data }
+        DenseActivations { n, cols, ld, data }
     }
 
     /// Row `t`.
@@ -50,10 +50,10 @@ impl<'a> DenseActs<'a> {
     /// # Panics
     /// Where they are not inside.
     #[must_use]
-    pub fn cols_of(&self, from: usize, cols: usize) -> DenseActs<'a> {
+    pub fn cols_of(&self, from: usize, cols: usize) -> DenseActivations<'a> {
         assert!(from <= self.cols && cols <= self.cols - from);
         let data = if self.n == 0 { &[] } else { &self.data[from..] };
-        DenseActs::new(data, self.n, cols, self.ld)
+        DenseActivations::new(data, self.n, cols, self.ld)
     }
 
     /// Rows `t..t + n`.
@@ -61,10 +61,10 @@ impl<'a> DenseActs<'a> {
     /// # Panics
     /// Where they are not inside.
     #[must_use]
-    pub fn rows(&self, t: usize, n: usize) -> DenseActs<'a> {
+    pub fn rows(&self, t: usize, n: usize) -> DenseActivations<'a> {
         assert!(t <= self.n && n <= self.n - t);
         let data = if n == 0 { &[] } else { &self.data[t * self.ld..] };
-        DenseActs::new(data, n, self.cols, self.ld)
+        DenseActivations::new(data, n, self.cols, self.ld)
     }
 
     /// All floats, gaps between rows included.
@@ -88,7 +88,7 @@ impl<'a> DenseActs<'a> {
 
 /// Rows quantised to 8 or 16 bits.
 #[derive(Clone, Copy, Debug)]
-pub struct Q8Acts<'a> {
+pub struct Q8Activations<'a> {
     n: usize,
     cols: usize,
     q: &'a [i8],
@@ -97,7 +97,7 @@ pub struct Q8Acts<'a> {
     s: &'a [i32],
 }
 
-/// One row of [`Q8Acts`].
+/// One row of [`Q8Activations`].
 #[derive(Clone, Copy, Debug)]
 pub struct Q8Row<'a> {
     /// Codes, or their upper plane: -127..=127.
@@ -110,7 +110,7 @@ pub struct Q8Row<'a> {
     pub s: &'a [i32],
 }
 
-/// A part of a row of [`Q8Acts`] (whole blocks) to be written.
+/// A part of a row of [`Q8Activations`] (whole blocks) to be written.
 #[derive(Debug)]
 pub struct Q8RowMut<'a> {
     /// Codes, or their upper plane: -127..=127.
@@ -123,7 +123,7 @@ pub struct Q8RowMut<'a> {
     pub s: &'a mut [i32],
 }
 
-impl<'a> Q8Acts<'a> {
+impl<'a> Q8Activations<'a> {
     /// `n` rows of `cols` elements: `n * cols` codes, a scale for every 32 and a sum for every 16.
     ///
     /// Codes must be -127..=127 (debug builds check): instruction sets without a mixed-sign
@@ -138,7 +138,7 @@ impl<'a> Q8Acts<'a> {
         let (blocks, sums) = (q.len() / ACT_BLOCK, q.len() / ACT_SUM);
         assert!(d.len() == blocks && s.len() == sums, "activations");
         debug_assert!(q.iter().all(|&q| q != i8::MIN));
-        Q8Acts { n, cols, q, lo: None, d, s }
+        Q8Activations { n, cols, q, lo: None, d, s }
     }
 
     /// The same with a lower plane, which makes codes of 16 bits; scales and sums are theirs.
@@ -149,7 +149,7 @@ impl<'a> Q8Acts<'a> {
     pub fn with_low(self, lo: &'a [i8]) -> Self {
         assert!(lo.len() == self.q.len(), "activations");
         debug_assert!(lo.iter().all(|&q| q != i8::MIN));
-        Q8Acts { lo: Some(lo), ..self }
+        Q8Activations { lo: Some(lo), ..self }
     }
 
     /// Whether codes have 16 bits.
@@ -179,9 +179,9 @@ impl<'a> Q8Acts<'a> {
     }
 
     /// Rows `t..t + n`.
-    fn rows(&self, t: usize, n: usize) -> Q8Acts<'a> {
+    fn rows(&self, t: usize, n: usize) -> Q8Activations<'a> {
         let Q8Row { q, lo, d, s } = self.rows_from(t, n);
-        Q8Acts { n, cols: self.cols, q, lo, d, s }
+        Q8Activations { n, cols: self.cols, q, lo, d, s }
     }
 
     /// Rows.
@@ -199,26 +199,26 @@ impl<'a> Q8Acts<'a> {
 
 /// The inputs of a product: what the format of the weights asks for.
 #[derive(Clone, Copy, Debug)]
-pub enum Acts<'a> {
+pub enum Activations<'a> {
     /// For F32, F16 and BF16 weights.
-    Dense(DenseActs<'a>),
+    Dense(DenseActivations<'a>),
     /// For quantised weights with a scale for every 16 or 32 codes.
-    Q8(Q8Acts<'a>),
+    Q8(Q8Activations<'a>),
     /// For ternary weights.
-    Wide(WideActs<'a>),
+    Wide(WideActivations<'a>),
 }
 
-impl<'a> Acts<'a> {
+impl<'a> Activations<'a> {
     /// Rows `t..t + n`.
     ///
     /// # Panics
     /// Where they are not inside.
     #[must_use]
-    pub fn rows(&self, t: usize, n: usize) -> Acts<'a> {
+    pub fn rows(&self, t: usize, n: usize) -> Activations<'a> {
         match self {
-            Acts::Dense(a) => Acts::Dense(a.rows(t, n)),
-            Acts::Q8(a) => Acts::Q8(a.rows(t, n)),
-            Acts::Wide(a) => Acts::Wide(a.rows(t, n)),
+            Activations::Dense(a) => Activations::Dense(a.rows(t, n)),
+            Activations::Q8(a) => Activations::Q8(a.rows(t, n)),
+            Activations::Wide(a) => Activations::Wide(a.rows(t, n)),
         }
     }
 
@@ -226,9 +226,9 @@ impl<'a> Acts<'a> {
     #[must_use]
     pub fn n(&self) -> usize {
         match self {
-            Acts::Dense(a) => a.n(),
-            Acts::Q8(a) => a.n(),
-            Acts::Wide(a) => a.n(),
+            Activations::Dense(a) => a.n(),
+            Activations::Q8(a) => a.n(),
+            Activations::Wide(a) => a.n(),
         }
     }
 
@@ -236,19 +236,19 @@ impl<'a> Acts<'a> {
     #[must_use]
     pub fn cols(&self) -> usize {
         match self {
-            Acts::Dense(a) => a.cols(),
-            Acts::Q8(a) => a.cols(),
-            Acts::Wide(a) => a.cols(),
+            Activations::Dense(a) => a.cols(),
+            Activations::Q8(a) => a.cols(),
+            Activations::Wide(a) => a.cols(),
         }
     }
 
     /// Which kind they are.
     #[must_use]
-    pub fn kind(&self) -> ActKind {
+    pub fn kind(&self) -> ActivationKind {
         match self {
-            Acts::Dense(_) => ActKind::Dense,
-            Acts::Q8(_) => ActKind::Q8,
-            Acts::Wide(_) => ActKind::Wide,
+            Activations::Dense(_) => ActivationKind::Dense,
+            Activations::Q8(_) => ActivationKind::Q8,
+            Activations::Wide(_) => ActivationKind::Wide,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The drivers of AMX: panels as `panels.rs` and `ternary_panels.rs` unpack them, but of signed codes
+//! The drivers of AMX: panels as `gemm.rs` and `gemm_ternary.rs` unpack them, but of signed codes
 //! and, of ternary weights, of 32 rows; multiplied with sixteen or 32 rows of activations at a time.
 //!
 //! Tiles leave sums of a sub-block (or of a group of 256) in a ring on the stack, from where they
@@ -8,15 +8,15 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::amx_tiles::{SIDE, STEP, TILE, TileProducts};
+use super::amx_tiles::{SIDE, STEP, TILE, TileDot};
 use super::avx512::Avx512;
-use super::panels::{self, Of, Shape, Tiles, layout};
-use super::ternary_panels;
+use super::gemm::{self, Of, Shape, Tiles, layout};
+use super::gemm_ternary;
+use super::unpack_interleaved::UnpackInterleaved;
 use super::unpack_ternary::Unpack3;
-use super::words::Words;
-use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::entered::enter;
-use crate::{Matrix, Q8Acts, Tile, WIDE_BLOCK, WIDE_UNIT, WideActs, WideRow};
+use crate::{Matrix, Q8Activations, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow};
 
 /// Rows of a panel.
 pub(super) const MR: usize = SIDE;
@@ -29,7 +29,7 @@ pub(super) const TERNARY_COLS: usize = 2 * SIDE;
 
 /// Bytes of scratch for a panel of ternary weights.
 pub(super) const fn ternary_scratch(cols: usize) -> usize {
-    ternary_panels::scratch(TERNARY_MR, cols)
+    gemm_ternary::scratch(TERNARY_MR, cols)
 }
 
 /// Sub-blocks in the ring: two that are joined, and two that are being computed.
@@ -88,7 +88,7 @@ impl Operands {
         j: usize,
         ring: &mut Ring,
     ) where
-        P: TileProducts,
+        P: TileDot,
     {
         let at = const { layout::<Of<SUB, MINS, 1>>(MR) };
         let (i, part) = self.place::<SUB>(j, at.part);
@@ -109,7 +109,7 @@ impl Operands {
     /// # Safety
     /// Tiles are configured for `SUB`, and there are `subs` sub-blocks.
     #[inline(always)]
-    unsafe fn pair<P: TileProducts, const SUB: usize, const MINS: bool, const FINE: bool>(
+    unsafe fn pair<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>(
         &self,
         tiles: &P,
         j: usize,
@@ -230,7 +230,7 @@ impl Operands {
 /// The CPU has AVX-512 F and what `P` needs; the operands are those of a panel of this layout and of
 /// sixteen rows; tiles are configured for `SUB`.
 #[inline(always)]
-unsafe fn tile<P: TileProducts, const SUB: usize, const MINS: bool, const FINE: bool>(
+unsafe fn tile<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>(
     tiles: &P,
     x: Operands,
     stage: &mut Stage,
@@ -262,13 +262,13 @@ unsafe fn tile<P: TileProducts, const SUB: usize, const MINS: bool, const FINE: 
 /// The CPU has AVX-512 F, BW, VL and DQ and what `P` needs; a panel lies at `panel`, aligned to 64,
 /// of signed codes and as wide as the activations, of which there are sixteen rows or more.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn panel<P: TileProducts, const SUB: usize, const MINS: bool, const FINE: bool>(
+unsafe fn panel<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>(
     panel: *const u8,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     at: usize,
     y: &mut Tile<'_>,
 ) {
-    enter!("amx", "panels");
+    enter!("amx", "gemm");
     let (n, parts) = (x.n(), x.cols() / ACT_BLOCK);
     let mut stage = Stage {
         ring: Ring([0; SLOTS * 2 * TILE]),
@@ -296,9 +296,9 @@ unsafe fn panel<P: TileProducts, const SUB: usize, const MINS: bool, const FINE:
 ///
 /// # Safety
 /// The CPU has AVX2, F16C, AVX-512 F, BW, VL, DQ and VNNI and what `P` needs.
-pub(super) unsafe fn matmul<P: TileProducts, B: Words>(
+pub(super) unsafe fn matmul<P: TileDot, B: UnpackInterleaved>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
@@ -311,7 +311,7 @@ pub(super) unsafe fn matmul<P: TileProducts, B: Words>(
     }
     let blocks = w.cols() / B::LEN;
     assert!(x.cols() == w.cols() && x.n() >= TILE_COLS && rows.len().is_multiple_of(MR));
-    let scratch = &mut scratch[..panels::panel_bytes::<B>(MR, w.cols())];
+    let scratch = &mut scratch[..gemm::panel_bytes::<B>(MR, w.cols())];
     let to = scratch.as_mut_ptr();
     assert!(to.addr().is_multiple_of(64), "scratch is aligned");
     for r in rows.clone().step_by(MR) {
@@ -320,10 +320,10 @@ pub(super) unsafe fn matmul<P: TileProducts, B: Words>(
         // their bias, bytes are the codes.
         unsafe {
             if w.is_repacked() {
-                <Avx512 as Tiles>::unpack_sheets::<B>(w, r, to, B::BIAS as u8);
+                <Avx512 as Tiles>::unpack_interleaved::<B>(w, r, to, B::BIAS as u8);
             } else {
                 let rows = w.rows_from::<B>(r, MR).as_ptr();
-                panels::unpack::<B>(rows, blocks, to, MR, B::BIAS as u8);
+                gemm::unpack::<B>(rows, blocks, to, MR, B::BIAS as u8);
             }
             match (B::SUB, B::MINS, x.is_fine()) {
                 (16, false, false) => panel::<P, 16, false, false>(to, x, at, y),
@@ -353,7 +353,7 @@ struct TernaryStage {
 /// As [`tile`]: a panel of 32 rows of `cols`, as many rows of activations at `x`, tiles
 /// configured for [`STEP`].
 #[inline(always)]
-unsafe fn ternary_tile<P: TileProducts>(
+unsafe fn ternary_tile<P: TileDot>(
     tiles: &P,
     panel: *const u8,
     cols: usize,
@@ -407,13 +407,13 @@ unsafe fn ternary_tile<P: TileProducts>(
 /// # Safety
 /// As [`panel`], with 32 rows of each or more.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn ternary_panel<P: TileProducts>(
+unsafe fn ternary_panel<P: TileDot>(
     panel: *const u8,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     at: usize,
     y: &mut Tile<'_>,
 ) {
-    enter!("amx", "ternary panels");
+    enter!("amx", "gemm ternary");
     let n = x.n();
     let mut stage = TernaryStage {
         ring: Ring([0; SLOTS * 2 * TILE]),
@@ -444,9 +444,9 @@ unsafe fn ternary_panel<P: TileProducts>(
 ///
 /// # Safety
 /// As [`matmul`].
-pub(super) unsafe fn ternary<P: TileProducts, B: Unpack3>(
+pub(super) unsafe fn ternary<P: TileDot, B: Unpack3>(
     w: &Matrix<'_>,
-    x: &WideActs<'_>,
+    x: &WideActivations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
@@ -462,7 +462,7 @@ pub(super) unsafe fn ternary<P: TileProducts, B: Unpack3>(
         // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above). Less
         // one, bytes are the weights.
         unsafe {
-            ternary_panels::unpack::<B>(ws, blocks, w.scale(), to, TERNARY_MR, 1);
+            gemm_ternary::unpack::<B>(ws, blocks, w.scale(), to, TERNARY_MR, 1);
             ternary_panel::<P>(to, x, r - rows.start, y);
         }
     }
@@ -484,7 +484,7 @@ mod tests {
     use super::*;
     use crate::blocks::{for_codes, for_ternary};
     use crate::{
-        ActKind, Acts, Backend, Format, Scalar, dequantize_row, quantize_row, repack,
+        ActivationKind, Activations, Backend, Format, Scalar, dequantize_row, quantize_row, repack,
         repacked_bytes,
     };
 
@@ -510,7 +510,11 @@ mod tests {
             "a format",
             move |((f, panels, rows_before, blocks, more), (fine, repacked, extreme, seed))| {
                 let format = *formats.get(f)?;
-                let least = if format.acts() == ActKind::Wide { TERNARY_COLS } else { TILE_COLS };
+                let least = if format.activations() == ActivationKind::Wide {
+                    TERNARY_COLS
+                } else {
+                    TILE_COLS
+                };
                 // Up to 40 blocks of 32, 16 of 128, 9 of 256; more than sixteen groups once in a while.
                 let blocks = match format.block_len() {
                     32 => blocks,
@@ -569,7 +573,7 @@ mod tests {
     }
 
     fn equal(p: &Product) -> TestCaseResult {
-        let (r, wide) = (&mut Rng(p.seed | 1), p.format.acts() == ActKind::Wide);
+        let (r, wide) = (&mut Rng(p.seed | 1), p.format.activations() == ActivationKind::Wide);
         let mr = if wide { TERNARY_MR } else { MR };
         let rows = p.rows_before + p.panels * mr + 1;
         let row_bytes = p.format.row_bytes(p.cols).unwrap();
@@ -610,19 +614,19 @@ mod tests {
         let sums = codes.chunks(p.cols.max(1)).flat_map(|row| row.chunks(per));
         let s: Vec<i32> = sums.map(|c| c.iter().sum()).collect();
         let x = if wide {
-            Acts::Wide(WideActs::new(p.n, p.cols, &q, &d, &s))
+            Activations::Wide(WideActivations::new(p.n, p.cols, &q, &d, &s))
         } else {
-            let x = Q8Acts::new(p.n, p.cols, &q, &d, &s);
-            Acts::Q8(if p.fine { x.with_low(&lo) } else { x })
+            let x = Q8Activations::new(p.n, p.cols, &q, &d, &s);
+            Activations::Q8(if p.fine { x.with_low(&lo) } else { x })
         };
         // Whole panels, not from the first row on, beside a column that isn't theirs.
         let range = p.rows_before..p.rows_before + p.panels * mr;
         let (width, ld) = (range.len(), range.len() + 1);
         let mut want = vec![7.0; p.n * ld];
         Scalar.matmul(&w, &x, range.clone(), &mut Tile::new(&mut want, p.n, width, ld), &mut []);
-        let len = match p.format.acts() {
-            ActKind::Wide => ternary_scratch(p.cols),
-            _ => for_codes!(p.format, B => panels::panel_bytes::<B>(MR, p.cols), dense => 0),
+        let len = match p.format.activations() {
+            ActivationKind::Wide => ternary_scratch(p.cols),
+            _ => for_codes!(p.format, B => gemm::panel_bytes::<B>(MR, p.cols), dense => 0),
         };
         let mut scratch = vec![0xa5u8; len + 64];
         let at = scratch.as_ptr().align_offset(64);
@@ -632,11 +636,11 @@ mod tests {
         // SAFETY: the CPU has AVX-512 with VNNI (asked by the test), and the model needs nothing.
         unsafe {
             match &x {
-                Acts::Wide(x) => for_ternary!(p.format,
+                Activations::Wide(x) => for_ternary!(p.format,
                     B => ternary::<Model, B>(&w, x, range, &mut y, scratch), others => unreachable!()),
-                Acts::Q8(x) => for_codes!(p.format,
+                Activations::Q8(x) => for_codes!(p.format,
                     B => matmul::<Model, B>(&w, x, range, &mut y, scratch), dense => unreachable!()),
-                Acts::Dense(_) => unreachable!(),
+                Activations::Dense(_) => unreachable!(),
             }
         }
         same(&want, &got)

@@ -6,12 +6,12 @@
 use core::arch::aarch64::*;
 use core::ops::Range;
 
-use super::rows::{self, Dot};
-use super::ternary_panels::{self, HALF};
-use super::ternary_rows::Products3;
+use super::gemm_ternary::{self, HALF};
+use super::gemv::{self, Dot};
+use super::gemv_ternary::Dot3;
 use super::unpack::{Quads, Unpack};
-use crate::acts::{ACT_BLOCK, ACT_SUM};
-use crate::{Matrix, Q8Acts, Tile, WideActs};
+use crate::activations::{ACT_BLOCK, ACT_SUM};
+use crate::{Matrix, Q8Activations, Tile, WideActivations};
 
 /// Rows of a panel.
 pub(super) const MR: usize = 8;
@@ -36,9 +36,9 @@ unsafe impl bytemuck::Pod for Step {}
 pub(super) type Sums = [[int32x4_t; 2]; NR];
 
 /// Products of panels.
-pub(super) trait Panels {
+pub(super) trait Gemm {
     /// Products of rows that are not in panels.
-    type Rows: Dot + Products3;
+    type Gemv: Dot + Dot3;
 
     /// Sixteen codes of eight rows, in the order of the set.
     ///
@@ -59,7 +59,7 @@ pub(super) trait Panels {
     /// The same of ternary weights: half a group.
     ///
     /// # Safety
-    /// As for [`Panels::sums`]; the panel's codes are -1..=2.
+    /// As for [`Gemm::sums`]; the panel's codes are -1..=2.
     #[inline(always)]
     unsafe fn sums3(steps: &[Step; HALF], x: [*const i8; NR]) -> Sums {
         // SAFETY: the caller's promises.
@@ -68,26 +68,26 @@ pub(super) trait Panels {
 }
 
 /// The tiles, compiled for a set.
-pub(super) trait Tiles: Panels {
+pub(super) trait Tiles: Gemm {
     /// [`tile`]: one function for all formats whose panels look the same.
     ///
     /// # Safety
     /// As for [`tile`].
     unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
         panel: &Panel<'_>,
-        x: &Q8Acts<'_>,
+        x: &Q8Activations<'_>,
         t: usize,
         at: usize,
         y: &mut Tile<'_>,
     );
 
-    /// [`ternary_panels::tile`].
+    /// [`gemm_ternary::tile`].
     ///
     /// # Safety
-    /// As for [`ternary_panels::tile`].
+    /// As for [`gemm_ternary::tile`].
     unsafe fn tile3(
-        panel: &ternary_panels::Panel<'_>,
-        x: &WideActs<'_>,
+        panel: &gemm_ternary::Panel<'_>,
+        x: &WideActivations<'_>,
         t: usize,
         at: usize,
         y: &mut Tile<'_>,
@@ -121,7 +121,7 @@ impl<'a> Panel<'a> {
     /// # Safety
     /// The CPU has the instructions of `P`.
     #[inline(always)]
-    unsafe fn unpack<P: Panels, B: Unpack>(&mut self, w: [&[B]; MR]) {
+    unsafe fn unpack<P: Gemm, B: Unpack>(&mut self, w: [&[B]; MR]) {
         let blocks = w[0].len();
         let (subs, steps) = (B::LEN / B::SUB, B::LEN / STEP);
         assert!(w.iter().all(|w| w.len() == blocks) && self.scales.len() == blocks * subs);
@@ -177,7 +177,7 @@ fn column(v: Quads, r: usize, to: &mut [[f32; MR]]) {
 /// The CPU has the instructions of `P`; as many codes lie at `x` and at the columns after it; where
 /// `SMALL`, those of the panel are -64..=64.
 #[inline(always)]
-unsafe fn sub_sums<P: Panels, const STEPS: usize, const SMALL: bool>(
+unsafe fn sub_sums<P: Gemm, const STEPS: usize, const SMALL: bool>(
     steps: &[Step; STEPS],
     x: *const i8,
     cols: usize,
@@ -193,14 +193,14 @@ unsafe fn sub_sums<P: Panels, const STEPS: usize, const SMALL: bool>(
 /// The CPU has the instructions of `P`; where `SMALL`, the panel's codes are -64..=64.
 #[inline(always)]
 pub(super) unsafe fn tile<
-    P: Panels,
+    P: Gemm,
     const STEPS: usize,
     const MINS: bool,
     const SMALL: bool,
     const FINE: bool,
 >(
     panel: &Panel<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     t: usize,
     at: usize,
     y: &mut Tile<'_>,
@@ -264,7 +264,7 @@ pub(super) unsafe fn tile<
 /// The tile of a format.
 fn tile_of<P: Tiles, B: Unpack>(
     fine: bool,
-) -> unsafe fn(&Panel<'_>, &Q8Acts<'_>, usize, usize, &mut Tile<'_>) {
+) -> unsafe fn(&Panel<'_>, &Q8Activations<'_>, usize, usize, &mut Tile<'_>) {
     match (B::SUB, B::MINS, B::SMALL, fine) {
         (16, false, _, false) => P::tile::<1, false, true, false>,
         (16, false, _, true) => P::tile::<1, false, true, true>,
@@ -286,7 +286,7 @@ fn tile_of<P: Tiles, B: Unpack>(
 #[inline(always)]
 pub(super) unsafe fn matmul<P: Tiles, B: Unpack>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows_: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
@@ -316,5 +316,5 @@ pub(super) unsafe fn matmul<P: Tiles, B: Unpack>(
     }
     let mut rest = y.cols(r - rows_.start, rows_.end - r);
     // SAFETY: the caller's promise.
-    unsafe { rows::matmul::<P::Rows, B>(w, x, r..rows_.end, &mut rest) };
+    unsafe { gemv::matmul::<P::Gemv, B>(w, x, r..rows_.end, &mut rest) };
 }

@@ -5,10 +5,10 @@ use core::arch::x86_64::*;
 use core::hint::black_box;
 use core::ops::Range;
 
-use super::products::Products;
+use super::dot::Dot;
 use super::unpack::{Scales, Unpack};
-use crate::acts::{ACT_BLOCK, ACT_SUM, Q8Row};
-use crate::{Matrix, Q8Acts, Tile};
+use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::{Matrix, Q8Activations, Tile};
 
 /// Rows side by side.
 const MR: usize = 8;
@@ -32,7 +32,7 @@ const fn may_be_far<B: Unpack>() -> bool {
 /// # Safety
 /// As [`rows`].
 #[inline(always)]
-unsafe fn part<P: Products, B: Unpack, const N: usize, const FINE: bool>(
+unsafe fn part<P: Dot, B: Unpack, const N: usize, const FINE: bool>(
     ws: [&B; MR],
     scales: &Scales,
     x: [Q8Row<'_>; N],
@@ -88,7 +88,7 @@ unsafe fn part<P: Products, B: Unpack, const N: usize, const FINE: bool>(
 /// The CPU has AVX2, F16C and the instructions of `P`; these rows of `blocks` blocks are there;
 /// each of `x` is as long, and with `FINE` there is one, with two planes.
 #[inline(always)]
-unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool, const FAR: bool>(
+unsafe fn rows<P: Dot, B: Unpack, const N: usize, const FINE: bool, const FAR: bool>(
     w: *const B,
     step: usize,
     blocks: usize,
@@ -166,11 +166,11 @@ unsafe fn rows<P: Products, B: Unpack, const N: usize, const FINE: bool, const F
 /// As [`rows`].
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // a position in three matrices
-unsafe fn put<P: Products, B: Unpack, const N: usize, const FINE: bool, const FAR: bool>(
+unsafe fn put<P: Dot, B: Unpack, const N: usize, const FINE: bool, const FAR: bool>(
     w: *const B,
     step: usize,
     blocks: usize,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     t: usize,
     at: usize,
     y: &mut Tile<'_>,
@@ -198,9 +198,9 @@ unsafe fn put<P: Products, B: Unpack, const N: usize, const FINE: bool, const FA
 /// # Safety
 /// The CPU has AVX2, F16C and the instructions of `P`.
 #[inline(always)]
-pub(super) unsafe fn matmul<P: Products, B: Unpack>(
+pub(super) unsafe fn matmul<P: Dot, B: Unpack>(
     w: &Matrix<'_>,
-    x: &Q8Acts<'_>,
+    x: &Q8Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {

@@ -9,7 +9,7 @@ use super::unpack::Unpack;
 pub(super) const MADDUBS_MAX: i32 = 129;
 
 /// Products of 256-bit registers: eight lanes, each with the products of four neighbours.
-pub(super) trait Products {
+pub(super) trait Dot {
     /// Whether bytes above [`MADDUBS_MAX`] are multiplied as the signed codes they stand for.
     const SIGNED: bool;
 
@@ -22,7 +22,7 @@ pub(super) trait Products {
     /// Sixteen in byte `i` where bit `i` of `h` is set, else 0.
     ///
     /// # Safety
-    /// As [`Products::dot`].
+    /// As [`Dot::dot`].
     #[inline(always)]
     unsafe fn sixteens(h: u32) -> __m256i {
         // SAFETY: AVX2 by the caller.
@@ -45,13 +45,13 @@ pub(super) trait Products {
     /// `acc + w0 * x0 + w1 * x1`, for bytes of at most 31.
     ///
     /// # Safety
-    /// As [`Products::dot`].
+    /// As [`Dot::dot`].
     unsafe fn dot2(acc: __m256i, w0: __m256i, x0: __m256i, w1: __m256i, x1: __m256i) -> __m256i;
 
     /// `acc` and the products of four registers, for bytes of at most 31.
     ///
     /// # Safety
-    /// As [`Products::dot`].
+    /// As [`Dot::dot`].
     #[inline(always)]
     unsafe fn dot4(acc: __m256i, w: &[__m256i; 4], x: &[__m256i; 4]) -> __m256i {
         // SAFETY: the caller's promises.
@@ -67,7 +67,7 @@ pub(super) const fn bias<B: Unpack>(signed: bool) -> i32 {
 /// By `vpmaddubsw`: AVX2, and AVX-512 without VNNI.
 pub(super) struct Maddubs;
 
-impl Products for Maddubs {
+impl Dot for Maddubs {
     const SIGNED: bool = true;
 
     #[inline(always)]
@@ -117,7 +117,7 @@ macro_rules! vnni {
         $(#[$doc])*
         pub(super) struct $name;
 
-        impl Products for $name {
+        impl Dot for $name {
             const SIGNED: bool = false;
 
             $($more)*
@@ -153,6 +153,6 @@ vnni!(
 );
 vnni!(
     /// AVX-VNNI.
-    AvxVnniProducts,
+    AvxVnniDot,
     _mm256_dpbusd_avx_epi32,
 );

@@ -2,16 +2,16 @@
 
 use core::arch::x86_64::*;
 
-use super::panels::Unit;
+use super::gemm::SimdReg;
 
 /// What the sets of this width share: all but the products.
-macro_rules! unit512 {
+macro_rules! simd_reg512 {
     ($(#[$doc:meta])* $name:ident, narrow: $narrow:literal, $($products:tt)*) => {
         $(#[$doc])*
         pub(super) struct $name;
 
         // SAFETY of all bodies: the caller's promise, for the set and for addresses.
-        impl Unit for $name {
+        impl SimdReg for $name {
             const MR: usize = 16;
             const NR: usize = 8;
             const NARROW: bool = $narrow;
@@ -47,7 +47,10 @@ macro_rules! unit512 {
             #[inline(always)]
             unsafe fn and(a: __m512i, bits: i32) -> __m512i {
                 // SAFETY: as above.
-                unsafe { _mm512_and_si512(a, super::columns16::opaque(_mm512_set1_epi32(bits))) }
+                unsafe {
+                    let bits = super::gemv512_columns::opaque(_mm512_set1_epi32(bits));
+                    _mm512_and_si512(a, bits)
+                }
             }
             #[inline(always)]
             unsafe fn or(a: __m512i, b: __m512i) -> __m512i {
@@ -164,7 +167,7 @@ macro_rules! unit512 {
     };
 }
 
-unit512! {
+simd_reg512! {
     /// By `vpmaddubsw`.
     Narrow512, narrow: true,
     #[inline(always)]
@@ -174,7 +177,7 @@ unit512! {
     }
 }
 
-unit512! {
+simd_reg512! {
     /// By `vpdpbusd` of AVX-512 VNNI.
     Vnni512, narrow: false,
     #[inline(always)]

@@ -3,12 +3,12 @@
 
 use core::marker::PhantomData;
 
-use super::panels::Unit;
+use super::gemm::SimdReg;
 
 /// Two registers of `U`, the first rows in the first.
-pub(super) struct Pair<U>(PhantomData<U>);
+pub(super) struct SimdPair<U>(PhantomData<U>);
 
-impl<U: Unit> Unit for Pair<U> {
+impl<U: SimdReg> SimdReg for SimdPair<U> {
     const MR: usize = 2 * U::MR;
     const NR: usize = U::NR;
     const NARROW: bool = U::NARROW;
