@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use teff::graph::{Head, Role};
 use teff::kernels::KV_BLOCK;
-use teff::{Format, Model, Session, SessionOptions, Want};
+use teff::{Format, LogitsFor, Model, Session, SessionOptions};
 
 use super::alloc_count::allocations;
 use super::args::{Arg, Args, Shared, THREADS};
@@ -228,7 +228,7 @@ impl Bench {
             prefill: Spread::of(prefill),
             decode,
             peak_bytes: peak_bytes(),
-            session_bytes: session.needs().total(),
+            session_bytes: session.memory_requirements().total(),
             allocations_per_token: (n > 0).then(|| allocated as f64 / (n * self.runs) as f64),
             bytes_per_token,
             gb_per_s,
@@ -254,7 +254,7 @@ fn timed(session: &mut Session<'_>, tokens: &[u32], at_a_time: usize) -> Result<
     session.truncate(0);
     let start = Instant::now();
     for part in tokens.chunks(at_a_time) {
-        session.eval(part, Want::Last).map_err(Failure::run)?;
+        session.eval(part, LogitsFor::Last).map_err(Failure::run)?;
     }
     Ok(start.elapsed())
 }
@@ -270,7 +270,7 @@ fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
     });
     let weights: usize = read.sum();
     let positions = session.context().next_multiple_of(KV_BLOCK);
-    let position = session.needs().plan.kv as f64 / positions as f64;
+    let position = session.memory_requirements().plan.kv as f64 / positions as f64;
     weights as f64 + position * (n + 1) as f64 / 2.0
 }
 

@@ -368,7 +368,7 @@ impl Chat<'_> {
             .number("prefill_tps", prefill)
             .number("decode_tps", decode)
             .count("peak_bytes", peak_bytes())
-            .count("session_bytes", Some(self.session.needs().total()))
+            .count("session_bytes", Some(self.session.memory_requirements().total()))
             .count("model_bytes", Some(model.owned_bytes()))
             .count("weight_bytes", Some(model.weight_bytes()))
             .str("backend", self.session.backend().name())

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use teff::{Model, Session, SessionOptions, Want};
+use teff::{LogitsFor, Model, Session, SessionOptions};
 
 use super::args::{Arg, Args, Shared};
 use super::machine::Progress;
@@ -138,7 +138,8 @@ fn compute(
     let mut progress = Progress::show("computing");
     let mut done = 0;
     for part in tokens.chunks(chunk) {
-        let logits = session.eval(part, Want::All).map_err(|e| Stopped::Run(Failure::run(e)))?;
+        let logits =
+            session.eval(part, LogitsFor::All).map_err(|e| Stopped::Run(Failure::run(e)))?;
         for x in logits {
             out.write_all(&x.to_le_bytes()).map_err(Stopped::Write)?;
         }

@@ -202,7 +202,7 @@ fn stats(model: &Model, session: &Session<'_>, f: &Figures) -> String {
         .number("prefill_tps", prefill)
         .number("decode_tps", decode)
         .count("peak_bytes", peak_bytes())
-        .count("session_bytes", Some(session.needs().total()))
+        .count("session_bytes", Some(session.memory_requirements().total()))
         .count("model_bytes", Some(model.owned_bytes()))
         .count("weight_bytes", Some(model.weight_bytes()))
         .str("backend", session.backend().name())
