@@ -10,7 +10,7 @@ use teff::runtime::model::Container;
 use teff::runtime::session::SessionMemoryRequirements;
 use teff::{Cpu, Format, Model, SessionOptions};
 
-use super::args::{Arg, Args, Shared, backends};
+use super::args::{Arg, Args, CommonArgs, backends};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human};
 use super::{Command, Failure, print};
@@ -44,18 +44,18 @@ cache and take no memory that others could not have.
 };
 
 fn run(args: &mut Args) -> Result<(), Failure> {
-    const SHARED: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
-    let mut shared = Shared::default();
+    const COMMON: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
+    let mut common = CommonArgs::default();
     let (mut json, mut stats) = (false, false);
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Flag(f) if f == "--json" => json = true,
             Arg::Flag(f) if f == "--stats" => stats = true,
-            arg => shared.take(arg, args, &SHARED)?,
+            arg => common.take(arg, args, &COMMON)?,
         }
     }
-    let model = shared.open()?;
-    let options = shared.options(&model)?;
+    let model = common.open()?;
+    let options = common.options(&model)?;
     let memory_requirements = model.memory_requirements(&options).map_err(Failure::run)?;
     let report = Report::new(&model, options, memory_requirements, stats);
     print(&if json { report.json() } else { report.text() })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use teff::{LogitsFor, Model, Session, SessionOptions};
 
-use super::args::{Arg, Args, Shared};
+use super::args::{Arg, Args, CommonArgs};
 use super::machine::Progress;
 use super::{Command, Failure};
 
@@ -46,8 +46,8 @@ enum Tokens {
 }
 
 fn run(args: &mut Args) -> Result<(), Failure> {
-    const SHARED: [&str; 5] = ["--threads", "--backend", "--kv", "--quantize", "--repack"];
-    let mut shared = Shared::default();
+    const COMMON: [&str; 5] = ["--threads", "--backend", "--kv", "--quantize", "--repack"];
+    let mut common = CommonArgs::default();
     let (mut given, mut file, mut out, mut chunk) = (None, None, None, DEFAULT_CHUNK);
     while let Some(arg) = args.next()? {
         match arg {
@@ -55,10 +55,10 @@ fn run(args: &mut Args) -> Result<(), Failure> {
             Arg::Flag(f) if f == "--tokens-file" => file = Some(args.path()?),
             Arg::Flag(f) if f == "--out" => out = Some(args.path()?),
             Arg::Flag(f) if f == "--chunk" => chunk = args.count(&f, 1..=usize::MAX)?,
-            arg => shared.take(arg, args, &SHARED)?,
+            arg => common.take(arg, args, &COMMON)?,
         }
     }
-    let path = shared.path()?;
+    let path = common.path()?;
     let tokens = match (given, file) {
         (Some(tokens), None) if tokens.is_empty() => {
             return Err(Failure::Usage("--tokens is empty: give at least one token".into()));
@@ -70,7 +70,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let out = out.ok_or_else(|| Failure::Usage("no file to write: give --out F".into()))?;
     let target = Target::new(&out, path)?;
 
-    let model = shared.open()?;
+    let model = common.open()?;
     let context = model.spec().context as usize;
     let tokens = match tokens {
         Tokens::Given(tokens) => tokens,
@@ -78,7 +78,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     };
     check(&tokens, &model)?;
     let chunk = chunk.min(tokens.len());
-    let options = shared.options(&model)?;
+    let options = common.options(&model)?;
     let options =
         SessionOptions { context: Some(tokens.len()), batch: chunk, logits: chunk, ..options };
     let mut session = model.session(&options).map_err(Failure::run)?;

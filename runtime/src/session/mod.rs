@@ -11,19 +11,19 @@ use teff_kernels::{Backend, Cpu, KvFormat};
 use crate::model::Model;
 use crate::pool::{Crew, Pool, available_threads};
 
-mod choice;
+mod backend;
+mod default_backend;
 mod error;
 mod generate;
 mod snapshot;
 mod stop;
-mod who;
 
-pub use choice::{BACKEND_VARIABLE, default_backend};
+pub use default_backend::{BACKEND_VARIABLE, default_backend};
 pub use error::SessionError;
 pub use generate::{Finish, Generate, Generation};
 pub use stop::StopHandle;
 
-use who::Who;
+use backend::SessionBackend;
 
 /// Most tokens that a session takes through the model at a time unless told otherwise.
 pub const DEFAULT_BATCH: usize = 512;
@@ -83,23 +83,23 @@ impl SessionMemoryRequirements {
 }
 
 /// What is decided about a session before its memory is taken.
-struct Outline<'m> {
+struct SessionPlan<'m> {
     plan: Plan<'static>,
-    backend: Who<'m>,
+    backend: SessionBackend<'m>,
     memory_requirements: SessionMemoryRequirements,
 }
 
-impl<'m> Outline<'m> {
+impl<'m> SessionPlan<'m> {
     fn new(
         model: &Model,
         options: &SessionOptions,
-        backend: Option<Who<'m>>,
+        backend: Option<SessionBackend<'m>>,
         threads: usize,
     ) -> Result<Self, SessionError> {
         let backend = match (backend, options.backend) {
             (Some(foreign), _) => foreign,
-            (None, Some(own)) => Who::Own(own),
-            (None, None) => Who::Own(default_backend()?),
+            (None, Some(own)) => SessionBackend::Own(own),
+            (None, None) => SessionBackend::Own(default_backend()?),
         };
         let mut repacked = model.tensors().filter_map(|t| match t {
             Tensor::Matrix(m) if m.is_repacked() => Some(m.format()),
@@ -121,12 +121,12 @@ impl<'m> Outline<'m> {
             + context * size_of::<u32>();
         let memory_requirements =
             SessionMemoryRequirements { plan: plan.memory_requirements, threads, tables };
-        let outline = Outline { plan, backend, memory_requirements };
+        let session_plan = SessionPlan { plan, backend, memory_requirements };
         match options.budget {
             Some(budget) if memory_requirements.total() > budget => {
                 Err(SessionError::Budget { needed: memory_requirements.total(), budget })
             }
-            _ => Ok(outline),
+            _ => Ok(session_plan),
         }
     }
 }
@@ -142,7 +142,7 @@ impl Model {
         options: &SessionOptions,
     ) -> Result<SessionMemoryRequirements, SessionError> {
         let threads = options.threads.unwrap_or_else(available_threads);
-        Ok(Outline::new(self, options, None, threads)?.memory_requirements)
+        Ok(SessionPlan::new(self, options, None, threads)?.memory_requirements)
     }
 
     /// As [`Model::memory_requirements`], for [`Model::session_by`].
@@ -155,7 +155,8 @@ impl Model {
         backend: &dyn Backend,
     ) -> Result<SessionMemoryRequirements, SessionError> {
         let threads = options.threads.unwrap_or_else(available_threads);
-        Ok(Outline::new(self, options, Some(Who::Foreign(backend)), threads)?.memory_requirements)
+        Ok(SessionPlan::new(self, options, Some(SessionBackend::Foreign(backend)), threads)?
+            .memory_requirements)
     }
 
     /// A session with threads of its own.
@@ -177,19 +178,19 @@ impl Model {
         options: &SessionOptions,
         backend: &'m dyn Backend,
     ) -> Result<Session<'m>, SessionError> {
-        self.own_crew(options, Some(Who::Foreign(backend)))
+        self.own_crew(options, Some(SessionBackend::Foreign(backend)))
     }
 
     fn own_crew<'m>(
         &'m self,
         options: &SessionOptions,
-        backend: Option<Who<'m>>,
+        backend: Option<SessionBackend<'m>>,
     ) -> Result<Session<'m>, SessionError> {
         let threads = options.threads.unwrap_or_else(available_threads);
-        let outline = Outline::new(self, options, backend, threads)?;
+        let session_plan = SessionPlan::new(self, options, backend, threads)?;
         let crew: Box<dyn Crew + Send> =
             if threads == 1 { Box::new(Solo) } else { Box::new(Pool::new(threads)?) };
-        Session::new(self, options, outline, crew)
+        Session::new(self, options, session_plan, crew)
     }
 
     /// A session on somebody else's threads, as many as `crew` has.
@@ -201,8 +202,8 @@ impl Model {
         options: &SessionOptions,
         crew: Box<dyn Crew + Send + 'm>,
     ) -> Result<Session<'m>, SessionError> {
-        let outline = Outline::new(self, options, None, crew.size())?;
-        Session::new(self, options, outline, crew)
+        let session_plan = SessionPlan::new(self, options, None, crew.size())?;
+        Session::new(self, options, session_plan, crew)
     }
 }
 
@@ -211,7 +212,7 @@ pub struct Session<'m> {
     model: &'m Model,
     options: SessionOptions,
     memory_requirements: SessionMemoryRequirements,
-    runner: Runner<'m, Who<'m>>,
+    runner: Runner<'m, SessionBackend<'m>>,
     crew: Box<dyn Crew + Send + 'm>,
     stop: StopHandle,
     /// All tokens of the text.
@@ -234,10 +235,10 @@ impl<'m> Session<'m> {
     fn new(
         model: &'m Model,
         options: &SessionOptions,
-        outline: Outline<'m>,
+        session_plan: SessionPlan<'m>,
         crew: Box<dyn Crew + Send + 'm>,
     ) -> Result<Self, SessionError> {
-        let Outline { plan, backend, memory_requirements } = outline;
+        let SessionPlan { plan, backend, memory_requirements } = session_plan;
         let memory = Memory::allocate(&memory_requirements.plan, memory_requirements.threads)
             .map_err(|e| SessionError::Runner(e.into()))?;
         let mut table = Vec::with_capacity(model.spec().tensors());

@@ -9,26 +9,26 @@ use teff_kernels::{
 };
 
 #[derive(Clone, Copy)]
-pub(super) enum Who<'m> {
+pub(super) enum SessionBackend<'m> {
     Own(Cpu),
     Foreign(&'m dyn Backend),
 }
 
-impl Who<'_> {
+impl SessionBackend<'_> {
     pub(super) fn get(&self) -> &dyn Backend {
         match self {
-            Who::Own(cpu) => cpu,
-            Who::Foreign(backend) => *backend,
+            SessionBackend::Own(cpu) => cpu,
+            SessionBackend::Foreign(backend) => *backend,
         }
     }
 }
 
-impl Who<'_> {
+impl SessionBackend<'_> {
     /// Teff's backend, where it is one.
     pub(super) fn own(&self) -> Option<Cpu> {
         match *self {
-            Who::Own(cpu) => Some(cpu),
-            Who::Foreign(_) => None,
+            SessionBackend::Own(cpu) => Some(cpu),
+            SessionBackend::Foreign(_) => None,
         }
     }
 }
@@ -43,7 +43,7 @@ macro_rules! forward {
 }
 
 #[rustfmt::skip]
-impl Backend for Who<'_> {
+impl Backend for SessionBackend<'_> {
     forward! {
         fn name(&self) -> &'static str;
         fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize;
