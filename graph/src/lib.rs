@@ -2,9 +2,9 @@
 //! Static plans of decoder transformers: no files, no threads, no heap of its own.
 //!
 //! - [`gguf`]: the reader of GGUF files, over bytes.
-//! - [`Spec`] and [`family`]: what a model is, read from its metadata.
-//! - [`plan`]: the operations of a step, their buffers and the memory they need.
-//! - [`Runner`]: runs a plan, on one thread or on the members of a [`Team`].
+//! - [`Spec`], [`layers`] and [`family`]: models as plain data, read from their metadata.
+//! - [`plan`] and [`ops`]: the operations of a step, their buffers, states and memory.
+//! - [`Runner`]: runs a plan, on one thread or on the workers of a [`Team`].
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -12,21 +12,30 @@ extern crate alloc;
 mod exec;
 pub mod family;
 pub mod gguf;
+mod ids;
+pub mod layers;
 mod list;
 pub mod meta;
+pub mod ops;
 pub mod plan;
 mod spec;
 mod step;
 mod team;
 pub mod weights;
 
-pub use exec::{ArenaError, MAX_TEAM, Memory, Runner, RunnerError, Running};
+pub use exec::{
+    ArenaError, MAX_TEAM, Memory, RestoreError, Runner, RunnerError, Running, TruncateError,
+};
+pub use ids::TensorId;
+pub use layers::{Activation, Layer};
 pub use list::List;
 pub use plan::{MemoryRequirements, Options, Plan, PlanError};
 pub use spec::{
-    Activation, Biases, Head, LayerRole, Norm, Positions, Role, RopeScaling, Rotary, Slot, Spec,
-    SpecError, TensorId, Window,
+    Embed, Head, HfForm, HfName, LayerRole, Layers, MAX_KINDS, MAX_LAYERS, MAX_ROPES, Role, Rope,
+    RopeScaling, Slot, Spec, SpecError, SpecRoom, TensorKind,
 };
-pub use step::{Cancel, Executor, LogitsFor, NeverCancel, Step, StepError};
+pub use step::{
+    Cancel, Executor, LogitsFor, NeverCancel, Segment, SequenceId, Step, StepError, check_tokens,
+};
 pub use team::{Broken, Solo, Team};
 pub use weights::{Tensor, TensorLocation, WeightsError};

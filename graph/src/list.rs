@@ -2,14 +2,31 @@
 
 use core::ops::Deref;
 
-/// A slice that a plan or a runner holds: a `static`'s, the caller's, or its own.
+/// A slice that a plan or a runner holds: borrowed (from a `static` or the caller) or owned.
 #[derive(Clone, Debug)]
 pub enum List<'a, T> {
-    /// Somebody else's.
+    /// Borrowed.
     Borrowed(&'a [T]),
-    /// Its own.
+    /// Owned.
     #[cfg(feature = "alloc")]
     Owned(alloc::boxed::Box<[T]>),
+}
+
+impl<T> List<'_, T> {
+    /// The same list, borrowed from this one.
+    #[must_use]
+    pub fn borrowed(&self) -> List<'_, T> {
+        List::Borrowed(self)
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<T: Clone> List<'_, T> {
+    /// A copy of the elements, owned.
+    #[must_use]
+    pub fn to_owned(&self) -> List<'static, T> {
+        List::Owned((**self).into())
+    }
 }
 
 impl<T> Deref for List<'_, T> {
@@ -22,6 +39,12 @@ impl<T> Deref for List<'_, T> {
             #[cfg(feature = "alloc")]
             List::Owned(s) => s,
         }
+    }
+}
+
+impl<T: PartialEq> PartialEq for List<'_, T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
     }
 }
 

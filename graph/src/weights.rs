@@ -34,11 +34,11 @@ impl TensorLocation {
     pub fn tensor<'a>(&self, slot: &Slot, file: &'a [u8]) -> Result<Tensor<'a>, WeightsError> {
         let (role, file_bytes) = (slot.role, file.len());
         let outside = WeightsError::Outside { role, offset: self.offset, file: file_bytes };
-        let bytes = self.format.tensor_bytes(slot.rows, slot.cols);
+        let bytes = self.format.tensor_bytes(slot.all_rows(), slot.cols);
         let end = bytes.and_then(|n| self.offset.checked_add(n)).ok_or(outside)?;
         let data = file.get(self.offset..end).ok_or(outside)?;
-        if !slot.vector {
-            return Matrix::from_tensor(self.format, slot.rows, slot.cols, data)
+        if !slot.is_vector() {
+            return Matrix::from_tensor(self.format, slot.all_rows(), slot.cols, data)
                 .map(Tensor::Matrix)
                 .map_err(|error| WeightsError::Matrix { role, error });
         }
@@ -149,8 +149,12 @@ pub fn check(spec: &Spec, table: &[Tensor<'_>]) -> Result<(), WeightsError> {
             Tensor::Matrix(m) => ((m.rows(), m.cols()), false),
             Tensor::Vector(v) => ((1, v.len()), true),
         };
-        let needed = (slot.rows, slot.cols);
-        if got != needed || vector != slot.vector {
+        // A vector of several rows is as long as all of them.
+        let needed = match slot.is_vector() {
+            true => (1, slot.all_rows() * slot.cols),
+            false => (slot.all_rows(), slot.cols),
+        };
+        if got != needed || vector != slot.is_vector() {
             return Err(WeightsError::Shape { role: slot.role, needed, got });
         }
     }
@@ -163,9 +167,9 @@ pub fn check(spec: &Spec, table: &[Tensor<'_>]) -> Result<(), WeightsError> {
 /// Where it is none: [`check`] was not asked.
 #[inline]
 pub(crate) fn matrix<'a>(table: &[Tensor<'a>], id: TensorId) -> Matrix<'a> {
-    match table[usize::from(id.0)] {
+    match table[id.index()] {
         Tensor::Matrix(m) => m,
-        Tensor::Vector(_) => panic!("tensor {} is a vector", id.0),
+        Tensor::Vector(_) => panic!("tensor {} is a vector", id.index()),
     }
 }
 
@@ -175,9 +179,9 @@ pub(crate) fn matrix<'a>(table: &[Tensor<'a>], id: TensorId) -> Matrix<'a> {
 /// Where it is none: [`check`] was not asked.
 #[inline]
 pub(crate) fn vector<'a>(table: &[Tensor<'a>], id: TensorId) -> &'a [f32] {
-    match table[usize::from(id.0)] {
+    match table[id.index()] {
         Tensor::Vector(v) => v,
-        Tensor::Matrix(_) => panic!("tensor {} is a matrix", id.0),
+        Tensor::Matrix(_) => panic!("tensor {} is a matrix", id.index()),
     }
 }
 

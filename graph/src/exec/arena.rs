@@ -9,7 +9,7 @@
 use core::marker::PhantomData;
 
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, DenseActivations, KvHead, KvLayout, Q8Activations, Q8RowMut, Tile,
+    ACT_BLOCK, ACT_SUM, Activations, DenseActivations, KvHead, KvLayout, Q8Activations, Q8RowMut, Tile,
     WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRowMut,
 };
 
@@ -17,7 +17,7 @@ use crate::plan::{Buffer, BufferType, head_bytes};
 
 /// A region of memory that members read and write through shares of their own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Region<'m> {
+pub(crate) struct Region<'m> {
     ptr: *mut u8,
     len: usize,
     own: PhantomData<&'m mut [u8]>,
@@ -62,12 +62,7 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The rows are inside the region; until the view is dropped nobody writes to them.
-    pub(super) unsafe fn dense(
-        &self,
-        buffer: &Buffer,
-        first: usize,
-        n: usize,
-    ) -> DenseActivations<'_> {
+    pub(super) unsafe fn dense(&self, buffer: &Buffer, first: usize, n: usize) -> DenseActivations<'m> {
         let cols = buffer.cols as usize;
         debug_assert!(buffer.offset + (first + n) * cols * 4 <= self.len);
         // SAFETY: inside, and 4-aligned since offsets are multiples of 64 in a 64-aligned region.
@@ -87,7 +82,7 @@ impl<'m> Region<'m> {
         buffer: &Buffer,
         (first, n): (usize, usize),
         (col, width): (usize, usize),
-    ) -> Tile<'_> {
+    ) -> Tile<'m> {
         let cols = buffer.cols as usize;
         debug_assert!(col + width <= cols && buffer.offset + (first + n) * cols * 4 <= self.len);
         // SAFETY: inside, aligned as above, exclusive by the caller's promise.
@@ -118,11 +113,85 @@ impl<'m> Region<'m> {
         }
     }
 
+    /// The first `n` rows of a buffer that has `rows`, as inputs of a product.
+    ///
+    /// # Safety
+    /// The buffer is inside the region; until the view is dropped nobody writes to it.
+    pub(super) unsafe fn activations(
+        &self,
+        buffer: &Buffer,
+        rows: usize,
+        n: usize,
+    ) -> Activations<'m> {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            match buffer.kind {
+                BufferType::F32 => Activations::Dense(self.dense(buffer, 0, n)),
+                BufferType::Q8 | BufferType::Q16 => Activations::Q8(self.q8(buffer, rows, n)),
+                BufferType::Wide | BufferType::WideRow => {
+                    Activations::Wide(self.wide(buffer, rows, n))
+                }
+            }
+        }
+    }
+
+    /// Rows `row(0), row(1), .., row(n - 1)` of a buffer that has `rows`, of which so
+    /// many are `present`, copied into `memory`, which begins at a multiple of [`crate::plan::ALIGN`] and has room for them.
+    ///
+    /// # Safety
+    /// The buffer is inside the region, and nobody writes to it meanwhile.
+    pub(super) unsafe fn gather<'g>(
+        &self,
+        buffer: &Buffer,
+        (rows, present): (usize, usize),
+        n: usize,
+        row: impl Fn(usize) -> usize,
+        memory: &'g mut [f32],
+    ) -> Activations<'g> {
+        let to = Buffer { offset: 0, ..*buffer };
+        assert!(to.bytes(n).is_some_and(|b| b <= size_of_val(memory)), "room for the rows");
+        let bytes: &'g mut [u8] = bytemuck::cast_slice_mut(memory);
+        let out: Region<'g> = Region::new(bytes);
+        let cols = (0, buffer.cols as usize);
+        for i in 0..n {
+            let from = row(i);
+            assert!(from < present, "a row of the step");
+            // SAFETY: rows inside the region and, of `out`, inside the memory, which is ours.
+            unsafe {
+                match buffer.kind {
+                    BufferType::F32 => {
+                        let row = self.dense(buffer, from, 1);
+                        out.tile(&to, (i, 1), cols).row(0).copy_from_slice(row.row(0));
+                    }
+                    BufferType::Q8 | BufferType::Q16 => {
+                        let row = self.q8(buffer, rows, present).row(from);
+                        let to = out.q8_row(&to, n, i, cols);
+                        to.q.copy_from_slice(row.q);
+                        if let (Some(to), Some(from)) = (to.lo, row.lo) {
+                            to.copy_from_slice(from);
+                        }
+                        to.d.copy_from_slice(row.d);
+                        to.s.copy_from_slice(row.s);
+                    }
+                    BufferType::Wide | BufferType::WideRow => {
+                        let row = self.wide(buffer, rows, present).row(from);
+                        let to = out.wide_row(&to, n, i, cols);
+                        to.q.copy_from_slice(row.q);
+                        to.d.copy_from_slice(row.d);
+                        to.s.copy_from_slice(row.s);
+                    }
+                }
+            }
+        }
+        // SAFETY: the memory is borrowed for 'g, and nobody writes to it any more.
+        unsafe { out.activations(&to, n, n) }
+    }
+
     /// The first `n` rows of a quantised buffer that has `rows`.
     ///
     /// # Safety
     /// The buffer is inside the region; until the view is dropped nobody writes to it.
-    pub(super) unsafe fn q8(&self, buffer: &Buffer, rows: usize, n: usize) -> Q8Activations<'_> {
+    pub(super) unsafe fn q8(&self, buffer: &Buffer, rows: usize, n: usize) -> Q8Activations<'m> {
         let cols = buffer.cols as usize;
         let blocks = cols / ACT_BLOCK;
         debug_assert!(n <= rows);
@@ -154,7 +223,7 @@ impl<'m> Region<'m> {
         rows: usize,
         t: usize,
         (col, width): (usize, usize),
-    ) -> Q8RowMut<'_> {
+    ) -> Q8RowMut<'m> {
         let cols = buffer.cols as usize;
         let blocks = cols / ACT_BLOCK;
         debug_assert!(t < rows && col + width <= cols && (col | width).is_multiple_of(ACT_BLOCK));
@@ -180,12 +249,7 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The buffer is inside the region; until the view is dropped nobody writes to it.
-    pub(super) unsafe fn wide(
-        &self,
-        buffer: &Buffer,
-        rows: usize,
-        n: usize,
-    ) -> WideActivations<'_> {
+    pub(super) unsafe fn wide(&self, buffer: &Buffer, rows: usize, n: usize) -> WideActivations<'m> {
         let cols = buffer.cols as usize;
         let groups = n * cols.div_ceil(WIDE_BLOCK);
         debug_assert!(n <= rows);
@@ -213,7 +277,7 @@ impl<'m> Region<'m> {
         rows: usize,
         t: usize,
         (col, width): (usize, usize),
-    ) -> WideRowMut<'_> {
+    ) -> WideRowMut<'m> {
         let cols = buffer.cols as usize;
         debug_assert!(t < rows && col + width <= cols && col.is_multiple_of(WIDE_BLOCK));
         debug_assert!(width.is_multiple_of(WIDE_BLOCK) || col + width == cols);
@@ -240,30 +304,39 @@ struct Planes {
     sums: *mut i32,
 }
 
-/// The cache: for every layer, for every head, keys and then values.
+/// The KV cache of one layer of one sequence: for every head, keys and then values.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cache<'m> {
-    pub(super) region: Region<'m>,
-    pub(super) layout: KvLayout,
-    pub(super) heads: usize,
+pub(crate) struct Cache<'m> {
+    region: Region<'m>,
+    at: usize,
+    heads: usize,
+    pub(crate) layout: KvLayout,
 }
 
 impl<'m> Cache<'m> {
+    /// The cache that begins at byte `at`; its heads lie inside the region.
+    pub(super) fn new(region: Region<'m>, at: usize, heads: usize, layout: KvLayout) -> Cache<'m> {
+        let (keys, values) = head_bytes(&layout);
+        debug_assert!(at + heads * (keys + values) <= region.len);
+        Cache { region, at, heads, layout }
+    }
+
     /// First byte of a head's keys.
-    pub(super) fn at(&self, layer: usize, head: usize) -> usize {
+    fn head_at(&self, head: usize) -> usize {
         let (keys, values) = head_bytes(&self.layout);
-        (layer * self.heads + head) * (keys + values)
+        assert!(head < self.heads, "a head of the cache");
+        self.at + head * (keys + values)
     }
 
     /// A head's keys and values, to be read.
     ///
     /// # Safety
-    /// Layer and head exist; until the view is dropped nobody writes to them.
-    pub(super) unsafe fn head(&self, layer: usize, head: usize) -> KvHead<'_> {
-        let (at, (keys, _)) = (self.at(layer, head), head_bytes(&self.layout));
+    /// Until the view is dropped nobody writes to them.
+    pub(crate) unsafe fn head(&self, head: usize) -> KvHead<'_> {
+        let (at, (keys, _)) = (self.head_at(head), head_bytes(&self.layout));
         let (k, v) = (self.layout.key_bytes(), self.layout.value_bytes());
         debug_assert!(at + keys + v <= self.region.len);
-        // SAFETY: inside the region, which is as large as the plan's cache; no writers.
+        // SAFETY: inside the region, which is as large as the plan's states; no writers.
         unsafe {
             let at = self.region.ptr.add(at);
             KvHead::new(
@@ -277,21 +350,60 @@ impl<'m> Cache<'m> {
     /// A head's keys, to be written.
     ///
     /// # Safety
-    /// Layer and head exist; until the slice is dropped nobody else uses these keys.
+    /// Until the slice is dropped nobody else uses these keys.
     #[allow(clippy::mut_from_ref)] // the point of the module
-    pub(super) unsafe fn keys_mut(&self, layer: usize, head: usize) -> &mut [u8] {
+    pub(crate) unsafe fn keys_mut(&self, head: usize) -> &mut [u8] {
         // SAFETY: inside the cache, exclusive by the caller's promise.
-        unsafe { self.region.bytes_mut(self.at(layer, head), self.layout.key_bytes()) }
+        unsafe { self.region.bytes_mut(self.head_at(head), self.layout.key_bytes()) }
     }
 
     /// A head's values, to be written.
     ///
     /// # Safety
-    /// Layer and head exist; until the slice is dropped nobody else uses these values.
+    /// Until the slice is dropped nobody else uses these values.
     #[allow(clippy::mut_from_ref)] // the point of the module
-    pub(super) unsafe fn values_mut(&self, layer: usize, head: usize) -> &mut [u8] {
-        let at = self.at(layer, head) + head_bytes(&self.layout).0;
+    pub(crate) unsafe fn values_mut(&self, head: usize) -> &mut [u8] {
+        let at = self.head_at(head) + head_bytes(&self.layout).0;
         // SAFETY: inside the cache, exclusive by the caller's promise.
         unsafe { self.region.bytes_mut(at, self.layout.value_bytes()) }
+    }
+}
+
+/// One bank of a fixed state of a sequence, or the part of it that belongs to a worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bank<'m> {
+    region: Region<'m>,
+    at: usize,
+    len: usize,
+}
+
+impl<'m> Bank<'m> {
+    /// The `len` bytes from `at` on, inside the region and aligned to four.
+    ///
+    /// # Safety
+    /// As long as the bank is used, each element is written by one worker at most, and read by no
+    /// other meanwhile.
+    pub(super) unsafe fn new(region: Region<'m>, at: usize, len: usize) -> Bank<'m> {
+        assert!(at.is_multiple_of(4) && at + len <= region.len, "a bank of the state");
+        Bank { region, at, len }
+    }
+
+    /// Elements `from..from + n`.
+    pub(crate) fn floats(&self, from: usize, n: usize) -> &[f32] {
+        assert!((from + n) * 4 <= self.len, "elements of the bank");
+        // SAFETY: inside the bank and aligned; not written meanwhile by the promise of `new`.
+        unsafe {
+            core::slice::from_raw_parts(self.region.ptr.add(self.at).cast::<f32>().add(from), n)
+        }
+    }
+
+    /// Elements `from..from + n`, to be written.
+    #[allow(clippy::mut_from_ref)] // the point of the module
+    pub(crate) fn floats_mut(&self, from: usize, n: usize) -> &mut [f32] {
+        assert!((from + n) * 4 <= self.len, "elements of the bank");
+        // SAFETY: inside the bank and aligned; used by nobody else by the promise of `new`.
+        unsafe {
+            core::slice::from_raw_parts_mut(self.region.ptr.add(self.at).cast::<f32>().add(from), n)
+        }
     }
 }

@@ -1,72 +1,12 @@
-//! The planner: when buffers live, and where.
+//! The arena: when buffers live, and where they lie.
 //!
 //! Operations between two barriers run at the same time, so a buffer lives over phases, not over
 //! operations. Placement is greedy, each buffer into the smallest gap that the ones living at the
 //! same time leave: once with the largest buffer first, once with the one that lives longest; the
 //! smaller arena wins. (What lives through all layers is best out of the way of what takes turns.)
 
-use super::{ALIGN, Buffer, BufferId, BufferType, Op, Options, Output, RowCount};
-
-/// What an operation does with a buffer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Use {
-    /// Reads it.
-    Read,
-    /// Writes it, all of it.
-    Write,
-    /// Reads it and writes it, the same elements.
-    Update,
-}
-
-/// Calls `f` with every buffer that an operation uses.
-pub(super) fn uses(op: &Op, mut f: impl FnMut(BufferId, Use)) {
-    match *op {
-        Op::Barrier => {}
-        Op::Embed { out, .. } | Op::RopeTable { out, .. } => f(out, Use::Write),
-        Op::Norm { x, out, .. } | Op::SelectRows { x, out } => {
-            f(x, Use::Read);
-            f(out, Use::Write);
-        }
-        Op::NormAdd { x, out, .. } => {
-            f(x, Use::Read);
-            f(out, Use::Update);
-        }
-        Op::Linear { x, to, .. } => {
-            f(x, Use::Read);
-            match to {
-                Output::Store(b) | Output::Qkv { q: b, .. } | Output::Q { q: b, .. } => {
-                    f(b, Use::Write)
-                }
-                Output::Add(b) => f(b, Use::Update),
-                Output::K { .. } | Output::V { .. } => {}
-            }
-            if let Output::Qkv { rope, .. } | Output::Q { rope, .. } | Output::K { rope, .. } = to
-                && let Some(rope) = rope
-            {
-                f(rope, Use::Read);
-            }
-        }
-        Op::Gated { x, up_x, out, .. } => {
-            f(x, Use::Read);
-            if up_x != x {
-                f(up_x, Use::Read);
-            }
-            f(out, Use::Write);
-        }
-        Op::Attend { q, out, .. } => {
-            f(q, Use::Read);
-            f(out, Use::Write);
-        }
-    }
-}
-
-/// Input and output of an operation that may have the same storage.
-fn in_place(op: &Op) -> Option<(BufferId, BufferId)> {
-    match *op {
-        Op::Norm { x, out, .. } => Some((x, out)),
-        _ => None,
-    }
-}
+use super::{ALIGN, Buffer, BufferId, BufferType, Options, RowCount};
+use crate::ops::Op;
 
 /// Calls `f` with every operation and its phase; returns the last phase.
 pub(super) fn phases(ops: &[Op], mut f: impl FnMut(u16, &Op)) -> u16 {
@@ -87,30 +27,30 @@ pub(super) fn lifetimes(ops: &[Op], buffers: &mut [Buffer], logits: BufferId) {
         (b.born, b.dies, b.over) = (u16::MAX, 0, None);
     }
     let last = phases(ops, |phase, op| {
-        uses(op, |id, _| {
-            let b = &mut buffers[usize::from(id.0)];
+        op.buffers(&mut |id, _| {
+            let b = &mut buffers[id.index()];
             b.born = b.born.min(phase);
             b.dies = b.dies.max(phase);
         });
     });
-    buffers[usize::from(logits.0)].dies = last;
+    buffers[logits.index()].dies = last;
     phases(ops, |phase, op| {
-        if let Some((x, out)) = in_place(op) {
-            let (from, to) = (buffers[usize::from(x.0)], buffers[usize::from(out.0)]);
+        if let Some((x, out)) = op.in_place() {
+            let (from, to) = (buffers[x.index()], buffers[out.index()]);
             let alike = from.kind == BufferType::F32
                 && (from.kind, from.rows, from.cols) == (to.kind, to.rows, to.cols);
             // Where nothing else of the phase looks at x, its last reader may write over it.
             if alike && from.dies == phase && to.born == phase && readers(ops, phase, x) == 1 {
-                buffers[usize::from(out.0)].over = Some(x);
+                buffers[out.index()].over = Some(x);
             }
         }
     });
 }
 
 /// How often the operations of a phase use a buffer.
-pub(super) fn readers(ops: &[Op], phase: u16, buffer: BufferId) -> usize {
+pub(super) fn readers(ops: &[Op], phase: u16, buf: BufferId) -> usize {
     let mut n = 0;
-    phases(ops, |p, op| uses(op, |id, _| n += usize::from(p == phase && id == buffer)));
+    phases(ops, |p, op| op.buffers(&mut |id, _| n += usize::from(p == phase && id == buf)));
     n
 }
 
@@ -122,13 +62,13 @@ pub(super) fn meet(a: &Buffer, b: &Buffer) -> bool {
 /// The buffer at the beginning of the chain of takeovers that `id` stands in.
 fn root(buffers: &[Buffer], mut id: usize) -> usize {
     while let Some(over) = buffers[id].over {
-        id = usize::from(over.0);
+        id = over.index();
     }
     id
 }
 
 /// Gives every buffer its offset and returns the size of the arena; `None` where sizes overflow.
-pub(super) fn lay_out(buffers: &mut [Buffer], options: &Options) -> Option<usize> {
+pub(super) fn arena_layout(buffers: &mut [Buffer], options: &Options) -> Option<usize> {
     let longest = greedy(buffers, options, |me, _| usize::from(me.dies - me.born))?;
     let largest = greedy(buffers, options, |_, bytes| bytes)?;
     if longest < largest {
@@ -186,8 +126,7 @@ fn greedy(
                 None => 0,
                 Some(i) => {
                     let b = &buffers[i];
-                    if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetime(buffers, i), &me)
-                    {
+                    if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetime(buffers, i), &me) {
                         continue;
                     }
                     b.offset.checked_add(size(b)?)?
@@ -259,7 +198,7 @@ mod tests {
             // Some buffers take over the storage of one like them that dies when they are born.
             for (a, b) in overs {
                 let (a, b) = (a % buffers.len(), b % buffers.len());
-                let taken = buffers.iter().any(|c| c.over == Some(BufferId(a as u16)));
+                let taken = buffers.iter().any(|c| c.over == Some(BufferId::new(a as u16)));
                 if a == b || taken || buffers[b].over.is_some() || root(&buffers, a) == b {
                     continue;
                 }
@@ -268,15 +207,15 @@ mod tests {
                 buffers[b] = Buffer {
                     born: from.dies,
                     dies: from.dies + long,
-                    over: Some(BufferId(a as u16)),
+                    over: Some(BufferId::new(a as u16)),
                     ..from
                 };
                 // Whoever took over b's storage would have to move along: only ends of chains.
-                for c in buffers.iter_mut().filter(|c| c.over == Some(BufferId(b as u16))) {
+                for c in buffers.iter_mut().filter(|c| c.over == Some(BufferId::new(b as u16))) {
                     c.over = None;
                 }
             }
-            let arena = lay_out(&mut buffers, &options()).unwrap();
+            let arena = arena_layout(&mut buffers, &options()).unwrap();
             for (i, a) in buffers.iter().enumerate() {
                 prop_assert!(a.offset % ALIGN == 0 && a.offset + bytes(a) <= arena);
                 for (j, b) in buffers.iter().enumerate().skip(i + 1) {
@@ -292,8 +231,7 @@ mod tests {
                         .filter(|&i| buffers[i].born <= p && p <= buffers[i].dies)
                         .map(|i| root(&buffers, i))
                         .collect();
-                    let live = (0..buffers.len()).filter(|i| live.contains(i));
-                    live.map(|i| bytes(&buffers[i])).sum()
+                    (0..buffers.len()).filter(|i| live.contains(i)).map(|i| bytes(&buffers[i])).sum()
                 })
                 .max()
                 .unwrap_or(0usize);

@@ -2,11 +2,15 @@
 
 use teff_kernels::{ActivationKind, Backend, Format};
 
+use super::state::{of_layer, state_bytes};
 use super::{
-    Buffer, BufferId, BufferType, MemoryRequirements, Op, Options, Output, Plan, PlanError,
-    RowCount, arena_layout, kv_bytes, worker_bytes, worker_floats,
+    Buffer, BufferId, BufferType, MemoryRequirements, Options, Plan, PlanError, PlanView, RowCount,
+    State, StateId, arena_layout, worker_bytes,
 };
-use crate::{Activation, LayerRole, List, Positions, Role, Spec, TensorId};
+use crate::layers::{Activation, Layer, Norm};
+use crate::ops::{Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows};
+use crate::spec::{LayerRole, MAX_ROPES, Role, RopeScaling, TensorKind};
+use crate::{List, Spec, TensorId};
 
 /// Room that a plan takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,248 +19,262 @@ pub struct Capacity {
     pub ops: usize,
     /// Buffers.
     pub buffers: usize,
+    /// States.
+    pub states: usize,
 }
 
 impl Capacity {
     /// Room for the plan of any decoder with so many layers.
     #[must_use]
-    pub const fn of(spec: &Spec) -> Capacity {
-        let layers = spec.layers as usize;
-        Capacity { ops: 24 * layers + 10, buffers: 12 * layers + 10 }
+    pub const fn of(spec: &Spec<'_>) -> Capacity {
+        let layers = spec.layers.len() as usize;
+        Capacity { ops: 26 * layers + 14, buffers: 14 * layers + 14, states: layers }
     }
 }
 
-impl Buffer {
-    /// To fill slices with before [`build_into`].
-    pub const EMPTY: Buffer = Buffer {
-        kind: BufferType::F32,
-        rows: RowCount::Batch,
-        cols: 0,
-        offset: 0,
-        born: 0,
-        dies: 0,
-        over: None,
-    };
+/// Slices in which a plan is built.
+#[derive(Debug)]
+pub struct PlanRoom<'p> {
+    /// Room for the operations.
+    pub ops: &'p mut [Op],
+    /// Room for the buffers.
+    pub buffers: &'p mut [Buffer],
+    /// Room for the states.
+    pub states: &'p mut [State],
 }
 
-struct Builder<'a, 'p> {
-    spec: &'a Spec,
+/// The residual stream.
+#[derive(Clone, Copy)]
+pub(crate) struct Stream {
+    pub(crate) buffer: BufferId,
+    pub(crate) rows: RowCount,
+}
+
+pub(crate) struct Builder<'a, 'p> {
+    pub(crate) spec: &'a Spec<'a>,
     format: &'a dyn Fn(TensorId) -> Format,
+    states: &'a [State],
     ops: &'p mut [Op],
     buffers: &'p mut [Buffer],
     n_ops: usize,
     n_buffers: usize,
+    ropes: [Option<BufferId>; MAX_ROPES],
 }
 
+/// A norm, its weight and, of a layer norm, its bias.
+pub(crate) type NormWeights = (Norm, TensorId, Option<TensorId>);
+
 impl Builder<'_, '_> {
-    fn op(&mut self, op: Op) -> Result<(), PlanError> {
+    pub(crate) fn op(&mut self, op: Op) -> Result<(), PlanError> {
         let capacity = self.ops.len();
         *self.ops.get_mut(self.n_ops).ok_or(PlanError::Capacity { capacity })? = op;
         self.n_ops += 1;
         Ok(())
     }
 
-    fn buffer(
+    pub(crate) fn barrier(&mut self) -> Result<(), PlanError> {
+        self.op(Op::Barrier)
+    }
+
+    pub(crate) fn buffer(
         &mut self,
         kind: BufferType,
         rows: RowCount,
         cols: usize,
     ) -> Result<BufferId, PlanError> {
         let capacity = self.buffers.len();
-        let id = u16::try_from(self.n_buffers).map_err(|_| PlanError::Capacity { capacity })?;
+        let id = BufferId::from_index(self.n_buffers).ok_or(PlanError::Capacity { capacity })?;
         let slot = self.buffers.get_mut(self.n_buffers).ok_or(PlanError::Capacity { capacity })?;
-        *slot = Buffer { kind, rows, cols: cols as u32, ..Buffer::EMPTY };
+        let cols = u32::try_from(cols).map_err(|_| PlanError::Overflow)?;
+        *slot = Buffer { kind, rows, cols, ..Buffer::EMPTY };
         self.n_buffers += 1;
-        Ok(BufferId(id))
+        Ok(id)
     }
 
-    /// The kind of inputs that matrix `w` asks for.
-    fn kind_of(&self, w: TensorId) -> BufferType {
+    /// The state of layer `l`.
+    pub(crate) fn state(&self, l: u32) -> Result<StateId, PlanError> {
+        of_layer(self.spec, self.states, l).ok_or(PlanError::Overflow)
+    }
+
+    /// The table of cosines and sines of a rotary embedding.
+    pub(crate) fn rope(&self, rope: u8) -> BufferId {
+        match self.ropes[usize::from(rope)] {
+            Some(table) => table,
+            None => unreachable!("the decoder makes the tables that its layers use"),
+        }
+    }
+
+    /// The number of a layer's tensor.
+    pub(crate) fn id(&self, l: u32, role: LayerRole) -> TensorId {
+        self.spec.id(Role::Layer(l, role))
+    }
+
+    /// Rows that go on behind the mixer of layer `l`.
+    pub(crate) fn rows_after(&self, l: u32) -> RowCount {
+        if l + 1 == self.spec.layers.len() { RowCount::Wanted } else { RowCount::Batch }
+    }
+
+    /// The norm before a part of layer `l`.
+    pub(crate) fn layer_norm(
+        &self,
+        layer: &Layer,
+        l: u32,
+        (weight, bias): (LayerRole, LayerRole),
+    ) -> NormWeights {
+        (layer.norms.before, self.id(l, weight), self.spec.find(Role::Layer(l, bias)))
+    }
+
+    /// The type of inputs that matrix `w` asks for.
+    pub(crate) fn input_type(&self, w: TensorId) -> BufferType {
         // What becomes queries and keys goes through softmax, which is steep: with 8 bits, its
         // error would be some two thirds of the model's. (Models with ternary weights are trained
         // with inputs of 8 bits.)
-        let fine =
-            matches!(self.spec.slot(w).map(|s| s.role), Some(Role::Layer(_, r)) if r.is_qkv());
+        let fine = self.spec.slot(w).is_some_and(|s| s.kind == TensorKind::Qkv);
         match (self.format)(w).activations() {
             ActivationKind::Dense => BufferType::F32,
             ActivationKind::Q8 if fine => BufferType::Q16,
             ActivationKind::Q8 => BufferType::Q8,
+            ActivationKind::Wide if self.spec.token_scales => BufferType::WideRow,
             ActivationKind::Wide => BufferType::Wide,
         }
     }
 
-    /// A buffer for inputs of matrix `w`.
-    fn input_of(
-        &mut self,
-        w: TensorId,
-        rows: RowCount,
-        cols: usize,
-    ) -> Result<BufferId, PlanError> {
-        self.buffer(self.kind_of(w), rows, cols)
-    }
-
     /// The norm of `x` as inputs of each of the matrices `ws`: one buffer for all that ask for the
-    /// same kind.
-    fn norm<const N: usize>(
+    /// same type.
+    pub(crate) fn norm<const N: usize>(
         &mut self,
         (x, cols): (BufferId, usize),
         rows: RowCount,
-        (weight, bias): (Role, Option<Role>),
+        (norm, weight, bias): NormWeights,
         ws: [TensorId; N],
     ) -> Result<[BufferId; N], PlanError> {
-        let (weight, bias) = (self.spec.id(weight), bias.and_then(|b| self.spec.find(b)));
         let mut outs = [x; N];
         for i in 0..N {
-            let same = (0..i).find(|&j| self.kind_of(ws[j]) == self.kind_of(ws[i]));
+            let same = (0..i).find(|&j| self.input_type(ws[j]) == self.input_type(ws[i]));
             outs[i] = match same {
                 Some(j) => outs[j],
                 None => {
-                    let out = self.input_of(ws[i], rows, cols)?;
-                    self.op(Op::Norm { x, weight, bias, out })?;
+                    let out = self.buffer(self.input_type(ws[i]), rows, cols)?;
+                    self.op(Op::Norm(NormOp { x, weight, bias, out, eps: norm.eps }))?;
                     out
                 }
             };
         }
-        self.op(Op::Barrier)?;
+        self.barrier()?;
         Ok(outs)
     }
 
-    fn linear(
+    /// A product of a layer, with its bias where it has one.
+    pub(crate) fn linear(
         &mut self,
-        layer: u32,
+        l: u32,
         w: LayerRole,
         x: BufferId,
         act: Option<Activation>,
         to: Output,
     ) -> Result<(), PlanError> {
-        let find = |role| self.spec.find(Role::Layer(layer, role));
-        let bias = w.bias().and_then(find);
-        let w = self.spec.id(Role::Layer(layer, w));
-        self.op(Op::Linear { w, bias, x, act, to })
+        let bias = w.bias().and_then(|role| self.spec.find(Role::Layer(l, role)));
+        let w = self.id(l, w);
+        self.op(Op::Linear(Linear { w, bias, x, act, to, scale: 1.0 }))
     }
 
     /// A part's last product, added to the residual stream `x`, after a norm where there is one.
-    fn residual(
+    pub(crate) fn residual(
         &mut self,
-        layer: u32,
+        layer: &Layer,
+        l: u32,
         (w, post): (LayerRole, LayerRole),
         from: BufferId,
-        (x, rows): (BufferId, RowCount),
+        x: Stream,
     ) -> Result<(), PlanError> {
-        if let Some(weight) = self.spec.find(Role::Layer(layer, post)) {
-            let out = self.buffer(BufferType::F32, rows, self.spec.width as usize)?;
-            self.linear(layer, w, from, None, Output::Store(out))?;
-            self.op(Op::Barrier)?;
-            self.op(Op::NormAdd { x: out, weight, out: x })?;
-        } else {
-            self.linear(layer, w, from, None, Output::Add(x))?;
-        }
-        self.op(Op::Barrier)
+        let bias = w.bias().and_then(|role| self.spec.find(Role::Layer(l, role)));
+        let w = self.id(l, w);
+        self.residual_by(layer, l, post, x, |to, scale| {
+            Op::Linear(Linear { w, bias, x: from, act: None, to, scale })
+        })
     }
 
-    /// Queries into a new buffer, keys and values into the cache.
-    fn qkv(&mut self, l: u32, x: BufferId, rope: Option<BufferId>) -> Result<BufferId, PlanError> {
-        use LayerRole as L;
-        let (spec, layer) = (self.spec, l as u16);
-        let width = spec.width as usize;
-        let id = |role| spec.id(Role::Layer(l, role));
-        let q = self.buffer(BufferType::F32, RowCount::Batch, spec.q_dim())?;
-        let norm = (Role::Layer(l, L::AttnNorm), Some(Role::Layer(l, L::AttnNormBias)));
-        if spec.fused_qkv {
-            let [h] = self.norm((x, width), RowCount::Batch, norm, [id(L::AttnQkv)])?;
-            self.linear(l, L::AttnQkv, h, None, Output::Qkv { q, layer, rope })?;
+    /// The same for any operation that stores or adds its outputs.
+    pub(crate) fn residual_by(
+        &mut self,
+        layer: &Layer,
+        l: u32,
+        post: LayerRole,
+        x: Stream,
+        op: impl FnOnce(Output, f32) -> Op,
+    ) -> Result<(), PlanError> {
+        let scale = layer.scales.residual;
+        if let Some(weight) = self.spec.find(Role::Layer(l, post)) {
+            let out = self.buffer(BufferType::F32, x.rows, self.spec.width as usize)?;
+            self.op(op(Output::Store(out), 1.0))?;
+            self.barrier()?;
+            let eps = layer.norms.before.eps;
+            self.op(Op::NormAdd(NormAdd { x: out, weight, out: x.buffer, eps, scale }))?;
         } else {
-            let ws = [id(L::AttnQ), id(L::AttnK), id(L::AttnV)];
-            let h = self.norm((x, width), RowCount::Batch, norm, ws)?;
-            self.linear(l, L::AttnQ, h[0], None, Output::Q { q, layer, rope })?;
-            self.linear(l, L::AttnK, h[1], None, Output::K { layer, rope })?;
-            self.linear(l, L::AttnV, h[2], None, Output::V { layer })?;
+            self.op(op(Output::Add(x.buffer), scale))?;
         }
-        self.op(Op::Barrier)?;
-        Ok(q)
+        self.barrier()
     }
 
-    /// The feed-forward part, added to `x`.
-    fn ffn(&mut self, l: u32, x: BufferId, rows: RowCount) -> Result<(), PlanError> {
-        use LayerRole as L;
-        let spec = self.spec;
-        let (width, inner) = (spec.width as usize, spec.ffn as usize);
-        let id = |role| spec.id(Role::Layer(l, role));
-        let find = |role| spec.find(Role::Layer(l, role));
-        let norm = (Role::Layer(l, L::FfnNorm), Some(Role::Layer(l, L::FfnNormBias)));
-        let down = id(L::FfnDown);
-        let kind = if spec.sub_norms { BufferType::F32 } else { self.kind_of(down) };
-        let mut out;
-        if spec.gated {
-            let (gate, up) = (id(L::FfnGate), id(L::FfnUp));
-            let [x, up_x] = self.norm((x, width), rows, norm, [gate, up])?;
-            out = self.buffer(kind, rows, inner)?;
-            let (gate_bias, up_bias) = (find(L::FfnGateBias), find(L::FfnUpBias));
-            self.op(Op::Gated { gate, up, gate_bias, up_bias, x, up_x, out })?;
-        } else {
-            let [h] = self.norm((x, width), rows, norm, [id(L::FfnUp)])?;
-            out = self.buffer(kind, rows, inner)?;
-            self.linear(l, L::FfnUp, h, Some(spec.activation), Output::Store(out))?;
-        }
-        self.op(Op::Barrier)?;
-        if spec.sub_norms {
-            let norm = (Role::Layer(l, L::FfnSubNorm), None);
-            [out] = self.norm((out, inner), rows, norm, [down])?;
-        }
-        self.residual(l, (L::FfnDown, L::FfnPostNorm), out, (x, rows))
+    /// The wanted rows of the residual stream.
+    pub(crate) fn select_rows(&mut self, x: Stream) -> Result<Stream, PlanError> {
+        let out = self.buffer(BufferType::F32, RowCount::Wanted, self.spec.width as usize)?;
+        self.op(Op::SelectRows(SelectRows { x: x.buffer, out }))?;
+        Ok(Stream { buffer: out, rows: RowCount::Wanted })
     }
 
     fn decoder(&mut self) -> Result<BufferId, PlanError> {
-        use LayerRole as L;
         let spec = self.spec;
         let width = spec.width as usize;
-        let mut x = self.buffer(BufferType::F32, RowCount::Batch, width)?;
-        let table = spec.id(Role::TokenEmbd);
-        self.op(Op::Embed { table, positions: spec.find(Role::PositionEmbd), out: x })?;
-        // Angles of layers that see everything, and of those with a window.
-        let mut rope = [None; 2];
-        if let Positions::Rotary(rotary) = spec.positions {
-            for (i, window) in [false, true].into_iter().enumerate() {
-                if (0..spec.layers).any(|l| spec.window_of(l).is_some() == window) {
-                    let out =
-                        self.buffer(BufferType::F32, RowCount::Batch, rotary.dims as usize)?;
-                    self.op(Op::RopeTable { window, out })?;
-                    rope[i] = Some(out);
-                }
+        let out = self.buffer(BufferType::F32, RowCount::Batch, width)?;
+        let (table, positions) = (spec.id(Role::TokenEmbd), spec.find(Role::PositionEmbd));
+        self.op(Op::Embed(Embed { table, positions, out, scale: spec.embed.scale }))?;
+        for (i, rope) in spec.ropes.iter().enumerate() {
+            let used = |l: &Layer| l.attention().is_some_and(|a| a.rope == Some(i as u8));
+            if spec.layers.iter().any(used) {
+                let table = self.buffer(BufferType::F32, RowCount::Batch, rope.dims as usize)?;
+                let with_factors = rope.scaling == RopeScaling::Factors;
+                let factors = spec.find(Role::RopeFactors).filter(|_| with_factors);
+                self.op(Op::RopeTable(RopeTable { rope: i as u8, factors, out: table }))?;
+                self.ropes[i] = Some(table);
             }
         }
-        self.op(Op::Barrier)?;
-        for l in 0..spec.layers {
-            let last = l + 1 == spec.layers;
-            let layer = l as u16;
-            let q = self.qkv(l, x, rope[usize::from(spec.window_of(l).is_some())])?;
-
-            // Past the last layer's keys and values, only wanted tokens go on.
-            let rows = if last { RowCount::Wanted } else { RowCount::Batch };
-            let w = spec.id(Role::Layer(l, L::AttnOut));
-            let kind = if spec.sub_norms { BufferType::F32 } else { self.kind_of(w) };
-            let mut a = self.buffer(kind, rows, spec.q_dim())?;
-            self.op(Op::Attend { q, layer, out: a })?;
-            if last {
-                let out = self.buffer(BufferType::F32, RowCount::Wanted, width)?;
-                self.op(Op::SelectRows { x, out })?;
-                x = out;
-            }
-            self.op(Op::Barrier)?;
-            if spec.sub_norms {
-                let norm = (Role::Layer(l, L::AttnSubNorm), None);
-                [a] = self.norm((a, spec.q_dim()), rows, norm, [w])?;
-            }
-            self.residual(l, (L::AttnOut, L::AttnPostNorm), a, (x, rows))?;
-            self.ffn(l, x, rows)?;
+        self.barrier()?;
+        let mut x = Stream { buffer: out, rows: RowCount::Batch };
+        for l in 0..spec.layers.len() {
+            x = spec.layers.get(l).build(self, l, x)?;
         }
         let w = spec.id(Role::Output);
-        let norm = (Role::OutputNorm, Some(Role::OutputNormBias));
-        let [h] = self.norm((x, width), RowCount::Wanted, norm, [w])?;
+        let bias = spec.find(Role::OutputNormBias);
+        let norm = (spec.norm, spec.id(Role::OutputNorm), bias);
+        let [h] = self.norm((x.buffer, width), RowCount::Wanted, norm, [w])?;
         let to = self.buffer(BufferType::F32, RowCount::Wanted, spec.vocab as usize)?;
-        self.op(Op::Linear { w, bias: None, x: h, act: None, to: Output::Store(to) })?;
+        let to_logits = Output::Store(to);
+        self.op(Op::Linear(Linear { w, bias: None, x: h, act: None, to: to_logits, scale: 1.0 }))?;
         Ok(to)
     }
+}
+
+/// Lays out the states of all layers; their number, or an error where sizes overflow.
+fn lay_out_states(
+    spec: &Spec<'_>,
+    options: &Options,
+    states: &mut [State],
+) -> Result<usize, PlanError> {
+    let capacity = states.len();
+    let mut n = 0;
+    for l in 0..spec.layers.len() {
+        use crate::layers::LayerState as S;
+        if matches!(spec.layers.get(l).state(spec.width), S::None | S::SharedKv { .. }) {
+            continue;
+        }
+        let kind = State::of(spec, options, l).ok_or(PlanError::Overflow)?;
+        let offset = state_bytes(&states[..n], options).ok_or(PlanError::Overflow)?;
+        let slot = states.get_mut(n).ok_or(PlanError::Capacity { capacity })?;
+        *slot = State { layer: l as u16, kind, offset };
+        n += 1;
+    }
+    Ok(n)
 }
 
 /// Builds the plan into slices of at least [`Capacity::of`] the model; see [`Plan::build`].
@@ -264,15 +282,14 @@ impl Builder<'_, '_> {
 /// # Errors
 /// [`PlanError`] where options are out of range, slices too short or sizes overflow.
 pub fn build_into<'p>(
-    spec: &Spec,
+    spec: &'p Spec<'_>,
     format: &dyn Fn(TensorId) -> Format,
     options: &Options,
     backend: &dyn Backend,
-    ops: &'p mut [Op],
-    buffers: &'p mut [Buffer],
+    room: PlanRoom<'p>,
 ) -> Result<Plan<'p>, PlanError> {
     spec.validate().map_err(PlanError::Spec)?;
-    if spec.tensors() > usize::from(u16::MAX) {
+    if spec.tensors() >= usize::from(u16::MAX) {
         return Err(PlanError::Overflow);
     }
     let Options { batch, logits, context, .. } = *options;
@@ -282,28 +299,36 @@ pub fn build_into<'p>(
     if logits == 0 || logits > batch {
         return Err(PlanError::Logits { logits, batch });
     }
-    let mut b = Builder { spec, format, ops, buffers, n_ops: 0, n_buffers: 0 };
+    let n_states = lay_out_states(spec, options, room.states)?;
+    let states = &room.states[..n_states];
+    let (ops, buffers) = (room.ops, room.buffers);
+    let (n_ops, n_buffers, ropes) = (0, 0, [None; MAX_ROPES]);
+    let mut b = Builder { spec, format, states, ops, buffers, n_ops, n_buffers, ropes };
     let logits = b.decoder()?;
     let Builder { ops, buffers, n_ops, n_buffers, .. } = b;
     let (ops, buffers) = (&ops[..n_ops], &mut buffers[..n_buffers]);
 
     arena_layout::lifetimes(ops, buffers, logits);
-    let scratch = arena_layout::lay_out(buffers, options).ok_or(PlanError::Overflow)?;
-    let kv = kv_bytes(spec, options).ok_or(PlanError::Overflow)?;
+    let scratch = arena_layout::arena_layout(buffers, options).ok_or(PlanError::Overflow)?;
+    let buffers = &*buffers;
+    let state = state_bytes(states, options).ok_or(PlanError::Overflow)?;
+    let ropes = &spec.ropes;
+    let view = PlanView { spec, options, buffers, states, ropes };
     let mut product = 0;
     let mut floats = 0;
     for op in ops {
-        for (w, _) in op.products().into_iter().flatten() {
+        op.products(&mut |w, _| {
             let cols = spec.slot(w).map_or(0, |s| s.cols);
             product = product.max(backend.matmul_scratch(format(w), cols, batch));
-        }
-        let own = worker_floats(spec, buffers, options, op).ok_or(PlanError::Overflow)?;
-        floats = floats.max(own);
+        });
+        floats = floats.max(op.scratch(&view).ok_or(PlanError::Overflow)?);
     }
     let per_thread = worker_bytes(product, floats).ok_or(PlanError::Overflow)?;
-    let memory_requirements = MemoryRequirements { scratch, kv, per_thread };
-    let (ops, buffers) = (List::Borrowed(ops), List::Borrowed(&*buffers));
-    let plan = Plan { spec: *spec, options: *options, ops, buffers, logits, memory_requirements };
+    let memory = MemoryRequirements { scratch, state, per_thread };
+    let (ops, buffers, states) = (List::Borrowed(ops), List::Borrowed(buffers), List::Borrowed(states));
+    let (spec, ropes) = (spec.borrowed(), spec.ropes.borrowed());
+    let plan = Plan { spec, options: *options, ops, buffers, states, ropes, logits, memory };
     debug_assert_eq!(plan.verify(), Ok(()));
     Ok(plan)
 }
+

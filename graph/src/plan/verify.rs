@@ -3,30 +3,34 @@
 
 use core::fmt;
 
-use super::arena_layout::{Use, meet, phases, readers, uses};
+use super::arena_layout::{meet, phases, readers};
 use super::{
-    ALIGN, Buffer, BufferId, BufferType, Op, Output, Plan, RowCount, kv_bytes, worker_bytes,
-    worker_floats,
+    ALIGN, Buffer, BufferId, BufferType, Options, Plan, RowCount, State, StateId, StateKind,
+    state_bytes, worker_bytes,
 };
-use crate::{Norm, Positions, Spec, SpecError, TensorId};
+use crate::layers::LayerState;
+use crate::ops::{Access, StateAccess};
+use crate::spec::Slot;
+use crate::{Rope, Spec, SpecError, TensorId};
 
 /// Why there is no plan, or why it must not run.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum PlanError {
     /// The model itself.
     Spec(SpecError),
     /// Context or batch is zero, or the context longer than the model's.
     Context {
-        /// What was asked for.
+        /// The context that was asked for.
         context: usize,
-        /// What the model was made for.
+        /// The context that the model was made for.
         model: usize,
-        /// The batch asked for.
+        /// The batch that was asked for.
         batch: usize,
     },
     /// No logits, or more than tokens in a step.
     Logits {
-        /// What was asked for.
+        /// Rows that were asked for.
         logits: usize,
         /// Tokens in a step.
         batch: usize,
@@ -38,7 +42,7 @@ pub enum PlanError {
     },
     /// Sizes are beyond what can be addressed.
     Overflow,
-    /// An operation names a buffer, a tensor or a layer that is not there, or that has another
+    /// An operation names a buffer, a tensor or a state that is not there, or that has another
     /// shape or kind than it needs.
     Shape {
         /// The operation's number.
@@ -46,7 +50,7 @@ pub enum PlanError {
     },
     /// A buffer reaches beyond the arena or isn't aligned.
     Outside {
-        /// Which.
+        /// The buffer's number.
         buffer: u16,
     },
     /// Two buffers that are needed at the same time share memory.
@@ -59,8 +63,14 @@ pub enum PlanError {
     /// A buffer is written while another operation of the phase uses it, or read before anything
     /// wrote it, or its lifetime is not what the operations say.
     Hazard {
-        /// Which.
+        /// The buffer's number.
         buffer: u16,
+    },
+    /// A state is not the one that its layer needs, overlaps another, is written by two operations
+    /// or by none, or is read before it is written.
+    State {
+        /// The state's number.
+        state: u16,
     },
     /// The plan states less memory than it uses.
     MemoryRequirements,
@@ -90,6 +100,9 @@ impl fmt::Display for PlanError {
             PlanError::Hazard { buffer } => {
                 write!(f, "buffer {buffer} of the plan is used before or while it is written")
             }
+            PlanError::State { state } => {
+                write!(f, "state {state} of the plan is not what its layer needs, or its use is wrong")
+            }
             PlanError::MemoryRequirements => {
                 f.write_str("the plan states less memory than it uses")
             }
@@ -99,11 +112,63 @@ impl fmt::Display for PlanError {
 
 impl core::error::Error for PlanError {}
 
-/// Elements of a head that are turned.
-fn rope_dims(spec: &Spec) -> Option<u32> {
-    match spec.positions {
-        Positions::Rotary(rotary) => Some(rotary.dims),
-        Positions::Learned => None,
+/// What the checks of an operation look at.
+#[derive(Clone, Copy)]
+pub(crate) struct PlanView<'a> {
+    pub(crate) spec: &'a Spec<'a>,
+    pub(crate) options: &'a Options,
+    pub(crate) buffers: &'a [Buffer],
+    pub(crate) states: &'a [State],
+    pub(crate) ropes: &'a [Rope],
+}
+
+/// `Some` where `ok`: for checks that end at the first thing that is wrong.
+pub(crate) fn sure(ok: bool) -> Option<()> {
+    ok.then_some(())
+}
+
+impl<'a> PlanView<'a> {
+    pub(crate) fn buffer(&self, id: BufferId) -> Option<&'a Buffer> {
+        self.buffers.get(id.index())
+    }
+
+    /// A buffer of f32.
+    pub(crate) fn floats(&self, id: BufferId) -> Option<&'a Buffer> {
+        self.buffer(id).filter(|b| b.kind == BufferType::F32)
+    }
+
+    /// A tensor that is a matrix, of one expert.
+    pub(crate) fn matrix(&self, id: TensorId) -> Option<Slot> {
+        self.spec.slot(id).filter(|s| !s.is_vector() && s.experts == 1)
+    }
+
+    /// A tensor that stacks the matrices of so many experts.
+    pub(crate) fn stack(&self, id: TensorId, experts: u16) -> Option<Slot> {
+        self.spec.slot(id).filter(|s| !s.is_vector() && s.experts == usize::from(experts))
+    }
+
+    /// That a tensor is a vector of `n` elements.
+    pub(crate) fn vector(&self, id: TensorId, n: usize) -> Option<()> {
+        self.spec.slot(id).filter(|s| s.is_vector() && s.rows == 1 && s.cols == n).map(|_| ())
+    }
+
+    /// The same for one that need not be there.
+    pub(crate) fn some_vector(&self, id: Option<TensorId>, n: usize) -> Option<()> {
+        id.map_or(Some(()), |id| self.vector(id, n))
+    }
+
+    pub(crate) fn state(&self, id: StateId) -> Option<&'a State> {
+        self.states.get(id.index())
+    }
+
+    /// Most rows of products and attention: those of the batch, or of the logits.
+    pub(crate) fn most_rows(&self) -> usize {
+        self.options.batch.max(self.options.logits)
+    }
+
+    /// Whether workers may write parts of a row: not where all of it shares a scale.
+    pub(crate) fn parts(&self, out: &Buffer) -> Option<()> {
+        sure(out.kind != BufferType::WideRow)
     }
 }
 
@@ -118,114 +183,22 @@ impl Plan<'_> {
         if o.batch == 0 || o.context == 0 || o.logits == 0 || o.logits > o.batch {
             return Err(PlanError::Logits { logits: o.logits, batch: o.batch });
         }
+        let view = self.view();
         for (i, op) in self.ops.iter().enumerate() {
-            self.shape(op).ok_or(PlanError::Shape { op: i })?;
+            op.check(&view).ok_or(PlanError::Shape { op: i })?;
         }
-        let at = usize::from(self.logits.0);
-        let logits = self.buffers.get(at).ok_or(PlanError::Outside { buffer: self.logits.0 })?;
-        if (logits.kind, logits.rows) != (BufferType::F32, RowCount::Wanted)
-            || logits.cols != self.spec.vocab
-        {
+        let id = self.logits.index() as u16;
+        let logits = view.buffer(self.logits).ok_or(PlanError::Outside { buffer: id })?;
+        let shape = (logits.kind, logits.rows, logits.cols);
+        if shape != (BufferType::F32, RowCount::Wanted, self.spec.vocab) {
             return Err(PlanError::Shape { op: self.ops.len() });
         }
         self.inside()?;
         self.lifetimes()?;
         self.disjoint()?;
         self.hazards()?;
+        self.states_fit()?;
         self.memory_suffices()
-    }
-
-    /// The shapes of one operation.
-    fn shape(&self, op: &Op) -> Option<()> {
-        let spec = &self.spec;
-        let buffer = |b: BufferId| self.buffers.get(usize::from(b.0));
-        let f32s = |b: BufferId| buffer(b).filter(|b| b.kind == BufferType::F32);
-        let matrix = |t: TensorId| spec.slot(t).filter(|s| !s.vector);
-        let vector = |t: TensorId, n: u32| {
-            spec.slot(t).filter(|s| s.vector && s.cols == n as usize).map(|_| ())
-        };
-        let sure = |ok: bool| ok.then_some(());
-        // Whether members may write parts of a row: not where all of it shares a scale.
-        let parts = |out: &Buffer| !(spec.token_scales && out.kind == BufferType::Wide);
-        match *op {
-            Op::Barrier => Some(()),
-            Op::Embed { table, positions, out } => {
-                let (t, out) = (matrix(table)?, f32s(out)?);
-                sure(t.rows == spec.vocab as usize && t.cols == out.cols as usize)?;
-                if let Some(p) = positions {
-                    let p = matrix(p)?;
-                    sure(p.cols == out.cols as usize && p.rows >= self.options.context)?;
-                }
-                sure(out.cols == spec.width && out.rows == RowCount::Batch)
-            }
-            Op::RopeTable { window: _, out } => {
-                let out = f32s(out)?;
-                sure(out.rows == RowCount::Batch && rope_dims(spec) == Some(out.cols))
-            }
-            Op::Norm { x, weight, bias, out } => {
-                let (x, out) = (f32s(x)?, buffer(out)?);
-                vector(weight, x.cols)?;
-                sure(bias.is_some() == (spec.norm == Norm::Layer))?;
-                if let Some(bias) = bias {
-                    vector(bias, x.cols)?;
-                }
-                sure(x.cols == out.cols && x.rows == out.rows)
-            }
-            Op::NormAdd { x, weight, out } => {
-                let (x, out) = (f32s(x)?, f32s(out)?);
-                vector(weight, x.cols)?;
-                sure(x.cols == out.cols && x.rows == out.rows)
-            }
-            Op::Linear { w, bias, x, act: _, to } => {
-                let (w, x) = (matrix(w)?, buffer(x)?);
-                sure(w.cols == x.cols as usize)?;
-                if let Some(bias) = bias {
-                    vector(bias, u32::try_from(w.rows).ok()?)?;
-                }
-                if let Some((rows, layer, rope)) = to.heads(spec) {
-                    sure(u32::from(layer) < spec.layers && w.rows == rows.len())?;
-                    if let Output::Qkv { q, .. } | Output::Q { q, .. } = to {
-                        let q = f32s(q)?;
-                        sure(q.rows == RowCount::Batch && q.cols as usize == spec.q_dim())?;
-                    }
-                    if let Some(rope) = rope {
-                        let rope = f32s(rope)?;
-                        sure(rope.rows == RowCount::Batch && rope_dims(spec) == Some(rope.cols))?;
-                    }
-                    return sure(x.rows == RowCount::Batch);
-                }
-                let out = match to {
-                    Output::Store(b) => buffer(b)?,
-                    Output::Add(b) => f32s(b)?,
-                    _ => return None,
-                };
-                sure(w.rows == out.cols as usize && x.rows == out.rows && parts(out))
-            }
-            Op::Gated { gate, up, gate_bias, up_bias, x, up_x, out } => {
-                let out = buffer(out)?;
-                sure(parts(out))?;
-                for (w, bias, x) in [(gate, gate_bias, x), (up, up_bias, up_x)] {
-                    let (w, x) = (matrix(w)?, buffer(x)?);
-                    sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
-                    sure(x.rows == out.rows)?;
-                    if let Some(bias) = bias {
-                        vector(bias, out.cols)?;
-                    }
-                }
-                Some(())
-            }
-            Op::Attend { q, layer, out } => {
-                let (q, out) = (f32s(q)?, buffer(out)?);
-                sure(u32::from(layer) < spec.layers && q.rows == RowCount::Batch)?;
-                sure(q.cols as usize == spec.q_dim() && out.cols == q.cols && parts(out))
-            }
-            Op::SelectRows { x, out } => {
-                let (x, out) = (f32s(x)?, f32s(out)?);
-                sure(
-                    x.cols == out.cols && (x.rows, out.rows) == (RowCount::Batch, RowCount::Wanted),
-                )
-            }
-        }
     }
 
     fn range(&self, b: &Buffer) -> Option<(usize, usize)> {
@@ -238,7 +211,7 @@ impl Plan<'_> {
             let end = self.range(b).map(|r| r.1);
             if !whole
                 || !b.offset.is_multiple_of(ALIGN)
-                || end.is_none_or(|e| e > self.memory_requirements.scratch)
+                || end.is_none_or(|e| e > self.memory.scratch)
             {
                 return Err(PlanError::Outside { buffer: i as u16 });
             }
@@ -252,15 +225,15 @@ impl Plan<'_> {
         for (i, b) in self.buffers.iter().enumerate() {
             let mut written = None;
             phases(&self.ops, |phase, op| {
-                uses(op, |id, how| {
-                    if usize::from(id.0) != i {
+                op.buffers(&mut |id, how| {
+                    if id.index() != i {
                         return;
                     }
-                    let early = how != Use::Write && written.is_none_or(|w| w >= phase);
+                    let early = how != Access::Write && written.is_none_or(|w| w >= phase);
                     if early || phase < b.born || phase > b.dies {
-                        wrong = Some(id.0);
+                        wrong = Some(i as u16);
                     }
-                    if how == Use::Write && written.is_none() {
+                    if how == Access::Write && written.is_none() {
                         written = Some(phase);
                     }
                 });
@@ -268,7 +241,7 @@ impl Plan<'_> {
         }
         let last = phases(&self.ops, |_, _| {});
         if self.buffer(self.logits).dies != last {
-            wrong = Some(self.logits.0);
+            wrong = Some(self.logits.index() as u16);
         }
         wrong.map_or(Ok(()), |buffer| Err(PlanError::Hazard { buffer }))
     }
@@ -294,13 +267,13 @@ impl Plan<'_> {
     /// Whether `b` rightly lies over `a`: born in the phase in which `a` dies, element for
     /// element, by an operation that is the only one to use either there.
     fn takes_over(&self, i: usize, a: &Buffer, j: usize, b: &Buffer) -> bool {
-        let (x, out) = (BufferId(i as u16), BufferId(j as u16));
-        let mut norm = false;
+        let (x, out) = (BufferId::new(i as u16), BufferId::new(j as u16));
+        let mut in_place = false;
         phases(&self.ops, |phase, op| {
-            norm |= phase == b.born
-                && matches!(*op, Op::Norm { x: from, out: to, .. } if from == x && to == out);
+            in_place |= phase == b.born && op.in_place() == Some((x, out));
         });
-        norm && b.over == Some(x)
+        in_place
+            && b.over == Some(x)
             && a.dies == b.born
             && a.kind == BufferType::F32
             && (a.offset, a.kind, a.rows, a.cols) == (b.offset, b.kind, b.rows, b.cols)
@@ -308,51 +281,96 @@ impl Plan<'_> {
             && readers(&self.ops, b.born, out) == 1
     }
 
-    /// Within a phase, what one operation writes no other touches; and a layer's cache is not
-    /// read in the phase that writes it.
+    /// Within a phase, what one operation writes no other touches.
     fn hazards(&self) -> Result<(), PlanError> {
         let mut wrong = None;
         phases(&self.ops, |phase, op| {
-            uses(op, |id, how| {
-                if how != Use::Read && readers(&self.ops, phase, id) != 1 {
-                    wrong = Some(id.0);
+            op.buffers(&mut |id, how| {
+                if how != Access::Read && readers(&self.ops, phase, id) != 1 {
+                    wrong = Some(id.index() as u16);
                 }
             });
-            if let Op::Attend { layer, out, .. } = *op {
-                let (mut keys, mut values) = (0, 0);
-                phases(&self.ops, |p, op| {
-                    if let Op::Linear { to, .. } = *op
-                        && let Some((_, l, _)) = to.heads(&self.spec)
-                        && l == layer
-                    {
-                        let cached = !matches!(to, Output::Q { .. });
-                        if cached && p >= phase {
-                            wrong = Some(out.0);
-                        }
-                        keys += u32::from(matches!(to, Output::Qkv { .. } | Output::K { .. }));
-                        values += u32::from(matches!(to, Output::Qkv { .. } | Output::V { .. }));
-                    }
-                });
-                // Two that store at the same time would write over each other.
-                if (keys, values) != (1, 1) {
-                    wrong = Some(out.0);
-                }
-            }
         });
         wrong.map_or(Ok(()), |buffer| Err(PlanError::Hazard { buffer }))
     }
 
+    /// Every state is its layer's, lies apart from the others, and has one writer in each step that
+    /// is done before anything reads: keys and values each; a fixed state has one operation only.
+    fn states_fit(&self) -> Result<(), PlanError> {
+        for (i, state) in self.states.iter().enumerate() {
+            let wrong = PlanError::State { state: i as u16 };
+            let l = u32::from(state.layer);
+            if l >= self.spec.layers.len() {
+                return Err(wrong);
+            }
+            let needed = State::of(&self.spec, &self.options, l).ok_or(wrong)?;
+            let large = match (needed, state.kind) {
+                (
+                    StateKind::Kv { heads, head_dim, window, capacity },
+                    StateKind::Kv { heads: h, head_dim: d, window: w, capacity: c },
+                ) => (heads, head_dim, window) == (h, d, w) && capacity <= c,
+                (needed, kind) => needed == kind,
+            };
+            let start = state_bytes(&self.states[..i], &self.options).ok_or(PlanError::Overflow)?;
+            if !large || state.offset != start {
+                return Err(wrong);
+            }
+            let (mut keys, mut values, mut updates, mut reads) = (0, 0, 0, 0);
+            let (mut written, mut first_read) = (0, u16::MAX);
+            phases(&self.ops, |phase, op| {
+                op.states(&mut |id, how| {
+                    if id.index() != i {
+                        return;
+                    }
+                    match how {
+                        StateAccess::WriteKeys => keys += 1,
+                        StateAccess::WriteValues => values += 1,
+                        StateAccess::Update => updates += 1,
+                        StateAccess::Read => {
+                            reads += 1;
+                            first_read = first_read.min(phase);
+                        }
+                    }
+                    if matches!(how, StateAccess::WriteKeys | StateAccess::WriteValues) {
+                        written = written.max(phase);
+                    }
+                });
+            });
+            let right = match state.kind {
+                // Two that store at the same time would write over each other.
+                StateKind::Kv { .. } => {
+                    (keys, values, updates) == (1, 1, 0) && reads > 0 && written < first_read
+                }
+                StateKind::Fixed { .. } => (keys, values, updates, reads) == (0, 0, 1, 0),
+            };
+            if !right {
+                return Err(wrong);
+            }
+        }
+        // A layer whose state is missing has operations that name another's, which the counts above
+        // refuse; but no operation at all may name what is not there.
+        let needed = (0..self.spec.layers.len()).filter(|&l| {
+            let state = self.spec.layers.get(l).state(self.spec.width);
+            !matches!(state, LayerState::None | LayerState::SharedKv { .. })
+        });
+        if needed.count() != self.states.len() {
+            return Err(PlanError::State { state: self.states.len() as u16 });
+        }
+        Ok(())
+    }
+
     fn memory_suffices(&self) -> Result<(), PlanError> {
-        let kv = kv_bytes(&self.spec, &self.options).ok_or(PlanError::Overflow)?;
+        let state = state_bytes(&self.states, &self.options).ok_or(PlanError::Overflow)?;
+        let view = self.view();
         let mut floats = 0;
         for op in self.ops.iter() {
-            let own = worker_floats(&self.spec, &self.buffers, &self.options, op);
-            floats = floats.max(own.ok_or(PlanError::Overflow)?);
+            floats = floats.max(op.scratch(&view).ok_or(PlanError::Overflow)?);
         }
         let own = worker_bytes(0, floats).ok_or(PlanError::Overflow)?;
-        if self.memory_requirements.kv < kv || self.memory_requirements.per_thread < own {
+        if self.memory.state < state || self.memory.per_thread < own {
             return Err(PlanError::MemoryRequirements);
         }
         Ok(())
     }
 }
+

@@ -1,0 +1,258 @@
+//! A plan with weights, a backend and memory.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU8, AtomicU32};
+
+use teff_kernels::Backend;
+
+use super::arena::Region;
+use super::memory::{ArenaError, Memory};
+use super::running::Running;
+use super::sequence::Header;
+use crate::plan::{ALIGN, Plan, PlanError, worker_bytes};
+use crate::step::{Executor, SequenceId, Step, StepError, check_tokens};
+use crate::weights::{self, Tensor, WeightsError, matrix};
+use crate::{List, Solo};
+
+/// Most workers of a team.
+pub const MAX_TEAM: usize = 256;
+
+/// Why a plan can't be run with these weights in this memory.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub enum RunnerError {
+    /// The plan itself is wrong.
+    Plan(PlanError),
+    /// The weights are not the model's.
+    Weights(WeightsError),
+    /// An operation's inputs are not of the type that its weights need.
+    Kind {
+        /// The operation's number.
+        op: usize,
+    },
+    /// The plan was built for a backend that needs less scratch.
+    Scratch {
+        /// Bytes that this backend needs for each thread.
+        needed: usize,
+        /// What the plan has.
+        got: usize,
+    },
+    /// The memory is too small or not aligned.
+    Arena(ArenaError),
+    /// No threads, or more than [`MAX_TEAM`].
+    Threads(usize),
+}
+
+impl fmt::Display for RunnerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunnerError::Plan(e) => e.fmt(f),
+            RunnerError::Weights(e) => e.fmt(f),
+            RunnerError::Kind { op } => {
+                write!(f, "the plan was made for other formats: operation {op} doesn't fit")
+            }
+            RunnerError::Scratch { needed, got } => write!(
+                f,
+                "the plan has {got} bytes for each thread, but this backend needs {needed}"
+            ),
+            RunnerError::Arena(e) => e.fmt(f),
+            RunnerError::Threads(n) => write!(f, "{n} threads: there must be 1 to {MAX_TEAM}"),
+        }
+    }
+}
+
+impl core::error::Error for RunnerError {}
+
+impl From<ArenaError> for RunnerError {
+    fn from(e: ArenaError) -> Self {
+        RunnerError::Arena(e)
+    }
+}
+
+/// A plan with weights, a backend and memory: ready to compute steps.
+#[derive(Debug)]
+pub struct Runner<'a, B> {
+    pub(super) plan: Plan<'a>,
+    pub(super) weights: List<'a, Tensor<'a>>,
+    pub(super) backend: B,
+    pub(super) arena: Region<'a>,
+    pub(super) states: Region<'a>,
+    pub(super) sequences: usize,
+    pub(super) locals: Region<'a>,
+    /// First byte of the staging floats in a thread's memory: behind the product's scratch.
+    pub(super) floats_at: usize,
+    threads: usize,
+    /// Keeps what the regions point to.
+    #[expect(dead_code)]
+    memory: Memory<'a>,
+}
+
+impl<'a, B: Backend> Runner<'a, B> {
+    /// Checks plan, weights and memory against each other. There are as many sequences as the memory
+    /// of states has room for, all of them empty.
+    ///
+    /// # Errors
+    /// [`RunnerError`] for the first thing that doesn't fit.
+    pub fn new(
+        plan: Plan<'a>,
+        weights: List<'a, Tensor<'a>>,
+        backend: B,
+        threads: usize,
+        memory: Memory<'a>,
+    ) -> Result<Self, RunnerError> {
+        if threads == 0 || threads > MAX_TEAM {
+            return Err(RunnerError::Threads(threads));
+        }
+        plan.verify().map_err(RunnerError::Plan)?;
+        weights::check(&plan.spec, &weights).map_err(RunnerError::Weights)?;
+        let overflow = RunnerError::Plan(PlanError::Overflow);
+        let (mut product, mut floats, mut wrong) = (0, 0, None);
+        let view = plan.view();
+        for (i, op) in plan.ops.iter().enumerate() {
+            op.products(&mut |w, x| {
+                let m = matrix(&weights, w);
+                if plan.buffer(x).kind.activations() != m.format().activations() {
+                    wrong = Some(RunnerError::Kind { op: i });
+                }
+                let bytes = backend.matmul_scratch(m.format(), m.cols(), plan.options.batch);
+                product = product.max(bytes);
+            });
+            floats = floats.max(op.scratch(&view).ok_or(overflow)?);
+        }
+        if let Some(wrong) = wrong {
+            return Err(wrong);
+        }
+        let needed = worker_bytes(product, floats).ok_or(overflow)?;
+        let floats_at = product.next_multiple_of(ALIGN);
+        let sizes = plan.memory;
+        if needed > sizes.per_thread || !sizes.per_thread.is_multiple_of(ALIGN) {
+            return Err(RunnerError::Scratch { needed, got: sizes.per_thread });
+        }
+        if !sizes.state.is_multiple_of(ALIGN) {
+            return Err(RunnerError::Plan(PlanError::MemoryRequirements));
+        }
+        let all = sizes.per_thread.saturating_mul(threads);
+        for (region, bytes, needed) in [
+            ("scratch", &memory.scratch, sizes.scratch),
+            ("states", &memory.states, sizes.state),
+            ("threads", &memory.threads, all),
+        ] {
+            if bytes.len() < needed {
+                return Err(ArenaError::TooSmall { region, needed, got: bytes.len() }.into());
+            }
+            if !bytes.is_aligned() && needed > 0 {
+                return Err(ArenaError::Unaligned { region }.into());
+            }
+        }
+        let sequences = (memory.states.len() / sizes.state).min(usize::from(u16::MAX));
+        let (arena, states, locals) = (memory.scratch, memory.states, memory.threads);
+        let runner = Runner {
+            plan,
+            weights,
+            backend,
+            arena,
+            states,
+            sequences,
+            locals,
+            floats_at,
+            threads,
+            memory,
+        };
+        for s in 0..sequences {
+            // SAFETY: nobody else has the memory yet.
+            unsafe { runner.set_header(s, Header::default()) };
+        }
+        Ok(runner)
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan<'a> {
+        &self.plan
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Most workers that there is memory for.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Sequences that there is memory for: their numbers are `0..sequences()`.
+    pub fn sequences(&self) -> usize {
+        self.sequences
+    }
+
+    /// Checks a step and gives what the workers of a team run it with.
+    ///
+    /// # Errors
+    /// [`StepError`] where sequences, tokens or wanted logits don't fit.
+    pub fn begin<'r>(&'r mut self, step: &Step<'r>) -> Result<Running<'r, 'a, B>, StepError> {
+        let options = &self.plan.options;
+        let (mut tokens, mut wanted) = (0usize, 0usize);
+        for (i, s) in step.segments.iter().enumerate() {
+            if s.tokens.is_empty() {
+                return Err(StepError::Empty);
+            }
+            tokens = tokens.saturating_add(s.tokens.len());
+            wanted = wanted.saturating_add(s.logits.rows(s.tokens.len()));
+            let SequenceId(sequence) = s.sequence;
+            if usize::from(sequence) >= self.sequences {
+                return Err(StepError::NoSequence { sequence, sequences: self.sequences });
+            }
+            if step.segments[..i].iter().any(|other| other.sequence == s.sequence) {
+                return Err(StepError::SequenceTwice { sequence });
+            }
+        }
+        if tokens == 0 {
+            return Err(StepError::Empty);
+        }
+        if tokens > options.batch {
+            return Err(StepError::BatchTooLarge { max: options.batch, got: tokens });
+        }
+        if wanted > options.logits {
+            return Err(StepError::TooManyLogits { max: options.logits, got: wanted });
+        }
+        for s in step.segments {
+            let position = self.header(s.sequence.0.into()).len();
+            check_tokens(s.tokens, position, options.context, self.plan.spec.vocab)?;
+        }
+        for s in step.segments {
+            let sequence = usize::from(s.sequence.0);
+            let header = self.header(sequence).writing(s.tokens.len());
+            // SAFETY: the runner is borrowed mutably, so that no step runs.
+            unsafe { self.set_header(sequence, header) };
+        }
+        Ok(Running {
+            runner: self,
+            step: *step,
+            tokens,
+            wanted,
+            stopped: AtomicU32::new(u32::MAX),
+            size: AtomicU32::new(0),
+            ranks: [const { AtomicU8::new(0) }; MAX_TEAM],
+        })
+    }
+
+    /// The first `rows` rows of logits that the last step left.
+    #[must_use]
+    pub fn logits(&self, rows: usize) -> &[f32] {
+        let buffer = self.plan.buffer(self.plan.logits);
+        let rows = rows.min(self.plan.options.logits);
+        // SAFETY: steps write only while a Running borrows the runner mutably.
+        let all = unsafe { self.arena.dense(buffer, 0, rows) };
+        all.into_slice()
+    }
+}
+
+impl<B: Backend> Executor for Runner<'_, B> {
+    /// Computes the step on the calling thread alone.
+    fn step(&mut self, step: &Step<'_>) -> Result<&[f32], StepError> {
+        let running = self.begin(step)?;
+        running.walk(&Solo)?;
+        let wanted = running.commit()?;
+        Ok(self.logits(wanted))
+    }
+}

@@ -1,0 +1,116 @@
+//! A step in progress.
+
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use teff_kernels::Backend;
+
+use super::runner::{MAX_TEAM, Runner};
+use super::worker::Worker;
+use crate::Team;
+use crate::ops::Op;
+use crate::step::{Step, StepError};
+
+/// A worker has begun to walk.
+const WALKING: u8 = 1;
+/// A worker has done its share of the step.
+const DONE: u8 = 2;
+
+/// A step that the workers of a team are to walk through, each once; then it is committed.
+#[must_use = "a step counts when it is committed"]
+pub struct Running<'r, 'a, B> {
+    pub(super) runner: &'r Runner<'a, B>,
+    pub(super) step: Step<'r>,
+    /// Tokens of all segments.
+    pub(super) tokens: usize,
+    /// Rows of logits of all segments.
+    pub(super) wanted: usize,
+    /// The phase in which a worker was told to stop.
+    pub(super) stopped: AtomicU32,
+    /// The size of the team.
+    pub(super) size: AtomicU32,
+    /// How far each rank is.
+    pub(super) ranks: [AtomicU8; MAX_TEAM],
+}
+
+impl<B: Backend> Running<'_, '_, B> {
+    /// Rows of logits that the step gives.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Marks `rank` as walking; false where it already was.
+    fn claim(&self, rank: usize) -> bool {
+        #[cfg(target_has_atomic = "8")]
+        return self.ranks[rank].swap(WALKING, Ordering::Relaxed) == 0;
+        // Cores without read-modify-write have no second thread to race with.
+        #[cfg(not(target_has_atomic = "8"))]
+        {
+            let was = self.ranks[rank].load(Ordering::Relaxed);
+            self.ranks[rank].store(WALKING, Ordering::Relaxed);
+            was == 0
+        }
+    }
+
+    /// Does one worker's share of the step. Every worker of the team calls it once, at the same
+    /// time; when all have returned `Ok`, the step is to be committed.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`] for all workers where any was told to stop;
+    /// [`StepError::Team`] where there is no memory for the team; [`StepError::Broken`].
+    pub fn walk<T: Team + ?Sized>(&self, team: &T) -> Result<(), StepError> {
+        let (rank, size) = (team.rank(), team.size());
+        let threads = self.runner.threads();
+        if size > threads || rank >= size || !self.claim(rank) {
+            return Err(StepError::Team { max: threads, got: size });
+        }
+        self.size.store(size as u32, Ordering::Relaxed);
+        let worker = Worker::new(self, rank, size);
+        let mut phase = 0;
+        for op in self.runner.plan.ops.iter() {
+            if *op == Op::Barrier {
+                self.meet(team, phase)?;
+                phase += 1;
+            } else if self.step.cancel.cancelled() || op.run(&worker).is_err() {
+                self.stopped.store(phase, Ordering::Relaxed);
+            }
+        }
+        self.meet(team, phase)?;
+        self.ranks[rank].store(DONE, Ordering::Release);
+        Ok(())
+    }
+
+    /// Waits for the others at the end of a phase; then all of them leave or none.
+    fn meet<T: Team + ?Sized>(&self, team: &T, phase: u32) -> Result<(), StepError> {
+        team.barrier()?;
+        // Only workers in phase p store p, and none is beyond p before this barrier: whoever
+        // reads a number up to `phase` here, all others read it too.
+        if self.stopped.load(Ordering::Relaxed) <= phase {
+            return Err(StepError::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// Makes the step count: its tokens belong to their sequences now. Gives the rows of logits.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`] where a worker was told to stop, [`StepError::Team`] where not all of
+    /// them have done their share; the sequences are as before the step then.
+    pub fn commit(self) -> Result<usize, StepError> {
+        if self.stopped.load(Ordering::Relaxed) != u32::MAX {
+            return Err(StepError::Cancelled);
+        }
+        let size = self.size.load(Ordering::Relaxed) as usize;
+        let done = self.ranks.iter().filter(|r| r.load(Ordering::Acquire) == DONE).count();
+        if size == 0 || done != size {
+            return Err(StepError::Team { max: self.runner.threads(), got: done });
+        }
+        for s in self.step.segments {
+            let sequence = usize::from(s.sequence.0);
+            let header = self.runner.header(sequence).committed(s.tokens.len());
+            // SAFETY: the step has borrowed the runner mutably, and all its workers are done.
+            unsafe { self.runner.set_header(sequence, header) };
+        }
+        Ok(self.wanted)
+    }
+}

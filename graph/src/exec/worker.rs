@@ -1,0 +1,334 @@
+//! One worker of the team in one step: its shares, its memory, and its views of what all share.
+
+use core::ops::Range;
+
+use teff_kernels::{Activations, Backend, DenseActivations, Matrix, Tile};
+
+use super::arena::{Bank, Cache, Region};
+use super::running::Running;
+use crate::plan::{
+    Buffer, BufferId, BufferType, Chunks, Plan, RowCount, StateId, StateKind,
+};
+use crate::weights::{matrix, vector};
+use crate::TensorId;
+
+/// Told to stop in the middle of an operation.
+pub(crate) struct Stopped;
+
+/// The next tokens of a sequence, and their rows in the buffers of a step.
+#[derive(Clone, Copy)]
+pub(crate) struct SegmentRows<'s> {
+    pub(crate) tokens: &'s [u32],
+    /// Position of the first token.
+    pub(crate) position: usize,
+    /// First row in buffers of the batch.
+    pub(crate) first: usize,
+    /// First row in buffers of wanted tokens.
+    pub(crate) first_wanted: usize,
+    /// Rows in buffers of wanted tokens.
+    pub(crate) wanted: usize,
+    /// First byte of the sequence's memory.
+    memory: usize,
+    /// The bank of fixed states that holds the state so far.
+    bank: usize,
+}
+
+impl SegmentRows<'_> {
+    /// Rows in such buffers.
+    pub(crate) fn rows(&self, rows: RowCount) -> usize {
+        match rows {
+            RowCount::Batch => self.tokens.len(),
+            RowCount::Wanted => self.wanted,
+        }
+    }
+
+    /// First row in such buffers.
+    pub(crate) fn first_row(&self, rows: RowCount) -> usize {
+        match rows {
+            RowCount::Batch => self.first,
+            RowCount::Wanted => self.first_wanted,
+        }
+    }
+}
+
+/// One worker of the team in one step.
+pub(crate) struct Worker<'r, 's, 'a, B> {
+    running: &'r Running<'s, 'a, B>,
+    rank: usize,
+    size: usize,
+}
+
+impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
+    pub(super) fn new(running: &'r Running<'s, 'a, B>, rank: usize, size: usize) -> Self {
+        Worker { running, rank, size }
+    }
+
+    pub(crate) fn plan(&self) -> &'r Plan<'a> {
+        &self.running.runner.plan
+    }
+
+    pub(crate) fn backend(&self) -> &'r B {
+        &self.running.runner.backend
+    }
+
+    pub(crate) fn buffer(&self, id: BufferId) -> &'r Buffer {
+        self.plan().buffer(id)
+    }
+
+    pub(crate) fn matrix(&self, id: TensorId) -> Matrix<'a> {
+        matrix(&self.running.runner.weights, id)
+    }
+
+    pub(crate) fn vector(&self, id: TensorId) -> &'a [f32] {
+        vector(&self.running.runner.weights, id)
+    }
+
+    fn arena(&self) -> &'r Region<'a> {
+        &self.running.runner.arena
+    }
+
+    /// Rows of such buffers in this step.
+    pub(crate) fn rows(&self, rows: RowCount) -> usize {
+        match rows {
+            RowCount::Batch => self.running.tokens,
+            RowCount::Wanted => self.running.wanted,
+        }
+    }
+
+    /// The segments of the step.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentRows<'s>> + use<'r, 's, 'a, B> {
+        let running = self.running;
+        let (mut first, mut first_wanted) = (0, 0);
+        running.step.segments.iter().map(move |s| {
+            let sequence = usize::from(s.sequence.0);
+            let header = running.runner.header(sequence);
+            let wanted = s.logits.rows(s.tokens.len());
+            let rows = SegmentRows {
+                tokens: s.tokens,
+                position: header.len(),
+                first,
+                first_wanted,
+                wanted,
+                memory: running.runner.sequence_at(sequence),
+                bank: header.bank(),
+            };
+            first += s.tokens.len();
+            first_wanted += wanted;
+            rows
+        })
+    }
+
+    /// Rows `range` of such buffers, each with its segment.
+    pub(crate) fn rows_of(
+        &self,
+        rows: RowCount,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = (usize, SegmentRows<'s>)> + use<'r, 's, 'a, B> {
+        self.segments().flat_map(move |s| {
+            let first = s.first_row(rows);
+            let end = (first + s.rows(rows)).min(range.end);
+            (first.max(range.start)..end).map(move |t| (t, s))
+        })
+    }
+
+    /// This worker's part of `total` things.
+    pub(crate) fn share(&self, total: usize) -> Range<usize> {
+        // `total * rank / size`, whose product could overflow where sizes have 32 bits.
+        let (each, rest) = (total / self.size, total % self.size);
+        let to = |rank: usize| each * rank + rest * rank / self.size;
+        to(self.rank)..to(self.rank + 1)
+    }
+
+    /// This worker's part of a product's outputs, in whole units.
+    pub(crate) fn share_units(&self, chunks: &Chunks) -> Range<usize> {
+        let units = self.share(chunks.total.div_ceil(chunks.unit));
+        let end = chunks.total.min(units.end * chunks.unit);
+        (units.start * chunks.unit).min(end)..end
+    }
+
+    /// The same, chunk by chunk, for products of `n` tokens with `cols` inputs.
+    pub(crate) fn chunks_of(
+        &self,
+        chunks: &Chunks,
+        n: usize,
+        cols: usize,
+    ) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let Range { start, end } = self.share_units(chunks);
+        let chunk = chunks.chunk(n, cols, self.backend().products_per_ms());
+        (start..end).step_by(chunk).map(move |r| r..end.min(r + chunk))
+    }
+
+    /// Scratch for products, and floats.
+    ///
+    /// # Safety
+    /// What an earlier call gave is not used any more.
+    #[allow(clippy::mut_from_ref)] // this worker's own memory, whatever it shares
+    pub(crate) unsafe fn local(&self) -> (&mut [u8], &mut [f32]) {
+        let runner = self.running.runner;
+        let bytes = runner.plan.memory.per_thread;
+        // SAFETY: the region has `bytes` for each rank, and rank is ours alone (Running::claim).
+        let own = unsafe { runner.locals.bytes_mut(self.rank * bytes, bytes) };
+        let (product, floats) = own.split_at_mut(runner.floats_at);
+        (product, bytemuck::cast_slice_mut(floats))
+    }
+
+    /// Leaves the operation where the step is cancelled.
+    pub(crate) fn check_cancelled(&self) -> Result<(), Stopped> {
+        if self.running.step.cancel.cancelled() { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// Rows `first..first + n` of an f32 buffer.
+    ///
+    /// # Safety
+    /// The rows are inside a verified buffer, and nobody writes to them in this phase.
+    pub(crate) unsafe fn read(&self, x: &Buffer, first: usize, n: usize) -> DenseActivations<'r> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.arena().dense(x, first, n) }
+    }
+
+    /// Columns `col..col + width` of rows `first..first + n` of an f32 buffer.
+    ///
+    /// # Safety
+    /// They are inside a verified buffer, and nobody else uses them in this phase.
+    pub(crate) unsafe fn write(
+        &self,
+        out: &Buffer,
+        rows: (usize, usize),
+        cols: (usize, usize),
+    ) -> Tile<'r> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.arena().tile(out, rows, cols) }
+    }
+
+    /// Writes `values` to row `t` of a buffer, from column `col` on, quantised where it is. They are
+    /// a part of the buffer that belongs to this worker's share.
+    pub(crate) fn store(&self, out: &Buffer, t: usize, col: usize, values: &[f32]) {
+        self.store_in(out, self.plan().max_rows(out.rows), t, col, values);
+    }
+
+    /// The same for a buffer of `rows` rows.
+    pub(crate) fn store_in(
+        &self,
+        out: &Buffer,
+        rows: usize,
+        t: usize,
+        col: usize,
+        values: &[f32],
+    ) {
+        let (arena, backend, cols) = (self.arena(), self.backend(), (col, values.len()));
+        match out.kind {
+            BufferType::F32 => {
+                // SAFETY: a part of a verified buffer that belongs to this worker's share.
+                let mut to = unsafe { arena.tile(out, (t, 1), cols) };
+                to.row(0).copy_from_slice(values);
+            }
+            BufferType::Q8 | BufferType::Q16 => {
+                // SAFETY: as above.
+                let to = unsafe { arena.q8_row(out, rows, t, cols) };
+                backend.quantize(values, to);
+            }
+            BufferType::Wide | BufferType::WideRow => {
+                // SAFETY: as above.
+                let to = unsafe { arena.wide_row(out, rows, t, cols) };
+                // One scale for a row: then all of it is written at once, by a norm (verified).
+                backend.quantize_wide(values, to, out.kind == BufferType::WideRow);
+            }
+        }
+    }
+
+    /// The first `n` rows of a buffer, as inputs of a product.
+    ///
+    /// # Safety
+    /// Nobody writes to `x` in this phase.
+    pub(crate) unsafe fn activations(&self, x: &Buffer, n: usize) -> Activations<'r> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.activations_in(x, self.plan().max_rows(x.rows), n) }
+    }
+
+    /// The same for a buffer of `rows` rows.
+    ///
+    /// # Safety
+    /// Nobody writes to `x` in this phase.
+    pub(crate) unsafe fn activations_in(
+        &self,
+        x: &Buffer,
+        rows: usize,
+        n: usize,
+    ) -> Activations<'r> {
+        // SAFETY: a verified buffer, and the caller's promise.
+        unsafe { self.arena().activations(x, rows, n) }
+    }
+
+    /// Copies the rows `row(0), row(1), ..` of a buffer into `memory`, as inputs of a product.
+    ///
+    /// # Safety
+    /// Nobody writes to `x` in this phase.
+    pub(crate) unsafe fn gather<'m>(
+        &self,
+        x: &Buffer,
+        n: usize,
+        row: impl Fn(usize) -> usize,
+        memory: &'m mut [f32],
+    ) -> Activations<'m> {
+        let rows = (self.plan().max_rows(x.rows), self.rows(x.rows));
+        // SAFETY: a verified buffer, and the caller's promise.
+        unsafe { self.arena().gather(x, rows, n, row, memory) }
+    }
+
+    /// The cache of a segment's sequence.
+    pub(crate) fn cache(&self, id: StateId, segment: &SegmentRows<'_>) -> Cache<'a> {
+        let (plan, region) = (self.plan(), self.running.runner.states);
+        let state = &plan.states[id.index()];
+        let (StateKind::Kv { heads, .. }, Some(layout)) =
+            (state.kind, state.kv_layout(&plan.options))
+        else {
+            unreachable!("verified: attention has a cache");
+        };
+        Cache::new(region, segment.memory + state.offset, heads.into(), layout)
+    }
+
+    /// The banks of a fixed state of a segment's sequence: the one that holds it, and the one to be
+    /// written.
+    ///
+    /// # Safety
+    /// What is used of them is this worker's share, of a state that no other operation touches.
+    pub(crate) unsafe fn banks(
+        &self,
+        id: StateId,
+        segment: &SegmentRows<'_>,
+    ) -> (Bank<'a>, Bank<'a>) {
+        let (plan, region) = (self.plan(), self.running.runner.states);
+        let state = &plan.states[id.index()];
+        let StateKind::Fixed { bytes } = state.kind else {
+            unreachable!("verified: a recurrent layer has a fixed state");
+        };
+        let at = |bank| segment.memory + state.bank_at(bank);
+        // SAFETY: by the caller's promise.
+        unsafe {
+            let old = Bank::new(region, at(segment.bank), bytes);
+            (old, Bank::new(region, at(1 - segment.bank), bytes))
+        }
+    }
+
+    /// [`Backend::matmul`] for as many tokens at a time as a core does in a millisecond or so, each
+    /// time after asking whether the step is cancelled.
+    pub(crate) fn product(
+        &self,
+        w: &Matrix<'_>,
+        x: &Activations<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+        scratch: &mut [u8],
+    ) -> Result<(), Stopped> {
+        let backend = self.backend();
+        let most = (backend.products_per_ms() / (rows.len() * w.cols()).max(1)).max(1);
+        let mut t = 0;
+        while t < x.n() {
+            self.check_cancelled()?;
+            let n = most.min(x.n() - t);
+            backend.matmul(w, &x.rows(t, n), rows.clone(), &mut y.rows(t, n), scratch);
+            t += n;
+        }
+        Ok(())
+    }
+}

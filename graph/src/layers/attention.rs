@@ -1,0 +1,174 @@
+//! Attention: queries, keys and values of heads, with grouped queries, windows and shared caches.
+
+use teff_kernels::{MAX_HEAD_DIM, RopeKind};
+
+use super::{Layer, LayerState, Mixed};
+use crate::ops::{Attend, Op, Project, QkvPart};
+use crate::plan::build::{Builder, Stream};
+use crate::plan::{BufferType, PlanError, RowCount};
+use crate::spec::{LayerRole as L, Role, Spec, SpecError, inconsistent};
+
+/// An attention.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: u32,
+    /// Heads of keys and values; a divisor of `heads`.
+    pub kv_heads: u32,
+    /// Elements of a query, a key or a value of one head.
+    pub head_dim: u32,
+    /// Queries, keys and values come from one matrix instead of three.
+    pub fused: bool,
+    /// Queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// The output has a bias.
+    pub out_bias: bool,
+    /// Each head of queries and of keys is normalised (RMS) before it is turned.
+    pub qk_norm: bool,
+    /// The inputs of the last product are normalised (RMS).
+    pub sub_norm: bool,
+    /// Rotary embedding, by its index in [`Spec::ropes`]; `None` where heads are not turned.
+    pub rope: Option<u8>,
+    /// Positions that a query sees, its own included; `None` for all.
+    pub window: Option<u32>,
+    /// Factor of the scores before softmax.
+    pub scale: f32,
+    /// Layer whose keys and values are used; `None` where the layer has its own.
+    pub shared_kv: Option<u32>,
+}
+
+impl Attention {
+    pub(crate) const EMPTY: Attention = Attention {
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 1,
+        fused: false,
+        qkv_bias: false,
+        out_bias: false,
+        qk_norm: false,
+        sub_norm: false,
+        rope: None,
+        window: None,
+        scale: 1.0,
+        shared_kv: None,
+    };
+
+    /// Elements of all heads' queries.
+    #[must_use]
+    pub const fn q_dim(&self) -> usize {
+        self.heads as usize * self.head_dim as usize
+    }
+
+    /// Elements of all heads' keys (or values).
+    #[must_use]
+    pub const fn kv_dim(&self) -> usize {
+        self.kv_heads as usize * self.head_dim as usize
+    }
+
+    /// Whether the layer computes keys and values of its own.
+    #[must_use]
+    pub const fn has_kv(&self) -> bool {
+        self.shared_kv.is_none()
+    }
+
+    pub(super) fn state(&self) -> LayerState {
+        match self.shared_kv {
+            Some(layer) => LayerState::SharedKv { layer },
+            None => {
+                let Attention { kv_heads: heads, head_dim, window, .. } = *self;
+                LayerState::Kv { heads, head_dim, window }
+            }
+        }
+    }
+
+    pub(super) fn validate(&self, spec: &Spec<'_>) -> Result<(), SpecError> {
+        if self.heads == 0 || self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
+            return inconsistent("heads must be a multiple of heads of keys and values, and neither 0");
+        }
+        if self.head_dim == 0 || self.head_dim as usize > MAX_HEAD_DIM || self.heads > 1 << 14 {
+            return inconsistent("a head must have 1 to 512 elements, and heads be at most 2^14");
+        }
+        if !self.scale.is_finite() {
+            return inconsistent("the factor of scores must be finite");
+        }
+        if self.window == Some(0) {
+            return inconsistent("a window must have at least 1 position");
+        }
+        if self.fused && self.shared_kv.is_some() {
+            return inconsistent("a matrix of queries, keys and values in a layer that shares those");
+        }
+        let Some(rope) = self.rope else { return Ok(()) };
+        match spec.ropes.get(usize::from(rope)) {
+            Some(rope) if rope.dims <= self.head_dim => Ok(()),
+            Some(_) => inconsistent("the turned elements of a head must be at most all of it"),
+            None => inconsistent("a layer's rotary embedding is not there"),
+        }
+    }
+
+    /// Queries into a new buffer, keys and values into the cache; then attention.
+    pub(super) fn build(
+        &self,
+        b: &mut Builder<'_, '_>,
+        layer: &Layer,
+        l: u32,
+        x: Stream,
+    ) -> Result<Mixed, PlanError> {
+        let width = b.spec.width as usize;
+        let state = b.state(l)?;
+        let q = b.buffer(BufferType::F32, RowCount::Batch, self.q_dim())?;
+        let norm = b.layer_norm(layer, l, (L::AttnNorm, L::AttnNormBias));
+        let rope = self.rope.map(|r| (b.rope(r), b.spec.ropes[usize::from(r)].kind));
+        let norms = [L::AttnQNorm, L::AttnKNorm].map(|r| b.spec.find(Role::Layer(l, r)));
+        let eps = layer.norms.before.eps;
+        let project = |b: &Builder<'_, '_>, role: L, x, part| {
+            let bias = role.bias().and_then(|r| b.spec.find(Role::Layer(l, r)));
+            Op::Project(Project {
+                w: b.id(l, role),
+                bias,
+                x,
+                part,
+                q,
+                state,
+                heads: self.heads as u16,
+                kv_heads: self.kv_heads as u16,
+                head_dim: self.head_dim as u16,
+                q_norm: norms[0],
+                k_norm: norms[1],
+                eps,
+                rope: rope.map(|r| r.0),
+                rope_kind: rope.map_or(RopeKind::NeoX, |r| r.1),
+            })
+        };
+        if self.fused {
+            let w = b.id(l, L::AttnQkv);
+            let [h] = b.norm((x.buffer, width), RowCount::Batch, norm, [w])?;
+            b.op(project(b, L::AttnQkv, h, QkvPart::All))?;
+        } else if self.has_kv() {
+            let ws = [L::AttnQ, L::AttnK, L::AttnV].map(|r| b.id(l, r));
+            let h = b.norm((x.buffer, width), RowCount::Batch, norm, ws)?;
+            b.op(project(b, L::AttnQ, h[0], QkvPart::Query))?;
+            b.op(project(b, L::AttnK, h[1], QkvPart::Key))?;
+            b.op(project(b, L::AttnV, h[2], QkvPart::Value))?;
+        } else {
+            let w = b.id(l, L::AttnQ);
+            let [h] = b.norm((x.buffer, width), RowCount::Batch, norm, [w])?;
+            b.op(project(b, L::AttnQ, h, QkvPart::Query))?;
+        }
+        b.barrier()?;
+        let rows = b.rows_after(l);
+        let kind = if self.sub_norm { BufferType::F32 } else { b.input_type(b.id(l, L::AttnOut)) };
+        let out = b.buffer(kind, rows, self.q_dim())?;
+        b.op(Op::Attend(Attend {
+            q,
+            out,
+            state,
+            heads: self.heads as u16,
+            kv_heads: self.kv_heads as u16,
+            head_dim: self.head_dim as u16,
+            window: self.window.unwrap_or(0),
+            scale: self.scale,
+        }))?;
+        let norm = self.sub_norm.then_some(L::AttnSubNorm);
+        Ok(Mixed { out, cols: self.q_dim(), product: L::AttnOut, norm, rows })
+    }
+}

@@ -1,0 +1,64 @@
+//! The feed-forward part that is one network for all tokens.
+
+use super::{Activation, Layer, Mixed, in_range};
+use crate::ops::{Gated, Op, Output};
+use crate::plan::build::{Builder, Stream};
+use crate::plan::{BufferType, PlanError};
+use crate::spec::{LayerRole as L, Role, SpecError, inconsistent};
+
+/// A feed-forward part: `down(act(up x))`, or `down(act(gate x) * (up x))`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Dense {
+    /// Inner elements.
+    pub inner: u32,
+    /// The second form.
+    pub gated: bool,
+    /// The function.
+    pub activation: Activation,
+    /// All products have biases.
+    pub bias: bool,
+    /// The inputs of the last product are normalised (RMS).
+    pub sub_norm: bool,
+}
+
+impl Dense {
+    /// Checks the sizes; whether the last product's inputs are normalised.
+    pub(super) fn validate(&self) -> Result<bool, SpecError> {
+        if !in_range(&[self.inner]) {
+            return inconsistent("the inner width must be 1 to 2^26");
+        }
+        Ok(self.sub_norm)
+    }
+
+    pub(super) fn build(
+        &self,
+        b: &mut Builder<'_, '_>,
+        layer: &Layer,
+        l: u32,
+        x: Stream,
+    ) -> Result<(), PlanError> {
+        let (width, inner) = (b.spec.width as usize, self.inner as usize);
+        let find = |b: &Builder<'_, '_>, role| b.spec.find(Role::Layer(l, role));
+        let norm = b.layer_norm(layer, l, (L::FfnNorm, L::FfnNormBias));
+        let down = b.id(l, L::FfnDown);
+        let kind = if self.sub_norm { BufferType::F32 } else { b.input_type(down) };
+        let out;
+        if self.gated {
+            let (gate, up) = (b.id(l, L::FfnGate), b.id(l, L::FfnUp));
+            let [h, up_x] = b.norm((x.buffer, width), x.rows, norm, [gate, up])?;
+            out = b.buffer(kind, x.rows, inner)?;
+            let (gate_bias, up_bias) = (find(b, L::FfnGateBias), find(b, L::FfnUpBias));
+            let act = self.activation;
+            b.op(Op::Gated(Gated { gate, up, gate_bias, up_bias, x: h, up_x, out, act }))?;
+        } else {
+            let [h] = b.norm((x.buffer, width), x.rows, norm, [b.id(l, L::FfnUp)])?;
+            out = b.buffer(kind, x.rows, inner)?;
+            b.linear(l, L::FfnUp, h, Some(self.activation), Output::Store(out))?;
+        }
+        b.barrier()?;
+        let norm = self.sub_norm.then_some(L::FfnSubNorm);
+        let mixed = Mixed { out, cols: inner, product: L::FfnDown, norm, rows: x.rows };
+        let out = mixed.sub_norm(b, layer, l)?;
+        b.residual(layer, l, (L::FfnDown, L::FfnPostNorm), out, x)
+    }
+}

@@ -1,0 +1,75 @@
+//! Mixtures of experts: several feed-forward parts, of which each token chooses a few.
+
+use super::{Activation, Layer, in_range};
+use crate::ops::{ExpertsDown, ExpertsGated, Op, Output, Route};
+use crate::plan::build::{Builder, Stream};
+use crate::plan::{BufferType, PlanError};
+use crate::spec::{LayerRole as L, SpecError, inconsistent};
+
+/// Experts: gated feed-forward parts of one shape, chosen by a router.
+///
+/// The router's scores become probabilities by softmax over all experts; a token takes the `used`
+/// largest, ties going to the lower expert. Outputs are added in ascending order of experts, each
+/// times its probability.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Experts {
+    /// Experts of the layer.
+    pub experts: u32,
+    /// Experts that each token takes.
+    pub used: u32,
+    /// Inner elements of an expert.
+    pub inner: u32,
+    /// The function.
+    pub activation: Activation,
+    /// The probabilities of the chosen ones are divided by their sum.
+    pub normalised: bool,
+}
+
+/// Most experts of a layer.
+pub(crate) const MAX_EXPERTS: u32 = 1 << 12;
+/// Most experts that a token takes.
+pub(crate) const MAX_USED: u32 = 64;
+
+impl Experts {
+    /// Checks the sizes; whether the last product's inputs are normalised.
+    pub(super) fn validate(&self) -> Result<bool, SpecError> {
+        if !in_range(&[self.inner]) || self.inner > 1 << 20 {
+            return inconsistent("the inner width of an expert must be 1 to 2^20");
+        }
+        if self.experts > MAX_EXPERTS || self.used == 0 || self.used > self.experts.min(MAX_USED) {
+            return inconsistent("a token must take 1 to 64 of at most 2^12 experts");
+        }
+        Ok(false)
+    }
+
+    pub(super) fn build(
+        &self,
+        b: &mut Builder<'_, '_>,
+        layer: &Layer,
+        l: u32,
+        x: Stream,
+    ) -> Result<(), PlanError> {
+        let (width, inner) = (b.spec.width as usize, self.inner as usize);
+        let norm = b.layer_norm(layer, l, (L::FfnNorm, L::FfnNormBias));
+        let router = b.id(l, L::ExpertRouter);
+        let (gate, up, down) = (b.id(l, L::ExpertGate), b.id(l, L::ExpertUp), b.id(l, L::ExpertDown));
+        let [scores_x, h, up_x] = b.norm((x.buffer, width), x.rows, norm, [router, gate, up])?;
+        let scores = b.buffer(BufferType::F32, x.rows, self.experts as usize)?;
+        b.linear(l, L::ExpertRouter, scores_x, None, Output::Store(scores))?;
+        b.barrier()?;
+        let (experts, used) = (self.experts as u16, self.used as u16);
+        let routes = b.buffer(BufferType::F32, x.rows, 2 * self.used as usize)?;
+        b.op(Op::Route(Route { scores, out: routes, used, normalised: self.normalised }))?;
+        b.barrier()?;
+        let kind = b.input_type(down);
+        let out = b.buffer(kind, x.rows, self.used as usize * inner)?;
+        let act = self.activation;
+        b.op(Op::ExpertsGated(ExpertsGated { gate, up, x: h, up_x, routes, out, experts, used, act }))?;
+        b.barrier()?;
+        let ids = (down, routes, experts, used);
+        b.residual_by(layer, l, L::FfnPostNorm, x, |to, scale| {
+            let (w, routes, experts, used) = ids;
+            Op::ExpertsDown(ExpertsDown { w, x: out, routes, to, experts, used, scale })
+        })
+    }
+}

@@ -1,0 +1,179 @@
+//! Attention of the rows of `out`, each over the cache of its own sequence; workers share heads and
+//! tokens.
+
+use core::num::NonZeroUsize;
+
+use teff_kernels::{Backend, MAX_HEAD_DIM, Tile};
+
+use super::{Access, Operation, StateAccess, sure};
+use crate::exec::{SegmentRows, Stopped, Worker};
+use crate::plan::{Buffer, BufferId, PlanView, RowCount, StateId, StateKind, lcm};
+
+/// Queries that attention takes at a time.
+const QUERY_TILE: usize = 32;
+
+/// Attention.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Attend {
+    /// Queries, f32.
+    pub q: BufferId,
+    /// The result, quantised where it is.
+    pub out: BufferId,
+    /// The cache of keys and values.
+    pub state: StateId,
+    /// Query heads.
+    pub heads: u16,
+    /// Heads of keys and values.
+    pub kv_heads: u16,
+    /// Elements of a head.
+    pub head_dim: u16,
+    /// Positions that a query sees, its own included; 0 for all.
+    pub window: u32,
+    /// Factor of the scores before softmax.
+    pub scale: f32,
+}
+
+impl Attend {
+    /// The heads whose outputs are written together, so that blocks of activations stay whole.
+    fn head_group(&self, out: &Buffer) -> usize {
+        let d = usize::from(self.head_dim);
+        (lcm(d, out.kind.block()) / d).min(self.heads.into())
+    }
+
+    /// The heads that may be taken together: whole groups of [`Attend::head_group`] and of the heads
+    /// that share a cache.
+    fn joined_heads(&self, out: &Buffer) -> usize {
+        lcm(usize::from(self.heads / self.kv_heads), self.head_group(out))
+    }
+
+    fn q_dim(&self) -> usize {
+        usize::from(self.heads) * usize::from(self.head_dim)
+    }
+
+    /// The worker's share of the rows of one sequence: items `items` of its tiles and groups.
+    fn segment<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        segment: &SegmentRows<'_>,
+        mut items: core::ops::Range<usize>,
+    ) -> Result<(), Stopped> {
+        let (q, out, backend) = (worker.buffer(self.q), worker.buffer(self.out), worker.backend());
+        let (n, rows, first_row) = (segment.tokens.len(), segment.rows(out.rows), segment.first_row(out.rows));
+        let (heads, d) = (usize::from(self.heads), usize::from(self.head_dim));
+        let per_kv = heads / usize::from(self.kv_heads);
+        let window = NonZeroUsize::new(self.window as usize);
+        let (group, joined) = (self.head_group(out), self.joined_heads(out));
+        // Few queries: the heads that share a cache are taken together, so that it is read once.
+        // Then there is one tile; a worker takes less than all such heads where its share ends.
+        let few = rows.saturating_mul(joined) <= QUERY_TILE * group;
+        let ahead = if few { joined / group } else { 1 };
+        let tiles = rows.div_ceil(QUERY_TILE);
+        let cache = worker.cache(self.state, segment);
+        while !items.is_empty() {
+            let (g, tile) = (items.start / tiles, items.start % tiles);
+            let taken = if few { items.len().min(ahead - g % ahead) } else { 1 };
+            items.start += taken;
+            let first = tile * QUERY_TILE;
+            let count = QUERY_TILE.min(rows - first);
+            let these = g * group..heads.min((g + taken) * group);
+            let (col, width) = (these.start * d, these.len() * d);
+            // SAFETY: the last item's floats are not used any more.
+            let (_, floats) = unsafe { worker.local() };
+            let mut h = these.start;
+            while h < these.end {
+                let kv_head = h / per_kv;
+                let end = these.end.min((kv_head + 1) * per_kv);
+                let cols = (h * d, (end - h) * d);
+                // SAFETY: verified buffers; nobody writes queries or this layer's cache in this
+                // phase.
+                let (queries, kv) = unsafe {
+                    let all = worker.read(q, segment.first + n - rows + first, count);
+                    (all.cols_of(cols.0, cols.1), cache.head(kv_head))
+                };
+                let position = segment.position + n - rows + first;
+                let mut to = if out.kind.is_quantized() {
+                    Tile::new(&mut floats[cols.0 - col..], count, cols.1, width)
+                } else {
+                    // SAFETY: rows and columns of a verified buffer that are this item's alone.
+                    unsafe { worker.write(out, (first_row + first, count), cols) }
+                };
+                // For as many queries at a time as in a product.
+                let seen = window.map_or(usize::MAX, NonZeroUsize::get).min(position + count);
+                let products = cols.1.saturating_mul(2).saturating_mul(seen).max(1);
+                let most = (backend.products_per_ms() / products).max(1);
+                let mut t = 0;
+                while t < count {
+                    worker.check_cancelled()?;
+                    let n = most.min(count - t);
+                    let (q, mut to) = (queries.rows(t, n), to.rows(t, n));
+                    backend.attend(&q, &kv, position + t, window, self.scale, &mut to);
+                    t += n;
+                }
+                h = end;
+            }
+            if out.kind.is_quantized() {
+                for t in 0..count {
+                    let row = &floats[t * width..][..width];
+                    worker.store(out, first_row + first + t, col, row);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operation for Attend {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.q, Access::Read);
+        f(self.out, Access::Write);
+    }
+
+    fn states(&self, f: &mut dyn FnMut(StateId, StateAccess)) {
+        f(self.state, StateAccess::Read);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (q, out) = (plan.floats(self.q)?, plan.buffer(self.out)?);
+        sure((1..=MAX_HEAD_DIM).contains(&self.head_dim.into()) && self.kv_heads > 0)?;
+        sure(self.heads > 0 && self.heads.is_multiple_of(self.kv_heads))?;
+        sure(q.rows == RowCount::Batch && q.cols as usize == self.q_dim() && out.cols == q.cols)?;
+        plan.parts(out)?;
+        let StateKind::Kv { heads, head_dim, capacity, .. } = plan.state(self.state)?.kind else {
+            return None;
+        };
+        sure((heads, head_dim) == (self.kv_heads, self.head_dim) && self.scale.is_finite())?;
+        // In a ring, what a step's tokens see is still there when all of them are.
+        let needed = (self.window as usize).saturating_add(plan.options.batch);
+        sure(capacity >= plan.options.context || (self.window > 0 && needed <= capacity))
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        let out = plan.buffer(self.out)?;
+        if !out.kind.is_quantized() {
+            return Some(0);
+        }
+        // As many queries of heads as a tile has of one group, or all heads of few rows.
+        let most = QUERY_TILE * self.head_group(out);
+        let queries = plan.most_rows().saturating_mul(self.joined_heads(out)).min(most);
+        queries.checked_mul(self.head_dim.into())
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        let out = worker.buffer(self.out);
+        let groups = usize::from(self.heads).div_ceil(self.head_group(out));
+        // Tiles of one group after another: later tiles see more positions, so that a worker with
+        // late tiles of all groups would finish last.
+        let items = |s: &SegmentRows<'_>| groups * s.rows(out.rows).div_ceil(QUERY_TILE);
+        let share = worker.share(worker.segments().map(|s| items(&s)).sum());
+        let mut before = 0;
+        for segment in worker.segments() {
+            let n = items(&segment);
+            let own = share.start.max(before)..share.end.min(before + n);
+            if !own.is_empty() {
+                self.segment(worker, &segment, own.start - before..own.end - before)?;
+            }
+            before += n;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! `out = table[token] * scale + positions[position]`; workers share tokens.
+
+use teff_kernels::Backend;
+
+use super::{Access, Operation, sure};
+use crate::TensorId;
+use crate::exec::{Stopped, Worker};
+use crate::plan::{BufferId, PlanView, RowCount};
+use crate::spec::Role;
+
+/// Rows of the embedding, one for each token.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Embed {
+    /// Rows by token.
+    pub table: TensorId,
+    /// Rows by position.
+    pub positions: Option<TensorId>,
+    /// f32.
+    pub out: BufferId,
+    /// Factor of the rows of `table`.
+    pub scale: f32,
+}
+
+impl Operation for Embed {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.out, Access::Write);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (table, out) = (plan.matrix(self.table)?, plan.floats(self.out)?);
+        let cols = out.cols as usize;
+        sure(table.role == Role::TokenEmbd && table.cols == cols)?;
+        if let Some(positions) = self.positions {
+            let positions = plan.matrix(positions)?;
+            sure(positions.cols == cols && positions.rows >= plan.options.context)?;
+        }
+        sure(out.rows == RowCount::Batch)
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        Some(plan.buffer(self.out)?.cols as usize)
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        // SAFETY: the only call for this operation.
+        let (_, scratch) = unsafe { worker.local() };
+        let (table, out, backend) = (worker.matrix(self.table), worker.buffer(self.out), worker.backend());
+        let width = out.cols as usize;
+        for (t, segment) in worker.rows_of(out.rows, worker.share(worker.rows(out.rows))) {
+            // SAFETY: row t of a verified buffer, ours by share().
+            let mut tile = unsafe { worker.write(out, (t, 1), (0, width)) };
+            let (row, at) = (tile.row(0), t - segment.first);
+            backend.dequantize_row(&table, segment.tokens[at] as usize, row);
+            if self.scale != 1.0 {
+                backend.scale(row, self.scale);
+            }
+            if let Some(positions) = self.positions {
+                let positions = worker.matrix(positions);
+                backend.dequantize_row(&positions, segment.position + at, &mut scratch[..width]);
+                backend.add(row, &scratch[..width]);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! `to = scale * sum_e share_e * (x_e down_e)` over the experts that a token chose, in ascending
+//! order of experts; workers share outputs.
+//!
+//! The sum begins at 0; each expert's output is multiplied with its share and then added, unfused.
+
+use teff_kernels::{Backend, Tile};
+
+use super::experts_gated::{by_entry, check_entries, check_routes};
+use super::routes::{self, ENTRIES, Routes};
+use super::{Access, Operation, Output, sure};
+use crate::TensorId;
+use crate::exec::{Stopped, Worker};
+use crate::plan::{BufferId, Chunks, PlanView};
+
+/// The last product of the chosen experts, and their sum.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ExpertsDown {
+    /// Weights of all experts.
+    pub w: TensorId,
+    /// The inputs, entry by entry, as [`super::ExpertsGated`] makes them.
+    pub x: BufferId,
+    /// The choice, as [`super::Route`] makes it.
+    pub routes: BufferId,
+    /// Where outputs go.
+    pub to: Output,
+    /// Experts of the layer.
+    pub experts: u16,
+    /// Experts that a token takes.
+    pub used: u16,
+    /// Factor of the sum.
+    pub scale: f32,
+}
+
+impl ExpertsDown {
+    fn chunks(total: usize) -> Chunks {
+        Chunks { unit: 32, total, staged: true }
+    }
+}
+
+impl Operation for ExpertsDown {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.x, Access::Read);
+        f(self.routes, Access::Read);
+        let (out, access) = self.to.access();
+        f(out, access);
+    }
+
+    fn products(&self, f: &mut dyn FnMut(TensorId, BufferId)) {
+        f(self.w, self.x);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (w, x) = (plan.stack(self.w, self.experts)?, plan.buffer(self.x)?);
+        let (routes, out) = (check_routes(plan, self.routes, self.used)?, self.to.check(plan)?);
+        check_entries(x, self.used, w.cols)?;
+        // Sums are stored as f32, so that chunks of any unit are whole.
+        plan.floats(self.to.buffer())?;
+        sure(w.rows == out.cols as usize && x.rows == out.rows && routes.rows == out.rows)?;
+        sure(self.scale.is_finite())
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        let rows = plan.most_rows();
+        let chunks = ExpertsDown::chunks(plan.stack(self.w, self.experts)?.rows);
+        let sums = chunks.tile_floats(rows)?;
+        // Of the product's tile, as many rows as are multiplied at a time, as wide as the sums are.
+        routes::floats(self.experts, self.used, rows)?.checked_add(sums.checked_mul(2)?)
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        let (w, x, backend) = (worker.matrix(self.w), worker.buffer(self.x), worker.backend());
+        let (choice, out) = (worker.buffer(self.routes), worker.buffer(self.to.buffer()));
+        let (n, used) = (worker.rows(out.rows), usize::from(self.used));
+        if n == 0 {
+            return Ok(());
+        }
+        // SAFETY: the only call for this operation.
+        let (scratch, floats) = unsafe { worker.local() };
+        let size = routes::floats(self.experts, self.used, n).unwrap_or(0); // checked for the batch
+        let (memory, floats) = floats.split_at_mut(size);
+        let routes = Routes::new(worker, choice, (self.experts, self.used), memory);
+        let rows = worker.plan().max_rows(x.rows) * used;
+        // SAFETY: in this phase nobody writes to x or to the choice (verified).
+        let (inputs, shares) = unsafe {
+            let entries = worker.activations_in(&by_entry(x, self.used), rows, routes.len());
+            (entries, worker.read(choice, 0, n))
+        };
+        let outputs = w.rows() / usize::from(self.experts);
+        let chunks = ExpertsDown::chunks(outputs);
+        for range in worker.chunks_of(&chunks, n, w.cols()) {
+            let (r, width) = (range.start, range.len());
+            let (sums, products) = floats.split_at_mut(n * width);
+            sums.fill(0.0);
+            for (e, entries) in routes.experts() {
+                let rows = e * outputs + r..e * outputs + r + width;
+                let mut first = entries.start;
+                while first < entries.end {
+                    let count = ENTRIES.min(entries.end - first);
+                    let mut tile = Tile::new(&mut products[..count * width], count, width, width);
+                    worker.product(&w, &inputs.rows(first, count), rows.clone(), &mut tile, scratch)?;
+                    for i in 0..count {
+                        let (t, s) = routes.entry(first + i);
+                        let row = tile.row(i);
+                        backend.scale(row, shares.row(t)[used + s]);
+                        backend.add(&mut sums[t * width..][..width], row);
+                    }
+                    first += count;
+                }
+            }
+            for (t, sum) in sums.chunks_exact_mut(width).enumerate() {
+                if self.scale != 1.0 {
+                    backend.scale(sum, self.scale);
+                }
+                // SAFETY: columns of a verified buffer that are this worker's share.
+                let mut to = unsafe { worker.write(out, (t, 1), (r, width)) };
+                match self.to {
+                    Output::Store(_) => to.row(0).copy_from_slice(sum),
+                    Output::Add(_) => backend.add(to.row(0), sum),
+                }
+            }
+        }
+        Ok(())
+    }
+}

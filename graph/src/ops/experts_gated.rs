@@ -1,0 +1,164 @@
+//! `out = act(x gate) * (x up)` for each token and each expert that it chose, in the order of
+//! [`super::routes`]; workers share outputs, so that each has about as many products.
+
+use teff_kernels::{Backend, Tile};
+
+use super::gated::join;
+use super::routes::{self, ENTRIES, Routes};
+use super::{Access, Operation, sure};
+use crate::TensorId;
+use crate::exec::{Stopped, Worker};
+use crate::layers::Activation;
+use crate::plan::{ALIGN, Buffer, BufferId, Chunks, PlanView};
+
+/// The first two products of the chosen experts, joined by an activation.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ExpertsGated {
+    /// Weights of all experts.
+    pub gate: TensorId,
+    /// Weights of all experts.
+    pub up: TensorId,
+    /// The inputs of `gate`, of the type that its weights ask for.
+    pub x: BufferId,
+    /// The inputs of `up`: the same ones, unless its weights ask for another type.
+    pub up_x: BufferId,
+    /// The choice, as [`super::Route`] makes it.
+    pub routes: BufferId,
+    /// The result: a row of `used` times the inner width for each token, filled entry by entry.
+    pub out: BufferId,
+    /// Experts of the layer.
+    pub experts: u16,
+    /// Experts that a token takes.
+    pub used: u16,
+    /// The function.
+    pub act: Activation,
+}
+
+/// A buffer of a row for each token seen as one of a row for each entry.
+pub(super) fn by_entry(buffer: &Buffer, used: u16) -> Buffer {
+    Buffer { cols: buffer.cols / u32::from(used), ..*buffer }
+}
+
+/// Checks the buffer in which outputs lie entry by entry: whole blocks for each.
+pub(super) fn check_entries(buffer: &Buffer, used: u16, inner: usize) -> Option<()> {
+    let whole = inner.is_multiple_of(buffer.kind.block());
+    sure(whole && Some(buffer.cols as usize) == inner.checked_mul(used.into()))
+}
+
+/// Checks the buffer of the choice.
+pub(super) fn check_routes(plan: &PlanView<'_>, id: BufferId, used: u16) -> Option<&Buffer> {
+    let routes = plan.floats(id)?;
+    sure(used > 0 && routes.cols == 2 * u32::from(used))?;
+    plan.buffers.get(id.index())
+}
+
+impl ExpertsGated {
+    /// Floats of the gathered inputs of some entries.
+    fn gathered(&self, x: &Buffer, rows: usize) -> Option<usize> {
+        let bytes = x.kind.bytes(rows.min(ENTRIES), x.cols as usize)?;
+        Some(bytes.checked_next_multiple_of(ALIGN)? / 4)
+    }
+
+    /// Floats of the staging tile of one product.
+    fn tile(&self, out: &Buffer, inner: usize, rows: usize) -> Option<usize> {
+        Chunks::staged(out, inner).tile_floats(rows.min(ENTRIES))
+    }
+}
+
+impl Operation for ExpertsGated {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.x, Access::Read);
+        if self.up_x != self.x {
+            f(self.up_x, Access::Read);
+        }
+        f(self.routes, Access::Read);
+        f(self.out, Access::Write);
+    }
+
+    fn products(&self, f: &mut dyn FnMut(TensorId, BufferId)) {
+        f(self.gate, self.x);
+        f(self.up, self.up_x);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (routes, out) = (check_routes(plan, self.routes, self.used)?, plan.buffer(self.out)?);
+        plan.parts(out)?;
+        for (w, x) in [(self.gate, self.x), (self.up, self.up_x)] {
+            let (w, x) = (plan.stack(w, self.experts)?, plan.buffer(x)?);
+            sure(w.cols == x.cols as usize && x.rows == out.rows)?;
+            check_entries(out, self.used, w.rows)?;
+        }
+        sure(routes.rows == out.rows)
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        let (rows, out) = (plan.most_rows(), plan.buffer(self.out)?);
+        let inner = plan.stack(self.gate, self.experts)?.rows;
+        routes::floats(self.experts, self.used, rows)?
+            .checked_add(self.gathered(plan.buffer(self.x)?, rows)?)?
+            .checked_add(self.gathered(plan.buffer(self.up_x)?, rows)?)?
+            .checked_add(self.tile(out, inner, rows)?.checked_mul(2)?)
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        let backend = worker.backend();
+        let (gate, up) = (worker.matrix(self.gate), worker.matrix(self.up));
+        let (x, up_x) = (worker.buffer(self.x), worker.buffer(self.up_x));
+        let (choice, out) = (worker.buffer(self.routes), worker.buffer(self.out));
+        let (n, inner) = (worker.rows(x.rows), gate.rows() / usize::from(self.experts));
+        if n == 0 {
+            return Ok(());
+        }
+        let rows = worker.plan().max_rows(out.rows) * usize::from(self.used);
+        let entries_out = by_entry(out, self.used);
+        // SAFETY: the only call for this operation.
+        let (scratch, floats) = unsafe { worker.local() };
+        let size = routes::floats(self.experts, self.used, n).unwrap_or(0); // checked for the batch
+        let (memory, floats) = floats.split_at_mut(size);
+        let routes = Routes::new(worker, choice, (self.experts, self.used), memory);
+        let (x_memory, floats) = floats.split_at_mut(self.gathered(x, n).unwrap_or(0));
+        let (up_memory, floats) = floats.split_at_mut(self.gathered(up_x, n).unwrap_or(0));
+
+        let chunks = Chunks::staged(out, inner);
+        let units = inner.div_ceil(chunks.unit);
+        // A unit of outputs costs as much as its expert has entries.
+        let share = worker.share(routes.len() * units);
+        for (e, entries) in routes.experts() {
+            let (before, cost) = (entries.start * units, entries.len());
+            let unit = |at: usize| at.saturating_sub(before).div_ceil(cost).min(units);
+            let (r0, r1) = (unit(share.start) * chunks.unit, unit(share.end) * chunks.unit);
+            let (r0, r1) = (r0.min(inner), r1.min(inner));
+            let mut first = entries.start;
+            while first < entries.end && r0 < r1 {
+                let count = ENTRIES.min(entries.end - first);
+                let tokens = |i: usize| routes.entry(first + i).0;
+                // SAFETY: in this phase nobody writes to either (verified).
+                let gate_x = unsafe { worker.gather(x, count, tokens, x_memory) };
+                let up_x = match self.up_x == self.x {
+                    true => gate_x,
+                    // SAFETY: as above.
+                    false => unsafe { worker.gather(up_x, count, tokens, up_memory) },
+                };
+                let chunk = chunks.chunk(count, gate.cols(), backend.products_per_ms());
+                let mut r = r0;
+                while r < r1 {
+                    let width = chunk.min(r1 - r);
+                    let rows_of = e * inner + r..e * inner + r + width;
+                    let (gates, ups) = floats.split_at_mut(count * width);
+                    let mut gates = Tile::new(gates, count, width, width);
+                    let mut ups = Tile::new(&mut ups[..count * width], count, width, width);
+                    worker.product(&gate, &gate_x, rows_of.clone(), &mut gates, scratch)?;
+                    worker.product(&up, &up_x, rows_of, &mut ups, scratch)?;
+                    for i in 0..count {
+                        let (gate, up) = (gates.row(i), ups.row(i));
+                        join(backend, self.act, gate, up);
+                        worker.store_in(&entries_out, rows, first + i, r, gate);
+                    }
+                    r += width;
+                }
+                first += count;
+            }
+        }
+        Ok(())
+    }
+}

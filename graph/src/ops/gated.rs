@@ -1,0 +1,110 @@
+//! `out = act(x gate + gate_bias) * (x up + up_bias)`, quantised where `out` is; workers share
+//! outputs.
+
+use teff_kernels::{Backend, Tile};
+
+use super::{Access, Operation, sure};
+use crate::TensorId;
+use crate::exec::{Stopped, Worker};
+use crate::layers::Activation;
+use crate::plan::{BufferId, Chunks, PlanView};
+
+/// Two products, joined by an activation.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Gated {
+    /// Weights.
+    pub gate: TensorId,
+    /// Weights.
+    pub up: TensorId,
+    /// Terms.
+    pub gate_bias: Option<TensorId>,
+    /// Terms.
+    pub up_bias: Option<TensorId>,
+    /// The inputs of `gate`, of the type that its weights ask for.
+    pub x: BufferId,
+    /// The inputs of `up`: the same ones, unless its weights ask for another type.
+    pub up_x: BufferId,
+    /// The result.
+    pub out: BufferId,
+    /// The function.
+    pub act: Activation,
+}
+
+/// `gate = act(gate) * up`.
+pub(super) fn join<B: Backend>(backend: &B, act: Activation, gate: &mut [f32], up: &[f32]) {
+    match act {
+        Activation::GeluTanh => backend.gelu_mul(gate, up),
+        Activation::Silu => backend.silu_mul(gate, up),
+        Activation::Relu2 => backend.relu2_mul(gate, up),
+    }
+}
+
+impl Operation for Gated {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.x, Access::Read);
+        if self.up_x != self.x {
+            f(self.up_x, Access::Read);
+        }
+        f(self.out, Access::Write);
+    }
+
+    fn products(&self, f: &mut dyn FnMut(TensorId, BufferId)) {
+        f(self.gate, self.x);
+        f(self.up, self.up_x);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let out = plan.buffer(self.out)?;
+        plan.parts(out)?;
+        let both = [(self.gate, self.gate_bias, self.x), (self.up, self.up_bias, self.up_x)];
+        for (w, bias, x) in both {
+            let (w, x) = (plan.matrix(w)?, plan.buffer(x)?);
+            sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
+            sure(x.rows == out.rows)?;
+            plan.some_vector(bias, w.rows)?;
+        }
+        Some(())
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        let (out, rows) = (plan.buffer(self.out)?, plan.matrix(self.gate)?.rows);
+        Chunks::staged(out, rows).tile_floats(plan.most_rows())?.checked_mul(2)
+    }
+
+    /// Each chunk of both products, while it is in the cache.
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        let backend = worker.backend();
+        let (gate, up) = (worker.matrix(self.gate), worker.matrix(self.up));
+        let [gate_bias, up_bias] = [self.gate_bias, self.up_bias].map(|b| b.map(|b| worker.vector(b)));
+        let (x, out) = (worker.buffer(self.x), worker.buffer(self.out));
+        let n = worker.rows(x.rows);
+        if n == 0 {
+            return Ok(());
+        }
+        // SAFETY: in this phase nobody writes to either (verified).
+        let (gate_x, up_x) =
+            unsafe { (worker.activations(x, n), worker.activations(worker.buffer(self.up_x), n)) };
+        // SAFETY: the only call for this operation.
+        let (scratch, floats) = unsafe { worker.local() };
+        for rows in worker.chunks_of(&Chunks::staged(out, gate.rows()), n, gate.cols()) {
+            let (r, width) = (rows.start, rows.len());
+            let (gates, ups) = floats.split_at_mut(n * width);
+            let mut gates = Tile::new(gates, n, width, width);
+            let mut ups = Tile::new(&mut ups[..n * width], n, width, width);
+            worker.product(&gate, &gate_x, rows.clone(), &mut gates, scratch)?;
+            worker.product(&up, &up_x, rows, &mut ups, scratch)?;
+            for t in 0..n {
+                let (gate, up) = (gates.row(t), ups.row(t));
+                if let Some(bias) = gate_bias {
+                    backend.add(gate, &bias[r..][..width]);
+                }
+                if let Some(bias) = up_bias {
+                    backend.add(up, &bias[r..][..width]);
+                }
+                join(backend, self.act, gate, up);
+                worker.store(out, t, r, gate);
+            }
+        }
+        Ok(())
+    }
+}

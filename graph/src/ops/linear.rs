@@ -1,0 +1,149 @@
+//! `to = scale * act(x w + bias)`, stored or added; workers share outputs.
+
+use teff_kernels::{Backend, Tile};
+
+use super::{Access, Operation, sure};
+use crate::TensorId;
+use crate::exec::{Stopped, Worker};
+use crate::layers::Activation;
+use crate::plan::{Buffer, BufferId, Chunks, PlanView};
+
+/// A product.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Linear {
+    /// The weights.
+    pub w: TensorId,
+    /// Terms.
+    pub bias: Option<TensorId>,
+    /// The inputs, quantised where the weights are.
+    pub x: BufferId,
+    /// A function of each output.
+    pub act: Option<Activation>,
+    /// Where outputs go.
+    pub to: Output,
+    /// Factor of each output.
+    pub scale: f32,
+}
+
+/// Where the outputs of a product go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Output {
+    /// Into a buffer, quantised where that is.
+    Store(BufferId),
+    /// Added to a buffer.
+    Add(BufferId),
+}
+
+impl Output {
+    pub(super) fn buffer(self) -> BufferId {
+        let (Output::Store(b) | Output::Add(b)) = self;
+        b
+    }
+
+    pub(super) fn access(self) -> (BufferId, Access) {
+        match self {
+            Output::Store(b) => (b, Access::Write),
+            Output::Add(b) => (b, Access::Update),
+        }
+    }
+
+    /// The buffer, which must hold f32 where outputs are added.
+    pub(super) fn check<'a>(self, plan: &PlanView<'a>) -> Option<&'a Buffer> {
+        let out = match self {
+            Output::Store(b) => plan.buffer(b)?,
+            Output::Add(b) => plan.floats(b)?,
+        };
+        plan.parts(out)?;
+        Some(out)
+    }
+}
+
+impl Linear {
+    fn chunks(&self, out: &Buffer, rows: usize) -> Chunks {
+        match self.to {
+            Output::Store(_) => Chunks::stored(out, rows),
+            Output::Add(_) => Chunks { unit: 16, total: rows, staged: true },
+        }
+    }
+}
+
+impl Operation for Linear {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.x, Access::Read);
+        let (out, access) = self.to.access();
+        f(out, access);
+    }
+
+    fn products(&self, f: &mut dyn FnMut(TensorId, BufferId)) {
+        f(self.w, self.x);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (w, x, out) = (plan.matrix(self.w)?, plan.buffer(self.x)?, self.to.check(plan)?);
+        plan.some_vector(self.bias, w.rows)?;
+        sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
+        sure(x.rows == out.rows && self.scale.is_finite())
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        let out = plan.buffer(self.to.buffer())?;
+        self.chunks(out, plan.matrix(self.w)?.rows).tile_floats(plan.most_rows())
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        let (w, x, backend) = (worker.matrix(self.w), worker.buffer(self.x), worker.backend());
+        let out = worker.buffer(self.to.buffer());
+        let bias = self.bias.map(|b| worker.vector(b));
+        let n = worker.rows(x.rows);
+        if n == 0 {
+            return Ok(());
+        }
+        // SAFETY: in this phase nobody writes to x (verified).
+        let inputs = unsafe { worker.activations(x, n) };
+        let chunks = self.chunks(out, w.rows());
+        // SAFETY: the only call for this operation.
+        let (scratch, floats) = unsafe { worker.local() };
+        let finish = |row: &mut [f32], r: usize| {
+            if let Some(bias) = bias {
+                backend.add(row, &bias[r..][..row.len()]);
+            }
+            match self.act {
+                None => {}
+                Some(Activation::GeluTanh) => backend.gelu(row),
+                Some(Activation::Silu) => backend.silu(row),
+                Some(Activation::Relu2) => backend.relu2(row),
+            }
+            if self.scale != 1.0 {
+                backend.scale(row, self.scale);
+            }
+        };
+        for rows in worker.chunks_of(&chunks, n, w.cols()) {
+            let (r, width) = (rows.start, rows.len());
+            if !chunks.staged {
+                // SAFETY: columns of a verified buffer that are this worker's share.
+                let mut tile = unsafe { worker.write(out, (0, n), (r, width)) };
+                worker.product(&w, &inputs, rows, &mut tile, scratch)?;
+                for t in 0..n {
+                    finish(tile.row(t), r);
+                }
+                continue;
+            }
+            let mut tile = Tile::new(&mut floats[..n * width], n, width, width);
+            worker.product(&w, &inputs, rows, &mut tile, scratch)?;
+            for t in 0..n {
+                let row = tile.row(t);
+                finish(row, r);
+                match self.to {
+                    Output::Store(_) => worker.store(out, t, r, row),
+                    Output::Add(_) => {
+                        // SAFETY: columns of a verified buffer that are this worker's share.
+                        let mut to = unsafe { worker.write(out, (t, 1), (r, width)) };
+                        backend.add(to.row(0), row);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

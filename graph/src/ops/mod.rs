@@ -1,0 +1,176 @@
+//! The operations of a plan, a file for each: its fields, its buffers, its check, its scratch and its
+//! arithmetic.
+//!
+//! An operation is complete: it carries its own epsilon, scale, window and activation. To add one,
+//! write its file and name it in [`Op`] below; nothing else matches on operations.
+
+use teff_kernels::Backend;
+
+use crate::TensorId;
+use crate::exec::{Stopped, Worker};
+use crate::plan::{BufferId, PlanView, StateId, sure};
+
+/// How an operation uses a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// Reads it.
+    Read,
+    /// Writes it, all of it.
+    Write,
+    /// Reads it and writes it, the same elements.
+    Update,
+}
+
+/// How an operation uses a state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StateAccess {
+    /// Reads keys and values.
+    Read,
+    /// Writes keys.
+    WriteKeys,
+    /// Writes values.
+    WriteValues,
+    /// Reads one bank of a fixed state and writes the other.
+    Update,
+}
+
+/// What every operation says and does.
+trait Operation {
+    /// Calls `f` with every buffer that it uses.
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access));
+
+    /// Calls `f` with every state that it uses.
+    fn states(&self, _f: &mut dyn FnMut(StateId, StateAccess)) {}
+
+    /// Calls `f` with the weights and the inputs of every product that it takes.
+    fn products(&self, _f: &mut dyn FnMut(TensorId, BufferId)) {}
+
+    /// Input and output that may have the same storage.
+    fn in_place(&self) -> Option<(BufferId, BufferId)> {
+        None
+    }
+
+    /// Checks its buffers, tensors and states; `None` where one is not there or doesn't fit.
+    fn check(&self, plan: &PlanView<'_>) -> Option<()>;
+
+    /// Floats that a worker needs, beside what the backend's products want; `None` where that
+    /// overflows. Asked of checked operations and of those that a builder made.
+    fn scratch(&self, _plan: &PlanView<'_>) -> Option<usize> {
+        Some(0)
+    }
+
+    /// A worker's share of it.
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped>;
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $file:ident::$op:ident,)*) => {
+        $(mod $file; pub use $file::$op;)*
+
+        /// One operation; all workers of the team do their share of it.
+        #[derive(Clone, Copy, PartialEq, Debug)]
+        #[non_exhaustive]
+        pub enum Op {
+            /// All workers meet.
+            Barrier,
+            $($(#[$doc])* $op($op),)*
+        }
+
+        impl Op {
+            /// Calls `f` with every buffer that the operation uses.
+            pub(crate) fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+                match self {
+                    Op::Barrier => {}
+                    $(Op::$op(op) => Operation::buffers(op, f),)*
+                }
+            }
+
+            /// Calls `f` with every state that the operation uses.
+            pub(crate) fn states(&self, f: &mut dyn FnMut(StateId, StateAccess)) {
+                match self {
+                    Op::Barrier => {}
+                    $(Op::$op(op) => Operation::states(op, f),)*
+                }
+            }
+
+            /// Calls `f` with the weights and the inputs of every product.
+            pub(crate) fn products(&self, f: &mut dyn FnMut(TensorId, BufferId)) {
+                match self {
+                    Op::Barrier => {}
+                    $(Op::$op(op) => Operation::products(op, f),)*
+                }
+            }
+
+            /// Input and output that may have the same storage.
+            pub(crate) fn in_place(&self) -> Option<(BufferId, BufferId)> {
+                match self {
+                    Op::Barrier => None,
+                    $(Op::$op(op) => Operation::in_place(op),)*
+                }
+            }
+
+            /// Checks the operation against the plan.
+            pub(crate) fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+                match self {
+                    Op::Barrier => Some(()),
+                    $(Op::$op(op) => Operation::check(op, plan),)*
+                }
+            }
+
+            /// Floats that a worker needs for it.
+            pub(crate) fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+                match self {
+                    Op::Barrier => Some(0),
+                    $(Op::$op(op) => Operation::scratch(op, plan),)*
+                }
+            }
+
+            /// A worker's share of it.
+            pub(crate) fn run<B: Backend>(
+                &self,
+                worker: &Worker<'_, '_, '_, B>,
+            ) -> Result<(), Stopped> {
+                match self {
+                    Op::Barrier => Ok(()),
+                    $(Op::$op(op) => Operation::run(op, worker),)*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    /// Rows of the embedding.
+    embed::Embed,
+    /// Cosines and sines of positions.
+    rope_table::RopeTable,
+    /// A norm.
+    norm::Norm,
+    /// A norm, added to the residual stream.
+    norm_add::NormAdd,
+    /// A product.
+    linear::Linear,
+    /// A product for queries, keys or values.
+    project::Project,
+    /// Two products, joined by an activation.
+    gated::Gated,
+    /// Attention.
+    attend::Attend,
+    /// A gated short convolution.
+    short_conv::ShortConv,
+    /// The choice of experts.
+    route::Route,
+    /// The first two products of the chosen experts, joined by an activation.
+    experts_gated::ExpertsGated,
+    /// The last product of the chosen experts, and their sum.
+    experts_down::ExpertsDown,
+    /// The rows whose logits are wanted.
+    select_rows::SelectRows,
+}
+
+mod routes;
+
+pub use linear::Output;
+pub use project::QkvPart;
+
+const _: () = assert!(size_of::<Op>() <= 32);

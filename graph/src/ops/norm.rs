@@ -1,0 +1,67 @@
+//! `out = norm(x)`, quantised where `out` is; workers share tokens.
+
+use teff_kernels::Backend;
+
+use super::{Access, Operation, sure};
+use crate::TensorId;
+use crate::exec::{Stopped, Worker};
+use crate::plan::{BufferId, PlanView};
+
+/// A norm of each row: a layer norm where there is a bias, else the root-mean-square norm.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Norm {
+    /// f32.
+    pub x: BufferId,
+    /// Factors.
+    pub weight: TensorId,
+    /// Terms, of a layer norm.
+    pub bias: Option<TensorId>,
+    /// The result.
+    pub out: BufferId,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl Operation for Norm {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.x, Access::Read);
+        f(self.out, Access::Write);
+    }
+
+    fn in_place(&self) -> Option<(BufferId, BufferId)> {
+        Some((self.x, self.out))
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (x, out) = (plan.floats(self.x)?, plan.buffer(self.out)?);
+        plan.vector(self.weight, x.cols as usize)?;
+        plan.some_vector(self.bias, x.cols as usize)?;
+        sure(x.cols == out.cols && x.rows == out.rows && self.eps.is_finite())
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        (plan.buffer(self.x)?.cols as usize).checked_mul(2)
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        // SAFETY: the only call for this operation.
+        let (_, scratch) = unsafe { worker.local() };
+        let (x, out) = (worker.buffer(self.x), worker.buffer(self.out));
+        let weight = worker.vector(self.weight);
+        let bias = self.bias.map(|b| worker.vector(b));
+        let width = x.cols as usize;
+        let (copy, normed) = scratch.split_at_mut(width);
+        for t in worker.share(worker.rows(x.rows)) {
+            // A copy, since `out` may lie over `x`.
+            // SAFETY: row t of a verified buffer; written by nobody but us in this phase.
+            copy.copy_from_slice(unsafe { worker.read(x, t, 1) }.row(0));
+            let normed = &mut normed[..width];
+            match bias {
+                Some(bias) => worker.backend().layer_norm(copy, weight, bias, self.eps, normed),
+                None => worker.backend().rms_norm(copy, weight, self.eps, normed),
+            }
+            worker.store(out, t, 0, normed);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! `out = out + scale * norm(x)`, the root-mean-square norm; workers share tokens.
+
+use teff_kernels::Backend;
+
+use super::{Access, Operation, sure};
+use crate::TensorId;
+use crate::exec::{Stopped, Worker};
+use crate::plan::{BufferId, PlanView};
+
+/// A root-mean-square norm of each row, added to another.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct NormAdd {
+    /// f32.
+    pub x: BufferId,
+    /// Factors.
+    pub weight: TensorId,
+    /// f32.
+    pub out: BufferId,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Factor of the norm.
+    pub scale: f32,
+}
+
+impl Operation for NormAdd {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.x, Access::Read);
+        f(self.out, Access::Update);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (x, out) = (plan.floats(self.x)?, plan.floats(self.out)?);
+        plan.vector(self.weight, x.cols as usize)?;
+        sure(x.cols == out.cols && x.rows == out.rows)?;
+        sure(self.eps.is_finite() && self.scale.is_finite())
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        Some(plan.buffer(self.x)?.cols as usize)
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        // SAFETY: the only call for this operation.
+        let (_, scratch) = unsafe { worker.local() };
+        let (x, out, backend) = (worker.buffer(self.x), worker.buffer(self.out), worker.backend());
+        let weight = worker.vector(self.weight);
+        let normed = &mut scratch[..x.cols as usize];
+        for t in worker.share(worker.rows(x.rows)) {
+            // SAFETY: rows t of verified buffers; nobody writes x in this phase, and row t of out is
+            // ours by share().
+            let (from, mut to) =
+                unsafe { (worker.read(x, t, 1), worker.write(out, (t, 1), (0, normed.len()))) };
+            backend.rms_norm(from.row(0), weight, self.eps, normed);
+            if self.scale != 1.0 {
+                backend.scale(normed, self.scale);
+            }
+            backend.add(to.row(0), normed);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! A product whose outputs are heads: queries go into a buffer, keys and values into the cache;
+//! queries and keys are normalised and turned before. Workers share heads.
+
+use teff_kernels::{Backend, MAX_HEAD_DIM, RopeKind, Tile};
+
+use super::{Access, Operation, StateAccess, sure};
+use crate::TensorId;
+use crate::exec::{SegmentRows, Stopped, Worker};
+use crate::plan::{BufferId, Chunks, PlanView, RowCount, StateId, StateKind};
+
+/// A product for queries, keys or values.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Project {
+    /// The weights.
+    pub w: TensorId,
+    /// Terms.
+    pub bias: Option<TensorId>,
+    /// The inputs, quantised where the weights are.
+    pub x: BufferId,
+    /// Which of the three are its outputs.
+    pub part: QkvPart,
+    /// The queries, f32.
+    pub q: BufferId,
+    /// The cache of keys and values.
+    pub state: StateId,
+    /// Query heads.
+    pub heads: u16,
+    /// Heads of keys and values.
+    pub kv_heads: u16,
+    /// Elements of a head.
+    pub head_dim: u16,
+    /// Factors of the norm of each query.
+    pub q_norm: Option<TensorId>,
+    /// Factors of the norm of each key.
+    pub k_norm: Option<TensorId>,
+    /// Added to the variance by both norms.
+    pub eps: f32,
+    /// Cosines and sines, where queries and keys are turned.
+    pub rope: Option<BufferId>,
+    /// Pairing of the elements that are turned together.
+    pub rope_kind: RopeKind,
+}
+
+/// Outputs of a [`Project`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum QkvPart {
+    /// Queries, keys and values, one after another.
+    All,
+    /// Queries.
+    Query,
+    /// Keys.
+    Key,
+    /// Values.
+    Value,
+}
+
+impl QkvPart {
+    fn has(self, part: QkvPart) -> bool {
+        self == part || self == QkvPart::All
+    }
+}
+
+impl Project {
+    fn q_dim(&self) -> usize {
+        usize::from(self.heads) * usize::from(self.head_dim)
+    }
+
+    fn kv_dim(&self) -> usize {
+        usize::from(self.kv_heads) * usize::from(self.head_dim)
+    }
+
+    /// The place of the outputs among queries, keys and values: first and number.
+    fn outputs(&self) -> (usize, usize) {
+        let (q, kv) = (self.q_dim(), self.kv_dim());
+        match self.part {
+            QkvPart::All => (0, q + 2 * kv),
+            QkvPart::Query => (0, q),
+            QkvPart::Key => (q, kv),
+            QkvPart::Value => (q + kv, kv),
+        }
+    }
+
+    fn chunks(&self, rows: usize) -> Chunks {
+        Chunks::heads(self.head_dim.into(), rows)
+    }
+
+    /// Takes outputs `r..` of the product, whole heads of them, to where each belongs.
+    fn store_heads<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        (t, segment): (usize, &SegmentRows<'_>),
+        r: usize,
+        row: &mut [f32],
+    ) {
+        let (q_dim, kv_dim, d) = (self.q_dim(), self.kv_dim(), usize::from(self.head_dim));
+        let (first, position) = (self.outputs().0, segment.position + t - segment.first);
+        let backend = worker.backend();
+        for (i, head) in row.chunks_mut(d).enumerate() {
+            let at = first + r + i * d;
+            if at < q_dim {
+                self.turn(worker, self.q_norm, t, head);
+                worker.store(worker.buffer(self.q), t, at, head);
+            } else if at < q_dim + kv_dim {
+                self.turn(worker, self.k_norm, t, head);
+                let cache = worker.cache(self.state, segment);
+                // SAFETY: this head's keys are this worker's share, in the only operation of the step
+                // that stores this layer's keys (verified), and the values below.
+                let keys = unsafe { cache.keys_mut((at - q_dim) / d) };
+                backend.store_key(&cache.layout, keys, position, head);
+            } else {
+                let cache = worker.cache(self.state, segment);
+                // SAFETY: as above.
+                let values = unsafe { cache.values_mut((at - q_dim - kv_dim) / d) };
+                backend.store_value(&cache.layout, values, position, head);
+            }
+        }
+    }
+
+    /// Normalises a head of a query or a key, and turns it by the angles of token `t`.
+    fn turn<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        norm: Option<TensorId>,
+        t: usize,
+        head: &mut [f32],
+    ) {
+        if let Some(weight) = norm {
+            norm_head(worker.backend(), worker.vector(weight), self.eps, head);
+        }
+        if let Some(rope) = self.rope {
+            // SAFETY: a verified buffer, which nobody writes in this phase.
+            let table = unsafe { worker.read(worker.buffer(rope), t, 1) };
+            worker.backend().rope(head, head.len(), table.row(0), self.rope_kind);
+        }
+    }
+}
+
+// Not inlined, so that models without such norms have no room for a head on their stacks.
+#[inline(never)]
+fn norm_head<B: Backend>(backend: &B, weight: &[f32], eps: f32, head: &mut [f32]) {
+    let mut copy = [0.0; MAX_HEAD_DIM];
+    let copy = &mut copy[..head.len()];
+    copy.copy_from_slice(head);
+    backend.rms_norm(copy, weight, eps, head);
+}
+
+impl Operation for Project {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.x, Access::Read);
+        if self.part.has(QkvPart::Query) {
+            f(self.q, Access::Write);
+        }
+        if let Some(rope) = self.rope.filter(|_| self.part != QkvPart::Value) {
+            f(rope, Access::Read);
+        }
+    }
+
+    fn states(&self, f: &mut dyn FnMut(StateId, StateAccess)) {
+        if self.part.has(QkvPart::Key) {
+            f(self.state, StateAccess::WriteKeys);
+        }
+        if self.part.has(QkvPart::Value) {
+            f(self.state, StateAccess::WriteValues);
+        }
+    }
+
+    fn products(&self, f: &mut dyn FnMut(TensorId, BufferId)) {
+        f(self.w, self.x);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (w, x) = (plan.matrix(self.w)?, plan.buffer(self.x)?);
+        let d = usize::from(self.head_dim);
+        sure((1..=MAX_HEAD_DIM).contains(&d) && self.heads > 0 && self.kv_heads > 0)?;
+        sure(w.cols == x.cols as usize && x.rows == RowCount::Batch)?;
+        sure(w.rows == self.outputs().1 && self.eps.is_finite())?;
+        plan.some_vector(self.bias, w.rows)?;
+        plan.some_vector(self.q_norm, d)?;
+        plan.some_vector(self.k_norm, d)?;
+        let StateKind::Kv { heads, head_dim, .. } = plan.state(self.state)?.kind else {
+            return None;
+        };
+        sure((heads, head_dim) == (self.kv_heads, self.head_dim))?;
+        if self.part.has(QkvPart::Query) {
+            let q = plan.floats(self.q)?;
+            sure(q.rows == RowCount::Batch && q.cols as usize == self.q_dim())?;
+        }
+        if let Some(rope) = self.rope {
+            let rope = plan.floats(rope)?;
+            sure(rope.rows == RowCount::Batch && rope.cols.is_multiple_of(2))?;
+            sure(rope.cols as usize <= d)?;
+        }
+        Some(())
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        self.chunks(plan.matrix(self.w)?.rows).tile_floats(plan.most_rows())
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        let (w, x) = (worker.matrix(self.w), worker.buffer(self.x));
+        let bias = self.bias.map(|b| worker.vector(b));
+        let n = worker.rows(x.rows);
+        // SAFETY: in this phase nobody writes to x (verified).
+        let inputs = unsafe { worker.activations(x, n) };
+        // SAFETY: the only call for this operation.
+        let (scratch, floats) = unsafe { worker.local() };
+        for rows in worker.chunks_of(&self.chunks(w.rows()), n, w.cols()) {
+            let (r, width) = (rows.start, rows.len());
+            let mut tile = Tile::new(&mut floats[..n * width], n, width, width);
+            worker.product(&w, &inputs, rows, &mut tile, scratch)?;
+            for (t, segment) in worker.rows_of(x.rows, 0..n) {
+                let row = tile.row(t);
+                if let Some(bias) = bias {
+                    worker.backend().add(row, &bias[r..][..width]);
+                }
+                self.store_heads(worker, (t, &segment), r, row);
+            }
+        }
+        Ok(())
+    }
+}

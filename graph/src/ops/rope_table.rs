@@ -1,0 +1,58 @@
+//! `out` = the cosines and sines by which positions turn heads; workers share tokens.
+
+use teff_kernels::{Backend, rope_table};
+
+use super::{Access, Operation, sure};
+use crate::TensorId;
+use crate::exec::{Stopped, Worker};
+use crate::plan::{BufferId, PlanView, RowCount};
+use crate::spec::RopeScaling;
+
+/// Cosines and sines of a rotary embedding, a row for each token.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RopeTable {
+    /// Index of the rotary embedding among the plan's.
+    pub rope: u8,
+    /// Factors of its frequencies.
+    pub factors: Option<TensorId>,
+    /// f32: the cosines, then the sines.
+    pub out: BufferId,
+}
+
+impl Operation for RopeTable {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.out, Access::Write);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (rope, out) = (plan.ropes.get(usize::from(self.rope))?, plan.floats(self.out)?);
+        sure(out.rows == RowCount::Batch && rope.dims == out.cols && out.cols.is_multiple_of(2))?;
+        sure(self.factors.is_some() == (rope.scaling == RopeScaling::Factors))?;
+        plan.some_vector(self.factors, rope.dims as usize / 2)
+    }
+
+    /// Frequencies, in f64.
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        Some(plan.buffer(self.out)?.cols as usize)
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        let out = worker.buffer(self.out);
+        let tokens = worker.share(worker.rows(out.rows));
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the only call for this operation.
+        let (_, scratch) = unsafe { worker.local() };
+        let cols = out.cols as usize;
+        let freqs: &mut [f64] = bytemuck::cast_slice_mut(&mut scratch[..cols]);
+        let factors = self.factors.map(|f| worker.vector(f));
+        worker.plan().ropes[usize::from(self.rope)].frequencies(factors, freqs);
+        for (t, segment) in worker.rows_of(out.rows, tokens) {
+            // SAFETY: row t of a verified buffer, ours by share().
+            let mut row = unsafe { worker.write(out, (t, 1), (0, cols)) };
+            rope_table(segment.position + t - segment.first, freqs, row.row(0));
+        }
+        Ok(())
+    }
+}

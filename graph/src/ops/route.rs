@@ -1,0 +1,72 @@
+//! The choice of experts: softmax over all scores, the largest few, ties to the lower expert; workers
+//! share tokens.
+
+use teff_kernels::Backend;
+
+use super::{Access, Operation, sure};
+use crate::exec::{Stopped, Worker};
+use crate::layers::{MAX_EXPERTS, MAX_USED};
+use crate::plan::{BufferId, PlanView};
+
+/// The experts of each token and their shares.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Route {
+    /// f32: the scores of all experts.
+    pub scores: BufferId,
+    /// f32: the numbers of the chosen experts in ascending order (exact in f32), then their
+    /// probabilities.
+    pub out: BufferId,
+    /// Experts that a token takes.
+    pub used: u16,
+    /// The probabilities of the chosen ones are divided by their sum, added in ascending order of
+    /// experts.
+    pub normalised: bool,
+}
+
+impl Operation for Route {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.scores, Access::Read);
+        f(self.out, Access::Write);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (scores, out) = (plan.floats(self.scores)?, plan.floats(self.out)?);
+        let used = u32::from(self.used);
+        sure(scores.cols <= MAX_EXPERTS && used <= MAX_USED && used <= scores.cols)?;
+        sure(used > 0 && scores.rows == out.rows && out.cols == 2 * used)
+    }
+
+    fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+        Some(plan.buffer(self.scores)?.cols as usize)
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        // SAFETY: the only call for this operation.
+        let (_, scratch) = unsafe { worker.local() };
+        let (scores, out) = (worker.buffer(self.scores), worker.buffer(self.out));
+        let used = usize::from(self.used);
+        let probabilities = &mut scratch[..scores.cols as usize];
+        for t in worker.share(worker.rows(scores.rows)) {
+            // SAFETY: rows t of verified buffers; nobody writes scores in this phase, and row t of
+            // out is ours by share().
+            let (from, mut to) =
+                unsafe { (worker.read(scores, t, 1), worker.write(out, (t, 1), (0, 2 * used))) };
+            probabilities.copy_from_slice(from.row(0));
+            worker.backend().softmax(probabilities);
+            let mut chosen = [(0u32, 0f32); MAX_USED as usize];
+            let chosen = &mut chosen[..used];
+            if worker.backend().top_k(probabilities, chosen).nan {
+                // The scores were no numbers, and the token's outputs will be none.
+                (0u32..).zip(chosen.iter_mut()).for_each(|(i, c)| *c = (i, f32::NAN));
+            }
+            chosen.sort_unstable_by_key(|c| c.0);
+            let sum = chosen[1..].iter().fold(chosen[0].1, |sum, c| sum + c.1);
+            let (ids, shares) = to.row(0).split_at_mut(used);
+            for ((id, share), &(expert, p)) in ids.iter_mut().zip(shares).zip(&*chosen) {
+                *id = expert as f32;
+                *share = if self.normalised { p / sum } else { p };
+            }
+        }
+        Ok(())
+    }
+}

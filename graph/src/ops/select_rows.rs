@@ -1,0 +1,40 @@
+//! `out` = the wanted rows of `x`; workers share tokens.
+
+use teff_kernels::Backend;
+
+use super::{Access, Operation, sure};
+use crate::exec::{Stopped, Worker};
+use crate::plan::{BufferId, PlanView, RowCount};
+
+/// The rows whose logits are wanted: the last ones of each sequence.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SelectRows {
+    /// f32, a row for every token.
+    pub x: BufferId,
+    /// f32, a row for every wanted token.
+    pub out: BufferId,
+}
+
+impl Operation for SelectRows {
+    fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
+        f(self.x, Access::Read);
+        f(self.out, Access::Write);
+    }
+
+    fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+        let (x, out) = (plan.floats(self.x)?, plan.floats(self.out)?);
+        sure(x.cols == out.cols && (x.rows, out.rows) == (RowCount::Batch, RowCount::Wanted))
+    }
+
+    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+        let (x, out) = (worker.buffer(self.x), worker.buffer(self.out));
+        let rows = worker.share(worker.rows(out.rows));
+        for (t, segment) in worker.rows_of(out.rows, rows) {
+            let back = segment.first_wanted + segment.wanted - t; // 1 is the last token
+            // SAFETY: rows of verified buffers; nobody writes x in this phase.
+            let row = unsafe { worker.read(x, segment.first + segment.tokens.len() - back, 1) };
+            worker.store(out, t, 0, row.row(0));
+        }
+        Ok(())
+    }
+}

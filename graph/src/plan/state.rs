@@ -1,0 +1,131 @@
+//! States of a sequence: KV caches and what recurrent layers remember, and where they lie.
+//!
+//! The memory of a sequence begins with a header of [`HEADER`] bytes; behind it are the states, one
+//! after another. A cache has, for each head, its keys and then its values. The cache of a layer
+//! with a window is a ring: it has room for the window and for the tokens of one step, so that a
+//! step that is cancelled has overwritten nothing that a second try needs. A fixed state has two
+//! banks: a step reads one and writes the other, and they change roles when all workers are done.
+
+use teff_kernels::{KV_BLOCK, KvLayout};
+
+use super::{ALIGN, Options, StateId};
+use crate::Spec;
+use crate::layers::{LayerState, kv_layout};
+
+/// Bytes of the header of a sequence's memory.
+pub(crate) const HEADER: usize = ALIGN;
+
+/// A layer's state in the memory of a sequence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct State {
+    /// The layer that writes it.
+    pub layer: u16,
+    /// What it is.
+    pub kind: StateKind,
+    /// First byte in the memory of a sequence.
+    pub offset: usize,
+}
+
+/// Kinds of state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StateKind {
+    /// Keys and values.
+    Kv {
+        /// Heads.
+        heads: u16,
+        /// Elements of a key or a value.
+        head_dim: u16,
+        /// Positions that a query sees; 0 for all.
+        window: u32,
+        /// Positions that there is room for.
+        capacity: usize,
+    },
+    /// Two banks of so many bytes.
+    Fixed {
+        /// Bytes of a bank.
+        bytes: usize,
+    },
+}
+
+impl State {
+    /// To fill slices with before [`super::build_into`].
+    pub const EMPTY: State =
+        State { layer: 0, kind: StateKind::Fixed { bytes: 0 }, offset: 0 };
+
+    /// The state of a layer in a plan with these options; `None` where it has none of its own, or
+    /// sizes overflow.
+    pub(crate) fn of(spec: &Spec<'_>, options: &Options, l: u32) -> Option<StateKind> {
+        Some(match spec.layers.get(l).state(spec.width) {
+            LayerState::None | LayerState::SharedKv { .. } => return None,
+            LayerState::Kv { heads, head_dim, window } => {
+                // In a ring, a step's tokens don't overwrite what its first one sees.
+                let ring = window.map(|w| (w as usize).saturating_add(options.batch));
+                let positions = ring.map_or(options.context, |ring| ring.min(options.context));
+                StateKind::Kv {
+                    heads: heads as u16,
+                    head_dim: head_dim as u16,
+                    window: window.unwrap_or(0),
+                    capacity: positions.checked_next_multiple_of(KV_BLOCK)?,
+                }
+            }
+            LayerState::Fixed { bytes } => StateKind::Fixed { bytes: usize::try_from(bytes).ok()? },
+        })
+    }
+
+    /// Bytes of the state, filled up to [`ALIGN`]; `None` where that overflows.
+    pub(crate) fn bytes(&self, options: &Options) -> Option<usize> {
+        match self.kind {
+            StateKind::Kv { heads, head_dim, capacity, .. } => {
+                let per_position = (usize::from(head_dim) + 16).checked_mul(8)?; // above any format's
+                capacity.checked_add(KV_BLOCK)?.checked_mul(per_position)?;
+                let layout = kv_layout(options.kv, head_dim.into(), capacity);
+                let (keys, values) = head_bytes(&layout);
+                keys.checked_add(values)?.checked_mul(heads.into())
+            }
+            StateKind::Fixed { bytes } => bytes.checked_next_multiple_of(ALIGN)?.checked_mul(2),
+        }
+    }
+
+    /// First byte of a bank of a fixed state in the memory of a sequence.
+    pub(crate) fn bank_at(&self, bank: usize) -> usize {
+        match self.kind {
+            StateKind::Fixed { bytes } => self.offset + bank * bytes.next_multiple_of(ALIGN),
+            StateKind::Kv { .. } => self.offset,
+        }
+    }
+
+    /// Shape of a head's cache, where this is one.
+    #[must_use]
+    pub fn kv_layout(&self, options: &Options) -> Option<KvLayout> {
+        match self.kind {
+            StateKind::Kv { head_dim, capacity, .. } => {
+                Some(kv_layout(options.kv, head_dim.into(), capacity))
+            }
+            StateKind::Fixed { .. } => None,
+        }
+    }
+}
+
+/// Bytes of a head's keys and of its values, each filled up to [`ALIGN`].
+pub(crate) fn head_bytes(layout: &KvLayout) -> (usize, usize) {
+    (layout.key_bytes().next_multiple_of(ALIGN), layout.value_bytes().next_multiple_of(ALIGN))
+}
+
+/// Bytes of a sequence's memory; `None` where that overflows.
+pub(crate) fn state_bytes(states: &[State], options: &Options) -> Option<usize> {
+    let mut end = HEADER;
+    for state in states {
+        end = end.checked_add(state.bytes(options)?)?;
+    }
+    Some(end)
+}
+
+/// The state that layer `l` reads: its own, or the one that it shares.
+pub(crate) fn of_layer(spec: &Spec<'_>, states: &[State], l: u32) -> Option<StateId> {
+    let l = match spec.layers.get(l).state(spec.width) {
+        LayerState::SharedKv { layer } => layer,
+        _ => l,
+    };
+    StateId::from_index(states.iter().position(|s| u32::from(s.layer) == l)?)
+}

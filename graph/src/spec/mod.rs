@@ -1,0 +1,334 @@
+//! Models as plain data: hyper-parameters, layers, and the tensors that follow from them.
+
+use core::fmt;
+
+use crate::layers::{Layer, Norm, NormKind};
+use crate::meta::MetaError;
+use crate::{List, TensorId};
+
+mod roles;
+mod room;
+mod rope;
+
+pub use roles::{HfForm, HfName, LayerRole, Role, Slot, TensorKind};
+pub use room::{Layers, MAX_KINDS, MAX_LAYERS, MAX_ROPES, SpecRoom};
+pub use rope::{Rope, RopeScaling};
+
+/// Hyper-parameters and layers of a decoder-only transformer.
+///
+/// A family reads one from a model's metadata; nothing after that asks which family it was. Lists
+/// are borrowed from the caller (or from a `static`), or owned where there is a heap.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Spec<'p> {
+    /// Architecture name, as GGUF has it.
+    pub arch: &'static str,
+    /// Tokens of the vocabulary: rows of the embedding and of the head.
+    pub vocab: u32,
+    /// Positions that the model was made for.
+    pub context: u32,
+    /// Elements of the residual stream.
+    pub width: u32,
+    /// The embedding.
+    pub embed: Embed,
+    /// The layers.
+    pub layers: Layers<'p>,
+    /// Rotary embeddings, which layers refer to by their index.
+    pub ropes: List<'p, Rope>,
+    /// The norm before the head.
+    pub norm: Norm,
+    /// Source of the head's weights.
+    pub head: Head,
+    /// One scale for a whole token in the int8 inputs of ternary weights, as models have that were
+    /// trained so.
+    pub token_scales: bool,
+}
+
+/// How tokens enter the residual stream.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Embed {
+    /// Factor of the rows.
+    pub scale: f32,
+    /// A learned vector for each position is added.
+    pub positions: bool,
+}
+
+/// Source of the head's weights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Head {
+    /// The embedding is the head.
+    Tied,
+    /// A matrix of its own.
+    Own,
+    /// A copy of the embedding, in another format: the model has no more parameters for it.
+    Copy,
+}
+
+/// Why hyper-parameters make no model that Teff runs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// A key is missing or of the wrong kind.
+    Meta(MetaError),
+    /// A switch has a value that Teff has no code for.
+    Unsupported {
+        /// The key.
+        key: &'static str,
+        /// Supported values.
+        known: &'static str,
+    },
+    /// Two numbers contradict each other or one is out of range.
+    Inconsistent(&'static str),
+    /// A tensor that decides a shape is not there.
+    NoTensor(Role),
+    /// More layers, kinds of layers or rotary embeddings than [`SpecRoom`] has room for.
+    Room {
+        /// Which of them.
+        what: &'static str,
+        /// Most that there may be.
+        max: usize,
+    },
+}
+
+impl From<MetaError> for SpecError {
+    fn from(e: MetaError) -> Self {
+        SpecError::Meta(e)
+    }
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SpecError::Meta(e) => e.fmt(f),
+            SpecError::Unsupported { key, known } => {
+                write!(f, "the model's `{key}` is not supported; known: {known}")
+            }
+            SpecError::Inconsistent(what) => write!(f, "the model's hyper-parameters: {what}"),
+            SpecError::NoTensor(role) => write!(f, "the model has no tensor for {role:?}"),
+            SpecError::Room { what, max } => {
+                write!(f, "the model has too many {what}: there may be {max}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for SpecError {}
+
+/// Most elements of anything that has a size: no product of two overflows 64 bits.
+pub(crate) const MAX_SIZE: u32 = 1 << 26;
+
+pub(crate) fn inconsistent<T>(what: &'static str) -> Result<T, SpecError> {
+    Err(SpecError::Inconsistent(what))
+}
+
+impl<'p> Spec<'p> {
+    /// Checks that all sizes are in range and agree, so that no later product overflows.
+    ///
+    /// # Errors
+    /// [`SpecError::Inconsistent`], [`SpecError::Room`].
+    pub fn validate(&self) -> Result<(), SpecError> {
+        let sizes = [self.vocab, self.context, self.width];
+        if sizes.iter().any(|&n| n == 0 || n > MAX_SIZE) {
+            return inconsistent("vocabulary, context and width must be 1 to 2^26");
+        }
+        self.layers.validate()?;
+        if self.ropes.len() > MAX_ROPES {
+            return Err(SpecError::Room { what: "rotary embeddings", max: MAX_ROPES });
+        }
+        if !self.embed.scale.is_finite() {
+            return inconsistent("the factor of the embedding must be finite");
+        }
+        self.norm.validate()?;
+        if self.ropes.iter().filter(|r| r.scaling == RopeScaling::Factors).count() > 1 {
+            return inconsistent("one rotary embedding at most has a tensor of factors");
+        }
+        for rope in self.ropes.iter() {
+            rope.validate()?;
+        }
+        for kind in self.layers.kinds() {
+            kind.validate(self)?;
+        }
+        for (l, layer) in self.layers.iter().enumerate() {
+            layer.validate_at(self, l as u32)?;
+        }
+        Ok(())
+    }
+
+    /// The same model, its lists borrowed from this one.
+    #[must_use]
+    pub fn borrowed(&self) -> Spec<'_> {
+        Spec { layers: self.layers.borrowed(), ropes: self.ropes.borrowed(), ..*self }
+    }
+
+    /// Shape of the rotary factors' tensor, where the model has one.
+    fn rope_factors(&self) -> Option<u32> {
+        let with = self.ropes.iter().find(|r| r.scaling == RopeScaling::Factors)?;
+        Some(with.dims / 2)
+    }
+
+    /// Tensors before the layers': the embedding, and what positions need.
+    fn before_layers(&self) -> usize {
+        1 + usize::from(self.embed.positions) + usize::from(self.rope_factors().is_some())
+    }
+
+    fn norm_tensors(&self) -> usize {
+        match self.norm.kind {
+            NormKind::Layer => 2,
+            NormKind::Rms => 1,
+        }
+    }
+
+    /// Number of tensors of a layer.
+    fn layer_tensors(&self, layer: &Layer) -> usize {
+        LayerRole::ALL.into_iter().filter(|r| r.shape(layer, self.width).is_some()).count()
+    }
+
+    /// Number of tensors of the layers before `layer`.
+    fn tensors_before(&self, layer: u32) -> usize {
+        let mut counts = [0; MAX_KINDS];
+        for (count, kind) in counts.iter_mut().zip(self.layers.kinds()) {
+            *count = self.layer_tensors(kind);
+        }
+        (0..layer.min(self.layers.len())).map(|l| counts[self.layers.kind_of(l)]).sum()
+    }
+
+    /// Number of tensors of the model.
+    #[must_use]
+    pub fn tensors(&self) -> usize {
+        let head = match self.head {
+            Head::Tied => 0,
+            Head::Own | Head::Copy => 1,
+        };
+        let layers = self.tensors_before(self.layers.len());
+        self.before_layers() + layers + self.norm_tensors() + head
+    }
+
+    /// Tensor number `id`, or `None` beyond the last.
+    #[must_use]
+    pub fn slot(&self, id: TensorId) -> Option<Slot> {
+        let (vocab, w) = (self.vocab as usize, self.width as usize);
+        let mut i = id.index();
+        if i < self.before_layers() {
+            return Some(match (i, self.embed.positions) {
+                (0, _) => Slot::matrix(Role::TokenEmbd, vocab, w),
+                (1, true) => Slot::matrix(Role::PositionEmbd, self.context as usize, w),
+                _ => Slot::vector(Role::RopeFactors, self.rope_factors()? as usize),
+            });
+        }
+        i -= self.before_layers();
+        let mut counts = [0; MAX_KINDS];
+        for (count, kind) in counts.iter_mut().zip(self.layers.kinds()) {
+            *count = self.layer_tensors(kind);
+        }
+        for l in 0..self.layers.len() {
+            let n = counts[self.layers.kind_of(l)];
+            if i < n {
+                let layer = self.layers.get(l);
+                let mut shapes = LayerRole::ALL
+                    .into_iter()
+                    .filter_map(|role| Some((role, role.shape(layer, self.width)?)));
+                let (role, shape) = shapes.nth(i)?;
+                return Some(Slot { role: Role::Layer(l, role), ..shape });
+            }
+            i -= n;
+        }
+        match (i, self.norm.kind, self.head) {
+            (0, ..) => Some(Slot::vector(Role::OutputNorm, w)),
+            (1, NormKind::Layer, _) => Some(Slot::vector(Role::OutputNormBias, w)),
+            (_, _, Head::Own | Head::Copy) if i == self.norm_tensors() => {
+                Some(Slot::matrix(Role::Output, vocab, w))
+            }
+            _ => None,
+        }
+    }
+
+    /// Number of the tensor with this role; a tied head's is the embedding's.
+    ///
+    /// # Panics
+    /// Where the model has no such tensor.
+    #[must_use]
+    pub fn id(&self, role: Role) -> TensorId {
+        match self.find(role) {
+            Some(id) => id,
+            None => panic!("the model has no {role:?}"),
+        }
+    }
+
+    /// As [`Spec::id`]; `None` where the model has no such tensor.
+    #[must_use]
+    pub fn find(&self, role: Role) -> Option<TensorId> {
+        let before = self.before_layers();
+        let after = |i| before + self.tensors_before(self.layers.len()) + i;
+        let id = match role {
+            Role::TokenEmbd => 0,
+            Role::PositionEmbd if self.embed.positions => 1,
+            Role::RopeFactors if self.rope_factors().is_some() => before - 1,
+            Role::Layer(l, role) if l < self.layers.len() => {
+                let layer = self.layers.get(l);
+                role.shape(layer, self.width)?;
+                let earlier = LayerRole::ALL.into_iter().take(role as usize);
+                let earlier = earlier.filter(|r| r.shape(layer, self.width).is_some()).count();
+                before + self.tensors_before(l) + earlier
+            }
+            Role::OutputNorm => after(0),
+            Role::OutputNormBias if self.norm.kind == NormKind::Layer => after(1),
+            Role::Output if self.head == Head::Tied => 0,
+            Role::Output => after(self.norm_tensors()),
+            _ => return None,
+        };
+        TensorId::from_index(id)
+    }
+
+    /// All tensors, in the order of their numbers.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        let (vocab, w) = (self.vocab as usize, self.width as usize);
+        let positions = Slot::matrix(Role::PositionEmbd, self.context as usize, w);
+        let factors = self.rope_factors().map(|n| Slot::vector(Role::RopeFactors, n as usize));
+        let layers = (0..self.layers.len()).flat_map(move |l| {
+            let shapes = LayerRole::ALL.into_iter();
+            shapes.filter_map(move |role| {
+                let shape = role.shape(self.layers.get(l), self.width)?;
+                Some(Slot { role: Role::Layer(l, role), ..shape })
+            })
+        });
+        let bias = Slot::vector(Role::OutputNormBias, w);
+        let output = Slot::matrix(Role::Output, vocab, w);
+        core::iter::once(Slot::matrix(Role::TokenEmbd, vocab, w))
+            .chain(self.embed.positions.then_some(positions))
+            .chain(factors)
+            .chain(layers)
+            .chain(core::iter::once(Slot::vector(Role::OutputNorm, w)))
+            .chain((self.norm.kind == NormKind::Layer).then_some(bias))
+            .chain((self.head != Head::Tied).then_some(output))
+    }
+
+    /// Number of parameters; tied ones and copies count once.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        let slots = self.slots();
+        let own = slots.filter(|s| s.role != Role::Output || self.head == Head::Own);
+        own.map(|s| (s.experts * s.rows) as u64 * s.cols as u64).sum()
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Spec<'_> {
+    /// A copy whose lists are owned.
+    #[must_use]
+    pub fn to_owned(&self) -> Spec<'static> {
+        Spec { layers: self.layers.to_owned(), ropes: self.ropes.to_owned(), ..*self }
+    }
+
+    /// The same model with every kind of layer changed by `f`: for variants of a shape.
+    #[must_use]
+    pub fn with_layers(&self, f: impl FnMut(Layer) -> Layer) -> Spec<'static> {
+        Spec { layers: self.layers.map(f), ropes: self.ropes.to_owned(), ..*self }
+    }
+
+    /// The same model with every rotary embedding changed by `f`.
+    #[must_use]
+    pub fn with_ropes(&self, f: impl FnMut(Rope) -> Rope) -> Spec<'static> {
+        let ropes: alloc::vec::Vec<Rope> = self.ropes.iter().copied().map(f).collect();
+        Spec { layers: self.layers.to_owned(), ropes: ropes.into(), ..*self }
+    }
+}

@@ -1,0 +1,246 @@
+//! Layers as few kinds and a pattern, and the room in which a family lays them out without a heap.
+
+use super::{Rope, SpecError, inconsistent};
+use crate::List;
+use crate::layers::Layer;
+
+/// Most layers of a model.
+pub const MAX_LAYERS: usize = 512;
+/// Most kinds of layers of a model.
+pub const MAX_KINDS: usize = 16;
+/// Most rotary embeddings of a model.
+pub const MAX_ROPES: usize = 4;
+
+/// Layers of a model: the kinds that occur, and a pattern that names the kind of each layer.
+///
+/// The pattern may be a period, such as five layers with a window and one without, which is then
+/// repeated up to the number of layers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Layers<'p> {
+    kinds: List<'p, Layer>,
+    pattern: List<'p, u8>,
+    count: u32,
+}
+
+impl<'p> Layers<'p> {
+    /// `count` layers; layer `l` is of kind `pattern[l % pattern.len()]`.
+    #[must_use]
+    pub const fn new(kinds: &'p [Layer], pattern: &'p [u8], count: u32) -> Self {
+        Layers { kinds: List::Borrowed(kinds), pattern: List::Borrowed(pattern), count }
+    }
+
+    /// Number of layers.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // a model has at least one
+    pub const fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// The kinds.
+    #[must_use]
+    pub fn kinds(&self) -> &[Layer] {
+        &self.kinds
+    }
+
+    /// The pattern, a period of it at least.
+    #[must_use]
+    pub fn pattern(&self) -> &[u8] {
+        &self.pattern
+    }
+
+    /// Index of the kind of layer `l`.
+    #[must_use]
+    pub fn kind_of(&self, l: u32) -> usize {
+        usize::from(self.pattern[l as usize % self.pattern.len()])
+    }
+
+    /// Layer `l`.
+    ///
+    /// # Panics
+    /// Where the pattern names a kind that is not there ([`super::Spec::validate`] was not asked).
+    #[must_use]
+    pub fn get(&self, l: u32) -> &Layer {
+        &self.kinds[self.kind_of(l)]
+    }
+
+    /// All layers, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Layer> {
+        (0..self.count).map(|l| self.get(l))
+    }
+
+    /// The same layers, borrowed from these.
+    #[must_use]
+    pub fn borrowed(&self) -> Layers<'_> {
+        let (kinds, pattern) = (self.kinds.borrowed(), self.pattern.borrowed());
+        Layers { kinds, pattern, count: self.count }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), SpecError> {
+        if self.count == 0 || self.count as usize > MAX_LAYERS {
+            return inconsistent("there must be 1 to 512 layers");
+        }
+        if self.kinds.len() > MAX_KINDS {
+            return Err(SpecError::Room { what: "kinds of layers", max: MAX_KINDS });
+        }
+        if self.pattern.is_empty()
+            || self.pattern.iter().any(|&k| usize::from(k) >= self.kinds.len())
+        {
+            return inconsistent("the pattern of layers names kinds that are not there");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Layers<'_> {
+    /// A copy that owns its lists.
+    #[must_use]
+    pub fn to_owned(&self) -> Layers<'static> {
+        let (kinds, pattern) = (self.kinds.to_owned(), self.pattern.to_owned());
+        Layers { kinds, pattern, count: self.count }
+    }
+
+    /// As many layers, of kinds that `f` makes of these.
+    #[must_use]
+    pub fn map(&self, f: impl FnMut(Layer) -> Layer) -> Layers<'static> {
+        let kinds: alloc::vec::Vec<Layer> = self.kinds.iter().copied().map(f).collect();
+        Layers { kinds: kinds.into(), pattern: self.pattern.to_owned(), count: self.count }
+    }
+
+    /// The same kinds and pattern, for another number of layers.
+    #[must_use]
+    pub fn with_len(&self, count: u32) -> Layers<'static> {
+        Layers { count, ..self.to_owned() }
+    }
+}
+
+/// Room for the lists of a [`Spec`](super::Spec), which a family fills: on the stack or in a
+/// `static`, so that reading a model's metadata needs no heap.
+#[derive(Clone, Debug)]
+pub struct SpecRoom {
+    kinds: [Layer; MAX_KINDS],
+    n_kinds: usize,
+    pattern: [u8; MAX_LAYERS],
+    count: usize,
+    ropes: [Rope; MAX_ROPES],
+    n_ropes: usize,
+}
+
+impl Default for SpecRoom {
+    fn default() -> Self {
+        SpecRoom::new()
+    }
+}
+
+impl SpecRoom {
+    /// Empty room.
+    #[must_use]
+    pub const fn new() -> Self {
+        let rope = Rope {
+            kind: teff_kernels::RopeKind::NeoX,
+            dims: 2,
+            base: 1.0,
+            scaling: super::RopeScaling::None,
+        };
+        SpecRoom {
+            kinds: [Layer::EMPTY; MAX_KINDS],
+            n_kinds: 0,
+            pattern: [0; MAX_LAYERS],
+            count: 0,
+            ropes: [rope; MAX_ROPES],
+            n_ropes: 0,
+        }
+    }
+
+    /// Appends a layer: one of a kind that is there already, or of a new one.
+    ///
+    /// # Errors
+    /// [`SpecError::Room`].
+    pub fn push(&mut self, layer: Layer) -> Result<(), SpecError> {
+        let kind = match self.kinds[..self.n_kinds].iter().position(|k| *k == layer) {
+            Some(kind) => kind,
+            None => {
+                let room = SpecError::Room { what: "kinds of layers", max: MAX_KINDS };
+                *self.kinds.get_mut(self.n_kinds).ok_or(room)? = layer;
+                self.n_kinds += 1;
+                self.n_kinds - 1
+            }
+        };
+        let room = SpecError::Room { what: "layers", max: MAX_LAYERS };
+        *self.pattern.get_mut(self.count).ok_or(room)? = kind as u8;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Adds a rotary embedding, or finds an equal one; its index.
+    ///
+    /// # Errors
+    /// [`SpecError::Room`].
+    pub fn rope(&mut self, rope: Rope) -> Result<u8, SpecError> {
+        if let Some(i) = self.ropes[..self.n_ropes].iter().position(|r| *r == rope) {
+            return Ok(i as u8);
+        }
+        let room = SpecError::Room { what: "rotary embeddings", max: MAX_ROPES };
+        *self.ropes.get_mut(self.n_ropes).ok_or(room)? = rope;
+        self.n_ropes += 1;
+        Ok(self.n_ropes as u8 - 1)
+    }
+
+    /// The layers that were pushed; a pattern that repeats is cut to its period.
+    #[must_use]
+    pub fn layers(&self) -> Layers<'_> {
+        let pattern = &self.pattern[..self.count];
+        let period = (1..=self.count).find(|&p| (p..self.count).all(|i| pattern[i] == pattern[i - p]));
+        let pattern = &pattern[..period.unwrap_or(0)];
+        Layers::new(&self.kinds[..self.n_kinds], pattern, self.count as u32)
+    }
+
+    /// The rotary embeddings that were added.
+    #[must_use]
+    pub fn ropes(&self) -> List<'_, Rope> {
+        List::Borrowed(&self.ropes[..self.n_ropes])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::{FeedForward, Mixer};
+
+    fn layer(window: Option<u32>) -> Layer {
+        let Mixer::Attention(a) = Layer::EMPTY.mixer else { panic!() };
+        Layer {
+            mixer: Mixer::Attention(crate::layers::Attention { window, ..a }),
+            ..Layer::EMPTY
+        }
+    }
+
+    #[test]
+    fn patterns_are_cut_to_their_period() {
+        let mut room = SpecRoom::new();
+        for l in 0..26 {
+            room.push(layer(if (l + 1) % 6 == 0 { None } else { Some(512) })).unwrap();
+        }
+        let layers = room.layers();
+        assert_eq!((layers.kinds().len(), layers.pattern(), layers.len()), (2, &[0u8, 0, 0, 0, 0, 1][..], 26));
+        for l in 0..26 {
+            assert_eq!(*layers.get(l), layer(if (l + 1) % 6 == 0 { None } else { Some(512) }));
+        }
+        assert!(matches!(layers.get(0).ffn, FeedForward::Dense(_)));
+    }
+
+    #[test]
+    fn what_has_no_room_is_an_error() {
+        let mut room = SpecRoom::new();
+        for i in 0..MAX_KINDS as u32 {
+            room.push(layer(Some(i + 1))).unwrap();
+        }
+        let full = SpecError::Room { what: "kinds of layers", max: MAX_KINDS };
+        assert_eq!(room.push(layer(None)), Err(full));
+        for _ in MAX_KINDS..MAX_LAYERS {
+            room.push(layer(Some(1))).unwrap();
+        }
+        let full = SpecError::Room { what: "layers", max: MAX_LAYERS };
+        assert_eq!(room.push(layer(Some(1))), Err(full));
+    }
+}
