@@ -238,15 +238,16 @@ macro_rules! backend_methods {
                 $crate::ops::select::top_k::<L>(x, out)
             }
 
-            /// Stores the key of `position` in the cache of a head.
+            /// Stores the key of `position` in the cache of a head, in its [slot](crate::KvLayout::slot):
+            /// in a cache shorter than the text it takes the place of an earlier one.
             ///
             /// # Panics
-            /// Where `keys` or `key` don't have the layout's sizes, or the position is beyond it.
+            /// Where `keys` or `key` don't have the layout's sizes, or it has no slots.
             fn store_key(&self, layout: &$crate::KvLayout, keys: &mut [u8], position: usize, key: &[f32]) {
                 $crate::kv::store_key::<L>(layout, keys, position, key);
             }
 
-            /// Stores the value of `position` in the cache of a head.
+            /// Stores the value of `position` in the cache of a head, in its slot.
             ///
             /// # Panics
             /// As [`Backend::store_key`].
@@ -258,10 +259,15 @@ macro_rules! backend_methods {
             /// or more heads one after another, each as wide as the cache's. Query `t` stands at
             /// `position + t` and sees the positions up to its own; with a window of `w`, the last `w` of
             /// them. `out[t] = sum_j softmax(scale * q[t].k[j]) v[j]` for each head, block by block as
-            /// `ops/attend.rs` defines it; a head's bits don't depend on the other heads and rows.
+            /// `ops/attend.rs` defines it; a head's bits don't depend on the other heads and rows, nor on
+            /// the cache's capacity.
+            ///
+            /// Positions may be beyond the cache's capacity where there is a window and all that these
+            /// queries see fits in together: `n + w - 1` positions for `n` queries. The cache is a ring then.
             ///
             /// # Panics
-            /// Where widths differ or positions are beyond the cache's capacity.
+            /// Where widths differ, or positions are beyond the cache's capacity (without a window, or
+            /// with `n + w - 1` above the capacity).
             #[inline(always)] // so that what a firmware knows of its cache leaves the other formats out
             fn attend(
                 &self,
