@@ -1,243 +1,340 @@
 //! The operations of a transformer, and who computes them.
 
-use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use crate::blocks::dequantize_row;
 use crate::lanes::{Float, Portable};
 use crate::ops;
-use crate::{
-    Activations, Block, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind, Tile, TopK,
-    WideRowMut,
-};
+use crate::{Activations, Block, Format, Matrix, Tile};
 
-/// A way to compute the operations of a transformer: an instruction set, or a third party's own.
+/// All methods of [`Backend`], in one list, from which everything that has all of them is made: the
+/// trait itself, the backends of the instruction sets, and whatever forwards to another backend.
 ///
-/// Every operation has the scalar truth as its default; an implementation overrides what it is
-/// good at, and must give the same bits. Shapes are checked by panics, since they come from plans
-/// that were verified, never from input.
-pub trait Backend: Sync {
-    /// The name that `--backend` takes and that figures are reported under.
-    fn name(&self) -> &'static str;
-
-    /// Bytes of scratch that [`Backend::matmul`] wants for weights of this format with `cols`
-    /// inputs, `batch` rows of activations at most.
-    fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
-        let _ = (format, cols, batch);
-        0
-    }
-
-    /// Whether this backend reads matrices of this format faster when they are
-    /// [repacked](crate::repack). Of other formats it computes them by the scalar truth, or refuses
-    /// them by a panic.
-    fn repacks(&self, format: Format) -> bool {
-        let _ = format;
-        false
-    }
-
-    /// About how many products of an element with an element a core makes in a millisecond: as many
-    /// as are asked for in one call of [`Backend::matmul`] at most, since a step checks for
-    /// cancellation between two calls. The default is that of the scalar backend on a large computer.
-    fn products_per_ms(&self) -> usize {
-        1 << 19
-    }
-
-    /// `y[t][i] = sum_k w[rows.start + i][k] * x[t][k]`, for all rows of activations.
-    ///
-    /// Dense weights: sixteen strided partial sums of fused multiply-adds, then the halving tree.
-    /// Quantised weights: one f32 accumulator, `acc + (dw * dx) * isum` over sub-blocks (codes that
-    /// share a scale) in ascending order, unfused, `isum` being the exact integer sum of the
-    /// products of codes; with minimums `acc + ((dw * dx) * isum + mw * (dx * xsum))`, `xsum` being
-    /// the sum of the activations' codes.
-    /// Ternary weights: the same without minimums, over groups of 256.
-    ///
-    /// # Panics
-    /// Where shapes don't fit, the activations are not of the kind that the format needs, or
-    /// `scratch` is shorter than [`Backend::matmul_scratch`] or not aligned to 64 bytes.
-    fn matmul(
-        &self,
-        w: &Matrix<'_>,
-        x: &Activations<'_>,
-        rows: Range<usize>,
-        y: &mut Tile<'_>,
-        scratch: &mut [u8],
-    ) {
-        let _ = scratch;
-        check_matmul(w, x, &rows, y);
-        matmul_portable(w, x, rows, y);
-    }
-
-    /// The values of row `row` of `w`.
-    ///
-    /// # Panics
-    /// Where there is no such row or `out` is not as long as a row.
-    fn dequantize_row(&self, w: &Matrix<'_>, row: usize, out: &mut [f32]) {
-        if w.is_repacked() {
-            return dequantize_repacked(w, row, out);
+/// `backend_methods!([then] args)` calls the macro `then` with `args` and three groups:
+///
+/// - `required`: without a default;
+/// - `own`: what a backend computes by its own drivers; the default is the scalar truth;
+/// - `lanes`: what is defined once, over the lanes `L`. The default has portable ones; every
+///   instruction set compiles the same lines for its registers ([`crate::arch`]'s `shared.rs`).
+///
+/// There is no other way to give the trait a method than a line here, and so none to forget one in a
+/// forwarder: those that take all methods get it, and those that choose ([`crate::ExplicitBackend`])
+/// don't compile until they chose. [`crate::backend_signatures`] is the list without groups, docs and
+/// bodies.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! backend_methods {
+    ([$($then:tt)*] $($args:tt)*) => {
+        $($then)*! { [$($args)*]
+        required {
+            /// The name that `--backend` takes and that figures are reported under.
+            fn name(&self) -> &'static str;
         }
-        dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
-        if w.format() == Format::I2_S {
-            ops::map::<Portable>(out, |x| Portable::splat(w.scale()).mul(x));
+        own {
+            /// Bytes of scratch that [`Backend::matmul`] wants for weights of this format with `cols`
+            /// inputs, `batch` rows of activations at most.
+            fn matmul_scratch(&self, format: $crate::Format, cols: usize, batch: usize) -> usize {
+                let _ = (format, cols, batch);
+                0
+            }
+
+            /// Whether this backend reads matrices of this format faster when they are
+            /// [repacked](crate::repack). Of other formats it computes them by the scalar truth, or refuses
+            /// them by a panic.
+            fn repacks(&self, format: $crate::Format) -> bool {
+                let _ = format;
+                false
+            }
+
+            /// About how many products of an element with an element a core makes in a millisecond: as many
+            /// as are asked for in one call of [`Backend::matmul`] at most, since a step checks whether to
+            /// stop between two calls. The default is that of the scalar backend on a large computer.
+            fn products_per_ms(&self) -> usize {
+                1 << 19
+            }
+
+            /// `y[t][i] = sum_k w[rows.start + i][k] * x[t][k]`, for all rows of activations.
+            ///
+            /// Dense weights: sixteen strided partial sums of fused multiply-adds, then the halving tree.
+            /// Quantised weights: one f32 accumulator, `acc + (dw * dx) * isum` over sub-blocks (codes that
+            /// share a scale) in ascending order, unfused, `isum` being the exact integer sum of the
+            /// products of codes; with minimums `acc + ((dw * dx) * isum + mw * (dx * xsum))`, `xsum` being
+            /// the sum of the activations' codes.
+            /// Ternary weights: the same without minimums, over groups of 256.
+            ///
+            /// # Panics
+            /// Where shapes don't fit, the activations are not of the kind that the format needs, or
+            /// `scratch` is shorter than [`Backend::matmul_scratch`] or not aligned to 64 bytes.
+            fn matmul(
+                &self,
+                w: &$crate::Matrix<'_>,
+                x: &$crate::Activations<'_>,
+                rows: core::ops::Range<usize>,
+                y: &mut $crate::Tile<'_>,
+                scratch: &mut [u8],
+            ) {
+                let _ = scratch;
+                $crate::backend::check_matmul(w, x, &rows, y);
+                $crate::backend::matmul_portable(w, x, rows, y);
+            }
+
+            /// The values of row `row` of `w`.
+            ///
+            /// # Panics
+            /// Where there is no such row or `out` is not as long as a row.
+            fn dequantize_row(&self, w: &$crate::Matrix<'_>, row: usize, out: &mut [f32]) {
+                $crate::backend::dequantize_portable(w, row, out);
+            }
         }
-    }
+        lanes {
+            /// Quantises activations, 32 at a time.
+            ///
+            /// 8 bits: `d = max|x| / 127`, codes `x * (127 / max|x|)` rounded to nearest, ties to even.
+            /// 16 bits (where `out` has a lower plane): the same with 32385, codes split into
+            /// `255 * q + lo`. NaN, and blocks whose scale can't be
+            /// inverted, give 0.
+            ///
+            /// # Panics
+            /// Where `x` is not whole blocks or `out` has another length.
+            fn quantize(&self, x: &[f32], out: $crate::Q8RowMut<'_>) {
+                let mut out = out;
+                $crate::ops::quant::quantize::<L>(x, &mut out);
+            }
 
-    /// Quantises activations, 32 at a time.
-    ///
-    /// 8 bits: `d = max|x| / 127`, codes `x * (127 / max|x|)` rounded to nearest, ties to even.
-    /// 16 bits (where `out` has a lower plane): the same with 32385, codes split into
-    /// `255 * q + lo`. NaN, and blocks whose scale can't be
-    /// inverted, give 0.
-    ///
-    /// # Panics
-    /// Where `x` is not whole blocks or `out` has another length.
-    fn quantize(&self, x: &[f32], mut out: Q8RowMut<'_>) {
-        ops::quant::quantize::<Portable>(x, &mut out);
-    }
+            /// Quantises activations for ternary weights, 256 at a time (and what is left): `d = max|x| / 127`,
+            /// codes `x * (127 / max|x|)` rounded to nearest, ties to even. With `per_row`, the maximum is
+            /// that of all of `x`, and all scales are equal: BitNet's models are trained so. NaN, and where
+            /// the scale can't be inverted, give 0.
+            ///
+            /// # Panics
+            /// Where the length of `x` is not a multiple of 128 or `out` has another length.
+            fn quantize_wide(&self, x: &[f32], out: $crate::WideRowMut<'_>, per_row: bool) {
+                let mut out = out;
+                $crate::ops::ternary::quantize::<L>(x, &mut out, per_row);
+            }
 
-    /// Quantises activations for ternary weights, 256 at a time (and what is left): `d = max|x| / 127`,
-    /// codes `x * (127 / max|x|)` rounded to nearest, ties to even. With `per_row`, the maximum is
-    /// that of all of `x`, and all scales are equal: BitNet's models are trained so. NaN, and where
-    /// the scale can't be inverted, give 0.
-    ///
-    /// # Panics
-    /// Where the length of `x` is not a multiple of 128 or `out` has another length.
-    fn quantize_wide(&self, x: &[f32], mut out: WideRowMut<'_>, per_row: bool) {
-        ops::ternary::quantize::<Portable>(x, &mut out, per_row);
-    }
+            /// `out = (x - mean) / sqrt(var + eps) * weight + bias`, mean and (biased) variance in two
+            /// passes, each by sixteen strided partial sums and the halving tree.
+            ///
+            /// # Panics
+            /// Where lengths differ.
+            fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+                $crate::ops::norm::layer_norm::<L>(x, weight, bias, eps, out);
+            }
 
-    /// `out = (x - mean) / sqrt(var + eps) * weight + bias`, mean and (biased) variance in two
-    /// passes, each by sixteen strided partial sums and the halving tree.
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-        ops::norm::layer_norm::<Portable>(x, weight, bias, eps, out);
-    }
+            /// `out = (x * r) * weight` with `r = 1 / sqrt(mean(x^2) + eps)`, the sum of squares by sixteen
+            /// strided partial sums and the halving tree, unfused; of a row, or of one head of it.
+            ///
+            /// # Panics
+            /// Where lengths differ.
+            fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+                $crate::ops::norm::rms_norm::<L>(x, weight, eps, out);
+            }
 
-    /// `out = (x * r) * weight` with `r = 1 / sqrt(mean(x^2) + eps)`, the sum of squares by sixteen
-    /// strided partial sums and the halving tree, unfused; of a row, or of one head of it.
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        ops::norm::rms_norm::<Portable>(x, weight, eps, out);
-    }
+            /// Turns each head's first `table.len()` elements by the angles of its position (the rest stays):
+            /// a pair `a, b` becomes `a * cos - b * sin, a * sin + b * cos`, unfused. `x` is whole heads of
+            /// `head_dim` one after another, `table` as [`crate::rope_table`] makes it.
+            ///
+            /// # Panics
+            /// Where `x` is not whole heads, or the table is longer than a head or of odd length.
+            fn rope(&self, x: &mut [f32], head_dim: usize, table: &[f32], kind: $crate::RopeKind) {
+                $crate::ops::rope::rope(x, head_dim, table, kind);
+            }
 
-    /// Turns each head's first `table.len()` elements by the angles of its position (the rest stays):
-    /// a pair `a, b` becomes `a * cos - b * sin, a * sin + b * cos`, unfused. `x` is whole heads of
-    /// `head_dim` one after another, `table` as [`crate::rope_table`] makes it.
-    ///
-    /// # Panics
-    /// Where `x` is not whole heads, or the table is longer than a head or of odd length.
-    fn rope(&self, x: &mut [f32], head_dim: usize, table: &[f32], kind: RopeKind) {
-        ops::rope::rope(x, head_dim, table, kind);
-    }
+            /// `y = y + x`.
+            ///
+            /// # Panics
+            /// Where lengths differ.
+            fn add(&self, y: &mut [f32], x: &[f32]) {
+                $crate::ops::zip::<L>(y, x, |y, x| $crate::lanes::Float::add(y, x));
+            }
 
-    /// `y = y + x`.
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    fn add(&self, y: &mut [f32], x: &[f32]) {
-        ops::add::<Portable>(y, x);
-    }
+            /// `y = y * x`.
+            ///
+            /// # Panics
+            /// Where lengths differ.
+            fn mul(&self, y: &mut [f32], x: &[f32]) {
+                $crate::ops::zip::<L>(y, x, |y, x| $crate::lanes::Float::mul(y, x));
+            }
 
-    /// `x = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, GELU in its tanh form (Hendrycks and
-    /// Gimpel, 2016). Over all f32 less than 2.05 ULP from the exact value of this formula where
-    /// `x > 0`, and less than 5.2e-8 elsewhere; NaN for minus infinity, as the formula has it.
-    fn gelu(&self, x: &mut [f32]) {
-        ops::map::<Portable>(x, ops::math::gelu);
-    }
+            /// `x = x * factor`.
+            fn scale(&self, x: &mut [f32], factor: f32) {
+                let factor = <L as $crate::lanes::Float>::splat(factor);
+                $crate::ops::map::<L>(x, |x| $crate::lanes::Float::mul(x, factor));
+            }
 
-    /// `gate = gelu(gate) * up`, GELU as [`Backend::gelu`] has it.
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
-        ops::zip::<Portable>(gate, up, |g, u| ops::math::gelu(g).mul(u));
-    }
+            /// `x = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, GELU in its tanh form (Hendrycks and
+            /// Gimpel, 2016). Over all f32 less than 2.05 ULP from the exact value of this formula where
+            /// `x > 0`, and less than 5.2e-8 elsewhere; NaN for minus infinity, as the formula has it.
+            fn gelu(&self, x: &mut [f32]) {
+                $crate::ops::map::<L>(x, |x| $crate::ops::math::gelu(x));
+            }
 
-    /// `x = x / (1 + exp(-x))`, SiLU. Over all f32 above -88.72 less than 2.5 ULP from the exact
-    /// value; -0 below, where that is above -2.7e-37; NaN for minus infinity, as the formula has it.
-    fn silu(&self, x: &mut [f32]) {
-        ops::map::<Portable>(x, ops::math::silu);
-    }
+            /// `gate = gelu(gate) * up`, GELU as [`Backend::gelu`] has it.
+            ///
+            /// # Panics
+            /// Where lengths differ.
+            fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
+                $crate::ops::zip::<L>(gate, up, |g, u| $crate::lanes::Float::mul($crate::ops::math::gelu(g), u));
+            }
 
-    /// `gate = silu(gate) * up`, SiLU as [`Backend::silu`] has it.
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
-        ops::zip::<Portable>(gate, up, |g, u| ops::math::silu(g).mul(u));
-    }
+            /// `x = x / (1 + exp(-x))`, SiLU. Over all f32 above -88.72 less than 2.5 ULP from the exact
+            /// value; -0 below, where that is above -2.7e-37; NaN for minus infinity, as the formula has it.
+            fn silu(&self, x: &mut [f32]) {
+                $crate::ops::map::<L>(x, |x| $crate::ops::math::silu(x));
+            }
 
-    /// `x = max(x, 0)^2`, squared ReLU; NaN stays.
-    fn relu2(&self, x: &mut [f32]) {
-        ops::map::<Portable>(x, ops::math::relu2);
-    }
+            /// `gate = silu(gate) * up`, SiLU as [`Backend::silu`] has it.
+            ///
+            /// # Panics
+            /// Where lengths differ.
+            fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+                $crate::ops::zip::<L>(gate, up, |g, u| $crate::lanes::Float::mul($crate::ops::math::silu(g), u));
+            }
 
-    /// `gate = relu2(gate) * up`.
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    fn relu2_mul(&self, gate: &mut [f32], up: &[f32]) {
-        ops::zip::<Portable>(gate, up, |g, u| ops::math::relu2(g).mul(u));
-    }
+            /// `x = max(x, 0)^2`, squared ReLU; NaN stays.
+            fn relu2(&self, x: &mut [f32]) {
+                $crate::ops::map::<L>(x, |x| $crate::ops::math::relu2(x));
+            }
 
-    /// `x = x * factor`.
-    fn scale(&self, x: &mut [f32], factor: f32) {
-        ops::map::<Portable>(x, |x| x.mul(Portable::splat(factor)));
-    }
+            /// `gate = relu2(gate) * up`.
+            ///
+            /// # Panics
+            /// Where lengths differ.
+            fn relu2_mul(&self, gate: &mut [f32], up: &[f32]) {
+                $crate::ops::zip::<L>(gate, up, |g, u| $crate::lanes::Float::mul($crate::ops::math::relu2(g), u));
+            }
 
-    /// The index of the largest element, the first of several. NaN is never the largest; 0 where
-    /// there is nothing else.
-    fn argmax(&self, x: &[f32]) -> usize {
-        ops::select::argmax::<Portable>(x)
-    }
+            /// `x = exp(x - m) * (1 / sum exp(x - m))` with `m` the largest element, `exp` as [`crate::exp`]
+            /// has it, and the sum by sixteen strided partial sums and the halving tree.
+            ///
+            /// All elements become NaN if one of them is NaN or plus infinity, or if all are minus infinity.
+            fn softmax(&self, x: &mut [f32]) {
+                $crate::ops::softmax::softmax::<L>(x);
+            }
 
-    /// Selects the `out.len()` largest elements, with their indices: larger ones first, lower
-    /// indices among equals (0 and -0 are equal). NaN is never selected, but told of.
-    ///
-    /// # Panics
-    /// Where `x` has 2^32 elements or more.
-    fn top_k(&self, x: &[f32], out: &mut [(u32, f32)]) -> TopK {
-        ops::select::top_k::<Portable>(x, out)
-    }
+            /// One step of a depthwise convolution over the last `K` inputs: with `w` the length of `out`,
+            /// `taps` and `inputs` are `K` rows of `w`, and `out[c] = taps[0][c] * inputs[0][c] +
+            /// taps[1][c] * inputs[1][c] + ...`, ascending, multiply and add unfused.
+            ///
+            /// # Panics
+            /// Where `taps` and `inputs` are not the same number of rows, at least one.
+            fn causal_conv(&self, taps: &[f32], inputs: &[f32], out: &mut [f32]) {
+                $crate::ops::conv::causal_conv::<L>(taps, inputs, out);
+            }
 
-    /// Stores the key of `position` in the cache of a head.
-    ///
-    /// # Panics
-    /// Where `keys` or `key` don't have the layout's sizes, or the position is beyond it.
-    fn store_key(&self, layout: &KvLayout, keys: &mut [u8], position: usize, key: &[f32]) {
-        crate::kv::store_key::<Portable>(layout, keys, position, key);
-    }
+            /// The index of the largest element, the first of several. NaN is never the largest; 0 where
+            /// there is nothing else.
+            fn argmax(&self, x: &[f32]) -> usize {
+                $crate::ops::select::argmax::<L>(x)
+            }
 
-    /// Stores the value of `position` in the cache of a head.
-    ///
-    /// # Panics
-    /// As [`Backend::store_key`].
-    fn store_value(&self, layout: &KvLayout, values: &mut [u8], position: usize, value: &[f32]) {
-        crate::kv::store_value::<Portable>(layout, values, position, value);
-    }
+            /// Selects the `out.len()` largest elements, with their indices: larger ones first, lower
+            /// indices among equals (0 and -0 are equal). NaN is never selected, but told of.
+            ///
+            /// # Panics
+            /// Where `x` has 2^32 elements or more.
+            fn top_k(&self, x: &[f32], out: &mut [(u32, f32)]) -> $crate::TopK {
+                $crate::ops::select::top_k::<L>(x, out)
+            }
 
-    /// Causal attention of the heads that share keys and values: a row of `q` and of `out` has one
-    /// or more heads one after another, each as wide as the cache's. Query `t` stands at
-    /// `position + t` and sees the positions up to its own; with a window of `w`, the last `w` of
-    /// them. `out[t] = sum_j softmax(scale * q[t].k[j]) v[j]` for each head, block by block as
-    /// `ops/attend.rs` defines it; a head's bits don't depend on the other heads and rows.
-    ///
-    /// # Panics
-    /// Where widths differ or positions are beyond the cache's capacity.
-    #[inline(always)] // so that what a firmware knows of its cache leaves the other formats out
-    fn attend(
-        &self,
-        q: &crate::DenseActivations<'_>,
-        kv: &KvHead<'_>,
-        position: usize,
-        window: Option<NonZeroUsize>,
-        scale: f32,
-        out: &mut Tile<'_>,
-    ) {
-        ops::attend::attend::<Portable, 1, 1>(q, kv, position, window, scale, out);
+            /// Stores the key of `position` in the cache of a head, in its [slot](crate::KvLayout::slot):
+            /// in a cache shorter than the text it takes the place of an earlier one.
+            ///
+            /// # Panics
+            /// Where `keys` or `key` don't have the layout's sizes, or it has no slots.
+            fn store_key(&self, layout: &$crate::KvLayout, keys: &mut [u8], position: usize, key: &[f32]) {
+                $crate::kv::store_key::<L>(layout, keys, position, key);
+            }
+
+            /// Stores the value of `position` in the cache of a head, in its slot.
+            ///
+            /// # Panics
+            /// As [`Backend::store_key`].
+            fn store_value(&self, layout: &$crate::KvLayout, values: &mut [u8], position: usize, value: &[f32]) {
+                $crate::kv::store_value::<L>(layout, values, position, value);
+            }
+
+            /// Causal attention of the heads that share keys and values: a row of `q` and of `out` has one
+            /// or more heads one after another, each as wide as the cache's. Query `t` stands at
+            /// `position + t` and sees the positions up to its own; with a window of `w`, the last `w` of
+            /// them. `out[t] = sum_j softmax(scale * q[t].k[j]) v[j]` for each head, block by block as
+            /// `ops/attend.rs` defines it; a head's bits don't depend on the other heads and rows, nor on
+            /// the cache's capacity.
+            ///
+            /// Positions may be beyond the cache's capacity where there is a window and all that these
+            /// queries see fits in together: `n + w - 1` positions for `n` queries. The cache is a ring then.
+            ///
+            /// # Panics
+            /// Where widths differ, or positions are beyond the cache's capacity (without a window, or
+            /// with `n + w - 1` above the capacity).
+            #[inline(always)] // so that what a firmware knows of its cache leaves the other formats out
+            fn attend(
+                &self,
+                q: &$crate::DenseActivations<'_>,
+                kv: &$crate::KvHead<'_>,
+                position: usize,
+                window: Option<core::num::NonZeroUsize>,
+                scale: f32,
+                out: &mut $crate::Tile<'_>,
+            ) {
+                const SHARING: usize = <L as $crate::lanes::Lanes>::QUERIES;
+                const HELD: usize = <L as $crate::lanes::Lanes>::HELD;
+                $crate::ops::attend::attend::<L, SHARING, HELD>(q, kv, position, window, scale, out);
+            }
+        }
+        }
+    };
+}
+
+macro_rules! declare {
+    (
+        []
+        required { $($(#[$rm:meta])* fn $r:ident(&self) -> $rr:ty;)* }
+        own { $(
+            $(#[$m:meta])*
+            fn $name:ident(&self $(, $arg:ident: $ty:ty)* $(,)?) $(-> $ret:ty)? { $($body:tt)* }
+        )* }
+        lanes { $(
+            $(#[$lm:meta])*
+            fn $l:ident(&self $(, $larg:ident: $lty:ty)* $(,)?) $(-> $lret:ty)? { $($lbody:tt)* }
+        )* }
+    ) => {
+        /// A way to compute the operations of a transformer: an instruction set, or a third party's own.
+        ///
+        /// Every operation has the scalar truth as its default; an implementation overrides what it is
+        /// good at, and must give the same bits. Shapes are checked by panics, since they come from plans
+        /// that were verified, never from input.
+        pub trait Backend: Sync {
+            $(
+                $(#[$rm])*
+                fn $r(&self) -> $rr;
+            )*
+            $(
+                $(#[$m])*
+                fn $name(&self $(, $arg: $ty)*) $(-> $ret)? { $($body)* }
+            )*
+            $(
+                $(#[$lm])*
+                fn $l(&self $(, $larg: $lty)*) $(-> $lret)? {
+                    #[allow(dead_code)] // of what needs no lanes
+                    type L = Portable;
+                    $($lbody)*
+                }
+            )*
+        }
+    };
+}
+backend_methods!([declare]);
+
+/// The values of a row, in scalar code.
+pub(crate) fn dequantize_portable(w: &Matrix<'_>, row: usize, out: &mut [f32]) {
+    if w.is_repacked() {
+        return dequantize_repacked(w, row, out);
+    }
+    dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
+    if w.format() == Format::I2_S {
+        ops::map::<Portable>(out, |x| Portable::splat(w.scale()).mul(x));
     }
 }
 

@@ -4,6 +4,8 @@
 //! row of the panel holding one element of sixteen keys: sums over the head width then need no
 //! sum across lanes. Values lie one position after another, in rows filled up to sixteen.
 
+use core::ops::Range;
+
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 
 use crate::lanes::LANES;
@@ -65,7 +67,8 @@ pub struct KvLayout {
     pub format: KvFormat,
     /// Elements of a key or a value.
     pub head_dim: usize,
-    /// Positions, a multiple of [`KV_BLOCK`].
+    /// Slots for positions, a multiple of [`KV_BLOCK`]. A cache shorter than the text is a ring, enough
+    /// for attention with a window: see [`KvLayout::slot`].
     pub capacity: usize,
 }
 
@@ -98,26 +101,64 @@ impl KvLayout {
         self.capacity * self.value_stride() * self.format.element_bytes()
     }
 
-    /// The parts of the keys that positions `0..len` occupy (whole panels): elements and scales,
-    /// as ranges of bytes. What a snapshot keeps.
+    /// The slot of a position: the cache is a ring, in which a position takes the place of the one
+    /// `capacity` before it.
+    ///
+    /// # Panics
+    /// Where there are no slots.
+    #[inline(always)]
     #[must_use]
-    pub const fn key_prefix(&self, len: usize) -> [core::ops::Range<usize>; 2] {
-        let len = len.next_multiple_of(LANES);
-        let scales = self.key_elements();
-        [
-            0..len * self.head_dim * self.format.element_bytes(),
-            scales..scales + len * self.format.scale_bytes(),
-        ]
+    pub const fn slot(&self, position: usize) -> usize {
+        // The division is for rings only.
+        if position < self.capacity { position } else { position % self.capacity }
     }
 
-    /// The parts of the values that positions `0..len` occupy.
+    /// The slots of a range of positions, the last `capacity` of them at most, as ranges in the order of
+    /// the positions; the second is empty where the ring doesn't begin anew among them.
+    ///
+    /// # Panics
+    /// Where there are positions, but no slots.
     #[must_use]
-    pub const fn value_prefix(&self, len: usize) -> [core::ops::Range<usize>; 2] {
-        let scales = self.value_elements();
-        [
-            0..len * self.value_stride() * self.format.element_bytes(),
-            scales..scales + len * self.format.scale_bytes(),
-        ]
+    pub fn slots(&self, positions: Range<usize>) -> [Range<usize>; 2] {
+        let len = positions.len().min(self.capacity);
+        let first = if len == 0 { 0 } else { self.slot(positions.end - len) };
+        let end = (first + len).min(self.capacity);
+        [first..end, 0..first + len - end]
+    }
+
+    /// The parts of the keys that a range of slots occupies (in whole panels of sixteen): elements and
+    /// scales, as ranges of bytes. What a snapshot keeps.
+    #[must_use]
+    pub const fn key_ranges(&self, slots: Range<usize>) -> [Range<usize>; 2] {
+        let slot = self.head_dim * self.format.element_bytes();
+        self.ranges(slots, slot, self.key_elements())
+    }
+
+    /// The parts of the values that a range of slots occupies, as [`KvLayout::key_ranges`].
+    #[must_use]
+    pub const fn value_ranges(&self, slots: Range<usize>) -> [Range<usize>; 2] {
+        let slot = self.value_stride() * self.format.element_bytes();
+        self.ranges(slots, slot, self.value_elements())
+    }
+
+    /// The bytes of the panels around `slots`, of elements that take `slot` bytes for each, and of their
+    /// scales, which begin at `scales`.
+    const fn ranges(&self, slots: Range<usize>, slot: usize, scales: usize) -> [Range<usize>; 2] {
+        let (start, end) = (slots.start / LANES * LANES, slots.end.next_multiple_of(LANES));
+        let scale = self.format.scale_bytes();
+        [start * slot..end * slot, scales + start * scale..scales + end * scale]
+    }
+
+    /// [`KvLayout::key_ranges`] of the slots `0..len`.
+    #[must_use]
+    pub const fn key_prefix(&self, len: usize) -> [Range<usize>; 2] {
+        self.key_ranges(0..len)
+    }
+
+    /// [`KvLayout::value_ranges`] of the slots `0..len`.
+    #[must_use]
+    pub const fn value_prefix(&self, len: usize) -> [Range<usize>; 2] {
+        self.value_ranges(0..len)
     }
 }
 
@@ -177,7 +218,7 @@ impl<'a> KvHead<'a> {
     }
 }
 
-/// Writes the key of `position` into the keys of a head.
+/// Writes the key of `position` into its slot of the keys of a head.
 #[inline(always)]
 pub(crate) fn store_key<L: crate::lanes::Lanes>(
     layout: &KvLayout,
@@ -185,9 +226,10 @@ pub(crate) fn store_key<L: crate::lanes::Lanes>(
     position: usize,
     key: &[f32],
 ) {
-    assert!(key.len() == layout.head_dim && position < layout.capacity);
+    assert!(key.len() == layout.head_dim && layout.capacity > 0);
     assert!(keys.len() == layout.key_bytes());
-    let (panel, lane) = (position / LANES, position % LANES);
+    let slot = layout.slot(position);
+    let (panel, lane) = (slot / LANES, slot % LANES);
     let first = panel * layout.head_dim;
     let (elements, scales) = keys.split_at_mut(layout.key_elements());
     match layout.format {
@@ -204,12 +246,12 @@ pub(crate) fn store_key<L: crate::lanes::Lanes>(
         KvFormat::Q8 => {
             let rows: &mut [[i8; LANES]] = cast_slice_mut(elements);
             let scales: &mut [f32] = cast_slice_mut(scales);
-            scales[position] = to_q8::<L>(key, |d, k| rows[first + d][lane] = k);
+            scales[slot] = to_q8::<L>(key, |d, k| rows[first + d][lane] = k);
         }
     }
 }
 
-/// Writes the value of `position` into the values of a head.
+/// Writes the value of `position` into its slot of the values of a head.
 #[inline(always)]
 pub(crate) fn store_value<L: crate::lanes::Lanes>(
     layout: &KvLayout,
@@ -217,25 +259,25 @@ pub(crate) fn store_value<L: crate::lanes::Lanes>(
     position: usize,
     value: &[f32],
 ) {
-    assert!(value.len() == layout.head_dim && position < layout.capacity);
+    assert!(value.len() == layout.head_dim && layout.capacity > 0);
     assert!(values.len() == layout.value_bytes());
-    let stride = layout.value_stride();
+    let (slot, stride) = (layout.slot(position), layout.value_stride());
     let (elements, scales) = values.split_at_mut(layout.value_elements());
     match layout.format {
         KvFormat::F32 => {
-            let row = &mut cast_slice_mut::<u8, f32>(elements)[position * stride..][..stride];
+            let row = &mut cast_slice_mut::<u8, f32>(elements)[slot * stride..][..stride];
             row[..value.len()].copy_from_slice(value);
             row[value.len()..].fill(0.0);
         }
         KvFormat::F16 => {
-            let row = &mut cast_slice_mut::<u8, [u8; 2]>(elements)[position * stride..][..stride];
+            let row = &mut cast_slice_mut::<u8, [u8; 2]>(elements)[slot * stride..][..stride];
             to_f16::<L>(value, |d, v| row[d] = v);
             row[value.len()..].fill([0; 2]);
         }
         KvFormat::Q8 => {
-            let row = &mut cast_slice_mut::<u8, i8>(elements)[position * stride..][..stride];
+            let row = &mut cast_slice_mut::<u8, i8>(elements)[slot * stride..][..stride];
             let scales: &mut [f32] = cast_slice_mut(scales);
-            scales[position] = to_q8::<L>(value, |d, v| row[d] = v);
+            scales[slot] = to_q8::<L>(value, |d, v| row[d] = v);
             row[value.len()..].fill(0);
         }
     }

@@ -105,6 +105,11 @@ impl Float for f32 {
 /// inside functions compiled for these instructions. Everything is `inline(always)`, so that it
 /// becomes part of such a function.
 pub(crate) trait Lanes: Float {
+    /// Queries whose sums attention keeps in registers, at most 4.
+    const QUERIES: usize = 1;
+    /// Queries for which attention reads the cache once.
+    const HELD: usize = 8;
+
     /// Tells the CPU to fetch a line of memory into its second-level cache.
     #[inline(always)]
     fn prefetch(p: *const u8) {
@@ -232,6 +237,8 @@ impl Float for Portable {
 }
 
 impl Lanes for Portable {
+    const HELD: usize = 1;
+
     #[inline(always)]
     fn load(p: &[f32; LANES]) -> Self {
         Portable(*p)

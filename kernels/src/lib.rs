@@ -23,6 +23,7 @@ pub mod entered;
 #[cfg(feature = "equivalence")]
 pub mod equivalence;
 mod format;
+mod forward;
 mod kv;
 mod lanes;
 mod matrix;
@@ -48,6 +49,7 @@ pub use arch::{Dotprod, I8mm, Neon};
 pub use backend::{Backend, Scalar};
 pub use blocks::{Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row};
 pub use format::{ActivationKind, Format};
+pub use forward::ExplicitBackend;
 pub use kv::{KV_BLOCK, KvFormat, KvHead, KvLayout};
 pub use matrix::{Matrix, MatrixError};
 pub use ops::attend::MAX_HEAD_DIM;

@@ -145,7 +145,10 @@ fn other_operations_run_where_they_should() {
             b.rms_norm(&x, &w, 1e-5, &mut y);
             b.rope(&mut y, 16, &x[..16], RopeKind::NeoX);
             b.add(&mut y, &x);
+            b.mul(&mut y, &x);
             b.scale(&mut y, 2.0);
+            b.softmax(&mut y);
+            b.causal_conv(&x, &w, &mut z);
             b.gelu(&mut y);
             b.silu_mul(&mut y, &x);
             b.argmax(&x);
@@ -159,7 +162,10 @@ fn other_operations_run_where_they_should() {
             "rms_norm",
             "rope",
             "add",
+            "mul",
             "scale",
+            "softmax",
+            "causal_conv",
             "gelu",
             "silu_mul",
             "argmax",

@@ -134,6 +134,7 @@ macro_rules! suite {
                     if let Ok(b) = Cpu::by_name(stringify!($name)) {
                         let row = suite::Row { len, skew, kind, seed };
                         passes(|room| suite::rows(&b, &row, room))?;
+                        passes(|room| suite::causal_conv(&b, &row, 1 + skew % 5, room))?;
                         passes(|room| suite::rope(&b, &row, (1 + skew % 3, len / 4, skew), room))?;
                         passes(|room| suite::select(&b, &row, skew * 3, room))?;
                     }

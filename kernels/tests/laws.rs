@@ -320,7 +320,7 @@ fn attends() {
 /// What changes a row, given two other rows as long and a number.
 type RowOp = fn(&dyn Backend, &mut [f32], &[f32], &[f32], f32);
 
-const ROW_OPS: [(&str, RowOp); 10] = [
+const ROW_OPS: [(&str, RowOp); 13] = [
     ("layer_norm", |b, y, w, bias, eps| {
         let x = y.to_vec();
         b.layer_norm(&x, w, bias, eps.abs(), y);
@@ -330,6 +330,12 @@ const ROW_OPS: [(&str, RowOp); 10] = [
         b.rms_norm(&x, w, eps.abs(), y);
     }),
     ("add", |b, y, w, _, _| b.add(y, w)),
+    ("mul", |b, y, w, _, _| b.mul(y, w)),
+    ("softmax", |b, y, _, _, _| b.softmax(y)),
+    ("causal_conv", |b, y, w, bias, _| {
+        let x = [y, w, bias].concat();
+        b.causal_conv(&[bias, w, y].concat(), &x, y);
+    }),
     ("scale", |b, y, _, _, factor| b.scale(y, factor)),
     ("gelu", |b, y, _, _, _| b.gelu(y)),
     ("gelu_mul", |b, y, w, _, _| b.gelu_mul(y, w)),

@@ -76,6 +76,19 @@ proptest! {
             b.rms_norm(&x, &w, eps, &mut y);
             y
         })?;
+        everywhere("softmax", |b| {
+            let mut y = x.clone();
+            b.softmax(&mut y);
+            y
+        })?;
+        everywhere("mul", |b| {
+            let mut y = x.clone();
+            b.mul(&mut y, &w);
+            y
+        })?;
+        let mut y = x.clone();
+        Scalar.mul(&mut y, &w);
+        same(&x.iter().zip(&w).map(|(x, w)| x * w).collect::<Vec<_>>(), &y, "mul")?;
         let factor = float(r, kind);
         everywhere("scale", |b| {
             let mut y = x.clone();
@@ -157,6 +170,39 @@ proptest! {
     }
 
     #[test]
+    fn softmax_is_right(len in 1..900usize, spread in 0..8, seed: u64) {
+        let r = &mut Rng::new(seed);
+        let x: Vec<f32> = (0..len).map(|_| r.float() * 2f32.powi(spread)).collect();
+        let mut y = x.clone();
+        Scalar.softmax(&mut y);
+        let m = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exact: Vec<f64> = x.iter().map(|&x| (f64::from(x) - f64::from(m)).exp()).collect();
+        let sum = exact.iter().sum::<f64>();
+        for (y, (e, x)) in y.iter().zip(exact.iter().zip(&x)) {
+            // The exponential is within 1.08 ULP (two roundoffs each), of an argument rounded once; the
+            // sum and its exponentials, whose arguments were rounded too; the inverse and a product.
+            let far = f64::from(m - x);
+            let terms = (len.div_ceil(16) + 4) as f64;
+            let relative = (far + 2.2 + 0.4 + 2.2 + terms + 2.0) * EPS * 1.001;
+            within(*y, e / sum, relative * (e / sum) + 1e-44, "softmax")?;
+        }
+        let one: f64 = y.iter().map(|&y| f64::from(y)).sum();
+        prop_assert!((one - 1.0).abs() < 2e-5, "the sum is {one}");
+    }
+
+    #[test]
+    fn causal_conv_is_right(width in 0..100usize, taps in 1..6usize, kind in kinds(), seed: u64) {
+        let r = &mut Rng::new(seed);
+        let (t, x) = (floats(r, taps * width, kind), floats(r, taps * width, kind));
+        let mut y = vec![0.0; width];
+        Scalar.causal_conv(&t, &x, &mut y);
+        let want: Vec<f32> = (0..width)
+            .map(|c| (1..taps).fold(t[c] * x[c], |sum, k| sum + t[k * width + c] * x[k * width + c]))
+            .collect();
+        same(&want, &y, "causal_conv")?;
+    }
+
+    #[test]
     fn rope_is_right(pairs in 1..70usize, seed: u64) {
         let r = &mut Rng::new(seed);
         let (x, table) = (floats(r, 2 * pairs, Kind::Plain), table(r, pairs, Kind::Plain));
@@ -232,6 +278,29 @@ fn negative_numbers_square_to_zero() {
     Scalar.relu2(&mut x);
     assert_eq!(x[..6], [0.0, 0.0, 0.0, 4.0, 0.0, f32::INFINITY]);
     assert!(x[6].is_nan() && x[..5].iter().all(|x| x.is_sign_positive()));
+}
+
+#[test]
+fn softmax_without_numbers() {
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    Scalar.softmax(&mut []);
+    for bad in [&mut [1.0, nan, 2.0][..], &mut [-inf; 20], &mut [1.0, inf], &mut [nan; 17]] {
+        Scalar.softmax(bad);
+        assert!(bad.iter().all(|x| x.is_nan()), "{bad:?}");
+    }
+    let mut x = [-inf, 3.0, -inf, 3.0, -200.0];
+    Scalar.softmax(&mut x);
+    assert_eq!(x, [0.0, 0.5, 0.0, 0.5, 0.0]);
+}
+
+#[test]
+fn causal_conv_checks_its_rows() {
+    let runs = |taps: usize, inputs: usize, out: usize| {
+        let run = || Scalar.causal_conv(&vec![0.0; taps], &vec![0.0; inputs], &mut vec![0.0; out]);
+        std::panic::catch_unwind(run).is_ok()
+    };
+    assert!(runs(3, 3, 3) && runs(12, 12, 3) && runs(0, 0, 0));
+    assert!(!runs(0, 0, 3) && !runs(4, 4, 3) && !runs(6, 3, 3) && !runs(3, 6, 3) && !runs(1, 1, 0));
 }
 
 /// In units of the last place that an f32 near `want` has.

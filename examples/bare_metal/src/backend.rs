@@ -11,8 +11,8 @@ use teff_kernels::Dsp as Best;
 #[cfg(not(feature = "dsp"))]
 use teff_kernels::Scalar as Best;
 use teff_kernels::{
-    Activations, Backend, DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix, RopeKind,
-    Tile, TopK, WideRowMut,
+    Activations, Backend, DenseActivations, ExplicitBackend, Format, KvFormat, KvHead, KvLayout,
+    Matrix, Scalar, Tile, forward_backend, refuse_backend,
 };
 
 /// The formats of the model's matrices.
@@ -51,10 +51,13 @@ fn other() -> ! {
     unreachable!("this image has no other model's operations")
 }
 
-impl Backend for Needed {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
+impl ExplicitBackend for Needed {
+    forward_backend!(self => self.0; name, matmul_scratch, products_per_ms, quantize, layer_norm, add,
+        gelu, argmax);
+    forward_backend!(self => Scalar; repacks);
+    refuse_backend!(other(); quantize_wide, rms_norm, rope, mul, scale, gelu_mul, silu, silu_mul, relu2,
+        relu2_mul, softmax, causal_conv, top_k);
+
     fn matmul(
         &self,
         w: &Matrix<'_>,
@@ -96,35 +99,5 @@ impl Backend for Needed {
             KV => self.0.attend(q, kv, position, window, scale, out),
             _ => other(),
         }
-    }
-    fn quantize_wide(&self, _: &[f32], _: WideRowMut<'_>, _: bool) {
-        other()
-    }
-    fn rms_norm(&self, _: &[f32], _: &[f32], _: f32, _: &mut [f32]) {
-        other()
-    }
-    fn rope(&self, _: &mut [f32], _: usize, _: &[f32], _: RopeKind) {
-        other()
-    }
-    fn gelu_mul(&self, _: &mut [f32], _: &[f32]) {
-        other()
-    }
-    fn silu(&self, _: &mut [f32]) {
-        other()
-    }
-    fn silu_mul(&self, _: &mut [f32], _: &[f32]) {
-        other()
-    }
-    fn relu2(&self, _: &mut [f32]) {
-        other()
-    }
-    fn relu2_mul(&self, _: &mut [f32], _: &[f32]) {
-        other()
-    }
-    fn scale(&self, _: &mut [f32], _: f32) {
-        other()
-    }
-    fn top_k(&self, _: &[f32], _: &mut [(u32, f32)]) -> TopK {
-        other()
     }
 }

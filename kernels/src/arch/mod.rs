@@ -5,13 +5,8 @@
 //! only a constructor that checked, or an `unsafe` one, makes it.
 
 use core::fmt;
-use core::num::NonZeroUsize;
-use core::ops::Range;
 
-use crate::{
-    Activations, Backend, DenseActivations, Format, KvHead, KvLayout, Matrix, Q8RowMut, RopeKind,
-    Scalar, Tile, TopK, WideRowMut,
-};
+use crate::{Backend, Scalar};
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 mod aarch64;
@@ -171,92 +166,18 @@ macro_rules! each {
     };
 }
 
-impl Backend for Cpu {
-    fn name(&self) -> &'static str {
-        each!(self, b => b.name())
-    }
-    fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
-        each!(self, b => b.matmul_scratch(format, cols, batch))
-    }
-    fn repacks(&self, format: Format) -> bool {
-        each!(self, b => b.repacks(format))
-    }
-    fn products_per_ms(&self) -> usize {
-        each!(self, b => b.products_per_ms())
-    }
-    fn matmul(
-        &self,
-        w: &Matrix<'_>,
-        x: &Activations<'_>,
-        rows: Range<usize>,
-        y: &mut Tile<'_>,
-        scratch: &mut [u8],
-    ) {
-        each!(self, b => b.matmul(w, x, rows, y, scratch));
-    }
-    fn dequantize_row(&self, w: &Matrix<'_>, row: usize, out: &mut [f32]) {
-        each!(self, b => b.dequantize_row(w, row, out));
-    }
-    fn quantize(&self, x: &[f32], out: Q8RowMut<'_>) {
-        each!(self, b => b.quantize(x, out));
-    }
-    fn quantize_wide(&self, x: &[f32], out: WideRowMut<'_>, per_row: bool) {
-        each!(self, b => b.quantize_wide(x, out, per_row));
-    }
-    fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-        each!(self, b => b.layer_norm(x, weight, bias, eps, out));
-    }
-    fn add(&self, y: &mut [f32], x: &[f32]) {
-        each!(self, b => b.add(y, x));
-    }
-    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        each!(self, b => b.rms_norm(x, weight, eps, out));
-    }
-    fn rope(&self, x: &mut [f32], head_dim: usize, table: &[f32], kind: RopeKind) {
-        each!(self, b => b.rope(x, head_dim, table, kind));
-    }
-    fn gelu(&self, x: &mut [f32]) {
-        each!(self, b => b.gelu(x));
-    }
-    fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
-        each!(self, b => b.gelu_mul(gate, up));
-    }
-    fn silu(&self, x: &mut [f32]) {
-        each!(self, b => b.silu(x));
-    }
-    fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
-        each!(self, b => b.silu_mul(gate, up));
-    }
-    fn relu2(&self, x: &mut [f32]) {
-        each!(self, b => b.relu2(x));
-    }
-    fn relu2_mul(&self, gate: &mut [f32], up: &[f32]) {
-        each!(self, b => b.relu2_mul(gate, up));
-    }
-    fn scale(&self, x: &mut [f32], factor: f32) {
-        each!(self, b => b.scale(x, factor));
-    }
-    fn argmax(&self, x: &[f32]) -> usize {
-        each!(self, b => b.argmax(x))
-    }
-    fn top_k(&self, x: &[f32], out: &mut [(u32, f32)]) -> TopK {
-        each!(self, b => b.top_k(x, out))
-    }
-    fn store_key(&self, layout: &KvLayout, keys: &mut [u8], position: usize, key: &[f32]) {
-        each!(self, b => b.store_key(layout, keys, position, key));
-    }
-    fn store_value(&self, layout: &KvLayout, values: &mut [u8], position: usize, value: &[f32]) {
-        each!(self, b => b.store_value(layout, values, position, value));
-    }
-    fn attend(
-        &self,
-        q: &DenseActivations<'_>,
-        kv: &KvHead<'_>,
-        position: usize,
-        window: Option<NonZeroUsize>,
-        scale: f32,
-        out: &mut Tile<'_>,
-    ) {
-        each!(self, b => b.attend(q, kv, position, window, scale, out));
-    }
+macro_rules! dispatch {
+    (
+        []
+        $(fn $name:ident(&self $(, $arg:ident: $ty:ty)*) $(-> $ret:ty)?;)*
+    ) => {
+        impl Backend for Cpu {
+            $(
+                fn $name(&self $(, $arg: $ty)*) $(-> $ret)? {
+                    each!(self, b => b.$name($($arg),*))
+                }
+            )*
+        }
+    };
 }
+crate::backend_signatures!([dispatch]);

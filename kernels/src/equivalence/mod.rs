@@ -22,7 +22,7 @@ pub use attention::{Attention, attend};
 pub use products::{Product, dequantize, matmul, quantize, quantize_wide};
 pub use random::{Kind, Rng, fill_codes, fill_floats, fill_weights, float};
 pub use room::{Block, Room};
-pub use rows::{Row, rope, rows, select};
+pub use rows::{Row, causal_conv, rope, rows, select};
 
 /// What one comparison was about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -234,6 +234,7 @@ pub fn check(
         let len = LENGTHS[round % LENGTHS.len()] + r.below(3);
         let row = Row { len, skew: r.below(17), kind, seed: r.bits() };
         cases += rows(backend, &row, &mut Block::new(memory))?;
+        cases += causal_conv(backend, &row, 1 + r.below(5), &mut Block::new(memory))?;
         let (pairs, rest) = (r.below(40), r.below(20));
         cases += rope(backend, &row, (1 + r.below(4), pairs, rest), &mut Block::new(memory))?;
         cases += select(backend, &row, r.below(50), &mut Block::new(memory))?;

@@ -2,7 +2,7 @@
 
 use super::random::{Kind, Rng, fill_floats, float};
 use super::room::{Room, take};
-use super::{Case, EquivalenceError, bits, equal, same};
+use super::{Case, EquivalenceError, UNTOUCHED, bits, equal, same};
 use crate::{Backend, RopeKind, Scalar};
 
 /// A row of floats.
@@ -29,10 +29,12 @@ impl Row {
 /// terms, and the number.
 type RowOp = fn(&dyn Backend, &mut [f32], [&[f32]; 3], f32);
 
-const ROW_OPS: [(&str, RowOp); 10] = [
+const ROW_OPS: [(&str, RowOp); 12] = [
     ("layer_norm", |b, y, [x, w, bias], eps| b.layer_norm(x, w, bias, eps.abs(), y)),
     ("rms_norm", |b, y, [x, w, _], eps| b.rms_norm(x, w, eps.abs(), y)),
     ("add", |b, y, [_, w, _], _| b.add(y, w)),
+    ("mul", |b, y, [_, w, _], _| b.mul(y, w)),
+    ("softmax", |b, y, _, _| b.softmax(y)),
     ("scale", |b, y, _, factor| b.scale(y, factor)),
     ("gelu", |b, y, _, _| b.gelu(y)),
     ("gelu_mul", |b, y, [_, w, _], _| b.gelu_mul(y, w)),
@@ -42,7 +44,7 @@ const ROW_OPS: [(&str, RowOp); 10] = [
     ("relu2_mul", |b, y, [_, w, _], _| b.relu2_mul(y, w)),
 ];
 
-/// Norms, sums, activations and gates; gives the number of cases.
+/// Norms, sums, products, softmax, activations and gates; gives the number of cases.
 ///
 /// # Errors
 /// [`EquivalenceError`].
@@ -67,6 +69,31 @@ pub fn rows<'m>(
         same(&row.case(name), want, got)?;
     }
     Ok(ROW_OPS.len() as u64)
+}
+
+/// [`Backend::causal_conv`] of so many taps over the columns of `row`; gives the number of cases.
+///
+/// # Errors
+/// [`EquivalenceError`].
+///
+/// # Panics
+/// Where there is no tap.
+pub fn causal_conv<'m>(
+    b: &dyn Backend,
+    row: &Row,
+    taps: usize,
+    room: &mut dyn Room<'m>,
+) -> Result<u64, EquivalenceError> {
+    let r = &mut Rng::new(row.seed);
+    let (t, x) = (take(room, 1, taps * row.len)?, take(room, row.skew, taps * row.len)?);
+    fill_floats(r, t, row.kind);
+    fill_floats(r, x, row.kind);
+    let (want, got) = (take(room, 0, row.len)?, take(room, row.skew, row.len)?);
+    got.fill(UNTOUCHED);
+    Scalar.causal_conv(t, x, want);
+    b.causal_conv(t, x, got);
+    same(&Case { rows: taps, ..row.case("causal_conv") }, want, got)?;
+    Ok(1)
 }
 
 /// [`Backend::rope`] of both kinds: so many heads of so many pairs and a rest that isn't turned, at the

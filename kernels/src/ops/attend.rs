@@ -12,6 +12,10 @@
 //!   `o[d] = o[d] * c`, then `o[d] = fma(e[j], v[j][d], o[d])` in ascending `j`
 //!   (int8 values: `e[j]` times the value's scale).
 //!
+//! Where block `b` lies in the cache is another matter: in a cache shorter than the text, a ring, it
+//! is block `b % (capacity / 64)`. Slots of it that hold later positions are not seen, as those before
+//! a window are not.
+//!
 //! At the end `o[d] * (1 / l)`, `l` summed by the halving tree. Tiles of several queries and heads
 //! only interleave these computations.
 
@@ -152,6 +156,10 @@ fn block<L: Lanes, E: Element, const QT: usize>(
 ) {
     let mut seen = [(0, 0); QT];
     let mut q: [&[f32]; QT] = [&[]; QT];
+    // Blocks of the ring: where this one lies in it, and the next.
+    let ring = kv.layout.capacity / KV_BLOCK;
+    let at = if block < ring { block } else { block % ring };
+    let next = if at + 1 < ring { at + 1 } else { 0 };
     let (mut last, mut more) = (0, false);
     for t in 0..QT {
         seen[t] = state[t].seen(block);
@@ -161,14 +169,14 @@ fn block<L: Lanes, E: Element, const QT: usize>(
     }
     // Scores, and later their exponentials; and what the outputs so far are to be multiplied with.
     let stride = kv.layout.value_stride() / LANES;
-    let rows = &kv.value_rows::<E>()[block * KV_BLOCK * stride..][..KV_BLOCK * stride];
-    let mut e = scores::<L, E, QT>(kv, block, q, cast_slice(&rows[..last * stride]));
+    let rows = &kv.value_rows::<E>()[at * KV_BLOCK * stride..][..KV_BLOCK * stride];
+    let mut e = scores::<L, E, QT>(kv, at, q, cast_slice(&rows[..last * stride]));
     let mut c = [L::splat(1.0); QT];
     for t in 0..QT {
         for (p, s) in e[t].as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             let mut x = L::load(s);
             if E::SCALED {
-                x = x.mul(L::load(&kv.key_scales()[block * PANELS + p]));
+                x = x.mul(L::load(&kv.key_scales()[at * PANELS + p]));
             }
             x.mul(L::splat(scale)).store(s);
         }
@@ -186,13 +194,13 @@ fn block<L: Lanes, E: Element, const QT: usize>(
             let mut ep = exp(s[p].sub(L::splat(new)));
             *sum = sum.add(ep);
             if E::SCALED {
-                ep = ep.mul(L::load(&kv.value_scales()[block * PANELS + p]));
+                ep = ep.mul(L::load(&kv.value_scales()[at * PANELS + p]));
             }
             ep.store(to);
         }
     }
     let panels = PANELS * kv.layout.head_dim;
-    let next = (block + 1) * panels..(block + 1 + usize::from(more)) * panels;
+    let next = next * panels..(next + usize::from(more)) * panels;
     let mut next: &[u8] = cast_slice(&kv.key_panels::<E>()[next]);
     let mut col = 0;
     while col < stride {
@@ -380,8 +388,11 @@ pub(crate) fn attend<L: Lanes, const QT: usize, const HELD: usize>(
     let hd = kv.layout.head_dim;
     assert!((1..=MAX_HEAD_DIM).contains(&hd) && q.cols().is_multiple_of(hd));
     assert!(out.width() == q.cols() && out.n() == q.n());
-    assert!(q.n() <= kv.layout.capacity && position <= kv.layout.capacity - q.n());
     let window = window.map_or(usize::MAX, NonZeroUsize::get);
+    // All of the text is there, or all of it that these queries see.
+    let end = position.checked_add(q.n()).unwrap_or(usize::MAX);
+    let seen = (window - 1).saturating_add(q.n());
+    assert!(end.min(seen) <= kv.layout.capacity && end < usize::MAX, "positions beyond the cache");
     let job = Job { q: *q, kv: *kv, position, window, scale, heads: q.cols() / hd };
     match kv.layout.format {
         KvFormat::F32 => all::<L, f32, QT, HELD>(&job, out),

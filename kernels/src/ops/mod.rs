@@ -4,12 +4,14 @@
 //! functions over their registers, and hand-written integer products that give the same integers.
 
 pub(crate) mod attend;
+pub(crate) mod conv;
 pub(crate) mod dense;
 pub(crate) mod math;
 pub(crate) mod norm;
 pub(crate) mod quant;
 pub(crate) mod rope;
 pub(crate) mod select;
+pub(crate) mod softmax;
 pub(crate) mod ternary;
 
 use crate::lanes::{LANES, Lanes};
@@ -50,10 +52,4 @@ pub(crate) fn zip<L: Lanes>(y: &mut [f32], x: &[f32], f: impl Fn(L, L) -> L) {
         f(L::load(&a), L::load(&padded(x_rest, 0.0))).store(&mut a);
         y_rest.copy_from_slice(&a[..y_rest.len()]);
     }
-}
-
-/// `y = y + x`.
-#[inline(always)]
-pub(crate) fn add<L: Lanes>(y: &mut [f32], x: &[f32]) {
-    zip::<L>(y, x, |y, x| y.add(x));
 }

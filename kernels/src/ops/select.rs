@@ -10,7 +10,7 @@ const CHUNK: usize = 16 * LANES;
 
 /// The largest element; minus infinity where there is none but NaN.
 #[inline(always)]
-fn largest<L: Lanes>(x: &[f32]) -> f32 {
+pub(crate) fn largest<L: Lanes>(x: &[f32]) -> f32 {
     let mut m = L::splat(f32::NEG_INFINITY);
     let (chunks, rest) = x.as_chunks::<LANES>();
     for c in chunks {

@@ -35,10 +35,14 @@ fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
     let factor = run.r.float(kind);
     // Each writes the row that it is given, which holds x.
     type Operation<'a> = &'a dyn Fn(&dyn Backend, &mut [f32]);
-    let operations: [Operation<'_>; 10] = [
+    let operations: [Operation<'_>; 13] = [
         &|b, y| b.layer_norm(x, w, bias, eps, y),
         &|b, y| b.rms_norm(x, w, eps, y),
         &|b, y| b.add(y, w),
+        &|b, y| b.mul(y, w),
+        &|b, y| b.softmax(y),
+        // Of one tap, or two where the row is of even length.
+        &|b, y| b.causal_conv(w, x, &mut y[..len / (2 - len % 2)]),
         &|b, y| b.scale(y, factor),
         &|b, y| b.gelu(y),
         &|b, y| b.gelu_mul(y, w),

@@ -23,7 +23,7 @@ pub use i8mm::I8mm;
 use lanes::Lanes128;
 pub use neon::Neon;
 
-operations!(implement![Lanes128, "neon", 1]);
+operations!(implement![Lanes128, "neon"]);
 
 /// Products of dense weights: the sets differ in products of bytes alone.
 #[target_feature(enable = "neon")]

@@ -15,5 +15,5 @@ pub use simd128::Simd128;
 mod operations {
     use crate::arch::shared::{implement, operations};
 
-    operations!(implement![super::Lanes128, "simd128", 1]);
+    operations!(implement![super::Lanes128, "simd128"]);
 }

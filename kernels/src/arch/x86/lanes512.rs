@@ -81,6 +81,8 @@ impl Float for Lanes512 {
 }
 
 impl Lanes for Lanes512 {
+    const QUERIES: usize = 4;
+
     #[inline(always)]
     fn prefetch(p: *const u8) {
         // SAFETY: a prefetch reads nothing, so it may go anywhere.

@@ -37,8 +37,8 @@ pub use avxvnni::AvxVnni;
 
 use super::shared::{implement, operations};
 
-operations!(implement![lanes256::Lanes256, "avx2,fma,f16c", 1]);
-operations!(implement![lanes512::Lanes512, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq", 4]);
+operations!(implement![lanes256::Lanes256, "avx2,fma,f16c"]);
+operations!(implement![lanes512::Lanes512, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"]);
 
 /// A backend of x86-64: its type, which is the proof, and its products by the drivers that all
 /// share.
