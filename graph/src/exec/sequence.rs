@@ -22,7 +22,7 @@ const PANEL: usize = 16;
 const _: () = assert!(KV_BLOCK.is_multiple_of(PANEL));
 
 /// The beginning of a sequence's memory.
-#[derive(Clone, Copy, Default, Pod, Zeroable, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 #[repr(C)]
 pub(super) struct Header {
     /// Positions that were committed.
@@ -34,6 +34,11 @@ pub(super) struct Header {
     /// The bank of fixed states that holds them.
     bank: u64,
 }
+
+// SAFETY: four integers, without padding.
+unsafe impl Zeroable for Header {}
+// SAFETY: as above.
+unsafe impl Pod for Header {}
 
 impl Header {
     pub(super) fn len(&self) -> usize {

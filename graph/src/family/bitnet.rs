@@ -4,16 +4,16 @@
 //! Three architectures of GGUF are such models: `bitnet-b1.58` (the published 2B-4T), its forerunner
 //! `bitnet-25`, and llama.cpp's `bitnet`.
 
-use core::fmt;
-
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Keys, keys};
-use super::names::{LLAMA_NORMS, hf_ignored, hf_name};
-use super::{Family, Shapes};
+use super::decoder::{self, Biases, Keys, keys};
+use super::names::hf_ignored;
+use super::{Family, Names, Shapes};
+use crate::layers::{Activation, Layer};
 use crate::meta::{Metadata, flag};
-use crate::spec::{Activation, Head};
-use crate::{Spec, SpecError};
+#[cfg(feature = "alloc")]
+use crate::spec::Head;
+use crate::{Spec, SpecError, SpecRoom};
 
 const B158_KEYS: Keys = keys!("bitnet-b1.58");
 const B25_KEYS: Keys = keys!("bitnet-25");
@@ -24,9 +24,9 @@ const FAMILY: Family = Family {
     classes: &["BitNetForCausalLM"],
     model_type: "bitnet",
     prefix: "model.",
-    from_gguf: |meta, shapes| from_gguf(meta, shapes, &B158_KEYS),
+    from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &B158_KEYS),
     from_config,
-    hf_name: |role, out: &mut dyn fmt::Write| hf_name(&LLAMA_NORMS, role, out),
+    names: Names::LLAMA,
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,
@@ -41,7 +41,7 @@ pub static BITNET_25: Family = Family {
     arch: "bitnet-25",
     classes: &[],
     model_type: "",
-    from_gguf: |meta, shapes| from_gguf(meta, shapes, &B25_KEYS),
+    from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &B25_KEYS),
     ..FAMILY
 };
 
@@ -50,13 +50,14 @@ pub static BITNET: Family = Family {
     arch: "bitnet",
     classes: &[],
     model_type: "",
-    from_gguf: |meta, shapes| from_gguf(meta, shapes, &KEYS),
+    from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &KEYS),
     ..FAMILY
 };
 
 /// The shape of BitNet b1.58 2B-4T.
+#[cfg(feature = "alloc")]
 #[must_use]
-pub fn bitnet_2b() -> Spec {
+pub fn bitnet_2b() -> Spec<'static> {
     let s = decoder::Sizes {
         context: 4096,
         width: 2560,
@@ -68,43 +69,60 @@ pub fn bitnet_2b() -> Spec {
         eps: 1e-5,
     };
     let rope = (RopeKind::NeoX, 500_000.0);
-    let spec = super::published("bitnet-b1.58", &s, rope.0, rope.1, 128_256, Head::Tied);
-    with_switches(spec, Activation::Relu2)
+    let spec = decoder::published("bitnet-b1.58", &s, rope, 128_256, Head::Tied, |l| {
+        with_switches(l, Activation::Relu2)
+    });
+    Spec { token_scales: true, ..spec }
 }
 
-fn with_switches(spec: Spec, activation: Activation) -> Spec {
-    Spec { sub_norms: true, activation, token_scales: true, ..spec }
+fn with_switches(layer: Layer, activation: Activation) -> Layer {
+    let layer = decoder::with_attention(layer, |a| a.sub_norm = true);
+    decoder::with_dense(layer, |d| (d.sub_norm, d.activation) = (true, activation))
 }
 
-fn from_gguf(meta: &dyn Metadata, shapes: &dyn Shapes, keys: &Keys) -> Result<Spec, SpecError> {
+/// The same model with one scale for a token in the inputs of its weights.
+fn with_token_scales(spec: Spec<'_>) -> Result<Spec<'_>, SpecError> {
+    let spec = Spec { token_scales: true, ..spec };
+    spec.validate()?;
+    Ok(spec)
+}
+
+fn from_gguf<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+    keys: &Keys,
+) -> Result<Spec<'p>, SpecError> {
     let s = decoder::gguf_sizes(meta, keys)?;
-    let rotary = decoder::gguf_rotary(meta, shapes, keys, RopeKind::NeoX, s.head_dim)?;
+    let rope = decoder::gguf_rope(meta, shapes, keys, RopeKind::NeoX, s.head_dim)?;
+    let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
     // No key names the function. The first reproduction, whose files are `bitnet`, has SiLU, and as
     // many heads of keys as of queries; all models since then have squared ReLU, and fewer.
     let silu = keys.arch == KEYS.arch && s.heads == s.kv_heads;
     let activation = if silu { Activation::Silu } else { Activation::Relu2 };
-    let spec = with_switches(decoder::spec(keys.arch, &s, rotary, embd, head)?, activation);
-    spec.validate()?;
-    Ok(spec)
+    let layer = with_switches(decoder::layer(&s, rope, Biases::NONE), activation);
+    with_token_scales(decoder::spec(keys.arch, &s, embd, head, room, |_| layer)?)
 }
 
-fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError> {
+fn from_config<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
     let s = decoder::config_sizes(meta)?;
-    let rotary = decoder::config_rotary(meta, s.head_dim, 500_000.0)?;
+    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 500_000.0)?)?;
     decoder::config_activation(meta, "hidden_act", &["relu2"], "relu2")?;
     if flag(meta, "attention_bias")?.unwrap_or(false) {
         return Err(SpecError::Unsupported { key: "attention_bias", known: "false" });
     }
-    // What the ternary format needs that they are kept in.
+    // The format of ternary weights needs it.
     let widths = [s.width, s.ffn, s.heads.saturating_mul(s.head_dim)];
     if widths.iter().any(|n| !n.is_multiple_of(128)) {
         return Err(SpecError::Inconsistent("ternary weights come in rows of multiples of 128"));
     }
     let embd = decoder::config_embedding(meta, shapes)?;
     let head = decoder::config_head(meta, false)?;
-    let spec = decoder::spec(B158_KEYS.arch, &s, rotary, embd, head)?;
-    let spec = with_switches(spec, Activation::Relu2);
-    spec.validate()?;
-    Ok(spec)
+    let layer = with_switches(decoder::layer(&s, rope, Biases::NONE), Activation::Relu2);
+    with_token_scales(decoder::spec(B158_KEYS.arch, &s, embd, head, room, |_| layer)?)
 }

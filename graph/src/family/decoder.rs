@@ -1,8 +1,11 @@
 //! What the decoders that descend from Llama say in the same words.
 
 use super::Shapes;
-use crate::meta::{Metadata, Value, count, flag, float, required, text};
-use crate::spec::{Activation, Biases, Head, Norm, Positions, RopeScaling, Rotary};
+use crate::layers::{
+    Activation, Attention, Dense, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
+};
+use crate::meta::{MetaError, Metadata, Value, count, flag, float, required, text};
+use crate::spec::{Embed, Head, Rope, RopeScaling, SpecRoom};
 use crate::{Role, Spec, SpecError};
 
 use teff_kernels::RopeKind;
@@ -28,8 +31,11 @@ pub(super) struct Keys {
     pub(super) rope_factor: &'static str,
     pub(super) rope_factor_old: &'static str,
     pub(super) rope_attn_factor: &'static str,
+    pub(super) experts: &'static str,
+    pub(super) experts_used: &'static str,
+    pub(super) expert_ffn: &'static str,
     /// Switches that must be absent or 0.
-    pub(super) zeros: [&'static str; 5],
+    pub(super) zeros: [&'static str; 4],
 }
 
 /// The [`Keys`] of an architecture's name, which must be a literal.
@@ -55,8 +61,10 @@ macro_rules! keys {
             rope_factor: concat!($arch, ".rope.scaling.factor"),
             rope_factor_old: concat!($arch, ".rope.scale_linear"),
             rope_attn_factor: concat!($arch, ".rope.scaling.attn_factor"),
+            experts: concat!($arch, ".expert_count"),
+            experts_used: concat!($arch, ".expert_used_count"),
+            expert_ffn: concat!($arch, ".expert_feed_forward_length"),
             zeros: [
-                concat!($arch, ".expert_count"),
                 concat!($arch, ".attn_logit_softcapping"),
                 concat!($arch, ".final_logit_softcapping"),
                 concat!($arch, ".attention.clamp_kqv"),
@@ -83,43 +91,101 @@ fn unsupported(key: &'static str, known: &'static str) -> SpecError {
     SpecError::Unsupported { key, known }
 }
 
-/// A decoder with RMS norms, a gated feed-forward part and rotary positions, and none of the
-/// switches that make families different. `embd` is the shape of its embedding.
-pub(super) fn spec(
+/// Biases of a layer's products.
+#[derive(Clone, Copy)]
+pub(super) struct Biases {
+    pub(super) qkv: bool,
+    pub(super) attn_out: bool,
+    pub(super) ffn: bool,
+}
+
+impl Biases {
+    pub(super) const NONE: Biases = Biases { qkv: false, attn_out: false, ffn: false };
+}
+
+/// A layer with attention and a gated feed-forward part, RMS norms, and none of the switches that
+/// make families different.
+pub(super) fn layer(s: &Sizes, rope: u8, biases: Biases) -> Layer {
+    Layer {
+        mixer: Mixer::Attention(Attention {
+            heads: s.heads,
+            kv_heads: s.kv_heads,
+            head_dim: s.head_dim,
+            fused: false,
+            qkv_bias: biases.qkv,
+            out_bias: biases.attn_out,
+            qk_norm: false,
+            sub_norm: false,
+            rope: Some(rope),
+            window: None,
+            scale: inverse_root(s.head_dim),
+            shared_kv: None,
+        }),
+        ffn: FeedForward::Dense(Dense {
+            inner: s.ffn,
+            gated: true,
+            activation: Activation::Silu,
+            bias: biases.ffn,
+            sub_norm: false,
+        }),
+        norms: Norms { before: norm(s), post: false },
+        scales: Scales { residual: 1.0 },
+    }
+}
+
+/// The RMS norm of all of a model.
+pub(super) fn norm(s: &Sizes) -> Norm {
+    Norm { kind: NormKind::Rms, eps: s.eps }
+}
+
+/// The same layer with its attention changed by `f`.
+pub(super) fn with_attention(layer: Layer, f: impl FnOnce(&mut Attention)) -> Layer {
+    let mut layer = layer;
+    if let Mixer::Attention(attention) = &mut layer.mixer {
+        f(attention);
+    }
+    layer
+}
+
+/// The same layer with its dense feed-forward part changed by `f`.
+pub(super) fn with_dense(layer: Layer, f: impl FnOnce(&mut Dense)) -> Layer {
+    let mut layer = layer;
+    if let FeedForward::Dense(dense) = &mut layer.ffn {
+        f(dense);
+    }
+    layer
+}
+
+/// A decoder of the layers that `layer` gives for each number, checked. `embd` is the shape of its
+/// embedding.
+pub(super) fn spec<'p>(
     arch: &'static str,
     s: &Sizes,
-    rotary: Rotary,
     embd: Option<(usize, usize)>,
     head: Head,
-) -> Result<Spec, SpecError> {
+    room: &'p mut SpecRoom,
+    mut layer: impl FnMut(u32) -> Layer,
+) -> Result<Spec<'p>, SpecError> {
     let vocab = embd.ok_or(SpecError::NoTensor(Role::TokenEmbd))?.0;
     let vocab = u32::try_from(vocab).map_err(|_| SpecError::Inconsistent("the vocabulary"))?;
-    Ok(Spec {
+    for l in 0..s.layers {
+        room.push(layer(l))?;
+    }
+    let room = &*room;
+    let spec = Spec {
         arch,
         vocab,
         context: s.context,
-        layers: s.layers,
         width: s.width,
-        heads: s.heads,
-        kv_heads: s.kv_heads,
-        head_dim: s.head_dim,
-        ffn: s.ffn,
-        norm: Norm::Rms,
-        norm_eps: s.eps,
-        positions: Positions::Rotary(rotary),
-        window: None,
-        fused_qkv: false,
-        biases: Biases::NONE,
-        qk_norms: false,
-        sub_norms: false,
-        post_norms: false,
-        gated: true,
-        activation: Activation::Silu,
-        token_scales: false,
-        embed_scale: 1.0,
-        attn_scale: inverse_root(s.head_dim),
+        embed: Embed { scale: 1.0, positions: false },
+        layers: room.layers(),
+        ropes: room.ropes(),
+        norm: norm(s),
         head,
-    })
+        token_scales: false,
+    };
+    spec.validate()?;
+    Ok(spec)
 }
 
 /// `1 / sqrt(n)`, rounded once.
@@ -127,8 +193,59 @@ pub(super) fn inverse_root(n: u32) -> f32 {
     (1.0 / libm::sqrt(f64::from(n))) as f32
 }
 
-/// The sizes in a GGUF file.
+/// The number that a key gives for layer `l`: the same for all, or an element of an array.
+pub(super) fn per_layer(
+    meta: &dyn Metadata,
+    key: &'static str,
+    l: u32,
+) -> Result<Option<u32>, SpecError> {
+    let wrong = MetaError::Wrong { key, want: "an integer below 2^31, or one for each layer" };
+    let number = |v| match v {
+        Value::Uint(n) if n < 1 << 31 => Ok(Some(n as u32)),
+        _ => Err(SpecError::Meta(wrong)),
+    };
+    match meta.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Other) => number(meta.item(key, l as usize).ok_or(SpecError::Meta(wrong))?),
+        Some(v) => number(v),
+    }
+}
+
+/// The number that a key gives for all layers alike.
+fn uniform(
+    meta: &dyn Metadata,
+    key: &'static str,
+    layers: u32,
+) -> Result<Option<u32>, SpecError> {
+    let first = per_layer(meta, key, 0)?;
+    for l in 1..layers.min(crate::spec::MAX_LAYERS as u32) {
+        if per_layer(meta, key, l)? != first {
+            return Err(unsupported(key, "the same for all layers"));
+        }
+    }
+    match first {
+        Some(0) => Err(MetaError::Wrong { key, want: "an integer from 1 to 2^31 - 1" }.into()),
+        found => Ok(found),
+    }
+}
+
+/// The sizes in a GGUF file of a model without experts, whose layers are alike.
 pub(super) fn gguf_sizes(meta: &dyn Metadata, keys: &Keys) -> Result<Sizes, SpecError> {
+    if float(meta, keys.experts)?.is_some_and(|v| v != 0.0) {
+        return Err(unsupported(keys.experts, "absent or 0"));
+    }
+    let layers = required(count(meta, keys.layers)?, keys.layers)?;
+    let ffn = required(uniform(meta, keys.ffn, layers)?, keys.ffn)?;
+    gguf_sizes_but(meta, keys, uniform(meta, keys.kv_heads, layers)?, ffn)
+}
+
+/// The same but for the heads of keys and values and the inner width, which a family reads itself.
+pub(super) fn gguf_sizes_but(
+    meta: &dyn Metadata,
+    keys: &Keys,
+    kv_heads: Option<u32>,
+    ffn: u32,
+) -> Result<Sizes, SpecError> {
     let need = |key| required(count(meta, key)?, key);
     let (width, heads) = (need(keys.width)?, need(keys.heads)?);
     for key in keys.zeros {
@@ -151,22 +268,22 @@ pub(super) fn gguf_sizes(meta: &dyn Metadata, keys: &Keys) -> Result<Sizes, Spec
         width,
         layers: need(keys.layers)?,
         heads,
-        kv_heads: count(meta, keys.kv_heads)?.unwrap_or(heads),
+        kv_heads: kv_heads.unwrap_or(heads),
         head_dim,
-        ffn: need(keys.ffn)?,
+        ffn,
         eps: required(float(meta, keys.eps)?, keys.eps)?,
     })
 }
 
 /// The rotary embedding in a GGUF file. What older files don't say: all elements of a head are
-/// turned, the base is 10000, in layers with a window too.
-pub(super) fn gguf_rotary(
+/// turned, the base is 10000.
+pub(super) fn gguf_rope(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
     keys: &Keys,
     kind: RopeKind,
     head_dim: u32,
-) -> Result<Rotary, SpecError> {
+) -> Result<Rope, SpecError> {
     let factor = match float(meta, keys.rope_factor)? {
         None | Some(0.0) => float(meta, keys.rope_factor_old)?,
         found => found,
@@ -185,11 +302,10 @@ pub(super) fn gguf_rotary(
     if factors && factor.is_some() {
         return Err(SpecError::Inconsistent("a rotary scaling and a tensor rope_freqs.weight"));
     }
-    Ok(Rotary {
+    Ok(Rope {
         kind,
         dims: count(meta, keys.rope_dims)?.unwrap_or(head_dim),
         base: float(meta, keys.rope_base)?.unwrap_or(10_000.0),
-        window_base: float(meta, keys.rope_window_base)?.unwrap_or(10_000.0),
         scaling,
     })
 }
@@ -211,6 +327,17 @@ pub(super) fn gguf_biases(shapes: &dyn Shapes) -> Biases {
 
 /// The sizes in a config.json.
 pub(super) fn config_sizes(meta: &dyn Metadata) -> Result<Sizes, SpecError> {
+    let ffn = required(count(meta, "intermediate_size")?, "intermediate_size")?;
+    let eps = required(float(meta, "rms_norm_eps")?, "rms_norm_eps")?;
+    config_sizes_but(meta, ffn, eps)
+}
+
+/// The same but for the inner width and the norm's epsilon, which a family reads itself.
+pub(super) fn config_sizes_but(
+    meta: &dyn Metadata,
+    ffn: u32,
+    eps: f32,
+) -> Result<Sizes, SpecError> {
     let need = |key| required(count(meta, key)?, key);
     let (width, heads) = (need("hidden_size")?, need("num_attention_heads")?);
     let head_dim = match count(meta, "head_dim")? {
@@ -229,8 +356,8 @@ pub(super) fn config_sizes(meta: &dyn Metadata) -> Result<Sizes, SpecError> {
         heads,
         kv_heads: count(meta, "num_key_value_heads")?.unwrap_or(heads),
         head_dim,
-        ffn: need("intermediate_size")?,
-        eps: required(float(meta, "rms_norm_eps")?, "rms_norm_eps")?,
+        ffn,
+        eps,
     })
 }
 
@@ -249,11 +376,11 @@ fn rope_float(
 
 /// The rotary embedding in a config.json, of halves (the weights are stored for that). `base` is the
 /// family's default.
-pub(super) fn config_rotary(
+pub(super) fn config_rope(
     meta: &dyn Metadata,
     head_dim: u32,
     base: f32,
-) -> Result<Rotary, SpecError> {
+) -> Result<Rope, SpecError> {
     let base = rope_float(meta, "rope_parameters.rope_theta", "rope_theta")?.unwrap_or(base);
     for key in ["partial_rotary_factor", "rope_parameters.partial_rotary_factor"] {
         if float(meta, key)?.is_some_and(|f| f != 1.0) {
@@ -287,7 +414,7 @@ pub(super) fn config_rotary(
         }
         break;
     }
-    Ok(Rotary { kind: RopeKind::NeoX, dims: head_dim, base, window_base: base, scaling })
+    Ok(Rope { kind: RopeKind::NeoX, dims: head_dim, base, scaling })
 }
 
 /// The shape of the embedding, which must have as many rows as config.json says.
@@ -345,4 +472,27 @@ pub(super) fn pattern(
     }
     let fits = (0..layers).all(|i| at(i) == Some(every != 0 && (i + 1).is_multiple_of(every)));
     if fits { Ok(Some(every)) } else { Err(bad) }
+}
+
+/// The shape of a published decoder, `layer` making each layer of the plain one.
+#[cfg(feature = "alloc")]
+pub(super) fn published(
+    arch: &'static str,
+    s: &Sizes,
+    (kind, base): (RopeKind, f32),
+    vocab: usize,
+    head: Head,
+    layer: impl Fn(Layer) -> Layer,
+) -> Spec<'static> {
+    let mut room = SpecRoom::new();
+    let rope = Rope { kind, dims: s.head_dim, base, scaling: RopeScaling::None };
+    let embd = Some((vocab, s.width as usize));
+    let spec = room.rope(rope).and_then(|rope| {
+        let plain = self::layer(s, rope, Biases::NONE);
+        spec(arch, s, embd, head, &mut room, |_| layer(plain))
+    });
+    match spec {
+        Ok(spec) => spec.to_owned(),
+        Err(_) => unreachable!("a published shape"),
+    }
 }

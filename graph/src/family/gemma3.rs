@@ -1,22 +1,26 @@
 //! Gemma 3 (2025), text: windows on five layers of six, which have a rotary base of their own, norms
 //! of queries and keys, four norms a layer, GELU with a gate, a scaled embedding that is the head too.
 
-use core::fmt;
-
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Keys, keys};
-use super::names::{HfNorms, hf_ignored, hf_name};
-use super::{Family, Shapes};
+use super::decoder::{self, Biases, Keys, Sizes, keys};
+use super::names::{hf, hf_ignored, named};
+use super::{Family, Names, Shapes};
+use crate::layers::{Activation, Layer};
 use crate::meta::{MetaError, Metadata, Value, count, flag, float};
-use crate::spec::{Activation, Head, Rotary, Window};
-use crate::{LayerRole, Role, Spec, SpecError};
+#[cfg(feature = "alloc")]
+use crate::spec::Head;
+use crate::spec::{Embed, LayerRole as L, Rope, RopeScaling};
+use crate::{Role, Spec, SpecError, SpecRoom};
 
 const KEYS: Keys = keys!("gemma3");
-const NORMS: HfNorms = HfNorms {
-    attn_post: Some("post_attention_layernorm.weight"),
-    ffn: "pre_feedforward_layernorm.weight",
-    ffn_post: Some("post_feedforward_layernorm.weight"),
+const NAMES: Names = Names {
+    hf: &[
+        named(L::AttnPostNorm, &[hf("post_attention_layernorm.weight")]),
+        named(L::FfnNorm, &[hf("pre_feedforward_layernorm.weight")]),
+        named(L::FfnPostNorm, &[hf("post_feedforward_layernorm.weight")]),
+    ],
+    ..Names::LLAMA
 };
 
 /// The family.
@@ -27,7 +31,7 @@ pub static GEMMA3: Family = Family {
     prefix: "model.",
     from_gguf,
     from_config,
-    hf_name: |role, out: &mut dyn fmt::Write| hf_name(&NORMS, role, out),
+    names: NAMES,
     hf_transposed: |_| false,
     hf_shift,
     hf_ignored,
@@ -36,7 +40,6 @@ pub static GEMMA3: Family = Family {
 
 /// Gemma's norms multiply by 1 more than what Hugging Face's files have.
 fn hf_shift(role: Role) -> f32 {
-    use LayerRole as L;
     let norm = match role {
         Role::OutputNorm => true,
         Role::Layer(_, role) => matches!(
@@ -53,10 +56,47 @@ fn hf_shift(role: Role) -> f32 {
     if norm { 1.0 } else { 0.0 }
 }
 
+/// Layers that see only the last positions.
+#[derive(Clone, Copy)]
+struct Window {
+    /// Positions that such a layer sees, its own included; `None` where all layers see everything.
+    size: Option<u32>,
+    /// Every so many layers, counted from 1, one sees everything; 0: none does.
+    full_every: u32,
+}
+
+/// Layer `l`; rotary embeddings are those of layers that see everything and of those with a window.
+fn layer(s: &Sizes, ropes: [u8; 2], window: Window, scale: f32, l: u32) -> Layer {
+    let full = window.full_every != 0 && (l + 1).is_multiple_of(window.full_every);
+    let size = window.size.filter(|_| !full);
+    let layer = decoder::layer(s, ropes[usize::from(size.is_some())], Biases::NONE);
+    let mut layer = decoder::with_dense(layer, |d| d.activation = Activation::GeluTanh);
+    layer.norms.post = true;
+    decoder::with_attention(layer, |a| {
+        (a.qk_norm, a.window, a.scale) = (true, size, scale);
+    })
+}
+
+/// The scale of the embedding's rows.
+fn with_scale(spec: Spec<'_>) -> Spec<'_> {
+    let scale = libm::sqrt(f64::from(spec.width)) as f32;
+    Spec { embed: Embed { scale, ..spec.embed }, ..spec }
+}
+
+/// Both rotary embeddings; that of layers with a window only where there are such.
+fn ropes(room: &mut SpecRoom, full: Rope, base: f32, window: Window) -> Result<[u8; 2], SpecError> {
+    let first = room.rope(full)?;
+    if window.size.is_none() {
+        return Ok([first; 2]);
+    }
+    Ok([first, room.rope(Rope { base, scaling: RopeScaling::None, ..full })?])
+}
+
 /// The shape of Gemma 3 1B.
+#[cfg(feature = "alloc")]
 #[must_use]
-pub fn gemma3_1b() -> Spec {
-    let s = decoder::Sizes {
+pub fn gemma3_1b() -> Spec<'static> {
+    let s = Sizes {
         context: 32768,
         width: 1152,
         layers: 26,
@@ -66,20 +106,25 @@ pub fn gemma3_1b() -> Spec {
         ffn: 6912,
         eps: 1e-6,
     };
-    let spec = super::published("gemma3", &s, RopeKind::NeoX, 1e6, 262_144, Head::Tied);
-    let window = Some(Window { size: 512, full_every: 6 });
-    with_switches(spec, window, decoder::inverse_root(256))
+    with_window(&s, 262_144, 512, 6)
 }
 
-fn with_switches(spec: Spec, window: Option<Window>, attn_scale: f32) -> Spec {
-    Spec {
-        window,
-        qk_norms: true,
-        post_norms: true,
-        activation: Activation::GeluTanh,
-        embed_scale: libm::sqrt(f64::from(spec.width)) as f32,
-        attn_scale,
-        ..spec
+/// A model of such a shape, with windows of `size` in all layers but each `full_every`th.
+#[cfg(feature = "alloc")]
+fn with_window(s: &Sizes, vocab: usize, size: u32, full_every: u32) -> Spec<'static> {
+    let mut room = SpecRoom::new();
+    let window = Window { size: Some(size), full_every };
+    let (kind, dims, scaling) = (RopeKind::NeoX, s.head_dim, RopeScaling::None);
+    let full = Rope { kind, dims, base: 1e6, scaling };
+    let scale = decoder::inverse_root(s.head_dim);
+    let spec = ropes(&mut room, full, 10_000.0, window).and_then(|ropes| {
+        let embd = Some((vocab, s.width as usize));
+        let layer = |l| layer(s, ropes, window, scale, l);
+        decoder::spec("gemma3", s, embd, Head::Tied, &mut room, layer)
+    });
+    match spec {
+        Ok(spec) => with_scale(spec).to_owned(),
+        Err(_) => unreachable!("a published shape"),
     }
 }
 
@@ -87,12 +132,17 @@ fn with_switches(spec: Spec, window: Option<Window>, attn_scale: f32) -> Spec {
 /// scale of scores; no key of GGUF says so.
 const LAYERS_27B: u32 = 62;
 
-fn from_gguf(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError> {
+fn from_gguf<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
     let s = decoder::gguf_sizes(meta, &KEYS)?;
-    let rotary = decoder::gguf_rotary(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
+    let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
+    let window_base = float(meta, KEYS.rope_window_base)?.unwrap_or(10_000.0);
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
     // A file that names no window has none; one that names no pattern has Gemma's own.
-    let window = match meta.get(KEYS.window) {
+    let size = match meta.get(KEYS.window) {
         None | Some(Value::Uint(0)) => None,
         Some(_) => count(meta, KEYS.window)?,
     };
@@ -101,45 +151,51 @@ fn from_gguf(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError
         Value::Uint(windowed) => Some(windowed == 0),
         _ => None,
     };
-    let every = match decoder::pattern(meta, KEYS.window_pattern, s.layers, full)? {
+    let full_every = match decoder::pattern(meta, KEYS.window_pattern, s.layers, full)? {
         None => count(meta, KEYS.window_pattern)?.unwrap_or(6),
         Some(every) => every,
     };
-    let window = window.map(|size| Window { size, full_every: every });
+    let window = Window { size, full_every };
     let root = if s.layers == LAYERS_27B { s.width / s.heads } else { s.head_dim };
-    let spec = decoder::spec(KEYS.arch, &s, rotary, embd, head)?;
-    let spec = with_switches(spec, window, decoder::inverse_root(root));
+    let ropes = ropes(room, rope, window_base, window)?;
+    let layer = |l| layer(&s, ropes, window, decoder::inverse_root(root), l);
+    let spec = with_scale(decoder::spec(KEYS.arch, &s, embd, head, room, layer)?);
     spec.validate()?;
     Ok(spec)
 }
 
-/// The rotary embedding of a config.json: newer files have parameters for both kinds of layers.
-fn config_rotary(meta: &dyn Metadata, head_dim: u32) -> Result<Rotary, SpecError> {
+/// The rotary embedding of layers that see everything in a config.json, and the base of the others:
+/// newer files have parameters for both kinds of layers.
+fn config_ropes(meta: &dyn Metadata, head_dim: u32) -> Result<(Rope, f32), SpecError> {
     const FULL: &str = "rope_parameters.full_attention.rope_theta";
     const WINDOW: &str = "rope_parameters.sliding_attention.rope_theta";
-    let rotary = decoder::config_rotary(meta, head_dim, 1e6)?;
+    let rope = decoder::config_rope(meta, head_dim, 1e6)?;
     let kind = "rope_parameters.full_attention.rope_type";
     let scaling = match crate::meta::text(meta, kind)? {
-        None => rotary.scaling,
-        Some("default") => crate::spec::RopeScaling::None,
+        None => rope.scaling,
+        Some("default") => RopeScaling::None,
         Some("linear") => {
             let key = "rope_parameters.full_attention.factor";
             let factor = float(meta, key)?.ok_or(SpecError::Meta(MetaError::Missing(key)))?;
-            crate::spec::RopeScaling::Linear(factor)
+            RopeScaling::Linear(factor)
         }
         Some(_) => return Err(SpecError::Unsupported { key: kind, known: "default, linear" }),
     };
-    let base = float(meta, FULL)?.unwrap_or(rotary.base);
+    let base = float(meta, FULL)?.unwrap_or(rope.base);
     let window_base = match float(meta, WINDOW)? {
         None => float(meta, "rope_local_base_freq")?.unwrap_or(10_000.0),
         Some(base) => base,
     };
-    Ok(Rotary { base, window_base, scaling, ..rotary })
+    Ok((Rope { base, scaling, ..rope }, window_base))
 }
 
-fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError> {
+fn from_config<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
     let s = decoder::config_sizes(meta)?;
-    let rotary = config_rotary(meta, s.head_dim)?;
+    let (rope, window_base) = config_ropes(meta, s.head_dim)?;
     decoder::config_activation(
         meta,
         "hidden_activation",
@@ -161,20 +217,21 @@ fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecErr
         Value::Str("sliding_attention") => Some(false),
         _ => None,
     };
-    let every = match decoder::pattern(meta, "layer_types", s.layers, full)? {
+    let full_every = match decoder::pattern(meta, "layer_types", s.layers, full)? {
         Some(every) => every,
         None => match count(meta, "sliding_window_pattern")? {
             None => count(meta, "_sliding_window_pattern")?.unwrap_or(6),
             Some(every) => every,
         },
     };
-    let size = count(meta, "sliding_window")?;
-    let window = size.map(|size| Window { size, full_every: every });
+    let window = Window { size: count(meta, "sliding_window")?, full_every };
     // The default of transformers' Gemma3TextConfig.
     let root = count(meta, "query_pre_attn_scalar")?.unwrap_or(256);
     let embd = decoder::config_embedding(meta, shapes)?;
-    let spec = decoder::spec(KEYS.arch, &s, rotary, embd, decoder::config_head(meta, true)?)?;
-    let spec = with_switches(spec, window, decoder::inverse_root(root));
+    let head = decoder::config_head(meta, true)?;
+    let ropes = ropes(room, rope, window_base, window)?;
+    let layer = |l| layer(&s, ropes, window, decoder::inverse_root(root), l);
+    let spec = with_scale(decoder::spec(KEYS.arch, &s, embd, head, room, layer)?);
     spec.validate()?;
     Ok(spec)
 }

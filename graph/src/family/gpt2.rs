@@ -1,12 +1,14 @@
 //! GPT-2 (Radford et al., 2019): learned positions, layer norms before both parts, biases
 //! everywhere, one matrix for queries, keys and values, GELU, a tied head.
 
-use core::fmt;
-
-use super::{Family, Shapes};
+use super::names::{hf, named};
+use super::{Family, Names, Shapes};
+use crate::layers::{
+    Activation, Attention, Dense, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
+};
 use crate::meta::{Metadata, count, flag, float, required, text};
-use crate::spec::{Activation, Biases, Head, LayerRole, Norm, Positions};
-use crate::{Role, Spec, SpecError};
+use crate::spec::{Embed, Head, LayerRole as L, Layers};
+use crate::{List, Role, Spec, SpecError, SpecRoom};
 
 /// The family.
 pub static GPT2: Family = Family {
@@ -16,41 +18,79 @@ pub static GPT2: Family = Family {
     prefix: "transformer.",
     from_gguf,
     from_config,
-    hf_name,
+    names: NAMES,
     hf_transposed,
     hf_shift: |_| 0.0,
     hf_ignored,
     ternary: false,
 };
 
+const NAMES: Names = Names {
+    gguf: &[],
+    hf: &[
+        (Role::TokenEmbd, &[hf("wte.weight")]),
+        (Role::PositionEmbd, &[hf("wpe.weight")]),
+        (Role::OutputNorm, &[hf("ln_f.weight")]),
+        (Role::OutputNormBias, &[hf("ln_f.bias")]),
+        (Role::Output, &[hf("lm_head.weight")]),
+        named(L::AttnNorm, &[hf("ln_1.weight")]),
+        named(L::AttnNormBias, &[hf("ln_1.bias")]),
+        named(L::AttnQkv, &[hf("attn.c_attn.weight")]),
+        named(L::AttnQkvBias, &[hf("attn.c_attn.bias")]),
+        named(L::AttnOut, &[hf("attn.c_proj.weight")]),
+        named(L::AttnOutBias, &[hf("attn.c_proj.bias")]),
+        named(L::FfnNorm, &[hf("ln_2.weight")]),
+        named(L::FfnNormBias, &[hf("ln_2.bias")]),
+        named(L::FfnUp, &[hf("mlp.c_fc.weight")]),
+        named(L::FfnUpBias, &[hf("mlp.c_fc.bias")]),
+        named(L::FfnDown, &[hf("mlp.c_proj.weight")]),
+        named(L::FfnDownBias, &[hf("mlp.c_proj.bias")]),
+    ],
+    hf_layers: "h",
+    like_llama: false,
+};
+
+/// A layer of the published 124M model.
+const SMALL: Layer = Layer {
+    mixer: Mixer::Attention(Attention {
+        heads: 12,
+        kv_heads: 12,
+        head_dim: 64,
+        fused: true,
+        qkv_bias: true,
+        out_bias: true,
+        qk_norm: false,
+        sub_norm: false,
+        rope: None,
+        window: None,
+        scale: 0.125,
+        shared_kv: None,
+    }),
+    ffn: FeedForward::Dense(Dense {
+        inner: 3072,
+        gated: false,
+        activation: Activation::GeluTanh,
+        bias: true,
+        sub_norm: false,
+    }),
+    norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, post: false },
+    scales: Scales { residual: 1.0 },
+};
+
 /// The shape of the published 124M model.
 #[must_use]
-pub fn small() -> Spec {
+pub const fn small() -> Spec<'static> {
     Spec {
         arch: "gpt2",
         vocab: 50257,
         context: 1024,
-        layers: 12,
         width: 768,
-        heads: 12,
-        kv_heads: 12,
-        head_dim: 64,
-        ffn: 3072,
-        norm: Norm::Layer,
-        norm_eps: 1e-5,
-        positions: Positions::Learned,
-        window: None,
-        fused_qkv: true,
-        biases: Biases::ALL,
-        qk_norms: false,
-        sub_norms: false,
-        post_norms: false,
-        gated: false,
-        activation: Activation::GeluTanh,
-        token_scales: false,
-        embed_scale: 1.0,
-        attn_scale: 0.125,
+        embed: Embed { scale: 1.0, positions: true },
+        layers: Layers::new(&[SMALL], &[0], 12),
+        ropes: List::Borrowed(&[]),
+        norm: SMALL.norms.before,
         head: Head::Tied,
+        token_scales: false,
     }
 }
 
@@ -65,7 +105,12 @@ struct Sizes {
     scaled: bool,
 }
 
-fn spec(s: &Sizes, embd: Option<(usize, usize)>, head: Head) -> Result<Spec, SpecError> {
+fn spec<'p>(
+    s: &Sizes,
+    embd: Option<(usize, usize)>,
+    head: Head,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
     if !s.width.is_multiple_of(s.heads) {
         return Err(SpecError::Inconsistent("the width is not a multiple of the heads"));
     }
@@ -74,17 +119,25 @@ fn spec(s: &Sizes, embd: Option<(usize, usize)>, head: Head) -> Result<Spec, Spe
     let head_dim = s.width / s.heads;
     // 1 / sqrt(d) rounded once, not a rounded root's inverse.
     let scale = if s.scaled { (1.0 / libm::sqrt(f64::from(head_dim))) as f32 } else { 1.0 };
+    let norm = Norm { kind: NormKind::Layer, eps: s.eps };
+    let mut layer = Layer { norms: Norms { before: norm, post: false }, ..SMALL };
+    if let Mixer::Attention(attention) = &mut layer.mixer {
+        let (heads, kv_heads) = (s.heads, s.heads);
+        *attention = Attention { heads, kv_heads, head_dim, scale, ..*attention };
+    }
+    if let FeedForward::Dense(dense) = &mut layer.ffn {
+        dense.inner = s.ffn;
+    }
+    for _ in 0..s.layers {
+        room.push(layer)?;
+    }
+    let room = &*room;
     let spec = Spec {
         vocab,
         context: s.context,
-        layers: s.layers,
         width: s.width,
-        heads: s.heads,
-        kv_heads: s.heads,
-        head_dim,
-        ffn: s.ffn,
-        norm_eps: s.eps,
-        attn_scale: scale,
+        layers: room.layers(),
+        norm,
         head,
         ..small()
     };
@@ -92,7 +145,11 @@ fn spec(s: &Sizes, embd: Option<(usize, usize)>, head: Head) -> Result<Spec, Spe
     Ok(spec)
 }
 
-fn from_gguf(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError> {
+fn from_gguf<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
     let need = |key| required(count(meta, key)?, key);
     let eps = "gpt2.attention.layer_norm_epsilon";
     let sizes = Sizes {
@@ -111,10 +168,15 @@ fn from_gguf(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError
         });
     }
     let own = shapes.shape("output.weight").is_some();
-    spec(&sizes, shapes.shape("token_embd.weight"), if own { Head::Own } else { Head::Tied })
+    let head = if own { Head::Own } else { Head::Tied };
+    spec(&sizes, shapes.shape("token_embd.weight"), head, room)
 }
 
-fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError> {
+fn from_config<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
     let need = |key| required(count(meta, key)?, key);
     let width = need("n_embd")?;
     let sizes = Sizes {
@@ -152,43 +214,11 @@ fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecErr
     if vocab.is_some_and(|v| embd.is_some_and(|(rows, _)| rows != v as usize)) {
         return Err(SpecError::Inconsistent("vocab_size is not the rows of wte.weight"));
     }
-    spec(&sizes, embd, if tied { Head::Tied } else { Head::Own })
-}
-
-fn hf_name(role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
-    use LayerRole as L;
-    let (l, name) = match role {
-        Role::TokenEmbd => return out.write_str("wte.weight"),
-        Role::PositionEmbd => return out.write_str("wpe.weight"),
-        Role::OutputNorm => return out.write_str("ln_f.weight"),
-        Role::OutputNormBias => return out.write_str("ln_f.bias"),
-        Role::Output => return out.write_str("lm_head.weight"),
-        Role::RopeFactors => return Err(fmt::Error),
-        Role::Layer(l, role) => {
-            let name = match role {
-                L::AttnNorm => "ln_1.weight",
-                L::AttnNormBias => "ln_1.bias",
-                L::AttnQkv => "attn.c_attn.weight",
-                L::AttnQkvBias => "attn.c_attn.bias",
-                L::AttnOut => "attn.c_proj.weight",
-                L::AttnOutBias => "attn.c_proj.bias",
-                L::FfnNorm => "ln_2.weight",
-                L::FfnNormBias => "ln_2.bias",
-                L::FfnUp => "mlp.c_fc.weight",
-                L::FfnUpBias => "mlp.c_fc.bias",
-                L::FfnDown => "mlp.c_proj.weight",
-                L::FfnDownBias => "mlp.c_proj.bias",
-                _ => return Err(fmt::Error),
-            };
-            (l, name)
-        }
-    };
-    write!(out, "h.{l}.{name}")
+    spec(&sizes, embd, if tied { Head::Tied } else { Head::Own }, room)
 }
 
 /// transformers' Conv1D keeps `[inputs, outputs]`.
 fn hf_transposed(role: Role) -> bool {
-    use LayerRole as L;
     matches!(role, Role::Layer(_, L::AttnQkv | L::AttnOut | L::FfnUp | L::FfnDown))
 }
 

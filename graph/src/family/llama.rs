@@ -4,16 +4,16 @@
 //! GGUF files have the rows of queries and keys in the order in which neighbours are turned together,
 //! Hugging Face files in that of halves.
 
-use core::fmt;
-
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Keys, keys};
-use super::names::{LLAMA_NORMS, hf_ignored, hf_name};
-use super::{Family, Shapes};
+use super::decoder::{self, Biases, Keys, keys};
+use super::names::hf_ignored;
+use super::{Family, Names, Shapes};
+use crate::layers::Layer;
 use crate::meta::{Metadata, Value, count, flag};
-use crate::spec::{Biases, Head, Window};
-use crate::{Role, Spec, SpecError};
+#[cfg(feature = "alloc")]
+use crate::spec::Head;
+use crate::{Spec, SpecError, SpecRoom};
 
 const KEYS: Keys = keys!("llama");
 
@@ -24,7 +24,7 @@ const FAMILY: Family = Family {
     prefix: "model.",
     from_gguf,
     from_config,
-    hf_name: name,
+    names: Names::LLAMA,
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,
@@ -38,13 +38,10 @@ pub static LLAMA: Family = FAMILY;
 pub static MISTRAL: Family =
     Family { arch: "", classes: &["MistralForCausalLM"], model_type: "mistral", ..FAMILY };
 
-fn name(role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
-    hf_name(&LLAMA_NORMS, role, out)
-}
-
 /// The shape of TinyLlama 1.1B.
+#[cfg(feature = "alloc")]
 #[must_use]
-pub fn tinyllama() -> Spec {
+pub fn tinyllama() -> Spec<'static> {
     let s = decoder::Sizes {
         context: 2048,
         width: 2048,
@@ -55,39 +52,50 @@ pub fn tinyllama() -> Spec {
         ffn: 5632,
         eps: 1e-5,
     };
-    super::published("llama", &s, RopeKind::Norm, 10_000.0, 32000, Head::Own)
+    decoder::published("llama", &s, (RopeKind::Norm, 10_000.0), 32000, Head::Own, |l| l)
 }
 
-fn from_gguf(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError> {
+fn from_gguf<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
     let s = decoder::gguf_sizes(meta, &KEYS)?;
-    let rotary = decoder::gguf_rotary(meta, shapes, &KEYS, RopeKind::Norm, s.head_dim)?;
+    let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::Norm, s.head_dim)?;
+    let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
-    let window = window(meta, KEYS.window)?;
-    let spec = decoder::spec(KEYS.arch, &s, rotary, embd, head)?;
-    let spec = Spec { biases: decoder::gguf_biases(shapes), window, ..spec };
-    spec.validate()?;
-    Ok(spec)
+    let layer = decoder::layer(&s, rope, decoder::gguf_biases(shapes));
+    let layer = with_window(layer, meta, KEYS.window)?;
+    decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)
 }
 
 /// A window of all layers; 0 is none.
-fn window(meta: &dyn Metadata, key: &'static str) -> Result<Option<Window>, SpecError> {
-    if meta.get(key) == Some(Value::Uint(0)) {
-        return Ok(None);
-    }
-    Ok(count(meta, key)?.map(|size| Window { size, full_every: 0 }))
+fn with_window(
+    layer: Layer,
+    meta: &dyn Metadata,
+    key: &'static str,
+) -> Result<Layer, SpecError> {
+    let window = match meta.get(key) {
+        Some(Value::Uint(0)) => None,
+        _ => count(meta, key)?,
+    };
+    Ok(decoder::with_attention(layer, |a| a.window = window))
 }
 
-fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Spec, SpecError> {
+fn from_config<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
     let s = decoder::config_sizes(meta)?;
-    let rotary = decoder::config_rotary(meta, s.head_dim, 10_000.0)?;
+    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 10_000.0)?)?;
     decoder::config_activation(meta, "hidden_act", &["silu"], "silu")?;
     let embd = decoder::config_embedding(meta, shapes)?;
-    let spec = decoder::spec(KEYS.arch, &s, rotary, embd, decoder::config_head(meta, false)?)?;
     let attn = flag(meta, "attention_bias")?.unwrap_or(false);
     let ffn = flag(meta, "mlp_bias")?.unwrap_or(false);
-    let biases = Biases { qkv: attn, attn_out: attn, ffn };
+    let layer = decoder::layer(&s, rope, Biases { qkv: attn, attn_out: attn, ffn });
     // Only Mistral's files have it.
-    let spec = Spec { biases, window: window(meta, "sliding_window")?, ..spec };
-    spec.validate()?;
-    Ok(spec)
+    let layer = with_window(layer, meta, "sliding_window")?;
+    let head = decoder::config_head(meta, false)?;
+    decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)
 }

@@ -1,28 +1,29 @@
 //! The model families: one file each, from metadata and names to [`Spec`].
 
-use core::fmt;
-
-use teff_kernels::RopeKind;
-
 use crate::meta::Metadata;
-use crate::spec::{Head, RopeScaling, Rotary};
-use crate::{Role, Spec, SpecError};
+use crate::{Role, Spec, SpecError, SpecRoom};
 
 pub mod bitnet;
 mod decoder;
 pub mod gemma3;
 pub mod gpt2;
+pub mod lfm2;
 pub mod llama;
 mod names;
 pub mod qwen;
+pub mod qwen3moe;
 
-pub use names::gguf_name;
+pub use names::Names;
 
 /// The shapes of the tensors that a model's container has, by the container's names.
 pub trait Shapes {
     /// `(rows, cols)` of a tensor, a vector being one row; `None` where there is none.
     fn shape(&self, name: &str) -> Option<(usize, usize)>;
 }
+
+/// Reads hyper-parameters into a spec, whose lists lie in the given room.
+pub type Reader =
+    for<'p> fn(&dyn Metadata, &dyn Shapes, &'p mut SpecRoom) -> Result<Spec<'p>, SpecError>;
 
 /// How a family appears in the containers.
 ///
@@ -36,27 +37,54 @@ pub struct Family {
     pub classes: &'static [&'static str],
     /// `model_type` in config.json, where `architectures` is absent; empty for none of its own.
     pub model_type: &'static str,
-    /// What may stand before a Hugging Face name.
+    /// Optional prefix of Hugging Face names.
     pub prefix: &'static str,
     /// Reads the hyper-parameters of a GGUF file.
-    pub from_gguf: fn(&dyn Metadata, &dyn Shapes) -> Result<Spec, SpecError>,
+    pub from_gguf: Reader,
     /// Reads the hyper-parameters of a config.json.
-    pub from_config: fn(&dyn Metadata, &dyn Shapes) -> Result<Spec, SpecError>,
-    /// Writes the Hugging Face name of a tensor; an error where it has none.
-    pub hf_name: fn(Role, &mut dyn fmt::Write) -> fmt::Result,
-    /// Whether the Hugging Face tensor is stored with inputs as rows.
+    pub from_config: Reader,
+    /// Names of the tensors.
+    pub names: Names,
+    /// True for a Hugging Face tensor that is stored with inputs as rows.
     pub hf_transposed: fn(Role) -> bool,
-    /// What is added to every element of a Hugging Face vector, which GGUF files have added already.
+    /// Term of every element of a Hugging Face vector; GGUF files have it added already.
     pub hf_shift: fn(Role) -> f32,
-    /// Whether a Hugging Face tensor of this name (without prefix) holds no parameters and is
-    /// to be ignored.
+    /// True for the name (without prefix) of a Hugging Face tensor that holds no parameters and is to
+    /// be ignored.
     pub hf_ignored: fn(&str) -> bool,
-    /// Whether the matrices of layers are ternary, however a container stores them.
+    /// The matrices of layers are ternary, however a container stores them.
     pub ternary: bool,
 }
 
+#[cfg(feature = "alloc")]
 impl Family {
-    /// What to call it: the architecture's name in GGUF, or config.json's.
+    /// Reads the hyper-parameters of a GGUF file into a spec that owns its lists.
+    ///
+    /// # Errors
+    /// [`SpecError`] names the key.
+    pub fn read_gguf(
+        &self,
+        meta: &dyn Metadata,
+        shapes: &dyn Shapes,
+    ) -> Result<Spec<'static>, SpecError> {
+        (self.from_gguf)(meta, shapes, &mut SpecRoom::new()).map(|spec| spec.to_owned())
+    }
+
+    /// Reads the hyper-parameters of a config.json into a spec that owns its lists.
+    ///
+    /// # Errors
+    /// [`SpecError`] names the key.
+    pub fn read_config(
+        &self,
+        meta: &dyn Metadata,
+        shapes: &dyn Shapes,
+    ) -> Result<Spec<'static>, SpecError> {
+        (self.from_config)(meta, shapes, &mut SpecRoom::new()).map(|spec| spec.to_owned())
+    }
+}
+
+impl Family {
+    /// Name for messages: the architecture in GGUF, or config.json's model type.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         if self.arch.is_empty() { self.model_type } else { self.arch }
@@ -64,13 +92,15 @@ impl Family {
 }
 
 /// All families that Teff runs.
-pub static FAMILIES: [&Family; 9] = [
+pub static FAMILIES: [&Family; 11] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
     &gemma3::GEMMA3,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen3moe::QWEN3MOE,
+    &lfm2::LFM2,
     &bitnet::BITNET_B158,
     &bitnet::BITNET_25,
     &bitnet::BITNET,
@@ -92,27 +122,4 @@ pub fn of_class(class: &str) -> Option<&'static Family> {
 #[must_use]
 pub fn of_model_type(name: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|f| f.model_type == name && !name.is_empty())
-}
-
-/// The shape of a published decoder, without its family's switches.
-fn published(
-    arch: &'static str,
-    sizes: &decoder::Sizes,
-    kind: RopeKind,
-    base: f32,
-    vocab: u32,
-    head: Head,
-) -> Spec {
-    let rotary = Rotary {
-        kind,
-        dims: sizes.head_dim,
-        base,
-        window_base: 10_000.0,
-        scaling: RopeScaling::None,
-    };
-    let embd = Some((vocab as usize, sizes.width as usize));
-    match decoder::spec(arch, sizes, rotary, embd, head) {
-        Ok(spec) => spec,
-        Err(_) => unreachable!("it has an embedding"),
-    }
 }

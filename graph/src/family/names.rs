@@ -1,103 +1,113 @@
-//! Names of tensors that families share.
+//! Names of tensors in GGUF files and in Hugging Face folders.
 
 use core::fmt;
 
-use crate::{LayerRole, Role};
+use super::Family;
+use crate::spec::{HfForm, HfName, LayerRole, Role};
 
-/// Writes the GGUF name of a tensor: GGUF's names are the same for all families.
-///
-/// # Errors
-/// The writer's own.
-pub fn gguf_name(role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
-    use LayerRole as L;
-    let (l, role) = match role {
-        Role::TokenEmbd => return out.write_str("token_embd.weight"),
-        Role::PositionEmbd => return out.write_str("position_embd.weight"),
-        Role::RopeFactors => return out.write_str("rope_freqs.weight"),
-        Role::OutputNorm => return out.write_str("output_norm.weight"),
-        Role::OutputNormBias => return out.write_str("output_norm.bias"),
-        Role::Output => return out.write_str("output.weight"),
-        Role::Layer(l, role) => (l, role),
-    };
-    let name = match role {
-        L::AttnNorm => "attn_norm.weight",
-        L::AttnNormBias => "attn_norm.bias",
-        L::AttnQkv => "attn_qkv.weight",
-        L::AttnQkvBias => "attn_qkv.bias",
-        L::AttnQ => "attn_q.weight",
-        L::AttnQBias => "attn_q.bias",
-        L::AttnK => "attn_k.weight",
-        L::AttnKBias => "attn_k.bias",
-        L::AttnV => "attn_v.weight",
-        L::AttnVBias => "attn_v.bias",
-        L::AttnQNorm => "attn_q_norm.weight",
-        L::AttnKNorm => "attn_k_norm.weight",
-        L::AttnSubNorm => "attn_sub_norm.weight",
-        L::AttnOut => "attn_output.weight",
-        L::AttnOutBias => "attn_output.bias",
-        L::AttnPostNorm => "post_attention_norm.weight",
-        L::FfnNorm => "ffn_norm.weight",
-        L::FfnNormBias => "ffn_norm.bias",
-        L::FfnGate => "ffn_gate.weight",
-        L::FfnGateBias => "ffn_gate.bias",
-        L::FfnUp => "ffn_up.weight",
-        L::FfnUpBias => "ffn_up.bias",
-        L::FfnSubNorm => "ffn_sub_norm.weight",
-        L::FfnDown => "ffn_down.weight",
-        L::FfnDownBias => "ffn_down.bias",
-        L::FfnPostNorm => "post_ffw_norm.weight",
-    };
-    write!(out, "blk.{l}.{name}")
+/// The names of a family's tensors, as far as they are not those of the table of roles.
+#[derive(Debug)]
+pub struct Names {
+    /// Names in GGUF files that differ from the table's; of a layer's tensor (whatever the layer),
+    /// behind `blk.N.`.
+    pub gguf: &'static [(Role, &'static str)],
+    /// Names in Hugging Face folders that differ from the table's; of a layer's tensor, behind the
+    /// layer's.
+    pub hf: &'static [(Role, &'static [HfName])],
+    /// Name of the list of layers in Hugging Face folders.
+    pub hf_layers: &'static str,
+    /// The names that are not listed are those of decoders that descend from Llama; otherwise there
+    /// are no others.
+    pub like_llama: bool,
 }
 
-/// What Hugging Face's names of the norms around the feed-forward part are; all other names are the
-/// same for all decoders that descend from Llama.
-pub(super) struct HfNorms {
-    pub(super) attn_post: Option<&'static str>,
-    pub(super) ffn: &'static str,
-    pub(super) ffn_post: Option<&'static str>,
+impl Names {
+    /// Those of decoders that descend from Llama.
+    pub const LLAMA: Names =
+        Names { gguf: &[], hf: &[], hf_layers: "layers", like_llama: true };
 }
 
-/// As Llama has them: `post_attention_layernorm` stands before the feed-forward part.
-pub(super) const LLAMA_NORMS: HfNorms =
-    HfNorms { attn_post: None, ffn: "post_attention_layernorm.weight", ffn_post: None };
+/// The role without the layer's number, as [`Names`] lists it.
+const fn of_layer(role: LayerRole) -> Role {
+    Role::Layer(0, role)
+}
 
-/// Writes the Hugging Face name of a tensor, without the prefix `model.`.
-pub(super) fn hf_name(norms: &HfNorms, role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
-    use LayerRole as L;
-    let (l, role) = match role {
-        Role::TokenEmbd => return out.write_str("embed_tokens.weight"),
-        Role::OutputNorm => return out.write_str("norm.weight"),
-        Role::Output => return out.write_str("lm_head.weight"),
-        Role::PositionEmbd | Role::RopeFactors | Role::OutputNormBias => return Err(fmt::Error),
-        Role::Layer(l, role) => (l, role),
+/// A listed name for a layer's tensor.
+pub(super) const fn named(role: LayerRole, name: &'static [HfName]) -> (Role, &'static [HfName]) {
+    (of_layer(role), name)
+}
+
+/// The name of a tensor that folders store as it is.
+pub(super) const fn hf(name: &'static str) -> HfName {
+    HfName { name, form: HfForm::Whole }
+}
+
+fn listed<T: Copy>(list: &[(Role, T)], role: Role) -> Option<T> {
+    let role = match role {
+        Role::Layer(_, role) => of_layer(role),
+        role => role,
     };
-    let name = match role {
-        L::AttnNorm => "input_layernorm.weight",
-        L::AttnQ => "self_attn.q_proj.weight",
-        L::AttnQBias => "self_attn.q_proj.bias",
-        L::AttnK => "self_attn.k_proj.weight",
-        L::AttnKBias => "self_attn.k_proj.bias",
-        L::AttnV => "self_attn.v_proj.weight",
-        L::AttnVBias => "self_attn.v_proj.bias",
-        L::AttnQNorm => "self_attn.q_norm.weight",
-        L::AttnKNorm => "self_attn.k_norm.weight",
-        L::AttnSubNorm => "self_attn.attn_sub_norm.weight",
-        L::AttnOut => "self_attn.o_proj.weight",
-        L::AttnOutBias => "self_attn.o_proj.bias",
-        L::AttnPostNorm => norms.attn_post.ok_or(fmt::Error)?,
-        L::FfnNorm => norms.ffn,
-        L::FfnGate => "mlp.gate_proj.weight",
-        L::FfnGateBias => "mlp.gate_proj.bias",
-        L::FfnUp => "mlp.up_proj.weight",
-        L::FfnUpBias => "mlp.up_proj.bias",
-        L::FfnSubNorm => "mlp.ffn_sub_norm.weight",
-        L::FfnDown => "mlp.down_proj.weight",
-        L::FfnDownBias => "mlp.down_proj.bias",
-        L::FfnPostNorm => norms.ffn_post.ok_or(fmt::Error)?,
-        L::AttnNormBias | L::FfnNormBias | L::AttnQkv | L::AttnQkvBias => return Err(fmt::Error),
-    };
-    write!(out, "layers.{l}.{name}")
+    list.iter().find(|(r, _)| *r == role).map(|(_, name)| *name)
+}
+
+impl Family {
+    /// Writes the GGUF name of a tensor.
+    ///
+    /// # Errors
+    /// The writer's own.
+    pub fn gguf_name(&self, role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
+        let name = listed(self.names.gguf, role).unwrap_or(match role {
+            Role::TokenEmbd => "token_embd.weight",
+            Role::PositionEmbd => "position_embd.weight",
+            Role::RopeFactors => "rope_freqs.weight",
+            Role::OutputNorm => "output_norm.weight",
+            Role::OutputNormBias => "output_norm.bias",
+            Role::Output => "output.weight",
+            Role::Layer(_, role) => role.gguf_name(),
+        });
+        match role {
+            Role::Layer(l, _) => write!(out, "blk.{l}.{name}"),
+            _ => out.write_str(name),
+        }
+    }
+
+    /// The ways in which Hugging Face folders store a tensor, the usual one first; empty where they
+    /// have none.
+    #[must_use]
+    pub fn hf_names(&self, role: Role) -> &'static [HfName] {
+        if let Some(names) = listed(self.names.hf, role) {
+            return names;
+        }
+        match role {
+            _ if !self.names.like_llama => &[],
+            Role::TokenEmbd => const { &[hf("embed_tokens.weight")] },
+            Role::OutputNorm => const { &[hf("norm.weight")] },
+            Role::Output => const { &[hf("lm_head.weight")] },
+            Role::PositionEmbd | Role::RopeFactors | Role::OutputNormBias => &[],
+            Role::Layer(_, role) => role.hf_names(),
+        }
+    }
+
+    /// Writes one of a tensor's Hugging Face names, without the family's prefix; `expert` is the
+    /// number that stands in it where each expert has a tensor of its own.
+    ///
+    /// # Errors
+    /// The writer's own.
+    pub fn hf_name(
+        &self,
+        role: Role,
+        name: &HfName,
+        expert: usize,
+        out: &mut dyn fmt::Write,
+    ) -> fmt::Result {
+        if let Role::Layer(l, _) = role {
+            write!(out, "{}.{l}.", self.names.hf_layers)?;
+        }
+        match name.name.split_once("{}") {
+            Some((before, after)) => write!(out, "{before}{expert}{after}"),
+            None => out.write_str(name.name),
+        }
+    }
 }
 
 /// Hugging Face tensors that hold no parameters: a tied head written out again, and the frequencies

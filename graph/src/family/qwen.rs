@@ -1,16 +1,16 @@
 //! Qwen 2 and 2.5 (2024): Llama's shape with biases of queries, keys and values; and Qwen 3 (2025):
 //! without them, but with norms of queries and keys and a head width of its own.
 
-use core::fmt;
-
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Keys, keys};
-use super::names::{LLAMA_NORMS, hf_ignored, hf_name};
-use super::{Family, Shapes};
+use super::decoder::{self, Biases, Keys, Sizes, keys};
+use super::names::hf_ignored;
+use super::{Family, Names, Shapes};
+use crate::layers::Layer;
 use crate::meta::{Metadata, flag};
-use crate::spec::{Biases, Head};
-use crate::{Role, Spec, SpecError};
+#[cfg(feature = "alloc")]
+use crate::spec::Head;
+use crate::{Spec, SpecError, SpecRoom};
 
 const QWEN2_KEYS: Keys = keys!("qwen2");
 const QWEN3_KEYS: Keys = keys!("qwen3");
@@ -23,9 +23,9 @@ const FAMILY: Family = Family {
     classes: &["Qwen2ForCausalLM"],
     model_type: "qwen2",
     prefix: "model.",
-    from_gguf: |meta, shapes| from_gguf(meta, shapes, &QWEN2_KEYS),
-    from_config: |meta, shapes| from_config(meta, shapes, &QWEN2_KEYS),
-    hf_name: name,
+    from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &QWEN2_KEYS),
+    from_config: |meta, shapes, room| from_config(meta, shapes, room, &QWEN2_KEYS),
+    names: Names::LLAMA,
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,
@@ -37,30 +37,26 @@ pub static QWEN3: Family = Family {
     arch: "qwen3",
     classes: &["Qwen3ForCausalLM"],
     model_type: "qwen3",
-    from_gguf: |meta, shapes| from_gguf(meta, shapes, &QWEN3_KEYS),
-    from_config: |meta, shapes| from_config(meta, shapes, &QWEN3_KEYS),
+    from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &QWEN3_KEYS),
+    from_config: |meta, shapes, room| from_config(meta, shapes, room, &QWEN3_KEYS),
     ..FAMILY
 };
 
-fn name(role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
-    hf_name(&LLAMA_NORMS, role, out)
-}
-
-/// What tells the two apart.
-fn with_switches(spec: Spec, biases: Biases) -> Result<Spec, SpecError> {
-    let spec = if spec.arch == QWEN3_KEYS.arch {
-        Spec { qk_norms: true, biases, ..spec }
+/// A layer of either.
+fn layer(s: &Sizes, rope: u8, arch: &str, biases: Biases) -> Layer {
+    if arch == QWEN3_KEYS.arch {
+        let layer = decoder::layer(s, rope, biases);
+        decoder::with_attention(layer, |a| a.qk_norm = true)
     } else {
-        Spec { biases: Biases { qkv: true, ..biases }, ..spec }
-    };
-    spec.validate()?;
-    Ok(spec)
+        decoder::layer(s, rope, Biases { qkv: true, ..biases })
+    }
 }
 
 /// The shape of Qwen 2.5 14B.
+#[cfg(feature = "alloc")]
 #[must_use]
-pub fn qwen2_5_14b() -> Spec {
-    let s = decoder::Sizes {
+pub fn qwen2_5_14b() -> Spec<'static> {
+    let s = Sizes {
         context: 32768,
         width: 5120,
         layers: 48,
@@ -70,14 +66,16 @@ pub fn qwen2_5_14b() -> Spec {
         ffn: 13824,
         eps: 1e-6,
     };
-    let spec = super::published("qwen2", &s, RopeKind::NeoX, 1e6, 152_064, Head::Own);
-    Spec { biases: Biases { qkv: true, ..Biases::NONE }, ..spec }
+    decoder::published("qwen2", &s, (RopeKind::NeoX, 1e6), 152_064, Head::Own, |_| {
+        layer(&s, 0, "qwen2", Biases::NONE)
+    })
 }
 
 /// The shape of Qwen 3 14B.
+#[cfg(feature = "alloc")]
 #[must_use]
-pub fn qwen3_14b() -> Spec {
-    let s = decoder::Sizes {
+pub fn qwen3_14b() -> Spec<'static> {
+    let s = Sizes {
         context: 40960,
         width: 5120,
         layers: 40,
@@ -87,28 +85,47 @@ pub fn qwen3_14b() -> Spec {
         ffn: 17408,
         eps: 1e-6,
     };
-    let spec = super::published("qwen3", &s, RopeKind::NeoX, 1e6, 151_936, Head::Own);
-    Spec { qk_norms: true, ..spec }
+    decoder::published("qwen3", &s, (RopeKind::NeoX, 1e6), 151_936, Head::Own, |_| {
+        layer(&s, 0, "qwen3", Biases::NONE)
+    })
 }
 
-fn from_gguf(meta: &dyn Metadata, shapes: &dyn Shapes, keys: &Keys) -> Result<Spec, SpecError> {
+fn from_gguf<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+    keys: &Keys,
+) -> Result<Spec<'p>, SpecError> {
     let s = decoder::gguf_sizes(meta, keys)?;
-    let rotary = decoder::gguf_rotary(meta, shapes, keys, RopeKind::NeoX, s.head_dim)?;
+    let rope = decoder::gguf_rope(meta, shapes, keys, RopeKind::NeoX, s.head_dim)?;
+    let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
-    let spec = decoder::spec(keys.arch, &s, rotary, embd, head)?;
-    with_switches(spec, decoder::gguf_biases(shapes))
+    let layer = layer(&s, rope, keys.arch, decoder::gguf_biases(shapes));
+    decoder::spec(keys.arch, &s, embd, head, room, |_| layer)
 }
 
-fn from_config(meta: &dyn Metadata, shapes: &dyn Shapes, keys: &Keys) -> Result<Spec, SpecError> {
-    let s = decoder::config_sizes(meta)?;
-    let rotary = decoder::config_rotary(meta, s.head_dim, 10_000.0)?;
-    decoder::config_activation(meta, "hidden_act", &["silu"], "silu")?;
+/// Refuses a window, which no published model of the family has switched on.
+pub(super) fn no_window(meta: &dyn Metadata) -> Result<(), SpecError> {
     if flag(meta, "use_sliding_window")?.unwrap_or(false) {
         let (key, known) = ("use_sliding_window", "false");
         return Err(SpecError::Unsupported { key, known });
     }
+    Ok(())
+}
+
+fn from_config<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+    keys: &Keys,
+) -> Result<Spec<'p>, SpecError> {
+    let s = decoder::config_sizes(meta)?;
+    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 10_000.0)?)?;
+    decoder::config_activation(meta, "hidden_act", &["silu"], "silu")?;
+    no_window(meta)?;
     let embd = decoder::config_embedding(meta, shapes)?;
-    let spec = decoder::spec(keys.arch, &s, rotary, embd, decoder::config_head(meta, false)?)?;
     let attn = flag(meta, "attention_bias")?.unwrap_or(false);
-    with_switches(spec, Biases { qkv: attn, attn_out: attn, ffn: false })
+    let layer = layer(&s, rope, keys.arch, Biases { qkv: attn, attn_out: attn, ffn: false });
+    let head = decoder::config_head(meta, false)?;
+    decoder::spec(keys.arch, &s, embd, head, room, |_| layer)
 }

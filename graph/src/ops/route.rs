@@ -55,7 +55,7 @@ impl Operation for Route {
             worker.backend().softmax(probabilities);
             let mut chosen = [(0u32, 0f32); MAX_USED as usize];
             let chosen = &mut chosen[..used];
-            if worker.backend().top_k(probabilities, chosen).nan {
+            if worker.backend().top_k(probabilities, chosen).nan.is_some() {
                 // The scores were no numbers, and the token's outputs will be none.
                 (0u32..).zip(chosen.iter_mut()).for_each(|(i, c)| *c = (i, f32::NAN));
             }

@@ -179,7 +179,7 @@ macro_rules! roles {
             #[must_use]
             pub const fn hf_names(self) -> &'static [HfName] {
                 match self {
-                    $(LayerRole::$role => &[$($hf),*],)*
+                    $(LayerRole::$role => const { &[$($hf),*] },)*
                 }
             }
 

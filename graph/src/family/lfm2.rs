@@ -1,0 +1,170 @@
+//! LFM2 (Liquid AI, 2025): short convolutions in most layers, attention in some; norms of queries and
+//! keys, SiLU with a gate, a tied head.
+
+use teff_kernels::RopeKind;
+
+use super::decoder::{self, Biases, Keys, Sizes, keys};
+use super::names::{hf, hf_ignored, named};
+use super::{Family, Names, Shapes};
+use crate::layers::{Layer, Mixer, ShortConv};
+use crate::meta::{Metadata, Value, count, flag, float, required};
+use crate::spec::{Head, LayerRole as L};
+use crate::{Role, Spec, SpecError, SpecRoom};
+
+const KEYS: Keys = keys!("lfm2");
+const TAPS: &str = "lfm2.shortconv.l_cache";
+
+/// The family.
+pub static LFM2: Family = Family {
+    arch: "lfm2",
+    classes: &["Lfm2ForCausalLM"],
+    model_type: "lfm2",
+    prefix: "model.",
+    from_gguf,
+    from_config,
+    names: NAMES,
+    hf_transposed: |_| false,
+    hf_shift: |_| 0.0,
+    hf_ignored,
+    ternary: false,
+};
+
+const NAMES: Names = Names {
+    gguf: &[(Role::OutputNorm, "token_embd_norm.weight")],
+    hf: &[
+        (Role::OutputNorm, &[hf("embedding_norm.weight")]),
+        named(L::AttnNorm, &[hf("operator_norm.weight")]),
+        named(L::AttnOut, &[hf("self_attn.out_proj.weight")]),
+        named(L::AttnQNorm, &[hf("self_attn.q_layernorm.weight")]),
+        named(L::AttnKNorm, &[hf("self_attn.k_layernorm.weight")]),
+        named(L::FfnNorm, &[hf("ffn_norm.weight")]),
+        named(L::FfnGate, &[hf("feed_forward.w1.weight")]),
+        named(L::FfnUp, &[hf("feed_forward.w3.weight")]),
+        named(L::FfnDown, &[hf("feed_forward.w2.weight")]),
+    ],
+    ..Names::LLAMA
+};
+
+/// A layer of either kind.
+fn layer(s: &Sizes, rope: u8, conv: Option<ShortConv>, window: Option<u32>) -> Layer {
+    let layer = decoder::layer(s, rope, Biases::NONE);
+    match conv {
+        Some(conv) => Layer { mixer: Mixer::ShortConv(conv), ..layer },
+        None => decoder::with_attention(layer, |a| (a.qk_norm, a.window) = (true, window)),
+    }
+}
+
+/// The shape of LFM2 1.2B.
+#[cfg(feature = "alloc")]
+#[must_use]
+pub fn lfm2_1_2b() -> Spec<'static> {
+    let s = Sizes {
+        context: 128_000,
+        width: 2048,
+        layers: 16,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 64,
+        ffn: 8192,
+        eps: 1e-5,
+    };
+    let mut room = SpecRoom::new();
+    let (kind, dims, scaling) = (RopeKind::NeoX, s.head_dim, crate::RopeScaling::None);
+    let spec = room.rope(crate::Rope { kind, dims, base: 1e6, scaling }).and_then(|rope| {
+        let conv = Some(ShortConv { taps: 3, bias: false });
+        let attention = [2, 5, 8, 10, 12, 14];
+        let layer = |l| layer(&s, rope, conv.filter(|_| !attention.contains(&l)), None);
+        decoder::spec("lfm2", &s, Some((65536, 2048)), Head::Tied, &mut room, layer)
+    });
+    match spec {
+        Ok(spec) => spec.to_owned(),
+        Err(_) => unreachable!("a published shape"),
+    }
+}
+
+/// A layer without heads of keys and values is a convolution.
+fn from_gguf<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
+    let need = |key| required(count(meta, key)?, key);
+    let (layers, heads) = (need(KEYS.layers)?, need(KEYS.heads)?);
+    let kv_heads = |l| -> Result<u32, SpecError> {
+        Ok(decoder::per_layer(meta, KEYS.kv_heads, l)?.unwrap_or(heads))
+    };
+    let mut attention = None;
+    for l in 0..layers.min(crate::MAX_LAYERS as u32) {
+        let n = kv_heads(l)?;
+        if n != 0 && attention.is_some_and(|other| other != n) {
+            let known = "0 or the same for all layers";
+            return Err(SpecError::Unsupported { key: KEYS.kv_heads, known });
+        }
+        attention = attention.or(Some(n).filter(|&n| n != 0));
+    }
+    let s = decoder::gguf_sizes_but(meta, &KEYS, attention, need(KEYS.ffn)?)?;
+    let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
+    let rope = room.rope(rope)?;
+    let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
+    let conv = ShortConv { taps: need(TAPS)?, bias: false };
+    let window = match meta.get(KEYS.window) {
+        Some(Value::Uint(0)) => None,
+        _ => count(meta, KEYS.window)?,
+    };
+    decoder::spec(KEYS.arch, &s, embd, head, room, |l| {
+        layer(&s, rope, (kv_heads(l) == Ok(0)).then_some(conv), window)
+    })
+}
+
+/// The inner width: the tensor's, since two readers of the switches that make it differ.
+fn config_ffn(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<u32, SpecError> {
+    let name = "layers.0.feed_forward.w1.weight";
+    if let Some((rows, _)) = shapes.shape(name) {
+        return u32::try_from(rows).map_err(|_| SpecError::Inconsistent("the inner width"));
+    }
+    let key = "intermediate_size";
+    Ok(required(count(meta, "block_ff_dim")?.or(count(meta, key)?), key)?)
+}
+
+fn from_config<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
+    let ffn = config_ffn(meta, shapes)?;
+    // The defaults of transformers' Lfm2Config.
+    let eps = float(meta, "norm_eps")?.unwrap_or(1e-5);
+    let s = decoder::config_sizes_but(meta, ffn, eps)?;
+    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 1e6)?)?;
+    let embd = decoder::config_embedding(meta, shapes)?;
+    let bias = flag(meta, "conv_bias")?.unwrap_or(false);
+    let conv = ShortConv { taps: count(meta, "conv_L_cache")?.unwrap_or(3), bias };
+    let listed = meta.get("layer_types") == Some(Value::Other);
+    let by_index = meta.get("full_attn_idxs") == Some(Value::Other);
+    let is_conv = |l: u32| -> Result<bool, SpecError> {
+        if listed {
+            return match meta.item("layer_types", l as usize) {
+                Some(Value::Str("conv")) => Ok(true),
+                Some(Value::Str("full_attention")) => Ok(false),
+                _ => {
+                    let known = "conv, full_attention, one for each layer";
+                    Err(SpecError::Unsupported { key: "layer_types", known })
+                }
+            };
+        }
+        let mut full = (0..).map_while(|i| meta.item("full_attn_idxs", i));
+        Ok(by_index && !full.any(|v| v == Value::Uint(l.into())))
+    };
+    for l in 0..s.layers.min(crate::MAX_LAYERS as u32) {
+        is_conv(l)?;
+    }
+    // Older files call it `tie_embedding`.
+    let tied = match flag(meta, "tie_word_embeddings")? {
+        Some(tied) => tied,
+        None => flag(meta, "tie_embedding")?.unwrap_or(true),
+    };
+    let head = if tied { Head::Tied } else { Head::Own };
+    decoder::spec(KEYS.arch, &s, embd, head, room, |l| {
+        layer(&s, rope, (is_conv(l) == Ok(true)).then_some(conv), None)
+    })
+}

@@ -1,0 +1,130 @@
+//! Qwen 3 with experts (2025): Qwen 3's attention, and feed-forward parts of which each token takes a
+//! few.
+//!
+//! A folder may have layers without experts, and leave the shares of the chosen experts as they are
+//! (`norm_topk_prob`); GGUF files can say neither: all layers have experts, whose shares are divided
+//! by their sum.
+
+use teff_kernels::RopeKind;
+
+use super::decoder::{self, Biases, Keys, Sizes, keys};
+use super::names::hf_ignored;
+use super::{Family, Names, Shapes, qwen};
+use crate::layers::{Activation, Experts, FeedForward, Layer};
+use crate::meta::{Metadata, Value, count, flag, float, required};
+#[cfg(feature = "alloc")]
+use crate::spec::Head;
+use crate::{Spec, SpecError, SpecRoom};
+
+const KEYS: Keys = keys!("qwen3moe");
+
+/// The family.
+pub static QWEN3MOE: Family = Family {
+    arch: "qwen3moe",
+    classes: &["Qwen3MoeForCausalLM"],
+    model_type: "qwen3_moe",
+    prefix: "model.",
+    from_gguf,
+    from_config,
+    names: Names::LLAMA,
+    hf_transposed: |_| false,
+    hf_shift: |_| 0.0,
+    hf_ignored,
+    ternary: false,
+};
+
+fn layer(s: &Sizes, rope: u8, biases: Biases, experts: Experts) -> Layer {
+    let layer = decoder::layer(s, rope, biases);
+    let layer = decoder::with_attention(layer, |a| a.qk_norm = true);
+    Layer { ffn: FeedForward::Experts(experts), ..layer }
+}
+
+/// The shape of Qwen 3 30B-A3B.
+#[cfg(feature = "alloc")]
+#[must_use]
+pub fn qwen3_30b_a3b() -> Spec<'static> {
+    let s = Sizes {
+        context: 40960,
+        width: 2048,
+        layers: 48,
+        heads: 32,
+        kv_heads: 4,
+        head_dim: 128,
+        ffn: 768,
+        eps: 1e-6,
+    };
+    let (inner, activation) = (768, Activation::Silu);
+    let experts = Experts { experts: 128, used: 8, inner, activation, normalised: true };
+    decoder::published("qwen3moe", &s, (RopeKind::NeoX, 1e6), 151_936, Head::Own, |_| {
+        layer(&s, 0, Biases::NONE, experts)
+    })
+}
+
+fn from_gguf<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
+    let need = |key| required(count(meta, key)?, key);
+    let inner = match count(meta, KEYS.expert_ffn)? {
+        Some(inner) => inner,
+        // As older converters left it: the width is the tensor's.
+        None => match shapes.shape("blk.0.ffn_down_exps.weight") {
+            Some((_, cols)) => u32::try_from(cols).unwrap_or(u32::MAX),
+            None => need(KEYS.expert_ffn)?,
+        },
+    };
+    let s = decoder::gguf_sizes_but(meta, &KEYS, count(meta, KEYS.kv_heads)?, inner)?;
+    let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
+    let rope = room.rope(rope)?;
+    let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
+    let experts = Experts {
+        experts: need(KEYS.experts)?,
+        used: need(KEYS.experts_used)?,
+        inner,
+        activation: Activation::Silu,
+        normalised: true,
+    };
+    let layer = layer(&s, rope, decoder::gguf_biases(shapes), experts);
+    decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)
+}
+
+fn from_config<'p>(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &'p mut SpecRoom,
+) -> Result<Spec<'p>, SpecError> {
+    // Only layers without experts have it; the default is of transformers' Qwen3MoeConfig.
+    let ffn = count(meta, "intermediate_size")?.unwrap_or(6144);
+    let eps = float(meta, "rms_norm_eps")?.unwrap_or(1e-6);
+    let s = decoder::config_sizes_but(meta, ffn, eps)?;
+    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 10_000.0)?)?;
+    decoder::config_activation(meta, "hidden_act", &["silu"], "silu")?;
+    qwen::no_window(meta)?;
+    let embd = decoder::config_embedding(meta, shapes)?;
+    let attn = flag(meta, "attention_bias")?.unwrap_or(false);
+    let biases = Biases { qkv: attn, attn_out: attn, ffn: false };
+    // transformers 5 writes `num_local_experts`, published files have `num_experts`.
+    let experts = match count(meta, "num_experts")? {
+        Some(n) => n,
+        None => required(count(meta, "num_local_experts")?, "num_experts")?,
+    };
+    let experts = Experts {
+        experts,
+        used: required(count(meta, "num_experts_per_tok")?, "num_experts_per_tok")?,
+        inner: required(count(meta, "moe_intermediate_size")?, "moe_intermediate_size")?,
+        activation: Activation::Silu,
+        normalised: flag(meta, "norm_topk_prob")?.unwrap_or(false),
+    };
+    let sparse = layer(&s, rope, biases, experts);
+    let dense = decoder::layer(&s, rope, biases);
+    let dense = decoder::with_attention(dense, |a| a.qk_norm = true);
+    let step = count(meta, "decoder_sparse_step")?.unwrap_or(1);
+    let is_dense = |l: u32| {
+        let mut listed = (0..).map_while(|i| meta.item("mlp_only_layers", i));
+        listed.any(|v| v == Value::Uint(l.into())) || !(l + 1).is_multiple_of(step)
+    };
+    let head = decoder::config_head(meta, false)?;
+    let layer = |l| if is_dense(l) { dense } else { sparse };
+    decoder::spec(KEYS.arch, &s, embd, head, room, layer)
+}
