@@ -9,8 +9,8 @@
 use core::marker::PhantomData;
 
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, Activations, DenseActivations, KvHead, KvLayout, Q8Activations, Q8RowMut, Tile,
-    WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRowMut,
+    ACT_BLOCK, ACT_SUM, Activations, DenseActivations, KvHead, KvLayout, Q8Activations, Q8RowMut,
+    Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRowMut,
 };
 
 use crate::plan::{Buffer, BufferType, head_bytes};
@@ -62,7 +62,12 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The rows are inside the region; until the view is dropped nobody writes to them.
-    pub(super) unsafe fn dense(&self, buffer: &Buffer, first: usize, n: usize) -> DenseActivations<'m> {
+    pub(super) unsafe fn dense(
+        &self,
+        buffer: &Buffer,
+        first: usize,
+        n: usize,
+    ) -> DenseActivations<'m> {
         let cols = buffer.cols as usize;
         debug_assert!(buffer.offset + (first + n) * cols * 4 <= self.len);
         // SAFETY: inside, and 4-aligned since offsets are multiples of 64 in a 64-aligned region.
@@ -249,7 +254,12 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The buffer is inside the region; until the view is dropped nobody writes to it.
-    pub(super) unsafe fn wide(&self, buffer: &Buffer, rows: usize, n: usize) -> WideActivations<'m> {
+    pub(super) unsafe fn wide(
+        &self,
+        buffer: &Buffer,
+        rows: usize,
+        n: usize,
+    ) -> WideActivations<'m> {
         let cols = buffer.cols as usize;
         let groups = n * cols.div_ceil(WIDE_BLOCK);
         debug_assert!(n <= rows);

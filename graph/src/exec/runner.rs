@@ -124,7 +124,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         }
         let needed = worker_bytes(product, floats).ok_or(overflow)?;
         let floats_at = product.next_multiple_of(ALIGN);
-        let sizes = plan.memory;
+        let sizes = plan.memory_requirements;
         if needed > sizes.per_thread || !sizes.per_thread.is_multiple_of(ALIGN) {
             return Err(RunnerError::Scratch { needed, got: sizes.per_thread });
         }

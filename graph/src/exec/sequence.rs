@@ -172,7 +172,7 @@ enum Kept {
 impl<B: Backend> Runner<'_, B> {
     /// First byte of a sequence's memory.
     pub(super) fn sequence_at(&self, sequence: usize) -> usize {
-        sequence * self.plan.memory.state
+        sequence * self.plan.memory_requirements.state
     }
 
     /// The header of a sequence that there is.
@@ -247,11 +247,7 @@ impl<B: Backend> Runner<'_, B> {
     /// # Errors
     /// [`TruncateError::NeedsCheckpoint`] where a layer keeps no state from there; nothing is changed
     /// then. Position 0 can always be gone back to.
-    pub fn truncate(
-        &mut self,
-        sequence: SequenceId,
-        position: usize,
-    ) -> Result<(), TruncateError> {
+    pub fn truncate(&mut self, sequence: SequenceId, position: usize) -> Result<(), TruncateError> {
         let index = self.known(sequence)?;
         let header = self.header(index);
         if position >= header.len() {
@@ -272,7 +268,14 @@ impl<B: Backend> Runner<'_, B> {
 
     /// Calls `f` with the ranges of bytes that make up the states of a sequence at `len` positions, in
     /// an order that depends on neither the capacity of caches nor the place in their rings.
-    fn ranges(&self, index: usize, len: usize, bank: usize, kept: Kept, mut f: impl FnMut(Range<usize>)) {
+    fn ranges(
+        &self,
+        index: usize,
+        len: usize,
+        bank: usize,
+        kept: Kept,
+        mut f: impl FnMut(Range<usize>),
+    ) {
         let base = self.sequence_at(index);
         for state in self.plan.states.iter() {
             let at = base + state.offset;
@@ -439,8 +442,10 @@ impl<B: Backend> Runner<'_, B> {
         from: SequenceId,
     ) -> Result<(), RestoreError> {
         let (to, from) = (self.known_to_restore(sequence)?, other.known_to_restore(from)?);
-        let (needed, got) = (self.plan.memory.state, other.plan.memory.state);
-        let alike = self.plan.states == other.plan.states && self.plan.options == other.plan.options;
+        let (needed, got) =
+            (self.plan.memory_requirements.state, other.plan.memory_requirements.state);
+        let alike =
+            self.plan.states == other.plan.states && self.plan.options == other.plan.options;
         if needed != got || !alike {
             return Err(RestoreError::Size { needed, got });
         }

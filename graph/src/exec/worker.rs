@@ -6,11 +6,9 @@ use teff_kernels::{Activations, Backend, DenseActivations, Matrix, Tile};
 
 use super::arena::{Bank, Cache, Region};
 use super::running::Running;
-use crate::plan::{
-    Buffer, BufferId, BufferType, Chunks, Plan, RowCount, StateId, StateKind,
-};
-use crate::weights::{matrix, vector};
 use crate::TensorId;
+use crate::plan::{Buffer, BufferId, BufferType, Chunks, Plan, RowCount, StateId, StateKind};
+use crate::weights::{matrix, vector};
 
 /// Told to stop in the middle of an operation.
 pub(crate) struct Stopped;
@@ -165,7 +163,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
     #[allow(clippy::mut_from_ref)] // this worker's own memory, whatever it shares
     pub(crate) unsafe fn local(&self) -> (&mut [u8], &mut [f32]) {
         let runner = self.running.runner;
-        let bytes = runner.plan.memory.per_thread;
+        let bytes = runner.plan.memory_requirements.per_thread;
         // SAFETY: the region has `bytes` for each rank, and rank is ours alone (Running::claim).
         let own = unsafe { runner.locals.bytes_mut(self.rank * bytes, bytes) };
         let (product, floats) = own.split_at_mut(runner.floats_at);
@@ -207,14 +205,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
     }
 
     /// The same for a buffer of `rows` rows.
-    pub(crate) fn store_in(
-        &self,
-        out: &Buffer,
-        rows: usize,
-        t: usize,
-        col: usize,
-        values: &[f32],
-    ) {
+    pub(crate) fn store_in(&self, out: &Buffer, rows: usize, t: usize, col: usize, values: &[f32]) {
         let (arena, backend, cols) = (self.arena(), self.backend(), (col, values.len()));
         match out.kind {
             BufferType::F32 => {

@@ -212,11 +212,7 @@ pub(super) fn per_layer(
 }
 
 /// The number that a key gives for all layers alike.
-fn uniform(
-    meta: &dyn Metadata,
-    key: &'static str,
-    layers: u32,
-) -> Result<Option<u32>, SpecError> {
+fn uniform(meta: &dyn Metadata, key: &'static str, layers: u32) -> Result<Option<u32>, SpecError> {
     let first = per_layer(meta, key, 0)?;
     for l in 1..layers.min(crate::spec::MAX_LAYERS as u32) {
         if per_layer(meta, key, l)? != first {

@@ -70,11 +70,7 @@ fn from_gguf<'p>(
 }
 
 /// A window of all layers; 0 is none.
-fn with_window(
-    layer: Layer,
-    meta: &dyn Metadata,
-    key: &'static str,
-) -> Result<Layer, SpecError> {
+fn with_window(layer: Layer, meta: &dyn Metadata, key: &'static str) -> Result<Layer, SpecError> {
     let window = match meta.get(key) {
         Some(Value::Uint(0)) => None,
         _ => count(meta, key)?,

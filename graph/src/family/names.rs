@@ -23,8 +23,7 @@ pub struct Names {
 
 impl Names {
     /// Those of decoders that descend from Llama.
-    pub const LLAMA: Names =
-        Names { gguf: &[], hf: &[], hf_layers: "layers", like_llama: true };
+    pub const LLAMA: Names = Names { gguf: &[], hf: &[], hf_layers: "layers", like_llama: true };
 }
 
 /// The role without the layer's number, as [`Names`] lists it.

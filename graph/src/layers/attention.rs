@@ -83,7 +83,9 @@ impl Attention {
 
     pub(super) fn validate(&self, spec: &Spec<'_>) -> Result<(), SpecError> {
         if self.heads == 0 || self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
-            return inconsistent("heads must be a multiple of heads of keys and values, and neither 0");
+            return inconsistent(
+                "heads must be a multiple of heads of keys and values, and neither 0",
+            );
         }
         if self.head_dim == 0 || self.head_dim as usize > MAX_HEAD_DIM || self.heads > 1 << 14 {
             return inconsistent("a head must have 1 to 512 elements, and heads be at most 2^14");
@@ -95,7 +97,9 @@ impl Attention {
             return inconsistent("a window must have at least 1 position");
         }
         if self.fused && self.shared_kv.is_some() {
-            return inconsistent("a matrix of queries, keys and values in a layer that shares those");
+            return inconsistent(
+                "a matrix of queries, keys and values in a layer that shares those",
+            );
         }
         let Some(rope) = self.rope else { return Ok(()) };
         match spec.ropes.get(usize::from(rope)) {

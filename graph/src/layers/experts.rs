@@ -52,7 +52,8 @@ impl Experts {
         let (width, inner) = (b.spec.width as usize, self.inner as usize);
         let norm = b.layer_norm(layer, l, (L::FfnNorm, L::FfnNormBias));
         let router = b.id(l, L::ExpertRouter);
-        let (gate, up, down) = (b.id(l, L::ExpertGate), b.id(l, L::ExpertUp), b.id(l, L::ExpertDown));
+        let (gate, up, down) =
+            (b.id(l, L::ExpertGate), b.id(l, L::ExpertUp), b.id(l, L::ExpertDown));
         let [scores_x, h, up_x] = b.norm((x.buffer, width), x.rows, norm, [router, gate, up])?;
         let scores = b.buffer(BufferType::F32, x.rows, self.experts as usize)?;
         b.linear(l, L::ExpertRouter, scores_x, None, Output::Store(scores))?;
@@ -64,7 +65,17 @@ impl Experts {
         let kind = b.input_type(down);
         let out = b.buffer(kind, x.rows, self.used as usize * inner)?;
         let act = self.activation;
-        b.op(Op::ExpertsGated(ExpertsGated { gate, up, x: h, up_x, routes, out, experts, used, act }))?;
+        b.op(Op::ExpertsGated(ExpertsGated {
+            gate,
+            up,
+            x: h,
+            up_x,
+            routes,
+            out,
+            experts,
+            used,
+            act,
+        }))?;
         b.barrier()?;
         let ids = (down, routes, experts, used);
         b.residual_by(layer, l, L::FfnPostNorm, x, |to, scale| {

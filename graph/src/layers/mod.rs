@@ -11,9 +11,9 @@
 use teff_kernels::{KvFormat, KvLayout};
 
 use crate::plan::BufferId;
+use crate::plan::PlanError;
 use crate::plan::build::{Builder, Stream};
 use crate::spec::{LayerRole, MAX_SIZE, Spec, SpecError, inconsistent};
-use crate::plan::PlanError;
 
 mod attention;
 mod dense;
@@ -146,7 +146,13 @@ impl Layer {
     /// A layer of one head of one element: for room that is to be filled.
     pub const EMPTY: Layer = Layer {
         mixer: Mixer::Attention(Attention::EMPTY),
-        ffn: FeedForward::Dense(Dense { inner: 1, gated: false, activation: Activation::Silu, bias: false, sub_norm: false }),
+        ffn: FeedForward::Dense(Dense {
+            inner: 1,
+            gated: false,
+            activation: Activation::Silu,
+            bias: false,
+            sub_norm: false,
+        }),
         norms: Norms { before: Norm { kind: NormKind::Rms, eps: 0.0 }, post: false },
         scales: Scales { residual: 1.0 },
     };
@@ -225,7 +231,12 @@ impl Layer {
     }
 
     /// The operations of layer `l`.
-    pub(crate) fn build(&self, b: &mut Builder<'_, '_>, l: u32, x: Stream) -> Result<Stream, PlanError> {
+    pub(crate) fn build(
+        &self,
+        b: &mut Builder<'_, '_>,
+        l: u32,
+        x: Stream,
+    ) -> Result<Stream, PlanError> {
         let last = l + 1 == b.spec.layers.len();
         let mixed = match &self.mixer {
             Mixer::Attention(a) => a.build(b, self, l, x)?,

@@ -126,7 +126,8 @@ fn greedy(
                 None => 0,
                 Some(i) => {
                     let b = &buffers[i];
-                    if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetime(buffers, i), &me) {
+                    if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetime(buffers, i), &me)
+                    {
                         continue;
                     }
                     b.offset.checked_add(size(b)?)?

@@ -324,11 +324,12 @@ pub fn build_into<'p>(
         floats = floats.max(op.scratch(&view).ok_or(PlanError::Overflow)?);
     }
     let per_thread = worker_bytes(product, floats).ok_or(PlanError::Overflow)?;
-    let memory = MemoryRequirements { scratch, state, per_thread };
-    let (ops, buffers, states) = (List::Borrowed(ops), List::Borrowed(buffers), List::Borrowed(states));
+    let memory_requirements = MemoryRequirements { scratch, state, per_thread };
+    let (ops, buffers, states) =
+        (List::Borrowed(ops), List::Borrowed(buffers), List::Borrowed(states));
     let (spec, ropes) = (spec.borrowed(), spec.ropes.borrowed());
-    let plan = Plan { spec, options: *options, ops, buffers, states, ropes, logits, memory };
+    let options = *options;
+    let plan = Plan { spec, options, ops, buffers, states, ropes, logits, memory_requirements };
     debug_assert_eq!(plan.verify(), Ok(()));
     Ok(plan)
 }
-

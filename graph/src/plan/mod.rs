@@ -9,10 +9,10 @@ use teff_kernels::{ACT_BLOCK, ACT_SUM, ActivationKind, KvFormat, WIDE_BLOCK, WID
 #[cfg(feature = "alloc")]
 use teff_kernels::{Backend, Format};
 
-use crate::ops::Op;
-use crate::{List, Rope, Spec};
 #[cfg(feature = "alloc")]
 use crate::TensorId;
+use crate::ops::Op;
+use crate::{List, Rope, Spec};
 
 mod arena_layout;
 pub(crate) mod build;
@@ -215,7 +215,7 @@ pub struct Plan<'p> {
     /// The buffer that holds the logits at the end.
     pub logits: BufferId,
     /// The memory.
-    pub memory: MemoryRequirements,
+    pub memory_requirements: MemoryRequirements,
 }
 
 impl Plan<'_> {
@@ -277,12 +277,13 @@ impl Plan<'static> {
         let room = PlanRoom { ops: &mut ops, buffers: &mut buffers, states: &mut states };
         let plan = build_into(spec, format, options, backend, room)?;
         let lengths = (plan.ops.len(), plan.buffers.len(), plan.states.len());
-        let Plan { logits, memory, .. } = plan;
+        let Plan { logits, memory_requirements, .. } = plan;
         ops.truncate(lengths.0);
         buffers.truncate(lengths.1);
         states.truncate(lengths.2);
         let (ops, buffers, states) = (ops.into(), buffers.into(), states.into());
         let (spec, ropes) = (spec.to_owned(), spec.ropes.to_owned());
-        Ok(Plan { spec, options: *options, ops, buffers, states, ropes, logits, memory })
+        let options = *options;
+        Ok(Plan { spec, options, ops, buffers, states, ropes, logits, memory_requirements })
     }
 }

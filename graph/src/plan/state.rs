@@ -50,8 +50,7 @@ pub enum StateKind {
 
 impl State {
     /// To fill slices with before [`super::build_into`].
-    pub const EMPTY: State =
-        State { layer: 0, kind: StateKind::Fixed { bytes: 0 }, offset: 0 };
+    pub const EMPTY: State = State { layer: 0, kind: StateKind::Fixed { bytes: 0 }, offset: 0 };
 
     /// The state of a layer in a plan with these options; `None` where it has none of its own, or
     /// sizes overflow.

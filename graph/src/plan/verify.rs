@@ -101,7 +101,10 @@ impl fmt::Display for PlanError {
                 write!(f, "buffer {buffer} of the plan is used before or while it is written")
             }
             PlanError::State { state } => {
-                write!(f, "state {state} of the plan is not what its layer needs, or its use is wrong")
+                write!(
+                    f,
+                    "state {state} of the plan is not what its layer needs, or its use is wrong"
+                )
             }
             PlanError::MemoryRequirements => {
                 f.write_str("the plan states less memory than it uses")
@@ -211,7 +214,7 @@ impl Plan<'_> {
             let end = self.range(b).map(|r| r.1);
             if !whole
                 || !b.offset.is_multiple_of(ALIGN)
-                || end.is_none_or(|e| e > self.memory.scratch)
+                || end.is_none_or(|e| e > self.memory_requirements.scratch)
             {
                 return Err(PlanError::Outside { buffer: i as u16 });
             }
@@ -367,10 +370,9 @@ impl Plan<'_> {
             floats = floats.max(op.scratch(&view).ok_or(PlanError::Overflow)?);
         }
         let own = worker_bytes(0, floats).ok_or(PlanError::Overflow)?;
-        if self.memory.state < state || self.memory.per_thread < own {
+        if self.memory_requirements.state < state || self.memory_requirements.per_thread < own {
             return Err(PlanError::MemoryRequirements);
         }
         Ok(())
     }
 }
-

@@ -190,7 +190,8 @@ impl SpecRoom {
     #[must_use]
     pub fn layers(&self) -> Layers<'_> {
         let pattern = &self.pattern[..self.count];
-        let period = (1..=self.count).find(|&p| (p..self.count).all(|i| pattern[i] == pattern[i - p]));
+        let period =
+            (1..=self.count).find(|&p| (p..self.count).all(|i| pattern[i] == pattern[i - p]));
         let pattern = &pattern[..period.unwrap_or(0)];
         Layers::new(&self.kinds[..self.n_kinds], pattern, self.count as u32)
     }
@@ -209,10 +210,7 @@ mod tests {
 
     fn layer(window: Option<u32>) -> Layer {
         let Mixer::Attention(a) = Layer::EMPTY.mixer else { panic!() };
-        Layer {
-            mixer: Mixer::Attention(crate::layers::Attention { window, ..a }),
-            ..Layer::EMPTY
-        }
+        Layer { mixer: Mixer::Attention(crate::layers::Attention { window, ..a }), ..Layer::EMPTY }
     }
 
     #[test]
@@ -222,7 +220,10 @@ mod tests {
             room.push(layer(if (l + 1) % 6 == 0 { None } else { Some(512) })).unwrap();
         }
         let layers = room.layers();
-        assert_eq!((layers.kinds().len(), layers.pattern(), layers.len()), (2, &[0u8, 0, 0, 0, 0, 1][..], 26));
+        assert_eq!(
+            (layers.kinds().len(), layers.pattern(), layers.len()),
+            (2, &[0u8, 0, 0, 0, 0, 1][..], 26)
+        );
         for l in 0..26 {
             assert_eq!(*layers.get(l), layer(if (l + 1) % 6 == 0 { None } else { Some(512) }));
         }
