@@ -2,9 +2,9 @@
 //!
 //! The memory of a sequence begins with a header, which says how many positions it has. Keys and
 //! values of any position can be gone back to as long as they are there; a cache with a window keeps
-//! the last ones only, and a fixed state no earlier one at all. Where a state can't go back, the
-//! caller needs bytes that were saved at the place to go back to: a snapshot, or a checkpoint, which
-//! has only what can't be gone back to without.
+//! the last ones only, and a fixed state just the one before the last step, in its other bank. Where
+//! a state can't go back, the caller needs bytes that were saved at the place to go back to: a
+//! snapshot, or a checkpoint, which has only what can't be gone back to without.
 
 use core::fmt;
 use core::ops::Range;
@@ -33,9 +33,11 @@ pub(super) struct Header {
     restored: u64,
     /// The bank of fixed states that holds them.
     bank: u64,
+    /// Position of the states in the other bank, and 1 more; 0 where it holds none.
+    before: u64,
 }
 
-// SAFETY: four integers, without padding.
+// SAFETY: integers of one size, without padding.
 unsafe impl Zeroable for Header {}
 // SAFETY: as above.
 unsafe impl Pod for Header {}
@@ -51,12 +53,13 @@ impl Header {
 
     /// While a step of `n` tokens runs.
     pub(super) fn writing(self, n: usize) -> Header {
-        Header { written: self.written.max(self.len + n as u64), ..self }
+        Header { written: self.written.max(self.len + n as u64), before: 0, ..self }
     }
 
     /// After a step of `n` tokens.
     pub(super) fn committed(self, n: usize) -> Header {
-        Header { len: self.len + n as u64, bank: 1 - (self.bank & 1), ..self }
+        let (bank, before) = (1 - (self.bank & 1), self.len + 1);
+        Header { len: self.len + n as u64, bank, before, ..self }
     }
 
     /// The first position whose keys and values are there, of a cache with room for `capacity`
@@ -93,8 +96,8 @@ pub enum TruncateError {
     NeedsCheckpoint {
         /// Position that was asked for.
         position: usize,
-        /// The earliest position that can be gone back to without, apart from 0.
-        earliest: usize,
+        /// The last position before it that can be gone back to without.
+        nearest: usize,
     },
 }
 
@@ -104,10 +107,10 @@ impl fmt::Display for TruncateError {
             TruncateError::NoSequence { sequence, sequences } => {
                 StepError::NoSequence { sequence: *sequence, sequences: *sequences }.fmt(f)
             }
-            TruncateError::NeedsCheckpoint { position, earliest } => write!(
+            TruncateError::NeedsCheckpoint { position, nearest } => write!(
                 f,
                 "the sequence can't go back to position {position} without a checkpoint: the \
-                 model's layers keep no state from before position {earliest}"
+                 model's layers keep no state from there; they can go back to position {nearest}"
             ),
         }
     }
@@ -218,28 +221,36 @@ impl<B: Backend> Runner<'_, B> {
         self.header(sequence.0.into()).len()
     }
 
-    /// The earliest position that a sequence can be taken back to by [`Runner::truncate`], apart from
-    /// 0: its present one where a layer has a fixed state.
+    /// The last position up to `position` that a sequence can be taken back to by [`Runner::truncate`]:
+    /// that one where all layers keep it, a position before it, or 0.
     ///
     /// # Panics
     /// Where there is no such sequence.
     #[must_use]
-    pub fn earliest(&self, sequence: SequenceId) -> usize {
+    pub fn nearest(&self, sequence: SequenceId, position: usize) -> usize {
         assert!(usize::from(sequence.0) < self.sequences(), "no such sequence");
         let header = self.header(sequence.0.into());
-        let of = |kind| match kind {
-            StateKind::Kv { window, capacity, .. } => {
-                // The next token sees `window - 1` positions before it.
-                let window = window as usize;
-                match header.first_kept(capacity, window) {
-                    0 => 0,
-                    kept => kept + window - 1,
+        let position = position.min(header.len());
+        let (mut earliest, mut fixed) = (0, false);
+        for state in self.plan.states.iter() {
+            match state.kind {
+                StateKind::Kv { window, capacity, .. } => {
+                    // The next token sees `window - 1` positions before it.
+                    match header.first_kept(capacity, window as usize) {
+                        0 => {}
+                        kept => earliest = earliest.max(kept + window as usize - 1),
+                    }
                 }
+                StateKind::Fixed { .. } => fixed = true,
             }
-            StateKind::Fixed { .. } => header.len(),
+        }
+        let before = header.before.checked_sub(1).map(|p| p as usize);
+        let found = match fixed {
+            true if position == header.len() => position,
+            true => before.filter(|&p| p <= position).unwrap_or(0),
+            false => position,
         };
-        let earliest = self.plan.states.iter().map(|s| of(s.kind)).max().unwrap_or(0);
-        earliest.min(header.len())
+        if found < earliest { 0 } else { found }
     }
 
     /// Takes a sequence back to its first `position` tokens; beyond its end this changes nothing.
@@ -253,13 +264,17 @@ impl<B: Backend> Runner<'_, B> {
         if position >= header.len() {
             return Ok(());
         }
-        let earliest = self.earliest(sequence);
+        let nearest = self.nearest(sequence, position);
+        if nearest != position {
+            return Err(TruncateError::NeedsCheckpoint { position, nearest });
+        }
         let header = match position {
             0 => Header::default(),
-            _ if position < earliest => {
-                return Err(TruncateError::NeedsCheckpoint { position, earliest });
+            // Where there are fixed states, the ones from there are in the other bank.
+            _ if header.before == position as u64 + 1 => {
+                Header { len: position as u64, bank: 1 - (header.bank & 1), before: 0, ..header }
             }
-            _ => Header { len: position as u64, ..header },
+            _ => Header { len: position as u64, before: 0, ..header },
         };
         // SAFETY: the runner is borrowed mutably, so that no step runs.
         unsafe { self.set_header(index, header) };
@@ -381,7 +396,7 @@ impl<B: Backend> Runner<'_, B> {
         }
         self.load(index, position, Kept::Snapshot, snapshot);
         let len = position as u64;
-        let header = Header { len, written: len, restored: len, bank: 0 };
+        let header = Header { len, written: len, restored: len, bank: 0, before: 0 };
         // SAFETY: the runner is borrowed mutably, so that no step runs.
         unsafe { self.set_header(index, header) };
         Ok(())
@@ -424,7 +439,7 @@ impl<B: Backend> Runner<'_, B> {
         }
         self.load(index, position, Kept::Checkpoint, checkpoint);
         let len = position as u64;
-        let header = Header { len, written: len, restored: len, bank: 0 };
+        let header = Header { len, written: len, restored: len, bank: 0, before: 0 };
         // SAFETY: the runner is borrowed mutably, so that no step runs.
         unsafe { self.set_header(index, header) };
         Ok(())
