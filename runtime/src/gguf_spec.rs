@@ -1,7 +1,8 @@
 //! Hyper-parameters as GGUF metadata: the other way round than the families read them.
 
 use teff_graph::gguf::GgufValue;
-use teff_graph::{Activation, Norm, Positions, RopeScaling, Spec};
+use teff_graph::layers::{Attention, Experts, FeedForward, Layer, Mixer, NormKind};
+use teff_graph::{RopeScaling, Spec};
 
 use crate::gguf_write::{GgufHeader, WriteError};
 
@@ -13,41 +14,75 @@ use crate::gguf_write::{GgufHeader, WriteError};
 ///
 /// # Errors
 /// [`WriteError`] where the header has one of the keys already.
-pub fn put_spec(h: &mut GgufHeader, spec: &Spec) -> Result<(), WriteError> {
-    let arch = spec.arch;
-    let mut put = |key: &str, value| h.put(&format!("{arch}.{key}"), value);
-    put("block_count", GgufValue::U32(spec.layers))?;
+pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
+    let (arch, layers) = (spec.arch, || spec.layers.iter());
+    let mixed = layers().any(|l| !matches!(l.mixer, Mixer::Attention(_)));
+    if mixed {
+        // A layer without heads of keys and values has no attention.
+        let heads = |l: &Layer| l.attention().map_or(0, |a| a.kv_heads as i32);
+        let all: Vec<i32> = layers().map(heads).collect();
+        h.put_i32s(&format!("{arch}.attention.head_count_kv"), &all)?;
+    }
+    let mut put = |key: &str, value: GgufValue<'_>| h.put(&format!("{arch}.{key}"), value);
+    put("block_count", GgufValue::U32(spec.layers.len()))?;
     put("context_length", GgufValue::U32(spec.context))?;
     put("embedding_length", GgufValue::U32(spec.width))?;
-    put("feed_forward_length", GgufValue::U32(spec.ffn))?;
-    put("attention.head_count", GgufValue::U32(spec.heads))?;
-    if spec.kv_heads != spec.heads || spec.norm == Norm::Rms {
-        put("attention.head_count_kv", GgufValue::U32(spec.kv_heads))?;
+    if let Some(ffn) = layers().find_map(inner) {
+        put("feed_forward_length", GgufValue::U32(ffn))?;
     }
-    let eps = match spec.norm {
-        Norm::Layer => "attention.layer_norm_epsilon",
+    let eps = match spec.norm.kind {
+        NormKind::Layer => "attention.layer_norm_epsilon",
         _ => "attention.layer_norm_rms_epsilon",
     };
-    put(eps, GgufValue::F32(spec.norm_eps))?;
-    if let Some(window) = spec.window {
-        put("attention.sliding_window", GgufValue::U32(window.size))?;
-        put("attention.sliding_window_pattern", GgufValue::U32(window.full_every))?;
+    put(eps, GgufValue::F32(spec.norm.eps))?;
+    if let Some(experts) = layers().find_map(Layer::experts) {
+        let Experts { experts, used, inner, .. } = *experts;
+        put("expert_count", GgufValue::U32(experts))?;
+        put("expert_used_count", GgufValue::U32(used))?;
+        put("expert_feed_forward_length", GgufValue::U32(inner))?;
     }
-    let Positions::Rotary(rotary) = spec.positions else { return Ok(()) };
-    put("attention.key_length", GgufValue::U32(spec.head_dim))?;
-    put("attention.value_length", GgufValue::U32(spec.head_dim))?;
-    put("rope.dimension_count", GgufValue::U32(rotary.dims))?;
-    put("rope.freq_base", GgufValue::F32(rotary.base))?;
-    if spec.window.is_some() {
-        put("rope.freq_base_swa", GgufValue::F32(rotary.window_base))?;
+    if let Some(conv) = layers().find_map(Layer::short_conv) {
+        put("shortconv.l_cache", GgufValue::U32(conv.taps))?;
     }
-    if let RopeScaling::Linear(factor) = rotary.scaling {
+    let Some(attention) = layers().find_map(Layer::attention) else { return Ok(()) };
+    let &Attention { heads, head_dim, .. } = attention;
+    put("attention.head_count", GgufValue::U32(heads))?;
+    if !mixed && (attention.kv_heads != heads || spec.norm.kind == NormKind::Rms) {
+        put("attention.head_count_kv", GgufValue::U32(attention.kv_heads))?;
+    }
+    // Of windows, one size and a period; what else there may be, no key says.
+    let window = |l: &Layer| l.attention().and_then(|a| a.window);
+    let windowed = layers().find(|l| window(l).is_some());
+    if let Some(size) = windowed.and_then(window) {
+        put("attention.sliding_window", GgufValue::U32(size))?;
+        let full = layers().position(|l| window(l).is_none());
+        let every = full.map_or(0, |l| l as u32 + 1);
+        put("attention.sliding_window_pattern", GgufValue::U32(every))?;
+    }
+    let rope = |l: &Layer| spec.ropes.get(usize::from(l.attention()?.rope?));
+    let full = layers().find(|l| l.attention().is_some() && window(l).is_none());
+    let Some(first) = full.or(windowed).and_then(rope) else { return Ok(()) };
+    put("attention.key_length", GgufValue::U32(head_dim))?;
+    put("attention.value_length", GgufValue::U32(head_dim))?;
+    put("rope.dimension_count", GgufValue::U32(first.dims))?;
+    put("rope.freq_base", GgufValue::F32(first.base))?;
+    if let Some(other) = windowed.and_then(rope).filter(|r| *r != first) {
+        put("rope.freq_base_swa", GgufValue::F32(other.base))?;
+    }
+    if let RopeScaling::Linear(factor) = first.scaling {
         put("rope.scaling.type", GgufValue::Str("linear"))?;
         put("rope.scaling.factor", GgufValue::F32(factor))?;
     }
-    // Only BitNet's first files leave the function open; nothing but its readers' rule says it.
-    debug_assert!(spec.activation != Activation::Relu2 || spec.sub_norms);
     Ok(())
+}
+
+/// Inner elements of a feed-forward part.
+fn inner(layer: &Layer) -> Option<u32> {
+    match &layer.ffn {
+        FeedForward::Dense(d) => Some(d.inner),
+        FeedForward::Experts(e) => Some(e.inner),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -55,57 +90,72 @@ mod tests {
     use super::*;
     use teff_graph::family::{self, Shapes};
     use teff_graph::gguf::Gguf;
-    use teff_graph::{Head, Role, Window};
+    use teff_graph::layers::{Activation, Scales};
+    use teff_graph::{Head, Layers, Role, Rope};
 
     /// The shapes of a model's tensors by their GGUF names.
-    struct Tensors<'a>(&'a Spec);
+    struct Tensors<'a>(&'a Spec<'a>);
 
     impl Shapes for Tensors<'_> {
         fn shape(&self, name: &str) -> Option<(usize, usize)> {
+            let family = family::of_arch(self.0.arch)?;
             let slot = self.0.slots().find(|s| {
                 let mut text = String::new();
-                family::gguf_name(s.role, &mut text).unwrap();
+                family.gguf_name(s.role, &mut text).unwrap();
                 text == name && (s.role != Role::Output || self.0.head == Head::Own)
             })?;
-            Some((slot.rows, slot.cols))
+            Some((slot.all_rows(), slot.cols))
         }
+    }
+
+    fn attention(l: Layer, f: impl Fn(&mut Attention)) -> Layer {
+        let mut l = l;
+        if let Mixer::Attention(a) = &mut l.mixer {
+            f(a);
+        }
+        l
     }
 
     #[test]
     fn what_is_written_is_read() {
-        use family::{bitnet, gemma3, gpt2, llama, qwen};
-        let wide = Window { size: 1024, full_every: 4 };
-        let rotary = |scaling| match llama::tinyllama().positions {
-            Positions::Rotary(r) => Positions::Rotary(teff_graph::Rotary { scaling, ..r }),
-            learned => learned,
+        use family::{bitnet, gemma3, gpt2, lfm2, llama, qwen, qwen3moe};
+        let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
+        let silu = |l: Layer| {
+            let FeedForward::Dense(d) = l.ffn else { return l };
+            let activation = Activation::Silu;
+            let ffn = FeedForward::Dense(teff_graph::layers::Dense { activation, ..d });
+            attention(Layer { ffn, ..l }, |a| a.kv_heads = a.heads)
         };
+        let gemma = gemma3::gemma3_1b();
+        let wider = gemma.with_layers(|l| attention(l, |a| a.window = a.window.map(|_| 1024)));
+        let (kinds, four) = (gemma.layers.kinds(), [0, 0, 0, 1]);
+        let period = Spec { layers: Layers::new(kinds, &four, 26), ..gemma.borrowed() };
         for spec in [
             gpt2::small(),
             llama::tinyllama(),
-            Spec { positions: rotary(RopeScaling::Linear(4.0)), ..llama::tinyllama() },
-            Spec { positions: rotary(RopeScaling::Factors), ..llama::tinyllama() },
-            gemma3::gemma3_1b(),
-            Spec { window: Some(wide), ..gemma3::gemma3_1b() },
+            scaled(RopeScaling::Linear(4.0)),
+            scaled(RopeScaling::Factors),
+            gemma.borrowed(),
+            wider,
+            period,
             qwen::qwen2_5_14b(),
             qwen::qwen3_14b(),
+            qwen3moe::qwen3_30b_a3b(),
+            lfm2::lfm2_1_2b(),
             bitnet::bitnet_2b(),
             Spec { arch: "bitnet-25", ..bitnet::bitnet_2b() },
             // What no key says: grouped queries decide.
             Spec { arch: "bitnet", ..bitnet::bitnet_2b() },
-            Spec {
-                arch: "bitnet",
-                kv_heads: 20,
-                activation: Activation::Silu,
-                ..bitnet::bitnet_2b()
-            },
+            Spec { arch: "bitnet", ..bitnet::bitnet_2b().with_layers(silu) },
         ] {
+            assert!(spec.layers.iter().all(|l| l.scales == Scales { residual: 1.0 }));
             let mut h = GgufHeader::new();
             h.put("general.architecture", GgufValue::Str(spec.arch)).unwrap();
             put_spec(&mut h, &spec).unwrap();
             let bytes = h.write(Vec::new()).unwrap().finish().unwrap();
             let gguf = Gguf::parse(&bytes).unwrap();
-            let read = family::of_arch(spec.arch).unwrap().from_gguf;
-            assert_eq!(read(&gguf, &Tensors(&spec)).unwrap(), spec, "{}", spec.arch);
+            let family = family::of_arch(spec.arch).unwrap();
+            assert_eq!(family.read_gguf(&gguf, &Tensors(&spec)).unwrap(), spec, "{}", spec.arch);
         }
     }
 }

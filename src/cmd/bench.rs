@@ -264,13 +264,18 @@ fn timed(session: &mut Session<'_>, tokens: &[u32], at_a_time: usize) -> Result<
 fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
     let tied = model.spec().head == Head::Tied;
     let read = model.tensor_infos().map(|t| match t.role {
+        // Of experts, the chosen ones.
+        Role::Layer(l, _) if t.experts > 1 => {
+            let used = model.spec().layers.get(l).experts().map_or(t.experts, |e| e.used as usize);
+            t.bytes / t.experts * used
+        }
         Role::TokenEmbd if tied => t.bytes,
         Role::TokenEmbd | Role::PositionEmbd => t.bytes / t.rows.max(1),
         _ => t.bytes,
     });
     let weights: usize = read.sum();
     let positions = session.context().next_multiple_of(KV_BLOCK);
-    let position = session.memory_requirements().plan.kv as f64 / positions as f64;
+    let position = session.memory_requirements().plan.state as f64 / positions as f64;
     weights as f64 + position * (n + 1) as f64 / 2.0
 }
 
@@ -281,6 +286,9 @@ fn operations(model: &Model, n: usize) -> [f64; 2] {
     let mut operations = [0.0; 2];
     for t in model.tensor_infos() {
         let tokens = match t.role {
+            Role::Layer(l, _) if t.experts > 1 => {
+                n * model.spec().layers.get(l).experts().map_or(t.experts, |e| e.used as usize)
+            }
             Role::TokenEmbd if tied => 1,
             Role::TokenEmbd | Role::PositionEmbd => 0,
             Role::Output => 1,

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use teff::graph::{Head, Role, Tensor, TensorId};
+use teff::graph::layers::{Attention, Layer, Mixer};
+use teff::graph::{Head, Role, Spec, Tensor, TensorId};
 use teff::kernels::Backend;
 use teff::runtime::model::Container;
 use teff::runtime::session::SessionMemoryRequirements;
@@ -196,8 +197,8 @@ fn all_values(model: &Model, n: usize, threads: usize, backend: Cpu) -> Vec<Valu
         loop {
             // A tensor's number has 16 bits: the model was opened.
             let i = next.fetch_add(1, Ordering::Relaxed);
-            match u16::try_from(i).ok().filter(|_| i < n) {
-                Some(id) => done.push((i, Values::of(model.tensor(TensorId(id)), backend))),
+            match TensorId::from_index(i).filter(|_| i < n) {
+                Some(id) => done.push((i, Values::of(model.tensor(id), backend))),
                 None => return done,
             }
         }
@@ -308,12 +309,15 @@ impl<'m> Report<'m> {
             .count("parameters", Some(s.parameters()))
             .count("vocab", Some(s.vocab))
             .count("context", Some(s.context))
-            .count("layers", Some(s.layers))
+            .count("layers", Some(s.layers.len()))
+            .raw("layer_kinds", array(layer_kinds(s).map(|(n, kind)| {
+                Object::new().count("count", Some(n)).str("kind", &kind).end()
+            })))
             .count("width", Some(s.width))
-            .count("heads", Some(s.heads))
-            .count("kv_heads", Some(s.kv_heads))
-            .count("head_dim", Some(s.head_dim))
-            .count("ffn", Some(s.ffn))
+            .count("heads", attention(s).map(|a| a.heads))
+            .count("kv_heads", attention(s).map(|a| a.kv_heads))
+            .count("head_dim", attention(s).map(|a| a.head_dim))
+            .count("ffn", s.layers.iter().find_map(inner))
             .raw("tied_head", s.head == Head::Tied)
             .raw("tokenizer", m.tokenizer().is_ok());
         if let Err(why) = m.tokenizer() {
@@ -327,10 +331,11 @@ impl<'m> Report<'m> {
             .count("ctx", Some(self.context()))
             .count("batch", Some(self.options.batch.min(self.context())))
             .str("kv", self.options.kv.name())
-            .count("cache_bytes", Some(plan.kv))
+            .count("cache_bytes", Some(plan.state))
             .count("arena_bytes", Some(plan.scratch))
             .count("per_thread_bytes", Some(plan.per_thread))
             .count("table_bytes", Some(self.memory_requirements.tables))
+            .count("checkpoint_bytes", Some(self.memory_requirements.checkpoints))
             .count("session_bytes", Some(self.memory_requirements.total()))
             .count("total_bytes", Some(self.total()))
             .raw("instruction_sets", array(self.backends.iter().map(|n| string(n))))
@@ -375,11 +380,11 @@ impl<'m> Report<'m> {
             ("parameters", s.parameters().to_string()),
             ("vocabulary", s.vocab.to_string()),
             ("context", s.context.to_string()),
-            ("layers", s.layers.to_string()),
+            ("layers", layers(s)),
             ("width", s.width.to_string()),
-            ("heads", format!("{}, of keys and values {}", s.heads, s.kv_heads)),
-            ("head width", s.head_dim.to_string()),
-            ("inner width", s.ffn.to_string()),
+            ("heads", heads(s)),
+            ("head width", or_dash(attention(s).map(|a| a.head_dim))),
+            ("inner width", or_dash(s.layers.iter().find_map(inner))),
             ("head", tied.into()),
             ("tokenizer", tokenizer),
             ("instructions", format!("{sets}; {} is used", self.backend)),
@@ -403,10 +408,11 @@ impl<'m> Report<'m> {
         );
         let rows = [
             ("weights", m.weight_bytes()),
-            ("cache", plan.kv as u64),
+            ("cache", plan.state as u64),
             ("arena", plan.scratch as u64),
             ("for a thread", plan.per_thread as u64),
             ("tables", self.memory_requirements.tables as u64),
+            ("checkpoints", self.memory_requirements.checkpoints as u64),
             ("total", self.total()),
         ];
         for (key, n) in rows {
@@ -491,4 +497,57 @@ mod tests {
             }
         }
     }
+}
+
+/// The first attention of a model, where it has one.
+fn attention<'a>(spec: &'a Spec<'_>) -> Option<&'a Attention> {
+    spec.layers.iter().find_map(Layer::attention)
+}
+
+/// Inner elements of a layer's feed-forward part.
+fn inner(layer: &Layer) -> Option<u32> {
+    layer.dense().map(|d| d.inner).or(layer.experts().map(|e| e.inner))
+}
+
+fn or_dash(n: Option<u32>) -> String {
+    n.map_or("-".into(), |n| n.to_string())
+}
+
+fn heads(spec: &Spec<'_>) -> String {
+    let text = |a: &Attention| format!("{}, of keys and values {}", a.heads, a.kv_heads);
+    attention(spec).map_or("-".into(), text)
+}
+
+/// A layer's mixer and feed-forward part in words.
+fn kind(layer: &Layer) -> String {
+    let mixer = match &layer.mixer {
+        Mixer::Attention(Attention { window: Some(n), .. }) => format!("attention, window of {n}"),
+        Mixer::Attention(_) => "attention".into(),
+        Mixer::ShortConv(c) => format!("short convolution of {}", c.taps),
+        _ => "other".into(),
+    };
+    match layer.experts() {
+        Some(e) => format!("{mixer}; {} of {} experts", e.used, e.experts),
+        None => mixer,
+    }
+}
+
+/// How many layers there are of each kind, the kinds in the order in which they first occur.
+fn layer_kinds<'a>(spec: &'a Spec<'_>) -> impl Iterator<Item = (usize, String)> + 'a {
+    let count = |k: usize| (0..spec.layers.len()).filter(|&l| spec.layers.kind_of(l) == k).count();
+    spec.layers.kinds().iter().enumerate().map(move |(k, layer)| (count(k), kind(layer)))
+}
+
+fn layers(spec: &Spec<'_>) -> String {
+    let mut out = spec.layers.len().to_string();
+    let kinds: Vec<_> = layer_kinds(spec).collect();
+    match &kinds[..] {
+        [(_, kind)] if kind == "attention" => {}
+        [(_, kind)] => out += &format!(": {kind}"),
+        kinds => {
+            let all: Vec<_> = kinds.iter().map(|(n, kind)| format!("{n} {kind}")).collect();
+            out += &format!(": {}", all.join("; "));
+        }
+    }
+    out
 }

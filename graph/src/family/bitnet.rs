@@ -8,7 +8,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, keys};
 use super::names::hf_ignored;
-use super::{Family, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes};
 use crate::layers::{Activation, Layer};
 use crate::meta::{Metadata, flag};
 #[cfg(feature = "alloc")]
@@ -27,6 +27,7 @@ const FAMILY: Family = Family {
     from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &B158_KEYS),
     from_config,
     names: Names::LLAMA,
+    gguf: GgufForm::HALVES,
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

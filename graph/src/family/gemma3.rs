@@ -5,7 +5,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
 use super::names::{hf, hf_ignored, named};
-use super::{Family, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes};
 use crate::layers::{Activation, Layer};
 use crate::meta::{MetaError, Metadata, Value, count, flag, float};
 #[cfg(feature = "alloc")]
@@ -32,6 +32,7 @@ pub static GEMMA3: Family = Family {
     from_gguf,
     from_config,
     names: NAMES,
+    gguf: GgufForm::HALVES,
     hf_transposed: |_| false,
     hf_shift,
     hf_ignored,

@@ -2,7 +2,7 @@
 //! everywhere, one matrix for queries, keys and values, GELU, a tied head.
 
 use super::names::{hf, named};
-use super::{Family, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes};
 use crate::layers::{
     Activation, Attention, Dense, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
@@ -19,6 +19,7 @@ pub static GPT2: Family = Family {
     from_gguf,
     from_config,
     names: NAMES,
+    gguf: GgufForm::HALVES,
     hf_transposed,
     hf_shift: |_| 0.0,
     hf_ignored,

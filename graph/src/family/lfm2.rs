@@ -5,7 +5,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
 use super::names::{hf, hf_ignored, named};
-use super::{Family, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes};
 use crate::layers::{Layer, Mixer, ShortConv};
 use crate::meta::{Metadata, Value, count, flag, float, required};
 use crate::spec::{Head, LayerRole as L};
@@ -23,6 +23,7 @@ pub static LFM2: Family = Family {
     from_gguf,
     from_config,
     names: NAMES,
+    gguf: GgufForm::HALVES,
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

@@ -8,7 +8,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, keys};
 use super::names::hf_ignored;
-use super::{Family, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes};
 use crate::layers::Layer;
 use crate::meta::{Metadata, Value, count, flag};
 #[cfg(feature = "alloc")]
@@ -25,6 +25,8 @@ const FAMILY: Family = Family {
     from_gguf,
     from_config,
     names: Names::LLAMA,
+    // A window has a key that Teff's reader knows, but llama.cpp passes over.
+    gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

@@ -1,5 +1,7 @@
 //! The model families: one file each, from metadata and names to [`Spec`].
 
+use teff_kernels::RopeKind;
+
 use crate::meta::Metadata;
 use crate::{Role, Spec, SpecError, SpecRoom};
 
@@ -45,6 +47,8 @@ pub struct Family {
     pub from_config: Reader,
     /// Names of the tensors.
     pub names: Names,
+    /// How its GGUF files differ from its Hugging Face folders.
+    pub gguf: GgufForm,
     /// True for a Hugging Face tensor that is stored with inputs as rows.
     pub hf_transposed: fn(Role) -> bool,
     /// Term of every element of a Hugging Face vector; GGUF files have it added already.
@@ -81,6 +85,23 @@ impl Family {
     ) -> Result<Spec<'static>, SpecError> {
         (self.from_config)(meta, shapes, &mut SpecRoom::new()).map(|spec| spec.to_owned())
     }
+}
+
+/// How the GGUF files of a family say what its Hugging Face folders say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GgufForm {
+    /// Pairing of the elements that are turned together, for which rows of queries and keys lie.
+    pub rope: RopeKind,
+    /// Llama 3's rotary scaling is a tensor of factors; otherwise files can't say it.
+    pub rope_factors: bool,
+    /// Files can say that layers have a window.
+    pub window: bool,
+}
+
+impl GgufForm {
+    /// Halves are turned together, and windows have a key.
+    pub const HALVES: GgufForm =
+        GgufForm { rope: RopeKind::NeoX, rope_factors: false, window: true };
 }
 
 impl Family {

@@ -5,7 +5,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
 use super::names::hf_ignored;
-use super::{Family, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes};
 use crate::layers::Layer;
 use crate::meta::{Metadata, flag};
 #[cfg(feature = "alloc")]
@@ -26,6 +26,7 @@ const FAMILY: Family = Family {
     from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &QWEN2_KEYS),
     from_config: |meta, shapes, room| from_config(meta, shapes, room, &QWEN2_KEYS),
     names: Names::LLAMA,
+    gguf: GgufForm::HALVES,
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

@@ -9,7 +9,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
 use super::names::hf_ignored;
-use super::{Family, Names, Shapes, qwen};
+use super::{Family, GgufForm, Names, Shapes, qwen};
 use crate::layers::{Activation, Experts, FeedForward, Layer};
 use crate::meta::{Metadata, Value, count, flag, float, required};
 #[cfg(feature = "alloc")]
@@ -27,6 +27,7 @@ pub static QWEN3MOE: Family = Family {
     from_gguf,
     from_config,
     names: Names::LLAMA,
+    gguf: GgufForm::HALVES,
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

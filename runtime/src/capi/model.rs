@@ -154,7 +154,7 @@ pub unsafe extern "C" fn teff_model_describe(
             owned_bytes: model.model.owned_bytes(),
             vocabulary: spec.vocab,
             context: spec.context,
-            layers: spec.layers,
+            layers: spec.layers.len(),
             width: spec.width,
             bos: id(tokenizer.and_then(Tokenizer::bos)),
             eos: id(tokenizer.and_then(Tokenizer::eos)),
@@ -187,10 +187,10 @@ pub unsafe extern "C" fn teff_model_needs(
         out.set(TeffNeeds {
             size: size_of::<TeffNeeds>(),
             total: needs.total() as u64,
-            cache: plan.kv as u64,
+            cache: plan.state as u64,
             arena: plan.scratch as u64,
             threads_own: plan.per_thread.saturating_mul(needs.threads) as u64,
-            tables: needs.tables as u64,
+            tables: (needs.tables + needs.checkpoints) as u64,
             threads: needs.threads as u32,
             reserved: 0,
         });

@@ -209,7 +209,7 @@ impl From<SessionError> for Fail {
             E::Sample(_) => Status::Numbers,
             E::Tokenizer(e) => of_tokenizer(e),
             E::NoTokenizer(_) => Status::Tokenizer,
-            E::Snapshot(_) => Status::Snapshot,
+            E::Snapshot(_) | E::Restore(_) => Status::Snapshot,
         };
         Fail::new(status, e)
     }

@@ -151,6 +151,15 @@ pub enum LoadErrorKind {
         /// The one that was asked for.
         asked: Format,
     },
+    /// The matrices of a layer's experts have different types.
+    MixedExperts {
+        /// The first that differs.
+        tensor: Box<Name>,
+        /// The type of the first expert's.
+        first: Format,
+        /// Its type.
+        found: Format,
+    },
     /// More memory is needed than was allowed.
     Budget {
         /// Bytes needed.
@@ -337,6 +346,11 @@ impl fmt::Display for LoadErrorKind {
                 f,
                 "tensor `{tensor}` is in {found} already, from which {asked} would only lose \
                  more: quantise the original weights"
+            ),
+            E::MixedExperts { tensor, first, found } => write!(
+                f,
+                "tensor `{tensor}` is {found}, but that of the layer's first expert {first}: all \
+                 experts of a layer must have one type"
             ),
             E::Budget { needed, allowed } => write!(
                 f,

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use teff_graph::family::{Family, Shapes};
 use teff_graph::gguf::Name;
-use teff_graph::{Role, Slot, SpecError, meta};
+use teff_graph::{HfForm, HfName, Role, Slot, SpecError, meta};
 use teff_kernels::{Format, dequantize_row};
 
 use super::error::{Dims, boxed};
-use super::gguf::write_name;
-use super::tensor_table::{Budget, Container, Found, Ternary, is_layer_matrix};
+use super::tensor_table::{Budget, Container, Found, Piece, Ternary, is_layer_matrix};
 use super::{LoadError, LoadErrorKind, LoadOptions, load_file};
 use crate::config::{Config, ConfigError, MAX_CONFIG};
 use crate::safetensors::{Dtype, MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};
@@ -239,33 +238,58 @@ impl FolderTensors<'_> {
     }
 }
 
-impl Container for FolderTensors<'_> {
-    fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind> {
-        let mut name = std::mem::take(&mut self.scratch);
-        name.clear();
-        name.push_str(self.family.prefix);
-        write_name(self.family.hf_name, slot.role, &mut name);
-        let found = self.position_either(&name);
-        self.scratch = name;
-        let found =
-            found.and_then(|(at, prefixed)| Some((at, prefixed, self.get(self.by_name[at])?)));
-        let Some((at, prefixed, t)) = found else {
+/// Writes the name that a folder uses for a tensor, without prefix: of a stack of experts that it has
+/// one by one, the first one's.
+pub(super) fn write_name(family: &Family, slot: &Slot, form: u8, out: &mut String) {
+    if let Some(name) = family.hf_names(slot.role).get(usize::from(form)) {
+        let _ = family.hf_name(slot.role, name, 0, out); // a String takes everything
+    }
+}
+
+impl FolderTensors<'_> {
+    /// Writes the name of a tensor into the scratch text, with the family's prefix, and looks for it.
+    fn look_up(&mut self, role: Role, name: &HfName, expert: usize) -> Option<(usize, bool)> {
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
+        text.push_str(self.family.prefix);
+        let _ = self.family.hf_name(role, name, expert, &mut text); // a String takes everything
+        let found = self.position_either(&text);
+        self.scratch = text;
+        found
+    }
+
+    /// Checks the shape of a tensor that holds `stack` of the slot's matrices one after another, each
+    /// of `rows` rows; its type, and how it becomes ternary where it is to.
+    fn check(
+        &mut self,
+        at: usize,
+        slot: &Slot,
+        (stack, rows): (Option<usize>, usize),
+        transposed: bool,
+    ) -> Result<(Format, Option<Ternary>, u16, usize), LoadErrorKind> {
+        let Some(t) = self.get(self.by_name[at]) else {
             return Err(LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) });
         };
-        let transposed = !slot.vector && (self.family.hf_transposed)(slot.role);
         let ternary = self.family.ternary && is_layer_matrix(slot);
         let packed = ternary && t.dtype == Dtype::U8;
-        let rows = if packed { slot.rows.div_ceil(4) } else { slot.rows };
+        let rows = if packed { rows.div_ceil(4) } else { rows };
         let (rows, cols) = (rows as u64, slot.cols as u64);
-        let needed = match (slot.vector, transposed) {
-            (true, _) => Dims::new(&[cols]),
-            (false, false) => Dims::new(&[rows, cols]),
-            (false, true) => Dims::new(&[cols, rows]),
+        let needed = match (stack, slot.is_vector(), transposed) {
+            (Some(n), ..) => Dims::new(&[n as u64, rows, cols]),
+            (None, true, _) if slot.rows == 1 => Dims::new(&[cols]),
+            (None, _, false) => Dims::new(&[rows, cols]),
+            (None, _, true) => Dims::new(&[cols, rows]),
         };
+        let shape = t.shape();
         let mut got = [0; 4];
-        got.iter_mut().zip(t.shape()).for_each(|(g, &d)| *g = d.into());
-        let got = Dims::new(&got[..t.shape().len()]);
-        if needed != got {
+        got.iter_mut().zip(shape).for_each(|(g, &d)| *g = d.into());
+        // The taps of a convolution of one channel each: `[rows, 1, cols]`.
+        let flat = match (slot.is_vector(), shape) {
+            (true, &[r, 1, c]) if slot.rows > 1 => Dims::new(&[r.into(), c.into()]),
+            _ => Dims::new(&got[..shape.len()]),
+        };
+        if needed != flat {
+            let got = Dims::new(&got[..shape.len()]);
             return Err(LoadErrorKind::Shape { tensor: boxed(t.name), needed, got });
         }
         let unknown = || LoadErrorKind::Dtype { tensor: boxed(t.name), found: t.dtype };
@@ -281,14 +305,91 @@ impl Container for FolderTensors<'_> {
         };
         let r = &mut self.by_name[at];
         r.used = true;
-        let shift = if slot.vector { (self.family.hf_shift)(slot.role) } else { 0.0 };
-        let found = Found::plain(format, r.shard, t.offset);
-        Ok(Found { transposed, prefixed, shift, ternary, ..found })
+        Ok((format, ternary, r.shard, t.offset))
+    }
+
+    /// The tensors of all experts, of which the first one was found.
+    fn find_each(&mut self, slot: &Slot, name: &HfName, first: usize) -> Result<Found, LoadErrorKind> {
+        let one = Slot { experts: 1, ..*slot };
+        let mut found: Option<Found> = None;
+        for expert in 0..slot.experts {
+            let at = match expert {
+                0 => first,
+                _ => self.look_up(slot.role, name, expert).map(|f| f.0).ok_or_else(|| {
+                    LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) }
+                })?,
+            };
+            let (format, ternary, file, offset) = self.check(at, &one, (None, slot.rows), false)?;
+            let all = found.get_or_insert_with(|| {
+                let experts = Vec::with_capacity(slot.experts.min(self.by_name.len()));
+                Found { ternary, experts, ..Found::plain(format, file, offset) }
+            });
+            if format != all.format {
+                let t = self.name_of(self.by_name[at]);
+                return Err(LoadErrorKind::MixedExperts { tensor: boxed(t), first: all.format, found: format });
+            }
+            all.experts.push(Piece { file, offset });
+        }
+        // A layer has at least one expert.
+        found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) })
+    }
+
+    /// A share of the rows of each expert in one tensor of all.
+    fn find_share(
+        &mut self,
+        slot: &Slot,
+        (part, parts): (u8, u8),
+        at: usize,
+    ) -> Result<Found, LoadErrorKind> {
+        let rows = slot.rows * usize::from(parts); // both are bounded far below 2^32
+        let (format, ternary, file, offset) = self.check(at, slot, (Some(slot.experts), rows), false)?;
+        let found = Found { ternary, ..Found::plain(format, file, offset) };
+        if parts == 1 {
+            return Ok(found);
+        }
+        let share = format.tensor_bytes(slot.rows, slot.cols).unwrap_or(0); // inside the tensor
+        let nth = |e: usize| offset + share * (e * usize::from(parts) + usize::from(part));
+        let experts = (0..slot.experts).map(|e| Piece { file, offset: nth(e) }).collect();
+        Ok(Found { experts, ..found })
+    }
+}
+
+impl Container for FolderTensors<'_> {
+    fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind> {
+        let names = self.family.hf_names(slot.role);
+        let mut missing = None;
+        for (form, name) in (0u8..).zip(names) {
+            let Some((at, prefixed)) = self.look_up(slot.role, name, 0) else {
+                // Errors name the usual form.
+                missing.get_or_insert_with(|| boxed(&self.scratch));
+                continue;
+            };
+            let found = match name.form {
+                HfForm::EachExpert => self.find_each(slot, name, at)?,
+                HfForm::Share { part, parts } => self.find_share(slot, (part, parts), at)?,
+                _ => {
+                    let transposed = !slot.is_vector() && (self.family.hf_transposed)(slot.role);
+                    let (format, ternary, file, offset) =
+                        self.check(at, slot, (None, slot.rows), transposed)?;
+                    let shift =
+                        if slot.is_vector() { (self.family.hf_shift)(slot.role) } else { 0.0 };
+                    Found { transposed, shift, ternary, ..Found::plain(format, file, offset) }
+                }
+            };
+            return Ok(Found { prefixed, form, ..found });
+        }
+        let tensor = missing.unwrap_or_else(|| self.name(slot.role));
+        Err(LoadErrorKind::MissingTensor { tensor })
     }
 
     fn name(&self, role: Role) -> Box<Name> {
         let mut name = self.family.prefix.to_owned();
-        write_name(self.family.hf_name, role, &mut name);
+        match self.family.hf_names(role).first() {
+            Some(first) => {
+                let _ = self.family.hf_name(role, first, 0, &mut name); // a String takes everything
+            }
+            None => name.push_str(&format!("{role:?}")),
+        }
         boxed(&name)
     }
 

@@ -1,7 +1,5 @@
 //! Models in one GGUF file.
 
-use std::fmt;
-
 use teff_graph::family::{self, Family, Shapes};
 use teff_graph::gguf::{Gguf, Name};
 use teff_graph::meta::{self, MetaError, Metadata, Value};
@@ -31,6 +29,8 @@ struct Entry<'a> {
     format: Format,
     /// Whether it has more dimensions than rows and columns.
     deep: bool,
+    /// The third dimension, 1 where there is a fourth one.
+    experts: u32,
     used: bool,
 }
 
@@ -74,6 +74,10 @@ impl<'g, 'a> GgufTensors<'g, 'a> {
             cols: saturated(t.cols()),
             format: t.format,
             deep: t.dims[2..] != [1, 1],
+            experts: match t.dims[2..] {
+                [n, 1] => u32::try_from(n).unwrap_or(u32::MAX),
+                _ => 1,
+            },
             used: false,
         }));
         entries.sort_unstable_by_key(|e| e.offset);
@@ -85,8 +89,8 @@ impl<'g, 'a> GgufTensors<'g, 'a> {
         Ok(GgufTensors { gguf, family, entries, scratch: String::new() })
     }
 
-    pub(super) fn spec(&self) -> Result<Spec, LoadErrorKind> {
-        (self.family.from_gguf)(self.gguf, self).map_err(LoadErrorKind::Spec)
+    pub(super) fn spec(&self) -> Result<Spec<'static>, LoadErrorKind> {
+        self.family.read_gguf(self.gguf, self).map_err(LoadErrorKind::Spec)
     }
 
     fn position(&self, name: &str) -> Option<usize> {
@@ -101,29 +105,29 @@ impl Shapes for GgufTensors<'_, '_> {
     }
 }
 
-/// Writes a name into a text that is there already. A `String` takes everything, so the writers'
-/// results say nothing.
-pub(super) fn write_name(
-    writer: fn(Role, &mut dyn fmt::Write) -> fmt::Result,
-    role: Role,
-    out: &mut String,
-) {
-    let _ = writer(role, out);
+/// Writes a tensor's name into a text that is there already. A `String` takes everything, so the
+/// writer's result says nothing.
+pub(super) fn write_name(family: &Family, role: Role, out: &mut String) {
+    let _ = family.gguf_name(role, out);
 }
 
 impl Container for GgufTensors<'_, '_> {
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind> {
         let mut name = std::mem::take(&mut self.scratch);
         name.clear();
-        write_name(family::gguf_name, slot.role, &mut name);
+        write_name(self.family, slot.role, &mut name);
         let at = self.position(&name);
         self.scratch = name;
         let tensor = || boxed(&self.scratch);
         let Some(at) = at else { return Err(LoadErrorKind::MissingTensor { tensor: tensor() }) };
         let e = &self.entries[at];
-        if e.deep || (e.rows as usize, e.cols as usize) != (slot.rows, slot.cols) {
-            let needed = [slot.cols as u64, slot.rows as u64];
-            let needed = Dims::new(if slot.vector { &needed[..1] } else { &needed });
+        let stacked = slot.experts > 1;
+        let got = (e.rows as usize, e.cols as usize);
+        if e.deep && !stacked || got != (slot.all_rows(), slot.cols) || e.experts as usize != slot.experts
+        {
+            let needed = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
+            let n = if stacked { 3 } else { 2 - usize::from(slot.rows == 1 && slot.is_vector()) };
+            let needed = Dims::new(&needed[..n]);
             let got = self.gguf.tensor(e.name).map_or([0; 4], |t| t.dims);
             let n = got.iter().rposition(|&d| d != 1).map_or(1, |i| i + 1);
             let got = Dims::new(&got[..n]);
@@ -141,7 +145,7 @@ impl Container for GgufTensors<'_, '_> {
 
     fn name(&self, role: Role) -> Box<Name> {
         let mut name = String::new();
-        write_name(family::gguf_name, role, &mut name);
+        write_name(self.family, role, &mut name);
         boxed(&name)
     }
 

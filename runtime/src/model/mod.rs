@@ -29,7 +29,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 
-use teff_graph::family::{self, Family};
+use teff_graph::family::Family;
 use teff_graph::gguf::{Gguf, Name};
 use teff_graph::meta::{Metadata, Value};
 use teff_graph::{Role, Spec, Tensor, TensorId};
@@ -127,6 +127,8 @@ pub struct TensorInfo {
     pub name: String,
     /// How it is stored in memory, which need not be how the file has it.
     pub format: Format,
+    /// Matrices of this shape that it stacks, one for each expert; else 1.
+    pub experts: usize,
     /// Outputs; 1 for a vector.
     pub rows: usize,
     /// Inputs, or the vector's elements.
@@ -141,7 +143,7 @@ pub struct TensorInfo {
 
 /// A model that is ready to run. It never changes and may be shared by threads.
 pub struct Model {
-    spec: Spec,
+    spec: Spec<'static>,
     family: &'static Family,
     container: Container,
     name: Option<String>,
@@ -206,7 +208,7 @@ impl Model {
 
     /// Hyper-parameters and switches.
     #[must_use]
-    pub fn spec(&self) -> &Spec {
+    pub fn spec(&self) -> &Spec<'static> {
         &self.spec
     }
 
@@ -252,7 +254,7 @@ impl Model {
     /// Where the model has no such tensor.
     #[must_use]
     pub fn tensor(&self, id: TensorId) -> Tensor<'_> {
-        self.view(&self.table[usize::from(id.0)])
+        self.view(&self.table[id.index()])
     }
 
     /// All tensors, in the order of their numbers: the table of weights of a plan.
@@ -282,25 +284,24 @@ impl Model {
     /// Where the model has no such tensor.
     #[must_use]
     pub fn format(&self, id: TensorId) -> Format {
-        self.table[usize::from(id.0)].format
+        self.table[id.index()].format
     }
 
     /// What there is to say about every tensor, in the order of their numbers.
     pub fn tensor_infos(&self) -> impl Iterator<Item = TensorInfo> {
         (0u16..).zip(self.spec.slots().zip(&self.table)).map(|(id, (slot, e))| {
             let mut name = String::new();
-            let writer = match self.container {
-                Container::Gguf { .. } => family::gguf_name,
-                Container::Folder { .. } => self.family.hf_name,
-            };
             if e.prefixed {
                 name.push_str(self.family.prefix);
             }
-            gguf::write_name(writer, slot.role, &mut name);
-            let (id, role, rows, cols) = (TensorId(id), slot.role, slot.rows, slot.cols);
-            let (format, bytes) = (e.format, e.size());
+            match self.container {
+                Container::Gguf { .. } => gguf::write_name(self.family, slot.role, &mut name),
+                Container::Folder { .. } => folder::write_name(self.family, &slot, e.form, &mut name),
+            }
+            let (id, role, rows, cols) = (TensorId::new(id), slot.role, slot.rows, slot.cols);
+            let (format, bytes, experts) = (e.format, e.size(), slot.experts);
             let (in_place, repacked) = (e.in_place(), e.repacked);
-            TensorInfo { id, role, name, format, rows, cols, bytes, in_place, repacked }
+            TensorInfo { id, role, name, format, experts, rows, cols, bytes, in_place, repacked }
         })
     }
 
@@ -397,7 +398,7 @@ fn open_folder(
     let packing =
         Packing::of(family, &config).map_err(|e| LoadErrorKind::Spec(e).at(&all.config))?;
     let mut tensors = all.tensors(family, packing)?;
-    let spec = (family.from_config)(&config, &tensors);
+    let spec = family.read_config(&config, &tensors);
     let spec = spec.map_err(|e| LoadErrorKind::Spec(e).at(&all.config))?;
     let spec =
         tensor_table::with_head(spec, &mut tensors, options).map_err(|kind| kind.at(folder))?;

@@ -1,7 +1,7 @@
 //! Where each tensor of a model lies: in a file, or converted in owned memory.
 
 use teff_graph::gguf::Name;
-use teff_graph::{Head, Role, Slot, Spec};
+use teff_graph::{Head, Role, Slot, Spec, TensorKind};
 use teff_kernels::{Backend, Format, Matrix, MatrixError, REPACK_ROWS, repack, repacked_bytes};
 
 use super::convert::{self, Dense};
@@ -9,7 +9,7 @@ use super::{LoadErrorKind, LoadOptions, ternary};
 use crate::storage::{ALIGN, Aligned, Bytes};
 
 /// A tensor as a container has it; the bytes are as many as format and shape need.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Found {
     pub(super) format: Format,
     /// Which of the container's files.
@@ -24,19 +24,44 @@ pub(super) struct Found {
     pub(super) shift: f32,
     /// How ternary weights are to be made of it.
     pub(super) ternary: Option<Ternary>,
+    /// The matrices of the experts, where they don't lie one after another.
+    pub(super) experts: Vec<Piece>,
+    /// Which of the names that a folder may use it has ([`teff_graph::family::Family::hf_names`]).
+    pub(super) form: u8,
+}
+
+/// The matrix of one expert in a container.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    /// Which of the container's files.
+    pub(super) file: u16,
+    /// Its first byte in the file.
+    pub(super) offset: usize,
 }
 
 impl Found {
     /// A tensor that is what it seems.
     pub(super) fn plain(format: Format, file: u16, offset: usize) -> Found {
         let (transposed, prefixed, shift, ternary) = (false, false, 0.0, None);
-        Found { format, file, offset, transposed, prefixed, shift, ternary }
+        let (experts, form) = (Vec::new(), 0);
+        Found { format, file, offset, transposed, prefixed, shift, ternary, experts, form }
+    }
+
+    /// The parts that lie together, each with the slot that it would fill by itself.
+    fn pieces(&self, slot: &Slot) -> (Slot, impl Iterator<Item = Piece> + '_) {
+        let one = Slot { experts: 1, ..*slot };
+        let whole = Piece { file: self.file, offset: self.offset };
+        let (slot, whole) = match self.experts.is_empty() {
+            true => (*slot, Some(whole)),
+            false => (one, None),
+        };
+        (slot, whole.into_iter().chain(self.experts.iter().copied()))
     }
 
     /// Bytes in the file.
     fn file_bytes(&self, slot: &Slot) -> Option<usize> {
         match self.ternary {
-            Some(Ternary::Packed { .. }) => slot.rows.div_ceil(4).checked_mul(slot.cols),
+            Some(Ternary::Packed { .. }) => slot.all_rows().div_ceil(4).checked_mul(slot.cols),
             _ => size(slot, self.format),
         }
     }
@@ -58,15 +83,15 @@ pub(super) enum Ternary {
 
 /// Whether a slot is a matrix of a layer: what is ternary in models that are.
 pub(super) fn is_layer_matrix(slot: &Slot) -> bool {
-    !slot.vector && matches!(slot.role, Role::Layer(..))
+    !slot.is_vector() && matches!(slot.role, Role::Layer(..))
 }
 
 /// Gives the model a head of its own where [`LoadOptions::head`] asks for a copy of its embedding.
 pub(super) fn with_head(
-    spec: Spec,
+    spec: Spec<'static>,
     container: &mut dyn Container,
     options: &LoadOptions,
-) -> Result<Spec, LoadErrorKind> {
+) -> Result<Spec<'static>, LoadErrorKind> {
     let Some(format) = options.head else { return Ok(spec) };
     if !(format.is_quantized() && format.is_built()) {
         return Err(LoadErrorKind::NotQuantized { format });
@@ -79,7 +104,7 @@ pub(super) fn with_head(
 }
 
 /// The slot in whose tensor `slot` is found: the embedding for its copy.
-fn source(spec: &Spec, slot: &Slot) -> Slot {
+fn source(spec: &Spec<'_>, slot: &Slot) -> Slot {
     match (slot.role, spec.head) {
         (Role::Output, Head::Copy) => Slot { role: Role::TokenEmbd, ..*slot },
         _ => *slot,
@@ -109,6 +134,7 @@ pub(super) struct Entry {
     pub(super) vector: bool,
     pub(super) prefixed: bool,
     pub(super) repacked: bool,
+    pub(super) form: u8,
     file: u16,
     rows: u32,
     cols: u32,
@@ -130,7 +156,7 @@ impl Entry {
 
     /// Whether the matrix is kept as it was found, but for being repacked.
     fn is_as(&self, found: &Found) -> bool {
-        self.format == found.format && !found.transposed
+        self.format == found.format && !found.transposed && found.experts.is_empty()
     }
 
     /// The tensor's size in memory.
@@ -164,7 +190,9 @@ pub(super) fn kept_format(
 ) -> Result<Format, LoadErrorKind> {
     let head = options.head.filter(|_| slot.role == Role::Output && !found.is_quantized());
     let Some(asked) = head.or(options.quantize) else { return Ok(found) };
-    if slot.role == Role::PositionEmbd || found == asked {
+    // What makes choices stays as it is: an error there is not one of rounding.
+    let stays = slot.role == Role::PositionEmbd || slot.kind == TensorKind::Router;
+    if stays || found == asked {
         return Ok(found);
     }
     if found.is_quantized() {
@@ -176,16 +204,19 @@ pub(super) fn kept_format(
 /// Whether a matrix that is kept in `format` is repacked: where a backend is asked for that gains by
 /// it. From tables of embeddings single rows are read, and few rows would be padding for the most
 /// part.
-fn is_repacked(spec: &Spec, slot: &Slot, format: Format, options: &LoadOptions) -> bool {
+fn is_repacked(spec: &Spec<'_>, slot: &Slot, format: Format, options: &LoadOptions) -> bool {
     let table = match slot.role {
         Role::PositionEmbd => true,
         Role::TokenEmbd => spec.head != Head::Tied,
-        _ => slot.vector,
+        _ => slot.is_vector(),
     };
+    // Products of an expert begin at its first row, which must be the first of a group.
+    let whole = slot.experts == 1 || slot.rows.is_multiple_of(REPACK_ROWS);
     options.repack.is_some_and(|backend| backend.repacks(format))
         && !table
+        && whole
         && slot.rows >= REPACK_ROWS
-        && repacked_bytes(format, slot.rows, slot.cols).is_some()
+        && repacked_bytes(format, slot.all_rows(), slot.cols).is_some()
 }
 
 /// The table of a model's tensors, and the memory of those that were converted.
@@ -197,7 +228,7 @@ pub(super) struct TensorTable {
 /// Finds every tensor of the model, asks the budget for the memory of all that need conversion, and
 /// converts them.
 pub(super) fn tensor_table(
-    spec: &Spec,
+    spec: &Spec<'_>,
     container: &mut dyn Container,
     files: &[Bytes],
     options: &LoadOptions,
@@ -238,21 +269,29 @@ pub(super) fn tensor_table(
     for (slot, entry) in spec.slots().zip(&table).filter(|(_, e)| !e.in_place()) {
         let found = container.find(&source(spec, &slot))?;
         let out = &mut owned[entry.offset..][..entry.size()];
-        let bytes = &files[usize::from(found.file)][found.offset..];
-        let bytes = &bytes[..found.file_bytes(&slot).unwrap_or(0)];
+        let (piece_slot, pieces) = found.pieces(&slot);
+        let n = found.file_bytes(&piece_slot).unwrap_or(0);
+        let piece = |p: Piece| &files[usize::from(p.file)][p.offset..][..n];
         let name = || container.name(slot.role);
+        let all = |out: &mut [u8]| -> Result<(), LoadErrorKind> {
+            let each = size(&piece_slot, entry.format).unwrap_or(0);
+            for (p, out) in pieces.zip(out.chunks_mut(each.max(1))) {
+                convert(&piece_slot, &found, entry.format, piece(p), out, name)?;
+            }
+            Ok(())
+        };
         if !entry.repacked {
-            convert(&slot, &found, entry.format, bytes, out, name)?;
+            all(out)?;
             continue;
         }
         let plain = if entry.is_as(&found) {
-            bytes
+            piece(Piece { file: found.file, offset: found.offset })
         } else {
             let plain = &mut room[..size(&slot, entry.format).unwrap_or(0)];
-            convert(&slot, &found, entry.format, bytes, plain, name)?;
+            all(plain)?;
             plain
         };
-        match Matrix::new(entry.format, slot.rows, slot.cols, plain) {
+        match Matrix::new(entry.format, slot.all_rows(), slot.cols, plain) {
             Ok(matrix) => repack(&matrix, out),
             Err(_) => unreachable!("formats and sizes were checked when the table was made"),
         }
@@ -269,8 +308,8 @@ fn convert(
     out: &mut [u8],
     name: impl Fn() -> Box<Name>,
 ) -> Result<(), LoadErrorKind> {
-    let &Slot { rows, cols, .. } = slot;
-    if slot.vector {
+    let (rows, cols) = (slot.all_rows(), slot.cols);
+    if slot.is_vector() {
         convert::widen(found.format, bytes, found.shift, out);
         return Ok(());
     }
@@ -281,7 +320,10 @@ fn convert(
     }
     let dense = Dense { format: found.format, rows, cols, transposed: found.transposed, bytes };
     if format == found.format {
-        convert::transpose(&dense, out);
+        match found.transposed {
+            true => convert::transpose(&dense, out),
+            false => out.copy_from_slice(bytes),
+        }
         return Ok(());
     }
     convert::quantize(&dense, format, out);
@@ -298,7 +340,7 @@ fn after(end: usize, size: usize) -> Option<(usize, usize)> {
 
 /// Bytes of a slot's tensor in a format; the spec bounds shapes so that they can be counted.
 fn size(slot: &Slot, format: Format) -> Option<usize> {
-    format.tensor_bytes(slot.rows, slot.cols)
+    format.tensor_bytes(slot.all_rows(), slot.cols)
 }
 
 /// Refuses a matrix whose trailer has a scale that is infinite or NaN.
@@ -308,7 +350,7 @@ fn check_scale(
     bytes: &[u8],
     name: impl FnOnce() -> Box<Name>,
 ) -> Result<(), LoadErrorKind> {
-    match Matrix::from_tensor(format, slot.rows, slot.cols, bytes) {
+    match Matrix::from_tensor(format, slot.all_rows(), slot.cols, bytes) {
         Err(MatrixError::Scale { bits }) => {
             Err(LoadErrorKind::Scale { tensor: name(), found: f32::from_bits(bits) })
         }
@@ -318,7 +360,7 @@ fn check_scale(
 
 /// Decides where a tensor will lie; the offset of an owned one is left to the caller.
 fn entry(
-    spec: &Spec,
+    spec: &Spec<'_>,
     slot: &Slot,
     found: &Found,
     container: &dyn Container,
@@ -326,12 +368,21 @@ fn entry(
     options: &LoadOptions,
 ) -> Result<Entry, LoadErrorKind> {
     let name = || container.name(slot.role);
-    let bytes = found
-        .file_bytes(slot)
-        .and_then(|n| files.get(usize::from(found.file))?.get(found.offset..)?.get(..n));
+    let (piece_slot, pieces) = found.pieces(slot);
+    let piece = |p: Piece| {
+        let n = found.file_bytes(&piece_slot)?;
+        files.get(usize::from(p.file))?.get(p.offset..)?.get(..n)
+    };
     // Shape and bounds were checked by the container's reader.
-    let Some(bytes) = bytes else { return Err(LoadErrorKind::MissingTensor { tensor: name() }) };
-    let (format, in_place) = if slot.vector {
+    let mut first = None;
+    for p in pieces {
+        let Some(bytes) = piece(p) else {
+            return Err(LoadErrorKind::MissingTensor { tensor: name() });
+        };
+        first = first.or(Some(bytes));
+    }
+    let Some(bytes) = first else { return Err(LoadErrorKind::MissingTensor { tensor: name() }) };
+    let (format, in_place) = if slot.is_vector() {
         if found.format.is_quantized() {
             let (tensor, found) = (name(), found.format);
             return Err(LoadErrorKind::QuantizedVector { tensor, found });
@@ -342,19 +393,21 @@ fn entry(
     } else if found.ternary.is_some() {
         (Format::I2_S, false)
     } else {
-        check_scale(slot, found.format, bytes, name)?;
+        check_scale(&piece_slot, found.format, bytes, name)?;
         let format = kept_format(slot, found.format, options, name)?;
-        (format, format == found.format && !found.transposed)
+        (format, format == found.format && !found.transposed && found.experts.is_empty())
     };
+    let too_many = || LoadErrorKind::OutOfMemory { needed: u64::MAX };
     let repacked = is_repacked(spec, slot, format, options);
     let entry = Entry {
         format,
-        vector: slot.vector,
+        vector: slot.is_vector(),
         prefixed: found.prefixed,
         repacked,
+        form: found.form,
         file: if in_place && !repacked { found.file } else { OWNED },
-        rows: slot.rows as u32, // `Spec::validate` bounds both far below 2^32
-        cols: slot.cols as u32,
+        rows: u32::try_from(slot.all_rows()).map_err(|_| too_many())?,
+        cols: slot.cols as u32, // `Spec::validate` bounds it far below 2^32
         offset: found.offset,
     };
     Ok(entry)

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use teff_graph::family::{self, Family, Shapes};
 use teff_graph::gguf::{Gguf, GgufValue};
-use teff_graph::meta::Metadata;
-use teff_graph::{LayerRole, Positions, Role, RopeScaling, Rotary, Slot, Spec, Tensor, TensorId};
-use teff_kernels::{Format, Matrix, RopeKind, dequantize_row, rope_freqs};
+use teff_graph::layers::{Layer, Mixer};
+use teff_graph::{LayerRole, Role, Rope, RopeScaling, Slot, Spec, Tensor, TensorId};
+use teff_kernels::{Format, Matrix, dequantize_row, rope_freqs};
 
 use super::{Facts, QuantizeError, QuantizeErrorKind as E, Shape, Source};
 use crate::gguf_spec::put_spec;
@@ -39,8 +39,9 @@ pub struct FolderSource {
 #[derive(Debug)]
 struct Item {
     name: String,
-    /// Columns, and rows of a matrix.
-    dims: [u64; 2],
+    /// Columns, rows of a matrix, and experts of a stack; 1 beyond `n_dims`.
+    dims: [u64; 3],
+    n_dims: usize,
     vector: bool,
     content: Content,
 }
@@ -62,8 +63,8 @@ struct Names<'a>(&'a [Item]);
 impl Shapes for Names<'_> {
     fn shape(&self, name: &str) -> Option<(usize, usize)> {
         let item = self.0.iter().find(|t| t.name == name)?;
-        let [cols, rows] = item.dims.map(|d| usize::try_from(d).unwrap_or(usize::MAX));
-        Some((rows, cols))
+        let [cols, rows, experts] = item.dims.map(|d| usize::try_from(d).unwrap_or(usize::MAX));
+        Some((rows.saturating_mul(experts), cols))
     }
 }
 
@@ -93,8 +94,10 @@ impl FolderSource {
     }
 
     fn new(model: Model, folder: &Path) -> Result<Self, E> {
-        let (spec, factors) = gguf_spec(model.spec())?;
-        let tensors = tensors(&model, &spec, factors);
+        let family = family::of_arch(model.spec().arch);
+        let Some(family) = family else { return unsaid(model.spec().arch, "its architecture") };
+        let (spec, factors) = gguf_spec(family, model.spec())?;
+        let tensors = tensors(family, &model, &spec, factors);
         let mut header = GgufHeader::new();
         header.put("general.architecture", GgufValue::Str(spec.arch))?;
         header.put("general.type", GgufValue::Str("model"))?;
@@ -114,7 +117,7 @@ impl FolderSource {
         }
         let keys = header.write(Vec::new())?.finish()?;
         let gguf = Gguf::parse(&keys).map_err(|e| E::Gguf(Box::new(e)))?;
-        check_spec(&spec, &gguf, &Names(&tensors))?;
+        check_spec(family, &spec, &gguf, &Names(&tensors))?;
         tokenizer.check_gguf(&gguf, rows).map_err(export)?;
         let facts = Facts::of_gguf(&gguf);
         Ok(FolderSource { model, keys, facts, tensors })
@@ -139,42 +142,46 @@ impl FolderSource {
 }
 
 /// The hyper-parameters that the file will have, and the factors of its rotary embedding.
-fn gguf_spec(spec: &Spec) -> Result<(Spec, Option<Vec<f32>>), E> {
-    let (arch, mut spec, mut factors) = (spec.arch, *spec, None);
-    let llama = arch == "llama";
-    // Teff's reader knows the key, llama.cpp passes over it.
-    if let Some(window) = spec.window.filter(|_| llama) {
-        if window.size < spec.context {
-            return unsaid(arch, format!("`sliding_window`: {}", window.size));
-        }
-        spec.window = None;
+fn gguf_spec(family: &Family, spec: &Spec<'_>) -> Result<(Spec<'static>, Option<Vec<f32>>), E> {
+    let (arch, form) = (spec.arch, family.gguf);
+    let window = |l: &Layer| l.attention().and_then(|a| a.window);
+    let unsaid_window = spec.layers.kinds().iter().filter_map(window).find(|_| !form.window);
+    if let Some(size) = unsaid_window.filter(|&size| size < spec.context) {
+        return unsaid(arch, format!("`sliding_window`: {size}"));
     }
-    if let Positions::Rotary(rotary) = &mut spec.positions {
-        if llama {
-            rotary.kind = RopeKind::Norm;
+    let mut factors = None;
+    let scaled = spec.ropes.iter().find(|r| matches!(r.scaling, RopeScaling::Llama3 { .. }));
+    if let Some(rope) = scaled {
+        if !form.rope_factors {
+            return unsaid(arch, "`rope_scaling`: llama3");
         }
-        if spec.window.is_none() {
-            rotary.window_base = 10_000.0; // what readers take where no key says it
-        }
-        if let RopeScaling::Llama3 { .. } = rotary.scaling {
-            if !llama {
-                return unsaid(arch, "`rope_scaling`: llama3");
-            }
-            factors = Some(llama3_factors(rotary));
-            rotary.scaling = RopeScaling::Factors;
-        }
+        factors = Some(llama3_factors(rope));
     }
+    let spec = spec.with_ropes(|rope| {
+        let scaling = match rope.scaling {
+            RopeScaling::Llama3 { .. } => RopeScaling::Factors,
+            scaling => scaling,
+        };
+        Rope { kind: form.rope, scaling, ..rope }
+    });
+    let spec = spec.with_layers(|mut layer| {
+        // One that is as long as the context changes nothing.
+        if let (Mixer::Attention(a), Some(_)) = (&mut layer.mixer, unsaid_window) {
+            a.window = None;
+        }
+        layer
+    });
     Ok((spec, factors))
 }
 
 /// What each frequency is divided by: 1 for short waves, the factor for long ones.
-fn llama3_factors(rotary: &Rotary) -> Vec<f32> {
-    let RopeScaling::Llama3 { factor, low, high, original } = rotary.scaling else {
+fn llama3_factors(rope: &Rope) -> Vec<f32> {
+    let RopeScaling::Llama3 { factor, low, high, original } = rope.scaling else {
         return Vec::new();
     };
     let [factor, low, high, original] = [factor, low, high, original].map(f64::from);
-    let mut freqs = vec![0.0; rotary.dims as usize / 2];
-    rope_freqs(f64::from(rotary.base), 1.0, None, &mut freqs);
+    let mut freqs = vec![0.0; rope.dims as usize / 2];
+    rope_freqs(f64::from(rope.base), 1.0, None, &mut freqs);
     let divisor = |freq: f64| {
         let kept = ((original * freq / TAU - low) / (high - low)).clamp(0.0, 1.0);
         (1.0 / (kept + (1.0 - kept) / factor)) as f32
@@ -183,22 +190,27 @@ fn llama3_factors(rotary: &Rotary) -> Vec<f32> {
 }
 
 /// The tensors of the file, in the order of the model's.
-fn tensors(model: &Model, spec: &Spec, factors: Option<Vec<f32>>) -> Vec<Item> {
+fn tensors(
+    family: &Family,
+    model: &Model,
+    spec: &Spec<'_>,
+    factors: Option<Vec<f32>>,
+) -> Vec<Item> {
     let item = |slot: Slot, content| {
         let mut name = String::new();
-        let _ = family::gguf_name(slot.role, &mut name); // a String takes everything
-        let dims = [slot.cols as u64, slot.rows as u64];
-        Item { name, dims, vector: slot.vector, content }
+        let _ = family.gguf_name(slot.role, &mut name); // a String takes everything
+        let (vector, stacked) = (slot.is_vector(), slot.experts > 1);
+        let n_dims = if stacked { 3 } else { 2 - usize::from(vector && slot.rows == 1) };
+        let dims = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
+        Item { name, dims, n_dims, vector, content }
     };
-    let dim = spec.head_dim as usize;
     let content = |id: TensorId, role: Role| {
         use LayerRole as L;
-        if !is_turned(model.spec(), spec) {
-            return Content::Model(id);
-        }
+        let Role::Layer(l, role) = role else { return Content::Model(id) };
+        let Some(dim) = turned_heads(model.spec(), spec, l) else { return Content::Model(id) };
         match (role, model.tensor(id)) {
-            (Role::Layer(_, L::AttnQ | L::AttnK), _) => Content::Heads(id, dim),
-            (Role::Layer(_, L::AttnQBias | L::AttnKBias), Tensor::Vector(x)) => {
+            (L::AttnQ | L::AttnK, _) => Content::Heads(id, dim),
+            (L::AttnQBias | L::AttnKBias, Tensor::Vector(x)) => {
                 Content::Own((0..x.len()).map(|r| x[turned(r, dim)]).collect())
             }
             _ => Content::Model(id),
@@ -215,36 +227,46 @@ fn tensors(model: &Model, spec: &Spec, factors: Option<Vec<f32>>) -> Vec<Item> {
     slots.collect()
 }
 
-/// Whether rows of queries and keys change places.
-fn is_turned(from: &Spec, to: &Spec) -> bool {
-    let kind = |spec: &Spec| match spec.positions {
-        Positions::Rotary(r) => Some(r.kind),
-        _ => None,
-    };
-    kind(from) != kind(to)
+/// The width of a layer's heads of queries and keys, where their rows change places.
+fn turned_heads(from: &Spec<'_>, to: &Spec<'_>, l: u32) -> Option<usize> {
+    let attention = from.layers.get(l).attention()?;
+    let rope = usize::from(attention.rope?);
+    let kind = |spec: &Spec<'_>| spec.ropes.get(rope).map(|r| r.kind);
+    (kind(from) != kind(to)).then_some(attention.head_dim as usize)
 }
 
 /// Reads the keys again, as the family does, and compares.
-fn check_spec(spec: &Spec, gguf: &Gguf<'_>, shapes: &Names<'_>) -> Result<(), E> {
+fn check_spec(
+    family: &Family,
+    spec: &Spec<'_>,
+    gguf: &Gguf<'_>,
+    shapes: &Names<'_>,
+) -> Result<(), E> {
     let arch = spec.arch;
-    let Some(Family { from_gguf, .. }) = family::of_arch(arch) else {
-        return unsaid(arch, "what it is");
-    };
-    let read = match from_gguf(gguf as &dyn Metadata, shapes) {
+    let read = match family.read_gguf(gguf, shapes) {
         Ok(read) => read,
         Err(e) => return unsaid(arch, e.to_string()),
     };
     if read == *spec {
         return Ok(());
     }
-    let what = if read.attn_scale != spec.attn_scale {
+    let differ = |f: &dyn Fn(&Layer) -> Option<String>| {
+        read.layers.len() != spec.layers.len()
+            || read.layers.iter().zip(spec.layers.iter()).any(|(a, b)| f(a) != f(b))
+    };
+    let attention = |what: fn(&teff_graph::layers::Attention) -> String| {
+        move |l: &Layer| l.attention().map(what)
+    };
+    let what = if differ(&attention(|a| format!("{}", a.scale))) {
         "its factor of scores (`scale_attn_weights`, `query_pre_attn_scalar`)"
-    } else if read.window != spec.window {
+    } else if differ(&attention(|a| format!("{:?}", a.window))) {
         "its windows (`sliding_window`, `layer_types`)"
-    } else if read.positions != spec.positions {
+    } else if read.ropes != spec.ropes {
         "its rotary embedding (`rope_parameters`)"
-    } else if read.biases != spec.biases {
+    } else if differ(&attention(|a| format!("{} {}", a.qkv_bias, a.out_bias))) {
         "its biases (`attention_bias`)"
+    } else if differ(&|l| Some(format!("{:?}", l.ffn))) {
+        "its feed-forward parts (`mlp_bias`, `norm_topk_prob`, `mlp_only_layers`)"
     } else {
         "all of its config.json"
     };
@@ -272,8 +294,7 @@ impl Source for FolderSource {
             Content::Own(_) => Format::F32,
             Content::Model(id) | Content::Heads(id, _) => self.model.format(id),
         };
-        let dims = if item.vector { &item.dims[..1] } else { &item.dims[..] };
-        Shape { name: &item.name, dims, format }
+        Shape { name: &item.name, dims: &item.dims[..item.n_dims], format }
     }
 
     fn bytes(&self, index: usize) -> Option<&[u8]> {

@@ -73,9 +73,10 @@ const KEPT_NAMES: [&str; 2] = ["position_embd.weight", "token_types.weight"];
 
 /// What the names of matrices have that are kept, after `tensor_allows_quantization` in
 /// llama-quant.cpp of llama.cpp, for models of text.
-const KEPT_PARTS: [&str; 30] = [
+const KEPT_PARTS: [&str; 31] = [
     "_norm.weight",
-    "ffn_gate_inp.weight", // which expert
+    "ffn_gate_inp.weight",   // the choice of experts
+    "shortconv.conv.weight", // the taps of a convolution, few for each channel
     "ffn_gate_tid2eid.weight",
     "altup",
     "laurel",

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use teff_graph::{PlanError, RunnerError, StepError};
+use teff_graph::{PlanError, RestoreError, RunnerError, StepError};
 use teff_kernels::{CpuError, Format};
 
 use super::BACKEND_VARIABLE;
@@ -56,6 +56,8 @@ pub enum SessionError {
     EmptyPrompt,
     /// A snapshot of another model, of other options, or no snapshot.
     Snapshot(&'static str),
+    /// States that don't fit the session.
+    Restore(RestoreError),
 }
 
 impl fmt::Display for SessionError {
@@ -85,6 +87,7 @@ impl fmt::Display for SessionError {
             SessionError::EmptyPrompt => f.write_str(
                 "there is nothing to continue: give a prompt (this model has no token to begin with)",
             ),
+            SessionError::Restore(e) => e.fmt(f),
             SessionError::Snapshot(what) => write!(f, "the snapshot can't be restored: {what}"),
         }
     }

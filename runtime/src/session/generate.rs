@@ -95,9 +95,9 @@ impl<'m> Session<'m> {
         if self.tokens.is_empty() {
             return Err(SessionError::EmptyPrompt);
         }
-        if self.done == self.tokens.len() {
+        if self.done == self.tokens.len() && self.logits == 0 {
             // Nothing new, but logits are needed: the last token again gives the same ones.
-            self.done -= 1;
+            self.compute_last_again();
         }
         let longest = (0..tokenizer.vocab_size())
             .filter_map(|id| tokenizer.token_bytes(id as u32))
@@ -119,7 +119,7 @@ impl<'m> Session<'m> {
     }
 }
 
-impl Generation<'_, '_> {
+impl<'m> Generation<'_, 'm> {
     /// The next piece of text, at least one character; `None` at the end.
     ///
     /// # Errors
@@ -144,21 +144,20 @@ impl Generation<'_, '_> {
             return Ok(());
         }
         let session = &mut *self.session;
-        if session.done == session.tokens.len() {
+        if session.done == session.tokens.len() && session.logits == 0 {
             // The last token found no room.
             self.finish = Some(Finish::ContextFull);
             return Ok(());
         }
-        session.advance(LogitsFor::Last)?;
-        let logits = session.runner.logits(1);
-        let drawn = self.sampler.sample(logits, &session.tokens);
-        let token = match drawn {
-            Ok(token) => token,
-            Err(e) => {
-                session.done -= 1; // the next call computes the same logits again
-                return Err(e.into());
-            }
-        };
+        if session.done < session.tokens.len() {
+            session.advance(LogitsFor::Last)?;
+        }
+        // They are kept until a token is drawn: where that fails, the next call tries again.
+        let rows = session.logits;
+        let vocab = session.model.spec().vocab as usize;
+        let logits = &session.runner.logits(rows)[(rows - 1) * vocab..];
+        let token = self.sampler.sample(logits, &session.tokens)?;
+        session.logits = 0;
         self.left = self.left.map(|n| n - 1);
         if self.tokenizer.is_end(token) && !self.ignore_eos {
             self.finish = Some(Finish::Stop(token));
@@ -193,7 +192,7 @@ impl Generation<'_, '_> {
 
     /// The session.
     #[must_use]
-    pub fn session(&self) -> &Session<'_> {
+    pub fn session(&self) -> &Session<'m> {
         self.session
     }
 }

@@ -2,210 +2,32 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use teff_graph::{
-    List, LogitsFor, Memory, MemoryRequirements, Options, Plan, Runner, Solo, Step, StepError,
-    Tensor,
-};
-use teff_kernels::{Backend, Cpu, KvFormat};
+use teff_graph::{LogitsFor, Runner, Segment, Step, StepError, check_tokens};
+use teff_kernels::Backend;
 
 use crate::model::Model;
-use crate::pool::{Crew, Pool, available_threads};
 
 mod backend;
+mod builder;
+mod checkpoint;
 mod default_backend;
 mod error;
 mod generate;
+mod options;
+mod shared_crew;
 mod snapshot;
 mod stop;
 
+pub use builder::{SessionBuilder, SessionMemoryRequirements};
 pub use default_backend::{BACKEND_VARIABLE, default_backend};
 pub use error::SessionError;
 pub use generate::{Finish, Generate, Generation};
+pub use options::{DEFAULT_BATCH, DEFAULT_CHECKPOINTS, SessionOptions};
 pub use stop::StopHandle;
 
 use backend::SessionBackend;
-
-/// Most tokens that a session takes through the model at a time unless told otherwise.
-pub const DEFAULT_BATCH: usize = 512;
-
-/// What a session is to be.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionOptions {
-    /// Positions of the cache; `None`: as many as the model was made for.
-    pub context: Option<usize>,
-    /// Most tokens of one step. More make long prompts faster and the arena larger.
-    pub batch: usize,
-    /// Most tokens of one step whose logits are wanted: 1 to generate text.
-    pub logits: usize,
-    /// How the cache stores keys and values.
-    pub kv: KvFormat,
-    /// Who computes; `None`: whom the environment names ([`BACKEND_VARIABLE`]), else the best of this
-    /// machine.
-    pub backend: Option<Cpu>,
-    /// Threads; `None`: one for every core.
-    pub threads: Option<usize>,
-    /// Bytes that the session may take.
-    pub budget: Option<usize>,
-}
-
-impl Default for SessionOptions {
-    fn default() -> Self {
-        SessionOptions {
-            context: None,
-            batch: DEFAULT_BATCH,
-            logits: 1,
-            kv: KvFormat::F32,
-            backend: None,
-            threads: None,
-            budget: None,
-        }
-    }
-}
-
-/// Bytes that a session takes from the heap, known before it takes them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SessionMemoryRequirements {
-    /// Arena, cache and the threads' own.
-    pub plan: MemoryRequirements,
-    /// Threads.
-    pub threads: usize,
-    /// The plan itself, the table of weights, and room for the tokens of the text.
-    pub tables: usize,
-}
-
-impl SessionMemoryRequirements {
-    /// All of it; `usize::MAX` where it can't be counted.
-    #[must_use]
-    pub fn total(&self) -> usize {
-        let plan = self.plan.total(self.threads).unwrap_or(usize::MAX);
-        plan.saturating_add(self.tables)
-    }
-}
-
-/// What is decided about a session before its memory is taken.
-struct SessionPlan<'m> {
-    plan: Plan<'static>,
-    backend: SessionBackend<'m>,
-    memory_requirements: SessionMemoryRequirements,
-}
-
-impl<'m> SessionPlan<'m> {
-    fn new(
-        model: &Model,
-        options: &SessionOptions,
-        backend: Option<SessionBackend<'m>>,
-        threads: usize,
-    ) -> Result<Self, SessionError> {
-        let backend = match (backend, options.backend) {
-            (Some(foreign), _) => foreign,
-            (None, Some(own)) => SessionBackend::Own(own),
-            (None, None) => SessionBackend::Own(default_backend()?),
-        };
-        let mut repacked = model.tensors().filter_map(|t| match t {
-            Tensor::Matrix(m) if m.is_repacked() => Some(m.format()),
-            _ => None,
-        });
-        // It would compute the right bits, but very slowly.
-        if let Some(format) = repacked.find(|&format| !backend.repacks(format)) {
-            return Err(SessionError::Repacked { backend: backend.name(), format });
-        }
-        let spec = model.spec();
-        let context = options.context.unwrap_or(spec.context as usize);
-        let batch = options.batch.min(context);
-        let logits = if options.logits == 0 { 0 } else { options.logits.min(batch) };
-        let plan_options = Options { batch, logits, context, kv: options.kv };
-        let plan = Plan::build(spec, &|id| model.format(id), &plan_options, &backend)?;
-        let tables = size_of_val(&*plan.ops)
-            + size_of_val(&*plan.buffers)
-            + spec.tensors() * size_of::<Tensor<'_>>()
-            + context * size_of::<u32>();
-        let memory_requirements =
-            SessionMemoryRequirements { plan: plan.memory_requirements, threads, tables };
-        let session_plan = SessionPlan { plan, backend, memory_requirements };
-        match options.budget {
-            Some(budget) if memory_requirements.total() > budget => {
-                Err(SessionError::Budget { needed: memory_requirements.total(), budget })
-            }
-            _ => Ok(session_plan),
-        }
-    }
-}
-
-impl Model {
-    /// The bytes that a session with these options will take, from the model's header alone.
-    ///
-    /// # Errors
-    /// [`SessionError::Plan`] for options out of range, [`SessionError::Budget`],
-    /// [`SessionError::Repacked`].
-    pub fn memory_requirements(
-        &self,
-        options: &SessionOptions,
-    ) -> Result<SessionMemoryRequirements, SessionError> {
-        let threads = options.threads.unwrap_or_else(available_threads);
-        Ok(SessionPlan::new(self, options, None, threads)?.memory_requirements)
-    }
-
-    /// As [`Model::memory_requirements`], for [`Model::session_by`].
-    ///
-    /// # Errors
-    /// As [`Model::memory_requirements`].
-    pub fn memory_requirements_by(
-        &self,
-        options: &SessionOptions,
-        backend: &dyn Backend,
-    ) -> Result<SessionMemoryRequirements, SessionError> {
-        let threads = options.threads.unwrap_or_else(available_threads);
-        Ok(SessionPlan::new(self, options, Some(SessionBackend::Foreign(backend)), threads)?
-            .memory_requirements)
-    }
-
-    /// A session with threads of its own.
-    ///
-    /// # Errors
-    /// [`SessionError`]; nothing is kept then.
-    pub fn session(&self, options: &SessionOptions) -> Result<Session<'_>, SessionError> {
-        self.own_crew(options, None)
-    }
-
-    /// As [`Model::session`], with every operation computed by `backend` instead of one of Teff's own
-    /// ([`SessionOptions::backend`] is not looked at). Only sampling stays Teff's. A backend that
-    /// passes the suite of `teff_kernels::equivalence` gives the same bits as all others.
-    ///
-    /// # Errors
-    /// [`SessionError`]; nothing is kept then.
-    pub fn session_by<'m>(
-        &'m self,
-        options: &SessionOptions,
-        backend: &'m dyn Backend,
-    ) -> Result<Session<'m>, SessionError> {
-        self.own_crew(options, Some(SessionBackend::Foreign(backend)))
-    }
-
-    fn own_crew<'m>(
-        &'m self,
-        options: &SessionOptions,
-        backend: Option<SessionBackend<'m>>,
-    ) -> Result<Session<'m>, SessionError> {
-        let threads = options.threads.unwrap_or_else(available_threads);
-        let session_plan = SessionPlan::new(self, options, backend, threads)?;
-        let crew: Box<dyn Crew + Send> =
-            if threads == 1 { Box::new(Solo) } else { Box::new(Pool::new(threads)?) };
-        Session::new(self, options, session_plan, crew)
-    }
-
-    /// A session on somebody else's threads, as many as `crew` has.
-    ///
-    /// # Errors
-    /// [`SessionError`]; nothing is kept then.
-    pub fn session_on<'m>(
-        &'m self,
-        options: &SessionOptions,
-        crew: Box<dyn Crew + Send + 'm>,
-    ) -> Result<Session<'m>, SessionError> {
-        let session_plan = SessionPlan::new(self, options, None, crew.size())?;
-        Session::new(self, options, session_plan, crew)
-    }
-}
+use checkpoint::{Checkpoints, SEQUENCE};
+use shared_crew::SessionCrew;
 
 /// A text in the making: its tokens, their cache, and what computes the next.
 pub struct Session<'m> {
@@ -213,12 +35,15 @@ pub struct Session<'m> {
     options: SessionOptions,
     memory_requirements: SessionMemoryRequirements,
     runner: Runner<'m, SessionBackend<'m>>,
-    crew: Box<dyn Crew + Send + 'm>,
+    crew: SessionCrew<'m>,
     stop: StopHandle,
     /// All tokens of the text.
     tokens: Vec<u32>,
-    /// How many of them are in the cache.
+    /// Number of tokens that have been computed: the runner's position.
     done: usize,
+    /// Rows of logits of the last tokens that the runner still holds.
+    logits: usize,
+    checkpoints: Checkpoints,
 }
 
 impl core::fmt::Debug for Session<'_> {
@@ -232,33 +57,6 @@ impl core::fmt::Debug for Session<'_> {
 }
 
 impl<'m> Session<'m> {
-    fn new(
-        model: &'m Model,
-        options: &SessionOptions,
-        session_plan: SessionPlan<'m>,
-        crew: Box<dyn Crew + Send + 'm>,
-    ) -> Result<Self, SessionError> {
-        let SessionPlan { plan, backend, memory_requirements } = session_plan;
-        let memory = Memory::allocate(&memory_requirements.plan, memory_requirements.threads)
-            .map_err(|e| SessionError::Runner(e.into()))?;
-        let mut table = Vec::with_capacity(model.spec().tensors());
-        table.extend(model.tensors());
-        let tokens = Vec::with_capacity(plan.options.context);
-        let runner =
-            Runner::new(plan, List::from(table), backend, memory_requirements.threads, memory)?;
-        let stop = StopHandle::new();
-        Ok(Session {
-            model,
-            options: *options,
-            memory_requirements,
-            runner,
-            crew,
-            stop,
-            tokens,
-            done: 0,
-        })
-    }
-
     /// The model.
     #[must_use]
     pub fn model(&self) -> &'m Model {
@@ -318,15 +116,8 @@ impl<'m> Session<'m> {
     /// # Errors
     /// [`StepError::ContextFull`] and [`StepError::BadToken`]; nothing is appended then.
     pub fn push(&mut self, tokens: &[u32]) -> Result<(), SessionError> {
-        let (context, position) = (self.context(), self.tokens.len());
-        if tokens.len() > context - position {
-            let tokens = tokens.len();
-            return Err(StepError::ContextFull { context, position, tokens }.into());
-        }
         let vocab = self.model.spec().vocab;
-        if let Some(index) = tokens.iter().position(|&t| t >= vocab) {
-            return Err(StepError::BadToken { token: tokens[index], index, vocab }.into());
-        }
+        check_tokens(tokens, self.tokens.len(), self.context(), vocab)?;
         self.tokens.extend_from_slice(tokens);
         Ok(())
     }
@@ -341,6 +132,7 @@ impl<'m> Session<'m> {
         if self.done == self.tokens.len() {
             return Err(StepError::Empty.into());
         }
+        let many = self.tokens.len() - self.done > 1;
         let mut wanted = 0;
         while self.done < self.tokens.len() {
             let end = self.tokens.len().min(self.done + self.batch());
@@ -348,6 +140,11 @@ impl<'m> Session<'m> {
             let logits = if last { logits } else { LogitsFor::None };
             wanted = self.step(self.done..end, logits)?;
             self.done = end;
+        }
+        self.logits = wanted;
+        if many {
+            // The end of a prompt or of a turn is where texts are taken back to.
+            self.checkpoints.save(&self.runner);
         }
         Ok(self.runner.logits(wanted))
     }
@@ -369,13 +166,10 @@ impl<'m> Session<'m> {
     ) -> Result<usize, SessionError> {
         const CANCELLED: u8 = 1;
         const TEAM: u8 = 2;
-        let step = Step {
-            tokens: &self.tokens[range.clone()],
-            position: range.start,
-            logits,
-            cancel: &self.stop,
-        };
-        let running = self.runner.begin(&step)?;
+        self.logits = 0;
+        let tokens = &self.tokens[range];
+        let segments = [Segment { sequence: SEQUENCE, tokens, logits }];
+        let running = self.runner.begin(&Step { segments: &segments, cancel: &self.stop })?;
         let failure = AtomicU8::new(0);
         let ran = self.crew.run(&|team| match running.walk(team) {
             Ok(()) => {}
@@ -384,10 +178,9 @@ impl<'m> Session<'m> {
             Err(StepError::Broken(_)) => {}
             Err(_) => failure.store(CANCELLED, Ordering::Relaxed),
         });
-        let wanted = running.wanted();
         ran?;
         match failure.into_inner() {
-            0 => Ok(wanted),
+            0 => Ok(running.commit()?),
             CANCELLED => Err(StepError::Cancelled.into()),
             _ => {
                 let (max, got) = (self.memory_requirements.threads, self.crew.size());
@@ -397,22 +190,56 @@ impl<'m> Session<'m> {
     }
 
     /// Takes the text back to its first `len` tokens; more than there are changes nothing.
+    ///
+    /// Layers with a window or a recurrent state may keep nothing from there: then the session goes
+    /// back to the last state before it that is kept ([`Session::checkpoints`], or the beginning),
+    /// and the next [`Session::advance`] computes the tokens in between again, with the same bits.
+    /// [`Session::computed`] tells how far it went.
     pub fn truncate(&mut self, len: usize) {
+        if len >= self.tokens.len() {
+            return;
+        }
         self.tokens.truncate(len);
-        self.done = self.done.min(len);
+        self.checkpoints.forget_beyond(len);
+        if self.done > len {
+            self.logits = 0;
+            self.done = self.checkpoints.go_back(&mut self.runner, len);
+        }
     }
 
-    /// A session with the same options that goes on from the same text, independently.
+    /// Keeps the states of the present position, so that the text can be taken back to it at once.
+    /// The end of each prompt is kept without being asked for; of more than
+    /// [`SessionOptions::checkpoints`] the oldest is given up.
+    ///
+    /// False where the session has room for none, or the model's layers can all go back anyway.
+    pub fn checkpoint(&mut self) -> bool {
+        self.done > 0 && self.checkpoints.save(&self.runner)
+    }
+
+    /// Positions that are kept as checkpoints, in no order.
+    pub fn checkpoints(&self) -> impl Iterator<Item = usize> + '_ {
+        self.checkpoints.positions()
+    }
+
+    /// Makes the last token one that is still to be computed: its logits are needed again.
+    fn compute_last_again(&mut self) {
+        self.logits = 0;
+        if let Some(last) = self.done.checked_sub(1) {
+            self.done = self.checkpoints.go_back(&mut self.runner, last);
+        }
+    }
+
+    /// A session with the same options that goes on from the same text, independently. Both take
+    /// turns on the same threads.
     ///
     /// # Errors
     /// As [`Model::session`].
-    pub fn fork(&self) -> Result<Session<'m>, SessionError> {
-        let options =
-            SessionOptions { threads: Some(self.memory_requirements.threads), ..self.options };
-        let mut fork = self.model.own_crew(&options, Some(*self.runner.backend()))?;
-        let to = fork.runner.cache_mut();
-        self.runner
-            .cache_ranges(self.done, |r| to[r.clone()].copy_from_slice(&self.runner.cache()[r]));
+    pub fn fork(&mut self) -> Result<Session<'m>, SessionError> {
+        let crew = self.crew.share();
+        let builder = SessionBuilder::new(self.model, &self.options);
+        let mut fork = builder.session_backend(*self.runner.backend()).build_on(crew)?;
+        let copied = fork.runner.copy_from(SEQUENCE, &self.runner, SEQUENCE);
+        copied.map_err(SessionError::Restore)?;
         fork.tokens.extend_from_slice(&self.tokens);
         fork.done = self.done;
         Ok(fork)

@@ -3,10 +3,11 @@
 use teff_graph::{Role, TensorId};
 use teff_kernels::KvFormat;
 
+use super::checkpoint::SEQUENCE;
 use super::{Session, SessionError};
 
 /// The cache is in the machine's byte order, so machines of different orders don't take each other's.
-const MAGIC: &[u8; 8] = if cfg!(target_endian = "little") { b"TEFFKV01" } else { b"TEFFKV1B" };
+const MAGIC: &[u8; 8] = if cfg!(target_endian = "little") { b"TEFFKV02" } else { b"TEFFKV2B" };
 /// Magic, fingerprint, cache format, tokens computed, tokens in all.
 const HEAD: usize = 8 + 8 + 4 + 8 + 8;
 
@@ -20,19 +21,11 @@ impl Session<'_> {
     /// of its weights (the first row of the embedding and the last of its norms).
     fn fingerprint(&self) -> u64 {
         let spec = self.model.spec();
-        let mut words = vec![
-            spec.vocab,
-            spec.layers,
-            spec.width,
-            spec.heads,
-            spec.kv_heads,
-            spec.head_dim,
-            spec.ffn,
-        ];
-        words.push(spec.norm_eps.to_bits());
-        words.push(spec.attn_scale.to_bits());
+        // All of it as text: a hyper-parameter that is added later is not forgotten here.
+        let text = format!("{spec:?}");
+        let mut words = Vec::new();
         for id in 0..spec.tensors() {
-            words.push(self.model.format(TensorId(id as u16)).gguf_id());
+            words.push(self.model.format(TensorId::new(id as u16)).gguf_id());
         }
         if let teff_graph::Tensor::Vector(v) = self.model.tensor(spec.id(Role::OutputNorm)) {
             words.extend(v.iter().map(|x| x.to_bits()));
@@ -43,7 +36,7 @@ impl Session<'_> {
             bytes.resize(before + m.row_bytes(), 0);
             m.copy_row(0, &mut bytes[before..]);
         }
-        hash(spec.arch.bytes().chain(bytes))
+        hash(text.bytes().chain(bytes))
     }
 
     /// The text and its cache as bytes: the positions computed so far, no more. Machines of
@@ -51,8 +44,7 @@ impl Session<'_> {
     /// format, whatever its context, threads and backend, goes on with the same bits.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
-        let mut size = HEAD + self.tokens.len() * 4;
-        self.runner.cache_ranges(self.done, |r| size += r.len());
+        let size = HEAD + self.tokens.len() * 4 + self.runner.snapshot_bytes(self.done);
         let mut out = Vec::with_capacity(size);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&self.fingerprint().to_le_bytes());
@@ -62,8 +54,7 @@ impl Session<'_> {
         for t in &self.tokens {
             out.extend_from_slice(&t.to_le_bytes());
         }
-        let cache = self.runner.cache();
-        self.runner.cache_ranges(self.done, |r| out.extend_from_slice(&cache[r]));
+        self.runner.snapshot(SEQUENCE, |part| out.extend_from_slice(part));
         out
     }
 
@@ -104,20 +95,12 @@ impl Session<'_> {
         if tokens.clone().any(|t| t >= vocab) {
             return bad("it has a token that the vocabulary lacks");
         }
-        let mut size = 0;
-        self.runner.cache_ranges(done, |r| size += r.len());
-        if size != cache.len() {
+        if self.runner.restore(SEQUENCE, done, cache).is_err() {
             return bad("its cache has another size");
         }
-        let mut ranges = Vec::new();
-        self.runner.cache_ranges(done, |r| ranges.push(r));
-        let to = self.runner.cache_mut();
-        let mut from = 0;
-        for r in ranges {
-            let n = r.len();
-            to[r].copy_from_slice(&cache[from..from + n]);
-            from += n;
-        }
+        self.checkpoints.forget_beyond(0);
+        self.logits = 0;
+        self.checkpoints.save(&self.runner);
         self.tokens.clear();
         self.tokens.extend(tokens);
         self.done = done;

@@ -1,0 +1,224 @@
+//! Building a session: backend, threads, memory and cache, in any combination.
+
+use teff_graph::{List, Memory, MemoryRequirements, Options, Plan, Runner, Solo, Tensor};
+use teff_kernels::Backend;
+
+use super::backend::SessionBackend;
+use super::checkpoint::Checkpoints;
+use super::shared_crew::SessionCrew;
+use super::{Session, SessionError, SessionOptions, StopHandle, default_backend};
+use crate::model::Model;
+use crate::pool::{Crew, Pool, available_threads};
+
+/// Bytes that a session takes from the heap, known before it takes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionMemoryRequirements {
+    /// Arena, states and the threads' own.
+    pub plan: MemoryRequirements,
+    /// Threads.
+    pub threads: usize,
+    /// The plan itself, the table of weights, and room for the tokens of the text.
+    pub tables: usize,
+    /// Room for checkpoints.
+    pub checkpoints: usize,
+}
+
+impl SessionMemoryRequirements {
+    /// All of it; `usize::MAX` where it can't be counted.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        let plan = self.plan.total(self.threads).unwrap_or(usize::MAX);
+        plan.saturating_add(self.tables).saturating_add(self.checkpoints)
+    }
+}
+
+/// A session to be made: options, and what can't be copied.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let model = teff_runtime::Model::open("model.gguf")?;
+/// let mut pool = teff_runtime::Pool::new(2)?;
+/// let options = teff_runtime::SessionOptions::default().with_context(4096);
+/// let session = model.session_builder(&options).crew(&mut pool).build()?;
+/// assert_eq!(session.threads(), 2);
+/// # Ok(()) }
+/// ```
+pub struct SessionBuilder<'m> {
+    model: &'m Model,
+    options: SessionOptions,
+    backend: Option<SessionBackend<'m>>,
+    crew: Option<Box<dyn Crew + Send + 'm>>,
+}
+
+impl core::fmt::Debug for SessionBuilder<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SessionBuilder").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// What is decided about a session before its memory is taken.
+pub(super) struct SessionPlan<'m> {
+    plan: Plan<'static>,
+    backend: SessionBackend<'m>,
+    pub(super) memory_requirements: SessionMemoryRequirements,
+}
+
+impl<'m> SessionBuilder<'m> {
+    pub(super) fn new(model: &'m Model, options: &SessionOptions) -> Self {
+        SessionBuilder { model, options: *options, backend: None, crew: None }
+    }
+
+    /// Every operation is computed by `backend` instead of one of Teff's own; only sampling stays
+    /// Teff's. A backend that passes the suite of `teff_kernels::equivalence` gives the same bits as
+    /// all others.
+    #[must_use]
+    pub fn foreign_backend(self, backend: &'m dyn Backend) -> Self {
+        self.session_backend(SessionBackend::Foreign(backend))
+    }
+
+    pub(super) fn session_backend(self, backend: SessionBackend<'m>) -> Self {
+        SessionBuilder { backend: Some(backend), ..self }
+    }
+
+    /// Steps run on these threads, as many as `crew` has, instead of a pool of the session's own:
+    /// a crew of the caller's, or a mutable reference to one.
+    #[must_use]
+    pub fn crew(self, crew: impl Crew + Send + 'm) -> Self {
+        SessionBuilder { crew: Some(Box::new(crew)), ..self }
+    }
+
+    fn threads(&self) -> usize {
+        match &self.crew {
+            Some(crew) => crew.size(),
+            None => self.options.threads.unwrap_or_else(available_threads),
+        }
+    }
+
+    /// The bytes that the session will take, from the model's header alone.
+    ///
+    /// # Errors
+    /// [`SessionError::Plan`] for options out of range, [`SessionError::Budget`],
+    /// [`SessionError::Repacked`].
+    pub fn memory_requirements(&self) -> Result<SessionMemoryRequirements, SessionError> {
+        Ok(self.plan(self.threads())?.memory_requirements)
+    }
+
+    /// Takes the memory and makes the session.
+    ///
+    /// # Errors
+    /// [`SessionError`]; nothing is kept then.
+    pub fn build(self) -> Result<Session<'m>, SessionError> {
+        let threads = self.threads();
+        let plan = self.plan(threads)?;
+        let crew = match self.crew {
+            Some(crew) => crew,
+            None if threads == 1 => Box::new(Solo),
+            None => Box::new(Pool::new(threads)?),
+        };
+        plan.session(self.model, &self.options, SessionCrew::Own(crew))
+    }
+
+    /// Makes the session on the threads of another one.
+    pub(super) fn build_on(self, crew: SessionCrew<'m>) -> Result<Session<'m>, SessionError> {
+        let plan = self.plan(crew.size())?;
+        plan.session(self.model, &self.options, crew)
+    }
+
+    fn plan(&self, threads: usize) -> Result<SessionPlan<'m>, SessionError> {
+        let (model, options) = (self.model, &self.options);
+        let backend = match (self.backend, options.backend) {
+            (Some(foreign), _) => foreign,
+            (None, Some(own)) => SessionBackend::Own(own),
+            (None, None) => SessionBackend::Own(default_backend()?),
+        };
+        let mut repacked = model.tensors().filter_map(|t| match t {
+            Tensor::Matrix(m) if m.is_repacked() => Some(m.format()),
+            _ => None,
+        });
+        // It would compute the right bits, but very slowly.
+        if let Some(format) = repacked.find(|&format| !backend.repacks(format)) {
+            return Err(SessionError::Repacked { backend: backend.name(), format });
+        }
+        let spec = model.spec();
+        let context = options.context.unwrap_or(spec.context as usize);
+        let batch = options.batch.min(context);
+        let logits = if options.logits == 0 { 0 } else { options.logits.min(batch) };
+        let plan_options = Options { batch, logits, context, kv: options.kv };
+        let plan = Plan::build(spec, &|id| model.format(id), &plan_options, &backend)?;
+        let tables = size_of_val(&*plan.ops)
+            + size_of_val(&*plan.buffers)
+            + size_of_val(&*plan.states)
+            + spec.tensors() * size_of::<Tensor<'_>>()
+            + context * size_of::<u32>();
+        let memory_requirements = SessionMemoryRequirements {
+            plan: plan.memory_requirements,
+            threads,
+            tables,
+            checkpoints: Checkpoints::bytes(&plan, options.checkpoints),
+        };
+        let needed = memory_requirements.total();
+        match options.budget {
+            Some(budget) if needed > budget => Err(SessionError::Budget { needed, budget }),
+            _ => Ok(SessionPlan { plan, backend, memory_requirements }),
+        }
+    }
+}
+
+impl<'m> SessionPlan<'m> {
+    fn session(
+        self,
+        model: &'m Model,
+        options: &SessionOptions,
+        crew: SessionCrew<'m>,
+    ) -> Result<Session<'m>, SessionError> {
+        let SessionPlan { plan, backend, memory_requirements } = self;
+        let threads = memory_requirements.threads;
+        let memory = Memory::allocate(&memory_requirements.plan, threads, 1)
+            .map_err(|e| SessionError::Runner(e.into()))?;
+        let mut table = Vec::with_capacity(model.spec().tensors());
+        table.extend(model.tensors());
+        let tokens = Vec::with_capacity(plan.options.context);
+        let checkpoints = Checkpoints::new(&plan, options.checkpoints)
+            .map_err(|e| SessionError::Runner(e.into()))?;
+        let runner = Runner::new(plan, List::from(table), backend, threads, memory)?;
+        Ok(Session {
+            model,
+            options: *options,
+            memory_requirements,
+            runner,
+            crew,
+            stop: StopHandle::new(),
+            tokens,
+            done: 0,
+            logits: 0,
+            checkpoints,
+        })
+    }
+}
+
+impl Model {
+    /// The bytes that a session with these options will take, from the model's header alone.
+    ///
+    /// # Errors
+    /// As [`SessionBuilder::memory_requirements`].
+    pub fn memory_requirements(
+        &self,
+        options: &SessionOptions,
+    ) -> Result<SessionMemoryRequirements, SessionError> {
+        self.session_builder(options).memory_requirements()
+    }
+
+    /// A session with threads of its own.
+    ///
+    /// # Errors
+    /// [`SessionError`]; nothing is kept then.
+    pub fn session(&self, options: &SessionOptions) -> Result<Session<'_>, SessionError> {
+        self.session_builder(options).build()
+    }
+
+    /// A session with these options, to be given a backend or threads of the caller's.
+    #[must_use]
+    pub fn session_builder(&self, options: &SessionOptions) -> SessionBuilder<'_> {
+        SessionBuilder::new(self, options)
+    }
+}

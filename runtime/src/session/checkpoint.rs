@@ -1,0 +1,119 @@
+//! Checkpoints: states of recurrent layers and of windows that a text can be taken back to.
+
+use teff_graph::plan::StateKind;
+use teff_graph::{ArenaError, Plan, Runner, SequenceId};
+use teff_kernels::Backend;
+
+/// The one sequence of a session.
+pub(super) const SEQUENCE: SequenceId = SequenceId(0);
+
+/// A bounded number of checkpoints, the oldest of which gives way to a new one.
+pub(super) struct Checkpoints {
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    position: usize,
+    /// Bytes in use; 0 of a slot that is free.
+    len: usize,
+    /// A number that grows with every checkpoint, to tell the oldest.
+    age: u64,
+    bytes: Vec<u8>,
+}
+
+/// Whether layers can't go back by themselves.
+fn are_wanted(plan: &Plan<'_>) -> bool {
+    plan.states.iter().any(|s| matches!(s.kind, StateKind::Fixed { .. }))
+}
+
+/// Bytes of the largest checkpoint.
+fn largest(plan: &Plan<'_>) -> usize {
+    let of = |kind| match kind {
+        StateKind::Fixed { bytes } => bytes,
+        // A window's positions, filled up to panels, each at most as large as in f32.
+        StateKind::Kv { window: 0, .. } => 0,
+        StateKind::Kv { heads, head_dim, window, capacity } => {
+            let positions = (window as usize + 32).min(capacity);
+            let element = usize::from(head_dim).next_multiple_of(16) + 1;
+            positions * usize::from(heads) * element * 8
+        }
+        _ => 0,
+    };
+    plan.states.iter().map(|s| of(s.kind)).sum()
+}
+
+impl Checkpoints {
+    /// Bytes that `count` checkpoints take.
+    pub(super) fn bytes(plan: &Plan<'_>, count: usize) -> usize {
+        if are_wanted(plan) { largest(plan).saturating_mul(count) } else { 0 }
+    }
+
+    /// Room for `count` checkpoints; none where all layers can go back by themselves.
+    ///
+    /// # Errors
+    /// [`ArenaError::OutOfMemory`].
+    pub(super) fn new(plan: &Plan<'_>, count: usize) -> Result<Self, ArenaError> {
+        let mut slots = Vec::new();
+        if are_wanted(plan) {
+            let size = largest(plan);
+            let refused = |_| ArenaError::OutOfMemory { needed: Some(size.saturating_mul(count)) };
+            slots.try_reserve_exact(count).map_err(refused)?;
+            for _ in 0..count {
+                let mut bytes = Vec::new();
+                bytes.try_reserve_exact(size).map_err(refused)?;
+                slots.push(Slot { position: 0, len: 0, age: 0, bytes });
+            }
+        }
+        Ok(Checkpoints { slots })
+    }
+
+    /// Keeps the states of the runner as they are, in place of the oldest. True if there is room for
+    /// any.
+    pub(super) fn save<B: Backend>(&mut self, runner: &Runner<'_, B>) -> bool {
+        let position = runner.position(SEQUENCE);
+        let age = self.slots.iter().map(|s| s.age).max().unwrap_or(0) + 1;
+        let same = self.slots.iter().position(|s| s.len > 0 && s.position == position);
+        let oldest = (0..self.slots.len()).min_by_key(|&i| (self.slots[i].len > 0, self.slots[i].age));
+        let Some(i) = same.or(oldest) else { return false };
+        let slot = &mut self.slots[i];
+        let needed = runner.checkpoint_bytes(position);
+        if needed > slot.bytes.capacity() || needed == 0 {
+            return false;
+        }
+        slot.bytes.clear();
+        runner.checkpoint(SEQUENCE, |part| slot.bytes.extend_from_slice(part));
+        (slot.position, slot.len, slot.age) = (position, needed, age);
+        true
+    }
+
+    /// The positions that are kept, in no order.
+    pub(super) fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+        self.slots.iter().filter(|s| s.len > 0).map(|s| s.position)
+    }
+
+    /// Forgets those beyond `len`: the text changes from there on.
+    pub(super) fn forget_beyond(&mut self, len: usize) {
+        for slot in self.slots.iter_mut().filter(|s| s.position > len) {
+            slot.len = 0;
+        }
+    }
+
+    /// Takes the runner back to the last state that is kept up to `position`, by itself or by a
+    /// checkpoint, and gives its position.
+    pub(super) fn go_back<B: Backend>(&self, runner: &mut Runner<'_, B>, position: usize) -> usize {
+        let near = runner.nearest(SEQUENCE, position);
+        let end = runner.position(SEQUENCE);
+        let usable = self.slots.iter().filter(|s| s.len > 0 && s.position <= position.min(end));
+        let best = usable.max_by_key(|s| s.position).filter(|s| s.position > near);
+        if let Some(slot) = best
+            && runner.rewind(SEQUENCE, slot.position, &slot.bytes).is_ok()
+        {
+            return slot.position;
+        }
+        // `near` can always be gone back to.
+        match runner.truncate(SEQUENCE, near) {
+            Ok(()) => near,
+            Err(_) => unreachable!("the runner said that it can go back there"),
+        }
+    }
+}
