@@ -89,7 +89,8 @@ fn lfm2_rows_of_256() {
 fn both_generations_of_configs() {
     for name in ["qwen3moe", "qwen3moe-nonorm"] {
         let Some(path) = oracle(name) else { continue };
-        let old = std::env::temp_dir().join(format!("teff-config-v4-{name}-{}", std::process::id()));
+        let old =
+            std::env::temp_dir().join(format!("teff-config-v4-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&old).unwrap();
         for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
             std::fs::copy(path.join(file), old.join(file)).unwrap();

@@ -5,7 +5,9 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{data, golden};
-use teff::graph::{Cancel, Memory, Options, Plan, Runner, Segment, SequenceId, Solo, Step, StepError};
+use teff::graph::{
+    Cancel, Memory, Options, Plan, Runner, Segment, SequenceId, Solo, Step, StepError,
+};
 use teff::{Cpu, KvFormat, LogitsFor, Model, Session, SessionOptions};
 
 const FILES: [&str; 2] = ["lfm2/lfm2-Q4_0.gguf", "gemma3/gemma3-Q4_0.gguf"];
@@ -152,16 +154,12 @@ fn cancelled_anywhere() {
         let (model, tokens) = (model(name), tokens(name));
         let options = Options { batch: 12, logits: 2, context: 64, kv: KvFormat::F16 };
         let backend = Cpu::best();
-        let plan =
-            Plan::build(model.spec(), &|id| model.format(id), &options, &backend).unwrap();
+        let plan = Plan::build(model.spec(), &|id| model.format(id), &options, &backend).unwrap();
         let memory = Memory::allocate(&plan.memory_requirements, 1, 2).unwrap();
         let table: Vec<_> = model.tensors().collect();
         let mut runner = Runner::new(plan, table.into(), backend, 1, memory).unwrap();
-        let segment = |s: u16, tokens| Segment {
-            sequence: SequenceId(s),
-            tokens,
-            logits: LogitsFor::Last,
-        };
+        let segment =
+            |s: u16, tokens| Segment { sequence: SequenceId(s), tokens, logits: LogitsFor::Last };
         let mut run = |after: usize, segments: &[Segment<'_>]| -> Result<Vec<u32>, StepError> {
             let cancel = After(AtomicUsize::new(after));
             let step = Step { segments, cancel: &cancel };
