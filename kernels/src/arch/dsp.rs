@@ -274,7 +274,7 @@ mod tests {
     use proptest::test_runner::TestCaseResult;
 
     use super::*;
-    use crate::Scalar;
+    use crate::{Format, Scalar};
 
     /// Sums of any codes of a row of two blocks: equal bits, with scales of any kind.
     fn same<B: Words>(bytes: &[u8], codes: &[i8], fine: bool) -> TestCaseResult {
@@ -309,16 +309,9 @@ mod tests {
             codes in prop::collection::vec(-127i8..=127, 1024),
             fine: bool,
         ) {
-            same::<Q4_0>(&bytes, &codes, fine)?;
-            same::<Q4_1>(&bytes, &codes, fine)?;
-            same::<Q5_0>(&bytes, &codes, fine)?;
-            same::<Q5_1>(&bytes, &codes, fine)?;
-            same::<Q8_0>(&bytes, &codes, fine)?;
-            same::<Q2_K>(&bytes, &codes, fine)?;
-            same::<Q3_K>(&bytes, &codes, fine)?;
-            same::<Q4_K>(&bytes, &codes, fine)?;
-            same::<Q5_K>(&bytes, &codes, fine)?;
-            same::<Q6_K>(&bytes, &codes, fine)?;
+            for format in Format::ALL {
+                for_codes!(format, B => same::<B>(&bytes, &codes, fine)?, dense => {});
+            }
         }
     }
 }
