@@ -119,27 +119,28 @@ pub fn attend<'m>(
     };
     // The shortest rings that do for one query of the window, and for all of them, in the memory of the
     // truth's cache.
-    let Cache { keys: ring_keys, values: ring_values } = truth;
-    let mut ring = |n| {
+    let ring = |n, memory: &mut Cache<'m>| {
         let seen = a.window.map_or(capacity, |w| w.get() + n - 1);
         let capacity = seen.next_multiple_of(KV_BLOCK).min(capacity);
         let layout = KvLayout { capacity, ..layout };
-        let keys = &mut ring_keys[..layout.key_bytes()];
-        let values = &mut ring_values[..layout.value_bytes()];
-        keys.fill(0xff);
-        values.fill(0xff);
-        (layout, Cache { keys, values })
+        for (memory, len) in
+            [(&mut memory.keys, layout.key_bytes()), (&mut memory.values, layout.value_bytes())]
+        {
+            *memory = &mut core::mem::take(memory)[..len];
+            memory.fill(0xff);
+        }
+        layout
     };
-    let (single, mut cache) = ring(1);
-    write(b, &single, &mut cache, 0..a.position);
+    let several = ring(a.n, &mut truth);
+    write(b, &several, &mut truth, 0..end);
+    compare_in("attend, a ring", several, &truth, (0, a.n), (0, width), a.gap)?;
+    let single = ring(1, &mut truth);
+    write(b, &single, &mut truth, 0..a.position);
     for t in 0..a.n {
         // When the positions up to its own were stored.
-        write(b, &single, &mut cache, a.position + t..a.position + t + 1);
-        compare_in("attend, a ring, one query", single, &cache, (t, t + 1), (0, width), 0)?;
+        write(b, &single, &mut truth, a.position + t..a.position + t + 1);
+        compare_in("attend, a ring, one query", single, &truth, (t, t + 1), (0, width), 0)?;
     }
-    let (several, mut cache) = ring(a.n);
-    write(b, &several, &mut cache, 0..end);
-    compare_in("attend, a ring", several, &cache, (0, a.n), (0, width), a.gap)?;
     let mut compare = |what, own: &Cache<'_>, queries, columns, gap| {
         compare_in(what, layout, own, queries, columns, gap)
     };
