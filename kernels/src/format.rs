@@ -48,6 +48,8 @@ macro_rules! formats {
             Q5_K    Q5_K    13  256 176 [0, 2]      0   (feature = "k-quants");
             /// 256 codes of 6 bits; signed scales of 8 bits for every 16.
             Q6_K    Q6_K    14  256 210 [208]       0   (feature = "k-quants");
+            /// 32 codes of 4 bits for sixteen uneven steps, and one f16 scale: `x = d * VALUES[q]`.
+            IQ4_NL  IQ4_NL  20  32  18  [0]         0   (feature = "i-quants");
         }
         ternary {
             /// 256 weights of -1, 0 and 1, five to a byte, and one f16 scale.

@@ -7,7 +7,12 @@
 
 // What only the formats use that were left out.
 #![cfg_attr(
-    not(all(feature = "legacy-quants", feature = "k-quants", feature = "ternary")),
+    not(all(
+        feature = "legacy-quants",
+        feature = "k-quants",
+        feature = "i-quants",
+        feature = "ternary"
+    )),
     allow(unused)
 )]
 
