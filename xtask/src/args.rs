@@ -8,7 +8,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::job;
 use crate::table::{SECTIONS, Section, Tier};
 
-/// What `--help` prints.
+/// Text of `--help`.
 pub(crate) const HELP: &str = "\
 usage: cargo xtask ci [OPTIONS] [SECTION...]     (.ci/run [OPTIONS] [SECTION...] is the same)
 
@@ -25,7 +25,7 @@ Environment: LAWS_CASES (cases of the kernels' laws), FUZZ_SECONDS (for each tar
 runtime's tests of loading too).
 ";
 
-/// What the command line asks for.
+/// A request of the command line.
 #[derive(Debug)]
 pub(crate) enum Asked {
     /// The text of [`HELP`].

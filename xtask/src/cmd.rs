@@ -69,7 +69,7 @@ impl Cmd {
         self
     }
 
-    /// What it reads.
+    /// The file that it reads.
     pub(crate) fn stdin(mut self, file: File) -> Cmd {
         self.0.stdin(file);
         self

@@ -15,7 +15,7 @@ pub(crate) const SKIPPED: u8 = 77;
 /// The variable that names the command `teff` which the section `test` has built.
 pub(crate) const HERE: &str = "TEFF_CI_HERE";
 
-/// What a section knows.
+/// The surroundings of a running section.
 pub(crate) struct Job {
     /// The folder of build outputs, absolute.
     pub(crate) target: PathBuf,

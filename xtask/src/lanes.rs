@@ -21,7 +21,7 @@ use crate::toolchain::Toolchain;
 /// The section that builds the command which others run.
 const BUILDS_HERE: &str = "test";
 
-/// What the lanes share.
+/// State that the lanes share.
 struct State {
     waiting: Vec<&'static Section>,
     busy: Vec<Toolchain>,

@@ -1,4 +1,4 @@
-//! What sections need beyond Rust, and how it is installed.
+//! The programs and packages that sections need beyond Rust, and how they are installed.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -75,7 +75,7 @@ pub(crate) fn met(section: &Section) -> Met {
         .unwrap_or(Met::Yes)
 }
 
-/// Whether any of its needs can be installed from here.
+/// True if any of its needs can be installed from here.
 pub(crate) fn waits(section: &'static Section) -> bool {
     packages(&[section]).next().is_some()
 }

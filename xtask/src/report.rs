@@ -1,4 +1,4 @@
-//! What ran, and how long it took.
+//! The result: sections that ran, and how long each took.
 
 use std::fmt::{self, Write};
 use std::path::Path;

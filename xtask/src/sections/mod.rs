@@ -1,4 +1,4 @@
-//! What each section does.
+//! The checks of the sections.
 
 pub(crate) mod bare;
 pub(crate) mod check;

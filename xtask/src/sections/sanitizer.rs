@@ -12,8 +12,8 @@ use crate::toolchain::{ASAN, HOST, Toolchain::Nightly, Toolchain::Stable, asan_r
 /// The fuzz targets, each for so many seconds, in the change tier and by night.
 const FUZZ_SECONDS: [u64; 2] = [3, 30];
 
-/// What cargo-fuzz passes to the compiler: how libFuzzer learns what code a case reached. Called without it, nothing
-/// has to be installed.
+/// The compiler's flags that cargo-fuzz passes, by which libFuzzer learns what code a case reached. Passed from here,
+/// they save installing it.
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-sanitizer-coverage-stack-depth \

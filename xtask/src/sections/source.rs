@@ -8,7 +8,7 @@ use crate::cmd::{Outcome, fail};
 use crate::job::Job;
 use crate::toolchain::Toolchain::Stable;
 
-/// Where `unsafe` may stand.
+/// The files and folders that may have `unsafe`.
 const UNSAFE: [&str; 8] = [
     "kernels/src/",              // vector code, and the marks of plain bytes
     "graph/src/exec/",           // the arena

@@ -13,7 +13,7 @@ const TARGET: &str = "x86_64-pc-windows-gnu";
 const MINGW: &str = "/usr/bin/x86_64-w64-mingw32-gcc";
 const WINE: &str = "/usr/lib/wine/wine64";
 
-/// What is said to `teff chat`: its second line ends as Windows ends lines.
+/// Input of `teff chat`: its second line ends as Windows ends lines.
 const LINES: &str = "Once upon a time\nThe cat\r\nA dog\n";
 
 /// A template without roles, since the story model has none.
