@@ -51,6 +51,11 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
+/// The path of the command that the section `test` has built.
+pub(crate) fn here() -> PathBuf {
+    target().join("ci/teff")
+}
+
 /// The root of the repository: .ci/run and `cargo xtask` both have it as the parent of this package.
 pub(crate) fn root() -> PathBuf {
     let own = env::var_os("CARGO_MANIFEST_DIR")
@@ -111,7 +116,7 @@ impl Job {
 
     /// Copies the command that the tests have built to where nothing else is built over it.
     pub(crate) fn keep_here(&self) -> Outcome<PathBuf> {
-        let (copy, kept) = (self.file("teff"), self.target.join("ci/teff"));
+        let (copy, kept) = (self.file("teff"), here());
         fs::copy(self.target.join("debug/teff"), &copy)?;
         fs::rename(&copy, &kept)?;
         Ok(kept)

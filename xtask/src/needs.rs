@@ -110,13 +110,11 @@ pub(crate) fn install(sections: &[&'static Section]) {
 /// The packages whose files are missing.
 fn packages(sections: &[&'static Section]) -> impl Iterator<Item = &'static str> {
     let needs = sections.iter().flat_map(|s| s.needs.iter().copied().flatten());
-    needs
-        .filter(|need| need.met() != Met::Yes)
-        .flat_map(|need| match need {
-            Need::Packages(_, names) => *names,
-            _ => &[],
-        })
-        .copied()
+    let missing = needs.filter_map(|need| match *need {
+        Need::Packages(file, names) if !Path::new(file).exists() => Some(names),
+        _ => None,
+    });
+    missing.flatten().copied()
 }
 
 fn starts(program: &str, args: &[&str]) -> bool {

@@ -128,7 +128,8 @@ pub(crate) const SECTIONS: &[Section] = &[
         .later("30 s a target for 3"),
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
         sanitizer::asan),
-    section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy),
+    section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
+        .later("tests and examples with default and no features"),
     section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).here()
         .later("all models on Cortex-A53 and A76, three times the cases"),
     section(("big_endian", "s390x, emulated"), Some(Foreign), &[X86, &FOREIGN, S390X, QEMU],

@@ -9,6 +9,12 @@ use crate::job::{Job, TOKENS, data_files, files};
 /// How a program is started that was built for another machine: an emulator with its arguments, and the program.
 pub(crate) type Runner<'a> = &'a [&'a str];
 
+/// A short name of a runner: no folders, no variables.
+fn name(runner: Runner<'_>) -> String {
+    let words = runner.iter().filter(|word| **word != "env" && !word.contains('='));
+    words.map(|word| word.rsplit('/').next().unwrap_or(word)).collect::<Vec<_>>().join(" ")
+}
+
 /// The command of a runner.
 pub(crate) fn start(runner: Runner<'_>) -> Cmd {
     Cmd::new(runner[0]).args(&runner[1..])
@@ -55,21 +61,13 @@ pub(crate) fn same_logits(job: &Job, models: &[PathBuf], runners: &[Runner<'_>])
             for runner in runners {
                 logits(start(runner), &b)?;
                 same_files(&a, &b, || {
-                    format!(
-                        "{}, chunk {chunk}: other bits by {}",
-                        model.display(),
-                        runner.join(" ")
-                    )
+                    format!("{}, chunk {chunk}: other bits by {}", model.display(), name(runner))
                 })?;
             }
         }
     }
     for runner in runners {
-        println!(
-            "the same logits as this machine's, {} models, by {}",
-            models.len(),
-            runner.join(" ")
-        );
+        println!("the same logits as this machine's, {} models, by {}", models.len(), name(runner));
     }
     Ok(())
 }
@@ -93,16 +91,27 @@ pub(crate) fn same_tokens(job: &Job, runner: Runner<'_>) -> Outcome {
         }
         let ids = String::from_utf8_lossy(&ids.stdout).into_owned();
         if tokenize(start(runner)).read()? != ids {
-            return fail(format!("{}: other tokens by {}", model.display(), runner.join(" ")));
+            return fail(format!("{}: other tokens by {}", model.display(), name(runner)));
         }
         let some: Vec<&str> = ids.trim().trim_matches(['[', ']']).split(',').take(800).collect();
         let detokenize =
             |teff: Cmd| teff.arg("detokenize").arg(model).args(["--ids", &some.join(",")]).read();
         if detokenize(start(runner))? != detokenize(Cmd::new(&here))? {
-            return fail(format!("{}: another text by {}", model.display(), runner.join(" ")));
+            return fail(format!("{}: another text by {}", model.display(), name(runner)));
         }
         tried += 1;
     }
-    println!("the same tokens and texts of {tried} models by {}", runner.join(" "));
+    println!("the same tokens and texts of {tried} models by {}", name(runner));
     if tried < 5 { fail("fewer than 5 models have a tokenizer") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_are_short() {
+        assert_eq!(
+            super::name(&["env", "A=/b", "/usr/bin/qemu", "-cpu", "max", "/x/teff"]),
+            "qemu -cpu max teff"
+        );
+    }
 }

@@ -15,14 +15,18 @@ pub(crate) fn fmt(_: &Job) -> Outcome {
     Ok(())
 }
 
-/// Clippy for every choice of features, and for the page's workspace.
+/// Clippy for every choice of features, and for the page's workspace. Tests and examples are looked at with all
+/// features, and with the other choices by night.
 pub(crate) fn clippy(job: &Job) -> Outcome {
     let clippy =
         |line: &str| Stable.cargo().line("clippy -q").line(line).line("-- -D warnings").run();
-    for features in ["", "--no-default-features", "--all-features"] {
-        job.step(if features.is_empty() { "default features" } else { features });
-        clippy(&format!("--workspace --all-targets {features}"))?;
-    }
+    job.step("all features");
+    clippy("--workspace --all-targets --all-features")?;
+    let targets = if job.full { "--all-targets" } else { "--lib --bins" };
+    job.step("default features");
+    clippy(&format!("--workspace {targets}"))?;
+    job.step("no default features");
+    clippy(&format!("--workspace {targets} --no-default-features"))?;
     // In the workspace runtime asks for graph's `alloc`, so its absence needs a run of its own.
     job.step("teff-graph without alloc");
     clippy("-p teff-graph --no-default-features --lib")?;

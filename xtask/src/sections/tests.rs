@@ -12,8 +12,8 @@ const LAWS_CASES: [u64; 2] = [200_000, 1_000_000];
 /// All tests of the workspace, and that the page's compact backend is equivalent.
 pub(crate) fn test(job: &Job) -> Outcome {
     let tests = Stable.cargo().line("test -q --workspace").run();
-    job.keep_here()?; // other sections run it, also where a test failed
-    tests?;
+    let kept = job.keep_here(); // other sections run it, also where a test failed
+    tests.and(kept)?;
     job.step("examples/wasm: equivalence of the compact backend");
     // Not optimised: a dozen seconds to run, and not a minute to build.
     Stable

@@ -88,7 +88,9 @@ pub(crate) fn windows(job: &Job) -> Outcome {
     println!("{} bytes of answers: those of this machine", said.len());
 
     job.step("Ctrl-C in an answer");
-    ctrl_c(job, &prefix, &teff, &template)
+    ctrl_c(job, &prefix, &teff, &template)?;
+    // What wine keeps running in the background, of this prefix alone.
+    Cmd::new("env").args([&prefix, "/usr/lib/wine/wineserver64", "-k"]).run()
 }
 
 /// Ctrl-C while an answer is written. wine sends it to programs of one console and has that console only at a
