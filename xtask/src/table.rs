@@ -125,9 +125,9 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("deps", "dependencies: few, and none of C"), None, &[], source::deps),
     section(("test", "all tests, default features"), Some(Stable), &[], tests::test),
     section(("fuzz", "the fuzz targets, for seconds"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz)
-        .later("30 s a target for 3"),
+        .later("30 s a target for 3; the kernels optimised"),
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
-        sanitizer::asan),
+        sanitizer::asan).later("the kernels optimised, with all cases"),
     section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
         .later("tests and examples with default and no features"),
     section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).here()

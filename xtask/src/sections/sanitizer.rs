@@ -12,6 +12,9 @@ use crate::toolchain::{ASAN, HOST, Toolchain::Nightly, Toolchain::Stable, asan_r
 /// The fuzz targets, each for so many seconds, in the change tier and by night.
 const FUZZ_SECONDS: [u64; 2] = [3, 30];
 
+/// Cases of each of the kernels' properties under the sanitizer, in the change tier.
+const SAMPLE_CASES: &str = "16";
+
 /// The compiler's flags that cargo-fuzz passes, by which libFuzzer learns what code a case reached. Passed from here,
 /// they save installing it.
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -30,13 +33,20 @@ pub(crate) fn capi(_: &Job) -> Outcome {
 /// what was never freed.
 pub(crate) fn asan(job: &Job) -> Outcome {
     job.step("the kernels");
-    let tests = Nightly
+    let mut tests = Nightly
         .cargo()
-        .line("test -q -p teff-kernels --test equivalence --test long_rows --target");
-    tests
+        .line("test -q -p teff-kernels --test equivalence --test long_rows --target")
         .arg(HOST)
-        .args(["--config", "profile.test.package.teff-kernels.debug-assertions=true"])
-        .run()?;
+        .args(["--config", "profile.test.package.teff-kernels.debug-assertions=true"]);
+    if !job.full {
+        // What is read is the same however the code is optimised, and optimising it takes longer than to run slow code
+        // for few cases. Its frames are large.
+        tests = tests
+            .args(["--config", "profile.test.package.teff-kernels.opt-level=0"])
+            .env("PROPTEST_CASES", SAMPLE_CASES)
+            .env("RUST_MIN_STACK", "16777216");
+    }
+    tests.run()?;
     job.step("the C interface");
     let library =
         Nightly.cargo().line("rustc -q -p teff-runtime --features capi --crate-type staticlib");
@@ -86,7 +96,11 @@ pub(crate) fn fuzz(job: &Job) -> Outcome {
     let build =
         Nightly.cargo().line("build -q --release --manifest-path fuzz/Cargo.toml --bins --target");
     // (By default all of a crate would be compiled by one thread.)
-    let build = build.arg(HOST).args(["--config", "profile.release.codegen-units=16"]);
+    let mut build = build.arg(HOST).args(["--config", "profile.release.codegen-units=16"]);
+    if !job.full {
+        // Half of the time would go into optimising kernels, of which little runs here.
+        build = build.args(["--config", "profile.release.package.teff-kernels.opt-level=0"]);
+    }
     build.env("RUSTFLAGS", format!("{ASAN} {COVERAGE}")).run()?;
     job.step(&format!("{seconds} s each"));
     let mut targets = Vec::new();
