@@ -1,4 +1,4 @@
-//! What can be wrong with a SafeTensors file, and with the index of a sharded model.
+//! Errors of SafeTensors files and of the index of a sharded model.
 
 use std::fmt;
 
@@ -7,54 +7,54 @@ use teff_graph::gguf::Name;
 use super::{MAX_HEADER, MAX_INDEX, MAX_SHARDS};
 use crate::json::JsonError;
 
-/// Why a SafeTensors file was refused.
+/// Error for a SafeTensors file that was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SafeTensorsError {
-    /// The file is shorter than the header's length.
+    /// The file is too short for the header's length.
     NoHeader {
-        /// Bytes of the file.
+        /// Length of the file in bytes.
         file: usize,
     },
-    /// A header of more than [`MAX_HEADER`] bytes.
+    /// A header longer than [`MAX_HEADER`] bytes.
     HeaderTooLarge {
-        /// Its length as the file says.
+        /// Length stated in the file.
         len: u64,
     },
-    /// A header that reaches beyond the file.
+    /// A header that extends beyond the file.
     HeaderBeyondFile {
-        /// Its length as the file says.
+        /// Length stated in the file.
         len: u64,
-        /// Bytes there.
+        /// Number of bytes left.
         left: usize,
     },
-    /// A header that does not begin with `{`.
+    /// A header that does not start with `{`.
     NotAnObject,
     /// A header that is not JSON; the offset counts from the start of the header, which is byte 8
     /// of the file.
     Json(JsonError),
-    /// The index of so many tensors finds no memory.
+    /// Not enough memory for an index of this many tensors.
     OutOfMemory {
-        /// How many.
+        /// Number of tensors.
         count: usize,
     },
-    /// A tensor (or `__metadata__`) that is there twice.
+    /// A tensor (or `__metadata__`) that occurs twice.
     Duplicate {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
     },
-    /// A name with JSON escapes, which no tensor of a model has.
+    /// A name with JSON escapes, which no model uses.
     EscapedName {
-        /// The name, escapes resolved.
+        /// The unescaped name.
         tensor: Box<Name>,
     },
-    /// A field of a tensor's description is something else than it should be.
+    /// A field of a tensor's description has the wrong type or value.
     Field {
         /// The tensor.
         tensor: Box<Name>,
         /// The field; empty for the description itself.
         field: &'static str,
-        /// What it should be.
+        /// Description of the expected value.
         want: &'static str,
     },
     /// A field of a tensor's description is missing.
@@ -64,47 +64,47 @@ pub enum SafeTensorsError {
         /// The field.
         field: &'static str,
     },
-    /// A type of elements that the format doesn't have.
+    /// An unknown element type.
     Dtype {
         /// The tensor.
         tensor: Box<Name>,
-        /// What the file says.
+        /// The type stated in the file.
         found: Box<Name>,
     },
-    /// Data that end before they begin, or beyond the file.
+    /// Data offsets that are reversed or beyond the file.
     Offsets {
         /// The tensor.
         tensor: Box<Name>,
-        /// Where they begin in the buffer.
+        /// Start of the data in the buffer.
         begin: u64,
-        /// Where they end.
+        /// End of the data in the buffer.
         end: u64,
-        /// Bytes of the buffer.
+        /// Length of the buffer in bytes.
         buffer: usize,
     },
-    /// Data of another size than shape and type need.
+    /// Data whose size doesn't match the shape and element type.
     Size {
         /// The tensor.
         tensor: Box<Name>,
-        /// Bytes needed; `None` where they can't be counted or are no whole number.
+        /// Number of bytes needed; `None` if it overflows or is not a whole number.
         needed: Option<usize>,
-        /// Bytes between the offsets.
+        /// Number of bytes between the offsets.
         got: usize,
     },
-    /// Data that begin inside another tensor's.
+    /// Data that starts inside another tensor's.
     Overlap {
         /// The tensor.
         tensor: Box<Name>,
-        /// Where they begin in the buffer.
+        /// Start of the data in the buffer.
         begin: usize,
-        /// Where the data before them end.
+        /// End of the preceding tensor's data.
         at: usize,
     },
     /// Bytes of the buffer that belong to no tensor.
     Hole {
-        /// Where they begin in the buffer.
+        /// Start of the unused bytes in the buffer.
         at: usize,
-        /// How many they are.
+        /// Number of unused bytes.
         bytes: usize,
     },
 }
@@ -185,34 +185,34 @@ impl std::error::Error for SafeTensorsError {
     }
 }
 
-/// Why the index of a sharded model was refused.
+/// Error for the index of a sharded model that was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ShardError {
     /// The file is larger than [`MAX_INDEX`].
     TooLarge {
-        /// Its bytes.
+        /// Size of the file in bytes.
         bytes: u64,
     },
     /// The file is not JSON.
     Json(JsonError),
-    /// There is no `weight_map`, or it is no object, or there are two.
+    /// `weight_map` is missing, not an object, or duplicated.
     NoWeightMap,
-    /// An entry of `weight_map` whose value is no text.
+    /// A value in `weight_map` that is not a string.
     NotText {
         /// The tensor.
         tensor: Box<Name>,
     },
-    /// The name of a shard that is no file's of the same folder.
+    /// A shard name that is not that of a file in the same folder.
     BadName {
-        /// The name.
+        /// The shard name.
         shard: Box<Name>,
     },
     /// More than [`MAX_SHARDS`] shards.
     TooMany,
     /// `weight_map` is empty.
     Empty,
-    /// A tensor that the shard given for it doesn't have.
+    /// A tensor that is missing from the shard named for it.
     NotThere {
         /// The tensor.
         tensor: Box<Name>,
