@@ -13,13 +13,14 @@ const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 
 impl Tokenizer {
-    /// The tokenizer in a GGUF file's metadata. `tokenizer.ggml.model` is `llama` for
-    /// SentencePiece's kind, or `gpt2`, where `tokenizer.ggml.pre` names the [`Splitter`]. Files from before there was `pre` lack it; for the
-    /// architecture `gpt2`, and only for that, it can have been no other.
+    /// Reads the tokenizer in a GGUF file's metadata. `tokenizer.ggml.model` is `llama` for the
+    /// SentencePiece kind, or `gpt2` for byte-level BPE, for which `tokenizer.ggml.pre` names the
+    /// [`Splitter`]. Files older than that key lack it: for the architecture `gpt2`, and only for
+    /// that, the splitter is certain without it.
     ///
     /// # Errors
-    /// [`TokenizerError::Unsupported`] for another kind of tokenizer; [`TokenizerError::Gguf`] for a
-    /// key that is missing or of the wrong type; otherwise what is wrong with tokens and merges.
+    /// [`TokenizerError::Unsupported`] for another kind of tokenizer; [`TokenizerError::Gguf`] for
+    /// a key that is missing or of the wrong type; otherwise the problem with the tokens or merges.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, TokenizerError> {
         let keys = Keys { gguf };
         let model = keys.text(MODEL)?.ok_or(lacks(MODEL))?;
@@ -65,7 +66,7 @@ impl Tokenizer {
             splitter: rule.splitter,
             add_prefix_space,
             ignore_merges: rule.ignore_merges,
-            // llama.cpp normalises no text of these; the key for it is none of GGUF's.
+            // llama.cpp does not normalise these texts, and GGUF has no key for it.
             nfc: false,
             ids,
         };
@@ -77,7 +78,7 @@ impl Tokenizer {
     }
 }
 
-/// A tokenizer of SentencePiece's kind. What a file leaves out is as llama.cpp has it.
+/// Reads a tokenizer of the SentencePiece kind. Defaults are those of llama.cpp.
 fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
     const EXTRA: &str = "tokenizer.ggml.remove_extra_whitespaces";
     const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
@@ -117,7 +118,7 @@ fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
     let mut bad_kind = false;
     let tokens = tokens.zip(scores).enumerate().map(|(i, (token, score))| {
         let kind = match &kinds {
-            // Only what bytes are can be told from the tokens alone.
+            // Without types, only byte tokens can be recognised.
             None if byte_of(token).is_some() => Some(TokenKind::Byte),
             None => Some(TokenKind::Normal),
             Some(kinds) => kinds.get(i).and_then(|&k| TokenKind::from_gguf(k)),
@@ -130,7 +131,8 @@ fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
         return Err(wrong(TOKEN_TYPE, NO_TYPE));
     }
     let mut tokenizer = built?;
-    // llama.cpp's rule for the one family that has it: white space after these tokens is theirs.
+    // llama.cpp's rule for the one family that has it: these tokens absorb the white space after
+    // them.
     let name = keys.text("general.name")?.unwrap_or_default().to_ascii_lowercase();
     if name.contains("phi-3") || name.contains("phi3") {
         let bare = |id: u32| {
