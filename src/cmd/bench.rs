@@ -1,4 +1,4 @@
-//! `teff bench`: how fast a model runs, and what it takes.
+//! `teff bench`: speed and memory use of a model.
 
 use std::time::{Duration, Instant};
 
@@ -122,19 +122,19 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     if json { print(&format!("{}\n", array(rows))) } else { Ok(()) }
 }
 
-/// What `--roofline` is told.
+/// The options of `--roofline`.
 #[derive(Default)]
 struct Roof {
     wanted: bool,
     size: Option<usize>,
     formats: Option<Vec<Format>>,
     quick: bool,
-    /// One of its options that was given.
+    /// The last of these options that was given.
     flag: Option<&'static str>,
 }
 
 impl Roof {
-    /// Whether `flag` is one of its options, which is taken then.
+    /// Consumes `flag` and returns true if it is one of these options.
     fn take(&mut self, flag: &str, args: &mut Args) -> Result<bool, Failure> {
         let known = ["--size", "--formats", "--quick"];
         let Some(flag) = known.into_iter().find(|&f| f == flag) else { return Ok(false) };
@@ -237,7 +237,7 @@ impl Bench {
     }
 }
 
-/// Random tokens, always the same: SplitMix64 (Steele, Lea, Flood 2014).
+/// Pseudo-random tokens, always the same: SplitMix64 (Steele, Lea, Flood 2014).
 fn tokens(n: usize, vocab: u32) -> Vec<u32> {
     let mut state = 0u64;
     let mut next = || {
@@ -249,7 +249,7 @@ fn tokens(n: usize, vocab: u32) -> Vec<u32> {
     (0..n).map(|_| (next() % u64::from(vocab)) as u32).collect()
 }
 
-/// How long it takes to compute `tokens` from an empty cache, `at_a_time`.
+/// The time to compute `tokens` from an empty cache, `at_a_time` per step.
 fn timed(session: &mut Session<'_>, tokens: &[u32], at_a_time: usize) -> Result<Duration, Failure> {
     session.truncate(0);
     let start = Instant::now();
@@ -259,8 +259,8 @@ fn timed(session: &mut Session<'_>, tokens: &[u32], at_a_time: usize) -> Result<
     Ok(start.elapsed())
 }
 
-/// Bytes that decoding a token reads, on average over a run of `n` from an empty cache: every
-/// weight (of a table of embeddings one row) and the keys and values so far.
+/// Number of bytes read to decode a token, averaged over a run of `n` from an empty cache: every
+/// weight (one row of an embedding table) and the keys and values so far.
 fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
     let tied = model.spec().head == Head::Tied;
     let read = model.tensor_infos().map(|t| match t.role {
@@ -274,8 +274,8 @@ fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
     weights as f64 + position * (n + 1) as f64 / 2.0
 }
 
-/// Operations of the products that prefill of `n` tokens has, a multiply-add being two: with dense
-/// weights, and with quantised ones. Logits are those of the last token.
+/// Operations in the matrix products of a prefill of `n` tokens, with a multiply-add counted as
+/// two: with dense weights, and with quantised ones. Only the last token has logits.
 fn operations(model: &Model, n: usize) -> [f64; 2] {
     let tied = model.spec().head == Head::Tied;
     let mut operations = [0.0; 2];
@@ -293,7 +293,7 @@ fn operations(model: &Model, n: usize) -> [f64; 2] {
     operations
 }
 
-/// What several runs gave.
+/// Median and range of several measurements.
 pub(super) struct Spread {
     pub(super) median: f64,
     pub(super) min: f64,
@@ -301,7 +301,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// `None` where there were no runs.
+    /// `None` without measurements.
     pub(super) fn of(mut all: Vec<f64>) -> Option<Spread> {
         all.sort_by(f64::total_cmp);
         let (min, max) = (*all.first()?, *all.last()?);
@@ -343,7 +343,7 @@ pub(super) struct Row {
     allocations_per_token: Option<f64>,
     pub(super) bytes_per_token: Option<f64>,
     pub(super) gb_per_s: Option<f64>,
-    /// Of prefill: see [`operations`].
+    /// Operations of the prefill; see [`operations`].
     pub(super) operations: [f64; 2],
 }
 

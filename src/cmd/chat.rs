@@ -1,4 +1,4 @@
-//! `teff chat`: a conversation, whose cache is kept from turn to turn.
+//! `teff chat`: a conversation, with the cache kept from turn to turn.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -65,10 +65,10 @@ lines give the same answers on every machine (unless the model's template asks f
   --stats                the figures at the end, on standard error, as one line of JSON
 ";
 
-/// Bytes of the largest template that is read: as of a model's own.
+/// Size limit of a template file in bytes, as for a model's own.
 const MAX_TEMPLATE: u64 = 1 << 20;
 
-/// What the command line says.
+/// Command-line options.
 struct Options {
     common: CommonArgs,
     first: Option<String>,
@@ -116,21 +116,21 @@ fn read_template(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// What there is to say about a conversation.
+/// Statistics of a conversation.
 #[derive(Default)]
 struct Figures {
     load: Duration,
     answers: usize,
-    /// Messages that got no answer.
+    /// Number of messages without an answer.
     failed: usize,
-    /// Tokens of the conversation that were computed before an answer, and those that were not,
-    /// since the cache had them.
+    /// Number of prompt tokens that were computed, and number that were already in the cache.
     prompt: usize,
     cached: usize,
-    /// From a message to the first piece of its answer, and the tokens that made these pieces.
+    /// Time from a message to the first piece of its answer, and the number of tokens in these
+    /// pieces.
     first: Duration,
     of_first: usize,
-    /// From the first piece of an answer to its end.
+    /// Time from the first piece of an answer to its end.
     rest: Duration,
     generated: usize,
 }
@@ -162,14 +162,14 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     }
     ended?;
     match chat.figures.failed {
-        // Whoever types has seen it; a script wants to know.
+        // An interactive user has seen it; a script needs the exit code.
         0 => Ok(()),
         _ if interactive => Ok(()),
         n => Err(Failure::Run(format!("messages without an answer: {n}"))),
     }
 }
 
-/// A conversation.
+/// A conversation and its session.
 struct Chat<'m> {
     session: Session<'m>,
     encoder: Encoder<'m>,
@@ -178,7 +178,7 @@ struct Chat<'m> {
 }
 
 impl Chat<'_> {
-    /// Takes messages until there are no more.
+    /// Answers messages until the input ends.
     fn talk(&mut self, options: &Options, interactive: bool) -> Result<(), Failure> {
         self.clear(options);
         let mut first = options.first.clone();
@@ -205,7 +205,7 @@ impl Chat<'_> {
                 "/clear" => self.clear(options),
                 _ => {
                     if interactive {
-                        // What was pressed before concerns nothing that is going on now.
+                        // Earlier interrupts don't apply to the current answer.
                         interrupt::listen(&stop);
                         stop.resume();
                     }
@@ -218,21 +218,21 @@ impl Chat<'_> {
         }
     }
 
-    /// Forgets what was said.
+    /// Clears the conversation.
     fn clear(&mut self, options: &Options) {
         self.messages.clear();
         let system = options.system.iter().cloned();
         self.messages.extend(system.map(|content| Message { role: Role::System, content }));
     }
 
-    /// A message got no answer.
+    /// Reports a message that gets no answer.
     fn failed(&mut self, why: &str) {
         complain(why);
         self.figures.failed += 1;
     }
 
-    /// Takes a message and writes the answer. What only this message is to blame for is said, and
-    /// the message forgotten.
+    /// Adds a message and writes the answer. An error that concerns only this message is reported,
+    /// and the message dropped.
     fn turn(&mut self, content: String, options: &Generate) -> Result<(), Failure> {
         self.messages.push(Message { role: Role::User, content });
         let ids = match self.encoder.encode(&self.messages) {
@@ -282,7 +282,8 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Writes the answer to what is in the session and `ids`, piece by piece, and gathers it.
+    /// Generates the answer to the session's content and `ids`, writes it piece by piece, and
+    /// returns it.
     fn answer(
         &mut self,
         ids: &[u32],
@@ -332,7 +333,7 @@ impl Chat<'_> {
         }
     }
 
-    /// Tokens per second of reading and of writing.
+    /// Tokens per second of prefill and of decode.
     fn speeds(&self) -> (Option<f64>, Option<f64>) {
         let f = &self.figures;
         let prefill = per_second(f.prompt, f.first).filter(|_| f.prompt > 0);
@@ -378,7 +379,7 @@ impl Chat<'_> {
     }
 }
 
-/// Why an answer ends before its end.
+/// Reason why an answer ends early.
 enum SessionFailure {
     Session(SessionError),
     Other(Failure),
@@ -390,17 +391,17 @@ impl From<SessionError> for SessionFailure {
     }
 }
 
-/// How many tokens two texts have in common from their start on.
+/// Length of the common prefix of two token sequences.
 fn common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The next line; [`Line::Interrupted`] where somebody pressed Ctrl-C twice.
+/// The next line; [`Line::Interrupted`] if Ctrl-C was pressed twice.
 fn ask(interactive: bool) -> Result<Line, Failure> {
     loop {
         if interactive {
             let _ = write!(io::stderr(), "> ");
-            // Pressed again while this was written: there is no read yet that it could end.
+            // Pressed again during this output, when there was no read yet to interrupt.
             if interrupt::pressed() >= 2 {
                 let _ = writeln!(io::stderr());
                 return Ok(Line::Interrupted);

@@ -1,4 +1,4 @@
-//! `teff detokenize`: ids to text.
+//! `teff detokenize`: token ids to text.
 
 use std::io::{self, IsTerminal};
 

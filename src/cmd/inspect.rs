@@ -1,4 +1,4 @@
-//! `teff inspect`: what a model is and what it takes.
+//! `teff inspect`: hyper-parameters, tensors and memory requirements of a model.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,7 +69,7 @@ struct Group {
     bytes: u64,
 }
 
-/// A tensor and what its weights are like.
+/// A tensor and statistics of its weights.
 struct Line {
     name: String,
     format: Format,
@@ -79,10 +79,10 @@ struct Line {
     suspicious: Option<String>,
 }
 
-/// What is summed at once: a sum of f64 has to wait for the one before.
+/// Number of parallel partial sums: consecutive f64 additions to one sum would wait for each other.
 const LANES: usize = 8;
 
-/// What the weights of a tensor are like; infinities and NaN only count.
+/// Accumulated statistics of a tensor's weights; infinities and NaN are only counted.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Values {
     finite: u64,
@@ -132,7 +132,7 @@ impl Values {
         }
     }
 
-    /// `None` of all figures where no weight is finite.
+    /// `None` if no weight is finite.
     fn figures(&self) -> Option<Figures> {
         let n = self.finite as f64;
         let mean = |sums: &[f64; LANES]| sums.iter().sum::<f64>() / n;
@@ -140,7 +140,7 @@ impl Values {
         (self.finite > 0).then_some(Figures { min: self.min, max: self.max, mean, rms })
     }
 
-    /// What a person should look at.
+    /// A warning about unusual weights, for people to look at.
     fn suspicious(&self, kind: Kind) -> Option<String> {
         if self.nan > 0 {
             return Some(format!("has NaN ({})", self.nan));
@@ -167,7 +167,7 @@ impl Values {
     }
 }
 
-/// What there is to say about finite weights.
+/// Statistics of finite weights.
 #[derive(Clone, Copy)]
 struct Figures {
     min: f32,
@@ -176,25 +176,26 @@ struct Figures {
     rms: f64,
 }
 
-/// What tensors are suspected of depends on what they are.
+/// The kind of tensor, which determines what counts as suspicious.
 #[derive(Clone, Copy)]
 enum Kind {
     Norm {
-        /// Whether 1 was added to the weights when the file was made.
+        /// True if 1 was added to the weights when the file was made.
         plus_one: bool,
     },
     Matrix,
-    /// Biases may be anything.
+    /// Biases, which may have any values.
     Bias,
 }
 
-/// The values of tensors `0..n`: each is walked through by one thread, so that sums have one order.
+/// Statistics of tensors `0..n`; each is scanned by one thread, so that its sums have a fixed
+/// order.
 fn all_values(model: &Model, n: usize, threads: usize, backend: Cpu) -> Vec<Values> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
         loop {
-            // A tensor's number has 16 bits: the model was opened.
+            // The index of a tensor fits in 16 bits, since the model was opened.
             let i = next.fetch_add(1, Ordering::Relaxed);
             match u16::try_from(i).ok().filter(|_| i < n) {
                 Some(id) => done.push((i, Values::of(model.tensor(TensorId(id)), backend))),
@@ -204,7 +205,7 @@ fn all_values(model: &Model, n: usize, threads: usize, backend: Cpu) -> Vec<Valu
     };
     let mut all = vec![Values::new(); n];
     thread::scope(|scope| {
-        // A thread that the system refuses is one fewer.
+        // Proceed with fewer threads if the system refuses one.
         let helper = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
         let helpers: Vec<_> = (1..threads).filter_map(helper).collect();
         let mut done = vec![work()];
@@ -219,7 +220,7 @@ fn all_values(model: &Model, n: usize, threads: usize, backend: Cpu) -> Vec<Valu
     all
 }
 
-/// Whether a vector is the factors of a norm, whichever norms a family has: the roles say it.
+/// True for the factors of any kind of norm, as determined by the roles.
 fn is_norm(role: Role) -> bool {
     let role = format!("{role:?}");
     role.contains("Norm") && !role.contains("Bias")
@@ -360,7 +361,7 @@ impl<'m> Report<'m> {
         let (m, s, plan) = (self.model, self.model.spec(), &self.memory_requirements.plan);
         let bytes = |n: u64| format!("{n:>15}  {}", human(n));
         let tied = if s.head == Head::Tied { "tied to the embedding" } else { "its own" };
-        // Names come out of files: nothing of them may steer a terminal.
+        // Names come from files and must not contain terminal control characters.
         let name = m.name().unwrap_or("-").replace(char::is_control, "?");
         let tokenizer = match m.tokenizer() {
             Ok(t) => format!("{} tokens", t.vocab_size()),
@@ -429,7 +430,7 @@ impl<'m> Report<'m> {
                 out.push('\n');
             }
             let _ = writeln!(out, "suspicious: {}", self.suspicious());
-            // Again, since a large model has hundreds of lines.
+            // The header again at the end, since a large model has hundreds of lines.
             for l in lines {
                 if let Some(what) = &l.suspicious {
                     let _ = writeln!(out, "  {}: {what}", l.name);

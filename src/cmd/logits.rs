@@ -1,4 +1,4 @@
-//! `teff logits`: the logits of all tokens of a text, as a file.
+//! `teff logits`: writes the logits of all tokens of a text to a file.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -37,7 +37,7 @@ bits come out for every chunk, number of threads and backend. The file appears w
                          less time for each token, the same bits, memory of the weights' size
 ";
 
-/// Tokens of a step unless told otherwise: a bounded number of rows of a large vocabulary.
+/// Default number of tokens per step, which bounds the rows of a large vocabulary.
 const DEFAULT_CHUNK: usize = 32;
 
 enum Tokens {
@@ -85,7 +85,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     target.write(|file| compute(&mut session, &tokens, chunk, file))
 }
 
-/// Refuses what the model can't take before anything is computed.
+/// Refuses input that the model can't take before anything is computed.
 fn check(tokens: &[u32], model: &Model) -> Result<(), Failure> {
     let (vocab, context) = (model.spec().vocab, model.spec().context);
     if tokens.len() > context as usize {
@@ -103,7 +103,7 @@ fn check(tokens: &[u32], model: &Model) -> Result<(), Failure> {
     }
 }
 
-/// The tokens of a file, at most one more than `context`.
+/// Reads the tokens of a file, at most one more than `context`.
 fn read_tokens(path: &Path, context: usize) -> Result<Vec<u32>, Failure> {
     let bad = |what: String| Failure::Run(format!("{}: {what}", path.display()));
     let mut bytes = Vec::new();
@@ -149,26 +149,26 @@ fn compute(
     out.flush().map_err(Stopped::Write)
 }
 
-/// Why there is no file.
+/// Reason why no file is written.
 enum Stopped {
     Write(io::Error),
     Run(Failure),
 }
 
-/// A file that is to be written whole or not at all.
+/// An output file that is written completely or not at all.
 struct Target {
-    /// What was asked for, for messages.
+    /// The path as given, for messages.
     asked: PathBuf,
-    /// The file.
+    /// The resolved path.
     file: PathBuf,
-    /// What it is called while it is written; `None` for a device or a pipe.
+    /// The temporary path during writing; `None` for a device or a pipe.
     part: Option<PathBuf>,
 }
 
 impl Target {
-    /// `path`, which must not be the model.
+    /// A target at `path`, which must not be the model.
     fn new(path: &Path, model: &Path) -> Result<Target, Failure> {
-        // A name that leads to a file stands for that file.
+        // A symbolic link stands for the file it points to.
         let file = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         if fs::canonicalize(model).is_ok_and(|m| m == file) {
             let what = "is the model itself: write the logits somewhere else";
@@ -200,7 +200,7 @@ impl Target {
         let file = File::create(part).map_err(bad)?;
         let filled = fill(file).and_then(|()| fs::rename(part, &self.file).map_err(Stopped::Write));
         filled.map_err(|e| {
-            // Half a file must not be taken for one; where it can't be removed, its name says so.
+            // An incomplete file must not look complete; if it can't be removed, its name shows it.
             let _ = fs::remove_file(part);
             match e {
                 Stopped::Write(e) => bad(e),

@@ -1,4 +1,4 @@
-//! `teff quantize`: the same model in a smaller file.
+//! `teff quantize`: quantises a model to a smaller file.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -87,7 +87,7 @@ fn read_target(name: &str) -> Result<Target, Failure> {
     })
 }
 
-/// Says what was not as asked.
+/// Warns about deviations from the request.
 fn warn(report: &Report) {
     let mut kinds: Vec<(&Fallback, usize)> = Vec::new();
     for fallback in &report.fallbacks {
@@ -119,7 +119,7 @@ fn others(count: usize) -> String {
     }
 }
 
-/// The line that says how far it has come.
+/// The progress line.
 struct Line {
     progress: Option<machine::Progress>,
     start: Instant,
@@ -132,7 +132,7 @@ impl Line {
     }
 
     fn show(&mut self, p: &Progress<'_>) {
-        // Ten times a second is enough for eyes.
+        // Updating ten times a second is enough.
         if self.shown.is_some_and(|at| at.elapsed() < Duration::from_millis(100)) {
             return;
         }
@@ -140,7 +140,7 @@ impl Line {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-3);
         let rate = p.done as f64 / seconds / 1e6;
         let percent = p.done as f64 * 100.0 / p.total.max(1) as f64;
-        // The name comes out of a file: nothing of it may steer a terminal.
+        // Names come from files and must not contain terminal control characters.
         let name = p.tensor.name.replace(char::is_control, "?");
         let (i, n, from, to) = (p.index + 1, p.tensors, p.tensor.format, p.format);
         let what = format!("{percent:3.0}% [{i}/{n}] {rate:.0} MB/s {name} {from} to {to}");

@@ -48,7 +48,7 @@ every machine.
                          bytes; ttft_ms is from the prompt to the first piece of text
 ";
 
-/// What the command line says.
+/// Command-line options.
 struct Options {
     common: CommonArgs,
     prompt: String,
@@ -87,13 +87,13 @@ fn seconds(flag: &str, args: &mut Args) -> Result<Duration, Failure> {
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
-/// What there is to say about a run.
+/// Statistics of a run.
 #[derive(Default)]
 struct Figures {
     load: Duration,
-    /// From the prompt to the first piece of text, and the tokens that made it.
+    /// Time from the prompt to the first piece of text, and the number of tokens in it.
     first: Option<(Duration, usize)>,
-    /// From the first piece of text to the end.
+    /// Time from the first piece of text to the end.
     rest: Duration,
     prompt_tokens: usize,
     generated: usize,
@@ -122,7 +122,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Generates, and writes pieces as they come.
+/// Generates text and writes the pieces as they come.
 fn write(
     session: &mut Session<'_>,
     options: &Options,
@@ -171,7 +171,7 @@ fn write(
     figures.generated = generation.generated();
     figures.finish = generation.finish();
     if terminal && !newline {
-        // The prompt of a shell belongs on a line of its own.
+        // The shell's prompt belongs on a new line.
         let _ = writeln!(out);
     }
     written.map_err(|failure| {

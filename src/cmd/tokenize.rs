@@ -1,4 +1,4 @@
-//! `teff tokenize`: text to ids.
+//! `teff tokenize`: text to token ids.
 
 use teff::runtime::tokenizer::Specials;
 
