@@ -1,4 +1,4 @@
-//! Malformed and unknown files: every error names its cause, and none is a panic.
+//! Malformed and unsupported files: every error names its cause, and none is a panic.
 
 use teff_graph::gguf::Gguf;
 use teff_runtime::tokenizer::TokenizerError as E;
@@ -41,7 +41,7 @@ fn what_teff_does_not_have_is_refused_by_its_name() {
         good.replace(from, to)
     };
 
-    // The same splitting in other words.
+    // The same splitting in another spelling.
     let text = "it's  so, 12\n\n x";
     let want = Small::sample().parts().unwrap().encode(text, Specials::Ignore).unwrap();
     for same in [
@@ -203,7 +203,7 @@ fn merges_that_do_not_fit_are_named_with_their_line() {
         add("zz a").to_string(),
         format!("line {} of merges.txt names \"zz\", which is not in the vocabulary", n + 1)
     );
-    // Without a first line for the version the lines count from the first merge.
+    // Without a version line, lines count from the first merge.
     let e = vocab_merges(&vocab, "h e\nz q").unwrap_err();
     assert_eq!(e, E::NoMergeProduct { at: MergeAt::Line(2), product: "zq".into() });
     let json_e =
@@ -266,12 +266,12 @@ fn a_folder_without_a_tokenizer_says_what_was_looked_for() {
     for name in ["tokenizer.json", "vocab.json", "merges.txt"] {
         assert!(e.to_string().contains(name));
     }
-    // Half of a pair is none.
+    // One file of the pair is not enough.
     std::fs::write(folder.0.join("vocab.json"), small.vocab_json()).unwrap();
     assert_eq!(Tokenizer::from_folder(&folder.0).unwrap_err(), e);
     let absent = folder.0.join("absent");
     assert_eq!(Tokenizer::from_folder(&absent).unwrap_err(), E::NoFiles { folder: absent });
-    // A folder where a file should be cannot be read.
+    // A folder in place of a file can't be read.
     std::fs::create_dir(folder.0.join("tokenizer.json")).unwrap();
     assert!(
         matches!(Tokenizer::from_folder(&folder.0), Err(E::Io { path, .. }) if path.ends_with("tokenizer.json"))
@@ -337,7 +337,7 @@ fn no_truncation_and_no_mutation_panics() {
     }
 }
 
-/// A GGUF file of keys alone.
+/// A GGUF file that has only keys.
 pub(crate) struct Keys {
     count: u64,
     bytes: Vec<u8>,
@@ -433,7 +433,7 @@ fn gguf_files_are_taken_by_rule() {
         let known = ["these are: gpt-2, ", ", llama-bpe, ", ", qwen2, ", ", smollm, "];
         assert!(known.iter().all(|name| e.to_string().contains(name)), "{e}");
     }
-    // Llama 3's texts begin with a token where the file does not say otherwise.
+    // Llama 3's texts begin with a token unless the file says otherwise.
     for (pre, add_bos) in [("llama-bpe", true), ("dbrx", false), ("qwen2", false)] {
         let tokenizer = full(head(Some(pre), "llama")).u32(BOS, end).build().unwrap();
         assert_eq!(tokenizer.add_bos(), add_bos);
