@@ -50,9 +50,9 @@ pub enum MetaError {
 impl fmt::Display for MetaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MetaError::Missing(key) => write!(f, "the model's metadata lack `{key}`"),
+            MetaError::Missing(key) => write!(f, "the model's metadata lacks `{key}`"),
             MetaError::Wrong { key, want } => {
-                write!(f, "the model's metadata `{key}` is not {want}")
+                write!(f, "the model's metadata key `{key}` is not {want}")
             }
         }
     }

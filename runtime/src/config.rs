@@ -69,7 +69,7 @@ impl fmt::Display for ConfigError {
             E::Json(e) => e.fmt(f),
             E::NotAnObject => f.write_str("not a JSON object"),
             E::Architectures => f.write_str(
-                "`architectures` must be an array of text such as [\"GPT2LMHeadModel\"]",
+                "`architectures` must be an array of strings such as [\"GPT2LMHeadModel\"]",
             ),
             E::Meta(e) => e.fmt(f),
             E::NoArchitecture => f.write_str(

@@ -96,7 +96,7 @@ impl fmt::Display for WriteError {
             E::Tensor { tensor, why } => write!(f, "tensor `{tensor}` {why}"),
             E::TooManyTensors => write!(f, "more than {MAX_TENSORS} tensors"),
             E::OutOfOrder { got, want: Some(want), left } => {
-                write!(f, "bytes for tensor `{got}` where `{want}` still lacks {left}")
+                write!(f, "bytes for tensor `{got}` while `{want}` still lacks {left}")
             }
             E::OutOfOrder { got, want: None, .. } => {
                 write!(f, "bytes for tensor `{got}` after the last tensor")

@@ -182,17 +182,17 @@ impl fmt::Display for JsonError {
                 f.write_str("the document ends in the middle of a value (is the file cut short?)")
             }
             JsonErrorKind::Unexpected { found, want } => {
-                write!(f, "`{}` where {want} should be", found.escape_ascii())
+                write!(f, "expected {want}, found `{}`", found.escape_ascii())
             }
-            JsonErrorKind::BadUtf8 => f.write_str("a string that is not UTF-8"),
+            JsonErrorKind::BadUtf8 => f.write_str("a string is not UTF-8"),
             JsonErrorKind::ControlCharacter(c) => {
-                write!(f, "the control character \\u{c:04x} stands in a string without an escape")
+                write!(f, "the control character \\u{c:04x} is not escaped in a string")
             }
-            JsonErrorKind::BadEscape => f.write_str("an escape that JSON does not have"),
+            JsonErrorKind::BadEscape => f.write_str("an unknown escape sequence"),
             JsonErrorKind::LoneSurrogate(v) => {
-                write!(f, "the surrogate \\u{v:04x} lacks its other half")
+                write!(f, "the surrogate \\u{v:04x} is unpaired")
             }
-            JsonErrorKind::BadNumber => f.write_str("a number against JSON's grammar"),
+            JsonErrorKind::BadNumber => f.write_str("a malformed number"),
             JsonErrorKind::TooDeep => {
                 write!(f, "arrays and objects nest deeper than {MAX_DEPTH}")
             }

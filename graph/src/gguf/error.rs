@@ -354,7 +354,7 @@ impl fmt::Display for GgufError {
                 "a big-endian GGUF file; Teff reads little-endian ones, convert it first",
             ),
             E::Version { version: 1 } => f.write_str(
-                "GGUF version 1, whose lengths are of 32 bits; Teff reads versions 2 and 3, \
+                "GGUF version 1, which has 32-bit lengths; Teff reads versions 2 and 3, \
                  convert the model again",
             ),
             E::Version { version } => {
@@ -362,8 +362,8 @@ impl fmt::Display for GgufError {
             }
             E::Truncated { context, at, need, left } => write!(
                 f,
-                "the file ends inside {context}: {need} bytes needed at offset {at}, {left} there \
-                 (is it complete?)"
+                "the file ends inside {context}: {need} bytes needed at offset {at}, {left} left \
+                 (is the file complete?)"
             ),
             E::KeysBeyondFile { count, room } => {
                 write!(f, "the header counts {count} keys, the file has room for {room}")
@@ -380,7 +380,7 @@ impl fmt::Display for GgufError {
             E::StringBeyondFile { context, at, len, left } => write!(
                 f,
                 "a string in {context} reaches beyond the file: {len} bytes at offset {at}, {left} \
-                 there"
+                 left"
             ),
             E::EmptyKey { index, at } => {
                 write!(f, "key number {index}, at offset {at}, is empty")
@@ -391,7 +391,7 @@ impl fmt::Display for GgufError {
             ),
             E::KeyNotUtf8 { key, at } => write!(f, "key `{key}` at offset {at} is not UTF-8"),
             E::DuplicateKey { key, at } => {
-                write!(f, "key `{key}` is there twice, again at offset {at}")
+                write!(f, "key `{key}` occurs twice, the second time at offset {at}")
             }
             E::UnknownValueType { key, id, at } => {
                 write!(f, "key `{key}` has the unknown value type {id} at offset {at}")
@@ -399,7 +399,7 @@ impl fmt::Display for GgufError {
             E::NestedArray { key, at } => {
                 write!(
                     f,
-                    "key `{key}` is an array of arrays (offset {at}), which Teff doesn't read"
+                    "key `{key}` is an array of arrays (offset {at}), which Teff doesn't support"
                 )
             }
             E::ArrayBeyondFile { key, elem, count, at, left } => write!(
@@ -411,7 +411,7 @@ impl fmt::Display for GgufError {
                 write!(f, "the text of key `{key}` at offset {at} is not UTF-8")
             }
             E::BadBool { key, value, at } => {
-                write!(f, "key `{key}` has the truth value {value} at offset {at}; it is 0 or 1")
+                write!(f, "key `{key}` has the boolean {value} at offset {at}; it must be 0 or 1")
             }
             E::AlignmentType { found } => {
                 write!(f, "key `general.alignment` is of type {found}; it must be u32")
@@ -431,7 +431,7 @@ impl fmt::Display for GgufError {
                 write!(f, "tensor `{tensor}`: the name at offset {at} is not UTF-8")
             }
             E::DuplicateTensor { tensor, at } => {
-                write!(f, "tensor `{tensor}` is there twice, again at offset {at}")
+                write!(f, "tensor `{tensor}` occurs twice, the second time at offset {at}")
             }
             E::DimCount { tensor, count, at } => write!(
                 f,
@@ -439,14 +439,14 @@ impl fmt::Display for GgufError {
             ),
             E::ZeroDim { tensor, dim } => write!(f, "tensor `{tensor}`: dimension {dim} is zero"),
             E::DimsOverflow { tensor, dims: [a, b, c, d] } => {
-                write!(f, "tensor `{tensor}` of {a} x {b} x {c} x {d} is too large to be counted")
+                write!(f, "tensor `{tensor}` of {a} x {b} x {c} x {d} is too large")
             }
             E::UnknownFormat { tensor, id } => {
                 write!(f, "tensor `{tensor}` is of ggml type {id}")?;
                 if let Some(name) = tensor::ggml_type_name(*id) {
                     write!(f, " ({name})")?;
                 }
-                f.write_str(", which Teff doesn't have; it reads")?;
+                f.write_str(", which Teff doesn't support; it reads")?;
                 let built = Format::ALL.iter().filter(|f| f.is_built());
                 for (i, format) in built.enumerate() {
                     write!(f, "{}{format}", if i == 0 { " " } else { ", " })?;
@@ -467,11 +467,11 @@ impl fmt::Display for GgufError {
             E::OffsetBeyondFile { tensor, offset, section, file } => write!(
                 f,
                 "tensor `{tensor}` begins {offset} bytes into the data section (offset {section}), \
-                 beyond the file's {file} bytes (is it complete?)"
+                 beyond the file's {file} bytes (is the file complete?)"
             ),
             E::DataTruncated { tensor, at, need, left } => write!(
                 f,
-                "tensor `{tensor}` needs {need} bytes at offset {at}, {left} are there (is the \
+                "tensor `{tensor}` needs {need} bytes at offset {at}, {left} are left (is the \
                  file complete?)"
             ),
             E::HostileNames { name, at } => write!(

@@ -63,14 +63,14 @@ impl fmt::Display for PoolError {
             }
             PoolError::Deserted => f.write_str(
                 "a thread of the pool left the task while others waited for it at a barrier: all \
-                 members must reach the same barriers",
+                 threads must reach the same barriers",
             ),
             PoolError::Busy => f.write_str(
-                "another run is under way on these threads: wait for it, or use another pool",
+                "another run is in progress on these threads: wait for it, or use another pool",
             ),
             PoolError::WrongPool => f.write_str(
-                "this thread doesn't belong to the rayon pool that the crew was made for: run it \
-                 from there (ThreadPool::install), or make the crew for a given pool",
+                "this thread doesn't belong to the rayon pool that the crew was created for: run it \
+                 from there (ThreadPool::install), or create the crew for a given pool",
             ),
         }
     }

@@ -121,21 +121,21 @@ impl fmt::Display for SafeTensorsError {
         match self {
             E::NoHeader { file } => write!(
                 f,
-                "{file} bytes are too few for a SafeTensors file, which begins with the 8 of its \
-                 header's length (is it complete?)"
+                "{file} bytes are too few for a SafeTensors file, which begins with its header's \
+                 length in 8 bytes (is the file complete?)"
             ),
             E::HeaderTooLarge { len } => write!(
                 f,
-                "a header of {len} bytes, and at most {MAX_HEADER} are allowed: this is no \
+                "a header of {len} bytes, and at most {MAX_HEADER} are allowed: this is not a \
                  SafeTensors file"
             ),
             E::HeaderBeyondFile { len, left } => {
-                write!(f, "the header needs {len} bytes, {left} are there (is the file complete?)")
+                write!(f, "the header needs {len} bytes, {left} are left (is the file complete?)")
             }
             E::NotAnObject => f.write_str("the header does not begin with `{`"),
             E::Json(e) => write!(f, "the header is {e}"),
-            E::OutOfMemory { count } => write!(f, "no memory for an index of {count} tensors"),
-            E::Duplicate { tensor } => write!(f, "`{tensor}` is there twice"),
+            E::OutOfMemory { count } => write!(f, "not enough memory for an index of {count} tensors"),
+            E::Duplicate { tensor } => write!(f, "`{tensor}` occurs twice"),
             E::EscapedName { tensor } => {
                 write!(f, "tensor `{tensor}`: its name is written with JSON escapes")
             }
@@ -149,11 +149,11 @@ impl fmt::Display for SafeTensorsError {
                 write!(f, "tensor `{tensor}`: its description lacks `{field}`")
             }
             E::Dtype { tensor, found } => {
-                write!(f, "tensor `{tensor}`: `{found}` is no dtype of SafeTensors")
+                write!(f, "tensor `{tensor}`: `{found}` is not a SafeTensors dtype")
             }
             E::Offsets { tensor, begin, end, buffer } => write!(
                 f,
-                "tensor `{tensor}`: its data_offsets {begin} to {end} are no part of the buffer of \
+                "tensor `{tensor}`: its data_offsets {begin} to {end} lie outside the buffer of \
                  {buffer} bytes (is the file complete?)"
             ),
             E::Size { tensor, needed: Some(needed), got } => write!(
@@ -162,11 +162,11 @@ impl fmt::Display for SafeTensorsError {
             ),
             E::Size { tensor, needed: None, .. } => write!(
                 f,
-                "tensor `{tensor}`: shape and dtype need no number of bytes that a file can have"
+                "tensor `{tensor}`: shape and dtype do not give a valid number of bytes"
             ),
             E::Overlap { tensor, begin, at } => write!(
                 f,
-                "tensor `{tensor}`: its data begin at {begin}, inside another tensor's, which end \
+                "tensor `{tensor}`: its data begins at {begin}, inside another tensor's, which ends \
                  at {at}"
             ),
             E::Hole { at, bytes } => {
@@ -235,9 +235,9 @@ impl fmt::Display for ShardError {
                 write!(f, "{bytes} bytes; an index has at most {MAX_INDEX}")
             }
             E::Json(e) => e.fmt(f),
-            E::NoWeightMap => f.write_str("it must have one object `weight_map`"),
+            E::NoWeightMap => f.write_str("it must have exactly one object `weight_map`"),
             E::NotText { tensor } => {
-                write!(f, "`weight_map`: the shard of `{tensor}` is no text")
+                write!(f, "`weight_map`: the shard of `{tensor}` is not a string")
             }
             E::BadName { shard } => write!(
                 f,
@@ -248,8 +248,8 @@ impl fmt::Display for ShardError {
             E::Empty => f.write_str("`weight_map` is empty"),
             E::NotThere { tensor, shard } => write!(
                 f,
-                "`weight_map` says that `{tensor}` is in `{shard}`, which doesn't have it (are \
-                 index and shards of one model?)"
+                "`weight_map` says that `{tensor}` is in `{shard}`, which doesn't have it (do the \
+                 index and the shards belong to the same model?)"
             ),
         }
     }

@@ -128,7 +128,7 @@ impl fmt::Display for SamplingError {
             }
             SamplingError::Memory { bytes } => write!(
                 f,
-                "no memory for the {bytes} bytes that sampling needs: a smaller top_k needs less"
+                "not enough memory: sampling needs {bytes} bytes (a smaller top_k needs less)"
             ),
         }
     }

@@ -362,7 +362,7 @@ impl fmt::Display for SampleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SampleError::Length { expected, got } => {
-                write!(f, "{got} logits for a vocabulary of {expected} tokens: give one per token")
+                write!(f, "{got} logits for a vocabulary of {expected} tokens: pass one per token")
             }
             SampleError::NotANumber { index } => {
                 write!(f, "the logit of token {index} is NaN: the model's weights may be damaged")
@@ -372,12 +372,12 @@ impl fmt::Display for SampleError {
                 "the logit of token {index} is infinite: the model's weights may be damaged"
             ),
             SampleError::Nothing => f.write_str(
-                "all logits are negative infinity: no token is possible; loosen what masks them",
+                "all logits are negative infinity: no token is possible; relax the mask",
             ),
             SampleError::BadToken { position, id, vocab } => write!(
                 f,
-                "token {id} at position {position} of the history is outside of the vocabulary of \
-                 {vocab} tokens: give the history of this model"
+                "token {id} at position {position} of the history is outside the vocabulary of \
+                 {vocab} tokens: pass a history of this model"
             ),
         }
     }

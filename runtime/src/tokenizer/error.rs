@@ -198,26 +198,26 @@ impl fmt::Display for TokenizerError {
             E::Io { path, why } => write!(f, "cannot read {}: {why}", path.display()),
             E::FileTooLarge { path, bytes, limit } => write!(
                 f,
-                "{} has {bytes} bytes, a tokenizer's file at most {limit}: is it another file?",
+                "{} has {bytes} bytes, more than the {limit} of a tokenizer's file: is it another file?",
                 path.display()
             ),
             E::Json { file, error } => write!(f, "{file} is {error}"),
             E::MissingField { file, field } => write!(f, "{file} lacks `{field}`"),
             E::WrongField { file, offset, want } => {
-                write!(f, "{file}, before byte {offset}: this should be {want}")
+                write!(f, "{file}: expected {want} before byte {offset}")
             }
-            E::Gguf { key, why } => write!(f, "the model's metadata `{key}` {why}"),
+            E::Gguf { key, why } => write!(f, "the model's metadata key `{key}` {why}"),
             E::Unsupported { part, name } => {
                 write!(f, "the tokenizer's {part} `{name}` is not supported")
             }
             E::UnknownPreTokenizer { name } => {
-                write!(f, "the pre-tokenizer `{name}` is not known; these are:")?;
+                write!(f, "the pre-tokenizer `{name}` is not supported; known:")?;
                 let mut names = super::Splitter::gguf_names().enumerate();
                 names.try_for_each(|(i, n)| write!(f, "{} {n}", if i > 0 { "," } else { "" }))
             }
             E::Model { offset, why } => write!(f, "tokenizer.model, at byte {offset}: {why}"),
             E::NotAByte { id, token } => {
-                write!(f, "the token {id}, {token:?}, is said to be a byte such as <0x0A>")
+                write!(f, "the token {id}, {token:?}, is a byte token, but not written as one, such as <0x0A>")
             }
             E::ScoreIsNan { id } => write!(f, "the score of the token {id} is not a number"),
             E::DuplicateToken { token, first, second } => {
@@ -228,7 +228,7 @@ impl fmt::Display for TokenizerError {
             }
             E::IdTooLarge { id, limit } => write!(
                 f,
-                "the token id {id} is out of place: a vocabulary of this size has ids below {limit}"
+                "the token id {id} is too large: a vocabulary of this size has ids below {limit}"
             ),
             E::VocabularyTooLarge => f.write_str("the vocabulary has 2^32 tokens or bytes or more"),
             E::MalformedMerge { at } => {
@@ -240,20 +240,20 @@ impl fmt::Display for TokenizerError {
             E::NoMergeProduct { at, product } => {
                 write!(f, "{at} makes {product:?}, which is not in the vocabulary")
             }
-            E::DuplicateMerge { at, merge } => write!(f, "{at}, {merge:?}, stands there twice"),
+            E::DuplicateMerge { at, merge } => write!(f, "{at}, {merge:?}, occurs twice"),
             E::SpecialTooLong { id, bytes } => write!(
                 f,
                 "the special token {id} has {bytes} bytes, more than {}",
                 super::MAX_SPECIAL
             ),
             E::NoTokenForByte { byte } => {
-                write!(f, "the text holds the byte {byte:#04x}, for which there is no token")
+                write!(f, "the text contains the byte {byte:#04x}, for which the vocabulary has no token")
             }
             E::TextTooLong { bytes } => {
-                write!(f, "a text of {bytes} bytes is too long: give it in parts below 4 GiB")
+                write!(f, "a text of {bytes} bytes is too long: split it into parts below 4 GiB")
             }
             E::NoSuchId { id, vocab_size } => {
-                write!(f, "{id} is no token: the vocabulary has {vocab_size} ids, some unused")
+                write!(f, "{id} is not a token: the vocabulary has {vocab_size} ids, some unused")
             }
         }
     }

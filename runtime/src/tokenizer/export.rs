@@ -52,15 +52,15 @@ impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ExportError::Unsaid { what } => {
-                write!(f, "the tokenizer: a GGUF file has no way to say {what}")
+                write!(f, "the tokenizer: a GGUF file can't express {what}")
             }
             ExportError::NoRow { id, rows } => {
-                write!(f, "the tokenizer has token {id}, the model only {rows} rows for tokens")
+                write!(f, "the tokenizer has token {id}, but the model has only {rows} embedding rows")
             }
             ExportError::OtherToken { id } => write!(
                 f,
-                "token {id} of tokenizer.json is another one in tokenizer.model: one of these \
-                 files is not this model's"
+                "token {id} of tokenizer.json differs in tokenizer.model: one of these files \
+                 belongs to another model"
             ),
             ExportError::Tokenizer(e) => e.fmt(f),
             ExportError::Write(e) => e.fmt(f),
