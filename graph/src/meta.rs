@@ -35,6 +35,7 @@ pub trait Metadata {
 
 /// A missing key, or a value of the wrong kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum MetaError {
     /// The key is absent and has no default.
     Missing(&'static str),

@@ -92,15 +92,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl std::error::Error for ConfigError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ConfigError::Json(e) => Some(e),
-            ConfigError::Meta(e) => Some(e),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for ConfigError {}
 
 impl<'a> Config<'a> {
     /// Parses and validates a config.json.

@@ -134,7 +134,9 @@ impl fmt::Display for SafeTensorsError {
             }
             E::NotAnObject => f.write_str("the header does not begin with `{`"),
             E::Json(e) => write!(f, "the header is {e}"),
-            E::OutOfMemory { count } => write!(f, "not enough memory for an index of {count} tensors"),
+            E::OutOfMemory { count } => {
+                write!(f, "not enough memory for an index of {count} tensors")
+            }
             E::Duplicate { tensor } => write!(f, "`{tensor}` occurs twice"),
             E::EscapedName { tensor } => {
                 write!(f, "tensor `{tensor}`: its name is written with JSON escapes")
@@ -160,10 +162,9 @@ impl fmt::Display for SafeTensorsError {
                 f,
                 "tensor `{tensor}`: shape and dtype need {needed} bytes, data_offsets give {got}"
             ),
-            E::Size { tensor, needed: None, .. } => write!(
-                f,
-                "tensor `{tensor}`: shape and dtype do not give a valid number of bytes"
-            ),
+            E::Size { tensor, needed: None, .. } => {
+                write!(f, "tensor `{tensor}`: shape and dtype do not give a valid number of bytes")
+            }
             E::Overlap { tensor, begin, at } => write!(
                 f,
                 "tensor `{tensor}`: its data begins at {begin}, inside another tensor's, which ends \
@@ -176,14 +177,7 @@ impl fmt::Display for SafeTensorsError {
     }
 }
 
-impl std::error::Error for SafeTensorsError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            SafeTensorsError::Json(e) => Some(e),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for SafeTensorsError {}
 
 /// Error for the index of a sharded model that was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -255,11 +249,4 @@ impl fmt::Display for ShardError {
     }
 }
 
-impl std::error::Error for ShardError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ShardError::Json(e) => Some(e),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for ShardError {}

@@ -9,9 +9,9 @@ use core::fmt;
 /// ```
 /// use teff_runtime::sample::Sampling;
 ///
-/// let sampling = Sampling { temperature: 0.5, seed: 7, ..Sampling::default() };
+/// let sampling = Sampling::default().with_temperature(0.5).with_seed(7);
 /// assert!(sampling.validate().is_ok());
-/// assert!(Sampling { top_p: 0.0, ..sampling }.validate().is_err());
+/// assert!(sampling.with_top_p(0.0).validate().is_err());
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Sampling {
@@ -58,6 +58,42 @@ impl Sampling {
             repeat_last_n: 64,
             seed: 0,
         }
+    }
+
+    /// Sets [`temperature`](Self::temperature).
+    #[must_use]
+    pub const fn with_temperature(self, temperature: f32) -> Self {
+        Sampling { temperature, ..self }
+    }
+
+    /// Sets [`top_k`](Self::top_k).
+    #[must_use]
+    pub const fn with_top_k(self, top_k: usize) -> Self {
+        Sampling { top_k, ..self }
+    }
+
+    /// Sets [`top_p`](Self::top_p).
+    #[must_use]
+    pub const fn with_top_p(self, top_p: f32) -> Self {
+        Sampling { top_p, ..self }
+    }
+
+    /// Sets [`min_p`](Self::min_p).
+    #[must_use]
+    pub const fn with_min_p(self, min_p: f32) -> Self {
+        Sampling { min_p, ..self }
+    }
+
+    /// Sets [`repeat_penalty`](Self::repeat_penalty) and [`repeat_last_n`](Self::repeat_last_n).
+    #[must_use]
+    pub const fn with_repeat_penalty(self, repeat_penalty: f32, repeat_last_n: usize) -> Self {
+        Sampling { repeat_penalty, repeat_last_n, ..self }
+    }
+
+    /// Sets [`seed`](Self::seed).
+    #[must_use]
+    pub const fn with_seed(self, seed: u64) -> Self {
+        Sampling { seed, ..self }
     }
 
     /// True if the most likely token is always chosen.

@@ -41,7 +41,7 @@ const NUCLEUS_PIECE: usize = 256;
 /// let mut greedy = Sampler::new(Sampling::greedy(), logits.len())?;
 /// assert_eq!(greedy.sample(&logits, &[])?, 1);
 ///
-/// let mut sampler = Sampler::new(Sampling { top_k: 2, seed: 42, ..Sampling::default() }, 4)?;
+/// let mut sampler = Sampler::new(Sampling::default().with_top_k(2).with_seed(42), 4)?;
 /// assert!([1, 3].contains(&sampler.sample(&logits, &[])?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -170,6 +170,7 @@ pub enum TokenizerError {
 
 /// Location of a merge in its file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum MergeAt {
     /// A line of merges.txt, counted from 1.
     Line(usize),
@@ -217,7 +218,10 @@ impl fmt::Display for TokenizerError {
             }
             E::Model { offset, why } => write!(f, "tokenizer.model, at byte {offset}: {why}"),
             E::NotAByte { id, token } => {
-                write!(f, "the token {id}, {token:?}, is a byte token, but not written as one, such as <0x0A>")
+                write!(
+                    f,
+                    "the token {id}, {token:?}, is a byte token, but not written as one, such as <0x0A>"
+                )
             }
             E::ScoreIsNan { id } => write!(f, "the score of the token {id} is not a number"),
             E::DuplicateToken { token, first, second } => {
@@ -247,7 +251,10 @@ impl fmt::Display for TokenizerError {
                 super::MAX_SPECIAL
             ),
             E::NoTokenForByte { byte } => {
-                write!(f, "the text contains the byte {byte:#04x}, for which the vocabulary has no token")
+                write!(
+                    f,
+                    "the text contains the byte {byte:#04x}, for which the vocabulary has no token"
+                )
             }
             E::TextTooLong { bytes } => {
                 write!(f, "a text of {bytes} bytes is too long: split it into parts below 4 GiB")
@@ -259,11 +266,4 @@ impl fmt::Display for TokenizerError {
     }
 }
 
-impl std::error::Error for TokenizerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            TokenizerError::Json { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for TokenizerError {}

@@ -26,7 +26,7 @@ use crate::gguf_write::{GgufHeader, WriteError};
 #[non_exhaustive]
 pub enum ExportError {
     /// The tokenizer has a feature that GGUF can't express.
-    Unsaid {
+    Inexpressible {
         /// Description of the feature.
         what: String,
     },
@@ -51,11 +51,14 @@ pub enum ExportError {
 impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ExportError::Unsaid { what } => {
+            ExportError::Inexpressible { what } => {
                 write!(f, "the tokenizer: a GGUF file can't express {what}")
             }
             ExportError::NoRow { id, rows } => {
-                write!(f, "the tokenizer has token {id}, but the model has only {rows} embedding rows")
+                write!(
+                    f,
+                    "the tokenizer has token {id}, but the model has only {rows} embedding rows"
+                )
             }
             ExportError::OtherToken { id } => write!(
                 f,
@@ -68,15 +71,7 @@ impl fmt::Display for ExportError {
     }
 }
 
-impl std::error::Error for ExportError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ExportError::Tokenizer(e) => Some(e),
-            ExportError::Write(e) => Some(e),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for ExportError {}
 
 impl From<WriteError> for ExportError {
     fn from(e: WriteError) -> Self {
@@ -90,8 +85,8 @@ impl From<TokenizerError> for ExportError {
     }
 }
 
-fn unsaid<T>(what: impl Into<String>) -> Result<T, ExportError> {
-    Err(ExportError::Unsaid { what: what.into() })
+fn inexpressible<T>(what: impl Into<String>) -> Result<T, ExportError> {
+    Err(ExportError::Inexpressible { what: what.into() })
 }
 
 /// The score that llama.cpp's converters give to tokens that no merge produces and to padding
@@ -140,7 +135,7 @@ impl Tokenizer {
             (Splitter::Llama3, true) => "llama-bpe",
             (Splitter::Llama3, false) => "smaug-bpe",
             (Splitter::Qwen2, false) => "qwen2",
-            (splitter, true) => return unsaid(format!("`ignore_merges` with {splitter:?}")),
+            (splitter, true) => return inexpressible(format!("`ignore_merges` with {splitter:?}")),
         };
         let letters = letters();
         let spell = |bytes: &[u8]| -> Vec<u8> {
@@ -168,24 +163,24 @@ impl Tokenizer {
         let rules = spm.rules();
         let prefix = rules.prefix != Prefix::Never;
         if rules.prefix == Prefix::Start || prefix && rules.unless_space {
-            return unsaid(
+            return inexpressible(
                 "that some texts get no space in front (Metaspace): the model needs its \
                            tokenizer.model",
             );
         }
         if rules.cut != Cut::Never {
-            return unsaid("that texts are cut at spaces (Metaspace with split)");
+            return inexpressible("that texts are cut at spaces (Metaspace with split)");
         }
         if rules.ignore_merges {
-            return unsaid("`ignore_merges` of a SentencePiece vocabulary");
+            return inexpressible("`ignore_merges` of a SentencePiece vocabulary");
         }
         if rules.strip != prefix {
-            return unsaid("a decoder that strips other spaces than are put in front");
+            return inexpressible("a decoder that strips other spaces than are put in front");
         }
         if let Some(unk) = spm.unknown()
             && (!rules.fuse_unk || self.ids.unk != Some(unk))
         {
-            return unsaid("what becomes of characters without a token");
+            return inexpressible("the treatment of characters without a token");
         }
         let mut scores = match spm.scores() {
             Some(scores) => scores,
@@ -258,7 +253,7 @@ impl Tokenizer {
                 continue;
             }
             if eot.is_some() {
-                return unsaid(format!("that token {id} ends texts, too"));
+                return inexpressible(format!("that token {id} ends texts, too"));
             }
             eot = Some(id);
         }
@@ -298,7 +293,7 @@ impl Tokenizer {
         let mut parts = Vec::with_capacity(self.vocab.len());
         for id in 0..self.vocab.len() as u32 {
             let (Some(kind), Some(bytes)) = (self.vocab.kind(id), self.vocab.get(id)) else {
-                return unsaid(format!("that there is no token {id} (tokenizer.json)"));
+                return inexpressible(format!("that there is no token {id} (tokenizer.json)"));
             };
             let same = theirs.vocab.get(id) == Some(bytes);
             let merged = matches!(kind, TokenKind::Normal | TokenKind::Byte);
@@ -329,7 +324,7 @@ impl Tokenizer {
         let read = Tokenizer::from_gguf(gguf)?;
         for (id, kind, bytes) in self.vocab.iter().filter(|t| (t.0 as usize) < rows) {
             if (read.vocab.kind(id), read.vocab.get(id)) != (Some(kind), Some(bytes)) {
-                return unsaid(format!("token {id}"));
+                return inexpressible(format!("token {id}"));
             }
         }
         // A file that names none implies the first ids, which is harmless unless they are text.
@@ -339,11 +334,11 @@ impl Tokenizer {
         };
         let (a, b) = (self.ids, read.ids);
         if !(same(a.bos, b.bos) && same(a.eos, b.eos) && same(a.unk, b.unk)) {
-            return unsaid("that there is no token for begin, end or unknown");
+            return inexpressible("that there is no token for begin, end or unknown");
         }
         let mut ends = self.stops.iter().filter(|&&id| (id as usize) < rows);
         if let Some(id) = ends.find(|&&id| !read.is_end(id)) {
-            return unsaid(format!("that token {id} ends texts"));
+            return inexpressible(format!("that token {id} ends texts"));
         }
         let samples = SAMPLES.iter().map(|s| s.to_string());
         let special = self.vocab.iter().filter(|&(id, kind, _)| {
@@ -355,7 +350,7 @@ impl Tokenizer {
             for specials in [Specials::Ignore, Specials::Parse] {
                 if self.encode(&text, specials) != read.encode(&text, specials) {
                     let start: String = text.chars().take(64).collect();
-                    return unsaid(format!("how {start:?} becomes tokens"));
+                    return inexpressible(format!("the tokenisation of {start:?}"));
                 }
             }
         }
@@ -456,7 +451,7 @@ fn ranks_as_scores(vocab: &Vocab, spm: &Spm) -> Result<Vec<f32>, ExportError> {
         if last != Some(product) {
             if place.contains_key(&product) {
                 let token = text(product);
-                return unsaid(format!("that merges to {token:?} have several ranks{HINT}"));
+                return inexpressible(format!("that merges to {token:?} have several ranks{HINT}"));
             }
             place.insert(product, place.len());
             last = Some(product);
@@ -469,7 +464,9 @@ fn ranks_as_scores(vocab: &Vocab, spm: &Spm) -> Result<Vec<f32>, ExportError> {
         };
         if ![left, right, product].into_iter().all(merged) {
             let token = text(product);
-            return unsaid(format!("that {token:?}, which is no text, takes part in merging"));
+            return inexpressible(format!(
+                "that {token:?}, which is not text, takes part in merging"
+            ));
         }
     }
     // Splits that scores would merge in addition: any split of a token into two symbols.
@@ -487,7 +484,7 @@ fn ranks_as_scores(vocab: &Vocab, spm: &Spm) -> Result<Vec<f32>, ExportError> {
             let symbols = (l.is_some() || one(left)) && (r.is_some() || one(right));
             let listed = matches!((l, r), (Some(l), Some(r)) if spm.merges_pair(l, r));
             if symbols && !listed {
-                return unsaid(format!("that {left:?} and {right:?} don't merge{HINT}"));
+                return inexpressible(format!("that {left:?} and {right:?} don't merge{HINT}"));
             }
         }
     }

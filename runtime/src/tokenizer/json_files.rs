@@ -455,10 +455,10 @@ impl<'a> Model<'a> {
 
 /// A string that is neither null nor empty.
 pub(super) fn text_or_null(doc: &mut Doc<'_>) -> Result<Option<String>> {
-    match doc.next("null or text")? {
+    match doc.next("null or a string")? {
         Event::Null => Ok(None),
         Event::String(text) => Ok(Some(text.to_cow().into_owned()).filter(|t| !t.is_empty())),
-        _ => Err(doc.wrong("null or text")),
+        _ => Err(doc.wrong("null or a string")),
     }
 }
 

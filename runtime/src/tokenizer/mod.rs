@@ -106,18 +106,11 @@ enum Algorithm {
 /// A vocabulary and its encoding rules. Immutable, and can be shared by threads.
 ///
 /// ```
-/// use teff_runtime::tokenizer::{BpeParts, SpecialIds, Specials, Splitter, TokenKind, Tokenizer};
+/// use teff_runtime::tokenizer::{BpeParts, Specials, Splitter, TokenKind, Tokenizer};
 ///
 /// let tokens = ["H", "i", "Hi"].map(|t| (t.as_bytes(), TokenKind::Normal));
-/// let tokenizer = Tokenizer::byte_bpe(BpeParts {
-///     tokens,
-///     merges: [b"H i".as_slice()],
-///     splitter: Splitter::Gpt2,
-///     add_prefix_space: false,
-///     ignore_merges: false,
-///     nfc: false,
-///     ids: SpecialIds::default(),
-/// })?;
+/// let merges = [b"H i".as_slice()];
+/// let tokenizer = Tokenizer::byte_bpe(BpeParts::new(tokens, merges, Splitter::Gpt2))?;
 /// assert_eq!(tokenizer.encode("HiH", Specials::Ignore)?, [2, 0]);
 /// assert_eq!(tokenizer.decode(&[2, 0])?, "HiH");
 /// # Ok::<(), teff_runtime::tokenizer::TokenizerError>(())
@@ -158,6 +151,22 @@ pub struct BpeParts<T, M> {
     pub ids: SpecialIds,
 }
 
+impl<T, M> BpeParts<T, M> {
+    /// Parts with all options off and no special ids.
+    pub fn new(tokens: T, merges: M, splitter: Splitter) -> Self {
+        let ids = SpecialIds::default();
+        BpeParts {
+            tokens,
+            merges,
+            splitter,
+            add_prefix_space: false,
+            ignore_merges: false,
+            nfc: false,
+            ids,
+        }
+    }
+}
+
 /// Parts of a SentencePiece vocabulary in memory, for [`Tokenizer::sentence_piece`].
 pub struct SpmParts<T> {
     /// Tokens in id order, with spaces as U+2581, and their scores.
@@ -166,6 +175,13 @@ pub struct SpmParts<T> {
     pub add_space_prefix: bool,
     /// Ids of the special tokens.
     pub ids: SpecialIds,
+}
+
+impl<T> SpmParts<T> {
+    /// Parts without a space in front of texts and without special ids.
+    pub fn new(tokens: T) -> Self {
+        SpmParts { tokens, add_space_prefix: false, ids: SpecialIds::default() }
+    }
 }
 
 impl Tokenizer {
