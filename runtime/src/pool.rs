@@ -30,7 +30,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
-use task::Meeting;
+use task::RunState;
 use teff_graph::{Broken, Team};
 
 /// Maximum number of threads in a pool.
@@ -53,7 +53,7 @@ const BARRIER_SPINS: u32 = 200;
 const CROWDED_SPINS: u32 = 10;
 
 /// Number of spins between reads of the clock, which take as long as a pause or two.
-const SPINS_PER_LOOK: u32 = 16;
+const SPINS_PER_CLOCK_READ: u32 = 16;
 
 /// [`BARRIER_SPINS`] or [`CROWDED_SPINS`] for this number of threads on this machine.
 pub(crate) fn barrier_spins(threads: usize) -> u32 {
@@ -76,7 +76,7 @@ impl<'r> Worker<'r> {
     }
 }
 
-// SAFETY: workers are created only by `Meeting::attend`, which the pool calls once per rank in
+// SAFETY: workers are created only by `RunState::run_share`, which the pool calls once per rank in
 // `0..size` and run (rayon's crew: once per index of the broadcast). A worker can neither be sent
 // to nor shared with another thread, nor outlive its task, so each counts once per barrier.
 // `Barrier::wait` returns Ok only for the phase that `size` arrivals completed, publishes what they
@@ -123,7 +123,7 @@ impl Job {
 struct Shared {
     size: usize,
     gate: Gate<Job>,
-    meeting: Meeting,
+    run: RunState,
     idle_spin: Duration,
 }
 
@@ -135,14 +135,14 @@ impl Shared {
             let stay_awake = || {
                 sync::spin_loop();
                 spins += 1;
-                if spins % SPINS_PER_LOOK != 0 {
+                if spins % SPINS_PER_CLOCK_READ != 0 {
                     return true;
                 }
                 since.get_or_insert_with(Instant::now).elapsed() < self.idle_spin
             };
             match self.gate.next(rank - 1, stay_awake, thread::park) {
                 Order::Run(job) => {
-                    self.meeting.attend(rank, self.size, |worker| {
+                    self.run.run_share(rank, self.size, |worker| {
                         // SAFETY: the closure outlives this call, since `Pool::run` holds it until
                         // `Gate::finish` has seen this worker's `done` below.
                         unsafe { (job.call)(job.task, worker) };
@@ -218,7 +218,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             size: threads,
             gate: Gate::new((threads - 1) as u32, spins),
-            meeting: Meeting::new(threads as u32, spins),
+            run: RunState::new(threads as u32, spins),
             idle_spin,
         });
         let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1) };
@@ -254,12 +254,12 @@ impl Pool {
     pub fn run<F: Fn(&Worker<'_>) + Sync>(&mut self, task: F) -> Result<(), PoolError> {
         let shared = &*self.shared;
         // SAFETY: `&mut self` makes this thread the only owner, and `finish` below is called before
-        // this function returns: nothing between the two unwinds (`attend` catches panics, `unpark`
+        // this function returns: nothing between the two unwinds (`run_share` catches panics, `unpark`
         // never panics), and no safe caller can leave in between.
         unsafe { shared.gate.start(Job::new(&task), |worker| self.unpark(worker)) };
-        shared.meeting.attend(0, shared.size, &task);
+        shared.run.run_share(0, shared.size, &task);
         shared.gate.finish();
-        shared.meeting.close()
+        shared.run.finish()
     }
 
     fn unpark(&self, worker: usize) {

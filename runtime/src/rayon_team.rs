@@ -16,7 +16,7 @@
 //! Unlike a `Pool`, rayon allocates a small list of jobs per broadcast, and its threads are woken
 //! by rayon's own mechanism. For the lowest latency, use a `Pool`.
 
-use crate::pool::task::Meeting;
+use crate::pool::task::RunState;
 use crate::pool::{Crew, MAX_THREADS, PoolError, barrier_spins};
 use rayon::ThreadPool;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +56,7 @@ pub struct RayonCrew<'p> {
     /// The pool's threads by their rayon index.
     threads: Vec<ThreadId>,
     busy: Arc<AtomicBool>,
-    meeting: Meeting,
+    run: RunState,
 }
 
 impl<'p> RayonCrew<'p> {
@@ -85,8 +85,8 @@ impl<'p> RayonCrew<'p> {
         }
         let threads = source.broadcast(|_| thread::current().id());
         let first = *threads.first().ok_or(PoolError::NoThreads)?;
-        let meeting = Meeting::new(size as u32, barrier_spins(size));
-        Ok(RayonCrew { source, threads, busy: busy_flag(first), meeting })
+        let run = RunState::new(size as u32, barrier_spins(size));
+        Ok(RayonCrew { source, threads, busy: busy_flag(first), run })
     }
 
     /// True if a broadcast from this thread reaches this crew's pool.
@@ -135,11 +135,11 @@ impl Crew for RayonCrew<'_> {
             return Err(PoolError::Busy);
         }
         let claim = Claim(&self.busy);
-        let (meeting, size) = (&self.meeting, self.threads.len());
-        // `attend` catches panics, so rayon sees none. The broadcast's end orders all threads
-        // before `close`.
-        self.source.broadcast(|rank| meeting.attend(rank, size, |worker| task(worker)));
-        let result = meeting.close();
+        let (run, size) = (&self.run, self.threads.len());
+        // `run_share` catches panics, so rayon sees none. The broadcast's end orders all threads
+        // before `finish`.
+        self.source.broadcast(|rank| run.run_share(rank, size, |worker| task(worker)));
+        let result = run.finish();
         drop(claim);
         result
     }

@@ -22,11 +22,11 @@ pub(crate) enum Aligned {
 /// Minimum size in bytes for which large pages are requested: memory in small pages is read with
 /// more TLB misses, and the CPU's prefetcher stops at each page boundary.
 #[cfg(feature = "mmap")]
-const LARGE: usize = 16 << 20;
+const LARGE_PAGES_MIN: usize = 16 << 20;
 
 impl Aligned {
     /// An empty heap buffer with room for exactly `len` bytes, and the offset of the first one.
-    fn with_room(len: usize) -> io::Result<(Vec<u8>, usize)> {
+    fn heap_buffer(len: usize) -> io::Result<(Vec<u8>, usize)> {
         let mut buf = Vec::new();
         if len == 0 {
             return Ok((buf, 0));
@@ -42,7 +42,7 @@ impl Aligned {
     /// no support.
     #[cfg(feature = "mmap")]
     fn pages(len: usize) -> Option<Aligned> {
-        if len < LARGE {
+        if len < LARGE_PAGES_MIN {
             return None;
         }
         crate::mmap::zeroed(len).ok().map(Aligned::Pages)
@@ -61,7 +61,7 @@ impl Aligned {
         if let Some(pages) = Aligned::pages(len) {
             return Ok(pages);
         }
-        let (mut buf, start) = Aligned::with_room(len)?;
+        let (mut buf, start) = Aligned::heap_buffer(len)?;
         buf.resize(start + len, 0);
         Ok(Aligned::Heap { buf, start })
     }
@@ -72,7 +72,7 @@ impl Aligned {
             file.read_exact(&mut pages)?;
             return Ok(pages);
         }
-        let (mut buf, start) = Aligned::with_room(len)?;
+        let (mut buf, start) = Aligned::heap_buffer(len)?;
         let got = file.take(len as u64).read_to_end(&mut buf)?;
         if got != len {
             return Err(io::ErrorKind::UnexpectedEof.into());

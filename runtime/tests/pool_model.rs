@@ -141,7 +141,7 @@ fn who_waits_for_a_member_that_left_is_told() {
                 let expected = if rank == 1 { Ok(()) } else { Err(Broken) };
                 assert_eq!(result, [expected; 2], "rank {rank}");
             }
-            assert!(board.barrier.refused());
+            assert!(board.barrier.broken());
         });
     }
 }
@@ -178,8 +178,8 @@ fn leaving_after_the_last_barrier_breaks_nothing() {
             result
         });
         assert_eq!(results, [Ok(()); 2]);
-        assert!(!board.barrier.refused());
-        board.barrier.renew();
+        assert!(!board.barrier.broken());
+        board.barrier.reset();
     });
 }
 
@@ -244,8 +244,8 @@ fn runs(workers: u32, jobs: u32, awake: u32, meet: bool, desert: bool) {
         crew.board.barrier.leave();
         crew.gate.finish();
         assert_eq!(crew.board.sum(), job * (workers + 1));
-        assert_eq!(crew.board.barrier.refused(), meet && desert);
-        crew.board.barrier.renew();
+        assert_eq!(crew.board.barrier.broken(), meet && desert);
+        crew.board.barrier.reset();
     }
     crew.gate.stop(|worker| threads[worker].thread().unpark());
     for thread in threads {

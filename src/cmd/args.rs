@@ -20,7 +20,7 @@ pub(crate) enum Arg {
     /// An option with its dashes, such as `-n` or `--ctx`.
     Flag(String),
     /// A positional argument.
-    Word(OsString),
+    Positional(OsString),
 }
 
 /// The arguments still to be read.
@@ -42,7 +42,7 @@ impl Args {
             Some(lexopt::Arg::Short('h') | lexopt::Arg::Long("help")) => return Err(Failure::Help),
             Some(lexopt::Arg::Short(c)) => Some(Arg::Flag(format!("-{c}"))),
             Some(lexopt::Arg::Long(name)) => Some(Arg::Flag(format!("--{name}"))),
-            Some(lexopt::Arg::Value(word)) => Some(Arg::Word(word)),
+            Some(lexopt::Arg::Value(word)) => Some(Arg::Positional(word)),
         })
     }
 
@@ -168,11 +168,11 @@ impl CommonArgs {
         known: &[&str],
     ) -> Result<(), Failure> {
         let flag = match arg {
-            Arg::Word(word) if self.model.is_none() => {
+            Arg::Positional(word) if self.model.is_none() => {
                 self.model = Some(word.into());
                 return Ok(());
             }
-            Arg::Word(word) => {
+            Arg::Positional(word) => {
                 let word = word.to_string_lossy();
                 let what = format!("unexpected argument `{word}`: the model was given before");
                 return Err(Failure::Usage(what));

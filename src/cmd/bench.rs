@@ -64,7 +64,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let mut common = CommonArgs::default();
     let (mut prefill, mut decode, mut runs) = (None, None, 5);
     let (mut threads, mut json) = (Vec::new(), false);
-    let mut roof = Roof::default();
+    let mut roof = RooflineArgs::default();
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Flag(f) if f == "-p" => prefill = Some(args.count(&f, 0..=usize::MAX)?),
@@ -124,7 +124,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
 
 /// The options of `--roofline`.
 #[derive(Default)]
-struct Roof {
+struct RooflineArgs {
     wanted: bool,
     size: Option<usize>,
     formats: Option<Vec<Format>>,
@@ -133,7 +133,7 @@ struct Roof {
     flag: Option<&'static str>,
 }
 
-impl Roof {
+impl RooflineArgs {
     /// Consumes `flag` and returns true if it is one of these options.
     fn take(&mut self, flag: &str, args: &mut Args) -> Result<bool, Failure> {
         let known = ["--size", "--formats", "--quick"];

@@ -11,7 +11,7 @@ use super::args::{Args, CommonArgs, SamplingArgs};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::tokenize::no_tokenizer;
-use super::{Command, Failure, complain};
+use super::{Command, Failure, print_error};
 
 mod input;
 mod interrupt;
@@ -118,7 +118,7 @@ fn read_template(path: &Path) -> Result<String, Failure> {
 
 /// Statistics of a conversation.
 #[derive(Default)]
-struct Figures {
+struct Stats {
     load: Duration,
     answers: usize,
     /// Number of messages without an answer.
@@ -149,8 +149,8 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let encoder = Encoder::new(tokenizer, template).map_err(Failure::run)?;
     let session_options = options.common.text_options(&model)?;
     let session = model.session(&session_options).map_err(Failure::run)?;
-    let figures = Figures { load: start.elapsed(), ..Figures::default() };
-    let mut chat = Chat { session, encoder, messages: Vec::new(), figures };
+    let stats = Stats { load: start.elapsed(), ..Stats::default() };
+    let mut chat = Chat { session, encoder, messages: Vec::new(), stats };
     let interactive = io::stdin().is_terminal() && !(options.single && options.first.is_some());
     let ended = chat.talk(&options, interactive);
     if !matches!(ended, Err(Failure::Closed)) {
@@ -161,7 +161,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
         let _ = writeln!(io::stderr(), "{line}");
     }
     ended?;
-    match chat.figures.failed {
+    match chat.stats.failed {
         // An interactive user has seen it; a script needs the exit code.
         0 => Ok(()),
         _ if interactive => Ok(()),
@@ -174,7 +174,7 @@ struct Chat<'m> {
     session: Session<'m>,
     encoder: Encoder<'m>,
     messages: Vec<Message>,
-    figures: Figures,
+    stats: Stats,
 }
 
 impl Chat<'_> {
@@ -189,7 +189,7 @@ impl Chat<'_> {
             }
             let line = match first.take() {
                 Some(text) => Line::Text(text),
-                None => ask(interactive)?,
+                None => read_line(interactive)?,
             };
             let text = match line {
                 Line::Text(text) => text,
@@ -227,8 +227,8 @@ impl Chat<'_> {
 
     /// Reports a message that gets no answer.
     fn failed(&mut self, why: &str) {
-        complain(why);
-        self.figures.failed += 1;
+        print_error(why);
+        self.stats.failed += 1;
     }
 
     /// Adds a message and writes the answer. An error that concerns only this message is reported,
@@ -251,9 +251,9 @@ impl Chat<'_> {
         let written = self.answer(&ids[kept..], options, &mut answer);
         match written {
             Ok(finish) => {
-                self.figures.answers += 1;
+                self.stats.answers += 1;
                 if finish == Some(Finish::ContextFull) {
-                    complain(&format!(
+                    print_error(&format!(
                         "the context of {context} tokens is full, and the answer ends here: \
                          /clear begins anew, --ctx may ask for up to {most}"
                     ));
@@ -273,7 +273,7 @@ impl Chat<'_> {
                     self.messages.pop();
                     return Ok(());
                 }
-                self.figures.answers += 1;
+                self.stats.answers += 1;
             }
             Err(SessionFailure::Session(e)) => return Err(Failure::run(e)),
             Err(SessionFailure::Other(failure)) => return Err(failure),
@@ -295,9 +295,9 @@ impl Chat<'_> {
         let cached = self.session.tokens().len();
         let mut out = io::stdout().lock();
         let mut generation = self.session.generate_ids(ids, options)?;
-        let figures = &mut self.figures;
-        figures.prompt += ids.len();
-        figures.cached += cached;
+        let stats = &mut self.stats;
+        stats.prompt += ids.len();
+        stats.cached += cached;
         let mut first: Option<(Duration, usize)> = None;
         let mut failed = None;
         loop {
@@ -319,10 +319,10 @@ impl Chat<'_> {
         }
         let generated = generation.generated();
         let (time, of_first) = first.unwrap_or((start.elapsed(), generated));
-        figures.first += time;
-        figures.of_first += of_first;
-        figures.rest += start.elapsed().saturating_sub(time);
-        figures.generated += generated;
+        stats.first += time;
+        stats.of_first += of_first;
+        stats.rest += start.elapsed().saturating_sub(time);
+        stats.generated += generated;
         if !answer.ends_with('\n') {
             let written = out.write_all(b"\n").and_then(|()| out.flush());
             written.map_err(|e| SessionFailure::Other(Failure::stdout(e)))?;
@@ -335,14 +335,14 @@ impl Chat<'_> {
 
     /// Tokens per second of prefill and of decode.
     fn speeds(&self) -> (Option<f64>, Option<f64>) {
-        let f = &self.figures;
+        let f = &self.stats;
         let prefill = per_second(f.prompt, f.first).filter(|_| f.prompt > 0);
         let decode = per_second(f.generated - f.of_first, f.rest);
         (prefill, decode.filter(|_| f.generated > f.of_first))
     }
 
     fn summary(&self) -> String {
-        let f = &self.figures;
+        let f = &self.stats;
         let speed = |s: Option<f64>| s.map_or_else(String::new, |s| format!(" at {s:.1}/s"));
         let (prefill, decode) = self.speeds();
         format!(
@@ -357,7 +357,7 @@ impl Chat<'_> {
     }
 
     fn stats(&self, model: &Model) -> String {
-        let f = &self.figures;
+        let f = &self.stats;
         let (prefill, decode) = self.speeds();
         Object::new()
             .number("load_ms", Some(ms(f.load)))
@@ -397,7 +397,7 @@ fn common(a: &[u32], b: &[u32]) -> usize {
 }
 
 /// The next line; [`Line::Interrupted`] if Ctrl-C was pressed twice.
-fn ask(interactive: bool) -> Result<Line, Failure> {
+fn read_line(interactive: bool) -> Result<Line, Failure> {
     loop {
         if interactive {
             let _ = write!(io::stderr(), "> ");

@@ -83,12 +83,12 @@ pub(crate) fn main() -> ExitCode {
     match done {
         Ok(()) | Err(Failure::Closed | Failure::Help) => ExitCode::SUCCESS,
         Err(Failure::Run(what)) => {
-            complain(&what);
+            print_error(&what);
             ExitCode::from(1)
         }
         Err(Failure::Usage(what)) => {
             let of = command.map_or_else(String::new, |c| format!(" {}", c.name));
-            complain(&format!("{what} (see `teff{of} --help`)"));
+            print_error(&format!("{what} (see `teff{of} --help`)"));
             ExitCode::from(2)
         }
     }
@@ -98,7 +98,7 @@ pub(crate) fn main() -> ExitCode {
 fn start(args: &mut Args) -> Result<&'static Command, Failure> {
     let known = || COMMANDS.iter().map(|c| c.name).collect::<Vec<_>>().join(", ");
     let name = match args.next()? {
-        Some(args::Arg::Word(name)) => name,
+        Some(args::Arg::Positional(name)) => name,
         Some(args::Arg::Flag(flag)) if flag == "--version" || flag == "-V" => {
             print(concat!("teff ", env!("CARGO_PKG_VERSION"), "\n"))?;
             return Err(Failure::Closed);
@@ -139,7 +139,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Writes `what` as one line to standard error; ignores that it may be closed.
-pub(crate) fn complain(what: &str) {
+pub(crate) fn print_error(what: &str) {
     let mut line = String::from("teff: ");
     for c in what.chars() {
         match c.is_control() {

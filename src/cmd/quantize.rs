@@ -7,7 +7,7 @@ use teff::runtime::quantize::{Fallback, Progress, QuantizeOptions, Report, Targe
 
 use super::args::{Arg, Args, THREADS};
 use super::machine::{self, human};
-use super::{Command, Failure, complain, print};
+use super::{Command, Failure, print, print_error};
 
 pub(crate) const COMMAND: Command =
     Command { name: "quantize", about: "the same model in a smaller file", help: HELP, run };
@@ -44,8 +44,8 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let mut options = QuantizeOptions::default();
     while let Some(arg) = args.next()? {
         match arg {
-            Arg::Word(word) if files.len() < 2 => files.push(PathBuf::from(word)),
-            Arg::Word(word) => {
+            Arg::Positional(word) if files.len() < 2 => files.push(PathBuf::from(word)),
+            Arg::Positional(word) => {
                 let word = word.to_string_lossy();
                 let what = format!("unexpected argument `{word}`: IN and OUT were given before");
                 return Err(Failure::Usage(what));
@@ -100,15 +100,17 @@ fn warn(report: &Report) {
     for (f, count) in kinds {
         let Fallback { tensor, wanted, got } = f;
         let others = others(count);
-        complain(&format!("warning: `{tensor}`{others}: rows don't fit {wanted}, {got} instead"));
+        print_error(&format!(
+            "warning: `{tensor}`{others}: rows don't fit {wanted}, {got} instead"
+        ));
     }
     if let Some(tensor) = report.requantized.first() {
         let others = others(report.requantized.len());
-        complain(&format!("warning: `{tensor}`{others} lost more: quantised before"));
+        print_error(&format!("warning: `{tensor}`{others} lost more: quantised before"));
     }
     if let Some(tensor) = report.rounded.first() {
         let others = others(report.rounded.len());
-        complain(&format!("warning: `{tensor}`{others} rounded: the weights were not ternary"));
+        print_error(&format!("warning: `{tensor}`{others} rounded: the weights were not ternary"));
     }
 }
 

@@ -86,7 +86,7 @@ pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failur
             report.models.push(bench.row(threads)?);
         }
     }
-    let mut lab = Lab {
+    let mut harness = Harness {
         effort: match options.quick {
             true => Effort { least: Duration::from_millis(1), runs: 1 },
             false => Effort { least: Duration::from_millis(50), runs: options.runs },
@@ -97,29 +97,29 @@ pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failur
     };
     for &threads in &threads {
         let mut pool = Pool::new(threads).map_err(Failure::run)?;
-        lab.reads(&mut pool, &mut report)?;
+        harness.reads(&mut pool, &mut report)?;
         for cpu in &backends {
-            lab.peaks(&mut pool, cpu, &mut report)?;
+            harness.peaks(&mut pool, cpu, &mut report)?;
         }
     }
     let mut inputs = Inputs::new();
     for &format in &options.formats {
-        lab.memory.fill(format);
+        harness.memory.fill(format);
         for cpu in &backends {
-            lab.products(format, cpu, &mut inputs, &mut report)?;
+            harness.products(format, cpu, &mut inputs, &mut report)?;
         }
         let gaining: Vec<_> = backends.iter().filter(|cpu| cpu.repacks(format)).collect();
         if gaining.is_empty() {
             continue;
         }
         // Last, since it overwrites the memory.
-        if let Some(rows) = lab.repack(format).map_err(Failure::run)? {
+        if let Some(rows) = harness.repack(format).map_err(Failure::run)? {
             for cpu in gaining {
-                lab.repacked(format, rows, cpu, &mut inputs, &mut report)?;
+                harness.repacked(format, rows, cpu, &mut inputs, &mut report)?;
             }
         }
     }
-    drop(lab); // removes the progress line
+    drop(harness); // removes the progress line
     print(&if options.json { report.json() } else { report.text() })
 }
 
@@ -286,7 +286,7 @@ impl Inputs {
 }
 
 /// The memory, inputs and backends of the measurements.
-struct Lab {
+struct Harness {
     effort: Effort,
     memory: Memory,
     progress: Progress,
@@ -294,7 +294,7 @@ struct Lab {
     reader: Cpu,
 }
 
-impl Lab {
+impl Harness {
     /// Measures memory bandwidth with all threads of the pool.
     fn reads(&mut self, pool: &mut Pool, report: &mut Report) -> Result<(), Failure> {
         let (threads, bytes) = (pool.size(), self.memory.get());

@@ -8,7 +8,7 @@ use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 use super::args::{Args, CommonArgs, SamplingArgs};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
-use super::{Command, Failure, complain};
+use super::{Command, Failure, print_error};
 
 pub(crate) const COMMAND: Command =
     Command { name: "run", about: "continues a text", help: HELP, run };
@@ -89,7 +89,7 @@ fn seconds(flag: &str, args: &mut Args) -> Result<Duration, Failure> {
 
 /// Statistics of a run.
 #[derive(Default)]
-struct Figures {
+struct Stats {
     load: Duration,
     /// Time from the prompt to the first piece of text, and the number of tokens in it.
     first: Option<(Duration, usize)>,
@@ -106,28 +106,24 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let model = options.common.open()?;
     let session_options = options.common.text_options(&model)?;
     let mut session = model.session(&session_options).map_err(Failure::run)?;
-    let mut figures = Figures { load: start.elapsed(), ..Figures::default() };
+    let mut stats = Stats { load: start.elapsed(), ..Stats::default() };
     if let Some(timeout) = options.timeout {
         session.stop_handle().set_timeout(timeout.saturating_sub(start.elapsed()));
     }
-    let written = write(&mut session, &options, &mut figures);
+    let written = write(&mut session, &options, &mut stats);
     if options.stats && !matches!(written, Err(Failure::Closed)) {
-        let _ = writeln!(io::stderr(), "{}", stats(&model, &session, &figures));
+        let _ = writeln!(io::stderr(), "{}", stats_json(&model, &session, &stats));
     }
     written?;
-    if figures.finish == Some(Finish::ContextFull) && !options.stats {
-        let (context, n) = (session.context(), figures.generated);
-        complain(&format!("the context of {context} tokens is full: {n} tokens were written"));
+    if stats.finish == Some(Finish::ContextFull) && !options.stats {
+        let (context, n) = (session.context(), stats.generated);
+        print_error(&format!("the context of {context} tokens is full: {n} tokens were written"));
     }
     Ok(())
 }
 
 /// Generates text and writes the pieces as they come.
-fn write(
-    session: &mut Session<'_>,
-    options: &Options,
-    figures: &mut Figures,
-) -> Result<(), Failure> {
+fn write(session: &mut Session<'_>, options: &Options, stats: &mut Stats) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();
     let mut progress = Progress::show("reading the prompt");
@@ -143,8 +139,8 @@ fn write(
             }
             e => Failure::run(e),
         })?;
-    figures.prompt_tokens = generation.session().tokens().len();
-    progress.update(&format!("reading the prompt of {} tokens", figures.prompt_tokens));
+    stats.prompt_tokens = generation.session().tokens().len();
+    progress.update(&format!("reading the prompt of {} tokens", stats.prompt_tokens));
     let mut progress = Some(progress);
     let mut newline = true;
     let mut written = || loop {
@@ -161,22 +157,22 @@ fn write(
             Err(SessionError::Step(StepError::Cancelled)) => return Err(None),
             Err(e) => return Err(Some(Failure::run(e))),
         }
-        figures.generated = generation.generated();
-        match figures.first {
-            None => figures.first = Some((start.elapsed(), figures.generated)),
-            Some((first, _)) => figures.rest = start.elapsed() - first,
+        stats.generated = generation.generated();
+        match stats.first {
+            None => stats.first = Some((start.elapsed(), stats.generated)),
+            Some((first, _)) => stats.rest = start.elapsed() - first,
         }
     };
     let written = written();
-    figures.generated = generation.generated();
-    figures.finish = generation.finish();
+    stats.generated = generation.generated();
+    stats.finish = generation.finish();
     if terminal && !newline {
         // The shell's prompt belongs on a new line.
         let _ = writeln!(out);
     }
     written.map_err(|failure| {
         failure.unwrap_or_else(|| {
-            let (seconds, n) = (options.timeout.unwrap_or_default(), figures.generated);
+            let (seconds, n) = (options.timeout.unwrap_or_default(), stats.generated);
             Failure::Run(format!(
                 "stopped by --timeout after {} seconds: {n} tokens were written",
                 seconds.as_secs_f64()
@@ -185,7 +181,7 @@ fn write(
     })
 }
 
-fn stats(model: &Model, session: &Session<'_>, f: &Figures) -> String {
+fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
     let prefill = f.first.and_then(|(time, _)| per_second(f.prompt_tokens, time));
     let decode = f.first.and_then(|(_, n)| per_second(f.generated - n, f.rest));
     let finish = match f.finish {

@@ -5,7 +5,7 @@ use core::fmt::{self, Write as _};
 use teff_kernels::Format;
 
 /// Number of bytes of a name that an error keeps.
-const KEPT: usize = 62;
+const NAME_BYTES: usize = 62;
 
 /// The first 62 bytes of a key or tensor name, stored inline in an error.
 ///
@@ -13,7 +13,7 @@ const KEPT: usize = 62;
 /// and escapes control characters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
-    bytes: [u8; KEPT],
+    bytes: [u8; NAME_BYTES],
     len: u8,
     cut: bool,
 }
@@ -22,10 +22,10 @@ impl Name {
     /// Keeps the first bytes of `name`.
     #[must_use]
     pub fn new(name: &[u8]) -> Name {
-        let mut bytes = [0; KEPT];
-        let len = name.len().min(KEPT);
+        let mut bytes = [0; NAME_BYTES];
+        let len = name.len().min(NAME_BYTES);
         bytes[..len].copy_from_slice(&name[..len]);
-        Name { bytes, len: len as u8, cut: name.len() > KEPT }
+        Name { bytes, len: len as u8, cut: name.len() > NAME_BYTES }
     }
 
     /// The bytes that were kept.

@@ -124,7 +124,7 @@ impl<'a> Gguf<'a> {
         if n_keys > MAX_KEYS {
             return Err(GgufError::TooManyKeys { count: count_keys });
         }
-        let room = c.left() as u64 / tensor::LEAST;
+        let room = c.left() as u64 / tensor::MIN_BYTES;
         let n_tensors = usize::try_from(count_tensors)
             .ok()
             .filter(|_| count_tensors <= room)

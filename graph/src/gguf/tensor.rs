@@ -6,7 +6,7 @@ use super::error::{ErrorContext, GgufError, Name};
 use teff_kernels::Format;
 
 /// Minimum size of a description in bytes: a one-byte name and one dimension.
-pub(super) const LEAST: u64 = 8 + 1 + 4 + 8 + 4 + 8;
+pub(super) const MIN_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
 /// A tensor of a GGUF file, borrowed from the file's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

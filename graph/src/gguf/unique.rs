@@ -12,10 +12,10 @@ const SLOTS: usize = 512;
 /// Target number of names per round: half of the table.
 const PER_ROUND: usize = 256;
 /// Maximum number of names per round. By chance alone, 1.75 times the average has odds below 1e-20.
-const MOST: usize = 448;
+const MAX_PER_ROUND: usize = 448;
 /// Maximum number of matching fingerprints of different names. By chance, even one among 65536
 /// names has odds below one in a hundred.
-const FALSE_ALARMS: usize = 16;
+const MAX_FALSE_MATCHES: usize = 16;
 
 /// Reason why the names are not known to be distinct, with the index of the offending name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +42,7 @@ where
             if (hash >> 48) % rounds != round {
                 continue;
             }
-            if used == MOST {
+            if used == MAX_PER_ROUND {
                 return Err(Clash::Hostile(i));
             }
             let print = (hash as u32).max(1); // 0 marks an empty slot
@@ -53,7 +53,7 @@ where
                         return Err(Clash::Duplicate(i));
                     }
                     alarms += 1;
-                    if alarms > FALSE_ALARMS {
+                    if alarms > MAX_FALSE_MATCHES {
                         return Err(Clash::Hostile(i));
                     }
                 }
@@ -124,6 +124,6 @@ mod tests {
             .take(1024)
             .collect();
         let found = check(1024, || all.iter().map(|n| &n[..]));
-        assert_eq!(found, Err(Clash::Hostile(MOST)));
+        assert_eq!(found, Err(Clash::Hostile(MAX_PER_ROUND)));
     }
 }

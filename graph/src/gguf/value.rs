@@ -279,12 +279,12 @@ impl<'a> Iterator for Strings<'a> {
 impl ExactSizeIterator for Strings<'_> {}
 
 /// Number of string arrays that [`Skips`] remembers.
-const REMEMBERED: usize = 6;
+const MAX_SKIPS: usize = 6;
 
 /// Start and end offsets of the largest string arrays, so that lookups can skip them without
 /// visiting their elements.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Skips([(usize, usize); REMEMBERED]);
+pub(super) struct Skips([(usize, usize); MAX_SKIPS]);
 
 impl Skips {
     /// Remembers an array, replacing a smaller one.

@@ -1,6 +1,6 @@
 //! The threads that run steps: a pool, rayon's threads, or the caller alone.
 
-use super::task::Meeting;
+use super::task::RunState;
 use super::{Pool, PoolError};
 use teff_graph::{Solo, Team};
 
@@ -35,9 +35,9 @@ impl Crew for Solo {
     }
 
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
-        let meeting = Meeting::new(1, 0);
-        meeting.attend(0, 1, |_| task(&Solo));
-        meeting.close()
+        let run = RunState::new(1, 0);
+        run.run_share(0, 1, |_| task(&Solo));
+        run.finish()
     }
 }
 

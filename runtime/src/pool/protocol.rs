@@ -40,7 +40,7 @@ pub(crate) struct Barrier {
     phase: Padded<AtomicU32>,
     arrived: Padded<AtomicU32>,
     /// A thread got [`Broken`].
-    refused: AtomicBool,
+    broken: AtomicBool,
     size: u32,
     spins: u32,
 }
@@ -51,7 +51,7 @@ impl Barrier {
         Barrier {
             phase: Padded(AtomicU32::new(0)),
             arrived: Padded(AtomicU32::new(0)),
-            refused: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             size,
             spins,
         }
@@ -65,7 +65,7 @@ impl Barrier {
         // Relaxed: no phase can complete without this thread, so it has seen the newest one.
         let seen = self.phase.0.load(Ordering::Relaxed);
         if seen & LEFT != 0 {
-            return self.refuse();
+            return self.fail();
         }
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.size {
             // No thread arrives again before the phase is published.
@@ -81,15 +81,15 @@ impl Barrier {
                 return Ok(());
             }
             if now & LEFT != 0 {
-                return self.refuse();
+                return self.fail();
             }
             relax(&mut tries, self.spins);
         }
     }
 
     #[cold]
-    fn refuse(&self) -> Result<(), Broken> {
-        self.refused.store(true, Ordering::Relaxed);
+    fn fail(&self) -> Result<(), Broken> {
+        self.broken.store(true, Ordering::Relaxed);
         Err(Broken)
     }
 
@@ -98,16 +98,16 @@ impl Barrier {
         self.phase.0.fetch_or(LEFT, Ordering::Release);
     }
 
-    /// True if a thread got [`Broken`] since the last `renew`. Called only between runs.
-    pub(crate) fn refused(&self) -> bool {
-        self.refused.load(Ordering::Relaxed)
+    /// True if a thread got [`Broken`] since the last `reset`. Called only between runs.
+    pub(crate) fn broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// Resets a broken barrier. Called only between runs: no thread may be inside `wait`, and the
     /// next run is announced to the threads after this call.
-    pub(crate) fn renew(&self) {
+    pub(crate) fn reset(&self) {
         self.arrived.0.store(0, Ordering::Relaxed);
-        self.refused.store(false, Ordering::Relaxed);
+        self.broken.store(false, Ordering::Relaxed);
         self.phase.0.fetch_and(!LEFT, Ordering::Relaxed);
     }
 }

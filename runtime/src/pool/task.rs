@@ -10,17 +10,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const MESSAGE_BYTES: usize = 4096;
 
 /// State shared by the threads of one crew during a run.
-pub(crate) struct Meeting {
+pub(crate) struct RunState {
     pub(crate) barrier: Barrier,
     /// The first panic of the run. Locked by threads that panic, and by the owner between runs if
-    /// `Barrier::refused` or `panicked` is set: never during a successful run.
+    /// `Barrier::broken` or `panicked` is set: never during a successful run.
     panic: Mutex<Option<(usize, String)>>,
     panicked: super::sync::AtomicBool,
 }
 
-impl Meeting {
+impl RunState {
     pub(crate) fn new(size: u32, spins: u32) -> Self {
-        Meeting {
+        RunState {
             barrier: Barrier::new(size, spins),
             panic: Mutex::new(None),
             panicked: super::sync::AtomicBool::new(false),
@@ -28,7 +28,7 @@ impl Meeting {
     }
 
     /// Runs one thread's share. Never unwinds, and the other threads never wait for this one again.
-    pub(crate) fn attend(&self, rank: usize, size: usize, task: impl FnOnce(&Worker<'_>)) {
+    pub(crate) fn run_share(&self, rank: usize, size: usize, task: impl FnOnce(&Worker<'_>)) {
         let worker = Worker::new(rank, size, &self.barrier);
         // Unwind safety: the task's shared state is behind `&`, and the run reports the panic.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| task(&worker))) {
@@ -69,17 +69,17 @@ impl Meeting {
 
     /// The result of the run; resets everything for the next one. Called only between runs, ordered
     /// after the end of every thread's share.
-    pub(crate) fn close(&self) -> Result<(), PoolError> {
+    pub(crate) fn finish(&self) -> Result<(), PoolError> {
         let result = if self.panicked.load(super::sync::Ordering::Relaxed) {
             let (rank, message) = self.lock().take().unwrap_or_default();
             Err(PoolError::Panicked { rank, message })
-        } else if self.barrier.refused() {
+        } else if self.barrier.broken() {
             Err(PoolError::Deserted)
         } else {
             Ok(())
         };
         self.panicked.store(false, super::sync::Ordering::Relaxed);
-        self.barrier.renew();
+        self.barrier.reset();
         result
     }
 }

@@ -191,7 +191,7 @@ impl Tokenizer {
             TokenKind::Byte => format!("<0x{:02X}>", bytes.first().unwrap_or(&0)).into_bytes(),
             TokenKind::Normal | TokenKind::Unused | TokenKind::UserDefined => {
                 // Merging never produces a token stored with plain spaces.
-                let made = spm.made(&self.vocab, bytes) == Some(id);
+                let made = spm.merged_token(&self.vocab, bytes) == Some(id);
                 if made { escape(bytes) } else { bytes.to_vec() }
             }
             _ => bytes.to_vec(),
@@ -474,13 +474,13 @@ fn ranks_as_scores(vocab: &Vocab, spm: &Spm) -> Result<Vec<f32>, ExportError> {
         let Ok(token) = str::from_utf8(bytes) else { continue };
         // Tokens that are matched whole never occur in the stretches that are merged.
         let whole = kind == TokenKind::UserDefined && spm.rules().prefix == Prefix::Never;
-        if whole || kind == TokenKind::Control || spm.made(vocab, bytes) != Some(id) {
+        if whole || kind == TokenKind::Control || spm.merged_token(vocab, bytes) != Some(id) {
             continue;
         }
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
             let one = |s: &str| s.chars().nth(1).is_none();
-            let [l, r] = [left, right].map(|s| spm.made(vocab, s.as_bytes()));
+            let [l, r] = [left, right].map(|s| spm.merged_token(vocab, s.as_bytes()));
             let symbols = (l.is_some() || one(left)) && (r.is_some() || one(right));
             let listed = matches!((l, r), (Some(l), Some(r)) if spm.merges_pair(l, r));
             if symbols && !listed {

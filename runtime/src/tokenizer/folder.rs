@@ -83,7 +83,7 @@ impl Tokenizer {
     }
 
     fn build_json(json: &[u8], config: Option<Config>) -> Result<Self, TokenizerError> {
-        if spm_json::is_one(json)? {
+        if spm_json::is_sentence_piece(json)? {
             return Tokenizer::build_spm_json(json, config.unwrap_or_default());
         }
         let parts = tokenizer_json(json)?;

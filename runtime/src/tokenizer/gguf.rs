@@ -140,7 +140,7 @@ fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
             !tokenizer.token_bytes(id).is_some_and(|t| names.contains(&t))
         };
         let all = tokenizer.special.ids().iter().copied().filter(|&id| bare(id)).collect();
-        tokenizer.special.swallow_after(all);
+        tokenizer.special.set_strip_after(all);
     }
     Ok(tokenizer)
 }

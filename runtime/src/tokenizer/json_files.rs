@@ -205,7 +205,7 @@ impl TokenList {
     /// Sorts the tokens by id, together with the added ones.
     pub(super) fn build(self, added: &[Added]) -> Result<bpe::Tokens> {
         let mut tokens = bpe::Tokens::default();
-        self.each(added, |token| match token {
+        self.for_each_token(added, |token| match token {
             Some((text, kind)) => tokens.push(text.as_bytes(), kind),
             None => tokens.push_hole(),
         })?;
@@ -214,7 +214,7 @@ impl TokenList {
 
     /// Passes the tokens to the callback in id order, together with the added ones; `None` is an id
     /// without a token.
-    pub(super) fn each(
+    pub(super) fn for_each_token(
         mut self,
         added: &[Added],
         mut token: impl FnMut(Option<(&str, TokenKind)>) -> Result<()>,

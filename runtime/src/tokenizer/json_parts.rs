@@ -21,7 +21,7 @@ fn members<'a>(
     missing: &'static str,
 ) -> Result<Vec<(String, Doc<'a>)>> {
     // More than any supported combination has, which is enough to recognise others.
-    const MOST: usize = 4;
+    const MAX_ELEMENTS: usize = 4;
     doc.object(want)?;
     while let Some(found) = doc.key()? {
         if !found.is(key) {
@@ -30,7 +30,7 @@ fn members<'a>(
         }
         doc.array(want)?;
         let mut all = Vec::new();
-        while all.len() < MOST {
+        while all.len() < MAX_ELEMENTS {
             let mut peek = doc.clone();
             if peek.next(want)? == Event::ArrayEnd {
                 break;

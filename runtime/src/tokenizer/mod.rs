@@ -323,7 +323,7 @@ impl Tokenizer {
         while let Some((start, end, id)) = self.special.find(&self.vocab, text, at, specials) {
             self.encode_plain(&text[at..start], at == 0, specials, scratch, out)?;
             out.push(id);
-            at = end + self.special.swallowed(id, &text[end..]);
+            at = end + self.special.stripped_after(id, &text[end..]);
         }
         self.encode_plain(&text[at..], at == 0, specials, scratch, out)
     }

@@ -15,7 +15,7 @@ pub(super) struct SpecialIndex {
     /// Number of tokens that are matched even when special tokens are ignored.
     user_defined: usize,
     /// Sorted ids of tokens that absorb the white space after them.
-    swallowing: Vec<u32>,
+    strip_after: Vec<u32>,
 }
 
 impl SpecialIndex {
@@ -59,8 +59,8 @@ impl SpecialIndex {
         let mut wanted = ids.to_vec();
         wanted.sort_unstable();
         let (theirs, ours) = self.ids.iter().partition(|id| wanted.binary_search(id).is_ok());
-        let swallowing = std::mem::take(&mut self.swallowing);
-        *self = SpecialIndex { swallowing, ..SpecialIndex::of(vocab, ours) };
+        let strip_after = std::mem::take(&mut self.strip_after);
+        *self = SpecialIndex { strip_after, ..SpecialIndex::of(vocab, ours) };
         SpecialIndex::of(vocab, theirs)
     }
 
@@ -88,11 +88,11 @@ impl SpecialIndex {
     }
 
     /// Makes these tokens absorb the white space after them.
-    pub(super) fn swallow_after(&mut self, mut ids: Vec<u32>) {
+    pub(super) fn set_strip_after(&mut self, mut ids: Vec<u32>) {
         ids.sort_unstable();
         ids.dedup();
         ids.shrink_to_fit();
-        self.swallowing = ids;
+        self.strip_after = ids;
     }
 
     /// All tokens that are matched in texts.
@@ -101,8 +101,8 @@ impl SpecialIndex {
     }
 
     /// Number of bytes of white space at the start of `rest` that belong to the token before it.
-    pub(super) fn swallowed(&self, id: u32, rest: &str) -> usize {
-        if self.swallowing.binary_search(&id).is_err() {
+    pub(super) fn stripped_after(&self, id: u32, rest: &str) -> usize {
+        if self.strip_after.binary_search(&id).is_err() {
             return 0;
         }
         rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']).len()
@@ -137,6 +137,6 @@ impl SpecialIndex {
 
     /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
-        4 * (self.ids.capacity() + self.starts.capacity() + self.swallowing.capacity())
+        4 * (self.ids.capacity() + self.starts.capacity() + self.strip_after.capacity())
     }
 }

@@ -327,10 +327,10 @@ impl Spm {
             nodes[at as usize] = joined;
             if joined.next != NONE {
                 nodes[joined.next as usize].prev = at;
-                self.renew(vocab, text, nodes, queue, at);
+                self.update_pair(vocab, text, nodes, queue, at);
             }
             if joined.prev != NONE {
-                self.renew(vocab, text, nodes, queue, joined.prev);
+                self.update_pair(vocab, text, nodes, queue, joined.prev);
             }
         }
         let mut at = 0;
@@ -339,7 +339,7 @@ impl Spm {
                 *after_unk = false;
                 out.push(node.id);
             } else {
-                self.fall_back(&text[node.start as usize..node.end as usize], after_unk, out)?;
+                self.byte_fallback(&text[node.start as usize..node.end as usize], after_unk, out)?;
             }
             at = node.next;
         }
@@ -347,7 +347,7 @@ impl Spm {
     }
 
     /// Looks up the merge of a node that has a successor.
-    fn renew(
+    fn update_pair(
         &self,
         vocab: &Vocab,
         text: &[u8],
@@ -365,7 +365,7 @@ impl Spm {
     }
 
     /// Appends the tokens for a character that has none of its own.
-    fn fall_back(
+    fn byte_fallback(
         &self,
         c: &[u8],
         after_unk: &mut bool,
@@ -390,7 +390,7 @@ impl Spm {
     }
 
     /// The token that merging produces from these bytes, with plain spaces.
-    pub(super) fn made(&self, vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
+    pub(super) fn merged_token(&self, vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
         self.token(vocab, bytes)
     }
 

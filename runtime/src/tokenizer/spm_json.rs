@@ -18,7 +18,7 @@ const FILE: &str = "tokenizer.json";
 
 /// True if a tokenizer.json is of this kind. Reads only up to the vocabulary if the components come
 /// in the usual order.
-pub(super) fn is_one(bytes: &[u8]) -> Result<bool> {
+pub(super) fn is_sentence_piece(bytes: &[u8]) -> Result<bool> {
     let mut doc = Doc::new(FILE, bytes);
     let mut spaces = false;
     doc.object("an object")?;
@@ -321,7 +321,7 @@ impl Tokenizer {
 
         let list = TokenList::read(&mut model.vocab.clone(), json.len())?;
         let mut pieces = Pieces::default();
-        list.each(&added, |token| {
+        list.for_each_token(&added, |token| {
             let Some((text, kind)) = token else { return pieces.push_hole() };
             let kind = match kind {
                 TokenKind::Normal if model.bytes && byte_of(text.as_bytes()).is_some() => {

@@ -24,7 +24,7 @@ pub(super) fn nfc<'t>(text: &'t str, scratch: &'t mut NfcScratch) -> &'t str {
     if text.is_ascii() {
         return text;
     }
-    let Some(mut at) = suspect(text, 0) else { return text };
+    let Some(mut at) = quick_check(text, 0) else { return text };
     let out = &mut scratch.text;
     out.clear();
     let mut done = 0;
@@ -37,7 +37,7 @@ pub(super) fn nfc<'t>(text: &'t str, scratch: &'t mut NfcScratch) -> &'t str {
         normalize(&text[start..end], &mut scratch.chars);
         out.extend(scratch.chars.iter().filter_map(|&key| char::from_u32(code(key))));
         done = end;
-        match suspect(text, end) {
+        match quick_check(text, end) {
             Some(next) => at = next,
             None => break,
         }
@@ -47,7 +47,7 @@ pub(super) fn nfc<'t>(text: &'t str, scratch: &'t mut NfcScratch) -> &'t str {
 }
 
 /// The offset of the first character at or after `from` that may change or is out of order.
-fn suspect(text: &str, from: usize) -> Option<usize> {
+fn quick_check(text: &str, from: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut last) = (from, 0);
     while let Some(&lead) = bytes.get(at) {
