@@ -185,7 +185,7 @@ impl CommonArgs {
                 self.head = Some(quantized(&flag, &args.text(&flag)?)?);
             }
             f if !known.contains(&f) => {
-                return Err(Failure::Usage(format!("there is no option {flag}")));
+                return Err(Failure::Usage(format!("unknown option {flag}")));
             }
             "--threads" => self.threads = Some(args.count(&flag, THREADS)?),
             "--ctx" => self.ctx = Some(args.count(&flag, 1..=usize::MAX)?),
@@ -235,7 +235,7 @@ impl CommonArgs {
         let most = model.spec().context;
         if let Some(ctx) = self.ctx.filter(|&n| n > most as usize) {
             return Err(Failure::Run(format!(
-                "--ctx is {ctx}, but the model was made for a context of {most}: ask for less"
+                "--ctx is {ctx}, but the model's context is {most}: use less"
             )));
         }
         let mut options = SessionOptions {
@@ -323,7 +323,7 @@ fn backend(flag: &str, name: &str) -> Result<Cpu, Failure> {
         }
         CpuError::Unknown => {
             let here = backends().join(", ");
-            Failure::Run(format!("{flag} is `{name}`: it is not in this build; here are {here}"))
+            Failure::Run(format!("{flag} is `{name}`: it is not in this build, which has {here}"))
         }
         CpuError::Missing => Failure::Run(format!("{flag} is `{name}`: {e}")),
     })

@@ -14,47 +14,47 @@ use super::{Command, Failure, print, roofline};
 
 pub(crate) const COMMAND: Command = Command {
     name: "bench",
-    about: "how fast a model runs",
+    about: "measures the speed of a model",
     help: "\
 usage: teff bench MODEL [-p 512] [-n 128] [-r 5] [--threads 1,2] [OPTIONS]
        teff bench --roofline [MODEL] [--size MB] [--formats Q4_0,Q8_0] [--threads 1,2] [OPTIONS]
 
-A row for each number of threads; each opens the model anew. Prefill takes P tokens through the
-model from an empty cache, in steps of up to 512; decode takes N tokens one at a time, also from an
-empty cache. Both run once to warm up (decode for 16 tokens at most), then R times. The tokens are
+Prints a row for each number of threads, opening the model anew for each. Prefill evaluates P tokens
+from an empty cache, in steps of up to 512; decode evaluates N tokens one at a time, also from an
+empty cache. Both run once to warm up (decode for at most 16 tokens), then R times. The tokens are
 random but always the same; nothing is sampled.
 
-  -p P                 tokens of prefill, 0 for none (default 512, or a smaller context)
-  -n N                 tokens of decode, 0 for none (default 128, or a smaller context)
+  -p P                 tokens to prefill, 0 for none (default 512, or a smaller context)
+  -n N                 tokens to decode, 0 for none (default 128, or a smaller context)
   -r R                 runs (default 5)
-  --threads 1,2        numbers of threads (default: one for each core)
-  --backend NAME       who computes: scalar, avx2, avx512, ...; default: that of the
-                       environment variable TEFF_BACKEND, or the best of this machine
-  --kv f32|f16|q8      how the cache stores keys and values (default f32)
+  --threads 1,2        numbers of threads (default: one per core)
+  --backend NAME       instruction set: scalar, avx2, avx512, ... (default: the value of the
+                       environment variable TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8      format of the KV cache (default f32)
   --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT        quantise a head in F32, F16 or BF16 to this format when loading
-  --repack             copy weights into an order that the backend reads faster, if it has one:
-                       less time for each token, the same bits, memory of the weights' size
-  --json               rows as a JSON array
+  --head FORMAT        quantise an F32, F16 or BF16 head to this format when loading
+  --repack             copy weights into the backend's fastest order, if it has one: faster
+                       decoding, the same bits, additional memory of the weights' size
+  --json               print rows as a JSON array
 
-Bytes per token are the weights that one decoded token reads, and the cache as it is on average over
-the run; GB/s (10^9 bytes) is that at the median speed of decode. Allocations per token are counted
-over all runs of decode. Peak memory is the process's, mapped weights included.
+Bytes per token are the weights read to decode one token, plus the average size of the KV cache over
+the run; GB/s (10^9 bytes) is that at the median decode speed. Allocations per token are counted
+over all decode runs. Peak memory is that of the process, including mapped weights.
 
-With --roofline: what this machine can do at most, measured in the same run, and how near to that
-Teff comes. Ceilings: reading memory that no cache holds, by 1 to 8 streams, with software prefetch
-and without, on one thread and on the numbers of --threads; products of bytes and f32 multiply-adds
-from registers, of each backend. Beside them, for each format and backend, a product with 512
-columns as a share of the peak, and one with one column, over all of the memory, as a share of the
-best bandwidth; and a model's prefill and decode in the same way. A model's operations are two for
-each weight of its products and each token; attention is not counted. Without VNNI, bytes (of which
-the peak is) take longer to sum than codes of 2 to 5 bits, so that these may exceed it. Of -r runs
-of at least 50 ms a ceiling is the best, and what is held against it the median.
+With --roofline: the machine's limits, measured in the same run, and how close Teff comes to them.
+Limits: reading memory too large for the caches, in 1 to 8 streams, with and without software
+prefetch, on one thread and on the numbers of --threads; and, for each backend, products of bytes
+and f32 multiply-adds in registers. Compared to them, for each format and backend: a product with
+512 columns, as a share of the peak, and one with one column, over all of the memory, as a share of
+the best bandwidth; and likewise a model's prefill and decode. A model's operations are two per
+weight of its products and token; attention is not counted. Without VNNI, bytes (which define the
+peak) take longer to sum than codes of 2 to 5 bits, which may therefore exceed it. A limit is the
+best of -r runs of at least 50 ms; the figures compared to it are medians.
 
-  --size MB            2^20 bytes to read (default 512)
+  --size MB            memory to read, in units of 2^20 bytes (default 512)
   --formats A,B        formats of the products (default: all)
-  --quick              one run of at least 1 ms each: to see that all of it works
-  --backend NAME       only this one
+  --quick              one run of at least 1 ms each, as a smoke test
+  --backend NAME       only this backend
 ",
     run,
 };
@@ -173,7 +173,7 @@ impl Bench {
         let most = model.spec().context as usize;
         let fit = |flag: &str, asked: Option<usize>, usual: usize| match asked {
             Some(n) if n > most => Err(Failure::Run(format!(
-                "{flag} is {n}, but the model was made for a context of {most}: ask for fewer tokens"
+                "{flag} is {n}, but the model's context is {most}: use fewer tokens"
             ))),
             asked => Ok(asked.unwrap_or(usual.min(most))),
         };

@@ -29,40 +29,38 @@ pub(crate) const COMMAND: Command =
 const HELP: &str = "\
 usage: teff chat MODEL [OPTIONS]
 
-Answers what is typed, line by line, or every line of a pipe. The answers alone go to standard
-output. /clear begins a new conversation, /exit or the end of the input ends the command. Ctrl-C
-stops an answer at a terminal; where nothing is being answered, pressed twice, it ends the command.
+Answers each line typed at a terminal or read from a pipe. Only the answers go to standard output.
+/clear starts a new conversation; /exit or the end of the input ends the command. At a terminal,
+Ctrl-C stops the current answer; pressed twice with no answer in progress, it ends the command.
 
-What is said never becomes a special token, even where it has the name of one. The same options and
-lines give the same answers on every machine (unless the model's template asks for the date).
+Messages never become special tokens, even if they contain the name of one. The same options and
+lines give the same answers on every machine (unless the model's template uses the date).
 
   -p TEXT                the first message
-  --system TEXT          what the model is told before the conversation
-  --single-turn          ends after one answer
-  --chat-template FILE   the template in Jinja that makes a text of the conversation (default: the
-                         model's own)
-  -n N                   most tokens of an answer (default: until the model ends it)
-  --temperature T        below 1 prefers likely tokens, above 1 evens out, 0 is greedy (default 0.8)
-  --top-k K              the K most likely tokens stay, 0 is off (default 40)
-  --top-p P              the most likely tokens that have this share of probability stay, 1 is off
+  --system TEXT          the system message
+  --single-turn          exit after one answer
+  --chat-template FILE   Jinja template for the conversation (default: the model's own)
+  -n N                   maximum tokens per answer (default: until the model ends it)
+  --temperature T        below 1 favours likely tokens, above 1 flattens, 0 is greedy (default 0.8)
+  --top-k K              keep the K most likely tokens, 0 is off (default 40)
+  --top-p P              keep the most likely tokens with this total probability, 1 is off
                          (default 0.95)
-  --min-p P              tokens stay that have this share of the likeliest's probability, 0 is off
-                         (default 0.05)
+  --min-p P              keep tokens with at least this share of the most likely one's
+                         probability, 0 is off (default 0.05)
   --repeat-penalty R     makes recent tokens less likely, 1 is off (default 1)
-  --repeat-last-n N      how many tokens are recent (default 64)
-  --seed S               where random numbers start, for each answer: always the same (default 0)
-  --greedy               always the most likely token: the same as --temperature 0
-  --threads N            threads (default: one for each core)
-  --ctx N                positions of the context (default: as many as the model was made for, but
-                         4096 at most)
-  --backend NAME         who computes: scalar, avx2, avx512, ...; default: that of the
-                         environment variable TEFF_BACKEND, or the best of this machine
-  --kv f32|f16|q8        how the cache stores keys and values (default f32)
+  --repeat-last-n N      number of tokens that count as recent (default 64)
+  --seed S               seed of the random numbers of each answer (default 0)
+  --greedy               always the most likely token, like --temperature 0
+  --threads N            threads (default: one per core)
+  --ctx N                context length in tokens (default: the model's, but at most 4096)
+  --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
+                         environment variable TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8        format of the KV cache (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
-  --repack               copy weights into an order that the backend reads faster, if it has one:
-                         less time for each token, the same bits, memory of the weights' size
-  --stats                the figures at the end, on standard error, as one line of JSON
+  --repack               copy weights into the backend's fastest order, if it has one: faster
+                         decoding, the same bits, additional memory of the weights' size
+  --stats                print statistics at the end, as one line of JSON on standard error
 ";
 
 /// Size limit of a template file in bytes, as for a model's own.
@@ -255,7 +253,7 @@ impl Chat<'_> {
                 if finish == Some(Finish::ContextFull) {
                     print_error(&format!(
                         "the context of {context} tokens is full, and the answer ends here: \
-                         /clear begins anew, --ctx may ask for up to {most}"
+                         /clear starts anew, --ctx allows up to {most}"
                     ));
                 }
             }
@@ -264,7 +262,7 @@ impl Chat<'_> {
                 let n = ids.len();
                 self.failed(&format!(
                     "the conversation has {n} tokens, but the context holds {context}: /clear \
-                     begins anew, --ctx may ask for up to {most}"
+                     starts anew, --ctx allows up to {most}"
                 ));
                 return Ok(());
             }

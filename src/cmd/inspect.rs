@@ -17,28 +17,28 @@ use super::{Command, Failure, print};
 
 pub(crate) const COMMAND: Command = Command {
     name: "inspect",
-    about: "what a model is and what memory it takes",
+    about: "describes a model and its memory requirements",
     help: "\
 usage: teff inspect MODEL [--ctx N] [--json] [--stats] [OPTIONS]
 
-Architecture, hyper-parameters, tensors, and the bytes that a session will take, all from the
-model's header. total is the weights and the session; weights in a mapped file are the system's
-cache and take no memory that others could not have.
+Prints the architecture, hyper-parameters, tensors and the memory requirements of a session, all
+from the model's header. total is the weights plus the session; weights in a mapped file are in the
+system's page cache, which can be reclaimed for other programs.
 
-  --ctx N              positions of the context (default: as many as the model was made for)
-  --json               one object of JSON
-  --stats              also every tensor: the least and the largest of its weights, their mean and
-                       root mean square, and what is suspicious: numbers that are not finite,
-                       matrices of zeros, norms whose root mean square is outside 0.01 to 100 or
-                       whose weights are all the same and not 1, norms of a Gemma in GGUF whose
-                       mean is near 0 (these files have the weights plus 1). Reads all weights
-  --threads N          threads of the session (default: one for each core)
-  --backend NAME       backend of the session (default: that of the environment variable
-                       TEFF_BACKEND, or the best of this machine)
-  --kv f32|f16|q8      how the cache stores keys and values (default f32)
+  --ctx N              context length in tokens (default: the model's)
+  --json               print one JSON object
+  --stats              also print every tensor: minimum, maximum, mean and root mean square (RMS) of
+                       its weights, and warnings: numbers that are not finite, matrices of zeros,
+                       norms whose RMS is outside 0.01 to 100 or whose weights are all the same and
+                       not 1, norms of a Gemma in GGUF whose mean is near 0 (these files have the
+                       weights plus 1). Reads all weights
+  --threads N          threads of the session (default: one per core)
+  --backend NAME       backend of the session (default: the value of the environment variable
+                       TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8      format of the KV cache (default f32)
   --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT        quantise a head in F32, F16 or BF16 to this format when loading
-  --repack             copy weights into an order that the backend reads faster, if it has one
+  --head FORMAT        quantise an F32, F16 or BF16 head to this format when loading
+  --repack             copy weights into the backend's fastest order, if it has one
 ",
     run,
 };

@@ -12,7 +12,7 @@ use super::{Command, Failure};
 
 pub(crate) const COMMAND: Command = Command {
     name: "logits",
-    about: "the logits of all tokens of a text, as a file",
+    about: "writes the logits of all tokens of a text to a file",
     help: HELP,
     run,
 };
@@ -20,21 +20,22 @@ pub(crate) const COMMAND: Command = Command {
 const HELP: &str = "\
 usage: teff logits MODEL (--tokens 1,2,3 | --tokens-file F.i32) --out F.f32 [OPTIONS]
 
-Writes the logits after every token: little-endian f32 [tokens, vocabulary], nothing else. The same
-bits come out for every chunk, number of threads and backend. The file appears when it is whole.
+Writes the logits after every token as little-endian f32 [tokens, vocabulary], without a header. The
+bits are the same for every chunk size, number of threads and backend. The file appears only when it
+is complete.
 
   --tokens 1,2,3         the tokens
-  --tokens-file F        a file that holds them, as little-endian 32-bit integers
+  --tokens-file F        a file with the tokens, as little-endian 32-bit integers
   --out F                the file to write
-  --chunk N              tokens of one step (default 32); the rows of a chunk are in memory at once
-  --threads N            threads (default: one for each core)
-  --backend NAME         who computes: scalar, avx2, avx512, ...; default: that of the
-                         environment variable TEFF_BACKEND, or the best of this machine
-  --kv f32|f16|q8        how the cache stores keys and values (default f32)
+  --chunk N              tokens per step (default 32); memory holds the logits of one chunk
+  --threads N            threads (default: one per core)
+  --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
+                         environment variable TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8        format of the KV cache (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT          quantise a head in F32, F16 or BF16 to this format when loading
-  --repack               copy weights into an order that the backend reads faster, if it has one:
-                         less time for each token, the same bits, memory of the weights' size
+  --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
+  --repack               copy weights into the backend's fastest order, if it has one: faster
+                         decoding, the same bits, additional memory of the weights' size
 ";
 
 /// Default number of tokens per step, which bounds the rows of a large vocabulary.
@@ -91,7 +92,7 @@ fn check(tokens: &[u32], model: &Model) -> Result<(), Failure> {
     if tokens.len() > context as usize {
         let n = tokens.len();
         return Err(Failure::Run(format!(
-            "{n} tokens, but the model was made for a context of {context}: give fewer"
+            "{n} tokens, but the model's context is {context}: give fewer"
         )));
     }
     match tokens.iter().position(|&t| t >= vocab) {

@@ -111,7 +111,7 @@ fn start(args: &mut Args) -> Result<&'static Command, Failure> {
     };
     COMMANDS.iter().find(|c| name == c.name).ok_or_else(|| {
         let name = name.to_string_lossy();
-        Failure::Usage(format!("there is no command `{name}`; there are: {}", known()))
+        Failure::Usage(format!("unknown command `{name}`; there are: {}", known()))
     })
 }
 
@@ -126,7 +126,7 @@ fn overview() -> String {
         text.push_str(&format!("  {:<12}{}\n", c.name, c.about));
     }
     text.push_str(
-        "\nMODEL is a .gguf file or a Hugging Face folder. `teff COMMAND --help` says more.\n\
+        "\nMODEL is a .gguf file or a Hugging Face folder. See `teff COMMAND --help` for details.\n\
          Exit codes: 0; 1 for an error of the model, a file or the run; 2 for wrong usage.\n",
     );
     text

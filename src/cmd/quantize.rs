@@ -10,33 +10,33 @@ use super::machine::{self, human};
 use super::{Command, Failure, print, print_error};
 
 pub(crate) const COMMAND: Command =
-    Command { name: "quantize", about: "the same model in a smaller file", help: HELP, run };
+    Command { name: "quantize", about: "converts a model to a smaller file", help: HELP, run };
 
 const HELP: &str = "\
 usage: teff quantize IN.gguf OUT.gguf --to FORMAT [OPTIONS]
        teff quantize FOLDER  OUT.gguf --to FORMAT [OPTIONS]
 
-Writes the model, a GGUF file or a Hugging Face folder, as a GGUF file in other formats; llama.cpp
-loads it too. Norms, biases and positions stay as they are. OUT appears when it is complete, and
-replaces a file that is there. Every number of threads gives the same bytes, which are those of
-llama.cpp's quantiser without importances.
+Converts a model, given as a GGUF file or a Hugging Face folder, to a GGUF file in other formats,
+which llama.cpp can load too. Norms, biases and positions are not changed. OUT appears only when it
+is complete, and replaces an existing file. The result does not depend on the number of threads, and
+equals that of llama.cpp's quantiser without an importance matrix.
 
-  --to FORMAT            what most matrices become:
-                           F32 F16 BF16          no quantising; what a folder has in this type
-                                                 stays as it is
-                           Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    but the head in Q6_K (with Q8_0: Q8_0)
+  --to FORMAT            the format of most matrices:
+                           F32 F16 BF16          no quantisation; tensors of a folder that have
+                                                 this type are not changed
+                           Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    except a Q6_K head (for Q8_0: Q8_0)
                            Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K
-                                                 llama.cpp's mixes: more bits where they matter
+                                                 llama.cpp's mixes, with more bits for some tensors
                            Q5_K Q4_K Q3_K        all matrices in this one format
-                           TQ2_0 TQ1_0           for weights that are ternary already; others are
-                                                 rounded, with a warning. Embedding Q4_K, head Q6_K
-                           I2_S                  for weights of 0 and one magnitude for each matrix;
+                           TQ2_0 TQ1_0           for ternary weights; others are rounded, with a
+                                                 warning. Embedding Q4_K, head Q6_K
+                           I2_S                  for weights of 0 and one magnitude per matrix;
                                                  others are refused. Embedding and head F16
-                         Rows that are not whole blocks of a format get another one: Q5_0 for Q4_K,
-                         Q5_1 for Q5_K, Q8_0 for Q6_K and I2_S, Q4_0 for Q3_K, Q2_K and TQ; else F16
-  --pure                 all matrices in FORMAT, the head and the embedding too
-  --allow-requantize     quantise what is quantised already: it loses more than either format
-  --threads N            threads (default: one for each core)
+                         Rows that are not whole blocks fall back to another format: Q5_0 for Q4_K,
+                         Q5_1 for Q5_K, Q8_0 for Q6_K and I2_S, Q4_0 for Q3_K, Q2_K and TQ; or else F16
+  --pure                 all matrices in FORMAT, including the head and the embedding
+  --allow-requantize     allow quantised input, which loses more precision than either format
+  --threads N            threads (default: one per core)
 ";
 
 fn run(args: &mut Args) -> Result<(), Failure> {
@@ -54,7 +54,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
             Arg::Flag(f) if f == "--pure" => pure = true,
             Arg::Flag(f) if f == "--allow-requantize" => options.allow_requantize = true,
             Arg::Flag(f) if f == "--threads" => options.threads = args.count(&f, THREADS)?,
-            Arg::Flag(f) => return Err(Failure::Usage(format!("there is no option {f}"))),
+            Arg::Flag(f) => return Err(Failure::Usage(format!("unknown option {f}"))),
         }
     }
     let [input, output] = &files[..] else {

@@ -58,13 +58,11 @@ impl fmt::Display for MemoryError {
         match *self {
             MemoryError::NotThere { needed, available } => {
                 write!(f, "it takes {} of memory, and {}", human(needed), human(available))?;
-                f.write_str(" are available: ask for less with --size")
+                f.write_str(" are available: use less with --size")
             }
-            MemoryError::Refused { needed } => write!(
-                f,
-                "the system refuses {} of memory: ask for less with --size",
-                human(needed)
-            ),
+            MemoryError::Refused { needed } => {
+                write!(f, "the system refused {} of memory: use less with --size", human(needed))
+            }
         }
     }
 }
@@ -358,7 +356,7 @@ impl Harness {
         let matrices = matrices.map(|bytes| Matrix::new(format, rows, COLS, bytes));
         let matrices: Vec<_> = matrices.collect::<Result<_, _>>().map_err(Failure::run)?;
         let Some(first) = matrices.first() else {
-            let what = format!("--size has no place for a row of {format}: ask for more");
+            let what = format!("--size is too small for a row of {format}: use more");
             return Err(Failure::Run(what));
         };
         let mut product = inputs.product(format, cpu, COLUMNS);
@@ -579,7 +577,7 @@ impl Report {
         )?;
         if let Some(cache) = self.cache.filter(|&c| (self.size as u64) < 4 * c) {
             let cache = human(cache);
-            writeln!(t, "(a cache of {cache} holds much of that: ask for more with --size)")?;
+            writeln!(t, "(a cache of {cache} holds much of that: use more with --size)")?;
         }
         write!(t, "{:>8}", "threads")?;
         for streams in roofline::STREAMS {

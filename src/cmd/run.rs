@@ -16,36 +16,35 @@ pub(crate) const COMMAND: Command =
 const HELP: &str = "\
 usage: teff run MODEL -p TEXT [OPTIONS]
 
-Continues TEXT. The continuation alone goes to standard output, as it comes. It ends after N tokens,
-where the model ends the text, or where the context is full. The same options give the same text on
-every machine.
+Continues TEXT. Only the continuation goes to standard output, as it is generated. It ends after N
+tokens, when the model ends the text, or when the context is full. The same options give the same
+text on every machine.
 
   -p TEXT                the text to continue
-  -n N                   most tokens to write (default 128)
-  --temperature T        below 1 prefers likely tokens, above 1 evens out, 0 is greedy (default 0.8)
-  --top-k K              the K most likely tokens stay, 0 is off (default 40)
-  --top-p P              the most likely tokens that have this share of probability stay, 1 is off
+  -n N                   maximum number of tokens to write (default 128)
+  --temperature T        below 1 favours likely tokens, above 1 flattens, 0 is greedy (default 0.8)
+  --top-k K              keep the K most likely tokens, 0 is off (default 40)
+  --top-p P              keep the most likely tokens with this total probability, 1 is off
                          (default 0.95)
-  --min-p P              tokens stay that have this share of the likeliest's probability, 0 is off
-                         (default 0.05)
+  --min-p P              keep tokens with at least this share of the most likely one's
+                         probability, 0 is off (default 0.05)
   --repeat-penalty R     makes recent tokens less likely, 1 is off (default 1)
-  --repeat-last-n N      how many tokens are recent (default 64)
-  --seed S               where random numbers start: always the same ones (default 0)
-  --greedy               always the most likely token: the same as --temperature 0
-  --threads N            threads (default: one for each core)
-  --ctx N                positions of the context (default: as many as the model was made for, but
-                         4096 at most)
-  --timeout SECONDS      ends the command after this time, loading included, with exit code 1; the
-                         text so far is kept
-  --backend NAME         who computes: scalar, avx2, avx512, ...; default: that of the
-                         environment variable TEFF_BACKEND, or the best of this machine
-  --kv f32|f16|q8        how the cache stores keys and values (default f32)
+  --repeat-last-n N      number of tokens that count as recent (default 64)
+  --seed S               seed of the random numbers (default 0)
+  --greedy               always the most likely token, like --temperature 0
+  --threads N            threads (default: one per core)
+  --ctx N                context length in tokens (default: the model's, but at most 4096)
+  --timeout SECONDS      end the command after this time, including loading, with exit code 1; the
+                         text so far has been written
+  --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
+                         environment variable TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8        format of the KV cache (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
-  --repack               copy weights into an order that the backend reads faster, if it has one:
-                         less time for each token, the same bits, memory of the weights' size
-  --stats                figures as one line of JSON on standard error: times, tokens per second,
-                         bytes; ttft_ms is from the prompt to the first piece of text
+  --repack               copy weights into the backend's fastest order, if it has one: faster
+                         decoding, the same bits, additional memory of the weights' size
+  --stats                print statistics as one line of JSON on standard error: times, tokens per
+                         second, bytes; ttft_ms is the time from the prompt to the first text
 ";
 
 /// Command-line options.
