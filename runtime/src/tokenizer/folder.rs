@@ -160,7 +160,7 @@ impl Tokenizer {
             let Some(put) = put else { continue };
             self.bytes_of(put)?;
             if named.is_some() && *id != Some(put) {
-                let why = format!("TemplateProcessing with the token {put}, which is no {what}");
+                let why = format!("TemplateProcessing with the token {put}, which is not {what}");
                 return unsupported("post-processor", why);
             }
             (*id, *add) = (Some(put), true);

@@ -46,9 +46,9 @@ impl Tokenizer {
             add_eos: keys.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
         };
         let Some(GgufValue::Array(tokens)) = gguf.value(TOKENS) else { return Err(lacks(TOKENS)) };
-        let tokens = tokens.strings().ok_or(wrong(TOKENS, "is no array of strings"))?;
+        let tokens = tokens.strings().ok_or(wrong(TOKENS, "is not an array of strings"))?;
         let Some(GgufValue::Array(merges)) = gguf.value(MERGES) else { return Err(lacks(MERGES)) };
-        let merges = merges.strings().ok_or(wrong(MERGES, "is no array of strings"))?;
+        let merges = merges.strings().ok_or(wrong(MERGES, "is not an array of strings"))?;
         let add_prefix_space = keys.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(false);
         let kinds = keys.kinds(tokens.len())?;
         let mut bad_kind = false;
@@ -91,12 +91,12 @@ fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
         return Err(unsupported("normalizer", "precompiled_charsmap"));
     }
     let Some(GgufValue::Array(tokens)) = keys.gguf.value(TOKENS) else { return Err(lacks(TOKENS)) };
-    let tokens = tokens.strings().ok_or(wrong(TOKENS, "is no array of strings"))?;
+    let tokens = tokens.strings().ok_or(wrong(TOKENS, "is not an array of strings"))?;
     let n = tokens.len();
     let scores = match keys.gguf.value(SCORES) {
         None => return Err(lacks(SCORES)),
         Some(GgufValue::Array(array)) if array.elem() == ValueKind::F32 => array.as_bytes(),
-        Some(_) => return Err(wrong(SCORES, "is no array of floats")),
+        Some(_) => return Err(wrong(SCORES, "is not an array of floats")),
     };
     let (scores, _) = scores.as_chunks::<4>();
     if scores.len() != n {
@@ -145,7 +145,7 @@ fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
     Ok(tokenizer)
 }
 
-const NO_TYPE: &str = "has a number that is no type of token (1 to 6)";
+const NO_TYPE: &str = "has a number that is not a token type (1 to 6)";
 
 fn wrong(key: &'static str, why: &'static str) -> TokenizerError {
     TokenizerError::Gguf { key, why }
@@ -168,7 +168,7 @@ impl<'a> Keys<'_, 'a> {
         match self.gguf.value(key) {
             None => Ok(None),
             Some(GgufValue::Str(text)) => Ok(Some(text)),
-            Some(_) => Err(wrong(key, "is no string")),
+            Some(_) => Err(wrong(key, "is not a string")),
         }
     }
 
@@ -176,7 +176,7 @@ impl<'a> Keys<'_, 'a> {
         match self.gguf.value(key) {
             None => Ok(None),
             Some(GgufValue::Bool(v)) => Ok(Some(v)),
-            Some(_) => Err(wrong(key, "is no truth value")),
+            Some(_) => Err(wrong(key, "is not a boolean")),
         }
     }
 
@@ -189,7 +189,7 @@ impl<'a> Keys<'_, 'a> {
             Some(GgufValue::I64(v)) => u32::try_from(v).ok(),
             Some(_) => None,
         };
-        id.map(Some).ok_or(wrong(key, "is no token id"))
+        id.map(Some).ok_or(wrong(key, "is not a token id"))
     }
 
     /// The types of `n` tokens.
@@ -199,7 +199,7 @@ impl<'a> Keys<'_, 'a> {
             Some(GgufValue::Array(array)) => array.integers(),
             Some(_) => None,
         };
-        let kinds = kinds.ok_or(wrong(TOKEN_TYPE, "is no array of integers"))?;
+        let kinds = kinds.ok_or(wrong(TOKEN_TYPE, "is not an array of integers"))?;
         if kinds.len() != n {
             return Err(wrong(TOKEN_TYPE, "has not one entry for each token"));
         }

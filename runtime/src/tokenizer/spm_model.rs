@@ -121,7 +121,7 @@ impl<'a> Piece<'a> {
                     let kind = u32::try_from(message.number(value)?).ok();
                     match kind.and_then(TokenKind::from_gguf) {
                         Some(kind) => piece.kind = kind,
-                        None => return message.wrong("there is no such type of token (1 to 6)"),
+                        None => return message.wrong("unknown token type (known: 1 to 6)"),
                     }
                 }
                 _ => {}

@@ -374,7 +374,7 @@ fn what_is_put_around_texts_is_told() {
     assert!(with(r#"{"bos_token":"<|endoftext|>"}"#).unwrap().add_bos());
     refused(
         with(r#"{"bos_token":"a"}"#),
-        &format!("TemplateProcessing with the token {end}, which is no bos_token"),
+        &format!("TemplateProcessing with the token {end}, which is not bos_token"),
     );
 }
 

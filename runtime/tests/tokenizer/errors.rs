@@ -442,25 +442,25 @@ fn gguf_files_are_taken_by_rule() {
     }
     is(full(head(None, "llama")), PRE, "is missing");
     is(Keys::new(), MODEL, "is missing");
-    is(Keys::new().u32(MODEL, 1), MODEL, "is no string");
+    is(Keys::new().u32(MODEL, 1), MODEL, "is not a string");
     let e = Keys::new().str(MODEL, "t5").build().unwrap_err();
     assert_eq!(e, unsupported("model", "t5"));
     let gpt2 = || head(Some("gpt-2"), "gpt2");
     is(gpt2(), TOKENS, "is missing");
-    is(gpt2().i32s(TOKENS, &[1]), TOKENS, "is no array of strings");
+    is(gpt2().i32s(TOKENS, &[1]), TOKENS, "is not an array of strings");
     is(gpt2().strs(TOKENS, &tokens), MERGES, "is missing");
-    is(gpt2().strs(TOKENS, &tokens).i32s(MERGES, &[]), MERGES, "is no array of strings");
+    is(gpt2().strs(TOKENS, &tokens).i32s(MERGES, &[]), MERGES, "is not an array of strings");
     let no_types = || gpt2().strs(TOKENS, &tokens).strs(MERGES, &merges);
     assert!(!no_types().build().unwrap().is_special(end));
     is(no_types().i32s(TYPES, &types[1..]), TYPES, "has not one entry for each token");
-    is(no_types().strs(TYPES, &tokens), TYPES, "is no array of integers");
-    is(no_types().u32(TYPES, 1), TYPES, "is no array of integers");
+    is(no_types().strs(TYPES, &tokens), TYPES, "is not an array of integers");
+    is(no_types().u32(TYPES, 1), TYPES, "is not an array of integers");
     for bad in [0, 7, -1] {
         types[3] = bad;
-        is(no_types().i32s(TYPES, &types), TYPES, "has a number that is no type of token (1 to 6)");
+        is(no_types().i32s(TYPES, &types), TYPES, "has a number that is not a token type (1 to 6)");
     }
-    is(no_types().str(BOS, "x"), BOS, "is no token id");
-    is(no_types().put(BOS, 5, &(-1i32).to_le_bytes()), BOS, "is no token id");
+    is(no_types().str(BOS, "x"), BOS, "is not a token id");
+    is(no_types().put(BOS, 5, &(-1i32).to_le_bytes()), BOS, "is not a token id");
     let e = no_types().u32(BOS, end + 1).build().unwrap_err();
     assert_eq!(e, E::NoSuchId { id: end + 1, vocab_size: tokens.len() });
     let mut twice = tokens.clone();

@@ -270,7 +270,7 @@ fn a_file_that_is_no_model_says_where() {
     assert_eq!(why(&[0xff; 12]).1, "a number has more than 64 bits");
     assert_eq!(why(&[0x0b]).1, "a field has no type of protocol buffers in use");
     assert_eq!(why(&[0x08, 1]).1, "a field before this should be text or a message");
-    assert_eq!(why(&field(1, &number(3, 7))).1, "there is no such type of token (1 to 6)");
+    assert_eq!(why(&field(1, &number(3, 7))).1, "unknown token type (known: 1 to 6)");
     assert_eq!(why(&field(1, &number(2, 7))).1, "the score before this should be a float");
     let empty = [field(2, &number(3, 2)), field(3, &number(4, 0))].concat();
     assert_eq!(why(&empty).1, "there are no tokens");
@@ -293,7 +293,7 @@ fn gguf_keys_that_are_missing_or_wrong_are_named() {
     let is = |keys: Keys, key, why| assert_eq!(keys.build().unwrap_err(), E::Gguf { key, why });
     const SCORES: &str = "tokenizer.ggml.scores";
     is(gguf(), SCORES, "is missing");
-    is(gguf().i32s(SCORES, &[1]), SCORES, "is no array of floats");
+    is(gguf().i32s(SCORES, &[1]), SCORES, "is not an array of floats");
     is(scores(gguf(), &[1.0]), SCORES, "has not one entry for each token");
     is(Keys::new().str("tokenizer.ggml.model", "llama"), "tokenizer.ggml.tokens", "is missing");
     let mut nan: Vec<f32> = tokens().iter().map(|t| t.1).collect();

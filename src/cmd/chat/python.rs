@@ -222,7 +222,7 @@ fn write_json(
             }
             out.push('}');
         }
-        _ => return Err(refuse("a value that is no JSON")),
+        _ => return Err(refuse("a value that has no JSON form")),
     }
     Ok(())
 }
