@@ -462,7 +462,7 @@ fn ranks_become_scores_where_they_come_to_the_same() {
     let refused = |merges: &[&str]| {
         let tokenizer = from_json(&spm_json(1, &tokens, merges, PREPEND));
         let e = keys(&tokenizer, tokens.len()).unwrap_err();
-        assert!(matches!(e, ExportError::Unsaid { .. }), "{e}");
+        assert!(matches!(e, ExportError::Inexpressible { .. }), "{e}");
     };
     refused(&["a b", "▁ ab", "b c", "ab c", "▁ c"]); // `a bc` would merge by scores
     refused(&["a b", "▁ ab", "ab c", "b c", "a bc", "▁ c"]); // not at once
