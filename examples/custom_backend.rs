@@ -13,7 +13,7 @@ use teff::kernels::blocks::Q8_0;
 use teff::kernels::equivalence::{self, MEMORY};
 use teff::kernels::{Activations, Backend, DenseBlock, Matrix, Scalar, Tile};
 use teff::runtime::tokenizer::Specials;
-use teff::{Cpu, Format, LoadOptions, Model, SessionOptions, Want};
+use teff::{Cpu, Format, LoadOptions, LogitsFor, Model, SessionOptions};
 
 /// Rows of weights that are multiplied with one row of activations at a time.
 const ROWS: usize = 4;
@@ -87,7 +87,7 @@ fn hash(model: &Model, backend: &dyn Backend) -> Result<u64, Box<dyn Error>> {
     let mut session = model.session_by(&options, backend)?;
     let tokenizer = model.tokenizer().map_err(ToString::to_string)?;
     let prompt = tokenizer.encode("Once upon a time there was a small grain.", Specials::Ignore)?;
-    let logits = session.eval(&prompt, Want::All)?;
+    let logits = session.eval(&prompt, LogitsFor::All)?;
     let bytes = logits.iter().flat_map(|x| x.to_bits().to_le_bytes());
     Ok(bytes
         .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)))

@@ -5,7 +5,7 @@
 //!
 //! let model = Model::open("gpt2.gguf")?;
 //! let options = SessionOptions::default();
-//! println!("a session takes {} bytes", model.needs(&options)?.total());
+//! println!("a session takes {} bytes", model.memory_requirements(&options)?.total());
 //! let mut session = model.session(&options)?;
 //! for piece in session.generate("Once upon a time", &Generate::default())? {
 //!     print!("{}", piece?);
@@ -24,7 +24,7 @@ pub use teff_graph as graph;
 pub use teff_kernels as kernels;
 pub use teff_runtime as runtime;
 
-pub use teff_graph::{StepError, Want};
+pub use teff_graph::{LogitsFor, StepError};
 pub use teff_kernels::{Cpu, Format, KvFormat};
 pub use teff_runtime::sample::Sampling;
 pub use teff_runtime::{

@@ -27,7 +27,7 @@ use common::{data, oracle};
 use teff::graph::gguf::Gguf;
 use teff::runtime::model::ChatTemplateError;
 use teff::runtime::tokenizer::{BpeParts, SpecialIds, Specials, Splitter, TokenKind, Tokenizer};
-use teff::{Generate, LoadOptions, Model, Sampling, SessionOptions, Want};
+use teff::{Generate, LoadOptions, LogitsFor, Model, Sampling, SessionOptions};
 
 use template::{ChatTemplate, Message, Role, TemplateError, Tokens};
 use tokens::{ChatError, Encoder};
@@ -584,9 +584,9 @@ fn turns_go_on_from_the_cache() {
             assert!(same >= before.len());
             session.truncate(same);
             // The same bits as without a cache.
-            let logits = session.eval(&ids[same..], Want::Last).unwrap().to_vec();
+            let logits = session.eval(&ids[same..], LogitsFor::Last).unwrap().to_vec();
             let mut other = model.session(&options).unwrap();
-            let whole = other.eval(&ids, Want::Last).unwrap();
+            let whole = other.eval(&ids, LogitsFor::Last).unwrap();
             assert!(logits.iter().zip(whole).all(|(a, b)| a.to_bits() == b.to_bits()), "{file}");
             let answer: String =
                 session.generate_ids(&[], &greedy(6)).unwrap().map(|p| p.unwrap()).collect();

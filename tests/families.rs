@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::{all_logits, family_files, golden, nmse, oracle, oracle_quiet};
 use teff::graph::StepError;
-use teff::{Model, SessionError, SessionOptions, Want};
+use teff::{LogitsFor, Model, SessionError, SessionOptions};
 
 fn golden_of(path: &Path) -> common::Golden {
     golden(Path::new(&format!("{}.golden.safetensors", path.display())))
@@ -80,17 +80,17 @@ fn bitnet() {
 fn gemmas_context_ends() {
     let model = Model::open(family_files("gemma3").remove(0)).unwrap();
     let mut session = model.session(&SessionOptions { batch: 16, ..common::options() }).unwrap();
-    let (needs, n) = (session.needs().total(), session.context() as u32);
+    let (needs, n) = (session.memory_requirements().total(), session.context() as u32);
     let tokens: Vec<u32> = (0..n).map(|i| i * 7 % 360).collect();
     for part in tokens.chunks(16) {
-        assert!(session.eval(part, Want::Last).unwrap().iter().all(|x| x.is_finite()));
+        assert!(session.eval(part, LogitsFor::Last).unwrap().iter().all(|x| x.is_finite()));
     }
-    let e = session.eval(&[1], Want::Last).unwrap_err();
+    let e = session.eval(&[1], LogitsFor::Last).unwrap_err();
     assert!(matches!(e, SessionError::Step(StepError::ContextFull { .. })), "{e}");
-    assert_eq!(session.needs().total(), needs);
+    assert_eq!(session.memory_requirements().total(), needs);
     // Taken back, it goes on.
     session.truncate(100);
-    assert!(session.eval(&tokens[100..101], Want::Last).is_ok());
+    assert!(session.eval(&tokens[100..101], LogitsFor::Last).is_ok());
 }
 
 /// A folder and a GGUF file of the same weights, stored in the same order, have the same bits.

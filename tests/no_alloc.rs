@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use common::{data, golden};
-use teff::{Generate, KvFormat, Model, Sampling, SessionOptions, Want};
+use teff::{Generate, KvFormat, LogitsFor, Model, Sampling, SessionOptions};
 
 struct Counting;
 
@@ -61,7 +61,7 @@ fn predicted_is_used_and_tokens_take_nothing() {
                 batch: 8,
                 ..SessionOptions::default()
             };
-            let predicted = model.needs(&options).unwrap().total();
+            let predicted = model.memory_requirements(&options).unwrap().total();
             let before = LIVE.load(SeqCst);
             PEAK.store(before, SeqCst);
             let mut s = model.session(&options).unwrap();
@@ -76,13 +76,13 @@ fn predicted_is_used_and_tokens_take_nothing() {
             // Building the plan takes slices of its capacity for a moment.
             assert!(peak <= used + 64 * 1024, "{file}: peak {peak}, used {used}");
 
-            s.eval(&tokens[..4], Want::Last).unwrap();
+            s.eval(&tokens[..4], LogitsFor::Last).unwrap();
             let n = calls(|| {
                 for t in &tokens[4..] {
-                    s.eval(&[*t], Want::Last).unwrap();
+                    s.eval(&[*t], LogitsFor::Last).unwrap();
                 }
                 s.truncate(2);
-                s.eval(&tokens[2..20], Want::Last).unwrap();
+                s.eval(&tokens[2..20], LogitsFor::Last).unwrap();
             });
             assert_eq!(n, 0, "{file}, {threads} threads: allocations while computing tokens");
         }

@@ -9,7 +9,7 @@ use common::{data, golden, logits};
 use teff::graph::{Head, Role};
 use teff::kernels::{Backend, REPACK_ROWS, Scalar, repacked_bytes};
 use teff::runtime::model::LoadErrorKind;
-use teff::{Cpu, Format, LoadOptions, Model, SessionError, SessionOptions, Want};
+use teff::{Cpu, Format, LoadOptions, LogitsFor, Model, SessionError, SessionOptions};
 
 /// All formats that can be repacked, heads that are tied and not, rows that are no whole sixteens.
 const FILES: [&str; 12] = [
@@ -184,7 +184,7 @@ fn backends_that_would_be_slow_refuse() {
     };
     let scalar = options(Cpu::Scalar(Scalar), 1, 1);
     refused(model.session(&scalar).map(|_| ()).unwrap_err());
-    refused(model.needs(&scalar).map(|_| ()).unwrap_err());
+    refused(model.memory_requirements(&scalar).map(|_| ()).unwrap_err());
     refused(model.session_by(&scalar, &Scalar).map(|_| ()).unwrap_err());
     // A model that has nothing of the kind is for all.
     let none = open(&data("gpt2-Q4_0.gguf"), repack(Cpu::Scalar(Scalar)));
@@ -207,13 +207,13 @@ fn snapshots_don_t_know_of_repacking() {
         let options = options(cpu, 1, 96);
         let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         let mut whole = plain.session(&options).unwrap();
-        let want = bits(whole.eval(&tokens, Want::Last).unwrap());
+        let want = bits(whole.eval(&tokens, LogitsFor::Last).unwrap());
         for (from, to) in [(&plain, &model), (&model, &plain)] {
             let mut first = from.session(&options).unwrap();
-            first.eval(a, Want::None).unwrap();
+            first.eval(a, LogitsFor::None).unwrap();
             let mut second = to.session(&options).unwrap();
             second.restore(&first.snapshot()).unwrap();
-            assert_eq!(bits(second.eval(b, Want::Last).unwrap()), want, "{file}");
+            assert_eq!(bits(second.eval(b, LogitsFor::Last).unwrap()), want, "{file}");
         }
     }
     let [a, b] = ["gpt2-Q4_0.gguf", "gpt2-Q4_1.gguf"].map(|f| open(&data(f), repack(cpu)));

@@ -5,7 +5,7 @@ mod common;
 use std::sync::OnceLock;
 
 use common::{data, golden, logits, oracle};
-use teff::{Cpu, KvFormat, Model, Session, SessionOptions, Want};
+use teff::{Cpu, KvFormat, LogitsFor, Model, Session, SessionOptions};
 
 fn hash(logits: &[f32]) -> u64 {
     let bytes = logits.iter().flat_map(|x| x.to_bits().to_le_bytes());
@@ -64,7 +64,7 @@ fn compute(
     drop(first);
     let mut second = session(model, cpu, threads, kv, chunk.min(96));
     // What was there before must leave no trace.
-    second.eval(&tokens[..1], Want::Last).unwrap();
+    second.eval(&tokens[..1], LogitsFor::Last).unwrap();
     second.restore(&snapshot).unwrap();
     all.extend(logits(&mut second, b, chunk));
     all

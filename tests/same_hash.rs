@@ -19,8 +19,8 @@ mod plan_q8_0;
 use std::path::{Path, PathBuf};
 
 use emit::{Extras, emit, fnv};
-use teff::{Cpu, KvFormat, Model, SessionOptions, Want};
-use teff_graph::{Place, Plan};
+use teff::{Cpu, KvFormat, LogitsFor, Model, SessionOptions};
+use teff_graph::{Plan, TensorLocation};
 use teff_kernels::Scalar;
 use teff_runtime::tokenizer::Specials;
 
@@ -57,7 +57,7 @@ fn logits(
     let mut session = model.session(&options).unwrap();
     let mut all = Vec::new();
     for chunk in tokens.chunks(chunk) {
-        all.extend_from_slice(session.eval(chunk, Want::All).unwrap());
+        all.extend_from_slice(session.eval(chunk, LogitsFor::All).unwrap());
     }
     all
 }
@@ -102,7 +102,7 @@ fn q4_0() {
 }
 
 /// What the tool writes is what the firmware has, and the static plan is what the planner makes.
-fn same_plan(quant: &str, plan: &Plan<'static>, places: &[Place]) {
+fn same_plan(quant: &str, plan: &Plan<'static>, locations: &[TensorLocation]) {
     let path = folder().join(format!("model-{quant}.gguf"));
     let (model, file) = (Model::open(&path).unwrap(), std::fs::read(&path).unwrap());
     let here = text(&format!("src/plan_{quant}.rs"));
@@ -119,10 +119,10 @@ fn same_plan(quant: &str, plan: &Plan<'static>, places: &[Place]) {
     let made = Plan::build(model.spec(), &|id| model.format(id), &options, &Scalar).unwrap();
     assert_eq!(plan.verify(), Ok(()));
     assert_eq!((&plan.spec, plan.options), (&made.spec, made.options));
-    assert_eq!((&*plan.ops, &*plan.bufs), (&*made.ops, &*made.bufs));
-    assert_eq!((plan.logits, plan.needs), (made.logits, made.needs));
-    for (slot, place) in plan.spec.slots().zip(places) {
-        let found = place.tensor(&slot, &file).unwrap();
+    assert_eq!((&*plan.ops, &*plan.buffers), (&*made.ops, &*made.buffers));
+    assert_eq!((plan.logits, plan.memory_requirements), (made.logits, made.memory_requirements));
+    for (slot, location) in plan.spec.slots().zip(locations) {
+        let found = location.tensor(&slot, &file).unwrap();
         let loaded = model.tensor(plan.spec.id(slot.role));
         let bytes = |t: &teff_graph::Tensor<'_>| match t {
             teff_graph::Tensor::Matrix(m) => m.bytes().to_vec(),

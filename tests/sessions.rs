@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use common::{data, golden};
 use teff::{
-    Cpu, Finish, Generate, KvFormat, Model, Sampling, Session, SessionError, SessionOptions,
-    StepError, Want,
+    Cpu, Finish, Generate, KvFormat, LogitsFor, Model, Sampling, Session, SessionError,
+    SessionOptions, StepError,
 };
 
 fn model() -> Model {
@@ -27,7 +27,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 }
 
 fn fresh(model: &Model, tokens: &[u32]) -> Vec<u32> {
-    bits(model.session(&options()).unwrap().eval(tokens, Want::Last).unwrap())
+    bits(model.session(&options()).unwrap().eval(tokens, LogitsFor::Last).unwrap())
 }
 
 fn step_error(e: SessionError) -> StepError {
@@ -43,11 +43,11 @@ fn a_cancelled_session_goes_on_with_the_same_bits() {
     let mut s = model.session(&options()).unwrap();
     let stop = s.stop_handle();
     stop.cancel();
-    let e = s.eval(&tokens, Want::Last).unwrap_err();
+    let e = s.eval(&tokens, LogitsFor::Last).unwrap_err();
     assert_eq!(step_error(e), StepError::Cancelled);
-    assert_eq!(step_error(s.advance(Want::Last).unwrap_err()), StepError::Cancelled);
+    assert_eq!(step_error(s.advance(LogitsFor::Last).unwrap_err()), StepError::Cancelled);
     stop.resume();
-    assert_eq!(bits(s.advance(Want::Last).unwrap()), fresh(&model, &tokens));
+    assert_eq!(bits(s.advance(LogitsFor::Last).unwrap()), fresh(&model, &tokens));
 }
 
 /// Cancels again and again, from another thread and at odd moments, until a text is through.
@@ -70,7 +70,7 @@ fn cancelling_at_any_moment_loses_nothing() {
                 stop.cancel();
             });
             loop {
-                match s.advance(Want::Last) {
+                match s.advance(LogitsFor::Last) {
                     Ok(logits) => break bits(logits),
                     Err(e) => {
                         assert_eq!(step_error(e), StepError::Cancelled);
@@ -90,9 +90,9 @@ fn a_deadline_cancels() {
     let (model, tokens) = (model(), tokens());
     let mut s = model.session(&options()).unwrap();
     s.stop_handle().set_timeout(Duration::ZERO);
-    assert_eq!(step_error(s.eval(&tokens, Want::Last).unwrap_err()), StepError::Cancelled);
+    assert_eq!(step_error(s.eval(&tokens, LogitsFor::Last).unwrap_err()), StepError::Cancelled);
     s.stop_handle().resume();
-    assert_eq!(bits(s.advance(Want::Last).unwrap()), fresh(&model, &tokens));
+    assert_eq!(bits(s.advance(LogitsFor::Last).unwrap()), fresh(&model, &tokens));
 }
 
 #[test]
@@ -101,10 +101,12 @@ fn a_fork_goes_its_own_way() {
     let (prefix, rest) = tokens.split_at(tokens.len() / 2);
     let other: Vec<u32> = rest.iter().rev().copied().collect();
     let mut a = model.session(&options()).unwrap();
-    a.eval(prefix, Want::None).unwrap();
+    a.eval(prefix, LogitsFor::None).unwrap();
     let mut b = a.fork().unwrap();
-    let (of_a, of_b) =
-        (bits(a.eval(rest, Want::Last).unwrap()), bits(b.eval(&other, Want::Last).unwrap()));
+    let (of_a, of_b) = (
+        bits(a.eval(rest, LogitsFor::Last).unwrap()),
+        bits(b.eval(&other, LogitsFor::Last).unwrap()),
+    );
     assert_eq!(of_a, fresh(&model, &tokens));
     assert_eq!(of_b, fresh(&model, &[prefix, &other].concat()));
 }
@@ -113,17 +115,17 @@ fn a_fork_goes_its_own_way() {
 fn truncating_goes_back() {
     let (model, tokens) = (model(), tokens());
     let mut s = model.session(&options()).unwrap();
-    s.eval(&tokens, Want::None).unwrap();
+    s.eval(&tokens, LogitsFor::None).unwrap();
     s.truncate(5);
     assert_eq!((s.tokens().len(), s.computed()), (5, 5));
-    assert_eq!(bits(s.eval(&tokens[5..], Want::Last).unwrap()), fresh(&model, &tokens));
+    assert_eq!(bits(s.eval(&tokens[5..], LogitsFor::Last).unwrap()), fresh(&model, &tokens));
 }
 
 #[test]
 fn foreign_and_damaged_snapshots_are_refused() {
     let (model, tokens) = (model(), tokens());
     let mut s = model.session(&options()).unwrap();
-    s.eval(&tokens, Want::None).unwrap();
+    s.eval(&tokens, LogitsFor::None).unwrap();
     let good = s.snapshot();
     let mut check = |bytes: &[u8]| match s.restore(bytes) {
         Err(SessionError::Snapshot(why)) => why,
@@ -139,11 +141,11 @@ fn foreign_and_damaged_snapshots_are_refused() {
     }
     let other = Model::open(data("gpt2-Q4_0.gguf")).unwrap();
     let mut t = other.session(&options()).unwrap();
-    t.eval(&tokens, Want::None).unwrap();
+    t.eval(&tokens, LogitsFor::None).unwrap();
     assert_eq!(check(&t.snapshot()), "it is of another model");
     let f16 = SessionOptions { kv: KvFormat::F16, ..options() };
     let mut t = model.session(&f16).unwrap();
-    t.eval(&tokens, Want::None).unwrap();
+    t.eval(&tokens, LogitsFor::None).unwrap();
     assert_eq!(check(&t.snapshot()), "its cache has another format");
     // Refusals changed nothing; a shorter context takes what fits.
     assert_eq!(s.tokens(), tokens);
@@ -165,8 +167,8 @@ fn errors_name_the_cause() {
     let long = vec![1; 97];
     let e = step_error(s.push(&long).unwrap_err());
     assert_eq!(e, StepError::ContextFull { context: 96, position: 0, tokens: 97 });
-    assert_eq!(step_error(s.advance(Want::Last).unwrap_err()), StepError::Empty);
-    let e = step_error(s.eval(&long[..2], Want::All).unwrap_err());
+    assert_eq!(step_error(s.advance(LogitsFor::Last).unwrap_err()), StepError::Empty);
+    let e = step_error(s.eval(&long[..2], LogitsFor::All).unwrap_err());
     assert_eq!(e, StepError::TooManyLogits { max: 1, got: 2 });
     s.truncate(0);
 
@@ -175,7 +177,7 @@ fn errors_name_the_cause() {
     assert!(refused(SessionOptions { context: Some(0), ..options() }).contains("context"));
     assert!(refused(SessionOptions { context: Some(97), ..options() }).contains("96"));
     assert!(refused(SessionOptions { batch: 0, ..options() }).contains("batch"));
-    let needs = model.needs(&options()).unwrap().total();
+    let needs = model.memory_requirements(&options()).unwrap().total();
     let budget = |budget| SessionOptions { budget: Some(budget), ..options() };
     assert!(refused(budget(needs - 1)).contains(&needs.to_string()));
     model.session(&budget(needs)).unwrap();

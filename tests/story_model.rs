@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use teff::{Generate, Model, Sampling, SessionOptions, Want};
+use teff::{Generate, LogitsFor, Model, Sampling, SessionOptions};
 use teff_runtime::safetensors::SafeTensors;
 
 fn example(name: &str) -> std::path::PathBuf {
@@ -27,7 +27,7 @@ fn logits_agree_with_pytorch() {
         let want: Vec<f32> =
             words(&format!("logits.{i}")).iter().map(|w| f32::from_le_bytes(*w)).collect();
         let mut session = model.session(&options).unwrap();
-        let got = session.eval(&tokens, Want::All).unwrap();
+        let got = session.eval(&tokens, LogitsFor::All).unwrap();
         let e = common::nmse(got, &want);
         println!("prompt {i}: NMSE {e:.2e}");
         assert!(e <= 2e-4, "prompt {i}: {e:e}");

@@ -16,7 +16,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use teff::{KvFormat, LoadOptions, Model, Session, SessionOptions, Want, default_backend};
+use teff::{KvFormat, LoadOptions, LogitsFor, Model, Session, SessionOptions, default_backend};
 
 const USAGE: &str = "\
 usage: bench_peers MODEL.gguf [--threads N] [--prefill 512,32] [--decode 128] [--rounds 5]
@@ -185,7 +185,7 @@ fn timed(session: &mut Session<'_>, tokens: &[u32], case: Case) -> Result<f64, B
     session.truncate(0);
     let start = Instant::now();
     for part in tokens[..n].chunks(at_once) {
-        session.eval(part, Want::Last)?;
+        session.eval(part, LogitsFor::Last)?;
     }
     Ok(start.elapsed().as_secs_f64())
 }

@@ -6,7 +6,7 @@ use std::fmt::{Debug, Display, Write};
 
 use teff_graph::family::gguf_name;
 use teff_graph::gguf::{Gguf, GgufValue};
-use teff_graph::{Options, Place, Plan, Positions, Spec};
+use teff_graph::{Options, Plan, Positions, Spec, TensorLocation};
 use teff_kernels::Backend;
 
 /// What is written beside the plan.
@@ -27,17 +27,21 @@ pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
 }
 
 /// Where each tensor of the model lies in its file. Everything must be usable in place.
-fn places(spec: &Spec, gguf: &Gguf<'_>, file: &[u8]) -> Result<Vec<Place>, Box<dyn Error>> {
-    let mut places = Vec::new();
+fn locations(
+    spec: &Spec,
+    gguf: &Gguf<'_>,
+    file: &[u8],
+) -> Result<Vec<TensorLocation>, Box<dyn Error>> {
+    let mut locations = Vec::new();
     for slot in spec.slots() {
         let mut name = String::new();
         gguf_name(slot.role, &mut name)?;
         let tensor = gguf.tensor(&name).ok_or_else(|| format!("the file has no `{name}`"))?;
-        let place = Place { format: tensor.format, offset: tensor.offset };
-        place.tensor(&slot, file)?;
-        places.push(place);
+        let location = TensorLocation { format: tensor.format, offset: tensor.offset };
+        location.tensor(&slot, file)?;
+        locations.push(location);
     }
-    Ok(places)
+    Ok(locations)
 }
 
 /// The source. `backend` is who will run the plan, or one that needs as much scratch.
@@ -52,23 +56,23 @@ pub(crate) fn emit(
     extras: &Extras<'_>,
 ) -> Result<String, Box<dyn Error>> {
     let gguf = Gguf::parse(file)?;
-    let places = places(spec, &gguf, file)?;
-    let format = |id: teff_graph::TensorId| places[usize::from(id.0)].format;
+    let locations = locations(spec, &gguf, file)?;
+    let format = |id: teff_graph::TensorId| locations[usize::from(id.0)].format;
     let plan = Plan::build(spec, &format, options, backend)?;
 
     let mut out = String::new();
     let o = &mut out;
     writeln!(o, "// Written by: {}", extras.command)?;
-    writeln!(o, "// {}.\n", plan.needs)?;
-    writeln!(o, "use teff_graph::plan::{{Buf, BufId, Needs, Op, Options}};")?;
-    writeln!(o, "use teff_graph::{{List, Place, Plan, Spec}};")?;
+    writeln!(o, "// {}.\n", plan.memory_requirements)?;
+    writeln!(o, "use teff_graph::plan::{{Buffer, BufferId, MemoryRequirements, Op, Options}};")?;
+    writeln!(o, "use teff_graph::{{List, Plan, Spec, TensorLocation}};")?;
 
     constant(o, "Bytes of the model's file", "FILE_BYTES: usize", file.len())?;
     let hash = format!("{:#018x}", fnv(file.iter().copied()));
     constant(o, "Their FNV-1a hash of 64 bits", "FILE_HASH: u64", hash)?;
-    constant(o, "Bytes of the arena", "ARENA: usize", plan.needs.scratch)?;
-    constant(o, "Bytes of the KV cache", "CACHE: usize", plan.needs.kv)?;
-    constant(o, "Bytes for the one thread", "THREAD: usize", plan.needs.per_thread)?;
+    constant(o, "Bytes of the arena", "ARENA: usize", plan.memory_requirements.scratch)?;
+    constant(o, "Bytes of the KV cache", "CACHE: usize", plan.memory_requirements.kv)?;
+    constant(o, "Bytes for the one thread", "THREAD: usize", plan.memory_requirements.per_thread)?;
     if let Some(at) = tokens(&gguf, file) {
         constant(o, "Where the tokens' texts begin in the file", "TOKENS_AT: usize", at)?;
     }
@@ -78,19 +82,22 @@ pub(crate) fn emit(
     writeln!(o, "pub static PROMPT: [u32; {}] = {prompt:?};", prompt.len())?;
 
     doc(o, "Where each tensor lies in the file")?;
-    writeln!(o, "pub static WEIGHTS: [Place; {}] = {{", places.len())?;
+    writeln!(o, "pub static WEIGHTS: [TensorLocation; {}] = {{", locations.len())?;
     writeln!(o, "    use teff_kernels::Format::*;\n    [")?;
-    list(o, &places)?;
+    list(o, &locations)?;
     doc(o, "The operations of a step")?;
     writeln!(o, "pub static OPS: [Op; {}] = {{", plan.ops.len())?;
     writeln!(o, "    #[allow(unused_imports)]")?;
-    writeln!(o, "    use teff_graph::{{Activation::*, TensorId, plan::{{Op::*, To::*}}}};\n    [")?;
+    writeln!(
+        o,
+        "    use teff_graph::{{Activation::*, TensorId, plan::{{Op::*, Output::*}}}};\n    ["
+    )?;
     list(o, &plan.ops)?;
     doc(o, "The buffers")?;
-    writeln!(o, "pub static BUFS: [Buf; {}] = {{", plan.bufs.len())?;
+    writeln!(o, "pub static BUFFERS: [Buffer; {}] = {{", plan.buffers.len())?;
     writeln!(o, "    #[allow(unused_imports)]")?;
-    writeln!(o, "    use teff_graph::plan::{{Kind::*, Rows::*}};\n    [")?;
-    list(o, &plan.bufs)?;
+    writeln!(o, "    use teff_graph::plan::{{BufferType::*, RowCount::*}};\n    [")?;
+    list(o, &plan.buffers)?;
 
     doc(o, "The model")?;
     write_spec(o, spec)?;
@@ -100,11 +107,11 @@ pub(crate) fn emit(
     doc(o, "The plan")?;
     writeln!(o, "pub static PLAN: Plan<'static> = {{")?;
     writeln!(o, "    Plan {{\n        spec: SPEC,\n        options: OPTIONS,")?;
-    writeln!(o, "        ops: List::Borrowed(&OPS),\n        bufs: List::Borrowed(&BUFS),")?;
+    writeln!(o, "        ops: List::Borrowed(&OPS),\n        buffers: List::Borrowed(&BUFFERS),")?;
     writeln!(
         o,
-        "        logits: {:?},\n        needs: {:?},\n    }}\n}};",
-        plan.logits, plan.needs
+        "        logits: {:?},\n        memory_requirements: {:?},\n    }}\n}};",
+        plan.logits, plan.memory_requirements
     )?;
     Ok(out)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use teff_fuzz::{gguf, tiny, tiny_gguf, vocabulary};
 use teff_graph::family::{bitnet, gemma3, llama, qwen};
-use teff_graph::{Head, Want};
+use teff_graph::{Head, LogitsFor};
 use teff_kernels::Format;
 use teff_runtime::{LoadOptions, Model, SessionOptions};
 
@@ -52,7 +52,7 @@ fn main() {
     let options =
         SessionOptions { context: Some(16), threads: Some(1), ..SessionOptions::default() };
     let mut session = model.session(&options).expect("a small session");
-    session.eval(&[7, 8, 9, 10], Want::None).expect("four tokens");
+    session.eval(&[7, 8, 9, 10], LogitsFor::None).expect("four tokens");
     write("snapshot", "four", &session.snapshot());
 
     let header = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"BF16","shape":[4],"data_offsets":[24,32]},"c":{"dtype":"I8","shape":[],"data_offsets":[32,33]}}"#;

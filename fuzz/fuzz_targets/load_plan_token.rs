@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use teff_fuzz::Counting;
-use teff_graph::Want;
+use teff_graph::LogitsFor;
 use teff_runtime::{LoadOptions, Model, SessionOptions};
 
 #[global_allocator]
@@ -30,7 +30,7 @@ fuzz_target!(|file: &[u8]| {
         budget: Some(64 << 20),
         ..SessionOptions::default()
     };
-    let (needs, peak) = Counting::peak_of(|| model.needs(&options));
+    let (needs, peak) = Counting::peak_of(|| model.memory_requirements(&options));
     let needs = match needs {
         Ok(needs) => needs.total(),
         Err(e) => return assert!(!e.to_string().is_empty()),
@@ -41,7 +41,8 @@ fuzz_target!(|file: &[u8]| {
     let mut session = session.expect("what fits the budget, and a heap that has it");
     assert!(peak <= needs + FIXED, "a session of {needs} bytes took {peak}");
     let token = file.last().map_or(0, |&b| u32::from(b)) % model.spec().vocab;
-    let (logits, peak) = Counting::peak_of(|| session.eval(&[token], Want::Last).map(<[f32]>::len));
+    let (logits, peak) =
+        Counting::peak_of(|| session.eval(&[token], LogitsFor::Last).map(<[f32]>::len));
     assert_eq!(logits.ok(), Some(model.spec().vocab as usize));
     assert_eq!(peak, 0, "a token took memory");
 });

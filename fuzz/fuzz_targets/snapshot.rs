@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use teff_fuzz::tiny_gguf;
-use teff_graph::Want;
+use teff_graph::LogitsFor;
 use teff_kernels::Format;
 use teff_runtime::{LoadOptions, Model, Session, SessionOptions};
 
@@ -30,14 +30,14 @@ thread_local! {
 fuzz_target!(|bytes: &[u8]| {
     SESSION.with_borrow_mut(|session| {
         session.truncate(0);
-        session.eval(&[1, 2, 3], Want::Last).expect("three tokens");
+        session.eval(&[1, 2, 3], LogitsFor::Last).expect("three tokens");
         match session.restore(bytes) {
             Ok(()) => {
                 assert_eq!(session.snapshot(), bytes);
                 assert!(session.computed() <= session.tokens().len());
                 assert!(session.tokens().len() <= session.context());
                 if session.tokens().len() < session.context() {
-                    session.eval(&[5], Want::Last).expect("room for one more");
+                    session.eval(&[5], LogitsFor::Last).expect("room for one more");
                 }
             }
             Err(e) => {

@@ -22,11 +22,11 @@ pub mod weights;
 
 pub use exec::{ArenaError, MAX_TEAM, Memory, Runner, RunnerError, Running};
 pub use list::List;
-pub use plan::{Needs, Options, Plan, PlanError};
+pub use plan::{MemoryRequirements, Options, Plan, PlanError};
 pub use spec::{
     Activation, Biases, Head, LayerRole, Norm, Positions, Role, RopeScaling, Rotary, Slot, Spec,
     SpecError, TensorId, Window,
 };
-pub use step::{Executor, Never, Step, StepError, Stop, Want};
+pub use step::{Cancel, Executor, LogitsFor, NeverCancel, Step, StepError};
 pub use team::{Broken, Solo, Team};
-pub use weights::{Place, Tensor, WeightsError};
+pub use weights::{Tensor, TensorLocation, WeightsError};

@@ -6,7 +6,7 @@ use crate::Broken;
 
 /// Which logits a step computes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Want {
+pub enum LogitsFor {
     /// None: the cache is filled, no more.
     None,
     /// The last token's.
@@ -15,31 +15,31 @@ pub enum Want {
     All,
 }
 
-impl Want {
+impl LogitsFor {
     /// Rows of logits that a step of `n` tokens has.
     #[must_use]
     pub fn rows(self, n: usize) -> usize {
         match self {
-            Want::None => 0,
-            Want::Last => n.min(1),
-            Want::All => n,
+            LogitsFor::None => 0,
+            LogitsFor::Last => n.min(1),
+            LogitsFor::All => n,
         }
     }
 }
 
 /// Asked by every member, several times in each operation: whether to leave the step.
-pub trait Stop: Sync {
-    /// Whether to stop. Once true for a step, it must stay so.
-    fn stop(&self) -> bool;
+pub trait Cancel: Sync {
+    /// Whether to leave the step. Once true for a step, it must stay so.
+    fn cancelled(&self) -> bool;
 }
 
-/// Never stops.
+/// Never cancels.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Never;
+pub struct NeverCancel;
 
-impl Stop for Never {
+impl Cancel for NeverCancel {
     #[inline]
-    fn stop(&self) -> bool {
+    fn cancelled(&self) -> bool {
         false
     }
 }
@@ -52,9 +52,9 @@ pub struct Step<'a> {
     /// The position of the first; what the cache holds before it is what they see.
     pub position: usize,
     /// Which logits.
-    pub want: Want,
+    pub logits: LogitsFor,
     /// When to leave.
-    pub stop: &'a dyn Stop,
+    pub cancel: &'a dyn Cancel,
 }
 
 /// Why a step was not computed. The cache before the step's position is as it was: the same step

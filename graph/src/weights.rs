@@ -18,14 +18,14 @@ pub enum Tensor<'a> {
 /// Where a tensor lies in a model's file, for programs that know their file when they are built: a
 /// firmware needs neither a reader of files nor memory to look for tensors at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct TensorLocation {
     /// Its format.
     pub format: Format,
     /// Its first byte, from the start of the file.
     pub offset: usize,
 }
 
-impl Place {
+impl TensorLocation {
     /// The tensor for `slot`, where it lies in `file`.
     ///
     /// # Errors
@@ -196,7 +196,8 @@ mod tests {
         let slot = |role| spec.slot(spec.id(role)).unwrap();
         let (vector, whole) = (slot(Role::OutputNorm), slot(Role::PositionEmbd));
         let matrix = Slot { rows: 2, ..whole };
-        let get = |slot: &Slot, format, offset| Place { format, offset }.tensor(slot, file);
+        let get =
+            |slot: &Slot, format, offset| TensorLocation { format, offset }.tensor(slot, file);
 
         let end = file.len() - 768 * 4;
         for offset in [64, end] {

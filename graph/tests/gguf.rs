@@ -8,7 +8,7 @@ mod hostile;
 mod real;
 
 use build::{File, array, scalar, string, strings, text};
-use teff_graph::gguf::{Gguf, GgufError as E, GgufValue as V, MAX_NAME, Place, ValueKind};
+use teff_graph::gguf::{ErrorContext, Gguf, GgufError as E, GgufValue as V, MAX_NAME, ValueKind};
 use teff_graph::gguf::{MAX_KEYS, ggml_type_name};
 use teff_graph::meta::{Metadata, Value};
 use teff_kernels::{Format, Matrix};
@@ -285,20 +285,22 @@ fn string_beyond_the_file() {
     for len in [10_000, u64::MAX] {
         let value = scalar(8, &len.to_le_bytes());
         let e = refused(|f| f.keys[0].1 = value.clone(), &["general.architecture", "beyond"]);
-        assert!(
-            matches!(e, E::StringBeyondFile { place: Place::Value(_), len: l, .. } if l == len)
-        );
+        assert!(matches!(
+            e,
+            E::StringBeyondFile { context: ErrorContext::Value(_), len: l, .. } if l == len
+        ));
         // The element of an array.
         let value = array(8, 2, &[string(b"a"), len.to_le_bytes().to_vec()].concat());
         let e = refused(|f| f.keys[0].1 = value, &["general.architecture", "beyond"]);
-        assert!(
-            matches!(e, E::StringBeyondFile { place: Place::Value(_), len: l, .. } if l == len)
-        );
+        assert!(matches!(
+            e,
+            E::StringBeyondFile { context: ErrorContext::Value(_), len: l, .. } if l == len
+        ));
         // A key.
         let mut bytes = File::sample().bytes();
         bytes[24..32].copy_from_slice(&len.to_le_bytes());
         let e = refused_bytes(&bytes, &["key number 0", "offset 32"]);
-        assert!(matches!(e, E::StringBeyondFile { place: Place::Key(0), at: 32, .. }));
+        assert!(matches!(e, E::StringBeyondFile { context: ErrorContext::Key(0), at: 32, .. }));
     }
 }
 

@@ -6,20 +6,20 @@ use std::sync::Barrier;
 use std::thread;
 
 use teff_graph::family::gpt2;
-use teff_graph::{Broken, Memory, Never, Options, Plan, Runner, Spec, Step, Team, Want};
+use teff_graph::{Broken, LogitsFor, Memory, NeverCancel, Options, Plan, Runner, Spec, Step, Team};
 use teff_kernels::{Cpu, Format, KvFormat};
 
 use common::{tensors, weights};
 
 /// A thread of a team.
-struct Member<'a> {
+struct Worker<'a> {
     rank: usize,
     size: usize,
     barrier: &'a Barrier,
 }
 
 // SAFETY: `logits` makes one member for each rank, and the barrier is std's.
-unsafe impl Team for Member<'_> {
+unsafe impl Team for Worker<'_> {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -36,20 +36,21 @@ unsafe impl Team for Member<'_> {
 fn logits(spec: &Spec, format: Format, kv: KvFormat, chunk: usize, threads: usize) -> Vec<f32> {
     let options = Options { batch: chunk, logits: chunk, context: 96, kv };
     let plan = Plan::build(spec, &|_| format, &options, &Cpu::best()).unwrap();
-    let memory = Memory::allocate(&plan.needs, threads).unwrap();
+    let memory = Memory::allocate(&plan.memory_requirements, threads).unwrap();
     let owned = weights(spec, format);
     let table = tensors(spec, format, &owned);
     let mut runner = Runner::new(plan, table.into(), Cpu::best(), threads, memory).unwrap();
     let tokens: Vec<u32> = (0..90).map(|i| i * 7 % spec.vocab).collect();
     let mut out = vec![];
     for (i, tokens) in tokens.chunks(chunk).enumerate() {
-        let step = Step { tokens, position: i * chunk, want: Want::All, stop: &Never };
+        let step =
+            Step { tokens, position: i * chunk, logits: LogitsFor::All, cancel: &NeverCancel };
         let running = runner.begin(&step).unwrap();
         let barrier = Barrier::new(threads);
         thread::scope(|s| {
             for rank in 0..threads {
                 let (running, barrier) = (&running, &barrier);
-                s.spawn(move || running.walk(&Member { rank, size: threads, barrier }).unwrap());
+                s.spawn(move || running.walk(&Worker { rank, size: threads, barrier }).unwrap());
             }
         });
         out.extend_from_slice(runner.logits(tokens.len()));

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use teff_graph::family::gpt2;
-use teff_graph::plan::{ALIGN, Buf, Kind, Op, Rows};
+use teff_graph::plan::{ALIGN, Buffer, BufferType, Op, RowCount};
 use teff_graph::{Head, Options, Plan, PlanError, Spec, TensorId};
 use teff_kernels::{Cpu, Format, KvFormat, Scalar};
 
@@ -38,11 +38,16 @@ fn arena_of_gpt2_124m() {
     let spec = gpt2::small();
     for (format, batch, arena) in ARENAS {
         let plan = build(&spec, format, &options(batch));
-        let needs = plan.needs;
-        assert_eq!(needs.scratch, arena, "{format}, batch {batch}: {needs}");
-        assert!(needs.scratch <= by_hand(&spec, &options(batch), format.is_quantized()));
+        let memory_requirements = plan.memory_requirements;
+        assert_eq!(
+            memory_requirements.scratch, arena,
+            "{format}, batch {batch}: {memory_requirements}"
+        );
+        assert!(
+            memory_requirements.scratch <= by_hand(&spec, &options(batch), format.is_quantized())
+        );
         // 12 layers x 12 heads x 1024 positions x 64 elements x keys and values x 4 bytes.
-        assert_eq!(needs.kv, 12 * 12 * 1024 * 64 * 2 * 4);
+        assert_eq!(memory_requirements.kv, 12 * 12 * 1024 * 64 * 2 * 4);
     }
 }
 
@@ -56,7 +61,7 @@ const ARENAS: [(Format, usize, usize); 4] = [
 #[test]
 fn the_cache_shrinks_with_its_format() {
     let spec = gpt2::small();
-    let kv = |kv| build(&spec, Format::Q8_0, &Options { kv, ..options(1) }).needs.kv;
+    let kv = |kv| build(&spec, Format::Q8_0, &Options { kv, ..options(1) }).memory_requirements.kv;
     let elements = 12 * 12 * 1024 * 64 * 2;
     assert_eq!(kv(KvFormat::F16), elements * 2);
     assert_eq!(kv(KvFormat::Q8), elements + elements / 64 * 4);
@@ -88,9 +93,10 @@ fn a_plan_fits_into_slices_of_its_capacity_and_no_less() {
     use teff_graph::plan::{Capacity, build_into};
     let spec = Spec { layers: 3, ..gpt2::small() };
     let c = Capacity::of(&spec);
-    for (ops, bufs, ok) in [(c.ops, c.bufs, true), (10, c.bufs, false), (c.ops, 5, false)] {
-        let (mut ops, mut bufs) = (vec![Op::Barrier; ops], vec![Buf::EMPTY; bufs]);
-        let r = build_into(&spec, &|_| Format::F16, &options(4), &Scalar, &mut ops, &mut bufs);
+    for (ops, buffers, ok) in [(c.ops, c.buffers, true), (10, c.buffers, false), (c.ops, 5, false)]
+    {
+        let (mut ops, mut buffers) = (vec![Op::Barrier; ops], vec![Buffer::EMPTY; buffers]);
+        let r = build_into(&spec, &|_| Format::F16, &options(4), &Scalar, &mut ops, &mut buffers);
         match r {
             Ok(plan) => assert!(ok && plan.verify().is_ok()),
             Err(e) => assert!(!ok && matches!(e, PlanError::Capacity { .. })),
@@ -141,7 +147,7 @@ proptest! {
         let plan = Plan::build(&spec, &any_format(spec, seed), &o, &Cpu::best()).unwrap();
         prop_assert_eq!(plan.verify(), Ok(()));
         // Dense inputs are the larger ones.
-        prop_assert!(plan.needs.scratch <= by_hand(&spec, &o, false));
+        prop_assert!(plan.memory_requirements.scratch <= by_hand(&spec, &o, false));
     }
 
     /// Any change of a placement, a lifetime or an operation that could make two members meet in
@@ -152,40 +158,40 @@ proptest! {
         which: prop::sample::Index, how in 0usize..6, by in 1usize..5,
     ) {
         let plan = Plan::build(&spec, &any_format(spec, seed), &o, &Scalar).unwrap();
-        let (mut ops, mut bufs) = (plan.ops.to_vec(), plan.bufs.to_vec());
-        let mut needs = plan.needs;
-        let b = which.index(bufs.len());
+        let (mut ops, mut buffers) = (plan.ops.to_vec(), plan.buffers.to_vec());
+        let mut memory_requirements = plan.memory_requirements;
+        let b = which.index(buffers.len());
         match how {
-            0 => bufs[b].offset = bufs[b].offset.saturating_sub(by * ALIGN),
-            1 => bufs[b].offset += by * ALIGN,
-            2 => bufs[b].offset += by, // no multiple of ALIGN
-            3 => needs.scratch -= by * ALIGN,
+            0 => buffers[b].offset = buffers[b].offset.saturating_sub(by * ALIGN),
+            1 => buffers[b].offset += by * ALIGN,
+            2 => buffers[b].offset += by, // no multiple of ALIGN
+            3 => memory_requirements.scratch -= by * ALIGN,
             4 => { ops.remove(which.index(ops.len())); }
-            _ => bufs[b].cols += by as u32,
+            _ => buffers[b].cols += by as u32,
         }
         let changed = Plan {
             ops: ops.clone().into(),
-            bufs: bufs.clone().into(),
-            needs,
+            buffers: buffers.clone().into(),
+            memory_requirements,
             ..plan.clone()
         };
         let verdict = changed.verify();
         match how {
             2 | 3 | 5 => prop_assert!(verdict.is_err()),
             _ if verdict.is_ok() => {
-                let size = |b: &Buf| {
-                    let rows = if b.rows == Rows::Batch { o.batch } else { o.logits };
+                let size = |b: &Buffer| {
+                    let rows = if b.rows == RowCount::Batch { o.batch } else { o.logits };
                     let cols = b.cols as usize;
                     rows * match b.kind {
-                        Kind::F32 => cols * 4,
-                        Kind::Q8 => cols + cols / 4,
-                        Kind::Q16 => 2 * cols + cols / 4,
-                        Kind::Wide => cols + cols.div_ceil(256) * 8,
+                        BufferType::F32 => cols * 4,
+                        BufferType::Q8 => cols + cols / 4,
+                        BufferType::Q16 => 2 * cols + cols / 4,
+                        BufferType::Wide => cols + cols.div_ceil(256) * 8,
                     }
                 };
-                for (i, x) in bufs.iter().enumerate() {
-                    prop_assert!(x.offset + size(x) <= needs.scratch);
-                    for y in &bufs[i + 1..] {
+                for (i, x) in buffers.iter().enumerate() {
+                    prop_assert!(x.offset + size(x) <= memory_requirements.scratch);
+                    for y in &buffers[i + 1..] {
                         let meet = x.born <= y.dies && y.born <= x.dies;
                         let apart = x.offset + size(x) <= y.offset || y.offset + size(y) <= x.offset;
                         prop_assert!(!meet || apart || x.over.is_some() || y.over.is_some());

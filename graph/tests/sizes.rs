@@ -7,7 +7,7 @@ mod build;
 use build::File;
 use teff_graph::family::gpt2;
 use teff_graph::gguf::{Gguf, GgufError as E};
-use teff_graph::plan::{Needs, Options, Plan, PlanError};
+use teff_graph::plan::{MemoryRequirements, Options, Plan, PlanError};
 use teff_graph::{Memory, Spec, SpecError, TensorId};
 use teff_kernels::{Backend, Format, KvFormat, Matrix, MatrixError, Scalar};
 
@@ -98,11 +98,11 @@ fn options(batch: usize) -> Options {
 }
 
 /// What a plan takes, exactly; `None` where it is an overflow.
-fn needs(spec: &Spec, format: Format, o: &Options) -> Option<Needs> {
+fn memory_requirements(spec: &Spec, format: Format, o: &Options) -> Option<MemoryRequirements> {
     match Plan::build(spec, &|_: TensorId| format, o, &Scalar) {
         Ok(plan) => {
             assert_eq!(plan.verify(), Ok(()));
-            Some(plan.needs)
+            Some(plan.memory_requirements)
         }
         Err(PlanError::Overflow) => None,
         Err(e) => panic!("{e}"),
@@ -113,9 +113,9 @@ fn needs(spec: &Spec, format: Format, o: &Options) -> Option<Needs> {
 #[test]
 fn batches() {
     let spec = Spec { layers: 1, ..gpt2::small() };
-    let (mut last, mut overflows) = (Needs { scratch: 0, kv: 0, per_thread: 0 }, 0);
+    let (mut last, mut overflows) = (MemoryRequirements { scratch: 0, kv: 0, per_thread: 0 }, 0);
     for batch in EDGES.into_iter().filter_map(|n| usize::try_from(n).ok()) {
-        let Some(n) = needs(&spec, Format::Q8_0, &options(batch)) else {
+        let Some(n) = memory_requirements(&spec, Format::Q8_0, &options(batch)) else {
             overflows += 1;
             continue;
         };
@@ -129,7 +129,7 @@ fn batches() {
     let odd = Spec { heads: 1, kv_heads: 1, head_dim: 511, width: 32, ffn: 32, ..spec };
     let odd = Spec { vocab: 32, ..odd };
     for batch in [1 << 18, (1 << 19) - 16, 1 << 19, 1 << 20, 1 << 21] {
-        if let Some(n) = needs(&odd, Format::F32, &options(batch)) {
+        if let Some(n) = memory_requirements(&odd, Format::F32, &options(batch)) {
             // Queries, keys and values are cut into units of 511 * 16.
             assert!(n.per_thread >= batch * 511 * 3 * 4, "{batch}: {n}");
         }
@@ -146,7 +146,7 @@ fn caches() {
         let o = Options { context, ..options(1) };
         let exact = 2u128 * 16 * (1 << 23) * 4 * context as u128;
         match Plan::build(&spec, &|_| Format::Q8_0, &o, &Scalar) {
-            Ok(plan) => assert_eq!(plan.needs.kv as u128, exact),
+            Ok(plan) => assert_eq!(plan.memory_requirements.kv as u128, exact),
             Err(e) => assert!(matches!(e, PlanError::Overflow) && exact > usize::MAX as u128 / 2),
         }
     }
@@ -160,11 +160,11 @@ fn buffers_of_foreign_plans() {
     let spec = Spec { layers: 1, ..gpt2::small() };
     let plan = Plan::build(&spec, &|_| Format::Q8_0, &options(4), &Scalar).unwrap();
     for cols in [1 << 30, (1 << 30) + 64, 3 << 30, u32::MAX - 255] {
-        for i in 0..plan.bufs.len() {
+        for i in 0..plan.buffers.len() {
             let mut bad = plan.clone();
-            let mut bufs = bad.bufs.to_vec();
-            bufs[i].cols = cols;
-            bad.bufs = bufs.into();
+            let mut buffers = bad.buffers.to_vec();
+            buffers[i].cols = cols;
+            bad.buffers = buffers.into();
             assert!(bad.verify().is_err(), "buffer {i} of {cols} elements");
         }
     }
@@ -190,6 +190,9 @@ fn scratch_of_foreign_backends() {
         assert!(matches!(r, Err(PlanError::Overflow)), "{bytes}");
     }
     let half = Plan::build(&spec, &|_| Format::Q8_0, &options(4), &Greedy(usize::MAX / 2)).unwrap();
-    assert_eq!(half.needs.total(3), None);
-    assert!(Memory::allocate(&half.needs, 1).is_err() && Memory::allocate(&half.needs, 3).is_err());
+    assert_eq!(half.memory_requirements.total(3), None);
+    assert!(
+        Memory::allocate(&half.memory_requirements, 1).is_err()
+            && Memory::allocate(&half.memory_requirements, 3).is_err()
+    );
 }

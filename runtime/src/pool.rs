@@ -62,7 +62,7 @@ pub(crate) fn barrier_spins(threads: usize) -> u32 {
 }
 
 /// One member of a run, as the task sees it.
-pub struct Member<'r> {
+pub struct Worker<'r> {
     rank: usize,
     size: usize,
     barrier: &'r Barrier,
@@ -70,9 +70,9 @@ pub struct Member<'r> {
     not_sync: PhantomData<*const ()>,
 }
 
-impl<'r> Member<'r> {
+impl<'r> Worker<'r> {
     fn new(rank: usize, size: usize, barrier: &'r Barrier) -> Self {
-        Member { rank, size, barrier, not_sync: PhantomData }
+        Worker { rank, size, barrier, not_sync: PhantomData }
     }
 }
 
@@ -81,7 +81,7 @@ impl<'r> Member<'r> {
 // or shared to another thread nor outlive its task, so each counts once per barrier. `Barrier::wait`
 // returns Ok only for the phase that `size` arrivals completed, publishes what they wrote before,
 // and refuses for good once a member has left; it is renewed when all have.
-unsafe impl Team for Member<'_> {
+unsafe impl Team for Worker<'_> {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -99,7 +99,7 @@ unsafe impl Team for Member<'_> {
 #[derive(Clone, Copy)]
 struct Job {
     task: *const (),
-    call: unsafe fn(*const (), &Member<'_>),
+    call: unsafe fn(*const (), &Worker<'_>),
 }
 
 // SAFETY: `task` points to a closure that is Sync (the bound of `Job::new`), and it is used through
@@ -107,13 +107,13 @@ struct Job {
 unsafe impl Send for Job {}
 
 impl Job {
-    fn new<F: Fn(&Member<'_>) + Sync>(task: &F) -> Self {
+    fn new<F: Fn(&Worker<'_>) + Sync>(task: &F) -> Self {
         /// # Safety
         /// `task` points to a live `F`.
-        unsafe fn call<F: Fn(&Member<'_>)>(task: *const (), member: &Member<'_>) {
+        unsafe fn call<F: Fn(&Worker<'_>)>(task: *const (), worker: &Worker<'_>) {
             // SAFETY: the caller's promise.
             let task = unsafe { &*task.cast::<F>() };
-            task(member);
+            task(worker);
         }
         Job { task: core::ptr::from_ref(task).cast(), call: call::<F> }
     }
@@ -142,10 +142,10 @@ impl Shared {
             };
             match self.gate.next(rank - 1, stay_awake, thread::park) {
                 Order::Run(job) => {
-                    self.meeting.attend(rank, self.size, |member| {
+                    self.meeting.attend(rank, self.size, |worker| {
                         // SAFETY: the closure outlives this call, since `Pool::run` holds it until
                         // `Gate::finish` has seen this worker's `done` below.
-                        unsafe { (job.call)(job.task, member) };
+                        unsafe { (job.call)(job.task, worker) };
                     });
                     self.gate.done();
                 }
@@ -234,7 +234,7 @@ impl Pool {
     /// # Errors
     /// [`PoolError::Panicked`] where the task panicked on some member, else
     /// [`PoolError::Deserted`] where a barrier broke. The pool stays usable.
-    pub fn run<F: Fn(&Member<'_>) + Sync>(&mut self, task: F) -> Result<(), PoolError> {
+    pub fn run<F: Fn(&Worker<'_>) + Sync>(&mut self, task: F) -> Result<(), PoolError> {
         let shared = &*self.shared;
         // SAFETY: `&mut self` makes this thread the only owner, and `finish` below comes before
         // this call returns: nothing between the two unwinds (`attend` catches panics, `unpark`

@@ -138,7 +138,7 @@ impl Crew for RayonCrew<'_> {
         let claim = Claim(&self.busy);
         let (meeting, size) = (&self.meeting, self.threads.len());
         // `attend` catches panics, so rayon sees none. Its end orders all members before `close`.
-        self.source.broadcast(|rank| meeting.attend(rank, size, |member| task(member)));
+        self.source.broadcast(|rank| meeting.attend(rank, size, |worker| task(worker)));
         let result = meeting.close();
         drop(claim);
         result

@@ -20,14 +20,14 @@ fn every_member_runs_once_and_knows_its_rank() {
         let caller = std::thread::current().id();
         for _ in 0..50 {
             let ran: Vec<AtomicUsize> = (0..size).map(|_| AtomicUsize::new(0)).collect();
-            pool.run(|member| {
-                assert_eq!(member.size(), size);
-                ran[member.rank()].fetch_add(1, Ordering::Relaxed);
+            pool.run(|worker| {
+                assert_eq!(worker.size(), size);
+                ran[worker.rank()].fetch_add(1, Ordering::Relaxed);
                 let thread = std::thread::current();
-                if member.rank() == 0 {
+                if worker.rank() == 0 {
                     assert_eq!(thread.id(), caller);
                 } else {
-                    assert_eq!(thread.name(), Some(&*format!("teff-{}", member.rank())));
+                    assert_eq!(thread.name(), Some(&*format!("teff-{}", worker.rank())));
                 }
             })
             .unwrap();
@@ -84,9 +84,9 @@ fn borrowed_data_is_split_and_written() {
     let mut pool = Pool::new(3).unwrap();
     let mut data = vec![0u32; 1000];
     let shares: Vec<Mutex<&mut [u32]>> = data.chunks_mut(334).map(Mutex::new).collect();
-    pool.run(|member| {
-        for x in shares[member.rank()].lock().unwrap().iter_mut() {
-            *x += 1 + member.rank() as u32;
+    pool.run(|worker| {
+        for x in shares[worker.rank()].lock().unwrap().iter_mut() {
+            *x += 1 + worker.rank() as u32;
         }
     })
     .unwrap();
@@ -103,17 +103,17 @@ fn a_panic_on_any_rank_at_any_barrier_is_an_error_and_the_pool_goes_on() {
                 let finished = AtomicUsize::new(0);
                 let told = AtomicUsize::new(0);
                 let error = pool
-                    .run(|member| {
+                    .run(|worker| {
                         for phase in 0..3 {
-                            if member.rank() == culprit && phase == at {
+                            if worker.rank() == culprit && phase == at {
                                 quiet_panic(&format!("rank {culprit} at {at}"));
                             }
-                            match member.barrier() {
+                            match worker.barrier() {
                                 Ok(()) => assert!(phase < at),
                                 Err(Broken) => {
                                     assert_eq!(phase, at);
                                     // Once broken, always broken.
-                                    assert_eq!(member.barrier(), Err(Broken));
+                                    assert_eq!(worker.barrier(), Err(Broken));
                                     told.fetch_add(1, Ordering::Relaxed);
                                     break;
                                 }
@@ -141,11 +141,11 @@ fn a_panic_after_the_last_barrier_is_an_error_too() {
     for culprit in 0..3 {
         let passed = AtomicUsize::new(0);
         let error = pool
-            .run(|member| {
-                if member.barrier().is_ok() {
+            .run(|worker| {
+                if worker.barrier().is_ok() {
                     passed.fetch_add(1, Ordering::Relaxed);
                 }
-                if member.rank() == culprit {
+                if worker.rank() == culprit {
                     quiet_panic("late");
                 }
             })
@@ -158,16 +158,16 @@ fn a_panic_after_the_last_barrier_is_an_error_too() {
 #[test]
 fn panics_of_all_members_and_the_first_is_told() {
     let mut pool = Pool::new(3).unwrap();
-    let error = pool.run(|member| quiet_panic(&format!("number {}", member.rank()))).unwrap_err();
+    let error = pool.run(|worker| quiet_panic(&format!("number {}", worker.rank()))).unwrap_err();
     let PoolError::Panicked { rank, message } = error else { panic!("{error:?}") };
     assert_eq!(message, format!("number {rank}"));
     // One panics; the others panic over the broken barrier, which is not the cause.
     let error = pool
-        .run(|member| {
-            if member.rank() == 1 {
+        .run(|worker| {
+            if worker.rank() == 1 {
                 quiet_panic("the cause");
             }
-            if member.barrier().is_err() {
+            if worker.barrier().is_err() {
                 quiet_panic("a consequence");
             }
         })
@@ -212,11 +212,11 @@ fn a_member_that_returns_early_strands_nobody() {
         for deserter in 0..size {
             let told = AtomicUsize::new(0);
             let error = pool
-                .run(|member| {
-                    if member.barrier().is_err() || member.rank() == deserter {
+                .run(|worker| {
+                    if worker.barrier().is_err() || worker.rank() == deserter {
                         return;
                     }
-                    if member.barrier() == Err(Broken) {
+                    if worker.barrier() == Err(Broken) {
                         told.fetch_add(1, Ordering::Relaxed);
                     }
                 })
@@ -233,8 +233,8 @@ fn runs_end_after_the_slowest_member() {
     let mut pool = Pool::new(3).unwrap();
     for slow in 0..3 {
         let finished = AtomicBool::new(false);
-        pool.run(|member| {
-            if member.rank() == slow {
+        pool.run(|worker| {
+            if worker.rank() == slow {
                 std::thread::sleep(Duration::from_millis(5));
                 finished.store(true, Ordering::Relaxed);
             }
@@ -253,8 +253,8 @@ fn a_task_may_run_another_pool_but_not_its_own() {
         .run(|_| {
             let mut inner = inner.lock().unwrap();
             inner
-                .run(|member| {
-                    member.barrier().unwrap();
+                .run(|worker| {
+                    worker.barrier().unwrap();
                     count.fetch_add(1, Ordering::Relaxed);
                 })
                 .unwrap();
@@ -279,9 +279,9 @@ fn a_task_may_run_another_pool_but_not_its_own() {
 fn tasks_may_use_the_park_token() {
     let mut pool = Pool::with_idle_spin(3, Duration::ZERO).unwrap();
     for _ in 0..50 {
-        pool.run(|member| {
+        pool.run(|worker| {
             std::thread::current().unpark(); // a stray token for the pool's next park
-            if member.rank() == 1 {
+            if worker.rank() == 1 {
                 std::thread::park(); // and one taken away
             }
         })

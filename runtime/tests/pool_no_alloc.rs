@@ -47,9 +47,9 @@ fn runs_allocate_nothing() {
         for size in 1..=4 {
             let mut pool = Pool::with_idle_spin(size, idle_spin).unwrap();
             let mut run = || {
-                pool.run(|member| {
+                pool.run(|worker| {
                     for _ in 0..3 {
-                        member.barrier().unwrap();
+                        worker.barrier().unwrap();
                     }
                 })
                 .unwrap();

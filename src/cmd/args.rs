@@ -128,7 +128,7 @@ const DEFAULT_CONTEXT: usize = 4096;
 
 /// What several commands are told in the same way.
 #[derive(Default)]
-pub(crate) struct Shared {
+pub(crate) struct CommonArgs {
     model: Option<PathBuf>,
     pub(crate) threads: Option<usize>,
     pub(crate) ctx: Option<usize>,
@@ -139,7 +139,7 @@ pub(crate) struct Shared {
     repack: bool,
 }
 
-impl Shared {
+impl CommonArgs {
     /// Reads all arguments: `own` takes the options that the command alone has and says so, the others
     /// are the model and the options `known`.
     pub(crate) fn read(
@@ -259,13 +259,13 @@ impl Shared {
 
 /// How tokens are drawn, and how many: what the commands that write text are told.
 #[derive(Default)]
-pub(crate) struct Drawing {
+pub(crate) struct SamplingArgs {
     sampling: Sampling,
     greedy: bool,
     max_tokens: Option<usize>,
 }
 
-impl Drawing {
+impl SamplingArgs {
     /// Takes the value of `flag`, if that is one of these options.
     pub(crate) fn take(&mut self, flag: &str, args: &mut Args) -> Result<bool, Failure> {
         const NUMBER: &str = "a number";

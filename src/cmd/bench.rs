@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use teff::graph::{Head, Role};
 use teff::kernels::KV_BLOCK;
-use teff::{Format, Model, Session, SessionOptions, Want};
+use teff::{Format, LogitsFor, Model, Session, SessionOptions};
 
 use super::alloc_count::allocations;
-use super::args::{Arg, Args, Shared, THREADS};
+use super::args::{Arg, Args, CommonArgs, THREADS};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human, ms_since, peak_bytes, reset_peak};
 use super::{Command, Failure, print, roofline};
@@ -60,8 +60,8 @@ of at least 50 ms a ceiling is the best, and what is held against it the median.
 };
 
 fn run(args: &mut Args) -> Result<(), Failure> {
-    const SHARED: [&str; 4] = ["--backend", "--kv", "--quantize", "--repack"];
-    let mut shared = Shared::default();
+    const COMMON: [&str; 4] = ["--backend", "--kv", "--quantize", "--repack"];
+    let mut common = CommonArgs::default();
     let (mut prefill, mut decode, mut runs) = (None, None, 5);
     let (mut threads, mut json) = (Vec::new(), false);
     let mut roof = Roof::default();
@@ -74,18 +74,18 @@ fn run(args: &mut Args) -> Result<(), Failure> {
             Arg::Flag(f) if f == "--json" => json = true,
             Arg::Flag(f) if f == "--roofline" => roof.wanted = true,
             Arg::Flag(f) if roof.take(&f, args)? => {}
-            arg => shared.take(arg, args, &SHARED)?,
+            arg => common.take(arg, args, &COMMON)?,
         }
     }
     if let (false, Some(flag)) = (roof.wanted, roof.flag) {
         return Err(Failure::Usage(format!("{flag} is for --roofline, which was not given")));
     }
-    let model = shared.path().is_ok();
+    let model = common.path().is_ok();
     if roof.wanted && !model && (prefill.is_some() || decode.is_some()) {
         return Err(Failure::Usage("-p and -n need a model".into()));
     }
     if !roof.wanted {
-        shared.path()?;
+        common.path()?;
     }
     if prefill == Some(0) && decode == Some(0) {
         return Err(Failure::Usage("-p 0 and -n 0 leave nothing to measure".into()));
@@ -93,7 +93,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     if threads.is_empty() {
         threads.push(teff::runtime::pool::available_threads());
     }
-    let plan = Bench { shared, prefill, decode, runs };
+    let plan = Bench { common, prefill, decode, runs };
     if roof.wanted {
         let options = roofline::Options {
             size: roof.size.unwrap_or(512) << 20,
@@ -103,7 +103,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
             quick: roof.quick,
             runs,
             threads,
-            backend: plan.shared.backend,
+            backend: plan.common.backend,
             json,
         };
         return roofline::run(&options, model.then_some(&plan));
@@ -159,7 +159,7 @@ impl Roof {
 }
 
 pub(super) struct Bench {
-    shared: Shared,
+    common: CommonArgs,
     prefill: Option<usize>,
     decode: Option<usize>,
     runs: usize,
@@ -169,7 +169,7 @@ impl Bench {
     pub(super) fn row(&self, threads: usize) -> Result<Row, Failure> {
         reset_peak();
         let start = Instant::now();
-        let model = self.shared.open()?;
+        let model = self.common.open()?;
         let most = model.spec().context as usize;
         let fit = |flag: &str, asked: Option<usize>, usual: usize| match asked {
             Some(n) if n > most => Err(Failure::Run(format!(
@@ -179,7 +179,7 @@ impl Bench {
         };
         let (p, n) = (fit("-p", self.prefill, 512)?, fit("-n", self.decode, 128)?);
         let context = p.max(n).max(1);
-        let options = self.shared.options(&model)?;
+        let options = self.common.options(&model)?;
         let options = SessionOptions {
             context: Some(context),
             batch: options.batch.min(p.max(1)),
@@ -228,7 +228,7 @@ impl Bench {
             prefill: Spread::of(prefill),
             decode,
             peak_bytes: peak_bytes(),
-            session_bytes: session.needs().total(),
+            session_bytes: session.memory_requirements().total(),
             allocations_per_token: (n > 0).then(|| allocated as f64 / (n * self.runs) as f64),
             bytes_per_token,
             gb_per_s,
@@ -254,7 +254,7 @@ fn timed(session: &mut Session<'_>, tokens: &[u32], at_a_time: usize) -> Result<
     session.truncate(0);
     let start = Instant::now();
     for part in tokens.chunks(at_a_time) {
-        session.eval(part, Want::Last).map_err(Failure::run)?;
+        session.eval(part, LogitsFor::Last).map_err(Failure::run)?;
     }
     Ok(start.elapsed())
 }
@@ -270,7 +270,7 @@ fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
     });
     let weights: usize = read.sum();
     let positions = session.context().next_multiple_of(KV_BLOCK);
-    let position = session.needs().plan.kv as f64 / positions as f64;
+    let position = session.memory_requirements().plan.kv as f64 / positions as f64;
     weights as f64 + position * (n + 1) as f64 / 2.0
 }
 

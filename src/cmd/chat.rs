@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
-use super::args::{Args, Drawing, Shared};
+use super::args::{Args, CommonArgs, SamplingArgs};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::tokenize::no_tokenizer;
@@ -70,7 +70,7 @@ const MAX_TEMPLATE: u64 = 1 << 20;
 
 /// What the command line says.
 struct Options {
-    shared: Shared,
+    common: CommonArgs,
     first: Option<String>,
     system: Option<String>,
     template: Option<String>,
@@ -80,26 +80,26 @@ struct Options {
 }
 
 fn read(args: &mut Args) -> Result<Options, Failure> {
-    const SHARED: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
-    let mut shared = Shared::default();
-    let mut drawing = Drawing::default();
+    const COMMON: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
+    let mut common = CommonArgs::default();
+    let mut sampling_args = SamplingArgs::default();
     let (mut first, mut system, mut template) = (None, None, None);
     let (mut single, mut stats) = (false, false);
-    shared.read(args, &SHARED, |f, args| {
+    common.read(args, &COMMON, |f, args| {
         match f {
             "-p" | "--prompt" => first = Some(args.text(f)?),
             "--system" => system = Some(args.text(f)?),
             "--chat-template" => template = Some(args.path()?),
             "--single-turn" => single = true,
             "--stats" => stats = true,
-            _ => return drawing.take(f, args),
+            _ => return sampling_args.take(f, args),
         }
         Ok(true)
     })?;
-    let generate = drawing.generate(None)?;
-    shared.path()?;
+    let generate = sampling_args.generate(None)?;
+    common.path()?;
     let template = template.as_deref().map(read_template).transpose()?;
-    Ok(Options { shared, first, system, template, single, generate, stats })
+    Ok(Options { common, first, system, template, single, generate, stats })
 }
 
 fn read_template(path: &Path) -> Result<String, Failure> {
@@ -138,7 +138,7 @@ struct Figures {
 fn run(args: &mut Args) -> Result<(), Failure> {
     let start = Instant::now();
     let options = read(args)?;
-    let model = options.shared.open()?;
+    let model = options.common.open()?;
     let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
     let template = match &options.template {
         Some(template) => template,
@@ -147,7 +147,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
             .map_err(|e| Failure::Run(format!("{e}: give one with --chat-template FILE")))?,
     };
     let encoder = Encoder::new(tokenizer, template).map_err(Failure::run)?;
-    let session_options = options.shared.text_options(&model)?;
+    let session_options = options.common.text_options(&model)?;
     let session = model.session(&session_options).map_err(Failure::run)?;
     let figures = Figures { load: start.elapsed(), ..Figures::default() };
     let mut chat = Chat { session, encoder, messages: Vec::new(), figures };
@@ -368,7 +368,7 @@ impl Chat<'_> {
             .number("prefill_tps", prefill)
             .number("decode_tps", decode)
             .count("peak_bytes", peak_bytes())
-            .count("session_bytes", Some(self.session.needs().total()))
+            .count("session_bytes", Some(self.session.memory_requirements().total()))
             .count("model_bytes", Some(model.owned_bytes()))
             .count("weight_bytes", Some(model.weight_bytes()))
             .str("backend", self.session.backend().name())

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use super::args::{Arg, Args, Shared};
+use super::args::{Arg, Args, CommonArgs};
 use super::tokenize::no_tokenizer;
 use super::{Command, Failure, print};
 
@@ -21,17 +21,17 @@ tokens are written as their names; bytes that are no UTF-8 as U+FFFD.
 };
 
 fn run(args: &mut Args) -> Result<(), Failure> {
-    let mut shared = Shared::default();
+    let mut common = CommonArgs::default();
     let mut ids = None;
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Flag(f) if f == "--ids" => ids = Some(args.ids(&f)?),
-            arg => shared.take(arg, args, &[])?,
+            arg => common.take(arg, args, &[])?,
         }
     }
-    shared.path()?;
+    common.path()?;
     let ids = ids.ok_or_else(|| Failure::Usage("no tokens: give --ids 1,2".into()))?;
-    let model = shared.open()?;
+    let model = common.open()?;
     let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
     let mut text = tokenizer.decode(&ids).map_err(Failure::run)?;
     if io::stdout().is_terminal() {

@@ -7,10 +7,10 @@ use std::thread;
 use teff::graph::{Head, Role, Tensor, TensorId};
 use teff::kernels::Backend;
 use teff::runtime::model::Container;
-use teff::runtime::session::SessionNeeds;
+use teff::runtime::session::SessionMemoryRequirements;
 use teff::{Cpu, Format, Model, SessionOptions};
 
-use super::args::{Arg, Args, Shared, backends};
+use super::args::{Arg, Args, CommonArgs, backends};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human};
 use super::{Command, Failure, print};
@@ -44,20 +44,20 @@ cache and take no memory that others could not have.
 };
 
 fn run(args: &mut Args) -> Result<(), Failure> {
-    const SHARED: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
-    let mut shared = Shared::default();
+    const COMMON: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
+    let mut common = CommonArgs::default();
     let (mut json, mut stats) = (false, false);
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Flag(f) if f == "--json" => json = true,
             Arg::Flag(f) if f == "--stats" => stats = true,
-            arg => shared.take(arg, args, &SHARED)?,
+            arg => common.take(arg, args, &COMMON)?,
         }
     }
-    let model = shared.open()?;
-    let options = shared.options(&model)?;
-    let needs = model.needs(&options).map_err(Failure::run)?;
-    let report = Report::new(&model, options, needs, stats);
+    let model = common.open()?;
+    let options = common.options(&model)?;
+    let memory_requirements = model.memory_requirements(&options).map_err(Failure::run)?;
+    let report = Report::new(&model, options, memory_requirements, stats);
     print(&if json { report.json() } else { report.text() })
 }
 
@@ -228,7 +228,7 @@ fn is_norm(role: Role) -> bool {
 struct Report<'m> {
     model: &'m Model,
     options: SessionOptions,
-    needs: SessionNeeds,
+    memory_requirements: SessionMemoryRequirements,
     groups: Vec<Group>,
     lines: Option<Vec<Line>>,
     backend: &'static str,
@@ -236,14 +236,19 @@ struct Report<'m> {
 }
 
 impl<'m> Report<'m> {
-    fn new(model: &'m Model, options: SessionOptions, needs: SessionNeeds, stats: bool) -> Self {
+    fn new(
+        model: &'m Model,
+        options: SessionOptions,
+        memory_requirements: SessionMemoryRequirements,
+        stats: bool,
+    ) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         let mut lines = Vec::new();
         let cpu = options.backend.unwrap_or_else(Cpu::best);
         let mut values = match stats {
             true => {
                 let _progress = Progress::show("reading the weights");
-                all_values(model, model.tensors().len(), needs.threads, cpu)
+                all_values(model, model.tensors().len(), memory_requirements.threads, cpu)
             }
             false => Vec::new(),
         }
@@ -275,7 +280,7 @@ impl<'m> Report<'m> {
         let backends = backends();
         let backend = cpu.name();
         let lines = stats.then_some(lines);
-        Report { model, options, needs, groups, lines, backend, backends }
+        Report { model, options, memory_requirements, groups, lines, backend, backends }
     }
 
     fn context(&self) -> usize {
@@ -283,7 +288,7 @@ impl<'m> Report<'m> {
     }
 
     fn total(&self) -> u64 {
-        self.model.weight_bytes().saturating_add(self.needs.total() as u64)
+        self.model.weight_bytes().saturating_add(self.memory_requirements.total() as u64)
     }
 
     fn suspicious(&self) -> usize {
@@ -291,7 +296,7 @@ impl<'m> Report<'m> {
     }
 
     fn json(&self) -> String {
-        let (m, s, plan) = (self.model, self.model.spec(), &self.needs.plan);
+        let (m, s, plan) = (self.model, self.model.spec(), &self.memory_requirements.plan);
         let groups = self.groups.iter().map(|g| {
             let o = Object::new().str("format", g.format.name()).count("count", Some(g.count));
             o.count("parameters", Some(g.parameters)).count("bytes", Some(g.bytes)).end()
@@ -325,12 +330,12 @@ impl<'m> Report<'m> {
             .count("cache_bytes", Some(plan.kv))
             .count("arena_bytes", Some(plan.scratch))
             .count("per_thread_bytes", Some(plan.per_thread))
-            .count("table_bytes", Some(self.needs.tables))
-            .count("session_bytes", Some(self.needs.total()))
+            .count("table_bytes", Some(self.memory_requirements.tables))
+            .count("session_bytes", Some(self.memory_requirements.total()))
             .count("total_bytes", Some(self.total()))
             .raw("instruction_sets", array(self.backends.iter().map(|n| string(n))))
             .str("backend", self.backend)
-            .count("threads", Some(self.needs.threads));
+            .count("threads", Some(self.memory_requirements.threads));
         if let Some(lines) = &self.lines {
             let lines = lines.iter().map(|l| {
                 let o = Object::new().str("name", &l.name).str("format", l.format.name());
@@ -352,7 +357,7 @@ impl<'m> Report<'m> {
 
     fn text(&self) -> String {
         let mut out = String::new();
-        let (m, s, plan) = (self.model, self.model.spec(), &self.needs.plan);
+        let (m, s, plan) = (self.model, self.model.spec(), &self.memory_requirements.plan);
         let bytes = |n: u64| format!("{n:>15}  {}", human(n));
         let tied = if s.head == Head::Tied { "tied to the embedding" } else { "its own" };
         // Names come out of files: nothing of them may steer a terminal.
@@ -362,7 +367,7 @@ impl<'m> Report<'m> {
             Err(why) => format!("none: {}", why.to_string().replace(char::is_control, "?")),
         };
         let sets = self.backends.join(", ");
-        let threads = self.needs.threads;
+        let threads = self.memory_requirements.threads;
         let rows = [
             ("name", name),
             ("architecture", s.arch.into()),
@@ -401,7 +406,7 @@ impl<'m> Report<'m> {
             ("cache", plan.kv as u64),
             ("arena", plan.scratch as u64),
             ("for a thread", plan.per_thread as u64),
-            ("tables", self.needs.tables as u64),
+            ("tables", self.memory_requirements.tables as u64),
             ("total", self.total()),
         ];
         for (key, n) in rows {

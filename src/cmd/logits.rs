@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use teff::{Model, Session, SessionOptions, Want};
+use teff::{LogitsFor, Model, Session, SessionOptions};
 
-use super::args::{Arg, Args, Shared};
+use super::args::{Arg, Args, CommonArgs};
 use super::machine::Progress;
 use super::{Command, Failure};
 
@@ -46,8 +46,8 @@ enum Tokens {
 }
 
 fn run(args: &mut Args) -> Result<(), Failure> {
-    const SHARED: [&str; 5] = ["--threads", "--backend", "--kv", "--quantize", "--repack"];
-    let mut shared = Shared::default();
+    const COMMON: [&str; 5] = ["--threads", "--backend", "--kv", "--quantize", "--repack"];
+    let mut common = CommonArgs::default();
     let (mut given, mut file, mut out, mut chunk) = (None, None, None, DEFAULT_CHUNK);
     while let Some(arg) = args.next()? {
         match arg {
@@ -55,10 +55,10 @@ fn run(args: &mut Args) -> Result<(), Failure> {
             Arg::Flag(f) if f == "--tokens-file" => file = Some(args.path()?),
             Arg::Flag(f) if f == "--out" => out = Some(args.path()?),
             Arg::Flag(f) if f == "--chunk" => chunk = args.count(&f, 1..=usize::MAX)?,
-            arg => shared.take(arg, args, &SHARED)?,
+            arg => common.take(arg, args, &COMMON)?,
         }
     }
-    let path = shared.path()?;
+    let path = common.path()?;
     let tokens = match (given, file) {
         (Some(tokens), None) if tokens.is_empty() => {
             return Err(Failure::Usage("--tokens is empty: give at least one token".into()));
@@ -70,7 +70,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let out = out.ok_or_else(|| Failure::Usage("no file to write: give --out F".into()))?;
     let target = Target::new(&out, path)?;
 
-    let model = shared.open()?;
+    let model = common.open()?;
     let context = model.spec().context as usize;
     let tokens = match tokens {
         Tokens::Given(tokens) => tokens,
@@ -78,7 +78,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     };
     check(&tokens, &model)?;
     let chunk = chunk.min(tokens.len());
-    let options = shared.options(&model)?;
+    let options = common.options(&model)?;
     let options =
         SessionOptions { context: Some(tokens.len()), batch: chunk, logits: chunk, ..options };
     let mut session = model.session(&options).map_err(Failure::run)?;
@@ -138,7 +138,8 @@ fn compute(
     let mut progress = Progress::show("computing");
     let mut done = 0;
     for part in tokens.chunks(chunk) {
-        let logits = session.eval(part, Want::All).map_err(|e| Stopped::Run(Failure::run(e)))?;
+        let logits =
+            session.eval(part, LogitsFor::All).map_err(|e| Stopped::Run(Failure::run(e)))?;
         for x in logits {
             out.write_all(&x.to_le_bytes()).map_err(Stopped::Write)?;
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
-use super::args::{Args, Drawing, Shared};
+use super::args::{Args, CommonArgs, SamplingArgs};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::{Command, Failure, complain};
@@ -50,7 +50,7 @@ every machine.
 
 /// What the command line says.
 struct Options {
-    shared: Shared,
+    common: CommonArgs,
     prompt: String,
     generate: Generate,
     timeout: Option<Duration>,
@@ -58,24 +58,24 @@ struct Options {
 }
 
 fn read(args: &mut Args) -> Result<Options, Failure> {
-    const SHARED: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
-    let mut shared = Shared::default();
-    let mut drawing = Drawing::default();
+    const COMMON: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
+    let mut common = CommonArgs::default();
+    let mut sampling_args = SamplingArgs::default();
     let (mut prompt, mut timeout, mut stats) = (None, None, false);
-    shared.read(args, &SHARED, |f, args| {
+    common.read(args, &COMMON, |f, args| {
         match f {
             "-p" | "--prompt" => prompt = Some(args.text(f)?),
             "--timeout" => timeout = Some(seconds(f, args)?),
             "--stats" => stats = true,
-            _ => return drawing.take(f, args),
+            _ => return sampling_args.take(f, args),
         }
         Ok(true)
     })?;
-    let generate = drawing.generate(Some(128))?;
-    shared.path()?;
+    let generate = sampling_args.generate(Some(128))?;
+    common.path()?;
     let prompt =
         prompt.ok_or_else(|| Failure::Usage("no text to continue: give -p TEXT".into()))?;
-    Ok(Options { shared, prompt, generate, timeout, stats })
+    Ok(Options { common, prompt, generate, timeout, stats })
 }
 
 fn seconds(flag: &str, args: &mut Args) -> Result<Duration, Failure> {
@@ -103,8 +103,8 @@ struct Figures {
 fn run(args: &mut Args) -> Result<(), Failure> {
     let start = Instant::now();
     let options = read(args)?;
-    let model = options.shared.open()?;
-    let session_options = options.shared.text_options(&model)?;
+    let model = options.common.open()?;
+    let session_options = options.common.text_options(&model)?;
     let mut session = model.session(&session_options).map_err(Failure::run)?;
     let mut figures = Figures { load: start.elapsed(), ..Figures::default() };
     if let Some(timeout) = options.timeout {
@@ -202,7 +202,7 @@ fn stats(model: &Model, session: &Session<'_>, f: &Figures) -> String {
         .number("prefill_tps", prefill)
         .number("decode_tps", decode)
         .count("peak_bytes", peak_bytes())
-        .count("session_bytes", Some(session.needs().total()))
+        .count("session_bytes", Some(session.memory_requirements().total()))
         .count("model_bytes", Some(model.owned_bytes()))
         .count("weight_bytes", Some(model.weight_bytes()))
         .str("backend", session.backend().name())

@@ -2,7 +2,7 @@
 
 use teff::runtime::tokenizer::Specials;
 
-use super::args::{Arg, Args, Shared};
+use super::args::{Arg, Args, CommonArgs};
 use super::{Command, Failure, json, print};
 
 pub(crate) const COMMAND: Command = Command {
@@ -22,17 +22,17 @@ added.
 };
 
 fn run(args: &mut Args) -> Result<(), Failure> {
-    let mut shared = Shared::default();
+    let mut common = CommonArgs::default();
     let (mut text, mut file, mut specials) = (None, None, Specials::Ignore);
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Flag(f) if f == "--text" => text = Some(args.text(&f)?),
             Arg::Flag(f) if f == "--file" => file = Some(args.path()?),
             Arg::Flag(f) if f == "--special" => specials = Specials::Parse,
-            arg => shared.take(arg, args, &[])?,
+            arg => common.take(arg, args, &[])?,
         }
     }
-    shared.path()?;
+    common.path()?;
     let text = match (text, file) {
         (Some(text), None) => text,
         (None, Some(file)) => {
@@ -46,7 +46,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
         }
         _ => return Err(Failure::Usage("give either --text or --file".into())),
     };
-    let model = shared.open()?;
+    let model = common.open()?;
     let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
     let ids = tokenizer.encode(&text, specials).map_err(Failure::run)?;
     let mut line = json::array(ids);

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use teff::{Model, Session, SessionOptions, Want};
+use teff::{LogitsFor, Model, Session, SessionOptions};
 use teff_runtime::safetensors::SafeTensors;
 
 /// The copy of the small GPT-2 in the repository.
@@ -68,7 +68,7 @@ pub fn nmse(a: &[f32], b: &[f32]) -> f64 {
 pub fn logits(session: &mut Session<'_>, tokens: &[u32], chunk: usize) -> Vec<f32> {
     let mut all = Vec::new();
     for part in tokens.chunks(chunk) {
-        all.extend_from_slice(session.eval(part, Want::All).unwrap());
+        all.extend_from_slice(session.eval(part, LogitsFor::All).unwrap());
     }
     all
 }

@@ -19,8 +19,8 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::entry;
 use cortex_m_semihosting::debug::{EXIT_FAILURE, EXIT_SUCCESS, exit};
 use cortex_m_semihosting::hio::{HostStream, hstdout};
-use teff_graph::{List, Memory, Never, Runner, RunnerError, Step, StepError, Want};
-use teff_graph::{WeightsError, plan::Needs};
+use teff_graph::{List, LogitsFor, Memory, NeverCancel, Runner, RunnerError, Step, StepError};
+use teff_graph::{WeightsError, plan::MemoryRequirements};
 use teff_kernels::Backend;
 
 use backend::Needed;
@@ -92,7 +92,7 @@ impl<'a> Teller<'a> {
     /// One step; the logits of the last token.
     fn step(&mut self, tokens: &[u32], position: usize) -> Result<&[f32], StepError> {
         let before = SYST::get_current();
-        let step = Step { tokens, position, want: Want::Last, stop: &Never };
+        let step = Step { tokens, position, logits: LogitsFor::Last, cancel: &NeverCancel };
         self.runner.begin(&step)?.walk(&teff_graph::Solo)?;
         // SysTick counts down, in 24 bits.
         self.ticks += before.wrapping_sub(SYST::get_current()) & 0x00ff_ffff;
@@ -156,7 +156,7 @@ fn tell(host: &mut HostStream, memory: Memory<'_>) -> Result<(), Failure> {
     if used == size {
         return Err(Failure::Stack);
     }
-    let Needs { scratch, kv, per_thread } = plan::PLAN.needs;
+    let MemoryRequirements { scratch, kv, per_thread } = plan::PLAN.memory_requirements;
     writeln!(host, "\n\nlogits {hash:016x}\nbackend {name}")?;
     writeln!(host, "prompt {prompt} tokens, {single} ticks each, {batched} in batches of {batch}")?;
     writeln!(host, "story {story} tokens, {told} ticks each")?;

@@ -37,8 +37,8 @@ pub(crate) fn is_whole() -> bool {
 /// The table of weights; they stay where they are.
 pub(crate) fn weights() -> Result<[Tensor<'static>; plan::WEIGHTS.len()], WeightsError> {
     let mut weights = [Tensor::Vector(&[]); plan::WEIGHTS.len()];
-    for ((slot, place), tensor) in plan::SPEC.slots().zip(&plan::WEIGHTS).zip(&mut weights) {
-        *tensor = place.tensor(&slot, &FILE.0)?;
+    for ((slot, location), tensor) in plan::SPEC.slots().zip(&plan::WEIGHTS).zip(&mut weights) {
+        *tensor = location.tensor(&slot, &FILE.0)?;
     }
     Ok(weights)
 }

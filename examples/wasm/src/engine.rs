@@ -3,7 +3,7 @@
 use core::fmt::Display;
 
 use teff_graph::{
-    Executor, List, Memory, Never, Options, Plan, Runner, Step, StepError, Tensor, Want,
+    Executor, List, LogitsFor, Memory, NeverCancel, Options, Plan, Runner, Step, StepError, Tensor,
 };
 use teff_kernels::{KvFormat, Matrix};
 use teff_runtime::sample::{Sampler, Sampling};
@@ -101,7 +101,7 @@ impl Engine {
         if needed > budget {
             return Err(format!("a text needs {needed} bytes, but only {budget} are allowed"));
         }
-        let memory = Memory::allocate(&plan.needs, 1).map_err(text)?;
+        let memory = Memory::allocate(&plan.memory_requirements, 1).map_err(text)?;
         let mut tokens = Vec::new();
         tokens.try_reserve_exact(context).map_err(text)?;
         let tensors = List::Borrowed(self.model.tensors);
@@ -220,8 +220,8 @@ fn compute<'r>(
 ) -> Result<Option<&'r [f32]>, String> {
     let end = tokens.len().min(*done + BATCH);
     let all = end == tokens.len();
-    let want = if all { Want::Last } else { Want::None };
-    let step = Step { tokens: &tokens[*done..end], position: *done, want, stop: &Never };
+    let logits = if all { LogitsFor::Last } else { LogitsFor::None };
+    let step = Step { tokens: &tokens[*done..end], position: *done, logits, cancel: &NeverCancel };
     let logits = runner.step(&step).map_err(text)?;
     *done = end;
     Ok(all.then_some(logits))
@@ -229,8 +229,8 @@ fn compute<'r>(
 
 /// All that a text takes: the plan's regions, the plan itself, and its tokens.
 fn bytes(plan: &Plan<'_>) -> usize {
-    let tables = size_of_val(&*plan.ops) + size_of_val(&*plan.bufs);
+    let tables = size_of_val(&*plan.ops) + size_of_val(&*plan.buffers);
     let tokens = plan.options.context.saturating_mul(size_of::<u32>());
-    let regions = plan.needs.total(1).unwrap_or(usize::MAX);
+    let regions = plan.memory_requirements.total(1).unwrap_or(usize::MAX);
     regions.saturating_add(tables).saturating_add(tokens)
 }

@@ -13,7 +13,7 @@ use teff_kernels::{
     WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRowMut,
 };
 
-use crate::plan::{Buf, Kind, head_bytes};
+use crate::plan::{Buffer, BufferType, head_bytes};
 
 /// A region of memory that members read and write through shares of their own.
 #[derive(Clone, Copy, Debug)]
@@ -62,12 +62,17 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The rows are inside the region; until the view is dropped nobody writes to them.
-    pub(super) unsafe fn dense(&self, buf: &Buf, first: usize, n: usize) -> DenseActivations<'_> {
-        let cols = buf.cols as usize;
-        debug_assert!(buf.offset + (first + n) * cols * 4 <= self.len);
+    pub(super) unsafe fn dense(
+        &self,
+        buffer: &Buffer,
+        first: usize,
+        n: usize,
+    ) -> DenseActivations<'_> {
+        let cols = buffer.cols as usize;
+        debug_assert!(buffer.offset + (first + n) * cols * 4 <= self.len);
         // SAFETY: inside, and 4-aligned since offsets are multiples of 64 in a 64-aligned region.
         let data = unsafe {
-            let at = self.ptr.add(buf.offset).cast::<f32>().add(first * cols);
+            let at = self.ptr.add(buffer.offset).cast::<f32>().add(first * cols);
             core::slice::from_raw_parts(at, n * cols)
         };
         DenseActivations::new(data, n, cols, cols)
@@ -79,15 +84,15 @@ impl<'m> Region<'m> {
     /// They are inside the region; until the tile is dropped nobody else uses them.
     pub(super) unsafe fn tile(
         &self,
-        buf: &Buf,
+        buffer: &Buffer,
         (first, n): (usize, usize),
         (col, width): (usize, usize),
     ) -> Tile<'_> {
-        let cols = buf.cols as usize;
-        debug_assert!(col + width <= cols && buf.offset + (first + n) * cols * 4 <= self.len);
+        let cols = buffer.cols as usize;
+        debug_assert!(col + width <= cols && buffer.offset + (first + n) * cols * 4 <= self.len);
         // SAFETY: inside, aligned as above, exclusive by the caller's promise.
         unsafe {
-            let at = self.ptr.add(buf.offset).cast::<f32>().add(first * cols + col);
+            let at = self.ptr.add(buffer.offset).cast::<f32>().add(first * cols + col);
             Tile::from_raw(at, n, width, cols)
         }
     }
@@ -96,16 +101,16 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The buffer is inside the region.
-    unsafe fn planes(&self, buf: &Buf, rows: usize) -> Planes {
-        let cols = buf.cols as usize;
-        let blocks = cols.div_ceil(buf.kind.block());
-        debug_assert!(buf.bytes(rows).is_some_and(|b| buf.offset + b <= self.len));
-        // SAFETY: one after another from `offset` on, as `Buf::bytes` counts them; `rows * cols`
+    unsafe fn planes(&self, buffer: &Buffer, rows: usize) -> Planes {
+        let cols = buffer.cols as usize;
+        let blocks = cols.div_ceil(buffer.kind.block());
+        debug_assert!(buffer.bytes(rows).is_some_and(|b| buffer.offset + b <= self.len));
+        // SAFETY: one after another from `offset` on, as `Buffer::bytes` counts them; `rows * cols`
         // is a multiple of 32, so scales and sums are aligned to 4.
         unsafe {
-            let codes = self.ptr.add(buf.offset).cast::<i8>();
-            let (lo, end) = match buf.kind {
-                Kind::Q16 => (Some(codes.add(rows * cols)), codes.add(2 * rows * cols)),
+            let codes = self.ptr.add(buffer.offset).cast::<i8>();
+            let (lo, end) = match buffer.kind {
+                BufferType::Q16 => (Some(codes.add(rows * cols)), codes.add(2 * rows * cols)),
                 _ => (None, codes.add(rows * cols)),
             };
             let scales = end.cast::<f32>();
@@ -117,13 +122,13 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The buffer is inside the region; until the view is dropped nobody writes to it.
-    pub(super) unsafe fn q8(&self, buf: &Buf, rows: usize, n: usize) -> Q8Activations<'_> {
-        let cols = buf.cols as usize;
+    pub(super) unsafe fn q8(&self, buffer: &Buffer, rows: usize, n: usize) -> Q8Activations<'_> {
+        let cols = buffer.cols as usize;
         let blocks = cols / ACT_BLOCK;
         debug_assert!(n <= rows);
         // SAFETY: inside; no writers by the caller's promise.
         unsafe {
-            let p = self.planes(buf, rows);
+            let p = self.planes(buffer, rows);
             let codes = |at: *mut i8| core::slice::from_raw_parts(at, n * cols);
             let activations = Q8Activations::new(
                 n,
@@ -145,18 +150,18 @@ impl<'m> Region<'m> {
     /// They are inside the region; until the view is dropped nobody else uses them.
     pub(super) unsafe fn q8_row(
         &self,
-        buf: &Buf,
+        buffer: &Buffer,
         rows: usize,
         t: usize,
         (col, width): (usize, usize),
     ) -> Q8RowMut<'_> {
-        let cols = buf.cols as usize;
+        let cols = buffer.cols as usize;
         let blocks = cols / ACT_BLOCK;
         debug_assert!(t < rows && col + width <= cols && (col | width).is_multiple_of(ACT_BLOCK));
         let (first, n) = (t * blocks + col / ACT_BLOCK, width / ACT_BLOCK);
         // SAFETY: inside; exclusive by the caller's promise.
         unsafe {
-            let p = self.planes(buf, rows);
+            let p = self.planes(buffer, rows);
             let codes =
                 |at: *mut i8| core::slice::from_raw_parts_mut(at.add(t * cols + col), width);
             Q8RowMut {
@@ -175,13 +180,18 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// The buffer is inside the region; until the view is dropped nobody writes to it.
-    pub(super) unsafe fn wide(&self, buf: &Buf, rows: usize, n: usize) -> WideActivations<'_> {
-        let cols = buf.cols as usize;
+    pub(super) unsafe fn wide(
+        &self,
+        buffer: &Buffer,
+        rows: usize,
+        n: usize,
+    ) -> WideActivations<'_> {
+        let cols = buffer.cols as usize;
         let groups = n * cols.div_ceil(WIDE_BLOCK);
         debug_assert!(n <= rows);
         // SAFETY: inside; no writers by the caller's promise.
         unsafe {
-            let p = self.planes(buf, rows);
+            let p = self.planes(buffer, rows);
             WideActivations::new(
                 n,
                 cols,
@@ -199,12 +209,12 @@ impl<'m> Region<'m> {
     /// They are inside the region; until the view is dropped nobody else uses them.
     pub(super) unsafe fn wide_row(
         &self,
-        buf: &Buf,
+        buffer: &Buffer,
         rows: usize,
         t: usize,
         (col, width): (usize, usize),
     ) -> WideRowMut<'_> {
-        let cols = buf.cols as usize;
+        let cols = buffer.cols as usize;
         debug_assert!(t < rows && col + width <= cols && col.is_multiple_of(WIDE_BLOCK));
         debug_assert!(width.is_multiple_of(WIDE_BLOCK) || col + width == cols);
         debug_assert!(cols.is_multiple_of(WIDE_UNIT));
@@ -212,7 +222,7 @@ impl<'m> Region<'m> {
         let groups = width.div_ceil(WIDE_BLOCK);
         // SAFETY: inside; exclusive by the caller's promise.
         unsafe {
-            let p = self.planes(buf, rows);
+            let p = self.planes(buffer, rows);
             WideRowMut {
                 q: core::slice::from_raw_parts_mut(p.codes.add(t * cols + col), width),
                 d: core::slice::from_raw_parts_mut(p.scales.add(first), groups),

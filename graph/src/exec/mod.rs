@@ -6,13 +6,15 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use teff_kernels::Backend;
 
-use crate::plan::{ALIGN, Buf, Needs, Op, Plan, PlanError, Rows, member_bytes, member_floats};
+use crate::plan::{
+    ALIGN, Buffer, MemoryRequirements, Op, Plan, PlanError, RowCount, worker_bytes, worker_floats,
+};
 use crate::step::{Executor, Step, StepError};
 use crate::weights::{self, Tensor, WeightsError, matrix};
 use crate::{List, Solo, Team};
 
-mod angles;
 mod arena;
+mod rope_table;
 mod walk;
 
 use arena::{Cache, Region};
@@ -127,8 +129,9 @@ pub struct Memory<'m> {
 }
 
 impl<'m> Memory<'m> {
-    /// Three regions: [`crate::plan::Needs::scratch`] bytes, [`crate::plan::Needs::kv`] bytes, and
-    /// [`crate::plan::Needs::per_thread`] bytes for each thread.
+    /// Three regions: [`crate::plan::MemoryRequirements::scratch`] bytes,
+    /// [`crate::plan::MemoryRequirements::kv`] bytes, and
+    /// [`crate::plan::MemoryRequirements::per_thread`] bytes for each thread.
     #[must_use]
     pub fn new(scratch: &'m mut [u8], kv: &'m mut [u8], threads: &'m mut [u8]) -> Self {
         Memory {
@@ -143,15 +146,19 @@ impl<'m> Memory<'m> {
     /// Cuts one block into the three regions.
     ///
     /// # Errors
-    /// [`ArenaError`] where it is smaller than [`crate::plan::Needs::total`].
-    pub fn split(needs: &Needs, threads: usize, block: &'m mut [u8]) -> Result<Self, ArenaError> {
-        let needed = needs.total(threads).unwrap_or(usize::MAX);
+    /// [`ArenaError`] where it is smaller than [`crate::plan::MemoryRequirements::total`].
+    pub fn split(
+        memory_requirements: &MemoryRequirements,
+        threads: usize,
+        block: &'m mut [u8],
+    ) -> Result<Self, ArenaError> {
+        let needed = memory_requirements.total(threads).unwrap_or(usize::MAX);
         if block.len() < needed {
             return Err(ArenaError::TooSmall { region: "all", needed, got: block.len() });
         }
-        let (scratch, rest) = block.split_at_mut(needs.scratch);
-        let (kv, rest) = rest.split_at_mut(needs.kv);
-        let (threads, _) = rest.split_at_mut(needs.per_thread * threads);
+        let (scratch, rest) = block.split_at_mut(memory_requirements.scratch);
+        let (kv, rest) = rest.split_at_mut(memory_requirements.kv);
+        let (threads, _) = rest.split_at_mut(memory_requirements.per_thread * threads);
         Ok(Memory::new(scratch, kv, threads))
     }
 }
@@ -160,7 +167,7 @@ impl<'m> Memory<'m> {
 mod owned {
     use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 
-    use super::{ALIGN, ArenaError, Memory, Needs};
+    use super::{ALIGN, ArenaError, Memory, MemoryRequirements};
 
     /// Memory taken from the heap, given back when dropped.
     #[derive(Debug)]
@@ -182,13 +189,16 @@ mod owned {
     }
 
     impl Memory<'static> {
-        /// Takes exactly [`Needs::total`] bytes from the heap, zeroed.
+        /// Takes exactly [`MemoryRequirements::total`] bytes from the heap, zeroed.
         ///
         /// # Errors
         /// [`ArenaError::OutOfMemory`] where they are refused.
-        pub fn allocate(needs: &Needs, threads: usize) -> Result<Self, ArenaError> {
-            let refused = ArenaError::OutOfMemory { needed: needs.total(threads) };
-            let bytes = needs.total(threads).ok_or(refused)?;
+        pub fn allocate(
+            memory_requirements: &MemoryRequirements,
+            threads: usize,
+        ) -> Result<Self, ArenaError> {
+            let refused = ArenaError::OutOfMemory { needed: memory_requirements.total(threads) };
+            let bytes = memory_requirements.total(threads).ok_or(refused)?;
             let layout = Layout::from_size_align(bytes.max(1), ALIGN).map_err(|_| refused)?;
             // SAFETY: the size is not 0.
             let ptr = unsafe { alloc_zeroed(layout) };
@@ -200,7 +210,7 @@ mod owned {
             // which stays in this Memory and then in its Runner, and nobody gets at the slice but
             // through their regions.
             let all = unsafe { core::slice::from_raw_parts_mut(ptr, bytes) };
-            let mut memory = Memory::split(needs, threads, all)?;
+            let mut memory = Memory::split(memory_requirements, threads, all)?;
             memory._block = Some(block);
             Ok(memory)
         }
@@ -245,26 +255,28 @@ impl<'a, B: Backend> Runner<'a, B> {
         for (i, op) in plan.ops.iter().enumerate() {
             for (w, x) in op.products().into_iter().flatten() {
                 let m = matrix(&weights, w);
-                if plan.buf(x).kind.activations() != m.format().activations() {
+                if plan.buffer(x).kind.activations() != m.format().activations() {
                     return Err(RunnerError::Kind { op: i });
                 }
                 let bytes = backend.matmul_scratch(m.format(), m.cols(), plan.options.batch);
                 product = product.max(bytes);
             }
-            floats =
-                floats.max(member_floats(&plan.spec, &plan.bufs, &plan.options, op).unwrap_or(0));
+            floats = floats
+                .max(worker_floats(&plan.spec, &plan.buffers, &plan.options, op).unwrap_or(0));
         }
         let overflow = RunnerError::Plan(PlanError::Overflow);
-        let needed = member_bytes(product, floats).ok_or(overflow)?;
+        let needed = worker_bytes(product, floats).ok_or(overflow)?;
         let floats_at = product.next_multiple_of(ALIGN);
-        let needs = plan.needs;
-        if needed > needs.per_thread || !needs.per_thread.is_multiple_of(ALIGN) {
-            return Err(RunnerError::Scratch { needed, got: needs.per_thread });
+        let memory_requirements = plan.memory_requirements;
+        if needed > memory_requirements.per_thread
+            || !memory_requirements.per_thread.is_multiple_of(ALIGN)
+        {
+            return Err(RunnerError::Scratch { needed, got: memory_requirements.per_thread });
         }
-        let all = needs.per_thread.saturating_mul(threads);
+        let all = memory_requirements.per_thread.saturating_mul(threads);
         for (region, bytes, needed) in [
-            ("scratch", &memory.scratch, needs.scratch),
-            ("kv", &memory.kv, needs.kv),
+            ("scratch", &memory.scratch, memory_requirements.scratch),
+            ("kv", &memory.kv, memory_requirements.kv),
             ("threads", &memory.threads, all),
         ] {
             if bytes.len() < needed {
@@ -335,7 +347,7 @@ impl<'a, B: Backend> Runner<'a, B> {
     /// [`StepError`] where tokens, position or wanted logits don't fit.
     pub fn begin<'r>(&'r mut self, step: &Step<'r>) -> Result<Running<'r, 'a, B>, StepError> {
         let (n, options) = (step.tokens.len(), &self.plan.options);
-        let wanted = step.want.rows(n);
+        let wanted = step.logits.rows(n);
         if n == 0 {
             return Err(StepError::Empty);
         }
@@ -365,10 +377,10 @@ impl<'a, B: Backend> Runner<'a, B> {
     /// The first `rows` rows of logits that the last step left.
     #[must_use]
     pub fn logits(&self, rows: usize) -> &[f32] {
-        let buf = self.plan.buf(self.plan.logits);
+        let buffer = self.plan.buffer(self.plan.logits);
         let rows = rows.min(self.plan.options.logits);
         // SAFETY: steps write only while a Running borrows the runner mutably.
-        let activations = unsafe { self.arena.dense(buf, 0, rows) };
+        let activations = unsafe { self.arena.dense(buffer, 0, rows) };
         activations.into_slice()
     }
 }
@@ -425,14 +437,14 @@ impl<B: Backend> Running<'_, '_, B> {
         if size > self.runner.threads || rank >= size || !self.claim(rank) {
             return Err(StepError::Team { max: self.runner.threads, got: size });
         }
-        let member = walk::Member { running: self, rank, size };
+        let worker = walk::Worker { running: self, rank, size };
         let mut phase = 0;
         for op in self.runner.plan.ops.iter() {
             if *op == Op::Barrier {
                 self.meet(team, phase)?;
                 phase += 1;
-            } else if !self.step.stop.stop() {
-                if member.run(op).is_err() {
+            } else if !self.step.cancel.cancelled() {
+                if worker.run(op).is_err() {
                     self.stopped.store(phase, Ordering::Relaxed);
                 }
             } else {
@@ -453,14 +465,14 @@ impl<B: Backend> Running<'_, '_, B> {
         Ok(())
     }
 
-    fn rows(&self, rows: Rows) -> usize {
+    fn rows(&self, rows: RowCount) -> usize {
         match rows {
-            Rows::Batch => self.step.tokens.len(),
-            Rows::Wanted => self.wanted,
+            RowCount::Batch => self.step.tokens.len(),
+            RowCount::Wanted => self.wanted,
         }
     }
 
-    fn buf(&self, id: crate::plan::BufId) -> &Buf {
-        self.runner.plan.buf(id)
+    fn buffer(&self, id: crate::plan::BufferId) -> &Buffer {
+        self.runner.plan.buffer(id)
     }
 }

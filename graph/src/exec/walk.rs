@@ -6,8 +6,10 @@ use core::ops::Range;
 use teff_kernels::{Activations, Backend, MAX_HEAD_DIM, Matrix, RopeKind, Tile, rope_table};
 
 use super::Running;
-use super::angles::frequencies;
-use crate::plan::{Buf, BufId, Cut, Kind, Op, QUERY_TILE, To, head_group, joined_heads};
+use super::rope_table::frequencies;
+use crate::plan::{
+    Buffer, BufferId, BufferType, Cut, Op, Output, QUERY_TILE, head_group, joined_heads,
+};
 use crate::weights::{matrix, vector};
 use crate::{Activation, LayerRole, Positions, Role, TensorId};
 
@@ -15,7 +17,7 @@ use crate::{Activation, LayerRole, Positions, Role, TensorId};
 pub(super) struct Stopped;
 
 /// One member of the team in one step.
-pub(super) struct Member<'r, 's, 'a, B> {
+pub(super) struct Worker<'r, 's, 'a, B> {
     pub(super) running: &'r Running<'s, 'a, B>,
     pub(super) rank: usize,
     pub(super) size: usize,
@@ -26,19 +28,19 @@ struct Heads<'r> {
     layer: usize,
     /// The first output's place among the three, one after another.
     first: usize,
-    q: Option<&'r Buf>,
-    angles: Option<(&'r Buf, RopeKind)>,
+    q: Option<&'r Buffer>,
+    rope: Option<(&'r Buffer, RopeKind)>,
     q_norm: Option<&'r [f32]>,
     k_norm: Option<&'r [f32]>,
 }
 
 impl<'r> Heads<'r> {
-    fn new<B: Backend>(member: &'r Member<'_, '_, '_, B>, to: To) -> Option<Heads<'r>> {
-        let runner = member.running.runner;
+    fn new<B: Backend>(worker: &'r Worker<'_, '_, '_, B>, to: Output) -> Option<Heads<'r>> {
+        let runner = worker.running.runner;
         let (plan, spec) = (&runner.plan, &runner.plan.spec);
-        let (rows, layer, angles) = to.heads(spec)?;
+        let (rows, layer, rope) = to.heads(spec)?;
         let q = match to {
-            To::Qkv { q, .. } | To::Q { q, .. } => Some(plan.buf(q)),
+            Output::Qkv { q, .. } | Output::Q { q, .. } => Some(plan.buffer(q)),
             _ => None,
         };
         let kind = match spec.positions {
@@ -53,14 +55,14 @@ impl<'r> Heads<'r> {
             layer: layer.into(),
             first: rows.start,
             q,
-            angles: angles.map(|b| plan.buf(b)).zip(kind),
+            rope: rope.map(|b| plan.buffer(b)).zip(kind),
             q_norm: norm(LayerRole::AttnQNorm),
             k_norm: norm(LayerRole::AttnKNorm),
         })
     }
 }
 
-impl<B: Backend> Member<'_, '_, '_, B> {
+impl<B: Backend> Worker<'_, '_, '_, B> {
     /// This member's part of `total` things.
     fn share(&self, total: usize) -> Range<usize> {
         // `total * rank / size`, whose product could overflow where sizes have 32 bits.
@@ -76,7 +78,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     #[allow(clippy::mut_from_ref)] // this member's own memory, whatever it shares
     unsafe fn local(&self) -> (&mut [u8], &mut [f32]) {
         let runner = self.running.runner;
-        let bytes = runner.plan.needs.per_thread;
+        let bytes = runner.plan.memory_requirements.per_thread;
         // SAFETY: the region has `bytes` for each rank, and rank is ours alone (Running::claim).
         let own = unsafe { runner.locals.bytes_mut(self.rank * bytes, bytes) };
         let (product, floats) = own.split_at_mut(runner.floats_at);
@@ -84,14 +86,14 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     }
 
     pub(super) fn run(&self, op: &Op) -> Result<(), Stopped> {
-        let buf = |id: BufId| self.running.buf(id);
+        let buffer = |id: BufferId| self.running.buffer(id);
         match *op {
             Op::Barrier => {}
             Op::Embed { table, positions, out } => {
                 let runner = self.running.runner;
                 // SAFETY: the only call for this operation.
                 let (_, scratch) = unsafe { self.local() };
-                let (table, out) = (matrix(&runner.weights, table), buf(out));
+                let (table, out) = (matrix(&runner.weights, table), buffer(out));
                 let width = out.cols as usize;
                 for t in self.share(self.running.rows(out.rows)) {
                     // SAFETY: row t of a verified buffer, ours by share().
@@ -114,7 +116,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let runner = self.running.runner;
                 // SAFETY: the only call for this operation.
                 let (_, scratch) = unsafe { self.local() };
-                let (x, out) = (buf(x), buf(out));
+                let (x, out) = (buffer(x), buffer(out));
                 let weight = vector(&runner.weights, weight);
                 let bias = bias.map(|b| vector(&runner.weights, b));
                 let width = x.cols as usize;
@@ -136,7 +138,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let runner = self.running.runner;
                 // SAFETY: the only call for this operation.
                 let (_, scratch) = unsafe { self.local() };
-                let (x, out) = (buf(x), buf(out));
+                let (x, out) = (buffer(x), buffer(out));
                 let weight = vector(&runner.weights, weight);
                 let normed = &mut scratch[..x.cols as usize];
                 let eps = runner.plan.spec.norm_eps;
@@ -151,19 +153,21 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                     runner.backend.add(to.row(0), normed);
                 }
             }
-            Op::Angles { window, out } => self.angles(window, buf(out)),
+            Op::RopeTable { window, out } => self.rope_table(window, buffer(out)),
             Op::Linear { w, bias, x, act, to } => {
                 let bias = bias.map(|b| vector(&self.running.runner.weights, b));
-                self.linear(w, bias, buf(x), act, to)?;
+                self.linear(w, bias, buffer(x), act, to)?;
             }
             Op::Gated { gate, up, gate_bias, up_bias, x, up_x, out } => {
                 let bias = |b: Option<TensorId>| b.map(|b| vector(&self.running.runner.weights, b));
-                let gate = (gate, bias(gate_bias), buf(x));
-                self.gated(gate, (up, bias(up_bias), buf(up_x)), buf(out))?;
+                let gate = (gate, bias(gate_bias), buffer(x));
+                self.gated(gate, (up, bias(up_bias), buffer(up_x)), buffer(out))?;
             }
-            Op::Attend { q, layer, out } => self.attend(buf(q), usize::from(layer), buf(out))?,
-            Op::Take { x, out } => {
-                let (x, out) = (buf(x), buf(out));
+            Op::Attend { q, layer, out } => {
+                self.attend(buffer(q), usize::from(layer), buffer(out))?
+            }
+            Op::SelectRows { x, out } => {
+                let (x, out) = (buffer(x), buffer(out));
                 let (n, wanted) = (self.running.rows(x.rows), self.running.rows(out.rows));
                 for t in self.share(wanted) {
                     // SAFETY: rows of verified buffers; nobody writes x in this phase.
@@ -176,22 +180,22 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     }
 
     /// Writes `values` to row `t` of a buffer, from column `col` on, quantised where it is.
-    fn store(&self, out: &Buf, t: usize, col: usize, values: &[f32]) {
+    fn store(&self, out: &Buffer, t: usize, col: usize, values: &[f32]) {
         let runner = self.running.runner;
         let cols = (col, values.len());
         match out.kind {
-            Kind::F32 => {
+            BufferType::F32 => {
                 // SAFETY: a part of a verified buffer that belongs to this member's share.
                 let mut to = unsafe { runner.arena.tile(out, (t, 1), cols) };
                 to.row(0).copy_from_slice(values);
             }
-            Kind::Q8 | Kind::Q16 => {
+            BufferType::Q8 | BufferType::Q16 => {
                 let rows = runner.plan.max_rows(out.rows);
                 // SAFETY: as above.
                 let to = unsafe { runner.arena.q8_row(out, rows, t, cols) };
                 runner.backend.quantize(values, to);
             }
-            Kind::Wide => {
+            BufferType::Wide => {
                 let rows = runner.plan.max_rows(out.rows);
                 // SAFETY: as above.
                 let to = unsafe { runner.arena.wide_row(out, rows, t, cols) };
@@ -202,7 +206,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     }
 
     /// Cosines and sines of each token's position.
-    fn angles(&self, window: bool, out: &Buf) {
+    fn rope_table(&self, window: bool, out: &Buffer) {
         let runner = self.running.runner;
         let spec = &runner.plan.spec;
         let Positions::Rotary(rotary) = spec.positions else { return };
@@ -226,21 +230,21 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     ///
     /// # Safety
     /// Nobody writes to `x` in this phase.
-    unsafe fn activations(&self, x: &Buf, n: usize) -> Activations<'_> {
+    unsafe fn activations(&self, x: &Buffer, n: usize) -> Activations<'_> {
         let runner = self.running.runner;
         let rows = runner.plan.max_rows(x.rows);
         // SAFETY: a verified buffer, and the caller's promise.
         unsafe {
             match x.kind {
-                Kind::F32 => Activations::Dense(runner.arena.dense(x, 0, n)),
-                Kind::Q8 | Kind::Q16 => Activations::Q8(runner.arena.q8(x, rows, n)),
-                Kind::Wide => Activations::Wide(runner.arena.wide(x, rows, n)),
+                BufferType::F32 => Activations::Dense(runner.arena.dense(x, 0, n)),
+                BufferType::Q8 | BufferType::Q16 => Activations::Q8(runner.arena.q8(x, rows, n)),
+                BufferType::Wide => Activations::Wide(runner.arena.wide(x, rows, n)),
             }
         }
     }
 
     /// [`Backend::matmul`] for as many tokens at a time as a core does in a millisecond or so, each
-    /// time after a look whether to stop.
+    /// time after a check for cancellation.
     fn product(
         &self,
         w: &Matrix<'_>,
@@ -253,7 +257,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         let most = (backend.products_per_ms() / (rows.len() * w.cols()).max(1)).max(1);
         let mut t = 0;
         while t < x.n() {
-            if self.running.step.stop.stop() {
+            if self.running.step.cancel.cancelled() {
                 return Err(Stopped);
             }
             let n = most.min(x.n() - t);
@@ -267,9 +271,9 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         &self,
         w: TensorId,
         bias: Option<&[f32]>,
-        x: &Buf,
+        x: &Buffer,
         act: Option<Activation>,
-        to: To,
+        to: Output,
     ) -> Result<(), Stopped> {
         let runner = self.running.runner;
         let plan = &runner.plan;
@@ -281,7 +285,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         // SAFETY: in this phase nobody writes to x (verified).
         let activations = unsafe { self.activations(x, n) };
         let heads = Heads::new(self, to);
-        let cut = Cut::linear(&plan.spec, &plan.bufs, w.rows(), to);
+        let cut = Cut::linear(&plan.spec, &plan.buffers, w.rows(), to);
         let chunk = cut.chunk(n, w.cols(), runner.backend.products_per_ms());
         let units = self.share(cut.total.div_ceil(cut.unit));
         let end = cut.total.min(units.end * cut.unit);
@@ -301,9 +305,9 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         };
         while r < end {
             let width = chunk.min(end - r);
-            if let (To::Store(out), false) = (to, cut.staged) {
+            if let (Output::Store(out), false) = (to, cut.staged) {
                 // SAFETY: columns of a verified buffer that are this member's share.
-                let mut tile = unsafe { runner.arena.tile(plan.buf(out), (0, n), (r, width)) };
+                let mut tile = unsafe { runner.arena.tile(plan.buffer(out), (0, n), (r, width)) };
                 self.product(&w, &activations, r..r + width, &mut tile, scratch)?;
                 for t in 0..n {
                     finish(tile.row(t), r);
@@ -315,14 +319,17 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                     let row = tile.row(t);
                     finish(row, r);
                     match to {
-                        To::Store(out) => self.store(plan.buf(out), t, r, row),
-                        To::Add(out) => {
+                        Output::Store(out) => self.store(plan.buffer(out), t, r, row),
+                        Output::Add(out) => {
                             // SAFETY: columns of a verified buffer that are this member's share.
                             let mut to =
-                                unsafe { runner.arena.tile(plan.buf(out), (t, 1), (r, width)) };
+                                unsafe { runner.arena.tile(plan.buffer(out), (t, 1), (r, width)) };
                             runner.backend.add(to.row(0), row);
                         }
-                        To::Qkv { .. } | To::Q { .. } | To::K { .. } | To::V { .. } => {
+                        Output::Qkv { .. }
+                        | Output::Q { .. }
+                        | Output::K { .. }
+                        | Output::V { .. } => {
                             if let Some(heads) = &heads {
                                 self.store_heads(heads, t, r, row);
                             }
@@ -338,9 +345,9 @@ impl<B: Backend> Member<'_, '_, '_, B> {
     /// `out = act(gate) * up`: each chunk of both products, while it is in the cache.
     fn gated(
         &self,
-        (gate, gate_bias, x): (TensorId, Option<&[f32]>, &Buf),
-        (up, up_bias, up_x): (TensorId, Option<&[f32]>, &Buf),
-        out: &Buf,
+        (gate, gate_bias, x): (TensorId, Option<&[f32]>, &Buffer),
+        (up, up_bias, up_x): (TensorId, Option<&[f32]>, &Buffer),
+        out: &Buffer,
     ) -> Result<(), Stopped> {
         let runner = self.running.runner;
         let backend = &runner.backend;
@@ -421,9 +428,9 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         if let Some(weight) = norm {
             self.norm_head(weight, head);
         }
-        if let Some((angles, kind)) = to.angles {
+        if let Some((rope, kind)) = to.rope {
             // SAFETY: a verified buffer, which nobody writes in this phase.
-            let table = unsafe { runner.arena.dense(angles, t, 1) };
+            let table = unsafe { runner.arena.dense(rope, t, 1) };
             runner.backend.rope(head, head.len(), table.row(0), kind);
         }
     }
@@ -438,7 +445,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
         runner.backend.rms_norm(copy, weight, runner.plan.spec.norm_eps, head);
     }
 
-    fn attend(&self, q: &Buf, layer: usize, out: &Buf) -> Result<(), Stopped> {
+    fn attend(&self, q: &Buffer, layer: usize, out: &Buffer) -> Result<(), Stopped> {
         let runner = self.running.runner;
         let spec = &runner.plan.spec;
         let (n, rows) = (self.running.rows(q.rows), self.running.rows(out.rows));
@@ -478,8 +485,8 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let position = self.running.step.position + n - rows + first;
                 let mut to = match out.kind {
                     // SAFETY: rows and columns of a verified buffer that are this item's alone.
-                    Kind::F32 => unsafe { runner.arena.tile(out, (first, count), cols) },
-                    Kind::Q8 | Kind::Q16 | Kind::Wide => {
+                    BufferType::F32 => unsafe { runner.arena.tile(out, (first, count), cols) },
+                    BufferType::Q8 | BufferType::Q16 | BufferType::Wide => {
                         Tile::new(&mut floats[cols.0 - col..], count, cols.1, width)
                     }
                 };
@@ -489,7 +496,7 @@ impl<B: Backend> Member<'_, '_, '_, B> {
                 let most = (runner.backend.products_per_ms() / products).max(1);
                 let mut t = 0;
                 while t < count {
-                    if self.running.step.stop.stop() {
+                    if self.running.step.cancel.cancelled() {
                         return Err(Stopped);
                     }
                     let n = most.min(count - t);

@@ -1,6 +1,6 @@
 //! Reading forward through the file's bytes, never past their end.
 
-use super::error::{GgufError, Place};
+use super::error::{ErrorContext, GgufError};
 
 /// A position in a file.
 #[derive(Clone, Copy)]
@@ -34,20 +34,23 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next little-endian u32.
-    pub(super) fn u32(&mut self, place: impl FnOnce() -> Place) -> Result<u32, GgufError> {
-        self.array(place).map(u32::from_le_bytes)
+    pub(super) fn u32(&mut self, context: impl FnOnce() -> ErrorContext) -> Result<u32, GgufError> {
+        self.array(context).map(u32::from_le_bytes)
     }
 
     /// The next little-endian u64.
-    pub(super) fn u64(&mut self, place: impl FnOnce() -> Place) -> Result<u64, GgufError> {
-        self.array(place).map(u64::from_le_bytes)
+    pub(super) fn u64(&mut self, context: impl FnOnce() -> ErrorContext) -> Result<u64, GgufError> {
+        self.array(context).map(u64::from_le_bytes)
     }
 
     /// The next string: a u64 length and as many bytes.
-    pub(super) fn string(&mut self, place: impl Fn() -> Place) -> Result<&'a [u8], GgufError> {
-        let len = self.u64(&place)?;
+    pub(super) fn string(
+        &mut self,
+        context: impl Fn() -> ErrorContext,
+    ) -> Result<&'a [u8], GgufError> {
+        let len = self.u64(&context)?;
         self.bytes(len).ok_or_else(|| GgufError::StringBeyondFile {
-            place: place(),
+            context: context(),
             at: self.at,
             len,
             left: self.left() as u64,
@@ -57,19 +60,19 @@ impl<'a> Cursor<'a> {
     /// The next `N` bytes.
     pub(super) fn array<const N: usize>(
         &mut self,
-        place: impl FnOnce() -> Place,
+        context: impl FnOnce() -> ErrorContext,
     ) -> Result<[u8; N], GgufError> {
         match self.file[self.at..].first_chunk::<N>() {
             Some(got) => {
                 self.at += N;
                 Ok(*got)
             }
-            None => Err(self.truncated(place(), N as u64)),
+            None => Err(self.truncated(context(), N as u64)),
         }
     }
 
     /// The error for a file that ends before the next `need` bytes.
-    pub(super) fn truncated(&self, place: Place, need: u64) -> GgufError {
-        GgufError::Truncated { place, at: self.at, need, left: self.left() as u64 }
+    pub(super) fn truncated(&self, context: ErrorContext, need: u64) -> GgufError {
+        GgufError::Truncated { context, at: self.at, need, left: self.left() as u64 }
     }
 }

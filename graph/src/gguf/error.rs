@@ -64,7 +64,7 @@ impl fmt::Debug for Name {
 /// The part of a file that was being read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum Place {
+pub enum ErrorContext {
     /// Magic, version and counts.
     Header,
     /// The key with this number, counted from 0.
@@ -75,13 +75,13 @@ pub enum Place {
     TensorInfo(usize),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ErrorContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Header => f.write_str("the header"),
-            Place::Key(i) => write!(f, "key number {i}"),
-            Place::Value(key) => write!(f, "the value of key `{key}`"),
-            Place::TensorInfo(i) => write!(f, "the description of tensor number {i}"),
+            ErrorContext::Header => f.write_str("the header"),
+            ErrorContext::Key(i) => write!(f, "key number {i}"),
+            ErrorContext::Value(key) => write!(f, "the value of key `{key}`"),
+            ErrorContext::TensorInfo(i) => write!(f, "the description of tensor number {i}"),
         }
     }
 }
@@ -105,7 +105,7 @@ pub enum GgufError {
     /// The file ends in the middle of something.
     Truncated {
         /// What was being read.
-        place: Place,
+        context: ErrorContext,
         /// Where.
         at: usize,
         /// Bytes needed there.
@@ -140,7 +140,7 @@ pub enum GgufError {
     /// A string whose length reaches beyond the file.
     StringBeyondFile {
         /// What it belongs to.
-        place: Place,
+        context: ErrorContext,
         /// Where its bytes begin.
         at: usize,
         /// Its length.
@@ -360,9 +360,9 @@ impl fmt::Display for GgufError {
             E::Version { version } => {
                 write!(f, "GGUF version {version}; Teff reads versions 2 and 3")
             }
-            E::Truncated { place, at, need, left } => write!(
+            E::Truncated { context, at, need, left } => write!(
                 f,
-                "the file ends inside {place}: {need} bytes needed at offset {at}, {left} there \
+                "the file ends inside {context}: {need} bytes needed at offset {at}, {left} there \
                  (is it complete?)"
             ),
             E::KeysBeyondFile { count, room } => {
@@ -377,9 +377,9 @@ impl fmt::Display for GgufError {
             E::TooManyTensors { count } => {
                 write!(f, "{count} tensors; Teff reads files of at most {MAX_TENSORS}")
             }
-            E::StringBeyondFile { place, at, len, left } => write!(
+            E::StringBeyondFile { context, at, len, left } => write!(
                 f,
-                "a string in {place} reaches beyond the file: {len} bytes at offset {at}, {left} \
+                "a string in {context} reaches beyond the file: {len} bytes at offset {at}, {left} \
                  there"
             ),
             E::EmptyKey { index, at } => {

@@ -27,7 +27,7 @@ mod tensor;
 mod unique;
 mod value;
 
-pub use error::{GgufError, Name, Place};
+pub use error::{ErrorContext, GgufError, Name};
 pub use tensor::{TensorInfo, ggml_type_name};
 pub use value::{GgufArray, GgufValue, Strings, ValueKind};
 
@@ -85,7 +85,7 @@ impl<'a> Gguf<'a> {
     /// [`GgufError`] names what is wrong, and where.
     pub fn parse(file: &'a [u8]) -> Result<Gguf<'a>, GgufError> {
         let mut c = Cursor::new(file, 0);
-        let header = || Place::Header;
+        let header = || ErrorContext::Header;
         let found = c.array(header)?;
         if &found != b"GGUF" {
             return Err(GgufError::BadMagic { found });
@@ -296,7 +296,7 @@ impl<'a> Iterator for RawKeys<'a> {
             return None;
         }
         let at = self.c.at();
-        let key = self.c.string(|| Place::Key(self.index)).ok()?;
+        let key = self.c.string(|| ErrorContext::Key(self.index)).ok()?;
         let value = value::Raw::read(&mut self.c, key, &self.skips).ok()?;
         self.index += 1;
         Some(RawKey { key, at, value })
@@ -327,7 +327,7 @@ impl<'a> Iterator for RawTensors<'a> {
 /// Reads and checks key number `index`, which starts at the cursor.
 fn read_key<'a>(c: &mut Cursor<'a>, index: usize) -> Result<&'a [u8], GgufError> {
     let at = c.at();
-    let key = c.string(|| Place::Key(index))?;
+    let key = c.string(|| ErrorContext::Key(index))?;
     if key.is_empty() {
         return Err(GgufError::EmptyKey { index, at });
     }

@@ -2,7 +2,7 @@
 
 use super::MAX_NAME;
 use super::cursor::Cursor;
-use super::error::{GgufError, Name, Place};
+use super::error::{ErrorContext, GgufError, Name};
 use teff_kernels::Format;
 
 /// The bytes that a description takes at least: a name of one byte and one dimension.
@@ -62,9 +62,9 @@ pub(super) struct Raw<'a> {
 impl<'a> Raw<'a> {
     /// Reads the description of tensor number `index`, which starts at the cursor.
     pub(super) fn read(c: &mut Cursor<'a>, index: usize) -> Result<Raw<'a>, GgufError> {
-        let place = || Place::TensorInfo(index);
+        let context = || ErrorContext::TensorInfo(index);
         let at = c.at();
-        let name = c.string(place)?;
+        let name = c.string(context)?;
         let tensor = || Name::new(name);
         if name.is_empty() {
             return Err(GgufError::EmptyTensorName { index, at });
@@ -73,17 +73,17 @@ impl<'a> Raw<'a> {
             return Err(GgufError::TensorNameTooLong { tensor: tensor(), len: name.len(), at });
         }
         let count_at = c.at();
-        let count = c.u32(place)?;
+        let count = c.u32(context)?;
         let n_dims = count as usize;
         if !(1..=4).contains(&count) {
             return Err(GgufError::DimCount { tensor: tensor(), count, at: count_at });
         }
         let mut dims = [1; 4];
         for dim in &mut dims[..n_dims] {
-            *dim = c.u64(place)?;
+            *dim = c.u64(context)?;
         }
-        let id = c.u32(place)?;
-        let offset = c.u64(place)?;
+        let id = c.u32(context)?;
+        let offset = c.u64(context)?;
         Ok(Raw { name, at, dims, n_dims, id, offset })
     }
 

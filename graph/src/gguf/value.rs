@@ -1,7 +1,7 @@
 //! Keys' values: scalars, text and arrays.
 
 use super::cursor::Cursor;
-use super::error::{GgufError, Name, Place};
+use super::error::{ErrorContext, GgufError, Name};
 use core::fmt;
 use core::str::Utf8Error;
 
@@ -319,15 +319,16 @@ impl<'a> Raw<'a> {
         key: &[u8],
         skips: &Skips,
     ) -> Result<Raw<'a>, GgufError> {
-        let place = || Place::Value(Name::new(key));
+        let context = || ErrorContext::Value(Name::new(key));
         let kind = kind(c, key)?;
         if kind != ValueKind::Array {
             let (at, bytes) = match kind.size() {
-                Some(size) => {
-                    (c.at(), c.bytes(size as u64).ok_or_else(|| c.truncated(place(), size as u64))?)
-                }
+                Some(size) => (
+                    c.at(),
+                    c.bytes(size as u64).ok_or_else(|| c.truncated(context(), size as u64))?,
+                ),
                 None => {
-                    let bytes = c.string(place)?;
+                    let bytes = c.string(context)?;
                     (c.at() - bytes.len(), bytes)
                 }
             };
@@ -338,7 +339,7 @@ impl<'a> Raw<'a> {
         if elem == ValueKind::Array {
             return Err(GgufError::NestedArray { key: Name::new(key), at: elem_at });
         }
-        let count = c.u64(place)?;
+        let count = c.u64(context)?;
         let (start, at) = (*c, c.at());
         let beyond = || GgufError::ArrayBeyondFile {
             key: Name::new(key),
@@ -360,7 +361,7 @@ impl<'a> Raw<'a> {
                 None => {
                     let mut walk = *c;
                     for _ in 0..count {
-                        walk.string(place)?;
+                        walk.string(context)?;
                     }
                     walk.at() - at
                 }
@@ -419,7 +420,7 @@ impl<'a> Raw<'a> {
 /// Reads a type id.
 fn kind(c: &mut Cursor<'_>, key: &[u8]) -> Result<ValueKind, GgufError> {
     let at = c.at();
-    let id = c.u32(|| Place::Value(Name::new(key)))?;
+    let id = c.u32(|| ErrorContext::Value(Name::new(key)))?;
     ValueKind::from_id(id).ok_or_else(|| GgufError::UnknownValueType {
         key: Name::new(key),
         id,

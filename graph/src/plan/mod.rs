@@ -14,8 +14,8 @@ use teff_kernels::{Backend, Format};
 
 use crate::{Activation, List, Spec, TensorId};
 
+mod arena_layout;
 mod build;
-mod place;
 mod verify;
 
 pub use build::{Capacity, build_into};
@@ -26,11 +26,11 @@ pub const ALIGN: usize = 64;
 
 /// The number of a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BufId(pub u16);
+pub struct BufferId(pub u16);
 
 /// What a buffer's elements are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum BufferType {
     /// f32.
     F32,
     /// Activations quantised to 8 bits: codes, then scales, then sums, of all rows each.
@@ -42,20 +42,20 @@ pub enum Kind {
     Wide,
 }
 
-impl Kind {
+impl BufferType {
     /// Whether elements are quantised, and lie in whole blocks.
     #[must_use]
     pub const fn is_quantized(self) -> bool {
-        !matches!(self, Kind::F32)
+        !matches!(self, BufferType::F32)
     }
 
     /// What products with inputs of this kind take them as.
     #[must_use]
     pub const fn activations(self) -> ActivationKind {
         match self {
-            Kind::F32 => ActivationKind::Dense,
-            Kind::Q8 | Kind::Q16 => ActivationKind::Q8,
-            Kind::Wide => ActivationKind::Wide,
+            BufferType::F32 => ActivationKind::Dense,
+            BufferType::Q8 | BufferType::Q16 => ActivationKind::Q8,
+            BufferType::Wide => ActivationKind::Wide,
         }
     }
 
@@ -63,9 +63,9 @@ impl Kind {
     #[must_use]
     pub(crate) const fn unit(self) -> usize {
         match self {
-            Kind::F32 => 1,
-            Kind::Q8 | Kind::Q16 => ACT_BLOCK,
-            Kind::Wide => WIDE_UNIT,
+            BufferType::F32 => 1,
+            BufferType::Q8 | BufferType::Q16 => ACT_BLOCK,
+            BufferType::Wide => WIDE_UNIT,
         }
     }
 
@@ -73,16 +73,16 @@ impl Kind {
     #[must_use]
     pub(crate) const fn block(self) -> usize {
         match self {
-            Kind::F32 => 1,
-            Kind::Q8 | Kind::Q16 => ACT_BLOCK,
-            Kind::Wide => WIDE_BLOCK,
+            BufferType::F32 => 1,
+            BufferType::Q8 | BufferType::Q16 => ACT_BLOCK,
+            BufferType::Wide => WIDE_BLOCK,
         }
     }
 }
 
 /// Which rows a buffer has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rows {
+pub enum RowCount {
     /// One for every token of the step.
     Batch,
     /// One for every token whose logits are wanted: the last ones.
@@ -91,11 +91,11 @@ pub enum Rows {
 
 /// A region of the arena, shared with others that live at other times.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Buf {
+pub struct Buffer {
     /// What its elements are.
-    pub kind: Kind,
+    pub kind: BufferType,
     /// Which rows it has.
-    pub rows: Rows,
+    pub rows: RowCount,
     /// Elements of a row.
     pub cols: u32,
     /// First byte in the arena.
@@ -105,41 +105,41 @@ pub struct Buf {
     /// Last phase in which it is used.
     pub dies: u16,
     /// A buffer that dies where this one is born, whose storage it takes over in place.
-    pub over: Option<BufId>,
+    pub over: Option<BufferId>,
 }
 
 /// Where the outputs of a product go.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum To {
+pub enum Output {
     /// Into a buffer, quantised where that is.
-    Store(BufId),
+    Store(BufferId),
     /// Added to a buffer.
-    Add(BufId),
+    Add(BufferId),
     /// Queries into a buffer, keys and values into the cache; queries and keys turned, where there are
     /// angles, and normalised before where the model asks for it.
     Qkv {
         /// The queries.
-        q: BufId,
+        q: BufferId,
         /// Whose cache.
         layer: u16,
         /// Cosines and sines.
-        angles: Option<BufId>,
+        rope: Option<BufferId>,
     },
     /// Queries alone.
     Q {
         /// The queries.
-        q: BufId,
+        q: BufferId,
         /// Whose norm.
         layer: u16,
         /// Cosines and sines.
-        angles: Option<BufId>,
+        rope: Option<BufferId>,
     },
     /// Keys alone.
     K {
         /// Whose cache.
         layer: u16,
         /// Cosines and sines.
-        angles: Option<BufId>,
+        rope: Option<BufferId>,
     },
     /// Values alone.
     V {
@@ -148,16 +148,16 @@ pub enum To {
     },
 }
 
-impl To {
+impl Output {
     /// Where queries, keys and values go: which rows of all three, the layer, the angles.
-    pub(crate) fn heads(self, spec: &Spec) -> Option<(Range<usize>, u16, Option<BufId>)> {
+    pub(crate) fn heads(self, spec: &Spec) -> Option<(Range<usize>, u16, Option<BufferId>)> {
         let (q, kv) = (spec.q_dim(), spec.kv_dim());
         Some(match self {
-            To::Qkv { layer, angles, .. } => (0..q + 2 * kv, layer, angles),
-            To::Q { layer, angles, .. } => (0..q, layer, angles),
-            To::K { layer, angles } => (q..q + kv, layer, angles),
-            To::V { layer } => (q + kv..q + 2 * kv, layer, None),
-            To::Store(_) | To::Add(_) => return None,
+            Output::Qkv { layer, rope, .. } => (0..q + 2 * kv, layer, rope),
+            Output::Q { layer, rope, .. } => (0..q, layer, rope),
+            Output::K { layer, rope } => (q..q + kv, layer, rope),
+            Output::V { layer } => (q + kv..q + 2 * kv, layer, None),
+            Output::Store(_) | Output::Add(_) => return None,
         })
     }
 }
@@ -174,34 +174,34 @@ pub enum Op {
         /// Rows by position.
         positions: Option<TensorId>,
         /// f32.
-        out: BufId,
+        out: BufferId,
     },
     /// `out` = the cosines and sines by which positions turn heads; members share tokens.
-    Angles {
+    RopeTable {
         /// Whether they are those of layers with a window.
         window: bool,
         /// f32.
-        out: BufId,
+        out: BufferId,
     },
     /// `out = norm(x)`, quantised where `out` is; members share tokens.
     Norm {
         /// f32.
-        x: BufId,
+        x: BufferId,
         /// Factors.
         weight: TensorId,
         /// Terms, of a layer norm.
         bias: Option<TensorId>,
         /// The result.
-        out: BufId,
+        out: BufferId,
     },
     /// `out = out + norm(x)`, the root-mean-square norm; members share tokens.
     NormAdd {
         /// f32.
-        x: BufId,
+        x: BufferId,
         /// Factors.
         weight: TensorId,
         /// f32.
-        out: BufId,
+        out: BufferId,
     },
     /// `to = act(x w + bias)`; members share outputs.
     Linear {
@@ -210,11 +210,11 @@ pub enum Op {
         /// Terms.
         bias: Option<TensorId>,
         /// The inputs, quantised where the weights are.
-        x: BufId,
+        x: BufferId,
         /// A function of each output.
         act: Option<Activation>,
         /// Where outputs go.
-        to: To,
+        to: Output,
     },
     /// `out = act(x gate + gate_bias) * (x up + up_bias)`, quantised where `out` is; members share
     /// outputs.
@@ -228,27 +228,27 @@ pub enum Op {
         /// Terms.
         up_bias: Option<TensorId>,
         /// The inputs of `gate`, of the kind that its weights ask for.
-        x: BufId,
+        x: BufferId,
         /// The inputs of `up`: the same ones, unless its weights ask for another kind.
-        up_x: BufId,
+        up_x: BufferId,
         /// The result.
-        out: BufId,
+        out: BufferId,
     },
     /// Attention of the rows of `out` (the last ones of the step); members share heads and tokens.
     Attend {
         /// Queries, f32.
-        q: BufId,
+        q: BufferId,
         /// Whose cache.
         layer: u16,
         /// The result, quantised where it is.
-        out: BufId,
+        out: BufferId,
     },
     /// `out = ` the wanted rows of `x`; members share tokens.
-    Take {
+    SelectRows {
         /// f32, a row for every token.
-        x: BufId,
+        x: BufferId,
         /// f32, a row for every wanted token.
-        out: BufId,
+        out: BufferId,
     },
 }
 
@@ -256,7 +256,7 @@ const _: () = assert!(size_of::<Op>() <= 32);
 
 impl Op {
     /// The products that it takes: weights and their inputs.
-    pub(crate) fn products(&self) -> [Option<(TensorId, BufId)>; 2] {
+    pub(crate) fn products(&self) -> [Option<(TensorId, BufferId)>; 2] {
         match *self {
             Op::Linear { w, x, .. } => [Some((w, x)), None],
             Op::Gated { gate, up, x, up_x, .. } => [Some((gate, x)), Some((up, up_x))],
@@ -280,7 +280,7 @@ pub struct Options {
 
 /// Bytes that running a plan takes, apart from the weights.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Needs {
+pub struct MemoryRequirements {
     /// The arena: all buffers.
     pub scratch: usize,
     /// The KV cache.
@@ -289,7 +289,7 @@ pub struct Needs {
     pub per_thread: usize,
 }
 
-impl Needs {
+impl MemoryRequirements {
     /// All bytes for a team of `threads`; `None` where that overflows.
     #[must_use]
     pub fn total(&self, threads: usize) -> Option<usize> {
@@ -297,9 +297,9 @@ impl Needs {
     }
 }
 
-impl fmt::Display for Needs {
+impl fmt::Display for MemoryRequirements {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Needs { scratch, kv, per_thread } = self;
+        let MemoryRequirements { scratch, kv, per_thread } = self;
         write!(f, "arena {scratch} B, cache {kv} B, {per_thread} B for each thread")
     }
 }
@@ -314,11 +314,11 @@ pub struct Plan<'p> {
     /// The operations, in order.
     pub ops: List<'p, Op>,
     /// The buffers.
-    pub bufs: List<'p, Buf>,
+    pub buffers: List<'p, Buffer>,
     /// The buffer that holds the logits at the end.
-    pub logits: BufId,
+    pub logits: BufferId,
     /// The memory.
-    pub needs: Needs,
+    pub memory_requirements: MemoryRequirements,
 }
 
 impl Plan<'_> {
@@ -328,16 +328,16 @@ impl Plan<'_> {
     /// Where there is none: the plan was not verified.
     #[inline]
     #[must_use]
-    pub fn buf(&self, id: BufId) -> &Buf {
-        &self.bufs[usize::from(id.0)]
+    pub fn buffer(&self, id: BufferId) -> &Buffer {
+        &self.buffers[usize::from(id.0)]
     }
 
     /// Most rows of a buffer.
     #[must_use]
-    pub fn max_rows(&self, rows: Rows) -> usize {
+    pub fn max_rows(&self, rows: RowCount) -> usize {
         match rows {
-            Rows::Batch => self.options.batch,
-            Rows::Wanted => self.options.logits,
+            RowCount::Batch => self.options.batch,
+            RowCount::Wanted => self.options.logits,
         }
     }
 
@@ -369,7 +369,7 @@ pub(crate) fn kv_bytes(spec: &Spec, options: &Options) -> Option<usize> {
     (keys + values).checked_mul(spec.layers as usize)?.checked_mul(spec.kv_heads as usize)
 }
 
-impl Buf {
+impl Buffer {
     /// Bytes of `rows` rows; `None` where that overflows.
     #[must_use]
     pub fn bytes(&self, rows: usize) -> Option<usize> {
@@ -377,11 +377,11 @@ impl Buf {
         let cols = u64::from(self.cols);
         let per = |len: usize| cols.div_ceil(len as u64) * 4;
         let row = match self.kind {
-            Kind::F32 => cols * 4,
+            BufferType::F32 => cols * 4,
             // Planes of codes, and scales and sums of four bytes each.
-            Kind::Q8 => cols + per(ACT_BLOCK) + per(ACT_SUM),
-            Kind::Q16 => 2 * cols + per(ACT_BLOCK) + per(ACT_SUM),
-            Kind::Wide => cols + 2 * per(WIDE_BLOCK),
+            BufferType::Q8 => cols + per(ACT_BLOCK) + per(ACT_SUM),
+            BufferType::Q16 => 2 * cols + per(ACT_BLOCK) + per(ACT_SUM),
+            BufferType::Wide => cols + 2 * per(WIDE_BLOCK),
         };
         rows.checked_mul(usize::try_from(row).ok()?)
     }
@@ -413,13 +413,13 @@ pub(crate) fn lcm(a: usize, b: usize) -> usize {
 
 impl Cut {
     /// Of a product with `rows` outputs.
-    pub(crate) fn linear(spec: &Spec, bufs: &[Buf], rows: usize, to: To) -> Cut {
-        let kind = |b: BufId| bufs[usize::from(b.0)].kind;
+    pub(crate) fn linear(spec: &Spec, buffers: &[Buffer], rows: usize, to: Output) -> Cut {
+        let kind = |b: BufferId| buffers[usize::from(b.0)].kind;
         let (unit, staged) = match to {
-            To::Store(b) if kind(b) == Kind::F32 => (16, false),
-            To::Store(b) => (kind(b).block(), true),
-            To::Add(_) => (16, true),
-            To::Qkv { .. } | To::Q { .. } | To::K { .. } | To::V { .. } => {
+            Output::Store(b) if kind(b) == BufferType::F32 => (16, false),
+            Output::Store(b) => (kind(b).block(), true),
+            Output::Add(_) => (16, true),
+            Output::Qkv { .. } | Output::Q { .. } | Output::K { .. } | Output::V { .. } => {
                 (lcm(spec.head_dim as usize, 16), true)
             }
         };
@@ -427,7 +427,7 @@ impl Cut {
     }
 
     /// Of the two products of a gated part with `rows` outputs each.
-    pub(crate) fn gated(out: &Buf, rows: usize) -> Cut {
+    pub(crate) fn gated(out: &Buffer, rows: usize) -> Cut {
         Cut { unit: out.kind.block().max(16), total: rows, staged: true }
     }
 
@@ -451,52 +451,52 @@ impl Cut {
 }
 
 /// The heads whose outputs attention writes together, so that blocks of activations stay whole.
-pub(crate) fn head_group(spec: &Spec, out: &Buf) -> usize {
+pub(crate) fn head_group(spec: &Spec, out: &Buffer) -> usize {
     let d = spec.head_dim as usize;
     (lcm(d, out.kind.block()) / d).min(spec.heads as usize)
 }
 
 /// The heads that attention may take together: whole groups of [`head_group`] and of the heads that
 /// share a cache.
-pub(crate) fn joined_heads(spec: &Spec, out: &Buf) -> usize {
+pub(crate) fn joined_heads(spec: &Spec, out: &Buffer) -> usize {
     lcm((spec.heads / spec.kv_heads) as usize, head_group(spec, out))
 }
 
 /// Bytes of a member's memory, with `product` bytes for the backend's products before the floats,
 /// both filled up to [`ALIGN`]; `None` where that overflows.
-pub(crate) fn member_bytes(product: usize, floats: usize) -> Option<usize> {
+pub(crate) fn worker_bytes(product: usize, floats: usize) -> Option<usize> {
     let floats = floats.checked_mul(4)?.checked_next_multiple_of(ALIGN)?;
     product.checked_next_multiple_of(ALIGN)?.checked_add(floats)
 }
 
 /// Floats that a member needs for one operation, beside what the backend's product wants.
-pub(crate) fn member_floats(
+pub(crate) fn worker_floats(
     spec: &Spec,
-    bufs: &[Buf],
+    buffers: &[Buffer],
     options: &Options,
     op: &Op,
 ) -> Option<usize> {
     let batch = options.batch.max(options.logits);
-    let buf = |b: BufId| &bufs[usize::from(b.0)];
+    let buffer = |b: BufferId| &buffers[usize::from(b.0)];
     match *op {
-        Op::Barrier | Op::Take { .. } => Some(0),
+        Op::Barrier | Op::SelectRows { .. } => Some(0),
         Op::Embed { .. } => Some(spec.width as usize),
         // Frequencies, in f64.
-        Op::Angles { out, .. } => Some(buf(out).cols as usize),
-        Op::Norm { x, .. } => Some(2 * buf(x).cols as usize),
-        Op::NormAdd { x, .. } => Some(buf(x).cols as usize),
+        Op::RopeTable { out, .. } => Some(buffer(out).cols as usize),
+        Op::Norm { x, .. } => Some(2 * buffer(x).cols as usize),
+        Op::NormAdd { x, .. } => Some(buffer(x).cols as usize),
         Op::Gated { gate, out, .. } => {
-            Cut::gated(buf(out), spec.slot(gate)?.rows).tile_floats(batch)?.checked_mul(2)
+            Cut::gated(buffer(out), spec.slot(gate)?.rows).tile_floats(batch)?.checked_mul(2)
         }
         Op::Linear { w, to, .. } => {
-            Cut::linear(spec, bufs, spec.slot(w)?.rows, to).tile_floats(batch)
+            Cut::linear(spec, buffers, spec.slot(w)?.rows, to).tile_floats(batch)
         }
         Op::Attend { out, .. } => {
             // As many queries of heads as a tile has of one group, or all heads of few rows.
-            let most = QUERY_TILE * head_group(spec, buf(out));
-            let queries = batch.saturating_mul(joined_heads(spec, buf(out))).min(most);
+            let most = QUERY_TILE * head_group(spec, buffer(out));
+            let queries = batch.saturating_mul(joined_heads(spec, buffer(out))).min(most);
             let floats = queries.checked_mul(spec.head_dim as usize);
-            if buf(out).kind.is_quantized() { floats } else { Some(0) }
+            if buffer(out).kind.is_quantized() { floats } else { Some(0) }
         }
     }
 }
@@ -517,13 +517,13 @@ impl Plan<'static> {
         spec.validate().map_err(PlanError::Spec)?;
         let capacity = Capacity::of(spec);
         let mut ops = alloc::vec![Op::Barrier; capacity.ops];
-        let mut bufs = alloc::vec![Buf::EMPTY; capacity.bufs];
-        let plan = build_into(spec, format, options, backend, &mut ops, &mut bufs)?;
-        let (n_ops, n_bufs) = (plan.ops.len(), plan.bufs.len());
-        let Plan { logits, needs, .. } = plan;
+        let mut buffers = alloc::vec![Buffer::EMPTY; capacity.buffers];
+        let plan = build_into(spec, format, options, backend, &mut ops, &mut buffers)?;
+        let (n_ops, n_buffers) = (plan.ops.len(), plan.buffers.len());
+        let Plan { logits, memory_requirements, .. } = plan;
         ops.truncate(n_ops);
-        bufs.truncate(n_bufs);
-        let (ops, bufs) = (ops.into(), bufs.into());
-        Ok(Plan { spec: *spec, options: *options, ops, bufs, logits, needs })
+        buffers.truncate(n_buffers);
+        let (ops, buffers) = (ops.into(), buffers.into());
+        Ok(Plan { spec: *spec, options: *options, ops, buffers, logits, memory_requirements })
     }
 }

@@ -3,8 +3,11 @@
 
 use core::fmt;
 
-use super::place::{Use, meet, phases, readers, uses};
-use super::{ALIGN, Buf, BufId, Kind, Op, Plan, Rows, To, kv_bytes, member_bytes, member_floats};
+use super::arena_layout::{Use, meet, phases, readers, uses};
+use super::{
+    ALIGN, Buffer, BufferId, BufferType, Op, Output, Plan, RowCount, kv_bytes, worker_bytes,
+    worker_floats,
+};
 use crate::{Norm, Positions, Spec, SpecError, TensorId};
 
 /// Why there is no plan, or why it must not run.
@@ -44,7 +47,7 @@ pub enum PlanError {
     /// A buffer reaches beyond the arena or isn't aligned.
     Outside {
         /// Which.
-        buf: u16,
+        buffer: u16,
     },
     /// Two buffers that are needed at the same time share memory.
     Overlap {
@@ -57,10 +60,10 @@ pub enum PlanError {
     /// wrote it, or its lifetime is not what the operations say.
     Hazard {
         /// Which.
-        buf: u16,
+        buffer: u16,
     },
     /// The plan states less memory than it uses.
-    Needs,
+    MemoryRequirements,
 }
 
 impl fmt::Display for PlanError {
@@ -80,14 +83,16 @@ impl fmt::Display for PlanError {
             }
             PlanError::Overflow => f.write_str("the model is larger than memory can be"),
             PlanError::Shape { op } => write!(f, "operation {op} of the plan doesn't fit its data"),
-            PlanError::Outside { buf } => {
-                write!(f, "buffer {buf} of the plan is outside the arena")
+            PlanError::Outside { buffer } => {
+                write!(f, "buffer {buffer} of the plan is outside the arena")
             }
             PlanError::Overlap { a, b } => write!(f, "buffers {a} and {b} of the plan overlap"),
-            PlanError::Hazard { buf } => {
-                write!(f, "buffer {buf} of the plan is used before or while it is written")
+            PlanError::Hazard { buffer } => {
+                write!(f, "buffer {buffer} of the plan is used before or while it is written")
             }
-            PlanError::Needs => f.write_str("the plan states less memory than it uses"),
+            PlanError::MemoryRequirements => {
+                f.write_str("the plan states less memory than it uses")
+            }
         }
     }
 }
@@ -117,8 +122,9 @@ impl Plan<'_> {
             self.shape(op).ok_or(PlanError::Shape { op: i })?;
         }
         let at = usize::from(self.logits.0);
-        let logits = self.bufs.get(at).ok_or(PlanError::Outside { buf: self.logits.0 })?;
-        if (logits.kind, logits.rows) != (Kind::F32, Rows::Wanted) || logits.cols != self.spec.vocab
+        let logits = self.buffers.get(at).ok_or(PlanError::Outside { buffer: self.logits.0 })?;
+        if (logits.kind, logits.rows) != (BufferType::F32, RowCount::Wanted)
+            || logits.cols != self.spec.vocab
         {
             return Err(PlanError::Shape { op: self.ops.len() });
         }
@@ -126,21 +132,21 @@ impl Plan<'_> {
         self.lifetimes()?;
         self.disjoint()?;
         self.hazards()?;
-        self.needs_suffice()
+        self.memory_suffices()
     }
 
     /// The shapes of one operation.
     fn shape(&self, op: &Op) -> Option<()> {
         let spec = &self.spec;
-        let buf = |b: BufId| self.bufs.get(usize::from(b.0));
-        let f32s = |b: BufId| buf(b).filter(|b| b.kind == Kind::F32);
+        let buffer = |b: BufferId| self.buffers.get(usize::from(b.0));
+        let f32s = |b: BufferId| buffer(b).filter(|b| b.kind == BufferType::F32);
         let matrix = |t: TensorId| spec.slot(t).filter(|s| !s.vector);
         let vector = |t: TensorId, n: u32| {
             spec.slot(t).filter(|s| s.vector && s.cols == n as usize).map(|_| ())
         };
         let sure = |ok: bool| ok.then_some(());
         // Whether members may write parts of a row: not where all of it shares a scale.
-        let parts = |out: &Buf| !(spec.token_scales && out.kind == Kind::Wide);
+        let parts = |out: &Buffer| !(spec.token_scales && out.kind == BufferType::Wide);
         match *op {
             Op::Barrier => Some(()),
             Op::Embed { table, positions, out } => {
@@ -150,14 +156,14 @@ impl Plan<'_> {
                     let p = matrix(p)?;
                     sure(p.cols == out.cols as usize && p.rows >= self.options.context)?;
                 }
-                sure(out.cols == spec.width && out.rows == Rows::Batch)
+                sure(out.cols == spec.width && out.rows == RowCount::Batch)
             }
-            Op::Angles { window: _, out } => {
+            Op::RopeTable { window: _, out } => {
                 let out = f32s(out)?;
-                sure(out.rows == Rows::Batch && rope_dims(spec) == Some(out.cols))
+                sure(out.rows == RowCount::Batch && rope_dims(spec) == Some(out.cols))
             }
             Op::Norm { x, weight, bias, out } => {
-                let (x, out) = (f32s(x)?, buf(out)?);
+                let (x, out) = (f32s(x)?, buffer(out)?);
                 vector(weight, x.cols)?;
                 sure(bias.is_some() == (spec.norm == Norm::Layer))?;
                 if let Some(bias) = bias {
@@ -171,35 +177,35 @@ impl Plan<'_> {
                 sure(x.cols == out.cols && x.rows == out.rows)
             }
             Op::Linear { w, bias, x, act: _, to } => {
-                let (w, x) = (matrix(w)?, buf(x)?);
+                let (w, x) = (matrix(w)?, buffer(x)?);
                 sure(w.cols == x.cols as usize)?;
                 if let Some(bias) = bias {
                     vector(bias, u32::try_from(w.rows).ok()?)?;
                 }
-                if let Some((rows, layer, angles)) = to.heads(spec) {
+                if let Some((rows, layer, rope)) = to.heads(spec) {
                     sure(u32::from(layer) < spec.layers && w.rows == rows.len())?;
-                    if let To::Qkv { q, .. } | To::Q { q, .. } = to {
+                    if let Output::Qkv { q, .. } | Output::Q { q, .. } = to {
                         let q = f32s(q)?;
-                        sure(q.rows == Rows::Batch && q.cols as usize == spec.q_dim())?;
+                        sure(q.rows == RowCount::Batch && q.cols as usize == spec.q_dim())?;
                     }
-                    if let Some(angles) = angles {
-                        let angles = f32s(angles)?;
-                        sure(angles.rows == Rows::Batch && rope_dims(spec) == Some(angles.cols))?;
+                    if let Some(rope) = rope {
+                        let rope = f32s(rope)?;
+                        sure(rope.rows == RowCount::Batch && rope_dims(spec) == Some(rope.cols))?;
                     }
-                    return sure(x.rows == Rows::Batch);
+                    return sure(x.rows == RowCount::Batch);
                 }
                 let out = match to {
-                    To::Store(b) => buf(b)?,
-                    To::Add(b) => f32s(b)?,
+                    Output::Store(b) => buffer(b)?,
+                    Output::Add(b) => f32s(b)?,
                     _ => return None,
                 };
                 sure(w.rows == out.cols as usize && x.rows == out.rows && parts(out))
             }
             Op::Gated { gate, up, gate_bias, up_bias, x, up_x, out } => {
-                let out = buf(out)?;
+                let out = buffer(out)?;
                 sure(parts(out))?;
                 for (w, bias, x) in [(gate, gate_bias, x), (up, up_bias, up_x)] {
-                    let (w, x) = (matrix(w)?, buf(x)?);
+                    let (w, x) = (matrix(w)?, buffer(x)?);
                     sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
                     sure(x.rows == out.rows)?;
                     if let Some(bias) = bias {
@@ -209,30 +215,32 @@ impl Plan<'_> {
                 Some(())
             }
             Op::Attend { q, layer, out } => {
-                let (q, out) = (f32s(q)?, buf(out)?);
-                sure(u32::from(layer) < spec.layers && q.rows == Rows::Batch)?;
+                let (q, out) = (f32s(q)?, buffer(out)?);
+                sure(u32::from(layer) < spec.layers && q.rows == RowCount::Batch)?;
                 sure(q.cols as usize == spec.q_dim() && out.cols == q.cols && parts(out))
             }
-            Op::Take { x, out } => {
+            Op::SelectRows { x, out } => {
                 let (x, out) = (f32s(x)?, f32s(out)?);
-                sure(x.cols == out.cols && (x.rows, out.rows) == (Rows::Batch, Rows::Wanted))
+                sure(
+                    x.cols == out.cols && (x.rows, out.rows) == (RowCount::Batch, RowCount::Wanted),
+                )
             }
         }
     }
 
-    fn range(&self, b: &Buf) -> Option<(usize, usize)> {
+    fn range(&self, b: &Buffer) -> Option<(usize, usize)> {
         Some((b.offset, b.offset.checked_add(b.bytes(self.max_rows(b.rows))?)?))
     }
 
     fn inside(&self) -> Result<(), PlanError> {
-        for (i, b) in self.bufs.iter().enumerate() {
+        for (i, b) in self.buffers.iter().enumerate() {
             let whole = (b.cols as usize).is_multiple_of(b.kind.unit());
             let end = self.range(b).map(|r| r.1);
             if !whole
                 || !b.offset.is_multiple_of(ALIGN)
-                || end.is_none_or(|e| e > self.needs.scratch)
+                || end.is_none_or(|e| e > self.memory_requirements.scratch)
             {
-                return Err(PlanError::Outside { buf: i as u16 });
+                return Err(PlanError::Outside { buffer: i as u16 });
             }
         }
         Ok(())
@@ -241,7 +249,7 @@ impl Plan<'_> {
     /// Stated lifetimes cover every use, and every buffer is written before it is read.
     fn lifetimes(&self) -> Result<(), PlanError> {
         let mut wrong = None;
-        for (i, b) in self.bufs.iter().enumerate() {
+        for (i, b) in self.buffers.iter().enumerate() {
             let mut written = None;
             phases(&self.ops, |phase, op| {
                 uses(op, |id, how| {
@@ -259,15 +267,15 @@ impl Plan<'_> {
             });
         }
         let last = phases(&self.ops, |_, _| {});
-        if self.buf(self.logits).dies != last {
+        if self.buffer(self.logits).dies != last {
             wrong = Some(self.logits.0);
         }
-        wrong.map_or(Ok(()), |buf| Err(PlanError::Hazard { buf }))
+        wrong.map_or(Ok(()), |buffer| Err(PlanError::Hazard { buffer }))
     }
 
     fn disjoint(&self) -> Result<(), PlanError> {
-        for (i, a) in self.bufs.iter().enumerate() {
-            for (j, b) in self.bufs.iter().enumerate().skip(i + 1) {
+        for (i, a) in self.buffers.iter().enumerate() {
+            for (j, b) in self.buffers.iter().enumerate().skip(i + 1) {
                 if !meet(a, b) {
                     continue;
                 }
@@ -285,8 +293,8 @@ impl Plan<'_> {
 
     /// Whether `b` rightly lies over `a`: born in the phase in which `a` dies, element for
     /// element, by an operation that is the only one to use either there.
-    fn takes_over(&self, i: usize, a: &Buf, j: usize, b: &Buf) -> bool {
-        let (x, out) = (BufId(i as u16), BufId(j as u16));
+    fn takes_over(&self, i: usize, a: &Buffer, j: usize, b: &Buffer) -> bool {
+        let (x, out) = (BufferId(i as u16), BufferId(j as u16));
         let mut norm = false;
         phases(&self.ops, |phase, op| {
             norm |= phase == b.born
@@ -294,7 +302,7 @@ impl Plan<'_> {
         });
         norm && b.over == Some(x)
             && a.dies == b.born
-            && a.kind == Kind::F32
+            && a.kind == BufferType::F32
             && (a.offset, a.kind, a.rows, a.cols) == (b.offset, b.kind, b.rows, b.cols)
             && readers(&self.ops, b.born, x) == 1
             && readers(&self.ops, b.born, out) == 1
@@ -317,12 +325,12 @@ impl Plan<'_> {
                         && let Some((_, l, _)) = to.heads(&self.spec)
                         && l == layer
                     {
-                        let cached = !matches!(to, To::Q { .. });
+                        let cached = !matches!(to, Output::Q { .. });
                         if cached && p >= phase {
                             wrong = Some(out.0);
                         }
-                        keys += u32::from(matches!(to, To::Qkv { .. } | To::K { .. }));
-                        values += u32::from(matches!(to, To::Qkv { .. } | To::V { .. }));
+                        keys += u32::from(matches!(to, Output::Qkv { .. } | Output::K { .. }));
+                        values += u32::from(matches!(to, Output::Qkv { .. } | Output::V { .. }));
                     }
                 });
                 // Two that store at the same time would write over each other.
@@ -331,19 +339,19 @@ impl Plan<'_> {
                 }
             }
         });
-        wrong.map_or(Ok(()), |buf| Err(PlanError::Hazard { buf }))
+        wrong.map_or(Ok(()), |buffer| Err(PlanError::Hazard { buffer }))
     }
 
-    fn needs_suffice(&self) -> Result<(), PlanError> {
+    fn memory_suffices(&self) -> Result<(), PlanError> {
         let kv = kv_bytes(&self.spec, &self.options).ok_or(PlanError::Overflow)?;
         let mut floats = 0;
         for op in self.ops.iter() {
-            let own = member_floats(&self.spec, &self.bufs, &self.options, op);
+            let own = worker_floats(&self.spec, &self.buffers, &self.options, op);
             floats = floats.max(own.ok_or(PlanError::Overflow)?);
         }
-        let own = member_bytes(0, floats).ok_or(PlanError::Overflow)?;
-        if self.needs.kv < kv || self.needs.per_thread < own {
-            return Err(PlanError::Needs);
+        let own = worker_bytes(0, floats).ok_or(PlanError::Overflow)?;
+        if self.memory_requirements.kv < kv || self.memory_requirements.per_thread < own {
+            return Err(PlanError::MemoryRequirements);
         }
         Ok(())
     }

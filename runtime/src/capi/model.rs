@@ -182,7 +182,7 @@ pub unsafe extern "C" fn teff_model_needs(
         };
         // SAFETY: as above: names in options end with a zero.
         let opts = unsafe { session_options(&opts)? };
-        let needs = model.model.needs(&opts)?;
+        let needs = model.model.memory_requirements(&opts)?;
         let plan = needs.plan;
         out.set(TeffNeeds {
             size: size_of::<TeffNeeds>(),

@@ -11,7 +11,7 @@ use std::ffi::CString;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-use teff_graph::{StepError, Want};
+use teff_graph::{LogitsFor, StepError};
 use teff_kernels::Backend;
 
 use super::args::{Buffer, Out, object, options, out_struct, slice, text};
@@ -82,7 +82,7 @@ impl TeffSession {
         let longer: &'static Model = unsafe { &*Arc::as_ptr(&model) };
         let session = longer.session(options)?;
         let facts = Facts {
-            bytes: session.needs().total(),
+            bytes: session.memory_requirements().total(),
             backend: c_text(Backend::name(session.backend())),
             context: session.context(),
             batch: session.batch(),
@@ -235,7 +235,7 @@ fn check_room(session: &Session<'_>, tokens: usize) -> Done {
 fn eval(
     session: &mut Session<'static>,
     tokens: &[u32],
-    want: Want,
+    want: LogitsFor,
     to: Option<&Buffer<f32>>,
 ) -> Done {
     let before = session.tokens().len();
@@ -267,16 +267,16 @@ pub unsafe extern "C" fn teff_session_step(
         // SAFETY: this function's own promise.
         let of = unsafe { share(session)? };
         let want = match want {
-            TEFF_LOGITS_NONE => Want::None,
-            TEFF_LOGITS_LAST => Want::Last,
-            TEFF_LOGITS_ALL => Want::All,
+            TEFF_LOGITS_NONE => LogitsFor::None,
+            TEFF_LOGITS_LAST => LogitsFor::Last,
+            TEFF_LOGITS_ALL => LogitsFor::All,
             other => return Err(Fail::argument(format_args!("`want` is {other}"))),
         };
         let mut session = of.lock()?;
         check_room(&session, n)?;
         // SAFETY: this function's own promise.
         let tokens = unsafe { slice(tokens, n, "tokens")? };
-        if want == Want::None {
+        if want == LogitsFor::None {
             return eval(&mut session, tokens, want, None);
         }
         // Everything is checked before anything is appended.

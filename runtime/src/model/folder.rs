@@ -10,7 +10,7 @@ use teff_kernels::{Format, dequantize_row};
 
 use super::error::{Dims, boxed};
 use super::gguf::write_name;
-use super::place::{Budget, Container, Found, Ternary, is_layer_matrix};
+use super::tensor_table::{Budget, Container, Found, Ternary, is_layer_matrix};
 use super::{LoadError, LoadErrorKind, LoadOptions, load_file};
 use crate::config::{Config, ConfigError, MAX_CONFIG};
 use crate::safetensors::{Dtype, MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};

@@ -10,7 +10,7 @@ use teff_kernels::Format;
 
 use super::LoadErrorKind;
 use super::error::{Dims, boxed};
-use super::place::{Container, Found, Ternary, is_layer_matrix};
+use super::tensor_table::{Container, Found, Ternary, is_layer_matrix};
 
 /// The tensors of a file by name. An entry takes little more than a tensor's description does in
 /// the file, since files come with as many as they like.

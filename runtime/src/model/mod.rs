@@ -20,8 +20,8 @@ mod convert;
 mod error;
 mod folder;
 mod gguf;
-mod place;
 mod template;
+mod tensor_table;
 mod ternary;
 
 use std::borrow::Cow;
@@ -44,7 +44,7 @@ pub use template::ChatTemplateError;
 
 use folder::{FolderFiles, Packing};
 use gguf::GgufTensors;
-use place::{Budget, Entry, Placed};
+use tensor_table::{Budget, Entry, TensorTable};
 
 /// How a model is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -263,7 +263,8 @@ impl Model {
     fn view(&self, e: &Entry) -> Tensor<'_> {
         let bytes = e.bytes(&self.files, &self.owned);
         if e.vector {
-            return Tensor::Vector(bytemuck::cast_slice(bytes)); // aligned: checked by `place`
+            // Aligned: checked by `tensor_table`.
+            return Tensor::Vector(bytemuck::cast_slice(bytes));
         }
         let matrix = match e.repacked {
             true => Matrix::repacked(e.format, e.rows(), e.cols(), bytes),
@@ -370,8 +371,9 @@ fn open_gguf(
     gguf::check_whole(&parsed)?;
     let family = gguf::family(&parsed)?;
     let mut tensors = GgufTensors::new(&parsed, family)?;
-    let spec = place::with_head(tensors.spec()?, &mut tensors, options)?;
-    let Placed { table, owned } = place::place(&spec, &mut tensors, &files, options, budget)?;
+    let spec = tensor_table::with_head(tensors.spec()?, &mut tensors, options)?;
+    let TensorTable { table, owned } =
+        tensor_table::tensor_table(&spec, &mut tensors, &files, options, budget)?;
     drop(tensors);
     let name = match parsed.get("general.name") {
         Some(Value::Str(name)) => Some(name.to_owned()),
@@ -397,9 +399,10 @@ fn open_folder(
     let mut tensors = all.tensors(family, packing)?;
     let spec = (family.from_config)(&config, &tensors);
     let spec = spec.map_err(|e| LoadErrorKind::Spec(e).at(&all.config))?;
-    let spec = place::with_head(spec, &mut tensors, options).map_err(|kind| kind.at(folder))?;
-    let placed = place::place(&spec, &mut tensors, &all.files, options, budget);
-    let Placed { table, owned } = placed.map_err(|kind| kind.at(folder))?;
+    let spec =
+        tensor_table::with_head(spec, &mut tensors, options).map_err(|kind| kind.at(folder))?;
+    let table = tensor_table::tensor_table(&spec, &mut tensors, &all.files, options, budget);
+    let TensorTable { table, owned } = table.map_err(|kind| kind.at(folder))?;
     drop(tensors);
     let tokenizer = Tokenizer::from_folder(folder);
     let chat_template = template::of_folder(folder);

@@ -2,7 +2,7 @@
 
 use teff_kernels::{Format, dequantize_row, quantize_row};
 
-use super::place::Ternary;
+use super::tensor_table::Ternary;
 
 /// The matrix has more than three values.
 #[derive(Debug)]

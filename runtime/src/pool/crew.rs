@@ -24,7 +24,7 @@ impl Crew for Pool {
     }
 
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
-        Pool::run(self, |member| task(member))
+        Pool::run(self, |worker| task(worker))
     }
 }
 

@@ -1,7 +1,7 @@
 //! One member's share of a run: the task with its panics caught, and what is kept of them.
 
 use super::protocol::Barrier;
-use super::{Member, PoolError};
+use super::{PoolError, Worker};
 use core::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,10 +28,10 @@ impl Meeting {
     }
 
     /// Runs one member's share. Never unwinds; the others never wait for this member again.
-    pub(crate) fn attend(&self, rank: usize, size: usize, task: impl FnOnce(&Member<'_>)) {
-        let member = Member::new(rank, size, &self.barrier);
+    pub(crate) fn attend(&self, rank: usize, size: usize, task: impl FnOnce(&Worker<'_>)) {
+        let worker = Worker::new(rank, size, &self.barrier);
         // Unwind safety: what the task shares is behind `&`, and the run reports the panic.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| task(&member))) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| task(&worker))) {
             self.record(rank, payload);
         }
         // After the record, so that no panic over a broken barrier comes before its cause.

@@ -1,6 +1,6 @@
 //! Text from a session: sample, append, compute, until something ends it.
 
-use teff_graph::{StepError, Want};
+use teff_graph::{LogitsFor, StepError};
 use teff_kernels::Cpu;
 
 use super::{Session, SessionError};
@@ -149,7 +149,7 @@ impl Generation<'_, '_> {
             self.finish = Some(Finish::ContextFull);
             return Ok(());
         }
-        session.advance(Want::Last)?;
+        session.advance(LogitsFor::Last)?;
         let logits = session.runner.logits(1);
         let drawn = self.sampler.sample(logits, &session.tokens);
         let token = match drawn {

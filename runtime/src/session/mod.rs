@@ -2,25 +2,28 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use teff_graph::{List, Memory, Needs, Options, Plan, Runner, Solo, Step, StepError, Tensor, Want};
+use teff_graph::{
+    List, LogitsFor, Memory, MemoryRequirements, Options, Plan, Runner, Solo, Step, StepError,
+    Tensor,
+};
 use teff_kernels::{Backend, Cpu, KvFormat};
 
 use crate::model::Model;
 use crate::pool::{Crew, Pool, available_threads};
 
-mod choice;
+mod backend;
+mod default_backend;
 mod error;
 mod generate;
 mod snapshot;
 mod stop;
-mod who;
 
-pub use choice::{BACKEND_VARIABLE, default_backend};
+pub use default_backend::{BACKEND_VARIABLE, default_backend};
 pub use error::SessionError;
 pub use generate::{Finish, Generate, Generation};
 pub use stop::StopHandle;
 
-use who::Who;
+use backend::SessionBackend;
 
 /// Most tokens that a session takes through the model at a time unless told otherwise.
 pub const DEFAULT_BATCH: usize = 512;
@@ -61,16 +64,16 @@ impl Default for SessionOptions {
 
 /// Bytes that a session takes from the heap, known before it takes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SessionNeeds {
+pub struct SessionMemoryRequirements {
     /// Arena, cache and the threads' own.
-    pub plan: Needs,
+    pub plan: MemoryRequirements,
     /// Threads.
     pub threads: usize,
     /// The plan itself, the table of weights, and room for the tokens of the text.
     pub tables: usize,
 }
 
-impl SessionNeeds {
+impl SessionMemoryRequirements {
     /// All of it; `usize::MAX` where it can't be counted.
     #[must_use]
     pub fn total(&self) -> usize {
@@ -80,23 +83,23 @@ impl SessionNeeds {
 }
 
 /// What is decided about a session before its memory is taken.
-struct Outline<'m> {
+struct SessionPlan<'m> {
     plan: Plan<'static>,
-    backend: Who<'m>,
-    needs: SessionNeeds,
+    backend: SessionBackend<'m>,
+    memory_requirements: SessionMemoryRequirements,
 }
 
-impl<'m> Outline<'m> {
+impl<'m> SessionPlan<'m> {
     fn new(
         model: &Model,
         options: &SessionOptions,
-        backend: Option<Who<'m>>,
+        backend: Option<SessionBackend<'m>>,
         threads: usize,
     ) -> Result<Self, SessionError> {
         let backend = match (backend, options.backend) {
             (Some(foreign), _) => foreign,
-            (None, Some(own)) => Who::Own(own),
-            (None, None) => Who::Own(default_backend()?),
+            (None, Some(own)) => SessionBackend::Own(own),
+            (None, None) => SessionBackend::Own(default_backend()?),
         };
         let mut repacked = model.tensors().filter_map(|t| match t {
             Tensor::Matrix(m) if m.is_repacked() => Some(m.format()),
@@ -113,16 +116,17 @@ impl<'m> Outline<'m> {
         let plan_options = Options { batch, logits, context, kv: options.kv };
         let plan = Plan::build(spec, &|id| model.format(id), &plan_options, &backend)?;
         let tables = size_of_val(&*plan.ops)
-            + size_of_val(&*plan.bufs)
+            + size_of_val(&*plan.buffers)
             + spec.tensors() * size_of::<Tensor<'_>>()
             + context * size_of::<u32>();
-        let needs = SessionNeeds { plan: plan.needs, threads, tables };
-        let outline = Outline { plan, backend, needs };
+        let memory_requirements =
+            SessionMemoryRequirements { plan: plan.memory_requirements, threads, tables };
+        let session_plan = SessionPlan { plan, backend, memory_requirements };
         match options.budget {
-            Some(budget) if needs.total() > budget => {
-                Err(SessionError::Budget { needed: needs.total(), budget })
+            Some(budget) if memory_requirements.total() > budget => {
+                Err(SessionError::Budget { needed: memory_requirements.total(), budget })
             }
-            _ => Ok(outline),
+            _ => Ok(session_plan),
         }
     }
 }
@@ -133,22 +137,26 @@ impl Model {
     /// # Errors
     /// [`SessionError::Plan`] for options out of range, [`SessionError::Budget`],
     /// [`SessionError::Repacked`].
-    pub fn needs(&self, options: &SessionOptions) -> Result<SessionNeeds, SessionError> {
+    pub fn memory_requirements(
+        &self,
+        options: &SessionOptions,
+    ) -> Result<SessionMemoryRequirements, SessionError> {
         let threads = options.threads.unwrap_or_else(available_threads);
-        Ok(Outline::new(self, options, None, threads)?.needs)
+        Ok(SessionPlan::new(self, options, None, threads)?.memory_requirements)
     }
 
-    /// As [`Model::needs`], for [`Model::session_by`].
+    /// As [`Model::memory_requirements`], for [`Model::session_by`].
     ///
     /// # Errors
-    /// As [`Model::needs`].
-    pub fn needs_by(
+    /// As [`Model::memory_requirements`].
+    pub fn memory_requirements_by(
         &self,
         options: &SessionOptions,
         backend: &dyn Backend,
-    ) -> Result<SessionNeeds, SessionError> {
+    ) -> Result<SessionMemoryRequirements, SessionError> {
         let threads = options.threads.unwrap_or_else(available_threads);
-        Ok(Outline::new(self, options, Some(Who::Foreign(backend)), threads)?.needs)
+        Ok(SessionPlan::new(self, options, Some(SessionBackend::Foreign(backend)), threads)?
+            .memory_requirements)
     }
 
     /// A session with threads of its own.
@@ -170,19 +178,19 @@ impl Model {
         options: &SessionOptions,
         backend: &'m dyn Backend,
     ) -> Result<Session<'m>, SessionError> {
-        self.own_crew(options, Some(Who::Foreign(backend)))
+        self.own_crew(options, Some(SessionBackend::Foreign(backend)))
     }
 
     fn own_crew<'m>(
         &'m self,
         options: &SessionOptions,
-        backend: Option<Who<'m>>,
+        backend: Option<SessionBackend<'m>>,
     ) -> Result<Session<'m>, SessionError> {
         let threads = options.threads.unwrap_or_else(available_threads);
-        let outline = Outline::new(self, options, backend, threads)?;
+        let session_plan = SessionPlan::new(self, options, backend, threads)?;
         let crew: Box<dyn Crew + Send> =
             if threads == 1 { Box::new(Solo) } else { Box::new(Pool::new(threads)?) };
-        Session::new(self, options, outline, crew)
+        Session::new(self, options, session_plan, crew)
     }
 
     /// A session on somebody else's threads, as many as `crew` has.
@@ -194,8 +202,8 @@ impl Model {
         options: &SessionOptions,
         crew: Box<dyn Crew + Send + 'm>,
     ) -> Result<Session<'m>, SessionError> {
-        let outline = Outline::new(self, options, None, crew.size())?;
-        Session::new(self, options, outline, crew)
+        let session_plan = SessionPlan::new(self, options, None, crew.size())?;
+        Session::new(self, options, session_plan, crew)
     }
 }
 
@@ -203,8 +211,8 @@ impl Model {
 pub struct Session<'m> {
     model: &'m Model,
     options: SessionOptions,
-    needs: SessionNeeds,
-    runner: Runner<'m, Who<'m>>,
+    memory_requirements: SessionMemoryRequirements,
+    runner: Runner<'m, SessionBackend<'m>>,
     crew: Box<dyn Crew + Send + 'm>,
     stop: StopHandle,
     /// All tokens of the text.
@@ -227,18 +235,28 @@ impl<'m> Session<'m> {
     fn new(
         model: &'m Model,
         options: &SessionOptions,
-        outline: Outline<'m>,
+        session_plan: SessionPlan<'m>,
         crew: Box<dyn Crew + Send + 'm>,
     ) -> Result<Self, SessionError> {
-        let Outline { plan, backend, needs } = outline;
-        let memory = Memory::allocate(&needs.plan, needs.threads)
+        let SessionPlan { plan, backend, memory_requirements } = session_plan;
+        let memory = Memory::allocate(&memory_requirements.plan, memory_requirements.threads)
             .map_err(|e| SessionError::Runner(e.into()))?;
         let mut table = Vec::with_capacity(model.spec().tensors());
         table.extend(model.tensors());
         let tokens = Vec::with_capacity(plan.options.context);
-        let runner = Runner::new(plan, List::from(table), backend, needs.threads, memory)?;
+        let runner =
+            Runner::new(plan, List::from(table), backend, memory_requirements.threads, memory)?;
         let stop = StopHandle::new();
-        Ok(Session { model, options: *options, needs, runner, crew, stop, tokens, done: 0 })
+        Ok(Session {
+            model,
+            options: *options,
+            memory_requirements,
+            runner,
+            crew,
+            stop,
+            tokens,
+            done: 0,
+        })
     }
 
     /// The model.
@@ -249,8 +267,8 @@ impl<'m> Session<'m> {
 
     /// The bytes that the session took.
     #[must_use]
-    pub fn needs(&self) -> &SessionNeeds {
-        &self.needs
+    pub fn memory_requirements(&self) -> &SessionMemoryRequirements {
+        &self.memory_requirements
     }
 
     /// Who computes.
@@ -262,7 +280,7 @@ impl<'m> Session<'m> {
     /// Threads.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.needs.threads
+        self.memory_requirements.threads
     }
 
     /// Positions of the cache.
@@ -319,7 +337,7 @@ impl<'m> Session<'m> {
     /// # Errors
     /// [`StepError::Empty`] where nothing is pending. After [`StepError::Cancelled`] what is
     /// still pending can be tried again, with the same bits.
-    pub fn advance(&mut self, want: Want) -> Result<&[f32], SessionError> {
+    pub fn advance(&mut self, logits: LogitsFor) -> Result<&[f32], SessionError> {
         if self.done == self.tokens.len() {
             return Err(StepError::Empty.into());
         }
@@ -327,8 +345,8 @@ impl<'m> Session<'m> {
         while self.done < self.tokens.len() {
             let end = self.tokens.len().min(self.done + self.batch());
             let last = end == self.tokens.len();
-            let want = if last { want } else { Want::None };
-            wanted = self.step(self.done..end, want)?;
+            let logits = if last { logits } else { LogitsFor::None };
+            wanted = self.step(self.done..end, logits)?;
             self.done = end;
         }
         Ok(self.runner.logits(wanted))
@@ -338,20 +356,24 @@ impl<'m> Session<'m> {
     ///
     /// # Errors
     /// As they have.
-    pub fn eval(&mut self, tokens: &[u32], want: Want) -> Result<&[f32], SessionError> {
+    pub fn eval(&mut self, tokens: &[u32], logits: LogitsFor) -> Result<&[f32], SessionError> {
         self.push(tokens)?;
-        self.advance(want)
+        self.advance(logits)
     }
 
     /// One step on the whole crew; gives the rows of logits.
-    fn step(&mut self, range: core::ops::Range<usize>, want: Want) -> Result<usize, SessionError> {
+    fn step(
+        &mut self,
+        range: core::ops::Range<usize>,
+        logits: LogitsFor,
+    ) -> Result<usize, SessionError> {
         const CANCELLED: u8 = 1;
         const TEAM: u8 = 2;
         let step = Step {
             tokens: &self.tokens[range.clone()],
             position: range.start,
-            want,
-            stop: &self.stop,
+            logits,
+            cancel: &self.stop,
         };
         let running = self.runner.begin(&step)?;
         let failure = AtomicU8::new(0);
@@ -368,7 +390,7 @@ impl<'m> Session<'m> {
             0 => Ok(wanted),
             CANCELLED => Err(StepError::Cancelled.into()),
             _ => {
-                let (max, got) = (self.needs.threads, self.crew.size());
+                let (max, got) = (self.memory_requirements.threads, self.crew.size());
                 Err(StepError::Team { max, got }.into())
             }
         }
@@ -385,7 +407,8 @@ impl<'m> Session<'m> {
     /// # Errors
     /// As [`Model::session`].
     pub fn fork(&self) -> Result<Session<'m>, SessionError> {
-        let options = SessionOptions { threads: Some(self.needs.threads), ..self.options };
+        let options =
+            SessionOptions { threads: Some(self.memory_requirements.threads), ..self.options };
         let mut fork = self.model.own_crew(&options, Some(*self.runner.backend()))?;
         let to = fork.runner.cache_mut();
         self.runner

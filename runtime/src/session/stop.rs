@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use teff_graph::Stop;
+use teff_graph::Cancel;
 
 #[derive(Debug)]
 struct Shared {
@@ -61,8 +61,8 @@ impl StopHandle {
     }
 }
 
-impl Stop for StopHandle {
-    fn stop(&self) -> bool {
+impl Cancel for StopHandle {
+    fn cancelled(&self) -> bool {
         self.is_stopped()
     }
 }

@@ -189,20 +189,20 @@ fn is_repacked(spec: &Spec, slot: &Slot, format: Format, options: &LoadOptions) 
 }
 
 /// The table of a model's tensors, and the memory of those that were converted.
-pub(super) struct Placed {
+pub(super) struct TensorTable {
     pub(super) table: Vec<Entry>,
     pub(super) owned: Aligned,
 }
 
 /// Finds every tensor of the model, asks the budget for the memory of all that need conversion, and
 /// converts them.
-pub(super) fn place(
+pub(super) fn tensor_table(
     spec: &Spec,
     container: &mut dyn Container,
     files: &[Bytes],
     options: &LoadOptions,
     budget: &mut Budget,
-) -> Result<Placed, LoadErrorKind> {
+) -> Result<TensorTable, LoadErrorKind> {
     if spec.tensors() > usize::from(u16::MAX) {
         return Err(LoadErrorKind::TooManyTensors { tensors: spec.tensors() });
     }
@@ -257,7 +257,7 @@ pub(super) fn place(
             Err(_) => unreachable!("formats and sizes were checked when the table was made"),
         }
     }
-    Ok(Placed { table, owned })
+    Ok(TensorTable { table, owned })
 }
 
 /// Makes what the model keeps in `format` of a tensor's bytes in the file.

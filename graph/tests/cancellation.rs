@@ -1,4 +1,4 @@
-//! A step looks whether to stop as often as its backend is slow, and its bits stay the same.
+//! A step checks for cancellation as often as its backend is slow, and its bits stay the same.
 
 mod common;
 
@@ -7,14 +7,14 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use teff_graph::family::gpt2;
-use teff_graph::{Activation, Memory, Options, Plan, Runner, Solo, Spec, Step, Stop, Want};
+use teff_graph::{Activation, Cancel, LogitsFor, Memory, Options, Plan, Runner, Solo, Spec, Step};
 use teff_kernels::{
     Activations, Backend, DenseActivations, Format, KvFormat, KvHead, Matrix, Scalar, Tile,
 };
 
 use common::{tensors, weights};
 
-/// As fast as it says, and counts what it was asked for since the last look.
+/// As fast as it says, and counts what it was asked for since the last check.
 struct Counting<'a> {
     products_per_ms: usize,
     since: &'a AtomicUsize,
@@ -60,22 +60,22 @@ impl Backend for Counting<'_> {
     }
 }
 
-/// Never stops, and counts how often it was looked at.
-struct Looks<'a> {
+/// Never cancels, and counts how often it was asked.
+struct CountsChecks<'a> {
     since: &'a AtomicUsize,
-    looks: AtomicUsize,
+    checks: AtomicUsize,
 }
 
-impl Stop for Looks<'_> {
-    fn stop(&self) -> bool {
+impl Cancel for CountsChecks<'_> {
+    fn cancelled(&self) -> bool {
         self.since.store(0, Relaxed);
-        self.looks.fetch_add(1, Relaxed);
+        self.checks.fetch_add(1, Relaxed);
         false
     }
 }
 
 #[test]
-fn looks_are_as_frequent_as_the_backend_is_slow() {
+fn checks_for_cancellation_are_as_frequent_as_the_backend_is_slow() {
     let small = Spec {
         vocab: 50,
         context: 64,
@@ -100,20 +100,21 @@ fn looks_are_as_frequent_as_the_backend_is_slow() {
             let backend = Counting { products_per_ms, since: &since, most: &most };
             let options = Options { batch: 50, logits: 50, context: 64, kv: KvFormat::F32 };
             let plan = Plan::build(&spec, &|_| Format::Q8_0, &options, &backend).unwrap();
-            let memory = Memory::allocate(&plan.needs, 1).unwrap();
+            let memory = Memory::allocate(&plan.memory_requirements, 1).unwrap();
             let table = tensors(&spec, Format::Q8_0, &owned);
             let mut runner = Runner::new(plan, table.into(), backend, 1, memory).unwrap();
             let tokens: Vec<u32> = (0..50).collect();
-            let stop = Looks { since: &since, looks: AtomicUsize::new(0) };
-            let step = Step { tokens: &tokens, position: 0, want: Want::All, stop: &stop };
+            let cancel = CountsChecks { since: &since, checks: AtomicUsize::new(0) };
+            let step =
+                Step { tokens: &tokens, position: 0, logits: LogitsFor::All, cancel: &cancel };
             runner.begin(&step).unwrap().walk(&Solo).unwrap();
             let got: Vec<u32> = runner.logits(50).iter().map(|x| x.to_bits()).collect();
             assert_eq!(*want.get_or_insert_with(|| got.clone()), got, "{products_per_ms}");
             let most = most.load(Relaxed);
             assert!(most <= products_per_ms.max(least), "{most} for {products_per_ms}");
-            let looks = stop.looks.load(Relaxed);
-            assert!(looks > before, "{looks} looks for {products_per_ms}");
-            before = looks;
+            let checks = cancel.checks.load(Relaxed);
+            assert!(checks > before, "{checks} checks for {products_per_ms}");
+            before = checks;
         }
     }
 }

@@ -3,30 +3,30 @@
 use teff_kernels::{Backend, Cpu, forward_backend};
 
 #[derive(Clone, Copy)]
-pub(super) enum Who<'m> {
+pub(super) enum SessionBackend<'m> {
     Own(Cpu),
     Foreign(&'m dyn Backend),
 }
 
-impl Who<'_> {
+impl SessionBackend<'_> {
     pub(super) fn get(&self) -> &dyn Backend {
         match self {
-            Who::Own(cpu) => cpu,
-            Who::Foreign(backend) => *backend,
+            SessionBackend::Own(cpu) => cpu,
+            SessionBackend::Foreign(backend) => *backend,
         }
     }
 }
 
-impl Who<'_> {
+impl SessionBackend<'_> {
     /// Teff's backend, where it is one.
     pub(super) fn own(&self) -> Option<Cpu> {
         match *self {
-            Who::Own(cpu) => Some(cpu),
-            Who::Foreign(_) => None,
+            SessionBackend::Own(cpu) => Some(cpu),
+            SessionBackend::Foreign(_) => None,
         }
     }
 }
 
-impl Backend for Who<'_> {
+impl Backend for SessionBackend<'_> {
     forward_backend!(self => *self.get());
 }
