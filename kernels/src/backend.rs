@@ -47,8 +47,8 @@ macro_rules! backend_methods {
             }
 
             /// About how many products of an element with an element a core makes in a millisecond: as many
-            /// as are asked for in one call of [`Backend::matmul`] at most, since a step checks whether to
-            /// stop between two calls. The default is that of the scalar backend on a large computer.
+            /// as are asked for in one call of [`Backend::matmul`] at most, since a step checks for
+            /// cancellation between two calls. The default is that of the scalar backend on a large computer.
             fn products_per_ms(&self) -> usize {
                 1 << 19
             }
