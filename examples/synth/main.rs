@@ -3,8 +3,10 @@
 //!
 //! ```text
 //! cargo run --release --example synth -- tinyllama-1.1b Q4_K_M tinyllama-Q4_K_M.gguf
+//! cargo run --release --example synth -- qwen3-30b-a3b:4 Q4_K_M four-layers.gguf
 //! ```
 //!
+//! Behind a colon stands another number of layers than the real model's: as many as fit in memory.
 //! The same shape gives the same weights on every machine and, apart from rounding, in every format.
 //! Rows repeat after a few hundred, so that large files are quick to write. The formats are those of
 //! `teff quantize`, mixes included: which tensor gets which is decided there. With `-pure` behind its name,
@@ -19,9 +21,10 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use random::Random;
-use teff_graph::family::{bitnet, gemma3, gguf_name, gpt2, llama, qwen};
+use teff_graph::family::{self, bitnet, gemma3, gpt2, lfm2, llama, qwen, qwen3moe};
 use teff_graph::gguf::GgufValue;
-use teff_graph::{Head, LayerRole, Role, Spec};
+use teff_graph::layers::{FeedForward, Mixer};
+use teff_graph::{Head, Layer, LayerRole, MAX_LAYERS, Role, Spec};
 use teff_kernels::{Format, quantize_row};
 use teff_runtime::gguf_spec::put_spec;
 use teff_runtime::gguf_write::{GgufData, GgufHeader};
@@ -31,7 +34,7 @@ use vocabulary::Vocabulary;
 /// A model whose shape can be had.
 struct Model {
     name: &'static str,
-    spec: fn() -> Spec,
+    spec: fn() -> Spec<'static>,
     vocabulary: Vocabulary,
 }
 
@@ -48,6 +51,12 @@ const LLAMA3: Vocabulary = Vocabulary::ByteLevel {
     specials: &["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"],
     bos: 0,
     eos: 1,
+};
+const LFM2: Vocabulary = Vocabulary::ByteLevel {
+    pre: "lfm2",
+    specials: &["<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+    bos: 1,
+    eos: 4,
 };
 const LLAMA: Vocabulary = Vocabulary::SentencePiece {
     specials: &["<unk>", "<s>", "</s>"],
@@ -72,25 +81,47 @@ const MODELS: &[Model] = &[
     Model { name: "gemma3-1b", spec: gemma3::gemma3_1b, vocabulary: GEMMA },
     Model { name: "qwen2.5-14b", spec: qwen::qwen2_5_14b, vocabulary: QWEN },
     Model { name: "qwen3-14b", spec: qwen::qwen3_14b, vocabulary: QWEN },
+    Model { name: "qwen3-30b-a3b", spec: qwen3moe::qwen3_30b_a3b, vocabulary: QWEN },
+    Model { name: "lfm2-1.2b", spec: lfm2::lfm2_1_2b, vocabulary: LFM2 },
     Model { name: "bitnet-2b-4t", spec: bitnet::bitnet_2b, vocabulary: LLAMA3 },
 ];
 
-fn gpt2_medium() -> Spec {
-    Spec { layers: 24, width: 1024, heads: 16, kv_heads: 16, ffn: 4096, ..gpt2::small() }
+fn gpt2_medium() -> Spec<'static> {
+    let spec = gpt2::small().with_layers(|mut layer| {
+        if let Mixer::Attention(a) = &mut layer.mixer {
+            (a.heads, a.kv_heads) = (16, 16);
+        }
+        if let FeedForward::Dense(d) = &mut layer.ffn {
+            d.inner = 4096;
+        }
+        layer
+    });
+    Spec { layers: spec.layers.with_len(24), width: 1024, ..spec }
 }
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [name, format, out] = &args[..] else { return usage("three arguments are needed") };
-    let Some(model) = MODELS.iter().find(|m| m.name == name) else {
-        return usage(&format!("unknown shape {name}"));
+    let (shape, layers) = match name.split_once(':') {
+        Some((shape, layers)) => (shape, Some(layers)),
+        None => (&name[..], None),
     };
+    let Some(model) = MODELS.iter().find(|m| m.name == shape) else {
+        return usage(&format!("unknown shape {shape}"));
+    };
+    let mut spec = (model.spec)();
+    if let Some(layers) = layers {
+        match layers.parse() {
+            Ok(n) if (1..=MAX_LAYERS as u32).contains(&n) => spec.layers = spec.layers.with_len(n),
+            _ => return usage(&format!("{layers} is no number of layers from 1 to {MAX_LAYERS}")),
+        }
+    }
     let target = match format.strip_suffix("-pure") {
         Some(format) => Target::from_name(format).map(Target::pure),
         None => Target::from_name(format),
     };
     let Some(target) = target else { return usage(&format!("unknown format {format}")) };
-    match synth(model, &target, out) {
+    match synth(name, &spec, &model.vocabulary, &target, out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{out}: {error}");
@@ -102,7 +133,7 @@ fn main() -> ExitCode {
 fn usage(wrong: &str) -> ExitCode {
     let shapes: Vec<_> = MODELS.iter().map(|m| m.name).collect();
     let formats: Vec<_> = Target::built().map(|t| t.name()).collect();
-    eprintln!("{wrong}\nusage: synth SHAPE FORMAT OUT.gguf");
+    eprintln!("{wrong}\nusage: synth SHAPE[:LAYERS] FORMAT OUT.gguf");
     eprintln!("shapes: {}", shapes.join(" "));
     eprintln!("formats, also with -pure: {}", formats.join(" "));
     ExitCode::from(2)
@@ -118,17 +149,22 @@ struct Tensor {
     deviation: f32,
 }
 
-fn synth(model: &Model, target: &Target, out: &str) -> Result<(), Box<dyn Error>> {
-    let spec = (model.spec)();
+fn synth(
+    name: &str,
+    spec: &Spec<'_>,
+    vocabulary: &Vocabulary,
+    target: &Target,
+    out: &str,
+) -> Result<(), Box<dyn Error>> {
     let mut h = GgufHeader::new();
     h.put("general.architecture", GgufValue::Str(spec.arch))?;
     h.put("general.type", GgufValue::Str("model"))?;
-    h.put("general.name", GgufValue::Str(model.name))?;
-    put_spec(&mut h, &spec)?;
-    vocabulary::put(&mut h, &model.vocabulary, spec.vocab as usize)?;
+    h.put("general.name", GgufValue::Str(name))?;
+    put_spec(&mut h, spec)?;
+    vocabulary::put(&mut h, vocabulary, spec.vocab as usize)?;
     h.put("general.quantization_version", GgufValue::U32(2))?;
     h.put("general.file_type", GgufValue::U32(target.file_type()))?;
-    let tensors = tensors(&spec, target)?;
+    let tensors = tensors(spec, target)?;
     for t in &tensors {
         h.tensor(&t.name, t.format, &t.dims)?;
     }
@@ -141,25 +177,36 @@ fn synth(model: &Model, target: &Target, out: &str) -> Result<(), Box<dyn Error>
 }
 
 /// All tensors, in the formats that the target gives them.
-fn tensors(spec: &Spec, target: &Target) -> Result<Vec<Tensor>, Box<dyn Error>> {
+fn tensors(spec: &Spec<'_>, target: &Target) -> Result<Vec<Tensor>, Box<dyn Error>> {
+    let family = family::of_arch(spec.arch).ok_or("no family of this architecture")?;
     let mut all = Vec::new();
     for slot in spec.slots() {
         if slot.role == Role::Output && spec.head != Head::Own {
             continue;
         }
         let mut name = String::new();
-        gguf_name(slot.role, &mut name)?;
-        let (cols, rows) = (slot.cols as u64, slot.rows as u64);
-        let dims = if slot.vector { vec![cols] } else { vec![cols, rows] };
+        family.gguf_name(slot.role, &mut name)?;
+        let mut dims = vec![slot.cols as u64];
+        if slot.rows > 1 || !slot.is_vector() {
+            dims.push(slot.rows as u64);
+        }
+        if slot.experts > 1 {
+            dims.push(slot.experts as u64);
+        }
         let (mean, deviation) = match slot.role {
-            _ if !slot.vector => (0.0, 0.02),
+            _ if !slot.is_vector() => (0.0, 0.02),
             _ if is_norm(slot.role) => (1.0, 0.01),
+            Role::Layer(_, LayerRole::ConvTaps) => (0.0, 0.3),
             _ => (0.0, 0.01),
         };
         all.push(Tensor { name, format: Format::F32, dims, mean, deviation });
     }
-    let facts =
-        Facts { layers: spec.layers, group: spec.heads / spec.kv_heads, ..Facts::default() };
+    let facts = Facts {
+        layers: spec.layers.len(),
+        group: spec.layers.iter().find_map(Layer::attention).map_or(0, |a| a.heads / a.kv_heads),
+        experts: spec.layers.iter().find_map(Layer::experts).map_or(0, |e| e.experts),
+        ..Facts::default()
+    };
     let shapes: Vec<_> =
         all.iter().map(|t| Shape { name: &t.name, dims: &t.dims, format: Format::F32 }).collect();
     let choices = plan(target, &facts, &shapes);

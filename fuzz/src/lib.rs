@@ -3,9 +3,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use teff_graph::family::{self, gpt2};
+use teff_graph::family::{self, Family, gpt2};
 use teff_graph::gguf::GgufValue;
-use teff_graph::{Head, Positions, Role, Rotary, Spec};
+use teff_graph::layers::{FeedForward, Mixer};
+use teff_graph::{Head, Layers, Role, Rope, Spec};
 use teff_kernels::{Format, quantize_row};
 use teff_runtime::gguf_spec::put_spec;
 use teff_runtime::gguf_write::GgufHeader;
@@ -45,31 +46,33 @@ impl Counting {
 
 /// A GPT-2 of a few kilobytes.
 #[must_use]
-pub fn tiny_spec(own_head: bool) -> Spec {
-    Spec { heads: 2, head_dim: 16, ..tiny(gpt2::small(), 32, own_head) }
+pub fn tiny_spec(own_head: bool) -> Spec<'static> {
+    tiny(gpt2::small(), 32, own_head)
 }
 
 /// A model of a few kilobytes with the options of `spec`.
 #[must_use]
-pub fn tiny(spec: Spec, width: u32, own_head: bool) -> Spec {
+pub fn tiny(spec: Spec<'_>, width: u32, own_head: bool) -> Spec<'static> {
     let head_dim = width / 2;
-    let positions = match spec.positions {
-        Positions::Rotary(rotary) => Positions::Rotary(Rotary { dims: head_dim, ..rotary }),
-        learned => learned,
-    };
-    Spec {
-        vocab: 258,
-        context: 64,
-        layers: 1,
-        width,
-        heads: 2,
-        kv_heads: if spec.kv_heads < spec.heads { 1 } else { 2 },
-        head_dim,
-        ffn: width,
-        positions,
-        head: if own_head { Head::Own } else { Head::Tied },
-        ..spec
-    }
+    let spec = spec.with_ropes(|rope| Rope { dims: head_dim, ..rope });
+    let spec = spec.with_layers(|mut layer| {
+        if let Mixer::Attention(a) = &mut layer.mixer {
+            a.kv_heads = if a.kv_heads < a.heads { 1 } else { 2 };
+            (a.heads, a.head_dim) = (2, head_dim);
+        }
+        match &mut layer.ffn {
+            FeedForward::Dense(d) => d.inner = width,
+            FeedForward::Experts(e) => (e.experts, e.used, e.inner) = (4, 2, width),
+            _ => {}
+        }
+        layer
+    });
+    // One layer of each kind.
+    let kinds = spec.layers.kinds();
+    let pattern: Vec<u8> = (0..kinds.len()).map(|k| k as u8).collect();
+    let layers = Layers::new(kinds, &pattern, kinds.len() as u32).to_owned();
+    let head = if own_head { Head::Own } else { Head::Tied };
+    Spec { vocab: 258, context: 64, layers, width, head, ..spec.clone() }
 }
 
 /// The GGUF file of [`tiny_spec`], with matrices in `format` and a byte-level vocabulary.
@@ -81,7 +84,7 @@ pub fn tiny_gguf(format: Format, own_head: bool) -> Vec<u8> {
 /// The GGUF file of a model with a byte-level or a SentencePiece vocabulary, and matrices in
 /// `format`.
 #[must_use]
-pub fn gguf(spec: &Spec, format: Format, sentence_piece: bool) -> Vec<u8> {
+pub fn gguf(spec: &Spec<'_>, format: Format, sentence_piece: bool) -> Vec<u8> {
     let mut header = GgufHeader::new();
     let mut put = |key: &str, value| header.put(key, value).expect("a fresh key");
     put("general.architecture", GgufValue::Str(spec.arch));
@@ -109,16 +112,17 @@ pub fn gguf(spec: &Spec, format: Format, sentence_piece: bool) -> Vec<u8> {
         header.put_strings("tokenizer.ggml.merges", &merges).expect("a fresh key");
     }
     put_spec(&mut header, spec).expect("fresh keys");
+    let family = family::of_arch(spec.arch).expect("a family that has GGUF files");
     let mut data = Vec::new();
     let mut state = 1u64;
     for slot in spec.slots().filter(|s| s.role != Role::Output || spec.head == Head::Own) {
-        let format = if slot.vector { Format::F32 } else { format };
-        let name = gguf_name(slot.role);
-        let dims = [slot.cols as u64, slot.rows as u64];
-        let dims = if slot.vector { &dims[..1] } else { &dims };
-        header.tensor(&name, format, dims).expect("a fresh name");
+        let format = if slot.is_vector() { Format::F32 } else { format };
+        let name = gguf_name(family, slot.role);
+        let dims = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
+        let n = if slot.experts > 1 { 3 } else { 2 - usize::from(slot.is_vector() && slot.rows == 1) };
+        header.tensor(&name, format, &dims[..n]).expect("a fresh name");
         let mut bytes = Vec::new();
-        for _ in 0..slot.rows {
+        for _ in 0..slot.all_rows() {
             let row: Vec<f32> = (0..slot.cols)
                 .map(|_| {
                     state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -143,9 +147,9 @@ pub fn gguf(spec: &Spec, format: Format, sentence_piece: bool) -> Vec<u8> {
 }
 
 /// The GGUF name of a tensor.
-fn gguf_name(role: Role) -> String {
+fn gguf_name(family: &Family, role: Role) -> String {
     let mut name = String::new();
-    family::gguf_name(role, &mut name).expect("a string takes everything");
+    family.gguf_name(role, &mut name).expect("a string takes everything");
     name
 }
 

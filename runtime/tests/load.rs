@@ -30,8 +30,12 @@ fn gguf(format: &str) -> Model {
 
 fn check_spec(model: &Model) {
     let spec = model.spec();
-    let sizes = (spec.vocab, spec.width, spec.layers, spec.heads, spec.context, spec.ffn);
-    assert_eq!(sizes, (311, 64, 3, 4, 96, 256));
+    let sizes = (spec.vocab, spec.width, spec.layers.len(), spec.context);
+    assert_eq!(sizes, (311, 64, 3, 96));
+    for layer in spec.layers.iter() {
+        let attention = layer.attention().unwrap();
+        assert_eq!((attention.heads, layer.dense().unwrap().inner), (4, 256));
+    }
     assert_eq!(model.family().arch, "gpt2");
     let table: Vec<Tensor<'_>> = model.tensors().collect();
     assert_eq!(weights::check(spec, &table), Ok(()));
@@ -42,7 +46,7 @@ fn check_spec(model: &Model) {
     assert_eq!(infos.len(), table.len());
     assert_eq!(infos.iter().map(|i| i.bytes as u64).sum::<u64>(), model.weight_bytes());
     for (i, info) in infos.iter().enumerate() {
-        assert_eq!((info.id, info.format), (TensorId(i as u16), model.format(info.id)));
+        assert_eq!((info.id, info.format), (TensorId::new(i as u16), model.format(info.id)));
         assert_eq!(spec.id(info.role), info.id);
         assert_eq!(info.bytes, info.format.row_bytes(info.cols).unwrap() * info.rows);
     }
@@ -155,7 +159,7 @@ fn values_arrive_where_they_belong() {
         let data = &tensors.iter().find(|t| t.name == name).unwrap().data;
         data.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect::<Vec<_>>()
     };
-    let spec = *model.spec();
+    let spec = model.spec();
     assert_eq!(bits(model.tensor(spec.id(Role::TokenEmbd))), get("wte.weight"));
     let down = bits(model.tensor(spec.id(Role::Layer(1, LayerRole::FfnDown))));
     let stored = get("h.1.mlp.c_proj.weight"); // [ffn, width]

@@ -4,12 +4,16 @@
 #[path = "load/common.rs"]
 mod common;
 
-use common::{Folder, Plain, bits, safetensors};
+use common::{Folder, Plain, assert_same, bits, safetensors};
 use teff_graph::family::{self, Family};
-use teff_graph::{Head, LayerRole, Role, Spec};
-use teff_kernels::{Format, quantize_row};
+use teff_graph::gguf::GgufValue;
+use teff_graph::layers::{Experts, FeedForward};
+use teff_graph::{Head, LayerRole, LogitsFor, Role, Spec};
+use teff_kernels::{Cpu, Format, quantize_row};
+use teff_runtime::gguf_spec::put_spec;
+use teff_runtime::gguf_write::GgufHeader;
 use teff_runtime::model::LoadErrorKind;
-use teff_runtime::{LoadError, LoadOptions, Model};
+use teff_runtime::{LoadError, LoadOptions, Model, SessionOptions};
 
 /// A config.json of the small decoder, fields of the family before it.
 fn config(class: &str, more: &str) -> String {
@@ -21,19 +25,10 @@ fn config(class: &str, more: &str) -> String {
 }
 
 /// The same decoder's shape, for the names and shapes of its tensors.
-fn small(spec: Spec) -> Spec {
-    Spec {
-        vocab: 40,
-        context: 64,
-        layers: 2,
-        width: 128,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 32,
-        ffn: 256,
-        head: Head::Tied,
-        ..spec
-    }
+fn small(spec: Spec<'_>) -> Spec<'static> {
+    let spec = spec.with_layers(|layer| common::layer(layer, 4, 2, 32, 256));
+    let layers = spec.layers.with_len(2);
+    Spec { vocab: 40, context: 64, layers, width: 128, head: Head::Tied, ..spec }
 }
 
 fn random(state: &mut u32) -> f32 {
@@ -44,24 +39,30 @@ fn random(state: &mut u32) -> f32 {
 /// What `value` makes of the random elements of each tensor, as a dense format.
 fn tensors(
     family: &Family,
-    spec: &Spec,
+    spec: &Spec<'_>,
     format: Format,
     value: impl Fn(Role, f32) -> f32,
 ) -> Vec<(Role, Plain)> {
     let mut state = 1;
     let slots = spec.slots().filter(|s| s.role != Role::Output);
-    slots
-        .map(|slot| {
-            let mut name = family.prefix.to_owned();
-            (family.hf_name)(slot.role, &mut name).unwrap();
-            let n = slot.rows * slot.cols;
-            let values: Vec<f32> = (0..n).map(|_| value(slot.role, random(&mut state))).collect();
-            let mut data = vec![0; n * format.block_bytes()];
-            quantize_row(format, &values, &mut data);
-            let shape = if slot.vector { vec![slot.cols] } else { vec![slot.rows, slot.cols] };
-            (slot.role, Plain { name, dtype: format.name(), shape, data })
-        })
-        .collect()
+    let each = slots.flat_map(|slot| (0..slot.experts).map(move |expert| (slot, expert)));
+    each.map(|(slot, expert)| {
+        let mut name = family.prefix.to_owned();
+        let usual = &family.hf_names(slot.role)[0];
+        family.hf_name(slot.role, usual, expert, &mut name).unwrap();
+        let n = slot.rows * slot.cols;
+        let values: Vec<f32> = (0..n).map(|_| value(slot.role, random(&mut state))).collect();
+        let mut data = vec![0; n * format.block_bytes()];
+        quantize_row(format, &values, &mut data);
+        let shape = match slot.role {
+            // As PyTorch has the weights of a convolution of one channel each.
+            Role::Layer(_, LayerRole::ConvTaps) => vec![slot.rows, 1, slot.cols],
+            _ if slot.is_vector() => vec![slot.cols],
+            _ => vec![slot.rows, slot.cols],
+        };
+        (slot.role, Plain { name, dtype: format.name(), shape, data })
+    })
+    .collect()
 }
 
 fn write(folder: &Folder, config: &str, tensors: &[Plain]) {
@@ -74,7 +75,7 @@ fn open(folder: &Folder) -> Result<Model, LoadError> {
 }
 
 fn is_matrix(role: Role) -> bool {
-    matches!(role, Role::Layer(_, r) if !r.is_vector())
+    matches!(role, Role::Layer(_, r) if !r.kind().is_vector())
 }
 
 /// Exact in bf16, so that all ways to store it are the same.
@@ -218,7 +219,7 @@ fn gemmas_norms_are_one_more_than_their_file() {
         }
     }
     assert_eq!(norms, 2 * 6 + 1);
-    assert_eq!(model.spec().embed_scale, 128f32.sqrt());
+    assert_eq!(model.spec().embed.scale, 128f32.sqrt());
 }
 
 #[test]
@@ -297,6 +298,17 @@ fn unknown_switches_are_refused_by_name() {
             r#""quantization_config":{"quant_method":"bitnet"},"#,
             "quantization_config.quant_method",
         ),
+        ("Qwen3MoeForCausalLM", "", "num_experts"),
+        ("Qwen3MoeForCausalLM", r#""use_sliding_window":true,"#, "use_sliding_window"),
+        ("Qwen3MoeForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        (
+            "Qwen3MoeForCausalLM",
+            r#""num_experts":4,"num_experts_per_tok":5,"moe_intermediate_size":64,"#,
+            "1 to 64",
+        ),
+        ("Lfm2ForCausalLM", r#""layer_types":["conv","sliding_attention"],"#, "layer_types"),
+        ("Lfm2ForCausalLM", r#""layer_types":["conv"],"#, "layer_types"),
+        ("Lfm2ForCausalLM", r#""conv_L_cache":65,"#, "taps"),
         ("MixtralForCausalLM", "", "MixtralForCausalLM"),
     ];
     for (class, more, key) in cases {
@@ -308,5 +320,475 @@ fn unknown_switches_are_refused_by_name() {
         write(&folder, &config(class, more), &plain);
         let e = open(&folder).unwrap_err().to_string();
         assert!(e.contains(key), "{class} {more}: {e}");
+    }
+}
+
+/// The logits of a few tokens.
+fn logits(model: &Model) -> Vec<u32> {
+    let options = SessionOptions::default().with_threads(1).with_context(16).with_logits(6);
+    let mut session = model.session(&options).unwrap();
+    let logits = session.eval(&[3, 1, 4, 1, 5, 9], LogitsFor::All).unwrap();
+    assert!(logits.iter().all(|x| x.is_finite()));
+    logits.iter().map(|x| x.to_bits()).collect()
+}
+
+/// A GGUF file of the model that was opened from a folder of these tensors, all of them F32; `change`
+/// may give a tensor other dimensions.
+fn gguf(
+    model: &Model,
+    tensors: &[(Role, Plain)],
+    change: impl Fn(Role, &mut Vec<u64>),
+) -> Result<Model, LoadError> {
+    let (spec, family) = (model.spec(), model.family());
+    let mut header = GgufHeader::new();
+    header.put("general.architecture", GgufValue::Str(spec.arch)).unwrap();
+    put_spec(&mut header, spec).unwrap();
+    let mut all = vec![];
+    for slot in spec.slots().filter(|s| s.role != Role::Output || spec.head == Head::Own) {
+        let mut name = String::new();
+        family.gguf_name(slot.role, &mut name).unwrap();
+        let mut dims = [slot.cols, slot.rows, slot.experts].map(|n| n as u64).to_vec();
+        while dims.len() > 1 && dims.last() == Some(&1) {
+            dims.pop();
+        }
+        change(slot.role, &mut dims);
+        header.tensor(&name, Format::F32, &dims).unwrap();
+        let parts = tensors.iter().filter(|(role, _)| *role == slot.role);
+        all.push((name, parts.flat_map(|(_, t)| t.data.clone()).collect::<Vec<u8>>()));
+    }
+    let mut data = header.write(Vec::new()).unwrap();
+    for (name, bytes) in all {
+        data.write(&name, &bytes).unwrap();
+    }
+    Model::from_bytes(data.finish().unwrap(), &LoadOptions::default())
+}
+
+const EXPERTS: usize = 4;
+const EXPERT_INNER: usize = 64;
+
+/// Qwen 3 with four experts, of which a token takes two.
+fn with_experts() -> Spec<'static> {
+    small(family::qwen3moe::qwen3_30b_a3b()).with_layers(|mut layer| {
+        if let FeedForward::Experts(e) = &mut layer.ffn {
+            let (experts, inner) = (EXPERTS as u32, EXPERT_INNER as u32);
+            *e = Experts { experts, used: 2, inner, ..*e };
+        }
+        layer
+    })
+}
+
+fn experts_config(more: &str) -> String {
+    let experts = r#""head_dim":32,"num_experts":4,"num_experts_per_tok":2,
+        "moe_intermediate_size":64,"norm_topk_prob":true,"#;
+    config("Qwen3MoeForCausalLM", &format!("{experts}{more}"))
+}
+
+/// Each expert's matrices as tensors of their own.
+fn each(format: Format) -> Vec<(Role, Plain)> {
+    tensors(family::of_arch("qwen3moe").unwrap(), &with_experts(), format, |_, x| x)
+}
+
+/// The same with the matrices of a layer's experts in two tensors, as transformers 5 has them in
+/// memory: of each expert the rows of the gate and then those of the other.
+fn fused(each: &[(Role, Plain)]) -> Vec<Plain> {
+    let mut all: Vec<Plain> = each
+        .iter()
+        .filter(|(_, t)| !t.name.contains(".experts."))
+        .map(|(_, t)| t.clone())
+        .collect();
+    for l in 0..2 {
+        let of = |role| {
+            let parts = each.iter().filter(move |(r, _)| *r == Role::Layer(l, role));
+            parts.map(|(_, t)| &t.data)
+        };
+        let (gate, up) = (of(LayerRole::ExpertGate), of(LayerRole::ExpertUp));
+        let dtype = each[0].1.dtype;
+        let put = |name, shape: [usize; 3], data| Plain {
+            name: format!("model.layers.{l}.mlp.experts.{name}"),
+            dtype,
+            shape: shape.to_vec(),
+            data,
+        };
+        let data = gate.zip(up).flat_map(|(gate, up)| [&gate[..], up].concat()).collect();
+        all.push(put("gate_up_proj", [EXPERTS, 2 * EXPERT_INNER, 128], data));
+        let data = of(LayerRole::ExpertDown).flatten().copied().collect();
+        all.push(put("down_proj", [EXPERTS, 128, EXPERT_INNER], data));
+    }
+    all
+}
+
+fn plain(tensors: &[(Role, Plain)]) -> Vec<Plain> {
+    tensors.iter().map(|(_, t)| t.clone()).collect()
+}
+
+#[test]
+fn experts_are_the_same_however_they_come() {
+    use LayerRole::{ExpertDown, ExpertGate, ExpertRouter, ExpertUp};
+    for format in [Format::F32, Format::BF16] {
+        let all = each(format);
+        let (one, other) = (Folder::new(), Folder::new());
+        write(&one, &experts_config(""), &plain(&all));
+        // What transformers 5 calls the number of experts.
+        let config = experts_config("").replace("\"num_experts\"", "\"num_local_experts\"");
+        write(&other, &config, &fused(&all));
+        let (a, b) = (open(&one).unwrap(), open(&other).unwrap());
+        assert_same(&a, &b);
+        assert!(a.spec().layers.iter().all(|l| l.experts().is_some_and(|e| e.normalised)));
+        for (info, in_one) in a.tensor_infos().zip(b.tensor_infos()) {
+            let Role::Layer(l, role) = info.role else { continue };
+            // The matrices of all experts one after another.
+            let values = all.iter().filter(|(r, _)| *r == info.role).map(|(_, t)| &t.data);
+            let mut want = vec![];
+            for data in values {
+                let n = data.len() / format.block_bytes();
+                let mut x = vec![0f32; n];
+                teff_kernels::dequantize_row(format, data, &mut x);
+                want.extend(x.into_iter().map(f32::to_bits));
+            }
+            assert!(bits(a.tensor(info.id)) == want, "{}", info.name);
+            let stacked = [ExpertGate, ExpertUp, ExpertDown].contains(&role);
+            assert_eq!(info.experts, if stacked { EXPERTS } else { 1 }, "{}", info.name);
+            let was = format == Format::F32 || !role.kind().is_vector();
+            assert_eq!(info.in_place, was && !stacked, "{}", info.name);
+            let together = role == ExpertDown || !stacked;
+            assert_eq!(in_one.in_place, was && together, "{}", in_one.name);
+            let first = format!("model.layers.{l}.mlp.experts.0.gate_proj.weight");
+            let of_all = format!("model.layers.{l}.mlp.experts.gate_up_proj");
+            match role {
+                ExpertGate => assert_eq!((info.name, in_one.name), (first, of_all)),
+                ExpertUp => assert_eq!(in_one.name, of_all),
+                _ => {}
+            }
+        }
+        let want = logits(&a);
+        assert!(logits(&b) == want);
+        if format == Format::F32 {
+            let file = gguf(&a, &all, |_, _| ()).unwrap();
+            assert_same(&a, &file);
+            assert!(file.tensor_infos().all(|t| t.in_place));
+            assert!(logits(&file) == want);
+        }
+        // Quantised, and in another order, they are the same too; the router stays.
+        let mut seen = vec![];
+        for repack in [None, Some(Cpu::best())] {
+            let quantize = Some(Format::Q4_0);
+            let options = LoadOptions { quantize, repack, ..LoadOptions::default() };
+            for folder in [&one, &other] {
+                let model = Model::open_with(&folder.0, &options).unwrap();
+                for info in model.tensor_infos() {
+                    let Role::Layer(_, role) = info.role else { continue };
+                    let stays = role == ExpertRouter || role.kind().is_vector();
+                    assert_eq!(info.format != Format::Q4_0, stays, "{}", info.name);
+                    if repack.is_none() && role.kind().is_vector() {
+                        assert_eq!(info.format, Format::F32);
+                    } else if role == ExpertRouter {
+                        assert_eq!(info.format, format);
+                    }
+                }
+                seen.push(logits(&model));
+            }
+        }
+        assert!(seen.windows(2).all(|w| w[0] == w[1]));
+        assert!(seen[0] != want);
+    }
+}
+
+/// Layers without experts, by their number or by a step.
+#[test]
+fn some_layers_have_no_experts() {
+    let family = family::of_arch("qwen3moe").unwrap();
+    let experts = each(Format::F32);
+    let dense = tensors(family, &small(family::qwen::qwen3_14b()), Format::F32, |_, x| x);
+    let mix = |dense_layer: u32| {
+        let from = |tensors: &[(Role, Plain)], dense: bool| {
+            let of = |role: &Role| match role {
+                Role::Layer(l, _) => (*l == dense_layer) == dense,
+                _ => !dense,
+            };
+            plain(&tensors.iter().filter(|(r, _)| of(r)).cloned().collect::<Vec<_>>())
+        };
+        [from(&experts, false), from(&dense, true)].concat()
+    };
+    for (more, dense_layer) in
+        [(r#""mlp_only_layers":[1],"#, 1), (r#""decoder_sparse_step":2,"#, 0)]
+    {
+        let folder = Folder::new();
+        write(&folder, &experts_config(more), &mix(dense_layer));
+        let model = open(&folder).unwrap();
+        for (l, layer) in (0..).zip(model.spec().layers.iter()) {
+            assert_eq!(layer.dense().map(|d| d.inner), (l == dense_layer).then_some(256));
+            assert_eq!(layer.experts().is_some(), l != dense_layer);
+        }
+        logits(&model);
+        let e = write_and_fail(&experts_config(""), &mix(dense_layer));
+        assert!(e.to_string().contains(&format!("layers.{dense_layer}.mlp.gate.weight")), "{e}");
+    }
+}
+
+fn write_and_fail(config: &str, tensors: &[Plain]) -> LoadError {
+    let folder = Folder::new();
+    write(&folder, config, tensors);
+    open(&folder).unwrap_err()
+}
+
+/// In BF16, where it was F32.
+fn halved(t: &mut Plain) {
+    t.dtype = "BF16";
+    t.data = t.data.as_chunks::<4>().0.iter().flat_map(|b| [b[2], b[3]]).collect();
+}
+
+#[test]
+fn experts_that_are_wrong_are_named() {
+    use LoadErrorKind as K;
+    let good = plain(&each(Format::F32));
+    let config = experts_config("");
+    let fail = |tensors: &[Plain], names: &str| {
+        let e = write_and_fail(&config, tensors);
+        assert!(e.to_string().contains(names), "{names}: {e}");
+        e.kind
+    };
+    let with = |name: &str, change: &dyn Fn(&mut Plain)| {
+        let mut all = good.clone();
+        change(all.iter_mut().find(|t| t.name.ends_with(name)).unwrap());
+        all
+    };
+    let without = |name: &str| -> Vec<Plain> {
+        good.iter().filter(|t| !t.name.ends_with(name)).cloned().collect()
+    };
+    for part in ["gate_proj", "up_proj", "down_proj"] {
+        for expert in 0..EXPERTS {
+            let name = format!("model.layers.1.mlp.experts.{expert}.{part}.weight");
+            let kind = fail(&without(&name), &format!("`{name}`"));
+            assert!(matches!(kind, K::MissingTensor { .. }), "{kind:?}");
+            let turned = with(&name, &|t| t.shape.reverse());
+            assert!(matches!(fail(&turned, &name), K::Shape { .. }));
+            let integers = with(&name, &|t| t.dtype = "I32");
+            assert!(matches!(fail(&integers, &name), K::Dtype { .. }));
+            // The first one has the type, the others have to have it too.
+            let mixed = with(&name, &halved);
+            let other = format!("model.layers.1.mlp.experts.{}.{part}.weight", expert.max(1));
+            let kind = fail(&mixed, &other);
+            assert!(matches!(kind, K::MixedExperts { .. }), "{kind:?}");
+        }
+    }
+    let kind = fail(&without("layers.0.mlp.gate.weight"), "layers.0.mlp.gate.weight");
+    assert!(matches!(kind, K::MissingTensor { .. }));
+    // One more than there should be, or all of them twice.
+    let mut more = good.clone();
+    let last = good.iter().find(|t| t.name.ends_with("experts.3.up_proj.weight")).unwrap();
+    more.push(Plain { name: last.name.replace(".3.", ".4."), ..last.clone() });
+    assert!(matches!(fail(&more, "experts.4.up_proj"), K::UnknownTensor { .. }));
+    let of_all = fused(&each(Format::F32));
+    let both = [&good[..], &of_all[of_all.len() - 1..]].concat();
+    assert!(matches!(fail(&both, "experts.down_proj"), K::UnknownTensor { .. }));
+
+    // In one tensor of all.
+    let with = |name: &str, change: &dyn Fn(&mut Plain)| {
+        let mut all = of_all.clone();
+        change(all.iter_mut().find(|t| t.name.ends_with(name)).unwrap());
+        all
+    };
+    for (name, rows, cols) in
+        [("gate_up_proj", 2 * EXPERT_INNER, 128), ("down_proj", 128, EXPERT_INNER)]
+    {
+        let name = format!("layers.1.mlp.experts.{name}");
+        let shapes = [
+            vec![EXPERTS, cols, rows],
+            vec![rows, EXPERTS, cols],
+            vec![EXPERTS * rows, cols],
+            vec![EXPERTS / 2, 2 * rows, cols],
+            vec![1, EXPERTS, rows, cols],
+        ];
+        for shape in shapes {
+            let kind = fail(&with(&name, &|t| t.shape = shape.clone()), &name);
+            let K::Shape { needed, .. } = kind else { panic!("{kind:?}") };
+            assert_eq!(needed.to_string(), format!("[{EXPERTS}, {rows}, {cols}]"));
+        }
+        // None at all: the usual name is what is missing.
+        let mut all = of_all.clone();
+        all.retain(|t| !t.name.ends_with(&name));
+        let kind = fail(&all, "model.layers.1.mlp.experts.0.");
+        assert!(matches!(kind, K::MissingTensor { .. }));
+    }
+    // Types may differ between tensors of all.
+    let folder = Folder::new();
+    write(&folder, &config, &with("layers.1.mlp.experts.down_proj", &halved));
+    logits(&open(&folder).unwrap());
+}
+
+#[test]
+fn stacks_of_a_gguf_file_have_three_dimensions() {
+    let all = each(Format::F32);
+    let folder = Folder::new();
+    write(&folder, &experts_config(""), &plain(&all));
+    let model = open(&folder).unwrap();
+    let role = Role::Layer(1, LayerRole::ExpertDown);
+    for dims in [
+        vec![64, 128 * 4],
+        vec![64, 4, 128],
+        vec![128, 64, 4],
+        vec![64, 256, 2],
+        vec![64, 128, 2, 2],
+        vec![64, 128, 1, 4],
+    ] {
+        let e = gguf(&model, &all, |r, d| {
+            if r == role {
+                d.clone_from(&dims);
+            }
+        });
+        let e = e.unwrap_err();
+        assert!(matches!(e.kind, LoadErrorKind::Shape { .. }), "{e}");
+        let text = e.to_string();
+        assert!(
+            text.contains("blk.1.ffn_down_exps.weight") && text.contains("[64, 128, 4]"),
+            "{e}"
+        );
+    }
+    // And nothing else has.
+    let router = Role::Layer(0, LayerRole::ExpertRouter);
+    let e = gguf(&model, &all, |r, d| {
+        if r == router {
+            *d = vec![128, 2, 2];
+        }
+    });
+    assert!(matches!(e.unwrap_err().kind, LoadErrorKind::Shape { .. }));
+}
+
+const LFM2_LAYERS: &str = r#""layer_types":["conv","conv","full_attention"],"#;
+
+/// LFM2 with three layers, the last with attention.
+fn lfm2() -> Vec<(Role, Plain)> {
+    let spec = small(family::lfm2::lfm2_1_2b());
+    let spec = Spec { layers: spec.layers.with_len(3), ..spec };
+    tensors(family::of_arch("lfm2").unwrap(), &spec, Format::F32, |_, x| x)
+}
+
+fn lfm2_config(more: &str) -> String {
+    let config = config("Lfm2ForCausalLM", more);
+    config.replace("\"num_hidden_layers\":2", "\"num_hidden_layers\":3")
+}
+
+#[test]
+fn convolutions_are_the_same_however_they_come() {
+    let all = lfm2();
+    let folder = Folder::new();
+    write(&folder, &lfm2_config(LFM2_LAYERS), &plain(&all));
+    let want = open(&folder).unwrap();
+    for (l, layer) in want.spec().layers.iter().enumerate() {
+        assert_eq!(layer.short_conv().map(|c| (c.taps, c.bias)), (l < 2).then_some((3, false)));
+        assert_eq!(layer.attention().map(|a| (a.heads, a.qk_norm)), (l == 2).then_some((4, true)));
+        assert_eq!(layer.dense().unwrap().inner, 256);
+    }
+    let taps = want.tensor_infos().find(|t| t.role == Role::Layer(1, LayerRole::ConvTaps));
+    let taps = taps.unwrap();
+    assert_eq!((taps.rows, taps.cols, taps.format), (128, 3, Format::F32));
+    assert_eq!(taps.name, "model.layers.1.conv.conv.weight");
+    assert!(taps.in_place);
+    for (role, t) in &all {
+        let words = t.data.as_chunks::<4>().0.iter();
+        let stored: Vec<u32> = words.map(|b| u32::from_le_bytes(*b)).collect();
+        assert!(bits(want.tensor(want.spec().id(*role))) == stored, "{}", t.name);
+    }
+    let bits_of_logits = logits(&want);
+    // Layers by number, and an inner width that config.json does not say.
+    for config in [
+        lfm2_config(r#""full_attn_idxs":[2],"#),
+        lfm2_config(&format!(r#""full_attn_idxs":null,{LFM2_LAYERS}"#)),
+        lfm2_config(r#""full_attn_idxs":[2],"conv_L_cache":3,"conv_bias":false,"norm_eps":1e-5,"#),
+        lfm2_config(LFM2_LAYERS).replace("\"intermediate_size\":256", "\"block_ff_dim\":384"),
+        lfm2_config(LFM2_LAYERS).replace("tie_word_embeddings", "tie_embedding"),
+    ] {
+        let folder = Folder::new();
+        write(&folder, &config, &plain(&all));
+        let model = open(&folder).unwrap();
+        assert_same(&want, &model);
+        assert!(logits(&model) == bits_of_logits);
+    }
+    // Taps as a plain matrix, and as a GGUF file has them.
+    let flat: Vec<Plain> = plain(&all)
+        .into_iter()
+        .map(|t| Plain { shape: t.shape.into_iter().filter(|&n| n != 1).collect(), ..t })
+        .collect();
+    write(&folder, &lfm2_config(LFM2_LAYERS), &flat);
+    assert_same(&want, &open(&folder).unwrap());
+    let file = gguf(&want, &all, |_, _| ()).unwrap();
+    assert_same(&want, &file);
+    assert!(file.tensor_infos().all(|t| t.in_place));
+    assert!(logits(&file) == bits_of_logits);
+    // Taps are vectors: never quantised.
+    let options = LoadOptions { quantize: Some(Format::Q8_0), ..LoadOptions::default() };
+    let quantized = Model::open_with(&folder.0, &options).unwrap();
+    for t in quantized.tensor_infos() {
+        let vector = matches!(t.role, Role::Layer(_, r) if r.kind().is_vector());
+        let vector = vector || t.role == Role::OutputNorm;
+        assert_eq!(t.format == Format::F32, vector, "{}", t.name);
+    }
+    logits(&quantized);
+}
+
+#[test]
+fn convolutions_that_are_wrong_are_named() {
+    use LoadErrorKind as K;
+    let all = lfm2();
+    let fail = |config: &str, tensors: &[Plain], names: &str| {
+        let e = write_and_fail(config, tensors);
+        assert!(e.to_string().contains(names), "{names}: {e}");
+        e.kind
+    };
+    let config = lfm2_config(LFM2_LAYERS);
+    let taps = "model.layers.1.conv.conv.weight";
+    for shape in [[1, 128, 3], [128, 3, 1], [3, 1, 128], [64, 2, 3]] {
+        let mut wrong = plain(&all);
+        wrong.iter_mut().find(|t| t.name == taps).unwrap().shape = shape.to_vec();
+        let kind = fail(&config, &wrong, taps);
+        assert!(matches!(kind, K::Shape { .. }), "{kind:?}");
+    }
+    // Other numbers of taps than the tensors have.
+    let four = lfm2_config(&format!(r#""conv_L_cache":4,{LFM2_LAYERS}"#));
+    let kind = fail(&four, &plain(&all), "model.layers.0.conv.conv.weight");
+    assert!(matches!(kind, K::Shape { .. }), "{kind:?}");
+    // Without a word about layers, all have attention.
+    let kind = fail(&lfm2_config(""), &plain(&all), "model.layers.0.self_attn.q_proj.weight");
+    assert!(matches!(kind, K::MissingTensor { .. }), "{kind:?}");
+    let kind = fail(&lfm2_config(r#""full_attn_idxs":[1],"#), &plain(&all), "layers.1.self_attn");
+    assert!(matches!(kind, K::MissingTensor { .. }), "{kind:?}");
+    // Biases are there where config.json says so, and only there.
+    let mut with_bias = plain(&all);
+    for l in 0..2 {
+        for (name, n) in [("in_proj", 3 * 128), ("conv", 128), ("out_proj", 128)] {
+            with_bias.push(Plain {
+                name: format!("model.layers.{l}.conv.{name}.bias"),
+                dtype: "F32",
+                shape: vec![n],
+                data: (0..n).flat_map(|i| (i as f32 / 256.0).to_le_bytes()).collect(),
+            });
+        }
+    }
+    let biased = lfm2_config(&format!(r#""conv_bias":true,{LFM2_LAYERS}"#));
+    let folder = Folder::new();
+    write(&folder, &config, &plain(&all));
+    let plain_logits = logits(&open(&folder).unwrap());
+    write(&folder, &biased, &with_bias);
+    assert!(logits(&open(&folder).unwrap()) != plain_logits);
+    assert!(matches!(fail(&config, &with_bias, "conv.bias"), K::UnknownTensor { .. }));
+    let kind = fail(&biased, &plain(&all), "layers.0.conv.in_proj.bias");
+    assert!(matches!(kind, K::MissingTensor { .. }), "{kind:?}");
+    // In a GGUF file.
+    write(&folder, &config, &plain(&all));
+    let model = open(&folder).unwrap();
+    let role = Role::Layer(1, LayerRole::ConvTaps);
+    for dims in [vec![128, 3], vec![3, 1, 128], vec![3, 128, 1, 1], vec![384]] {
+        let file = gguf(&model, &all, |r, d| {
+            if r == role {
+                d.clone_from(&dims);
+            }
+        });
+        if dims == [3, 128, 1, 1] {
+            assert_same(&model, &file.unwrap());
+            continue;
+        }
+        let e = file.unwrap_err();
+        assert!(matches!(e.kind, K::Shape { .. }), "{e}");
+        assert!(e.to_string().contains("blk.1.shortconv.conv.weight"), "{e}");
     }
 }

@@ -136,12 +136,17 @@ fn hostile_safetensors() {
     }
     header.push('}');
     assert!(!check("many tensors", &folder(&config, &file(&header, b"")).0, None));
-    // As many real layers as fit, of the smallest size there is.
-    let thin = Sizes { vocab: 1, context: 1, width: 2, heads: 1, ffn: 2, layers: 4000 };
+    // As many real layers as there may be, of the smallest size there is.
+    let most = teff_graph::MAX_LAYERS;
+    let thin = Sizes { vocab: 1, context: 1, width: 2, heads: 1, ffn: 2, layers: most };
     for format in [Format::F32, Format::F16] {
         let f = folder(&thin.config(), &safetensors(&thin.tensors("", format)));
         assert!(check("thin", &f.0, None));
     }
+    // More than that: layers that are all there, and refused within the bound.
+    let more = Sizes { layers: 4000, ..thin };
+    let f = folder(&more.config(), &safetensors(&more.tensors("", Format::F32)));
+    assert!(!check("too many layers", &f.0, None));
     // Wide vectors beside matrices without width: the worst ratio of conversions.
     let flat = Sizes { vocab: 1, context: 1, width: 2, heads: 1, ffn: 1 << 18, layers: 2 };
     let f = folder(&flat.config(), &safetensors(&flat.tensors("", Format::F32)));
@@ -184,7 +189,8 @@ fn hostile_json() {
 
 fn hostile_gguf() {
     let f = Folder::new();
-    let thin = Sizes { vocab: 1, context: 1, width: 2, heads: 1, ffn: 2, layers: 1500 };
+    let most = teff_graph::MAX_LAYERS;
+    let thin = Sizes { vocab: 1, context: 1, width: 2, heads: 1, ffn: 2, layers: most };
     let path = f.write("thin.gguf", thin.gguf(usual));
     assert!(check("thin", &path, None));
     let path = f.write("half.gguf", thin.gguf(|name, d| Some((Format::F16, usual(name, d)?.1))));
@@ -201,7 +207,8 @@ fn hostile_gguf() {
             check("counts", &f.write("bad.gguf", bytes), None);
         }
     }
-    let layers = Sizes { layers: 1500, ..thin };
-    let lies = layers.gguf(|name, d| if name.contains("blk.1") { None } else { usual(name, d) });
+    let more = Sizes { layers: 1500, ..thin };
+    assert!(!check("too many layers", &f.write("more.gguf", more.gguf(usual)), None));
+    let lies = thin.gguf(|name, d| if name.contains("blk.1") { None } else { usual(name, d) });
     assert!(!check("a layer is missing", &f.write("lies.gguf", lies), None));
 }

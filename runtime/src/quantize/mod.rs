@@ -73,7 +73,7 @@ const KEPT_NAMES: [&str; 2] = ["position_embd.weight", "token_types.weight"];
 
 /// What the names of matrices have that are kept, after `tensor_allows_quantization` in
 /// llama-quant.cpp of llama.cpp, for models of text.
-const KEPT_PARTS: [&str; 31] = [
+const KEPT_PARTS: [&str; 30] = [
     "_norm.weight",
     "ffn_gate_inp.weight",   // the choice of experts
     "shortconv.conv.weight", // the taps of a convolution, few for each channel
@@ -82,7 +82,6 @@ const KEPT_PARTS: [&str; 31] = [
     "laurel",
     "per_layer_model_proj",
     "ssm_conv1d",
-    "shortconv.conv.weight",
     "indexer.k_proj.weight",
     "indexer.q_proj.weight",
     "time_mix_first.weight", // RWKV

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use teff_graph::gguf::GgufValue;
+use teff_graph::layers::{FeedForward, Layer, Mixer};
 use teff_graph::{Tensor, family};
 use teff_kernels::{Format, dequantize_row, quantize_row};
 use teff_runtime::Model;
@@ -164,21 +165,20 @@ impl Sizes {
         }
         h.put("gpt2.attention.layer_norm_epsilon", GgufValue::F32(1e-5)).unwrap();
         keys(&mut h);
+        let small = family::gpt2::small().with_layers(|layer| {
+            self::layer(layer, self.heads, self.heads, self.width / self.heads, self.ffn)
+        });
         let spec = teff_graph::Spec {
             vocab: self.vocab as u32,
             context: self.context as u32,
             width: self.width as u32,
-            heads: self.heads as u32,
-            kv_heads: self.heads as u32,
-            head_dim: (self.width / self.heads) as u32,
-            ffn: self.ffn as u32,
-            layers: self.layers as u32,
-            ..family::gpt2::small()
+            layers: small.layers.with_len(self.layers as u32),
+            ..small
         };
         let mut sizes = vec![];
         for slot in spec.slots() {
             let mut name = String::new();
-            family::gguf_name(slot.role, &mut name).unwrap();
+            family::gpt2::GPT2.gguf_name(slot.role, &mut name).unwrap();
             let dims = [slot.cols as u64, slot.rows as u64];
             let Some((format, dims)) = tensor(&name, dims) else { continue };
             h.tensor(&name, format, &dims).unwrap();
@@ -195,6 +195,18 @@ impl Sizes {
         }
         data.finish().unwrap()
     }
+}
+
+/// A layer with attention and a dense feed-forward part, in other sizes.
+pub fn layer(layer: Layer, heads: usize, kv_heads: usize, head_dim: usize, ffn: usize) -> Layer {
+    let mut layer = layer;
+    if let Mixer::Attention(a) = &mut layer.mixer {
+        (a.heads, a.kv_heads, a.head_dim) = (heads as u32, kv_heads as u32, head_dim as u32);
+    }
+    if let FeedForward::Dense(d) = &mut layer.ffn {
+        d.inner = ffn as u32;
+    }
+    layer
 }
 
 /// What [`Sizes::gguf`] takes for a file without peculiarities.
