@@ -7,7 +7,7 @@ use teff_kernels::Backend;
 use super::runner::{MAX_TEAM, Runner};
 use super::worker::Worker;
 use crate::Team;
-use crate::ops::Op;
+use crate::ops::{ALL_KINDS, Op};
 use crate::step::{Step, StepError};
 
 /// A worker has begun to walk.
@@ -59,6 +59,20 @@ impl<B: Backend> Running<'_, '_, B> {
     /// [`StepError::Cancelled`] for all workers where any was told to stop;
     /// [`StepError::Team`] where there is no memory for the team; [`StepError::Broken`].
     pub fn walk<T: Team + ?Sized>(&self, team: &T) -> Result<(), StepError> {
+        self.walk_kinds::<ALL_KINDS, T>(team)
+    }
+
+    /// The same for a runner made by [`Runner::with_kinds`].
+    ///
+    /// # Errors
+    /// As [`Running::walk`]; [`StepError::Kinds`] where the plan has operations of other kinds.
+    pub fn walk_kinds<const KINDS: u64, T: Team + ?Sized>(
+        &self,
+        team: &T,
+    ) -> Result<(), StepError> {
+        if self.runner.kinds & !KINDS != 0 {
+            return Err(StepError::Kinds);
+        }
         let (rank, size) = (team.rank(), team.size());
         let threads = self.runner.threads();
         if size > threads || rank >= size || !self.claim(rank) {
@@ -71,7 +85,7 @@ impl<B: Backend> Running<'_, '_, B> {
             if *op == Op::Barrier {
                 self.meet(team, phase)?;
                 phase += 1;
-            } else if self.step.cancel.cancelled() || op.run(&worker).is_err() {
+            } else if self.step.cancel.cancelled() || op.run::<B, KINDS>(&worker).is_err() {
                 self.stopped.store(phase, Ordering::Relaxed);
             }
         }
