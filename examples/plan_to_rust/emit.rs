@@ -7,6 +7,7 @@ use std::fmt::{Debug, Display, Write};
 use teff_graph::family::Family;
 use teff_graph::gguf::{Gguf, GgufValue};
 use teff_graph::layers::{Layer, Norm, Norms};
+use teff_graph::ops::Op;
 use teff_graph::{Options, Plan, Rope, Spec, TensorLocation};
 use teff_kernels::Backend;
 
@@ -69,10 +70,7 @@ pub(crate) fn emit(
     writeln!(o, "// {needed}.\n")?;
     writeln!(o, "use teff_graph::layers::Layer;")?;
     writeln!(o, "use teff_graph::ops::Op;")?;
-    writeln!(
-        o,
-        "use teff_graph::plan::{{Buffer, BufferId, MemoryRequirements, Options, State}};"
-    )?;
+    writeln!(o, "use teff_graph::plan::{{Buffer, BufferId, MemoryRequirements, Options, State}};")?;
     writeln!(o, "use teff_graph::{{Layers, List, Plan, Rope, Spec, TensorLocation}};")?;
 
     constant(o, "Bytes of the model's file", "FILE_BYTES: usize", file.len())?;
@@ -91,10 +89,11 @@ pub(crate) fn emit(
 
     let formats = "teff_kernels::Format::*";
     list(o, "Where each tensor lies in the file", "WEIGHTS: [TensorLocation", formats, &locations)?;
-    // An operation and its variant have one name, so that the variant's is written in full.
-    let ops: Vec<_> = plan.ops.iter().map(|op| Source(format!("Op::{op:?}"))).collect();
+    // What shares its name with another variant or type is written in full.
+    let op = |op: &Op| format!("Op::{op:?}").replace("rope_kind: ", "rope_kind: RopeKind::");
+    let ops: Vec<_> = plan.ops.iter().map(|o| Source(op(o))).collect();
     let names = "{teff_graph::{TensorId, layers::Activation::*, ops::*, ops::Output::*, \
-                 ops::QkvPart::*, plan::StateId}, teff_kernels::RopeKind::*}";
+                 ops::QkvPart::*, plan::StateId}, teff_kernels::RopeKind}";
     list(o, "The operations of a step", "OPS: [Op", names, &ops)?;
     let names = "teff_graph::plan::{BufferType::*, RowCount::*}";
     list(o, "The buffers", "BUFFERS: [Buffer", names, &plan.buffers)?;

@@ -310,9 +310,12 @@ impl<'m> Report<'m> {
             .count("vocab", Some(s.vocab))
             .count("context", Some(s.context))
             .count("layers", Some(s.layers.len()))
-            .raw("layer_kinds", array(layer_kinds(s).map(|(n, kind)| {
-                Object::new().count("count", Some(n)).str("kind", &kind).end()
-            })))
+            .raw(
+                "layer_kinds",
+                array(layer_kinds(s).map(|(n, kind)| {
+                    Object::new().count("count", Some(n)).str("kind", &kind).end()
+                })),
+            )
             .count("width", Some(s.width))
             .count("heads", attention(s).map(|a| a.heads))
             .count("kv_heads", attention(s).map(|a| a.kv_heads))

@@ -20,8 +20,8 @@ use cortex_m_rt::entry;
 use cortex_m_semihosting::debug::{EXIT_FAILURE, EXIT_SUCCESS, exit};
 use cortex_m_semihosting::hio::{HostStream, hstdout};
 use teff_graph::{
-    Executor, List, LogitsFor, Memory, MemoryRequirements, NeverCancel, Runner, RunnerError,
-    Segment, SequenceId, Step, StepError, TruncateError, WeightsError,
+    List, LogitsFor, Memory, MemoryRequirements, NeverCancel, Runner, RunnerError, Segment,
+    SequenceId, Step, StepError, TruncateError, WeightsError, ops::kinds,
 };
 use teff_kernels::Backend;
 
@@ -86,6 +86,9 @@ impl From<fmt::Error> for Failure {
     }
 }
 
+/// Operations of other kinds are not linked.
+const KINDS: u64 = kinds(&plan::OPS);
+
 /// A model, and the ticks that its steps took.
 struct Teller<'a> {
     runner: Runner<'a, Needed>,
@@ -98,7 +101,7 @@ impl<'a> Teller<'a> {
     fn step(&mut self, tokens: &[u32]) -> Result<&[f32], StepError> {
         let before = SYST::get_current();
         let segments = [Segment::new(tokens, LogitsFor::Last)];
-        self.runner.step(&Step { segments: &segments, cancel: &NeverCancel })?;
+        self.runner.step_kinds::<KINDS>(&Step { segments: &segments, cancel: &NeverCancel })?;
         // SysTick counts down, in 24 bits.
         self.ticks += before.wrapping_sub(SYST::get_current()) & 0x00ff_ffff;
         self.tokens += tokens.len() as u32;
@@ -119,7 +122,8 @@ fn tell(host: &mut HostStream, memory: Memory<'_>) -> Result<(), Failure> {
     }
     let weights = model::weights().map_err(Failure::Weights)?;
     let weights = List::Borrowed(&weights[..]);
-    let runner = Runner::new(plan::PLAN.clone(), weights, Needed::new(), 1, memory);
+    let plan = plan::PLAN.clone();
+    let runner = Runner::with_kinds::<KINDS>(plan, weights, Needed::new(), 1, memory);
     let mut teller = Teller { runner: runner.map_err(Failure::Runner)?, ticks: 0, tokens: 0 };
 
     // The prompt, token by token: all of its logits.

@@ -309,15 +309,21 @@ impl FolderTensors<'_> {
     }
 
     /// The tensors of all experts, of which the first one was found.
-    fn find_each(&mut self, slot: &Slot, name: &HfName, first: usize) -> Result<Found, LoadErrorKind> {
+    fn find_each(
+        &mut self,
+        slot: &Slot,
+        name: &HfName,
+        first: usize,
+    ) -> Result<Found, LoadErrorKind> {
         let one = Slot { experts: 1, ..*slot };
         let mut found: Option<Found> = None;
         for expert in 0..slot.experts {
             let at = match expert {
                 0 => first,
-                _ => self.look_up(slot.role, name, expert).map(|f| f.0).ok_or_else(|| {
-                    LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) }
-                })?,
+                _ => self
+                    .look_up(slot.role, name, expert)
+                    .map(|f| f.0)
+                    .ok_or_else(|| LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) })?,
             };
             let (format, ternary, file, offset) = self.check(at, &one, (None, slot.rows), false)?;
             let all = found.get_or_insert_with(|| {
@@ -326,7 +332,11 @@ impl FolderTensors<'_> {
             });
             if format != all.format {
                 let t = self.name_of(self.by_name[at]);
-                return Err(LoadErrorKind::MixedExperts { tensor: boxed(t), first: all.format, found: format });
+                return Err(LoadErrorKind::MixedExperts {
+                    tensor: boxed(t),
+                    first: all.format,
+                    found: format,
+                });
             }
             all.experts.push(Piece { file, offset });
         }
@@ -342,7 +352,8 @@ impl FolderTensors<'_> {
         at: usize,
     ) -> Result<Found, LoadErrorKind> {
         let rows = slot.rows * usize::from(parts); // both are bounded far below 2^32
-        let (format, ternary, file, offset) = self.check(at, slot, (Some(slot.experts), rows), false)?;
+        let (format, ternary, file, offset) =
+            self.check(at, slot, (Some(slot.experts), rows), false)?;
         let found = Found { ternary, ..Found::plain(format, file, offset) };
         if parts == 1 {
             return Ok(found);

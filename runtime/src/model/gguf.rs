@@ -123,7 +123,9 @@ impl Container for GgufTensors<'_, '_> {
         let e = &self.entries[at];
         let stacked = slot.experts > 1;
         let got = (e.rows as usize, e.cols as usize);
-        if e.deep && !stacked || got != (slot.all_rows(), slot.cols) || e.experts as usize != slot.experts
+        if e.deep && !stacked
+            || got != (slot.all_rows(), slot.cols)
+            || e.experts as usize != slot.experts
         {
             let needed = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
             let n = if stacked { 3 } else { 2 - usize::from(slot.rows == 1 && slot.is_vector()) };

@@ -296,7 +296,9 @@ impl Model {
             }
             match self.container {
                 Container::Gguf { .. } => gguf::write_name(self.family, slot.role, &mut name),
-                Container::Folder { .. } => folder::write_name(self.family, &slot, e.form, &mut name),
+                Container::Folder { .. } => {
+                    folder::write_name(self.family, &slot, e.form, &mut name)
+                }
             }
             let (id, role, rows, cols) = (TensorId::new(id), slot.role, slot.rows, slot.cols);
             let (format, bytes, experts) = (e.format, e.size(), slot.experts);

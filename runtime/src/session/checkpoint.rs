@@ -73,7 +73,8 @@ impl Checkpoints {
         let position = runner.position(SEQUENCE);
         let age = self.slots.iter().map(|s| s.age).max().unwrap_or(0) + 1;
         let same = self.slots.iter().position(|s| s.len > 0 && s.position == position);
-        let oldest = (0..self.slots.len()).min_by_key(|&i| (self.slots[i].len > 0, self.slots[i].age));
+        let oldest =
+            (0..self.slots.len()).min_by_key(|&i| (self.slots[i].len > 0, self.slots[i].age));
         let Some(i) = same.or(oldest) else { return false };
         let slot = &mut self.slots[i];
         let needed = runner.checkpoint_bytes(position);
