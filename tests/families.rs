@@ -17,7 +17,7 @@ fn dense(path: &Path) -> bool {
 }
 
 /// llama.cpp's own error on the same file is the measure of quantised files; f32 ones have none.
-fn family(name: &str) {
+fn files_of(name: &str) {
     for path in family_files(name) {
         let model = Model::open(&path).unwrap();
         let g = golden_of(&path);
@@ -44,7 +44,7 @@ macro_rules! families {
         mod $name {
             #[test]
             fn files() {
-                super::family(stringify!($name));
+                super::files_of(stringify!($name));
             }
             #[test]
             fn folder() {
@@ -53,7 +53,56 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3);
+families!(llama gemma3 qwen2 qwen3 lfm2);
+
+/// A rounding can make a token choose another expert, and then its logits are quite other ones for any
+/// engine: of experts, the error is the median over tokens.
+#[test]
+fn experts() {
+    for path in family_files("qwen3moe") {
+        let model = Model::open(&path).unwrap();
+        let g = golden_of(&path);
+        let (ours, peer) = (all_logits(&model, &g.tokens), g.peer.unwrap());
+        let vocab = model.spec().vocab as usize;
+        let median = |x: &[f32]| {
+            let rows = x.chunks(vocab).zip(g.exact.chunks(vocab));
+            let mut all: Vec<f64> = rows.map(|(x, exact)| nmse(x, exact)).collect();
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        let (m, most) = (median(&ours), 1.1 * median(&peer));
+        println!("{}: median NMSE {m:.3e}, at most {most:.3e}", path.display());
+        assert!(m <= most, "{}: {m:e} > {most:e}", path.display());
+    }
+    for name in ["qwen3moe", "qwen3moe-fused", "qwen3moe-nonorm"] {
+        folder(name);
+    }
+}
+
+#[test]
+fn lfm2_rows_of_256() {
+    files_of("lfm2-k");
+}
+
+/// A folder with the keys of published checkpoints gives the bits of the one that transformers writes.
+#[test]
+fn both_generations_of_configs() {
+    for name in ["qwen3moe", "qwen3moe-nonorm"] {
+        let Some(path) = oracle(name) else { continue };
+        let old =
+            std::env::temp_dir().join(format!("teff-config-v4-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&old).unwrap();
+        for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(path.join(file), old.join(file)).unwrap();
+        }
+        std::fs::copy(path.join("config.v4.json"), old.join("config.json")).unwrap();
+        let tokens = golden(&path.join("model.safetensors.golden.safetensors")).tokens;
+        let of = |path: &Path| all_logits(&Model::open(path).unwrap(), &tokens);
+        let (a, b) = (of(&path), of(&old));
+        assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
+        std::fs::remove_dir_all(old).unwrap();
+    }
+}
 
 /// transformers' layers for int8 activations, in f32. The GGUF files have an embedding in F16, the
 /// folder has it in f32; the files' golden logits in the oracle are the folder's. So the copy here has

@@ -186,8 +186,18 @@ fn bitnet() {
 }
 
 #[test]
+fn qwen3moe() {
+    family("qwen3moe");
+}
+
+#[test]
+fn lfm2() {
+    family("lfm2");
+}
+
+#[test]
 fn folders() {
-    for name in ["llama", "gemma3", "qwen2", "qwen3", "bitnet"] {
+    for name in ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "qwen3moe", "lfm2"] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);
         }

@@ -255,9 +255,9 @@ impl<'m> Report<'m> {
         }
         .into_iter();
         let gguf = matches!(model.container(), Container::Gguf { .. });
-        let plus_one = gguf && model.spec().arch.starts_with("gemma");
+        let plus_one = gguf && (model.family().hf_shift)(Role::OutputNorm) == 1.0;
         for t in model.tensor_infos() {
-            let parameters = t.rows as u64 * t.cols as u64;
+            let parameters = (t.experts * t.rows) as u64 * t.cols as u64;
             let i = groups.iter().position(|g| g.format == t.format).unwrap_or_else(|| {
                 groups.push(Group { format: t.format, count: 0, parameters: 0, bytes: 0 });
                 groups.len() - 1

@@ -25,7 +25,7 @@ llama.cpp's quantiser without importances.
                            F32 F16 BF16          no quantising; what a folder has in this type
                                                  stays as it is
                            Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    but the head in Q6_K (with Q8_0: Q8_0)
-                           Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K
+                           Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_NL Q3_K_L Q3_K_M Q3_K_S Q2_K
                                                  llama.cpp's mixes: more bits where they matter
                            Q5_K Q4_K Q3_K        all matrices in this one format
                            TQ2_0 TQ1_0           for weights that are ternary already; others are

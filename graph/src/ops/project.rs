@@ -95,7 +95,7 @@ impl Project {
     ) {
         let (q_dim, kv_dim, d) = (self.q_dim(), self.kv_dim(), usize::from(self.head_dim));
         let (first, position) = (self.outputs().0, segment.position + t - segment.first);
-        let backend = worker.backend();
+        let (backend, cache) = (worker.backend(), worker.cache(self.state, segment));
         for (i, head) in row.chunks_mut(d).enumerate() {
             let at = first + r + i * d;
             if at < q_dim {
@@ -103,13 +103,11 @@ impl Project {
                 worker.store(worker.buffer(self.q), t, at, head);
             } else if at < q_dim + kv_dim {
                 self.turn(worker, self.k_norm, t, head);
-                let cache = worker.cache(self.state, segment);
                 // SAFETY: this head's keys are this worker's share, in the only operation of the step
                 // that stores this layer's keys (verified), and the values below.
                 let keys = unsafe { cache.keys_mut((at - q_dim) / d) };
                 backend.store_key(&cache.layout, keys, position, head);
             } else {
-                let cache = worker.cache(self.state, segment);
                 // SAFETY: as above.
                 let values = unsafe { cache.values_mut((at - q_dim - kv_dim) / d) };
                 backend.store_value(&cache.layout, values, position, head);

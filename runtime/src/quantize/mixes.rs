@@ -28,6 +28,7 @@ enum Rules {
     Q4KS,
     Q4KM,
     Q5KM,
+    Iq4Nl,
     /// Layers are ternary, the head and the embedding aren't.
     Ternary,
     /// As BitNet's published file: F16 for the embedding and the head.
@@ -41,7 +42,7 @@ const fn target(name: &'static str, base: Format, file_type: u32, rules: Rules) 
 impl Target {
     /// All targets. The numbers are llama.cpp's (`llama_ftype` in llama.h); I2_S has that of BitNet's
     /// converter.
-    pub const ALL: [Target; 23] = [
+    pub const ALL: [Target; 24] = [
         target("F32", Format::F32, 0, Rules::Plain),
         target("F16", Format::F16, 1, Rules::Plain),
         target("BF16", Format::BF16, 32, Rules::Plain),
@@ -62,6 +63,7 @@ impl Target {
         target("Q5_K_S", Format::Q5_K, 16, Rules::Head),
         target("Q5_K_M", Format::Q5_K, 17, Rules::Q5KM),
         target("Q6_K", Format::Q6_K, 18, Rules::Head),
+        target("IQ4_NL", Format::IQ4_NL, 25, Rules::Iq4Nl),
         target("TQ1_0", Format::TQ1_0, 36, Rules::Ternary),
         target("TQ2_0", Format::TQ2_0, 37, Rules::Ternary),
         target("I2_S", Format::I2_S, 40, Rules::BitNet),
@@ -237,6 +239,7 @@ impl Target {
                     R::Q3KL => F::Q5_K,
                     R::Q4KM | R::Q5KM if more_bits(i, n) => F::Q6_K,
                     R::Q4KS if i < 4 => F::Q5_K,
+                    R::Iq4Nl if facts.group >= 4 => F::Q5_K,
                     _ => base,
                 };
                 match format {
@@ -257,13 +260,13 @@ impl Target {
                     R::Q3KM => F::Q4_K,
                     R::Q3KL => F::Q5_K,
                     R::Q4KM | R::Q5KM if more_bits(i, n) => F::Q6_K,
-                    R::Q4KS if i < n / 8 => F::Q5_K,
+                    R::Q4KS | R::Iq4Nl if i < n / 8 => F::Q5_K,
                     _ => base,
                 }
             }
             Part::AttnOutput if facts.experts == 8 => match (rules, base) {
                 (R::Q3KL | R::Q5KM, _) => base,
-                (_, F::Q2_K | F::Q3_K | F::Q4_K) => F::Q5_K,
+                (_, F::Q2_K | F::Q3_K | F::Q4_K | F::IQ4_NL) => F::Q5_K,
                 _ => base,
             },
             Part::AttnOutput => match rules {
