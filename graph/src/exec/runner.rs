@@ -1,7 +1,6 @@
 //! A plan with weights, a backend and memory.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU32};
 
 use teff_kernels::Backend;
 
@@ -217,6 +216,12 @@ impl<'a, B: Backend> Runner<'a, B> {
     /// # Errors
     /// [`StepError`] where sequences, tokens or wanted logits don't fit.
     pub fn begin<'r>(&'r mut self, step: &Step<'r>) -> Result<Running<'r, 'a, B>, StepError> {
+        let rows = self.admit(step)?;
+        Ok(Running::new(self, step, rows))
+    }
+
+    /// Checks a step and marks its sequences as being written; its tokens and its rows of logits.
+    fn admit(&mut self, step: &Step<'_>) -> Result<(usize, usize), StepError> {
         let options = &self.plan.options;
         let (mut tokens, mut wanted) = (0usize, 0usize);
         for (i, s) in step.segments.iter().enumerate() {
@@ -252,15 +257,7 @@ impl<'a, B: Backend> Runner<'a, B> {
             // SAFETY: the runner is borrowed mutably, so that no step runs.
             unsafe { self.set_header(sequence, header) };
         }
-        Ok(Running {
-            runner: self,
-            step: *step,
-            tokens,
-            wanted,
-            stopped: AtomicU32::new(u32::MAX),
-            size: AtomicU32::new(0),
-            ranks: [const { AtomicU8::new(0) }; MAX_TEAM],
-        })
+        Ok((tokens, wanted))
     }
 
     /// Computes a step on the calling thread alone, as [`Executor::step`] does, for a runner made by
@@ -269,9 +266,11 @@ impl<'a, B: Backend> Runner<'a, B> {
     /// # Errors
     /// [`StepError`]; all sequences are unchanged then.
     pub fn step_kinds<const KINDS: u64>(&mut self, step: &Step<'_>) -> Result<&[f32], StepError> {
-        let running = self.begin(step)?;
+        let rows = self.admit(step)?;
+        // In its place on the stack, and not moved: it is a few hundred bytes.
+        let running = Running::new(self, step, rows);
         running.walk_kinds::<KINDS, _>(&Solo)?;
-        let wanted = running.commit()?;
+        let wanted = running.settle()?;
         Ok(self.logits(wanted))
     }
 

@@ -32,7 +32,24 @@ pub struct Running<'r, 'a, B> {
     pub(super) ranks: [AtomicU8; MAX_TEAM],
 }
 
-impl<B: Backend> Running<'_, '_, B> {
+impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
+    #[inline(always)]
+    pub(super) fn new(
+        runner: &'r Runner<'a, B>,
+        step: &Step<'r>,
+        (tokens, wanted): (usize, usize),
+    ) -> Self {
+        Running {
+            runner,
+            step: *step,
+            tokens,
+            wanted,
+            stopped: AtomicU32::new(u32::MAX),
+            size: AtomicU32::new(0),
+            ranks: [const { AtomicU8::new(0) }; MAX_TEAM],
+        }
+    }
+
     /// Rows of logits that the step gives.
     #[must_use]
     pub fn wanted(&self) -> usize {
@@ -111,6 +128,11 @@ impl<B: Backend> Running<'_, '_, B> {
     /// [`StepError::Cancelled`] where a worker was told to stop, [`StepError::Team`] where not all of
     /// them have done their share; the sequences are as before the step then.
     pub fn commit(self) -> Result<usize, StepError> {
+        self.settle()
+    }
+
+    /// [`Running::commit`], to be called once.
+    pub(super) fn settle(&self) -> Result<usize, StepError> {
         if self.stopped.load(Ordering::Relaxed) != u32::MAX {
             return Err(StepError::Cancelled);
         }
