@@ -21,7 +21,7 @@ use cortex_m_semihosting::debug::{EXIT_FAILURE, EXIT_SUCCESS, exit};
 use cortex_m_semihosting::hio::{HostStream, hstdout};
 use teff_graph::{
     List, LogitsFor, Memory, MemoryRequirements, NeverCancel, Runner, RunnerError, Segment,
-    SequenceId, Step, StepError, TruncateError, WeightsError, ops::kinds,
+    SequenceId, Step, StepError, Tensor, TruncateError, WeightsError, ops::kinds,
 };
 use teff_kernels::Backend;
 
@@ -120,7 +120,8 @@ fn tell(host: &mut HostStream, memory: Memory<'_>) -> Result<(), Failure> {
     if !model::is_whole() {
         return Err(Failure::File);
     }
-    let weights = model::weights().map_err(Failure::Weights)?;
+    let mut weights = [Tensor::Vector(&[]); plan::WEIGHTS.len()];
+    model::weights(&mut weights).map_err(Failure::Weights)?;
     let weights = List::Borrowed(&weights[..]);
     let plan = plan::PLAN.clone();
     let runner = Runner::with_kinds::<KINDS>(plan, weights, Needed::new(), 1, memory);
