@@ -113,13 +113,14 @@ fn same_plan(quant: &str, plan: &Plan<'static>, locations: &[TensorLocation]) {
         end: tokenizer.eos(),
     };
     let options = plan.options;
-    let again = emit(&file, model.spec(), &options, &Scalar, &extras).unwrap();
+    let again = emit(&file, (model.spec(), model.family()), &options, &Scalar, &extras).unwrap();
     assert_eq!(again, here, "src/plan_{quant}.rs is old: run the command in its first line");
 
     let made = Plan::build(model.spec(), &|id| model.format(id), &options, &Scalar).unwrap();
     assert_eq!(plan.verify(), Ok(()));
     assert_eq!((&plan.spec, plan.options), (&made.spec, made.options));
     assert_eq!((&*plan.ops, &*plan.buffers), (&*made.ops, &*made.buffers));
+    assert_eq!((&*plan.states, &*plan.ropes), (&*made.states, &*made.ropes));
     assert_eq!((plan.logits, plan.memory_requirements), (made.logits, made.memory_requirements));
     for (slot, location) in plan.spec.slots().zip(locations) {
         let found = location.tensor(&slot, &file).unwrap();

@@ -147,6 +147,8 @@ pub enum StepError {
         /// The team's size.
         got: usize,
     },
+    /// The plan has operations of other kinds than the program was built for.
+    Kinds,
     /// A worker failed.
     Broken(Broken),
 }
@@ -189,6 +191,7 @@ impl fmt::Display for StepError {
                     "a team of {got}, but there is memory for {max} workers of different rank"
                 )
             }
+            StepError::Kinds => f.write_str("the program has no code for the plan's operations"),
             StepError::Broken(e) => e.fmt(f),
         }
     }

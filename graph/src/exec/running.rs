@@ -7,7 +7,7 @@ use teff_kernels::Backend;
 use super::runner::{MAX_TEAM, Runner};
 use super::worker::Worker;
 use crate::Team;
-use crate::ops::Op;
+use crate::ops::{ALL_KINDS, Op};
 use crate::step::{Step, StepError};
 
 /// A worker has begun to walk.
@@ -32,7 +32,24 @@ pub struct Running<'r, 'a, B> {
     pub(super) ranks: [AtomicU8; MAX_TEAM],
 }
 
-impl<B: Backend> Running<'_, '_, B> {
+impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
+    #[inline(always)]
+    pub(super) fn new(
+        runner: &'r Runner<'a, B>,
+        step: &Step<'r>,
+        (tokens, wanted): (usize, usize),
+    ) -> Self {
+        Running {
+            runner,
+            step: *step,
+            tokens,
+            wanted,
+            stopped: AtomicU32::new(u32::MAX),
+            size: AtomicU32::new(0),
+            ranks: [const { AtomicU8::new(0) }; MAX_TEAM],
+        }
+    }
+
     /// Rows of logits that the step gives.
     #[must_use]
     pub fn wanted(&self) -> usize {
@@ -59,6 +76,20 @@ impl<B: Backend> Running<'_, '_, B> {
     /// [`StepError::Cancelled`] for all workers where any was told to stop;
     /// [`StepError::Team`] where there is no memory for the team; [`StepError::Broken`].
     pub fn walk<T: Team + ?Sized>(&self, team: &T) -> Result<(), StepError> {
+        self.walk_kinds::<ALL_KINDS, T>(team)
+    }
+
+    /// The same for a runner made by [`Runner::with_kinds`].
+    ///
+    /// # Errors
+    /// As [`Running::walk`]; [`StepError::Kinds`] where the plan has operations of other kinds.
+    pub fn walk_kinds<const KINDS: u64, T: Team + ?Sized>(
+        &self,
+        team: &T,
+    ) -> Result<(), StepError> {
+        if self.runner.kinds & !KINDS != 0 {
+            return Err(StepError::Kinds);
+        }
         let (rank, size) = (team.rank(), team.size());
         let threads = self.runner.threads();
         if size > threads || rank >= size || !self.claim(rank) {
@@ -71,7 +102,7 @@ impl<B: Backend> Running<'_, '_, B> {
             if *op == Op::Barrier {
                 self.meet(team, phase)?;
                 phase += 1;
-            } else if self.step.cancel.cancelled() || op.run(&worker).is_err() {
+            } else if self.step.cancel.cancelled() || op.run::<B, KINDS>(&worker).is_err() {
                 self.stopped.store(phase, Ordering::Relaxed);
             }
         }
@@ -97,6 +128,11 @@ impl<B: Backend> Running<'_, '_, B> {
     /// [`StepError::Cancelled`] where a worker was told to stop, [`StepError::Team`] where not all of
     /// them have done their share; the sequences are as before the step then.
     pub fn commit(self) -> Result<usize, StepError> {
+        self.settle()
+    }
+
+    /// [`Running::commit`], to be called once.
+    pub(super) fn settle(&self) -> Result<usize, StepError> {
         if self.stopped.load(Ordering::Relaxed) != u32::MAX {
             return Err(StepError::Cancelled);
         }

@@ -63,9 +63,31 @@ trait Operation {
     fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped>;
 }
 
+/// The kinds of all operations, as [`kinds`] gives them.
+pub const ALL_KINDS: u64 = u64::MAX;
+
+/// The kinds of operations that occur, a bit for each.
+///
+/// A program whose plan is a `static` knows them when it is built, and links no others:
+/// [`Runner::with_kinds`](crate::Runner::with_kinds).
+#[must_use]
+pub const fn kinds(ops: &[Op]) -> u64 {
+    let (mut kinds, mut i) = (0, 0);
+    while i < ops.len() {
+        kinds |= ops[i].kind();
+        i += 1;
+    }
+    kinds
+}
+
 macro_rules! operations {
     ($($(#[$doc:meta])* $file:ident::$op:ident,)*) => {
         $(mod $file; pub use $file::$op;)*
+
+        /// The order of the bits of kinds.
+        enum Kind {
+            $($op,)*
+        }
 
         /// One operation; all workers of the team do their share of it.
         #[derive(Clone, Copy, PartialEq, Debug)]
@@ -77,6 +99,14 @@ macro_rules! operations {
         }
 
         impl Op {
+            /// The bit of its kind; 0 of a barrier.
+            const fn kind(&self) -> u64 {
+                match self {
+                    Op::Barrier => 0,
+                    $(Op::$op(_) => 1 << Kind::$op as u32,)*
+                }
+            }
+
             /// Calls `f` with every buffer that the operation uses.
             pub(crate) fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
                 match self {
@@ -109,30 +139,39 @@ macro_rules! operations {
                 }
             }
 
-            /// Checks the operation against the plan.
-            pub(crate) fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+            /// Checks the operation against the plan; `None` where it is of no kind in `KINDS`.
+            pub(crate) fn check<const KINDS: u64>(&self, plan: &PlanView<'_>) -> Option<()> {
                 match self {
                     Op::Barrier => Some(()),
-                    $(Op::$op(op) => Operation::check(op, plan),)*
+                    $(Op::$op(op) if KINDS & 1 << Kind::$op as u32 != 0 => {
+                        Operation::check(op, plan)
+                    })*
+                    _ => None,
                 }
             }
 
-            /// Floats that a worker needs for it.
-            pub(crate) fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+            /// Floats that a worker needs for it; `None` as [`Op::check`] has it.
+            pub(crate) fn scratch<const KINDS: u64>(&self, plan: &PlanView<'_>) -> Option<usize> {
                 match self {
                     Op::Barrier => Some(0),
-                    $(Op::$op(op) => Operation::scratch(op, plan),)*
+                    $(Op::$op(op) if KINDS & 1 << Kind::$op as u32 != 0 => {
+                        Operation::scratch(op, plan)
+                    })*
+                    _ => None,
                 }
             }
 
-            /// A worker's share of it.
-            pub(crate) fn run<B: Backend>(
+            /// A worker's share of it. Its kind is one in `KINDS`.
+            pub(crate) fn run<B: Backend, const KINDS: u64>(
                 &self,
                 worker: &Worker<'_, '_, '_, B>,
             ) -> Result<(), Stopped> {
                 match self {
                     Op::Barrier => Ok(()),
-                    $(Op::$op(op) => Operation::run(op, worker),)*
+                    $(Op::$op(op) if KINDS & 1 << Kind::$op as u32 != 0 => {
+                        Operation::run(op, worker)
+                    })*
+                    _ => Err(Stopped),
                 }
             }
         }

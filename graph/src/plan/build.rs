@@ -8,7 +8,9 @@ use super::{
     State, StateId, arena_layout, worker_bytes,
 };
 use crate::layers::{Activation, Layer, Norm};
-use crate::ops::{Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows};
+use crate::ops::{
+    ALL_KINDS, Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows,
+};
 use crate::spec::{LayerRole, MAX_ROPES, Role, RopeScaling, TensorKind};
 use crate::{List, Spec, TensorId};
 
@@ -321,7 +323,7 @@ pub fn build_into<'p>(
             let cols = spec.slot(w).map_or(0, |s| s.cols);
             product = product.max(backend.matmul_scratch(format(w), cols, batch));
         });
-        floats = floats.max(op.scratch(&view).ok_or(PlanError::Overflow)?);
+        floats = floats.max(op.scratch::<ALL_KINDS>(&view).ok_or(PlanError::Overflow)?);
     }
     let per_thread = worker_bytes(product, floats).ok_or(PlanError::Overflow)?;
     let memory_requirements = MemoryRequirements { scratch, state, per_thread };

@@ -9,7 +9,7 @@ use super::{
     state_bytes, worker_bytes,
 };
 use crate::layers::LayerState;
-use crate::ops::{Access, StateAccess};
+use crate::ops::{ALL_KINDS, Access, StateAccess};
 use crate::spec::Slot;
 use crate::{Rope, Spec, SpecError, TensorId};
 
@@ -181,6 +181,11 @@ impl Plan<'_> {
     /// # Errors
     /// [`PlanError`] for the first thing that is wrong.
     pub fn verify(&self) -> Result<(), PlanError> {
+        self.verify_kinds::<ALL_KINDS>()
+    }
+
+    /// The same, where only operations of these kinds are known.
+    pub(crate) fn verify_kinds<const KINDS: u64>(&self) -> Result<(), PlanError> {
         self.spec.validate().map_err(PlanError::Spec)?;
         let o = &self.options;
         if o.batch == 0 || o.context == 0 || o.logits == 0 || o.logits > o.batch {
@@ -188,7 +193,7 @@ impl Plan<'_> {
         }
         let view = self.view();
         for (i, op) in self.ops.iter().enumerate() {
-            op.check(&view).ok_or(PlanError::Shape { op: i })?;
+            op.check::<KINDS>(&view).ok_or(PlanError::Shape { op: i })?;
         }
         let id = self.logits.index() as u16;
         let logits = view.buffer(self.logits).ok_or(PlanError::Outside { buffer: id })?;
@@ -201,7 +206,7 @@ impl Plan<'_> {
         self.disjoint()?;
         self.hazards()?;
         self.states_fit()?;
-        self.memory_suffices()
+        self.memory_suffices::<KINDS>()
     }
 
     fn range(&self, b: &Buffer) -> Option<(usize, usize)> {
@@ -362,12 +367,12 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn memory_suffices(&self) -> Result<(), PlanError> {
+    fn memory_suffices<const KINDS: u64>(&self) -> Result<(), PlanError> {
         let state = state_bytes(&self.states, &self.options).ok_or(PlanError::Overflow)?;
         let view = self.view();
         let mut floats = 0;
         for op in self.ops.iter() {
-            floats = floats.max(op.scratch(&view).ok_or(PlanError::Overflow)?);
+            floats = floats.max(op.scratch::<KINDS>(&view).ok_or(PlanError::Overflow)?);
         }
         let own = worker_bytes(0, floats).ok_or(PlanError::Overflow)?;
         if self.memory_requirements.state < state || self.memory_requirements.per_thread < own {
