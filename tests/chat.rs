@@ -777,7 +777,7 @@ fn what_fails_is_said() {
     assert_eq!((none.status.code(), none.stdout.len()), (Some(0), 0));
 }
 
-/// `teff chat` at a terminal, which util-linux' `script` makes; `None` where there is no such program.
+/// `teff chat` at a terminal, which util-linux' `script` makes; `None` if there is no such program.
 struct Terminal {
     child: Child,
     input: ChildStdin,

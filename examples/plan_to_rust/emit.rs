@@ -47,7 +47,7 @@ fn locations(
 /// The source. `backend` is who will run the plan, or one that needs as much scratch.
 ///
 /// # Errors
-/// Where the file can't be used in place, or the options don't fit the model.
+/// If the file can't be used in place, or the options don't fit the model.
 pub(crate) fn emit(
     file: &[u8],
     spec: &Spec,

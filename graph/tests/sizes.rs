@@ -97,7 +97,7 @@ fn options(batch: usize) -> Options {
     Options { batch, logits: 1, context: 64, kv: KvFormat::F32 }
 }
 
-/// What a plan takes, exactly; `None` where it is an overflow.
+/// What a plan takes, exactly; `None` if it is an overflow.
 fn memory_requirements(spec: &Spec, format: Format, o: &Options) -> Option<MemoryRequirements> {
     match Plan::build(spec, &|_: TensorId| format, o, &Scalar) {
         Ok(plan) => {

@@ -13,7 +13,7 @@ use crate::gguf_write::{GgufHeader, WriteError};
 /// says by having a tensor (biases, a head of its own) is left to the caller.
 ///
 /// # Errors
-/// [`WriteError`] where the header has one of the keys already.
+/// [`WriteError`] if the header has one of the keys already.
 pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     let (arch, layers) = (spec.arch, || spec.layers.iter());
     let mixed = layers().any(|l| !matches!(l.mixer, Mixer::Attention(_)));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use teff_graph::gguf::{Gguf, GgufError, GgufValue, ggml_type_name};
 use teff_kernels::Format;
 
-/// The folder, or `None` where it is absent, which is said.
+/// The folder, or `None` if it is absent, which is said.
 fn oracle(test: &str) -> Option<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/oracle");
     if !dir.is_dir() {

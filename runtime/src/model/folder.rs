@@ -31,7 +31,7 @@ pub(super) struct FolderFiles {
     pub(super) files: Vec<Bytes>,
 }
 
-/// Reads a small file; `None` where it is not there.
+/// Reads a small file; `None` if it is not there.
 fn read_small(
     path: &Path,
     limit: usize,

@@ -251,7 +251,7 @@ impl Model {
     /// Tensor number `id`.
     ///
     /// # Panics
-    /// Where the model has no such tensor.
+    /// If the model has no such tensor.
     #[must_use]
     pub fn tensor(&self, id: TensorId) -> Tensor<'_> {
         self.view(&self.table[id.index()])
@@ -281,7 +281,7 @@ impl Model {
     /// The format of tensor number `id` in memory; of a vector, F32.
     ///
     /// # Panics
-    /// Where the model has no such tensor.
+    /// If the model has no such tensor.
     #[must_use]
     pub fn format(&self, id: TensorId) -> Format {
         self.table[id.index()].format

@@ -99,7 +99,7 @@ pub(super) fn of_folder(folder: &Path) -> Found {
     of_config(&config).map_err(|e| unreadable(CONFIG, e.to_string()))?
 }
 
-/// A small file; `None` where there is none.
+/// A small file; `None` if there is none.
 fn read(
     folder: &Path,
     file: &'static str,

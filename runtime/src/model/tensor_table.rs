@@ -330,7 +330,7 @@ fn convert(
     check_scale(slot, format, out, name)
 }
 
-/// Where a tensor of `size` bytes begins behind `end` bytes of others, and where it ends; `None` where
+/// Where a tensor of `size` bytes begins behind `end` bytes of others, and where it ends; `None` if
 /// that can't be addressed. It is aligned to [`ALIGN`], a small one to what it fills of that.
 fn after(end: usize, size: usize) -> Option<(usize, usize)> {
     let align = size.clamp(align_of::<f32>(), ALIGN).next_power_of_two();

@@ -14,7 +14,7 @@ const LEAST_SCALE: f64 = 1e-5;
 /// Converts a matrix of `rows` outputs and `cols` inputs, a multiple of 128, to I2_S.
 ///
 /// # Errors
-/// [`NotTernary`] where the weights should be and are not.
+/// [`NotTernary`] if the weights should be and are not.
 pub(super) fn convert(
     how: Ternary,
     format: Format,

@@ -12,7 +12,7 @@ pub const BACKEND_VARIABLE: &str = "TEFF_BACKEND";
 /// it names none.
 ///
 /// # Errors
-/// [`SessionError::Backend`] where there is no such backend, or this machine lacks it.
+/// [`SessionError::Backend`] if there is no such backend, or this machine lacks it.
 pub fn default_backend() -> Result<Cpu, SessionError> {
     let Some(name) = std::env::var_os(BACKEND_VARIABLE).filter(|name| !name.is_empty()) else {
         return Ok(Cpu::best());

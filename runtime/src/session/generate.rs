@@ -82,7 +82,7 @@ impl<'m> Session<'m> {
     /// Appends tokens to the text and continues it: for what a program put together.
     ///
     /// # Errors
-    /// As [`Session::generate`]; [`SessionError::EmptyPrompt`] where the text is empty then.
+    /// As [`Session::generate`]; [`SessionError::EmptyPrompt`] if the text is empty then.
     pub fn generate_ids<'s>(
         &'s mut self,
         tokens: &[u32],

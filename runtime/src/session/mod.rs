@@ -126,7 +126,7 @@ impl<'m> Session<'m> {
     /// the logits that are wanted of the last step.
     ///
     /// # Errors
-    /// [`StepError::Empty`] where nothing is pending. After [`StepError::Cancelled`] what is
+    /// [`StepError::Empty`] if nothing is pending. After [`StepError::Cancelled`] what is
     /// still pending can be tried again, with the same bits.
     pub fn advance(&mut self, logits: LogitsFor) -> Result<&[f32], SessionError> {
         if self.done == self.tokens.len() {

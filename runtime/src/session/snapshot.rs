@@ -61,7 +61,7 @@ impl Session<'_> {
     /// Replaces the text and its cache by those of a snapshot.
     ///
     /// # Errors
-    /// [`SessionError::Snapshot`] where it is damaged, of another model or cache format, or longer
+    /// [`SessionError::Snapshot`] if it is damaged, of another model or cache format, or longer
     /// than this session's context; the session is as before then.
     pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SessionError> {
         let bad = |what| Err(SessionError::Snapshot(what));
