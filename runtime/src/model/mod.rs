@@ -1,20 +1,20 @@
-//! Models: a GGUF file or a Hugging Face folder, checked, its weights used where they lie.
+//! Models: a GGUF file or a Hugging Face folder, validated, with its weights used in place.
 //!
-//! [`Model::open`] maps the files and checks everything that later code relies on: hyper-parameters,
-//! every tensor's name, shape, format and bounds. What can't be used in place is converted into
-//! memory of the model's own, and how much that will be is known (and compared to
-//! [`LoadOptions::budget`]) before it is taken:
+//! [`Model::open`] maps the files and checks everything that later code relies on:
+//! hyper-parameters, and the name, shape, format and bounds of every tensor. Tensors that can't be
+//! used in place are converted into owned memory, whose size is known (and compared to
+//! [`LoadOptions::budget`]) before it is allocated:
 //!
 //! - vectors that are not aligned f32 become f32;
 //! - matrices that a Hugging Face file stores with inputs as rows are transposed, element type kept;
-//! - the vectors to which a family adds a number get it, where their file has not;
+//! - vectors to which a family adds an offset get it, unless their file already includes it;
 //! - ternary matrices in another type become I2_S;
 //! - with [`LoadOptions::quantize`] and [`LoadOptions::head`], matrices are quantised;
-//! - with [`LoadOptions::repack`], matrices are put in the order that a backend reads fastest.
+//! - with [`LoadOptions::repack`], matrices are stored in the order that a backend reads fastest.
 //!
-//! A tensor that no part of the model uses is refused by its name: it belongs to a variant that
-//! would be computed wrongly. Only what a family knows to hold no parameters (the causal masks of
-//! old GPT-2 files) is passed over.
+//! A tensor that no part of the model uses is an error that names it: it belongs to a variant that
+//! would be computed incorrectly. Only tensors that a family knows to hold no parameters (the
+//! causal masks of old GPT-2 files) are ignored.
 
 mod convert;
 mod error;
@@ -89,18 +89,18 @@ impl Default for LoadOptions {
     }
 }
 
-/// What a model came in.
+/// Container of a model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Container {
     /// A GGUF file.
     Gguf {
-        /// The version of the format.
+        /// Version of the format.
         version: u32,
     },
     /// A Hugging Face folder.
     Folder {
-        /// SafeTensors files.
+        /// Number of SafeTensors files.
         files: usize,
     },
 }
@@ -115,29 +115,29 @@ impl fmt::Display for Container {
     }
 }
 
-/// A tensor of a model, for listings.
+/// Description of a tensor, for listings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TensorInfo {
-    /// Its number.
+    /// Number of the tensor.
     pub id: TensorId,
-    /// What it is for.
+    /// Role of the tensor.
     pub role: Role,
-    /// Its name in the container.
+    /// Name in the container.
     pub name: String,
-    /// How it is stored in memory, which need not be how the file has it.
+    /// Format in memory, which may differ from the file's.
     pub format: Format,
-    /// Matrices of this shape that it stacks, one for each expert; else 1.
+    /// Number of stacked matrices of this shape, one for each expert; otherwise 1.
     pub experts: usize,
-    /// Outputs; 1 for a vector.
+    /// Number of outputs; 1 for a vector.
     pub rows: usize,
-    /// Inputs, or the vector's elements.
+    /// Number of inputs, or elements of the vector.
     pub cols: usize,
     /// Bytes in memory.
     pub bytes: usize,
-    /// Whether it is used where it lies in the file.
+    /// True if it is used in place in the file.
     pub in_place: bool,
-    /// Whether it was repacked ([`LoadOptions::repack`]).
+    /// True if it was repacked ([`LoadOptions::repack`]).
     pub repacked: bool,
 }
 
@@ -171,15 +171,15 @@ impl Model {
     /// Opens a GGUF file or a Hugging Face folder with [`LoadOptions::default`].
     ///
     /// # Errors
-    /// [`LoadError`] names the file and what is wrong with it.
+    /// [`LoadError`], which names the file and the cause.
     pub fn open(path: impl AsRef<Path>) -> Result<Model, LoadError> {
         Model::open_with(path, &LoadOptions::default())
     }
 
-    /// Opens a GGUF file or a Hugging Face folder: a folder by being one, a file by its first bytes.
+    /// Opens a GGUF file or a Hugging Face folder. Files are recognised by their first bytes.
     ///
     /// # Errors
-    /// [`LoadError`] names the file and what is wrong with it.
+    /// [`LoadError`], which names the file and the cause.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Model, LoadError> {
         let path = path.as_ref();
         let mut budget = Budget::new(options.budget);
@@ -193,11 +193,11 @@ impl Model {
             .map_err(|kind| LoadError { path: Some(path.into()), kind })
     }
 
-    /// A model from the bytes of a GGUF file, such as `include_bytes!` gives; they are used where
-    /// they lie.
+    /// Opens a model from the bytes of a GGUF file, such as those of `include_bytes!`, which are
+    /// used in place.
     ///
     /// # Errors
-    /// [`LoadError`] says what is wrong with them.
+    /// [`LoadError`], which names the cause.
     pub fn from_bytes(
         gguf: impl Into<Cow<'static, [u8]>>,
         options: &LoadOptions,
@@ -206,44 +206,43 @@ impl Model {
         Ok(open_gguf(bytes, options, &mut Budget::new(options.budget))?)
     }
 
-    /// Hyper-parameters and switches.
+    /// Hyper-parameters and layers.
     #[must_use]
     pub fn spec(&self) -> &Spec<'static> {
         &self.spec
     }
 
-    /// The family.
+    /// Family of the model.
     #[must_use]
     pub fn family(&self) -> &'static Family {
         self.family
     }
 
-    /// What the model came in.
+    /// Container of the model.
     #[must_use]
     pub fn container(&self) -> Container {
         self.container
     }
 
-    /// The model's name: `general.name` of a GGUF file, or the folder's name.
+    /// Name of the model: `general.name` of a GGUF file, or the name of the folder.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The tokenizer. A model whose tokenizer is missing or not supported still computes logits.
+    /// Tokenizer. A model whose tokenizer is missing or not supported still computes logits.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is none.
     pub fn tokenizer(&self) -> Result<&Tokenizer, &TokenizerError> {
         self.tokenizer.as_ref()
     }
 
-    /// The template that makes a text of a conversation, in Jinja as transformers has it: the key
-    /// `tokenizer.chat_template` of a GGUF file; of a folder, chat_template.jinja or the default
-    /// in tokenizer_config.json.
+    /// Chat template, in Jinja as used by transformers: the key `tokenizer.chat_template` of a GGUF
+    /// file; for a folder, chat_template.jinja or the default in tokenizer_config.json.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is none.
     pub fn chat_template(&self) -> Result<&str, &ChatTemplateError> {
         self.chat_template.as_deref()
     }
@@ -257,7 +256,7 @@ impl Model {
         self.view(&self.table[id.index()])
     }
 
-    /// All tensors, in the order of their numbers: the table of weights of a plan.
+    /// All tensors in order of their numbers, as the table of weights of a plan.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'_>> {
         self.table.iter().map(|e| self.view(e))
     }
@@ -278,7 +277,7 @@ impl Model {
         }
     }
 
-    /// The format of tensor number `id` in memory; of a vector, F32.
+    /// Format of tensor number `id` in memory; F32 for a vector.
     ///
     /// # Panics
     /// If the model has no such tensor.
@@ -287,7 +286,7 @@ impl Model {
         self.table[id.index()].format
     }
 
-    /// What there is to say about every tensor, in the order of their numbers.
+    /// Descriptions of all tensors, in order of their numbers.
     pub fn tensor_infos(&self) -> impl Iterator<Item = TensorInfo> {
         (0u16..).zip(self.spec.slots().zip(&self.table)).map(|(id, (slot, e))| {
             let mut name = String::new();
@@ -307,21 +306,22 @@ impl Model {
         })
     }
 
-    /// Bytes of the files that hold the weights.
+    /// Bytes of the files that contain the weights.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.files.iter().map(|f| f.len() as u64).sum()
     }
 
-    /// Bytes of memory that the model takes for itself: files that were read instead of mapped,
-    /// and converted tensors. (The tokenizer says its own in [`Tokenizer::memory`].)
+    /// Bytes of memory that the model allocated: files that were read instead of mapped, and
+    /// converted tensors. (For the tokenizer, see [`Tokenizer::memory`].)
     #[must_use]
     pub fn owned_bytes(&self) -> u64 {
         let files: u64 = self.files.iter().map(|f| f.owned() as u64).sum();
         files + self.owned.len() as u64
     }
 
-    /// Bytes of all tensors in memory, in place or owned: what a step reads of weights, at most.
+    /// Bytes of all tensors in memory, in place or owned: an upper bound of the weights that a step
+    /// reads.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.table.iter().map(|e| e.size() as u64).sum()
@@ -346,7 +346,7 @@ fn load_file(path: &Path, options: &LoadOptions, budget: &mut Budget) -> Result<
     })
 }
 
-/// Refuses a file that is not GGUF.
+/// Returns an error for a file that is not GGUF.
 fn check_magic(path: &Path) -> Result<(), LoadError> {
     let io = |e| LoadErrorKind::Io(e).at(path);
     let (mut file, len) = open_file(path).map_err(io)?;
