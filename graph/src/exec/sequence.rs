@@ -448,8 +448,7 @@ impl<B: Backend> Runner<'_, B> {
         Ok(())
     }
 
-    /// Copies a sequence of another runner of the same plan, which may have the same number, into
-    /// one of this runner.
+    /// Copies a sequence of another runner of the same plan into a sequence of this one.
     ///
     /// # Errors
     /// [`RestoreError`] if a sequence does not exist, or the states of the plans differ.

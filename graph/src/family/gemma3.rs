@@ -131,8 +131,8 @@ fn with_window(s: &Sizes, vocab: usize, size: u32, full_every: u32) -> Spec<'sta
     }
 }
 
-/// The models of 62 layers, and only those, scale scores by the head width of the residual stream;
-/// no GGUF key says so.
+/// Layers of the only models that scale scores by `width / heads` instead of the head dimension; no
+/// GGUF key says so.
 const LAYERS_27B: u32 = 62;
 
 fn from_gguf<'p>(

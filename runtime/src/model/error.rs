@@ -366,13 +366,14 @@ impl fmt::Display for LoadErrorKind {
 
 impl std::error::Error for LoadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
+        self.kind.source()
+    }
+}
+
+impl std::error::Error for LoadErrorKind {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
             LoadErrorKind::Io(e) => Some(e),
-            LoadErrorKind::Config(e) => Some(e),
-            LoadErrorKind::Shards(e) => Some(e),
-            LoadErrorKind::SafeTensors(e) => Some(e),
-            LoadErrorKind::Gguf(e) => Some(e),
-            LoadErrorKind::Spec(e) => Some(e),
             _ => None,
         }
     }

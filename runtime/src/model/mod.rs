@@ -46,46 +46,90 @@ use folder::{FolderFiles, Packing};
 use gguf::GgufTensors;
 use tensor_table::{Budget, Entry, TensorTable};
 
-/// How a model is opened.
+/// Options of opening a model.
+///
+/// ```
+/// # fn main() -> Result<(), teff_runtime::LoadError> {
+/// use teff_runtime::{LoadOptions, Model};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let options = LoadOptions::default().with_mmap(false).with_budget(64 << 20);
+/// let model = Model::open_with(path, &options)?;
+/// assert!(model.owned_bytes() >= model.file_bytes());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LoadOptions {
-    /// Map files instead of reading them (the default). Where the system or the build can't map,
-    /// files are read all the same.
+    /// Map files instead of reading them (the default). If the system or the build does not support
+    /// mapping, files are read.
     ///
-    /// While a model is in use nobody may truncate a mapped file (the process would be killed) or
-    /// write into it (results would change); switch this off where that can't be ruled out.
+    /// While a model is in use, no one may truncate a mapped file (the process would be killed) or
+    /// write to it (results would change); disable mapping if that can't be ruled out.
     pub mmap: bool,
-    /// Quantise matrices in F32, F16 and BF16 to this format when loading: one for which
-    /// [`Format::is_quantized`] is true. Position embeddings keep theirs, and so does a matrix whose
-    /// rows are not whole blocks ([`Format::block_len`]). A matrix that is quantised in another
-    /// format already is an error.
+    /// Quantise matrices in F32, F16 and BF16 to this format when loading; it must be one for which
+    /// [`Format::is_quantized`] is true. Position embeddings keep their format, and so does a matrix
+    /// whose rows are not whole blocks ([`Format::block_len`]). A matrix that is already quantised
+    /// in another format is an error.
     ///
     /// The ternary formats are for models that were trained with weights of -1, 0 and 1, which
-    /// they keep as they are; of other weights little is left. The scale is the largest magnitude
-    /// (of 256 weights, or of the matrix in I2_S), since any other would change such weights.
+    /// they store exactly; other weights lose most of their information. The scale is the largest
+    /// magnitude (of 256 weights, or of the matrix in I2_S), since any other would change such
+    /// weights.
     pub quantize: Option<Format>,
-    /// Quantise the head to this format when loading, where it is in F32, F16 or BF16: it is read
-    /// whole for every token. A head that is the embedding too becomes a copy of it.
+    /// Quantise the head to this format when loading, if it is in F32, F16 or BF16: all of it is
+    /// read for every token. A head that is also the embedding becomes a copy of it.
     pub head: Option<Format>,
-    /// Copy matrices into the order that this backend reads faster, where it has one for their
-    /// format ([`Backend::repacks`](teff_kernels::Backend::repacks)): the bits stay the same,
-    /// decoding takes less time. The copies take as much memory as the matrices (rows filled up to
-    /// whole sixteens), which counts in `budget` and in [`Model::owned_bytes`]; in the file these
-    /// matrices are read once, when loading.
+    /// Copy matrices into the order that this backend reads fastest, if it has one for their
+    /// format ([`Backend::repacks`](teff_kernels::Backend::repacks)): the bits stay the same, and
+    /// decoding is faster. The copies take as much memory as the matrices (with rows padded to
+    /// multiples of sixteen), which counts in `budget` and in [`Model::owned_bytes`]; these matrices
+    /// are read from the file only once, when loading.
     ///
-    /// Left as they are: embeddings of which single rows are read (a tied head is read whole), and
+    /// Not repacked: embeddings of which single rows are read (a tied head is read whole), and
     /// matrices of fewer than sixteen rows. A session whose backend does not repack the formats of
-    /// these copies is refused. Without the feature `repack` this does nothing.
+    /// these copies is an error. Without the feature `repack`, this has no effect.
     pub repack: Option<Cpu>,
-    /// Bytes of memory that loading may take for files that are read and tensors that are
-    /// converted; it fails before it takes more. The tokenizer and tables of some kilobytes don't
-    /// count.
+    /// Maximum number of bytes that loading may allocate for files that are read and tensors that
+    /// are converted; beyond it, loading fails before it allocates. The tokenizer and tables of some
+    /// kilobytes don't count.
     pub budget: Option<u64>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
         LoadOptions { mmap: true, quantize: None, head: None, repack: None, budget: None }
+    }
+}
+
+impl LoadOptions {
+    /// Sets [`mmap`](Self::mmap).
+    #[must_use]
+    pub const fn with_mmap(self, mmap: bool) -> Self {
+        LoadOptions { mmap, ..self }
+    }
+
+    /// Sets [`quantize`](Self::quantize).
+    #[must_use]
+    pub const fn with_quantize(self, format: Format) -> Self {
+        LoadOptions { quantize: Some(format), ..self }
+    }
+
+    /// Sets [`head`](Self::head).
+    #[must_use]
+    pub const fn with_head(self, format: Format) -> Self {
+        LoadOptions { head: Some(format), ..self }
+    }
+
+    /// Sets [`repack`](Self::repack).
+    #[must_use]
+    pub const fn with_repack(self, backend: Cpu) -> Self {
+        LoadOptions { repack: Some(backend), ..self }
+    }
+
+    /// Sets [`budget`](Self::budget).
+    #[must_use]
+    pub const fn with_budget(self, bytes: u64) -> Self {
+        LoadOptions { budget: Some(bytes), ..self }
     }
 }
 
@@ -141,7 +185,22 @@ pub struct TensorInfo {
     pub repacked: bool,
 }
 
-/// A model that is ready to run. It never changes and may be shared by threads.
+/// Model that is ready to run. It never changes and may be shared by threads.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_runtime::Model;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let model = Model::open(path)?;
+/// let spec = model.spec();
+/// assert_eq!((spec.arch, spec.layers.len()), ("gpt2", spec.layers.iter().count()));
+/// for tensor in model.tensor_infos().take(3) {
+///     println!("{} {} {}x{}", tensor.name, tensor.format, tensor.rows, tensor.cols);
+/// }
+/// assert!(model.tokenizer().is_ok());
+/// # Ok(()) }
+/// ```
 pub struct Model {
     spec: Spec<'static>,
     family: &'static Family,

@@ -178,11 +178,16 @@ impl fmt::Display for QuantizeErrorKind {
 
 impl std::error::Error for QuantizeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
+        self.kind.source()
+    }
+}
+
+impl std::error::Error for QuantizeErrorKind {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
             QuantizeErrorKind::Read(e) | QuantizeErrorKind::Thread(e) => Some(e),
-            QuantizeErrorKind::Gguf(e) => Some(e),
-            QuantizeErrorKind::Tokenizer(e) => Some(e),
-            QuantizeErrorKind::Write(e) => Some(e),
+            QuantizeErrorKind::Load(e) => e.source(),
+            QuantizeErrorKind::Write(e) => e.source(),
             _ => None,
         }
     }

@@ -1,20 +1,24 @@
-//! Quantises models: another file of the same model, its matrices in other formats.
+//! Quantisation of models: another file of the same model, with matrices in other formats.
 //!
-//! [`Target`] is what a file can be quantised to: a plain format, or one of llama.cpp's mixes, which
-//! give the tensors that matter most more bits. [`plan`] says from names and shapes alone which
-//! tensor gets which format. [`quantize_file`] reads a GGUF file or a Hugging Face folder and
-//! writes a GGUF file; [`write()`] does the same from any [`Source`] to any writer.
+//! [`Target`] is the type that a file can be quantised to: a plain format, or one of llama.cpp's
+//! mixes, which give more bits to the tensors that matter most. [`plan`] decides the format of each
+//! tensor from names and shapes alone. [`quantize_file`] reads a GGUF file or a Hugging Face folder
+//! and writes a GGUF file; [`write()`] does the same from any [`Source`] to any writer.
 //!
-//! The bytes are those that llama.cpp's quantiser writes without importances, tensor by tensor, and
-//! the same for every number of threads.
+//! The bytes are those that llama.cpp's quantiser writes without importance matrices, tensor by
+//! tensor, and the same for every number of threads.
 //!
-//! ```no_run
+//! ```
 //! use teff_runtime::quantize::{QuantizeOptions, Target, quantize_file};
 //!
-//! let target = Target::from_name("Q4_K_M").expect("a mix");
+//! # let input = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/gpt2/gpt2-f32.gguf");
+//! # let output = std::env::temp_dir().join(format!("teff-doc-{}.gguf", std::process::id()));
+//! let target = Target::from_name("Q8_0").expect("a format of this build");
 //! let options = QuantizeOptions::default();
-//! let report = quantize_file("f16.gguf", "q4.gguf", &target, &options, &mut |_| {})?;
+//! let report = quantize_file(input, &output, &target, &options, &mut |_| {})?;
 //! println!("{:.2} bits per weight", report.bits_after());
+//! assert!(report.after < report.before);
+//! # std::fs::remove_file(output).unwrap();
 //! # Ok::<(), teff_runtime::quantize::QuantizeError>(())
 //! ```
 

@@ -93,7 +93,14 @@ impl fmt::Display for SessionError {
     }
 }
 
-impl core::error::Error for SessionError {}
+impl core::error::Error for SessionError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            SessionError::Pool(e) => e.source(),
+            _ => None,
+        }
+    }
+}
 
 macro_rules! from {
     ($($variant:ident($t:ty)),*) => {

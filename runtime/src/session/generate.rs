@@ -8,6 +8,14 @@ use crate::sample::{Sampler, Sampling};
 use crate::tokenizer::{Specials, Tokenizer, Utf8Stream};
 
 /// Options of generating text.
+///
+/// ```
+/// use teff_runtime::Generate;
+/// use teff_runtime::sample::Sampling;
+///
+/// let generate = Generate::default().with_sampling(Sampling::greedy()).with_max_tokens(64);
+/// assert_eq!(generate.max_tokens, Some(64));
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Generate {
     /// Sampling parameters.
@@ -17,6 +25,26 @@ pub struct Generate {
     pub max_tokens: Option<usize>,
     /// Continue after the model ends the text.
     pub ignore_eos: bool,
+}
+
+impl Generate {
+    /// Sets [`sampling`](Self::sampling).
+    #[must_use]
+    pub const fn with_sampling(self, sampling: Sampling) -> Self {
+        Generate { sampling, ..self }
+    }
+
+    /// Sets [`max_tokens`](Self::max_tokens).
+    #[must_use]
+    pub const fn with_max_tokens(self, max_tokens: usize) -> Self {
+        Generate { max_tokens: Some(max_tokens), ..self }
+    }
+
+    /// Sets [`ignore_eos`](Self::ignore_eos).
+    #[must_use]
+    pub const fn with_ignore_eos(self, ignore_eos: bool) -> Self {
+        Generate { ignore_eos, ..self }
+    }
 }
 
 /// Reason why a generation ended.
@@ -35,6 +63,21 @@ pub enum Finish {
 /// [`Generation::next_piece`] allocates nothing after the first call; as an iterator it returns
 /// owned strings. After [`StepError::Cancelled`] (and [`super::StopHandle::resume`]) it can be
 /// continued.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_runtime::{Finish, Generate, Model, SessionOptions};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let model = Model::open(path)?;
+/// let mut session = model.session(&SessionOptions::default().with_context(64))?;
+/// let mut story = session.generate("Once upon a time", &Generate::default().with_max_tokens(8))?;
+/// while let Some(piece) = story.next_piece()? {
+///     print!("{piece}");
+/// }
+/// assert_eq!((story.finish(), story.generated()), (Some(Finish::Length), 8));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Generation<'s, 'm> {
     session: &'s mut Session<'m>,

@@ -30,6 +30,22 @@ use checkpoint::{Checkpoints, SEQUENCE};
 use shared_crew::SessionCrew;
 
 /// Text in progress: its tokens, their cache, and the means to compute the next ones.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_runtime::{LogitsFor, Model, SessionOptions};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let model = Model::open(path)?;
+/// let mut session = model.session(&SessionOptions::default().with_context(64))?;
+/// let logits = session.eval(&[1, 2, 3], LogitsFor::Last)?.to_vec();
+/// assert_eq!(logits.len(), model.spec().vocab as usize);
+///
+/// // The same text again has the same bits.
+/// session.truncate(2);
+/// assert_eq!(session.eval(&[3], LogitsFor::Last)?, logits);
+/// # Ok(()) }
+/// ```
 pub struct Session<'m> {
     model: &'m Model,
     options: SessionOptions,
