@@ -15,7 +15,7 @@ use std::time::Instant;
 use lexopt::{Arg::Long, Arg::Short, ValueExt};
 use teff::{Cpu, Generate, LoadOptions, Model, Sampling, SessionOptions};
 
-/// Contents of a file, aligned for weights, which are used in place.
+/// The bytes of a file, aligned as weights like to be: they are used where they lie.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 

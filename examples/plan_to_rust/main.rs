@@ -5,11 +5,11 @@
 //!     --prompt-file prompt.txt --out plan.rs
 //! ```
 //!
-//! The source contains the plan and the location of each tensor in the file as `static` data, the
-//! bytes of arena and cache as constants, and the tokens of the prompt. It is a module of a program
-//! with `teff-graph` and `teff-kernels`, such as `examples/bare_metal`. The model must be a GGUF
-//! file whose vectors are F32, since all tensors are used in place. It is planned for backends that
-//! need no scratch for products, such as `Scalar` and `Dsp`.
+//! The source holds the plan and where each tensor lies in the file as `static` data, the bytes of
+//! arena and cache as constants, and the prompt's tokens. It is a module of a program with
+//! `teff-graph` and `teff-kernels`; `examples/bare_metal` is one. The model must be a GGUF file whose
+//! vectors are F32, since everything is used where it lies in the file. It is planned for backends
+//! that need no scratch for products, as `Scalar` and `Dsp` do.
 
 mod emit;
 

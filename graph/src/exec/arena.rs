@@ -189,7 +189,7 @@ impl<'m> Region<'m> {
                 }
             }
         }
-        // SAFETY: the memory is borrowed for 'g, and nobody writes to it any more.
+        // SAFETY: the memory is borrowed for 'g, and no one writes to it any more.
         unsafe { out.activations(&to, n, n) }
     }
 
@@ -412,7 +412,7 @@ impl<'m> Bank<'m> {
     #[allow(clippy::mut_from_ref)] // the point of the module
     pub(crate) fn floats_mut(&self, from: usize, n: usize) -> &mut [f32] {
         assert!((from + n) * 4 <= self.len, "elements of the bank");
-        // SAFETY: inside the bank and aligned; used by nobody else by the promise of `new`.
+        // SAFETY: inside the bank and aligned; used by no one else, by the promise of `new`.
         unsafe {
             core::slice::from_raw_parts_mut(self.region.ptr.add(self.at).cast::<f32>().add(from), n)
         }

@@ -82,7 +82,7 @@ pub struct Runner<'a, B> {
     /// Offset of the staging floats in a thread's memory, after the product's scratch.
     pub(super) floats_at: usize,
     threads: usize,
-    /// Owner of the memory that the regions point to.
+    /// Keeps what the regions point to.
     #[expect(dead_code)]
     memory: Memory<'a>,
 }
@@ -236,7 +236,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         })
     }
 
-    /// First `rows` rows of logits of the last step.
+    /// The first `rows` rows of logits that the last step left.
     #[must_use]
     pub fn logits(&self, rows: usize) -> &[f32] {
         let buffer = self.plan.buffer(self.plan.logits);
@@ -248,7 +248,7 @@ impl<'a, B: Backend> Runner<'a, B> {
 }
 
 impl<B: Backend> Executor for Runner<'_, B> {
-    /// Computes the step on the calling thread only.
+    /// Computes the step on the calling thread alone.
     fn step(&mut self, step: &Step<'_>) -> Result<&[f32], StepError> {
         let running = self.begin(step)?;
         running.walk(&Solo)?;

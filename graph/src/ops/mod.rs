@@ -67,7 +67,7 @@ macro_rules! operations {
     ($($(#[$doc:meta])* $file:ident::$op:ident,)*) => {
         $(mod $file; pub use $file::$op;)*
 
-        /// Operation of a plan, of which every worker of the team computes its share.
+        /// One operation; all workers of the team do their share of it.
         #[derive(Clone, Copy, PartialEq, Debug)]
         #[non_exhaustive]
         pub enum Op {
@@ -117,7 +117,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Floats that a worker needs for the operation.
+            /// Floats that a worker needs for it.
             pub(crate) fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
                 match self {
                     Op::Barrier => Some(0),
@@ -125,7 +125,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Computes a worker's share of the operation.
+            /// A worker's share of it.
             pub(crate) fn run<B: Backend>(
                 &self,
                 worker: &Worker<'_, '_, '_, B>,
