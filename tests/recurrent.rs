@@ -1,4 +1,5 @@
-//! Sessions of models whose layers can't all go back: short convolutions (LFM2) and windows (Gemma 3).
+//! Sessions of models whose layers can't all be truncated: short convolutions (LFM2) and windows
+//! (Gemma 3).
 
 mod common;
 
@@ -32,7 +33,7 @@ fn fresh(model: &Model, tokens: &[u32]) -> Vec<u32> {
     bits(model.session(&options()).unwrap().eval(tokens, LogitsFor::Last).unwrap())
 }
 
-/// Wherever a text is taken back to, what comes after has the bits of a fresh session.
+/// Wherever a text is truncated, what follows has the bits of a fresh session.
 #[test]
 fn every_way_back_has_the_same_bits() {
     for name in FILES {
@@ -51,7 +52,7 @@ fn every_way_back_has_the_same_bits() {
     }
 }
 
-/// The last step can be undone at once, and what a checkpoint holds is not computed again.
+/// The last step can be undone without recomputing, and so can everything up to a checkpoint.
 #[test]
 fn checkpoints_save_work() {
     let name = FILES[0];
@@ -68,14 +69,14 @@ fn checkpoints_save_work() {
     s.truncate(12);
     assert_eq!((s.tokens().len(), s.computed()), (12, 10));
     assert_eq!(bits(s.eval(&tokens[12..], LogitsFor::Last).unwrap()), fresh(&model, &tokens));
-    // As many as there is room for, the oldest given up.
+    // As many as there is room for, with the oldest discarded.
     for _ in 0..3 {
         s.truncate(5);
         s.eval(&tokens[5..9], LogitsFor::None).unwrap();
         assert!(s.checkpoint());
     }
     assert!(s.checkpoints().count() <= 2);
-    // Without room for any, it begins again.
+    // Without room for any, it starts over.
     let none = SessionOptions { checkpoints: 0, ..options() };
     let mut s = model.session(&none).unwrap();
     s.eval(&tokens, LogitsFor::None).unwrap();
@@ -105,7 +106,7 @@ fn forks_and_snapshots_go_on_by_themselves() {
         assert_eq!(of_s, fresh(&model, &tokens), "{name}");
         assert_eq!(of_fork, fresh(&model, &[a, &other].concat()), "{name}");
         assert_eq!(bits(restored.eval(b, LogitsFor::Last).unwrap()), of_s, "{name}");
-        // Taken back from where it was restored, and from there on.
+        // Truncated to the restored position, and continued from there.
         restored.truncate(a.len());
         assert_eq!(bits(restored.eval(b, LogitsFor::Last).unwrap()), of_s, "{name}");
         restored.truncate(2);
@@ -113,7 +114,8 @@ fn forks_and_snapshots_go_on_by_themselves() {
     }
 }
 
-/// A text is continued without new tokens: the last one's logits are computed again, or still there.
+/// A text is continued without new tokens: the last one's logits are recomputed, or still
+/// available.
 #[test]
 fn nothing_new_is_continued() {
     let name = FILES[0];
@@ -136,7 +138,7 @@ fn nothing_new_is_continued() {
     assert_eq!(text(&mut c), want);
 }
 
-/// Stops a step after so many questions.
+/// Cancels a step after a number of checks.
 struct After(AtomicUsize);
 
 impl Cancel for After {
@@ -147,7 +149,7 @@ impl Cancel for After {
     }
 }
 
-/// Wherever a step of two sequences is cancelled, it is tried again with the same bits.
+/// Wherever a step of two sequences is cancelled, the next attempt has the same bits.
 #[test]
 fn cancelled_anywhere() {
     for name in FILES {
@@ -173,7 +175,7 @@ fn cancelled_anywhere() {
         let both = [segment(0, &tokens[9..12]), segment(1, &tokens[8..16])];
         let mut cancelled = 0;
         let got = loop {
-            // Ever later, until it is not in time.
+            // Later and later, until it is too late to cancel.
             match run(cancelled * 3, &both) {
                 Err(StepError::Cancelled) => cancelled += 1,
                 other => break other.unwrap(),

@@ -1,4 +1,4 @@
-//! Sessions: cancelled and resumed, kept and restored, forked, refused; errors that say why.
+//! Sessions: cancelled and resumed, saved and restored, forked; and errors that name the cause.
 
 mod common;
 
@@ -50,7 +50,7 @@ fn a_cancelled_session_goes_on_with_the_same_bits() {
     assert_eq!(bits(s.advance(LogitsFor::Last).unwrap()), fresh(&model, &tokens));
 }
 
-/// Cancels again and again, from another thread and at odd moments, until a text is through.
+/// Cancels again and again, from another thread and at random moments, until a text is complete.
 #[test]
 fn cancelling_at_any_moment_loses_nothing() {
     let (model, tokens) = (model(), tokens());
@@ -147,7 +147,7 @@ fn foreign_and_damaged_snapshots_are_refused() {
     let mut t = model.session(&f16).unwrap();
     t.eval(&tokens, LogitsFor::None).unwrap();
     assert_eq!(check(&t.snapshot()), "its cache has another format");
-    // Refusals changed nothing; a shorter context takes what fits.
+    // Errors changed nothing; a shorter context accepts what fits.
     assert_eq!(s.tokens(), tokens);
     let short = SessionOptions { context: Some(tokens.len() - 1), ..options() };
     let mut t = model.session(&short).unwrap();

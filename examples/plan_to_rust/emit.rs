@@ -1,4 +1,4 @@
-//! A plan as Rust source: `static` data for a program that has no planner, no reader of files and no
+//! A plan as Rust source: `static` data for a program that has no planner, no file reader and no
 //! heap.
 
 use std::error::Error;
@@ -11,13 +11,13 @@ use teff_graph::ops::Op;
 use teff_graph::{Options, Plan, Rope, Spec, TensorLocation};
 use teff_kernels::Backend;
 
-/// What is written beside the plan.
+/// Data written in addition to the plan.
 pub(crate) struct Extras<'a> {
-    /// The command that writes the same again.
+    /// Command that writes the same source again.
     pub(crate) command: &'a str,
     /// Tokens that the text begins with.
     pub(crate) prompt: &'a [u32],
-    /// The token that ends a text.
+    /// Token that ends a text.
     pub(crate) end: Option<u32>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// Where each tensor of the model lies in its file. Everything must be usable in place.
+/// Locations of the model's tensors in its file. All of them must be usable in place.
 fn locations(
     spec: &Spec<'_>,
     family: &Family,
@@ -50,7 +50,7 @@ fn locations(
 /// The source. `backend` is who will run the plan, or one that needs as much scratch.
 ///
 /// # Errors
-/// Where the file can't be used in place, or the options don't fit the model.
+/// If the file can't be used in place, or the options don't fit the model.
 pub(crate) fn emit(
     file: &[u8],
     (spec, family): (&Spec<'_>, &Family),
@@ -212,7 +212,7 @@ fn write_spec(o: &mut String, spec: &Spec<'_>) -> std::fmt::Result {
     writeln!(o, "        ropes: List::Borrowed(&ROPES),\n    }}\n}};")
 }
 
-/// Where the first token's text begins (its length, and then its bytes).
+/// Offset of the first token's text (its length, then its bytes).
 fn tokens(gguf: &Gguf<'_>, file: &[u8]) -> Option<usize> {
     let Some(GgufValue::Array(array)) = gguf.value("tokenizer.ggml.tokens") else { return None };
     let at = array.as_bytes().as_ptr().addr() - file.as_ptr().addr();

@@ -1,4 +1,4 @@
-//! A plan with weights, a backend and memory.
+//! Runner: a plan with weights, a backend and memory.
 
 use core::fmt;
 
@@ -14,30 +14,30 @@ use crate::step::{Executor, SequenceId, Step, StepError, check_tokens};
 use crate::weights::{self, Tensor, WeightsError, matrix};
 use crate::{List, Solo};
 
-/// Most workers of a team.
+/// Maximum number of workers in a team.
 pub const MAX_TEAM: usize = 256;
 
-/// Why a plan can't be run with these weights in this memory.
+/// Error of putting a plan, weights and memory together.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum RunnerError {
-    /// The plan itself is wrong.
+    /// The plan itself is invalid.
     Plan(PlanError),
-    /// The weights are not the model's.
+    /// The weights do not match the model.
     Weights(WeightsError),
-    /// An operation's inputs are not of the type that its weights need.
+    /// The inputs of an operation have a different type from the one that its weights need.
     Kind {
-        /// The operation's number.
+        /// Number of the operation.
         op: usize,
     },
     /// The plan was built for a backend that needs less scratch.
     Scratch {
         /// Bytes that this backend needs for each thread.
         needed: usize,
-        /// What the plan has.
+        /// Bytes in the plan.
         got: usize,
     },
-    /// The memory is too small or not aligned.
+    /// The memory is too small or misaligned.
     Arena(ArenaError),
     /// No threads, or more than [`MAX_TEAM`].
     Threads(usize),
@@ -72,7 +72,7 @@ impl From<ArenaError> for RunnerError {
     }
 }
 
-/// A plan with weights, a backend and memory: ready to compute steps.
+/// Plan with weights, a backend and memory, ready to compute steps.
 #[derive(Debug)]
 pub struct Runner<'a, B> {
     pub(super) plan: Plan<'a>,
@@ -82,7 +82,7 @@ pub struct Runner<'a, B> {
     pub(super) states: Region<'a>,
     pub(super) sequences: usize,
     pub(super) locals: Region<'a>,
-    /// First byte of the staging floats in a thread's memory: behind the product's scratch.
+    /// Offset of the staging floats in a thread's memory, after the product's scratch.
     pub(super) floats_at: usize,
     threads: usize,
     /// Kinds of the plan's operations.
@@ -93,11 +93,11 @@ pub struct Runner<'a, B> {
 }
 
 impl<'a, B: Backend> Runner<'a, B> {
-    /// Checks plan, weights and memory against each other. There are as many sequences as the memory
-    /// of states has room for, all of them empty.
+    /// Creates a runner after checking plan, weights and memory against each other. It has as many
+    /// sequences as fit into the memory of states, all of them empty.
     ///
     /// # Errors
-    /// [`RunnerError`] for the first thing that doesn't fit.
+    /// [`RunnerError`] for the first check that fails.
     pub fn new(
         plan: Plan<'a>,
         weights: List<'a, Tensor<'a>>,
@@ -185,36 +185,36 @@ impl<'a, B: Backend> Runner<'a, B> {
             memory,
         };
         for s in 0..sequences {
-            // SAFETY: nobody else has the memory yet.
+            // SAFETY: no one else has the memory yet.
             unsafe { runner.set_header(s, Header::default()) };
         }
         Ok(runner)
     }
 
-    /// The plan.
+    /// Plan that the runner executes.
     pub fn plan(&self) -> &Plan<'a> {
         &self.plan
     }
 
-    /// The backend.
+    /// Backend that computes.
     pub fn backend(&self) -> &B {
         &self.backend
     }
 
-    /// Most workers that there is memory for.
+    /// Maximum number of workers that there is memory for.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// Sequences that there is memory for: their numbers are `0..sequences()`.
+    /// Number of sequences that there is memory for; they are numbered `0..sequences()`.
     pub fn sequences(&self) -> usize {
         self.sequences
     }
 
-    /// Checks a step and gives what the workers of a team run it with.
+    /// Checks a step and returns it in a form that the workers of a team can run.
     ///
     /// # Errors
-    /// [`StepError`] where sequences, tokens or wanted logits don't fit.
+    /// [`StepError`] if sequences, tokens or selected logits don't fit.
     pub fn begin<'r>(&'r mut self, step: &Step<'r>) -> Result<Running<'r, 'a, B>, StepError> {
         let rows = self.admit(step)?;
         Ok(Running::new(self, step, rows))
