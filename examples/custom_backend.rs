@@ -1,5 +1,5 @@
-//! A backend of one's own: it overrides one operation, passes the suite that Teff's own backends pass,
-//! and runs a model, with the same bits.
+//! A custom backend: it overrides one operation, passes the conformance suite of Teff's own
+//! backends, and runs a model with the same bits.
 //!
 //! ```text
 //! cargo run --release --example custom_backend
@@ -15,13 +15,13 @@ use teff::kernels::{Activations, Backend, DenseBlock, Matrix, Scalar, Tile};
 use teff::runtime::tokenizer::Specials;
 use teff::{Cpu, Format, LoadOptions, LogitsFor, Model, SessionOptions};
 
-/// Rows of weights that are multiplied with one row of activations at a time.
+/// Number of weight rows multiplied with one row of activations at a time.
 const ROWS: usize = 4;
 
-/// Products of Q8_0 by four rows at a time; all other formats and operations as [`Scalar`] has them.
+/// Products of Q8_0 by four rows at a time; all other formats and operations as in [`Scalar`].
 #[derive(Default)]
 struct FourRows {
-    /// Outputs that were computed here, to see that it is really called.
+    /// Number of outputs computed here, to show that it is really called.
     outputs: AtomicU64,
 }
 
@@ -47,7 +47,7 @@ impl Backend for FourRows {
         for t in 0..activations.n() {
             let (x, y) = (activations.row(t), y.row(t));
             for (i, y) in y.chunks_mut(ROWS).enumerate() {
-                // The last few rows are done with others beside them, whose results are dropped.
+                // The last rows are computed together with duplicates, whose results are dropped.
                 let last = rows.end - 1;
                 let row = |k: usize| w.row::<Q8_0>((rows.start + i * ROWS + k).min(last));
                 let w: [&[Q8_0]; ROWS] = std::array::from_fn(row);
@@ -59,7 +59,7 @@ impl Backend for FourRows {
                         let dot = |q: &[i8]| -> i32 {
                             w.q.iter().zip(q).map(|(w, q)| i32::from(*w) * i32::from(*q)).sum()
                         };
-                        // Integers may be added in any order; codes of 16 bits are two planes.
+                        // Integers may be added in any order; 16-bit codes are two planes.
                         let mut sum = dot(&x.q[codes.clone()]);
                         if let Some(lo) = x.lo {
                             sum = 255 * sum + dot(&lo[codes.clone()]);
@@ -75,7 +75,7 @@ impl Backend for FourRows {
     }
 }
 
-/// The bytes of a file, aligned as weights like to be.
+/// The bytes of a file, aligned as weights should be.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 

@@ -13,8 +13,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The parts are crates of their own: [`kernels`] (core only) computes, [`graph`] (no_std) plans
-//! and runs steps, [`runtime`] has files, tokenizers, threads and sessions.
+//! The layers are separate crates: [`kernels`] (core only) for arithmetic, [`graph`] (no_std) for
+//! planning and running steps, [`runtime`] for files, tokenizers, threads and sessions.
 
 #[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]

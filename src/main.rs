@@ -1,6 +1,6 @@
-//! The `teff` command: `teff --help` says what it does.
+//! The `teff` command; see `teff --help`.
 
-#![deny(unsafe_code)] // but for the allocator that `bench` counts with
+#![deny(unsafe_code)] // except for `bench`'s allocator
 
 mod cmd;
 

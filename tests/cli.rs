@@ -1,4 +1,4 @@
-//! The command's contract: what it writes where, and how it ends.
+//! Contract of the command: its output on each stream, and its exit codes.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn teff<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Output {
     command(args).output().unwrap()
 }
 
-/// `teff SUB MODEL ARGS`.
+/// Runs `teff SUB MODEL ARGS`.
 fn on(model: &str, sub: &str, args: &[&str]) -> Output {
     let path = data(model);
     teff([OsStr::new(sub), path.as_os_str()].into_iter().chain(args.iter().map(OsStr::new)))
@@ -39,14 +39,14 @@ fn err(o: &Output) -> &str {
     core::str::from_utf8(&o.stderr).unwrap()
 }
 
-/// Checks that all went well and gives what was written.
+/// Checks for success and returns the output.
 fn ok(o: &Output) -> &str {
     assert_eq!(o.status.code(), Some(0), "{}", err(o));
     out(o)
 }
 
-/// Checks the exit code, that nothing was written but one line to standard error, and that the
-/// line names the cause.
+/// Checks the exit code, that only one line was written, to standard error, and that it names the
+/// cause.
 fn fails(o: &Output, code: i32, names: &[&str]) {
     let line = err(o);
     assert_eq!(o.status.code(), Some(code), "{line}");
@@ -58,7 +58,7 @@ fn fails(o: &Output, code: i32, names: &[&str]) {
     }
 }
 
-/// A folder of this test's own, gone when dropped.
+/// Folder of its own for each test, removed when dropped.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -84,7 +84,7 @@ impl Drop for Dir {
     }
 }
 
-/// A value of a document, as far as these tests look at it.
+/// JSON value, as far as these tests need it.
 #[derive(Clone, PartialEq, Debug)]
 enum Json {
     Object(Vec<(String, Json)>),
@@ -265,7 +265,7 @@ fn the_environment_may_name_the_backend() {
     let best = Cpu::NAMES.into_iter().rfind(|n| Cpu::by_name(n).is_ok()).unwrap();
     names(&run("scalar", &[]), "scalar");
     names(&run("", &[]), best);
-    // The option has the last word, whatever the variable says.
+    // The option overrides the variable.
     names(&run("scalar", &["--backend", best]), best);
     names(&run("gpu", &["--backend", best]), best);
     fails(&run("gpu", &[]), 1, &["TEFF_BACKEND", "`gpu`", "scalar"]);
@@ -328,7 +328,7 @@ fn run_reports_figures() {
 
 #[test]
 fn run_ends_where_it_must() {
-    // The context is full: not an error, but worth a line.
+    // A full context is not an error, but is reported.
     let o = on(MODEL, "run", &["-p", "Hello", "-n", "1000", "--ctx", "16", "--greedy"]);
     assert!(!ok(&o).is_empty());
     assert!(err(&o).contains("16") && err(&o).lines().count() == 1, "{}", err(&o));
@@ -409,7 +409,7 @@ fn inspect_counts_everything() {
     }
 }
 
-/// A norm of zeros is what a broken conversion leaves.
+/// A norm of zeros is typical of a broken conversion.
 #[test]
 fn inspect_flags_a_broken_norm() {
     let dir = Dir::new("norm");
@@ -438,7 +438,7 @@ fn tokens_are_the_reference_tokenizer_s() {
         let (text, want) = (case.str("text"), case.get("ids").ids());
         let file = dir.write(&format!("{i}.txt"), text.as_bytes());
         let model = if i % 2 == 0 { MODEL } else { "" };
-        // In the one text that has a special token's name, the reference took it for the token.
+        // In the only text with the name of a special token, the reference parsed it as the token.
         let special = if text.contains("<|endoftext|>") { &["--special"][..] } else { &[] };
         let ids = on(model, "tokenize", &[&["--file", &file], special].concat());
         assert_eq!(ok(&ids).lines().count(), 1);
@@ -542,7 +542,7 @@ fn logits_never_leave_half_a_file() {
     let nowhere = dir.file("no/such/folder/x.f32");
     let nowhere = nowhere.to_str().unwrap();
     fails(&on(MODEL, "logits", &["--tokens", "1", "--out", nowhere]), 1, &[nowhere]);
-    // Writing into the model that is being read would be the end of both.
+    // Writing to the model that is being read would destroy both.
     let model = dir.write("model.gguf", &fs::read(data(MODEL)).unwrap());
     let before = fs::read(&model).unwrap();
     let o = teff(["logits", &model, "--tokens", "1", "--out", &model]);
@@ -584,7 +584,7 @@ fn weights_can_be_quantised_when_loading() {
     fails(&on(MODEL, "inspect", &args), 1, &["Q8_0", "Q4_0"]);
 }
 
-/// Where a backend gains by it, and nowhere is it an error.
+/// Repacking applies if a backend gains by it, and is never an error.
 #[test]
 fn weights_can_be_repacked_when_loading() {
     let dir = Dir::new("repack");
@@ -624,7 +624,7 @@ fn weights_can_be_repacked_when_loading() {
         let o = on(MODEL, "inspect", &[&["--json", "--stats"], more].concat());
         Json::parse(ok(&o)).number("model_bytes")
     };
-    // Q8_0 is read as fast where it lies.
+    // Q8_0 is just as fast in place.
     assert_eq!(memory(&["--repack"]), memory(&[]));
     fails(&on(MODEL, "tokenize", &["--text", "a", "--repack"]), 2, &["--repack"]);
 }
@@ -645,7 +645,7 @@ fn bench_measures() {
         }
         assert!(row.number("load_ms") > 0.0 && row.number("gb_per_s") > 0.0);
         assert_eq!(row.number("allocations_per_token"), 0.0);
-        // All weights but the positions' table, of which one row is read, and some cache.
+        // All weights except the table of positions, of which one row is read, and some cache.
         let all = row.number("weight_bytes") - 95.0 * 64.0 * 4.0;
         let cache = 3.0 * 2.0 * 64.0 * 4.0 * 2.5;
         assert_eq!(row.number("bytes_per_token"), all + cache);
@@ -659,7 +659,7 @@ fn bench_measures() {
 
 #[test]
 fn roofline_measures() {
-    // 8 MB, one short run each: only whether all of it works.
+    // 8 MB, one short run each: this only tests that everything works.
     let quick = ["bench", "--roofline", "--quick", "--size", "8", "--formats", "Q4_0"];
     let o = teff(quick.into_iter().chain(["--threads", "2", "--json"]));
     let all = Json::parse(ok(&o));
@@ -696,7 +696,7 @@ fn roofline_measures() {
     }
     assert_eq!(all.get("models"), &Json::Array(vec![]));
 
-    // With a model, by one backend; as text too.
+    // With a model, on one backend, and as text too.
     let model = data(MODEL);
     let with = quick.map(OsStr::new).into_iter().chain([model.as_os_str()]);
     let args = ["--backend", "scalar", "--threads", "1", "-p", "8", "-n", "4", "-r", "1"];

@@ -1,4 +1,4 @@
-//! Every family's logits against what independent engines compute for the same files.
+//! Logits of every family compared to those of independent engines for the same files.
 
 mod common;
 
@@ -12,23 +12,13 @@ fn golden_of(path: &Path) -> common::Golden {
     golden(Path::new(&format!("{}.golden.safetensors", path.display())))
 }
 
-/// Whether a file has formats that Teff reads.
-fn is_built(path: &Path) -> bool {
-    let name = path.to_string_lossy();
-    let missing = ["MXFP4", "IQ4_XS"].into_iter().find(|f| name.contains(f));
-    if let Some(format) = missing {
-        println!("skipped: {name}: there is no {format} yet");
-    }
-    missing.is_none()
-}
-
 fn dense(path: &Path) -> bool {
     path.to_string_lossy().ends_with("-f32.gguf")
 }
 
-/// llama.cpp's own error on the same file is the measure of quantised files; f32 ones have none.
+/// Quantised files are measured by llama.cpp's own error on the same file; f32 files have none.
 fn files_of(name: &str) {
-    for path in family_files(name).into_iter().filter(|p| is_built(p)) {
+    for path in family_files(name) {
         let model = Model::open(&path).unwrap();
         let g = golden_of(&path);
         let ours = nmse(&all_logits(&model, &g.tokens), &g.exact);
@@ -39,7 +29,7 @@ fn files_of(name: &str) {
     }
 }
 
-/// transformers in f32 on the same weights.
+/// Compared to transformers in f32 on the same weights.
 fn folder(name: &str) {
     let Some(path) = oracle(name) else { return };
     let model = Model::open(&path).unwrap();
@@ -65,11 +55,11 @@ macro_rules! families {
 }
 families!(llama gemma3 qwen2 qwen3 lfm2);
 
-/// A rounding can make a token choose another expert, and then its logits are quite other ones for any
-/// engine: of experts, the error is the median over tokens.
+/// With experts, rounding can make a token choose another expert, which changes its logits
+/// completely in any engine, so the error is the median over tokens.
 #[test]
 fn experts() {
-    for path in family_files("qwen3moe").into_iter().filter(|p| is_built(p)) {
+    for path in family_files("qwen3moe") {
         let model = Model::open(&path).unwrap();
         let g = golden_of(&path);
         let (ours, peer) = (all_logits(&model, &g.tokens), g.peer.unwrap());
@@ -94,12 +84,14 @@ fn lfm2_rows_of_256() {
     files_of("lfm2-k");
 }
 
-/// A folder with the keys of published checkpoints gives the bits of the one that transformers writes.
+/// A folder with the keys of published checkpoints gives the same bits as one written by
+/// transformers.
 #[test]
 fn both_generations_of_configs() {
     for name in ["qwen3moe", "qwen3moe-nonorm"] {
         let Some(path) = oracle(name) else { continue };
-        let old = std::env::temp_dir().join(format!("teff-config-v4-{name}-{}", std::process::id()));
+        let old =
+            std::env::temp_dir().join(format!("teff-config-v4-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&old).unwrap();
         for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
             std::fs::copy(path.join(file), old.join(file)).unwrap();
@@ -113,9 +105,9 @@ fn both_generations_of_configs() {
     }
 }
 
-/// transformers' layers for int8 activations, in f32. The GGUF files have an embedding in F16, the
-/// folder has it in f32; the files' golden logits in the oracle are the folder's. So the copy here has
-/// its own: the same model in f64 with the embedding that the file has.
+/// Compared to transformers' layers for int8 activations, in f32. The GGUF files have an embedding
+/// in F16, the folder has it in f32, and the files' golden logits in the oracle are the folder's.
+/// The copy here therefore has its own: the same model in f64 with the embedding of the file.
 #[test]
 fn bitnet() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bitnet/bitnet-I2_S.gguf");
@@ -124,7 +116,7 @@ fn bitnet() {
     let e = nmse(&want, &g.exact);
     println!("{}: NMSE {e:.2e}", data.display());
     assert!(e <= 1e-9, "{e:e}");
-    // Sums of codes are exact, so the format that holds them changes nothing.
+    // Sums of codes are exact, so the format that stores them changes nothing.
     for name in ["I2_S", "TQ1_0", "TQ2_0"] {
         let Some(path) = oracle(&format!("bitnet/bitnet-{name}.gguf")) else { continue };
         let got = all_logits(&Model::open(&path).unwrap(), &g.tokens);
@@ -133,7 +125,8 @@ fn bitnet() {
     folder("bitnet");
 }
 
-/// Long after the window (8 positions) the context (128) is full, in the memory that it had at first.
+/// Long after the window (8 positions), the context (128) is full, in the memory allocated at
+/// first.
 #[test]
 fn gemmas_context_ends() {
     let model = Model::open(family_files("gemma3").remove(0)).unwrap();
@@ -146,7 +139,7 @@ fn gemmas_context_ends() {
     let e = session.eval(&[1], LogitsFor::Last).unwrap_err();
     assert!(matches!(e, SessionError::Step(StepError::ContextFull { .. })), "{e}");
     assert_eq!(session.memory_requirements().total(), needs);
-    // Taken back, it goes on.
+    // After truncation, it continues.
     session.truncate(100);
     assert!(session.eval(&tokens[100..101], LogitsFor::Last).is_ok());
 }
@@ -162,7 +155,7 @@ fn containers() {
     assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()));
 }
 
-/// Every file of the oracle is looked at by some test here, or is GPT-2's (`golden.rs`).
+/// Every file of the oracle is used by some test here, or is GPT-2's (`golden.rs`).
 #[test]
 fn no_file_is_forgotten() {
     let Some(all) = oracle_quiet("") else { return };

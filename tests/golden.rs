@@ -1,4 +1,4 @@
-//! Logits against what independent engines compute for the same files.
+//! Logits compared to those of independent engines for the same files.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use common::{all_logits, data, golden, nmse, oracle};
 use teff::Model;
 
-/// transformers in f32 on the same f32 weights.
+/// Compared to transformers in f32 on the same f32 weights.
 #[test]
 fn f32_files_agree_with_transformers() {
     for name in ["", "gpt2-f32.gguf"] {
@@ -29,7 +29,7 @@ fn quantized(path: &Path) {
     assert!(ours <= 1.1 * peer, "{}: {ours:e} > 1.1 * {peer:e}", path.display());
 }
 
-/// llama.cpp's own error on the same file, with its quantised kernels, is the measure.
+/// Measured by llama.cpp's own error on the same file, with its quantised kernels.
 #[test]
 fn quantized_files_are_as_exact_as_the_peer() {
     for format in ["F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"] {

@@ -1,4 +1,4 @@
-//! `teff inspect --stats`: what every tensor's weights are like, and which look wrong.
+//! `teff inspect --stats`: statistics of every tensor's weights, and suspicious tensors.
 
 mod common;
 
@@ -13,7 +13,7 @@ use teff_kernels::dequantize_row;
 use teff_runtime::gguf_write::GgufHeader;
 use teff_runtime::json::{Event, Reader};
 
-/// What `--stats --json` says of a tensor: figures by name, and the suspicion.
+/// Output of `--stats --json` for a tensor: figures by name, and the suspicion.
 struct Stats {
     name: String,
     format: String,
@@ -36,7 +36,7 @@ fn inspect(path: &Path, args: &[&str]) -> String {
     String::from_utf8(o.stdout).unwrap()
 }
 
-/// All tensors, and how many are suspicious.
+/// Statistics of all tensors, and the number of suspicious ones.
 fn stats(path: &Path, args: &[&str]) -> (Vec<Stats>, f64) {
     let text = inspect(path, &[args, &["--json"]].concat());
     let mut reader = Reader::new(text.as_bytes());
@@ -77,7 +77,7 @@ fn stats(path: &Path, args: &[&str]) -> (Vec<Stats>, f64) {
     (all, count)
 }
 
-/// The figures of every tensor, computed again in the plainest way.
+/// The figures of every tensor, computed again in the simplest way.
 #[test]
 fn figures_are_those_of_the_weights() {
     let k = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gpt2-k/gpt2-k-Q2_K.gguf");
@@ -105,7 +105,7 @@ fn figures_are_those_of_the_weights() {
     }
 }
 
-/// Sums have one order, whoever computes them.
+/// Sums have one order, whatever the number of threads.
 #[test]
 fn figures_do_not_depend_on_threads() {
     let path = data("gpt2-Q4_0.gguf");
@@ -171,7 +171,7 @@ fn what_looks_wrong_is_flagged() {
     for s in &all {
         let says = want.iter().find(|(name, _)| *name == s.name).map(|(_, says)| *says);
         assert_eq!(s.suspicious.as_deref(), says, "{}", s.name);
-        // What is not finite is not in the figures.
+        // Values that are not finite are excluded from the figures.
         assert!(s.number("rms").is_finite() && s.number("max").is_finite());
     }
     let text = inspect(&path, &[]);

@@ -1,4 +1,4 @@
-//! The second promise: what a session takes is what was predicted, and a token takes nothing.
+//! Second promise: a session takes the predicted memory, and a token takes none.
 
 mod common;
 
@@ -46,7 +46,7 @@ fn calls(f: impl FnOnce()) -> usize {
     CALLS.load(SeqCst)
 }
 
-/// Without the harness of tests (Cargo.toml), whose own thread allocates at times of its choosing.
+/// Runs without the test harness (Cargo.toml), whose own thread allocates at unpredictable times.
 fn main() {
     predicted_is_used_and_tokens_take_nothing();
     println!("test predicted_is_used_and_tokens_take_nothing ... ok");
@@ -94,7 +94,7 @@ fn predicted_is_used_and_tokens_take_nothing() {
             });
             assert_eq!(n, 0, "{file}, {threads} threads: allocations while computing tokens");
         }
-        // Text: sampling and decoding take nothing either.
+        // Text: sampling and decoding allocate nothing either.
         let mut s = model.session(&SessionOptions::default()).unwrap();
         let how = Generate {
             sampling: Sampling { repeat_penalty: 1.1, ..Sampling::default() },

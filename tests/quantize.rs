@@ -1,4 +1,4 @@
-//! `teff quantize`: llama.cpp's formats and bytes, and nothing half done.
+//! `teff quantize`: llama.cpp's formats and bytes, and no incomplete output.
 
 mod common;
 
@@ -22,7 +22,7 @@ fn teff<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Output {
     command.args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// `teff quantize IN OUT ARGS`.
+/// Runs `teff quantize IN OUT ARGS`.
 fn quantize(input: &Path, output: &Path, args: &[&str]) -> Output {
     let files = [OsStr::new("quantize"), input.as_os_str(), output.as_os_str()];
     teff(files.into_iter().chain(args.iter().map(OsStr::new)))
@@ -32,7 +32,7 @@ fn err(o: &Output) -> &str {
     core::str::from_utf8(&o.stderr).unwrap()
 }
 
-/// Checks the exit code, and that one line to standard error names the cause.
+/// Checks the exit code, and that one line on standard error names the cause.
 fn fails(o: &Output, code: i32, names: &[&str]) {
     let line = err(o);
     assert_eq!((o.status.code(), o.stdout.len()), (Some(code), 0), "{line}");
@@ -42,7 +42,7 @@ fn fails(o: &Output, code: i32, names: &[&str]) {
     }
 }
 
-/// A folder of this test's own, gone when dropped.
+/// Folder of its own for each test, removed when dropped.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -79,7 +79,7 @@ fn written(source: &dyn Source, target: &Target, threads: usize) -> (Vec<u8>, Re
     write(source, target, &options, Vec::new(), &mut |_| {}).unwrap()
 }
 
-/// Compares a file with one of llama.cpp's by tensors and keys; their order is another there.
+/// Compares a file with one of llama.cpp's by tensors and keys, whose order differs.
 fn assert_same(ours: &[u8], theirs: &[u8], what: &str) {
     let (ours, theirs) = (Gguf::parse(ours).unwrap(), Gguf::parse(theirs).unwrap());
     assert_eq!(ours.n_tensors(), theirs.n_tensors(), "{what}");
@@ -103,7 +103,7 @@ fn files_are_llama_cpp_s() {
         let theirs = theirs.unwrap();
         assert_same(&ours, &theirs, name);
         assert_eq!(ours.len(), theirs.len());
-        // All keys are there, and their number of the type.
+        // All keys are present, and numbers have the right type.
         let (ours, theirs) = (Gguf::parse(&ours).unwrap(), Gguf::parse(&theirs).unwrap());
         assert!(theirs.metadata().all(|(k, v)| ours.value(k) == Some(v)), "{name}");
         assert_eq!(ours.n_keys(), theirs.n_keys());
@@ -117,7 +117,7 @@ fn files_are_llama_cpp_s() {
     assert_eq!(dir.names(), ["out.gguf"]);
 }
 
-/// A small model in every format: Teff opens it, and its logits are numbers.
+/// A small model in every format: Teff opens it, and its logits are finite.
 #[test]
 fn files_run() {
     let input = fs::read(data("gpt2-f32.gguf")).unwrap();
@@ -136,7 +136,7 @@ fn files_run() {
     }
 }
 
-/// The plan needs names and shapes only; the files of the oracle are llama.cpp's mixes.
+/// The plan needs only names and shapes; the files of the oracle are llama.cpp's mixes.
 #[test]
 fn plans_are_llama_cpp_s() {
     let gpt2_k = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gpt2-k");
@@ -168,14 +168,14 @@ fn plans_are_llama_cpp_s() {
     }
 }
 
-/// What llama.cpp (as built for llama-cpp-python 0.3.36) made of Llama models with random weights:
+/// Output of llama.cpp (as built for llama-cpp-python 0.3.36) for Llama models with random weights:
 /// for each layer the digit of the format, Q`digit`_K, of `attn_v`, `ffn_down`, `attn_output`; and
 /// the format of the embedding.
 #[test]
 fn mixes_of_deep_models_are_llama_cpp_s() {
     #[rustfmt::skip]
     let golden = [
-        // 8 layers, 4 query heads for each head of keys, a head of its own.
+        // 8 layers, 4 query heads for each head of keys, a separate head.
         (8, 4, false, "Q2_K", "44444444", "33333333", "33333333", Format::Q2_K),
         (8, 4, false, "Q3_K_S", "33333333", "33333333", "33333333", Format::Q3_K),
         (8, 4, false, "Q3_K_M", "55444444", "44444444", "44444444", Format::Q3_K),
@@ -189,7 +189,7 @@ fn mixes_of_deep_models_are_llama_cpp_s() {
         (12, 4, true, "Q3_K_M", "554444444444", "444444444444", "444444444444", Format::Q6_K),
         (12, 4, true, "Q4_K_S", "555544444444", "544444444444", "444444444444", Format::Q6_K),
         (12, 4, true, "Q4_K_M", "644644644666", "644644644666", "444444444444", Format::Q6_K),
-        // 17 layers, a head of keys for each of queries.
+        // 17 layers, one head of keys for each query head.
         (17, 1, false, "Q2_K", "33333333333333333", "33333333333333333", "33333333333333333", Format::Q2_K),
         (17, 1, false, "Q3_K_M", "55444444444444444", "54444444444444444", "44444444444444444", Format::Q3_K),
         (17, 1, false, "Q4_K_S", "55554444444444444", "55444444444444444", "44444444444444444", Format::Q4_K),
@@ -197,8 +197,8 @@ fn mixes_of_deep_models_are_llama_cpp_s() {
     ];
     for (layers, group, tied, name, values, down, out, embedding) in golden {
         let mut names = vec!["token_embd.weight".to_owned(), "output_norm.weight".to_owned()];
-        // Layers as llama.cpp's converter writes them for old models: by name, so that 10 is before
-        // 2. The rules go by numbers.
+        // Layers in the order of llama.cpp's converter for old models: by name, so that 10 comes
+        // before 2. The rules go by number.
         let mut order: Vec<u32> = (0..layers).collect();
         order.sort_by_key(u32::to_string);
         for i in order {
@@ -223,8 +223,8 @@ fn mixes_of_deep_models_are_llama_cpp_s() {
     }
 }
 
-/// A Llama as transformers writes it, seen as llama.cpp's converter makes it a GGUF: names, and the
-/// rows of queries and keys so that the halves of a rotary pair alternate.
+/// A Llama written by transformers, presented as llama.cpp's converter writes it to GGUF: names,
+/// and the rows of queries and keys with the halves of rotary pairs alternating.
 struct Llama<'a> {
     keys: Gguf<'a>,
     file: SafeTensors<'a>,
@@ -314,7 +314,7 @@ fn qwen2_s_files_are_llama_cpp_s() {
     }
 }
 
-/// A file of one matrix, `blk.0.ffn_up.weight`, and a norm.
+/// File of one matrix, `blk.0.ffn_up.weight`, and a norm.
 fn one_matrix(format: Format, cols: u64, x: &[f32], align: u32) -> Vec<u8> {
     let mut h = GgufHeader::new();
     h.put("general.architecture", GgufValue::Str("llama")).unwrap();
@@ -343,7 +343,7 @@ fn random(n: usize) -> Vec<f32> {
     .collect()
 }
 
-/// A matrix of more than one piece: threads only share it out.
+/// A matrix of more than one piece: threads only divide the work.
 #[test]
 fn bytes_do_not_depend_on_threads() {
     let x = random(256 * 701);
@@ -381,7 +381,7 @@ fn ternary_weights_stay_as_they_are() {
         assert!(back == x, "{name}");
         source.values(0, 256, &mut back[..512]);
         assert!(back[..512] == x[256..768], "{name}");
-        // And back, which nobody may do by mistake.
+        // And back, which must not happen by accident.
         let options = QuantizeOptions::default();
         let again = write(&source, &target("F16"), &options, Vec::new(), &mut |_| {});
         assert!(matches!(again, Err(QuantizeErrorKind::AlreadyQuantized { .. })), "{name}");
@@ -407,7 +407,7 @@ fn ternary_weights_stay_as_they_are() {
     assert_eq!(written(&source, &target("TQ1_0"), 2).1.rounded, ["blk.0.ffn_up.weight"]);
 }
 
-/// What has no codes is refused by its place, the first one whichever thread finds one.
+/// Weights without a code are reported by position, and it is the first one whatever the threads.
 #[test]
 fn weights_that_are_no_numbers_are_refused() {
     let mut x = random(256 * 300);
@@ -477,7 +477,7 @@ fn a_failure_leaves_no_file_behind() {
     fails(&quantize(&dir.file("cut.gguf"), &out, &q8), 1, &["cut.gguf", "token_embd.weight"]);
     fs::write(dir.file("text.gguf"), "Once upon a time").unwrap();
     fails(&quantize(&dir.file("text.gguf"), &out, &q8), 1, &["text.gguf", "GGUF"]);
-    // The model itself, by whichever name.
+    // The model itself, under any name.
     fs::write(dir.file("in.gguf"), &bytes).unwrap();
     let same = dir.file("in.gguf");
     fails(&quantize(&same, &same, &q8), 1, &["in.gguf", "the model itself"]);
@@ -494,7 +494,7 @@ fn a_failure_leaves_no_file_behind() {
         }
     }
     assert!(fs::read(&same).unwrap() == bytes);
-    // One that is there is replaced only by a whole one.
+    // An existing file is only replaced by a complete one.
     fs::write(&out, "old").unwrap();
     fails(&quantize(&quantized, &out, &["--to", "Q4_0"]), 1, &[first]);
     assert_eq!(fs::read(&out).unwrap(), b"old");
@@ -515,7 +515,7 @@ fn tensors_that_share_bytes_and_split_models_are_refused() {
     let at = |file: &[u8], name: &str| {
         file.windows(name.len()).position(|w| w == name.as_bytes()).unwrap() + name.len()
     };
-    // The norm's offset stands behind its name, one dimension and its format.
+    // The offset of the norm follows its name, one dimension and its format.
     let offset = at(&file, "blk.0.ffn_norm.weight") + 4 + 8 + 4;
     file[offset..offset + 8].copy_from_slice(&32u64.to_le_bytes());
     let refused = GgufSource::new(Gguf::parse(&file).unwrap());

@@ -20,7 +20,7 @@ use teff_runtime::tokenizer::{
     BpeParts, ExportError, SpecialIds, Specials, Splitter, TokenKind, Tokenizer,
 };
 
-/// A folder of this test's own, gone when dropped.
+/// Folder of its own for each test, removed when dropped.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -31,13 +31,13 @@ impl Dir {
         Dir(dir)
     }
 
-    /// A copy of a model's folder, without GGUF files, its config.json edited.
+    /// Copy of a model's folder, without GGUF files, with an edited config.json.
     fn copy(name: &str, from: &Path, edits: &[(&str, &str)]) -> Dir {
         let dir = Dir::new(name);
         for entry in fs::read_dir(from).unwrap().map(|e| e.unwrap().path()) {
             let name = entry.file_name().unwrap().to_str().unwrap();
             if !name.contains(".gguf") && !name.contains("golden") {
-                // Read and written: the oracle's files are read-only.
+                // Read and written, since the oracle's files are read-only.
                 fs::write(dir.0.join(name), fs::read(&entry).unwrap()).unwrap();
             }
         }
@@ -57,7 +57,7 @@ impl Drop for Dir {
     }
 }
 
-/// The folders that there are: GPT-2's is in the repository.
+/// Available folders; GPT-2's is in the repository.
 fn folders() -> Vec<(&'static str, PathBuf)> {
     let theirs = ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "qwen3moe", "lfm2"];
     let theirs = theirs.into_iter().filter_map(|name| Some((name, oracle(name)?)));
@@ -111,7 +111,8 @@ fn logits_and_tokens_are_the_folder_s() {
         let g = golden(&folder.join("model.safetensors.golden.safetensors"));
         let (a, b) = (all_logits(&ours, &g.tokens), all_logits(&theirs, &g.tokens));
         if name == "llama" {
-            // Another order of the elements of queries and keys is another order of their sums.
+            // A different order of the elements of queries and keys changes the order of their
+            // sums.
             let e = nmse(&a, &b);
             assert!(e <= 1e-11, "{name}: {e:e}");
         } else {
@@ -124,14 +125,14 @@ fn logits_and_tokens_are_the_folder_s() {
     }
 }
 
-/// An array of floats, -0 as 0.
+/// Array of floats, with -0 as 0.
 fn floats(value: Option<GgufValue<'_>>) -> Option<Vec<f32>> {
     let Some(GgufValue::Array(array)) = value else { return None };
     let floats = array.as_bytes().as_chunks::<4>().0.iter();
     Some(floats.map(|b| f32::from_le_bytes(*b) + 0.0).collect())
 }
 
-/// Keys that decide nothing, and those that have a default: what it is.
+/// Meaning of keys that decide nothing, and of those with a default.
 fn means(key: &str, value: Option<GgufValue<'_>>, arch: &str) -> Option<String> {
     let bare = key.strip_prefix(arch).unwrap_or(key);
     if arch == "gemma3" && key == "tokenizer.ggml.add_space_prefix" {
@@ -152,7 +153,7 @@ fn means(key: &str, value: Option<GgufValue<'_>>, arch: &str) -> Option<String> 
     Some(format!("{value:?}"))
 }
 
-/// llama.cpp's converter and quantiser made these of the same folders.
+/// Compared to the output of llama.cpp's converter and quantiser for the same folders.
 #[test]
 fn files_are_llama_cpp_s() {
     for (family, folder) in folders() {
@@ -174,7 +175,8 @@ fn files_are_llama_cpp_s() {
             assert_eq!(ours.n_tensors(), theirs.n_tensors(), "{name}");
             for t in theirs.tensors() {
                 let u = ours.tensor(t.name).unwrap_or_else(|| panic!("{name}: {}", t.name));
-                // Its converter wrote these, not its quantiser, and left the embedding in F16.
+                // These were written by its converter, not by its quantiser, with the embedding
+                // left in F16.
                 if target.starts_with("TQ") && t.name == "token_embd.weight" {
                     continue;
                 }
@@ -189,7 +191,7 @@ fn files_are_llama_cpp_s() {
                 let (a, b) = (means(key, ours.value(key), arch), means(key, Some(value), arch));
                 assert_eq!(a, b, "{name}: {key}");
             }
-            // What decides anything comes to the same.
+            // Everything that matters is equal.
             let (a, b) = (model(file.clone()), model(bytes.clone()));
             assert_eq!(a.spec(), b.spec(), "{name}");
             if arch != "gemma3" {
@@ -231,7 +233,7 @@ fn the_command_takes_a_folder() {
     }
     #[cfg(unix)]
     {
-        // As in the cache of the hub: names that are links.
+        // As in the cache of the hub, where names are links.
         let blob = Dir::new("blob");
         fs::rename(&weights, blob.0.join("blob")).unwrap();
         std::os::unix::fs::symlink(blob.0.join("blob"), &weights).unwrap();
@@ -247,13 +249,13 @@ fn the_command_takes_a_folder() {
     assert_eq!(o.status.code(), Some(1));
 }
 
-/// A file of f32 tensors with their upper halves only, which are BF16.
+/// A file of f32 tensors reduced to their upper halves, which are BF16.
 fn in_bf16(path: &Path) -> Vec<u8> {
     let bytes = fs::read(path).unwrap();
     let n = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
     let mut header = String::from_utf8(bytes[8..8 + n].to_vec()).unwrap();
     header = header.replace("\"F32\"", "\"BF16\"");
-    // All offsets are half of what they were.
+    // All offsets are halved.
     let mut halved = String::new();
     let mut rest = &header[..];
     while let Some(at) = rest.find("\"data_offsets\":[") {
@@ -281,7 +283,7 @@ fn bf16_stays_as_it_is() {
     let gguf = Gguf::parse(&file).unwrap();
     assert!(gguf.tensors().all(|t| t.format == Format::BF16 || t.n_dims == 1));
     let (ours, theirs) = (model(file), Model::open(&dir.0).unwrap());
-    // Turned rows are the same rows: of each head, first and second half in turns.
+    // Reordered rows are the same rows: first and second half of each head alternate.
     let find = |m: &Model, name: &str| m.tensor_infos().find(|t| t.name == name).unwrap().id;
     let matrix = |m: &Model, name: &str| match m.tensor(find(m, name)) {
         teff_graph::Tensor::Matrix(m) => m.bytes().to_vec(),
@@ -340,7 +342,7 @@ fn what_gguf_can_t_say_is_refused() {
     let class = ("LlamaForCausalLM", "MistralForCausalLM");
     let kind = ("\"model_type\": \"llama\"", "\"model_type\": \"mistral\", \"sliding_window\": 64");
     refused("window", &llama, &[class, kind], "sliding_window");
-    // A window that hides nothing is none.
+    // A window that hides nothing has no effect.
     let kind = (kind.0, "\"model_type\": \"mistral\", \"sliding_window\": 128");
     let dir = Dir::copy("wide", &llama, &[class, kind]);
     let wide = model(converted(&dir.0, "F16"));
@@ -436,7 +438,7 @@ fn experts_and_convolutions_that_gguf_can_t_say_are_refused() {
     assert!(e.to_string().contains("mlp_only_layers"), "{e}");
 }
 
-/// The keys of a tokenizer, as a file.
+/// Keys of a tokenizer, as a file.
 fn keys(tokenizer: &Tokenizer, rows: usize) -> Result<Vec<u8>, ExportError> {
     let mut header = GgufHeader::new();
     tokenizer.put_gguf(&mut header, rows)?;
@@ -487,20 +489,20 @@ fn rows_without_a_token_are_padded() {
     assert_eq!(padded.token_kind(27), Some(TokenKind::Unused));
     assert_eq!(padded.token_bytes(27), Some(&b"[PAD27]"[..]));
     assert_eq!(padded.token_bytes(29), Some(&b"[PAD29]_"[..]));
-    // A special token beyond the rows is left out, a normal one is not.
+    // A special token beyond the rows is omitted; a normal one is not.
     assert_eq!(read(&keys(&tokenizer, 26).unwrap()).vocab_size(), 26);
     assert!(matches!(keys(&tokenizer, 20), Err(ExportError::NoRow { id: 20, rows: 20 })));
 }
 
-/// How a tokenizer.json makes spaces `▁` and puts one in front: as SentencePiece does, or only where
-/// there is none, at the start.
+/// Normaliser of a tokenizer.json that turns spaces into `▁` and adds one in front: like
+/// SentencePiece, or only if there is none at the start.
 const PREPEND: &str = r#""normalizer":{"type":"Sequence","normalizers":[
     {"type":"Prepend","prepend":"▁"},
     {"type":"Replace","pattern":{"String":" "},"content":"▁"}]},"pre_tokenizer":null"#;
 const METASPACE: &str = r#""normalizer":null,"pre_tokenizer":{"type":"Metaspace",
     "replacement":"▁","prepend_scheme":"first","split":false}"#;
 
-/// A tokenizer.json of SentencePiece's kind, the first tokens of which are special.
+/// tokenizer.json in the manner of SentencePiece, whose first tokens are special.
 fn spm_json(special: usize, tokens: &[&str], merges: &[&str], spaces: &str) -> String {
     let quoted = |t: &str| {
         let escape = |c: char| match c {
@@ -555,14 +557,14 @@ fn ranks_become_scores_where_they_come_to_the_same() {
     let refused = |merges: &[&str]| {
         let tokenizer = from_json(&spm_json(1, &tokens, merges, PREPEND));
         let e = keys(&tokenizer, tokens.len()).unwrap_err();
-        assert!(matches!(e, ExportError::Unsaid { .. }), "{e}");
+        assert!(matches!(e, ExportError::Inexpressible { .. }), "{e}");
     };
     refused(&["a b", "▁ ab", "b c", "ab c", "▁ c"]); // `a bc` would merge by scores
     refused(&["a b", "▁ ab", "ab c", "b c", "a bc", "▁ c"]); // not at once
 }
 
-/// The vocabulary of a GGUF file as a tokenizer.json: every pair that makes a token, those of the
-/// highest score first.
+/// Vocabulary of a GGUF file as a tokenizer.json: every pair that makes a token, in descending
+/// order of scores.
 fn as_ranks(gguf: &Gguf<'_>, spaces: &str) -> String {
     let theirs = Tokenizer::from_gguf(gguf).unwrap();
     let Some(GgufValue::Array(all)) = gguf.value("tokenizer.ggml.tokens") else { panic!() };
@@ -595,7 +597,7 @@ fn ranks_of_a_real_vocabulary_become_its_scores() {
     let tokenizer = from_json(&as_ranks(&gguf, PREPEND));
     let n = tokenizer.vocab_size();
     let read = read(&keys(&tokenizer, n).unwrap());
-    // All its tokens in one text, in an order that no language has, and texts of many.
+    // All its tokens in one text, in an order that no language has, and random texts of many.
     let token = |i: usize| str::from_utf8(theirs.token_bytes((259 + i) as u32).unwrap());
     let shuffled: String = (0..n - 259).flat_map(|i| token(i * 7919 % (n - 259))).collect();
     let texts = fs::read_to_string(format!("{}.inp", path.display())).unwrap();
@@ -606,7 +608,7 @@ fn ranks_of_a_real_vocabulary_become_its_scores() {
     }
 }
 
-/// Where a folder has both, tokenizer.model says how texts begin and what merges first.
+/// In a folder with both, tokenizer.model determines how texts begin and the order of merges.
 #[test]
 fn sentence_piece_s_own_file_goes_first() {
     let Some(folder) = oracle("llama") else { return };
@@ -623,7 +625,8 @@ fn sentence_piece_s_own_file_goes_first() {
         assert_eq!(both.encode(text, Specials::Parse), ids, "{text:?}");
     }
     assert_eq!(plain.stop_ids(), both.stop_ids());
-    // Alone, tokenizer.json says what GGUF can't: a space in front only where there is none.
+    // By itself, tokenizer.json has a rule that GGUF can't express: a space is added only if there
+    // is none.
     fs::remove_file(dir.0.join("tokenizer.model")).unwrap();
     let e = FolderSource::open(&dir.0).unwrap_err();
     assert!(matches!(e.kind, QuantizeErrorKind::Tokenizer(_)), "{e}");
@@ -640,7 +643,7 @@ fn sentence_piece_s_own_file_goes_first() {
     }
 }
 
-/// A BitNet folder with the codes of its weights, four rows in one, as the published one has them.
+/// BitNet folder with packed weights, four rows in one, like the published one.
 fn packed(weights: &Path) -> Vec<u8> {
     let bytes = fs::read(weights).unwrap();
     let file = SafeTensors::parse(&bytes).unwrap();

@@ -1,5 +1,5 @@
-//! Models whose matrices were repacked when loading: the same bits by every backend that reads them,
-//! refused by the others, and memory that is known first.
+//! Models whose matrices were repacked when loading: the same bits on every backend that supports
+//! them, an error on the others, and memory that is known in advance.
 
 mod common;
 
@@ -11,7 +11,8 @@ use teff::kernels::{Backend, REPACK_ROWS, Scalar, repacked_bytes};
 use teff::runtime::model::LoadErrorKind;
 use teff::{Cpu, Format, LoadOptions, LogitsFor, Model, SessionError, SessionOptions};
 
-/// All formats that can be repacked, heads that are tied and not, rows that are no whole sixteens.
+/// All formats that can be repacked, with tied and separate heads, and rows that are not multiples
+/// of sixteen.
 const FILES: [&str; 12] = [
     "gpt2-Q4_0.gguf",
     "gpt2-Q4_1.gguf",
@@ -27,7 +28,7 @@ const FILES: [&str; 12] = [
     "../qwen3/qwen3-Q4_0.gguf",
 ];
 
-/// The backends of this machine that read repacked matrices; the others are named.
+/// Backends of this machine that read repacked matrices; the others are printed.
 fn repackers() -> Vec<Cpu> {
     let mut found = Vec::new();
     for name in Cpu::NAMES {
@@ -63,7 +64,7 @@ fn all_logits(model: &Model, (cpu, threads, chunk): (Cpu, usize, usize)) -> Vec<
     logits(&mut session, &tokens(model), chunk).iter().map(|x| x.to_bits()).collect()
 }
 
-/// Checks the repacked model's bits against those of the plain one.
+/// Compares the repacked model's bits to those of the plain one.
 fn same_bits(plain: &Model, repacked: &Model, cpu: Cpu, what: &str) {
     let n = tokens(plain).len();
     let want = all_logits(plain, (Cpu::best(), 1, n));
@@ -122,7 +123,7 @@ fn matrices_of_products_are_repacked_and_nothing_else() {
     }
 }
 
-/// Matrices that are transposed and quantised before, also one that is the embedding's copy.
+/// Matrices that are transposed and quantised before, including a copy of the embedding.
 #[test]
 fn what_is_converted_is_repacked_too() {
     let (folder, file) = (data(""), data("gpt2-f32.gguf"));
@@ -143,8 +144,8 @@ fn what_is_converted_is_repacked_too() {
     }
 }
 
-/// What loading asks the budget for is the model's own memory, and room for the largest matrix
-/// that is converted before it is repacked.
+/// The budget of loading covers the model's owned memory, and room for the largest matrix that is
+/// converted before it is repacked.
 #[test]
 fn the_budget_knows_of_repacking() {
     let Some(cpu) = repackers().pop() else { return };
@@ -188,7 +189,7 @@ fn backends_that_would_be_slow_refuse() {
     refused(
         model.session_builder(&scalar).foreign_backend(&Scalar).build().map(|_| ()).unwrap_err(),
     );
-    // A model that has nothing of the kind is for all.
+    // A model with nothing to repack works on all backends.
     let none = open(&data("gpt2-Q4_0.gguf"), repack(Cpu::Scalar(Scalar)));
     assert!(none.tensor_infos().all(|t| !t.repacked));
     none.session(&scalar).unwrap();
@@ -197,8 +198,8 @@ fn backends_that_would_be_slow_refuse() {
     dense.session(&scalar).unwrap();
 }
 
-/// A text goes on from a snapshot of the same model, whichever of the two was repacked; the model
-/// is still told from others.
+/// A text continues from a snapshot of the same model, whichever of the two was repacked; other
+/// models are still rejected.
 #[test]
 fn snapshots_don_t_know_of_repacking() {
     let Some(cpu) = repackers().pop() else { return };

@@ -1,4 +1,4 @@
-//! The first promise: one hash of the logits over backends, threads, chunks and restored caches.
+//! First promise: one hash of the logits over backends, threads, chunks and restored caches.
 
 mod common;
 
@@ -12,7 +12,7 @@ fn hash(logits: &[f32]) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// The backends of this machine; those it lacks are named once.
+/// Backends of this machine; missing ones are printed once.
 fn backends() -> &'static [Cpu] {
     static FOUND: OnceLock<Vec<Cpu>> = OnceLock::new();
     FOUND.get_or_init(|| {
@@ -27,7 +27,7 @@ fn backends() -> &'static [Cpu] {
     })
 }
 
-/// Tokens enough to cross a block of the cache: the golden ones, repeated.
+/// Enough tokens to cross a block of the cache: the golden ones, repeated.
 fn tokens(model: &Model, golden: &[u32]) -> Vec<u32> {
     let n = (model.spec().context as usize).min(90);
     golden.iter().copied().cycle().take(n).collect()
@@ -45,8 +45,8 @@ fn session(model: &Model, cpu: Cpu, threads: usize, kv: KvFormat, batch: usize) 
     model.session(&options).unwrap()
 }
 
-/// Logits of all tokens: computed at one go, or the second half after restoring a snapshot of the
-/// first half into a fresh session.
+/// Logits of all tokens, computed in one go, or with the second half computed after restoring a
+/// snapshot of the first half into a fresh session.
 fn compute(
     model: &Model,
     tokens: &[u32],
@@ -63,14 +63,14 @@ fn compute(
     let snapshot = first.snapshot();
     drop(first);
     let mut second = session(model, cpu, threads, kv, chunk.min(96));
-    // What was there before must leave no trace.
+    // Earlier contents must leave no trace.
     second.eval(&tokens[..1], LogitsFor::Last).unwrap();
     second.restore(&snapshot).unwrap();
     all.extend(logits(&mut second, b, chunk));
     all
 }
 
-/// What is varied beside the backend: all of it, or little where only the format is new.
+/// Variations besides the backend: all of them, or few if only the format is new.
 struct Grid {
     kvs: &'static [KvFormat],
     threads: &'static [usize],
@@ -78,7 +78,7 @@ struct Grid {
 }
 
 const ALL: Grid = Grid { kvs: &KvFormat::ALL, threads: &[1, 2, 3], chunks: &[1, 5, 32, 96] };
-/// For the other files of a family of which one has been through more.
+/// Grid for the other files of a family after one has been tested with more.
 const LEAST: Grid = Grid { kvs: &[KvFormat::F32], threads: &[2], chunks: &[1, 32] };
 const LITTLE: Grid = Grid { kvs: &[KvFormat::F16], threads: &[1, 3], chunks: &[1, 3, 32] };
 
@@ -152,8 +152,8 @@ fn wider_q8_0() {
     }
 }
 
-/// Every file of a family; the first with more variety. (A Gemma's window is 8, so that all tokens but
-/// a few are beyond it, in steps of one token as in steps of 32.)
+/// Every file of a family, the first one with more variations. (A Gemma's window is 8, so all but a
+/// few tokens are beyond it, in steps of one token as in steps of 32.)
 fn family(name: &str) {
     for (i, path) in common::family_files(name).into_iter().enumerate() {
         one_hash(&path, if i == 0 { &LITTLE } else { &LEAST });
@@ -186,8 +186,18 @@ fn bitnet() {
 }
 
 #[test]
+fn qwen3moe() {
+    family("qwen3moe");
+}
+
+#[test]
+fn lfm2() {
+    family("lfm2");
+}
+
+#[test]
 fn folders() {
-    for name in ["llama", "gemma3", "qwen2", "qwen3", "bitnet"] {
+    for name in ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "qwen3moe", "lfm2"] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);
         }

@@ -1,12 +1,12 @@
 //! The models of `examples/bare_metal`: one hash of their logits on every backend of this machine,
-//! which is that of the firmware; and the plans in the firmware are those that the planner makes.
+//! equal to that of the firmware; and the plans in the firmware are those of the planner.
 //!
-//! `examples/bare_metal/logits.fnv` has the hashes. `cargo test --test same_hash -- --nocapture`
-//! prints what it should hold.
+//! `examples/bare_metal/logits.fnv` contains the hashes. `cargo test --test same_hash --
+//! --nocapture` prints its expected contents.
 
 #[path = "../examples/plan_to_rust/emit.rs"]
 mod emit;
-// As the firmware includes them: that they compile is a part of the test.
+// As the firmware includes them: that they compile is part of the test.
 #[allow(dead_code, missing_docs, unreachable_pub)]
 #[rustfmt::skip]
 #[path = "../examples/bare_metal/src/plan_q4_0.rs"]
@@ -32,14 +32,14 @@ fn text(name: &str) -> String {
     std::fs::read_to_string(folder().join(name)).unwrap()
 }
 
-/// The tokens that `logits.fnv` names.
+/// Tokens named in `logits.fnv`.
 fn tokens() -> Vec<u32> {
     let text = text("logits.fnv");
     let line = text.lines().find_map(|l| l.strip_prefix("tokens ")).unwrap();
     line.split(',').map(|t| t.parse().unwrap()).collect()
 }
 
-/// The logits after every token, as `teff logits` writes them.
+/// Logits after every token, in the format of `teff logits`.
 fn logits(
     model: &Model,
     tokens: &[u32],
@@ -62,7 +62,7 @@ fn logits(
     all
 }
 
-/// One line of `logits.fnv` for each model and format of the cache.
+/// One line of `logits.fnv` for each model and cache format.
 fn one_hash(file: &str) {
     let model = Model::open(folder().join(file)).unwrap();
     let (tokens, listed) = (tokens(), text("logits.fnv"));
@@ -101,7 +101,7 @@ fn q4_0() {
     one_hash("model-q4_0.gguf");
 }
 
-/// What the tool writes is what the firmware has, and the static plan is what the planner makes.
+/// The firmware contains the tool's output, and the static plan is the planner's.
 fn same_plan(quant: &str, plan: &Plan<'static>, locations: &[TensorLocation]) {
     let path = folder().join(format!("model-{quant}.gguf"));
     let (model, file) = (Model::open(&path).unwrap(), std::fs::read(&path).unwrap());
@@ -113,13 +113,14 @@ fn same_plan(quant: &str, plan: &Plan<'static>, locations: &[TensorLocation]) {
         end: tokenizer.eos(),
     };
     let options = plan.options;
-    let again = emit(&file, model.spec(), &options, &Scalar, &extras).unwrap();
+    let again = emit(&file, (model.spec(), model.family()), &options, &Scalar, &extras).unwrap();
     assert_eq!(again, here, "src/plan_{quant}.rs is old: run the command in its first line");
 
     let made = Plan::build(model.spec(), &|id| model.format(id), &options, &Scalar).unwrap();
     assert_eq!(plan.verify(), Ok(()));
     assert_eq!((&plan.spec, plan.options), (&made.spec, made.options));
     assert_eq!((&*plan.ops, &*plan.buffers), (&*made.ops, &*made.buffers));
+    assert_eq!((&*plan.states, &*plan.ropes), (&*made.states, &*made.ropes));
     assert_eq!((plan.logits, plan.memory_requirements), (made.logits, made.memory_requirements));
     for (slot, location) in plan.spec.slots().zip(locations) {
         let found = location.tensor(&slot, &file).unwrap();

@@ -1,4 +1,4 @@
-//! Sessions: cancelled and resumed, kept and restored, forked, refused; errors that say why.
+//! Sessions: cancelled and resumed, saved and restored, forked; and errors that name the cause.
 
 mod common;
 
@@ -62,7 +62,7 @@ fn others() -> Vec<(Model, Vec<u32>)> {
     files.into_iter().map(open).collect()
 }
 
-/// Cancels again and again, from another thread and at odd moments, until a text is through.
+/// Cancels again and again, from another thread and at random moments, until a text is complete.
 #[test]
 fn cancelling_at_any_moment_loses_nothing() {
     for ((model, tokens), rounds) in others().into_iter().zip([200, 50, 50, 50]) {
@@ -252,7 +252,7 @@ fn foreign_and_damaged_snapshots_are_refused() {
     let mut t = model.session(&f16).unwrap();
     t.eval(&tokens, LogitsFor::None).unwrap();
     assert_eq!(check(&t.snapshot()), "its cache has another format");
-    // Refusals changed nothing; a shorter context takes what fits.
+    // Errors changed nothing; a shorter context accepts what fits.
     assert_eq!(s.tokens(), tokens);
     let short = SessionOptions { context: Some(tokens.len() - 1), ..options() };
     let mut t = model.session(&short).unwrap();

@@ -1,4 +1,4 @@
-//! The example's embedded model against PyTorch, and what it writes.
+//! The example's embedded model compared to PyTorch, and its stories.
 
 mod common;
 
@@ -11,9 +11,9 @@ fn example(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gpt2").join(name)
 }
 
-/// Logits of three prompts, by PyTorch in f32 over the dequantised weights of the file. What
-/// differs is Teff's quantised activations: their error, not a slip in a term, which would be
-/// larger by far.
+/// Logits of three prompts, compared to PyTorch in f32 over the dequantised weights of the file.
+/// The difference is the error of Teff's quantised activations; a mistake in a term would be far
+/// larger.
 #[test]
 fn logits_agree_with_pytorch() {
     let bytes = std::fs::read(example("golden/golden.safetensors")).unwrap();
@@ -38,7 +38,8 @@ fn logits_agree_with_pytorch() {
     }
 }
 
-/// The file is what the README says, small enough to embed, and its stories end by themselves.
+/// The file is as described in the README, small enough to embed, and its stories end by
+/// themselves.
 #[test]
 fn stories_end() {
     let path = example("model.gguf");

@@ -1,5 +1,5 @@
 //! Models with ternary weights: the same bits for every backend, every number of threads and every
-//! split of a prompt, and whichever of the three formats holds the weights.
+//! split of a prompt, in any of the three formats.
 
 mod common;
 
@@ -15,7 +15,7 @@ use teff::{Cpu, Format, KvFormat, Model, SessionOptions};
 
 const FORMATS: [Format; 3] = [Format::TQ1_0, Format::TQ2_0, Format::I2_S];
 const VOCAB: usize = 70;
-/// What f16 has.
+/// Exact in f16.
 const SCALE: f32 = 0.078125;
 
 /// Floats in -1..1, the same in every run (Marsaglia's xorshift32).
@@ -33,8 +33,8 @@ impl Rng {
     }
 }
 
-/// A GGUF file of a GPT-2 of two layers; its matrices are 0 and plus or minus [`SCALE`], in F32, or
-/// in I2_S with `scale` behind each.
+/// GGUF file of a GPT-2 of two layers whose matrices are 0 and plus or minus [`SCALE`], in F32, or
+/// in I2_S with `scale` after each.
 fn file(width: usize, heads: usize, ffn: usize, i2_s: Option<f32>) -> Vec<u8> {
     let mut h = GgufHeader::new();
     h.put("general.architecture", GgufValue::Str("gpt2")).unwrap();
@@ -118,7 +118,7 @@ fn hash(logits: &[f32]) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// The one hash of the logits for all backends, numbers of threads and chunks.
+/// The common hash of the logits for all backends, numbers of threads and chunks.
 fn one_hash(model: &Model, what: &str) -> u64 {
     let vocab = model.spec().vocab;
     let tokens: Vec<u32> = (0..70u32).map(|i| i * i * 31 % vocab).collect();
@@ -169,7 +169,7 @@ fn one_model_in_three_formats() {
     assert_eq!(Some(one_hash(&model, "I2_S file")), want);
 }
 
-/// Rows that end with half a group; twelve heads, of which eight make a group.
+/// Rows that end with half a group; twelve heads, eight of which make a group.
 #[test]
 fn odd_multiples_of_128() {
     let on_loading = open(file(384, 12, 640, None), Some(Format::I2_S));
@@ -177,7 +177,7 @@ fn odd_multiples_of_128() {
     assert_eq!(one_hash(&open(file(384, 12, 640, Some(SCALE)), None), "I2_S file"), want);
 }
 
-/// A model of other weights; only some of its matrices have rows of whole blocks.
+/// A model with other weights; only some of its matrices have rows of whole blocks.
 #[test]
 fn any_model_runs() {
     for format in FORMATS {
@@ -199,7 +199,7 @@ fn a_damaged_scale_is_refused_by_name() {
     }
 }
 
-/// A scale that is the file's business: the weights' values have it.
+/// Scales are read from the file and applied to the weights.
 #[test]
 fn scales_are_read_from_files() {
     let model = open(file(128, 2, 128, Some(-0.5)), None);

@@ -1,14 +1,14 @@
-//! Teff beside llama.cpp: the same file, the same threads, in turns.
+//! Benchmark of Teff against llama.cpp: the same file, the same threads, in alternation.
 //!
 //! ```text
 //! cargo run --release --features bench-peers --example bench_peers -- MODEL.gguf --threads 2
 //! ```
 //!
-//! llama.cpp is the one in llama-cpp-python (`pip install llama-cpp-python`; `--python` says whose
-//! Python has it), which a process of its own calls (peer.py, part of this program). Rounds
-//! alternate in who comes first; while one computes, the other waits. Each keeps its own defaults:
-//! Teff's cache is f32 and llama.cpp's f16, unless `--kv f16` makes them the same; llama.cpp repacks some
-//! formats when it loads, Teff where `--repack` says so.
+//! llama.cpp is the one in llama-cpp-python (`pip install llama-cpp-python`; `--python` selects the
+//! Python that has it), run in a separate process (peer.py, part of this program). Rounds alternate
+//! in who comes first; while one computes, the other waits. Each keeps its own defaults: Teff's
+//! cache is f32 and llama.cpp's f16, unless `--kv f16` makes them equal; llama.cpp repacks some
+//! formats when it loads, Teff with `--repack`.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
@@ -22,7 +22,7 @@ const USAGE: &str = "\
 usage: bench_peers MODEL.gguf [--threads N] [--prefill 512,32] [--decode 128] [--rounds 5]
                    [--kv f32|f16|q8] [--repack] [--python python3]";
 
-/// How long both rest before a run: threads that were busy may spin for a while, those of the usual
+/// Rest of both before a run: threads that were busy may spin for a while, those of the usual
 /// OpenMP runtimes for 200 ms.
 const REST: Duration = Duration::from_millis(300);
 
@@ -53,12 +53,12 @@ struct Options {
     python: String,
 }
 
-/// What is timed.
+/// Measured case.
 #[derive(Clone, Copy)]
 enum Case {
-    /// So many tokens at once.
+    /// This number of tokens at once.
     Prefill(usize),
-    /// So many tokens, one at a time.
+    /// This number of tokens, one at a time.
     Decode(usize),
 }
 
@@ -119,7 +119,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Positions that the longest case takes.
+    /// Positions needed for the longest case.
     fn context(&self) -> usize {
         self.cases.iter().map(|c| c.parts().1).max().unwrap_or(1)
     }
@@ -141,13 +141,13 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
         ..SessionOptions::default()
     })?;
     let vocab = u64::from(model.spec().vocab);
-    // The tokens that peer.py makes too.
+    // The same tokens as in peer.py.
     let token = |i: u64| ((i * 2_654_435_761) % (1 << 32) % vocab) as u32;
     let tokens: Vec<u32> = (0..context as u64).map(token).collect();
     let mut peer = Peer::start(options, context)?;
 
     let mut times = vec![[Vec::new(), Vec::new()]; options.cases.len()];
-    // Round 0 warms up.
+    // Round 0 is the warm-up.
     for round in 0..=options.rounds {
         for (case, times) in options.cases.iter().zip(&mut times) {
             for turn in 0..2 {
@@ -178,7 +178,7 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Seconds that Teff takes.
+/// Seconds taken by Teff.
 fn timed(session: &mut Session<'_>, tokens: &[u32], case: Case) -> Result<f64, Box<dyn Error>> {
     let (_, n) = case.parts();
     let at_once = if matches!(case, Case::Prefill(_)) { n } else { 1 };
@@ -196,12 +196,12 @@ fn median(mut all: Vec<f64>) -> f64 {
     if all.len().is_multiple_of(2) { f64::midpoint(all[half - 1], all[half]) } else { all[half] }
 }
 
-/// The process that calls llama.cpp.
+/// Process that runs llama.cpp.
 struct Peer {
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// Its version, and what it was built for.
+    /// Version and build information.
     info: String,
 }
 
@@ -226,16 +226,16 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Seconds that llama.cpp takes.
+    /// Seconds taken by llama.cpp.
     fn timed(&mut self, case: Case) -> Result<f64, Box<dyn Error>> {
         let (name, n) = case.parts();
-        // Where it has ended, its last answer says why.
+        // If it has exited, its last answer tells the cause.
         let _ = writeln!(self.requests, "{name} {n}").and_then(|()| self.requests.flush());
         let answer = self.answer()?;
         answer.parse().map_err(|_| format!("the peer answers `{answer}`, not seconds").into())
     }
 
-    /// The next line; an error where that is one, or where there is none.
+    /// Next line; an error if the line is one, or if there is none.
     fn answer(&mut self) -> Result<String, Box<dyn Error>> {
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
@@ -252,7 +252,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It has nothing to finish.
+        // It has nothing left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

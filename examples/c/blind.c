@@ -1,5 +1,5 @@
-/* blind: mistakes that no library can see, for .ci/run capi: the sanitizer has to find each of them, or its
- * silence about the other programs says nothing.
+/* blind: mistakes that no library can detect, for .ci/run capi: the address sanitizer must find each of them,
+ * otherwise its silence about the other programs would prove nothing.
  *
  *     blind MODEL leak|buffer|freed|none
  */
@@ -18,7 +18,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "blind: %s\n", teff_error_text());
         return 2;
     }
-    if (strcmp(argv[2], "buffer") == 0) { /* less room than is said */
+    if (strcmp(argv[2], "buffer") == 0) { /* a buffer smaller than stated */
         uint32_t *tokens = malloc(sizeof *tokens);
         teff_tokenize(model, "Once", 4, 0, tokens, 4, &needed);
         free(tokens);

@@ -1,5 +1,5 @@
-/* misuse: everything that a program can get wrong and a library can see, one after the other. Each has
- * to give its status and a text, and change nothing.
+/* misuse: every kind of misuse that a library can detect. Each must return its status and an error text, and
+ * change nothing.
  *
  *     misuse MODEL FOLDER
  *
@@ -12,9 +12,9 @@
 
 #include "teff.h"
 
-static int bad = 0; /* expectations that were not met, of the main thread's */
+static int bad = 0; /* number of failed expectations, on the main thread */
 
-/* A call's status must be `want`; where that is an error, its text must have `says` in it. */
+/* Expects a call to return `want`; if that is an error, its text must contain `says`. */
 static void expect_at(int line, const char *call, int32_t got, int32_t want, const char *says) {
     const char *text = got == TEFF_OK ? "" : teff_error_text();
     int ok = got == want && (got == TEFF_OK || (text[0] != 0 && strstr(text, says) != NULL));
@@ -100,8 +100,8 @@ static void files(const unsigned char *gguf, size_t len, const char *folder) {
     EXPECT(teff_model_open_bytes(gguf, len, &options, &model), TEFF_ARGUMENT, "F32");
 }
 
-/* The byte `offset` after the first `name` of a copy of the file becomes `byte`: in a name or a value of its
- * header. The copy is the caller's to free. */
+/* Returns a copy of the file in which the byte at `offset` from the first `name` is `byte`, to change a name or a
+ * value of its header. The caller frees the copy. */
 static unsigned char *changed(const unsigned char *gguf, size_t len, const char *name,
                               size_t offset, unsigned char byte) {
     unsigned char *copy = malloc(len);
@@ -116,7 +116,7 @@ static unsigned char *changed(const unsigned char *gguf, size_t len, const char 
     return copy;
 }
 
-/* A model of an unknown kind is refused; one without a tokenizer still computes. */
+/* A model of an unknown architecture is refused; one without a tokenizer still computes. */
 static void kinds(const unsigned char *gguf, size_t len) {
     const char *architecture = "general.architecture", *tokenizer = "tokenizer.ggml.model";
     teff_session_options one = TEFF_SESSION_OPTIONS_INIT;
@@ -274,7 +274,7 @@ static void steps(teff_model *model, teff_session *session, uint32_t vocab, uint
     EXPECT(teff_session_generate(session, "a", 1, &how, quiet, NULL, NULL), TEFF_ARGUMENT, "`reserved`");
     EXPECT(teff_session_generate_tokens(session, NULL, 0, NULL, quiet, NULL, NULL), TEFF_EMPTY, "prompt");
     EXPECT(teff_session_tokens(session, NULL, 0, &n), TEFF_OK, "");
-    CHECK(n == 0); /* nothing of all this has become text */
+    CHECK(n == 0); /* none of this has become part of the sequence */
 
     logits[vocab] = -7; /* nothing beyond the vocabulary is written */
     EXPECT(teff_session_step(session, pair, 1, TEFF_LOGITS_LAST, logits, (size_t)vocab + 1), TEFF_OK, "");
@@ -282,7 +282,7 @@ static void steps(teff_model *model, teff_session *session, uint32_t vocab, uint
     EXPECT(teff_session_tokens(session, back, 0, &n), TEFF_BUFFER, "room for 1");
     EXPECT(teff_session_tokens(session, back, 4, &n), TEFF_OK, "");
     CHECK(n == 1 && back[0] == 1);
-    /* A text and back; buffers of one less, and of exactly as many. */
+    /* Text to tokens and back, with buffers one too small and of exactly the right size. */
     EXPECT(teff_tokenize(model, "Once", 4, 0, NULL, 0, &n), TEFF_OK, "");
     CHECK(n > 0 && n <= 4);
     EXPECT(teff_tokenize(model, "Once", 4, 0, back, n - 1, &length), TEFF_BUFFER, "`tokens`");
@@ -291,7 +291,7 @@ static void steps(teff_model *model, teff_session *session, uint32_t vocab, uint
     EXPECT(teff_detokenize(model, back, n, text, 4, &length), TEFF_BUFFER, "room for 5");
     EXPECT(teff_detokenize(model, back, n, text, 5, &length), TEFF_OK, "");
     CHECK(length == 4 && strcmp(text, "Once") == 0);
-    /* A snapshot, one byte less, and one that is damaged. */
+    /* A snapshot, a buffer one byte too small, and a damaged snapshot. */
     EXPECT(teff_session_save(session, NULL, 0, &n), TEFF_OK, "");
     saved = malloc(n);
     if (saved == NULL) exit(2);
@@ -307,7 +307,8 @@ static void steps(teff_model *model, teff_session *session, uint32_t vocab, uint
     free(logits);
 }
 
-/* The same logits, to the last bit: of a step of three, of three steps of one, of a fork, and restored. */
+/* The same logits, to the last bit, from one step of three tokens, three steps of one, a fork, and a restored
+ * session. */
 static void same_bits(teff_model *model, size_t vocab) {
     static const uint32_t tokens[4] = {1, 2, 3, 5};
     teff_session_options options = TEFF_SESSION_OPTIONS_INIT;
@@ -356,9 +357,9 @@ struct meeting {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     teff_session *session;
-    int stage;      /* 1: a piece has come; 2: the callback may return */
+    int stage;      /* 1: the callback was called; 2: it may return */
     int32_t status; /* of the generation */
-    char text[64];  /* what it said */
+    char text[64];  /* its error text */
 };
 
 static void reach(struct meeting *m, int stage) {
@@ -394,7 +395,7 @@ static void *generate(void *user) {
     return NULL;
 }
 
-/* Two threads on one session, cancelling from another thread, and freeing under a call. */
+/* Two threads on one session, cancelling from another thread, and freeing during a call. */
 static void threads(teff_model *model) {
     struct meeting m = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, 0, 0, ""};
     teff_session_info info = TEFF_SESSION_INFO_INIT;
@@ -424,7 +425,7 @@ static void threads(teff_model *model) {
         EXPECT(teff_session_resume(m.session), TEFF_OK, "");
         EXPECT(teff_session_tokens(m.session, NULL, 0, &before), TEFF_OK, "");
         m.stage = 2;
-        generate(&m); /* goes on from there */
+        generate(&m); /* continues from there */
         CHECK(m.status == TEFF_OK);
         EXPECT(teff_session_tokens(m.session, NULL, 0, &after), TEFF_OK, "");
         CHECK(after > before);
@@ -439,7 +440,7 @@ struct again {
     int32_t status;
 };
 
-/* Calls the session that is calling, and frees it. */
+/* Calls the session from its own callback, and frees it. */
 static int32_t reenter(void *user, const char *text, size_t len) {
     struct again *a = user;
     if (text[len] != 0 || a->session == NULL) return 1;
@@ -479,7 +480,7 @@ struct writer {
 static int32_t append(void *user, const char *text, size_t len) {
     struct writer *w = user;
     if (len >= sizeof w->text - w->used) return 1;
-    memcpy(w->text + w->used, text, len + 1); /* the zero behind it too */
+    memcpy(w->text + w->used, text, len + 1); /* including the terminating zero */
     w->used += len;
     return 0;
 }
@@ -493,7 +494,7 @@ static void *write_text(void *user) {
     return NULL;
 }
 
-/* Two sessions on one model, at the same time; the model is freed before they are done. */
+/* Two concurrent sessions on one model, which is freed before they finish. */
 static void sessions(const char *path) {
     static struct writer writers[2];
     teff_model *model = NULL;
@@ -548,7 +549,7 @@ int main(int argc, char **argv) {
     sessions(argv[1]);
     teff_session_free(session);
     teff_model_free(model);
-    /* A model in memory of one's own, with a session that outlives its handle. */
+    /* A model in the caller's memory, with a session that outlives its handle. */
     EXPECT(teff_model_open_bytes(gguf, len, NULL, &in_place), TEFF_OK, "");
     EXPECT(teff_session_new(in_place, &one, &session), TEFF_OK, "");
     teff_model_free(in_place);

@@ -1,8 +1,8 @@
-/* story: a model tells a story, and you read it as it is made.
+/* story: prints a story as the model generates it.
  *
  *     story MODEL PROMPT [TOKENS]
  *
- * Build it from the root of the repository (teff.h says more):
+ * Build it from the root of the repository (see teff.h for more):
  *
  *     cargo rustc --release -p teff-runtime --features capi --crate-type staticlib
  *     cc -O2 -I runtime/include examples/c/story.c target/release/libteff_runtime.a \
@@ -15,19 +15,19 @@
 
 #include "teff.h"
 
-/* What failed, in the words of the library. */
+/* Prints the library's error text; returns the exit code. */
 static int failed(const char *what, int32_t status) {
     fprintf(stderr, "story: %s: %s (%s)\n", what, teff_error_text(), teff_status_name(status));
     return 1;
 }
 
-/* Prints a piece. A reader who has gone away ends the story. */
+/* Prints a piece of text. Stops generation if standard output is closed. */
 static int32_t print(void *user, const char *text, size_t len) {
     FILE *to = (FILE *)user;
     return fwrite(text, 1, len, to) != len || fflush(to) != 0;
 }
 
-/* Says what a session will take, makes it, and lets it tell. */
+/* Prints the memory requirements of a session, creates it and generates the story. */
 static int tell(const teff_model *model, const char *prompt, size_t tokens) {
     teff_session_options options = TEFF_SESSION_OPTIONS_INIT;
     teff_generate_options how = TEFF_GENERATE_OPTIONS_INIT;

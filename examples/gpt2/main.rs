@@ -1,4 +1,4 @@
-//! Writes a short story with the GPT-2 that is compiled into it, or with any other:
+//! Writes a short story with a built-in GPT-2, or with any other model:
 //!
 //! ```text
 //! cargo run --release --example gpt2
@@ -15,7 +15,7 @@ use std::time::Instant;
 use lexopt::{Arg::Long, Arg::Short, ValueExt};
 use teff::{Cpu, Generate, LoadOptions, Model, Sampling, SessionOptions};
 
-/// The bytes of a file, aligned as weights like to be: they are used where they lie.
+/// The bytes of a file, aligned as weights should be, since they are used in place.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 

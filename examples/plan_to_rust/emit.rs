@@ -1,21 +1,23 @@
-//! A plan as Rust source: `static` data for a program that has no planner, no reader of files and no
+//! A plan as Rust source: `static` data for a program that has no planner, no file reader and no
 //! heap.
 
 use std::error::Error;
 use std::fmt::{Debug, Display, Write};
 
-use teff_graph::family::gguf_name;
+use teff_graph::family::Family;
 use teff_graph::gguf::{Gguf, GgufValue};
-use teff_graph::{Options, Plan, Positions, Spec, TensorLocation};
+use teff_graph::layers::{Layer, Norm, Norms};
+use teff_graph::ops::Op;
+use teff_graph::{Options, Plan, Rope, Spec, TensorLocation};
 use teff_kernels::Backend;
 
-/// What is written beside the plan.
+/// Data written in addition to the plan.
 pub(crate) struct Extras<'a> {
-    /// The command that writes the same again.
+    /// Command that writes the same source again.
     pub(crate) command: &'a str,
     /// Tokens that the text begins with.
     pub(crate) prompt: &'a [u32],
-    /// The token that ends a text.
+    /// Token that ends a text.
     pub(crate) end: Option<u32>,
 }
 
@@ -26,16 +28,17 @@ pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// Where each tensor of the model lies in its file. Everything must be usable in place.
+/// Locations of the model's tensors in its file. All of them must be usable in place.
 fn locations(
-    spec: &Spec,
+    spec: &Spec<'_>,
+    family: &Family,
     gguf: &Gguf<'_>,
     file: &[u8],
 ) -> Result<Vec<TensorLocation>, Box<dyn Error>> {
     let mut locations = Vec::new();
     for slot in spec.slots() {
         let mut name = String::new();
-        gguf_name(slot.role, &mut name)?;
+        family.gguf_name(slot.role, &mut name)?;
         let tensor = gguf.tensor(&name).ok_or_else(|| format!("the file has no `{name}`"))?;
         let location = TensorLocation { format: tensor.format, offset: tensor.offset };
         location.tensor(&slot, file)?;
@@ -47,32 +50,35 @@ fn locations(
 /// The source. `backend` is who will run the plan, or one that needs as much scratch.
 ///
 /// # Errors
-/// Where the file can't be used in place, or the options don't fit the model.
+/// If the file can't be used in place, or the options don't fit the model.
 pub(crate) fn emit(
     file: &[u8],
-    spec: &Spec,
+    (spec, family): (&Spec<'_>, &Family),
     options: &Options,
     backend: &dyn Backend,
     extras: &Extras<'_>,
 ) -> Result<String, Box<dyn Error>> {
     let gguf = Gguf::parse(file)?;
-    let locations = locations(spec, &gguf, file)?;
-    let format = |id: teff_graph::TensorId| locations[usize::from(id.0)].format;
+    let locations = locations(spec, family, &gguf, file)?;
+    let format = |id: teff_graph::TensorId| locations[id.index()].format;
     let plan = Plan::build(spec, &format, options, backend)?;
+    let needed = plan.memory_requirements;
 
     let mut out = String::new();
     let o = &mut out;
     writeln!(o, "// Written by: {}", extras.command)?;
-    writeln!(o, "// {}.\n", plan.memory_requirements)?;
-    writeln!(o, "use teff_graph::plan::{{Buffer, BufferId, MemoryRequirements, Op, Options}};")?;
-    writeln!(o, "use teff_graph::{{List, Plan, Spec, TensorLocation}};")?;
+    writeln!(o, "// {needed}.\n")?;
+    writeln!(o, "use teff_graph::layers::Layer;")?;
+    writeln!(o, "use teff_graph::ops::Op;")?;
+    writeln!(o, "use teff_graph::plan::{{Buffer, BufferId, MemoryRequirements, Options, State}};")?;
+    writeln!(o, "use teff_graph::{{Layers, List, Plan, Rope, Spec, TensorLocation}};")?;
 
     constant(o, "Bytes of the model's file", "FILE_BYTES: usize", file.len())?;
     let hash = format!("{:#018x}", fnv(file.iter().copied()));
     constant(o, "Their FNV-1a hash of 64 bits", "FILE_HASH: u64", hash)?;
-    constant(o, "Bytes of the arena", "ARENA: usize", plan.memory_requirements.scratch)?;
-    constant(o, "Bytes of the KV cache", "CACHE: usize", plan.memory_requirements.kv)?;
-    constant(o, "Bytes for the one thread", "THREAD: usize", plan.memory_requirements.per_thread)?;
+    constant(o, "Bytes of the arena", "ARENA: usize", needed.scratch)?;
+    constant(o, "Bytes of the sequence's states", "STATE: usize", needed.state)?;
+    constant(o, "Bytes for the one thread", "THREAD: usize", needed.per_thread)?;
     if let Some(at) = tokens(&gguf, file) {
         constant(o, "Where the tokens' texts begin in the file", "TOKENS_AT: usize", at)?;
     }
@@ -81,23 +87,26 @@ pub(crate) fn emit(
     doc(o, "Tokens that the text begins with")?;
     writeln!(o, "pub static PROMPT: [u32; {}] = {prompt:?};", prompt.len())?;
 
-    doc(o, "Where each tensor lies in the file")?;
-    writeln!(o, "pub static WEIGHTS: [TensorLocation; {}] = {{", locations.len())?;
-    writeln!(o, "    use teff_kernels::Format::*;\n    [")?;
-    list(o, &locations)?;
-    doc(o, "The operations of a step")?;
-    writeln!(o, "pub static OPS: [Op; {}] = {{", plan.ops.len())?;
-    writeln!(o, "    #[allow(unused_imports)]")?;
-    writeln!(
-        o,
-        "    use teff_graph::{{Activation::*, TensorId, plan::{{Op::*, Output::*}}}};\n    ["
-    )?;
-    list(o, &plan.ops)?;
-    doc(o, "The buffers")?;
-    writeln!(o, "pub static BUFFERS: [Buffer; {}] = {{", plan.buffers.len())?;
-    writeln!(o, "    #[allow(unused_imports)]")?;
-    writeln!(o, "    use teff_graph::plan::{{BufferType::*, RowCount::*}};\n    [")?;
-    list(o, &plan.buffers)?;
+    let formats = "teff_kernels::Format::*";
+    list(o, "Where each tensor lies in the file", "WEIGHTS: [TensorLocation", formats, &locations)?;
+    // What shares its name with another variant or type is written in full.
+    let op = |op: &Op| format!("Op::{op:?}").replace("rope_kind: ", "rope_kind: RopeKind::");
+    let ops: Vec<_> = plan.ops.iter().map(|o| Source(op(o))).collect();
+    let names = "{teff_graph::{TensorId, layers::Activation::*, ops::*, ops::Output::*, \
+                 ops::QkvPart::*, plan::StateId}, teff_kernels::RopeKind}";
+    list(o, "The operations of a step", "OPS: [Op", names, &ops)?;
+    let names = "teff_graph::plan::{BufferType::*, RowCount::*}";
+    list(o, "The buffers", "BUFFERS: [Buffer", names, &plan.buffers)?;
+    list(o, "The states", "STATES: [State", "teff_graph::plan::StateKind::*", &plan.states)?;
+    let kinds: Vec<_> = spec.layers.kinds().iter().map(layer).collect();
+    let names = "teff_graph::layers::{Activation::*, *}";
+    list(o, "The kinds of layers", "KINDS: [Layer", names, &kinds)?;
+    let pattern = spec.layers.pattern();
+    doc(o, "The kind of each layer, repeated")?;
+    writeln!(o, "pub static PATTERN: [u8; {}] = {pattern:?};", pattern.len())?;
+    let ropes: Vec<_> = spec.ropes.iter().map(rope).collect();
+    let names = "{teff_graph::RopeScaling, teff_kernels::RopeKind}";
+    list(o, "The rotary embeddings", "ROPES: [Rope", names, &ropes)?;
 
     doc(o, "The model")?;
     write_spec(o, spec)?;
@@ -105,15 +114,26 @@ pub(crate) fn emit(
     writeln!(o, "pub const OPTIONS: Options = {{")?;
     writeln!(o, "    use teff_kernels::KvFormat::*;\n    {:?}\n}};", plan.options)?;
     doc(o, "The plan")?;
-    writeln!(o, "pub static PLAN: Plan<'static> = {{")?;
-    writeln!(o, "    Plan {{\n        spec: SPEC,\n        options: OPTIONS,")?;
-    writeln!(o, "        ops: List::Borrowed(&OPS),\n        buffers: List::Borrowed(&BUFFERS),")?;
-    writeln!(
-        o,
-        "        logits: {:?},\n        memory_requirements: {:?},\n    }}\n}};",
-        plan.logits, plan.memory_requirements
-    )?;
+    // All fields by name, so that a new one is not forgotten here.
+    let Plan { spec: _, options: _, ops: _, buffers: _, states: _, ropes: _, logits, .. } = &plan;
+    writeln!(o, "pub static PLAN: Plan<'static> = Plan {{")?;
+    writeln!(o, "    spec: SPEC,\n    options: OPTIONS,")?;
+    for (field, name) in
+        [("ops", "OPS"), ("buffers", "BUFFERS"), ("states", "STATES"), ("ropes", "ROPES")]
+    {
+        writeln!(o, "    {field}: List::Borrowed(&{name}),")?;
+    }
+    writeln!(o, "    logits: {logits:?},\n    memory_requirements: {needed:?},\n}};")?;
     Ok(out)
+}
+
+/// What is Rust already.
+struct Source(String);
+
+impl Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 fn doc(o: &mut String, text: &str) -> std::fmt::Result {
@@ -125,70 +145,74 @@ fn constant(o: &mut String, text: &str, name: &str, value: impl Display) -> std:
     writeln!(o, "pub const {name} = {value};")
 }
 
-/// Plain data: what `Debug` prints of it is Rust.
-fn list<T: Debug>(o: &mut String, items: &[T]) -> std::fmt::Result {
+/// Plain data: what `Debug` prints of it is Rust, where `names` are in use.
+fn list<T: Debug>(
+    o: &mut String,
+    text: &str,
+    name: &str,
+    names: &str,
+    items: &[T],
+) -> std::fmt::Result {
+    doc(o, text)?;
+    writeln!(o, "pub static {name}; {}] = {{", items.len())?;
+    writeln!(o, "    #[allow(unused_imports)]\n    use {names};\n    [")?;
     for item in items {
         writeln!(o, "        {item:?},")?;
     }
     writeln!(o, "    ]\n}};")
 }
 
-/// A spec has fields whose variants share names, so that these are written in full.
-fn write_spec(o: &mut String, spec: &Spec) -> Result<(), Box<dyn Error>> {
-    let positions = match spec.positions {
-        Positions::Learned => "Positions::Learned".into(),
-        Positions::Rotary(r) => format!(
-            "Positions::Rotary(Rotary {{ kind: RopeKind::{:?}, dims: {}, base: {:?}, \
-             window_base: {:?}, scaling: RopeScaling::{:?} }})",
-            r.kind, r.dims, r.base, r.window_base, r.scaling
-        ),
-        _ => return Err("these positions can't be written yet".into()),
-    };
+/// A layer's parts and their variants have one name, as operations do.
+fn layer(layer: &Layer) -> Source {
+    let Layer { mixer, ffn, norms: Norms { before, post }, scales } = layer;
+    Source(format!(
+        "Layer {{ mixer: Mixer::{mixer:?}, ffn: FeedForward::{ffn:?}, \
+         norms: Norms {{ before: {:?}, post: {post} }}, scales: {scales:?} }}",
+        norm(before)
+    ))
+}
+
+fn norm(norm: &Norm) -> Source {
+    let Norm { kind, eps } = norm;
+    Source(format!("Norm {{ kind: NormKind::{kind:?}, eps: {eps:?} }}"))
+}
+
+fn rope(rope: &Rope) -> Source {
+    let Rope { kind, dims, base, scaling } = rope;
+    Source(format!(
+        "Rope {{ kind: RopeKind::{kind:?}, dims: {dims}, base: {base:?}, \
+         scaling: RopeScaling::{scaling:?} }}"
+    ))
+}
+
+fn write_spec(o: &mut String, spec: &Spec<'_>) -> std::fmt::Result {
     // All fields by name, so that a new one is not forgotten here.
     #[rustfmt::skip]
     let Spec {
-        arch, vocab, context, layers, width, heads, kv_heads, head_dim, ffn, norm, norm_eps,
-        positions: _, window, fused_qkv, biases, qk_norms, sub_norms, post_norms, gated, activation,
-        token_scales, embed_scale, attn_scale, head,
+        arch, vocab, context, width, embed, layers, ropes: _, norm: last, head, token_scales,
     } = spec;
-    let fields: [(&str, &dyn Debug); 23] = [
+    let layers = Source(format!("Layers::new(&KINDS, &PATTERN, {})", layers.len()));
+    let last = norm(last);
+    let fields: [(&str, &dyn Debug); 9] = [
         ("arch: ", arch),
         ("vocab: ", vocab),
         ("context: ", context),
-        ("layers: ", layers),
         ("width: ", width),
-        ("heads: ", heads),
-        ("kv_heads: ", kv_heads),
-        ("head_dim: ", head_dim),
-        ("ffn: ", ffn),
-        ("norm: Norm::", norm),
-        ("norm_eps: ", norm_eps),
-        ("window: ", window),
-        ("fused_qkv: ", fused_qkv),
-        ("biases: ", biases),
-        ("qk_norms: ", qk_norms),
-        ("sub_norms: ", sub_norms),
-        ("post_norms: ", post_norms),
-        ("gated: ", gated),
-        ("activation: Activation::", activation),
-        ("token_scales: ", token_scales),
-        ("embed_scale: ", embed_scale),
-        ("attn_scale: ", attn_scale),
+        ("embed: ", embed),
+        ("layers: ", &layers),
+        ("norm: ", &last),
         ("head: Head::", head),
+        ("token_scales: ", token_scales),
     ];
-    writeln!(o, "pub const SPEC: Spec = {{")?;
-    writeln!(o, "    #[allow(unused_imports)]\n    use teff_graph::{{")?;
-    writeln!(o, "        Activation, Biases, Head, Norm, Positions, RopeScaling, Rotary, Window,")?;
-    writeln!(o, "    }};\n    #[allow(unused_imports)]\n    use teff_kernels::RopeKind;")?;
-    writeln!(o, "    Spec {{\n        positions: {positions},")?;
+    writeln!(o, "pub const SPEC: Spec<'static> = {{")?;
+    writeln!(o, "    use teff_graph::{{Embed, Head, layers::{{Norm, NormKind}}}};\n    Spec {{")?;
     for (name, value) in fields {
         writeln!(o, "        {name}{value:?},")?;
     }
-    writeln!(o, "    }}\n}};")?;
-    Ok(())
+    writeln!(o, "        ropes: List::Borrowed(&ROPES),\n    }}\n}};")
 }
 
-/// Where the first token's text begins (its length, and then its bytes).
+/// Offset of the first token's text (its length, then its bytes).
 fn tokens(gguf: &Gguf<'_>, file: &[u8]) -> Option<usize> {
     let Some(GgufValue::Array(array)) = gguf.value("tokenizer.ggml.tokens") else { return None };
     let at = array.as_bytes().as_ptr().addr() - file.as_ptr().addr();

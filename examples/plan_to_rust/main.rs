@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The source holds the plan and where each tensor lies in the file as `static` data, the bytes of
-//! arena and cache as constants, and the prompt's tokens. It is a module of a program with
+//! arena and states as constants, and the prompt's tokens. It is a module of a program with
 //! `teff-graph` and `teff-kernels`; `examples/bare_metal` is one. The model must be a GGUF file whose
 //! vectors are F32, since everything is used where it lies in the file. It is planned for backends
 //! that need no scratch for products, as `Scalar` and `Dsp` do.
@@ -55,7 +55,7 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let prompt = tokenizer.encode(prompt.trim_end(), Specials::Ignore)?;
     let command = format!("cargo run --example plan_to_rust -- {}", args.join(" "));
     let extras = emit::Extras { command: &command, prompt: &prompt, end: tokenizer.eos() };
-    let source = emit::emit(&file, model.spec(), &options, &Scalar, &extras)?;
+    let source = emit::emit(&file, (model.spec(), model.family()), &options, &Scalar, &extras)?;
     std::fs::write(&out, source)?;
     Ok(())
 }

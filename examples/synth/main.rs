@@ -9,8 +9,9 @@
 //! Behind a colon stands another number of layers than the real model's: as many as fit in memory.
 //! The same shape gives the same weights on every machine and, apart from rounding, in every format.
 //! Rows repeat after a few hundred, so that large files are quick to write. The formats are those of
-//! `teff quantize`, mixes included: which tensor gets which is decided there. With `-pure` behind its name,
-//! a format is that of all matrices. llama.cpp loads the files too, but for I2_S, which is BitNet's.
+//! `teff quantize`, mixes included, and their choice for each tensor is made there. A format with the
+//! suffix `-pure` is used for all matrices. llama.cpp loads the files too, except for I2_S, which is
+//! BitNet's.
 
 mod random;
 mod vocabulary;
@@ -31,7 +32,7 @@ use teff_runtime::gguf_write::{GgufData, GgufHeader};
 use teff_runtime::quantize::{Facts, Shape, Target, plan};
 use vocabulary::Vocabulary;
 
-/// A model whose shape can be had.
+/// Model whose shape is available.
 struct Model {
     name: &'static str,
     spec: fn() -> Spec<'static>,
@@ -139,12 +140,12 @@ fn usage(wrong: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// A tensor to be written.
+/// Tensor to be written.
 struct Tensor {
     name: String,
     format: Format,
     dims: Vec<u64>,
-    /// How its random elements are distributed.
+    /// Distribution of its random elements.
     mean: f32,
     deviation: f32,
 }
@@ -176,7 +177,7 @@ fn synth(
     Ok(())
 }
 
-/// All tensors, in the formats that the target gives them.
+/// All tensors, in the formats chosen by the target.
 fn tensors(spec: &Spec<'_>, target: &Target) -> Result<Vec<Tensor>, Box<dyn Error>> {
     let family = family::of_arch(spec.arch).ok_or("no family of this architecture")?;
     let mut all = Vec::new();
@@ -228,7 +229,7 @@ fn is_norm(role: Role) -> bool {
     }
 }
 
-/// Rows of a tensor that differ; then they come again.
+/// Number of distinct rows of a tensor, which then repeat.
 const ROWS: usize = 512;
 
 /// Writes a tensor's random elements.
@@ -238,13 +239,13 @@ fn fill<W: Write>(t: &Tensor, data: &mut GgufData<W>) -> Result<(), Box<dyn Erro
     let row_bytes = t.format.row_bytes(cols).ok_or("a row is not whole blocks")?;
     let mut row = vec![0f32; cols];
     let mut bytes = vec![0; row_bytes * rows.min(ROWS)];
-    // A stream of its own for each tensor, from its name (FNV-1a).
+    // Each tensor has its own random stream, seeded by its name (FNV-1a).
     let seed = t
         .name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let mut random = Random(seed);
-    // Ternary weights: what is far from 0 becomes 1 or -1.
+    // Ternary weights: elements far from 0 become 1 or -1.
     let ternary = matches!(t.format, Format::TQ1_0 | Format::TQ2_0 | Format::I2_S);
     for out in bytes.chunks_exact_mut(row_bytes) {
         row.fill_with(|| random.normal((t.mean, t.deviation)));

@@ -12,7 +12,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Roughly normal: the sum of four uniform numbers of 16 bits, which is quick.
+    /// Roughly normal number: the sum of four uniform numbers of 16 bits, which is quick.
     pub(crate) fn normal(&mut self, (mean, deviation): (f32, f32)) -> f32 {
         let bits = self.next();
         let sum: u32 = (0..4).map(|i| (bits >> (16 * i)) as u32 & 0xffff).sum();
@@ -20,7 +20,7 @@ impl Random {
         mean + (sum as f32 - 131_070.0) * (deviation / 37_837.0)
     }
 
-    /// A number below `n`, small ones more often.
+    /// Number below `n`, smaller ones more often.
     pub(crate) fn skewed(&mut self, n: usize) -> usize {
         let mut draw = || (self.next() >> 32) as f64 / (1u64 << 32) as f64;
         (draw() * draw() * n as f64) as usize

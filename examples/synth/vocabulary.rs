@@ -1,5 +1,5 @@
-//! Vocabularies of the right size and kind, so that text can be tokenized (into tokens that mean
-//! nothing).
+//! Vocabularies of the right size and kind, so that text can be tokenized (into meaningless
+//! tokens).
 
 use std::collections::HashSet;
 
@@ -8,9 +8,9 @@ use teff_runtime::gguf_write::{GgufHeader, WriteError};
 
 use crate::random::Random;
 
-/// A tokenizer's kind, and the names of its special tokens.
+/// Kind of tokenizer, and the names of its special tokens.
 pub(crate) enum Vocabulary {
-    /// Byte-level merges; the name of the splitter; special tokens at the end.
+    /// Byte-level merges, with the name of the pre-tokenizer; special tokens at the end.
     ByteLevel { pre: &'static str, specials: &'static [&'static str], bos: usize, eos: usize },
     /// SentencePiece with scores; special tokens at the beginning.
     SentencePiece { specials: &'static [&'static str], bos: u32, eos: u32, unk: u32, space: bool },
@@ -22,7 +22,7 @@ const CONTROL: i32 = 3;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
-/// Puts a vocabulary of `size` tokens into a header, as llama.cpp's converter does.
+/// Writes a vocabulary of `size` tokens into a header, like llama.cpp's converter.
 pub(crate) fn put(h: &mut GgufHeader, kind: &Vocabulary, size: usize) -> Result<(), WriteError> {
     let id = |v: usize| GgufValue::U32(v as u32);
     match *kind {
@@ -46,7 +46,7 @@ pub(crate) fn put(h: &mut GgufHeader, kind: &Vocabulary, size: usize) -> Result<
             kinds[unk as usize] = UNKNOWN;
             tokens.extend((0..256).map(|b| format!("<0x{b:02X}>")));
             kinds.resize(tokens.len(), BYTE);
-            // The same pieces, spelled as text; those that are no ASCII are bytes here.
+            // The same pieces, spelled as text; those that are not ASCII are bytes here.
             let (spelled, _) = byte_level(size);
             let pieces = spelled.iter().map(|t| t.replace('\u{120}', "\u{2581}"));
             let pieces = pieces.filter(|t| t.chars().all(|c| c.is_ascii() || c == '\u{2581}'));
@@ -72,7 +72,7 @@ pub(crate) fn put(h: &mut GgufHeader, kind: &Vocabulary, size: usize) -> Result<
     }
 }
 
-/// Words that shall be one token after a space, so that English text is cut plausibly.
+/// Words that should be one token after a space, so that English text is split plausibly.
 const WORDS: &str = "the of and to a in is it that was he for on are with as his they be at one have \
     this from or had by but some what there we can out other were all your when up use word how \
     said an each she which do their time if will way about many then them would write like so \
@@ -85,12 +85,12 @@ const WORDS: &str = "the of and to a in is it that was he for on are with as his
     men change went light kind off need house picture try us again animal point mother world near \
     build self earth father once upon story girl friend happy little night tree river song bird sun";
 
-/// A byte-pair vocabulary: the 256 bytes and one token for each of `n` merges; and the merges, the
-/// first one first.
+/// Byte-pair vocabulary: the 256 bytes and one token for each of `n` merges; and the merges, in
+/// order.
 ///
-/// Every merge joins two tokens that exist into one that did not.
+/// Every merge joins two existing tokens into one that did not exist.
 pub(crate) fn byte_level(n: usize) -> (Vec<String>, Vec<String>) {
-    // GPT-2 writes bytes as letters: printable ones as themselves, the others from U+0100 on.
+    // GPT-2 writes bytes as characters: printable ones as themselves, the others from U+0100 on.
     let printable = |b: &u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let mut tokens: Vec<String> =
         (0..=255u8).filter(printable).map(|b| char::from(b).to_string()).collect();

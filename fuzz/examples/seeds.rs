@@ -1,4 +1,4 @@
-//! Writes the seeds again: `cargo run --example seeds` in this folder.
+//! Regenerates the seeds: `cargo run --example seeds` in this folder.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Any bytes as a GGUF file: parsed, and everything in it visited.
+//! Arbitrary bytes as a GGUF file: parsed, and everything in it visited.
 #![no_main]
 
 use std::hint::black_box;
@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use teff_graph::gguf::{Gguf, GgufArray, GgufValue};
 use teff_graph::meta::Metadata;
 
-/// Reads an array by every accessor: only the one of its type gives its elements.
+/// Reads an array through every accessor: only the one of its type returns the elements.
 fn walk(a: &GgufArray<'_>) {
     macro_rules! readers {
         ($($name:ident)*) => {
@@ -41,7 +41,7 @@ fuzz_target!(|file: &[u8]| {
         if let GgufValue::Array(a) = &value {
             walk(a);
         }
-        // Not of the values themselves, which may be NaN.
+        // The kinds, not the values, which may be NaN.
         assert_eq!(gguf.value(key).map(|v| v.kind()), Some(value.kind()));
         black_box(gguf.get(key));
     }

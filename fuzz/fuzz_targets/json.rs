@@ -1,4 +1,4 @@
-//! Any bytes as a JSON document, event by event, and as a config.json.
+//! Arbitrary bytes as a JSON document, event by event, and as a config.json.
 #![no_main]
 
 use std::hint::black_box;
@@ -35,7 +35,7 @@ fuzz_target!(|document: &[u8]| {
         }
         assert!(r.depth() == depth && depth <= MAX_DEPTH && r.offset() <= document.len());
     };
-    // Skipping sees what reading sees.
+    // Skipping and reading see the same.
     let mut skipping = Reader::new(document);
     let skipped = skipping.skip_value().is_ok() && matches!(skipping.next(), Ok(None));
     assert_eq!(skipped, whole);

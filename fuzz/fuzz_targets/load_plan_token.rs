@@ -1,5 +1,5 @@
-//! Any bytes as a model: loaded, planned, one token computed. Memory stays within what the file's
-//! size, and then the plan, said it would be.
+//! Arbitrary bytes as a model: loaded, planned, one token computed. Memory stays within the limits
+//! stated from the file's size and then from the plan.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ use teff_runtime::{LoadOptions, Model, SessionOptions};
 #[global_allocator]
 static HEAP: Counting = Counting;
 
-/// What a session takes besides what it counts: boxes of fixed size.
+/// Memory that a session takes beyond what it reports: boxes of fixed size.
 const FIXED: usize = 16 << 10;
 
 fuzz_target!(|file: &[u8]| {
@@ -35,7 +35,7 @@ fuzz_target!(|file: &[u8]| {
         Ok(needs) => needs.total(),
         Err(e) => return assert!(!e.to_string().is_empty()),
     };
-    // To say what it needs it builds the plan, which is part of what it needs.
+    // Computing the requirements builds the plan, which is part of them.
     assert!(needs <= 64 << 20 && peak <= 2 * needs + FIXED, "{peak} bytes to plan {needs}");
     let (session, peak) = Counting::peak_of(|| model.session(&options));
     let mut session = session.expect("what fits the budget, and a heap that has it");

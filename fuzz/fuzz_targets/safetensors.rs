@@ -1,4 +1,4 @@
-//! Any bytes as a SafeTensors file, and as the index of shards.
+//! Arbitrary bytes as a SafeTensors file, and as the index of shards.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Any bytes as a snapshot of a session. What restores goes on; what doesn't leaves it as it was.
+//! Arbitrary bytes as a snapshot of a session. A session continues if it can be restored, and is
+//! unchanged otherwise.
 #![no_main]
 
 use std::cell::RefCell;

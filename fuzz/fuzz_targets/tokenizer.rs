@@ -1,8 +1,8 @@
-//! Any bytes as the files of a tokenizer, then some of them as a text and as ids.
+//! Arbitrary bytes as the files of a tokenizer, with some of them as a text and as ids.
 //!
-//! The first byte says what the rest is: 0 tokenizer.json, 1 vocab.json and merges.txt, 2 a GGUF
-//! file. Parts are separated by a byte 0xff, which none of the texts can hold; a GGUF file has no
-//! second part.
+//! The first byte selects the kind: 0 tokenizer.json, 1 vocab.json and merges.txt, 2 a GGUF file.
+//! Parts are separated by a byte 0xff, which valid text never contains; a GGUF file has no second
+//! part.
 #![no_main]
 
 use std::hint::black_box;
@@ -25,15 +25,16 @@ fn build(kind: u8, parts: &[&[u8]], rest: &[u8]) -> Option<Result<Tokenizer, Tok
     }
 }
 
-/// A text of bytes' own: what is no UTF-8 becomes U+FFFD.
+/// Encodes and decodes a text made of the bytes, with invalid UTF-8 replaced by U+FFFD.
 fn round_trip(tokenizer: &Tokenizer, text: &[u8]) {
     let text = String::from_utf8_lossy(text);
     for specials in [Specials::Ignore, Specials::Parse] {
         match tokenizer.encode(&text, specials) {
             Ok(ids) => {
                 let back = tokenizer.decode(&ids).expect("ids that the tokenizer gave");
-                // Spaces may come in front; SentencePiece spells them as U+2581, which stays where the
-                // vocabulary has it as bytes only. What has no token is lost. Nothing else changes.
+                // Spaces may be added in front; SentencePiece spells them as U+2581, which remains
+                // where the vocabulary has it only as bytes. Unknown characters are lost. Nothing
+                // else changes.
                 let unk = tokenizer.special_ids().unk;
                 let lost = unk.is_some_and(|unk| ids.contains(&unk));
                 let bare = |text: &str| text.replace([' ', '\u{2581}'], "");

@@ -1,4 +1,4 @@
-//! What the fuzz targets share: a heap that counts, and a model small enough for a fuzzer.
+//! Shared parts of the fuzz targets: a counting allocator, and a model small enough for a fuzzer.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,20 +11,20 @@ use teff_kernels::{Format, quantize_row};
 use teff_runtime::gguf_spec::put_spec;
 use teff_runtime::gguf_write::GgufHeader;
 
-/// The system's heap, which remembers how much of it was in use at most.
+/// The system allocator, recording the peak memory in use.
 ///
-/// The counts are of the whole process; a target runs one input at a time, and nothing else.
+/// The counts are for the whole process; a target runs one input at a time, and nothing else.
 pub struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is the system allocator's; the counts beside it don't touch the memory.
+// SAFETY: everything is forwarded to the system allocator; the counts don't touch the memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(live, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 impl Counting {
-    /// Runs `f`, and gives the bytes by which the heap in use grew meanwhile, at its largest.
+    /// Runs `f`; returns its result and the peak growth of the heap during the run, in bytes.
     pub fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
@@ -44,13 +44,13 @@ impl Counting {
     }
 }
 
-/// A GPT-2 of some kilobytes.
+/// A GPT-2 of a few kilobytes.
 #[must_use]
 pub fn tiny_spec(own_head: bool) -> Spec<'static> {
     tiny(gpt2::small(), 32, own_head)
 }
 
-/// A model of some kilobytes with the switches of another.
+/// A model of a few kilobytes with the options of `spec`.
 #[must_use]
 pub fn tiny(spec: Spec<'_>, width: u32, own_head: bool) -> Spec<'static> {
     let head_dim = width / 2;
@@ -75,13 +75,13 @@ pub fn tiny(spec: Spec<'_>, width: u32, own_head: bool) -> Spec<'static> {
     Spec { vocab: 258, context: 64, layers, width, head, ..spec.clone() }
 }
 
-/// The GGUF file of [`tiny_spec`], matrices in `format`, with a byte-level vocabulary.
+/// The GGUF file of [`tiny_spec`], with matrices in `format` and a byte-level vocabulary.
 #[must_use]
 pub fn tiny_gguf(format: Format, own_head: bool) -> Vec<u8> {
     gguf(&tiny_spec(own_head), format, false)
 }
 
-/// The GGUF file of a model with a byte-level vocabulary or a SentencePiece one, its matrices in
+/// The GGUF file of a model with a byte-level or a SentencePiece vocabulary, and matrices in
 /// `format`.
 #[must_use]
 pub fn gguf(spec: &Spec<'_>, format: Format, sentence_piece: bool) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Numbers of tensors, buffers and states: an index of 16 bits, with room for `None`.
+//! Numbers of tensors, buffers and states: 16-bit indices with a niche for `None`.
 
 use core::fmt;
 use core::num::NonZeroU16;
@@ -10,10 +10,10 @@ macro_rules! ids {
         pub struct $name(NonZeroU16);
 
         impl $name {
-            /// The number `index`.
+            /// Creates the number for `index`.
             ///
             /// # Panics
-            /// Where `index` is `u16::MAX`.
+            /// If `index` is `u16::MAX`.
             #[must_use]
             pub const fn new(index: u16) -> Self {
                 match NonZeroU16::new(index.wrapping_add(1)) {
@@ -22,13 +22,13 @@ macro_rules! ids {
                 }
             }
 
-            /// The number `index`; `None` above 65534.
+            /// Creates the number for `index`; `None` above 65534.
             #[must_use]
             pub const fn from_index(index: usize) -> Option<Self> {
                 if index < u16::MAX as usize { Some($name::new(index as u16)) } else { None }
             }
 
-            /// The index in the table that it counts.
+            /// Index into the table that the number counts.
             #[inline]
             #[must_use]
             pub const fn index(self) -> usize {
@@ -45,11 +45,11 @@ macro_rules! ids {
 }
 
 ids! {
-    /// The number of a tensor in the table of weights.
+    /// Number of a tensor in the table of weights.
     TensorId;
-    /// The number of a buffer of a plan.
+    /// Number of a buffer of a plan.
     BufferId;
-    /// The number of a layer's state in a plan.
+    /// Number of a layer's state in a plan.
     StateId;
 }
 

@@ -1,5 +1,6 @@
 #![no_std]
-//! Static plans of decoder transformers: no files, no threads, no heap of its own.
+//! Static plans of decoder transformers: no files, no threads, and a heap only with the feature
+//! `alloc`.
 //!
 //! - [`gguf`]: the reader of GGUF files, over bytes.
 //! - [`Spec`], [`layers`] and [`family`]: models as plain data, read from their metadata.

@@ -1,13 +1,13 @@
-//! Slices that are borrowed, or owned where there is a heap.
+//! Slices that are borrowed, or owned with the `alloc` feature.
 
 use core::ops::Deref;
 
-/// A slice that a plan or a runner holds: borrowed (from a `static` or the caller) or owned.
+/// Slice held by a plan or a runner: borrowed (from a `static` or from the caller) or owned.
 #[derive(Clone, Debug)]
 pub enum List<'a, T> {
-    /// Borrowed.
+    /// Borrowed slice.
     Borrowed(&'a [T]),
-    /// Owned.
+    /// Owned slice.
     #[cfg(feature = "alloc")]
     Owned(alloc::boxed::Box<[T]>),
 }
@@ -22,7 +22,7 @@ impl<T> List<'_, T> {
 
 #[cfg(feature = "alloc")]
 impl<T: Clone> List<'_, T> {
-    /// A copy of the elements, owned.
+    /// Owned copy of the elements.
     #[must_use]
     pub fn to_owned(&self) -> List<'static, T> {
         List::Owned((**self).into())

@@ -1,48 +1,49 @@
-//! Metadata of a model, whatever container it came from: what the families read.
+//! Model metadata, independent of the container it came from, as read by the model families.
 
 use core::fmt;
 
-/// A value of a GGUF key or of a field of config.json.
+/// The value of a GGUF key or of a field of config.json.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Value<'a> {
-    /// An unsigned integer (also a signed one that is not negative).
+    /// An unsigned integer, or a signed one that is not negative.
     Uint(u64),
     /// A negative integer.
     Int(i64),
     /// A floating-point number.
     Float(f64),
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// Text.
+    /// A string.
     Str(&'a str),
-    /// `null`: the same as absent for whoever reads it.
+    /// `null`, which readers treat as absent.
     Null,
-    /// Something that no hyper-parameter is: an array or an object.
+    /// An array or an object, which is never a hyper-parameter.
     Other,
 }
 
-/// Keys and values, looked up by name. In config.json, `a.b` is the field `b` of the object `a`.
+/// Keys and values, looked up by name. In config.json, `a.b` is field `b` of object `a`.
 pub trait Metadata {
-    /// The value of `key`, or `None` where it is absent.
+    /// The value of `key`, or `None` if it is absent.
     fn get(&self, key: &str) -> Option<Value<'_>>;
 
-    /// Element `index` of the array that is the value of `key`, if it is one that has it.
+    /// Element `index` of the array at `key`, if there is one.
     fn item(&self, key: &str, index: usize) -> Option<Value<'_>> {
         let _ = (key, index);
         None
     }
 }
 
-/// A key that is missing or has a value of the wrong kind.
+/// A missing key, or a value of the wrong kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum MetaError {
-    /// The key is not there and has no default.
+    /// The key is absent and has no default.
     Missing(&'static str),
-    /// The key is there, but not what it should be.
+    /// The key's value is not of the expected kind.
     Wrong {
         /// The key.
         key: &'static str,
-        /// What it should be, such as `an integer from 1 to 2^31`.
+        /// Description of the expected value, such as `an integer from 1 to 2^31`.
         want: &'static str,
     },
 }
@@ -50,9 +51,9 @@ pub enum MetaError {
 impl fmt::Display for MetaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MetaError::Missing(key) => write!(f, "the model's metadata lack `{key}`"),
+            MetaError::Missing(key) => write!(f, "the model's metadata lacks `{key}`"),
             MetaError::Wrong { key, want } => {
-                write!(f, "the model's metadata `{key}` is not {want}")
+                write!(f, "the model's metadata key `{key}` is not {want}")
             }
         }
     }
@@ -60,7 +61,7 @@ impl fmt::Display for MetaError {
 
 impl core::error::Error for MetaError {}
 
-/// `key` as a number from 1 to 2^31 - 1; `None` where it is absent or null.
+/// `key` as a number from 1 to 2^31 - 1; `None` if it is absent or null.
 ///
 /// # Errors
 /// [`MetaError::Wrong`] for anything else.
@@ -72,7 +73,7 @@ pub fn count(meta: &dyn Metadata, key: &'static str) -> Result<Option<u32>, Meta
     }
 }
 
-/// `key` as a finite number, integer or not; `None` where it is absent or null.
+/// `key` as a finite number, integer or not; `None` if it is absent or null.
 ///
 /// # Errors
 /// [`MetaError::Wrong`] for anything else.
@@ -87,7 +88,7 @@ pub fn float(meta: &dyn Metadata, key: &'static str) -> Result<Option<f32>, Meta
     if v.is_finite() { Ok(Some(v)) } else { Err(MetaError::Wrong { key, want: "a finite number" }) }
 }
 
-/// `key` as a truth value; `None` where it is absent or null.
+/// `key` as a boolean; `None` if it is absent or null.
 ///
 /// # Errors
 /// [`MetaError::Wrong`] for anything else.
@@ -99,7 +100,7 @@ pub fn flag(meta: &dyn Metadata, key: &'static str) -> Result<Option<bool>, Meta
     }
 }
 
-/// `key` as text; `None` where it is absent or null.
+/// `key` as a string; `None` if it is absent or null.
 ///
 /// # Errors
 /// [`MetaError::Wrong`] for anything else.
@@ -111,7 +112,7 @@ pub fn text<'a>(meta: &'a dyn Metadata, key: &'static str) -> Result<Option<&'a 
     }
 }
 
-/// What [`count`] and its sisters give for a key that must be there.
+/// Unwraps the result of [`count`], [`float`], [`flag`] or [`text`] for a mandatory key.
 ///
 /// # Errors
 /// [`MetaError::Missing`].

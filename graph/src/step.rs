@@ -1,22 +1,22 @@
-//! One step: some tokens of some sequences through the whole model.
+//! One step: a forward pass of some tokens of some sequences.
 
 use core::fmt;
 
 use crate::Broken;
 
-/// Logits that a step computes of a segment.
+/// Selection of the logits that a step computes for a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogitsFor {
-    /// None: the state is filled, no more.
+    /// No logits; only the state is updated.
     None,
-    /// The last token's.
+    /// Logits of the last token.
     Last,
-    /// Those of all tokens.
+    /// Logits of all tokens.
     All,
 }
 
 impl LogitsFor {
-    /// Rows of logits of a segment of `n` tokens.
+    /// Rows of logits for a segment of `n` tokens.
     #[must_use]
     pub fn rows(self, n: usize) -> usize {
         match self {
@@ -27,13 +27,13 @@ impl LogitsFor {
     }
 }
 
-/// Says whether to leave a step; asked by every worker, several times in each operation.
+/// Cancellation check of a step, polled by every worker several times in each operation.
 pub trait Cancel: Sync {
-    /// Whether to leave the step. Once true for a step, it must stay so.
+    /// True if the step is to be cancelled. Once true for a step, it must stay true.
     fn cancelled(&self) -> bool;
 }
 
-/// Never cancels.
+/// [`Cancel`] that never cancels.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NeverCancel;
 
@@ -44,39 +44,39 @@ impl Cancel for NeverCancel {
     }
 }
 
-/// The number of a sequence that a runner has memory for.
+/// Number of a sequence that a runner has memory for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct SequenceId(pub u16);
 
-/// The next tokens of one sequence.
+/// Next tokens of one sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Segment<'a> {
-    /// The sequence. Its tokens so far are what these see.
+    /// Sequence, whose tokens so far are the context of these.
     pub sequence: SequenceId,
-    /// The tokens, at least one.
+    /// Tokens, at least one.
     pub tokens: &'a [u32],
-    /// Which logits.
+    /// Selection of logits.
     pub logits: LogitsFor,
 }
 
 impl<'a> Segment<'a> {
-    /// The next tokens of sequence 0.
+    /// Segment of the next tokens of sequence 0.
     #[must_use]
     pub const fn new(tokens: &'a [u32], logits: LogitsFor) -> Segment<'a> {
         Segment { sequence: SequenceId(0), tokens, logits }
     }
 }
 
-/// What to compute.
+/// Input of a step.
 ///
-/// A sequence's logits don't depend, to the last bit, on the other segments of the step, nor on how
-/// its tokens are cut into steps.
+/// The logits of a sequence do not depend, down to the last bit, on the other segments of the step
+/// or on how its tokens are split into steps.
 #[derive(Clone, Copy)]
 pub struct Step<'a> {
-    /// The segments, at most one of each sequence; their tokens together are at most the plan's
-    /// batch, and rows of logits come in their order.
+    /// Segments, at most one of each sequence. Their tokens together are at most the plan's batch,
+    /// and rows of logits come in their order.
     pub segments: &'a [Segment<'a>],
-    /// When to leave.
+    /// Cancellation check.
     pub cancel: &'a dyn Cancel,
 }
 
@@ -86,67 +86,69 @@ impl fmt::Debug for Step<'_> {
     }
 }
 
-/// Why a step was not computed. All sequences are as they were: the same step can be tried again, and
-/// gives the same bits.
+/// Error of a step that was not computed. All sequences are unchanged: the same step can be
+/// retried, and gives the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StepError {
-    /// There is no segment, or one without tokens.
+    /// There is no segment, or a segment has no tokens.
     Empty,
     /// More tokens than the plan's batch.
     BatchTooLarge {
-        /// The plan's batch.
+        /// Batch of the plan.
         max: usize,
-        /// The step's tokens.
+        /// Tokens of the step.
         got: usize,
     },
-    /// More rows of logits than the plan keeps.
+    /// More rows of logits than the plan has room for.
     TooManyLogits {
-        /// The plan's.
+        /// Rows of the plan.
         max: usize,
-        /// The step's.
+        /// Rows of the step.
         got: usize,
     },
-    /// A sequence has no room for these tokens.
+    /// A sequence has no room for the tokens.
     ContextFull {
         /// Positions of a sequence.
         context: usize,
         /// Position of the first token.
         position: usize,
-        /// The segment's tokens.
+        /// Tokens of the segment.
         tokens: usize,
     },
-    /// A token that the vocabulary doesn't have.
+    /// A token is outside the vocabulary.
     BadToken {
-        /// The token.
+        /// Token id.
         token: u32,
-        /// Its index among the segment's.
+        /// Index of the token in the segment.
         index: usize,
-        /// Tokens of the vocabulary.
+        /// Vocabulary size.
         vocab: u32,
     },
-    /// A sequence that there is no memory for.
+    /// There is no memory for a sequence.
     NoSequence {
-        /// Its number.
+        /// Number of the sequence.
         sequence: u16,
         /// Sequences that there is memory for.
         sequences: usize,
     },
-    /// Two segments of one sequence.
+    /// Two segments belong to one sequence.
     SequenceTwice {
-        /// Its number.
+        /// Number of the sequence.
         sequence: u16,
     },
-    /// It was told to stop.
+    /// The step was cancelled.
     Cancelled,
-    /// The team has more workers than there is memory for, or two with one rank; or not all of them
-    /// have walked.
+    /// The team has more workers than there is memory for, or two with the same rank, or not all of
+    /// them took part.
     Team {
         /// Workers that there is memory for.
         max: usize,
-        /// The team's size.
+        /// Size of the team.
         got: usize,
     },
+    /// The plan has operations of other kinds than the program was built for.
+    Kinds,
     /// A worker failed.
     Broken(Broken),
 }
@@ -189,6 +191,7 @@ impl fmt::Display for StepError {
                     "a team of {got}, but there is memory for {max} workers of different rank"
                 )
             }
+            StepError::Kinds => f.write_str("the program has no code for the plan's operations"),
             StepError::Broken(e) => e.fmt(f),
         }
     }
@@ -216,12 +219,12 @@ pub fn check_tokens(
     }
 }
 
-/// Whatever computes steps: the CPU's [`crate::Runner`], a pool of threads around it, a GPU.
+/// Executor of steps: the CPU's [`crate::Runner`], a thread pool around it, a GPU.
 pub trait Executor {
-    /// Computes a step and returns its logits, a row of the vocabulary's size for each wanted
-    /// token, those of the first segment first.
+    /// Computes a step and returns its logits, one row of the vocabulary's size for each wanted
+    /// token, in order of the segments.
     ///
     /// # Errors
-    /// [`StepError`]; all sequences are unchanged then.
+    /// [`StepError`]; all sequences are unchanged in that case.
     fn step(&mut self, step: &Step<'_>) -> Result<&[f32], StepError>;
 }

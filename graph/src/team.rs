@@ -1,31 +1,31 @@
-//! Who runs a step: one thread, or several that walk the same list of operations.
+//! The threads that run a step together.
 
 use core::fmt;
 
-/// The threads that run one step together, seen from one of them.
+/// The threads that run one step together, as seen by one of them.
 ///
-/// Every member walks the same operations, does its share of each, and meets the others at
-/// [`Team::barrier`].
+/// Every thread walks the same operations, does its share of each, and synchronises with the others
+/// at [`Team::barrier`].
 ///
 /// # Safety
-/// Members that run at the same time have the same [`Team::size`] and distinct ranks below it,
-/// both of which never change; [`Team::barrier`] returns `Ok` only when every member has called
-/// it as often, and what a member wrote before is visible to all members after it. Members write
-/// to shared memory by these rules.
+/// Threads that run at the same time have the same [`Team::size`] and distinct ranks below it, both
+/// of which never change; [`Team::barrier`] returns `Ok` only when every thread has called it the
+/// same number of times, and everything a thread wrote before it is visible to all threads after
+/// it. Threads rely on these rules when they write to shared memory.
 pub unsafe trait Team {
-    /// This member's number, `0..size()`.
+    /// This thread's index, in `0..size()`.
     fn rank(&self) -> usize;
-    /// How many members there are; the same for all of them, at least 1.
+    /// The number of threads, the same for all of them; at least 1.
     fn size(&self) -> usize;
-    /// Waits until every member has arrived.
+    /// Waits until every thread has arrived.
     ///
     /// # Errors
-    /// [`Broken`] where a member failed (panicked) and will never arrive; every member gets it,
-    /// then or at its next barrier.
+    /// [`Broken`] if a thread failed (panicked) and will never arrive; every thread gets it, then
+    /// or at its next barrier.
     fn barrier(&self) -> Result<(), Broken>;
 }
 
-/// A member of the team failed, so that the others can't go on.
+/// Error of a barrier that can't complete because a thread failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Broken;
 
@@ -37,11 +37,11 @@ impl fmt::Display for Broken {
 
 impl core::error::Error for Broken {}
 
-/// The team of one: no other threads, barriers that cost nothing.
+/// A team of one: no other threads, and barriers that cost nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Solo;
 
-// SAFETY: one member: rank 0 of 1, which never waits.
+// SAFETY: a single thread: rank 0 of 1, which never waits.
 unsafe impl Team for Solo {
     fn rank(&self) -> usize {
         0

@@ -1,4 +1,4 @@
-//! The table of weights that a plan's tensor numbers point into.
+//! Table of weights that the tensor numbers of a plan refer to.
 
 use core::fmt;
 
@@ -6,27 +6,27 @@ use teff_kernels::{Format, Matrix, MatrixError};
 
 use crate::{Role, Slot, Spec, TensorId};
 
-/// A tensor in memory.
+/// Tensor in memory.
 #[derive(Clone, Copy, Debug)]
 pub enum Tensor<'a> {
-    /// A matrix, in its format, where it lies.
+    /// Matrix in its format, used in place.
     Matrix(Matrix<'a>),
-    /// A vector: weights of a norm, biases.
+    /// Vector of f32, such as the weight of a norm or a bias.
     Vector(&'a [f32]),
 }
 
-/// Where a tensor lies in a model's file, for programs that know their file when they are built: a
-/// firmware needs neither a reader of files nor memory to look for tensors at.
+/// Location of a tensor in a model file, for programs that know the file at build time: firmware
+/// then needs neither a file reader nor memory to look up tensors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TensorLocation {
-    /// Its format.
+    /// Format of the tensor.
     pub format: Format,
-    /// Its first byte, from the start of the file.
+    /// Offset from the start of the file, in bytes.
     pub offset: usize,
 }
 
 impl TensorLocation {
-    /// The tensor for `slot`, where it lies in `file`.
+    /// Tensor for `slot`, used in place in `file`.
     ///
     /// # Errors
     /// [`WeightsError::Outside`], [`WeightsError::Matrix`]; [`WeightsError::Floats`] for a vector
@@ -51,57 +51,57 @@ impl TensorLocation {
     }
 }
 
-/// A table of weights that isn't the model's.
+/// Error of a table of weights that does not match the model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum WeightsError {
-    /// The table has another number of tensors.
+    /// The table has the wrong number of tensors.
     Count {
-        /// What the model has.
+        /// Tensors of the model.
         needed: usize,
-        /// What the table has.
+        /// Tensors of the table.
         got: usize,
     },
-    /// A tensor has another shape, or is a vector where a matrix is needed or the reverse.
+    /// A tensor has the wrong shape, or is a vector instead of a matrix or the reverse.
     Shape {
-        /// Which.
+        /// Role of the tensor.
         role: Role,
-        /// `(rows, cols)` that the model has.
+        /// `(rows, cols)` in the model.
         needed: (usize, usize),
-        /// What the table has.
+        /// `(rows, cols)` in the table.
         got: (usize, usize),
     },
-    /// A matrix has another format than the plan was made for.
+    /// A matrix has a different format from the one that the plan was built for.
     Format {
-        /// Which.
+        /// Role of the tensor.
         role: Role,
-        /// The plan's.
+        /// Format in the plan.
         needed: Format,
-        /// The table's.
+        /// Format in the table.
         got: Format,
     },
-    /// A tensor isn't inside the file.
+    /// A tensor extends beyond the file.
     Outside {
-        /// Which.
+        /// Role of the tensor.
         role: Role,
-        /// Where it should begin.
+        /// Offset of the tensor.
         offset: usize,
         /// Bytes of the file.
         file: usize,
     },
-    /// The bytes of a matrix are none of its format.
+    /// The bytes of a matrix are invalid for its format.
     Matrix {
-        /// Which.
+        /// Role of the tensor.
         role: Role,
-        /// Why.
+        /// Cause.
         error: MatrixError,
     },
-    /// A vector of a file that can't be used in place: it must be F32, begin at a multiple of 4 in
-    /// memory, and have this machine's byte order.
+    /// A vector of a file can't be used in place: it must be F32, aligned to 4 bytes in memory, and
+    /// in the byte order of this machine.
     Floats {
-        /// Which.
+        /// Role of the tensor.
         role: Role,
-        /// Its format.
+        /// Format of the tensor.
         format: Format,
     },
 }
@@ -136,10 +136,10 @@ impl fmt::Display for WeightsError {
 
 impl core::error::Error for WeightsError {}
 
-/// Checks that `table` holds the model's tensors, in the order of their numbers.
+/// Checks that `table` holds the tensors of the model, in order of their numbers.
 ///
 /// # Errors
-/// [`WeightsError`] for the first that doesn't fit.
+/// [`WeightsError`] for the first tensor that does not fit.
 pub fn check(spec: &Spec, table: &[Tensor<'_>]) -> Result<(), WeightsError> {
     if table.len() != spec.tensors() {
         return Err(WeightsError::Count { needed: spec.tensors(), got: table.len() });
@@ -149,7 +149,7 @@ pub fn check(spec: &Spec, table: &[Tensor<'_>]) -> Result<(), WeightsError> {
             Tensor::Matrix(m) => ((m.rows(), m.cols()), false),
             Tensor::Vector(v) => ((1, v.len()), true),
         };
-        // A vector of several rows is as long as all of them.
+        // A vector of several rows is as long as all of them together.
         let needed = match slot.is_vector() {
             true => (1, slot.all_rows() * slot.cols),
             false => (slot.all_rows(), slot.cols),
@@ -161,10 +161,10 @@ pub fn check(spec: &Spec, table: &[Tensor<'_>]) -> Result<(), WeightsError> {
     Ok(())
 }
 
-/// The matrix with this number.
+/// Matrix with this number.
 ///
 /// # Panics
-/// Where it is none: [`check`] was not asked.
+/// If it is not a matrix, because [`check`] was not called.
 #[inline]
 pub(crate) fn matrix<'a>(table: &[Tensor<'a>], id: TensorId) -> Matrix<'a> {
     match table[id.index()] {
@@ -173,10 +173,10 @@ pub(crate) fn matrix<'a>(table: &[Tensor<'a>], id: TensorId) -> Matrix<'a> {
     }
 }
 
-/// The vector with this number.
+/// Vector with this number.
 ///
 /// # Panics
-/// Where it is none: [`check`] was not asked.
+/// If it is not a vector, because [`check`] was not called.
 #[inline]
 pub(crate) fn vector<'a>(table: &[Tensor<'a>], id: TensorId) -> &'a [f32] {
     match table[id.index()] {
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use crate::family::gpt2;
 
-    /// Every place that can't be used gives an error that names the tensor, and no panic.
+    /// Every location that can't be used gives an error that names the tensor, and no panic.
     #[test]
     fn places_that_do_not_fit() {
         #[repr(align(4))]
@@ -221,7 +221,7 @@ mod tests {
             let floats = WeightsError::Floats { role: vector.role, format };
             assert_eq!(get(&vector, format, offset).err(), Some(floats));
         }
-        // Rows that are no whole blocks, and more of them than memory can have.
+        // Rows that are not whole blocks, and more of them than fit into memory.
         let ragged = Slot { cols: 31, ..matrix };
         let endless = Slot { rows: usize::MAX, ..whole };
         for slot in [ragged, endless] {

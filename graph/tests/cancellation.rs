@@ -14,7 +14,7 @@ use teff_kernels::{
 
 use common::{tensors, weights};
 
-/// As fast as it says, and counts what it was asked for since the last check.
+/// Backend with a stated speed, which counts its work since the last check.
 struct Counting<'a> {
     products_per_ms: usize,
     since: &'a AtomicUsize,
@@ -60,7 +60,7 @@ impl Backend for Counting<'_> {
     }
 }
 
-/// Never cancels, and counts how often it was asked.
+/// [`Cancel`] that never cancels, and counts the checks.
 struct CountsChecks<'a> {
     since: &'a AtomicUsize,
     checks: AtomicUsize,
@@ -92,8 +92,8 @@ fn checks_for_cancellation_are_as_frequent_as_the_backend_is_slow() {
         let mut want = None;
         let owned = weights(&spec, Format::Q8_0);
         let mut before = 0;
-        // The least that one call can be asked for: the heads of a block of activations and what the last
-        // token sees (a block's outputs of a product are 32 * 96).
+        // Smallest amount of work in one call: the heads of a block of activations and everything
+        // that the last token attends to (a block of a product's outputs is 32 * 96).
         let least = 2 * 50 * 64;
         for products_per_ms in [usize::MAX, 1 << 16, 10_000, 1] {
             let (since, most) = (AtomicUsize::new(0), AtomicUsize::new(0));

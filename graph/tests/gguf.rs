@@ -1,4 +1,4 @@
-//! The GGUF reader: what it gives back, and each thing it refuses.
+//! The GGUF reader: its results, and every error.
 
 #[path = "gguf/build.rs"]
 mod build;
@@ -13,7 +13,7 @@ use teff_graph::gguf::{MAX_KEYS, ggml_type_name};
 use teff_graph::meta::{Metadata, Value};
 use teff_kernels::{Format, Matrix};
 
-/// Touches everything that can be read, so that anything that could panic does.
+/// Reads everything that can be read, so that anything that could panic does.
 fn read_all(g: &Gguf<'_>) -> u64 {
     let mut sum = u64::from(g.version()) + g.alignment() as u64;
     let mut keys = 0;
@@ -54,7 +54,7 @@ fn read_all(g: &Gguf<'_>) -> u64 {
     sum
 }
 
-/// The error for the sample file after `spoil`; it must say each of `says`.
+/// Error for the sample file after `spoil`, whose text must contain each of `says`.
 #[track_caller]
 fn refused(spoil: impl FnOnce(&mut File), says: &[&str]) -> E {
     let mut file = File::sample();
@@ -144,7 +144,7 @@ fn reads_tensors_in_place() {
     assert_eq!(names, ["token_embd.weight", "blk.0.norm.weight", "blk.0.w"]);
 }
 
-/// I2_S has its scale behind the rows.
+/// I2_S has its scale after the rows.
 #[test]
 fn reads_tensors_with_trailers() {
     let mut file = File::empty();
@@ -158,7 +158,7 @@ fn reads_tensors_with_trailers() {
     let w = Matrix::from_tensor(t.format, t.rows(), t.cols(), t.data).unwrap();
     assert_eq!((w.scale(), w.bytes()), (0.75, &file.data[..192]));
     read_all(&g);
-    // Rows alone are not all of it.
+    // Rows alone are not the whole tensor.
     refused(
         |f| {
             *f = File::empty();

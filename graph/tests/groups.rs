@@ -1,4 +1,4 @@
-//! Heads that share keys and values: the same bits however many of them a member takes at once.
+//! Heads that share keys and values: the same bits however many of them a worker computes at once.
 
 mod common;
 
@@ -11,14 +11,14 @@ use teff_kernels::{Cpu, Format, KvFormat};
 
 use common::{tensors, weights};
 
-/// A thread of a team.
+/// Thread of a team.
 struct Worker<'a> {
     rank: usize,
     size: usize,
     barrier: &'a Barrier,
 }
 
-// SAFETY: `logits` makes one member for each rank, and the barrier is std's.
+// SAFETY: `logits` makes one worker for each rank, and the barrier is std's.
 unsafe impl Team for Worker<'_> {
     fn rank(&self) -> usize {
         self.rank
@@ -32,7 +32,7 @@ unsafe impl Team for Worker<'_> {
     }
 }
 
-/// The logits of all tokens, fed `chunk` at a time to `threads` threads.
+/// Logits of all tokens, fed `chunk` at a time to `threads` threads.
 fn logits(spec: &Spec, format: Format, kv: KvFormat, chunk: usize, threads: usize) -> Vec<f32> {
     let options = Options { batch: chunk, logits: chunk, context: 96, kv };
     let plan = Plan::build(spec, &|_| format, &options, &Cpu::best()).unwrap();

@@ -1,4 +1,4 @@
-//! Laws of plans: what is built verifies, what is broken doesn't, and memory stays where it was.
+//! Laws of plans: built plans verify, broken ones don't, and memory sizes stay the same.
 
 use proptest::prelude::*;
 use teff_graph::family::gpt2;
@@ -14,8 +14,8 @@ fn options(batch: usize) -> Options {
     Options { batch, logits: 1, context: 1024, kv: KvFormat::F32 }
 }
 
-/// What a layout by hand would take: a place of its own for every kind of intermediate result,
-/// used again in each layer.
+/// Bytes of a layout by hand: separate memory for every kind of intermediate result, reused in each
+/// layer.
 fn by_hand(spec: &Spec, o: &Options, quantized: bool) -> usize {
     let up = |n: usize| n.next_multiple_of(ALIGN);
     let activations = |rows: usize, cols: usize| {
@@ -33,8 +33,8 @@ fn by_hand(spec: &Spec, o: &Options, quantized: bool) -> usize {
 
 #[test]
 fn arena_of_gpt2_124m() {
-    // (format, batch) -> bytes of the arena. A change of these numbers is a change of what every
-    // user's memory is; make it knowingly.
+    // (format, batch) -> bytes of the arena. Changing these numbers changes the memory of every
+    // user; do it knowingly.
     let spec = gpt2::small();
     for (format, batch, arena) in ARENAS {
         let plan = build(&spec, format, &options(batch));
@@ -109,7 +109,7 @@ prop_compose! {
         layers in 1u32..4, kv_heads in 1u32..4, per_kv in 1u32..4, dim in 1u32..10, vocab in 1u32..99,
         ffn in 1u32..5, width in 1u32..5, own: bool, wide in 0usize..3,
     ) -> Spec {
-        // Of wider units there may be ternary weights.
+        // With wider units, there may be ternary weights.
         let unit = [32, 128, 256][wide];
         Spec {
             layers, kv_heads, vocab, heads: kv_heads * per_kv, head_dim: dim * 32,
@@ -150,8 +150,8 @@ proptest! {
         prop_assert!(plan.memory_requirements.scratch <= by_hand(&spec, &o, false));
     }
 
-    /// Any change of a placement, a lifetime or an operation that could make two members meet in
-    /// memory is found: what still verifies has no overlap, found here in another way.
+    /// Any change of a placement, a lifetime or an operation that could make two buffers overlap in
+    /// memory is detected: plans that still verify have no overlap, as found here by other means.
     #[test]
     fn what_is_broken_does_not_verify(
         spec in any_spec(), o in any_options(), seed: u64,

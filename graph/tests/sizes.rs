@@ -1,4 +1,4 @@
-//! No arithmetic on sizes wraps, whether they have 32 bits or 64: what can't be counted is an error.
+//! No arithmetic on sizes wraps, with 32 bits or 64: overflows are errors.
 
 #[allow(dead_code)] // what the tests of the reader take of it
 #[path = "gguf/build.rs"]
@@ -11,7 +11,7 @@ use teff_graph::plan::{MemoryRequirements, Options, Plan, PlanError};
 use teff_graph::{Memory, Spec, SpecError, TensorId};
 use teff_kernels::{Backend, Format, KvFormat, Matrix, MatrixError, Scalar};
 
-/// Numbers at which products of sizes leave 32 or 64 bits.
+/// Numbers at which products of sizes exceed 32 or 64 bits.
 const EDGES: [u64; 14] = [
     (1 << 15) + 1,
     1 << 16,
@@ -87,7 +87,7 @@ fn lengths_and_counts_in_headers() {
         };
         assert!(with(&|f| f.n_keys = Some(n)).contains(&n.to_string()));
         assert!(with(&|f| f.n_tensors = Some(n)).contains(&n.to_string()));
-        // 32 n may wrap; what is left is as far beyond the file, or not aligned.
+        // 32 n may wrap; the rest is just as far beyond the file, or misaligned.
         let far = with(&|f| f.tensors[0].offset = n & !31 | 1 << 20);
         assert!(far.contains("beyond the file"), "{far}");
     }
@@ -97,7 +97,7 @@ fn options(batch: usize) -> Options {
     Options { batch, logits: 1, context: 64, kv: KvFormat::F32 }
 }
 
-/// What a plan takes, exactly; `None` where it is an overflow.
+/// Exact memory of a plan; `None` on overflow.
 fn memory_requirements(spec: &Spec, format: Format, o: &Options) -> Option<MemoryRequirements> {
     match Plan::build(spec, &|_: TensorId| format, o, &Scalar) {
         Ok(plan) => {
@@ -109,7 +109,7 @@ fn memory_requirements(spec: &Spec, format: Format, o: &Options) -> Option<Memor
     }
 }
 
-/// A batch is any number: what it needs grows with it, or can't be counted.
+/// The batch can be any number: its memory grows with it, or overflows.
 #[test]
 fn batches() {
     let spec = Spec { layers: 1, ..gpt2::small() };
@@ -125,7 +125,7 @@ fn batches() {
         last = n;
     }
     assert!(overflows > 0);
-    // Many heads of few elements: the floats of a member are more than the buffers.
+    // Many heads of few elements: the floats of a worker exceed the buffers.
     let odd = Spec { heads: 1, kv_heads: 1, head_dim: 511, width: 32, ffn: 32, ..spec };
     let odd = Spec { vocab: 32, ..odd };
     for batch in [1 << 18, (1 << 19) - 16, 1 << 19, 1 << 20, 1 << 21] {
@@ -154,7 +154,7 @@ fn caches() {
     assert!(matches!(large.validate(), Err(SpecError::Inconsistent(_))));
 }
 
-/// Plans from outside: widths of which four times as much wraps in 32 bits.
+/// Plans from outside, with widths whose fourfold wraps in 32 bits.
 #[test]
 fn buffers_of_foreign_plans() {
     let spec = Spec { layers: 1, ..gpt2::small() };
@@ -170,7 +170,7 @@ fn buffers_of_foreign_plans() {
     }
 }
 
-/// A backend that asks for more than there is.
+/// Backend that needs more scratch than there is.
 struct Greedy(usize);
 
 impl Backend for Greedy {

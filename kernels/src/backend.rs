@@ -47,8 +47,8 @@ macro_rules! backend_methods {
             }
 
             /// About how many products of an element with an element a core makes in a millisecond: as many
-            /// as are asked for in one call of [`Backend::matmul`] at most, since a step checks whether to
-            /// stop between two calls. The default is that of the scalar backend on a large computer.
+            /// as are asked for in one call of [`Backend::matmul`] at most, since a step checks for
+            /// cancellation between two calls. The default is that of the scalar backend on a large computer.
             fn products_per_ms(&self) -> usize {
                 1 << 19
             }
@@ -364,7 +364,7 @@ pub(crate) fn matmul_portable(
     y: &mut Tile<'_>,
 ) {
     crate::entered::enter!("scalar", "product");
-    use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
+    use crate::blocks::{for_codes, for_dense, for_ternary};
     match x {
         Activations::Wide(x) => {
             for_ternary!(w.format(), B => ops::ternary::matmul::<B>(w, x, rows, y),
@@ -372,12 +372,9 @@ pub(crate) fn matmul_portable(
         }
         Activations::Q8(x) => for_codes!(w.format(), B => ops::quant::matmul::<B>(w, x, rows, y),
             dense => unreachable!("checked by check_matmul")),
-        Activations::Dense(x) => match w.format() {
-            Format::F32 => ops::dense::matmul::<Portable, F32, 1, 1, 1>(w, x, rows, y),
-            Format::F16 => ops::dense::matmul::<Portable, F16, 1, 1, 1>(w, x, rows, y),
-            Format::BF16 => ops::dense::matmul::<Portable, Bf16, 1, 1, 1>(w, x, rows, y),
-            _ => unreachable!("checked by check_matmul"),
-        },
+        Activations::Dense(x) => for_dense!(w.format(),
+            B => ops::dense::matmul::<Portable, B, 1, 1, 1>(w, x, rows, y),
+            others => unreachable!("checked by check_matmul")),
     }
 }
 

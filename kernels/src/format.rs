@@ -2,46 +2,152 @@
 
 use core::fmt;
 
-/// How the elements of a weight matrix are stored.
+/// All formats, in one table, from which everything that lists them is made. [`Format`] has a doc of
+/// each from here.
 ///
-/// Formats with a block length above 1 keep a row as `cols / block_len` blocks one after another.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-#[allow(non_camel_case_types)] // the names of GGUF
-pub enum Format {
-    /// IEEE binary32, little-endian.
-    F32,
-    /// IEEE binary16, little-endian.
-    F16,
-    /// The upper half of an f32, little-endian.
-    BF16,
-    /// 32 codes of 8 bits and one f16 scale: `x = d * q`.
-    Q8_0,
-    /// 32 codes of 4 bits and one f16 scale: `x = d * (q - 8)`.
-    Q4_0,
-    /// 32 codes of 4 bits, an f16 scale and an f16 minimum: `x = d * q + m`.
-    Q4_1,
-    /// 32 codes of 5 bits and one f16 scale: `x = d * (q - 16)`.
-    Q5_0,
-    /// 32 codes of 5 bits, an f16 scale and an f16 minimum: `x = d * q + m`.
-    Q5_1,
-    /// 256 codes of 2 bits; scales and minimums of 4 bits for every 16.
-    Q2_K,
-    /// 256 codes of 3 bits; signed scales of 6 bits for every 16.
-    Q3_K,
-    /// 256 codes of 4 bits; scales and minimums of 6 bits for every 32.
-    Q4_K,
-    /// 256 codes of 5 bits; scales and minimums of 6 bits for every 32.
-    Q5_K,
-    /// 256 codes of 6 bits; signed scales of 8 bits for every 16.
-    Q6_K,
-    /// 256 weights of -1, 0 and 1, five to a byte, and one f16 scale.
-    TQ1_0,
-    /// 256 weights of -1, 0 and 1, two bits each, and one f16 scale.
-    TQ2_0,
-    /// 128 weights of -1, 0 and 1, two bits each. The scale is the tensor's: an f32 behind all rows
-    /// ([`Format::trailer_bytes`]).
-    I2_S,
+/// `formats!([then] args)` calls the macro `then` with `[args]` and three groups: `dense` (one float a
+/// block, for [`crate::DenseActivations`]), `codes` (small integers with scales for every 16 or 32, for
+/// [`crate::Q8Activations`]) and `ternary` (for [`crate::WideActivations`]). A line is: the name, also
+/// GGUF's; its block in [`crate::blocks`]; the GGUF (ggml) type id; elements and bytes of a block; where
+/// the block has its f16 fields (scales, then minimums); bytes behind the rows of a tensor; and what
+/// must hold for it to be built.
+///
+/// A format without a block, or with one of another size or of another group's trait, doesn't compile
+/// (`blocks/mod.rs`); nor does one that an instruction set lacks, since these take all of a group.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! formats {
+    ([$($then:tt)*] $($args:tt)*) => {
+        $($then)*! { [$($args)*]
+        dense {
+            /// IEEE binary32, little-endian.
+            F32     F32     0   1   4   []          0   (all());
+            /// IEEE binary16, little-endian.
+            F16     F16     1   1   2   []          0   (all());
+            /// The upper half of an f32, little-endian.
+            BF16    Bf16    30  1   2   []          0   (all());
+        }
+        codes {
+            /// 32 codes of 4 bits and one f16 scale: `x = d * (q - 8)`.
+            Q4_0    Q4_0    2   32  18  [0]         0   (feature = "legacy-quants");
+            /// 32 codes of 4 bits, an f16 scale and an f16 minimum: `x = d * q + m`.
+            Q4_1    Q4_1    3   32  20  [0, 2]      0   (feature = "legacy-quants");
+            /// 32 codes of 5 bits and one f16 scale: `x = d * (q - 16)`.
+            Q5_0    Q5_0    6   32  22  [0]         0   (feature = "legacy-quants");
+            /// 32 codes of 5 bits, an f16 scale and an f16 minimum: `x = d * q + m`.
+            Q5_1    Q5_1    7   32  24  [0, 2]      0   (feature = "legacy-quants");
+            /// 32 codes of 8 bits and one f16 scale: `x = d * q`.
+            Q8_0    Q8_0    8   32  34  [0]         0   (feature = "legacy-quants");
+            /// 256 codes of 2 bits; scales and minimums of 4 bits for every 16.
+            Q2_K    Q2_K    10  256 84  [80, 82]    0   (feature = "k-quants");
+            /// 256 codes of 3 bits; signed scales of 6 bits for every 16.
+            Q3_K    Q3_K    11  256 110 [108]       0   (feature = "k-quants");
+            /// 256 codes of 4 bits; scales and minimums of 6 bits for every 32.
+            Q4_K    Q4_K    12  256 144 [0, 2]      0   (feature = "k-quants");
+            /// 256 codes of 5 bits; scales and minimums of 6 bits for every 32.
+            Q5_K    Q5_K    13  256 176 [0, 2]      0   (feature = "k-quants");
+            /// 256 codes of 6 bits; signed scales of 8 bits for every 16.
+            Q6_K    Q6_K    14  256 210 [208]       0   (feature = "k-quants");
+            /// 32 codes of 4 bits for sixteen uneven steps, and one f16 scale: `x = d * VALUES[q]`.
+            IQ4_NL  IQ4_NL  20  32  18  [0]         0   (feature = "i-quants");
+        }
+        ternary {
+            /// 256 weights of -1, 0 and 1, five to a byte, and one f16 scale.
+            TQ1_0   TQ1_0   34  256 54  [52]        0   (feature = "ternary");
+            /// 256 weights of -1, 0 and 1, two bits each, and one f16 scale.
+            TQ2_0   TQ2_0   35  256 66  [64]        0   (feature = "ternary");
+            // The number and the layout of BitNet's published files.
+            /// 128 weights of -1, 0 and 1, two bits each. The scale is the tensor's: an f32 behind all rows
+            /// ([`Format::trailer_bytes`]).
+            I2_S    I2_S    36  128 32  []          32  (feature = "ternary");
+        }
+        }
+    };
+}
+
+/// What the table says of a format.
+struct Facts {
+    gguf_id: u32,
+    name: &'static str,
+    block_len: usize,
+    block_bytes: usize,
+    f16_fields: &'static [usize],
+    trailer: usize,
+    is_built: bool,
+    activations: ActivationKind,
+}
+
+macro_rules! declare {
+    (
+        []
+        $($group:ident { $(
+            $(#[$doc:meta])*
+            $name:ident $block:ident $id:literal $len:literal $bytes:literal $fields:tt
+            $trailer:literal $built:tt;
+        )* })*
+    ) => {
+        /// How the elements of a weight matrix are stored.
+        ///
+        /// Formats with a block length above 1 keep a row as `cols / block_len` blocks one after another.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
+        #[allow(non_camel_case_types)] // the names of GGUF
+        pub enum Format {
+            $($($(#[$doc])* $name,)*)*
+        }
+
+        impl Format {
+            /// All formats, in the order of their GGUF type ids.
+            pub const ALL: [Format; [$($(Format::$name),*),*].len()] =
+                by_id([$($(Format::$name),*),*]);
+
+            const fn facts(self) -> Facts {
+                match self {
+                    $($(
+                        Format::$name => Facts {
+                            gguf_id: $id,
+                            name: stringify!($name),
+                            block_len: $len,
+                            block_bytes: $bytes,
+                            f16_fields: &$fields,
+                            trailer: $trailer,
+                            is_built: cfg! $built,
+                            activations: activations!($group),
+                        },
+                    )*)*
+                }
+            }
+        }
+    };
+}
+
+/// What products of a group take.
+macro_rules! activations {
+    (dense) => {
+        ActivationKind::Dense
+    };
+    (codes) => {
+        ActivationKind::Q8
+    };
+    (ternary) => {
+        ActivationKind::Wide
+    };
+}
+
+formats!([declare]);
+
+/// The same formats, sorted.
+const fn by_id<const N: usize>(mut all: [Format; N]) -> [Format; N] {
+    let mut sorted = 1;
+    while sorted < N {
+        let mut i = sorted;
+        while i > 0 && all[i].gguf_id() < all[i - 1].gguf_id() {
+            (all[i], all[i - 1]) = (all[i - 1], all[i]);
+            i -= 1;
+        }
+        sorted += 1;
+    }
+    all
 }
 
 /// What products of a format's weights take as inputs.
@@ -56,60 +162,11 @@ pub enum ActivationKind {
 }
 
 impl Format {
-    /// All formats, in the order of their GGUF type ids.
-    pub const ALL: [Format; 16] = [
-        Format::F32,
-        Format::F16,
-        Format::Q4_0,
-        Format::Q4_1,
-        Format::Q5_0,
-        Format::Q5_1,
-        Format::Q8_0,
-        Format::Q2_K,
-        Format::Q3_K,
-        Format::Q4_K,
-        Format::Q5_K,
-        Format::Q6_K,
-        Format::BF16,
-        Format::TQ1_0,
-        Format::TQ2_0,
-        Format::I2_S,
-    ];
-
-    /// What is known of each: GGUF (ggml) type id, name, elements and bytes of a block.
-    const fn facts(self) -> (u32, &'static str, usize, usize) {
-        match self {
-            Format::F32 => (0, "F32", 1, 4),
-            Format::F16 => (1, "F16", 1, 2),
-            Format::Q4_0 => (2, "Q4_0", 32, 18),
-            Format::Q4_1 => (3, "Q4_1", 32, 20),
-            Format::Q5_0 => (6, "Q5_0", 32, 22),
-            Format::Q5_1 => (7, "Q5_1", 32, 24),
-            Format::Q8_0 => (8, "Q8_0", 32, 34),
-            Format::Q2_K => (10, "Q2_K", 256, 84),
-            Format::Q3_K => (11, "Q3_K", 256, 110),
-            Format::Q4_K => (12, "Q4_K", 256, 144),
-            Format::Q5_K => (13, "Q5_K", 256, 176),
-            Format::Q6_K => (14, "Q6_K", 256, 210),
-            Format::BF16 => (30, "BF16", 1, 2),
-            Format::TQ1_0 => (34, "TQ1_0", 256, 54),
-            Format::TQ2_0 => (35, "TQ2_0", 256, 66),
-            // The number and the layout of BitNet's published files.
-            Format::I2_S => (36, "I2_S", 128, 32),
-        }
-    }
-
     /// Whether this program has the format: its family's feature (`legacy-quants`, `k-quants`,
     /// `ternary`) was on when it was built. Dense formats are always there.
     #[must_use]
-    #[allow(clippy::match_like_matches_macro)] // with every family left out
     pub const fn is_built(self) -> bool {
-        match self.facts().0 {
-            2..=9 => cfg!(feature = "legacy-quants"),
-            10..=14 => cfg!(feature = "k-quants"),
-            34..=36 => cfg!(feature = "ternary"),
-            _ => true,
-        }
+        self.facts().is_built
     }
 
     /// The format with this GGUF (ggml) type id, if this program has it.
@@ -128,13 +185,13 @@ impl Format {
     /// The GGUF (ggml) type id.
     #[must_use]
     pub const fn gguf_id(self) -> u32 {
-        self.facts().0
+        self.facts().gguf_id
     }
 
     /// The name that GGUF tools print, such as `Q8_0`.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        self.facts().1
+        self.facts().name
     }
 
     /// The format of this name, in any case, if this program has it.
@@ -147,13 +204,19 @@ impl Format {
     /// Elements in a block; 1 for the dense formats.
     #[must_use]
     pub const fn block_len(self) -> usize {
-        self.facts().2
+        self.facts().block_len
     }
 
     /// Bytes of a block.
     #[must_use]
     pub const fn block_bytes(self) -> usize {
-        self.facts().3
+        self.facts().block_bytes
+    }
+
+    /// Where a block has its f16 fields: scales, then minimums.
+    #[must_use]
+    pub const fn f16_fields(self) -> &'static [usize] {
+        self.facts().f16_fields
     }
 
     /// Bytes of a row of `cols` elements; `None` where `cols` is not a whole number of blocks
@@ -170,10 +233,7 @@ impl Format {
     /// tensor's scale (f32, little-endian); otherwise none.
     #[must_use]
     pub const fn trailer_bytes(self) -> usize {
-        match self {
-            Format::I2_S => 32,
-            _ => 0,
-        }
+        self.facts().trailer
     }
 
     /// Bytes of a tensor of `rows` rows of `cols` elements, with its trailer; `None` where
@@ -193,11 +253,7 @@ impl Format {
     /// What products take as inputs.
     #[must_use]
     pub const fn activations(self) -> ActivationKind {
-        match self {
-            Format::F32 | Format::F16 | Format::BF16 => ActivationKind::Dense,
-            Format::TQ1_0 | Format::TQ2_0 | Format::I2_S => ActivationKind::Wide,
-            _ => ActivationKind::Q8,
-        }
+        self.facts().activations
     }
 
     /// Whether products use activations quantised to int8 ([`Format::activations`] says in which

@@ -7,7 +7,12 @@
 
 // What only the formats use that were left out.
 #![cfg_attr(
-    not(all(feature = "legacy-quants", feature = "k-quants", feature = "ternary")),
+    not(all(
+        feature = "legacy-quants",
+        feature = "k-quants",
+        feature = "i-quants",
+        feature = "ternary"
+    )),
     allow(unused)
 )]
 
@@ -39,14 +44,9 @@ pub use activations::{
 };
 #[cfg(target_arch = "arm")]
 pub use arch::Dsp;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-pub use arch::Simd128;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub use arch::{Amx, Avx2, Avx512, Avx512Bw, AvxVnni};
+pub use arch::types::*; // `Scalar`, and those of this target
 pub use arch::{Cpu, CpuError};
-#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-pub use arch::{Dotprod, I8mm, Neon};
-pub use backend::{Backend, Scalar};
+pub use backend::Backend;
 pub use blocks::{Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row};
 pub use format::{ActivationKind, Format};
 pub use forward::ExplicitBackend;

@@ -18,11 +18,10 @@ use crate::{ActivationKind, Format, Matrix};
 /// Rows whose blocks lie side by side.
 pub const REPACK_ROWS: usize = 16;
 
-/// Where a block has the f16 that is no word, if it has one.
+/// Where a block has the f16 that is no word, if it has one: its scale, which lies at one of its ends.
 const fn half(format: Format) -> Option<usize> {
-    match format {
-        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => Some(0),
-        Format::Q3_K | Format::Q6_K => Some(format.block_bytes() - 2),
+    match format.block_bytes() % 4 {
+        2 => Some(format.f16_fields()[0]),
         _ => None,
     }
 }

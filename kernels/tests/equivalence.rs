@@ -84,9 +84,9 @@ fn attentions() -> impl Strategy<Value = Attention> {
     )
 }
 
-/// The whole suite for one backend.
+/// The whole suite for every backend of every target.
 macro_rules! suite {
-    ($($name:ident)*) => {$(
+    ([] $($arch:ident $on:tt { $($(#[$doc:meta])* $type:ident $name:ident { $new:expr })* })*) => {$($(
         mod $name {
             use super::*;
 
@@ -141,18 +141,6 @@ macro_rules! suite {
                 }
             }
         }
-    )*};
+    )*)*};
 }
-
-suite!(scalar avx2 avxvnni avx512bw avx512 amx simd128 neon dotprod i8mm);
-
-#[test]
-fn every_backend_has_a_suite() {
-    assert_eq!(
-        Cpu::NAMES,
-        [
-            "scalar", "avx2", "avxvnni", "avx512bw", "avx512", "amx", "simd128", "neon", "dotprod",
-            "i8mm",
-        ]
-    );
-}
+teff_kernels::cpus!([suite]);

@@ -154,27 +154,20 @@ fn multiplies(format: Format) {
     });
 }
 
-macro_rules! formats {
-    ($($name:ident $format:ident)*) => {
+macro_rules! laws {
+    ([] $($group:ident { $($(#[$doc:meta])* $name:ident $block:ident $($rest:literal)* [$($at:tt)*] $trailer:literal $built:tt;)* })*) => {
+        #[allow(non_snake_case)] // a test for each format, named like it
         mod multiplies {
-            $(#[test] fn $name() { super::multiplies(super::Format::$format) })*
-        }
-
-        #[test]
-        fn every_format_has_a_law() {
-            let mut formats = vec![$(Format::$format),*];
-            formats.sort_by_key(|f| f.gguf_id());
-            assert_eq!(formats, Format::ALL);
+            $($(
+                #[test]
+                fn $name() {
+                    super::multiplies(super::Format::$name);
+                }
+            )*)*
         }
     };
 }
-
-formats! {
-    f32 F32 f16 F16 bf16 BF16
-    q4_0 Q4_0 q4_1 Q4_1 q5_0 Q5_0 q5_1 Q5_1 q8_0 Q8_0
-    q2_k Q2_K q3_k Q3_K q4_k Q4_K q5_k Q5_K q6_k Q6_K
-    tq1_0 TQ1_0 tq2_0 TQ2_0 i2_s I2_S
-}
+teff_kernels::formats!([laws]);
 
 #[test]
 fn dequantizes() {

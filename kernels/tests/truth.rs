@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use common::{Kind, OwnedActivations, Placed, Rng, floats, weights};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use teff_kernels::blocks::{Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use teff_kernels::blocks::*;
 use teff_kernels::{
     Backend, CodeBlock, DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut,
     Scalar, Tile, dequantize_row, quantize_row,
@@ -204,16 +204,16 @@ proptest! {
 
     #[test]
     fn products_are_right(rows in 1..4usize, blocks in 1..5usize, n in 1..3usize, fine: bool, seed: u64) {
-        product::<Q8_0>(rows, 5 * blocks, n, fine, seed)?;
-        product::<Q4_0>(rows, 5 * blocks, n, fine, seed)?;
-        product::<Q4_1>(rows, 5 * blocks, n, fine, seed)?;
-        product::<Q5_0>(rows, 5 * blocks, n, fine, seed)?;
-        product::<Q5_1>(rows, 5 * blocks, n, fine, seed)?;
-        product::<Q2_K>(rows, blocks, n, fine, seed)?;
-        product::<Q3_K>(rows, blocks, n, fine, seed)?;
-        product::<Q4_K>(rows, blocks, n, fine, seed)?;
-        product::<Q5_K>(rows, blocks, n, fine, seed)?;
-        product::<Q6_K>(rows, blocks, n, fine, seed)?;
+        macro_rules! each {
+            ([] dense $dense:tt codes { $(
+                $(#[$doc:meta])* $name:ident $block:ident $id:literal $len:literal $bytes:literal
+                [$($at:tt)*] $trailer:literal $built:tt;
+            )* } ternary $ternary:tt) => {
+                // 5 to 20 blocks of 32, or 1 to 4 of 256.
+                $(product::<$block>(rows, blocks * if $len == 32 { 5 } else { 1 }, n, fine, seed)?;)*
+            };
+        }
+        teff_kernels::formats!([each]);
     }
 
     #[test]

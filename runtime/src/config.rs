@@ -1,4 +1,4 @@
-//! Hugging Face's config.json: hyper-parameters as [`Metadata`], and which family they are of.
+//! Hugging Face's config.json: hyper-parameters as [`Metadata`], and the model family.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,46 +9,46 @@ use teff_graph::meta::{self, MetaError, Metadata, Value};
 
 use crate::json::{Event, JsonError, Reader, Text};
 
-/// Bytes of the largest config.json that is read; those of models have some thousands.
+/// Size limit of config.json in bytes; those of models have a few thousand.
 pub const MAX_CONFIG: usize = 1 << 20;
 
-/// A checked config.json.
+/// A parsed and validated config.json.
 ///
-/// A field that is an array or an object is [`Value::Other`]; a field of such an object is found as
-/// `object.field`. Of a field that is there twice the last one counts, as for Python. It
-/// keeps nothing but the file's bytes: a lookup reads them again, which takes microseconds.
+/// A field that is an array or an object is [`Value::Other`]; a field of such an object is looked
+/// up as `object.field`. If a field is repeated, the last one counts, as in Python. Only the file's
+/// bytes are kept: a lookup parses them again, which takes microseconds.
 #[derive(Clone, Debug)]
 pub struct Config<'a> {
     json: &'a [u8],
     class: Option<Cow<'a, str>>,
-    /// The texts that are written with escapes, resolved, one after another in the file's order.
+    /// Strings that are written with escapes, unescaped and concatenated in file order.
     resolved: String,
 }
 
-/// Why a config.json can't be used.
+/// Error for a config.json that can't be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file is larger than [`MAX_CONFIG`].
     TooLarge {
-        /// Its bytes.
+        /// Size of the file in bytes.
         bytes: u64,
     },
     /// The file is not JSON.
     Json(JsonError),
-    /// The file is JSON, but no object.
+    /// The file is JSON, but not an object.
     NotAnObject,
-    /// `architectures` is no array of text.
+    /// `architectures` is not an array of strings.
     Architectures,
-    /// `model_type` is no text.
+    /// `model_type` is not a string.
     Meta(MetaError),
-    /// Neither `architectures` nor `model_type` is there.
+    /// Both `architectures` and `model_type` are missing.
     NoArchitecture,
-    /// A model of a family that Teff doesn't have.
+    /// A model family that Teff doesn't support.
     UnknownArchitecture {
-        /// The field that says so.
+        /// The field that names the family.
         key: &'static str,
-        /// What it says.
+        /// The value of that field.
         found: Box<Name>,
     },
 }
@@ -69,7 +69,7 @@ impl fmt::Display for ConfigError {
             E::Json(e) => e.fmt(f),
             E::NotAnObject => f.write_str("not a JSON object"),
             E::Architectures => f.write_str(
-                "`architectures` must be an array of text such as [\"GPT2LMHeadModel\"]",
+                "`architectures` must be an array of strings such as [\"GPT2LMHeadModel\"]",
             ),
             E::Meta(e) => e.fmt(f),
             E::NoArchitecture => f.write_str(
@@ -92,22 +92,14 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl std::error::Error for ConfigError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ConfigError::Json(e) => Some(e),
-            ConfigError::Meta(e) => Some(e),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for ConfigError {}
 
 impl<'a> Config<'a> {
-    /// Checks the bytes of a config.json.
+    /// Parses and validates a config.json.
     ///
     /// # Errors
-    /// [`ConfigError`] where they are too many, no JSON, no object, or `architectures` is not what
-    /// it should be.
+    /// [`ConfigError`] if the file is too large, not JSON or not an object, or if `architectures`
+    /// is malformed.
     pub fn parse(json: &'a [u8]) -> Result<Config<'a>, ConfigError> {
         if json.len() > MAX_CONFIG {
             return Err(ConfigError::TooLarge { bytes: json.len() as u64 });
@@ -115,7 +107,7 @@ impl<'a> Config<'a> {
         let mut config = Config { json, class: None, resolved: String::new() };
         let mut r = Reader::new(json);
         if r.next()? != Some(Event::ObjectStart) {
-            // What follows may be no JSON at all, which would be the better thing to say.
+            // A syntax error further on is the better one to report.
             while r.next()?.is_some() {}
             return Err(ConfigError::NotAnObject);
         }
@@ -132,16 +124,16 @@ impl<'a> Config<'a> {
         Ok(config)
     }
 
-    /// The first of `architectures`, the class that reads the model in transformers.
+    /// The first of `architectures`, the name of the model's class in transformers.
     #[must_use]
     pub fn class(&self) -> Option<&str> {
         self.class.as_deref()
     }
 
-    /// The family: by the first of `architectures`, or where there is none by `model_type`.
+    /// The family, named by the first of `architectures` or, if there is none, by `model_type`.
     ///
     /// # Errors
-    /// [`ConfigError`] where it is not named or unknown.
+    /// [`ConfigError`] if no family is named, or an unknown one.
     pub fn family(&self) -> Result<&'static Family, ConfigError> {
         let unknown = |key, found: &str| {
             let found = Box::new(Name::new(found.as_bytes()));
@@ -180,8 +172,8 @@ impl<'a> Config<'a> {
         Ok(found)
     }
 
-    /// The value at the end of `path`, names of fields with dots between, then in an array there the
-    /// element `index`. Texts with escapes are [`Value::Other`]: no hyper-parameter has any.
+    /// The value at the end of `path` (field names separated by dots), or element `index` of the
+    /// array there. Strings with escapes are [`Value::Other`]: no hyper-parameter has any.
     fn inner(&self, path: &str, index: Option<usize>) -> Result<Option<Value<'a>>, JsonError> {
         let mut at = Reader::new(self.json);
         for name in path.split('.') {
@@ -209,8 +201,7 @@ impl<'a> Config<'a> {
     }
 }
 
-/// A reader that stands before the value of the last field `name` of the object before which `at`
-/// stands.
+/// A reader positioned before the value of the last field `name` of the object that starts at `at`.
 fn field<'a>(mut at: Reader<'a>, name: &str) -> Result<Option<Reader<'a>>, JsonError> {
     let mut found = None;
     if at.next()? != Some(Event::ObjectStart) {
@@ -225,7 +216,7 @@ fn field<'a>(mut at: Reader<'a>, name: &str) -> Result<Option<Reader<'a>>, JsonE
     Ok(found)
 }
 
-/// A value without escapes.
+/// A value other than a string with escapes.
 fn plain(event: Event<'_>) -> Value<'_> {
     match event {
         Event::Number(n) => number(n),
@@ -241,7 +232,7 @@ impl Metadata for Config<'_> {
         if key == "architectures" {
             return self.class.is_some().then_some(Value::Other);
         }
-        // It is JSON: `parse` checked.
+        // Valid JSON: checked by `parse`.
         let found = if key.contains('.') { self.inner(key, None) } else { self.find(key) };
         found.ok().flatten()
     }
@@ -251,7 +242,7 @@ impl Metadata for Config<'_> {
     }
 }
 
-/// The first event of the next value; of an array or object the rest is passed over.
+/// The first event of the next value; the rest of an array or object is skipped.
 fn scalar<'a>(r: &mut Reader<'a>) -> Result<Event<'a>, JsonError> {
     let outside = r.depth();
     let event = r.next()?;
@@ -261,7 +252,7 @@ fn scalar<'a>(r: &mut Reader<'a>) -> Result<Event<'a>, JsonError> {
     Ok(event.unwrap_or(Event::Null)) // a key has a value, or `next` fails
 }
 
-/// The first text of an array of text, which is the next value; `None` where it is empty or null.
+/// The first element of the array of strings that comes next; `None` if it is empty or null.
 fn first_text<'a>(r: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, ConfigError> {
     let mut first: Option<Text<'a>> = None;
     match r.next()? {
@@ -285,7 +276,7 @@ fn number(n: &str) -> Value<'static> {
     match n.parse::<i64>() {
         Ok(0) => Value::Uint(0),
         Ok(v) => Value::Int(v),
-        Err(_) => Value::Float(n.parse().unwrap_or(f64::NAN)), // JSON's numbers are Rust's
+        Err(_) => Value::Float(n.parse().unwrap_or(f64::NAN)), // JSON numbers parse as Rust ones
     }
 }
 

@@ -1,4 +1,4 @@
-//! Hyper-parameters as GGUF metadata: the other way round than the families read them.
+//! Hyper-parameters as GGUF metadata: the inverse of what the families read.
 
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{Attention, Experts, FeedForward, Layer, Mixer, NormKind};
@@ -6,14 +6,15 @@ use teff_graph::{RopeScaling, Spec};
 
 use crate::gguf_write::{GgufHeader, WriteError};
 
-/// Puts the hyper-parameters of a model into a header, as llama.cpp's converter names them.
+/// Writes the hyper-parameters of a model into a header, under the names of llama.cpp's converter.
 ///
-/// Not every [`Spec`] can be said in GGUF's keys: whoever writes one from elsewhere reads it again
-/// ([`teff_graph::family`]) and compares. What GGUF keeps as a tensor ([`RopeScaling::Factors`]) or
-/// says by having a tensor (biases, a head of its own) is left to the caller.
+/// Not every [`Spec`] can be expressed in GGUF's keys: a caller with a spec from elsewhere should
+/// read the result again ([`teff_graph::family`]) and compare. What GGUF stores as a tensor
+/// ([`RopeScaling::Factors`]) or expresses by having a tensor (biases, a separate head) is left to
+/// the caller.
 ///
 /// # Errors
-/// [`WriteError`] where the header has one of the keys already.
+/// [`WriteError`] if the header has one of the keys already.
 pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     let (arch, layers) = (spec.arch, || spec.layers.iter());
     let mixed = layers().any(|l| !matches!(l.mixer, Mixer::Attention(_)));
@@ -50,7 +51,7 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     if !mixed && (attention.kv_heads != heads || spec.norm.kind == NormKind::Rms) {
         put("attention.head_count_kv", GgufValue::U32(attention.kv_heads))?;
     }
-    // Of windows, one size and a period; what else there may be, no key says.
+    // Windows are stored as one size and a period; there are no keys for anything else.
     let window = |l: &Layer| l.attention().and_then(|a| a.window);
     let windowed = layers().find(|l| window(l).is_some());
     if let Some(size) = windowed.and_then(window) {
@@ -76,7 +77,7 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Inner elements of a feed-forward part.
+/// Inner width of a feed-forward part.
 fn inner(layer: &Layer) -> Option<u32> {
     match &layer.ffn {
         FeedForward::Dense(d) => Some(d.inner),
@@ -93,7 +94,7 @@ mod tests {
     use teff_graph::layers::{Activation, Scales};
     use teff_graph::{Head, Layers, Role, Rope};
 
-    /// The shapes of a model's tensors by their GGUF names.
+    /// Shapes of a model's tensors by their GGUF names.
     struct Tensors<'a>(&'a Spec<'a>);
 
     impl Shapes for Tensors<'_> {
@@ -144,7 +145,7 @@ mod tests {
             lfm2::lfm2_1_2b(),
             bitnet::bitnet_2b(),
             Spec { arch: "bitnet-25", ..bitnet::bitnet_2b() },
-            // What no key says: grouped queries decide.
+            // No key for this: grouped queries decide.
             Spec { arch: "bitnet", ..bitnet::bitnet_2b() },
             Spec { arch: "bitnet", ..bitnet::bitnet_2b().with_layers(silu) },
         ] {

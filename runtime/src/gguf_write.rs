@@ -1,9 +1,9 @@
-//! Writes GGUF files, version 3: the header first, then the tensors' bytes as they come.
+//! Writer for GGUF files, version 3: the header first, then the tensors' data, streamed.
 //!
-//! [`GgufHeader`] collects keys and declares tensors; [`GgufHeader::write`] writes them out and
-//! gives a [`GgufData`], which takes the bytes tensor by tensor, in pieces of any size, so that a
-//! file of any size is written with little memory. What is written can be read by
-//! [`teff_graph::gguf::Gguf`] and by ggml.
+//! [`GgufHeader`] collects keys and declares tensors. [`GgufHeader::write`] writes them and returns
+//! a [`GgufData`], which takes the data tensor by tensor in pieces of any size, so that files of
+//! any size are written with little memory. The result can be read by [`teff_graph::gguf::Gguf`]
+//! and by ggml.
 //!
 //! ```
 //! use teff_graph::gguf::{Gguf, GgufValue};
@@ -29,58 +29,58 @@ use teff_graph::gguf::{
 };
 use teff_kernels::Format;
 
-/// Bytes that the name of a tensor may have: ggml keeps names in 64 bytes, the last of them zero.
+/// Maximum length of a tensor name in bytes: ggml stores names in 64 bytes, the last one zero.
 pub const MAX_TENSOR_NAME: usize = 63;
 
-/// Why a GGUF file could not be written.
+/// Error of writing a GGUF file.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The system refused the bytes; the file is incomplete.
+    /// Writing failed; the file is incomplete.
     Io(io::Error),
-    /// A key that is empty, longer than [`MAX_NAME`] bytes, or there already.
+    /// A key that is empty, longer than [`MAX_NAME`] bytes, or a duplicate.
     Key {
         /// The key.
         key: String,
-        /// What is wrong with it.
+        /// The problem with it.
         why: &'static str,
     },
     /// More than [`MAX_KEYS`] keys.
     TooManyKeys,
     /// `general.alignment` is not a u32, or not a power of two.
     Alignment,
-    /// A tensor that can't be declared so.
+    /// An invalid tensor declaration.
     Tensor {
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
-        /// What is wrong with it.
+        /// The problem with it.
         why: &'static str,
     },
     /// More than [`MAX_TENSORS`] tensors.
     TooManyTensors,
-    /// Bytes for another tensor than the one whose turn it is.
+    /// Data for a tensor other than the current one.
     OutOfOrder {
-        /// The tensor whose bytes were given.
+        /// The tensor whose data was given.
         got: String,
-        /// The tensor whose turn it is, if one is left.
+        /// The current tensor, if there is one left.
         want: Option<String>,
-        /// Bytes that tensor still lacks.
+        /// Number of bytes the current tensor still lacks.
         left: u64,
     },
-    /// More bytes for a tensor than were declared.
+    /// More data for a tensor than was declared.
     TooMuch {
         /// The tensor.
         tensor: String,
-        /// Bytes given.
+        /// Number of bytes given.
         got: u64,
-        /// Bytes it still lacked.
+        /// Number of bytes that were still missing.
         left: u64,
     },
-    /// The file was finished before all tensors had their bytes.
+    /// The file was finished before all tensors had their data.
     Unfinished {
-        /// The first tensor that lacks some.
+        /// The first incomplete tensor.
         tensor: String,
-        /// How many it lacks.
+        /// Number of bytes it lacks.
         left: u64,
     },
 }
@@ -96,7 +96,7 @@ impl fmt::Display for WriteError {
             E::Tensor { tensor, why } => write!(f, "tensor `{tensor}` {why}"),
             E::TooManyTensors => write!(f, "more than {MAX_TENSORS} tensors"),
             E::OutOfOrder { got, want: Some(want), left } => {
-                write!(f, "bytes for tensor `{got}` where `{want}` still lacks {left}")
+                write!(f, "bytes for tensor `{got}` while `{want}` still lacks {left}")
             }
             E::OutOfOrder { got, want: None, .. } => {
                 write!(f, "bytes for tensor `{got}` after the last tensor")
@@ -124,7 +124,7 @@ impl From<io::Error> for WriteError {
     }
 }
 
-/// A tensor as it was declared.
+/// A declared tensor.
 #[derive(Clone, Debug)]
 struct Declared {
     name: String,
@@ -133,10 +133,10 @@ struct Declared {
     bytes: u64,
 }
 
-/// The keys and the tensors of a file to be written.
+/// Keys and tensor declarations of a file to be written. See the [module](self) for an example.
 #[derive(Clone, Debug)]
 pub struct GgufHeader {
-    /// The keys as they will stand in the file.
+    /// The keys, encoded as in the file.
     keys: Vec<u8>,
     key_names: HashSet<String>,
     tensors: Vec<Declared>,
@@ -151,7 +151,7 @@ impl Default for GgufHeader {
 }
 
 impl GgufHeader {
-    /// No keys and no tensors; data aligned to 32 bytes.
+    /// An empty header, with tensor data aligned to 32 bytes.
     #[must_use]
     pub fn new() -> Self {
         GgufHeader {
@@ -163,8 +163,8 @@ impl GgufHeader {
         }
     }
 
-    /// Adds a key. The value may come from another file; `general.alignment` sets the alignment
-    /// of the data.
+    /// Adds a key. The value may be borrowed from another file; `general.alignment` sets the
+    /// alignment of tensor data.
     ///
     /// # Errors
     /// [`WriteError::Key`], [`WriteError::TooManyKeys`] and [`WriteError::Alignment`].
@@ -265,8 +265,8 @@ impl GgufHeader {
         Ok(())
     }
 
-    /// Declares the next tensor: its dimensions (1 to 4), the length of a row first. Its bytes are
-    /// those of its rows and the format's trailer ([`Format::trailer_bytes`]).
+    /// Declares the next tensor, with 1 to 4 dimensions, row length first. Its data is its rows
+    /// followed by the format's trailer ([`Format::trailer_bytes`]).
     ///
     /// # Errors
     /// [`WriteError::Tensor`] and [`WriteError::TooManyTensors`].
@@ -300,10 +300,10 @@ impl GgufHeader {
         Ok(())
     }
 
-    /// Writes the header; the tensors' bytes come next.
+    /// Writes the header; the tensors' data comes next.
     ///
     /// # Errors
-    /// [`WriteError::Io`]; [`WriteError::Tensor`] where the offset of a tensor overflows.
+    /// [`WriteError::Io`]; [`WriteError::Tensor`] if the offset of a tensor overflows.
     pub fn write<W: Write>(self, mut out: W) -> Result<GgufData<W>, WriteError> {
         let align = u64::from(self.alignment);
         let mut head = Vec::from(*b"GGUF");
@@ -334,21 +334,21 @@ impl GgufHeader {
     }
 }
 
-/// A file whose header is written and whose tensors are not all there yet.
+/// A file whose header has been written, ready for the tensors' data.
 #[derive(Debug)]
 pub struct GgufData<W> {
     out: W,
     tensors: std::vec::IntoIter<Declared>,
-    /// The tensor whose turn it is; its `bytes` are those it lacks.
+    /// The current tensor; its `bytes` is the number still missing.
     current: Option<Declared>,
-    /// Bytes of the file so far.
+    /// Number of bytes written so far.
     written: u64,
     align: u64,
 }
 
 impl<W: Write> GgufData<W> {
-    /// Writes the next bytes of `tensor`: all of them, or a piece. Tensors come in the order in
-    /// which they were declared.
+    /// Writes the next bytes of `tensor`: all of them, or a piece. Tensors must come in the order
+    /// of their declaration.
     ///
     /// # Errors
     /// [`WriteError::OutOfOrder`] and [`WriteError::TooMuch`], with nothing written, and
@@ -378,7 +378,7 @@ impl<W: Write> GgufData<W> {
         Ok(())
     }
 
-    /// Ends the file and gives the writer back, flushed.
+    /// Ends the file, flushes the writer and returns it.
     ///
     /// # Errors
     /// [`WriteError::Unfinished`] and [`WriteError::Io`].
@@ -390,8 +390,8 @@ impl<W: Write> GgufData<W> {
         Ok(self.out)
     }
 
-    /// Writes zeros up to the next multiple of the alignment. The last tensor gets them as well,
-    /// as ggml's files have them.
+    /// Writes zeros up to the next multiple of the alignment, after the last tensor too, as in
+    /// ggml's files.
     fn pad(&mut self) -> Result<(), WriteError> {
         let zeros = self.written.next_multiple_of(self.align) - self.written;
         io::copy(&mut io::Read::take(io::repeat(0), zeros), &mut self.out)?;
@@ -400,7 +400,7 @@ impl<W: Write> GgufData<W> {
     }
 }
 
-/// Appends a length and bytes.
+/// Appends a length-prefixed string.
 fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend((bytes.len() as u64).to_le_bytes());
     out.extend(bytes);
@@ -507,7 +507,7 @@ mod tests {
                 prop_assert_eq!(&t.dims[..t.n_dims], &dims[..]);
                 prop_assert_eq!(t.data, &bytes_of(i, t.data.len())[..]);
             }
-            // A copy of all it read is the same file.
+            // Copying everything that was read gives the same file.
             let mut copy = GgufHeader::new();
             for (key, value) in g.metadata() {
                 copy.put(key, value).expect("a new key");

@@ -1,18 +1,18 @@
-//! A pull parser of JSON (RFC 8259, strictly) over bytes in memory: config.json, tokenizer.json,
-//! the header of a SafeTensors file.
+//! A strict pull parser for JSON (RFC 8259) in memory, used for config.json, tokenizer.json and the
+//! header of SafeTensors files.
 //!
-//! It neither recurses nor allocates: which containers are open is one bit each in a `u128`, which
-//! is why a document may nest [`MAX_DEPTH`] deep and no deeper. Text and numbers are handed out as
-//! slices of the document, so a caller pays for a string only where it keeps one. Repeated keys of
-//! an object are the caller's business, as the RFC leaves them.
+//! It neither recurses nor allocates: each open container takes one bit of a `u128`, which is why
+//! documents may nest [`MAX_DEPTH`] levels deep and no deeper. Strings and numbers are returned as
+//! slices of the document, so callers allocate only for the strings they keep. Duplicate keys are
+//! left to the caller, as in the RFC.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// How deep arrays and objects may nest.
+/// Maximum nesting depth of arrays and objects.
 pub const MAX_DEPTH: usize = 128;
 
-/// A piece of a document, in the order in which it stands there.
+/// A parse event, in document order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event<'a> {
     /// `{`
@@ -23,11 +23,11 @@ pub enum Event<'a> {
     ArrayStart,
     /// `]`
     ArrayEnd,
-    /// The name of a member; its value is the next event.
+    /// The key of an object member; its value is the next event.
     Key(Text<'a>),
-    /// A string that is a value.
+    /// A string value.
     String(Text<'a>),
-    /// A number as it is written, for `str::parse`: RFC 8259's grammar, of any size and precision.
+    /// A number as written, for `str::parse`: RFC 8259's grammar, of any size and precision.
     Number(&'a str),
     /// `true` or `false`
     Bool(bool),
@@ -35,7 +35,7 @@ pub enum Event<'a> {
     Null,
 }
 
-/// What stands between the quotes of a string, checked: UTF-8, whole escapes, whole surrogate pairs.
+/// The contents of a string literal, validated: UTF-8, complete escapes, complete surrogate pairs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Text<'a> {
     raw: &'a str,
@@ -43,30 +43,30 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Whether the text, escapes resolved, is `s`.
+    /// True if the unescaped text equals `s`.
     #[must_use]
     pub fn is(&self, s: &str) -> bool {
         if self.escaped { self.chars().eq(s.chars()) } else { self.raw == s }
     }
 
-    /// The text as it stands in the document, where it has no escapes.
+    /// The text as written, if it has no escapes.
     #[must_use]
     pub fn as_str(&self) -> Option<&'a str> {
         (!self.escaped).then_some(self.raw)
     }
 
-    /// The characters, escapes resolved.
+    /// The unescaped characters.
     pub fn chars(&self) -> impl Iterator<Item = char> + Clone + use<'a> {
         Chars { rest: self.raw.chars() }
     }
 
-    /// Appends the text, escapes resolved, to `out`. It grows by at most the text's bytes in the
-    /// document: no escape is shorter than what it stands for.
+    /// Appends the unescaped text to `out`, which grows by at most the length of the literal: no
+    /// escape is shorter than what it stands for.
     pub fn push_to(&self, out: &mut String) {
         if self.escaped { out.extend(self.chars()) } else { out.push_str(self.raw) }
     }
 
-    /// The text, escapes resolved; it allocates only where there are any.
+    /// The unescaped text; allocates only if there are escapes.
     #[must_use]
     pub fn to_cow(&self) -> Cow<'a, str> {
         if self.escaped { Cow::Owned(self.chars().collect()) } else { Cow::Borrowed(self.raw) }
@@ -79,7 +79,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Resolves the escapes of a text that [`Reader`] has checked.
+/// Iterator that unescapes a text validated by [`Reader`].
 #[derive(Clone)]
 struct Chars<'a> {
     rest: std::str::Chars<'a>,
@@ -108,7 +108,7 @@ impl Iterator for Chars<'_> {
             'u' => {
                 let mut v = self.hex4();
                 if is_high_surrogate(v) {
-                    self.rest.nth(1); // the `\u` of the second half
+                    self.rest.nth(1); // the `\u` of the low surrogate
                     v = join_surrogates(v, self.hex4());
                 }
                 char::from_u32(v).unwrap_or(char::REPLACEMENT_CHARACTER)
@@ -136,37 +136,37 @@ fn join_surrogates(high: u32, low: u32) -> u32 {
     0x10000 + ((high & 0x3ff) << 10 | low & 0x3ff)
 }
 
-/// Why a document is not JSON, and where.
+/// A syntax error and its position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct JsonError {
-    /// The byte of the document at which it goes wrong, counted from 0.
+    /// Byte offset of the error in the document.
     pub offset: usize,
-    /// What is wrong there.
+    /// The kind of error.
     pub kind: JsonErrorKind,
 }
 
-/// What is wrong with a document.
+/// Kinds of JSON errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum JsonErrorKind {
     /// The document ends in the middle of a value.
     UnexpectedEnd,
-    /// A byte that cannot stand there.
+    /// An unexpected byte.
     Unexpected {
         /// The byte.
         found: u8,
-        /// What should be there, such as `a value`.
+        /// Description of what was expected, such as `a value`.
         want: &'static str,
     },
-    /// A string that is not UTF-8.
+    /// A string is not UTF-8.
     BadUtf8,
-    /// A control character that is not escaped in a string.
+    /// An unescaped control character in a string.
     ControlCharacter(u8),
-    /// An escape that JSON does not have.
+    /// An unknown escape sequence.
     BadEscape,
-    /// One half of a surrogate pair without the other, which no UTF-8 text can hold.
+    /// An unpaired surrogate, which UTF-8 can't represent.
     LoneSurrogate(u16),
-    /// A number against the grammar: `01`, `1.`, `.5`, `+1`.
+    /// A malformed number, such as `01`, `1.`, `.5` or `+1`.
     BadNumber,
     /// More than [`MAX_DEPTH`] open arrays and objects.
     TooDeep,
@@ -182,17 +182,17 @@ impl fmt::Display for JsonError {
                 f.write_str("the document ends in the middle of a value (is the file cut short?)")
             }
             JsonErrorKind::Unexpected { found, want } => {
-                write!(f, "`{}` where {want} should be", found.escape_ascii())
+                write!(f, "expected {want}, found `{}`", found.escape_ascii())
             }
-            JsonErrorKind::BadUtf8 => f.write_str("a string that is not UTF-8"),
+            JsonErrorKind::BadUtf8 => f.write_str("a string is not UTF-8"),
             JsonErrorKind::ControlCharacter(c) => {
-                write!(f, "the control character \\u{c:04x} stands in a string without an escape")
+                write!(f, "the control character \\u{c:04x} is not escaped in a string")
             }
-            JsonErrorKind::BadEscape => f.write_str("an escape that JSON does not have"),
+            JsonErrorKind::BadEscape => f.write_str("an unknown escape sequence"),
             JsonErrorKind::LoneSurrogate(v) => {
-                write!(f, "the surrogate \\u{v:04x} lacks its other half")
+                write!(f, "the surrogate \\u{v:04x} is unpaired")
             }
-            JsonErrorKind::BadNumber => f.write_str("a number against JSON's grammar"),
+            JsonErrorKind::BadNumber => f.write_str("a malformed number"),
             JsonErrorKind::TooDeep => {
                 write!(f, "arrays and objects nest deeper than {MAX_DEPTH}")
             }
@@ -203,7 +203,7 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// What may come next.
+/// The tokens that are allowed next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// A value: at the start, after a key, after a comma in an array.
@@ -216,11 +216,11 @@ enum State {
     Key,
     /// A comma or the end of the container.
     Next,
-    /// Nothing but white space.
+    /// Only white space.
     Done,
 }
 
-/// Reads a document event by event.
+/// An event-by-event reader of a document.
 ///
 /// ```
 /// use teff_runtime::json::{Event, Reader};
@@ -235,7 +235,7 @@ enum State {
 pub struct Reader<'a> {
     bytes: &'a [u8],
     pos: usize,
-    /// Bit `i` is set where the container at depth `i` is an object.
+    /// Bit `i` is set if the container at depth `i` is an object.
     objects: u128,
     depth: u8,
     state: State,
@@ -243,29 +243,29 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader at the start of a document, which is one value with white space around it.
+    /// A reader at the start of a document: one value, surrounded by optional white space.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Reader { bytes, pos: 0, objects: 0, depth: 0, state: State::Value, failed: None }
     }
 
-    /// The offset of the first byte that has not been read.
+    /// Offset of the first unread byte.
     #[must_use]
     pub fn offset(&self) -> usize {
         self.pos
     }
 
-    /// The arrays and objects that are open.
+    /// The number of open arrays and objects.
     #[must_use]
     pub fn depth(&self) -> usize {
         usize::from(self.depth)
     }
 
-    /// The next event; `None` at the end of the document, and from then on.
+    /// The next event; `None` at the end of the document and from then on.
     ///
     /// # Errors
-    /// [`JsonError`] where the document is not JSON; the same error from then on.
-    #[allow(clippy::should_implement_trait)] // an iterator could not say that errors end it
+    /// [`JsonError`] if the document is not valid JSON; the same error from then on.
+    #[allow(clippy::should_implement_trait)] // an iterator can't express that errors end it
     pub fn next(&mut self) -> Result<Option<Event<'a>>, JsonError> {
         if let Some(e) = self.failed {
             return Err(e);
@@ -273,9 +273,9 @@ impl<'a> Reader<'a> {
         self.advance().inspect_err(|&e| self.failed = Some(e))
     }
 
-    /// Passes over the next value with all that is in it: after [`Event::Key`] the member's value,
-    /// in an array the next element. It is one [`next`](Self::next) where that is no start of an
-    /// array or object. What it passes over is checked like everything else.
+    /// Skips the next value with everything in it: after [`Event::Key`] the member's value, in an
+    /// array the next element. Equivalent to [`next`](Self::next) unless an array or object starts
+    /// there. Skipped values are validated like all others.
     ///
     /// # Errors
     /// As [`next`](Self::next).
@@ -352,7 +352,7 @@ impl<'a> Reader<'a> {
         Ok(if object { Event::ObjectStart } else { Event::ArrayStart })
     }
 
-    /// Ends the innermost container; only called with one open.
+    /// Closes the innermost container. Called only if one is open.
     fn close(&mut self, event: Event<'a>) -> Event<'a> {
         self.depth -= 1;
         self.pos += 1;
@@ -360,12 +360,12 @@ impl<'a> Reader<'a> {
         event
     }
 
-    /// Whether the innermost open container is an object; only called with one open.
+    /// True if the innermost open container is an object. Called only if one is open.
     fn in_object(&self) -> bool {
         self.objects >> (self.depth - 1) & 1 == 1
     }
 
-    /// The string at the opening quote.
+    /// Reads the string that starts at the opening quote.
     fn string(&mut self) -> Result<Text<'a>, JsonError> {
         let start = self.pos + 1;
         self.pos = start;
@@ -391,7 +391,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Checks the escape at the backslash and passes over it.
+    /// Validates and skips the escape that starts at the backslash.
     fn escape(&mut self) -> Result<(), JsonError> {
         let at = self.pos;
         let fail = |kind| Err(JsonError { offset: at, kind });
@@ -421,7 +421,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The four hexadecimal digits of an escape that starts at `at`.
+    /// Reads the four hexadecimal digits of an escape that starts at `at`.
     fn hex4(&mut self, at: usize) -> Result<u32, JsonError> {
         let mut v = 0;
         for _ in 0..4 {
@@ -434,7 +434,7 @@ impl<'a> Reader<'a> {
         Ok(v)
     }
 
-    /// The number at its first byte, a minus or a digit.
+    /// Reads the number that starts here with a minus or a digit.
     fn number(&mut self) -> Result<&'a str, JsonError> {
         let start = self.pos;
         self.eat(b"-");
@@ -457,7 +457,7 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map_err(|_| self.error(JsonErrorKind::BadNumber))
     }
 
-    /// One digit or more.
+    /// Skips one or more digits.
     fn digits(&mut self) -> Result<(), JsonError> {
         if !self.peek()?.is_ascii_digit() {
             return Err(self.error(JsonErrorKind::BadNumber));
@@ -468,7 +468,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Passes over one byte where it is one of `any`.
+    /// Skips one byte if it is one of `any`.
     fn eat(&mut self, any: &[u8]) -> bool {
         let yes = self.bytes.get(self.pos).is_some_and(|b| any.contains(b));
         self.pos += usize::from(yes);

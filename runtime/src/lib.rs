@@ -1,4 +1,4 @@
-//! Runs teff plans: model files, tokenizers, threads, sampling, sessions.
+//! The std layer of Teff: model files, tokenizers, threads, sampling and sessions.
 #[cfg(feature = "capi")]
 pub mod capi;
 pub mod config;

@@ -1,4 +1,4 @@
-//! Files mapped into memory, the only `unsafe` of loading, and memory in pages of its own.
+//! Memory-mapped files (the only `unsafe` code of loading) and anonymous page-aligned memory.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -6,31 +6,33 @@ use std::io;
 
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
-/// The file's first `len` bytes, read-only, where the system keeps them.
+/// Maps the file's first `len` bytes, read-only.
 ///
-/// Whoever truncates the file while it is mapped makes the next read of the missing part a fault
-/// of the process (SIGBUS); `LoadOptions::mmap` switches mapping off for who can't rule that out.
+/// If another program truncates the file while it is mapped, the next read of the missing part is a
+/// fault (SIGBUS) that ends the process. Callers that can't rule this out disable mapping with
+/// `LoadOptions::mmap`.
 pub(crate) fn map(file: &File, len: usize) -> io::Result<Mmap> {
-    // The bytes of a map are only ever seen as `&[u8]` or as plain numbers for which every bit
-    // pattern is a value, and everything read from them that decides a length or an offset is copied
-    // out and checked before it is used. So a file that another program rewrites in place changes
-    // numbers, and nothing that memory safety rests on.
+    // The bytes of a map are only ever seen as `&[u8]`, or as plain numbers for which every bit
+    // pattern is valid, and everything read from them that determines a length or an offset is
+    // copied out and checked before use. So a file that another program rewrites in place changes
+    // numbers, but nothing that memory safety relies on.
     //
-    // SAFETY: the mapping is read-only and private to this process. That nobody rewrites the file,
-    // or truncates it, is asked of the caller in the documentation of `LoadOptions::mmap`, as of
-    // every program that maps files.
+    // SAFETY: the mapping is read-only and private to this process. The documentation of
+    // `LoadOptions::mmap` requires of the caller, as every program that maps files does, that the
+    // file is neither rewritten nor truncated.
     let map = unsafe { MmapOptions::new().len(len).map(file) }?;
-    // Where the system has the file in large pieces or is yet to read it, large pages: a program that
-    // only reads does so at 30 for 23 to 27 GB/s after a cold start (90 MB). Teff's decoding gains up to
-    // 1.03, often nothing. It is an advice, which not every system takes.
+    // Requests large pages, for file systems that cache files in large pieces and for files not
+    // cached yet: a program that only reads gets 30 instead of 23 to 27 GB/s after a cold start (90
+    // MB). Decoding gains a factor of up to 1.03, often nothing. It is only a hint, which not every
+    // system supports.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
     Ok(map)
 }
 
-/// `len` zeros, in large pages where the system takes the advice.
+/// `len` zero bytes, in large pages if the system follows the hint.
 pub(crate) fn zeroed(len: usize) -> io::Result<MmapMut> {
-    // No more than a slice can have.
+    // At most as large as a slice can be.
     isize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let pages = MmapMut::map_anon(len)?;
     #[cfg(target_os = "linux")]

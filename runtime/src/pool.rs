@@ -1,16 +1,16 @@
-//! The threads of a session: made once, parked when idle, meeting at spinning barriers.
+//! Thread pool for sessions: created once, parked when idle, synchronised by spinning barriers.
 //!
-//! A [`Pool`] of N threads is the caller's own and N - 1 workers. [`Pool::run`] gives a borrowed
-//! closure to all of them and returns when the last one has left it, so nothing that the closure
-//! borrows is touched afterwards. There is no guard that a caller could leak: the whole scope lies
-//! inside that one call.
+//! A [`Pool`] of N threads is the caller's own thread and N - 1 workers. [`Pool::run`] passes a
+//! borrowed closure to all of them and returns when the last one has left it, so nothing that the
+//! closure borrows is touched afterwards. There is no guard that a caller could leak: the whole
+//! scope lies within that one call.
 //!
-//! A panic of the closure on any member is caught; the others get
-//! [`Broken`] from the barrier where they wait, or at their next one, and
-//! the run returns [`PoolError::Panicked`]. The pool can be used again.
+//! A panic of the closure on any thread is caught; the others get [`Broken`] from the barrier at
+//! which they wait, or from their next one, and the run returns [`PoolError::Panicked`]. The pool
+//! stays usable.
 //!
-//! [`Crew`] is what a session asks for: a [`Pool`], [`teff_graph::Solo`], or rayon's threads
-//! (`rayon_team`, behind the feature `rayon`).
+//! Sessions use the trait [`Crew`], which is implemented by [`Pool`], [`teff_graph::Solo`] and
+//! rayon's threads (`rayon_team`, behind the feature `rayon`).
 
 mod crew;
 mod error;
@@ -30,43 +30,43 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
-use task::Meeting;
+use task::RunState;
 use teff_graph::{Broken, Team};
 
-/// The most threads that a pool may have.
+/// Maximum number of threads in a pool.
 pub const MAX_THREADS: usize = 256;
 
-/// How long a worker stays awake after a run, unless [`Pool::with_idle_spin`] says otherwise.
+/// Default time for which a worker spins after a run before it parks; see [`Pool::with_idle_spin`].
 ///
-/// The next token's step comes after the sampling of this one, tens of microseconds later; waking
-/// a parked thread costs the same again. Beyond that the core is better used by somebody else.
+/// The next token's step follows the sampling of this one, tens of microseconds later, and waking a
+/// parked thread takes as long again. After that time the core is better left to others.
 pub const IDLE_SPIN: Duration = Duration::from_micros(50);
 
-/// Pauses at a barrier before a member yields its core.
+/// Number of pauses at a barrier before a thread yields its core.
 ///
 /// A pause takes from 10 ns (Arm, older x86) to 45 ns (Skylake and later), so this is 2 to 10
-/// microseconds: longer than members of a step differ on a machine of their own, and far below
-/// the time slice that is lost where the one they wait for has no core to run on.
+/// microseconds: longer than the skew between the threads of a step on an otherwise idle machine,
+/// and far below the time slice that is lost if the thread they wait for has no core to run on.
 const BARRIER_SPINS: u32 = 200;
 
-/// The same where there are more threads than cores, so that somebody always waits for a core.
+/// The same with more threads than cores, when some thread is always waiting for a core.
 const CROWDED_SPINS: u32 = 10;
 
-/// Spins between two looks at the clock, which takes as long as a pause or two.
-const SPINS_PER_LOOK: u32 = 16;
+/// Number of spins between reads of the clock, which take as long as a pause or two.
+const SPINS_PER_CLOCK_READ: u32 = 16;
 
-/// [`BARRIER_SPINS`] or [`CROWDED_SPINS`] for this many threads on this machine.
+/// [`BARRIER_SPINS`] or [`CROWDED_SPINS`] for this number of threads on this machine.
 pub(crate) fn barrier_spins(threads: usize) -> u32 {
     let crowded = thread::available_parallelism().is_ok_and(|cores| threads > cores.get());
     if crowded { CROWDED_SPINS } else { BARRIER_SPINS }
 }
 
-/// One member of a run, as the task sees it.
+/// One thread of a run, as seen by the task.
 pub struct Worker<'r> {
     rank: usize,
     size: usize,
     barrier: &'r Barrier,
-    /// Stays on its thread: a member is counted once per barrier.
+    /// Tied to its thread: a thread is counted once per barrier.
     not_sync: PhantomData<*const ()>,
 }
 
@@ -76,11 +76,11 @@ impl<'r> Worker<'r> {
     }
 }
 
-// SAFETY: members are made by `Meeting::attend` alone, which the pool calls once per rank in
-// `0..size` and run (rayon's crew: once per index of the broadcast); a member can neither be sent
-// or shared to another thread nor outlive its task, so each counts once per barrier. `Barrier::wait`
-// returns Ok only for the phase that `size` arrivals completed, publishes what they wrote before,
-// and refuses for good once a member has left; it is renewed when all have.
+// SAFETY: workers are created only by `RunState::run_share`, which the pool calls once per rank in
+// `0..size` and run (rayon's crew: once per index of the broadcast). A worker can neither be sent
+// to nor shared with another thread, nor outlive its task, so each counts once per barrier.
+// `Barrier::wait` returns Ok only for the phase that `size` arrivals completed, publishes what they
+// wrote before, and fails permanently once a thread has left; it is reset when all have.
 unsafe impl Team for Worker<'_> {
     fn rank(&self) -> usize {
         self.rank
@@ -95,7 +95,7 @@ unsafe impl Team for Worker<'_> {
     }
 }
 
-/// A borrowed task without its type and lifetime.
+/// A borrowed task with its type and lifetime erased.
 #[derive(Clone, Copy)]
 struct Job {
     task: *const (),
@@ -111,7 +111,7 @@ impl Job {
         /// # Safety
         /// `task` points to a live `F`.
         unsafe fn call<F: Fn(&Worker<'_>)>(task: *const (), worker: &Worker<'_>) {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             let task = unsafe { &*task.cast::<F>() };
             task(worker);
         }
@@ -119,11 +119,11 @@ impl Job {
     }
 }
 
-/// What the owner and the workers share.
+/// State shared by the owner and the workers.
 struct Shared {
     size: usize,
     gate: Gate<Job>,
-    meeting: Meeting,
+    run: RunState,
     idle_spin: Duration,
 }
 
@@ -135,14 +135,14 @@ impl Shared {
             let stay_awake = || {
                 sync::spin_loop();
                 spins += 1;
-                if spins % SPINS_PER_LOOK != 0 {
+                if spins % SPINS_PER_CLOCK_READ != 0 {
                     return true;
                 }
                 since.get_or_insert_with(Instant::now).elapsed() < self.idle_spin
             };
             match self.gate.next(rank - 1, stay_awake, thread::park) {
                 Order::Run(job) => {
-                    self.meeting.attend(rank, self.size, |worker| {
+                    self.run.run_share(rank, self.size, |worker| {
                         // SAFETY: the closure outlives this call, since `Pool::run` holds it until
                         // `Gate::finish` has seen this worker's `done` below.
                         unsafe { (job.call)(job.task, worker) };
@@ -157,8 +157,25 @@ impl Shared {
 
 /// A fixed set of threads that run one task at a time together.
 ///
-/// All memory is taken when it is made: a run that doesn't panic allocates nothing and takes no
+/// All memory is allocated on creation: a run that doesn't panic allocates nothing and takes no
 /// lock.
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use teff_graph::Team;
+/// use teff_runtime::pool::Pool;
+///
+/// let (arrived, complete) = (AtomicUsize::new(0), AtomicUsize::new(0));
+/// let mut pool = Pool::new(2)?;
+/// pool.run(|worker| {
+///     arrived.fetch_add(1, Ordering::Relaxed);
+///     if worker.barrier().is_ok() && arrived.load(Ordering::Relaxed) == worker.size() {
+///         complete.fetch_add(1, Ordering::Relaxed);
+///     }
+/// })?;
+/// assert_eq!(complete.into_inner(), 2);
+/// # Ok::<(), teff_runtime::pool::PoolError>(())
+/// ```
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -166,18 +183,18 @@ pub struct Pool {
 
 impl Pool {
     /// A pool of `threads` threads: the one that calls [`Pool::run`] and `threads - 1` workers,
-    /// named `teff-1`, `teff-2` and so on, with std's default stack.
+    /// named `teff-1`, `teff-2` and so on, with std's default stack size.
     ///
     /// # Errors
     /// [`PoolError::NoThreads`], [`PoolError::TooManyThreads`] beyond [`MAX_THREADS`], and
-    /// [`PoolError::Spawn`] where the system refuses a thread.
+    /// [`PoolError::Spawn`] if the system refuses a thread.
     pub fn new(threads: usize) -> Result<Pool, PoolError> {
         Pool::with_idle_spin(threads, IDLE_SPIN)
     }
 
-    /// The same with a chosen time for which idle workers stay awake: longer for the lowest
-    /// latency on a machine of one's own, zero where other programs want the cores. A pool of more
-    /// threads than the machine has cores takes zero for any time.
+    /// A pool whose idle workers spin for `idle_spin` before they park: longer for the lowest
+    /// latency on a dedicated machine, zero if other programs need the cores. With more threads
+    /// than the machine has cores, the time is always zero.
     ///
     /// # Errors
     /// As [`Pool::new`].
@@ -201,7 +218,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             size: threads,
             gate: Gate::new((threads - 1) as u32, spins),
-            meeting: Meeting::new(threads as u32, spins),
+            run: RunState::new(threads as u32, spins),
             idle_spin,
         });
         let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1) };
@@ -210,7 +227,7 @@ impl Pool {
             let builder = thread::Builder::new().name(format!("teff-{rank}"));
             match spawn(builder, Box::new(move || shared.work(rank))) {
                 Ok(worker) => pool.workers.push(worker),
-                // Dropping the pool stops and joins those that were started.
+                // Dropping the pool stops and joins the threads already started.
                 Err(cause) => {
                     return Err(PoolError::Spawn { started: rank, wanted: threads, cause });
                 }
@@ -219,7 +236,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// How many threads run a task, the caller's among them.
+    /// The number of threads that run a task, including the caller's.
     #[must_use]
     pub fn size(&self) -> usize {
         self.shared.size
@@ -228,21 +245,21 @@ impl Pool {
     /// Runs `task` on all threads at the same time, the caller's as rank 0, and returns when the
     /// last one has finished.
     ///
-    /// All members must reach the same barriers: a member that returns while others wait for it
-    /// breaks theirs.
+    /// All threads must reach the same barriers: one that returns while others wait for it breaks
+    /// theirs.
     ///
     /// # Errors
-    /// [`PoolError::Panicked`] where the task panicked on some member, else
-    /// [`PoolError::Deserted`] where a barrier broke. The pool stays usable.
+    /// [`PoolError::Panicked`] if the task panicked on any thread, otherwise
+    /// [`PoolError::Deserted`] if a barrier broke. The pool stays usable.
     pub fn run<F: Fn(&Worker<'_>) + Sync>(&mut self, task: F) -> Result<(), PoolError> {
         let shared = &*self.shared;
-        // SAFETY: `&mut self` makes this thread the only owner, and `finish` below comes before
-        // this call returns: nothing between the two unwinds (`attend` catches panics, `unpark`
-        // has none), and no safe caller can leave it halfway.
+        // SAFETY: `&mut self` makes this thread the only owner, and `finish` below is called before
+        // this function returns: nothing between the two unwinds (`run_share` catches panics, `unpark`
+        // never panics), and no safe caller can leave in between.
         unsafe { shared.gate.start(Job::new(&task), |worker| self.unpark(worker)) };
-        shared.meeting.attend(0, shared.size, &task);
+        shared.run.run_share(0, shared.size, &task);
         shared.gate.finish();
-        shared.meeting.close()
+        shared.run.finish()
     }
 
     fn unpark(&self, worker: usize) {
@@ -257,7 +274,8 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.gate.stop(|worker| self.unpark(worker));
         for worker in self.workers.drain(..) {
-            // A worker catches the panics of its tasks; one of its own has nobody left to tell.
+            // A worker catches the panics of its tasks; a panic of its own can't be reported to
+            // anyone.
             drop(worker.join());
         }
     }

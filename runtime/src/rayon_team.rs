@@ -1,22 +1,22 @@
-//! Steps on rayon's threads, for programs that already have a pool of them.
+//! Steps on rayon's threads, for programs that already have a rayon pool.
 //!
-//! A [`RayonCrew`] runs a task once on every thread of a rayon pool, by rayon's broadcast, and the
-//! members meet at the same spinning barrier as those of a [`Pool`](crate::pool::Pool). What a run
-//! needs is that all threads of the rayon pool come to it:
+//! A [`RayonCrew`] runs a task once on every thread of a rayon pool, by rayon's broadcast; the
+//! threads synchronise at the same spinning barrier as those of a [`Pool`](crate::pool::Pool). A
+//! run requires all threads of the rayon pool to join it:
 //!
-//! - One run at a time per rayon pool. Two would wait for each other's threads for ever, so a
-//!   second one, from whatever crew or thread, gets [`PoolError::Busy`].
-//! - The task must not call rayon: a thread that waits inside rayon takes up other work there, and
-//!   that may wait for this run.
-//! - A run starts when the pool's threads have finished what they are doing, and until it ends
-//!   they do nothing else. Don't hold a lock that a job of the same rayon pool waits for.
+//! - One run at a time per rayon pool. Two would wait for each other's threads forever, so a second
+//!   one, from any crew or thread, gets [`PoolError::Busy`].
+//! - The task must not call rayon: a thread that waits inside rayon picks up other work, which may
+//!   in turn wait for this run.
+//! - A run starts when the pool's threads have finished what they are doing, and they do nothing
+//!   else until it ends. Don't hold a lock that a job of the same rayon pool waits for.
 //! - Other code of the program that makes the threads of this rayon pool wait for each other (its
-//!   own broadcasts with barriers) is subject to the same rule, and no run can see it.
+//!   own broadcasts with barriers) is subject to the same rule, which a run can't check.
 //!
-//! Rayon allocates a small list of jobs per broadcast, so unlike a `Pool` a run isn't free of
-//! allocations; and its threads are woken by rayon's means. For the lowest latency, use a `Pool`.
+//! Unlike a `Pool`, rayon allocates a small list of jobs per broadcast, and its threads are woken
+//! by rayon's own mechanism. For the lowest latency, use a `Pool`.
 
-use crate::pool::task::Meeting;
+use crate::pool::task::RunState;
 use crate::pool::{Crew, MAX_THREADS, PoolError, barrier_spins};
 use rayon::ThreadPool;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,11 +24,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 use teff_graph::Team;
 
-/// The rayon pools that have crews: the thread of index 0 names the pool, the flag says whether a
-/// run is under way. Locked when a crew is made, not when it runs.
+/// The rayon pools that have crews, identified by the thread at index 0; the flag is set during a
+/// run. Locked when a crew is created, not when it runs.
 static POOLS: Mutex<Vec<(ThreadId, Weak<AtomicBool>)>> = Mutex::new(Vec::new());
 
-/// The flag that all crews of the pool with this first thread share.
+/// The flag shared by all crews of the pool with this first thread.
 fn busy_flag(first: ThreadId) -> Arc<AtomicBool> {
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     pools.retain(|(_, flag)| flag.strong_count() > 0);
@@ -40,37 +40,37 @@ fn busy_flag(first: ThreadId) -> Arc<AtomicBool> {
     })
 }
 
-/// Where the threads come from.
+/// The rayon pool that provides the threads.
 enum Source<'p> {
     Given(&'p ThreadPool),
     Current {
-        /// Made outside of any pool, hence over the global one.
+        /// Created outside any pool, hence over the global one.
         outside: bool,
     },
 }
 
-/// All threads of a rayon pool as a [`Crew`]. See the [module](self) for what a run asks of the
-/// program around it.
+/// All threads of a rayon pool as a [`Crew`]. See the [module](self) for what a run requires of the
+/// surrounding program.
 pub struct RayonCrew<'p> {
     source: Source<'p>,
     /// The pool's threads by their rayon index.
     threads: Vec<ThreadId>,
     busy: Arc<AtomicBool>,
-    meeting: Meeting,
+    run: RunState,
 }
 
 impl<'p> RayonCrew<'p> {
-    /// A crew of all threads of `pool`. Waits until each of them has answered once.
+    /// A crew of all threads of `pool`. Waits until each of them has responded once.
     ///
     /// # Errors
-    /// [`PoolError::TooManyThreads`] where the pool has more than [`MAX_THREADS`].
+    /// [`PoolError::TooManyThreads`] if the pool has more than [`MAX_THREADS`].
     pub fn new(pool: &'p ThreadPool) -> Result<Self, PoolError> {
         Self::build(Source::Given(pool), pool.current_num_threads())
     }
 
-    /// A crew of all threads of the current pool: inside of a rayon pool that one, elsewhere
-    /// rayon's global pool. It can be run from the threads of that pool, and, if it was made
-    /// outside of any pool, from outside of any.
+    /// A crew of all threads of the current pool: inside a rayon pool that pool, elsewhere rayon's
+    /// global pool. It can be run from the threads of that pool and, if it was created outside any
+    /// pool, from outside any pool.
     ///
     /// # Errors
     /// As [`RayonCrew::new`].
@@ -85,11 +85,11 @@ impl<'p> RayonCrew<'p> {
         }
         let threads = source.broadcast(|_| thread::current().id());
         let first = *threads.first().ok_or(PoolError::NoThreads)?;
-        let meeting = Meeting::new(size as u32, barrier_spins(size));
-        Ok(RayonCrew { source, threads, busy: busy_flag(first), meeting })
+        let run = RunState::new(size as u32, barrier_spins(size));
+        Ok(RayonCrew { source, threads, busy: busy_flag(first), run })
     }
 
-    /// Whether a broadcast from this thread goes to this crew's pool.
+    /// True if a broadcast from this thread reaches this crew's pool.
     fn reachable(&self) -> bool {
         match (&self.source, rayon::current_thread_index()) {
             (Source::Given(_), _) => true,
@@ -110,7 +110,7 @@ impl Source<'_> {
     }
 }
 
-/// Clears the flag of the pool when the run ends, also by a panic within rayon.
+/// Clears the pool's flag when the run ends, even by a panic within rayon.
 struct Claim<'c>(&'c AtomicBool);
 
 impl Drop for Claim<'_> {
@@ -119,10 +119,9 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// A member's rank is its thread's index in the rayon pool. Further errors of `run`:
-/// [`PoolError::Busy`] where another run on the same rayon pool is under way (also where the task
-/// itself starts one), [`PoolError::WrongPool`] where a crew of the current pool is run from
-/// elsewhere.
+/// A thread's rank is its index in the rayon pool. Further errors of `run`: [`PoolError::Busy`] if
+/// another run on the same rayon pool is in progress (including one whose task calls `run` again),
+/// and [`PoolError::WrongPool`] if a crew of the current pool is run from elsewhere.
 impl Crew for RayonCrew<'_> {
     fn size(&self) -> usize {
         self.threads.len()
@@ -136,10 +135,11 @@ impl Crew for RayonCrew<'_> {
             return Err(PoolError::Busy);
         }
         let claim = Claim(&self.busy);
-        let (meeting, size) = (&self.meeting, self.threads.len());
-        // `attend` catches panics, so rayon sees none. Its end orders all members before `close`.
-        self.source.broadcast(|rank| meeting.attend(rank, size, |worker| task(worker)));
-        let result = meeting.close();
+        let (run, size) = (&self.run, self.threads.len());
+        // `run_share` catches panics, so rayon sees none. The broadcast's end orders all threads
+        // before `finish`.
+        self.source.broadcast(|rank| run.run_share(rank, size, |worker| task(worker)));
+        let result = run.finish();
         drop(claim);
         result
     }

@@ -1,13 +1,13 @@
-//! SafeTensors files: the header's index over bytes in memory; and the index of a sharded model.
+//! Reader for SafeTensors files in memory, and for the index of a sharded model.
 //!
 //! The layout, from the format's published description: a little-endian u64, the header's length;
-//! the header, a JSON object of that many bytes that begins with `{`; and a buffer of all data. The
-//! header has a member for each tensor,
-//! `"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}`, the offsets counted from
-//! the start of the buffer, and may have `__metadata__`, which this reader passes over. The tensors
-//! tile the buffer: no two overlap, and every byte of it belongs to one.
+//! the header, a JSON object of that many bytes that starts with `{`; and a buffer with all data.
+//! The header has a member for each tensor, `"name": {"dtype": "F32", "shape": [2, 3],
+//! "data_offsets": [0, 24]}`, with offsets counted from the start of the buffer, and may have
+//! `__metadata__`, which this reader ignores. The tensors tile the buffer: no two overlap, and
+//! every byte of it belongs to one.
 //!
-//! Beyond that this reader is strict where no model needs it to be lenient: a header of at most
+//! Beyond that this reader is strict where no model needs leniency: a header of at most
 //! [`MAX_HEADER`] bytes, at most [`MAX_DIMS`] dimensions, each below 2^32, and names without JSON
 //! escapes.
 
@@ -23,39 +23,39 @@ pub use dtype::Dtype;
 pub use error::{SafeTensorsError, ShardError};
 pub use shards::{MAX_INDEX, MAX_SHARDS, ShardIndex};
 
-/// Bytes that a header may have, as the format's own library has it.
+/// Maximum length of a header in bytes, as in the reference library.
 pub const MAX_HEADER: usize = 100_000_000;
 
-/// Dimensions that a tensor may have.
+/// Maximum number of dimensions of a tensor.
 pub const MAX_DIMS: usize = 4;
 
-/// Bytes before the header.
+/// Number of bytes before the header.
 const PREFIX: usize = 8;
 
-/// A tensor of a file. It is used where it lies, without a copy.
+/// A tensor of a SafeTensors file, borrowed from the file's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SafeTensor<'a> {
-    /// Its name.
+    /// Name of the tensor.
     pub name: &'a str,
-    /// The type of its elements.
+    /// Type of the elements.
     pub dtype: Dtype,
     dims: [u32; MAX_DIMS],
     n_dims: u8,
-    /// Where its bytes begin, from the start of the file.
+    /// Offset of the data from the start of the file.
     pub offset: usize,
-    /// Its bytes, the last dimension's elements next to each other.
+    /// Data of the tensor, with the elements of the last dimension contiguous.
     pub data: &'a [u8],
 }
 
 impl SafeTensor<'_> {
-    /// Its dimensions, the slowest first; none for a scalar.
+    /// The dimensions, slowest first; empty for a scalar.
     #[must_use]
     pub fn shape(&self) -> &[u32] {
         &self.dims[..usize::from(self.n_dims)]
     }
 }
 
-/// What the index keeps of a tensor: no more bytes than its description in the file has.
+/// Index entry of a tensor, no larger than its description in the file.
 #[derive(Clone, Copy)]
 struct Entry<'a> {
     name: &'a str,
@@ -66,26 +66,42 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Bytes of the data; `None` where they are no whole number or too many.
+    /// Length of the data in bytes; `None` if it is not a whole number or too large.
     fn bytes(&self) -> Option<usize> {
-        // Four factors below 2^32 don't overflow a u128.
+        // A product of four factors below 2^32 doesn't overflow a u128.
         let elements: u128 = self.dims.iter().map(|&d| u128::from(d)).product();
         let bits = elements.checked_mul(u128::from(self.dtype.bits()))?;
         if bits % 8 == 0 { usize::try_from(bits / 8).ok() } else { None }
     }
 
     fn end(&self) -> usize {
-        self.begin + self.bytes().unwrap_or(0) // checked when it was read
+        self.begin + self.bytes().unwrap_or(0) // checked when the entry was read
     }
 }
 
-/// A checked SafeTensors file.
+/// A parsed and validated SafeTensors file.
+///
+/// ```
+/// use teff_runtime::safetensors::{Dtype, SafeTensors};
+///
+/// let header = br#"{"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+/// let mut file = (header.len() as u64).to_le_bytes().to_vec();
+/// file.extend_from_slice(header);
+/// file.extend_from_slice(&1f32.to_le_bytes());
+/// file.extend_from_slice(&2f32.to_le_bytes());
+///
+/// let tensors = SafeTensors::parse(&file)?;
+/// let t = tensors.get("t").expect("declared above");
+/// assert_eq!((t.dtype, t.shape()), (Dtype::F32, &[2][..]));
+/// assert_eq!(t.data[..4], 1f32.to_le_bytes());
+/// # Ok::<(), teff_runtime::safetensors::SafeTensorsError>(())
+/// ```
 pub struct SafeTensors<'a> {
-    /// The bytes behind the header.
+    /// The bytes after the header.
     buffer: &'a [u8],
-    /// Where they begin in the file.
+    /// Offset of the buffer in the file.
     start: usize,
-    /// By name, in ascending order.
+    /// Sorted by name.
     entries: Vec<Entry<'a>>,
 }
 
@@ -99,10 +115,10 @@ impl std::fmt::Debug for SafeTensors<'_> {
 }
 
 impl<'a> SafeTensors<'a> {
-    /// Checks a whole file but for the values of its tensors.
+    /// Parses and validates a whole file, except for the tensors' values.
     ///
     /// # Errors
-    /// [`SafeTensorsError`] names what is wrong, and in which tensor.
+    /// [`SafeTensorsError`] names the cause and the tensor.
     pub fn parse(file: &'a [u8]) -> Result<SafeTensors<'a>, SafeTensorsError> {
         let Some((len, rest)) = file.split_first_chunk::<PREFIX>() else {
             return Err(SafeTensorsError::NoHeader { file: file.len() });
@@ -131,25 +147,25 @@ impl<'a> SafeTensors<'a> {
         Ok(SafeTensors { buffer, start: PREFIX + header.len(), entries })
     }
 
-    /// How many tensors there are.
+    /// The number of tensors.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// True if the file has no tensors.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Tensor number `i` in the order of names, or `None` beyond the last.
+    /// The tensor at index `i` in name order, or `None` beyond the last.
     #[must_use]
     pub fn nth(&self, i: usize) -> Option<SafeTensor<'a>> {
         self.entries.get(i).map(|e| self.view(e))
     }
 
-    /// All tensors, in the order of their names.
+    /// All tensors, in name order.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = SafeTensor<'a>> + '_ {
         self.entries.iter().map(|e| self.view(e))
     }
@@ -160,19 +176,19 @@ impl<'a> SafeTensors<'a> {
         SafeTensor { name, dtype, dims, n_dims, offset: self.start + begin, data }
     }
 
-    /// The tensor called `name`.
+    /// The tensor named `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<SafeTensor<'a>> {
         self.nth(self.entries.binary_search_by_key(&name, |e| e.name).ok()?)
     }
 }
 
-/// A name in an error: boxed, since errors are to be small.
+/// A name for an error, boxed to keep errors small.
 fn name(name: &str) -> Box<Name> {
     Box::new(Name::new(name.as_bytes()))
 }
 
-/// How many tensors the header has at most, so that the index is reserved once and exactly.
+/// Upper bound on the number of tensors in the header, so that the index is allocated once.
 fn count_members(header: &[u8]) -> Result<usize, SafeTensorsError> {
     let mut r = Reader::new(header);
     let mut count = 0;
@@ -207,7 +223,7 @@ fn read_entries<'a>(
     Ok(())
 }
 
-/// Reads the description of a tensor, which is the next value.
+/// Reads the tensor description that comes next.
 fn read_entry<'a>(
     r: &mut Reader<'a>,
     tensor: &'a str,
@@ -263,7 +279,7 @@ fn read_entry<'a>(
     if begin > end || end > buffer as u64 {
         return Err(SafeTensorsError::Offsets { tensor: name(tensor), begin, end, buffer });
     }
-    // They fit: the buffer is in memory.
+    // Fits: the buffer is in memory.
     let entry = Entry { name: tensor, begin: begin as usize, dims, n_dims: n_dims as u8, dtype };
     match entry.bytes() {
         Some(n) if n as u64 == end - begin => Ok(entry),
@@ -279,8 +295,8 @@ fn unknown_dtype(tensor: &str, text: Text<'_>) -> SafeTensorsError {
     SafeTensorsError::Dtype { tensor: name(tensor), found: name(&text.to_cow()) }
 }
 
-/// Reads an array of at most `out.len()` numbers, which is the next value, and gives how many they
-/// are; `None` where it is something else.
+/// Reads the array of at most `out.len()` numbers that comes next and returns its length; `None` if
+/// it is anything else.
 fn read_numbers<T>(
     r: &mut Reader<'_>,
     out: &mut [T],
@@ -303,7 +319,7 @@ fn read_numbers<T>(
     }
 }
 
-/// Checks that the tensors cover the buffer without overlaps and holes. It sorts them by place.
+/// Checks that the tensors cover the buffer without overlaps or gaps. Sorts them by position.
 fn check_tiles(entries: &mut [Entry<'_>], buffer: usize) -> Result<(), SafeTensorsError> {
     entries.sort_unstable_by_key(|e| (e.begin, e.end()));
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! Bytes that a model lives in: mapped files, files read into memory, converted tensors.
+//! The memory that holds a model: mapped files, files read into memory, converted tensors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,23 +10,23 @@ use std::path::Path;
 /// Alignment of owned bytes: a cache line, and the widest vector register.
 pub(crate) const ALIGN: usize = 64;
 
-/// Owned bytes that begin at a multiple of [`ALIGN`]. They don't move while this lives.
+/// Owned bytes that start at a multiple of [`ALIGN`]. Their address is stable while this lives.
 pub(crate) enum Aligned {
-    /// Memory of the heap: up to `ALIGN - 1` bytes that only align, then the bytes.
+    /// Heap memory: up to `ALIGN - 1` bytes of padding, then the bytes.
     Heap { buf: Vec<u8>, start: usize },
-    /// Pages of the system's, for as much that large pages are worth asking for.
+    /// Anonymous pages, for sizes large enough to benefit from large pages.
     #[cfg(feature = "mmap")]
     Pages(memmap2::MmapMut),
 }
 
-/// From how many bytes on large pages are asked for: what lies in small ones is read with more waits for
-/// their addresses, and the CPU's prefetcher ends with each of them.
+/// Minimum size in bytes for which large pages are requested: memory in small pages is read with
+/// more TLB misses, and the CPU's prefetcher stops at each page boundary.
 #[cfg(feature = "mmap")]
-const LARGE: usize = 16 << 20;
+const LARGE_PAGES_MIN: usize = 16 << 20;
 
 impl Aligned {
-    /// An empty buffer of the heap with room for exactly `len` bytes, and where they begin.
-    fn with_room(len: usize) -> io::Result<(Vec<u8>, usize)> {
+    /// An empty heap buffer with room for exactly `len` bytes, and the offset of the first one.
+    fn heap_buffer(len: usize) -> io::Result<(Vec<u8>, usize)> {
         let mut buf = Vec::new();
         if len == 0 {
             return Ok((buf, 0));
@@ -38,10 +38,11 @@ impl Aligned {
         Ok((buf, start))
     }
 
-    /// `len` zeros in pages of their own; `None` for few, or where the system or the build can't.
+    /// `len` zero bytes in anonymous pages; `None` for small sizes, or if the system or build has
+    /// no support.
     #[cfg(feature = "mmap")]
     fn pages(len: usize) -> Option<Aligned> {
-        if len < LARGE {
+        if len < LARGE_PAGES_MIN {
             return None;
         }
         crate::mmap::zeroed(len).ok().map(Aligned::Pages)
@@ -52,26 +53,26 @@ impl Aligned {
         None
     }
 
-    /// `len` zeros.
+    /// `len` zero bytes.
     ///
     /// # Errors
-    /// [`io::ErrorKind::OutOfMemory`] where the system refuses them.
+    /// [`io::ErrorKind::OutOfMemory`] if allocation fails.
     pub(crate) fn zeroed(len: usize) -> io::Result<Aligned> {
         if let Some(pages) = Aligned::pages(len) {
             return Ok(pages);
         }
-        let (mut buf, start) = Aligned::with_room(len)?;
+        let (mut buf, start) = Aligned::heap_buffer(len)?;
         buf.resize(start + len, 0);
         Ok(Aligned::Heap { buf, start })
     }
 
-    /// The next `len` bytes of `file`, which must have as many.
+    /// Reads the next `len` bytes of `file`, which must have that many.
     fn read(mut file: &File, len: usize) -> io::Result<Aligned> {
         if let Some(mut pages) = Aligned::pages(len) {
             file.read_exact(&mut pages)?;
             return Ok(pages);
         }
-        let (mut buf, start) = Aligned::with_room(len)?;
+        let (mut buf, start) = Aligned::heap_buffer(len)?;
         let got = file.take(len as u64).read_to_end(&mut buf)?;
         if got != len {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -102,14 +103,14 @@ impl DerefMut for Aligned {
     }
 }
 
-/// The bytes of a file. They don't move while this lives, wherever it is moved itself.
+/// The bytes of a file. Their address is stable while this lives, even if it is moved.
 pub(crate) enum Bytes {
     /// Mapped.
     #[cfg(feature = "mmap")]
     Map(memmap2::Mmap),
     /// Read.
     Read(Aligned),
-    /// Handed in by the caller.
+    /// Provided by the caller.
     Given(Cow<'static, [u8]>),
 }
 
@@ -127,24 +128,24 @@ impl Deref for Bytes {
 }
 
 impl Bytes {
-    /// Maps the file of `len` bytes; `None` where the system or the build can't.
+    /// Maps a file of `len` bytes; `None` if the system or build has no support.
     #[cfg(feature = "mmap")]
     pub(crate) fn map(file: &File, len: usize) -> Option<Bytes> {
         crate::mmap::map(file, len).ok().map(Bytes::Map)
     }
 
-    /// Maps the file of `len` bytes; `None` where the system or the build can't.
+    /// Maps a file of `len` bytes; `None` if the system or build has no support.
     #[cfg(not(feature = "mmap"))]
     pub(crate) fn map(_: &File, _: usize) -> Option<Bytes> {
         None
     }
 
-    /// Reads the next `len` bytes of the file, which must have as many.
+    /// Reads the next `len` bytes of the file, which must have that many.
     pub(crate) fn read(file: &File, len: usize) -> io::Result<Bytes> {
         Aligned::read(file, len).map(Bytes::Read)
     }
 
-    /// Bytes of memory that are the model's own, as against pages of a file.
+    /// Number of bytes in memory owned by the model, as opposed to pages of a file.
     pub(crate) fn owned(&self) -> usize {
         match self {
             #[cfg(feature = "mmap")]
@@ -168,8 +169,8 @@ impl fmt::Debug for Bytes {
     }
 }
 
-/// Opens a regular file, and its length. Something else (a pipe, a device) could block for ever or
-/// never end, so it is refused before it is opened.
+/// Opens a regular file and returns its length. Anything else (a pipe, a device) could block
+/// forever or never end, so it is refused before it is opened.
 pub(crate) fn open_file(path: &Path) -> io::Result<(File, u64)> {
     let regular = |m: &std::fs::Metadata| match m.is_file() {
         true => Ok(m.len()),

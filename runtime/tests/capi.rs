@@ -1,4 +1,5 @@
-//! The C interface: teff.h says what Rust has, and the programs of examples/c do what they say.
+//! The C interface: teff.h matches the Rust definitions, and the programs of examples/c behave as
+//! documented.
 #![cfg(feature = "capi")]
 
 use std::any::TypeId;
@@ -18,14 +19,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A folder of this test's own.
+/// Folder of its own for each test.
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi").join(name);
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// The system's compiler; `None` (and a line that says so) where there is none.
+/// Compiler of the system; `None`, with a message, if there is none.
 fn compiler(name: &str) -> Option<Command> {
     if !cfg!(unix) || Command::new(name).arg("--version").output().is_err() {
         println!("skipped: there is no {name}");
@@ -50,7 +51,7 @@ fn succeed(command: &mut Command) -> Output {
     out
 }
 
-/// A type's name in C.
+/// Name of a type in C.
 trait C: 'static {
     fn c() -> String;
 }
@@ -85,7 +86,7 @@ impl<T: C> C for *mut T {
     }
 }
 
-/// A function's declaration in C, from its type in Rust.
+/// Declaration of a function in C, from its type in Rust.
 trait Declare {
     fn declare(self, name: &str) -> String;
 }
@@ -120,7 +121,7 @@ macro_rules! declarations {
     };
 }
 
-/// All functions. The compiler fills in the types.
+/// All functions, with types inferred by the compiler.
 fn functions() -> Vec<(&'static str, String)> {
     declarations![
         teff_version(),
@@ -182,15 +183,15 @@ fn constants() -> Vec<(String, i64)> {
     all
 }
 
-/// Assertions of a struct's size and of every field's place and size. The pattern makes sure that no
-/// field of Rust's is left out; the sizes leave no room for one of C's.
+/// Assertions of a struct's size and of every field's offset and size. The pattern ensures that no
+/// field of the Rust struct is left out; the sizes leave no room for an additional one in C.
 macro_rules! layout {
     ($out:ident, $t:ident { $($field:ident),* }) => {
         fn sizes(value: $t) -> Vec<(&'static str, usize, usize)> {
             let $t { $($field),* } = value;
             vec![$((stringify!($field), offset_of!($t, $field), size_of_val(&$field))),*]
         }
-        // SAFETY: a plain struct of numbers and pointers, for which zeros are a value.
+        // SAFETY: a plain struct of numbers and pointers, for which zeros are valid.
         let fields = sizes(unsafe { std::mem::zeroed() });
         let (c, size) = ($t::c(), size_of::<$t>());
         writeln!($out, "_Static_assert(sizeof({c}) == {size}, \"{c}\");").unwrap();
@@ -267,7 +268,7 @@ fn layouts() -> String {
     c
 }
 
-/// A program that does not compile, or fails, where the header says something else than Rust.
+/// C program that does not compile, or fails, if the header differs from Rust.
 fn check_program() -> String {
     let mut c = String::from("#include \"teff.h\"\n#include <string.h>\n");
     for (_, declaration) in functions() {
@@ -347,7 +348,7 @@ fn the_header_is_rusts() {
     std::fs::write(&source, check_program()).unwrap();
     succeed(cc.arg("-std=c11").arg(&source).arg("-o").arg(&program));
     succeed(&mut Command::new(&program));
-    // That it would be seen: the program with one thing changed does not compile.
+    // Proof that a difference is detected: the program with one change does not compile.
     for (from, to) in [
         ("teff_session_cancel(teff_session *)", "teff_session_cancel(const teff_session *)"),
         ("_Static_assert(TEFF_BUSY == 16", "_Static_assert(TEFF_BUSY == 17"),
@@ -436,7 +437,8 @@ fn the_headers_example_compiles() {
     succeed(cc.arg("-std=c99").arg("-fsyntax-only").arg(&source));
 }
 
-/// The library as teff.h says to build it, but for `--release`, which takes longer than it would save.
+/// Builds the library as described in teff.h, except for `--release`, which takes longer than it
+/// would save.
 fn library() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let target = exe.ancestors().nth(3).unwrap(); // target/debug/deps/capi-...
@@ -448,7 +450,7 @@ fn library() -> PathBuf {
     target.join("debug")
 }
 
-/// What a program says on stdout.
+/// Standard output of a program.
 fn said(command: &mut Command) -> String {
     String::from_utf8(succeed(command).stdout).unwrap()
 }
@@ -497,7 +499,8 @@ fn c_programs_run() {
     println!("{report}");
     for (_, status) in STATUSES {
         let status = status.to_str().unwrap();
-        // What no small program can bring about on a machine that has memory and whole models.
+        // Statuses that no small program can cause on a machine with enough memory and intact
+        // models.
         let rare = ["MEMORY", "THREADS", "NUMBERS", "PANIC"];
         let seen = report.contains(&format!("{status} "));
         assert!(seen || rare.contains(&&status[5..]), "misuse shows no {status}");

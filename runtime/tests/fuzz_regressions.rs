@@ -1,5 +1,5 @@
-//! Files made to do harm, found by the fuzzer or thought out beside it: each fails in time and
-//! with an error, or loads within its size.
+//! Malicious files, found by the fuzzer or by hand: each fails in time and with an error, or loads
+//! within its size.
 
 #[path = "load/common.rs"]
 mod common;
@@ -13,8 +13,8 @@ fn string(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// A GPT-2 of `layers` layers, all tensors of which lie on the same bytes; vectors in F16, so that
-/// each has to be converted.
+/// A GPT-2 of `layers` layers whose tensors all share the same bytes; vectors are F16, so that each
+/// has to be converted.
 fn overlapping(layers: u32, ffn: u32) -> Vec<u8> {
     let sizes = [
         ("gpt2.context_length", 1),
@@ -67,7 +67,7 @@ fn overlapping(layers: u32, ffn: u32) -> Vec<u8> {
     out
 }
 
-/// Before overlaps were refused, this file of 1.3 MB took 133 MB, and a larger one any multiple.
+/// Before overlaps were an error, this file of 1.3 MB took 133 MB, and a larger one any multiple.
 #[test]
 fn overlapping_tensors_take_no_multiple_of_the_file() {
     for (layers, ffn) in [(2, 64), (64, 4096), (512, 65536)] {

@@ -1,9 +1,9 @@
-//! Laws of the JSON reader.
+//! Properties of the JSON reader.
 
 use proptest::prelude::*;
 use teff_runtime::json::{Event, JsonError, JsonErrorKind as K, MAX_DEPTH, Reader};
 
-/// A document in memory, to compare with.
+/// A document in memory, for comparison.
 #[derive(Clone, PartialEq, Debug)]
 enum Value {
     Null,
@@ -56,7 +56,7 @@ fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     Ok(value)
 }
 
-/// Reads all events, whatever they are; bounded, so that a reader that stands still is found.
+/// Reads all events; bounded, so that a reader that doesn't advance is detected.
 fn drain(bytes: &[u8]) -> Result<usize, JsonError> {
     let mut r = Reader::new(bytes);
     let mut n = 0;
@@ -76,7 +76,7 @@ fn drain(bytes: &[u8]) -> Result<usize, JsonError> {
     end
 }
 
-/// Writes a string, with escapes as the bits of `how` say.
+/// Writes a string, with escapes selected by the bits of `how`.
 fn write_text(text: &str, how: u64, out: &mut String) {
     out.push('"');
     for (i, c) in text.chars().enumerate() {
@@ -103,14 +103,14 @@ fn write_text(text: &str, how: u64, out: &mut String) {
     out.push('"');
 }
 
-/// Moves on to new random bits, and writes the white space that they say.
+/// Advances to new random bits, and writes the white space that they select.
 fn space(how: &mut u64, out: &mut String) -> u64 {
     *how = how.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x55;
     out.push_str(["", "", " ", "\n", "\t", "\r\n  ", "", ""][(*how >> 40) as usize % 8]);
     *how
 }
 
-/// Writes a document, white space and escapes as the bits of `how` say.
+/// Writes a document, with white space and escapes selected by the bits of `how`.
 fn write(value: &Value, how: &mut u64, out: &mut String) {
     let h = space(how, out);
     match value {
@@ -170,7 +170,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Documents that end by themselves, so that every cut is an error.
+/// Self-delimiting documents, so that every truncation is an error.
 fn document() -> impl Strategy<Value = (Value, String)> {
     (proptest::collection::vec(value(), 0..4), any::<u64>()).prop_map(|(items, mut how)| {
         let (value, mut out) = (Value::Array(items), String::new());

@@ -1,4 +1,4 @@
-//! Opening models: the oracle's files, folders of every make, and everything that must be refused.
+//! Opening models: the oracle's files, folders of every kind, and every error.
 
 #[path = "load/common.rs"]
 mod common;
@@ -16,7 +16,8 @@ use teff_runtime::{LoadError, LoadOptions, Model};
 /// Format and dimensions of a tensor of a GGUF file.
 type Declared = (Format, Vec<u64>);
 
-/// Bytes that a model owns of its files where mapping was asked for: none, if this build can.
+/// Bytes of its files that a model owns although mapping was requested: none, if this build can
+/// map.
 fn owned_files(model: &Model) -> u64 {
     if cfg!(feature = "mmap") { 0 } else { model.file_bytes() }
 }
@@ -41,7 +42,7 @@ fn check_spec(model: &Model) {
     assert_eq!(weights::check(spec, &table), Ok(()));
     let n = model.tokenizer().unwrap().encode("Hello world", Specials::Ignore).unwrap().len();
     assert!((2..=11).contains(&n));
-    // The listing is of the same tensors.
+    // The listing describes the same tensors.
     let infos: Vec<_> = model.tensor_infos().collect();
     assert_eq!(infos.len(), table.len());
     assert_eq!(infos.iter().map(|i| i.bytes as u64).sum::<u64>(), model.weight_bytes());
@@ -80,7 +81,7 @@ fn files_are_used_in_place() {
         let path = oracle().join(format!("gpt2-{format}.gguf"));
         assert_eq!(model.file_bytes(), path.metadata().unwrap().len());
     }
-    // Of a folder only what is stored with inputs as rows is copied: 4 matrices of each layer.
+    // Of a folder, only tensors stored with inputs as rows are copied: 4 matrices of each layer.
     let folder = Model::open(oracle()).unwrap();
     let turned: Vec<_> = folder.tensor_infos().filter(|t| !t.in_place).collect();
     assert_eq!(turned.len(), 3 * 4);
@@ -125,7 +126,7 @@ fn models_cross_threads() {
     check::<LoadError>();
 }
 
-/// A folder with the files of a model of these sizes.
+/// Folder with the files of a model of these sizes.
 fn folder(sizes: Sizes, tensors: &[Plain]) -> Folder {
     let folder = Folder::new();
     folder.write("config.json", sizes.config());
@@ -211,7 +212,7 @@ fn masks_and_tied_heads_are_passed_over() {
     assert_same(&Model::open(&plain.0).unwrap(), &odd);
 }
 
-/// The tensors in three shards, and their index.
+/// Folder with the tensors in three shards, and their index.
 fn sharded(tensors: &[Plain]) -> Folder {
     let folder = Folder::new();
     folder.write("config.json", TINY.config());
@@ -294,7 +295,7 @@ fn what_is_no_model_is_refused_by_its_first_bytes() {
     assert!(matches!(e.kind, K::BareSafeTensors) && e.to_string().contains("folder"), "{e}");
     let e = Model::open(folder.0.join("absent")).unwrap_err();
     assert!(matches!(e.kind, K::Io(_)) && e.to_string().contains("absent"), "{e}");
-    // The name says nothing: a GGUF file may be called as it likes.
+    // The name is irrelevant: a GGUF file may have any extension.
     let path = folder.write("x.safetensors", TINY.gguf(usual));
     assert!(Model::open(path).is_ok());
 }
@@ -389,10 +390,10 @@ fn bad_tensors_of_a_folder_are_named() {
     let (text, kind) =
         open(&|t| t.push(Plain { name: "h.0.attn.q_norm.weight".into(), ..t[0].clone() }));
     assert!(matches!(kind, K::UnknownTensor { .. }) && text.contains("q_norm"), "{text}");
-    // The same name with and without prefix: which one would count?
+    // The same name with and without prefix is ambiguous.
     let (text, kind) = open(&|t| t.push(Plain { name: "wte.weight".into(), ..t[0].clone() }));
     assert!(matches!(kind, K::UnknownTensor { .. }), "{text}");
-    // Stored the right way round already: not what this family's files do.
+    // Already stored the other way round, unlike this family's files.
     let qkv = good.iter().position(|t| t.name.ends_with("c_attn.weight")).unwrap();
     let (text, kind) = open(&|t| t[qkv].shape.reverse());
     assert!(matches!(kind, K::Shape { .. }) && text.contains("[96, 32]"), "{text}");
@@ -498,7 +499,7 @@ fn quantising_gives_what_the_reference_quantiser_wrote() {
             assert_eq!(info.format, if kept { Format::F32 } else { format }, "{}", info.name);
             assert_eq!(bits(ours), bits(theirs), "{}", info.name);
         }
-        // Already so: nothing to do.
+        // Already in this format: nothing to do.
         let same = Model::open_with(
             oracle().join("gpt2-Q8_0.gguf"),
             &LoadOptions { quantize: Some(Format::Q8_0), ..options },
@@ -516,7 +517,7 @@ fn quantising_what_cannot_be_is_refused() {
     assert!(matches!(e.kind, K::AlreadyQuantized { .. }), "{e}");
     let e = Model::open_with(&path, &with(Format::F16)).unwrap_err();
     assert!(matches!(e.kind, K::NotQuantized { format: Format::F16 }), "{e}");
-    // Rows of 48 are no whole blocks: that matrix keeps its format.
+    // Rows of 48 are not whole blocks: that matrix keeps its format.
     let f = folder(TINY, &TINY.tensors("", Format::BF16));
     let model = Model::open_with(&f.0, &with(Format::Q4_0)).unwrap();
     for t in model.tensor_infos().filter(|t| t.rows > 1) {

@@ -1,5 +1,5 @@
-//! What the families ask of loading: ternary weights in every way that they come, norms to which a
-//! number is added, heads that are copies, and switches that are refused by name.
+//! Loading of the families: ternary weights in every representation, norms with an offset, heads
+//! that are copies, and unsupported settings that are reported by name.
 
 #[path = "load/common.rs"]
 mod common;
@@ -15,7 +15,7 @@ use teff_runtime::gguf_write::GgufHeader;
 use teff_runtime::model::LoadErrorKind;
 use teff_runtime::{LoadError, LoadOptions, Model, SessionOptions};
 
-/// A config.json of the small decoder, fields of the family before it.
+/// config.json of the small decoder, starting with the fields of the family.
 fn config(class: &str, more: &str) -> String {
     format!(
         r#"{{"architectures":["{class}"],{more}"hidden_size":128,"num_attention_heads":4,
@@ -24,7 +24,7 @@ fn config(class: &str, more: &str) -> String {
     )
 }
 
-/// The same decoder's shape, for the names and shapes of its tensors.
+/// Shape of the same decoder, for the names and shapes of its tensors.
 fn small(spec: Spec<'_>) -> Spec<'static> {
     let spec = spec.with_layers(|layer| common::layer(layer, 4, 2, 32, 256));
     let layers = spec.layers.with_len(2);
@@ -36,7 +36,7 @@ fn random(state: &mut u32) -> f32 {
     f32::from((*state >> 16) as i16) / 32768.0
 }
 
-/// What `value` makes of the random elements of each tensor, as a dense format.
+/// Tensors with `value` applied to their random elements, in a dense format.
 fn tensors(
     family: &Family,
     spec: &Spec<'_>,
@@ -78,7 +78,7 @@ fn is_matrix(role: Role) -> bool {
     matches!(role, Role::Layer(_, r) if !r.kind().is_vector())
 }
 
-/// Exact in bf16, so that all ways to store it are the same.
+/// Exact in bf16, so that all representations are equal.
 const SCALE: f32 = 0.15625;
 
 fn three(x: f32) -> f32 {
@@ -123,7 +123,7 @@ fn ternary_weights_are_the_same_however_they_come() {
     let teff_graph::Tensor::Matrix(m) = want.tensor(id) else { panic!("a matrix") };
     assert_eq!(m.scale(), SCALE);
 
-    // bf16; the embedding and the norms are others then, the matrices are not.
+    // bf16: the embedding and the norms differ then, the matrices do not.
     let folder = Folder::new();
     write(&folder, &config("BitNetForCausalLM", ""), &plain(Format::BF16));
     let same = |got: &Model| {
@@ -159,7 +159,7 @@ fn ternary_weights_are_the_same_however_they_come() {
         let folder = Folder::new();
         write(&folder, &config("BitNetForCausalLM", &quantization), &packed);
         same(&open(&folder).unwrap());
-        // Without its scale.
+        // Without the scale.
         packed.retain(|t| t.name != "model.layers.1.mlp.up_proj.weight_scale");
         write(&folder, &config("BitNetForCausalLM", &quantization), &packed);
         let e = open(&folder).unwrap_err();
@@ -168,8 +168,8 @@ fn ternary_weights_are_the_same_however_they_come() {
     }
 }
 
-/// Weights as they are trained: rounded by their mean magnitude, where config.json says so, and refused
-/// where it does not.
+/// Weights before rounding: rounded by their mean magnitude if config.json says so, otherwise an
+/// error.
 #[test]
 fn weights_before_rounding() {
     let family = family::of_arch("bitnet-b1.58").unwrap();
@@ -243,7 +243,7 @@ fn a_dense_head_can_be_a_quantised_copy() {
         assert_eq!(info.format == Format::Q8_0, copy, "{}", info.name);
         assert_eq!(info.in_place, !copy, "{}", info.name);
     }
-    // As if the file had had it.
+    // The same as if the file had it.
     let quantized = LoadOptions { quantize: Some(Format::Q8_0), ..LoadOptions::default() };
     let quantized = Model::open_with(&folder.0, &quantized).unwrap();
     let head = |m: &Model| bits(m.tensor(m.spec().id(Role::Output)));
@@ -252,7 +252,7 @@ fn a_dense_head_can_be_a_quantised_copy() {
     assert!(matches!(e.kind, LoadErrorKind::NotQuantized { format: Format::F16 }), "{e}");
 }
 
-/// Every switch that would change results and is not there, by its name.
+/// Every setting that would change results and is not supported is reported by name.
 #[test]
 fn unknown_switches_are_refused_by_name() {
     let cases = [

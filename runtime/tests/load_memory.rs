@@ -1,5 +1,5 @@
-//! Opening a model never takes more memory than twice its files and a mebibyte: not for good files,
-//! and not for those that promise much more than they hold.
+//! Opening a model never takes more memory than twice its files and a mebibyte: neither for valid
+//! files nor for those that claim much more than they hold.
 
 #[path = "load/common.rs"]
 mod common;
@@ -12,7 +12,7 @@ use common::{Folder, Plain, Sizes, TINY, file, oracle, safetensors, usual};
 use teff_kernels::{Cpu, Format};
 use teff_runtime::{LoadOptions, Model};
 
-/// Counts the bytes that are allocated, and remembers the most.
+/// Allocator that counts the allocated bytes and records their maximum.
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -33,7 +33,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, p: *mut u8, layout: Layout, new: usize) -> *mut u8 {
-        // As if the new block were taken before the old one is given back: the worst case.
+        // Counted as if the new block were allocated before the old one is freed: the worst case.
         PEAK.fetch_max(LIVE.fetch_add(new, Relaxed) + new, Relaxed);
         LIVE.fetch_sub(layout.size(), Relaxed);
         // SAFETY: as the caller promises.
@@ -52,7 +52,8 @@ fn size(path: &Path) -> u64 {
     }
 }
 
-/// Opens a model mapped, read, and mapped and repacked, and compares the peak with the bound. Gives whether it opened.
+/// Opens a model mapped, read, and mapped and repacked, and compares the peak to the bound. Returns
+/// true if it opened.
 fn check(what: &str, path: &Path, quantize: Option<Format>) -> bool {
     let bound = 2 * size(path) as usize + (1 << 20);
     let mut good = true;
@@ -77,7 +78,7 @@ fn folder(config: &str, weights: &[u8]) -> Folder {
     folder
 }
 
-/// Without the harness of tests (Cargo.toml), whose own thread allocates at times of its choosing.
+/// Runs without the test harness (Cargo.toml), whose own thread allocates at unpredictable times.
 fn main() {
     opening_is_bounded_by_the_files();
     println!("test opening_is_bounded_by_the_files ... ok");
@@ -109,12 +110,12 @@ fn good_files() {
 fn hostile_safetensors() {
     let good = safetensors(&TINY.tensors("", Format::F32));
     let config = TINY.config();
-    // Hyper-parameters of a model that would have gigabytes, with tensors of kilobytes.
+    // Hyper-parameters of a model of gigabytes, with tensors of kilobytes.
     let huge = Sizes { layers: 4096, width: 1 << 26, ffn: 1 << 26, heads: 1 << 14, ..TINY };
     assert!(!check("huge config", &folder(&huge.config(), &good).0, None));
     let layers = Sizes { layers: 4096, ..TINY };
     assert!(!check("many layers", &folder(&layers.config(), &good).0, None));
-    // Lengths that the file doesn't have.
+    // Lengths beyond the file.
     for len in [1u64 << 20, 99_999_999, u64::MAX] {
         let mut bytes = good.clone();
         bytes[..8].copy_from_slice(&len.to_le_bytes());
@@ -127,7 +128,7 @@ fn hostile_safetensors() {
         let bytes = file(&format!("{{\"wte.weight\":{tensor}}}"), b"");
         assert!(!check("shape", &folder(&config, &bytes).0, None));
     }
-    // A header of nothing but the shortest descriptions.
+    // Header of nothing but the shortest descriptions.
     let mut header = String::from("{");
     for i in 0..100_000 {
         let comma = if i == 0 { "" } else { "," };
@@ -199,7 +200,7 @@ fn hostile_gguf() {
     for n in [24, 100, 1000, good.len() - 1] {
         assert!(!check("truncated", &f.write("cut.gguf", &good[..n]), None));
     }
-    // Counts and lengths that the file doesn't have: every u64 of the header and the keys.
+    // Counts and lengths beyond the file: every u64 of the header and the keys.
     for at in (8..600).step_by(4) {
         for v in [u64::MAX, 1 << 24] {
             let mut bytes = good.clone();

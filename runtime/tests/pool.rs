@@ -7,7 +7,7 @@ use std::time::Duration;
 use teff_graph::{Broken, Solo, Team};
 use teff_runtime::pool::{Crew, MAX_THREADS, Pool, PoolError};
 
-/// A panic of a task, without the message on stderr that the default hook prints.
+/// Panics without the message that the default hook prints to stderr.
 fn quiet_panic(message: &str) -> ! {
     panic::resume_unwind(Box::new(message.to_owned()))
 }
@@ -36,11 +36,11 @@ fn every_member_runs_once_and_knows_its_rank() {
     }
 }
 
-/// Each phase, every member adds up what all members wrote in the phase before.
+/// In each phase, every thread adds up what all threads wrote in the phase before.
 fn phases(crew: &mut dyn Crew, runs: u64, phases: u64) {
     let size = crew.size() as u64;
     for run in 0..runs {
-        // Two boards in turn, so that one barrier a phase is enough. Relaxed accesses: only the
+        // Two boards in turn, so that one barrier per phase is enough. Relaxed accesses: only the
         // barrier orders them.
         let boards: [Vec<AtomicU64>; 2] =
             [0, 1].map(|_| (0..size).map(|_| AtomicU64::new(0)).collect());
@@ -161,7 +161,7 @@ fn panics_of_all_members_and_the_first_is_told() {
     let error = pool.run(|worker| quiet_panic(&format!("number {}", worker.rank()))).unwrap_err();
     let PoolError::Panicked { rank, message } = error else { panic!("{error:?}") };
     assert_eq!(message, format!("number {rank}"));
-    // One panics; the others panic over the broken barrier, which is not the cause.
+    // One thread panics; the others panic over the broken barrier, which is not the cause.
     let error = pool
         .run(|worker| {
             if worker.rank() == 1 {
@@ -190,7 +190,7 @@ fn payloads_of_any_kind() {
     assert!(!error.to_string().is_empty());
     let error = pool.run(|_| panic::resume_unwind(Box::new("a str"))).unwrap_err();
     assert!(matches!(&error, PoolError::Panicked { message, .. } if message == "a str"));
-    // A long message is cut at a character.
+    // A long message is cut at a character boundary.
     let long = format!("x{}", "é".repeat(100_000));
     let error = pool.run(|_| quiet_panic(&long)).unwrap_err();
     assert!(matches!(&error, PoolError::Panicked { message, .. }
@@ -261,7 +261,7 @@ fn a_task_may_run_another_pool_but_not_its_own() {
         })
         .unwrap();
     assert_eq!(count.into_inner(), 4);
-    // Its own: `run` takes `&mut`, so what remains is a lock around the pool, held by the run.
+    // The pool itself can't be used: `run` takes `&mut`, which leaves a lock that the run holds.
     let own = Mutex::new(Pool::new(2).unwrap());
     let refused = AtomicUsize::new(0);
     own.lock()
@@ -282,7 +282,7 @@ fn tasks_may_use_the_park_token() {
         pool.run(|worker| {
             std::thread::current().unpark(); // a stray token for the pool's next park
             if worker.rank() == 1 {
-                std::thread::park(); // and one taken away
+                std::thread::park(); // and one consumed
             }
         })
         .unwrap();

@@ -1,7 +1,7 @@
-//! Model checks of the pool's protocol: the file that the pool runs is compiled here over loom's
-//! atomics, and every interleaving (up to a bound on preemptions where there are many) is tried.
-//! Loom reports data races, lost wake-ups (nobody can run) and waits that never end.
-#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // loom has no others
+//! Model checks of the pool's protocol: the source file that the pool uses is compiled here over
+//! loom's atomics, and every interleaving is explored (up to a bound on preemptions if there are
+//! many). Loom reports data races, lost wake-ups (no thread can run) and endless waits.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // loom supports no others
 
 #[path = "../src/pool/protocol.rs"]
 mod protocol;
@@ -12,10 +12,10 @@ mod sync {
     pub(crate) type Cell<T> = loom::cell::UnsafeCell<T>;
 
     std::thread_local! {
-        /// Fruitless looks at a word, over all threads of one execution, after which no further
-        /// interleavings of it are tried. Without it two members that wait for a third can take
-        /// turns for ever. What one more look could find, an execution with fewer looks has found.
-        /// (Loom runs all threads of a model on the test's own.)
+        /// Number of fruitless spins, over all threads of one execution, after which no further
+        /// interleavings of it are explored. Without it two threads that wait for a third can
+        /// alternate forever. Anything one more spin could find is found by an execution with fewer
+        /// spins. (Loom runs all threads of a model on the test's own.)
         static SPINS_LEFT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
     }
 
@@ -55,8 +55,8 @@ fn model_of_spins(preemptions: Option<usize>, spins: u32, f: impl Fn() + Send + 
     });
 }
 
-/// A cell per member, which loom watches for races: written by its member before a barrier, read
-/// by all after it.
+/// A cell per thread, watched by loom for races: written by its thread before a barrier, read by
+/// all after it.
 struct Board {
     barrier: Barrier,
     cells: Vec<UnsafeCell<u32>>,
@@ -83,7 +83,7 @@ impl Board {
     }
 }
 
-/// Runs `f` as each of `size` members and returns rank 0's result last.
+/// Runs `f` as each of `size` threads and returns rank 0's result last.
 fn together<R: 'static>(size: u32, f: fn(&Board, usize) -> R) -> (Vec<R>, Arc<Board>) {
     let board = Board::new(size);
     let others: Vec<_> = (1..size as usize)
@@ -98,7 +98,7 @@ fn together<R: 'static>(size: u32, f: fn(&Board, usize) -> R) -> (Vec<R>, Arc<Bo
     (results, board)
 }
 
-/// Writes, meets, reads all, meets, writes again, meets, reads all.
+/// Writes, waits at the barrier, reads all; twice.
 fn phases(board: &Board, rank: usize) {
     let size = board.cells.len() as u32;
     board.write(rank, 1);
@@ -124,7 +124,7 @@ fn three_members_see_each_others_writes() {
     });
 }
 
-/// Rank 1 leaves before the first barrier; so does everybody else in the end.
+/// Rank 1 leaves before the first barrier; so do all others in the end.
 fn leave_at_once(board: &Board, rank: usize) -> [Result<(), Broken>; 2] {
     let results =
         if rank == 1 { [Ok(()); 2] } else { [board.barrier.wait(), board.barrier.wait()] };
@@ -141,12 +141,12 @@ fn who_waits_for_a_member_that_left_is_told() {
                 let expected = if rank == 1 { Ok(()) } else { Err(Broken) };
                 assert_eq!(result, [expected; 2], "rank {rank}");
             }
-            assert!(board.barrier.refused());
+            assert!(board.barrier.broken());
         });
     }
 }
 
-/// All meet once; then rank 0 leaves and the others go on to a second barrier.
+/// All pass one barrier; then rank 0 leaves and the others go on to a second one.
 fn leave_after_one(board: &Board, rank: usize) -> [Result<(), Broken>; 2] {
     board.write(rank, 1);
     let first = board.barrier.wait();
@@ -178,12 +178,12 @@ fn leaving_after_the_last_barrier_breaks_nothing() {
             result
         });
         assert_eq!(results, [Ok(()); 2]);
-        assert!(!board.barrier.refused());
-        board.barrier.renew();
+        assert!(!board.barrier.broken());
+        board.barrier.reset();
     });
 }
 
-/// What a pool shares: its gate, its barrier, and here the owner's data that a job points to.
+/// State shared by a pool: its gate, its barrier, and here the owner's data that a job points to.
 struct Crew {
     gate: Gate<u32>,
     board: Arc<Board>,
@@ -191,9 +191,9 @@ struct Crew {
     given: UnsafeCell<u32>,
 }
 
-/// One run of `workers` workers after another, then the end: every worker does every job once and
-/// sees what the owner wrote before it; the owner sees what the workers wrote.
-/// With `meet` the members meet at a barrier in each run; with `desert` the workers leave first.
+/// Successive runs of `workers` workers, then the shutdown: every worker does every job once and
+/// sees what the owner wrote before it; the owner sees what the workers wrote. With `meet` the
+/// threads wait at a barrier in each run; with `desert` the workers leave first.
 fn runs(workers: u32, jobs: u32, awake: u32, meet: bool, desert: bool) {
     let crew = Arc::new(Crew {
         gate: Gate::new(workers, 1),
@@ -216,7 +216,7 @@ fn runs(workers: u32, jobs: u32, awake: u32, meet: bool, desert: bool) {
                         Order::Run(job) => {
                             done += 1;
                             assert_eq!(job, done);
-                            // SAFETY: loom checks it.
+                            // SAFETY: checked by loom.
                             assert_eq!(crew.given.with(|p| unsafe { *p }), 100 * job);
                             crew.board.write(worker + 1, job);
                             if meet && !desert {
@@ -232,9 +232,9 @@ fn runs(workers: u32, jobs: u32, awake: u32, meet: bool, desert: bool) {
         })
         .collect();
     for job in 1..=jobs {
-        // SAFETY: loom checks it.
+        // SAFETY: checked by loom.
         crew.given.with_mut(|p| unsafe { *p = 100 * job });
-        // SAFETY: this thread alone starts jobs, and finishes each below.
+        // SAFETY: only this thread starts jobs, and it finishes each one below.
         unsafe { crew.gate.start(job, |worker| threads[worker].thread().unpark()) };
         crew.board.write(0, job);
         if meet {
@@ -244,8 +244,8 @@ fn runs(workers: u32, jobs: u32, awake: u32, meet: bool, desert: bool) {
         crew.board.barrier.leave();
         crew.gate.finish();
         assert_eq!(crew.board.sum(), job * (workers + 1));
-        assert_eq!(crew.board.barrier.refused(), meet && desert);
-        crew.board.barrier.renew();
+        assert_eq!(crew.board.barrier.broken(), meet && desert);
+        crew.board.barrier.reset();
     }
     crew.gate.stop(|worker| threads[worker].thread().unpark());
     for thread in threads {

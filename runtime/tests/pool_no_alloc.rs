@@ -1,4 +1,4 @@
-//! A run allocates nothing, on any thread. Alone in its file: the allocator counts for the whole
+//! A run allocates nothing, on any thread. In a file of its own: the allocator counts for the whole
 //! process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -12,20 +12,20 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is handed to System unchanged.
+// SAFETY: every call is forwarded to System unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(ptr, layout) }
     }
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.realloc(ptr, layout, new_size) }
     }
 }
@@ -33,7 +33,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Without the harness of tests (Cargo.toml), whose own thread allocates at times of its choosing.
+/// Without the test harness (Cargo.toml), whose own thread allocates at arbitrary times.
 fn main() {
     runs_allocate_nothing();
     println!("test runs_allocate_nothing ... ok");
@@ -54,11 +54,11 @@ fn runs_allocate_nothing() {
                 })
                 .unwrap();
             };
-            run(); // the workers have started
+            run(); // until the workers have started
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             for i in 0..50 {
                 if i % 25 == 24 {
-                    std::thread::sleep(Duration::from_millis(1)); // so that they park for sure
+                    std::thread::sleep(Duration::from_millis(1)); // so that they park for certain
                 }
                 run();
             }

@@ -1,4 +1,4 @@
-//! The crew of rayon's threads keeps the contract of the pool.
+//! The crew of rayon's threads fulfils the same contract as the pool.
 #![cfg(feature = "rayon")]
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -109,7 +109,7 @@ fn a_second_run_on_the_same_threads_is_refused() {
     })
     .unwrap();
     assert_eq!(refused.into_inner(), 2);
-    // Another pool's crew may run meanwhile, and afterwards the second one may.
+    // Another pool's crew may run in the meantime, and the second one may afterwards.
     let other = rayon_pool(2);
     let mut other = RayonCrew::new(&other).unwrap();
     crew.run(&|team| {

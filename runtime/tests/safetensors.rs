@@ -1,4 +1,4 @@
-//! The SafeTensors reader: good files, every kind of bad one, and the reference library's word.
+//! The SafeTensors reader: valid files, every kind of invalid one, and the reference library.
 
 #[path = "load/common.rs"]
 mod common;
@@ -51,7 +51,7 @@ fn every_prefix_is_an_error() {
     }
 }
 
-/// The error of a file whose header describes tensor `t` so.
+/// The error for a file whose header describes tensor `t` this way.
 fn error_of(t: &str, buffer: usize) -> E {
     SafeTensors::parse(&file(&format!("{{\"t\":{t}}}"), &vec![0; buffer])).unwrap_err()
 }
@@ -132,7 +132,7 @@ fn hostile_tensors_are_named() {
         let t = format!("{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[0,4]}}");
         assert!(matches!(error_of(&t, 4), E::Size { .. }), "{t}");
     }
-    // What later versions of the format may add is passed over.
+    // Fields that later versions of the format may add are skipped.
     let t = "{\"dtype\":\"F32\",\"new\":{\"x\":[1]},\"shape\":[1],\"data_offsets\":[0,4]}";
     assert!(SafeTensors::parse(&file(&format!("{{\"t\":{t}}}"), &[0; 4])).is_ok());
 }
@@ -173,7 +173,7 @@ fn errors_are_one_line() {
 /// Name, type, shape and data of a tensor.
 type Read = (String, String, Vec<usize>, Vec<u8>);
 
-/// What the reference library reads, in the order of names.
+/// The tensors read by the reference library, in name order.
 fn reference(bytes: &[u8]) -> Option<Vec<Read>> {
     let all = safetensors::SafeTensors::deserialize(bytes).ok()?;
     let mut all: Vec<_> = all
@@ -220,8 +220,8 @@ proptest! {
         prop_assert_eq!(Some(ours(&bytes).unwrap()), reference(&bytes));
     }
 
-    /// A file with some bytes changed: what this reader takes, the reference takes for the same;
-    /// what only the reference takes is one of the named cases in which this reader is stricter.
+    /// A file with some bytes changed: if this reader accepts it, the reference reads the same; if
+    /// only the reference does, it is one of the named cases in which this reader is stricter.
     #[test]
     fn is_no_more_lenient_than_the_reference(
         all in tensors(),

@@ -1,4 +1,4 @@
-//! The laws of sampling.
+//! Properties of sampling.
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -40,7 +40,8 @@ fn sampling() -> impl Strategy<Value = Sampling> {
     )
 }
 
-/// The definition, the slow way: tokens left with their weights, and the total of the weights.
+/// Reference implementation, the slow way: the remaining tokens with their weights, and the total
+/// of the weights.
 fn truth(s: &Sampling, logits: &[f32], history: &[u32]) -> Vec<(u32, f32)> {
     let mut logits = logits.to_vec();
     let recent: BTreeSet<u32> = history.iter().rev().take(s.repeat_last_n).copied().collect();
@@ -133,14 +134,14 @@ proptest! {
         prop_assert_eq!(&first, &draw(&mut again));
     }
 
-    /// Renumbering the tokens renumbers the choices: no stage but the order of equals knows ids.
+    /// Renumbering the tokens renumbers the choices: ids matter only for ties.
     #[test]
     fn renumbering_the_tokens_renumbers_the_choices(
         s in sampling(), order in Just((0..300u32).collect::<Vec<_>>()).prop_shuffle(),
         step in 0.01f32..0.2,
     ) {
         let s = Sampling { repeat_penalty: 1.0, ..s };
-        let logits: Vec<f32> = (0..300).map(|i| i as f32 * step - 5.0).collect(); // no equals
+        let logits: Vec<f32> = (0..300).map(|i| i as f32 * step - 5.0).collect(); // no ties
         let mut shuffled = vec![0.0; 300];
         for (i, &to) in order.iter().enumerate() {
             shuffled[to as usize] = logits[i];
@@ -179,7 +180,7 @@ proptest! {
         let mut sampler = Sampler::new(s, bad.len()).unwrap();
         prop_assert_eq!(sampler.sample(&bad, &[0]), Err(expected));
         prop_assert_eq!(sampler.choices().count(), 0);
-        // The sampler is as before.
+        // The sampler is unchanged.
         let mut fresh = Sampler::new(s, bad.len()).unwrap();
         prop_assert_eq!(sampler.sample(&logits, &[]), fresh.sample(&logits, &[]));
     }
@@ -204,7 +205,7 @@ fn greedy_penalty_lowers_exactly_the_recent() {
         (&[0, 1], 0),       // 2, 1.5, 1.9, 1
         (&[0, 1, 3], 0),    // token 0 is no longer recent: 4, 1.5, 1.9, 0.5
         (&[0, 3, 3], 0),    //
-        (&[9, 9, 1, 0], 0), // what isn't recent isn't looked at: 2, 1.5, 1.9, 1
+        (&[9, 9, 1, 0], 0), // older tokens are ignored: 2, 1.5, 1.9, 1
     ];
     for (history, expected) in cases {
         assert_eq!(sampler.sample(&logits, history), Ok(expected), "{history:?}");
@@ -226,7 +227,7 @@ fn greedy_penalty_lowers_exactly_the_recent() {
         sampler.sample(&logits, &[7, 1, 4]),
         Err(SampleError::BadToken { position: 2, id: 4, vocab: 4 })
     );
-    // Without a penalty nobody looks at the history.
+    // Without a penalty the history is ignored.
     let mut sampler = Sampler::new(Sampling::default(), 4).unwrap();
     assert!(sampler.sample(&logits, &[1000]).is_ok());
 }
@@ -281,8 +282,8 @@ fn frequencies_follow_the_temperature() {
 
 #[test]
 fn known_tokens_of_known_seeds() {
-    // Any change to the generator, the stages or the order of the draw shows here: people keep
-    // seeds with their results. Computed apart, with another language's f64 exp.
+    // Any change to the generator, the stages or the draw order fails here: people keep seeds with
+    // their results. Computed independently, with another language's f64 exp.
     let logits: Vec<f32> = (0..1000).map(|i| ((i * 37) % 101) as f32 * 0.11).collect();
     let draw = |s: Sampling| -> Vec<u32> {
         let mut sampler = Sampler::new(s, logits.len()).unwrap();
@@ -297,7 +298,7 @@ fn known_tokens_of_known_seeds() {
 
 #[test]
 fn large_vocabularies_and_any_top_k() {
-    // Enough tokens for several rounds of selection, rising and falling.
+    // Enough tokens for several rounds of selection, ascending and descending.
     let n = 50_000usize;
     let rising: Vec<f32> = (0..n).map(|i| i as f32 * 1e-3).collect();
     let falling: Vec<f32> = rising.iter().rev().copied().collect();
@@ -313,7 +314,7 @@ fn large_vocabularies_and_any_top_k() {
             assert_eq!(ids, best.map(|i| i as u32).collect::<Vec<_>>());
         }
     }
-    // A nucleus beyond the first piece that is sorted.
+    // A nucleus larger than the first piece that is sorted.
     for top_p in [0.001, 0.3, 0.9, 0.999] {
         let s = Sampling { top_p, ..plain(3) };
         let mut sampler = Sampler::new(s, n).unwrap();

@@ -1,4 +1,4 @@
-//! Reading the command line: values are checked where they are read, and what is refused is named.
+//! Command-line parsing: values are validated as they are read, and errors name what was refused.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -19,11 +19,11 @@ use super::machine::Progress;
 pub(crate) enum Arg {
     /// An option with its dashes, such as `-n` or `--ctx`.
     Flag(String),
-    /// Anything else.
-    Word(OsString),
+    /// A positional argument.
+    Positional(OsString),
 }
 
-/// The arguments that are still to be read.
+/// The arguments still to be read.
 pub(crate) struct Args(lexopt::Parser);
 
 fn usage(e: impl Display) -> Failure {
@@ -35,18 +35,18 @@ impl Args {
         Args(lexopt::Parser::from_env())
     }
 
-    /// The next argument; [`Failure::Help`] where that is `--help`.
+    /// The next argument; [`Failure::Help`] for `--help`.
     pub(crate) fn next(&mut self) -> Result<Option<Arg>, Failure> {
         Ok(match self.0.next().map_err(usage)? {
             None => None,
             Some(lexopt::Arg::Short('h') | lexopt::Arg::Long("help")) => return Err(Failure::Help),
             Some(lexopt::Arg::Short(c)) => Some(Arg::Flag(format!("-{c}"))),
             Some(lexopt::Arg::Long(name)) => Some(Arg::Flag(format!("--{name}"))),
-            Some(lexopt::Arg::Value(word)) => Some(Arg::Word(word)),
+            Some(lexopt::Arg::Value(word)) => Some(Arg::Positional(word)),
         })
     }
 
-    /// The value of `flag` as a path.
+    /// The value of the current flag as a path.
     pub(crate) fn path(&mut self) -> Result<PathBuf, Failure> {
         Ok(self.0.value().map_err(usage)?.into())
     }
@@ -59,13 +59,13 @@ impl Args {
         })
     }
 
-    /// The value of `flag` as something that must be `allowed`.
+    /// The parsed value of `flag`; `allowed` describes the valid ones.
     pub(crate) fn parse<T: FromStr>(&mut self, flag: &str, allowed: &str) -> Result<T, Failure> {
         let text = self.text(flag)?;
         text.parse().map_err(|_| refused(flag, &text, allowed))
     }
 
-    /// The value of `flag` as a whole number.
+    /// The value of `flag` as an integer.
     pub(crate) fn count(
         &mut self,
         flag: &str,
@@ -75,7 +75,7 @@ impl Args {
         count(flag, &text, range)
     }
 
-    /// The value of `flag` as whole numbers with commas between.
+    /// The value of `flag` as a comma-separated list of integers.
     pub(crate) fn counts(
         &mut self,
         flag: &str,
@@ -85,7 +85,7 @@ impl Args {
         text.split(',').map(|part| count(flag, part, range.clone())).collect()
     }
 
-    /// The value of `flag` as token ids with commas between, also in the brackets of a JSON array.
+    /// The value of `flag` as a comma-separated list of token ids, optionally in JSON's brackets.
     pub(crate) fn ids(&mut self, flag: &str) -> Result<Vec<u32>, Failure> {
         let text = self.text(flag)?;
         let list = text.trim();
@@ -117,16 +117,16 @@ fn count(flag: &str, text: &str, range: RangeInclusive<usize>) -> Result<usize, 
     })
 }
 
-/// The threads that a step may have.
+/// Allowed numbers of threads per step.
 pub(crate) const THREADS: RangeInclusive<usize> = 1..=MAX_THREADS;
 
-/// Backends that other builds of Teff have or will have: not here is not the same as unheard of.
+/// Backends that other builds of Teff have or will have, to tell "unavailable here" from "unknown".
 const ELSEWHERE: [&str; 6] = ["avxvnni", "amx", "neon", "dotprod", "i8mm", "simd128"];
 
-/// Positions of the context that a text gets where nobody asks for more.
+/// Default context length of commands that generate text, in positions.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// What several commands are told in the same way.
+/// Options shared by several commands.
 #[derive(Default)]
 pub(crate) struct CommonArgs {
     model: Option<PathBuf>,
@@ -140,8 +140,8 @@ pub(crate) struct CommonArgs {
 }
 
 impl CommonArgs {
-    /// Reads all arguments: `own` takes the options that the command alone has and says so, the others
-    /// are the model and the options `known`.
+    /// Reads all arguments. `own` consumes the command's own options and returns true for them; the
+    /// others are the model and the options listed in `known`.
     pub(crate) fn read(
         &mut self,
         args: &mut Args,
@@ -159,8 +159,8 @@ impl CommonArgs {
         Ok(())
     }
 
-    /// Takes `arg`, an argument that the command itself doesn't know: the model, or one of the
-    /// options `known`.
+    /// Consumes `arg`, which the command itself doesn't know: the model, or one of the options
+    /// listed in `known`.
     pub(crate) fn take(
         &mut self,
         arg: Arg,
@@ -168,11 +168,11 @@ impl CommonArgs {
         known: &[&str],
     ) -> Result<(), Failure> {
         let flag = match arg {
-            Arg::Word(word) if self.model.is_none() => {
+            Arg::Positional(word) if self.model.is_none() => {
                 self.model = Some(word.into());
                 return Ok(());
             }
-            Arg::Word(word) => {
+            Arg::Positional(word) => {
                 let word = word.to_string_lossy();
                 let what = format!("unexpected argument `{word}`: the model was given before");
                 return Err(Failure::Usage(what));
@@ -180,12 +180,12 @@ impl CommonArgs {
             Arg::Flag(flag) => flag,
         };
         match flag.as_str() {
-            // Who can quantise can do so with the head.
+            // Commands that can quantise can also quantise the head.
             "--head" if known.contains(&"--quantize") => {
                 self.head = Some(quantized(&flag, &args.text(&flag)?)?);
             }
             f if !known.contains(&f) => {
-                return Err(Failure::Usage(format!("there is no option {flag}")));
+                return Err(Failure::Usage(format!("unknown option {flag}")));
             }
             "--threads" => self.threads = Some(args.count(&flag, THREADS)?),
             "--ctx" => self.ctx = Some(args.count(&flag, 1..=usize::MAX)?),
@@ -207,7 +207,7 @@ impl CommonArgs {
         Ok(())
     }
 
-    /// Where the model is.
+    /// Path of the model.
     pub(crate) fn path(&self) -> Result<&PathBuf, Failure> {
         let what = "no model: give a .gguf file or a Hugging Face folder";
         self.model.as_ref().ok_or_else(|| Failure::Usage(what.into()))
@@ -230,12 +230,12 @@ impl CommonArgs {
         Model::open_with(path, &options).map_err(Failure::run)
     }
 
-    /// The options of a session with this model.
+    /// Session options for this model.
     pub(crate) fn options(&self, model: &Model) -> Result<SessionOptions, Failure> {
         let most = model.spec().context;
         if let Some(ctx) = self.ctx.filter(|&n| n > most as usize) {
             return Err(Failure::Run(format!(
-                "--ctx is {ctx}, but the model was made for a context of {most}: ask for less"
+                "--ctx is {ctx}, but the model's context is {most}: use less"
             )));
         }
         let mut options = SessionOptions {
@@ -248,8 +248,8 @@ impl CommonArgs {
         Ok(options)
     }
 
-    /// The options of a session that writes text: without `--ctx` it has [`DEFAULT_CONTEXT`]
-    /// positions at most, for a cache of all that a model was made for may take many gigabytes.
+    /// Session options for generating text: without `--ctx` at most [`DEFAULT_CONTEXT`] positions,
+    /// since a cache for the model's full context may take many gigabytes.
     pub(crate) fn text_options(&self, model: &Model) -> Result<SessionOptions, Failure> {
         let options = self.options(model)?;
         let most = (model.spec().context as usize).min(DEFAULT_CONTEXT);
@@ -257,7 +257,7 @@ impl CommonArgs {
     }
 }
 
-/// How tokens are drawn, and how many: what the commands that write text are told.
+/// Sampling options and the token limit, shared by the commands that generate text.
 #[derive(Default)]
 pub(crate) struct SamplingArgs {
     sampling: Sampling,
@@ -266,7 +266,7 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// Takes the value of `flag`, if that is one of these options.
+    /// Consumes the value of `flag`, if that is one of these options.
     pub(crate) fn take(&mut self, flag: &str, args: &mut Args) -> Result<bool, Failure> {
         const NUMBER: &str = "a number";
         let s = &mut self.sampling;
@@ -285,7 +285,7 @@ impl SamplingArgs {
         Ok(true)
     }
 
-    /// All of it, checked; `max_tokens` is what holds without `-n`.
+    /// The validated options; `max_tokens` is the default for `-n`.
     pub(crate) fn generate(self, max_tokens: Option<usize>) -> Result<Generate, Failure> {
         let mut sampling = self.sampling;
         sampling.validate().map_err(|e| {
@@ -303,7 +303,7 @@ impl SamplingArgs {
     }
 }
 
-/// The format called `name`, if matrices can be quantised to it.
+/// The format named `name`, if matrices can be quantised to it.
 fn quantized(flag: &str, name: &str) -> Result<Format, Failure> {
     let quantized = Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built());
     let format = quantized.clone().find(|f| f.name().eq_ignore_ascii_case(name));
@@ -311,7 +311,7 @@ fn quantized(flag: &str, name: &str) -> Result<Format, Failure> {
     format.ok_or_else(|| refused(flag, name, &format!("one of {}", names.join(", "))))
 }
 
-/// The names of the backends that this machine can run.
+/// Names of the backends that this machine can run.
 pub(crate) fn backends() -> Vec<&'static str> {
     Cpu::NAMES.into_iter().filter(|n| Cpu::by_name(n).is_ok()).collect()
 }
@@ -323,7 +323,7 @@ fn backend(flag: &str, name: &str) -> Result<Cpu, Failure> {
         }
         CpuError::Unknown => {
             let here = backends().join(", ");
-            Failure::Run(format!("{flag} is `{name}`: it is not in this build; here are {here}"))
+            Failure::Run(format!("{flag} is `{name}`: it is not in this build, which has {here}"))
         }
         CpuError::Missing => Failure::Run(format!("{flag} is `{name}`: {e}")),
     })

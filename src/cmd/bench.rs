@@ -1,4 +1,4 @@
-//! `teff bench`: how fast a model runs, and what it takes.
+//! `teff bench`: speed and memory use of a model.
 
 use std::time::{Duration, Instant};
 
@@ -14,47 +14,47 @@ use super::{Command, Failure, print, roofline};
 
 pub(crate) const COMMAND: Command = Command {
     name: "bench",
-    about: "how fast a model runs",
+    about: "measures the speed of a model",
     help: "\
 usage: teff bench MODEL [-p 512] [-n 128] [-r 5] [--threads 1,2] [OPTIONS]
        teff bench --roofline [MODEL] [--size MB] [--formats Q4_0,Q8_0] [--threads 1,2] [OPTIONS]
 
-A row for each number of threads; each opens the model anew. Prefill takes P tokens through the
-model from an empty cache, in steps of up to 512; decode takes N tokens one at a time, also from an
-empty cache. Both run once to warm up (decode for 16 tokens at most), then R times. The tokens are
+Prints a row for each number of threads, opening the model anew for each. Prefill evaluates P tokens
+from an empty cache, in steps of up to 512; decode evaluates N tokens one at a time, also from an
+empty cache. Both run once to warm up (decode for at most 16 tokens), then R times. The tokens are
 random but always the same; nothing is sampled.
 
-  -p P                 tokens of prefill, 0 for none (default 512, or a smaller context)
-  -n N                 tokens of decode, 0 for none (default 128, or a smaller context)
+  -p P                 tokens to prefill, 0 for none (default 512, or a smaller context)
+  -n N                 tokens to decode, 0 for none (default 128, or a smaller context)
   -r R                 runs (default 5)
-  --threads 1,2        numbers of threads (default: one for each core)
-  --backend NAME       who computes: scalar, avx2, avx512, ...; default: that of the
-                       environment variable TEFF_BACKEND, or the best of this machine
-  --kv f32|f16|q8      how the cache stores keys and values (default f32)
+  --threads 1,2        numbers of threads (default: one per core)
+  --backend NAME       instruction set: scalar, avx2, avx512, ... (default: the value of the
+                       environment variable TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8      format of the KV cache (default f32)
   --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT        quantise a head in F32, F16 or BF16 to this format when loading
-  --repack             copy weights into an order that the backend reads faster, if it has one:
-                       less time for each token, the same bits, memory of the weights' size
-  --json               rows as a JSON array
+  --head FORMAT        quantise an F32, F16 or BF16 head to this format when loading
+  --repack             copy weights into the backend's fastest order, if it has one: faster
+                       decoding, the same bits, additional memory of the weights' size
+  --json               print rows as a JSON array
 
-Bytes per token are the weights that one decoded token reads, and the cache as it is on average over
-the run; GB/s (10^9 bytes) is that at the median speed of decode. Allocations per token are counted
-over all runs of decode. Peak memory is the process's, mapped weights included.
+Bytes per token are the weights read to decode one token, plus the average size of the KV cache over
+the run; GB/s (10^9 bytes) is that at the median decode speed. Allocations per token are counted
+over all decode runs. Peak memory is that of the process, including mapped weights.
 
-With --roofline: what this machine can do at most, measured in the same run, and how near to that
-Teff comes. Ceilings: reading memory that no cache holds, by 1 to 8 streams, with software prefetch
-and without, on one thread and on the numbers of --threads; products of bytes and f32 multiply-adds
-from registers, of each backend. Beside them, for each format and backend, a product with 512
-columns as a share of the peak, and one with one column, over all of the memory, as a share of the
-best bandwidth; and a model's prefill and decode in the same way. A model's operations are two for
-each weight of its products and each token; attention is not counted. Without VNNI, bytes (of which
-the peak is) take longer to sum than codes of 2 to 5 bits, so that these may exceed it. Of -r runs
-of at least 50 ms a ceiling is the best, and what is held against it the median.
+With --roofline: the machine's limits, measured in the same run, and how close Teff comes to them.
+Limits: reading memory too large for the caches, in 1 to 8 streams, with and without software
+prefetch, on one thread and on the numbers of --threads; and, for each backend, products of bytes
+and f32 multiply-adds in registers. Compared to them, for each format and backend: a product with
+512 columns, as a share of the peak, and one with one column, over all of the memory, as a share of
+the best bandwidth; and likewise a model's prefill and decode. A model's operations are two per
+weight of its products and token; attention is not counted. Without VNNI, bytes (which define the
+peak) take longer to sum than codes of 2 to 5 bits, which may therefore exceed it. A limit is the
+best of -r runs of at least 50 ms; the figures compared to it are medians.
 
-  --size MB            2^20 bytes to read (default 512)
+  --size MB            memory to read, in units of 2^20 bytes (default 512)
   --formats A,B        formats of the products (default: all)
-  --quick              one run of at least 1 ms each: to see that all of it works
-  --backend NAME       only this one
+  --quick              one run of at least 1 ms each, as a smoke test
+  --backend NAME       only this backend
 ",
     run,
 };
@@ -64,7 +64,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let mut common = CommonArgs::default();
     let (mut prefill, mut decode, mut runs) = (None, None, 5);
     let (mut threads, mut json) = (Vec::new(), false);
-    let mut roof = Roof::default();
+    let mut roof = RooflineArgs::default();
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Flag(f) if f == "-p" => prefill = Some(args.count(&f, 0..=usize::MAX)?),
@@ -122,19 +122,19 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     if json { print(&format!("{}\n", array(rows))) } else { Ok(()) }
 }
 
-/// What `--roofline` is told.
+/// The options of `--roofline`.
 #[derive(Default)]
-struct Roof {
+struct RooflineArgs {
     wanted: bool,
     size: Option<usize>,
     formats: Option<Vec<Format>>,
     quick: bool,
-    /// One of its options that was given.
+    /// The last of these options that was given.
     flag: Option<&'static str>,
 }
 
-impl Roof {
-    /// Whether `flag` is one of its options, which is taken then.
+impl RooflineArgs {
+    /// Consumes `flag` and returns true if it is one of these options.
     fn take(&mut self, flag: &str, args: &mut Args) -> Result<bool, Failure> {
         let known = ["--size", "--formats", "--quick"];
         let Some(flag) = known.into_iter().find(|&f| f == flag) else { return Ok(false) };
@@ -173,7 +173,7 @@ impl Bench {
         let most = model.spec().context as usize;
         let fit = |flag: &str, asked: Option<usize>, usual: usize| match asked {
             Some(n) if n > most => Err(Failure::Run(format!(
-                "{flag} is {n}, but the model was made for a context of {most}: ask for fewer tokens"
+                "{flag} is {n}, but the model's context is {most}: use fewer tokens"
             ))),
             asked => Ok(asked.unwrap_or(usual.min(most))),
         };
@@ -237,7 +237,7 @@ impl Bench {
     }
 }
 
-/// Random tokens, always the same: SplitMix64 (Steele, Lea, Flood 2014).
+/// Pseudo-random tokens, always the same: SplitMix64 (Steele, Lea, Flood 2014).
 fn tokens(n: usize, vocab: u32) -> Vec<u32> {
     let mut state = 0u64;
     let mut next = || {
@@ -249,7 +249,7 @@ fn tokens(n: usize, vocab: u32) -> Vec<u32> {
     (0..n).map(|_| (next() % u64::from(vocab)) as u32).collect()
 }
 
-/// How long it takes to compute `tokens` from an empty cache, `at_a_time`.
+/// The time to compute `tokens` from an empty cache, `at_a_time` per step.
 fn timed(session: &mut Session<'_>, tokens: &[u32], at_a_time: usize) -> Result<Duration, Failure> {
     session.truncate(0);
     let start = Instant::now();
@@ -259,8 +259,8 @@ fn timed(session: &mut Session<'_>, tokens: &[u32], at_a_time: usize) -> Result<
     Ok(start.elapsed())
 }
 
-/// Bytes that decoding a token reads, on average over a run of `n` from an empty cache: every
-/// weight (of a table of embeddings one row) and the keys and values so far.
+/// Number of bytes read to decode a token, averaged over a run of `n` from an empty cache: every
+/// weight (one row of an embedding table) and the keys and values so far.
 fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
     let tied = model.spec().head == Head::Tied;
     let read = model.tensor_infos().map(|t| match t.role {
@@ -279,8 +279,8 @@ fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
     weights as f64 + position * (n + 1) as f64 / 2.0
 }
 
-/// Operations of the products that prefill of `n` tokens has, a multiply-add being two: with dense
-/// weights, and with quantised ones. Logits are those of the last token.
+/// Operations in the matrix products of a prefill of `n` tokens, with a multiply-add counted as
+/// two: with dense weights, and with quantised ones. Only the last token has logits.
 fn operations(model: &Model, n: usize) -> [f64; 2] {
     let tied = model.spec().head == Head::Tied;
     let mut operations = [0.0; 2];
@@ -301,7 +301,7 @@ fn operations(model: &Model, n: usize) -> [f64; 2] {
     operations
 }
 
-/// What several runs gave.
+/// Median and range of several measurements.
 pub(super) struct Spread {
     pub(super) median: f64,
     pub(super) min: f64,
@@ -309,7 +309,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// `None` where there were no runs.
+    /// `None` without measurements.
     pub(super) fn of(mut all: Vec<f64>) -> Option<Spread> {
         all.sort_by(f64::total_cmp);
         let (min, max) = (*all.first()?, *all.last()?);
@@ -351,7 +351,7 @@ pub(super) struct Row {
     allocations_per_token: Option<f64>,
     pub(super) bytes_per_token: Option<f64>,
     pub(super) gb_per_s: Option<f64>,
-    /// Of prefill: see [`operations`].
+    /// Operations of the prefill; see [`operations`].
     pub(super) operations: [f64; 2],
 }
 

@@ -1,4 +1,4 @@
-//! `teff chat`: a conversation, whose cache is kept from turn to turn.
+//! `teff chat`: a conversation, with the cache kept from turn to turn.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -11,7 +11,7 @@ use super::args::{Args, CommonArgs, SamplingArgs};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::tokenize::no_tokenizer;
-use super::{Command, Failure, complain};
+use super::{Command, Failure, print_error};
 
 mod input;
 mod interrupt;
@@ -29,46 +29,44 @@ pub(crate) const COMMAND: Command =
 const HELP: &str = "\
 usage: teff chat MODEL [OPTIONS]
 
-Answers what is typed, line by line, or every line of a pipe. The answers alone go to standard
-output. /clear begins a new conversation, /exit or the end of the input ends the command. Ctrl-C
-stops an answer at a terminal; where nothing is being answered, pressed twice, it ends the command.
+Answers each line typed at a terminal or read from a pipe. Only the answers go to standard output.
+/clear starts a new conversation; /exit or the end of the input ends the command. At a terminal,
+Ctrl-C stops the current answer; pressed twice with no answer in progress, it ends the command.
 
-What is said never becomes a special token, even where it has the name of one. The same options and
-lines give the same answers on every machine (unless the model's template asks for the date).
+Messages never become special tokens, even if they contain the name of one. The same options and
+lines give the same answers on every machine (unless the model's template uses the date).
 
   -p TEXT                the first message
-  --system TEXT          what the model is told before the conversation
-  --single-turn          ends after one answer
-  --chat-template FILE   the template in Jinja that makes a text of the conversation (default: the
-                         model's own)
-  -n N                   most tokens of an answer (default: until the model ends it)
-  --temperature T        below 1 prefers likely tokens, above 1 evens out, 0 is greedy (default 0.8)
-  --top-k K              the K most likely tokens stay, 0 is off (default 40)
-  --top-p P              the most likely tokens that have this share of probability stay, 1 is off
+  --system TEXT          the system message
+  --single-turn          exit after one answer
+  --chat-template FILE   Jinja template for the conversation (default: the model's own)
+  -n N                   maximum tokens per answer (default: until the model ends it)
+  --temperature T        below 1 favours likely tokens, above 1 flattens, 0 is greedy (default 0.8)
+  --top-k K              keep the K most likely tokens, 0 is off (default 40)
+  --top-p P              keep the most likely tokens with this total probability, 1 is off
                          (default 0.95)
-  --min-p P              tokens stay that have this share of the likeliest's probability, 0 is off
-                         (default 0.05)
+  --min-p P              keep tokens with at least this share of the most likely one's
+                         probability, 0 is off (default 0.05)
   --repeat-penalty R     makes recent tokens less likely, 1 is off (default 1)
-  --repeat-last-n N      how many tokens are recent (default 64)
-  --seed S               where random numbers start, for each answer: always the same (default 0)
-  --greedy               always the most likely token: the same as --temperature 0
-  --threads N            threads (default: one for each core)
-  --ctx N                positions of the context (default: as many as the model was made for, but
-                         4096 at most)
-  --backend NAME         who computes: scalar, avx2, avx512, ...; default: that of the
-                         environment variable TEFF_BACKEND, or the best of this machine
-  --kv f32|f16|q8        how the cache stores keys and values (default f32)
+  --repeat-last-n N      number of tokens that count as recent (default 64)
+  --seed S               seed of the random numbers of each answer (default 0)
+  --greedy               always the most likely token, like --temperature 0
+  --threads N            threads (default: one per core)
+  --ctx N                context length in tokens (default: the model's, but at most 4096)
+  --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
+                         environment variable TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8        format of the KV cache (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
-  --repack               copy weights into an order that the backend reads faster, if it has one:
-                         less time for each token, the same bits, memory of the weights' size
-  --stats                the figures at the end, on standard error, as one line of JSON
+  --repack               copy weights into the backend's fastest order, if it has one: faster
+                         decoding, the same bits, additional memory of the weights' size
+  --stats                print statistics at the end, as one line of JSON on standard error
 ";
 
-/// Bytes of the largest template that is read: as of a model's own.
+/// Size limit of a template file in bytes, as for a model's own.
 const MAX_TEMPLATE: u64 = 1 << 20;
 
-/// What the command line says.
+/// Command-line options.
 struct Options {
     common: CommonArgs,
     first: Option<String>,
@@ -116,21 +114,21 @@ fn read_template(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// What there is to say about a conversation.
+/// Statistics of a conversation.
 #[derive(Default)]
-struct Figures {
+struct Stats {
     load: Duration,
     answers: usize,
-    /// Messages that got no answer.
+    /// Number of messages without an answer.
     failed: usize,
-    /// Tokens of the conversation that were computed before an answer, and those that were not,
-    /// since the cache had them.
+    /// Number of prompt tokens that were computed, and number that were already in the cache.
     prompt: usize,
     cached: usize,
-    /// From a message to the first piece of its answer, and the tokens that made these pieces.
+    /// Time from a message to the first piece of its answer, and the number of tokens in these
+    /// pieces.
     first: Duration,
     of_first: usize,
-    /// From the first piece of an answer to its end.
+    /// Time from the first piece of an answer to its end.
     rest: Duration,
     generated: usize,
 }
@@ -149,8 +147,8 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let encoder = Encoder::new(tokenizer, template).map_err(Failure::run)?;
     let session_options = options.common.text_options(&model)?;
     let session = model.session(&session_options).map_err(Failure::run)?;
-    let figures = Figures { load: start.elapsed(), ..Figures::default() };
-    let mut chat = Chat { session, encoder, messages: Vec::new(), figures };
+    let stats = Stats { load: start.elapsed(), ..Stats::default() };
+    let mut chat = Chat { session, encoder, messages: Vec::new(), stats };
     let interactive = io::stdin().is_terminal() && !(options.single && options.first.is_some());
     let ended = chat.talk(&options, interactive);
     if !matches!(ended, Err(Failure::Closed)) {
@@ -161,24 +159,24 @@ fn run(args: &mut Args) -> Result<(), Failure> {
         let _ = writeln!(io::stderr(), "{line}");
     }
     ended?;
-    match chat.figures.failed {
-        // Whoever types has seen it; a script wants to know.
+    match chat.stats.failed {
+        // An interactive user has seen it; a script needs the exit code.
         0 => Ok(()),
         _ if interactive => Ok(()),
         n => Err(Failure::Run(format!("messages without an answer: {n}"))),
     }
 }
 
-/// A conversation.
+/// A conversation and its session.
 struct Chat<'m> {
     session: Session<'m>,
     encoder: Encoder<'m>,
     messages: Vec<Message>,
-    figures: Figures,
+    stats: Stats,
 }
 
 impl Chat<'_> {
-    /// Takes messages until there are no more.
+    /// Answers messages until the input ends.
     fn talk(&mut self, options: &Options, interactive: bool) -> Result<(), Failure> {
         self.clear(options);
         let mut first = options.first.clone();
@@ -189,7 +187,7 @@ impl Chat<'_> {
             }
             let line = match first.take() {
                 Some(text) => Line::Text(text),
-                None => ask(interactive)?,
+                None => read_line(interactive)?,
             };
             let text = match line {
                 Line::Text(text) => text,
@@ -205,7 +203,7 @@ impl Chat<'_> {
                 "/clear" => self.clear(options),
                 _ => {
                     if interactive {
-                        // What was pressed before concerns nothing that is going on now.
+                        // Earlier interrupts don't apply to the current answer.
                         interrupt::listen(&stop);
                         stop.resume();
                     }
@@ -218,21 +216,21 @@ impl Chat<'_> {
         }
     }
 
-    /// Forgets what was said.
+    /// Clears the conversation.
     fn clear(&mut self, options: &Options) {
         self.messages.clear();
         let system = options.system.iter().cloned();
         self.messages.extend(system.map(|content| Message { role: Role::System, content }));
     }
 
-    /// A message got no answer.
+    /// Reports a message that gets no answer.
     fn failed(&mut self, why: &str) {
-        complain(why);
-        self.figures.failed += 1;
+        print_error(why);
+        self.stats.failed += 1;
     }
 
-    /// Takes a message and writes the answer. What only this message is to blame for is said, and
-    /// the message forgotten.
+    /// Adds a message and writes the answer. An error that concerns only this message is reported,
+    /// and the message dropped.
     fn turn(&mut self, content: String, options: &Generate) -> Result<(), Failure> {
         self.messages.push(Message { role: Role::User, content });
         let ids = match self.encoder.encode(&self.messages) {
@@ -251,11 +249,11 @@ impl Chat<'_> {
         let written = self.answer(&ids[kept..], options, &mut answer);
         match written {
             Ok(finish) => {
-                self.figures.answers += 1;
+                self.stats.answers += 1;
                 if finish == Some(Finish::ContextFull) {
-                    complain(&format!(
+                    print_error(&format!(
                         "the context of {context} tokens is full, and the answer ends here: \
-                         /clear begins anew, --ctx may ask for up to {most}"
+                         /clear starts anew, --ctx allows up to {most}"
                     ));
                 }
             }
@@ -264,7 +262,7 @@ impl Chat<'_> {
                 let n = ids.len();
                 self.failed(&format!(
                     "the conversation has {n} tokens, but the context holds {context}: /clear \
-                     begins anew, --ctx may ask for up to {most}"
+                     starts anew, --ctx allows up to {most}"
                 ));
                 return Ok(());
             }
@@ -273,7 +271,7 @@ impl Chat<'_> {
                     self.messages.pop();
                     return Ok(());
                 }
-                self.figures.answers += 1;
+                self.stats.answers += 1;
             }
             Err(SessionFailure::Session(e)) => return Err(Failure::run(e)),
             Err(SessionFailure::Other(failure)) => return Err(failure),
@@ -282,7 +280,8 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Writes the answer to what is in the session and `ids`, piece by piece, and gathers it.
+    /// Generates the answer to the session's content and `ids`, writes it piece by piece, and
+    /// returns it.
     fn answer(
         &mut self,
         ids: &[u32],
@@ -294,9 +293,9 @@ impl Chat<'_> {
         let cached = self.session.tokens().len();
         let mut out = io::stdout().lock();
         let mut generation = self.session.generate_ids(ids, options)?;
-        let figures = &mut self.figures;
-        figures.prompt += ids.len();
-        figures.cached += cached;
+        let stats = &mut self.stats;
+        stats.prompt += ids.len();
+        stats.cached += cached;
         let mut first: Option<(Duration, usize)> = None;
         let mut failed = None;
         loop {
@@ -318,10 +317,10 @@ impl Chat<'_> {
         }
         let generated = generation.generated();
         let (time, of_first) = first.unwrap_or((start.elapsed(), generated));
-        figures.first += time;
-        figures.of_first += of_first;
-        figures.rest += start.elapsed().saturating_sub(time);
-        figures.generated += generated;
+        stats.first += time;
+        stats.of_first += of_first;
+        stats.rest += start.elapsed().saturating_sub(time);
+        stats.generated += generated;
         if !answer.ends_with('\n') {
             let written = out.write_all(b"\n").and_then(|()| out.flush());
             written.map_err(|e| SessionFailure::Other(Failure::stdout(e)))?;
@@ -332,16 +331,16 @@ impl Chat<'_> {
         }
     }
 
-    /// Tokens per second of reading and of writing.
+    /// Tokens per second of prefill and of decode.
     fn speeds(&self) -> (Option<f64>, Option<f64>) {
-        let f = &self.figures;
+        let f = &self.stats;
         let prefill = per_second(f.prompt, f.first).filter(|_| f.prompt > 0);
         let decode = per_second(f.generated - f.of_first, f.rest);
         (prefill, decode.filter(|_| f.generated > f.of_first))
     }
 
     fn summary(&self) -> String {
-        let f = &self.figures;
+        let f = &self.stats;
         let speed = |s: Option<f64>| s.map_or_else(String::new, |s| format!(" at {s:.1}/s"));
         let (prefill, decode) = self.speeds();
         format!(
@@ -356,7 +355,7 @@ impl Chat<'_> {
     }
 
     fn stats(&self, model: &Model) -> String {
-        let f = &self.figures;
+        let f = &self.stats;
         let (prefill, decode) = self.speeds();
         Object::new()
             .number("load_ms", Some(ms(f.load)))
@@ -378,7 +377,7 @@ impl Chat<'_> {
     }
 }
 
-/// Why an answer ends before its end.
+/// Reason why an answer ends early.
 enum SessionFailure {
     Session(SessionError),
     Other(Failure),
@@ -390,17 +389,17 @@ impl From<SessionError> for SessionFailure {
     }
 }
 
-/// How many tokens two texts have in common from their start on.
+/// Length of the common prefix of two token sequences.
 fn common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The next line; [`Line::Interrupted`] where somebody pressed Ctrl-C twice.
-fn ask(interactive: bool) -> Result<Line, Failure> {
+/// The next line; [`Line::Interrupted`] if Ctrl-C was pressed twice.
+fn read_line(interactive: bool) -> Result<Line, Failure> {
     loop {
         if interactive {
             let _ = write!(io::stderr(), "> ");
-            // Pressed again while this was written: there is no read yet that it could end.
+            // Pressed again during this output, when there was no read yet to interrupt.
             if interrupt::pressed() >= 2 {
                 let _ = writeln!(io::stderr());
                 return Ok(Line::Interrupted);

@@ -1,4 +1,4 @@
-//! `teff detokenize`: ids to text.
+//! `teff detokenize`: token ids to text.
 
 use std::io::{self, IsTerminal};
 
@@ -8,14 +8,14 @@ use super::{Command, Failure, print};
 
 pub(crate) const COMMAND: Command = Command {
     name: "detokenize",
-    about: "token ids to text",
+    about: "converts token ids to text",
     help: "\
 usage: teff detokenize MODEL --ids 1,2
 
-Writes the text of the tokens and nothing else (at a terminal: and the end of the line). Special
-tokens are written as their names; bytes that are no UTF-8 as U+FFFD.
+Writes the text of the tokens and nothing else (at a terminal, a line break is added). Special
+tokens are written as their names, and invalid UTF-8 as U+FFFD.
 
-  --ids 1,2    the ids; the array that `teff tokenize` writes will do too
+  --ids 1,2    the ids; may also be the array written by `teff tokenize`
 ",
     run,
 };

@@ -1,4 +1,4 @@
-//! `teff inspect`: what a model is and what it takes.
+//! `teff inspect`: hyper-parameters, tensors and memory requirements of a model.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,28 +18,28 @@ use super::{Command, Failure, print};
 
 pub(crate) const COMMAND: Command = Command {
     name: "inspect",
-    about: "what a model is and what memory it takes",
+    about: "describes a model and its memory requirements",
     help: "\
 usage: teff inspect MODEL [--ctx N] [--json] [--stats] [OPTIONS]
 
-Architecture, hyper-parameters, tensors, and the bytes that a session will take, all from the
-model's header. total is the weights and the session; weights in a mapped file are the system's
-cache and take no memory that others could not have.
+Prints the architecture, hyper-parameters, tensors and the memory requirements of a session, all
+from the model's header. total is the weights plus the session; weights in a mapped file are in the
+system's page cache, which can be reclaimed for other programs.
 
-  --ctx N              positions of the context (default: as many as the model was made for)
-  --json               one object of JSON
-  --stats              also every tensor: the least and the largest of its weights, their mean and
-                       root mean square, and what is suspicious: numbers that are not finite,
-                       matrices of zeros, norms whose root mean square is outside 0.01 to 100 or
-                       whose weights are all the same and not 1, norms of a Gemma in GGUF whose
-                       mean is near 0 (these files have the weights plus 1). Reads all weights
-  --threads N          threads of the session (default: one for each core)
-  --backend NAME       backend of the session (default: that of the environment variable
-                       TEFF_BACKEND, or the best of this machine)
-  --kv f32|f16|q8      how the cache stores keys and values (default f32)
+  --ctx N              context length in tokens (default: the model's)
+  --json               print one JSON object
+  --stats              also print every tensor: minimum, maximum, mean and root mean square (RMS) of
+                       its weights, and warnings: numbers that are not finite, matrices of zeros,
+                       norms whose RMS is outside 0.01 to 100 or whose weights are all the same and
+                       not 1, norms of a Gemma in GGUF whose mean is near 0 (these files have the
+                       weights plus 1). Reads all weights
+  --threads N          threads of the session (default: one per core)
+  --backend NAME       backend of the session (default: the value of the environment variable
+                       TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8      format of the KV cache (default f32)
   --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT        quantise a head in F32, F16 or BF16 to this format when loading
-  --repack             copy weights into an order that the backend reads faster, if it has one
+  --head FORMAT        quantise an F32, F16 or BF16 head to this format when loading
+  --repack             copy weights into the backend's fastest order, if it has one
 ",
     run,
 };
@@ -70,7 +70,7 @@ struct Group {
     bytes: u64,
 }
 
-/// A tensor and what its weights are like.
+/// A tensor and statistics of its weights.
 struct Line {
     name: String,
     format: Format,
@@ -80,10 +80,10 @@ struct Line {
     suspicious: Option<String>,
 }
 
-/// What is summed at once: a sum of f64 has to wait for the one before.
+/// Number of parallel partial sums: consecutive f64 additions to one sum would wait for each other.
 const LANES: usize = 8;
 
-/// What the weights of a tensor are like; infinities and NaN only count.
+/// Accumulated statistics of a tensor's weights; infinities and NaN are only counted.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Values {
     finite: u64,
@@ -133,7 +133,7 @@ impl Values {
         }
     }
 
-    /// `None` of all figures where no weight is finite.
+    /// `None` if no weight is finite.
     fn figures(&self) -> Option<Figures> {
         let n = self.finite as f64;
         let mean = |sums: &[f64; LANES]| sums.iter().sum::<f64>() / n;
@@ -141,7 +141,7 @@ impl Values {
         (self.finite > 0).then_some(Figures { min: self.min, max: self.max, mean, rms })
     }
 
-    /// What a person should look at.
+    /// A warning about unusual weights, for people to look at.
     fn suspicious(&self, kind: Kind) -> Option<String> {
         if self.nan > 0 {
             return Some(format!("has NaN ({})", self.nan));
@@ -168,7 +168,7 @@ impl Values {
     }
 }
 
-/// What there is to say about finite weights.
+/// Statistics of finite weights.
 #[derive(Clone, Copy)]
 struct Figures {
     min: f32,
@@ -177,25 +177,26 @@ struct Figures {
     rms: f64,
 }
 
-/// What tensors are suspected of depends on what they are.
+/// The kind of tensor, which determines what counts as suspicious.
 #[derive(Clone, Copy)]
 enum Kind {
     Norm {
-        /// Whether 1 was added to the weights when the file was made.
+        /// True if 1 was added to the weights when the file was made.
         plus_one: bool,
     },
     Matrix,
-    /// Biases may be anything.
+    /// Biases, which may have any values.
     Bias,
 }
 
-/// The values of tensors `0..n`: each is walked through by one thread, so that sums have one order.
+/// Statistics of tensors `0..n`; each is scanned by one thread, so that its sums have a fixed
+/// order.
 fn all_values(model: &Model, n: usize, threads: usize, backend: Cpu) -> Vec<Values> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
         loop {
-            // A tensor's number has 16 bits: the model was opened.
+            // The index of a tensor fits in 16 bits, since the model was opened.
             let i = next.fetch_add(1, Ordering::Relaxed);
             match TensorId::from_index(i).filter(|_| i < n) {
                 Some(id) => done.push((i, Values::of(model.tensor(id), backend))),
@@ -205,7 +206,7 @@ fn all_values(model: &Model, n: usize, threads: usize, backend: Cpu) -> Vec<Valu
     };
     let mut all = vec![Values::new(); n];
     thread::scope(|scope| {
-        // A thread that the system refuses is one fewer.
+        // Proceed with fewer threads if the system refuses one.
         let helper = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
         let helpers: Vec<_> = (1..threads).filter_map(helper).collect();
         let mut done = vec![work()];
@@ -220,7 +221,7 @@ fn all_values(model: &Model, n: usize, threads: usize, backend: Cpu) -> Vec<Valu
     all
 }
 
-/// Whether a vector is the factors of a norm, whichever norms a family has: the roles say it.
+/// True for the factors of any kind of norm, as determined by the roles.
 fn is_norm(role: Role) -> bool {
     let role = format!("{role:?}");
     role.contains("Norm") && !role.contains("Bias")
@@ -310,9 +311,12 @@ impl<'m> Report<'m> {
             .count("vocab", Some(s.vocab))
             .count("context", Some(s.context))
             .count("layers", Some(s.layers.len()))
-            .raw("layer_kinds", array(layer_kinds(s).map(|(n, kind)| {
-                Object::new().count("count", Some(n)).str("kind", &kind).end()
-            })))
+            .raw(
+                "layer_kinds",
+                array(layer_kinds(s).map(|(n, kind)| {
+                    Object::new().count("count", Some(n)).str("kind", &kind).end()
+                })),
+            )
             .count("width", Some(s.width))
             .count("heads", attention(s).map(|a| a.heads))
             .count("kv_heads", attention(s).map(|a| a.kv_heads))
@@ -365,7 +369,7 @@ impl<'m> Report<'m> {
         let (m, s, plan) = (self.model, self.model.spec(), &self.memory_requirements.plan);
         let bytes = |n: u64| format!("{n:>15}  {}", human(n));
         let tied = if s.head == Head::Tied { "tied to the embedding" } else { "its own" };
-        // Names come out of files: nothing of them may steer a terminal.
+        // Names come from files and must not contain terminal control characters.
         let name = m.name().unwrap_or("-").replace(char::is_control, "?");
         let tokenizer = match m.tokenizer() {
             Ok(t) => format!("{} tokens", t.vocab_size()),
@@ -435,7 +439,7 @@ impl<'m> Report<'m> {
                 out.push('\n');
             }
             let _ = writeln!(out, "suspicious: {}", self.suspicious());
-            // Again, since a large model has hundreds of lines.
+            // The header again at the end, since a large model has hundreds of lines.
             for l in lines {
                 if let Some(what) = &l.suspicious {
                     let _ = writeln!(out, "  {}: {what}", l.name);

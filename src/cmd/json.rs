@@ -1,8 +1,8 @@
-//! Writing JSON.
+//! JSON output.
 
 use std::fmt::{Display, Write};
 
-/// An object in the making.
+/// A JSON object under construction.
 pub(crate) struct Object(String);
 
 impl Object {
@@ -10,7 +10,7 @@ impl Object {
         Object(String::from("{"))
     }
 
-    /// A member whose value is JSON already.
+    /// Adds a member whose value is already JSON.
     pub(crate) fn raw(mut self, key: &str, json: impl Display) -> Object {
         if self.0.len() > 1 {
             self.0.push(',');
@@ -21,13 +21,13 @@ impl Object {
         self
     }
 
-    /// A member that is text.
+    /// Adds a string member.
     pub(crate) fn str(self, key: &str, value: &str) -> Object {
         let value = string(value);
         self.raw(key, value)
     }
 
-    /// A member that is a number, or null where there is none.
+    /// Adds a numeric member, or null for `None`.
     pub(crate) fn number(self, key: &str, value: Option<f64>) -> Object {
         match value {
             Some(v) if v.is_finite() => self.raw(key, v),
@@ -35,7 +35,7 @@ impl Object {
         }
     }
 
-    /// A member that is an integer, or null where there is none.
+    /// Adds an integer member, or null for `None`.
     pub(crate) fn count<T: Display>(self, key: &str, value: Option<T>) -> Object {
         match value {
             Some(v) => self.raw(key, v),
@@ -49,7 +49,7 @@ impl Object {
     }
 }
 
-/// An array of values that are JSON already.
+/// An array of values that are already JSON.
 pub(crate) fn array(values: impl IntoIterator<Item = impl Display>) -> String {
     let mut out = String::from("[");
     for (i, v) in values.into_iter().enumerate() {
@@ -59,7 +59,7 @@ pub(crate) fn array(values: impl IntoIterator<Item = impl Display>) -> String {
     out
 }
 
-/// Text, quoted and escaped (RFC 8259, section 7).
+/// A string, quoted and escaped (RFC 8259, section 7).
 pub(crate) fn string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -69,7 +69,7 @@ pub(crate) fn string(text: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             c if c.is_control() => {
-                // All control characters are below U+10000, so one unit of UTF-16 is enough.
+                // All control characters are below U+10000, so one UTF-16 unit is enough.
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),

@@ -1,4 +1,4 @@
-//! `teff logits`: the logits of all tokens of a text, as a file.
+//! `teff logits`: writes the logits of all tokens of a text to a file.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -12,7 +12,7 @@ use super::{Command, Failure};
 
 pub(crate) const COMMAND: Command = Command {
     name: "logits",
-    about: "the logits of all tokens of a text, as a file",
+    about: "writes the logits of all tokens of a text to a file",
     help: HELP,
     run,
 };
@@ -20,24 +20,25 @@ pub(crate) const COMMAND: Command = Command {
 const HELP: &str = "\
 usage: teff logits MODEL (--tokens 1,2,3 | --tokens-file F.i32) --out F.f32 [OPTIONS]
 
-Writes the logits after every token: little-endian f32 [tokens, vocabulary], nothing else. The same
-bits come out for every chunk, number of threads and backend. The file appears when it is whole.
+Writes the logits after every token as little-endian f32 [tokens, vocabulary], without a header. The
+bits are the same for every chunk size, number of threads and backend. The file appears only when it
+is complete.
 
   --tokens 1,2,3         the tokens
-  --tokens-file F        a file that holds them, as little-endian 32-bit integers
+  --tokens-file F        a file with the tokens, as little-endian 32-bit integers
   --out F                the file to write
-  --chunk N              tokens of one step (default 32); the rows of a chunk are in memory at once
-  --threads N            threads (default: one for each core)
-  --backend NAME         who computes: scalar, avx2, avx512, ...; default: that of the
-                         environment variable TEFF_BACKEND, or the best of this machine
-  --kv f32|f16|q8        how the cache stores keys and values (default f32)
+  --chunk N              tokens per step (default 32); memory holds the logits of one chunk
+  --threads N            threads (default: one per core)
+  --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
+                         environment variable TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8        format of the KV cache (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT          quantise a head in F32, F16 or BF16 to this format when loading
-  --repack               copy weights into an order that the backend reads faster, if it has one:
-                         less time for each token, the same bits, memory of the weights' size
+  --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
+  --repack               copy weights into the backend's fastest order, if it has one: faster
+                         decoding, the same bits, additional memory of the weights' size
 ";
 
-/// Tokens of a step unless told otherwise: a bounded number of rows of a large vocabulary.
+/// Default number of tokens per step, which bounds the rows of a large vocabulary.
 const DEFAULT_CHUNK: usize = 32;
 
 enum Tokens {
@@ -85,13 +86,13 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     target.write(|file| compute(&mut session, &tokens, chunk, file))
 }
 
-/// Refuses what the model can't take before anything is computed.
+/// Refuses input that the model can't take before anything is computed.
 fn check(tokens: &[u32], model: &Model) -> Result<(), Failure> {
     let (vocab, context) = (model.spec().vocab, model.spec().context);
     if tokens.len() > context as usize {
         let n = tokens.len();
         return Err(Failure::Run(format!(
-            "{n} tokens, but the model was made for a context of {context}: give fewer"
+            "{n} tokens, but the model's context is {context}: give fewer"
         )));
     }
     match tokens.iter().position(|&t| t >= vocab) {
@@ -103,7 +104,7 @@ fn check(tokens: &[u32], model: &Model) -> Result<(), Failure> {
     }
 }
 
-/// The tokens of a file, at most one more than `context`.
+/// Reads the tokens of a file, at most one more than `context`.
 fn read_tokens(path: &Path, context: usize) -> Result<Vec<u32>, Failure> {
     let bad = |what: String| Failure::Run(format!("{}: {what}", path.display()));
     let mut bytes = Vec::new();
@@ -149,26 +150,26 @@ fn compute(
     out.flush().map_err(Stopped::Write)
 }
 
-/// Why there is no file.
+/// Reason why no file is written.
 enum Stopped {
     Write(io::Error),
     Run(Failure),
 }
 
-/// A file that is to be written whole or not at all.
+/// An output file that is written completely or not at all.
 struct Target {
-    /// What was asked for, for messages.
+    /// The path as given, for messages.
     asked: PathBuf,
-    /// The file.
+    /// The resolved path.
     file: PathBuf,
-    /// What it is called while it is written; `None` for a device or a pipe.
+    /// The temporary path during writing; `None` for a device or a pipe.
     part: Option<PathBuf>,
 }
 
 impl Target {
-    /// `path`, which must not be the model.
+    /// A target at `path`, which must not be the model.
     fn new(path: &Path, model: &Path) -> Result<Target, Failure> {
-        // A name that leads to a file stands for that file.
+        // A symbolic link stands for the file it points to.
         let file = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         if fs::canonicalize(model).is_ok_and(|m| m == file) {
             let what = "is the model itself: write the logits somewhere else";
@@ -200,7 +201,7 @@ impl Target {
         let file = File::create(part).map_err(bad)?;
         let filled = fill(file).and_then(|()| fs::rename(part, &self.file).map_err(Stopped::Write));
         filled.map_err(|e| {
-            // Half a file must not be taken for one; where it can't be removed, its name says so.
+            // An incomplete file must not look complete; if it can't be removed, its name shows it.
             let _ = fs::remove_file(part);
             match e {
                 Stopped::Write(e) => bad(e),

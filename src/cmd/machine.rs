@@ -1,10 +1,10 @@
-//! What the process shows and knows of itself: progress lines, peak memory.
+//! Progress lines, peak memory and timing.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// A line that tells a person at a terminal what is going on; gone when dropped. Where standard
-/// error is no terminal, nothing is ever written.
+/// A progress line for a terminal, removed when dropped. Nothing is ever written if standard error
+/// is not a terminal.
 pub(crate) struct Progress {
     shown: bool,
 }
@@ -34,8 +34,8 @@ impl Drop for Progress {
     }
 }
 
-/// Most bytes of memory that the process held at once, pages of mapped files that it read
-/// included; `None` where the system doesn't tell.
+/// Peak resident memory of the process in bytes, including mapped file pages that were read; `None`
+/// if the system doesn't report it.
 pub(crate) fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
@@ -43,13 +43,13 @@ pub(crate) fn peak_bytes() -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Forgets the peak so far, where the system can.
+/// Resets the peak, if the system supports it.
 pub(crate) fn reset_peak() {
-    // proc(5): writing 5 resets VmHWM to what is held now.
+    // proc(5): writing 5 resets VmHWM to the current size.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// Milliseconds, to the microsecond.
+/// A duration in milliseconds, with a resolution of a microsecond.
 pub(crate) fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
@@ -59,13 +59,13 @@ pub(crate) fn ms_since(start: Instant) -> f64 {
     ms(start.elapsed())
 }
 
-/// How many per second, to three digits behind the point; `None` for no time at all.
+/// Rate per second, rounded to three decimals; `None` for zero time.
 pub(crate) fn per_second(n: usize, time: Duration) -> Option<f64> {
     let seconds = time.as_secs_f64();
     (seconds > 0.0).then(|| (n as f64 / seconds * 1e3).round() / 1e3)
 }
 
-/// Bytes as people read them.
+/// A number of bytes in human-readable units.
 pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;

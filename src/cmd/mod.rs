@@ -1,4 +1,4 @@
-//! The subcommands, one file each, and how they end.
+//! The subcommands, one file each, and their exit codes.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -40,21 +40,21 @@ const COMMANDS: &[Command] = &[
     chat::COMMAND,
 ];
 
-/// Why a command ends before its end.
+/// Reason why a command ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Wrong usage: exit code 2.
+    /// Wrong usage; exit code 2.
     Usage(String),
-    /// The model, a file or the run: exit code 1.
+    /// An error of the model, a file or the run; exit code 1.
     Run(String),
-    /// Whoever read the output has gone: nothing is wrong, and nothing is left to do.
+    /// The reader of standard output has closed it, which is not an error.
     Closed,
-    /// The help was asked for.
+    /// `--help` was given.
     Help,
 }
 
 impl Failure {
-    /// What a failed write to standard output means.
+    /// The failure for an error of writing to standard output.
     pub(crate) fn stdout(e: io::Error) -> Failure {
         match e.kind() {
             io::ErrorKind::BrokenPipe => Failure::Closed,
@@ -62,13 +62,13 @@ impl Failure {
         }
     }
 
-    /// An error of the run itself.
+    /// The failure for an error of the run itself.
     pub(crate) fn run(e: impl core::fmt::Display) -> Failure {
         Failure::Run(e.to_string())
     }
 }
 
-/// Runs what the command line says; gives the exit code.
+/// Parses the command line, runs the command and returns the exit code.
 pub(crate) fn main() -> ExitCode {
     let mut args = Args::from_env();
     let (command, done) = match start(&mut args) {
@@ -83,22 +83,22 @@ pub(crate) fn main() -> ExitCode {
     match done {
         Ok(()) | Err(Failure::Closed | Failure::Help) => ExitCode::SUCCESS,
         Err(Failure::Run(what)) => {
-            complain(&what);
+            print_error(&what);
             ExitCode::from(1)
         }
         Err(Failure::Usage(what)) => {
             let of = command.map_or_else(String::new, |c| format!(" {}", c.name));
-            complain(&format!("{what} (see `teff{of} --help`)"));
+            print_error(&format!("{what} (see `teff{of} --help`)"));
             ExitCode::from(2)
         }
     }
 }
 
-/// The subcommand that the first argument names.
+/// The subcommand named by the first argument.
 fn start(args: &mut Args) -> Result<&'static Command, Failure> {
     let known = || COMMANDS.iter().map(|c| c.name).collect::<Vec<_>>().join(", ");
     let name = match args.next()? {
-        Some(args::Arg::Word(name)) => name,
+        Some(args::Arg::Positional(name)) => name,
         Some(args::Arg::Flag(flag)) if flag == "--version" || flag == "-V" => {
             print(concat!("teff ", env!("CARGO_PKG_VERSION"), "\n"))?;
             return Err(Failure::Closed);
@@ -111,7 +111,7 @@ fn start(args: &mut Args) -> Result<&'static Command, Failure> {
     };
     COMMANDS.iter().find(|c| name == c.name).ok_or_else(|| {
         let name = name.to_string_lossy();
-        Failure::Usage(format!("there is no command `{name}`; there are: {}", known()))
+        Failure::Usage(format!("unknown command `{name}`; there are: {}", known()))
     })
 }
 
@@ -126,20 +126,20 @@ fn overview() -> String {
         text.push_str(&format!("  {:<12}{}\n", c.name, c.about));
     }
     text.push_str(
-        "\nMODEL is a .gguf file or a Hugging Face folder. `teff COMMAND --help` says more.\n\
+        "\nMODEL is a .gguf file or a Hugging Face folder. See `teff COMMAND --help` for details.\n\
          Exit codes: 0; 1 for an error of the model, a file or the run; 2 for wrong usage.\n",
     );
     text
 }
 
-/// Writes to standard output, at once.
+/// Writes to standard output and flushes it.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::stdout)
 }
 
-/// One line to standard error, whatever `what` holds; where that is closed nobody wants to know.
-pub(crate) fn complain(what: &str) {
+/// Writes `what` as one line to standard error; ignores that it may be closed.
+pub(crate) fn print_error(what: &str) {
     let mut line = String::from("teff: ");
     for c in what.chars() {
         match c.is_control() {

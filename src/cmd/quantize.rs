@@ -1,4 +1,4 @@
-//! `teff quantize`: the same model in a smaller file.
+//! `teff quantize`: quantises a model to a smaller file.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,36 +7,36 @@ use teff::runtime::quantize::{Fallback, Progress, QuantizeOptions, Report, Targe
 
 use super::args::{Arg, Args, THREADS};
 use super::machine::{self, human};
-use super::{Command, Failure, complain, print};
+use super::{Command, Failure, print, print_error};
 
 pub(crate) const COMMAND: Command =
-    Command { name: "quantize", about: "the same model in a smaller file", help: HELP, run };
+    Command { name: "quantize", about: "converts a model to a smaller file", help: HELP, run };
 
 const HELP: &str = "\
 usage: teff quantize IN.gguf OUT.gguf --to FORMAT [OPTIONS]
        teff quantize FOLDER  OUT.gguf --to FORMAT [OPTIONS]
 
-Writes the model, a GGUF file or a Hugging Face folder, as a GGUF file in other formats; llama.cpp
-loads it too. Norms, biases and positions stay as they are. OUT appears when it is complete, and
-replaces a file that is there. Every number of threads gives the same bytes, which are those of
-llama.cpp's quantiser without importances.
+Converts a model, given as a GGUF file or a Hugging Face folder, to a GGUF file in other formats,
+which llama.cpp can load too. Norms, biases and positions are not changed. OUT appears only when it
+is complete, and replaces an existing file. The result does not depend on the number of threads, and
+equals that of llama.cpp's quantiser without an importance matrix.
 
-  --to FORMAT            what most matrices become:
-                           F32 F16 BF16          no quantising; what a folder has in this type
-                                                 stays as it is
-                           Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    but the head in Q6_K (with Q8_0: Q8_0)
-                           Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K
-                                                 llama.cpp's mixes: more bits where they matter
+  --to FORMAT            the format of most matrices:
+                           F32 F16 BF16          no quantisation; tensors of a folder that have
+                                                 this type are not changed
+                           Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    except a Q6_K head (for Q8_0: Q8_0)
+                           Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_NL Q3_K_L Q3_K_M Q3_K_S Q2_K
+                                                 llama.cpp's mixes, with more bits for some tensors
                            Q5_K Q4_K Q3_K        all matrices in this one format
-                           TQ2_0 TQ1_0           for weights that are ternary already; others are
-                                                 rounded, with a warning. Embedding Q4_K, head Q6_K
-                           I2_S                  for weights of 0 and one magnitude for each matrix;
+                           TQ2_0 TQ1_0           for ternary weights; others are rounded, with a
+                                                 warning. Embedding Q4_K, head Q6_K
+                           I2_S                  for weights of 0 and one magnitude per matrix;
                                                  others are refused. Embedding and head F16
-                         Rows that are not whole blocks of a format get another one: Q5_0 for Q4_K,
-                         Q5_1 for Q5_K, Q8_0 for Q6_K and I2_S, Q4_0 for Q3_K, Q2_K and TQ; else F16
-  --pure                 all matrices in FORMAT, the head and the embedding too
-  --allow-requantize     quantise what is quantised already: it loses more than either format
-  --threads N            threads (default: one for each core)
+                         Rows that are not whole blocks fall back to another format: Q5_0 for Q4_K,
+                         Q5_1 for Q5_K, Q8_0 for Q6_K and I2_S, Q4_0 for Q3_K, Q2_K and TQ; or else F16
+  --pure                 all matrices in FORMAT, including the head and the embedding
+  --allow-requantize     allow quantised input, which loses more precision than either format
+  --threads N            threads (default: one per core)
 ";
 
 fn run(args: &mut Args) -> Result<(), Failure> {
@@ -44,8 +44,8 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let mut options = QuantizeOptions::default();
     while let Some(arg) = args.next()? {
         match arg {
-            Arg::Word(word) if files.len() < 2 => files.push(PathBuf::from(word)),
-            Arg::Word(word) => {
+            Arg::Positional(word) if files.len() < 2 => files.push(PathBuf::from(word)),
+            Arg::Positional(word) => {
                 let word = word.to_string_lossy();
                 let what = format!("unexpected argument `{word}`: IN and OUT were given before");
                 return Err(Failure::Usage(what));
@@ -54,7 +54,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
             Arg::Flag(f) if f == "--pure" => pure = true,
             Arg::Flag(f) if f == "--allow-requantize" => options.allow_requantize = true,
             Arg::Flag(f) if f == "--threads" => options.threads = args.count(&f, THREADS)?,
-            Arg::Flag(f) => return Err(Failure::Usage(format!("there is no option {f}"))),
+            Arg::Flag(f) => return Err(Failure::Usage(format!("unknown option {f}"))),
         }
     }
     let [input, output] = &files[..] else {
@@ -87,7 +87,7 @@ fn read_target(name: &str) -> Result<Target, Failure> {
     })
 }
 
-/// Says what was not as asked.
+/// Warns about deviations from the request.
 fn warn(report: &Report) {
     let mut kinds: Vec<(&Fallback, usize)> = Vec::new();
     for fallback in &report.fallbacks {
@@ -100,15 +100,17 @@ fn warn(report: &Report) {
     for (f, count) in kinds {
         let Fallback { tensor, wanted, got } = f;
         let others = others(count);
-        complain(&format!("warning: `{tensor}`{others}: rows don't fit {wanted}, {got} instead"));
+        print_error(&format!(
+            "warning: `{tensor}`{others}: rows don't fit {wanted}, {got} instead"
+        ));
     }
     if let Some(tensor) = report.requantized.first() {
         let others = others(report.requantized.len());
-        complain(&format!("warning: `{tensor}`{others} lost more: quantised before"));
+        print_error(&format!("warning: `{tensor}`{others} lost more: quantised before"));
     }
     if let Some(tensor) = report.rounded.first() {
         let others = others(report.rounded.len());
-        complain(&format!("warning: `{tensor}`{others} rounded: the weights were not ternary"));
+        print_error(&format!("warning: `{tensor}`{others} rounded: the weights were not ternary"));
     }
 }
 
@@ -119,7 +121,7 @@ fn others(count: usize) -> String {
     }
 }
 
-/// The line that says how far it has come.
+/// The progress line.
 struct Line {
     progress: Option<machine::Progress>,
     start: Instant,
@@ -132,7 +134,7 @@ impl Line {
     }
 
     fn show(&mut self, p: &Progress<'_>) {
-        // Ten times a second is enough for eyes.
+        // Updating ten times a second is enough.
         if self.shown.is_some_and(|at| at.elapsed() < Duration::from_millis(100)) {
             return;
         }
@@ -140,7 +142,7 @@ impl Line {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-3);
         let rate = p.done as f64 / seconds / 1e6;
         let percent = p.done as f64 * 100.0 / p.total.max(1) as f64;
-        // The name comes out of a file: nothing of it may steer a terminal.
+        // Names come from files and must not contain terminal control characters.
         let name = p.tensor.name.replace(char::is_control, "?");
         let (i, n, from, to) = (p.index + 1, p.tensors, p.tensor.format, p.format);
         let what = format!("{percent:3.0}% [{i}/{n}] {rate:.0} MB/s {name} {from} to {to}");

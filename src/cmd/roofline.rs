@@ -1,7 +1,7 @@
-//! `teff bench --roofline`: what this machine can do at most, and how near to that Teff comes.
+//! `teff bench --roofline`: the machine's limits, and how close Teff comes to them.
 //!
-//! A ceiling is the best of its runs, since others on the machine can only lower it; what is held
-//! against it is a median.
+//! A limit is the best of its runs, since other load on the machine can only lower it; the figures
+//! compared to it are medians.
 
 use std::cell::Cell;
 use std::fmt::{self, Write};
@@ -22,18 +22,18 @@ use super::json::{Object, array, string};
 use super::machine::{Progress, human};
 use super::{Failure, print};
 
-/// Outputs, inputs and columns of the products: TinyLlama's, for a prompt's batch.
+/// Dimensions of the products (outputs, inputs, columns): TinyLlama's, for a prompt's batch.
 const ROWS: usize = 5632;
 const COLS: usize = 2048;
 const COLUMNS: usize = 512;
-/// Rows that are quantised; the others are copies.
+/// Number of rows that are quantised; the others are copies.
 const DISTINCT: usize = 16;
-/// Rows of one call with many columns: whole panels.
+/// Number of rows per call with many columns: whole panels.
 const STEP: usize = 64;
 
-/// What is asked for.
+/// Command-line options.
 pub(super) struct Options {
-    /// Bytes to read.
+    /// Number of bytes to read.
     pub(super) size: usize,
     pub(super) formats: Vec<Format>,
     /// One short run instead of several long ones.
@@ -44,12 +44,12 @@ pub(super) struct Options {
     pub(super) json: bool,
 }
 
-/// Why the memory can't be had.
+/// Error of allocating the memory to measure.
 #[derive(Debug)]
 enum MemoryError {
-    /// It would be taken from others, or the system would end us.
+    /// Taking it would displace other programs, or the system would kill this process.
     NotThere { needed: u64, available: u64 },
-    /// The allocator refuses.
+    /// Allocation failed.
     Refused { needed: u64 },
 }
 
@@ -58,18 +58,16 @@ impl fmt::Display for MemoryError {
         match *self {
             MemoryError::NotThere { needed, available } => {
                 write!(f, "it takes {} of memory, and {}", human(needed), human(available))?;
-                f.write_str(" are available: ask for less with --size")
+                f.write_str(" are available: use less with --size")
             }
-            MemoryError::Refused { needed } => write!(
-                f,
-                "the system refuses {} of memory: ask for less with --size",
-                human(needed)
-            ),
+            MemoryError::Refused { needed } => {
+                write!(f, "the system refused {} of memory: use less with --size", human(needed))
+            }
         }
     }
 }
 
-/// Measures and prints; the model that `bench` has too, if any.
+/// Measures and prints, including the model that `bench` measured, if any.
 pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failure> {
     let mut threads = options.threads.clone();
     threads.push(1);
@@ -80,13 +78,13 @@ pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failur
         None => backends().into_iter().filter_map(|n| Cpu::by_name(n).ok()).collect(),
     };
     let mut report = Report { size: options.size, cache: cache_bytes(), ..Report::default() };
-    // The model first: what may be wrong with it is said at once, and its memory is free again.
+    // The model first: its errors are reported at once, and its memory is freed again.
     if let Some(bench) = bench {
         for &threads in &options.threads {
             report.models.push(bench.row(threads)?);
         }
     }
-    let mut lab = Lab {
+    let mut harness = Harness {
         effort: match options.quick {
             true => Effort { least: Duration::from_millis(1), runs: 1 },
             false => Effort { least: Duration::from_millis(50), runs: options.runs },
@@ -97,41 +95,41 @@ pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failur
     };
     for &threads in &threads {
         let mut pool = Pool::new(threads).map_err(Failure::run)?;
-        lab.reads(&mut pool, &mut report)?;
+        harness.reads(&mut pool, &mut report)?;
         for cpu in &backends {
-            lab.peaks(&mut pool, cpu, &mut report)?;
+            harness.peaks(&mut pool, cpu, &mut report)?;
         }
     }
     let mut inputs = Inputs::new();
     for &format in &options.formats {
-        lab.memory.fill(format);
+        harness.memory.fill(format);
         for cpu in &backends {
-            lab.products(format, cpu, &mut inputs, &mut report)?;
+            harness.products(format, cpu, &mut inputs, &mut report)?;
         }
         let gaining: Vec<_> = backends.iter().filter(|cpu| cpu.repacks(format)).collect();
         if gaining.is_empty() {
             continue;
         }
-        // Last, since it writes the memory again.
-        if let Some(rows) = lab.repack(format).map_err(Failure::run)? {
+        // Last, since it overwrites the memory.
+        if let Some(rows) = harness.repack(format).map_err(Failure::run)? {
             for cpu in gaining {
-                lab.repacked(format, rows, cpu, &mut inputs, &mut report)?;
+                harness.repacked(format, rows, cpu, &mut inputs, &mut report)?;
             }
         }
     }
-    drop(lab); // the line of progress
+    drop(harness); // removes the progress line
     print(&if options.json { report.json() } else { report.text() })
 }
 
-/// How long to measure.
+/// Duration and number of measurements.
 struct Effort {
     least: Duration,
     runs: usize,
 }
 
 impl Effort {
-    /// Units a second that `work` does, in several runs. `work(n)` does what it does `n` times, and
-    /// says how many units that were.
+    /// Units of work per second in several runs. `work(n)` repeats its work `n` times and returns
+    /// the number of units done.
     fn rates(&self, mut work: impl FnMut(u64) -> Result<u64, Failure>) -> Result<Spread, Failure> {
         let mut once = |n| {
             let start = Instant::now();
@@ -144,7 +142,7 @@ impl Effort {
             if time >= self.least {
                 break;
             }
-            // A little more than it should take, but no long shots from short times.
+            // Aim a little above the target, but don't extrapolate far from short times.
             let factor = self.least.as_secs_f64() * 1.2 / time.as_secs_f64().max(1e-9);
             n = (n as f64 * factor.clamp(1.5, 32.0)).ceil() as u64;
         }
@@ -158,7 +156,7 @@ impl Effort {
     }
 }
 
-/// A large piece of memory that starts at a cache line.
+/// A large block of memory that starts at a cache line.
 struct Memory {
     bytes: Vec<u8>,
     at: usize,
@@ -168,17 +166,17 @@ impl Memory {
     const LINE: usize = 64;
 
     fn new(size: usize) -> Result<Memory, MemoryError> {
-        // Weights or what is read; and inputs and outputs of products.
+        // Weights or data to read, plus inputs and outputs of products.
         let columns = COLUMNS * (COLS * 6 + ROWS * 4) + (8 << 20);
         let needed = (size as u64).saturating_add(columns as u64);
-        // Systems promise more than they have, and end who touches it.
+        // Systems overcommit, and kill processes that touch more than there is.
         if let Some(available) = available_bytes().filter(|&a| a < needed) {
             return Err(MemoryError::NotThere { needed, available });
         }
         let mut bytes = Vec::new();
         let all = size.checked_add(Memory::LINE).ok_or(MemoryError::Refused { needed })?;
         bytes.try_reserve_exact(all).map_err(|_| MemoryError::Refused { needed })?;
-        bytes.resize(all, 0x5a); // every page is touched
+        bytes.resize(all, 0x5a); // touches every page
         let at = bytes.as_ptr().align_offset(Memory::LINE);
         bytes.truncate(at + size);
         Ok(Memory { bytes, at })
@@ -188,7 +186,7 @@ impl Memory {
         &self.bytes[self.at..]
     }
 
-    /// As many rows of weights as there is place for.
+    /// Fills the memory with as many rows of weights as fit.
     fn fill(&mut self, format: Format) {
         let row_bytes = row_bytes(format);
         let memory = &mut self.bytes[self.at..];
@@ -210,11 +208,11 @@ impl Memory {
 }
 
 fn row_bytes(format: Format) -> usize {
-    // COLS is a multiple of every block.
+    // COLS is a multiple of every block length.
     format.row_bytes(COLS).unwrap_or(COLS)
 }
 
-/// Numbers in -1..1, always the same (Marsaglia's xorshift64).
+/// Pseudo-random numbers in -1..1, always the same (Marsaglia's xorshift64).
 struct Random(u64);
 
 impl Random {
@@ -226,7 +224,7 @@ impl Random {
     }
 }
 
-/// Activations of both kinds, and where products go.
+/// Activations of both kinds, and the outputs of products.
 struct Inputs {
     x: Vec<f32>,
     q: Vec<i8>,
@@ -260,7 +258,7 @@ impl Inputs {
                 Activations::Q8(Q8Activations::new(n, COLS, q, &self.d[..blocks], &self.s[..sums]))
             }
             ActivationKind::Wide => {
-                // Whatever scales and sums there are: no time depends on them.
+                // Arbitrary scales and sums: no timing depends on them.
                 let groups = n * COLS / WIDE_BLOCK;
                 Activations::Wide(WideActivations::new(
                     n,
@@ -285,17 +283,17 @@ impl Inputs {
     }
 }
 
-/// What it is measured with.
-struct Lab {
+/// The memory, inputs and backends of the measurements.
+struct Harness {
     effort: Effort,
     memory: Memory,
     progress: Progress,
-    /// Who reads.
+    /// Backend used for reading.
     reader: Cpu,
 }
 
-impl Lab {
-    /// Streams of memory, by all threads of the pool.
+impl Harness {
+    /// Measures memory bandwidth with all threads of the pool.
     fn reads(&mut self, pool: &mut Pool, report: &mut Report) -> Result<(), Failure> {
         let (threads, bytes) = (pool.size(), self.memory.get());
         let part = bytes.len().div_ceil(threads).next_multiple_of(Memory::LINE);
@@ -319,7 +317,7 @@ impl Lab {
         Ok(())
     }
 
-    /// What a backend's instructions can do, on all threads of the pool.
+    /// Measures the peak arithmetic rate of a backend's instructions, on all threads of the pool.
     fn peaks(&mut self, pool: &mut Pool, cpu: &Cpu, report: &mut Report) -> Result<(), Failure> {
         let threads = pool.size();
         self.progress.update(&format!("threads {threads}: arithmetic of {}", cpu.name()));
@@ -339,7 +337,7 @@ impl Lab {
         Ok(())
     }
 
-    /// A format's products, with many columns and with one.
+    /// Measures a format's products, with many columns and with one.
     fn products(
         &mut self,
         format: Format,
@@ -353,12 +351,12 @@ impl Lab {
         let fit = all.len() / row_bytes(format);
         let rows = ROWS.min(fit);
         let each = rows * row_bytes(format);
-        // Matrices one after another, each of its own memory.
+        // Consecutive matrices, each in memory of its own.
         let matrices = all.chunks_exact(each.max(1));
         let matrices = matrices.map(|bytes| Matrix::new(format, rows, COLS, bytes));
         let matrices: Vec<_> = matrices.collect::<Result<_, _>>().map_err(Failure::run)?;
         let Some(first) = matrices.first() else {
-            let what = format!("--size has no place for a row of {format}: ask for more");
+            let what = format!("--size is too small for a row of {format}: use more");
             return Err(Failure::Run(what));
         };
         let mut product = inputs.product(format, cpu, COLUMNS);
@@ -379,8 +377,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Makes the memory repacked matrices one after another, of so many rows. `None` where the format
-    /// can't be, or there is no place for one.
+    /// Fills the memory with consecutive repacked matrices; returns their number of rows. `None` if
+    /// the format can't be repacked, or not even one fits.
     fn repack(&mut self, format: Format) -> Result<Option<usize>, MatrixError> {
         let row_bytes = row_bytes(format);
         let all = &mut self.memory.bytes[self.memory.at..];
@@ -394,7 +392,7 @@ impl Lab {
         Ok(Some(rows))
     }
 
-    /// What the last product of the report reads with one column from such memory.
+    /// Measures the report's last product again, with one column and from repacked memory.
     fn repacked(
         &mut self,
         format: Format,
@@ -416,7 +414,7 @@ impl Lab {
         Ok(())
     }
 
-    /// Bytes a second of products with one column, of matrices of `each` bytes in turn.
+    /// Bytes per second of products with one column, cycling over matrices of `each` bytes.
     fn gemv(
         &self,
         matrices: &[Matrix<'_>],
@@ -439,11 +437,11 @@ struct Read {
     threads: usize,
     streams: usize,
     prefetch: bool,
-    /// Bytes a second.
+    /// Bytes per second.
     rate: f64,
 }
 
-/// Operations a second; a multiply-add is two.
+/// Operations per second; a multiply-add is two.
 struct Peak {
     backend: &'static str,
     threads: usize,
@@ -461,11 +459,11 @@ struct Product {
     format: Format,
     backend: &'static str,
     rows: usize,
-    /// Operations a second with many columns.
+    /// Operations per second with many columns.
     gemm: f64,
-    /// Bytes of weights a second with one column.
+    /// Bytes of weights per second with one column.
     gemv: f64,
-    /// The same of a repacked matrix, where the backend gains by it.
+    /// The same with a repacked matrix, if the backend benefits from it.
     repacked: Option<f64>,
 }
 
@@ -479,16 +477,16 @@ struct Report {
     models: Vec<Row>,
 }
 
-/// What a model's row comes to.
+/// Derived figures of a model's row.
 struct Shares {
-    /// Operations a second of prefill, and their share of the peaks.
+    /// Operations per second of prefill, and their share of the peaks.
     prefill: Option<(f64, Option<f64>)>,
     /// Share of the best bandwidth.
     decode: Option<f64>,
 }
 
 impl Report {
-    /// The best bandwidth of so many threads.
+    /// The best bandwidth with this many threads.
     fn best(&self, threads: usize) -> Option<f64> {
         let reads = self.reads.iter().filter(|r| r.threads == threads);
         reads.map(|r| r.rate).max_by(f64::total_cmp)
@@ -504,7 +502,7 @@ impl Report {
         (peak.map(|peak| p.gemm / peak), self.share(Some(p.gemv)))
     }
 
-    /// The share of what one thread reads.
+    /// Share of the bandwidth of one thread.
     fn share(&self, rate: Option<f64>) -> Option<f64> {
         Some(rate? / self.best(1)?)
     }
@@ -514,7 +512,7 @@ impl Report {
         let prefill = seconds.map(|seconds| {
             let [dense, quantized] = row.operations;
             let peak = self.peak(row.backend, row.threads);
-            // The time that the products of each kind take at its peak.
+            // The time of each kind of product at its peak.
             let floor = |ops: f64, quantized: bool| match ops {
                 0.0 => Some(0.0),
                 ops => Some(ops / peak?.of(quantized)?),
@@ -579,7 +577,7 @@ impl Report {
         )?;
         if let Some(cache) = self.cache.filter(|&c| (self.size as u64) < 4 * c) {
             let cache = human(cache);
-            writeln!(t, "(a cache of {cache} holds much of that: ask for more with --size)")?;
+            writeln!(t, "(a cache of {cache} holds much of that: use more with --size)")?;
         }
         write!(t, "{:>8}", "threads")?;
         for streams in roofline::STREAMS {
@@ -644,7 +642,7 @@ impl Report {
     }
 }
 
-/// Four significant digits are more than such figures have.
+/// Rounds to four significant digits, which are enough for such figures.
 fn digits(x: Option<f64>) -> Option<f64> {
     x.and_then(|x| format!("{x:.3e}").parse().ok())
 }
@@ -657,8 +655,8 @@ fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".into(), |s| format!("{:.1} %", s * 100.0))
 }
 
-/// Bytes that can be taken without taking them from others: what the system says (proc(5)), and
-/// the limit of the process's group (cgroup v2). `None` where neither tells.
+/// Bytes available without taking memory from other programs: the system's figure (proc(5)), and
+/// the limit of the process's control group (cgroup v2). `None` if neither is known.
 fn available_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let field = |text: String, name: &str| -> Option<u64> {
@@ -671,7 +669,7 @@ fn available_bytes() -> Option<u64> {
         let own = own.lines().find_map(|l| l.strip_prefix("0::"))?.trim_end_matches('/');
         let number = |name| read(&format!("/sys/fs/cgroup{own}/{name}"))?.trim().parse().ok();
         let (most, now): (u64, u64) = (number("memory.max")?, number("memory.current")?);
-        // Files that nobody uses are given back when memory is wanted.
+        // Cached file pages are released when memory is needed.
         let stat = read(&format!("/sys/fs/cgroup{own}/memory.stat"));
         let files = stat.and_then(|t| field(t, "inactive_file ")).unwrap_or(0);
         Some(most.saturating_sub(now.saturating_sub(files)))
@@ -680,7 +678,7 @@ fn available_bytes() -> Option<u64> {
     [system, group()].into_iter().flatten().min()
 }
 
-/// Bytes of the largest cache of the first core, where the system tells.
+/// Size of the first core's largest cache in bytes, if the system reports it.
 fn cache_bytes() -> Option<u64> {
     let size = |index: usize| -> Option<u64> {
         let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size");

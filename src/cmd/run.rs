@@ -8,7 +8,7 @@ use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 use super::args::{Args, CommonArgs, SamplingArgs};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
-use super::{Command, Failure, complain};
+use super::{Command, Failure, print_error};
 
 pub(crate) const COMMAND: Command =
     Command { name: "run", about: "continues a text", help: HELP, run };
@@ -16,39 +16,38 @@ pub(crate) const COMMAND: Command =
 const HELP: &str = "\
 usage: teff run MODEL -p TEXT [OPTIONS]
 
-Continues TEXT. The continuation alone goes to standard output, as it comes. It ends after N tokens,
-where the model ends the text, or where the context is full. The same options give the same text on
-every machine.
+Continues TEXT. Only the continuation goes to standard output, as it is generated. It ends after N
+tokens, when the model ends the text, or when the context is full. The same options give the same
+text on every machine.
 
   -p TEXT                the text to continue
-  -n N                   most tokens to write (default 128)
-  --temperature T        below 1 prefers likely tokens, above 1 evens out, 0 is greedy (default 0.8)
-  --top-k K              the K most likely tokens stay, 0 is off (default 40)
-  --top-p P              the most likely tokens that have this share of probability stay, 1 is off
+  -n N                   maximum number of tokens to write (default 128)
+  --temperature T        below 1 favours likely tokens, above 1 flattens, 0 is greedy (default 0.8)
+  --top-k K              keep the K most likely tokens, 0 is off (default 40)
+  --top-p P              keep the most likely tokens with this total probability, 1 is off
                          (default 0.95)
-  --min-p P              tokens stay that have this share of the likeliest's probability, 0 is off
-                         (default 0.05)
+  --min-p P              keep tokens with at least this share of the most likely one's
+                         probability, 0 is off (default 0.05)
   --repeat-penalty R     makes recent tokens less likely, 1 is off (default 1)
-  --repeat-last-n N      how many tokens are recent (default 64)
-  --seed S               where random numbers start: always the same ones (default 0)
-  --greedy               always the most likely token: the same as --temperature 0
-  --threads N            threads (default: one for each core)
-  --ctx N                positions of the context (default: as many as the model was made for, but
-                         4096 at most)
-  --timeout SECONDS      ends the command after this time, loading included, with exit code 1; the
-                         text so far is kept
-  --backend NAME         who computes: scalar, avx2, avx512, ...; default: that of the
-                         environment variable TEFF_BACKEND, or the best of this machine
-  --kv f32|f16|q8        how the cache stores keys and values (default f32)
+  --repeat-last-n N      number of tokens that count as recent (default 64)
+  --seed S               seed of the random numbers (default 0)
+  --greedy               always the most likely token, like --temperature 0
+  --threads N            threads (default: one per core)
+  --ctx N                context length in tokens (default: the model's, but at most 4096)
+  --timeout SECONDS      end the command after this time, including loading, with exit code 1; the
+                         text so far has been written
+  --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
+                         environment variable TEFF_BACKEND, or this machine's best)
+  --kv f32|f16|q8        format of the KV cache (default f32)
   --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
   --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
-  --repack               copy weights into an order that the backend reads faster, if it has one:
-                         less time for each token, the same bits, memory of the weights' size
-  --stats                figures as one line of JSON on standard error: times, tokens per second,
-                         bytes; ttft_ms is from the prompt to the first piece of text
+  --repack               copy weights into the backend's fastest order, if it has one: faster
+                         decoding, the same bits, additional memory of the weights' size
+  --stats                print statistics as one line of JSON on standard error: times, tokens per
+                         second, bytes; ttft_ms is the time from the prompt to the first text
 ";
 
-/// What the command line says.
+/// Command-line options.
 struct Options {
     common: CommonArgs,
     prompt: String,
@@ -87,13 +86,13 @@ fn seconds(flag: &str, args: &mut Args) -> Result<Duration, Failure> {
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
-/// What there is to say about a run.
+/// Statistics of a run.
 #[derive(Default)]
-struct Figures {
+struct Stats {
     load: Duration,
-    /// From the prompt to the first piece of text, and the tokens that made it.
+    /// Time from the prompt to the first piece of text, and the number of tokens in it.
     first: Option<(Duration, usize)>,
-    /// From the first piece of text to the end.
+    /// Time from the first piece of text to the end.
     rest: Duration,
     prompt_tokens: usize,
     generated: usize,
@@ -106,28 +105,24 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let model = options.common.open()?;
     let session_options = options.common.text_options(&model)?;
     let mut session = model.session(&session_options).map_err(Failure::run)?;
-    let mut figures = Figures { load: start.elapsed(), ..Figures::default() };
+    let mut stats = Stats { load: start.elapsed(), ..Stats::default() };
     if let Some(timeout) = options.timeout {
         session.stop_handle().set_timeout(timeout.saturating_sub(start.elapsed()));
     }
-    let written = write(&mut session, &options, &mut figures);
+    let written = write(&mut session, &options, &mut stats);
     if options.stats && !matches!(written, Err(Failure::Closed)) {
-        let _ = writeln!(io::stderr(), "{}", stats(&model, &session, &figures));
+        let _ = writeln!(io::stderr(), "{}", stats_json(&model, &session, &stats));
     }
     written?;
-    if figures.finish == Some(Finish::ContextFull) && !options.stats {
-        let (context, n) = (session.context(), figures.generated);
-        complain(&format!("the context of {context} tokens is full: {n} tokens were written"));
+    if stats.finish == Some(Finish::ContextFull) && !options.stats {
+        let (context, n) = (session.context(), stats.generated);
+        print_error(&format!("the context of {context} tokens is full: {n} tokens were written"));
     }
     Ok(())
 }
 
-/// Generates, and writes pieces as they come.
-fn write(
-    session: &mut Session<'_>,
-    options: &Options,
-    figures: &mut Figures,
-) -> Result<(), Failure> {
+/// Generates text and writes the pieces as they come.
+fn write(session: &mut Session<'_>, options: &Options, stats: &mut Stats) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();
     let mut progress = Progress::show("reading the prompt");
@@ -143,8 +138,8 @@ fn write(
             }
             e => Failure::run(e),
         })?;
-    figures.prompt_tokens = generation.session().tokens().len();
-    progress.update(&format!("reading the prompt of {} tokens", figures.prompt_tokens));
+    stats.prompt_tokens = generation.session().tokens().len();
+    progress.update(&format!("reading the prompt of {} tokens", stats.prompt_tokens));
     let mut progress = Some(progress);
     let mut newline = true;
     let mut written = || loop {
@@ -161,22 +156,22 @@ fn write(
             Err(SessionError::Step(StepError::Cancelled)) => return Err(None),
             Err(e) => return Err(Some(Failure::run(e))),
         }
-        figures.generated = generation.generated();
-        match figures.first {
-            None => figures.first = Some((start.elapsed(), figures.generated)),
-            Some((first, _)) => figures.rest = start.elapsed() - first,
+        stats.generated = generation.generated();
+        match stats.first {
+            None => stats.first = Some((start.elapsed(), stats.generated)),
+            Some((first, _)) => stats.rest = start.elapsed() - first,
         }
     };
     let written = written();
-    figures.generated = generation.generated();
-    figures.finish = generation.finish();
+    stats.generated = generation.generated();
+    stats.finish = generation.finish();
     if terminal && !newline {
-        // The prompt of a shell belongs on a line of its own.
+        // The shell's prompt belongs on a new line.
         let _ = writeln!(out);
     }
     written.map_err(|failure| {
         failure.unwrap_or_else(|| {
-            let (seconds, n) = (options.timeout.unwrap_or_default(), figures.generated);
+            let (seconds, n) = (options.timeout.unwrap_or_default(), stats.generated);
             Failure::Run(format!(
                 "stopped by --timeout after {} seconds: {n} tokens were written",
                 seconds.as_secs_f64()
@@ -185,7 +180,7 @@ fn write(
     })
 }
 
-fn stats(model: &Model, session: &Session<'_>, f: &Figures) -> String {
+fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
     let prefill = f.first.and_then(|(time, _)| per_second(f.prompt_tokens, time));
     let decode = f.first.and_then(|(_, n)| per_second(f.generated - n, f.rest));
     let finish = match f.finish {

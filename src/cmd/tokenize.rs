@@ -1,4 +1,4 @@
-//! `teff tokenize`: text to ids.
+//! `teff tokenize`: text to token ids.
 
 use teff::runtime::tokenizer::Specials;
 
@@ -7,16 +7,15 @@ use super::{Command, Failure, json, print};
 
 pub(crate) const COMMAND: Command = Command {
     name: "tokenize",
-    about: "text to token ids",
+    about: "converts text to token ids",
     help: "\
 usage: teff tokenize MODEL (--text S | --file F) [--special]
 
-Writes the ids of the text's tokens as one line of JSON, an array. No token that begins a text is
-added.
+Writes the token ids of the text as a JSON array on one line. No beginning-of-text token is added.
 
   --text S     the text
-  --file F     a file that holds the text, in UTF-8
-  --special    the names of special tokens, such as <|endoftext|>, become those tokens
+  --file F     a file with the text, in UTF-8
+  --special    parse the names of special tokens, such as <|endoftext|>
 ",
     run,
 };

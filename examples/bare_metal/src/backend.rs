@@ -71,6 +71,8 @@ impl ExplicitBackend for Needed {
             _ => other(),
         }
     }
+    // Once, so that it is compiled for this format alone.
+    #[inline(never)]
     fn dequantize_row(&self, w: &Matrix<'_>, row: usize, out: &mut [f32]) {
         match w.format() {
             // The embeddings', in both files.

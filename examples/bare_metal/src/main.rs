@@ -19,8 +19,10 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::entry;
 use cortex_m_semihosting::debug::{EXIT_FAILURE, EXIT_SUCCESS, exit};
 use cortex_m_semihosting::hio::{HostStream, hstdout};
-use teff_graph::{List, LogitsFor, Memory, NeverCancel, Runner, RunnerError, Step, StepError};
-use teff_graph::{WeightsError, plan::MemoryRequirements};
+use teff_graph::{
+    List, LogitsFor, Memory, MemoryRequirements, NeverCancel, Runner, RunnerError, Segment,
+    SequenceId, Step, StepError, Tensor, TruncateError, WeightsError, ops::kinds,
+};
 use teff_kernels::Backend;
 
 use backend::Needed;
@@ -33,6 +35,7 @@ enum Failure {
     Weights(WeightsError),
     Runner(RunnerError),
     Step(StepError),
+    Back(TruncateError),
     Bits,
     Stack,
     Host,
@@ -47,6 +50,7 @@ impl Failure {
             Failure::Weights(_) => "the weights aren't those of the plan",
             Failure::Runner(_) => "plan, weights and memory don't fit each other",
             Failure::Step(_) => "a step failed",
+            Failure::Back(_) => "the text can't be taken back to its beginning",
             Failure::Bits => "batches of tokens gave other logits than single ones",
             Failure::Stack => "the stack was full to its last byte, and perhaps beyond",
             Failure::Host => "the host doesn't listen",
@@ -59,6 +63,7 @@ impl Failure {
             Failure::Weights(e) => write!(host, ": {e}"),
             Failure::Runner(e) => write!(host, ": {e}"),
             Failure::Step(e) => write!(host, ": {e}"),
+            Failure::Back(e) => write!(host, ": {e}"),
             Failure::File | Failure::Bits | Failure::Stack | Failure::Host => Ok(()),
         }
     }
@@ -81,6 +86,9 @@ impl From<fmt::Error> for Failure {
     }
 }
 
+/// Operations of other kinds are not linked.
+const KINDS: u64 = kinds(&plan::OPS);
+
 /// A model, and the ticks that its steps took.
 struct Teller<'a> {
     runner: Runner<'a, Needed>,
@@ -90,10 +98,10 @@ struct Teller<'a> {
 
 impl<'a> Teller<'a> {
     /// One step; the logits of the last token.
-    fn step(&mut self, tokens: &[u32], position: usize) -> Result<&[f32], StepError> {
+    fn step(&mut self, tokens: &[u32]) -> Result<&[f32], StepError> {
         let before = SYST::get_current();
-        let step = Step { tokens, position, logits: LogitsFor::Last, cancel: &NeverCancel };
-        self.runner.begin(&step)?.walk(&teff_graph::Solo)?;
+        let segments = [Segment::new(tokens, LogitsFor::Last)];
+        self.runner.step_kinds::<KINDS>(&Step { segments: &segments, cancel: &NeverCancel })?;
         // SysTick counts down, in 24 bits.
         self.ticks += before.wrapping_sub(SYST::get_current()) & 0x00ff_ffff;
         self.tokens += tokens.len() as u32;
@@ -112,23 +120,26 @@ fn tell(host: &mut HostStream, memory: Memory<'_>) -> Result<(), Failure> {
     if !model::is_whole() {
         return Err(Failure::File);
     }
-    let weights = model::weights().map_err(Failure::Weights)?;
+    let mut weights = [Tensor::Vector(&[]); plan::WEIGHTS.len()];
+    model::weights(&mut weights).map_err(Failure::Weights)?;
     let weights = List::Borrowed(&weights[..]);
-    let runner = Runner::new(plan::PLAN.clone(), weights, Needed::new(), 1, memory);
+    let plan = plan::PLAN.clone();
+    let runner = Runner::with_kinds::<KINDS>(plan, weights, Needed::new(), 1, memory);
     let mut teller = Teller { runner: runner.map_err(Failure::Runner)?, ticks: 0, tokens: 0 };
 
     // The prompt, token by token: all of its logits.
     let (mut hash, mut last) = (model::FNV, model::FNV);
-    for (i, token) in plan::PROMPT.chunks(1).enumerate() {
-        let logits = bytemuck::cast_slice(teller.step(token, i)?);
+    for token in plan::PROMPT.chunks(1) {
+        let logits = bytemuck::cast_slice(teller.step(token)?);
         (hash, last) = (model::fnv(hash, logits), model::fnv(model::FNV, logits));
     }
     let single = teller.ticks_per_token();
 
     // Once more, many tokens at a time.
     let batch = plan::PLAN.options.batch;
-    for (i, tokens) in plan::PROMPT.chunks(batch).enumerate() {
-        teller.step(tokens, i * batch)?;
+    teller.runner.truncate(SequenceId(0), 0).map_err(Failure::Back)?;
+    for tokens in plan::PROMPT.chunks(batch) {
+        teller.step(tokens)?;
     }
     let batched = teller.ticks_per_token();
     if model::fnv(model::FNV, bytemuck::cast_slice(teller.runner.logits(1))) != last {
@@ -146,7 +157,7 @@ fn tell(host: &mut HostStream, memory: Memory<'_>) -> Result<(), Failure> {
             break position - plan::PROMPT.len();
         }
         say(host, token)?;
-        teller.step(&[token], position)?;
+        teller.step(&[token])?;
         position += 1;
     };
     let told = teller.ticks_per_token();
@@ -156,13 +167,13 @@ fn tell(host: &mut HostStream, memory: Memory<'_>) -> Result<(), Failure> {
     if used == size {
         return Err(Failure::Stack);
     }
-    let MemoryRequirements { scratch, kv, per_thread } = plan::PLAN.memory_requirements;
+    let MemoryRequirements { scratch, state, per_thread } = plan::PLAN.memory_requirements;
     writeln!(host, "\n\nlogits {hash:016x}\nbackend {name}")?;
     writeln!(host, "prompt {prompt} tokens, {single} ticks each, {batched} in batches of {batch}")?;
     writeln!(host, "story {story} tokens, {told} ticks each")?;
     writeln!(
         host,
-        "memory: arena {scratch}, cache {kv}, thread {per_thread}, stack {used} of {size}"
+        "memory: arena {scratch}, state {state}, thread {per_thread}, stack {used} of {size}"
     )?;
     Ok(())
 }
@@ -175,7 +186,7 @@ fn say(host: &mut HostStream, token: u32) -> Result<(), Failure> {
 fn main() -> ! {
     // `entry` hands these out once, as exclusive borrows for ever.
     static mut ARENA: Aligned<[u8; plan::ARENA]> = Aligned([0; plan::ARENA]);
-    static mut CACHE: Aligned<[u8; plan::CACHE]> = Aligned([0; plan::CACHE]);
+    static mut STATE: Aligned<[u8; plan::STATE]> = Aligned([0; plan::STATE]);
     static mut THREAD: Aligned<[u8; plan::THREAD]> = Aligned([0; plan::THREAD]);
 
     if let Some(mut p) = Peripherals::take() {
@@ -186,7 +197,7 @@ fn main() -> ! {
     }
     let mut code = EXIT_FAILURE;
     if let Ok(mut host) = hstdout() {
-        match tell(&mut host, Memory::new(&mut ARENA.0, &mut CACHE.0, &mut THREAD.0)) {
+        match tell(&mut host, Memory::new(&mut ARENA.0, &mut STATE.0, &mut THREAD.0)) {
             Ok(()) => code = EXIT_SUCCESS,
             Err(e) => {
                 _ = write!(host, "no story: {}", e.text());

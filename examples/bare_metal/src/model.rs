@@ -34,13 +34,15 @@ pub(crate) fn is_whole() -> bool {
     fnv(FNV, &FILE.0) == plan::FILE_HASH
 }
 
-/// The table of weights; they stay where they are.
-pub(crate) fn weights() -> Result<[Tensor<'static>; plan::WEIGHTS.len()], WeightsError> {
-    let mut weights = [Tensor::Vector(&[]); plan::WEIGHTS.len()];
-    for ((slot, location), tensor) in plan::SPEC.slots().zip(&plan::WEIGHTS).zip(&mut weights) {
+/// A table of weights.
+pub(crate) type Weights = [Tensor<'static>; plan::WEIGHTS.len()];
+
+/// Fills the table of weights; they stay where they are.
+pub(crate) fn weights(table: &mut Weights) -> Result<(), WeightsError> {
+    for ((slot, location), tensor) in plan::SPEC.slots().zip(&plan::WEIGHTS).zip(table) {
         *tensor = location.tensor(&slot, &FILE.0)?;
     }
-    Ok(weights)
+    Ok(())
 }
 
 /// The text of a token as the file has it: a string after the other, lengths before them.

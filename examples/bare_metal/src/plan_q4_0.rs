@@ -1,8 +1,10 @@
 // Written by: cargo run --example plan_to_rust -- examples/bare_metal/model-q4_0.gguf --ctx 256 --batch 8 --kv q8 --prompt-file examples/bare_metal/prompt.txt --out examples/bare_metal/src/plan_q4_0.rs
-// arena 5568 B, cache 147456 B, 8192 B for each thread.
+// arena 5568 B, 147520 B for each sequence, 8192 B for each thread.
 
-use teff_graph::plan::{Buffer, BufferId, MemoryRequirements, Op, Options};
-use teff_graph::{List, Plan, Spec, TensorLocation};
+use teff_graph::layers::Layer;
+use teff_graph::ops::Op;
+use teff_graph::plan::{Buffer, BufferId, MemoryRequirements, Options, State};
+use teff_graph::{Layers, List, Plan, Rope, Spec, TensorLocation};
 
 /// Bytes of the model's file.
 pub const FILE_BYTES: usize = 191232;
@@ -13,8 +15,8 @@ pub const FILE_HASH: u64 = 0xfd99b69d3706cb36;
 /// Bytes of the arena.
 pub const ARENA: usize = 5568;
 
-/// Bytes of the KV cache.
-pub const CACHE: usize = 147456;
+/// Bytes of the sequence's states.
+pub const STATE: usize = 147520;
 
 /// Bytes for the one thread.
 pub const THREAD: usize = 8192;
@@ -30,6 +32,7 @@ pub static PROMPT: [u32; 46] = [47, 78, 354, 384, 270, 259, 472, 415, 280, 259, 
 
 /// Where each tensor lies in the file.
 pub static WEIGHTS: [TensorLocation; 52] = {
+    #[allow(unused_imports)]
     use teff_kernels::Format::*;
     [
         TensorLocation { format: Q8_0, offset: 14592 },
@@ -90,70 +93,70 @@ pub static WEIGHTS: [TensorLocation; 52] = {
 /// The operations of a step.
 pub static OPS: [Op; 62] = {
     #[allow(unused_imports)]
-    use teff_graph::{Activation::*, TensorId, plan::{Op::*, Output::*}};
+    use {teff_graph::{TensorId, layers::Activation::*, ops::*, ops::Output::*, ops::QkvPart::*, plan::StateId}, teff_kernels::RopeKind};
     [
-        Embed { table: TensorId(0), positions: Some(TensorId(1)), out: BufferId(0) },
-        Barrier,
-        Norm { x: BufferId(0), weight: TensorId(2), bias: Some(TensorId(3)), out: BufferId(2) },
-        Barrier,
-        Linear { w: TensorId(4), bias: Some(TensorId(5)), x: BufferId(2), act: None, to: Qkv { q: BufferId(1), layer: 0, rope: None } },
-        Barrier,
-        Attend { q: BufferId(1), layer: 0, out: BufferId(3) },
-        Barrier,
-        Linear { w: TensorId(6), bias: Some(TensorId(7)), x: BufferId(3), act: None, to: Add(BufferId(0)) },
-        Barrier,
-        Norm { x: BufferId(0), weight: TensorId(8), bias: Some(TensorId(9)), out: BufferId(4) },
-        Barrier,
-        Linear { w: TensorId(10), bias: Some(TensorId(11)), x: BufferId(4), act: Some(GeluTanh), to: Store(BufferId(5)) },
-        Barrier,
-        Linear { w: TensorId(12), bias: Some(TensorId(13)), x: BufferId(5), act: None, to: Add(BufferId(0)) },
-        Barrier,
-        Norm { x: BufferId(0), weight: TensorId(14), bias: Some(TensorId(15)), out: BufferId(7) },
-        Barrier,
-        Linear { w: TensorId(16), bias: Some(TensorId(17)), x: BufferId(7), act: None, to: Qkv { q: BufferId(6), layer: 1, rope: None } },
-        Barrier,
-        Attend { q: BufferId(6), layer: 1, out: BufferId(8) },
-        Barrier,
-        Linear { w: TensorId(18), bias: Some(TensorId(19)), x: BufferId(8), act: None, to: Add(BufferId(0)) },
-        Barrier,
-        Norm { x: BufferId(0), weight: TensorId(20), bias: Some(TensorId(21)), out: BufferId(9) },
-        Barrier,
-        Linear { w: TensorId(22), bias: Some(TensorId(23)), x: BufferId(9), act: Some(GeluTanh), to: Store(BufferId(10)) },
-        Barrier,
-        Linear { w: TensorId(24), bias: Some(TensorId(25)), x: BufferId(10), act: None, to: Add(BufferId(0)) },
-        Barrier,
-        Norm { x: BufferId(0), weight: TensorId(26), bias: Some(TensorId(27)), out: BufferId(12) },
-        Barrier,
-        Linear { w: TensorId(28), bias: Some(TensorId(29)), x: BufferId(12), act: None, to: Qkv { q: BufferId(11), layer: 2, rope: None } },
-        Barrier,
-        Attend { q: BufferId(11), layer: 2, out: BufferId(13) },
-        Barrier,
-        Linear { w: TensorId(30), bias: Some(TensorId(31)), x: BufferId(13), act: None, to: Add(BufferId(0)) },
-        Barrier,
-        Norm { x: BufferId(0), weight: TensorId(32), bias: Some(TensorId(33)), out: BufferId(14) },
-        Barrier,
-        Linear { w: TensorId(34), bias: Some(TensorId(35)), x: BufferId(14), act: Some(GeluTanh), to: Store(BufferId(15)) },
-        Barrier,
-        Linear { w: TensorId(36), bias: Some(TensorId(37)), x: BufferId(15), act: None, to: Add(BufferId(0)) },
-        Barrier,
-        Norm { x: BufferId(0), weight: TensorId(38), bias: Some(TensorId(39)), out: BufferId(17) },
-        Barrier,
-        Linear { w: TensorId(40), bias: Some(TensorId(41)), x: BufferId(17), act: None, to: Qkv { q: BufferId(16), layer: 3, rope: None } },
-        Barrier,
-        Attend { q: BufferId(16), layer: 3, out: BufferId(18) },
-        SelectRows { x: BufferId(0), out: BufferId(19) },
-        Barrier,
-        Linear { w: TensorId(42), bias: Some(TensorId(43)), x: BufferId(18), act: None, to: Add(BufferId(19)) },
-        Barrier,
-        Norm { x: BufferId(19), weight: TensorId(44), bias: Some(TensorId(45)), out: BufferId(20) },
-        Barrier,
-        Linear { w: TensorId(46), bias: Some(TensorId(47)), x: BufferId(20), act: Some(GeluTanh), to: Store(BufferId(21)) },
-        Barrier,
-        Linear { w: TensorId(48), bias: Some(TensorId(49)), x: BufferId(21), act: None, to: Add(BufferId(19)) },
-        Barrier,
-        Norm { x: BufferId(19), weight: TensorId(50), bias: Some(TensorId(51)), out: BufferId(22) },
-        Barrier,
-        Linear { w: TensorId(0), bias: None, x: BufferId(22), act: None, to: Store(BufferId(23)) },
+        Op::Embed(Embed { table: TensorId::new(0), positions: Some(TensorId::new(1)), out: BufferId::new(0), scale: 1.0 }),
+        Op::Barrier,
+        Op::Norm(Norm { x: BufferId::new(0), weight: TensorId::new(2), bias: Some(TensorId::new(3)), out: BufferId::new(2), eps: 1e-5 }),
+        Op::Barrier,
+        Op::Project(Project { w: TensorId::new(4), bias: Some(TensorId::new(5)), x: BufferId::new(2), part: All, q: BufferId::new(1), state: StateId::new(0), heads: 2, kv_heads: 2, head_dim: 32, q_norm: None, k_norm: None, eps: 1e-5, rope: None, rope_kind: RopeKind::NeoX }),
+        Op::Barrier,
+        Op::Attend(Attend { q: BufferId::new(1), out: BufferId::new(3), state: StateId::new(0), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(6), bias: Some(TensorId::new(7)), x: BufferId::new(3), act: None, to: Add(BufferId::new(0)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Norm(Norm { x: BufferId::new(0), weight: TensorId::new(8), bias: Some(TensorId::new(9)), out: BufferId::new(4), eps: 1e-5 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(10), bias: Some(TensorId::new(11)), x: BufferId::new(4), act: Some(GeluTanh), to: Store(BufferId::new(5)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(12), bias: Some(TensorId::new(13)), x: BufferId::new(5), act: None, to: Add(BufferId::new(0)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Norm(Norm { x: BufferId::new(0), weight: TensorId::new(14), bias: Some(TensorId::new(15)), out: BufferId::new(7), eps: 1e-5 }),
+        Op::Barrier,
+        Op::Project(Project { w: TensorId::new(16), bias: Some(TensorId::new(17)), x: BufferId::new(7), part: All, q: BufferId::new(6), state: StateId::new(1), heads: 2, kv_heads: 2, head_dim: 32, q_norm: None, k_norm: None, eps: 1e-5, rope: None, rope_kind: RopeKind::NeoX }),
+        Op::Barrier,
+        Op::Attend(Attend { q: BufferId::new(6), out: BufferId::new(8), state: StateId::new(1), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(18), bias: Some(TensorId::new(19)), x: BufferId::new(8), act: None, to: Add(BufferId::new(0)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Norm(Norm { x: BufferId::new(0), weight: TensorId::new(20), bias: Some(TensorId::new(21)), out: BufferId::new(9), eps: 1e-5 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(22), bias: Some(TensorId::new(23)), x: BufferId::new(9), act: Some(GeluTanh), to: Store(BufferId::new(10)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(24), bias: Some(TensorId::new(25)), x: BufferId::new(10), act: None, to: Add(BufferId::new(0)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Norm(Norm { x: BufferId::new(0), weight: TensorId::new(26), bias: Some(TensorId::new(27)), out: BufferId::new(12), eps: 1e-5 }),
+        Op::Barrier,
+        Op::Project(Project { w: TensorId::new(28), bias: Some(TensorId::new(29)), x: BufferId::new(12), part: All, q: BufferId::new(11), state: StateId::new(2), heads: 2, kv_heads: 2, head_dim: 32, q_norm: None, k_norm: None, eps: 1e-5, rope: None, rope_kind: RopeKind::NeoX }),
+        Op::Barrier,
+        Op::Attend(Attend { q: BufferId::new(11), out: BufferId::new(13), state: StateId::new(2), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(30), bias: Some(TensorId::new(31)), x: BufferId::new(13), act: None, to: Add(BufferId::new(0)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Norm(Norm { x: BufferId::new(0), weight: TensorId::new(32), bias: Some(TensorId::new(33)), out: BufferId::new(14), eps: 1e-5 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(34), bias: Some(TensorId::new(35)), x: BufferId::new(14), act: Some(GeluTanh), to: Store(BufferId::new(15)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(36), bias: Some(TensorId::new(37)), x: BufferId::new(15), act: None, to: Add(BufferId::new(0)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Norm(Norm { x: BufferId::new(0), weight: TensorId::new(38), bias: Some(TensorId::new(39)), out: BufferId::new(17), eps: 1e-5 }),
+        Op::Barrier,
+        Op::Project(Project { w: TensorId::new(40), bias: Some(TensorId::new(41)), x: BufferId::new(17), part: All, q: BufferId::new(16), state: StateId::new(3), heads: 2, kv_heads: 2, head_dim: 32, q_norm: None, k_norm: None, eps: 1e-5, rope: None, rope_kind: RopeKind::NeoX }),
+        Op::Barrier,
+        Op::Attend(Attend { q: BufferId::new(16), out: BufferId::new(18), state: StateId::new(3), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669 }),
+        Op::SelectRows(SelectRows { x: BufferId::new(0), out: BufferId::new(19) }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(42), bias: Some(TensorId::new(43)), x: BufferId::new(18), act: None, to: Add(BufferId::new(19)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Norm(Norm { x: BufferId::new(19), weight: TensorId::new(44), bias: Some(TensorId::new(45)), out: BufferId::new(20), eps: 1e-5 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(46), bias: Some(TensorId::new(47)), x: BufferId::new(20), act: Some(GeluTanh), to: Store(BufferId::new(21)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(48), bias: Some(TensorId::new(49)), x: BufferId::new(21), act: None, to: Add(BufferId::new(19)), scale: 1.0 }),
+        Op::Barrier,
+        Op::Norm(Norm { x: BufferId::new(19), weight: TensorId::new(50), bias: Some(TensorId::new(51)), out: BufferId::new(22), eps: 1e-5 }),
+        Op::Barrier,
+        Op::Linear(Linear { w: TensorId::new(0), bias: None, x: BufferId::new(22), act: None, to: Store(BufferId::new(23)), scale: 1.0 }),
     ]
 };
 
@@ -189,39 +192,52 @@ pub static BUFFERS: [Buffer; 24] = {
     ]
 };
 
+/// The states.
+pub static STATES: [State; 4] = {
+    #[allow(unused_imports)]
+    use teff_graph::plan::StateKind::*;
+    [
+        State { layer: 0, kind: Kv { heads: 2, head_dim: 32, window: 0, capacity: 256 }, offset: 64 },
+        State { layer: 1, kind: Kv { heads: 2, head_dim: 32, window: 0, capacity: 256 }, offset: 36928 },
+        State { layer: 2, kind: Kv { heads: 2, head_dim: 32, window: 0, capacity: 256 }, offset: 73792 },
+        State { layer: 3, kind: Kv { heads: 2, head_dim: 32, window: 0, capacity: 256 }, offset: 110656 },
+    ]
+};
+
+/// The kinds of layers.
+pub static KINDS: [Layer; 1] = {
+    #[allow(unused_imports)]
+    use teff_graph::layers::{Activation::*, *};
+    [
+        Layer { mixer: Mixer::Attention(Attention { heads: 2, kv_heads: 2, head_dim: 32, fused: true, qkv_bias: true, out_bias: true, qk_norm: false, sub_norm: false, rope: None, window: None, scale: 0.17677669, shared_kv: None }), ffn: FeedForward::Dense(Dense { inner: 256, gated: false, activation: GeluTanh, bias: true, sub_norm: false }), norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, post: false }, scales: Scales { residual: 1.0 } },
+    ]
+};
+
+/// The kind of each layer, repeated.
+pub static PATTERN: [u8; 1] = [0];
+
+/// The rotary embeddings.
+pub static ROPES: [Rope; 0] = {
+    #[allow(unused_imports)]
+    use {teff_graph::RopeScaling, teff_kernels::RopeKind};
+    [
+    ]
+};
+
 /// The model.
-pub const SPEC: Spec = {
-    #[allow(unused_imports)]
-    use teff_graph::{
-        Activation, Biases, Head, Norm, Positions, RopeScaling, Rotary, Window,
-    };
-    #[allow(unused_imports)]
-    use teff_kernels::RopeKind;
+pub const SPEC: Spec<'static> = {
+    use teff_graph::{Embed, Head, layers::{Norm, NormKind}};
     Spec {
-        positions: Positions::Learned,
         arch: "gpt2",
         vocab: 512,
         context: 256,
-        layers: 4,
         width: 64,
-        heads: 2,
-        kv_heads: 2,
-        head_dim: 32,
-        ffn: 256,
-        norm: Norm::Layer,
-        norm_eps: 1e-5,
-        window: None,
-        fused_qkv: true,
-        biases: Biases { qkv: true, attn_out: true, ffn: true },
-        qk_norms: false,
-        sub_norms: false,
-        post_norms: false,
-        gated: false,
-        activation: Activation::GeluTanh,
-        token_scales: false,
-        embed_scale: 1.0,
-        attn_scale: 0.17677669,
+        embed: Embed { scale: 1.0, positions: true },
+        layers: Layers::new(&KINDS, &PATTERN, 4),
+        norm: Norm { kind: NormKind::Layer, eps: 1e-5 },
         head: Head::Tied,
+        token_scales: false,
+        ropes: List::Borrowed(&ROPES),
     }
 };
 
@@ -232,13 +248,13 @@ pub const OPTIONS: Options = {
 };
 
 /// The plan.
-pub static PLAN: Plan<'static> = {
-    Plan {
-        spec: SPEC,
-        options: OPTIONS,
-        ops: List::Borrowed(&OPS),
-        buffers: List::Borrowed(&BUFFERS),
-        logits: BufferId(23),
-        memory_requirements: MemoryRequirements { scratch: 5568, kv: 147456, per_thread: 8192 },
-    }
+pub static PLAN: Plan<'static> = Plan {
+    spec: SPEC,
+    options: OPTIONS,
+    ops: List::Borrowed(&OPS),
+    buffers: List::Borrowed(&BUFFERS),
+    states: List::Borrowed(&STATES),
+    ropes: List::Borrowed(&ROPES),
+    logits: BufferId::new(23),
+    memory_requirements: MemoryRequirements { scratch: 5568, state: 147520, per_thread: 8192 },
 };

@@ -1,10 +1,10 @@
 //! Views of the memory that a team shares.
 //!
-//! All of this crate's `unsafe` on memory is here. Its soundness rests on three things: the
-//! regions were checked to be as large as the plan needs when the [`super::Runner`] was made; the
-//! plan was verified (no buffers that meet overlap, within a phase only one operation touches what
-//! is written, barriers separate phases); and members cut every operation into disjoint shares by
-//! rank (ranks are distinct by [`crate::Team`]'s contract).
+//! All of this crate's `unsafe` on memory is here. Its soundness rests on three things: the regions
+//! were checked to be as large as the plan needs when the [`super::Runner`] was made; the plan was
+//! verified (no two buffers live at the same time overlap, within a phase only one operation
+//! touches what is written, barriers separate phases); and workers split every operation into
+//! disjoint shares by rank (ranks are distinct by [`crate::Team`]'s contract).
 
 use core::marker::PhantomData;
 
@@ -15,7 +15,7 @@ use teff_kernels::{
 
 use crate::plan::{Buffer, BufferType, head_bytes};
 
-/// A region of memory that members read and write through shares of their own.
+/// Region of memory in which each worker reads and writes its own share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region<'m> {
     ptr: *mut u8,
@@ -43,14 +43,14 @@ impl<'m> Region<'m> {
     }
 
     /// # Safety
-    /// Until the slice is dropped nobody writes to the region.
+    /// No one may write to the region until the slice is dropped.
     pub(super) unsafe fn bytes(&self) -> &[u8] {
         // SAFETY: the region is a slice borrowed for 'm; no writers by the caller's promise.
         unsafe { core::slice::from_raw_parts(self.ptr, self.len) }
     }
 
     /// # Safety
-    /// `offset..offset + len` is inside; until the slice is dropped nobody else uses it.
+    /// `offset..offset + len` is inside, and no one else uses it until the slice is dropped.
     #[allow(clippy::mut_from_ref)] // the point of the module
     pub(super) unsafe fn bytes_mut(&self, offset: usize, len: usize) -> &mut [u8] {
         debug_assert!(offset + len <= self.len);
@@ -61,7 +61,7 @@ impl<'m> Region<'m> {
     /// Rows `first..first + n` of an f32 buffer.
     ///
     /// # Safety
-    /// The rows are inside the region; until the view is dropped nobody writes to them.
+    /// The rows are inside the region, and no one writes to them until the view is dropped.
     pub(super) unsafe fn dense(
         &self,
         buffer: &Buffer,
@@ -78,10 +78,10 @@ impl<'m> Region<'m> {
         DenseActivations::new(data, n, cols, cols)
     }
 
-    /// Columns `col..col + width` of rows `first..first + n` of an f32 buffer, to be written.
+    /// Columns `col..col + width` of rows `first..first + n` of an f32 buffer, for writing.
     ///
     /// # Safety
-    /// They are inside the region; until the tile is dropped nobody else uses them.
+    /// They are inside the region, and no one else uses them until the tile is dropped.
     pub(super) unsafe fn tile(
         &self,
         buffer: &Buffer,
@@ -97,7 +97,7 @@ impl<'m> Region<'m> {
         }
     }
 
-    /// Where codes, lower plane, scales and sums of a quantised buffer of `rows` rows begin.
+    /// First bytes of the codes, lower plane, scales and sums of a quantised buffer of `rows` rows.
     ///
     /// # Safety
     /// The buffer is inside the region.
@@ -118,10 +118,10 @@ impl<'m> Region<'m> {
         }
     }
 
-    /// The first `n` rows of a buffer that has `rows`, as inputs of a product.
+    /// First `n` rows of a buffer that has `rows`, as inputs of a product.
     ///
     /// # Safety
-    /// The buffer is inside the region; until the view is dropped nobody writes to it.
+    /// The buffer is inside the region, and no one writes to it until the view is dropped.
     pub(super) unsafe fn activations(
         &self,
         buffer: &Buffer,
@@ -140,11 +140,12 @@ impl<'m> Region<'m> {
         }
     }
 
-    /// Rows `row(0), row(1), .., row(n - 1)` of a buffer that has `rows`, of which so
-    /// many are `present`, copied into `memory`, which begins at a multiple of [`crate::plan::ALIGN`] and has room for them.
+    /// Copies rows `row(0), row(1), .., row(n - 1)` of a buffer with `rows` rows, of which
+    /// `present` are filled, into `memory`, which is aligned to [`crate::plan::ALIGN`] and has room
+    /// for them.
     ///
     /// # Safety
-    /// The buffer is inside the region, and nobody writes to it meanwhile.
+    /// The buffer is inside the region, and no one writes to it during the call.
     pub(super) unsafe fn gather<'g>(
         &self,
         buffer: &Buffer,
@@ -188,14 +189,14 @@ impl<'m> Region<'m> {
                 }
             }
         }
-        // SAFETY: the memory is borrowed for 'g, and nobody writes to it any more.
+        // SAFETY: the memory is borrowed for 'g, and no one writes to it any more.
         unsafe { out.activations(&to, n, n) }
     }
 
-    /// The first `n` rows of a quantised buffer that has `rows`.
+    /// First `n` rows of a quantised buffer that has `rows`.
     ///
     /// # Safety
-    /// The buffer is inside the region; until the view is dropped nobody writes to it.
+    /// The buffer is inside the region, and no one writes to it until the view is dropped.
     pub(super) unsafe fn q8(&self, buffer: &Buffer, rows: usize, n: usize) -> Q8Activations<'m> {
         let cols = buffer.cols as usize;
         let blocks = cols / ACT_BLOCK;
@@ -221,7 +222,7 @@ impl<'m> Region<'m> {
     /// Columns `col..col + width` (whole blocks) of row `t` of a quantised buffer that has `rows`.
     ///
     /// # Safety
-    /// They are inside the region; until the view is dropped nobody else uses them.
+    /// They are inside the region, and no one else uses them until the view is dropped.
     pub(super) unsafe fn q8_row(
         &self,
         buffer: &Buffer,
@@ -250,10 +251,10 @@ impl<'m> Region<'m> {
         }
     }
 
-    /// The first `n` rows of a buffer for ternary weights that has `rows`.
+    /// First `n` rows of a buffer for ternary weights that has `rows`.
     ///
     /// # Safety
-    /// The buffer is inside the region; until the view is dropped nobody writes to it.
+    /// The buffer is inside the region, and no one writes to it until the view is dropped.
     pub(super) unsafe fn wide(
         &self,
         buffer: &Buffer,
@@ -280,7 +281,7 @@ impl<'m> Region<'m> {
     /// for ternary weights that has `rows`.
     ///
     /// # Safety
-    /// They are inside the region; until the view is dropped nobody else uses them.
+    /// They are inside the region, and no one else uses them until the view is dropped.
     pub(super) unsafe fn wide_row(
         &self,
         buffer: &Buffer,
@@ -306,7 +307,7 @@ impl<'m> Region<'m> {
     }
 }
 
-/// The parts of a quantised buffer.
+/// Parts of a quantised buffer.
 struct Planes {
     codes: *mut i8,
     lo: Option<*mut i8>,
@@ -314,7 +315,7 @@ struct Planes {
     sums: *mut i32,
 }
 
-/// The KV cache of one layer of one sequence: for every head, keys and then values.
+/// KV cache of one layer of one sequence: for every head, its keys and then its values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cache<'m> {
     region: Region<'m>,
@@ -324,24 +325,24 @@ pub(crate) struct Cache<'m> {
 }
 
 impl<'m> Cache<'m> {
-    /// The cache that begins at byte `at`; its heads lie inside the region.
+    /// Cache that begins at byte `at`, whose heads lie inside the region.
     pub(super) fn new(region: Region<'m>, at: usize, heads: usize, layout: KvLayout) -> Cache<'m> {
         let (keys, values) = head_bytes(&layout);
         debug_assert!(at + heads * (keys + values) <= region.len);
         Cache { region, at, heads, layout }
     }
 
-    /// First byte of a head's keys.
+    /// Offset of a head's keys.
     fn head_at(&self, head: usize) -> usize {
         let (keys, values) = head_bytes(&self.layout);
         assert!(head < self.heads, "a head of the cache");
         self.at + head * (keys + values)
     }
 
-    /// A head's keys and values, to be read.
+    /// Keys and values of a head, for reading.
     ///
     /// # Safety
-    /// Until the view is dropped nobody writes to them.
+    /// No one may write to them until the view is dropped.
     pub(crate) unsafe fn head(&self, head: usize) -> KvHead<'_> {
         let (at, (keys, _)) = (self.head_at(head), head_bytes(&self.layout));
         let (k, v) = (self.layout.key_bytes(), self.layout.value_bytes());
@@ -357,20 +358,20 @@ impl<'m> Cache<'m> {
         }
     }
 
-    /// A head's keys, to be written.
+    /// Keys of a head, for writing.
     ///
     /// # Safety
-    /// Until the slice is dropped nobody else uses these keys.
+    /// No one else may use these keys until the slice is dropped.
     #[allow(clippy::mut_from_ref)] // the point of the module
     pub(crate) unsafe fn keys_mut(&self, head: usize) -> &mut [u8] {
         // SAFETY: inside the cache, exclusive by the caller's promise.
         unsafe { self.region.bytes_mut(self.head_at(head), self.layout.key_bytes()) }
     }
 
-    /// A head's values, to be written.
+    /// Values of a head, for writing.
     ///
     /// # Safety
-    /// Until the slice is dropped nobody else uses these values.
+    /// No one else may use these values until the slice is dropped.
     #[allow(clippy::mut_from_ref)] // the point of the module
     pub(crate) unsafe fn values_mut(&self, head: usize) -> &mut [u8] {
         let at = self.head_at(head) + head_bytes(&self.layout).0;
@@ -388,11 +389,11 @@ pub(crate) struct Bank<'m> {
 }
 
 impl<'m> Bank<'m> {
-    /// The `len` bytes from `at` on, inside the region and aligned to four.
+    /// Bank of the `len` bytes from `at` on, which must be inside the region and aligned to four.
     ///
     /// # Safety
-    /// As long as the bank is used, each element is written by one worker at most, and read by no
-    /// other meanwhile.
+    /// While the bank is in use, each element is written by at most one worker, and read by no
+    /// other at the same time.
     pub(super) unsafe fn new(region: Region<'m>, at: usize, len: usize) -> Bank<'m> {
         assert!(at.is_multiple_of(4) && at + len <= region.len, "a bank of the state");
         Bank { region, at, len }
@@ -407,11 +408,11 @@ impl<'m> Bank<'m> {
         }
     }
 
-    /// Elements `from..from + n`, to be written.
+    /// Elements `from..from + n`, for writing.
     #[allow(clippy::mut_from_ref)] // the point of the module
     pub(crate) fn floats_mut(&self, from: usize, n: usize) -> &mut [f32] {
         assert!((from + n) * 4 <= self.len, "elements of the bank");
-        // SAFETY: inside the bank and aligned; used by nobody else by the promise of `new`.
+        // SAFETY: inside the bank and aligned; used by no one else, by the promise of `new`.
         unsafe {
             core::slice::from_raw_parts_mut(self.region.ptr.add(self.at).cast::<f32>().add(from), n)
         }

@@ -1,11 +1,11 @@
-//! The memory that a plan runs in.
+//! Memory that a plan runs in.
 
 use core::fmt;
 
 use super::arena::Region;
 use crate::plan::{ALIGN, MemoryRequirements};
 
-/// Memory that is too small or not aligned.
+/// Error of memory that is too small or misaligned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ArenaError {
@@ -15,15 +15,15 @@ pub enum ArenaError {
         region: &'static str,
         /// Bytes that the plan needs.
         needed: usize,
-        /// Bytes that were given.
+        /// Bytes available.
         got: usize,
     },
-    /// The heap refused the memory, or it is more than can be addressed (`None`).
+    /// The heap refused the memory, or the size overflows (`None`).
     OutOfMemory {
         /// Bytes that the plan needs.
         needed: Option<usize>,
     },
-    /// A region doesn't begin at a multiple of [`ALIGN`].
+    /// A region is not aligned to [`ALIGN`].
     Unaligned {
         /// `scratch`, `states` or `threads`.
         region: &'static str,
@@ -51,7 +51,7 @@ impl fmt::Display for ArenaError {
 
 impl core::error::Error for ArenaError {}
 
-/// The memory that a plan runs in. Contents don't matter at first.
+/// Memory that a plan runs in. Its initial contents don't matter.
 #[derive(Debug)]
 pub struct Memory<'m> {
     pub(super) scratch: Region<'m>,
@@ -62,8 +62,9 @@ pub struct Memory<'m> {
 }
 
 impl<'m> Memory<'m> {
-    /// Three regions: [`MemoryRequirements::scratch`] bytes, [`MemoryRequirements::state`] bytes for
-    /// each sequence, and [`MemoryRequirements::per_thread`] bytes for each thread.
+    /// Memory of three regions: [`MemoryRequirements::scratch`] bytes,
+    /// [`MemoryRequirements::state`] bytes for each sequence, and
+    /// [`MemoryRequirements::per_thread`] bytes for each thread.
     #[must_use]
     pub fn new(scratch: &'m mut [u8], states: &'m mut [u8], threads: &'m mut [u8]) -> Self {
         Memory {
@@ -75,10 +76,10 @@ impl<'m> Memory<'m> {
         }
     }
 
-    /// Cuts one block into the three regions.
+    /// Splits one block into the three regions.
     ///
     /// # Errors
-    /// [`ArenaError`] where it is smaller than [`MemoryRequirements::total_for`].
+    /// [`ArenaError`] if it is smaller than [`MemoryRequirements::total_for`].
     pub fn split(
         needed: &MemoryRequirements,
         threads: usize,
@@ -102,14 +103,14 @@ mod owned {
 
     use super::{ALIGN, ArenaError, Memory, MemoryRequirements};
 
-    /// Memory taken from the heap, given back when dropped.
+    /// Block of heap memory, freed when dropped.
     #[derive(Debug)]
     pub(super) struct Block {
         ptr: *mut u8,
         layout: Layout,
     }
 
-    // SAFETY: a block is plain memory, owned; it does nothing but give it back.
+    // SAFETY: a block is plain memory that it owns; its only operation is to free it.
     unsafe impl Send for Block {}
     // SAFETY: as above.
     unsafe impl Sync for Block {}
@@ -122,10 +123,10 @@ mod owned {
     }
 
     impl Memory<'static> {
-        /// Takes exactly [`MemoryRequirements::total_for`] bytes from the heap, zeroed.
+        /// Allocates exactly [`MemoryRequirements::total_for`] bytes on the heap, zeroed.
         ///
         /// # Errors
-        /// [`ArenaError::OutOfMemory`] where they are refused.
+        /// [`ArenaError::OutOfMemory`] if the allocation fails.
         pub fn allocate(
             needed: &MemoryRequirements,
             threads: usize,
@@ -141,8 +142,8 @@ mod owned {
                 return Err(refused);
             }
             let block = Block { ptr, layout };
-            // SAFETY: `bytes` zeroed bytes that nobody else uses; they live as long as the block,
-            // which stays in this Memory and then in its Runner, and nobody gets at the slice but
+            // SAFETY: `bytes` zeroed bytes that no one else uses; they live as long as the block,
+            // which stays in this Memory and then in its Runner, and the slice is reachable only
             // through their regions.
             let all = unsafe { core::slice::from_raw_parts_mut(ptr, bytes) };
             let mut memory = Memory::split(needed, threads, sequences, all)?;

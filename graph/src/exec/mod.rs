@@ -1,4 +1,4 @@
-//! Running a plan in memory that the caller gave.
+//! Execution of a plan in memory provided by the caller.
 
 mod arena;
 mod memory;

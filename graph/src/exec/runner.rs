@@ -1,7 +1,6 @@
-//! A plan with weights, a backend and memory.
+//! Runner: a plan with weights, a backend and memory.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU32};
 
 use teff_kernels::Backend;
 
@@ -9,38 +8,41 @@ use super::arena::Region;
 use super::memory::{ArenaError, Memory};
 use super::running::Running;
 use super::sequence::Header;
+use crate::ops::{ALL_KINDS, kinds};
 use crate::plan::{ALIGN, Plan, PlanError, worker_bytes};
 use crate::step::{Executor, SequenceId, Step, StepError, check_tokens};
 use crate::weights::{self, Tensor, WeightsError, matrix};
 use crate::{List, Solo};
 
-/// Most workers of a team.
+/// Maximum number of workers in a team.
 pub const MAX_TEAM: usize = 256;
 
-/// Why a plan can't be run with these weights in this memory.
+/// Error of putting a plan, weights and memory together.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum RunnerError {
-    /// The plan itself is wrong.
+    /// The plan itself is invalid.
     Plan(PlanError),
-    /// The weights are not the model's.
+    /// The weights do not match the model.
     Weights(WeightsError),
-    /// An operation's inputs are not of the type that its weights need.
+    /// The inputs of an operation have a different type from the one that its weights need.
     Kind {
-        /// The operation's number.
+        /// Number of the operation.
         op: usize,
     },
     /// The plan was built for a backend that needs less scratch.
     Scratch {
         /// Bytes that this backend needs for each thread.
         needed: usize,
-        /// What the plan has.
+        /// Bytes in the plan.
         got: usize,
     },
-    /// The memory is too small or not aligned.
+    /// The memory is too small or misaligned.
     Arena(ArenaError),
     /// No threads, or more than [`MAX_TEAM`].
     Threads(usize),
+    /// The plan has operations of other kinds than the program was built for.
+    Kinds,
 }
 
 impl fmt::Display for RunnerError {
@@ -56,6 +58,7 @@ impl fmt::Display for RunnerError {
                 "the plan has {got} bytes for each thread, but this backend needs {needed}"
             ),
             RunnerError::Arena(e) => e.fmt(f),
+            RunnerError::Kinds => f.write_str("the program has no code for the plan's operations"),
             RunnerError::Threads(n) => write!(f, "{n} threads: there must be 1 to {MAX_TEAM}"),
         }
     }
@@ -69,7 +72,7 @@ impl From<ArenaError> for RunnerError {
     }
 }
 
-/// A plan with weights, a backend and memory: ready to compute steps.
+/// Plan with weights, a backend and memory, ready to compute steps.
 #[derive(Debug)]
 pub struct Runner<'a, B> {
     pub(super) plan: Plan<'a>,
@@ -79,21 +82,39 @@ pub struct Runner<'a, B> {
     pub(super) states: Region<'a>,
     pub(super) sequences: usize,
     pub(super) locals: Region<'a>,
-    /// First byte of the staging floats in a thread's memory: behind the product's scratch.
+    /// Offset of the staging floats in a thread's memory, after the product's scratch.
     pub(super) floats_at: usize,
     threads: usize,
+    /// Kinds of the plan's operations.
+    pub(super) kinds: u64,
     /// Keeps what the regions point to.
     #[expect(dead_code)]
     memory: Memory<'a>,
 }
 
 impl<'a, B: Backend> Runner<'a, B> {
-    /// Checks plan, weights and memory against each other. There are as many sequences as the memory
-    /// of states has room for, all of them empty.
+    /// Creates a runner after checking plan, weights and memory against each other. It has as many
+    /// sequences as fit into the memory of states, all of them empty.
+    ///
+    /// # Errors
+    /// [`RunnerError`] for the first check that fails.
+    pub fn new(
+        plan: Plan<'a>,
+        weights: List<'a, Tensor<'a>>,
+        backend: B,
+        threads: usize,
+        memory: Memory<'a>,
+    ) -> Result<Self, RunnerError> {
+        Runner::with_kinds::<ALL_KINDS>(plan, weights, backend, threads, memory)
+    }
+
+    /// As [`Runner::new`], for programs that know when they are built of which kinds the operations of
+    /// their plans are ([`ops::kinds`](crate::ops::kinds)). Their steps are to be run by
+    /// [`Runner::step_kinds`] or [`Running::walk_kinds`]: then the program has no code for others.
     ///
     /// # Errors
     /// [`RunnerError`] for the first thing that doesn't fit.
-    pub fn new(
+    pub fn with_kinds<const KINDS: u64>(
         plan: Plan<'a>,
         weights: List<'a, Tensor<'a>>,
         backend: B,
@@ -103,7 +124,11 @@ impl<'a, B: Backend> Runner<'a, B> {
         if threads == 0 || threads > MAX_TEAM {
             return Err(RunnerError::Threads(threads));
         }
-        plan.verify().map_err(RunnerError::Plan)?;
+        let kinds = kinds(&plan.ops);
+        if kinds & !KINDS != 0 {
+            return Err(RunnerError::Kinds);
+        }
+        plan.verify_kinds::<KINDS>().map_err(RunnerError::Plan)?;
         weights::check(&plan.spec, &weights).map_err(RunnerError::Weights)?;
         let overflow = RunnerError::Plan(PlanError::Overflow);
         let (mut product, mut floats, mut wrong) = (0, 0, None);
@@ -117,7 +142,7 @@ impl<'a, B: Backend> Runner<'a, B> {
                 let bytes = backend.matmul_scratch(m.format(), m.cols(), plan.options.batch);
                 product = product.max(bytes);
             });
-            floats = floats.max(op.scratch(&view).ok_or(overflow)?);
+            floats = floats.max(op.scratch::<KINDS>(&view).ok_or(overflow)?);
         }
         if let Some(wrong) = wrong {
             return Err(wrong);
@@ -156,40 +181,47 @@ impl<'a, B: Backend> Runner<'a, B> {
             locals,
             floats_at,
             threads,
+            kinds,
             memory,
         };
         for s in 0..sequences {
-            // SAFETY: nobody else has the memory yet.
+            // SAFETY: no one else has the memory yet.
             unsafe { runner.set_header(s, Header::default()) };
         }
         Ok(runner)
     }
 
-    /// The plan.
+    /// Plan that the runner executes.
     pub fn plan(&self) -> &Plan<'a> {
         &self.plan
     }
 
-    /// The backend.
+    /// Backend that computes.
     pub fn backend(&self) -> &B {
         &self.backend
     }
 
-    /// Most workers that there is memory for.
+    /// Maximum number of workers that there is memory for.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// Sequences that there is memory for: their numbers are `0..sequences()`.
+    /// Number of sequences that there is memory for; they are numbered `0..sequences()`.
     pub fn sequences(&self) -> usize {
         self.sequences
     }
 
-    /// Checks a step and gives what the workers of a team run it with.
+    /// Checks a step and returns it in a form that the workers of a team can run.
     ///
     /// # Errors
-    /// [`StepError`] where sequences, tokens or wanted logits don't fit.
+    /// [`StepError`] if sequences, tokens or selected logits don't fit.
     pub fn begin<'r>(&'r mut self, step: &Step<'r>) -> Result<Running<'r, 'a, B>, StepError> {
+        let rows = self.admit(step)?;
+        Ok(Running::new(self, step, rows))
+    }
+
+    /// Checks a step and marks its sequences as being written; its tokens and its rows of logits.
+    fn admit(&mut self, step: &Step<'_>) -> Result<(usize, usize), StepError> {
         let options = &self.plan.options;
         let (mut tokens, mut wanted) = (0usize, 0usize);
         for (i, s) in step.segments.iter().enumerate() {
@@ -225,15 +257,21 @@ impl<'a, B: Backend> Runner<'a, B> {
             // SAFETY: the runner is borrowed mutably, so that no step runs.
             unsafe { self.set_header(sequence, header) };
         }
-        Ok(Running {
-            runner: self,
-            step: *step,
-            tokens,
-            wanted,
-            stopped: AtomicU32::new(u32::MAX),
-            size: AtomicU32::new(0),
-            ranks: [const { AtomicU8::new(0) }; MAX_TEAM],
-        })
+        Ok((tokens, wanted))
+    }
+
+    /// Computes a step on the calling thread alone, as [`Executor::step`] does, for a runner made by
+    /// [`Runner::with_kinds`].
+    ///
+    /// # Errors
+    /// [`StepError`]; all sequences are unchanged then.
+    pub fn step_kinds<const KINDS: u64>(&mut self, step: &Step<'_>) -> Result<&[f32], StepError> {
+        let rows = self.admit(step)?;
+        // In its place on the stack, and not moved: it is a few hundred bytes.
+        let running = Running::new(self, step, rows);
+        running.walk_kinds::<KINDS, _>(&Solo)?;
+        let wanted = running.settle()?;
+        Ok(self.logits(wanted))
     }
 
     /// The first `rows` rows of logits that the last step left.
@@ -250,9 +288,6 @@ impl<'a, B: Backend> Runner<'a, B> {
 impl<B: Backend> Executor for Runner<'_, B> {
     /// Computes the step on the calling thread alone.
     fn step(&mut self, step: &Step<'_>) -> Result<&[f32], StepError> {
-        let running = self.begin(step)?;
-        running.walk(&Solo)?;
-        let wanted = running.commit()?;
-        Ok(self.logits(wanted))
+        self.step_kinds::<ALL_KINDS>(step)
     }
 }

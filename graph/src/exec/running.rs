@@ -7,43 +7,60 @@ use teff_kernels::Backend;
 use super::runner::{MAX_TEAM, Runner};
 use super::worker::Worker;
 use crate::Team;
-use crate::ops::Op;
+use crate::ops::{ALL_KINDS, Op};
 use crate::step::{Step, StepError};
 
-/// A worker has begun to walk.
+/// State of a worker that has started its share.
 const WALKING: u8 = 1;
-/// A worker has done its share of the step.
+/// State of a worker that has finished its share.
 const DONE: u8 = 2;
 
-/// A step that the workers of a team are to walk through, each once; then it is committed.
+/// Step in progress: each worker of a team runs it once, and then it is committed.
 #[must_use = "a step counts when it is committed"]
 pub struct Running<'r, 'a, B> {
     pub(super) runner: &'r Runner<'a, B>,
     pub(super) step: Step<'r>,
-    /// Tokens of all segments.
+    /// Number of tokens of all segments.
     pub(super) tokens: usize,
-    /// Rows of logits of all segments.
+    /// Number of rows of logits of all segments.
     pub(super) wanted: usize,
-    /// The phase in which a worker was told to stop.
+    /// Phase in which a worker saw the cancellation.
     pub(super) stopped: AtomicU32,
-    /// The size of the team.
+    /// Size of the team.
     pub(super) size: AtomicU32,
-    /// How far each rank is.
+    /// Progress of each rank.
     pub(super) ranks: [AtomicU8; MAX_TEAM],
 }
 
-impl<B: Backend> Running<'_, '_, B> {
-    /// Rows of logits that the step gives.
+impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
+    #[inline(always)]
+    pub(super) fn new(
+        runner: &'r Runner<'a, B>,
+        step: &Step<'r>,
+        (tokens, wanted): (usize, usize),
+    ) -> Self {
+        Running {
+            runner,
+            step: *step,
+            tokens,
+            wanted,
+            stopped: AtomicU32::new(u32::MAX),
+            size: AtomicU32::new(0),
+            ranks: [const { AtomicU8::new(0) }; MAX_TEAM],
+        }
+    }
+
+    /// Rows of logits that the step computes.
     #[must_use]
     pub fn wanted(&self) -> usize {
         self.wanted
     }
 
-    /// Marks `rank` as walking; false where it already was.
+    /// Marks `rank` as started; false if it already was.
     fn claim(&self, rank: usize) -> bool {
         #[cfg(target_has_atomic = "8")]
         return self.ranks[rank].swap(WALKING, Ordering::Relaxed) == 0;
-        // Cores without read-modify-write have no second thread to race with.
+        // Cores without read-modify-write instructions have no second thread to race with.
         #[cfg(not(target_has_atomic = "8"))]
         {
             let was = self.ranks[rank].load(Ordering::Relaxed);
@@ -52,13 +69,27 @@ impl<B: Backend> Running<'_, '_, B> {
         }
     }
 
-    /// Does one worker's share of the step. Every worker of the team calls it once, at the same
-    /// time; when all have returned `Ok`, the step is to be committed.
+    /// Computes one worker's share of the step. Every worker of the team calls it once, at the same
+    /// time; once all have returned `Ok`, the step can be committed.
     ///
     /// # Errors
-    /// [`StepError::Cancelled`] for all workers where any was told to stop;
-    /// [`StepError::Team`] where there is no memory for the team; [`StepError::Broken`].
+    /// [`StepError::Cancelled`] for all workers if any of them saw the cancellation;
+    /// [`StepError::Team`] if there is no memory for the team; [`StepError::Broken`].
     pub fn walk<T: Team + ?Sized>(&self, team: &T) -> Result<(), StepError> {
+        self.walk_kinds::<ALL_KINDS, T>(team)
+    }
+
+    /// The same for a runner made by [`Runner::with_kinds`].
+    ///
+    /// # Errors
+    /// As [`Running::walk`]; [`StepError::Kinds`] where the plan has operations of other kinds.
+    pub fn walk_kinds<const KINDS: u64, T: Team + ?Sized>(
+        &self,
+        team: &T,
+    ) -> Result<(), StepError> {
+        if self.runner.kinds & !KINDS != 0 {
+            return Err(StepError::Kinds);
+        }
         let (rank, size) = (team.rank(), team.size());
         let threads = self.runner.threads();
         if size > threads || rank >= size || !self.claim(rank) {
@@ -71,7 +102,7 @@ impl<B: Backend> Running<'_, '_, B> {
             if *op == Op::Barrier {
                 self.meet(team, phase)?;
                 phase += 1;
-            } else if self.step.cancel.cancelled() || op.run(&worker).is_err() {
+            } else if self.step.cancel.cancelled() || op.run::<B, KINDS>(&worker).is_err() {
                 self.stopped.store(phase, Ordering::Relaxed);
             }
         }
@@ -80,10 +111,11 @@ impl<B: Backend> Running<'_, '_, B> {
         Ok(())
     }
 
-    /// Waits for the others at the end of a phase; then all of them leave or none.
+    /// Waits for the other workers at the end of a phase, after which either all of them leave or
+    /// none.
     fn meet<T: Team + ?Sized>(&self, team: &T, phase: u32) -> Result<(), StepError> {
         team.barrier()?;
-        // Only workers in phase p store p, and none is beyond p before this barrier: whoever
+        // Only workers in phase p store p, and none is beyond p before this barrier: if one worker
         // reads a number up to `phase` here, all others read it too.
         if self.stopped.load(Ordering::Relaxed) <= phase {
             return Err(StepError::Cancelled);
@@ -91,12 +123,18 @@ impl<B: Backend> Running<'_, '_, B> {
         Ok(())
     }
 
-    /// Makes the step count: its tokens belong to their sequences now. Gives the rows of logits.
+    /// Commits the step, which adds its tokens to their sequences, and returns the number of rows
+    /// of logits.
     ///
     /// # Errors
-    /// [`StepError::Cancelled`] where a worker was told to stop, [`StepError::Team`] where not all of
-    /// them have done their share; the sequences are as before the step then.
+    /// [`StepError::Cancelled`] if a worker saw the cancellation, [`StepError::Team`] if not all of
+    /// them have finished their shares; the sequences are then as before the step.
     pub fn commit(self) -> Result<usize, StepError> {
+        self.settle()
+    }
+
+    /// [`Running::commit`], to be called once.
+    pub(super) fn settle(&self) -> Result<usize, StepError> {
         if self.stopped.load(Ordering::Relaxed) != u32::MAX {
             return Err(StepError::Cancelled);
         }

@@ -1,10 +1,10 @@
-//! The sequences of a runner: how far each is, going back, and what is kept of one.
+//! Sequences of a runner: their positions, truncation, snapshots and checkpoints.
 //!
-//! The memory of a sequence begins with a header, which says how many positions it has. Keys and
-//! values of any position can be gone back to as long as they are there; a cache with a window keeps
-//! the last ones only, and a fixed state just the one before the last step, in its other bank. Where
-//! a state can't go back, the caller needs bytes that were saved at the place to go back to: a
-//! snapshot, or a checkpoint, which has only what can't be gone back to without.
+//! The memory of a sequence begins with a header, which holds its number of positions. A KV cache
+//! can be truncated to any position that it still holds; with a window it holds only the last ones.
+//! A fixed state can only go back to the position before the last step, which is in its other bank.
+//! If a state can't go back by itself, the caller needs bytes saved at the target position: a
+//! snapshot, or a checkpoint, which contains only the states that can't be truncated.
 
 use core::fmt;
 use core::ops::Range;
@@ -16,24 +16,24 @@ use super::runner::Runner;
 use crate::plan::{StateKind, head_bytes};
 use crate::step::{SequenceId, StepError};
 
-/// Positions of a panel of keys, in which ranges of a cache are cut.
+/// Positions in a panel of keys, the unit in which ranges of a cache are cut.
 const PANEL: usize = 16;
 
 const _: () = assert!(KV_BLOCK.is_multiple_of(PANEL));
 
-/// The beginning of a sequence's memory.
+/// Header of a sequence's memory.
 #[derive(Clone, Copy, Default, Debug)]
 #[repr(C)]
 pub(super) struct Header {
-    /// Positions that were committed.
+    /// Number of committed positions.
     len: u64,
-    /// End of the positions that were written, those of cancelled steps included.
+    /// End of the positions that were written, including those of cancelled steps.
     written: u64,
-    /// Position at which the sequence was restored, where it was.
+    /// Position at which the sequence was restored, if it was.
     restored: u64,
-    /// The bank of fixed states that holds them.
+    /// Bank of fixed states that holds the current ones.
     bank: u64,
-    /// Position of the states in the other bank, and 1 more; 0 where it holds none.
+    /// Position of the states in the other bank, plus 1; 0 if it holds none.
     before: u64,
 }
 
@@ -51,18 +51,18 @@ impl Header {
         (self.bank & 1) as usize
     }
 
-    /// While a step of `n` tokens runs.
+    /// Header while a step of `n` tokens runs.
     pub(super) fn writing(self, n: usize) -> Header {
         Header { written: self.written.max(self.len + n as u64), before: 0, ..self }
     }
 
-    /// After a step of `n` tokens.
+    /// Header after a step of `n` tokens.
     pub(super) fn committed(self, n: usize) -> Header {
         let (bank, before) = (1 - (self.bank & 1), self.len + 1);
         Header { len: self.len + n as u64, bank, before, ..self }
     }
 
-    /// The first position whose keys and values are there, of a cache with room for `capacity`
+    /// First position whose keys and values are still present, in a cache with room for `capacity`
     /// positions and a window.
     fn first_kept(&self, capacity: usize, window: usize) -> usize {
         let overwritten = (self.written as usize).saturating_sub(capacity);
@@ -73,7 +73,7 @@ impl Header {
     }
 }
 
-/// The first position that a snapshot keeps of a cache with a window, at `len` positions.
+/// First position that a snapshot at `len` positions keeps of a cache with a window.
 fn window_start(len: usize, window: usize) -> usize {
     match window {
         0 => 0,
@@ -81,22 +81,22 @@ fn window_start(len: usize, window: usize) -> usize {
     }
 }
 
-/// Why a sequence can't be taken back to a position.
+/// Error of truncating a sequence to a position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum TruncateError {
-    /// There is no such sequence.
+    /// The sequence does not exist.
     NoSequence {
-        /// Its number.
+        /// Number of the sequence.
         sequence: u16,
-        /// Sequences that there are.
+        /// Number of sequences.
         sequences: usize,
     },
-    /// A layer keeps no earlier state: it takes a checkpoint to go back there, or to begin again.
+    /// A layer keeps no earlier state: going back there needs a checkpoint, or a new start.
     NeedsCheckpoint {
-        /// Position that was asked for.
+        /// Requested position.
         position: usize,
-        /// The last position before it that can be gone back to without.
+        /// Last position before it that can be reached without a checkpoint.
         nearest: usize,
     },
 }
@@ -118,29 +118,29 @@ impl fmt::Display for TruncateError {
 
 impl core::error::Error for TruncateError {}
 
-/// Why bytes don't restore a sequence.
+/// Error of restoring a sequence from bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// There is no such sequence.
+    /// The sequence does not exist.
     NoSequence {
-        /// Its number.
+        /// Number of the sequence.
         sequence: u16,
-        /// Sequences that there are.
+        /// Number of sequences.
         sequences: usize,
     },
-    /// A sequence has fewer positions than are to be restored, or, of a checkpoint, than it has.
+    /// The position is beyond the capacity of a sequence or, for a checkpoint, beyond its end.
     Position {
-        /// Position that is to be restored.
+        /// Position to restore.
         position: usize,
-        /// Most that it may be.
+        /// Maximum position.
         most: usize,
     },
-    /// The bytes are not as many as such a state has.
+    /// The number of bytes is not that of such a state.
     Size {
-        /// Bytes that it has.
+        /// Bytes needed.
         needed: usize,
-        /// Bytes that were given.
+        /// Bytes given.
         got: usize,
     },
 }
@@ -163,36 +163,36 @@ impl fmt::Display for RestoreError {
 
 impl core::error::Error for RestoreError {}
 
-/// Which states of a sequence.
+/// Subset of the states of a sequence.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
-    /// All of them, the positions of a window where a layer has one.
+    /// All states; of layers with a window, the positions in it.
     Snapshot,
-    /// Those that can't be gone back to without: windows and fixed states.
+    /// States that can't be truncated: windows and fixed states.
     Checkpoint,
 }
 
 impl<B: Backend> Runner<'_, B> {
-    /// First byte of a sequence's memory.
+    /// Offset of a sequence's memory.
     pub(super) fn sequence_at(&self, sequence: usize) -> usize {
         sequence * self.plan.memory_requirements.state
     }
 
-    /// The header of a sequence that there is.
+    /// Header of an existing sequence.
     pub(super) fn header(&self, sequence: usize) -> Header {
         let at = self.sequence_at(sequence);
-        // SAFETY: inside, of a sequence that there is; headers are written between steps only.
+        // SAFETY: inside, of an existing sequence; headers are written between steps only.
         let bytes = unsafe { self.states.bytes_mut(at, size_of::<Header>()) };
         *bytemuck::from_bytes(bytes)
     }
 
-    /// Writes the header of a sequence that there is.
+    /// Writes the header of an existing sequence.
     ///
     /// # Safety
-    /// Nobody reads it meanwhile: no step runs.
+    /// No one reads it at the same time: no step runs.
     pub(super) unsafe fn set_header(&self, sequence: usize, header: Header) {
         let at = self.sequence_at(sequence);
-        // SAFETY: inside, of a sequence that there is; the caller's promise.
+        // SAFETY: inside, of an existing sequence; the caller's promise.
         let bytes = unsafe { self.states.bytes_mut(at, size_of::<Header>()) };
         *bytemuck::from_bytes_mut(bytes) = header;
     }
@@ -211,21 +211,21 @@ impl<B: Backend> Runner<'_, B> {
         self.known(sequence).map_err(|_| no_sequence)
     }
 
-    /// Positions of a sequence.
+    /// Number of positions of a sequence.
     ///
     /// # Panics
-    /// Where there is no such sequence.
+    /// If the sequence does not exist.
     #[must_use]
     pub fn position(&self, sequence: SequenceId) -> usize {
         assert!(usize::from(sequence.0) < self.sequences(), "no such sequence");
         self.header(sequence.0.into()).len()
     }
 
-    /// The last position up to `position` that a sequence can be taken back to by [`Runner::truncate`]:
-    /// that one where all layers keep it, a position before it, or 0.
+    /// Last position up to `position` that [`Runner::truncate`] can reach: `position` itself if all
+    /// layers keep it, otherwise an earlier one, or 0.
     ///
     /// # Panics
-    /// Where there is no such sequence.
+    /// If the sequence does not exist.
     #[must_use]
     pub fn nearest(&self, sequence: SequenceId, position: usize) -> usize {
         assert!(usize::from(sequence.0) < self.sequences(), "no such sequence");
@@ -235,7 +235,7 @@ impl<B: Backend> Runner<'_, B> {
         for state in self.plan.states.iter() {
             match state.kind {
                 StateKind::Kv { window, capacity, .. } => {
-                    // The next token sees `window - 1` positions before it.
+                    // The next token attends to `window - 1` positions before it.
                     match header.first_kept(capacity, window as usize) {
                         0 => {}
                         kept => earliest = earliest.max(kept + window as usize - 1),
@@ -253,11 +253,12 @@ impl<B: Backend> Runner<'_, B> {
         if found < earliest { 0 } else { found }
     }
 
-    /// Takes a sequence back to its first `position` tokens; beyond its end this changes nothing.
+    /// Truncates a sequence to its first `position` tokens; a position beyond its end changes
+    /// nothing.
     ///
     /// # Errors
-    /// [`TruncateError::NeedsCheckpoint`] where a layer keeps no state from there; nothing is changed
-    /// then. Position 0 can always be gone back to.
+    /// [`TruncateError::NeedsCheckpoint`] if a layer keeps no state from there; nothing is changed
+    /// in that case. Position 0 can always be reached.
     pub fn truncate(&mut self, sequence: SequenceId, position: usize) -> Result<(), TruncateError> {
         let index = self.known(sequence)?;
         let header = self.header(index);
@@ -270,7 +271,7 @@ impl<B: Backend> Runner<'_, B> {
         }
         let header = match position {
             0 => Header::default(),
-            // Where there are fixed states, the ones from there are in the other bank.
+            // The fixed states of that position, if there are any, are in the other bank.
             _ if header.before == position as u64 + 1 => {
                 Header { len: position as u64, bank: 1 - (header.bank & 1), before: 0, ..header }
             }
@@ -281,8 +282,8 @@ impl<B: Backend> Runner<'_, B> {
         Ok(())
     }
 
-    /// Calls `f` with the ranges of bytes that make up the states of a sequence at `len` positions, in
-    /// an order that depends on neither the capacity of caches nor the place in their rings.
+    /// Calls `f` with the byte ranges that make up the states of a sequence at `len` positions, in
+    /// an order that depends neither on the capacity of caches nor on the position in their rings.
     fn ranges(
         &self,
         index: usize,
@@ -305,7 +306,7 @@ impl<B: Backend> Runner<'_, B> {
                         continue;
                     }
                     let start = window_start(len, window as usize);
-                    // From the first slot to the end of the ring, and what goes on at its beginning.
+                    // From the first slot to the end of the ring, then from its start.
                     let slots = start % capacity..start % capacity + (len - start);
                     let parts = [
                         slots.start..slots.end.min(capacity),
@@ -317,7 +318,7 @@ impl<B: Backend> Runner<'_, B> {
                         let ranges = |part: &Range<usize>| {
                             (layout.key_ranges(part.clone()), layout.value_ranges(part.clone()))
                         };
-                        // Elements, then scales, each of both parts.
+                        // Elements, then scales, of both parts each.
                         for i in 0..2 {
                             for part in &parts {
                                 let r = ranges(part).0[i].clone();
@@ -359,26 +360,26 @@ impl<B: Backend> Runner<'_, B> {
         });
     }
 
-    /// Bytes of a snapshot at so many positions.
+    /// Bytes of a snapshot at `position` positions.
     #[must_use]
     pub fn snapshot_bytes(&self, position: usize) -> usize {
         self.bytes_of(position.min(self.plan.options.context), Kept::Snapshot)
     }
 
-    /// Gives `f` the parts of a snapshot of a sequence, one after another, in an order that is the
-    /// same whatever the batch and the context of the plan.
+    /// Passes the parts of a snapshot of a sequence to `f`, one after another, in an order that
+    /// does not depend on the batch and context of the plan.
     ///
     /// # Panics
-    /// Where there is no such sequence.
+    /// If the sequence does not exist.
     pub fn snapshot(&self, sequence: SequenceId, f: impl FnMut(&[u8])) {
         assert!(usize::from(sequence.0) < self.sequences(), "no such sequence");
         self.save(sequence.0.into(), Kept::Snapshot, f);
     }
 
-    /// Replaces a sequence by a snapshot that was taken at `position`.
+    /// Replaces a sequence with a snapshot taken at `position`.
     ///
     /// # Errors
-    /// [`RestoreError`] where it doesn't fit; nothing is changed then.
+    /// [`RestoreError`] if it doesn't fit; nothing is changed in that case.
     pub fn restore(
         &mut self,
         sequence: SequenceId,
@@ -402,26 +403,28 @@ impl<B: Backend> Runner<'_, B> {
         Ok(())
     }
 
-    /// Bytes of a checkpoint at so many positions: 0 where every layer can go back without one.
+    /// Bytes of a checkpoint at `position` positions: 0 if every layer can be truncated without
+    /// one.
     #[must_use]
     pub fn checkpoint_bytes(&self, position: usize) -> usize {
         self.bytes_of(position.min(self.plan.options.context), Kept::Checkpoint)
     }
 
-    /// Gives `f` the parts of a checkpoint of a sequence, one after another: what its windows and
-    /// fixed states have at its present position.
+    /// Passes the parts of a checkpoint of a sequence to `f`, one after another: the contents of
+    /// its windows and fixed states at its present position.
     ///
     /// # Panics
-    /// Where there is no such sequence.
+    /// If the sequence does not exist.
     pub fn checkpoint(&self, sequence: SequenceId, f: impl FnMut(&[u8])) {
         assert!(usize::from(sequence.0) < self.sequences(), "no such sequence");
         self.save(sequence.0.into(), Kept::Checkpoint, f);
     }
 
-    /// Takes a sequence back to `position`, where the checkpoint was taken of the same text.
+    /// Rewinds a sequence to `position`, with a checkpoint taken there of the same text.
     ///
     /// # Errors
-    /// [`RestoreError`] where it doesn't fit, or the sequence is shorter; nothing is changed then.
+    /// [`RestoreError`] if it doesn't fit, or the sequence is shorter; nothing is changed in that
+    /// case.
     pub fn rewind(
         &mut self,
         sequence: SequenceId,
@@ -445,11 +448,10 @@ impl<B: Backend> Runner<'_, B> {
         Ok(())
     }
 
-    /// Makes a sequence of this runner a copy of one of another runner of the same plan, which may be
-    /// this one's twin.
+    /// Copies a sequence of another runner of the same plan into a sequence of this one.
     ///
     /// # Errors
-    /// [`RestoreError`] where there is no such sequence, or the plans differ in their states.
+    /// [`RestoreError`] if a sequence does not exist, or the states of the plans differ.
     pub fn copy_from<C: Backend>(
         &mut self,
         sequence: SequenceId,

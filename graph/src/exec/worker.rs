@@ -1,4 +1,4 @@
-//! One worker of the team in one step: its shares, its memory, and its views of what all share.
+//! One worker of the team in one step: its shares, its memory, and its views of shared memory.
 
 use core::ops::Range;
 
@@ -10,10 +10,10 @@ use crate::TensorId;
 use crate::plan::{Buffer, BufferId, BufferType, Chunks, Plan, RowCount, StateId, StateKind};
 use crate::weights::{matrix, vector};
 
-/// Told to stop in the middle of an operation.
+/// Cancellation in the middle of an operation.
 pub(crate) struct Stopped;
 
-/// The next tokens of a sequence, and their rows in the buffers of a step.
+/// Next tokens of a sequence, and their rows in the buffers of a step.
 #[derive(Clone, Copy)]
 pub(crate) struct SegmentRows<'s> {
     pub(crate) tokens: &'s [u32],
@@ -21,18 +21,18 @@ pub(crate) struct SegmentRows<'s> {
     pub(crate) position: usize,
     /// First row in buffers of the batch.
     pub(crate) first: usize,
-    /// First row in buffers of wanted tokens.
+    /// First row in buffers of tokens whose logits are wanted.
     pub(crate) first_wanted: usize,
-    /// Rows in buffers of wanted tokens.
+    /// Rows in buffers of tokens whose logits are wanted.
     pub(crate) wanted: usize,
-    /// First byte of the sequence's memory.
+    /// Offset of the sequence's memory.
     memory: usize,
-    /// The bank of fixed states that holds the state so far.
+    /// Bank of fixed states that holds the current state.
     bank: usize,
 }
 
 impl SegmentRows<'_> {
-    /// Rows in such buffers.
+    /// Number of rows of the segment in buffers of this kind.
     pub(crate) fn rows(&self, rows: RowCount) -> usize {
         match rows {
             RowCount::Batch => self.tokens.len(),
@@ -40,7 +40,7 @@ impl SegmentRows<'_> {
         }
     }
 
-    /// First row in such buffers.
+    /// First row of the segment in buffers of this kind.
     pub(crate) fn first_row(&self, rows: RowCount) -> usize {
         match rows {
             RowCount::Batch => self.first,
@@ -85,7 +85,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         &self.running.runner.arena
     }
 
-    /// Rows of such buffers in this step.
+    /// Number of rows of buffers of this kind in this step.
     pub(crate) fn rows(&self, rows: RowCount) -> usize {
         match rows {
             RowCount::Batch => self.running.tokens,
@@ -93,7 +93,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         }
     }
 
-    /// The segments of the step.
+    /// Segments of the step.
     pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentRows<'s>> + use<'r, 's, 'a, B> {
         let running = self.running;
         let (mut first, mut first_wanted) = (0, 0);
@@ -116,7 +116,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         })
     }
 
-    /// Rows `range` of such buffers, each with its segment.
+    /// Rows `range` of buffers of this kind, each with its segment.
     pub(crate) fn rows_of(
         &self,
         rows: RowCount,
@@ -129,22 +129,22 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         })
     }
 
-    /// This worker's part of `total` things.
+    /// This worker's share of `total` items.
     pub(crate) fn share(&self, total: usize) -> Range<usize> {
-        // `total * rank / size`, whose product could overflow where sizes have 32 bits.
+        // `total * rank / size`, without the product, which could overflow 32-bit sizes.
         let (each, rest) = (total / self.size, total % self.size);
         let to = |rank: usize| each * rank + rest * rank / self.size;
         to(self.rank)..to(self.rank + 1)
     }
 
-    /// This worker's part of a product's outputs, in whole units.
+    /// This worker's share of the outputs of a product, in whole units.
     pub(crate) fn share_units(&self, chunks: &Chunks) -> Range<usize> {
         let units = self.share(chunks.total.div_ceil(chunks.unit));
         let end = chunks.total.min(units.end * chunks.unit);
         (units.start * chunks.unit).min(end)..end
     }
 
-    /// The same, chunk by chunk, for products of `n` tokens with `cols` inputs.
+    /// As [`Self::share_units`], chunk by chunk, for products of `n` tokens with `cols` inputs.
     pub(crate) fn chunks_of(
         &self,
         chunks: &Chunks,
@@ -156,10 +156,10 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         (start..end).step_by(chunk).map(move |r| r..end.min(r + chunk))
     }
 
-    /// Scratch for products, and floats.
+    /// Scratch for products, and staging floats.
     ///
     /// # Safety
-    /// What an earlier call gave is not used any more.
+    /// The results of an earlier call are no longer in use.
     #[allow(clippy::mut_from_ref)] // this worker's own memory, whatever it shares
     pub(crate) unsafe fn local(&self) -> (&mut [u8], &mut [f32]) {
         let runner = self.running.runner;
@@ -170,7 +170,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         (product, bytemuck::cast_slice_mut(floats))
     }
 
-    /// Leaves the operation where the step is cancelled.
+    /// Returns [`Stopped`] if the step is cancelled.
     pub(crate) fn check_cancelled(&self) -> Result<(), Stopped> {
         if self.running.step.cancel.cancelled() { Err(Stopped) } else { Ok(()) }
     }
@@ -178,7 +178,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
     /// Rows `first..first + n` of an f32 buffer.
     ///
     /// # Safety
-    /// The rows are inside a verified buffer, and nobody writes to them in this phase.
+    /// The rows are inside a verified buffer, and no one writes to them in this phase.
     pub(crate) unsafe fn read(&self, x: &Buffer, first: usize, n: usize) -> DenseActivations<'r> {
         // SAFETY: by the caller's promise.
         unsafe { self.arena().dense(x, first, n) }
@@ -187,7 +187,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
     /// Columns `col..col + width` of rows `first..first + n` of an f32 buffer.
     ///
     /// # Safety
-    /// They are inside a verified buffer, and nobody else uses them in this phase.
+    /// They are inside a verified buffer, and no one else uses them in this phase.
     pub(crate) unsafe fn write(
         &self,
         out: &Buffer,
@@ -198,13 +198,13 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         unsafe { self.arena().tile(out, rows, cols) }
     }
 
-    /// Writes `values` to row `t` of a buffer, from column `col` on, quantised where it is. They are
-    /// a part of the buffer that belongs to this worker's share.
+    /// Writes `values` to row `t` of a buffer from column `col` on, quantised if the buffer is.
+    /// They must be part of this worker's share of the buffer.
     pub(crate) fn store(&self, out: &Buffer, t: usize, col: usize, values: &[f32]) {
         self.store_in(out, self.plan().max_rows(out.rows), t, col, values);
     }
 
-    /// The same for a buffer of `rows` rows.
+    /// As [`Self::store`], for a buffer of `rows` rows.
     pub(crate) fn store_in(&self, out: &Buffer, rows: usize, t: usize, col: usize, values: &[f32]) {
         let (arena, backend, cols) = (self.arena(), self.backend(), (col, values.len()));
         match out.kind {
@@ -221,25 +221,25 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
             BufferType::Wide | BufferType::WideRow => {
                 // SAFETY: as above.
                 let to = unsafe { arena.wide_row(out, rows, t, cols) };
-                // One scale for a row: then all of it is written at once, by a norm (verified).
+                // With one scale for a row, all of it is written at once, by a norm (verified).
                 backend.quantize_wide(values, to, out.kind == BufferType::WideRow);
             }
         }
     }
 
-    /// The first `n` rows of a buffer, as inputs of a product.
+    /// First `n` rows of a buffer, as inputs of a product.
     ///
     /// # Safety
-    /// Nobody writes to `x` in this phase.
+    /// No one writes to `x` in this phase.
     pub(crate) unsafe fn activations(&self, x: &Buffer, n: usize) -> Activations<'r> {
         // SAFETY: by the caller's promise.
         unsafe { self.activations_in(x, self.plan().max_rows(x.rows), n) }
     }
 
-    /// The same for a buffer of `rows` rows.
+    /// As [`Self::activations`], for a buffer of `rows` rows.
     ///
     /// # Safety
-    /// Nobody writes to `x` in this phase.
+    /// No one writes to `x` in this phase.
     pub(crate) unsafe fn activations_in(
         &self,
         x: &Buffer,
@@ -253,7 +253,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
     /// Copies the rows `row(0), row(1), ..` of a buffer into `memory`, as inputs of a product.
     ///
     /// # Safety
-    /// Nobody writes to `x` in this phase.
+    /// No one writes to `x` in this phase.
     pub(crate) unsafe fn gather<'m>(
         &self,
         x: &Buffer,
@@ -266,7 +266,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         unsafe { self.arena().gather(x, rows, n, row, memory) }
     }
 
-    /// The cache of a segment's sequence.
+    /// Cache of a segment's sequence.
     pub(crate) fn cache(&self, id: StateId, segment: &SegmentRows<'_>) -> Cache<'a> {
         let (plan, region) = (self.plan(), self.running.runner.states);
         let state = &plan.states[id.index()];
@@ -278,11 +278,10 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         Cache::new(region, segment.memory + state.offset, heads.into(), layout)
     }
 
-    /// The banks of a fixed state of a segment's sequence: the one that holds it, and the one to be
-    /// written.
+    /// Banks of a fixed state of a segment's sequence: the current one, and the one to be written.
     ///
     /// # Safety
-    /// What is used of them is this worker's share, of a state that no other operation touches.
+    /// Only this worker's share of them is used, of a state that no other operation touches.
     pub(crate) unsafe fn banks(
         &self,
         id: StateId,
@@ -301,8 +300,8 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         }
     }
 
-    /// [`Backend::matmul`] for as many tokens at a time as a core does in a millisecond or so, each
-    /// time after asking whether the step is cancelled.
+    /// [`Backend::matmul`] for as many tokens at a time as a core computes in a millisecond or so,
+    /// with a check for cancellation before each.
     pub(crate) fn product(
         &self,
         w: &Matrix<'_>,

@@ -1,7 +1,7 @@
-//! BitNet b1.58 (Ma et al., 2024): ternary weights, inputs of 8 bits with one scale a token, norms
-//! before the last product of each part, squared ReLU with a gate (SiLU in the first reproduction).
+//! BitNet b1.58 (Ma et al., 2024): ternary weights, 8-bit inputs with one scale per token, norms
+//! before the last product of each part, gated squared ReLU (SiLU in the first reproduction).
 //!
-//! Three architectures of GGUF are such models: `bitnet-b1.58` (the published 2B-4T), its forerunner
+//! Three GGUF architectures are such models: `bitnet-b1.58` (the published 2B-4T), its predecessor
 //! `bitnet-25`, and llama.cpp's `bitnet`.
 
 use teff_kernels::RopeKind;
@@ -34,10 +34,10 @@ const FAMILY: Family = Family {
     ternary: true,
 };
 
-/// The published model's architecture.
+/// Architecture of the published model.
 pub static BITNET_B158: Family = FAMILY;
 
-/// Its forerunner's.
+/// Architecture of its predecessor.
 pub static BITNET_25: Family = Family {
     arch: "bitnet-25",
     classes: &[],
@@ -46,7 +46,7 @@ pub static BITNET_25: Family = Family {
     ..FAMILY
 };
 
-/// llama.cpp's.
+/// Architecture in llama.cpp.
 pub static BITNET: Family = Family {
     arch: "bitnet",
     classes: &[],
@@ -55,7 +55,7 @@ pub static BITNET: Family = Family {
     ..FAMILY
 };
 
-/// The shape of BitNet b1.58 2B-4T.
+/// Shape of BitNet b1.58 2B-4T.
 #[cfg(feature = "alloc")]
 #[must_use]
 pub fn bitnet_2b() -> Spec<'static> {
@@ -81,7 +81,7 @@ fn with_switches(layer: Layer, activation: Activation) -> Layer {
     decoder::with_dense(layer, |d| (d.sub_norm, d.activation) = (true, activation))
 }
 
-/// The same model with one scale for a token in the inputs of its weights.
+/// The same model with one scale per token in the inputs of its weights.
 fn with_token_scales(spec: Spec<'_>) -> Result<Spec<'_>, SpecError> {
     let spec = Spec { token_scales: true, ..spec };
     spec.validate()?;
@@ -98,8 +98,8 @@ fn from_gguf<'p>(
     let rope = decoder::gguf_rope(meta, shapes, keys, RopeKind::NeoX, s.head_dim)?;
     let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
-    // No key names the function. The first reproduction, whose files are `bitnet`, has SiLU, and as
-    // many heads of keys as of queries; all models since then have squared ReLU, and fewer.
+    // No key names the activation. The first reproduction, whose files are `bitnet`, has SiLU, and
+    // as many heads of keys as of queries; all later models have squared ReLU, and fewer.
     let silu = keys.arch == KEYS.arch && s.heads == s.kv_heads;
     let activation = if silu { Activation::Silu } else { Activation::Relu2 };
     let layer = with_switches(decoder::layer(&s, rope, Biases::NONE), activation);
@@ -117,7 +117,7 @@ fn from_config<'p>(
     if flag(meta, "attention_bias")?.unwrap_or(false) {
         return Err(SpecError::Unsupported { key: "attention_bias", known: "false" });
     }
-    // The format of ternary weights needs it.
+    // Required by the format of ternary weights.
     let widths = [s.width, s.ffn, s.heads.saturating_mul(s.head_dim)];
     if widths.iter().any(|n| !n.is_multiple_of(128)) {
         return Err(SpecError::Inconsistent("ternary weights come in rows of multiples of 128"));

@@ -1,4 +1,4 @@
-//! What the decoders that descend from Llama say in the same words.
+//! Parts shared by the decoders that descend from Llama.
 
 use super::Shapes;
 use crate::layers::{
@@ -10,7 +10,7 @@ use crate::{Role, Spec, SpecError};
 
 use teff_kernels::RopeKind;
 
-/// The keys of a GGUF architecture.
+/// Keys of a GGUF architecture.
 pub(super) struct Keys {
     pub(super) arch: &'static str,
     pub(super) context: &'static str,
@@ -34,11 +34,11 @@ pub(super) struct Keys {
     pub(super) experts: &'static str,
     pub(super) experts_used: &'static str,
     pub(super) expert_ffn: &'static str,
-    /// Switches that must be absent or 0.
+    /// Settings that must be absent or 0.
     pub(super) zeros: [&'static str; 4],
 }
 
-/// The [`Keys`] of an architecture's name, which must be a literal.
+/// [`Keys`] of an architecture, whose name must be a literal.
 macro_rules! keys {
     ($arch:literal) => {
         $crate::family::decoder::Keys {
@@ -75,7 +75,7 @@ macro_rules! keys {
 }
 pub(super) use keys;
 
-/// Hyper-parameters that every decoder has, however its container calls them.
+/// Hyper-parameters that every decoder has, whatever their names in the container.
 pub(super) struct Sizes {
     pub(super) context: u32,
     pub(super) width: u32,
@@ -91,7 +91,7 @@ fn unsupported(key: &'static str, known: &'static str) -> SpecError {
     SpecError::Unsupported { key, known }
 }
 
-/// Biases of a layer's products.
+/// Biases of the products of a layer.
 #[derive(Clone, Copy)]
 pub(super) struct Biases {
     pub(super) qkv: bool,
@@ -103,8 +103,8 @@ impl Biases {
     pub(super) const NONE: Biases = Biases { qkv: false, attn_out: false, ffn: false };
 }
 
-/// A layer with attention and a gated feed-forward part, RMS norms, and none of the switches that
-/// make families different.
+/// Layer with attention and a gated feed-forward part, RMS norms, and none of the options in which
+/// families differ.
 pub(super) fn layer(s: &Sizes, rope: u8, biases: Biases) -> Layer {
     Layer {
         mixer: Mixer::Attention(Attention {
@@ -133,7 +133,7 @@ pub(super) fn layer(s: &Sizes, rope: u8, biases: Biases) -> Layer {
     }
 }
 
-/// The RMS norm of all of a model.
+/// RMS norm used throughout a model.
 pub(super) fn norm(s: &Sizes) -> Norm {
     Norm { kind: NormKind::Rms, eps: s.eps }
 }
@@ -156,7 +156,7 @@ pub(super) fn with_dense(layer: Layer, f: impl FnOnce(&mut Dense)) -> Layer {
     layer
 }
 
-/// A decoder of the layers that `layer` gives for each number, checked. `embd` is the shape of its
+/// Validated decoder whose layers are given by `layer` for each number. `embd` is the shape of its
 /// embedding.
 pub(super) fn spec<'p>(
     arch: &'static str,
@@ -193,7 +193,7 @@ pub(super) fn inverse_root(n: u32) -> f32 {
     (1.0 / libm::sqrt(f64::from(n))) as f32
 }
 
-/// The number that a key gives for layer `l`: the same for all, or an element of an array.
+/// Value of a key for layer `l`: the same for all layers, or an element of an array.
 pub(super) fn per_layer(
     meta: &dyn Metadata,
     key: &'static str,
@@ -211,7 +211,7 @@ pub(super) fn per_layer(
     }
 }
 
-/// The number that a key gives for all layers alike.
+/// Value of a key that is the same for all layers.
 fn uniform(meta: &dyn Metadata, key: &'static str, layers: u32) -> Result<Option<u32>, SpecError> {
     let first = per_layer(meta, key, 0)?;
     for l in 1..layers.min(crate::spec::MAX_LAYERS as u32) {
@@ -225,7 +225,7 @@ fn uniform(meta: &dyn Metadata, key: &'static str, layers: u32) -> Result<Option
     }
 }
 
-/// The sizes in a GGUF file of a model without experts, whose layers are alike.
+/// Sizes in a GGUF file of a model without experts whose layers are all alike.
 pub(super) fn gguf_sizes(meta: &dyn Metadata, keys: &Keys) -> Result<Sizes, SpecError> {
     if float(meta, keys.experts)?.is_some_and(|v| v != 0.0) {
         return Err(unsupported(keys.experts, "absent or 0"));
@@ -235,7 +235,8 @@ pub(super) fn gguf_sizes(meta: &dyn Metadata, keys: &Keys) -> Result<Sizes, Spec
     gguf_sizes_but(meta, keys, uniform(meta, keys.kv_heads, layers)?, ffn)
 }
 
-/// The same but for the heads of keys and values and the inner width, which a family reads itself.
+/// As [`gguf_sizes`], except for the heads of keys and values and the inner width, which a family
+/// reads itself.
 pub(super) fn gguf_sizes_but(
     meta: &dyn Metadata,
     keys: &Keys,
@@ -271,8 +272,8 @@ pub(super) fn gguf_sizes_but(
     })
 }
 
-/// The rotary embedding in a GGUF file. What older files don't say: all elements of a head are
-/// turned, the base is 10000.
+/// Rotary embedding in a GGUF file. Defaults for older files: all elements of a head are rotated,
+/// and the base is 10000.
 pub(super) fn gguf_rope(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
@@ -306,12 +307,12 @@ pub(super) fn gguf_rope(
     })
 }
 
-/// Whether a GGUF file has a head of its own.
+/// Source of the head's weights in a GGUF file.
 pub(super) fn gguf_head(shapes: &dyn Shapes) -> Head {
     if shapes.shape("output.weight").is_some() { Head::Own } else { Head::Tied }
 }
 
-/// The biases that a GGUF file has: its metadata don't say.
+/// Biases in a GGUF file, found by their tensors, since the metadata don't list them.
 pub(super) fn gguf_biases(shapes: &dyn Shapes) -> Biases {
     let has = |name| shapes.shape(name).is_some();
     Biases {
@@ -321,14 +322,15 @@ pub(super) fn gguf_biases(shapes: &dyn Shapes) -> Biases {
     }
 }
 
-/// The sizes in a config.json.
+/// Sizes in a config.json.
 pub(super) fn config_sizes(meta: &dyn Metadata) -> Result<Sizes, SpecError> {
     let ffn = required(count(meta, "intermediate_size")?, "intermediate_size")?;
     let eps = required(float(meta, "rms_norm_eps")?, "rms_norm_eps")?;
     config_sizes_but(meta, ffn, eps)
 }
 
-/// The same but for the inner width and the norm's epsilon, which a family reads itself.
+/// As [`config_sizes`], except for the inner width and the norm's epsilon, which a family reads
+/// itself.
 pub(super) fn config_sizes_but(
     meta: &dyn Metadata,
     ffn: u32,
@@ -357,7 +359,7 @@ pub(super) fn config_sizes_but(
     })
 }
 
-/// A field of the rotary parameters: newer files have them all in `rope_parameters`, older ones in
+/// Field of the rotary parameters: newer files have them all in `rope_parameters`, older ones in
 /// `rope_scaling`.
 fn rope_float(
     meta: &dyn Metadata,
@@ -370,8 +372,8 @@ fn rope_float(
     })
 }
 
-/// The rotary embedding in a config.json, of halves (the weights are stored for that). `base` is the
-/// family's default.
+/// Rotary embedding in a config.json, in halves (the order in which weights are stored). `base` is
+/// the default of the family.
 pub(super) fn config_rope(
     meta: &dyn Metadata,
     head_dim: u32,
@@ -413,7 +415,7 @@ pub(super) fn config_rope(
     Ok(Rope { kind: RopeKind::NeoX, dims: head_dim, base, scaling })
 }
 
-/// The shape of the embedding, which must have as many rows as config.json says.
+/// Shape of the embedding, which must have as many rows as config.json says.
 pub(super) fn config_embedding(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
@@ -426,13 +428,13 @@ pub(super) fn config_embedding(
     Ok(embd)
 }
 
-/// Whether a config.json has a head of its own; `tied` is the family's default.
+/// Source of the head's weights in a config.json; `tied` is the default of the family.
 pub(super) fn config_head(meta: &dyn Metadata, tied: bool) -> Result<Head, SpecError> {
     let tied = flag(meta, "tie_word_embeddings")?.unwrap_or(tied);
     Ok(if tied { Head::Tied } else { Head::Own })
 }
 
-/// Refuses an activation that is not one of `known`.
+/// Returns an error unless the activation is one of `known`.
 pub(super) fn config_activation(
     meta: &dyn Metadata,
     key: &'static str,
@@ -445,8 +447,8 @@ pub(super) fn config_activation(
     }
 }
 
-/// The period in which layers without window stand, where a list says it for every layer: `full`
-/// tells what an element means. `None` where there is no list.
+/// Period of layers without a window, from a list with an entry for every layer; `full` interprets
+/// an entry. `None` if there is no list.
 pub(super) fn pattern(
     meta: &dyn Metadata,
     key: &'static str,
@@ -470,7 +472,7 @@ pub(super) fn pattern(
     if fits { Ok(Some(every)) } else { Err(bad) }
 }
 
-/// The shape of a published decoder, `layer` making each layer of the plain one.
+/// Shape of a published decoder, with each layer made by `layer` from the plain one.
 #[cfg(feature = "alloc")]
 pub(super) fn published(
     arch: &'static str,

@@ -1,5 +1,6 @@
-//! Gemma 3 (2025), text: windows on five layers of six, which have a rotary base of their own, norms
-//! of queries and keys, four norms a layer, GELU with a gate, a scaled embedding that is the head too.
+//! Gemma 3 (2025), text: windows in five of six layers with a rotary base of their own, norms of
+//! queries and keys, four norms per layer, gated GELU, and a scaled embedding that is also the
+//! head.
 
 use teff_kernels::RopeKind;
 
@@ -23,7 +24,7 @@ const NAMES: Names = Names {
     ..Names::LLAMA
 };
 
-/// The family.
+/// Gemma 3.
 pub static GEMMA3: Family = Family {
     arch: "gemma3",
     classes: &["Gemma3ForCausalLM"],
@@ -39,7 +40,7 @@ pub static GEMMA3: Family = Family {
     ternary: false,
 };
 
-/// Gemma's norms multiply by 1 more than what Hugging Face's files have.
+/// Gemma's norms multiply by 1 plus the weight in Hugging Face files.
 fn hf_shift(role: Role) -> f32 {
     let norm = match role {
         Role::OutputNorm => true,
@@ -57,16 +58,17 @@ fn hf_shift(role: Role) -> f32 {
     if norm { 1.0 } else { 0.0 }
 }
 
-/// Layers that see only the last positions.
+/// Layers that attend only to the last positions.
 #[derive(Clone, Copy)]
 struct Window {
-    /// Positions that such a layer sees, its own included; `None` where all layers see everything.
+    /// Positions that such a layer attends to, including its own; `None` if all layers attend to
+    /// everything.
     size: Option<u32>,
-    /// Every so many layers, counted from 1, one sees everything; 0: none does.
+    /// Interval of layers that attend to everything, counting from 1; 0 if there are none.
     full_every: u32,
 }
 
-/// Layer `l`; rotary embeddings are those of layers that see everything and of those with a window.
+/// Layer `l`; rotary embeddings are those of layers without and with a window.
 fn layer(s: &Sizes, ropes: [u8; 2], window: Window, scale: f32, l: u32) -> Layer {
     let full = window.full_every != 0 && (l + 1).is_multiple_of(window.full_every);
     let size = window.size.filter(|_| !full);
@@ -78,13 +80,13 @@ fn layer(s: &Sizes, ropes: [u8; 2], window: Window, scale: f32, l: u32) -> Layer
     })
 }
 
-/// The scale of the embedding's rows.
+/// The same model with its embedding scale.
 fn with_scale(spec: Spec<'_>) -> Spec<'_> {
     let scale = libm::sqrt(f64::from(spec.width)) as f32;
     Spec { embed: Embed { scale, ..spec.embed }, ..spec }
 }
 
-/// Both rotary embeddings; that of layers with a window only where there are such.
+/// Both rotary embeddings; the one for windows only if there are any.
 fn ropes(room: &mut SpecRoom, full: Rope, base: f32, window: Window) -> Result<[u8; 2], SpecError> {
     let first = room.rope(full)?;
     if window.size.is_none() {
@@ -93,7 +95,7 @@ fn ropes(room: &mut SpecRoom, full: Rope, base: f32, window: Window) -> Result<[
     Ok([first, room.rope(Rope { base, scaling: RopeScaling::None, ..full })?])
 }
 
-/// The shape of Gemma 3 1B.
+/// Shape of Gemma 3 1B.
 #[cfg(feature = "alloc")]
 #[must_use]
 pub fn gemma3_1b() -> Spec<'static> {
@@ -110,7 +112,7 @@ pub fn gemma3_1b() -> Spec<'static> {
     with_window(&s, 262_144, 512, 6)
 }
 
-/// A model of such a shape, with windows of `size` in all layers but each `full_every`th.
+/// Model of this shape with windows of `size` in all layers but every `full_every`th.
 #[cfg(feature = "alloc")]
 fn with_window(s: &Sizes, vocab: usize, size: u32, full_every: u32) -> Spec<'static> {
     let mut room = SpecRoom::new();
@@ -129,8 +131,8 @@ fn with_window(s: &Sizes, vocab: usize, size: u32, full_every: u32) -> Spec<'sta
     }
 }
 
-/// The models of 62 layers, and only those, take the width of a head in the residual stream for the
-/// scale of scores; no key of GGUF says so.
+/// Layers of the only models that scale scores by `width / heads` instead of the head dimension; no
+/// GGUF key says so.
 const LAYERS_27B: u32 = 62;
 
 fn from_gguf<'p>(
@@ -142,7 +144,8 @@ fn from_gguf<'p>(
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
     let window_base = float(meta, KEYS.rope_window_base)?.unwrap_or(10_000.0);
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
-    // A file that names no window has none; one that names no pattern has Gemma's own.
+    // A file without a window key has no windows; one without a pattern key has Gemma's own
+    // pattern.
     let size = match meta.get(KEYS.window) {
         None | Some(Value::Uint(0)) => None,
         Some(_) => count(meta, KEYS.window)?,
@@ -165,8 +168,8 @@ fn from_gguf<'p>(
     Ok(spec)
 }
 
-/// The rotary embedding of layers that see everything in a config.json, and the base of the others:
-/// newer files have parameters for both kinds of layers.
+/// Rotary embedding of layers without a window in a config.json, and the base of the others: newer
+/// files have parameters for both kinds of layers.
 fn config_ropes(meta: &dyn Metadata, head_dim: u32) -> Result<(Rope, f32), SpecError> {
     const FULL: &str = "rope_parameters.full_attention.rope_theta";
     const WINDOW: &str = "rope_parameters.sliding_attention.rope_theta";
@@ -226,7 +229,7 @@ fn from_config<'p>(
         },
     };
     let window = Window { size: count(meta, "sliding_window")?, full_every };
-    // The default of transformers' Gemma3TextConfig.
+    // Default of transformers' Gemma3TextConfig.
     let root = count(meta, "query_pre_attn_scalar")?.unwrap_or(256);
     let embd = decoder::config_embedding(meta, shapes)?;
     let head = decoder::config_head(meta, true)?;

@@ -1,5 +1,5 @@
 //! GPT-2 (Radford et al., 2019): learned positions, layer norms before both parts, biases
-//! everywhere, one matrix for queries, keys and values, GELU, a tied head.
+//! everywhere, one matrix for queries, keys and values, GELU, and a tied head.
 
 use super::names::{hf, named};
 use super::{Family, GgufForm, Names, Shapes};
@@ -10,7 +10,7 @@ use crate::meta::{Metadata, count, flag, float, required, text};
 use crate::spec::{Embed, Head, LayerRole as L, Layers};
 use crate::{List, Role, Spec, SpecError, SpecRoom};
 
-/// The family.
+/// GPT-2.
 pub static GPT2: Family = Family {
     arch: "gpt2",
     classes: &["GPT2LMHeadModel"],
@@ -51,7 +51,7 @@ const NAMES: Names = Names {
     like_llama: false,
 };
 
-/// A layer of the published 124M model.
+/// Layer of the published 124M model.
 const SMALL: Layer = Layer {
     mixer: Mixer::Attention(Attention {
         heads: 12,
@@ -78,7 +78,7 @@ const SMALL: Layer = Layer {
     scales: Scales { residual: 1.0 },
 };
 
-/// The shape of the published 124M model.
+/// Shape of the published 124M model.
 #[must_use]
 pub const fn small() -> Spec<'static> {
     Spec {
@@ -95,7 +95,7 @@ pub const fn small() -> Spec<'static> {
     }
 }
 
-/// What both containers say in their own words.
+/// Hyper-parameters that both containers have, under different names.
 struct Sizes {
     context: u32,
     width: u32,
@@ -118,7 +118,7 @@ fn spec<'p>(
     let vocab = embd.ok_or(SpecError::NoTensor(Role::TokenEmbd))?.0;
     let vocab = u32::try_from(vocab).map_err(|_| SpecError::Inconsistent("the vocabulary"))?;
     let head_dim = s.width / s.heads;
-    // 1 / sqrt(d) rounded once, not a rounded root's inverse.
+    // 1 / sqrt(d) rounded once, not the inverse of a rounded root.
     let scale = if s.scaled { (1.0 / libm::sqrt(f64::from(head_dim))) as f32 } else { 1.0 };
     let norm = Norm { kind: NormKind::Layer, eps: s.eps };
     let mut layer = Layer { norms: Norms { before: norm, post: false }, ..SMALL };
@@ -185,7 +185,7 @@ fn from_config<'p>(
         width,
         layers: need("n_layer")?,
         heads: need("n_head")?,
-        // The defaults of transformers' GPT2Config.
+        // Defaults of transformers' GPT2Config.
         ffn: match count(meta, "n_inner")? {
             Some(n) => n,
             None => width
@@ -218,12 +218,12 @@ fn from_config<'p>(
     spec(&sizes, embd, if tied { Head::Tied } else { Head::Own }, room)
 }
 
-/// transformers' Conv1D keeps `[inputs, outputs]`.
+/// True for tensors of transformers' Conv1D, which are stored as `[inputs, outputs]`.
 fn hf_transposed(role: Role) -> bool {
     matches!(role, Role::Layer(_, L::AttnQkv | L::AttnOut | L::FfnUp | L::FfnDown))
 }
 
-/// Causal masks that older files carry, and a tied head written out again.
+/// True for the causal masks in older files, and for a duplicate of a tied head.
 fn hf_ignored(name: &str) -> bool {
     let mask = name.strip_prefix("h.").and_then(|n| n.split_once('.'));
     matches!(mask, Some((_, "attn.bias" | "attn.masked_bias"))) || name == "lm_head.weight"

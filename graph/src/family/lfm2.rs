@@ -1,5 +1,5 @@
-//! LFM2 (Liquid AI, 2025): short convolutions in most layers, attention in some; norms of queries and
-//! keys, SiLU with a gate, a tied head.
+//! LFM2 (Liquid AI, 2025): short convolutions in most layers and attention in some, norms of
+//! queries and keys, gated SiLU, and a tied head.
 
 use teff_kernels::RopeKind;
 
@@ -14,7 +14,7 @@ use crate::{Role, Spec, SpecError, SpecRoom};
 const KEYS: Keys = keys!("lfm2");
 const TAPS: &str = "lfm2.shortconv.l_cache";
 
-/// The family.
+/// LFM2.
 pub static LFM2: Family = Family {
     arch: "lfm2",
     classes: &["Lfm2ForCausalLM"],
@@ -46,7 +46,7 @@ const NAMES: Names = Names {
     ..Names::LLAMA
 };
 
-/// A layer of either kind.
+/// Layer of either kind.
 fn layer(s: &Sizes, rope: u8, conv: Option<ShortConv>, window: Option<u32>) -> Layer {
     let layer = decoder::layer(s, rope, Biases::NONE);
     match conv {
@@ -55,7 +55,7 @@ fn layer(s: &Sizes, rope: u8, conv: Option<ShortConv>, window: Option<u32>) -> L
     }
 }
 
-/// The shape of LFM2 1.2B.
+/// Shape of LFM2 1.2B.
 #[cfg(feature = "alloc")]
 #[must_use]
 pub fn lfm2_1_2b() -> Spec<'static> {
@@ -83,7 +83,7 @@ pub fn lfm2_1_2b() -> Spec<'static> {
     }
 }
 
-/// A layer without heads of keys and values is a convolution.
+/// Reads a GGUF file, in which a layer without heads of keys and values is a convolution.
 fn from_gguf<'p>(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
@@ -117,7 +117,7 @@ fn from_gguf<'p>(
     })
 }
 
-/// The inner width: the tensor's, since two readers of the switches that make it differ.
+/// Inner width, taken from the tensor, since readers disagree about the settings that adjust it.
 fn config_ffn(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<u32, SpecError> {
     let name = "layers.0.feed_forward.w1.weight";
     if let Some((rows, _)) = shapes.shape(name) {
@@ -133,7 +133,7 @@ fn from_config<'p>(
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
     let ffn = config_ffn(meta, shapes)?;
-    // The defaults of transformers' Lfm2Config.
+    // Defaults of transformers' Lfm2Config.
     let eps = float(meta, "norm_eps")?.unwrap_or(1e-5);
     let s = decoder::config_sizes_but(meta, ffn, eps)?;
     let rope = room.rope(decoder::config_rope(meta, s.head_dim, 1e6)?)?;

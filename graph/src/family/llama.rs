@@ -1,8 +1,8 @@
-//! Llama (Touvron et al., 2023; Llama 2 and 3 alike) and what has its shape, such as Mistral: RMS
-//! norms, rotary positions, grouped queries, SiLU with a gate.
+//! Llama (Touvron et al., 2023; also Llama 2 and 3) and models of its shape, such as Mistral: RMS
+//! norms, rotary positions, grouped queries, and gated SiLU.
 //!
-//! GGUF files have the rows of queries and keys in the order in which neighbours are turned together,
-//! Hugging Face files in that of halves.
+//! GGUF files store the rows of queries and keys in the order in which neighbours are rotated
+//! together, Hugging Face files in that of halves.
 
 use teff_kernels::RopeKind;
 
@@ -25,7 +25,7 @@ const FAMILY: Family = Family {
     from_gguf,
     from_config,
     names: Names::LLAMA,
-    // A window has a key that Teff's reader knows, but llama.cpp passes over.
+    // Windows have a key that Teff reads but llama.cpp ignores.
     gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
@@ -33,14 +33,15 @@ const FAMILY: Family = Family {
     ternary: false,
 };
 
-/// The family.
+/// Llama.
 pub static LLAMA: Family = FAMILY;
 
-/// Mistral's class in Hugging Face folders: all layers may have a window. Its GGUF files are Llama's.
+/// Mistral's class in Hugging Face folders, in which all layers may have a window. Its GGUF files
+/// are Llama's.
 pub static MISTRAL: Family =
     Family { arch: "", classes: &["MistralForCausalLM"], model_type: "mistral", ..FAMILY };
 
-/// The shape of TinyLlama 1.1B.
+/// Shape of TinyLlama 1.1B.
 #[cfg(feature = "alloc")]
 #[must_use]
 pub fn tinyllama() -> Spec<'static> {
@@ -71,7 +72,7 @@ fn from_gguf<'p>(
     decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)
 }
 
-/// A window of all layers; 0 is none.
+/// Layer with the window of the model, if its key is present and not 0.
 fn with_window(layer: Layer, meta: &dyn Metadata, key: &'static str) -> Result<Layer, SpecError> {
     let window = match meta.get(key) {
         Some(Value::Uint(0)) => None,
@@ -92,7 +93,7 @@ fn from_config<'p>(
     let attn = flag(meta, "attention_bias")?.unwrap_or(false);
     let ffn = flag(meta, "mlp_bias")?.unwrap_or(false);
     let layer = decoder::layer(&s, rope, Biases { qkv: attn, attn_out: attn, ffn });
-    // Only Mistral's files have it.
+    // Only in Mistral's files.
     let layer = with_window(layer, meta, "sliding_window")?;
     let head = decoder::config_head(meta, false)?;
     decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)

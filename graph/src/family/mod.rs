@@ -1,4 +1,4 @@
-//! The model families: one file each, from metadata and names to [`Spec`].
+//! Model families: one file each, from metadata and names to [`Spec`].
 
 use teff_kernels::RopeKind;
 
@@ -17,55 +17,56 @@ pub mod qwen3moe;
 
 pub use names::Names;
 
-/// The shapes of the tensors that a model's container has, by the container's names.
+/// Shapes of the tensors in a model's container, by the container's names.
 pub trait Shapes {
-    /// `(rows, cols)` of a tensor, a vector being one row; `None` where there is none.
+    /// `(rows, cols)` of a tensor, a vector being one row; `None` if there is none.
     fn shape(&self, name: &str) -> Option<(usize, usize)>;
 }
 
-/// Reads hyper-parameters into a spec, whose lists lie in the given room.
+/// Reader of hyper-parameters into a spec, whose lists lie in the given room.
 pub type Reader =
     for<'p> fn(&dyn Metadata, &dyn Shapes, &'p mut SpecRoom) -> Result<Spec<'p>, SpecError>;
 
-/// How a family appears in the containers.
+/// Representation of a family in the containers.
 ///
-/// Names are the container's; a Hugging Face name comes without the prefix that some files put
-/// before all of them.
+/// Names are those of the container; a Hugging Face name is given without the prefix that some
+/// files put before all of them.
 #[derive(Debug)]
 pub struct Family {
-    /// `general.architecture` in GGUF; empty for a class whose GGUF files have another's.
+    /// `general.architecture` in GGUF; empty for a class whose GGUF files share another family's.
     pub arch: &'static str,
     /// `architectures` in config.json.
     pub classes: &'static [&'static str],
-    /// `model_type` in config.json, where `architectures` is absent; empty for none of its own.
+    /// `model_type` in config.json, used if `architectures` is absent; empty if it has none of its
+    /// own.
     pub model_type: &'static str,
     /// Optional prefix of Hugging Face names.
     pub prefix: &'static str,
-    /// Reads the hyper-parameters of a GGUF file.
+    /// Reader of the hyper-parameters in a GGUF file.
     pub from_gguf: Reader,
-    /// Reads the hyper-parameters of a config.json.
+    /// Reader of the hyper-parameters in a config.json.
     pub from_config: Reader,
     /// Names of the tensors.
     pub names: Names,
-    /// How its GGUF files differ from its Hugging Face folders.
+    /// Differences between its GGUF files and its Hugging Face folders.
     pub gguf: GgufForm,
     /// True for a Hugging Face tensor that is stored with inputs as rows.
     pub hf_transposed: fn(Role) -> bool,
-    /// Term of every element of a Hugging Face vector; GGUF files have it added already.
+    /// Offset added to every element of a Hugging Face vector; GGUF files already include it.
     pub hf_shift: fn(Role) -> f32,
-    /// True for the name (without prefix) of a Hugging Face tensor that holds no parameters and is to
-    /// be ignored.
+    /// True for the name (without prefix) of a Hugging Face tensor that holds no parameters and is
+    /// to be ignored.
     pub hf_ignored: fn(&str) -> bool,
-    /// The matrices of layers are ternary, however a container stores them.
+    /// True if the matrices of layers are ternary, however a container stores them.
     pub ternary: bool,
 }
 
 #[cfg(feature = "alloc")]
 impl Family {
-    /// Reads the hyper-parameters of a GGUF file into a spec that owns its lists.
+    /// Reads the hyper-parameters of a GGUF file into a spec with owned lists.
     ///
     /// # Errors
-    /// [`SpecError`] names the key.
+    /// [`SpecError`], which names the key.
     pub fn read_gguf(
         &self,
         meta: &dyn Metadata,
@@ -74,10 +75,10 @@ impl Family {
         (self.from_gguf)(meta, shapes, &mut SpecRoom::new()).map(|spec| spec.to_owned())
     }
 
-    /// Reads the hyper-parameters of a config.json into a spec that owns its lists.
+    /// Reads the hyper-parameters of a config.json into a spec with owned lists.
     ///
     /// # Errors
-    /// [`SpecError`] names the key.
+    /// [`SpecError`], which names the key.
     pub fn read_config(
         &self,
         meta: &dyn Metadata,
@@ -87,32 +88,33 @@ impl Family {
     }
 }
 
-/// How the GGUF files of a family say what its Hugging Face folders say.
+/// Conventions of a family's GGUF files that differ from its Hugging Face folders.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GgufForm {
-    /// Pairing of the elements that are turned together, for which rows of queries and keys lie.
+    /// Pairing of the elements that are rotated together, which determines the order of rows of
+    /// queries and keys.
     pub rope: RopeKind,
-    /// Llama 3's rotary scaling is a tensor of factors; otherwise files can't say it.
+    /// True if Llama 3's rotary scaling is a tensor of factors; otherwise files can't express it.
     pub rope_factors: bool,
-    /// Files can say that layers have a window.
+    /// True if files can specify a window.
     pub window: bool,
 }
 
 impl GgufForm {
-    /// Halves are turned together, and windows have a key.
+    /// Halves are rotated together, and windows have a key.
     pub const HALVES: GgufForm =
         GgufForm { rope: RopeKind::NeoX, rope_factors: false, window: true };
 }
 
 impl Family {
-    /// Name for messages: the architecture in GGUF, or config.json's model type.
+    /// Name for messages: the GGUF architecture, or the model type in config.json.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         if self.arch.is_empty() { self.model_type } else { self.arch }
     }
 }
 
-/// All families that Teff runs.
+/// All supported families.
 pub static FAMILIES: [&Family; 11] = [
     &gpt2::GPT2,
     &llama::LLAMA,
@@ -127,19 +129,19 @@ pub static FAMILIES: [&Family; 11] = [
     &bitnet::BITNET,
 ];
 
-/// The family of a GGUF architecture.
+/// Family of a GGUF architecture.
 #[must_use]
 pub fn of_arch(arch: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|f| f.arch == arch && !arch.is_empty())
 }
 
-/// The family of a Hugging Face class, such as `GPT2LMHeadModel`.
+/// Family of a Hugging Face class, such as `GPT2LMHeadModel`.
 #[must_use]
 pub fn of_class(class: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|f| f.classes.contains(&class))
 }
 
-/// The family of a Hugging Face `model_type`.
+/// Family of a Hugging Face `model_type`.
 #[must_use]
 pub fn of_model_type(name: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|f| f.model_type == name && !name.is_empty())

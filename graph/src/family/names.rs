@@ -5,38 +5,38 @@ use core::fmt;
 use super::Family;
 use crate::spec::{HfForm, HfName, LayerRole, Role};
 
-/// The names of a family's tensors, as far as they are not those of the table of roles.
+/// Names of a family's tensors that differ from the table of roles.
 #[derive(Debug)]
 pub struct Names {
-    /// Names in GGUF files that differ from the table's; of a layer's tensor (whatever the layer),
-    /// behind `blk.N.`.
+    /// Names in GGUF files that differ from the table's; for a tensor of a layer (any layer), the
+    /// part after `blk.N.`.
     pub gguf: &'static [(Role, &'static str)],
-    /// Names in Hugging Face folders that differ from the table's; of a layer's tensor, behind the
-    /// layer's.
+    /// Names in Hugging Face folders that differ from the table's; for a tensor of a layer, the
+    /// part after the name of the layer.
     pub hf: &'static [(Role, &'static [HfName])],
     /// Name of the list of layers in Hugging Face folders.
     pub hf_layers: &'static str,
-    /// The names that are not listed are those of decoders that descend from Llama; otherwise there
-    /// are no others.
+    /// True if names that are not listed are those of decoders that descend from Llama; otherwise
+    /// there are no others.
     pub like_llama: bool,
 }
 
 impl Names {
-    /// Those of decoders that descend from Llama.
+    /// Names of decoders that descend from Llama.
     pub const LLAMA: Names = Names { gguf: &[], hf: &[], hf_layers: "layers", like_llama: true };
 }
 
-/// The role without the layer's number, as [`Names`] lists it.
+/// Role without the layer's number, as [`Names`] lists it.
 const fn of_layer(role: LayerRole) -> Role {
     Role::Layer(0, role)
 }
 
-/// A listed name for a layer's tensor.
+/// Listed name of a layer's tensor.
 pub(super) const fn named(role: LayerRole, name: &'static [HfName]) -> (Role, &'static [HfName]) {
     (of_layer(role), name)
 }
 
-/// The name of a tensor that folders store as it is.
+/// Name of a tensor that folders store unchanged.
 pub(super) const fn hf(name: &'static str) -> HfName {
     HfName { name, form: HfForm::Whole }
 }
@@ -53,7 +53,7 @@ impl Family {
     /// Writes the GGUF name of a tensor.
     ///
     /// # Errors
-    /// The writer's own.
+    /// Those of the writer.
     pub fn gguf_name(&self, role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
         let name = listed(self.names.gguf, role).unwrap_or(match role {
             Role::TokenEmbd => "token_embd.weight",
@@ -70,8 +70,8 @@ impl Family {
         }
     }
 
-    /// The ways in which Hugging Face folders store a tensor, the usual one first; empty where they
-    /// have none.
+    /// Forms in which Hugging Face folders store a tensor, the usual one first; empty if they have
+    /// none.
     #[must_use]
     pub fn hf_names(&self, role: Role) -> &'static [HfName] {
         if let Some(names) = listed(self.names.hf, role) {
@@ -88,10 +88,10 @@ impl Family {
     }
 
     /// Writes one of a tensor's Hugging Face names, without the family's prefix; `expert` is the
-    /// number that stands in it where each expert has a tensor of its own.
+    /// number in the name if each expert has its own tensor.
     ///
     /// # Errors
-    /// The writer's own.
+    /// Those of the writer.
     pub fn hf_name(
         &self,
         role: Role,
@@ -109,8 +109,8 @@ impl Family {
     }
 }
 
-/// Hugging Face tensors that hold no parameters: a tied head written out again, and the frequencies
-/// that older files of Llama carry.
+/// True for Hugging Face tensors that hold no parameters: a duplicate of a tied head, and the
+/// frequencies in older files of Llama.
 pub(super) fn hf_ignored(name: &str) -> bool {
     name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq")
 }

@@ -1,5 +1,5 @@
 //! Qwen 2 and 2.5 (2024): Llama's shape with biases of queries, keys and values; and Qwen 3 (2025):
-//! without them, but with norms of queries and keys and a head width of its own.
+//! without these biases, but with norms of queries and keys and an independent head dimension.
 
 use teff_kernels::RopeKind;
 
@@ -43,7 +43,7 @@ pub static QWEN3: Family = Family {
     ..FAMILY
 };
 
-/// A layer of either.
+/// Layer of either family.
 fn layer(s: &Sizes, rope: u8, arch: &str, biases: Biases) -> Layer {
     if arch == QWEN3_KEYS.arch {
         let layer = decoder::layer(s, rope, biases);
@@ -53,7 +53,7 @@ fn layer(s: &Sizes, rope: u8, arch: &str, biases: Biases) -> Layer {
     }
 }
 
-/// The shape of Qwen 2.5 14B.
+/// Shape of Qwen 2.5 14B.
 #[cfg(feature = "alloc")]
 #[must_use]
 pub fn qwen2_5_14b() -> Spec<'static> {
@@ -72,7 +72,7 @@ pub fn qwen2_5_14b() -> Spec<'static> {
     })
 }
 
-/// The shape of Qwen 3 14B.
+/// Shape of Qwen 3 14B.
 #[cfg(feature = "alloc")]
 #[must_use]
 pub fn qwen3_14b() -> Spec<'static> {
@@ -105,7 +105,7 @@ fn from_gguf<'p>(
     decoder::spec(keys.arch, &s, embd, head, room, |_| layer)
 }
 
-/// Refuses a window, which no published model of the family has switched on.
+/// Returns an error if the window is enabled, as in no published model of the family.
 pub(super) fn no_window(meta: &dyn Metadata) -> Result<(), SpecError> {
     if flag(meta, "use_sliding_window")?.unwrap_or(false) {
         let (key, known) = ("use_sliding_window", "false");

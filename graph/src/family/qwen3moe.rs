@@ -1,9 +1,8 @@
-//! Qwen 3 with experts (2025): Qwen 3's attention, and feed-forward parts of which each token takes a
-//! few.
+//! Qwen 3 with experts (2025): Qwen 3's attention, and a mixture of experts as feed-forward part.
 //!
-//! A folder may have layers without experts, and leave the shares of the chosen experts as they are
-//! (`norm_topk_prob`); GGUF files can say neither: all layers have experts, whose shares are divided
-//! by their sum.
+//! A folder may have layers without experts, and may leave the probabilities of the chosen experts
+//! unnormalised (`norm_topk_prob`). GGUF files can express neither: all layers have experts, whose
+//! probabilities are divided by their sum.
 
 use teff_kernels::RopeKind;
 
@@ -18,7 +17,7 @@ use crate::{Spec, SpecError, SpecRoom};
 
 const KEYS: Keys = keys!("qwen3moe");
 
-/// The family.
+/// Qwen 3 with experts.
 pub static QWEN3MOE: Family = Family {
     arch: "qwen3moe",
     classes: &["Qwen3MoeForCausalLM"],
@@ -40,7 +39,7 @@ fn layer(s: &Sizes, rope: u8, biases: Biases, experts: Experts) -> Layer {
     Layer { ffn: FeedForward::Experts(experts), ..layer }
 }
 
-/// The shape of Qwen 3 30B-A3B.
+/// Shape of Qwen 3 30B-A3B.
 #[cfg(feature = "alloc")]
 #[must_use]
 pub fn qwen3_30b_a3b() -> Spec<'static> {
@@ -69,7 +68,7 @@ fn from_gguf<'p>(
     let need = |key| required(count(meta, key)?, key);
     let inner = match count(meta, KEYS.expert_ffn)? {
         Some(inner) => inner,
-        // As older converters left it: the width is the tensor's.
+        // Files of older converters: the width is the tensor's.
         None => match shapes.shape("blk.0.ffn_down_exps.weight") {
             Some((_, cols)) => u32::try_from(cols).unwrap_or(u32::MAX),
             None => need(KEYS.expert_ffn)?,
@@ -95,7 +94,7 @@ fn from_config<'p>(
     shapes: &dyn Shapes,
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
-    // Only layers without experts have it; the default is of transformers' Qwen3MoeConfig.
+    // Only used by layers without experts; the default is that of transformers' Qwen3MoeConfig.
     let ffn = count(meta, "intermediate_size")?.unwrap_or(6144);
     let eps = float(meta, "rms_norm_eps")?.unwrap_or(1e-6);
     let s = decoder::config_sizes_but(meta, ffn, eps)?;

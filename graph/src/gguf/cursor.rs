@@ -1,8 +1,8 @@
-//! Reading forward through the file's bytes, never past their end.
+//! Bounds-checked forward reads over the file's bytes.
 
 use super::error::{ErrorContext, GgufError};
 
-/// A position in a file.
+/// A read position in a file.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     file: &'a [u8],
@@ -10,7 +10,7 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// At `at`, or at the end where the file is shorter.
+    /// A cursor at `at`, or at the end if the file is shorter.
     pub(super) fn new(file: &'a [u8], at: usize) -> Self {
         Cursor { file, at: at.min(file.len()) }
     }
@@ -25,7 +25,7 @@ impl<'a> Cursor<'a> {
         self.file.len() - self.at
     }
 
-    /// The next `n` bytes, or `None` (and no step) where there are fewer.
+    /// The next `n` bytes; `None`, without advancing, if fewer are left.
     pub(super) fn bytes(&mut self, n: u64) -> Option<&'a [u8]> {
         let n = usize::try_from(n).ok()?;
         let got = self.file[self.at..].get(..n)?;
@@ -43,7 +43,7 @@ impl<'a> Cursor<'a> {
         self.array(context).map(u64::from_le_bytes)
     }
 
-    /// The next string: a u64 length and as many bytes.
+    /// The next string: a u64 length followed by that many bytes.
     pub(super) fn string(
         &mut self,
         context: impl Fn() -> ErrorContext,

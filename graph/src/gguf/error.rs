@@ -1,31 +1,31 @@
-//! What can be wrong with a GGUF file.
+//! GGUF errors.
 
 use super::{MAX_KEYS, MAX_NAME, MAX_TENSORS, tensor, value::ValueKind};
 use core::fmt::{self, Write as _};
 use teff_kernels::Format;
 
-/// Bytes of a name that an error keeps.
-const KEPT: usize = 62;
+/// Number of bytes of a name that an error keeps.
+const NAME_BYTES: usize = 62;
 
-/// The first 62 bytes of a key or of a tensor's name, kept inside an error.
+/// The first 62 bytes of a key or tensor name, stored inline in an error.
 ///
-/// It is what the file says, so it need not be UTF-8; printing replaces what is not, and escapes
-/// control characters.
+/// The bytes come from the file, so they need not be UTF-8; `Display` replaces invalid sequences
+/// and escapes control characters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
-    bytes: [u8; KEPT],
+    bytes: [u8; NAME_BYTES],
     len: u8,
     cut: bool,
 }
 
 impl Name {
-    /// Keeps the start of `name`.
+    /// Keeps the first bytes of `name`.
     #[must_use]
     pub fn new(name: &[u8]) -> Name {
-        let mut bytes = [0; KEPT];
-        let len = name.len().min(KEPT);
+        let mut bytes = [0; NAME_BYTES];
+        let len = name.len().min(NAME_BYTES);
         bytes[..len].copy_from_slice(&name[..len]);
-        Name { bytes, len: len as u8, cut: name.len() > KEPT }
+        Name { bytes, len: len as u8, cut: name.len() > NAME_BYTES }
     }
 
     /// The bytes that were kept.
@@ -34,7 +34,7 @@ impl Name {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// Whether the name in the file goes on after these bytes.
+    /// True if the name in the file is longer than these bytes.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.cut
@@ -61,17 +61,17 @@ impl fmt::Debug for Name {
     }
 }
 
-/// The part of a file that was being read.
+/// The part of a file that was being read when an error occurred.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ErrorContext {
     /// Magic, version and counts.
     Header,
-    /// The key with this number, counted from 0.
+    /// The key at this index.
     Key(usize),
     /// The value of this key.
     Value(Name),
-    /// The description of the tensor with this number, counted from 0.
+    /// The description of the tensor at this index.
     TensorInfo(usize),
 }
 
@@ -86,45 +86,45 @@ impl fmt::Display for ErrorContext {
     }
 }
 
-/// Why a GGUF file was refused. Every `at` is an offset in bytes from the start of the file.
+/// Error for a GGUF file that was refused. Every `at` is a byte offset from the start of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum GgufError {
     /// The file does not begin with `GGUF`.
     BadMagic {
-        /// What it begins with.
+        /// The first four bytes of the file.
         found: [u8; 4],
     },
     /// The file was written for big-endian machines.
     BigEndian,
-    /// A version other than 2 and 3.
+    /// A version other than 2 or 3.
     Version {
         /// The version in the file.
         version: u32,
     },
-    /// The file ends in the middle of something.
+    /// The file is truncated.
     Truncated {
-        /// What was being read.
+        /// The part that was being read.
         context: ErrorContext,
-        /// Where.
+        /// Offset of the read.
         at: usize,
-        /// Bytes needed there.
+        /// Number of bytes needed.
         need: u64,
-        /// Bytes there.
+        /// Number of bytes left.
         left: u64,
     },
-    /// More keys than the rest of the file could hold.
+    /// More keys than the rest of the file has room for.
     KeysBeyondFile {
         /// The count in the header.
         count: u64,
-        /// How many would fit.
+        /// The number that would fit.
         room: u64,
     },
-    /// More tensors than the rest of the file could describe.
+    /// More tensors than the rest of the file has room to describe.
     TensorsBeyondFile {
         /// The count in the header.
         count: u64,
-        /// How many would fit.
+        /// The number that would fit.
         room: u64,
     },
     /// More than [`MAX_KEYS`] keys.
@@ -137,172 +137,172 @@ pub enum GgufError {
         /// The count in the header.
         count: u64,
     },
-    /// A string whose length reaches beyond the file.
+    /// A string whose length exceeds the rest of the file.
     StringBeyondFile {
-        /// What it belongs to.
+        /// The part of the file that the string belongs to.
         context: ErrorContext,
-        /// Where its bytes begin.
+        /// Offset of the string's bytes.
         at: usize,
-        /// Its length.
+        /// Length of the string.
         len: u64,
-        /// Bytes there.
+        /// Number of bytes left.
         left: u64,
     },
-    /// A key without a single byte.
+    /// An empty key.
     EmptyKey {
-        /// The key's number, counted from 0.
+        /// Index of the key.
         index: usize,
-        /// Where it stands.
+        /// Offset of the key.
         at: usize,
     },
-    /// A key of more than [`MAX_NAME`] bytes.
+    /// A key longer than [`MAX_NAME`] bytes.
     KeyTooLong {
-        /// Its start.
+        /// The start of the key.
         key: Name,
-        /// Its length.
+        /// Length of the key in bytes.
         len: usize,
-        /// Where it stands.
+        /// Offset of the key.
         at: usize,
     },
     /// A key that is not UTF-8.
     KeyNotUtf8 {
         /// The key.
         key: Name,
-        /// Where it stands.
+        /// Offset of the key.
         at: usize,
     },
-    /// A key that was there before.
+    /// A key that occurs twice.
     DuplicateKey {
         /// The key.
         key: Name,
-        /// Where it stands the second time.
+        /// Offset of the second occurrence.
         at: usize,
     },
-    /// A value, or the elements of an array, of a type that GGUF doesn't have.
+    /// A value or array element of a type that GGUF doesn't define.
     UnknownValueType {
         /// The key.
         key: Name,
         /// The type id.
         id: u32,
-        /// Where the id stands.
+        /// Offset of the type id.
         at: usize,
     },
-    /// An array of arrays, which no key of a model is.
+    /// An array of arrays, which no model uses.
     NestedArray {
         /// The key.
         key: Name,
-        /// Where the type of the elements stands.
+        /// Offset of the element type.
         at: usize,
     },
-    /// An array of more elements than the rest of the file could hold.
+    /// An array with more elements than the rest of the file has room for.
     ArrayBeyondFile {
         /// The key.
         key: Name,
-        /// The type of the elements.
+        /// The element type.
         elem: ValueKind,
         /// The count in the file.
         count: u64,
-        /// Where the elements begin.
+        /// Offset of the elements.
         at: usize,
-        /// Bytes there.
+        /// Number of bytes left.
         left: u64,
     },
-    /// A text value that is not UTF-8 (elements of arrays may be any bytes, since tokens are).
+    /// A string value that is not UTF-8. (Array elements may be arbitrary bytes, since tokens are.)
     ValueNotUtf8 {
         /// The key.
         key: Name,
-        /// Where its bytes begin.
+        /// Offset of the string's bytes.
         at: usize,
     },
-    /// A truth value, or an element of an array of them, that is neither 0 nor 1.
+    /// A boolean, alone or in an array, whose byte is neither 0 nor 1.
     BadBool {
         /// The key.
         key: Name,
         /// The byte.
         value: u8,
-        /// Where it stands.
+        /// Offset of the byte.
         at: usize,
     },
     /// `general.alignment` is not a u32.
     AlignmentType {
-        /// What it is.
+        /// The type in the file.
         found: ValueKind,
     },
     /// `general.alignment` is zero or not a power of two.
     Alignment {
-        /// What it is.
+        /// The value in the file.
         value: u32,
     },
     /// A tensor without a name.
     EmptyTensorName {
-        /// The tensor's number, counted from 0.
+        /// Index of the tensor.
         index: usize,
-        /// Where the name stands.
+        /// Offset of the name.
         at: usize,
     },
-    /// A tensor's name of more than [`MAX_NAME`] bytes.
+    /// A tensor name longer than [`MAX_NAME`] bytes.
     TensorNameTooLong {
-        /// Its start.
+        /// The start of the name.
         tensor: Name,
-        /// Its length.
+        /// Length of the name in bytes.
         len: usize,
-        /// Where it stands.
+        /// Offset of the name.
         at: usize,
     },
-    /// A tensor's name that is not UTF-8.
+    /// A tensor name that is not UTF-8.
     TensorNameNotUtf8 {
         /// The name.
         tensor: Name,
-        /// Where it stands.
+        /// Offset of the name.
         at: usize,
     },
-    /// A tensor's name that was there before.
+    /// A tensor name that occurs twice.
     DuplicateTensor {
         /// The name.
         tensor: Name,
-        /// Where it stands the second time.
+        /// Offset of the second occurrence.
         at: usize,
     },
-    /// A tensor with no dimensions or more than 4.
+    /// A tensor with no dimensions, or more than 4.
     DimCount {
         /// The tensor.
         tensor: Name,
         /// The number of dimensions.
         count: u32,
-        /// Where that stands.
+        /// Offset of the count.
         at: usize,
     },
     /// A tensor with a dimension of zero.
     ZeroDim {
         /// The tensor.
         tensor: Name,
-        /// Which dimension, counted from 0.
+        /// Index of the dimension.
         dim: u32,
     },
-    /// A tensor of more elements or bytes than this machine can count.
+    /// A tensor with more elements or bytes than fit the machine's integers.
     DimsOverflow {
         /// The tensor.
         tensor: Name,
-        /// Its dimensions; 1 where it has fewer.
+        /// Its dimensions, padded with 1.
         dims: [u64; 4],
     },
-    /// A tensor in a format that Teff doesn't have.
+    /// A tensor in a format that Teff doesn't support.
     UnknownFormat {
         /// The tensor.
         tensor: Name,
-        /// The ggml type id; [`super::ggml_type_name`] names it.
+        /// The ggml type id; see [`super::ggml_type_name`].
         id: u32,
     },
-    /// A tensor whose rows are not whole blocks of its format.
+    /// A tensor whose rows are not a whole number of blocks.
     RaggedRow {
         /// The tensor.
         tensor: Name,
         /// Its format.
         format: Format,
-        /// Elements of a row.
+        /// Number of elements in a row.
         cols: u64,
     },
-    /// A tensor whose data are not aligned as the file says.
+    /// A tensor whose data is not aligned to the file's alignment.
     Misaligned {
         /// The tensor.
         tensor: Name,
@@ -311,34 +311,34 @@ pub enum GgufError {
         /// The alignment.
         alignment: u32,
     },
-    /// A tensor whose data would begin beyond the file.
+    /// A tensor whose data would start beyond the end of the file.
     OffsetBeyondFile {
         /// The tensor.
         tensor: Name,
         /// Its offset from the start of the data section.
         offset: u64,
-        /// Where the data section begins.
+        /// Offset of the data section.
         section: u64,
-        /// Bytes of the file.
+        /// Length of the file in bytes.
         file: usize,
     },
-    /// A tensor whose data begin inside the file and end beyond it.
+    /// A tensor whose data starts inside the file and ends beyond it.
     DataTruncated {
         /// The tensor.
         tensor: Name,
-        /// Where its data begin.
+        /// Offset of the data.
         at: u64,
-        /// Bytes needed there.
+        /// Number of bytes needed.
         need: u64,
-        /// Bytes there.
+        /// Number of bytes left.
         left: u64,
     },
-    /// Names made to collide, so that telling them apart would take unbounded time; chance does
-    /// not do this.
+    /// Names crafted to collide, so that checking them for duplicates would take unbounded time.
+    /// This does not happen by chance.
     HostileNames {
-        /// One of them.
+        /// One of the colliding names.
         name: Name,
-        /// Where it stands.
+        /// Offset of that name.
         at: usize,
     },
 }
@@ -354,7 +354,7 @@ impl fmt::Display for GgufError {
                 "a big-endian GGUF file; Teff reads little-endian ones, convert it first",
             ),
             E::Version { version: 1 } => f.write_str(
-                "GGUF version 1, whose lengths are of 32 bits; Teff reads versions 2 and 3, \
+                "GGUF version 1, which has 32-bit lengths; Teff reads versions 2 and 3, \
                  convert the model again",
             ),
             E::Version { version } => {
@@ -362,8 +362,8 @@ impl fmt::Display for GgufError {
             }
             E::Truncated { context, at, need, left } => write!(
                 f,
-                "the file ends inside {context}: {need} bytes needed at offset {at}, {left} there \
-                 (is it complete?)"
+                "the file ends inside {context}: {need} bytes needed at offset {at}, {left} left \
+                 (is the file complete?)"
             ),
             E::KeysBeyondFile { count, room } => {
                 write!(f, "the header counts {count} keys, the file has room for {room}")
@@ -380,7 +380,7 @@ impl fmt::Display for GgufError {
             E::StringBeyondFile { context, at, len, left } => write!(
                 f,
                 "a string in {context} reaches beyond the file: {len} bytes at offset {at}, {left} \
-                 there"
+                 left"
             ),
             E::EmptyKey { index, at } => {
                 write!(f, "key number {index}, at offset {at}, is empty")
@@ -391,7 +391,7 @@ impl fmt::Display for GgufError {
             ),
             E::KeyNotUtf8 { key, at } => write!(f, "key `{key}` at offset {at} is not UTF-8"),
             E::DuplicateKey { key, at } => {
-                write!(f, "key `{key}` is there twice, again at offset {at}")
+                write!(f, "key `{key}` occurs twice, the second time at offset {at}")
             }
             E::UnknownValueType { key, id, at } => {
                 write!(f, "key `{key}` has the unknown value type {id} at offset {at}")
@@ -399,7 +399,7 @@ impl fmt::Display for GgufError {
             E::NestedArray { key, at } => {
                 write!(
                     f,
-                    "key `{key}` is an array of arrays (offset {at}), which Teff doesn't read"
+                    "key `{key}` is an array of arrays (offset {at}), which Teff doesn't support"
                 )
             }
             E::ArrayBeyondFile { key, elem, count, at, left } => write!(
@@ -411,7 +411,7 @@ impl fmt::Display for GgufError {
                 write!(f, "the text of key `{key}` at offset {at} is not UTF-8")
             }
             E::BadBool { key, value, at } => {
-                write!(f, "key `{key}` has the truth value {value} at offset {at}; it is 0 or 1")
+                write!(f, "key `{key}` has the boolean {value} at offset {at}; it must be 0 or 1")
             }
             E::AlignmentType { found } => {
                 write!(f, "key `general.alignment` is of type {found}; it must be u32")
@@ -431,7 +431,7 @@ impl fmt::Display for GgufError {
                 write!(f, "tensor `{tensor}`: the name at offset {at} is not UTF-8")
             }
             E::DuplicateTensor { tensor, at } => {
-                write!(f, "tensor `{tensor}` is there twice, again at offset {at}")
+                write!(f, "tensor `{tensor}` occurs twice, the second time at offset {at}")
             }
             E::DimCount { tensor, count, at } => write!(
                 f,
@@ -439,14 +439,14 @@ impl fmt::Display for GgufError {
             ),
             E::ZeroDim { tensor, dim } => write!(f, "tensor `{tensor}`: dimension {dim} is zero"),
             E::DimsOverflow { tensor, dims: [a, b, c, d] } => {
-                write!(f, "tensor `{tensor}` of {a} x {b} x {c} x {d} is too large to be counted")
+                write!(f, "tensor `{tensor}` of {a} x {b} x {c} x {d} is too large")
             }
             E::UnknownFormat { tensor, id } => {
                 write!(f, "tensor `{tensor}` is of ggml type {id}")?;
                 if let Some(name) = tensor::ggml_type_name(*id) {
                     write!(f, " ({name})")?;
                 }
-                f.write_str(", which Teff doesn't have; it reads")?;
+                f.write_str(", which Teff doesn't support; it reads")?;
                 let built = Format::ALL.iter().filter(|f| f.is_built());
                 for (i, format) in built.enumerate() {
                     write!(f, "{}{format}", if i == 0 { " " } else { ", " })?;
@@ -467,11 +467,11 @@ impl fmt::Display for GgufError {
             E::OffsetBeyondFile { tensor, offset, section, file } => write!(
                 f,
                 "tensor `{tensor}` begins {offset} bytes into the data section (offset {section}), \
-                 beyond the file's {file} bytes (is it complete?)"
+                 beyond the file's {file} bytes (is the file complete?)"
             ),
             E::DataTruncated { tensor, at, need, left } => write!(
                 f,
-                "tensor `{tensor}` needs {need} bytes at offset {at}, {left} are there (is the \
+                "tensor `{tensor}` needs {need} bytes at offset {at}, {left} are left (is the \
                  file complete?)"
             ),
             E::HostileNames { name, at } => write!(

@@ -1,25 +1,24 @@
-//! The GGUF reader: a model's metadata and tensors, used where they lie in the file.
+//! The GGUF reader: a model's metadata and tensors, borrowed from the file's bytes.
 //!
-//! It reads versions 2 and 3, little-endian, over a byte slice (a mapped file, or flash), and
-//! needs neither memory of its own nor std. [`Gguf::parse`] checks the whole file once (all but
-//! the weights' values); every accessor after it is infallible.
+//! Reads versions 2 and 3, little-endian, from a byte slice (a mapped file, or flash), without
+//! allocating and without std. [`Gguf::parse`] checks the whole file once, except for the weights'
+//! values; every accessor after it is infallible.
 //!
-//! The layout, from the GGUF specification in ggml's documentation; all numbers are little-endian:
+//! The layout, from the GGUF specification in ggml's documentation (all numbers are little-endian):
 //!
-//! | bytes | what |
+//! | bytes | contents |
 //! | --- | --- |
 //! | 4 | `GGUF` |
 //! | 4 | version |
-//! | 8, 8 | the number of tensors, and of keys |
+//! | 8, 8 | number of tensors, number of keys |
 //! | | keys: string, u32 type, value; a string is a u64 length and bytes, an array is a u32 type, a u64 count and elements |
 //! | | tensors: string, u32 number of dimensions, u64 for each, u32 format, u64 offset into the data section |
-//! | | the data section, at the next multiple of `general.alignment` (32 where that key is absent) |
+//! | | the data section, at the next multiple of `general.alignment` (32 if that key is absent) |
 //!
 //! Where the specification leaves room, this reader is strict: at most [`MAX_KEYS`] keys,
-//! [`MAX_TENSORS`] tensors and [`MAX_NAME`] bytes in a key or in a tensor's name; no array of
-//! arrays; no key or tensor twice; no tensor without elements. Data of tensors may overlap
-//! here (whoever converts tensors has to refuse that), and there may be any bytes between and
-//! behind them.
+//! [`MAX_TENSORS`] tensors and [`MAX_NAME`] bytes in a key or tensor name; no nested arrays; no
+//! duplicate keys or tensors; no empty tensors. Tensors' data may overlap here (code that converts
+//! tensors must reject that), and there may be arbitrary bytes between and after them.
 
 mod cursor;
 mod error;
@@ -37,28 +36,46 @@ use cursor::Cursor;
 use unique::Clash;
 use value::Skips;
 
-/// Keys that a file may have; models have some tens. It bounds the time of the search for
-/// duplicates.
+/// Maximum number of keys in a file; models have a few dozen. Bounds the time of the duplicate
+/// check.
 pub const MAX_KEYS: usize = 4096;
-/// Tensors that a file may have; the largest models have some thousands. It bounds the time of the
-/// search for duplicates.
+/// Maximum number of tensors in a file; the largest models have a few thousand. Bounds the time of
+/// the duplicate check.
 pub const MAX_TENSORS: usize = 65536;
-/// Bytes that a key or a tensor's name may have; ggml itself allows a tensor's name 63.
+/// Maximum length of a key or tensor name in bytes; ggml itself allows 63 for a tensor name.
 pub const MAX_NAME: usize = 256;
 
-/// The alignment of the data where no key `general.alignment` says another.
+/// Alignment of tensor data in files without the key `general.alignment`.
 pub const DEFAULT_ALIGNMENT: u32 = 32;
 
-/// The key that says the alignment of the data.
+/// The key that holds the alignment of tensor data.
 pub const ALIGNMENT_KEY: &str = "general.alignment";
 
-/// The bytes before the first key.
+/// Number of bytes before the first key.
 const HEADER: usize = 4 + 4 + 8 + 8;
 
-/// A checked GGUF file.
+/// A parsed and validated GGUF file.
 ///
-/// Lookups scan the keys or the tensors, which takes microseconds: they step over the few arrays
-/// that are large (vocabularies) without walking through them.
+/// Lookups scan the keys or tensors linearly, which takes microseconds: the few large arrays
+/// (vocabularies) are skipped without visiting their elements.
+///
+/// ```
+/// use teff_graph::gguf::{Gguf, GgufValue};
+///
+/// // Version 3, no tensors, one key: `general.architecture` = "gpt2" (type 8, a string).
+/// let mut file = Vec::from(b"GGUF\x03\0\0\0");
+/// file.extend_from_slice(&0u64.to_le_bytes());
+/// file.extend_from_slice(&1u64.to_le_bytes());
+/// file.extend_from_slice(&20u64.to_le_bytes());
+/// file.extend_from_slice(b"general.architecture\x08\0\0\0");
+/// file.extend_from_slice(&4u64.to_le_bytes());
+/// file.extend_from_slice(b"gpt2");
+///
+/// let gguf = Gguf::parse(&file)?;
+/// assert_eq!(gguf.value("general.architecture"), Some(GgufValue::Str("gpt2")));
+/// assert_eq!(gguf.n_tensors(), 0);
+/// # Ok::<(), teff_graph::gguf::GgufError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Gguf<'a> {
     file: &'a [u8],
@@ -66,23 +83,23 @@ pub struct Gguf<'a> {
     alignment: u32,
     n_keys: usize,
     n_tensors: usize,
-    /// Where the tensors' descriptions begin.
+    /// Offset of the tensor descriptions.
     infos: usize,
-    /// Where the data section begins.
+    /// Offset of the data section.
     section: u64,
     skips: Skips,
 }
 
 impl<'a> Gguf<'a> {
-    /// Checks a whole file: the header, every key, the bounds of every value, the description of
-    /// every tensor and the bounds of its data.
+    /// Parses and validates a whole file: the header, every key, the bounds of every value, every
+    /// tensor description and the bounds of its data.
     ///
-    /// The time is linear in the size of what precedes the data (a vocabulary of 150000 tokens takes
-    /// a millisecond), apart from the search for duplicates, which the caps on names bound: some
-    /// seconds for the worst file of all.
+    /// Takes time linear in the bytes before the data section (a vocabulary of 150,000 tokens takes
+    /// a millisecond), apart from the duplicate check, which the limits on names bound to a few
+    /// seconds for the worst possible file.
     ///
     /// # Errors
-    /// [`GgufError`] names what is wrong, and where.
+    /// [`GgufError`] names the cause and its offset.
     pub fn parse(file: &'a [u8]) -> Result<Gguf<'a>, GgufError> {
         let mut c = Cursor::new(file, 0);
         let header = || ErrorContext::Header;
@@ -93,12 +110,12 @@ impl<'a> Gguf<'a> {
         let version = c.u32(header)?;
         match version {
             2 | 3 => {}
-            // A small number, seen from the other end.
+            // A small version number, byte-swapped.
             v if v != 0 && v & 0xffff == 0 => return Err(GgufError::BigEndian),
             _ => return Err(GgufError::Version { version }),
         }
         let (count_tensors, count_keys) = (c.u64(header)?, c.u64(header)?);
-        // A key takes at least its length, one byte, the type and a value of one byte.
+        // A key takes at least its length, one byte, the type and a one-byte value.
         let room = c.left() as u64 / (8 + 1 + 4 + 1);
         let n_keys = usize::try_from(count_keys)
             .ok()
@@ -107,7 +124,7 @@ impl<'a> Gguf<'a> {
         if n_keys > MAX_KEYS {
             return Err(GgufError::TooManyKeys { count: count_keys });
         }
-        let room = c.left() as u64 / tensor::LEAST;
+        let room = c.left() as u64 / tensor::MIN_BYTES;
         let n_tensors = usize::try_from(count_tensors)
             .ok()
             .filter(|_| count_tensors <= room)
@@ -137,7 +154,7 @@ impl<'a> Gguf<'a> {
         for index in 0..n_tensors {
             tensor::Raw::read(&mut c, index)?;
         }
-        // It doesn't overflow: a slice is shorter than 2^63, an alignment is at most 2^31.
+        // Doesn't overflow: a slice is shorter than 2^63, and an alignment is at most 2^31.
         let section = (c.at() as u64).next_multiple_of(u64::from(alignment));
         let gguf = Gguf { file, version, alignment, n_keys, n_tensors, infos, section, skips };
         gguf.check_names()?;
@@ -147,7 +164,7 @@ impl<'a> Gguf<'a> {
         Ok(gguf)
     }
 
-    /// Checks that no key and no tensor is there twice.
+    /// Checks that no key and no tensor name occurs twice.
     fn check_names(&self) -> Result<(), GgufError> {
         let keys = || self.raw_keys().map(|k| k.key);
         unique::check(self.n_keys, keys).map_err(|clash| {
@@ -177,34 +194,34 @@ impl<'a> Gguf<'a> {
         self.version
     }
 
-    /// The alignment of the tensors' data in bytes, a power of two.
+    /// The alignment of tensor data in bytes, a power of two.
     #[must_use]
     pub fn alignment(&self) -> usize {
         self.alignment as usize
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     #[must_use]
     pub fn n_keys(&self) -> usize {
         self.n_keys
     }
 
-    /// How many tensors there are.
+    /// The number of tensors.
     #[must_use]
     pub fn n_tensors(&self) -> usize {
         self.n_tensors
     }
 
-    /// All keys and their values, in the file's order.
+    /// All keys and values, in file order.
     pub fn metadata(&self) -> impl Iterator<Item = (&'a str, GgufValue<'a>)> + Clone + use<'a> {
-        // All of them are there: `parse` checked.
+        // Nothing is left out: `parse` checked every key.
         self.raw_keys().map_while(|k| Some((str::from_utf8(k.key).ok()?, k.value.value()?)))
     }
 
-    /// All tensors, in the file's order.
+    /// All tensors, in file order.
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'a>> + Clone + use<'a> {
         let (file, section, alignment) = (self.file, self.section, self.alignment);
-        // All of them are there: `parse` checked.
+        // Nothing is left out: `parse` checked every tensor.
         self.raw_tensors().map_while(move |t| t.resolve(file, section, alignment).ok())
     }
 
@@ -214,7 +231,7 @@ impl<'a> Gguf<'a> {
         self.raw_keys().find(|k| k.key == key.as_bytes())?.value.value()
     }
 
-    /// The tensor called `name`.
+    /// The tensor named `name`.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<TensorInfo<'a>> {
         let raw = self.raw_tensors().find(|t| t.name == name.as_bytes())?;
@@ -279,7 +296,7 @@ struct RawKey<'a> {
     value: value::Raw<'a>,
 }
 
-/// Walks over the keys of a checked file, or as far as one was checked.
+/// Iterator over the keys of a checked file, or over those checked so far.
 #[derive(Clone)]
 struct RawKeys<'a> {
     c: Cursor<'a>,
@@ -303,7 +320,7 @@ impl<'a> Iterator for RawKeys<'a> {
     }
 }
 
-/// Walks over the descriptions of the tensors.
+/// Iterator over the tensor descriptions.
 #[derive(Clone)]
 struct RawTensors<'a> {
     c: Cursor<'a>,
@@ -324,7 +341,7 @@ impl<'a> Iterator for RawTensors<'a> {
     }
 }
 
-/// Reads and checks key number `index`, which starts at the cursor.
+/// Reads and checks the key at `index`, which starts at the cursor.
 fn read_key<'a>(c: &mut Cursor<'a>, index: usize) -> Result<&'a [u8], GgufError> {
     let at = c.at();
     let key = c.string(|| ErrorContext::Key(index))?;

@@ -1,57 +1,57 @@
-//! Tensors: their descriptions, and where their data lie.
+//! Tensor descriptions and their data.
 
 use super::MAX_NAME;
 use super::cursor::Cursor;
 use super::error::{ErrorContext, GgufError, Name};
 use teff_kernels::Format;
 
-/// The bytes that a description takes at least: a name of one byte and one dimension.
-pub(super) const LEAST: u64 = 8 + 1 + 4 + 8 + 4 + 8;
+/// Minimum size of a description in bytes: a one-byte name and one dimension.
+pub(super) const MIN_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
-/// A tensor of a file. It is used where it lies, without a copy.
+/// A tensor of a GGUF file, borrowed from the file's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TensorInfo<'a> {
-    /// Its name.
+    /// Name of the tensor.
     pub name: &'a str,
-    /// How its elements are stored.
+    /// Storage format of the elements.
     pub format: Format,
-    /// Its dimensions, the length of a row first; 1 beyond `n_dims`. None is zero.
+    /// Dimensions, row length first; 1 beyond `n_dims`, never zero.
     pub dims: [u64; 4],
-    /// How many dimensions it has, 1 to 4.
+    /// Number of dimensions, 1 to 4.
     pub n_dims: usize,
-    /// Its bytes, row after row, and the format's trailer; they begin at a multiple of the file's
-    /// alignment, counted from the start of the file.
+    /// Bytes of the tensor: its rows in order, then the format's trailer. They start at a multiple
+    /// of the file's alignment, counted from the start of the file.
     pub data: &'a [u8],
-    /// Where its bytes begin, from the start of the file.
+    /// Offset of the data from the start of the file.
     pub offset: usize,
 }
 
 impl TensorInfo<'_> {
-    /// Elements of a row: the first dimension.
+    /// Number of elements in a row: the first dimension.
     #[must_use]
     pub fn cols(&self) -> usize {
-        self.dims[0] as usize // it fits: `resolve` checked
+        self.dims[0] as usize // fits: checked by `resolve`
     }
 
-    /// The number of rows: the product of all dimensions but the first.
+    /// Number of rows: the product of all dimensions but the first.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.dims[1..].iter().product::<u64>() as usize // it fits: `resolve` checked
+        self.dims[1..].iter().product::<u64>() as usize // fits: checked by `resolve`
     }
 
-    /// The number of elements: the product of all dimensions.
+    /// Number of elements: the product of all dimensions.
     #[must_use]
     pub fn elements(&self) -> u64 {
-        self.dims.iter().product() // it doesn't overflow: `resolve` checked
+        self.dims.iter().product() // doesn't overflow: checked by `resolve`
     }
 }
 
-/// The description of a tensor, its extent known and little else checked.
+/// A tensor description whose extent is known but whose contents are mostly unchecked.
 #[derive(Clone, Copy)]
 pub(super) struct Raw<'a> {
     pub(super) name: &'a [u8],
-    /// Where the name stands, with its length.
+    /// Offset of the name, length prefix included.
     pub(super) at: usize,
     dims: [u64; 4],
     n_dims: usize,
@@ -60,7 +60,7 @@ pub(super) struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// Reads the description of tensor number `index`, which starts at the cursor.
+    /// Reads the description of the tensor at `index`, which starts at the cursor.
     pub(super) fn read(c: &mut Cursor<'a>, index: usize) -> Result<Raw<'a>, GgufError> {
         let context = || ErrorContext::TensorInfo(index);
         let at = c.at();
@@ -87,7 +87,7 @@ impl<'a> Raw<'a> {
         Ok(Raw { name, at, dims, n_dims, id, offset })
     }
 
-    /// Checks everything and finds the tensor's data; the data section begins at `section`.
+    /// Validates the description and finds the tensor's data; the data section starts at `section`.
     pub(super) fn resolve(
         &self,
         file: &'a [u8],
@@ -132,10 +132,10 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// The name of a ggml type id, whether Teff has the format or not; `None` for ids beyond the table.
+/// The name of a ggml type id, supported by Teff or not; `None` for ids beyond the table.
 ///
-/// The ids are those of `enum ggml_type` in ggml.h; 36 is I2_S as BitNet's published files use it
-/// (ggml itself gave that number to a repacked format which no longer exists in files).
+/// The ids are those of `enum ggml_type` in ggml.h; 36 is I2_S as used by BitNet's published files
+/// (ggml itself gave that number to a repacked format that no longer occurs in files).
 #[must_use]
 pub fn ggml_type_name(id: u32) -> Option<&'static str> {
     #[rustfmt::skip]

@@ -1,32 +1,32 @@
-//! Finding a name that is there twice, without memory to sort or to remember all of them.
+//! Duplicate detection for names, without memory to sort or store them all.
 //!
-//! The names are walked in rounds. Each round looks only at the names whose hash falls to it, few
-//! enough that their fingerprints fit a table of 2 KiB on the stack; only where two fingerprints
-//! agree are the names themselves compared. A file of up to 256 names takes one round, and `n`
-//! names cost `n * n / 256` steps, which the caps on their number bound. An attacker who knows the
-//! hash can make names fall into one round or share a fingerprint: that is noticed and is an
-//! error, so the bound holds for hostile files too.
+//! The names are scanned in rounds. Each round considers only the names whose hash selects it, few
+//! enough for their fingerprints to fit in a 2 KiB table on the stack; the names themselves are
+//! compared only when two fingerprints match. A file of up to 256 names takes one round, and `n`
+//! names take `n * n / 256` steps, which the limits on their number bound. An attacker who knows
+//! the hash can craft names that fall into one round or share a fingerprint: that is detected and
+//! is an error, so the bound holds for hostile files too.
 
-/// Fingerprints that the table holds.
+/// Number of fingerprints in the table.
 const SLOTS: usize = 512;
-/// Names that a round should get on average: half of the table.
+/// Target number of names per round: half of the table.
 const PER_ROUND: usize = 256;
-/// Names a round may get. By chance alone, 1.75 times the average has odds below 1e-20.
-const MOST: usize = 448;
-/// Fingerprints of different names that may agree. By chance even one among 65536 names has odds
-/// below one in a hundred.
-const FALSE_ALARMS: usize = 16;
+/// Maximum number of names per round. By chance alone, 1.75 times the average has odds below 1e-20.
+const MAX_PER_ROUND: usize = 448;
+/// Maximum number of matching fingerprints of different names. By chance, even one among 65536
+/// names has odds below one in a hundred.
+const MAX_FALSE_MATCHES: usize = 16;
 
-/// Why names are not all different: the number of the name at which that was seen.
+/// Reason why the names are not known to be distinct, with the index of the offending name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Clash {
-    /// It was there before.
+    /// The name occurred before.
     Duplicate(usize),
     /// Too many names share its hash.
     Hostile(usize),
 }
 
-/// Checks that the `count` names that each call of `names` walks over are all different.
+/// Checks that the `count` names that each call of `names` iterates over are distinct.
 pub(super) fn check<'a, I>(count: usize, names: impl Fn() -> I) -> Result<(), Clash>
 where
     I: Iterator<Item = &'a [u8]>,
@@ -38,14 +38,14 @@ where
         let mut used = 0;
         for (i, name) in names().enumerate() {
             let hash = hash(name);
-            // Three independent parts of the hash: the round, the slot and the fingerprint.
+            // Three independent parts of the hash: round, slot and fingerprint.
             if (hash >> 48) % rounds != round {
                 continue;
             }
-            if used == MOST {
+            if used == MAX_PER_ROUND {
                 return Err(Clash::Hostile(i));
             }
-            let print = (hash as u32).max(1); // 0 marks a free slot
+            let print = (hash as u32).max(1); // 0 marks an empty slot
             let mut slot = (hash >> 32) as usize % SLOTS;
             while table[slot] != 0 {
                 if table[slot] == print {
@@ -53,7 +53,7 @@ where
                         return Err(Clash::Duplicate(i));
                     }
                     alarms += 1;
-                    if alarms > FALSE_ALARMS {
+                    if alarms > MAX_FALSE_MATCHES {
                         return Err(Clash::Hostile(i));
                     }
                 }
@@ -66,7 +66,7 @@ where
     Ok(())
 }
 
-/// A hash of good spread, 8 bytes a step.
+/// A well-distributed hash, 8 bytes per step.
 fn hash(name: &[u8]) -> u64 {
     let mix = |h: u64| {
         let h = (h ^ (h >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -88,9 +88,10 @@ mod tests {
     use super::*;
     use std::vec::{IntoIter, Vec};
 
-    /// `count` different names: the numbers, with the name number `twin` a copy of number 0.
+    /// `count` distinct 4-byte names, except that the name at `twin` is a copy of
+    /// the first.
     fn names(count: u32, twin: Option<u32>) -> impl Fn() -> IntoIter<&'static [u8]> {
-        // Leaked: a test's few hundred KiB, so that the names can outlive the closure.
+        // Leaked so that the names can outlive the closure: a few hundred KiB, in a test.
         let all: &'static [[u8; 4]] = Vec::leak(
             (0..count).map(|i| if twin == Some(i) { 0 } else { i }.to_le_bytes()).collect(),
         );
@@ -116,13 +117,13 @@ mod tests {
 
     #[test]
     fn many_names_of_one_round_are_refused() {
-        // 20000 names searched for those of round 0 of 4: more than a round may hold.
+        // The names in round 0 of 4 out of 20000: more than a round may hold.
         let all: Vec<[u8; 4]> = (0..20000u32)
             .map(u32::to_le_bytes)
             .filter(|n| (hash(n) >> 48).is_multiple_of(4))
             .take(1024)
             .collect();
         let found = check(1024, || all.iter().map(|n| &n[..]));
-        assert_eq!(found, Err(Clash::Hostile(MOST)));
+        assert_eq!(found, Err(Clash::Hostile(MAX_PER_ROUND)));
     }
 }

@@ -1,44 +1,44 @@
-//! Keys' values: scalars, text and arrays.
+//! Metadata values: scalars, strings and arrays.
 
 use super::cursor::Cursor;
 use super::error::{ErrorContext, GgufError, Name};
 use core::fmt;
 use core::str::Utf8Error;
 
-/// The type of a value, or of an array's elements; the discriminants are GGUF's ids.
+/// The type of a value or of an array's elements; the discriminants are GGUF's type ids.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ValueKind {
-    /// Unsigned, 8 bits.
+    /// Unsigned 8-bit integer.
     U8 = 0,
-    /// Signed, 8 bits.
+    /// Signed 8-bit integer.
     I8 = 1,
-    /// Unsigned, 16 bits.
+    /// Unsigned 16-bit integer.
     U16 = 2,
-    /// Signed, 16 bits.
+    /// Signed 16-bit integer.
     I16 = 3,
-    /// Unsigned, 32 bits.
+    /// Unsigned 32-bit integer.
     U32 = 4,
-    /// Signed, 32 bits.
+    /// Signed 32-bit integer.
     I32 = 5,
     /// IEEE binary32.
     F32 = 6,
-    /// A byte that is 0 or 1.
+    /// Boolean: a byte that is 0 or 1.
     Bool = 7,
-    /// A length and bytes.
+    /// String: a length and bytes.
     Str = 8,
-    /// A type, a count and elements.
+    /// Array: an element type, a count and elements.
     Array = 9,
-    /// Unsigned, 64 bits.
+    /// Unsigned 64-bit integer.
     U64 = 10,
-    /// Signed, 64 bits.
+    /// Signed 64-bit integer.
     I64 = 11,
     /// IEEE binary64.
     F64 = 12,
 }
 
 impl ValueKind {
-    /// All kinds, each at the index that is its id.
+    /// All types, indexed by id.
     pub const ALL: [ValueKind; 13] = [
         ValueKind::U8,
         ValueKind::I8,
@@ -55,7 +55,7 @@ impl ValueKind {
         ValueKind::F64,
     ];
 
-    /// The kind with this GGUF id.
+    /// The type with this GGUF id.
     #[must_use]
     pub fn from_id(id: u32) -> Option<ValueKind> {
         Self::ALL.get(usize::try_from(id).ok()?).copied()
@@ -67,7 +67,7 @@ impl ValueKind {
         self as u32
     }
 
-    /// Bytes of a scalar; `None` for text and arrays.
+    /// Size of a scalar in bytes; `None` for strings and arrays.
     #[must_use]
     pub const fn size(self) -> Option<usize> {
         Some(match self {
@@ -104,31 +104,31 @@ impl fmt::Display for ValueKind {
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum GgufValue<'a> {
-    /// Unsigned, 8 bits.
+    /// Unsigned 8-bit integer.
     U8(u8),
-    /// Signed, 8 bits.
+    /// Signed 8-bit integer.
     I8(i8),
-    /// Unsigned, 16 bits.
+    /// Unsigned 16-bit integer.
     U16(u16),
-    /// Signed, 16 bits.
+    /// Signed 16-bit integer.
     I16(i16),
-    /// Unsigned, 32 bits.
+    /// Unsigned 32-bit integer.
     U32(u32),
-    /// Signed, 32 bits.
+    /// Signed 32-bit integer.
     I32(i32),
-    /// IEEE binary32; any value, infinities and NaN too.
+    /// IEEE binary32; may be infinite or NaN.
     F32(f32),
-    /// A truth value.
+    /// Boolean.
     Bool(bool),
-    /// Text.
+    /// String.
     Str(&'a str),
-    /// Elements of one type.
+    /// Array of elements of one type.
     Array(GgufArray<'a>),
-    /// Unsigned, 64 bits.
+    /// Unsigned 64-bit integer.
     U64(u64),
-    /// Signed, 64 bits.
+    /// Signed 64-bit integer.
     I64(i64),
-    /// IEEE binary64; any value, infinities and NaN too.
+    /// IEEE binary64; may be infinite or NaN.
     F64(f64),
 }
 
@@ -154,9 +154,9 @@ impl GgufValue<'_> {
     }
 }
 
-/// The elements of an array, read where they lie; they need no alignment.
+/// An array borrowed from the file; the elements need no alignment.
 ///
-/// Two arrays are equal where their types and bytes are.
+/// Two arrays are equal if their element types and bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GgufArray<'a> {
     elem: ValueKind,
@@ -164,7 +164,7 @@ pub struct GgufArray<'a> {
     bytes: &'a [u8],
 }
 
-/// The method that reads an array of numbers of one type.
+/// Defines the accessor for an array of one numeric type.
 macro_rules! numbers {
     ($($name:ident $type:ident $kind:ident)*) => {$(
         #[doc = concat!("The elements of an array of ", stringify!($type), "; `None` for others.")]
@@ -177,7 +177,7 @@ macro_rules! numbers {
 }
 
 impl<'a> GgufArray<'a> {
-    /// The type of the elements.
+    /// The element type.
     #[must_use]
     pub fn elem(&self) -> ValueKind {
         self.elem
@@ -189,26 +189,26 @@ impl<'a> GgufArray<'a> {
         self.len
     }
 
-    /// Whether there are none.
+    /// True if the array has no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The elements as the file has them: little-endian, each string with its u64 length before it.
+    /// The elements as stored in the file: little-endian, each string preceded by its u64 length.
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The elements of an array of strings; `None` for others. Tokens may be any bytes, not only
-    /// UTF-8.
+    /// The elements of an array of strings; `None` for other types. Tokens may be arbitrary bytes,
+    /// not only UTF-8.
     #[must_use]
     pub fn strings(&self) -> Option<Strings<'a>> {
         (self.elem == ValueKind::Str).then_some(Strings { left: self.len, bytes: self.bytes })
     }
 
-    /// [`GgufArray::strings`] as text, each with an error where it is not UTF-8.
+    /// [`GgufArray::strings`] as `str`, with an error for each string that is not UTF-8.
     #[must_use]
     pub fn texts(
         &self,
@@ -216,13 +216,14 @@ impl<'a> GgufArray<'a> {
         self.strings().map(|s| s.map(str::from_utf8))
     }
 
-    /// The elements of an array of truth values; `None` for others.
+    /// The elements of an array of booleans; `None` for other types.
     #[must_use]
     pub fn bools(&self) -> Option<impl ExactSizeIterator<Item = bool> + Clone + use<'a>> {
         (self.elem == ValueKind::Bool).then(|| self.bytes.iter().map(|&b| b != 0))
     }
 
-    /// The elements of an array of integers of any type, each saturated to i64; `None` for others.
+    /// The elements of an array of integers of any type, each saturated to i64; `None` for other
+    /// types.
     #[must_use]
     pub fn integers(&self) -> Option<impl ExactSizeIterator<Item = i64> + Clone + use<'a>> {
         use ValueKind as K;
@@ -251,7 +252,7 @@ impl<'a> GgufArray<'a> {
     }
 }
 
-/// The strings of an array; [`GgufArray::strings`] makes it.
+/// Iterator over the strings of an array, returned by [`GgufArray::strings`].
 #[derive(Clone, Debug)]
 pub struct Strings<'a> {
     left: usize,
@@ -262,7 +263,7 @@ impl<'a> Iterator for Strings<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        // All lengths were checked when the array was made.
+        // All lengths were checked when the array was read.
         let (len, rest) = self.bytes.split_first_chunk()?;
         let (string, rest) = rest.split_at_checked(u64::from_le_bytes(*len).try_into().ok()?)?;
         self.bytes = rest;
@@ -277,16 +278,16 @@ impl<'a> Iterator for Strings<'a> {
 
 impl ExactSizeIterator for Strings<'_> {}
 
-/// How many arrays of strings [`Skips`] remembers.
-const REMEMBERED: usize = 6;
+/// Number of string arrays that [`Skips`] remembers.
+const MAX_SKIPS: usize = 6;
 
-/// Where the largest arrays of strings begin and end, so that a lookup can step over them without
-/// walking through their elements.
+/// Start and end offsets of the largest string arrays, so that lookups can skip them without
+/// visiting their elements.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Skips([(usize, usize); REMEMBERED]);
+pub(super) struct Skips([(usize, usize); MAX_SKIPS]);
 
 impl Skips {
-    /// Remembers an array, in the place of a smaller one.
+    /// Remembers an array, replacing a smaller one.
     pub(super) fn remember(&mut self, start: usize, end: usize) {
         if let Some(least) = self.0.iter_mut().min_by_key(|(start, end)| end - start)
             && least.1 - least.0 < end - start
@@ -295,17 +296,17 @@ impl Skips {
         }
     }
 
-    /// The bytes of the array whose elements begin at `start`, if it is remembered.
+    /// Length in bytes of the array whose elements start at `start`, if it is remembered.
     fn len_at(&self, start: usize) -> Option<usize> {
         self.0.iter().find(|(s, e)| *s == start && e > s).map(|(s, e)| e - s)
     }
 }
 
-/// A value whose extent is known and whose contents are not checked yet.
+/// A value whose extent is known but whose contents are unchecked.
 #[derive(Clone, Copy)]
 pub(super) struct Raw<'a> {
     kind: ValueKind,
-    /// The elements' type; for what is no array, the value's.
+    /// The element type of an array; the value's own type for anything else.
     elem: ValueKind,
     len: usize,
     bytes: &'a [u8],
@@ -368,17 +369,17 @@ impl<'a> Raw<'a> {
             };
             c.bytes(len as u64).ok_or_else(beyond)?
         };
-        // It fits: at most as many elements as bytes.
+        // Fits: there are at most as many elements as bytes.
         Ok(Raw { kind, elem, len: count as usize, bytes, at })
     }
 
-    /// The offsets between which the elements lie, for an array of strings.
+    /// Start and end offsets of the elements, for an array of strings.
     pub(super) fn string_array(&self) -> Option<(usize, usize)> {
         (self.kind == ValueKind::Array && self.elem == ValueKind::Str)
             .then_some((self.at, self.at + self.bytes.len()))
     }
 
-    /// The value, its contents checked: text is UTF-8, and a truth value is 0 or 1.
+    /// The value, with its contents checked: strings are UTF-8, booleans are 0 or 1.
     pub(super) fn check(&self, key: &[u8]) -> Result<GgufValue<'a>, GgufError> {
         if self.elem == ValueKind::Bool
             && let Some(i) = self.bytes.iter().position(|&b| b > 1)
@@ -386,13 +387,13 @@ impl<'a> Raw<'a> {
             let (key, value) = (Name::new(key), self.bytes[i]);
             return Err(GgufError::BadBool { key, value, at: self.at + i });
         }
-        // What is left to be wrong is text.
+        // A non-UTF-8 string is the only remaining error.
         self.value().ok_or_else(|| GgufError::ValueNotUtf8 { key: Name::new(key), at: self.at })
     }
 
-    /// The value; `None` where [`Raw::check`] finds text that is not UTF-8.
+    /// The value; `None` for a string that is not UTF-8, which [`Raw::check`] reports.
     pub(super) fn value(&self) -> Option<GgufValue<'a>> {
-        /// The bytes of a scalar; there are as many as [`ValueKind::size`] says.
+        /// The bytes of a scalar; `bytes` has the length given by [`ValueKind::size`].
         fn scalar<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
             bytes.try_into().ok()
         }

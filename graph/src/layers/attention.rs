@@ -1,4 +1,5 @@
-//! Attention: queries, keys and values of heads, with grouped queries, windows and shared caches.
+//! Attention: queries, keys and values of each head, with grouped queries, windows and shared
+//! caches.
 
 use teff_kernels::{MAX_HEAD_DIM, RopeKind};
 
@@ -8,32 +9,32 @@ use crate::plan::build::{Builder, Stream};
 use crate::plan::{BufferType, PlanError, RowCount};
 use crate::spec::{LayerRole as L, Role, Spec, SpecError, inconsistent};
 
-/// An attention.
+/// Attention of one layer.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Attention {
     /// Query heads.
     pub heads: u32,
-    /// Heads of keys and values; a divisor of `heads`.
+    /// Heads of keys and values, which must divide `heads`.
     pub kv_heads: u32,
-    /// Elements of a query, a key or a value of one head.
+    /// Head dimension: elements of one query, key or value.
     pub head_dim: u32,
-    /// Queries, keys and values come from one matrix instead of three.
+    /// True if queries, keys and values come from one fused matrix instead of three.
     pub fused: bool,
-    /// Queries, keys and values have biases.
+    /// True if queries, keys and values have biases.
     pub qkv_bias: bool,
-    /// The output has a bias.
+    /// True if the output projection has a bias.
     pub out_bias: bool,
-    /// Each head of queries and of keys is normalised (RMS) before it is turned.
+    /// True if every head of queries and keys is RMS-normalised before the rotary embedding.
     pub qk_norm: bool,
-    /// The inputs of the last product are normalised (RMS).
+    /// True if the inputs of the output projection are RMS-normalised.
     pub sub_norm: bool,
-    /// Rotary embedding, by its index in [`Spec::ropes`]; `None` where heads are not turned.
+    /// Rotary embedding, by its index in [`Spec::ropes`]; `None` if heads are not rotated.
     pub rope: Option<u8>,
-    /// Positions that a query sees, its own included; `None` for all.
+    /// Positions that a query attends to, including its own; `None` for all.
     pub window: Option<u32>,
-    /// Factor of the scores before softmax.
+    /// Scale of the scores before softmax.
     pub scale: f32,
-    /// Layer whose keys and values are used; `None` where the layer has its own.
+    /// Layer whose keys and values are used; `None` if the layer has its own.
     pub shared_kv: Option<u32>,
 }
 
@@ -53,19 +54,19 @@ impl Attention {
         shared_kv: None,
     };
 
-    /// Elements of all heads' queries.
+    /// Elements of the queries of all heads.
     #[must_use]
     pub const fn q_dim(&self) -> usize {
         self.heads as usize * self.head_dim as usize
     }
 
-    /// Elements of all heads' keys (or values).
+    /// Elements of the keys (or the values) of all heads.
     #[must_use]
     pub const fn kv_dim(&self) -> usize {
         self.kv_heads as usize * self.head_dim as usize
     }
 
-    /// Whether the layer computes keys and values of its own.
+    /// True if the layer computes its own keys and values.
     #[must_use]
     pub const fn has_kv(&self) -> bool {
         self.shared_kv.is_none()
@@ -109,7 +110,7 @@ impl Attention {
         }
     }
 
-    /// Queries into a new buffer, keys and values into the cache; then attention.
+    /// Projects queries into a new buffer and keys and values into the cache, then attends.
     pub(super) fn build(
         &self,
         b: &mut Builder<'_, '_>,

@@ -1,4 +1,4 @@
-//! The feed-forward part that is one network for all tokens.
+//! The dense feed-forward part: one network for all tokens.
 
 use super::{Activation, Layer, Mixed, in_range};
 use crate::ops::{Gated, Op, Output};
@@ -6,23 +6,23 @@ use crate::plan::build::{Builder, Stream};
 use crate::plan::{BufferType, PlanError};
 use crate::spec::{LayerRole as L, Role, SpecError, inconsistent};
 
-/// A feed-forward part: `down(act(up x))`, or `down(act(gate x) * (up x))`.
+/// Dense feed-forward part: `down(act(up x))`, or `down(act(gate x) * (up x))` if gated.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Dense {
-    /// Inner elements.
+    /// Inner width.
     pub inner: u32,
-    /// The second form.
+    /// True for the gated form.
     pub gated: bool,
-    /// The function.
+    /// Activation function.
     pub activation: Activation,
-    /// All products have biases.
+    /// True if every product has a bias.
     pub bias: bool,
-    /// The inputs of the last product are normalised (RMS).
+    /// True if the inputs of the last product are RMS-normalised.
     pub sub_norm: bool,
 }
 
 impl Dense {
-    /// Checks the sizes; whether the last product's inputs are normalised.
+    /// Checks the sizes and returns true if the inputs of the last product are normalised.
     pub(super) fn validate(&self) -> Result<bool, SpecError> {
         if !in_range(&[self.inner]) {
             return inconsistent("the inner width must be 1 to 2^26");

@@ -1,4 +1,4 @@
-//! Mixtures of experts: several feed-forward parts, of which each token chooses a few.
+//! Mixture of experts: several feed-forward networks, a few of which are chosen for each token.
 
 use super::{Activation, Layer, in_range};
 use crate::ops::{ExpertsDown, ExpertsGated, Op, Output, Route};
@@ -6,32 +6,32 @@ use crate::plan::build::{Builder, Stream};
 use crate::plan::{BufferType, PlanError};
 use crate::spec::{LayerRole as L, SpecError, inconsistent};
 
-/// Experts: gated feed-forward parts of one shape, chosen by a router.
+/// Gated feed-forward experts of one shape, chosen by a router.
 ///
-/// The router's scores become probabilities by softmax over all experts; a token takes the `used`
-/// largest, ties going to the lower expert. Outputs are added in ascending order of experts, each
-/// times its probability.
+/// The router's scores become probabilities by softmax over all experts. A token takes the `used`
+/// largest; ties go to the lower expert. Outputs are multiplied by their probabilities and summed
+/// in ascending order of experts.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Experts {
-    /// Experts of the layer.
+    /// Number of experts in the layer.
     pub experts: u32,
-    /// Experts that each token takes.
+    /// Number of experts that each token takes.
     pub used: u32,
-    /// Inner elements of an expert.
+    /// Inner width of an expert.
     pub inner: u32,
-    /// The function.
+    /// Activation function.
     pub activation: Activation,
-    /// The probabilities of the chosen ones are divided by their sum.
+    /// True if the probabilities of the chosen experts are divided by their sum.
     pub normalised: bool,
 }
 
-/// Most experts of a layer.
+/// Maximum number of experts in a layer.
 pub(crate) const MAX_EXPERTS: u32 = 1 << 12;
-/// Most experts that a token takes.
+/// Maximum number of experts that a token takes.
 pub(crate) const MAX_USED: u32 = 64;
 
 impl Experts {
-    /// Checks the sizes; whether the last product's inputs are normalised.
+    /// Checks the sizes and returns true if the inputs of the last product are normalised.
     pub(super) fn validate(&self) -> Result<bool, SpecError> {
         if !in_range(&[self.inner]) || self.inner > 1 << 20 {
             return inconsistent("the inner width of an expert must be 1 to 2^20");

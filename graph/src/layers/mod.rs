@@ -1,7 +1,7 @@
-//! Layers: what a layer is, and how it becomes operations. A file for each kind.
+//! Layers and their translation into operations, with one file for each kind.
 //!
-//! A layer is a mixer (attention, or something recurrent) and a feed-forward part, each with a norm
-//! before it and added to the residual stream:
+//! A layer is a mixer (attention, or something recurrent) and a feed-forward part, each preceded by
+//! a norm and added to the residual stream:
 //!
 //! ```text
 //! x = x + residual * [post_norm](mixer(norm(x)))
@@ -26,54 +26,54 @@ pub use experts::Experts;
 pub(crate) use experts::{MAX_EXPERTS, MAX_USED};
 pub use short_conv::ShortConv;
 
-/// A layer.
+/// One layer of a model.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Layer {
-    /// The part that looks at earlier tokens.
+    /// Part that mixes information across tokens.
     pub mixer: Mixer,
-    /// The part that looks at one token alone.
+    /// Part that works on each token by itself.
     pub ffn: FeedForward,
-    /// Norms around both.
+    /// Norms around both parts.
     pub norms: Norms,
-    /// Factors.
+    /// Scale factors.
     pub scales: Scales,
 }
 
-/// The part of a layer that looks at earlier tokens.
+/// Part of a layer that mixes information across tokens.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Mixer {
-    /// Attention to the keys and values of earlier tokens.
+    /// Attention over the keys and values of earlier tokens.
     Attention(Attention),
-    /// A gated convolution over the last few tokens.
+    /// Gated convolution over the last few tokens.
     ShortConv(ShortConv),
 }
 
-/// The part of a layer that looks at one token alone.
+/// Part of a layer that works on each token by itself.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum FeedForward {
     /// One network for all tokens.
     Dense(Dense),
-    /// Several, of which each token chooses a few.
+    /// Several networks, a few of which are chosen for each token.
     Experts(Experts),
 }
 
-/// Norms around a layer's parts.
+/// Norms around the parts of a layer.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Norms {
-    /// The norm before each part.
+    /// Norm before each part.
     pub before: Norm,
-    /// A root-mean-square norm of each part's output, before it is added to the residual stream.
+    /// True if the output of each part is RMS-normalised before it is added to the residual stream.
     pub post: bool,
 }
 
-/// A normalisation.
+/// Normalisation.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Norm {
-    /// Which one.
+    /// Kind of norm.
     pub kind: NormKind,
-    /// Added to the variance.
+    /// Epsilon, added to the variance.
     pub eps: f32,
 }
 
@@ -81,20 +81,20 @@ pub struct Norm {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NormKind {
-    /// Mean and variance, with weight and bias.
+    /// Layer norm: mean and variance, with weight and bias.
     Layer,
-    /// Root mean square, with weight.
+    /// RMS norm: root mean square, with weight.
     Rms,
 }
 
-/// Factors of a layer.
+/// Scale factors of a layer.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Scales {
-    /// Factor of each part's output before it is added to the residual stream.
+    /// Scale of the output of each part before it is added to the residual stream.
     pub residual: f32,
 }
 
-/// Function of a feed-forward part.
+/// Activation function of a feed-forward part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Activation {
@@ -106,29 +106,29 @@ pub enum Activation {
     Relu2,
 }
 
-/// Memory that a sequence needs for a layer.
+/// Memory that a sequence needs for one layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum LayerState {
-    /// None.
+    /// No memory.
     None,
-    /// Keys and values of earlier positions: all of them, or those of a window.
+    /// Keys and values of earlier positions, of all or of those in a window.
     Kv {
         /// Heads of keys and values.
         heads: u32,
-        /// Elements of a key or a value of one head.
+        /// Head dimension.
         head_dim: u32,
-        /// Positions that a query sees; `None` for all.
+        /// Positions that a query attends to; `None` for all.
         window: Option<u32>,
     },
-    /// The keys and values of another layer.
+    /// Keys and values of another layer.
     SharedKv {
-        /// That layer.
+        /// Number of that layer.
         layer: u32,
     },
-    /// A fixed number of bytes, however long the text is.
+    /// Fixed number of bytes, whatever the length of the text.
     Fixed {
-        /// Bytes.
+        /// Size in bytes.
         bytes: u64,
     },
 }
@@ -143,7 +143,7 @@ impl Norm {
 }
 
 impl Layer {
-    /// A layer of one head of one element: for room that is to be filled.
+    /// Placeholder of one head of one element, for slices that are filled later.
     pub const EMPTY: Layer = Layer {
         mixer: Mixer::Attention(Attention::EMPTY),
         ffn: FeedForward::Dense(Dense {
@@ -157,31 +157,31 @@ impl Layer {
         scales: Scales { residual: 1.0 },
     };
 
-    /// The attention, where the mixer is one.
+    /// Attention of the layer, if that is its mixer.
     #[must_use]
     pub const fn attention(&self) -> Option<&Attention> {
         if let Mixer::Attention(a) = &self.mixer { Some(a) } else { None }
     }
 
-    /// The short convolution, where the mixer is one.
+    /// Short convolution of the layer, if that is its mixer.
     #[must_use]
     pub const fn short_conv(&self) -> Option<&ShortConv> {
         if let Mixer::ShortConv(c) = &self.mixer { Some(c) } else { None }
     }
 
-    /// The dense feed-forward part, where it is one.
+    /// Dense feed-forward part of the layer, if it has one.
     #[must_use]
     pub const fn dense(&self) -> Option<&Dense> {
         if let FeedForward::Dense(d) = &self.ffn { Some(d) } else { None }
     }
 
-    /// The experts, where the feed-forward part has them.
+    /// Experts of the layer, if it has them.
     #[must_use]
     pub const fn experts(&self) -> Option<&Experts> {
         if let FeedForward::Experts(e) = &self.ffn { Some(e) } else { None }
     }
 
-    /// The memory that a sequence needs for the layer, in a model of this width.
+    /// Memory that a sequence needs for the layer in a model of this width.
     #[must_use]
     pub fn state(&self, width: u32) -> LayerState {
         match &self.mixer {
@@ -190,7 +190,7 @@ impl Layer {
         }
     }
 
-    /// Checks the layer's sizes by themselves and against the model's.
+    /// Checks the layer's sizes, by themselves and against the model's.
     pub(crate) fn validate(&self, spec: &Spec<'_>) -> Result<(), SpecError> {
         self.norms.before.validate()?;
         if !self.scales.residual.is_finite() {
@@ -205,13 +205,13 @@ impl Layer {
             FeedForward::Experts(e) => e.validate()?,
         } && self.attention().is_none_or(|a| a.sub_norm);
         if spec.token_scales && !sub_norms {
-            // Else inputs are written by several workers, and none has seen a whole token.
+            // Otherwise several workers write the inputs, and none of them sees a whole token.
             return inconsistent("a scale for a whole token needs norms before the last products");
         }
         Ok(())
     }
 
-    /// Checks what depends on the layer's place among the others.
+    /// Checks everything that depends on the layer's position among the others.
     pub(crate) fn validate_at(&self, spec: &Spec<'_>, l: u32) -> Result<(), SpecError> {
         let LayerState::SharedKv { layer } = self.state(spec.width) else { return Ok(()) };
         if layer >= l {
@@ -230,7 +230,7 @@ impl Layer {
         }
     }
 
-    /// The operations of layer `l`.
+    /// Builds the operations of layer `l`.
     pub(crate) fn build(
         &self,
         b: &mut Builder<'_, '_>,
@@ -242,7 +242,7 @@ impl Layer {
             Mixer::Attention(a) => a.build(b, self, l, x)?,
             Mixer::ShortConv(c) => c.build(b, self, l, x)?,
         };
-        // Past the last layer's mixer, only wanted tokens go on.
+        // After the mixer of the last layer, only rows whose logits are wanted are needed.
         let x = if last { b.select_rows(x)? } else { x };
         b.barrier()?;
         let out = mixed.sub_norm(b, self, l)?;
@@ -255,7 +255,7 @@ impl Layer {
     }
 }
 
-/// Outputs of a mixer or of a feed-forward part before its last product.
+/// Outputs of a mixer or of a feed-forward part, before the last product.
 pub(crate) struct Mixed {
     pub(crate) out: BufferId,
     pub(crate) cols: usize,
@@ -265,7 +265,7 @@ pub(crate) struct Mixed {
 }
 
 impl Mixed {
-    /// The inputs of the last product: normalised where the layer has a norm there.
+    /// Inputs of the last product, normalised if the layer has a norm there.
     pub(crate) fn sub_norm(
         &self,
         b: &mut Builder<'_, '_>,
@@ -280,12 +280,12 @@ impl Mixed {
     }
 }
 
-/// Bound of the sizes that shapes are made of.
+/// True if all sizes that shapes are made of are within bounds.
 pub(crate) fn in_range(sizes: &[u32]) -> bool {
     sizes.iter().all(|&n| (1..=MAX_SIZE).contains(&n))
 }
 
-/// Shape of a head's cache in a plan with these options.
+/// Layout of one head's cache in a plan with these options.
 pub(crate) fn kv_layout(format: KvFormat, head_dim: u32, capacity: usize) -> KvLayout {
     KvLayout { format, head_dim: head_dim as usize, capacity }
 }

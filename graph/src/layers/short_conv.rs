@@ -1,4 +1,4 @@
-//! The gated short convolution of LFM2 (Liquid AI, 2025): `y = C * conv(B * x)`, with a state of the
+//! Gated short convolution of LFM2 (Liquid AI, 2025): `y = C * conv(B * x)`, whose state is the
 //! last few inputs.
 
 use super::{Layer, LayerState, Mixed, in_range};
@@ -7,17 +7,17 @@ use crate::plan::build::{Builder, Stream};
 use crate::plan::{BufferType, PlanError, RowCount};
 use crate::spec::{LayerRole as L, Role, SpecError, inconsistent};
 
-/// A gated depthwise convolution over the last few tokens.
+/// Gated depthwise convolution over the last few tokens.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ShortConv {
-    /// Tokens that an output sees, its own included.
+    /// Tokens that an output depends on, including its own.
     pub taps: u32,
-    /// The two products and the convolution have biases.
+    /// True if both products and the convolution have biases.
     pub bias: bool,
 }
 
 impl ShortConv {
-    /// The inputs of the last `taps - 1` tokens, in f32.
+    /// State of the layer: the inputs of the last `taps - 1` tokens, in f32.
     pub(super) fn state(&self, width: u32) -> LayerState {
         LayerState::Fixed { bytes: u64::from(self.taps.saturating_sub(1)) * u64::from(width) * 4 }
     }

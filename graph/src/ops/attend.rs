@@ -9,39 +9,40 @@ use super::{Access, Operation, StateAccess, sure};
 use crate::exec::{SegmentRows, Stopped, Worker};
 use crate::plan::{Buffer, BufferId, PlanView, RowCount, StateId, StateKind, lcm};
 
-/// Queries that attention takes at a time.
+/// Queries that attention computes at a time.
 const QUERY_TILE: usize = 32;
 
-/// Attention.
+/// Attention over a cache.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Attend {
     /// Queries, f32.
     pub q: BufferId,
-    /// The result, quantised where it is.
+    /// Result, quantised if the buffer is.
     pub out: BufferId,
-    /// The cache of keys and values.
+    /// Cache of keys and values.
     pub state: StateId,
     /// Query heads.
     pub heads: u16,
     /// Heads of keys and values.
     pub kv_heads: u16,
-    /// Elements of a head.
+    /// Head dimension.
     pub head_dim: u16,
-    /// Positions that a query sees, its own included; 0 for all.
+    /// Positions that a query attends to, including its own; 0 for all.
     pub window: u32,
-    /// Factor of the scores before softmax.
+    /// Scale of the scores before softmax.
     pub scale: f32,
 }
 
 impl Attend {
-    /// The heads whose outputs are written together, so that blocks of activations stay whole.
+    /// Number of heads whose outputs are written together, so that blocks of activations stay
+    /// whole.
     fn head_group(&self, out: &Buffer) -> usize {
         let d = usize::from(self.head_dim);
         (lcm(d, out.kind.block()) / d).min(self.heads.into())
     }
 
-    /// The heads that may be taken together: whole groups of [`Attend::head_group`] and of the heads
-    /// that share a cache.
+    /// Number of heads that may be computed together: whole groups of [`Attend::head_group`] and of
+    /// the heads that share a cache.
     fn joined_heads(&self, out: &Buffer) -> usize {
         lcm(usize::from(self.heads / self.kv_heads), self.head_group(out))
     }
@@ -50,7 +51,8 @@ impl Attend {
         usize::from(self.heads) * usize::from(self.head_dim)
     }
 
-    /// The worker's share of the rows of one sequence: items `items` of its tiles and groups.
+    /// Computes the worker's share of the rows of one sequence: items `items` of its tiles and
+    /// groups.
     fn segment<B: Backend>(
         &self,
         worker: &Worker<'_, '_, '_, B>,
@@ -63,8 +65,9 @@ impl Attend {
         let per_kv = heads / usize::from(self.kv_heads);
         let window = NonZeroUsize::new(self.window as usize);
         let (group, joined) = (self.head_group(out), self.joined_heads(out));
-        // Few queries: the heads that share a cache are taken together, so that it is read once.
-        // Then there is one tile; a worker takes less than all such heads where its share ends.
+        // With few queries, the heads that share a cache are computed together, so that it is read
+        // once. There is then one tile; a worker computes fewer heads than that at the end of its
+        // share.
         let few = rows.saturating_mul(joined) <= QUERY_TILE * group;
         let ahead = if few { joined / group } else { 1 };
         let tiles = rows.div_ceil(QUERY_TILE);
@@ -77,14 +80,14 @@ impl Attend {
             let count = QUERY_TILE.min(rows - first);
             let these = g * group..heads.min((g + taken) * group);
             let (col, width) = (these.start * d, these.len() * d);
-            // SAFETY: the last item's floats are not used any more.
+            // SAFETY: the last item's floats are no longer in use.
             let (_, floats) = unsafe { worker.local() };
             let mut h = these.start;
             while h < these.end {
                 let kv_head = h / per_kv;
                 let end = these.end.min((kv_head + 1) * per_kv);
                 let cols = (h * d, (end - h) * d);
-                // SAFETY: verified buffers; nobody writes queries or this layer's cache in this
+                // SAFETY: verified buffers; no one writes queries or this layer's cache in this
                 // phase.
                 let (queries, kv) = unsafe {
                     let all = worker.read(q, segment.first + n - rows + first, count);
@@ -94,10 +97,10 @@ impl Attend {
                 let mut to = if out.kind.is_quantized() {
                     Tile::new(&mut floats[cols.0 - col..], count, cols.1, width)
                 } else {
-                    // SAFETY: rows and columns of a verified buffer that are this item's alone.
+                    // SAFETY: rows and columns of a verified buffer that belong to this item alone.
                     unsafe { worker.write(out, (first_row + first, count), cols) }
                 };
-                // For as many queries at a time as in a product.
+                // Cancellation is checked for as many queries at a time as in a product.
                 let seen = window.map_or(usize::MAX, NonZeroUsize::get).min(position + count);
                 let products = cols.1.saturating_mul(2).saturating_mul(seen).max(1);
                 let most = (backend.products_per_ms() / products).max(1);
@@ -142,7 +145,7 @@ impl Operation for Attend {
             return None;
         };
         sure((heads, head_dim) == (self.kv_heads, self.head_dim) && self.scale.is_finite())?;
-        // In a ring, what a step's tokens see is still there when all of them are.
+        // In a ring, everything that a step's tokens attend to is still there once all of them are.
         let needed = (self.window as usize).saturating_add(plan.options.batch);
         sure(capacity >= plan.options.context || (self.window > 0 && needed <= capacity))
     }
@@ -152,7 +155,7 @@ impl Operation for Attend {
         if !out.kind.is_quantized() {
             return Some(0);
         }
-        // As many queries of heads as a tile has of one group, or all heads of few rows.
+        // As many queries as a tile has of one group, or all heads of few rows.
         let most = QUERY_TILE * self.head_group(out);
         let queries = plan.most_rows().saturating_mul(self.joined_heads(out)).min(most);
         queries.checked_mul(self.head_dim.into())
@@ -161,8 +164,8 @@ impl Operation for Attend {
     fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
         let out = worker.buffer(self.out);
         let groups = usize::from(self.heads).div_ceil(self.head_group(out));
-        // Tiles of one group after another: later tiles see more positions, so that a worker with
-        // late tiles of all groups would finish last.
+        // Tiles of one group after another: later tiles attend to more positions, so a worker with
+        // the late tiles of all groups would finish last.
         let items = |s: &SegmentRows<'_>| groups * s.rows(out.rows).div_ceil(QUERY_TILE);
         let share = worker.share(worker.segments().map(|s| items(&s)).sum());
         let mut before = 0;

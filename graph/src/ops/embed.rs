@@ -11,13 +11,13 @@ use crate::spec::Role;
 /// Rows of the embedding, one for each token.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Embed {
-    /// Rows by token.
+    /// Embedding, with a row for each token id.
     pub table: TensorId,
-    /// Rows by position.
+    /// Positional embedding, with a row for each position.
     pub positions: Option<TensorId>,
-    /// f32.
+    /// Result, f32.
     pub out: BufferId,
-    /// Factor of the rows of `table`.
+    /// Scale of the rows of `table`.
     pub scale: f32,
 }
 

@@ -1,7 +1,8 @@
-//! `to = scale * sum_e share_e * (x_e down_e)` over the experts that a token chose, in ascending
-//! order of experts; workers share outputs.
+//! `to = scale * sum_e p_e * (x_e down_e)` over the experts chosen by a token, in ascending order
+//! of experts, with `p_e` their probabilities; workers share outputs.
 //!
-//! The sum begins at 0; each expert's output is multiplied with its share and then added, unfused.
+//! The sum begins at 0; each expert's output is multiplied by its probability and then added,
+//! unfused.
 
 use teff_kernels::{Backend, Tile};
 
@@ -12,22 +13,22 @@ use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::plan::{BufferId, Chunks, PlanView};
 
-/// The last product of the chosen experts, and their sum.
+/// Last product of the chosen experts, and their weighted sum.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ExpertsDown {
     /// Weights of all experts.
     pub w: TensorId,
-    /// The inputs, entry by entry, as [`super::ExpertsGated`] makes them.
+    /// Inputs, entry by entry, as written by [`super::ExpertsGated`].
     pub x: BufferId,
-    /// The choice, as [`super::Route`] makes it.
+    /// Chosen experts, as written by [`super::Route`].
     pub routes: BufferId,
-    /// Where outputs go.
+    /// Destination of the outputs.
     pub to: Output,
-    /// Experts of the layer.
+    /// Number of experts in the layer.
     pub experts: u16,
-    /// Experts that a token takes.
+    /// Number of experts that a token takes.
     pub used: u16,
-    /// Factor of the sum.
+    /// Scale of the sum.
     pub scale: f32,
 }
 
@@ -53,7 +54,7 @@ impl Operation for ExpertsDown {
         let (w, x) = (plan.stack(self.w, self.experts)?, plan.buffer(self.x)?);
         let (routes, out) = (check_routes(plan, self.routes, self.used)?, self.to.check(plan)?);
         check_entries(x, self.used, w.cols)?;
-        // Sums are stored as f32, so that chunks of any unit are whole.
+        // Sums are stored as f32, so chunks of any unit are whole.
         plan.floats(self.to.buffer())?;
         sure(w.rows == out.cols as usize && x.rows == out.rows && routes.rows == out.rows)?;
         sure(self.scale.is_finite())
@@ -63,7 +64,7 @@ impl Operation for ExpertsDown {
         let rows = plan.most_rows();
         let chunks = ExpertsDown::chunks(plan.stack(self.w, self.experts)?.rows);
         let sums = chunks.tile_floats(rows)?;
-        // Of the product's tile, as many rows as are multiplied at a time, as wide as the sums are.
+        // Rows of the product's tile that are multiplied at a time, as wide as the sums.
         routes::floats(self.experts, self.used, rows)?.checked_add(sums.checked_mul(2)?)
     }
 
@@ -80,7 +81,7 @@ impl Operation for ExpertsDown {
         let (memory, floats) = floats.split_at_mut(size);
         let routes = Routes::new(worker, choice, (self.experts, self.used), memory);
         let rows = worker.plan().max_rows(x.rows) * used;
-        // SAFETY: in this phase nobody writes to x or to the choice (verified).
+        // SAFETY: no one writes to x or to the routes in this phase (verified).
         let (inputs, shares) = unsafe {
             let entries = worker.activations_in(&by_entry(x, self.used), rows, routes.len());
             (entries, worker.read(choice, 0, n))

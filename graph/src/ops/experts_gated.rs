@@ -1,5 +1,5 @@
 //! `out = act(x gate) * (x up)` for each token and each expert that it chose, in the order of
-//! [`super::routes`]; workers share outputs, so that each has about as many products.
+//! [`super::routes`]; workers share outputs such that each has about as many products.
 
 use teff_kernels::{Backend, Tile};
 
@@ -11,41 +11,41 @@ use crate::exec::{Stopped, Worker};
 use crate::layers::Activation;
 use crate::plan::{ALIGN, Buffer, BufferId, Chunks, PlanView};
 
-/// The first two products of the chosen experts, joined by an activation.
+/// First two products of the chosen experts, combined by an activation.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ExpertsGated {
-    /// Weights of all experts.
+    /// Gate weights of all experts.
     pub gate: TensorId,
-    /// Weights of all experts.
+    /// Up weights of all experts.
     pub up: TensorId,
-    /// The inputs of `gate`, of the type that its weights ask for.
+    /// Inputs of `gate`, of the type that its weights need.
     pub x: BufferId,
-    /// The inputs of `up`: the same ones, unless its weights ask for another type.
+    /// Inputs of `up`: the same buffer, unless its weights need another type.
     pub up_x: BufferId,
-    /// The choice, as [`super::Route`] makes it.
+    /// Chosen experts, as written by [`super::Route`].
     pub routes: BufferId,
-    /// The result: a row of `used` times the inner width for each token, filled entry by entry.
+    /// Result: for each token, a row of `used` times the inner width, filled entry by entry.
     pub out: BufferId,
-    /// Experts of the layer.
+    /// Number of experts in the layer.
     pub experts: u16,
-    /// Experts that a token takes.
+    /// Number of experts that a token takes.
     pub used: u16,
-    /// The function.
+    /// Activation function.
     pub act: Activation,
 }
 
-/// A buffer of a row for each token seen as one of a row for each entry.
+/// View of a buffer with a row for each token as one with a row for each entry.
 pub(super) fn by_entry(buffer: &Buffer, used: u16) -> Buffer {
     Buffer { cols: buffer.cols / u32::from(used), ..*buffer }
 }
 
-/// Checks the buffer in which outputs lie entry by entry: whole blocks for each.
+/// Checks a buffer in which outputs are stored entry by entry, in whole blocks.
 pub(super) fn check_entries(buffer: &Buffer, used: u16, inner: usize) -> Option<()> {
     let whole = inner.is_multiple_of(buffer.kind.block());
     sure(whole && Some(buffer.cols as usize) == inner.checked_mul(used.into()))
 }
 
-/// Checks the buffer of the choice.
+/// Checks the buffer of the chosen experts.
 pub(super) fn check_routes<'a>(
     plan: &PlanView<'a>,
     id: BufferId,
@@ -57,7 +57,7 @@ pub(super) fn check_routes<'a>(
 }
 
 impl ExpertsGated {
-    /// Floats of the gathered inputs of some entries.
+    /// Floats needed for the gathered inputs of a batch of entries.
     fn gathered(&self, x: &Buffer, rows: usize) -> Option<usize> {
         let bytes = x.kind.bytes(rows.min(ENTRIES), x.cols as usize)?;
         Some(bytes.checked_next_multiple_of(ALIGN)? / 4)
@@ -125,7 +125,7 @@ impl Operation for ExpertsGated {
 
         let chunks = Chunks::staged(out, inner);
         let units = inner.div_ceil(chunks.unit);
-        // A unit of outputs costs as much as its expert has entries.
+        // The cost of a unit of outputs is proportional to the number of entries of its expert.
         let share = worker.share(routes.len() * units);
         for (e, entries) in routes.experts() {
             let (before, cost) = (entries.start * units, entries.len());
@@ -136,7 +136,7 @@ impl Operation for ExpertsGated {
             while first < entries.end && r0 < r1 {
                 let count = ENTRIES.min(entries.end - first);
                 let tokens = |i: usize| routes.entry(first + i).0;
-                // SAFETY: in this phase nobody writes to either (verified).
+                // SAFETY: no one writes to either in this phase (verified).
                 let gate_x = unsafe { worker.gather(x, count, tokens, x_memory) };
                 let up_x = match self.up_x == self.x {
                     true => gate_x,

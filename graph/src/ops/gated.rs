@@ -1,4 +1,4 @@
-//! `out = act(x gate + gate_bias) * (x up + up_bias)`, quantised where `out` is; workers share
+//! `out = act(x gate + gate_bias) * (x up + up_bias)`, quantised if `out` is; workers share
 //! outputs.
 
 use teff_kernels::{Backend, Tile};
@@ -9,24 +9,24 @@ use crate::exec::{Stopped, Worker};
 use crate::layers::Activation;
 use crate::plan::{BufferId, Chunks, PlanView};
 
-/// Two products, joined by an activation.
+/// Two products, combined by an activation.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Gated {
-    /// Weights.
+    /// Gate weights.
     pub gate: TensorId,
-    /// Weights.
+    /// Up weights.
     pub up: TensorId,
-    /// Terms.
+    /// Bias of the gate.
     pub gate_bias: Option<TensorId>,
-    /// Terms.
+    /// Bias of `up`.
     pub up_bias: Option<TensorId>,
-    /// The inputs of `gate`, of the type that its weights ask for.
+    /// Inputs of `gate`, of the type that its weights need.
     pub x: BufferId,
-    /// The inputs of `up`: the same ones, unless its weights ask for another type.
+    /// Inputs of `up`: the same buffer, unless its weights need another type.
     pub up_x: BufferId,
-    /// The result.
+    /// Result.
     pub out: BufferId,
-    /// The function.
+    /// Activation function.
     pub act: Activation,
 }
 
@@ -71,7 +71,7 @@ impl Operation for Gated {
         Chunks::staged(out, rows).tile_floats(plan.most_rows())?.checked_mul(2)
     }
 
-    /// Each chunk of both products, while it is in the cache.
+    /// Computes each chunk of both products while it is in the cache.
     fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
         let backend = worker.backend();
         let (gate, up) = (worker.matrix(self.gate), worker.matrix(self.up));
@@ -81,7 +81,7 @@ impl Operation for Gated {
         if n == 0 {
             return Ok(());
         }
-        // SAFETY: in this phase nobody writes to either (verified).
+        // SAFETY: no one writes to either in this phase (verified).
         let (gate_x, up_x) =
             unsafe { (worker.activations(x, n), worker.activations(worker.buffer(self.up_x), n)) };
         // SAFETY: the only call for this operation.

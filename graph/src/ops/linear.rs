@@ -8,28 +8,28 @@ use crate::exec::{Stopped, Worker};
 use crate::layers::Activation;
 use crate::plan::{Buffer, BufferId, Chunks, PlanView};
 
-/// A product.
+/// Matrix product.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Linear {
-    /// The weights.
+    /// Weights.
     pub w: TensorId,
-    /// Terms.
+    /// Bias.
     pub bias: Option<TensorId>,
-    /// The inputs, quantised where the weights are.
+    /// Inputs, quantised if the weights are.
     pub x: BufferId,
-    /// A function of each output.
+    /// Activation function of each output.
     pub act: Option<Activation>,
-    /// Where outputs go.
+    /// Destination of the outputs.
     pub to: Output,
-    /// Factor of each output.
+    /// Scale of each output.
     pub scale: f32,
 }
 
-/// Where the outputs of a product go.
+/// Destination of the outputs of a product.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Output {
-    /// Into a buffer, quantised where that is.
+    /// Stored in a buffer, quantised if the buffer is.
     Store(BufferId),
     /// Added to a buffer.
     Add(BufferId),
@@ -48,7 +48,7 @@ impl Output {
         }
     }
 
-    /// The buffer, which must hold f32 where outputs are added.
+    /// Output buffer, which must hold f32 if outputs are added.
     pub(super) fn check<'a>(self, plan: &PlanView<'a>) -> Option<&'a Buffer> {
         let out = match self {
             Output::Store(b) => plan.buffer(b)?,
@@ -99,7 +99,7 @@ impl Operation for Linear {
         if n == 0 {
             return Ok(());
         }
-        // SAFETY: in this phase nobody writes to x (verified).
+        // SAFETY: no one writes to x in this phase (verified).
         let inputs = unsafe { worker.activations(x, n) };
         let chunks = self.chunks(out, w.rows());
         // SAFETY: the only call for this operation.

@@ -1,8 +1,8 @@
-//! The operations of a plan, a file for each: its fields, its buffers, its check, its scratch and its
-//! arithmetic.
+//! Operations of a plan, with one file for each: its fields, its buffers, its check, its scratch
+//! and its arithmetic.
 //!
-//! An operation is complete: it carries its own epsilon, scale, window and activation. To add one,
-//! write its file and name it in [`Op`] below; nothing else matches on operations.
+//! An operation is self-contained: it carries its own epsilon, scale, window and activation. To add
+//! one, write its file and name it in [`Op`] below; nothing else matches on operations.
 
 use teff_kernels::Backend;
 
@@ -10,39 +10,39 @@ use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::plan::{BufferId, PlanView, StateId, sure};
 
-/// How an operation uses a buffer.
+/// Use of a buffer by an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
-    /// Reads it.
+    /// Read.
     Read,
-    /// Writes it, all of it.
+    /// Written in full.
     Write,
-    /// Reads it and writes it, the same elements.
+    /// Read and written, element for element.
     Update,
 }
 
-/// How an operation uses a state.
+/// Use of a state by an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum StateAccess {
-    /// Reads keys and values.
+    /// Keys and values are read.
     Read,
-    /// Writes keys.
+    /// Keys are written.
     WriteKeys,
-    /// Writes values.
+    /// Values are written.
     WriteValues,
-    /// Reads one bank of a fixed state and writes the other.
+    /// One bank of a fixed state is read and the other is written.
     Update,
 }
 
-/// What every operation says and does.
+/// Interface of every operation.
 trait Operation {
-    /// Calls `f` with every buffer that it uses.
+    /// Calls `f` with every buffer that the operation uses.
     fn buffers(&self, f: &mut dyn FnMut(BufferId, Access));
 
-    /// Calls `f` with every state that it uses.
+    /// Calls `f` with every state that the operation uses.
     fn states(&self, _f: &mut dyn FnMut(StateId, StateAccess)) {}
 
-    /// Calls `f` with the weights and the inputs of every product that it takes.
+    /// Calls `f` with the weights and the inputs of every product.
     fn products(&self, _f: &mut dyn FnMut(TensorId, BufferId)) {}
 
     /// Input and output that may have the same storage.
@@ -50,33 +50,63 @@ trait Operation {
         None
     }
 
-    /// Checks its buffers, tensors and states; `None` where one is not there or doesn't fit.
+    /// Checks buffers, tensors and states; `None` if one does not exist or doesn't fit.
     fn check(&self, plan: &PlanView<'_>) -> Option<()>;
 
-    /// Floats that a worker needs, beside what the backend's products want; `None` where that
-    /// overflows. Asked of checked operations and of those that a builder made.
+    /// Floats that a worker needs, apart from the scratch of the backend's products; `None` on
+    /// overflow. Called for operations that were checked or made by the builder.
     fn scratch(&self, _plan: &PlanView<'_>) -> Option<usize> {
         Some(0)
     }
 
-    /// A worker's share of it.
+    /// Computes a worker's share of the operation.
     fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped>;
+}
+
+/// The kinds of all operations, as [`kinds`] gives them.
+pub const ALL_KINDS: u64 = u64::MAX;
+
+/// The kinds of operations that occur, a bit for each.
+///
+/// A program whose plan is a `static` knows them when it is built, and links no others:
+/// [`Runner::with_kinds`](crate::Runner::with_kinds).
+#[must_use]
+pub const fn kinds(ops: &[Op]) -> u64 {
+    let (mut kinds, mut i) = (0, 0);
+    while i < ops.len() {
+        kinds |= ops[i].kind();
+        i += 1;
+    }
+    kinds
 }
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $file:ident::$op:ident,)*) => {
         $(mod $file; pub use $file::$op;)*
 
+        /// The order of the bits of kinds.
+        enum Kind {
+            $($op,)*
+        }
+
         /// One operation; all workers of the team do their share of it.
         #[derive(Clone, Copy, PartialEq, Debug)]
         #[non_exhaustive]
         pub enum Op {
-            /// All workers meet.
+            /// Barrier for all workers.
             Barrier,
             $($(#[$doc])* $op($op),)*
         }
 
         impl Op {
+            /// The bit of its kind; 0 of a barrier.
+            const fn kind(&self) -> u64 {
+                match self {
+                    Op::Barrier => 0,
+                    $(Op::$op(_) => 1 << Kind::$op as u32,)*
+                }
+            }
+
             /// Calls `f` with every buffer that the operation uses.
             pub(crate) fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
                 match self {
@@ -109,30 +139,39 @@ macro_rules! operations {
                 }
             }
 
-            /// Checks the operation against the plan.
-            pub(crate) fn check(&self, plan: &PlanView<'_>) -> Option<()> {
+            /// Checks the operation against the plan; `None` where it is of no kind in `KINDS`.
+            pub(crate) fn check<const KINDS: u64>(&self, plan: &PlanView<'_>) -> Option<()> {
                 match self {
                     Op::Barrier => Some(()),
-                    $(Op::$op(op) => Operation::check(op, plan),)*
+                    $(Op::$op(op) if KINDS & 1 << Kind::$op as u32 != 0 => {
+                        Operation::check(op, plan)
+                    })*
+                    _ => None,
                 }
             }
 
-            /// Floats that a worker needs for it.
-            pub(crate) fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
+            /// Floats that a worker needs for it; `None` as [`Op::check`] has it.
+            pub(crate) fn scratch<const KINDS: u64>(&self, plan: &PlanView<'_>) -> Option<usize> {
                 match self {
                     Op::Barrier => Some(0),
-                    $(Op::$op(op) => Operation::scratch(op, plan),)*
+                    $(Op::$op(op) if KINDS & 1 << Kind::$op as u32 != 0 => {
+                        Operation::scratch(op, plan)
+                    })*
+                    _ => None,
                 }
             }
 
-            /// A worker's share of it.
-            pub(crate) fn run<B: Backend>(
+            /// A worker's share of it. Its kind is one in `KINDS`.
+            pub(crate) fn run<B: Backend, const KINDS: u64>(
                 &self,
                 worker: &Worker<'_, '_, '_, B>,
             ) -> Result<(), Stopped> {
                 match self {
                     Op::Barrier => Ok(()),
-                    $(Op::$op(op) => Operation::run(op, worker),)*
+                    $(Op::$op(op) if KINDS & 1 << Kind::$op as u32 != 0 => {
+                        Operation::run(op, worker)
+                    })*
+                    _ => Err(Stopped),
                 }
             }
         }
@@ -140,31 +179,31 @@ macro_rules! operations {
 }
 
 operations! {
-    /// Rows of the embedding.
+    /// Lookup of rows of the embedding.
     embed::Embed,
     /// Cosines and sines of positions.
     rope_table::RopeTable,
-    /// A norm.
+    /// Norm.
     norm::Norm,
-    /// A norm, added to the residual stream.
+    /// Norm, added to the residual stream.
     norm_add::NormAdd,
-    /// A product.
+    /// Matrix product.
     linear::Linear,
-    /// A product for queries, keys or values.
+    /// Matrix product for queries, keys or values.
     project::Project,
-    /// Two products, joined by an activation.
+    /// Two products, combined by an activation.
     gated::Gated,
     /// Attention.
     attend::Attend,
-    /// A gated short convolution.
+    /// Gated short convolution.
     short_conv::ShortConv,
-    /// The choice of experts.
+    /// Choice of experts.
     route::Route,
-    /// The first two products of the chosen experts, joined by an activation.
+    /// First two products of the chosen experts, combined by an activation.
     experts_gated::ExpertsGated,
-    /// The last product of the chosen experts, and their sum.
+    /// Last product of the chosen experts, and their weighted sum.
     experts_down::ExpertsDown,
-    /// The rows whose logits are wanted.
+    /// Selection of the rows whose logits are wanted.
     select_rows::SelectRows,
 }
 

@@ -1,4 +1,4 @@
-//! `out = norm(x)`, quantised where `out` is; workers share tokens.
+//! `out = norm(x)`, quantised if `out` is; workers share tokens.
 
 use teff_kernels::Backend;
 
@@ -7,18 +7,18 @@ use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::plan::{BufferId, PlanView};
 
-/// A norm of each row: a layer norm where there is a bias, else the root-mean-square norm.
+/// Norm of each row: a layer norm if there is a bias, otherwise an RMS norm.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Norm {
-    /// f32.
+    /// Inputs, f32.
     pub x: BufferId,
-    /// Factors.
+    /// Weight.
     pub weight: TensorId,
-    /// Terms, of a layer norm.
+    /// Bias of a layer norm.
     pub bias: Option<TensorId>,
-    /// The result.
+    /// Result.
     pub out: BufferId,
-    /// Added to the variance.
+    /// Epsilon, added to the variance.
     pub eps: f32,
 }
 
@@ -52,8 +52,8 @@ impl Operation for Norm {
         let width = x.cols as usize;
         let (copy, normed) = scratch.split_at_mut(width);
         for t in worker.share(worker.rows(x.rows)) {
-            // A copy, since `out` may lie over `x`.
-            // SAFETY: row t of a verified buffer; written by nobody but us in this phase.
+            // A copy, since `out` may share the storage of `x`.
+            // SAFETY: row t of a verified buffer; written by no one else in this phase.
             copy.copy_from_slice(unsafe { worker.read(x, t, 1) }.row(0));
             let normed = &mut normed[..width];
             match bias {

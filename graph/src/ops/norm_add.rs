@@ -1,4 +1,4 @@
-//! `out = out + scale * norm(x)`, the root-mean-square norm; workers share tokens.
+//! `out = out + scale * norm(x)` with an RMS norm; workers share tokens.
 
 use teff_kernels::Backend;
 
@@ -7,18 +7,18 @@ use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::plan::{BufferId, PlanView};
 
-/// A root-mean-square norm of each row, added to another.
+/// RMS norm of each row, added to another buffer.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct NormAdd {
-    /// f32.
+    /// Inputs, f32.
     pub x: BufferId,
-    /// Factors.
+    /// Weight.
     pub weight: TensorId,
-    /// f32.
+    /// Result, f32.
     pub out: BufferId,
-    /// Added to the variance.
+    /// Epsilon, added to the variance.
     pub eps: f32,
-    /// Factor of the norm.
+    /// Scale of the norm.
     pub scale: f32,
 }
 
@@ -46,8 +46,8 @@ impl Operation for NormAdd {
         let weight = worker.vector(self.weight);
         let normed = &mut scratch[..x.cols as usize];
         for t in worker.share(worker.rows(x.rows)) {
-            // SAFETY: rows t of verified buffers; nobody writes x in this phase, and row t of out is
-            // ours by share().
+            // SAFETY: rows t of verified buffers; no one writes x in this phase, and row t of out
+            // is ours by share().
             let (from, mut to) =
                 unsafe { (worker.read(x, t, 1), worker.write(out, (t, 1), (0, normed.len()))) };
             backend.rms_norm(from.row(0), weight, self.eps, normed);

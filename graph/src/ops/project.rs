@@ -1,5 +1,5 @@
-//! A product whose outputs are heads: queries go into a buffer, keys and values into the cache;
-//! queries and keys are normalised and turned before. Workers share heads.
+//! Product whose outputs are heads: queries go into a buffer, keys and values into the cache;
+//! queries and keys are normalised and rotated first. Workers share heads.
 
 use teff_kernels::{Backend, MAX_HEAD_DIM, RopeKind, Tile};
 
@@ -8,36 +8,36 @@ use crate::TensorId;
 use crate::exec::{SegmentRows, Stopped, Worker};
 use crate::plan::{BufferId, Chunks, PlanView, RowCount, StateId, StateKind};
 
-/// A product for queries, keys or values.
+/// Product for queries, keys or values.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Project {
-    /// The weights.
+    /// Weights.
     pub w: TensorId,
-    /// Terms.
+    /// Bias.
     pub bias: Option<TensorId>,
-    /// The inputs, quantised where the weights are.
+    /// Inputs, quantised if the weights are.
     pub x: BufferId,
-    /// Which of the three are its outputs.
+    /// Outputs among queries, keys and values.
     pub part: QkvPart,
-    /// The queries, f32.
+    /// Queries, f32.
     pub q: BufferId,
-    /// The cache of keys and values.
+    /// Cache of keys and values.
     pub state: StateId,
     /// Query heads.
     pub heads: u16,
     /// Heads of keys and values.
     pub kv_heads: u16,
-    /// Elements of a head.
+    /// Head dimension.
     pub head_dim: u16,
-    /// Factors of the norm of each query.
+    /// Weight of the norm of each query.
     pub q_norm: Option<TensorId>,
-    /// Factors of the norm of each key.
+    /// Weight of the norm of each key.
     pub k_norm: Option<TensorId>,
-    /// Added to the variance by both norms.
+    /// Epsilon of both norms, added to the variance.
     pub eps: f32,
-    /// Cosines and sines, where queries and keys are turned.
+    /// Cosines and sines, if queries and keys are rotated.
     pub rope: Option<BufferId>,
-    /// Pairing of the elements that are turned together.
+    /// Pairing of the elements that are rotated together.
     pub rope_kind: RopeKind,
 }
 
@@ -70,7 +70,7 @@ impl Project {
         usize::from(self.kv_heads) * usize::from(self.head_dim)
     }
 
-    /// The place of the outputs among queries, keys and values: first and number.
+    /// Range of the outputs among queries, keys and values: first and number.
     fn outputs(&self) -> (usize, usize) {
         let (q, kv) = (self.q_dim(), self.kv_dim());
         match self.part {
@@ -85,7 +85,7 @@ impl Project {
         Chunks::heads(self.head_dim.into(), rows)
     }
 
-    /// Takes outputs `r..` of the product, whole heads of them, to where each belongs.
+    /// Stores outputs `r..` of the product, which are whole heads, in their destinations.
     fn store_heads<B: Backend>(
         &self,
         worker: &Worker<'_, '_, '_, B>,
@@ -95,7 +95,7 @@ impl Project {
     ) {
         let (q_dim, kv_dim, d) = (self.q_dim(), self.kv_dim(), usize::from(self.head_dim));
         let (first, position) = (self.outputs().0, segment.position + t - segment.first);
-        let backend = worker.backend();
+        let (backend, cache) = (worker.backend(), worker.cache(self.state, segment));
         for (i, head) in row.chunks_mut(d).enumerate() {
             let at = first + r + i * d;
             if at < q_dim {
@@ -103,13 +103,11 @@ impl Project {
                 worker.store(worker.buffer(self.q), t, at, head);
             } else if at < q_dim + kv_dim {
                 self.turn(worker, self.k_norm, t, head);
-                let cache = worker.cache(self.state, segment);
                 // SAFETY: this head's keys are this worker's share, in the only operation of the step
                 // that stores this layer's keys (verified), and the values below.
                 let keys = unsafe { cache.keys_mut((at - q_dim) / d) };
                 backend.store_key(&cache.layout, keys, position, head);
             } else {
-                let cache = worker.cache(self.state, segment);
                 // SAFETY: as above.
                 let values = unsafe { cache.values_mut((at - q_dim - kv_dim) / d) };
                 backend.store_value(&cache.layout, values, position, head);
@@ -117,7 +115,7 @@ impl Project {
         }
     }
 
-    /// Normalises a head of a query or a key, and turns it by the angles of token `t`.
+    /// Normalises a head of a query or a key, and rotates it by the angles of token `t`.
     fn turn<B: Backend>(
         &self,
         worker: &Worker<'_, '_, '_, B>,
@@ -129,14 +127,14 @@ impl Project {
             norm_head(worker.backend(), worker.vector(weight), self.eps, head);
         }
         if let Some(rope) = self.rope {
-            // SAFETY: a verified buffer, which nobody writes in this phase.
+            // SAFETY: a verified buffer, which no one writes in this phase.
             let table = unsafe { worker.read(worker.buffer(rope), t, 1) };
             worker.backend().rope(head, head.len(), table.row(0), self.rope_kind);
         }
     }
 }
 
-// Not inlined, so that models without such norms have no room for a head on their stacks.
+// Not inlined, so that models without such norms reserve no head on their stacks.
 #[inline(never)]
 fn norm_head<B: Backend>(backend: &B, weight: &[f32], eps: f32, head: &mut [f32]) {
     let mut copy = [0.0; MAX_HEAD_DIM];
@@ -202,7 +200,7 @@ impl Operation for Project {
         let (w, x) = (worker.matrix(self.w), worker.buffer(self.x));
         let bias = self.bias.map(|b| worker.vector(b));
         let n = worker.rows(x.rows);
-        // SAFETY: in this phase nobody writes to x (verified).
+        // SAFETY: no one writes to x in this phase (verified).
         let inputs = unsafe { worker.activations(x, n) };
         // SAFETY: the only call for this operation.
         let (scratch, floats) = unsafe { worker.local() };

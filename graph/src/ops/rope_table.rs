@@ -1,4 +1,4 @@
-//! `out` = the cosines and sines by which positions turn heads; workers share tokens.
+//! `out` = cosines and sines of the angles by which positions rotate heads; workers share tokens.
 
 use teff_kernels::{Backend, rope_table};
 
@@ -8,14 +8,14 @@ use crate::exec::{Stopped, Worker};
 use crate::plan::{BufferId, PlanView, RowCount};
 use crate::spec::RopeScaling;
 
-/// Cosines and sines of a rotary embedding, a row for each token.
+/// Cosines and sines of a rotary embedding, with a row for each token.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RopeTable {
     /// Index of the rotary embedding among the plan's.
     pub rope: u8,
-    /// Factors of its frequencies.
+    /// Tensor of factors of its frequencies.
     pub factors: Option<TensorId>,
-    /// f32: the cosines, then the sines.
+    /// Result, f32: the cosines, then the sines.
     pub out: BufferId,
 }
 
@@ -31,7 +31,7 @@ impl Operation for RopeTable {
         plan.some_vector(self.factors, rope.dims as usize / 2)
     }
 
-    /// Frequencies, in f64.
+    /// Room for the frequencies, in f64.
     fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
         Some(plan.buffer(self.out)?.cols as usize)
     }

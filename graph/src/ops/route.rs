@@ -1,5 +1,5 @@
-//! The choice of experts: softmax over all scores, the largest few, ties to the lower expert; workers
-//! share tokens.
+//! Choice of experts: softmax over all scores, then the largest few, with ties to the lower expert;
+//! workers share tokens.
 
 use teff_kernels::Backend;
 
@@ -8,18 +8,18 @@ use crate::exec::{Stopped, Worker};
 use crate::layers::{MAX_EXPERTS, MAX_USED};
 use crate::plan::{BufferId, PlanView};
 
-/// The experts of each token and their shares.
+/// Experts of each token and their probabilities.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Route {
-    /// f32: the scores of all experts.
+    /// Scores of all experts, f32.
     pub scores: BufferId,
-    /// f32: the numbers of the chosen experts in ascending order (exact in f32), then their
+    /// Result, f32: the numbers of the chosen experts in ascending order (exact in f32), then their
     /// probabilities.
     pub out: BufferId,
-    /// Experts that a token takes.
+    /// Number of experts that a token takes.
     pub used: u16,
-    /// The probabilities of the chosen ones are divided by their sum, added in ascending order of
-    /// experts.
+    /// True if the probabilities of the chosen experts are divided by their sum, added in ascending
+    /// order of experts.
     pub normalised: bool,
 }
 
@@ -47,7 +47,7 @@ impl Operation for Route {
         let used = usize::from(self.used);
         let probabilities = &mut scratch[..scores.cols as usize];
         for t in worker.share(worker.rows(scores.rows)) {
-            // SAFETY: rows t of verified buffers; nobody writes scores in this phase, and row t of
+            // SAFETY: rows t of verified buffers; no one writes scores in this phase, and row t of
             // out is ours by share().
             let (from, mut to) =
                 unsafe { (worker.read(scores, t, 1), worker.write(out, (t, 1), (0, 2 * used))) };
@@ -56,7 +56,7 @@ impl Operation for Route {
             let mut chosen = [(0u32, 0f32); MAX_USED as usize];
             let chosen = &mut chosen[..used];
             if worker.backend().top_k(probabilities, chosen).nan.is_some() {
-                // The scores were no numbers, and the token's outputs will be none.
+                // The scores were NaN, and so will be the outputs of the token.
                 (0u32..).zip(chosen.iter_mut()).for_each(|(i, c)| *c = (i, f32::NAN));
             }
             chosen.sort_unstable_by_key(|c| c.0);

@@ -2,8 +2,8 @@
 //! of them.
 //!
 //! An entry is a token and one of its experts. Entries are sorted by expert, then by token; every
-//! worker makes the same order by itself. The first products write their outputs in that order, so
-//! that the last one finds the inputs of an expert one after another.
+//! worker computes the same order by itself. The first products write their outputs in that order,
+//! so that the last one finds the inputs of an expert contiguous.
 
 use core::ops::Range;
 
@@ -12,19 +12,19 @@ use teff_kernels::Backend;
 use crate::exec::Worker;
 use crate::plan::{ALIGN, Buffer};
 
-/// Entries that a product takes at a time.
+/// Entries that a product processes at a time.
 pub(super) const ENTRIES: usize = 64;
 
 /// Entries by expert.
 pub(super) struct Routes<'a> {
-    /// First entry of each expert, and the number of all.
+    /// First entry of each expert, then the number of all entries.
     starts: &'a [u32],
-    /// Entries: the token times `used`, plus the place of the expert among the token's.
+    /// Entries: the token times `used`, plus the index of the expert among the token's.
     entries: &'a [u32],
     used: usize,
 }
 
-/// Floats that the tables of so many tokens take.
+/// Floats needed for the tables of `rows` tokens.
 pub(super) fn floats(experts: u16, used: u16, rows: usize) -> Option<usize> {
     let entries = rows.checked_mul(used.into())?;
     entries.checked_add(usize::from(experts) + 1)?.checked_next_multiple_of(ALIGN / 4)
@@ -43,7 +43,7 @@ impl<'a> Routes<'a> {
         let memory: &mut [u32] = bytemuck::cast_slice_mut(memory);
         let (starts, entries) = memory.split_at_mut(experts + 1);
         let entries = &mut entries[..n * used];
-        // SAFETY: rows of a verified buffer, which nobody writes in this phase.
+        // SAFETY: rows of a verified buffer, which no one writes in this phase.
         let chosen = unsafe { worker.read(routes, 0, n) };
         let expert = |t: usize, s: usize| chosen.row(t)[s] as usize;
         starts.fill(0);
@@ -53,7 +53,7 @@ impl<'a> Routes<'a> {
         for e in 0..experts {
             starts[e + 1] += starts[e];
         }
-        // From the first of each expert on; what has been passed is put back below.
+        // Counts up from the first entry of each expert; the starts are restored below.
         for t in 0..n {
             for s in 0..used {
                 let next = &mut starts[expert(t, s)];
@@ -66,13 +66,13 @@ impl<'a> Routes<'a> {
         Routes { starts, entries, used }
     }
 
-    /// The experts that have entries, and these.
+    /// Experts that have entries, with the ranges of these.
     pub(super) fn experts(&self) -> impl Iterator<Item = (usize, Range<usize>)> + '_ {
         let ranges = self.starts.windows(2).map(|w| w[0] as usize..w[1] as usize);
         ranges.enumerate().filter(|(_, entries)| !entries.is_empty())
     }
 
-    /// The token of an entry, and the expert's place among the token's.
+    /// Token of an entry, and the index of the expert among the token's.
     pub(super) fn entry(&self, i: usize) -> (usize, usize) {
         let entry = self.entries[i] as usize;
         (entry / self.used, entry % self.used)

@@ -1,4 +1,4 @@
-//! `out` = the wanted rows of `x`; workers share tokens.
+//! `out` = the rows of `x` whose logits are wanted; workers share tokens.
 
 use teff_kernels::Backend;
 
@@ -6,12 +6,12 @@ use super::{Access, Operation, sure};
 use crate::exec::{Stopped, Worker};
 use crate::plan::{BufferId, PlanView, RowCount};
 
-/// The rows whose logits are wanted: the last ones of each sequence.
+/// Selection of the rows whose logits are wanted: the last ones of each sequence.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SelectRows {
-    /// f32, a row for every token.
+    /// Inputs, f32, with a row for every token.
     pub x: BufferId,
-    /// f32, a row for every wanted token.
+    /// Result, f32, with a row for every token whose logits are wanted.
     pub out: BufferId,
 }
 
@@ -31,7 +31,7 @@ impl Operation for SelectRows {
         let rows = worker.share(worker.rows(out.rows));
         for (t, segment) in worker.rows_of(out.rows, rows) {
             let back = segment.first_wanted + segment.wanted - t; // 1 is the last token
-            // SAFETY: rows of verified buffers; nobody writes x in this phase.
+            // SAFETY: rows of verified buffers; no one writes x in this phase.
             let row = unsafe { worker.read(x, segment.first + segment.tokens.len() - back, 1) };
             worker.store(out, t, 0, row.row(0));
         }

@@ -1,10 +1,10 @@
-//! The gated short convolution of LFM2: `out = C * conv(B * x)`, where `[B, C, x]` are the three
-//! parts of the input; workers share channels.
+//! Gated short convolution of LFM2: `out = C * conv(B * x)`, where `[B, C, x]` are the three parts
+//! of the input; workers share channels.
 //!
-//! For each channel, `u = B * x` and, with `K` taps,
-//! `conv[t] = ((w[0] u[t-K+1] + w[1] u[t-K+2]) + ...) + w[K-1] u[t] [+ bias]`, products and sums
-//! unfused, in ascending order of taps; what lies before the text is 0. The state is the last `K - 1`
-//! of `u`, oldest first, each as wide as the model.
+//! For each channel, `u = B * x` and, with `K` taps, `conv[t] = ((w[0] u[t-K+1] + w[1] u[t-K+2]) +
+//! ...) + w[K-1] u[t] [+ bias]`, products and sums unfused, in ascending order of taps; inputs
+//! before the start of the text are 0. The state is the last `K - 1` rows of `u`, oldest first,
+//! each as wide as the model.
 
 use teff_kernels::Backend;
 
@@ -15,23 +15,23 @@ use crate::plan::{BufferId, Chunks, PlanView, RowCount, StateId, StateKind};
 
 /// Tokens that are convolved at a time.
 const TOKENS: usize = 32;
-/// Most channels that are convolved at a time, in units of the output's blocks.
+/// Maximum number of channels that are convolved at a time, in units of the output's blocks.
 const CHANNELS: usize = 256;
 
-/// A gated depthwise convolution over the last few tokens.
+/// Gated depthwise convolution over the last few tokens.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ShortConv {
-    /// f32: `B`, `C` and `x` one after another.
+    /// Inputs, f32: `B`, `C` and `x` one after another.
     pub x: BufferId,
-    /// `[channels, n]`
+    /// Weights of the taps, `[channels, n]`.
     pub taps: TensorId,
-    /// Terms of the convolution.
+    /// Bias of the convolution.
     pub bias: Option<TensorId>,
-    /// The inputs of the last tokens.
+    /// State: the inputs of the last tokens.
     pub state: StateId,
-    /// Taps.
+    /// Number of taps.
     pub n: u16,
-    /// The result, quantised where it is.
+    /// Result, quantised if the buffer is.
     pub out: BufferId,
 }
 
@@ -68,7 +68,7 @@ impl Operation for ShortConv {
         let out = plan.buffer(self.out)?;
         let width = self.channels(out.kind.block().max(16), out.cols as usize);
         let n = usize::from(self.n);
-        // The taps, the inputs of some tokens and of those before them, and an output.
+        // Room for the taps, the inputs of some tokens and of those before them, and an output.
         width.checked_mul(n.checked_add(TOKENS + n)?)
     }
 
@@ -110,7 +110,7 @@ impl Operation for ShortConv {
                     worker.check_cancelled()?;
                     let some = TOKENS.min(count - t0);
                     for t in 0..some {
-                        // SAFETY: a row of a verified buffer, which nobody writes in this phase.
+                        // SAFETY: a row of a verified buffer, which no one writes in this phase.
                         let row = unsafe { worker.read(x, segment.first + t0 + t, 1) }.row(0);
                         let u = &mut inputs[(n - 1 + t) * w..][..w];
                         u.copy_from_slice(&row[c..][..w]);

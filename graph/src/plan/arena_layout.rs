@@ -1,14 +1,15 @@
-//! The arena: when buffers live, and where they lie.
+//! The arena layout: lifetimes and offsets of buffers.
 //!
-//! Operations between two barriers run at the same time, so a buffer lives over phases, not over
-//! operations. Placement is greedy, each buffer into the smallest gap that the ones living at the
-//! same time leave: once with the largest buffer first, once with the one that lives longest; the
-//! smaller arena wins. (What lives through all layers is best out of the way of what takes turns.)
+//! Operations between two barriers run at the same time, so lifetimes are counted in phases, not in
+//! operations. Placement is greedy: each buffer goes into the smallest gap left by the buffers that
+//! are live at the same time. It is tried twice, with the largest buffer first and with the
+//! longest-lived one first, and the smaller arena wins. (A buffer that lives through all layers is
+//! best kept out of the way of those that take turns.)
 
 use super::{ALIGN, Buffer, BufferId, BufferType, Options, RowCount};
 use crate::ops::Op;
 
-/// Calls `f` with every operation and its phase; returns the last phase.
+/// Calls `f` with every operation and its phase, and returns the last phase.
 pub(super) fn phases(ops: &[Op], mut f: impl FnMut(u16, &Op)) -> u16 {
     let mut phase = 0u16;
     for op in ops {
@@ -21,7 +22,8 @@ pub(super) fn phases(ops: &[Op], mut f: impl FnMut(u16, &Op)) -> u16 {
     phase
 }
 
-/// Finds first and last phase of every buffer, and which take over another's storage.
+/// Computes the first and last phase of every buffer, and finds the buffers that reuse another's
+/// storage.
 pub(super) fn lifetimes(ops: &[Op], buffers: &mut [Buffer], logits: BufferId) {
     for b in buffers.iter_mut() {
         (b.born, b.dies, b.over) = (u16::MAX, 0, None);
@@ -39,7 +41,7 @@ pub(super) fn lifetimes(ops: &[Op], buffers: &mut [Buffer], logits: BufferId) {
             let (from, to) = (buffers[x.index()], buffers[out.index()]);
             let alike = from.kind == BufferType::F32
                 && (from.kind, from.rows, from.cols) == (to.kind, to.rows, to.cols);
-            // Where nothing else of the phase looks at x, its last reader may write over it.
+            // If no other operation of the phase reads x, its last reader may overwrite it.
             if alike && from.dies == phase && to.born == phase && readers(ops, phase, x) == 1 {
                 buffers[out.index()].over = Some(x);
             }
@@ -47,19 +49,19 @@ pub(super) fn lifetimes(ops: &[Op], buffers: &mut [Buffer], logits: BufferId) {
     });
 }
 
-/// How often the operations of a phase use a buffer.
+/// Number of times that the operations of a phase use a buffer.
 pub(super) fn readers(ops: &[Op], phase: u16, buf: BufferId) -> usize {
     let mut n = 0;
     phases(ops, |p, op| op.buffers(&mut |id, _| n += usize::from(p == phase && id == buf)));
     n
 }
 
-/// Whether two buffers are needed at the same time.
+/// True if two buffers are live at the same time.
 pub(super) fn meet(a: &Buffer, b: &Buffer) -> bool {
     a.born <= b.dies && b.born <= a.dies
 }
 
-/// The buffer at the beginning of the chain of takeovers that `id` stands in.
+/// First buffer of the chain of reused storage that contains `id`.
 fn root(buffers: &[Buffer], mut id: usize) -> usize {
     while let Some(over) = buffers[id].over {
         id = over.index();
@@ -67,7 +69,7 @@ fn root(buffers: &[Buffer], mut id: usize) -> usize {
     id
 }
 
-/// Gives every buffer its offset and returns the size of the arena; `None` where sizes overflow.
+/// Gives every buffer its offset and returns the size of the arena; `None` if sizes overflow.
 pub(super) fn arena_layout(buffers: &mut [Buffer], options: &Options) -> Option<usize> {
     let longest = greedy(buffers, options, |me, _| usize::from(me.dies - me.born))?;
     let largest = greedy(buffers, options, |_, bytes| bytes)?;
@@ -77,8 +79,8 @@ pub(super) fn arena_layout(buffers: &mut [Buffer], options: &Options) -> Option<
     Some(largest)
 }
 
-/// Places buffers in descending order of `rank` (of a buffer with its whole lifetime, and its
-/// bytes), among equals in that of bytes.
+/// Places buffers in descending order of `rank` (computed from a buffer with its whole lifetime,
+/// and its size in bytes); ties are placed in descending order of size.
 fn greedy(
     buffers: &mut [Buffer],
     options: &Options,
@@ -92,7 +94,7 @@ fn greedy(
         };
         b.bytes(rows)?.checked_next_multiple_of(ALIGN)
     };
-    // A chain of takeovers is placed as one: until then its root lives as long as all of it.
+    // A chain of reused storage is placed as one: its root stays live as long as all of the chain.
     for b in buffers.iter_mut() {
         b.offset = UNPLACED;
     }
@@ -120,7 +122,7 @@ fn greedy(
         let Some((id, (_, bytes))) = first else { break };
         let me = lifetime(buffers, id);
         let mut best: Option<(usize, usize)> = None; // gap, offset
-        // A gap begins where the arena does, or where a buffer ends.
+        // A gap begins at the start of the arena or at the end of a buffer.
         for from in core::iter::once(None).chain((0..buffers.len()).map(Some)) {
             let start = match from {
                 None => 0,
@@ -196,7 +198,7 @@ mod tests {
             mut buffers in prop::collection::vec(buffer(), 1..24),
             overs in prop::collection::vec((0usize..24, 0usize..24), 0..6),
         ) {
-            // Some buffers take over the storage of one like them that dies when they are born.
+            // Some buffers reuse the storage of a similar buffer that dies when they are born.
             for (a, b) in overs {
                 let (a, b) = (a % buffers.len(), b % buffers.len());
                 let taken = buffers.iter().any(|c| c.over == Some(BufferId::new(a as u16)));
@@ -211,7 +213,8 @@ mod tests {
                     over: Some(BufferId::new(a as u16)),
                     ..from
                 };
-                // Whoever took over b's storage would have to move along: only ends of chains.
+                // A buffer that reuses b's storage would have to move along, so only ends of chains
+                // qualify.
                 for c in buffers.iter_mut().filter(|c| c.over == Some(BufferId::new(b as u16))) {
                     c.over = None;
                 }

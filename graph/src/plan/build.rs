@@ -1,4 +1,4 @@
-//! The builder: from a [`Spec`] to the operations of a decoder.
+//! Plan builder: translates a [`Spec`] into the operations of a decoder.
 
 use teff_kernels::{ActivationKind, Backend, Format};
 
@@ -8,23 +8,25 @@ use super::{
     State, StateId, arena_layout, worker_bytes,
 };
 use crate::layers::{Activation, Layer, Norm};
-use crate::ops::{Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows};
+use crate::ops::{
+    ALL_KINDS, Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows,
+};
 use crate::spec::{LayerRole, MAX_ROPES, Role, RopeScaling, TensorKind};
 use crate::{List, Spec, TensorId};
 
-/// Room that a plan takes.
+/// Number of entries that a plan needs room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Capacity {
-    /// Operations.
+    /// Number of operations.
     pub ops: usize,
-    /// Buffers.
+    /// Number of buffers.
     pub buffers: usize,
-    /// States.
+    /// Number of states.
     pub states: usize,
 }
 
 impl Capacity {
-    /// Room for the plan of any decoder with so many layers.
+    /// Room for the plan of any decoder with this number of layers.
     #[must_use]
     pub const fn of(spec: &Spec<'_>) -> Capacity {
         let layers = spec.layers.len() as usize;
@@ -32,7 +34,7 @@ impl Capacity {
     }
 }
 
-/// Slices in which a plan is built.
+/// Slices that a plan is built in.
 #[derive(Debug)]
 pub struct PlanRoom<'p> {
     /// Room for the operations.
@@ -43,7 +45,7 @@ pub struct PlanRoom<'p> {
     pub states: &'p mut [State],
 }
 
-/// The residual stream.
+/// Residual stream.
 #[derive(Clone, Copy)]
 pub(crate) struct Stream {
     pub(crate) buffer: BufferId,
@@ -61,7 +63,7 @@ pub(crate) struct Builder<'a, 'p> {
     ropes: [Option<BufferId>; MAX_ROPES],
 }
 
-/// A norm, its weight and, of a layer norm, its bias.
+/// A norm, its weight, and its bias if it is a layer norm.
 pub(crate) type NormWeights = (Norm, TensorId, Option<TensorId>);
 
 impl Builder<'_, '_> {
@@ -91,12 +93,12 @@ impl Builder<'_, '_> {
         Ok(id)
     }
 
-    /// The state of layer `l`.
+    /// State of layer `l`.
     pub(crate) fn state(&self, l: u32) -> Result<StateId, PlanError> {
         of_layer(self.spec, self.states, l).ok_or(PlanError::Overflow)
     }
 
-    /// The table of cosines and sines of a rotary embedding.
+    /// Table of cosines and sines of a rotary embedding.
     pub(crate) fn rope(&self, rope: u8) -> BufferId {
         match self.ropes[usize::from(rope)] {
             Some(table) => table,
@@ -104,17 +106,17 @@ impl Builder<'_, '_> {
         }
     }
 
-    /// The number of a layer's tensor.
+    /// Number of a layer's tensor.
     pub(crate) fn id(&self, l: u32, role: LayerRole) -> TensorId {
         self.spec.id(Role::Layer(l, role))
     }
 
-    /// Rows that go on behind the mixer of layer `l`.
+    /// Rows that are still needed after the mixer of layer `l`.
     pub(crate) fn rows_after(&self, l: u32) -> RowCount {
         if l + 1 == self.spec.layers.len() { RowCount::Wanted } else { RowCount::Batch }
     }
 
-    /// The norm before a part of layer `l`.
+    /// Norm before a part of layer `l`.
     pub(crate) fn layer_norm(
         &self,
         layer: &Layer,
@@ -124,11 +126,11 @@ impl Builder<'_, '_> {
         (layer.norms.before, self.id(l, weight), self.spec.find(Role::Layer(l, bias)))
     }
 
-    /// The type of inputs that matrix `w` asks for.
+    /// Type of inputs that matrix `w` needs.
     pub(crate) fn input_type(&self, w: TensorId) -> BufferType {
-        // What becomes queries and keys goes through softmax, which is steep: with 8 bits, its
-        // error would be some two thirds of the model's. (Models with ternary weights are trained
-        // with inputs of 8 bits.)
+        // Queries and keys go through softmax, which is steep: with 8 bits, its error would be
+        // about two thirds of the model's. (Models with ternary weights are trained with 8-bit
+        // inputs.)
         let fine = self.spec.slot(w).is_some_and(|s| s.kind == TensorKind::Qkv);
         match (self.format)(w).activations() {
             ActivationKind::Dense => BufferType::F32,
@@ -139,8 +141,8 @@ impl Builder<'_, '_> {
         }
     }
 
-    /// The norm of `x` as inputs of each of the matrices `ws`: one buffer for all that ask for the
-    /// same type.
+    /// Norm of `x` as inputs of each of the matrices `ws`, with one buffer for all matrices that
+    /// need the same type.
     pub(crate) fn norm<const N: usize>(
         &mut self,
         (x, cols): (BufferId, usize),
@@ -164,7 +166,7 @@ impl Builder<'_, '_> {
         Ok(outs)
     }
 
-    /// A product of a layer, with its bias where it has one.
+    /// Product of a layer, with its bias if it has one.
     pub(crate) fn linear(
         &mut self,
         l: u32,
@@ -178,7 +180,7 @@ impl Builder<'_, '_> {
         self.op(Op::Linear(Linear { w, bias, x, act, to, scale: 1.0 }))
     }
 
-    /// A part's last product, added to the residual stream `x`, after a norm where there is one.
+    /// Last product of a part, added to the residual stream `x`, after a norm if the layer has one.
     pub(crate) fn residual(
         &mut self,
         layer: &Layer,
@@ -194,7 +196,7 @@ impl Builder<'_, '_> {
         })
     }
 
-    /// The same for any operation that stores or adds its outputs.
+    /// As [`Self::residual`], for any operation that stores or adds its outputs.
     pub(crate) fn residual_by(
         &mut self,
         layer: &Layer,
@@ -216,7 +218,7 @@ impl Builder<'_, '_> {
         self.barrier()
     }
 
-    /// The wanted rows of the residual stream.
+    /// Rows of the residual stream whose logits are wanted.
     pub(crate) fn select_rows(&mut self, x: Stream) -> Result<Stream, PlanError> {
         let out = self.buffer(BufferType::F32, RowCount::Wanted, self.spec.width as usize)?;
         self.op(Op::SelectRows(SelectRows { x: x.buffer, out }))?;
@@ -255,7 +257,7 @@ impl Builder<'_, '_> {
     }
 }
 
-/// Lays out the states of all layers; their number, or an error where sizes overflow.
+/// Lays out the states of all layers and returns their number, or an error if sizes overflow.
 fn lay_out_states(
     spec: &Spec<'_>,
     options: &Options,
@@ -277,10 +279,10 @@ fn lay_out_states(
     Ok(n)
 }
 
-/// Builds the plan into slices of at least [`Capacity::of`] the model; see [`Plan::build`].
+/// Builds the plan into slices of at least [`Capacity::of`] the model. See [`Plan::build`].
 ///
 /// # Errors
-/// [`PlanError`] where options are out of range, slices too short or sizes overflow.
+/// [`PlanError`] if options are out of range, slices too short or sizes overflow.
 pub fn build_into<'p>(
     spec: &'p Spec<'_>,
     format: &dyn Fn(TensorId) -> Format,
@@ -321,7 +323,7 @@ pub fn build_into<'p>(
             let cols = spec.slot(w).map_or(0, |s| s.cols);
             product = product.max(backend.matmul_scratch(format(w), cols, batch));
         });
-        floats = floats.max(op.scratch(&view).ok_or(PlanError::Overflow)?);
+        floats = floats.max(op.scratch::<ALL_KINDS>(&view).ok_or(PlanError::Overflow)?);
     }
     let per_thread = worker_bytes(product, floats).ok_or(PlanError::Overflow)?;
     let memory_requirements = MemoryRequirements { scratch, state, per_thread };

@@ -1,8 +1,8 @@
-//! How a product is cut into shares of workers and chunks of outputs.
+//! Partitioning of a product into shares of workers and chunks of outputs.
 
 use super::{Buffer, BufferType};
 
-/// Floats of a staging tile that stay in the caches near a core.
+/// Floats of a staging tile that fit into the caches close to a core.
 pub(crate) const TILE_FLOATS: usize = 1 << 15;
 
 fn gcd(a: usize, b: usize) -> usize {
@@ -13,19 +13,19 @@ pub(crate) fn lcm(a: usize, b: usize) -> usize {
     a / gcd(a, b) * b
 }
 
-/// Outputs of a product, in units that stay together.
+/// Outputs of a product, in units that must not be split.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunks {
-    /// Outputs that stay together: a whole head of the cache, a block of activations.
+    /// Outputs that must not be split: a whole head of the cache, or a block of activations.
     pub(crate) unit: usize,
-    /// All outputs.
+    /// Number of all outputs.
     pub(crate) total: usize,
-    /// Whether outputs pass through a staging tile on their way.
+    /// True if outputs pass through a staging tile.
     pub(crate) staged: bool,
 }
 
 impl Chunks {
-    /// Of a product with `total` outputs that are stored in `out`.
+    /// Chunks of a product with `total` outputs that are stored in `out`.
     pub(crate) fn stored(out: &Buffer, total: usize) -> Chunks {
         match out.kind {
             BufferType::F32 => Chunks { unit: 16, total, staged: false },
@@ -33,26 +33,26 @@ impl Chunks {
         }
     }
 
-    /// Of a product with `total` outputs that go through a staging tile to `out`.
+    /// Chunks of a product with `total` outputs that pass through a staging tile to `out`.
     pub(crate) fn staged(out: &Buffer, total: usize) -> Chunks {
         Chunks { unit: out.kind.block().max(16), total, staged: true }
     }
 
-    /// Of a product whose outputs are heads.
+    /// Chunks of a product whose outputs are heads.
     pub(crate) fn heads(head_dim: usize, total: usize) -> Chunks {
         Chunks { unit: lcm(head_dim, 16), total, staged: true }
     }
 
-    /// Outputs in a chunk, for `n` tokens of `cols` inputs: a quarter of a millisecond, or a unit. (GPT-2
-    /// by `avx512`, prefill of 512: with twice as many products 1.01 to 1.04 times as fast, with a quarter
-    /// 0.96 to 1.02.)
+    /// Outputs in a chunk, for `n` tokens of `cols` inputs: a quarter of a millisecond, or one
+    /// unit. (GPT-2 on `avx512`, prefill of 512: twice as many products were 1.01 to 1.04 times as
+    /// fast, a quarter of them 0.96 to 1.02 times.)
     pub(crate) fn chunk(&self, n: usize, cols: usize, products_per_ms: usize) -> usize {
         let tile = if self.staged { TILE_FLOATS / n.max(1) } else { usize::MAX };
         let most = tile.min(products_per_ms / 4 / (n * cols).max(1)).min(self.total);
         (most / self.unit * self.unit).max(self.unit)
     }
 
-    /// Most floats that the staging tile holds in steps of up to `batch` tokens.
+    /// Maximum number of floats in the staging tile, for steps of up to `batch` tokens.
     pub(crate) fn tile_floats(&self, batch: usize) -> Option<usize> {
         if !self.staged {
             return Some(0);

@@ -1,7 +1,7 @@
-//! Plans: the operations of a step, their buffers, and the memory all of it needs.
+//! Plans: the operations of a step, their buffers, and the memory that they need.
 //!
-//! A plan is plain data. [`build`](Plan::build) makes one from a [`Spec`]; it could as well be a
-//! `static` that a tool wrote out. A runner has it verified first ([`Plan::verify`]).
+//! A plan is plain data. [`build`](Plan::build) makes one from a [`Spec`], but it can also be a
+//! `static` written by a tool. A runner verifies it first ([`Plan::verify`]).
 
 use core::fmt;
 
@@ -32,31 +32,31 @@ pub(crate) use verify::{PlanView, sure};
 /// Alignment of buffers and of memory regions: a cache line, and the widest register.
 pub const ALIGN: usize = 64;
 
-/// Elements of a buffer.
+/// Element type of a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum BufferType {
     /// f32.
     F32,
-    /// Activations quantised to 8 bits: codes, then scales, then sums, of all rows each.
+    /// Activations quantised to 8 bits: codes, then scales, then sums, each for all rows.
     Q8,
-    /// Activations quantised to 16 bits: two planes of codes, then as above.
+    /// Activations quantised to 16 bits: two planes of codes, then scales and sums as above.
     Q16,
-    /// Activations quantised to 8 bits for ternary weights: codes, then scales, then sums, of all
-    /// rows each.
+    /// Activations quantised to 8 bits for ternary weights: codes, then scales, then sums, each for
+    /// all rows.
     Wide,
-    /// The same with one scale for a whole row.
+    /// As [`Wide`](Self::Wide), with one scale for a whole row.
     WideRow,
 }
 
 impl BufferType {
-    /// Whether elements are quantised, and lie in whole blocks.
+    /// True if elements are quantised and stored in whole blocks.
     #[must_use]
     pub const fn is_quantized(self) -> bool {
         !matches!(self, BufferType::F32)
     }
 
-    /// What products with inputs of this type take them as.
+    /// Kind of activations that products read from such a buffer.
     #[must_use]
     pub const fn activations(self) -> ActivationKind {
         match self {
@@ -66,7 +66,7 @@ impl BufferType {
         }
     }
 
-    /// Divisor of the length of a row.
+    /// Unit that row lengths must be a multiple of.
     #[must_use]
     pub(crate) const fn unit(self) -> usize {
         match self.activations() {
@@ -76,7 +76,8 @@ impl BufferType {
         }
     }
 
-    /// Elements of a row that are written together, since they share a scale; fewer at its end.
+    /// Elements of a row that share a scale and are written together; the last group may be
+    /// shorter.
     #[must_use]
     pub(crate) const fn block(self) -> usize {
         match self.activations() {
@@ -86,15 +87,15 @@ impl BufferType {
         }
     }
 
-    /// Bytes of `rows` rows of `cols` elements; `None` where that overflows.
+    /// Bytes of `rows` rows of `cols` elements; `None` on overflow.
     #[must_use]
     pub(crate) fn bytes(self, rows: usize, cols: usize) -> Option<usize> {
-        // In 64 bits: a plan from outside may have any number here.
+        // In 64 bits, since a plan from outside may have any number here.
         let cols = cols as u64;
         let per = |len: usize| cols.div_ceil(len as u64) * 4;
         let row = match self {
             BufferType::F32 => cols * 4,
-            // Planes of codes, and scales and sums of four bytes each.
+            // Planes of codes, then scales and sums of four bytes each.
             BufferType::Q8 => cols + per(ACT_BLOCK) + per(ACT_SUM),
             BufferType::Q16 => 2 * cols + per(ACT_BLOCK) + per(ACT_SUM),
             BufferType::Wide | BufferType::WideRow => cols + 2 * per(WIDE_BLOCK),
@@ -103,37 +104,37 @@ impl BufferType {
     }
 }
 
-/// Rows of a buffer.
+/// Number of rows of a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RowCount {
-    /// One for every token of the step.
+    /// One row for every token of the step.
     Batch,
-    /// One for every token whose logits are wanted.
+    /// One row for every token whose logits are wanted.
     Wanted,
 }
 
-/// A region of the arena, shared with others that live at other times.
+/// Region of the arena, shared with buffers that are live at other times.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Buffer {
-    /// Its elements.
+    /// Element type.
     pub kind: BufferType,
-    /// Its rows.
+    /// Number of rows.
     pub rows: RowCount,
     /// Elements of a row.
     pub cols: u32,
-    /// First byte in the arena.
+    /// Offset in the arena, in bytes.
     pub offset: usize,
     /// First phase (stretch between barriers) in which it is used.
     pub born: u16,
     /// Last phase in which it is used.
     pub dies: u16,
-    /// A buffer that dies where this one is born, whose storage it takes over in place.
+    /// Buffer that dies when this one is born and whose storage is reused in place.
     pub over: Option<BufferId>,
 }
 
 impl Buffer {
-    /// To fill slices with before [`build_into`].
+    /// Placeholder to fill slices with before [`build_into`].
     pub const EMPTY: Buffer = Buffer {
         kind: BufferType::F32,
         rows: RowCount::Batch,
@@ -144,45 +145,45 @@ impl Buffer {
         over: None,
     };
 
-    /// Bytes of `rows` rows; `None` where that overflows.
+    /// Bytes of `rows` rows; `None` on overflow.
     #[must_use]
     pub fn bytes(&self, rows: usize) -> Option<usize> {
         self.kind.bytes(rows, self.cols as usize)
     }
 }
 
-/// What a plan is built for.
+/// Limits and formats that a plan is built for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Most tokens in a step, those of all sequences together.
+    /// Maximum number of tokens in a step, over all sequences.
     pub batch: usize,
-    /// Most rows of logits in a step.
+    /// Maximum number of rows of logits in a step.
     pub logits: usize,
-    /// Most positions of a sequence.
+    /// Maximum number of positions of a sequence.
     pub context: usize,
-    /// How caches store keys and values.
+    /// Format in which caches store keys and values.
     pub kv: KvFormat,
 }
 
-/// Bytes that running a plan takes, apart from the weights.
+/// Bytes needed to run a plan, apart from the weights.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemoryRequirements {
-    /// The arena: all buffers.
+    /// Bytes of the arena, which holds all buffers.
     pub scratch: usize,
-    /// For each sequence: its KV caches and other states.
+    /// Bytes of each sequence: its KV caches and other states.
     pub state: usize,
-    /// For each thread.
+    /// Bytes of each thread.
     pub per_thread: usize,
 }
 
 impl MemoryRequirements {
-    /// All bytes for a team of `threads` and one sequence; `None` where that overflows.
+    /// Bytes in total, for `threads` threads and one sequence; `None` on overflow.
     #[must_use]
     pub fn total(&self, threads: usize) -> Option<usize> {
         self.total_for(threads, 1)
     }
 
-    /// All bytes for a team of `threads` and so many sequences; `None` where that overflows.
+    /// Bytes in total, for `threads` threads and `sequences` sequences; `None` on overflow.
     #[must_use]
     pub fn total_for(&self, threads: usize, sequences: usize) -> Option<usize> {
         let states = sequences.checked_mul(self.state)?;
@@ -197,39 +198,39 @@ impl fmt::Display for MemoryRequirements {
     }
 }
 
-/// A plan: plain data.
+/// Plan of a step, as plain data.
 #[derive(Clone, Debug)]
 pub struct Plan<'p> {
-    /// The model.
+    /// Model that the plan computes.
     pub spec: Spec<'p>,
-    /// What it was built for.
+    /// Options that the plan was built for.
     pub options: Options,
-    /// The operations, in order.
+    /// Operations, in order of execution.
     pub ops: List<'p, Op>,
-    /// The buffers.
+    /// Buffers in the arena.
     pub buffers: List<'p, Buffer>,
-    /// The states that a sequence has.
+    /// States of a sequence.
     pub states: List<'p, State>,
-    /// The rotary embeddings.
+    /// Rotary embeddings.
     pub ropes: List<'p, Rope>,
-    /// The buffer that holds the logits at the end.
+    /// Buffer that holds the logits at the end.
     pub logits: BufferId,
-    /// The memory.
+    /// Memory needed to run the plan.
     pub memory_requirements: MemoryRequirements,
 }
 
 impl Plan<'_> {
-    /// The buffer with this number.
+    /// Buffer with this number.
     ///
     /// # Panics
-    /// Where there is none: the plan was not verified.
+    /// If there is no such buffer, because the plan was not verified.
     #[inline]
     #[must_use]
     pub fn buffer(&self, id: BufferId) -> &Buffer {
         &self.buffers[id.index()]
     }
 
-    /// Most rows of a buffer.
+    /// Maximum number of rows of a buffer.
     #[must_use]
     pub fn max_rows(&self, rows: RowCount) -> usize {
         match rows {
@@ -250,7 +251,7 @@ impl Plan<'_> {
 }
 
 /// Bytes of a worker's memory, with `product` bytes for the backend's products before the floats,
-/// both filled up to [`ALIGN`]; `None` where that overflows.
+/// both padded to [`ALIGN`]; `None` on overflow.
 pub(crate) fn worker_bytes(product: usize, floats: usize) -> Option<usize> {
     let floats = floats.checked_mul(4)?.checked_next_multiple_of(ALIGN)?;
     product.checked_next_multiple_of(ALIGN)?.checked_add(floats)
@@ -258,11 +259,11 @@ pub(crate) fn worker_bytes(product: usize, floats: usize) -> Option<usize> {
 
 #[cfg(feature = "alloc")]
 impl Plan<'static> {
-    /// Builds the plan of a decoder whose matrices have the formats that `format` gives, for
-    /// `backend`'s needs of scratch. Nothing of the model but its header is looked at.
+    /// Builds the plan of a decoder whose matrices have the formats given by `format`, for the
+    /// scratch needs of `backend`. Only the header of the model is read.
     ///
     /// # Errors
-    /// [`PlanError`] where options are out of range or sizes overflow.
+    /// [`PlanError`] if options are out of range or sizes overflow.
     pub fn build(
         spec: &Spec<'_>,
         format: &dyn Fn(TensorId) -> Format,

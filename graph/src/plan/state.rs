@@ -1,10 +1,10 @@
-//! States of a sequence: KV caches and what recurrent layers remember, and where they lie.
+//! States of a sequence: KV caches and the memory of recurrent layers, and their layout.
 //!
-//! The memory of a sequence begins with a header of [`HEADER`] bytes; behind it are the states, one
-//! after another. A cache has, for each head, its keys and then its values. The cache of a layer
-//! with a window is a ring: it has room for the window and for the tokens of one step, so that a
-//! step that is cancelled has overwritten nothing that a second try needs. A fixed state has two
-//! banks: a step reads one and writes the other, and they change roles when all workers are done.
+//! The memory of a sequence begins with a header of [`HEADER`] bytes, followed by the states. A
+//! cache holds, for each head, its keys and then its values. The cache of a layer with a window is
+//! a ring: it has room for the window and for the tokens of one step, so that a cancelled step has
+//! overwritten nothing that a second try needs. A fixed state has two banks: a step reads one and
+//! writes the other, and they swap roles when all workers are done.
 
 use teff_kernels::{KV_BLOCK, KvLayout};
 
@@ -15,14 +15,14 @@ use crate::layers::{LayerState, kv_layout};
 /// Bytes of the header of a sequence's memory.
 pub(crate) const HEADER: usize = ALIGN;
 
-/// A layer's state in the memory of a sequence.
+/// State of a layer in the memory of a sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct State {
-    /// The layer that writes it.
+    /// Layer that writes it.
     pub layer: u16,
-    /// What it is.
+    /// Kind and size.
     pub kind: StateKind,
-    /// First byte in the memory of a sequence.
+    /// Offset in the memory of a sequence, in bytes.
     pub offset: usize,
 }
 
@@ -30,18 +30,18 @@ pub struct State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StateKind {
-    /// Keys and values.
+    /// Keys and values of a layer.
     Kv {
-        /// Heads.
+        /// Number of heads.
         heads: u16,
-        /// Elements of a key or a value.
+        /// Head dimension.
         head_dim: u16,
-        /// Positions that a query sees; 0 for all.
+        /// Positions that a query attends to; 0 for all.
         window: u32,
         /// Positions that there is room for.
         capacity: usize,
     },
-    /// Two banks of so many bytes.
+    /// Two banks of a fixed size.
     Fixed {
         /// Bytes of a bank.
         bytes: usize,
@@ -49,16 +49,17 @@ pub enum StateKind {
 }
 
 impl State {
-    /// To fill slices with before [`super::build_into`].
+    /// Placeholder to fill slices with before [`super::build_into`].
     pub const EMPTY: State = State { layer: 0, kind: StateKind::Fixed { bytes: 0 }, offset: 0 };
 
-    /// The state of a layer in a plan with these options; `None` where it has none of its own, or
+    /// State of a layer in a plan with these options; `None` if the layer has none of its own or
     /// sizes overflow.
     pub(crate) fn of(spec: &Spec<'_>, options: &Options, l: u32) -> Option<StateKind> {
         Some(match spec.layers.get(l).state(spec.width) {
             LayerState::None | LayerState::SharedKv { .. } => return None,
             LayerState::Kv { heads, head_dim, window } => {
-                // In a ring, a step's tokens don't overwrite what its first one sees.
+                // In a ring, the tokens of a step must not overwrite what its first token attends
+                // to.
                 let ring = window.map(|w| (w as usize).saturating_add(options.batch));
                 let positions = ring.map_or(options.context, |ring| ring.min(options.context));
                 StateKind::Kv {
@@ -72,7 +73,7 @@ impl State {
         })
     }
 
-    /// Bytes of the state, filled up to [`ALIGN`]; `None` where that overflows.
+    /// Bytes of the state, padded to [`ALIGN`]; `None` on overflow.
     pub(crate) fn bytes(&self, options: &Options) -> Option<usize> {
         match self.kind {
             StateKind::Kv { heads, head_dim, capacity, .. } => {
@@ -86,7 +87,7 @@ impl State {
         }
     }
 
-    /// First byte of a bank of a fixed state in the memory of a sequence.
+    /// Offset of a bank of a fixed state in the memory of a sequence.
     pub(crate) fn bank_at(&self, bank: usize) -> usize {
         match self.kind {
             StateKind::Fixed { bytes } => self.offset + bank * bytes.next_multiple_of(ALIGN),
@@ -94,7 +95,7 @@ impl State {
         }
     }
 
-    /// Shape of a head's cache, where this is one.
+    /// Layout of one head's cache, if this is a cache.
     #[must_use]
     pub fn kv_layout(&self, options: &Options) -> Option<KvLayout> {
         match self.kind {
@@ -106,12 +107,12 @@ impl State {
     }
 }
 
-/// Bytes of a head's keys and of its values, each filled up to [`ALIGN`].
+/// Bytes of one head's keys and of its values, each padded to [`ALIGN`].
 pub(crate) fn head_bytes(layout: &KvLayout) -> (usize, usize) {
     (layout.key_bytes().next_multiple_of(ALIGN), layout.value_bytes().next_multiple_of(ALIGN))
 }
 
-/// Bytes of a sequence's memory; `None` where that overflows.
+/// Bytes of a sequence's memory; `None` on overflow.
 pub(crate) fn state_bytes(states: &[State], options: &Options) -> Option<usize> {
     let mut end = HEADER;
     for state in states {
@@ -120,7 +121,7 @@ pub(crate) fn state_bytes(states: &[State], options: &Options) -> Option<usize> 
     Some(end)
 }
 
-/// The state that layer `l` reads: its own, or the one that it shares.
+/// State that layer `l` reads: its own, or the one that it shares.
 pub(crate) fn of_layer(spec: &Spec<'_>, states: &[State], l: u32) -> Option<StateId> {
     let l = match spec.layers.get(l).state(spec.width) {
         LayerState::SharedKv { layer } => layer,

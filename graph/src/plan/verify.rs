@@ -1,5 +1,5 @@
-//! The proof that a plan is safe to run: everything has the shape it should, nothing reaches
-//! outside, and nothing that is needed at the same time shares memory.
+//! Verification that a plan is safe to run: every shape is right, nothing is out of bounds, and
+//! nothing that is live at the same time shares memory.
 
 use core::fmt;
 
@@ -9,70 +9,70 @@ use super::{
     state_bytes, worker_bytes,
 };
 use crate::layers::LayerState;
-use crate::ops::{Access, StateAccess};
+use crate::ops::{ALL_KINDS, Access, StateAccess};
 use crate::spec::Slot;
 use crate::{Rope, Spec, SpecError, TensorId};
 
-/// Why there is no plan, or why it must not run.
+/// Error of building or verifying a plan.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// The model itself.
+    /// The model itself is invalid.
     Spec(SpecError),
-    /// Context or batch is zero, or the context longer than the model's.
+    /// Context or batch is zero, or the context is longer than the model's.
     Context {
-        /// The context that was asked for.
+        /// Requested context.
         context: usize,
-        /// The context that the model was made for.
+        /// Context of the model.
         model: usize,
-        /// The batch that was asked for.
+        /// Requested batch.
         batch: usize,
     },
-    /// No logits, or more than tokens in a step.
+    /// No rows of logits, or more than tokens in a step.
     Logits {
-        /// Rows that were asked for.
+        /// Requested rows of logits.
         logits: usize,
         /// Tokens in a step.
         batch: usize,
     },
-    /// The slices that were given for the plan are too short.
+    /// The slices given for the plan are too short.
     Capacity {
-        /// The length of the shorter one.
+        /// Length of the slice that is too short.
         capacity: usize,
     },
-    /// Sizes are beyond what can be addressed.
+    /// Sizes exceed the address space.
     Overflow,
-    /// An operation names a buffer, a tensor or a state that is not there, or that has another
-    /// shape or kind than it needs.
+    /// An operation refers to a buffer, a tensor or a state that does not exist or has the wrong
+    /// shape or kind.
     Shape {
-        /// The operation's number.
+        /// Number of the operation.
         op: usize,
     },
-    /// A buffer reaches beyond the arena or isn't aligned.
+    /// A buffer extends beyond the arena or is not aligned.
     Outside {
-        /// The buffer's number.
+        /// Number of the buffer.
         buffer: u16,
     },
-    /// Two buffers that are needed at the same time share memory.
+    /// Two buffers that are live at the same time share memory.
     Overlap {
-        /// One.
+        /// Number of the first buffer.
         a: u16,
-        /// The other.
+        /// Number of the second buffer.
         b: u16,
     },
-    /// A buffer is written while another operation of the phase uses it, or read before anything
-    /// wrote it, or its lifetime is not what the operations say.
+    /// A buffer is written while another operation of the phase uses it, is read before it is
+    /// written, or has a lifetime that disagrees with the operations.
     Hazard {
-        /// The buffer's number.
+        /// Number of the buffer.
         buffer: u16,
     },
     /// A state is not the one that its layer needs, overlaps another, is written by two operations
     /// or by none, or is read before it is written.
     State {
-        /// The state's number.
+        /// Number of the state.
         state: u16,
     },
-    /// The plan states less memory than it uses.
+    /// The plan declares less memory than it uses.
     MemoryRequirements,
 }
 
@@ -115,7 +115,7 @@ impl fmt::Display for PlanError {
 
 impl core::error::Error for PlanError {}
 
-/// What the checks of an operation look at.
+/// View of a plan for the checks of an operation.
 #[derive(Clone, Copy)]
 pub(crate) struct PlanView<'a> {
     pub(crate) spec: &'a Spec<'a>,
@@ -125,7 +125,7 @@ pub(crate) struct PlanView<'a> {
     pub(crate) ropes: &'a [Rope],
 }
 
-/// `Some` where `ok`: for checks that end at the first thing that is wrong.
+/// `Some` if `ok`, for checks that stop at the first error.
 pub(crate) fn sure(ok: bool) -> Option<()> {
     ok.then_some(())
 }
@@ -135,27 +135,27 @@ impl<'a> PlanView<'a> {
         self.buffers.get(id.index())
     }
 
-    /// A buffer of f32.
+    /// Buffer of f32 with this number.
     pub(crate) fn floats(&self, id: BufferId) -> Option<&'a Buffer> {
         self.buffer(id).filter(|b| b.kind == BufferType::F32)
     }
 
-    /// A tensor that is a matrix, of one expert.
+    /// Tensor that is a single matrix.
     pub(crate) fn matrix(&self, id: TensorId) -> Option<Slot> {
         self.spec.slot(id).filter(|s| !s.is_vector() && s.experts == 1)
     }
 
-    /// A tensor that stacks the matrices of so many experts.
+    /// Tensor that stacks the matrices of `experts` experts.
     pub(crate) fn stack(&self, id: TensorId, experts: u16) -> Option<Slot> {
         self.spec.slot(id).filter(|s| !s.is_vector() && s.experts == usize::from(experts))
     }
 
-    /// That a tensor is a vector of `n` elements.
+    /// Checks that a tensor is a vector of `n` elements.
     pub(crate) fn vector(&self, id: TensorId, n: usize) -> Option<()> {
         self.spec.slot(id).filter(|s| s.is_vector() && s.rows == 1 && s.cols == n).map(|_| ())
     }
 
-    /// The same for one that need not be there.
+    /// As [`Self::vector`], for an optional tensor.
     pub(crate) fn some_vector(&self, id: Option<TensorId>, n: usize) -> Option<()> {
         id.map_or(Some(()), |id| self.vector(id, n))
     }
@@ -164,12 +164,13 @@ impl<'a> PlanView<'a> {
         self.states.get(id.index())
     }
 
-    /// Most rows of products and attention: those of the batch, or of the logits.
+    /// Maximum number of rows of products and attention: those of the batch, or of the logits.
     pub(crate) fn most_rows(&self) -> usize {
         self.options.batch.max(self.options.logits)
     }
 
-    /// Whether workers may write parts of a row: not where all of it shares a scale.
+    /// Checks that workers may write parts of a row, which they may not if the whole row shares a
+    /// scale.
     pub(crate) fn parts(&self, out: &Buffer) -> Option<()> {
         sure(out.kind != BufferType::WideRow)
     }
@@ -179,8 +180,13 @@ impl Plan<'_> {
     /// Checks everything that running the plan relies on.
     ///
     /// # Errors
-    /// [`PlanError`] for the first thing that is wrong.
+    /// [`PlanError`] for the first check that fails.
     pub fn verify(&self) -> Result<(), PlanError> {
+        self.verify_kinds::<ALL_KINDS>()
+    }
+
+    /// The same, where only operations of these kinds are known.
+    pub(crate) fn verify_kinds<const KINDS: u64>(&self) -> Result<(), PlanError> {
         self.spec.validate().map_err(PlanError::Spec)?;
         let o = &self.options;
         if o.batch == 0 || o.context == 0 || o.logits == 0 || o.logits > o.batch {
@@ -188,7 +194,7 @@ impl Plan<'_> {
         }
         let view = self.view();
         for (i, op) in self.ops.iter().enumerate() {
-            op.check(&view).ok_or(PlanError::Shape { op: i })?;
+            op.check::<KINDS>(&view).ok_or(PlanError::Shape { op: i })?;
         }
         let id = self.logits.index() as u16;
         let logits = view.buffer(self.logits).ok_or(PlanError::Outside { buffer: id })?;
@@ -201,7 +207,7 @@ impl Plan<'_> {
         self.disjoint()?;
         self.hazards()?;
         self.states_fit()?;
-        self.memory_suffices()
+        self.memory_suffices::<KINDS>()
     }
 
     fn range(&self, b: &Buffer) -> Option<(usize, usize)> {
@@ -222,7 +228,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Stated lifetimes cover every use, and every buffer is written before it is read.
+    /// Checks that declared lifetimes cover every use, and that every buffer is written before it
+    /// is read.
     fn lifetimes(&self) -> Result<(), PlanError> {
         let mut wrong = None;
         for (i, b) in self.buffers.iter().enumerate() {
@@ -267,8 +274,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Whether `b` rightly lies over `a`: born in the phase in which `a` dies, element for
-    /// element, by an operation that is the only one to use either there.
+    /// True if `b` may reuse the storage of `a`: born in the phase in which `a` dies, element for
+    /// element, by an operation that is the only one to use either of them there.
     fn takes_over(&self, i: usize, a: &Buffer, j: usize, b: &Buffer) -> bool {
         let (x, out) = (BufferId::new(i as u16), BufferId::new(j as u16));
         let mut in_place = false;
@@ -284,7 +291,7 @@ impl Plan<'_> {
             && readers(&self.ops, b.born, out) == 1
     }
 
-    /// Within a phase, what one operation writes no other touches.
+    /// Checks that, within a phase, no operation touches what another one writes.
     fn hazards(&self) -> Result<(), PlanError> {
         let mut wrong = None;
         phases(&self.ops, |phase, op| {
@@ -297,8 +304,9 @@ impl Plan<'_> {
         wrong.map_or(Ok(()), |buffer| Err(PlanError::Hazard { buffer }))
     }
 
-    /// Every state is its layer's, lies apart from the others, and has one writer in each step that
-    /// is done before anything reads: keys and values each; a fixed state has one operation only.
+    /// Checks that every state fits its layer, overlaps no other, and has one writer in each step
+    /// that finishes before anything reads it (one for keys and one for values; a single operation
+    /// for a fixed state).
     fn states_fit(&self) -> Result<(), PlanError> {
         for (i, state) in self.states.iter().enumerate() {
             let wrong = PlanError::State { state: i as u16 };
@@ -340,7 +348,7 @@ impl Plan<'_> {
                 });
             });
             let right = match state.kind {
-                // Two that store at the same time would write over each other.
+                // Two operations that store at the same time would overwrite each other.
                 StateKind::Kv { .. } => {
                     (keys, values, updates) == (1, 1, 0) && reads > 0 && written < first_read
                 }
@@ -350,8 +358,8 @@ impl Plan<'_> {
                 return Err(wrong);
             }
         }
-        // A layer whose state is missing has operations that name another's, which the counts above
-        // refuse; but no operation at all may name what is not there.
+        // The operations of a layer whose state is missing refer to another layer's, which the
+        // counts above refuse; but no operation may refer to a state that does not exist.
         let needed = (0..self.spec.layers.len()).filter(|&l| {
             let state = self.spec.layers.get(l).state(self.spec.width);
             !matches!(state, LayerState::None | LayerState::SharedKv { .. })
@@ -362,12 +370,12 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn memory_suffices(&self) -> Result<(), PlanError> {
+    fn memory_suffices<const KINDS: u64>(&self) -> Result<(), PlanError> {
         let state = state_bytes(&self.states, &self.options).ok_or(PlanError::Overflow)?;
         let view = self.view();
         let mut floats = 0;
         for op in self.ops.iter() {
-            floats = floats.max(op.scratch(&view).ok_or(PlanError::Overflow)?);
+            floats = floats.max(op.scratch::<KINDS>(&view).ok_or(PlanError::Overflow)?);
         }
         let own = worker_bytes(0, floats).ok_or(PlanError::Overflow)?;
         if self.memory_requirements.state < state || self.memory_requirements.per_thread < own {

@@ -16,39 +16,39 @@ pub use rope::{Rope, RopeScaling};
 
 /// Hyper-parameters and layers of a decoder-only transformer.
 ///
-/// A family reads one from a model's metadata; nothing after that asks which family it was. Lists
-/// are borrowed from the caller (or from a `static`), or owned where there is a heap.
+/// A family reads one from a model's metadata; nothing after that depends on the family. Lists are
+/// borrowed from the caller (or from a `static`), or owned with the `alloc` feature.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Spec<'p> {
     /// Architecture name, as GGUF has it.
     pub arch: &'static str,
-    /// Tokens of the vocabulary: rows of the embedding and of the head.
+    /// Vocabulary size: rows of the embedding and of the head.
     pub vocab: u32,
-    /// Positions that the model was made for.
+    /// Context length that the model was trained for.
     pub context: u32,
-    /// Elements of the residual stream.
+    /// Width of the residual stream.
     pub width: u32,
-    /// The embedding.
+    /// Embedding.
     pub embed: Embed,
-    /// The layers.
+    /// Layers.
     pub layers: Layers<'p>,
-    /// Rotary embeddings, which layers refer to by their index.
+    /// Rotary embeddings, which layers refer to by index.
     pub ropes: List<'p, Rope>,
-    /// The norm before the head.
+    /// Norm before the head.
     pub norm: Norm,
     /// Source of the head's weights.
     pub head: Head,
-    /// One scale for a whole token in the int8 inputs of ternary weights, as models have that were
-    /// trained so.
+    /// True if the int8 inputs of ternary weights have one scale for a whole token, as in models
+    /// that were trained that way.
     pub token_scales: bool,
 }
 
-/// How tokens enter the residual stream.
+/// Conversion of tokens into the residual stream.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Embed {
-    /// Factor of the rows.
+    /// Scale of the rows.
     pub scale: f32,
-    /// A learned vector for each position is added.
+    /// True if a learned vector for each position is added.
     pub positions: bool,
 }
 
@@ -56,36 +56,36 @@ pub struct Embed {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Head {
-    /// The embedding is the head.
+    /// The embedding, shared with the head.
     Tied,
-    /// A matrix of its own.
+    /// A separate matrix.
     Own,
-    /// A copy of the embedding, in another format: the model has no more parameters for it.
+    /// A copy of the embedding in another format, which adds no parameters to the model.
     Copy,
 }
 
-/// Why hyper-parameters make no model that Teff runs.
+/// Error of hyper-parameters that describe no supported model.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// A key is missing or of the wrong kind.
+    /// A key is missing or has the wrong type.
     Meta(MetaError),
-    /// A switch has a value that Teff has no code for.
+    /// A setting has a value that is not supported.
     Unsupported {
-        /// The key.
+        /// Name of the key.
         key: &'static str,
         /// Supported values.
         known: &'static str,
     },
-    /// Two numbers contradict each other or one is out of range.
+    /// Two numbers contradict each other, or one is out of range.
     Inconsistent(&'static str),
-    /// A tensor that decides a shape is not there.
+    /// A tensor that determines a shape is missing.
     NoTensor(Role),
-    /// More layers, kinds of layers or rotary embeddings than [`SpecRoom`] has room for.
+    /// More layers, kinds of layers or rotary embeddings than fit into [`SpecRoom`].
     Room {
-        /// Which of them.
+        /// Name of the list that is full.
         what: &'static str,
-        /// Most that there may be.
+        /// Maximum number of entries.
         max: usize,
     },
 }
@@ -114,7 +114,7 @@ impl fmt::Display for SpecError {
 
 impl core::error::Error for SpecError {}
 
-/// Most elements of anything that has a size: no product of two overflows 64 bits.
+/// Maximum of any size: no product of two overflows 64 bits.
 pub(crate) const MAX_SIZE: u32 = 1 << 26;
 
 pub(crate) fn inconsistent<T>(what: &'static str) -> Result<T, SpecError> {
@@ -122,7 +122,7 @@ pub(crate) fn inconsistent<T>(what: &'static str) -> Result<T, SpecError> {
 }
 
 impl<'p> Spec<'p> {
-    /// Checks that all sizes are in range and agree, so that no later product overflows.
+    /// Checks that all sizes are in range and consistent, so that no later product overflows.
     ///
     /// # Errors
     /// [`SpecError::Inconsistent`], [`SpecError::Room`].
@@ -154,19 +154,19 @@ impl<'p> Spec<'p> {
         Ok(())
     }
 
-    /// The same model, its lists borrowed from this one.
+    /// The same model, with lists borrowed from this one.
     #[must_use]
     pub fn borrowed(&self) -> Spec<'_> {
         Spec { layers: self.layers.borrowed(), ropes: self.ropes.borrowed(), ..*self }
     }
 
-    /// Shape of the rotary factors' tensor, where the model has one.
+    /// Shape of the tensor of rotary factors, if the model has one.
     fn rope_factors(&self) -> Option<u32> {
         let with = self.ropes.iter().find(|r| r.scaling == RopeScaling::Factors)?;
         Some(with.dims / 2)
     }
 
-    /// Tensors before the layers': the embedding, and what positions need.
+    /// Number of tensors before those of the layers: the embedding and positional tensors.
     fn before_layers(&self) -> usize {
         1 + usize::from(self.embed.positions) + usize::from(self.rope_factors().is_some())
     }
@@ -183,7 +183,7 @@ impl<'p> Spec<'p> {
         LayerRole::ALL.into_iter().filter(|r| r.shape(layer, self.width).is_some()).count()
     }
 
-    /// Number of tensors of the layers before `layer`.
+    /// Number of tensors of all layers before `layer`.
     fn tensors_before(&self, layer: u32) -> usize {
         let mut counts = [0; MAX_KINDS];
         for (count, kind) in counts.iter_mut().zip(self.layers.kinds()) {
@@ -203,7 +203,7 @@ impl<'p> Spec<'p> {
         self.before_layers() + layers + self.norm_tensors() + head
     }
 
-    /// Tensor number `id`, or `None` beyond the last.
+    /// Tensor number `id`; `None` beyond the last.
     #[must_use]
     pub fn slot(&self, id: TensorId) -> Option<Slot> {
         let (vocab, w) = (self.vocab as usize, self.width as usize);
@@ -242,10 +242,10 @@ impl<'p> Spec<'p> {
         }
     }
 
-    /// Number of the tensor with this role; a tied head's is the embedding's.
+    /// Number of the tensor with this role; a tied head has the number of the embedding.
     ///
     /// # Panics
-    /// Where the model has no such tensor.
+    /// If the model has no such tensor.
     #[must_use]
     pub fn id(&self, role: Role) -> TensorId {
         match self.find(role) {
@@ -254,7 +254,7 @@ impl<'p> Spec<'p> {
         }
     }
 
-    /// As [`Spec::id`]; `None` where the model has no such tensor.
+    /// As [`Spec::id`]; `None` if the model has no such tensor.
     #[must_use]
     pub fn find(&self, role: Role) -> Option<TensorId> {
         let before = self.before_layers();
@@ -279,7 +279,7 @@ impl<'p> Spec<'p> {
         TensorId::from_index(id)
     }
 
-    /// All tensors, in the order of their numbers.
+    /// Iterator over all tensors, in order of their numbers.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         let (vocab, w) = (self.vocab as usize, self.width as usize);
         let positions = Slot::matrix(Role::PositionEmbd, self.context as usize, w);
@@ -302,7 +302,7 @@ impl<'p> Spec<'p> {
             .chain((self.head != Head::Tied).then_some(output))
     }
 
-    /// Number of parameters; tied ones and copies count once.
+    /// Number of parameters; tied tensors and copies count once.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         let slots = self.slots();
@@ -313,13 +313,13 @@ impl<'p> Spec<'p> {
 
 #[cfg(feature = "alloc")]
 impl Spec<'_> {
-    /// A copy whose lists are owned.
+    /// Copy with owned lists.
     #[must_use]
     pub fn to_owned(&self) -> Spec<'static> {
         Spec { layers: self.layers.to_owned(), ropes: self.ropes.to_owned(), ..*self }
     }
 
-    /// The same model with every kind of layer changed by `f`: for variants of a shape.
+    /// The same model with every kind of layer changed by `f`, for variants of a shape.
     #[must_use]
     pub fn with_layers(&self, f: impl FnMut(Layer) -> Layer) -> Spec<'static> {
         Spec { layers: self.layers.map(f), ropes: self.ropes.to_owned(), ..*self }

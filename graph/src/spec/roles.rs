@@ -1,9 +1,9 @@
-//! The tensors of a model: what each is for, its names, its shape. One table has all that layers can
+//! Tensors of a model: their roles, names and shapes. One table lists every tensor that layers can
 //! have; names, shapes and biases are generated from it.
 
 use crate::layers::{Layer, NormKind};
 
-/// What a tensor is for.
+/// Role of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Role {
@@ -23,38 +23,38 @@ pub enum Role {
     Output,
 }
 
-/// How a tensor lies in memory.
+/// Memory representation of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum TensorKind {
-    /// A matrix in the format of its file.
+    /// Matrix in the format of its file.
     Matrix,
-    /// A matrix in the format of its file that is never quantised: what it computes makes choices.
+    /// Matrix in the format of its file that is never quantised, since its outputs decide a choice.
     Router,
-    /// A matrix whose outputs become queries, keys or values; its inputs are quantised to 16 bits.
+    /// Matrix whose outputs become queries, keys or values; its inputs are quantised to 16 bits.
     Qkv,
-    /// Elements in f32, whatever the file holds.
+    /// Vector of f32, whatever the file holds.
     Vector,
 }
 
 impl TensorKind {
-    /// f32 in memory, whatever the file holds.
+    /// True if it is f32 in memory, whatever the file holds.
     #[must_use]
     pub const fn is_vector(self) -> bool {
         matches!(self, TensorKind::Vector)
     }
 }
 
-/// A tensor that the model must have.
+/// Tensor that the model must have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Slot {
-    /// What it is for.
+    /// Role of the tensor.
     pub role: Role,
-    /// How it lies in memory.
+    /// Memory representation.
     pub kind: TensorKind,
-    /// Matrices of the same shape that it stacks, one for each expert; 1 for a single one.
+    /// Number of stacked matrices of the same shape, one for each expert; 1 for a single matrix.
     pub experts: usize,
-    /// Rows of each: outputs of a matrix; 1 for a simple vector.
+    /// Rows of each matrix, one for each output; 1 for a plain vector.
     pub rows: usize,
     /// Elements of a row.
     pub cols: usize,
@@ -69,39 +69,39 @@ impl Slot {
         Slot { role, kind: TensorKind::Vector, experts: 1, rows: 1, cols }
     }
 
-    /// Whether it is f32 in memory.
+    /// True if it is f32 in memory.
     #[must_use]
     pub const fn is_vector(&self) -> bool {
         self.kind.is_vector()
     }
 
-    /// Rows of all experts, one after another: those of the matrix in memory.
+    /// Rows of all experts together: those of the matrix in memory.
     #[must_use]
     pub const fn all_rows(&self) -> usize {
         self.experts * self.rows // bounded by Layer::validate
     }
 }
 
-/// A name of a tensor in a Hugging Face folder, and how the tensor there makes up the slot.
+/// Name of a tensor in a Hugging Face folder, and how that tensor maps to the slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HfName {
-    /// The name behind that of the layer; `{}` stands for the number of an expert.
+    /// Name after that of the layer; `{}` stands for the number of an expert.
     pub name: &'static str,
-    /// How the folder stores it.
+    /// Form in which the folder stores it.
     pub form: HfForm,
 }
 
-/// How a Hugging Face folder stores what is one tensor here.
+/// Form in which a Hugging Face folder stores one tensor of Teff.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum HfForm {
-    /// As one tensor of the same shape.
+    /// One tensor of the same shape.
     Whole,
-    /// As a tensor for each expert.
+    /// One tensor for each expert.
     EachExpert,
-    /// As a share of the rows of each expert's matrix in one tensor `[experts, parts * rows, cols]`.
+    /// A share of the rows of each expert's matrix in one tensor `[experts, parts * rows, cols]`.
     Share {
-        /// Which share, counted from 0.
+        /// Index of the share, from 0.
         part: u8,
         /// Number of shares.
         parts: u8,
@@ -137,7 +137,7 @@ macro_rules! roles {
         $role:ident: $kind:ident $(bias $bias:ident)?, $gguf:literal, [$($hf:expr),*],
             |$l:pat_param, $w:pat_param| $shape:expr;
     )*) => {
-        /// What a layer's tensor is for.
+        /// Role of a tensor of a layer.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[non_exhaustive]
         pub enum LayerRole {
@@ -145,10 +145,10 @@ macro_rules! roles {
         }
 
         impl LayerRole {
-            /// Everything that a layer can have, in the order of numbers.
+            /// All roles of a layer, in order of their numbers.
             pub const ALL: [LayerRole; [$(stringify!($role)),*].len()] = [$(LayerRole::$role),*];
 
-            /// How the tensor lies in memory.
+            /// Memory representation of the tensor.
             #[must_use]
             pub const fn kind(self) -> TensorKind {
                 match self {
@@ -156,7 +156,7 @@ macro_rules! roles {
                 }
             }
 
-            /// The bias of a product.
+            /// Bias of a product.
             #[must_use]
             pub const fn bias(self) -> Option<LayerRole> {
                 match self {
@@ -165,8 +165,8 @@ macro_rules! roles {
                 }
             }
 
-            /// The name in GGUF files, behind `blk.N.`: the same for all families but for those that
-            /// say otherwise ([`crate::family::Names`]).
+            /// Name in GGUF files, after `blk.N.`: the same for all families except those that
+            /// override it ([`crate::family::Names`]).
             #[must_use]
             pub const fn gguf_name(self) -> &'static str {
                 match self {
@@ -174,8 +174,8 @@ macro_rules! roles {
                 }
             }
 
-            /// The names in Hugging Face folders of decoders that descend from Llama, behind
-            /// `layers.N.`: the usual one first. None where those have no such tensor.
+            /// Names in the Hugging Face folders of decoders that descend from Llama, after
+            /// `layers.N.`, the usual one first. Empty if those have no such tensor.
             #[must_use]
             pub const fn hf_names(self) -> &'static [HfName] {
                 match self {
@@ -183,8 +183,8 @@ macro_rules! roles {
                 }
             }
 
-            /// The shape in a layer of a model of this width, without the layer's number; `None`
-            /// where the layer has no such tensor.
+            /// Shape in a layer of a model of this width, without the layer's number; `None` if the
+            /// layer has no such tensor.
             #[must_use]
             pub fn shape(self, layer: &Layer, width: u32) -> Option<Slot> {
                 let shape: Option<Shape> = match self {

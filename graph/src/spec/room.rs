@@ -1,19 +1,20 @@
-//! Layers as few kinds and a pattern, and the room in which a family lays them out without a heap.
+//! Layers as a few kinds and a pattern, and the room in which a family lays them out without a
+//! heap.
 
 use super::{Rope, SpecError, inconsistent};
 use crate::List;
 use crate::layers::Layer;
 
-/// Most layers of a model.
+/// Maximum number of layers of a model.
 pub const MAX_LAYERS: usize = 512;
-/// Most kinds of layers of a model.
+/// Maximum number of kinds of layers of a model.
 pub const MAX_KINDS: usize = 16;
-/// Most rotary embeddings of a model.
+/// Maximum number of rotary embeddings of a model.
 pub const MAX_ROPES: usize = 4;
 
-/// Layers of a model: the kinds that occur, and a pattern that names the kind of each layer.
+/// Layers of a model: the distinct kinds, and a pattern that gives the kind of each layer.
 ///
-/// The pattern may be a period, such as five layers with a window and one without, which is then
+/// The pattern may be a period, such as five layers with a window and one without, which is
 /// repeated up to the number of layers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Layers<'p> {
@@ -23,7 +24,7 @@ pub struct Layers<'p> {
 }
 
 impl<'p> Layers<'p> {
-    /// `count` layers; layer `l` is of kind `pattern[l % pattern.len()]`.
+    /// `count` layers, of which layer `l` is of kind `pattern[l % pattern.len()]`.
     #[must_use]
     pub const fn new(kinds: &'p [Layer], pattern: &'p [u8], count: u32) -> Self {
         Layers { kinds: List::Borrowed(kinds), pattern: List::Borrowed(pattern), count }
@@ -36,13 +37,13 @@ impl<'p> Layers<'p> {
         self.count
     }
 
-    /// The kinds.
+    /// Distinct kinds of layers.
     #[must_use]
     pub fn kinds(&self) -> &[Layer] {
         &self.kinds
     }
 
-    /// The pattern, a period of it at least.
+    /// The pattern, at least one period of it.
     #[must_use]
     pub fn pattern(&self) -> &[u8] {
         &self.pattern
@@ -57,13 +58,14 @@ impl<'p> Layers<'p> {
     /// Layer `l`.
     ///
     /// # Panics
-    /// Where the pattern names a kind that is not there ([`super::Spec::validate`] was not asked).
+    /// If the pattern refers to a kind that does not exist ([`super::Spec::validate`] would have
+    /// failed).
     #[must_use]
     pub fn get(&self, l: u32) -> &Layer {
         &self.kinds[self.kind_of(l)]
     }
 
-    /// All layers, in order.
+    /// Iterator over all layers, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Layer> {
         (0..self.count).map(|l| self.get(l))
     }
@@ -93,14 +95,14 @@ impl<'p> Layers<'p> {
 
 #[cfg(feature = "alloc")]
 impl Layers<'_> {
-    /// A copy that owns its lists.
+    /// Copy with owned lists.
     #[must_use]
     pub fn to_owned(&self) -> Layers<'static> {
         let (kinds, pattern) = (self.kinds.to_owned(), self.pattern.to_owned());
         Layers { kinds, pattern, count: self.count }
     }
 
-    /// As many layers, of kinds that `f` makes of these.
+    /// The same number of layers, with every kind changed by `f`.
     #[must_use]
     pub fn map(&self, f: impl FnMut(Layer) -> Layer) -> Layers<'static> {
         let kinds: alloc::vec::Vec<Layer> = self.kinds.iter().copied().map(f).collect();
@@ -114,7 +116,7 @@ impl Layers<'_> {
     }
 }
 
-/// Room for the lists of a [`Spec`](super::Spec), which a family fills: on the stack or in a
+/// Room for the lists of a [`Spec`](super::Spec) that a family fills, on the stack or in a
 /// `static`, so that reading a model's metadata needs no heap.
 #[derive(Clone, Debug)]
 pub struct SpecRoom {
@@ -152,7 +154,7 @@ impl SpecRoom {
         }
     }
 
-    /// Appends a layer: one of a kind that is there already, or of a new one.
+    /// Appends a layer, reusing its kind if an equal one exists.
     ///
     /// # Errors
     /// [`SpecError::Room`].
@@ -172,7 +174,7 @@ impl SpecRoom {
         Ok(())
     }
 
-    /// Adds a rotary embedding, or finds an equal one; its index.
+    /// Adds a rotary embedding, or finds an equal one, and returns its index.
     ///
     /// # Errors
     /// [`SpecError::Room`].
@@ -186,7 +188,7 @@ impl SpecRoom {
         Ok(self.n_ropes as u8 - 1)
     }
 
-    /// The layers that were pushed; a pattern that repeats is cut to its period.
+    /// Layers pushed so far, with a repeating pattern cut to its period.
     #[must_use]
     pub fn layers(&self) -> Layers<'_> {
         let pattern = &self.pattern[..self.count];
@@ -196,7 +198,7 @@ impl SpecRoom {
         Layers::new(&self.kinds[..self.n_kinds], pattern, self.count as u32)
     }
 
-    /// The rotary embeddings that were added.
+    /// Rotary embeddings added so far.
     #[must_use]
     pub fn ropes(&self) -> List<'_, Rope> {
         List::Borrowed(&self.ropes[..self.n_ropes])

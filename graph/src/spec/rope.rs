@@ -1,4 +1,4 @@
-//! Rotary embeddings: which elements are turned, and by which frequencies.
+//! Rotary embeddings: rotated elements and their frequencies.
 
 use core::f64::consts::TAU;
 
@@ -6,39 +6,40 @@ use teff_kernels::{RopeKind, rope_freqs};
 
 use super::{SpecError, inconsistent};
 
-/// A rotary embedding.
+/// Rotary embedding.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Rope {
-    /// Pairing of the elements that are turned together.
+    /// Pairing of the elements that are rotated together.
     pub kind: RopeKind,
-    /// Elements of a head that are turned: the first ones; even.
+    /// Number of rotated elements at the beginning of a head; even.
     pub dims: u32,
-    /// The base of the frequencies.
+    /// Base of the frequencies.
     pub base: f32,
-    /// How frequencies are stretched for a longer context.
+    /// Scaling of the frequencies for a longer context.
     pub scaling: RopeScaling,
 }
 
-/// How the frequencies of a rotary embedding are stretched.
+/// Scaling of the frequencies of a rotary embedding.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum RopeScaling {
-    /// Not at all.
+    /// No scaling.
     None,
-    /// All are divided by a factor.
+    /// Division of all frequencies by one factor.
     Linear(f32),
-    /// Each is divided by its element of the tensor [`Role::RopeFactors`](super::Role::RopeFactors).
+    /// Division of each frequency by its element of the tensor
+    /// [`Role::RopeFactors`](super::Role::RopeFactors).
     Factors,
-    /// Llama 3's rule: wavelengths longer than `original / low` are stretched by `factor`, shorter
-    /// ones than `original / high` stay, and between the two it is in between.
+    /// Llama 3's rule: wavelengths longer than `original / low` are stretched by `factor`, those
+    /// shorter than `original / high` are kept, and those in between are interpolated.
     Llama3 {
-        /// The stretch of the longest.
+        /// Stretch of the longest wavelengths.
         factor: f32,
-        /// Turns in the original context below which all of it applies.
+        /// Rotations within the original context below which the full stretch applies.
         low: f32,
-        /// Turns in the original context above which none of it does.
+        /// Rotations within the original context above which no stretch applies.
         high: f32,
-        /// Positions that the model was trained with at first.
+        /// Context length of the original training.
         original: f32,
     },
 }
@@ -64,10 +65,11 @@ impl Rope {
         Ok(())
     }
 
-    /// Writes the frequencies, an angle in radians for each position; `factors` is the model's
-    /// tensor of them, where it has one.
+    /// Writes the frequencies, as angles in radians per position; `factors` is the model's tensor
+    /// of factors, if it has one.
     ///
-    /// A few tens of `pow` for each step: some microseconds, and no memory to keep them in.
+    /// This takes a few tens of `pow` calls per step: some microseconds, and no memory to keep them
+    /// in.
     pub(crate) fn frequencies(&self, factors: Option<&[f32]>, out: &mut [f64]) {
         let base = f64::from(self.base);
         match self.scaling {
@@ -78,7 +80,7 @@ impl Rope {
                 let [factor, low, high, original] = [factor, low, high, original].map(f64::from);
                 rope_freqs(base, 1.0, None, out);
                 for freq in out {
-                    // The number of turns in the original context decides.
+                    // The number of rotations within the original context decides.
                     let turns = original * *freq / TAU;
                     let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                     *freq *= kept + (1.0 - kept) / factor;
@@ -92,7 +94,8 @@ impl Rope {
 mod tests {
     use super::*;
 
-    /// The factors that Llama 3.2's files have, at frequencies on both sides of its bounds and between.
+    /// Factors in the files of Llama 3.2, at frequencies on both sides of the bounds and between
+    /// them.
     #[test]
     fn llama3_stretches_long_waves_only() {
         let scaling = RopeScaling::Llama3 { factor: 32.0, low: 1.0, high: 4.0, original: 8192.0 };

@@ -1,4 +1,4 @@
-//! Models whose weights are made here.
+//! Models with generated weights.
 
 use teff_graph::{Slot, Spec, Tensor};
 use teff_kernels::{Format, Matrix, quantize_row};
@@ -15,7 +15,7 @@ pub(crate) fn floats(seed: u32, n: usize) -> Vec<f32> {
     (0..n).map(next).collect()
 }
 
-/// The weights of a model: bytes of its matrices, floats of its vectors.
+/// Weights of a model: bytes of its matrices, floats of its vectors.
 pub(crate) fn weights(spec: &Spec, format: Format) -> Vec<(Vec<u8>, Vec<f32>)> {
     let one = |(i, slot): (usize, Slot)| {
         let x = floats(i as u32 + 1, slot.rows * slot.cols);
@@ -32,7 +32,7 @@ pub(crate) fn weights(spec: &Spec, format: Format) -> Vec<(Vec<u8>, Vec<f32>)> {
     spec.slots().enumerate().map(one).collect()
 }
 
-/// What a runner takes of these.
+/// Table of these weights for a runner.
 pub(crate) fn tensors<'a>(
     spec: &Spec,
     format: Format,

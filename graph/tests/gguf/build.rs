@@ -1,11 +1,11 @@
-//! Writes GGUF files, wrong ones too.
+//! Writer of GGUF files, including invalid ones.
 
-/// A file in parts, each of which a test may spoil.
+/// File in parts, each of which a test may spoil.
 #[derive(Clone)]
 pub(crate) struct File {
     pub(crate) magic: [u8; 4],
     pub(crate) version: u32,
-    /// The counts in the header, where they shall not be the true ones.
+    /// Counts in the header, if they are to differ from the true ones.
     pub(crate) n_tensors: Option<u64>,
     pub(crate) n_keys: Option<u64>,
     /// Keys with the bytes of their type and value.
@@ -24,7 +24,7 @@ pub(crate) struct Tensor {
 }
 
 impl File {
-    /// No keys, no tensors.
+    /// File without keys or tensors.
     pub(crate) fn empty() -> File {
         File {
             magic: *b"GGUF",
@@ -38,7 +38,8 @@ impl File {
         }
     }
 
-    /// A value of each kind, a tensor of each of three formats; it ends with the last tensor.
+    /// File with a value of each kind and a tensor of each of three formats; it ends with the last
+    /// tensor.
     pub(crate) fn sample() -> File {
         let mut f = File::empty();
         f.key("general.architecture", text("gpt2"));
@@ -77,7 +78,7 @@ impl File {
         self.tensors.push(Tensor { name: name.into(), dims, format, offset });
     }
 
-    /// All before the data section, without the padding.
+    /// Everything before the data section, without the padding.
     pub(crate) fn head(&self) -> Vec<u8> {
         let mut out = self.magic.to_vec();
         out.extend(self.version.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Files that llama.cpp's tools wrote. They lie outside the repository, in `../shared/oracle`.
+//! Files written by llama.cpp's tools. They are outside the repository, in `../shared/oracle`.
 
 use super::read_all;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use teff_graph::gguf::{Gguf, GgufError, GgufValue, ggml_type_name};
 use teff_kernels::Format;
 
-/// The folder, or `None` where it is absent, which is said.
+/// Folder of the files; `None`, with a message, if it is absent.
 fn oracle(test: &str) -> Option<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/oracle");
     if !dir.is_dir() {

@@ -14,7 +14,7 @@ use core::ops::Range;
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::backend::{check_matmul, matmul_portable};
 use crate::blocks::{
-    CodeBlock, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, for_codes,
+    CodeBlock, IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, for_codes,
 };
 use crate::{Activations, Backend, Matrix, Q8Activations, Tile};
 
@@ -178,6 +178,7 @@ macro_rules! words {
 words! {
     Q8_0, 0: |b, _part| load(bytemuck::cast_slice(&b.q), 0);
     Q4_0, 8: |b, _part| nibbles(&b.q);
+    IQ4_NL, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
     Q4_1, 0: |b, _part| nibbles(&b.q);
     Q5_0, 16: |b, _part| or(nibbles(&b.q), fifth(b.h));
     Q5_1, 0: |b, _part| or(nibbles(&b.q), fifth(b.h));
@@ -274,7 +275,7 @@ mod tests {
     use proptest::test_runner::TestCaseResult;
 
     use super::*;
-    use crate::Scalar;
+    use crate::{Format, Scalar};
 
     /// Sums of any codes of a row of two blocks: equal bits, with scales of any kind.
     fn same<B: Words>(bytes: &[u8], codes: &[i8], fine: bool) -> TestCaseResult {
@@ -309,16 +310,9 @@ mod tests {
             codes in prop::collection::vec(-127i8..=127, 1024),
             fine: bool,
         ) {
-            same::<Q4_0>(&bytes, &codes, fine)?;
-            same::<Q4_1>(&bytes, &codes, fine)?;
-            same::<Q5_0>(&bytes, &codes, fine)?;
-            same::<Q5_1>(&bytes, &codes, fine)?;
-            same::<Q8_0>(&bytes, &codes, fine)?;
-            same::<Q2_K>(&bytes, &codes, fine)?;
-            same::<Q3_K>(&bytes, &codes, fine)?;
-            same::<Q4_K>(&bytes, &codes, fine)?;
-            same::<Q5_K>(&bytes, &codes, fine)?;
-            same::<Q6_K>(&bytes, &codes, fine)?;
+            for format in Format::ALL {
+                for_codes!(format, B => same::<B>(&bytes, &codes, fine)?, dense => {});
+            }
         }
     }
 }

@@ -6,7 +6,53 @@
 
 use core::fmt;
 
-use crate::{Backend, Scalar};
+use crate::Backend;
+use crate::backend as scalar;
+
+/// The backends of all targets, in one table, from the simplest to the widest, by what a target must
+/// have for them. Everything that lists them is made from it: [`Cpu`], its names and its dispatch, the
+/// types that this crate exports, and the suites of `tests/equivalence.rs`.
+///
+/// `cpus!([then] args)` calls the macro `then` with `[args]` and, for each kind of target, its module
+/// here, its condition and its backends: the type, the name, and what makes it where this machine has
+/// it. (The modules themselves are declared below, by the same conditions: rustfmt reads no `mod` that
+/// a macro makes.)
+#[macro_export]
+#[doc(hidden)]
+macro_rules! cpus {
+    ([$($then:tt)*] $($args:tt)*) => {
+        $($then)*! { [$($args)*]
+        scalar (all()) {
+            /// Portable Rust.
+            Scalar scalar { Some(Scalar) }
+        }
+        x86 (all(target_arch = "x86_64", target_feature = "sse2")) {
+            /// AVX2 with FMA and F16C.
+            Avx2 avx2 { Avx2::new() }
+            /// AVX2 with AVX-VNNI.
+            AvxVnni avxvnni { AvxVnni::new() }
+            /// AVX-512 without VNNI.
+            Avx512Bw avx512bw { Avx512Bw::new() }
+            /// AVX-512 with VNNI.
+            Avx512 avx512 { Avx512::new() }
+            /// AVX-512 with VNNI, and AMX for many columns.
+            Amx amx { Amx::new() }
+        }
+        wasm32 (all(target_arch = "wasm32", target_feature = "simd128")) {
+            /// WebAssembly's vectors.
+            Simd128 simd128 { Some(Simd128) }
+        }
+        aarch64 (all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")) {
+            /// NEON alone.
+            Neon neon { Some(Neon::new()) }
+            /// NEON with dot products of bytes.
+            Dotprod dotprod { Dotprod::new() }
+            /// NEON with dot and matrix products of bytes.
+            I8mm i8mm { I8mm::new() }
+        }
+        }
+    };
+}
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 mod aarch64;
@@ -16,20 +62,14 @@ mod aarch64;
     all(target_arch = "wasm32", target_feature = "simd128"),
 ))]
 mod shared;
-#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-pub use aarch64::{Dotprod, I8mm, Neon};
-// x86_64-unknown-none has no vector registers: its ABI is soft-float.
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-mod x86;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub use x86::{Amx, Avx2, Avx512, Avx512Bw, AvxVnni};
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm32;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-pub use wasm32::Simd128;
+// x86_64-unknown-none has no vector registers: its ABI is soft-float.
 #[cfg(any(target_arch = "arm", test))]
 #[cfg_attr(not(target_arch = "arm"), expect(unreachable_pub))] // only tested there
 mod dsp;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod x86;
 #[cfg(target_arch = "arm")]
 pub use dsp::Dsp;
 
@@ -59,113 +99,66 @@ impl fmt::Display for CpuError {
 
 impl core::error::Error for CpuError {}
 
-/// One of the backends of this target.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Cpu {
-    /// Portable Rust.
-    Scalar(Scalar),
-    /// AVX2 with FMA and F16C.
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-    Avx2(Avx2),
-    /// AVX2 with AVX-VNNI.
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-    AvxVnni(AvxVnni),
-    /// AVX-512 without VNNI.
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-    Avx512Bw(Avx512Bw),
-    /// AVX-512 with VNNI.
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-    Avx512(Avx512),
-    /// AVX-512 with VNNI, and AMX for many columns.
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-    Amx(Amx),
-    /// WebAssembly's vectors.
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    Simd128(Simd128),
-    /// NEON alone.
-    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-    Neon(Neon),
-    /// NEON with dot products of bytes.
-    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-    Dotprod(Dotprod),
-    /// NEON with dot and matrix products of bytes.
-    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-    I8mm(I8mm),
-}
-
-impl Cpu {
-    /// The names of all backends, on whatever target, from the simplest to the widest.
-    pub const NAMES: [&'static str; 10] = [
-        "scalar", "avx2", "avxvnni", "avx512bw", "avx512", "amx", "simd128", "neon", "dotprod",
-        "i8mm",
-    ];
-
-    /// The backend of this name.
-    ///
-    /// # Errors
-    /// [`CpuError`] where there is none or this machine can't run it.
-    pub fn by_name(name: &str) -> Result<Cpu, CpuError> {
-        match name {
-            "scalar" => Ok(Cpu::Scalar(Scalar)),
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            "avx2" => Avx2::new().map(Cpu::Avx2).ok_or(CpuError::Missing),
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            "avxvnni" => AvxVnni::new().map(Cpu::AvxVnni).ok_or(CpuError::Missing),
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            "avx512bw" => Avx512Bw::new().map(Cpu::Avx512Bw).ok_or(CpuError::Missing),
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            "avx512" => Avx512::new().map(Cpu::Avx512).ok_or(CpuError::Missing),
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            "amx" => Amx::new().map(Cpu::Amx).ok_or(CpuError::Missing),
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            "simd128" => Ok(Cpu::Simd128(Simd128)),
-            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-            "neon" => Ok(Cpu::Neon(Neon::new())),
-            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-            "dotprod" => Dotprod::new().map(Cpu::Dotprod).ok_or(CpuError::Missing),
-            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-            "i8mm" => I8mm::new().map(Cpu::I8mm).ok_or(CpuError::Missing),
-            _ if Cpu::NAMES.contains(&name) => Err(CpuError::Missing),
-            _ => Err(CpuError::Unknown),
+macro_rules! declare {
+    (
+        []
+        $($arch:ident $on:tt { $(
+            $(#[$doc:meta])*
+            $type:ident $name:ident { $new:expr }
+        )* })*
+    ) => {
+        /// The types of this target's backends.
+        pub(crate) mod types {
+            $(
+                #[cfg $on]
+                pub use super::$arch::{$($type),*};
+            )*
         }
-    }
+        use types::*;
 
-    /// The fastest backend of this machine.
-    #[must_use]
-    pub fn best() -> Cpu {
-        let found = Cpu::NAMES.iter().rev().find_map(|n| Cpu::by_name(n).ok());
-        found.unwrap_or(Cpu::Scalar(Scalar))
-    }
-}
+        /// One of the backends of this target.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[non_exhaustive]
+        pub enum Cpu {
+            $($(
+                $(#[$doc])*
+                #[cfg $on]
+                $type($type),
+            )*)*
+        }
 
-/// Calls the same method of whichever backend this is.
-macro_rules! each {
-    ($self:expr, $b:ident => $call:expr) => {
-        match $self {
-            Cpu::Scalar($b) => $call,
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            Cpu::Avx2($b) => $call,
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            Cpu::AvxVnni($b) => $call,
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            Cpu::Avx512Bw($b) => $call,
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            Cpu::Avx512($b) => $call,
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            Cpu::Amx($b) => $call,
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Cpu::Simd128($b) => $call,
-            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-            Cpu::Neon($b) => $call,
-            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-            Cpu::Dotprod($b) => $call,
-            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-            Cpu::I8mm($b) => $call,
+        impl Cpu {
+            /// The names of all backends, on whatever target, from the simplest to the widest.
+            pub const NAMES: [&'static str; [$($(stringify!($name)),*),*].len()] =
+                [$($(stringify!($name)),*),*];
+
+            /// The backend of this name.
+            ///
+            /// # Errors
+            /// [`CpuError`] where there is none or this machine can't run it.
+            pub fn by_name(name: &str) -> Result<Cpu, CpuError> {
+                $($(
+                    #[cfg $on]
+                    if name == stringify!($name) {
+                        let found: Option<$type> = $new;
+                        return found.map(Cpu::$type).ok_or(CpuError::Missing);
+                    }
+                )*)*
+                Err(if Cpu::NAMES.contains(&name) { CpuError::Missing } else { CpuError::Unknown })
+            }
+
+            /// The fastest backend of this machine.
+            #[must_use]
+            pub fn best() -> Cpu {
+                let found = Cpu::NAMES.iter().rev().find_map(|n| Cpu::by_name(n).ok());
+                found.unwrap_or(Cpu::Scalar(Scalar))
+            }
         }
     };
 }
+crate::cpus!([declare]);
 
+/// All methods of [`Backend`], each of which calls that of whichever backend this is.
 macro_rules! dispatch {
     (
         []
@@ -174,9 +167,23 @@ macro_rules! dispatch {
         impl Backend for Cpu {
             $(
                 fn $name(&self $(, $arg: $ty)*) $(-> $ret)? {
-                    each!(self, b => b.$name($($arg),*))
+                    crate::cpus!([match_cpu] self, b => b.$name($($arg),*))
                 }
             )*
+        }
+    };
+}
+
+macro_rules! match_cpu {
+    (
+        [$self:expr, $b:ident => $call:expr]
+        $($arch:ident $on:tt { $($(#[$doc:meta])* $type:ident $name:ident { $new:expr })* })*
+    ) => {
+        match $self {
+            $($(
+                #[cfg $on]
+                Cpu::$type($b) => $call,
+            )*)*
         }
     };
 }

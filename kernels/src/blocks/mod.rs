@@ -12,6 +12,7 @@ mod bf16;
 mod f16;
 mod f32;
 mod i2_s;
+pub(crate) mod iq4_nl;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -30,6 +31,7 @@ pub use bf16::Bf16;
 pub use f16::F16;
 pub use f32::F32;
 pub use i2_s::I2_S;
+pub use iq4_nl::IQ4_NL;
 pub use q2_k::Q2_K;
 pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
@@ -186,98 +188,125 @@ pub(crate) fn trit(x: f32) -> u8 {
 /// 32, or `$dense` for all others.
 macro_rules! for_codes {
     ($format:expr, $B:ident => $body:expr, dense => $dense:expr) => {
-        match $format {
-            #[cfg(feature = "legacy-quants")]
-            $crate::Format::Q8_0 => {
-                type $B = $crate::blocks::Q8_0;
-                $body
-            }
-            #[cfg(feature = "legacy-quants")]
-            $crate::Format::Q4_0 => {
-                type $B = $crate::blocks::Q4_0;
-                $body
-            }
-            #[cfg(feature = "legacy-quants")]
-            $crate::Format::Q4_1 => {
-                type $B = $crate::blocks::Q4_1;
-                $body
-            }
-            #[cfg(feature = "legacy-quants")]
-            $crate::Format::Q5_0 => {
-                type $B = $crate::blocks::Q5_0;
-                $body
-            }
-            #[cfg(feature = "legacy-quants")]
-            $crate::Format::Q5_1 => {
-                type $B = $crate::blocks::Q5_1;
-                $body
-            }
-            #[cfg(feature = "k-quants")]
-            $crate::Format::Q2_K => {
-                type $B = $crate::blocks::Q2_K;
-                $body
-            }
-            #[cfg(feature = "k-quants")]
-            $crate::Format::Q3_K => {
-                type $B = $crate::blocks::Q3_K;
-                $body
-            }
-            #[cfg(feature = "k-quants")]
-            $crate::Format::Q4_K => {
-                type $B = $crate::blocks::Q4_K;
-                $body
-            }
-            #[cfg(feature = "k-quants")]
-            $crate::Format::Q5_K => {
-                type $B = $crate::blocks::Q5_K;
-                $body
-            }
-            #[cfg(feature = "k-quants")]
-            $crate::Format::Q6_K => {
-                type $B = $crate::blocks::Q6_K;
-                $body
-            }
-            $crate::Format::F32
-            | $crate::Format::F16
-            | $crate::Format::BF16
-            | $crate::Format::TQ1_0
-            | $crate::Format::TQ2_0
-            | $crate::Format::I2_S => $dense,
-            #[allow(unreachable_patterns)] // where all families are built
-            f => $crate::blocks::not_built(f),
-        }
+        $crate::formats!([$crate::blocks::match_codes] $format, $B => $body, dense => $dense)
     };
 }
 pub(crate) use for_codes;
 
+macro_rules! match_codes {
+    (
+        [$format:expr, $B:ident => $body:expr, dense => $dense:expr]
+        dense { $($(#[$dm:meta])* $d:ident $db:ident $($df:literal)* [$($dh:tt)*] $dt:literal $dc:tt;)* }
+        codes { $($(#[$cm:meta])* $c:ident $cb:ident $($cf:literal)* [$($ch:tt)*] $ct:literal $cc:tt;)* }
+        ternary { $($(#[$tm:meta])* $t:ident $tb:ident $($tf:literal)* [$($th:tt)*] $tt:literal $tc:tt;)* }
+    ) => {
+        match $format {
+            $(
+                #[cfg $cc]
+                $crate::Format::$c => {
+                    type $B = $crate::blocks::$cb;
+                    $body
+                }
+                #[cfg(not $cc)]
+                $crate::Format::$c => $crate::blocks::not_built($crate::Format::$c),
+            )*
+            $($crate::Format::$d |)* $($crate::Format::$t)|* => $dense,
+        }
+    };
+}
+pub(crate) use match_codes;
+
 /// Calls `$body` with `$B` bound to the block type of a ternary format, or `$others`.
 macro_rules! for_ternary {
     ($format:expr, $B:ident => $body:expr, others => $others:expr) => {
+        $crate::formats!([$crate::blocks::match_ternary] $format, $B => $body, others => $others)
+    };
+}
+pub(crate) use for_ternary;
+
+macro_rules! match_ternary {
+    (
+        [$format:expr, $B:ident => $body:expr, others => $others:expr]
+        dense { $($dense:tt)* }
+        codes { $($codes:tt)* }
+        ternary { $($(#[$tm:meta])* $t:ident $tb:ident $($tf:literal)* [$($th:tt)*] $tt:literal $tc:tt;)* }
+    ) => {
         match $format {
-            #[cfg(feature = "ternary")]
-            $crate::Format::TQ1_0 => {
-                type $B = $crate::blocks::TQ1_0;
-                $body
-            }
-            #[cfg(feature = "ternary")]
-            $crate::Format::TQ2_0 => {
-                type $B = $crate::blocks::TQ2_0;
-                $body
-            }
-            #[cfg(feature = "ternary")]
-            $crate::Format::I2_S => {
-                type $B = $crate::blocks::I2_S;
-                $body
-            }
-            #[cfg(not(feature = "ternary"))]
-            $crate::Format::TQ1_0 | $crate::Format::TQ2_0 | $crate::Format::I2_S => {
-                $crate::blocks::not_built($format)
-            }
+            $(
+                #[cfg $tc]
+                $crate::Format::$t => {
+                    type $B = $crate::blocks::$tb;
+                    $body
+                }
+                #[cfg(not $tc)]
+                $crate::Format::$t => $crate::blocks::not_built($crate::Format::$t),
+            )*
             _ => $others,
         }
     };
 }
-pub(crate) use for_ternary;
+pub(crate) use match_ternary;
+
+/// Calls `$body` with `$B` bound to the block type of a dense format, or `$others`.
+macro_rules! for_dense {
+    ($format:expr, $B:ident => $body:expr, others => $others:expr) => {
+        $crate::formats!([$crate::blocks::match_dense] $format, $B => $body, others => $others)
+    };
+}
+
+pub(crate) use for_dense;
+
+macro_rules! match_dense {
+    (
+        [$format:expr, $B:ident => $body:expr, others => $others:expr]
+        dense { $($(#[$dm:meta])* $d:ident $db:ident $($df:literal)* [$($dh:tt)*] $dt:literal $dc:tt;)* }
+        codes { $($codes:tt)* }
+        ternary { $($ternary:tt)* }
+    ) => {
+        match $format {
+            $(
+                $crate::Format::$d => {
+                    type $B = $crate::blocks::$db;
+                    $body
+                }
+            )*
+            _ => $others,
+        }
+    };
+}
+pub(crate) use match_dense;
+
+/// Every format of the table has a block here, of its size and of its group's kind, whatever is built.
+macro_rules! check_blocks {
+    (
+        []
+        dense { $($(#[$dm:meta])* $d:ident $db:ident $($df:literal)* [$($dh:tt)*] $dt:literal $dc:tt;)* }
+        codes { $($(#[$cm:meta])* $c:ident $cb:ident $($cf:literal)* [$($ch:tt)*] $ct:literal $cc:tt;)* }
+        ternary { $($(#[$tm:meta])* $t:ident $tb:ident $($tf:literal)* [$($th:tt)*] $tt:literal $tc:tt;)* }
+    ) => {
+        const _: () = {
+            const fn same<B: Block>(format: Format) -> bool {
+                B::FORMAT.gguf_id() == format.gguf_id()
+                    && B::LEN == format.block_len()
+                    && size_of::<B>() == format.block_bytes()
+                    && align_of::<B>() == 1
+            }
+            const fn dense<B: DenseBlock>(format: Format) -> bool {
+                same::<B>(format)
+            }
+            const fn codes<B: CodeBlock>(format: Format) -> bool {
+                same::<B>(format)
+            }
+            const fn ternary<B: TernaryBlock>(format: Format) -> bool {
+                same::<B>(format)
+            }
+            $(assert!(dense::<$db>(Format::$d), "the block of a format of the table");)*
+            $(assert!(codes::<$cb>(Format::$c), "the block of a format of the table");)*
+            $(assert!(ternary::<$tb>(Format::$t), "the block of a format of the table");)*
+        };
+    };
+}
+crate::formats!([check_blocks]);
 
 /// What becomes of a format whose family was left out of the program: no matrix has it, and no
 /// reader of files knows it.
@@ -290,22 +319,8 @@ pub(crate) fn not_built(format: Format) -> ! {
 /// Calls `$body` with `$B` bound to the block type of a format.
 macro_rules! for_block {
     ($format:expr, $B:ident => $body:expr) => {
-        for_codes!($format, $B => $body, dense => match $format {
-            $crate::Format::F32 => {
-                type $B = $crate::blocks::F32;
-                $body
-            }
-            $crate::Format::F16 => {
-                type $B = $crate::blocks::F16;
-                $body
-            }
-            $crate::Format::BF16 => {
-                type $B = $crate::blocks::Bf16;
-                $body
-            }
-            ternary => for_ternary!(ternary, $B => $body,
-                others => unreachable!("a format of codes")),
-        })
+        for_codes!($format, $B => $body, dense => for_ternary!($format, $B => $body,
+            others => for_dense!($format, $B => $body, others => unreachable!("a format of codes"))))
     };
 }
 

@@ -72,12 +72,12 @@ pub fn attend<'m>(
     fill_floats(r, q, Kind::Plain);
     let scale = 1.0 / libm::sqrtf(hd as f32);
     // Of 4-byte elements, at any multiple of 4.
-    let mut cache = |layout: &KvLayout, skew| {
+    let mut cache = |skew| {
         let keys = bytemuck::cast_slice_mut::<f32, u8>(take(room, skew, layout.key_bytes() / 4)?);
         let values = take::<f32>(room, skew + 1, layout.value_bytes() / 4)?;
         Ok::<_, EquivalenceError>(Cache { keys, values: bytemuck::cast_slice_mut(values) })
     };
-    let (mut truth, mut own) = (cache(&layout, 0)?, cache(&layout, 1)?);
+    let (mut truth, mut own) = (cache(0)?, cache(1)?);
     let write = |b: &dyn Backend, layout, to: &mut Cache<'_>, positions| {
         for p in positions {
             b.store_key(layout, to.keys, p, &keys[p * hd..][..hd]);
@@ -93,14 +93,6 @@ pub fn attend<'m>(
     store(b, &mut own, 0xff, 0..end);
     same_ints(&case("store_key, bytes"), truth.keys, own.keys)?;
     same_ints(&case("store_value, bytes"), truth.values, own.values)?;
-
-    // The shortest rings that do for one query of the window, and for all of them.
-    let ring = |n| {
-        let seen = a.window.map_or(capacity, |w| w.get() + n - 1);
-        KvLayout { capacity: seen.next_multiple_of(KV_BLOCK).min(capacity), ..layout }
-    };
-    let (single, several) = (ring(1), ring(a.n));
-    let (mut one, mut all_of_them) = (cache(&single, 1)?, cache(&several, 2)?);
 
     let want: &mut [f32] = take(room, 0, a.n * width)?;
     let head = KvHead::new(layout, truth.keys, truth.values);
@@ -125,19 +117,30 @@ pub fn attend<'m>(
         cases += 1;
         same_tile(&case, (y, gap, width, ld), |t| &want[(from + t) * row + col..])
     };
-    // Each query when the positions up to its own were stored, in what held the earlier ones.
-    for cache in
-        [&mut *one.keys, &mut *one.values, &mut *all_of_them.keys, &mut *all_of_them.values]
-    {
-        cache.fill(0xff);
-    }
-    write(b, &single, &mut one, 0..a.position);
+    // The shortest rings that do for one query of the window, and for all of them, in the memory of the
+    // truth's cache.
+    let ring = |n, memory: &mut Cache<'m>| {
+        let seen = a.window.map_or(capacity, |w| w.get() + n - 1);
+        let capacity = seen.next_multiple_of(KV_BLOCK).min(capacity);
+        let layout = KvLayout { capacity, ..layout };
+        for (memory, len) in
+            [(&mut memory.keys, layout.key_bytes()), (&mut memory.values, layout.value_bytes())]
+        {
+            *memory = &mut core::mem::take(memory)[..len];
+            memory.fill(0xff);
+        }
+        layout
+    };
+    let several = ring(a.n, &mut truth);
+    write(b, &several, &mut truth, 0..end);
+    compare_in("attend, a ring", several, &truth, (0, a.n), (0, width), a.gap)?;
+    let single = ring(1, &mut truth);
+    write(b, &single, &mut truth, 0..a.position);
     for t in 0..a.n {
-        write(b, &single, &mut one, a.position + t..a.position + t + 1);
-        compare_in("attend, a ring, one query", single, &one, (t, t + 1), (0, width), 0)?;
+        // When the positions up to its own were stored.
+        write(b, &single, &mut truth, a.position + t..a.position + t + 1);
+        compare_in("attend, a ring, one query", single, &truth, (t, t + 1), (0, width), 0)?;
     }
-    write(b, &several, &mut all_of_them, 0..end);
-    compare_in("attend, a ring", several, &all_of_them, (0, a.n), (0, width), a.gap)?;
     let mut compare = |what, own: &Cache<'_>, queries, columns, gap| {
         compare_in(what, layout, own, queries, columns, gap)
     };

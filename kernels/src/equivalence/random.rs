@@ -93,21 +93,6 @@ pub fn fill_codes(r: &mut Rng, out: &mut [i8], kind: Kind) {
     });
 }
 
-/// Where a block of a format of codes has its f16 fields: scales, then minimums.
-fn f16_fields(format: Format) -> &'static [usize] {
-    match format {
-        Format::F32 | Format::F16 | Format::BF16 => &[],
-        Format::Q8_0 | Format::Q4_0 | Format::Q5_0 => &[0],
-        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
-        Format::Q2_K => &[80, 82],
-        Format::Q3_K => &[108],
-        Format::Q6_K => &[208],
-        Format::TQ1_0 => &[52],
-        Format::TQ2_0 => &[64],
-        Format::I2_S => &[], // the matrix has it
-    }
-}
-
 /// One block of random codes and scales.
 fn fill_block(r: &mut Rng, format: Format, block: &mut [u8], kind: Kind) {
     let extremes = [0x80, 0x7f, 0x81, 0x00, 0xff, 0x0f, 0xf0];
@@ -119,7 +104,7 @@ fn fill_block(r: &mut Rng, format: Format, block: &mut [u8], kind: Kind) {
         };
     }
     let odd = r.below(8) == 0;
-    for &at in f16_fields(format) {
+    for &at in format.f16_fields() {
         let field = &mut block[at..at + 2];
         quantize_row(Format::F16, &[r.float() / 16.0], field);
         match kind {

@@ -390,7 +390,7 @@ pub(crate) fn attend<L: Lanes, const QT: usize, const HELD: usize>(
     assert!(out.width() == q.cols() && out.n() == q.n());
     let window = window.map_or(usize::MAX, NonZeroUsize::get);
     // All of the text is there, or all of it that these queries see.
-    let end = position.checked_add(q.n()).unwrap_or(usize::MAX);
+    let end = position.saturating_add(q.n());
     let seen = (window - 1).saturating_add(q.n());
     assert!(end.min(seen) <= kv.layout.capacity && end < usize::MAX, "positions beyond the cache");
     let job = Job { q: *q, kv: *kv, position, window, scale, heads: q.cols() / hd };

@@ -1,4 +1,4 @@
-//! What callers hand over: checked as far as C lets anyone check.
+//! Checks of arguments from C callers, as far as C allows.
 
 use core::ffi::{CStr, c_char};
 
@@ -8,7 +8,7 @@ fn null(name: &str) -> Fail {
     Fail::new(Status::Null, format_args!("`{name}` is NULL"))
 }
 
-/// Whether `pointer` may be read or written as a `T`, as far as its number says.
+/// Checks that `pointer` can be read or written as a `T`, as far as its address tells.
 fn check<T>(pointer: *const T, name: &str) -> Done {
     if pointer.is_null() {
         return Err(null(name));
@@ -20,7 +20,7 @@ fn check<T>(pointer: *const T, name: &str) -> Done {
     Ok(())
 }
 
-/// Whether memory can have `len` elements.
+/// Checks that memory can hold `len` elements.
 fn check_len<T>(len: usize, name: &str) -> Done {
     match len.checked_mul(size_of::<T>()) {
         Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
@@ -30,20 +30,20 @@ fn check_len<T>(len: usize, name: &str) -> Done {
     }
 }
 
-/// The object behind a pointer.
+/// Reference to the object behind a pointer.
 ///
 /// # Safety
-/// Where it is not NULL and aligned, it points to a `T` that lives for `'a`.
+/// If it is not NULL and aligned, it points to a `T` that lives for `'a`.
 pub(super) unsafe fn object<'a, T>(pointer: *const T, name: &str) -> Done<&'a T> {
     check(pointer, name)?;
     // SAFETY: checked for NULL and alignment; the rest is the caller's promise.
     Ok(unsafe { &*pointer })
 }
 
-/// `len` elements that are only read. Where `len` is 0, the pointer may be NULL.
+/// Slice of `len` elements that are only read. If `len` is 0, the pointer may be NULL.
 ///
 /// # Safety
-/// Where this gives elements, they are there, and nobody writes them during `'a`.
+/// If this returns elements, they are there, and no one writes them during `'a`.
 pub(super) unsafe fn slice<'a, T: Copy>(
     pointer: *const T,
     len: usize,
@@ -54,11 +54,12 @@ pub(super) unsafe fn slice<'a, T: Copy>(
     }
     check(pointer, name)?;
     check_len::<T>(len, name)?;
-    // SAFETY: not NULL, aligned, of a length that memory can have; the rest is the caller's promise.
+    // SAFETY: not NULL, aligned, of a length that memory can hold; the rest is the caller's
+    // promise.
     Ok(unsafe { core::slice::from_raw_parts(pointer, len) })
 }
 
-/// A text of `len` bytes.
+/// Text of `len` bytes.
 ///
 /// # Safety
 /// As [`slice`].
@@ -71,17 +72,17 @@ pub(super) unsafe fn text<'a>(pointer: *const c_char, len: usize, name: &str) ->
     })
 }
 
-/// A string that ends with a zero.
+/// String that ends with a zero.
 ///
 /// # Safety
-/// Where it is not NULL, it ends with a zero, and nobody writes it during `'a`.
+/// If it is not NULL, it ends with a zero, and no one writes it during `'a`.
 pub(super) unsafe fn string<'a>(pointer: *const c_char, name: &str) -> Done<&'a CStr> {
     check(pointer, name)?;
     // SAFETY: not NULL; the rest is the caller's promise.
     Ok(unsafe { CStr::from_ptr(pointer) })
 }
 
-/// A name that ends with a zero; NULL is none.
+/// Name that ends with a zero; `None` for NULL.
 ///
 /// # Safety
 /// As [`string`].
@@ -95,18 +96,18 @@ pub(super) unsafe fn name<'a>(pointer: *const c_char, name: &str) -> Done<Option
     Ok(Some(text))
 }
 
-/// A place for one result. Nothing is read from it, and no reference to it is made.
+/// Destination of one result. It is never read, and no reference to it is made.
 pub(super) struct Out<T>(*mut T);
 
 impl<T: Copy> Out<T> {
     /// # Safety
-    /// Where it is not NULL and aligned, a `T` may be written there while this lives.
+    /// If it is not NULL and aligned, a `T` may be written there while this lives.
     pub(super) unsafe fn new(pointer: *mut T, name: &str) -> Done<Self> {
         check(pointer, name)?;
         Ok(Out(pointer))
     }
 
-    /// A place that may be NULL: then nothing is written.
+    /// Destination that may be NULL, in which case nothing is written.
     ///
     /// # Safety
     /// As [`Out::new`].
@@ -124,7 +125,7 @@ impl<T: Copy> Out<T> {
     }
 }
 
-/// A place for several results: NULL with a capacity of 0 asks only for their number.
+/// Destination of several results; NULL with a capacity of 0 queries their number.
 pub(super) struct Buffer<T> {
     to: *mut T,
     capacity: usize,
@@ -142,12 +143,12 @@ impl<T: Copy> Buffer<T> {
         Ok(Buffer { to, capacity, name })
     }
 
-    /// Whether only the number is asked for.
+    /// True if only the number is requested.
     pub(super) fn is_question(&self) -> bool {
         self.to.is_null()
     }
 
-    /// Refuses what needs more room.
+    /// Returns an error if more room is needed.
     pub(super) fn check(&self, needed: usize) -> Done {
         if needed <= self.capacity {
             return Ok(());
@@ -159,33 +160,33 @@ impl<T: Copy> Buffer<T> {
         ))
     }
 
-    /// Copies `from` to the start, where it fits.
+    /// Copies `from` to the start if it fits.
     pub(super) fn fill(&self, from: &[T]) -> Done {
         self.check(from.len())?;
         if !from.is_empty() {
             // SAFETY: `check` compared the length to the capacity, which `new`'s caller promised;
-            // where the capacity isn't 0, `new` checked NULL and alignment. `from` is memory of
-            // Teff's own, of which no caller has a pointer for writing.
+            // if the capacity isn't 0, `new` checked NULL and alignment. `from` is Teff's own
+            // memory, to which no caller has a pointer for writing.
             unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), self.to, from.len()) };
         }
         Ok(())
     }
 }
 
-/// A struct of C whose first field is its own size, so that it can grow. All its fields are numbers
-/// and pointers, for which every bit pattern is a value.
+/// C struct whose first field is its own size, so that it can grow. All its fields are numbers and
+/// pointers, for which every bit pattern is valid.
 ///
 /// # Safety
-/// The type is `repr(C)`, begins with a `usize`, and every bit pattern is a value of it.
+/// The type is `repr(C)`, begins with a `usize`, and every bit pattern is valid for it.
 pub(super) unsafe trait CStruct: Copy {
-    /// Its name in C.
+    /// Name in C.
     const NAME: &'static str;
 }
 
-/// Refuses a struct of another size than this library's.
+/// Returns an error if the size of a struct differs from this library's.
 ///
 /// # Safety
-/// Where it is not NULL and aligned, it points to a `usize`.
+/// If it is not NULL and aligned, it points to a `usize`.
 unsafe fn check_size<T: CStruct>(pointer: *const T, name: &str) -> Done {
     check(pointer, name)?;
     // SAFETY: not NULL and aligned; the trait's promise is that a `usize` comes first.
@@ -201,24 +202,24 @@ unsafe fn check_size<T: CStruct>(pointer: *const T, name: &str) -> Done {
     )))
 }
 
-/// Options: those of the caller, or the defaults for NULL.
+/// Options of the caller, or the defaults for NULL.
 ///
 /// # Safety
-/// Where it is not NULL, it points to a `T` of as many bytes as its first field says.
+/// If it is not NULL, it points to a `T` of as many bytes as its first field says.
 pub(super) unsafe fn options<T: CStruct + Default>(pointer: *const T, name: &str) -> Done<T> {
     if pointer.is_null() {
         return Ok(T::default());
     }
     // SAFETY: the caller's promise.
     unsafe { check_size(pointer, name)? };
-    // SAFETY: not NULL, aligned, of the right size; every bit pattern is a value of it.
+    // SAFETY: not NULL, aligned, of the right size; every bit pattern is valid for it.
     Ok(unsafe { pointer.read() })
 }
 
-/// A place for a struct that says its size.
+/// Destination of a struct that declares its size.
 ///
 /// # Safety
-/// Where it is not NULL, it points to a `T` that may be written, whose first field is set.
+/// If it is not NULL, it points to a `T` that may be written, whose first field is set.
 pub(super) unsafe fn out_struct<T: CStruct>(pointer: *mut T, name: &str) -> Done<Out<T>> {
     // SAFETY: the caller's promise.
     unsafe {

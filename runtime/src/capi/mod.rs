@@ -1,12 +1,12 @@
-//! The C interface, declared for C in `runtime/include/teff.h`, which says for each function what it
-//! does, who owns what, and which threads may call it. (`tests/capi.rs` compares the two.)
+//! C interface, declared in `runtime/include/teff.h`, which documents for each function its effect,
+//! ownership and thread safety. (`tests/capi.rs` compares the two.)
 //!
-//! Nothing here trusts its caller further than C forces it to: pointers are compared to NULL and to
-//! their alignment, lengths to what memory can have, options to their size, texts to UTF-8; a
-//! session that is in use says so. What can't be checked is in every function's `Safety`: that a
-//! pointer points to as much as is said, and that an object has not been freed.
+//! Callers are trusted no further than C requires: pointers are checked for NULL and for alignment,
+//! lengths against what memory can hold, options for their size, texts for UTF-8, and a session in
+//! use returns `TEFF_BUSY`. The rest is in the `Safety` section of every function: that a pointer
+//! points to as many elements as stated, and that an object has not been freed.
 //!
-//! Every function runs inside `status::guard`: no panic leaves it.
+//! Every function runs inside `status::guard`, so no panic leaves it.
 
 mod args;
 mod model;
@@ -35,14 +35,14 @@ pub use status::{STATUSES, teff_error_text, teff_status_name};
 
 use core::ffi::{CStr, c_char};
 
-/// The version, as C has it.
+/// Version as a C string.
 const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
         Ok(version) => version,
         Err(_) => panic!("a version has no zeros"),
     };
 
-/// The library's version, such as `0.1.0`.
+/// Version of the library, such as `0.1.0`.
 #[unsafe(no_mangle)]
 pub extern "C" fn teff_version() -> *const c_char {
     VERSION.as_ptr()

@@ -14,7 +14,7 @@ use super::status::{Done, Fail, Status, guard};
 use crate::Model;
 use crate::tokenizer::{Specials, Tokenizer};
 
-/// A model: `teff_model`. Sessions have a share in it, so it may be freed before them.
+/// Model: `teff_model`. Sessions share ownership, so it may be freed before them.
 #[derive(Debug)]
 pub struct TeffModel {
     pub(super) model: Arc<Model>,
@@ -28,7 +28,7 @@ const _: () = {
     shared_by_threads::<TeffModel>();
 };
 
-/// A text for C, which a zero in it would cut.
+/// C string of a text, which would end at a zero inside it.
 pub(super) fn c_text(text: &str) -> CString {
     let bytes: Vec<u8> = text.bytes().filter(|&b| b != 0).collect();
     CString::new(bytes).unwrap_or_default()
@@ -49,7 +49,7 @@ impl TeffModel {
     }
 }
 
-/// The path of a string: any bytes on Unix, UTF-8 elsewhere.
+/// Path of a string: any bytes on Unix, UTF-8 elsewhere.
 fn path(string: &CStr) -> Done<&Path> {
     #[cfg(unix)]
     {
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn teff_model_open(
     })
 }
 
-/// A model from the bytes of a GGUF file, used where they lie.
+/// Opens a model from the bytes of a GGUF file, which are used in place.
 ///
 /// # Safety
 /// As [`teff_model_open`]; the `len` bytes are there and don't change until the model and all of
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn teff_model_open_bytes(
     })
 }
 
-/// Frees a model; its sessions go on. NULL is nothing.
+/// Frees a model; its sessions stay valid. NULL is ignored.
 ///
 /// # Safety
 /// `model` is NULL or from this library, not freed yet, and used by no call under way.
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn teff_model_free(model: *mut TeffModel) {
     });
 }
 
-/// What there is to know of a model.
+/// Writes a description of a model.
 ///
 /// # Safety
 /// `model` is NULL or a model; `info` is NULL or may be written, its size being set.
@@ -165,7 +165,7 @@ pub unsafe extern "C" fn teff_model_describe(
     })
 }
 
-/// The bytes that a session with these options will take.
+/// Computes the bytes that a session with these options will take.
 ///
 /// # Safety
 /// As [`teff_model_describe`]; `opts` is NULL or points to as many bytes as it says.
@@ -198,7 +198,7 @@ pub unsafe extern "C" fn teff_model_needs(
     })
 }
 
-/// The tokens of a text.
+/// Tokenizes a text.
 ///
 /// # Safety
 /// `model` is NULL or a model; `text_bytes` has `len` bytes; `tokens` has room for `capacity`;
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn teff_tokenize(
     })
 }
 
-/// The text of tokens, with a zero behind it.
+/// Writes the text of tokens, with a terminating zero.
 ///
 /// # Safety
 /// `model` is NULL or a model; `tokens` has `n` tokens; `text` has room for `capacity` bytes;
@@ -273,7 +273,7 @@ pub unsafe extern "C" fn teff_detokenize(
     })
 }
 
-/// The bytes of one token, which live as long as the model.
+/// Returns the bytes of one token, which live as long as the model.
 ///
 /// # Safety
 /// `model` is NULL or a model; `bytes` and `len` are NULL or may be written.
@@ -303,7 +303,7 @@ pub unsafe extern "C" fn teff_token_bytes(
     })
 }
 
-/// 1 where a model that gives this token has ended its text, else 0.
+/// Returns 1 if this token ends the text, otherwise 0.
 ///
 /// # Safety
 /// `model` is NULL or a model.

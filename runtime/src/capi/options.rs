@@ -1,4 +1,4 @@
-//! The structs of `teff.h`, and what they mean.
+//! Structs of `teff.h` and their conversion.
 
 use core::ffi::c_char;
 use core::ptr::null;
@@ -12,39 +12,39 @@ use crate::sample::Sampling;
 use crate::session::{DEFAULT_BATCH, default_backend};
 use crate::{Generate, LoadOptions, SessionOptions};
 
-/// Flag of [`TeffLoadOptions`]: files are read into memory, not mapped.
+/// Flag of [`TeffLoadOptions`] to read files into memory instead of mapping them.
 pub const TEFF_LOAD_READ: u32 = 1;
-/// Flag of [`TeffLoadOptions`]: matrices are repacked ([`LoadOptions::repack`]) for the backend of
+/// Flag of [`TeffLoadOptions`] to repack matrices ([`LoadOptions::repack`]) for the backend of
 /// sessions whose options name none.
 pub const TEFF_LOAD_REPACK: u32 = 2;
-/// Flag of tokenizing: names of special tokens in the text become those tokens.
+/// Flag of tokenizing to turn names of special tokens in the text into those tokens.
 pub const TEFF_PARSE_SPECIAL: u32 = 1;
-/// Flag of tokenizing: the token that texts begin with comes first, where the model wants one.
+/// Flag of tokenizing to begin with the BOS token, if the model wants one.
 pub const TEFF_ADD_BOS: u32 = 2;
-/// The cache has f32.
+/// Cache of f32.
 pub const TEFF_KV_F32: u32 = 0;
-/// The cache has f16.
+/// Cache of f16.
 pub const TEFF_KV_F16: u32 = 1;
-/// The cache has int8.
+/// Cache of int8.
 pub const TEFF_KV_Q8: u32 = 2;
-/// No token.
+/// Value for the absence of a token.
 pub const TEFF_NO_TOKEN: u32 = u32::MAX;
 
-/// How a model is opened: `teff_load_options`.
+/// Options of opening a model: `teff_load_options`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TeffLoadOptions {
-    /// Its own size.
+    /// Size of this struct.
     pub size: usize,
-    /// Bytes that loading may take; 0: any.
+    /// Maximum number of bytes that loading may take; 0 for no limit.
     pub budget: u64,
-    /// The format to which plain matrices are quantised; NULL: as they are.
+    /// Format to which plain matrices are quantised; NULL to leave them unchanged.
     pub quantize: *const c_char,
-    /// The same for the head alone.
+    /// Format to which the head is quantised; NULL to leave it unchanged.
     pub head: *const c_char,
     /// `TEFF_LOAD_READ` and `TEFF_LOAD_REPACK`, or 0.
     pub flags: u32,
-    /// 0.
+    /// Reserved, 0.
     pub reserved: u32,
 }
 
@@ -60,26 +60,26 @@ unsafe impl CStruct for TeffLoadOptions {
     const NAME: &'static str = "teff_load_options";
 }
 
-/// What a session is to be: `teff_session_options`.
+/// Options of a session: `teff_session_options`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TeffSessionOptions {
-    /// Its own size.
+    /// Size of this struct.
     pub size: usize,
-    /// Positions of the cache; 0: as many as the model was made for.
+    /// Positions of the cache; 0 for the model's context.
     pub context: usize,
-    /// Most tokens of one step; 0: 512.
+    /// Maximum number of tokens in a step; 0 for 512.
     pub batch: usize,
-    /// Most tokens of one step whose logits are wanted; 0: one.
+    /// Maximum number of rows of logits in a step; 0 for one.
     pub logits: usize,
-    /// Bytes that the session may take; 0: any.
+    /// Maximum number of bytes that the session may take; 0 for no limit.
     pub budget: u64,
-    /// Who computes; NULL: whom the environment variable TEFF_BACKEND names, else the best of this
-    /// machine.
+    /// Name of the backend; NULL for the one named by the environment variable TEFF_BACKEND, or
+    /// otherwise the best of this machine.
     pub backend: *const c_char,
-    /// Threads, the caller's included; 0: one for every core.
+    /// Threads, including the caller's; 0 for one per core.
     pub threads: u32,
-    /// How the cache stores keys and values.
+    /// Format of keys and values in the cache.
     pub kv: u32,
 }
 
@@ -103,31 +103,32 @@ unsafe impl CStruct for TeffSessionOptions {
     const NAME: &'static str = "teff_session_options";
 }
 
-/// How to continue a text: `teff_generate_options`.
+/// Options of generating text: `teff_generate_options`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TeffGenerateOptions {
-    /// Its own size.
+    /// Size of this struct.
     pub size: usize,
-    /// Most tokens; 0: until the model ends the text or the context is full.
+    /// Maximum number of tokens; 0 to continue until the model ends the text or the context is
+    /// full.
     pub max_tokens: usize,
-    /// Where the random numbers start.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// Divides the logits; 0: always the most likely token.
+    /// Divisor of the logits; 0 for the most likely token always.
     pub temperature: f32,
-    /// The share of probability that stays; 1 is off.
+    /// Share of probability that is kept; 1 is off.
     pub top_p: f32,
-    /// The least probability that stays, as a share of the largest; 0 is off.
+    /// Smallest probability that is kept, as a share of the largest; 0 is off.
     pub min_p: f32,
-    /// Divides positive logits of recent tokens and multiplies the others; 1 is off.
+    /// Divisor of positive logits of recent tokens, and factor of the others; 1 is off.
     pub repeat_penalty: f32,
-    /// How many of the largest logits stay; 0 is off.
+    /// Number of the largest logits that are kept; 0 is off.
     pub top_k: u32,
-    /// How many tokens are recent.
+    /// Number of tokens that count as recent.
     pub repeat_last_n: u32,
-    /// Not 0: go on where the model would end the text.
+    /// Not 0 to continue after the model ends the text.
     pub ignore_end: u32,
-    /// 0.
+    /// Reserved, 0.
     pub reserved: u32,
 }
 
@@ -155,39 +156,39 @@ unsafe impl CStruct for TeffGenerateOptions {
     const NAME: &'static str = "teff_generate_options";
 }
 
-/// What there is to know of a model: `teff_model_info`.
+/// Description of a model: `teff_model_info`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TeffModelInfo {
-    /// Its own size.
+    /// Size of this struct.
     pub size: usize,
-    /// Such as `llama`. It lives as long as the model, as does `name`.
+    /// Architecture, such as `llama`. It lives as long as the model, as does `name`.
     pub architecture: *const c_char,
-    /// The model's name; empty where it has none.
+    /// Name of the model; empty if it has none.
     pub name: *const c_char,
-    /// Parameters, every layer counted.
+    /// Number of parameters, of all layers.
     pub parameters: u64,
     /// Bytes of the files.
     pub file_bytes: u64,
-    /// Bytes of all weights, in place or not.
+    /// Bytes of all weights, in place or converted.
     pub weight_bytes: u64,
-    /// Bytes of memory that the model took for itself.
+    /// Bytes of memory that the model allocated.
     pub owned_bytes: u64,
-    /// Tokens of the vocabulary: as many logits has a step.
+    /// Size of the vocabulary, which is the number of logits of a step.
     pub vocabulary: u32,
-    /// Positions that the model was made for.
+    /// Context length that the model was trained for.
     pub context: u32,
-    /// Layers.
+    /// Number of layers.
     pub layers: u32,
-    /// Elements of a token's vector.
+    /// Width of the residual stream.
     pub width: u32,
-    /// The token that begins texts, or `TEFF_NO_TOKEN`.
+    /// Token that begins texts, or `TEFF_NO_TOKEN`.
     pub bos: u32,
-    /// The token that ends texts, or `TEFF_NO_TOKEN`.
+    /// Token that ends texts, or `TEFF_NO_TOKEN`.
     pub eos: u32,
-    /// 1 where there is a tokenizer.
+    /// 1 if there is a tokenizer.
     pub has_tokenizer: u32,
-    /// 0.
+    /// Reserved, 0.
     pub reserved: u32,
 }
 
@@ -196,25 +197,25 @@ unsafe impl CStruct for TeffModelInfo {
     const NAME: &'static str = "teff_model_info";
 }
 
-/// The bytes that a session will take: `teff_needs`.
+/// Bytes that a session will take: `teff_needs`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TeffNeeds {
-    /// Its own size.
+    /// Size of this struct.
     pub size: usize,
-    /// All of it.
+    /// Total of the following.
     pub total: u64,
-    /// The KV cache.
+    /// KV cache.
     pub cache: u64,
-    /// What a step works in.
+    /// Working memory of a step.
     pub arena: u64,
-    /// The threads' own, all together.
+    /// Memory of all threads together.
     pub threads_own: u64,
-    /// The plan, the table of weights, and room for the text's tokens.
+    /// The plan, the table of weights, and room for the tokens of the text.
     pub tables: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u32,
-    /// 0.
+    /// Reserved, 0.
     pub reserved: u32,
 }
 
@@ -223,25 +224,25 @@ unsafe impl CStruct for TeffNeeds {
     const NAME: &'static str = "teff_needs";
 }
 
-/// What a session is: `teff_session_info`.
+/// Description of a session: `teff_session_info`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TeffSessionInfo {
-    /// Its own size.
+    /// Size of this struct.
     pub size: usize,
     /// Bytes that it took.
     pub bytes: u64,
-    /// Who computes; it lives as long as the session.
+    /// Name of the backend, which lives as long as the session.
     pub backend: *const c_char,
     /// Positions of the cache.
     pub context: usize,
-    /// Most tokens of one step.
+    /// Maximum number of tokens in a step.
     pub batch: usize,
-    /// Most tokens of one step whose logits are wanted.
+    /// Maximum number of rows of logits in a step.
     pub logits: usize,
-    /// Threads.
+    /// Number of threads.
     pub threads: u32,
-    /// How the cache stores keys and values.
+    /// Format of keys and values in the cache.
     pub kv: u32,
 }
 
@@ -257,7 +258,7 @@ fn zero(value: u32, name: &str) -> Done {
     }
 }
 
-/// Refuses flags other than `known`.
+/// Returns an error for flags other than `known`.
 pub(super) fn check_flags(flags: u32, known: u32) -> Done {
     match flags & !known {
         0 => Ok(()),
@@ -319,7 +320,7 @@ pub(super) unsafe fn session_options(o: &TeffSessionOptions) -> Done<SessionOpti
     options.kv = kv;
     options.backend = backend;
     options.threads = given(threads);
-    // More than can be addressed is no limit.
+    // A limit beyond the address space is no limit.
     options.budget = given(usize::try_from(o.budget).unwrap_or(0));
     Ok(options)
 }

@@ -1,9 +1,9 @@
 //! Sessions, for C.
 //!
-//! A session is shared: the caller has one share, and every call under way another. So a session
-//! that is freed by a callback, or while another thread computes, ends with the last call that uses
-//! it, and never under one. What computes is behind a lock that nobody waits for: who finds it taken
-//! (another thread, or a callback of the call that took it) gets `TEFF_BUSY`.
+//! Ownership of a session is shared between the caller and every call in progress. If a callback
+//! frees the session, or another thread does while it computes, it lives until the last call that
+//! uses it returns. The computing state is behind a lock that no one waits for: if it is taken (by
+//! another thread, or by the call that runs this callback), the result is `TEFF_BUSY`.
 
 use core::ffi::{c_char, c_void};
 use core::ptr::null_mut;
@@ -23,29 +23,29 @@ use super::options::{
 use super::status::{Done, Fail, Status, guard};
 use crate::{Finish, Generation, Model, Session, SessionError, SessionOptions, StopHandle};
 
-/// No logits: the cache is filled, no more.
+/// No logits; only the cache is updated.
 pub const TEFF_LOGITS_NONE: u32 = 0;
-/// The last token's logits.
+/// Logits of the last token.
 pub const TEFF_LOGITS_LAST: u32 = 1;
-/// The logits of all tokens.
+/// Logits of all tokens.
 pub const TEFF_LOGITS_ALL: u32 = 2;
 
 /// It has not ended.
 pub const TEFF_FINISH_NONE: u32 = 0;
-/// As many tokens as were asked for.
+/// The maximum number of tokens was reached.
 pub const TEFF_FINISH_LENGTH: u32 = 1;
 /// The model ended the text.
 pub const TEFF_FINISH_END: u32 = 2;
 /// The context is full.
 pub const TEFF_FINISH_CONTEXT: u32 = 3;
-/// The callback said so.
+/// The callback ended it.
 pub const TEFF_FINISH_CALLBACK: u32 = 4;
 
-/// Gets a piece of text: `teff_on_text`. What unwinds out of it stops the process instead of being
-/// undefined behaviour.
+/// Callback that receives a piece of text: `teff_on_text`. Unwinding out of it aborts the process
+/// instead of being undefined behaviour.
 pub type TeffOnText = unsafe extern "C-unwind" fn(*mut c_void, *const c_char, usize) -> i32;
 
-/// What a session is, known without its lock.
+/// Properties of a session that are known without its lock.
 #[derive(Clone, Debug)]
 struct Facts {
     bytes: usize,
@@ -57,17 +57,17 @@ struct Facts {
     kv: u32,
 }
 
-/// A session: `teff_session`.
+/// Session: `teff_session`.
 #[derive(Debug)]
 pub struct TeffSession {
     stop: StopHandle,
     facts: Facts,
-    /// Dropped before `model`, which it borrows from.
+    /// Declared before `model`, from which it borrows, so that it is dropped first.
     session: Mutex<Session<'static>>,
     model: Arc<Model>,
 }
 
-// Any thread may call: what computes is locked, and may move from thread to thread.
+// Any thread may call: the computing state is locked and may move between threads.
 const _: () = {
     const fn shared_by_threads<T: Send + Sync>() {}
     shared_by_threads::<TeffSession>();
@@ -77,8 +77,8 @@ impl TeffSession {
     fn new(model: &Arc<Model>, options: &SessionOptions) -> Done<Arc<TeffSession>> {
         let model = Arc::clone(model);
         // SAFETY: the model lives in an `Arc` of which the new object has a share: it doesn't move,
-        // and it is dropped after the session (the order of the fields). Nothing but this module
-        // sees the session, and it never gives out what would live for 'static.
+        // and it is dropped after the session (the order of the fields). Only this module sees the
+        // session, and it never gives out anything that would live for 'static.
         let longer: &'static Model = unsafe { &*Arc::as_ptr(&model) };
         let session = longer.session(options)?;
         let facts = Facts {
@@ -113,7 +113,7 @@ impl TeffSession {
     }
 }
 
-/// A share in a session for the time of a call.
+/// Shares ownership of a session for the duration of a call.
 ///
 /// # Safety
 /// `session` is NULL or from this library and not freed yet.
@@ -127,7 +127,7 @@ unsafe fn share(session: *const TeffSession) -> Done<Arc<TeffSession>> {
     })
 }
 
-/// A new session of a model.
+/// Creates a session of a model.
 ///
 /// # Safety
 /// `model` is NULL or a model; `opts` is NULL or points to as many bytes as it says; `session` is
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn teff_session_new(
     })
 }
 
-/// Another session that goes on from the same text, independently.
+/// Creates another session that continues the same text independently.
 ///
 /// # Safety
 /// `session` is NULL or a session; `fork` is NULL or may be written.
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn teff_session_fork(
     })
 }
 
-/// Frees a session; a call that uses it is cancelled and ends as such. NULL is nothing.
+/// Frees a session; a call that uses it is cancelled and returns as such. NULL is ignored.
 ///
 /// # Safety
 /// `session` is NULL or from this library and not freed yet.
@@ -193,7 +193,7 @@ pub unsafe extern "C" fn teff_session_free(session: *mut TeffSession) {
     });
 }
 
-/// What a session is.
+/// Writes a description of a session.
 ///
 /// # Safety
 /// `session` is NULL or a session; `info` is NULL or may be written, its size being set.
@@ -220,7 +220,7 @@ pub unsafe extern "C" fn teff_session_describe(
     })
 }
 
-/// Refuses more tokens than the context has room for, before anything looks at them.
+/// Returns an error if the context has no room for the tokens, before anything reads them.
 fn check_room(session: &Session<'_>, tokens: usize) -> Done {
     let (context, position) = (session.context(), session.tokens().len());
     match tokens > context - position {
@@ -231,7 +231,8 @@ fn check_room(session: &Session<'_>, tokens: usize) -> Done {
     }
 }
 
-/// Appends tokens, computes, copies the logits. Only a cancelled step leaves its tokens in the text.
+/// Appends tokens, computes, and copies the logits. Only a cancelled step leaves its tokens in the
+/// text.
 fn eval(
     session: &mut Session<'static>,
     tokens: &[u32],
@@ -250,7 +251,7 @@ fn eval(
     Err(fail)
 }
 
-/// Appends tokens to the text and computes what is pending.
+/// Appends tokens to the text and computes all pending ones.
 ///
 /// # Safety
 /// `session` is NULL or a session; `tokens` has `n` tokens; `logits` has room for `capacity`.
@@ -279,7 +280,7 @@ pub unsafe extern "C" fn teff_session_step(
         if want == LogitsFor::None {
             return eval(&mut session, tokens, want, None);
         }
-        // Everything is checked before anything is appended.
+        // All checks come before anything is appended.
         let pending = session.tokens().len() - session.computed();
         let rows = want.rows(pending + n); // both are of the context
         if rows > of.facts.logits {
@@ -299,7 +300,7 @@ pub unsafe extern "C" fn teff_session_step(
     })
 }
 
-/// Gives a callback the pieces of a generation.
+/// Passes the pieces of a generation to a callback.
 fn stream(
     generation: &mut Generation<'_, '_>,
     call: impl Fn(&[u8], usize) -> i32,
@@ -329,7 +330,7 @@ fn stream(
     Ok(())
 }
 
-/// What a generation has of its caller besides the prompt.
+/// Arguments of a generation other than the prompt.
 struct Request {
     opts: *const TeffGenerateOptions,
     on_text: Option<TeffOnText>,
@@ -394,7 +395,7 @@ pub unsafe extern "C" fn teff_session_generate(
     })
 }
 
-/// Appends tokens to the text and continues it.
+/// Appends prompt tokens to the text and continues it.
 ///
 /// # Safety
 /// As [`teff_session_generate`]; `tokens` has `n` tokens.
@@ -421,7 +422,8 @@ pub unsafe extern "C" fn teff_session_generate_tokens(
     })
 }
 
-/// Ends the step under way and all to come, until the session is resumed. From any thread.
+/// Cancels the step in progress and all later ones, until the session is resumed. Callable from any
+/// thread.
 ///
 /// # Safety
 /// `session` is NULL or a session.
@@ -434,7 +436,7 @@ pub unsafe extern "C" fn teff_session_cancel(session: *mut TeffSession) -> i32 {
     })
 }
 
-/// Takes cancellation and time limit back. From any thread.
+/// Revokes cancellation and time limit. Callable from any thread.
 ///
 /// # Safety
 /// `session` is NULL or a session.
@@ -447,7 +449,7 @@ pub unsafe extern "C" fn teff_session_resume(session: *mut TeffSession) -> i32 {
     })
 }
 
-/// Cancels by itself after this many milliseconds. From any thread.
+/// Cancels automatically after this many milliseconds. Callable from any thread.
 ///
 /// # Safety
 /// `session` is NULL or a session.
@@ -463,7 +465,7 @@ pub unsafe extern "C" fn teff_session_set_timeout(
     })
 }
 
-/// The tokens of the text.
+/// Copies the tokens of the text.
 ///
 /// # Safety
 /// `session` is NULL or a session; `tokens` has room for `capacity`; `needed` is NULL or may be
@@ -486,7 +488,7 @@ pub unsafe extern "C" fn teff_session_tokens(
     })
 }
 
-/// Takes the text back to its first `len` tokens.
+/// Truncates the text to its first `len` tokens.
 ///
 /// # Safety
 /// `session` is NULL or a session.
@@ -500,7 +502,7 @@ pub unsafe extern "C" fn teff_session_truncate(session: *mut TeffSession, len: u
     })
 }
 
-/// The text and its cache as bytes.
+/// Saves the text and its cache as bytes.
 ///
 /// # Safety
 /// `session` is NULL or a session; `bytes` has room for `capacity`; `needed` is NULL or may be
@@ -523,7 +525,7 @@ pub unsafe extern "C" fn teff_session_save(
     })
 }
 
-/// Replaces the text and its cache by saved ones.
+/// Replaces the text and its cache with saved ones.
 ///
 /// # Safety
 /// `session` is NULL or a session; `bytes` has `len` bytes.

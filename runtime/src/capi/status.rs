@@ -1,4 +1,4 @@
-//! Status codes, the text of a thread's last error, and the wall that panics don't pass.
+//! Status codes, error text of each thread, and the barrier against panics.
 
 use core::any::Any;
 use core::cell::UnsafeCell;
@@ -18,14 +18,14 @@ use crate::tokenizer::TokenizerError;
 
 macro_rules! statuses {
     ($($variant:ident $c:literal $value:literal $doc:literal)*) => {
-        /// What a function returns; in C the constants `TEFF_OK` and so on.
+        /// Return value of a function; in C the constants `TEFF_OK` and so on.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(i32)]
         pub(super) enum Status {
             $(#[doc = $doc] $variant = $value,)*
         }
 
-        /// Every status code with the name that it has in C.
+        /// All status codes with their names in C.
         pub const STATUSES: &[(i32, &CStr)] = &[$(($value, $c)),*];
     };
 }
@@ -53,7 +53,7 @@ statuses! {
     Panic c"TEFF_PANIC" 19 "An error inside Teff."
 }
 
-/// A status with its text.
+/// Status with its text.
 #[derive(Debug)]
 pub(super) struct Fail {
     status: Status,
@@ -69,20 +69,20 @@ impl Fail {
         self.status == status
     }
 
-    /// A value that a parameter can't have.
+    /// Error of a value that is invalid for a parameter.
     pub(super) fn argument(text: impl fmt::Display) -> Self {
         Fail::new(Status::Argument, text)
     }
 }
 
-/// What the functions do inside.
+/// Result of the inner part of a function.
 pub(super) type Done<T = ()> = Result<T, Fail>;
 
-/// Bytes of a thread's error text, its final 0 included. Longer texts end in dots.
+/// Bytes of a thread's error text, including its final 0. Longer texts end in an ellipsis.
 const TEXT: usize = 1024;
 
 thread_local! {
-    // Plain bytes: storing an error takes no memory, and a thread leaves nothing behind.
+    // Plain bytes: storing an error allocates nothing, and a thread leaves nothing behind.
     static LAST: UnsafeCell<[u8; TEXT]> = const { UnsafeCell::new([0; TEXT]) };
 }
 
@@ -100,38 +100,38 @@ fn set_text(text: &str) {
         // and no reference to them lives longer than this closure.
         let last = unsafe { &mut *last.get() };
         last[..end].copy_from_slice(&text.as_bytes()[..end]);
-        // A text with a zero in it would end there for C; it says so instead of hiding the rest.
+        // A text with a zero in it would end there for C; a replacement keeps the rest visible.
         last[..end].iter_mut().filter(|b| **b == 0).for_each(|b| *b = b'?');
         last[end..end + tail.len()].copy_from_slice(tail.as_bytes());
         last[end + tail.len()] = 0;
     });
 }
 
-/// What the last function that failed in this thread said; empty before the first. The next one
-/// that fails in this thread writes over it.
+/// Text of the last error in this thread; empty before the first. The next error in this thread
+/// overwrites it.
 #[unsafe(no_mangle)]
 pub extern "C" fn teff_error_text() -> *const c_char {
     LAST.with(|last| last.get().cast_const().cast())
 }
 
-/// The name of a status, such as `TEFF_BUSY`; `unknown status` for other numbers.
+/// Name of a status, such as `TEFF_BUSY`; `unknown status` for other numbers.
 #[unsafe(no_mangle)]
 pub extern "C" fn teff_status_name(status: i32) -> *const c_char {
     let known = STATUSES.iter().find(|(value, _)| *value == status);
     known.map_or(c"unknown status", |(_, name)| name).as_ptr()
 }
 
-/// Drops what a panic brought along, whose own destructor may panic.
+/// Drops the payload of a panic, whose own destructor may panic.
 fn forget(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         core::mem::forget(second);
     }
 }
 
-/// Runs the inside of a function: an error becomes a status and this thread's text, and so does a
-/// panic. (Where panics abort, there is nothing to catch.)
+/// Runs the inner part of a function: an error becomes a status and this thread's text, and so does
+/// a panic. (With `panic = "abort"` there is nothing to catch.)
 ///
-/// What a panic may leave half done is behind a session's lock, which it poisons.
+/// State that a panic may leave inconsistent is behind a session's lock, which it poisons.
 pub(super) fn guard(inside: impl FnOnce() -> Done) -> i32 {
     let failed = match catch_unwind(AssertUnwindSafe(inside)) {
         Ok(Ok(())) => return Status::Ok as i32,
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     fn text() -> String {
-        // SAFETY: the text of this thread ends with a zero, and nothing fails meanwhile.
+        // SAFETY: the text of this thread ends with a zero, and nothing fails in the meantime.
         unsafe { CStr::from_ptr(teff_error_text()) }.to_str().unwrap().to_owned()
     }
 
@@ -265,7 +265,7 @@ mod tests {
         })
         .join()
         .unwrap();
-        // Another thread's errors are not this one's.
+        // The errors of another thread are not this one's.
         assert_eq!(guard(|| Err(Fail::argument("mine"))), Status::Argument as i32);
         std::thread::spawn(|| guard(|| Err(Fail::argument("theirs")))).join().unwrap();
         assert_eq!(text(), "mine");

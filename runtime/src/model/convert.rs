@@ -1,17 +1,17 @@
-//! Tensors that can't be used where they lie: stored with inputs as rows, to be quantised, or
-//! vectors in another type than f32.
+//! Conversion of tensors that can't be used in place: matrices stored with inputs as rows or to be
+//! quantised, and vectors of a type other than f32.
 
 use teff_kernels::{Format, dequantize_row, quantize_row};
 
-/// A dense matrix in a file.
+/// Dense matrix in a file.
 #[derive(Clone, Copy)]
 pub(super) struct Dense<'a> {
     pub(super) format: Format,
-    /// Outputs.
+    /// Number of outputs.
     pub(super) rows: usize,
-    /// Inputs.
+    /// Number of inputs.
     pub(super) cols: usize,
-    /// Whether the file has inputs as rows: `[cols, rows]`.
+    /// True if the file has inputs as rows: `[cols, rows]`.
     pub(super) transposed: bool,
     pub(super) bytes: &'a [u8],
 }
@@ -56,15 +56,16 @@ fn transpose_elems<const N: usize>(bytes: &[u8], rows: usize, cols: usize, out: 
     }
 }
 
-/// Rows and columns of the tile in which a matrix is widened to be quantised. The columns are whole
-/// blocks of every format; the stride keeps a tile's rows from falling into the same cache lines.
+/// Rows and columns of the tile in which a matrix is widened for quantisation. The columns are
+/// whole blocks of every format; the stride keeps a tile's rows from mapping to the same cache
+/// lines.
 const TILE: (usize, usize) = (32, 512);
 const STRIDE: usize = TILE.1 + 16;
 
-/// Quantises a matrix into `out`, a tensor of rows of `cols` in the format `to`, whose blocks divide
-/// `cols`. It takes 68 KB of memory, whatever the matrix has.
+/// Quantises a matrix into `out`, a tensor of rows of `cols` in the format `to`, whose blocks
+/// divide `cols`. It uses 68 KB of memory, whatever the size of the matrix.
 ///
-/// A scale of the whole tensor is the largest magnitude, as that of a block is in the other ternary
+/// The scale of a whole tensor is the largest magnitude, like that of a block in the other ternary
 /// formats.
 pub(super) fn quantize(m: &Dense<'_>, to: Format, out: &mut [u8]) {
     let (rows, cols, elem) = (m.rows, m.cols, m.elem());
@@ -112,7 +113,7 @@ pub(super) fn quantize(m: &Dense<'_>, to: Format, out: &mut [u8]) {
     }
 }
 
-/// The largest magnitude of a matrix' elements, by way of `floats`; no NaN is the largest.
+/// Largest magnitude of a matrix' elements, computed through `floats`; NaNs are ignored.
 fn largest(m: &Dense<'_>, floats: &mut [f32]) -> f32 {
     let mut most = 0f32;
     for bytes in m.bytes.chunks(floats.len() * m.elem()) {
@@ -123,7 +124,7 @@ fn largest(m: &Dense<'_>, floats: &mut [f32]) -> f32 {
     most
 }
 
-/// Stores a vector as f32 of this machine in `out`, whose alignment is that of f32, `shift` added to
+/// Stores a vector as f32 of this machine in `out`, which is aligned for f32, with `shift` added to
 /// every element.
 pub(super) fn widen(format: Format, bytes: &[u8], shift: f32, out: &mut [u8]) {
     let out: &mut [f32] = bytemuck::cast_slice_mut(out);
@@ -168,7 +169,7 @@ mod tests {
         }
     }
 
-    /// A scale of the whole tensor, in both orders of a file.
+    /// A scale of the whole tensor, in both storage orders.
     #[test]
     fn one_scale_for_all_rows() {
         let (rows, cols) = (40, 640);
@@ -210,7 +211,7 @@ mod tests {
                 for to in [Format::Q8_0, Format::Q4_0] {
                     let straight = dense(format, &values(rows * cols));
                     let mut turned = vec![0; straight.len()];
-                    // Transposing [cols, rows] from [rows, cols] is transposing the other way.
+                    // Transposing [cols, rows] from [rows, cols] is the inverse transposition.
                     let t = Dense {
                         format,
                         rows: cols,

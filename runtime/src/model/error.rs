@@ -1,4 +1,4 @@
-//! Why a model can't be opened.
+//! Errors of opening a model.
 
 use std::fmt;
 use std::io;
@@ -12,162 +12,162 @@ use teff_kernels::Format;
 use crate::config::ConfigError;
 use crate::safetensors::{Dtype, SafeTensorsError, ShardError};
 
-/// Why a model can't be opened: the file or folder, and what is wrong with it.
+/// Error of opening a model: the file or folder, and the cause.
 #[derive(Debug)]
 pub struct LoadError {
-    /// The file or folder; `None` for a model that was given as bytes.
+    /// File or folder; `None` for a model given as bytes.
     pub path: Option<PathBuf>,
-    /// What is wrong.
+    /// Cause.
     pub kind: LoadErrorKind,
 }
 
-/// What is wrong with a model.
+/// Cause of a [`LoadError`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoadErrorKind {
-    /// The system refuses to read it.
+    /// The system failed to read it.
     Io(io::Error),
-    /// A file of more bytes than this machine can address.
+    /// The file has more bytes than this machine can address.
     TooLarge {
-        /// Its bytes.
+        /// Bytes of the file.
         bytes: u64,
     },
-    /// A file that is no GGUF file.
+    /// The file is not a GGUF file.
     UnknownFile {
-        /// Its first bytes, at most 8.
+        /// First bytes of the file, at most 8.
         first: Box<Name>,
     },
-    /// A SafeTensors file, which says nothing about the model that its tensors are of.
+    /// A SafeTensors file by itself, which does not describe the model that its tensors belong to.
     BareSafeTensors,
-    /// A folder without config.json.
+    /// The folder has no config.json.
     NoConfig,
-    /// A folder with neither model.safetensors nor an index of its shards.
+    /// The folder has neither model.safetensors nor an index of its shards.
     NoWeights {
-        /// Whether it has weights as PyTorch's pickles.
+        /// True if it has weights as PyTorch pickles.
         pickled: bool,
     },
-    /// config.json.
+    /// config.json is invalid.
     Config(ConfigError),
-    /// model.safetensors.index.json.
+    /// model.safetensors.index.json is invalid.
     Shards(ShardError),
-    /// A shard that the index names is not there.
+    /// A shard named by the index does not exist.
     MissingShard,
-    /// A SafeTensors file.
+    /// A SafeTensors file is invalid.
     SafeTensors(SafeTensorsError),
     /// Two shards have the same tensor.
     InTwoShards {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: Box<Name>,
     },
-    /// A GGUF file.
+    /// The GGUF file is invalid.
     Gguf(Box<GgufError>),
-    /// One of several GGUF files that make a model together.
+    /// The file is one of several GGUF files that make up a model.
     Split {
-        /// How many they are.
+        /// Number of files.
         parts: u64,
     },
-    /// A GGUF architecture that Teff doesn't have.
+    /// The GGUF architecture is not supported.
     UnknownArchitecture {
-        /// Its name.
+        /// Name of the architecture.
         found: Box<Name>,
     },
-    /// Hyper-parameters.
+    /// The hyper-parameters are invalid or not supported.
     Spec(SpecError),
-    /// A model of more tensors than a plan can number.
+    /// The model has more tensors than a plan can number.
     TooManyTensors {
-        /// How many.
+        /// Number of tensors.
         tensors: usize,
     },
-    /// A tensor that the model needs is not there.
+    /// A tensor that the model needs is missing.
     MissingTensor {
-        /// Its name in this container.
+        /// Name of the tensor in this container.
         tensor: Box<Name>,
     },
-    /// Two tensors of a GGUF file that share bytes.
+    /// Two tensors of a GGUF file share bytes.
     Overlap {
-        /// The first.
+        /// Name of the first tensor.
         tensor: Box<Name>,
-        /// The other.
+        /// Name of the second tensor.
         other: Box<Name>,
     },
-    /// A tensor that belongs to no part of the model.
+    /// A tensor belongs to no part of the model.
     UnknownTensor {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// The architecture.
+        /// Architecture.
         arch: &'static str,
     },
-    /// A tensor of another shape than the hyper-parameters say.
+    /// A tensor has a different shape from the one that the hyper-parameters require.
     Shape {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// The dimensions that it should have, in the container's order.
+        /// Required dimensions, in the container's order.
         needed: Dims,
-        /// Those that it has.
+        /// Dimensions found.
         got: Dims,
     },
-    /// A tensor of a type that is no format of weights.
+    /// A tensor has a type that is not a format of weights.
     Dtype {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// The type.
+        /// Type of the tensor.
         found: Dtype,
     },
-    /// A vector in a quantised format.
+    /// A vector is in a quantised format.
     QuantizedVector {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// The format.
+        /// Format of the tensor.
         found: Format,
     },
-    /// A matrix whose scale is infinite or NaN.
+    /// The scale of a matrix is infinite or NaN.
     Scale {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// The scale.
+        /// Scale found.
         found: f32,
     },
-    /// A matrix of a model with ternary weights that has others.
+    /// A matrix of a model with ternary weights has other weights.
     NotTernary {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
     },
-    /// Packed ternary weights without their scale.
+    /// Packed ternary weights have no scale.
     NoScale {
-        /// The scale's name.
+        /// Name of the missing scale.
         tensor: Box<Name>,
     },
-    /// [`LoadOptions::quantize`](super::LoadOptions::quantize) names a format that is not quantised.
+    /// [`LoadOptions::quantize`](super::LoadOptions::quantize) is not a quantised format.
     NotQuantized {
-        /// The format.
+        /// Requested format.
         format: Format,
     },
-    /// A matrix that should be quantised is, in another format.
+    /// A matrix to be quantised is already quantised, in another format.
     AlreadyQuantized {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// The format that it has.
+        /// Format found.
         found: Format,
-        /// The one that was asked for.
+        /// Requested format.
         asked: Format,
     },
     /// The matrices of a layer's experts have different types.
     MixedExperts {
-        /// The first that differs.
+        /// Name of the first tensor that differs.
         tensor: Box<Name>,
-        /// The type of the first expert's.
+        /// Type of the first expert's matrix.
         first: Format,
-        /// Its type.
+        /// Type found.
         found: Format,
     },
-    /// More memory is needed than was allowed.
+    /// Loading needs more memory than the budget allows.
     Budget {
         /// Bytes needed.
         needed: u64,
         /// Bytes allowed.
         allowed: u64,
     },
-    /// More memory is needed than the system has.
+    /// The system failed to allocate memory.
     OutOfMemory {
         /// Bytes needed.
         needed: u64,
@@ -189,7 +189,7 @@ impl Dims {
         Dims { dims: all, n: n as u8 }
     }
 
-    /// The dimensions.
+    /// The dimensions as a slice.
     #[must_use]
     pub fn as_slice(&self) -> &[u64] {
         &self.dims[..usize::from(self.n)]
@@ -202,7 +202,7 @@ impl fmt::Display for Dims {
     }
 }
 
-/// A name in an error: boxed, since errors are to be small.
+/// Name in an error, boxed to keep errors small.
 pub(super) fn boxed(name: &str) -> Box<Name> {
     Box::new(Name::new(name.as_bytes()))
 }
@@ -366,13 +366,14 @@ impl fmt::Display for LoadErrorKind {
 
 impl std::error::Error for LoadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
+        self.kind.source()
+    }
+}
+
+impl std::error::Error for LoadErrorKind {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
             LoadErrorKind::Io(e) => Some(e),
-            LoadErrorKind::Config(e) => Some(e),
-            LoadErrorKind::Shards(e) => Some(e),
-            LoadErrorKind::SafeTensors(e) => Some(e),
-            LoadErrorKind::Gguf(e) => Some(e),
-            LoadErrorKind::Spec(e) => Some(e),
             _ => None,
         }
     }

@@ -20,18 +20,18 @@ const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 
-/// The files of a folder that make the model.
+/// Files of a folder that make up the model.
 pub(super) struct FolderFiles {
     pub(super) config: PathBuf,
     pub(super) config_json: Bytes,
-    /// The index of shards, where there is one.
+    /// Index of shards, if there is one.
     index: Option<(PathBuf, Bytes)>,
-    /// The weight files, by name.
+    /// Weight files, by name.
     paths: Vec<PathBuf>,
     pub(super) files: Vec<Bytes>,
 }
 
-/// Reads a small file; `None` where it is not there.
+/// Reads a small file; `None` if it does not exist.
 fn read_small(
     path: &Path,
     limit: usize,
@@ -128,7 +128,7 @@ impl FolderFiles {
     }
 }
 
-/// A tensor of a shard.
+/// Tensor of a shard.
 #[derive(Clone, Copy)]
 struct TensorRef {
     shard: u16,
@@ -136,7 +136,7 @@ struct TensorRef {
     index: u32,
 }
 
-/// The tensors of all shards.
+/// Tensors of all shards.
 pub(super) struct FolderTensors<'a> {
     shards: Vec<SafeTensors<'a>>,
     /// In ascending order of names.
@@ -146,22 +146,23 @@ pub(super) struct FolderTensors<'a> {
     scratch: String,
 }
 
-/// How a folder keeps ternary weights.
+/// Storage of ternary weights in a folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Packing {
-    /// As they are: floats of three values, or no ternary weights at all.
+    /// Unpacked: floats of three values, or no ternary weights at all.
     None,
-    /// As floats before they are rounded.
+    /// Floats before rounding.
     Online,
-    /// As codes, with the number by which products are divided.
+    /// Codes, with a scale by which products are divided.
     Divide,
-    /// As codes, with the number by which products are multiplied.
+    /// Codes, with a scale by which products are multiplied.
     Multiply,
 }
 
 impl Packing {
-    /// What config.json says: `quantization_config`, as transformers' BitNet layers read it
-    /// (`linear_class` bitlinear divides by `weight_scale`, autobitlinear multiplies).
+    /// Packing given by `quantization_config` in config.json, with the meaning that it has in
+    /// transformers' BitNet layers (`linear_class` bitlinear divides by `weight_scale`,
+    /// autobitlinear multiplies).
     pub(super) fn of(family: &Family, config: &Config<'_>) -> Result<Packing, SpecError> {
         let text = |key| meta::text(config, key).map_err(SpecError::Meta);
         const METHOD: &str = "quantization_config.quant_method";
@@ -200,7 +201,8 @@ impl<'a> FolderTensors<'a> {
         self.by_name.binary_search_by_key(&name, |&r| self.name_of(r)).ok()
     }
 
-    /// Looks for `prefix + name`, which is what `name` is, then for the name without prefix.
+    /// Index of `prefix + name`, which is the full form of `name`, or else of the name without
+    /// prefix.
     fn position_either(&self, name: &str) -> Option<(usize, bool)> {
         let bare = name.strip_prefix(self.family.prefix).unwrap_or(name);
         let with = |at| Some((at?, true));
@@ -221,7 +223,7 @@ impl Shapes for FolderTensors<'_> {
 }
 
 impl FolderTensors<'_> {
-    /// The scale of the packed weights `name`, which is asked for more than once.
+    /// Scale of the packed weights `name`, which is read more than once.
     fn packed_scale(&mut self, name: &str) -> Result<f32, LoadErrorKind> {
         let name = format!("{name}_scale");
         let missing = || LoadErrorKind::NoScale { tensor: boxed(&name) };
@@ -238,8 +240,8 @@ impl FolderTensors<'_> {
     }
 }
 
-/// Writes the name that a folder uses for a tensor, without prefix: of a stack of experts that it has
-/// one by one, the first one's.
+/// Writes the name that a folder uses for a tensor, without prefix; for experts stored one by one,
+/// that of the first.
 pub(super) fn write_name(family: &Family, slot: &Slot, form: u8, out: &mut String) {
     if let Some(name) = family.hf_names(slot.role).get(usize::from(form)) {
         let _ = family.hf_name(slot.role, name, 0, out); // a String takes everything
@@ -247,7 +249,8 @@ pub(super) fn write_name(family: &Family, slot: &Slot, form: u8, out: &mut Strin
 }
 
 impl FolderTensors<'_> {
-    /// Writes the name of a tensor into the scratch text, with the family's prefix, and looks for it.
+    /// Writes the name of a tensor into the scratch text, with the family's prefix, and looks it
+    /// up.
     fn look_up(&mut self, role: Role, name: &HfName, expert: usize) -> Option<(usize, bool)> {
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
@@ -258,8 +261,8 @@ impl FolderTensors<'_> {
         found
     }
 
-    /// Checks the shape of a tensor that holds `stack` of the slot's matrices one after another, each
-    /// of `rows` rows; its type, and how it becomes ternary where it is to.
+    /// Checks the shape of a tensor that holds `stack` of the slot's matrices one after another,
+    /// each of `rows` rows, its type, and its conversion to ternary weights if needed.
     fn check(
         &mut self,
         at: usize,
@@ -308,16 +311,22 @@ impl FolderTensors<'_> {
         Ok((format, ternary, r.shard, t.offset))
     }
 
-    /// The tensors of all experts, of which the first one was found.
-    fn find_each(&mut self, slot: &Slot, name: &HfName, first: usize) -> Result<Found, LoadErrorKind> {
+    /// Tensors of all experts, of which the first one was found.
+    fn find_each(
+        &mut self,
+        slot: &Slot,
+        name: &HfName,
+        first: usize,
+    ) -> Result<Found, LoadErrorKind> {
         let one = Slot { experts: 1, ..*slot };
         let mut found: Option<Found> = None;
         for expert in 0..slot.experts {
             let at = match expert {
                 0 => first,
-                _ => self.look_up(slot.role, name, expert).map(|f| f.0).ok_or_else(|| {
-                    LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) }
-                })?,
+                _ => self
+                    .look_up(slot.role, name, expert)
+                    .map(|f| f.0)
+                    .ok_or_else(|| LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) })?,
             };
             let (format, ternary, file, offset) = self.check(at, &one, (None, slot.rows), false)?;
             let all = found.get_or_insert_with(|| {
@@ -326,7 +335,11 @@ impl FolderTensors<'_> {
             });
             if format != all.format {
                 let t = self.name_of(self.by_name[at]);
-                return Err(LoadErrorKind::MixedExperts { tensor: boxed(t), first: all.format, found: format });
+                return Err(LoadErrorKind::MixedExperts {
+                    tensor: boxed(t),
+                    first: all.format,
+                    found: format,
+                });
             }
             all.experts.push(Piece { file, offset });
         }
@@ -334,7 +347,7 @@ impl FolderTensors<'_> {
         found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) })
     }
 
-    /// A share of the rows of each expert in one tensor of all.
+    /// Share of the rows of each expert, in one tensor of all experts.
     fn find_share(
         &mut self,
         slot: &Slot,
@@ -342,7 +355,8 @@ impl FolderTensors<'_> {
         at: usize,
     ) -> Result<Found, LoadErrorKind> {
         let rows = slot.rows * usize::from(parts); // both are bounded far below 2^32
-        let (format, ternary, file, offset) = self.check(at, slot, (Some(slot.experts), rows), false)?;
+        let (format, ternary, file, offset) =
+            self.check(at, slot, (Some(slot.experts), rows), false)?;
         let found = Found { ternary, ..Found::plain(format, file, offset) };
         if parts == 1 {
             return Ok(found);

@@ -10,8 +10,8 @@ use super::LoadErrorKind;
 use super::error::{Dims, boxed};
 use super::tensor_table::{Container, Found, Ternary, is_layer_matrix};
 
-/// The tensors of a file by name. An entry takes little more than a tensor's description does in
-/// the file, since files come with as many as they like.
+/// Tensors of a file by name. An entry takes little more than the description of a tensor in the
+/// file, since their number is up to the file.
 pub(super) struct GgufTensors<'g, 'a> {
     gguf: &'g Gguf<'a>,
     family: &'static Family,
@@ -23,19 +23,19 @@ pub(super) struct GgufTensors<'g, 'a> {
 struct Entry<'a> {
     name: &'a str,
     offset: usize,
-    /// Saturated, as `cols`: a slot has far fewer.
+    /// Saturated, like `cols`: a slot has far fewer.
     rows: u32,
     cols: u32,
     format: Format,
-    /// Whether it has more dimensions than rows and columns.
+    /// True if it has more dimensions than rows and columns.
     deep: bool,
-    /// The third dimension, 1 where there is a fourth one.
+    /// Third dimension; 1 if there is a fourth.
     experts: u32,
     used: bool,
 }
 
 impl Entry<'_> {
-    /// Where its bytes end.
+    /// End of its bytes in the file.
     fn end(&self) -> usize {
         // The reader found these bytes in the file.
         let bytes = self.format.tensor_bytes(self.rows as usize, self.cols as usize);
@@ -43,7 +43,7 @@ impl Entry<'_> {
     }
 }
 
-/// The family of a GGUF file.
+/// Family of a GGUF file.
 pub(super) fn family(gguf: &Gguf<'_>) -> Result<&'static Family, LoadErrorKind> {
     const KEY: &str = "general.architecture";
     let meta = |e: MetaError| LoadErrorKind::Spec(SpecError::Meta(e));
@@ -52,7 +52,7 @@ pub(super) fn family(gguf: &Gguf<'_>) -> Result<&'static Family, LoadErrorKind> 
     family::of_arch(arch).ok_or_else(unknown)
 }
 
-/// Refuses a file that is only a part of a model.
+/// Returns an error for a file that is only a part of a model.
 pub(super) fn check_whole(gguf: &Gguf<'_>) -> Result<(), LoadErrorKind> {
     match gguf.get("split.count") {
         Some(Value::Uint(parts)) if parts > 1 => Err(LoadErrorKind::Split { parts }),
@@ -61,11 +61,11 @@ pub(super) fn check_whole(gguf: &Gguf<'_>) -> Result<(), LoadErrorKind> {
 }
 
 impl<'g, 'a> GgufTensors<'g, 'a> {
-    /// The tensors of a file; it is refused where two of them share bytes, since what each becomes
-    /// in memory would add up to any multiple of the file's size.
+    /// Collects the tensors of a file. Overlapping tensors are an error, since their converted
+    /// copies could add up to any multiple of the file's size.
     pub(super) fn new(gguf: &'g Gguf<'a>, family: &'static Family) -> Result<Self, LoadErrorKind> {
         let saturated = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        // Exact: the reader counted.
+        // Exact: the reader counted them.
         let mut entries = Vec::with_capacity(gguf.n_tensors());
         entries.extend(gguf.tensors().map(|t| Entry {
             name: t.name,
@@ -105,8 +105,8 @@ impl Shapes for GgufTensors<'_, '_> {
     }
 }
 
-/// Writes a tensor's name into a text that is there already. A `String` takes everything, so the
-/// writer's result says nothing.
+/// Writes a tensor's name into an existing text. Writing to a `String` can't fail, so the result is
+/// ignored.
 pub(super) fn write_name(family: &Family, role: Role, out: &mut String) {
     let _ = family.gguf_name(role, out);
 }
@@ -123,7 +123,9 @@ impl Container for GgufTensors<'_, '_> {
         let e = &self.entries[at];
         let stacked = slot.experts > 1;
         let got = (e.rows as usize, e.cols as usize);
-        if e.deep && !stacked || got != (slot.all_rows(), slot.cols) || e.experts as usize != slot.experts
+        if e.deep && !stacked
+            || got != (slot.all_rows(), slot.cols)
+            || e.experts as usize != slot.experts
         {
             let needed = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
             let n = if stacked { 3 } else { 2 - usize::from(slot.rows == 1 && slot.is_vector()) };
@@ -135,7 +137,7 @@ impl Container for GgufTensors<'_, '_> {
         }
         let (format, offset) = (e.format, e.offset);
         self.entries[at].used = true;
-        // Ternary weights in a type that could hold others.
+        // Ternary weights in a type that could hold other values.
         let ternary = match self.family.ternary && is_layer_matrix(slot) && !format.is_quantized() {
             true => Some(Ternary::Exact),
             false => None,
@@ -153,8 +155,8 @@ impl Container for GgufTensors<'_, '_> {
         self.entries.len()
     }
 
-    /// No name is passed over: each that llama.cpp's converters write for these families stands for
-    /// a part of the computation.
+    /// Checks that every tensor is used: each name that llama.cpp's converters write for these
+    /// families stands for a part of the computation.
     fn check_all_used(&self) -> Result<(), LoadErrorKind> {
         match self.entries.iter().find(|e| !e.used) {
             None => Ok(()),

@@ -1,20 +1,20 @@
-//! Models: a GGUF file or a Hugging Face folder, checked, its weights used where they lie.
+//! Models: a GGUF file or a Hugging Face folder, validated, with its weights used in place.
 //!
-//! [`Model::open`] maps the files and checks everything that later code relies on: hyper-parameters,
-//! every tensor's name, shape, format and bounds. What can't be used in place is converted into
-//! memory of the model's own, and how much that will be is known (and compared to
-//! [`LoadOptions::budget`]) before it is taken:
+//! [`Model::open`] maps the files and checks everything that later code relies on:
+//! hyper-parameters, and the name, shape, format and bounds of every tensor. Tensors that can't be
+//! used in place are converted into owned memory, whose size is known (and compared to
+//! [`LoadOptions::budget`]) before it is allocated:
 //!
 //! - vectors that are not aligned f32 become f32;
 //! - matrices that a Hugging Face file stores with inputs as rows are transposed, element type kept;
-//! - the vectors to which a family adds a number get it, where their file has not;
+//! - vectors to which a family adds an offset get it, unless their file already includes it;
 //! - ternary matrices in another type become I2_S;
 //! - with [`LoadOptions::quantize`] and [`LoadOptions::head`], matrices are quantised;
-//! - with [`LoadOptions::repack`], matrices are put in the order that a backend reads fastest.
+//! - with [`LoadOptions::repack`], matrices are stored in the order that a backend reads fastest.
 //!
-//! A tensor that no part of the model uses is refused by its name: it belongs to a variant that
-//! would be computed wrongly. Only what a family knows to hold no parameters (the causal masks of
-//! old GPT-2 files) is passed over.
+//! A tensor that no part of the model uses is an error that names it: it belongs to a variant that
+//! would be computed incorrectly. Only tensors that a family knows to hold no parameters (the
+//! causal masks of old GPT-2 files) are ignored.
 
 mod convert;
 mod error;
@@ -46,40 +46,52 @@ use folder::{FolderFiles, Packing};
 use gguf::GgufTensors;
 use tensor_table::{Budget, Entry, TensorTable};
 
-/// How a model is opened.
+/// Options of opening a model.
+///
+/// ```
+/// # fn main() -> Result<(), teff_runtime::LoadError> {
+/// use teff_runtime::{LoadOptions, Model};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let options = LoadOptions::default().with_mmap(false).with_budget(64 << 20);
+/// let model = Model::open_with(path, &options)?;
+/// assert!(model.owned_bytes() >= model.file_bytes());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LoadOptions {
-    /// Map files instead of reading them (the default). Where the system or the build can't map,
-    /// files are read all the same.
+    /// Map files instead of reading them (the default). If the system or the build does not support
+    /// mapping, files are read.
     ///
-    /// While a model is in use nobody may truncate a mapped file (the process would be killed) or
-    /// write into it (results would change); switch this off where that can't be ruled out.
+    /// While a model is in use, no one may truncate a mapped file (the process would be killed) or
+    /// write to it (results would change); disable mapping if that can't be ruled out.
     pub mmap: bool,
-    /// Quantise matrices in F32, F16 and BF16 to this format when loading: one for which
-    /// [`Format::is_quantized`] is true. Position embeddings keep theirs, and so does a matrix whose
-    /// rows are not whole blocks ([`Format::block_len`]). A matrix that is quantised in another
-    /// format already is an error.
+    /// Quantise matrices in F32, F16 and BF16 to this format when loading; it must be one for which
+    /// [`Format::is_quantized`] is true. Position embeddings keep their format, and so does a matrix
+    /// whose rows are not whole blocks ([`Format::block_len`]). A matrix that is already quantised
+    /// in another format is an error.
     ///
     /// The ternary formats are for models that were trained with weights of -1, 0 and 1, which
-    /// they keep as they are; of other weights little is left. The scale is the largest magnitude
-    /// (of 256 weights, or of the matrix in I2_S), since any other would change such weights.
+    /// they store exactly; other weights lose most of their information. The scale is the largest
+    /// magnitude (of 256 weights, or of the matrix in I2_S), since any other would change such
+    /// weights.
     pub quantize: Option<Format>,
-    /// Quantise the head to this format when loading, where it is in F32, F16 or BF16: it is read
-    /// whole for every token. A head that is the embedding too becomes a copy of it.
+    /// Quantise the head to this format when loading, if it is in F32, F16 or BF16: all of it is
+    /// read for every token. A head that is also the embedding becomes a copy of it.
     pub head: Option<Format>,
-    /// Copy matrices into the order that this backend reads faster, where it has one for their
-    /// format ([`Backend::repacks`](teff_kernels::Backend::repacks)): the bits stay the same,
-    /// decoding takes less time. The copies take as much memory as the matrices (rows filled up to
-    /// whole sixteens), which counts in `budget` and in [`Model::owned_bytes`]; in the file these
-    /// matrices are read once, when loading.
+    /// Copy matrices into the order that this backend reads fastest, if it has one for their
+    /// format ([`Backend::repacks`](teff_kernels::Backend::repacks)): the bits stay the same, and
+    /// decoding is faster. The copies take as much memory as the matrices (with rows padded to
+    /// multiples of sixteen), which counts in `budget` and in [`Model::owned_bytes`]; these matrices
+    /// are read from the file only once, when loading.
     ///
-    /// Left as they are: embeddings of which single rows are read (a tied head is read whole), and
+    /// Not repacked: embeddings of which single rows are read (a tied head is read whole), and
     /// matrices of fewer than sixteen rows. A session whose backend does not repack the formats of
-    /// these copies is refused. Without the feature `repack` this does nothing.
+    /// these copies is an error. Without the feature `repack`, this has no effect.
     pub repack: Option<Cpu>,
-    /// Bytes of memory that loading may take for files that are read and tensors that are
-    /// converted; it fails before it takes more. The tokenizer and tables of some kilobytes don't
-    /// count.
+    /// Maximum number of bytes that loading may allocate for files that are read and tensors that
+    /// are converted; beyond it, loading fails before it allocates. The tokenizer and tables of some
+    /// kilobytes don't count.
     pub budget: Option<u64>,
 }
 
@@ -89,18 +101,50 @@ impl Default for LoadOptions {
     }
 }
 
-/// What a model came in.
+impl LoadOptions {
+    /// Sets [`mmap`](Self::mmap).
+    #[must_use]
+    pub const fn with_mmap(self, mmap: bool) -> Self {
+        LoadOptions { mmap, ..self }
+    }
+
+    /// Sets [`quantize`](Self::quantize).
+    #[must_use]
+    pub const fn with_quantize(self, format: Format) -> Self {
+        LoadOptions { quantize: Some(format), ..self }
+    }
+
+    /// Sets [`head`](Self::head).
+    #[must_use]
+    pub const fn with_head(self, format: Format) -> Self {
+        LoadOptions { head: Some(format), ..self }
+    }
+
+    /// Sets [`repack`](Self::repack).
+    #[must_use]
+    pub const fn with_repack(self, backend: Cpu) -> Self {
+        LoadOptions { repack: Some(backend), ..self }
+    }
+
+    /// Sets [`budget`](Self::budget).
+    #[must_use]
+    pub const fn with_budget(self, bytes: u64) -> Self {
+        LoadOptions { budget: Some(bytes), ..self }
+    }
+}
+
+/// Container of a model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Container {
     /// A GGUF file.
     Gguf {
-        /// The version of the format.
+        /// Version of the format.
         version: u32,
     },
     /// A Hugging Face folder.
     Folder {
-        /// SafeTensors files.
+        /// Number of SafeTensors files.
         files: usize,
     },
 }
@@ -115,33 +159,48 @@ impl fmt::Display for Container {
     }
 }
 
-/// A tensor of a model, for listings.
+/// Description of a tensor, for listings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TensorInfo {
-    /// Its number.
+    /// Number of the tensor.
     pub id: TensorId,
-    /// What it is for.
+    /// Role of the tensor.
     pub role: Role,
-    /// Its name in the container.
+    /// Name in the container.
     pub name: String,
-    /// How it is stored in memory, which need not be how the file has it.
+    /// Format in memory, which may differ from the file's.
     pub format: Format,
-    /// Matrices of this shape that it stacks, one for each expert; else 1.
+    /// Number of stacked matrices of this shape, one for each expert; otherwise 1.
     pub experts: usize,
-    /// Outputs; 1 for a vector.
+    /// Number of outputs; 1 for a vector.
     pub rows: usize,
-    /// Inputs, or the vector's elements.
+    /// Number of inputs, or elements of the vector.
     pub cols: usize,
     /// Bytes in memory.
     pub bytes: usize,
-    /// Whether it is used where it lies in the file.
+    /// True if it is used in place in the file.
     pub in_place: bool,
-    /// Whether it was repacked ([`LoadOptions::repack`]).
+    /// True if it was repacked ([`LoadOptions::repack`]).
     pub repacked: bool,
 }
 
-/// A model that is ready to run. It never changes and may be shared by threads.
+/// Model that is ready to run. It never changes and may be shared by threads.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_runtime::Model;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let model = Model::open(path)?;
+/// let spec = model.spec();
+/// assert_eq!((spec.arch, spec.layers.len()), ("gpt2", spec.layers.iter().count()));
+/// for tensor in model.tensor_infos().take(3) {
+///     println!("{} {} {}x{}", tensor.name, tensor.format, tensor.rows, tensor.cols);
+/// }
+/// assert!(model.tokenizer().is_ok());
+/// # Ok(()) }
+/// ```
 pub struct Model {
     spec: Spec<'static>,
     family: &'static Family,
@@ -171,15 +230,15 @@ impl Model {
     /// Opens a GGUF file or a Hugging Face folder with [`LoadOptions::default`].
     ///
     /// # Errors
-    /// [`LoadError`] names the file and what is wrong with it.
+    /// [`LoadError`], which names the file and the cause.
     pub fn open(path: impl AsRef<Path>) -> Result<Model, LoadError> {
         Model::open_with(path, &LoadOptions::default())
     }
 
-    /// Opens a GGUF file or a Hugging Face folder: a folder by being one, a file by its first bytes.
+    /// Opens a GGUF file or a Hugging Face folder. Files are recognised by their first bytes.
     ///
     /// # Errors
-    /// [`LoadError`] names the file and what is wrong with it.
+    /// [`LoadError`], which names the file and the cause.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Model, LoadError> {
         let path = path.as_ref();
         let mut budget = Budget::new(options.budget);
@@ -193,11 +252,11 @@ impl Model {
             .map_err(|kind| LoadError { path: Some(path.into()), kind })
     }
 
-    /// A model from the bytes of a GGUF file, such as `include_bytes!` gives; they are used where
-    /// they lie.
+    /// Opens a model from the bytes of a GGUF file, such as those of `include_bytes!`, which are
+    /// used in place.
     ///
     /// # Errors
-    /// [`LoadError`] says what is wrong with them.
+    /// [`LoadError`], which names the cause.
     pub fn from_bytes(
         gguf: impl Into<Cow<'static, [u8]>>,
         options: &LoadOptions,
@@ -206,44 +265,43 @@ impl Model {
         Ok(open_gguf(bytes, options, &mut Budget::new(options.budget))?)
     }
 
-    /// Hyper-parameters and switches.
+    /// Hyper-parameters and layers.
     #[must_use]
     pub fn spec(&self) -> &Spec<'static> {
         &self.spec
     }
 
-    /// The family.
+    /// Family of the model.
     #[must_use]
     pub fn family(&self) -> &'static Family {
         self.family
     }
 
-    /// What the model came in.
+    /// Container of the model.
     #[must_use]
     pub fn container(&self) -> Container {
         self.container
     }
 
-    /// The model's name: `general.name` of a GGUF file, or the folder's name.
+    /// Name of the model: `general.name` of a GGUF file, or the name of the folder.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The tokenizer. A model whose tokenizer is missing or not supported still computes logits.
+    /// Tokenizer. A model whose tokenizer is missing or not supported still computes logits.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is none.
     pub fn tokenizer(&self) -> Result<&Tokenizer, &TokenizerError> {
         self.tokenizer.as_ref()
     }
 
-    /// The template that makes a text of a conversation, in Jinja as transformers has it: the key
-    /// `tokenizer.chat_template` of a GGUF file; of a folder, chat_template.jinja or the default
-    /// in tokenizer_config.json.
+    /// Chat template, in Jinja as used by transformers: the key `tokenizer.chat_template` of a GGUF
+    /// file; for a folder, chat_template.jinja or the default in tokenizer_config.json.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is none.
     pub fn chat_template(&self) -> Result<&str, &ChatTemplateError> {
         self.chat_template.as_deref()
     }
@@ -251,13 +309,13 @@ impl Model {
     /// Tensor number `id`.
     ///
     /// # Panics
-    /// Where the model has no such tensor.
+    /// If the model has no such tensor.
     #[must_use]
     pub fn tensor(&self, id: TensorId) -> Tensor<'_> {
         self.view(&self.table[id.index()])
     }
 
-    /// All tensors, in the order of their numbers: the table of weights of a plan.
+    /// All tensors in order of their numbers, as the table of weights of a plan.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'_>> {
         self.table.iter().map(|e| self.view(e))
     }
@@ -278,16 +336,16 @@ impl Model {
         }
     }
 
-    /// The format of tensor number `id` in memory; of a vector, F32.
+    /// Format of tensor number `id` in memory; F32 for a vector.
     ///
     /// # Panics
-    /// Where the model has no such tensor.
+    /// If the model has no such tensor.
     #[must_use]
     pub fn format(&self, id: TensorId) -> Format {
         self.table[id.index()].format
     }
 
-    /// What there is to say about every tensor, in the order of their numbers.
+    /// Descriptions of all tensors, in order of their numbers.
     pub fn tensor_infos(&self) -> impl Iterator<Item = TensorInfo> {
         (0u16..).zip(self.spec.slots().zip(&self.table)).map(|(id, (slot, e))| {
             let mut name = String::new();
@@ -296,7 +354,9 @@ impl Model {
             }
             match self.container {
                 Container::Gguf { .. } => gguf::write_name(self.family, slot.role, &mut name),
-                Container::Folder { .. } => folder::write_name(self.family, &slot, e.form, &mut name),
+                Container::Folder { .. } => {
+                    folder::write_name(self.family, &slot, e.form, &mut name)
+                }
             }
             let (id, role, rows, cols) = (TensorId::new(id), slot.role, slot.rows, slot.cols);
             let (format, bytes, experts) = (e.format, e.size(), slot.experts);
@@ -305,21 +365,22 @@ impl Model {
         })
     }
 
-    /// Bytes of the files that hold the weights.
+    /// Bytes of the files that contain the weights.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.files.iter().map(|f| f.len() as u64).sum()
     }
 
-    /// Bytes of memory that the model takes for itself: files that were read instead of mapped,
-    /// and converted tensors. (The tokenizer says its own in [`Tokenizer::memory`].)
+    /// Bytes of memory that the model allocated: files that were read instead of mapped, and
+    /// converted tensors. (For the tokenizer, see [`Tokenizer::memory`].)
     #[must_use]
     pub fn owned_bytes(&self) -> u64 {
         let files: u64 = self.files.iter().map(|f| f.owned() as u64).sum();
         files + self.owned.len() as u64
     }
 
-    /// Bytes of all tensors in memory, in place or owned: what a step reads of weights, at most.
+    /// Bytes of all tensors in memory, in place or owned: an upper bound of the weights that a step
+    /// reads.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.table.iter().map(|e| e.size() as u64).sum()
@@ -344,7 +405,7 @@ fn load_file(path: &Path, options: &LoadOptions, budget: &mut Budget) -> Result<
     })
 }
 
-/// Refuses a file that is not GGUF.
+/// Returns an error for a file that is not GGUF.
 fn check_magic(path: &Path) -> Result<(), LoadError> {
     let io = |e| LoadErrorKind::Io(e).at(path);
     let (mut file, len) = open_file(path).map_err(io)?;

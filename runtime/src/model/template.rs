@@ -1,4 +1,4 @@
-//! The chat template that a model brings along: read and kept, never interpreted here.
+//! Chat template of a model: read and stored, but not interpreted here.
 
 use std::error::Error;
 use std::fmt;
@@ -11,32 +11,32 @@ use teff_graph::meta::{Metadata, Value};
 use crate::json::{Event, JsonError, Reader};
 use crate::storage::open_file;
 
-/// Bytes of the largest template that is taken; the largest in use have some 30 kB.
+/// Maximum size of a template in bytes; the largest in use have some 30 kB.
 const MAX_TEMPLATE: usize = 1 << 20;
 
-/// Bytes of the largest tokenizer_config.json that is looked into: those with many added tokens
-/// have some hundred kB.
+/// Maximum size of tokenizer_config.json in bytes; those with many added tokens have some hundred
+/// kB.
 const MAX_CONFIG: u64 = 16 << 20;
 
-/// The name of the variant that is meant where nobody asks for another.
+/// Name of the variant that is the default.
 const DEFAULT: &str = "default";
 
-/// Why a model has no chat template.
+/// Error of a model without a chat template.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ChatTemplateError {
-    /// It brings none along.
+    /// The model has no template.
     Missing,
-    /// It is longer than templates are.
+    /// The template is too long.
     TooLong {
-        /// The most bytes that are taken.
+        /// Maximum size in bytes.
         most: usize,
     },
-    /// A file that would have it is too large or can't be read.
+    /// A file that may contain it is too large or can't be read.
     Unreadable {
-        /// The file.
+        /// Name of the file.
         file: &'static str,
-        /// What the system says, or what is wrong with it.
+        /// Cause.
         why: String,
     },
 }
@@ -67,7 +67,7 @@ fn bounded(template: &str) -> Found {
     }
 }
 
-/// The template of a GGUF file. Variants have keys of their own, and the plain key is the default.
+/// Template of a GGUF file. Variants have their own keys, and the plain key is the default.
 pub(super) fn of_gguf(gguf: &Gguf<'_>) -> Found {
     let text = |key| match gguf.get(key) {
         Some(Value::Str(text)) => bounded(text),
@@ -79,8 +79,8 @@ pub(super) fn of_gguf(gguf: &Gguf<'_>) -> Found {
     }
 }
 
-/// The template of a folder: chat_template.jinja, which newer files of transformers have, before
-/// the field of tokenizer_config.json.
+/// Template of a folder: chat_template.jinja, written by newer versions of transformers, takes
+/// precedence over the field of tokenizer_config.json.
 pub(super) fn of_folder(folder: &Path) -> Found {
     let unreadable = |file, why| ChatTemplateError::Unreadable { file, why };
     const OWN: &str = "chat_template.jinja";
@@ -99,7 +99,7 @@ pub(super) fn of_folder(folder: &Path) -> Found {
     of_config(&config).map_err(|e| unreadable(CONFIG, e.to_string()))?
 }
 
-/// A small file; `None` where there is none.
+/// Contents of a small file; `None` if it does not exist.
 fn read(
     folder: &Path,
     file: &'static str,
@@ -119,7 +119,7 @@ fn read(
     }
 }
 
-/// The field `chat_template`: the text itself, or an array of `{"name": .., "template": ..}`.
+/// Field `chat_template`: the text itself, or an array of `{"name": .., "template": ..}`.
 fn of_config(json: &[u8]) -> Result<Found, JsonError> {
     const NONE: Found = Err(ChatTemplateError::Missing);
     let mut reader = Reader::new(json);

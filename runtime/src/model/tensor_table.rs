@@ -1,4 +1,4 @@
-//! Where each tensor of a model lies: in a file, or converted in owned memory.
+//! Table of a model's tensors: located in a file, or converted in owned memory.
 
 use teff_graph::gguf::Name;
 use teff_graph::{Head, Role, Slot, Spec, TensorKind};
@@ -8,46 +8,47 @@ use super::convert::{self, Dense};
 use super::{LoadErrorKind, LoadOptions, ternary};
 use crate::storage::{ALIGN, Aligned, Bytes};
 
-/// A tensor as a container has it; the bytes are as many as format and shape need.
+/// Tensor in a container, with as many bytes as format and shape need.
 #[derive(Clone)]
 pub(super) struct Found {
     pub(super) format: Format,
-    /// Which of the container's files.
+    /// Index of the file in the container.
     pub(super) file: u16,
-    /// Where its bytes begin in the file.
+    /// Offset in the file.
     pub(super) offset: usize,
-    /// Whether inputs are rows.
+    /// True if inputs are rows.
     pub(super) transposed: bool,
-    /// Whether its name has the family's prefix.
+    /// True if its name has the family's prefix.
     pub(super) prefixed: bool,
-    /// What is to be added to every element of a vector.
+    /// Offset added to every element of a vector.
     pub(super) shift: f32,
-    /// How ternary weights are to be made of it.
+    /// Conversion to ternary weights, if needed.
     pub(super) ternary: Option<Ternary>,
-    /// The matrices of the experts, where they don't lie one after another.
+    /// Matrices of the experts, if they are not contiguous.
     pub(super) experts: Vec<Piece>,
-    /// Which of the names that a folder may use it has ([`teff_graph::family::Family::hf_names`]).
+    /// Index of its name among those that a folder may use
+    /// ([`teff_graph::family::Family::hf_names`]).
     pub(super) form: u8,
 }
 
-/// The matrix of one expert in a container.
+/// Matrix of one expert in a container.
 #[derive(Clone, Copy)]
 pub(super) struct Piece {
-    /// Which of the container's files.
+    /// Index of the file in the container.
     pub(super) file: u16,
-    /// Its first byte in the file.
+    /// Offset in the file.
     pub(super) offset: usize,
 }
 
 impl Found {
-    /// A tensor that is what it seems.
+    /// Tensor that is used without conversion.
     pub(super) fn plain(format: Format, file: u16, offset: usize) -> Found {
         let (transposed, prefixed, shift, ternary) = (false, false, 0.0, None);
         let (experts, form) = (Vec::new(), 0);
         Found { format, file, offset, transposed, prefixed, shift, ternary, experts, form }
     }
 
-    /// The parts that lie together, each with the slot that it would fill by itself.
+    /// Contiguous parts, each with the slot that it would fill by itself.
     fn pieces(&self, slot: &Slot) -> (Slot, impl Iterator<Item = Piece> + '_) {
         let one = Slot { experts: 1, ..*slot };
         let whole = Piece { file: self.file, offset: self.offset };
@@ -67,26 +68,26 @@ impl Found {
     }
 }
 
-/// How ternary weights come that are in no ternary format.
+/// Representation of ternary weights that are in no ternary format.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Ternary {
-    /// As floats of three values.
+    /// Floats of three values.
     Exact,
-    /// As floats that are to be rounded to three values, the scale being their mean magnitude.
+    /// Floats to be rounded to three values, with their mean magnitude as scale.
     Rounded,
-    /// As codes of two bits, four rows in one.
+    /// Codes of two bits, four rows in one.
     Packed {
-        /// The scale of all of them.
+        /// Scale of all of them.
         scale: f32,
     },
 }
 
-/// Whether a slot is a matrix of a layer: what is ternary in models that are.
+/// True for a matrix of a layer, which is ternary in ternary models.
 pub(super) fn is_layer_matrix(slot: &Slot) -> bool {
     !slot.is_vector() && matches!(slot.role, Role::Layer(..))
 }
 
-/// Gives the model a head of its own where [`LoadOptions::head`] asks for a copy of its embedding.
+/// Gives the model a separate head if [`LoadOptions::head`] requests a copy of its embedding.
 pub(super) fn with_head(
     spec: Spec<'static>,
     container: &mut dyn Container,
@@ -103,7 +104,7 @@ pub(super) fn with_head(
     Ok(if dense && whole { Spec { head: Head::Copy, ..spec } } else { spec })
 }
 
-/// The slot in whose tensor `slot` is found: the embedding for its copy.
+/// Slot whose tensor is read for `slot`: the embedding for its copy.
 fn source(spec: &Spec<'_>, slot: &Slot) -> Slot {
     match (slot.role, spec.head) {
         (Role::Output, Head::Copy) => Slot { role: Role::TokenEmbd, ..*slot },
@@ -111,25 +112,25 @@ fn source(spec: &Spec<'_>, slot: &Slot) -> Slot {
     }
 }
 
-/// A container's tensors, by what they are for.
+/// Tensors of a container, by their roles.
 pub(super) trait Container {
-    /// The tensor for a slot, its shape checked.
+    /// Tensor for a slot, with its shape checked.
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind>;
-    /// The container's name of a tensor, for errors.
+    /// Name of a tensor in the container, for errors.
     fn name(&self, role: Role) -> Box<Name>;
-    /// How many tensors there are.
+    /// Number of tensors.
     fn len(&self) -> usize;
-    /// Refuses tensors that `find` never gave.
+    /// Returns an error if there are tensors that `find` never returned.
     fn check_all_used(&self) -> Result<(), LoadErrorKind>;
 }
 
-/// The file number of owned memory.
+/// File number of owned memory.
 const OWNED: u16 = u16::MAX;
 
-/// A tensor of the model: what, and where.
+/// Location and format of a tensor of the model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    /// Of a vector: F32 of this machine's byte order.
+    /// For a vector: F32 in this machine's byte order.
     pub(super) format: Format,
     pub(super) vector: bool,
     pub(super) prefixed: bool,
@@ -154,12 +155,12 @@ impl Entry {
         self.file != OWNED
     }
 
-    /// Whether the matrix is kept as it was found, but for being repacked.
+    /// True if the matrix is kept as it was found, except for repacking.
     fn is_as(&self, found: &Found) -> bool {
         self.format == found.format && !found.transposed && found.experts.is_empty()
     }
 
-    /// The tensor's size in memory.
+    /// Size of the tensor in memory.
     pub(super) fn size(&self) -> usize {
         let size = match self.repacked {
             true => repacked_bytes(self.format, self.rows(), self.cols()),
@@ -168,7 +169,7 @@ impl Entry {
         size.unwrap_or(0) // checked when the table was made
     }
 
-    /// The tensor's bytes.
+    /// Bytes of the tensor.
     pub(super) fn bytes<'a>(&self, files: &'a [Bytes], owned: &'a Aligned) -> &'a [u8] {
         let all: &[u8] = match self.file {
             OWNED => owned,
@@ -178,10 +179,10 @@ impl Entry {
     }
 }
 
-/// The format in which a matrix is kept that a file has in `found`, where `quantize` is asked for.
+/// Format in which a matrix is kept that the file has in `found`, if `quantize` is requested.
 ///
 /// Position embeddings keep their format, as do matrices whose rows are not whole blocks of the
-/// one that is asked for.
+/// requested one.
 pub(super) fn kept_format(
     slot: &Slot,
     found: Format,
@@ -190,7 +191,7 @@ pub(super) fn kept_format(
 ) -> Result<Format, LoadErrorKind> {
     let head = options.head.filter(|_| slot.role == Role::Output && !found.is_quantized());
     let Some(asked) = head.or(options.quantize) else { return Ok(found) };
-    // What makes choices stays as it is: an error there is not one of rounding.
+    // Matrices that decide choices are kept: an error there is not just a rounding error.
     let stays = slot.role == Role::PositionEmbd || slot.kind == TensorKind::Router;
     if stays || found == asked {
         return Ok(found);
@@ -201,9 +202,9 @@ pub(super) fn kept_format(
     Ok(if slot.cols.is_multiple_of(asked.block_len()) { asked } else { found })
 }
 
-/// Whether a matrix that is kept in `format` is repacked: where a backend is asked for that gains by
-/// it. From tables of embeddings single rows are read, and few rows would be padding for the most
-/// part.
+/// True if a matrix kept in `format` is repacked, because the requested backend gains by it. Single
+/// rows are read from embedding tables, and matrices of few rows would be mostly padding, so these
+/// are not.
 fn is_repacked(spec: &Spec<'_>, slot: &Slot, format: Format, options: &LoadOptions) -> bool {
     let table = match slot.role {
         Role::PositionEmbd => true,
@@ -219,13 +220,13 @@ fn is_repacked(spec: &Spec<'_>, slot: &Slot, format: Format, options: &LoadOptio
         && repacked_bytes(format, slot.all_rows(), slot.cols).is_some()
 }
 
-/// The table of a model's tensors, and the memory of those that were converted.
+/// Table of a model's tensors, and the memory of those that were converted.
 pub(super) struct TensorTable {
     pub(super) table: Vec<Entry>,
     pub(super) owned: Aligned,
 }
 
-/// Finds every tensor of the model, asks the budget for the memory of all that need conversion, and
+/// Finds every tensor of the model, reserves the memory of all conversions from the budget, and
 /// converts them.
 pub(super) fn tensor_table(
     spec: &Spec<'_>,
@@ -240,7 +241,7 @@ pub(super) fn tensor_table(
     if let Some(format) = options.quantize.filter(|f| !(f.is_quantized() && f.is_built())) {
         return Err(LoadErrorKind::NotQuantized { format });
     }
-    // Where there are fewer tensors than needed, one is missing, and that is found below.
+    // If there are fewer tensors than needed, one is missing, which is detected below.
     let mut table = Vec::with_capacity(spec.tensors().min(container.len()));
     let mut total = 0usize;
     // Room for a matrix that is converted before it is repacked.
@@ -299,7 +300,7 @@ pub(super) fn tensor_table(
     Ok(TensorTable { table, owned })
 }
 
-/// Makes what the model keeps in `format` of a tensor's bytes in the file.
+/// Converts a tensor's bytes in the file to `format`.
 fn convert(
     slot: &Slot,
     found: &Found,
@@ -330,20 +331,20 @@ fn convert(
     check_scale(slot, format, out, name)
 }
 
-/// Where a tensor of `size` bytes begins behind `end` bytes of others, and where it ends; `None` where
-/// that can't be addressed. It is aligned to [`ALIGN`], a small one to what it fills of that.
+/// Start and end of a tensor of `size` bytes after `end` bytes of others; `None` if the address
+/// space is too small. It is aligned to [`ALIGN`], or to its own size rounded up if that is less.
 fn after(end: usize, size: usize) -> Option<(usize, usize)> {
     let align = size.clamp(align_of::<f32>(), ALIGN).next_power_of_two();
     let start = end.checked_next_multiple_of(align)?;
     Some((start, start.checked_add(size).filter(|&n| n <= isize::MAX as usize)?))
 }
 
-/// Bytes of a slot's tensor in a format; the spec bounds shapes so that they can be counted.
+/// Bytes of a slot's tensor in a format; the bounds on shapes keep this from overflowing.
 fn size(slot: &Slot, format: Format) -> Option<usize> {
     format.tensor_bytes(slot.all_rows(), slot.cols)
 }
 
-/// Refuses a matrix whose trailer has a scale that is infinite or NaN.
+/// Returns an error if the scale in a matrix' trailer is infinite or NaN.
 fn check_scale(
     slot: &Slot,
     format: Format,
@@ -358,7 +359,7 @@ fn check_scale(
     }
 }
 
-/// Decides where a tensor will lie; the offset of an owned one is left to the caller.
+/// Decides the location of a tensor; the offset of an owned one is left to the caller.
 fn entry(
     spec: &Spec<'_>,
     slot: &Slot,
@@ -413,7 +414,7 @@ fn entry(
     Ok(entry)
 }
 
-/// How much memory loading may take.
+/// Memory budget of loading.
 pub(super) struct Budget {
     allowed: Option<u64>,
     taken: u64,
@@ -424,7 +425,7 @@ impl Budget {
         Budget { allowed, taken: 0 }
     }
 
-    /// Asks for `bytes` more, before they are allocated.
+    /// Reserves `bytes` more, before they are allocated.
     pub(super) fn take(&mut self, bytes: u64) -> Result<(), LoadErrorKind> {
         let needed = self.taken.saturating_add(bytes);
         match self.allowed {

@@ -1,20 +1,20 @@
-//! Ternary weights that are in no ternary format become I2_S, which keeps them as they are.
+//! Conversion of ternary weights in other formats to I2_S, which stores them exactly.
 
 use teff_kernels::{Format, dequantize_row, quantize_row};
 
 use super::tensor_table::Ternary;
 
-/// The matrix has more than three values.
+/// Error of a matrix with more than three values.
 #[derive(Debug)]
 pub(super) struct NotTernary;
 
-/// The smallest scale that weights are rounded with, as those who trained them have it.
+/// Smallest scale for rounding weights, as in the training code.
 const LEAST_SCALE: f64 = 1e-5;
 
-/// Converts a matrix of `rows` outputs and `cols` inputs, a multiple of 128, to I2_S.
+/// Converts a matrix of `rows` outputs and `cols` inputs (a multiple of 128) to I2_S.
 ///
 /// # Errors
-/// [`NotTernary`] where the weights should be and are not.
+/// [`NotTernary`] if the weights should be ternary and are not.
 pub(super) fn convert(
     how: Ternary,
     format: Format,

@@ -1,20 +1,20 @@
-//! Whoever runs steps: a pool, rayon's threads, or the caller alone.
+//! The threads that run steps: a pool, rayon's threads, or the caller alone.
 
-use super::task::Meeting;
+use super::task::RunState;
 use super::{Pool, PoolError};
 use teff_graph::{Solo, Team};
 
-/// Threads on which a session runs its steps, whoever they belong to.
+/// A set of threads on which a session runs its steps.
 pub trait Crew {
-    /// How many members run a task; at least 1.
+    /// The number of threads that run a task; at least 1.
     fn size(&self) -> usize;
 
-    /// Runs `task` once on every member at the same time, and returns when all have finished.
+    /// Runs `task` once on every thread at the same time, and returns when all have finished.
     ///
     /// # Errors
-    /// [`PoolError::Panicked`] where the task panicked on some member, [`PoolError::Deserted`]
-    /// where members disagreed on the barriers; the crew stays usable. Other kinds of crew have
-    /// more reasons; they say which.
+    /// [`PoolError::Panicked`] if the task panicked on any thread, [`PoolError::Deserted`] if
+    /// threads disagreed on the barriers; the crew stays usable. Implementations document further
+    /// errors.
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError>;
 }
 
@@ -35,9 +35,9 @@ impl Crew for Solo {
     }
 
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
-        let meeting = Meeting::new(1, 0);
-        meeting.attend(0, 1, |_| task(&Solo));
-        meeting.close()
+        let run = RunState::new(1, 0);
+        run.run_share(0, 1, |_| task(&Solo));
+        run.finish()
     }
 }
 

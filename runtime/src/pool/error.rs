@@ -1,43 +1,43 @@
-//! What can go wrong with the threads of a step.
+//! Errors of thread pools and of runs on them.
 
 use core::fmt;
 use std::io;
 
-/// Why a crew of threads could not be made, or did not finish a run.
+/// Error of creating a crew of threads, or of a run on one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// A pool of no threads was asked for.
+    /// A pool of zero threads was requested.
     NoThreads,
     /// More threads than a pool may have.
     TooManyThreads {
-        /// Threads asked for.
+        /// Number of threads requested.
         got: usize,
-        /// Threads allowed: [`MAX_THREADS`](super::MAX_THREADS).
+        /// Number of threads allowed: [`MAX_THREADS`](super::MAX_THREADS).
         max: usize,
     },
-    /// The system refused a thread. Those already started have been joined.
+    /// The system refused to create a thread. Threads already started have been joined.
     Spawn {
-        /// Threads that there were before it, the caller's own among them.
+        /// Number of threads before the refused one, including the caller's own.
         started: usize,
-        /// Threads asked for.
+        /// Number of threads requested.
         wanted: usize,
-        /// The system's reason.
+        /// The system's error.
         cause: io::Error,
     },
-    /// The task panicked. All members have left it; the crew can be used again.
+    /// The task panicked. All threads have left it; the crew can be used again.
     Panicked {
-        /// The member whose panic was recorded first.
+        /// Rank of the thread whose panic was recorded first.
         rank: usize,
-        /// What it said; empty where the panic's payload was no text.
+        /// The panic message; empty if the payload was not a string.
         message: String,
     },
-    /// A member returned from the task while others waited for it at a barrier; they were told
-    /// [`Broken`](teff_graph::Broken). All members have left the task.
+    /// A thread returned from the task while others waited for it at a barrier; they got
+    /// [`Broken`](teff_graph::Broken). All threads have left the task.
     Deserted,
-    /// Another run on the same threads is under way.
+    /// Another run on the same threads is in progress.
     Busy,
-    /// The current rayon pool isn't the one that the crew was made for.
+    /// The current rayon pool is not the one that the crew was created for.
     WrongPool,
 }
 
@@ -63,14 +63,14 @@ impl fmt::Display for PoolError {
             }
             PoolError::Deserted => f.write_str(
                 "a thread of the pool left the task while others waited for it at a barrier: all \
-                 members must reach the same barriers",
+                 threads must reach the same barriers",
             ),
             PoolError::Busy => f.write_str(
-                "another run is under way on these threads: wait for it, or use another pool",
+                "another run is in progress on these threads: wait for it, or use another pool",
             ),
             PoolError::WrongPool => f.write_str(
-                "this thread doesn't belong to the rayon pool that the crew was made for: run it \
-                 from there (ThreadPool::install), or make the crew for a given pool",
+                "this thread doesn't belong to the rayon pool that the crew was created for: run it \
+                 from there (ThreadPool::install), or create the crew for a given pool",
             ),
         }
     }

@@ -1,19 +1,20 @@
-//! How the threads of a pool meet: the barrier, and the hand-over of work to parked workers.
+//! The synchronisation protocol of a pool: the barrier, and the hand-over of jobs to parked
+//! workers.
 //!
-//! Nothing here knows of threads, panics or closures: the atomics come from `super::sync`, and how
-//! a thread parks is the caller's closure. `tests/pool_model.rs` compiles this very file over
-//! loom's atomics and walks through every interleaving.
+//! Nothing here depends on threads, panics or closures: the atomics come from `super::sync`, and
+//! parking is a closure of the caller. `tests/pool_model.rs` compiles this very file over loom's
+//! atomics and explores every interleaving.
 
 use super::sync::{AtomicBool, AtomicU32, Cell, Ordering, spin_loop, yield_now};
 use teff_graph::Broken;
 
-/// Keeps what different threads write apart: 128 bytes are two x86 lines, which the prefetcher
-/// fetches together, and one line of Apple's cores.
+/// Keeps data written by different threads on separate cache lines: 128 bytes are two x86 lines,
+/// which the prefetcher fetches together, and one line of Apple's cores.
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// Waits a little: a pause at first, then the rest of the time slice, so that a machine with more
-/// threads than cores runs the one that is waited for.
+/// Backs off: pauses at first, then yields the time slice, so that a machine with more threads than
+/// cores runs the thread that is waited for.
 fn relax(tries: &mut u32, spins: u32) {
     if *tries < spins {
         *tries += 1;
@@ -23,51 +24,51 @@ fn relax(tries: &mut u32, spins: u32) {
     }
 }
 
-/// Set in [`Barrier::phase`] once a member has left the run: no barrier can be completed any more.
+/// Set in [`Barrier::phase`] once a thread has left the run: no barrier can complete any more.
 const LEFT: u32 = 1;
-/// One phase; the bit below is [`LEFT`].
+/// Increment of one phase; the bit below is [`LEFT`].
 const PHASE: u32 = 2;
 
 /// A spinning barrier that counts phases.
 ///
-/// Each member adds itself to `arrived`; the last one resets that and advances `phase`, on which
-/// the others spin. The two live in lines of their own, since the members that wait read one while
-/// those that arrive write the other. One word holds both the phase and whether somebody left, so
-/// a member that waits sees which of the two came first: a barrier that everybody reached is
-/// passed even where a member leaves right after it.
+/// Each thread increments `arrived`; the last one resets it and advances `phase`, on which the
+/// others spin. The two are on separate cache lines, since waiting threads read one while arriving
+/// threads write the other. One word holds both the phase and the flag that a thread has left, so a
+/// waiting thread sees which of the two came first: a barrier that every thread has reached is
+/// passed even if a thread leaves right after it.
 pub(crate) struct Barrier {
     phase: Padded<AtomicU32>,
     arrived: Padded<AtomicU32>,
-    /// A member was told [`Broken`].
-    refused: AtomicBool,
+    /// A thread got [`Broken`].
+    broken: AtomicBool,
     size: u32,
     spins: u32,
 }
 
 impl Barrier {
-    /// A barrier of `size` members that wait with `spins` pauses before they yield.
+    /// A barrier of `size` threads that wait with `spins` pauses before they yield.
     pub(crate) fn new(size: u32, spins: u32) -> Self {
         Barrier {
             phase: Padded(AtomicU32::new(0)),
             arrived: Padded(AtomicU32::new(0)),
-            refused: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             size,
             spins,
         }
     }
 
-    /// Waits until all members have called it, or one has left.
+    /// Waits until all threads have called it, or one has left.
     ///
-    /// The arrivals are a chain of read-modify-writes with acquire and release, so the last member
-    /// sees what all wrote before; it publishes that with the new phase.
+    /// The arrivals are a chain of read-modify-writes with acquire and release, so the last thread
+    /// sees what all others wrote before; it publishes that with the new phase.
     pub(crate) fn wait(&self) -> Result<(), Broken> {
-        // Relaxed: no phase can pass without this member, so it has seen the newest one.
+        // Relaxed: no phase can complete without this thread, so it has seen the newest one.
         let seen = self.phase.0.load(Ordering::Relaxed);
         if seen & LEFT != 0 {
-            return self.refuse();
+            return self.fail();
         }
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.size {
-            // Nobody arrives again before the phase is published.
+            // No thread arrives again before the phase is published.
             self.arrived.0.store(0, Ordering::Relaxed);
             // The addition wraps over the phases and never touches LEFT.
             self.phase.0.fetch_add(PHASE, Ordering::Release);
@@ -80,76 +81,76 @@ impl Barrier {
                 return Ok(());
             }
             if now & LEFT != 0 {
-                return self.refuse();
+                return self.fail();
             }
             relax(&mut tries, self.spins);
         }
     }
 
     #[cold]
-    fn refuse(&self) -> Result<(), Broken> {
-        self.refused.store(true, Ordering::Relaxed);
+    fn fail(&self) -> Result<(), Broken> {
+        self.broken.store(true, Ordering::Relaxed);
         Err(Broken)
     }
 
-    /// This member calls `wait` no more in this run: whoever waits for it gets [`Broken`].
+    /// Marks this thread as gone for the rest of the run: threads that wait for it get [`Broken`].
     pub(crate) fn leave(&self) {
         self.phase.0.fetch_or(LEFT, Ordering::Release);
     }
 
-    /// Whether a member was told [`Broken`] since the last `renew`. Only between runs.
-    pub(crate) fn refused(&self) -> bool {
-        self.refused.load(Ordering::Relaxed)
+    /// True if a thread got [`Broken`] since the last `reset`. Called only between runs.
+    pub(crate) fn broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
-    /// Makes the barrier whole again. Only between runs: no member may be inside `wait`, and the
-    /// members learn of the next run after this call.
-    pub(crate) fn renew(&self) {
+    /// Resets a broken barrier. Called only between runs: no thread may be inside `wait`, and the
+    /// next run is announced to the threads after this call.
+    pub(crate) fn reset(&self) {
         self.arrived.0.store(0, Ordering::Relaxed);
-        self.refused.store(false, Ordering::Relaxed);
+        self.broken.store(false, Ordering::Relaxed);
         self.phase.0.fetch_and(!LEFT, Ordering::Relaxed);
     }
 }
 
-/// What a worker does next.
+/// An instruction to a worker.
 pub(crate) enum Order<J> {
     /// Run the job, then call [`Gate::done`].
     Run(J),
-    /// Leave for good.
+    /// Exit.
     Stop,
 }
 
-/// The worker waits awake. Values of a slot.
+/// Value of a slot: no order; the worker spins.
 const IDLE: u32 = 0;
-/// The worker is parked, or about to be: who gives it an order must unpark it.
+/// Value of a slot: the worker is parked, or about to park; it must be unparked after an order.
 const ASLEEP: u32 = 1;
-/// An order: take the job.
+/// Value of a slot: order to run the job.
 const RUN: u32 = 2;
-/// An order: leave.
+/// Value of a slot: order to exit.
 const STOP: u32 = 3;
 
-/// Hands one job after another to a fixed set of workers.
+/// Hands jobs, one at a time, to a fixed set of workers.
 ///
 /// Each worker has a slot of its own. The owner swaps an order in and learns from the old value
-/// whether the worker must be woken; the worker announces its sleep by compare-and-swap, which
-/// fails where an order came first. Both sides use read-modify-writes of one word, so no wake-up
-/// is lost and no fence between two words is needed.
+/// whether the worker must be woken; the worker announces that it sleeps by compare-and-swap, which
+/// fails if an order came first. Both sides use read-modify-writes of one word, so no wake-up is
+/// lost and no fence between two words is needed.
 pub(crate) struct Gate<J> {
     slots: Box<[Padded<AtomicU32>]>,
-    /// Workers that have not finished the job.
+    /// Number of workers that have not finished the job.
     busy: Padded<AtomicU32>,
     job: Cell<Option<J>>,
     spins: u32,
 }
 
-// SAFETY: `job` is the only part that isn't Sync by itself. It is written in `start` alone, whose
-// contract is that no run is under way: every worker's last read of it came before the `done` that
-// `finish` waited for, and its next read comes after the order that `start` gives after the write.
-// Copies of the job go to other threads, hence J: Send.
+// SAFETY: `job` is the only field that isn't Sync by itself. It is written only in `start`, whose
+// contract is that no run is in progress: every worker's last read of it came before the `done`
+// that `finish` waited for, and its next read comes after the order that `start` gives after the
+// write. Copies of the job go to other threads, hence J: Send.
 unsafe impl<J: Copy + Send> Sync for Gate<J> {}
 
 impl<J: Copy + Send> Gate<J> {
-    /// A gate of `workers` workers. Its owner waits with `spins` pauses before it yields.
+    /// A gate of `workers` workers, whose owner waits with `spins` pauses before it yields.
     pub(crate) fn new(workers: u32, spins: u32) -> Self {
         Gate {
             slots: (0..workers).map(|_| Padded(AtomicU32::new(IDLE))).collect(),
@@ -159,33 +160,33 @@ impl<J: Copy + Send> Gate<J> {
         }
     }
 
-    /// Gives the job to all workers; calls `unpark` with the number of each that sleeps.
+    /// Hands the job to all workers, and calls `unpark` with the index of each one that sleeps.
     ///
     /// # Safety
     /// Only the owner calls it (one thread at a time), and after every `start` it calls `finish`
     /// before the next `start`.
     pub(crate) unsafe fn start(&self, job: J, unpark: impl Fn(usize)) {
-        // SAFETY: no worker reads the cell: all have called `done`, as the contract says.
+        // SAFETY: no worker reads the cell: by the contract, all have called `done`.
         self.job.with_mut(|cell| unsafe { *cell = Some(job) });
         self.busy.0.store(self.slots.len() as u32, Ordering::Relaxed);
         self.order(RUN, unpark);
     }
 
-    /// Tells all workers to leave. Not while a run is under way.
+    /// Tells all workers to exit. Must not be called during a run.
     pub(crate) fn stop(&self, unpark: impl Fn(usize)) {
         self.order(STOP, unpark);
     }
 
     fn order(&self, order: u32, unpark: impl Fn(usize)) {
         for (worker, slot) in self.slots.iter().enumerate() {
-            // Release publishes the job and what the owner wrote before it.
+            // Release publishes the job and everything the owner wrote before it.
             if slot.0.swap(order, Ordering::AcqRel) == ASLEEP {
                 unpark(worker);
             }
         }
     }
 
-    /// Waits until all workers have finished the job that `start` gave.
+    /// Waits until all workers have finished the job given by `start`.
     pub(crate) fn finish(&self) {
         let mut tries = 0;
         while self.busy.0.load(Ordering::Acquire) != 0 {
@@ -193,8 +194,8 @@ impl<J: Copy + Send> Gate<J> {
         }
     }
 
-    /// The next order of a worker: stays awake while `stay_awake` says so (it does the pausing),
-    /// then calls `park` until there is one. `park` may return for no reason.
+    /// The next order for a worker: spins as long as `stay_awake` returns true (which does the
+    /// pausing), then calls `park` until there is one. `park` may return spuriously.
     pub(crate) fn next(
         &self,
         worker: usize,
@@ -220,14 +221,14 @@ impl<J: Copy + Send> Gate<J> {
         }
         slot.store(IDLE, Ordering::Relaxed);
         // SAFETY: the owner wrote the cell before it gave this order, and writes it again only
-        // after this worker's `done`; meanwhile all threads only read it.
+        // after this worker's `done`; in between, all threads only read it.
         match self.job.with(|cell| unsafe { *cell }) {
             Some(job) => Order::Run(job),
             None => Order::Stop, // no order is given before the first job
         }
     }
 
-    /// This worker has finished the job; from here on it doesn't touch what the job refers to.
+    /// Reports that this worker has finished; from here on it doesn't touch what the job refers to.
     pub(crate) fn done(&self) {
         self.busy.0.fetch_sub(1, Ordering::Release);
     }

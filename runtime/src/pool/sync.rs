@@ -1,11 +1,11 @@
-//! What [`super::protocol`] needs of the machine. `tests/pool_model.rs` puts loom's versions in the
-//! same place, so that the code that is model-checked is the code that runs.
+//! The atomics and spinning primitives used by [`super::protocol`]. `tests/pool_model.rs`
+//! substitutes loom's versions, so that the model-checked code is the code that runs.
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub(crate) use std::thread::yield_now;
 
-/// A cell whose accesses are closures, the shape that loom can watch.
+/// A cell accessed through closures, the interface that loom can observe.
 pub(crate) struct Cell<T>(core::cell::UnsafeCell<T>);
 
 impl<T> Cell<T> {

@@ -1,4 +1,4 @@
-//! One member's share of a run: the task with its panics caught, and what is kept of them.
+//! One thread's share of a run, with panics caught and recorded.
 
 use super::protocol::Barrier;
 use super::{PoolError, Worker};
@@ -6,35 +6,35 @@ use core::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Longest panic message that is kept, in bytes.
+/// Maximum length of a recorded panic message, in bytes.
 const MESSAGE_BYTES: usize = 4096;
 
-/// What the members of one crew share during a run.
-pub(crate) struct Meeting {
+/// State shared by the threads of one crew during a run.
+pub(crate) struct RunState {
     pub(crate) barrier: Barrier,
-    /// The first panic of the run. Locked by members that panic, and by the owner between runs
-    /// where `Barrier::refused` or `panicked` calls for it: never on the way of a good run.
+    /// The first panic of the run. Locked by threads that panic, and by the owner between runs if
+    /// `Barrier::broken` or `panicked` is set: never during a successful run.
     panic: Mutex<Option<(usize, String)>>,
     panicked: super::sync::AtomicBool,
 }
 
-impl Meeting {
+impl RunState {
     pub(crate) fn new(size: u32, spins: u32) -> Self {
-        Meeting {
+        RunState {
             barrier: Barrier::new(size, spins),
             panic: Mutex::new(None),
             panicked: super::sync::AtomicBool::new(false),
         }
     }
 
-    /// Runs one member's share. Never unwinds; the others never wait for this member again.
-    pub(crate) fn attend(&self, rank: usize, size: usize, task: impl FnOnce(&Worker<'_>)) {
+    /// Runs one thread's share. Never unwinds, and the other threads never wait for this one again.
+    pub(crate) fn run_share(&self, rank: usize, size: usize, task: impl FnOnce(&Worker<'_>)) {
         let worker = Worker::new(rank, size, &self.barrier);
-        // Unwind safety: what the task shares is behind `&`, and the run reports the panic.
+        // Unwind safety: the task's shared state is behind `&`, and the run reports the panic.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| task(&worker))) {
             self.record(rank, payload);
         }
-        // After the record, so that no panic over a broken barrier comes before its cause.
+        // After `record`, so that no panic about a broken barrier precedes its cause.
         self.barrier.leave();
     }
 
@@ -56,30 +56,30 @@ impl Meeting {
         }
         drop(first);
         self.panicked.store(true, super::sync::Ordering::Relaxed);
-        // A payload's own destructor may panic again; the payload of that one is leaked.
+        // The payload's own destructor may panic again; the payload of that panic is leaked.
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             core::mem::forget(second);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(usize, String)>> {
-        // A panic while it was held (out of memory) leaves the value whole.
+        // A panic while it was locked (out of memory) leaves the value intact.
         self.panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the run went, and everything made ready for the next one. Only between runs, and
-    /// ordered after every member's end.
-    pub(crate) fn close(&self) -> Result<(), PoolError> {
+    /// The result of the run; resets everything for the next one. Called only between runs, ordered
+    /// after the end of every thread's share.
+    pub(crate) fn finish(&self) -> Result<(), PoolError> {
         let result = if self.panicked.load(super::sync::Ordering::Relaxed) {
             let (rank, message) = self.lock().take().unwrap_or_default();
             Err(PoolError::Panicked { rank, message })
-        } else if self.barrier.refused() {
+        } else if self.barrier.broken() {
             Err(PoolError::Deserted)
         } else {
             Ok(())
         };
         self.panicked.store(false, super::sync::Ordering::Relaxed);
-        self.barrier.renew();
+        self.barrier.reset();
         result
     }
 }

@@ -1,17 +1,17 @@
-//! How many threads a step is worth.
+//! The default number of threads.
 
 use super::MAX_THREADS;
 use std::path::Path;
 
-/// CPU numbers beyond this are taken for a broken file.
+/// Largest CPU number that is accepted from the system's files.
 const MAX_CPU: usize = 65_535;
 
-/// The default number of threads: the physical cores that this process may use, since two threads
-/// of one core share the units that a step keeps busy.
+/// The default number of threads: the physical cores available to this process, since the two
+/// hardware threads of a core share the execution units that a step keeps busy.
 ///
-/// On Linux the cores are counted over the process's affinity mask (`/proc/self/status` and the
-/// sibling lists under `/sys/devices/system/cpu`). Elsewhere, or where those can't be read, it is
-/// [`std::thread::available_parallelism`], which also caps the count, as it knows of cgroup quotas.
+/// On Linux the cores are counted within the process's affinity mask (`/proc/self/status` and the
+/// sibling lists under `/sys/devices/system/cpu`). Elsewhere, or if those can't be read, it is
+/// [`std::thread::available_parallelism`], which also caps the count, as it respects cgroup quotas.
 /// At least 1, at most [`MAX_THREADS`].
 #[must_use]
 pub fn available_threads() -> usize {
@@ -20,7 +20,7 @@ pub fn available_threads() -> usize {
     cores.min(logical).clamp(1, MAX_THREADS)
 }
 
-/// Physical cores under the affinity mask, by the files under `root`.
+/// The number of physical cores within the affinity mask, from the files under `root`.
 fn physical_cores(root: &Path) -> Option<usize> {
     if !cfg!(target_os = "linux") {
         return None;
@@ -31,7 +31,7 @@ fn physical_cores(root: &Path) -> Option<usize> {
     for cpu in cpu_list(allowed)? {
         let file = format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
         let siblings = std::fs::read_to_string(root.join(file)).ok()?;
-        // The lowest sibling names the core, whether or not the mask contains it.
+        // The lowest sibling identifies the core, even if the mask doesn't contain it.
         let first = *cpu_list(&siblings)?.first()?;
         if !cores.contains(&first) {
             cores.push(first);
@@ -86,7 +86,7 @@ mod tests {
             std::fs::write(path, text).unwrap();
         };
         for cpu in 0..8 {
-            let core = cpu % 4; // as most x86 machines number them
+            let core = cpu % 4; // the numbering of most x86 machines
             let file = format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
             write(&file, &format!("{core},{}\n", core + 4));
         }

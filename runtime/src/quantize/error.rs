@@ -1,4 +1,4 @@
-//! Why a model can't be quantised.
+//! Errors of quantising a model.
 
 use std::fmt;
 use std::io;
@@ -11,92 +11,92 @@ use crate::gguf_write::WriteError;
 use crate::model::LoadErrorKind;
 use crate::tokenizer::ExportError;
 
-/// Why a model can't be quantised: the file, and what is wrong. No output file is left behind.
+/// Error of quantising a model: the file, and the cause. No output file is left behind.
 #[derive(Debug)]
 pub struct QuantizeError {
-    /// The file that was read or written.
+    /// File that was read or written.
     pub path: PathBuf,
-    /// What is wrong.
+    /// Cause.
     pub kind: QuantizeErrorKind,
 }
 
-/// What is wrong with a model that is to be quantised, or with the file to be written.
+/// Cause of a [`QuantizeError`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum QuantizeErrorKind {
-    /// The system refuses to read the model.
+    /// The system failed to read the model.
     Read(io::Error),
-    /// A file of more bytes than this machine can address.
+    /// The file has more bytes than this machine can address.
     TooLarge {
-        /// Its bytes.
+        /// Bytes of the file.
         bytes: u64,
     },
-    /// The folder is no model.
+    /// The folder is not a valid model.
     Load(Box<LoadErrorKind>),
-    /// GGUF has no word for something that the model does.
+    /// A property of the model can't be expressed in GGUF.
     Unsaid {
-        /// The architecture that the file would have.
+        /// Architecture that the file would have.
         arch: &'static str,
-        /// What.
+        /// Description of the property.
         what: String,
     },
-    /// The folder's tokenizer can't be read, or not be put into a GGUF file.
+    /// The folder's tokenizer can't be read, or can't be stored in a GGUF file.
     Tokenizer(Box<ExportError>),
-    /// The model is no good GGUF file.
+    /// The model is not a valid GGUF file.
     Gguf(Box<GgufError>),
-    /// One of several GGUF files that make a model together.
+    /// The file is one of several GGUF files that make up a model.
     Split {
-        /// How many they are.
+        /// Number of files.
         parts: u64,
     },
-    /// Two tensors that share bytes of the file.
+    /// Two tensors share bytes of the file.
     Overlap {
-        /// The first.
+        /// Name of the first tensor.
         tensor: Box<Name>,
-        /// The other.
+        /// Name of the second tensor.
         other: Box<Name>,
     },
-    /// A tensor that should be quantised is, in another format.
+    /// A tensor to be quantised is already quantised, in another format.
     AlreadyQuantized {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// The format that it has.
+        /// Format found.
         found: Format,
-        /// The one that it should get.
+        /// Format to be written.
         asked: Format,
     },
-    /// A weight that is infinite or NaN.
+    /// A weight is infinite or NaN.
     NotFinite {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// Which weight, rows one after another.
+        /// Index of the weight, with rows one after another.
         element: u64,
     },
-    /// A weight so large that it becomes infinite in the new format.
+    /// A weight is so large that it becomes infinite in the new format.
     OutOfRange {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// Which weight, rows one after another.
+        /// Index of the weight, with rows one after another.
         element: u64,
-        /// The format.
+        /// New format.
         format: Format,
     },
-    /// A matrix for I2_S with weights other than 0 and one magnitude.
+    /// A matrix to be stored in I2_S has weights other than 0 and one magnitude.
     NotTernary {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: Box<Name>,
-        /// The first magnitude.
+        /// First magnitude.
         scale: f32,
-        /// A weight that is neither 0 nor of this magnitude.
+        /// Weight that is neither 0 nor of this magnitude.
         found: f32,
     },
-    /// The output would replace the model that it is made of.
+    /// The output would replace the model that it is made from.
     SameFile,
-    /// The output is there and no regular file.
+    /// The output exists and is not a regular file.
     NotAFile,
     /// The output can't be written.
     Write(WriteError),
-    /// The system refuses a thread.
+    /// The system failed to start a thread.
     Thread(io::Error),
 }
 
@@ -178,11 +178,16 @@ impl fmt::Display for QuantizeErrorKind {
 
 impl std::error::Error for QuantizeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
+        self.kind.source()
+    }
+}
+
+impl std::error::Error for QuantizeErrorKind {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
             QuantizeErrorKind::Read(e) | QuantizeErrorKind::Thread(e) => Some(e),
-            QuantizeErrorKind::Gguf(e) => Some(e),
-            QuantizeErrorKind::Tokenizer(e) => Some(e),
-            QuantizeErrorKind::Write(e) => Some(e),
+            QuantizeErrorKind::Load(e) => e.source(),
+            QuantizeErrorKind::Write(e) => e.source(),
             _ => None,
         }
     }

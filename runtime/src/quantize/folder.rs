@@ -1,4 +1,4 @@
-//! Hugging Face folders as what a GGUF file of the model would have.
+//! Hugging Face folders as sources of GGUF files.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -15,27 +15,27 @@ use crate::gguf_write::{GgufHeader, WriteError};
 use crate::model::Model;
 use crate::tokenizer::ExportError;
 
-/// A Hugging Face folder that [`Model::open`] opens, seen as llama.cpp's converter makes it a GGUF
-/// file: GGUF's names, Llama's queries and keys with the elements that are turned together side by
-/// side, GPT-2's matrices with outputs as rows, Gemma's norms as they multiply, ternary weights in
-/// I2_S, the factors of Llama 3's rotary scaling as a tensor.
+/// Hugging Face folder that [`Model::open`] opens, presented as llama.cpp's converter would write
+/// it to a GGUF file: GGUF's names, Llama's queries and keys with rotated pairs side by side,
+/// GPT-2's matrices with outputs as rows, Gemma's norms with their offset included, ternary weights
+/// in I2_S, and the factors of Llama 3's rotary scaling as a tensor.
 ///
-/// The files are mapped; memory is taken for the tokenizer and its keys, for vectors that are not
-/// f32, for GPT-2's matrices, which have to be transposed, and for ternary weights. What GGUF has no
-/// word for is refused when the folder is opened.
+/// The files are mapped; memory is used for the tokenizer and its keys, for vectors that are not
+/// f32, for GPT-2's matrices, which have to be transposed, and for ternary weights. Opening a
+/// folder fails if GGUF can't express a property of the model.
 ///
-/// BitNet's files get the architecture of the published ones, `bitnet-b1.58`, which llama.cpp does
-/// not have and bitnet.cpp does.
+/// BitNet's files get the architecture of the published ones, `bitnet-b1.58`, which bitnet.cpp
+/// supports and llama.cpp does not.
 #[derive(Debug)]
 pub struct FolderSource {
     model: Model,
-    /// A GGUF file of all keys and no tensors.
+    /// GGUF file with all keys and no tensors.
     keys: Vec<u8>,
     facts: Facts,
     tensors: Vec<Item>,
 }
 
-/// A tensor of the file.
+/// Tensor of the file.
 #[derive(Debug)]
 struct Item {
     name: String,
@@ -46,18 +46,18 @@ struct Item {
     content: Content,
 }
 
-/// Where the values of a tensor are.
+/// Source of the values of a tensor.
 #[derive(Debug)]
 enum Content {
-    /// In the model, the rows in their order.
+    /// Tensor of the model, with rows in their order.
     Model(TensorId),
-    /// In the model, a matrix of so many heads whose rows are to be turned.
+    /// Matrix of the model with this many heads, whose rows are to be reordered.
     Heads(TensorId, usize),
-    /// Here.
+    /// Values stored here.
     Own(Vec<f32>),
 }
 
-/// The tensors of a file by their names, as families ask for them.
+/// Tensors of the file by their names, as families look them up.
 struct Names<'a>(&'a [Item]);
 
 impl Shapes for Names<'_> {
@@ -68,8 +68,7 @@ impl Shapes for Names<'_> {
     }
 }
 
-/// Where the row that becomes row `r` is, in heads of `dim` rows: rows of the first half and of the
-/// second in turns.
+/// Source row of row `r`, in heads of `dim` rows: rows of the first and the second half alternate.
 fn turned(r: usize, dim: usize) -> usize {
     let (head, r) = (r / dim * dim, r % dim);
     head + r / 2 + r % 2 * (dim / 2)
@@ -80,10 +79,10 @@ fn unsaid<T>(arch: &'static str, what: impl Into<String>) -> Result<T, E> {
 }
 
 impl FolderSource {
-    /// Opens a folder, and checks that a GGUF file can say all of it.
+    /// Opens a folder, and checks that a GGUF file can express all of it.
     ///
     /// # Errors
-    /// [`QuantizeError`] names the file or folder and what is wrong with it.
+    /// [`QuantizeError`], which names the file or folder and the cause.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, QuantizeError> {
         let folder = folder.as_ref();
         let model = Model::open(folder).map_err(|e| QuantizeError {
@@ -141,7 +140,7 @@ impl FolderSource {
     }
 }
 
-/// The hyper-parameters that the file will have, and the factors of its rotary embedding.
+/// Hyper-parameters of the file, and the factors of its rotary embedding.
 fn gguf_spec(family: &Family, spec: &Spec<'_>) -> Result<(Spec<'static>, Option<Vec<f32>>), E> {
     let (arch, form) = (spec.arch, family.gguf);
     let window = |l: &Layer| l.attention().and_then(|a| a.window);
@@ -165,7 +164,7 @@ fn gguf_spec(family: &Family, spec: &Spec<'_>) -> Result<(Spec<'static>, Option<
         Rope { kind: form.rope, scaling, ..rope }
     });
     let spec = spec.with_layers(|mut layer| {
-        // One that is as long as the context changes nothing.
+        // A window as long as the context changes nothing.
         if let (Mixer::Attention(a), Some(_)) = (&mut layer.mixer, unsaid_window) {
             a.window = None;
         }
@@ -174,7 +173,7 @@ fn gguf_spec(family: &Family, spec: &Spec<'_>) -> Result<(Spec<'static>, Option<
     Ok((spec, factors))
 }
 
-/// What each frequency is divided by: 1 for short waves, the factor for long ones.
+/// Divisor of each frequency: 1 for short waves, the factor for long ones.
 fn llama3_factors(rope: &Rope) -> Vec<f32> {
     let RopeScaling::Llama3 { factor, low, high, original } = rope.scaling else {
         return Vec::new();
@@ -189,7 +188,7 @@ fn llama3_factors(rope: &Rope) -> Vec<f32> {
     freqs.into_iter().map(divisor).collect()
 }
 
-/// The tensors of the file, in the order of the model's.
+/// Tensors of the file, in the order of the model's.
 fn tensors(
     family: &Family,
     model: &Model,
@@ -227,7 +226,7 @@ fn tensors(
     slots.collect()
 }
 
-/// The width of a layer's heads of queries and keys, where their rows change places.
+/// Head dimension of a layer's queries and keys, if their rows are reordered.
 fn turned_heads(from: &Spec<'_>, to: &Spec<'_>, l: u32) -> Option<usize> {
     let attention = from.layers.get(l).attention()?;
     let rope = usize::from(attention.rope?);
@@ -235,7 +234,7 @@ fn turned_heads(from: &Spec<'_>, to: &Spec<'_>, l: u32) -> Option<usize> {
     (kind(from) != kind(to)).then_some(attention.head_dim as usize)
 }
 
-/// Reads the keys again, as the family does, and compares.
+/// Reads the keys back as the family does, and compares.
 fn check_spec(
     family: &Family,
     spec: &Spec<'_>,
@@ -281,7 +280,7 @@ impl Source for FolderSource {
     }
 
     fn put_keys(&self, header: &mut GgufHeader) -> Result<(), WriteError> {
-        // It was parsed before.
+        // It has been parsed before.
         let Ok(gguf) = Gguf::parse(&self.keys) else { return Ok(()) };
         gguf.metadata().try_for_each(|(key, value)| header.put(key, value))
     }
@@ -307,11 +306,11 @@ impl Source for FolderSource {
         }
         let Content::Model(id) = item.content else { return None };
         let matrix = self.matrix(id)?;
-        // A scale of the whole matrix stands behind the bytes in a file, not here.
+        // The scale of the whole matrix follows the bytes in a file, but not here.
         (matrix.format().trailer_bytes() == 0).then(|| matrix.bytes())
     }
 
-    /// The only quantised weights that a folder has are ternary, and were made so.
+    /// The only quantised weights in a folder are ternary, and were trained that way.
     fn is_requantized(&self, _: usize) -> bool {
         false
     }
@@ -331,7 +330,7 @@ impl Source for FolderSource {
         let bytes = |elements: usize| elements / format.block_len() * format.block_bytes();
         let (mut at, mut rest) = (first, &mut out[..]);
         while !rest.is_empty() {
-            // As far as the row goes, or all where rows are in their order.
+            // To the end of the row, or all at once if rows are in order.
             let (start, n) = match dim {
                 None => (at, rest.len()),
                 Some(dim) => {

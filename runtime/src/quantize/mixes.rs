@@ -1,13 +1,13 @@
-//! Which part of a model gets which format: plain formats and llama.cpp's mixes.
+//! Formats of the parts of a model: plain formats and llama.cpp's mixes.
 //!
 //! The rules are those of `llama_tensor_get_type_impl` in llama-quant.cpp of llama.cpp (2026), for
-//! files without importances; `tests/quantize.rs` compares them to its files. Those for one
-//! architecture that runs nowhere today (Falcon) are left out.
+//! files without importance matrices; `tests/quantize.rs` compares them to its files. Rules for an
+//! architecture that Teff does not run (Falcon) are left out.
 
 use teff_graph::gguf::{Gguf, GgufValue};
 use teff_kernels::Format;
 
-/// What a file is quantised to: a plain format, or a mix of several.
+/// Target of quantising a file: a plain format, or a mix of several.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Target {
     name: &'static str,
@@ -18,9 +18,9 @@ pub struct Target {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rules {
-    /// One format for all.
+    /// One format for all matrices.
     Plain,
-    /// Only the head is another.
+    /// Another format for the head only.
     Head,
     Q2K,
     Q3KM,
@@ -28,9 +28,10 @@ enum Rules {
     Q4KS,
     Q4KM,
     Q5KM,
-    /// Layers are ternary, the head and the embedding aren't.
+    Iq4Nl,
+    /// Ternary layers, with another format for the head and the embedding.
     Ternary,
-    /// As BitNet's published file: F16 for the embedding and the head.
+    /// As in BitNet's published file: F16 for the embedding and the head.
     BitNet,
 }
 
@@ -39,9 +40,9 @@ const fn target(name: &'static str, base: Format, file_type: u32, rules: Rules) 
 }
 
 impl Target {
-    /// All targets. The numbers are llama.cpp's (`llama_ftype` in llama.h); I2_S has that of BitNet's
-    /// converter.
-    pub const ALL: [Target; 23] = [
+    /// All targets, with the numbers of llama.cpp (`llama_ftype` in llama.h); I2_S has that of
+    /// BitNet's converter.
+    pub const ALL: [Target; 24] = [
         target("F32", Format::F32, 0, Rules::Plain),
         target("F16", Format::F16, 1, Rules::Plain),
         target("BF16", Format::BF16, 32, Rules::Plain),
@@ -62,62 +63,64 @@ impl Target {
         target("Q5_K_S", Format::Q5_K, 16, Rules::Head),
         target("Q5_K_M", Format::Q5_K, 17, Rules::Q5KM),
         target("Q6_K", Format::Q6_K, 18, Rules::Head),
+        target("IQ4_NL", Format::IQ4_NL, 25, Rules::Iq4Nl),
         target("TQ1_0", Format::TQ1_0, 36, Rules::Ternary),
         target("TQ2_0", Format::TQ2_0, 37, Rules::Ternary),
         target("I2_S", Format::I2_S, 40, Rules::BitNet),
     ];
 
-    /// The targets that this program has the formats for.
+    /// Targets whose formats are built into this program.
     pub fn built() -> impl Iterator<Item = Target> + Clone {
         Target::ALL.into_iter().filter(|t| t.base.is_built())
     }
 
-    /// The target of this name, in any case, if this program has its format.
+    /// Target with this name, ignoring case, if its format is built into this program.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Target> {
         Target::built().find(|t| t.name.eq_ignore_ascii_case(name))
     }
 
-    /// The same without rules: every matrix in the plain format, the head and the embedding too.
+    /// The same target without rules: every matrix in the plain format, including head and
+    /// embedding.
     #[must_use]
     pub fn pure(self) -> Target {
         Target { rules: Rules::Plain, ..self }
     }
 
-    /// The name, such as `Q4_K_M`.
+    /// Name, such as `Q4_K_M`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The format that most matrices get.
+    /// Format of most matrices.
     #[must_use]
     pub fn base(&self) -> Format {
         self.base
     }
 
-    /// The value of `general.file_type`.
+    /// Value of `general.file_type`.
     #[must_use]
     pub fn file_type(&self) -> u32 {
         self.file_type
     }
 }
 
-/// What the rules ask of a model beside its tensors.
+/// Properties of a model that the rules use, apart from its tensors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Facts {
-    /// Layers.
+    /// Number of layers.
     pub layers: u32,
     /// Query heads for each head of keys and values.
     pub group: u32,
-    /// Experts; 0 where there are none.
+    /// Number of experts; 0 if there are none.
     pub experts: u32,
-    /// Whether it is one of the models of about 70 G parameters, whose matrices of values are small.
+    /// True for the models of about 70 G parameters, whose matrices of values are small.
     pub is_70b: bool,
 }
 
 impl Facts {
-    /// From the keys of a GGUF file; those that are missing are 0.
+    /// Facts from the keys of a GGUF file; missing ones are 0.
     #[must_use]
     pub fn of_gguf(gguf: &Gguf<'_>) -> Facts {
         let arch = match gguf.value("general.architecture") {
@@ -138,7 +141,7 @@ impl Facts {
     }
 }
 
-/// A value as a small number; of an array the first one, the first layer's.
+/// Value as a small number; for an array, that of the first layer.
 fn integer(value: GgufValue<'_>) -> Option<u32> {
     match value {
         GgufValue::U32(v) => Some(v),
@@ -154,12 +157,12 @@ fn integer(value: GgufValue<'_>) -> Option<u32> {
     }
 }
 
-/// The parts of a model that rules know.
+/// Parts of a model that the rules distinguish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Part {
     Output,
     Embedding,
-    /// Values, alone or with queries and keys.
+    /// Values, alone or fused with queries and keys.
     AttnV,
     AttnK,
     AttnOutput,
@@ -184,26 +187,26 @@ impl Part {
     }
 }
 
-/// How far a plan has come.
+/// Progress of planning.
 pub(super) struct Counters {
-    /// Matrices of values in all, and those before.
+    /// Matrices of values in total, and those planned so far.
     pub(super) values: u32,
     pub(super) value: u32,
-    /// Matrices at the end of layers before.
+    /// Matrices at the end of layers, planned so far.
     pub(super) down: u32,
-    /// Whether the embedding is the head.
+    /// True if the embedding is also the head.
     pub(super) tied: bool,
 }
 
-/// Whether layer `i` of `n` is one of those that a mix gives more bits: the first and the last
-/// eighth, and every third between.
+/// True if layer `i` of `n` is one that a mix gives more bits: the first and the last eighth, and
+/// every third in between.
 fn more_bits(i: u32, n: u32) -> bool {
     let eighth = n / 8;
     i < eighth || u64::from(i) >= 7 * u64::from(n) / 8 || (i - eighth) % 3 == 2
 }
 
 impl Target {
-    /// The format of the next tensor that is not kept, were its rows whole blocks of it.
+    /// Format of the next tensor that is not kept, assuming that its rows are whole blocks of it.
     pub(super) fn format(
         &self,
         facts: &Facts,
@@ -237,6 +240,7 @@ impl Target {
                     R::Q3KL => F::Q5_K,
                     R::Q4KM | R::Q5KM if more_bits(i, n) => F::Q6_K,
                     R::Q4KS if i < 4 => F::Q5_K,
+                    R::Iq4Nl if facts.group >= 4 => F::Q5_K,
                     _ => base,
                 };
                 match format {
@@ -247,7 +251,7 @@ impl Target {
             }
             Part::AttnK if facts.experts == 8 => F::Q8_0,
             Part::FfnDown => {
-                // Where layers have several, the name tells which layer it is.
+                // With several per layer, the name determines the layer.
                 let named = layer.filter(|_| facts.experts > 1);
                 let (i, n) = (named.unwrap_or(counters.down), facts.layers);
                 counters.down += 1;
@@ -257,13 +261,13 @@ impl Target {
                     R::Q3KM => F::Q4_K,
                     R::Q3KL => F::Q5_K,
                     R::Q4KM | R::Q5KM if more_bits(i, n) => F::Q6_K,
-                    R::Q4KS if i < n / 8 => F::Q5_K,
+                    R::Q4KS | R::Iq4Nl if i < n / 8 => F::Q5_K,
                     _ => base,
                 }
             }
             Part::AttnOutput if facts.experts == 8 => match (rules, base) {
                 (R::Q3KL | R::Q5KM, _) => base,
-                (_, F::Q2_K | F::Q3_K | F::Q4_K) => F::Q5_K,
+                (_, F::Q2_K | F::Q3_K | F::Q4_K | F::IQ4_NL) => F::Q5_K,
                 _ => base,
             },
             Part::AttnOutput => match rules {
@@ -277,9 +281,9 @@ impl Target {
     }
 }
 
-/// `format`, or what stands in for it where rows of `cols` are not whole blocks of it: formats whose
-/// blocks are shorter and whose codes are not, F16 in the end. llama.cpp has the same but for I2_S,
-/// which it lacks, and for the end, where it gives up.
+/// `format`, or its substitute if rows of `cols` are not whole blocks of it: formats with shorter
+/// blocks and no shorter codes, and finally F16. llama.cpp does the same except for I2_S, which it
+/// lacks, and for the last step, where it fails.
 pub(super) fn fit(mut format: Format, cols: u64) -> Format {
     use Format as F;
     while !(format.is_built() && cols.is_multiple_of(format.block_len() as u64)) {

@@ -1,20 +1,24 @@
-//! Quantises models: another file of the same model, its matrices in other formats.
+//! Quantisation of models: another file of the same model, with matrices in other formats.
 //!
-//! [`Target`] is what a file can be quantised to: a plain format, or one of llama.cpp's mixes, which
-//! give the tensors that matter most more bits. [`plan`] says from names and shapes alone which
-//! tensor gets which format. [`quantize_file`] reads a GGUF file or a Hugging Face folder and
-//! writes a GGUF file; [`write()`] does the same from any [`Source`] to any writer.
+//! [`Target`] is the type that a file can be quantised to: a plain format, or one of llama.cpp's
+//! mixes, which give more bits to the tensors that matter most. [`plan`] decides the format of each
+//! tensor from names and shapes alone. [`quantize_file`] reads a GGUF file or a Hugging Face folder
+//! and writes a GGUF file; [`write()`] does the same from any [`Source`] to any writer.
 //!
-//! The bytes are those that llama.cpp's quantiser writes without importances, tensor by tensor, and
-//! the same for every number of threads.
+//! The bytes are those that llama.cpp's quantiser writes without importance matrices, tensor by
+//! tensor, and the same for every number of threads.
 //!
-//! ```no_run
+//! ```
 //! use teff_runtime::quantize::{QuantizeOptions, Target, quantize_file};
 //!
-//! let target = Target::from_name("Q4_K_M").expect("a mix");
+//! # let input = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/gpt2/gpt2-f32.gguf");
+//! # let output = std::env::temp_dir().join(format!("teff-doc-{}.gguf", std::process::id()));
+//! let target = Target::from_name("Q8_0").expect("a format of this build");
 //! let options = QuantizeOptions::default();
-//! let report = quantize_file("f16.gguf", "q4.gguf", &target, &options, &mut |_| {})?;
+//! let report = quantize_file(input, &output, &target, &options, &mut |_| {})?;
 //! println!("{:.2} bits per weight", report.bits_after());
+//! assert!(report.after < report.before);
+//! # std::fs::remove_file(output).unwrap();
 //! # Ok::<(), teff_runtime::quantize::QuantizeError>(())
 //! ```
 
@@ -34,14 +38,14 @@ pub use source::{FILE_TYPE, GgufSource, QUANTIZATION_VERSION, Source};
 
 use mixes::{Counters, Part};
 
-/// A tensor as the choice of its format sees it.
+/// Tensor as seen by the choice of its format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape<'a> {
-    /// Its name in GGUF.
+    /// Name in GGUF.
     pub name: &'a str,
-    /// Its dimensions, the length of a row first; those at the end may be 1.
+    /// Dimensions, starting with the length of a row; trailing ones may be 1.
     pub dims: &'a [u64],
-    /// How it is stored.
+    /// Format in the source.
     pub format: Format,
 }
 
@@ -51,14 +55,14 @@ impl Shape<'_> {
         self.dims.first().copied().unwrap_or(1)
     }
 
-    /// The layer that the name says (`blk.7.`), if any.
+    /// Layer given by the name (`blk.7.`), if any.
     fn layer(&self) -> Option<u32> {
         let rest = self.name.strip_prefix("blk.")?;
         rest.split_once('.')?.0.parse().ok()
     }
 
-    /// Whether a file keeps the tensor as it is: all but matrices, and of these norms, positions
-    /// and those that llama.cpp leaves alone since they are small and matter.
+    /// True if a file keeps the tensor as it is: all tensors but matrices, and among these norms,
+    /// positions and those that llama.cpp keeps since they are small and important.
     fn is_kept(&self) -> bool {
         let dims = self.dims.iter().rposition(|&d| d > 1).map_or(1, |last| last + 1);
         dims < 2
@@ -68,11 +72,11 @@ impl Shape<'_> {
     }
 }
 
-/// Tensors that are only looked up, never multiplied with (positions; BERT's types of tokens).
+/// Tensors that are only looked up, never multiplied (positions; BERT's token types).
 const KEPT_NAMES: [&str; 2] = ["position_embd.weight", "token_types.weight"];
 
-/// What the names of matrices have that are kept, after `tensor_allows_quantization` in
-/// llama-quant.cpp of llama.cpp, for models of text.
+/// Parts of the names of matrices that are kept, after `tensor_allows_quantization` in
+/// llama-quant.cpp of llama.cpp, for text models.
 const KEPT_PARTS: [&str; 30] = [
     "_norm.weight",
     "ffn_gate_inp.weight",   // the choice of experts
@@ -106,23 +110,23 @@ const KEPT_PARTS: [&str; 30] = [
     ".patch_merger",
 ];
 
-/// The format that a tensor gets.
+/// Format chosen for a tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Choice {
-    /// What it gets.
+    /// Format that it gets.
     pub format: Format,
-    /// What it would get if its rows were whole blocks of that, and that were built into this
-    /// program; mostly the same.
+    /// Format that it would get if its rows were whole blocks of it and it were built into this
+    /// program; usually the same.
     pub wanted: Format,
 }
 
-/// The format of every tensor, in their order. It needs no weights: names and shapes decide.
+/// Chooses the format of every tensor, in order. It needs no weights: names and shapes decide.
 #[must_use]
 pub fn plan(target: &Target, facts: &Facts, tensors: &[Shape<'_>]) -> Vec<Choice> {
     let mut choices: Vec<Choice> =
         tensors.iter().map(|t| Choice { format: t.format, wanted: t.format }).collect();
-    // Rules count tensors in llama.cpp's order: what is in no layer first, then layer by layer, in
-    // each by name.
+    // Rules count tensors in llama.cpp's order: tensors outside of layers first, then layer by
+    // layer, each sorted by name.
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&i| (tensors[i].layer().map_or(-1, i64::from), tensors[i].name));
     let parts = || tensors.iter().map(|t| Part::of(t.name));
@@ -150,7 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever the tensors: what is chosen fits, and what is no matrix stays.
+        /// Whatever the tensors, the chosen formats fit, and tensors other than matrices are kept.
         #[test]
         fn plans_fit(
             tensors in prop::collection::vec((0usize..14, 0u32..90, 1u64..700, 1u64..5), 0..40),

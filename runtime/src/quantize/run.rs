@@ -1,4 +1,4 @@
-//! Writing the quantised file: tensor after tensor, each in pieces, so that little memory is taken.
+//! Writing the quantised file, tensor by tensor and in pieces, so that it takes little memory.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -16,7 +16,7 @@ use super::{
 use crate::gguf_write::{GgufData, GgufHeader, WriteError};
 use crate::storage::{Bytes, open_file};
 
-/// Elements that are widened at once: whole blocks of every format, and little enough for a cache.
+/// Elements that are widened at once: whole blocks of every format, and few enough for a cache.
 const PIECE: usize = 16 * 1024;
 /// Elements that a thread quantises before they are written.
 const SHARE: usize = 64 * PIECE;
@@ -31,74 +31,75 @@ const _: () = {
     }
 };
 
-/// How a model is quantised.
+/// Options of quantising a model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct QuantizeOptions {
-    /// Threads; 0 is one for each core. Each takes up to 5 MB of memory.
+    /// Number of threads; 0 for one per core. Each takes up to 5 MB of memory.
     pub threads: usize,
-    /// Quantise what is quantised already, which loses more than either format alone.
+    /// Allow quantising tensors that are already quantised, which loses more than either format
+    /// alone.
     pub allow_requantize: bool,
 }
 
-/// How far it has come: given to the caller before each piece of work.
+/// Progress, reported to the caller before each piece of work.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Progress<'a> {
-    /// The tensor.
+    /// Current tensor.
     pub tensor: Shape<'a>,
-    /// What it becomes.
+    /// New format of the tensor.
     pub format: Format,
-    /// Its number, counted from 0.
+    /// Index of the tensor, from 0.
     pub index: usize,
-    /// How many tensors there are.
+    /// Number of tensors.
     pub tensors: usize,
     /// Bytes of the model that are done.
     pub done: u64,
-    /// Bytes of the model in all.
+    /// Bytes of the model in total.
     pub total: u64,
 }
 
-/// A tensor that didn't get the format it should: its rows are no whole blocks of that.
+/// Tensor that did not get its intended format, because its rows are not whole blocks of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fallback {
-    /// Its name.
+    /// Name of the tensor.
     pub tensor: String,
-    /// What it should get.
+    /// Intended format.
     pub wanted: Format,
-    /// What it got.
+    /// Format used instead.
     pub got: Format,
 }
 
-/// What was done.
+/// Result of quantising a model.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Tensors in all.
+    /// Number of tensors.
     pub tensors: usize,
-    /// Those that got another format.
+    /// Number of tensors that got another format.
     pub converted: usize,
-    /// Weights of all tensors.
+    /// Number of weights of all tensors.
     pub elements: u64,
     /// Bytes of all tensors before.
     pub before: u64,
-    /// Bytes of all tensors now.
+    /// Bytes of all tensors after.
     pub after: u64,
-    /// Tensors that got another format than they should.
+    /// Tensors that did not get their intended format.
     pub fallbacks: Vec<Fallback>,
-    /// Tensors that were quantised before ([`QuantizeOptions::allow_requantize`]).
+    /// Tensors that were already quantised ([`QuantizeOptions::allow_requantize`]).
     pub requantized: Vec<String>,
-    /// Tensors in TQ1_0 or TQ2_0 that were not ternary: little is left of their weights.
+    /// Tensors in TQ1_0 or TQ2_0 that were not ternary and so lost most of their information.
     pub rounded: Vec<String>,
 }
 
 impl Report {
-    /// Bits for each weight before.
+    /// Bits per weight before.
     #[must_use]
     pub fn bits_before(&self) -> f64 {
         bits(self.before, self.elements)
     }
 
-    /// Bits for each weight now.
+    /// Bits per weight after.
     #[must_use]
     pub fn bits_after(&self) -> f64 {
         bits(self.after, self.elements)
@@ -109,14 +110,14 @@ fn bits(bytes: u64, elements: u64) -> f64 {
     bytes as f64 * 8.0 / elements.max(1) as f64
 }
 
-/// Quantises a GGUF file or a Hugging Face folder into a GGUF file, which appears under its name
-/// when it is complete and not before: until then it is a hidden file beside it. A file that is
-/// there is replaced.
+/// Quantises a GGUF file or a Hugging Face folder into a GGUF file. The output appears under its
+/// name only when it is complete; until then it is a hidden file next to it. An existing file is
+/// replaced.
 ///
 /// `progress` is called before each piece of work.
 ///
 /// # Errors
-/// [`QuantizeError`] names the file, and the tensor where it is one.
+/// [`QuantizeError`], which names the file, and the tensor if it concerns one.
 pub fn quantize_file(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -144,7 +145,7 @@ pub fn quantize_file(
     write_file(&source, input, output, target, options, progress)
 }
 
-/// Writes the file that `output` is to be, and gives it its name.
+/// Writes the file for `output`, and renames it.
 fn write_file(
     source: &dyn Source,
     input: &Path,
@@ -162,15 +163,14 @@ fn write_file(
             kind => kind.at(input),
         })?;
     let file = out.into_inner().map_err(|e| written(e.into_error()))?;
-    // On the disk before it has the name: a crash leaves the old file or the new one.
+    // Synced to disk before it is renamed: a crash leaves the old file or the new one.
     file.sync_all().map_err(written)?;
     drop(file);
     unfinished.finish(output).map_err(written)?;
     Ok(report)
 }
 
-/// Where the output goes: to the file that a link points to, never over the input, a folder or a
-/// device.
+/// Path of the output: the target of a link, but never the input, a folder or a device.
 fn destination(input: &Path, output: &Path) -> Result<PathBuf, E> {
     let write = |e| E::Write(WriteError::Io(e));
     match fs::symlink_metadata(output) {
@@ -190,8 +190,8 @@ fn destination(input: &Path, output: &Path) -> Result<PathBuf, E> {
     Ok(output)
 }
 
-/// Whether a file belongs to the model in a folder: all there do, by themselves or by a link, but
-/// for GGUF files.
+/// True if a file belongs to the model in a folder, as all files there do, by themselves or by a
+/// link, except GGUF files.
 fn is_part(folder: &Path, file: &Path) -> io::Result<bool> {
     if !fs::metadata(folder)?.is_dir() {
         return Ok(false);
@@ -199,7 +199,7 @@ fn is_part(folder: &Path, file: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
-        // A link to nowhere is nobody's file.
+        // A dangling link belongs to no file.
         if !gguf && path.is_file() && is_same(&path, file)? {
             return Ok(true);
         }
@@ -207,7 +207,7 @@ fn is_part(folder: &Path, file: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether two names are of one file; hard links count where the system tells.
+/// True if two paths are the same file, including hard links if the system can tell.
 fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
     #[cfg(unix)]
     {
@@ -220,13 +220,13 @@ fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
     Ok(fs::canonicalize(a)? == fs::canonicalize(b)?)
 }
 
-/// A file that goes away unless it is finished.
+/// File that is deleted unless it is finished.
 struct Unfinished {
     path: Option<PathBuf>,
 }
 
 impl Unfinished {
-    /// A new file in the folder of `output`.
+    /// Creates a new file in the folder of `output`.
     fn beside(output: &Path) -> io::Result<(File, Unfinished)> {
         let mut name = std::ffi::OsString::from(".");
         name.push(output.file_name().unwrap_or_default());
@@ -236,7 +236,7 @@ impl Unfinished {
         Ok((file, Unfinished { path: Some(path) }))
     }
 
-    /// Gives it its name.
+    /// Renames the file to its final name.
     fn finish(mut self, output: &Path) -> io::Result<()> {
         if let Some(path) = &self.path {
             fs::rename(path, output)?;
@@ -254,10 +254,10 @@ impl Drop for Unfinished {
     }
 }
 
-/// Quantises a model into a GGUF file, and gives the writer back, flushed.
+/// Quantises a model into a GGUF file, and returns the writer, flushed.
 ///
 /// # Errors
-/// [`QuantizeErrorKind`](E); what was written by then is no whole file.
+/// [`QuantizeErrorKind`](E); the output written until then is incomplete.
 pub fn write<W: Write>(
     source: &dyn Source,
     target: &Target,
@@ -305,8 +305,8 @@ pub fn write<W: Write>(
     Ok((data.finish()?, report))
 }
 
-/// Elements of a tensor. They were counted when the header was made, so the product is no more than
-/// there is.
+/// Number of elements of a tensor. They were counted when the header was made, so the product does
+/// not overflow.
 fn elements(shape: &Shape<'_>) -> u64 {
     shape.dims.iter().fold(1, |n, &d| n.saturating_mul(d))
 }
@@ -322,7 +322,7 @@ fn boxed(name: &str) -> Box<Name> {
 }
 
 impl Report {
-    /// Counts a tensor; refuses one that is quantised already.
+    /// Counts a tensor; returns an error if it is already quantised.
     fn count(
         &mut self,
         shape: &Shape<'_>,
@@ -364,24 +364,24 @@ fn copy<W: Write>(
     Ok(())
 }
 
-/// What a thread works with, kept from tensor to tensor.
+/// Working memory of a thread, reused from tensor to tensor.
 struct Share {
     floats: Vec<f32>,
     out: Vec<u8>,
 }
 
-/// The threads' memory.
+/// Working memory of all threads.
 struct Work<'s> {
     source: &'s dyn Source,
     shares: Vec<Share>,
     threads: usize,
-    /// Whether the last tensor lost more than a ternary one would.
+    /// True if the last tensor lost more than a ternary one would.
     rounded: bool,
 }
 
 impl Work<'_> {
-    /// Writes a tensor in another format. Pieces are quantised one by one, whoever does it, and
-    /// written in their order.
+    /// Writes a tensor in another format. Pieces are quantised one by one, on any thread, and
+    /// written in order.
     fn convert<W: Write>(
         &mut self,
         index: usize,
@@ -390,7 +390,8 @@ impl Work<'_> {
         data: &mut GgufData<W>,
         tell: &mut dyn FnMut(f64),
     ) -> Result<(), E> {
-        // Elements may be more than bytes, and those may be nearly all that can be addressed.
+        // There may be more elements than bytes, and the bytes may fill nearly all of the address
+        // space.
         let bytes = elements(shape);
         let total = usize::try_from(bytes).map_err(|_| E::TooLarge { bytes })?;
         let mut scale = 0.0;
@@ -402,7 +403,7 @@ impl Work<'_> {
         while first < total {
             tell(first as f64 / total as f64);
             let batch = (total - first).min(SHARE.saturating_mul(self.threads));
-            // Shares are as even as whole pieces can be.
+            // Shares are as even as whole pieces allow.
             let pieces = batch.div_ceil(PIECE);
             let each = pieces.div_ceil(self.threads) * PIECE;
             let count = batch.div_ceil(each);
@@ -423,7 +424,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The one magnitude of a ternary matrix.
+    /// The only magnitude of a ternary matrix.
     fn ternary_scale(&self, index: usize, shape: &Shape<'_>, total: usize) -> Result<f32, E> {
         let mut floats = vec![0.0; PIECE];
         let mut scale = 0.0f32;
@@ -447,7 +448,7 @@ impl Work<'_> {
     }
 }
 
-/// A tensor on its way.
+/// Tensor in progress.
 #[derive(Clone, Copy)]
 struct Job<'s> {
     source: &'s dyn Source,
@@ -457,8 +458,8 @@ struct Job<'s> {
 }
 
 impl Job<'_> {
-    /// Quantises `batch` elements from number `first` on, `each` by each thread; says whether they
-    /// were rounded.
+    /// Quantises `batch` elements from number `first` on, `each` by each thread, and returns true
+    /// if they were rounded.
     fn batch(
         self,
         first: usize,
@@ -478,7 +479,7 @@ impl Job<'_> {
                 let handle = thread::Builder::new().spawn_scoped(scope, run).map_err(E::Thread)?;
                 handles.push(handle);
             }
-            // The first error in the tensor's order, whichever came first in time.
+            // The first error in the order of the tensor, not in time.
             let mut rounded = false;
             for handle in handles {
                 match handle.join() {
@@ -490,7 +491,7 @@ impl Job<'_> {
         })
     }
 
-    /// What one thread does.
+    /// Work of one thread.
     fn share(self, first: usize, n: usize, share: &mut Share) -> Result<bool, E> {
         let bytes = |elements: usize| elements / self.to.block_len() * self.to.block_bytes();
         share.out.resize(bytes(n), 0);
@@ -520,7 +521,7 @@ impl Job<'_> {
             _ => {}
         }
         quantize_row(self.to, x, out);
-        // Scales are f16: what is no larger than the largest of these can't become infinite.
+        // Scales are f16: elements that are no larger than the largest f16 can't become infinite.
         if bad(x, 65504.0).is_some() {
             dequantize_row(self.to, out, x);
             if let Some(element) = bad(x, f32::MAX) {
@@ -531,7 +532,7 @@ impl Job<'_> {
     }
 }
 
-/// Whether all weights are 0 or of one magnitude.
+/// True if all weights are 0 or of one magnitude.
 fn is_ternary(x: &[f32]) -> bool {
     let scale = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     x.iter().all(|v| *v == 0.0 || v.abs() == scale)

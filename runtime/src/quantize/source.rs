@@ -1,4 +1,4 @@
-//! Where a model to be quantised comes from.
+//! Sources of models to be quantised.
 
 use teff_graph::gguf::{Gguf, Name, TensorInfo};
 use teff_graph::meta::{Metadata, Value};
@@ -7,62 +7,63 @@ use teff_kernels::dequantize_row;
 use super::{Facts, QuantizeErrorKind, Shape};
 use crate::gguf_write::{GgufHeader, WriteError};
 
-/// A model as a GGUF file has it: keys, and tensors in an order. A container with other names, or
-/// with matrices stored the other way, gives what a GGUF file of the model would have.
+/// Model in the form of a GGUF file: keys, and tensors in order. A container with other names, or
+/// with transposed matrices, presents the contents that a GGUF file of the model would have.
 pub trait Source: Sync {
-    /// What the rules of mixes ask.
+    /// Properties that the rules of mixes use.
     fn facts(&self) -> Facts;
 
-    /// Adds all keys but [`FILE_TYPE`] and [`QUANTIZATION_VERSION`], `general.alignment` too if
-    /// there is one.
+    /// Adds all keys except [`FILE_TYPE`] and [`QUANTIZATION_VERSION`], including
+    /// `general.alignment` if there is one.
     ///
     /// # Errors
     /// Those of the header.
     fn put_keys(&self, header: &mut GgufHeader) -> Result<(), WriteError>;
 
-    /// How many tensors there are.
+    /// Number of tensors.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// True if there are no tensors.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Tensor number `index`, below [`Source::len`]; its rows are whole blocks of its format.
+    /// Shape of tensor number `index`, below [`Source::len`]; its rows are whole blocks of its
+    /// format.
     fn shape(&self, index: usize) -> Shape<'_>;
 
-    /// The bytes of tensor number `index`, if they can be copied as they are: in the format of its
+    /// Bytes of tensor number `index`, if they can be copied unchanged: in the format of its
     /// [`Source::shape`], rows in order, with the trailer.
     fn bytes(&self, index: usize) -> Option<&[u8]>;
 
-    /// Whether tensor number `index` is quantised, so that another format loses more than either
+    /// True if tensor number `index` is quantised, so that another format loses more than either
     /// alone. Weights that were trained as ternary ones lost nothing by it.
     fn is_requantized(&self, index: usize) -> bool {
         self.shape(index).format.is_quantized()
     }
 
-    /// Values of tensor number `index`, `out.len()` of them from number `first` on, as if its rows
-    /// stood one after another; `first` and `out.len()` are multiples of the block length of its
-    /// format and inside the tensor.
+    /// Writes values of tensor number `index` to `out`, from element number `first` on, with rows
+    /// one after another; `first` and `out.len()` are multiples of the block length of its format
+    /// and inside the tensor.
     fn values(&self, index: usize, first: usize, out: &mut [f32]);
 }
 
-/// The key that says to what a file was quantised.
+/// Key of the type that a file was quantised to.
 pub const FILE_TYPE: &str = "general.file_type";
-/// The key that says by which version of ggml's formats.
+/// Key of the version of ggml's formats.
 pub const QUANTIZATION_VERSION: &str = "general.quantization_version";
 
-/// A GGUF file.
+/// GGUF file as a source.
 #[derive(Debug)]
 pub struct GgufSource<'a> {
     gguf: Gguf<'a>,
     tensors: Vec<TensorInfo<'a>>,
-    /// The scale of each tensor that has one for all its rows, otherwise 1.
+    /// Scale of each tensor that has one for all its rows, otherwise 1.
     scales: Vec<f32>,
 }
 
 impl<'a> GgufSource<'a> {
-    /// A whole model in one file.
+    /// Source of a whole model in one file.
     ///
     /// # Errors
     /// [`QuantizeErrorKind::Split`] and [`QuantizeErrorKind::Overlap`].
@@ -73,7 +74,7 @@ impl<'a> GgufSource<'a> {
             return Err(QuantizeErrorKind::Split { parts });
         }
         let tensors: Vec<_> = gguf.tensors().collect();
-        // What shares bytes would be written any number of times.
+        // Overlapping tensors could be written any number of times.
         let mut places: Vec<_> = tensors.iter().collect();
         places.sort_unstable_by_key(|t| t.offset);
         let overlap = |w: &&[&TensorInfo<'_>]| w[0].offset + w[0].data.len() > w[1].offset;
@@ -97,7 +98,7 @@ impl Source for GgufSource<'_> {
 
     fn put_keys(&self, header: &mut GgufHeader) -> Result<(), WriteError> {
         for (key, value) in self.gguf.metadata() {
-            // The file is whole now, whatever it was made of.
+            // The output is one file, whatever it was made from.
             let gone = [FILE_TYPE, QUANTIZATION_VERSION].contains(&key)
                 || ["split.no", "split.count", "split.tensors.count"].contains(&key);
             if !gone {

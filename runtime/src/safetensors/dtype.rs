@@ -1,57 +1,57 @@
-//! The types of elements that a SafeTensors file may have.
+//! Element types of SafeTensors files.
 
 use std::fmt;
 
 use teff_kernels::Format;
 
-/// A type of elements, by the names of the format's description.
+/// An element type, named as in the format's description.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Dtype {
-    /// A truth value in a byte.
+    /// Boolean, one byte.
     Bool,
-    /// Unsigned, 8 bits.
+    /// Unsigned 8-bit integer.
     U8,
-    /// Signed, 8 bits.
+    /// Signed 8-bit integer.
     I8,
-    /// Float of 5 bits exponent, 2 bits mantissa.
+    /// 8-bit float: 5 exponent bits, 2 mantissa bits.
     F8E5M2,
-    /// Float of 4 bits exponent, 3 bits mantissa.
+    /// 8-bit float: 4 exponent bits, 3 mantissa bits.
     F8E4M3,
-    /// A power of two: 8 bits exponent.
+    /// Power of two: 8 exponent bits.
     F8E8M0,
-    /// Float of 4 bits, two in a byte.
+    /// 4-bit float, two per byte.
     F4,
-    /// Float of 2 bits exponent, 3 bits mantissa.
+    /// 6-bit float: 2 exponent bits, 3 mantissa bits.
     F6E2M3,
-    /// Float of 3 bits exponent, 2 bits mantissa.
+    /// 6-bit float: 3 exponent bits, 2 mantissa bits.
     F6E3M2,
-    /// Unsigned, 16 bits.
+    /// Unsigned 16-bit integer.
     U16,
-    /// Signed, 16 bits.
+    /// Signed 16-bit integer.
     I16,
     /// IEEE binary16.
     F16,
-    /// The upper half of an f32.
+    /// bfloat16: the upper half of an f32.
     BF16,
-    /// Unsigned, 32 bits.
+    /// Unsigned 32-bit integer.
     U32,
-    /// Signed, 32 bits.
+    /// Signed 32-bit integer.
     I32,
     /// IEEE binary32.
     F32,
-    /// Unsigned, 64 bits.
+    /// Unsigned 64-bit integer.
     U64,
-    /// Signed, 64 bits.
+    /// Signed 64-bit integer.
     I64,
     /// IEEE binary64.
     F64,
-    /// A complex number of two f32.
+    /// Complex number of two f32.
     C64,
 }
 
-/// Types, names and bits of an element.
+/// Element types with their names and sizes in bits.
 const TABLE: [(Dtype, &str, u8); 20] = [
     (Dtype::Bool, "BOOL", 8),
     (Dtype::U8, "U8", 8),
@@ -76,25 +76,25 @@ const TABLE: [(Dtype, &str, u8); 20] = [
 ];
 
 impl Dtype {
-    /// The type of this name.
+    /// The type with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Dtype> {
         TABLE.iter().find(|t| t.1 == name).map(|t| t.0)
     }
 
-    /// The name in files.
+    /// The name used in files.
     #[must_use]
     pub fn name(self) -> &'static str {
         TABLE[self as usize].1
     }
 
-    /// Bits of an element.
+    /// Size of an element in bits.
     #[must_use]
     pub fn bits(self) -> u8 {
         TABLE[self as usize].2
     }
 
-    /// The format of weights of this type, if Teff has it.
+    /// The weight format of this type, if Teff supports it.
     #[must_use]
     pub fn format(self) -> Option<Format> {
         Some(match self {

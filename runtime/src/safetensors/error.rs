@@ -1,4 +1,4 @@
-//! What can be wrong with a SafeTensors file, and with the index of a sharded model.
+//! Errors of SafeTensors files and of the index of a sharded model.
 
 use std::fmt;
 
@@ -7,54 +7,54 @@ use teff_graph::gguf::Name;
 use super::{MAX_HEADER, MAX_INDEX, MAX_SHARDS};
 use crate::json::JsonError;
 
-/// Why a SafeTensors file was refused.
+/// Error for a SafeTensors file that was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SafeTensorsError {
-    /// The file is shorter than the header's length.
+    /// The file is too short for the header's length.
     NoHeader {
-        /// Bytes of the file.
+        /// Length of the file in bytes.
         file: usize,
     },
-    /// A header of more than [`MAX_HEADER`] bytes.
+    /// A header longer than [`MAX_HEADER`] bytes.
     HeaderTooLarge {
-        /// Its length as the file says.
+        /// Length stated in the file.
         len: u64,
     },
-    /// A header that reaches beyond the file.
+    /// A header that extends beyond the file.
     HeaderBeyondFile {
-        /// Its length as the file says.
+        /// Length stated in the file.
         len: u64,
-        /// Bytes there.
+        /// Number of bytes left.
         left: usize,
     },
-    /// A header that does not begin with `{`.
+    /// A header that does not start with `{`.
     NotAnObject,
     /// A header that is not JSON; the offset counts from the start of the header, which is byte 8
     /// of the file.
     Json(JsonError),
-    /// The index of so many tensors finds no memory.
+    /// Not enough memory for an index of this many tensors.
     OutOfMemory {
-        /// How many.
+        /// Number of tensors.
         count: usize,
     },
-    /// A tensor (or `__metadata__`) that is there twice.
+    /// A tensor (or `__metadata__`) that occurs twice.
     Duplicate {
-        /// Its name.
+        /// Name of the tensor.
         tensor: Box<Name>,
     },
-    /// A name with JSON escapes, which no tensor of a model has.
+    /// A name with JSON escapes, which no model uses.
     EscapedName {
-        /// The name, escapes resolved.
+        /// The unescaped name.
         tensor: Box<Name>,
     },
-    /// A field of a tensor's description is something else than it should be.
+    /// A field of a tensor's description has the wrong type or value.
     Field {
         /// The tensor.
         tensor: Box<Name>,
         /// The field; empty for the description itself.
         field: &'static str,
-        /// What it should be.
+        /// Description of the expected value.
         want: &'static str,
     },
     /// A field of a tensor's description is missing.
@@ -64,47 +64,47 @@ pub enum SafeTensorsError {
         /// The field.
         field: &'static str,
     },
-    /// A type of elements that the format doesn't have.
+    /// An unknown element type.
     Dtype {
         /// The tensor.
         tensor: Box<Name>,
-        /// What the file says.
+        /// The type stated in the file.
         found: Box<Name>,
     },
-    /// Data that end before they begin, or beyond the file.
+    /// Data offsets that are reversed or beyond the file.
     Offsets {
         /// The tensor.
         tensor: Box<Name>,
-        /// Where they begin in the buffer.
+        /// Start of the data in the buffer.
         begin: u64,
-        /// Where they end.
+        /// End of the data in the buffer.
         end: u64,
-        /// Bytes of the buffer.
+        /// Length of the buffer in bytes.
         buffer: usize,
     },
-    /// Data of another size than shape and type need.
+    /// Data whose size doesn't match the shape and element type.
     Size {
         /// The tensor.
         tensor: Box<Name>,
-        /// Bytes needed; `None` where they can't be counted or are no whole number.
+        /// Number of bytes needed; `None` if it overflows or is not a whole number.
         needed: Option<usize>,
-        /// Bytes between the offsets.
+        /// Number of bytes between the offsets.
         got: usize,
     },
-    /// Data that begin inside another tensor's.
+    /// Data that starts inside another tensor's.
     Overlap {
         /// The tensor.
         tensor: Box<Name>,
-        /// Where they begin in the buffer.
+        /// Start of the data in the buffer.
         begin: usize,
-        /// Where the data before them end.
+        /// End of the preceding tensor's data.
         at: usize,
     },
     /// Bytes of the buffer that belong to no tensor.
     Hole {
-        /// Where they begin in the buffer.
+        /// Start of the unused bytes in the buffer.
         at: usize,
-        /// How many they are.
+        /// Number of unused bytes.
         bytes: usize,
     },
 }
@@ -121,21 +121,23 @@ impl fmt::Display for SafeTensorsError {
         match self {
             E::NoHeader { file } => write!(
                 f,
-                "{file} bytes are too few for a SafeTensors file, which begins with the 8 of its \
-                 header's length (is it complete?)"
+                "{file} bytes are too few for a SafeTensors file, which begins with its header's \
+                 length in 8 bytes (is the file complete?)"
             ),
             E::HeaderTooLarge { len } => write!(
                 f,
-                "a header of {len} bytes, and at most {MAX_HEADER} are allowed: this is no \
+                "a header of {len} bytes, and at most {MAX_HEADER} are allowed: this is not a \
                  SafeTensors file"
             ),
             E::HeaderBeyondFile { len, left } => {
-                write!(f, "the header needs {len} bytes, {left} are there (is the file complete?)")
+                write!(f, "the header needs {len} bytes, {left} are left (is the file complete?)")
             }
             E::NotAnObject => f.write_str("the header does not begin with `{`"),
             E::Json(e) => write!(f, "the header is {e}"),
-            E::OutOfMemory { count } => write!(f, "no memory for an index of {count} tensors"),
-            E::Duplicate { tensor } => write!(f, "`{tensor}` is there twice"),
+            E::OutOfMemory { count } => {
+                write!(f, "not enough memory for an index of {count} tensors")
+            }
+            E::Duplicate { tensor } => write!(f, "`{tensor}` occurs twice"),
             E::EscapedName { tensor } => {
                 write!(f, "tensor `{tensor}`: its name is written with JSON escapes")
             }
@@ -149,24 +151,23 @@ impl fmt::Display for SafeTensorsError {
                 write!(f, "tensor `{tensor}`: its description lacks `{field}`")
             }
             E::Dtype { tensor, found } => {
-                write!(f, "tensor `{tensor}`: `{found}` is no dtype of SafeTensors")
+                write!(f, "tensor `{tensor}`: `{found}` is not a SafeTensors dtype")
             }
             E::Offsets { tensor, begin, end, buffer } => write!(
                 f,
-                "tensor `{tensor}`: its data_offsets {begin} to {end} are no part of the buffer of \
+                "tensor `{tensor}`: its data_offsets {begin} to {end} lie outside the buffer of \
                  {buffer} bytes (is the file complete?)"
             ),
             E::Size { tensor, needed: Some(needed), got } => write!(
                 f,
                 "tensor `{tensor}`: shape and dtype need {needed} bytes, data_offsets give {got}"
             ),
-            E::Size { tensor, needed: None, .. } => write!(
-                f,
-                "tensor `{tensor}`: shape and dtype need no number of bytes that a file can have"
-            ),
+            E::Size { tensor, needed: None, .. } => {
+                write!(f, "tensor `{tensor}`: shape and dtype do not give a valid number of bytes")
+            }
             E::Overlap { tensor, begin, at } => write!(
                 f,
-                "tensor `{tensor}`: its data begin at {begin}, inside another tensor's, which end \
+                "tensor `{tensor}`: its data begins at {begin}, inside another tensor's, which ends \
                  at {at}"
             ),
             E::Hole { at, bytes } => {
@@ -176,43 +177,36 @@ impl fmt::Display for SafeTensorsError {
     }
 }
 
-impl std::error::Error for SafeTensorsError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            SafeTensorsError::Json(e) => Some(e),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for SafeTensorsError {}
 
-/// Why the index of a sharded model was refused.
+/// Error for the index of a sharded model that was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ShardError {
     /// The file is larger than [`MAX_INDEX`].
     TooLarge {
-        /// Its bytes.
+        /// Size of the file in bytes.
         bytes: u64,
     },
     /// The file is not JSON.
     Json(JsonError),
-    /// There is no `weight_map`, or it is no object, or there are two.
+    /// `weight_map` is missing, not an object, or duplicated.
     NoWeightMap,
-    /// An entry of `weight_map` whose value is no text.
+    /// A value in `weight_map` that is not a string.
     NotText {
         /// The tensor.
         tensor: Box<Name>,
     },
-    /// The name of a shard that is no file's of the same folder.
+    /// A shard name that is not that of a file in the same folder.
     BadName {
-        /// The name.
+        /// The shard name.
         shard: Box<Name>,
     },
     /// More than [`MAX_SHARDS`] shards.
     TooMany,
     /// `weight_map` is empty.
     Empty,
-    /// A tensor that the shard given for it doesn't have.
+    /// A tensor that is missing from the shard named for it.
     NotThere {
         /// The tensor.
         tensor: Box<Name>,
@@ -235,9 +229,9 @@ impl fmt::Display for ShardError {
                 write!(f, "{bytes} bytes; an index has at most {MAX_INDEX}")
             }
             E::Json(e) => e.fmt(f),
-            E::NoWeightMap => f.write_str("it must have one object `weight_map`"),
+            E::NoWeightMap => f.write_str("it must have exactly one object `weight_map`"),
             E::NotText { tensor } => {
-                write!(f, "`weight_map`: the shard of `{tensor}` is no text")
+                write!(f, "`weight_map`: the shard of `{tensor}` is not a string")
             }
             E::BadName { shard } => write!(
                 f,
@@ -248,18 +242,11 @@ impl fmt::Display for ShardError {
             E::Empty => f.write_str("`weight_map` is empty"),
             E::NotThere { tensor, shard } => write!(
                 f,
-                "`weight_map` says that `{tensor}` is in `{shard}`, which doesn't have it (are \
-                 index and shards of one model?)"
+                "`weight_map` says that `{tensor}` is in `{shard}`, which doesn't have it (do the \
+                 index and the shards belong to the same model?)"
             ),
         }
     }
 }
 
-impl std::error::Error for ShardError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ShardError::Json(e) => Some(e),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for ShardError {}

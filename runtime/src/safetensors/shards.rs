@@ -1,28 +1,27 @@
-//! `model.safetensors.index.json`: which shard has which tensor.
+//! `model.safetensors.index.json`: the mapping from tensors to shards.
 
 use std::borrow::Cow;
 
 use super::{ShardError, name};
 use crate::json::{Event, Reader};
 
-/// Bytes of the largest index that is read; those of the largest models have some hundreds of
-/// thousands.
+/// Size limit of an index in bytes; those of the largest models have a few hundred thousand.
 pub const MAX_INDEX: usize = 16 << 20;
 
-/// Shards that a model may have.
+/// Maximum number of shards of a model.
 pub const MAX_SHARDS: usize = 4096;
 
-/// A checked index.
+/// A parsed and validated index.
 #[derive(Clone, Debug)]
 pub struct ShardIndex<'a> {
     json: &'a [u8],
-    /// In ascending order, each once.
+    /// Sorted, without duplicates.
     shards: Vec<&'a str>,
 }
 
 impl<'a> ShardIndex<'a> {
-    /// Checks the bytes of an index: JSON with an object `weight_map` of texts, each the plain name
-    /// of a file of the same folder.
+    /// Parses and validates an index: JSON with an object `weight_map` of strings, each the plain
+    /// name of a file in the same folder.
     ///
     /// # Errors
     /// [`ShardError`].
@@ -32,7 +31,7 @@ impl<'a> ShardIndex<'a> {
         }
         let mut shards: Vec<&'a str> = Vec::new();
         let maps = walk(json, |_, shard| {
-            // The same shard mostly comes many times in a row, and there are few: this is cheap.
+            // The same shard mostly comes many times in a row, and there are few, so this is cheap.
             if let Err(at) = shards.binary_search(&shard) {
                 if shards.len() == MAX_SHARDS {
                     return Err(ShardError::TooMany);
@@ -48,17 +47,17 @@ impl<'a> ShardIndex<'a> {
         }
     }
 
-    /// The names of the shards' files, each once, in ascending order.
+    /// The file names of the shards, sorted, without duplicates.
     #[must_use]
     pub fn shards(&self) -> &[&'a str] {
         &self.shards
     }
 
-    /// Checks that every tensor is where the index says: `there` is asked with a tensor's name and
-    /// the number of its shard in [`shards`](Self::shards).
+    /// Checks that every tensor is in its shard: `there` is called with the tensor's name and the
+    /// index of its shard in [`shards`](Self::shards).
     ///
     /// # Errors
-    /// [`ShardError::NotThere`] for the first that is not.
+    /// [`ShardError::NotThere`] for the first tensor for which `there` returns false.
     pub fn check(&self, there: impl Fn(&str, usize) -> bool) -> Result<(), ShardError> {
         walk(self.json, |tensor, shard| match self.shards.binary_search(&shard) {
             Ok(i) if there(&tensor, i) => Ok(()),
@@ -68,7 +67,7 @@ impl<'a> ShardIndex<'a> {
     }
 }
 
-/// Calls `entry` for every tensor of the index with its shard, and gives the number of
+/// Calls `entry` for every tensor of the index with its shard, and returns the number of
 /// `weight_map`s.
 fn walk<'a>(
     json: &'a [u8],
@@ -102,7 +101,7 @@ fn walk<'a>(
     Ok(maps)
 }
 
-/// Whether a name can only be that of a file in the same folder, on every system.
+/// True if a name can only refer to a file in the same folder, on every system.
 fn is_plain(shard: &str) -> bool {
     let escapes = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
     shard.ends_with(".safetensors") && !shard.starts_with('.') && !shard.contains(escapes)

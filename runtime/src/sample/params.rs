@@ -1,25 +1,33 @@
-//! The parameters of sampling and what they may be.
+//! Sampling parameters and their validation.
 
 use core::fmt;
 
-/// How the next token is chosen; the [module](super) says in which order the stages work.
+/// Sampling parameters; see the [module](super) for the order of the stages.
 ///
 /// The default is llama.cpp's: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, no penalty.
+///
+/// ```
+/// use teff_runtime::sample::Sampling;
+///
+/// let sampling = Sampling::default().with_temperature(0.5).with_seed(7);
+/// assert!(sampling.validate().is_ok());
+/// assert!(sampling.with_top_p(0.0).validate().is_err());
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Sampling {
-    /// Divides the logits: below 1 prefers the likely tokens, above 1 evens out. 0 is greedy.
+    /// Divisor of the logits: below 1 sharpens the distribution, above 1 flattens it; 0 is greedy.
     pub temperature: f32,
-    /// How many of the largest logits stay; 0 is off.
+    /// Number of largest logits to keep; 0 is off.
     pub top_k: usize,
-    /// The share of probability that stays, above 0; 1 is off.
+    /// Share of the total probability to keep, above 0; 1 is off.
     pub top_p: f32,
-    /// The least probability that stays, as a share of the largest; 0 is off.
+    /// Minimum probability to keep, as a share of the largest; 0 is off.
     pub min_p: f32,
-    /// Divides positive logits of recent tokens and multiplies the others; 1 is off.
+    /// Divisor of positive logits of recent tokens, and factor of their negative ones; 1 is off.
     pub repeat_penalty: f32,
-    /// How many tokens at the end of the history are recent; 0 turns the penalty off.
+    /// Number of tokens at the end of the history that count as recent; 0 turns the penalty off.
     pub repeat_last_n: usize,
-    /// Where the random numbers start: the same seed gives the same tokens on every machine.
+    /// Seed of the random numbers: the same seed gives the same tokens on every machine.
     pub seed: u64,
 }
 
@@ -38,7 +46,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Always the most likely token; no penalty.
+    /// Greedy sampling, without a penalty: always the most likely token.
     #[must_use]
     pub const fn greedy() -> Self {
         Sampling {
@@ -52,27 +60,63 @@ impl Sampling {
         }
     }
 
-    /// Whether the most likely token is taken every time.
+    /// Sets [`temperature`](Self::temperature).
+    #[must_use]
+    pub const fn with_temperature(self, temperature: f32) -> Self {
+        Sampling { temperature, ..self }
+    }
+
+    /// Sets [`top_k`](Self::top_k).
+    #[must_use]
+    pub const fn with_top_k(self, top_k: usize) -> Self {
+        Sampling { top_k, ..self }
+    }
+
+    /// Sets [`top_p`](Self::top_p).
+    #[must_use]
+    pub const fn with_top_p(self, top_p: f32) -> Self {
+        Sampling { top_p, ..self }
+    }
+
+    /// Sets [`min_p`](Self::min_p).
+    #[must_use]
+    pub const fn with_min_p(self, min_p: f32) -> Self {
+        Sampling { min_p, ..self }
+    }
+
+    /// Sets [`repeat_penalty`](Self::repeat_penalty) and [`repeat_last_n`](Self::repeat_last_n).
+    #[must_use]
+    pub const fn with_repeat_penalty(self, repeat_penalty: f32, repeat_last_n: usize) -> Self {
+        Sampling { repeat_penalty, repeat_last_n, ..self }
+    }
+
+    /// Sets [`seed`](Self::seed).
+    #[must_use]
+    pub const fn with_seed(self, seed: u64) -> Self {
+        Sampling { seed, ..self }
+    }
+
+    /// True if the most likely token is always chosen.
     #[must_use]
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
     }
 
-    /// Whether recent tokens are penalised.
+    /// True if recent tokens are penalised.
     #[must_use]
     pub fn penalizes(&self) -> bool {
         self.repeat_penalty != 1.0 && self.repeat_last_n > 0
     }
 
-    /// Checks every parameter.
+    /// Validates all parameters.
     ///
     /// # Errors
-    /// [`SamplingError::Parameter`] for the first one that is not allowed.
+    /// [`SamplingError::Parameter`] for the first one that is out of range.
     pub fn validate(&self) -> Result<(), SamplingError> {
         let check = |name, got: f32, ok: bool, allowed| {
             if ok { Ok(()) } else { Err(SamplingError::Parameter { name, got, allowed }) }
         };
-        // NaN fails every comparison, so it is refused everywhere.
+        // NaN fails every comparison, so it is always refused.
         let t = self.temperature;
         check("temperature", t, t >= 0.0 && t.is_finite(), "a finite number from 0 (greedy) up")?;
         let p = self.top_p;
@@ -84,27 +128,27 @@ impl Sampling {
     }
 }
 
-/// Why a sampler can't be made.
+/// Error of creating a sampler.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum SamplingError {
-    /// A parameter outside of what is allowed.
+    /// A parameter is out of range.
     Parameter {
         /// The field of [`Sampling`].
         name: &'static str,
         /// Its value.
         got: f32,
-        /// What it may be.
+        /// Description of the allowed values.
         allowed: &'static str,
     },
-    /// A vocabulary of no tokens, or of more than a u32 can number.
+    /// A vocabulary with no tokens, or more than a u32 can number.
     Vocabulary {
-        /// Its tokens.
+        /// Number of tokens.
         got: usize,
     },
-    /// The memory that the sampler works in is not to be had.
+    /// The sampler's buffers could not be allocated.
     Memory {
-        /// Bytes that were needed.
+        /// Number of bytes needed.
         bytes: usize,
     },
 }
@@ -120,7 +164,7 @@ impl fmt::Display for SamplingError {
             }
             SamplingError::Memory { bytes } => write!(
                 f,
-                "no memory for the {bytes} bytes that sampling needs: a smaller top_k needs less"
+                "not enough memory: sampling needs {bytes} bytes (a smaller top_k needs less)"
             ),
         }
     }

@@ -1,7 +1,7 @@
-//! The random numbers of sampling.
+//! Random numbers for sampling.
 
-/// xoshiro256++ 1.0 by Blackman and Vigna (<https://prng.di.unimi.it>), started from a seed through
-/// their SplitMix64: the same numbers on every machine and in every version of Teff.
+/// xoshiro256++ 1.0 by Blackman and Vigna (<https://prng.di.unimi.it>), seeded through their
+/// SplitMix64: the same numbers on every machine and in every version of Teff.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rng {
     state: [u64; 4],
@@ -16,7 +16,7 @@ fn split_mix(state: &mut u64) -> u64 {
 }
 
 impl Rng {
-    /// The generator of this seed; any seed will do.
+    /// A generator with this seed; every seed is valid.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut s = seed;

@@ -1,17 +1,18 @@
-//! The stages of sampling over buffers that are taken once.
+//! The sampling stages, over preallocated buffers.
 
 use super::{Rng, Sampling, SamplingError};
 use core::fmt;
 use teff_kernels::{Backend, Cpu, TopK, exp};
 
-/// A token with its logit in one number that orders as the stages do: larger logits first, lower
-/// ids among equals, when sorted descending. The upper half is the logit's bits made monotone.
+/// A token and its logit in one integer that sorts as the stages require: in descending order,
+/// larger logits come first, and lower ids on ties. The upper half is the logit's bits made
+/// monotone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate(u64);
 
 impl Candidate {
     fn new(logit: f32, id: u32) -> Self {
-        // + 0 makes -0 equal to 0, as comparing them does.
+        // + 0 makes -0 equal to 0, as float comparison does.
         let bits = (logit + 0.0).to_bits();
         let key = if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits };
         Candidate(u64::from(key) << 32 | u64::from(!id))
@@ -27,28 +28,41 @@ impl Candidate {
     }
 }
 
-/// The first piece of the candidates that top-p sorts; later ones are larger.
+/// Size of the first piece of the candidates that top-p sorts; later pieces are larger.
 const NUCLEUS_PIECE: usize = 256;
 
-/// Draws tokens. All memory is taken by [`Sampler::new`]; the [module](super) defines the result.
+/// Token sampler. All memory is allocated by [`Sampler::new`]; the [module](super) defines the
+/// result.
+///
+/// ```
+/// use teff_runtime::sample::{Sampler, Sampling};
+///
+/// let logits = [0.1, 2.5, -1.0, 2.4];
+/// let mut greedy = Sampler::new(Sampling::greedy(), logits.len())?;
+/// assert_eq!(greedy.sample(&logits, &[])?, 1);
+///
+/// let mut sampler = Sampler::new(Sampling::default().with_top_k(2).with_seed(42), 4)?;
+/// assert!([1, 3].contains(&sampler.sample(&logits, &[])?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Sampler {
     sampling: Sampling,
     vocab: usize,
     rng: Rng,
-    /// Who selects the largest.
+    /// Backend that selects the largest logits.
     backend: Cpu,
-    /// A copy of the logits to penalise; empty without a penalty.
+    /// Copy of the logits to penalise; empty without a penalty.
     penalized: Vec<f32>,
-    /// Room for the largest, where only some are kept.
+    /// Buffer for the largest logits, if only some are kept.
     largest: Vec<(u32, f32)>,
-    /// Empty where the choice is greedy. Its capacity is fixed.
+    /// Empty if sampling is greedy. The capacity is fixed.
     candidates: Vec<Candidate>,
-    /// Of the candidates left, after a draw.
+    /// Weights of the remaining candidates, after a draw.
     weights: Vec<f32>,
 }
 
-/// Elements of the buffers.
+/// Lengths of the buffers.
 struct Sizes {
     penalized: usize,
     largest: usize,
@@ -76,7 +90,7 @@ impl Sizes {
     }
 }
 
-/// Candidates after top-k, which is off where it is 0 or the vocabulary has no more.
+/// Number of candidates after top-k, which is off if it is 0 or at least the vocabulary size.
 fn keep(sampling: &Sampling, vocab: usize) -> usize {
     if sampling.top_k == 0 { vocab } else { sampling.top_k.min(vocab) }
 }
@@ -85,9 +99,8 @@ impl Sampler {
     /// A sampler for a vocabulary of `vocab` tokens.
     ///
     /// # Errors
-    /// [`SamplingError::Parameter`] as [`Sampling::validate`] finds it,
-    /// [`SamplingError::Vocabulary`] for 0 tokens or more than 2^32, and
-    /// [`SamplingError::Memory`] where the memory is refused.
+    /// [`SamplingError::Parameter`] from [`Sampling::validate`], [`SamplingError::Vocabulary`] for
+    /// 0 tokens or more than 2^32, and [`SamplingError::Memory`] if allocation fails.
     pub fn new(sampling: Sampling, vocab: usize) -> Result<Self, SamplingError> {
         sampling.validate()?;
         if vocab == 0 || u32::try_from(vocab - 1).is_err() {
@@ -109,14 +122,13 @@ impl Sampler {
         Ok(Sampler { sampling, vocab, rng, backend, penalized, largest, candidates, weights })
     }
 
-    /// The same sampler, with another backend to select the largest logits. It changes no choice.
+    /// Sets the backend that selects the largest logits. The choices don't depend on it.
     #[must_use]
     pub fn with_backend(self, backend: Cpu) -> Self {
         Sampler { backend, ..self }
     }
 
-    /// The bytes of heap that a sampler of these parameters takes; `usize::MAX` where that many
-    /// can't be counted.
+    /// Heap memory of a sampler with these parameters, in bytes; `usize::MAX` on overflow.
     #[must_use]
     pub fn bytes(sampling: &Sampling, vocab: usize) -> usize {
         Sizes::new(sampling, vocab).bytes()
@@ -128,17 +140,17 @@ impl Sampler {
         &self.sampling
     }
 
-    /// Starts the random numbers anew, from this seed.
+    /// Restarts the random numbers from this seed.
     pub fn reseed(&mut self, seed: u64) {
         self.sampling.seed = seed;
         self.rng = Rng::new(seed);
     }
 
-    /// Chooses the token that follows `history` (only its last `repeat_last_n` tokens are looked
-    /// at). Allocates nothing.
+    /// Chooses the token that follows `history`, of which only the last `repeat_last_n` tokens are
+    /// considered. Allocates nothing.
     ///
     /// # Errors
-    /// [`SampleError`]; the sampler, its random numbers included, is as before.
+    /// [`SampleError`]; the sampler, including its random numbers, is unchanged.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32, SampleError> {
         self.candidates.clear();
         self.weights.clear();
@@ -184,12 +196,12 @@ impl Sampler {
                 return Ok(candidate.id());
             }
         }
-        // Not reached: target is below total, and this sum is the same one.
+        // Unreachable: the target is below the total, and this sum is the same one.
         self.candidates.first().map(|c| c.id()).ok_or(SampleError::Nothing)
     }
 
     /// The tokens that the last call of [`Sampler::sample`] could have drawn, with their
-    /// probabilities, in the order of the draw. Empty after an error and after a greedy choice.
+    /// probabilities, in draw order. Empty after an error and after a greedy choice.
     pub fn choices(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
         let total: f64 = self.weights.iter().map(|&w| f64::from(w)).sum();
         self.candidates.iter().zip(&self.weights).map(move |(c, &w)| (c.id(), f64::from(w) / total))
@@ -206,7 +218,7 @@ impl Sampler {
             else {
                 return Err(SampleError::BadToken { position: first + i, id, vocab: self.vocab });
             };
-            // From the given logit, so that a token's second occurrence changes nothing.
+            // From the original logit, so that a token's second occurrence changes nothing.
             *out = penalized(logit, self.sampling.repeat_penalty);
         }
         Ok(())
@@ -224,17 +236,17 @@ impl fmt::Debug for Sampler {
 
 fn penalized(logit: f32, penalty: f32) -> f32 {
     let lower = if logit > 0.0 { logit / penalty } else { logit * penalty };
-    // Infinities and NaN are left for the scan to judge.
+    // Infinities and NaN are left for the scan to detect.
     if logit.is_finite() { lower.clamp(f32::MIN, f32::MAX) } else { logit }
 }
 
-/// What is wrong with a logit that is no number to compare.
+/// The error for a NaN or infinite logit.
 fn bad_logit(index: usize, logit: f32) -> SampleError {
     if logit.is_nan() { SampleError::NotANumber { index } } else { SampleError::Infinite { index } }
 }
 
-/// Refuses logits among which there is NaN, a positive infinity, or no possible token: `found` and
-/// `largest` are what the backend selected of them.
+/// Refuses logits that contain NaN or positive infinity, or no possible token; `found` and
+/// `largest` are what the backend selected from them.
 fn check(logits: &[f32], found: &TopK, largest: &[(u32, f32)]) -> Result<(), SampleError> {
     let first = largest[..found.len].first();
     let infinite = first.filter(|e| e.1 == f32::INFINITY).map(|e| e.0 as usize);
@@ -247,7 +259,7 @@ fn check(logits: &[f32], found: &TopK, largest: &[(u32, f32)]) -> Result<(), Sam
     }
 }
 
-/// Stage 3 where all are kept: gathers them by ascending id. Returns the largest logit.
+/// Stage 3 if all logits are kept: gathers them by ascending id. Returns the largest logit.
 fn gather(logits: &[f32], out: &mut Vec<Candidate>) -> Result<f32, SampleError> {
     let mut largest = f32::NEG_INFINITY;
     for (index, &x) in logits.iter().enumerate() {
@@ -262,7 +274,7 @@ fn gather(logits: &[f32], out: &mut Vec<Candidate>) -> Result<f32, SampleError> 
     if out.is_empty() { Err(SampleError::Nothing) } else { Ok(largest) }
 }
 
-/// Stages 4 and 5, and the order of the draw: how many of the candidates, from the first, are left.
+/// Stages 4 and 5 and the draw order: returns the number of candidates kept, from the front.
 fn truncate(
     candidates: &mut Vec<Candidate>,
     sampling: &Sampling,
@@ -279,7 +291,7 @@ fn truncate(
         return candidates.len();
     }
     // A token's share of the largest probability doesn't depend on the others, so min-p goes first
-    // and spares the sorting of what it drops; the sum of top-p is over all.
+    // and saves sorting what it drops; the sum of top-p is over all.
     let mut total = 0.0;
     candidates.retain(|c| {
         let weight = weight(c);
@@ -312,36 +324,36 @@ fn truncate(
     candidates.len()
 }
 
-/// Why no token could be chosen.
+/// Error of choosing a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SampleError {
-    /// Another number of logits than the vocabulary has tokens.
+    /// The number of logits differs from the vocabulary size.
     Length {
-        /// The vocabulary's tokens.
+        /// Size of the vocabulary.
         expected: usize,
-        /// The logits given.
+        /// Number of logits given.
         got: usize,
     },
     /// A logit is NaN: the model's weights or the computation are broken.
     NotANumber {
-        /// The first such token.
+        /// Index of the first such token.
         index: usize,
     },
     /// A logit is positive infinity: the model's weights or the computation are broken.
     Infinite {
-        /// The first such token.
+        /// Index of the first such token.
         index: usize,
     },
     /// All logits are negative infinity, so no token is possible.
     Nothing,
-    /// A recent token of the history is outside of the vocabulary.
+    /// A recent token of the history is outside the vocabulary.
     BadToken {
-        /// Where in the history.
+        /// Position in the history.
         position: usize,
         /// The token.
         id: u32,
-        /// The vocabulary's tokens.
+        /// Size of the vocabulary.
         vocab: usize,
     },
 }
@@ -350,7 +362,7 @@ impl fmt::Display for SampleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SampleError::Length { expected, got } => {
-                write!(f, "{got} logits for a vocabulary of {expected} tokens: give one per token")
+                write!(f, "{got} logits for a vocabulary of {expected} tokens: pass one per token")
             }
             SampleError::NotANumber { index } => {
                 write!(f, "the logit of token {index} is NaN: the model's weights may be damaged")
@@ -360,12 +372,12 @@ impl fmt::Display for SampleError {
                 "the logit of token {index} is infinite: the model's weights may be damaged"
             ),
             SampleError::Nothing => f.write_str(
-                "all logits are negative infinity: no token is possible; loosen what masks them",
+                "all logits are negative infinity: no token is possible; relax the mask",
             ),
             SampleError::BadToken { position, id, vocab } => write!(
                 f,
-                "token {id} at position {position} of the history is outside of the vocabulary of \
-                 {vocab} tokens: give the history of this model"
+                "token {id} at position {position} of the history is outside the vocabulary of \
+                 {vocab} tokens: pass a history of this model"
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! Who computes a session's steps: one of Teff's own backends, or the caller's.
+//! Backends of a session: one of Teff's own, or the caller's.
 
 use teff_kernels::{Backend, Cpu, forward_backend};
 
@@ -18,7 +18,7 @@ impl SessionBackend<'_> {
 }
 
 impl SessionBackend<'_> {
-    /// Teff's backend, where it is one.
+    /// Teff's own backend, if it is one.
     pub(super) fn own(&self) -> Option<Cpu> {
         match *self {
             SessionBackend::Own(cpu) => Some(cpu),

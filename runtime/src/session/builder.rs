@@ -1,4 +1,4 @@
-//! Building a session: backend, threads, memory and cache, in any combination.
+//! Session builder: backend, threads, memory and cache, in any combination.
 
 use teff_graph::{List, Memory, MemoryRequirements, Options, Plan, Runner, Solo, Tensor};
 use teff_kernels::Backend;
@@ -10,12 +10,12 @@ use super::{Session, SessionError, SessionOptions, StopHandle, default_backend};
 use crate::model::Model;
 use crate::pool::{Crew, Pool, available_threads};
 
-/// Bytes that a session takes from the heap, known before it takes them.
+/// Bytes that a session takes from the heap, known before they are allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionMemoryRequirements {
-    /// Arena, states and the threads' own.
+    /// Arena, states and memory of the threads.
     pub plan: MemoryRequirements,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
     /// The plan itself, the table of weights, and room for the tokens of the text.
     pub tables: usize,
@@ -24,7 +24,7 @@ pub struct SessionMemoryRequirements {
 }
 
 impl SessionMemoryRequirements {
-    /// All of it; `usize::MAX` where it can't be counted.
+    /// Total in bytes; `usize::MAX` on overflow.
     #[must_use]
     pub fn total(&self) -> usize {
         let plan = self.plan.total(self.threads).unwrap_or(usize::MAX);
@@ -32,7 +32,7 @@ impl SessionMemoryRequirements {
     }
 }
 
-/// A session to be made: options, and what can't be copied.
+/// Builder of a session: options, and parts that can't be copied.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,7 +56,7 @@ impl core::fmt::Debug for SessionBuilder<'_> {
     }
 }
 
-/// What is decided about a session before its memory is taken.
+/// Decisions about a session, made before its memory is allocated.
 pub(super) struct SessionPlan<'m> {
     plan: Plan<'static>,
     backend: SessionBackend<'m>,
@@ -68,9 +68,9 @@ impl<'m> SessionBuilder<'m> {
         SessionBuilder { model, options: *options, backend: None, crew: None }
     }
 
-    /// Every operation is computed by `backend` instead of one of Teff's own; only sampling stays
-    /// Teff's. A backend that passes the suite of `teff_kernels::equivalence` gives the same bits as
-    /// all others.
+    /// Sets a backend of the caller's that computes every operation instead of one of Teff's own;
+    /// only sampling is still done by Teff. A backend that passes the suite of
+    /// `teff_kernels::equivalence` gives the same bits as all others.
     #[must_use]
     pub fn foreign_backend(self, backend: &'m dyn Backend) -> Self {
         self.session_backend(SessionBackend::Foreign(backend))
@@ -80,8 +80,8 @@ impl<'m> SessionBuilder<'m> {
         SessionBuilder { backend: Some(backend), ..self }
     }
 
-    /// Steps run on these threads, as many as `crew` has, instead of a pool of the session's own:
-    /// a crew of the caller's, or a mutable reference to one.
+    /// Sets the threads that steps run on, as many as `crew` has, instead of a pool owned by the
+    /// session. `crew` may be a mutable reference.
     #[must_use]
     pub fn crew(self, crew: impl Crew + Send + 'm) -> Self {
         SessionBuilder { crew: Some(Box::new(crew)), ..self }
@@ -94,7 +94,7 @@ impl<'m> SessionBuilder<'m> {
         }
     }
 
-    /// The bytes that the session will take, from the model's header alone.
+    /// Computes the bytes that the session will take, from the model's header alone.
     ///
     /// # Errors
     /// [`SessionError::Plan`] for options out of range, [`SessionError::Budget`],
@@ -103,10 +103,10 @@ impl<'m> SessionBuilder<'m> {
         Ok(self.plan(self.threads())?.memory_requirements)
     }
 
-    /// Takes the memory and makes the session.
+    /// Allocates the memory and creates the session.
     ///
     /// # Errors
-    /// [`SessionError`]; nothing is kept then.
+    /// [`SessionError`]; nothing is kept in that case.
     pub fn build(self) -> Result<Session<'m>, SessionError> {
         let threads = self.threads();
         let plan = self.plan(threads)?;
@@ -118,7 +118,7 @@ impl<'m> SessionBuilder<'m> {
         plan.session(self.model, &self.options, SessionCrew::Own(crew))
     }
 
-    /// Makes the session on the threads of another one.
+    /// Creates the session on the threads of another one.
     pub(super) fn build_on(self, crew: SessionCrew<'m>) -> Result<Session<'m>, SessionError> {
         let plan = self.plan(crew.size())?;
         plan.session(self.model, &self.options, crew)
@@ -197,7 +197,8 @@ impl<'m> SessionPlan<'m> {
 }
 
 impl Model {
-    /// The bytes that a session with these options will take, from the model's header alone.
+    /// Computes the bytes that a session with these options will take, from the model's header
+    /// alone.
     ///
     /// # Errors
     /// As [`SessionBuilder::memory_requirements`].
@@ -208,15 +209,15 @@ impl Model {
         self.session_builder(options).memory_requirements()
     }
 
-    /// A session with threads of its own.
+    /// Creates a session with its own threads.
     ///
     /// # Errors
-    /// [`SessionError`]; nothing is kept then.
+    /// [`SessionError`]; nothing is kept in that case.
     pub fn session(&self, options: &SessionOptions) -> Result<Session<'_>, SessionError> {
         self.session_builder(options).build()
     }
 
-    /// A session with these options, to be given a backend or threads of the caller's.
+    /// Starts building a session with these options and a backend or threads of the caller's.
     #[must_use]
     pub fn session_builder(&self, options: &SessionOptions) -> SessionBuilder<'_> {
         SessionBuilder::new(self, options)

@@ -1,27 +1,27 @@
-//! Checkpoints: states of recurrent layers and of windows that a text can be taken back to.
+//! Checkpoints: saved states of recurrent layers and of windows to which a text can be truncated.
 
 use teff_graph::plan::StateKind;
 use teff_graph::{ArenaError, Plan, Runner, SequenceId};
 use teff_kernels::Backend;
 
-/// The one sequence of a session.
+/// The only sequence of a session.
 pub(super) const SEQUENCE: SequenceId = SequenceId(0);
 
-/// A bounded number of checkpoints, the oldest of which gives way to a new one.
+/// Bounded number of checkpoints, of which a new one replaces the oldest.
 pub(super) struct Checkpoints {
     slots: Vec<Slot>,
 }
 
 struct Slot {
     position: usize,
-    /// Bytes in use; 0 of a slot that is free.
+    /// Bytes in use; 0 for a free slot.
     len: usize,
-    /// A number that grows with every checkpoint, to tell the oldest.
+    /// Number that grows with every checkpoint, to find the oldest.
     age: u64,
     bytes: Vec<u8>,
 }
 
-/// Whether layers can't go back by themselves.
+/// True if there are layers that can't be truncated by themselves.
 fn are_wanted(plan: &Plan<'_>) -> bool {
     plan.states.iter().any(|s| matches!(s.kind, StateKind::Fixed { .. }))
 }
@@ -30,7 +30,7 @@ fn are_wanted(plan: &Plan<'_>) -> bool {
 fn largest(plan: &Plan<'_>) -> usize {
     let of = |kind| match kind {
         StateKind::Fixed { bytes } => bytes,
-        // A window's positions, filled up to panels, each at most as large as in f32.
+        // Positions of a window, rounded up to panels, each at most as large as in f32.
         StateKind::Kv { window: 0, .. } => 0,
         StateKind::Kv { heads, head_dim, window, capacity } => {
             let positions = (window as usize + 32).min(capacity);
@@ -43,12 +43,13 @@ fn largest(plan: &Plan<'_>) -> usize {
 }
 
 impl Checkpoints {
-    /// Bytes that `count` checkpoints take.
+    /// Bytes of `count` checkpoints.
     pub(super) fn bytes(plan: &Plan<'_>, count: usize) -> usize {
         if are_wanted(plan) { largest(plan).saturating_mul(count) } else { 0 }
     }
 
-    /// Room for `count` checkpoints; none where all layers can go back by themselves.
+    /// Allocates room for `count` checkpoints, or none if all layers can be truncated by
+    /// themselves.
     ///
     /// # Errors
     /// [`ArenaError::OutOfMemory`].
@@ -67,13 +68,14 @@ impl Checkpoints {
         Ok(Checkpoints { slots })
     }
 
-    /// Keeps the states of the runner as they are, in place of the oldest. True if there is room for
-    /// any.
+    /// Saves the current states of the runner in place of the oldest checkpoint. Returns true if
+    /// there is room for any.
     pub(super) fn save<B: Backend>(&mut self, runner: &Runner<'_, B>) -> bool {
         let position = runner.position(SEQUENCE);
         let age = self.slots.iter().map(|s| s.age).max().unwrap_or(0) + 1;
         let same = self.slots.iter().position(|s| s.len > 0 && s.position == position);
-        let oldest = (0..self.slots.len()).min_by_key(|&i| (self.slots[i].len > 0, self.slots[i].age));
+        let oldest =
+            (0..self.slots.len()).min_by_key(|&i| (self.slots[i].len > 0, self.slots[i].age));
         let Some(i) = same.or(oldest) else { return false };
         let slot = &mut self.slots[i];
         let needed = runner.checkpoint_bytes(position);
@@ -86,20 +88,20 @@ impl Checkpoints {
         true
     }
 
-    /// The positions that are kept, in no order.
+    /// Positions of the checkpoints, in no particular order.
     pub(super) fn positions(&self) -> impl Iterator<Item = usize> + '_ {
         self.slots.iter().filter(|s| s.len > 0).map(|s| s.position)
     }
 
-    /// Forgets those beyond `len`: the text changes from there on.
+    /// Discards checkpoints beyond `len`, from where the text changes.
     pub(super) fn forget_beyond(&mut self, len: usize) {
         for slot in self.slots.iter_mut().filter(|s| s.position > len) {
             slot.len = 0;
         }
     }
 
-    /// Takes the runner back to the last state that is kept up to `position`, by itself or by a
-    /// checkpoint, and gives its position.
+    /// Takes the runner back to the last state up to `position` that it or a checkpoint keeps, and
+    /// returns its position.
     pub(super) fn go_back<B: Backend>(&self, runner: &mut Runner<'_, B>, position: usize) -> usize {
         let near = runner.nearest(SEQUENCE, position);
         let end = runner.position(SEQUENCE);
@@ -110,7 +112,7 @@ impl Checkpoints {
         {
             return slot.position;
         }
-        // `near` can always be gone back to.
+        // `near` can always be reached.
         match runner.truncate(SEQUENCE, near) {
             Ok(()) => near,
             Err(_) => unreachable!("the runner said that it can go back there"),

@@ -1,18 +1,17 @@
-//! Who computes where the caller leaves it open.
+//! Default backend of sessions.
 
 use teff_kernels::Cpu;
 
 use super::SessionError;
 
-/// The environment variable that names the backend of sessions whose options name none:
-/// `TEFF_BACKEND=avx2`.
+/// Environment variable that names the default backend: `TEFF_BACKEND=avx2`.
 pub const BACKEND_VARIABLE: &str = "TEFF_BACKEND";
 
-/// The backend that the environment names ([`BACKEND_VARIABLE`]), or the best of this machine where
-/// it names none.
+/// Default backend, used if [`SessionOptions::backend`](super::SessionOptions::backend) is `None`:
+/// the one named by the environment ([`BACKEND_VARIABLE`]), or otherwise the best of this machine.
 ///
 /// # Errors
-/// [`SessionError::Backend`] where there is no such backend, or this machine lacks it.
+/// [`SessionError::Backend`] if the backend does not exist or this machine does not support it.
 pub fn default_backend() -> Result<Cpu, SessionError> {
     let Some(name) = std::env::var_os(BACKEND_VARIABLE).filter(|name| !name.is_empty()) else {
         return Ok(Cpu::best());

@@ -1,4 +1,4 @@
-//! What can go wrong with a session.
+//! Errors of sessions.
 
 use core::fmt;
 
@@ -10,53 +10,53 @@ use crate::pool::PoolError;
 use crate::sample::{SampleError, SamplingError};
 use crate::tokenizer::TokenizerError;
 
-/// Why a session could not be made or could not go on.
+/// Error of creating or running a session.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// More memory than the caller allows. Nothing was allocated.
+    /// The session needs more memory than the budget allows. Nothing was allocated.
     Budget {
         /// Bytes that the session needs.
         needed: usize,
-        /// What the caller allows.
+        /// Bytes that the budget allows.
         budget: usize,
     },
-    /// The environment names a backend that is not here ([`BACKEND_VARIABLE`]).
+    /// The backend named by the environment ([`BACKEND_VARIABLE`]) is not available.
     Backend {
-        /// The name.
+        /// Name of the backend.
         name: String,
-        /// Why it can't be used.
+        /// Cause.
         error: CpuError,
     },
     /// The model's matrices were repacked
     /// ([`LoadOptions::repack`](crate::LoadOptions::repack)), but not for this backend.
     Repacked {
-        /// The session's backend.
+        /// Backend of the session.
         backend: &'static str,
-        /// A format that was repacked and that it does not repack.
+        /// Format that was repacked and that the backend does not repack.
         format: Format,
     },
-    /// Options that make no plan.
+    /// The options allow no plan.
     Plan(PlanError),
     /// The plan can't run in this memory or with these weights.
     Runner(RunnerError),
-    /// The threads.
+    /// The thread pool failed.
     Pool(PoolError),
-    /// A step. What was asked for is still pending: the session can go on.
+    /// A step failed. Its tokens are still pending, and the session remains usable.
     Step(StepError),
-    /// Sampling parameters.
+    /// The sampling parameters are invalid.
     Sampling(SamplingError),
-    /// Logits that nothing can be drawn from.
+    /// The logits allow no sampling.
     Sample(SampleError),
-    /// The tokenizer.
+    /// The tokenizer failed.
     Tokenizer(TokenizerError),
-    /// The model has no tokenizer, for the reason given.
+    /// The model has no tokenizer, with the reason.
     NoTokenizer(String),
-    /// A text was to be continued, but there is none, and the model has no token to begin with.
+    /// There is no text to continue, and the model has no token to begin with.
     EmptyPrompt,
-    /// A snapshot of another model, of other options, or no snapshot.
+    /// The snapshot is of another model or of other options, or is not a snapshot.
     Snapshot(&'static str),
-    /// States that don't fit the session.
+    /// The saved states don't fit the session.
     Restore(RestoreError),
 }
 
@@ -93,7 +93,14 @@ impl fmt::Display for SessionError {
     }
 }
 
-impl core::error::Error for SessionError {}
+impl core::error::Error for SessionError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            SessionError::Pool(e) => e.source(),
+            _ => None,
+        }
+    }
+}
 
 macro_rules! from {
     ($($variant:ident($t:ty)),*) => {

@@ -1,4 +1,4 @@
-//! Text from a session: sample, append, compute, until something ends it.
+//! Text generation: sample a token, append it, compute, and repeat.
 
 use teff_graph::{LogitsFor, StepError};
 use teff_kernels::Cpu;
@@ -7,21 +7,50 @@ use super::{Session, SessionError};
 use crate::sample::{Sampler, Sampling};
 use crate::tokenizer::{Specials, Tokenizer, Utf8Stream};
 
-/// How to continue a text.
+/// Options of generating text.
+///
+/// ```
+/// use teff_runtime::Generate;
+/// use teff_runtime::sample::Sampling;
+///
+/// let generate = Generate::default().with_sampling(Sampling::greedy()).with_max_tokens(64);
+/// assert_eq!(generate.max_tokens, Some(64));
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Generate {
-    /// How tokens are drawn.
+    /// Sampling parameters.
     pub sampling: Sampling,
-    /// Most tokens; `None`: until the model ends the text or the context is full.
+    /// Maximum number of tokens; `None` to continue until the model ends the text or the context is
+    /// full.
     pub max_tokens: Option<usize>,
-    /// Go on where the model would end the text.
+    /// Continue after the model ends the text.
     pub ignore_eos: bool,
 }
 
-/// Why a generation ended.
+impl Generate {
+    /// Sets [`sampling`](Self::sampling).
+    #[must_use]
+    pub const fn with_sampling(self, sampling: Sampling) -> Self {
+        Generate { sampling, ..self }
+    }
+
+    /// Sets [`max_tokens`](Self::max_tokens).
+    #[must_use]
+    pub const fn with_max_tokens(self, max_tokens: usize) -> Self {
+        Generate { max_tokens: Some(max_tokens), ..self }
+    }
+
+    /// Sets [`ignore_eos`](Self::ignore_eos).
+    #[must_use]
+    pub const fn with_ignore_eos(self, ignore_eos: bool) -> Self {
+        Generate { ignore_eos, ..self }
+    }
+}
+
+/// Reason why a generation ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finish {
-    /// As many tokens as were asked for.
+    /// The maximum number of tokens was reached.
     Length,
     /// The model ended the text with this token.
     Stop(u32),
@@ -29,10 +58,26 @@ pub enum Finish {
     ContextFull,
 }
 
-/// A text being written: gives pieces of whole characters, as they come.
+/// Text generation in progress, which returns pieces of whole characters as they are computed.
 ///
-/// [`Generation::next_piece`] allocates nothing after the first; as an iterator it gives owned
-/// strings. After [`StepError::Cancelled`] (and [`super::StopHandle::resume`]) it can go on.
+/// [`Generation::next_piece`] allocates nothing after the first call; as an iterator it returns
+/// owned strings. After [`StepError::Cancelled`] (and [`super::StopHandle::resume`]) it can be
+/// continued.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_runtime::{Finish, Generate, Model, SessionOptions};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let model = Model::open(path)?;
+/// let mut session = model.session(&SessionOptions::default().with_context(64))?;
+/// let mut story = session.generate("Once upon a time", &Generate::default().with_max_tokens(8))?;
+/// while let Some(piece) = story.next_piece()? {
+///     print!("{piece}");
+/// }
+/// assert_eq!((story.finish(), story.generated()), (Some(Finish::Length), 8));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Generation<'s, 'm> {
     session: &'s mut Session<'m>,
@@ -47,7 +92,7 @@ pub struct Generation<'s, 'm> {
 }
 
 impl<'m> Session<'m> {
-    /// The model's tokenizer.
+    /// Tokenizer of the model.
     ///
     /// # Errors
     /// [`SessionError::NoTokenizer`].
@@ -55,12 +100,12 @@ impl<'m> Session<'m> {
         self.model.tokenizer().map_err(|e| SessionError::NoTokenizer(e.to_string()))
     }
 
-    /// Appends `prompt` to the text (after the token that the model wants texts to begin with, if
-    /// any) and continues it.
+    /// Appends `prompt` to the text (after the BOS token, if the text is empty and the model wants
+    /// one) and continues it.
     ///
     /// # Errors
-    /// [`SessionError`]: sampling parameters, tokenizer, a prompt that the context has no room
-    /// for. The text is as before then.
+    /// [`SessionError`] for invalid sampling parameters, a missing tokenizer, or a prompt that the
+    /// context has no room for. The text is unchanged in that case.
     pub fn generate<'s>(
         &'s mut self,
         prompt: &str,
@@ -79,10 +124,10 @@ impl<'m> Session<'m> {
         self.generate_ids(&tokens, options)
     }
 
-    /// Appends tokens to the text and continues it: for what a program put together.
+    /// Appends tokens to the text and continues it, for prompts that a program assembles.
     ///
     /// # Errors
-    /// As [`Session::generate`]; [`SessionError::EmptyPrompt`] where the text is empty then.
+    /// As [`Session::generate`]; [`SessionError::EmptyPrompt`] if the text is still empty.
     pub fn generate_ids<'s>(
         &'s mut self,
         tokens: &[u32],
@@ -96,7 +141,8 @@ impl<'m> Session<'m> {
             return Err(SessionError::EmptyPrompt);
         }
         if self.done == self.tokens.len() && self.logits == 0 {
-            // Nothing new, but logits are needed: the last token again gives the same ones.
+            // There is nothing new, but logits are needed: computing the last token again gives the
+            // same ones.
             self.compute_last_again();
         }
         let longest = (0..tokenizer.vocab_size())
@@ -109,7 +155,8 @@ impl<'m> Session<'m> {
             tokenizer,
             sampler,
             utf8: Utf8Stream::new(),
-            // Every byte that isn't text becomes U+FFFD, three bytes; up to three were held back.
+            // Every byte that isn't text becomes U+FFFD, three bytes; up to three bytes may be held
+            // back.
             piece: String::with_capacity(3 * (longest + 3)),
             left: options.max_tokens,
             ignore_eos: options.ignore_eos,
@@ -120,11 +167,11 @@ impl<'m> Session<'m> {
 }
 
 impl<'m> Generation<'_, 'm> {
-    /// The next piece of text, at least one character; `None` at the end.
+    /// Computes the next piece of text, at least one character; `None` at the end.
     ///
     /// # Errors
-    /// [`SessionError::Step`] and [`SessionError::Sample`]. Nothing is lost: text that was
-    /// computed has been given out, and the next call tries again.
+    /// [`SessionError::Step`] and [`SessionError::Sample`]. Nothing is lost: all text computed so
+    /// far has been returned, and the next call tries again.
     pub fn next_piece(&mut self) -> Result<Option<&str>, SessionError> {
         self.piece.clear();
         while self.piece.is_empty() {
@@ -137,7 +184,7 @@ impl<'m> Generation<'_, 'm> {
         Ok(if self.piece.is_empty() { None } else { Some(&self.piece) })
     }
 
-    /// Computes what is pending and draws a token.
+    /// Computes all pending tokens and samples one.
     fn next_token(&mut self) -> Result<(), SessionError> {
         if self.left == Some(0) {
             self.finish = Some(Finish::Length);
@@ -152,7 +199,7 @@ impl<'m> Generation<'_, 'm> {
         if session.done < session.tokens.len() {
             session.advance(LogitsFor::Last)?;
         }
-        // They are kept until a token is drawn: where that fails, the next call tries again.
+        // They are kept until a token is sampled: if that fails, the next call tries again.
         let rows = session.logits;
         let vocab = session.model.spec().vocab as usize;
         let logits = &session.runner.logits(rows)[(rows - 1) * vocab..];
@@ -178,19 +225,19 @@ impl<'m> Generation<'_, 'm> {
         }
     }
 
-    /// Why it ended; `None` while it goes on.
+    /// Reason why it ended; `None` while it continues.
     #[must_use]
     pub fn finish(&self) -> Option<Finish> {
         self.finish
     }
 
-    /// Tokens generated so far.
+    /// Number of tokens generated so far.
     #[must_use]
     pub fn generated(&self) -> usize {
         self.generated
     }
 
-    /// The session.
+    /// The session that is used.
     #[must_use]
     pub fn session(&self) -> &Session<'m> {
         self.session

@@ -29,7 +29,23 @@ use backend::SessionBackend;
 use checkpoint::{Checkpoints, SEQUENCE};
 use shared_crew::SessionCrew;
 
-/// A text in the making: its tokens, their cache, and what computes the next.
+/// Text in progress: its tokens, their cache, and the means to compute the next ones.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_runtime::{LogitsFor, Model, SessionOptions};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let model = Model::open(path)?;
+/// let mut session = model.session(&SessionOptions::default().with_context(64))?;
+/// let logits = session.eval(&[1, 2, 3], LogitsFor::Last)?.to_vec();
+/// assert_eq!(logits.len(), model.spec().vocab as usize);
+///
+/// // The same text again has the same bits.
+/// session.truncate(2);
+/// assert_eq!(session.eval(&[3], LogitsFor::Last)?, logits);
+/// # Ok(()) }
+/// ```
 pub struct Session<'m> {
     model: &'m Model,
     options: SessionOptions,
@@ -57,25 +73,25 @@ impl core::fmt::Debug for Session<'_> {
 }
 
 impl<'m> Session<'m> {
-    /// The model.
+    /// Model of the session.
     #[must_use]
     pub fn model(&self) -> &'m Model {
         self.model
     }
 
-    /// The bytes that the session took.
+    /// Bytes that the session took.
     #[must_use]
     pub fn memory_requirements(&self) -> &SessionMemoryRequirements {
         &self.memory_requirements
     }
 
-    /// Who computes.
+    /// Backend that computes the steps.
     #[must_use]
     pub fn backend(&self) -> &dyn Backend {
         self.runner.backend().get()
     }
 
-    /// Threads.
+    /// Number of threads.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.memory_requirements.threads
@@ -87,34 +103,34 @@ impl<'m> Session<'m> {
         self.runner.plan().options.context
     }
 
-    /// Most tokens of one step.
+    /// Maximum number of tokens in a step.
     #[must_use]
     pub fn batch(&self) -> usize {
         self.runner.plan().options.batch
     }
 
-    /// The tokens of the text, those that are still to be computed included.
+    /// Tokens of the text, including those that are still to be computed.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// How many of the tokens have been computed.
+    /// Number of tokens that have been computed.
     #[must_use]
     pub fn computed(&self) -> usize {
         self.done
     }
 
-    /// What cancels this session's steps from another thread.
+    /// Handle to cancel this session's steps from another thread.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
-    /// Appends tokens to the text, to be computed by the next [`Session::advance`].
+    /// Appends tokens to the text, which the next [`Session::advance`] computes.
     ///
     /// # Errors
-    /// [`StepError::ContextFull`] and [`StepError::BadToken`]; nothing is appended then.
+    /// [`StepError::ContextFull`] and [`StepError::BadToken`]; nothing is appended in that case.
     pub fn push(&mut self, tokens: &[u32]) -> Result<(), SessionError> {
         let vocab = self.model.spec().vocab;
         check_tokens(tokens, self.tokens.len(), self.context(), vocab)?;
@@ -122,12 +138,12 @@ impl<'m> Session<'m> {
         Ok(())
     }
 
-    /// Computes all tokens that were pushed, as many at a time as the batch allows, and returns
-    /// the logits that are wanted of the last step.
+    /// Computes all pending tokens, in steps of at most the batch size, and returns the selected
+    /// logits of the last step.
     ///
     /// # Errors
-    /// [`StepError::Empty`] where nothing is pending. After [`StepError::Cancelled`] what is
-    /// still pending can be tried again, with the same bits.
+    /// [`StepError::Empty`] if nothing is pending. After [`StepError::Cancelled`], pending tokens
+    /// can be computed by another call, with the same bits.
     pub fn advance(&mut self, logits: LogitsFor) -> Result<&[f32], SessionError> {
         if self.done == self.tokens.len() {
             return Err(StepError::Empty.into());
@@ -143,22 +159,22 @@ impl<'m> Session<'m> {
         }
         self.logits = wanted;
         if many {
-            // The end of a prompt or of a turn is where texts are taken back to.
+            // Texts are usually truncated to the end of a prompt or of a turn.
             self.checkpoints.save(&self.runner);
         }
         Ok(self.runner.logits(wanted))
     }
 
-    /// [`Session::push`] and [`Session::advance`].
+    /// Appends tokens and computes them: [`Session::push`], then [`Session::advance`].
     ///
     /// # Errors
-    /// As they have.
+    /// Those of [`Session::push`] and [`Session::advance`].
     pub fn eval(&mut self, tokens: &[u32], logits: LogitsFor) -> Result<&[f32], SessionError> {
         self.push(tokens)?;
         self.advance(logits)
     }
 
-    /// One step on the whole crew; gives the rows of logits.
+    /// Computes one step on the whole crew and returns the rows of logits.
     fn step(
         &mut self,
         range: core::ops::Range<usize>,
@@ -174,7 +190,7 @@ impl<'m> Session<'m> {
         let ran = self.crew.run(&|team| match running.walk(team) {
             Ok(()) => {}
             Err(StepError::Team { .. }) => failure.store(TEAM, Ordering::Relaxed),
-            // A broken team is what the crew itself reports.
+            // A broken team is reported by the crew itself.
             Err(StepError::Broken(_)) => {}
             Err(_) => failure.store(CANCELLED, Ordering::Relaxed),
         });
@@ -189,12 +205,12 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// Takes the text back to its first `len` tokens; more than there are changes nothing.
+    /// Truncates the text to its first `len` tokens; nothing changes if there are fewer.
     ///
-    /// Layers with a window or a recurrent state may keep nothing from there: then the session goes
-    /// back to the last state before it that is kept ([`Session::checkpoints`], or the beginning),
-    /// and the next [`Session::advance`] computes the tokens in between again, with the same bits.
-    /// [`Session::computed`] tells how far it went.
+    /// Layers with a window or a recurrent state may no longer have the state at that position. The
+    /// session then goes back to the last earlier state that it has ([`Session::checkpoints`], or
+    /// the start), and the next [`Session::advance`] recomputes the tokens in between, with the
+    /// same bits. [`Session::computed`] tells how far it went back.
     pub fn truncate(&mut self, len: usize) {
         if len >= self.tokens.len() {
             return;
@@ -207,21 +223,22 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// Keeps the states of the present position, so that the text can be taken back to it at once.
-    /// The end of each prompt is kept without being asked for; of more than
-    /// [`SessionOptions::checkpoints`] the oldest is given up.
+    /// Saves the states of the present position, so that the text can be truncated to it without
+    /// recomputing. The end of each prompt is saved automatically; beyond
+    /// [`SessionOptions::checkpoints`], the oldest is discarded.
     ///
-    /// False where the session has room for none, or the model's layers can all go back anyway.
+    /// Returns false if the session has room for none, or if all layers of the model can be
+    /// truncated anyway.
     pub fn checkpoint(&mut self) -> bool {
         self.done > 0 && self.checkpoints.save(&self.runner)
     }
 
-    /// Positions that are kept as checkpoints, in no order.
+    /// Positions of the checkpoints, in no particular order.
     pub fn checkpoints(&self) -> impl Iterator<Item = usize> + '_ {
         self.checkpoints.positions()
     }
 
-    /// Makes the last token one that is still to be computed: its logits are needed again.
+    /// Marks the last token as still to be computed, because its logits are needed again.
     fn compute_last_again(&mut self) {
         self.logits = 0;
         if let Some(last) = self.done.checked_sub(1) {
@@ -229,8 +246,8 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// A session with the same options that goes on from the same text, independently. Both take
-    /// turns on the same threads.
+    /// Creates a session with the same options that continues the same text independently. Both
+    /// take turns on the same threads.
     ///
     /// # Errors
     /// As [`Model::session`].

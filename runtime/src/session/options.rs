@@ -1,14 +1,14 @@
-//! What a session is to be.
+//! Options of a session.
 
 use teff_kernels::{Cpu, KvFormat};
 
-/// Most tokens that a session takes through the model at a time unless told otherwise.
+/// Default of [`SessionOptions::batch`].
 pub const DEFAULT_BATCH: usize = 512;
 
-/// Checkpoints that a session of a model with recurrent layers keeps unless told otherwise.
+/// Default of [`SessionOptions::checkpoints`].
 pub const DEFAULT_CHECKPOINTS: usize = 2;
 
-/// What a session is to be.
+/// Options of a session.
 ///
 /// ```
 /// use teff_runtime::SessionOptions;
@@ -17,23 +17,24 @@ pub const DEFAULT_CHECKPOINTS: usize = 2;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
-    /// Positions of the cache; `None`: as many as the model was made for.
+    /// Positions of the cache; `None` for the model's context.
     pub context: Option<usize>,
-    /// Most tokens of one step. More make long prompts faster and the arena larger.
+    /// Maximum number of tokens in a step. Larger values speed up long prompts and enlarge the
+    /// arena.
     pub batch: usize,
-    /// Most tokens of one step whose logits are wanted: 1 to generate text.
+    /// Maximum number of rows of logits in a step: 1 to generate text.
     pub logits: usize,
-    /// How the cache stores keys and values.
+    /// Format of keys and values in the cache.
     pub kv: KvFormat,
-    /// One of Teff's backends; `None`: the one that the environment names
-    /// ([`BACKEND_VARIABLE`](super::BACKEND_VARIABLE)), else the best of this machine.
+    /// One of Teff's backends; `None` for the one named by the environment
+    /// ([`BACKEND_VARIABLE`](super::BACKEND_VARIABLE)), or otherwise the best of this machine.
     pub backend: Option<Cpu>,
-    /// Threads; `None`: one for every core.
+    /// Number of threads; `None` for one per core.
     pub threads: Option<usize>,
-    /// Most bytes that the session may take.
+    /// Maximum number of bytes that the session may take; `None` for no limit.
     pub budget: Option<usize>,
-    /// Checkpoints that the session keeps of the states of recurrent layers, to which a text can be
-    /// taken back without computing it again. Models whose layers can all go back have none.
+    /// Number of checkpoints of recurrent states that the session keeps, to which a text can be
+    /// truncated without recomputing it. Models whose layers can all be truncated need none.
     pub checkpoints: usize,
 }
 
@@ -68,20 +69,20 @@ macro_rules! setters {
 }
 
 setters! {
-    /// The same with so many positions of the cache.
+    /// Sets the number of positions of the cache.
     with_context(context: usize) = Some(context);
-    /// The same with so many tokens in a step at most.
+    /// Sets the maximum number of tokens in a step.
     with_batch(batch: usize) = batch;
-    /// The same with logits of so many tokens of a step at most.
+    /// Sets the maximum number of rows of logits in a step.
     with_logits(logits: usize) = logits;
-    /// The same with keys and values stored so.
+    /// Sets the format of keys and values in the cache.
     with_kv(kv: KvFormat) = kv;
-    /// The same with one of Teff's backends.
+    /// Sets the backend.
     with_backend(backend: Cpu) = Some(backend);
-    /// The same with so many threads.
+    /// Sets the number of threads.
     with_threads(threads: usize) = Some(threads);
-    /// The same with a limit of bytes.
+    /// Sets the maximum number of bytes.
     with_budget(budget: usize) = Some(budget);
-    /// The same with so many checkpoints.
+    /// Sets the number of checkpoints.
     with_checkpoints(checkpoints: usize) = checkpoints;
 }

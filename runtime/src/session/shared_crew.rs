@@ -1,4 +1,4 @@
-//! The threads of a session, which its forks share.
+//! Threads of a session, which its forks share.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ type BoxedCrew<'m> = Box<dyn Crew + Send + 'm>;
 pub(super) enum SessionCrew<'m> {
     Own(BoxedCrew<'m>),
     Shared(Arc<Mutex<BoxedCrew<'m>>>, usize),
-    /// For the moment in which one becomes the other.
+    /// Placeholder while an owned crew becomes a shared one.
     Moved,
 }
 
@@ -25,7 +25,7 @@ impl<'m> SessionCrew<'m> {
         }
     }
 
-    /// The same threads for another session too.
+    /// Shares the threads with another session.
     pub(super) fn share(&mut self) -> SessionCrew<'m> {
         if let SessionCrew::Own(_) = self {
             let size = self.size();
@@ -39,7 +39,7 @@ impl<'m> SessionCrew<'m> {
         }
     }
 
-    /// Runs a task on all threads; where another session uses them, when it is done.
+    /// Runs a task on all threads, after waiting for another session that uses them.
     pub(super) fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
         match self {
             SessionCrew::Own(crew) => crew.run(task),

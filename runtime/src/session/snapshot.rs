@@ -1,4 +1,4 @@
-//! Keeping a cache and going on from it later, on the same machine or another.
+//! Snapshots: saving a cache and restoring it later, on the same machine or another.
 
 use teff_graph::{Role, TensorId};
 use teff_kernels::KvFormat;
@@ -6,9 +6,10 @@ use teff_kernels::KvFormat;
 use super::checkpoint::SEQUENCE;
 use super::{Session, SessionError};
 
-/// The cache is in the machine's byte order, so machines of different orders don't take each other's.
+/// The cache is in the machine's byte order, so machines of different byte orders reject each
+/// other's.
 const MAGIC: &[u8; 8] = if cfg!(target_endian = "little") { b"TEFFKV02" } else { b"TEFFKV2B" };
-/// Magic, fingerprint, cache format, tokens computed, tokens in all.
+/// Bytes of magic, fingerprint, cache format, number of computed tokens and number of all tokens.
 const HEAD: usize = 8 + 8 + 4 + 8 + 8;
 
 /// FNV-1a of 64 bits (Fowler, Noll, Vo): enough to tell models apart by accident, not by malice.
@@ -17,11 +18,12 @@ fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
 }
 
 impl Session<'_> {
-    /// What must be equal for a cache to be of use: the model's shape, its formats, and a sample
-    /// of its weights (the first row of the embedding and the last of its norms).
+    /// Hash of everything that must be equal for a cache to be usable: the model's shape, its
+    /// formats, and a sample of its weights (the first row of the embedding and the last of its
+    /// norms).
     fn fingerprint(&self) -> u64 {
         let spec = self.model.spec();
-        // All of it as text: a hyper-parameter that is added later is not forgotten here.
+        // All of it as text, so that hyper-parameters added later are included.
         let text = format!("{spec:?}");
         let mut words = Vec::new();
         for id in 0..spec.tensors() {
@@ -39,9 +41,10 @@ impl Session<'_> {
         hash(text.bytes().chain(bytes))
     }
 
-    /// The text and its cache as bytes: the positions computed so far, no more. Machines of
-    /// one byte order can exchange them; [`Session::restore`] on a session of the same model and cache
-    /// format, whatever its context, threads and backend, goes on with the same bits.
+    /// Saves the text and its cache as bytes, up to the positions computed so far. Machines of one
+    /// byte order can exchange them; after [`Session::restore`] in a session of the same model and
+    /// cache format, whatever its context, threads and backend, the text continues with the same
+    /// bits.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
         let size = HEAD + self.tokens.len() * 4 + self.runner.snapshot_bytes(self.done);
@@ -58,11 +61,11 @@ impl Session<'_> {
         out
     }
 
-    /// Replaces the text and its cache by those of a snapshot.
+    /// Replaces the text and its cache with those of a snapshot.
     ///
     /// # Errors
-    /// [`SessionError::Snapshot`] where it is damaged, of another model or cache format, or longer
-    /// than this session's context; the session is as before then.
+    /// [`SessionError::Snapshot`] if it is damaged, of another model or cache format, or longer
+    /// than this session's context; the session is unchanged in that case.
     pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SessionError> {
         let bad = |what| Err(SessionError::Snapshot(what));
         let Some((head, body)) = snapshot.split_at_checked(HEAD) else {

@@ -1,4 +1,4 @@
-//! Cancelling a step from another thread, or by a deadline.
+//! Cancellation of a step from another thread or by a deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ struct Shared {
     start: Instant,
 }
 
-/// Stops the steps of a session, from any thread. Clones are of the same session.
+/// Handle that cancels the steps of a session, from any thread. Clones refer to the same session.
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<Shared>);
 
@@ -27,25 +27,26 @@ impl StopHandle {
         }))
     }
 
-    /// Makes the running step, or else the next, end with [`teff_graph::StepError::Cancelled`]
-    /// within milliseconds, and all after it until [`StopHandle::resume`].
+    /// Makes the running step, or otherwise the next one, fail with
+    /// [`teff_graph::StepError::Cancelled`] within milliseconds, and all later ones until
+    /// [`StopHandle::resume`].
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Takes cancellation and deadline back: the session can go on.
+    /// Revokes cancellation and deadline, so that the session can continue.
     pub fn resume(&self) {
         self.0.deadline.store(u64::MAX, Ordering::Relaxed);
         self.0.cancelled.store(false, Ordering::Relaxed);
     }
 
-    /// Cancels by itself when this much time has passed from now on.
+    /// Cancels automatically after this much time from now.
     pub fn set_timeout(&self, after: Duration) {
         let at = self.0.start.elapsed().saturating_add(after).as_nanos();
         self.0.deadline.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Whether it was cancelled or the time has passed.
+    /// True if it was cancelled or the deadline has passed.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         if self.0.cancelled.load(Ordering::Relaxed) {
@@ -55,7 +56,7 @@ impl StopHandle {
         if deadline == u64::MAX || (self.0.start.elapsed().as_nanos() as u64) < deadline {
             return false;
         }
-        // From here on every member sees it, whatever its clock says.
+        // From here on every worker sees it, whatever its clock says.
         self.0.cancelled.store(true, Ordering::Relaxed);
         true
     }

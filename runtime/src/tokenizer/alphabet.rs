@@ -1,12 +1,13 @@
-//! The alphabet of byte-level vocabularies: each byte stands as one printable character.
+//! The alphabet of byte-level vocabularies: each byte is written as one printable character.
 //!
-//! GPT-2's rule (`bytes_to_unicode` of its encoder): the bytes `!`..`~`, 0xa1..0xac and 0xae..0xff
-//! are the characters of the same number; the other 68 are U+0100, U+0101, ... in ascending order.
+//! GPT-2's mapping (`bytes_to_unicode` of its encoder): the bytes `!`..`~`, 0xa1..0xac and
+//! 0xae..0xff map to the characters with the same number; the other 68 map to U+0100, U+0101, ...
+//! in ascending order.
 
 /// One past the last character of the alphabet.
 const END: usize = 0x100 + 68;
 
-/// Marks a character below [`END`] that is no byte.
+/// Marks a character below [`END`] that maps to no byte.
 const NONE: u16 = u16::MAX;
 
 const fn stands_for_itself(byte: usize) -> bool {
@@ -28,8 +29,8 @@ static BYTE_OF: [u16; END] = {
     table
 };
 
-/// Appends the bytes that `text`'s characters stand for; where one stands for none, appends
-/// nothing and gives `false`.
+/// Appends the bytes that `text`'s characters stand for; appends nothing and returns `false` if a
+/// character is outside the alphabet.
 pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let mut rest = text;

@@ -1,7 +1,7 @@
-//! Byte-level byte-pair encoding: the merges, and how they are applied to a piece of text.
+//! Byte-level byte-pair encoding: the merges, and applying them to a piece of text.
 //!
-//! A piece starts as one token per byte. As long as a merge joins two neighbours, the one of the
-//! lowest rank is applied, the leftmost first among equals.
+//! A piece starts as one token per byte. As long as a merge applies to two neighbours, the one with
+//! the lowest rank is applied, leftmost first on ties.
 
 use std::collections::BinaryHeap;
 use std::fmt;
@@ -11,11 +11,11 @@ use super::special::SpecialIndex;
 use super::vocab::{Hasher, Lookup, TokenKind, Vocab, slots_for};
 use super::{MergeAt, Specials, Splitter, TokenizerError, alphabet};
 
-/// No merge, no token, no neighbour.
+/// Marks an absent merge, token or neighbour.
 const NONE: u32 = u32::MAX;
 
-/// Pieces of up to this many bytes are merged by searching all pairs each time, which for few of
-/// them is the fastest; longer ones go through a queue.
+/// Maximum length in bytes of pieces that are merged by searching all pairs each time, which is
+/// fastest for few of them; longer pieces go through a priority queue.
 const SHORT: usize = 40;
 
 #[derive(Clone, Copy, Debug)]
@@ -25,17 +25,17 @@ struct Merge {
     product: u32,
 }
 
-/// What is done with a text beside merging.
+/// The options of encoding besides the merges.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// How it is cut into pieces.
+    /// The pre-tokenizer.
     pub(super) splitter: Splitter,
-    /// Whether a text that does not start with a space gets one in front.
+    /// True if a text that does not start with a space gets one in front.
     pub(super) add_prefix_space: bool,
-    /// Whether a piece that is a token becomes it, whatever the merges make of it.
+    /// True if a piece that is a token becomes that token, regardless of the merges.
     pub(super) ignore_merges: bool,
-    /// What brings it into Unicode's normalisation form C first. A function, so that programs in
-    /// which nobody asks for it don't contain its tables.
+    /// Normalisation to Unicode form C, if enabled. A function pointer, so that programs that never
+    /// use it don't link its tables.
     pub(super) nfc: Option<Normalizer>,
 }
 
@@ -44,15 +44,15 @@ pub(super) struct Rules {
 pub(super) struct ByteBpe {
     /// The token of each single byte, or [`NONE`].
     byte_ids: [u32; 256],
-    /// In the order of their ranks.
+    /// Sorted by rank.
     merges: Vec<Merge>,
-    /// Ranks by pair, with open addressing, or [`NONE`].
+    /// Ranks by pair, in an open-addressing table; [`NONE`] in empty slots.
     slots: Vec<u32>,
     hasher: Hasher,
     rules: Rules,
-    /// Special tokens that are found in normalised text, after all others.
+    /// Special tokens that are matched in normalised text, after all others.
     pub(super) normalized: SpecialIndex,
-    /// The tokens by their bytes, where [`Rules::ignore_merges`] asks for it.
+    /// The tokens by their bytes, if [`Rules::ignore_merges`] is set.
     whole: Option<Lookup>,
 }
 
@@ -64,8 +64,8 @@ impl fmt::Debug for ByteBpe {
     }
 }
 
-/// Memory that encoding works in. One value serves any number of texts and tokenizers one after
-/// another, and allocates only where a text needs more than any before it.
+/// Reusable buffers for encoding. One value serves any number of texts and tokenizers in turn, and
+/// allocates only if a text needs more than all before it.
 #[derive(Clone, Debug, Default)]
 pub struct EncodeScratch {
     nodes: Vec<Node>,
@@ -75,17 +75,17 @@ pub struct EncodeScratch {
     pub(super) spm: super::spm::SpmScratch,
 }
 
-/// A token of a long piece, with its neighbours.
+/// A token of a long piece, linked to its neighbours.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     id: u32,
     prev: u32,
     next: u32,
-    /// The rank of the merge with the next token; [`NONE`] where there is none.
+    /// The rank of the merge with the next token; [`NONE`] if there is none.
     rank: u32,
 }
 
-/// A queue's entry: the greatest is the one of the lowest rank, then of the lowest position.
+/// A queue entry: the greatest has the lowest rank, then the lowest position.
 fn entry(rank: u32, at: u32) -> u64 {
     !(u64::from(rank) << 32 | u64::from(at))
 }
@@ -108,8 +108,8 @@ impl ByteBpe {
         }
     }
 
-    /// Appends the tokens of a text in which there are no special tokens, but for those that are
-    /// found in normalised text.
+    /// Appends the tokens of a text without special tokens, except for those matched in normalised
+    /// text.
     pub(super) fn encode(
         &self,
         vocab: &Vocab,
@@ -123,7 +123,7 @@ impl ByteBpe {
         };
         let mut memory = std::mem::take(&mut scratch.nfc);
         let normal = nfc(text, &mut memory);
-        // A text may get longer by it.
+        // Normalisation may lengthen a text.
         let done = if normal.len() >= u32::MAX as usize - 1 {
             Err(TokenizerError::TextTooLong { bytes: normal.len() })
         } else {
@@ -133,7 +133,7 @@ impl ByteBpe {
         done
     }
 
-    /// The same for a text that needs no normalisation any more.
+    /// Appends the tokens of a text that is already normalised.
     fn encode_normal(
         &self,
         vocab: &Vocab,
@@ -151,7 +151,7 @@ impl ByteBpe {
         self.encode_plain(vocab, &text[at..], scratch, out)
     }
 
-    /// Appends the tokens of a text in which there are no special tokens at all.
+    /// Appends the tokens of a text without any special tokens.
     fn encode_plain(
         &self,
         vocab: &Vocab,
@@ -203,7 +203,7 @@ impl ByteBpe {
         }
     }
 
-    /// For pieces of at most [`SHORT`] bytes.
+    /// Encodes a piece of at most [`SHORT`] bytes.
     fn encode_short(&self, piece: &[u8], out: &mut Vec<u32>) -> Result<(), TokenizerError> {
         let (mut ids, mut ranks) = ([NONE; SHORT], [NONE; SHORT]);
         let mut n = piece.len().min(SHORT);
@@ -236,8 +236,8 @@ impl ByteBpe {
         Ok(())
     }
 
-    /// For pieces of any length below 2^32: every merge costs one step of a queue, so a piece of
-    /// `n` bytes costs `n log n`.
+    /// Encodes a piece of any length below 2^32. Every merge is one queue operation, so a piece of
+    /// `n` bytes takes `n log n` steps.
     fn encode_long(
         &self,
         piece: &[u8],
@@ -267,7 +267,7 @@ impl ByteBpe {
         while let Some(top) = queue.pop() {
             let (rank, at) = ((!top >> 32) as u32, !top as u32);
             let node = nodes[at as usize];
-            // An entry whose pair has changed since then is out of date.
+            // An entry is stale if its pair has changed since.
             if node.rank != rank {
                 continue;
             }
@@ -305,22 +305,22 @@ impl ByteBpe {
         &self.rules
     }
 
-    /// The token of each single byte, where there is one.
+    /// The token of each single byte that has one.
     pub(super) fn bytes(&self) -> impl Iterator<Item = u32> {
         self.byte_ids.into_iter().filter(|&id| id != NONE)
     }
 
-    /// The two tokens of each merge and what it makes, in the order of ranks.
+    /// The two tokens of each merge and its product, sorted by rank.
     pub(super) fn merges(&self) -> impl Iterator<Item = [u32; 3]> {
         self.merges.iter().map(|m| [m.left, m.right, m.product])
     }
 
-    /// The token that a piece of these bytes is without merging ([`Rules::ignore_merges`]).
+    /// The token of a piece with these bytes that needs no merging ([`Rules::ignore_merges`]).
     pub(super) fn whole(&self, vocab: &Vocab, piece: &[u8]) -> Option<u32> {
         self.whole.as_ref()?.find(vocab, piece)
     }
 
-    /// Bytes of memory in use.
+    /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
         let whole = self.whole.as_ref().map_or(0, Lookup::memory);
         let merges = size_of::<Merge>() * self.merges.capacity();
@@ -329,18 +329,18 @@ impl ByteBpe {
     }
 }
 
-/// Takes in a byte-level vocabulary, tokens first, then merges, from whatever file they stand in.
+/// Builder for byte-level vocabularies from any file format: tokens first, then merges.
 #[derive(Default)]
 pub(super) struct Tokens {
     vocab: Vocab,
-    /// Ids of [`TokenKind::Normal`] tokens whose text is not in the byte alphabet. They are their
-    /// text, and no merge makes them.
+    /// Ids of [`TokenKind::Normal`] tokens whose text is not in the byte alphabet. They are stored
+    /// as they are, and no merge produces them.
     plain: Vec<u32>,
 }
 
 impl Tokens {
-    /// Appends the token of the next id. Text of normal tokens is in the byte alphabet; text of
-    /// all others is what it is.
+    /// Appends the token of the next id. The text of normal tokens is in the byte alphabet; other
+    /// text is taken literally.
     pub(super) fn push(&mut self, text: &[u8], kind: TokenKind) -> Result<(), TokenizerError> {
         let mut mapped = true;
         let id = self.vocab.push(Some(kind), |bytes| {
@@ -355,12 +355,12 @@ impl Tokens {
         Ok(())
     }
 
-    /// Leaves out the next id.
+    /// Skips the next id.
     pub(super) fn push_hole(&mut self) -> Result<(), TokenizerError> {
         self.vocab.push(None, |_| ()).map(drop)
     }
 
-    /// Ends the tokens.
+    /// Ends the tokens and starts the merges.
     pub(super) fn merges(self) -> Result<Merges, TokenizerError> {
         let Tokens { mut vocab, plain } = self;
         vocab.shrink();
@@ -375,8 +375,8 @@ impl Tokens {
                 return Err(TokenizerError::DuplicateToken { token, first, second: id });
             }
         }
-        // A token that merges make may also be one that is taken out of texts whole. Its text is
-        // in the byte alphabet only where all of it stands for itself.
+        // A token produced by merges may also be one that is matched whole in texts. Its text is in
+        // the byte alphabet only if every character of it maps to itself.
         for (id, kind, bytes) in vocab.iter() {
             if matches!(kind, TokenKind::UserDefined | TokenKind::Control)
                 && bytes.iter().all(u8::is_ascii_graphic)
@@ -388,14 +388,14 @@ impl Tokens {
     }
 }
 
-/// The two tokens of a merge that is written with one space between them.
+/// The two tokens of a merge, which is written with one space between them.
 pub(super) fn split_merge(line: &[u8], at: MergeAt) -> Result<(&[u8], &[u8]), TokenizerError> {
     let space = line.iter().position(|&b| b == b' ');
     let space = space.ok_or(TokenizerError::MalformedMerge { at })?;
     Ok((&line[..space], &line[space + 1..]))
 }
 
-/// Takes in the merges of a vocabulary.
+/// Builder for the merges of a vocabulary.
 pub(super) struct Merges {
     vocab: Vocab,
     lookup: Lookup,
@@ -405,7 +405,7 @@ pub(super) struct Merges {
 }
 
 impl Merges {
-    /// Appends the merge of the next rank, as a line has it.
+    /// Appends the merge of the next rank, given as a line of text.
     pub(super) fn push_line(&mut self, line: &[u8], at: MergeAt) -> Result<(), TokenizerError> {
         let (left, right) = split_merge(line, at)?;
         self.push(left, right, at)
@@ -445,7 +445,7 @@ impl Merges {
         Ok(())
     }
 
-    /// Ends the merges. `at` says where the merge of an index stands.
+    /// Ends the merges. `at` maps an index to the merge's location in its file.
     pub(super) fn finish(
         self,
         rules: Rules,

@@ -1,40 +1,40 @@
-//! What can be wrong with a tokenizer's files, and with what it is asked.
+//! Errors of reading and using tokenizers.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::json::JsonError;
 
-/// Why a tokenizer cannot be built, or cannot encode or decode.
+/// Error of building a tokenizer, or of encoding or decoding.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum TokenizerError {
-    /// A folder has none of the files that a tokenizer is read from.
+    /// A folder without tokenizer files.
     NoFiles {
         /// The folder.
         folder: PathBuf,
     },
-    /// A file that is there cannot be read.
+    /// A file can't be read.
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error message.
         why: String,
     },
-    /// A file is larger than any tokenizer's.
+    /// A file larger than any tokenizer's.
     FileTooLarge {
         /// The file.
         path: PathBuf,
-        /// Its bytes.
+        /// Size of the file in bytes.
         bytes: u64,
-        /// The bytes that are read at most.
+        /// Size limit in bytes.
         limit: u64,
     },
     /// A file is not JSON.
     Json {
         /// The file's name.
         file: &'static str,
-        /// Where and why.
+        /// The position and kind of the error.
         error: JsonError,
     },
     /// A field of a JSON file is missing.
@@ -44,49 +44,49 @@ pub enum TokenizerError {
         /// The field, such as `model.vocab`.
         field: &'static str,
     },
-    /// A field of a JSON file is something else than it should be.
+    /// A field of a JSON file has the wrong type or value.
     WrongField {
         /// The file's name.
         file: &'static str,
-        /// Where its value ends in the file, in bytes from the start.
+        /// Offset of the end of its value, in bytes from the start of the file.
         offset: usize,
-        /// What should be there.
+        /// Description of the expected value.
         want: &'static str,
     },
     /// A GGUF key of the tokenizer is missing or of the wrong type.
     Gguf {
         /// The key.
         key: &'static str,
-        /// What is wrong with it.
+        /// The problem with it.
         why: &'static str,
     },
-    /// A kind of tokenizer, or a part of one, that Teff does not have.
+    /// A kind of tokenizer, or a component of one, that Teff does not support.
     Unsupported {
-        /// What kind of part, such as `pre-tokenizer`.
+        /// The kind of component, such as `pre-tokenizer`.
         part: &'static str,
         /// Its name in the file.
         name: String,
     },
-    /// A name in `tokenizer.ggml.pre` that Teff does not know.
+    /// An unknown name in `tokenizer.ggml.pre`.
     UnknownPreTokenizer {
         /// The name.
         name: String,
     },
-    /// tokenizer.model is no protocol buffer, or a field of it is not what it should be.
+    /// tokenizer.model is not a valid protocol buffer, or a field of it is invalid.
     Model {
-        /// Where, in bytes from the file's start.
+        /// Offset in bytes from the start of the file.
         offset: usize,
-        /// What is wrong there.
+        /// The problem at that offset.
         why: &'static str,
     },
-    /// A token that is said to be a byte and is not written as one, `<0x0A>`.
+    /// A byte token that is not written as one, such as `<0x0A>`.
     NotAByte {
-        /// Its id.
+        /// Id of the token.
         id: u32,
         /// The token as text.
         token: String,
     },
-    /// The score of a token is not a number.
+    /// The score of a token is NaN.
     ScoreIsNan {
         /// The token's id.
         id: u32,
@@ -104,72 +104,73 @@ pub enum TokenizerError {
     RepeatedId {
         /// The id.
         id: u32,
-        /// The token that has it second.
+        /// The second token with that id.
         token: String,
     },
-    /// An id that leaves more holes than a vocabulary of this size can explain.
+    /// An id too large for the size of the vocabulary, which would leave too many unused ids.
     IdTooLarge {
         /// The id.
         id: u64,
-        /// The ids must be below this.
+        /// Exclusive upper bound of ids.
         limit: u32,
     },
-    /// A vocabulary with more tokens or more bytes than 32 bits count.
+    /// A vocabulary with too many tokens or bytes for 32-bit indices.
     VocabularyTooLarge,
-    /// A merge that is not two tokens with a space between them.
+    /// A merge that is not two tokens separated by a space.
     MalformedMerge {
-        /// Which merge.
+        /// Location of the merge.
         at: MergeAt,
     },
-    /// A merge names a token that the vocabulary lacks.
+    /// A merge of a token that is not in the vocabulary.
     UnknownMergeToken {
-        /// Which merge.
+        /// Location of the merge.
         at: MergeAt,
         /// The token.
         token: String,
     },
-    /// A merge makes a token that the vocabulary lacks.
+    /// A merge whose product is not in the vocabulary.
     NoMergeProduct {
-        /// Which merge.
+        /// Location of the merge.
         at: MergeAt,
-        /// The token it makes.
+        /// The product.
         product: String,
     },
-    /// The same merge stands twice, so that its rank is unclear.
+    /// A merge that occurs twice, so that its rank is ambiguous.
     DuplicateMerge {
-        /// The second one.
+        /// Location of the second occurrence.
         at: MergeAt,
         /// Its two tokens.
         merge: String,
     },
     /// A special token longer than [`super::MAX_SPECIAL`] bytes.
     SpecialTooLong {
-        /// Its id.
+        /// Id of the token.
         id: u32,
-        /// Its bytes.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// A text holds a byte for which the vocabulary has no token.
+    /// A text contains a byte for which the vocabulary has no token.
     NoTokenForByte {
         /// The byte.
         byte: u8,
     },
     /// A text of 4 GiB or more.
     TextTooLong {
-        /// Its bytes.
+        /// Length of the text in bytes.
         bytes: usize,
     },
-    /// An id that is no token.
+    /// An id without a token.
     NoSuchId {
         /// The id.
         id: u32,
-        /// Ids are below this.
+        /// Exclusive upper bound of ids.
         vocab_size: usize,
     },
 }
 
-/// Where a merge stands in its file.
+/// Location of a merge in its file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum MergeAt {
     /// A line of merges.txt, counted from 1.
     Line(usize),
@@ -198,26 +199,29 @@ impl fmt::Display for TokenizerError {
             E::Io { path, why } => write!(f, "cannot read {}: {why}", path.display()),
             E::FileTooLarge { path, bytes, limit } => write!(
                 f,
-                "{} has {bytes} bytes, a tokenizer's file at most {limit}: is it another file?",
+                "{} has {bytes} bytes, more than the {limit} of a tokenizer's file: is it another file?",
                 path.display()
             ),
             E::Json { file, error } => write!(f, "{file} is {error}"),
             E::MissingField { file, field } => write!(f, "{file} lacks `{field}`"),
             E::WrongField { file, offset, want } => {
-                write!(f, "{file}, before byte {offset}: this should be {want}")
+                write!(f, "{file}: expected {want} before byte {offset}")
             }
-            E::Gguf { key, why } => write!(f, "the model's metadata `{key}` {why}"),
+            E::Gguf { key, why } => write!(f, "the model's metadata key `{key}` {why}"),
             E::Unsupported { part, name } => {
                 write!(f, "the tokenizer's {part} `{name}` is not supported")
             }
             E::UnknownPreTokenizer { name } => {
-                write!(f, "the pre-tokenizer `{name}` is not known; these are:")?;
+                write!(f, "the pre-tokenizer `{name}` is not supported; known:")?;
                 let mut names = super::Splitter::gguf_names().enumerate();
                 names.try_for_each(|(i, n)| write!(f, "{} {n}", if i > 0 { "," } else { "" }))
             }
             E::Model { offset, why } => write!(f, "tokenizer.model, at byte {offset}: {why}"),
             E::NotAByte { id, token } => {
-                write!(f, "the token {id}, {token:?}, is said to be a byte such as <0x0A>")
+                write!(
+                    f,
+                    "the token {id}, {token:?}, is a byte token, but not written as one, such as <0x0A>"
+                )
             }
             E::ScoreIsNan { id } => write!(f, "the score of the token {id} is not a number"),
             E::DuplicateToken { token, first, second } => {
@@ -228,7 +232,7 @@ impl fmt::Display for TokenizerError {
             }
             E::IdTooLarge { id, limit } => write!(
                 f,
-                "the token id {id} is out of place: a vocabulary of this size has ids below {limit}"
+                "the token id {id} is too large: a vocabulary of this size has ids below {limit}"
             ),
             E::VocabularyTooLarge => f.write_str("the vocabulary has 2^32 tokens or bytes or more"),
             E::MalformedMerge { at } => {
@@ -240,30 +244,26 @@ impl fmt::Display for TokenizerError {
             E::NoMergeProduct { at, product } => {
                 write!(f, "{at} makes {product:?}, which is not in the vocabulary")
             }
-            E::DuplicateMerge { at, merge } => write!(f, "{at}, {merge:?}, stands there twice"),
+            E::DuplicateMerge { at, merge } => write!(f, "{at}, {merge:?}, occurs twice"),
             E::SpecialTooLong { id, bytes } => write!(
                 f,
                 "the special token {id} has {bytes} bytes, more than {}",
                 super::MAX_SPECIAL
             ),
             E::NoTokenForByte { byte } => {
-                write!(f, "the text holds the byte {byte:#04x}, for which there is no token")
+                write!(
+                    f,
+                    "the text contains the byte {byte:#04x}, for which the vocabulary has no token"
+                )
             }
             E::TextTooLong { bytes } => {
-                write!(f, "a text of {bytes} bytes is too long: give it in parts below 4 GiB")
+                write!(f, "a text of {bytes} bytes is too long: split it into parts below 4 GiB")
             }
             E::NoSuchId { id, vocab_size } => {
-                write!(f, "{id} is no token: the vocabulary has {vocab_size} ids, some unused")
+                write!(f, "{id} is not a token: the vocabulary has {vocab_size} ids, some unused")
             }
         }
     }
 }
 
-impl std::error::Error for TokenizerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            TokenizerError::Json { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for TokenizerError {}

@@ -1,8 +1,8 @@
-//! Tokenizers as GGUF metadata: the other way round than [`Tokenizer::from_gguf`] reads them.
+//! Export of tokenizers as GGUF metadata, the inverse of [`Tokenizer::from_gguf`].
 //!
-//! What GGUF has no key for, and what stays out of a file therefore: normalisation (Qwen's form C,
-//! which llama.cpp does not do either), and that added tokens of tokenizer.json may be looked for in
-//! normalised text. Everything else that GGUF can't say is refused.
+//! GGUF has no key for two things, which are therefore left out of a file: normalisation (Qwen's
+//! form C, which llama.cpp does not do either), and the matching of tokenizer.json's added tokens
+//! in normalised text. Everything else that GGUF can't express is refused.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -21,46 +21,49 @@ use super::{
 };
 use crate::gguf_write::{GgufHeader, WriteError};
 
-/// Why a tokenizer can't be put into a GGUF file.
+/// Error of exporting a tokenizer to GGUF.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// GGUF has no word for something that the tokenizer does.
-    Unsaid {
-        /// What.
+    /// The tokenizer has a feature that GGUF can't express.
+    Inexpressible {
+        /// Description of the feature.
         what: String,
     },
-    /// Tokens that texts become, and that the model has no row for.
+    /// Tokens that texts can produce, but that have no row in the model's embedding.
     NoRow {
         /// The first of them.
         id: u32,
-        /// The rows of the model's embedding.
+        /// Number of rows of the model's embedding.
         rows: usize,
     },
-    /// A token that tokenizer.model has otherwise, or not at all.
+    /// A token that differs in tokenizer.model, or is missing there.
     OtherToken {
-        /// Its id.
+        /// Id of the token.
         id: u32,
     },
-    /// A tokenizer that can't be read.
+    /// The tokenizer can't be read.
     Tokenizer(TokenizerError),
-    /// The header refuses a key.
+    /// A key can't be added to the header.
     Write(WriteError),
 }
 
 impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ExportError::Unsaid { what } => {
-                write!(f, "the tokenizer: a GGUF file has no way to say {what}")
+            ExportError::Inexpressible { what } => {
+                write!(f, "the tokenizer: a GGUF file can't express {what}")
             }
             ExportError::NoRow { id, rows } => {
-                write!(f, "the tokenizer has token {id}, the model only {rows} rows for tokens")
+                write!(
+                    f,
+                    "the tokenizer has token {id}, but the model has only {rows} embedding rows"
+                )
             }
             ExportError::OtherToken { id } => write!(
                 f,
-                "token {id} of tokenizer.json is another one in tokenizer.model: one of these \
-                 files is not this model's"
+                "token {id} of tokenizer.json differs in tokenizer.model: one of these files \
+                 belongs to another model"
             ),
             ExportError::Tokenizer(e) => e.fmt(f),
             ExportError::Write(e) => e.fmt(f),
@@ -68,15 +71,7 @@ impl fmt::Display for ExportError {
     }
 }
 
-impl std::error::Error for ExportError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ExportError::Tokenizer(e) => Some(e),
-            ExportError::Write(e) => Some(e),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for ExportError {}
 
 impl From<WriteError> for ExportError {
     fn from(e: WriteError) -> Self {
@@ -90,15 +85,16 @@ impl From<TokenizerError> for ExportError {
     }
 }
 
-fn unsaid<T>(what: impl Into<String>) -> Result<T, ExportError> {
-    Err(ExportError::Unsaid { what: what.into() })
+fn inexpressible<T>(what: impl Into<String>) -> Result<T, ExportError> {
+    Err(ExportError::Inexpressible { what: what.into() })
 }
 
-/// What llama.cpp's converters give tokens that nothing is merged to, and those that only pad.
+/// The score that llama.cpp's converters give to tokens that no merge produces and to padding
+/// tokens.
 const ADDED_SCORE: f32 = -1000.0;
 const PAD_SCORE: f32 = -10_000.0;
 
-/// Tokens as they will stand in a file.
+/// Tokens as stored in a file.
 #[derive(Default)]
 struct Table {
     texts: Vec<Vec<u8>>,
@@ -106,18 +102,18 @@ struct Table {
 }
 
 impl Tokenizer {
-    /// Puts the tokenizer into the header of a model with `rows` rows for tokens, as llama.cpp's
+    /// Adds the tokenizer to the header of a model with `rows` embedding rows, as llama.cpp's
     /// converter does. Ids without a token become unused ones (`[PAD7]`); special tokens beyond the
     /// rows, which the model could not compute, are left out.
     ///
-    /// Merging by ranks (tokenizer.json of SentencePiece's kind) becomes merging by scores where
-    /// every pair of tokens that make another is listed and the pairs of one token follow on one
-    /// another, as in a file that was made of scores. Then only neighbours that make the same token
-    /// in two ways at overlapping places could still go another way.
+    /// Merging by ranks (tokenizer.json of the SentencePiece kind) becomes merging by scores if
+    /// every pair of tokens that makes another is listed and the pairs of one token are
+    /// consecutive, as in a file that was made from scores. Then results can differ only for
+    /// neighbours that make the same token in two ways at overlapping positions.
     ///
     /// # Errors
-    /// [`ExportError`] where GGUF can't say what the tokenizer does, or the header has one of the
-    /// keys already.
+    /// [`ExportError`] if GGUF can't express what the tokenizer does, or the header already has one
+    /// of the keys.
     pub fn put_gguf(&self, header: &mut GgufHeader, rows: usize) -> Result<(), ExportError> {
         match &self.algorithm {
             Algorithm::ByteBpe(bpe) => self.put_byte_bpe(bpe, header, rows)?,
@@ -139,7 +135,7 @@ impl Tokenizer {
             (Splitter::Llama3, true) => "llama-bpe",
             (Splitter::Llama3, false) => "smaug-bpe",
             (Splitter::Qwen2, false) => "qwen2",
-            (splitter, true) => return unsaid(format!("`ignore_merges` with {splitter:?}")),
+            (splitter, true) => return inexpressible(format!("`ignore_merges` with {splitter:?}")),
         };
         let letters = letters();
         let spell = |bytes: &[u8]| -> Vec<u8> {
@@ -167,24 +163,24 @@ impl Tokenizer {
         let rules = spm.rules();
         let prefix = rules.prefix != Prefix::Never;
         if rules.prefix == Prefix::Start || prefix && rules.unless_space {
-            return unsaid(
+            return inexpressible(
                 "that some texts get no space in front (Metaspace): the model needs its \
                            tokenizer.model",
             );
         }
         if rules.cut != Cut::Never {
-            return unsaid("that texts are cut at spaces (Metaspace with split)");
+            return inexpressible("that texts are cut at spaces (Metaspace with split)");
         }
         if rules.ignore_merges {
-            return unsaid("`ignore_merges` of a SentencePiece vocabulary");
+            return inexpressible("`ignore_merges` of a SentencePiece vocabulary");
         }
         if rules.strip != prefix {
-            return unsaid("a decoder that strips other spaces than are put in front");
+            return inexpressible("a decoder that strips other spaces than are put in front");
         }
         if let Some(unk) = spm.unknown()
             && (!rules.fuse_unk || self.ids.unk != Some(unk))
         {
-            return unsaid("what becomes of characters without a token");
+            return inexpressible("the treatment of characters without a token");
         }
         let mut scores = match spm.scores() {
             Some(scores) => scores,
@@ -194,8 +190,8 @@ impl Tokenizer {
         let table = self.table(rows, |id, kind, bytes| match kind {
             TokenKind::Byte => format!("<0x{:02X}>", bytes.first().unwrap_or(&0)).into_bytes(),
             TokenKind::Normal | TokenKind::Unused | TokenKind::UserDefined => {
-                // One with plain spaces in its file is never made by merging.
-                let made = spm.made(&self.vocab, bytes) == Some(id);
+                // Merging never produces a token stored with plain spaces.
+                let made = spm.merged_token(&self.vocab, bytes) == Some(id);
                 if made { escape(bytes) } else { bytes.to_vec() }
             }
             _ => bytes.to_vec(),
@@ -213,7 +209,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// One token for each row; `text` writes those that there are.
+    /// One token for each row; `text` writes those that exist.
     fn table(
         &self,
         rows: usize,
@@ -247,7 +243,7 @@ impl Tokenizer {
 
     fn put_ids(&self, header: &mut GgufHeader, rows: usize) -> Result<(), ExportError> {
         let SpecialIds { bos, eos, mut eot, unk, add_bos, add_eos } = self.ids;
-        // Other ends are known by their names, or else there is one key for one of them.
+        // Other end tokens are recognised by name, or else there is one key for one of them.
         let named = |id: u32| {
             let known = |t: &[u8]| STOPS.iter().any(|s| s.as_bytes() == t);
             self.vocab.kind(id) == Some(TokenKind::Control) && self.vocab.get(id).is_some_and(known)
@@ -257,7 +253,7 @@ impl Tokenizer {
                 continue;
             }
             if eot.is_some() {
-                return unsaid(format!("that token {id} ends texts, too"));
+                return inexpressible(format!("that token {id} ends texts, too"));
             }
             eot = Some(id);
         }
@@ -279,10 +275,10 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The tokenizer of a folder as its GGUF file will have it: this one, which was read from the
-    /// folder, or, where it merges by the ranks of tokenizer.json and the folder has SentencePiece's
-    /// own tokenizer.model, its tokens with the scores and the prefix of that, as llama.cpp's
-    /// converter goes by it.
+    /// The tokenizer of a folder as its GGUF file will have it. This is `self`, which was read from
+    /// the folder, unless it merges by the ranks of tokenizer.json and the folder has
+    /// SentencePiece's own tokenizer.model: then it has the tokens of `self` with the scores and
+    /// the prefix of that file, which llama.cpp's converter uses.
     pub(crate) fn for_gguf(self, folder: &Path) -> Result<Tokenizer, ExportError> {
         let Algorithm::Spm(spm) = &self.algorithm else { return Ok(self) };
         if spm.scores().is_some() {
@@ -297,7 +293,7 @@ impl Tokenizer {
         let mut parts = Vec::with_capacity(self.vocab.len());
         for id in 0..self.vocab.len() as u32 {
             let (Some(kind), Some(bytes)) = (self.vocab.kind(id), self.vocab.get(id)) else {
-                return unsaid(format!("that there is no token {id} (tokenizer.json)"));
+                return inexpressible(format!("that there is no token {id} (tokenizer.json)"));
             };
             let same = theirs.vocab.get(id) == Some(bytes);
             let merged = matches!(kind, TokenKind::Normal | TokenKind::Byte);
@@ -322,27 +318,27 @@ impl Tokenizer {
         Ok(rebuilt)
     }
 
-    /// Reads the keys again that were written for this tokenizer: all tokens, ids and ends of texts
-    /// are there, and some texts get the same ids.
+    /// Reads back the keys that were written for this tokenizer and checks that all tokens, ids and
+    /// end tokens are there, and that some sample texts get the same ids.
     pub(crate) fn check_gguf(&self, gguf: &Gguf<'_>, rows: usize) -> Result<(), ExportError> {
         let read = Tokenizer::from_gguf(gguf)?;
         for (id, kind, bytes) in self.vocab.iter().filter(|t| (t.0 as usize) < rows) {
             if (read.vocab.kind(id), read.vocab.get(id)) != (Some(kind), Some(bytes)) {
-                return unsaid(format!("token {id}"));
+                return inexpressible(format!("token {id}"));
             }
         }
-        // A file that names none means the first tokens; that does no harm unless they are text.
+        // A file that names none implies the first ids, which is harmless unless they are text.
         let same = |ours: Option<u32>, theirs: Option<u32>| match ours {
             None => theirs.is_none_or(|id| read.is_special(id)),
             ours => ours == theirs,
         };
         let (a, b) = (self.ids, read.ids);
         if !(same(a.bos, b.bos) && same(a.eos, b.eos) && same(a.unk, b.unk)) {
-            return unsaid("that there is no token for begin, end or unknown");
+            return inexpressible("that there is no token for begin, end or unknown");
         }
         let mut ends = self.stops.iter().filter(|&&id| (id as usize) < rows);
         if let Some(id) = ends.find(|&&id| !read.is_end(id)) {
-            return unsaid(format!("that token {id} ends texts"));
+            return inexpressible(format!("that token {id} ends texts"));
         }
         let samples = SAMPLES.iter().map(|s| s.to_string());
         let special = self.vocab.iter().filter(|&(id, kind, _)| {
@@ -354,7 +350,7 @@ impl Tokenizer {
             for specials in [Specials::Ignore, Specials::Parse] {
                 if self.encode(&text, specials) != read.encode(&text, specials) {
                     let start: String = text.chars().take(64).collect();
-                    return unsaid(format!("how {start:?} becomes tokens"));
+                    return inexpressible(format!("the tokenisation of {start:?}"));
                 }
             }
         }
@@ -363,15 +359,15 @@ impl Tokenizer {
 }
 
 impl Tokenizer {
-    /// All tokens in one text, in an order like chance: where tokens meet that never do in a
-    /// language, merging goes ways that no sample takes. For merging by ranks only.
+    /// All tokens in one text, in a pseudo-random order: where tokens meet that never do in natural
+    /// language, merging takes paths that no sample covers. For merging by ranks only.
     fn all_tokens(&self, rows: usize) -> Option<String> {
         let Algorithm::Spm(spm) = &self.algorithm else { return None };
         if spm.scores().is_some() {
             return None;
         }
         let n = rows.min(self.vocab.len()) as u64;
-        let step = 0x9e37_79b1; // a prime, so that every token has its turn
+        let step = 0x9e37_79b1; // a prime, so that every token is visited
         let ids = (0..n).map(|i| (i * step % n.max(1)) as u32);
         let text = |id: u32| match self.vocab.kind(id)? {
             TokenKind::Normal => str::from_utf8(self.vocab.get(id)?).ok(),
@@ -381,7 +377,7 @@ impl Tokenizer {
     }
 }
 
-/// Texts with what tokenizers treat each in its own way.
+/// Texts with everything that tokenizers treat specially.
 const SAMPLES: [&str; 8] = [
     "Hello world, it's the year 2024: 1234567 things I'LL do!",
     "  two spaces,   three, \t\ttabs\r\n\r\n and lines\n\n\n   end   ",
@@ -412,8 +408,8 @@ fn letters() -> [char; 256] {
     all
 }
 
-/// Normal tokens whose file has them as text instead of in the byte alphabet, as far as it makes a
-/// difference: no merge makes them, and other tokens may have the same bytes.
+/// Normal tokens that are stored as plain text instead of in the byte alphabet, if it makes a
+/// difference: no merge produces them, and other tokens may have the same bytes.
 fn plain(vocab: &Vocab, bpe: &ByteBpe) -> HashSet<u32> {
     let made: HashSet<u32> = bpe.bytes().chain(bpe.merges().flatten()).collect();
     let mut texts: HashSet<&[u8]> = made.iter().filter_map(|&id| vocab.get(id)).collect();
@@ -444,18 +440,18 @@ fn escape(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Scores with which any two neighbours merge exactly where the listed pairs do, in the same order.
+/// Scores with which two neighbours merge exactly when a listed pair does, in the same order.
 fn ranks_as_scores(vocab: &Vocab, spm: &Spm) -> Result<Vec<f32>, ExportError> {
     const HINT: &str = "; beside its tokenizer.model the folder would do";
     let text = |id: u32| String::from_utf8_lossy(vocab.get(id).unwrap_or_default()).into_owned();
-    // The number of each token that merges make, in the order of ranks.
+    // The position of each token that merges produce, in rank order.
     let mut place: HashMap<u32, usize> = HashMap::new();
     let mut last = None;
     for [left, right, product] in spm.merges() {
         if last != Some(product) {
             if place.contains_key(&product) {
                 let token = text(product);
-                return unsaid(format!("that merges to {token:?} have several ranks{HINT}"));
+                return inexpressible(format!("that merges to {token:?} have several ranks{HINT}"));
             }
             place.insert(product, place.len());
             last = Some(product);
@@ -468,25 +464,27 @@ fn ranks_as_scores(vocab: &Vocab, spm: &Spm) -> Result<Vec<f32>, ExportError> {
         };
         if ![left, right, product].into_iter().all(merged) {
             let token = text(product);
-            return unsaid(format!("that {token:?}, which is no text, takes part in merging"));
+            return inexpressible(format!(
+                "that {token:?}, which is not text, takes part in merging"
+            ));
         }
     }
-    // What scores would merge beyond that: any split of a token into two symbols.
+    // Splits that scores would merge in addition: any split of a token into two symbols.
     for (id, kind, bytes) in vocab.iter() {
         let Ok(token) = str::from_utf8(bytes) else { continue };
-        // What is taken out of texts whole is in none of the stretches that are merged.
+        // Tokens that are matched whole never occur in the stretches that are merged.
         let whole = kind == TokenKind::UserDefined && spm.rules().prefix == Prefix::Never;
-        if whole || kind == TokenKind::Control || spm.made(vocab, bytes) != Some(id) {
+        if whole || kind == TokenKind::Control || spm.merged_token(vocab, bytes) != Some(id) {
             continue;
         }
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
             let one = |s: &str| s.chars().nth(1).is_none();
-            let [l, r] = [left, right].map(|s| spm.made(vocab, s.as_bytes()));
+            let [l, r] = [left, right].map(|s| spm.merged_token(vocab, s.as_bytes()));
             let symbols = (l.is_some() || one(left)) && (r.is_some() || one(right));
             let listed = matches!((l, r), (Some(l), Some(r)) if spm.merges_pair(l, r));
             if symbols && !listed {
-                return unsaid(format!("that {left:?} and {right:?} don't merge{HINT}"));
+                return inexpressible(format!("that {left:?} and {right:?} don't merge{HINT}"));
             }
         }
     }

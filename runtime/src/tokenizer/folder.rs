@@ -10,21 +10,22 @@ use super::json_files::{Added, Config, Doc, TokenList, tokenizer_json, unsupport
 use super::json_parts::Template;
 use super::{Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, bpe, spm_json};
 
-/// Bytes of the largest file that is read as a tokenizer's; the largest in use have some 35 MB.
+/// Size limit of a tokenizer's files in bytes; the largest in use have some 35 MB.
 const MAX_FILE: u64 = 256 << 20;
 
 /// The token that begins and ends texts in GPT-2's own vocabulary, whose files do not name it.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
 impl Tokenizer {
-    /// The tokenizer of a Hugging Face folder: tokenizer.json where it is there, otherwise
-    /// tokenizer.model, otherwise vocab.json with merges.txt. The tokens with a part of their own
-    /// come from tokenizer_config.json, if there is one; a folder that names none has GPT-2's
-    /// `<|endoftext|>`, if its vocabulary does. Tokens that end a generated text are also those
-    /// that generation_config.json names as `eos_token_id`, or else config.json.
+    /// Reads the tokenizer of a Hugging Face folder: tokenizer.json if present, otherwise
+    /// tokenizer.model, otherwise vocab.json with merges.txt. The special ids come from
+    /// tokenizer_config.json, if there is one; a folder that names none gets GPT-2's
+    /// `<|endoftext|>`, if it is in the vocabulary. Tokens that end generation also include those
+    /// named as `eos_token_id` by generation_config.json, or else by config.json.
     ///
     /// # Errors
-    /// [`TokenizerError::NoFiles`] where neither is there; otherwise what is wrong with the files.
+    /// [`TokenizerError::NoFiles`] if there are none of these files; otherwise the error of the
+    /// file.
     pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
         let read = |name| read(&folder.join(name));
         let config = match read("tokenizer_config.json")? {
@@ -57,21 +58,22 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// A tokenizer from the bytes of tokenizer.json and, if there is one, tokenizer_config.json.
+    /// Reads a tokenizer from the bytes of tokenizer.json and, if there is one,
+    /// tokenizer_config.json.
     ///
     /// # Errors
-    /// [`TokenizerError`] where a file is malformed or asks for something that Teff does not have.
+    /// [`TokenizerError`] if a file is malformed or needs something that Teff does not support.
     pub fn from_tokenizer_json(json: &[u8], config: Option<&[u8]>) -> Result<Self, TokenizerError> {
         Tokenizer::build_json(json, config.map(Config::read).transpose()?)
     }
 
-    /// A tokenizer from the bytes of vocab.json, of merges.txt and, if there is one, of
-    /// tokenizer_config.json. How texts are cut is what its `tokenizer_class` does, GPT2Tokenizer
-    /// or Qwen2Tokenizer; without one it is GPT-2's way. Texts are not normalised: only
-    /// tokenizer.json asks for that.
+    /// Reads a tokenizer from the bytes of vocab.json, merges.txt and, if there is one,
+    /// tokenizer_config.json. Its `tokenizer_class` determines how texts are split, GPT2Tokenizer
+    /// or Qwen2Tokenizer; without one it is GPT-2's pattern. Texts are not normalised: only
+    /// tokenizer.json enables that.
     ///
     /// # Errors
-    /// [`TokenizerError`] where a file is malformed, or names another class.
+    /// [`TokenizerError`] if a file is malformed, or names another class.
     pub fn from_vocab_merges(
         vocab: &[u8],
         merges: &[u8],
@@ -81,7 +83,7 @@ impl Tokenizer {
     }
 
     fn build_json(json: &[u8], config: Option<Config>) -> Result<Self, TokenizerError> {
-        if spm_json::is_one(json)? {
+        if spm_json::is_sentence_piece(json)? {
             return Tokenizer::build_spm_json(json, config.unwrap_or_default());
         }
         let parts = tokenizer_json(json)?;
@@ -118,12 +120,12 @@ impl Tokenizer {
         let mut first = 1;
         let mut lines = merges;
         if let Some(rest) = lines.strip_prefix(b"#version") {
-            // Only the first line can be that; `#` is a token like any other.
+            // Only the first line can be a comment; `#` is a token like any other.
             let end = rest.iter().position(|&b| b == b'\n').map_or(rest.len(), |at| at + 1);
             lines = &rest[end..];
             first = 2;
         }
-        // Empty lines at the end are no merges.
+        // Empty lines at the end are not merges.
         while let Some((b'\n' | b'\r', rest)) = lines.split_last() {
             lines = rest;
         }
@@ -143,7 +145,7 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Takes over what tokenizer.json puts around texts.
+    /// Adopts the tokens that tokenizer.json puts around texts.
     pub(super) fn add_template(
         &mut self,
         template: Template,
@@ -158,7 +160,7 @@ impl Tokenizer {
             let Some(put) = put else { continue };
             self.bytes_of(put)?;
             if named.is_some() && *id != Some(put) {
-                let why = format!("TemplateProcessing with the token {put}, which is no {what}");
+                let why = format!("TemplateProcessing with the token {put}, which is not {what}");
                 return unsupported("post-processor", why);
             }
             (*id, *add) = (Some(put), true);
@@ -167,7 +169,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Looks up the tokens that have a part of their own. A name that is no token is none.
+    /// Looks up the special ids. A name that is not in the vocabulary is ignored.
     pub(super) fn name_specials(&mut self, config: &Config) {
         let find = |name: &Option<String>| self.find_token(name.as_ref()?.as_bytes());
         let (mut bos, mut eos, unk) = (find(&config.bos), find(&config.eos), find(&config.unk));
@@ -195,7 +197,7 @@ fn added_tokens_json(bytes: &[u8]) -> Result<Vec<Added>, TokenizerError> {
     Ok(added)
 }
 
-/// The field `eos_token_id` of a model's file, one id or several; `None` where there is none.
+/// The field `eos_token_id` of a model's file, one id or several; `None` if it is absent.
 fn eos_ids(mut doc: Doc<'_>) -> Result<Option<Vec<u32>>, TokenizerError> {
     let want = "a token id or an array of them";
     let mut ids = None;
@@ -233,7 +235,7 @@ fn eos_ids(mut doc: Doc<'_>) -> Result<Option<Vec<u32>>, TokenizerError> {
     Ok(ids)
 }
 
-/// The bytes of a file; `None` where it is not there.
+/// Reads a file; `None` if it doesn't exist.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
     let io = |e: std::io::Error| TokenizerError::Io { path: path.into(), why: e.to_string() };
     let large = |bytes| TokenizerError::FileTooLarge { path: path.into(), bytes, limit: MAX_FILE };

@@ -13,13 +13,14 @@ const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 
 impl Tokenizer {
-    /// The tokenizer in a GGUF file's metadata. `tokenizer.ggml.model` is `llama` for
-    /// SentencePiece's kind, or `gpt2`, where `tokenizer.ggml.pre` names the [`Splitter`]. Files from before there was `pre` lack it; for the
-    /// architecture `gpt2`, and only for that, it can have been no other.
+    /// Reads the tokenizer in a GGUF file's metadata. `tokenizer.ggml.model` is `llama` for the
+    /// SentencePiece kind, or `gpt2` for byte-level BPE, for which `tokenizer.ggml.pre` names the
+    /// [`Splitter`]. Files older than that key lack it: for the architecture `gpt2`, and only for
+    /// that, the splitter is certain without it.
     ///
     /// # Errors
-    /// [`TokenizerError::Unsupported`] for another kind of tokenizer; [`TokenizerError::Gguf`] for a
-    /// key that is missing or of the wrong type; otherwise what is wrong with tokens and merges.
+    /// [`TokenizerError::Unsupported`] for another kind of tokenizer; [`TokenizerError::Gguf`] for
+    /// a key that is missing or of the wrong type; otherwise the problem with the tokens or merges.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, TokenizerError> {
         let keys = Keys { gguf };
         let model = keys.text(MODEL)?.ok_or(lacks(MODEL))?;
@@ -45,9 +46,9 @@ impl Tokenizer {
             add_eos: keys.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
         };
         let Some(GgufValue::Array(tokens)) = gguf.value(TOKENS) else { return Err(lacks(TOKENS)) };
-        let tokens = tokens.strings().ok_or(wrong(TOKENS, "is no array of strings"))?;
+        let tokens = tokens.strings().ok_or(wrong(TOKENS, "is not an array of strings"))?;
         let Some(GgufValue::Array(merges)) = gguf.value(MERGES) else { return Err(lacks(MERGES)) };
-        let merges = merges.strings().ok_or(wrong(MERGES, "is no array of strings"))?;
+        let merges = merges.strings().ok_or(wrong(MERGES, "is not an array of strings"))?;
         let add_prefix_space = keys.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(false);
         let kinds = keys.kinds(tokens.len())?;
         let mut bad_kind = false;
@@ -65,7 +66,7 @@ impl Tokenizer {
             splitter: rule.splitter,
             add_prefix_space,
             ignore_merges: rule.ignore_merges,
-            // llama.cpp normalises no text of these; the key for it is none of GGUF's.
+            // llama.cpp does not normalise these texts, and GGUF has no key for it.
             nfc: false,
             ids,
         };
@@ -77,7 +78,7 @@ impl Tokenizer {
     }
 }
 
-/// A tokenizer of SentencePiece's kind. What a file leaves out is as llama.cpp has it.
+/// Reads a tokenizer of the SentencePiece kind. Defaults are those of llama.cpp.
 fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
     const EXTRA: &str = "tokenizer.ggml.remove_extra_whitespaces";
     const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
@@ -90,12 +91,12 @@ fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
         return Err(unsupported("normalizer", "precompiled_charsmap"));
     }
     let Some(GgufValue::Array(tokens)) = keys.gguf.value(TOKENS) else { return Err(lacks(TOKENS)) };
-    let tokens = tokens.strings().ok_or(wrong(TOKENS, "is no array of strings"))?;
+    let tokens = tokens.strings().ok_or(wrong(TOKENS, "is not an array of strings"))?;
     let n = tokens.len();
     let scores = match keys.gguf.value(SCORES) {
         None => return Err(lacks(SCORES)),
         Some(GgufValue::Array(array)) if array.elem() == ValueKind::F32 => array.as_bytes(),
-        Some(_) => return Err(wrong(SCORES, "is no array of floats")),
+        Some(_) => return Err(wrong(SCORES, "is not an array of floats")),
     };
     let (scores, _) = scores.as_chunks::<4>();
     if scores.len() != n {
@@ -117,7 +118,7 @@ fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
     let mut bad_kind = false;
     let tokens = tokens.zip(scores).enumerate().map(|(i, (token, score))| {
         let kind = match &kinds {
-            // Only what bytes are can be told from the tokens alone.
+            // Without types, only byte tokens can be recognised.
             None if byte_of(token).is_some() => Some(TokenKind::Byte),
             None => Some(TokenKind::Normal),
             Some(kinds) => kinds.get(i).and_then(|&k| TokenKind::from_gguf(k)),
@@ -130,7 +131,8 @@ fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
         return Err(wrong(TOKEN_TYPE, NO_TYPE));
     }
     let mut tokenizer = built?;
-    // llama.cpp's rule for the one family that has it: white space after these tokens is theirs.
+    // llama.cpp's rule for the one family that has it: these tokens absorb the white space after
+    // them.
     let name = keys.text("general.name")?.unwrap_or_default().to_ascii_lowercase();
     if name.contains("phi-3") || name.contains("phi3") {
         let bare = |id: u32| {
@@ -138,12 +140,12 @@ fn sentence_piece(keys: &Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
             !tokenizer.token_bytes(id).is_some_and(|t| names.contains(&t))
         };
         let all = tokenizer.special.ids().iter().copied().filter(|&id| bare(id)).collect();
-        tokenizer.special.swallow_after(all);
+        tokenizer.special.set_strip_after(all);
     }
     Ok(tokenizer)
 }
 
-const NO_TYPE: &str = "has a number that is no type of token (1 to 6)";
+const NO_TYPE: &str = "has a number that is not a token type (1 to 6)";
 
 fn wrong(key: &'static str, why: &'static str) -> TokenizerError {
     TokenizerError::Gguf { key, why }
@@ -166,7 +168,7 @@ impl<'a> Keys<'_, 'a> {
         match self.gguf.value(key) {
             None => Ok(None),
             Some(GgufValue::Str(text)) => Ok(Some(text)),
-            Some(_) => Err(wrong(key, "is no string")),
+            Some(_) => Err(wrong(key, "is not a string")),
         }
     }
 
@@ -174,7 +176,7 @@ impl<'a> Keys<'_, 'a> {
         match self.gguf.value(key) {
             None => Ok(None),
             Some(GgufValue::Bool(v)) => Ok(Some(v)),
-            Some(_) => Err(wrong(key, "is no truth value")),
+            Some(_) => Err(wrong(key, "is not a boolean")),
         }
     }
 
@@ -187,7 +189,7 @@ impl<'a> Keys<'_, 'a> {
             Some(GgufValue::I64(v)) => u32::try_from(v).ok(),
             Some(_) => None,
         };
-        id.map(Some).ok_or(wrong(key, "is no token id"))
+        id.map(Some).ok_or(wrong(key, "is not a token id"))
     }
 
     /// The types of `n` tokens.
@@ -197,7 +199,7 @@ impl<'a> Keys<'_, 'a> {
             Some(GgufValue::Array(array)) => array.integers(),
             Some(_) => None,
         };
-        let kinds = kinds.ok_or(wrong(TOKEN_TYPE, "is no array of integers"))?;
+        let kinds = kinds.ok_or(wrong(TOKEN_TYPE, "is not an array of integers"))?;
         if kinds.len() != n {
             return Err(wrong(TOKEN_TYPE, "has not one entry for each token"));
         }

@@ -43,14 +43,14 @@ impl<'a> Doc<'a> {
         self.reader.skip_value().map_err(|e| self.json(e))
     }
 
-    /// Passes over the next value, and gives a reader that stands before it.
+    /// Skips the next value, and returns a reader positioned before it.
     pub(super) fn bookmark(&mut self) -> Result<Doc<'a>> {
         let here = self.clone();
         self.skip()?;
         Ok(here)
     }
 
-    /// Reads to the end of the document, so that all of it has been checked.
+    /// Reads to the end of the document, so that all of it has been validated.
     pub(super) fn end(&mut self) -> Result<()> {
         match self.reader.next().map_err(|e| self.json(e))? {
             None => Ok(()),
@@ -65,7 +65,7 @@ impl<'a> Doc<'a> {
         }
     }
 
-    /// The next key of the object that is being read; `None` at its end.
+    /// The next key of the current object; `None` at its end.
     pub(super) fn key(&mut self) -> Result<Option<Text<'a>>> {
         match self.next("a key")? {
             Event::Key(key) => Ok(Some(key)),
@@ -102,7 +102,7 @@ impl<'a> Doc<'a> {
         }
     }
 
-    /// `null`, or an object with a field `type`, whose text is given.
+    /// The `type` field of the next value, an object; `None` for `null`.
     pub(super) fn kind(&self, want: &'static str) -> Result<Option<String>> {
         let mut doc = self.clone();
         match doc.next(want)? {
@@ -124,7 +124,7 @@ pub(super) fn unsupported<T>(part: &'static str, name: impl Into<String>) -> Res
     Err(TokenizerError::Unsupported { part, name: name.into() })
 }
 
-/// A token that stands beside the vocabulary, or is marked as one to be found in texts whole.
+/// An added token: one outside the vocabulary, or one that is matched whole in texts.
 pub(super) struct Added {
     pub(super) id: u64,
     pub(super) content: String,
@@ -134,17 +134,18 @@ pub(super) struct Added {
 /// Tokens with their ids, in any order.
 pub(super) struct TokenList {
     text: String,
-    /// Where each token ends in `text`, its id, and what it is for.
+    /// End of each token in `text`, its id and its kind.
     entries: Vec<(usize, u32, TokenKind)>,
-    /// Ids must be below this.
+    /// Exclusive upper bound of ids.
     limit: u32,
 }
 
 impl TokenList {
     /// Reads `{"token": id, ...}` from a file of `file_len` bytes.
     pub(super) fn read(doc: &mut Doc<'_>, file_len: usize) -> Result<Self> {
-        // An entry takes more than 4 bytes, so without holes all ids are below a quarter of the
-        // file's bytes. Small vocabularies with their added tokens far up get some more.
+        // An entry takes more than 4 bytes, so without unused ids all ids are below a quarter of
+        // the file's size. The constant allows for small vocabularies with added tokens at much
+        // larger ids.
         let limit = u32::try_from(file_len / 4).unwrap_or(u32::MAX - 1024).saturating_add(1024);
         let mut list = TokenList { text: String::new(), entries: Vec::new(), limit };
         doc.object("an object of tokens and their ids")?;
@@ -174,7 +175,7 @@ impl TokenList {
         &self.text[start..self.entries[entry].0]
     }
 
-    /// Marks the tokens of these texts as special, where they are in the vocabulary.
+    /// Marks the tokens with these texts as special, if they are in the vocabulary.
     pub(super) fn mark_special(&mut self, names: &[&str]) {
         for entry in 0..self.entries.len() {
             if names.contains(&self.token(entry)) {
@@ -183,8 +184,8 @@ impl TokenList {
         }
     }
 
-    /// Appends tokens that are named and are nowhere, as transformers does: their ids follow on
-    /// the number of tokens.
+    /// Appends tokens that are named but defined nowhere, as transformers does: their ids continue
+    /// from the number of tokens.
     pub(super) fn add_named(&self, names: &[&str], added: &mut Vec<Added>) {
         if names.is_empty() {
             return;
@@ -201,19 +202,19 @@ impl TokenList {
         added.extend(missing);
     }
 
-    /// Puts the tokens in the order of their ids, together with the added ones.
+    /// Sorts the tokens by id, together with the added ones.
     pub(super) fn build(self, added: &[Added]) -> Result<bpe::Tokens> {
         let mut tokens = bpe::Tokens::default();
-        self.each(added, |token| match token {
+        self.for_each_token(added, |token| match token {
             Some((text, kind)) => tokens.push(text.as_bytes(), kind),
             None => tokens.push_hole(),
         })?;
         Ok(tokens)
     }
 
-    /// Hands over the tokens in the order of their ids, together with the added ones; `None` is
-    /// an id without a token.
-    pub(super) fn each(
+    /// Passes the tokens to the callback in id order, together with the added ones; `None` is an id
+    /// without a token.
+    pub(super) fn for_each_token(
         mut self,
         added: &[Added],
         mut token: impl FnMut(Option<(&str, TokenKind)>) -> Result<()>,
@@ -262,15 +263,15 @@ impl TokenList {
     }
 }
 
-/// What tokenizer.json holds.
+/// The contents of tokenizer.json.
 pub(super) struct TokenizerJson {
     pub(super) vocab: Vocab,
     pub(super) bpe: ByteBpe,
-    /// The model's token for what has no token.
+    /// The model's token for unknown text.
     pub(super) unk: Option<String>,
-    /// What is put around texts.
+    /// The tokens put around texts.
     pub(super) template: Template,
-    /// Added tokens that are looked for in normalised text.
+    /// Added tokens that are matched in normalised text.
     pub(super) normalized: Vec<u32>,
 }
 
@@ -303,7 +304,7 @@ pub(super) fn tokenizer_json(bytes: &[u8]) -> Result<TokenizerJson> {
     }
     doc.end()?;
     let model = model.ok_or_else(|| doc.missing("model"))?;
-    // A model of another kind is the better news than the parts that go with it.
+    // An unsupported model is reported before the components that go with it.
     let model = Model::read(model)?;
     let pre = pre.ok_or_else(|| doc.missing("pre_tokenizer"))?;
     match decoder {
@@ -312,7 +313,7 @@ pub(super) fn tokenizer_json(bytes: &[u8]) -> Result<TokenizerJson> {
         None => return Err(doc.missing("decoder")),
     }
     if nfc {
-        // The token that stands in normalised text is another one then.
+        // A token that normalisation changes would become a different one.
         let stays = |token: &str| token == super::nfc::nfc(token, &mut Default::default());
         if let Some((_, token)) = normalized.iter().find(|(_, token)| !stays(token)) {
             return unsupported("option of an added token", format!("normalized of {token}"));
@@ -345,7 +346,8 @@ pub(super) fn added_tokens(doc: &mut Doc<'_>) -> Result<Vec<Added>> {
     }
 }
 
-/// Reads an added token, whose `{` has been read. tokenizer_config.json has its id outside.
+/// Reads an added token whose `{` has been read. In tokenizer_config.json its id is outside the
+/// object.
 fn added_token(doc: &mut Doc<'_>, mut id: Option<u64>) -> Result<Added> {
     let (mut content, mut special) = (None, false);
     while let Some(key) = doc.key()? {
@@ -360,7 +362,7 @@ fn added_token(doc: &mut Doc<'_>, mut id: Option<u64>) -> Result<Added> {
                 return unsupported("option of an added token", key.to_cow());
             }
         } else {
-            doc.skip()?; // `normalized`: see there
+            doc.skip()?; // `normalized`: see `normalized_tokens`
         }
     }
     let id = id.ok_or_else(|| doc.missing("added_tokens[].id"))?;
@@ -368,7 +370,7 @@ fn added_token(doc: &mut Doc<'_>, mut id: Option<u64>) -> Result<Added> {
     Ok(Added { id, content, special })
 }
 
-/// The added tokens that are looked for in normalised text.
+/// The added tokens that are matched in normalised text.
 pub(super) fn normalized_tokens(mut doc: Doc<'_>) -> Result<Vec<(u32, String)>> {
     let mut all = Vec::new();
     doc.array("an array of added tokens")?;
@@ -406,7 +408,7 @@ impl<'a> Model<'a> {
         let mut typed = doc.clone();
         typed.object("the model, an object")?;
         while let Some(key) = typed.key()? {
-            // Old files lack it; they have vocabulary and merges all the same.
+            // Old files lack it; they have a vocabulary and merges all the same.
             if key.is("type") {
                 let name = typed.text("the name of a type")?;
                 if !name.is("BPE") {
@@ -442,7 +444,7 @@ impl<'a> Model<'a> {
                     _ => return Err(doc.wrong("null or a number")),
                 }
             } else {
-                doc.skip()?; // `type`; `fuse_unk`: no text needs the unknown token
+                doc.skip()?; // `type`; `fuse_unk`: byte-level text never needs the unknown token
             }
         }
         let vocab = vocab.ok_or_else(|| doc.missing("model.vocab"))?;
@@ -451,16 +453,16 @@ impl<'a> Model<'a> {
     }
 }
 
-/// Text that is neither null nor empty.
+/// A string that is neither null nor empty.
 pub(super) fn text_or_null(doc: &mut Doc<'_>) -> Result<Option<String>> {
-    match doc.next("null or text")? {
+    match doc.next("null or a string")? {
         Event::Null => Ok(None),
         Event::String(text) => Ok(Some(text.to_cow().into_owned()).filter(|t| !t.is_empty())),
-        _ => Err(doc.wrong("null or text")),
+        _ => Err(doc.wrong("null or a string")),
     }
 }
 
-/// Reads merges, each written as `"a b"` or as `["a", "b"]`, and gives them to `push`.
+/// Reads merges, each written as `"a b"` or as `["a", "b"]`, and passes them to `push`.
 pub(super) fn read_merges(
     mut doc: Doc<'_>,
     mut push: impl FnMut(&[u8], &[u8], MergeAt) -> Result<()>,
@@ -490,16 +492,16 @@ pub(super) fn read_merges(
     Ok(())
 }
 
-/// What tokenizer_config.json or special_tokens_map.json says of special tokens.
+/// Special tokens according to tokenizer_config.json or special_tokens_map.json.
 #[derive(Default)]
 pub(super) struct Config {
     pub(super) bos: Option<String>,
     pub(super) eos: Option<String>,
     pub(super) unk: Option<String>,
     pub(super) pad: Option<String>,
-    /// Whether texts begin with `bos`; `None` where the file leaves it to its class.
+    /// True if texts begin with `bos`; `None` if the file leaves it to its class.
     pub(super) add_bos: Option<bool>,
-    /// Whether texts end with `eos`.
+    /// True if texts end with `eos`.
     pub(super) add_eos: Option<bool>,
     pub(super) add_prefix_space: bool,
     pub(super) added: Vec<Added>,
@@ -508,13 +510,13 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Adds tokens, unless there are others of the same ids.
+    /// Adds tokens whose ids are not taken yet.
     pub(super) fn add_more(&mut self, added: Vec<Added>) {
         let known: HashSet<u64> = self.added.iter().map(|a| a.id).collect();
         self.added.extend(added.into_iter().filter(|a| !known.contains(&a.id)));
     }
 
-    /// Reads tokenizer_config.json; all that does not concern the tokens' meaning is passed over.
+    /// Reads tokenizer_config.json; everything unrelated to the tokens' meaning is skipped.
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let mut doc = Doc::new("tokenizer_config.json", bytes);
         let mut config = Config::default();
@@ -547,7 +549,7 @@ impl Config {
     }
 }
 
-/// True, false, or nothing.
+/// A boolean or null.
 fn flag_or_null(doc: &mut Doc<'_>) -> Result<Option<bool>> {
     Ok(match doc.next("true or false")? {
         Event::Bool(v) => Some(v),
@@ -555,7 +557,7 @@ fn flag_or_null(doc: &mut Doc<'_>) -> Result<Option<bool>> {
     })
 }
 
-/// The name of a token: text, an object with its `content`, or null.
+/// The name of a token: a string, an object with its `content`, or null.
 fn token_name(doc: &mut Doc<'_>) -> Result<Option<String>> {
     let mut peek = doc.clone();
     if peek.next("a token")? != Event::ObjectStart {

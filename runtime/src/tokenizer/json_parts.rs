@@ -1,7 +1,7 @@
-//! The parts of tokenizer.json around the model: normalizer, pre-tokenizer, post-processor.
+//! The components of tokenizer.json around the model: normalizer, pre-tokenizer, post-processor.
 //!
-//! Each is an object with a `type`, or several of them in a Sequence. What is known is a small
-//! set of combinations; all else is refused by its name.
+//! Each is an object with a `type`, or a Sequence of several. A small set of combinations is
+//! supported; all others are refused by name.
 
 use super::json_files::{Doc, unsupported};
 use super::{Splitter, TokenizerError};
@@ -13,15 +13,15 @@ const NORMALIZER: &str = "normalizer";
 const PRE: &str = "pre-tokenizer";
 const POST: &str = "post-processor";
 
-/// The members of a Sequence, which stand in an array under `key`, with their types.
+/// The elements of a Sequence, an array under `key`, with their types.
 fn members<'a>(
     mut doc: Doc<'a>,
     key: &str,
     want: &'static str,
     missing: &'static str,
 ) -> Result<Vec<(String, Doc<'a>)>> {
-    // More than any known combination has: enough to know that it is something else.
-    const MOST: usize = 4;
+    // More than any supported combination has, which is enough to recognise others.
+    const MAX_ELEMENTS: usize = 4;
     doc.object(want)?;
     while let Some(found) = doc.key()? {
         if !found.is(key) {
@@ -30,7 +30,7 @@ fn members<'a>(
         }
         doc.array(want)?;
         let mut all = Vec::new();
-        while all.len() < MOST {
+        while all.len() < MAX_ELEMENTS {
             let mut peek = doc.clone();
             if peek.next(want)? == Event::ArrayEnd {
                 break;
@@ -49,7 +49,7 @@ fn sequence_of(members: &[(String, Doc<'_>)]) -> String {
     format!("Sequence of {}", names.join(", "))
 }
 
-/// Whether texts are brought into form C.
+/// Reads a normalizer: true if texts are normalised to form C.
 pub(super) fn normalizer(doc: Doc<'_>) -> Result<bool> {
     let want = "null or a normalizer";
     match doc.kind(want)?.as_deref() {
@@ -67,7 +67,7 @@ pub(super) fn normalizer(doc: Doc<'_>) -> Result<bool> {
     }
 }
 
-/// How texts are cut.
+/// How texts are split.
 #[derive(Clone, Copy)]
 pub(super) struct PreTokenizer {
     pub(super) splitter: Splitter,
@@ -92,9 +92,10 @@ pub(super) fn pre_tokenizer(mut doc: Doc<'_>) -> Result<PreTokenizer> {
     }
 }
 
-/// Reads a ByteLevel pre-tokenizer: whether it cuts the text, and whether it puts a space in front.
+/// Reads a ByteLevel pre-tokenizer: returns `use_regex` (it splits the text) and
+/// `add_prefix_space`.
 fn byte_level(doc: &mut Doc<'_>) -> Result<(bool, bool)> {
-    // Files from before the option `use_regex` always cut, and a prefix is the default.
+    // Files older than the option `use_regex` always split, and a prefix is the default.
     let (mut use_regex, mut prefix) = (true, true);
     doc.object("a pre-tokenizer")?;
     while let Some(key) = doc.key()? {
@@ -109,7 +110,7 @@ fn byte_level(doc: &mut Doc<'_>) -> Result<(bool, bool)> {
     Ok((use_regex, prefix))
 }
 
-/// One Split by a known pattern and one ByteLevel that does not cut, or single Digits and one
+/// One Split by a known pattern and one ByteLevel that does not split, or single Digits and one
 /// ByteLevel that does.
 fn pre_tokenizers(mut all: Vec<(String, Doc<'_>)>) -> Result<PreTokenizer> {
     let names = sequence_of(&all);
@@ -123,7 +124,7 @@ fn pre_tokenizers(mut all: Vec<(String, Doc<'_>)>) -> Result<PreTokenizer> {
         _ => return unsupported(PRE, names),
     };
     match byte_level(byte)? {
-        // It would be put in front of every piece.
+        // The space would be put in front of every piece.
         (_, true) => unsupported(
             PRE,
             format!("Sequence of {first} and ByteLevel with add_prefix_space true"),
@@ -190,12 +191,13 @@ pub(super) struct Template {
     pub(super) eos: Option<u32>,
 }
 
-/// Reads a post-processor for what it puts around a single text. Nothing is put there by
-/// [`Tokenizer::encode`](super::Tokenizer::encode): it tells how texts given to the model begin.
+/// Reads a post-processor for the tokens it puts around a single text.
+/// [`Tokenizer::encode`](super::Tokenizer::encode) does not add them: they determine `add_bos` and
+/// `add_eos`.
 pub(super) fn post_processor(doc: Doc<'_>) -> Result<Template> {
     let want = "null or a post-processor";
     match doc.kind(want)?.as_deref() {
-        // ByteLevel moves offsets and changes no token.
+        // ByteLevel adjusts offsets and changes no token.
         None | Some("ByteLevel") => Ok(Template::default()),
         Some("TemplateProcessing") => template(doc),
         Some("Sequence") => {
@@ -226,7 +228,7 @@ fn template(mut doc: Doc<'_>) -> Result<Template> {
         } else if key.is("special_tokens") {
             special = Some(doc.bookmark()?);
         } else {
-            doc.skip()?; // `pair`: there are no pairs of texts
+            doc.skip()?; // `pair`: pairs of texts are not supported
         }
     }
     let mut single = single.ok_or_else(|| doc.missing("post_processor.single"))?;

@@ -1,10 +1,10 @@
 //! Tokenizers: text to token ids and back.
 //!
-//! There are two kinds: byte-level byte-pair encoding (GPT-2, Llama 3, Qwen) and SentencePiece's,
-//! over characters (Llama 2, Mistral, Gemma). They are read from GGUF metadata
+//! There are two kinds: byte-level byte-pair encoding (GPT-2, Llama 3, Qwen) and SentencePiece's
+//! byte-pair encoding, over characters (Llama 2, Mistral, Gemma). They are read from GGUF metadata
 //! ([`Tokenizer::from_gguf`]), from tokenizer.json, from tokenizer.model, or from vocab.json with
-//! merges.txt ([`Tokenizer::from_folder`]). What a file asks for and Teff does not have is refused
-//! by its name, never passed over.
+//! merges.txt ([`Tokenizer::from_folder`]). A feature of a file that Teff does not support is
+//! refused by name, never ignored.
 //!
 //! ```
 //! # use teff_runtime::tokenizer::*;
@@ -47,38 +47,37 @@ use special::SpecialIndex;
 use spm::Spm;
 use vocab::Vocab;
 
-/// What to do with the text of special tokens in a text.
+/// Treatment of the names of special tokens in a text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Specials {
-    /// It is text like any other: right for whatever a user wrote. (Tokens of
-    /// [`TokenKind::UserDefined`] are found all the same; they are text too.)
+    /// They are ordinary text: right for anything a user wrote. (Tokens of
+    /// [`TokenKind::UserDefined`] are matched all the same; they are text too.)
     #[default]
     Ignore,
-    /// It becomes the special token, the longest where several start at the same place: right for
-    /// what a program wrote, such as a chat template.
+    /// They become the special tokens, the longest one if several start at the same place: right
+    /// for text written by a program, such as a chat template.
     Parse,
 }
 
-/// The tokens that have a part of their own in a text, as far as the model names them.
+/// Ids of the special tokens, as far as the model names them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SpecialIds {
-    /// Begins a text.
+    /// Beginning of a text.
     pub bos: Option<u32>,
-    /// Ends a text.
+    /// End of a text.
     pub eos: Option<u32>,
-    /// Ends a turn of a conversation.
+    /// End of a turn of a conversation.
     pub eot: Option<u32>,
-    /// Stands for what has no token. Vocabularies with all bytes never need it.
+    /// Token for unknown text. Vocabularies with all bytes never need it.
     pub unk: Option<u32>,
-    /// Whether texts given to the model start with `bos`. [`Tokenizer::encode`] leaves it to its
+    /// True if texts given to the model start with `bos`. [`Tokenizer::encode`] leaves it to the
     /// caller, who knows where a text starts.
     pub add_bos: bool,
-    /// Whether texts given to the model end with `eos`; as with `add_bos`.
+    /// True if texts given to the model end with `eos`; as with `add_bos`.
     pub add_eos: bool,
 }
 
-/// Tokens that end a generated text in every model that has them, by their names: what llama.cpp
-/// ends at.
+/// Names of tokens that end generation in every model that has them, as in llama.cpp.
 const STOPS: [&str; 15] = [
     "<|eot_id|>",
     "<|im_end|>",
@@ -97,21 +96,32 @@ const STOPS: [&str; 15] = [
     "</s>",
 ];
 
-/// How pieces of text become tokens.
+/// The algorithm that turns pieces of text into tokens.
 #[derive(Clone, Debug)]
 enum Algorithm {
     ByteBpe(Box<ByteBpe>),
     Spm(Box<Spm>),
 }
 
-/// A vocabulary and the rules for using it. It never changes and may be shared by threads.
+/// A vocabulary and its encoding rules. Immutable, and can be shared by threads.
+///
+/// ```
+/// use teff_runtime::tokenizer::{BpeParts, Specials, Splitter, TokenKind, Tokenizer};
+///
+/// let tokens = ["H", "i", "Hi"].map(|t| (t.as_bytes(), TokenKind::Normal));
+/// let merges = [b"H i".as_slice()];
+/// let tokenizer = Tokenizer::byte_bpe(BpeParts::new(tokens, merges, Splitter::Gpt2))?;
+/// assert_eq!(tokenizer.encode("HiH", Specials::Ignore)?, [2, 0]);
+/// assert_eq!(tokenizer.decode(&[2, 0])?, "HiH");
+/// # Ok::<(), teff_runtime::tokenizer::TokenizerError>(())
+/// ```
 #[derive(Clone)]
 pub struct Tokenizer {
     vocab: Vocab,
     algorithm: Algorithm,
     special: SpecialIndex,
     ids: SpecialIds,
-    /// Ids that end a generated text, in ascending order.
+    /// Ids that end generation, sorted.
     stops: Vec<u32>,
 }
 
@@ -123,40 +133,63 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// What a vocabulary in memory is made of: see [`Tokenizer::byte_bpe`].
+/// Parts of a byte-level vocabulary in memory, for [`Tokenizer::byte_bpe`].
 pub struct BpeParts<T, M> {
-    /// The tokens in the order of their ids, in the byte alphabet where they are normal.
+    /// Tokens in id order, normal ones in the byte alphabet.
     pub tokens: T,
-    /// The merges in the order of their ranks, such as `Ġ t`.
+    /// Merges in rank order, such as `Ġ t`.
     pub merges: M,
-    /// How texts are cut into pieces.
+    /// The pre-tokenizer.
     pub splitter: Splitter,
-    /// Whether a text that does not start with a space gets one in front.
+    /// True if a text that does not start with a space gets one in front.
     pub add_prefix_space: bool,
-    /// Whether a piece that is a token becomes it, whatever the merges make of it: Llama 3.
+    /// True if a piece that is a token becomes that token, regardless of the merges, as in Llama 3.
     pub ignore_merges: bool,
-    /// Whether texts are brought into Unicode's normalisation form C first: Qwen.
+    /// True if texts are normalised to Unicode form C first, as in Qwen.
     pub nfc: bool,
-    /// The tokens with a part of their own.
+    /// Ids of the special tokens.
     pub ids: SpecialIds,
 }
 
-/// What a SentencePiece vocabulary in memory is made of: see [`Tokenizer::sentence_piece`].
+impl<T, M> BpeParts<T, M> {
+    /// Parts with all options off and no special ids.
+    pub fn new(tokens: T, merges: M, splitter: Splitter) -> Self {
+        let ids = SpecialIds::default();
+        BpeParts {
+            tokens,
+            merges,
+            splitter,
+            add_prefix_space: false,
+            ignore_merges: false,
+            nfc: false,
+            ids,
+        }
+    }
+}
+
+/// Parts of a SentencePiece vocabulary in memory, for [`Tokenizer::sentence_piece`].
 pub struct SpmParts<T> {
-    /// The tokens in the order of their ids, with spaces as U+2581, and their scores.
+    /// Tokens in id order, with spaces as U+2581, and their scores.
     pub tokens: T,
-    /// Whether a text, and what follows a special token in it, gets a space in front.
+    /// True if a text, and text that follows a special token, gets a space in front.
     pub add_space_prefix: bool,
-    /// The tokens with a part of their own.
+    /// Ids of the special tokens.
     pub ids: SpecialIds,
+}
+
+impl<T> SpmParts<T> {
+    /// Parts without a space in front of texts and without special ids.
+    pub fn new(tokens: T) -> Self {
+        SpmParts { tokens, add_space_prefix: false, ids: SpecialIds::default() }
+    }
 }
 
 impl Tokenizer {
-    /// A tokenizer of byte-level byte-pair encoding, from parts in memory.
+    /// Builds a byte-level BPE tokenizer from parts in memory.
     ///
     /// # Errors
-    /// [`TokenizerError`] where two normal tokens are the same, a merge is malformed, repeated, or
-    /// names or makes something that is not in the vocabulary, or an id of `ids` is beyond it.
+    /// [`TokenizerError`] if two normal tokens are equal, if a merge is malformed, repeated, or has
+    /// tokens or a product outside the vocabulary, or if an id of `ids` is out of range.
     pub fn byte_bpe<'a, T, M>(parts: BpeParts<T, M>) -> Result<Self, TokenizerError>
     where
         T: IntoIterator<Item = (&'a [u8], TokenKind)>,
@@ -166,7 +199,7 @@ impl Tokenizer {
         Tokenizer::byte_bpe_with(parts, nfc)
     }
 
-    /// [`Tokenizer::byte_bpe`], `nfc` deciding what `parts.nfc` does.
+    /// [`Tokenizer::byte_bpe`] with the normaliser given as `nfc` instead of `parts.nfc`.
     fn byte_bpe_with<'a, T, M>(
         parts: BpeParts<T, M>,
         nfc: Option<nfc::Normalizer>,
@@ -209,13 +242,13 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Sets the tokens with a part of their own.
+    /// Sets the ids of the special tokens.
     fn set_ids(&mut self, ids: SpecialIds) {
         self.ids = ids;
         self.add_stops([ids.eos, ids.eot].into_iter().flatten());
     }
 
-    /// Adds tokens that end a generated text, where they are in the vocabulary.
+    /// Adds tokens that end generation, if they are in the vocabulary.
     fn add_stops(&mut self, ids: impl IntoIterator<Item = u32>) {
         self.stops.extend(ids.into_iter().filter(|&id| self.vocab.kind(id).is_some()));
         self.stops.sort_unstable();
@@ -223,14 +256,14 @@ impl Tokenizer {
         self.stops.shrink_to_fit();
     }
 
-    /// A tokenizer of SentencePiece's byte-pair encoding, from parts in memory. Neighbours whose
-    /// joint text is a token are merged, those of the highest score first, the leftmost among
-    /// equals; a character that is then no token becomes tokens of [`TokenKind::Byte`], named
-    /// `<0x0A>`, or where one is missing `ids.unk`.
+    /// Builds a SentencePiece BPE tokenizer from parts in memory. Neighbours whose joint text is a
+    /// token are merged, highest score first, leftmost first on ties. A character that is then
+    /// still no token becomes tokens of [`TokenKind::Byte`], named like `<0x0A>`, or `ids.unk` if
+    /// one of them is missing.
     ///
     /// # Errors
-    /// [`TokenizerError`] where two normal tokens are the same, a byte is not written as one, a
-    /// score is NaN, or an id of `ids` is beyond the vocabulary.
+    /// [`TokenizerError`] if two normal tokens are equal, a byte token is not written as one, a
+    /// score is NaN, or an id of `ids` is out of range.
     pub fn sentence_piece<'a, T>(parts: SpmParts<T>) -> Result<Self, TokenizerError>
     where
         T: IntoIterator<Item = (&'a [u8], f32, TokenKind)>,
@@ -245,21 +278,21 @@ impl Tokenizer {
         Tokenizer::new(vocab, Algorithm::Spm(Box::new(spm)), parts.ids)
     }
 
-    /// The ids of `text`, without any that it does not itself hold (no `bos`).
+    /// Encodes `text`, without adding any tokens (no `bos`).
     ///
     /// # Errors
-    /// [`TokenizerError::NoTokenForByte`] where the vocabulary lacks one of the text's bytes.
+    /// [`TokenizerError::NoTokenForByte`] if the vocabulary lacks one of the text's bytes.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, TokenizerError> {
         let mut out = Vec::new();
         self.encode_into(text, specials, &mut EncodeScratch::default(), &mut out)?;
         Ok(out)
     }
 
-    /// Appends the ids of `text` to `out`: [`encode`](Self::encode) for who encodes often and wants
-    /// no memory taken each time.
+    /// Appends the ids of `text` to `out`: [`encode`](Self::encode) for repeated use without
+    /// allocating each time.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode); `out` then has what it had.
+    /// As [`encode`](Self::encode); `out` is then unchanged.
     pub fn encode_into(
         &self,
         text: &str,
@@ -290,13 +323,13 @@ impl Tokenizer {
         while let Some((start, end, id)) = self.special.find(&self.vocab, text, at, specials) {
             self.encode_plain(&text[at..start], at == 0, specials, scratch, out)?;
             out.push(id);
-            at = end + self.special.swallowed(id, &text[end..]);
+            at = end + self.special.stripped_after(id, &text[end..]);
         }
         self.encode_plain(&text[at..], at == 0, specials, scratch, out)
     }
 
-    /// Appends the ids of a stretch of text in which there are no special tokens, but for those
-    /// that are found in normalised text. `start`: nothing stands before it.
+    /// Appends the ids of a stretch of text without special tokens, except for those matched in
+    /// normalised text. `start` is true at the beginning of the text.
     fn encode_plain(
         &self,
         text: &str,
@@ -311,14 +344,14 @@ impl Tokenizer {
         }
     }
 
-    /// The text of `ids`, special tokens as their names, what is no UTF-8 as U+FFFD.
+    /// The text of `ids`, with special tokens as their names and invalid UTF-8 as U+FFFD.
     ///
-    /// Where the vocabulary has texts begin with a space, one that they begin with is left out, so
-    /// that this gives what [`encode`](Self::encode) got. What continues another text keeps its
-    /// space: put the bytes of its tokens together ([`token_bytes`](Self::token_bytes)).
+    /// If the vocabulary adds a space in front of texts, a space at the beginning is removed, so
+    /// that this is the inverse of [`encode`](Self::encode). Text that continues another keeps its
+    /// space: concatenate the bytes of its tokens instead ([`token_bytes`](Self::token_bytes)).
     ///
     /// # Errors
-    /// [`TokenizerError::NoSuchId`] for an id that is no token.
+    /// [`TokenizerError::NoSuchId`] for an id without a token.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         let mut bytes = Vec::new();
         for (i, &id) in ids.iter().enumerate() {
@@ -332,7 +365,7 @@ impl Tokenizer {
         })
     }
 
-    /// Whether a space at the start of a text that begins with this token is the prefix.
+    /// True if a space at the start of a text that begins with this token is the prefix.
     fn strips_space(&self, first: u32) -> bool {
         let strips = match &self.algorithm {
             Algorithm::ByteBpe(_) => false,
@@ -341,9 +374,9 @@ impl Tokenizer {
         strips && !self.is_special(first)
     }
 
-    /// The bytes that a token stands for: part of a text, in which characters may be cut anywhere
-    /// ([`Utf8Stream`] puts them together), or the name of a special token; `None` for an id that
-    /// is no token.
+    /// The bytes of a token: part of a text, in which characters may be cut anywhere
+    /// ([`Utf8Stream`] joins them), or the name of a special token; `None` for an id without a
+    /// token.
     #[must_use]
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.vocab.get(id)
@@ -354,82 +387,81 @@ impl Tokenizer {
         self.token_bytes(id).ok_or(TokenizerError::NoSuchId { id, vocab_size })
     }
 
-    /// What a token is for; `None` for an id that is no token.
+    /// The kind of a token; `None` for an id without a token.
     #[must_use]
     pub fn token_kind(&self, id: u32) -> Option<TokenKind> {
         self.vocab.kind(id)
     }
 
-    /// Whether the token is no text: its bytes are a name that a user should not see.
+    /// True if the token is not text: its bytes are a name that users should not see.
     #[must_use]
     pub fn is_special(&self, id: u32) -> bool {
         self.token_kind(id).is_some_and(TokenKind::is_special)
     }
 
-    /// The id of the token with these bytes, a normal one before others. It looks at every token.
+    /// The id of the token with these bytes, preferring normal tokens. Scans the whole vocabulary.
     #[must_use]
     pub fn find_token(&self, bytes: &[u8]) -> Option<u32> {
         let with = self.vocab.iter().filter(|&(_, _, b)| b == bytes);
         with.min_by_key(|&(id, kind, _)| (kind != TokenKind::Normal, id)).map(|(id, _, _)| id)
     }
 
-    /// Ids, counting the unused ones: every id is below this.
+    /// Number of ids, including unused ones: the exclusive upper bound of ids.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()
     }
 
-    /// The tokens with a part of their own.
+    /// Ids of the special tokens.
     #[must_use]
     pub fn special_ids(&self) -> SpecialIds {
         self.ids
     }
 
-    /// The token that begins a text.
+    /// The beginning-of-text token.
     #[must_use]
     pub fn bos(&self) -> Option<u32> {
         self.ids.bos
     }
 
-    /// The token that ends a text.
+    /// The end-of-text token.
     #[must_use]
     pub fn eos(&self) -> Option<u32> {
         self.ids.eos
     }
 
-    /// The token that ends a turn of a conversation.
+    /// The end-of-turn token of a conversation.
     #[must_use]
     pub fn eot(&self) -> Option<u32> {
         self.ids.eot
     }
 
-    /// Whether texts given to the model start with [`bos`](Self::bos).
+    /// True if texts given to the model start with [`bos`](Self::bos).
     #[must_use]
     pub fn add_bos(&self) -> bool {
         self.ids.add_bos
     }
 
-    /// Whether texts given to the model end with [`eos`](Self::eos).
+    /// True if texts given to the model end with [`eos`](Self::eos).
     #[must_use]
     pub fn add_eos(&self) -> bool {
         self.ids.add_eos
     }
 
-    /// Whether a model that gives this token has ended its text or its turn: `eos`, `eot`, what the
-    /// model's files name beside them, and control tokens that are known to end texts by their
-    /// names, such as `<|im_end|>`.
+    /// True if this token ends the model's text or turn: `eos`, `eot`, further tokens named by the
+    /// model's files, and control tokens with well-known names, such as `<|im_end|>`.
     #[must_use]
     pub fn is_end(&self, id: u32) -> bool {
         self.stops.binary_search(&id).is_ok()
     }
 
-    /// All ids for which [`is_end`](Self::is_end) holds, in ascending order.
+    /// All ids for which [`is_end`](Self::is_end) holds, sorted.
     #[must_use]
     pub fn stop_ids(&self) -> &[u32] {
         &self.stops
     }
 
-    /// Bytes of memory that the tokenizer holds.
+    /// Memory used by the tokenizer, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         let algorithm = match &self.algorithm {

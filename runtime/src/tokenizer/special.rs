@@ -1,21 +1,21 @@
-//! Tokens that are found in a text as they are, before anything else is done with it.
+//! Tokens that are matched literally in a text, before any other processing.
 
 use super::vocab::{TokenKind, Vocab};
 use super::{Specials, TokenizerError};
 
-/// Bytes that a special token may have at most: what bounds the time to look for one.
+/// Maximum length of a special token in bytes, which bounds the matching time.
 pub const MAX_SPECIAL: usize = 1024;
 
-/// The special tokens of a vocabulary, for finding them in texts.
+/// Index of a vocabulary's special tokens, for finding them in texts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SpecialIndex {
-    /// Ids in the order of their bytes; those that start with byte `b` from `starts[b]` on.
+    /// Ids sorted by their bytes; those that start with byte `b` begin at `starts[b]`.
     ids: Vec<u32>,
     starts: Vec<u32>,
-    /// How many of them are found even when special tokens are ignored.
+    /// Number of tokens that are matched even when special tokens are ignored.
     user_defined: usize,
-    /// Those that take the white space after them with them, in ascending order.
-    swallowing: Vec<u32>,
+    /// Sorted ids of tokens that absorb the white space after them.
+    strip_after: Vec<u32>,
 }
 
 impl SpecialIndex {
@@ -23,7 +23,7 @@ impl SpecialIndex {
         let mut ids = Vec::new();
         for (id, kind, bytes) in vocab.iter() {
             let wanted = kind.is_special() || kind == TokenKind::UserDefined;
-            // What is not UTF-8 is in no text.
+            // Tokens that are not UTF-8 can't occur in a text.
             if !wanted || bytes.is_empty() || std::str::from_utf8(bytes).is_err() {
                 continue;
             }
@@ -37,7 +37,7 @@ impl SpecialIndex {
 
     fn of(vocab: &Vocab, ids: Vec<u32>) -> Self {
         let mut index = SpecialIndex { ids, ..SpecialIndex::default() };
-        // Of two with the same bytes the lower id is found.
+        // Of two tokens with the same bytes, the lower id is found.
         index.ids.sort_by_key(|&id| (vocab.get(id), id));
         index.ids.dedup_by_key(|id| vocab.get(*id));
         index.ids.shrink_to_fit();
@@ -51,7 +51,7 @@ impl SpecialIndex {
         index
     }
 
-    /// Moves those of these ids that are found in texts to an index of their own.
+    /// Moves those of these ids that are matched in texts to a separate index.
     pub(super) fn split_off(&mut self, vocab: &Vocab, ids: &[u32]) -> SpecialIndex {
         if ids.is_empty() {
             return SpecialIndex::default();
@@ -59,13 +59,13 @@ impl SpecialIndex {
         let mut wanted = ids.to_vec();
         wanted.sort_unstable();
         let (theirs, ours) = self.ids.iter().partition(|id| wanted.binary_search(id).is_ok());
-        let swallowing = std::mem::take(&mut self.swallowing);
-        *self = SpecialIndex { swallowing, ..SpecialIndex::of(vocab, ours) };
+        let strip_after = std::mem::take(&mut self.strip_after);
+        *self = SpecialIndex { strip_after, ..SpecialIndex::of(vocab, ours) };
         SpecialIndex::of(vocab, theirs)
     }
 
-    /// The first special token in `text` at or after `from`, the longest where several start at
-    /// the same place: its range and id. `from` lies between characters, and so does the range.
+    /// The first special token in `text` at or after `from`, the longest if several start at the
+    /// same place: its range and id. `from` is on a character boundary, and so is the range.
     pub(super) fn find(
         &self,
         vocab: &Vocab,
@@ -87,36 +87,36 @@ impl SpecialIndex {
         })
     }
 
-    /// Has these tokens take the white space after them with them.
-    pub(super) fn swallow_after(&mut self, mut ids: Vec<u32>) {
+    /// Makes these tokens absorb the white space after them.
+    pub(super) fn set_strip_after(&mut self, mut ids: Vec<u32>) {
         ids.sort_unstable();
         ids.dedup();
         ids.shrink_to_fit();
-        self.swallowing = ids;
+        self.strip_after = ids;
     }
 
-    /// All that are found in texts.
+    /// All tokens that are matched in texts.
     pub(super) fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// Bytes of white space at the start of `rest` that belong to the token before it.
-    pub(super) fn swallowed(&self, id: u32, rest: &str) -> usize {
-        if self.swallowing.binary_search(&id).is_err() {
+    /// Number of bytes of white space at the start of `rest` that belong to the token before it.
+    pub(super) fn stripped_after(&self, id: u32, rest: &str) -> usize {
+        if self.strip_after.binary_search(&id).is_err() {
             return 0;
         }
         rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']).len()
     }
 
-    /// The longest special token that `text`, which is not empty, starts with, and its length.
+    /// The longest special token at the start of `text`, which is not empty, and its length.
     fn longest(&self, vocab: &Vocab, text: &[u8], specials: Specials) -> Option<(u32, usize)> {
         let b = usize::from(*text.first()?);
-        // Those whose first `depth` bytes are the text's: a range, as they are sorted.
+        // Tokens whose first `depth` bytes match the text: a range, since they are sorted.
         let mut live = self.ids.get(self.starts[b] as usize..self.starts[b + 1] as usize)?;
         let mut found = None;
         let mut depth = 1;
         while let Some(&first) = live.first() {
-            // The shortest is the first; it is a match where nothing of it is left.
+            // The shortest comes first; it is a match if all of it has been compared.
             if vocab.get(first).is_some_and(|t| t.len() == depth) {
                 let ignored = specials == Specials::Ignore
                     && vocab.kind(first) != Some(TokenKind::UserDefined);
@@ -135,8 +135,8 @@ impl SpecialIndex {
         found
     }
 
-    /// Bytes of memory in use.
+    /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
-        4 * (self.ids.capacity() + self.starts.capacity() + self.swallowing.capacity())
+        4 * (self.ids.capacity() + self.starts.capacity() + self.strip_after.capacity())
     }
 }

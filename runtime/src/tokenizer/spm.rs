@@ -2,8 +2,8 @@
 //! ranks.
 //!
 //! A text starts as one symbol per character. With scores (tokenizer.model, GGUF), any two
-//! neighbours whose joint text is a token may merge; the token of the highest score goes first,
-//! the leftmost among equals. With ranks (tokenizer.json), only listed pairs merge, the lowest rank
+//! neighbours whose joint text is a token may merge, the token with the highest score first,
+//! leftmost first on ties. With ranks (tokenizer.json), only listed pairs merge, the lowest rank
 //! first. A character that is then still no token becomes its bytes' tokens, or the unknown token.
 
 use std::collections::BinaryHeap;
@@ -12,24 +12,24 @@ use std::fmt;
 use super::vocab::{Hasher, Lookup, TokenKind, Vocab, slots_for};
 use super::{MergeAt, TokenizerError};
 
-/// No merge, no token, no neighbour.
+/// Marks an absent merge, token or neighbour.
 const NONE: u32 = u32::MAX;
 
-/// What stands for a space in the files, U+2581.
+/// The character that stands for a space in the files, U+2581.
 pub(super) const SPACE: &str = "\u{2581}";
 
-/// Where a text gets a space in front.
+/// Positions at which a space is added in front of text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Prefix {
     /// Nowhere.
     Never,
-    /// At its start.
+    /// At the start of the text.
     Start,
-    /// At its start and after each special token.
+    /// At the start of the text and after each special token.
     Parts,
 }
 
-/// How texts are cut before merging.
+/// How texts are split before merging.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Cut {
     /// Not at all.
@@ -38,18 +38,18 @@ pub(super) enum Cut {
     Spaces,
 }
 
-/// What a vocabulary asks for beside its tokens.
+/// The options of a vocabulary besides its tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     pub(super) prefix: Prefix,
-    /// No prefix where there is a space already.
+    /// True if no prefix is added in front of a space.
     pub(super) unless_space: bool,
-    /// Whether decoding takes away the space in front of a text.
+    /// True if decoding removes the space in front of a text.
     pub(super) strip: bool,
     pub(super) cut: Cut,
-    /// Whether neighbours without a token become one unknown token.
+    /// True if adjacent unknown characters become one unknown token.
     pub(super) fuse_unk: bool,
-    /// Whether a text that is a token becomes it, whatever merging would give.
+    /// True if a text that is a token becomes that token, regardless of merging.
     pub(super) ignore_merges: bool,
 }
 
@@ -67,10 +67,10 @@ impl Rules {
     }
 }
 
-/// Which neighbours merge, and which of them first.
+/// The pairs of neighbours that merge, and their order.
 #[derive(Clone)]
 enum Order {
-    /// The priority of each token, by id.
+    /// The priority of each token, indexed by id.
     Scores(Vec<u32>),
     /// The priority of a pair is its index.
     Ranks(Pairs),
@@ -87,7 +87,7 @@ struct Merge {
 #[derive(Clone)]
 struct Pairs {
     merges: Vec<Merge>,
-    /// Indices of merges by pair, with open addressing, or [`NONE`].
+    /// Indices of merges by pair, in an open-addressing table; [`NONE`] in empty slots.
     slots: Vec<u32>,
     hasher: Hasher,
 }
@@ -110,14 +110,14 @@ impl Pairs {
     }
 }
 
-/// A SentencePiece vocabulary's merging.
+/// The merges of a SentencePiece vocabulary.
 #[derive(Clone)]
 pub(super) struct Spm {
-    /// Tokens that merging may make, by their text.
+    /// Tokens that merging may produce, by their text.
     lookup: Lookup,
-    /// Bytes of the longest of them.
+    /// Length in bytes of the longest of them.
     longest: usize,
-    /// Whether none of them has a space after something else: then no merge reaches from one word
+    /// True if none of them has a space after something else: then no merge crosses from one word
     /// into the next, and words may be merged one by one.
     words: bool,
     byte_ids: [u32; 256],
@@ -136,7 +136,7 @@ impl fmt::Debug for Spm {
     }
 }
 
-/// Memory that merging works in.
+/// Reusable buffers for merging.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SpmScratch {
     text: String,
@@ -144,7 +144,7 @@ pub(super) struct SpmScratch {
     queue: BinaryHeap<u64>,
 }
 
-/// A symbol, with its neighbours.
+/// A symbol, linked to its neighbours.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     start: u32,
@@ -153,23 +153,23 @@ struct Node {
     id: u32,
     prev: u32,
     next: u32,
-    /// The priority of the merge with the next symbol, lower first; [`NONE`] where there is none.
+    /// The priority of the merge with the next symbol, lower first; [`NONE`] if there is none.
     rank: u32,
-    /// What that merge makes.
+    /// The product of that merge.
     product: u32,
 }
 
-/// A queue's entry: the greatest is the one of the lowest rank, then of the lowest position.
+/// A queue entry: the greatest has the lowest rank, then the lowest position.
 fn entry(rank: u32, at: u32) -> u64 {
     !(u64::from(rank) << 32 | u64::from(at))
 }
 
-/// A score as a priority: the higher, the lower. `None` for NaN.
+/// A score as a priority: the higher the score, the lower the number. `None` for NaN.
 fn priority(score: f32) -> Option<u32> {
     if score.is_nan() {
         return None;
     }
-    let bits = (score + 0.0).to_bits(); // -0 is 0
+    let bits = (score + 0.0).to_bits(); // -0 equals 0
     let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     Some(!ascending) // only NaN would be NONE
 }
@@ -185,7 +185,7 @@ impl Spm {
         &self.rules
     }
 
-    /// Whether a stretch of text gets a space in front. `start`: it is at the text's start.
+    /// True if a stretch of text gets a space in front. `start` is true at the start of the text.
     fn prefixed(&self, text: &str, start: bool) -> bool {
         let wanted = match self.rules.prefix {
             Prefix::Never => false,
@@ -225,7 +225,7 @@ impl Spm {
         done
     }
 
-    /// Appends the ids of a text that has its prefix, and plain spaces only.
+    /// Appends the ids of a text that has its prefix, with plain spaces only.
     fn encode_escaped(
         &self,
         vocab: &Vocab,
@@ -258,7 +258,7 @@ impl Spm {
         Ok(())
     }
 
-    /// The token that is these bytes.
+    /// The token with these bytes.
     fn token(&self, vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
         if bytes.len() > self.longest { None } else { self.lookup.find(vocab, bytes) }
     }
@@ -275,8 +275,8 @@ impl Spm {
         }
     }
 
-    /// Appends the ids of a piece. Every merge costs a step of a queue, so a piece of `n` characters
-    /// costs `n log n`.
+    /// Appends the ids of a piece. Every merge is one queue operation, so a piece of `n` characters
+    /// takes `n log n` steps.
     fn merge(
         &self,
         vocab: &Vocab,
@@ -310,7 +310,7 @@ impl Spm {
         while let Some(top) = queue.pop() {
             let (rank, at) = ((!top >> 32) as u32, !top as u32);
             let node = nodes[at as usize];
-            // An entry whose pair has changed since then is out of date.
+            // An entry is stale if its pair has changed since.
             if node.rank != rank {
                 continue;
             }
@@ -327,10 +327,10 @@ impl Spm {
             nodes[at as usize] = joined;
             if joined.next != NONE {
                 nodes[joined.next as usize].prev = at;
-                self.renew(vocab, text, nodes, queue, at);
+                self.update_pair(vocab, text, nodes, queue, at);
             }
             if joined.prev != NONE {
-                self.renew(vocab, text, nodes, queue, joined.prev);
+                self.update_pair(vocab, text, nodes, queue, joined.prev);
             }
         }
         let mut at = 0;
@@ -339,15 +339,15 @@ impl Spm {
                 *after_unk = false;
                 out.push(node.id);
             } else {
-                self.fall_back(&text[node.start as usize..node.end as usize], after_unk, out)?;
+                self.byte_fallback(&text[node.start as usize..node.end as usize], after_unk, out)?;
             }
             at = node.next;
         }
         Ok(())
     }
 
-    /// Looks up the merge of a node that has a next one.
-    fn renew(
+    /// Looks up the merge of a node that has a successor.
+    fn update_pair(
         &self,
         vocab: &Vocab,
         text: &[u8],
@@ -364,8 +364,8 @@ impl Spm {
         }
     }
 
-    /// Appends the tokens for a character that has none.
-    fn fall_back(
+    /// Appends the tokens for a character that has none of its own.
+    fn byte_fallback(
         &self,
         c: &[u8],
         after_unk: &mut bool,
@@ -389,18 +389,18 @@ impl Spm {
         Ok(())
     }
 
-    /// The token that merging makes of these bytes, with plain spaces.
-    pub(super) fn made(&self, vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
+    /// The token that merging produces from these bytes, with plain spaces.
+    pub(super) fn merged_token(&self, vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
         self.token(vocab, bytes)
     }
 
-    /// The token for characters without any; `None` where there is none, or bytes stand in for it.
+    /// The token for unknown characters; `None` if there is none, or byte tokens replace it.
     pub(super) fn unknown(&self) -> Option<u32> {
         let needed = self.byte_ids.contains(&NONE) && self.unk != NONE;
         needed.then_some(self.unk)
     }
 
-    /// The score of each token, where merging goes by scores.
+    /// The score of each token, if merging is by scores.
     pub(super) fn scores(&self) -> Option<Vec<f32>> {
         match &self.order {
             Order::Scores(ranks) => Some(ranks.iter().map(|&rank| score(rank)).collect()),
@@ -408,8 +408,7 @@ impl Spm {
         }
     }
 
-    /// The two tokens of each merge and what it makes, in the order of ranks, where merging goes by
-    /// ranks.
+    /// The two tokens of each merge and its product, in rank order, if merging is by ranks.
     pub(super) fn merges(&self) -> impl Iterator<Item = [u32; 3]> {
         let merges = match &self.order {
             Order::Scores(_) => &[][..],
@@ -418,12 +417,12 @@ impl Spm {
         merges.iter().map(|m| [m.left, m.right, m.product])
     }
 
-    /// Whether merging goes by ranks and has a merge of these two tokens.
+    /// True if merging is by ranks and has a merge of these two tokens.
     pub(super) fn merges_pair(&self, left: u32, right: u32) -> bool {
         matches!(&self.order, Order::Ranks(pairs) if pairs.find(left, right).is_some())
     }
 
-    /// Bytes of memory in use.
+    /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
         let order = match &self.order {
             Order::Scores(ranks) => 4 * ranks.capacity(),
@@ -433,25 +432,25 @@ impl Spm {
     }
 }
 
-/// Bytes of the first word of a text: up to the first space after something else, or, with
-/// `every`, after anything.
+/// Length in bytes of the first word of a text: up to the first space after something else, or,
+/// with `every`, after anything.
 fn word(text: &str, every: bool) -> usize {
     let bytes = text.as_bytes();
     let at = (1..bytes.len()).find(|&i| bytes[i] == b' ' && (every || bytes[i - 1] != b' '));
     at.unwrap_or(bytes.len())
 }
 
-/// Takes in a SentencePiece vocabulary from whatever file it stands in.
+/// Builder for SentencePiece vocabularies from any file format.
 #[derive(Default)]
 pub(super) struct Pieces {
     vocab: Vocab,
-    /// Ids of tokens with plain spaces in them, which no text has once it is escaped.
+    /// Ids of tokens with plain spaces in them, which escaped text never contains.
     plain: Vec<u32>,
     byte_ids: Vec<(u8, u32)>,
 }
 
 impl Pieces {
-    /// Appends the token of the next id, whose text is as it stands in the file.
+    /// Appends the token of the next id, with its text as stored in the file.
     pub(super) fn push(&mut self, text: &[u8], kind: TokenKind) -> Result<(), TokenizerError> {
         let id = self.vocab.len() as u32;
         let byte = if kind == TokenKind::Byte {
@@ -462,7 +461,7 @@ impl Pieces {
         };
         let id = self.vocab.push(Some(kind), |out| match (byte, kind) {
             (Some(byte), _) => out.push(byte),
-            // User-defined text is looked for before spaces become `▁`.
+            // User-defined text is matched before spaces become `▁`.
             (_, TokenKind::Normal | TokenKind::Unused | TokenKind::UserDefined) => {
                 unescape(text, out);
             }
@@ -475,19 +474,19 @@ impl Pieces {
         Ok(())
     }
 
-    /// Leaves out the next id.
+    /// Skips the next id.
     pub(super) fn push_hole(&mut self) -> Result<(), TokenizerError> {
         self.vocab.push(None, |_| ()).map(drop)
     }
 
-    /// Ends the tokens. `controls`: merges may make control tokens, too.
+    /// Ends the tokens. `controls`: merges may also produce control tokens.
     pub(super) fn finish(self, rules: Rules, controls: bool) -> Result<Built, TokenizerError> {
         let Pieces { mut vocab, plain, byte_ids: bytes } = self;
         vocab.shrink();
         let mut lookup = Lookup::new(&vocab, Hasher::new());
         let (mut longest, mut words) = (0, true);
-        // SentencePiece never merges to a control token or a byte. A normal token goes before one
-        // that is also taken out of texts whole.
+        // SentencePiece never merges to a control token or a byte. A normal token takes precedence
+        // over one that is also matched whole in texts.
         for whole in [false, true] {
             for (id, kind, text) in vocab.iter() {
                 let wanted = match kind {
@@ -531,14 +530,14 @@ fn unescape(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The byte that a token such as `<0x0A>` is.
+/// The byte of a token such as `<0x0A>`.
 pub(super) fn byte_of(text: &[u8]) -> Option<u8> {
     let [b'<', b'0', b'x', high, low, b'>'] = *text else { return None };
     let digit = |d: u8| char::from(d).to_digit(16);
     Some((digit(high)? << 4 | digit(low)?) as u8)
 }
 
-/// A vocabulary that lacks only its order of merging.
+/// A vocabulary without its merge order yet.
 pub(super) struct Built {
     vocab: Vocab,
     lookup: Lookup,
@@ -549,8 +548,8 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// Merges by the scores of all ids; those of holes and of tokens that are never merged don't
-    /// matter.
+    /// Merges by the scores of all ids; those of unused ids and of tokens that are never merged
+    /// don't matter.
     pub(super) fn by_scores(
         self,
         scores: &[f32],
@@ -581,7 +580,7 @@ impl Built {
     }
 }
 
-/// Takes in the merges of a vocabulary.
+/// Builder for the merges of a vocabulary.
 pub(super) struct Ranked {
     built: Built,
     merges: Vec<Merge>,

@@ -1,8 +1,8 @@
-//! tokenizer.json of SentencePiece's kind: merges over characters, with bytes for what has no token.
+//! tokenizer.json of the SentencePiece kind: merges over characters, with byte fallback.
 //!
-//! The parts that files in use are made of are known, and how they go together: the normaliser or
-//! the pre-tokenizer makes spaces `▁` and puts one in front, the decoder undoes it. Anything else
-//! is refused by its name.
+//! The components used by published files, and their combinations, are supported: the normaliser or
+//! the pre-tokenizer turns spaces into `▁` and puts one in front, and the decoder undoes it.
+//! Anything else is refused by name.
 
 use super::json_files::{
     Config, Doc, TokenList, added_tokens, normalized_tokens, read_merges, text_or_null, unsupported,
@@ -16,9 +16,9 @@ type Result<T> = std::result::Result<T, TokenizerError>;
 
 const FILE: &str = "tokenizer.json";
 
-/// Whether a tokenizer.json is of this kind. It reads up to the vocabulary where the parts stand in
-/// the usual order.
-pub(super) fn is_one(bytes: &[u8]) -> Result<bool> {
+/// True if a tokenizer.json is of this kind. Reads only up to the vocabulary if the components come
+/// in the usual order.
+pub(super) fn is_sentence_piece(bytes: &[u8]) -> Result<bool> {
     let mut doc = Doc::new(FILE, bytes);
     let mut spaces = false;
     doc.object("an object")?;
@@ -35,7 +35,7 @@ pub(super) fn is_one(bytes: &[u8]) -> Result<bool> {
                 return Ok(false);
             }
         } else if key.is("model") {
-            // Files that don't say how they decode before this have a decoder all the same.
+            // Files without a decoder before this point have one further on.
             doc.object("the model, an object")?;
             while let Some(key) = doc.key()? {
                 if key.is("byte_fallback") {
@@ -57,12 +57,12 @@ pub(super) fn is_one(bytes: &[u8]) -> Result<bool> {
     Ok(spaces)
 }
 
-/// The types of a part: its own, or those of the parts of a sequence, which stand in `list`.
+/// The types of a component: its own, or those of the elements of a sequence under `list`.
 fn names(doc: Doc<'_>, list: &str) -> Result<Vec<String>> {
     Ok(parts(doc, list)?.into_iter().map(|(name, _)| name).collect())
 }
 
-/// A part, or the parts of a sequence, with their types. None for null.
+/// A component, or the elements of a sequence, with their types. Empty for null.
 fn parts<'a>(mut doc: Doc<'a>, list: &str) -> Result<Vec<(String, Doc<'a>)>> {
     let want = "a part with a type";
     let Some(name) = doc.kind(want)? else { return Ok(Vec::new()) };
@@ -86,7 +86,7 @@ fn parts<'a>(mut doc: Doc<'a>, list: &str) -> Result<Vec<(String, Doc<'a>)>> {
     Ok(all)
 }
 
-/// The types of parts in one line, for saying what is not supported.
+/// The types of components in one line, for error messages.
 fn line(parts: &[(String, Doc<'_>)]) -> String {
     match parts {
         [] => "null".into(),
@@ -98,7 +98,7 @@ fn line(parts: &[(String, Doc<'_>)]) -> String {
     }
 }
 
-/// The text fields of an object, and those of its `pattern`; other values are passed over.
+/// The string fields of an object, and those of its `pattern`; other values are skipped.
 fn fields<'a>(mut doc: Doc<'a>) -> Result<Vec<(Text<'a>, Event<'a>)>> {
     let want = "an object";
     let mut all = Vec::new();
@@ -121,7 +121,7 @@ fn fields<'a>(mut doc: Doc<'a>) -> Result<Vec<(Text<'a>, Event<'a>)>> {
     Ok(all)
 }
 
-/// Whether a field of this name has this text.
+/// True if the field `key` has this value.
 fn has(fields: &[(Text<'_>, Event<'_>)], key: &str, value: &str) -> bool {
     let mut with = fields.iter().filter(|(k, _)| k.is(key));
     with.any(|(_, v)| matches!(v, Event::String(text) if text.is(value)))
@@ -135,7 +135,8 @@ fn flag(fields: &[(Text<'_>, Event<'_>)], key: &str) -> Option<bool> {
     }
 }
 
-/// What the normaliser does: whether it puts `▁` in front, and whether it makes spaces `▁`.
+/// Reads the normaliser: returns whether it puts `▁` in front, and whether it replaces spaces by
+/// `▁`.
 fn normalizer(doc: Doc<'_>) -> Result<(bool, bool)> {
     const PART: &str = "normalizer";
     let all = parts(doc, "normalizers")?;
@@ -161,7 +162,7 @@ fn normalizer(doc: Doc<'_>) -> Result<(bool, bool)> {
     Ok((prepend, replace))
 }
 
-/// What normaliser and pre-tokenizer together do to a text.
+/// The combined effect of normaliser and pre-tokenizer.
 fn rules(normal: (bool, bool), pre: Doc<'_>) -> Result<Rules> {
     const PART: &str = "pre-tokenizer";
     let (prepend, replace) = normal;
@@ -169,7 +170,7 @@ fn rules(normal: (bool, bool), pre: Doc<'_>) -> Result<Rules> {
     let all = parts(pre, "pretokenizers")?;
     match &all[..] {
         [] if replace => {}
-        // After the normaliser there are no spaces to split at.
+        // After the normaliser there are no spaces left to split at.
         [(name, doc)] if name == "Split" && replace => {
             let fields = fields(doc.clone())?;
             if !has(&fields, "String", " ") || !has(&fields, "behavior", "MergedWithPrevious") {
@@ -184,7 +185,7 @@ fn rules(normal: (bool, bool), pre: Doc<'_>) -> Result<Rules> {
             rules.unless_space = true;
             rules.cut =
                 if flag(&fields, "split") == Some(false) { Cut::Never } else { Cut::Spaces };
-            // Older files say `add_prefix_space`.
+            // Older files use `add_prefix_space`.
             let scheme = fields.iter().find(|(k, _)| k.is("prepend_scheme"));
             rules.prefix = match scheme {
                 None if flag(&fields, "add_prefix_space") == Some(false) => Prefix::Never,
@@ -201,7 +202,7 @@ fn rules(normal: (bool, bool), pre: Doc<'_>) -> Result<Rules> {
     Ok(rules)
 }
 
-/// Reads the decoder: whether it takes a space away from a text's start.
+/// Reads the decoder: true if it removes a space from the start of a text.
 fn decoder(doc: Doc<'_>) -> Result<bool> {
     const PART: &str = "decoder";
     let all = parts(doc, "decoders")?;
@@ -278,7 +279,7 @@ impl<'a> Model<'a> {
 }
 
 impl Tokenizer {
-    /// Builds from a tokenizer.json of this kind, and from what tokenizer_config.json says.
+    /// Builds from a tokenizer.json of this kind and from tokenizer_config.json.
     pub(super) fn build_spm_json(json: &[u8], mut config: Config) -> Result<Self> {
         let mut doc = Doc::new(FILE, json);
         let mut added = Vec::new();
@@ -308,7 +309,7 @@ impl Tokenizer {
         if normal.0
             && let Some((_, token)) = normalized.first()
         {
-            // The prefix would be a part of the token that is looked for.
+            // The prefix would be a part of the token to match.
             let name = format!("normalized of {token}");
             return unsupported("option of an added token", name);
         }
@@ -320,13 +321,13 @@ impl Tokenizer {
 
         let list = TokenList::read(&mut model.vocab.clone(), json.len())?;
         let mut pieces = Pieces::default();
-        list.each(&added, |token| {
+        list.for_each_token(&added, |token| {
             let Some((text, kind)) = token else { return pieces.push_hole() };
             let kind = match kind {
                 TokenKind::Normal if model.bytes && byte_of(text.as_bytes()).is_some() => {
                     TokenKind::Byte
                 }
-                // Merging finds it: in texts as they are it stands for itself only.
+                // Merging finds it: in unescaped text it only stands for itself.
                 TokenKind::UserDefined if text.contains(SPACE) => TokenKind::Normal,
                 kind => kind,
             };

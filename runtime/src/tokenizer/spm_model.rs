@@ -1,8 +1,8 @@
 //! Tokenizers from tokenizer.model, SentencePiece's protocol buffer.
 //!
-//! Only what is in use is read (field numbers are those of sentencepiece_model.proto): the pieces
-//! with scores and types, of the trainer's settings the kind of model and the ids with a part of
-//! their own, and of the normaliser's whether it changes texts. All else is passed over.
+//! Only the fields in use are read (their numbers are those of sentencepiece_model.proto): the
+//! pieces with scores and types; of the trainer's settings, the kind of model and the ids of
+//! special tokens; and of the normaliser, whether it changes texts. Everything else is skipped.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use super::{Algorithm, SpecialIds, TokenKind, Tokenizer, TokenizerError};
 
 type Result<T> = std::result::Result<T, TokenizerError>;
 
-/// Ids that may follow on the last piece without a token between them.
+/// Maximum number of unused ids after the last piece.
 const MAX_HOLES: u64 = 1024;
 
 /// The fields of one message.
 #[derive(Clone, Copy)]
 struct Message<'a> {
     bytes: &'a [u8],
-    /// Where `bytes` start in the file.
+    /// Offset of `bytes` in the file.
     offset: usize,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Message<'a> {
         Err(TokenizerError::Model { offset: self.offset, why })
     }
 
-    /// Takes `n` bytes off the front; none of them is touched before it is known to be there.
+    /// Takes `n` bytes off the front, after checking that they are there.
     fn take(&mut self, n: usize) -> Result<Message<'a>> {
         let Some((front, rest)) = self.bytes.split_at_checked(n) else {
             return self.wrong("the file ends within a field");
@@ -59,7 +59,7 @@ impl<'a> Message<'a> {
         self.wrong("a number has more than 64 bits")
     }
 
-    /// The number and the value of the next field; `None` at the end.
+    /// The number and value of the next field; `None` at the end.
     fn field(&mut self) -> Result<Option<(u64, Value<'a>)>> {
         if self.bytes.is_empty() {
             return Ok(None);
@@ -85,7 +85,7 @@ impl<'a> Message<'a> {
         Ok(Some((tag >> 3, value)))
     }
 
-    /// The value as a message or text.
+    /// The value as a message or string.
     fn bytes(&self, value: Value<'a>) -> Result<Message<'a>> {
         match value {
             Value::Bytes(bytes) => Ok(bytes),
@@ -117,11 +117,11 @@ impl<'a> Piece<'a> {
                 (2, Value::Fixed32(bytes)) => piece.score = f32::from_le_bytes(bytes),
                 (2, _) => return message.wrong("the score before this should be a float"),
                 (3, value) => {
-                    // The numbers are GGUF's too.
+                    // The numbers are the same as GGUF's.
                     let kind = u32::try_from(message.number(value)?).ok();
                     match kind.and_then(TokenKind::from_gguf) {
                         Some(kind) => piece.kind = kind,
-                        None => return message.wrong("there is no such type of token (1 to 6)"),
+                        None => return message.wrong("unknown token type (known: 1 to 6)"),
                     }
                 }
                 _ => {}
@@ -131,7 +131,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// What the trainer's settings say of ids.
+/// The ids in the trainer's settings.
 struct Trainer {
     unk: Option<u32>,
     bos: Option<u32>,
@@ -144,7 +144,7 @@ fn unsupported<T>(part: &'static str, name: impl Into<String>) -> Result<T> {
 
 impl Trainer {
     fn read(mut message: Message<'_>) -> Result<Self> {
-        // -1 says that there is none.
+        // -1 means none.
         let id = |n: u64| u32::try_from(n).ok().filter(|&id| id <= i32::MAX as u32);
         let mut trainer = Trainer { unk: Some(0), bos: Some(1), eos: Some(2) };
         let mut kind = 1;
@@ -170,7 +170,7 @@ impl Trainer {
     }
 }
 
-/// Reads a normaliser: whether it puts a space in front of texts. `what` is its part's name.
+/// Reads a normaliser: true if it puts a space in front of texts. `what` is the component's name.
 fn normalizer(mut message: Message<'_>, what: &'static str, encodes: bool) -> Result<bool> {
     let (mut name, mut charsmap) = (&b""[..], &b""[..]);
     let (mut prefix, mut extra, mut escape) = (true, true, true);
@@ -197,17 +197,17 @@ fn normalizer(mut message: Message<'_>, what: &'static str, encodes: bool) -> Re
 }
 
 impl Tokenizer {
-    /// A tokenizer from the bytes of tokenizer.model and, if there is one, of
+    /// Reads a tokenizer from the bytes of tokenizer.model and, if there is one,
     /// tokenizer_config.json.
     ///
     /// # Errors
-    /// [`TokenizerError::Unsupported`] for another model than BPE and for a normaliser that changes
-    /// texts; otherwise what is wrong with the files.
+    /// [`TokenizerError::Unsupported`] for a model other than BPE and for a normaliser that changes
+    /// texts; otherwise the problem with the files.
     pub fn from_sentence_piece(model: &[u8], config: Option<&[u8]>) -> Result<Self> {
         Tokenizer::build_model(model, config.map(Config::read).transpose()?.unwrap_or_default())
     }
 
-    /// Builds from tokenizer.model, and from what other files say of tokens.
+    /// Builds from tokenizer.model and the special tokens of other files.
     pub(super) fn build_model(model: &[u8], config: Config) -> Result<Self> {
         let mut file = Message { bytes: model, offset: 0 };
         let mut pieces = Vec::new();
@@ -245,7 +245,7 @@ fn build(
         .flatten()
         .map(String::as_str)
         .collect();
-    // Names that are no tokens yet become some, as in transformers.
+    // Names that are not tokens yet are added, as in transformers.
     let mut known: std::collections::HashSet<&[u8]> = pieces.iter().map(|p| p.text).collect();
     known.extend(added.values().map(|a| a.content.as_bytes()));
     let mut extra = Vec::new();
@@ -270,7 +270,7 @@ fn build(
         let piece = usize::try_from(id).ok().and_then(|id| pieces.get(id));
         let named = |text: &[u8]| named.iter().any(|name| name.as_bytes() == text);
         match (added.get(&id), piece) {
-            // What is added takes the place of a piece, as in transformers. A byte stays one.
+            // An added token replaces a piece, as in transformers, unless that is a byte token.
             (Some(a), piece) if piece.is_none_or(|p| p.kind != TokenKind::Byte) => {
                 let text = a.content.as_bytes();
                 let kind = match piece.map(|p| p.kind) {

@@ -1,14 +1,14 @@
-//! Text out of a stream of bytes: tokens end anywhere in a character.
+//! Streaming UTF-8 decoding: tokens may end in the middle of a character.
 
 use std::str;
 
 const REPLACEMENT: &str = "\u{fffd}";
 
-/// Turns the bytes of token after token into whole UTF-8 characters.
+/// Joins the bytes of successive tokens into whole UTF-8 characters.
 ///
-/// Up to three bytes of a character that is not complete are held back. Bytes that are no UTF-8
-/// become U+FFFD exactly as in [`String::from_utf8_lossy`]: all pieces and [`finish`](Self::finish)
-/// put together are what that gives for all bytes put together, wherever they were cut.
+/// Up to three bytes of an incomplete character are held back. Invalid UTF-8 becomes U+FFFD exactly
+/// as in [`String::from_utf8_lossy`]: all pieces and [`finish`](Self::finish) concatenated are what
+/// it returns for all bytes concatenated, wherever they were cut.
 ///
 /// ```
 /// use teff_runtime::tokenizer::Utf8Stream;
@@ -22,19 +22,19 @@ pub struct Utf8Stream {
     /// The start of a character: always bytes that some further bytes would complete.
     held: [u8; 3],
     held_len: u8,
-    /// The character that the last push completed, for the pieces to borrow.
+    /// The character completed by the last push, for the pieces to borrow.
     joined: [u8; 4],
 }
 
 impl Utf8Stream {
-    /// A stream that holds nothing back.
+    /// An empty stream.
     #[must_use]
     pub const fn new() -> Self {
         Utf8Stream { held: [0; 3], held_len: 0, joined: [0; 4] }
     }
 
-    /// Takes in `bytes` and gives the text that is now complete, in pieces, none of them empty.
-    /// The stream has moved on whether or not the pieces are read.
+    /// Adds `bytes` and returns the text that is now complete, in non-empty pieces. The stream
+    /// advances whether or not the pieces are read.
     pub fn push<'s>(&'s mut self, bytes: &'s [u8]) -> TextPieces<'s> {
         let mut rest = bytes;
         let mut join = Join::Nothing;
@@ -75,29 +75,29 @@ impl Utf8Stream {
         TextPieces { head, rest }
     }
 
-    /// Ends the text: U+FFFD where a character stayed incomplete, otherwise nothing. The stream
+    /// Ends the text: returns U+FFFD if a character is incomplete, otherwise nothing. The stream
     /// can be used again.
     pub fn finish(&mut self) -> &'static str {
         if std::mem::take(&mut self.held_len) > 0 { REPLACEMENT } else { "" }
     }
 
-    /// Bytes held back, at most 3.
+    /// Number of bytes held back, at most 3.
     #[must_use]
     pub fn held(&self) -> usize {
         usize::from(self.held_len)
     }
 }
 
-/// What became of the bytes that were held back.
+/// Outcome for the bytes that were held back.
 enum Join {
     Nothing,
     Char(usize),
     Broken,
 }
 
-/// Bytes at the end of `bytes` that are the start of a character, 0 to 3.
+/// Number of bytes at the end of `bytes` that are the start of a character, 0 to 3.
 fn incomplete(bytes: &[u8]) -> usize {
-    // A lead byte starts a character whatever stands before it, so the last one decides.
+    // A lead byte starts a character regardless of what precedes it, so the last one decides.
     let near = &bytes[bytes.len().saturating_sub(3)..];
     let Some(at) = near.iter().rposition(|&b| b >= 0xc0) else { return 0 };
     match str::from_utf8(&near[at..]) {
@@ -106,7 +106,7 @@ fn incomplete(bytes: &[u8]) -> usize {
     }
 }
 
-/// Whole characters that one [`Utf8Stream::push`] gave.
+/// Iterator over the whole characters from one [`Utf8Stream::push`].
 #[derive(Clone, Debug)]
 pub struct TextPieces<'s> {
     head: &'s str,

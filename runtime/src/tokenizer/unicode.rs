@@ -1,14 +1,14 @@
-//! Which characters are letters, numbers and white space.
+//! Character classes: letters, numbers and white space.
 //!
-//! The tables are Teff's own, so that a text has the same tokens whatever compiler built the
-//! program. They are the classes `\p{L}`, `\p{N}` and `\s` (White_Space) of the `regex` crate,
-//! with which the test below compares them, and which prints them:
-//! `cargo test -p teff-runtime --lib print_unicode_ranges -- --ignored --nocapture`.
+//! The tables are Teff's own, so that a text has the same tokens whichever compiler built the
+//! program. They are the classes `\p{L}`, `\p{N}` and `\s` (White_Space) of the `regex` crate; the
+//! tests below compare them with that crate, and print them: `cargo test -p teff-runtime --lib
+//! print_unicode_ranges -- --ignored --nocapture`.
 
-/// The version of Unicode whose categories cut texts into pieces.
+/// Unicode version of the character classes used to split texts.
 pub const UNICODE_VERSION: (u8, u8, u8) = (16, 0, 0);
 
-/// What a character is to a pre-tokenizer.
+/// Character class for pre-tokenizers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Class {
@@ -35,14 +35,14 @@ pub(super) fn class(c: char) -> Class {
     }
 }
 
-/// Classes in two levels: characters in pages of 256, two bits each.
+/// Two-level table of classes: pages of 256 characters, two bits each.
 struct Table {
     index: [u8; 0x110000 >> 8],
     pages: [[u8; 64]; PAGES],
 }
 
-/// Distinct pages: one of [`Class::Other`] alone, one of [`Class::Letter`] alone, and 133 that are
-/// mixed.
+/// Number of distinct pages: one that is [`Class::Other`] throughout, one that is [`Class::Letter`]
+/// throughout, and 133 mixed ones.
 const PAGES: usize = 135;
 
 static TABLE: Table = build();
@@ -58,7 +58,7 @@ const fn build() -> Table {
     table
 }
 
-/// Enters ranges such as `41-5a 61-7a aa`; gives the number of pages in use after it.
+/// Adds ranges such as `41-5a 61-7a aa`; returns the number of pages in use.
 const fn add(table: &mut Table, mut used: usize, ranges: &[u8], class: Class) -> usize {
     let mut i = 0;
     while i < ranges.len() {
@@ -89,7 +89,7 @@ const fn add(table: &mut Table, mut used: usize, ranges: &[u8], class: Class) ->
     used
 }
 
-/// The number at `i`, and where it ends.
+/// Parses the hexadecimal number at `i`; returns it and its end.
 const fn hex(text: &[u8], mut i: usize) -> (usize, usize) {
     let mut value = 0;
     while i < text.len() {
@@ -228,7 +228,8 @@ mod tests {
             let mut ranges: Vec<(u32, u32)> = Vec::new();
             for c in ('\0'..=char::MAX).filter(|c| regex.is_match(c.encode_utf8(&mut [0; 4]))) {
                 match ranges.last_mut() {
-                    // Surrogates are no characters and no class has both of their neighbours.
+                    // Surrogates are not characters, and no class contains both of their
+                    // neighbours.
                     Some(last) if last.1 + 1 == c as u32 => last.1 += 1,
                     _ => ranges.push((c as u32, c as u32)),
                 }

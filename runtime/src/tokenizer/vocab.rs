@@ -1,20 +1,20 @@
-//! A vocabulary: the bytes of every token in one piece of memory, and a table to find them in.
+//! A vocabulary: the bytes of all tokens in one allocation, with a lookup table.
 
 use super::TokenizerError;
 
-/// What a token is for. The numbers are GGUF's `tokenizer.ggml.token_type`.
+/// The kind of a token. The numbers are those of GGUF's `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum TokenKind {
-    /// A piece of text.
+    /// Ordinary text.
     Normal = 1,
-    /// Stands for text that has no token.
+    /// Placeholder for unknown text.
     Unknown = 2,
-    /// Controls the model, such as the end of a text; never part of what a user wrote.
+    /// Controls the model, such as the end of a text; never part of user text.
     Control = 3,
-    /// A piece of text that is taken out of a text before anything else is done with it.
+    /// Text that is matched whole before any other processing.
     UserDefined = 4,
-    /// An id that the model has and the tokenizer does not use.
+    /// An id that the model has but the tokenizer does not use.
     Unused = 5,
     /// A single byte, in vocabularies that are not byte-level.
     Byte = 6,
@@ -35,25 +35,25 @@ impl TokenKind {
         })
     }
 
-    /// Whether the token is no text: [`Control`](Self::Control) or [`Unknown`](Self::Unknown).
+    /// True if the token is not text: [`Control`](Self::Control) or [`Unknown`](Self::Unknown).
     #[must_use]
     pub const fn is_special(self) -> bool {
         matches!(self, TokenKind::Control | TokenKind::Unknown)
     }
 }
 
-/// Tokens by id; an id may be a hole.
+/// Tokens by id; some ids may be unused.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Vocab {
     bytes: Vec<u8>,
-    /// Where each token ends in `bytes`; it starts where the one before ends.
+    /// The end of each token in `bytes`; it starts at the end of the one before.
     ends: Vec<u32>,
-    /// `None` for a hole. One byte each.
+    /// `None` for an unused id. One byte each.
     kinds: Vec<Option<TokenKind>>,
 }
 
 impl Vocab {
-    /// Ids, holes included.
+    /// Number of ids, including unused ones.
     pub(super) fn len(&self) -> usize {
         self.kinds.len()
     }
@@ -64,7 +64,7 @@ impl Vocab {
         kind: Option<TokenKind>,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<u32, TokenizerError> {
-        // The two highest ids stand for other things in tables.
+        // The two highest ids are reserved as markers in tables.
         let id = u32::try_from(self.len()).ok().filter(|&id| id < u32::MAX - 1);
         let id = id.ok_or(TokenizerError::VocabularyTooLarge)?;
         write(&mut self.bytes);
@@ -75,18 +75,18 @@ impl Vocab {
         Ok(id)
     }
 
-    /// What the id is for; `None` for a hole and beyond the end.
+    /// The kind of a token; `None` for an unused id and beyond the end.
     pub(super) fn kind(&self, id: u32) -> Option<TokenKind> {
         self.kinds.get(id as usize).copied().flatten()
     }
 
-    /// The bytes of a token; `None` for a hole and beyond the end.
+    /// The bytes of a token; `None` for an unused id and beyond the end.
     pub(super) fn get(&self, id: u32) -> Option<&[u8]> {
         self.kind(id)?;
         Some(self.slice(id))
     }
 
-    /// All tokens that are no holes.
+    /// All tokens, without unused ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, TokenKind, &[u8])> {
         let kinds = (0u32..).zip(&self.kinds);
         kinds.filter_map(|(id, kind)| kind.map(|kind| (id, kind, self.slice(id))))
@@ -98,21 +98,21 @@ impl Vocab {
         &self.bytes[start..self.ends[i] as usize]
     }
 
-    /// Gives back memory that growing took in advance.
+    /// Releases unused capacity.
     pub(super) fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
         self.ends.shrink_to_fit();
         self.kinds.shrink_to_fit();
     }
 
-    /// Bytes of memory in use.
+    /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.bytes.capacity() + 4 * self.ends.capacity() + self.kinds.capacity()
     }
 }
 
-/// A keyed hash, so that no file can be made to fill one corner of a table. The key differs from
-/// run to run; no result depends on it.
+/// A keyed hash, so that no file can be crafted to overload one part of a table. The key differs
+/// from run to run; no result depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hasher {
     key: u64,
@@ -124,7 +124,7 @@ impl Hasher {
         Hasher { key: std::hash::RandomState::new().hash_one(0u64) }
     }
 
-    /// The full product of two words, folded to one.
+    /// The full product of two words, folded into one.
     fn fold(a: u64, b: u64) -> u64 {
         let p = u128::from(a) * u128::from(b);
         p as u64 ^ (p >> 64) as u64
@@ -148,12 +148,13 @@ impl Hasher {
     }
 }
 
-/// Slots for `n` entries in a table with open addressing: a power of two, at least half empty.
+/// Number of slots for `n` entries of an open-addressing table: a power of two, at least half
+/// empty.
 pub(super) fn slots_for(n: usize) -> usize {
     (2 * n).next_power_of_two().max(16)
 }
 
-/// Finds tokens by their bytes.
+/// Lookup table from bytes to tokens.
 #[derive(Clone)]
 pub(super) struct Lookup {
     hasher: Hasher,
@@ -164,12 +165,12 @@ pub(super) struct Lookup {
 const EMPTY: u32 = u32::MAX;
 
 impl Lookup {
-    /// An empty table that has room for all tokens of `vocab`.
+    /// An empty table with room for all tokens of `vocab`.
     pub(super) fn new(vocab: &Vocab, hasher: Hasher) -> Self {
         Lookup { hasher, slots: vec![(0, EMPTY); slots_for(vocab.len())] }
     }
 
-    /// Adds a token, unless there is one of the same bytes: then gives that one's id.
+    /// Adds a token; if one with the same bytes exists, returns its id instead.
     pub(super) fn insert(&mut self, vocab: &Vocab, id: u32) -> Option<u32> {
         let (slot, tag) = self.probe(vocab, vocab.slice(id));
         match self.slots[slot].1 {
@@ -187,12 +188,12 @@ impl Lookup {
         Some(self.slots[slot].1).filter(|&id| id != EMPTY)
     }
 
-    /// Bytes of memory in use.
+    /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
         8 * self.slots.capacity()
     }
 
-    /// The slot that holds `bytes`, or the empty one where they belong.
+    /// The slot that holds `bytes`, or the empty one to put them in.
     fn probe(&self, vocab: &Vocab, bytes: &[u8]) -> (usize, u32) {
         let hash = self.hasher.bytes(bytes);
         let (mask, tag) = (self.slots.len() - 1, (hash >> 32) as u32);

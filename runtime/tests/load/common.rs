@@ -1,4 +1,4 @@
-//! What the tests of loading share: SafeTensors files written by hand, small GPT-2s, folders.
+//! Shared by the tests of loading: SafeTensors files written by hand, small GPT-2s, folders.
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use teff_kernels::{Format, dequantize_row, quantize_row};
 use teff_runtime::Model;
 use teff_runtime::gguf_write::GgufHeader;
 
-/// The folder of the small GPT-2 that the whole workspace's tests share.
+/// Folder of the small GPT-2 that is shared by the tests of the whole workspace.
 pub fn oracle() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/gpt2")
 }
 
-/// A folder of its own for each caller, removed in the end.
+/// Folder of its own for each caller, removed at the end.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -42,7 +42,7 @@ impl Drop for Folder {
     }
 }
 
-/// A SafeTensors file of this header and buffer.
+/// SafeTensors file with this header and buffer.
 pub fn file(header: &str, buffer: &[u8]) -> Vec<u8> {
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
     out.extend_from_slice(header.as_bytes());
@@ -50,7 +50,7 @@ pub fn file(header: &str, buffer: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A tensor to be written.
+/// Tensor to be written.
 #[derive(Clone, Debug)]
 pub struct Plain {
     pub name: String,
@@ -59,7 +59,7 @@ pub struct Plain {
     pub data: Vec<u8>,
 }
 
-/// A SafeTensors file of these tensors.
+/// SafeTensors file with these tensors.
 pub fn safetensors(tensors: &[Plain]) -> Vec<u8> {
     let (mut header, mut buffer) = (String::from("{\"__metadata__\":{\"format\":\"pt\"}"), vec![]);
     for t in tensors {
@@ -99,7 +99,7 @@ impl Sizes {
         )
     }
 
-    /// Names and shapes, as GPT-2 files have them, without prefix.
+    /// Names and shapes of GPT-2 files, without prefix.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         let (w, f) = (self.width, self.ffn);
         let mut all = vec![
@@ -140,12 +140,12 @@ impl Sizes {
         self.shapes().into_iter().map(tensor).collect()
     }
 
-    /// A GGUF file of the same kind, its values zero.
+    /// GGUF file of the same kind, with values of zero.
     pub fn gguf(&self, tensor: impl Fn(&str, [u64; 2]) -> Option<(Format, Vec<u64>)>) -> Vec<u8> {
         self.gguf_with(tensor, &[], |_| ())
     }
 
-    /// The same, with more vectors of one element and more keys.
+    /// As [`Self::gguf`], with more vectors of one element and more keys.
     pub fn gguf_with(
         &self,
         tensor: impl Fn(&str, [u64; 2]) -> Option<(Format, Vec<u64>)>,
@@ -209,13 +209,13 @@ pub fn layer(layer: Layer, heads: usize, kv_heads: usize, head_dim: usize, ffn: 
     layer
 }
 
-/// What [`Sizes::gguf`] takes for a file without peculiarities.
+/// Argument of [`Sizes::gguf`] for a regular file.
 pub fn usual(name: &str, dims: [u64; 2]) -> Option<(Format, Vec<u64>)> {
     let _ = name;
     Some((Format::F32, if dims[1] == 1 { vec![dims[0]] } else { dims.to_vec() }))
 }
 
-/// The values of a tensor as bits.
+/// Values of a tensor as bits.
 pub fn bits(t: Tensor<'_>) -> Vec<u32> {
     let values = match t {
         Tensor::Vector(v) => v.to_vec(),

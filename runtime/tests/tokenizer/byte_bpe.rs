@@ -1,4 +1,4 @@
-//! Byte-level vocabularies of Llama 3's and Qwen's kind, against llama.cpp, transformers and the
+//! Byte-level vocabularies of the Llama 3 and Qwen kinds, against llama.cpp, transformers and the
 //! `tokenizers` crate.
 
 use std::path::Path;
@@ -60,7 +60,7 @@ fn golden_tokens_of_qwen_from_all_sources() {
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The parts of tokenizer.json in which models differ.
+/// The components of tokenizer.json in which models differ.
 struct Kind {
     pattern: &'static str,
     normalizer: &'static str,
@@ -82,7 +82,7 @@ const QWEN_KIND: Kind = Kind {
     post: r#"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":false,"use_regex":false}"#,
 };
 
-/// tokenizer.json of a vocabulary in GGUF, as the model's own would be.
+/// tokenizer.json of a vocabulary in GGUF, like the model's own.
 fn tokenizer_json(gguf: &Path, kind: &Kind) -> String {
     let bytes = std::fs::read(gguf).unwrap();
     let gguf = Gguf::parse(&bytes).unwrap();
@@ -117,7 +117,7 @@ fn tokenizer_json(gguf: &Path, kind: &Kind) -> String {
     )
 }
 
-/// A text of what the patterns and normalisation look at.
+/// A text of characters that matter to the patterns and to normalisation.
 fn tricky_text(r: &mut Random, specials: &[String], out: &mut String) {
     const CHARS: &[char] = &[
         ' ', ' ', ' ', '\n', '\n', '\r', '\t', '\u{a0}', '\u{3000}', '\u{85}', '\'', '\'', '\'',
@@ -136,12 +136,12 @@ fn tricky_text(r: &mut Random, specials: &[String], out: &mut String) {
     }
 }
 
-/// Whether the `tokenizers` crate's normalisation is another one here than Unicode 16's.
+/// True if the `tokenizers` crate normalises the text differently from Unicode 16.
 fn older_nfc(text: &str) -> bool {
     let mut theirs = tokenizers::NormalizedString::from(text);
     tokenizers::normalizers::NFC.normalize(&mut theirs).unwrap();
     let older = !text.nfc().eq(theirs.get().chars());
-    // What is new stands far up.
+    // New characters have large code points.
     assert!(!older || text.chars().any(|c| c >= '\u{800}'), "{text:?}");
     older
 }
@@ -171,7 +171,8 @@ fn against_tokenizers(name: &str, kind: &Kind, add_bos: bool) {
                 0 => random_text(&mut r, &mut text),
                 _ => tricky_text(&mut r, &specials, &mut text),
             }
-            // The crate's tables are of an older Unicode: what it normalises otherwise is no test.
+            // The crate's tables are of an older Unicode: texts that it normalises differently are
+            // not tests.
             if kind.normalizer != "null" && older_nfc(&text) {
                 continue;
             }
@@ -230,7 +231,7 @@ fn long_pieces_have_the_ids_of_tokenizers() {
     }
 }
 
-/// A small tokenizer.json with some of its parts replaced.
+/// A small tokenizer.json with some of its components replaced.
 fn changed(small: &Small, changes: &[(&str, &str)]) -> Result<Tokenizer, E> {
     let mut json = small.tokenizer_json(true);
     for (from, to) in changes {
@@ -255,7 +256,7 @@ fn texts_are_normalised_where_tokenizer_json_asks_for_it() {
             assert_eq!(ids, plain.encode(normal, Specials::Ignore).unwrap());
             assert_eq!(nfc.decode(&ids).unwrap(), normal);
         }
-        // Text on both sides of a special token is normalised by itself.
+        // Text on both sides of a special token is normalised separately.
         let ids = nfc.encode("e<|endoftext|>\u{301}e\u{301}", Specials::Parse).unwrap();
         assert_eq!(nfc.decode(&ids).unwrap(), "e<|endoftext|>\u{301}é");
     }
@@ -286,7 +287,7 @@ fn normalised_tokens_are_found_in_normalised_text() {
             let json = of(content, nfc, normalized);
             let (ours, theirs) = (build(&json).unwrap(), json.parse::<tokenizers::Tokenizer>());
             let theirs = theirs.unwrap();
-            // A mark after a token composes with its last character: then it is not there.
+            // A mark after a token composes with its last character: then the token doesn't match.
             for mark in ["", "\u{338}", "\u{301}"] {
                 for accent in ["é", "e\u{301}"] {
                     let text =
@@ -318,7 +319,7 @@ fn a_piece_that_is_a_token_is_not_merged_where_merges_are_ignored() {
     assert_eq!(merged.encode("abc", Specials::Ignore).unwrap(), [97, 256]);
     assert_eq!(ignoring.encode("abc", Specials::Ignore).unwrap(), [258]);
     assert_eq!(ignoring.encode("abcabc", Specials::Ignore).unwrap(), [97, 256, 97, 256]);
-    // A special token's name in a text that a user wrote is no special token.
+    // A special token's name in user text is not a special token.
     let named = changed(&small, &[("<|endoftext|>", "xyz")]);
     assert!(named.is_err(), "the vocabulary has it under its other name");
     assert_eq!(ignoring.encode("<|endoftext|>", Specials::Ignore).unwrap().len(), 13);
@@ -366,14 +367,14 @@ fn what_is_put_around_texts_is_told() {
     let unnamed = post(&format!("{token},{text}")).replace("\"E\":", "\"F\":");
     let e = changed(&small, &[(NO_POST, &unnamed)]).unwrap_err();
     assert!(matches!(e, E::MissingField { field: "post_processor.special_tokens", .. }));
-    // What the other file names decides which token is which.
+    // The tokens named by the other file determine the special ids.
     let json = small.tokenizer_json(true).replacen(NO_POST, &post(&format!("{token},{text}")), 1);
     let with =
         |config: &str| Tokenizer::from_tokenizer_json(json.as_bytes(), Some(config.as_bytes()));
     assert!(with(r#"{"bos_token":"<|endoftext|>"}"#).unwrap().add_bos());
     refused(
         with(r#"{"bos_token":"a"}"#),
-        &format!("TemplateProcessing with the token {end}, which is no bos_token"),
+        &format!("TemplateProcessing with the token {end}, which is not bos_token"),
     );
 }
 
@@ -388,7 +389,7 @@ fn digits_before_byte_level_are_known() {
     };
     let single = r#"{"type":"Digits","individual_digits":true}"#;
     let tokenizer = with(single, byte_level).unwrap();
-    // 123 is one token where digits go together.
+    // 123 would be one token if digits were kept together.
     assert_eq!(tokenizer.encode("123", Specials::Ignore).unwrap(), [49, 50, 51]);
     let refused = |got: Result<Tokenizer, E>, name: &str| {
         let name = name.to_string();
@@ -412,7 +413,7 @@ fn the_class_says_how_vocab_json_is_used() {
         let (vocab, merges) = (small.vocab_json(), small.merges_txt());
         Tokenizer::from_vocab_merges(vocab.as_bytes(), merges.as_bytes(), Some(config.as_bytes()))
     };
-    // GPT-2 takes digits together, Qwen2 does not.
+    // GPT-2 keeps digits together, Qwen2 does not.
     for (class, n) in [
         ("null", 1),
         ("\"GPT2Tokenizer\"", 1),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use teff_runtime::tokenizer::*;
 
-/// A folder of the oracles; `None`, said by name, where this checkout has none.
+/// A folder of the oracles; `None`, with a message, if this checkout has none.
 pub(crate) fn oracle(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/oracle").join(name);
     if !path.exists() {
@@ -35,7 +35,7 @@ impl Random {
     }
 }
 
-/// The character that stands for a byte.
+/// The character that stands for a byte in the byte alphabet.
 pub(crate) fn letter(byte: u8) -> char {
     let own = |b: u32| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let b = u32::from(byte);
@@ -43,7 +43,7 @@ pub(crate) fn letter(byte: u8) -> char {
     char::from_u32(code).unwrap()
 }
 
-/// Text in the byte alphabet.
+/// Bytes in the byte alphabet.
 pub(crate) fn spell(bytes: &[u8]) -> String {
     bytes.iter().map(|&b| letter(b)).collect()
 }
@@ -62,7 +62,7 @@ impl Small {
         Small { tokens: (0..=255).map(|b| vec![b]).collect(), merges: Vec::new() }
     }
 
-    /// Adds a merge, unless there is a token of its product.
+    /// Adds a merge, unless its product is already a token.
     pub(crate) fn merge(&mut self, left: u32, right: u32) {
         let product = [&*self.tokens[left as usize], &*self.tokens[right as usize]].concat();
         if !self.tokens.contains(&product) {
@@ -71,7 +71,7 @@ impl Small {
         }
     }
 
-    /// Some merges of words that texts have.
+    /// Some merges of common words.
     pub(crate) fn sample() -> Small {
         let mut small = Small::new();
         for word in ["hello", " world", " the", "é", "日", "  ", "'ll", "123", "\n\n"] {
@@ -148,7 +148,7 @@ impl Small {
         })
     }
 
-    /// The same tokenizer from every source there is.
+    /// The same tokenizer from every supported source.
     pub(crate) fn all(&self) -> Vec<Tokenizer> {
         vec![
             self.parts().unwrap(),
@@ -168,7 +168,7 @@ pub(crate) fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// A folder under the system's temporary one, removed in the end.
+/// A folder in the system's temporary folder, removed when dropped.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {

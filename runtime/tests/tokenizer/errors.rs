@@ -1,4 +1,4 @@
-//! Malformed and unknown files: every error names its cause, and none is a panic.
+//! Malformed and unsupported files: every error names its cause, and none is a panic.
 
 use teff_graph::gguf::Gguf;
 use teff_runtime::tokenizer::TokenizerError as E;
@@ -41,7 +41,7 @@ fn what_teff_does_not_have_is_refused_by_its_name() {
         good.replace(from, to)
     };
 
-    // The same splitting in other words.
+    // The same splitting in another spelling.
     let text = "it's  so, 12\n\n x";
     let want = Small::sample().parts().unwrap().encode(text, Specials::Ignore).unwrap();
     for same in [
@@ -180,7 +180,7 @@ fn fields_that_are_missing_or_wrong_are_named() {
     let e = json(&good[..good.len() - 1]);
     assert!(matches!(e, E::Json { file: "tokenizer.json", .. }));
     assert!(e.to_string().contains("is not valid JSON at byte"), "{e}");
-    assert!(std::error::Error::source(&e).is_some());
+    assert!(std::error::Error::source(&e).is_none());
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn merges_that_do_not_fit_are_named_with_their_line() {
         add("zz a").to_string(),
         format!("line {} of merges.txt names \"zz\", which is not in the vocabulary", n + 1)
     );
-    // Without a first line for the version the lines count from the first merge.
+    // Without a version line, lines count from the first merge.
     let e = vocab_merges(&vocab, "h e\nz q").unwrap_err();
     assert_eq!(e, E::NoMergeProduct { at: MergeAt::Line(2), product: "zq".into() });
     let json_e =
@@ -266,12 +266,12 @@ fn a_folder_without_a_tokenizer_says_what_was_looked_for() {
     for name in ["tokenizer.json", "vocab.json", "merges.txt"] {
         assert!(e.to_string().contains(name));
     }
-    // Half of a pair is none.
+    // One file of the pair is not enough.
     std::fs::write(folder.0.join("vocab.json"), small.vocab_json()).unwrap();
     assert_eq!(Tokenizer::from_folder(&folder.0).unwrap_err(), e);
     let absent = folder.0.join("absent");
     assert_eq!(Tokenizer::from_folder(&absent).unwrap_err(), E::NoFiles { folder: absent });
-    // A folder where a file should be cannot be read.
+    // A folder in place of a file can't be read.
     std::fs::create_dir(folder.0.join("tokenizer.json")).unwrap();
     assert!(
         matches!(Tokenizer::from_folder(&folder.0), Err(E::Io { path, .. }) if path.ends_with("tokenizer.json"))
@@ -337,7 +337,7 @@ fn no_truncation_and_no_mutation_panics() {
     }
 }
 
-/// A GGUF file of keys alone.
+/// A GGUF file that has only keys.
 pub(crate) struct Keys {
     count: u64,
     bytes: Vec<u8>,
@@ -433,7 +433,7 @@ fn gguf_files_are_taken_by_rule() {
         let known = ["these are: gpt-2, ", ", llama-bpe, ", ", qwen2, ", ", smollm, "];
         assert!(known.iter().all(|name| e.to_string().contains(name)), "{e}");
     }
-    // Llama 3's texts begin with a token where the file does not say otherwise.
+    // Llama 3's texts begin with a token unless the file says otherwise.
     for (pre, add_bos) in [("llama-bpe", true), ("dbrx", false), ("qwen2", false)] {
         let tokenizer = full(head(Some(pre), "llama")).u32(BOS, end).build().unwrap();
         assert_eq!(tokenizer.add_bos(), add_bos);
@@ -442,25 +442,25 @@ fn gguf_files_are_taken_by_rule() {
     }
     is(full(head(None, "llama")), PRE, "is missing");
     is(Keys::new(), MODEL, "is missing");
-    is(Keys::new().u32(MODEL, 1), MODEL, "is no string");
+    is(Keys::new().u32(MODEL, 1), MODEL, "is not a string");
     let e = Keys::new().str(MODEL, "t5").build().unwrap_err();
     assert_eq!(e, unsupported("model", "t5"));
     let gpt2 = || head(Some("gpt-2"), "gpt2");
     is(gpt2(), TOKENS, "is missing");
-    is(gpt2().i32s(TOKENS, &[1]), TOKENS, "is no array of strings");
+    is(gpt2().i32s(TOKENS, &[1]), TOKENS, "is not an array of strings");
     is(gpt2().strs(TOKENS, &tokens), MERGES, "is missing");
-    is(gpt2().strs(TOKENS, &tokens).i32s(MERGES, &[]), MERGES, "is no array of strings");
+    is(gpt2().strs(TOKENS, &tokens).i32s(MERGES, &[]), MERGES, "is not an array of strings");
     let no_types = || gpt2().strs(TOKENS, &tokens).strs(MERGES, &merges);
     assert!(!no_types().build().unwrap().is_special(end));
     is(no_types().i32s(TYPES, &types[1..]), TYPES, "has not one entry for each token");
-    is(no_types().strs(TYPES, &tokens), TYPES, "is no array of integers");
-    is(no_types().u32(TYPES, 1), TYPES, "is no array of integers");
+    is(no_types().strs(TYPES, &tokens), TYPES, "is not an array of integers");
+    is(no_types().u32(TYPES, 1), TYPES, "is not an array of integers");
     for bad in [0, 7, -1] {
         types[3] = bad;
-        is(no_types().i32s(TYPES, &types), TYPES, "has a number that is no type of token (1 to 6)");
+        is(no_types().i32s(TYPES, &types), TYPES, "has a number that is not a token type (1 to 6)");
     }
-    is(no_types().str(BOS, "x"), BOS, "is no token id");
-    is(no_types().put(BOS, 5, &(-1i32).to_le_bytes()), BOS, "is no token id");
+    is(no_types().str(BOS, "x"), BOS, "is not a token id");
+    is(no_types().put(BOS, 5, &(-1i32).to_le_bytes()), BOS, "is not a token id");
     let e = no_types().u32(BOS, end + 1).build().unwrap_err();
     assert_eq!(e, E::NoSuchId { id: end + 1, vocab_size: tokens.len() });
     let mut twice = tokens.clone();

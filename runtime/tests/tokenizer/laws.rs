@@ -1,4 +1,4 @@
-//! What holds for every vocabulary and every text.
+//! Properties that hold for every vocabulary and every text.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use teff_runtime::tokenizer::*;
 
 use crate::common::{END, Folder, Small, letter};
 
-/// Merging by its definition, with all pairs looked at again each time.
+/// Merging by definition: all pairs are examined again each time.
 fn by_definition(small: &Small, piece: &[u8]) -> Vec<u32> {
     let mut ids: Vec<u32> = piece.iter().map(|&b| u32::from(b)).collect();
     loop {
@@ -30,7 +30,7 @@ fn small() -> impl Strategy<Value = Small> {
     })
 }
 
-/// Any text, with a preference for what pre-tokenizers look at.
+/// Any text, with a preference for characters that matter to pre-tokenizers.
 fn text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         3 => "[a-c]{1,6}",
@@ -97,7 +97,7 @@ proptest! {
         text.push_str(stream.finish());
         let all = parts.concat();
         prop_assert_eq!(&text, &String::from_utf8_lossy(&all));
-        // One byte at a time, and with pieces that nobody reads in between.
+        // One byte at a time, with the pieces of some pushes left unread.
         text.clear();
         for byte in &all {
             text.extend(stream.push(std::slice::from_ref(byte)));
@@ -119,7 +119,7 @@ proptest! {
     }
 }
 
-/// Bytes near the edges of what UTF-8 allows.
+/// Bytes near the limits of valid UTF-8.
 fn stream_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         any::<char>().prop_map(|c| c.to_string().into_bytes()),
@@ -238,7 +238,7 @@ fn a_space_is_put_in_front_where_the_file_asks_for_it() {
         let ids = with.encode(text, Specials::Ignore).unwrap();
         assert_eq!(ids, without.encode(prefixed, Specials::Ignore).unwrap(), "{text:?}");
     }
-    // Each stretch between special tokens is a text of its own.
+    // Each stretch between special tokens is tokenised separately.
     let text = format!("world{END}world{END}");
     let ids = with.encode(&text, Specials::Parse).unwrap();
     assert_eq!(with.decode(&ids).unwrap(), format!(" world{END} world{END}"));
@@ -268,7 +268,7 @@ fn a_folder_gives_what_its_files_say() {
     let ids = tokenizer.special_ids();
     let unk = tokenizer.find_token("é".as_bytes());
     assert_eq!(ids, SpecialIds { bos: Some(end), unk, add_bos: true, ..SpecialIds::default() });
-    // An id that nobody has is a hole.
+    // An id without a token is a hole.
     assert_eq!(tokenizer.token_bytes(end + 1), None);
     assert_eq!(
         tokenizer.decode(&[end, end + 1]),
@@ -276,7 +276,7 @@ fn a_folder_gives_what_its_files_say() {
     );
     assert_eq!(tokenizer.encode("<new>", Specials::Ignore).unwrap(), [end + 2]);
 
-    // Names that are no tokens yet become some, as in transformers.
+    // Names that are not tokens yet are added, as in transformers.
     let config =
         r#"{"bos_token":"<s>","eos_token":"<|endoftext|>","unk_token":"<s>","pad_token":"<p>"}"#;
     let named =

@@ -1,4 +1,4 @@
-//! Tokenizers against independent ones, laws, and malformed files.
+//! Tokenizers against independent implementations, properties, and malformed files.
 
 mod byte_bpe;
 mod common;

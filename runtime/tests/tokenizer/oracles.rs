@@ -80,7 +80,7 @@ fn golden_tokens_of_the_small_models_from_all_sources() {
         ];
         for (source, tokenizer) in &sources {
             for (text, want) in golden(&folder) {
-                // The reference finds special tokens in every text.
+                // The reference matches special tokens in every text.
                 let ids = tokenizer.encode(&text, Specials::Parse).unwrap();
                 assert_eq!(ids, want, "{model} from {source}: {text:?}");
                 assert_eq!(tokenizer.decode(&ids).unwrap(), text);
@@ -181,7 +181,7 @@ pub(crate) fn random_text(r: &mut Random, out: &mut String) {
             7 => out.push_str(r.pick(SIGNS)),
             8 => out.push_str(r.pick(MARKS)),
             _ => {
-                // Any characters, more often of the lower planes, where most are assigned.
+                // Any characters, more often from the lower planes, in which most are assigned.
                 let bits = 7 + r.below(15);
                 for _ in 0..1 + r.below(6) {
                     let c = char::from_u32((r.next() & ((1 << bits) - 1)) as u32);
@@ -227,7 +227,7 @@ fn pieces_of_all_lengths_have_tiktoken_s_ids() {
     let tiktoken = tiktoken_rs::r50k_base().unwrap();
     let mut r = Random(7);
     for len in (0..300).chain([1000, 4000]) {
-        // Letters, runs of one letter, and signs, each a single piece.
+        // Letters, runs of one letter, and symbols, each a single piece.
         let some: String = (0..len).map(|_| (b'a' + r.below(26) as u8) as char).collect();
         let runs: String = (0..len).map(|i| (b'a' + (i / 37 % 3) as u8) as char).collect();
         let signs: String = (0..len).map(|_| r.pick(&["-", "=", "*", "\"", "/"])).collect();

@@ -1,4 +1,4 @@
-//! SentencePiece's kind: the same ids as llama.cpp, SentencePiece and tokenizers.
+//! The SentencePiece kind: the same ids as llama.cpp, SentencePiece and tokenizers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn from_gguf(path: &Path) -> Tokenizer {
     Tokenizer::from_gguf(&Gguf::parse(&bytes).unwrap()).unwrap()
 }
 
-/// A vocabulary as it stands in a GGUF file.
+/// A vocabulary as stored in a GGUF file.
 struct Raw {
     tokens: Vec<String>,
     scores: Vec<f32>,
@@ -43,14 +43,14 @@ impl Raw {
         self.tokens.iter().zip(0..).map(|(t, id)| (t.as_str(), id)).collect()
     }
 
-    /// Merging by scores as it is defined, with all pairs looked at again each time. Normal tokens
-    /// are merged; what stays without a token becomes bytes.
+    /// Merging by scores by definition: all pairs are examined again each time. Normal tokens are
+    /// merged; symbols that remain without a token become bytes.
     fn by_definition(&self, ids: &HashMap<&str, u32>, text: &str) -> Vec<u32> {
         let escaped = text.replace(' ', "\u{2581}");
         let token = |t: &str| ids.get(t).copied().filter(|&id| self.kinds[id as usize] == 1);
         let mut symbols: Vec<&str> = escaped.split_inclusive(|_| true).collect();
         let mut at = 0;
-        // Symbols are neighbours in the text, so two of them together are a slice of it.
+        // Symbols are adjacent in the text, so two of them together are a slice of it.
         let joint = |symbols: &[&str], i: usize| {
             let before: usize = symbols[..i].iter().map(|s| s.len()).sum();
             before..before + symbols[i].len() + symbols[i + 1].len()
@@ -80,8 +80,8 @@ impl Raw {
         out
     }
 
-    /// The pairs of tokens that make each normal token, as transformers' converter lists them: by
-    /// falling score.
+    /// The pairs of tokens that make each normal token, as listed by transformers' converter: by
+    /// descending score.
     fn merges(&self) -> Vec<(&str, &str)> {
         let ids = self.ids();
         let normal = |t: &str| ids.get(t).is_some_and(|&id| self.kinds[id as usize] == 1);
@@ -134,7 +134,7 @@ impl Raw {
     }
 }
 
-/// How a tokenizer.json treats spaces and what has no token.
+/// The treatment of spaces and unknown characters in a tokenizer.json.
 struct Kind {
     normalizer: &'static str,
     pre: &'static str,
@@ -146,7 +146,7 @@ struct Kind {
 const REPLACE: &str = r#"{"type":"Replace","pattern":{"String":" "},"content":"▁"}"#;
 const PREPEND: &str = r#"{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"Replace","pattern":{"String":" "},"content":"▁"}]}"#;
 
-/// What files in use have: Llama 2, Gemma, Mistral, and variants of theirs.
+/// The combinations in published files: Llama 2, Gemma, Mistral, and variants of them.
 const KINDS: [Kind; 7] = [
     Kind { normalizer: PREPEND, pre: "null", strip: true, bytes: true, fuse_unk: true },
     Kind {
@@ -193,7 +193,7 @@ fn quote(text: &str) -> String {
     out + "\""
 }
 
-/// A short text: words, spaces, signs, any characters, and special tokens.
+/// A short text: words, spaces, symbols, arbitrary characters, and special tokens.
 fn random_text(r: &mut Random, out: &mut String) {
     const WORDS: &[&str] = &[
         "the",
@@ -281,22 +281,22 @@ fn vocabularies_are_what_they_are_known_to_be() {
     // The first space is the prefix, unless a special token comes first.
     assert_eq!(llama.decode(&[hello, hello]).unwrap(), "Hello Hello");
     assert_eq!(llama.decode(&[1, hello]).unwrap(), "<s> Hello");
-    // The prefix stands at the start and after each special token.
+    // The prefix is added at the start and after each special token.
     let ids = llama.encode("Hello</s>Hello", Specials::Parse).unwrap();
     assert_eq!(ids, [hello, 2, hello]);
     assert!(llama.encode("</s>", Specials::Ignore).unwrap().len() > 1);
     assert!(llama.encode("", Specials::Parse).unwrap().is_empty());
-    // The file has 723,869 bytes; the table to find tokens in has 16 bytes or more for each.
+    // The file has 723,869 bytes; the lookup table takes at least 16 bytes per token.
     assert!(llama.memory() < 2_500_000, "{}", llama.memory());
 
     let Some(path) = oracle("vocabs/ggml-vocab-phi-3.gguf") else { return };
     let phi = from_gguf(&path);
     assert_eq!(phi.eos(), Some(32000));
     assert_eq!(phi.stop_ids(), [32000, 32007]); // <|endoftext|>, <|end|>
-    // llama.cpp's ids of this turn: white space after these tokens is theirs.
+    // llama.cpp's ids of this turn: these tokens absorb the white space after them.
     let ids = phi.encode("<|user|>\nSYS\nHI<|end|>\n<|assistant|>\n", Specials::Parse).unwrap();
     assert_eq!(ids, [32010, 317, 21554, 13, 17628, 32007, 32001]);
-    // </s> is user-defined there, and found in every text.
+    // </s> is user-defined there, and matched in every text.
     assert_eq!(phi.encode("</s>", Specials::Ignore).unwrap(), [2]);
 }
 
@@ -339,8 +339,8 @@ fn golden_tokens_of_the_small_models_from_all_sources() {
             ("GGUF", from_gguf(&folder.join(gguf))),
         ];
         for (source, tokenizer) in &sources {
-            // A converted Gemma has no prefix, whatever tokenizer.model says; the space in front
-            // that these ids have is then one of the text.
+            // A converted Gemma has no prefix, whatever tokenizer.model says; the space in front in
+            // these ids is then one of the text.
             let bare = *source == "GGUF" && model == "gemma3";
             for (text, want) in golden(&folder) {
                 let given = if bare && !text.is_empty() { format!(" {text}") } else { text };

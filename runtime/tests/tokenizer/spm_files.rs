@@ -1,4 +1,4 @@
-//! SentencePiece's files: what they say is followed or refused by its name, and nothing panics.
+//! SentencePiece's files: every setting is followed or refused by name, and nothing panics.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use teff_runtime::tokenizer::*;
 use crate::common::Folder;
 use crate::errors::Keys;
 
-/// A field of a protocol buffer: bytes with their length.
+/// A length-delimited field of a protocol buffer.
 fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
     let mut out = varint(number << 3 | 2);
     out.extend(varint(bytes.len() as u64));
@@ -124,16 +124,16 @@ fn all_sources_give_the_same_tokenizer() {
     for t in &all {
         assert_eq!((t.bos(), t.eos(), t.special_ids().unk), (Some(1), Some(2), Some(0)));
         assert_eq!(t.stop_ids(), [2]);
-        // The highest score first, the leftmost among equals.
+        // Highest score first, leftmost first on ties.
         assert_eq!(t.encode("ab", Specials::Ignore).unwrap(), [259, b]);
         assert_eq!(t.encode("bab", Specials::Ignore).unwrap(), [sp, b, ab]);
         assert_eq!(t.encode("c aaa", Specials::Ignore).unwrap(), [sp, 264, 259, 268]);
         assert_eq!(t.encode("caaa", Specials::Ignore).unwrap(), [sp, 264, 268, a]);
         assert_eq!(t.encode(" c", Specials::Ignore).unwrap(), [267, 264]);
-        // A user-defined run of spaces, which merging finds too, where the prefix is a part of it.
+        // A user-defined run of spaces, which merging also finds when the prefix is a part of it.
         assert_eq!(t.encode("  c", Specials::Ignore).unwrap(), [270, 264]);
         assert_eq!(t.encode("c   c", Specials::Ignore).unwrap(), [sp, 264, 270, sp, 264]);
-        // Bytes for what has no token.
+        // Byte tokens for unknown characters.
         assert_eq!(t.encode("é", Specials::Ignore).unwrap(), [sp, 3 + 0xc3, 3 + 0xa9]);
         // Whole tokens, and a prefix after each.
         assert_eq!(t.encode("<x>b<s>", Specials::Ignore).unwrap()[..3], [269, sp, b]);
@@ -142,7 +142,7 @@ fn all_sources_give_the_same_tokenizer() {
             let ids = t.encode(text, Specials::Parse).unwrap();
             assert_eq!(t.decode(&ids).unwrap(), text);
         }
-        // A generated text goes on with its space.
+        // Generated text keeps its space.
         assert_eq!(t.token_bytes(259), Some(&b" a"[..]));
     }
     let bare = parts(false);
@@ -151,7 +151,7 @@ fn all_sources_give_the_same_tokenizer() {
     let no_prefix = numbers(&[(3, 0), (4, 0)]);
     let bare = build(&model_with(&numbers(&TRAINER), &no_prefix)).unwrap();
     assert_eq!(bare.encode("ab", Specials::Ignore).unwrap(), [ab]);
-    // A run of spaces that is user-defined in tokenizer.model is found in texts as they are.
+    // A run of spaces that is user-defined in tokenizer.model is matched in unescaped texts.
     assert_eq!(bare.encode("a   b", Specials::Ignore).unwrap(), [a, 270, b]);
     assert_eq!(bare.decode(&[270]).unwrap(), "   ");
 }
@@ -196,10 +196,11 @@ fn tokens_of_other_files_are_added() {
     assert_eq!((t.eos(), t.add_bos(), t.add_eos()), (Some(n + 1), false, true));
     assert_eq!(t.encode("<new>", Specials::Ignore).unwrap(), [n]);
     assert_eq!(t.encode("<end><pad>", Specials::Parse).unwrap(), [n + 1, n + 2]);
-    // </s> is a control token that ends texts by its name.
+    // </s> is a control token that ends generation by its name.
     assert_eq!(t.stop_ids(), [2, n + 1]);
 
-    // What the model's files name ends texts too: generation_config.json before config.json.
+    // Tokens named by the model's files end generation too: generation_config.json before
+    // config.json.
     let write = |name: &str, text: &str| std::fs::write(folder.0.join(name), text).unwrap();
     write("config.json", r#"{"eos_token_id":260}"#);
     assert_eq!(Tokenizer::from_folder(&folder.0).unwrap().stop_ids(), [2, 260, n + 1]);
@@ -212,7 +213,7 @@ fn tokens_of_other_files_are_added() {
         let e = Tokenizer::from_folder(&folder.0).unwrap_err();
         assert!(matches!(e, E::WrongField { file: "generation_config.json", .. }), "{e}");
     }
-    // An id far away would leave holes; one that is taken gets a new token.
+    // A distant id would leave unused ids; one that is taken gets a new token.
     let far = r#"{"added_tokens_decoder":{"99999":{"content":"<far>"}}}"#;
     let e = Tokenizer::from_sentence_piece(&model, Some(far.as_bytes())).unwrap_err();
     assert_eq!(e, E::IdTooLarge { id: 99999, limit: n + 1 + 1024 });
@@ -239,7 +240,7 @@ fn a_model_that_is_no_bpe_or_changes_texts_is_refused_by_its_name() {
         assert_eq!(e, unsupported("model", name));
         assert!(e.to_string().contains(name));
     }
-    // Unigram is what a file means that says nothing.
+    // Unigram is the default if a file doesn't specify the model.
     assert_eq!(with(b"", &normal), unsupported("model", "SentencePiece Unigram"));
     let suffix = [trainer.clone(), number(24, 1)].concat();
     assert_eq!(with(&suffix, &normal), unsupported("trainer option", "treat_whitespace_as_suffix"));
@@ -263,13 +264,13 @@ fn a_file_that_is_no_model_says_where() {
     };
     assert_eq!(why(b"").1, "the settings of the trainer or the normaliser are missing");
     assert_eq!(why(&[0x0a, 5, 1]), (2, "the file ends within a field"));
-    // A length of 2^63 - 1, of which nothing is there.
+    // A length of 2^63 - 1, with no bytes after it.
     let huge = [&[0x0a][..], &[0xff; 8], &[0x7f]].concat();
     assert_eq!(why(&huge), (10, "the file ends within a field"));
     assert_eq!(why(&[0xff; 12]).1, "a number has more than 64 bits");
     assert_eq!(why(&[0x0b]).1, "a field has no type of protocol buffers in use");
     assert_eq!(why(&[0x08, 1]).1, "a field before this should be text or a message");
-    assert_eq!(why(&field(1, &number(3, 7))).1, "there is no such type of token (1 to 6)");
+    assert_eq!(why(&field(1, &number(3, 7))).1, "unknown token type (known: 1 to 6)");
     assert_eq!(why(&field(1, &number(2, 7))).1, "the score before this should be a float");
     let empty = [field(2, &number(3, 2)), field(3, &number(4, 0))].concat();
     assert_eq!(why(&empty).1, "there are no tokens");
@@ -292,7 +293,7 @@ fn gguf_keys_that_are_missing_or_wrong_are_named() {
     let is = |keys: Keys, key, why| assert_eq!(keys.build().unwrap_err(), E::Gguf { key, why });
     const SCORES: &str = "tokenizer.ggml.scores";
     is(gguf(), SCORES, "is missing");
-    is(gguf().i32s(SCORES, &[1]), SCORES, "is no array of floats");
+    is(gguf().i32s(SCORES, &[1]), SCORES, "is not an array of floats");
     is(scores(gguf(), &[1.0]), SCORES, "has not one entry for each token");
     is(Keys::new().str("tokenizer.ggml.model", "llama"), "tokenizer.ggml.tokens", "is missing");
     let mut nan: Vec<f32> = tokens().iter().map(|t| t.1).collect();
@@ -312,7 +313,7 @@ fn gguf_keys_that_are_missing_or_wrong_are_named() {
     assert!(!t.add_bos() && t.add_eos());
     assert_eq!(t.stop_ids(), [2, 269]);
     assert_eq!(t.encode("ab", Specials::Ignore).unwrap(), [260]);
-    // Ids that the vocabulary does not have are no defaults, and errors where a file names them.
+    // Default ids outside the vocabulary are ignored; ids named by a file are errors.
     let tiny = Keys::new()
         .str("tokenizer.ggml.model", "llama")
         .strs("tokenizer.ggml.tokens", &["a".to_string(), "<0x62>".to_string()]);
@@ -362,7 +363,7 @@ fn tokenizer_json_is_followed_or_refused_by_name() {
         assert!(JSON.contains(from), "{from}");
         json(&JSON.replacen(from, to, 1))
     };
-    // A text that is a token becomes it at once.
+    // A text that is a token becomes it without merging.
     let t = change("\"ignore_merges\":false", "\"ignore_merges\":true").unwrap();
     let t2 = change("\"merges\":[\"a b\",\"▁ a\",[\"ab\",\"a\"]]", "\"merges\":[]").unwrap();
     assert_eq!(t.encode("a", Specials::Ignore).unwrap(), [4]);
@@ -409,7 +410,7 @@ fn tokenizer_json_is_followed_or_refused_by_name() {
     }
 }
 
-/// Encodes and decodes, if there is something to do it with.
+/// Encodes and decodes, if building succeeded.
 fn use_it(built: Result<Tokenizer, E>) {
     match built {
         Ok(t) => {
@@ -464,11 +465,11 @@ proptest! {
         let t = parts(prefix);
         let text = text.replace('\u{2581}', "");
         let ids = t.encode(&text, Specials::Ignore).unwrap();
-        // What follows a user-defined token gets a prefix that stays.
+        // Text after a user-defined token gets a prefix that stays.
         if !text.contains("<x>") && !text.contains("   ") {
             prop_assert_eq!(&t.decode(&ids).unwrap(), &text);
         }
-        // Pieces of a stream are the same bytes, with the prefix.
+        // Streamed pieces are the same bytes, with the prefix.
         let (mut stream, mut all) = (Utf8Stream::new(), String::new());
         for &id in &ids {
             all.extend(stream.push(t.token_bytes(id).unwrap()));

@@ -1,24 +1,24 @@
-//! Lines of what somebody says, from a terminal or a pipe.
+//! Reading messages line by line from a terminal or a pipe.
 
 use std::io::{self, BufRead};
 
-/// Bytes of the longest line.
+/// Maximum length of a line in bytes.
 const MAX_LINE: usize = 16 << 20;
 
-/// What there was to read.
+/// Result of reading a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Line {
-    /// A line, without its end.
+    /// A line, without its line break.
     Text(String),
-    /// A line that is no message, and why.
+    /// An invalid line, with the reason.
     Bad(String),
-    /// A signal came.
+    /// Interrupted by a signal.
     Interrupted,
-    /// There is nothing more.
+    /// End of input.
     End,
 }
 
-/// Reads a line. Unlike std's own it ends at a signal.
+/// Reads a line. Unlike std's version it returns when a signal arrives.
 pub(super) fn line(from: &mut impl BufRead) -> io::Result<Line> {
     let mut bytes = Vec::new();
     let mut too_long = false;

@@ -1,5 +1,5 @@
-//! What templates expect of the Python that they were written for: methods of strings and
-//! dictionaries, JSON, and the functions that transformers adds.
+//! The parts of Python that chat templates rely on: methods of strings and dictionaries, JSON, and
+//! the functions that transformers adds.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,10 +8,10 @@ use minijinja::{Environment, Error, ErrorKind, State};
 
 use super::template::Raised;
 
-/// How deep a value may nest to become JSON.
+/// Maximum nesting depth of values converted to JSON.
 const MAX_DEPTH: usize = 64;
 
-/// Adds all of it.
+/// Adds all of them to the environment.
 pub(super) fn add(env: &mut Environment<'_>) {
     env.set_unknown_method_callback(method);
     env.add_filter("tojson", to_json);
@@ -24,7 +24,7 @@ pub(super) fn add(env: &mut Environment<'_>) {
     });
 }
 
-/// A method of a string or of a dictionary.
+/// Calls a method of a string or of a dictionary.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
         return of_string(text, name, args);
@@ -115,7 +115,7 @@ fn of_string(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
     }
 }
 
-/// The first letter upper and the others lower; `title`: those of every word.
+/// The first letter in upper case and the others in lower case; with `title`, in every word.
 fn capitalized(text: &str, title: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut starts = true;
@@ -134,7 +134,7 @@ fn split(text: &str, args: &[Value], from_end: bool) -> Result<Value, Error> {
     let (by, most, named): (Option<String>, Option<i64>, Kwargs) = from_args(args)?;
     let most = most.or(named.get::<Option<i64>>("maxsplit")?);
     named.assert_all_used()?;
-    // Parts are one more than splits; a negative number is no limit.
+    // One part more than splits; a negative number is no limit.
     let limit =
         most.and_then(|n| usize::try_from(n).ok()).map_or(usize::MAX, |n| n.saturating_add(1));
     let Some(by) = by else {
@@ -154,11 +154,11 @@ fn split(text: &str, args: &[Value], from_end: bool) -> Result<Value, Error> {
     Ok(Value::from(parts))
 }
 
-/// JSON as `json.dumps` writes it: `", "` and `": "` between, and no character escaped that need
-/// not be.
+/// JSON as written by `json.dumps`: with the separators `", "` and `": "`, and without unnecessary
+/// escapes.
 fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent = options.get::<Option<usize>>("indent")?;
-    // All of them have these values in transformers.
+    // These options always have these values in transformers.
     let _: (Option<bool>, Option<Value>, Option<bool>) =
         (options.get("ensure_ascii")?, options.get("separators")?, options.get("sort_keys")?);
     options.assert_all_used()?;
@@ -222,7 +222,7 @@ fn write_json(
             }
             out.push('}');
         }
-        _ => return Err(refuse("a value that is no JSON")),
+        _ => return Err(refuse("a value that has no JSON form")),
     }
     Ok(())
 }
@@ -245,7 +245,8 @@ fn quote(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// The time, so many seconds after 1970 began, as `format` says. It is UTC: std knows no other.
+/// The time `seconds` after the start of 1970, formatted by `format`. In UTC: std knows no other
+/// zone.
 pub(super) fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
     const MONTHS: [&str; 12] = [
         "January",
@@ -295,7 +296,7 @@ pub(super) fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
             continue;
         }
         let mut code = chars.next();
-        // `%-d`: without the zero in front.
+        // `%-d`: without the leading zero.
         let bare = code == Some('-');
         if bare {
             code = chars.next();

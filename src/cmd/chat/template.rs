@@ -1,8 +1,8 @@
-//! Chat templates: the program in Jinja that makes the text of a conversation, as transformers'
-//! `apply_chat_template` runs it.
+//! Chat templates: Jinja programs that render a conversation as text, as run by transformers'
+//! `apply_chat_template`.
 //!
-//! It comes with the model's file, so nothing that it does may harm: steps and output are limited,
-//! and whatever goes wrong is an error with its line.
+//! They come with the model's file and are untrusted: steps and output are limited, and every
+//! failure is an error with a line number.
 
 use std::fmt;
 use std::io;
@@ -13,15 +13,15 @@ use minijinja::{Environment, Error, ErrorKind};
 
 use super::python;
 
-/// Most steps of one rendering: a second or so. Templates take some hundred for each message.
+/// Maximum number of steps of a rendering, about a second. Templates take some hundred per message.
 const MAX_STEPS: u64 = 10_000_000;
 
-/// Bytes of the longest text.
+/// Maximum length of the text in bytes.
 const MAX_TEXT: usize = 64 << 20;
 
 const NAME: &str = "template";
 
-/// Who says something.
+/// The author of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
     System,
@@ -39,30 +39,30 @@ impl Role {
     }
 }
 
-/// What somebody said.
+/// A message of the conversation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Message {
     pub(crate) role: Role,
     pub(crate) content: String,
 }
 
-/// The names of tokens that templates write.
+/// Special-token strings available to templates.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Tokens<'a> {
     pub(crate) bos: Option<&'a str>,
     pub(crate) eos: Option<&'a str>,
 }
 
-/// Why a template can't be used.
+/// Error of loading or rendering a template.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum TemplateError {
-    /// It is no template, or it asks for what is not there.
+    /// The template is malformed, or uses something undefined.
     Failed { line: Option<usize>, why: String },
-    /// It has refused the conversation.
+    /// The template refused the conversation.
     Refused { line: Option<usize>, why: String },
-    /// It takes too long.
+    /// The template takes too many steps.
     Steps { line: Option<usize> },
-    /// It writes too much.
+    /// The template writes too much.
     TooLong,
 }
 
@@ -93,7 +93,7 @@ impl fmt::Display for TemplateError {
 
 impl core::error::Error for TemplateError {}
 
-/// What the template's `raise_exception` raises, to be told from other errors.
+/// The exception raised by the template's `raise_exception`, to distinguish it from other errors.
 #[derive(Debug)]
 pub(super) struct Raised(pub(super) String);
 
@@ -129,28 +129,28 @@ impl From<Error> for TemplateError {
     }
 }
 
-/// A template that was read, ready to render.
+/// A parsed template, ready to render.
 #[derive(Debug)]
 pub(crate) struct ChatTemplate {
     env: Environment<'static>,
 }
 
 impl ChatTemplate {
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
-    /// [`TemplateError::Failed`] where it is none.
+    /// [`TemplateError::Failed`] if it is malformed.
     pub(crate) fn new(source: &str) -> Result<ChatTemplate, TemplateError> {
         let mut env = Environment::new();
         python::add(&mut env);
         env.set_fuel(Some(MAX_STEPS));
-        // As transformers has it.
+        // As in transformers.
         env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         env.add_template_owned(NAME, without_generation(source))?;
         Ok(ChatTemplate { env })
     }
 
-    /// The text of a conversation, ready for the next answer.
+    /// The text of a conversation, up to the start of the next answer.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -171,12 +171,12 @@ impl ChatTemplate {
         variables.extend(tokens.eos.map(|name| ("eos_token", Value::from(name))));
         let mut out = Bounded(Vec::new());
         self.env.get_template(NAME)?.render_captured_to(Value::from_pairs(variables), &mut out)?;
-        // What a template writes is text, and the limit lies between whole writes.
+        // Templates write valid text, and the limit lies between whole writes.
         Ok(String::from_utf8_lossy(&out.0).into_owned())
     }
 }
 
-/// Takes [`MAX_TEXT`] bytes and no more.
+/// Writer that accepts at most [`MAX_TEXT`] bytes.
 struct Bounded(Vec<u8>);
 
 impl io::Write for Bounded {
@@ -193,8 +193,8 @@ impl io::Write for Bounded {
     }
 }
 
-/// The template without transformers' own tag `generation`, which marks what models are trained
-/// on: what is between is always written. Lines stay where they are.
+/// Removes transformers' own tag `generation`, which marks the text that models are trained on; its
+/// contents are always kept. Line numbers don't change.
 fn without_generation(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;

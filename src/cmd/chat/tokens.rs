@@ -1,14 +1,14 @@
-//! From a conversation to tokens, so that nothing that somebody said becomes a special token.
+//! Tokenisation of conversations, in which no part of a message becomes a special token.
 //!
-//! The template's own text may name special tokens, and they are parsed. What people (and the model)
-//! say may not: where it has the name of one, a mark goes in front before the template sees it, a
-//! noncharacter of Unicode that the conversation does not have. The template copies and trims
-//! marks along with what they stand in front of. Afterwards a name behind a mark is text, and the
-//! marks are taken out. Without marks, the text becomes tokens in one piece; otherwise stretch by
-//! stretch between the special tokens, each as it would become tokens where it stands.
+//! Special tokens named by the template's own text are parsed. Those named in messages (by users or
+//! the model) must not be: before the template sees a message, a mark is put in front of every such
+//! name, a Unicode noncharacter that the conversation doesn't contain. The template copies and
+//! trims marks along with the text they precede. Afterwards a name preceded by a mark is text, and
+//! the marks are removed. Without marks, the text is tokenised as a whole; otherwise stretch by
+//! stretch between the special tokens, each as it would be tokenised in its place.
 //!
-//! What this doesn't see is a name of which the template itself writes a part, right before or
-//! after what somebody said.
+//! This doesn't detect a name that is composed of text from the template right before or after a
+//! message.
 
 use std::fmt;
 
@@ -16,12 +16,12 @@ use teff::runtime::tokenizer::{Specials, TokenKind, Tokenizer, TokenizerError};
 
 use super::template::{ChatTemplate, Message, TemplateError, Tokens};
 
-/// Why a conversation can't become tokens.
+/// Error of tokenising a conversation.
 #[derive(Debug)]
 pub(crate) enum ChatError {
     Template(TemplateError),
     Tokenizer(TokenizerError),
-    /// All 32 noncharacters that could be the mark are in the conversation.
+    /// All 32 noncharacters that could serve as the mark occur in the conversation.
     NoMark,
 }
 
@@ -51,27 +51,29 @@ impl From<TokenizerError> for ChatError {
     }
 }
 
-/// A token that is found in texts whole.
+/// A token that is matched whole in texts.
 struct Name {
     text: Box<str>,
     id: u32,
-    /// Whether it is no text.
+    /// True if the token is not text.
     special: bool,
 }
 
-/// Makes tokens of conversations.
+/// Tokeniser of conversations.
 pub(crate) struct Encoder<'t> {
     tokenizer: &'t Tokenizer,
     template: ChatTemplate,
-    /// Whether the template has a mark itself, which is then never one.
+    /// Source of the template; a mark that it contains is never used.
     source: Box<str>,
-    /// By their first bytes, the longest first.
+    /// By first byte, longest first.
     names: Vec<Vec<Name>>,
 }
 
 impl<'t> Encoder<'t> {
+    /// An encoder for a tokenizer and the source of a template.
+    ///
     /// # Errors
-    /// [`TemplateError`] where `template` is none.
+    /// [`TemplateError`] if `template` is malformed.
     pub(crate) fn new(tokenizer: &'t Tokenizer, template: &str) -> Result<Self, TemplateError> {
         let mut names: Vec<Vec<Name>> = (0..256).map(|_| Vec::new()).collect();
         for id in 0..tokenizer.vocab_size() as u32 {
@@ -84,14 +86,14 @@ impl<'t> Encoder<'t> {
             let Some(&first) = text.as_bytes().first() else { continue };
             names[usize::from(first)].push(Name { text: text.into(), id, special });
         }
-        // Of equal names the lowest id is found, as the tokenizer has it.
+        // Of equal names the lowest id is found, as in the tokenizer.
         names.iter_mut().for_each(|n| n.sort_by_key(|n| core::cmp::Reverse(n.text.len())));
         let (source, template) = (template.into(), ChatTemplate::new(template)?);
         Ok(Encoder { tokenizer, template, source, names })
     }
 
-    /// The tokens of a conversation, ready for the next answer. They begin with the token that
-    /// the model wants texts to begin with, also where the template doesn't write it.
+    /// The tokens of a conversation, up to the start of the next answer. They begin with the token
+    /// that the model expects at the start of texts, even if the template doesn't write it.
     ///
     /// # Errors
     /// [`ChatError`].
@@ -120,7 +122,7 @@ impl<'t> Encoder<'t> {
         Ok(ids)
     }
 
-    /// The names that `text`, from byte `at` on, begins with; the longest first.
+    /// The names that match in `text` at byte `at`, longest first.
     fn names_at<'s>(&'s self, text: &'s str, at: usize) -> impl Iterator<Item = &'s Name> {
         let rest = &text[at..];
         let first = rest.as_bytes().first().map_or(0, |&b| usize::from(b));
@@ -139,7 +141,7 @@ impl<'t> Encoder<'t> {
         out
     }
 
-    /// The tokens of a text with marks.
+    /// Tokenises a text with marks.
     fn tokens(&self, text: &str, mark: char) -> Result<Vec<u32>, TokenizerError> {
         let (parts, specials) = self.parts(text, mark);
         if !parts.iter().any(|part| part.marked) {
@@ -148,8 +150,8 @@ impl<'t> Encoder<'t> {
             if found.eq(&specials) {
                 return Ok(ids);
             }
-            // The tokenizer finds names that are there only in another form of Unicode: those of
-            // the template are not written like that.
+            // Names that occur only in another Unicode normal form are found by the tokenizer
+            // alone; those of the template are not written like that.
         }
         let mut ids = Vec::new();
         for (i, part) in parts.iter().enumerate() {
@@ -160,8 +162,8 @@ impl<'t> Encoder<'t> {
         Ok(ids)
     }
 
-    /// Cuts a text at its special tokens: the stretches between, without marks, and the tokens,
-    /// one less.
+    /// Splits a text at its special tokens: returns the stretches between them, without marks, and
+    /// the tokens, one fewer.
     fn parts(&self, text: &str, mark: char) -> (Vec<Part>, Vec<u32>) {
         let (mut parts, mut specials) = (vec![Part::default()], Vec::new());
         let mut at = 0;
@@ -197,9 +199,9 @@ impl<'t> Encoder<'t> {
         (parts, specials)
     }
 
-    /// Appends the tokens of text that stands behind the special token `before`, or at the start.
-    /// Special tokens are text in it, which the tokenizer does only to whole texts: so what it
-    /// does behind that token, with spaces, is found out first.
+    /// Appends the tokens of text that follows the special token `before`, or starts the whole
+    /// text. Names of special tokens are text in it, which the tokenizer supports only for whole
+    /// texts: so its treatment of spaces after that token is determined first.
     fn stretch(
         &self,
         text: &str,
@@ -220,7 +222,7 @@ impl<'t> Encoder<'t> {
             ids.drain(..ids.len().min(1));
             Ok(ids)
         };
-        // Some tokens take the white space behind them.
+        // Some tokens absorb the white space after them.
         let start = text.trim_start();
         let space = &text[..text.len() - start.len()];
         let text = if !space.is_empty() && behind(space)?.is_empty() { start } else { text };
@@ -231,8 +233,8 @@ impl<'t> Encoder<'t> {
             ids.extend(plain(text)?);
             return Ok(());
         }
-        // A text gets a space in front, and this must not. A noncharacter, which nothing merges
-        // with, keeps them apart.
+        // A whole text gets a space in front, and this one must not. A noncharacter, which nothing
+        // merges with, keeps them apart.
         let (bare, all) = (plain(BARE)?, plain(&format!("{BARE}{text}"))?);
         match all.strip_prefix(&*bare) {
             Some(rest) => ids.extend(rest),
@@ -246,6 +248,6 @@ impl<'t> Encoder<'t> {
 #[derive(Default)]
 struct Part {
     text: String,
-    /// Whether marks were taken out of it.
+    /// True if marks were removed from it.
     marked: bool,
 }

@@ -83,7 +83,7 @@ impl Rng {
                     for b in &mut *block {
                         *b = self.bits() as u8;
                     }
-                    for &at in scales(format) {
+                    for &at in format.f16_fields() {
                         self.half(kind, &mut block[at..at + 2]);
                     }
                 }
@@ -96,20 +96,6 @@ impl Rng {
         let usual = bits & 0x83ff | (5 + self.below(11) as u16) << 10;
         let any = kind == Kind::Wild && self.below(16) == 0;
         to.copy_from_slice(&if any { bits } else { usual }.to_le_bytes());
-    }
-}
-
-/// Where the f16 of a block lie.
-fn scales(format: Format) -> &'static [usize] {
-    match format {
-        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
-        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
-        Format::Q2_K => &[80, 82],
-        Format::Q3_K => &[108],
-        Format::Q6_K => &[208],
-        Format::TQ1_0 => &[52],
-        Format::TQ2_0 => &[64],
-        _ => &[],
     }
 }
 

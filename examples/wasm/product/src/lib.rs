@@ -11,12 +11,9 @@ mod product;
 use core::num::NonZeroUsize;
 use core::ops::Range;
 
-use teff_kernels::blocks::{
-    I2_S, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0,
-};
 use teff_kernels::{
     ActivationKind, Activations, Backend, CodeBlock, DenseActivations, Format, KvHead, Matrix,
-    TernaryBlock, Tile, WIDE_BLOCK, dequantize_row,
+    TernaryBlock, Tile, WIDE_BLOCK, blocks, dequantize_row,
 };
 
 use product::{Codes, ROWS, Row, four, one};
@@ -59,22 +56,21 @@ impl<'s> Unpacked<'s> {
     /// Unpacks row `r` of `w` as row `i`; gives what the codes that share a scale are, and whether
     /// there are minimums.
     fn row(&mut self, w: &Matrix<'_>, r: usize, i: usize) -> (usize, bool) {
-        match w.format() {
-            Format::Q4_0 => self.codes::<Q4_0>(w.row(r), i),
-            Format::Q4_1 => self.codes::<Q4_1>(w.row(r), i),
-            Format::Q5_0 => self.codes::<Q5_0>(w.row(r), i),
-            Format::Q5_1 => self.codes::<Q5_1>(w.row(r), i),
-            Format::Q8_0 => self.codes::<Q8_0>(w.row(r), i),
-            Format::Q2_K => self.codes::<Q2_K>(w.row(r), i),
-            Format::Q3_K => self.codes::<Q3_K>(w.row(r), i),
-            Format::Q4_K => self.codes::<Q4_K>(w.row(r), i),
-            Format::Q5_K => self.codes::<Q5_K>(w.row(r), i),
-            Format::Q6_K => self.codes::<Q6_K>(w.row(r), i),
-            Format::TQ1_0 => self.ternary::<TQ1_0>(w, r, i),
-            Format::TQ2_0 => self.ternary::<TQ2_0>(w, r, i),
-            Format::I2_S => self.ternary::<I2_S>(w, r, i),
-            _ => unreachable!("the plan gives dense weights dense activations"),
+        macro_rules! by_format {
+            (
+                []
+                dense { $($dense:tt)* }
+                codes { $($(#[$cm:meta])* $c:ident $cb:ident $($cf:literal)* [$($ch:tt)*] $ct:literal $cc:tt;)* }
+                ternary { $($(#[$tm:meta])* $t:ident $tb:ident $($tf:literal)* [$($th:tt)*] $tt:literal $tc:tt;)* }
+            ) => {
+                match w.format() {
+                    $(Format::$c => self.codes::<blocks::$cb>(w.row(r), i),)*
+                    $(Format::$t => self.ternary::<blocks::$tb>(w, r, i),)*
+                    _ => unreachable!("the plan gives dense weights dense activations"),
+                }
+            };
         }
+        teff_kernels::formats!([by_format])
     }
 
     #[inline(never)]

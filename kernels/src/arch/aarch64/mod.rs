@@ -3,8 +3,8 @@
 use core::ops::Range;
 
 use super::shared::{implement, operations};
-use crate::blocks::{Bf16, F16, F32};
-use crate::{DenseActivations, Format, Matrix, Tile};
+use crate::blocks::for_dense;
+use crate::{DenseActivations, Matrix, Tile};
 
 mod detect;
 mod dotprod;
@@ -30,12 +30,8 @@ operations!(implement![Lanes128, "neon"]);
 fn dense(w: &Matrix<'_>, x: &DenseActivations<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
     use crate::ops::dense::matmul;
     crate::entered::enter!("neon", "dense");
-    match w.format() {
-        Format::F32 => matmul::<Lanes128, F32, 2, 2, 4>(w, x, rows, y),
-        Format::F16 => matmul::<Lanes128, F16, 2, 2, 4>(w, x, rows, y),
-        Format::BF16 => matmul::<Lanes128, Bf16, 2, 2, 4>(w, x, rows, y),
-        _ => unreachable!("checked by check_matmul"),
-    }
+    for_dense!(w.format(), B => matmul::<Lanes128, B, 2, 2, 4>(w, x, rows, y),
+        others => unreachable!("checked by check_matmul"))
 }
 
 /// The type of a backend, which is the proof that the CPU has what it needs.

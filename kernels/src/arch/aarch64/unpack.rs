@@ -3,7 +3,10 @@
 use core::arch::aarch64::*;
 
 use super::lanes::widen;
-use crate::blocks::{CodeBlock, F16, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use crate::blocks::iq4_nl::VALUES;
+use crate::blocks::{
+    CodeBlock, F16, IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
 
 /// Numbers of a chunk's sub-blocks, four to a register: as many of the four registers as the
 /// format has quads.
@@ -252,6 +255,25 @@ impl Unpack for Q4_0 {
     unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
         // SAFETY: NEON by the caller.
         unsafe { plain(nibbles(&self.q)) }
+    }
+    #[inline(always)]
+    unsafe fn scales(w: *const Self, valid: usize) -> (Quads, Quads) {
+        // SAFETY: by the caller's promise.
+        let d = unsafe { halves4(w, valid, |b| b.d) };
+        ([d; 4], [d; 4])
+    }
+}
+
+impl Unpack for IQ4_NL {
+    const SMALL: bool = false;
+
+    #[inline(always)]
+    unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
+        // SAFETY: sixteen values are there; NEON by the caller.
+        unsafe {
+            let (table, q) = (vld1q_s8(VALUES.as_ptr()), nibbles(&self.q));
+            [vqtbl1q_s8(table, q[0]), vqtbl1q_s8(table, q[1])]
+        }
     }
     #[inline(always)]
     unsafe fn scales(w: *const Self, valid: usize) -> (Quads, Quads) {

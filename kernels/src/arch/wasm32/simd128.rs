@@ -13,7 +13,7 @@ use super::unpack::{Scales, Unpack, sums4, transpose4};
 use crate::activations::ACT_BLOCK;
 use crate::arch::shared::{methods, operations};
 use crate::backend::{check_matmul, matmul_portable};
-use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
+use crate::blocks::{for_codes, for_dense, for_ternary};
 use crate::ops::dense;
 use crate::{
     ActivationKind, Activations, Backend, DenseActivations, Format, Matrix, Q8Activations, Tile,
@@ -369,12 +369,8 @@ fn wide_bytes(cols: usize, n: usize) -> usize {
 }
 
 fn dense(w: &Matrix<'_>, x: &DenseActivations<'_>, rows: Range<usize>, y: &mut Tile<'_>) {
-    match w.format() {
-        Format::F32 => dense::matmul::<Lanes128, F32, 1, 2, 1>(w, x, rows, y),
-        Format::F16 => dense::matmul::<Lanes128, F16, 1, 2, 1>(w, x, rows, y),
-        Format::BF16 => dense::matmul::<Lanes128, Bf16, 1, 2, 1>(w, x, rows, y),
-        _ => unreachable!("checked by check_matmul"),
-    }
+    for_dense!(w.format(), B => dense::matmul::<Lanes128, B, 1, 2, 1>(w, x, rows, y),
+        others => unreachable!("checked by check_matmul"))
 }
 
 impl Backend for Simd128 {

@@ -3,7 +3,10 @@
 use core::arch::wasm32::*;
 
 use super::lanes::from_f16;
-use crate::blocks::{CodeBlock, F16, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use crate::blocks::iq4_nl::VALUES;
+use crate::blocks::{
+    CodeBlock, F16, IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
 
 /// A format whose codes come 32 at a time.
 ///
@@ -131,6 +134,20 @@ impl Unpack for Q4_0 {
     #[inline(always)]
     fn bytes<const K: usize>(&self, _: usize) -> [v128; 2] {
         nibbles(&self.q)
+    }
+    #[inline(always)]
+    fn units(&self) -> [F16; 2] {
+        [self.d; 2]
+    }
+}
+
+impl Unpack for IQ4_NL {
+    const BIAS: i32 = 0;
+    #[inline(always)]
+    fn bytes<const K: usize>(&self, _: usize) -> [v128; 2] {
+        let table = load(bytemuck::cast_slice(&VALUES), 0);
+        let [lower, upper] = nibbles(&self.q);
+        [u8x16_swizzle(table, lower), u8x16_swizzle(table, upper)]
     }
     #[inline(always)]
     fn units(&self) -> [F16; 2] {

@@ -50,6 +50,8 @@ pub(super) trait SimdReg {
     unsafe fn and(a: Self::I, bits: i32) -> Self::I;
     unsafe fn or(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn sub_bytes(a: Self::I, b: u8) -> Self::I;
+    /// The byte of the table for each byte of `a`, which are below 16.
+    unsafe fn look_up(table: &[u8; 16], a: Self::I) -> Self::I;
     /// Bits of each lane moved up, or down where `up` is negative.
     unsafe fn shift(a: Self::I, up: i32) -> Self::I;
     /// Bits of each lane moved down, by what need not be a constant.

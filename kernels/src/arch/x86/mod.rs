@@ -63,7 +63,7 @@ macro_rules! x86_backend {
         use crate::activations::Q8Row;
         use crate::arch::shared::{methods, operations};
         use crate::backend::check_matmul;
-        use crate::blocks::{Bf16, F16, F32, for_codes, for_ternary};
+        use crate::blocks::{for_codes, for_dense, for_ternary};
         use crate::entered::enter;
         use crate::ops::dense;
         use crate::{
@@ -99,12 +99,8 @@ macro_rules! x86_backend {
                 y: &mut Tile<'_>,
             ) {
                 enter!($str, "dense");
-                match w.format() {
-                    Format::F32 => dense::matmul::<$L, F32, $mr, $nr, $mr1>(w, x, rows, y),
-                    Format::F16 => dense::matmul::<$L, F16, $mr, $nr, $mr1>(w, x, rows, y),
-                    Format::BF16 => dense::matmul::<$L, Bf16, $mr, $nr, $mr1>(w, x, rows, y),
-                    _ => unreachable!("checked by check_matmul"),
-                }
+                for_dense!(w.format(), B => dense::matmul::<$L, B, $mr, $nr, $mr1>(w, x, rows, y),
+                    others => unreachable!("checked by check_matmul"))
             }
 
             $(

@@ -57,6 +57,11 @@ impl<U: SimdReg> SimdReg for SimdPair<U> {
         unsafe { [U::sub_bytes(a[0], b), U::sub_bytes(a[1], b)] }
     }
     #[inline(always)]
+    unsafe fn look_up(table: &[u8; 16], a: [U::I; 2]) -> [U::I; 2] {
+        // SAFETY: as above.
+        unsafe { [U::look_up(table, a[0]), U::look_up(table, a[1])] }
+    }
+    #[inline(always)]
     unsafe fn shift(a: [U::I; 2], up: i32) -> [U::I; 2] {
         // SAFETY: as above.
         unsafe { [U::shift(a[0], up), U::shift(a[1], up)] }

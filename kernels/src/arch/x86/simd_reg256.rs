@@ -60,6 +60,14 @@ macro_rules! simd_reg256 {
                 unsafe { _mm256_sub_epi8(a, _mm256_set1_epi8(b.cast_signed())) }
             }
             #[inline(always)]
+            unsafe fn look_up(table: &[u8; 16], a: __m256i) -> __m256i {
+                // SAFETY: as above; sixteen bytes are there.
+                unsafe {
+                    let table = _mm_loadu_si128(table.as_ptr().cast());
+                    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), a)
+                }
+            }
+            #[inline(always)]
             unsafe fn shift(a: __m256i, up: i32) -> __m256i {
                 // SAFETY: as above.
                 unsafe {

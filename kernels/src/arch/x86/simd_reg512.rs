@@ -63,6 +63,14 @@ macro_rules! simd_reg512 {
                 unsafe { _mm512_sub_epi8(a, _mm512_set1_epi8(b.cast_signed())) }
             }
             #[inline(always)]
+            unsafe fn look_up(table: &[u8; 16], a: __m512i) -> __m512i {
+                // SAFETY: as above; sixteen bytes are there.
+                unsafe {
+                    let table = _mm_loadu_si128(table.as_ptr().cast());
+                    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), a)
+                }
+            }
+            #[inline(always)]
             unsafe fn shift(a: __m512i, up: i32) -> __m512i {
                 // SAFETY: as above.
                 unsafe {

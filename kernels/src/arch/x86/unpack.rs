@@ -6,7 +6,8 @@ use core::arch::x86_64::*;
 use super::dot::{Dot, bias};
 use super::gemm::{Of, Shape};
 use super::shuffle::{half_sums8, sums4, sums8};
-use crate::blocks::{CodeBlock, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+use crate::blocks::iq4_nl::VALUES;
+use crate::blocks::{CodeBlock, F16, IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
 /// Scales and minimums of one block of each of eight rows, which are the lanes.
 #[derive(Clone, Copy)]
@@ -204,6 +205,33 @@ impl Unpack for Q4_0 {
 
     plain_scales!(d);
     nibble_dot8!();
+}
+
+/// The bytes of IQ4_NL's codes: their values plus 128.
+pub(super) const BYTES: [u8; 16] = {
+    let (mut bytes, mut i) = ([0; 16], 0);
+    while i < 16 {
+        bytes[i] = (VALUES[i] as u8) ^ 0x80;
+        i += 1;
+    }
+    bytes
+};
+
+impl Unpack for IQ4_NL {
+    type Shape = Of<32, false, 1>;
+    const BIAS: i32 = 128;
+    const MAX: i32 = 255;
+
+    #[inline(always)]
+    unsafe fn bytes<P: Dot>(&self, _: usize) -> __m256i {
+        // SAFETY: sixteen bytes are there; AVX2 by the caller.
+        unsafe {
+            let table = _mm_loadu_si128(BYTES.as_ptr().cast());
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles(&self.q))
+        }
+    }
+
+    plain_scales!(d);
 }
 
 impl Unpack for Q4_1 {

@@ -5,8 +5,8 @@ use core::arch::x86_64::*;
 use core::mem::offset_of;
 
 use super::gemv512_columns::{MR, columns, floats, half_codes, halves, two_floats};
-use super::unpack::Unpack;
-use crate::blocks::{Q4_0, Q4_1, Q5_0, Q5_1};
+use super::unpack::{BYTES, Unpack};
+use crate::blocks::{IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1};
 
 /// A format whose bytes ([`Unpack`]) are multiplied by `vpdpbusd` in columns.
 pub(super) trait Unpack16: Unpack {
@@ -156,9 +156,41 @@ unsafe fn dot_nibbles<const N: usize>(
     }
 }
 
-/// A format with a scale, perhaps a minimum, perhaps fifth bits.
+/// [`Unpack16::dot16`] of sixteen bytes of codes that stand for the bytes of a table.
+///
+/// # Safety
+/// As [`Unpack16::dot16`]; sixteen bytes lie at every place.
+#[inline(always)]
+unsafe fn dot_table<const N: usize>(
+    q: [*const u8; MR],
+    table: &[u8; 16],
+    x: [*const i8; N],
+) -> [[__m512i; 2]; N] {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let (zero, low) = (_mm512_setzero_si512(), _mm512_set1_epi8(15));
+        let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+        let q = columns(q);
+        let (mut w0, mut w1) = (q, q);
+        for j in 0..4 {
+            w0[j] = _mm512_shuffle_epi8(table, _mm512_and_si512(q[j], low));
+            let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(q[j]), low);
+            w1[j] = _mm512_shuffle_epi8(table, upper);
+        }
+        let mut out = [[zero; 2]; N];
+        for (out, x) in out.iter_mut().zip(x) {
+            out[0] = dot_columns(dot_columns(zero, w0, x), w1, x.add(16));
+        }
+        out
+    }
+}
+
+/// A format with a scale, perhaps a minimum, perhaps fifth bits, perhaps a table.
 macro_rules! nibbles16 {
     ($name:ident, |$w:ident| $scales:expr => $n:literal, high: $high:expr) => {
+        nibbles16!($name, |$w| $scales => $n, dot_nibbles($high));
+    };
+    ($name:ident, |$w:ident| $scales:expr => $n:literal, $dot:ident($more:expr)) => {
         impl Unpack16 for $name {
             type Scales = [__m512; $n];
 
@@ -185,12 +217,13 @@ macro_rules! nibbles16 {
                 x: [*const i8; N],
             ) -> [[__m512i; 2]; N] {
                 // SAFETY: the caller's promises; the fields of a block.
-                unsafe { dot_nibbles(places($w, offset_of!($name, q)), $high, x) }
+                unsafe { $dot(places($w, offset_of!($name, q)), $more, x) }
             }
         }
     };
 }
 nibbles16!(Q4_0, |w| [floats(w)] => 1, high: None);
+nibbles16!(IQ4_NL, |w| [floats(w)] => 1, dot_table(&BYTES));
 nibbles16!(Q4_1, |w| two_floats(columns(w)[0]) => 2, high: None);
 nibbles16!(Q5_0, |w| [floats(w)] => 1, high: Some(columns(places(w, offset_of!(Q5_0, h)))[0]));
 nibbles16!(Q5_1, |w| two_floats(columns(w)[0]) => 2, high: Some(columns(w)[1]));

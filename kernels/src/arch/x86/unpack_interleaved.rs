@@ -2,9 +2,9 @@
 //! columns already, so one unpacker a format serves every width.
 
 use super::gemm::SimdReg;
-use super::unpack::Unpack;
+use super::unpack::{BYTES, Unpack};
 use crate::REPACK_ROWS;
-use crate::blocks::{Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use crate::blocks::{IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use crate::repack::before_words;
 
 /// An interleaved block, seen by the rows of a register.
@@ -199,6 +199,16 @@ impl UnpackInterleaved for Q4_0 {
     unsafe fn group<U: SimdReg>(interleaved: Interleaved, _: usize, _: usize, g: usize) -> U::I {
         // SAFETY: the caller's promises.
         unsafe { nibbles::<U>(interleaved, 0, g) }
+    }
+}
+
+impl UnpackInterleaved for IQ4_NL {
+    one_scale!();
+
+    #[inline(always)]
+    unsafe fn group<U: SimdReg>(interleaved: Interleaved, _: usize, _: usize, g: usize) -> U::I {
+        // SAFETY: the caller's promises.
+        unsafe { U::look_up(&BYTES, nibbles::<U>(interleaved, 0, g)) }
     }
 }
 

@@ -1,30 +1,30 @@
-//! Unicode's normalisation form C: characters composed as far as they can be (UAX 15).
+//! Unicode normalisation form C: canonical decomposition, then composition (UAX 15).
 //!
-//! A text is looked through once. Where nothing can change, which is nearly everywhere in nearly
-//! every text, it is left alone; the parts where something may change reach from a character that
-//! nothing before it can change to the next one, and are decomposed, sorted and composed again.
+//! A text is scanned once. Parts that can't change, which is nearly everything in nearly every
+//! text, are left alone; a part that may change extends from a character that nothing before it can
+//! affect to the next such character, and is decomposed, sorted and recomposed.
 
 mod tables;
 
 use tables::{Role, combining_class, composed, decomposed, role};
 
-/// Memory that normalisation works in.
+/// Reusable buffers for normalisation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NfcScratch {
     text: String,
-    /// Characters of a part: combining class, number, code.
+    /// Characters of a part: combining class, index, code point.
     chars: Vec<u64>,
 }
 
-/// What [`nfc`] is.
+/// The signature of [`nfc`].
 pub(super) type Normalizer = for<'t> fn(&'t str, &'t mut NfcScratch) -> &'t str;
 
-/// `text` in form C: itself where it is that already.
+/// `text` in form C; borrowed unchanged if it is already normalised.
 pub(super) fn nfc<'t>(text: &'t str, scratch: &'t mut NfcScratch) -> &'t str {
     if text.is_ascii() {
         return text;
     }
-    let Some(mut at) = suspect(text, 0) else { return text };
+    let Some(mut at) = quick_check(text, 0) else { return text };
     let out = &mut scratch.text;
     out.clear();
     let mut done = 0;
@@ -37,7 +37,7 @@ pub(super) fn nfc<'t>(text: &'t str, scratch: &'t mut NfcScratch) -> &'t str {
         normalize(&text[start..end], &mut scratch.chars);
         out.extend(scratch.chars.iter().filter_map(|&key| char::from_u32(code(key))));
         done = end;
-        match suspect(text, end) {
+        match quick_check(text, end) {
             Some(next) => at = next,
             None => break,
         }
@@ -46,12 +46,12 @@ pub(super) fn nfc<'t>(text: &'t str, scratch: &'t mut NfcScratch) -> &'t str {
     out
 }
 
-/// The first character at or after `from` that may change, or stands out of order.
-fn suspect(text: &str, from: usize) -> Option<usize> {
+/// The offset of the first character at or after `from` that may change or is out of order.
+fn quick_check(text: &str, from: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut last) = (from, 0);
     while let Some(&lead) = bytes.get(at) {
-        // All below U+0300 is plain; 0xcc is the lead byte of that.
+        // Everything below U+0300, whose lead byte is 0xcc, is plain.
         if lead < 0xcc {
             at += if lead < 0x80 { 1 } else { 2 };
             last = 0;
@@ -74,8 +74,8 @@ fn suspect(text: &str, from: usize) -> Option<usize> {
     None
 }
 
-/// A character of a part. Keys sort by class, and by place where classes are equal. A part has
-/// fewer characters than the text has bytes, so that their number fits in 35 bits.
+/// A character of a part. Keys sort by class, then by position. A part has fewer characters than
+/// the text has bytes, so the index fits in 35 bits.
 fn key(class: u8, n: usize, c: u32) -> u64 {
     u64::from(class) << 56 | (n as u64) << 21 | u64::from(c)
 }
@@ -88,7 +88,7 @@ fn code(key: u64) -> u32 {
     key as u32 & 0x1f_ffff
 }
 
-/// Puts the characters of a part, normalised, into `chars`.
+/// Writes the normalised characters of a part to `chars`.
 fn normalize(part: &str, chars: &mut Vec<u64>) {
     chars.clear();
     let mut marks = 0;
@@ -99,7 +99,8 @@ fn normalize(part: &str, chars: &mut Vec<u64>) {
     compose(chars);
 }
 
-/// Appends what `c` stands for. The characters from `marks` on are marks that are not sorted yet.
+/// Appends the decomposition of `c`. The characters from `marks` on are marks that are not sorted
+/// yet.
 fn decompose(c: u32, chars: &mut Vec<u64>, marks: &mut usize) {
     let syllable = c.wrapping_sub(HANGUL);
     if syllable < SYLLABLES {
@@ -125,15 +126,15 @@ fn decompose(c: u32, chars: &mut Vec<u64>, marks: &mut usize) {
     chars.push(key(class, chars.len(), c));
 }
 
-/// Composes characters that are decomposed and in order, in place.
+/// Composes decomposed and sorted characters in place.
 fn compose(chars: &mut Vec<u64>) {
-    // Where the last starter stands: what is after it are marks that did not compose with it.
+    // Index of the last starter; after it come only marks that did not compose with it.
     let mut starter = None;
     let mut kept = 0;
     for i in 0..chars.len() {
         let next = chars[i];
         if let Some(at) = starter {
-            // A mark is cut off from the starter by one of the same class or a higher one.
+            // A mark is blocked from the starter by one of the same class or a higher one.
             let free = kept == at + 1 || class_of(chars[kept - 1]) < class_of(next);
             if let Some(both) = pair(code(chars[at]), code(next)).filter(|_| free) {
                 chars[at] = key(0, 0, both);
@@ -160,7 +161,7 @@ const VOWELS: u32 = 21;
 const TRAILS: u32 = 28;
 const SYLLABLES: u32 = LEADS * VOWELS * TRAILS;
 
-/// The character that two compose to.
+/// The composition of two characters.
 fn pair(first: u32, second: u32) -> Option<u32> {
     let (lead, vowel) = (first.wrapping_sub(LEADING), second.wrapping_sub(VOWEL));
     if lead < LEADS && vowel < VOWELS {

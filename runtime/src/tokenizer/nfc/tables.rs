@@ -1,50 +1,51 @@
-//! What normalisation knows of characters, of [`UNICODE_VERSION`](super::super::UNICODE_VERSION).
+//! Character data for normalisation, of Unicode [`UNICODE_VERSION`](super::super::UNICODE_VERSION).
 //!
-//! The tables are texts, as those of [`super::super::unicode`]; the test `print_nfc_tables` prints
-//! them: `cargo test -p teff-runtime --lib print_nfc_tables -- --ignored --nocapture`.
+//! The tables are stored as text, like those of [`super::super::unicode`], and are printed by the
+//! test `print_nfc_tables`: `cargo test -p teff-runtime --lib print_nfc_tables -- --ignored
+//! --nocapture`.
 
-/// A character and what it stands for.
+/// A character and its canonical decomposition.
 #[derive(Clone, Copy)]
 pub(super) struct Pair {
     pub(super) code: u32,
     pub(super) first: u32,
-    /// 0 where there is no second.
+    /// 0 if there is no second character.
     pub(super) second: u32,
 }
 
-/// What a character may do to those around it.
+/// How a character takes part in normalisation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Role {
-    /// Nothing: it stays, and so does what is before it.
+    /// Unaffected: neither it nor anything before it changes.
     Plain,
-    /// It stays if it stands in order: a mark with a combining class.
+    /// A mark with a combining class: unchanged if it is in order.
     Mark,
-    /// It may change, or be composed with what is before it.
+    /// May change, or compose with what precedes it.
     Changes,
 }
 
-/// The roles in two levels: characters in pages of 256, two bits each.
+/// Two-level table of roles: pages of 256 characters, two bits each.
 struct Roles {
     index: [u8; 0x110000 >> 8],
     pages: [[u8; 64]; PAGES],
 }
 
-/// Distinct pages, one of [`Role::Plain`] alone among them.
+/// Number of distinct pages, including one that is [`Role::Plain`] throughout.
 const PAGES: usize = 80;
 const MARK_RANGES: usize = count(MARKS.as_bytes());
 const PAIRS: usize = count(DECOMPOSITIONS.as_bytes());
 const SLOTS: usize = 2048;
 
-/// Ranges of marks: first, last, combining class; ascending.
+/// Ranges of marks, sorted: first, last, combining class.
 static CLASSES: [(u32, u32, u8); MARK_RANGES] = classes();
-/// By their codes, ascending.
+/// Sorted by code point.
 static DECOMPOSED: [Pair; PAIRS] = pairs();
-/// Where in [`DECOMPOSED`] the pairs are that compose, by hash with open addressing, one more than
-/// the index; 0 is free.
+/// Indices into [`DECOMPOSED`] of the pairs that compose, plus one, in an open-addressing table; 0
+/// is an empty slot.
 static COMPOSED: [u16; SLOTS] = slots();
 static ROLES: Roles = roles();
 
-/// What a character may do to those around it.
+/// The role of a character.
 pub(super) fn role(c: char) -> Role {
     let c = c as usize;
     let page = usize::from(ROLES.index[c >> 8]);
@@ -61,12 +62,12 @@ pub(super) fn combining_class(c: u32) -> u8 {
     CLASSES.get(at).filter(|&&(first, ..)| first <= c).map_or(0, |&(.., class)| class)
 }
 
-/// What a character that is no Hangul syllable stands for.
+/// The decomposition of a character other than a Hangul syllable.
 pub(super) fn decomposed(c: u32) -> Option<Pair> {
     DECOMPOSED.binary_search_by_key(&c, |p| p.code).ok().map(|at| DECOMPOSED[at])
 }
 
-/// The character that two compose to, which are not both of Hangul.
+/// The composition of two characters that are not both Hangul.
 pub(super) fn composed(first: u32, second: u32) -> Option<u32> {
     let mut slot = hash(first, second);
     while let Some(at) = usize::from(COMPOSED[slot]).checked_sub(1) {
@@ -84,7 +85,7 @@ const fn hash(first: u32, second: u32) -> usize {
     (h >> 16) as usize % SLOTS
 }
 
-/// Entries of a table: all words but those with `@`.
+/// Number of entries in a table: all words but those with `@`.
 const fn count(text: &[u8]) -> usize {
     let (mut i, mut n) = (0, 0);
     while i < text.len() {
@@ -95,7 +96,7 @@ const fn count(text: &[u8]) -> usize {
     n
 }
 
-/// The number at `i`, and where it ends.
+/// Parses the hexadecimal number at `i`; returns it and its end.
 const fn hex(text: &[u8], mut i: usize) -> (u32, usize) {
     let mut value = 0;
     while i < text.len() {
@@ -146,7 +147,7 @@ const fn pairs() -> [Pair; PAIRS] {
     all
 }
 
-/// Whether each pair composes to its character: in the order of the pairs.
+/// For each pair in order, true if it composes to its character.
 const fn composing() -> [bool; PAIRS] {
     let text = DECOMPOSITIONS.as_bytes();
     let mut all = [false; PAIRS];
@@ -205,7 +206,7 @@ const fn roles() -> Roles {
     roles
 }
 
-/// Enters a role from `first` to `last`; gives the number of pages in use after it.
+/// Sets the role of the characters `first..=last`; returns the number of pages in use.
 const fn set(roles: &mut Roles, mut used: usize, first: u32, last: u32, role: Role) -> usize {
     let mut c = first as usize;
     while c <= last as usize {
@@ -266,8 +267,9 @@ const MARKS: &str = "\
     1e026-1e02a=e6 1e08f=e6 1e130-1e136=e6 1e2ae=e6 1e2ec-1e2ef=e6 1e4ec-1e4ed=e8 1e4ee=dc \
     1e4ef=e6 1e5ee=e6 1e5ef=dc 1e8d0-1e8d6=dc 1e944-1e949=e6 1e94a=7";
 
-/// From `@code` on one entry for each character: two that compose to it, as `41+300`; two that it
-/// stands for and that stay two, as `5d0*5b7`; or the one that it stands for.
+/// After `@code`, one entry for each consecutive character: a pair that composes to it, as
+/// `41+300`; a pair that it decomposes to without recomposing, as `5d0*5b7`; or the single
+/// character that it decomposes to.
 const DECOMPOSITIONS: &str = "\
     @c0 41+300 41+301 41+302 41+303 41+308 41+30a @c7 43+327 45+300 45+301 45+302 45+308 49+300 \
     49+301 49+302 49+308 @d1 4e+303 4f+300 4f+301 4f+302 4f+303 4f+308 @d9 55+300 55+301 55+302 \

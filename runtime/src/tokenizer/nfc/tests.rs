@@ -20,7 +20,7 @@ fn every_character_is_what_the_crate_says() {
         assert_eq!(combining_class(c as u32), canonical_combining_class(c), "{c:?}");
         let mut text = String::from(c);
         check(&text, &mut scratch);
-        // Decomposed, and with what composes with much.
+        // Decomposed, and followed by characters that compose with many others.
         text = text.nfd().collect();
         check(&text, &mut scratch);
         check(&format!("a{c}\u{301}{c}\u{327}"), &mut scratch);
@@ -29,7 +29,7 @@ fn every_character_is_what_the_crate_says() {
 
 #[test]
 fn every_pair_is_what_the_crate_says() {
-    // All that can stand second, after all that can stand first.
+    // Every character that can be second, after every one that can be first.
     let second = ('\0'..=char::MAX).filter(|&c| role(c) == Role::Changes);
     let second: Vec<char> = second.filter(|c| !('\u{f900}'..'\u{fb00}').contains(c)).collect();
     let mut first: Vec<char> = ('\0'..='\u{3100}').chain('\u{ac00}'..='\u{ad00}').collect();
@@ -125,7 +125,7 @@ fn print_nfc_tables() {
 
     println!("decompositions");
     let all = || ('\0'..=char::MAX).filter(|c| !('\u{ac00}'..='\u{d7a3}').contains(c));
-    // Of several characters that stand for the same, the one that it composes to.
+    // Of several characters with the same decomposition, the one that it composes to.
     let mut whole: HashMap<Vec<char>, char> = HashMap::new();
     for c in all() {
         let parts = decompose(c);

@@ -1,9 +1,9 @@
-//! GPT-2's pattern, whole and between digits.
+//! GPT-2's pattern, for whole texts and for the text between digits.
 
 use super::run_end;
 use crate::tokenizer::unicode::{Class, class};
 
-/// Bytes of the first piece of `text`, whose first character is `first`.
+/// Length in bytes of the first piece of `text`, whose first character is `first`.
 pub(super) fn piece(text: &str, first: char) -> usize {
     match contraction(text.as_bytes()) {
         Some(len) => len,
@@ -11,8 +11,8 @@ pub(super) fn piece(text: &str, first: char) -> usize {
     }
 }
 
-/// The same where every number is a piece of its own, and the end of the text to what is before
-/// it.
+/// The same with every number as a separate piece, which counts as the end of the text for what
+/// precedes it.
 pub(super) fn piece_beside_digits(text: &str, first: char) -> usize {
     if class(first) == Class::Number {
         return first.len_utf8();
@@ -23,7 +23,7 @@ pub(super) fn piece_beside_digits(text: &str, first: char) -> usize {
     }
 }
 
-/// Bytes of the contraction that `text` starts with.
+/// Length in bytes of the contraction at the start of `text`.
 fn contraction(text: &[u8]) -> Option<usize> {
     match text {
         [b'\'', b's' | b't' | b'm' | b'd', ..] => Some(2),
@@ -32,9 +32,9 @@ fn contraction(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// Bytes of the first piece of `text`, which starts with no contraction.
+/// Length in bytes of the first piece of `text`, which does not start with a contraction.
 fn run(text: &str, first: char, digits_end: bool) -> usize {
-    // One plain space belongs to the run of letters, digits or signs after it.
+    // One plain space belongs to the run of letters, digits or symbols after it.
     let start = usize::from(first == ' ');
     let after = if first == ' ' { text[1..].chars().next() } else { Some(first) };
     match after.map(class) {

@@ -1,10 +1,10 @@
-//! The pattern of Llama 3 and Qwen2, which differ in how many digits go together.
+//! The patterns of Llama 3 and Qwen2, which differ in the number of digits per piece.
 
 use super::run_end;
 use crate::tokenizer::unicode::{Class, class};
 
-/// Bytes of the first piece of `text`, whose first character is `first`; of numbers at most
-/// `digits` go together.
+/// Length in bytes of the first piece of `text`, whose first character is `first`; a piece has at
+/// most `digits` digits.
 pub(super) fn piece(text: &str, first: char, digits: usize) -> usize {
     if let Some(len) = contraction(text.as_bytes()) {
         return len;
@@ -18,13 +18,13 @@ pub(super) fn piece(text: &str, first: char, digits: usize) -> usize {
         }
         Class::Other | Class::Space => {}
     }
-    // Any one character but the ends of lines belongs to the letters after it.
+    // Any one character except line breaks belongs to the letters after it.
     let width = first.len_utf8();
     let second = text[width..].chars().next().map(class);
     if second == Some(Class::Letter) && !matches!(first, '\r' | '\n') {
         return run_end(text, width, Class::Letter);
     }
-    // Signs take one plain space before them, and the ends of lines after them.
+    // Symbols take one plain space before them, and the line breaks after them.
     if kind == Class::Other || (first == ' ' && second == Some(Class::Other)) {
         let start = if kind == Class::Other { 0 } else { width };
         let end = run_end(text, start, Class::Other);
@@ -34,9 +34,9 @@ pub(super) fn piece(text: &str, first: char, digits: usize) -> usize {
     white_space(text)
 }
 
-/// Bytes of the first piece of `text`, which starts with white space and nothing that goes with
-/// what is after it: up to the last end of a line in it; otherwise up to the end of the text, or
-/// all but the last before something else, or a single one.
+/// Length in bytes of the first piece of `text`, which starts with white space that doesn't belong
+/// to what follows: up to the last line break in it, otherwise up to the end of the text, or all
+/// but the last before something else, or a single one.
 fn white_space(text: &str) -> usize {
     let (mut last, mut line_end) = (0, 0);
     let mut end = text.len();
@@ -53,7 +53,7 @@ fn white_space(text: &str) -> usize {
     if line_end > 0 { line_end } else { end }
 }
 
-/// Bytes of the contraction that `text` starts with, in upper or lower case.
+/// Length in bytes of the contraction at the start of `text`, in upper or lower case.
 pub(super) fn contraction(text: &[u8]) -> Option<usize> {
     let [b'\'', rest @ ..] = text else { return None };
     match rest {

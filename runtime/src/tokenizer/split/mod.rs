@@ -1,45 +1,45 @@
-//! Pre-tokenizers: how a text is cut into the pieces that merging works on.
+//! Pre-tokenizers, which split a text into the pieces that are merged separately.
 //!
-//! Each is a regular expression, and the code beside it is what that expression finds, without a
-//! regex engine: one pass, a few characters of look-ahead. The classes `\p{L}`, `\p{N}` and `\s`
-//! are those of [`super::unicode`].
+//! Each is defined by a regular expression and implemented without a regex engine: one pass with a
+//! few characters of look-ahead finds the same matches. The classes `\p{L}`, `\p{N}` and `\s` are
+//! those of [`super::unicode`].
 
 mod gpt2;
 mod llama3;
 
 use super::unicode::{Class, class};
 
-/// Which rule cuts a text.
+/// Pre-tokenizer: the rule that splits a text into pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Splitter {
     /// GPT-2's pattern: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
     Gpt2,
-    /// Every number (`\p{N}`) a piece of its own, and what is between them by GPT-2's pattern:
+    /// Every number (`\p{N}`) a piece of its own, and the text between them by GPT-2's pattern:
     /// StarCoder, Command R, SmolLM.
     Gpt2Digits,
     /// Llama 3's pattern: `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
     /// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
     ///
-    /// Upper and lower case are those of Unicode, as in the expression: `'ſ` (U+017F) is a
-    /// contraction as `'s` is. llama.cpp, which has code of its own for it, sees ASCII only there.
+    /// Case-insensitivity follows Unicode, as in the expression: `'ſ` (U+017F) is a contraction
+    /// like `'s`. llama.cpp, which has its own code for it, considers only ASCII there.
     Llama3,
     /// Qwen2's pattern: Llama 3's with `\p{N}` for `\p{N}{1,3}`.
     Qwen2,
 }
 
-/// What a name of `tokenizer.ggml.pre` says.
+/// The rules implied by a name of `tokenizer.ggml.pre`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct GgufRule {
     pub(super) splitter: Splitter,
-    /// A piece that is a token becomes it without merging.
+    /// True if a piece that is a token needs no merging.
     pub(super) ignore_merges: bool,
-    /// Whether texts start with `bos` where the file does not say.
+    /// True if texts start with `bos` unless the file says otherwise.
     pub(super) add_bos: bool,
 }
 
-/// The names of `tokenizer.ggml.pre` that are known. llama.cpp has the same names for the same
-/// rules (`llama_vocab::impl::load`); those it has beyond them have other rules.
+/// The supported names of `tokenizer.ggml.pre`. llama.cpp has the same names for the same rules
+/// (`llama_vocab::impl::load`); its further names have other rules.
 const GPT2: &[&str] = &[
     "gpt-2",
     "phi-2",
@@ -71,7 +71,7 @@ const LLAMA3: &[&str] = &[
     "lfm2",
     "jina-v5-nano",
 ];
-/// Llama 3's pattern with its merges as everywhere.
+/// Llama 3's pattern with ordinary merging.
 const LLAMA3_MERGED: &[&str] = &["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"];
 const QWEN2: &[&str] = &[
     "qwen2",
@@ -86,12 +86,12 @@ const QWEN2: &[&str] = &[
 ];
 
 impl Splitter {
-    /// The pieces of `text`, in order; together they are the text.
+    /// The pieces of `text`, in order; their concatenation is the text.
     pub(super) fn split(self, text: &str) -> Pieces<'_> {
         Pieces { rule: self, rest: text }
     }
 
-    /// What a name of `tokenizer.ggml.pre` says.
+    /// The rules implied by a name of `tokenizer.ggml.pre`.
     pub(super) fn from_gguf(name: &str) -> Option<GgufRule> {
         let rules = [
             (GPT2, Splitter::Gpt2, false),
@@ -104,19 +104,19 @@ impl Splitter {
         Some(GgufRule { splitter, ignore_merges: llama3, add_bos: llama3 })
     }
 
-    /// The names that [`from_gguf`](Self::from_gguf) knows.
+    /// The names accepted by [`from_gguf`](Self::from_gguf).
     pub(super) fn gguf_names() -> impl Iterator<Item = &'static str> {
         [GPT2, GPT2_DIGITS, LLAMA3, LLAMA3_MERGED, QWEN2].into_iter().flatten().copied()
     }
 
-    /// The splitter whose regular expression, in one of the spellings in use, is `pattern`.
+    /// The splitter with this regular expression, in any of the spellings in use.
     pub(super) fn from_pattern(pattern: &str) -> Option<Splitter> {
         SPELLINGS.iter().find(|(spelling, _)| *spelling == pattern).map(|&(_, splitter)| splitter)
     }
 }
 
-/// Patterns as they are spelled in tokenizer.json. Possessive quantifiers, and `\s*[\r\n]` for
-/// `\s*[\r\n]+`, change nothing in what these match; the tests compare all of them.
+/// Patterns as spelled in tokenizer.json. Possessive quantifiers, and `\s*[\r\n]` for `\s*[\r\n]+`,
+/// change nothing in what these match; the tests compare all of them.
 const SPELLINGS: &[(&str, Splitter)] = &[
     (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+", Splitter::Gpt2),
     (r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+", Splitter::Gpt2),
@@ -142,7 +142,7 @@ const SPELLINGS: &[(&str, Splitter)] = &[
     ),
 ];
 
-/// The pieces of a text.
+/// Iterator over the pieces of a text.
 pub(super) struct Pieces<'t> {
     rule: Splitter,
     rest: &'t str,
@@ -165,7 +165,7 @@ impl<'t> Iterator for Pieces<'t> {
     }
 }
 
-/// Where the run of characters of class `kind` ends that starts at `start`.
+/// The end of the run of characters of class `kind` that starts at `start`.
 fn run_end(text: &str, start: usize, kind: Class) -> usize {
     let mut chars = text[start..].char_indices();
     chars.find(|&(_, c)| class(c) != kind).map_or(text.len(), |(at, _)| start + at)

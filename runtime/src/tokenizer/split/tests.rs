@@ -83,7 +83,7 @@ fn next(state: &mut u64) -> usize {
     ((z ^ z >> 31) >> 8) as usize
 }
 
-/// A text of what the patterns look at, and of some characters of all planes.
+/// A random text of characters that matter to the patterns, and some from all planes.
 fn random(state: &mut u64) -> String {
     const CHARS: &[char] = &[
         ' ', ' ', ' ', '\n', '\n', '\r', '\t', '\u{a0}', '\u{2003}', '\u{3000}', '\u{85}', '\'',
@@ -116,7 +116,7 @@ fn the_pieces_are_what_the_regular_expressions_find() {
             check(rule, &text, &want);
         }
     }
-    // Numbers first, then GPT-2's pattern in what is between them.
+    // Numbers first, then GPT-2's pattern on the text between them.
     let regex = fancy_regex::Regex::new(SPELLINGS[0].0).unwrap();
     for _ in 0..20_000 {
         let text = random(&mut state);

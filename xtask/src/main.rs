@@ -1,0 +1,49 @@
+//! The chores of this repository. There is one: `cargo xtask ci`, the checks that must hold before a change goes in.
+//!
+//! [`table`] lists the sections, and a file of `sections/` has the code of each. [`lanes`] runs them side by side, every
+//! one in a process of its own, whose output is printed as a whole when it ends; [`report`] writes down how long it took.
+
+mod args;
+mod cmd;
+mod job;
+mod lanes;
+mod needs;
+mod report;
+mod sections;
+mod table;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use args::{Asked, Options};
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os()) {
+        Ok(Asked::Help) => {
+            print!("{}", args::HELP);
+            ExitCode::SUCCESS
+        }
+        Ok(Asked::List) => {
+            print!("{}", table::list());
+            ExitCode::SUCCESS
+        }
+        Ok(Asked::Section(name, tier)) => job::main(name, tier),
+        Ok(Asked::Ci(options)) => ci(&options),
+        Err(said) => {
+            eprintln!("xtask: {said}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs the sections that were asked for and writes the report.
+fn ci(options: &Options) -> ExitCode {
+    match lanes::run(options).and_then(|report| report.finish(&options.json)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("xtask: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

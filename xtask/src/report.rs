@@ -1,0 +1,150 @@
+//! The result: sections that ran, and how long each took.
+
+use std::fmt::{self, Write};
+use std::path::Path;
+use std::{fs, io};
+
+use crate::table::{Section, Tier};
+
+/// How a section ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    /// All of its checks passed.
+    Passed,
+    /// One of them did not, or could not run.
+    Failed,
+    /// This machine lacks something it needs.
+    Skipped,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Ended::Passed => "passed",
+            Ended::Failed => "FAILED",
+            Ended::Skipped => "skipped",
+        })
+    }
+}
+
+/// A section that has ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// The section.
+    pub(crate) section: &'static Section,
+    /// How it ended.
+    pub(crate) ended: Ended,
+    /// Seconds from the start of the whole to its own.
+    pub(crate) start: f64,
+    /// Seconds it took.
+    pub(crate) seconds: f64,
+    /// Seconds of all cores that its processes took, where the system tells.
+    pub(crate) cpu: Option<f64>,
+}
+
+/// A whole run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The tier.
+    pub(crate) tier: Tier,
+    /// Sections at the same time.
+    pub(crate) lanes: usize,
+    /// Seconds it took.
+    pub(crate) seconds: f64,
+    /// Its sections, in the order in which they ended.
+    pub(crate) ran: Vec<Ran>,
+}
+
+impl Report {
+    /// Prints the table and writes the timings; true if nothing failed.
+    pub(crate) fn finish(&self, json: &Path) -> io::Result<bool> {
+        print!("{}", self.table());
+        fs::write(json, self.json())
+            .map_err(|e| io::Error::other(format!("{}: {e}", json.display())))?;
+        Ok(self.names(Ended::Failed).is_empty())
+    }
+
+    fn names(&self, ended: Ended) -> Vec<&'static str> {
+        self.ran.iter().filter(|r| r.ended == ended).map(|r| r.section.name).collect()
+    }
+
+    fn table(&self) -> String {
+        let mut text =
+            format!("{:<11} {:<8} {:>6} {:>7} {:>6}\n", "section", "", "start", "seconds", "CPU s");
+        for r in &self.ran {
+            let cpu = r.cpu.map_or(String::new(), |s| format!("{s:.0}"));
+            let (name, start, seconds) = (r.section.name, r.start, r.seconds);
+            let _ =
+                writeln!(text, "{name:<11} {:<8} {start:>6.0} {seconds:>7.0} {cpu:>6}", r.ended);
+        }
+        let count = |ended| self.names(ended).len();
+        let _ = write!(
+            text,
+            "\ntier {}: {} passed, {} failed, {} skipped; {:.0} s",
+            self.tier.name(),
+            count(Ended::Passed),
+            count(Ended::Failed),
+            count(Ended::Skipped),
+            self.seconds
+        );
+        for ended in [Ended::Failed, Ended::Skipped] {
+            let names = self.names(ended);
+            if !names.is_empty() {
+                let _ = write!(text, "; {ended}: {}", names.join(" "));
+            }
+        }
+        text.push('\n');
+        text
+    }
+
+    fn json(&self) -> String {
+        let mut sections = Vec::new();
+        for r in &self.ran {
+            let cpu = r.cpu.map_or("null".into(), |s| format!("{s:.1}"));
+            sections.push(format!(
+                "    {{\"name\": \"{}\", \"result\": \"{}\", \"start_s\": {:.1}, \"wall_s\": {:.1}, \"cpu_s\": {cpu}}}",
+                r.section.name,
+                r.ended.to_string().to_lowercase(),
+                r.start,
+                r.seconds,
+            ));
+        }
+        format!(
+            "{{\n  \"tier\": \"{}\", \"lanes\": {}, \"wall_s\": {:.1},\n  \"sections\": [\n{}\n  ]\n}}\n",
+            self.tier.name(),
+            self.lanes,
+            self.seconds,
+            sections.join(",\n")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::SECTIONS;
+
+    #[test]
+    fn a_report_names_what_failed() {
+        let ran = |i: usize, ended, cpu| Ran {
+            section: &SECTIONS[i],
+            ended,
+            start: 1.0,
+            seconds: 2.5,
+            cpu,
+        };
+        let mut report = Report {
+            tier: Tier::Change,
+            lanes: 2,
+            seconds: 4.0,
+            ran: vec![ran(0, Ended::Passed, Some(3.25)), ran(1, Ended::Failed, None)],
+        };
+        assert!(report.table().ends_with("1 passed, 1 failed, 0 skipped; 4 s; FAILED: rules\n"));
+        let want = "{\n  \"tier\": \"change\", \"lanes\": 2, \"wall_s\": 4.0,\n  \"sections\": [\n    \
+                    {\"name\": \"fmt\", \"result\": \"passed\", \"start_s\": 1.0, \"wall_s\": 2.5, \"cpu_s\": 3.2},\n    \
+                    {\"name\": \"rules\", \"result\": \"failed\", \"start_s\": 1.0, \"wall_s\": 2.5, \"cpu_s\": null}\n  ]\n}\n";
+        assert_eq!(report.json(), want);
+        report.ran.pop();
+        assert!(report.table().ends_with("1 passed, 0 failed, 0 skipped; 4 s\n"));
+    }
+}

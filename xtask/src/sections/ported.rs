@@ -1,0 +1,168 @@
+//! `arm`, `big_endian` and `narrow`: machines of another kind, by Debian's toolchain. The kernels, plans, readers of
+//! files and tokenizers are tested, and whole models give the bits of this machine.
+
+use std::env;
+use std::path::PathBuf;
+
+use crate::cmd::{Cmd, Outcome};
+use crate::job::Job;
+use crate::toolchain::Toolchain::Foreign;
+
+use super::compare::{Runner, models, same_logits, same_tokens};
+
+/// The command as it is built there: with the features of the tests, whose kernels it shares; without `chat`.
+const COMMAND: &str = "build -q --profile test --bin teff --no-default-features --features \
+                       mmap,repack,legacy-quants,k-quants,ternary,teff-kernels/equivalence,teff-kernels/entered";
+
+/// A machine, and how programs for it are built and run.
+struct Machine {
+    target: &'static str,
+    linker: &'static str,
+    runner: &'static str,
+    /// How far the workspace's own code is optimised.
+    opt: &'static str,
+    /// Cases of each law.
+    cases: &'static str,
+    /// Debian has no std for it: it is built, and linked statically, since the machine's libraries are not here.
+    build_std: bool,
+}
+
+impl Machine {
+    fn cargo(&self, line: &str) -> Cmd {
+        let upper = self.target.to_uppercase().replace('-', "_");
+        let cmd = Foreign
+            .cargo()
+            .line(line)
+            .args(["--target", self.target])
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", self.opt)
+            .env("CARGO_PROFILE_TEST_OPT_LEVEL", self.opt)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_PROFILE_TEST_DEBUG", "0")
+            .env("PROPTEST_CASES", self.cases)
+            .env(format!("CARGO_TARGET_{upper}_LINKER"), self.linker)
+            .env(format!("CARGO_TARGET_{upper}_RUNNER"), format!("timeout 300 {}", self.runner));
+        if self.build_std {
+            cmd.arg("-Zbuild-std=std,panic_abort,test")
+                .env("RUSTFLAGS", "-C target-feature=+crt-static")
+                .args(["--config", "profile.test.package.\"*\".opt-level=0"])
+        } else {
+            cmd.args(["--config", "profile.test.package.\"*\".opt-level=1"])
+        }
+    }
+
+    /// The command, built by [`COMMAND`].
+    fn teff(&self) -> Outcome<String> {
+        self.cargo(COMMAND).run()?;
+        let path: PathBuf = Foreign.dir().join(self.target).join("debug/teff");
+        Ok(path.to_string_lossy().into_owned())
+    }
+
+    /// The unit tests and those of the kernels' truth, readers and sizes; then whole models. `wrong` are tests that
+    /// fail by the emulator's fault; `loading` are tests of the runtime.
+    fn check(&self, job: &Job, wrong: &[&str], loading: &[&str]) -> Outcome {
+        Cmd::new("/usr/bin/rustc").arg("--version").run()?;
+        job.step("kernels and graph");
+        // (Not the backends' equivalence: these machines have the scalar one alone.)
+        let skip = wrong.iter().map(|name| format!("--skip={name}"));
+        self.cargo("test -q -p teff-kernels --lib --test sizes --test truth")
+            .arg("--")
+            .args(skip)
+            .run()?;
+        self.cargo("test -q -p teff-graph --lib --test gguf --test sizes").run()?;
+        if !loading.is_empty() {
+            job.step("runtime");
+            let tests = loading.iter().flat_map(|name| ["--test", name]);
+            self.cargo("test -q -p teff-runtime").args(tests).run()?;
+        }
+        job.step("whole models");
+        let teff = self.teff()?;
+        let runner: Runner<'_> = &[self.runner, teff.as_str()];
+        same_tokens(job, runner)?;
+        same_logits(job, &models(true)?, &[runner])
+    }
+}
+
+/// Big-endian, emulated: files are little-endian. QEMU 7.2 takes the first factor of MDEBR, which multiplies two f32
+/// to an f64, for an f64: tests that compare with f64 can't be right by it. The runtime is tested by the command.
+pub(crate) fn big_endian(job: &Job) -> Outcome {
+    let s390x = Machine {
+        target: "s390x-unknown-linux-gnu",
+        linker: "s390x-linux-gnu-gcc",
+        runner: "/usr/bin/qemu-s390x-static",
+        opt: "1",
+        cases: "16",
+        build_std: true,
+    };
+    println!(
+        "{}",
+        Cmd::new(s390x.runner).arg("--version").read()?.lines().next().unwrap_or_default()
+    );
+    let wrong = [
+        "emulated_fma_is_the_fused_one",
+        "dense_products_are_right",
+        "attention_is_right",
+        "attention_of_groups_with_windows_is_right",
+    ];
+    s390x.check(job, &wrong, &[])
+}
+
+/// Sizes of 32 bits; this machine runs it. The runtime's own tests of loading want many crates built for them, some
+/// minutes: they are for the nightly tier and for changes of loading (LOADING=1).
+pub(crate) fn narrow(job: &Job) -> Outcome {
+    let i686 = Machine {
+        target: "i686-unknown-linux-gnu",
+        linker: "i686-linux-gnu-gcc",
+        runner: "nice",
+        opt: "0",
+        cases: "16",
+        build_std: true,
+    };
+    let loading = job.full || env::var_os("LOADING").is_some_and(|set| !set.is_empty());
+    let tests: &[&str] =
+        if loading { &["json", "safetensors", "load", "load_families"] } else { &[] };
+    i686.check(job, &[], tests)
+}
+
+/// AArch64: CPUs with NEON alone, with dot products of bytes, and with matrix products of bytes too.
+pub(crate) fn arm(job: &Job) -> Outcome {
+    const QEMU: &str = "/usr/bin/qemu-aarch64-static";
+    const CPUS: [(&str, &str); 3] = [
+        ("cortex-a53", "/usr/bin/qemu-aarch64-static -cpu cortex-a53"),
+        ("cortex-a76", "/usr/bin/qemu-aarch64-static -cpu cortex-a76"),
+        ("max", "/usr/bin/qemu-aarch64-static -cpu max"),
+    ];
+    let machine = |runner: &'static str| Machine {
+        target: "aarch64-unknown-linux-gnu",
+        linker: "aarch64-linux-gnu-gcc",
+        runner,
+        opt: "2", // as tests are: it runs emulated
+        cases: if job.full { "24" } else { "8" },
+        build_std: false,
+    };
+    Cmd::new("/usr/bin/rustc").arg("--version").run()?;
+    println!("{}", Cmd::new(QEMU).arg("--version").read()?.lines().next().unwrap_or_default());
+    for (cpu, runner) in CPUS {
+        job.step(&format!("{cpu}: the kernels' equivalence"));
+        machine(runner).cargo("test -q -p teff-kernels --test equivalence --test ternary").run()?;
+    }
+    let max = machine(CPUS[2].1);
+    job.step("max: the kernels' truth, and what is entered");
+    max.cargo("test -q -p teff-kernels --lib --test truth --test entered").run()?;
+    job.step("whole models");
+    let teff = max.teff()?;
+    let on = |cpu: &'static str| [QEMU, "-cpu", cpu, teff.as_str()];
+    same_logits(job, &models(job.full)?, &[&on("cortex-a53"), &on("cortex-a76")])?;
+    same_logits(job, &models(true)?, &[&on("max")])?;
+    // That the emulated CPUs differ in what they have, and that it is found.
+    let logits = |cpu: &str, backend: &str| {
+        let logits =
+            Cmd::new(QEMU).args(["-cpu", cpu, &teff, "logits", "tests/data/gpt2/gpt2-Q8_0.gguf"]);
+        logits.args(["--tokens", "1", "--backend", backend, "--out"]).arg(job.file("there.f32"))
+    };
+    logits("max", "i8mm").run()?;
+    logits("cortex-a76", "dotprod").run()?;
+    for (cpu, backend) in [("cortex-a76", "i8mm"), ("cortex-a53", "dotprod")] {
+        print!("{}", logits(cpu, backend).refused("an emulated CPU ran what it lacks")?);
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `test`, `laws`, `rayon` and `families`: tests on this machine.
+
+use std::fs;
+
+use crate::cmd::{Cmd, Outcome, Stop, fail};
+use crate::job::{Job, files};
+use crate::toolchain::{HOST, Toolchain::Stable};
+
+/// Cases of the laws, in the change tier and by night.
+const LAWS_CASES: [u64; 2] = [200_000, 1_000_000];
+
+/// All tests of the workspace, and that the page's compact backend is equivalent.
+pub(crate) fn test(job: &Job) -> Outcome {
+    let tests = Stable.cargo().line("test -q --workspace").run();
+    let kept = job.keep_here(); // other sections run it, also where a test failed
+    tests.and(kept)?;
+    job.step("examples/wasm: equivalence of the compact backend");
+    // Not optimised: a dozen seconds to run, and not a minute to build.
+    Stable
+        .cargo()
+        .line("test -q --locked --test equivalence --manifest-path examples/wasm/Cargo.toml")
+        .run()
+}
+
+/// Every operation of every backend that this machine has against the scalar truth, many times.
+pub(crate) fn laws(job: &Job) -> Outcome {
+    let wanted = job.number("LAWS_CASES", LAWS_CASES[usize::from(job.full)])?;
+    // All laws together have a hundred shares of so many cases.
+    let share = wanted.div_ceil(100).to_string();
+    // Of the whole workspace, so that what `test` has built can be used.
+    let laws = Stable.cargo().line("test -q --workspace --test laws -- --show-output");
+    let said = laws.env("PROPTEST_CASES", share).log(&job.file("laws.txt"))?;
+    let cases = cases(&said);
+    if cases == 0 {
+        return Err(Stop::Skip("this machine has the scalar backend alone".into()));
+    }
+    let how = said.lines().find_map(|line| line.split_once(" cases, ")).map_or("", |(_, how)| how);
+    println!("{cases} cases, {how}");
+    if cases < wanted { fail(format!("fewer than {wanted}")) } else { Ok(()) }
+}
+
+/// The sum of all `N cases` in a text.
+fn cases(text: &str) -> u64 {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let counts = words.windows(2).filter(|pair| pair[1].trim_end_matches(',') == "cases");
+    counts.filter_map(|pair| pair[0].parse::<u64>().ok()).sum()
+}
+
+/// The tests that ask for the feature `rayon`.
+pub(crate) fn rayon(_: &Job) -> Outcome {
+    let mut cmd = Stable.cargo().line("test -q --workspace --features rayon");
+    let mut found = 0;
+    for path in files(&["runtime/tests", "tests"], ".rs")? {
+        let text = fs::read_to_string(&path)?.replace(' ', "");
+        if text.contains("feature=\"rayon\"") {
+            cmd = cmd.arg("--test").arg(path.file_stem().unwrap_or_default());
+            found += 1;
+        }
+    }
+    if found == 0 { fail("no test asks for the feature") } else { cmd.run() }
+}
+
+/// A program with one family of formats contains nothing of the others, and nothing unused.
+pub(crate) fn families(job: &Job) -> Outcome {
+    // By its target, so that nothing lies where the tests' command does.
+    let build = "build -q --no-default-features --features k-quants --bin teff --target";
+    Stable
+        .cargo()
+        .line(build)
+        .arg(HOST)
+        .env("RUSTFLAGS", "-C symbol-mangling-version=v0 -D warnings")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .run()?;
+    let teff = Stable.dir().join(HOST).join("debug/teff");
+    let symbols = job.file("symbols");
+    Cmd::new("nm").arg("-C").arg(&teff).into_file(&symbols)?;
+    let symbols = String::from_utf8_lossy(&fs::read(&symbols)?).into_owned();
+    if !symbols.contains("blocks::q4_k::") {
+        return fail("no symbol names a block");
+    }
+    for block in ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "tq1_0", "tq2_0", "i2_s"] {
+        let name = format!("blocks::{block}::");
+        if let Some(line) = symbols.lines().find(|line| line.contains(&name)) {
+            return fail(format!("{line}: there without its family"));
+        }
+    }
+    let inspect = Cmd::new(&teff).line("inspect tests/data/gpt2/gpt2-Q4_0.gguf");
+    let said = inspect.refused("a file of a format that is not there was opened")?;
+    print!("{said}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests_of_cases {
+    #[test]
+    fn cases_are_summed() {
+        let text = "a: 10 cases, 3 backends\nb: 5 cases, 3 backends, x\ntest cases 7\n2 cases";
+        assert_eq!(super::cases(text), 17);
+    }
+}

@@ -1,0 +1,79 @@
+//! `wasm` and `page`: modules for wasm32, in node and in headless Chromium.
+
+use std::fs;
+
+use crate::cmd::{Cmd, Outcome};
+use crate::job::{Job, TOKENS, data_files, files};
+use crate::toolchain::{Toolchain::Foreign, foreign};
+
+/// Inputs on which modules and this machine are compared.
+const SEEDS: &str = "8";
+
+fn versions() -> Outcome {
+    Cmd::new("/usr/bin/rustc").arg("--version").run()?;
+    println!("node {}", Cmd::new("node").arg("--version").read()?.trim());
+    Ok(())
+}
+
+/// The kernels in two modules, with and without simd128: no number differs from the scalar truth, and all of them are
+/// those of this machine.
+pub(crate) fn wasm(job: &Job) -> Outcome {
+    const MANIFEST: &str = "--locked --manifest-path tests/wasm/Cargo.toml";
+    versions()?;
+    for (name, flags) in [("plain", ""), ("simd128", "-C target-feature=+simd128")] {
+        job.step(name);
+        let build =
+            Foreign.cargo().line("build -q --lib -Zbuild-std=core --target wasm32-unknown-unknown");
+        build.line(MANIFEST).env("RUSTFLAGS", flags).run()?;
+        let built = Foreign.dir().join("wasm32-unknown-unknown/debug/teff_wasm_check.wasm");
+        fs::copy(built, job.file(&format!("{name}.wasm")))?;
+    }
+    job.step("this machine");
+    // Here nothing needs to be fast, and this builds in a tenth of the time.
+    let hashes = job.file("hashes");
+    let native = Foreign.cargo().line("run -q").line(MANIFEST);
+    let slow = ["--config", "profile.dev.package.teff-kernels.opt-level=0"];
+    native.args(slow).args(["--", SEEDS]).into_file(&hashes)?;
+    job.step("node");
+    let modules = [job.file("plain.wasm"), job.file("simd128.wasm"), hashes];
+    Cmd::new("node").arg("tests/wasm/run.mjs").args(modules).run()
+}
+
+/// The browser: both modules of examples/wasm. In node: their sizes, logits and texts that are this machine's to the
+/// last bit for every format and family, errors, memory. In headless Chromium: the page writes, stops and answers.
+pub(crate) fn page(job: &Job) -> Outcome {
+    versions()?;
+    println!("{}", Cmd::new("chromedriver").arg("--version").read()?.trim());
+    job.step("modules");
+    // Two folders, since they are built side by side.
+    let site = job.file("site");
+    foreign(Cmd::new("examples/wasm/build.sh"))
+        .env("CARGO_TARGET_DIR", Foreign.dir().join("page"))
+        .env("RUSTFLAGS", "-Zunstable-options -Cpanic=immediate-abort")
+        .arg(&site)
+        .line("-Zbuild-std=std -Zbuild-std-features=optimize_for_size")
+        .run()?;
+    job.step("this machine");
+    let (teff, native) = (job.here()?, job.file("native"));
+    fs::create_dir_all(&native)?;
+    let mut models = data_files()?;
+    models.extend(files(&[&site.to_string_lossy()], ".gguf")?);
+    for model in models {
+        let model = {
+            let copy = native.join(model.file_name().unwrap_or_default());
+            fs::copy(&model, &copy)?;
+            copy
+        };
+        let logits = Cmd::new(&teff).arg("logits").arg(&model).args(["--tokens", TOKENS, "--out"]);
+        logits.arg(model.with_extension("f32")).run()?;
+        if model.file_name().is_some_and(|name| name.to_string_lossy().starts_with("stories-")) {
+            let run = Cmd::new(&teff).arg("run").arg(&model).args(["-p", "Once upon a time"]);
+            run.line("-n 120 --seed 7").into_file(&model.with_extension("txt"))?;
+        }
+    }
+    job.step("node");
+    Cmd::new("node").arg("examples/wasm/test/node.mjs").arg(&site).arg(&native).run()?;
+    job.step("Chromium");
+    let browser = Cmd::new("timeout").line("180 node examples/wasm/test/browser.mjs");
+    browser.arg(&site).arg(job.file("page.png")).run()
+}
