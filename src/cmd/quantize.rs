@@ -33,7 +33,8 @@ equals that of llama.cpp's quantiser without an importance matrix.
                            I2_S                  for weights of 0 and one magnitude per matrix;
                                                  others are refused. Embedding and head F16
                          Rows that are not whole blocks fall back to another format: Q5_0 for Q4_K,
-                         Q5_1 for Q5_K, Q8_0 for Q6_K and I2_S, Q4_0 for Q3_K, Q2_K and TQ; or else F16
+                         Q5_1 for Q5_K, Q8_0 for Q6_K and I2_S, Q4_0 for Q3_K, Q2_K and TQ, or
+                         else F16
   --pure                 all matrices in FORMAT, including the head and the embedding
   --allow-requantize     allow quantised input, which loses more precision than either format
   --threads N            threads (default: one per core)
