@@ -83,6 +83,12 @@ fn products_run_where_they_should() {
         for format in Format::ALL {
             let (one, many) = match format.activations() {
                 ActivationKind::Dense => ((dense, "dense"), (dense, "dense")),
+                ActivationKind::Q8 if b.name() == "amx" => {
+                    ((few, "gemv"), ("avx512", "gemm by tiles"))
+                }
+                ActivationKind::Wide if b.name() == "amx" => {
+                    ((few, "gemv ternary"), ("avx512", "gemm ternary by tiles"))
+                }
                 ActivationKind::Q8 => ((few, "gemv"), (b.name(), "gemm")),
                 ActivationKind::Wide => ((few, "gemv ternary"), (b.name(), "gemm ternary")),
             };
