@@ -382,7 +382,9 @@ fn inspect_counts_everything() {
     assert_eq!((sum("parameters"), sum("count")), (176_128.0, 40.0));
     assert_eq!(sum("bytes"), all.number("weight_bytes"));
     assert_eq!(groups[0].str("format"), "Q8_0");
-    let parts = ["cache_bytes", "arena_bytes", "table_bytes"].map(|k| all.number(k));
+    assert_eq!(all.number("checkpoint_bytes"), 0.0); // all layers can go back
+    let parts =
+        ["cache_bytes", "arena_bytes", "table_bytes", "checkpoint_bytes"].map(|k| all.number(k));
     let session = parts.iter().sum::<f64>() + 2.0 * all.number("per_thread_bytes");
     assert_eq!(session, all.number("session_bytes"));
     assert_eq!(session + all.number("weight_bytes"), all.number("total_bytes"));

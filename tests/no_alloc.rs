@@ -5,6 +5,8 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use std::path::{Path, PathBuf};
+
 use common::{data, golden};
 use teff::{Generate, KvFormat, LogitsFor, Model, Sampling, SessionOptions};
 
@@ -51,9 +53,15 @@ fn main() {
 }
 
 fn predicted_is_used_and_tokens_take_nothing() {
-    let tokens = golden(&data("gpt2-f32.gguf.golden.safetensors")).tokens;
-    for file in ["gpt2-f32.gguf", "gpt2-F16.gguf", "gpt2-Q8_0.gguf", "gpt2-Q4_0.gguf"] {
-        let model = Model::open(data(file)).unwrap();
+    let gpt2 = ["gpt2-f32.gguf", "gpt2-F16.gguf", "gpt2-Q8_0.gguf", "gpt2-Q4_0.gguf"].map(data);
+    // Windows, experts, and layers that need checkpoints to go back.
+    let others = ["gemma3/gemma3-Q4_0", "qwen3moe/qwen3moe-Q4_K_M", "lfm2/lfm2-Q4_0"]
+        .map(|name| data(&format!("../{name}.gguf")));
+    for path in gpt2.into_iter().chain(others) {
+        let tokens =
+            golden(&PathBuf::from(format!("{}.golden.safetensors", path.display()))).tokens;
+        let file = Path::new(path.file_name().unwrap()).display();
+        let model = Model::open(&path).unwrap();
         for (threads, kv) in [(1, KvFormat::F32), (2, KvFormat::F16), (3, KvFormat::Q8)] {
             let options = SessionOptions {
                 threads: Some(threads),

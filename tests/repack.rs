@@ -186,7 +186,9 @@ fn backends_that_would_be_slow_refuse() {
     let scalar = options(Cpu::Scalar(Scalar), 1, 1);
     refused(model.session(&scalar).map(|_| ()).unwrap_err());
     refused(model.memory_requirements(&scalar).map(|_| ()).unwrap_err());
-    refused(model.session_by(&scalar, &Scalar).map(|_| ()).unwrap_err());
+    refused(
+        model.session_builder(&scalar).foreign_backend(&Scalar).build().map(|_| ()).unwrap_err(),
+    );
     // A model with nothing to repack works on all backends.
     let none = open(&data("gpt2-Q4_0.gguf"), repack(Cpu::Scalar(Scalar)));
     assert!(none.tensor_infos().all(|t| !t.repacked));

@@ -50,21 +50,38 @@ fn a_cancelled_session_goes_on_with_the_same_bits() {
     assert_eq!(bits(s.advance(LogitsFor::Last).unwrap()), fresh(&model, &tokens));
 }
 
+/// Models with caches of all, with windows, with experts, and with layers that keep a state.
+fn others() -> Vec<(Model, Vec<u32>)> {
+    let files =
+        ["gpt2/gpt2-Q8_0", "gemma3/gemma3-Q4_0", "qwen3moe/qwen3moe-Q4_K_M", "lfm2/lfm2-Q4_0"];
+    let open = |name| {
+        let path = data(&format!("../{name}.gguf"));
+        let tokens = golden(&data(&format!("../{name}.gguf.golden.safetensors"))).tokens;
+        (Model::open(path).unwrap(), tokens)
+    };
+    files.into_iter().map(open).collect()
+}
+
 /// Cancels again and again, from another thread and at random moments, until a text is complete.
 #[test]
 fn cancelling_at_any_moment_loses_nothing() {
-    let (model, tokens) = (model(), tokens());
-    let want = fresh(&model, &tokens);
+    for ((model, tokens), rounds) in others().into_iter().zip([200, 50, 50, 50]) {
+        cancelling_loses_nothing(&model, &tokens, rounds);
+    }
+}
+
+fn cancelling_loses_nothing(model: &Model, tokens: &[u32], rounds: u64) {
+    let want = fresh(model, tokens);
     let small = SessionOptions { batch: 3, ..options() };
     let mut cancelled = 0;
-    for round in 0..200u64 {
+    for round in 0..rounds {
         let mut s = model.session(&small).unwrap();
         let stop = s.stop_handle();
-        s.push(&tokens).unwrap();
+        s.push(tokens).unwrap();
         let got = std::thread::scope(|scope| {
             scope.spawn(|| {
                 let start = Instant::now();
-                while start.elapsed() < Duration::from_micros(round * 3) {
+                while start.elapsed() < Duration::from_micros(round * 600 / rounds) {
                     std::hint::spin_loop();
                 }
                 stop.cancel();
@@ -97,7 +114,12 @@ fn a_deadline_cancels() {
 
 #[test]
 fn a_fork_goes_its_own_way() {
-    let (model, tokens) = (model(), tokens());
+    for (model, tokens) in others() {
+        fork_goes_its_own_way(&model, &tokens);
+    }
+}
+
+fn fork_goes_its_own_way(model: &Model, tokens: &[u32]) {
     let (prefix, rest) = tokens.split_at(tokens.len() / 2);
     let other: Vec<u32> = rest.iter().rev().copied().collect();
     let mut a = model.session(&options()).unwrap();
@@ -107,8 +129,15 @@ fn a_fork_goes_its_own_way() {
         bits(a.eval(rest, LogitsFor::Last).unwrap()),
         bits(b.eval(&other, LogitsFor::Last).unwrap()),
     );
-    assert_eq!(of_a, fresh(&model, &tokens));
-    assert_eq!(of_b, fresh(&model, &[prefix, &other].concat()));
+    assert_eq!(of_a, fresh(model, tokens));
+    assert_eq!(of_b, fresh(model, &[prefix, &other].concat()));
+    // A fork can be taken back and forked again.
+    b.truncate(prefix.len() - 2);
+    let mut c = b.fork().unwrap();
+    assert_eq!(c.tokens(), &prefix[..prefix.len() - 2]);
+    let rest = &tokens[prefix.len() - 2..];
+    assert_eq!(bits(c.eval(rest, LogitsFor::Last).unwrap()), fresh(model, tokens));
+    assert_eq!(bits(b.eval(rest, LogitsFor::Last).unwrap()), fresh(model, tokens));
 }
 
 #[test]
@@ -119,6 +148,82 @@ fn truncating_goes_back() {
     s.truncate(5);
     assert_eq!((s.tokens().len(), s.computed()), (5, 5));
     assert_eq!(bits(s.eval(&tokens[5..], LogitsFor::Last).unwrap()), fresh(&model, &tokens));
+}
+
+#[test]
+fn checkpoints_are_what_a_state_goes_back_to() {
+    let (model, tokens) = others().pop().unwrap();
+    assert_eq!(model.spec().arch, "lfm2");
+    let options = options().with_checkpoints(2);
+    let kept = |s: &Session<'_>| {
+        let mut all: Vec<_> = s.checkpoints().collect();
+        all.sort_unstable();
+        all
+    };
+    let mut s = model.session(&options).unwrap();
+    assert!(!s.checkpoint());
+    // The end of a prompt is kept, single tokens are not.
+    s.eval(&tokens[..20], LogitsFor::Last).unwrap();
+    for t in &tokens[20..30] {
+        s.eval(&[*t], LogitsFor::Last).unwrap();
+    }
+    assert_eq!(kept(&s), [20]);
+    // One token back is there by itself.
+    s.truncate(29);
+    assert_eq!((s.computed(), s.tokens().len()), (29, 29));
+    s.truncate(25);
+    assert_eq!((s.computed(), s.tokens().len()), (20, 25));
+    assert_eq!(bits(s.advance(LogitsFor::Last).unwrap()), fresh(&model, &tokens[..25]));
+    assert_eq!(kept(&s), [20, 25]);
+    // Of three, the oldest is given up; one at the same place is no new one.
+    s.eval(&tokens[25..26], LogitsFor::Last).unwrap();
+    assert!(s.checkpoint() && s.checkpoint());
+    assert_eq!(kept(&s), [25, 26]);
+    s.eval(&tokens[26..32], LogitsFor::None).unwrap();
+    assert_eq!(kept(&s), [26, 32]);
+    // What comes after the text's end is forgotten.
+    s.truncate(27);
+    assert_eq!((s.computed(), kept(&s)), (26, vec![26]));
+    s.truncate(26);
+    assert_eq!((s.computed(), s.tokens().len()), (26, 26));
+    s.truncate(3);
+    assert_eq!((s.computed(), s.tokens().len(), kept(&s)), (0, 3, vec![]));
+    assert_eq!(bits(s.advance(LogitsFor::Last).unwrap()), fresh(&model, &tokens[..3]));
+    // A restored text can go back to where it was restored.
+    s.truncate(0);
+    s.eval(&tokens[..10], LogitsFor::None).unwrap();
+    let snapshot = s.snapshot();
+    let mut t = model.session(&options).unwrap();
+    t.restore(&snapshot).unwrap();
+    assert_eq!(kept(&t), [10]);
+    for n in 10..14 {
+        t.eval(&tokens[n..=n], LogitsFor::None).unwrap();
+    }
+    t.truncate(11);
+    assert_eq!((t.computed(), t.tokens().len()), (10, 11));
+    assert_eq!(
+        bits(t.eval(&tokens[11..20], LogitsFor::Last).unwrap()),
+        fresh(&model, &tokens[..20])
+    );
+
+    // Without room for any, a text is computed from its beginning.
+    let none = SessionOptions { checkpoints: 0, ..options };
+    let bytes = |o| model.memory_requirements(o).unwrap();
+    assert_eq!(bytes(&none).checkpoints, 0);
+    assert!(bytes(&options).checkpoints > 0);
+    let mut s = model.session(&none).unwrap();
+    s.eval(&tokens[..20], LogitsFor::None).unwrap();
+    assert!(!s.checkpoint());
+    assert!(kept(&s).is_empty());
+    s.truncate(10);
+    assert_eq!(s.computed(), 0);
+    assert_eq!(bits(s.advance(LogitsFor::Last).unwrap()), fresh(&model, &tokens[..10]));
+    // Layers that can all go back take none.
+    let gpt2 = self::model();
+    assert_eq!(gpt2.memory_requirements(&options).unwrap().checkpoints, 0);
+    let mut s = gpt2.session(&options).unwrap();
+    s.eval(&self::tokens(), LogitsFor::None).unwrap();
+    assert!(!s.checkpoint());
 }
 
 #[test]

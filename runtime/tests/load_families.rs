@@ -308,7 +308,7 @@ fn unknown_switches_are_refused_by_name() {
         ),
         ("Lfm2ForCausalLM", r#""layer_types":["conv","sliding_attention"],"#, "layer_types"),
         ("Lfm2ForCausalLM", r#""layer_types":["conv"],"#, "layer_types"),
-        ("Lfm2ForCausalLM", r#""conv_L_cache":65,"#, "taps"),
+        ("Lfm2ForCausalLM", r#""conv_L_cache":65,"layer_types":["conv","conv"],"#, "taps"),
         ("MixtralForCausalLM", "", "MixtralForCausalLM"),
     ];
     for (class, more, key) in cases {
@@ -599,7 +599,8 @@ fn experts_that_are_wrong_are_named() {
             vec![EXPERTS / 2, 2 * rows, cols],
             vec![1, EXPERTS, rows, cols],
         ];
-        for shape in shapes {
+        let right = vec![EXPERTS, rows, cols];
+        for shape in shapes.into_iter().filter(|s| *s != right) {
             let kind = fail(&with(&name, &|t| t.shape = shape.clone()), &name);
             let K::Shape { needed, .. } = kind else { panic!("{kind:?}") };
             assert_eq!(needed.to_string(), format!("[{EXPERTS}, {rows}, {cols}]"));
@@ -709,6 +710,7 @@ fn convolutions_are_the_same_however_they_come() {
         .into_iter()
         .map(|t| Plain { shape: t.shape.into_iter().filter(|&n| n != 1).collect(), ..t })
         .collect();
+    let folder = Folder::new();
     write(&folder, &lfm2_config(LFM2_LAYERS), &flat);
     assert_same(&want, &open(&folder).unwrap());
     let file = gguf(&want, &all, |_, _| ()).unwrap();

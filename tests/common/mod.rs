@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use teff::{LogitsFor, Model, Session, SessionOptions};
 use teff_runtime::safetensors::SafeTensors;
 
+pub mod tiny;
+
 /// The copy of the small GPT-2 in the repository.
 pub fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gpt2").join(name)
