@@ -26,7 +26,7 @@ pub use state::{State, StateKind};
 pub use verify::PlanError;
 
 pub(crate) use chunks::{Chunks, lcm};
-pub(crate) use state::{head_bytes, state_bytes};
+pub(crate) use state::{PANEL, head_bytes, state_bytes};
 pub(crate) use verify::{PlanView, sure};
 
 /// Alignment of buffers and of memory regions: a cache line, and the widest register.
