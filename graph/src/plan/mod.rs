@@ -144,6 +144,11 @@ impl Buffer {
         over: None,
     };
 
+    /// Whether rows are whole blocks of the elements' type.
+    pub(crate) fn is_whole(&self) -> bool {
+        (self.cols as usize).is_multiple_of(self.kind.unit())
+    }
+
     /// Bytes of `rows` rows; `None` where that overflows.
     #[must_use]
     pub fn bytes(&self, rows: usize) -> Option<usize> {

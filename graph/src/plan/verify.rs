@@ -210,9 +210,8 @@ impl Plan<'_> {
 
     fn inside(&self) -> Result<(), PlanError> {
         for (i, b) in self.buffers.iter().enumerate() {
-            let whole = (b.cols as usize).is_multiple_of(b.kind.unit());
             let end = self.range(b).map(|r| r.1);
-            if !whole
+            if !b.is_whole()
                 || !b.offset.is_multiple_of(ALIGN)
                 || end.is_none_or(|e| e > self.memory_requirements.scratch)
             {
