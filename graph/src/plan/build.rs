@@ -316,7 +316,7 @@ pub fn build_into<'p>(
     let buffers = &*buffers;
     let state = state_bytes(states, options).ok_or(PlanError::Overflow)?;
     let ropes = &spec.ropes;
-    let view = PlanView { spec, options, buffers, states, ropes };
+    let view = PlanView { spec, options, ops, buffers, states, ropes };
     let mut product = 0;
     let mut floats = 0;
     for (i, op) in ops.iter().enumerate() {

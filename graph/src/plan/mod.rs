@@ -247,6 +247,7 @@ impl Plan<'_> {
         PlanView {
             spec: &self.spec,
             options: &self.options,
+            ops: &self.ops,
             buffers: &self.buffers,
             states: &self.states,
             ropes: &self.ropes,
