@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use teff::graph::layers::LayerState;
 use teff::graph::{Head, Role};
-use teff::kernels::KV_BLOCK;
-use teff::{Format, LogitsFor, Model, Session, SessionOptions};
+use teff::kernels::{KV_BLOCK, KvLayout};
+use teff::{Format, KvFormat, LogitsFor, Model, Session, SessionOptions};
 
 use super::alloc_count::allocations;
 use super::args::{Arg, Args, CommonArgs, THREADS};
@@ -212,7 +213,8 @@ impl Bench {
         }
         drop(progress);
         let decode = Spread::of(decode);
-        let bytes_per_token = (n > 0).then(|| bytes_per_token(&model, &session, n));
+        let bytes_per_token =
+            (n > 0).then(|| bytes_per_token(&model, session.context(), options.kv, n));
         let gb_per_s = decode.as_ref().zip(bytes_per_token).map(|(d, b)| b * d.median / 1e9);
         Ok(Row {
             model: model.name().unwrap_or("-").replace(char::is_control, "?"),
@@ -260,8 +262,9 @@ fn timed(session: &mut Session<'_>, tokens: &[u32], at_a_time: usize) -> Result<
 }
 
 /// Number of bytes read to decode a token, averaged over a run of `n` from an empty cache: every
-/// weight (one row of an embedding table) and the keys and values so far.
-fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
+/// weight (one row of an embedding table), and of each layer the keys and values so far, as far as
+/// it sees them, or the state that it keeps.
+fn bytes_per_token(model: &Model, context: usize, kv: KvFormat, n: usize) -> f64 {
     let tied = model.spec().head == Head::Tied;
     let read = model.tensor_infos().map(|t| match t.role {
         // Of experts, the chosen ones.
@@ -274,9 +277,22 @@ fn bytes_per_token(model: &Model, session: &Session<'_>, n: usize) -> f64 {
         _ => t.bytes,
     });
     let weights: usize = read.sum();
-    let positions = session.context().next_multiple_of(KV_BLOCK);
-    let position = session.memory_requirements().plan.state as f64 / positions as f64;
-    weights as f64 + position * (n + 1) as f64 / 2.0
+    let spec = model.spec();
+    let states =
+        spec.layers.iter().map(|layer| match (layer.attention(), layer.state(spec.width)) {
+            (Some(a), _) => {
+                let capacity = context.next_multiple_of(KV_BLOCK);
+                let layout = KvLayout { format: kv, head_dim: a.head_dim as usize, capacity };
+                let bytes = (layout.key_bytes() + layout.value_bytes()) * a.kv_heads as usize;
+                // The mean of 1 to n, from the window on always as many.
+                let growing = a.window.map_or(n, |w| n.min(w as usize));
+                let seen = growing * (growing + 1) / 2 + (n - growing) * growing;
+                bytes as f64 / capacity as f64 * seen as f64 / n as f64
+            }
+            (None, LayerState::Fixed { bytes }) => bytes as f64,
+            _ => 0.0,
+        });
+    weights as f64 + states.sum::<f64>()
 }
 
 /// Operations in the matrix products of a prefill of `n` tokens, with a multiply-add counted as

@@ -148,6 +148,10 @@ impl<'m> SessionBuilder<'m> {
         let tables = size_of_val(&*plan.ops)
             + size_of_val(&*plan.buffers)
             + size_of_val(&*plan.states)
+            + size_of_val(&*plan.ropes)
+            + size_of_val(&*plan.spec.ropes)
+            + size_of_val(plan.spec.layers.kinds())
+            + size_of_val(plan.spec.layers.pattern())
             + spec.tensors() * size_of::<Tensor<'_>>()
             + context * size_of::<u32>();
         let memory_requirements = SessionMemoryRequirements {

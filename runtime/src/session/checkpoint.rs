@@ -45,7 +45,8 @@ fn largest(plan: &Plan<'_>) -> usize {
 impl Checkpoints {
     /// Bytes of `count` checkpoints.
     pub(super) fn bytes(plan: &Plan<'_>, count: usize) -> usize {
-        if are_wanted(plan) { largest(plan).saturating_mul(count) } else { 0 }
+        let each = largest(plan).saturating_add(size_of::<Slot>());
+        if are_wanted(plan) { each.saturating_mul(count) } else { 0 }
     }
 
     /// Allocates room for `count` checkpoints, or none if all layers can be truncated by
