@@ -196,7 +196,7 @@ fn products_run_where_they_should() {
                     (ActivationKind::Q8, _) => vec![(b.name(), "gemm"), (b.name(), "quantized")],
                     (ActivationKind::Wide, 1) => vec![(b.name(), "ternary")],
                     (ActivationKind::Wide, _) => {
-                        vec![(b.name(), "ternary"), (b.name(), "gemm ternary")]
+                        vec![(b.name(), "gemm ternary"), (b.name(), "ternary")]
                     }
                 };
                 let seen = during(|| product(&b, format, n));
