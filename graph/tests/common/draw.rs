@@ -115,7 +115,7 @@ prop_compose! {
         // One scale for a token needs norms before all last products.
         let token_scales = token_scales
             && all.iter().all(|l| l.dense().is_some_and(|d| d.sub_norm)
-                && l.attention().is_none_or(|a| a.sub_norm));
+                && l.attention().is_some_and(|a| a.sub_norm));
         let scaling = if factors { RopeScaling::Factors } else { RopeScaling::Linear(2.0) };
         let ropes = vec![
             Rope { kind: rope_kind, dims: 4, base: 10_000.0, scaling: RopeScaling::None },
