@@ -138,6 +138,9 @@ fn means(key: &str, value: Option<GgufValue<'_>>, arch: &str) -> Option<String> 
     if arch == "gemma3" && key == "tokenizer.ggml.add_space_prefix" {
         return None; // the converter says false, whatever tokenizer.model does
     }
+    if arch == "lfm2" && key == "tokenizer.ggml.pre" {
+        return None; // the converter's ignores merges for whole tokens, tokenizer.json does not
+    }
     if ["general.name", "general.size_label", "tokenizer.ggml.padding_token_id"].contains(&key)
         || bare == ".vocab_size"
         || bare == ".attention.sliding_window_pattern" // Gemma's own is the default
