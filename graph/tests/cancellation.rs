@@ -1,5 +1,7 @@
 //! A step checks for cancellation as often as its backend is slow, and its bits stay the same.
 
+#![cfg(all(feature = "alloc", feature = "legacy-quants"))]
+
 mod common;
 
 use std::num::NonZeroUsize;
@@ -7,12 +9,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use teff_graph::family::gpt2;
-use teff_graph::{Activation, Cancel, LogitsFor, Memory, Options, Plan, Runner, Solo, Spec, Step};
+use teff_graph::{Activation, Cancel, LogitsFor, Options, Segment, Spec};
 use teff_kernels::{
     Activations, Backend, DenseActivations, Format, KvFormat, KvHead, Matrix, Scalar, Tile,
 };
 
-use common::{tensors, weights};
+use common::{Model, Room, bits, run_on, with_attention, with_dense, with_len};
 
 /// Backend with a stated speed, which counts its work since the last check.
 struct Counting<'a> {
@@ -76,21 +78,13 @@ impl Cancel for CountsChecks<'_> {
 
 #[test]
 fn checks_for_cancellation_are_as_frequent_as_the_backend_is_slow() {
-    let small = Spec {
-        vocab: 50,
-        context: 64,
-        layers: 1,
-        width: 64,
-        heads: 2,
-        kv_heads: 2,
-        head_dim: 32,
-        ffn: 96,
-        ..gpt2::small()
-    };
-    let gated = Spec { gated: true, activation: Activation::Silu, ..small };
+    let small = Spec { vocab: 50, context: 64, width: 64, ..with_len(&gpt2::small(), 1) };
+    let small = with_attention(&small, |a| (a.heads, a.kv_heads, a.head_dim) = (2, 2, 32));
+    let small = with_dense(&small, |d| d.inner = 96);
+    let gated = with_dense(&small, |d| (d.gated, d.activation) = (true, Activation::Silu));
     for spec in [small, gated] {
         let mut want = None;
-        let owned = weights(&spec, Format::Q8_0);
+        let model = Model::new(spec, |_| Format::Q8_0);
         let mut before = 0;
         // Smallest amount of work in one call: the heads of a block of activations and everything
         // that the last token attends to (a block of a product's outputs is 32 * 96).
@@ -99,16 +93,12 @@ fn checks_for_cancellation_are_as_frequent_as_the_backend_is_slow() {
             let (since, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
             let backend = Counting { products_per_ms, since: &since, most: &most };
             let options = Options { batch: 50, logits: 50, context: 64, kv: KvFormat::F32 };
-            let plan = Plan::build(&spec, &|_| Format::Q8_0, &options, &backend).unwrap();
-            let memory = Memory::allocate(&plan.memory_requirements, 1).unwrap();
-            let table = tensors(&spec, Format::Q8_0, &owned);
-            let mut runner = Runner::new(plan, table.into(), backend, 1, memory).unwrap();
+            let mut room = Room::default();
+            let mut runner = model.runner(&mut room, &options, backend, (1, 1));
             let tokens: Vec<u32> = (0..50).collect();
             let cancel = CountsChecks { since: &since, checks: AtomicUsize::new(0) };
-            let step =
-                Step { tokens: &tokens, position: 0, logits: LogitsFor::All, cancel: &cancel };
-            runner.begin(&step).unwrap().walk(&Solo).unwrap();
-            let got: Vec<u32> = runner.logits(50).iter().map(|x| x.to_bits()).collect();
+            let segments = [Segment::new(&tokens, LogitsFor::All)];
+            let got = bits(&run_on(&mut runner, &segments, &cancel, 1).unwrap());
             assert_eq!(*want.get_or_insert_with(|| got.clone()), got, "{products_per_ms}");
             let most = most.load(Relaxed);
             assert!(most <= products_per_ms.max(least), "{most} for {products_per_ms}");

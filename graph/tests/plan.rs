@@ -1,12 +1,23 @@
 //! Laws of plans: built plans verify, broken ones don't, and memory sizes stay the same.
 
+#![cfg(all(feature = "alloc", feature = "legacy-quants"))]
+
+mod common;
+
 use proptest::prelude::*;
+use proptest::sample::select;
 use teff_graph::family::gpt2;
-use teff_graph::plan::{ALIGN, Buffer, BufferType, Op, RowCount};
-use teff_graph::{Head, Options, Plan, PlanError, Spec, TensorId};
+use teff_graph::ops::Op;
+use teff_graph::plan::{
+    ALIGN, Buffer, BufferType, Capacity, PlanRoom, RowCount, State, build_into,
+};
+use teff_graph::{Head, Options, Plan, PlanError, Spec};
 use teff_kernels::{Cpu, Format, KvFormat, Scalar};
 
-fn build(spec: &Spec, format: Format, options: &Options) -> Plan<'static> {
+use common::draw::{any_kv, any_spec, format_of};
+use common::{cases, with_attention, with_dense, with_len};
+
+fn build(spec: &Spec<'_>, format: Format, options: &Options) -> Plan<'static> {
     Plan::build(spec, &|_| format, options, &Scalar).unwrap()
 }
 
@@ -14,14 +25,17 @@ fn options(batch: usize) -> Options {
     Options { batch, logits: 1, context: 1024, kv: KvFormat::F32 }
 }
 
-/// Bytes of a layout by hand: separate memory for every kind of intermediate result, reused in each
-/// layer.
-fn by_hand(spec: &Spec, o: &Options, quantized: bool) -> usize {
+/// What a layout by hand would take: a place of its own for every kind of intermediate result,
+/// used again in each layer.
+fn by_hand(spec: &Spec<'_>, o: &Options, quantized: bool) -> usize {
     let up = |n: usize| n.next_multiple_of(ALIGN);
     let activations = |rows: usize, cols: usize| {
         up(if quantized { rows * (cols + cols / 32 * 4 + cols / 16 * 4) } else { rows * cols * 4 })
     };
-    let (w, q, f) = (spec.width as usize, spec.q_dim(), spec.ffn as usize);
+    let most = |f: &dyn Fn(&teff_graph::Layer) -> usize| spec.layers.iter().map(f).max().unwrap();
+    let w = spec.width as usize;
+    let q = most(&|l| l.attention().unwrap().q_dim());
+    let f = most(&|l| l.dense().unwrap().inner as usize);
     up(o.batch * w * 4)                     // residual
         + up(o.logits * w * 4)              // residual of wanted tokens
         + up(o.batch * w * 4)               // normed, of 32 or 16 bits
@@ -30,6 +44,9 @@ fn by_hand(spec: &Spec, o: &Options, quantized: bool) -> usize {
         + activations(o.batch, f)                  // inner
         + up(o.logits * spec.vocab as usize * 4)
 }
+
+/// Bytes of the header of a sequence's memory.
+const HEADER: usize = 64;
 
 #[test]
 fn arena_of_gpt2_124m() {
@@ -47,7 +64,7 @@ fn arena_of_gpt2_124m() {
             memory_requirements.scratch <= by_hand(&spec, &options(batch), format.is_quantized())
         );
         // 12 layers x 12 heads x 1024 positions x 64 elements x keys and values x 4 bytes.
-        assert_eq!(memory_requirements.kv, 12 * 12 * 1024 * 64 * 2 * 4);
+        assert_eq!(memory_requirements.state, 12 * 12 * 1024 * 64 * 2 * 4 + HEADER);
     }
 }
 
@@ -61,7 +78,10 @@ const ARENAS: [(Format, usize, usize); 4] = [
 #[test]
 fn the_cache_shrinks_with_its_format() {
     let spec = gpt2::small();
-    let kv = |kv| build(&spec, Format::Q8_0, &Options { kv, ..options(1) }).memory_requirements.kv;
+    let kv = |kv| {
+        let plan = build(&spec, Format::Q8_0, &Options { kv, ..options(1) });
+        plan.memory_requirements.state - HEADER
+    };
     let elements = 12 * 12 * 1024 * 64 * 2;
     assert_eq!(kv(KvFormat::F16), elements * 2);
     assert_eq!(kv(KvFormat::Q8), elements + elements / 64 * 4);
@@ -83,21 +103,25 @@ fn bad_options_are_errors() {
     for logits in [0, 9] {
         assert!(matches!(try_(Options { logits, ..good }), Err(PlanError::Logits { .. })));
     }
-    let broken = Spec { kv_heads: 0, ..spec };
+    let broken = with_attention(&spec, |a| a.kv_heads = 0);
     let r = Plan::build(&broken, &|_| Format::F32, &good, &Scalar);
     assert!(matches!(r, Err(PlanError::Spec(_))));
 }
 
 #[test]
 fn a_plan_fits_into_slices_of_its_capacity_and_no_less() {
-    use teff_graph::plan::{Capacity, build_into};
-    let spec = Spec { layers: 3, ..gpt2::small() };
+    let spec = with_len(&gpt2::small(), 3);
     let c = Capacity::of(&spec);
-    for (ops, buffers, ok) in [(c.ops, c.buffers, true), (10, c.buffers, false), (c.ops, 5, false)]
+    let all = (c.ops, c.buffers, c.states);
+    for (ops, buffers, states) in
+        [all, (10, c.buffers, c.states), (c.ops, 5, c.states), (c.ops, c.buffers, 2)]
     {
-        let (mut ops, mut buffers) = (vec![Op::Barrier; ops], vec![Buffer::EMPTY; buffers]);
-        let r = build_into(&spec, &|_| Format::F16, &options(4), &Scalar, &mut ops, &mut buffers);
-        match r {
+        let ok = (ops, buffers, states) == all;
+        let mut ops = vec![Op::Barrier; ops];
+        let mut buffers = vec![Buffer::EMPTY; buffers];
+        let mut states = vec![State::EMPTY; states];
+        let room = PlanRoom { ops: &mut ops, buffers: &mut buffers, states: &mut states };
+        match build_into(&spec, &|_| Format::F16, &options(4), &Scalar, room) {
             Ok(plan) => assert!(ok && plan.verify().is_ok()),
             Err(e) => assert!(!ok && matches!(e, PlanError::Capacity { .. })),
         }
@@ -105,47 +129,57 @@ fn a_plan_fits_into_slices_of_its_capacity_and_no_less() {
 }
 
 prop_compose! {
-    fn any_spec()(
+    /// Models like GPT-2, for which the layout by hand is made.
+    fn dense_spec()(
         layers in 1u32..4, kv_heads in 1u32..4, per_kv in 1u32..4, dim in 1u32..10, vocab in 1u32..99,
-        ffn in 1u32..5, width in 1u32..5, own: bool, wide in 0usize..3,
-    ) -> Spec {
-        // With wider units, there may be ternary weights.
-        let unit = [32, 128, 256][wide];
-        Spec {
-            layers, kv_heads, vocab, heads: kv_heads * per_kv, head_dim: dim * 32,
-            width: width * unit, ffn: ffn * unit, context: 96,
-            head: if own { Head::Own } else { Head::Tied },
-            ..gpt2::small()
-        }
+        ffn in 1u32..5, width in 1u32..5, own: bool, unit in select(vec![32, 128, 256]),
+    ) -> Spec<'static> {
+        // Of wider units there may be ternary weights.
+        let spec = with_attention(&with_len(&gpt2::small(), layers), |a| {
+            (a.heads, a.kv_heads, a.head_dim) = (kv_heads * per_kv, kv_heads, dim * 32);
+        });
+        let spec = with_dense(&spec, |d| d.inner = ffn * unit);
+        let head = if own { Head::Own } else { Head::Tied };
+        Spec { vocab, width: width * unit, context: 96, head, ..spec }
     }
 }
 
 prop_compose! {
-    fn any_options()(batch in 1usize..70, context in 1usize..=96, kv in 0usize..3)
+    fn any_options()(batch in 1usize..70, context in 1usize..=96, kv in any_kv())
         (batch in Just(batch), logits in 1..=batch, context in Just(context), kv in Just(kv))
         -> Options
     {
-        Options { batch, logits, context, kv: KvFormat::ALL[kv] }
+        Options { batch, logits, context, kv }
     }
 }
 
-/// One of the formats whose blocks divide a matrix' rows.
-fn any_format(spec: Spec, seed: u64) -> impl Fn(TensorId) -> Format {
-    move |id| {
-        let cols = spec.slot(id).map_or(1, |s| s.cols);
-        let fits = Format::ALL.into_iter().filter(|f| cols.is_multiple_of(f.block_len()));
-        let draw = seed.rotate_left(u32::from(id.0)) % fits.clone().count() as u64;
-        fits.clone().nth(draw as usize).unwrap()
-    }
+fn size(b: &Buffer, o: &Options) -> usize {
+    let rows = if b.rows == RowCount::Batch { o.batch } else { o.logits };
+    let cols = b.cols as usize;
+    let bytes = match b.kind {
+        BufferType::F32 => cols * 4,
+        BufferType::Q8 => cols + cols / 4 + cols / 8,
+        BufferType::Q16 => 2 * cols + cols / 4 + cols / 8,
+        BufferType::Wide | BufferType::WideRow => cols + cols.div_ceil(256) * 8,
+        _ => panic!("a type that is not known here"),
+    };
+    rows * bytes
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn what_is_built_verifies(spec in any_spec(), o in any_options(), seed: u64) {
-        let plan = Plan::build(&spec, &any_format(spec, seed), &o, &Cpu::best()).unwrap();
+        let plan =
+            Plan::build(&spec, &|id| format_of(&spec, id, seed), &o, &Cpu::best()).unwrap();
         prop_assert_eq!(plan.verify(), Ok(()));
+    }
+
+    #[test]
+    fn arenas_are_no_larger_than_by_hand(spec in dense_spec(), o in any_options(), seed: u64) {
+        let plan =
+            Plan::build(&spec, &|id| format_of(&spec, id, seed), &o, &Cpu::best()).unwrap();
         // Dense inputs are the larger ones.
         prop_assert!(plan.memory_requirements.scratch <= by_hand(&spec, &o, false));
     }
@@ -157,7 +191,7 @@ proptest! {
         spec in any_spec(), o in any_options(), seed: u64,
         which: prop::sample::Index, how in 0usize..6, by in 1usize..5,
     ) {
-        let plan = Plan::build(&spec, &any_format(spec, seed), &o, &Scalar).unwrap();
+        let plan = Plan::build(&spec, &|id| format_of(&spec, id, seed), &o, &Scalar).unwrap();
         let (mut ops, mut buffers) = (plan.ops.to_vec(), plan.buffers.to_vec());
         let mut memory_requirements = plan.memory_requirements;
         let b = which.index(buffers.len());
@@ -179,21 +213,11 @@ proptest! {
         match how {
             2 | 3 | 5 => prop_assert!(verdict.is_err()),
             _ if verdict.is_ok() => {
-                let size = |b: &Buffer| {
-                    let rows = if b.rows == RowCount::Batch { o.batch } else { o.logits };
-                    let cols = b.cols as usize;
-                    rows * match b.kind {
-                        BufferType::F32 => cols * 4,
-                        BufferType::Q8 => cols + cols / 4,
-                        BufferType::Q16 => 2 * cols + cols / 4,
-                        BufferType::Wide => cols + cols.div_ceil(256) * 8,
-                    }
-                };
                 for (i, x) in buffers.iter().enumerate() {
-                    prop_assert!(x.offset + size(x) <= memory_requirements.scratch);
+                    prop_assert!(x.offset + size(x, &o) <= memory_requirements.scratch);
                     for y in &buffers[i + 1..] {
                         let meet = x.born <= y.dies && y.born <= x.dies;
-                        let apart = x.offset + size(x) <= y.offset || y.offset + size(y) <= x.offset;
+                        let apart = x.offset + size(x, &o) <= y.offset || y.offset + size(y, &o) <= x.offset;
                         prop_assert!(!meet || apart || x.over.is_some() || y.over.is_some());
                     }
                 }

@@ -1,8 +1,11 @@
 //! No arithmetic on sizes wraps, with 32 bits or 64: overflows are errors.
 
+#![cfg(all(feature = "alloc", feature = "legacy-quants"))]
+
 #[allow(dead_code)] // what the tests of the reader take of it
 #[path = "gguf/build.rs"]
 mod build;
+mod common;
 
 use build::File;
 use teff_graph::family::gpt2;
@@ -11,7 +14,9 @@ use teff_graph::plan::{MemoryRequirements, Options, Plan, PlanError};
 use teff_graph::{Memory, Spec, SpecError, TensorId};
 use teff_kernels::{Backend, Format, KvFormat, Matrix, MatrixError, Scalar};
 
-/// Numbers at which products of sizes exceed 32 or 64 bits.
+use common::{with_attention, with_dense, with_len};
+
+/// Numbers at which products of sizes leave 32 or 64 bits.
 const EDGES: [u64; 14] = [
     (1 << 15) + 1,
     1 << 16,
@@ -112,8 +117,8 @@ fn memory_requirements(spec: &Spec, format: Format, o: &Options) -> Option<Memor
 /// The batch can be any number: its memory grows with it, or overflows.
 #[test]
 fn batches() {
-    let spec = Spec { layers: 1, ..gpt2::small() };
-    let (mut last, mut overflows) = (MemoryRequirements { scratch: 0, kv: 0, per_thread: 0 }, 0);
+    let spec = with_len(&gpt2::small(), 1);
+    let (mut last, mut overflows) = (MemoryRequirements { scratch: 0, state: 0, per_thread: 0 }, 0);
     for batch in EDGES.into_iter().filter_map(|n| usize::try_from(n).ok()) {
         let Some(n) = memory_requirements(&spec, Format::Q8_0, &options(batch)) else {
             overflows += 1;
@@ -125,9 +130,9 @@ fn batches() {
         last = n;
     }
     assert!(overflows > 0);
-    // Many heads of few elements: the floats of a worker exceed the buffers.
-    let odd = Spec { heads: 1, kv_heads: 1, head_dim: 511, width: 32, ffn: 32, ..spec };
-    let odd = Spec { vocab: 32, ..odd };
+    // Many heads of few elements: the floats of a member are more than the buffers.
+    let odd = with_attention(&spec, |a| (a.heads, a.kv_heads, a.head_dim) = (1, 1, 511));
+    let odd = Spec { width: 32, vocab: 32, ..with_dense(&odd, |d| d.inner = 32) };
     for batch in [1 << 18, (1 << 19) - 16, 1 << 19, 1 << 20, 1 << 21] {
         if let Some(n) = memory_requirements(&odd, Format::F32, &options(batch)) {
             // Queries, keys and values are cut into units of 511 * 16.
@@ -138,15 +143,16 @@ fn batches() {
 
 #[test]
 fn caches() {
-    let spec =
-        Spec { layers: 16, context: 1 << 26, heads: 1 << 14, kv_heads: 1 << 14, ..gpt2::small() };
-    let spec = Spec { head_dim: 512, ..spec };
+    let spec = with_attention(&with_len(&gpt2::small(), 16), |a| {
+        (a.heads, a.kv_heads, a.head_dim) = (1 << 14, 1 << 14, 512);
+    });
+    let spec = Spec { context: 1 << 26, ..spec };
     // 16 layers of 2^26 positions of 2^23 elements.
     for context in [1 << 26, 1 << 20, 1 << 10] {
         let o = Options { context, ..options(1) };
         let exact = 2u128 * 16 * (1 << 23) * 4 * context as u128;
         match Plan::build(&spec, &|_| Format::Q8_0, &o, &Scalar) {
-            Ok(plan) => assert_eq!(plan.memory_requirements.kv as u128, exact),
+            Ok(plan) => assert_eq!(plan.memory_requirements.state as u128, exact + 64),
             Err(e) => assert!(matches!(e, PlanError::Overflow) && exact > usize::MAX as u128 / 2),
         }
     }
@@ -157,7 +163,7 @@ fn caches() {
 /// Plans from outside, with widths whose fourfold wraps in 32 bits.
 #[test]
 fn buffers_of_foreign_plans() {
-    let spec = Spec { layers: 1, ..gpt2::small() };
+    let spec = with_len(&gpt2::small(), 1);
     let plan = Plan::build(&spec, &|_| Format::Q8_0, &options(4), &Scalar).unwrap();
     for cols in [1 << 30, (1 << 30) + 64, 3 << 30, u32::MAX - 255] {
         for i in 0..plan.buffers.len() {
@@ -184,7 +190,7 @@ impl Backend for Greedy {
 
 #[test]
 fn scratch_of_foreign_backends() {
-    let spec = Spec { layers: 1, ..gpt2::small() };
+    let spec = with_len(&gpt2::small(), 1);
     for bytes in [usize::MAX, usize::MAX - 63, usize::MAX - 64] {
         let r = Plan::build(&spec, &|_| Format::Q8_0, &options(4), &Greedy(bytes));
         assert!(matches!(r, Err(PlanError::Overflow)), "{bytes}");
@@ -192,7 +198,7 @@ fn scratch_of_foreign_backends() {
     let half = Plan::build(&spec, &|_| Format::Q8_0, &options(4), &Greedy(usize::MAX / 2)).unwrap();
     assert_eq!(half.memory_requirements.total(3), None);
     assert!(
-        Memory::allocate(&half.memory_requirements, 1).is_err()
-            && Memory::allocate(&half.memory_requirements, 3).is_err()
+        Memory::allocate(&half.memory_requirements, 1, 1).is_err()
+            && Memory::allocate(&half.memory_requirements, 3, 1).is_err()
     );
 }

@@ -83,6 +83,12 @@ fn products_run_where_they_should() {
         for format in Format::ALL {
             let (one, many) = match format.activations() {
                 ActivationKind::Dense => ((dense, "dense"), (dense, "dense")),
+                ActivationKind::Q8 if b.name() == "amx" => {
+                    ((few, "gemv"), ("avx512", "gemm by tiles"))
+                }
+                ActivationKind::Wide if b.name() == "amx" => {
+                    ((few, "gemv ternary"), ("avx512", "gemm ternary by tiles"))
+                }
                 ActivationKind::Q8 => ((few, "gemv"), (b.name(), "gemm")),
                 ActivationKind::Wide => ((few, "gemv ternary"), (b.name(), "gemm ternary")),
             };
@@ -190,7 +196,7 @@ fn products_run_where_they_should() {
                     (ActivationKind::Q8, _) => vec![(b.name(), "gemm"), (b.name(), "quantized")],
                     (ActivationKind::Wide, 1) => vec![(b.name(), "ternary")],
                     (ActivationKind::Wide, _) => {
-                        vec![(b.name(), "ternary"), (b.name(), "gemm ternary")]
+                        vec![(b.name(), "gemm ternary"), (b.name(), "ternary")]
                     }
                 };
                 let seen = during(|| product(&b, format, n));

@@ -146,7 +146,8 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).here()
         .later("the runtime's tests of loading"),
     section(("rayon", "the tests of the feature rayon"), Some(Stable), &[], tests::rayon),
-    section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN], web::wasm),
+    section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN], web::wasm)
+        .later("the kernels fully optimised"),
     section(("doc", "documentation, without warnings"), Some(Stable), &[], lints::doc),
     section(("firmware", "a program for microcontrollers, emulated"), Some(Foreign),
         &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware),

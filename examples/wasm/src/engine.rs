@@ -3,7 +3,8 @@
 use core::fmt::Display;
 
 use teff_graph::{
-    Executor, List, LogitsFor, Memory, NeverCancel, Options, Plan, Runner, Step, StepError, Tensor,
+    Executor, List, LogitsFor, Memory, NeverCancel, Options, Plan, Runner, Segment, SequenceId,
+    Step, StepError, Tensor, check_tokens,
 };
 use teff_kernels::{KvFormat, Matrix};
 use teff_runtime::sample::{Sampler, Sampling};
@@ -14,6 +15,9 @@ use crate::load::Model;
 
 /// Most tokens of a prompt that one step takes through the model: so many stay responsive.
 pub const BATCH: usize = 8;
+
+/// The only text.
+const SEQUENCE: SequenceId = SequenceId(0);
 
 /// What a step did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,8 +37,6 @@ struct Text {
     runner: Runner<'static, Compact>,
     context: usize,
     tokens: Vec<u32>,
-    /// How many of them are computed.
-    done: usize,
     how: Option<How>,
 }
 
@@ -73,7 +75,7 @@ impl Engine {
 
     fn plan(&self, context: usize) -> Result<Plan<'static>, String> {
         let tensors = self.model.tensors;
-        let format = |id: teff_graph::TensorId| match &tensors[usize::from(id.0)] {
+        let format = |id: teff_graph::TensorId| match &tensors[id.index()] {
             Tensor::Matrix(m) => Matrix::format(m),
             Tensor::Vector(_) => teff_kernels::Format::F32,
         };
@@ -101,12 +103,12 @@ impl Engine {
         if needed > budget {
             return Err(format!("a text needs {needed} bytes, but only {budget} are allowed"));
         }
-        let memory = Memory::allocate(&plan.memory_requirements, 1).map_err(text)?;
+        let memory = Memory::allocate(&plan.memory_requirements, 1, 1).map_err(text)?;
         let mut tokens = Vec::new();
         tokens.try_reserve_exact(context).map_err(text)?;
         let tensors = List::Borrowed(self.model.tensors);
         let runner = Runner::new(plan, tensors, Compact, 1, memory).map_err(text)?;
-        self.text = Some(Text { runner, context, tokens, done: 0, how: None });
+        self.text = Some(Text { runner, context, tokens, how: None });
         Ok(())
     }
 
@@ -127,8 +129,9 @@ impl Engine {
     /// go on with then.
     pub fn prompt(&mut self, prompt: &str, most: usize, how: Sampling) -> Result<usize, String> {
         let (model, to) = self.begun()?;
-        (to.how, to.done) = (None, 0);
+        to.how = None;
         to.tokens.clear();
+        to.runner.truncate(SEQUENCE, 0).map_err(text)?;
         let tokenizer = Engine::tokenizer(model)?;
         let mut tokens = tokenizer.encode(prompt, Specials::Ignore).map_err(text)?;
         let first = tokenizer.bos().filter(|_| tokenizer.add_bos() || tokens.is_empty());
@@ -152,7 +155,7 @@ impl Engine {
     pub fn step(&mut self, piece: &mut String) -> Result<Progress, String> {
         let (model, to) = self.begun()?;
         let tokenizer = Engine::tokenizer(model)?;
-        let Text { runner, context, tokens, done, how } = to;
+        let Text { runner, context, tokens, how } = to;
         let how = how.as_mut().ok_or("there is no prompt to continue")?;
         if how.finish.is_none() && how.left == 0 {
             how.finish = Some(Progress::Length);
@@ -161,7 +164,7 @@ impl Engine {
             piece.push_str(how.utf8.finish());
             return Ok(finish);
         }
-        let last = compute(runner, tokens, done)?;
+        let last = compute(runner, tokens)?;
         let Some(logits) = last else { return Ok(Progress::More) };
         let token = how.sampler.sample(logits, tokens).map_err(text)?;
         if tokenizer.is_end(token) {
@@ -187,26 +190,18 @@ impl Engine {
         let (_, to) = self.begun()?;
         to.how = None;
         to.push(tokens)?;
-        if to.done == to.tokens.len() {
+        if tokens.is_empty() {
             return Err(text(StepError::Empty));
         }
-        while to.done < to.tokens.len() {
-            compute(&mut to.runner, &to.tokens, &mut to.done)?;
-        }
+        while compute(&mut to.runner, &to.tokens)?.is_none() {}
         Ok(to.runner.logits(1))
     }
 }
 
 impl Text {
     fn push(&mut self, tokens: &[u32]) -> Result<(), String> {
-        let (context, position) = (self.context, self.tokens.len());
-        if tokens.len() > context - position {
-            return Err(text(StepError::ContextFull { context, position, tokens: tokens.len() }));
-        }
         let vocab = self.runner.plan().spec.vocab;
-        if let Some(index) = tokens.iter().position(|&t| t >= vocab) {
-            return Err(text(StepError::BadToken { token: tokens[index], index, vocab }));
-        }
+        check_tokens(tokens, self.tokens.len(), self.context, vocab).map_err(text)?;
         self.tokens.extend_from_slice(tokens);
         Ok(())
     }
@@ -216,20 +211,20 @@ impl Text {
 fn compute<'r>(
     runner: &'r mut Runner<'static, Compact>,
     tokens: &[u32],
-    done: &mut usize,
 ) -> Result<Option<&'r [f32]>, String> {
-    let end = tokens.len().min(*done + BATCH);
+    let done = runner.position(SEQUENCE);
+    let end = tokens.len().min(done + BATCH);
     let all = end == tokens.len();
     let logits = if all { LogitsFor::Last } else { LogitsFor::None };
-    let step = Step { tokens: &tokens[*done..end], position: *done, logits, cancel: &NeverCancel };
+    let segments = [Segment { sequence: SEQUENCE, tokens: &tokens[done..end], logits }];
+    let step = Step { segments: &segments, cancel: &NeverCancel };
     let logits = runner.step(&step).map_err(text)?;
-    *done = end;
     Ok(all.then_some(logits))
 }
 
 /// All that a text takes: the plan's regions, the plan itself, and its tokens.
 fn bytes(plan: &Plan<'_>) -> usize {
-    let tables = size_of_val(&*plan.ops) + size_of_val(&*plan.buffers);
+    let tables = size_of_val(&*plan.ops) + size_of_val(&*plan.buffers) + size_of_val(&*plan.states);
     let tokens = plan.options.context.saturating_mul(size_of::<u32>());
     let regions = plan.memory_requirements.total(1).unwrap_or(usize::MAX);
     regions.saturating_add(tables).saturating_add(tokens)

@@ -12,7 +12,7 @@ use teff_runtime::tokenizer::Tokenizer;
 /// A model that is ready to run.
 pub struct Model {
     /// Hyper-parameters.
-    pub spec: Spec,
+    pub spec: Spec<'static>,
     /// What the file calls it; empty where it doesn't.
     pub name: String,
     /// The tokenizer, or why there is none.
@@ -69,7 +69,7 @@ impl Model {
         tensors.extend(gguf.tensors().map(|t| (t, false)));
         tensors.sort_unstable_by_key(|(t, _)| t.name);
         let mut tensors = Tensors(tensors);
-        let spec = (family.from_gguf)(&gguf, &tensors).map_err(text)?;
+        let spec = family.read_gguf(&gguf, &tensors).map_err(text)?;
         let most = usize::from(u16::MAX); // what a plan can number
         if spec.tensors() > most {
             return Err(format!("{} tensors are too many: at most {most}", spec.tensors()));
@@ -78,7 +78,7 @@ impl Model {
         for slot in spec.slots() {
             let mut name = String::new();
             // A `String` takes everything.
-            let _ = family::gguf_name(slot.role, &mut name);
+            let _ = family.gguf_name(slot.role, &mut name);
             let at = tensors.position(&name);
             let at = at.ok_or_else(|| format!("the tensor `{name}` is missing"))?;
             tensors.0[at].1 = true;
@@ -107,14 +107,14 @@ fn tensor(
     ternary: bool,
     converted: &mut usize,
 ) -> Result<Tensor<'static>, String> {
-    let (rows, cols) = (slot.rows, slot.cols);
-    if (t.rows(), t.cols()) != (rows, cols) || t.dims[2..] != [1, 1] {
+    let (rows, cols) = (slot.all_rows(), slot.cols);
+    if (t.rows(), t.cols()) != (rows, cols) || t.dims[2..] != [slot.experts as u64, 1] {
         let (got_rows, got_cols) = (t.rows(), t.cols());
         return Err(format!("must be {rows} x {cols}, but is {got_rows} x {got_cols}"));
     }
     let data = t.format.tensor_bytes(rows, cols).and_then(|n| file.get(t.offset..)?.get(..n));
     let data = data.ok_or("ends beyond the file")?;
-    if !slot.vector {
+    if !slot.is_vector() {
         if ternary && matches!(slot.role, teff_graph::Role::Layer(..)) && !t.format.is_quantized() {
             let found = t.format;
             return Err(format!("is {found} in a ternary model: quantise the file to I2_S first"));
@@ -127,9 +127,9 @@ fn tensor(
     if let (Format::F32, Ok(v)) = (t.format, bytemuck::try_cast_slice(data)) {
         return Ok(Tensor::Vector(v));
     }
-    let (mut v, bytes) = (Vec::new(), cols * size_of::<f32>());
-    v.try_reserve_exact(cols).map_err(|_| refused(bytes))?;
-    v.resize(cols, 0.0);
+    let (mut v, bytes) = (Vec::new(), rows * cols * size_of::<f32>());
+    v.try_reserve_exact(rows * cols).map_err(|_| refused(bytes))?;
+    v.resize(rows * cols, 0.0);
     dequantize_row(t.format, data, &mut v);
     *converted += bytes;
     Ok(Tensor::Vector(v.leak()))

@@ -73,6 +73,55 @@ impl From<ArenaError> for RunnerError {
 }
 
 /// Plan with weights, a backend and memory, ready to compute steps.
+///
+/// ```
+/// # #[cfg(feature = "alloc")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_graph::family::gpt2;
+/// use teff_graph::{
+///     Executor, LogitsFor, Memory, NeverCancel, Options, Plan, Runner, Segment, SequenceId, Spec,
+///     Step, Tensor,
+/// };
+/// use teff_kernels::{Cpu, Format, KvFormat, Matrix};
+///
+/// // One layer, and weights that are all the same.
+/// let layers = gpt2::small().layers.with_len(1);
+/// let spec = Spec { vocab: 100, context: 16, layers, ..gpt2::small() };
+/// let largest = spec.slots().map(|s| s.rows * s.cols).max().unwrap_or(0);
+/// let (bytes, floats) = (vec![0; 4 * largest], vec![1.0; largest]);
+/// let tensor = |s: teff_graph::Slot| match s.is_vector() {
+///     true => Tensor::Vector(&floats[..s.cols]),
+///     false => {
+///         let bytes = &bytes[..4 * s.rows * s.cols];
+///         Tensor::Matrix(Matrix::new(Format::F32, s.rows, s.cols, bytes).unwrap())
+///     }
+/// };
+/// let weights: Vec<Tensor> = spec.slots().map(tensor).collect();
+///
+/// // Memory for one thread and two sequences.
+/// let options = Options { batch: 8, logits: 2, context: 16, kv: KvFormat::F32 };
+/// let plan = Plan::build(&spec, &|_| Format::F32, &options, &Cpu::best())?;
+/// let memory = Memory::allocate(&plan.memory_requirements, 1, 2)?;
+/// let mut runner = Runner::new(plan, weights.into(), Cpu::best(), 1, memory)?;
+///
+/// // A step over both: each goes on at its own position.
+/// let (first, second) = (SequenceId(0), SequenceId(1));
+/// let segments = [
+///     Segment { sequence: first, tokens: &[1, 2, 3], logits: LogitsFor::Last },
+///     Segment { sequence: second, tokens: &[4], logits: LogitsFor::Last },
+/// ];
+/// let logits = runner.step(&Step { segments: &segments, cancel: &NeverCancel })?;
+/// assert_eq!(logits.len(), 2 * 100);
+/// assert_eq!((runner.position(first), runner.position(second)), (3, 1));
+///
+/// // Back to the first token of the first sequence.
+/// runner.truncate(first, 1)?;
+/// assert_eq!(runner.position(first), 1);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "alloc"))]
+/// # fn main() {}
+/// ```
 #[derive(Debug)]
 pub struct Runner<'a, B> {
     pub(super) plan: Plan<'a>,

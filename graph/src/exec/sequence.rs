@@ -10,16 +10,11 @@ use core::fmt;
 use core::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
-use teff_kernels::{Backend, KV_BLOCK};
+use teff_kernels::Backend;
 
 use super::runner::Runner;
-use crate::plan::{StateKind, head_bytes};
+use crate::plan::{PANEL, StateKind, head_bytes};
 use crate::step::{SequenceId, StepError};
-
-/// Positions in a panel of keys, the unit in which ranges of a cache are cut.
-const PANEL: usize = 16;
-
-const _: () = assert!(KV_BLOCK.is_multiple_of(PANEL));
 
 /// Header of a sequence's memory.
 #[derive(Clone, Copy, Default, Debug)]
@@ -68,7 +63,8 @@ impl Header {
         let overwritten = (self.written as usize).saturating_sub(capacity);
         match window {
             0 => 0,
-            _ => overwritten.max(window_start(self.restored as usize, window)),
+            // The panel that a window begins in may have been overwritten before it was saved.
+            _ => overwritten.max((self.restored as usize).saturating_sub(window - 1)),
         }
     }
 }

@@ -203,7 +203,7 @@ impl Layer {
         let sub_norms = match &self.ffn {
             FeedForward::Dense(d) => d.validate()?,
             FeedForward::Experts(e) => e.validate()?,
-        } && self.attention().is_none_or(|a| a.sub_norm);
+        } && self.attention().is_some_and(|a| a.sub_norm);
         if spec.token_scales && !sub_norms {
             // Otherwise several workers write the inputs, and none of them sees a whole token.
             return inconsistent("a scale for a whole token needs norms before the last products");

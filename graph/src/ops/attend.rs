@@ -141,9 +141,12 @@ impl Operation for Attend {
         sure(self.heads > 0 && self.heads.is_multiple_of(self.kv_heads))?;
         sure(q.rows == RowCount::Batch && q.cols as usize == self.q_dim() && out.cols == q.cols)?;
         plan.parts(out)?;
-        let StateKind::Kv { heads, head_dim, capacity, .. } = plan.state(self.state)?.kind else {
+        let StateKind::Kv { heads, head_dim, window, capacity } = plan.state(self.state)?.kind
+        else {
             return None;
         };
+        // Going back and snapshots keep no more than the window of the state.
+        sure(window == 0 || (1..=window).contains(&self.window))?;
         sure((heads, head_dim) == (self.kv_heads, self.head_dim) && self.scale.is_finite())?;
         // In a ring, everything that a step's tokens attend to is still there once all of them are.
         let needed = (self.window as usize).saturating_add(plan.options.batch);

@@ -34,7 +34,7 @@ impl Operation for Embed {
             let positions = plan.matrix(positions)?;
             sure(positions.cols == cols && positions.rows >= plan.options.context)?;
         }
-        sure(out.rows == RowCount::Batch)
+        sure(out.rows == RowCount::Batch && self.scale.is_finite())
     }
 
     fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {

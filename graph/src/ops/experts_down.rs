@@ -52,7 +52,8 @@ impl Operation for ExpertsDown {
 
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (w, x) = (plan.stack(self.w, self.experts)?, plan.buffer(self.x)?);
-        let (routes, out) = (check_routes(plan, self.routes, self.used)?, self.to.check(plan)?);
+        let routes = check_routes(plan, self.routes, (self.experts, self.used))?;
+        let out = self.to.check(plan)?;
         check_entries(x, self.used, w.cols)?;
         // Sums are stored as f32, so chunks of any unit are whole.
         plan.floats(self.to.buffer())?;

@@ -5,7 +5,7 @@ use teff_kernels::{Backend, Tile};
 
 use super::gated::join;
 use super::routes::{self, ENTRIES, Routes};
-use super::{Access, Operation, sure};
+use super::{Access, Op, Operation, sure};
 use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::layers::Activation;
@@ -45,14 +45,25 @@ pub(super) fn check_entries(buffer: &Buffer, used: u16, inner: usize) -> Option<
     sure(whole && Some(buffer.cols as usize) == inner.checked_mul(used.into()))
 }
 
-/// Checks the buffer of the chosen experts.
+/// Checks the buffer of the choice: what it holds are numbers of so many experts.
 pub(super) fn check_routes<'a>(
     plan: &PlanView<'a>,
     id: BufferId,
-    used: u16,
+    (experts, used): (u16, u16),
 ) -> Option<&'a Buffer> {
     let routes = plan.floats(id)?;
     sure(used > 0 && routes.cols == 2 * u32::from(used))?;
+    for op in plan.ops {
+        let mut writes = false;
+        op.buffers(&mut |buffer, how| writes |= buffer == id && how != Access::Read);
+        match op {
+            Op::Route(route) if writes => {
+                let scores = plan.buffer(route.scores)?;
+                sure(route.used == used && scores.cols == u32::from(experts))?;
+            }
+            _ => sure(!writes)?,
+        }
+    }
     Some(routes)
 }
 
@@ -85,7 +96,8 @@ impl Operation for ExpertsGated {
     }
 
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
-        let (routes, out) = (check_routes(plan, self.routes, self.used)?, plan.buffer(self.out)?);
+        let routes = check_routes(plan, self.routes, (self.experts, self.used))?;
+        let out = plan.buffer(self.out)?;
         plan.parts(out)?;
         for (w, x) in [(self.gate, self.x), (self.up, self.up_x)] {
             let (w, x) = (plan.stack(w, self.experts)?, plan.buffer(x)?);

@@ -30,7 +30,7 @@ impl Capacity {
     #[must_use]
     pub const fn of(spec: &Spec<'_>) -> Capacity {
         let layers = spec.layers.len() as usize;
-        Capacity { ops: 26 * layers + 14, buffers: 14 * layers + 14, states: layers }
+        Capacity { ops: 30 * layers + 14, buffers: 14 * layers + 14, states: layers }
     }
 }
 
@@ -309,16 +309,21 @@ pub fn build_into<'p>(
     let logits = b.decoder()?;
     let Builder { ops, buffers, n_ops, n_buffers, .. } = b;
     let (ops, buffers) = (&ops[..n_ops], &mut buffers[..n_buffers]);
+    if let Some(i) = buffers.iter().position(|b| !b.is_whole()) {
+        return Err(PlanError::Outside { buffer: i as u16 });
+    }
 
     arena_layout::lifetimes(ops, buffers, logits);
     let scratch = arena_layout::arena_layout(buffers, options).ok_or(PlanError::Overflow)?;
     let buffers = &*buffers;
     let state = state_bytes(states, options).ok_or(PlanError::Overflow)?;
     let ropes = &spec.ropes;
-    let view = PlanView { spec, options, buffers, states, ropes };
+    let view = PlanView { spec, options, ops, buffers, states, ropes };
     let mut product = 0;
     let mut floats = 0;
-    for op in ops {
+    for (i, op) in ops.iter().enumerate() {
+        // Fails where rows are no whole blocks of the formats.
+        op.check::<ALL_KINDS>(&view).ok_or(PlanError::Shape { op: i })?;
         op.products(&mut |w, _| {
             let cols = spec.slot(w).map_or(0, |s| s.cols);
             product = product.max(backend.matmul_scratch(format(w), cols, batch));

@@ -26,7 +26,7 @@ pub use state::{State, StateKind};
 pub use verify::PlanError;
 
 pub(crate) use chunks::{Chunks, lcm};
-pub(crate) use state::{head_bytes, state_bytes};
+pub(crate) use state::{PANEL, head_bytes, state_bytes};
 pub(crate) use verify::{PlanView, sure};
 
 /// Alignment of buffers and of memory regions: a cache line, and the widest register.
@@ -145,7 +145,12 @@ impl Buffer {
         over: None,
     };
 
-    /// Bytes of `rows` rows; `None` on overflow.
+    /// Whether rows are whole blocks of the elements' type.
+    pub(crate) fn is_whole(&self) -> bool {
+        (self.cols as usize).is_multiple_of(self.kind.unit())
+    }
+
+    /// Bytes of `rows` rows; `None` where that overflows.
     #[must_use]
     pub fn bytes(&self, rows: usize) -> Option<usize> {
         self.kind.bytes(rows, self.cols as usize)
@@ -243,6 +248,7 @@ impl Plan<'_> {
         PlanView {
             spec: &self.spec,
             options: &self.options,
+            ops: &self.ops,
             buffers: &self.buffers,
             states: &self.states,
             ropes: &self.ropes,

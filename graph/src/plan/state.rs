@@ -12,6 +12,11 @@ use super::{ALIGN, Options, StateId};
 use crate::Spec;
 use crate::layers::{LayerState, kv_layout};
 
+/// Positions of a panel of keys, in which ranges of a cache are cut.
+pub(crate) const PANEL: usize = 16;
+
+const _: () = assert!(KV_BLOCK.is_multiple_of(PANEL));
+
 /// Bytes of the header of a sequence's memory.
 pub(crate) const HEADER: usize = ALIGN;
 
@@ -58,9 +63,12 @@ impl State {
         Some(match spec.layers.get(l).state(spec.width) {
             LayerState::None | LayerState::SharedKv { .. } => return None,
             LayerState::Kv { heads, head_dim, window } => {
-                // In a ring, the tokens of a step must not overwrite what its first token attends
-                // to.
-                let ring = window.map(|w| (w as usize).saturating_add(options.batch));
+                // In a ring, a step's tokens don't overwrite what its first one sees; and what a
+                // snapshot keeps, a window in whole panels, lies in slots of its own.
+                let ring = window.map(|w| {
+                    let kept = (w as usize).saturating_add(2 * PANEL - 3) / PANEL * PANEL;
+                    (w as usize).saturating_add(options.batch).max(kept)
+                });
                 let positions = ring.map_or(options.context, |ring| ring.min(options.context));
                 StateKind::Kv {
                     heads: heads as u16,

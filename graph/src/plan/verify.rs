@@ -3,13 +3,15 @@
 
 use core::fmt;
 
+use teff_kernels::KV_BLOCK;
+
 use super::arena_layout::{meet, phases, readers};
 use super::{
     ALIGN, Buffer, BufferId, BufferType, Options, Plan, RowCount, State, StateId, StateKind,
     state_bytes, worker_bytes,
 };
 use crate::layers::LayerState;
-use crate::ops::{ALL_KINDS, Access, StateAccess};
+use crate::ops::{ALL_KINDS, Access, Op, StateAccess};
 use crate::spec::Slot;
 use crate::{Rope, Spec, SpecError, TensorId};
 
@@ -120,6 +122,7 @@ impl core::error::Error for PlanError {}
 pub(crate) struct PlanView<'a> {
     pub(crate) spec: &'a Spec<'a>,
     pub(crate) options: &'a Options,
+    pub(crate) ops: &'a [Op],
     pub(crate) buffers: &'a [Buffer],
     pub(crate) states: &'a [State],
     pub(crate) ropes: &'a [Rope],
@@ -216,9 +219,8 @@ impl Plan<'_> {
 
     fn inside(&self) -> Result<(), PlanError> {
         for (i, b) in self.buffers.iter().enumerate() {
-            let whole = (b.cols as usize).is_multiple_of(b.kind.unit());
             let end = self.range(b).map(|r| r.1);
-            if !whole
+            if !b.is_whole()
                 || !b.offset.is_multiple_of(ALIGN)
                 || end.is_none_or(|e| e > self.memory_requirements.scratch)
             {
@@ -304,14 +306,15 @@ impl Plan<'_> {
         wrong.map_or(Ok(()), |buffer| Err(PlanError::Hazard { buffer }))
     }
 
-    /// Checks that every state fits its layer, overlaps no other, and has one writer in each step
-    /// that finishes before anything reads it (one for keys and one for values; a single operation
-    /// for a fixed state).
+    /// Every state is its layer's, in the order of layers, lies apart from the others, and has one
+    /// writer in each step that is done before anything reads: keys and values each; a fixed state
+    /// has one operation only.
     fn states_fit(&self) -> Result<(), PlanError> {
         for (i, state) in self.states.iter().enumerate() {
             let wrong = PlanError::State { state: i as u16 };
             let l = u32::from(state.layer);
-            if l >= self.spec.layers.len() {
+            let ordered = i == 0 || self.states[i - 1].layer < state.layer;
+            if l >= self.spec.layers.len() || !ordered {
                 return Err(wrong);
             }
             let needed = State::of(&self.spec, &self.options, l).ok_or(wrong)?;
@@ -319,7 +322,10 @@ impl Plan<'_> {
                 (
                     StateKind::Kv { heads, head_dim, window, capacity },
                     StateKind::Kv { heads: h, head_dim: d, window: w, capacity: c },
-                ) => (heads, head_dim, window) == (h, d, w) && capacity <= c,
+                ) => {
+                    let blocks = capacity <= c && c.is_multiple_of(KV_BLOCK);
+                    (heads, head_dim, window) == (h, d, w) && blocks
+                }
                 (needed, kind) => needed == kind,
             };
             let start = state_bytes(&self.states[..i], &self.options).ok_or(PlanError::Overflow)?;

@@ -18,6 +18,19 @@ pub use rope::{Rope, RopeScaling};
 ///
 /// A family reads one from a model's metadata; nothing after that depends on the family. Lists are
 /// borrowed from the caller (or from a `static`), or owned with the `alloc` feature.
+///
+/// ```
+/// use teff_graph::family::gpt2;
+/// use teff_graph::{LayerRole, Role};
+///
+/// let spec = gpt2::small();
+/// assert_eq!((spec.layers.len(), spec.parameters()), (12, 124_439_808));
+///
+/// // Tensors are numbered; each has a role and a shape.
+/// let qkv = spec.id(Role::Layer(3, LayerRole::AttnQkv));
+/// let slot = spec.slot(qkv).unwrap();
+/// assert_eq!((slot.rows, slot.cols), (3 * 768, 768));
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Spec<'p> {
     /// Architecture name, as GGUF has it.
@@ -330,5 +343,153 @@ impl Spec<'_> {
     pub fn with_ropes(&self, f: impl FnMut(Rope) -> Rope) -> Spec<'static> {
         let ropes: alloc::vec::Vec<Rope> = self.ropes.iter().copied().map(f).collect();
         Spec { layers: self.layers.to_owned(), ropes: ropes.into(), ..*self }
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+    use crate::family::{bitnet, gemma3, gpt2, lfm2, llama, qwen, qwen3moe};
+    use crate::layers::{FeedForward, Mixer, ShortConv};
+
+    #[test]
+    fn published_models_have_their_parameters() {
+        // Counts from the authors' files.
+        assert_eq!(gpt2::small().parameters(), 124_439_808);
+        let own = Spec { head: Head::Own, ..gpt2::small() };
+        assert_eq!(own.parameters(), 124_439_808 + 50257 * 768);
+        assert_eq!(llama::tinyllama().parameters(), 1_100_048_384);
+        assert_eq!(gemma3::gemma3_1b().parameters(), 999_885_952);
+        assert_eq!(qwen::qwen2_5_14b().parameters(), 14_770_033_664);
+        assert_eq!(qwen::qwen3_14b().parameters(), 14_768_307_200);
+        assert_eq!(qwen3moe::qwen3_30b_a3b().parameters(), 30_532_122_624);
+        assert_eq!(lfm2::lfm2_1_2b().parameters(), 1_170_340_608);
+        assert_eq!(bitnet::bitnet_2b().parameters(), 2_412_820_480);
+    }
+
+    /// Llama with every bias that a layer can have.
+    fn with_biases() -> Spec<'static> {
+        llama::tinyllama().with_layers(|mut layer| {
+            if let Mixer::Attention(a) = &mut layer.mixer {
+                (a.qkv_bias, a.out_bias) = (true, true);
+            }
+            if let FeedForward::Dense(d) = &mut layer.ffn {
+                d.bias = true;
+            }
+            layer
+        })
+    }
+
+    /// LFM2 with biases of its convolutions, and attention that shares the keys and values of the first.
+    fn with_shared_kv() -> Spec<'static> {
+        let mut room = SpecRoom::new();
+        for (l, layer) in lfm2::lfm2_1_2b().layers.iter().enumerate() {
+            let mut layer = *layer;
+            match &mut layer.mixer {
+                Mixer::ShortConv(c) => c.bias = true,
+                Mixer::Attention(a) => a.shared_kv = Some(2).filter(|_| l > 2),
+            }
+            assert_eq!(room.push(layer), Ok(()));
+        }
+        Spec { layers: room.layers().to_owned(), ..lfm2::lfm2_1_2b() }
+    }
+
+    #[test]
+    fn numbers_and_roles_are_inverse() {
+        let factors = |rope| Rope { scaling: RopeScaling::Factors, ..rope };
+        for spec in [
+            gpt2::small(),
+            Spec { head: Head::Own, ..gpt2::small() },
+            llama::tinyllama(),
+            llama::tinyllama().with_ropes(factors),
+            with_biases(),
+            gemma3::gemma3_1b(),
+            qwen::qwen2_5_14b(),
+            qwen::qwen3_14b(),
+            qwen3moe::qwen3_30b_a3b(),
+            lfm2::lfm2_1_2b(),
+            with_shared_kv(),
+            bitnet::bitnet_2b(),
+        ] {
+            assert_eq!(spec.validate(), Ok(()));
+            for (i, s) in spec.slots().enumerate() {
+                assert_eq!(spec.id(s.role), TensorId::new(i as u16), "{:?}", s.role);
+                assert_eq!(spec.slot(TensorId::new(i as u16)), Some(s));
+                let taps = matches!(s.role, Role::Layer(_, LayerRole::ConvTaps));
+                let vector = s.rows == 1 && !matches!(s.role, Role::TokenEmbd | Role::Output);
+                assert_eq!(s.is_vector(), vector || taps, "{:?}", s.role);
+            }
+            assert_eq!(spec.slots().count(), spec.tensors());
+            assert_eq!(spec.slot(TensorId::new(spec.tensors() as u16)), None);
+            for l in 0..spec.layers.len() {
+                let layer = spec.layers.get(l);
+                for role in LayerRole::ALL {
+                    let shape = role.shape(layer, spec.width);
+                    assert_eq!(spec.find(Role::Layer(l, role)).is_some(), shape.is_some());
+                }
+            }
+            assert_eq!(spec.find(Role::Layer(spec.layers.len(), LayerRole::AttnNorm)), None);
+        }
+    }
+
+    #[test]
+    fn scales_of_tokens_need_whole_tokens() {
+        let refused = |spec: &Spec<'_>| {
+            assert!(matches!(spec.validate(), Err(SpecError::Inconsistent(_))));
+            assert_eq!(Spec { token_scales: false, ..spec.borrowed() }.validate(), Ok(()));
+        };
+        let bitnet = bitnet::bitnet_2b();
+        assert_eq!(bitnet.validate(), Ok(()));
+        let with = |f: &dyn Fn(&mut Layer)| {
+            bitnet.with_layers(|mut layer| {
+                f(&mut layer);
+                layer
+            })
+        };
+        refused(&with(&|layer| match &mut layer.mixer {
+            Mixer::Attention(a) => a.sub_norm = false,
+            Mixer::ShortConv(_) => {}
+        }));
+        refused(&with(&|layer| match &mut layer.ffn {
+            FeedForward::Dense(d) => d.sub_norm = false,
+            FeedForward::Experts(_) => {}
+        }));
+        // A convolution has no norm before its last product.
+        let conv = ShortConv { taps: 3, bias: false };
+        refused(&with(&|layer| layer.mixer = Mixer::ShortConv(conv)));
+        let experts = qwen3moe::qwen3_30b_a3b();
+        refused(&with(&|layer| layer.ffn = experts.layers.get(0).ffn));
+    }
+
+    #[test]
+    fn shared_keys_and_values_must_be_there() {
+        // All layers but the first share those of `of`, with these windows.
+        let shared = |of: u32, first: Option<u32>, window: Option<u32>, kv_heads: u32| {
+            let kind = *llama::tinyllama().layers.get(0);
+            let with = |shared_kv, window, kv_heads| {
+                let mut layer = kind;
+                if let Mixer::Attention(a) = &mut layer.mixer {
+                    (a.shared_kv, a.window, a.kv_heads) = (shared_kv, window, kv_heads);
+                }
+                layer
+            };
+            let kinds = [with(None, first, 4), with(Some(of), window, kv_heads)];
+            let layers = Layers::new(&kinds, &[0, 1, 1], 3).to_owned();
+            Spec { layers, ..llama::tinyllama() }.validate()
+        };
+        assert_eq!(shared(0, None, None, 4), Ok(()));
+        assert_eq!(shared(0, None, Some(9), 4), Ok(()));
+        assert_eq!(shared(0, Some(9), Some(9), 4), Ok(()));
+        for (of, first, window, kv_heads) in [
+            (1, None, None, 4),        // its own, and one that shares
+            (2, None, None, 4),        // a later one
+            (9, None, None, 4),        // none
+            (0, None, None, 2),        // of another shape
+            (0, Some(9), Some(10), 4), // of a shorter window
+            (0, Some(9), None, 4),
+        ] {
+            let got = shared(of, first, window, kv_heads);
+            assert!(matches!(got, Err(SpecError::Inconsistent(_))), "{of} {first:?} {window:?}");
+        }
     }
 }

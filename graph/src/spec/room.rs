@@ -118,6 +118,26 @@ impl Layers<'_> {
 
 /// Room for the lists of a [`Spec`](super::Spec) that a family fills, on the stack or in a
 /// `static`, so that reading a model's metadata needs no heap.
+///
+/// ```
+/// use teff_graph::family::gpt2;
+/// use teff_graph::layers::Mixer;
+/// use teff_graph::{Spec, SpecRoom};
+///
+/// // Every third of six layers attends to everything, the others to 128 positions.
+/// let mut room = SpecRoom::new();
+/// for l in 0..6 {
+///     let mut layer = *gpt2::small().layers.get(0);
+///     if let Mixer::Attention(attention) = &mut layer.mixer {
+///         attention.window = if l % 3 == 2 { None } else { Some(128) };
+///     }
+///     room.push(layer)?;
+/// }
+/// let spec = Spec { layers: room.layers(), ..gpt2::small() };
+/// spec.validate()?;
+/// assert_eq!((spec.layers.kinds().len(), spec.layers.pattern()), (2, &[0, 0, 1][..]));
+/// # Ok::<(), teff_graph::SpecError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SpecRoom {
     kinds: [Layer; MAX_KINDS],

@@ -1,7 +1,20 @@
-//! Models with generated weights.
+//! Models whose weights are made here, and teams of threads to run them.
 
-use teff_graph::{Slot, Spec, Tensor};
-use teff_kernels::{Format, Matrix, quantize_row};
+#![allow(dead_code)] // no test takes all of it
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+
+use proptest::prelude::ProptestConfig;
+use teff_graph::layers::{Attention, Dense, FeedForward, Mixer};
+use teff_graph::{
+    Broken, Cancel, Layer, Layers, LogitsFor, Memory, NeverCancel, Options, Plan, Role, Runner,
+    Segment, SequenceId, Slot, Solo, Spec, Step, StepError, Team, Tensor, TensorId,
+};
+use teff_kernels::{Backend, Cpu, Format, Matrix, Scalar, quantize_row};
+
+pub(crate) mod draw;
 
 /// Floats in -1..1, the same in every run (Marsaglia's xorshift32).
 pub(crate) fn floats(seed: u32, n: usize) -> Vec<f32> {
@@ -15,32 +28,332 @@ pub(crate) fn floats(seed: u32, n: usize) -> Vec<f32> {
     (0..n).map(next).collect()
 }
 
-/// Weights of a model: bytes of its matrices, floats of its vectors.
-pub(crate) fn weights(spec: &Spec, format: Format) -> Vec<(Vec<u8>, Vec<f32>)> {
-    let one = |(i, slot): (usize, Slot)| {
-        let x = floats(i as u32 + 1, slot.rows * slot.cols);
-        if slot.vector {
-            return (vec![], x);
+/// The same model with each layer's attention changed by `f`.
+pub(crate) fn with_attention(spec: &Spec<'_>, f: impl Fn(&mut Attention)) -> Spec<'static> {
+    spec.with_layers(|mut layer| {
+        if let Mixer::Attention(a) = &mut layer.mixer {
+            f(a);
         }
-        let row = format.row_bytes(slot.cols).unwrap();
-        let mut bytes = vec![0; slot.rows * row];
-        for (x, to) in x.chunks(slot.cols).zip(bytes.chunks_mut(row)) {
-            quantize_row(format, x, to);
-        }
-        (bytes, vec![])
-    };
-    spec.slots().enumerate().map(one).collect()
+        layer
+    })
 }
 
-/// Table of these weights for a runner.
-pub(crate) fn tensors<'a>(
-    spec: &Spec,
-    format: Format,
-    owned: &'a [(Vec<u8>, Vec<f32>)],
-) -> Vec<Tensor<'a>> {
-    let one = |(slot, (bytes, floats)): (Slot, &'a (Vec<u8>, Vec<f32>))| {
-        let matrix = || Matrix::new(format, slot.rows, slot.cols, bytes).unwrap();
-        if slot.vector { Tensor::Vector(floats) } else { Tensor::Matrix(matrix()) }
-    };
-    spec.slots().zip(owned).map(one).collect()
+/// The same model with each layer's dense feed-forward part changed by `f`.
+pub(crate) fn with_dense(spec: &Spec<'_>, f: impl Fn(&mut Dense)) -> Spec<'static> {
+    spec.with_layers(|mut layer| {
+        if let FeedForward::Dense(d) = &mut layer.ffn {
+            f(d);
+        }
+        layer
+    })
+}
+
+/// The same model with as many layers.
+pub(crate) fn with_len(spec: &Spec<'_>, count: u32) -> Spec<'static> {
+    Spec { layers: spec.layers.with_len(count), ..spec.to_owned() }
+}
+
+/// Layers of any kinds, each its own.
+pub(crate) fn layers(all: &[Layer]) -> Layers<'static> {
+    let pattern: Vec<u8> = (0..all.len() as u8).collect();
+    Layers::new(all, &pattern, all.len() as u32).to_owned()
+}
+
+/// A model in memory.
+pub(crate) struct Model {
+    pub(crate) spec: Spec<'static>,
+    formats: Vec<Format>,
+    /// Of each tensor: the bytes of a matrix, the floats of a vector.
+    pub(crate) weights: Vec<(Vec<u8>, Vec<f32>)>,
+}
+
+impl Model {
+    /// With weights that keep the residual stream in the range of small integers.
+    pub(crate) fn new(spec: Spec<'static>, format: impl Fn(TensorId) -> Format) -> Model {
+        Model::with_weights(spec, format, |i, slot| {
+            let mut x = floats(i as u32 + 1, slot.all_rows() * slot.cols);
+            if slot.role == Role::RopeFactors {
+                x.iter_mut().for_each(|x| *x = 1.5 + *x);
+            }
+            if slot.is_vector() && slot.rows == 1 {
+                return x;
+            }
+            let scale = 2.0 / (slot.cols as f32).sqrt();
+            x.iter_mut().for_each(|x| *x *= scale);
+            x
+        })
+    }
+
+    pub(crate) fn with_weights(
+        spec: Spec<'static>,
+        format: impl Fn(TensorId) -> Format,
+        values: impl Fn(usize, &Slot) -> Vec<f32>,
+    ) -> Model {
+        let formats: Vec<Format> =
+            (0..spec.tensors()).map(|i| format(TensorId::new(i as u16))).collect();
+        let one = |(i, slot): (usize, Slot)| {
+            let x = values(i, &slot);
+            assert_eq!(x.len(), slot.all_rows() * slot.cols, "{:?}", slot.role);
+            match slot.is_vector() {
+                true => (vec![], x),
+                false => (tensor_bytes(formats[i], slot.cols, &x), vec![]),
+            }
+        };
+        let weights = spec.slots().enumerate().map(one).collect();
+        Model { spec, formats, weights }
+    }
+
+    pub(crate) fn format(&self, id: TensorId) -> Format {
+        self.formats[id.index()]
+    }
+
+    /// The table of weights.
+    pub(crate) fn tensors(&self) -> Vec<Tensor<'_>> {
+        let one = |(i, slot): (usize, Slot)| {
+            let (bytes, floats) = &self.weights[i];
+            match slot.is_vector() {
+                true => Tensor::Vector(floats),
+                false => Tensor::Matrix(
+                    Matrix::from_tensor(self.formats[i], slot.all_rows(), slot.cols, bytes)
+                        .unwrap(),
+                ),
+            }
+        };
+        self.spec.slots().enumerate().map(one).collect()
+    }
+
+    /// The tensor of this role.
+    pub(crate) fn tensor(&self, role: Role) -> Tensor<'_> {
+        self.tensors()[self.spec.id(role).index()]
+    }
+
+    /// The elements of this role's tensor, of a vector or a matrix of F32; none where there is none.
+    pub(crate) fn values(&self, role: Role) -> Vec<f32> {
+        match self.spec.find(role) {
+            None => vec![],
+            Some(id) => match self.tensors()[id.index()] {
+                Tensor::Vector(v) => v.to_vec(),
+                Tensor::Matrix(_) => {
+                    let (bytes, _) = &self.weights[id.index()];
+                    bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+                }
+            },
+        }
+    }
+
+    pub(crate) fn plan(&self, options: &Options, backend: &dyn Backend) -> Plan<'static> {
+        Plan::build(&self.spec, &|id| self.format(id), options, backend).unwrap()
+    }
+
+    /// A runner for so many threads and sequences, in memory that is full of bits that mean nothing.
+    pub(crate) fn runner<'m, B: Backend>(
+        &'m self,
+        room: &'m mut Room,
+        options: &Options,
+        backend: B,
+        (threads, sequences): (usize, usize),
+    ) -> Runner<'m, B> {
+        let plan = self.plan(options, &backend);
+        let memory = room.memory(&plan, threads, sequences);
+        Runner::new(plan, self.tensors().into(), backend, threads, memory).unwrap()
+    }
+
+    /// Logits of all tokens of one sequence alone on one thread: all at once, or `chunk` at a time.
+    pub(crate) fn alone(&self, options: &Options, tokens: &[u32], chunk: usize) -> Vec<f32> {
+        let options = Options { batch: chunk, logits: chunk, ..*options };
+        let mut room = Room::default();
+        let mut runner = self.runner(&mut room, &options, Scalar, (1, 1));
+        let mut out = vec![];
+        for tokens in tokens.chunks(chunk) {
+            out.extend(run(&mut runner, &[Segment::new(tokens, LogitsFor::All)]));
+        }
+        assert!(out.iter().all(|x| x.is_finite()), "logits are numbers");
+        out
+    }
+}
+
+/// A matrix in its format, with its trailer.
+fn tensor_bytes(format: Format, cols: usize, x: &[f32]) -> Vec<u8> {
+    let row = format.row_bytes(cols).unwrap();
+    let rows = x.len() / cols;
+    let mut bytes = vec![0; format.tensor_bytes(rows, cols).unwrap()];
+    // Where the scale is the tensor's, rows are given as codes.
+    let trailer = format.trailer_bytes() > 0;
+    for (x, to) in x.chunks(cols).zip(bytes.chunks_mut(row)) {
+        let codes: Vec<f32> = x.iter().map(|x| (x * 8.0).round().clamp(-1.0, 1.0)).collect();
+        quantize_row(format, if trailer { &codes } else { x }, &mut to[..row]);
+    }
+    if trailer {
+        bytes[rows * row..][..4].copy_from_slice(&0.25f32.to_le_bytes());
+    }
+    bytes
+}
+
+/// A cache line.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Line([u8; 64]);
+
+/// Memory as a caller may give it.
+#[derive(Default)]
+pub(crate) struct Room([Vec<Line>; 3]);
+
+impl Room {
+    /// What a plan needs, full of NaN.
+    pub(crate) fn memory(
+        &mut self,
+        plan: &Plan<'_>,
+        threads: usize,
+        sequences: usize,
+    ) -> Memory<'_> {
+        let needed = plan.memory_requirements;
+        let sizes = [needed.scratch, sequences * needed.state, threads * needed.per_thread];
+        self.0 = sizes.map(|bytes| vec![Line([0xff; 64]); bytes.div_ceil(64)]);
+        let [scratch, states, locals] = &mut self.0;
+        let bytes = |lines: &mut Vec<Line>, len| {
+            // SAFETY: the bytes of these lines.
+            unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), len) }
+        };
+        let [a, b, c] = sizes;
+        Memory::new(bytes(scratch, a), bytes(states, b), bytes(locals, c))
+    }
+}
+
+/// Runs a step on this thread.
+pub(crate) fn run<B: Backend>(runner: &mut Runner<'_, B>, segments: &[Segment<'_>]) -> Vec<f32> {
+    let step = Step { segments, cancel: &NeverCancel };
+    teff_graph::Executor::step(runner, &step).unwrap().to_vec()
+}
+
+/// Tokens of one sequence, and the logits of the last.
+pub(crate) fn feed<B: Backend>(
+    runner: &mut Runner<'_, B>,
+    sequence: u16,
+    tokens: &[u32],
+) -> Vec<f32> {
+    let sequence = SequenceId(sequence);
+    run(runner, &[Segment { sequence, tokens, logits: LogitsFor::Last }])
+}
+
+/// Runs a step on so many threads; logits are those of its wanted tokens.
+pub(crate) fn run_on<B: Backend>(
+    runner: &mut Runner<'_, B>,
+    segments: &[Segment<'_>],
+    cancel: &dyn Cancel,
+    threads: usize,
+) -> Result<Vec<f32>, StepError> {
+    let running = runner.begin(&Step { segments, cancel })?;
+    let mut results = vec![Ok(()); threads];
+    if threads == 1 {
+        results[0] = running.walk(&Solo);
+    } else {
+        let meeting = Meeting::new(threads);
+        thread::scope(|s| {
+            for (rank, result) in results.iter_mut().enumerate() {
+                let (running, meeting) = (&running, &meeting);
+                s.spawn(move || {
+                    let worker = Worker { rank, meeting };
+                    *result = running.walk(&worker);
+                });
+            }
+        });
+    }
+    assert!(results.iter().all(|r| *r == results[0]), "all workers leave or none: {results:?}");
+    let committed = running.commit();
+    results[0]?;
+    let wanted = committed?;
+    Ok(runner.logits(wanted).to_vec())
+}
+
+/// A barrier that a panic opens.
+pub(crate) struct Meeting {
+    size: usize,
+    /// Workers that wait, meetings so far, and whether one is gone.
+    state: Mutex<(usize, usize, bool)>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    pub(crate) fn new(size: usize) -> Meeting {
+        Meeting { size, state: Mutex::new((0, 0, false)), changed: Condvar::new() }
+    }
+}
+
+/// A thread of a team.
+pub(crate) struct Worker<'a> {
+    pub(crate) rank: usize,
+    pub(crate) meeting: &'a Meeting,
+}
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.meeting.state.lock().unwrap_or_else(PoisonError::into_inner).2 = true;
+            self.meeting.changed.notify_all();
+        }
+    }
+}
+
+// SAFETY: `run_on` makes one worker for each rank, and the last to arrive lets all go on.
+unsafe impl Team for Worker<'_> {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+    fn size(&self) -> usize {
+        self.meeting.size
+    }
+    fn barrier(&self) -> Result<(), Broken> {
+        let lock = self.meeting.state.lock();
+        let mut state = lock.unwrap_or_else(PoisonError::into_inner);
+        let meeting = state.1;
+        state.0 += 1;
+        if state.0 == self.meeting.size {
+            *state = (0, meeting + 1, state.2);
+            self.meeting.changed.notify_all();
+        }
+        while state.1 == meeting && !state.2 {
+            state = self.meeting.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.2 { Err(Broken) } else { Ok(()) }
+    }
+}
+
+/// Cancels at the nth check and from then on.
+pub(crate) struct CancelAt {
+    left: AtomicUsize,
+}
+
+impl CancelAt {
+    pub(crate) fn new(checks: usize) -> CancelAt {
+        CancelAt { left: AtomicUsize::new(checks) }
+    }
+}
+
+impl Cancel for CancelAt {
+    fn cancelled(&self) -> bool {
+        self.left.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_err()
+    }
+}
+
+/// The backends of this machine.
+pub(crate) fn backends() -> Vec<Cpu> {
+    Cpu::NAMES.iter().filter_map(|n| Cpu::by_name(n).ok()).collect()
+}
+
+/// So many cases of a law, unless `PROPTEST_CASES` says how many.
+pub(crate) fn cases(n: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => ProptestConfig { cases: n, ..config },
+    }
+}
+
+pub(crate) fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+/// `n` tokens of a vocabulary, the same in every run.
+pub(crate) fn tokens(seed: u32, n: usize, vocab: u32) -> Vec<u32> {
+    floats(seed, n).iter().map(|x| (x.to_bits() >> 3) % vocab).collect()
 }

@@ -67,7 +67,7 @@ fn pairs(a: u32, b: u32, acc: i32) -> i32 {
     out
 }
 
-/// What `sxtb16` does, for the tests of other machines.
+/// `sxtb16` in plain Rust, for the tests of other machines.
 #[cfg(not(target_arch = "arm"))]
 #[inline(always)]
 fn halves<const ODD: bool>(bytes: u32) -> u32 {
@@ -76,7 +76,7 @@ fn halves<const ODD: bool>(bytes: u32) -> u32 {
     u32::from(low as i8 as u16) | u32::from(high as i8 as u16) << 16
 }
 
-/// What `smlad` does, for the tests of other machines.
+/// `smlad` in plain Rust, for the tests of other machines.
 #[cfg(not(target_arch = "arm"))]
 #[inline(always)]
 fn pairs(a: u32, b: u32, acc: i32) -> i32 {
@@ -113,7 +113,7 @@ fn or(mut a: [u32; 8], b: [u32; 8]) -> [u32; 8] {
 
 /// A format whose codes come four to a word.
 trait Words: CodeBlock {
-    /// What is taken off bytes to make them codes. It is taken off whole sums.
+    /// Excess of bytes over codes, subtracted from whole sums.
     const BIAS: i32;
 
     /// Codes `32 * part..32 * part + 32` plus the bias, as bytes: -128..=127.

@@ -33,7 +33,8 @@ use shared_crew::SessionCrew;
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use teff_runtime::{LogitsFor, Model, SessionOptions};
+/// use teff_graph::LogitsFor;
+/// use teff_runtime::{Model, SessionOptions};
 ///
 /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
 /// let model = Model::open(path)?;

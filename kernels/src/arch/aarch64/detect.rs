@@ -1,4 +1,4 @@
-//! What the CPU has, from the auxiliary vector that the Linux kernel gives every process.
+//! Detection of CPU features, from the auxiliary vector that the Linux kernel gives every process.
 //!
 //! The identification registers (`mrs` of `ID_AA64ISAR0_EL1`) say the same, but reading them is safe
 //! only where the kernel emulates it: from Linux 4.11 on, which it reports as the bit `CPUID` of

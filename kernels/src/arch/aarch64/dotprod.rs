@@ -3,10 +3,11 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::gemm::{Gemm, MR, NR, Step, Sums};
 use super::gemv::Dot;
-use super::gemv_ternary::Dot3;
-use super::{backend, proof};
+use super::gemv_ternary::TernaryDot;
+use super::matmul::{backend, proof};
+use super::panel::{Gemm, MR, NR, Step, Sums};
+use crate::arch::shared::methods;
 
 proof! {
     /// The proof that this CPU has the dot products of bytes, and the backend that uses them.
@@ -62,7 +63,7 @@ impl Dot for Sdot {
     }
 }
 
-impl Dot3 for Sdot {
+impl TernaryDot for Sdot {
     type Sums = int32x4_t;
 
     #[inline(always)]

@@ -1,100 +1,40 @@
-//! The driver for many columns: eight rows at a time are unpacked into the scratch, in the order
-//! in which an instruction set takes them, and multiplied with all columns.
+//! The gemm driver: products with many columns of activations.
+//!
+//! ```text
+//! for each panel of MR = 8 rows
+//!     pack the rows: steps of 16 signed codes, scales and minimums as f32
+//!     for each tile of NR = 4 columns
+//!         for each sub-block of 1 or 2 steps
+//!             sums[n] = products of the steps with codes of x[n]
+//!             acc[n] += scales * dx[n] * sums[n] + mins * (dx[n] * sum of codes of x[n])
+//!         y[columns][rows] = acc
+//! ```
+//!
+//! A step has 16 codes of the eight rows, in the order in which the set multiplies them
+//! ([`Gemm::arrange`]):
+//!
+//! ```text
+//! neon     row 0: 0..16 | row 1: 0..16 | ..                          by rows
+//! dotprod  0..4 of rows 0, 1, 2, 3 | 0..4 of rows 4, 5, 6, 7 | 4..8 of rows 0, ..   by fours
+//! i8mm     0..8 of rows 0, 1 | 0..8 of rows 2, 3 | .. | 8..16 of rows 0, 1 | ..     by eights
+//! ```
 
 #![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
 
 use core::arch::aarch64::*;
 use core::ops::Range;
 
-use super::gemm_ternary::{self, HALF};
-use super::gemv::{self, Dot};
-use super::gemv_ternary::Dot3;
+use super::gemv;
+use super::isa::InstructionSet;
+use super::panel::{Gemm, MR, NR, STEP, Step, Sums};
 use super::unpack::{Quads, Unpack};
 use crate::activations::{ACT_BLOCK, ACT_SUM};
-use crate::{Matrix, Q8Activations, Tile, WideActivations};
+use crate::blocks::Block;
+use crate::{Matrix, Q8Activations, Tile};
 
-/// Rows of a panel.
-pub(super) const MR: usize = 8;
-/// Columns of a tile.
-pub(super) const NR: usize = 4;
-/// Columns from which unpacking a panel pays; a tile at least.
+/// Columns from which packing a panel pays; a tile at least.
 pub(super) const PANEL_COLS: usize = NR;
-/// Codes of each row in a step of a panel.
-pub(super) const STEP: usize = 16;
-
-/// Sixteen codes of eight rows.
-#[derive(Clone, Copy)]
-#[repr(C, align(16))]
-pub(super) struct Step(pub(super) [[i8; 16]; MR]);
-
-// SAFETY: plain numbers, without padding.
-unsafe impl bytemuck::Zeroable for Step {}
-// SAFETY: as above.
-unsafe impl bytemuck::Pod for Step {}
-
-/// The sums of the columns of a tile with eight rows, in two registers.
-pub(super) type Sums = [[int32x4_t; 2]; NR];
-
-/// Products of panels.
-pub(super) trait Gemm {
-    /// Products of rows that are not in panels.
-    type Gemv: Dot + Dot3;
-
-    /// Sixteen codes of eight rows, in the order of the set.
-    ///
-    /// # Safety
-    /// The CPU has the instructions of the implementation.
-    unsafe fn arrange(rows: [int8x16_t; MR]) -> Step;
-
-    /// The sums of the products of these steps with as many codes at each `x`.
-    ///
-    /// # Safety
-    /// The CPU has the instructions of the implementation; `16 * STEPS` codes lie at each `x`;
-    /// where `SMALL`, those of the panel are -64..=64.
-    unsafe fn sums<const STEPS: usize, const SMALL: bool>(
-        steps: &[Step; STEPS],
-        x: [*const i8; NR],
-    ) -> Sums;
-
-    /// The same of ternary weights: half a group.
-    ///
-    /// # Safety
-    /// As for [`Gemm::sums`]; the panel's codes are -1..=2.
-    #[inline(always)]
-    unsafe fn sums3(steps: &[Step; HALF], x: [*const i8; NR]) -> Sums {
-        // SAFETY: the caller's promises.
-        unsafe { Self::sums::<HALF, true>(steps, x) }
-    }
-}
-
-/// The tiles, compiled for a set.
-pub(super) trait Tiles: Gemm {
-    /// [`tile`]: one function for all formats whose panels look the same.
-    ///
-    /// # Safety
-    /// As for [`tile`].
-    unsafe fn tile<const STEPS: usize, const MINS: bool, const SMALL: bool, const FINE: bool>(
-        panel: &Panel<'_>,
-        x: &Q8Activations<'_>,
-        t: usize,
-        at: usize,
-        y: &mut Tile<'_>,
-    );
-
-    /// [`gemm_ternary::tile`].
-    ///
-    /// # Safety
-    /// As for [`gemm_ternary::tile`].
-    unsafe fn tile3(
-        panel: &gemm_ternary::Panel<'_>,
-        x: &WideActivations<'_>,
-        t: usize,
-        at: usize,
-        y: &mut Tile<'_>,
-    );
-}
-
-/// Eight unpacked rows: steps, and scales and minimums of sub-blocks for eight rows side by side.
+/// A panel: steps, and vectors of scales and minimums of sub-blocks.
 pub(super) struct Panel<'a> {
     steps: &'a mut [Step],
     scales: &'a mut [[f32; MR]],
@@ -116,12 +56,12 @@ impl<'a> Panel<'a> {
         Panel { steps: bytemuck::cast_slice_mut(steps), scales, mins }
     }
 
-    /// Unpacks eight rows of blocks.
+    /// Packs eight rows of blocks.
     ///
     /// # Safety
     /// The CPU has the instructions of `P`.
     #[inline(always)]
-    unsafe fn unpack<P: Gemm, B: Unpack>(&mut self, w: [&[B]; MR]) {
+    unsafe fn pack<P: Gemm, B: Unpack>(&mut self, w: [&[B]; MR]) {
         let blocks = w[0].len();
         let (subs, steps) = (B::LEN / B::SUB, B::LEN / STEP);
         assert!(w.iter().all(|w| w.len() == blocks) && self.scales.len() == blocks * subs);
@@ -186,13 +126,13 @@ unsafe fn sub_sums<P: Gemm, const STEPS: usize, const SMALL: bool>(
     unsafe { P::sums::<STEPS, SMALL>(steps, [x, x.add(cols), x.add(2 * cols), x.add(3 * cols)]) }
 }
 
-/// The outputs of eight rows, from output `at` on, for the columns of a tile, from column `t` on.
-/// Sub-blocks have `STEPS` steps; the format has minimums, or not.
+/// The micro-kernel: the outputs of eight rows, from output `at` on, for the columns of a tile, from
+/// column `t` on. Sub-blocks have `STEPS` steps; the format has minimums, or not.
 ///
 /// # Safety
 /// The CPU has the instructions of `P`; where `SMALL`, the panel's codes are -64..=64.
 #[inline(always)]
-pub(super) unsafe fn tile<
+unsafe fn tile<
     P: Gemm,
     const STEPS: usize,
     const MINS: bool,
@@ -261,60 +201,108 @@ pub(super) unsafe fn tile<
     }
 }
 
-/// The tile of a format.
-fn tile_of<P: Tiles, B: Unpack>(
+/// [`tile`], compiled for the set. Formats with the same kind of panel share it.
+///
+/// # Safety
+/// Where `SMALL`, the panel's codes are -64..=64.
+unsafe fn put<
+    I: InstructionSet,
+    const STEPS: usize,
+    const MINS: bool,
+    const SMALL: bool,
+    const FINE: bool,
+>(
+    isa: I,
+    panel: &Panel<'_>,
+    x: &Q8Activations<'_>,
+    t: usize,
+    at: usize,
+    y: &mut Tile<'_>,
+) {
+    isa.vectorize(
+        "gemm",
+        #[inline(always)]
+        // SAFETY: `isa` is the proof of the instructions; the rest by the caller's promise.
+        move || unsafe { tile::<I::Gemm, STEPS, MINS, SMALL, FINE>(panel, x, t, at, y) },
+    );
+}
+
+/// The micro-kernel of a format.
+fn tile_of<I: InstructionSet, B: Unpack>(
     fine: bool,
-) -> unsafe fn(&Panel<'_>, &Q8Activations<'_>, usize, usize, &mut Tile<'_>) {
+) -> unsafe fn(I, &Panel<'_>, &Q8Activations<'_>, usize, usize, &mut Tile<'_>) {
     match (B::SUB, B::MINS, B::SMALL, fine) {
-        (16, false, _, false) => P::tile::<1, false, true, false>,
-        (16, false, _, true) => P::tile::<1, false, true, true>,
-        (16, true, _, false) => P::tile::<1, true, true, false>,
-        (16, true, _, true) => P::tile::<1, true, true, true>,
-        (_, false, false, false) => P::tile::<2, false, false, false>,
-        (_, false, false, true) => P::tile::<2, false, false, true>,
-        (_, false, true, false) => P::tile::<2, false, true, false>,
-        (_, false, true, true) => P::tile::<2, false, true, true>,
-        (_, true, _, false) => P::tile::<2, true, true, false>,
-        (_, true, _, true) => P::tile::<2, true, true, true>,
+        (16, false, _, false) => put::<I, 1, false, true, false>,
+        (16, false, _, true) => put::<I, 1, false, true, true>,
+        (16, true, _, false) => put::<I, 1, true, true, false>,
+        (16, true, _, true) => put::<I, 1, true, true, true>,
+        (_, false, false, false) => put::<I, 2, false, false, false>,
+        (_, false, false, true) => put::<I, 2, false, false, true>,
+        (_, false, true, false) => put::<I, 2, false, true, false>,
+        (_, false, true, true) => put::<I, 2, false, true, true>,
+        (_, true, _, false) => put::<I, 2, true, true, false>,
+        (_, true, _, true) => put::<I, 2, true, true, true>,
     }
 }
 
-/// All of `rows` for all columns of the activations.
+/// Computes the whole panels of `rows`: `pack(rows of the panel)`, then `tile(first column, output)`
+/// for each tile of the `n` columns, a tile at least. The last tile may compute columns of the one before it again.
+/// Returns the first row that is left.
+#[inline(always)]
+pub(super) fn panels<S, B: Block>(
+    w: &Matrix<'_>,
+    rows: &Range<usize>,
+    n: usize,
+    state: &mut S,
+    pack: impl Fn(&mut S, [&[B]; MR]),
+    mut tile: impl FnMut(&S, usize, usize),
+) -> usize {
+    let mut r = rows.start;
+    while r + MR <= rows.end {
+        let mut ws: [&[B]; MR] = [&[]; MR];
+        for (i, ws) in ws.iter_mut().enumerate() {
+            *ws = w.row(r + i);
+        }
+        pack(state, ws);
+        for t in (0..n).step_by(NR) {
+            tile(state, t.min(n - NR), r - rows.start);
+        }
+        r += MR;
+    }
+    r
+}
+
+/// The product of `rows` with all columns.
 ///
 /// # Safety
-/// The CPU has the instructions of `P`.
+/// The CPU has the instructions of `I`.
 #[inline(always)]
-pub(super) unsafe fn matmul<P: Tiles, B: Unpack>(
+pub(super) unsafe fn matmul<I: InstructionSet, B: Unpack>(
+    isa: I,
     w: &Matrix<'_>,
     x: &Q8Activations<'_>,
-    rows_: Range<usize>,
+    rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
     const { assert!(B::SMALL || B::SUB == 32 && !B::MINS) } // what tile_of has
-    let (n, mut r) = (x.n(), rows_.start);
+    let (n, mut left) = (x.n(), rows.start);
     if n >= PANEL_COLS {
-        let tile = tile_of::<P, B>(x.is_fine());
-        let mut panel = Panel::new::<B>(w.cols(), scratch);
-        while r + MR <= rows_.end {
-            let mut ws: [&[B]; MR] = [&[]; MR];
-            for (i, ws) in ws.iter_mut().enumerate() {
-                *ws = w.row(r + i);
-            }
-            // SAFETY: the caller's promise; the panel is of this format.
-            unsafe {
-                panel.unpack::<P, B>(ws);
-                let mut t = 0;
-                while t < n {
-                    // The last tile may compute columns of the one before it again.
-                    tile(&panel, x, t.min(n - NR), r - rows_.start, y);
-                    t += NR;
-                }
-            }
-            r += MR;
-        }
+        let tile = tile_of::<I, B>(x.is_fine());
+        left = panels::<_, B>(
+            w,
+            &rows,
+            n,
+            &mut Panel::new::<B>(w.cols(), scratch),
+            #[inline(always)]
+            // SAFETY: `isa` is the proof of the instructions.
+            |panel, ws| unsafe { panel.pack::<I::Gemm, B>(ws) },
+            #[inline(always)]
+            // SAFETY: the panel is of this format.
+            |panel, t, at| unsafe { tile(isa, panel, x, t, at, y) },
+        );
     }
-    let mut rest = y.cols(r - rows_.start, rows_.end - r);
+    let mut rest = y.cols(left - rows.start, rows.end - left);
     // SAFETY: the caller's promise.
-    unsafe { gemv::matmul::<P::Gemv, B>(w, x, r..rows_.end, &mut rest) };
+    unsafe { gemv::matmul::<<I::Gemm as Gemm>::Gemv, B>(w, x, left..rows.end, &mut rest) };
 }

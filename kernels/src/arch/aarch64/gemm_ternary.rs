@@ -1,20 +1,26 @@
-//! The driver of ternary weights for many columns, in the way of `gemm.rs`: eight rows as signed
-//! bytes, in the order of the set, and a scale of each row for every 256.
+//! The gemm driver of ternary weights: the loops and the steps of `gemm.rs`, with a vector of scales
+//! for every 256 columns.
+//!
+//! ```text
+//! for each panel of 8 rows, for each tile of 4 columns
+//!     for each group of 256 columns (or of the 128 at the end)
+//!         sums[n] = products of the group's 16 (or 8) steps with codes of x[n]
+//!         acc[n] += scales * dx[n] * sums[n]
+//! ```
 
 #![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
 
 use core::arch::aarch64::*;
 use core::ops::Range;
 
-use super::gemm::{Gemm, MR, NR, PANEL_COLS, STEP, Step, Tiles};
+use super::gemm::{PANEL_COLS, panels};
 use super::gemv_ternary;
-use super::unpack_ternary::{REGISTERS, STEPS, Unpack3};
+use super::isa::InstructionSet;
+use super::panel::{Gemm, HALF, MR, NR, STEP, Step};
+use super::unpack_ternary::{REGISTERS, STEPS, UnpackTernary};
 use crate::{Matrix, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations};
 
-/// Steps of half a group.
-pub(super) const HALF: usize = WIDE_UNIT / STEP;
-
-/// Eight unpacked rows.
+/// A panel: steps, and vectors of scales of groups.
 pub(super) struct Panel<'a> {
     steps: &'a mut [Step],
     scales: &'a mut [[f32; MR]],
@@ -32,12 +38,12 @@ impl<'a> Panel<'a> {
         Panel { steps: bytemuck::cast_slice_mut(steps), scales: bytemuck::cast_slice_mut(scales) }
     }
 
-    /// Unpacks eight rows of blocks.
+    /// Packs eight rows of blocks.
     ///
     /// # Safety
     /// The CPU has the instructions of `P`.
     #[inline(always)]
-    unsafe fn unpack<P: Gemm, B: Unpack3>(&mut self, w: [&[B]; MR], scale: f32) {
+    unsafe fn pack<P: Gemm, B: UnpackTernary>(&mut self, w: [&[B]; MR], scale: f32) {
         const { assert!(B::STEPS <= STEPS) }
         let (blocks, per) = (w[0].len(), WIDE_BLOCK / B::LEN);
         assert!(w.iter().all(|w| w.len() == blocks));
@@ -72,7 +78,7 @@ impl<'a> Panel<'a> {
 /// # Safety
 /// The CPU has the instructions of `P`; a block lies at each of `w`.
 #[inline(always)]
-unsafe fn arrange<P: Gemm, B: Unpack3, const I: usize>(w: [*const B; MR], to: &mut [Step]) {
+unsafe fn arrange<P: Gemm, B: UnpackTernary, const I: usize>(w: [*const B; MR], to: &mut [Step]) {
     if I >= B::STEPS {
         return;
     }
@@ -100,12 +106,12 @@ unsafe fn arrange<P: Gemm, B: Unpack3, const I: usize>(w: [*const B; MR], to: &m
     }
 }
 
-/// The outputs of eight rows, from output `at` on, for the columns of a tile, from column `t` on.
+/// The micro-kernel: the outputs of eight rows, from output `at` on, for the columns of a tile, from column `t` on.
 ///
 /// # Safety
 /// The CPU has the instructions of `P`; the panel's bytes are -1..=2.
 #[inline(always)]
-pub(super) unsafe fn tile<P: Gemm>(
+unsafe fn tile<P: Gemm>(
     panel: &Panel<'_>,
     x: &WideActivations<'_>,
     t: usize,
@@ -128,7 +134,7 @@ pub(super) unsafe fn tile<P: Gemm>(
             for (half, steps) in halves.by_ref().take(WIDE_BLOCK / WIDE_UNIT) {
                 let q = q.add(half * WIDE_UNIT);
                 let q = [q, q.add(cols), q.add(2 * cols), q.add(3 * cols)];
-                let sums = P::sums3(steps, q);
+                let sums = P::ternary_sums(steps, q);
                 for n in 0..NR {
                     for h in 0..2 {
                         isum[n][h] = vaddq_s32(isum[n][h], sums[n][h]);
@@ -152,40 +158,55 @@ pub(super) unsafe fn tile<P: Gemm>(
     }
 }
 
-/// All of `rows` for all columns of the activations.
+/// [`tile`], compiled for the set. All formats share it.
 ///
 /// # Safety
-/// The CPU has the instructions of `P`.
+/// The panel's bytes are -1..=2.
+unsafe fn put<I: InstructionSet>(
+    isa: I,
+    panel: &Panel<'_>,
+    x: &WideActivations<'_>,
+    t: usize,
+    at: usize,
+    y: &mut Tile<'_>,
+) {
+    isa.vectorize(
+        "gemm ternary",
+        #[inline(always)]
+        // SAFETY: `isa` is the proof of the instructions; the rest by the caller's promise.
+        move || unsafe { tile::<I::Gemm>(panel, x, t, at, y) },
+    );
+}
+
+/// The product of `rows` with all columns.
+///
+/// # Safety
+/// The CPU has the instructions of `I`.
 #[inline(always)]
-pub(super) unsafe fn matmul<P: Tiles, B: Unpack3>(
+pub(super) unsafe fn matmul<I: InstructionSet, B: UnpackTernary>(
+    isa: I,
     w: &Matrix<'_>,
     x: &WideActivations<'_>,
-    rows_: Range<usize>,
+    rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
-    let (n, mut r) = (x.n(), rows_.start);
+    let (n, mut left) = (x.n(), rows.start);
     if n >= PANEL_COLS {
-        let mut panel = Panel::new(w.cols(), scratch);
-        while r + MR <= rows_.end {
-            let mut ws: [&[B]; MR] = [&[]; MR];
-            for (i, ws) in ws.iter_mut().enumerate() {
-                *ws = w.row(r + i);
-            }
-            // SAFETY: the caller's promise; codes of two bits, less 1.
-            unsafe {
-                panel.unpack::<P, B>(ws, w.scale());
-                let mut t = 0;
-                while t < n {
-                    // The last tile may compute columns of the one before it again.
-                    P::tile3(&panel, x, t.min(n - NR), r - rows_.start, y);
-                    t += NR;
-                }
-            }
-            r += MR;
-        }
+        left = panels::<_, B>(
+            w,
+            &rows,
+            n,
+            &mut Panel::new(w.cols(), scratch),
+            #[inline(always)]
+            // SAFETY: `isa` is the proof of the instructions.
+            |panel, ws| unsafe { panel.pack::<I::Gemm, B>(ws, w.scale()) },
+            #[inline(always)]
+            // SAFETY: codes of two bits, less 1.
+            |panel, t, at| unsafe { put(isa, panel, x, t, at, y) },
+        );
     }
-    let mut rest = y.cols(r - rows_.start, rows_.end - r);
+    let mut rest = y.cols(left - rows.start, rows.end - left);
     // SAFETY: the caller's promise.
-    unsafe { gemv_ternary::matmul::<P::Gemv, B>(w, x, r..rows_.end, &mut rest) };
+    unsafe { gemv_ternary::matmul::<<I::Gemm as Gemm>::Gemv, B>(w, x, left..rows.end, &mut rest) };
 }

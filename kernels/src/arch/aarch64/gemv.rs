@@ -1,4 +1,12 @@
-//! The driver for few columns: four rows side by side, read where they lie.
+//! The gemv driver: products with few columns, of weights that are read where they lie.
+//!
+//! ```text
+//! for each 4 rows, for each column
+//!     for each chunk (a block of 256 codes, or four blocks of 32), for each quad of 4 sub-blocks
+//!         terms[r] = scales * dx * sums (+ mins ..)     lanes are the quad's sub-blocks
+//!         transpose the terms of the four rows          lanes are the rows
+//!         acc += one sub-block after another
+//! ```
 //!
 //! Sums of four sub-blocks of a row stand in the lanes of a register, where the scales of a block
 //! are too; a transpose of four such registers then gives the terms of four rows, to be added one
@@ -11,7 +19,7 @@ use super::unpack::{Quads, Unpack};
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::{Matrix, Q8Activations, Tile};
 
-/// Rows side by side.
+/// Rows of a tile.
 pub(super) const MR: usize = 4;
 /// Sub-blocks of a quad.
 const QUAD: usize = 4;

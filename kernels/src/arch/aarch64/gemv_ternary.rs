@@ -1,4 +1,11 @@
-//! The driver of ternary weights for few columns: four rows side by side, read where they lie.
+//! The gemv driver of ternary weights: four rows at a time, read where they lie.
+//!
+//! ```text
+//! for each 4 rows, for each column
+//!     for each group of 256 columns
+//!         sums = products of the group, a row in each lane
+//!         acc += scales * dx * (sums - bias * sum of codes)
+//! ```
 //!
 //! Sums stay in the lanes of products for all of a group of 256; only then lanes are added up, the
 //! bias is taken off, and integers become floats, four rows to a register.
@@ -7,14 +14,14 @@ use core::arch::aarch64::*;
 use core::ops::Range;
 
 use super::gemv::{MR, put, sums4};
-use super::unpack_ternary::{REGISTERS, STEPS, Unpack3};
+use super::unpack_ternary::{REGISTERS, STEPS, UnpackTernary};
 use crate::{Matrix, Tile, WIDE_BLOCK, WideActivations, WideRow};
 
 /// Sums of products with bytes of ternary weights, for a row's group of 256.
 ///
 /// # Safety
 /// Of all functions: the CPU has the instructions of the implementation.
-pub(super) trait Dot3 {
+pub(super) trait TernaryDot {
     /// Sums in lanes, each for a part of the products.
     type Sums: Copy;
 
@@ -27,7 +34,7 @@ pub(super) trait Dot3 {
 }
 
 /// The sums of four rows: once and fourfold.
-type Both<P> = [[<P as Dot3>::Sums; MR]; 2];
+type Both<P> = [[<P as TernaryDot>::Sums; MR]; 2];
 
 /// Adds the products of step `STEP` of a block of each row with the codes at `x`, where those of the
 /// block begin.
@@ -35,7 +42,7 @@ type Both<P> = [[<P as Dot3>::Sums; MR]; 2];
 /// # Safety
 /// As [`group`], for one block.
 #[inline(always)]
-unsafe fn step<P: Dot3, B: Unpack3, const STEP: usize>(
+unsafe fn step<P: TernaryDot, B: UnpackTernary, const STEP: usize>(
     sums: &mut Both<P>,
     w: [*const B; MR],
     x: *const i8,
@@ -69,7 +76,11 @@ unsafe fn step<P: Dot3, B: Unpack3, const STEP: usize>(
 /// The CPU has the instructions of `P`; `blocks` blocks, a group at most, lie at each `w`, and as many
 /// codes at `x`.
 #[inline(always)]
-unsafe fn group<P: Dot3, B: Unpack3>(w: [*const B; MR], blocks: usize, x: *const i8) -> int32x4_t {
+unsafe fn group<P: TernaryDot, B: UnpackTernary>(
+    w: [*const B; MR],
+    blocks: usize,
+    x: *const i8,
+) -> int32x4_t {
     const { assert!(B::STEPS <= STEPS) }
     // SAFETY: the caller's promises; block b is there.
     unsafe {
@@ -97,7 +108,7 @@ unsafe fn group<P: Dot3, B: Unpack3>(w: [*const B; MR], blocks: usize, x: *const
 /// # Safety
 /// The CPU has the instructions of `P`; `blocks` blocks lie at each `w`; `x` is as long.
 #[inline(always)]
-unsafe fn rows<P: Dot3, B: Unpack3>(
+unsafe fn rows<P: TernaryDot, B: UnpackTernary>(
     w: [*const B; MR],
     blocks: usize,
     scale: f32,
@@ -129,7 +140,7 @@ unsafe fn rows<P: Dot3, B: Unpack3>(
 /// # Safety
 /// The CPU has the instructions of `P`.
 #[inline(always)]
-pub(super) unsafe fn matmul<P: Dot3, B: Unpack3>(
+pub(super) unsafe fn matmul<P: TernaryDot, B: UnpackTernary>(
     w: &Matrix<'_>,
     x: &WideActivations<'_>,
     rows_: Range<usize>,

@@ -7,8 +7,9 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::dotprod::Sdot;
-use super::gemm::{Gemm, MR, NR, Step, Sums};
-use super::{backend, proof};
+use super::matmul::{backend, proof};
+use super::panel::{Gemm, MR, NR, Step, Sums};
+use crate::arch::shared::methods;
 
 proof! {
     /// The proof that this CPU has matrix products of bytes, and the backend that uses them.

@@ -4,11 +4,11 @@
 
 use core::arch::aarch64::*;
 
-use super::backend;
-use super::gemm::{Gemm, MR, NR, Step, Sums};
-use super::gemm_ternary::HALF;
 use super::gemv::{Dot, sums4};
-use super::gemv_ternary::Dot3;
+use super::gemv_ternary::TernaryDot;
+use super::matmul::backend;
+use super::panel::{Gemm, HALF, MR, NR, Step, Sums};
+use crate::arch::shared::methods;
 
 /// The backend of NEON, which every target that has this type has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +52,8 @@ impl Dot for Bytes {
     }
 }
 
-/// Of a whole group, 16 bits hold `32 * 3 * 127`, and of a quarter `8 * 12 * 127`.
-impl Dot3 for Bytes {
+/// Sums of 16 bits hold those of a whole group, `32 * 3 * 127`, and of a quarter, `8 * 12 * 127`.
+impl TernaryDot for Bytes {
     type Sums = int16x8_t;
 
     #[inline(always)]
@@ -122,7 +122,7 @@ impl Gemm for Bytes {
 
     /// Sums of 16 bits: at most 16 products of 2 * 127.
     #[inline(always)]
-    unsafe fn sums3(steps: &[Step; HALF], x: [*const i8; NR]) -> Sums {
+    unsafe fn ternary_sums(steps: &[Step; HALF], x: [*const i8; NR]) -> Sums {
         // SAFETY: the caller's promises; sixteen bytes in each row of a step.
         unsafe {
             let mut out = [[vdupq_n_s32(0); 2]; NR];

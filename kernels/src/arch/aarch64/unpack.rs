@@ -1,4 +1,4 @@
-//! How the formats come into registers: one unpacker a format.
+//! Unpackers of the quantised formats, one per format: codes and scales in 128-bit registers.
 
 use core::arch::aarch64::*;
 
@@ -24,7 +24,7 @@ pub(super) trait Unpack: CodeBlock {
     /// Quads of a chunk.
     const QUADS: usize = Self::CHUNK * Self::LEN / (4 * Self::SUB);
 
-    /// What [`Unpack::bytes`] has more than the codes.
+    /// Excess of [`Unpack::bytes`] over the codes.
     const BIAS: i8 = 0;
 
     /// The codes `32 * part..32 * part + 32`, plus `BIAS`.

@@ -1,4 +1,4 @@
-//! How the ternary formats come into registers: one unpacker a format.
+//! Unpackers of the ternary formats, one per format.
 
 use core::arch::aarch64::*;
 
@@ -13,15 +13,15 @@ pub(super) const STEPS: usize = 4;
 
 /// A ternary format. A step is sixteen bytes of a block's codes (or the four that are left), of which
 /// every register has one code of each byte.
-pub(super) trait Unpack3: TernaryBlock {
-    /// What bytes have more than the weights.
+pub(super) trait UnpackTernary: TernaryBlock {
+    /// Excess of bytes over the weights.
     const BIAS: i8;
     /// The register whose bytes are four times as much: that saves a shift.
     const FOURFOLD: Option<usize>;
     /// Steps of a block.
     const STEPS: usize;
 
-    /// Where the sixteen weights of register `k` begin; `None` where the step has no such register.
+    /// First of the sixteen weights of register `k`, or `None` if the step has no such register.
     fn place<const STEP: usize>(k: usize) -> Option<usize>;
 
     /// The registers of a step: weights plus `BIAS`.
@@ -68,7 +68,7 @@ unsafe fn two_bits(q: *const u8) -> [int8x16_t; REGISTERS] {
     }
 }
 
-impl Unpack3 for TQ2_0 {
+impl UnpackTernary for TQ2_0 {
     const BIAS: i8 = 1;
     const FOURFOLD: Option<usize> = Some(1);
     const STEPS: usize = 4;
@@ -89,7 +89,7 @@ impl Unpack3 for TQ2_0 {
     }
 }
 
-impl Unpack3 for I2_S {
+impl UnpackTernary for I2_S {
     const BIAS: i8 = 1;
     const FOURFOLD: Option<usize> = Some(1);
     const STEPS: usize = 2;
@@ -124,12 +124,12 @@ unsafe fn weights(q: uint8x16_t) -> int8x16_t {
     }
 }
 
-/// Where the last four bytes of digits stand in a block of TQ1_0, behind 32 and 16 others.
+/// Offset of the last four bytes of digits in a block of TQ1_0, behind 32 and 16 others.
 const FOURS: usize = 48;
-/// What puts each of the four digits of the last bytes first.
+/// Factors that put each of the four digits of the last bytes first.
 const POWERS: [u8; 16] = [1, 1, 1, 1, 3, 3, 3, 3, 9, 9, 9, 9, 27, 27, 27, 27];
 
-impl Unpack3 for TQ1_0 {
+impl UnpackTernary for TQ1_0 {
     const BIAS: i8 = 0;
     const FOURFOLD: Option<usize> = None;
     const STEPS: usize = 4;

@@ -1,4 +1,16 @@
-//! simd128, WebAssembly's vectors: since 2021 in all browsers' engines.
+//! simd128, WebAssembly's vectors: since 2021 in all browsers' engines. The backend, and its drivers.
+//!
+//! ```text
+//! for each 16 columns
+//!     widen their codes to 16 bits
+//!     few columns:  for each 4 rows, for each column            gemv: weights as they lie
+//!     many columns: for each 8 rows, for each block             gemm: a panel of one block
+//!                       pack 32 codes of the rows
+//!                       for each 4 columns: acc[n] += scales * dx[n] * sums[n] (+ mins ..)
+//!
+//! panel   codes 0, 1 of rows 0..4 | of rows 4..8 | codes 2, 3 of rows 0..4 | ..   16 bits each
+//!         scales of rows 0..4, 4..8, of one or two sub-blocks | minimums
+//! ```
 //!
 //! Activations are widened to 16 bits first. Codes of 8 and of 16 bits then are the same to the
 //! products, which multiply pairs of 16 bits and add them up in 32 (`i32x4.dot_i16x8_s`, one
@@ -23,19 +35,19 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Simd128;
 
-/// Rows side by side where there are few columns: lanes of a register.
+/// Rows of a gemv tile: lanes of a register.
 pub(super) const ROWS: usize = 4;
 /// Rows of a panel: lanes of two registers.
 pub(super) const MR: usize = 8;
-/// Columns of a tile of the panel driver.
+/// Columns of a gemm tile.
 pub(super) const NR: usize = 4;
-/// Columns from which unpacking a panel pays.
+/// Columns from which packing a panel pays.
 pub(super) const PANEL_COLS: usize = 4;
-/// Columns that are widened at a time, and for which a panel is unpacked once.
+/// Columns that are widened at a time, and for which a panel is packed once.
 pub(super) const WIDE_COLS: usize = 16;
 
-/// 32 codes of eight rows, unpacked: pairs of four rows to a register; and the scales and minimums
-/// of one or two sub-blocks.
+/// A panel: 32 codes of eight rows, pairs of four rows to a register, and the scales and minimums of
+/// one or two sub-blocks.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Panel {

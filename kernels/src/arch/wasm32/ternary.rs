@@ -1,7 +1,15 @@
-//! Products with ternary weights.
+//! The drivers of ternary weights: gemv for few columns, gemm for many.
+//!
+//! ```text
+//! for each 16 columns
+//!     widen their codes, in the format's order
+//!     for each 4 rows (few columns), or each panel of 8 rows
+//!         for each group of 256 weights
+//!             sums = products; acc[n] += scales * dx[n] * (sums - bias * sum of codes of x[n])
+//! ```
 //!
 //! As those with codes: activations are widened to 16 bits first, and here also put in the order in
-//! which a format's codes come, and multiplied as these need it ([`Unpack3`]). Sums stay integers for a
+//! which a format's codes come, and multiplied as these need it ([`UnpackTernary`]). Sums stay integers for a
 //! group of 256.
 
 use core::arch::wasm32::*;
@@ -9,10 +17,10 @@ use core::ops::Range;
 
 use super::simd128::{MR, NR, PANEL_COLS, ROWS, WIDE_COLS, load, store};
 use super::unpack::{sums4, transpose4};
-use super::unpack_ternary::{STEPS, Unpack3};
+use super::unpack_ternary::{STEPS, UnpackTernary};
 use crate::{Matrix, Tile, WIDE_BLOCK, WideActivations, WideRow};
 
-/// Eight unpacked rows: pairs of codes, four rows to a register; and scales of groups.
+/// A panel of eight rows: pairs of codes, four rows to a register; and scales of groups.
 struct Panel<'a> {
     pairs: &'a mut [[[i16; 8]; 2]],
     scales: &'a mut [[[f32; 4]; 2]],
@@ -43,7 +51,11 @@ struct Widened<'a> {
 
 impl<'a> Widened<'a> {
     #[inline(always)]
-    fn new<B: Unpack3>(x: &WideActivations<'a>, cols: Range<usize>, codes: &'a mut [i16]) -> Self {
+    fn new<B: UnpackTernary>(
+        x: &WideActivations<'a>,
+        cols: Range<usize>,
+        codes: &'a mut [i16],
+    ) -> Self {
         let q = x.rows_from(cols.start, cols.len()).q;
         let codes = &mut codes.as_chunks_mut::<8>().0[..q.len() / 8];
         for (q, to) in q.chunks_exact(B::LEN).zip(codes.chunks_exact_mut(B::LEN / 8)) {
@@ -72,7 +84,7 @@ impl<'a> Widened<'a> {
 
 /// Adds the terms of a group, whose products add up to `sums`.
 #[inline(always)]
-fn add<B: Unpack3>(acc: v128, scale: v128, sums: v128, d: f32, s: i32) -> v128 {
+fn add<B: UnpackTernary>(acc: v128, scale: v128, sums: v128, d: f32, s: i32) -> v128 {
     let sum = i32x4_sub(i32x4_shr(sums, B::SHIFT), i32x4_splat(s));
     let both = f32x4_mul(scale, f32x4_splat(d));
     f32x4_add(acc, f32x4_mul(both, f32x4_convert_i32x4(sum)))
@@ -80,7 +92,11 @@ fn add<B: Unpack3>(acc: v128, scale: v128, sums: v128, d: f32, s: i32) -> v128 {
 
 /// Adds the products of step `STEP` of a block of each of four rows.
 #[inline(always)]
-fn step<B: Unpack3, const STEP: usize>(sums: &mut [v128; ROWS], w: [&B; ROWS], x: &[[i16; 8]]) {
+fn step<B: UnpackTernary, const STEP: usize>(
+    sums: &mut [v128; ROWS],
+    w: [&B; ROWS],
+    x: &[[i16; 8]],
+) {
     if STEP >= B::STEPS {
         return;
     }
@@ -99,7 +115,11 @@ fn step<B: Unpack3, const STEP: usize>(sums: &mut [v128; ROWS], w: [&B; ROWS], x
 
 /// Four outputs for one row of activations.
 #[inline(always)]
-fn rows4<B: Unpack3>(w: [&[B]; ROWS], scale: f32, (codes, x): (&[[i16; 8]], WideRow<'_>)) -> v128 {
+fn rows4<B: UnpackTernary>(
+    w: [&[B]; ROWS],
+    scale: f32,
+    (codes, x): (&[[i16; 8]], WideRow<'_>),
+) -> v128 {
     const { assert!(B::STEPS <= STEPS) }
     let (blocks, per) = (w[0].len(), WIDE_BLOCK / B::LEN);
     // Checked here, so that the loop needs few checks.
@@ -123,7 +143,7 @@ fn rows4<B: Unpack3>(w: [&[B]; ROWS], scale: f32, (codes, x): (&[[i16; 8]], Wide
 }
 
 /// The outputs `rows` for few columns of activations, the weights read where they lie.
-fn few<B: Unpack3>(
+fn few<B: UnpackTernary>(
     w: &Matrix<'_>,
     x: &Widened<'_>,
     n: usize,
@@ -145,9 +165,9 @@ fn few<B: Unpack3>(
     }
 }
 
-/// Unpacks step `STEP` of a block of each of four rows.
+/// Unpacks step `STEP` of a block of each of four rows, for a panel.
 #[inline(always)]
-fn unpack_step<B: Unpack3, const STEP: usize>(
+fn unpack_step<B: UnpackTernary, const STEP: usize>(
     pairs: &mut [[[i16; 8]; 2]],
     quad: usize,
     w: [&B; ROWS],
@@ -178,7 +198,7 @@ impl<'a> Panel<'a> {
     }
 
     /// Unpacks the eight rows from `r` on.
-    fn unpack<B: Unpack3>(&mut self, w: &Matrix<'_>, r: usize) {
+    fn unpack<B: UnpackTernary>(&mut self, w: &Matrix<'_>, r: usize) {
         let per = WIDE_BLOCK / B::LEN;
         for quad in 0..MR / ROWS {
             let row = |i: usize| w.row::<B>(r + ROWS * quad + i);
@@ -198,7 +218,7 @@ impl<'a> Panel<'a> {
 }
 
 /// The outputs of a panel's eight rows for `N` columns, from column `t` of those widened.
-fn tile<B: Unpack3, const N: usize>(
+fn tile<B: UnpackTernary, const N: usize>(
     panel: &Panel<'_>,
     x: &Widened<'_>,
     t: usize,
@@ -244,7 +264,7 @@ fn tile<B: Unpack3, const N: usize>(
 }
 
 /// All of `rows` for all columns: `WIDE_COLS` at a time.
-pub(super) fn matmul<B: Unpack3>(
+pub(super) fn matmul<B: UnpackTernary>(
     w: &Matrix<'_>,
     x: &WideActivations<'_>,
     rows: Range<usize>,

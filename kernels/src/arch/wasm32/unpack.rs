@@ -1,4 +1,4 @@
-//! How the codes and the scales of each format come into registers: one unpacker a format.
+//! Unpackers of the quantised formats, one per format: codes and scales in 128-bit registers.
 
 use core::arch::wasm32::*;
 
@@ -13,7 +13,7 @@ use crate::blocks::{
 /// A block of 256 codes has two halves of four times 32; part `K` of a half is unpacked by constant
 /// shifts, the halves by the same code. A block of 32 codes is part 0 of half 0.
 pub(super) trait Unpack: CodeBlock {
-    /// What is taken off bytes to make them codes. It is taken off whole sums.
+    /// Excess of bytes over codes, subtracted from whole sums.
     const BIAS: i32;
 
     /// The codes of part `K` of a half, plus the bias: -128..=127.

@@ -1,4 +1,4 @@
-//! How the ternary formats come into registers, eight codes of 16 bits in each: one unpacker a format.
+//! Unpackers of the ternary formats, one per format: registers of eight codes of 16 bits.
 
 use core::arch::wasm32::*;
 
@@ -15,7 +15,7 @@ pub(super) const STEPS: usize = 4;
 ///
 /// Codes of two bits stay at the bits where they are, and activations are multiplied by what is
 /// missing to `2^SHIFT`: that takes no shifts, and one at the end.
-pub(super) trait Unpack3: TernaryBlock {
+pub(super) trait UnpackTernary: TernaryBlock {
     /// Codes of a byte.
     const DIGITS: usize;
     /// Steps of a block.
@@ -23,10 +23,10 @@ pub(super) trait Unpack3: TernaryBlock {
     /// Products are larger by so many bits.
     const SHIFT: u32;
 
-    /// Where the sixteen weights of digit `k` of a step begin; `None` where it has no such digit.
+    /// First of the sixteen weights of digit `k` of a step, or `None` if it has no such digit.
     fn place(step: usize, k: usize) -> Option<usize>;
 
-    /// What activations of digit `k` are multiplied by.
+    /// Factor of the activations of digit `k`.
     fn factor(k: usize) -> i16;
 
     /// The codes of a step, one more than the weights, times `2^SHIFT` and divided by the factor.
@@ -68,7 +68,7 @@ fn two_bits(q: &[u8], at: usize) -> [[v128; 2]; DIGITS] {
     [digit(0), digit(1), digit(2), digit(3), [even; 2]]
 }
 
-impl Unpack3 for TQ2_0 {
+impl UnpackTernary for TQ2_0 {
     const DIGITS: usize = 4;
     const STEPS: usize = 4;
     const SHIFT: u32 = 6;
@@ -91,7 +91,7 @@ impl Unpack3 for TQ2_0 {
     }
 }
 
-impl Unpack3 for I2_S {
+impl UnpackTernary for I2_S {
     const DIGITS: usize = 4;
     const STEPS: usize = 2;
     const SHIFT: u32 = 6;
@@ -121,7 +121,7 @@ fn digits(q: v128, powers: v128) -> v128 {
     u16x8_shr(i16x8_mul(byte, u16x8_splat(3)), 8)
 }
 
-impl Unpack3 for TQ1_0 {
+impl UnpackTernary for TQ1_0 {
     const DIGITS: usize = 5;
     const STEPS: usize = 4;
     const SHIFT: u32 = 0;

@@ -6,8 +6,9 @@ use core::ops::Range;
 
 use super::amx_gemm::{self, TERNARY_COLS, TILE_COLS};
 use super::amx_tiles::{self, STEP, TileDot, Tmul};
+use super::avx512::Avx512;
+use super::detect;
 use super::lanes512::Lanes512;
-use super::{Avx512, detect};
 use crate::arch::shared::{methods, operations};
 use crate::backend::check_matmul;
 use crate::blocks::{for_codes, for_ternary};
@@ -96,10 +97,10 @@ impl Backend for Amx {
         unsafe {
             match x {
                 Activations::Q8(x) => for_codes!(w.format(),
-                    B => amx_gemm::matmul::<Tmul, B>(w, x, panels, &mut part, scratch),
+                    B => amx_gemm::matmul::<Tmul, B>(self.0, w, x, panels, &mut part, scratch),
                     dense => unreachable!("checked by check_matmul")),
                 Activations::Wide(x) => for_ternary!(w.format(),
-                    B => amx_gemm::ternary::<Tmul, B>(w, x, panels, &mut part, scratch),
+                    B => amx_gemm::ternary::<Tmul, B>(self.0, w, x, panels, &mut part, scratch),
                     others => unreachable!("checked by check_matmul")),
                 Activations::Dense(_) => unreachable!("AVX-512's, above"),
             }

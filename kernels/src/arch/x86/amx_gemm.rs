@@ -1,5 +1,18 @@
-//! The drivers of AMX: panels as `gemm.rs` and `gemm_ternary.rs` unpack them, but of signed codes
+//! The gemm drivers of AMX: panels as `pack.rs` and `gemm_ternary.rs` pack them, but of signed codes
 //! and, of ternary weights, of 32 rows; multiplied with sixteen or 32 rows of activations at a time.
+//!
+//! ```text
+//! for each panel of 16 rows, for each 16 columns
+//!     ring <- tiles of sub-blocks 0, 1
+//!     for each two sub-blocks j, j + 1
+//!         ring <- tiles of sub-blocks j + 2, j + 3        16 x 16 sums each, by TMUL
+//!         acc[n] += scales * dx[n] * sums[j][n] (+ mins ..)     by AVX-512, one register per column
+//!
+//!          weights: groups of 4 columns         codes           sums
+//!             | aaaa bbbb .. (16 rows) |      | AAAABBBB.. |   | 16 rows |
+//!  SUB / 4    | aaaa bbbb ..           |  x   | x[0]  ..   | = | x[0]    |
+//!  groups     |   ..                   |      | x[15] ..   |   | x[15]   |
+//! ```
 //!
 //! Tiles leave sums of a sub-block (or of a group of 256) in a ring on the stack, from where they
 //! are joined as floats. Tiles are ahead: while the vector units join the sums of two sub-blocks (or of
@@ -10,12 +23,14 @@ use core::ops::Range;
 
 use super::amx_tiles::{SIDE, STEP, TILE, TileDot};
 use super::avx512::Avx512;
-use super::gemm::{self, Of, Shape, Tiles, layout};
+use super::gemm::pack_repacked;
 use super::gemm_ternary;
+use super::isa::InstructionSet;
+use super::pack::{pack, panel_bytes};
+use super::panel::{Of, layout};
 use super::unpack_interleaved::UnpackInterleaved;
-use super::unpack_ternary::Unpack3;
+use super::unpack_ternary::UnpackTernary;
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
-use crate::entered::enter;
 use crate::{Matrix, Q8Activations, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow};
 
 /// Rows of a panel.
@@ -50,7 +65,7 @@ macro_rules! rows {
     ($n:ident => $do:block $($row:literal)*) => { $({ let $n = $row; $do })* };
 }
 
-/// What the joining of a tile of columns reads: where panels and activations lie.
+/// Operands of a tile: addresses of the panel and of the activations.
 #[derive(Clone, Copy)]
 struct Operands {
     panel: *const u8,
@@ -62,7 +77,7 @@ struct Operands {
     s: *const i32,
 }
 
-/// What lies on the stack: sums, scales of activations, and scales times sums of codes.
+/// Buffers on the stack: sums, scales of activations, and scales times sums of codes.
 struct Stage {
     ring: Ring,
     dx: Floats<SIDE>,
@@ -261,14 +276,13 @@ unsafe fn tile<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>
 /// # Safety
 /// The CPU has AVX-512 F, BW, VL and DQ and what `P` needs; a panel lies at `panel`, aligned to 64,
 /// of signed codes and as wide as the activations, of which there are sixteen rows or more.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline(always)]
 unsafe fn panel<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>(
     panel: *const u8,
     x: &Q8Activations<'_>,
     at: usize,
     y: &mut Tile<'_>,
 ) {
-    enter!("amx", "gemm");
     let (n, parts) = (x.n(), x.cols() / ACT_BLOCK);
     let mut stage = Stage {
         ring: Ring([0; SLOTS * 2 * TILE]),
@@ -292,11 +306,31 @@ unsafe fn panel<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool
     }
 }
 
-/// All of `rows` for all rows of the activations, as many rows as make whole panels.
+/// [`panel`], compiled for AVX-512. Formats with the same sub-blocks share it.
 ///
 /// # Safety
-/// The CPU has AVX2, F16C, AVX-512 F, BW, VL, DQ and VNNI and what `P` needs.
+/// The CPU has what `P` needs; the rest as [`panel`].
+unsafe fn panel_by_tiles<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>(
+    isa: Avx512,
+    panel: *const u8,
+    x: &Q8Activations<'_>,
+    at: usize,
+    y: &mut Tile<'_>,
+) {
+    isa.vectorize(
+        "gemm by tiles",
+        #[inline(always)]
+        // SAFETY: `isa` is the proof of AVX-512; the rest by the caller's promise.
+        move || unsafe { self::panel::<P, SUB, MINS, FINE>(panel, x, at, y) },
+    );
+}
+
+/// The product of `rows`, which are whole panels, with all columns.
+///
+/// # Safety
+/// The CPU has what `P` needs.
 pub(super) unsafe fn matmul<P: TileDot, B: UnpackInterleaved>(
+    isa: Avx512,
     w: &Matrix<'_>,
     x: &Q8Activations<'_>,
     rows: Range<usize>,
@@ -305,13 +339,13 @@ pub(super) unsafe fn matmul<P: TileDot, B: UnpackInterleaved>(
 ) {
     const {
         // The panel is as large as its layout here says, and codes are signed bytes.
-        assert!(<B::Shape as Shape>::SUB == B::SUB && <B::Shape as Shape>::MINS == B::MINS);
+        let () = B::CHECKED;
         assert!(B::SUB == 16 || B::SUB == 32);
         assert!(B::BIAS >= 0 && B::BIAS <= 128 && B::MAX - B::BIAS <= 127);
     }
     let blocks = w.cols() / B::LEN;
     assert!(x.cols() == w.cols() && x.n() >= TILE_COLS && rows.len().is_multiple_of(MR));
-    let scratch = &mut scratch[..gemm::panel_bytes::<B>(MR, w.cols())];
+    let scratch = &mut scratch[..panel_bytes::<B>(MR, w.cols())];
     let to = scratch.as_mut_ptr();
     assert!(to.addr().is_multiple_of(64), "scratch is aligned");
     for r in rows.clone().step_by(MR) {
@@ -320,26 +354,26 @@ pub(super) unsafe fn matmul<P: TileDot, B: UnpackInterleaved>(
         // their bias, bytes are the codes.
         unsafe {
             if w.is_repacked() {
-                <Avx512 as Tiles>::unpack_interleaved::<B>(w, r, to, B::BIAS as u8);
+                pack_repacked::<Avx512, B>(isa, w, r, to, B::BIAS as u8);
             } else {
                 let rows = w.rows_from::<B>(r, MR).as_ptr();
-                gemm::unpack::<B>(rows, blocks, to, MR, B::BIAS as u8);
+                pack::<B>(rows, blocks, to, MR, B::BIAS as u8);
             }
             match (B::SUB, B::MINS, x.is_fine()) {
-                (16, false, false) => panel::<P, 16, false, false>(to, x, at, y),
-                (16, false, true) => panel::<P, 16, false, true>(to, x, at, y),
-                (16, true, false) => panel::<P, 16, true, false>(to, x, at, y),
-                (16, true, true) => panel::<P, 16, true, true>(to, x, at, y),
-                (_, false, false) => panel::<P, 32, false, false>(to, x, at, y),
-                (_, false, true) => panel::<P, 32, false, true>(to, x, at, y),
-                (_, true, false) => panel::<P, 32, true, false>(to, x, at, y),
-                (_, true, true) => panel::<P, 32, true, true>(to, x, at, y),
+                (16, false, false) => panel_by_tiles::<P, 16, false, false>(isa, to, x, at, y),
+                (16, false, true) => panel_by_tiles::<P, 16, false, true>(isa, to, x, at, y),
+                (16, true, false) => panel_by_tiles::<P, 16, true, false>(isa, to, x, at, y),
+                (16, true, true) => panel_by_tiles::<P, 16, true, true>(isa, to, x, at, y),
+                (_, false, false) => panel_by_tiles::<P, 32, false, false>(isa, to, x, at, y),
+                (_, false, true) => panel_by_tiles::<P, 32, false, true>(isa, to, x, at, y),
+                (_, true, false) => panel_by_tiles::<P, 32, true, false>(isa, to, x, at, y),
+                (_, true, true) => panel_by_tiles::<P, 32, true, true>(isa, to, x, at, y),
             }
         }
     }
 }
 
-/// What lies on the stack for ternary weights: sums of two groups, scales of sixteen groups of
+/// Buffers on the stack for ternary weights: sums of two groups, scales of sixteen groups of
 /// activations, outputs.
 struct TernaryStage {
     ring: Ring,
@@ -406,19 +440,19 @@ unsafe fn ternary_tile<P: TileDot>(
 ///
 /// # Safety
 /// As [`panel`], with 32 rows of each or more.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline(always)]
 unsafe fn ternary_panel<P: TileDot>(
     panel: *const u8,
     x: &WideActivations<'_>,
     at: usize,
     y: &mut Tile<'_>,
 ) {
-    enter!("amx", "gemm ternary");
     let n = x.n();
     let mut stage = TernaryStage {
         ring: Ring([0; SLOTS * 2 * TILE]),
         dx: Floats([[0.0; SIDE]; TERNARY_COLS]),
-        acc: [[_mm512_setzero_ps(); 2]; TERNARY_COLS],
+        // SAFETY: AVX-512 F by the caller.
+        acc: unsafe { [[_mm512_setzero_ps(); 2]; TERNARY_COLS] },
     };
     // SAFETY: the caller's promise.
     let tiles = unsafe { P::configure(STEP) };
@@ -444,7 +478,8 @@ unsafe fn ternary_panel<P: TileDot>(
 ///
 /// # Safety
 /// As [`matmul`].
-pub(super) unsafe fn ternary<P: TileDot, B: Unpack3>(
+pub(super) unsafe fn ternary<P: TileDot, B: UnpackTernary>(
+    isa: Avx512,
     w: &Matrix<'_>,
     x: &WideActivations<'_>,
     rows: Range<usize>,
@@ -458,13 +493,17 @@ pub(super) unsafe fn ternary<P: TileDot, B: Unpack3>(
     let to = scratch.as_mut_ptr();
     assert!(to.addr().is_multiple_of(64), "scratch is aligned");
     for r in rows.clone().step_by(TERNARY_MR) {
-        let ws = w.rows_from::<B>(r, TERNARY_MR).as_ptr();
-        // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above). Less
-        // one, bytes are the weights.
-        unsafe {
-            gemm_ternary::unpack::<B>(ws, blocks, w.scale(), to, TERNARY_MR, 1);
-            ternary_panel::<P>(to, x, r - rows.start, y);
-        }
+        let (ws, at) = (w.rows_from::<B>(r, TERNARY_MR).as_ptr(), r - rows.start);
+        // SAFETY: `isa` is the proof of AVX2 and F16C; as many rows as the panel has, and room for them
+        // (above). Less one, bytes are the weights.
+        unsafe { gemm_ternary::pack::<B>(ws, blocks, w.scale(), to, TERNARY_MR, 1) };
+        isa.vectorize(
+            "gemm ternary by tiles",
+            #[inline(always)]
+            // SAFETY: `isa` is the proof of AVX-512, and what `P` needs by the caller's promise; the
+            // panel was packed for rows as wide as the activations.
+            || unsafe { ternary_panel::<P>(to, x, at, y) },
+        );
     }
 }
 
@@ -572,7 +611,7 @@ mod tests {
         Ok(())
     }
 
-    fn equal(p: &Product) -> TestCaseResult {
+    fn equal(avx512: Avx512, p: &Product) -> TestCaseResult {
         let (r, wide) = (&mut Rng(p.seed | 1), p.format.activations() == ActivationKind::Wide);
         let mr = if wide { TERNARY_MR } else { MR };
         let rows = p.rows_before + p.panels * mr + 1;
@@ -626,7 +665,7 @@ mod tests {
         Scalar.matmul(&w, &x, range.clone(), &mut Tile::new(&mut want, p.n, width, ld), &mut []);
         let len = match p.format.activations() {
             ActivationKind::Wide => ternary_scratch(p.cols),
-            _ => for_codes!(p.format, B => gemm::panel_bytes::<B>(MR, p.cols), dense => 0),
+            _ => for_codes!(p.format, B => panel_bytes::<B>(MR, p.cols), dense => 0),
         };
         let mut scratch = vec![0xa5u8; len + 64];
         let at = scratch.as_ptr().align_offset(64);
@@ -637,9 +676,9 @@ mod tests {
         unsafe {
             match &x {
                 Activations::Wide(x) => for_ternary!(p.format,
-                    B => ternary::<Model, B>(&w, x, range, &mut y, scratch), others => unreachable!()),
+                    B => ternary::<Model, B>(avx512, &w, x, range, &mut y, scratch), others => unreachable!()),
                 Activations::Q8(x) => for_codes!(p.format,
-                    B => matmul::<Model, B>(&w, x, range, &mut y, scratch), dense => unreachable!()),
+                    B => matmul::<Model, B>(avx512, &w, x, range, &mut y, scratch), dense => unreachable!()),
                 Activations::Dense(_) => unreachable!(),
             }
         }
@@ -651,8 +690,8 @@ mod tests {
 
         #[test]
         fn drivers_give_the_bits_of_the_truth(p in products()) {
-            if Avx512::new().is_some() {
-                equal(&p)?;
+            if let Some(avx512) = Avx512::new() {
+                equal(avx512, &p)?;
             }
         }
     }

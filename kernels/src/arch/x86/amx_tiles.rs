@@ -43,7 +43,7 @@ pub(super) trait TileDot: Sized {
     unsafe fn four(&self, x: *const i8, ld: usize, w: *const u8, steps: usize, to: *mut i32);
 }
 
-/// What `ldtilecfg` reads.
+/// Operand of `ldtilecfg`.
 #[repr(C, align(64))]
 struct Config {
     palette: u8,
@@ -189,7 +189,7 @@ impl Tmul {
 /// Linux's answer: not asked yet, may, may not.
 static ANSWER: AtomicU8 = AtomicU8::new(0);
 
-/// Whether the process may use tiles. Linux wants to be asked, once for all threads: it then saves
+/// Asks Linux to let the process use tiles, once for all threads: it then saves
 /// larger registers for each that uses them.
 pub(super) fn permitted() -> bool {
     match ANSWER.load(Ordering::Relaxed) {
@@ -236,7 +236,7 @@ fn ask() -> bool {
 pub(super) mod model {
     use super::{SIDE, STEP, TileDot};
 
-    /// What they were configured for.
+    /// Bytes of a row that they were configured for.
     pub(in crate::arch::x86) struct Model(usize);
 
     /// One product of `groups` groups.

@@ -1,5 +1,5 @@
-//! What the CPU has and the operating system saves, from CPUID and XGETBV (Intel SDM, vol. 1,
-//! 13.2 and 15.2; vol. 2, CPUID).
+//! Detection of the features of the CPU, and of the registers that the operating system saves, by CPUID
+//! and XGETBV (Intel SDM, vol. 1, 13.2 and 15.2; vol. 2, CPUID).
 
 use core::arch::x86_64::{__cpuid_count, _xgetbv};
 

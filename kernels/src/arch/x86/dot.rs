@@ -1,23 +1,24 @@
-//! Sums of products of bytes: what the instruction sets differ in.
+//! Dot products of bytes in 256-bit registers, for the gemv drivers: the part in which the
+//! instruction sets differ.
 
 use core::arch::x86_64::*;
 
-use super::unpack::Unpack;
+use super::panel::Shape;
 
 /// The largest byte with which `vpmaddubsw`, which saturates sums of two products at 16 bits, is
 /// exact: `2 * 129 * 127 < 2^15`.
 pub(super) const MADDUBS_MAX: i32 = 129;
 
-/// Products of 256-bit registers: eight lanes, each with the products of four neighbours.
+/// Dot products of eight lanes, of four bytes each.
 pub(super) trait Dot {
-    /// Whether bytes above [`MADDUBS_MAX`] are multiplied as the signed codes they stand for.
+    /// Bytes of a [`Shape::SIGNED`] format are multiplied as the signed codes that they stand for.
     const SIGNED: bool;
 
-    /// `acc` and the products of bytes of weights with codes of activations.
+    /// `acc` plus the products of bytes of weights with codes of activations.
     ///
     /// # Safety
     /// The CPU has AVX2 and the instructions of the implementation.
-    unsafe fn dot<B: Unpack>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i;
+    unsafe fn dot<S: Shape>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i;
 
     /// Sixteen in byte `i` where bit `i` of `h` is set, else 0.
     ///
@@ -48,7 +49,7 @@ pub(super) trait Dot {
     /// As [`Dot::dot`].
     unsafe fn dot2(acc: __m256i, w0: __m256i, x0: __m256i, w1: __m256i, x1: __m256i) -> __m256i;
 
-    /// `acc` and the products of four registers, for bytes of at most 31.
+    /// `acc` plus the products of four registers, for bytes of at most 31.
     ///
     /// # Safety
     /// As [`Dot::dot`].
@@ -59,22 +60,33 @@ pub(super) trait Dot {
     }
 }
 
-/// What is to be taken off a sum of products, in sums of the activations' codes.
-pub(super) const fn bias<B: Unpack>(signed: bool) -> i32 {
-    if signed && B::MAX > MADDUBS_MAX { 0 } else { B::BIAS }
+/// Dot products with the bytes of ternary weights: sums of at most eight products a lane, of pairs in
+/// 16 bits or of fours in 32.
+///
+/// # Safety
+/// Of all functions: the CPU has AVX2 and the instructions of the implementation.
+pub(super) trait TernaryDot {
+    /// `sums` plus the products of bytes of at most 3, or of at most 12 (four times that), with codes.
+    unsafe fn add(sums: __m256i, w: __m256i, x: __m256i) -> __m256i;
+    /// `sums / 4`, of sums that are multiples of 4.
+    unsafe fn quarter(sums: __m256i) -> __m256i;
+    /// `a + b`.
+    unsafe fn join(a: __m256i, b: __m256i) -> __m256i;
+    /// Sums of four products in lanes of 32 bits.
+    unsafe fn sum(sums: __m256i) -> __m256i;
 }
 
-/// By `vpmaddubsw`: AVX2, and AVX-512 without VNNI.
+/// Dot products by `vpmaddubsw`: AVX2, and AVX-512 without VNNI.
 pub(super) struct Maddubs;
 
 impl Dot for Maddubs {
     const SIGNED: bool = true;
 
     #[inline(always)]
-    unsafe fn dot<B: Unpack>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+    unsafe fn dot<S: Shape>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
         // SAFETY: AVX2 by the caller.
         unsafe {
-            let pairs = if B::MAX > MADDUBS_MAX {
+            let pairs = if S::SIGNED {
                 // |w| times x with w's sign: at most 2 * 128 * 127, which 16 bits hold.
                 let w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
                 _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
@@ -111,7 +123,31 @@ impl Dot for Maddubs {
     }
 }
 
-/// By `vpdpbusd`, which does not saturate; VEX or EVEX, as the set has it.
+/// Sums of 16 bits hold eight products of each kind, `2 * 8 * 12 * 127`.
+impl TernaryDot for Maddubs {
+    #[inline(always)]
+    unsafe fn add(sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe { _mm256_add_epi16(sums, _mm256_maddubs_epi16(w, x)) }
+    }
+    #[inline(always)]
+    unsafe fn quarter(sums: __m256i) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe { _mm256_srai_epi16::<2>(sums) }
+    }
+    #[inline(always)]
+    unsafe fn join(a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe { _mm256_add_epi16(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sum(sums: __m256i) -> __m256i {
+        // SAFETY: AVX2 by the caller.
+        unsafe { _mm256_madd_epi16(sums, _mm256_set1_epi16(1)) }
+    }
+}
+
+/// Dot products by `vpdpbusd`, which does not saturate, in its VEX or its EVEX form.
 macro_rules! vnni {
     ($(#[$doc:meta])* $name:ident, $dpbusd:ident, $($more:tt)*) => {
         $(#[$doc])*
@@ -122,7 +158,7 @@ macro_rules! vnni {
 
             $($more)*
             #[inline(always)]
-            unsafe fn dot<B: Unpack>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+            unsafe fn dot<S: Shape>(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
                 // SAFETY: the instruction by the caller.
                 unsafe { $dpbusd(acc, w, x) }
             }
@@ -139,10 +175,32 @@ macro_rules! vnni {
                 unsafe { $dpbusd($dpbusd(acc, w0, x0), w1, x1) }
             }
         }
+
+        impl TernaryDot for $name {
+            #[inline(always)]
+            unsafe fn add(sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+                // SAFETY: the instruction by the caller.
+                unsafe { $dpbusd(sums, w, x) }
+            }
+            #[inline(always)]
+            unsafe fn quarter(sums: __m256i) -> __m256i {
+                // SAFETY: AVX2 by the caller.
+                unsafe { _mm256_srai_epi32::<2>(sums) }
+            }
+            #[inline(always)]
+            unsafe fn join(a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: AVX2 by the caller.
+                unsafe { _mm256_add_epi32(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn sum(sums: __m256i) -> __m256i {
+                sums
+            }
+        }
     };
 }
 vnni!(
-    /// AVX-512 VL and VNNI.
+    /// Dot products by `vpdpbusd` of AVX-512 VL and VNNI.
     Vnni,
     _mm256_dpbusd_epi32,
     #[inline(always)]
@@ -152,7 +210,7 @@ vnni!(
     }
 );
 vnni!(
-    /// AVX-VNNI.
+    /// Dot products by `vpdpbusd` of AVX-VNNI.
     AvxVnniDot,
     _mm256_dpbusd_avx_epi32,
 );

@@ -1,134 +1,49 @@
-//! The driver for many columns: as many rows as a register has lanes are unpacked once, then
-//! multiplied with all columns, several at a time.
+//! The gemm driver: products with many columns of activations.
 //!
-//! A panel lies in the caller's scratch: for every 32 codes of its rows, eight groups of four
-//! bytes of each row side by side; then a scale of each row for every sub-block, then a minimum.
-//! After it lie the columns' terms, where products are narrow: what a tile needs of the sums of
-//! codes, once for all panels of a call (GPT-2 by `avx2`: prefill with Q4_K 1.03 times as fast, and with
-//! longer calls Q4_0 1.09, Q4_K 1.08; by `avx512` 0.94 to 0.95, so that it makes its own).
+//! ```text
+//! for each panel of MR rows of weights
+//!     pack the rows: codes as bytes, scales and minimums as f32     (stays in L1 or L2)
+//!     for each tile of NR columns                                   (8 or 4)
+//!         acc[0..NR] = 0                                            registers of MR lanes
+//!         for each sub-block of 16 or 32 codes
+//!             sums[n] = products of the sub-block with codes of x[n]
+//!             acc[n] += scales * dx[n] * sums[n] + mins * (dx[n] * sum of codes of x[n])
+//!         y[columns][rows] = acc
+//! ```
+//!
+//! The micro-kernel ([`tile`]) reads a panel from its beginning to its end, and broadcasts four
+//! codes of a column to all lanes at a time:
+//!
+//! ```text
+//!              panel (L2)                           columns of x (L1)
+//!          lanes = MR rows                        x[0]   x[1]  ..  x[NR-1]
+//! group 0 |aaaa|bbbb|cccc| .. |   one load   .   AAAA   AAAA      AAAA      one broadcast each
+//! group 1 |aaaa|bbbb|cccc| .. |      x       .   BBBB   BBBB      BBBB
+//!   ...                                             |      |         |
+//! scales  |  d |  d |  d | .. |                   acc[0] acc[1]   acc[NR-1]
+//! ```
+//!
+//! Blocks are joined in ascending order with unfused products and sums: the bits of the scalar
+//! definition.
+//!
+//! Behind the panel, scratch holds the columns' terms, where products are narrow: functions of the
+//! sums of codes that tiles need, computed once for all panels of a call (GPT-2 by `avx2`: prefill
+//! with Q4_K 1.03 times as fast, and with longer calls Q4_0 1.09, Q4_K 1.08; by `avx512` 0.94 to 0.95,
+//! so that its tiles compute them themselves).
 
-use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::dot::{MADDUBS_MAX, Maddubs};
-use super::shuffle::transpose8;
-use super::unpack::{Scales, Unpack};
+use super::isa::InstructionSet;
+use super::pack::{pack, pack_interleaved, panel_bytes};
+use super::panel::{Shape, layout};
+use super::simd_reg::SimdReg;
+use super::unpack::Unpack;
 use super::unpack_interleaved::UnpackInterleaved;
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::{Matrix, Q8Activations, Tile};
 
-/// Columns from which unpacking a panel pays.
+/// Columns from which packing a panel pays.
 pub(super) const PANEL_COLS: usize = 4;
-
-/// A register of the driver: a lane for each row of the panel.
-///
-/// # Safety
-/// Of all functions: the CPU has the instructions of the implementation; loads and stores are of
-/// whole registers, and aligned to them where bytes or floats of a panel are meant.
-pub(super) trait SimdReg {
-    /// Rows of a panel.
-    const MR: usize;
-    /// Most columns of a tile: 4 or 8.
-    const NR: usize;
-    /// Products are sums of pairs in 16 bits ([`SimdReg::pairs`]), else of four in 32
-    /// ([`SimdReg::dot`]).
-    const NARROW: bool;
-    /// What has one register where this has several.
-    type One: SimdReg;
-    /// Integers.
-    type I: Copy;
-    /// Floats.
-    type F: Copy;
-
-    unsafe fn splat(x: i32) -> Self::I;
-    unsafe fn load(p: *const u8) -> Self::I;
-    unsafe fn add(a: Self::I, b: Self::I) -> Self::I;
-    unsafe fn times255(a: Self::I) -> Self::I;
-    /// Integers from any address.
-    unsafe fn load_any(p: *const u8) -> Self::I;
-    /// The bits of each lane that `bits` has.
-    unsafe fn and(a: Self::I, bits: i32) -> Self::I;
-    unsafe fn or(a: Self::I, b: Self::I) -> Self::I;
-    unsafe fn sub_bytes(a: Self::I, b: u8) -> Self::I;
-    /// The byte of the table for each byte of `a`, which are below 16.
-    unsafe fn look_up(table: &[u8; 16], a: Self::I) -> Self::I;
-    /// Bits of each lane moved up, or down where `up` is negative.
-    unsafe fn shift(a: Self::I, up: i32) -> Self::I;
-    /// Bits of each lane moved down, by what need not be a constant.
-    unsafe fn shift_down(a: Self::I, by: usize) -> Self::I;
-    /// Bits moved down, the sign's again from above.
-    unsafe fn shift_signed(a: Self::I, down: i32) -> Self::I;
-    /// The lower half of the product.
-    unsafe fn times(a: Self::I, b: i32) -> Self::I;
-    /// As many f16 as there are lanes, from any address.
-    unsafe fn halves(p: *const u8) -> Self::F;
-    /// The f16 in the lower half of each lane.
-    unsafe fn low_halves(a: Self::I) -> Self::F;
-    unsafe fn store(a: Self::I, p: *mut u8);
-    unsafe fn store_panel(a: Self::F, p: *mut u8);
-    /// `acc` and the products of four unsigned bytes of each lane of `w` with four codes of `x`.
-    unsafe fn dot(acc: Self::I, w: Self::I, x: Self::I) -> Self::I;
-    /// Products of bytes, or with `SIGNED` of codes, in pairs.
-    unsafe fn pairs<const SIGNED: bool>(w: Self::I, x: Self::I) -> Self::I;
-    unsafe fn add_pairs(a: Self::I, b: Self::I) -> Self::I;
-    /// `acc` and the sums of neighbouring pairs.
-    unsafe fn widen(acc: Self::I, pairs: Self::I) -> Self::I;
-
-    unsafe fn to_float(a: Self::I) -> Self::F;
-    unsafe fn splat_float(x: f32) -> Self::F;
-    unsafe fn load_float(p: *const u8) -> Self::F;
-    unsafe fn add_float(a: Self::F, b: Self::F) -> Self::F;
-    unsafe fn mul_float(a: Self::F, b: Self::F) -> Self::F;
-    /// To any address.
-    unsafe fn store_float(a: Self::F, p: *mut f32);
-}
-
-/// What the driver has to know of a format.
-pub(super) trait Shape {
-    /// Codes that share a scale: 16 or 32.
-    const SUB: usize;
-    /// Whether there are minimums.
-    const MINS: bool;
-    /// How many pairs of products sums of 16 bits can take; with 1 the codes stay signed, since
-    /// products of such bytes would saturate.
-    const PAIRS: usize;
-}
-
-/// A [`Shape`] by its numbers.
-pub(super) struct Of<const SUB: usize, const MINS: bool, const PAIRS: usize>;
-
-impl<const SUB: usize, const MINS: bool, const PAIRS: usize> Shape for Of<SUB, MINS, PAIRS> {
-    const SUB: usize = SUB;
-    const MINS: bool = MINS;
-    const PAIRS: usize = PAIRS;
-}
-
-/// How a panel of `mr` rows lies in memory.
-#[derive(Clone, Copy)]
-pub(super) struct Layout {
-    /// Bytes of a group of four.
-    pub(super) group: usize,
-    /// Bytes of a vector of scales or minimums.
-    pub(super) floats: usize,
-    /// Where scales begin, and minimums.
-    pub(super) scales: usize,
-    pub(super) mins: usize,
-    /// Bytes for every 32 codes of the rows.
-    pub(super) part: usize,
-}
-
-pub(super) const fn layout<S: Shape>(mr: usize) -> Layout {
-    let (group, floats) = (4 * mr, 4 * mr);
-    let scales = ACT_BLOCK / 4 * group;
-    let mins = scales + ACT_BLOCK / S::SUB * floats;
-    let part = mins + if S::MINS { mins - scales } else { 0 };
-    Layout { group, floats, scales, mins, part }
-}
-
-/// Bytes of a panel of `mr` rows of `cols`.
-pub(super) const fn panel_bytes<B: Unpack>(mr: usize, cols: usize) -> usize {
-    cols / ACT_BLOCK * layout::<B::Shape>(mr).part
-}
 
 /// Bytes of scratch for rows of `cols` and up to `n` columns: a panel and the columns' terms.
 pub(super) const fn scratch<U: SimdReg, B: Unpack>(cols: usize, n: usize) -> usize {
@@ -137,32 +52,75 @@ pub(super) const fn scratch<U: SimdReg, B: Unpack>(cols: usize, n: usize) -> usi
     panel_bytes::<B>(U::MR, cols) + terms * size_of::<i32>()
 }
 
-/// Whether the columns' terms lie ready for tiles: not where weights are signed, which need none.
+/// Tiles find the columns' terms in scratch. (Signed weights need none.)
 const fn has_terms<U: SimdReg, S: Shape>() -> bool {
-    U::NARROW && (S::MINS || S::PAIRS != 1)
+    U::NARROW && (S::MINS || !S::SIGNED)
 }
 
-/// What a tile adds for a sub-block of a column, whose codes come to `sum` and have the scale `d`: with
-/// minimums the bits of their product, else `-bias * sum`, `bias` being what the bytes of weights
-/// are too large by.
+/// The term of a sub-block of a column whose codes have the sum `sum` and the scale `d`: with minimums
+/// the bits of `d * sum`, otherwise `-bias * sum`, where `bias` is the excess of bytes over codes.
 #[inline(always)]
 fn term<S: Shape>(bias: i32, d: f32, sum: i32) -> i32 {
     if S::MINS { (d * sum as f32).to_bits().cast_signed() } else { -bias * sum }
 }
 
-/// How `n` columns are divided into tiles: the first column and the number of each. Columns left
-/// over are computed along with some that were already: the same bits again.
-fn tiles<U: SimdReg>(n: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Columns of a tile.
+#[derive(Clone, Copy)]
+pub(super) struct TileCols {
+    /// The first one.
+    pub(super) t: usize,
+    /// Their number: 8 or 4.
+    pub(super) n: usize,
+    /// Columns of the tiles before.
+    before: usize,
+}
+
+/// The tiles of `n` columns. Columns left over are computed along with some that were already: the
+/// same bits again.
+fn tiles<U: SimdReg>(n: usize) -> impl Iterator<Item = TileCols> {
     let wide = if U::NR >= 8 { n / 8 * 8 } else { 0 };
     let (eights, fours) = ((0..wide).step_by(8), (wide..n).step_by(4));
-    eights.map(|t| (t, 8)).chain(fours.map(move |t| (t.min(n - 4), 4)))
+    let eights = eights.map(|t| TileCols { t, n: 8, before: t });
+    eights.chain(fours.map(move |t| TileCols { t: t.min(n - 4), n: 4, before: t }))
+}
+
+/// The loops around the micro-kernel: for each panel of `rows`, which are whole panels,
+/// `pack(first row)`, and then for each tile of the `n` columns `tile(output, columns)`.
+#[inline(always)]
+pub(super) fn panels<U: SimdReg>(
+    rows: Range<usize>,
+    n: usize,
+    mut pack: impl FnMut(usize),
+    mut tile: impl FnMut(usize, TileCols),
+) {
+    for r in rows.clone().step_by(U::MR) {
+        pack(r);
+        for cols in tiles::<U>(n) {
+            tile(r - rows.start, cols);
+        }
+    }
+}
+
+/// The addresses of the outputs of `mr` rows from `at` on, for the columns `t..t + N`.
+#[inline(always)]
+pub(super) fn outputs<const N: usize>(
+    y: &mut Tile<'_>,
+    t: usize,
+    at: usize,
+    mr: usize,
+) -> [*mut f32; N] {
+    let mut to = [core::ptr::null_mut(); N];
+    for (n, to) in to.iter_mut().enumerate() {
+        *to = y.row(t + n)[at..][..mr].as_mut_ptr();
+    }
+    to
 }
 
 /// Writes the terms of each tile's columns, sub-block after sub-block.
-fn write_terms<U: SimdReg, B: Unpack>(x: &Q8Activations<'_>, mut out: &mut [i32]) {
-    for (t, cols) in tiles::<U>(x.n()) {
+fn write_terms<U: SimdReg, B: Unpack>(x: &Q8Activations<'_>, out: &mut [i32]) {
+    for TileCols { t, n: cols, before } in tiles::<U>(x.n()) {
         let x = x.rows_from(t, cols);
-        let (to, rest) = out.split_at_mut(x.q.len() / B::SUB);
+        let to = &mut out[before * (x.q.len() / cols / B::SUB)..][..x.q.len() / B::SUB];
         for (sub, to) in to.chunks_exact_mut(cols).enumerate() {
             for (n, to) in to.iter_mut().enumerate() {
                 let code = n * (x.q.len() / cols) + sub * B::SUB;
@@ -170,64 +128,10 @@ fn write_terms<U: SimdReg, B: Unpack>(x: &Q8Activations<'_>, mut out: &mut [i32]
                 *to = term::<B::Shape>(B::BIAS, x.d[code / ACT_BLOCK], xs);
             }
         }
-        out = rest;
     }
 }
 
-/// Unpacks `mr` (8 or 16) rows of `blocks` blocks, with `off` taken off all bytes.
-///
-/// # Safety
-/// The CPU has AVX2 and F16C; the rows lie at `w`, and `panel` has room for them, aligned to 32.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn unpack<B: Unpack>(
-    w: *const B,
-    blocks: usize,
-    panel: *mut u8,
-    mr: usize,
-    off: u8,
-) {
-    let (parts, subs, to) = (B::LEN / ACT_BLOCK, ACT_BLOCK / B::SUB, layout::<B::Shape>(mr));
-    let off = _mm256_set1_epi8(off as i8);
-    for half in 0..mr / 8 {
-        for b in 0..blocks {
-            // SAFETY: the caller's promises; a prefetch may go anywhere.
-            unsafe {
-                let mut ws = [&*w; 8];
-                for (r, ws) in ws.iter_mut().enumerate() {
-                    *ws = &*w.add((half * 8 + r) * blocks + b);
-                    // The same place of the next panel, which is wanted when this one is done
-                    // (32 columns, weights from memory: 1.4 times as fast as without).
-                    let next = (&raw const **ws).wrapping_add(mr * blocks).cast::<i8>();
-                    for line in 0..size_of::<B>().div_ceil(64) {
-                        _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line));
-                    }
-                }
-                let mut scales = Scales::zero();
-                B::scales8(ws, &mut scales);
-                for part in 0..parts {
-                    let at = panel.add((b * parts + part) * to.part + half * 32);
-                    let mut bytes = [_mm256_setzero_si256(); 8];
-                    for (c, w) in bytes.iter_mut().zip(ws) {
-                        *c = _mm256_sub_epi8(w.bytes::<Maddubs>(part), off);
-                    }
-                    for (g, c) in transpose8(bytes).into_iter().enumerate() {
-                        _mm256_store_si256(at.add(g * to.group).cast(), c);
-                    }
-                    for i in 0..subs {
-                        let d = at.add(to.scales + i * to.floats).cast();
-                        _mm256_store_ps(d, scales.d[part * subs + i]);
-                        if B::MINS {
-                            let m = at.add(to.mins + i * to.floats).cast();
-                            _mm256_store_ps(m, scales.m[part * subs + i]);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `sums` and the products of a sub-block, whose groups begin at `w`, with the codes at `q` and, for
+/// Adds to `sums` the products of a sub-block, whose groups begin at `w`, with the codes at `q` and, for
 /// further columns, every `cols` bytes after it.
 ///
 /// # Safety
@@ -258,11 +162,8 @@ pub(super) unsafe fn products<U: SimdReg, S: Shape, const N: usize>(
                 let w = U::load(w.add(g * group));
                 for (n, pairs) in pairs.iter_mut().enumerate() {
                     let x = U::splat(q.add(n * cols + 4 * g).cast::<i32>().read_unaligned());
-                    let p = if S::PAIRS == 1 {
-                        U::pairs::<true>(w, x)
-                    } else {
-                        U::pairs::<false>(w, x)
-                    };
+                    let p =
+                        if S::SIGNED { U::pairs::<true>(w, x) } else { U::pairs::<false>(w, x) };
                     *pairs = if g == first { p } else { U::add_pairs(*pairs, p) };
                 }
             }
@@ -273,8 +174,8 @@ pub(super) unsafe fn products<U: SimdReg, S: Shape, const N: usize>(
     }
 }
 
-/// Stores the outputs of a panel for the `N` rows of activations that `x` has one after another;
-/// `bias` is what bytes are larger than codes, and `terms` are the rows', where they lie ready.
+/// The micro-kernel: stores the outputs of a panel for the `N` columns `x`, which lie one after
+/// another. `bias` is the excess of bytes over codes, `terms` the columns' ([`has_terms`]).
 ///
 /// # Safety
 /// The CPU has the register's instructions; a panel of `parts` parts lies at `panel`, aligned to
@@ -327,7 +228,7 @@ pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool
                     }
                 }
                 // Formats with minimums have unsigned codes.
-                let signed = U::NARROW && S::PAIRS == 1;
+                let signed = U::NARROW && S::SIGNED;
                 if !(S::MINS || signed) {
                     for (sums, own) in sums.iter_mut().zip(own) {
                         *sums = U::add(*sums, U::splat(own));
@@ -357,111 +258,111 @@ pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool
     }
 }
 
-/// [`tile`], compiled for a set.
-pub(super) trait Tiles {
-    /// The set's registers.
-    type SimdReg: SimdReg;
-
-    /// # Safety
-    /// That of [`tile`].
-    unsafe fn tile<S: Shape, const N: usize, const FINE: bool>(
-        panel: *const u8,
-        parts: usize,
-        terms: (i32, &[i32]),
-        x: Q8Row<'_>,
-        to: [*mut f32; N],
-    );
-
-    /// Fills a panel from a repacked matrix.
-    ///
-    /// # Safety
-    /// That of [`super::gemv_interleaved::unpack`].
-    unsafe fn unpack_interleaved<B: UnpackInterleaved>(
-        w: &Matrix<'_>,
-        r: usize,
-        panel: *mut u8,
-        off: u8,
-    );
-}
-
-/// The tile of columns `t..t + N`, put where it belongs.
+/// Stores a tile of outputs, by [`tile`] compiled for the set. Formats of the same shape share it.
 ///
 /// # Safety
-/// As [`tile`].
-unsafe fn put<T: Tiles, B: Unpack, const N: usize>(
+/// The panel is one of as many columns as `x` has.
+unsafe fn put<I: InstructionSet, S: Shape, const N: usize>(
+    isa: I,
     panel: *const u8,
-    terms: &[i32],
-    x: &Q8Activations<'_>,
-    t: usize,
+    terms: (i32, &[i32]),
+    (x, cols): (&Q8Activations<'_>, TileCols),
     at: usize,
     y: &mut Tile<'_>,
 ) {
-    let mut to = [core::ptr::null_mut(); N];
-    for (n, to) in to.iter_mut().enumerate() {
-        *to = y.row(t + n)[at..][..T::SimdReg::MR].as_mut_ptr();
-    }
-    let (parts, rows) = (x.cols() / ACT_BLOCK, x.rows_from(t, N));
-    // SAFETY: the caller's promises; as many floats as the register has lanes at each of `to`.
-    unsafe {
-        if x.is_fine() {
-            T::tile::<B::Shape, N, true>(panel, parts, (B::BIAS, terms), rows, to);
-        } else {
-            T::tile::<B::Shape, N, false>(panel, parts, (B::BIAS, terms), rows, to);
-        }
+    let to = outputs::<N>(y, cols.t, at, I::Reg::MR);
+    let (parts, fine, x) = (x.cols() / ACT_BLOCK, x.is_fine(), x.rows_from(cols.t, N));
+    // SAFETY of both: `isa` is the proof of the register's instructions; room for as many floats as it
+    // has lanes at each of `to`; the panel by the caller's promise.
+    if fine {
+        isa.vectorize(
+            "gemm",
+            #[inline(always)]
+            // SAFETY: as above.
+            move || unsafe { tile::<I::Reg, S, N, true>(panel, parts, terms, x, to) },
+        );
+    } else {
+        isa.vectorize(
+            "gemm",
+            #[inline(always)]
+            // SAFETY: as above.
+            move || unsafe { tile::<I::Reg, S, N, false>(panel, parts, terms, x, to) },
+        );
     }
 }
 
-/// All of `rows` for all columns of the activations, as many rows as make whole panels; of a
-/// repacked matrix, from a multiple of as many on.
+/// Packs a panel of interleaved rows.
 ///
 /// # Safety
-/// The CPU has AVX2, F16C and the instructions of `T`.
-pub(super) unsafe fn matmul<T: Tiles, B: UnpackInterleaved>(
+/// Those of [`pack_interleaved`] about memory.
+pub(super) unsafe fn pack_repacked<I: InstructionSet, B: UnpackInterleaved>(
+    isa: I,
+    w: &Matrix<'_>,
+    r: usize,
+    panel: *mut u8,
+    off: u8,
+) {
+    isa.vectorize(
+        "gemm interleaved",
+        #[inline(always)]
+        // SAFETY: `isa` is the proof of the register's instructions; the rest by the caller's promise.
+        move || unsafe { pack_interleaved::<I::Reg, B>(w, r, panel, off) },
+    );
+}
+
+/// The product of `rows`, which are whole panels (of a repacked matrix from a multiple of `MR` on),
+/// with all columns.
+pub(super) fn matmul<I: InstructionSet, B: UnpackInterleaved>(
+    isa: I,
     w: &Matrix<'_>,
     x: &Q8Activations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
-    const {
-        let (sub, pairs) = (<B::Shape as Shape>::SUB, <B::Shape as Shape>::PAIRS);
-        assert!(sub == B::SUB && <B::Shape as Shape>::MINS == B::MINS);
-        // Bytes times codes of at most 127, two to a pair, in 16 bits; or signed codes.
-        assert!((B::SUB / 4).is_multiple_of(pairs) && (pairs == 1) == (B::MAX > MADDUBS_MAX));
-        assert!(pairs == 1 || 2 * 127 * B::MAX * pairs as i32 <= i16::MAX as i32);
-        // Formats with minimums have unsigned codes: nothing is taken off for a bias.
-        assert!(!B::MINS || B::BIAS == 0);
-    }
-    let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, T::SimdReg::MR);
-    assert!(x.cols() == w.cols() && n >= PANEL_COLS);
-    let scratch = &mut scratch[..self::scratch::<T::SimdReg, B>(w.cols(), n)];
+    const { B::CHECKED };
+    let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, I::Reg::MR);
+    assert!(x.cols() == w.cols() && n >= PANEL_COLS && rows.len().is_multiple_of(mr));
+    assert!(!w.is_repacked() || rows.start.is_multiple_of(mr));
+    let scratch = &mut scratch[..self::scratch::<I::Reg, B>(w.cols(), n)];
     assert!(scratch.as_ptr().addr().is_multiple_of(64), "scratch is aligned");
     let (panel, terms) = scratch.split_at_mut(panel_bytes::<B>(mr, w.cols()));
     let panel = panel.as_mut_ptr();
     let terms: &mut [i32] = bytemuck::cast_slice_mut(terms); // panels are whole vectors
-    if has_terms::<T::SimdReg, B::Shape>() {
-        write_terms::<T::SimdReg, B>(x, terms);
+    if has_terms::<I::Reg, B::Shape>() {
+        write_terms::<I::Reg, B>(x, terms);
     }
-    let off = if T::SimdReg::NARROW && B::Shape::PAIRS == 1 { 128 } else { 0 };
-    for r in rows.clone().step_by(mr) {
-        let at = r - rows.start;
-        // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above).
-        unsafe {
-            if w.is_repacked() {
-                T::unpack_interleaved::<B>(w, r, panel, off);
-            } else {
-                unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, panel, mr, off);
-            }
-            let mut terms = &*terms;
-            for (t, cols) in tiles::<T::SimdReg>(n) {
-                let (own, rest) = terms.split_at(terms.len().min(cols * (w.cols() / B::SUB)));
-                if T::SimdReg::NR >= 8 && cols == 8 {
-                    put::<T, B, 8>(panel, own, x, t, at, y);
+    let (terms, subs) = (&*terms, w.cols() / B::SUB);
+    let off = if I::Reg::NARROW && B::Shape::SIGNED { 128 } else { 0 };
+    panels::<I::Reg>(
+        rows,
+        n,
+        |r| {
+            // SAFETY: `isa` is the proof of AVX2 and F16C; as many rows as the panel has, and room for
+            // them (above).
+            unsafe {
+                if w.is_repacked() {
+                    pack_repacked::<I, B>(isa, w, r, panel, off);
                 } else {
-                    put::<T, B, 4>(panel, own, x, t, at, y);
+                    pack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, panel, mr, off);
                 }
-                terms = rest;
             }
-        }
-    }
+        },
+        |at, cols| {
+            let terms = if has_terms::<I::Reg, B::Shape>() {
+                &terms[cols.before * subs..][..cols.n * subs]
+            } else {
+                &[]
+            };
+            let (terms, of) = ((B::BIAS, terms), (x, cols));
+            // SAFETY: the panel was packed (above), for rows as wide as the activations.
+            unsafe {
+                if const { I::Reg::NR >= 8 } && cols.n == 8 {
+                    put::<I, B::Shape, 8>(isa, panel, terms, of, at, y);
+                } else {
+                    put::<I, B::Shape, 4>(isa, panel, terms, of, at, y);
+                }
+            }
+        },
+    );
 }

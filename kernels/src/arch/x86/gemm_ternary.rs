@@ -1,18 +1,36 @@
-//! The driver of ternary weights for many columns, in the way of `gemm.rs`.
+//! The gemm driver of ternary weights: the loops of `gemm.rs`, with a micro-kernel and a panel of its
+//! own.
 //!
-//! A panel lies in the caller's scratch: for every 256 weights of its rows (and for the 128 at the
-//! end), as many fourths as groups of four bytes of each row side by side; then a scale of each row.
+//! ```text
+//! for each panel of MR rows, for each tile of NR columns
+//!     for each group of 256 columns (or of the 128 at the end)
+//!         sums[n] = -(sum of codes of x[n])                     bytes are the weights plus one
+//!         sums[n] += products of the group with codes of x[n]
+//!         acc[n] += scales * dx[n] * sums[n]
+//! ```
+//!
+//! A panel has for each group, one after another:
+//!
+//! ```text
+//!            row 0       row 1             row MR-1
+//! group 0  | 0 1 2 3   | 0 1 2 3   | ... | 0 1 2 3   |   bytes of columns 0..4
+//!   ...                                                  64 of them, or 32
+//! scales   | d         | d         | ... | d         |   f32
+//! ```
 
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::gemm::{Of, SimdReg, Tiles, products};
-use super::shuffle::transpose8;
-use super::unpack_ternary::Unpack3;
+use super::gemm::{TileCols, outputs, panels, products};
+use super::isa::InstructionSet;
+use super::panel::Of;
+use super::shuffle256::transpose8;
+use super::simd_reg::SimdReg;
+use super::unpack_ternary::UnpackTernary;
 use crate::{Matrix, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow};
 
-/// Columns from which unpacking a panel pays: below, the other driver reads weights of two bits 1.3
-/// times as fast.
+/// Columns from which packing a panel pays: below, the gemv driver reads weights of two bits 1.3 times
+/// as fast.
 pub(super) const PANEL_COLS: usize = 8;
 
 /// Half a group, of bytes whose products 16 bits can add up: `32 * 2 * 3 * 127` is less than 2^15.
@@ -23,12 +41,12 @@ pub(super) const fn scratch(mr: usize, cols: usize) -> usize {
     (cols + cols.div_ceil(WIDE_BLOCK) * 4) * mr
 }
 
-/// Unpacks `mr` (8, 16 or 32) rows of `blocks` blocks, with `off` taken off all bytes.
+/// Packs `mr` (8, 16 or 32) rows of `blocks` blocks, with `off` subtracted from all bytes.
 ///
 /// # Safety
 /// The CPU has AVX2 and F16C; the rows lie at `w`, and `panel` has room for them, aligned to 32.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn unpack<B: Unpack3>(
+pub(super) unsafe fn pack<B: UnpackTernary>(
     w: *const B,
     blocks: usize,
     scale: f32,
@@ -70,8 +88,8 @@ pub(super) unsafe fn unpack<B: Unpack3>(
     }
 }
 
-/// Stores the outputs of a panel of rows of `cols` for the `N` rows of activations that `x` has one
-/// after another.
+/// The micro-kernel: stores the outputs of a panel of rows of `cols` for the `N` columns `x`, which lie
+/// one after another.
 ///
 /// # Safety
 /// The CPU has the register's instructions; a panel lies at `panel`, aligned to 64; there is room
@@ -114,68 +132,60 @@ pub(super) unsafe fn tile<U: SimdReg, const N: usize>(
     }
 }
 
-/// [`tile`], compiled for a set.
-pub(super) trait Tiles3: Tiles {
-    /// # Safety
-    /// That of [`tile`].
-    unsafe fn tile3<const N: usize>(
-        panel: *const u8,
-        cols: usize,
-        x: WideRow<'_>,
-        to: [*mut f32; N],
-    );
-}
-
-/// The tile of columns `t..t + N`, put where it belongs.
+/// Stores a tile of outputs, by [`tile`] compiled for the set. All formats share it.
 ///
 /// # Safety
-/// As [`tile`].
-unsafe fn put<T: Tiles3, const N: usize>(
+/// The panel is one of as many columns as `x` has.
+unsafe fn put<I: InstructionSet, const N: usize>(
+    isa: I,
     panel: *const u8,
-    x: &WideActivations<'_>,
-    t: usize,
+    (x, cols): (&WideActivations<'_>, TileCols),
     at: usize,
     y: &mut Tile<'_>,
 ) {
-    let mut to = [core::ptr::null_mut(); N];
-    for (n, to) in to.iter_mut().enumerate() {
-        *to = y.row(t + n)[at..][..T::SimdReg::MR].as_mut_ptr();
-    }
-    // SAFETY: the caller's promises; as many floats as the register has lanes at each of `to`.
-    unsafe { T::tile3::<N>(panel, x.cols(), x.rows_from(t, N), to) }
+    let to = outputs::<N>(y, cols.t, at, I::Reg::MR);
+    let (width, x) = (x.cols(), x.rows_from(cols.t, N));
+    isa.vectorize(
+        "gemm ternary",
+        #[inline(always)]
+        // SAFETY: `isa` is the proof of the register's instructions; room for as many floats as it has
+        // lanes at each of `to`; the panel by the caller's promise.
+        move || unsafe { tile::<I::Reg, N>(panel, width, x, to) },
+    );
 }
 
-/// All of `rows` for all columns of the activations, as many rows as make whole panels. Columns left
-/// over are computed along with some that were already: the same bits again.
-///
-/// # Safety
-/// The CPU has AVX2, F16C and the instructions of `T`.
-pub(super) unsafe fn matmul<T: Tiles3, B: Unpack3>(
+/// The product of `rows`, which are whole panels, with all columns.
+pub(super) fn matmul<I: InstructionSet, B: UnpackTernary>(
+    isa: I,
     w: &Matrix<'_>,
     x: &WideActivations<'_>,
     rows: Range<usize>,
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
-    let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, T::SimdReg::MR);
-    assert!(x.cols() == w.cols() && n >= PANEL_COLS);
+    let (n, blocks, mr) = (x.n(), w.cols() / B::LEN, I::Reg::MR);
+    assert!(x.cols() == w.cols() && n >= PANEL_COLS && rows.len().is_multiple_of(mr));
     let scratch = &mut scratch[..self::scratch(mr, w.cols())];
     let panel = scratch.as_mut_ptr();
     assert!(panel.addr().is_multiple_of(64), "scratch is aligned");
-    for r in rows.clone().step_by(mr) {
-        let at = r - rows.start;
-        // SAFETY: the caller's promise; as many rows as the panel has, and room for them (above).
-        unsafe {
-            unpack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, w.scale(), panel, mr, 0);
-            let mut t = 0;
-            while T::SimdReg::NR >= 8 && t + 8 <= n {
-                put::<T, 8>(panel, x, t, at, y);
-                t += 8;
+    panels::<I::Reg>(
+        rows,
+        n,
+        |r| {
+            let ws = w.rows_from::<B>(r, mr).as_ptr();
+            // SAFETY: `isa` is the proof of AVX2 and F16C; as many rows as the panel has, and room for
+            // them (above).
+            unsafe { pack::<B>(ws, blocks, w.scale(), panel, mr, 0) };
+        },
+        |at, cols| {
+            // SAFETY: the panel was packed (above), for rows as wide as the activations.
+            unsafe {
+                if const { I::Reg::NR >= 8 } && cols.n == 8 {
+                    put::<I, 8>(isa, panel, (x, cols), at, y);
+                } else {
+                    put::<I, 4>(isa, panel, (x, cols), at, y);
+                }
             }
-            while t < n {
-                put::<T, 4>(panel, x, t.min(n - 4), at, y);
-                t += 4;
-            }
-        }
-    }
+        },
+    );
 }

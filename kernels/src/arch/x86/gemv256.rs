@@ -1,36 +1,48 @@
-//! The driver for few columns: eight rows side by side, read where they lie, their sums in the
-//! eight lanes of a register.
+//! The gemv micro-kernel of 256-bit registers: eight rows.
+//!
+//! ```text
+//! for each block b of a row
+//!     scales, mins = those of block b of the eight rows        a row in each lane
+//!     for each part of 32 codes
+//!         for each column n
+//!             sums = dot8(part of the eight blocks, codes of x[n])
+//!             acc[n] += scales * dx * sums + mins * (dx * sum of codes)
+//! ```
+//!
+//! Each format brings its own `dot8` ([`Unpack`]): by rows, with the sums of lanes transposed after
+//! the products, or by columns, with the bytes transposed before.
 
 use core::arch::x86_64::*;
 use core::hint::black_box;
+use core::marker::PhantomData;
 use core::ops::Range;
 
 use super::dot::Dot;
+use super::gemv::{self, MicroKernel};
 use super::unpack::{Scales, Unpack};
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::{Matrix, Q8Activations, Tile};
 
-/// Rows side by side.
+/// Rows of a tile.
 const MR: usize = 8;
-/// How far ahead weights of rows side by side are fetched, at least: memory's latency times its
-/// bandwidth, twice.
+/// Bytes that near rows are prefetched ahead, at least: memory's latency times its bandwidth, twice.
 const AHEAD: usize = 6000;
-/// Rows as long as this are taken far apart, where [`may_be_far`].
+/// Bytes of a row from which far is faster than near, for the formats that have both.
 const FAR_BYTES: usize = 640;
-/// How far ahead weights of rows far apart are fetched.
+/// Bytes that far rows are prefetched ahead.
 const AHEAD_FAR: usize = 320;
 
-/// Super-blocks of up to five bits: from memory, long rows far apart are up to 1.2 times as fast as
-/// side by side. Q6_K is slower (3072 columns: 14 for 17.5 GB/s); short blocks were not tried.
-const fn may_be_far<B: Unpack>() -> bool {
-    B::LEN > ACT_BLOCK && B::MAX <= 31
+/// The micro-kernel, for rows of so many blocks.
+struct Rows8<P> {
+    blocks: usize,
+    dot: PhantomData<P>,
 }
 
 /// Adds the products of 32 codes of eight rows: part `part` of blocks whose first part is number `a`
 /// of the row.
 ///
 /// # Safety
-/// As [`rows`].
+/// As [`MicroKernel::outputs`].
 #[inline(always)]
 unsafe fn part<P: Dot, B: Unpack, const N: usize, const FINE: bool>(
     ws: [&B; MR],
@@ -81,119 +93,99 @@ unsafe fn part<P: Dot, B: Unpack, const N: usize, const FINE: bool>(
     }
 }
 
-/// Eight outputs, of the row at `w` and those after it (with `FAR` every `step`-th), for each of `N`
-/// rows of activations.
-///
-/// # Safety
-/// The CPU has AVX2, F16C and the instructions of `P`; these rows of `blocks` blocks are there;
-/// each of `x` is as long, and with `FINE` there is one, with two planes.
-#[inline(always)]
-unsafe fn rows<P: Dot, B: Unpack, const N: usize, const FINE: bool, const FAR: bool>(
-    w: *const B,
-    step: usize,
-    blocks: usize,
-    x: [Q8Row<'_>; N],
-) -> [__m256; N] {
-    // Eight rows side by side are eight streams, too many and too short for the CPU's own
-    // prefetcher: it is told to fetch the same place of later rows, into the second-level cache
-    // (from memory 1.9 to 2.3 times as fast as without; into the first level 0.5 times as fast as
-    // this). Rows far apart are streams without end, of which it finds most by itself.
-    let step = if FAR { step } else { 1 };
-    let tile = MR * blocks * size_of::<B>();
-    let ahead = if FAR { AHEAD_FAR } else { AHEAD.div_ceil(tile.max(1)) * tile };
-    let every = 64 / 2 / size_of::<B>() + 1; // blocks between fetches: twice for a line
-    let parts = B::LEN / ACT_BLOCK;
-    // SAFETY: the intrinsics and the addresses by the caller's promise; a prefetch may go anywhere.
-    unsafe {
-        let mut acc = [_mm256_setzero_ps(); N];
-        // Rows 0 and 4, and the two distances from which addresses reach the others: hidden where
-        // they come from, since compilers keep seven distances otherwise, and most of them on the
-        // stack (from the cache 1.07 times as slow).
-        let stride = step * blocks * size_of::<B>();
-        let stride3 = black_box(3 * stride);
-        let (mut w0, mut w4) = (w.cast::<u8>(), black_box(w.add(4 * step * blocks)).cast::<u8>());
-        for b in 0..blocks {
-            let four = |w: *const u8| {
-                let near = [w, w.wrapping_add(stride)];
-                [near[0], near[1], w.wrapping_add(2 * stride), w.wrapping_add(stride3)]
-            };
-            if b % every == 0 {
-                for w in [w0, w4] {
-                    for w in four(w.wrapping_add(ahead)) {
-                        for line in 0..size_of::<B>().div_ceil(64) {
-                            let line = w.wrapping_add(line * 64).cast();
-                            if FAR {
-                                _mm_prefetch::<_MM_HINT_NTA>(line);
-                            } else {
-                                _mm_prefetch::<_MM_HINT_T1>(line);
+impl<P: Dot, B: Unpack> MicroKernel<B, &Q8Activations<'_>> for Rows8<P> {
+    const MR: usize = MR;
+    /// Super-blocks of up to five bits: from memory, long rows are up to 1.2 times as fast far as
+    /// near. Q6_K is slower (3072 columns: 14 for 17.5 GB/s); short blocks were not tried.
+    const FAR: bool = B::LEN > ACT_BLOCK && B::MAX <= 31;
+    type Outputs = __m256;
+
+    #[inline(always)]
+    fn is_far(&self) -> bool {
+        self.blocks * size_of::<B>() >= FAR_BYTES
+    }
+
+    #[inline(always)]
+    unsafe fn outputs<const N: usize, const FINE: bool, const FAR: bool>(
+        &self,
+        w: *const B,
+        step: usize,
+        x: [Q8Row<'_>; N],
+    ) -> [__m256; N] {
+        // Near rows are prefetched into the second-level cache (from memory 1.9 to 2.3 times as fast as
+        // without; into the first level 0.5 times as fast as this). Of far ones, the CPU's own prefetcher
+        // finds most.
+        let blocks = self.blocks;
+        let step = if FAR { step } else { 1 };
+        let tile = MR * blocks * size_of::<B>();
+        let ahead = if FAR { AHEAD_FAR } else { AHEAD.div_ceil(tile.max(1)) * tile };
+        let every = 64 / 2 / size_of::<B>() + 1; // blocks between fetches: twice for a line
+        let parts = B::LEN / ACT_BLOCK;
+        // SAFETY: the intrinsics and the addresses by the caller's promise; a prefetch may go anywhere.
+        unsafe {
+            let mut acc = [_mm256_setzero_ps(); N];
+            // Rows 0 and 4, and the two distances from which addresses reach the others: hidden where
+            // they come from, since compilers keep seven distances otherwise, and most of them on the
+            // stack (from the cache 1.07 times as slow).
+            let stride = step * blocks * size_of::<B>();
+            let stride3 = black_box(3 * stride);
+            let (mut w0, mut w4) =
+                (w.cast::<u8>(), black_box(w.add(4 * step * blocks)).cast::<u8>());
+            for b in 0..blocks {
+                let four = |w: *const u8| {
+                    let near = [w, w.wrapping_add(stride)];
+                    [near[0], near[1], w.wrapping_add(2 * stride), w.wrapping_add(stride3)]
+                };
+                if b % every == 0 {
+                    for w in [w0, w4] {
+                        for w in four(w.wrapping_add(ahead)) {
+                            for line in 0..size_of::<B>().div_ceil(64) {
+                                let line = w.wrapping_add(line * 64).cast();
+                                if FAR {
+                                    _mm_prefetch::<_MM_HINT_NTA>(line);
+                                } else {
+                                    _mm_prefetch::<_MM_HINT_T1>(line);
+                                }
                             }
                         }
                     }
                 }
-            }
-            let mut ws = [&*w; MR];
-            for (ws, at) in ws.iter_mut().zip(four(w0).into_iter().chain(four(w4))) {
-                *ws = &*at.cast();
-            }
-            (w0, w4) = (w0.add(size_of::<B>()), w4.add(size_of::<B>()));
-            let mut scales = Scales::zero();
-            B::scales8(ws, &mut scales);
-            let a = b * parts;
-            if N == 1 && parts.is_multiple_of(4) {
-                // Four parts of a super-block with what differs between them as constants: shifts
-                // by nothing and repeated loads fall away (from the cache, Q4_K is 1.14 times and
-                // Q6_K 1.3 times as fast).
-                for first in (0..parts).step_by(4) {
-                    part::<P, B, N, FINE>(ws, &scales, x, a, first, &mut acc);
-                    part::<P, B, N, FINE>(ws, &scales, x, a, first + 1, &mut acc);
-                    part::<P, B, N, FINE>(ws, &scales, x, a, first + 2, &mut acc);
-                    part::<P, B, N, FINE>(ws, &scales, x, a, first + 3, &mut acc);
+                let mut ws = [&*w; MR];
+                for (ws, at) in ws.iter_mut().zip(four(w0).into_iter().chain(four(w4))) {
+                    *ws = &*at.cast();
                 }
-            } else {
-                for i in 0..parts {
-                    part::<P, B, N, FINE>(ws, &scales, x, a, i, &mut acc);
+                (w0, w4) = (w0.add(size_of::<B>()), w4.add(size_of::<B>()));
+                let mut scales = Scales::zero();
+                B::scales8(ws, &mut scales);
+                let a = b * parts;
+                if N == 1 && parts.is_multiple_of(4) {
+                    // Four parts of a super-block with what differs between them as constants: shifts
+                    // by nothing and repeated loads fall away (from the cache, Q4_K is 1.14 times and
+                    // Q6_K 1.3 times as fast).
+                    for first in (0..parts).step_by(4) {
+                        part::<P, B, N, FINE>(ws, &scales, x, a, first, &mut acc);
+                        part::<P, B, N, FINE>(ws, &scales, x, a, first + 1, &mut acc);
+                        part::<P, B, N, FINE>(ws, &scales, x, a, first + 2, &mut acc);
+                        part::<P, B, N, FINE>(ws, &scales, x, a, first + 3, &mut acc);
+                    }
+                } else {
+                    for i in 0..parts {
+                        part::<P, B, N, FINE>(ws, &scales, x, a, i, &mut acc);
+                    }
                 }
             }
+            acc
         }
-        acc
+    }
+
+    #[inline(always)]
+    unsafe fn store(outputs: __m256, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_storeu_ps(to, outputs) }
     }
 }
 
-/// Eight outputs at column `at` and those after it (with `FAR` every `step`-th) of the rows `t..t + N`
-/// of `y`.
-///
-/// # Safety
-/// As [`rows`].
-#[inline(always)]
-#[allow(clippy::too_many_arguments)] // a position in three matrices
-unsafe fn put<P: Dot, B: Unpack, const N: usize, const FINE: bool, const FAR: bool>(
-    w: *const B,
-    step: usize,
-    blocks: usize,
-    x: &Q8Activations<'_>,
-    t: usize,
-    at: usize,
-    y: &mut Tile<'_>,
-) {
-    let step = if FAR { step } else { 1 };
-    let mut xs = [x.row(t); N];
-    for (n, row) in xs.iter_mut().enumerate() {
-        *row = x.row(t + n);
-    }
-    // SAFETY: the caller's promise; `sums` has room for eight.
-    unsafe {
-        let out = rows::<P, B, N, FINE, FAR>(w, step, blocks, xs);
-        for (n, out) in out.into_iter().enumerate() {
-            let mut sums = [0.0; MR];
-            _mm256_storeu_ps(sums.as_mut_ptr(), out);
-            for (to, sum) in y.row(t + n)[at..].iter_mut().step_by(step).zip(sums) {
-                *to = sum;
-            }
-        }
-    }
-}
-
-/// All of `rows` for all columns of the activations.
+/// The product of `rows` with all columns.
 ///
 /// # Safety
 /// The CPU has AVX2, F16C and the instructions of `P`.
@@ -204,40 +196,11 @@ pub(super) unsafe fn matmul<P: Dot, B: Unpack>(
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {
-    let blocks = w.cols() / B::LEN;
-    let mut r = rows.start;
-    while r + MR <= rows.end {
-        // Far apart, each of the eight rows begins where the one before it will end; by an odd
-        // number of rows, so that they don't all want the same places of the cache.
-        let far = may_be_far::<B>() && x.n() == 1 && !x.is_fine() && w.row_bytes() >= FAR_BYTES;
-        let step = if far { ((rows.end - r) / MR - 1) | 1 } else { 1 };
-        for first in r..r + step {
-            let (ws, at) =
-                (w.rows_from::<B>(first, (MR - 1) * step + 1).as_ptr(), first - rows.start);
-            // SAFETY: the caller's promise; the last of the eight rows is there (above), and
-            // check_matmul saw to it that the activations are as wide.
-            unsafe {
-                if may_be_far::<B>() && step > 1 {
-                    put::<P, B, 1, false, true>(ws, step, blocks, x, 0, at, y);
-                    continue;
-                }
-                let mut t = 0;
-                while !x.is_fine() && t + 2 <= x.n() {
-                    put::<P, B, 2, false, false>(ws, 1, blocks, x, t, at, y);
-                    t += 2;
-                }
-                for t in t..x.n() {
-                    if x.is_fine() {
-                        put::<P, B, 1, true, false>(ws, 1, blocks, x, t, at, y);
-                    } else {
-                        put::<P, B, 1, false, false>(ws, 1, blocks, x, t, at, y);
-                    }
-                }
-            }
-        }
-        r += MR * step;
-    }
-    for r in r..rows.end {
+    const { B::CHECKED };
+    let kernel = Rows8::<P> { blocks: w.cols() / B::LEN, dot: PhantomData };
+    // SAFETY: the caller's promise.
+    let left = unsafe { gemv::walk::<Rows8<P>, B, _>(&kernel, w, x, &rows, y) };
+    for r in left..rows.end {
         for t in 0..x.n() {
             y.row(t)[r - rows.start] = crate::ops::quant::dot(w.row::<B>(r), x.row(t));
         }

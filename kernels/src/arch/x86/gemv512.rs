@@ -1,5 +1,17 @@
-//! The driver for few columns of AVX-512 with VNNI: sixteen rows at a time, read where they lie, their
-//! sums in the sixteen lanes of a register.
+//! The gemv micro-kernel of AVX-512 with VNNI: sixteen rows.
+//!
+//! It is that of `gemv256.rs` at twice the width, with bytes as columns: before the products, four
+//! registers of sixteen rows are transposed so that a lane belongs to a row.
+//!
+//! ```text
+//! 16 bytes of each of 16 rows, in 4 registers        transposed: 4 columns of bytes in each
+//! | row 0  0..16 | row 4 .. | row 8 .. | row 12 .. |     | row 0  0..4 | row 1  0..4 | .. | row 15 |
+//! | row 1        | row 5    | row 9    | row 13    | --> | row 0  4..8 | row 1  4..8 | .. |        |
+//! | row 2        | row 6    | row 10   | row 14    |     | row 0  8..12 |               ..          |
+//! | row 3        | row 7    | row 11   | row 15    |     | row 0 12..16 |               ..          |
+//! ```
+//!
+//! Q8_0 and Q6_K gain nothing from sixteen rows, and take the driver of eight ([`Gemv512`]).
 
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -7,8 +19,9 @@ use core::hint::black_box;
 use core::ops::Range;
 
 use super::dot::Dot;
+use super::gemv::{self, MicroKernel};
 use super::gemv256::matmul as eight;
-use super::gemv512_columns::MR;
+use super::shuffle512::MR;
 use super::unpack::Unpack;
 use super::unpack16::Unpack16;
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
@@ -16,23 +29,17 @@ use crate::blocks::{IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K
 use crate::entered::enter;
 use crate::{Matrix, Q8Activations, Tile};
 
-/// How far ahead weights of rows side by side are fetched, at least.
+/// Bytes that near rows are prefetched ahead, at least.
 const AHEAD: usize = 6000;
-/// Super-blocks are taken of rows far apart: from memory up to 1.3 times as fast as side by side. Short
-/// blocks are slower so.
-const fn far<B: Unpack16>() -> bool {
-    B::LEN > ACT_BLOCK
-}
-
-/// Rows of fewer super-blocks go by eight (GPT-2 124M, most of whose rows have three, is 0.9 times as
-/// fast by sixteen), and so do several columns and those of two planes, which want rows side by side.
-const FAR_BLOCKS: usize = 8;
-/// How far ahead weights of rows far apart are fetched.
+/// Bytes that far rows are prefetched ahead.
 const AHEAD_FAR: usize = 1024;
+/// Super-blocks of a row from which sixteen rows are faster than eight (GPT-2 124M, most of whose
+/// rows have three, is 0.9 times as fast by sixteen).
+const FAR_BLOCKS: usize = 8;
 
-/// Which driver a format has here.
-pub(super) trait Few: Unpack {
-    /// All of `rows` for all columns of the activations.
+/// A format, with the gemv driver that suits it where there is AVX-512 with VNNI.
+pub(super) trait Gemv512: Unpack {
+    /// The product of `rows` with all columns.
     ///
     /// # Safety
     /// The CPU has AVX-512 F, BW, VL, DQ and VNNI, F16C and the instructions of `P`.
@@ -44,10 +51,10 @@ pub(super) trait Few: Unpack {
     );
 }
 
-macro_rules! few {
+macro_rules! gemv512 {
     ($driver:ident: $($format:ident),*) => {
         $(
-            impl Few for $format {
+            impl Gemv512 for $format {
                 #[inline(always)]
                 unsafe fn matmul<P: Dot>(
                     w: &Matrix<'_>,
@@ -62,22 +69,21 @@ macro_rules! few {
         )*
     };
 }
-few!(sixteen: IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K);
+gemv512!(sixteen: IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K);
 // From memory no faster, or slower, with sixteen.
-few!(eight: Q8_0, Q6_K);
+gemv512!(eight: Q8_0, Q6_K);
 
-/// What a row of activations adds to the sums of a block besides products of its codes, for every
-/// sub-block.
+/// The terms that the sums of a column's codes add to a block, one for every sub-block.
 #[derive(Clone, Copy)]
 struct Terms {
-    /// What the bias of the bytes adds to sums.
+    /// Bias of the bytes times the sum of codes.
     bias: [i32; 16],
-    /// What minimums are multiplied with.
+    /// Factors of the minimums.
     of_mins: [f32; 16],
 }
 
 impl Terms {
-    /// Of the block whose first 32 codes are number `a` of the row.
+    /// The terms of the block whose first 32 codes are number `a` of the row.
     ///
     /// # Safety
     /// The CPU has AVX-512 F; the row has the block.
@@ -114,12 +120,12 @@ impl Terms {
     }
 }
 
-/// Blocks of sixteen rows, and what goes with them.
+/// A block of each of sixteen rows, and its operands.
 struct Blocks<'a, B: Unpack16, const N: usize> {
     w: [*const u8; MR],
     scales: B::Scales,
     x: [Q8Row<'a>; N],
-    /// The number of their first 32 codes in the row.
+    /// Number of its first part in the row.
     a: usize,
     terms: [Terms; N],
 }
@@ -128,7 +134,7 @@ impl<B: Unpack16, const N: usize> Blocks<'_, B, N> {
     /// Adds the products of part `part`.
     ///
     /// # Safety
-    /// As [`rows`].
+    /// As [`MicroKernel::outputs`].
     #[inline(always)]
     unsafe fn part<const FINE: bool>(&self, part: usize, acc: &mut [__m512; N]) {
         let (x, a) = (&self.x, self.a + part);
@@ -171,7 +177,7 @@ impl<B: Unpack16, const N: usize> Blocks<'_, B, N> {
     }
 }
 
-/// `w`, of which the compiler doesn't know where it comes from.
+/// `w`, opaque to the compiler.
 #[inline(always)]
 #[allow(clippy::pointers_in_nomem_asm_block)] // nothing looks at what is there
 fn unknown(mut w: *const u8) -> *const u8 {
@@ -180,137 +186,128 @@ fn unknown(mut w: *const u8) -> *const u8 {
     w
 }
 
-/// Sixteen outputs, of the row at `w` and every `step`-th after it, for each of `N` rows of activations.
-///
-/// # Safety
-/// The CPU has AVX-512 F, BW, VL, DQ and VNNI; these rows of `blocks` blocks are there; each of `x` is
-/// as long, and with `FINE` there is one, with two planes.
-#[inline(always)]
-unsafe fn rows<B: Unpack16, const N: usize, const FINE: bool>(
-    w: *const B,
-    step: usize,
+/// The micro-kernel, for rows of so many blocks.
+struct Rows16 {
     blocks: usize,
-    x: [Q8Row<'_>; N],
-) -> [__m512; N] {
-    // The CPU's own prefetcher finds neither sixteen short streams nor many instructions with a long
-    // one each: it is told what to fetch, into the second-level cache (into the first: half as fast).
-    let step = if far::<B>() { step } else { 1 };
-    let tile = MR * blocks * size_of::<B>();
-    let ahead = if far::<B>() { AHEAD_FAR } else { AHEAD.div_ceil(tile.max(1)) * tile };
-    let every = 64 / 2 / size_of::<B>() + 1; // blocks between fetches: twice for a line
-    // SAFETY: the intrinsics and the addresses by the caller's promise; a prefetch may go anywhere.
-    unsafe {
-        let mut acc = [_mm512_setzero_ps(); N];
-        // Every fourth row, and the two distances from which addresses reach the others: hidden
-        // where they come from and that they advance, since compilers keep a register for each of
-        // the sixteen otherwise, most of them on the stack (Q4_0: 1.16 times as slow).
-        let stride = step * blocks * size_of::<B>();
-        let stride3 = black_box(3 * stride);
-        let w = w.cast::<u8>();
-        let mut fourth = [w; 4];
-        for (r, at) in fourth.iter_mut().enumerate() {
-            *at = w.wrapping_add(4 * r * stride);
-        }
-        for b in 0..blocks {
-            for w in &mut fourth {
-                *w = unknown(*w);
+}
+
+impl<B: Unpack16> MicroKernel<B, &Q8Activations<'_>> for Rows16 {
+    const MR: usize = MR;
+    /// Short blocks are slower far than near.
+    const NEAR: bool = !<Self as MicroKernel<B, &Q8Activations<'_>>>::FAR;
+    /// Super-blocks: from memory up to 1.3 times as fast as near.
+    const FAR: bool = B::LEN > ACT_BLOCK;
+    type Outputs = __m512;
+
+    #[inline(always)]
+    fn is_far(&self) -> bool {
+        self.blocks >= FAR_BLOCKS
+    }
+
+    #[inline(always)]
+    unsafe fn outputs<const N: usize, const FINE: bool, const FAR: bool>(
+        &self,
+        w: *const B,
+        step: usize,
+        x: [Q8Row<'_>; N],
+    ) -> [__m512; N] {
+        // The CPU's own prefetcher finds neither sixteen short streams nor many instructions with a long
+        // one each: it is told what to fetch, into the second-level cache (into the first: half as fast).
+        let blocks = self.blocks;
+        let step = if FAR { step } else { 1 };
+        let tile = MR * blocks * size_of::<B>();
+        let ahead = if FAR { AHEAD_FAR } else { AHEAD.div_ceil(tile.max(1)) * tile };
+        let every = 64 / 2 / size_of::<B>() + 1; // blocks between fetches: twice for a line
+        // SAFETY: the intrinsics and the addresses by the caller's promise; a prefetch may go anywhere.
+        unsafe {
+            let mut acc = [_mm512_setzero_ps(); N];
+            // Every fourth row, and the two distances from which addresses reach the others: hidden
+            // where they come from and that they advance, since compilers keep a register for each of
+            // the sixteen otherwise, most of them on the stack (Q4_0: 1.16 times as slow).
+            let stride = step * blocks * size_of::<B>();
+            let stride3 = black_box(3 * stride);
+            let w = w.cast::<u8>();
+            let mut fourth = [w; 4];
+            for (r, at) in fourth.iter_mut().enumerate() {
+                *at = w.wrapping_add(4 * r * stride);
             }
-            let four = |w: *const u8| {
-                let near = [w, w.wrapping_add(stride)];
-                [near[0], near[1], w.wrapping_add(2 * stride), w.wrapping_add(stride3)]
-            };
-            // For four rows at a time.
-            let fetch = |four_rows: [*const u8; 4]| {
-                for w in four_rows {
-                    for line in 0..size_of::<B>().div_ceil(64) {
-                        _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(line * 64).cast());
+            for b in 0..blocks {
+                for w in &mut fourth {
+                    *w = unknown(*w);
+                }
+                let four = |w: *const u8| {
+                    let near = [w, w.wrapping_add(stride)];
+                    [near[0], near[1], w.wrapping_add(2 * stride), w.wrapping_add(stride3)]
+                };
+                // For four rows at a time.
+                let fetch = |four_rows: [*const u8; 4]| {
+                    for w in four_rows {
+                        for line in 0..size_of::<B>().div_ceil(64) {
+                            _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(line * 64).cast());
+                        }
+                    }
+                };
+                let next = fourth.map(|w| w.wrapping_add(ahead));
+                let spread = FAR && !B::SHARED;
+                if !spread && b % every == 0 {
+                    for next in next {
+                        fetch(four(next));
                     }
                 }
-            };
-            let next = fourth.map(|w| w.wrapping_add(ahead));
-            let spread = far::<B>() && !B::SHARED;
-            if !spread && b % every == 0 {
-                for next in next {
-                    fetch(four(next));
+                let mut ws = [w; MR];
+                for (ws, at) in ws.iter_mut().zip(fourth.into_iter().flat_map(four)) {
+                    *ws = at;
                 }
-            }
-            let mut ws = [w; MR];
-            for (ws, at) in ws.iter_mut().zip(fourth.into_iter().flat_map(four)) {
-                *ws = at;
-            }
-            for w in &mut fourth {
-                *w = w.wrapping_add(size_of::<B>());
-            }
-            let a = b * (B::LEN / ACT_BLOCK);
-            let mut terms = [Terms::of::<B>(x[0], a); N];
-            for n in 1..N {
-                terms[n] = Terms::of::<B>(x[n], a);
-            }
-            let blocks = Blocks::<B, N> { w: ws, scales: B::scales16(ws), x, a, terms };
-            if spread {
-                fetch(four(next[0]));
-            }
-            blocks.part::<FINE>(0, &mut acc);
-            if B::LEN > ACT_BLOCK {
-                // One by one, so that what differs between parts is constant and what they share is
-                // seen.
-                const { assert!(B::LEN == ACT_BLOCK || B::LEN == 8 * ACT_BLOCK) };
-                blocks.part::<FINE>(1, &mut acc);
+                for w in &mut fourth {
+                    *w = w.wrapping_add(size_of::<B>());
+                }
+                let a = b * (B::LEN / ACT_BLOCK);
+                let mut terms = [Terms::of::<B>(x[0], a); N];
+                for n in 1..N {
+                    terms[n] = Terms::of::<B>(x[n], a);
+                }
+                let blocks = Blocks::<B, N> { w: ws, scales: B::scales16(ws), x, a, terms };
                 if spread {
-                    fetch(four(next[1]));
+                    fetch(four(next[0]));
                 }
-                blocks.part::<FINE>(2, &mut acc);
-                blocks.part::<FINE>(3, &mut acc);
-                if spread {
-                    fetch(four(next[2]));
+                blocks.part::<FINE>(0, &mut acc);
+                if B::LEN > ACT_BLOCK {
+                    // One by one, so that what differs between parts is constant and what they share is
+                    // seen.
+                    const { assert!(B::LEN == ACT_BLOCK || B::LEN == 8 * ACT_BLOCK) };
+                    blocks.part::<FINE>(1, &mut acc);
+                    if spread {
+                        fetch(four(next[1]));
+                    }
+                    blocks.part::<FINE>(2, &mut acc);
+                    blocks.part::<FINE>(3, &mut acc);
+                    if spread {
+                        fetch(four(next[2]));
+                    }
+                    blocks.part::<FINE>(4, &mut acc);
+                    blocks.part::<FINE>(5, &mut acc);
+                    if spread {
+                        fetch(four(next[3]));
+                    }
+                    blocks.part::<FINE>(6, &mut acc);
+                    blocks.part::<FINE>(7, &mut acc);
                 }
-                blocks.part::<FINE>(4, &mut acc);
-                blocks.part::<FINE>(5, &mut acc);
-                if spread {
-                    fetch(four(next[3]));
-                }
-                blocks.part::<FINE>(6, &mut acc);
-                blocks.part::<FINE>(7, &mut acc);
             }
+            acc
         }
-        acc
+    }
+
+    #[inline(always)]
+    unsafe fn store(outputs: __m512, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_ps(to, outputs) }
     }
 }
 
-/// Sixteen outputs at column `at` and those after it, every `step`-th, of the rows `t..t + N` of `y`.
+/// The product of `rows` with all columns: sixteen at a time, then by [`eight`].
 ///
 /// # Safety
-/// As [`rows`].
-#[inline(always)]
-unsafe fn put<B: Unpack16, const N: usize, const FINE: bool>(
-    w: *const B,
-    step: usize,
-    blocks: usize,
-    x: &Q8Activations<'_>,
-    (t, at): (usize, usize),
-    y: &mut Tile<'_>,
-) {
-    let mut xs = [x.row(t); N];
-    for (n, row) in xs.iter_mut().enumerate() {
-        *row = x.row(t + n);
-    }
-    // SAFETY: the caller's promise; `sums` has room for sixteen.
-    unsafe {
-        let out = rows::<B, N, FINE>(w, step, blocks, xs);
-        for (n, out) in out.into_iter().enumerate() {
-            let mut sums = [0.0; MR];
-            _mm512_storeu_ps(sums.as_mut_ptr(), out);
-            for (to, sum) in y.row(t + n)[at..].iter_mut().step_by(step).zip(sums) {
-                *to = sum;
-            }
-        }
-    }
-}
-
-/// As many of `rows` as go by sixteen; those that are left by [`eight`].
-///
-/// # Safety
-/// As [`Few::matmul`].
+/// As [`Gemv512::matmul`].
 #[inline(always)]
 unsafe fn sixteen<P: Dot, B: Unpack16>(
     w: &Matrix<'_>,
@@ -318,57 +315,13 @@ unsafe fn sixteen<P: Dot, B: Unpack16>(
     rows: Range<usize>,
     y: &mut Tile<'_>,
 ) {
-    let blocks = w.cols() / B::LEN;
-    let one = x.n() == 1 && !x.is_fine() && blocks >= FAR_BLOCKS;
-    let end = if one || !far::<B>() { rows.end } else { rows.start };
-    let mut r = rows.start;
-    while r + MR <= end {
-        enter!("sixteen rows", B::FORMAT.name());
-        // Far apart, each of the sixteen rows begins where the one before it will end; by an odd
-        // number of rows, so that they don't all want the same places of the cache.
-        let step = if far::<B>() { ((end - r) / MR - 1) | 1 } else { 1 };
-        for first in r..r + step {
-            let (ws, at) =
-                (w.rows_from::<B>(first, (MR - 1) * step + 1).as_ptr(), first - rows.start);
-            // SAFETY: the caller's promise; the last of the rows is there (above), and check_matmul
-            // saw to it that the activations are as wide.
-            unsafe {
-                if far::<B>() {
-                    put::<B, 1, false>(ws, step, blocks, x, (0, at), y);
-                    continue;
-                }
-                let mut t = 0;
-                while !x.is_fine() && t + 2 <= x.n() {
-                    put::<B, 2, false>(ws, 1, blocks, x, (t, at), y);
-                    t += 2;
-                }
-                for t in t..x.n() {
-                    if x.is_fine() {
-                        put::<B, 1, true>(ws, 1, blocks, x, (t, at), y);
-                    } else {
-                        put::<B, 1, false>(ws, 1, blocks, x, (t, at), y);
-                    }
-                }
-            }
-        }
-        r += MR * step;
-    }
-    let mut rest = y.cols(r - rows.start, rows.end - r);
+    let kernel = Rows16 { blocks: w.cols() / B::LEN };
     // SAFETY: the caller's promise.
-    unsafe { eight::<P, B>(w, x, r..rows.end, &mut rest) }
-}
-
-/// All of `rows` for all columns of the activations.
-///
-/// # Safety
-/// As [`Few::matmul`].
-#[inline(always)]
-pub(super) unsafe fn matmul<P: Dot, B: Few>(
-    w: &Matrix<'_>,
-    x: &Q8Activations<'_>,
-    rows: Range<usize>,
-    y: &mut Tile<'_>,
-) {
-    // SAFETY: the caller's promises.
-    unsafe { B::matmul::<P>(w, x, rows, y) }
+    let left = unsafe { gemv::walk::<Rows16, B, _>(&kernel, w, x, &rows, y) };
+    if left > rows.start {
+        enter!("sixteen rows", B::FORMAT.name());
+    }
+    let mut rest = y.cols(left - rows.start, rows.end - left);
+    // SAFETY: the caller's promise.
+    unsafe { eight::<P, B>(w, x, left..rows.end, &mut rest) }
 }

@@ -1,14 +1,28 @@
-//! The drivers of repacked matrices (`crate::repack`): sixteen rows at a time for few columns, and
-//! what fills a panel for many.
+//! The gemv driver of repacked matrices (`crate::repack`), whose blocks of sixteen rows are
+//! interleaved.
+//!
+//! ```text
+//! file       row 0: block 0 | block 1 | ..      row 1: block 0 | ..            row 15: ..
+//! repacked   block 0 of rows 0..16: word 0 of each row | word 1 of each row | ..
+//!            block 1 of rows 0..16: ..
+//!
+//! for each two groups of 16 rows, one in each half of `rows`
+//!     for each column
+//!         for each block b, for each of both groups
+//!             acc[group] += scales * dx * sums (+ mins ..)     words are columns already
+//! ```
+//!
+//! No transpose is needed, and memory is read as two streams without an end.
 
 use core::ops::Range;
 
-use super::gemm::{Shape, SimdReg, layout};
-use super::unpack_interleaved::{Interleaved, UnpackInterleaved};
+use super::panel::Shape;
+use super::simd_reg::SimdReg;
+use super::unpack_interleaved::{Interleaved, UnpackInterleaved, groups};
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::{Matrix, Q8Activations, REPACK_ROWS, Tile};
 
-/// Places that are read at a time: the CPU's prefetcher follows both (Zen 4, Q4_K: 33 GB/s, 22 from
+/// Streams that are read at a time: the CPU's prefetcher follows both (Zen 4, Q4_K: 33 GB/s, 22 from
 /// one; 24 with software prefetch from the rows of a file).
 const STREAMS: usize = 2;
 
@@ -50,40 +64,8 @@ unsafe fn dots<U: SimdReg, S: Shape>(mut sum: U::I, w: &[U::I], q: *const i8) ->
     }
 }
 
-/// The bytes of part `k` of a round, less `off`.
-///
-/// # Safety
-/// The CPU has the register's instructions; the block has the round.
-#[inline(always)]
-unsafe fn groups<U: SimdReg, B: UnpackInterleaved>(
-    interleaved: Interleaved,
-    (round, k): (usize, usize),
-    off: u8,
-) -> [U::I; 8] {
-    // SAFETY: the caller's promises.
-    unsafe {
-        // All upper bits before all lower ones, as they lie in the interleaved block.
-        let mut upper = [None; 8];
-        for (g, upper) in upper.iter_mut().enumerate() {
-            *upper = B::upper::<U>(interleaved, round, k, g);
-        }
-        let mut w = [U::splat(0); 8];
-        for (g, (w, upper)) in w.iter_mut().zip(upper).enumerate() {
-            *w = B::group::<U>(interleaved, round, k, g);
-            if let Some(upper) = upper {
-                *w = U::or(*w, upper);
-            }
-            if off != 0 {
-                *w = U::sub_bytes(*w, off);
-            }
-        }
-        w
-    }
-}
-
-/// What the sums of a block's activations add: for each sub-block with minimums the sum of codes
-/// times their scale (its bits), else what the bytes of weights are too large by, times that sum,
-/// to be taken off.
+/// Terms of a block's activations, one for each sub-block: with minimums the bits of the sum of codes
+/// times their scale, otherwise minus that sum times the excess of bytes over codes.
 type Terms = [i32; 16];
 
 /// The terms of block `b` of the row.
@@ -126,7 +108,7 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const FINE: bool>(
     let part = round * B::ROUND + k;
     let a = b * (B::LEN / ACT_BLOCK) + part;
     let subs = const { ACT_BLOCK / B::SUB };
-    let signed = U::NARROW && B::Shape::PAIRS == 1;
+    let signed = U::NARROW && B::Shape::SIGNED;
     // SAFETY: the caller's promises.
     unsafe {
         let w = groups::<U, B>(interleaved, (round, k), if signed { 128 } else { 0 });
@@ -278,46 +260,6 @@ pub(super) unsafe fn matmul<U: SimdReg, B: UnpackInterleaved>(
                 put::<U, B, true>(w, x, &rows, groups, y);
             } else {
                 put::<U, B, false>(w, x, &rows, groups, y);
-            }
-        }
-    }
-}
-
-/// Fills a panel with the register's rows of a repacked matrix from row `r` on, as `gemm::unpack`
-/// does with rows of a file.
-///
-/// # Safety
-/// The CPU has the register's instructions; the matrix is repacked and has the rows (of which the
-/// first is a multiple of as many), and `panel` has room for them, aligned to 64.
-#[inline(always)]
-pub(super) unsafe fn unpack<U: SimdReg, B: UnpackInterleaved>(
-    w: &Matrix<'_>,
-    r: usize,
-    panel: *mut u8,
-    off: u8,
-) {
-    let at = const { layout::<B::Shape>(U::MR) };
-    let (parts, subs) = const { (B::LEN / ACT_BLOCK, ACT_BLOCK / B::SUB) };
-    let group = &w.bytes()[r / REPACK_ROWS * REPACK_ROWS * w.row_bytes()..];
-    let interleaved_blocks = group.chunks_exact(REPACK_ROWS * size_of::<B>());
-    for (b, interleaved) in interleaved_blocks.take(w.cols() / B::LEN).enumerate() {
-        let interleaved = Interleaved::new::<B>(interleaved.as_ptr(), r % REPACK_ROWS);
-        // SAFETY: the caller's promises.
-        unsafe {
-            let ready = &B::ready::<U>(interleaved);
-            for part in 0..parts {
-                let to = panel.wrapping_add((b * parts + part) * at.part);
-                let (round, k) = (part / B::ROUND, part % B::ROUND);
-                for (g, w) in groups::<U, B>(interleaved, (round, k), off).into_iter().enumerate() {
-                    U::store(w, to.wrapping_add(g * at.group));
-                }
-                for i in 0..subs {
-                    let (dw, mw) = B::factors::<U>(ready, round, k * subs + i);
-                    U::store_panel(dw, to.wrapping_add(at.scales + i * at.floats));
-                    if B::MINS {
-                        U::store_panel(mw, to.wrapping_add(at.mins + i * at.floats));
-                    }
-                }
             }
         }
     }

@@ -1,8 +1,12 @@
 //! Sixteen lanes in two registers of AVX2.
 
 use core::arch::x86_64::*;
+use core::ops::Range;
 
+use super::isa::DenseLanes;
 use crate::lanes::{Float, LANES, Lanes};
+use crate::ops::dense::{self, LoadDense};
+use crate::{DenseActivations, Matrix, Tile};
 
 /// Needs AVX2, FMA and F16C; see [`Lanes`] for where values may be made.
 #[derive(Clone, Copy)]
@@ -208,5 +212,17 @@ impl Lanes for Lanes256 {
             let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
             _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps::<1>(a, a)))
         }
+    }
+}
+
+impl DenseLanes for Lanes256 {
+    #[inline(always)]
+    fn dense<B: LoadDense>(
+        w: &Matrix<'_>,
+        x: &DenseActivations<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+    ) {
+        dense::matmul::<Self, B, 2, 3, 4>(w, x, rows, y);
     }
 }

@@ -1,8 +1,12 @@
 //! Sixteen lanes in one register of AVX-512.
 
 use core::arch::x86_64::*;
+use core::ops::Range;
 
+use super::isa::DenseLanes;
 use crate::lanes::{Float, LANES, Lanes};
+use crate::ops::dense::{self, LoadDense};
+use crate::{DenseActivations, Matrix, Tile};
 
 /// Needs AVX-512 F, BW, VL and DQ; see [`Lanes`] for where values may be made.
 #[derive(Clone, Copy)]
@@ -198,5 +202,17 @@ impl Lanes for Lanes512 {
             let order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
             Lanes512(_mm512_permutexvar_ps(order, d))
         }
+    }
+}
+
+impl DenseLanes for Lanes512 {
+    #[inline(always)]
+    fn dense<B: LoadDense>(
+        w: &Matrix<'_>,
+        x: &DenseActivations<'_>,
+        rows: Range<usize>,
+        y: &mut Tile<'_>,
+    ) {
+        dense::matmul::<Self, B, 4, 4, 4>(w, x, rows, y);
     }
 }

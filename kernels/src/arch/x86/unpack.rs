@@ -1,11 +1,10 @@
-//! How formats come into 256-bit registers: one unpacker a format; here those with one block for
-//! 32 codes.
+//! Unpackers for 256-bit registers, one per format; here those of formats with blocks of 32 codes.
 
 use core::arch::x86_64::*;
 
-use super::dot::{Dot, bias};
-use super::gemm::{Of, Shape};
-use super::shuffle::{half_sums8, sums4, sums8};
+use super::dot::{Dot, MADDUBS_MAX};
+use super::panel::{Of, Shape};
+use super::shuffle256::{half_sums8, sums4, sums8};
 use crate::blocks::iq4_nl::VALUES;
 use crate::blocks::{CodeBlock, F16, IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
@@ -29,12 +28,23 @@ impl Scales {
 
 /// A format whose codes become unsigned bytes: `code = byte - BIAS`.
 pub(super) trait Unpack: CodeBlock {
-    /// What the driver of panels has to know.
+    /// The format's properties that micro-kernels depend on.
     type Shape: Shape;
-    /// What makes the bytes unsigned: 0, or a multiple of 8 (of 4 with scales for every 16).
+    /// The number that makes bytes of codes: 0, or a multiple of 8 (of 4 with scales for every 16).
     const BIAS: i32;
     /// The largest byte.
     const MAX: i32;
+    /// Fails to compile if these numbers contradict each other.
+    const CHECKED: () = {
+        let (sub, pairs) = (<Self::Shape as Shape>::SUB, <Self::Shape as Shape>::PAIRS);
+        assert!(sub == Self::SUB && <Self::Shape as Shape>::MINS == Self::MINS);
+        // Bytes times codes of at most 127, two to a pair, in 16 bits; or signed codes.
+        assert!((sub / 4).is_multiple_of(pairs));
+        assert!(<Self::Shape as Shape>::SIGNED == (Self::MAX > MADDUBS_MAX));
+        assert!(pairs == 1 || 2 * 127 * Self::MAX * pairs as i32 <= i16::MAX as i32);
+        // Formats with minimums have unsigned codes: their sums have no bias.
+        assert!(!Self::MINS || Self::BIAS == 0);
+    };
 
     /// The 32 bytes of a part of the block.
     ///
@@ -69,7 +79,8 @@ pub(super) trait Unpack: CodeBlock {
                 *b = w.bytes::<P>(part);
             }
             // What the bias adds is taken off in equal parts, one for each lane of a sum.
-            let off = -bias::<Self>(P::SIGNED);
+            let signed = P::SIGNED && Self::Shape::SIGNED;
+            let off = if signed { 0 } else { -Self::BIAS };
             let mut out = [[zero; 2]; N];
             for n in 0..N {
                 let codes = _mm256_loadu_si256(x[n].cast());
@@ -83,7 +94,7 @@ pub(super) trait Unpack: CodeBlock {
                 };
                 let mut p = [zero; 8];
                 for (p, b) in p.iter_mut().zip(bytes) {
-                    *p = P::dot::<Self>(start, b, codes);
+                    *p = P::dot::<Self::Shape>(start, b, codes);
                 }
                 out[n] = if Self::SUB == 16 { half_sums8(p) } else { [sums8(p), zero] };
             }

@@ -1,22 +1,21 @@
-//! How formats come into sixteen lanes of 512 bits, one for each row: those with one block for 32
-//! codes.
+//! Unpackers for sixteen rows in 512-bit registers; here those of formats with blocks of 32 codes.
 
 use core::arch::x86_64::*;
 use core::mem::offset_of;
 
-use super::gemv512_columns::{MR, columns, floats, half_codes, halves, two_floats};
+use super::shuffle512::{MR, columns, floats, half_codes, halves, two_floats};
 use super::unpack::{BYTES, Unpack};
 use crate::blocks::{IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1};
 
 /// A format whose bytes ([`Unpack`]) are multiplied by `vpdpbusd` in columns.
 pub(super) trait Unpack16: Unpack {
-    /// Whether more than two parts share bytes. Otherwise what is to be fetched is told part by part,
-    /// which is faster, but keeps the compiler from seeing what parts share.
+    /// More than two parts share bytes. Otherwise prefetches are spread over the parts, which is faster,
+    /// but keeps the compiler from seeing what parts share.
     const SHARED: bool = false;
     /// Scales and minimums of a block of each row, on their way.
     type Scales: Copy;
 
-    /// Of the blocks at `w`.
+    /// The scales and minimums of the blocks at `w`.
     ///
     /// # Safety
     /// The CPU has AVX-512 F, BW, VL and DQ; a block lies at every place.

@@ -1,9 +1,9 @@
-//! How super-blocks of 256 codes come into sixteen lanes of 512 bits.
+//! Unpackers of super-blocks of 256 codes, for sixteen rows in 512-bit registers.
 
 use core::arch::x86_64::*;
 use core::mem::offset_of;
 
-use super::gemv512_columns::{MR, columns, half_columns, two_floats};
+use super::shuffle512::{MR, columns, half_columns, two_floats};
 use super::unpack16::{Unpack16, dot_halves, places};
 use crate::blocks::{Q2_K, Q3_K, Q4_K, Q5_K};
 
@@ -116,7 +116,7 @@ unsafe fn six_bits(w: [*const u8; MR]) -> Bytes<2> {
     }
 }
 
-/// What the formats with unsigned scales and minimums share.
+/// [`Unpack16`]'s scales of the formats with unsigned scales and minimums.
 macro_rules! scales_and_mins {
     ($n:literal, |$w:ident| $load:expr) => {
         type Scales = Bytes<$n>;
@@ -155,6 +155,30 @@ unsafe fn shifted<const N: usize>(sums: [[__m512i; 2]; N], shift: usize) -> [[__
     sums
 }
 
+/// Codes of `LOW + 1` bits: the lower ones begin at bit `from` of the bytes `q`, the highest one is bit
+/// `part` of the bytes `h`.
+///
+/// # Safety
+/// The CPU has AVX-512 F and BW.
+#[inline(always)]
+unsafe fn joined<const LOW: i32>(
+    mut q: [[__m512i; 4]; 2],
+    from: usize,
+    h: [[__m512i; 4]; 2],
+    part: usize,
+) -> [[__m512i; 4]; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (low, high) = (_mm512_set1_epi8((1 << LOW) - 1), _mm512_set1_epi8(1 << LOW));
+        for (q, h) in q.as_flattened_mut().iter_mut().zip(h.as_flattened()) {
+            let bit = _mm512_and_si512(moved(*h, part as i32 - LOW), high);
+            // bit | (q & low)
+            *q = _mm512_ternarylogic_epi64::<0xf8>(bit, moved(*q, from as i32), low);
+        }
+        q
+    }
+}
+
 impl Unpack16 for Q4_K {
     scales_and_mins!(2, |w| six_bits(w));
 
@@ -185,15 +209,9 @@ impl Unpack16 for Q5_K {
     ) -> [[__m512i; 2]; N] {
         // SAFETY: the caller's promises; 32 bytes of q and of h.
         unsafe {
-            let mut q = half_columns(places(w, offset_of!(Q5_K, q) + part / 2 * 32));
+            let q = half_columns(places(w, offset_of!(Q5_K, q) + part / 2 * 32));
             let h = half_columns(places(w, offset_of!(Q5_K, h)));
-            let low = _mm512_set1_epi8(15);
-            for (q, h) in q.as_flattened_mut().iter_mut().zip(h.as_flattened()) {
-                let bit = _mm512_and_si512(moved(*h, part as i32 - 4), _mm512_set1_epi8(16));
-                // bit | (q & low)
-                *q = _mm512_ternarylogic_epi64::<0xf8>(bit, moved(*q, part as i32 % 2 * 4), low);
-            }
-            dot_halves(q, x, 32)
+            dot_halves(joined::<4>(q, part % 2 * 4, h, part), x, 32)
         }
     }
 }
@@ -243,14 +261,9 @@ impl Unpack16 for Q3_K {
         let (half, k) = (part / 4, part % 4);
         // SAFETY: the caller's promises; 32 bytes of q and of h.
         unsafe {
-            let mut q = half_columns(places(w, offset_of!(Q3_K, q) + 32 * half));
+            let q = half_columns(places(w, offset_of!(Q3_K, q) + 32 * half));
             let h = half_columns(places(w, offset_of!(Q3_K, h)));
-            let low = _mm512_set1_epi8(3);
-            for (q, h) in q.as_flattened_mut().iter_mut().zip(h.as_flattened()) {
-                let bit = _mm512_and_si512(moved(*h, part as i32 - 2), _mm512_set1_epi8(4));
-                *q = _mm512_ternarylogic_epi64::<0xf8>(bit, moved(*q, 2 * k as i32), low);
-            }
-            dot_halves(q, x, 16)
+            dot_halves(joined::<2>(q, 2 * k, h, part), x, 16)
         }
     }
 }

@@ -1,7 +1,7 @@
-//! How formats come into registers from a repacked matrix (`crate::repack`): interleaved words are
-//! columns already, so one unpacker a format serves every width.
+//! Unpackers of interleaved blocks, of a repacked matrix (`crate::repack`): words are columns already,
+//! so that one unpacker per format serves every width.
 
-use super::gemm::SimdReg;
+use super::simd_reg::SimdReg;
 use super::unpack::{BYTES, Unpack};
 use crate::REPACK_ROWS;
 use crate::blocks::{IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
@@ -87,7 +87,7 @@ unsafe fn steps<U: SimdReg>(unit: U::F, v: U::I, i: usize, up: usize, bits: i32)
 pub(super) trait UnpackInterleaved: Unpack {
     /// Parts of a round.
     const ROUND: usize;
-    /// What of an interleaved block makes scales and minimums.
+    /// Scales and minimums of an interleaved block, loaded.
     type Ready<U: SimdReg>;
 
     /// # Safety
@@ -114,6 +114,37 @@ pub(super) trait UnpackInterleaved: Unpack {
     ) -> Option<U::I> {
         let _ = (interleaved, round, k, g);
         None
+    }
+}
+
+/// The bytes of part `k` of a round, less `off`.
+///
+/// # Safety
+/// The CPU has the register's instructions; the block has the round.
+#[inline(always)]
+pub(super) unsafe fn groups<U: SimdReg, B: UnpackInterleaved>(
+    interleaved: Interleaved,
+    (round, k): (usize, usize),
+    off: u8,
+) -> [U::I; 8] {
+    // SAFETY: the caller's promises.
+    unsafe {
+        // All upper bits before all lower ones, as they lie in the interleaved block.
+        let mut upper = [None; 8];
+        for (g, upper) in upper.iter_mut().enumerate() {
+            *upper = B::upper::<U>(interleaved, round, k, g);
+        }
+        let mut w = [U::splat(0); 8];
+        for (g, (w, upper)) in w.iter_mut().zip(upper).enumerate() {
+            *w = B::group::<U>(interleaved, round, k, g);
+            if let Some(upper) = upper {
+                *w = U::or(*w, upper);
+            }
+            if off != 0 {
+                *w = U::sub_bytes(*w, off);
+            }
+        }
+        w
     }
 }
 
@@ -242,7 +273,7 @@ impl UnpackInterleaved for Q5_1 {
     }
 }
 
-/// What is ready of blocks with eight scales and minimums of six bits, one to a byte.
+/// [`UnpackInterleaved::Ready`] of blocks with eight scales and minimums of six bits, one to a byte.
 pub(super) struct SixBits<U: SimdReg> {
     d: U::F,
     dmin: U::F,

@@ -3,8 +3,8 @@
 use core::arch::x86_64::*;
 
 use super::dot::Dot;
-use super::gemm::Of;
-use super::shuffle::columns4;
+use super::panel::Of;
+use super::shuffle256::columns4;
 use super::unpack::{Scales, Unpack};
 use crate::blocks::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 
@@ -199,7 +199,7 @@ macro_rules! columns_dot8 {
     };
 }
 
-/// Where the blocks lie.
+/// The addresses of `offset` bytes into each block.
 #[inline(always)]
 fn places<B>(w: [&B; 8], offset: usize) -> [*const u8; 8] {
     w.map(|w| (&raw const *w).cast::<u8>().wrapping_add(offset))

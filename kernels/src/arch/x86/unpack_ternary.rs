@@ -1,14 +1,14 @@
-//! How the ternary formats come into 256-bit registers: as bytes 0 to 3, one more than the weights.
+//! Unpackers of the ternary formats for 256-bit registers: bytes 0 to 3, one more than the weights.
 
 use core::arch::x86_64::*;
 
-use super::shuffle::{sums4, sums8};
-use super::ternary::Dot3;
+use super::dot::TernaryDot;
+use super::shuffle256::{sums4, sums8};
 use super::unpack::floats8;
 use crate::blocks::{I2_S, TQ1_0, TQ2_0, TernaryBlock};
 
 /// A ternary format. A group is the blocks of 256 weights, or of the 128 at the end of a row.
-pub(super) trait Unpack3: TernaryBlock {
+pub(super) trait UnpackTernary: TernaryBlock {
     /// The bytes of a group, 32 after 32; those beyond it stay.
     ///
     /// # Safety
@@ -20,7 +20,7 @@ pub(super) trait Unpack3: TernaryBlock {
     /// # Safety
     /// The CPU has AVX2 and the instructions of `P`; groups of `blocks` blocks lie at each of `w`, as
     /// many codes at each of `x`.
-    unsafe fn dot8<P: Dot3, const N: usize>(
+    unsafe fn dot8<P: TernaryDot, const N: usize>(
         w: [*const Self; 8],
         blocks: usize,
         x: [*const i8; N],
@@ -59,7 +59,7 @@ const fn part<const DOWN: bool>(k: usize) -> usize {
     if DOWN { 3 - k } else { k }
 }
 
-/// [`Unpack3::bytes`] of 128 codes of two bits.
+/// [`UnpackTernary::bytes`] of 128 codes of two bits.
 ///
 /// # Safety
 /// As [`quarters`].
@@ -74,12 +74,12 @@ unsafe fn two_bits<const DOWN: bool>(q: *const u8, to: &mut [__m256i]) {
     }
 }
 
-/// [`Unpack3::dot8`] of `H` times 128 codes of two bits.
+/// [`UnpackTernary::dot8`] of `H` times 128 codes of two bits.
 ///
 /// # Safety
-/// As [`Unpack3::dot8`], with `32 * H` bytes at each of `q`.
+/// As [`UnpackTernary::dot8`], with `32 * H` bytes at each of `q`.
 #[inline(always)]
-unsafe fn two_bits_dot8<P: Dot3, const N: usize, const H: usize, const DOWN: bool>(
+unsafe fn two_bits_dot8<P: TernaryDot, const N: usize, const H: usize, const DOWN: bool>(
     q: [*const u8; 8],
     x: [*const i8; N],
 ) -> [__m256i; N] {
@@ -112,7 +112,7 @@ unsafe fn two_bits_dot8<P: Dot3, const N: usize, const H: usize, const DOWN: boo
     }
 }
 
-impl Unpack3 for TQ2_0 {
+impl UnpackTernary for TQ2_0 {
     #[inline(always)]
     unsafe fn bytes(w: *const Self, _: usize, to: &mut [__m256i; 8]) {
         // SAFETY: a block begins with 64 bytes of codes; the rest by the caller.
@@ -123,7 +123,7 @@ impl Unpack3 for TQ2_0 {
     }
 
     #[inline(always)]
-    unsafe fn dot8<P: Dot3, const N: usize>(
+    unsafe fn dot8<P: TernaryDot, const N: usize>(
         w: [*const Self; 8],
         _: usize,
         x: [*const i8; N],
@@ -139,7 +139,7 @@ impl Unpack3 for TQ2_0 {
     }
 }
 
-impl Unpack3 for I2_S {
+impl UnpackTernary for I2_S {
     #[inline(always)]
     unsafe fn bytes(w: *const Self, blocks: usize, to: &mut [__m256i; 8]) {
         for b in 0..blocks {
@@ -149,7 +149,7 @@ impl Unpack3 for I2_S {
     }
 
     #[inline(always)]
-    unsafe fn dot8<P: Dot3, const N: usize>(
+    unsafe fn dot8<P: TernaryDot, const N: usize>(
         w: [*const Self; 8],
         blocks: usize,
         x: [*const i8; N],
@@ -172,7 +172,7 @@ impl Unpack3 for I2_S {
     }
 }
 
-/// What is exclusive-ored to bytes of base-3 digits, so that they can be compared as signed ones.
+/// Mask for an exclusive or with bytes of base-3 digits, so that they can be compared as signed ones.
 /// `3 * (q - 128) = 3 * q - 128` in eight bits: the next digit is found in the same way.
 const SIGN: i8 = -128;
 
@@ -205,7 +205,7 @@ unsafe fn digits(v: __m256i) -> __m256i {
 const SECOND: usize = 32;
 const THIRD: usize = 48;
 
-impl Unpack3 for TQ1_0 {
+impl UnpackTernary for TQ1_0 {
     #[inline(always)]
     unsafe fn bytes(w: *const Self, _: usize, to: &mut [__m256i; 8]) {
         let w = w.cast::<u8>();
@@ -238,7 +238,7 @@ impl Unpack3 for TQ1_0 {
     }
 
     #[inline(always)]
-    unsafe fn dot8<P: Dot3, const N: usize>(
+    unsafe fn dot8<P: TernaryDot, const N: usize>(
         w: [*const Self; 8],
         _: usize,
         x: [*const i8; N],

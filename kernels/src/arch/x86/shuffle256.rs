@@ -1,4 +1,4 @@
-//! Transposes and sums across lanes.
+//! Transposes and sums across lanes of 256-bit registers.
 
 use core::arch::x86_64::*;
 

@@ -1,9 +1,10 @@
-//! Bytes of sixteen rows as columns of 512-bit registers, where a lane of 32 bits belongs to a row.
+//! Transposes in 512-bit registers: bytes of sixteen rows as columns, where a lane of 32 bits belongs to
+//! a row.
 
 use core::arch::asm;
 use core::arch::x86_64::*;
 
-/// Rows side by side.
+/// Rows whose bytes are transposed: lanes of a register.
 pub(super) const MR: usize = 16;
 
 /// The transposes of four times four lanes, in each quarter of the registers.
