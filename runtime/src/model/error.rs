@@ -142,6 +142,9 @@ pub enum LoadErrorKind {
         /// The format.
         format: Format,
     },
+    /// [`LoadOptions::quantize`](super::LoadOptions::quantize) or
+    /// [`LoadOptions::head`](super::LoadOptions::head) in a build without the feature `quantize`.
+    NoQuantizer,
     /// A matrix that should be quantised is, in another format.
     AlreadyQuantized {
         /// Its name.
@@ -342,6 +345,9 @@ impl fmt::Display for LoadErrorKind {
                 }
                 Ok(())
             }
+            E::NoQuantizer => f.write_str(
+                "matrices can't be quantised: the program was built without the feature `quantize`",
+            ),
             E::AlreadyQuantized { tensor, found, asked } => write!(
                 f,
                 "tensor `{tensor}` is in {found} already, from which {asked} would only lose \

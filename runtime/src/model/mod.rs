@@ -63,6 +63,8 @@ pub struct LoadOptions {
     /// The ternary formats are for models that were trained with weights of -1, 0 and 1, which
     /// they keep as they are; of other weights little is left. The scale is the largest magnitude
     /// (of 256 weights, or of the matrix in I2_S), since any other would change such weights.
+    ///
+    /// Without the feature `quantize` this is an error, and so is `head`.
     pub quantize: Option<Format>,
     /// Quantise the head to this format when loading, where it is in F32, F16 or BF16: it is read
     /// whole for every token. A head that is the embedding too becomes a copy of it.
