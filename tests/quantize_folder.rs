@@ -421,7 +421,7 @@ fn experts_and_convolutions_are_the_folder_s() {
     }
 }
 
-/// What a folder of these families says and a file can't.
+/// Switches that a folder of these families has and a file can't say.
 #[test]
 fn experts_and_convolutions_that_gguf_can_t_say_are_refused() {
     let refused = |name: &str, of: &Tiny, says: &str| {

@@ -80,7 +80,7 @@ pub(crate) fn emit(
     constant(o, "Bytes of the sequence's states", "STATE: usize", needed.state)?;
     constant(o, "Bytes for the one thread", "THREAD: usize", needed.per_thread)?;
     if let Some(at) = tokens(&gguf, file) {
-        constant(o, "Where the tokens' texts begin in the file", "TOKENS_AT: usize", at)?;
+        constant(o, "Offset of the tokens' texts in the file", "TOKENS_AT: usize", at)?;
     }
     constant(o, "The token that ends a text", "END: Option<u32>", format!("{:?}", extras.end))?;
     let prompt = extras.prompt;
@@ -88,7 +88,7 @@ pub(crate) fn emit(
     writeln!(o, "pub static PROMPT: [u32; {}] = {prompt:?};", prompt.len())?;
 
     let formats = "teff_kernels::Format::*";
-    list(o, "Where each tensor lies in the file", "WEIGHTS: [TensorLocation", formats, &locations)?;
+    list(o, "Location of each tensor in the file", "WEIGHTS: [TensorLocation", formats, &locations)?;
     // What shares its name with another variant or type is written in full.
     let op = |op: &Op| format!("Op::{op:?}").replace("rope_kind: ", "rope_kind: RopeKind::");
     let ops: Vec<_> = plan.ops.iter().map(|o| Source(op(o))).collect();
@@ -110,7 +110,7 @@ pub(crate) fn emit(
 
     doc(o, "The model")?;
     write_spec(o, spec)?;
-    doc(o, "What the plan is for")?;
+    doc(o, "Options of the plan")?;
     writeln!(o, "pub const OPTIONS: Options = {{")?;
     writeln!(o, "    use teff_kernels::KvFormat::*;\n    {:?}\n}};", plan.options)?;
     doc(o, "The plan")?;
@@ -127,7 +127,7 @@ pub(crate) fn emit(
     Ok(out)
 }
 
-/// What is Rust already.
+/// Text that is Rust source already.
 struct Source(String);
 
 impl Debug for Source {

@@ -212,7 +212,7 @@ impl Company<'_, '_> {
         }
     }
 
-    /// What is left of all texts.
+    /// The rest of all texts.
     fn finish(&mut self) {
         while (0..self.sequences.len()).any(|s| self.position(s) < self.sequences[s].tokens.len()) {
             let all = self.sequences.len();

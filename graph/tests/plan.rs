@@ -25,7 +25,7 @@ fn options(batch: usize) -> Options {
     Options { batch, logits: 1, context: 1024, kv: KvFormat::F32 }
 }
 
-/// What a layout by hand would take: a place of its own for every kind of intermediate result,
+/// Bytes of a layout by hand: a place of its own for every kind of intermediate result,
 /// used again in each layer.
 fn by_hand(spec: &Spec<'_>, o: &Options, quantized: bool) -> usize {
     let up = |n: usize| n.next_multiple_of(ALIGN);

@@ -1,4 +1,4 @@
-//! What sequences remember: rings of windows, fixed states in two banks, shared keys and values; going
+//! States of sequences: rings of windows, fixed states in two banks, shared keys and values; going
 //! back, checkpoints, snapshots and copies.
 
 #![cfg(feature = "alloc")]
@@ -199,7 +199,7 @@ fn a_cancelled_step_changes_nothing_wherever_it_stops() {
     }
 }
 
-/// Whether a step ends before so many checks.
+/// True if a step ends before so many checks.
 fn done_without_cancel(
     runner: &mut Runner<'_, Cpu>,
     base: &Runner<'_, Cpu>,

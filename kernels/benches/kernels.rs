@@ -1,4 +1,4 @@
-//! What every backend makes of the shapes of GPT-2 124M and of TinyLlama:
+//! Every backend with the shapes of GPT-2 124M and of TinyLlama:
 //! `cargo bench -p teff-benches`.
 //!
 //! Throughput is bytes of weights (products), of the cache (attention) or of the input (the rest)

@@ -152,7 +152,7 @@ impl<'a> Q8Activations<'a> {
         Q8Activations { lo: Some(lo), ..self }
     }
 
-    /// Whether codes have 16 bits.
+    /// True if codes have 16 bits.
     #[inline(always)]
     #[must_use]
     pub fn is_fine(&self) -> bool {

@@ -38,7 +38,7 @@ macro_rules! backend_methods {
                 0
             }
 
-            /// Whether this backend reads matrices of this format faster when they are
+            /// True if this backend reads matrices of this format faster when they are
             /// [repacked](crate::repack). Of other formats it computes them by the scalar truth, or refuses
             /// them by a panic.
             fn repacks(&self, format: $crate::Format) -> bool {

@@ -65,7 +65,7 @@ macro_rules! formats {
     };
 }
 
-/// What the table says of a format.
+/// Entry of the table.
 struct Facts {
     gguf_id: u32,
     name: &'static str,
@@ -121,7 +121,7 @@ macro_rules! declare {
     };
 }
 
-/// What products of a group take.
+/// Activations that the products of a group take.
 macro_rules! activations {
     (dense) => {
         ActivationKind::Dense
@@ -150,7 +150,7 @@ const fn by_id<const N: usize>(mut all: [Format; N]) -> [Format; N] {
     all
 }
 
-/// What products of a format's weights take as inputs.
+/// Inputs of the products of a format's weights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ActivationKind {
     /// f32 ([`crate::DenseActivations`]).
@@ -162,7 +162,7 @@ pub enum ActivationKind {
 }
 
 impl Format {
-    /// Whether this program has the format: its family's feature (`legacy-quants`, `k-quants`,
+    /// True if this program has the format: its family's feature (`legacy-quants`, `k-quants`,
     /// `ternary`) was on when it was built. Dense formats are always there.
     #[must_use]
     pub const fn is_built(self) -> bool {
@@ -213,7 +213,7 @@ impl Format {
         self.facts().block_bytes
     }
 
-    /// Where a block has its f16 fields: scales, then minimums.
+    /// Offsets of a block's f16 fields: scales, then minimums.
     #[must_use]
     pub const fn f16_fields(self) -> &'static [usize] {
         self.facts().f16_fields
@@ -250,13 +250,13 @@ impl Format {
         }
     }
 
-    /// What products take as inputs.
+    /// Inputs of products.
     #[must_use]
     pub const fn activations(self) -> ActivationKind {
         self.facts().activations
     }
 
-    /// Whether products use activations quantised to int8 ([`Format::activations`] says in which
+    /// True if products use activations quantised to int8 ([`Format::activations`] says in which
     /// way); the dense formats use f32 activations.
     #[must_use]
     pub const fn is_quantized(self) -> bool {

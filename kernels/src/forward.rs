@@ -1,4 +1,4 @@
-//! What is generated from the list of [`Backend`](crate::Backend)'s methods
+//! Macros and traits generated from the list of [`Backend`](crate::Backend)'s methods
 //! ([`backend_methods`](crate::backend_methods)) for those that forward them.
 
 /// The signatures of all methods of [`Backend`](crate::Backend), in one group: calls the macro `then`

@@ -8,7 +8,7 @@
 /// The number of lanes.
 pub(crate) const LANES: usize = 16;
 
-/// What is computed element by element: over one f32, or over sixteen.
+/// Arithmetic element by element: over one f32, or over sixteen.
 pub(crate) trait Float: Copy {
     /// As many i32.
     type Int: Copy;

@@ -36,9 +36,9 @@ pub enum MatrixError {
     },
     /// The number of bytes is not what format and shape need (`None`: more than can be addressed).
     Size {
-        /// What they need.
+        /// Bytes needed.
         needed: Option<usize>,
-        /// What was given.
+        /// Bytes given.
         got: usize,
     },
     /// The format has no repacked layout ([`crate::repacked_bytes`]).
@@ -160,7 +160,7 @@ impl<'a> Matrix<'a> {
         Matrix { scale, ..self }
     }
 
-    /// What the values of blocks without a scale of their own are multiplied with; 1 where
+    /// Factor of the values of blocks without a scale of their own; 1 where
     /// [`Matrix::with_scale`] did not say otherwise.
     #[inline(always)]
     #[must_use]
@@ -192,7 +192,7 @@ impl<'a> Matrix<'a> {
         self.row_bytes
     }
 
-    /// Whether the blocks of sixteen rows lie side by side ([`crate::repack`]).
+    /// True if the blocks of sixteen rows lie side by side ([`crate::repack`]).
     #[inline(always)]
     #[must_use]
     pub fn is_repacked(&self) -> bool {

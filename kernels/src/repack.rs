@@ -18,7 +18,7 @@ use crate::{ActivationKind, Format, Matrix};
 /// Rows whose blocks lie side by side.
 pub const REPACK_ROWS: usize = 16;
 
-/// Where a block has the f16 that is no word, if it has one: its scale, which lies at one of its ends.
+/// Offset of the f16 that is no word, if a block has one: its scale, which lies at one of its ends.
 const fn half(format: Format) -> Option<usize> {
     match format.block_bytes() % 4 {
         2 => Some(format.f16_fields()[0]),

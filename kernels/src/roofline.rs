@@ -1,4 +1,4 @@
-//! What a backend's instructions can do at most: the ceilings that the speed of its operations is
+//! Ceilings of a backend's instructions, which the speed of its operations is
 //! measured against. Tools for measuring, not operations; who calls them has the clock.
 //!
 //! - [`int8`]: products of bytes from registers, as the instruction set sums them

@@ -15,7 +15,7 @@ pub struct Tile<'a> {
     own: PhantomData<&'a mut [f32]>,
 }
 
-/// Whether `len` elements have `n` rows of `width`, a new row every `ld`, whatever these numbers are.
+/// True if `len` elements have `n` rows of `width`, a new row every `ld`, whatever these numbers are.
 pub(crate) fn rows_fit(len: usize, n: usize, width: usize, ld: usize) -> bool {
     let end = n.checked_sub(1).map_or(Some(0), |last| last.checked_mul(ld)?.checked_add(width));
     ld >= width && end.is_some_and(|end| end <= len)

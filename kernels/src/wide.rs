@@ -7,7 +7,7 @@
 
 /// Elements that share a scale.
 pub const WIDE_BLOCK: usize = 256;
-/// What the length of a row is a multiple of.
+/// Divisor of the length of a row.
 pub const WIDE_UNIT: usize = 128;
 
 /// Rows quantised to 8 bits, for ternary weights.

@@ -32,7 +32,7 @@ fn little_memory_is_enough_for_small_shapes() {
     }
 }
 
-/// What a backend does wrong.
+/// Fault of a backend.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Wrong {
     /// The last bit of one output of one format, for the second row of activations.

@@ -310,7 +310,7 @@ fn attends() {
     });
 }
 
-/// What changes a row, given two other rows as long and a number.
+/// Operation on a row, given two other rows as long and a number.
 type RowOp = fn(&dyn Backend, &mut [f32], &[f32], &[f32], f32);
 
 const ROW_OPS: [(&str, RowOp); 13] = [

@@ -43,9 +43,9 @@ fn table(r: &mut Rng, pairs: usize, kind: Kind) -> Vec<f32> {
     table
 }
 
-/// What calls an operation with a gate and its factor.
+/// Call of an operation with a gate and its factor.
 type Gate = fn(&dyn Backend, &mut [f32], &[f32]);
-/// What calls an activation.
+/// Call of an activation.
 type Map = fn(&dyn Backend, &mut [f32]);
 
 const GATES: [(&str, Gate, Map); 3] = [

@@ -291,7 +291,7 @@ fn nothing_stays_nothing() {
     }
 }
 
-/// What bytes mean that no quantiser writes: hashes of what the `gguf` package 0.19.0 dequantises
+/// Values of bytes that no quantiser writes: hashes of what the `gguf` package 0.19.0 dequantises
 /// from blocks of random bytes, with a scale of 1.
 #[test]
 fn any_ternary_bytes_mean_what_ggml_says() {

@@ -67,7 +67,7 @@ fn ternary(r: &mut Rng, rows: usize, cols: usize, scale: f32) -> Vec<f32> {
         .collect()
 }
 
-/// What a format makes of rows; of I2_S, divided by the scale.
+/// Rows stored in a format; in I2_S, divided by the scale.
 fn stored(format: Format, x: &[f32], cols: usize, scale: f32) -> Vec<u8> {
     let mut bytes = vec![0; x.len() / cols * format.row_bytes(cols).unwrap()];
     let unit = if format == Format::I2_S { scale } else { 1.0 };
@@ -88,7 +88,7 @@ proptest! {
         product::<I2_S>(rows, cols, n, seed)?;
     }
 
-    /// What the three store of the same weights and scale gives the same bits, in products and as
+    /// The same weights and scale in all three formats give the same bits, in products and as
     /// values, on every backend.
     #[test]
     fn one_result_for_all_formats(

@@ -291,7 +291,7 @@ fn fine_codes_fall_into_two_planes() {
     }
 }
 
-/// What the quantiser does with numbers that have no code.
+/// Numbers that have no code, through the quantiser.
 #[test]
 fn activations_without_a_code_are_zero() {
     let quantize = |x: &[f32; 32]| {

@@ -1,4 +1,4 @@
-//! What the whole-system tests share: the models, their golden logits, and errors.
+//! Shared parts of the whole-system tests: the models, their golden logits, and errors.
 
 #![allow(dead_code, unreachable_pub)] // every test file uses another part
 

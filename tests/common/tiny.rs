@@ -18,7 +18,7 @@ pub struct Tiny {
 pub const WIDTH: u32 = 256;
 pub const VOCAB: u32 = 311;
 
-/// What both have.
+/// Fields of both.
 const SIZES: &str = r#""hidden_size":256,"num_attention_heads":4,"num_key_value_heads":2,
     "vocab_size":311,"max_position_embeddings":96"#;
 

@@ -46,7 +46,7 @@ impl Needed {
     }
 }
 
-/// What the plan has no operation for.
+/// Stand-in for operations that the plan doesn't have.
 fn other() -> ! {
     unreachable!("this image has no other model's operations")
 }

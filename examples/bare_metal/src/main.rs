@@ -42,7 +42,7 @@ enum Failure {
 }
 
 impl Failure {
-    /// What it is in a few words: the errors' own texts, with all that they say, would be a fifth of
+    /// Error in a few words: the errors' own texts, with all that they say, would be a fifth of
     /// the program. The feature `explain` has them.
     fn text(&self) -> &'static str {
         match self {
@@ -212,7 +212,7 @@ fn main() -> ! {
     }
 }
 
-/// What was ruled out happened all the same.
+/// Handler of panics, which the checks rule out.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     if let Ok(mut host) = hstdout() {

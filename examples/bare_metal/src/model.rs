@@ -29,7 +29,7 @@ pub(crate) fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// Whether the file is the one that the plan was written for.
+/// True if the file is the one that the plan was written for.
 pub(crate) fn is_whole() -> bool {
     fnv(FNV, &FILE.0) == plan::FILE_HASH
 }

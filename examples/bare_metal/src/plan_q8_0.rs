@@ -21,7 +21,7 @@ pub const STATE: usize = 147520;
 /// Bytes for the one thread.
 pub const THREAD: usize = 8192;
 
-/// Where the tokens' texts begin in the file.
+/// Offset of the tokens' texts in the file.
 pub const TOKENS_AT: usize = 687;
 
 /// The token that ends a text.
@@ -30,7 +30,7 @@ pub const END: Option<u32> = Some(0);
 /// Tokens that the text begins with.
 pub static PROMPT: [u32; 46] = [47, 78, 354, 384, 270, 259, 472, 415, 280, 259, 439, 410, 275, 79, 88, 388, 437, 73, 80, 441, 442, 322, 259, 282, 69, 424, 275, 496, 310, 14, 440, 391, 287, 470, 295, 12, 437, 73, 80, 359, 272, 275, 368, 259, 435, 14];
 
-/// Where each tensor lies in the file.
+/// Location of each tensor in the file.
 pub static WEIGHTS: [TensorLocation; 52] = {
     #[allow(unused_imports)]
     use teff_kernels::Format::*;
@@ -241,7 +241,7 @@ pub const SPEC: Spec<'static> = {
     }
 };
 
-/// What the plan is for.
+/// Options of the plan.
 pub const OPTIONS: Options = {
     use teff_kernels::KvFormat::*;
     Options { batch: 8, logits: 1, context: 256, kv: Q8 }

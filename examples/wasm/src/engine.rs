@@ -19,7 +19,7 @@ pub const BATCH: usize = 8;
 /// The only text.
 const SEQUENCE: SequenceId = SequenceId(0);
 
-/// What a step did.
+/// Result of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// Part of the prompt, or a token: there may be text, and there is more to come.

@@ -1,4 +1,4 @@
-//! What the module exports: numbers in and out. Bytes and texts go through one buffer, which the
+//! Exports of the module: numbers in and out. Bytes and texts go through one buffer, which the
 //! caller asks for and fills, so that no pointer comes from outside; texts and logits come back as
 //! places in memory that are good until the next call.
 //!
@@ -154,7 +154,7 @@ extern "C" fn vocabulary() -> u32 {
     State::run(0, |state| Ok(state.engine()?.model().spec().vocab))
 }
 
-/// Where the text is.
+/// Address of the text.
 // SAFETY: no other symbol of this module has this name.
 #[unsafe(no_mangle)]
 extern "C" fn text() -> *const u8 {

@@ -145,7 +145,7 @@ impl Buffer {
         over: None,
     };
 
-    /// Whether rows are whole blocks of the elements' type.
+    /// True if rows are whole blocks of the elements' type.
     pub(crate) fn is_whole(&self) -> bool {
         (self.cols as usize).is_multiple_of(self.kind.unit())
     }

@@ -199,7 +199,7 @@ struct Line([u8; 64]);
 pub(crate) struct Room([Vec<Line>; 3]);
 
 impl Room {
-    /// What a plan needs, full of NaN.
+    /// Memory of a plan, full of NaN.
     pub(crate) fn memory(
         &mut self,
         plan: &Plan<'_>,

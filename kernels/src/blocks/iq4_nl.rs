@@ -21,7 +21,7 @@ const _: () =
 
 impl_pod!(IQ4_NL);
 
-/// What codes stand for: steps that are finer around 0.
+/// Values of the codes: steps that are finer around 0.
 pub(crate) const VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 

@@ -81,7 +81,7 @@ pub trait DenseBlock: Block {
 pub trait CodeBlock: Block {
     /// Codes that share a scale and a minimum: 16 or 32.
     const SUB: usize;
-    /// Whether there are minimums other than 0.
+    /// True if there are minimums other than 0.
     const MINS: bool;
 
     /// The scale of sub-block `sub`.
@@ -308,7 +308,7 @@ macro_rules! check_blocks {
 }
 crate::formats!([check_blocks]);
 
-/// What becomes of a format whose family was left out of the program: no matrix has it, and no
+/// Panics for a format whose family was left out of the program: no matrix has it, and no
 /// reader of files knows it.
 #[cold]
 #[allow(dead_code)] // where all families are built

@@ -126,7 +126,7 @@ pub(super) fn scale_by_descent<const N: usize>(
     if cc > 0.0 { xc / cc } else { 0.0 }
 }
 
-/// What a format with minimums tries.
+/// Candidates of a format with minimums.
 pub(super) struct Grid {
     /// The largest code.
     pub(super) top: f32,
@@ -134,7 +134,7 @@ pub(super) struct Grid {
     pub(super) first: f32,
     /// How often it grows by a tenth of a step.
     pub(super) tenths: u8,
-    /// Whether errors count by magnitude instead of by square.
+    /// Errors count by magnitude instead of by square.
     pub(super) magnitude: bool,
 }
 

@@ -28,7 +28,7 @@ const _: () =
 
 impl_pod!(TQ1_0);
 
-/// Where the digits of a byte stand: the first weight, and from one to the next.
+/// Positions of a byte's digits: the first weight, and the step from one to the next.
 fn place(byte: usize) -> (usize, usize) {
     match byte {
         0..32 => (byte, 32),

@@ -7,7 +7,7 @@ use super::room::{Room, take};
 use super::{Case, EquivalenceError, UNTOUCHED, same_ints, same_tile};
 use crate::{Backend, DenseActivations, KV_BLOCK, KvFormat, KvHead, KvLayout, Scalar, Tile};
 
-/// What an attention is made of.
+/// Inputs of an attention.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
     /// Of the cache.
@@ -22,7 +22,7 @@ pub struct Attention {
     pub n: usize,
     /// Positions that a query sees, where not all.
     pub window: Option<NonZeroUsize>,
-    /// What the numbers are.
+    /// Kind of the numbers.
     pub kind: Kind,
     /// Floats before and between the rows of the output.
     pub gap: usize,

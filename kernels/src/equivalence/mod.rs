@@ -24,7 +24,7 @@ pub use random::{Kind, Rng, fill_codes, fill_floats, fill_weights, float};
 pub use room::{Block, Room};
 pub use rows::{Row, causal_conv, rope, rows, select};
 
-/// What one comparison was about.
+/// Subject of one comparison.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Case {
     /// The operation, and in which way it was called.
@@ -37,7 +37,7 @@ pub struct Case {
     pub cols: usize,
     /// Rows of activations.
     pub n: usize,
-    /// What the numbers were.
+    /// Kind of the numbers.
     pub kind: Kind,
     /// The seed of the case.
     pub seed: u64,
@@ -62,18 +62,18 @@ pub enum EquivalenceError {
     },
     /// Another result than the scalar truth's.
     Different {
-        /// What was computed.
+        /// The comparison.
         case: Case,
         /// Which element of the result.
         index: usize,
         /// The truth: the bits of an f32, or an integer.
         want: u32,
-        /// What the backend gave.
+        /// Bits that the backend computed.
         got: u32,
     },
     /// Something was written outside of the output.
     Outside {
-        /// What was computed.
+        /// The comparison.
         case: Case,
     },
 }
@@ -102,7 +102,7 @@ pub fn bits(x: f32) -> u32 {
     if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }
 }
 
-/// What lies in an output before anything is written.
+/// Content of an output before anything is written.
 const UNTOUCHED: f32 = -7.75e33;
 
 /// Compares a result with the truth, element by element.

@@ -11,7 +11,7 @@ use crate::{
     repack, repacked_bytes,
 };
 
-/// What a product is made of.
+/// Inputs of a product.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     /// Of the weights.
@@ -22,7 +22,7 @@ pub struct Product {
     pub cols: usize,
     /// Rows of activations.
     pub n: usize,
-    /// What the numbers are.
+    /// Kind of the numbers.
     pub kind: Kind,
     /// Activations with codes of 16 bits, where the format has them.
     pub fine: bool,

@@ -35,7 +35,7 @@ impl Rng {
     }
 }
 
-/// What kind of numbers a case is made of.
+/// Kind of the numbers of a case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// In -1..1.

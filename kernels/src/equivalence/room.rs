@@ -1,10 +1,10 @@
-//! Where the suite's inputs and outputs lie.
+//! Memory of the suite's inputs and outputs.
 
 use bytemuck::Pod;
 
 use super::EquivalenceError;
 
-/// What memory is taken from. Each piece has exactly the length that was asked for, so that tests on
+/// Source of memory. Each piece has exactly the length that was asked for, so that tests on
 /// a heap of their own notice who reads beyond it.
 pub trait Room<'m> {
     /// `len` zeroed bytes at a multiple of 64.

@@ -12,7 +12,7 @@ pub struct Row {
     pub len: usize,
     /// Elements of its address beyond a multiple of 64 bytes.
     pub skew: usize,
-    /// What the numbers are.
+    /// Kind of the numbers.
     pub kind: Kind,
     /// Of its numbers.
     pub seed: u64,
@@ -25,7 +25,7 @@ impl Row {
     }
 }
 
-/// What changes a row `y`, given as long ones and a number: `x` (which `y` is at first), factors,
+/// Operation on a row `y`, given as long ones and a number: `x` (which `y` is at first), factors,
 /// terms, and the number.
 type RowOp = fn(&dyn Backend, &mut [f32], [&[f32]; 3], f32);
 

@@ -276,7 +276,7 @@ fn values<L: Lanes, E: Element, const QT: usize, const G: usize>(
     }
 }
 
-/// What an attention is about, apart from the outputs.
+/// Inputs of an attention.
 #[derive(Clone, Copy)]
 struct Job<'a> {
     q: DenseActivations<'a>,

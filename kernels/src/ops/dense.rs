@@ -46,7 +46,7 @@ impl LoadDense for Bf16 {
     }
 }
 
-/// Where the rows of a tile are: the first one, and from one to the next.
+/// Rows of a tile: the first one, and the step from one to the next.
 #[derive(Clone, Copy)]
 struct Rows {
     first: usize,
@@ -54,7 +54,7 @@ struct Rows {
     fetch: Fetch,
 }
 
-/// What of a tile's rows is fetched ahead.
+/// Part of a tile's rows that is fetched ahead.
 #[derive(Clone, Copy)]
 enum Fetch {
     /// Nothing: they are in the cache.

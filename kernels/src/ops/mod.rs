@@ -1,4 +1,4 @@
-//! What every operation computes: float operations written once over sixteen lanes.
+//! Definitions of the operations: float arithmetic written once over sixteen lanes.
 //!
 //! The scalar backend is these functions over portable lanes; the vector backends are the same
 //! functions over their registers, and hand-written integer products that give the same integers.

@@ -30,7 +30,7 @@ pub fn rope_freqs(base: f64, scale: f64, factors: Option<&[f32]>, out: &mut [f64
     }
 }
 
-/// What [`crate::Backend::rope`] needs for a position: the cosines of `position * freqs[j]`, then
+/// Table for [`crate::Backend::rope`] at a position: the cosines of `position * freqs[j]`, then
 /// the sines, each within 0.501 ULP of the exact value for that (f64) angle.
 ///
 /// Angles are rounded to f64: up to position 131072 with frequencies up to 1 their error is below

@@ -22,7 +22,7 @@ pub(crate) fn largest<L: Lanes>(x: &[f32]) -> f32 {
     m.largest()
 }
 
-/// Whether an element is above `bar`, or NaN.
+/// True if an element is above `bar`, or NaN.
 #[inline(always)]
 fn any_beyond<L: Lanes>(x: &[f32], bar: f32) -> bool {
     let (bar, one) = (L::splat(bar), L::splat(1.0));
@@ -51,7 +51,7 @@ pub(crate) fn argmax<L: Lanes>(x: &[f32]) -> usize {
     x[first..].iter().position(|v| *v == best).map_or(0, |i| first + i)
 }
 
-/// What [`crate::Backend::top_k`] found.
+/// Result of [`crate::Backend::top_k`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TopK {
     /// How many were selected: as many as there was room for, or all that are not NaN.

@@ -135,7 +135,7 @@ pub(crate) struct OwnedActivations {
     pub(crate) d: Vec<f32>,
     pub(crate) s: Vec<i32>,
     kind: ActivationKind,
-    /// What lies before the first element of each vector.
+    /// Elements before the first one of each vector.
     skew: usize,
 }
 
@@ -251,7 +251,7 @@ pub(crate) fn same(want: &[f32], got: &[f32], what: &str) -> TestCaseResult {
     }
 }
 
-/// What lies in an output before anything is written.
+/// Content of an output before anything is written.
 pub(crate) const UNTOUCHED: f32 = -7.75e33;
 
 /// `b`'s product of `rows` with the rows `ts` of the activations; `gap` floats lie before the output

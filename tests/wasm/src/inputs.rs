@@ -12,7 +12,7 @@ pub(crate) const MAX_COLS: usize = 768;
 /// Marsaglia's xorshift64.
 pub(crate) struct Rng(u64);
 
-/// What numbers are like.
+/// Kind of numbers.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     /// In -1..1.

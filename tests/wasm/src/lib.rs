@@ -13,7 +13,7 @@ mod rows;
 use inputs::Rng;
 use teff_kernels::{Backend, Cpu, Scalar};
 
-/// What came out of a run.
+/// Result of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// Numbers that were compared with the scalar truth.
@@ -88,7 +88,7 @@ impl Run<'_> {
     }
 }
 
-/// What a module exports.
+/// Exports of a module.
 #[cfg(target_arch = "wasm32")]
 mod module {
     use core::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! What is computed element by element, and over one row.
+//! Operations element by element, and over one row.
 
 use teff_kernels::{
     ACT_BLOCK, ACT_SUM, Backend, Q8RowMut, RopeKind, WIDE_BLOCK, WIDE_UNIT, WideRowMut,

@@ -34,7 +34,7 @@ fn parts(cols: usize) -> [usize; 3] {
     [scales, scales, cols * ROWS]
 }
 
-/// What four rows are unpacked into.
+/// Four unpacked rows.
 struct Unpacked<'s> {
     codes: &'s mut [i8],
     scales: &'s mut [[f32; ROWS]],
