@@ -88,7 +88,13 @@ pub(crate) fn emit(
     writeln!(o, "pub static PROMPT: [u32; {}] = {prompt:?};", prompt.len())?;
 
     let formats = "teff_kernels::Format::*";
-    list(o, "Location of each tensor in the file", "WEIGHTS: [TensorLocation", formats, &locations)?;
+    list(
+        o,
+        "Location of each tensor in the file",
+        "WEIGHTS: [TensorLocation",
+        formats,
+        &locations,
+    )?;
     // What shares its name with another variant or type is written in full.
     let op = |op: &Op| format!("Op::{op:?}").replace("rope_kind: ", "rope_kind: RopeKind::");
     let ops: Vec<_> = plan.ops.iter().map(|o| Source(op(o))).collect();

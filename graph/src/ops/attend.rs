@@ -60,7 +60,8 @@ impl Attend {
         mut items: core::ops::Range<usize>,
     ) -> Result<(), Stopped> {
         let (q, out, backend) = (worker.buffer(self.q), worker.buffer(self.out), worker.backend());
-        let (n, rows, first_row) = (segment.tokens.len(), segment.rows(out.rows), segment.first_row(out.rows));
+        let (n, rows, first_row) =
+            (segment.tokens.len(), segment.rows(out.rows), segment.first_row(out.rows));
         let (heads, d) = (usize::from(self.heads), usize::from(self.head_dim));
         let per_kv = heads / usize::from(self.kv_heads);
         let window = NonZeroUsize::new(self.window as usize);

@@ -44,7 +44,8 @@ impl Operation for Embed {
     fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
         // SAFETY: the only call for this operation.
         let (_, scratch) = unsafe { worker.local() };
-        let (table, out, backend) = (worker.matrix(self.table), worker.buffer(self.out), worker.backend());
+        let (table, out, backend) =
+            (worker.matrix(self.table), worker.buffer(self.out), worker.backend());
         let width = out.cols as usize;
         for (t, segment) in worker.rows_of(out.rows, worker.share(worker.rows(out.rows))) {
             // SAFETY: row t of a verified buffer, ours by share().

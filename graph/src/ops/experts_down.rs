@@ -99,7 +99,13 @@ impl Operation for ExpertsDown {
                 while first < entries.end {
                     let count = ENTRIES.min(entries.end - first);
                     let mut tile = Tile::new(&mut products[..count * width], count, width, width);
-                    worker.product(&w, &inputs.rows(first, count), rows.clone(), &mut tile, scratch)?;
+                    worker.product(
+                        &w,
+                        &inputs.rows(first, count),
+                        rows.clone(),
+                        &mut tile,
+                        scratch,
+                    )?;
                     for i in 0..count {
                         let (t, s) = routes.entry(first + i);
                         let row = tile.row(i);

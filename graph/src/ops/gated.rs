@@ -75,7 +75,8 @@ impl Operation for Gated {
     fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
         let backend = worker.backend();
         let (gate, up) = (worker.matrix(self.gate), worker.matrix(self.up));
-        let [gate_bias, up_bias] = [self.gate_bias, self.up_bias].map(|b| b.map(|b| worker.vector(b)));
+        let [gate_bias, up_bias] =
+            [self.gate_bias, self.up_bias].map(|b| b.map(|b| worker.vector(b)));
         let (x, out) = (worker.buffer(self.x), worker.buffer(self.out));
         let n = worker.rows(x.rows);
         if n == 0 {

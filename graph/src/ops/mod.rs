@@ -4,6 +4,21 @@
 //! An operation is self-contained: it carries its own epsilon, scale, window and activation. To add
 //! one, write its file and name it in [`Op`] below; nothing else matches on operations.
 
+mod attend;
+mod embed;
+mod experts_down;
+mod experts_gated;
+mod gated;
+mod linear;
+mod norm;
+mod norm_add;
+mod project;
+mod rope_table;
+mod route;
+mod routes;
+mod select_rows;
+mod short_conv;
+
 use teff_kernels::Backend;
 
 use crate::TensorId;
@@ -82,7 +97,7 @@ pub const fn kinds(ops: &[Op]) -> u64 {
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $file:ident::$op:ident,)*) => {
-        $(mod $file; pub use $file::$op;)*
+        $(pub use $file::$op;)*
 
         /// The order of the bits of kinds.
         enum Kind {
@@ -206,8 +221,6 @@ operations! {
     /// Selection of the rows whose logits are wanted.
     select_rows::SelectRows,
 }
-
-mod routes;
 
 pub use linear::Output;
 pub use project::QkvPart;
