@@ -15,8 +15,9 @@ build() {
     local module=$1 flags="-C strip=symbols"
     shift
     [ "$module" = plain ] || flags+=" -C target-feature=+simd128"
-    RUSTFLAGS="${RUSTFLAGS:-} $flags" CARGO_TARGET_DIR=$target/$module ${CARGO:-cargo} build -q \
-        --release --locked --lib --target wasm32-unknown-unknown "$@"
+    # As a cdylib alone: cargo doesn't optimise across crates (`lto`) what is a library for Rust too.
+    RUSTFLAGS="${RUSTFLAGS:-} $flags" CARGO_TARGET_DIR=$target/$module ${CARGO:-cargo} rustc -q \
+        --release --locked --lib --crate-type cdylib --target wasm32-unknown-unknown "$@"
     # Without a name and a time, so that the same module gives the same file.
     gzip -9nc "$target/$module/wasm32-unknown-unknown/release/teff_wasm.wasm" \
         >"$out/teff-$module.wasm.gz"

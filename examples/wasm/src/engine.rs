@@ -6,12 +6,12 @@ use teff_graph::{
     Executor, List, LogitsFor, Memory, NeverCancel, Options, Plan, Runner, Segment, SequenceId,
     Step, StepError, Tensor, check_tokens,
 };
-use teff_kernels::{KvFormat, Matrix};
+use teff_kernels::KvFormat;
 use teff_runtime::sample::{Sampler, Sampling};
 use teff_runtime::tokenizer::{Specials, Tokenizer, Utf8Stream};
+use teff_runtime::{LoadOptions, Model};
 
 use crate::compact::Compact;
-use crate::load::Model;
 
 /// Most tokens of a prompt that one step takes through the model: so many stay responsive.
 pub const BATCH: usize = 8;
@@ -50,7 +50,9 @@ struct How {
 
 /// A model, and a text when it has begun.
 pub struct Engine {
-    model: Model,
+    /// It stays for good, as its file does.
+    model: &'static Model,
+    tensors: &'static [Tensor<'static>],
     text: Option<Text>,
 }
 
@@ -64,24 +66,23 @@ impl Engine {
     /// # Errors
     /// What is wrong with the file.
     pub fn open(file: &'static [u8]) -> Result<Engine, String> {
-        Ok(Engine { model: Model::open(file)?, text: None })
+        let model = Model::from_bytes(file, &LoadOptions::default()).map_err(text)?;
+        let model: &Model = Box::leak(Box::new(model));
+        let tensors = model.tensors().collect::<Vec<_>>().leak();
+        Ok(Engine { model, tensors, text: None })
     }
 
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Model {
-        &self.model
+        self.model
     }
 
     fn plan(&self, context: usize) -> Result<Plan<'static>, String> {
-        let tensors = self.model.tensors;
-        let format = |id: teff_graph::TensorId| match &tensors[id.index()] {
-            Tensor::Matrix(m) => Matrix::format(m),
-            Tensor::Vector(_) => teff_kernels::Format::F32,
-        };
         let batch = BATCH.min(context);
         let options = Options { batch, logits: 1, context, kv: KvFormat::F32 };
-        Plan::build(&self.model.spec, &format, &options, &Compact).map_err(text)
+        let format = |id| self.model.format(id);
+        Plan::build(self.model.spec(), &format, &options, &Compact).map_err(text)
     }
 
     /// Bytes that a text of `context` positions takes, from the model's header alone.
@@ -106,19 +107,19 @@ impl Engine {
         let memory = Memory::allocate(&plan.memory_requirements, 1, 1).map_err(text)?;
         let mut tokens = Vec::new();
         tokens.try_reserve_exact(context).map_err(text)?;
-        let tensors = List::Borrowed(self.model.tensors);
+        let tensors = List::Borrowed(self.tensors);
         let runner = Runner::new(plan, tensors, Compact, 1, memory).map_err(text)?;
         self.text = Some(Text { runner, context, tokens, how: None });
         Ok(())
     }
 
-    fn begun(&mut self) -> Result<(&Model, &mut Text), String> {
+    fn begun(&mut self) -> Result<(&'static Model, &mut Text), String> {
         let text = self.text.as_mut().ok_or("there is no memory for a text: begin one first")?;
-        Ok((&self.model, text))
+        Ok((self.model, text))
     }
 
     fn tokenizer(model: &Model) -> Result<&Tokenizer, String> {
-        model.tokenizer.as_ref().map_err(|e| format!("the model has no tokenizer: {e}"))
+        model.tokenizer().map_err(|e| format!("the model has no tokenizer: {e}"))
     }
 
     /// Starts a text with this prompt, which [`Engine::step`] goes on with, for at most `most`
@@ -142,7 +143,7 @@ impl Engine {
             return Err("there is nothing to continue: write a beginning".into());
         }
         to.push(&tokens)?;
-        let sampler = Sampler::new(how, model.spec.vocab as usize).map_err(text)?;
+        let sampler = Sampler::new(how, model.spec().vocab as usize).map_err(text)?;
         to.how = Some(How { sampler, utf8: Utf8Stream::new(), left: most, finish: None });
         Ok(tokens.len())
     }

@@ -1,7 +1,7 @@
 //! Teff in a browser: a wasm module with plain exports, no imports, and a page around it.
 //!
-//! - [`load`]: the model in a GGUF file's bytes.
-//! - [`engine`]: its memory, said before it is taken; prompts; a text, step by step.
+//! - [`engine`]: a model, which the runtime reads from a GGUF file's bytes; its memory, said before it
+//!   is taken; prompts; a text, step by step.
 //! - [`compact`]: a backend with few instructions, whose bits are all others' bits.
 //!
 //! The exports stand in `module.rs`; `teff.js` calls them. A module holds one model for as long as
@@ -10,6 +10,5 @@
 
 pub mod compact;
 pub mod engine;
-pub mod load;
 #[cfg(target_arch = "wasm32")]
 mod module;

@@ -66,17 +66,18 @@ extern "C" fn open() -> u32 {
         }
         let engine = Engine::open(core::mem::take(&mut state.buffer).leak())?;
         let model = engine.model();
-        let (memory, why) = match &model.tokenizer {
-            Ok(t) => (t.memory(), ""),
-            Err(why) => (0, &**why),
+        let (memory, why) = match model.tokenizer() {
+            Ok(t) => (t.memory() as u64, String::new()),
+            Err(why) => (0, why.to_string()),
         };
-        let name: String = model.name.chars().filter(|c| !c.is_control()).take(100).collect();
+        let name = model.name().unwrap_or_default();
+        let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
         state.text = format!(
             "name={name}\nfamily={}\nparameters={}\ncontext={}\nmemory={}\nbackend={}\nerror={why}",
-            model.spec.arch,
-            model.spec.parameters(),
-            model.spec.context,
-            memory + model.converted,
+            model.spec().arch,
+            model.spec().parameters(),
+            model.spec().context,
+            memory + model.owned_bytes(),
             teff_kernels::Backend::name(&Compact),
         );
         state.engine = Some(engine);
@@ -150,7 +151,7 @@ extern "C" fn eval() -> *const f32 {
 // SAFETY: no other symbol of this module has this name.
 #[unsafe(no_mangle)]
 extern "C" fn vocabulary() -> u32 {
-    State::run(0, |state| Ok(state.engine()?.model().spec.vocab))
+    State::run(0, |state| Ok(state.engine()?.model().spec().vocab))
 }
 
 /// Where the text is.

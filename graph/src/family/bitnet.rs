@@ -8,7 +8,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, keys};
 use super::names::hf_ignored;
-use super::{Family, GgufForm, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes, folder_reader};
 use crate::layers::{Activation, Layer};
 use crate::meta::{Metadata, flag};
 #[cfg(feature = "alloc")]
@@ -25,7 +25,7 @@ const FAMILY: Family = Family {
     model_type: "bitnet",
     prefix: "model.",
     from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &B158_KEYS),
-    from_config,
+    from_config: folder_reader(from_config),
     names: Names::LLAMA,
     gguf: GgufForm::HALVES,
     hf_transposed: |_| false,

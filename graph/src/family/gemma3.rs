@@ -6,7 +6,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
 use super::names::{hf, hf_ignored, named};
-use super::{Family, GgufForm, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes, folder_reader};
 use crate::layers::{Activation, Layer};
 use crate::meta::{MetaError, Metadata, Value, count, flag, float};
 #[cfg(feature = "alloc")]
@@ -31,7 +31,7 @@ pub static GEMMA3: Family = Family {
     model_type: "gemma3_text",
     prefix: "model.",
     from_gguf,
-    from_config,
+    from_config: folder_reader(from_config),
     names: NAMES,
     gguf: GgufForm::HALVES,
     hf_transposed: |_| false,

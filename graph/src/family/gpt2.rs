@@ -2,7 +2,7 @@
 //! everywhere, one matrix for queries, keys and values, GELU, and a tied head.
 
 use super::names::{hf, named};
-use super::{Family, GgufForm, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes, folder_reader};
 use crate::layers::{
     Activation, Attention, Dense, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
@@ -17,7 +17,7 @@ pub static GPT2: Family = Family {
     model_type: "gpt2",
     prefix: "transformer.",
     from_gguf,
-    from_config,
+    from_config: folder_reader(from_config),
     names: NAMES,
     gguf: GgufForm::HALVES,
     hf_transposed,

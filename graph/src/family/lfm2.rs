@@ -5,7 +5,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
 use super::names::{hf, hf_ignored, named};
-use super::{Family, GgufForm, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes, folder_reader};
 use crate::layers::{Layer, Mixer, ShortConv};
 use crate::meta::{Metadata, Value, count, flag, float, required};
 use crate::spec::{Head, LayerRole as L};
@@ -21,7 +21,7 @@ pub static LFM2: Family = Family {
     model_type: "lfm2",
     prefix: "model.",
     from_gguf,
-    from_config,
+    from_config: folder_reader(from_config),
     names: NAMES,
     gguf: GgufForm::HALVES,
     hf_transposed: |_| false,

@@ -8,7 +8,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, keys};
 use super::names::hf_ignored;
-use super::{Family, GgufForm, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes, folder_reader};
 use crate::layers::Layer;
 use crate::meta::{Metadata, Value, count, flag};
 #[cfg(feature = "alloc")]
@@ -23,7 +23,7 @@ const FAMILY: Family = Family {
     model_type: "llama",
     prefix: "model.",
     from_gguf,
-    from_config,
+    from_config: folder_reader(from_config),
     names: Names::LLAMA,
     // Windows have a key that Teff reads but llama.cpp ignores.
     gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false },

@@ -3,6 +3,7 @@
 use teff_kernels::RopeKind;
 
 use crate::meta::Metadata;
+use crate::spec::inconsistent;
 use crate::{Role, Spec, SpecError, SpecRoom};
 
 pub mod bitnet;
@@ -27,6 +28,14 @@ pub trait Shapes {
 pub type Reader =
     for<'p> fn(&dyn Metadata, &dyn Shapes, &'p mut SpecRoom) -> Result<Spec<'p>, SpecError>;
 
+/// The reader of a family's config.json, where the build has them (the feature `folders`).
+const fn folder_reader(reader: Reader) -> Reader {
+    match cfg!(feature = "folders") {
+        true => reader,
+        false => |_, _, _| inconsistent("the program was built without the feature `folders`"),
+    }
+}
+
 /// Representation of a family in the containers.
 ///
 /// Names are those of the container; a Hugging Face name is given without the prefix that some
@@ -44,7 +53,7 @@ pub struct Family {
     pub prefix: &'static str,
     /// Reader of the hyper-parameters in a GGUF file.
     pub from_gguf: Reader,
-    /// Reader of the hyper-parameters in a config.json.
+    /// Reader of the hyper-parameters in a config.json; refuses all without the feature `folders`.
     pub from_config: Reader,
     /// Names of the tensors.
     pub names: Names,

@@ -5,7 +5,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
 use super::names::hf_ignored;
-use super::{Family, GgufForm, Names, Shapes};
+use super::{Family, GgufForm, Names, Shapes, folder_reader};
 use crate::layers::Layer;
 use crate::meta::{Metadata, flag};
 #[cfg(feature = "alloc")]
@@ -24,7 +24,7 @@ const FAMILY: Family = Family {
     model_type: "qwen2",
     prefix: "model.",
     from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &QWEN2_KEYS),
-    from_config: |meta, shapes, room| from_config(meta, shapes, room, &QWEN2_KEYS),
+    from_config: folder_reader(|meta, shapes, room| from_config(meta, shapes, room, &QWEN2_KEYS)),
     names: Names::LLAMA,
     gguf: GgufForm::HALVES,
     hf_transposed: |_| false,
@@ -39,7 +39,7 @@ pub static QWEN3: Family = Family {
     classes: &["Qwen3ForCausalLM"],
     model_type: "qwen3",
     from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &QWEN3_KEYS),
-    from_config: |meta, shapes, room| from_config(meta, shapes, room, &QWEN3_KEYS),
+    from_config: folder_reader(|meta, shapes, room| from_config(meta, shapes, room, &QWEN3_KEYS)),
     ..FAMILY
 };
 

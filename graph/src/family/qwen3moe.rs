@@ -8,7 +8,7 @@ use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
 use super::names::hf_ignored;
-use super::{Family, GgufForm, Names, Shapes, qwen};
+use super::{Family, GgufForm, Names, Shapes, folder_reader, qwen};
 use crate::layers::{Activation, Experts, FeedForward, Layer};
 use crate::meta::{Metadata, Value, count, flag, float, required};
 #[cfg(feature = "alloc")]
@@ -24,7 +24,7 @@ pub static QWEN3MOE: Family = Family {
     model_type: "qwen3_moe",
     prefix: "model.",
     from_gguf,
-    from_config,
+    from_config: folder_reader(from_config),
     names: Names::LLAMA,
     gguf: GgufForm::HALVES,
     hf_transposed: |_| false,

@@ -161,7 +161,9 @@ impl From<LoadError> for Fail {
             E::Io(_) => Status::Io,
             E::TooLarge { .. } | E::OutOfMemory { .. } => Status::Memory,
             E::Budget { .. } => Status::Budget,
-            E::NotQuantized { .. } | E::AlreadyQuantized { .. } => Status::Argument,
+            E::NotQuantized { .. } | E::NoQuantizer | E::AlreadyQuantized { .. } => {
+                Status::Argument
+            }
             E::UnknownArchitecture { .. }
             | E::Config(ConfigError::UnknownArchitecture { .. })
             | E::Spec(SpecError::Unsupported { .. })

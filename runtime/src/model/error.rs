@@ -142,6 +142,9 @@ pub enum LoadErrorKind {
         /// Requested format.
         format: Format,
     },
+    /// [`LoadOptions::quantize`](super::LoadOptions::quantize) or
+    /// [`LoadOptions::head`](super::LoadOptions::head) in a build without the feature `quantize`.
+    NoQuantizer,
     /// A matrix to be quantised is already quantised, in another format.
     AlreadyQuantized {
         /// Name of the tensor.
@@ -342,6 +345,9 @@ impl fmt::Display for LoadErrorKind {
                 }
                 Ok(())
             }
+            E::NoQuantizer => f.write_str(
+                "matrices can't be quantised: the program was built without the feature `quantize`",
+            ),
             E::AlreadyQuantized { tensor, found, asked } => write!(
                 f,
                 "tensor `{tensor}` is in {found} already, from which {asked} would only lose \

@@ -72,9 +72,10 @@ pub struct LoadOptions {
     /// in another format is an error.
     ///
     /// The ternary formats are for models that were trained with weights of -1, 0 and 1, which
-    /// they store exactly; other weights lose most of their information. The scale is the largest
-    /// magnitude (of 256 weights, or of the matrix in I2_S), since any other would change such
-    /// weights.
+    /// they keep as they are; of other weights little is left. The scale is the largest magnitude
+    /// (of 256 weights, or of the matrix in I2_S), since any other would change such weights.
+    ///
+    /// Without the feature `quantize` this is an error, and so is `head`.
     pub quantize: Option<Format>,
     /// Quantise the head to this format when loading, if it is in F32, F16 or BF16: all of it is
     /// read for every token. A head that is also the embedding becomes a copy of it.

@@ -87,6 +87,18 @@ pub(super) fn is_layer_matrix(slot: &Slot) -> bool {
     !slot.is_vector() && matches!(slot.role, Role::Layer(..))
 }
 
+/// True in builds that can quantise.
+const QUANTIZE: bool = cfg!(feature = "quantize");
+
+/// Refuses a format that nothing can be quantised to.
+fn check_quantize(format: Format) -> Result<(), LoadErrorKind> {
+    match format.is_quantized() && format.is_built() {
+        true if QUANTIZE => Ok(()),
+        true => Err(LoadErrorKind::NoQuantizer),
+        false => Err(LoadErrorKind::NotQuantized { format }),
+    }
+}
+
 /// Gives the model a separate head if [`LoadOptions::head`] requests a copy of its embedding.
 pub(super) fn with_head(
     spec: Spec<'static>,
@@ -94,9 +106,7 @@ pub(super) fn with_head(
     options: &LoadOptions,
 ) -> Result<Spec<'static>, LoadErrorKind> {
     let Some(format) = options.head else { return Ok(spec) };
-    if !(format.is_quantized() && format.is_built()) {
-        return Err(LoadErrorKind::NotQuantized { format });
-    }
+    check_quantize(format)?;
     let embd = spec.slots().find(|s| s.role == Role::TokenEmbd);
     let Some(embd) = embd.filter(|_| spec.head == Head::Tied) else { return Ok(spec) };
     let dense = !container.find(&embd)?.format.is_quantized();
@@ -190,7 +200,8 @@ pub(super) fn kept_format(
     name: impl FnOnce() -> Box<Name>,
 ) -> Result<Format, LoadErrorKind> {
     let head = options.head.filter(|_| slot.role == Role::Output && !found.is_quantized());
-    let Some(asked) = head.or(options.quantize) else { return Ok(found) };
+    let asked = head.or(options.quantize).filter(|_| QUANTIZE); // so that no code is left without
+    let Some(asked) = asked else { return Ok(found) };
     // Matrices that decide choices are kept: an error there is not just a rounding error.
     let stays = slot.role == Role::PositionEmbd || slot.kind == TensorKind::Router;
     if stays || found == asked {
@@ -238,9 +249,7 @@ pub(super) fn tensor_table(
     if spec.tensors() > usize::from(u16::MAX) {
         return Err(LoadErrorKind::TooManyTensors { tensors: spec.tensors() });
     }
-    if let Some(format) = options.quantize.filter(|f| !(f.is_quantized() && f.is_built())) {
-        return Err(LoadErrorKind::NotQuantized { format });
-    }
+    options.quantize.map_or(Ok(()), check_quantize)?;
     // If there are fewer tensors than needed, one is missing, which is detected below.
     let mut table = Vec::with_capacity(spec.tensors().min(container.len()));
     let mut total = 0usize;
@@ -327,7 +336,9 @@ fn convert(
         }
         return Ok(());
     }
-    convert::quantize(&dense, format, out);
+    if QUANTIZE {
+        convert::quantize(&dense, format, out);
+    }
     check_scale(slot, format, out, name)
 }
 
