@@ -450,59 +450,6 @@ impl<'m> Report<'m> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn values(x: &[f32]) -> Values {
-        let mut v = Values::new();
-        x.chunks(7).for_each(|x| v.add(x));
-        v
-    }
-
-    #[test]
-    fn figures_leave_out_what_is_not_finite() {
-        let v = values(&[1.0, f32::NAN, -3.0, f32::INFINITY, 2.0, f32::NEG_INFINITY]);
-        assert_eq!((v.finite, v.nan, v.infinite), (3, 1, 2));
-        let f = v.figures().unwrap();
-        assert_eq!((f.min, f.max, f.mean), (-3.0, 2.0, 0.0));
-        assert_eq!(f.rms, (14.0f64 / 3.0).sqrt());
-        assert!(values(&[f32::NAN]).figures().is_none() && values(&[]).figures().is_none());
-    }
-
-    #[test]
-    fn norms_that_look_wrong() {
-        let norm = Kind::Norm { plus_one: false };
-        let gemma = Kind::Norm { plus_one: true };
-        let ramp = |from: f32, to: f32| -> Vec<f32> {
-            (0..64).map(|i| from + (to - from) * i as f32 / 63.0).collect()
-        };
-        for (x, kind, says) in [
-            (ramp(0.5, 1.5), norm, None),
-            (ramp(0.5, 1.5), gemma, None),
-            (vec![1.0; 64], norm, None),
-            (vec![0.0; 64], norm, Some("all are 0")),
-            (vec![0.75; 64], norm, Some("all are 0.75")),
-            (ramp(-0.01, 0.01), norm, Some("below 0.01")),
-            (ramp(100.0, 300.0), norm, Some("above 100")),
-            (ramp(-0.5, 0.5), norm, None),
-            (ramp(-0.5, 0.5), gemma, Some("plus 1")),
-            ([ramp(0.5, 1.5), vec![f32::NAN]].concat(), norm, Some("NaN (1)")),
-            (vec![f32::INFINITY; 3], norm, Some("infinities (3)")),
-            (vec![0.0; 64], Kind::Bias, None),
-            (vec![0.0; 64], Kind::Matrix, Some("all are 0")),
-            (vec![f32::NAN; 64], Kind::Matrix, Some("NaN (64)")),
-            (vec![f32::INFINITY], Kind::Bias, Some("infinities (1)")),
-        ] {
-            let got = values(&x).suspicious(kind);
-            match says {
-                None => assert_eq!(got, None, "{:?}", &x[..3.min(x.len())]),
-                Some(says) => assert!(got.as_deref().is_some_and(|g| g.contains(says)), "{got:?}"),
-            }
-        }
-    }
-}
-
 /// The first attention of a model, where it has one.
 fn attention<'a>(spec: &'a Spec<'_>) -> Option<&'a Attention> {
     spec.layers.iter().find_map(Layer::attention)
@@ -554,4 +501,57 @@ fn layers(spec: &Spec<'_>) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(x: &[f32]) -> Values {
+        let mut v = Values::new();
+        x.chunks(7).for_each(|x| v.add(x));
+        v
+    }
+
+    #[test]
+    fn figures_leave_out_what_is_not_finite() {
+        let v = values(&[1.0, f32::NAN, -3.0, f32::INFINITY, 2.0, f32::NEG_INFINITY]);
+        assert_eq!((v.finite, v.nan, v.infinite), (3, 1, 2));
+        let f = v.figures().unwrap();
+        assert_eq!((f.min, f.max, f.mean), (-3.0, 2.0, 0.0));
+        assert_eq!(f.rms, (14.0f64 / 3.0).sqrt());
+        assert!(values(&[f32::NAN]).figures().is_none() && values(&[]).figures().is_none());
+    }
+
+    #[test]
+    fn norms_that_look_wrong() {
+        let norm = Kind::Norm { plus_one: false };
+        let gemma = Kind::Norm { plus_one: true };
+        let ramp = |from: f32, to: f32| -> Vec<f32> {
+            (0..64).map(|i| from + (to - from) * i as f32 / 63.0).collect()
+        };
+        for (x, kind, says) in [
+            (ramp(0.5, 1.5), norm, None),
+            (ramp(0.5, 1.5), gemma, None),
+            (vec![1.0; 64], norm, None),
+            (vec![0.0; 64], norm, Some("all are 0")),
+            (vec![0.75; 64], norm, Some("all are 0.75")),
+            (ramp(-0.01, 0.01), norm, Some("below 0.01")),
+            (ramp(100.0, 300.0), norm, Some("above 100")),
+            (ramp(-0.5, 0.5), norm, None),
+            (ramp(-0.5, 0.5), gemma, Some("plus 1")),
+            ([ramp(0.5, 1.5), vec![f32::NAN]].concat(), norm, Some("NaN (1)")),
+            (vec![f32::INFINITY; 3], norm, Some("infinities (3)")),
+            (vec![0.0; 64], Kind::Bias, None),
+            (vec![0.0; 64], Kind::Matrix, Some("all are 0")),
+            (vec![f32::NAN; 64], Kind::Matrix, Some("NaN (64)")),
+            (vec![f32::INFINITY], Kind::Bias, Some("infinities (1)")),
+        ] {
+            let got = values(&x).suspicious(kind);
+            match says {
+                None => assert_eq!(got, None, "{:?}", &x[..3.min(x.len())]),
+                Some(says) => assert!(got.as_deref().is_some_and(|g| g.contains(says)), "{got:?}"),
+            }
+        }
+    }
 }
