@@ -350,7 +350,7 @@ fn array_beyond_the_file() {
 
 #[test]
 fn bad_bool() {
-    let e = refused(|f| f.key("flag", scalar(7, &[2])), &["`flag`", "truth value 2"]);
+    let e = refused(|f| f.key("flag", scalar(7, &[2])), &["`flag`", "boolean 2"]);
     assert!(matches!(e, E::BadBool { value: 2, .. }));
     let mut file = File::empty();
     file.key("f", array(7, 3, &[1, 0, 255]));
@@ -458,7 +458,7 @@ fn bad_offsets() {
 fn truncated_data() {
     let mut bytes = File::sample().bytes();
     bytes.pop();
-    let e = refused_bytes(&bytes, &["`blk.0.w` needs 96 bytes", "95 are there"]);
+    let e = refused_bytes(&bytes, &["`blk.0.w` needs 96 bytes", "95 are left"]);
     assert!(matches!(e, E::DataTruncated { need: 96, left: 95, .. }));
     // An offset at the very end is beyond the file.
     bytes.truncate(bytes.len() - 95);

@@ -564,7 +564,7 @@ mod tests {
         h.tensor("b", Format::F16, &[1]).expect("a new tensor");
         let mut data = h.write(Vec::new()).expect("a header");
         let e = data.write("b", &[0; 2]).expect_err("out of order");
-        assert_eq!(e.to_string(), "bytes for tensor `b` where `a` still lacks 8");
+        assert_eq!(e.to_string(), "bytes for tensor `b` while `a` still lacks 8");
         data.write("a", &[1; 6]).expect("the first bytes");
         let e = data.write("a", &[1; 4]).expect_err("too much");
         assert_eq!(e.to_string(), "4 bytes for tensor `a`, which lacks 2");

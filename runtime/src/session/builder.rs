@@ -37,7 +37,7 @@ impl SessionMemoryRequirements {
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let model = teff_runtime::Model::open("model.gguf")?;
-/// let mut pool = teff_runtime::Pool::new(2)?;
+/// let mut pool = teff_runtime::pool::Pool::new(2)?;
 /// let options = teff_runtime::SessionOptions::default().with_context(4096);
 /// let session = model.session_builder(&options).crew(&mut pool).build()?;
 /// assert_eq!(session.threads(), 2);
