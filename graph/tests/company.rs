@@ -244,7 +244,7 @@ proptest! {
             Sequence { id, tokens, want, vocab, saved: None }
         };
         let sequences: Vec<Sequence> = lengths.iter().enumerate().map(sequence).collect();
-        let backend = backend.get(&backends()).clone();
+        let backend = *backend.get(&backends());
         let mut room = Room::default();
         let mut runner = model.runner(&mut room, &options, backend, (3, sequences.len()));
         let mut company = Company { runner: &mut runner, sequences };

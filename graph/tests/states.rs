@@ -79,9 +79,10 @@ fn capacities(plan: &Plan<'_>) -> Vec<usize> {
 fn rings_give_the_bits_of_full_caches() {
     let text = tokens(1, 190, 50);
     for window in [1, 2, 5, 16, 48, 62, 63, 64, 65, 100] {
-        let model = model(&[2, 0], |l| match l.experts() {
-            None => windows(window)(l),
-            Some(_) => {}
+        let model = model(&[2, 0], |l| {
+            if l.experts().is_none() {
+                windows(window)(l);
+            }
         });
         // Of a context of 190, a cache has all of it.
         let (mut room, mut ring_room) = (Room::default(), Room::default());
@@ -339,9 +340,10 @@ fn snapshots_go_from_plan_to_plan() {
     let text = tokens(7, 190, 50);
     // A window of 63 and one more token fill the ring; those of 62 to 65 are about as tight.
     for window in [11, 48, 62, 63, 64, 65] {
-        let model = model(&[0, 1, 2], |l| match l.norms.post {
-            false => windows(window)(l),
-            true => {}
+        let model = model(&[0, 1, 2], |l| {
+            if !l.norms.post {
+                windows(window)(l);
+            }
         });
         let mut room = Room::default();
         let want = {

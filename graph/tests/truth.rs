@@ -79,13 +79,12 @@ impl Truth<'_> {
     fn turn(&self, rope: u8, position: usize, head: &mut [f64]) {
         let rope = self.model.spec.ropes[usize::from(rope)];
         let n = rope.dims as usize / 2;
-        let factors = self.get(Role::RopeFactors);
         for j in 0..n {
             let mut freq = f64::from(rope.base).powf(-(j as f64) / n as f64);
             freq /= match rope.scaling {
                 RopeScaling::None => 1.0,
                 RopeScaling::Linear(factor) => f64::from(factor),
-                RopeScaling::Factors => factors[j],
+                RopeScaling::Factors => self.get(Role::RopeFactors)[j],
                 _ => panic!("not drawn"),
             };
             let (sin, cos) = (position as f64 * freq).sin_cos();

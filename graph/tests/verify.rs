@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use teff_graph::layers::FeedForward;
 use teff_graph::ops::{Op, Output, QkvPart};
 use teff_graph::plan::{BufferId, State, StateId, StateKind};
-use teff_graph::{LayerRole as L, Options, Plan, PlanError, Role, Spec, TensorId};
+use teff_graph::{Options, Plan, PlanError, Role, Spec, TensorId};
 use teff_kernels::{Format, KvFormat, Scalar};
 
 use common::draw::{any_kv, any_spec, everything, format_of};
@@ -340,7 +340,7 @@ fn of_places(m: &mut Mutations<'_>, i: usize) {
     // All write something, which two must not do in one phase.
     m.ops(format!("operation {i} twice: {op:?}"), |ops| ops.insert(i, op));
     // The last product's outputs are read by nobody, but its buffer is named.
-    let is_read = plan.ops[i..].iter().any(|later| *later == Op::Barrier);
+    let is_read = plan.ops[i..].contains(&Op::Barrier);
     if stores && is_read {
         m.ops(format!("without operation {i}: {op:?}"), |ops| {
             ops.remove(i);
@@ -350,11 +350,11 @@ fn of_places(m: &mut Mutations<'_>, i: usize) {
             ops.extend([Op::Barrier, op]);
         });
     }
-    if let Op::Project(p) = op {
-        if p.part != QkvPart::Query {
-            // Written again in a phase of its own, after attention.
-            m.ops(format!("two writers: {op:?}"), |ops| ops.extend([Op::Barrier, op]));
-        }
+    if let Op::Project(p) = op
+        && p.part != QkvPart::Query
+    {
+        // Written again in a phase of its own, after attention.
+        m.ops(format!("two writers: {op:?}"), |ops| ops.extend([Op::Barrier, op]));
     }
     if let Op::Attend(_) = op {
         // Before what it reads is written: one phase earlier.
@@ -488,7 +488,7 @@ fn formats_that_do_not_fit_are_errors_of_their_operation() {
         layer
     });
     let format = |id| match spec.slot(id).unwrap().role {
-        Role::Layer(_, L::ExpertDown) => Format::I2_S,
+        Role::Layer(_, teff_graph::LayerRole::ExpertDown) => Format::I2_S,
         _ => Format::F32,
     };
     let o = Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32 };

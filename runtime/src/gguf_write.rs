@@ -570,7 +570,7 @@ mod tests {
         assert_eq!(e.to_string(), "4 bytes for tensor `a`, which lacks 2");
         data.write("a", &[1; 2]).expect("the last bytes");
         let e = data.write("a", &[]).expect_err("done");
-        assert_eq!(e.to_string(), "bytes for tensor `a` where `b` still lacks 2");
+        assert_eq!(e.to_string(), "bytes for tensor `a` while `b` still lacks 2");
         data.write("b", &[1; 2]).expect("all bytes");
         let e = data.write("c", &[1]).expect_err("no more");
         assert_eq!(e.to_string(), "bytes for tensor `c` after the last tensor");

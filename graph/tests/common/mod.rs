@@ -73,7 +73,7 @@ impl Model {
         Model::with_weights(spec, format, |i, slot| {
             let mut x = floats(i as u32 + 1, slot.all_rows() * slot.cols);
             if slot.role == Role::RopeFactors {
-                x.iter_mut().for_each(|x| *x = 1.5 + *x);
+                x.iter_mut().for_each(|x| *x += 1.5);
             }
             if slot.is_vector() && slot.rows == 1 {
                 return x;

@@ -313,16 +313,17 @@ pub(super) unsafe fn session_options(o: &TeffSessionOptions) -> Done<SessionOpti
             return Err(Fail::argument(format_args!("`kv` is {other}: no cache format has that")));
         }
     };
-    let mut options = SessionOptions::default();
-    options.context = given(o.context);
-    options.batch = given(o.batch).unwrap_or(DEFAULT_BATCH);
-    options.logits = given(o.logits).unwrap_or(1);
-    options.kv = kv;
-    options.backend = backend;
-    options.threads = given(threads);
-    // A limit beyond the address space is no limit.
-    options.budget = given(usize::try_from(o.budget).unwrap_or(0));
-    Ok(options)
+    Ok(SessionOptions {
+        context: given(o.context),
+        batch: given(o.batch).unwrap_or(DEFAULT_BATCH),
+        logits: given(o.logits).unwrap_or(1),
+        kv,
+        backend,
+        threads: given(threads),
+        // A limit beyond the address space is no limit.
+        budget: given(usize::try_from(o.budget).unwrap_or(0)),
+        ..SessionOptions::default()
+    })
 }
 
 pub(super) fn kv_id(kv: KvFormat) -> u32 {
