@@ -119,7 +119,8 @@ pub fn gguf(spec: &Spec<'_>, format: Format, sentence_piece: bool) -> Vec<u8> {
         let format = if slot.is_vector() { Format::F32 } else { format };
         let name = gguf_name(family, slot.role);
         let dims = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
-        let n = if slot.experts > 1 { 3 } else { 2 - usize::from(slot.is_vector() && slot.rows == 1) };
+        let n =
+            if slot.experts > 1 { 3 } else { 2 - usize::from(slot.is_vector() && slot.rows == 1) };
         header.tensor(&name, format, &dims[..n]).expect("a fresh name");
         let mut bytes = Vec::new();
         for _ in 0..slot.all_rows() {
