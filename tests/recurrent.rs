@@ -66,8 +66,13 @@ fn checkpoints_save_work() {
         s.eval(&[*t], LogitsFor::None).unwrap();
     }
     assert!(s.checkpoints().any(|p| p == 10));
-    s.truncate(12);
-    assert_eq!((s.tokens().len(), s.computed()), (12, 10));
+    let mut fork = s.fork().unwrap();
+    assert!(fork.checkpoints().eq(s.checkpoints()));
+    for s in [&mut fork, &mut s] {
+        s.truncate(12);
+        assert_eq!((s.tokens().len(), s.computed()), (12, 10));
+    }
+    assert_eq!(bits(fork.eval(&tokens[12..], LogitsFor::Last).unwrap()), fresh(&model, &tokens));
     assert_eq!(bits(s.eval(&tokens[12..], LogitsFor::Last).unwrap()), fresh(&model, &tokens));
     // As many as there is room for, with the oldest discarded.
     for _ in 0..3 {

@@ -86,8 +86,9 @@ impl fmt::Debug for Step<'_> {
     }
 }
 
-/// Error of a step that was not computed. All sequences are unchanged: the same step can be
-/// retried, and gives the same bits.
+/// Error of a step that was not computed. The tokens of all sequences are as before: the same step can
+/// be retried, and gives the same bits. A step that began may have overwritten what a truncation would
+/// have gone back to; `Runner::nearest` says how far one goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StepError {

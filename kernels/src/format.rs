@@ -162,7 +162,7 @@ pub enum ActivationKind {
 }
 
 impl Format {
-    /// True if this program has the format: its family's feature (`legacy-quants`, `k-quants`,
+    /// True if this program has the format: its family's feature (`legacy-quants`, `k-quants`, `i-quants`,
     /// `ternary`) was on when it was built. Dense formats are always there.
     #[must_use]
     pub const fn is_built(self) -> bool {

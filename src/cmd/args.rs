@@ -120,9 +120,6 @@ fn count(flag: &str, text: &str, range: RangeInclusive<usize>) -> Result<usize, 
 /// Allowed numbers of threads per step.
 pub(crate) const THREADS: RangeInclusive<usize> = 1..=MAX_THREADS;
 
-/// Backends that other builds of Teff have or will have, to tell "unavailable here" from "unknown".
-const ELSEWHERE: [&str; 6] = ["avxvnni", "amx", "neon", "dotprod", "i8mm", "simd128"];
-
 /// Default context length of commands that generate text, in positions.
 const DEFAULT_CONTEXT: usize = 4096;
 
@@ -318,13 +315,7 @@ pub(crate) fn backends() -> Vec<&'static str> {
 
 fn backend(flag: &str, name: &str) -> Result<Cpu, Failure> {
     Cpu::by_name(name).map_err(|e| match e {
-        CpuError::Unknown if !ELSEWHERE.contains(&name) => {
-            Failure::Usage(format!("{flag} is `{name}`: {e}"))
-        }
-        CpuError::Unknown => {
-            let here = backends().join(", ");
-            Failure::Run(format!("{flag} is `{name}`: it is not in this build, which has {here}"))
-        }
+        CpuError::Unknown => Failure::Usage(format!("{flag} is `{name}`: {e}")),
         CpuError::Missing => Failure::Run(format!("{flag} is `{name}`: {e}")),
     })
 }

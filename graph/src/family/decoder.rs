@@ -34,6 +34,8 @@ pub(super) struct Keys {
     pub(super) experts: &'static str,
     pub(super) experts_used: &'static str,
     pub(super) expert_ffn: &'static str,
+    /// False if tokens see those after them, which must not be.
+    pub(super) causal: &'static str,
     /// Settings that must be absent or 0.
     pub(super) zeros: [&'static str; 4],
 }
@@ -64,6 +66,7 @@ macro_rules! keys {
             experts: concat!($arch, ".expert_count"),
             experts_used: concat!($arch, ".expert_used_count"),
             expert_ffn: concat!($arch, ".expert_feed_forward_length"),
+            causal: concat!($arch, ".attention.causal"),
             zeros: [
                 concat!($arch, ".attn_logit_softcapping"),
                 concat!($arch, ".final_logit_softcapping"),
@@ -211,6 +214,20 @@ pub(super) fn per_layer(
     }
 }
 
+/// Checks that a list with a value for each layer ends with the last layer.
+pub(super) fn no_more(
+    meta: &dyn Metadata,
+    key: &'static str,
+    layers: u32,
+) -> Result<(), SpecError> {
+    match meta.item(key, layers as usize) {
+        None => Ok(()),
+        Some(_) => {
+            Err(MetaError::Wrong { key, want: "as many values as the model has layers" }.into())
+        }
+    }
+}
+
 /// Value of a key that is the same for all layers.
 fn uniform(meta: &dyn Metadata, key: &'static str, layers: u32) -> Result<Option<u32>, SpecError> {
     let first = per_layer(meta, key, 0)?;
@@ -219,6 +236,7 @@ fn uniform(meta: &dyn Metadata, key: &'static str, layers: u32) -> Result<Option
             return Err(unsupported(key, "the same for all layers"));
         }
     }
+    no_more(meta, key, layers)?;
     match first {
         Some(0) => Err(MetaError::Wrong { key, want: "an integer from 1 to 2^31 - 1" }.into()),
         found => Ok(found),
@@ -249,6 +267,9 @@ pub(super) fn gguf_sizes_but(
         if float(meta, key)?.is_some_and(|v| v != 0.0) {
             return Err(unsupported(key, "absent or 0"));
         }
+    }
+    if flag(meta, keys.causal)? == Some(false) {
+        return Err(unsupported(keys.causal, "absent or true"));
     }
     let head_dim = match count(meta, keys.key_length)? {
         Some(n) => n,

@@ -103,6 +103,7 @@ fn from_gguf<'p>(
         }
         attention = attention.or(Some(n).filter(|&n| n != 0));
     }
+    decoder::no_more(meta, KEYS.kv_heads, layers)?;
     let s = decoder::gguf_sizes_but(meta, &KEYS, attention, need(KEYS.ffn)?)?;
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
     let rope = room.rope(rope)?;
@@ -158,6 +159,9 @@ fn from_config<'p>(
     };
     for l in 0..s.layers.min(crate::MAX_LAYERS as u32) {
         is_conv(l)?;
+    }
+    if listed {
+        decoder::no_more(meta, "layer_types", s.layers)?;
     }
     // Older files call it `tie_embedding`.
     let tied = match flag(meta, "tie_word_embeddings")? {

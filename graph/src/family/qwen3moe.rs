@@ -66,6 +66,24 @@ fn from_gguf<'p>(
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
     let need = |key| required(count(meta, key)?, key);
+    // What others compute from these keys is not what this family computes.
+    let known = "absent, or as in Qwen 3";
+    let number = |key| Ok::<_, SpecError>(float(meta, key)?.unwrap_or(0.0));
+    for (key, most) in [
+        ("qwen3moe.expert_weights_scale", 1.0), // 0: none
+        ("qwen3moe.expert_gating_func", 1.0),   // 1: softmax
+        ("qwen3moe.expert_shared_count", 0.0),
+        ("qwen3moe.leading_dense_block_count", 0.0),
+    ] {
+        let value = number(key)?;
+        if value != 0.0 && value != most {
+            return Err(SpecError::Unsupported { key, known });
+        }
+    }
+    let key = "qwen3moe.expert_weights_norm";
+    if flag(meta, key)? == Some(false) {
+        return Err(SpecError::Unsupported { key, known });
+    }
     let inner = match count(meta, KEYS.expert_ffn)? {
         Some(inner) => inner,
         // Files of older converters: the width is the tensor's.

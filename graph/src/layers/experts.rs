@@ -32,12 +32,16 @@ pub(crate) const MAX_USED: u32 = 64;
 
 impl Experts {
     /// Checks the sizes and returns true if the inputs of the last product are normalised.
-    pub(super) fn validate(&self) -> Result<bool, SpecError> {
+    pub(super) fn validate(&self, width: u32) -> Result<bool, SpecError> {
         if !in_range(&[self.inner]) || self.inner > 1 << 20 {
             return inconsistent("the inner width of an expert must be 1 to 2^20");
         }
         if self.experts > MAX_EXPERTS || self.used == 0 || self.used > self.experts.min(MAX_USED) {
             return inconsistent("a token must take 1 to 64 of at most 2^12 experts");
+        }
+        let rows = u64::from(self.experts) * u64::from(self.inner.max(width));
+        if rows >= 1 << 31 {
+            return inconsistent("the experts' matrices together must have fewer than 2^31 rows");
         }
         Ok(false)
     }

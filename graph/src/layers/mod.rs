@@ -202,7 +202,7 @@ impl Layer {
         }
         let sub_norms = match &self.ffn {
             FeedForward::Dense(d) => d.validate()?,
-            FeedForward::Experts(e) => e.validate()?,
+            FeedForward::Experts(e) => e.validate(spec.width)?,
         } && self.attention().is_some_and(|a| a.sub_norm);
         if spec.token_scales && !sub_norms {
             // Otherwise several workers write the inputs, and none of them sees a whole token.

@@ -98,29 +98,25 @@ fn greedy(
     for b in buffers.iter_mut() {
         b.offset = UNPLACED;
     }
-    let lifetime = |buffers: &[Buffer], id: usize| {
-        let mut dies = buffers[id].dies;
-        for (i, b) in buffers.iter().enumerate() {
-            if b.over.is_some() && root(buffers, i) == id {
-                dies = dies.max(b.dies);
-            }
-        }
-        Buffer { dies, ..buffers[id] }
-    };
+    let mut lifetimes = buffers.to_vec();
+    for (i, b) in buffers.iter().enumerate() {
+        let root = &mut lifetimes[root(buffers, i)];
+        root.dies = root.dies.max(b.dies);
+    }
     let mut end = 0usize;
     loop {
         let mut first: Option<(usize, (usize, usize))> = None;
         for (i, b) in buffers.iter().enumerate() {
             if b.offset == UNPLACED && b.over.is_none() {
                 let bytes = size(b)?;
-                let key = (rank(&lifetime(buffers, i), bytes), bytes);
+                let key = (rank(&lifetimes[i], bytes), bytes);
                 if first.is_none_or(|(_, most)| key > most) {
                     first = Some((i, key));
                 }
             }
         }
         let Some((id, (_, bytes))) = first else { break };
-        let me = lifetime(buffers, id);
+        let me = lifetimes[id];
         let mut best: Option<(usize, usize)> = None; // gap, offset
         // A gap begins at the start of the arena or at the end of a buffer.
         for from in core::iter::once(None).chain((0..buffers.len()).map(Some)) {
@@ -128,8 +124,7 @@ fn greedy(
                 None => 0,
                 Some(i) => {
                     let b = &buffers[i];
-                    if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetime(buffers, i), &me)
-                    {
+                    if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetimes[i], &me) {
                         continue;
                     }
                     b.offset.checked_add(size(b)?)?
@@ -137,7 +132,7 @@ fn greedy(
             };
             let mut gap = usize::MAX - start;
             for (i, b) in buffers.iter().enumerate() {
-                if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetime(buffers, i), &me) {
+                if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetimes[i], &me) {
                     continue;
                 }
                 if b.offset + size(b)? > start {

@@ -89,6 +89,15 @@ impl Checkpoints {
         true
     }
 
+    /// Copies the checkpoints of another session whose plan is the same.
+    pub(super) fn copy_from(&mut self, other: &Checkpoints) {
+        for (to, from) in self.slots.iter_mut().zip(&other.slots) {
+            to.bytes.clear();
+            to.bytes.extend_from_slice(&from.bytes);
+            (to.position, to.len, to.age) = (from.position, from.len, from.age);
+        }
+    }
+
     /// Positions of the checkpoints, in no particular order.
     pub(super) fn positions(&self) -> impl Iterator<Item = usize> + '_ {
         self.slots.iter().filter(|s| s.len > 0).map(|s| s.position)

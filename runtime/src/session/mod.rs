@@ -260,6 +260,7 @@ impl<'m> Session<'m> {
         copied.map_err(SessionError::Restore)?;
         fork.tokens.extend_from_slice(&self.tokens);
         fork.done = self.done;
+        fork.checkpoints.copy_from(&self.checkpoints);
         Ok(fork)
     }
 }

@@ -45,6 +45,9 @@ impl Session<'_> {
     /// byte order can exchange them; after [`Session::restore`] in a session of the same model and
     /// cache format, whatever its context, threads and backend, the text continues with the same
     /// bits.
+    ///
+    /// Caches are saved in panels of 16 positions, so that keys and values of up to 15 tokens that
+    /// were truncated from the end of the text may be among the bytes.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
         let size = HEAD + self.tokens.len() * 4 + self.runner.snapshot_bytes(self.done);
@@ -103,7 +106,9 @@ impl Session<'_> {
         }
         self.checkpoints.forget_beyond(0);
         self.logits = 0;
-        self.checkpoints.save(&self.runner);
+        if done > 0 {
+            self.checkpoints.save(&self.runner);
+        }
         self.tokens.clear();
         self.tokens.extend(tokens);
         self.done = done;

@@ -1,0 +1,113 @@
+//! GGUF hyper-parameters that a family does not compute are refused by name, not ignored.
+#![cfg(feature = "alloc")]
+
+use teff_graph::family::{FAMILIES, Shapes};
+use teff_graph::meta::{Metadata, Value};
+use teff_graph::{Spec, SpecError};
+
+/// Keys of a file, and lists of whole numbers.
+struct Keys {
+    values: Vec<(&'static str, Value<'static>)>,
+    lists: Vec<(&'static str, Vec<u64>)>,
+}
+
+impl Metadata for Keys {
+    fn get(&self, key: &str) -> Option<Value<'_>> {
+        if self.lists.iter().any(|(k, _)| *k == key) {
+            return Some(Value::Other);
+        }
+        self.values.iter().rev().find(|(k, _)| *k == key).map(|&(_, v)| v)
+    }
+
+    fn item(&self, key: &str, index: usize) -> Option<Value<'_>> {
+        let (_, list) = self.lists.iter().find(|(k, _)| *k == key)?;
+        list.get(index).copied().map(Value::Uint)
+    }
+}
+
+struct Embedding;
+
+impl Shapes for Embedding {
+    fn shape(&self, name: &str) -> Option<(usize, usize)> {
+        (name == "token_embd.weight").then_some((64, 32))
+    }
+}
+
+fn read(arch: &str, keys: &Keys) -> Result<Spec<'static>, SpecError> {
+    let family = FAMILIES.iter().find(|f| f.arch == arch).unwrap();
+    family.read_gguf(keys, &Embedding)
+}
+
+macro_rules! sizes {
+    ($arch:literal) => {
+        vec![
+            (concat!($arch, ".context_length"), Value::Uint(128)),
+            (concat!($arch, ".embedding_length"), Value::Uint(32)),
+            (concat!($arch, ".block_count"), Value::Uint(3)),
+            (concat!($arch, ".feed_forward_length"), Value::Uint(64)),
+            (concat!($arch, ".attention.head_count"), Value::Uint(4)),
+            (concat!($arch, ".attention.head_count_kv"), Value::Uint(2)),
+            (concat!($arch, ".attention.key_length"), Value::Uint(16)),
+            (concat!($arch, ".attention.value_length"), Value::Uint(16)),
+            (concat!($arch, ".attention.layer_norm_rms_epsilon"), Value::Float(1e-6)),
+            (concat!($arch, ".rope.freq_base"), Value::Float(1e6)),
+            (concat!($arch, ".expert_count"), Value::Uint(8)),
+            (concat!($arch, ".expert_used_count"), Value::Uint(2)),
+            (concat!($arch, ".expert_feed_forward_length"), Value::Uint(32)),
+            (concat!($arch, ".shortconv.l_cache"), Value::Uint(3)),
+        ]
+    };
+}
+
+fn refused(arch: &str, keys: &Keys, key: &str) {
+    let error = read(arch, keys).expect_err(key).to_string();
+    assert!(error.contains(key), "{key}: {error}");
+}
+
+#[test]
+fn experts_that_are_mixed_in_another_way() {
+    let with = |key, value| {
+        let mut values = sizes!("qwen3moe");
+        values.push((key, value));
+        Keys { values, lists: Vec::new() }
+    };
+    for (key, same, other) in [
+        ("qwen3moe.expert_weights_scale", Value::Float(1.0), Value::Float(2.5)),
+        ("qwen3moe.expert_gating_func", Value::Uint(1), Value::Uint(2)),
+        ("qwen3moe.expert_weights_norm", Value::Bool(true), Value::Bool(false)),
+        ("qwen3moe.expert_shared_count", Value::Uint(0), Value::Uint(1)),
+        ("qwen3moe.leading_dense_block_count", Value::Uint(0), Value::Uint(1)),
+        ("qwen3moe.attention.causal", Value::Bool(true), Value::Bool(false)),
+    ] {
+        assert_eq!(read("qwen3moe", &with(key, same)).err(), None, "{key}");
+        refused("qwen3moe", &with(key, other), key);
+    }
+}
+
+#[test]
+fn experts_beyond_what_an_address_reaches() {
+    let mut values = sizes!("qwen3moe");
+    values.push(("qwen3moe.expert_count", Value::Uint(4096)));
+    for (inner, fits) in [(1 << 18, true), (1 << 20, false)] {
+        values.push(("qwen3moe.expert_feed_forward_length", Value::Uint(inner)));
+        let keys = Keys { values: values.clone(), lists: Vec::new() };
+        match fits {
+            true => assert_eq!(read("qwen3moe", &keys).err(), None),
+            false => refused("qwen3moe", &keys, "2^31"),
+        }
+    }
+}
+
+#[test]
+fn lists_of_another_number_of_layers() {
+    let key = "lfm2.attention.head_count_kv";
+    for (list, fits) in [(vec![0, 2, 0], true), (vec![0, 2], false), (vec![0, 2, 0, 2], false)] {
+        let mut values = sizes!("lfm2");
+        values.push(("lfm2.expert_count", Value::Uint(0)));
+        let keys = Keys { values, lists: vec![(key, list)] };
+        match fits {
+            true => assert_eq!(read("lfm2", &keys).err(), None),
+            false => refused("lfm2", &keys, key),
+        }
+    }
+}
