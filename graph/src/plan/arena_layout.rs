@@ -95,13 +95,17 @@ fn greedy(
         b.bytes(rows)?.checked_next_multiple_of(ALIGN)
     };
     // A chain of reused storage is placed as one: its root stays live as long as all of the chain.
+    // Until the end, the offset of a buffer that reuses storage is the end of its root's life before it
+    // was extended by that buffer: there is nowhere else to keep it without alloc.
     for b in buffers.iter_mut() {
         b.offset = UNPLACED;
     }
-    let mut lifetimes = buffers.to_vec();
-    for (i, b) in buffers.iter().enumerate() {
-        let root = &mut lifetimes[root(buffers, i)];
-        root.dies = root.dies.max(b.dies);
+    for i in 0..buffers.len() {
+        if buffers[i].over.is_some() {
+            let (root, dies) = (root(buffers, i), buffers[i].dies);
+            buffers[i].offset = buffers[root].dies.into();
+            buffers[root].dies = buffers[root].dies.max(dies);
+        }
     }
     let mut end = 0usize;
     loop {
@@ -109,14 +113,14 @@ fn greedy(
         for (i, b) in buffers.iter().enumerate() {
             if b.offset == UNPLACED && b.over.is_none() {
                 let bytes = size(b)?;
-                let key = (rank(&lifetimes[i], bytes), bytes);
+                let key = (rank(b, bytes), bytes);
                 if first.is_none_or(|(_, most)| key > most) {
                     first = Some((i, key));
                 }
             }
         }
         let Some((id, (_, bytes))) = first else { break };
-        let me = lifetimes[id];
+        let me = buffers[id];
         let mut best: Option<(usize, usize)> = None; // gap, offset
         // A gap begins at the start of the arena or at the end of a buffer.
         for from in core::iter::once(None).chain((0..buffers.len()).map(Some)) {
@@ -124,15 +128,15 @@ fn greedy(
                 None => 0,
                 Some(i) => {
                     let b = &buffers[i];
-                    if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetimes[i], &me) {
+                    if b.offset == UNPLACED || b.over.is_some() || !meet(b, &me) {
                         continue;
                     }
                     b.offset.checked_add(size(b)?)?
                 }
             };
             let mut gap = usize::MAX - start;
-            for (i, b) in buffers.iter().enumerate() {
-                if b.offset == UNPLACED || b.over.is_some() || !meet(&lifetimes[i], &me) {
+            for b in buffers.iter() {
+                if b.offset == UNPLACED || b.over.is_some() || !meet(b, &me) {
                     continue;
                 }
                 if b.offset + size(b)? > start {
@@ -147,8 +151,12 @@ fn greedy(
         buffers[id].offset = offset;
         end = end.max(offset.checked_add(bytes)?);
     }
-    for i in 0..buffers.len() {
-        buffers[i].offset = buffers[root(buffers, i)].offset;
+    for i in (0..buffers.len()).rev() {
+        if buffers[i].over.is_some() {
+            let root = root(buffers, i);
+            buffers[root].dies = buffers[i].offset as u16;
+            buffers[i].offset = buffers[root].offset;
+        }
     }
     Some(end)
 }
