@@ -85,6 +85,22 @@ fn experts_that_are_mixed_in_another_way() {
 }
 
 #[test]
+fn attention_to_later_tokens() {
+    let key = "gpt2.attention.causal";
+    for (value, fits) in [(Value::Bool(true), true), (Value::Bool(false), false)] {
+        let mut values = sizes!("gpt2");
+        values.push(("gpt2.attention.head_count_kv", Value::Uint(4)));
+        values.push(("gpt2.attention.layer_norm_epsilon", Value::Float(1e-5)));
+        values.push((key, value));
+        let keys = Keys { values, lists: Vec::new() };
+        match fits {
+            true => assert_eq!(read("gpt2", &keys).err(), None),
+            false => refused("gpt2", &keys, key),
+        }
+    }
+}
+
+#[test]
 fn experts_beyond_what_an_address_reaches() {
     let mut values = sizes!("qwen3moe");
     values.push(("qwen3moe.expert_count", Value::Uint(4096)));

@@ -479,6 +479,7 @@ pub(super) fn pattern(
     if meta.get(key) != Some(Value::Other) {
         return Ok(None);
     }
+    no_more(meta, key, layers)?;
     let at = |i: u32| meta.item(key, i as usize).and_then(&full);
     let bad = unsupported(key, "a full layer after every so many with a window");
     let mut every = 0;

@@ -168,6 +168,10 @@ fn from_gguf<'p>(
             known: "as many as gpt2.attention.head_count",
         });
     }
+    let causal = "gpt2.attention.causal";
+    if flag(meta, causal)? == Some(false) {
+        return Err(SpecError::Unsupported { key: causal, known: "absent or true" });
+    }
     let own = shapes.shape("output.weight").is_some();
     let head = if own { Head::Own } else { Head::Tied };
     spec(&sizes, shapes.shape("token_embd.weight"), head, room)
