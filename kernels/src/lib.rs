@@ -23,7 +23,9 @@ mod activations;
 mod arch;
 mod backend;
 pub mod blocks;
-#[doc(hidden)]
+#[cfg(not(feature = "entered"))]
+mod entered;
+#[cfg(feature = "entered")]
 pub mod entered;
 #[cfg(feature = "equivalence")]
 pub mod equivalence;
@@ -34,7 +36,7 @@ mod lanes;
 mod matrix;
 mod ops;
 mod repack;
-#[doc(hidden)]
+#[cfg(feature = "roofline")]
 pub mod roofline;
 mod tile;
 mod wide;

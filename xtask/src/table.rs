@@ -131,20 +131,20 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
         .later("tests and examples with default and no features"),
     section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).here()
-        .later("all models on Cortex-A53 and A76, three times the cases"),
+        .later("all models, three times the cases"),
     section(("big_endian", "s390x, emulated"), Some(Foreign), &[X86, &FOREIGN, S390X, QEMU],
-        ported::big_endian).here(),
+        ported::big_endian).here().later("all models, twice the cases"),
     section(("laws", "the kernels' laws, in many cases"), Some(Stable), &[], tests::laws)
         .later("a million cases for 200,000"),
     section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
         windows::windows).here(),
     section(("cpus", "older x86-64 CPUs, emulated"), Some(Stable), &[X86, QEMU], cpus::cpus).here()
-        .later("all models"),
+        .later("all models, and 256 cases of each law for 8"),
     section(("page", "the wasm modules and their page, in node and Chromium"), Some(Foreign),
         &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).here(),
     section(("capi", "the C interface"), Some(Stable), &[C], sanitizer::capi),
     section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).here()
-        .later("the runtime's tests of loading"),
+        .later("all models, the runtime's tests of loading"),
     section(("rayon", "the tests of the feature rayon"), Some(Stable), &[], tests::rayon),
     section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN], web::wasm)
         .later("the kernels fully optimised"),

@@ -21,7 +21,7 @@ pub(crate) fn start(runner: Runner<'_>) -> Cmd {
 }
 
 /// Models for [`same_logits`]: all GGUF files of tests/data, a folder, and the firmware's; or a sample that has every
-/// kind of format and two kinds of layers.
+/// group of formats, every kind of layer and both containers.
 pub(crate) fn models(full: bool) -> Outcome<Vec<PathBuf>> {
     if full {
         let mut all = data_files()?;
@@ -32,9 +32,11 @@ pub(crate) fn models(full: bool) -> Outcome<Vec<PathBuf>> {
     let sample = [
         "tests/data/bitnet/bitnet-I2_S.gguf",
         "tests/data/gemma3/gemma3-Q4_0.gguf",
+        "tests/data/gpt2",
         "tests/data/gpt2/gpt2-F16.gguf",
         "tests/data/gpt2/gpt2-Q5_1.gguf",
-        "tests/data/gpt2-k/gpt2-k-Q4_K_M.gguf",
+        "tests/data/lfm2/lfm2-Q4_0.gguf",
+        "tests/data/qwen3moe/qwen3moe-Q4_K_M.gguf",
     ];
     match sample.iter().find(|path| !Path::new(path).exists()) {
         Some(path) => fail(format!("there is no {path}")),

@@ -24,9 +24,10 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
 
 /// The header against Rust, and the C programs.
 pub(crate) fn capi(_: &Job) -> Outcome {
-    // Of the whole workspace, so that what the section `test` has built can be used.
-    Stable.cargo().line("test -q --workspace --features capi --test capi").run()?;
-    Stable.cargo().line("test -q --workspace --features capi --lib capi::").run()
+    // Of the whole workspace, so that what the section `test` has built can be used, and with what `rayon` builds.
+    let tests = "test -q --workspace --features capi,rayon";
+    Stable.cargo().line(tests).line("--test capi").run()?;
+    Stable.cargo().line(tests).line("--lib capi::").run()
 }
 
 /// The kernels' tests with every access to memory checked; then the C programs, of which the sanitizer also reports

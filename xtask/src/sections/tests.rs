@@ -48,7 +48,8 @@ fn cases(text: &str) -> u64 {
 
 /// The tests that ask for the feature `rayon`.
 pub(crate) fn rayon(_: &Job) -> Outcome {
-    let mut cmd = Stable.cargo().line("test -q --workspace --features rayon");
+    // Also with the C interface, as the section `capi` has built it.
+    let mut cmd = Stable.cargo().line("test -q --workspace --features capi,rayon");
     let mut found = 0;
     for path in files(&["runtime/tests", "tests"], ".rs")? {
         let text = fs::read_to_string(&path)?.replace(' ', "");

@@ -5,7 +5,7 @@
 use core::ops::Range;
 
 use super::amx_gemm::{self, TERNARY_COLS, TILE_COLS};
-use super::amx_tiles::{self, STEP, TileDot, Tmul};
+use super::amx_tiles::{self, Tmul};
 use super::avx512::Avx512;
 use super::detect;
 use super::lanes512::Lanes512;
@@ -42,7 +42,10 @@ impl Amx {
 
     /// Products of tiles from registers for so many rounds, for `roofline`: how many operations
     /// that were.
+    #[cfg(feature = "roofline")]
     pub(crate) fn rounds(&self, rounds: u64) -> u64 {
+        use super::amx_tiles::{STEP, TileDot};
+
         // SAFETY: a value of this type exists only where tiles may be used.
         let tiles = unsafe { Tmul::configure(STEP) };
         tiles.rounds(rounds);

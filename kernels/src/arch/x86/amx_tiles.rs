@@ -164,6 +164,7 @@ impl Drop for Tmul {
 impl Tmul {
     /// Products from registers, six tiles of sums a round: for measuring.
     #[inline(always)]
+    #[cfg(feature = "roofline")]
     pub(super) fn rounds(&self, rounds: u64) {
         // SAFETY: as in `one`, and no memory.
         unsafe {
