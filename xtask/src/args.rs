@@ -21,6 +21,10 @@ named. A section that lacks something here is skipped by name; under CI=true tha
   --lanes N               sections at the same time (default: one for each core, 3 at most)
   --json FILE             writes the timings there (default: target/ci-timings.json)
 
+usage: cargo xtask picture
+
+Builds the command and writes docs/terminal.svg, the picture in the README, from what it prints.
+
 Environment: LAWS_CASES (cases of the kernels' laws), FUZZ_SECONDS (for each target), LOADING=1 (`narrow` runs the
 runtime's tests of loading too).
 ";
@@ -34,6 +38,8 @@ pub(crate) enum Asked {
     List,
     /// Sections, in lanes.
     Ci(Options),
+    /// The picture in the README.
+    Picture,
     /// One section, in this process: how [`crate::lanes`] calls it.
     Section(&'static Section, Tier),
 }
@@ -78,9 +84,10 @@ fn read(args: &mut Parser) -> Result<Asked, lexopt::Error> {
     }
     match command.as_deref() {
         Some("ci") => {}
+        Some("picture") if names.is_empty() => return Ok(Asked::Picture),
         Some("section") if names.len() == 1 => return Ok(Asked::Section(names[0], tier)),
         None => return Ok(Asked::Help),
-        Some(other) => return Err(format!("no command {other}; there is: ci").into()),
+        Some(other) => return Err(format!("no command {other}; there are: ci picture").into()),
     }
     let wanted = |s: &&Section| match names.is_empty() {
         true => s.tier <= tier,

@@ -1,7 +1,8 @@
 //! Runs sections side by side.
 //!
-//! A lane takes the first section of the table that can run now: its toolchain is free, what it needs is installed,
-//! and, where it runs the command that the section `test` builds, that section has ended.
+//! A lane takes the first section of the table that can run now: what it needs is installed, and, where it comes after the
+//! section `test`, that one has ended. Sections whose toolchain is free come first: two of one toolchain wait for each other while
+//! they build, but one can build while the other runs.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -98,7 +99,9 @@ impl Lanes<'_> {
             let mut state = self.state();
             println!("== {}: {ended}, {seconds:.0} s\n", section.name);
             state.ran.push(Ran { section, ended, start, seconds, cpu });
-            state.busy.retain(|t| Some(*t) != section.uses);
+            if let Some(i) = state.busy.iter().position(|t| Some(*t) == section.uses) {
+                state.busy.swap_remove(i);
+            }
             if section.name == BUILDS_HERE {
                 state.tested = true;
                 let here = job::here();
@@ -116,7 +119,9 @@ impl Lanes<'_> {
             if state.waiting.is_empty() {
                 return None;
             }
-            if let Some(i) = state.waiting.iter().position(|s| state.ready(s)) {
+            let free = state.waiting.iter().position(|s| state.ready(s) && state.free(s));
+            let next = free.or_else(|| state.waiting.iter().position(|s| state.ready(s)));
+            if let Some(i) = next {
                 let section = state.waiting.remove(i);
                 state.busy.extend(section.uses);
                 return Some(section);
@@ -202,9 +207,13 @@ impl Lanes<'_> {
 }
 
 impl State {
+    /// Nothing is missing that another section, or the installation, is about to give.
     fn ready(&self, section: &'static Section) -> bool {
+        (self.tested || !section.after_test) && (self.installed || !needs::waits(section))
+    }
+
+    /// No other section builds with its toolchain.
+    fn free(&self, section: &'static Section) -> bool {
         section.uses.is_none_or(|t| !self.busy.contains(&t))
-            && (self.tested || !section.here)
-            && (self.installed || !needs::waits(section))
     }
 }

@@ -1,4 +1,5 @@
-//! The chores of this repository. There is one: `cargo xtask ci`, the checks that must hold before a change goes in.
+//! The chores of this repository: `cargo xtask ci`, the checks that must hold before a change goes in, and
+//! `cargo xtask picture`, which draws the README's terminal ([`picture`]).
 //!
 //! [`table`] lists the sections, and a file of `sections/` has the code of each. [`lanes`] runs them side by side, every
 //! one in a process of its own, whose output is printed as a whole when it ends; [`report`] writes down how long it took.
@@ -8,6 +9,7 @@ mod cmd;
 mod job;
 mod lanes;
 mod needs;
+mod picture;
 mod report;
 mod sections;
 mod table;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
             print!("{}", table::list());
             ExitCode::SUCCESS
         }
+        Ok(Asked::Picture) => picture(),
         Ok(Asked::Section(name, tier)) => job::main(name, tier),
         Ok(Asked::Ci(options)) => ci(&options),
         Err(said) => {
@@ -43,6 +46,22 @@ fn ci(options: &Options) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("xtask: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds the command and writes the README's picture.
+fn picture() -> ExitCode {
+    let drawn = std::env::set_current_dir(job::root()).map_err(cmd::Stop::from).and_then(|()| {
+        toolchain::Toolchain::Stable.cargo().line("build -q --release --bin teff").run()?;
+        let teff = job::target().join("release/teff");
+        picture::picture(&teff, std::path::Path::new("docs/terminal.svg"))
+    });
+    match drawn {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cmd::Stop::Skip(why) | cmd::Stop::Fail(why)) => {
+            eprintln!("xtask: {why}");
             ExitCode::FAILURE
         }
     }

@@ -52,10 +52,10 @@ pub(crate) struct Section {
     pub(crate) tier: Tier,
     /// The part that waits for `--tier nightly`; empty if there is none.
     pub(crate) later: &'static str,
-    /// The toolchain that builds it. Two sections of one toolchain would wait for each other.
+    /// The toolchain that builds it. Two sections of one toolchain wait for each other while they build.
     pub(crate) uses: Option<Toolchain>,
-    /// It runs the command that the section `test` has built.
-    pub(crate) here: bool,
+    /// It comes after the section `test`: it runs the command that is built there, or builds that one with other features.
+    pub(crate) after_test: bool,
     /// Its needs beyond Rust.
     pub(crate) needs: &'static [&'static [Need]],
     /// Its checks.
@@ -104,12 +104,12 @@ const fn section(
     needs: &'static [&'static [Need]],
     run: fn(&Job) -> Outcome,
 ) -> Section {
-    Section { name, title, tier: Tier::Change, later: "", uses, here: false, needs, run }
+    Section { name, title, tier: Tier::Change, later: "", uses, after_test: false, needs, run }
 }
 
 impl Section {
-    const fn here(self) -> Section {
-        Section { here: true, ..self }
+    const fn after_test(self) -> Section {
+        Section { after_test: true, ..self }
     }
 
     const fn later(self, later: &'static str) -> Section {
@@ -117,44 +117,45 @@ impl Section {
     }
 }
 
-/// All sections, in the order in which they begin.
+/// All sections, about in the order in which they begin: first those that do not come after `test`, and long ones before
+/// short ones.
 #[rustfmt::skip]
 pub(crate) const SECTIONS: &[Section] = &[
     section(("fmt", "the format of the code"), None, &[], lints::fmt),
     section(("rules", "house rules that a pattern sees"), None, &[], source::rules),
     section(("deps", "dependencies: few, and none of C"), None, &[], source::deps),
     section(("test", "all tests, default features"), Some(Stable), &[], tests::test),
-    section(("fuzz", "the fuzz targets, for seconds"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz)
-        .later("30 s a target for 3; the kernels optimised"),
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
         sanitizer::asan).later("the kernels optimised, with all cases"),
-    section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
-        .later("tests and examples with default and no features"),
-    section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).here()
-        .later("all models, three times the cases"),
-    section(("big_endian", "s390x, emulated"), Some(Foreign), &[X86, &FOREIGN, S390X, QEMU],
-        ported::big_endian).here().later("all models, twice the cases"),
-    section(("laws", "the kernels' laws, in many cases"), Some(Stable), &[], tests::laws)
-        .later("a million cases for 200,000"),
-    section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
-        windows::windows).here(),
-    section(("cpus", "older x86-64 CPUs, emulated"), Some(Stable), &[X86, QEMU], cpus::cpus).here()
-        .later("all models, and 256 cases of each law for 8"),
-    section(("page", "the wasm modules and their page, in node and Chromium"), Some(Foreign),
-        &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).here(),
-    section(("capi", "the C interface"), Some(Stable), &[C], sanitizer::capi),
-    section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).here()
-        .later("all models, the runtime's tests of loading"),
-    section(("rayon", "the tests of the feature rayon"), Some(Stable), &[], tests::rayon),
-    section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN], web::wasm)
-        .later("the kernels fully optimised"),
-    section(("doc", "documentation, without warnings"), Some(Stable), &[], lints::doc),
-    section(("firmware", "a program for microcontrollers, emulated"), Some(Foreign),
-        &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware),
-    section(("families", "formats that were left out are not there"), Some(Stable), &[BINUTILS], tests::families),
     section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN],
         check::check),
+    section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN], web::wasm)
+        .later("the kernels fully optimised"),
+    section(("firmware", "a program for microcontrollers, emulated"), Some(Foreign),
+        &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware),
     section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN], bare::bare),
+    section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).after_test()
+        .later("all models, three times the cases"),
+    section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
+        windows::windows).after_test(),
+    section(("cpus", "older x86-64 CPUs, emulated"), Some(Stable), &[X86, QEMU], cpus::cpus).after_test()
+        .later("all models, and 256 cases of each law for 8"),
+    section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
+        .later("tests and examples with default and no features"),
+    section(("big_endian", "s390x, emulated"), Some(Foreign), &[X86, &FOREIGN, S390X, QEMU],
+        ported::big_endian).after_test().later("all models, twice the cases"),
+    section(("laws", "the kernels' laws, in many cases"), Some(Stable), &[], tests::laws)
+        .later("a million cases for 200,000"),
+    section(("page", "the wasm modules and their page, in node and Chromium"), Some(Foreign),
+        &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test(),
+    section(("fuzz", "the fuzz targets, for seconds"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz)
+        .later("30 s a target for 3; the kernels optimised"),
+    section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).after_test()
+        .later("all models, the runtime's tests of loading"),
+    section(("capi", "the C interface"), Some(Stable), &[C], sanitizer::capi).after_test(),
+    section(("rayon", "the tests of the feature rayon"), Some(Stable), &[], tests::rayon).after_test(),
+    section(("doc", "documentation, without warnings"), Some(Stable), &[], lints::doc),
+    section(("families", "formats that were left out are not there"), Some(Stable), &[BINUTILS], tests::families),
 ];
 
 /// The table as `--list` prints it.
