@@ -1,5 +1,7 @@
-//! GGUF hyper-parameters that a family does not compute are refused by name, not ignored.
+//! Hyper-parameters that a family does not compute are refused by name, not ignored.
 #![cfg(feature = "alloc")]
+
+use std::cell::Cell;
 
 use teff_graph::family::{FAMILIES, Shapes};
 use teff_graph::meta::{Metadata, Value};
@@ -125,5 +127,86 @@ fn lists_of_another_number_of_layers() {
             true => assert_eq!(read("lfm2", &keys).err(), None),
             false => refused("lfm2", &keys, key),
         }
+    }
+}
+
+/// A config.json with one list of numbers, which counts how often it is asked for an item.
+struct Config {
+    values: Vec<(&'static str, Value<'static>)>,
+    list: (&'static str, Vec<Value<'static>>),
+    asked: Cell<usize>,
+}
+
+impl Metadata for Config {
+    fn get(&self, key: &str) -> Option<Value<'_>> {
+        if key == self.list.0 {
+            return Some(Value::Other);
+        }
+        self.values.iter().find(|(k, _)| *k == key).map(|&(_, v)| v)
+    }
+
+    fn item(&self, key: &str, index: usize) -> Option<Value<'_>> {
+        self.asked.set(self.asked.get() + 1);
+        if key == self.list.0 { self.list.1.get(index).copied() } else { None }
+    }
+}
+
+struct Folder;
+
+impl Shapes for Folder {
+    fn shape(&self, name: &str) -> Option<(usize, usize)> {
+        (name == "embed_tokens.weight").then_some((64, 32))
+    }
+}
+
+/// An item of a list may take a pass over the whole file, so that the number of those that are read is
+/// bounded, whatever the length of the list and the number of layers.
+#[test]
+fn lists_of_numbers_of_layers() {
+    let read = |model_type: &str, key, layers, list: Vec<Value<'static>>| {
+        let family = FAMILIES.iter().find(|f| f.model_type == model_type).unwrap();
+        let count = |key, n| (key, Value::Uint(n));
+        let values = vec![
+            count("max_position_embeddings", 128),
+            count("vocab_size", 64),
+            count("hidden_size", 32),
+            count("intermediate_size", 64),
+            count("num_hidden_layers", layers),
+            count("num_attention_heads", 4),
+            count("num_key_value_heads", 2),
+            count("num_experts", 8),
+            count("num_experts_per_tok", 2),
+            count("moe_intermediate_size", 32),
+        ];
+        let config = Config { values, list: (key, list), asked: Cell::new(0) };
+        let spec = family.read_config(&config, &Folder);
+        assert!(config.asked.get() < 1000, "{} items", config.asked.get());
+        spec
+    };
+    let numbers = |all: &[u64]| all.iter().map(|&n| Value::Uint(n)).collect::<Vec<_>>();
+    for (model_type, key) in [("qwen3_moe", "mlp_only_layers"), ("lfm2", "full_attn_idxs")] {
+        let named = |list| -> Vec<bool> {
+            let spec = read(model_type, key, 4, list).unwrap();
+            let dense = |l: &teff_graph::Layer| l.experts().is_none();
+            let full = |l: &teff_graph::Layer| l.attention().is_some();
+            spec.layers
+                .iter()
+                .map(|l| if key == "mlp_only_layers" { dense(l) } else { full(l) })
+                .collect()
+        };
+        assert_eq!(named(numbers(&[1, 3])), [false, true, false, true]);
+        // Numbers beyond the layers name none, however large.
+        assert_eq!(named(numbers(&[0, 4, 511, 512, u64::MAX])), [true, false, false, false]);
+        assert_eq!(named(numbers(&[])), [false; 4]);
+        for list in [
+            vec![Value::Str("1")],
+            vec![Value::Int(-1)],
+            numbers(&[600; 513]),
+            numbers(&[600; 100_000]),
+        ] {
+            let error = read(model_type, key, 512, list).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        assert!(read(model_type, key, 512, numbers(&[600; 512])).is_ok());
     }
 }

@@ -246,6 +246,13 @@ fn a_step_counts_when_all_workers_have_walked() {
     assert_eq!(running.walk(&Breaks(0)), Err(StepError::Broken(Broken)));
     assert_eq!(running.walk(&Breaks(0)), none(2).map(|_: usize| ()));
     assert_eq!(running.commit(), none(0));
+    // One that has done all of it, and one of a team of two, whose half is done already.
+    let running = runner.begin(&step).unwrap();
+    running.walk(&Solo).unwrap();
+    assert_eq!(running.walk(&Breaks(1)), none(2).map(|_: usize| ()));
+    assert_eq!(running.commit(), Ok(10));
+    assert_eq!(bits(runner.logits(10)), want[..want.len() / 2]);
+    assert_eq!(runner.truncate(ZERO, 0), Ok(()));
     // All have walked, but it isn't committed.
     let running = runner.begin(&step).unwrap();
     assert_eq!(running.wanted(), 10);

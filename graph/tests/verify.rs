@@ -339,12 +339,13 @@ fn of_places(m: &mut Mutations<'_>, i: usize) {
     };
     // All write something, which two must not do in one phase.
     m.ops(format!("operation {i} twice: {op:?}"), |ops| ops.insert(i, op));
-    // The last product's outputs are read by nobody, but its buffer is named.
-    let is_read = plan.ops[i..].contains(&Op::Barrier);
-    if stores && is_read {
+    if stores {
         m.ops(format!("without operation {i}: {op:?}"), |ops| {
             ops.remove(i);
         });
+    }
+    // The last product may as well be in a phase of its own.
+    if stores && plan.ops[i..].contains(&Op::Barrier) {
         m.ops(format!("operation {i} at the end: {op:?}"), |ops| {
             ops.remove(i);
             ops.extend([Op::Barrier, op]);
@@ -444,6 +445,22 @@ fn what_is_wrong_has_a_name() {
     buffers[choice.out.index()].cols += 1;
     wide.buffers = buffers.into();
     assert_eq!(wide.verify(), Err(PlanError::Shape { op: route }));
+    // Logits in a buffer that no operation writes.
+    let mut unwritten = plan.clone();
+    let mut buffers = unwritten.buffers.to_vec();
+    buffers.push(*plan.buffer(plan.logits));
+    buffers[plan.buffers.len()].offset = plan.memory_requirements.scratch;
+    unwritten.memory_requirements.scratch *= 2;
+    unwritten.logits = BufferId::new(plan.buffers.len() as u16);
+    unwritten.buffers = buffers.into();
+    let buffer = plan.buffers.len() as u16;
+    assert_eq!(unwritten.verify(), Err(PlanError::Hazard { buffer }));
+    // More buffers than have numbers.
+    let mut many = plan.clone();
+    let mut buffers = many.buffers.to_vec();
+    buffers.resize(usize::from(u16::MAX) + 1, buffers[0]);
+    many.buffers = buffers.into();
+    assert_eq!(many.verify(), Err(PlanError::Capacity { capacity: u16::MAX.into() }));
 }
 
 /// A layer of three experts that reads another layer's choice among eight.

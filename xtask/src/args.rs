@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -75,7 +76,7 @@ fn read(args: &mut Parser) -> Result<Asked, lexopt::Error> {
             Arg::Short('h') | Arg::Long("help") => return Ok(Asked::Help),
             Arg::Long("list") => return Ok(Asked::List),
             Arg::Long("tier") => tier = args.value()?.parse()?,
-            Arg::Long("lanes") => lanes = Some(args.value()?.parse::<usize>()?.max(1)),
+            Arg::Long("lanes") => lanes = Some(args.value()?.parse::<NonZeroUsize>()?.get()),
             Arg::Long("json") => json = Some(PathBuf::from(args.value()?)),
             Arg::Value(word) if command.is_none() => command = Some(word.string()?),
             Arg::Value(name) => names.push(section(&name.string()?)?),
@@ -94,11 +95,17 @@ fn read(args: &mut Parser) -> Result<Asked, lexopt::Error> {
         false => names.iter().any(|n| n.name == s.name),
     };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let sections: Vec<_> = SECTIONS.iter().filter(wanted).collect();
     Ok(Asked::Ci(Options {
         tier,
-        sections: SECTIONS.iter().filter(wanted).collect(),
-        lanes: lanes.unwrap_or(cores.min(3)),
-        json: json.unwrap_or_else(|| job::target().join("ci-timings.json")),
+        // A lane is a thread.
+        lanes: lanes.unwrap_or(cores.min(3)).min(sections.len()),
+        sections,
+        // Absolute, since the sections run elsewhere.
+        json: match json {
+            Some(path) => std::path::absolute(path).map_err(|e| format!("--json: {e}"))?,
+            None => job::target().join("ci-timings.json"),
+        },
     }))
 }
 
@@ -135,6 +142,13 @@ mod tests {
         assert!(said.starts_with("no section nonsense; there are: fmt "), "{said}");
         assert!(ci("xtask ci --tier weekly").unwrap_err().contains("weekly"));
         assert!(ci("xtask ci --nonsense").is_err());
+        assert!(ci("xtask ci --lanes 0").is_err());
+        assert!(ci("xtask ci --json ").is_err());
+        assert!(ci("xtask ci --json a/b.json").unwrap().json.is_absolute());
+        assert_eq!(
+            ci("xtask ci --lanes 1000000").unwrap().lanes,
+            ci("xtask ci").unwrap().sections.len()
+        );
         assert!(ci("xtask chores").is_err());
     }
 }

@@ -41,7 +41,8 @@ fn main() -> ExitCode {
 
 /// Runs the sections that were asked for and writes the report.
 fn ci(options: &Options) -> ExitCode {
-    match lanes::run(options).and_then(|report| report.finish(&options.json)) {
+    let ran = report::prepare(&options.json).and_then(|()| lanes::run(options));
+    match ran.and_then(|report| report.finish(&options.json)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {

@@ -55,12 +55,28 @@ pub(crate) struct Report {
     pub(crate) ran: Vec<Ran>,
 }
 
+/// Writes an empty file for the timings, so that a place that can't be written to is found before the
+/// sections run, and not after.
+pub(crate) fn prepare(json: &Path) -> io::Result<()> {
+    if let Some(folder) = json.parent() {
+        fs::create_dir_all(folder).map_err(|e| named(json, &e))?;
+    }
+    write(json, "")
+}
+
+fn named(json: &Path, e: &io::Error) -> io::Error {
+    io::Error::other(format!("{}: {e}", json.display()))
+}
+
+fn write(json: &Path, text: &str) -> io::Result<()> {
+    fs::write(json, text).map_err(|e| named(json, &e))
+}
+
 impl Report {
     /// Prints the table and writes the timings; true if nothing failed.
     pub(crate) fn finish(&self, json: &Path) -> io::Result<bool> {
         print!("{}", self.table());
-        fs::write(json, self.json())
-            .map_err(|e| io::Error::other(format!("{}: {e}", json.display())))?;
+        write(json, &self.json())?;
         Ok(self.names(Ended::Failed).is_empty())
     }
 

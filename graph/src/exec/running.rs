@@ -69,12 +69,30 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         }
     }
 
+    /// True if all workers so far are of teams of this size: others would have other shares.
+    fn agree(&self, size: u32) -> bool {
+        #[cfg(target_has_atomic = "32")]
+        return match self.size.compare_exchange(0, size, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => true,
+            Err(first) => first == size,
+        };
+        #[cfg(not(target_has_atomic = "32"))]
+        {
+            let first = self.size.load(Ordering::Relaxed);
+            if first == 0 {
+                self.size.store(size, Ordering::Relaxed);
+            }
+            first == 0 || first == size
+        }
+    }
+
     /// Computes one worker's share of the step. Every worker of the team calls it once, at the same
     /// time; once all have returned `Ok`, the step can be committed.
     ///
     /// # Errors
     /// [`StepError::Cancelled`] for all workers if any of them saw the cancellation;
-    /// [`StepError::Team`] if there is no memory for the team; [`StepError::Broken`].
+    /// [`StepError::Team`] if there is no memory for the team, or a worker before was of a team of
+    /// another size; [`StepError::Broken`].
     pub fn walk<T: Team + ?Sized>(&self, team: &T) -> Result<(), StepError> {
         self.walk_kinds::<ALL_KINDS, T>(team)
     }
@@ -92,10 +110,9 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         }
         let (rank, size) = (team.rank(), team.size());
         let threads = self.runner.threads();
-        if size > threads || rank >= size || !self.claim(rank) {
+        if size > threads || rank >= size || !self.agree(size as u32) || !self.claim(rank) {
             return Err(StepError::Team { max: threads, got: size });
         }
-        self.size.store(size as u32, Ordering::Relaxed);
         let worker = Worker::new(self, rank, size);
         let mut phase = 0;
         for op in self.runner.plan.ops.iter() {

@@ -5,7 +5,7 @@ use crate::layers::{
     Activation, Attention, Dense, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
 use crate::meta::{MetaError, Metadata, Value, count, flag, float, required, text};
-use crate::spec::{Embed, Head, Rope, RopeScaling, SpecRoom};
+use crate::spec::{Embed, Head, MAX_LAYERS, Rope, RopeScaling, SpecRoom};
 use crate::{Role, Spec, SpecError};
 
 use teff_kernels::RopeKind;
@@ -228,10 +228,51 @@ pub(super) fn no_more(
     }
 }
 
+/// Layers that a list of their numbers names.
+#[derive(Clone, Copy)]
+pub(super) struct LayerSet([u64; MAX_LAYERS / 64]);
+
+impl LayerSet {
+    /// Layers of the list at `key`; `None` if there is no list. Numbers beyond the last layer name
+    /// none. A list longer than any model's layers is refused unread, since containers may take a
+    /// pass over it for each of its items.
+    pub(super) fn read(
+        meta: &dyn Metadata,
+        key: &'static str,
+    ) -> Result<Option<LayerSet>, SpecError> {
+        let want = "a list of at most 512 numbers of layers";
+        let wrong = SpecError::Meta(MetaError::Wrong { key, want });
+        match meta.get(key) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Other) => {}
+            Some(_) => return Err(wrong),
+        }
+        let mut set = LayerSet([0; MAX_LAYERS / 64]);
+        for i in 0..=MAX_LAYERS {
+            match meta.item(key, i) {
+                None => return Ok(Some(set)),
+                Some(Value::Uint(l)) => {
+                    if let Some(word) = usize::try_from(l / 64).ok().and_then(|w| set.0.get_mut(w))
+                    {
+                        *word |= 1 << (l % 64);
+                    }
+                }
+                Some(_) => return Err(wrong),
+            }
+        }
+        Err(wrong)
+    }
+
+    /// True if the list names layer `l`.
+    pub(super) fn has(&self, l: u32) -> bool {
+        self.0.get(l as usize / 64).is_some_and(|word| word >> (l % 64) & 1 == 1)
+    }
+}
+
 /// Value of a key that is the same for all layers.
 fn uniform(meta: &dyn Metadata, key: &'static str, layers: u32) -> Result<Option<u32>, SpecError> {
     let first = per_layer(meta, key, 0)?;
-    for l in 1..layers.min(crate::spec::MAX_LAYERS as u32) {
+    for l in 1..layers.min(MAX_LAYERS as u32) {
         if per_layer(meta, key, l)? != first {
             return Err(unsupported(key, "the same for all layers"));
         }

@@ -3,7 +3,7 @@
 
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Biases, Keys, Sizes, keys};
+use super::decoder::{self, Biases, Keys, LayerSet, Sizes, keys};
 use super::names::{hf, hf_ignored, named};
 use super::{Family, GgufForm, Names, Shapes, folder_reader};
 use crate::layers::{Layer, Mixer, ShortConv};
@@ -141,21 +141,26 @@ fn from_config<'p>(
     let embd = decoder::config_embedding(meta, shapes)?;
     let bias = flag(meta, "conv_bias")?.unwrap_or(false);
     let conv = ShortConv { taps: count(meta, "conv_L_cache")?.unwrap_or(3), bias };
-    let listed = meta.get("layer_types") == Some(Value::Other);
-    let by_index = meta.get("full_attn_idxs") == Some(Value::Other);
+    let known = "conv, full_attention, one for each layer";
+    let unknown = SpecError::Unsupported { key: "layer_types", known };
+    let listed = match meta.get("layer_types") {
+        None | Some(Value::Null) => false,
+        Some(Value::Other) => true,
+        Some(_) => return Err(unknown),
+    };
+    let full = match listed {
+        true => None,
+        false => LayerSet::read(meta, "full_attn_idxs")?,
+    };
     let is_conv = |l: u32| -> Result<bool, SpecError> {
         if listed {
             return match meta.item("layer_types", l as usize) {
                 Some(Value::Str("conv")) => Ok(true),
                 Some(Value::Str("full_attention")) => Ok(false),
-                _ => {
-                    let known = "conv, full_attention, one for each layer";
-                    Err(SpecError::Unsupported { key: "layer_types", known })
-                }
+                _ => Err(unknown),
             };
         }
-        let mut full = (0..).map_while(|i| meta.item("full_attn_idxs", i));
-        Ok(by_index && !full.any(|v| v == Value::Uint(l.into())))
+        Ok(full.is_some_and(|set| !set.has(l)))
     };
     for l in 0..s.layers.min(crate::MAX_LAYERS as u32) {
         is_conv(l)?;

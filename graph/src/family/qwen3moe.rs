@@ -6,11 +6,11 @@
 
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Biases, Keys, Sizes, keys};
+use super::decoder::{self, Biases, Keys, LayerSet, Sizes, keys};
 use super::names::hf_ignored;
 use super::{Family, GgufForm, Names, Shapes, folder_reader, qwen};
 use crate::layers::{Activation, Experts, FeedForward, Layer};
-use crate::meta::{Metadata, Value, count, flag, float, required};
+use crate::meta::{Metadata, count, flag, float, required};
 #[cfg(feature = "alloc")]
 use crate::spec::Head;
 use crate::{Spec, SpecError, SpecRoom};
@@ -138,10 +138,8 @@ fn from_config<'p>(
     let dense = decoder::layer(&s, rope, biases);
     let dense = decoder::with_attention(dense, |a| a.qk_norm = true);
     let step = count(meta, "decoder_sparse_step")?.unwrap_or(1);
-    let is_dense = |l: u32| {
-        let mut listed = (0..).map_while(|i| meta.item("mlp_only_layers", i));
-        listed.any(|v| v == Value::Uint(l.into())) || !(l + 1).is_multiple_of(step)
-    };
+    let listed = LayerSet::read(meta, "mlp_only_layers")?;
+    let is_dense = |l: u32| listed.is_some_and(|set| set.has(l)) || !(l + 1).is_multiple_of(step);
     let head = decoder::config_head(meta, false)?;
     let layer = |l| if is_dense(l) { dense } else { sparse };
     decoder::spec(KEYS.arch, &s, embd, head, room, layer)

@@ -37,9 +37,9 @@ pub enum PlanError {
         /// Tokens in a step.
         batch: usize,
     },
-    /// The slices given for the plan are too short.
+    /// The slices given for the plan are too short, or it has more buffers than have numbers.
     Capacity {
-        /// Length of the slice that is too short.
+        /// Length of the slice that is too short, or how many have numbers.
         capacity: usize,
     },
     /// Sizes exceed the address space.
@@ -195,6 +195,11 @@ impl Plan<'_> {
         if o.batch == 0 || o.context == 0 || o.logits == 0 || o.logits > o.batch {
             return Err(PlanError::Logits { logits: o.logits, batch: o.batch });
         }
+        // Buffers beyond have no number.
+        let capacity = usize::from(u16::MAX);
+        if self.buffers.len() > capacity {
+            return Err(PlanError::Capacity { capacity });
+        }
         let view = self.view();
         for (i, op) in self.ops.iter().enumerate() {
             op.check::<KINDS>(&view).ok_or(PlanError::Shape { op: i })?;
@@ -230,8 +235,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Checks that declared lifetimes cover every use, and that every buffer is written before it
-    /// is read.
+    /// Checks that declared lifetimes cover every use, that every buffer is written before it is
+    /// read, and that the logits are written.
     fn lifetimes(&self) -> Result<(), PlanError> {
         let mut wrong = None;
         for (i, b) in self.buffers.iter().enumerate() {
@@ -250,6 +255,9 @@ impl Plan<'_> {
                     }
                 });
             });
+            if i == self.logits.index() && written.is_none() {
+                wrong = Some(i as u16);
+            }
         }
         let last = phases(&self.ops, |_, _| {});
         if self.buffer(self.logits).dies != last {

@@ -8,13 +8,35 @@ use super::{Session, SessionError};
 
 /// The cache is in the machine's byte order, so machines of different byte orders reject each
 /// other's.
-const MAGIC: &[u8; 8] = if cfg!(target_endian = "little") { b"TEFFKV02" } else { b"TEFFKV2B" };
-/// Bytes of magic, fingerprint, cache format, number of computed tokens and number of all tokens.
-const HEAD: usize = 8 + 8 + 4 + 8 + 8;
+const MAGIC: &[u8; 8] = if cfg!(target_endian = "little") { b"TEFFKV03" } else { b"TEFFKV3B" };
+/// Bytes of magic, fingerprint, cache format, number of computed tokens, number of all tokens and
+/// checksum.
+const HEAD: usize = 8 + 8 + 4 + 8 + 8 + 8;
+/// Offset of the checksum.
+const SUM: usize = HEAD - 8;
 
 /// FNV-1a of 64 bits (Fowler, Noll, Vo): enough to tell models apart by accident, not by malice.
 fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// Checksum of a snapshot without its checksum. Every step is a bijection of the sum so far, so that
+/// damage within eight bytes always changes the result, and other damage almost always: enough
+/// against accidents, not against malice.
+fn checksum(head: &[u8], body: &[u8]) -> u64 {
+    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |word: u64| {
+        sum = (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        sum ^= sum >> 32;
+    };
+    for part in [&head[..SUM], body] {
+        let (words, rest) = part.as_chunks::<8>();
+        words.iter().for_each(|word| add(u64::from_le_bytes(*word)));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        add(u64::from_le_bytes(last));
+    }
+    sum
 }
 
 impl Session<'_> {
@@ -57,10 +79,14 @@ impl Session<'_> {
         out.extend_from_slice(&kv_id(self.options.kv).to_le_bytes());
         out.extend_from_slice(&(self.done as u64).to_le_bytes());
         out.extend_from_slice(&(self.tokens.len() as u64).to_le_bytes());
+        out.extend_from_slice(&[0; HEAD - SUM]);
         for t in &self.tokens {
             out.extend_from_slice(&t.to_le_bytes());
         }
         self.runner.snapshot(SEQUENCE, |part| out.extend_from_slice(part));
+        let (head, body) = out.split_at_mut(HEAD);
+        let sum = checksum(head, body);
+        head[SUM..].copy_from_slice(&sum.to_le_bytes());
         out
     }
 
@@ -101,9 +127,13 @@ impl Session<'_> {
         if tokens.clone().any(|t| t >= vocab) {
             return bad("it has a token that the vocabulary lacks");
         }
-        if self.runner.restore(SEQUENCE, done, cache).is_err() {
+        if cache.len() != self.runner.snapshot_bytes(done) {
             return bad("its cache has another size");
         }
+        if word(SUM) != checksum(head, body) {
+            return bad("it is damaged");
+        }
+        self.runner.restore(SEQUENCE, done, cache).map_err(SessionError::Restore)?;
         self.checkpoints.forget_beyond(0);
         self.logits = 0;
         if done > 0 {
