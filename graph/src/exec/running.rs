@@ -118,14 +118,15 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
             return Err(StepError::Team { max: threads, got: size });
         }
         let phase = team.phase();
-        if phase == 0 && self.finished.load(Relaxed) {
+        let result = if phase == 0 && self.finished.load(Relaxed) {
             // A team of one, for which nothing is ever over, and which has done it all.
-            return Err(StepError::Team { max: threads, got: size });
-        }
-        // A worker that failed doesn't come back: its items are lost.
-        self.phases::<KINDS, T>(team, phase, &Worker::new(self, rank))?;
+            Err(StepError::Team { max: threads, got: size })
+        } else {
+            self.phases::<KINDS, T>(team, phase, &Worker::new(self, rank))
+        };
+        // Not after a panic: then this worker's items are lost, and it doesn't come back.
         self.leave(rank);
-        Ok(())
+        result
     }
 
     /// Computes items of one phase after another, from phase `now` on.

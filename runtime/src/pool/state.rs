@@ -83,6 +83,8 @@ unsafe impl Team for Worker<'_> {
                 Ok(result) => return result,
                 Err(since) => since,
             };
+            // Calls from before, which would end the sleep at once.
+            state.bells.called(self.rank);
             match self.role {
                 Role::Guest => return Ok(None),
                 _ if !board.announce_sleep(phase) => {}
@@ -156,6 +158,7 @@ impl Drop for Open<'_> {
             empty = match patience.wait(|| door.is_empty().then_some(())) {
                 Ok(()) => true,
                 Err(since) => {
+                    self.state.bells.called(self.owner);
                     let inside = door.announce_sleep();
                     if inside {
                         self.state.bells.sleep(self.owner);
