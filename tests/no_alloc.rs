@@ -65,6 +65,7 @@ fn predicted_is_used_and_tokens_take_nothing() {
         for (threads, kv) in [(1, KvFormat::F32), (2, KvFormat::F16), (3, KvFormat::Q8)] {
             let options = SessionOptions {
                 threads: Some(threads),
+                oversubscribe: true,
                 kv,
                 batch: 8,
                 ..SessionOptions::default()

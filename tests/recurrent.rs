@@ -102,7 +102,7 @@ fn forks_and_snapshots_go_on_by_themselves() {
         s.eval(a, LogitsFor::None).unwrap();
         let mut fork = s.fork().unwrap();
         // Another batch has rings of another size.
-        let wide = SessionOptions { batch: 32, threads: Some(2), ..options() };
+        let wide = SessionOptions { batch: 32, threads: Some(2), oversubscribe: true, ..options() };
         let mut restored: Session<'_> = model.session(&wide).unwrap();
         restored.eval(&other, LogitsFor::None).unwrap();
         restored.restore(&s.snapshot()).unwrap();

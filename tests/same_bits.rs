@@ -37,6 +37,7 @@ fn session(model: &Model, cpu: Cpu, threads: usize, kv: KvFormat, batch: usize) 
     let options = SessionOptions {
         backend: Some(cpu),
         threads: Some(threads),
+        oversubscribe: true,
         kv,
         batch,
         logits: batch,

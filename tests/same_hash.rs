@@ -49,6 +49,7 @@ fn logits(
     let options = SessionOptions {
         backend: Some(backend),
         threads: Some(threads),
+        oversubscribe: true,
         kv,
         batch: chunk,
         logits: chunk,

@@ -2,9 +2,12 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use common::{data, golden};
+use teff::graph::Team;
+use teff::runtime::pool::{Crew, MAX_THREADS, Pool, PoolError, PoolOptions, cpu_limit};
 use teff::{
     Cpu, Finish, Generate, KvFormat, LogitsFor, Model, Sampling, Session, SessionError,
     SessionOptions, StepError,
@@ -19,7 +22,7 @@ fn tokens() -> Vec<u32> {
 }
 
 fn options() -> SessionOptions {
-    SessionOptions { threads: Some(2), ..SessionOptions::default() }
+    SessionOptions { threads: Some(2), oversubscribe: true, ..SessionOptions::default() }
 }
 
 fn bits(logits: &[f32]) -> Vec<u32> {
@@ -138,6 +141,58 @@ fn fork_goes_its_own_way(model: &Model, tokens: &[u32]) {
     let rest = &tokens[prefix.len() - 2..];
     assert_eq!(bits(c.eval(rest, LogitsFor::Last).unwrap()), fresh(model, tokens));
     assert_eq!(bits(b.eval(rest, LogitsFor::Last).unwrap()), fresh(model, tokens));
+}
+
+/// A crew that counts its runs.
+struct Counted<'c> {
+    pool: Pool,
+    runs: &'c AtomicUsize,
+}
+
+impl Crew for Counted<'_> {
+    fn size(&self) -> usize {
+        Crew::size(&self.pool)
+    }
+    fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
+        self.runs.fetch_add(1, Relaxed);
+        Crew::run(&mut self.pool, task)
+    }
+}
+
+#[test]
+fn forks_run_on_the_crew_that_was_given() {
+    let (model, tokens) = (model(), tokens());
+    let runs = AtomicUsize::new(0);
+    let pool = PoolOptions::default().with_threads(2).with_oversubscribe(true);
+    let crew = Counted { pool: Pool::with_options(&pool).unwrap(), runs: &runs };
+    let mut a = model.session_builder(&SessionOptions::default()).crew(crew).build().unwrap();
+    a.eval(&tokens[..4], LogitsFor::Last).unwrap();
+    let mut b = a.fork().unwrap();
+    let mut c = b.fork().unwrap();
+    assert_eq!((b.threads(), c.threads(), runs.load(Relaxed)), (2, 2, 1));
+    // Each of their steps is a run of that crew, also when the first session is gone.
+    for s in [&mut b, &mut c, &mut a] {
+        s.eval(&tokens[4..8], LogitsFor::Last).unwrap();
+    }
+    drop(a);
+    assert_eq!(bits(b.eval(&tokens[8..], LogitsFor::Last).unwrap()), fresh(&model, &tokens));
+    assert_eq!(runs.load(Relaxed), 5);
+}
+
+#[test]
+fn sessions_have_no_more_threads_than_the_process_may_run_on() {
+    let model = model();
+    let Some(cpus) = cpu_limit().filter(|&cpus| cpus < MAX_THREADS) else { return };
+    let asked = SessionOptions { threads: Some(cpus + 1), ..SessionOptions::default() };
+    assert_eq!(model.memory_requirements(&asked).unwrap().threads, cpus);
+    let mut s = model.session(&asked).unwrap();
+    let fewer = s.fewer_threads().unwrap();
+    assert_eq!((s.threads(), fewer.asked, fewer.used), (cpus, cpus + 1, cpus));
+    assert_eq!(s.fork().unwrap().fewer_threads(), Some(fewer));
+    let s = model.session(&asked.with_oversubscribe(true)).unwrap();
+    assert_eq!((s.threads(), s.fewer_threads()), (cpus + 1, None));
+    let s = model.session(&asked.with_threads(cpus)).unwrap();
+    assert_eq!((s.threads(), s.fewer_threads()), (cpus, None));
 }
 
 #[test]

@@ -137,6 +137,7 @@ fn one_hash(model: &Model, what: &str) -> u64 {
                     .session(&SessionOptions {
                         backend: Some(cpu),
                         threads: Some(threads),
+                        oversubscribe: true,
                         kv: KvFormat::F32,
                         batch: chunk,
                         logits: chunk,

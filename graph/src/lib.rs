@@ -38,5 +38,5 @@ pub use spec::{
 pub use step::{
     Cancel, Executor, LogitsFor, NeverCancel, Segment, SequenceId, Step, StepError, check_tokens,
 };
-pub use team::{Broken, Solo, Team};
+pub use team::{Broken, Solo, Team, Work};
 pub use weights::{Tensor, TensorLocation, WeightsError};

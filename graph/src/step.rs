@@ -140,14 +140,16 @@ pub enum StepError {
     },
     /// The step was cancelled.
     Cancelled,
-    /// The team has more workers than there is memory for, or two with the same rank, or not all of
-    /// them took part.
+    /// The team has more workers than there is memory for, or two with the same rank, or the step is
+    /// another team's or has been computed.
     Team {
         /// Workers that there is memory for.
         max: usize,
         /// Size of the team.
         got: usize,
     },
+    /// Not all of the step has been computed, so that it can't be committed.
+    Unfinished,
     /// The plan has operations of other kinds than the program was built for.
     Kinds,
     /// A worker failed.
@@ -192,6 +194,7 @@ impl fmt::Display for StepError {
                     "a team of {got}, but there is memory for {max} workers of different rank"
                 )
             }
+            StepError::Unfinished => f.write_str("not all of the step has been computed"),
             StepError::Kinds => f.write_str("the program has no code for the plan's operations"),
             StepError::Broken(e) => e.fmt(f),
         }

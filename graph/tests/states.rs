@@ -6,13 +6,14 @@
 mod common;
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use teff_graph::family::{gemma3, lfm2};
 use teff_graph::layers::{Attention, FeedForward, Layer, Mixer, ShortConv};
 use teff_graph::plan::StateKind;
 use teff_graph::{
     Broken, LayerRole as L, LogitsFor, NeverCancel, Options, Plan, RestoreError, Role, Runner,
-    Segment, SequenceId, Solo, Spec, Step, StepError, Team, TruncateError,
+    Segment, SequenceId, Solo, Spec, Step, StepError, Team, TruncateError, Work,
 };
 use teff_kernels::{
     Activations, Backend, Cpu, DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix,
@@ -212,51 +213,59 @@ fn done_without_cancel(
     run_on(runner, segments, &CancelAt::new(checks), threads).is_ok()
 }
 
-/// A worker whose team breaks at its first barrier.
+/// A worker whose team breaks in its first phase.
 struct Breaks(usize);
 
-// SAFETY: no barrier is ever passed.
+// SAFETY: nothing can be claimed, and no phase is ever over.
 unsafe impl Team for Breaks {
     fn rank(&self) -> usize {
         self.0
     }
     fn size(&self) -> usize {
-        2
+        3
     }
-    fn barrier(&self) -> Result<(), Broken> {
-        Err(Broken)
+    fn id(&self) -> NonZeroUsize {
+        NonZeroUsize::MAX
+    }
+    fn phase(&self) -> u32 {
+        0
+    }
+    fn claim(&self, _: u32, _: &Work) -> Range<usize> {
+        0..0
+    }
+    fn finish(&self, _: u32, _: usize, _: usize) -> Result<Option<u32>, Broken> {
+        if self.0 == 2 { Ok(None) } else { Err(Broken) }
     }
 }
 
 #[test]
-fn a_step_counts_when_all_workers_have_walked() {
+fn a_step_counts_when_all_of_it_is_computed() {
     let model = model(&[1, 0], unchanged);
     let text = tokens(4, 20, 50);
     let mut room = Room::default();
     let o = options(20, 100);
     let want = all_logits(&mut model.runner(&mut room, &o, Cpu::best(), (1, 1)), &text, 20);
-    let mut runner = model.runner(&mut room, &o, Cpu::best(), (2, 1));
+    let mut runner = model.runner(&mut room, &o, Cpu::best(), (3, 1));
     let segments = [Segment::new(&text[..10], LogitsFor::All)];
     let step = Step { segments: &segments, cancel: &NeverCancel };
-    let none = |got| Err(StepError::Team { max: 2, got });
+    let team = |got| Err(StepError::Team { max: 3, got });
     // Nobody has walked.
-    assert_eq!(runner.begin(&step).unwrap().commit(), none(0));
-    // One worker of two, who didn't come far.
+    assert_eq!(runner.begin(&step).unwrap().commit(), Err(StepError::Unfinished));
+    // A worker that doesn't come far.
     let running = runner.begin(&step).unwrap();
     assert_eq!(running.walk(&Breaks(0)), Err(StepError::Broken(Broken)));
-    assert_eq!(running.walk(&Breaks(0)), none(2).map(|_: usize| ()));
-    assert_eq!(running.commit(), none(0));
-    // One that has done all of it, and one of a team of two, whose half is done already.
-    let running = runner.begin(&step).unwrap();
-    running.walk(&Solo).unwrap();
-    assert_eq!(running.walk(&Breaks(1)), none(2).map(|_: usize| ()));
-    assert_eq!(running.commit(), Ok(10));
-    assert_eq!(bits(runner.logits(10)), want[..want.len() / 2]);
-    assert_eq!(runner.truncate(ZERO, 0), Ok(()));
-    // All have walked, but it isn't committed.
+    // One that left for now, any number of times.
+    assert_eq!(running.walk(&Breaks(2)), Ok(()));
+    assert_eq!(running.walk(&Breaks(2)), Ok(()));
+    // The step is that team's.
+    assert_eq!(running.walk(&Solo), team(1));
+    assert_eq!(running.commit(), Err(StepError::Unfinished));
+    // All of it is computed, once, but not committed.
     let running = runner.begin(&step).unwrap();
     assert_eq!(running.wanted(), 10);
     running.walk(&Solo).unwrap();
+    assert_eq!(running.walk(&Solo), team(1));
+    assert_eq!(running.walk(&Breaks(0)), team(3));
     drop(running);
     assert_eq!(runner.position(ZERO), 0);
     let got = all_logits(&mut runner, &text[..10], 10);

@@ -201,7 +201,8 @@ typedef struct teff_session_options {
     /* "scalar", "avx2", "neon", ...; NULL: the one named by the environment variable TEFF_BACKEND,
        or otherwise the best of this machine */
     const char *backend;
-    uint32_t threads;    /* including the caller's, at most 256; 0: one per core */
+    uint32_t threads;    /* including the caller's, at most 256; 0: one per core; more than the
+                            * process may run on (affinity, quota) count as that many */
     uint32_t kv;         /* TEFF_KV_F32, TEFF_KV_F16 or TEFF_KV_Q8 */
 } teff_session_options;
 #define TEFF_SESSION_OPTIONS_INIT { sizeof(teff_session_options), 0, 0, 0, 0, NULL, 0, TEFF_KV_F32 }

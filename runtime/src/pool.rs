@@ -1,13 +1,23 @@
-//! Thread pool for sessions: created once, parked when idle, synchronised by spinning barriers.
+//! Thread pool for sessions: created once, asleep when idle, and not held up by threads that the
+//! system has put aside.
 //!
-//! A [`Pool`] of N threads is the caller's own thread and N - 1 workers. [`Pool::run`] passes a
-//! borrowed closure to all of them and returns when the last one has left it, so nothing that the
-//! closure borrows is touched afterwards. There is no guard that a caller could leak: the whole
-//! scope lies within that one call.
+//! A [`Pool`] of N threads is the caller's own thread and N - 1 helpers. [`Pool::run`] passes a
+//! borrowed closure to them: the caller runs it once, and helpers run it when the system gives them
+//! a core, any number of times, until the caller has left it. The closure distributes its work by
+//! claims ([`teff_graph::Team`]), of which nobody waits for anyone's but those that are being
+//! computed: a helper that gets no core delays no one, and what it would have done is done by the
+//! others. There is no guard that a caller could leak: the whole scope lies within that one call,
+//! which returns when the last helper has left the closure, so that nothing that the closure borrows
+//! is touched afterwards.
 //!
-//! A panic of the closure on any thread is caught; the others get [`Broken`] from the barrier at
-//! which they wait, or from their next one, and the run returns [`PoolError::Panicked`]. The pool
-//! stays usable.
+//! A panic of the closure on any thread is caught; the others get [`teff_graph::Broken`] from the
+//! phase for which they wait, and the run returns [`PoolError::Panicked`]. The pool stays usable.
+//!
+//! Threads wait in three stages: they spin, yield and sleep, and learn from how long their waits
+//! take (`wait`). The protocol between them, and why it is sound, is in `protocol`.
+//!
+//! A pool has no more threads than the process may run on ([`cpu_limit`]), unless it is told to
+//! ([`PoolOptions::oversubscribe`]).
 //!
 //! Sessions use the trait [`Crew`], which is implemented by [`Pool`], [`teff_graph::Solo`] and
 //! rayon's threads (`rayon_team`, behind the feature `rayon`).
@@ -15,191 +25,116 @@
 mod crew;
 mod error;
 mod protocol;
+pub(crate) mod state;
 mod sync;
-pub(crate) mod task;
 mod topology;
+mod wait;
 
 pub use crew::Crew;
 pub use error::PoolError;
-pub use topology::available_threads;
+pub use state::Worker;
+pub use topology::{FewerThreads, allowed_threads, available_threads, cpu_limit};
 
-use core::marker::PhantomData;
 use core::time::Duration;
-use protocol::{Barrier, Gate, Order};
+use state::CrewState;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
-use task::RunState;
-use teff_graph::{Broken, Team};
+use teff_graph::{Team, Work};
 
 /// Maximum number of threads in a pool.
 pub const MAX_THREADS: usize = 256;
 
-/// Default time for which a worker spins after a run before it parks; see [`Pool::with_idle_spin`].
+/// Default of [`PoolOptions::idle_spin`].
 ///
 /// The next token's step follows the sampling of this one, tens of microseconds later, and waking a
-/// parked thread takes as long again. After that time the core is better left to others.
+/// thread takes as long again. After that time the core is better left to others.
 pub const IDLE_SPIN: Duration = Duration::from_micros(50);
 
-/// Number of pauses at a barrier before a thread yields its core.
-///
-/// A pause takes from 10 ns (Arm, older x86) to 45 ns (Skylake and later), so this is 2 to 10
-/// microseconds: longer than the skew between the threads of a step on an otherwise idle machine,
-/// and far below the time slice that is lost if the thread they wait for has no core to run on.
-const BARRIER_SPINS: u32 = 200;
-
-/// The same with more threads than cores, when some thread is always waiting for a core.
-const CROWDED_SPINS: u32 = 10;
-
-/// Number of spins between reads of the clock, which take as long as a pause or two.
-const SPINS_PER_CLOCK_READ: u32 = 16;
-
-/// [`BARRIER_SPINS`] or [`CROWDED_SPINS`] for this number of threads on this machine.
-pub(crate) fn barrier_spins(threads: usize) -> u32 {
-    let crowded = thread::available_parallelism().is_ok_and(|cores| threads > cores.get());
-    if crowded { CROWDED_SPINS } else { BARRIER_SPINS }
+/// Options of a [`Pool`].
+#[derive(Clone, Copy, Debug)]
+pub struct PoolOptions {
+    /// Number of threads, including the caller's; `None` for [`available_threads`].
+    pub threads: Option<usize>,
+    /// True if there may be more threads than the process may run on. They then take turns, which is
+    /// slower than fewer threads: useful to test with many threads on a small machine.
+    pub oversubscribe: bool,
+    /// Time for which an idle helper looks for the next run before it sleeps: longer for the lowest
+    /// latency on a dedicated machine, zero if other programs need the cores. With more threads than
+    /// the process may run on, the time is always zero.
+    pub idle_spin: Duration,
 }
 
-/// One thread of a run, as seen by the task.
-pub struct Worker<'r> {
-    rank: usize,
-    size: usize,
-    barrier: &'r Barrier,
-    /// Tied to its thread: a thread is counted once per barrier.
-    not_sync: PhantomData<*const ()>,
-}
-
-impl<'r> Worker<'r> {
-    fn new(rank: usize, size: usize, barrier: &'r Barrier) -> Self {
-        Worker { rank, size, barrier, not_sync: PhantomData }
+impl Default for PoolOptions {
+    fn default() -> Self {
+        PoolOptions { threads: None, oversubscribe: false, idle_spin: IDLE_SPIN }
     }
 }
 
-// SAFETY: workers are created only by `RunState::run_share`, which the pool calls once per rank in
-// `0..size` and run (rayon's crew: once per index of the broadcast). A worker can neither be sent
-// to nor shared with another thread, nor outlive its task, so each counts once per barrier.
-// `Barrier::wait` returns Ok only for the phase that `size` arrivals completed, publishes what they
-// wrote before, and fails permanently once a thread has left; it is reset when all have.
-unsafe impl Team for Worker<'_> {
-    fn rank(&self) -> usize {
-        self.rank
+impl PoolOptions {
+    /// Sets the number of threads.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        PoolOptions { threads: Some(threads), ..self }
     }
 
-    fn size(&self) -> usize {
-        self.size
+    /// Sets whether there may be more threads than the process may run on.
+    #[must_use]
+    pub fn with_oversubscribe(self, oversubscribe: bool) -> Self {
+        PoolOptions { oversubscribe, ..self }
     }
 
-    fn barrier(&self) -> Result<(), Broken> {
-        self.barrier.wait()
-    }
-}
-
-/// A borrowed task with its type and lifetime erased.
-#[derive(Clone, Copy)]
-struct Job {
-    task: *const (),
-    call: unsafe fn(*const (), &Worker<'_>),
-}
-
-// SAFETY: `task` points to a closure that is Sync (the bound of `Job::new`), and it is used through
-// `&` only.
-unsafe impl Send for Job {}
-
-impl Job {
-    fn new<F: Fn(&Worker<'_>) + Sync>(task: &F) -> Self {
-        /// # Safety
-        /// `task` points to a live `F`.
-        unsafe fn call<F: Fn(&Worker<'_>)>(task: *const (), worker: &Worker<'_>) {
-            // SAFETY: guaranteed by the caller.
-            let task = unsafe { &*task.cast::<F>() };
-            task(worker);
-        }
-        Job { task: core::ptr::from_ref(task).cast(), call: call::<F> }
-    }
-}
-
-/// State shared by the owner and the workers.
-struct Shared {
-    size: usize,
-    gate: Gate<Job>,
-    run: RunState,
-    idle_spin: Duration,
-}
-
-impl Shared {
-    fn work(&self, rank: usize) {
-        loop {
-            let mut since: Option<Instant> = None;
-            let mut spins = 0;
-            let stay_awake = || {
-                sync::spin_loop();
-                spins += 1;
-                if spins % SPINS_PER_CLOCK_READ != 0 {
-                    return true;
-                }
-                since.get_or_insert_with(Instant::now).elapsed() < self.idle_spin
-            };
-            match self.gate.next(rank - 1, stay_awake, thread::park) {
-                Order::Run(job) => {
-                    self.run.run_share(rank, self.size, |worker| {
-                        // SAFETY: the closure outlives this call, since `Pool::run` holds it until
-                        // `Gate::finish` has seen this worker's `done` below.
-                        unsafe { (job.call)(job.task, worker) };
-                    });
-                    self.gate.done();
-                }
-                Order::Stop => return,
-            }
-        }
+    /// Sets the time for which an idle helper looks for the next run before it sleeps.
+    #[must_use]
+    pub fn with_idle_spin(self, idle_spin: Duration) -> Self {
+        PoolOptions { idle_spin, ..self }
     }
 }
 
 /// A fixed set of threads that run one task at a time together.
 ///
-/// All memory is allocated on creation: a run that doesn't panic allocates nothing and takes no
-/// lock.
+/// All memory is allocated on creation: a run that doesn't panic allocates nothing, and takes no
+/// lock and calls nothing of the system unless a thread waits for long.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
-/// use teff_graph::Team;
 /// use teff_runtime::pool::Pool;
 ///
-/// let (arrived, complete) = (AtomicUsize::new(0), AtomicUsize::new(0));
+/// let sum = AtomicUsize::new(0);
 /// let mut pool = Pool::new(2)?;
-/// pool.run(|worker| {
-///     arrived.fetch_add(1, Ordering::Relaxed);
-///     if worker.barrier().is_ok() && arrived.load(Ordering::Relaxed) == worker.size() {
-///         complete.fetch_add(1, Ordering::Relaxed);
-///     }
-/// })?;
-/// assert_eq!(complete.into_inner(), 2);
+/// pool.for_each(1000, |_rank, item| drop(sum.fetch_add(item, Ordering::Relaxed)))?;
+/// assert_eq!(sum.into_inner(), 499_500);
 /// # Ok::<(), teff_runtime::pool::PoolError>(())
 /// ```
 pub struct Pool {
-    shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    state: Arc<CrewState>,
+    helpers: Vec<JoinHandle<()>>,
+    fewer: Option<FewerThreads>,
 }
 
 impl Pool {
-    /// A pool of `threads` threads: the one that calls [`Pool::run`] and `threads - 1` workers,
-    /// named `teff-1`, `teff-2` and so on, with std's default stack size.
+    /// A pool of `threads` threads, or of as many as the process may run on if those are fewer
+    /// ([`Pool::fewer_threads`]): the one that calls [`Pool::run`] and helpers named `teff-1`,
+    /// `teff-2` and so on, with std's default stack size.
     ///
     /// # Errors
     /// [`PoolError::NoThreads`], [`PoolError::TooManyThreads`] beyond [`MAX_THREADS`], and
     /// [`PoolError::Spawn`] if the system refuses a thread.
     pub fn new(threads: usize) -> Result<Pool, PoolError> {
-        Pool::with_idle_spin(threads, IDLE_SPIN)
+        Pool::with_options(&PoolOptions::default().with_threads(threads))
     }
 
-    /// A pool whose idle workers spin for `idle_spin` before they park: longer for the lowest
-    /// latency on a dedicated machine, zero if other programs need the cores. With more threads
-    /// than the machine has cores, the time is always zero.
+    /// A pool with these options.
     ///
     /// # Errors
     /// As [`Pool::new`].
-    pub fn with_idle_spin(threads: usize, idle_spin: Duration) -> Result<Pool, PoolError> {
-        Pool::build(threads, idle_spin, |builder, work| builder.spawn(work))
+    pub fn with_options(options: &PoolOptions) -> Result<Pool, PoolError> {
+        let asked = options.threads.unwrap_or_else(available_threads);
+        let (threads, fewer) = allowed_threads(asked, options.oversubscribe);
+        let spawn = |builder: thread::Builder, work| builder.spawn(work);
+        let mut pool = Pool::build(threads, options.idle_spin, spawn)?;
+        pool.fewer = fewer;
+        Ok(pool)
     }
 
     fn build(
@@ -213,20 +148,16 @@ impl Pool {
         if threads > MAX_THREADS {
             return Err(PoolError::TooManyThreads { got: threads, max: MAX_THREADS });
         }
-        let spins = barrier_spins(threads);
-        let idle_spin = if spins == BARRIER_SPINS { idle_spin } else { Duration::ZERO };
-        let shared = Arc::new(Shared {
-            size: threads,
-            gate: Gate::new((threads - 1) as u32, spins),
-            run: RunState::new(threads as u32, spins),
-            idle_spin,
-        });
-        let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1) };
+        let crowded = cpu_limit().is_some_and(|cpus| threads > cpus);
+        let idle_spin = if crowded { Duration::ZERO } else { idle_spin };
+        let state = Arc::new(CrewState::new(threads, crowded));
+        let mut pool = Pool { state, helpers: Vec::with_capacity(threads - 1), fewer: None };
         for rank in 1..threads {
-            let shared = Arc::clone(&pool.shared);
+            let state = Arc::clone(&pool.state);
             let builder = thread::Builder::new().name(format!("teff-{rank}"));
-            match spawn(builder, Box::new(move || shared.work(rank))) {
-                Ok(worker) => pool.workers.push(worker),
+            // SAFETY: each rank is served by one thread; the owner's is 0.
+            match spawn(builder, Box::new(move || unsafe { state.serve(rank, idle_spin) })) {
+                Ok(helper) => pool.helpers.push(helper),
                 // Dropping the pool stops and joins the threads already started.
                 Err(cause) => {
                     return Err(PoolError::Spawn { started: rank, wanted: threads, cause });
@@ -239,44 +170,63 @@ impl Pool {
     /// The number of threads that run a task, including the caller's.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.shared.size
+        self.state.size()
     }
 
-    /// Runs `task` on all threads at the same time, the caller's as rank 0, and returns when the
-    /// last one has finished.
+    /// The numbers of threads asked for and used, if the process may not run on as many.
+    #[must_use]
+    pub fn fewer_threads(&self) -> Option<FewerThreads> {
+        self.fewer
+    }
+
+    /// Runs `task` on the calling thread, as rank 0, and on helpers, and returns when all have left
+    /// it.
     ///
-    /// All threads must reach the same barriers: one that returns while others wait for it breaks
-    /// theirs.
+    /// A helper may run it any number of times while the caller does, or never. What is to be done
+    /// once is therefore claimed ([`Team::claim`]), as [`Pool::for_each`] and a step do.
     ///
     /// # Errors
-    /// [`PoolError::Panicked`] if the task panicked on any thread, otherwise
-    /// [`PoolError::Deserted`] if a barrier broke. The pool stays usable.
+    /// [`PoolError::Panicked`] if the task panicked on any thread. The pool stays usable.
     pub fn run<F: Fn(&Worker<'_>) + Sync>(&mut self, task: F) -> Result<(), PoolError> {
-        let shared = &*self.shared;
-        // SAFETY: `&mut self` makes this thread the only owner, and `finish` below is called before
-        // this function returns: nothing between the two unwinds (`run_share` catches panics, `unpark`
-        // never panics), and no safe caller can leave in between.
-        unsafe { shared.gate.start(Job::new(&task), |worker| self.unpark(worker)) };
-        shared.run.run_share(0, shared.size, &task);
-        shared.gate.finish();
-        shared.run.finish()
+        let state = &*self.state;
+        // SAFETY: `&mut self` makes this thread the only owner, and rank 0 is no helper's.
+        unsafe { state.run(0, || state.call_others(0), &task) }
     }
 
-    fn unpark(&self, worker: usize) {
-        // A pool whose construction failed has fewer workers than slots.
-        if let Some(worker) = self.workers.get(worker) {
-            worker.thread().unpark();
-        }
+    /// Calls `f` with each number below `items` and the rank of the calling thread, on all threads
+    /// that have a core. Every thread begins with a share of its own, so that long items end at the
+    /// same time.
+    ///
+    /// # Errors
+    /// As [`Pool::run`]; not all calls were made then.
+    pub fn for_each(
+        &mut self,
+        items: usize,
+        f: impl Fn(usize, usize) + Sync,
+    ) -> Result<(), PoolError> {
+        let work = Work { most: 1, ..Work::new(items) };
+        self.run(|worker| {
+            loop {
+                let claimed = worker.claim(0, &work);
+                if claimed.is_empty() {
+                    break;
+                }
+                claimed.for_each(|item| f(worker.rank(), item));
+            }
+        })
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.gate.stop(|worker| self.unpark(worker));
-        for worker in self.workers.drain(..) {
-            // A worker catches the panics of its tasks; a panic of its own can't be reported to
+        // A pool whose construction failed has fewer helpers than ranks.
+        for rank in 1..=self.helpers.len() {
+            self.state.stop(rank);
+        }
+        for helper in self.helpers.drain(..) {
+            // A helper catches the panics of its tasks; a panic of its own can't be reported to
             // anyone.
-            drop(worker.join());
+            drop(helper.join());
         }
     }
 }

@@ -1,278 +1,329 @@
 //! Model checks of the pool's protocol: the source file that the pool uses is compiled here over
-//! loom's atomics, and every interleaving is explored (up to a bound on preemptions if there are
-//! many). Loom reports data races, lost wake-ups (no thread can run) and endless waits.
+//! loom's atomics and locks, and every interleaving is explored (up to a bound on preemptions if
+//! there are many). Loom reports data races, lost wake-ups (no thread can run) and endless waits.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // loom supports no others
 
+#[allow(dead_code)] // the pool uses all of it
 #[path = "../src/pool/protocol.rs"]
 mod protocol;
 
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
-    pub(crate) type Cell<T> = loom::cell::UnsafeCell<T>;
-
-    std::thread_local! {
-        /// Number of fruitless spins, over all threads of one execution, after which no further
-        /// interleavings of it are explored. Without it two threads that wait for a third can
-        /// alternate forever. Anything one more spin could find is found by an execution with fewer
-        /// spins. (Loom runs all threads of a model on the test's own.)
-        static SPINS_LEFT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    pub(crate) fn lock(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+        lock.lock().unwrap()
     }
 
-    pub(crate) fn begin(spins: u32) {
-        SPINS_LEFT.set(spins);
-    }
-
-    pub(crate) fn spin_loop() {
-        match SPINS_LEFT.get() {
-            0 => loom::skip_branch(),
-            left => SPINS_LEFT.set(left - 1),
-        }
-        loom::thread::yield_now();
-    }
-
-    pub(crate) fn yield_now() {
-        spin_loop();
+    pub(crate) fn wait<'a>(rings: &Condvar, guard: MutexGuard<'a, ()>) -> MutexGuard<'a, ()> {
+        rings.wait(guard).unwrap()
     }
 }
+
+use std::ops::Range;
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use protocol::{Barrier, Gate, Order};
-use teff_graph::Broken;
+use protocol::{Bells, Board, Call, Door, Progress};
+use teff_graph::Work;
 
 fn model(preemptions: Option<usize>, f: impl Fn() + Send + Sync + 'static) {
-    model_of_spins(preemptions, 6, f);
-}
-
-fn model_of_spins(preemptions: Option<usize>, spins: u32, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
-    builder.check(move || {
-        sync::begin(spins);
-        f();
-    });
+    builder.check(f);
 }
 
-/// A cell per thread, watched by loom for races: written by its thread before a barrier, read by
-/// all after it.
-struct Board {
-    barrier: Barrier,
+/// Work of some items in claims of one.
+fn one_by_one(items: usize) -> Work {
+    Work { most: 1, ..Work::new(items) }
+}
+
+/// A crew as the pool has it, with cells that loom watches for races.
+struct Crew {
+    board: Board,
+    door: Door,
+    bells: Bells,
+    /// Written by the owner between runs, read by those inside.
+    job: UnsafeCell<u32>,
+    /// A cell for each item, which every phase reads or writes.
     cells: Vec<UnsafeCell<u32>>,
 }
 
-impl Board {
-    fn new(size: u32) -> Arc<Board> {
-        let cells = (0..size).map(|_| UnsafeCell::new(0)).collect();
-        Arc::new(Board { barrier: Barrier::new(size, 1), cells })
+/// What one member does in a run.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    /// Waits for the end of each phase.
+    Owner,
+    /// Leaves when it would have to wait, and is called.
+    Helper,
+    /// Leaves when it would have to wait, for good.
+    Guest,
+}
+
+impl Crew {
+    fn new(size: u32, items: usize) -> Arc<Crew> {
+        let cells = (0..items).map(|_| UnsafeCell::new(0)).collect();
+        let (board, door, bells) = (Board::new(size), Door::new(), Bells::new(size));
+        Arc::new(Crew { board, door, bells, job: UnsafeCell::new(0), cells })
     }
 
-    fn write(&self, rank: usize, value: u32) {
+    fn call_others(&self, rank: usize) {
+        (0..self.board.size()).filter(|&r| r != rank).for_each(|r| self.bells.call(r));
+    }
+
+    /// Item of a phase. In even phases each item adds 1 to its own cell; in odd ones, each reads
+    /// all cells: loom finds it if a phase begins before the one before is over, and if anything
+    /// of a phase that is over is computed again.
+    fn compute(&self, phase: u32, item: usize) {
         // SAFETY: loom runs one thread at a time, and checks that no other access is concurrent.
-        self.cells[rank].with_mut(|p| unsafe { *p = value });
-    }
-
-    fn read(&self, rank: usize) -> u32 {
-        // SAFETY: as in `write`.
-        self.cells[rank].with(|p| unsafe { *p })
-    }
-
-    fn sum(&self) -> u32 {
-        (0..self.cells.len()).map(|rank| self.read(rank)).sum()
-    }
-}
-
-/// Runs `f` as each of `size` threads and returns rank 0's result last.
-fn together<R: 'static>(size: u32, f: fn(&Board, usize) -> R) -> (Vec<R>, Arc<Board>) {
-    let board = Board::new(size);
-    let others: Vec<_> = (1..size as usize)
-        .map(|rank| {
-            let board = Arc::clone(&board);
-            thread::spawn(move || f(&board, rank))
-        })
-        .collect();
-    let mine = f(&board, 0);
-    let mut results = vec![mine];
-    results.extend(others.into_iter().map(|t| t.join().unwrap()));
-    (results, board)
-}
-
-/// Writes, waits at the barrier, reads all; twice.
-fn phases(board: &Board, rank: usize) {
-    let size = board.cells.len() as u32;
-    board.write(rank, 1);
-    board.barrier.wait().unwrap();
-    assert_eq!(board.sum(), size);
-    board.barrier.wait().unwrap();
-    board.write(rank, 10);
-    board.barrier.wait().unwrap();
-    assert_eq!(board.sum(), 10 * size);
-}
-
-#[test]
-fn two_members_see_each_others_writes() {
-    model(None, || {
-        together(2, phases);
-    });
-}
-
-#[test]
-fn three_members_see_each_others_writes() {
-    model(Some(2), || {
-        together(3, phases);
-    });
-}
-
-/// Rank 1 leaves before the first barrier; so do all others in the end.
-fn leave_at_once(board: &Board, rank: usize) -> [Result<(), Broken>; 2] {
-    let results =
-        if rank == 1 { [Ok(()); 2] } else { [board.barrier.wait(), board.barrier.wait()] };
-    board.barrier.leave();
-    results
-}
-
-#[test]
-fn who_waits_for_a_member_that_left_is_told() {
-    for (size, bound) in [(2, None), (3, Some(2))] {
-        model(bound, move || {
-            let (results, board) = together(size, leave_at_once);
-            for (rank, result) in results.into_iter().enumerate() {
-                let expected = if rank == 1 { Ok(()) } else { Err(Broken) };
-                assert_eq!(result, [expected; 2], "rank {rank}");
-            }
-            assert!(board.barrier.broken());
-        });
-    }
-}
-
-/// All pass one barrier; then rank 0 leaves and the others go on to a second one.
-fn leave_after_one(board: &Board, rank: usize) -> [Result<(), Broken>; 2] {
-    board.write(rank, 1);
-    let first = board.barrier.wait();
-    assert_eq!(board.sum(), board.cells.len() as u32);
-    let second = if rank == 0 { Ok(()) } else { board.barrier.wait() };
-    board.barrier.leave();
-    [first, second]
-}
-
-#[test]
-fn a_completed_barrier_is_passed_whoever_leaves_next() {
-    for (size, bound) in [(2, None), (3, Some(2))] {
-        model(bound, move || {
-            let (results, _) = together(size, leave_after_one);
-            for (rank, result) in results.into_iter().enumerate() {
-                assert_eq!(result[0], Ok(()), "rank {rank}");
-                assert_eq!(result[1], if rank == 0 { Ok(()) } else { Err(Broken) });
-            }
-        });
-    }
-}
-
-#[test]
-fn leaving_after_the_last_barrier_breaks_nothing() {
-    model(None, || {
-        let (results, board) = together(2, |board, _| {
-            let result = board.barrier.wait();
-            board.barrier.leave();
-            result
-        });
-        assert_eq!(results, [Ok(()); 2]);
-        assert!(!board.barrier.broken());
-        board.barrier.reset();
-    });
-}
-
-/// State shared by a pool: its gate, its barrier, and here the owner's data that a job points to.
-struct Crew {
-    gate: Gate<u32>,
-    board: Arc<Board>,
-    /// Written by the owner between runs, read by workers during them.
-    given: UnsafeCell<u32>,
-}
-
-/// Successive runs of `workers` workers, then the shutdown: every worker does every job once and
-/// sees what the owner wrote before it; the owner sees what the workers wrote. With `meet` the
-/// threads wait at a barrier in each run; with `desert` the workers leave first.
-fn runs(workers: u32, jobs: u32, awake: u32, meet: bool, desert: bool) {
-    let crew = Arc::new(Crew {
-        gate: Gate::new(workers, 1),
-        board: Board::new(workers + 1),
-        given: UnsafeCell::new(0),
-    });
-    let threads: Vec<_> = (0..workers as usize)
-        .map(|worker| {
-            let crew = Arc::clone(&crew);
-            thread::spawn(move || {
-                let mut done = 0;
-                loop {
-                    let mut left = awake;
-                    let stay_awake = || {
-                        sync::yield_now();
-                        left = left.saturating_sub(1);
-                        left > 0
-                    };
-                    match crew.gate.next(worker, stay_awake, thread::park) {
-                        Order::Run(job) => {
-                            done += 1;
-                            assert_eq!(job, done);
-                            // SAFETY: checked by loom.
-                            assert_eq!(crew.given.with(|p| unsafe { *p }), 100 * job);
-                            crew.board.write(worker + 1, job);
-                            if meet && !desert {
-                                crew.board.barrier.wait().unwrap();
-                            }
-                            crew.board.barrier.leave();
-                            crew.gate.done();
-                        }
-                        Order::Stop => return done,
-                    }
-                }
-            })
-        })
-        .collect();
-    for job in 1..=jobs {
-        // SAFETY: checked by loom.
-        crew.given.with_mut(|p| unsafe { *p = 100 * job });
-        // SAFETY: only this thread starts jobs, and it finishes each one below.
-        unsafe { crew.gate.start(job, |worker| threads[worker].thread().unpark()) };
-        crew.board.write(0, job);
-        if meet {
-            let met = crew.board.barrier.wait();
-            assert_eq!(met, if desert { Err(Broken) } else { Ok(()) });
+        if phase.is_multiple_of(2) {
+            self.cells[item].with_mut(|p| unsafe { *p += 1 });
+        } else {
+            let value = |cell: &UnsafeCell<u32>| cell.with(|p| unsafe { *p });
+            assert!(self.cells.iter().all(|cell| value(cell) == phase / 2 + 1));
         }
-        crew.board.barrier.leave();
-        crew.gate.finish();
-        assert_eq!(crew.board.sum(), job * (workers + 1));
-        assert_eq!(crew.board.barrier.broken(), meet && desert);
-        crew.board.barrier.reset();
     }
-    crew.gate.stop(|worker| threads[worker].thread().unpark());
-    for thread in threads {
-        assert_eq!(thread.join().unwrap(), jobs);
+
+    /// Claims and computes items of an operation until there are none left.
+    fn operation(&self, rank: usize, op: u32, phase: u32, work: &Work) -> usize {
+        let mut done = 0;
+        while done < work.items {
+            let claimed: Range<usize> = self.board.claim(rank, op, work);
+            if claimed.is_empty() {
+                break;
+            }
+            done += claimed.len();
+            claimed.for_each(|item| self.compute(phase, item));
+        }
+        done
+    }
+
+    /// Walks `phases` phases of one operation each; false if the member left to be called.
+    fn walk(&self, rank: usize, role: Role, phases: u32) -> bool {
+        let work = one_by_one(self.cells.len());
+        let mut phase = self.board.phase();
+        while phase < phases {
+            let done = self.operation(rank, phase, phase, &work);
+            if self.board.report(phase, done, work.items, || self.call_others(rank)) {
+                phase += 1;
+                continue;
+            }
+            loop {
+                match self.board.progress(phase) {
+                    Progress::Now(now) => {
+                        phase = now;
+                        break;
+                    }
+                    Progress::Broken => return true,
+                    Progress::Pending => {}
+                }
+                // No spinning: the pool may sleep at any time, which is what can go wrong.
+                if role == Role::Guest {
+                    return true;
+                }
+                if self.board.announce_sleep(phase) {
+                    if role == Role::Helper {
+                        return false;
+                    }
+                    self.bells.sleep(rank);
+                }
+            }
+        }
+        true
+    }
+
+    /// A run of the owner's: `phases` phases, then the door is closed.
+    fn run(&self, phases: u32) {
+        self.open(phases);
+        self.walk(0, Role::Owner, phases);
+        self.close();
+    }
+
+    fn open(&self, phases: u32) {
+        self.board.reset();
+        // SAFETY: checked by loom.
+        self.job.with_mut(|p| unsafe { *p = phases });
+        self.door.open();
+        self.call_others(0);
+    }
+
+    fn close(&self) {
+        let mut empty = self.door.close();
+        while !empty {
+            empty = self.door.is_empty() || !self.door.announce_sleep();
+            if !empty {
+                self.bells.sleep(0);
+            }
+        }
+        // The owner has the cells and the job for itself now.
+        // SAFETY: checked by loom.
+        self.job.with_mut(|p| unsafe { *p = 0 });
+        for cell in &self.cells {
+            cell.with_mut(|p| unsafe { *p = 0 });
+        }
+    }
+
+    /// Takes part in the run, if there is one; false if the member left to be called.
+    fn take_part(&self, rank: usize, role: Role) -> bool {
+        if !self.door.enter() {
+            return true;
+        }
+        // SAFETY: checked by loom.
+        let phases = self.job.with(|p| unsafe { *p });
+        assert!(phases > 0, "inside of a run");
+        let stays = self.walk(rank, role, phases);
+        self.door.leave(|| self.bells.call(0));
+        stays
+    }
+
+    /// What a helper of the pool does.
+    fn serve(&self, rank: usize) {
+        while self.bells.sleep(rank) == Call::Come {
+            while !self.take_part(rank, Role::Helper) {
+                if self.bells.sleep(rank) == Call::Stop {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Runs of a pool of `size` threads, of so many phases each, then the shutdown.
+fn runs(size: u32, items: usize, runs: &[u32]) {
+    let crew = Crew::new(size, items);
+    let helpers: Vec<_> = (1..size as usize)
+        .map(|rank| {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || crew.serve(rank))
+        })
+        .collect();
+    for &phases in runs {
+        crew.run(phases);
+    }
+    (1..size as usize).for_each(|rank| crew.bells.stop(rank));
+    for helper in helpers {
+        helper.join().unwrap();
     }
 }
 
 #[test]
-fn no_wake_up_is_lost() {
-    // One worker, which parks at once or after a while; two runs, so that the words are reused.
-    model(Some(2), || runs(1, 2, 0, false, false));
-    model(Some(2), || runs(1, 2, 2, false, false));
+fn items_are_computed_once_and_phases_see_the_ones_before() {
+    model(Some(2), || runs(2, 2, &[2]));
+    model(Some(1), || runs(2, 3, &[3]));
 }
 
 #[test]
-fn no_wake_up_is_lost_by_two_workers() {
-    model(Some(2), || runs(2, 1, 0, false, false));
+fn runs_follow_each_other() {
+    model(Some(1), || runs(2, 2, &[1, 2]));
+    model(Some(2), || runs(2, 1, &[1, 1]));
 }
 
 #[test]
-fn runs_with_a_barrier_and_the_next_run_after_a_broken_one() {
-    model_of_spins(Some(2), 10, || runs(1, 2, 0, true, false));
-    model_of_spins(Some(2), 10, || runs(1, 2, 0, true, true));
+fn three_members() {
+    model(Some(1), || runs(3, 3, &[2]));
+    model(Some(2), || runs(3, 1, &[1]));
 }
 
 #[test]
 fn an_idle_crew_ends() {
-    model(None, || runs(2, 0, 0, false, false));
-    model(None, || runs(1, 0, 2, false, false));
+    model(None, || runs(2, 1, &[]));
+    model(Some(3), || runs(3, 1, &[]));
+}
+
+/// A member that takes part whenever it comes, before, in or after a run: no item is claimed twice
+/// or after its phase, whatever the others did meanwhile.
+#[test]
+fn a_guest_that_comes_at_any_time() {
+    for (bound, runs, visits) in [(2, &[2][..], 1), (1, &[2, 3], 2)] {
+        model(Some(bound), move || {
+            let crew = Crew::new(2, 2);
+            let guest = {
+                let crew = Arc::clone(&crew);
+                thread::spawn(move || {
+                    for _ in 0..visits {
+                        crew.take_part(1, Role::Guest);
+                    }
+                })
+            };
+            runs.iter().for_each(|&phases| crew.run(phases));
+            guest.join().unwrap();
+        });
+    }
+}
+
+/// Claims in the middle of a phase of two operations, while the other member is in either.
+#[test]
+fn two_operations_in_a_phase() {
+    model(Some(3), || {
+        let crew = Crew::new(2, 2);
+        let member = |rank: usize, crew: &Crew| {
+            let one = one_by_one(1);
+            // The first cell is the first operation's, the second one the second's.
+            let mut done = [0; 2];
+            for op in 0..2 {
+                while !crew.board.claim(rank, op, &one).is_empty() {
+                    crew.compute(0, op as usize);
+                    done[op as usize] += 1;
+                }
+            }
+            crew.board.report(0, done[0] + done[1], 2, || {});
+            done
+        };
+        let other = {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || member(1, &crew))
+        };
+        let (mine, theirs) = (member(0, &crew), other.join().unwrap());
+        assert_eq!([mine[0] + theirs[0], mine[1] + theirs[1]], [1, 1]);
+        assert_eq!(crew.board.progress(0), Progress::Now(1));
+        (0..2).for_each(|item| crew.compute(1, item));
+    });
+}
+
+/// A phase without items is over as soon as anyone comes to its end.
+#[test]
+fn phases_without_items() {
+    model(None, || {
+        let crew = Crew::new(2, 1);
+        let member = |rank: usize, crew: &Crew| {
+            assert!(crew.board.report(0, 0, 0, || {}));
+            let done = crew.operation(rank, 1, 0, &one_by_one(1));
+            crew.board.report(1, done, 1, || {});
+            done
+        };
+        let other = {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || member(1, &crew))
+        };
+        let mine = member(0, &crew);
+        assert_eq!(mine + other.join().unwrap(), 1);
+        assert_eq!(crew.board.progress(1), Progress::Now(2));
+    });
+}
+
+/// A member fails with an item that it has claimed: the owner, who may sleep, is told.
+#[test]
+fn who_waits_for_a_member_that_failed_is_told() {
+    model(Some(3), || {
+        let crew = Crew::new(2, 2);
+        crew.open(1);
+        let other = {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || {
+                if !crew.door.enter() {
+                    return false;
+                }
+                let claimed = !crew.board.claim(1, 0, &one_by_one(2)).is_empty();
+                crew.board.fail(|| crew.call_others(1));
+                crew.door.leave(|| crew.bells.call(0));
+                claimed
+            })
+        };
+        crew.walk(0, Role::Owner, 1);
+        let over = crew.board.progress(0);
+        crew.close();
+        let lost = other.join().unwrap();
+        assert_eq!(lost, over == Progress::Broken);
+    });
 }

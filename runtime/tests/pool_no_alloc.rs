@@ -3,10 +3,11 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use teff_graph::{Solo, Team};
-use teff_runtime::pool::{Crew, Pool};
+use teff_graph::{Solo, Team, Work};
+use teff_runtime::pool::{Crew, Pool, PoolOptions};
 
 struct Counting;
 
@@ -39,26 +40,50 @@ fn main() {
     println!("test runs_allocate_nothing ... ok");
 }
 
+/// Three phases, one of which ends late: the others sleep until then.
+fn phases(team: &dyn Team) {
+    let work = Work { most: 1, ..Work::new(4) };
+    let mut phase = team.phase();
+    while phase < 3 {
+        let mut done = 0;
+        while done < work.items {
+            let claimed = team.claim(phase, &work);
+            if claimed.is_empty() {
+                break;
+            }
+            done += claimed.len();
+            if phase == 1 && claimed.contains(&3) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        match team.finish(phase, done, work.items).unwrap() {
+            Some(next) => phase = next,
+            None => return,
+        }
+    }
+}
+
 fn runs_allocate_nothing() {
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     drop(black_box(vec![1u8]));
     assert!(ALLOCATIONS.load(Ordering::Relaxed) > before, "the counter works");
     for idle_spin in [Duration::from_micros(50), Duration::ZERO] {
         for size in 1..=4 {
-            let mut pool = Pool::with_idle_spin(size, idle_spin).unwrap();
-            let mut run = || {
-                pool.run(|worker| {
-                    for _ in 0..3 {
-                        worker.barrier().unwrap();
-                    }
-                })
-                .unwrap();
-            };
-            run(); // until the workers have started
+            let options = PoolOptions::default().with_threads(size).with_oversubscribe(true);
+            let mut pool = Pool::with_options(&options.with_idle_spin(idle_spin)).unwrap();
+            // Until the helpers have started, which allocates: all of them at the same time.
+            let (all, started) = (Barrier::new(size), AtomicUsize::new(0));
+            pool.for_each(size, |_, _| {
+                started.fetch_add(1, Ordering::Relaxed);
+                all.wait();
+            })
+            .unwrap();
+            assert_eq!(started.into_inner(), size);
+            let mut run = || pool.run(|worker| phases(worker)).unwrap();
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             for i in 0..50 {
                 if i % 25 == 24 {
-                    std::thread::sleep(Duration::from_millis(1)); // so that they park for certain
+                    std::thread::sleep(Duration::from_millis(1)); // so that they sleep for certain
                 }
                 run();
             }
@@ -66,6 +91,6 @@ fn runs_allocate_nothing() {
         }
     }
     let before = ALLOCATIONS.load(Ordering::Relaxed);
-    Solo.run(&|team| team.barrier().unwrap()).unwrap();
+    Solo.run(&phases).unwrap();
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "solo");
 }

@@ -4,8 +4,8 @@
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::panic;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use teff_graph::Broken;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use teff_graph::{Broken, Team, Work};
 use teff_runtime::pool::{Crew, PoolError};
 use teff_runtime::rayon_team::RayonCrew;
 
@@ -13,26 +13,53 @@ fn rayon_pool(threads: usize) -> ThreadPool {
     ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
 }
 
+const ITEMS: usize = 7;
+
+/// Walks phases as a step does, with one operation each.
+fn walk(team: &dyn Team, phases: u32, item: impl Fn(u32, usize)) -> Result<(), Broken> {
+    let work = Work { most: 1, ..Work::new(ITEMS) };
+    let mut phase = team.phase();
+    while phase < phases {
+        let mut done = 0;
+        while done < ITEMS {
+            let claimed = team.claim(phase, &work);
+            if claimed.is_empty() {
+                break;
+            }
+            done += claimed.len();
+            claimed.for_each(|i| item(phase, i));
+        }
+        match team.finish(phase, done, ITEMS)? {
+            Some(next) => phase = next,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// In each phase, every item adds up what all items wrote in the phase before.
 fn phases(crew: &mut RayonCrew<'_>) {
     let size = crew.size();
-    let cells: Vec<AtomicU64> = (0..size).map(|_| AtomicU64::new(0)).collect();
-    let wrong = AtomicUsize::new(0);
     for _ in 0..20 {
+        let boards: [Vec<AtomicU64>; 2] =
+            [0, 1].map(|_| (0..ITEMS).map(|_| AtomicU64::new(0)).collect());
+        let (wrong, computed) = (AtomicUsize::new(0), AtomicUsize::new(0));
         crew.run(&|team| {
             assert_eq!(team.size(), size);
-            for phase in 1..5 {
-                cells[team.rank()].store(phase, Ordering::Relaxed);
-                team.barrier().unwrap();
-                let sum: u64 = cells.iter().map(|c| c.load(Ordering::Relaxed)).sum();
-                if sum != phase * size as u64 {
+            walk(team, 5, |phase, item| {
+                computed.fetch_add(1, Ordering::Relaxed);
+                let before = boards[(phase as usize + 1) % 2].iter();
+                let sum: u64 = before.map(|x| x.load(Ordering::Relaxed)).sum();
+                if phase > 0 && sum != u64::from(phase) * ITEMS as u64 {
                     wrong.fetch_add(1, Ordering::Relaxed);
                 }
-                team.barrier().unwrap();
-            }
+                boards[phase as usize % 2][item].store(u64::from(phase) + 1, Ordering::Relaxed);
+            })
+            .unwrap();
         })
         .unwrap();
+        assert_eq!((wrong.into_inner(), computed.into_inner()), (0, 5 * ITEMS));
     }
-    assert_eq!(wrong.into_inner(), 0);
 }
 
 #[test]
@@ -63,82 +90,84 @@ fn the_global_pool() {
 }
 
 #[test]
-fn panics_and_desertion_are_errors_and_the_crew_goes_on() {
+fn panics_are_errors_and_the_crew_goes_on() {
     let pool = rayon_pool(3);
     let mut crew = RayonCrew::new(&pool).unwrap();
-    for culprit in 0..3 {
-        for panics in [true, false] {
-            let told = AtomicUsize::new(0);
-            let error = crew
-                .run(&|team| {
-                    team.barrier().unwrap();
-                    if team.rank() == culprit {
-                        if panics {
-                            panic::resume_unwind(Box::new("here"));
-                        }
-                        return;
-                    }
-                    if team.barrier() == Err(Broken) {
-                        told.fetch_add(1, Ordering::Relaxed);
-                    }
-                })
-                .unwrap_err();
-            match error {
-                PoolError::Panicked { rank, message } if panics => {
-                    assert_eq!((rank, &*message), (culprit, "here"));
+    for culprit in 0..ITEMS {
+        let error = crew.run(&|team| {
+            let item = |phase, item| {
+                if (phase, item) == (1, culprit) {
+                    panic::resume_unwind(Box::new("here"));
                 }
-                PoolError::Deserted if !panics => {}
-                error => panic!("{error:?}"),
+            };
+            let _ = walk(team, 3, item);
+        });
+        match error {
+            Err(PoolError::Panicked { rank, message }) => {
+                assert!(rank < 3 && message == "here");
             }
-            assert_eq!(told.into_inner(), 2);
-            phases(&mut crew);
+            other => panic!("{other:?}"),
         }
+        phases(&mut crew);
     }
 }
 
 #[test]
-fn a_second_run_on_the_same_threads_is_refused() {
+fn a_task_may_run_another_crew_of_the_same_pool() {
     let pool = rayon_pool(2);
     let mut crew = RayonCrew::new(&pool).unwrap();
     let second = Mutex::new(RayonCrew::new(&pool).unwrap());
-    let refused = AtomicUsize::new(0);
-    crew.run(&|_| {
-        if matches!(second.lock().unwrap().run(&|_| ()), Err(PoolError::Busy)) {
-            refused.fetch_add(1, Ordering::Relaxed);
-        }
-    })
-    .unwrap();
-    assert_eq!(refused.into_inner(), 2);
-    // Another pool's crew may run in the meantime, and the second one may afterwards.
-    let other = rayon_pool(2);
-    let mut other = RayonCrew::new(&other).unwrap();
+    let nested = AtomicUsize::new(0);
     crew.run(&|team| {
-        if team.rank() == 0 {
-            assert!(matches!(second.lock().unwrap().run(&|_| ()), Err(PoolError::Busy)));
-        }
+        let item = |_, _| {
+            second.lock().unwrap().run(&|_| ()).unwrap();
+            nested.fetch_add(1, Ordering::Relaxed);
+        };
+        walk(team, 2, item).unwrap();
     })
     .unwrap();
-    phases(&mut other);
+    assert_eq!(nested.into_inner(), 2 * ITEMS);
     phases(&mut second.into_inner().unwrap());
 }
 
 #[test]
-fn runs_from_many_threads_end_or_are_refused() {
+fn runs_from_many_threads_share_the_pool() {
     let pool = rayon_pool(3);
-    let done = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| {
-                let mut crew = RayonCrew::new(&pool).unwrap();
-                for _ in 0..50 {
-                    match crew.run(&|team| team.barrier().unwrap()) {
-                        Ok(()) => drop(done.fetch_add(1, Ordering::Relaxed)),
-                        Err(PoolError::Busy) => std::thread::yield_now(),
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-            });
+            scope.spawn(|| phases(&mut RayonCrew::new(&pool).unwrap()));
         }
     });
-    assert!(done.into_inner() > 0);
+}
+
+/// One thread of the pool is busy until a run is over: the run doesn't wait for it, and it finds
+/// nothing to do afterwards.
+#[test]
+fn a_run_does_not_wait_for_busy_threads() {
+    let pool = rayon_pool(2);
+    let (came, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut crew = RayonCrew::new(&pool).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pool.install(|| {
+                came.store(true, Ordering::Release);
+                while !over.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
+            });
+        });
+        while !came.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        for _ in 0..3 {
+            let ran = AtomicUsize::new(0);
+            crew.run(&|team| {
+                walk(team, 2, |_, _| _ = ran.fetch_add(1, Ordering::Relaxed)).unwrap();
+            })
+            .unwrap();
+            assert_eq!(ran.into_inner(), 2 * ITEMS);
+        }
+        over.store(true, Ordering::Release);
+    });
+    phases(&mut crew);
 }

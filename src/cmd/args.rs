@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use teff::kernels::CpuError;
-use teff::runtime::pool::MAX_THREADS;
+use teff::runtime::pool::{MAX_THREADS, allowed_threads};
 use teff::runtime::sample::SamplingError;
 use teff::runtime::session::default_backend;
 use teff::{Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, SessionOptions};
 
-use super::Failure;
 use super::machine::Progress;
+use super::{Failure, print_error};
 
 /// An argument.
 pub(crate) enum Arg {
@@ -128,6 +128,7 @@ const DEFAULT_CONTEXT: usize = 4096;
 pub(crate) struct CommonArgs {
     model: Option<PathBuf>,
     pub(crate) threads: Option<usize>,
+    pub(crate) oversubscribe: bool,
     pub(crate) ctx: Option<usize>,
     pub(crate) backend: Option<Cpu>,
     pub(crate) kv: Option<KvFormat>,
@@ -181,6 +182,8 @@ impl CommonArgs {
             "--head" if known.contains(&"--quantize") => {
                 self.head = Some(quantized(&flag, &args.text(&flag)?)?);
             }
+            // For commands with threads.
+            "--oversubscribe" if known.contains(&"--threads") => self.oversubscribe = true,
             f if !known.contains(&f) => {
                 return Err(Failure::Usage(format!("unknown option {flag}")));
             }
@@ -227,6 +230,17 @@ impl CommonArgs {
         Model::open_with(path, &options).map_err(Failure::run)
     }
 
+    /// Says if a session gets fewer threads than were asked for.
+    pub(crate) fn warn_of_fewer(&self, threads: usize) {
+        if let (_, Some(fewer)) = allowed_threads(threads, self.oversubscribe) {
+            let (asked, used) = (fewer.asked, fewer.used);
+            print_error(&format!(
+                "warning: --threads is {asked}, but this process may run on {used} CPUs: {used} \
+                 are used (--oversubscribe for more)"
+            ));
+        }
+    }
+
     /// Session options for this model.
     pub(crate) fn options(&self, model: &Model) -> Result<SessionOptions, Failure> {
         let most = model.spec().context;
@@ -235,10 +249,14 @@ impl CommonArgs {
                 "--ctx is {ctx}, but the model's context is {most}: use less"
             )));
         }
+        if let Some(threads) = self.threads {
+            self.warn_of_fewer(threads);
+        }
         let mut options = SessionOptions {
             context: self.ctx,
             backend: self.backend,
             threads: self.threads,
+            oversubscribe: self.oversubscribe,
             ..SessionOptions::default()
         };
         options.kv = self.kv.unwrap_or(options.kv);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use teff::graph::layers::LayerState;
 use teff::graph::{Head, Role};
 use teff::kernels::{KV_BLOCK, KvLayout};
+use teff::runtime::pool::{allowed_threads, available_threads};
 use teff::{Format, KvFormat, LogitsFor, Model, Session, SessionOptions};
 
 use super::alloc_count::allocations;
@@ -28,7 +29,9 @@ random but always the same; nothing is sampled.
   -p P                 tokens to prefill, 0 for none (default 512, or a smaller context)
   -n N                 tokens to decode, 0 for none (default 128, or a smaller context)
   -r R                 runs (default 5)
-  --threads 1,2        numbers of threads (default: one per core)
+  --threads 1,2        numbers of threads (default: one per core; at most as many as the CPUs that
+                       the process may run on)
+  --oversubscribe      allow more threads than that, which is slower
   --backend NAME       instruction set: scalar, avx2, avx512, ... (default: the value of the
                        environment variable TEFF_BACKEND, or this machine's best)
   --kv f32|f16|q8      format of the KV cache (default f32)
@@ -72,6 +75,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
             Arg::Flag(f) if f == "-n" => decode = Some(args.count(&f, 0..=usize::MAX)?),
             Arg::Flag(f) if f == "-r" => runs = args.count(&f, 1..=10_000)?,
             Arg::Flag(f) if f == "--threads" => threads = args.counts(&f, THREADS)?,
+            Arg::Flag(f) if f == "--oversubscribe" => common.oversubscribe = true,
             Arg::Flag(f) if f == "--json" => json = true,
             Arg::Flag(f) if f == "--roofline" => roof.wanted = true,
             Arg::Flag(f) if roof.take(&f, args)? => {}
@@ -92,7 +96,11 @@ fn run(args: &mut Args) -> Result<(), Failure> {
         return Err(Failure::Usage("-p 0 and -n 0 leave nothing to measure".into()));
     }
     if threads.is_empty() {
-        threads.push(teff::runtime::pool::available_threads());
+        threads.push(available_threads());
+    }
+    for threads in &mut threads {
+        common.warn_of_fewer(*threads);
+        *threads = allowed_threads(*threads, common.oversubscribe).0;
     }
     let plan = Bench { common, prefill, decode, runs };
     if roof.wanted {

@@ -51,7 +51,9 @@ lines give the same answers on every machine (unless the model's template uses t
   --repeat-last-n N      number of tokens that count as recent (default 64)
   --seed S               seed of the random numbers of each answer (default 0)
   --greedy               always the most likely token, like --temperature 0
-  --threads N            threads (default: one per core)
+  --threads N            threads (default: one per core; at most as many as the CPUs that the
+                         process may run on)
+  --oversubscribe        allow more threads than that, which is slower
   --ctx N                context length in tokens (default: the model's, but at most 4096)
   --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
                          environment variable TEFF_BACKEND, or this machine's best)

@@ -33,7 +33,9 @@ system's page cache, which can be reclaimed for other programs.
                        norms whose RMS is outside 0.01 to 100 or whose weights are all the same and
                        not 1, norms of a Gemma in GGUF whose mean is near 0 (these files have the
                        weights plus 1). Reads all weights
-  --threads N          threads of the session (default: one per core)
+  --threads N          threads of the session (default: one per core; at most as many as the CPUs
+                       that the process may run on)
+  --oversubscribe      allow more threads than that
   --backend NAME       backend of the session (default: the value of the environment variable
                        TEFF_BACKEND, or this machine's best)
   --kv f32|f16|q8      format of the KV cache (default f32)

@@ -28,7 +28,9 @@ is complete.
   --tokens-file F        a file with the tokens, as little-endian 32-bit integers
   --out F                the file to write
   --chunk N              tokens per step (default 32); memory holds the logits of one chunk
-  --threads N            threads (default: one per core)
+  --threads N            threads (default: one per core; at most as many as the CPUs that the
+                         process may run on)
+  --oversubscribe        allow more threads than that, which is slower
   --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
                          environment variable TEFF_BACKEND, or this machine's best)
   --kv f32|f16|q8        format of the KV cache (default f32)

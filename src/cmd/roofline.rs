@@ -13,7 +13,7 @@ use teff::kernels::{
     MatrixError, Q8Activations, Q8RowMut, REPACK_ROWS, Tile, WIDE_BLOCK, WideActivations,
     quantize_row, repack, repacked_bytes, roofline,
 };
-use teff::runtime::pool::Pool;
+use teff::runtime::pool::{Pool, PoolOptions};
 use teff::{Cpu, Format};
 
 use super::args::backends;
@@ -94,7 +94,9 @@ pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failur
         reader: options.backend.unwrap_or_else(Cpu::best),
     };
     for &threads in &threads {
-        let mut pool = Pool::new(threads).map_err(Failure::run)?;
+        // As many as are allowed, or more if that was asked for.
+        let pool = PoolOptions::default().with_threads(threads).with_oversubscribe(true);
+        let mut pool = Pool::with_options(&pool).map_err(Failure::run)?;
         harness.reads(&mut pool, &mut report)?;
         for cpu in &backends {
             harness.peaks(&mut pool, cpu, &mut report)?;
@@ -302,13 +304,13 @@ impl Harness {
                 let what = format!("threads {threads}: reading by {streams} streams");
                 self.progress.update(&what);
                 let rates = self.effort.rates(|n| {
-                    let read = |rank: usize| {
+                    let read = |_, rank: usize| {
                         let part = bytes.chunks(part).nth(rank).unwrap_or(&[]);
                         for _ in 0..n {
                             black_box(roofline::read(&self.reader, part, streams, prefetch));
                         }
                     };
-                    pool.run(|m| read(teff::graph::Team::rank(m))).map_err(Failure::run)?;
+                    pool.for_each(threads, read).map_err(Failure::run)?;
                     Ok(bytes.len() as u64 * n)
                 })?;
                 report.reads.push(Read { threads, streams, prefetch, rate: rates.max });
@@ -327,7 +329,8 @@ impl Harness {
             }
             let rates = self.effort.rates(|n| {
                 let rounds = n.saturating_mul(64);
-                pool.run(|_| _ = black_box(work(cpu, rounds))).map_err(Failure::run)?;
+                let all = |_, _| _ = black_box(work(cpu, rounds));
+                pool.for_each(threads, all).map_err(Failure::run)?;
                 Ok(threads as u64 * work(cpu, 1).unwrap_or(0) * rounds)
             });
             rates.map(|r| Some(r.max))

@@ -32,7 +32,9 @@ text on every machine.
   --repeat-last-n N      number of tokens that count as recent (default 64)
   --seed S               seed of the random numbers (default 0)
   --greedy               always the most likely token, like --temperature 0
-  --threads N            threads (default: one per core)
+  --threads N            threads (default: one per core; at most as many as the CPUs that the
+                         process may run on)
+  --oversubscribe        allow more threads than that, which is slower
   --ctx N                context length in tokens (default: the model's, but at most 4096)
   --timeout SECONDS      end the command after this time, including loading, with exit code 1; the
                          text so far has been written

@@ -3,8 +3,9 @@
 //! All of this crate's `unsafe` on memory is here. Its soundness rests on three things: the regions
 //! were checked to be as large as the plan needs when the [`super::Runner`] was made; the plan was
 //! verified (no two buffers live at the same time overlap, within a phase only one operation
-//! touches what is written, barriers separate phases); and workers split every operation into
-//! disjoint shares by rank (ranks are distinct by [`crate::Team`]'s contract).
+//! touches what is written, barriers separate phases); and workers use only what belongs to items
+//! that they have claimed and not yet reported, which are disjoint and of a phase that isn't over
+//! (by [`crate::Team`]'s contract).
 
 use core::marker::PhantomData;
 
@@ -15,7 +16,7 @@ use teff_kernels::{
 
 use crate::plan::{Buffer, BufferType, head_bytes};
 
-/// Region of memory in which each worker reads and writes its own share.
+/// Region of memory in which each worker writes what belongs to its own items.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region<'m> {
     ptr: *mut u8,

@@ -1,21 +1,21 @@
 //! A step in progress.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::num::NonZeroUsize;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 
 use teff_kernels::Backend;
 
 use super::runner::{MAX_TEAM, Runner};
 use super::worker::Worker;
-use crate::Team;
 use crate::ops::{ALL_KINDS, Op};
 use crate::step::{Step, StepError};
+use crate::{Team, Work};
 
-/// State of a worker that has started its share.
-const WALKING: u8 = 1;
-/// State of a worker that has finished its share.
-const DONE: u8 = 2;
+/// Bits in a word of ranks.
+const BITS: usize = u32::BITS as usize;
 
-/// Step in progress: each worker of a team runs it once, and then it is committed.
+/// Step in progress: the workers of a team run it, and then it is committed.
 #[must_use = "a step counts when it is committed"]
 pub struct Running<'r, 'a, B> {
     pub(super) runner: &'r Runner<'a, B>,
@@ -25,11 +25,13 @@ pub struct Running<'r, 'a, B> {
     /// Number of rows of logits of all segments.
     pub(super) wanted: usize,
     /// Phase in which a worker saw the cancellation.
-    pub(super) stopped: AtomicU32,
-    /// Size of the team.
-    pub(super) size: AtomicU32,
-    /// Progress of each rank.
-    pub(super) ranks: [AtomicU8; MAX_TEAM],
+    stopped: AtomicU32,
+    /// True once the last phase is over.
+    finished: AtomicBool,
+    /// Id of the team; 0 before any of its workers has come.
+    team: AtomicUsize,
+    /// A bit for each rank whose worker walks, or has failed.
+    ranks: [AtomicU32; MAX_TEAM.div_ceil(BITS)],
 }
 
 impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
@@ -45,8 +47,9 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
             tokens,
             wanted,
             stopped: AtomicU32::new(u32::MAX),
-            size: AtomicU32::new(0),
-            ranks: [const { AtomicU8::new(0) }; MAX_TEAM],
+            finished: AtomicBool::new(false),
+            team: AtomicUsize::new(0),
+            ranks: [const { AtomicU32::new(0) }; MAX_TEAM.div_ceil(BITS)],
         }
     }
 
@@ -56,43 +59,44 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         self.wanted
     }
 
-    /// Marks `rank` as started; false if it already was.
-    fn claim(&self, rank: usize) -> bool {
-        #[cfg(target_has_atomic = "8")]
-        return self.ranks[rank].swap(WALKING, Ordering::Relaxed) == 0;
+    /// Marks a worker of a team as walking; false if it already is, or if the step is another
+    /// team's.
+    fn enter(&self, id: NonZeroUsize, rank: usize) -> bool {
+        let (word, bit) = (&self.ranks[rank / BITS], 1 << (rank % BITS));
+        #[cfg(target_has_atomic = "ptr")]
+        {
+            let was = self.team.compare_exchange(0, id.get(), Relaxed, Relaxed);
+            let ours = was.is_ok() || was == Err(id.get());
+            ours && word.fetch_or(bit, Acquire) & bit == 0
+        }
         // Cores without read-modify-write instructions have no second thread to race with.
-        #[cfg(not(target_has_atomic = "8"))]
+        #[cfg(not(target_has_atomic = "ptr"))]
         {
-            let was = self.ranks[rank].load(Ordering::Relaxed);
-            self.ranks[rank].store(WALKING, Ordering::Relaxed);
-            was == 0
+            let (team, ranks) = (self.team.load(Relaxed), word.load(Relaxed));
+            self.team.store(id.get(), Relaxed);
+            word.store(ranks | bit, Relaxed);
+            (team == 0 || team == id.get()) && ranks & bit == 0
         }
     }
 
-    /// True if all workers so far are of teams of this size: others would have other shares.
-    fn agree(&self, size: u32) -> bool {
-        #[cfg(target_has_atomic = "32")]
-        return match self.size.compare_exchange(0, size, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => true,
-            Err(first) => first == size,
-        };
-        #[cfg(not(target_has_atomic = "32"))]
-        {
-            let first = self.size.load(Ordering::Relaxed);
-            if first == 0 {
-                self.size.store(size, Ordering::Relaxed);
-            }
-            first == 0 || first == size
-        }
+    /// Marks a worker as not walking, so that it may come back.
+    fn leave(&self, rank: usize) {
+        let (word, bit) = (&self.ranks[rank / BITS], 1 << (rank % BITS));
+        #[cfg(target_has_atomic = "ptr")]
+        word.fetch_and(!bit, Release);
+        #[cfg(not(target_has_atomic = "ptr"))]
+        word.store(word.load(Relaxed) & !bit, Relaxed);
     }
 
-    /// Computes one worker's share of the step. Every worker of the team calls it once, at the same
-    /// time; once all have returned `Ok`, the step can be committed.
+    /// Computes items of the step as one worker of a team, from the phase on in which the team is.
+    /// The workers of the team call it at the same time, each of them any number of times; when all
+    /// have returned and none with an error, and one of them was told that the last phase is over,
+    /// the step can be committed.
     ///
     /// # Errors
-    /// [`StepError::Cancelled`] for all workers if any of them saw the cancellation;
-    /// [`StepError::Team`] if there is no memory for the team, or a worker before was of a team of
-    /// another size; [`StepError::Broken`].
+    /// [`StepError::Cancelled`] if a worker saw the cancellation; [`StepError::Team`] if there is
+    /// no memory for the team, the worker walks already, or the step is another team's or over;
+    /// [`StepError::Broken`].
     pub fn walk<T: Team + ?Sized>(&self, team: &T) -> Result<(), StepError> {
         self.walk_kinds::<ALL_KINDS, T>(team)
     }
@@ -110,60 +114,125 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         }
         let (rank, size) = (team.rank(), team.size());
         let threads = self.runner.threads();
-        if size > threads || rank >= size || !self.agree(size as u32) || !self.claim(rank) {
+        if size > threads || rank >= size || !self.enter(team.id(), rank) {
             return Err(StepError::Team { max: threads, got: size });
         }
-        let worker = Worker::new(self, rank, size);
-        let mut phase = 0;
-        for op in self.runner.plan.ops.iter() {
-            if *op == Op::Barrier {
-                self.meet(team, phase)?;
-                phase += 1;
-            } else if self.step.cancel.cancelled() || op.run::<B, KINDS>(&worker).is_err() {
-                self.stopped.store(phase, Ordering::Relaxed);
-            }
-        }
-        self.meet(team, phase)?;
-        self.ranks[rank].store(DONE, Ordering::Release);
-        Ok(())
+        let phase = team.phase();
+        let result = if phase == 0 && self.finished.load(Relaxed) {
+            // A team of one, for which nothing is ever over, and which has done it all.
+            Err(StepError::Team { max: threads, got: size })
+        } else {
+            self.phases::<KINDS, T>(team, phase, &Worker::new(self, rank))
+        };
+        // Not after a panic: then this worker's items are lost, and it doesn't come back.
+        self.leave(rank);
+        result
     }
 
-    /// Waits for the other workers at the end of a phase, after which either all of them leave or
-    /// none.
-    fn meet<T: Team + ?Sized>(&self, team: &T, phase: u32) -> Result<(), StepError> {
-        team.barrier()?;
-        // Only workers in phase p store p, and none is beyond p before this barrier: if one worker
-        // reads a number up to `phase` here, all others read it too.
-        if self.stopped.load(Ordering::Relaxed) <= phase {
-            return Err(StepError::Cancelled);
+    /// Computes items of one phase after another, from phase `now` on.
+    fn phases<const KINDS: u64, T: Team + ?Sized>(
+        &self,
+        team: &T,
+        mut now: u32,
+        worker: &Worker<'_, 'r, 'a, B>,
+    ) -> Result<(), StepError> {
+        let ops = &*self.runner.plan.ops;
+        let (mut at, mut phase) = (0, 0);
+        loop {
+            // To the first operation of the phase; others may be over.
+            while phase < now {
+                match ops[at..].iter().position(|op| *op == Op::Barrier) {
+                    Some(n) => at += n + 1,
+                    None if self.is_stopped() => return Err(StepError::Cancelled),
+                    None => {
+                        self.finished.store(true, Release);
+                        return Ok(());
+                    }
+                }
+                phase += 1;
+            }
+            // Only workers with items of the phase in progress store its number. Those that see it
+            // in that phase stay until it is over, so that either all leave or none.
+            if self.stopped.load(Relaxed) < phase {
+                return Err(StepError::Cancelled);
+            }
+            let (mut done, mut all) = (0, 0);
+            while let Some(op) = ops.get(at).filter(|op| **op != Op::Barrier) {
+                let items = op.items::<B, KINDS>(worker);
+                done += self.claims::<KINDS, T>(team, worker, (phase, at, op), items);
+                all += items;
+                at += 1;
+            }
+            match team.finish(phase, done, all)? {
+                Some(next) => now = next,
+                None => return Ok(()),
+            }
         }
-        Ok(())
+    }
+
+    /// Computes items of an operation as long as there are some to claim, and returns their number.
+    ///
+    /// Every view of the arena and of states is made by [`Op::run`], thus while the worker has
+    /// claimed items that it has not reported: the phase can't be over. A worker that comes late
+    /// gets no items and makes no views.
+    fn claims<const KINDS: u64, T: Team + ?Sized>(
+        &self,
+        team: &T,
+        worker: &Worker<'_, 'r, 'a, B>,
+        (phase, at, op): (u32, usize, &Op),
+        items: usize,
+    ) -> usize {
+        let size = team.size();
+        let mut work = Work::new(items);
+        if size > 1 {
+            (work.grain, work.most) = op.grain::<B, KINDS>(worker, size);
+        }
+        let mut done = 0;
+        while done < items {
+            let claimed = team.claim(at as u32, &work);
+            if claimed.is_empty() {
+                break;
+            }
+            done += claimed.len();
+            // After a cancellation, items are claimed but not computed, and so the phase ends soon.
+            if !self.is_stopped() {
+                let cancelled = self.step.cancel.cancelled();
+                if cancelled || op.run::<B, KINDS>(worker, claimed).is_err() {
+                    self.stopped.store(phase, Relaxed);
+                }
+            }
+        }
+        done
+    }
+
+    /// True if a worker saw the cancellation.
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed) != u32::MAX
     }
 
     /// Commits the step, which adds its tokens to their sequences, and returns the number of rows
     /// of logits.
     ///
     /// # Errors
-    /// [`StepError::Cancelled`] if a worker saw the cancellation, [`StepError::Team`] if not all of
-    /// them have finished their shares; the sequences are then as before the step.
+    /// [`StepError::Cancelled`] if a worker saw the cancellation, [`StepError::Unfinished`] if not
+    /// all of the step has been computed; the sequences are then as before the step.
     pub fn commit(self) -> Result<usize, StepError> {
         self.settle()
     }
 
     /// [`Running::commit`], to be called once.
     pub(super) fn settle(&self) -> Result<usize, StepError> {
-        if self.stopped.load(Ordering::Relaxed) != u32::MAX {
+        if self.is_stopped() {
             return Err(StepError::Cancelled);
         }
-        let size = self.size.load(Ordering::Relaxed) as usize;
-        let done = self.ranks.iter().filter(|r| r.load(Ordering::Acquire) == DONE).count();
-        if size == 0 || done != size {
-            return Err(StepError::Team { max: self.runner.threads(), got: done });
+        let walks = self.ranks.iter().any(|ranks| ranks.load(Acquire) != 0);
+        if walks || !self.finished.load(Acquire) {
+            return Err(StepError::Unfinished);
         }
         for s in self.step.segments {
             let sequence = usize::from(s.sequence.0);
             let header = self.runner.header(sequence).committed(s.tokens.len());
-            // SAFETY: the step has borrowed the runner mutably, and all its workers are done.
+            // SAFETY: the step has borrowed the runner mutably, and no worker walks.
             unsafe { self.runner.set_header(sequence, header) };
         }
         Ok(self.wanted)

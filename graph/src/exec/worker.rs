@@ -1,4 +1,4 @@
-//! One worker of the team in one step: its shares, its memory, and its views of shared memory.
+//! One worker of the team in one step: its memory, and its views of shared memory.
 
 use core::ops::Range;
 
@@ -9,6 +9,9 @@ use super::running::Running;
 use crate::TensorId;
 use crate::plan::{Buffer, BufferId, BufferType, Chunks, Plan, RowCount, StateId, StateKind};
 use crate::weights::{matrix, vector};
+
+/// Claims are worth a 256th of a millisecond, about 4 microseconds: far more than one costs.
+const GRAINS_PER_MS: usize = 256;
 
 /// Cancellation in the middle of an operation.
 pub(crate) struct Stopped;
@@ -53,12 +56,11 @@ impl SegmentRows<'_> {
 pub(crate) struct Worker<'r, 's, 'a, B> {
     running: &'r Running<'s, 'a, B>,
     rank: usize,
-    size: usize,
 }
 
 impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
-    pub(super) fn new(running: &'r Running<'s, 'a, B>, rank: usize, size: usize) -> Self {
-        Worker { running, rank, size }
+    pub(super) fn new(running: &'r Running<'s, 'a, B>, rank: usize) -> Self {
+        Worker { running, rank }
     }
 
     pub(crate) fn plan(&self) -> &'r Plan<'a> {
@@ -91,6 +93,11 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
             RowCount::Batch => self.running.tokens,
             RowCount::Wanted => self.running.wanted,
         }
+    }
+
+    /// `items`, or none if buffers of this kind have no rows in this step.
+    pub(crate) fn some(&self, rows: RowCount, items: usize) -> usize {
+        if self.rows(rows) == 0 { 0 } else { items }
     }
 
     /// Segments of the step.
@@ -129,29 +136,24 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         })
     }
 
-    /// This worker's share of `total` items.
-    pub(crate) fn share(&self, total: usize) -> Range<usize> {
-        // `total * rank / size`, without the product, which could overflow 32-bit sizes.
-        let (each, rest) = (total / self.size, total % self.size);
-        let to = |rank: usize| each * rank + rest * rank / self.size;
-        to(self.rank)..to(self.rank + 1)
+    /// Number of outputs of a product of `n` tokens with `cols` inputs that are worth a claim, and
+    /// most that a claim should have, in units.
+    pub(crate) fn grain_of(&self, chunks: &Chunks, n: usize, cols: usize) -> (usize, usize) {
+        let per_ms = self.backend().products_per_ms();
+        let unit = n.saturating_mul(cols).saturating_mul(chunks.unit).max(1);
+        let grain = (per_ms / GRAINS_PER_MS / unit).max(1);
+        (grain, (chunks.chunk(n, cols, per_ms) / chunks.unit).max(grain))
     }
 
-    /// This worker's share of the outputs of a product, in whole units.
-    pub(crate) fn share_units(&self, chunks: &Chunks) -> Range<usize> {
-        let units = self.share(chunks.total.div_ceil(chunks.unit));
-        let end = chunks.total.min(units.end * chunks.unit);
-        (units.start * chunks.unit).min(end)..end
-    }
-
-    /// As [`Self::share_units`], chunk by chunk, for products of `n` tokens with `cols` inputs.
+    /// Outputs of units `items` of a product of `n` tokens with `cols` inputs, chunk by chunk.
     pub(crate) fn chunks_of(
         &self,
         chunks: &Chunks,
+        items: Range<usize>,
         n: usize,
         cols: usize,
     ) -> impl Iterator<Item = Range<usize>> + use<B> {
-        let Range { start, end } = self.share_units(chunks);
+        let Range { start, end } = chunks.outputs(items);
         let chunk = chunks.chunk(n, cols, self.backend().products_per_ms());
         (start..end).step_by(chunk).map(move |r| r..end.min(r + chunk))
     }
@@ -164,7 +166,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
     pub(crate) unsafe fn local(&self) -> (&mut [u8], &mut [f32]) {
         let runner = self.running.runner;
         let bytes = runner.plan.memory_requirements.per_thread;
-        // SAFETY: the region has `bytes` for each rank, and rank is ours alone (Running::claim).
+        // SAFETY: the region has `bytes` for each rank, and rank is ours alone (Running::enter).
         let own = unsafe { runner.locals.bytes_mut(self.rank * bytes, bytes) };
         let (product, floats) = own.split_at_mut(runner.floats_at);
         (product, bytemuck::cast_slice_mut(floats))
@@ -199,7 +201,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
     }
 
     /// Writes `values` to row `t` of a buffer from column `col` on, quantised if the buffer is.
-    /// They must be part of this worker's share of the buffer.
+    /// They must belong to items that this worker has claimed.
     pub(crate) fn store(&self, out: &Buffer, t: usize, col: usize, values: &[f32]) {
         self.store_in(out, self.plan().max_rows(out.rows), t, col, values);
     }
@@ -209,7 +211,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         let (arena, backend, cols) = (self.arena(), self.backend(), (col, values.len()));
         match out.kind {
             BufferType::F32 => {
-                // SAFETY: a part of a verified buffer that belongs to this worker's share.
+                // SAFETY: a part of a verified buffer that belongs to items of this worker.
                 let mut to = unsafe { arena.tile(out, (t, 1), cols) };
                 to.row(0).copy_from_slice(values);
             }
@@ -281,7 +283,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
     /// Banks of a fixed state of a segment's sequence: the current one, and the one to be written.
     ///
     /// # Safety
-    /// Only this worker's share of them is used, of a state that no other operation touches.
+    /// Only what belongs to this worker's items is used, of a state that no other operation touches.
     pub(crate) unsafe fn banks(
         &self,
         id: StateId,

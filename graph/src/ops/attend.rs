@@ -1,7 +1,8 @@
-//! Attention of the rows of `out`, each over the cache of its own sequence; workers share heads and
-//! tokens.
+//! Attention of the rows of `out`, each over the cache of its own sequence; its items are
+//! groups of heads and tiles of tokens.
 
 use core::num::NonZeroUsize;
+use core::ops::Range;
 
 use teff_kernels::{Backend, MAX_HEAD_DIM, Tile};
 
@@ -51,13 +52,30 @@ impl Attend {
         usize::from(self.heads) * usize::from(self.head_dim)
     }
 
-    /// Computes the worker's share of the rows of one sequence: items `items` of its tiles and
-    /// groups.
+    /// True if so few queries of a sequence are computed that the heads that share a cache are
+    /// computed together, in one tile, so that it is read once.
+    fn is_few(&self, out: &Buffer, rows: usize) -> bool {
+        rows.saturating_mul(self.joined_heads(out)) <= QUERY_TILE * self.head_group(out)
+    }
+
+    /// Number of items of one sequence: tiles of one group of heads after another. (Later tiles
+    /// attend to more positions: with the late tiles of all groups a worker would finish last.)
+    fn items_of<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        segment: &SegmentRows<'_>,
+    ) -> usize {
+        let out = worker.buffer(self.out);
+        let groups = usize::from(self.heads).div_ceil(self.head_group(out));
+        groups * segment.rows(out.rows).div_ceil(QUERY_TILE)
+    }
+
+    /// Computes items `items` of one sequence.
     fn segment<B: Backend>(
         &self,
         worker: &Worker<'_, '_, '_, B>,
         segment: &SegmentRows<'_>,
-        mut items: core::ops::Range<usize>,
+        mut items: Range<usize>,
     ) -> Result<(), Stopped> {
         let (q, out, backend) = (worker.buffer(self.q), worker.buffer(self.out), worker.backend());
         let (n, rows, first_row) =
@@ -66,10 +84,8 @@ impl Attend {
         let per_kv = heads / usize::from(self.kv_heads);
         let window = NonZeroUsize::new(self.window as usize);
         let (group, joined) = (self.head_group(out), self.joined_heads(out));
-        // With few queries, the heads that share a cache are computed together, so that it is read
-        // once. There is then one tile; a worker computes fewer heads than that at the end of its
-        // share.
-        let few = rows.saturating_mul(joined) <= QUERY_TILE * group;
+        // A worker computes fewer heads than those that share a cache at the end of its items.
+        let few = self.is_few(out, rows);
         let ahead = if few { joined / group } else { 1 };
         let tiles = rows.div_ceil(QUERY_TILE);
         let cache = worker.cache(self.state, segment);
@@ -165,17 +181,28 @@ impl Operation for Attend {
         queries.checked_mul(self.head_dim.into())
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        worker.segments().map(|s| self.items_of(worker, &s)).sum()
+    }
+
+    fn grain<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>, size: usize) -> (usize, usize) {
         let out = worker.buffer(self.out);
-        let groups = usize::from(self.heads).div_ceil(self.head_group(out));
-        // Tiles of one group after another: later tiles attend to more positions, so a worker with
-        // the late tiles of all groups would finish last.
-        let items = |s: &SegmentRows<'_>| groups * s.rows(out.rows).div_ceil(QUERY_TILE);
-        let share = worker.share(worker.segments().map(|s| items(&s)).sum());
+        // Of few queries, the groups of heads that share a cache, if all workers get some.
+        let ahead = self.joined_heads(out) / self.head_group(out);
+        let enough = self.items(worker) / ahead >= size;
+        let few = worker.segments().all(|s| self.is_few(out, s.rows(out.rows)));
+        (if few && enough { ahead } else { 1 }, usize::MAX)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        items: Range<usize>,
+    ) -> Result<(), Stopped> {
         let mut before = 0;
         for segment in worker.segments() {
-            let n = items(&segment);
-            let own = share.start.max(before)..share.end.min(before + n);
+            let n = self.items_of(worker, &segment);
+            let own = items.start.max(before)..items.end.min(before + n);
             if !own.is_empty() {
                 self.segment(worker, &segment, own.start - before..own.end - before)?;
             }

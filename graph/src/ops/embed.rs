@@ -1,4 +1,6 @@
-//! `out = table[token] * scale + positions[position]`; workers share tokens.
+//! `out = table[token] * scale + positions[position]`; its items are tokens.
+
+use core::ops::Range;
 
 use teff_kernels::Backend;
 
@@ -41,14 +43,22 @@ impl Operation for Embed {
         Some(plan.buffer(self.out)?.cols as usize)
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
-        // SAFETY: the only call for this operation.
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        worker.rows(worker.buffer(self.out).rows)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        tokens: Range<usize>,
+    ) -> Result<(), Stopped> {
+        // SAFETY: the only call for these items.
         let (_, scratch) = unsafe { worker.local() };
         let (table, out, backend) =
             (worker.matrix(self.table), worker.buffer(self.out), worker.backend());
         let width = out.cols as usize;
-        for (t, segment) in worker.rows_of(out.rows, worker.share(worker.rows(out.rows))) {
-            // SAFETY: row t of a verified buffer, ours by share().
+        for (t, segment) in worker.rows_of(out.rows, tokens) {
+            // SAFETY: row t of a verified buffer, which is our item.
             let mut tile = unsafe { worker.write(out, (t, 1), (0, width)) };
             let (row, at) = (tile.row(0), t - segment.first);
             backend.dequantize_row(&table, segment.tokens[at] as usize, row);

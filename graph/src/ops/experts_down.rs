@@ -1,13 +1,15 @@
 //! `to = scale * sum_e p_e * (x_e down_e)` over the experts chosen by a token, in ascending order
-//! of experts, with `p_e` their probabilities; workers share outputs.
+//! of experts, with `p_e` their probabilities; its items are units of outputs.
 //!
 //! The sum begins at 0; each expert's output is multiplied by its probability and then added,
 //! unfused.
 
+use core::ops::Range;
+
 use teff_kernels::{Backend, Tile};
 
 use super::experts_gated::{by_entry, check_entries, check_routes};
-use super::routes::{self, ENTRIES, Routes};
+use super::routes::{self, CLAIMS, ENTRIES, Routes};
 use super::{Access, Operation, Output, sure};
 use crate::TensorId;
 use crate::exec::{Stopped, Worker};
@@ -69,14 +71,25 @@ impl Operation for ExpertsDown {
         routes::floats(self.experts, self.used, rows)?.checked_add(sums.checked_mul(2)?)
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        let out = worker.buffer(self.to.buffer());
+        worker.some(out.rows, ExpertsDown::chunks(out.cols as usize).units())
+    }
+
+    fn grain<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>, size: usize) -> (usize, usize) {
+        // The routes are sorted for each claim.
+        (self.items(worker).div_ceil(CLAIMS * size).max(1), usize::MAX)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        units: Range<usize>,
+    ) -> Result<(), Stopped> {
         let (w, x, backend) = (worker.matrix(self.w), worker.buffer(self.x), worker.backend());
         let (choice, out) = (worker.buffer(self.routes), worker.buffer(self.to.buffer()));
         let (n, used) = (worker.rows(out.rows), usize::from(self.used));
-        if n == 0 {
-            return Ok(());
-        }
-        // SAFETY: the only call for this operation.
+        // SAFETY: the only call for these items.
         let (scratch, floats) = unsafe { worker.local() };
         let size = routes::floats(self.experts, self.used, n).unwrap_or(0); // checked for the batch
         let (memory, floats) = floats.split_at_mut(size);
@@ -89,7 +102,7 @@ impl Operation for ExpertsDown {
         };
         let outputs = w.rows() / usize::from(self.experts);
         let chunks = ExpertsDown::chunks(outputs);
-        for range in worker.chunks_of(&chunks, n, w.cols()) {
+        for range in worker.chunks_of(&chunks, units, n, w.cols()) {
             let (r, width) = (range.start, range.len());
             let (sums, products) = floats.split_at_mut(n * width);
             sums.fill(0.0);
@@ -119,7 +132,7 @@ impl Operation for ExpertsDown {
                 if self.scale != 1.0 {
                     backend.scale(sum, self.scale);
                 }
-                // SAFETY: columns of a verified buffer that are this worker's share.
+                // SAFETY: columns of a verified buffer that belong to items of this worker.
                 let mut to = unsafe { worker.write(out, (t, 1), (r, width)) };
                 match self.to {
                     Output::Store(_) => to.row(0).copy_from_slice(sum),

@@ -1,10 +1,12 @@
 //! `out = act(x gate) * (x up)` for each token and each expert that it chose, in the order of
-//! [`super::routes`]; workers share outputs such that each has about as many products.
+//! [`super::routes`]; its items are as many for a unit of outputs as its expert has entries.
+
+use core::ops::Range;
 
 use teff_kernels::{Backend, Tile};
 
 use super::gated::join;
-use super::routes::{self, ENTRIES, Routes};
+use super::routes::{self, CLAIMS, ENTRIES, Routes};
 use super::{Access, Op, Operation, sure};
 use crate::TensorId;
 use crate::exec::{Stopped, Worker};
@@ -116,18 +118,31 @@ impl Operation for ExpertsGated {
             .checked_add(self.tile(out, inner, rows)?.checked_mul(2)?)
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        // The cost of a unit of outputs is proportional to the number of entries of its expert.
+        let (gate, out) = (worker.matrix(self.gate), worker.buffer(self.out));
+        let units = Chunks::staged(out, gate.rows() / usize::from(self.experts)).units();
+        worker.rows(out.rows) * usize::from(self.used) * units
+    }
+
+    fn grain<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>, size: usize) -> (usize, usize) {
+        // The routes are sorted and inputs gathered for each claim.
+        (self.items(worker).div_ceil(CLAIMS * size).max(1), usize::MAX)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        items: Range<usize>,
+    ) -> Result<(), Stopped> {
         let backend = worker.backend();
         let (gate, up) = (worker.matrix(self.gate), worker.matrix(self.up));
         let (x, up_x) = (worker.buffer(self.x), worker.buffer(self.up_x));
         let (choice, out) = (worker.buffer(self.routes), worker.buffer(self.out));
         let (n, inner) = (worker.rows(x.rows), gate.rows() / usize::from(self.experts));
-        if n == 0 {
-            return Ok(());
-        }
         let rows = worker.plan().max_rows(out.rows) * usize::from(self.used);
         let entries_out = by_entry(out, self.used);
-        // SAFETY: the only call for this operation.
+        // SAFETY: the only call for these items.
         let (scratch, floats) = unsafe { worker.local() };
         let size = routes::floats(self.experts, self.used, n).unwrap_or(0); // checked for the batch
         let (memory, floats) = floats.split_at_mut(size);
@@ -136,13 +151,11 @@ impl Operation for ExpertsGated {
         let (up_memory, floats) = floats.split_at_mut(self.gathered(up_x, n).unwrap_or(0));
 
         let chunks = Chunks::staged(out, inner);
-        let units = inner.div_ceil(chunks.unit);
-        // The cost of a unit of outputs is proportional to the number of entries of its expert.
-        let share = worker.share(routes.len() * units);
+        let units = chunks.units();
         for (e, entries) in routes.experts() {
             let (before, cost) = (entries.start * units, entries.len());
             let unit = |at: usize| at.saturating_sub(before).div_ceil(cost).min(units);
-            let (r0, r1) = (unit(share.start) * chunks.unit, unit(share.end) * chunks.unit);
+            let (r0, r1) = (unit(items.start) * chunks.unit, unit(items.end) * chunks.unit);
             let (r0, r1) = (r0.min(inner), r1.min(inner));
             let mut first = entries.start;
             while first < entries.end && r0 < r1 {

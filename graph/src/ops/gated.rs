@@ -1,5 +1,7 @@
-//! `out = act(x gate + gate_bias) * (x up + up_bias)`, quantised if `out` is; workers share
-//! outputs.
+//! `out = act(x gate + gate_bias) * (x up + up_bias)`, quantised if `out` is; its items are
+//! units of outputs.
+
+use core::ops::Range;
 
 use teff_kernels::{Backend, Tile};
 
@@ -72,22 +74,34 @@ impl Operation for Gated {
     }
 
     /// Computes each chunk of both products while it is in the cache.
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        let out = worker.buffer(self.out);
+        worker.some(out.rows, Chunks::staged(out, worker.matrix(self.gate).rows()).units())
+    }
+
+    fn grain<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>, _: usize) -> (usize, usize) {
+        let (w, out) = (worker.matrix(self.gate), worker.buffer(self.out));
+        worker.grain_of(&Chunks::staged(out, w.rows()), worker.rows(out.rows), w.cols())
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        units: Range<usize>,
+    ) -> Result<(), Stopped> {
         let backend = worker.backend();
         let (gate, up) = (worker.matrix(self.gate), worker.matrix(self.up));
         let [gate_bias, up_bias] =
             [self.gate_bias, self.up_bias].map(|b| b.map(|b| worker.vector(b)));
         let (x, out) = (worker.buffer(self.x), worker.buffer(self.out));
         let n = worker.rows(x.rows);
-        if n == 0 {
-            return Ok(());
-        }
         // SAFETY: no one writes to either in this phase (verified).
         let (gate_x, up_x) =
             unsafe { (worker.activations(x, n), worker.activations(worker.buffer(self.up_x), n)) };
-        // SAFETY: the only call for this operation.
+        // SAFETY: the only call for these items.
         let (scratch, floats) = unsafe { worker.local() };
-        for rows in worker.chunks_of(&Chunks::staged(out, gate.rows()), n, gate.cols()) {
+        let chunks = Chunks::staged(out, gate.rows());
+        for rows in worker.chunks_of(&chunks, units, n, gate.cols()) {
             let (r, width) = (rows.start, rows.len());
             let (gates, ups) = floats.split_at_mut(n * width);
             let mut gates = Tile::new(gates, n, width, width);

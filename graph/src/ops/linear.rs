@@ -1,4 +1,6 @@
-//! `to = scale * act(x w + bias)`, stored or added; workers share outputs.
+//! `to = scale * act(x w + bias)`, stored or added; its items are units of outputs.
+
+use core::ops::Range;
 
 use teff_kernels::{Backend, Tile};
 
@@ -91,18 +93,29 @@ impl Operation for Linear {
         self.chunks(out, plan.matrix(self.w)?.rows).tile_floats(plan.most_rows())
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        let (w, out) = (worker.matrix(self.w), worker.buffer(self.to.buffer()));
+        worker.some(out.rows, self.chunks(out, w.rows()).units())
+    }
+
+    fn grain<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>, _: usize) -> (usize, usize) {
+        let (w, out) = (worker.matrix(self.w), worker.buffer(self.to.buffer()));
+        worker.grain_of(&self.chunks(out, w.rows()), worker.rows(out.rows), w.cols())
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        units: Range<usize>,
+    ) -> Result<(), Stopped> {
         let (w, x, backend) = (worker.matrix(self.w), worker.buffer(self.x), worker.backend());
         let out = worker.buffer(self.to.buffer());
         let bias = self.bias.map(|b| worker.vector(b));
         let n = worker.rows(x.rows);
-        if n == 0 {
-            return Ok(());
-        }
         // SAFETY: no one writes to x in this phase (verified).
         let inputs = unsafe { worker.activations(x, n) };
         let chunks = self.chunks(out, w.rows());
-        // SAFETY: the only call for this operation.
+        // SAFETY: the only call for these items.
         let (scratch, floats) = unsafe { worker.local() };
         let finish = |row: &mut [f32], r: usize| {
             if let Some(bias) = bias {
@@ -118,10 +131,10 @@ impl Operation for Linear {
                 backend.scale(row, self.scale);
             }
         };
-        for rows in worker.chunks_of(&chunks, n, w.cols()) {
+        for rows in worker.chunks_of(&chunks, units, n, w.cols()) {
             let (r, width) = (rows.start, rows.len());
             if !chunks.staged {
-                // SAFETY: columns of a verified buffer that are this worker's share.
+                // SAFETY: columns of a verified buffer that belong to items of this worker.
                 let mut tile = unsafe { worker.write(out, (0, n), (r, width)) };
                 worker.product(&w, &inputs, rows, &mut tile, scratch)?;
                 for t in 0..n {
@@ -137,7 +150,7 @@ impl Operation for Linear {
                 match self.to {
                     Output::Store(_) => worker.store(out, t, r, row),
                     Output::Add(_) => {
-                        // SAFETY: columns of a verified buffer that are this worker's share.
+                        // SAFETY: columns of a verified buffer that belong to items of this worker.
                         let mut to = unsafe { worker.write(out, (t, 1), (r, width)) };
                         backend.add(to.row(0), row);
                     }

@@ -19,6 +19,8 @@ mod routes;
 mod select_rows;
 mod short_conv;
 
+use core::ops::Range;
+
 use teff_kernels::Backend;
 
 use crate::TensorId;
@@ -74,8 +76,22 @@ trait Operation {
         Some(0)
     }
 
-    /// Computes a worker's share of the operation.
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped>;
+    /// Number of items of the operation in this step: parts that workers compute in any order, at
+    /// the same time. Known without reading buffers.
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize;
+
+    /// Number of items that are worth a claim by one of `size` workers, and most that a claim should
+    /// have; see [`crate::Work`].
+    fn grain<B: Backend>(&self, _: &Worker<'_, '_, '_, B>, _size: usize) -> (usize, usize) {
+        (1, usize::MAX)
+    }
+
+    /// Computes items of the operation, which this worker has claimed.
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        items: Range<usize>,
+    ) -> Result<(), Stopped>;
 }
 
 /// The kinds of all operations, as [`kinds`] gives them.
@@ -104,7 +120,7 @@ macro_rules! operations {
             $($op,)*
         }
 
-        /// One operation; all workers of the team do their share of it.
+        /// One operation; the workers of the team share its items.
         #[derive(Clone, Copy, PartialEq, Debug)]
         #[non_exhaustive]
         pub enum Op {
@@ -176,15 +192,44 @@ macro_rules! operations {
                 }
             }
 
-            /// A worker's share of it. Its kind is one in `KINDS`.
+            /// Number of its items in this step; 0 where it is of no kind in `KINDS`.
+            pub(crate) fn items<B: Backend, const KINDS: u64>(
+                &self,
+                worker: &Worker<'_, '_, '_, B>,
+            ) -> usize {
+                match self {
+                    $(Op::$op(op) if KINDS & 1 << Kind::$op as u32 != 0 => {
+                        Operation::items(op, worker)
+                    })*
+                    _ => 0,
+                }
+            }
+
+            /// Number of items that are worth a claim by one of `size` workers, and most that a
+            /// claim should have.
+            pub(crate) fn grain<B: Backend, const KINDS: u64>(
+                &self,
+                worker: &Worker<'_, '_, '_, B>,
+                size: usize,
+            ) -> (usize, usize) {
+                match self {
+                    $(Op::$op(op) if KINDS & 1 << Kind::$op as u32 != 0 => {
+                        Operation::grain(op, worker, size)
+                    })*
+                    _ => (1, usize::MAX),
+                }
+            }
+
+            /// Computes items that the worker has claimed. Its kind is one in `KINDS`.
             pub(crate) fn run<B: Backend, const KINDS: u64>(
                 &self,
                 worker: &Worker<'_, '_, '_, B>,
+                items: Range<usize>,
             ) -> Result<(), Stopped> {
                 match self {
                     Op::Barrier => Ok(()),
                     $(Op::$op(op) if KINDS & 1 << Kind::$op as u32 != 0 => {
-                        Operation::run(op, worker)
+                        Operation::run(op, worker, items)
                     })*
                     _ => Err(Stopped),
                 }

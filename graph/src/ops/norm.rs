@@ -1,4 +1,6 @@
-//! `out = norm(x)`, quantised if `out` is; workers share tokens.
+//! `out = norm(x)`, quantised if `out` is; its items are tokens.
+
+use core::ops::Range;
 
 use teff_kernels::Backend;
 
@@ -43,15 +45,23 @@ impl Operation for Norm {
         (plan.buffer(self.x)?.cols as usize).checked_mul(2)
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
-        // SAFETY: the only call for this operation.
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        worker.rows(worker.buffer(self.x).rows)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        tokens: Range<usize>,
+    ) -> Result<(), Stopped> {
+        // SAFETY: the only call for these items.
         let (_, scratch) = unsafe { worker.local() };
         let (x, out) = (worker.buffer(self.x), worker.buffer(self.out));
         let weight = worker.vector(self.weight);
         let bias = self.bias.map(|b| worker.vector(b));
         let width = x.cols as usize;
         let (copy, normed) = scratch.split_at_mut(width);
-        for t in worker.share(worker.rows(x.rows)) {
+        for t in tokens {
             // A copy, since `out` may share the storage of `x`.
             // SAFETY: row t of a verified buffer; written by no one else in this phase.
             copy.copy_from_slice(unsafe { worker.read(x, t, 1) }.row(0));

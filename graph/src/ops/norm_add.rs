@@ -1,4 +1,6 @@
-//! `out = out + scale * norm(x)` with an RMS norm; workers share tokens.
+//! `out = out + scale * norm(x)` with an RMS norm; its items are tokens.
+
+use core::ops::Range;
 
 use teff_kernels::Backend;
 
@@ -39,15 +41,23 @@ impl Operation for NormAdd {
         Some(plan.buffer(self.x)?.cols as usize)
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
-        // SAFETY: the only call for this operation.
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        worker.rows(worker.buffer(self.x).rows)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        tokens: Range<usize>,
+    ) -> Result<(), Stopped> {
+        // SAFETY: the only call for these items.
         let (_, scratch) = unsafe { worker.local() };
         let (x, out, backend) = (worker.buffer(self.x), worker.buffer(self.out), worker.backend());
         let weight = worker.vector(self.weight);
         let normed = &mut scratch[..x.cols as usize];
-        for t in worker.share(worker.rows(x.rows)) {
+        for t in tokens {
             // SAFETY: rows t of verified buffers; no one writes x in this phase, and row t of out
-            // is ours by share().
+            // is our item.
             let (from, mut to) =
                 unsafe { (worker.read(x, t, 1), worker.write(out, (t, 1), (0, normed.len()))) };
             backend.rms_norm(from.row(0), weight, self.eps, normed);

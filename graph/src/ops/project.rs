@@ -1,5 +1,7 @@
 //! Product whose outputs are heads: queries go into a buffer, keys and values into the cache;
-//! queries and keys are normalised and rotated first. Workers share heads.
+//! queries and keys are normalised and rotated first. Its items are heads.
+
+use core::ops::Range;
 
 use teff_kernels::{Backend, MAX_HEAD_DIM, RopeKind, Tile};
 
@@ -103,7 +105,7 @@ impl Project {
                 worker.store(worker.buffer(self.q), t, at, head);
             } else if at < q_dim + kv_dim {
                 self.turn(worker, self.k_norm, t, head);
-                // SAFETY: this head's keys are this worker's share, in the only operation of the step
+                // SAFETY: this head's keys belong to an item of this worker, in the only operation of the step
                 // that stores this layer's keys (verified), and the values below.
                 let keys = unsafe { cache.keys_mut((at - q_dim) / d) };
                 backend.store_key(&cache.layout, keys, position, head);
@@ -196,15 +198,30 @@ impl Operation for Project {
         self.chunks(plan.matrix(self.w)?.rows).tile_floats(plan.most_rows())
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        let rows = worker.buffer(self.x).rows;
+        worker.some(rows, self.chunks(worker.matrix(self.w).rows()).units())
+    }
+
+    fn grain<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>, _: usize) -> (usize, usize) {
+        let (w, rows) = (worker.matrix(self.w), worker.buffer(self.x).rows);
+        worker.grain_of(&self.chunks(w.rows()), worker.rows(rows), w.cols())
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        units: Range<usize>,
+    ) -> Result<(), Stopped> {
         let (w, x) = (worker.matrix(self.w), worker.buffer(self.x));
         let bias = self.bias.map(|b| worker.vector(b));
         let n = worker.rows(x.rows);
         // SAFETY: no one writes to x in this phase (verified).
         let inputs = unsafe { worker.activations(x, n) };
-        // SAFETY: the only call for this operation.
+        // SAFETY: the only call for these items.
         let (scratch, floats) = unsafe { worker.local() };
-        for rows in worker.chunks_of(&self.chunks(w.rows()), n, w.cols()) {
+        let chunks = self.chunks(w.rows());
+        for rows in worker.chunks_of(&chunks, units, n, w.cols()) {
             let (r, width) = (rows.start, rows.len());
             let mut tile = Tile::new(&mut floats[..n * width], n, width, width);
             worker.product(&w, &inputs, rows, &mut tile, scratch)?;

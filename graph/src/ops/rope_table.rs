@@ -1,4 +1,6 @@
-//! `out` = cosines and sines of the angles by which positions rotate heads; workers share tokens.
+//! `out` = cosines and sines of the angles by which positions rotate heads; its items are tokens.
+
+use core::ops::Range;
 
 use teff_kernels::{Backend, rope_table};
 
@@ -36,20 +38,24 @@ impl Operation for RopeTable {
         Some(plan.buffer(self.out)?.cols as usize)
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        worker.rows(worker.buffer(self.out).rows)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        tokens: Range<usize>,
+    ) -> Result<(), Stopped> {
         let out = worker.buffer(self.out);
-        let tokens = worker.share(worker.rows(out.rows));
-        if tokens.is_empty() {
-            return Ok(());
-        }
-        // SAFETY: the only call for this operation.
+        // SAFETY: the only call for these items.
         let (_, scratch) = unsafe { worker.local() };
         let cols = out.cols as usize;
         let freqs: &mut [f64] = bytemuck::cast_slice_mut(&mut scratch[..cols]);
         let factors = self.factors.map(|f| worker.vector(f));
         worker.plan().ropes[usize::from(self.rope)].frequencies(factors, freqs);
         for (t, segment) in worker.rows_of(out.rows, tokens) {
-            // SAFETY: row t of a verified buffer, ours by share().
+            // SAFETY: row t of a verified buffer, which is our item.
             let mut row = unsafe { worker.write(out, (t, 1), (0, cols)) };
             rope_table(segment.position + t - segment.first, freqs, row.row(0));
         }

@@ -1,5 +1,7 @@
 //! Choice of experts: softmax over all scores, then the largest few, with ties to the lower expert;
-//! workers share tokens.
+//! its items are tokens.
+
+use core::ops::Range;
 
 use teff_kernels::Backend;
 
@@ -40,15 +42,23 @@ impl Operation for Route {
         Some(plan.buffer(self.scores)?.cols as usize)
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
-        // SAFETY: the only call for this operation.
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        worker.rows(worker.buffer(self.scores).rows)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        tokens: Range<usize>,
+    ) -> Result<(), Stopped> {
+        // SAFETY: the only call for these items.
         let (_, scratch) = unsafe { worker.local() };
         let (scores, out) = (worker.buffer(self.scores), worker.buffer(self.out));
         let used = usize::from(self.used);
         let probabilities = &mut scratch[..scores.cols as usize];
-        for t in worker.share(worker.rows(scores.rows)) {
+        for t in tokens {
             // SAFETY: rows t of verified buffers; no one writes scores in this phase, and row t of
-            // out is ours by share().
+            // out is our item.
             let (from, mut to) =
                 unsafe { (worker.read(scores, t, 1), worker.write(out, (t, 1), (0, 2 * used))) };
             probabilities.copy_from_slice(from.row(0));

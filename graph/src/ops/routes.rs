@@ -12,6 +12,10 @@ use teff_kernels::Backend;
 use crate::exec::Worker;
 use crate::plan::{ALIGN, Buffer};
 
+/// Parts of each worker's share of the experts' work that are worth a claim: the order is computed
+/// anew for each.
+pub(super) const CLAIMS: usize = 8;
+
 /// Entries that a product processes at a time.
 pub(super) const ENTRIES: usize = 64;
 

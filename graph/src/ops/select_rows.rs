@@ -1,4 +1,6 @@
-//! `out` = the rows of `x` whose logits are wanted; workers share tokens.
+//! `out` = the rows of `x` whose logits are wanted; its items are tokens.
+
+use core::ops::Range;
 
 use teff_kernels::Backend;
 
@@ -26,10 +28,17 @@ impl Operation for SelectRows {
         sure(x.cols == out.cols && (x.rows, out.rows) == (RowCount::Batch, RowCount::Wanted))
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        worker.rows(worker.buffer(self.out).rows)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        tokens: Range<usize>,
+    ) -> Result<(), Stopped> {
         let (x, out) = (worker.buffer(self.x), worker.buffer(self.out));
-        let rows = worker.share(worker.rows(out.rows));
-        for (t, segment) in worker.rows_of(out.rows, rows) {
+        for (t, segment) in worker.rows_of(out.rows, tokens) {
             let back = segment.first_wanted + segment.wanted - t; // 1 is the last token
             // SAFETY: rows of verified buffers; no one writes x in this phase.
             let row = unsafe { worker.read(x, segment.first + segment.tokens.len() - back, 1) };

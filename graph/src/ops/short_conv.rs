@@ -1,10 +1,12 @@
 //! Gated short convolution of LFM2: `out = C * conv(B * x)`, where `[B, C, x]` are the three parts
-//! of the input; workers share channels.
+//! of the input; its items are channels.
 //!
 //! For each channel, `u = B * x` and, with `K` taps, `conv[t] = ((w[0] u[t-K+1] + w[1] u[t-K+2]) +
 //! ...) + w[K-1] u[t] [+ bias]`, products and sums unfused, in ascending order of taps; inputs
 //! before the start of the text are 0. The state is the last `K - 1` rows of `u`, oldest first,
 //! each as wide as the model.
+
+use core::ops::Range;
 
 use teff_kernels::Backend;
 
@@ -72,15 +74,28 @@ impl Operation for ShortConv {
         width.checked_mul(n.checked_add(TOKENS + n)?)
     }
 
-    fn run<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> Result<(), Stopped> {
+    fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
+        let out = worker.buffer(self.out);
+        Chunks::staged(out, out.cols as usize).units()
+    }
+
+    fn grain<B: Backend>(&self, _: &Worker<'_, '_, '_, B>, _: usize) -> (usize, usize) {
+        (4, usize::MAX)
+    }
+
+    fn run<B: Backend>(
+        &self,
+        worker: &Worker<'_, '_, '_, B>,
+        units: Range<usize>,
+    ) -> Result<(), Stopped> {
         let (x, out, backend) = (worker.buffer(self.x), worker.buffer(self.out), worker.backend());
         let (total, n) = (out.cols as usize, usize::from(self.n));
         let taps = worker.vector(self.taps);
         let bias = self.bias.map(|b| worker.vector(b));
         let chunks = Chunks::staged(out, total);
         let most = self.channels(chunks.unit, total);
-        let mut channels = worker.share_units(&chunks);
-        // SAFETY: the only call for this operation.
+        let mut channels = chunks.outputs(units);
+        // SAFETY: the only call for these items.
         let (_, floats) = unsafe { worker.local() };
         while !channels.is_empty() {
             let (c, w) = (channels.start, most.min(channels.len()));
@@ -94,7 +109,7 @@ impl Operation for ShortConv {
             let (inputs, result) = rest.split_at_mut((TOKENS + n - 1) * w);
             let result = &mut result[..w];
             for segment in worker.segments() {
-                // SAFETY: these channels are this worker's share of a state that no other operation
+                // SAFETY: these channels belong to items of this worker, of a state that no other operation
                 // touches (verified), in two banks of which one is read and one is written.
                 let (old, new) = unsafe { worker.banks(self.state, &segment) };
                 let before = &mut inputs[..(n - 1) * w];

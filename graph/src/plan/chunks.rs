@@ -1,4 +1,6 @@
-//! Partitioning of a product into shares of workers and chunks of outputs.
+//! Partitioning of a product into items that workers claim and chunks of outputs.
+
+use core::ops::Range;
 
 use super::{Buffer, BufferType};
 
@@ -41,6 +43,17 @@ impl Chunks {
     /// Chunks of a product whose outputs are heads.
     pub(crate) fn heads(head_dim: usize, total: usize) -> Chunks {
         Chunks { unit: lcm(head_dim, 16), total, staged: true }
+    }
+
+    /// Number of units, which are the items of a product.
+    pub(crate) fn units(&self) -> usize {
+        self.total.div_ceil(self.unit)
+    }
+
+    /// Outputs of some units.
+    pub(crate) fn outputs(&self, units: Range<usize>) -> Range<usize> {
+        let end = self.total.min(units.end * self.unit);
+        (units.start * self.unit).min(end)..end
     }
 
     /// Outputs in a chunk, for `n` tokens of `cols` inputs: a quarter of a millisecond, or one

@@ -2,15 +2,18 @@
 
 #![allow(dead_code)] // no test takes all of it
 
+use std::cell::Cell;
+use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use proptest::prelude::ProptestConfig;
 use teff_graph::layers::{Attention, Dense, FeedForward, Mixer};
 use teff_graph::{
     Broken, Cancel, Layer, Layers, LogitsFor, Memory, NeverCancel, Options, Plan, Role, Runner,
-    Segment, SequenceId, Slot, Solo, Spec, Step, StepError, Team, Tensor, TensorId,
+    Running, Segment, SequenceId, Slot, Solo, Spec, Step, StepError, Team, Tensor, TensorId, Work,
 };
 use teff_kernels::{Backend, Cpu, Format, Matrix, Scalar, quantize_row};
 
@@ -252,8 +255,7 @@ pub(crate) fn run_on<B: Backend>(
             for (rank, result) in results.iter_mut().enumerate() {
                 let (running, meeting) = (&running, &meeting);
                 s.spawn(move || {
-                    let worker = Worker { rank, meeting };
-                    *result = running.walk(&worker);
+                    *result = Worker::new(rank, meeting).walk(running);
                 });
             }
         });
@@ -265,17 +267,38 @@ pub(crate) fn run_on<B: Backend>(
     Ok(runner.logits(wanted).to_vec())
 }
 
-/// A barrier that a panic opens.
+/// What the threads of a team share.
 pub(crate) struct Meeting {
     size: usize,
-    /// Workers that wait, meetings so far, and whether one is gone.
-    state: Mutex<(usize, usize, bool)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    phase: u32,
+    /// Items reported in this phase.
+    done: usize,
+    /// Latest operation, and its first item that isn't claimed.
+    next: (u32, usize),
+    /// Threads that wait, if all meet at the end of a phase.
+    waiting: usize,
+    broken: bool,
 }
 
 impl Meeting {
     pub(crate) fn new(size: usize) -> Meeting {
-        Meeting { size, state: Mutex::new((0, 0, false)), changed: Condvar::new() }
+        Meeting { size, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// True if each thread has a fixed share and all of them meet at the end of each phase;
+    /// otherwise they claim a few items at a time, and leave when there is nothing to do.
+    fn is_fixed(&self) -> bool {
+        self.size.is_multiple_of(2)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -283,38 +306,91 @@ impl Meeting {
 pub(crate) struct Worker<'a> {
     pub(crate) rank: usize,
     pub(crate) meeting: &'a Meeting,
+    /// Last operation that was claimed from, plus one; for fixed shares.
+    pub(crate) last: Cell<u32>,
+    /// True if the thread was told to leave for now.
+    pub(crate) left: Cell<bool>,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(rank: usize, meeting: &'a Meeting) -> Self {
+        Worker { rank, meeting, last: Cell::new(0), left: Cell::new(false) }
+    }
+
+    /// Walks a step as long as it takes.
+    fn walk<B: Backend>(&self, running: &Running<'_, '_, B>) -> Result<(), StepError> {
+        loop {
+            let result = running.walk(self);
+            if !self.left.take() {
+                return result;
+            }
+            thread::yield_now();
+        }
+    }
 }
 
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.meeting.state.lock().unwrap_or_else(PoisonError::into_inner).2 = true;
+            self.meeting.lock().broken = true;
             self.meeting.changed.notify_all();
         }
     }
 }
 
-// SAFETY: `run_on` makes one worker for each rank, and the last to arrive lets all go on.
+// SAFETY: `run_on` makes one worker for each rank. Fixed shares are disjoint, and the last thread to
+// arrive ends a phase; otherwise items are claimed in order under the lock, and who reports the last
+// ones ends the phase.
 unsafe impl Team for Worker<'_> {
+    fn id(&self) -> NonZeroUsize {
+        core::ptr::NonNull::from(self.meeting).addr()
+    }
     fn rank(&self) -> usize {
         self.rank
     }
     fn size(&self) -> usize {
         self.meeting.size
     }
-    fn barrier(&self) -> Result<(), Broken> {
-        let lock = self.meeting.state.lock();
-        let mut state = lock.unwrap_or_else(PoisonError::into_inner);
-        let meeting = state.1;
-        state.0 += 1;
-        if state.0 == self.meeting.size {
-            *state = (0, meeting + 1, state.2);
-            self.meeting.changed.notify_all();
+    fn phase(&self) -> u32 {
+        self.meeting.lock().phase
+    }
+    fn claim(&self, op: u32, work: &Work) -> Range<usize> {
+        let (size, rank) = (self.meeting.size, self.rank);
+        if self.meeting.is_fixed() {
+            let first = self.last.replace(op + 1) <= op;
+            let to = |rank| if first { work.items * rank / size } else { 0 };
+            return to(rank)..to(rank + 1);
         }
-        while state.1 == meeting && !state.2 {
+        let mut state = self.meeting.lock();
+        if state.next.0 < op {
+            state.next = (op, 0);
+        }
+        let (latest, first) = state.next;
+        if latest > op || first == work.items {
+            return 0..0;
+        }
+        state.next.1 = work.items.min(first + 1 + 2 * rank);
+        first..state.next.1
+    }
+    fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken> {
+        let fixed = self.meeting.is_fixed();
+        let mut state = self.meeting.lock();
+        if state.phase == phase {
+            state.done += done;
+            state.waiting += 1;
+            if if fixed { state.waiting == self.meeting.size } else { state.done == all } {
+                assert_eq!(state.done, all, "all items were done");
+                (state.phase, state.done, state.waiting) = (phase + 1, 0, 0);
+                self.meeting.changed.notify_all();
+            } else if !fixed && phase % 3 == self.rank as u32 % 3 {
+                self.left.set(true);
+                return Ok(None);
+            }
+        }
+        while state.phase == phase && !state.broken {
             state = self.meeting.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.2 { Err(Broken) } else { Ok(()) }
+        if state.phase == phase { Err(Broken) } else { Ok(Some(state.phase)) }
     }
 }
 

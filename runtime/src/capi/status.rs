@@ -197,7 +197,6 @@ impl From<SessionError> for Fail {
             E::Runner(_) => Status::Panic,
             E::Pool(PoolError::Spawn { .. }) => Status::Threads,
             E::Pool(PoolError::NoThreads | PoolError::TooManyThreads { .. }) => Status::Argument,
-            E::Pool(PoolError::Busy) => Status::Busy,
             E::Pool(_) => Status::Panic,
             E::Step(StepError::ContextFull { .. }) => Status::Context,
             E::Step(StepError::BadToken { .. }) => Status::Token,

@@ -1,6 +1,5 @@
 //! The threads that run steps: a pool, rayon's threads, or the caller alone.
 
-use super::task::RunState;
 use super::{Pool, PoolError};
 use teff_graph::{Solo, Team};
 
@@ -9,12 +8,13 @@ pub trait Crew {
     /// The number of threads that run a task; at least 1.
     fn size(&self) -> usize;
 
-    /// Runs `task` once on every thread at the same time, and returns when all have finished.
+    /// Runs `task` on the threads at the same time, at least once on one of them, and returns when
+    /// all have left it. A thread may run it more than once, or not at all, if the rules of
+    /// [`Team`] still hold: then everything that is to be claimed has been.
     ///
     /// # Errors
-    /// [`PoolError::Panicked`] if the task panicked on any thread, [`PoolError::Deserted`] if
-    /// threads disagreed on the barriers; the crew stays usable. Implementations document further
-    /// errors.
+    /// [`PoolError::Panicked`] if the task panicked on any thread; the crew stays usable.
+    /// Implementations document further errors.
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError>;
 }
 
@@ -35,9 +35,7 @@ impl Crew for Solo {
     }
 
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
-        let run = RunState::new(1, 0);
-        run.run_share(0, 1, |_| task(&Solo));
-        run.finish()
+        super::state::caught(0, || task(&Solo))
     }
 }
 

@@ -32,11 +32,6 @@ pub enum PoolError {
         /// The panic message; empty if the payload was not a string.
         message: String,
     },
-    /// A thread returned from the task while others waited for it at a barrier; they got
-    /// [`Broken`](teff_graph::Broken). All threads have left the task.
-    Deserted,
-    /// Another run on the same threads is in progress.
-    Busy,
     /// The current rayon pool is not the one that the crew was created for.
     WrongPool,
 }
@@ -61,13 +56,6 @@ impl fmt::Display for PoolError {
             PoolError::Panicked { rank, message } => {
                 write!(f, "thread {rank} of the pool panicked: {message}")
             }
-            PoolError::Deserted => f.write_str(
-                "a thread of the pool left the task while others waited for it at a barrier: all \
-                 threads must reach the same barriers",
-            ),
-            PoolError::Busy => f.write_str(
-                "another run is in progress on these threads: wait for it, or use another pool",
-            ),
             PoolError::WrongPool => f.write_str(
                 "this thread doesn't belong to the rayon pool that the crew was created for: run it \
                  from there (ThreadPool::install), or create the crew for a given pool",

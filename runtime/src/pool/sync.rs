@@ -1,23 +1,16 @@
-//! The atomics and spinning primitives used by [`super::protocol`]. `tests/pool_model.rs`
-//! substitutes loom's versions, so that the model-checked code is the code that runs.
+//! The atomics and locks used by [`super::protocol`]. `tests/pool_model.rs` substitutes loom's
+//! versions, so that the model-checked code is the code that runs.
 
-pub(crate) use std::hint::spin_loop;
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-pub(crate) use std::thread::yield_now;
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::{Condvar, Mutex};
 
-/// A cell accessed through closures, the interface that loom can observe.
-pub(crate) struct Cell<T>(core::cell::UnsafeCell<T>);
+use std::sync::{MutexGuard, PoisonError};
 
-impl<T> Cell<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Cell(core::cell::UnsafeCell::new(value))
-    }
+/// No code that could panic runs under the lock of a bell.
+pub(crate) fn lock(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-        f(self.0.get())
-    }
-
-    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-        f(self.0.get())
-    }
+pub(crate) fn wait<'a>(rings: &Condvar, guard: MutexGuard<'a, ()>) -> MutexGuard<'a, ()> {
+    rings.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }

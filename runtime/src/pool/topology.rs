@@ -1,21 +1,69 @@
-//! The default number of threads.
+//! The default number of threads, and their limit.
 
 use super::MAX_THREADS;
+use core::fmt;
 use std::path::Path;
 
 /// Largest CPU number that is accepted from the system's files.
 const MAX_CPU: usize = 65_535;
+
+/// Number of CPUs that this process may run on, if the system tells; at least 1.
+///
+/// It is [`std::thread::available_parallelism`]. On Linux that is the number of CPUs in the affinity
+/// mask of the calling thread, or the quota of its control group (version 1 or 2) and of the groups
+/// around it if that is less: time per period, rounded down, at least 1. (A group that may run for
+/// 150 ms in each 100 ms counts as one CPU: with two threads, both would be halted together for a
+/// quarter of the time.) On Windows and macOS it is the number of logical CPUs of the machine.
+#[must_use]
+pub fn cpu_limit() -> Option<usize> {
+    std::thread::available_parallelism().ok().map(Into::into)
+}
+
+/// Warning that a pool has fewer threads than were asked for, since the process may not run on as
+/// many CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct FewerThreads {
+    /// Number of threads asked for.
+    pub asked: usize,
+    /// Number of threads used: [`cpu_limit`].
+    pub used: usize,
+}
+
+impl fmt::Display for FewerThreads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FewerThreads { asked, used } = self;
+        let (cpus, are) = if *used == 1 { ("CPU", "is") } else { ("CPUs", "are") };
+        write!(
+            f,
+            "{asked} threads were asked for, but this process may run on {used} {cpus} (affinity, \
+             quota): {used} {are} used, unless more are allowed explicitly (oversubscribe)"
+        )
+    }
+}
+
+/// Number of threads for which `asked` stands: the same, or [`cpu_limit`] and a warning if that is
+/// less and `oversubscribe` is false.
+#[must_use]
+pub fn allowed_threads(asked: usize, oversubscribe: bool) -> (usize, Option<FewerThreads>) {
+    match cpu_limit() {
+        // Numbers that no pool can have are refused by it.
+        Some(used) if asked > used && asked <= MAX_THREADS && !oversubscribe => {
+            (used, Some(FewerThreads { asked, used }))
+        }
+        _ => (asked, None),
+    }
+}
 
 /// The default number of threads: the physical cores available to this process, since the two
 /// hardware threads of a core share the execution units that a step keeps busy.
 ///
 /// On Linux the cores are counted within the process's affinity mask (`/proc/self/status` and the
 /// sibling lists under `/sys/devices/system/cpu`). Elsewhere, or if those can't be read, it is
-/// [`std::thread::available_parallelism`], which also caps the count, as it respects cgroup quotas.
-/// At least 1, at most [`MAX_THREADS`].
+/// [`cpu_limit`], which also caps the count. At least 1, at most [`MAX_THREADS`].
 #[must_use]
 pub fn available_threads() -> usize {
-    let logical = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let logical = cpu_limit().unwrap_or(1);
     let cores = physical_cores(Path::new("/")).unwrap_or(logical);
     cores.min(logical).clamp(1, MAX_THREADS)
 }
@@ -73,7 +121,20 @@ mod tests {
     fn this_machine_has_some() {
         let n = available_threads();
         assert!((1..=MAX_THREADS).contains(&n));
-        assert!(n <= std::thread::available_parallelism().map_or(1, |n| n.get()));
+        assert!(n <= cpu_limit().unwrap_or(1));
+    }
+
+    #[test]
+    fn more_threads_than_cpus_only_if_asked_for() {
+        let Some(cpus) = cpu_limit().filter(|&cpus| cpus < MAX_THREADS) else { return };
+        assert_eq!(allowed_threads(cpus, false), (cpus, None));
+        let (asked, used) = (cpus + 1, cpus);
+        let warning = FewerThreads { asked, used };
+        assert_eq!(allowed_threads(asked, false), (used, Some(warning)));
+        assert!(warning.to_string().starts_with(&format!("{asked} threads were asked for")));
+        assert_eq!(allowed_threads(asked, true), (asked, None));
+        assert_eq!(allowed_threads(0, false), (0, None));
+        assert_eq!(allowed_threads(MAX_THREADS + 1, false), (MAX_THREADS + 1, None));
     }
 
     #[cfg(target_os = "linux")]

@@ -8,7 +8,7 @@ use super::checkpoint::Checkpoints;
 use super::shared_crew::SessionCrew;
 use super::{Session, SessionError, SessionOptions, StopHandle, default_backend};
 use crate::model::Model;
-use crate::pool::{Crew, Pool, available_threads};
+use crate::pool::{Crew, FewerThreads, Pool, PoolOptions, allowed_threads, available_threads};
 
 /// Bytes that a session takes from the heap, known before they are allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,10 +87,13 @@ impl<'m> SessionBuilder<'m> {
         SessionBuilder { crew: Some(Box::new(crew)), ..self }
     }
 
-    fn threads(&self) -> usize {
+    fn threads(&self) -> (usize, Option<FewerThreads>) {
         match &self.crew {
-            Some(crew) => crew.size(),
-            None => self.options.threads.unwrap_or_else(available_threads),
+            Some(crew) => (crew.size(), None),
+            None => {
+                let asked = self.options.threads.unwrap_or_else(available_threads);
+                allowed_threads(asked, self.options.oversubscribe)
+            }
         }
     }
 
@@ -100,7 +103,7 @@ impl<'m> SessionBuilder<'m> {
     /// [`SessionError::Plan`] for options out of range, [`SessionError::Budget`],
     /// [`SessionError::Repacked`].
     pub fn memory_requirements(&self) -> Result<SessionMemoryRequirements, SessionError> {
-        Ok(self.plan(self.threads())?.memory_requirements)
+        Ok(self.plan(self.threads().0)?.memory_requirements)
     }
 
     /// Allocates the memory and creates the session.
@@ -108,14 +111,18 @@ impl<'m> SessionBuilder<'m> {
     /// # Errors
     /// [`SessionError`]; nothing is kept in that case.
     pub fn build(self) -> Result<Session<'m>, SessionError> {
-        let threads = self.threads();
+        let (threads, fewer) = self.threads();
         let plan = self.plan(threads)?;
         let crew = match self.crew {
             Some(crew) => crew,
             None if threads == 1 => Box::new(Solo),
-            None => Box::new(Pool::new(threads)?),
+            None => {
+                let options = PoolOptions::default().with_threads(threads);
+                Box::new(Pool::with_options(&options.with_oversubscribe(true))?)
+            }
         };
-        plan.session(self.model, &self.options, SessionCrew::Own(crew))
+        let session = plan.session(self.model, &self.options, SessionCrew::Own(crew))?;
+        Ok(Session { fewer, ..session })
     }
 
     /// Creates the session on the threads of another one.
@@ -191,6 +198,7 @@ impl<'m> SessionPlan<'m> {
             memory_requirements,
             runner,
             crew,
+            fewer: None,
             stop: StopHandle::new(),
             tokens,
             done: 0,

@@ -6,6 +6,7 @@ use teff_graph::{LogitsFor, Runner, Segment, Step, StepError, check_tokens};
 use teff_kernels::Backend;
 
 use crate::model::Model;
+use crate::pool::FewerThreads;
 
 mod backend;
 mod builder;
@@ -53,6 +54,7 @@ pub struct Session<'m> {
     memory_requirements: SessionMemoryRequirements,
     runner: Runner<'m, SessionBackend<'m>>,
     crew: SessionCrew<'m>,
+    fewer: Option<FewerThreads>,
     stop: StopHandle,
     /// All tokens of the text.
     tokens: Vec<u32>,
@@ -96,6 +98,13 @@ impl<'m> Session<'m> {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.memory_requirements.threads
+    }
+
+    /// Warning that the session has fewer threads than were asked for, since the process may not run
+    /// on as many CPUs.
+    #[must_use]
+    pub fn fewer_threads(&self) -> Option<FewerThreads> {
+        self.fewer
     }
 
     /// Positions of the cache.
@@ -260,6 +269,7 @@ impl<'m> Session<'m> {
         copied.map_err(SessionError::Restore)?;
         fork.tokens.extend_from_slice(&self.tokens);
         fork.done = self.done;
+        fork.fewer = self.fewer;
         fork.checkpoints.copy_from(&self.checkpoints);
         Ok(fork)
     }

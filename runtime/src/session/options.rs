@@ -29,8 +29,13 @@ pub struct SessionOptions {
     /// One of Teff's backends; `None` for the one named by the environment
     /// ([`BACKEND_VARIABLE`](super::BACKEND_VARIABLE)), or otherwise the best of this machine.
     pub backend: Option<Cpu>,
-    /// Number of threads; `None` for one per core.
+    /// Number of threads; `None` for one per core. More than the process may run on
+    /// ([`cpu_limit`](crate::pool::cpu_limit)) count as that many, with a warning
+    /// ([`Session::fewer_threads`](super::Session::fewer_threads)), unless `oversubscribe` is set.
     pub threads: Option<usize>,
+    /// True if there may be more threads than the process may run on, which take turns then: slower,
+    /// but of use for tests.
+    pub oversubscribe: bool,
     /// Maximum number of bytes that the session may take; `None` for no limit.
     pub budget: Option<usize>,
     /// Number of checkpoints of recurrent states that the session keeps, to which a text can be
@@ -47,6 +52,7 @@ impl Default for SessionOptions {
             kv: KvFormat::F32,
             backend: None,
             threads: None,
+            oversubscribe: false,
             budget: None,
             checkpoints: DEFAULT_CHECKPOINTS,
         }
@@ -81,6 +87,8 @@ setters! {
     with_backend(backend: Cpu) = Some(backend);
     /// Sets the number of threads.
     with_threads(threads: usize) = Some(threads);
+    /// Sets whether there may be more threads than the process may run on.
+    with_oversubscribe(oversubscribe: bool) = oversubscribe;
     /// Sets the maximum number of bytes.
     with_budget(budget: usize) = Some(budget);
     /// Sets the number of checkpoints.
