@@ -30,9 +30,9 @@ pub enum PlanError {
         /// Requested batch.
         batch: usize,
     },
-    /// No rows of logits, or more than tokens in a step.
+    /// Outputs of no tokens, or of more tokens than are in a step.
     Logits {
-        /// Requested rows of logits.
+        /// Requested rows of outputs.
         logits: usize,
         /// Tokens in a step.
         batch: usize,
@@ -199,11 +199,20 @@ impl Plan<'_> {
         for (i, op) in self.ops.iter().enumerate() {
             op.check::<KINDS>(&view).ok_or(PlanError::Shape { op: i })?;
         }
-        let id = self.logits.index() as u16;
-        let logits = view.buffer(self.logits).ok_or(PlanError::Outside { buffer: id })?;
-        let shape = (logits.kind, logits.rows, logits.cols);
-        if shape != (BufferType::F32, RowCount::Wanted, self.spec.vocab) {
-            return Err(PlanError::Shape { op: self.ops.len() });
+        let wrong = PlanError::Shape { op: self.ops.len() };
+        if (self.logits.is_some(), self.hidden.is_some())
+            != (o.outputs.logits(), o.outputs.hidden())
+        {
+            return Err(wrong);
+        }
+        for (id, cols) in [(self.logits, self.spec.vocab), (self.hidden, self.spec.width)] {
+            let Some(id) = id else { continue };
+            let outside = PlanError::Outside { buffer: id.index() as u16 };
+            let output = view.buffer(id).ok_or(outside)?;
+            let shape = (output.kind, output.rows, output.cols);
+            if shape != (BufferType::F32, RowCount::Wanted, cols) {
+                return Err(wrong);
+            }
         }
         self.inside()?;
         self.lifetimes()?;
@@ -252,8 +261,8 @@ impl Plan<'_> {
             });
         }
         let last = phases(&self.ops, |_, _| {});
-        if self.buffer(self.logits).dies != last {
-            wrong = Some(self.logits.index() as u16);
+        if let Some(early) = self.outputs().find(|id| self.buffer(*id).dies != last) {
+            wrong = Some(early.index() as u16);
         }
         wrong.map_or(Ok(()), |buffer| Err(PlanError::Hazard { buffer }))
     }
