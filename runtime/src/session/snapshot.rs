@@ -105,7 +105,7 @@ impl Session<'_> {
             return bad("its cache has another size");
         }
         self.checkpoints.forget_beyond(0);
-        self.logits = 0;
+        self.forget_outputs();
         if done > 0 {
             self.checkpoints.save(&self.runner);
         }
