@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use teff::kernels::blocks::Q8_0;
 use teff::kernels::equivalence::{self, MEMORY};
-use teff::kernels::{Activations, Backend, DenseBlock, Matrix, Scalar, Tile};
-use teff::runtime::tokenizer::Specials;
-use teff::{Cpu, Format, LoadOptions, LogitsFor, Model, SessionOptions};
+use teff::kernels::{Activations, DenseBlock, Matrix, Scalar, Tile};
+use teff::{Backend, Cpu, Format, LoadOptions, LogitsFor, Model, SessionOptions, Specials};
 
 /// Number of weight rows multiplied with one row of activations at a time.
 const ROWS: usize = 4;

@@ -24,10 +24,13 @@ pub use teff_graph as graph;
 pub use teff_kernels as kernels;
 pub use teff_runtime as runtime;
 
-pub use teff_graph::{LogitsFor, StepError};
-pub use teff_kernels::{Cpu, Format, KvFormat};
-pub use teff_runtime::sample::Sampling;
+pub use teff_graph::{LogitsFor, Outputs, Spec, StepError};
+pub use teff_kernels::{Backend, Cpu, Format, KvFormat};
+pub use teff_runtime::pool::{Crew, Pool, available_threads};
+pub use teff_runtime::sample::{LogSoftmax, Logprob, Sampler, Sampling, TokenLogprobs};
+pub use teff_runtime::tokenizer::{Specials, Tokenizer, Utf8Stream};
 pub use teff_runtime::{
-    Finish, Generate, Generation, LoadError, LoadOptions, Model, Session, SessionError,
-    SessionOptions, StopHandle, default_backend,
+    Finish, Generate, Generation, LoadError, LoadOptions, Model, Perplexity, Piece, Session,
+    SessionBuilder, SessionError, SessionMemoryRequirements, SessionOptions, StopHandle,
+    default_backend,
 };

@@ -558,7 +558,7 @@ const MODELS: [&str; 2] = ["llama/llama-Q2_K.gguf", "qwen2/qwen2-Q4_0.gguf"];
 
 fn greedy(max_tokens: usize) -> Generate {
     let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-    Generate { sampling, max_tokens: Some(max_tokens), ignore_eos: false }
+    Generate { sampling, max_tokens: Some(max_tokens), ..Generate::default() }
 }
 
 /// Greedy answer of a fresh session.

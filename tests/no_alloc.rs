@@ -97,14 +97,32 @@ fn predicted_is_used_and_tokens_take_nothing() {
         }
         // Text: sampling and decoding allocate nothing either.
         let mut s = model.session(&SessionOptions::default()).unwrap();
-        let how = Generate {
+        let plain = Generate {
             sampling: Sampling { repeat_penalty: 1.1, ..Sampling::default() },
             max_tokens: Some(60),
             ignore_eos: true,
+            ..Generate::default()
         };
-        let mut g = s.generate("the cat", &how).unwrap();
-        g.next_piece().unwrap();
-        let n = calls(|| while g.next_piece().unwrap().is_some() {});
-        assert_eq!(n, 0, "{file}: allocations while generating text");
+        // Nor do stop strings (of which some begin again and again), biases, log probabilities.
+        let much = plain
+            .clone()
+            .with_stop("zqzqzqzqzq")
+            .with_stop("\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}")
+            .with_logit_bias(3, -1.5)
+            .with_logprobs(5);
+        for how in [plain, much] {
+            s.truncate(0);
+            let mut g = s.generate("the cat", &how).unwrap();
+            g.next_piece().unwrap();
+            let n = calls(|| while g.next_piece().unwrap().is_some() {});
+            assert_eq!(n, 0, "{file}: allocations while generating text");
+            // Nor does a hook.
+            s.truncate(0);
+            let g = s.generate("the cat", &how).unwrap();
+            let mut g = g.with_hook(|tokens, logits| logits[tokens.len()] = 0.0).unwrap();
+            g.next_piece().unwrap();
+            let n = calls(|| while g.next_piece().unwrap().is_some() {});
+            assert_eq!(n, 0, "{file}: allocations while generating text with a hook");
+        }
     }
 }

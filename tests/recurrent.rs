@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{data, golden};
 use teff::graph::{
-    Cancel, Memory, Options, Plan, Runner, Segment, SequenceId, Solo, Step, StepError,
+    Cancel, Memory, Options, Outputs, Plan, Runner, Segment, SequenceId, Solo, Step, StepError,
 };
 use teff::{Cpu, KvFormat, LogitsFor, Model, Session, SessionOptions};
 
@@ -159,7 +159,8 @@ impl Cancel for After {
 fn cancelled_anywhere() {
     for name in FILES {
         let (model, tokens) = (model(name), tokens(name));
-        let options = Options { batch: 12, logits: 2, context: 64, kv: KvFormat::F16 };
+        let (kv, outputs) = (KvFormat::F16, Outputs::Logits);
+        let options = Options { batch: 12, logits: 2, context: 64, kv, outputs };
         let backend = Cpu::best();
         let plan = Plan::build(model.spec(), &|id| model.format(id), &options, &backend).unwrap();
         let memory = Memory::allocate(&plan.memory_requirements, 1, 2).unwrap();

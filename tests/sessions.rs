@@ -376,7 +376,7 @@ fn text(s: &mut Session<'_>, prompt: &str, options: &Generate) -> (String, Optio
 fn one_seed_one_text() {
     let model = model();
     let sampling = Sampling { seed: 7, ..Sampling::default() };
-    let how = Generate { sampling, max_tokens: Some(40), ignore_eos: true };
+    let how = Generate { sampling, max_tokens: Some(40), ignore_eos: true, ..Generate::default() };
     let mut texts = Vec::new();
     for name in Cpu::NAMES {
         let Ok(cpu) = Cpu::by_name(name) else { continue };
@@ -393,7 +393,7 @@ fn one_seed_one_text() {
 fn a_full_context_ends_the_text_and_nothing_grows() {
     let model = model();
     let mut s = model.session(&options()).unwrap();
-    let how = Generate { sampling: Sampling::greedy(), max_tokens: None, ignore_eos: true };
+    let how = Generate::default().with_sampling(Sampling::greedy()).with_ignore_eos(true);
     let (_, finish) = text(&mut s, "a", &how);
     assert_eq!(finish, Some(Finish::ContextFull));
     assert_eq!(s.tokens().len(), 96);
@@ -404,7 +404,8 @@ fn a_full_context_ends_the_text_and_nothing_grows() {
 #[test]
 fn generating_again_goes_on_and_after_cancelling_too() {
     let model = model();
-    let how = |n| Generate { sampling: Sampling::greedy(), max_tokens: Some(n), ignore_eos: true };
+    let greedy = Generate::default().with_sampling(Sampling::greedy()).with_ignore_eos(true);
+    let how = |n| greedy.clone().with_max_tokens(n);
     let (whole, _) = text(&mut model.session(&options()).unwrap(), "the dog", &how(30));
     let mut s = model.session(&options()).unwrap();
     let stop = s.stop_handle();

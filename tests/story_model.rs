@@ -50,7 +50,7 @@ fn stories_end() {
     for seed in 0..10 {
         let mut session = model.session(&SessionOptions::default()).unwrap();
         let sampling = Sampling { temperature: 0.7, top_k: 40, seed, ..Sampling::default() };
-        let how = Generate { sampling, max_tokens: Some(330), ignore_eos: false };
+        let how = Generate { sampling, max_tokens: Some(330), ..Generate::default() };
         let mut story = session.generate("Once upon a time", &how).unwrap();
         let text: String = story.by_ref().map(Result::unwrap).collect();
         assert!(text.is_ascii() && text.split_whitespace().count() > 30, "{text}");

@@ -16,7 +16,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use teff::{KvFormat, LoadOptions, LogitsFor, Model, Session, SessionOptions, default_backend};
+use teff::{
+    KvFormat, LoadOptions, LogitsFor, Model, Session, SessionOptions, available_threads,
+    default_backend,
+};
 
 const USAGE: &str = "\
 usage: bench_peers MODEL.gguf [--threads N] [--prefill 512,32] [--decode 128] [--rounds 5]
@@ -77,7 +80,7 @@ impl Options {
         let (mut prefill, mut decode) = (vec![512, 32], vec![128]);
         let mut options = Options {
             model: String::new(),
-            threads: teff::runtime::pool::available_threads(),
+            threads: available_threads(),
             cases: Vec::new(),
             rounds: 5,
             kv: SessionOptions::default().kv,

@@ -249,6 +249,8 @@ static void steps(teff_model *model, teff_session *session, uint32_t vocab, uint
     float *logits = malloc(((size_t)vocab + 1) * sizeof *logits);
     uint32_t *many = calloc((size_t)context + 1, sizeof *many);
     uint32_t pair[2] = {1, 0}, finish = 77, back[4];
+    const char *const no_stops[1] = {NULL};
+    const char *const empty_stops[1] = {""};
     unsigned char *saved;
     char text[64];
     size_t n = 0, length = 0;
@@ -272,6 +274,13 @@ static void steps(teff_model *model, teff_session *session, uint32_t vocab, uint
     how.temperature = 0;
     how.reserved = 1;
     EXPECT(teff_session_generate(session, "a", 1, &how, quiet, NULL, NULL), TEFF_ARGUMENT, "`reserved`");
+    how.reserved = 0;
+    how.n_stop = 1;
+    EXPECT(teff_session_generate(session, "a", 1, &how, quiet, NULL, NULL), TEFF_NULL, "`stop`");
+    how.stop = no_stops;
+    EXPECT(teff_session_generate(session, "a", 1, &how, quiet, NULL, NULL), TEFF_NULL, "`stop`");
+    how.stop = empty_stops;
+    EXPECT(teff_session_generate(session, "a", 1, &how, quiet, NULL, NULL), TEFF_ARGUMENT, "stop string 0");
     EXPECT(teff_session_generate_tokens(session, NULL, 0, NULL, quiet, NULL, NULL), TEFF_EMPTY, "prompt");
     EXPECT(teff_session_tokens(session, NULL, 0, &n), TEFF_OK, "");
     CHECK(n == 0); /* none of this has become part of the sequence */
@@ -469,6 +478,45 @@ static void callbacks(teff_model *model) {
     CHECK(finish == TEFF_FINISH_NONE);
 }
 
+struct gathered {
+    char text[512];
+    size_t len;
+};
+
+static int32_t gather(void *user, const char *text, size_t len) {
+    struct gathered *to = user;
+    if (len >= sizeof to->text - to->len) return 1;
+    memcpy(to->text + to->len, text, len + 1);
+    to->len += len;
+    return 0;
+}
+
+/* The second half of a text ends it when it is a stop string, and is not passed on. */
+static void stop_strings(teff_model *model) {
+    teff_generate_options how = TEFF_GENERATE_OPTIONS_INIT;
+    struct gathered all = {"", 0}, half = {"", 0};
+    const char *stops[2] = {"never in such a text", NULL};
+    teff_session *session = NULL;
+    uint32_t finish = 77;
+    size_t middle;
+    how.temperature = 0;
+    how.max_tokens = 20;
+    how.ignore_end = 1;
+    EXPECT(teff_session_new(model, NULL, &session), TEFF_OK, "");
+    EXPECT(teff_session_generate(session, "Once", 4, &how, gather, &all, &finish), TEFF_OK, "");
+    CHECK(finish == TEFF_FINISH_LENGTH && all.len > 8 && strlen(all.text) == all.len);
+    for (middle = all.len / 2; (all.text[middle] & 0xc0) == 0x80; middle++) {}
+    stops[1] = all.text + middle;
+    how.stop = stops;
+    how.n_stop = 2;
+    EXPECT(teff_session_truncate(session, 0), TEFF_OK, "");
+    EXPECT(teff_session_generate(session, "Once", 4, &how, gather, &half, &finish), TEFF_OK, "");
+    CHECK(finish == TEFF_FINISH_STOP);
+    CHECK(half.len == (size_t)(strstr(all.text, stops[1]) - all.text));
+    CHECK(memcmp(half.text, all.text, half.len) == 0);
+    teff_session_free(session);
+}
+
 struct writer {
     teff_session *session;
     int32_t status;
@@ -545,6 +593,7 @@ int main(int argc, char **argv) {
     steps(model, session, info.vocabulary, info.context);
     same_bits(model, info.vocabulary);
     callbacks(model);
+    stop_strings(model);
     threads(model);
     sessions(argv[1]);
     teff_session_free(session);

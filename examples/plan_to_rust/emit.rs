@@ -118,10 +118,15 @@ pub(crate) fn emit(
     write_spec(o, spec)?;
     doc(o, "Options of the plan")?;
     writeln!(o, "pub const OPTIONS: Options = {{")?;
-    writeln!(o, "    use teff_kernels::KvFormat::*;\n    {:?}\n}};", plan.options)?;
+    writeln!(
+        o,
+        "    use teff_graph::Outputs::*;\n    use teff_kernels::KvFormat::*;\n    {:?}\n}};",
+        plan.options
+    )?;
     doc(o, "The plan")?;
     // All fields by name, so that a new one is not forgotten here.
-    let Plan { spec: _, options: _, ops: _, buffers: _, states: _, ropes: _, logits, .. } = &plan;
+    let Plan { spec: _, options: _, ops: _, buffers: _, states: _, ropes: _, .. } = &plan;
+    let Plan { logits, hidden, memory_requirements: _, .. } = &plan;
     writeln!(o, "pub static PLAN: Plan<'static> = Plan {{")?;
     writeln!(o, "    spec: SPEC,\n    options: OPTIONS,")?;
     for (field, name) in
@@ -129,7 +134,8 @@ pub(crate) fn emit(
     {
         writeln!(o, "    {field}: List::Borrowed(&{name}),")?;
     }
-    writeln!(o, "    logits: {logits:?},\n    memory_requirements: {needed:?},\n}};")?;
+    writeln!(o, "    logits: {logits:?},\n    hidden: {hidden:?},")?;
+    writeln!(o, "    memory_requirements: {needed:?},\n}};")?;
     Ok(out)
 }
 

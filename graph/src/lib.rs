@@ -30,7 +30,7 @@ pub use exec::{
 pub use ids::TensorId;
 pub use layers::{Activation, Layer};
 pub use list::List;
-pub use plan::{MemoryRequirements, Options, Plan, PlanError};
+pub use plan::{MemoryRequirements, Options, Outputs, Plan, PlanError};
 pub use spec::{
     Embed, Head, HfForm, HfName, LayerRole, Layers, MAX_KINDS, MAX_LAYERS, MAX_ROPES, Role, Rope,
     RopeScaling, Slot, Spec, SpecError, SpecRoom, TensorKind,

@@ -4,19 +4,20 @@ use core::fmt;
 
 use crate::Broken;
 
-/// Selection of the logits that a step computes for a segment.
+/// Selection of the tokens of a segment for which a step computes outputs: logits, hidden states or
+/// both, as the plan has them ([`Outputs`](crate::Outputs)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogitsFor {
-    /// No logits; only the state is updated.
+    /// No outputs; only the state is updated.
     None,
-    /// Logits of the last token.
+    /// Outputs of the last token.
     Last,
-    /// Logits of all tokens.
+    /// Outputs of all tokens.
     All,
 }
 
 impl LogitsFor {
-    /// Rows of logits for a segment of `n` tokens.
+    /// Rows of outputs for a segment of `n` tokens.
     #[must_use]
     pub fn rows(self, n: usize) -> usize {
         match self {
@@ -55,7 +56,7 @@ pub struct Segment<'a> {
     pub sequence: SequenceId,
     /// Tokens, at least one.
     pub tokens: &'a [u32],
-    /// Selection of logits.
+    /// Selection of outputs.
     pub logits: LogitsFor,
 }
 
@@ -74,7 +75,7 @@ impl<'a> Segment<'a> {
 #[derive(Clone, Copy)]
 pub struct Step<'a> {
     /// Segments, at most one of each sequence. Their tokens together are at most the plan's batch,
-    /// and rows of logits come in their order.
+    /// and rows of outputs come in their order.
     pub segments: &'a [Segment<'a>],
     /// Cancellation check.
     pub cancel: &'a dyn Cancel,
@@ -101,7 +102,7 @@ pub enum StepError {
         /// Tokens of the step.
         got: usize,
     },
-    /// More rows of logits than the plan has room for.
+    /// More rows of outputs than the plan has room for.
     TooManyLogits {
         /// Rows of the plan.
         max: usize,
@@ -226,7 +227,8 @@ pub fn check_tokens(
 /// Executor of steps: the CPU's [`crate::Runner`], a thread pool around it, a GPU.
 pub trait Executor {
     /// Computes a step and returns its logits, one row of the vocabulary's size for each wanted
-    /// token, in order of the segments.
+    /// token, in order of the segments; none if the plan has no logits among its
+    /// [outputs](crate::Outputs).
     ///
     /// # Errors
     /// [`StepError`]; all sequences are unchanged in that case.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use teff_graph::family::gpt2;
-use teff_graph::{Activation, Cancel, LogitsFor, Options, Segment, Spec};
+use teff_graph::{Activation, Cancel, LogitsFor, Options, Outputs, Segment, Spec};
 use teff_kernels::{
     Activations, Backend, DenseActivations, Format, KvFormat, KvHead, Matrix, Scalar, Tile,
 };
@@ -92,7 +92,13 @@ fn checks_for_cancellation_are_as_frequent_as_the_backend_is_slow() {
         for products_per_ms in [usize::MAX, 1 << 16, 10_000, 1] {
             let (since, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
             let backend = Counting { products_per_ms, since: &since, most: &most };
-            let options = Options { batch: 50, logits: 50, context: 64, kv: KvFormat::F32 };
+            let options = Options {
+                batch: 50,
+                logits: 50,
+                context: 64,
+                kv: KvFormat::F32,
+                outputs: Outputs::Logits,
+            };
             let mut room = Room::default();
             let mut runner = model.runner(&mut room, &options, backend, (1, 1));
             let tokens: Vec<u32> = (0..50).collect();

@@ -10,7 +10,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use teff_graph::{
-    LogitsFor, NeverCancel, Options, Runner, Segment, SequenceId, StepError, TruncateError,
+    LogitsFor, NeverCancel, Options, Outputs, Runner, Segment, SequenceId, StepError, TruncateError,
 };
 use teff_kernels::{Cpu, KvFormat};
 
@@ -236,7 +236,7 @@ proptest! {
     ) {
         let model = Model::new(spec.clone(), |id| format_of(&spec, id, seed));
         let context = CONTEXT as usize;
-        let options = Options { batch, logits: 1 + logits.index(batch), context, kv };
+        let options = Options { batch, logits: 1 + logits.index(batch), context, kv, outputs: Outputs::Logits };
         let sequence = |(s, &n): (usize, &usize)| {
             let tokens = tokens(s as u32 + 1, n, spec.vocab);
             let want = bits(&model.alone(&options, &tokens, if single { 1 } else { n }));
@@ -266,7 +266,8 @@ fn steps_that_do_not_fit_are_errors() {
     let spec = common::with_attention(&spec, |a| (a.heads, a.kv_heads, a.head_dim) = (2, 2, 16));
     let spec = common::with_dense(&spec, |d| d.inner = 32);
     let model = Model::new(spec, |_| teff_kernels::Format::F32);
-    let options = Options { batch: 8, logits: 3, context: 10, kv: KvFormat::F32 };
+    let options =
+        Options { batch: 8, logits: 3, context: 10, kv: KvFormat::F32, outputs: Outputs::Logits };
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options, Cpu::best(), (1, 2));
     let segment =

@@ -8,7 +8,8 @@ use teff_graph::layers::{
     Activation, Attention, Experts, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
 use teff_graph::{
-    Embed, Head, LayerRole as L, List, LogitsFor, NeverCancel, Options, Role, Segment, Slot, Spec,
+    Embed, Head, LayerRole as L, List, LogitsFor, NeverCancel, Options, Outputs, Role, Segment,
+    Slot, Spec,
 };
 use teff_kernels::{
     Activations, Backend, Cpu, DenseActivations, Format, KvFormat, Matrix, Scalar, Tile,
@@ -140,7 +141,8 @@ fn by_hand(model: &Model, token: u32) -> (Vec<f32>, Vec<usize>) {
 /// The logits of all tokens in one step.
 fn logits(model: &Model, tokens: &[u32], threads: usize) -> Vec<f32> {
     let n = tokens.len();
-    let options = Options { batch: n, logits: n, context: 200, kv: KvFormat::F32 };
+    let options =
+        Options { batch: n, logits: n, context: 200, kv: KvFormat::F32, outputs: Outputs::Logits };
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options, Cpu::best(), (threads, 1));
     let segments = [Segment::new(tokens, LogitsFor::All)];

@@ -5,14 +5,15 @@
 mod common;
 
 use teff_graph::family::gpt2;
-use teff_graph::{LogitsFor, NeverCancel, Options, Segment, Spec};
+use teff_graph::{LogitsFor, NeverCancel, Options, Outputs, Segment, Spec};
 use teff_kernels::{Cpu, Format, KvFormat};
 
 use common::{Model, Room, run_on, with_attention, with_dense, with_len};
 
 /// The logits of all tokens, fed `chunk` at a time to `threads` threads.
 fn logits(model: &Model, kv: KvFormat, chunk: usize, threads: usize) -> Vec<f32> {
-    let options = Options { batch: chunk, logits: chunk, context: 96, kv };
+    let options =
+        Options { batch: chunk, logits: chunk, context: 96, kv, outputs: Outputs::Logits };
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options, Cpu::best(), (threads, 1));
     let tokens: Vec<u32> = (0..90).map(|i| i * 7 % model.spec.vocab).collect();

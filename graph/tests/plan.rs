@@ -11,7 +11,7 @@ use teff_graph::ops::Op;
 use teff_graph::plan::{
     ALIGN, Buffer, BufferType, Capacity, PlanRoom, RowCount, State, build_into,
 };
-use teff_graph::{Head, Options, Plan, PlanError, Spec};
+use teff_graph::{Head, Options, Outputs, Plan, PlanError, Spec};
 use teff_kernels::{Cpu, Format, KvFormat, Scalar};
 
 use common::draw::{any_kv, any_spec, format_of};
@@ -22,7 +22,7 @@ fn build(spec: &Spec<'_>, format: Format, options: &Options) -> Plan<'static> {
 }
 
 fn options(batch: usize) -> Options {
-    Options { batch, logits: 1, context: 1024, kv: KvFormat::F32 }
+    Options { batch, logits: 1, context: 1024, kv: KvFormat::F32, outputs: Outputs::Logits }
 }
 
 /// Bytes of a layout by hand: a place of its own for every kind of intermediate result,
@@ -42,7 +42,8 @@ fn by_hand(spec: &Spec<'_>, o: &Options, quantized: bool) -> usize {
         + up(o.batch * q * 4)               // queries
         + activations(o.batch, q)                  // attention's result
         + activations(o.batch, f)                  // inner
-        + up(o.logits * spec.vocab as usize * 4)
+        + if o.outputs.hidden() { up(o.logits * w * 4) } else { 0 }
+        + if o.outputs.logits() { up(o.logits * spec.vocab as usize * 4) } else { 0 }
 }
 
 /// Bytes of the header of a sequence's memory.
@@ -146,10 +147,10 @@ prop_compose! {
 
 prop_compose! {
     fn any_options()(batch in 1usize..70, context in 1usize..=96, kv in any_kv())
-        (batch in Just(batch), logits in 1..=batch, context in Just(context), kv in Just(kv))
-        -> Options
+        (batch in Just(batch), logits in 1..=batch, context in Just(context), kv in Just(kv),
+         outputs in select(vec![Outputs::Logits, Outputs::Hidden, Outputs::Both])) -> Options
     {
-        Options { batch, logits, context, kv }
+        Options { batch, logits, context, kv, outputs }
     }
 }
 

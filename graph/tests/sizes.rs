@@ -10,7 +10,7 @@ mod common;
 use build::File;
 use teff_graph::family::gpt2;
 use teff_graph::gguf::{Gguf, GgufError as E};
-use teff_graph::plan::{MemoryRequirements, Options, Plan, PlanError};
+use teff_graph::plan::{MemoryRequirements, Options, Outputs, Plan, PlanError};
 use teff_graph::{Memory, Spec, SpecError, TensorId};
 use teff_kernels::{Backend, Format, KvFormat, Matrix, MatrixError, Scalar};
 
@@ -99,7 +99,7 @@ fn lengths_and_counts_in_headers() {
 }
 
 fn options(batch: usize) -> Options {
-    Options { batch, logits: 1, context: 64, kv: KvFormat::F32 }
+    Options { batch, logits: 1, context: 64, kv: KvFormat::F32, outputs: Outputs::Logits }
 }
 
 /// Exact memory of a plan; `None` on overflow.

@@ -12,8 +12,8 @@ use teff_graph::family::{gemma3, lfm2};
 use teff_graph::layers::{Attention, FeedForward, Layer, Mixer, ShortConv};
 use teff_graph::plan::StateKind;
 use teff_graph::{
-    Broken, LayerRole as L, LogitsFor, NeverCancel, Options, Plan, RestoreError, Role, Runner,
-    Segment, SequenceId, Solo, Spec, Step, StepError, Team, TruncateError, Work,
+    Broken, LayerRole as L, LogitsFor, NeverCancel, Options, Outputs, Plan, RestoreError, Role,
+    Runner, Segment, SequenceId, Solo, Spec, Step, StepError, Team, TruncateError, Work,
 };
 use teff_kernels::{
     Activations, Backend, Cpu, DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix,
@@ -26,7 +26,7 @@ use common::{CancelAt, Model, Room, bits, feed, layers, run_on, tokens, with_att
 const ZERO: SequenceId = SequenceId(0);
 
 fn options(batch: usize, context: usize) -> Options {
-    Options { batch, logits: batch, context, kv: KvFormat::F16 }
+    Options { batch, logits: batch, context, kv: KvFormat::F16, outputs: Outputs::Logits }
 }
 
 /// A model of some layers of [`everything`], in a format that is quantised where there is one.

@@ -7,7 +7,8 @@ mod common;
 use proptest::prelude::*;
 use teff_graph::layers::{Activation, FeedForward, Mixer, Norm, NormKind};
 use teff_graph::{
-    Layer, LayerRole as L, LogitsFor, NeverCancel, Options, Role, RopeScaling, Segment, Spec,
+    Layer, LayerRole as L, LogitsFor, NeverCancel, Options, Outputs, Role, RopeScaling, Segment,
+    Spec,
 };
 use teff_kernels::{Cpu, Format, KvFormat, RopeKind};
 
@@ -309,7 +310,8 @@ fn nmse(spec: &Spec<'static>, n: usize) -> (f64, f64) {
     let tokens = tokens(3, n, spec.vocab);
     let mut truth = Truth { model: &model, margin: f64::INFINITY };
     let want: Vec<f64> = truth.logits(&tokens).into_iter().flatten().collect();
-    let options = Options { batch: 9, logits: 9, context: n, kv: KvFormat::F32 };
+    let options =
+        Options { batch: 9, logits: 9, context: n, kv: KvFormat::F32, outputs: Outputs::Logits };
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options, Cpu::best(), (1, 1));
     let mut got = vec![];

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use teff_graph::layers::FeedForward;
 use teff_graph::ops::{Op, Output, QkvPart};
 use teff_graph::plan::{BufferId, State, StateId, StateKind};
-use teff_graph::{Options, Plan, PlanError, Role, Spec, TensorId};
+use teff_graph::{Options, Outputs, Plan, PlanError, Role, Spec, TensorId};
 use teff_kernels::{Format, KvFormat, Scalar};
 
 use common::draw::{any_kv, any_spec, everything, format_of};
@@ -18,7 +18,9 @@ use common::{cases, layers};
 fn with_ops(plan: &Plan<'static>, ops: Vec<Op>) -> Plan<'static> {
     let mut buffers = plan.buffers.to_vec();
     let last = ops.iter().filter(|op| **op == Op::Barrier).count();
-    buffers[plan.logits.index()].dies = last as u16;
+    for output in [plan.logits, plan.hidden].into_iter().flatten() {
+        buffers[output.index()].dies = last as u16;
+    }
     Plan { ops: ops.into(), buffers: buffers.into(), ..plan.clone() }
 }
 
@@ -386,7 +388,7 @@ proptest! {
     fn changed_operations_and_states_do_not_verify(
         spec in any_spec(), seed: u64, kv in any_kv(), batch in 1usize..40, context in 1usize..192,
     ) {
-        let o = Options { batch, logits: 1, context, kv };
+        let o = Options { batch, logits: 1, context, kv, outputs: Outputs::Logits };
         let plan =
             roomy(&Plan::build(&spec, &|id| format_of(&spec, id, seed), &o, &Scalar).unwrap());
         prop_assert_eq!(plan.verify(), Ok(()));
@@ -399,7 +401,8 @@ proptest! {
 #[test]
 fn what_is_wrong_has_a_name() {
     let spec = everything();
-    let o = Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32 };
+    let o =
+        Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32, outputs: Outputs::Logits };
     let plan = roomy(&Plan::build(&spec, &|_| Format::F32, &o, &Scalar).unwrap());
     assert_eq!(plan.verify(), Ok(()));
     let at = |f: &dyn Fn(&Op) -> bool| plan.ops.iter().position(f).unwrap();
@@ -448,10 +451,10 @@ fn what_is_wrong_has_a_name() {
     // Logits in a buffer that no operation writes.
     let mut unwritten = plan.clone();
     let mut buffers = unwritten.buffers.to_vec();
-    buffers.push(*plan.buffer(plan.logits));
+    buffers.push(*plan.buffer(plan.logits.unwrap()));
     buffers[plan.buffers.len()].offset = plan.memory_requirements.scratch;
     unwritten.memory_requirements.scratch *= 2;
-    unwritten.logits = BufferId::new(plan.buffers.len() as u16);
+    unwritten.logits = Some(BufferId::new(plan.buffers.len() as u16));
     unwritten.buffers = buffers.into();
     let buffer = plan.buffers.len() as u16;
     assert_eq!(unwritten.verify(), Err(PlanError::Hazard { buffer }));
@@ -476,7 +479,8 @@ fn a_choice_is_of_so_many_experts() {
     };
     let all = [experts(8), experts(3), *spec.layers.get(1)];
     let spec = Spec { layers: layers(&all), ..spec };
-    let o = Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32 };
+    let o =
+        Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32, outputs: Outputs::Logits };
     let plan = roomy(&Plan::build(&spec, &|_| Format::F32, &o, &Scalar).unwrap());
     let mut ops = plan.ops.to_vec();
     let route = |op: &Op| if let Op::Route(r) = op { Some(r.out) } else { None };
@@ -508,7 +512,8 @@ fn formats_that_do_not_fit_are_errors_of_their_operation() {
         Role::Layer(_, teff_graph::LayerRole::ExpertDown) => Format::I2_S,
         _ => Format::F32,
     };
-    let o = Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32 };
+    let o =
+        Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32, outputs: Outputs::Logits };
     let got = Plan::build(&spec, &format, &o, &Scalar).map(|_| ());
     assert!(matches!(got, Err(PlanError::Shape { .. })), "{got:?}");
     // Rows of 20 elements are no blocks at all.

@@ -308,9 +308,14 @@ typedef struct teff_generate_options {
     uint32_t repeat_last_n; /* number of tokens at the end of the text that are recent */
     uint32_t ignore_end;    /* not 0: continue after the model ends the text */
     uint32_t reserved;      /* 0 */
+    /* n_stop texts with terminating zeros, none of them empty: the first that is completed ends the
+       text, and is not passed on. What may be the beginning of one is held back until that is known.
+       NULL if n_stop is 0. */
+    const char *const *stop;
+    size_t n_stop;
 } teff_generate_options;
 #define TEFF_GENERATE_OPTIONS_INIT \
-    { sizeof(teff_generate_options), 0, 0, 0.8f, 0.95f, 0.05f, 1.0f, 40, 64, 0, 0 }
+    { sizeof(teff_generate_options), 0, 0, 0.8f, 0.95f, 0.05f, 1.0f, 40, 64, 0, 0, NULL, 0 }
 
 /* Reason why a generation ended, as uint32_t. */
 enum {
@@ -318,7 +323,8 @@ enum {
     TEFF_FINISH_LENGTH = 1,  /* max_tokens reached */
     TEFF_FINISH_END = 2,     /* the model ended the text */
     TEFF_FINISH_CONTEXT = 3, /* the context is full */
-    TEFF_FINISH_CALLBACK = 4 /* the callback ended it */
+    TEFF_FINISH_CALLBACK = 4, /* the callback ended it */
+    TEFF_FINISH_STOP = 5      /* it came to a stop string */
 };
 
 /* Callback that receives each piece of the text as it is computed: len bytes of UTF-8, whole characters,

@@ -20,6 +20,6 @@ pub mod tokenizer;
 
 pub use model::{LoadError, LoadOptions, Model};
 pub use session::{
-    BACKEND_VARIABLE, Finish, Generate, Generation, Session, SessionError, SessionOptions,
-    StopHandle, default_backend,
+    BACKEND_VARIABLE, Finish, Generate, Generation, Perplexity, Piece, Session, SessionBuilder,
+    SessionError, SessionMemoryRequirements, SessionOptions, StopHandle, default_backend,
 };

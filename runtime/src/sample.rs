@@ -27,10 +27,15 @@
 //! consumes one number of the generator, even if only one token is left; greedy choices consume
 //! none.
 
+mod float;
+mod logprobs;
 mod params;
 mod rng;
 mod sampler;
 
+pub use logprobs::{LogSoftmax, Logprob, TokenLogprobs};
 pub use params::{Sampling, SamplingError};
 pub use rng::Rng;
 pub use sampler::{SampleError, Sampler};
+
+pub(crate) use float::exp;

@@ -175,6 +175,7 @@ fn constants() -> Vec<(String, i64)> {
         TEFF_FINISH_END,
         TEFF_FINISH_CONTEXT,
         TEFF_FINISH_CALLBACK,
+        TEFF_FINISH_STOP,
     ];
     let named = |&(value, name): &(i32, &std::ffi::CStr)| {
         (name.to_str().unwrap().to_owned(), i64::from(value))
@@ -233,7 +234,9 @@ fn layouts() -> String {
                 top_k,
                 repeat_last_n,
                 ignore_end,
-                reserved
+                reserved,
+                stop,
+                n_stop
             }
         );
     }

@@ -314,7 +314,8 @@ impl SamplingArgs {
         if self.greedy {
             sampling.temperature = 0.0;
         }
-        Ok(Generate { sampling, max_tokens: self.max_tokens.or(max_tokens), ignore_eos: false })
+        let max_tokens = self.max_tokens.or(max_tokens);
+        Ok(Generate { sampling, max_tokens, ..Generate::default() })
     }
 }
 

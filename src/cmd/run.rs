@@ -188,8 +188,9 @@ fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
     let finish = match f.finish {
         Some(Finish::Length) => "length",
         Some(Finish::Stop(_)) => "stop",
+        Some(Finish::StopString(_)) => "stop_string",
         Some(Finish::ContextFull) => "context_full",
-        None => "stopped",
+        _ => "stopped",
     };
     Object::new()
         .number("load_ms", Some(ms(f.load)))

@@ -243,8 +243,9 @@ pub const SPEC: Spec<'static> = {
 
 /// Options of the plan.
 pub const OPTIONS: Options = {
+    use teff_graph::Outputs::*;
     use teff_kernels::KvFormat::*;
-    Options { batch: 8, logits: 1, context: 256, kv: Q8 }
+    Options { batch: 8, logits: 1, context: 256, kv: Q8, outputs: Logits }
 };
 
 /// The plan.
@@ -255,6 +256,7 @@ pub static PLAN: Plan<'static> = Plan {
     buffers: List::Borrowed(&BUFFERS),
     states: List::Borrowed(&STATES),
     ropes: List::Borrowed(&ROPES),
-    logits: BufferId::new(23),
+    logits: Some(BufferId::new(23)),
+    hidden: None,
     memory_requirements: MemoryRequirements { scratch: 5568, state: 147520, per_thread: 8192 },
 };

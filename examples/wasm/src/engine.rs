@@ -3,8 +3,8 @@
 use core::fmt::Display;
 
 use teff_graph::{
-    Executor, List, LogitsFor, Memory, NeverCancel, Options, Plan, Runner, Segment, SequenceId,
-    Step, StepError, Tensor, check_tokens,
+    Executor, List, LogitsFor, Memory, NeverCancel, Options, Outputs, Plan, Runner, Segment,
+    SequenceId, Step, StepError, Tensor, check_tokens,
 };
 use teff_kernels::KvFormat;
 use teff_runtime::sample::{Sampler, Sampling};
@@ -80,7 +80,8 @@ impl Engine {
 
     fn plan(&self, context: usize) -> Result<Plan<'static>, String> {
         let batch = BATCH.min(context);
-        let options = Options { batch, logits: 1, context, kv: KvFormat::F32 };
+        let (kv, outputs) = (KvFormat::F32, Outputs::Logits);
+        let options = Options { batch, logits: 1, context, kv, outputs };
         let format = |id| self.model.format(id);
         Plan::build(self.model.spec(), &format, &options, &Compact).map_err(text)
     }

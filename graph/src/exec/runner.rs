@@ -9,7 +9,7 @@ use super::memory::{ArenaError, Memory};
 use super::running::Running;
 use super::sequence::Header;
 use crate::ops::{ALL_KINDS, kinds};
-use crate::plan::{ALIGN, Plan, PlanError, worker_bytes};
+use crate::plan::{ALIGN, BufferId, Plan, PlanError, worker_bytes};
 use crate::step::{Executor, SequenceId, Step, StepError, check_tokens};
 use crate::weights::{self, Tensor, WeightsError, matrix};
 use crate::{List, Solo};
@@ -79,8 +79,8 @@ impl From<ArenaError> for RunnerError {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use teff_graph::family::gpt2;
 /// use teff_graph::{
-///     Executor, LogitsFor, Memory, NeverCancel, Options, Plan, Runner, Segment, SequenceId, Spec,
-///     Step, Tensor,
+///     Executor, LogitsFor, Memory, NeverCancel, Options, Outputs, Plan, Runner, Segment, SequenceId,
+///     Spec, Step, Tensor,
 /// };
 /// use teff_kernels::{Cpu, Format, KvFormat, Matrix};
 ///
@@ -99,7 +99,8 @@ impl From<ArenaError> for RunnerError {
 /// let weights: Vec<Tensor> = spec.slots().map(tensor).collect();
 ///
 /// // Memory for one thread and two sequences.
-/// let options = Options { batch: 8, logits: 2, context: 16, kv: KvFormat::F32 };
+/// let outputs = Outputs::Both;
+/// let options = Options { batch: 8, logits: 2, context: 16, kv: KvFormat::F32, outputs };
 /// let plan = Plan::build(&spec, &|_| Format::F32, &options, &Cpu::best())?;
 /// let memory = Memory::allocate(&plan.memory_requirements, 1, 2)?;
 /// let mut runner = Runner::new(plan, weights.into(), Cpu::best(), 1, memory)?;
@@ -112,6 +113,7 @@ impl From<ArenaError> for RunnerError {
 /// ];
 /// let logits = runner.step(&Step { segments: &segments, cancel: &NeverCancel })?;
 /// assert_eq!(logits.len(), 2 * 100);
+/// assert_eq!(runner.hidden(2).len(), 2 * spec.width as usize);
 /// assert_eq!((runner.position(first), runner.position(second)), (3, 1));
 ///
 /// // Back to the first token of the first sequence.
@@ -323,12 +325,26 @@ impl<'a, B: Backend> Runner<'a, B> {
         Ok(self.logits(wanted))
     }
 
-    /// The first `rows` rows of logits that the last step left.
+    /// The first `rows` rows of logits that the last step left; empty if logits are not among the
+    /// plan's [outputs](crate::Outputs).
     #[must_use]
     pub fn logits(&self, rows: usize) -> &[f32] {
-        let buffer = self.plan.buffer(self.plan.logits);
+        self.output(self.plan.logits, rows)
+    }
+
+    /// The first `rows` rows of hidden states that the last step left, each of the model's width;
+    /// empty if they are not among the plan's [outputs](crate::Outputs).
+    #[must_use]
+    pub fn hidden(&self, rows: usize) -> &[f32] {
+        self.output(self.plan.hidden, rows)
+    }
+
+    fn output(&self, id: Option<BufferId>, rows: usize) -> &[f32] {
+        let Some(id) = id else { return &[] };
+        let buffer = self.plan.buffer(id);
         let rows = rows.min(self.plan.options.logits);
-        // SAFETY: steps write only while a Running borrows the runner mutably.
+        // SAFETY: a verified buffer of f32; steps write only while a Running borrows the runner
+        // mutably.
         let all = unsafe { self.arena.dense(buffer, 0, rows) };
         all.into_slice()
     }

@@ -22,7 +22,7 @@ pub struct Running<'r, 'a, B> {
     pub(super) step: Step<'r>,
     /// Number of tokens of all segments.
     pub(super) tokens: usize,
-    /// Number of rows of logits of all segments.
+    /// Number of rows of outputs of all segments.
     pub(super) wanted: usize,
     /// Phase in which a worker saw the cancellation.
     stopped: AtomicU32,
@@ -53,7 +53,7 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         }
     }
 
-    /// Rows of logits that the step computes.
+    /// Rows of outputs that the step computes.
     #[must_use]
     pub fn wanted(&self) -> usize {
         self.wanted
@@ -211,7 +211,7 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
     }
 
     /// Commits the step, which adds its tokens to their sequences, and returns the number of rows
-    /// of logits.
+    /// of outputs.
     ///
     /// # Errors
     /// [`StepError::Cancelled`] if a worker saw the cancellation, [`StepError::Unfinished`] if not

@@ -24,9 +24,9 @@ pub(crate) struct SegmentRows<'s> {
     pub(crate) position: usize,
     /// First row in buffers of the batch.
     pub(crate) first: usize,
-    /// First row in buffers of tokens whose logits are wanted.
+    /// First row in buffers of tokens whose outputs are wanted.
     pub(crate) first_wanted: usize,
-    /// Rows in buffers of tokens whose logits are wanted.
+    /// Rows in buffers of tokens whose outputs are wanted.
     pub(crate) wanted: usize,
     /// Offset of the sequence's memory.
     memory: usize,

@@ -30,6 +30,7 @@ pub use error::{ErrorContext, GgufError, Name};
 pub use tensor::{TensorInfo, ggml_type_name};
 pub use value::{GgufArray, GgufValue, Strings, ValueKind};
 
+use crate::family::Shapes;
 use crate::meta::{Metadata, Value};
 use core::fmt;
 use cursor::Cursor;
@@ -255,6 +256,14 @@ impl fmt::Debug for Gguf<'_> {
             .field("tensors", &self.n_tensors)
             .field("bytes", &self.file.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// The first dimension is the columns, the product of the others the rows. Each call scans the names
+/// of the file.
+impl Shapes for Gguf<'_> {
+    fn shape(&self, name: &str) -> Option<(usize, usize)> {
+        self.tensor(name).map(|t| (t.rows(), t.cols()))
     }
 }
 

@@ -242,7 +242,7 @@ impl Layer {
             Mixer::Attention(a) => a.build(b, self, l, x)?,
             Mixer::ShortConv(c) => c.build(b, self, l, x)?,
         };
-        // After the mixer of the last layer, only rows whose logits are wanted are needed.
+        // After the mixer of the last layer, only rows whose outputs are wanted are needed.
         let x = if last { b.select_rows(x)? } else { x };
         b.barrier()?;
         let out = mixed.sub_norm(b, self, l)?;

@@ -263,7 +263,7 @@ operations! {
     experts_gated::ExpertsGated,
     /// Last product of the chosen experts, and their weighted sum.
     experts_down::ExpertsDown,
-    /// Selection of the rows whose logits are wanted.
+    /// Selection of the rows whose outputs are wanted.
     select_rows::SelectRows,
 }
 

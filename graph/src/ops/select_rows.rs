@@ -1,4 +1,4 @@
-//! `out` = the rows of `x` whose logits are wanted; its items are tokens.
+//! `out` = the rows of `x` whose outputs are wanted; its items are tokens.
 
 use core::ops::Range;
 
@@ -8,12 +8,12 @@ use super::{Access, Operation, sure};
 use crate::exec::{Stopped, Worker};
 use crate::plan::{BufferId, PlanView, RowCount};
 
-/// Selection of the rows whose logits are wanted: the last ones of each sequence.
+/// Selection of the rows whose outputs are wanted: the last ones of each sequence.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SelectRows {
     /// Inputs, f32, with a row for every token.
     pub x: BufferId,
-    /// Result, f32, with a row for every token whose logits are wanted.
+    /// Result, f32, with a row for every token whose outputs are wanted.
     pub out: BufferId,
 }
 

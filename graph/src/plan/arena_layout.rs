@@ -23,8 +23,12 @@ pub(super) fn phases(ops: &[Op], mut f: impl FnMut(u16, &Op)) -> u16 {
 }
 
 /// Computes the first and last phase of every buffer, and finds the buffers that reuse another's
-/// storage.
-pub(super) fn lifetimes(ops: &[Op], buffers: &mut [Buffer], logits: BufferId) {
+/// storage. Outputs live until the end.
+pub(super) fn lifetimes(
+    ops: &[Op],
+    buffers: &mut [Buffer],
+    outputs: impl Iterator<Item = BufferId>,
+) {
     for b in buffers.iter_mut() {
         (b.born, b.dies, b.over) = (u16::MAX, 0, None);
     }
@@ -35,7 +39,9 @@ pub(super) fn lifetimes(ops: &[Op], buffers: &mut [Buffer], logits: BufferId) {
             b.dies = b.dies.max(phase);
         });
     });
-    buffers[logits.index()].dies = last;
+    for output in outputs {
+        buffers[output.index()].dies = last;
+    }
     phases(ops, |phase, op| {
         if let Some((x, out)) = op.in_place() {
             let (from, to) = (buffers[x.index()], buffers[out.index()]);
@@ -170,9 +176,10 @@ mod tests {
     use teff_kernels::KvFormat;
 
     use super::*;
+    use crate::plan::Outputs;
 
     fn options() -> Options {
-        Options { batch: 4, logits: 2, context: 8, kv: KvFormat::F32 }
+        Options { batch: 4, logits: 2, context: 8, kv: KvFormat::F32, outputs: Outputs::Logits }
     }
 
     prop_compose! {

@@ -4,8 +4,8 @@ use teff_kernels::{ActivationKind, Backend, Format};
 
 use super::state::{of_layer, state_bytes};
 use super::{
-    Buffer, BufferId, BufferType, MemoryRequirements, Options, Plan, PlanError, PlanView, RowCount,
-    State, StateId, arena_layout, worker_bytes,
+    Buffer, BufferId, BufferType, MemoryRequirements, Options, Outputs, Plan, PlanError, PlanView,
+    RowCount, State, StateId, arena_layout, worker_bytes,
 };
 use crate::layers::{Activation, Layer, Norm};
 use crate::ops::{
@@ -218,14 +218,18 @@ impl Builder<'_, '_> {
         self.barrier()
     }
 
-    /// Rows of the residual stream whose logits are wanted.
+    /// Rows of the residual stream whose outputs are wanted.
     pub(crate) fn select_rows(&mut self, x: Stream) -> Result<Stream, PlanError> {
         let out = self.buffer(BufferType::F32, RowCount::Wanted, self.spec.width as usize)?;
         self.op(Op::SelectRows(SelectRows { x: x.buffer, out }))?;
         Ok(Stream { buffer: out, rows: RowCount::Wanted })
     }
 
-    fn decoder(&mut self) -> Result<BufferId, PlanError> {
+    /// Builds the decoder and returns the buffers of its logits and of its hidden states.
+    fn decoder(
+        &mut self,
+        outputs: Outputs,
+    ) -> Result<(Option<BufferId>, Option<BufferId>), PlanError> {
         let spec = self.spec;
         let width = spec.width as usize;
         let out = self.buffer(BufferType::F32, RowCount::Batch, width)?;
@@ -248,12 +252,31 @@ impl Builder<'_, '_> {
         }
         let w = spec.id(Role::Output);
         let bias = spec.find(Role::OutputNormBias);
-        let norm = (spec.norm, spec.id(Role::OutputNorm), bias);
-        let [h] = self.norm((x.buffer, width), RowCount::Wanted, norm, [w])?;
+        let weight = spec.id(Role::OutputNorm);
+        let mut hidden = None;
+        if outputs.hidden() {
+            let out = self.buffer(BufferType::F32, RowCount::Wanted, width)?;
+            self.op(Op::Norm(NormOp { x: x.buffer, weight, bias, out, eps: spec.norm.eps }))?;
+            hidden = Some(out);
+        }
+        if !outputs.logits() {
+            return Ok((None, hidden));
+        }
+        let h = match hidden {
+            Some(h) if self.input_type(w) == BufferType::F32 => {
+                self.barrier()?;
+                h
+            }
+            _ => {
+                let norm = (spec.norm, weight, bias);
+                let [h] = self.norm((x.buffer, width), RowCount::Wanted, norm, [w])?;
+                h
+            }
+        };
         let to = self.buffer(BufferType::F32, RowCount::Wanted, spec.vocab as usize)?;
         let to_logits = Output::Store(to);
         self.op(Op::Linear(Linear { w, bias: None, x: h, act: None, to: to_logits, scale: 1.0 }))?;
-        Ok(to)
+        Ok((Some(to), hidden))
     }
 }
 
@@ -294,7 +317,7 @@ pub fn build_into<'p>(
     if spec.tensors() >= usize::from(u16::MAX) {
         return Err(PlanError::Overflow);
     }
-    let Options { batch, logits, context, .. } = *options;
+    let Options { batch, logits, context, outputs, .. } = *options;
     if batch == 0 || context == 0 || context > spec.context as usize {
         return Err(PlanError::Context { context, model: spec.context as usize, batch });
     }
@@ -306,14 +329,14 @@ pub fn build_into<'p>(
     let (ops, buffers) = (room.ops, room.buffers);
     let (n_ops, n_buffers, ropes) = (0, 0, [None; MAX_ROPES]);
     let mut b = Builder { spec, format, states, ops, buffers, n_ops, n_buffers, ropes };
-    let logits = b.decoder()?;
+    let (logits, hidden) = b.decoder(outputs)?;
     let Builder { ops, buffers, n_ops, n_buffers, .. } = b;
     let (ops, buffers) = (&ops[..n_ops], &mut buffers[..n_buffers]);
     if let Some(i) = buffers.iter().position(|b| !b.is_whole()) {
         return Err(PlanError::Outside { buffer: i as u16 });
     }
 
-    arena_layout::lifetimes(ops, buffers, logits);
+    arena_layout::lifetimes(ops, buffers, [logits, hidden].into_iter().flatten());
     let scratch = arena_layout::arena_layout(buffers, options).ok_or(PlanError::Overflow)?;
     let buffers = &*buffers;
     let state = state_bytes(states, options).ok_or(PlanError::Overflow)?;
@@ -336,7 +359,8 @@ pub fn build_into<'p>(
         (List::Borrowed(ops), List::Borrowed(buffers), List::Borrowed(states));
     let (spec, ropes) = (spec.borrowed(), spec.ropes.borrowed());
     let options = *options;
-    let plan = Plan { spec, options, ops, buffers, states, ropes, logits, memory_requirements };
+    let plan =
+        Plan { spec, options, ops, buffers, states, ropes, logits, hidden, memory_requirements };
     debug_assert_eq!(plan.verify(), Ok(()));
     Ok(plan)
 }

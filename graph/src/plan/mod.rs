@@ -110,7 +110,7 @@ impl BufferType {
 pub enum RowCount {
     /// One row for every token of the step.
     Batch,
-    /// One row for every token whose logits are wanted.
+    /// One row for every token whose outputs are wanted.
     Wanted,
 }
 
@@ -157,17 +157,47 @@ impl Buffer {
     }
 }
 
+/// Outputs that a step computes for the tokens that [`LogitsFor`](crate::LogitsFor) selects.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Outputs {
+    /// Logits.
+    #[default]
+    Logits,
+    /// Hidden states: the residual stream after the last norm, which is the input of the head. The
+    /// plan has no head: neither its product nor memory for logits.
+    Hidden,
+    /// Both.
+    Both,
+}
+
+impl Outputs {
+    /// True if logits are computed.
+    #[must_use]
+    pub const fn logits(self) -> bool {
+        matches!(self, Outputs::Logits | Outputs::Both)
+    }
+
+    /// True if hidden states are kept.
+    #[must_use]
+    pub const fn hidden(self) -> bool {
+        matches!(self, Outputs::Hidden | Outputs::Both)
+    }
+}
+
 /// Limits and formats that a plan is built for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// Maximum number of tokens in a step, over all sequences.
     pub batch: usize,
-    /// Maximum number of rows of logits in a step.
+    /// Maximum number of tokens of a step whose outputs are wanted.
     pub logits: usize,
     /// Maximum number of positions of a sequence.
     pub context: usize,
     /// Format in which caches store keys and values.
     pub kv: KvFormat,
+    /// Outputs of a step.
+    pub outputs: Outputs,
 }
 
 /// Bytes needed to run a plan, apart from the weights.
@@ -218,8 +248,10 @@ pub struct Plan<'p> {
     pub states: List<'p, State>,
     /// Rotary embeddings.
     pub ropes: List<'p, Rope>,
-    /// Buffer that holds the logits at the end.
-    pub logits: BufferId,
+    /// Buffer that holds the logits at the end, if they are among the outputs.
+    pub logits: Option<BufferId>,
+    /// Buffer that holds the hidden states at the end, if they are among the outputs.
+    pub hidden: Option<BufferId>,
     /// Memory needed to run the plan.
     pub memory_requirements: MemoryRequirements,
 }
@@ -233,6 +265,11 @@ impl Plan<'_> {
     #[must_use]
     pub fn buffer(&self, id: BufferId) -> &Buffer {
         &self.buffers[id.index()]
+    }
+
+    /// Buffers that hold outputs at the end.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = BufferId> + use<> {
+        [self.logits, self.hidden].into_iter().flatten()
     }
 
     /// Maximum number of rows of a buffer.
@@ -284,13 +321,13 @@ impl Plan<'static> {
         let room = PlanRoom { ops: &mut ops, buffers: &mut buffers, states: &mut states };
         let plan = build_into(spec, format, options, backend, room)?;
         let lengths = (plan.ops.len(), plan.buffers.len(), plan.states.len());
-        let Plan { logits, memory_requirements, .. } = plan;
+        let Plan { logits, hidden, memory_requirements, .. } = plan;
         ops.truncate(lengths.0);
         buffers.truncate(lengths.1);
         states.truncate(lengths.2);
         let (ops, buffers, states) = (ops.into(), buffers.into(), states.into());
         let (spec, ropes) = (spec.to_owned(), spec.ropes.to_owned());
         let options = *options;
-        Ok(Plan { spec, options, ops, buffers, states, ropes, logits, memory_requirements })
+        Ok(Plan { spec, options, ops, buffers, states, ropes, logits, hidden, memory_requirements })
     }
 }

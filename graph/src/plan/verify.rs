@@ -30,9 +30,9 @@ pub enum PlanError {
         /// Requested batch.
         batch: usize,
     },
-    /// No rows of logits, or more than tokens in a step.
+    /// Outputs of no tokens, or of more tokens than are in a step.
     Logits {
-        /// Requested rows of logits.
+        /// Requested rows of outputs.
         logits: usize,
         /// Tokens in a step.
         batch: usize,
@@ -204,11 +204,20 @@ impl Plan<'_> {
         for (i, op) in self.ops.iter().enumerate() {
             op.check::<KINDS>(&view).ok_or(PlanError::Shape { op: i })?;
         }
-        let id = self.logits.index() as u16;
-        let logits = view.buffer(self.logits).ok_or(PlanError::Outside { buffer: id })?;
-        let shape = (logits.kind, logits.rows, logits.cols);
-        if shape != (BufferType::F32, RowCount::Wanted, self.spec.vocab) {
-            return Err(PlanError::Shape { op: self.ops.len() });
+        let wrong = PlanError::Shape { op: self.ops.len() };
+        if (self.logits.is_some(), self.hidden.is_some())
+            != (o.outputs.logits(), o.outputs.hidden())
+        {
+            return Err(wrong);
+        }
+        for (id, cols) in [(self.logits, self.spec.vocab), (self.hidden, self.spec.width)] {
+            let Some(id) = id else { continue };
+            let outside = PlanError::Outside { buffer: id.index() as u16 };
+            let output = view.buffer(id).ok_or(outside)?;
+            let shape = (output.kind, output.rows, output.cols);
+            if shape != (BufferType::F32, RowCount::Wanted, cols) {
+                return Err(wrong);
+            }
         }
         self.inside()?;
         self.lifetimes()?;
@@ -236,7 +245,7 @@ impl Plan<'_> {
     }
 
     /// Checks that declared lifetimes cover every use, that every buffer is written before it is
-    /// read, and that the logits are written.
+    /// read, and that outputs are written.
     fn lifetimes(&self) -> Result<(), PlanError> {
         let mut wrong = None;
         for (i, b) in self.buffers.iter().enumerate() {
@@ -255,13 +264,13 @@ impl Plan<'_> {
                     }
                 });
             });
-            if i == self.logits.index() && written.is_none() {
+            if written.is_none() && self.outputs().any(|id| id.index() == i) {
                 wrong = Some(i as u16);
             }
         }
         let last = phases(&self.ops, |_, _| {});
-        if self.buffer(self.logits).dies != last {
-            wrong = Some(self.logits.index() as u16);
+        if let Some(early) = self.outputs().find(|id| self.buffer(*id).dies != last) {
+            wrong = Some(early.index() as u16);
         }
         wrong.map_or(Ok(()), |buffer| Err(PlanError::Hazard { buffer }))
     }

@@ -25,11 +25,11 @@ pub use options::{
 };
 pub use session::{
     TEFF_FINISH_CALLBACK, TEFF_FINISH_CONTEXT, TEFF_FINISH_END, TEFF_FINISH_LENGTH,
-    TEFF_FINISH_NONE, TEFF_LOGITS_ALL, TEFF_LOGITS_LAST, TEFF_LOGITS_NONE, TeffOnText, TeffSession,
-    teff_session_cancel, teff_session_describe, teff_session_fork, teff_session_free,
-    teff_session_generate, teff_session_generate_tokens, teff_session_new, teff_session_restore,
-    teff_session_resume, teff_session_save, teff_session_set_timeout, teff_session_step,
-    teff_session_tokens, teff_session_truncate,
+    TEFF_FINISH_NONE, TEFF_FINISH_STOP, TEFF_LOGITS_ALL, TEFF_LOGITS_LAST, TEFF_LOGITS_NONE,
+    TeffOnText, TeffSession, teff_session_cancel, teff_session_describe, teff_session_fork,
+    teff_session_free, teff_session_generate, teff_session_generate_tokens, teff_session_new,
+    teff_session_restore, teff_session_resume, teff_session_save, teff_session_set_timeout,
+    teff_session_step, teff_session_tokens, teff_session_truncate,
 };
 pub use status::{STATUSES, teff_error_text, teff_status_name};
 

@@ -5,8 +5,8 @@ use core::ptr::null;
 
 use teff_kernels::{Cpu, Format, KvFormat};
 
-use super::args::{CStruct, name};
-use super::status::{Done, Fail};
+use super::args::{CStruct, name, slice};
+use super::status::{Done, Fail, Status};
 use crate::pool::MAX_THREADS;
 use crate::sample::Sampling;
 use crate::session::{DEFAULT_BATCH, default_backend};
@@ -130,6 +130,10 @@ pub struct TeffGenerateOptions {
     pub ignore_end: u32,
     /// Reserved, 0.
     pub reserved: u32,
+    /// Stop strings, each with a terminating zero; may be NULL if there are none.
+    pub stop: *const *const c_char,
+    /// Number of stop strings.
+    pub n_stop: usize,
 }
 
 impl Default for TeffGenerateOptions {
@@ -147,11 +151,13 @@ impl Default for TeffGenerateOptions {
             repeat_last_n: s.repeat_last_n as u32,
             ignore_end: 0,
             reserved: 0,
+            stop: null(),
+            n_stop: 0,
         }
     }
 }
 
-// SAFETY: `repr(C)` with its size first, and numbers otherwise.
+// SAFETY: `repr(C)` with its size first, and numbers and pointers otherwise.
 unsafe impl CStruct for TeffGenerateOptions {
     const NAME: &'static str = "teff_generate_options";
 }
@@ -334,7 +340,9 @@ pub(super) fn kv_id(kv: KvFormat) -> u32 {
     }
 }
 
-pub(super) fn generate_options(o: &TeffGenerateOptions) -> Done<Generate> {
+/// # Safety
+/// There are `n_stop` stop strings, each of which is NULL or ends with a zero.
+pub(super) unsafe fn generate_options(o: &TeffGenerateOptions) -> Done<Generate> {
     zero(o.reserved, "reserved")?;
     let sampling = Sampling {
         temperature: o.temperature,
@@ -346,7 +354,17 @@ pub(super) fn generate_options(o: &TeffGenerateOptions) -> Done<Generate> {
         seed: o.seed,
     };
     let max_tokens = (o.max_tokens != 0).then_some(o.max_tokens);
-    Ok(Generate { sampling, max_tokens, ignore_eos: o.ignore_end != 0 })
+    let mut stop = Vec::new();
+    // SAFETY: the caller's promise.
+    for pointer in unsafe { slice(o.stop, o.n_stop, "stop")? } {
+        // SAFETY: as above.
+        let Some(text) = (unsafe { name(*pointer, "stop")? }) else {
+            return Err(Fail::new(Status::Null, "one of `stop` is NULL"));
+        };
+        stop.push(text.to_owned());
+    }
+    let ignore_eos = o.ignore_end != 0;
+    Ok(Generate { sampling, max_tokens, ignore_eos, stop, ..Generate::default() })
 }
 
 #[cfg(test)]

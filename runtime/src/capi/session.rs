@@ -40,6 +40,8 @@ pub const TEFF_FINISH_END: u32 = 2;
 pub const TEFF_FINISH_CONTEXT: u32 = 3;
 /// The callback ended it.
 pub const TEFF_FINISH_CALLBACK: u32 = 4;
+/// The text came to a stop string.
+pub const TEFF_FINISH_STOP: u32 = 5;
 
 /// Callback that receives a piece of text: `teff_on_text`. Unwinding out of it aborts the process
 /// instead of being undefined behaviour.
@@ -62,7 +64,6 @@ struct Facts {
 pub struct TeffSession {
     stop: StopHandle,
     facts: Facts,
-    /// Declared before `model`, from which it borrows, so that it is dropped first.
     session: Mutex<Session<'static>>,
     model: Arc<Model>,
 }
@@ -75,12 +76,7 @@ const _: () = {
 
 impl TeffSession {
     fn new(model: &Arc<Model>, options: &SessionOptions) -> Done<Arc<TeffSession>> {
-        let model = Arc::clone(model);
-        // SAFETY: the model lives in an `Arc` of which the new object has a share: it doesn't move,
-        // and it is dropped after the session (the order of the fields). Only this module sees the
-        // session, and it never gives out anything that would live for 'static.
-        let longer: &'static Model = unsafe { &*Arc::as_ptr(&model) };
-        let session = longer.session(options)?;
+        let session = model.session_owned(options)?;
         let facts = Facts {
             bytes: session.memory_requirements().total(),
             backend: c_text(Backend::name(session.backend())),
@@ -90,7 +86,7 @@ impl TeffSession {
             threads: session.threads(),
             kv: kv_id(options.kv),
         };
-        Ok(TeffSession::wrap(session, model, facts))
+        Ok(TeffSession::wrap(session, Arc::clone(model), facts))
     }
 
     fn wrap(session: Session<'static>, model: Arc<Model>, facts: Facts) -> Arc<TeffSession> {
@@ -325,7 +321,8 @@ fn stream(
         Some(Finish::Length) => TEFF_FINISH_LENGTH,
         Some(Finish::Stop(_)) => TEFF_FINISH_END,
         Some(Finish::ContextFull) => TEFF_FINISH_CONTEXT,
-        None => TEFF_FINISH_NONE,
+        Some(Finish::StopString(_)) => TEFF_FINISH_STOP,
+        Some(Finish::Cancelled) | None => TEFF_FINISH_NONE,
     });
     Ok(())
 }
@@ -363,7 +360,8 @@ impl Request {
             // SAFETY: the caller's promise; the piece lives until the callback returns.
             unsafe { on_text(self.user, piece.as_ptr().cast(), len) }
         };
-        let opts = generate_options(&opts)?;
+        // SAFETY: the caller's promise: the stop strings are there, and end with a zero.
+        let opts = unsafe { generate_options(&opts)? };
         let mut session = of.lock()?;
         stream(&mut start(&mut session, &opts)?, call, finish.as_ref())
     }

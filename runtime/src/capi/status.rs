@@ -210,6 +210,8 @@ impl From<SessionError> for Fail {
             E::Sample(_) => Status::Numbers,
             E::Tokenizer(e) => of_tokenizer(e),
             E::NoTokenizer(_) => Status::Tokenizer,
+            E::EmptyStop { .. } | E::LogitBias { .. } | E::NoLogits => Status::Argument,
+            E::Window { .. } | E::ShortText { .. } => Status::Argument,
             E::Snapshot(_) | E::Restore(_) => Status::Snapshot,
         };
         Fail::new(status, e)

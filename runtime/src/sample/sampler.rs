@@ -241,7 +241,7 @@ fn penalized(logit: f32, penalty: f32) -> f32 {
 }
 
 /// The error for a NaN or infinite logit.
-fn bad_logit(index: usize, logit: f32) -> SampleError {
+pub(super) fn bad_logit(index: usize, logit: f32) -> SampleError {
     if logit.is_nan() { SampleError::NotANumber { index } } else { SampleError::Infinite { index } }
 }
 

@@ -3,8 +3,11 @@
 use teff_graph::{List, Memory, MemoryRequirements, Options, Plan, Runner, Solo, Tensor};
 use teff_kernels::Backend;
 
+use std::sync::Arc;
+
 use super::backend::SessionBackend;
 use super::checkpoint::Checkpoints;
+use super::model_ref::ModelRef;
 use super::shared_crew::SessionCrew;
 use super::{Session, SessionError, SessionOptions, StopHandle, default_backend};
 use crate::model::Model;
@@ -44,7 +47,7 @@ impl SessionMemoryRequirements {
 /// # Ok(()) }
 /// ```
 pub struct SessionBuilder<'m> {
-    model: &'m Model,
+    model: ModelRef<'m>,
     options: SessionOptions,
     backend: Option<SessionBackend<'m>>,
     crew: Option<Box<dyn Crew + Send + 'm>>,
@@ -64,7 +67,7 @@ pub(super) struct SessionPlan<'m> {
 }
 
 impl<'m> SessionBuilder<'m> {
-    pub(super) fn new(model: &'m Model, options: &SessionOptions) -> Self {
+    pub(super) fn new(model: ModelRef<'m>, options: &SessionOptions) -> Self {
         SessionBuilder { model, options: *options, backend: None, crew: None }
     }
 
@@ -132,7 +135,7 @@ impl<'m> SessionBuilder<'m> {
     }
 
     fn plan(&self, threads: usize) -> Result<SessionPlan<'m>, SessionError> {
-        let (model, options) = (self.model, &self.options);
+        let (model, options) = (&*self.model, &self.options);
         let backend = match (self.backend, options.backend) {
             (Some(foreign), _) => foreign,
             (None, Some(own)) => SessionBackend::Own(own),
@@ -150,7 +153,8 @@ impl<'m> SessionBuilder<'m> {
         let context = options.context.unwrap_or(spec.context as usize);
         let batch = options.batch.min(context);
         let logits = if options.logits == 0 { 0 } else { options.logits.min(batch) };
-        let plan_options = Options { batch, logits, context, kv: options.kv };
+        let (kv, outputs) = (options.kv, options.outputs);
+        let plan_options = Options { batch, logits, context, kv, outputs };
         let plan = Plan::build(spec, &|id| model.format(id), &plan_options, &backend)?;
         let tables = size_of_val(&*plan.ops)
             + size_of_val(&*plan.buffers)
@@ -178,7 +182,7 @@ impl<'m> SessionBuilder<'m> {
 impl<'m> SessionPlan<'m> {
     fn session(
         self,
-        model: &'m Model,
+        model: ModelRef<'m>,
         options: &SessionOptions,
         crew: SessionCrew<'m>,
     ) -> Result<Session<'m>, SessionError> {
@@ -187,7 +191,9 @@ impl<'m> SessionPlan<'m> {
         let memory = Memory::allocate(&memory_requirements.plan, threads, 1)
             .map_err(|e| SessionError::Runner(e.into()))?;
         let mut table = Vec::with_capacity(model.spec().tensors());
-        table.extend(model.tensors());
+        // SAFETY: the session keeps `model` beside the runner, which alone has the tensors and never
+        // gives them out.
+        table.extend(unsafe { model.tensors() });
         let tokens = Vec::with_capacity(plan.options.context);
         let checkpoints = Checkpoints::new(&plan, options.checkpoints)
             .map_err(|e| SessionError::Runner(e.into()))?;
@@ -203,6 +209,7 @@ impl<'m> SessionPlan<'m> {
             tokens,
             done: 0,
             logits: 0,
+            rows: 0,
             checkpoints,
         })
     }
@@ -232,6 +239,49 @@ impl Model {
     /// Starts building a session with these options and a backend or threads of the caller's.
     #[must_use]
     pub fn session_builder(&self, options: &SessionOptions) -> SessionBuilder<'_> {
-        SessionBuilder::new(self, options)
+        SessionBuilder::new(ModelRef::Borrowed(self), options)
+    }
+
+    /// Creates a session with its own threads that keeps the model by a share of its own: it is
+    /// `'static` and [`Send`], and may be stored or moved to a thread.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::collections::HashMap;
+    /// use std::sync::Arc;
+    /// use teff_runtime::{Generate, Model, Session, SessionOptions};
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+    /// let model = Arc::new(Model::open(path)?);
+    /// let options = SessionOptions::default().with_context(64).with_threads(1);
+    /// let mut users: HashMap<&str, Session<'static>> = HashMap::new();
+    /// users.insert("ann", model.session_owned(&options)?);
+    /// drop(model); // the sessions have it still
+    ///
+    /// let mut session = users.remove("ann").ok_or("nobody of that name")?;
+    /// let thread = std::thread::spawn(move || -> Result<String, teff_runtime::SessionError> {
+    ///     session.generate("Once", &Generate::default().with_max_tokens(3))?.collect()
+    /// });
+    /// assert!(thread.join().is_ok_and(|text| text.is_ok()));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::session`].
+    pub fn session_owned(
+        self: &Arc<Self>,
+        options: &SessionOptions,
+    ) -> Result<Session<'static>, SessionError> {
+        self.session_builder_owned(options).build()
+    }
+
+    /// Starts building a session that keeps the model by a share of its own, with these options and
+    /// a backend or threads of the caller's; see [`Model::session_owned`].
+    #[must_use]
+    pub fn session_builder_owned<'a>(
+        self: &Arc<Self>,
+        options: &SessionOptions,
+    ) -> SessionBuilder<'a> {
+        SessionBuilder::new(ModelRef::Shared(Arc::clone(self)), options)
     }
 }

@@ -54,6 +54,36 @@ pub enum SessionError {
     NoTokenizer(String),
     /// There is no text to continue, and the model has no token to begin with.
     EmptyPrompt,
+    /// A stop string is empty.
+    EmptyStop {
+        /// Index in [`Generate::stop`](super::Generate::stop).
+        index: usize,
+    },
+    /// A logit bias is NaN, infinite, or of a token outside the vocabulary.
+    LogitBias {
+        /// Token id.
+        token: u32,
+        /// Bias.
+        bias: f32,
+        /// Vocabulary size.
+        vocab: u32,
+    },
+    /// Logits are needed, but the session computes hidden states only.
+    NoLogits,
+    /// The text is too short for a perplexity.
+    ShortText {
+        /// Number of tokens of the text.
+        tokens: usize,
+        /// Number of tokens needed: two windows.
+        needed: usize,
+    },
+    /// The window of a perplexity is out of range.
+    Window {
+        /// Requested window, in tokens.
+        window: usize,
+        /// Positions of the session's cache.
+        context: usize,
+    },
     /// The snapshot is of another model or of other options, or is not a snapshot.
     Snapshot(&'static str),
     /// The saved states don't fit the session.
@@ -65,8 +95,9 @@ impl fmt::Display for SessionError {
         match self {
             SessionError::Budget { needed, budget } => write!(
                 f,
-                "the session needs {needed} bytes, but only {budget} are allowed; \
-                 ask for a shorter context, a smaller batch or a smaller cache format"
+                "the session needs {needed} bytes, but only {budget} are allowed; ask for a shorter \
+                 context, a smaller batch or a smaller cache format (SessionOptions::context, \
+                 SessionOptions::batch, SessionOptions::kv)"
             ),
             SessionError::Backend { name, error } => {
                 write!(f, "the environment variable {BACKEND_VARIABLE} is `{name}`: {error}")
@@ -76,9 +107,21 @@ impl fmt::Display for SessionError {
                 "the model's matrices in {format} are repacked, which {backend} does not read; open \
                  the model without repacking, or give the session the backend it was repacked for"
             ),
+            SessionError::Plan(e @ PlanError::Context { .. }) => {
+                write!(f, "{e} (SessionOptions::context, SessionOptions::batch)")
+            }
+            SessionError::Plan(e @ PlanError::Logits { .. }) => {
+                write!(f, "{e} (SessionOptions::logits, SessionOptions::batch)")
+            }
             SessionError::Plan(e) => e.fmt(f),
             SessionError::Runner(e) => e.fmt(f),
             SessionError::Pool(e) => e.fmt(f),
+            SessionError::Step(e @ StepError::ContextFull { .. }) => {
+                write!(f, "{e} (SessionOptions::context)")
+            }
+            SessionError::Step(e @ StepError::TooManyLogits { .. }) => {
+                write!(f, "{e} (SessionOptions::logits)")
+            }
             SessionError::Step(e) => e.fmt(f),
             SessionError::Sampling(e) => e.fmt(f),
             SessionError::Sample(e) => e.fmt(f),
@@ -86,6 +129,34 @@ impl fmt::Display for SessionError {
             SessionError::NoTokenizer(why) => write!(f, "the model has no tokenizer: {why}"),
             SessionError::EmptyPrompt => f.write_str(
                 "there is nothing to continue: give a prompt (this model has no token to begin with)",
+            ),
+            SessionError::EmptyStop { index } => write!(
+                f,
+                "stop string {index} is empty, which would end every text at once (Generate::stop)"
+            ),
+            SessionError::LogitBias { token, vocab, .. } if token >= vocab => write!(
+                f,
+                "there is a logit bias for token {token}, which is not in the vocabulary of {vocab} \
+                 (Generate::logit_bias)"
+            ),
+            SessionError::LogitBias { token, bias, .. } => write!(
+                f,
+                "the logit bias of token {token} is {bias}: it must be finite, or negative infinity \
+                 to rule the token out (Generate::logit_bias)"
+            ),
+            SessionError::NoLogits => f.write_str(
+                "the session computes hidden states only, but logits are needed: give it \
+                 Outputs::Logits or Outputs::Both (SessionOptions::outputs)",
+            ),
+            SessionError::ShortText { tokens, needed } => write!(
+                f,
+                "the text has {tokens} tokens, but a perplexity needs two windows, {needed} tokens: \
+                 give a longer text or a smaller window"
+            ),
+            SessionError::Window { window, context } => write!(
+                f,
+                "a window of {window} tokens can't be scored: it must have at least 3 and fit into \
+                 the session's context of {context} (SessionOptions::context)"
             ),
             SessionError::Restore(e) => e.fmt(f),
             SessionError::Snapshot(what) => write!(f, "the snapshot can't be restored: {what}"),

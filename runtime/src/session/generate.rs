@@ -1,11 +1,15 @@
 //! Text generation: sample a token, append it, compute, and repeat.
 
+use core::fmt;
+
 use teff_graph::{LogitsFor, StepError};
 use teff_kernels::Cpu;
 
+use super::piece::{LogprobBuffer, Piece};
+use super::stop_strings::StopStrings;
 use super::{Session, SessionError};
-use crate::sample::{Sampler, Sampling};
-use crate::tokenizer::{Specials, Tokenizer, Utf8Stream};
+use crate::sample::{Sampler, Sampling, SamplingError, TokenLogprobs};
+use crate::tokenizer::{Specials, Utf8Stream};
 
 /// Options of generating text.
 ///
@@ -13,10 +17,14 @@ use crate::tokenizer::{Specials, Tokenizer, Utf8Stream};
 /// use teff_runtime::Generate;
 /// use teff_runtime::sample::Sampling;
 ///
-/// let generate = Generate::default().with_sampling(Sampling::greedy()).with_max_tokens(64);
-/// assert_eq!(generate.max_tokens, Some(64));
+/// let generate = Generate::default()
+///     .with_sampling(Sampling::greedy())
+///     .with_max_tokens(64)
+///     .with_stop("\n\n")
+///     .with_logit_bias(50256, f32::NEG_INFINITY);
+/// assert_eq!((generate.max_tokens, generate.stop.len()), (Some(64), 1));
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Generate {
     /// Sampling parameters.
     pub sampling: Sampling,
@@ -25,43 +33,100 @@ pub struct Generate {
     pub max_tokens: Option<usize>,
     /// Continue after the model ends the text.
     pub ignore_eos: bool,
+    /// Texts that end the generation; none of them may be empty.
+    ///
+    /// The first that is completed ends it; of those completed by the same character, the longest.
+    /// It is not among the pieces, and text that may be the beginning of one is held back until that
+    /// is known. Only generated text is searched, not the prompt. The session's text keeps the tokens
+    /// of a stop string, of which the last may have further text.
+    pub stop: Vec<String>,
+    /// Numbers added to the logits of tokens, before the hook and before sampling. Negative infinity
+    /// makes a token impossible. Several for one token are all added, in this order.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Log probabilities of the generated tokens in the model's own distribution
+    /// ([`LogSoftmax`](crate::sample::LogSoftmax)), and of this many most likely tokens beside each;
+    /// `None` for none, `Some(0)` for those of the generated tokens alone.
+    pub logprobs: Option<usize>,
 }
 
 impl Generate {
     /// Sets [`sampling`](Self::sampling).
     #[must_use]
-    pub const fn with_sampling(self, sampling: Sampling) -> Self {
+    pub fn with_sampling(self, sampling: Sampling) -> Self {
         Generate { sampling, ..self }
     }
 
     /// Sets [`max_tokens`](Self::max_tokens).
     #[must_use]
-    pub const fn with_max_tokens(self, max_tokens: usize) -> Self {
+    pub fn with_max_tokens(self, max_tokens: usize) -> Self {
         Generate { max_tokens: Some(max_tokens), ..self }
     }
 
     /// Sets [`ignore_eos`](Self::ignore_eos).
     #[must_use]
-    pub const fn with_ignore_eos(self, ignore_eos: bool) -> Self {
+    pub fn with_ignore_eos(self, ignore_eos: bool) -> Self {
         Generate { ignore_eos, ..self }
+    }
+
+    /// Adds a [stop string](Self::stop).
+    #[must_use]
+    pub fn with_stop(mut self, stop: impl Into<String>) -> Self {
+        self.stop.push(stop.into());
+        self
+    }
+
+    /// Adds a [bias](Self::logit_bias) to the logit of a token.
+    #[must_use]
+    pub fn with_logit_bias(mut self, token: u32, bias: f32) -> Self {
+        self.logit_bias.push((token, bias));
+        self
+    }
+
+    /// Sets [`logprobs`](Self::logprobs).
+    #[must_use]
+    pub fn with_logprobs(self, top: usize) -> Self {
+        Generate { logprobs: Some(top), ..self }
+    }
+
+    /// Checks stop strings and biases for a vocabulary of this size.
+    fn validate(&self, vocab: u32) -> Result<(), SessionError> {
+        if let Some(index) = self.stop.iter().position(String::is_empty) {
+            return Err(SessionError::EmptyStop { index });
+        }
+        let wrong = |&&(token, bias): &&(u32, f32)| {
+            token >= vocab || bias.is_nan() || bias == f32::INFINITY
+        };
+        match self.logit_bias.iter().find(wrong) {
+            Some(&(token, bias)) => Err(SessionError::LogitBias { token, bias, vocab }),
+            None => Ok(()),
+        }
     }
 }
 
 /// Reason why a generation ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Finish {
     /// The maximum number of tokens was reached.
     Length,
     /// The model ended the text with this token.
     Stop(u32),
+    /// The text came to the stop string with this index in [`Generate::stop`].
+    StopString(usize),
     /// The context is full.
     ContextFull,
+    /// The last step was cancelled ([`StopHandle`](super::StopHandle)). After
+    /// [`StopHandle::resume`](super::StopHandle::resume), the next call continues.
+    Cancelled,
 }
+
+/// Hook of a generation that has none.
+pub type NoHook = fn(&[u32], &mut [f32]);
 
 /// Text generation in progress, which returns pieces of whole characters as they are computed.
 ///
 /// [`Generation::next_piece`] allocates nothing after the first call; as an iterator it returns
-/// owned strings. After [`StepError::Cancelled`] (and [`super::StopHandle::resume`]) it can be
+/// owned [`Piece`]s. After [`StepError::Cancelled`] (and [`super::StopHandle::resume`]) it can be
 /// continued.
 ///
 /// ```
@@ -71,41 +136,54 @@ pub enum Finish {
 /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
 /// let model = Model::open(path)?;
 /// let mut session = model.session(&SessionOptions::default().with_context(64))?;
-/// let mut story = session.generate("Once upon a time", &Generate::default().with_max_tokens(8))?;
+/// let how = Generate::default().with_max_tokens(8).with_stop("THE END");
+/// let mut story = session.generate("Once upon a time", &how)?;
 /// while let Some(piece) = story.next_piece()? {
 ///     print!("{piece}");
 /// }
 /// assert_eq!((story.finish(), story.generated()), (Some(Finish::Length), 8));
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
-pub struct Generation<'s, 'm> {
+pub struct Generation<'s, 'm, H = NoHook> {
     session: &'s mut Session<'m>,
-    tokenizer: &'m Tokenizer,
     sampler: Sampler,
     utf8: Utf8Stream,
+    stop: StopStrings,
+    bias: Vec<(u32, f32)>,
+    hook: Option<H>,
+    /// Copy of the logits, for biases and hook; empty without them.
+    edited: Vec<f32>,
+    logprobs: Option<LogprobBuffer>,
     piece: String,
+    /// Tokens generated since the last piece.
+    tokens: Vec<u32>,
+    /// The piece was returned, so that the next call begins another.
+    returned: bool,
     left: Option<usize>,
     ignore_eos: bool,
     generated: usize,
     finish: Option<Finish>,
+    cancelled: bool,
+}
+
+impl<H> fmt::Debug for Generation<'_, '_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation")
+            .field("session", &self.session)
+            .field("sampler", &self.sampler)
+            .field("generated", &self.generated)
+            .field("finish", &self.finish())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'m> Session<'m> {
-    /// Tokenizer of the model.
-    ///
-    /// # Errors
-    /// [`SessionError::NoTokenizer`].
-    pub fn tokenizer(&self) -> Result<&'m Tokenizer, SessionError> {
-        self.model.tokenizer().map_err(|e| SessionError::NoTokenizer(e.to_string()))
-    }
-
     /// Appends `prompt` to the text (after the BOS token, if the text is empty and the model wants
     /// one) and continues it.
     ///
     /// # Errors
-    /// [`SessionError`] for invalid sampling parameters, a missing tokenizer, or a prompt that the
-    /// context has no room for. The text is unchanged in that case.
+    /// [`SessionError`] for options out of range, a missing tokenizer, or a prompt that the context
+    /// has no room for. The text is unchanged in that case.
     pub fn generate<'s>(
         &'s mut self,
         prompt: &str,
@@ -133,9 +211,29 @@ impl<'m> Session<'m> {
         tokens: &[u32],
         options: &Generate,
     ) -> Result<Generation<'s, 'm>, SessionError> {
+        let vocab = self.model.spec().vocab;
+        options.validate(vocab)?;
+        if !self.options.outputs.logits() {
+            return Err(SessionError::NoLogits);
+        }
         let tokenizer = self.tokenizer()?;
-        let sampler = Sampler::new(options.sampling, self.model.spec().vocab as usize)?
-            .with_backend(self.runner.backend().own().unwrap_or_else(Cpu::best));
+        let longest = (0..tokenizer.vocab_size())
+            .filter_map(|id| tokenizer.token_bytes(id as u32))
+            .map(<[u8]>::len)
+            .max()
+            .unwrap_or(0);
+        let backend = self.runner.backend().own().unwrap_or_else(Cpu::best);
+        let sampler = Sampler::new(options.sampling, vocab as usize)?.with_backend(backend);
+        let stop = StopStrings::new(&options.stop);
+        // Tokens of a piece: each has a byte of a character or of text that is held back.
+        let most = (stop.longest() + 4).min(self.context());
+        let top = |n: usize| LogprobBuffer::new(backend, n.min(vocab as usize), most);
+        let logprobs = options.logprobs.map(top).transpose()?;
+        let mut edited = Vec::new();
+        if !options.logit_bias.is_empty() {
+            edited = room_for_logits(vocab)?;
+        }
+        let left = options.max_tokens;
         self.push(tokens)?;
         if self.tokens.is_empty() {
             return Err(SessionError::EmptyPrompt);
@@ -145,43 +243,176 @@ impl<'m> Session<'m> {
             // same ones.
             self.compute_last_again();
         }
-        let longest = (0..tokenizer.vocab_size())
-            .filter_map(|id| tokenizer.token_bytes(id as u32))
-            .map(<[u8]>::len)
-            .max()
-            .unwrap_or(0);
         Ok(Generation {
             session: self,
-            tokenizer,
             sampler,
             utf8: Utf8Stream::new(),
             // Every byte that isn't text becomes U+FFFD, three bytes; up to three bytes may be held
-            // back.
-            piece: String::with_capacity(3 * (longest + 3)),
-            left: options.max_tokens,
+            // back, and the beginning of a stop string.
+            piece: String::with_capacity(3 * (longest + 3) + stop.longest()),
+            stop,
+            bias: options.logit_bias.clone(),
+            hook: None,
+            edited,
+            logprobs,
+            tokens: Vec::with_capacity(most),
+            returned: false,
+            left,
             ignore_eos: options.ignore_eos,
             generated: 0,
             finish: None,
+            cancelled: false,
         })
     }
 }
 
-impl<'m> Generation<'_, 'm> {
+/// Memory for a copy of the logits.
+fn room_for_logits(vocab: u32) -> Result<Vec<f32>, SessionError> {
+    let mut edited = Vec::new();
+    let bytes = vocab as usize * size_of::<f32>();
+    edited.try_reserve_exact(vocab as usize).map_err(|_| SamplingError::Memory { bytes })?;
+    edited.resize(vocab as usize, 0.0);
+    Ok(edited)
+}
+
+impl<'s, 'm, H> Generation<'s, 'm, H> {
+    /// Sets a hook that may change the logits before a token is sampled, in place of an earlier
+    /// one. It is called with all tokens of the text, prompt included, and the logits of the next
+    /// one after [`Generate::logit_bias`]. Negative infinity makes a token impossible, as in a mask
+    /// of a grammar. If sampling fails, the hook is called again with the same arguments.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use teff_runtime::sample::Sampling;
+    /// use teff_runtime::{Generate, Model, SessionOptions};
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+    /// let model = Model::open(path)?;
+    /// let mut session = model.session(&SessionOptions::default().with_context(64))?;
+    /// let how = Generate::default().with_sampling(Sampling::greedy()).with_max_tokens(4);
+    /// // No token twice.
+    /// let mut text = session.generate("One", &how)?.with_hook(|tokens, logits| {
+    ///     for token in tokens {
+    ///         logits[*token as usize] = f32::NEG_INFINITY;
+    ///     }
+    /// })?;
+    /// while text.next_piece()?.is_some() {}
+    /// let mut tokens = session.tokens().to_vec();
+    /// tokens.sort_unstable();
+    /// assert!(tokens.windows(2).all(|w| w[0] != w[1]));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SessionError::Sampling`] if there is no memory for a copy of the logits.
+    pub fn with_hook<F>(self, hook: F) -> Result<Generation<'s, 'm, F>, SessionError>
+    where
+        F: FnMut(&[u32], &mut [f32]),
+    {
+        let edited = match self.edited.is_empty() {
+            true => room_for_logits(self.session.model.spec().vocab)?,
+            false => self.edited,
+        };
+        Ok(Generation {
+            session: self.session,
+            sampler: self.sampler,
+            utf8: self.utf8,
+            stop: self.stop,
+            bias: self.bias,
+            hook: Some(hook),
+            edited,
+            logprobs: self.logprobs,
+            piece: self.piece,
+            tokens: self.tokens,
+            returned: self.returned,
+            left: self.left,
+            ignore_eos: self.ignore_eos,
+            generated: self.generated,
+            finish: self.finish,
+            cancelled: self.cancelled,
+        })
+    }
+
+    /// Reason why it ended; `None` while it continues.
+    #[must_use]
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish.or(self.cancelled.then_some(Finish::Cancelled))
+    }
+
+    /// Number of tokens generated so far.
+    #[must_use]
+    pub fn generated(&self) -> usize {
+        self.generated
+    }
+
+    /// Tokens generated for the last piece; see [`Piece::tokens`]. After the end, those since the
+    /// last piece. A token that ends the text is not among them.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Log probabilities of [`Generation::tokens`]; empty unless [`Generate::logprobs`] asks for
+    /// them.
+    #[must_use]
+    pub fn logprobs(&self) -> &[TokenLogprobs] {
+        self.logprobs.as_ref().map_or(&[], LogprobBuffer::as_slice)
+    }
+
+    /// Text that is held back because it may be the beginning of a stop string. It is returned later
+    /// unless it is one.
+    #[must_use]
+    pub fn held_back(&self) -> &str {
+        self.stop.held()
+    }
+
+    /// The session that is used.
+    #[must_use]
+    pub fn session(&self) -> &Session<'m> {
+        self.session
+    }
+}
+
+impl<H: FnMut(&[u32], &mut [f32])> Generation<'_, '_, H> {
     /// Computes the next piece of text, at least one character; `None` at the end.
     ///
     /// # Errors
     /// [`SessionError::Step`] and [`SessionError::Sample`]. Nothing is lost: all text computed so
-    /// far has been returned, and the next call tries again.
+    /// far has been returned or is held back, and the next call tries again.
     pub fn next_piece(&mut self) -> Result<Option<&str>, SessionError> {
-        self.piece.clear();
+        if core::mem::take(&mut self.returned) {
+            self.piece.clear();
+            self.tokens.clear();
+            if let Some(logprobs) = &mut self.logprobs {
+                logprobs.clear();
+            }
+        }
+        self.cancelled = false;
         while self.piece.is_empty() {
-            if self.finish.is_some() {
-                self.piece.push_str(self.utf8.finish());
+            if let Some(finish) = self.finish {
+                if !matches!(finish, Finish::StopString(_)) {
+                    let rest = self.utf8.finish();
+                    self.append(rest);
+                    self.stop.finish(&mut self.piece);
+                }
                 break;
             }
-            self.next_token()?;
+            if let Err(e) = self.next_token() {
+                self.cancelled = matches!(e, SessionError::Step(StepError::Cancelled));
+                return Err(e);
+            }
         }
+        self.returned = true;
         Ok(if self.piece.is_empty() { None } else { Some(&self.piece) })
+    }
+
+    /// Appends text to the piece, up to a stop string.
+    fn append(&mut self, text: &str) {
+        if self.stop.is_empty() {
+            self.piece.push_str(text);
+        } else if let Some(i) = self.stop.push(text, &mut self.piece) {
+            self.finish = Some(Finish::StopString(i));
+        }
     }
 
     /// Computes all pending tokens and samples one.
@@ -203,51 +434,72 @@ impl<'m> Generation<'_, 'm> {
         let rows = session.logits;
         let vocab = session.model.spec().vocab as usize;
         let logits = &session.runner.logits(rows)[(rows - 1) * vocab..];
+        if let Some(logprobs) = &mut self.logprobs {
+            logprobs.read(logits)?;
+        }
+        let of_model = logits;
+        let mut logits = logits;
+        if !self.edited.is_empty() {
+            self.edited.copy_from_slice(logits);
+            for &(token, bias) in &self.bias {
+                let logit = &mut self.edited[token as usize];
+                if logit.is_finite() {
+                    // Not infinite, which would be a mistake of the model's.
+                    *logit = (*logit + bias).min(f32::MAX);
+                }
+            }
+            if let Some(hook) = &mut self.hook {
+                hook(&session.tokens, &mut self.edited);
+            }
+            logits = &self.edited;
+        }
         let token = self.sampler.sample(logits, &session.tokens)?;
+        let tokenizer = session.model.tokenizer().ok();
+        let ends = tokenizer.is_some_and(|t| t.is_end(token)) && !self.ignore_eos;
+        if let (Some(logprobs), false) = (&mut self.logprobs, ends) {
+            logprobs.choose(token, of_model[token as usize]);
+        }
         session.logits = 0;
         self.left = self.left.map(|n| n - 1);
-        if self.tokenizer.is_end(token) && !self.ignore_eos {
+        if ends {
             self.finish = Some(Finish::Stop(token));
             return Ok(());
         }
         self.generated += 1;
-        if let Some(bytes) = self.tokenizer.token_bytes(token) {
+        self.tokens.push(token);
+        if let Some(bytes) = tokenizer.and_then(|t| t.token_bytes(token)) {
             for part in self.utf8.push(bytes) {
-                self.piece.push_str(part);
+                if self.stop.is_empty() {
+                    self.piece.push_str(part);
+                } else if let Some(i) = self.stop.push(part, &mut self.piece) {
+                    self.finish = Some(Finish::StopString(i));
+                    break;
+                }
             }
         }
         match session.push(&[token]) {
             Err(SessionError::Step(StepError::ContextFull { .. })) => {
-                self.finish = Some(Finish::ContextFull);
+                self.finish = self.finish.or(Some(Finish::ContextFull));
                 Ok(())
             }
             other => other,
         }
     }
-
-    /// Reason why it ended; `None` while it continues.
-    #[must_use]
-    pub fn finish(&self) -> Option<Finish> {
-        self.finish
-    }
-
-    /// Number of tokens generated so far.
-    #[must_use]
-    pub fn generated(&self) -> usize {
-        self.generated
-    }
-
-    /// The session that is used.
-    #[must_use]
-    pub fn session(&self) -> &Session<'m> {
-        self.session
-    }
 }
 
-impl Iterator for Generation<'_, '_> {
-    type Item = Result<String, SessionError>;
+impl<H: FnMut(&[u32], &mut [f32])> Iterator for Generation<'_, '_, H> {
+    type Item = Result<Piece, SessionError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_piece().map(|p| p.map(str::to_owned)).transpose()
+        let text = match self.next_piece() {
+            Ok(text) => text.map(str::to_owned),
+            Err(e) => return Some(Err(e)),
+        };
+        // At the end, there may be tokens of a stop string.
+        if text.is_none() && self.tokens.is_empty() {
+            return None;
+        }
+        let (tokens, logprobs) = (self.tokens.clone(), self.logprobs().to_vec());
+        Some(Ok(Piece { text: text.unwrap_or_default(), tokens, logprobs }))
     }
 }

@@ -7,6 +7,7 @@ use teff_kernels::Backend;
 
 use crate::model::Model;
 use crate::pool::FewerThreads;
+use crate::tokenizer::Tokenizer;
 
 mod backend;
 mod builder;
@@ -14,20 +15,27 @@ mod checkpoint;
 mod default_backend;
 mod error;
 mod generate;
+mod model_ref;
 mod options;
+mod perplexity;
+mod piece;
 mod shared_crew;
 mod snapshot;
 mod stop;
+mod stop_strings;
 
 pub use builder::{SessionBuilder, SessionMemoryRequirements};
 pub use default_backend::{BACKEND_VARIABLE, default_backend};
 pub use error::SessionError;
-pub use generate::{Finish, Generate, Generation};
+pub use generate::{Finish, Generate, Generation, NoHook};
 pub use options::{DEFAULT_BATCH, DEFAULT_CHECKPOINTS, SessionOptions};
+pub use perplexity::Perplexity;
+pub use piece::Piece;
 pub use stop::StopHandle;
 
 use backend::SessionBackend;
 use checkpoint::{Checkpoints, SEQUENCE};
+use model_ref::ModelRef;
 use shared_crew::SessionCrew;
 
 /// Text in progress: its tokens, their cache, and the means to compute the next ones.
@@ -49,10 +57,11 @@ use shared_crew::SessionCrew;
 /// # Ok(()) }
 /// ```
 pub struct Session<'m> {
-    model: &'m Model,
+    /// Declared before `model`, whose tensors it has.
+    runner: Runner<'m, SessionBackend<'m>>,
+    model: ModelRef<'m>,
     options: SessionOptions,
     memory_requirements: SessionMemoryRequirements,
-    runner: Runner<'m, SessionBackend<'m>>,
     crew: SessionCrew<'m>,
     fewer: Option<FewerThreads>,
     stop: StopHandle,
@@ -60,8 +69,10 @@ pub struct Session<'m> {
     tokens: Vec<u32>,
     /// Number of tokens that have been computed: the runner's position.
     done: usize,
-    /// Rows of logits of the last tokens that the runner still holds.
+    /// Rows of logits of the last tokens that no token was sampled from yet.
     logits: usize,
+    /// Rows of outputs of the last tokens that the runner holds.
+    rows: usize,
     checkpoints: Checkpoints,
 }
 
@@ -78,8 +89,16 @@ impl core::fmt::Debug for Session<'_> {
 impl<'m> Session<'m> {
     /// Model of the session.
     #[must_use]
-    pub fn model(&self) -> &'m Model {
-        self.model
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Tokenizer of the model.
+    ///
+    /// # Errors
+    /// [`SessionError::NoTokenizer`].
+    pub fn tokenizer(&self) -> Result<&Tokenizer, SessionError> {
+        self.model.tokenizer().map_err(|e| SessionError::NoTokenizer(e.to_string()))
     }
 
     /// Bytes that the session took.
@@ -149,7 +168,7 @@ impl<'m> Session<'m> {
     }
 
     /// Computes all pending tokens, in steps of at most the batch size, and returns the selected
-    /// logits of the last step.
+    /// logits of the last step (none if [`SessionOptions::outputs`] has no logits).
     ///
     /// # Errors
     /// [`StepError::Empty`] if nothing is pending. After [`StepError::Cancelled`], pending tokens
@@ -168,11 +187,42 @@ impl<'m> Session<'m> {
             self.done = end;
         }
         self.logits = wanted;
+        self.rows = wanted;
         if many {
             // Texts are usually truncated to the end of a prompt or of a turn.
             self.checkpoints.save(&self.runner);
         }
         Ok(self.runner.logits(wanted))
+    }
+
+    /// Hidden states of the tokens that the last [`Session::advance`] selected: the residual stream
+    /// after the last norm, which the head turns into logits; one row of the model's width for each.
+    /// `None` unless [`SessionOptions::outputs`] asks for them; empty after the text was truncated or
+    /// restored.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use teff_graph::{LogitsFor, Outputs};
+    /// use teff_runtime::{Model, SessionOptions};
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+    /// let model = Model::open(path)?;
+    /// let options = SessionOptions::default().with_context(64).with_logits(64);
+    /// // No logits, and no time or memory for them.
+    /// let mut session = model.session(&options.with_outputs(Outputs::Hidden))?;
+    /// session.eval(&[1, 2, 3], LogitsFor::All)?;
+    /// let width = model.spec().width as usize;
+    /// assert_eq!(session.hidden().map(<[f32]>::len), Some(3 * width));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn hidden(&self) -> Option<&[f32]> {
+        self.options.outputs.hidden().then(|| self.runner.hidden(self.rows))
+    }
+
+    /// Forgets the outputs of the last step.
+    fn forget_outputs(&mut self) {
+        (self.logits, self.rows) = (0, 0);
     }
 
     /// Appends tokens and computes them: [`Session::push`], then [`Session::advance`].
@@ -192,7 +242,7 @@ impl<'m> Session<'m> {
     ) -> Result<usize, SessionError> {
         const CANCELLED: u8 = 1;
         const TEAM: u8 = 2;
-        self.logits = 0;
+        self.forget_outputs();
         let tokens = &self.tokens[range];
         let segments = [Segment { sequence: SEQUENCE, tokens, logits }];
         let running = self.runner.begin(&Step { segments: &segments, cancel: &self.stop })?;
@@ -228,7 +278,7 @@ impl<'m> Session<'m> {
         self.tokens.truncate(len);
         self.checkpoints.forget_beyond(len);
         if self.done > len {
-            self.logits = 0;
+            self.forget_outputs();
             self.done = self.checkpoints.go_back(&mut self.runner, len);
         }
     }
@@ -250,7 +300,7 @@ impl<'m> Session<'m> {
 
     /// Marks the last token as still to be computed, because its logits are needed again.
     fn compute_last_again(&mut self) {
-        self.logits = 0;
+        self.forget_outputs();
         if let Some(last) = self.done.checked_sub(1) {
             self.done = self.checkpoints.go_back(&mut self.runner, last);
         }
@@ -263,7 +313,7 @@ impl<'m> Session<'m> {
     /// As [`Model::session`].
     pub fn fork(&mut self) -> Result<Session<'m>, SessionError> {
         let crew = self.crew.share();
-        let builder = SessionBuilder::new(self.model, &self.options);
+        let builder = SessionBuilder::new(self.model.clone(), &self.options);
         let mut fork = builder.session_backend(*self.runner.backend()).build_on(crew)?;
         let copied = fork.runner.copy_from(SEQUENCE, &self.runner, SEQUENCE);
         copied.map_err(SessionError::Restore)?;

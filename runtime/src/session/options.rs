@@ -1,5 +1,6 @@
 //! Options of a session.
 
+use teff_graph::Outputs;
 use teff_kernels::{Cpu, KvFormat};
 
 /// Default of [`SessionOptions::batch`].
@@ -22,8 +23,11 @@ pub struct SessionOptions {
     /// Maximum number of tokens in a step. Larger values speed up long prompts and enlarge the
     /// arena.
     pub batch: usize,
-    /// Maximum number of rows of logits in a step: 1 to generate text.
+    /// Maximum number of tokens of a step whose outputs are wanted: 1 to generate text.
     pub logits: usize,
+    /// Outputs of a step: logits, hidden states ([`Session::hidden`](super::Session::hidden)) or
+    /// both.
+    pub outputs: Outputs,
     /// Format of keys and values in the cache.
     pub kv: KvFormat,
     /// One of Teff's backends; `None` for the one named by the environment
@@ -49,6 +53,7 @@ impl Default for SessionOptions {
             context: None,
             batch: DEFAULT_BATCH,
             logits: 1,
+            outputs: Outputs::Logits,
             kv: KvFormat::F32,
             backend: None,
             threads: None,
@@ -79,8 +84,10 @@ setters! {
     with_context(context: usize) = Some(context);
     /// Sets the maximum number of tokens in a step.
     with_batch(batch: usize) = batch;
-    /// Sets the maximum number of rows of logits in a step.
+    /// Sets the maximum number of tokens of a step whose outputs are wanted.
     with_logits(logits: usize) = logits;
+    /// Sets the outputs of a step.
+    with_outputs(outputs: Outputs) = outputs;
     /// Sets the format of keys and values in the cache.
     with_kv(kv: KvFormat) = kv;
     /// Sets the backend.

@@ -135,7 +135,7 @@ impl Session<'_> {
         }
         self.runner.restore(SEQUENCE, done, cache).map_err(SessionError::Restore)?;
         self.checkpoints.forget_beyond(0);
-        self.logits = 0;
+        self.forget_outputs();
         if done > 0 {
             self.checkpoints.save(&self.runner);
         }
