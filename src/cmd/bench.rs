@@ -67,7 +67,7 @@ fn args(command: clap::Command) -> clap::Command {
         .arg(option("repetitions", "R", "runs (default 5)").short('r'))
         .arg(option("threads", "1,2", "numbers of threads (default: one per core)").short('t'))
         .arg(switch("json", "print rows as a JSON array"));
-    model_options(command, &["backend", "kv"])
+    model_options(command, &["backend", "kv", "weights"])
         .next_help_heading("Roofline")
         .arg(switch(
             "roofline",

@@ -72,7 +72,7 @@ fn args(command: clap::Command) -> clap::Command {
         );
     let limit = "maximum tokens per answer; -1 for no limit (default: until the model ends it)";
     let command = sampling_options(length_options(command, limit));
-    let known = ["threads", "ctx", "backend", "kv", "generates"];
+    let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
     model_options(command, &known)
         .next_help_heading("Output")
         .arg(switch("stats", "print statistics at the end, as one line of JSON on standard error"))

@@ -23,12 +23,13 @@ const DEFAULT_CONTEXT: usize = 4096;
 
 /// The model as a positional argument.
 pub(crate) fn model_argument() -> clap::Arg {
-    positional("MODEL", "a .gguf file or a Hugging Face folder; -m is another way to give it")
+    positional("MODEL", "a .gguf file or a Hugging Face folder, as for -m")
         .value_hint(clap::ValueHint::AnyPath)
 }
 
-/// Adds the options of a model and its session: `-m`, `--quantize`, `--head`, `--repack`,
-/// `--no-mmap`, and those of `--threads`, `--ctx`, `--backend` and `--kv` that `known` lists.
+/// Adds the options of a model and its session: `-m`, `--no-mmap`, and those of `--threads`,
+/// `--ctx`, `--backend` and `--kv` that `known` lists. For `weights`, also `--quantize`, `--head` and
+/// `--repack`; for `generates`, `--ctx` has another default.
 pub(crate) fn model_options(mut command: clap::Command, known: &[&str]) -> clap::Command {
     let knows = |name: &str| known.contains(&name);
     command = command.next_help_heading("Model and machine").arg(
@@ -45,7 +46,7 @@ pub(crate) fn model_options(mut command: clap::Command, known: &[&str]) -> clap:
                 "context length in tokens, 0 for all of the model's (default: the model's, but at \
                  most 4096)"
             }
-            false => "context length in tokens, 0 for the model's (default: the model's)",
+            false => "context length in tokens\n(default, and for 0: the model's)",
         };
         command = command.arg(option("ctx", "N", help).short('c').visible_alias("ctx-size"));
     }
@@ -64,6 +65,9 @@ pub(crate) fn model_options(mut command: clap::Command, known: &[&str]) -> clap:
             "format of the KV cache: f32, f16 or q8 (default f32)",
         ));
     }
+    if !knows("weights") {
+        return command.arg(no_mmap());
+    }
     command
         .arg(option(
             "quantize",
@@ -80,7 +84,11 @@ pub(crate) fn model_options(mut command: clap::Command, known: &[&str]) -> clap:
             "copy weights into the backend's fastest order, if it has one: faster decoding, the \
              same bits, additional memory of the weights' size",
         ))
-        .arg(switch("no-mmap", "read the model's files into memory instead of mapping them"))
+        .arg(no_mmap())
+}
+
+fn no_mmap() -> clap::Arg {
+    switch("no-mmap", "read the model's files into memory instead of mapping them")
 }
 
 /// Adds the options of sampling.

@@ -105,7 +105,8 @@ fn nearest(name: &str) -> Option<String> {
     let all = all.subcommands(COMMANDS.iter().map(|c| clap::Command::new(c.name)));
     let e = all.subcommand_required(true).try_get_matches_from([name]).err()?;
     match e.get(ContextKind::SuggestedSubcommand)? {
-        ContextValue::Strings(all) => all.first().cloned(),
+        // In ascending order of likeness.
+        ContextValue::Strings(all) => all.last().cloned(),
         ContextValue::String(near) => Some(near.clone()),
         _ => None,
     }

@@ -42,7 +42,7 @@ fn args(command: clap::Command) -> clap::Command {
              is outside 0.01 to 100 or whose weights are all the same and not 1, norms of a Gemma \
              in GGUF whose mean is near 0 (these files have the weights plus 1). Reads all weights",
         ));
-    model_options(command, &["threads", "ctx", "backend", "kv"])
+    model_options(command, &["threads", "ctx", "backend", "kv", "weights"])
 }
 
 fn run(args: &Args) -> Result<(), Failure> {

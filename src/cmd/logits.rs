@@ -53,7 +53,7 @@ fn args(command: clap::Command) -> clap::Command {
             "N",
             "tokens per step (default 32); memory holds the logits of one chunk",
         ));
-    model_options(command, &["threads", "backend", "kv"])
+    model_options(command, &["threads", "backend", "kv", "weights"])
 }
 
 /// Default number of tokens per step, which bounds the rows of a large vocabulary.

@@ -47,6 +47,7 @@ fn teff() -> clap::Command {
             .long_about(command.details)
             .no_binary_name(false)
             .version(env!("CARGO_PKG_VERSION"))
+            .disable_version_flag(true)
     });
     clap::Command::new("teff")
         .version(env!("CARGO_PKG_VERSION"))
@@ -58,6 +59,7 @@ fn teff() -> clap::Command {
         )
         .subcommand_required(true)
         .subcommands(all)
+        .subcommand(clap::Command::new("version").about("prints the version"))
 }
 
 fn completions(args: &Args) -> Result<(), Failure> {
@@ -83,7 +85,10 @@ fn man(args: &Args) -> Result<(), Failure> {
         }
     };
     let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page).map_err(Failure::run)?;
+    clap_mangen::Man::new(command)
+        .source(concat!("teff ", env!("CARGO_PKG_VERSION")))
+        .render(&mut page)
+        .map_err(Failure::run)?;
     page.flush().map_err(Failure::run)?;
     print(&String::from_utf8_lossy(&page))
 }

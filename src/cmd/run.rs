@@ -60,7 +60,7 @@ fn args(command: clap::Command) -> clap::Command {
     let command = length_options(command, limit)
         .arg(switch("ignore-eos", "go on when the model ends the text"));
     let command = sampling_options(command);
-    let known = ["threads", "ctx", "backend", "kv", "generates"];
+    let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
     model_options(command, &known)
         .next_help_heading("Output")
         .arg(option(
