@@ -261,7 +261,8 @@ fn help_and_version_as_commands() {
     }
     assert_eq!(ok(&teff(["help"])), ok(&teff(["--help"])));
     let all = ["run", "inspect", "logits", "tokenize", "detokenize", "bench", "quantize"];
-    for c in all {
+    let chat = cfg!(feature = "chat").then_some("chat");
+    for c in all.into_iter().chain(chat) {
         assert!(ok(&teff(["help"])).contains(&format!("\n  {c} ")), "{c}");
         let help = teff(["help", c]);
         assert_eq!(ok(&help), ok(&teff([c, "-h"])));

@@ -135,6 +135,7 @@ impl Args {
     }
 
     /// The value of an argument whose values the parser checks.
+    #[cfg(feature = "completions")]
     pub(crate) fn given(&self, id: &str) -> Option<&str> {
         self.matches.try_get_one::<String>(id).ok().flatten().map(String::as_str)
     }

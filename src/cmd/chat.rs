@@ -65,7 +65,7 @@ fn args(command: clap::Command) -> clap::Command {
             option(
                 "chat-template",
                 "FILE",
-                "Jinja template for the conversation (default: the model's own)",
+                "Jinja template for the conversation\n(default: the model's own)",
             )
             .visible_alias("chat-template-file")
             .value_hint(clap::ValueHint::FilePath),

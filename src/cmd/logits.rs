@@ -16,10 +16,7 @@ use super::{Command, Failure, prompt};
 pub(crate) const COMMAND: Command = Command {
     name: "logits",
     about: "writes the logits of all tokens of a text to a file",
-    usage: &[
-        "logits MODEL (--text TEXT | --file F | --tokens 1,2,3 | --tokens-file F.i32) --out F.f32 \
-         [OPTIONS]",
-    ],
+    usage: &["logits MODEL (--text S | --file F | --tokens 1,2,3 | --tokens-file F) --out F [OPTIONS]"],
     details: "\
 Writes the logits after every token as little-endian f32 [tokens, vocabulary], without a header. The \
 bits are the same for every chunk size, number of threads and backend. The file appears only when it \

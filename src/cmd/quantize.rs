@@ -60,8 +60,10 @@ fn args(command: clap::Command) -> clap::Command {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let mut options = QuantizeOptions::default();
-    options.allow_requantize = args.has("allow-requantize");
+    let mut options = QuantizeOptions {
+        allow_requantize: args.has("allow-requantize"),
+        ..QuantizeOptions::default()
+    };
     let target = match (args.text("to")?, args.os("FORMAT")) {
         (Some(_), Some(word)) => return Err(super::args::unexpected(word, "quantize")),
         (None, Some(word)) => Some(read_target("FORMAT", &utf8("FORMAT", word)?)?),

@@ -84,8 +84,7 @@ struct Options {
     stops: Vec<String>,
     timeout: Option<Duration>,
     stats: bool,
-    /// The story model runs, and the prompt is its own and is written too.
-    story: bool,
+    /// The story model begins with a prompt of its own, which is written too.
     begins: bool,
 }
 
@@ -108,7 +107,7 @@ fn read(args: &Args) -> Result<Options, Failure> {
             return Err(Failure::Usage(what.into()));
         }
     };
-    Ok(Options { common, prompt, generate, stops, timeout, stats, story, begins })
+    Ok(Options { common, prompt, generate, stops, timeout, stats, begins })
 }
 
 fn seconds(args: &Args, id: &str) -> Result<Option<Duration>, Failure> {
@@ -137,7 +136,7 @@ struct Stats {
 
 fn open(options: &Options) -> Result<Model, Failure> {
     #[cfg(feature = "story")]
-    if options.story {
+    if options.common.given().is_none() {
         return super::story::open(&options.common.load_options()?).map_err(Failure::run);
     }
     options.common.open()
@@ -163,7 +162,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         print_error(&format!("the context of {context} tokens is full: {n} tokens were written"));
     }
     #[cfg(feature = "story")]
-    if options.story && !options.stats {
+    if options.common.given().is_none() && !options.stats {
         print_error(super::story::ADVICE);
     }
     Ok(())
