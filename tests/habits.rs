@@ -243,12 +243,14 @@ fn models_elsewhere_are_not_downloaded() {
         ("llama3.2:1b", "ollama show llama3.2:1b --modelfile"),
     ] {
         for sub in ["run", "inspect", "bench"] {
-            fails(&teff([sub, "-m", name]), if sub == "run" { 2 } else { 1 }, &[]);
+            fails(&teff([sub, "-m", name]), 1, &[name, says]);
         }
         fails(&teff(["run", name, "-p", "a"]), 1, &[name, "does not download", says]);
         fails(&teff(["quantize", name, "out.gguf", "Q8_0"]), 1, &[name, says]);
     }
-    fails(&teff(["run", "Once upon a time", "-p", "a"]), 1, &["Once upon", "-p"]);
+    fails(&teff(["run", "Once upon a time"]), 1, &["Once upon", "-p"]);
+    fails(&teff(["run", "gpt-2", "-p", "a"]), 1, &["gpt-2", "Hugging Face folder"]);
+    fails(&teff(["run", "tests/nowhere"]), 2, &["-p TEXT", "no model `tests/nowhere`"]);
     // A path that is wrong is the system's to explain.
     fails(&teff(["run", "tests/nowhere", "-p", "a"]), 1, &["tests/nowhere", "os error"]);
 }

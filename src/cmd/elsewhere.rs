@@ -190,6 +190,11 @@ fn advice(text: &str) -> Option<String> {
             Some(format!("there is no such file or folder, and {}", fetch(text)))
         }
         None if word(name) && word(tag) => Some(ollama(text)),
+        None if word(text) && !lower.ends_with(".gguf") && !lower.ends_with(".safetensors") => {
+            let what = "there is no such file or folder, and Teff does not download: MODEL is the \
+                        path of a .gguf file or of a Hugging Face folder";
+            Some(what.into())
+        }
         _ => None,
     }
 }
@@ -245,21 +250,15 @@ mod tests {
             ("llama3.2:1b", "`ollama show llama3.2:1b --modelfile`"),
             ("ollama:llama3", "`ollama show llama3 --modelfile`"),
             ("Once upon a time", "-p"),
+            ("llama3", "Hugging Face folder"),
         ] {
             let advice = advice(name).unwrap_or_default();
             assert!(advice.contains(says), "{name}: {advice}");
         }
         // Paths, which the system's own error explains best.
-        for name in [
-            "model.gguf",
-            "./a/b",
-            "a/b/c",
-            "models/x.gguf",
-            "/a/b",
-            "src/nothing",
-            "gpt2",
-            "C:\\x",
-        ] {
+        for name in
+            ["model.gguf", "./a/b", "a/b/c", "models/x.gguf", "/a/b", "src/nothing", "C:\\x"]
+        {
             assert_eq!(advice(name), None, "{name}");
         }
     }

@@ -13,7 +13,7 @@ use super::common::{
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::stop::Stops;
-use super::{Command, Failure, print_error, prompt};
+use super::{Command, Failure, elsewhere, print_error, prompt};
 
 /// Maximum number of tokens without `-n`.
 const MOST: usize = 128;
@@ -94,7 +94,7 @@ fn read(args: &Args) -> Result<Options, Failure> {
     let generate = generate(args, if story { None } else { Some(MOST) })?;
     let (stops, timeout, stats) = (stops(args)?, seconds(args, "timeout")?, args.has("stats"));
     if !story {
-        common.path()?;
+        elsewhere::check_model(common.path()?)?;
     }
     let prompt = prompt::read(args, &common, "prompt")?.map(prompt::without_last_break);
     let begins = prompt.is_none();
@@ -103,8 +103,12 @@ fn read(args: &Args) -> Result<Options, Failure> {
         #[cfg(feature = "story")]
         None if story => super::story::BEGINNING.into(),
         None => {
-            let what = "no text to continue: give -p TEXT, -f FILE, or text by a pipe";
-            return Err(Failure::Usage(what.into()));
+            let mut what = "no text to continue: give -p TEXT, -f FILE, or text by a pipe".into();
+            // A text in the model's place, perhaps.
+            if let Some(path) = common.given().filter(|path| !path.exists()) {
+                what = format!("{what}; and there is no model `{}`", path.display());
+            }
+            return Err(Failure::Usage(what));
         }
     };
     Ok(Options { common, prompt, generate, stops, timeout, stats, begins })
