@@ -297,8 +297,10 @@ pub(crate) fn generate(args: &Args, most: Option<usize>) -> Result<Generate, Fai
     if args.has("greedy") {
         sampling.temperature = 0.0;
     }
-    let ignore_eos = args.has("ignore-eos");
-    Ok(Generate { sampling, max_tokens: limit(args)?.unwrap_or(most), ignore_eos })
+    let mut generate =
+        Generate::default().with_sampling(sampling).with_ignore_eos(args.has("ignore-eos"));
+    generate.max_tokens = limit(args)?.unwrap_or(most);
+    Ok(generate)
 }
 
 /// The value of `-n`: `Some(None)` for -1, no limit.

@@ -247,11 +247,11 @@ fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
     let prefill = f.first.and_then(|(time, _)| per_second(f.prompt_tokens, time));
     let decode = f.first.and_then(|(_, n)| per_second(f.generated - n, f.rest));
     let finish = match f.finish {
-        None if f.stopped => "stop_string",
         Some(Finish::Length) => "length",
         Some(Finish::Stop(_)) => "stop",
         Some(Finish::ContextFull) => "context_full",
-        None => "stopped",
+        _ if f.stopped => "stop_string",
+        _ => "stopped",
     };
     Object::new()
         .number("load_ms", Some(ms(f.load)))
