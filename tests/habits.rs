@@ -197,13 +197,18 @@ fn unknown_options_name_the_nearest() {
         ("--tempp", "--temp"),
         ("--thread", "--threads"),
         ("--modle", "--model"),
+        ("--ngl", "-ngl"),
+        ("--gpu", "--gpu-layers"),
         ("-temp", "--temp"),
         ("-seed", "--seed"),
     ] {
         fails(&run(&["MODEL", "-p", "a", flag, "1"]), 2, &[flag, &format!("did you mean {near}?")]);
     }
     fails(&on(MODEL, "inspect", &["--jsn"]), 2, &["--jsn", "did you mean --json?"]);
-    fails(&run(&["MODEL", "-p", "a", "-z"]), 2, &["unknown option -z"]);
+    for flag in ["-z", "--frobnicate", "--shelf"] {
+        let o = run(&["MODEL", "-p", "a", flag]);
+        fails(&o, 2, &[&format!("unknown option {flag} (see")]);
+    }
     fails(&run(&["MODEL", "-p", "a", "--greedy=yes"]), 2, &["--greedy", "`yes`"]);
     fails(&run(&["MODEL", "-p"]), 2, &["-p needs a value"]);
     fails(&run(&["MODEL", "a", "-ngl"]), 2, &["-ngl needs a value"]);
@@ -328,7 +333,9 @@ fn without_a_model_there_is_a_story() {
     // A text that was given isn't written again.
     let given = teff(["run", "-p", "Once upon a time", "-n", "6", "-t", "2"]);
     assert_eq!(ok(&given), &out(&o)["Once upon a time".len()..]);
-    assert_eq!(ok(&piped(["run", "-n", "6"], b"Once upon a time\n")), out(&given));
+    for args in [&["run", "-n", "6"][..], &["run", "-", "-n", "6"]] {
+        assert_eq!(ok(&piped(args, b"Once upon a time\n")), out(&given));
+    }
     let o = teff(["run", "-n", "2", "--stats"]);
     assert!(ok(&o).starts_with("Once") && err(&o).starts_with('{'), "{}", err(&o));
     fails(&teff(["run", "-p", "a", "--top-p", "7"]), 2, &["--top-p"]);

@@ -105,7 +105,7 @@ impl Args {
         let mut parser = habits::add(parser(command), command.name);
         let words = habits::rewritten(&parser, &typed)?;
         let parsed = parser.try_get_matches_from_mut(words);
-        let matches = parsed.map_err(|e| failure(&e, command, &typed))?;
+        let matches = parsed.map_err(|e| failure(&e, &parser, &typed))?;
         let args = Args { parser, matches, typed };
         habits::check(&args, command.name)?;
         Ok(args)
@@ -265,7 +265,7 @@ fn allowed(range: &RangeInclusive<usize>) -> String {
 }
 
 /// The failure for what the parser refuses, or the help that was asked for.
-fn failure(e: &clap::Error, command: &Command, typed: &[OsString]) -> Failure {
+fn failure(e: &clap::Error, parser: &clap::Command, typed: &[OsString]) -> Failure {
     let context = |kind| match e.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         Some(ContextValue::Strings(all)) => all.first().map(String::as_str),
@@ -275,12 +275,11 @@ fn failure(e: &clap::Error, command: &Command, typed: &[OsString]) -> Failure {
     match e.kind() {
         ErrorKind::DisplayHelp => Failure::Help(e.to_string()),
         ErrorKind::UnknownArgument if arg.starts_with('-') => {
-            Failure::Usage(match context(ContextKind::SuggestedArg) {
-                Some(near) => format!("unknown option {arg}: did you mean {near}?"),
-                None => format!("unknown option {arg}"),
-            })
+            let near = near_option(parser, arg);
+            let near = near.map_or_else(String::new, |near| format!(": did you mean {near}?"));
+            Failure::Usage(format!("unknown option {arg}{near}"))
         }
-        ErrorKind::UnknownArgument => unexpected(OsStr::new(arg), command.name),
+        ErrorKind::UnknownArgument => unexpected(OsStr::new(arg), parser.get_name()),
         ErrorKind::InvalidValue
             if context(ContextKind::InvalidValue).is_some_and(|v| !v.is_empty()) =>
         {
@@ -308,6 +307,37 @@ fn failure(e: &clap::Error, command: &Command, typed: &[OsString]) -> Failure {
             Failure::Usage(line.strip_prefix("error: ").unwrap_or(line).into())
         }
     }
+}
+
+/// The option most like `flag`, which is unknown.
+fn near_option(parser: &clap::Command, flag: &str) -> Option<String> {
+    let word = flag.strip_prefix("--")?;
+    let dashed = &flag[1..];
+    if habits::is_dashed(dashed) {
+        return Some(dashed.into());
+    }
+    // The options of the command first, then those of other programs.
+    let mut args: Vec<&Arg> = parser.get_arguments().collect();
+    args.sort_by_key(|a| a.is_hide_set());
+    let longs = args
+        .iter()
+        .flat_map(|a| a.get_long().into_iter().chain(a.get_all_aliases().into_iter().flatten()));
+    nearest(word, longs).map(|near| format!("--{near}"))
+}
+
+/// The one of `all` that is most like `word`, if any is: it begins with it, or differs by a third of
+/// its letters at most.
+pub(crate) fn nearest<'a>(word: &str, all: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let length = word.chars().count();
+    let distance = |other: &str| match length >= 3 && other.starts_with(&word) {
+        true => 0,
+        false => strsim::damerau_levenshtein(&word, other),
+    };
+    let near = all.into_iter().map(|other| (distance(other), other));
+    near.filter(|&(distance, _)| 3 * distance <= length)
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, other)| other)
 }
 
 /// The failure for a positional argument too many.
@@ -342,6 +372,19 @@ mod tests {
         for bad in ["1,,2", "-1", "[1", "1 2", "4294967296"] {
             assert!(matches!(ids("it", bad), Err(Failure::Usage(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_nearest_of_several() {
+        let all = ["tokenize", "detokenize", "inspect", "run"];
+        let near = |word| nearest(word, all);
+        assert_eq!(near("tokenise"), Some("tokenize"));
+        assert_eq!(near("detok"), Some("detokenize"));
+        assert_eq!(near("Inspcet"), Some("inspect"));
+        assert_eq!(
+            (near("nope"), near("rum"), near("xy"), near("")),
+            (None, Some("run"), None, None)
+        );
     }
 
     /// The parsers' own checks: no two options of a command have the same name.

@@ -177,6 +177,8 @@ impl CommonArgs {
                 return Err(unexpected(&text, command));
             }
             (Some(model), text, None) => (Some(model), text),
+            // No model is called so: the text for a command that has a model of its own.
+            (None, Some(dash), None) if dash == "-" && args.knows("TEXT") => (None, Some(dash)),
             (None, model, text) => (model.map(PathBuf::from), text),
         };
         // `bench` takes a list, which it reads itself.

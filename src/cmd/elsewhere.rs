@@ -3,8 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use clap::error::{ContextKind, ContextValue};
-
+use super::args::nearest;
 use super::habits::DOWNLOAD;
 use super::{COMMANDS, Command, Failure, names};
 
@@ -89,7 +88,8 @@ pub(crate) fn unknown(name: &OsStr) -> Failure {
         let what = format!("`{text}` is a model and not a command: `teff run {text} -p TEXT`");
         return Failure::Usage(what);
     }
-    let near = nearest(&text).map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
+    let near = nearest(&text, COMMANDS.iter().map(|c| c.name).chain(["help", "version"]));
+    let near = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
     Failure::Usage(format!("unknown command `{text}`{near}; there are: {}", names()))
 }
 
@@ -97,19 +97,6 @@ pub(crate) fn unknown(name: &OsStr) -> Failure {
 fn is_model(name: &OsStr) -> bool {
     let path = Path::new(name);
     path.extension().is_some_and(|e| e == "gguf" || e == "safetensors") || path.exists()
-}
-
-/// The command whose name is most like this one, if any is.
-fn nearest(name: &str) -> Option<String> {
-    let all = clap::Command::new("teff").no_binary_name(true);
-    let all = all.subcommands(COMMANDS.iter().map(|c| clap::Command::new(c.name)));
-    let e = all.subcommand_required(true).try_get_matches_from([name]).err()?;
-    match e.get(ContextKind::SuggestedSubcommand)? {
-        // In ascending order of likeness.
-        ContextValue::Strings(all) => all.last().cloned(),
-        ContextValue::String(near) => Some(near.clone()),
-        _ => None,
-    }
 }
 
 /// Refuses what stands in a model's place and is no path, if there is no such file: names of models
@@ -261,13 +248,6 @@ mod tests {
         {
             assert_eq!(advice(name), None, "{name}");
         }
-    }
-
-    #[test]
-    fn the_nearest_command() {
-        assert_eq!(nearest("inspct").as_deref(), Some("inspect"));
-        assert_eq!(nearest("tokenise").as_deref(), Some("tokenize"));
-        assert_eq!(nearest("frobnicate"), None);
     }
 
     /// No command that is here is explained away.
