@@ -1,88 +1,20 @@
 //! Contract of the command: its output on each stream, and its exit codes.
 
+#![cfg(feature = "cli")]
+
 mod common;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Output, Stdio};
 
+use common::command::{Dir, MODEL, command, err, fails, ok, on, out, teff};
 use common::{data, golden, nmse};
 use teff::kernels::Backend;
 use teff::{Cpu, Format};
 use teff_runtime::json::{Event, Reader};
-
-const MODEL: &str = "gpt2-Q8_0.gguf";
-
-fn command<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_teff"));
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-fn teff<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Output {
-    command(args).output().unwrap()
-}
-
-/// Runs `teff SUB MODEL ARGS`.
-fn on(model: &str, sub: &str, args: &[&str]) -> Output {
-    let path = data(model);
-    teff([OsStr::new(sub), path.as_os_str()].into_iter().chain(args.iter().map(OsStr::new)))
-}
-
-fn out(o: &Output) -> &str {
-    core::str::from_utf8(&o.stdout).unwrap()
-}
-
-fn err(o: &Output) -> &str {
-    core::str::from_utf8(&o.stderr).unwrap()
-}
-
-/// Checks for success and returns the output.
-fn ok(o: &Output) -> &str {
-    assert_eq!(o.status.code(), Some(0), "{}", err(o));
-    out(o)
-}
-
-/// Checks the exit code, that only one line was written, to standard error, and that it names the
-/// cause.
-fn fails(o: &Output, code: i32, names: &[&str]) {
-    let line = err(o);
-    assert_eq!(o.status.code(), Some(code), "{line}");
-    assert_eq!(out(o), "", "{line}");
-    assert!(line.starts_with("teff: ") && line.ends_with('\n'), "{line:?}");
-    assert_eq!(line.lines().count(), 1, "{line:?}");
-    for name in names {
-        assert!(line.contains(name), "{line:?} doesn't name {name:?}");
-    }
-}
-
-/// Folder of its own for each test, removed when dropped.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Dir {
-        let dir = std::env::temp_dir().join(format!("teff-cli-{name}-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Dir(dir)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> String {
-        fs::write(self.file(name), bytes).unwrap();
-        self.file(name).to_str().unwrap().into()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// JSON value, as far as these tests need it.
 #[derive(Clone, PartialEq, Debug)]
@@ -192,11 +124,16 @@ fn wrong_usage() {
     fails(&teff(["--json", "run"]), 2, &["--json"]);
     for c in ["run", "inspect", "logits", "tokenize", "detokenize", "bench"] {
         fails(&on(MODEL, c, &["--frobnicate"]), 2, &["--frobnicate"]);
+    }
+    for c in ["inspect", "logits", "detokenize", "bench"] {
         fails(&on(MODEL, c, &["again"]), 2, &["again"]);
         fails(&on(MODEL, c, &["line\nline"]), 2, &["line\\nline"]);
     }
+    for c in ["run", "tokenize", "detokenize"] {
+        fails(&on(MODEL, c, &["text", "again"]), 2, &["again"]);
+    }
     fails(&teff(["inspect"]), 2, &["no model"]);
-    fails(&teff(["run", "-p", "a"]), 2, &["no model"]);
+    fails(&teff(["tokenize", "--text", "a"]), 2, &["no model"]);
     fails(&on(MODEL, "run", &[]), 2, &["-p"]);
     fails(&on(MODEL, "run", &["-p"]), 2, &["-p"]);
     fails(&on(MODEL, "tokenize", &[]), 2, &["--text", "--file"]);
@@ -229,7 +166,7 @@ fn refused_values_are_named() {
         ("--threads", "0", "1 to"),
         ("--threads", "-2", "`-2`"),
         ("--threads", "100000", "100000"),
-        ("--ctx", "0", "from 1"),
+        ("--ctx", "-1", "from 0"),
         ("--ctx", "--greedy", "`--greedy`"),
         ("-n", "many", "`many`"),
         ("--timeout", "-1", "-1"),

@@ -1,5 +1,7 @@
 //! `teff inspect --stats`: statistics of every tensor's weights, and suspicious tensors.
 
+#![cfg(feature = "cli")]
+
 mod common;
 
 use std::fs;

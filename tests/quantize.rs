@@ -1,5 +1,7 @@
 //! `teff quantize`: llama.cpp's formats and bytes, and no incomplete output.
 
+#![cfg(feature = "cli")]
+
 mod common;
 
 use std::ffi::OsStr;

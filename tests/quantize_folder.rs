@@ -1,5 +1,7 @@
 //! `teff quantize` with a Hugging Face folder: the same logits, and llama.cpp's files.
 
+#![cfg(feature = "cli")]
+
 mod common;
 
 use std::collections::HashMap;

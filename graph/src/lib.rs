@@ -40,3 +40,7 @@ pub use step::{
 };
 pub use team::{Broken, Solo, Team, Work};
 pub use weights::{Tensor, TensorLocation, WeightsError};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -68,3 +68,7 @@ pub use wide::{WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow, WideRowMut};
 pub fn exp(x: f32) -> f32 {
     ops::math::exp(x)
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -23,3 +23,7 @@ pub use session::{
     BACKEND_VARIABLE, Finish, Generate, Generation, Perplexity, Piece, Session, SessionBuilder,
     SessionError, SessionMemoryRequirements, SessionOptions, StopHandle, default_backend,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,340 +1,398 @@
-//! Command-line parsing: values are validated as they are read, and errors name what was refused.
+//! The command line: how arguments are declared, and their values, which are validated as they are
+//! read. Errors fit on one line and name the flag as it was typed and the value that was refused.
 
-use std::ffi::OsString;
-use std::fmt::Display;
+use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use teff::kernels::CpuError;
-use teff::runtime::pool::{MAX_THREADS, allowed_threads};
-use teff::runtime::sample::SamplingError;
-use teff::runtime::session::default_backend;
-use teff::{Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, SessionOptions};
+use clap::builder::ValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches};
 
-use super::machine::Progress;
-use super::{Failure, print_error};
+use super::{Command, Failure, habits};
 
-/// An argument.
-pub(crate) enum Arg {
-    /// An option with its dashes, such as `-n` or `--ctx`.
-    Flag(String),
-    /// A positional argument.
-    Positional(OsString),
+/// Width of the text beside an option, so that no line of a help is longer than 100 columns.
+const HELP_WIDTH: usize = 66;
+
+/// Width of the texts above and below the options.
+const TEXT_WIDTH: usize = 100;
+
+/// An option with a value.
+pub(crate) fn option(long: &'static str, value: &'static str, help: &str) -> Arg {
+    Arg::new(long)
+        .long(long)
+        .value_name(value)
+        .help(wrapped(help, HELP_WIDTH))
+        .value_parser(ValueParser::os_string())
+        .allow_hyphen_values(true)
 }
 
-/// The arguments still to be read.
-pub(crate) struct Args(lexopt::Parser);
+/// An option without a value.
+pub(crate) fn switch(long: &'static str, help: &str) -> Arg {
+    Arg::new(long).long(long).help(wrapped(help, HELP_WIDTH)).action(ArgAction::SetTrue)
+}
 
-fn usage(e: impl Display) -> Failure {
-    Failure::Usage(e.to_string())
+/// A positional argument, which may be left out as far as the parser knows.
+pub(crate) fn positional(name: &'static str, help: &str) -> Arg {
+    Arg::new(name)
+        .value_name(name)
+        .help(wrapped(help, HELP_WIDTH))
+        .value_parser(ValueParser::os_string())
+}
+
+/// The parser of a command, which prints its help too.
+pub(crate) fn parser(command: &Command) -> clap::Command {
+    let usage = command.usage.iter().map(|line| format!("teff {line}")).collect::<Vec<_>>();
+    let mut notes = wrapped(command.notes, TEXT_WIDTH);
+    let habits = habits::notes(command.name);
+    if !notes.is_empty() && !habits.is_empty() {
+        notes.push_str("\n\n");
+    }
+    notes.push_str(&wrapped(&habits, TEXT_WIDTH));
+    let help =
+        Arg::new("help").short('h').long("help").help("print this").action(ArgAction::HelpShort);
+    let parser = clap::Command::new(command.name)
+        .about(wrapped(command.details, TEXT_WIDTH))
+        .override_usage(usage.join("\n       "))
+        .after_help(notes)
+        .help_template("usage: {usage}\n\n{about}\n\n{all-args}{after-help}\n")
+        .no_binary_name(true)
+        .args_override_self(true)
+        .disable_help_flag(true);
+    (command.args)(parser).arg(help)
+}
+
+/// `text` with line breaks before words that would end beyond `width` columns. Line breaks in the
+/// text stay, and so do blanks at the beginning of a line.
+pub(crate) fn wrapped(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    for (i, line) in text.lines().enumerate() {
+        if i > 0 {
+            out.push('\n');
+        }
+        let blanks = line.len() - line.trim_start().len();
+        out.push_str(&line[..blanks]);
+        let mut column = blanks;
+        for (j, word) in line[blanks..].split(' ').enumerate() {
+            let length = word.chars().count();
+            if j > 0 && column + 1 + length > width {
+                out.push('\n');
+                out.push_str(&line[..blanks]);
+                column = blanks;
+            } else if j > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += length;
+        }
+    }
+    out
+}
+
+/// The arguments of a command.
+pub(crate) struct Args {
+    parser: clap::Command,
+    matches: ArgMatches,
+    /// The arguments as they were typed, for messages.
+    typed: Vec<OsString>,
 }
 
 impl Args {
-    pub(crate) fn from_env() -> Args {
-        Args(lexopt::Parser::from_env())
+    /// Parses the arguments of `command`; [`Failure::Help`] for `--help`.
+    pub(crate) fn parse(command: &Command, typed: Vec<OsString>) -> Result<Args, Failure> {
+        let mut parser = habits::add(parser(command), command.name);
+        let words = habits::rewritten(&parser, &typed)?;
+        let parsed = parser.try_get_matches_from_mut(words);
+        let matches = parsed.map_err(|e| failure(&e, &parser, &typed))?;
+        let args = Args { parser, matches, typed };
+        habits::check(&args, command.name)?;
+        Ok(args)
     }
 
-    /// The next argument; [`Failure::Help`] for `--help`.
-    pub(crate) fn next(&mut self) -> Result<Option<Arg>, Failure> {
-        Ok(match self.0.next().map_err(usage)? {
-            None => None,
-            Some(lexopt::Arg::Short('h') | lexopt::Arg::Long("help")) => return Err(Failure::Help),
-            Some(lexopt::Arg::Short(c)) => Some(Arg::Flag(format!("-{c}"))),
-            Some(lexopt::Arg::Long(name)) => Some(Arg::Flag(format!("--{name}"))),
-            Some(lexopt::Arg::Value(word)) => Some(Arg::Positional(word)),
-        })
+    /// True if the option was given.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        match self.matches.try_get_one::<bool>(id) {
+            Ok(switch) => switch.copied().unwrap_or(false),
+            Err(_) => self.os(id).is_some(),
+        }
     }
 
-    /// The value of the current flag as a path.
-    pub(crate) fn path(&mut self) -> Result<PathBuf, Failure> {
-        Ok(self.0.value().map_err(usage)?.into())
+    /// True if the argument is a flag of another program, and not one of the command's options.
+    pub(crate) fn is_habit(&self, id: &str) -> bool {
+        self.parser.get_arguments().any(|a| a.get_id() == id && a.is_hide_set())
     }
 
-    /// The value of `flag`.
-    pub(crate) fn text(&mut self, flag: &str) -> Result<String, Failure> {
-        let value = self.0.value().map_err(usage)?;
-        value.into_string().map_err(|v| {
-            Failure::Usage(format!("{flag} is `{}`: it must be UTF-8", v.to_string_lossy()))
-        })
+    /// True if the command has this argument.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.parser.get_arguments().any(|a| a.get_id() == id)
     }
 
-    /// The parsed value of `flag`; `allowed` describes the valid ones.
-    pub(crate) fn parse<T: FromStr>(&mut self, flag: &str, allowed: &str) -> Result<T, Failure> {
-        let text = self.text(flag)?;
-        text.parse().map_err(|_| refused(flag, &text, allowed))
+    /// The value of an argument as it was given; `None` without it, or if the command has none such.
+    pub(crate) fn os(&self, id: &str) -> Option<&OsString> {
+        self.matches.try_get_one::<OsString>(id).ok().flatten()
     }
 
-    /// The value of `flag` as an integer.
+    /// The value of an argument whose values the parser checks.
+    #[cfg(feature = "completions")]
+    pub(crate) fn given(&self, id: &str) -> Option<&str> {
+        self.matches.try_get_one::<String>(id).ok().flatten().map(String::as_str)
+    }
+
+    /// The value as a path.
+    pub(crate) fn path(&self, id: &str) -> Option<PathBuf> {
+        self.os(id).map(PathBuf::from)
+    }
+
+    /// The value as text.
+    pub(crate) fn text(&self, id: &str) -> Result<Option<String>, Failure> {
+        self.os(id).map(|value| utf8(&self.name(id), value)).transpose()
+    }
+
+    /// All values of an option that may be repeated.
+    pub(crate) fn texts(&self, id: &str) -> Result<Vec<String>, Failure> {
+        let values = self.matches.try_get_many::<OsString>(id).ok().flatten();
+        let name = self.name(id);
+        values.into_iter().flatten().map(|value| utf8(&name, value)).collect()
+    }
+
+    /// The parsed value; `allowed` describes the valid ones.
+    pub(crate) fn value<T: FromStr>(&self, id: &str, allowed: &str) -> Result<Option<T>, Failure> {
+        let parse = |text: String| text.parse().map_err(|_| self.refused(id, &text, allowed));
+        self.text(id)?.map(parse).transpose()
+    }
+
+    /// The value as an integer.
     pub(crate) fn count(
-        &mut self,
-        flag: &str,
+        &self,
+        id: &str,
         range: RangeInclusive<usize>,
-    ) -> Result<usize, Failure> {
-        let text = self.text(flag)?;
-        count(flag, &text, range)
+    ) -> Result<Option<usize>, Failure> {
+        let parse = |text: String| {
+            in_range(&text, &range).ok_or_else(|| self.refused(id, &text, &allowed(&range)))
+        };
+        self.text(id)?.map(parse).transpose()
     }
 
-    /// The value of `flag` as a comma-separated list of integers.
+    /// The value as a comma-separated list of integers.
     pub(crate) fn counts(
-        &mut self,
-        flag: &str,
+        &self,
+        id: &str,
         range: RangeInclusive<usize>,
-    ) -> Result<Vec<usize>, Failure> {
-        let text = self.text(flag)?;
-        text.split(',').map(|part| count(flag, part, range.clone())).collect()
-    }
-
-    /// The value of `flag` as a comma-separated list of token ids, optionally in JSON's brackets.
-    pub(crate) fn ids(&mut self, flag: &str) -> Result<Vec<u32>, Failure> {
-        let text = self.text(flag)?;
-        let list = text.trim();
-        let list = list.strip_prefix('[').and_then(|l| l.strip_suffix(']')).unwrap_or(list);
-        if list.trim().is_empty() {
-            return Ok(Vec::new());
-        }
-        let id = |part: &str| {
-            let allowed = "token ids (whole numbers from 0 up) with commas between";
-            part.trim().parse().map_err(|_| refused(&format!("a part of {flag}"), part, allowed))
+    ) -> Result<Option<Vec<usize>>, Failure> {
+        let Some(text) = self.text(id)? else { return Ok(None) };
+        let part = |part: &str| {
+            in_range(part, &range).ok_or_else(|| self.refused(id, part, &allowed(&range)))
         };
-        list.split(',').map(id).collect()
+        text.split(',').map(part).collect::<Result<_, _>>().map(Some)
     }
-}
 
-fn refused(flag: &str, value: &str, allowed: &str) -> Failure {
-    Failure::Usage(format!("{flag} is `{value}`: it must be {allowed}"))
-}
+    /// The failure for a value that the option can't have.
+    pub(crate) fn refused(&self, id: &str, value: &str, allowed: &str) -> Failure {
+        Failure::Usage(format!("{} is `{value}`: it must be {allowed}", self.name(id)))
+    }
 
-fn count(flag: &str, text: &str, range: RangeInclusive<usize>) -> Result<usize, Failure> {
-    let value = text.trim().parse().ok().filter(|n| range.contains(n));
-    value.ok_or_else(|| {
-        let (low, high) = (range.start(), range.end());
-        let allowed = match *high {
-            usize::MAX => format!("a whole number from {low} up"),
-            _ => format!("a whole number from {low} to {high}"),
+    /// The flag of an option as it was typed last, or its usual name.
+    pub(crate) fn name(&self, id: &str) -> String {
+        let Some(arg) = self.parser.get_arguments().find(|a| a.get_id() == id) else {
+            return id.into();
         };
-        refused(flag, text, &allowed)
-    })
-}
-
-/// Allowed numbers of threads per step.
-pub(crate) const THREADS: RangeInclusive<usize> = 1..=MAX_THREADS;
-
-/// Default context length of commands that generate text, in positions.
-const DEFAULT_CONTEXT: usize = 4096;
-
-/// Options shared by several commands.
-#[derive(Default)]
-pub(crate) struct CommonArgs {
-    model: Option<PathBuf>,
-    pub(crate) threads: Option<usize>,
-    pub(crate) oversubscribe: bool,
-    pub(crate) ctx: Option<usize>,
-    pub(crate) backend: Option<Cpu>,
-    pub(crate) kv: Option<KvFormat>,
-    quantize: Option<Format>,
-    head: Option<Format>,
-    repack: bool,
-}
-
-impl CommonArgs {
-    /// Reads all arguments. `own` consumes the command's own options and returns true for them; the
-    /// others are the model and the options listed in `known`.
-    pub(crate) fn read(
-        &mut self,
-        args: &mut Args,
-        known: &[&str],
-        mut own: impl FnMut(&str, &mut Args) -> Result<bool, Failure>,
-    ) -> Result<(), Failure> {
-        while let Some(arg) = args.next()? {
-            if let Arg::Flag(flag) = &arg
-                && own(flag, args)?
-            {
-                continue;
-            }
-            self.take(arg, args, known)?;
+        if arg.is_positional() {
+            return id.into();
         }
-        Ok(())
-    }
-
-    /// Consumes `arg`, which the command itself doesn't know: the model, or one of the options
-    /// listed in `known`.
-    pub(crate) fn take(
-        &mut self,
-        arg: Arg,
-        args: &mut Args,
-        known: &[&str],
-    ) -> Result<(), Failure> {
-        let flag = match arg {
-            Arg::Positional(word) if self.model.is_none() => {
-                self.model = Some(word.into());
-                return Ok(());
-            }
-            Arg::Positional(word) => {
-                let word = word.to_string_lossy();
-                let what = format!("unexpected argument `{word}`: the model was given before");
-                return Err(Failure::Usage(what));
-            }
-            Arg::Flag(flag) => flag,
-        };
-        match flag.as_str() {
-            // Commands that can quantise can also quantise the head.
-            "--head" if known.contains(&"--quantize") => {
-                self.head = Some(quantized(&flag, &args.text(&flag)?)?);
-            }
-            // For commands with threads.
-            "--oversubscribe" if known.contains(&"--threads") => self.oversubscribe = true,
-            f if !known.contains(&f) => {
-                return Err(Failure::Usage(format!("unknown option {flag}")));
-            }
-            "--threads" => self.threads = Some(args.count(&flag, THREADS)?),
-            "--ctx" => self.ctx = Some(args.count(&flag, 1..=usize::MAX)?),
-            "--backend" => self.backend = Some(backend(&flag, &args.text(&flag)?)?),
-            "--kv" => {
-                let name = args.text(&flag)?;
-                let names = KvFormat::ALL.map(KvFormat::name).join(", ");
-                let format = KvFormat::from_name(&name);
-                self.kv =
-                    Some(format.ok_or_else(|| refused(&flag, &name, &format!("one of {names}")))?);
-            }
-            "--repack" if !cfg!(feature = "repack") => {
-                let what = "is not in this build: build with the feature `repack`";
-                return Err(Failure::Run(format!("{flag} {what}")));
-            }
-            "--repack" => self.repack = true,
-            _ => self.quantize = Some(quantized(&flag, &args.text(&flag)?)?),
-        }
-        Ok(())
-    }
-
-    /// Path of the model.
-    pub(crate) fn path(&self) -> Result<&PathBuf, Failure> {
-        let what = "no model: give a .gguf file or a Hugging Face folder";
-        self.model.as_ref().ok_or_else(|| Failure::Usage(what.into()))
-    }
-
-    /// Opens the model.
-    pub(crate) fn open(&self) -> Result<Model, Failure> {
-        let path = self.path()?;
-        let _progress = Progress::show("loading the model");
-        let repack = match self.repack {
-            true => Some(self.backend.map_or_else(default_backend, Ok).map_err(Failure::run)?),
-            false => None,
-        };
-        let options = LoadOptions {
-            quantize: self.quantize,
-            head: self.head,
-            repack,
-            ..LoadOptions::default()
-        };
-        Model::open_with(path, &options).map_err(Failure::run)
-    }
-
-    /// Says if a session gets fewer threads than were asked for.
-    pub(crate) fn warn_of_fewer(&self, threads: usize) {
-        if let (_, Some(fewer)) = allowed_threads(threads, self.oversubscribe) {
-            let (asked, used) = (fewer.asked, fewer.used);
-            print_error(&format!(
-                "warning: --threads is {asked}, but this process may run on {used} CPUs: {used} \
-                 are used (--oversubscribe for more)"
-            ));
-        }
-    }
-
-    /// Session options for this model.
-    pub(crate) fn options(&self, model: &Model) -> Result<SessionOptions, Failure> {
-        let most = model.spec().context;
-        if let Some(ctx) = self.ctx.filter(|&n| n > most as usize) {
-            return Err(Failure::Run(format!(
-                "--ctx is {ctx}, but the model's context is {most}: use less"
-            )));
-        }
-        if let Some(threads) = self.threads {
-            self.warn_of_fewer(threads);
-        }
-        let mut options = SessionOptions {
-            context: self.ctx,
-            backend: self.backend,
-            threads: self.threads,
-            oversubscribe: self.oversubscribe,
-            ..SessionOptions::default()
-        };
-        options.kv = self.kv.unwrap_or(options.kv);
-        Ok(options)
-    }
-
-    /// Session options for generating text: without `--ctx` at most [`DEFAULT_CONTEXT`] positions,
-    /// since a cache for the model's full context may take many gigabytes.
-    pub(crate) fn text_options(&self, model: &Model) -> Result<SessionOptions, Failure> {
-        let options = self.options(model)?;
-        let most = (model.spec().context as usize).min(DEFAULT_CONTEXT);
-        Ok(SessionOptions { context: options.context.or(Some(most)), ..options })
-    }
-}
-
-/// Sampling options and the token limit, shared by the commands that generate text.
-#[derive(Default)]
-pub(crate) struct SamplingArgs {
-    sampling: Sampling,
-    greedy: bool,
-    max_tokens: Option<usize>,
-}
-
-impl SamplingArgs {
-    /// Consumes the value of `flag`, if that is one of these options.
-    pub(crate) fn take(&mut self, flag: &str, args: &mut Args) -> Result<bool, Failure> {
-        const NUMBER: &str = "a number";
-        let s = &mut self.sampling;
-        match flag {
-            "-n" => self.max_tokens = Some(args.count(flag, 0..=usize::MAX)?),
-            "--temperature" => s.temperature = args.parse(flag, NUMBER)?,
-            "--top-k" => s.top_k = args.count(flag, 0..=usize::MAX)?,
-            "--top-p" => s.top_p = args.parse(flag, NUMBER)?,
-            "--min-p" => s.min_p = args.parse(flag, NUMBER)?,
-            "--repeat-penalty" => s.repeat_penalty = args.parse(flag, NUMBER)?,
-            "--repeat-last-n" => s.repeat_last_n = args.count(flag, 0..=usize::MAX)?,
-            "--seed" => s.seed = args.parse(flag, "a whole number from 0 to 2^64 - 1")?,
-            "--greedy" => self.greedy = true,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// The validated options; `max_tokens` is the default for `-n`.
-    pub(crate) fn generate(self, max_tokens: Option<usize>) -> Result<Generate, Failure> {
-        let mut sampling = self.sampling;
-        sampling.validate().map_err(|e| {
-            Failure::Usage(match e {
-                SamplingError::Parameter { name, got, allowed } => {
-                    format!("--{} is {got}: it must be {allowed}", name.replace('_', "-"))
-                }
-                e => e.to_string(),
+        let shorts =
+            arg.get_short().into_iter().chain(arg.get_all_short_aliases().into_iter().flatten());
+        let shorts: Vec<String> = shorts.map(|c| format!("-{c}")).collect();
+        let longs = arg.get_long().into_iter().chain(arg.get_all_aliases().into_iter().flatten());
+        let mut longs: Vec<String> = longs.map(|long| format!("--{long}")).collect();
+        let usual = longs.first().or(shorts.first()).cloned().unwrap_or_else(|| id.into());
+        longs.extend(habits::dashed(id).map(String::from));
+        let typed = self.typed.iter().rev().find_map(|word| {
+            let word = word.to_string_lossy();
+            let head = word.split_once('=').map_or(&*word, |(head, _)| head);
+            let long = longs.iter().find(|long| *long == head);
+            long.or_else(|| {
+                shorts.iter().find(|s| word.starts_with(*s) && !habits::is_dashed(head))
             })
-        })?;
-        if self.greedy {
-            sampling.temperature = 0.0;
-        }
-        let max_tokens = self.max_tokens.or(max_tokens);
-        Ok(Generate { sampling, max_tokens, ..Generate::default() })
+        });
+        typed.cloned().unwrap_or(usual)
     }
 }
 
-/// The format named `name`, if matrices can be quantised to it.
-fn quantized(flag: &str, name: &str) -> Result<Format, Failure> {
-    let quantized = Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built());
-    let format = quantized.clone().find(|f| f.name().eq_ignore_ascii_case(name));
-    let names: Vec<_> = quantized.map(Format::name).collect();
-    format.ok_or_else(|| refused(flag, name, &format!("one of {}", names.join(", "))))
+/// A list of token ids with commas between, optionally in JSON's brackets; `name` is where it stands.
+pub(crate) fn ids(name: &str, text: &str) -> Result<Vec<u32>, Failure> {
+    let list = text.trim();
+    let list = list.strip_prefix('[').and_then(|l| l.strip_suffix(']')).unwrap_or(list);
+    if list.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let id = |part: &str| {
+        part.trim().parse().map_err(|_| {
+            let allowed = "token ids (whole numbers from 0 up) with commas between";
+            Failure::Usage(format!("a part of {name} is `{}`: it must be {allowed}", short(part)))
+        })
+    };
+    list.split(',').map(id).collect()
 }
 
-/// Names of the backends that this machine can run.
-pub(crate) fn backends() -> Vec<&'static str> {
-    Cpu::NAMES.into_iter().filter(|n| Cpu::by_name(n).is_ok()).collect()
+/// The beginning of a text, for messages.
+fn short(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.into(),
+    }
 }
 
-fn backend(flag: &str, name: &str) -> Result<Cpu, Failure> {
-    Cpu::by_name(name).map_err(|e| match e {
-        CpuError::Unknown => Failure::Usage(format!("{flag} is `{name}`: {e}")),
-        CpuError::Missing => Failure::Run(format!("{flag} is `{name}`: {e}")),
+/// The value of an option as text.
+pub(crate) fn utf8(name: &str, value: &OsStr) -> Result<String, Failure> {
+    value.to_str().map(str::to_owned).ok_or_else(|| {
+        Failure::Usage(format!("{name} is `{}`: it must be UTF-8", value.to_string_lossy()))
     })
+}
+
+fn in_range(text: &str, range: &RangeInclusive<usize>) -> Option<usize> {
+    text.trim().parse().ok().filter(|n| range.contains(n))
+}
+
+fn allowed(range: &RangeInclusive<usize>) -> String {
+    let (low, high) = (range.start(), range.end());
+    match *high {
+        usize::MAX => format!("a whole number from {low} up"),
+        _ => format!("a whole number from {low} to {high}"),
+    }
+}
+
+/// The failure for what the parser refuses, or the help that was asked for.
+fn failure(e: &clap::Error, parser: &clap::Command, typed: &[OsString]) -> Failure {
+    let context = |kind| match e.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        Some(ContextValue::Strings(all)) => all.first().map(String::as_str),
+        _ => None,
+    };
+    let arg = context(ContextKind::InvalidArg).unwrap_or_default();
+    match e.kind() {
+        ErrorKind::DisplayHelp => Failure::Help(e.to_string()),
+        ErrorKind::UnknownArgument if arg.starts_with('-') => {
+            let near = near_option(parser, arg);
+            let near = near.map_or_else(String::new, |near| format!(": did you mean {near}?"));
+            Failure::Usage(format!("unknown option {arg}{near}"))
+        }
+        ErrorKind::UnknownArgument => unexpected(OsStr::new(arg), parser.get_name()),
+        ErrorKind::InvalidValue
+            if context(ContextKind::InvalidValue).is_some_and(|v| !v.is_empty()) =>
+        {
+            let value = context(ContextKind::InvalidValue).unwrap_or_default();
+            let valid = match e.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(all)) => all.join(", "),
+                _ => String::new(),
+            };
+            let arg = arg.trim_matches(['[', ']', '<', '>']);
+            Failure::Usage(format!("{arg} is `{value}`: it must be one of {valid}"))
+        }
+        // The only one of its values is missing: it is the last argument.
+        ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
+            let last = typed.last().map(|word| word.to_string_lossy()).unwrap_or_default();
+            Failure::Usage(format!("{last} needs a value: {arg}"))
+        }
+        ErrorKind::TooManyValues => {
+            let value = context(ContextKind::InvalidValue).unwrap_or_default();
+            Failure::Usage(format!("{arg} takes no value, but `{value}` was given"))
+        }
+        _ => {
+            // The first line is the error; what follows are hints.
+            let text = e.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            Failure::Usage(line.strip_prefix("error: ").unwrap_or(line).into())
+        }
+    }
+}
+
+/// The option most like `flag`, which is unknown.
+fn near_option(parser: &clap::Command, flag: &str) -> Option<String> {
+    let word = flag.strip_prefix("--")?;
+    let dashed = &flag[1..];
+    if habits::is_dashed(dashed) {
+        return Some(dashed.into());
+    }
+    // The options of the command first, then those of other programs.
+    let mut args: Vec<&Arg> = parser.get_arguments().collect();
+    args.sort_by_key(|a| a.is_hide_set());
+    let longs = args
+        .iter()
+        .flat_map(|a| a.get_long().into_iter().chain(a.get_all_aliases().into_iter().flatten()));
+    nearest(word, longs).map(|near| format!("--{near}"))
+}
+
+/// The one of `all` that is most like `word`, if any is: it begins with it, or differs by a third of
+/// its letters at most.
+pub(crate) fn nearest<'a>(word: &str, all: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let length = word.chars().count();
+    let distance = |other: &str| match length >= 3 && other.starts_with(&word) {
+        true => 0,
+        false => strsim::damerau_levenshtein(&word, other),
+    };
+    let near = all.into_iter().map(|other| (distance(other), other));
+    near.filter(|&(distance, _)| 3 * distance <= length)
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, other)| other)
+}
+
+/// The failure for a positional argument too many.
+pub(crate) fn unexpected(word: &OsStr, command: &str) -> Failure {
+    let word = word.to_string_lossy();
+    let before = match command {
+        "quantize" => "IN, OUT and TYPE were given before",
+        "completions" | "man" => "one argument is enough",
+        _ => "the model was given before",
+    };
+    Failure::Usage(format!("unexpected argument `{word}`: {before}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_wrapped_at_blanks() {
+        assert_eq!(wrapped("one two three", 7), "one two\nthree");
+        assert_eq!(wrapped("  one two three\nfour", 9), "  one two\n  three\nfour");
+        assert_eq!(wrapped("one\n\ntwo", 7), "one\n\ntwo");
+        assert_eq!(wrapped("longer-than-that a", 7), "longer-than-that\na");
+        assert_eq!(wrapped("", 7), "");
+    }
+
+    #[test]
+    fn lists_of_ids() {
+        assert_eq!(ids("it", "1, 2,3").unwrap(), [1, 2, 3]);
+        assert_eq!(ids("it", "[4,5]\n").unwrap(), [4, 5]);
+        assert_eq!(ids("it", " [ ] ").unwrap(), [0; 0]);
+        for bad in ["1,,2", "-1", "[1", "1 2", "4294967296"] {
+            assert!(matches!(ids("it", bad), Err(Failure::Usage(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_of_several() {
+        let all = ["tokenize", "detokenize", "inspect", "run"];
+        let near = |word| nearest(word, all);
+        assert_eq!(near("tokenise"), Some("tokenize"));
+        assert_eq!(near("detok"), Some("detokenize"));
+        assert_eq!(near("Inspcet"), Some("inspect"));
+        assert_eq!(
+            (near("nope"), near("rum"), near("xy"), near("")),
+            (None, Some("run"), None, None)
+        );
+    }
+
+    /// The parsers' own checks: no two options of a command have the same name.
+    #[test]
+    fn parsers_are_sound() {
+        for command in super::super::COMMANDS {
+            parser(command).debug_assert();
+            habits::add(parser(command), command.name).debug_assert();
+        }
+    }
 }

@@ -9,7 +9,8 @@ use teff::runtime::pool::{allowed_threads, available_threads};
 use teff::{Format, KvFormat, LogitsFor, Model, Session, SessionOptions};
 
 use super::alloc_count::allocations;
-use super::args::{Arg, Args, CommonArgs, THREADS};
+use super::args::{Args, option, switch};
+use super::common::{CommonArgs, THREADS, model_argument, model_options, oversubscribe};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human, ms_since, peak_bytes, reset_peak};
 use super::{Command, Failure, print, roofline};
@@ -17,75 +18,90 @@ use super::{Command, Failure, print, roofline};
 pub(crate) const COMMAND: Command = Command {
     name: "bench",
     about: "measures the speed of a model",
-    help: "\
-usage: teff bench MODEL [-p 512] [-n 128] [-r 5] [--threads 1,2] [OPTIONS]
-       teff bench --roofline [MODEL] [--size MB] [--formats Q4_0,Q8_0] [--threads 1,2] [OPTIONS]
-
-Prints a row for each number of threads, opening the model anew for each. Prefill evaluates P tokens
-from an empty cache, in steps of up to 512; decode evaluates N tokens one at a time, also from an
-empty cache. Both run once to warm up (decode for at most 16 tokens), then R times. The tokens are
-random but always the same; nothing is sampled.
-
-  -p P                 tokens to prefill, 0 for none (default 512, or a smaller context)
-  -n N                 tokens to decode, 0 for none (default 128, or a smaller context)
-  -r R                 runs (default 5)
-  --threads 1,2        numbers of threads (default: one per core; at most as many as the CPUs that
-                       the process may run on)
-  --oversubscribe      allow more threads than that, which is slower
-  --backend NAME       instruction set: scalar, avx2, avx512, ... (default: the value of the
-                       environment variable TEFF_BACKEND, or this machine's best)
-  --kv f32|f16|q8      format of the KV cache (default f32)
-  --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT        quantise an F32, F16 or BF16 head to this format when loading
-  --repack             copy weights into the backend's fastest order, if it has one: faster
-                       decoding, the same bits, additional memory of the weights' size
-  --json               print rows as a JSON array
-
-Bytes per token are the weights read to decode one token, plus the average size of the KV cache over
-the run; GB/s (10^9 bytes) is that at the median decode speed. Allocations per token are counted
+    usage: &[
+        "bench MODEL [-p 512] [-n 128] [-r 5] [--threads 1,2] [OPTIONS]",
+        "bench --roofline [MODEL] [--size MB] [--formats Q4_0,Q8_0] [--threads 1,2] [OPTIONS]",
+    ],
+    details: "\
+Prints a row for each number of threads, opening the model anew for each. Prefill evaluates P tokens \
+from an empty cache, in steps of up to 512; decode evaluates N tokens one at a time, also from an \
+empty cache. Both run once to warm up (decode for at most 16 tokens), then R times. The tokens are \
+random but always the same; nothing is sampled.",
+    notes: "\
+Bytes per token are the weights read to decode one token, plus the average size of the KV cache over \
+the run; GB/s (10^9 bytes) is that at the median decode speed. Allocations per token are counted \
 over all decode runs. Peak memory is that of the process, including mapped weights.
 
-With --roofline: the machine's limits, measured in the same run, and how close Teff comes to them.
-Limits: reading memory too large for the caches, in 1 to 8 streams, with and without software
-prefetch, on one thread and on the numbers of --threads; and, for each backend, products of bytes
-and f32 multiply-adds in registers. Compared to them, for each format and backend: a product with
-512 columns, as a share of the peak, and one with one column, over all of the memory, as a share of
-the best bandwidth; and likewise a model's prefill and decode. A model's operations are two per
-weight of its products and token; attention is not counted. Without VNNI, bytes (which define the
-peak) take longer to sum than codes of 2 to 5 bits, which may therefore exceed it. A limit is the
-best of -r runs of at least 50 ms; the figures compared to it are medians.
-
-  --size MB            memory to read, in units of 2^20 bytes (default 512)
-  --formats A,B        formats of the products (default: all)
-  --quick              one run of at least 1 ms each, as a smoke test
-  --backend NAME       only this backend
-",
+With --roofline: the machine's limits, measured in the same run, and how close Teff comes to them. \
+Limits: reading memory too large for the caches, in 1 to 8 streams, with and without software \
+prefetch, on one thread and on the numbers of --threads; and, for each backend, products of bytes \
+and f32 multiply-adds in registers. Compared to them, for each format and backend: a product with \
+512 columns, as a share of the peak, and one with one column, over all of the memory, as a share of \
+the best bandwidth; and likewise a model's prefill and decode. A model's operations are two per \
+weight of its products and token; attention is not counted. Without VNNI, bytes (which define the \
+peak) take longer to sum than codes of 2 to 5 bits, which may therefore exceed it. A limit is the \
+best of -r runs of at least 50 ms; the figures compared to it are medians.",
+    args,
     run,
 };
 
-fn run(args: &mut Args) -> Result<(), Failure> {
-    const COMMON: [&str; 4] = ["--backend", "--kv", "--quantize", "--repack"];
-    let mut common = CommonArgs::default();
-    let (mut prefill, mut decode, mut runs) = (None, None, 5);
-    let (mut threads, mut json) = (Vec::new(), false);
-    let mut roof = RooflineArgs::default();
-    while let Some(arg) = args.next()? {
-        match arg {
-            Arg::Flag(f) if f == "-p" => prefill = Some(args.count(&f, 0..=usize::MAX)?),
-            Arg::Flag(f) if f == "-n" => decode = Some(args.count(&f, 0..=usize::MAX)?),
-            Arg::Flag(f) if f == "-r" => runs = args.count(&f, 1..=10_000)?,
-            Arg::Flag(f) if f == "--threads" => threads = args.counts(&f, THREADS)?,
-            Arg::Flag(f) if f == "--oversubscribe" => common.oversubscribe = true,
-            Arg::Flag(f) if f == "--json" => json = true,
-            Arg::Flag(f) if f == "--roofline" => roof.wanted = true,
-            Arg::Flag(f) if roof.take(&f, args)? => {}
-            arg => common.take(arg, args, &COMMON)?,
-        }
+fn args(command: clap::Command) -> clap::Command {
+    let command = command
+        .arg(model_argument())
+        .next_help_heading("Measurement")
+        .arg(
+            option(
+                "n-prompt",
+                "P",
+                "tokens to prefill, 0 for none (default 512, or a smaller context)",
+            )
+            .short('p'),
+        )
+        .arg(
+            option(
+                "n-gen",
+                "N",
+                "tokens to decode, 0 for none (default 128, or a smaller context)",
+            )
+            .short('n'),
+        )
+        .arg(option("repetitions", "R", "runs (default 5)").short('r'))
+        .arg(
+            option(
+                "threads",
+                "1,2",
+                "numbers of threads (default: one per core; at most as many as the CPUs that the \
+                 process may run on)",
+            )
+            .short('t'),
+        )
+        .arg(oversubscribe())
+        .arg(switch("json", "print rows as a JSON array"));
+    model_options(command, &["backend", "kv", "weights"])
+        .next_help_heading("Roofline")
+        .arg(switch(
+            "roofline",
+            "measure the machine's limits, and how close Teff comes to them; with --backend only \
+             this backend",
+        ))
+        .arg(option("size", "MB", "memory to read, in units of 2^20 bytes (default 512)"))
+        .arg(option("formats", "A,B", "formats of the products (default: all)"))
+        .arg(switch("quick", "one run of at least 1 ms each, as a smoke test"))
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let common = CommonArgs::read(args, "bench")?;
+    let prefill = args.count("n-prompt", 0..=usize::MAX)?;
+    let decode = args.count("n-gen", 0..=usize::MAX)?;
+    let runs = args.count("repetitions", 1..=10_000)?.unwrap_or(5);
+    let mut threads = args.counts("threads", THREADS)?.unwrap_or_default();
+    let json = args.has("json");
+    let roof = RooflineArgs::read(args)?;
+    let flag = ["size", "formats", "quick"].into_iter().find(|id| args.has(id));
+    if let (false, Some(flag)) = (roof.wanted, flag) {
+        return Err(Failure::Usage(format!("--{flag} is for --roofline, which was not given")));
     }
-    if let (false, Some(flag)) = (roof.wanted, roof.flag) {
-        return Err(Failure::Usage(format!("{flag} is for --roofline, which was not given")));
-    }
-    let model = common.path().is_ok();
+    let model = common.given().is_some();
     if roof.wanted && !model && (prefill.is_some() || decode.is_some()) {
         return Err(Failure::Usage("-p and -n need a model".into()));
     }
@@ -132,38 +148,28 @@ fn run(args: &mut Args) -> Result<(), Failure> {
 }
 
 /// The options of `--roofline`.
-#[derive(Default)]
 struct RooflineArgs {
     wanted: bool,
     size: Option<usize>,
     formats: Option<Vec<Format>>,
     quick: bool,
-    /// The last of these options that was given.
-    flag: Option<&'static str>,
 }
 
 impl RooflineArgs {
-    /// Consumes `flag` and returns true if it is one of these options.
-    fn take(&mut self, flag: &str, args: &mut Args) -> Result<bool, Failure> {
-        let known = ["--size", "--formats", "--quick"];
-        let Some(flag) = known.into_iter().find(|&f| f == flag) else { return Ok(false) };
-        self.flag = Some(flag);
-        match flag {
-            "--size" => self.size = Some(args.count(flag, 1..=1 << 24)?),
-            "--quick" => self.quick = true,
-            _ => {
-                let list = args.text(flag)?;
-                let format = |name: &str| {
-                    Format::from_name(name.trim()).ok_or_else(|| {
-                        let known = Format::ALL.map(Format::name).join(", ");
-                        let what = format!("{flag} has `{name}`: it must be of {known}");
-                        Failure::Usage(what)
-                    })
-                };
-                self.formats = Some(list.split(',').map(format).collect::<Result<_, _>>()?);
-            }
-        }
-        Ok(true)
+    fn read(args: &Args) -> Result<RooflineArgs, Failure> {
+        let format = |name: &str| {
+            Format::from_name(name.trim()).ok_or_else(|| {
+                let known = Format::ALL.map(Format::name).join(", ");
+                Failure::Usage(format!("--formats has `{name}`: it must be of {known}"))
+            })
+        };
+        let formats = args.text("formats")?;
+        Ok(RooflineArgs {
+            wanted: args.has("roofline"),
+            size: args.count("size", 1..=1 << 24)?,
+            formats: formats.map(|l| l.split(',').map(format).collect()).transpose()?,
+            quick: args.has("quick"),
+        })
     }
 }
 

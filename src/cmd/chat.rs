@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 
 use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
-use super::args::{Args, CommonArgs, SamplingArgs};
+use super::args::{Args, option, positional, switch};
+use super::common::{
+    CommonArgs, escape_option, generate, length_options, model_argument, model_options,
+    positional_text, sampling_options, text_option,
+};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::tokenize::no_tokenizer;
-use super::{Command, Failure, print_error};
+use super::{Command, Failure, print_error, prompt};
 
 mod input;
 mod interrupt;
@@ -23,47 +27,55 @@ use input::Line;
 use template::{Message, Role};
 use tokens::Encoder;
 
-pub(crate) const COMMAND: Command =
-    Command { name: "chat", about: "holds a conversation", help: HELP, run };
-
-const HELP: &str = "\
-usage: teff chat MODEL [OPTIONS]
-
-Answers each line typed at a terminal or read from a pipe. Only the answers go to standard output.
-/clear starts a new conversation; /exit or the end of the input ends the command. At a terminal,
+pub(crate) const COMMAND: Command = Command {
+    name: "chat",
+    about: "holds a conversation",
+    usage: &["chat MODEL [TEXT] [OPTIONS]"],
+    details: "\
+Answers each line typed at a terminal or read from a pipe. Only the answers go to standard output. \
+/clear starts a new conversation; /exit or the end of the input ends the command. At a terminal, \
 Ctrl-C stops the current answer; pressed twice with no answer in progress, it ends the command.
 
-Messages never become special tokens, even if they contain the name of one. The same options and
-lines give the same answers on every machine (unless the model's template uses the date).
+Messages never become special tokens, even if they contain the name of one. The same options and \
+lines give the same answers on every machine (unless the model's template uses the date).",
+    notes: "",
+    args,
+    run,
+};
 
-  -p TEXT                the first message
-  --system TEXT          the system message
-  --single-turn          exit after one answer
-  --chat-template FILE   Jinja template for the conversation (default: the model's own)
-  -n N                   maximum tokens per answer (default: until the model ends it)
-  --temperature T        below 1 favours likely tokens, above 1 flattens, 0 is greedy (default 0.8)
-  --top-k K              keep the K most likely tokens, 0 is off (default 40)
-  --top-p P              keep the most likely tokens with this total probability, 1 is off
-                         (default 0.95)
-  --min-p P              keep tokens with at least this share of the most likely one's
-                         probability, 0 is off (default 0.05)
-  --repeat-penalty R     makes recent tokens less likely, 1 is off (default 1)
-  --repeat-last-n N      number of tokens that count as recent (default 64)
-  --seed S               seed of the random numbers of each answer (default 0)
-  --greedy               always the most likely token, like --temperature 0
-  --threads N            threads (default: one per core; at most as many as the CPUs that the
-                         process may run on)
-  --oversubscribe        allow more threads than that, which is slower
-  --ctx N                context length in tokens (default: the model's, but at most 4096)
-  --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
-                         environment variable TEFF_BACKEND, or this machine's best)
-  --kv f32|f16|q8        format of the KV cache (default f32)
-  --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
-  --repack               copy weights into the backend's fastest order, if it has one: faster
-                         decoding, the same bits, additional memory of the weights' size
-  --stats                print statistics at the end, as one line of JSON on standard error
-";
+fn args(command: clap::Command) -> clap::Command {
+    let command = command
+        .arg(model_argument())
+        .arg(positional("TEXT", "the first message"))
+        .next_help_heading("Conversation")
+        .arg(option("prompt", "TEXT", "the first message").short('p'))
+        .arg(
+            option("file", "FILE", "a file with the first message, in UTF-8")
+                .short('f')
+                .value_hint(clap::ValueHint::FilePath),
+        )
+        .arg(
+            option("system", "TEXT", "the system message; also -sys")
+                .visible_alias("system-prompt"),
+        )
+        .arg(escape_option())
+        .arg(switch("single-turn", "exit after one answer; also -st"))
+        .arg(
+            option(
+                "chat-template",
+                "FILE",
+                "Jinja template for the conversation\n(default: the model's own)",
+            )
+            .visible_alias("chat-template-file")
+            .value_hint(clap::ValueHint::FilePath),
+        );
+    let limit = "maximum tokens per answer; -1 for no limit (default: until the model ends it)";
+    let command = sampling_options(length_options(command, limit));
+    let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
+    model_options(command, &known)
+        .next_help_heading("Output")
+        .arg(switch("stats", "print statistics at the end, as one line of JSON on standard error"))
+}
 
 /// Size limit of a template file in bytes, as for a model's own.
 const MAX_TEMPLATE: u64 = 1 << 20;
@@ -79,27 +91,36 @@ struct Options {
     stats: bool,
 }
 
-fn read(args: &mut Args) -> Result<Options, Failure> {
-    const COMMON: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
-    let mut common = CommonArgs::default();
-    let mut sampling_args = SamplingArgs::default();
-    let (mut first, mut system, mut template) = (None, None, None);
-    let (mut single, mut stats) = (false, false);
-    common.read(args, &COMMON, |f, args| {
-        match f {
-            "-p" | "--prompt" => first = Some(args.text(f)?),
-            "--system" => system = Some(args.text(f)?),
-            "--chat-template" => template = Some(args.path()?),
-            "--single-turn" => single = true,
-            "--stats" => stats = true,
-            _ => return sampling_args.take(f, args),
-        }
-        Ok(true)
-    })?;
-    let generate = sampling_args.generate(None)?;
+fn read(args: &Args) -> Result<Options, Failure> {
+    let common = CommonArgs::read(args, "chat")?;
+    let generate = generate(args, None)?;
     common.path()?;
-    let template = template.as_deref().map(read_template).transpose()?;
-    Ok(Options { common, first, system, template, single, generate, stats })
+    let template = args.path("chat-template").as_deref().map(read_template).transpose()?;
+    // The messages come from standard input anyway.
+    let word = common.text.as_ref().filter(|word| *word != "-");
+    let mut first = text_option(args, "prompt")?;
+    if let Some(word) = word {
+        if first.is_some() {
+            return Err(super::args::unexpected(word, "chat"));
+        }
+        first = Some(positional_text(args, word)?);
+    }
+    if let Some(path) = args.path("file") {
+        if first.is_some() {
+            let what = "--file and another text both give the first message: leave one of them out";
+            return Err(Failure::Usage(what.into()));
+        }
+        first = Some(prompt::without_last_break((prompt::of_file(&path)?, prompt::Source::File)));
+    }
+    Ok(Options {
+        common,
+        first,
+        system: text_option(args, "system")?,
+        template,
+        single: args.has("single-turn"),
+        generate,
+        stats: args.has("stats"),
+    })
 }
 
 fn read_template(path: &Path) -> Result<String, Failure> {
@@ -135,7 +156,7 @@ struct Stats {
     generated: usize,
 }
 
-fn run(args: &mut Args) -> Result<(), Failure> {
+fn run(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
     let options = read(args)?;
     let model = options.common.open()?;
@@ -209,7 +230,7 @@ impl Chat<'_> {
                         interrupt::listen(&stop);
                         stop.resume();
                     }
-                    self.turn(text, &options.generate)?;
+                    self.turn(text, options)?;
                     if options.single {
                         return Ok(());
                     }
@@ -233,7 +254,7 @@ impl Chat<'_> {
 
     /// Adds a message and writes the answer. An error that concerns only this message is reported,
     /// and the message dropped.
-    fn turn(&mut self, content: String, options: &Generate) -> Result<(), Failure> {
+    fn turn(&mut self, content: String, options: &Options) -> Result<(), Failure> {
         self.messages.push(Message { role: Role::User, content });
         let ids = match self.encoder.encode(&self.messages) {
             Ok(ids) => ids,
@@ -287,14 +308,14 @@ impl Chat<'_> {
     fn answer(
         &mut self,
         ids: &[u32],
-        options: &Generate,
+        options: &Options,
         answer: &mut String,
     ) -> Result<Option<Finish>, SessionFailure> {
         let mut progress = Some(Progress::show(&format!("reading {} tokens", ids.len())));
         let start = Instant::now();
         let cached = self.session.tokens().len();
         let mut out = io::stdout().lock();
-        let mut generation = self.session.generate_ids(ids, options)?;
+        let mut generation = self.session.generate_ids(ids, &options.generate)?;
         let stats = &mut self.stats;
         stats.prompt += ids.len();
         stats.cached += cached;

@@ -2,35 +2,52 @@
 
 use std::io::{self, IsTerminal};
 
-use super::args::{Arg, Args, CommonArgs};
+use super::args::{Args, ids, option, positional, utf8};
+use super::common::{CommonArgs, model_argument, model_options};
 use super::tokenize::no_tokenizer;
-use super::{Command, Failure, print};
+use super::{Command, Failure, print, prompt};
 
 pub(crate) const COMMAND: Command = Command {
     name: "detokenize",
     about: "converts token ids to text",
-    help: "\
-usage: teff detokenize MODEL --ids 1,2
-
-Writes the text of the tokens and nothing else (at a terminal, a line break is added). Special
-tokens are written as their names, and invalid UTF-8 as U+FFFD.
-
-  --ids 1,2    the ids; may also be the array written by `teff tokenize`
-",
+    usage: &["detokenize MODEL (--ids 1,2 | IDS | -)"],
+    details: "\
+Writes the text of the tokens and nothing else (at a terminal, a line break is added). Special \
+tokens are written as their names, and invalid UTF-8 as U+FFFD. Without ids, standard input is read \
+if it is a pipe: `teff tokenize MODEL --text TEXT | teff detokenize MODEL`.",
+    notes: "",
+    args,
     run,
 };
 
-fn run(args: &mut Args) -> Result<(), Failure> {
-    let mut common = CommonArgs::default();
-    let mut ids = None;
-    while let Some(arg) = args.next()? {
-        match arg {
-            Arg::Flag(f) if f == "--ids" => ids = Some(args.ids(&f)?),
-            arg => common.take(arg, args, &[])?,
-        }
-    }
+fn args(command: clap::Command) -> clap::Command {
+    let command = command
+        .arg(model_argument())
+        .arg(positional("TEXT", "the ids; - for standard input").value_name("IDS"))
+        .next_help_heading("Tokens")
+        .arg(option("ids", "1,2", "the ids; may also be the array written by `teff tokenize`"));
+    model_options(command, &[])
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let common = CommonArgs::read(args, "detokenize")?;
     common.path()?;
-    let ids = ids.ok_or_else(|| Failure::Usage("no tokens: give --ids 1,2".into()))?;
+    let ids = match (args.text("ids")?, &common.text) {
+        (Some(_), Some(word)) => return Err(super::args::unexpected(word, "detokenize")),
+        (Some(text), None) => ids(&args.name("ids"), &text)?,
+        (None, Some(word)) if word != "-" => ids("IDS", &utf8("IDS", word)?)?,
+        (None, asked) => {
+            let none = || Failure::Usage("no tokens: give --ids 1,2, or ids by a pipe".into());
+            if asked.is_none() && io::stdin().is_terminal() {
+                return Err(none());
+            }
+            let text = prompt::input()?;
+            if asked.is_none() && text.is_empty() {
+                return Err(none());
+            }
+            ids("standard input", &text)?
+        }
+    };
     let model = common.open()?;
     let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
     let mut text = tokenizer.decode(&ids).map_err(Failure::run)?;

@@ -11,7 +11,8 @@ use teff::runtime::model::Container;
 use teff::runtime::session::SessionMemoryRequirements;
 use teff::{Cpu, Format, Model, SessionOptions};
 
-use super::args::{Arg, Args, CommonArgs, backends};
+use super::args::{Args, switch};
+use super::common::{CommonArgs, backends, model_argument, model_options};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human};
 use super::{Command, Failure, print};
@@ -19,44 +20,34 @@ use super::{Command, Failure, print};
 pub(crate) const COMMAND: Command = Command {
     name: "inspect",
     about: "describes a model and its memory requirements",
-    help: "\
-usage: teff inspect MODEL [--ctx N] [--json] [--stats] [OPTIONS]
-
-Prints the architecture, hyper-parameters, tensors and the memory requirements of a session, all
-from the model's header. total is the weights plus the session; weights in a mapped file are in the
-system's page cache, which can be reclaimed for other programs.
-
-  --ctx N              context length in tokens (default: the model's)
-  --json               print one JSON object
-  --stats              also print every tensor: minimum, maximum, mean and root mean square (RMS) of
-                       its weights, and warnings: numbers that are not finite, matrices of zeros,
-                       norms whose RMS is outside 0.01 to 100 or whose weights are all the same and
-                       not 1, norms of a Gemma in GGUF whose mean is near 0 (these files have the
-                       weights plus 1). Reads all weights
-  --threads N          threads of the session (default: one per core; at most as many as the CPUs
-                       that the process may run on)
-  --oversubscribe      allow more threads than that
-  --backend NAME       backend of the session (default: the value of the environment variable
-                       TEFF_BACKEND, or this machine's best)
-  --kv f32|f16|q8      format of the KV cache (default f32)
-  --quantize FORMAT    quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT        quantise an F32, F16 or BF16 head to this format when loading
-  --repack             copy weights into the backend's fastest order, if it has one
-",
+    usage: &["inspect MODEL [--ctx N] [--json] [--stats] [OPTIONS]"],
+    details: "\
+Prints the architecture, hyper-parameters, tensors and the memory requirements of a session, all \
+from the model's header. total is the weights plus the session; weights in a mapped file are in the \
+system's page cache, which can be reclaimed for other programs.",
+    notes: "",
+    args,
     run,
 };
 
-fn run(args: &mut Args) -> Result<(), Failure> {
-    const COMMON: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
-    let mut common = CommonArgs::default();
-    let (mut json, mut stats) = (false, false);
-    while let Some(arg) = args.next()? {
-        match arg {
-            Arg::Flag(f) if f == "--json" => json = true,
-            Arg::Flag(f) if f == "--stats" => stats = true,
-            arg => common.take(arg, args, &COMMON)?,
-        }
-    }
+fn args(command: clap::Command) -> clap::Command {
+    let command = command
+        .arg(model_argument())
+        .next_help_heading("Output")
+        .arg(switch("json", "print one JSON object"))
+        .arg(switch(
+            "stats",
+            "also print every tensor: minimum, maximum, mean and root mean square (RMS) of its \
+             weights, and warnings: numbers that are not finite, matrices of zeros, norms whose RMS \
+             is outside 0.01 to 100 or whose weights are all the same and not 1, norms of a Gemma \
+             in GGUF whose mean is near 0 (these files have the weights plus 1). Reads all weights",
+        ));
+    model_options(command, &["threads", "ctx", "backend", "kv", "weights"])
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let common = CommonArgs::read(args, "inspect")?;
+    let (json, stats) = (args.has("json"), args.has("stats"));
     let model = common.open()?;
     let options = common.options(&model)?;
     let memory_requirements = model.memory_requirements(&options).map_err(Failure::run)?;

@@ -4,78 +4,97 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use teff::runtime::tokenizer::Specials;
 use teff::{LogitsFor, Model, Session, SessionOptions};
 
-use super::args::{Arg, Args, CommonArgs};
+use super::args::{Args, ids, option};
+use super::common::{CommonArgs, model_argument, model_options, text_option};
 use super::machine::Progress;
-use super::{Command, Failure};
+use super::tokenize::no_tokenizer;
+use super::{Command, Failure, prompt};
 
 pub(crate) const COMMAND: Command = Command {
     name: "logits",
     about: "writes the logits of all tokens of a text to a file",
-    help: HELP,
+    usage: &["logits MODEL (--text S | --file F | --tokens 1,2,3 | --tokens-file F) --out F [OPTIONS]"],
+    details: "\
+Writes the logits after every token as little-endian f32 [tokens, vocabulary], without a header. The \
+bits are the same for every chunk size, number of threads and backend. The file appears only when it \
+is complete.
+
+A text becomes tokens as a prompt of `teff run` does: behind the beginning-of-text token, if the \
+model has one, and without names of special tokens.",
+    notes: "",
+    args,
     run,
 };
 
-const HELP: &str = "\
-usage: teff logits MODEL (--tokens 1,2,3 | --tokens-file F.i32) --out F.f32 [OPTIONS]
-
-Writes the logits after every token as little-endian f32 [tokens, vocabulary], without a header. The
-bits are the same for every chunk size, number of threads and backend. The file appears only when it
-is complete.
-
-  --tokens 1,2,3         the tokens
-  --tokens-file F        a file with the tokens, as little-endian 32-bit integers
-  --out F                the file to write
-  --chunk N              tokens per step (default 32); memory holds the logits of one chunk
-  --threads N            threads (default: one per core; at most as many as the CPUs that the
-                         process may run on)
-  --oversubscribe        allow more threads than that, which is slower
-  --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
-                         environment variable TEFF_BACKEND, or this machine's best)
-  --kv f32|f16|q8        format of the KV cache (default f32)
-  --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
-  --repack               copy weights into the backend's fastest order, if it has one: faster
-                         decoding, the same bits, additional memory of the weights' size
-";
+fn args(command: clap::Command) -> clap::Command {
+    let file = |arg: clap::Arg| arg.value_hint(clap::ValueHint::FilePath);
+    let command = command
+        .arg(model_argument())
+        .next_help_heading("Text and file")
+        .arg(option("text", "TEXT", "the text").short('p').visible_alias("prompt"))
+        .arg(file(
+            option("file", "F", "a file with the text, in UTF-8; - for standard input").short('f'),
+        ))
+        .arg(option("tokens", "1,2,3", "the tokens"))
+        .arg(file(option(
+            "tokens-file",
+            "F",
+            "a file with the tokens, as little-endian 32-bit integers",
+        )))
+        .arg(file(option("out", "F", "the file to write").short('o')))
+        .arg(option(
+            "chunk",
+            "N",
+            "tokens per step (default 32); memory holds the logits of one chunk",
+        ));
+    model_options(command, &["threads", "backend", "kv", "weights"])
+}
 
 /// Default number of tokens per step, which bounds the rows of a large vocabulary.
 const DEFAULT_CHUNK: usize = 32;
 
 enum Tokens {
+    Text(String),
     Given(Vec<u32>),
     File(PathBuf),
 }
 
-fn run(args: &mut Args) -> Result<(), Failure> {
-    const COMMON: [&str; 5] = ["--threads", "--backend", "--kv", "--quantize", "--repack"];
-    let mut common = CommonArgs::default();
-    let (mut given, mut file, mut out, mut chunk) = (None, None, None, DEFAULT_CHUNK);
-    while let Some(arg) = args.next()? {
-        match arg {
-            Arg::Flag(f) if f == "--tokens" => given = Some(args.ids(&f)?),
-            Arg::Flag(f) if f == "--tokens-file" => file = Some(args.path()?),
-            Arg::Flag(f) if f == "--out" => out = Some(args.path()?),
-            Arg::Flag(f) if f == "--chunk" => chunk = args.count(&f, 1..=usize::MAX)?,
-            arg => common.take(arg, args, &COMMON)?,
-        }
-    }
+fn run(args: &Args) -> Result<(), Failure> {
+    let common = CommonArgs::read(args, "logits")?;
     let path = common.path()?;
-    let tokens = match (given, file) {
-        (Some(tokens), None) if tokens.is_empty() => {
-            return Err(Failure::Usage("--tokens is empty: give at least one token".into()));
-        }
-        (Some(tokens), None) => Tokens::Given(tokens),
-        (None, Some(file)) => Tokens::File(file),
-        _ => return Err(Failure::Usage("give either --tokens or --tokens-file".into())),
-    };
+    let text = text_option(args, "text")?;
+    let tokens = args.text("tokens")?.map(|t| ids(&args.name("tokens"), &t)).transpose()?;
+    let chunk = args.count("chunk", 1..=usize::MAX)?.unwrap_or(DEFAULT_CHUNK);
+    let mut all = Vec::new();
+    all.extend(text.map(Tokens::Text));
+    all.extend(tokens.map(Tokens::Given));
+    all.extend(args.path("tokens-file").map(Tokens::File));
+    let file = args.path("file");
+    if all.len() + usize::from(file.is_some()) != 1 {
+        let what = "give one of --text, --file, --tokens and --tokens-file";
+        return Err(Failure::Usage(what.into()));
+    }
+    if let Some(Tokens::Given(tokens)) = all.first()
+        && tokens.is_empty()
+    {
+        return Err(Failure::Usage("--tokens is empty: give at least one token".into()));
+    }
+    let out = args.path("out");
     let out = out.ok_or_else(|| Failure::Usage("no file to write: give --out F".into()))?;
     let target = Target::new(&out, path)?;
+    let tokens = match (all.pop(), file) {
+        (Some(tokens), _) => tokens,
+        (None, Some(file)) if file == Path::new("-") => Tokens::Text(prompt::input()?),
+        (None, file) => Tokens::Text(prompt::of_file(&file.unwrap_or_default())?),
+    };
 
     let model = common.open()?;
     let context = model.spec().context as usize;
     let tokens = match tokens {
+        Tokens::Text(text) => tokens_of(&model, &text)?,
         Tokens::Given(tokens) => tokens,
         Tokens::File(file) => read_tokens(&file, context)?,
     };
@@ -86,6 +105,18 @@ fn run(args: &mut Args) -> Result<(), Failure> {
         SessionOptions { context: Some(tokens.len()), batch: chunk, logits: chunk, ..options };
     let mut session = model.session(&options).map_err(Failure::run)?;
     target.write(|file| compute(&mut session, &tokens, chunk, file))
+}
+
+/// The tokens of a text, as a prompt has them.
+fn tokens_of(model: &Model, text: &str) -> Result<Vec<u32>, Failure> {
+    let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
+    let mut tokens = Vec::new();
+    tokens.extend(tokenizer.bos().filter(|_| tokenizer.add_bos()));
+    tokens.extend(tokenizer.encode(text, Specials::Ignore).map_err(Failure::run)?);
+    match tokens.is_empty() {
+        true => Err(Failure::Run("the text is empty: it must have at least one token".into())),
+        false => Ok(tokens),
+    }
 }
 
 /// Refuses input that the model can't take before anything is computed.

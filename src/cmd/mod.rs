@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and their exit codes.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -8,24 +9,40 @@ mod args;
 mod bench;
 #[cfg(feature = "chat")]
 mod chat;
+mod common;
 mod detokenize;
+mod elsewhere;
+mod habits;
 mod inspect;
 mod json;
 mod logits;
 mod machine;
+#[cfg(feature = "completions")]
+mod pages;
+mod prompt;
 mod quantize;
 mod roofline;
 mod run;
+#[cfg(feature = "story")]
+mod story;
 mod tokenize;
 
 use args::Args;
 
 /// A subcommand.
-struct Command {
-    name: &'static str,
-    about: &'static str,
-    help: &'static str,
-    run: fn(&mut Args) -> Result<(), Failure>,
+pub(crate) struct Command {
+    pub(crate) name: &'static str,
+    /// One line for the list of commands.
+    pub(crate) about: &'static str,
+    /// The lines of its usage, each without the leading `teff`.
+    pub(crate) usage: &'static [&'static str],
+    /// The text above the options in its help.
+    pub(crate) details: &'static str,
+    /// The text below the options in its help.
+    pub(crate) notes: &'static str,
+    /// Adds its arguments.
+    pub(crate) args: fn(clap::Command) -> clap::Command,
+    pub(crate) run: fn(&Args) -> Result<(), Failure>,
 }
 
 const COMMANDS: &[Command] = &[
@@ -38,7 +55,23 @@ const COMMANDS: &[Command] = &[
     quantize::COMMAND,
     #[cfg(feature = "chat")]
     chat::COMMAND,
+    #[cfg(feature = "completions")]
+    pages::COMPLETIONS,
+    #[cfg(feature = "completions")]
+    pages::MAN,
 ];
+
+impl Command {
+    /// The command named `name`.
+    pub(crate) fn find(name: impl AsRef<OsStr>) -> Option<&'static Command> {
+        COMMANDS.iter().find(|c| name.as_ref() == c.name)
+    }
+
+    /// The text of `--help`.
+    fn help(&self) -> String {
+        args::parser(self).render_help().to_string()
+    }
+}
 
 /// Reason why a command ends early.
 #[derive(Debug)]
@@ -49,8 +82,8 @@ pub(crate) enum Failure {
     Run(String),
     /// The reader of standard output has closed it, which is not an error.
     Closed,
-    /// `--help` was given.
-    Help,
+    /// A text that was asked for instead of running the command, such as its help.
+    Help(String),
 }
 
 impl Failure {
@@ -70,18 +103,20 @@ impl Failure {
 
 /// Parses the command line, runs the command and returns the exit code.
 pub(crate) fn main() -> ExitCode {
-    let mut args = Args::from_env();
-    let (command, done) = match start(&mut args) {
-        Ok(command) => (Some(command), (command.run)(&mut args)),
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let (command, done) = match start(&args) {
+        Ok(command) => {
+            let args = Args::parse(command, args[1..].to_vec());
+            (Some(command), args.and_then(|args| (command.run)(&args)))
+        }
         Err(failure) => (None, Err(failure)),
     };
-    let done = match (done, command) {
-        (Err(Failure::Help), Some(command)) => print(command.help),
-        (Err(Failure::Help), None) => print(&overview()),
-        (done, _) => done,
+    let done = match done {
+        Err(Failure::Help(text)) => print(&text),
+        done => done,
     };
     match done {
-        Ok(()) | Err(Failure::Closed | Failure::Help) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::Closed | Failure::Help(_)) => ExitCode::SUCCESS,
         Err(Failure::Run(what)) => {
             print_error(&what);
             ExitCode::from(1)
@@ -94,25 +129,38 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// The names of all commands.
+fn names() -> String {
+    COMMANDS.iter().map(|c| c.name).collect::<Vec<_>>().join(", ")
+}
+
 /// The subcommand named by the first argument.
-fn start(args: &mut Args) -> Result<&'static Command, Failure> {
-    let known = || COMMANDS.iter().map(|c| c.name).collect::<Vec<_>>().join(", ");
-    let name = match args.next()? {
-        Some(args::Arg::Positional(name)) => name,
-        Some(args::Arg::Flag(flag)) if flag == "--version" || flag == "-V" => {
-            print(concat!("teff ", env!("CARGO_PKG_VERSION"), "\n"))?;
-            return Err(Failure::Closed);
+fn start(args: &[OsString]) -> Result<&'static Command, Failure> {
+    let Some(first) = args.first() else {
+        return Err(Failure::Usage(format!("no command; there are: {}", names())));
+    };
+    match first.to_str() {
+        Some("--help" | "-h") => return Err(Failure::Help(overview())),
+        Some("help") => {
+            let text = match args.get(1) {
+                Some(name) if !name.as_encoded_bytes().starts_with(b"-") => {
+                    Command::find(name).ok_or_else(|| elsewhere::unknown(name))?.help()
+                }
+                _ => overview(),
+            };
+            return Err(Failure::Help(text));
         }
-        Some(args::Arg::Flag(flag)) => {
-            let what = format!("option {flag} must follow a command; there are: {}", known());
+        Some("--version" | "-V" | "version") => {
+            let version = concat!("teff ", env!("CARGO_PKG_VERSION"), "\n");
+            return Err(Failure::Help(version.into()));
+        }
+        Some(flag) if flag.starts_with('-') => {
+            let what = format!("option {flag} must follow a command; there are: {}", names());
             return Err(Failure::Usage(what));
         }
-        None => return Err(Failure::Usage(format!("no command; there are: {}", known()))),
-    };
-    COMMANDS.iter().find(|c| name == c.name).ok_or_else(|| {
-        let name = name.to_string_lossy();
-        Failure::Usage(format!("unknown command `{name}`; there are: {}", known()))
-    })
+        _ => {}
+    }
+    Command::find(first).ok_or_else(|| elsewhere::unknown(first))
 }
 
 fn overview() -> String {
@@ -123,10 +171,14 @@ fn overview() -> String {
         "usage: teff COMMAND [ARGUMENTS]\n\n",
     ));
     for c in COMMANDS {
-        text.push_str(&format!("  {:<12}{}\n", c.name, c.about));
+        text.push_str(&format!("  {:<13}{}\n", c.name, c.about));
     }
     text.push_str(
-        "\nMODEL is a .gguf file or a Hugging Face folder. See `teff COMMAND --help` for details.\n\
+        "  help         prints this, or the help of a command: teff help run\n  \
+           version      prints the version\n\n\
+         MODEL is a .gguf file or a Hugging Face folder. Teff does not download: fetch models with other\n\
+         programs, such as `hf download OWNER/REPO --local-dir DIR`. `teff run` alone writes a story, by a\n\
+         small model that is part of the program. See `teff COMMAND --help` for details.\n\n\
          Exit codes: 0; 1 for an error of the model, a file or the run; 2 for wrong usage.\n",
     );
     text

@@ -1,71 +1,98 @@
 //! `teff quantize`: quantises a model to a smaller file.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use teff::runtime::quantize::{Fallback, Progress, QuantizeOptions, Report, Target, quantize_file};
 
-use super::args::{Arg, Args, THREADS};
+use super::args::{Args, option, positional, switch, utf8};
+use super::common::THREADS;
 use super::machine::{self, human};
-use super::{Command, Failure, print, print_error};
+use super::{Command, Failure, elsewhere, print, print_error};
 
-pub(crate) const COMMAND: Command =
-    Command { name: "quantize", about: "converts a model to a smaller file", help: HELP, run };
+pub(crate) const COMMAND: Command = Command {
+    name: "quantize",
+    about: "converts a model to a smaller file",
+    usage: &[
+        "quantize IN.gguf OUT.gguf --to FORMAT [OPTIONS]",
+        "quantize FOLDER  OUT.gguf --to FORMAT [OPTIONS]",
+        "quantize IN OUT FORMAT [THREADS]    as llama-quantize",
+    ],
+    details: "\
+Converts a model, given as a GGUF file or a Hugging Face folder, to a GGUF file in other formats, \
+which llama.cpp can load too. Norms, biases and positions are not changed. OUT appears only when it \
+is complete, and replaces an existing file. The result does not depend on the number of threads, and \
+equals that of llama.cpp's quantiser without an importance matrix.",
+    notes: "\
+FORMAT is the format of most matrices:
+  F32 F16 BF16          no quantisation; tensors of a folder that have this type are not changed
+  Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    except a Q6_K head (for Q8_0: Q8_0)
+  Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_NL Q3_K_L Q3_K_M Q3_K_S Q2_K
+                        llama.cpp's mixes, with more bits for some tensors
+  Q5_K Q4_K Q3_K        all matrices in this one format
+  TQ2_0 TQ1_0           for ternary weights; others are rounded, with a warning. Embedding Q4_K,
+                        head Q6_K
+  I2_S                  for weights of 0 and one magnitude per matrix; others are refused. Embedding
+                        and head F16
+Rows that are not whole blocks fall back to another format: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for \
+Q6_K and I2_S, Q4_0 for Q3_K, Q2_K and TQ, or else F16.",
+    args,
+    run,
+};
 
-const HELP: &str = "\
-usage: teff quantize IN.gguf OUT.gguf --to FORMAT [OPTIONS]
-       teff quantize FOLDER  OUT.gguf --to FORMAT [OPTIONS]
+fn args(command: clap::Command) -> clap::Command {
+    let path = |name, help| positional(name, help).value_hint(clap::ValueHint::AnyPath);
+    command
+        .arg(path("IN", "the model: a .gguf file or a Hugging Face folder"))
+        .arg(path("OUT", "the file to write"))
+        .arg(positional("FORMAT", "the format, if it isn't given by --to"))
+        .arg(positional("THREADS", "threads, if they aren't given by --threads"))
+        .arg(option("to", "FORMAT", "the format of most matrices: see below"))
+        .arg(switch("pure", "all matrices in FORMAT, including the head and the embedding"))
+        .arg(switch(
+            "allow-requantize",
+            "allow quantised input, which loses more precision than either format",
+        ))
+        .arg(
+            option("threads", "N", "threads (default: one per core)")
+                .short('t')
+                .visible_alias("nthread"),
+        )
+}
 
-Converts a model, given as a GGUF file or a Hugging Face folder, to a GGUF file in other formats,
-which llama.cpp can load too. Norms, biases and positions are not changed. OUT appears only when it
-is complete, and replaces an existing file. The result does not depend on the number of threads, and
-equals that of llama.cpp's quantiser without an importance matrix.
-
-  --to FORMAT            the format of most matrices:
-                           F32 F16 BF16          no quantisation; tensors of a folder that have
-                                                 this type are not changed
-                           Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    except a Q6_K head (for Q8_0: Q8_0)
-                           Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_NL Q3_K_L Q3_K_M Q3_K_S Q2_K
-                                                 llama.cpp's mixes, with more bits for some tensors
-                           Q5_K Q4_K Q3_K        all matrices in this one format
-                           TQ2_0 TQ1_0           for ternary weights; others are rounded, with a
-                                                 warning. Embedding Q4_K, head Q6_K
-                           I2_S                  for weights of 0 and one magnitude per matrix;
-                                                 others are refused. Embedding and head F16
-                         Rows that are not whole blocks fall back to another format: Q5_0 for Q4_K,
-                         Q5_1 for Q5_K, Q8_0 for Q6_K and I2_S, Q4_0 for Q3_K, Q2_K and TQ, or
-                         else F16
-  --pure                 all matrices in FORMAT, including the head and the embedding
-  --allow-requantize     allow quantised input, which loses more precision than either format
-  --threads N            threads (default: one per core)
-";
-
-fn run(args: &mut Args) -> Result<(), Failure> {
-    let (mut files, mut target, mut pure) = (Vec::new(), None, false);
-    let mut options = QuantizeOptions::default();
-    while let Some(arg) = args.next()? {
-        match arg {
-            Arg::Positional(word) if files.len() < 2 => files.push(PathBuf::from(word)),
-            Arg::Positional(word) => {
-                let word = word.to_string_lossy();
-                let what = format!("unexpected argument `{word}`: IN and OUT were given before");
-                return Err(Failure::Usage(what));
-            }
-            Arg::Flag(f) if f == "--to" => target = Some(read_target(&args.text(&f)?)?),
-            Arg::Flag(f) if f == "--pure" => pure = true,
-            Arg::Flag(f) if f == "--allow-requantize" => options.allow_requantize = true,
-            Arg::Flag(f) if f == "--threads" => options.threads = args.count(&f, THREADS)?,
-            Arg::Flag(f) => return Err(Failure::Usage(format!("unknown option {f}"))),
-        }
-    }
-    let [input, output] = &files[..] else {
-        return Err(Failure::Usage("give the model and the file to write".into()));
+fn run(args: &Args) -> Result<(), Failure> {
+    let mut options = QuantizeOptions {
+        allow_requantize: args.has("allow-requantize"),
+        ..QuantizeOptions::default()
     };
-    let target = target.ok_or_else(|| Failure::Usage("no format: give --to FORMAT".into()))?;
-    let target = if pure { target.pure() } else { target };
+    let target = match (args.text("to")?, args.os("FORMAT")) {
+        (Some(_), Some(word)) => return Err(super::args::unexpected(word, "quantize")),
+        (None, Some(word)) => Some(read_target("FORMAT", &utf8("FORMAT", word)?)?),
+        (to, None) => to.map(|name| read_target(&args.name("to"), &name)).transpose()?,
+    };
+    let threads = ["threads", "THREADS"].into_iter().find(|id| args.os(id).is_some());
+    if let Some(threads) = threads {
+        options.threads = args.count(threads, THREADS)?.unwrap_or(options.threads);
+    }
+    let (Some(input), Some(output)) = (args.path("IN"), args.path("OUT")) else {
+        let what = match args.path("IN") {
+            None => "no model: give the model, the file to write, and --to FORMAT",
+            Some(_) => "give the model and the file to write",
+        };
+        return Err(Failure::Usage(what.into()));
+    };
+    let Some(target) = target else {
+        // llama-quantize makes a name for OUT; here the file that is written is always named.
+        let what = match output.to_str().and_then(Target::from_name) {
+            Some(_) => "no file to write: teff quantize IN OUT FORMAT",
+            None => "no format: give --to FORMAT",
+        };
+        return Err(Failure::Usage(what.into()));
+    };
+    let target = if args.has("pure") { target.pure() } else { target };
+    elsewhere::check_model(&input)?;
 
     let mut line = Line::new();
-    let report = quantize_file(input, output, &target, &options, &mut |p| line.show(p));
+    let report = quantize_file(&input, &output, &target, &options, &mut |p| line.show(p));
     drop(line);
     let report = report.map_err(Failure::run)?;
     warn(&report);
@@ -81,10 +108,10 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     ))
 }
 
-fn read_target(name: &str) -> Result<Target, Failure> {
+fn read_target(flag: &str, name: &str) -> Result<Target, Failure> {
     Target::from_name(name).ok_or_else(|| {
         let names: Vec<_> = Target::built().map(|t| t.name()).collect();
-        Failure::Usage(format!("--to is `{name}`: it must be one of {}", names.join(", ")))
+        Failure::Usage(format!("{flag} is `{name}`: it must be one of {}", names.join(", ")))
     })
 }
 

@@ -16,8 +16,8 @@ use teff::kernels::{
 use teff::runtime::pool::{Pool, PoolOptions};
 use teff::{Cpu, Format};
 
-use super::args::backends;
 use super::bench::{Bench, Row, Spread};
+use super::common::backends;
 use super::json::{Object, array, string};
 use super::machine::{Progress, human};
 use super::{Failure, print};

@@ -5,49 +5,75 @@ use std::time::{Duration, Instant};
 
 use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
-use super::args::{Args, CommonArgs, SamplingArgs};
+use super::args::{Args, option, positional, switch};
+use super::common::{
+    CommonArgs, escape_option, generate, length_options, model_argument, model_options,
+    sampling_options,
+};
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
-use super::{Command, Failure, print_error};
+use super::{Command, Failure, elsewhere, print_error, prompt};
 
-pub(crate) const COMMAND: Command =
-    Command { name: "run", about: "continues a text", help: HELP, run };
+/// Maximum number of tokens without `-n`.
+const MOST: usize = 128;
 
-const HELP: &str = "\
-usage: teff run MODEL -p TEXT [OPTIONS]
+pub(crate) const COMMAND: Command = Command {
+    name: "run",
+    about: "continues a text",
+    usage: &[
+        "run MODEL [-p TEXT | -f FILE | TEXT | -] [OPTIONS]",
+        "run [-p TEXT] [OPTIONS]    a story, by the model that is part of the program",
+    ],
+    details: "\
+Continues a text. Only the continuation goes to standard output, as it is generated. It ends after N \
+tokens, before a stop string, when the model ends the text, or when the context is full. The same \
+options give the same text on every machine.
 
-Continues TEXT. Only the continuation goes to standard output, as it is generated. It ends after N
-tokens, when the model ends the text, or when the context is full. The same options give the same
-text on every machine.
+The text is that of -p, of the file of -f, of the argument behind the model, or of standard input if \
+that is asked for by - or is a pipe and there is no other; one line break at the end of a file or \
+pipe is not part of it. Without a model, the story model that is part of the program writes a story, \
+which begins with the text, or else with `Once upon a time`.",
+    notes: "",
+    args,
+    run,
+};
 
-  -p TEXT                the text to continue
-  -n N                   maximum number of tokens to write (default 128)
-  --temperature T        below 1 favours likely tokens, above 1 flattens, 0 is greedy (default 0.8)
-  --top-k K              keep the K most likely tokens, 0 is off (default 40)
-  --top-p P              keep the most likely tokens with this total probability, 1 is off
-                         (default 0.95)
-  --min-p P              keep tokens with at least this share of the most likely one's
-                         probability, 0 is off (default 0.05)
-  --repeat-penalty R     makes recent tokens less likely, 1 is off (default 1)
-  --repeat-last-n N      number of tokens that count as recent (default 64)
-  --seed S               seed of the random numbers (default 0)
-  --greedy               always the most likely token, like --temperature 0
-  --threads N            threads (default: one per core; at most as many as the CPUs that the
-                         process may run on)
-  --oversubscribe        allow more threads than that, which is slower
-  --ctx N                context length in tokens (default: the model's, but at most 4096)
-  --timeout SECONDS      end the command after this time, including loading, with exit code 1; the
-                         text so far has been written
-  --backend NAME         instruction set: scalar, avx2, avx512, ... (default: the value of the
-                         environment variable TEFF_BACKEND, or this machine's best)
-  --kv f32|f16|q8        format of the KV cache (default f32)
-  --quantize FORMAT      quantise F32, F16 and BF16 weights to this format when loading
-  --head FORMAT          quantise an F32, F16 or BF16 head to this format when loading
-  --repack               copy weights into the backend's fastest order, if it has one: faster
-                         decoding, the same bits, additional memory of the weights' size
-  --stats                print statistics as one line of JSON on standard error: times, tokens per
-                         second, bytes; ttft_ms is the time from the prompt to the first text
-";
+fn args(command: clap::Command) -> clap::Command {
+    let command = command
+        .arg(model_argument())
+        .arg(positional("TEXT", "the text to continue; - for standard input"))
+        .next_help_heading("Text")
+        .arg(option("prompt", "TEXT", "the text to continue").short('p'))
+        .arg(
+            option(
+                "file",
+                "FILE",
+                "a file with the text to continue, in UTF-8; - for standard input",
+            )
+            .short('f')
+            .value_hint(clap::ValueHint::FilePath),
+        )
+        .arg(escape_option());
+    let limit = "maximum number of tokens to write (default 128; for the story model -1); -1 for no \
+                 limit but the context";
+    let command = length_options(command, limit)
+        .arg(switch("ignore-eos", "go on when the model ends the text"));
+    let command = sampling_options(command);
+    let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
+    model_options(command, &known)
+        .next_help_heading("Output")
+        .arg(option(
+            "timeout",
+            "SECONDS",
+            "end the command after this time, including loading, with exit code 1; the text so far \
+             has been written",
+        ))
+        .arg(switch(
+            "stats",
+            "print statistics as one line of JSON on standard error: times, tokens per second, \
+             bytes; ttft_ms is the time from the prompt to the first text",
+        ))
+}
 
 /// Command-line options.
 struct Options {
@@ -56,36 +82,43 @@ struct Options {
     generate: Generate,
     timeout: Option<Duration>,
     stats: bool,
+    /// The story model begins with a prompt of its own, which is written too.
+    begins: bool,
 }
 
-fn read(args: &mut Args) -> Result<Options, Failure> {
-    const COMMON: [&str; 6] = ["--threads", "--ctx", "--backend", "--kv", "--quantize", "--repack"];
-    let mut common = CommonArgs::default();
-    let mut sampling_args = SamplingArgs::default();
-    let (mut prompt, mut timeout, mut stats) = (None, None, false);
-    common.read(args, &COMMON, |f, args| {
-        match f {
-            "-p" | "--prompt" => prompt = Some(args.text(f)?),
-            "--timeout" => timeout = Some(seconds(f, args)?),
-            "--stats" => stats = true,
-            _ => return sampling_args.take(f, args),
-        }
-        Ok(true)
-    })?;
-    let generate = sampling_args.generate(Some(128))?;
-    common.path()?;
-    let prompt =
-        prompt.ok_or_else(|| Failure::Usage("no text to continue: give -p TEXT".into()))?;
-    Ok(Options { common, prompt, generate, timeout, stats })
-}
-
-fn seconds(flag: &str, args: &mut Args) -> Result<Duration, Failure> {
-    const ALLOWED: &str = "a number of seconds from 0 up";
-    let seconds: f64 = args.parse(flag, ALLOWED)?;
-    if !(seconds >= 0.0 && seconds.is_finite()) {
-        return Err(Failure::Usage(format!("{flag} is {seconds}: it must be {ALLOWED}")));
+fn read(args: &Args) -> Result<Options, Failure> {
+    let common = CommonArgs::read(args, "run")?;
+    let story = common.given().is_none() && cfg!(feature = "story");
+    let generate = generate(args, if story { None } else { Some(MOST) })?;
+    let (timeout, stats) = (seconds(args, "timeout")?, args.has("stats"));
+    if !story {
+        elsewhere::check_model(common.path()?)?;
     }
-    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    let prompt = prompt::read(args, &common, "prompt")?.map(prompt::without_last_break);
+    let begins = prompt.is_none();
+    let prompt = match prompt {
+        Some(prompt) => prompt,
+        #[cfg(feature = "story")]
+        None if story => super::story::BEGINNING.into(),
+        None => {
+            let mut what = "no text to continue: give -p TEXT, -f FILE, or text by a pipe".into();
+            // A text in the model's place, perhaps.
+            if let Some(path) = common.given().filter(|path| !path.exists()) {
+                what = format!("{what}; and there is no model `{}`", path.display());
+            }
+            return Err(Failure::Usage(what));
+        }
+    };
+    Ok(Options { common, prompt, generate, timeout, stats, begins })
+}
+
+fn seconds(args: &Args, id: &str) -> Result<Option<Duration>, Failure> {
+    const ALLOWED: &str = "a number of seconds from 0 up";
+    let Some(seconds) = args.value::<f64>(id, ALLOWED)? else { return Ok(None) };
+    if !(seconds >= 0.0 && seconds.is_finite()) {
+        return Err(args.refused(id, &seconds.to_string(), ALLOWED));
+    }
+    Ok(Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
 }
 
 /// Statistics of a run.
@@ -101,10 +134,18 @@ struct Stats {
     finish: Option<Finish>,
 }
 
-fn run(args: &mut Args) -> Result<(), Failure> {
+fn open(options: &Options) -> Result<Model, Failure> {
+    #[cfg(feature = "story")]
+    if options.common.given().is_none() {
+        return super::story::open(&options.common.load_options()?).map_err(Failure::run);
+    }
+    options.common.open()
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
     let options = read(args)?;
-    let model = options.common.open()?;
+    let model = open(&options)?;
     let session_options = options.common.text_options(&model)?;
     let mut session = model.session(&session_options).map_err(Failure::run)?;
     let mut stats = Stats { load: start.elapsed(), ..Stats::default() };
@@ -119,6 +160,10 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     if stats.finish == Some(Finish::ContextFull) && !options.stats {
         let (context, n) = (session.context(), stats.generated);
         print_error(&format!("the context of {context} tokens is full: {n} tokens were written"));
+    }
+    #[cfg(feature = "story")]
+    if options.common.given().is_none() && !options.stats {
+        print_error(super::story::ADVICE);
     }
     Ok(())
 }
@@ -144,15 +189,21 @@ fn write(session: &mut Session<'_>, options: &Options, stats: &mut Stats) -> Res
     progress.update(&format!("reading the prompt of {} tokens", stats.prompt_tokens));
     let mut progress = Some(progress);
     let mut newline = true;
+    let mut write = |text: &str| {
+        if !text.is_empty() {
+            newline = text.ends_with('\n');
+            out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::stdout)?;
+        }
+        Ok::<(), Failure>(())
+    };
     let mut written = || loop {
         let piece = generation.next_piece();
-        progress = None;
+        if progress.take().is_some() && options.begins {
+            write(&options.prompt)?;
+        }
         match piece {
             Ok(Some(piece)) => {
-                newline = piece.ends_with('\n');
-                out.write_all(piece.as_bytes())
-                    .and_then(|()| out.flush())
-                    .map_err(Failure::stdout)?;
+                write(piece)?;
             }
             Ok(None) => return Ok(()),
             Err(SessionError::Step(StepError::Cancelled)) => return Err(None),
@@ -188,8 +239,8 @@ fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
     let finish = match f.finish {
         Some(Finish::Length) => "length",
         Some(Finish::Stop(_)) => "stop",
-        Some(Finish::StopString(_)) => "stop_string",
         Some(Finish::ContextFull) => "context_full",
+        Some(Finish::StopString(_)) => "stop_string",
         _ => "stopped",
     };
     Object::new()

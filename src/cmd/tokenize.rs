@@ -2,49 +2,44 @@
 
 use teff::runtime::tokenizer::Specials;
 
-use super::args::{Arg, Args, CommonArgs};
-use super::{Command, Failure, json, print};
+use super::args::{Args, option, positional, switch};
+use super::common::{CommonArgs, escape_option, model_argument, model_options};
+use super::{Command, Failure, json, print, prompt};
 
 pub(crate) const COMMAND: Command = Command {
     name: "tokenize",
     about: "converts text to token ids",
-    help: "\
-usage: teff tokenize MODEL (--text S | --file F) [--special]
-
-Writes the token ids of the text as a JSON array on one line. No beginning-of-text token is added.
-
-  --text S     the text
-  --file F     a file with the text, in UTF-8
-  --special    parse the names of special tokens, such as <|endoftext|>
-",
+    usage: &["tokenize MODEL (--text S | --file F | TEXT | -) [--special]"],
+    details: "\
+Writes the token ids of the text as a JSON array on one line. No beginning-of-text token is added. \
+Without a text, standard input is read if it is a pipe; nothing is dropped from it.",
+    notes: "",
+    args,
     run,
 };
 
-fn run(args: &mut Args) -> Result<(), Failure> {
-    let mut common = CommonArgs::default();
-    let (mut text, mut file, mut specials) = (None, None, Specials::Ignore);
-    while let Some(arg) = args.next()? {
-        match arg {
-            Arg::Flag(f) if f == "--text" => text = Some(args.text(&f)?),
-            Arg::Flag(f) if f == "--file" => file = Some(args.path()?),
-            Arg::Flag(f) if f == "--special" => specials = Specials::Parse,
-            arg => common.take(arg, args, &[])?,
-        }
-    }
+fn args(command: clap::Command) -> clap::Command {
+    let command = command
+        .arg(model_argument())
+        .arg(positional("TEXT", "the text; - for standard input"))
+        .next_help_heading("Text")
+        .arg(option("text", "S", "the text").short('p').visible_alias("prompt"))
+        .arg(
+            option("file", "F", "a file with the text, in UTF-8; - for standard input")
+                .short('f')
+                .value_hint(clap::ValueHint::FilePath),
+        )
+        .arg(escape_option())
+        .arg(switch("special", "parse the names of special tokens, such as <|endoftext|>"));
+    model_options(command, &[])
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let common = CommonArgs::read(args, "tokenize")?;
     common.path()?;
-    let text = match (text, file) {
-        (Some(text), None) => text,
-        (None, Some(file)) => {
-            let name = file.display();
-            let bytes = std::fs::read(&file)
-                .map_err(|e| Failure::Run(format!("{name}: can't be read: {e}")))?;
-            String::from_utf8(bytes).map_err(|e| {
-                let at = e.utf8_error().valid_up_to();
-                Failure::Run(format!("{name}: byte {at} is not UTF-8: convert the file"))
-            })?
-        }
-        _ => return Err(Failure::Usage("give either --text or --file".into())),
-    };
+    let specials = if args.has("special") { Specials::Parse } else { Specials::Ignore };
+    let (text, _) = prompt::read(args, &common, "text")?
+        .ok_or_else(|| Failure::Usage("no text: give --text, --file, or text by a pipe".into()))?;
     let model = common.open()?;
     let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
     let ids = tokenizer.encode(&text, specials).map_err(Failure::run)?;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use teff::{LogitsFor, Model, Session, SessionOptions};
 use teff_runtime::safetensors::SafeTensors;
 
+#[cfg(feature = "cli")]
+pub mod command;
 pub mod tiny;
 
 /// The copy of the small GPT-2 in the repository.

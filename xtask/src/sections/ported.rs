@@ -12,7 +12,7 @@ use super::compare::{Runner, models, same_logits, same_tokens};
 
 /// The command as it is built there: with the features of the tests, whose kernels it shares; without `chat`.
 const COMMAND: &str = "build -q --profile test --bin teff --no-default-features --features \
-                       mmap,folders,repack,legacy-quants,k-quants,i-quants,ternary,teff-kernels/equivalence,teff-kernels/entered";
+                       cli,mmap,folders,repack,legacy-quants,k-quants,i-quants,ternary,teff-kernels/equivalence,teff-kernels/entered";
 
 /// A machine, and how programs for it are built and run.
 struct Machine {

@@ -64,7 +64,7 @@ pub(crate) fn rayon(_: &Job) -> Outcome {
 /// A program with one family of formats contains nothing of the others, and nothing unused.
 pub(crate) fn families(job: &Job) -> Outcome {
     // By its target, so that nothing lies where the tests' command does.
-    let build = "build -q --no-default-features --features k-quants --bin teff --target";
+    let build = "build -q --no-default-features --features cli,k-quants --bin teff --target";
     Stable
         .cargo()
         .line(build)
