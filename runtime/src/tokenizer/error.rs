@@ -72,6 +72,13 @@ pub enum TokenizerError {
         /// The name.
         name: String,
     },
+    /// A name in `tokenizer.ggml.pre` that is known, but not supported.
+    RefusedPreTokenizer {
+        /// The name.
+        name: String,
+        /// The reason.
+        why: &'static str,
+    },
     /// tokenizer.model is not a valid protocol buffer, or a field of it is invalid.
     Model {
         /// Offset in bytes from the start of the file.
@@ -154,6 +161,13 @@ pub enum TokenizerError {
         /// The byte.
         byte: u8,
     },
+    /// A text with a character that needs the token for unknown text, which the vocabulary lacks.
+    NoUnknownToken {
+        /// The name of that token.
+        token: String,
+    },
+    /// A pattern of the tokenizer that takes too many steps on a text.
+    PatternTooSlow,
     /// A text of 4 GiB or more.
     TextTooLong {
         /// Length of the text in bytes.
@@ -213,8 +227,11 @@ impl fmt::Display for TokenizerError {
             }
             E::UnknownPreTokenizer { name } => {
                 write!(f, "the pre-tokenizer `{name}` is not supported; known:")?;
-                let mut names = super::Splitter::gguf_names().enumerate();
+                let mut names = super::split::gguf_names().enumerate();
                 names.try_for_each(|(i, n)| write!(f, "{} {n}", if i > 0 { "," } else { "" }))
+            }
+            E::RefusedPreTokenizer { name, why } => {
+                write!(f, "the pre-tokenizer `{name}` is not supported: {why}")
             }
             E::Model { offset, why } => write!(f, "tokenizer.model, at byte {offset}: {why}"),
             E::NotAByte { id, token } => {
@@ -256,6 +273,13 @@ impl fmt::Display for TokenizerError {
                     "the text contains the byte {byte:#04x}, for which the vocabulary has no token"
                 )
             }
+            E::NoUnknownToken { token } => write!(
+                f,
+                "the text needs the unknown token {token:?}, which is not in the vocabulary"
+            ),
+            E::PatternTooSlow => f.write_str(
+                "a pattern of the tokenizer takes too many steps on this text: split it into parts",
+            ),
             E::TextTooLong { bytes } => {
                 write!(f, "a text of {bytes} bytes is too long: split it into parts below 4 GiB")
             }
@@ -263,6 +287,12 @@ impl fmt::Display for TokenizerError {
                 write!(f, "{id} is not a token: the vocabulary has {vocab_size} ids, some unused")
             }
         }
+    }
+}
+
+impl From<super::regex::TooManySteps> for TokenizerError {
+    fn from(_: super::regex::TooManySteps) -> Self {
+        TokenizerError::PatternTooSlow
     }
 }
 
