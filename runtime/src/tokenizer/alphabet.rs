@@ -78,6 +78,12 @@ static CHAR_OF: [char; 256] = {
     table
 };
 
+/// True if `text` is in the alphabet and stands for other bytes than its own.
+pub(super) fn differs(text: &str) -> bool {
+    let mut bytes = Vec::new();
+    decode(text.as_bytes(), &mut bytes) && bytes != text.as_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

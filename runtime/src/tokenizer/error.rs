@@ -168,6 +168,13 @@ pub enum TokenizerError {
     },
     /// A pattern of the tokenizer that takes too many steps on a text.
     PatternTooSlow,
+    /// A text that a normalizer makes many times as long.
+    NormalizedTooLong {
+        /// Length of the text in bytes.
+        bytes: usize,
+        /// Limit of its normal form in bytes.
+        limit: usize,
+    },
     /// A text of 4 GiB or more.
     TextTooLong {
         /// Length of the text in bytes.
@@ -279,6 +286,10 @@ impl fmt::Display for TokenizerError {
             ),
             E::PatternTooSlow => f.write_str(
                 "a pattern of the tokenizer takes too many steps on this text: split it into parts",
+            ),
+            E::NormalizedTooLong { bytes, limit } => write!(
+                f,
+                "the tokenizer's normalizer makes more than {limit} bytes of a text of {bytes}"
             ),
             E::TextTooLong { bytes } => {
                 write!(f, "a text of {bytes} bytes is too long: split it into parts below 4 GiB")

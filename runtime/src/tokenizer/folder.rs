@@ -93,6 +93,14 @@ impl Tokenizer {
         Tokenizer::build_json(json, config.map(Config::read).transpose()?)
     }
 
+    /// Reads a tokenizer from the bytes of tekken.json, Mistral's own file.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] if the file is malformed.
+    pub fn from_tekken_json(json: &[u8]) -> Result<Self, TokenizerError> {
+        tekken::build(json)
+    }
+
     /// Reads a tokenizer from the bytes of vocab.json, merges.txt and, if there is one,
     /// tokenizer_config.json. Its `tokenizer_class` determines how texts are split, GPT2Tokenizer
     /// or Qwen2Tokenizer; without one it is GPT-2's pattern. Texts are not normalised: only
@@ -121,6 +129,7 @@ impl Tokenizer {
         };
         let list = TokenList::from_vocab_json(vocab)?;
         let known = list.by_text();
+        config.take_defaults(|text| known.contains_key(text));
         let mut added = AddedVocab::default();
         let mut warnings = std::mem::take(&mut config.warnings);
         added.add(&list, &known, config.to_add(&[]), |a, id| {
@@ -180,7 +189,7 @@ impl Tokenizer {
         });
         let algorithm = Algorithm::ByteBpe(Box::new(bpe));
         let mut tokenizer = Tokenizer::new(vocab, algorithm, special, SpecialIds::default())?;
-        tokenizer.name_specials(&config, None);
+        tokenizer.name_specials(&config, &added, None);
         tokenizer.warnings = warnings;
         Ok(tokenizer)
     }
@@ -211,8 +220,16 @@ impl Tokenizer {
 
     /// Looks up the special ids. A name that is not in the vocabulary is ignored. `unk` is the model's
     /// own unknown token.
-    pub(super) fn name_specials(&mut self, config: &Config, unk: Option<&str>) {
-        let find = |name: Option<&str>| self.find_token(name?.as_bytes());
+    pub(super) fn name_specials(
+        &mut self,
+        config: &Config,
+        added: &AddedVocab,
+        unk: Option<&str>,
+    ) {
+        let find = |name: Option<&str>| {
+            let name = name?;
+            added.find(name).or_else(|| self.find_token(name.as_bytes()))
+        };
         let unk = find(config.unk().or(unk));
         let (mut bos, mut eos) = (find(config.bos()), find(config.eos()));
         if config.bos().is_none() && config.eos().is_none() {

@@ -18,6 +18,7 @@ const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 
 const EXTRA: &str = "tokenizer.ggml.remove_extra_whitespaces";
+const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 const ADD_SPACE: &str = "tokenizer.ggml.add_space_prefix";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 
@@ -35,7 +36,7 @@ impl Tokenizer {
     /// [`TokenizerError::Unsupported`] for another kind of tokenizer; [`TokenizerError::Gguf`] for
     /// a key that is missing or of the wrong type; otherwise the problem with the tokens or merges.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, TokenizerError> {
-        let mut keys = Keys { gguf, warnings: Vec::new(), ends: Vec::new() };
+        let mut keys = Keys { gguf, warnings: Vec::new(), ends: Vec::new(), useless: Vec::new() };
         let model = keys.text(MODEL)?.ok_or(lacks(MODEL))?;
         let mut tokenizer = match model {
             "llama" => sentence_piece(&mut keys)?,
@@ -155,14 +156,13 @@ fn characters(
 
 /// Reads a tokenizer of the SentencePiece kind. Defaults are those of llama.cpp.
 fn sentence_piece(keys: &mut Keys<'_, '_>) -> Result<Tokenizer, TokenizerError> {
-    const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
+    // llama.cpp reads these keys, and uses them for other kinds of tokenizers only.
+    let done = "ignored: it has no effect on this kind of tokenizer";
     if keys.flag(EXTRA)? == Some(true) {
-        return Err(unsupported("normalizer", "remove_extra_whitespaces"));
+        keys.warnings.push(TokenizerWarning::Overridden { key: EXTRA, done });
     }
-    if let Some(GgufValue::Array(map)) = keys.gguf.value(CHARSMAP)
-        && !map.is_empty()
-    {
-        return Err(unsupported("normalizer", "precompiled_charsmap"));
+    if matches!(keys.gguf.value(CHARSMAP), Some(GgufValue::Array(map)) if !map.is_empty()) {
+        keys.warnings.push(TokenizerWarning::Overridden { key: CHARSMAP, done });
     }
     let list = keys.tokens()?;
     let n = list.len();
@@ -209,6 +209,8 @@ struct Keys<'g, 'a> {
     warnings: Vec<TokenizerWarning>,
     /// Further tokens that end generation: of a message with tools, and around a gap to fill.
     ends: Vec<u32>,
+    /// Indices of merges that are left out, sorted.
+    useless: Vec<usize>,
 }
 
 impl<'a> Keys<'_, 'a> {
@@ -370,6 +372,7 @@ impl<'a> Keys<'_, 'a> {
             Err(
                 E::UnknownMergeToken { .. } | E::NoMergeProduct { .. } | E::MalformedMerge { .. },
             ) => {
+                self.useless.push(index);
                 warning::count(&mut self.warnings, index, |first| {
                     TokenizerWarning::UselessMerges { first, count: 1 }
                 });
@@ -379,7 +382,9 @@ impl<'a> Keys<'_, 'a> {
         }
     }
 
+    /// Counts a merge that stands there again; `index` counts only those that are not left out.
     fn repeated(&mut self, index: usize) {
+        let index = self.useless.iter().fold(index, |at, &out| at + usize::from(out <= at));
         warning::count(&mut self.warnings, index, |first| TokenizerWarning::RepeatedMerges {
             first,
             count: 1,

@@ -81,6 +81,12 @@ pub(super) struct AddedVocab {
 }
 
 impl AddedVocab {
+    /// The id of an added token.
+    pub(super) fn find(&self, content: &str) -> Option<u32> {
+        let i = self.tokens.iter().position(|(_, a)| a.content == content)?;
+        Some(self.tokens[i].0)
+    }
+
     /// Adds tokens to a vocabulary: one that is there keeps its id and changes its options, and the
     /// ids of others go on from the size of the vocabulary.
     pub(super) fn add(
@@ -353,6 +359,10 @@ const NAMED: [&str; 7] = [
 pub(super) struct Config {
     /// The tokens of [`NAMED`].
     named: [Option<Named>; NAMED.len()],
+    /// Those of them that a file mentions, as a token or as null.
+    mentioned: [bool; NAMED.len()],
+    /// Special tokens under names of their own, such as `image_token`.
+    own: Vec<Named>,
     /// Further special tokens.
     extra: Vec<Named>,
     /// True if texts begin with `bos`; `None` if the file leaves it to its class.
@@ -389,32 +399,58 @@ impl Config {
         self.named[i].as_ref().map(|n| n.content.as_str())
     }
 
-    /// The names of all special tokens.
-    pub(super) fn names(&self) -> Vec<&str> {
-        let named = self.named.iter().flatten().chain(&self.extra);
-        named.map(|n| n.content.as_str()).collect()
+    /// All special tokens, in the order in which transformers adds them.
+    fn special(&self) -> impl Iterator<Item = &Named> {
+        self.named.iter().flatten().chain(&self.own).chain(&self.extra)
     }
 
-    /// The tokens that transformers adds to those of tokenizer.json, in order. A setting that names
-    /// one as text takes its options from `added_tokens_decoder`, or, without that, from tokenizer.json.
+    /// The names of all special tokens.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.special().map(|n| n.content.as_str()).collect()
+    }
+
+    /// Takes the special tokens that a class of transformers has where no file mentions them.
+    pub(super) fn take_defaults(&mut self, known: impl Fn(&str) -> bool) {
+        const END: &str = "<|endoftext|>";
+        let class = self.class.as_deref().map(|c| c.strip_suffix("Fast").unwrap_or(c));
+        let defaults: &[(usize, &str)] = match class {
+            Some("GPT2Tokenizer" | "GPTNeoXTokenizer" | "CodeGenTokenizer") => {
+                &[(0, END), (1, END), (2, END)]
+            }
+            Some("Qwen2Tokenizer") => &[(1, END), (2, END), (4, END)],
+            Some("LlamaTokenizer" | "CodeLlamaTokenizer") => {
+                &[(0, "<s>"), (1, "</s>"), (2, "<unk>")]
+            }
+            _ => &[],
+        };
+        for &(i, content) in defaults {
+            if !self.mentioned[i] && known(content) {
+                self.named[i] = Some(Named { content: content.into(), options: None });
+            }
+        }
+    }
+
+    /// The tokens that transformers adds to those that tokenizer.json adds, in order: those of
+    /// `added_tokens_decoder` or added_tokens.json, and those that settings name and nothing adds. A
+    /// setting that names a token only makes it special.
     pub(super) fn to_add(&self, file: &[Added]) -> Vec<Added> {
         let mut all = self.added.clone().unwrap_or_default();
-        all.sort_by_key(|a| a.id);
-        let defined = match &self.added {
-            Some(added) if self.decoder => added.iter().chain([].iter()),
-            _ => file.iter().chain(self.added.as_deref().unwrap_or_default()),
-        };
-        let defined: HashMap<&str, &Added> = defined.map(|a| (a.content.as_str(), a)).collect();
-        let named = self.named.iter().flatten().map(|n| (n, true));
-        for (named, by_name) in named.chain(self.extra.iter().map(|n| (n, false))) {
-            let found = defined.get(named.content.as_str()).filter(|_| by_name).copied();
-            let plain = || Added::plain(named.content.clone(), true);
-            let mut added =
-                found.or(named.options.as_ref()).cloned().unwrap_or_else(plain);
-            added.special = true;
-            added.id = None;
-            all.push(added);
+        if !self.decoder {
+            // The older file gives way to ids in tokenizer.json.
+            let taken: HashSet<Option<u64>> = file.iter().map(|a| a.id).collect();
+            all.retain(|a| !taken.contains(&a.id));
         }
+        all.sort_by_key(|a| a.id);
+        let added: HashMap<&str, Added> =
+            file.iter().chain(&all).map(|a| (a.content.as_str(), a.clone())).collect();
+        let mut named = Vec::new();
+        for token in self.special() {
+            let plain = || Added::plain(token.content.clone(), true);
+            let found = added.get(token.content.as_str()).or(token.options.as_ref());
+            let found = found.cloned().unwrap_or_else(plain);
+            named.push(Added { special: true, id: None, ..found });
+        }
+        all.extend(named);
         all
     }
 
@@ -443,12 +479,12 @@ impl Config {
     }
 
     fn read_from(&mut self, doc: &mut Doc<'_>) -> Result<()> {
-        let (mut extra, mut additional) = (None, None);
-        let mut model_tokens = Vec::new();
+        let (mut extra, mut additional) = (Vec::new(), Vec::new());
         doc.object("an object")?;
         while let Some(key) = doc.key()? {
             if let Some(i) = NAMED.iter().position(|name| key.is(name)) {
                 self.named[i] = named(doc)?;
+                self.mentioned[i] = true;
             } else if key.is("tokenizer_class") {
                 self.class = text_or_null(doc)?;
             } else if key.is("add_bos_token") {
@@ -463,21 +499,30 @@ impl Config {
                 self.added = Some(added_by_id(doc)?);
                 self.decoder = true;
             } else if key.is("extra_special_tokens") {
-                extra = Some(extra_tokens(doc)?);
+                match doc.value()? {
+                    Value::Array(all) => extra = all.iter().filter_map(named_of).collect(),
+                    Value::Object(all) => {
+                        self.own.extend(all.iter().filter_map(|(_, value)| named_of(value)));
+                    }
+                    _ => {}
+                }
             } else if key.is("additional_special_tokens") {
-                additional = Some(extra_tokens(doc)?);
+                if let Value::Array(all) = doc.value()? {
+                    additional = all.iter().filter_map(named_of).collect();
+                }
             } else if key.to_cow().ends_with("_token") {
                 // Tokens that only some models have, such as `image_token`.
-                model_tokens.extend(named_of(&doc.value()?).filter(|n| n.options.is_none()));
+                self.own.extend(named_of(&doc.value()?));
             } else {
                 doc.skip()?;
             }
         }
         doc.end()?;
-        let mut more = extra.filter(|e| !e.is_empty()).or(additional).unwrap_or_default();
-        more.append(&mut model_tokens);
         let known: HashSet<String> = self.extra.iter().map(|n| n.content.clone()).collect();
-        self.extra.extend(more.into_iter().filter(|n| !known.contains(&n.content)));
+        self.extra.extend(extra.into_iter().filter(|n| !known.contains(&n.content)));
+        if self.extra.is_empty() {
+            self.extra = additional;
+        }
         Ok(())
     }
 
@@ -518,15 +563,6 @@ fn named_of(value: &Value) -> Option<Named> {
     let options = Added::of(value);
     let content = value.text().map(str::to_owned).or(options.as_ref().map(|o| o.content.clone()));
     content.filter(|c| !c.is_empty()).map(|content| Named { content, options })
-}
-
-/// A list of tokens, or an object of them by name.
-fn extra_tokens(doc: &mut Doc<'_>) -> Result<Vec<Named>> {
-    Ok(match doc.value()? {
-        Value::Array(all) => all.iter().filter_map(named_of).collect(),
-        Value::Object(all) => all.iter().filter_map(|(_, value)| named_of(value)).collect(),
-        _ => Vec::new(),
-    })
 }
 
 /// Reads `{"50256": {"content": ...}, ...}`.

@@ -15,6 +15,8 @@ const PRE: &str = "pre-tokenizer";
 const POST: &str = "post-processor";
 const DECODER: &str = "decoder";
 const FILE: &str = "tokenizer.json";
+/// Maximum number of components of one kind.
+const MAX_COMPONENTS: usize = 64;
 
 /// What is searched for in a text.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,22 +142,32 @@ impl<'v> Fields<'v> {
     }
 }
 
-/// Calls `each` with every component, which those of a Sequence under `list` are one by one.
+/// Calls `each` with every component; those of a Sequence under `list` are taken one by one.
 fn components(
     value: &Value,
     part: &'static str,
     list: &'static str,
     each: &mut dyn FnMut(&str, Fields<'_>) -> Result<()>,
 ) -> Result<()> {
-    if *value == Value::Null {
-        return Ok(());
+    let mut rest = vec![value];
+    let mut count = 0;
+    while let Some(value) = rest.pop() {
+        if *value == Value::Null {
+            continue;
+        }
+        let kind = value.get("type").and_then(Value::text).ok_or_else(|| wrong("type"))?;
+        if kind == "Sequence" {
+            let all = value.get(list).and_then(Value::array).ok_or_else(|| wrong(list))?;
+            rest.extend(all.iter().rev());
+        } else {
+            each(kind, Fields { value, part })?;
+        }
+        count += 1;
+        if count > MAX_COMPONENTS {
+            return unsupported(part, format!("Sequence of more than {MAX_COMPONENTS}"));
+        }
     }
-    let kind = value.get("type").and_then(Value::text).ok_or_else(|| wrong("type"))?;
-    if kind != "Sequence" {
-        return each(kind, Fields { value, part });
-    }
-    let all = value.get(list).and_then(Value::array).ok_or_else(|| wrong(list))?;
-    all.iter().try_for_each(|value| components(value, part, list, each))
+    Ok(())
 }
 
 /// Reads a normalizer.

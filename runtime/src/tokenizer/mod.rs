@@ -57,6 +57,7 @@ pub use warning::TokenizerWarning;
 use bpe::ByteBpe;
 use pairs::Keep;
 use pipeline::Encode;
+use regex::Budget;
 use special::{SpecialIndex, Walk};
 use split::PreTokenizer;
 use spm::Spm;
@@ -334,6 +335,8 @@ impl Tokenizer {
             return Err(TokenizerError::TextTooLong { bytes: text.len() });
         }
         let before = out.len();
+        scratch.cut.budget = Budget::new(text.len());
+        scratch.pipeline.budget = scratch.cut.budget;
         let done = self.encode_all(text, specials, scratch, out);
         if done.is_err() {
             out.truncate(before);
@@ -406,8 +409,6 @@ impl Tokenizer {
             let token = self.bytes_of(id)?;
             let (first, last) = (i == 0, i + 1 == ids.len());
             if let Algorithm::Pipeline(pipeline) = &self.algorithm
-                && (first || last)
-                && !self.is_special(id)
                 && let Some(text) = pipeline.decode_at(id, first, last)
             {
                 bytes.extend_from_slice(&text);

@@ -181,6 +181,10 @@ impl SpecialIndex {
             }
             let gap = (walk.done, start.max(walk.done));
             walk.done = end;
+            // The token before it has taken all that it would cover.
+            if start >= end {
+                continue;
+            }
             return Some((gap.0, gap.1, entry.id));
         }
         None

@@ -3,6 +3,8 @@
 //! Byte-level encoding and SentencePiece's kind, in the combinations of most published files, have code
 //! of their own; everything else runs in a [`Pipeline`].
 
+use std::collections::HashSet;
+
 use super::doc::{Doc, Value, unsupported};
 use super::json_files::{Added, AddedVocab, Config, TokenList, added_tokens, read_merges, text_or_null};
 use super::json_parts::{
@@ -10,11 +12,14 @@ use super::json_parts::{
 };
 use super::pairs::Keep;
 use super::pipeline::{Components, Model, ModelParts, Pipeline, Texts};
-use super::special::{Literal, SpecialIndex};
+use super::regex::Budget;
+use super::special::{Literal, MAX_SPECIAL, SpecialIndex};
 use super::split::{Behavior, Fast, PreTokenizer, Step};
 use super::spm::{Cut, Pieces, Prefix, Rules, SPACE, byte_of};
 use super::warning::{self, TokenizerWarning};
-use super::{Algorithm, SpecialIds, TokenKind, Tokenizer, TokenizerError, bpe, ends, nfc};
+use super::{
+    Algorithm, SpecialIds, TokenKind, Tokenizer, TokenizerError, alphabet, bpe, ends, nfc,
+};
 use crate::json::Event;
 
 type Result<T> = std::result::Result<T, TokenizerError>;
@@ -294,6 +299,8 @@ impl Plan {
         rules.fuse_unk = model.fuse_unk;
         rules.ignore_merges = model.ignore_merges;
         let plain = model.prefix.is_empty() && model.suffix.is_empty();
+        // A text such as `<0x41>` would be a token of its own.
+        let plain = plain && !(model.ignore_merges && model.byte_fallback);
         // White space beside such tokens is U+2581 in normalised text, which they don't strip.
         let bare = file.added.iter().all(|a| !a.normalized || a.is_bare());
         (plain && bare).then_some(Plan::Characters(rules))
@@ -308,8 +315,14 @@ impl Tokenizer {
         follow_class(&mut file, &mut config);
         let list = TokenList::read(&mut file.vocab.clone(), file.len)?;
         let added = add_all(&list, &file, &mut config)?;
+        let ids = list.ids();
         drop(list);
+        // Tokens of the model that are also matched in texts, and are written otherwise there.
+        let in_model = |id: &u32| ids.binary_search(id).is_ok();
+        let mut both = added.tokens.iter().filter(|(id, _)| in_model(id)).map(|(_, a)| a);
         let built = match Plan::of(&file) {
+            Plan::Bytes { .. } if both.any(|a| alphabet::differs(&a.content)) => Ok(None),
+            Plan::Characters(_) if both.any(|a| a.special && a.content.contains(SPACE)) => Ok(None),
             Plan::Bytes { steps, prefix, nfc } => {
                 bytes(&file, &added, &mut config, &steps, prefix, nfc)
             }
@@ -329,7 +342,7 @@ impl Tokenizer {
             ) => pipeline(&file, &added, &mut config)?,
             Err(e) => return Err(e),
         };
-        tokenizer.name_specials(&config, file.model.unk.as_deref());
+        tokenizer.name_specials(&config, &added, file.model.unk.as_deref());
         tokenizer.add_template(file.template, &config)?;
         tokenizer.warnings.append(&mut config.warnings);
         Ok(tokenizer)
@@ -339,12 +352,15 @@ impl Tokenizer {
 /// The added tokens of the file and of the settings, with their ids.
 fn add_all(list: &TokenList, file: &File<'_>, config: &mut Config) -> Result<AddedVocab> {
     let known = list.by_text();
+    config.take_defaults(|text| {
+        known.contains_key(text) || file.added.iter().any(|a| a.content == text)
+    });
     let mut added = AddedVocab::default();
     let mut warnings = std::mem::take(&mut config.warnings);
     added.add(list, &known, file.added.iter().cloned(), |a, id| {
         Config::moved(&mut warnings, a, id);
     })?;
-    let before: std::collections::HashSet<String> =
+    let before: HashSet<String> =
         added.tokens.iter().map(|(_, a)| a.content.clone()).collect();
     added.add(list, &known, config.to_add(&file.added), |a, id| {
         if !before.contains(&a.content) && !known.contains_key(a.content.as_str()) {
@@ -389,6 +405,9 @@ fn indices(
             true => (form(&a.content)?, &mut normalized),
             false => (a.content.clone(), &mut raw),
         };
+        if text.len() > MAX_SPECIAL {
+            return Err(TokenizerError::SpecialTooLong { id: *id, bytes: text.len() });
+        }
         list.push(Literal { text, id: *id, how: a.matching() });
     }
     Ok((SpecialIndex::new(raw)?, SpecialIndex::new(normalized)?))
@@ -442,8 +461,26 @@ fn characters(
 ) -> Result<Option<Tokenizer>> {
     let list = TokenList::read(&mut file.vocab.clone(), file.len)?;
     let mut pieces = Pieces::default();
+    let after_prefix = rules.prefix_first;
+    let prefixed = rules.prefix != Prefix::Never;
+    let in_list = list.ids();
+    // Tokens that are matched after the prefix cover the space in front of them.
+    let spaced: HashSet<&str> = match after_prefix && prefixed {
+        true => {
+            let new = |id: &u32| in_list.binary_search(id).is_err();
+            let tokens = added.tokens.iter().filter(|(id, a)| new(id) && a.normalized && !a.special);
+            tokens.map(|(_, a)| a.content.as_str()).collect()
+        }
+        false => HashSet::new(),
+    };
+    let mut undone = false;
     list.for_each_token(added, |token| {
         let Some((text, kind)) = token else { return pieces.push_hole() };
+        // The decoder reads such tokens as bytes, though no text becomes them.
+        undone |= !file.model.byte_fallback && byte_of(text.as_bytes()).is_some();
+        if spaced.contains(text) {
+            return pieces.push(format!(" {text}").as_bytes(), TokenKind::UserDefined);
+        }
         let kind = match kind {
             TokenKind::Normal | TokenKind::Control | TokenKind::UserDefined
                 if file.model.byte_fallback && byte_of(text.as_bytes()).is_some() =>
@@ -456,8 +493,9 @@ fn characters(
         };
         pieces.push(text.as_bytes(), kind)
     })?;
-    let after_prefix = rules.prefix_first;
-    let prefixed = rules.prefix != Prefix::Never;
+    if undone {
+        return Ok(None);
+    }
     let built = pieces.finish(rules, true)?;
     let unk = file.model.unk.as_ref().and_then(|unk| built.find(unk.as_bytes()));
     let complete = file.model.byte_fallback && built.has_all_bytes();
@@ -487,8 +525,10 @@ fn pipeline(file: &File<'_>, added: &AddedVocab, config: &mut Config) -> Result<
     let mut texts = Texts::default();
     let mut kinds = Vec::new();
     list.for_each_token(added, |token| {
-        kinds.push(token.map(|(_, kind)| kind));
-        let kind = token.map(|(_, kind)| kind);
+        let decoded = file.dec.as_ref().is_some_and(|dec| dec.contains(&Dec::ByteFallback));
+        let byte = |text: &str| decoded && byte_of(text.as_bytes()).is_some();
+        let kind = token.map(|(text, kind)| if byte(text) { TokenKind::Byte } else { kind });
+        kinds.push(kind);
         texts.push(kind, |out| {
             out.extend_from_slice(token.map_or("", |(text, _)| text).as_bytes());
         })?;
@@ -508,6 +548,17 @@ fn pipeline(file: &File<'_>, added: &AddedVocab, config: &mut Config) -> Result<
     let components =
         Components { norm: &file.norm, pre: &file.pre, dec: file.dec.as_deref() };
     let pipeline = Pipeline::new(&components, model)?;
+    // Tokens that are matched in normalised text cover what normalisation adds to it.
+    let mut strings = strings;
+    for (id, a) in added.tokens.iter().filter(|(_, a)| a.normalized && !a.special) {
+        if let Some(text) = strings.get_mut(*id as usize) {
+            *text = pipeline.normalized_form(&a.content)?;
+            if text.len() > MAX_SPECIAL {
+                return Err(TokenizerError::SpecialTooLong { id: *id, bytes: text.len() });
+            }
+        }
+    }
+    let mut budget = Budget::of_tokens(file.len);
     let mut vocab = Texts::default();
     let bytes = file.dec.as_ref().is_some_and(|dec| dec.contains(&Dec::ByteLevel));
     for (text, kind) in strings.iter().zip(&kinds) {
@@ -515,7 +566,7 @@ fn pipeline(file: &File<'_>, added: &AddedVocab, config: &mut Config) -> Result<
             // Names of special tokens, and text that is not in the alphabet of bytes.
             Some(TokenKind::Control) => out.extend_from_slice(text.as_bytes()),
             Some(TokenKind::UserDefined) if bytes => out.extend_from_slice(text.as_bytes()),
-            Some(_) => out.extend_from_slice(&pipeline.token_text(text)),
+            Some(_) => out.extend_from_slice(&pipeline.token_text(text, &mut budget)),
             None => {}
         })?;
     }

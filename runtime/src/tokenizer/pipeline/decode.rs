@@ -84,7 +84,15 @@ impl Decoder {
     }
 
     /// The text of a token; `first` and `last` say where it stands.
-    pub(super) fn token(&self, token: &str, first: bool, last: bool) -> Vec<u8> {
+    ///
+    /// What takes too many steps or becomes too long is left as it is.
+    pub(super) fn token(
+        &self,
+        token: &str,
+        first: bool,
+        last: bool,
+        budget: &mut Budget,
+    ) -> Vec<u8> {
         let mut text = token.to_owned();
         for stage in &self.stages {
             text = match stage {
@@ -111,12 +119,14 @@ impl Decoder {
                 }
                 Stage::Replace { regex, content } => {
                     let mut out = String::new();
-                    let mut budget = Budget::new(text.len());
                     let mut scratch = RegexScratch::default();
-                    let done = matches(regex, &text, &mut scratch, &mut budget, |a, b, matched| {
-                        out.push_str(if matched { content } else { &text[a..b] });
+                    let limit = 16 * text.len() + 64;
+                    let done = matches(regex, &text, &mut scratch, budget, |a, b, matched| {
+                        if out.len() <= limit {
+                            out.push_str(if matched { content } else { &text[a..b] });
+                        }
                     });
-                    if done.is_ok() { out } else { text }
+                    if done.is_ok() && out.len() <= limit { out } else { text }
                 }
                 Stage::Metaspace { replacement, prefix } => {
                     let with = if first && *prefix { "" } else { " " };

@@ -67,6 +67,8 @@ pub(super) struct Scratch {
     regex: RegexScratch,
     merge: MergeScratch,
     ids: Vec<u32>,
+    /// The steps that remain for the text.
+    pub(super) budget: Budget,
 }
 
 /// A tokenizer of any components.
@@ -109,14 +111,14 @@ impl Pipeline {
 
     /// The form in which an added token is matched in normalised text.
     pub(super) fn normalized_form(&self, text: &str) -> Result<String, TokenizerError> {
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch { budget: Budget::new(text.len()), ..Scratch::default() };
         self.normalizer.apply(text, &mut scratch)?;
         Ok(std::mem::take(&mut scratch.normal))
     }
 
     /// The text of a token within others; its bytes are part of a text.
-    pub(super) fn token_text(&self, token: &str) -> Vec<u8> {
-        self.decoder.token(token, false, false)
+    pub(super) fn token_text(&self, token: &str, budget: &mut Budget) -> Vec<u8> {
+        self.decoder.token(token, false, false, budget)
     }
 
     pub(super) fn finish(mut self, normalized: SpecialIndex) -> Arc<dyn Encode> {
@@ -174,7 +176,8 @@ impl Encode for Pipeline {
 
     fn decode_at(&self, id: u32, first: bool, last: bool) -> Option<Vec<u8>> {
         let token = std::str::from_utf8(self.model.text(id)?).ok()?;
-        self.decoder.has_ends().then(|| self.decoder.token(token, first, last))
+        let mut budget = Budget::of_tokens(token.len());
+        self.decoder.has_ends().then(|| self.decoder.token(token, first, last, &mut budget))
     }
 
     fn strip<'t>(&self, text: &'t [u8]) -> &'t [u8] {
@@ -192,11 +195,6 @@ impl Encode for Pipeline {
             + self.model.memory()
             + self.normalized.memory()
     }
-}
-
-/// The budget of the patterns of one text.
-fn budget(text: &str) -> Budget {
-    Budget::new(text.len())
 }
 
 /// A vocabulary of the texts in the file.

@@ -5,7 +5,7 @@ use super::super::nfc::{Form, normalize_to};
 use super::super::regex::{CharSet, Regex};
 use super::super::split::matches;
 use super::super::{TokenizerError, alphabet};
-use super::{Scratch, budget};
+use super::Scratch;
 
 #[derive(Debug)]
 enum Stage {
@@ -83,11 +83,12 @@ impl Normalizer {
     /// removed, so that what remains does not start where the text does.
     pub(super) fn apply(&self, text: &str, scratch: &mut Scratch) -> Result<bool, TokenizerError> {
         let mut kept = true;
-        let mut budget = budget(text);
+        // More than any normaliser of a model makes of a text.
+        let limit = text.len().saturating_mul(64).saturating_add(4096);
         scratch.normal.clear();
         scratch.normal.push_str(text);
         for stage in &self.0 {
-            let Scratch { normal, other, regex: memory, .. } = scratch;
+            let Scratch { normal, other, regex: memory, budget, .. } = scratch;
             other.clear();
             match stage {
                 Stage::Form(form) => normalize_to(normal, *form, other),
@@ -110,7 +111,10 @@ impl Normalizer {
                 }
                 Stage::Replace { regex, content } => {
                     let text = &normal[..];
-                    matches(regex, text, memory, &mut budget, |start, end, matched| {
+                    matches(regex, text, memory, budget, |start, end, matched| {
+                        if other.len() > limit {
+                            return;
+                        }
                         if !matched {
                             other.push_str(&text[start..end]);
                             return;
@@ -147,6 +151,9 @@ impl Normalizer {
                     }
                 }
                 Stage::ByteLevel => alphabet::encode(normal.as_bytes(), other),
+            }
+            if other.len() > limit {
+                return Err(TokenizerError::NormalizedTooLong { bytes: text.len(), limit });
             }
             std::mem::swap(normal, other);
         }

@@ -3,7 +3,7 @@
 use super::super::json_parts::{Pre, Scheme};
 use super::super::split::{Behavior, Fast, Stage as Cut, compile_step};
 use super::super::{TokenizerError, alphabet};
-use super::{Scratch, budget};
+use super::Scratch;
 
 #[derive(Debug)]
 enum Stage {
@@ -54,8 +54,7 @@ impl PreTokenizer {
         first: bool,
         scratch: &mut Scratch,
     ) -> Result<(), TokenizerError> {
-        let mut budget = budget(text);
-        let Scratch { pieces, next, parts, ranges, regex: memory, .. } = scratch;
+        let Scratch { pieces, next, parts, ranges, regex: memory, budget, .. } = scratch;
         pieces.clear();
         pieces.text.push_str(text);
         pieces.ranges.push((0, text.len(), first));
@@ -66,7 +65,7 @@ impl PreTokenizer {
                     for &(start, end, first) in &pieces.ranges {
                         ranges.clear();
                         let text = &pieces.text[start..end];
-                        cut.cut(text, start, memory, &mut budget, parts, ranges)?;
+                        cut.cut(text, start, memory, budget, parts, ranges)?;
                         let flagged = |&(a, b): &(usize, usize)| (a, b, first && a == start);
                         next.ranges.extend(ranges.iter().map(flagged));
                     }

@@ -116,13 +116,18 @@ impl CharSet {
 }
 
 /// The steps that remain for a text.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Budget(u64);
 
 impl Budget {
     /// The budget of all searches in a text of `bytes`.
     pub(super) fn new(bytes: usize) -> Self {
         Budget(STEPS + STEPS_PER_BYTE.saturating_mul(bytes as u64))
+    }
+
+    /// A smaller one, for the tokens of a file, which have `bytes`.
+    pub(super) fn of_tokens(bytes: usize) -> Self {
+        Budget(4096 + (STEPS_PER_BYTE / 16).saturating_mul(bytes as u64))
     }
 
     #[inline]
@@ -175,11 +180,6 @@ impl Regex {
         let first = compiler.first_set(&node)?;
         regex.first = first;
         Ok(regex)
-    }
-
-    /// The pattern as text.
-    pub(super) fn pattern(&self) -> &str {
-        &self.pattern
     }
 
     /// The first match in `text` that starts at or after `from`, which is on a character boundary.

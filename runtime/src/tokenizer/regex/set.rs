@@ -98,7 +98,9 @@ impl Ranges {
             "titlecaseletter" => "Lt",
             "mark" => "M",
             "number" => "N",
-            "punctuation" | "punct" => "P",
+            "punctuation" => "P",
+            // With symbols, as in Oniguruma.
+            "punct" => "P S",
             "symbol" => "S",
             "separator" => "Z",
             "digit" => "Nd",

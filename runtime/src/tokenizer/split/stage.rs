@@ -112,7 +112,9 @@ pub(in super::super) type Piece = (usize, usize);
 /// Reusable memory of cutting.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct CutScratch {
-    pub(in super::super) regex: RegexScratch,
+    /// The steps that remain for the text.
+    pub(in super::super) budget: Budget,
+    regex: RegexScratch,
     pieces: Vec<Piece>,
     next: Vec<Piece>,
     /// Matches and the text between them.
@@ -126,14 +128,13 @@ impl CutScratch {
         stages: &[Stage],
         text: &str,
     ) -> Result<&[Piece], TooManySteps> {
-        let mut budget = Budget::new(text.len());
-        let CutScratch { regex, pieces, next, parts } = self;
+        let CutScratch { budget, regex, pieces, next, parts } = self;
         pieces.clear();
         pieces.push((0, text.len()));
         for stage in stages {
             next.clear();
             for &(start, end) in &*pieces {
-                stage.cut(&text[start..end], start, regex, &mut budget, parts, next)?;
+                stage.cut(&text[start..end], start, regex, budget, parts, next)?;
             }
             std::mem::swap(pieces, next);
         }
