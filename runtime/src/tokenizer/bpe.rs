@@ -16,7 +16,7 @@ use super::{MergeAt, Specials, TokenizerError, alphabet};
 /// fastest for few of them; longer pieces go through a priority queue.
 const SHORT: usize = 40;
 
-/// What becomes of a byte without a token.
+/// Treatment of bytes without a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Missing {
     /// An error of the text.

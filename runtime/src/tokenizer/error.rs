@@ -142,13 +142,6 @@ pub enum TokenizerError {
         /// The product.
         product: String,
     },
-    /// A merge that occurs twice, so that its rank is ambiguous.
-    DuplicateMerge {
-        /// Location of the second occurrence.
-        at: MergeAt,
-        /// Its two tokens.
-        merge: String,
-    },
     /// A special token longer than [`super::MAX_SPECIAL`] bytes.
     SpecialTooLong {
         /// Id of the token.
@@ -268,7 +261,6 @@ impl fmt::Display for TokenizerError {
             E::NoMergeProduct { at, product } => {
                 write!(f, "{at} makes {product:?}, which is not in the vocabulary")
             }
-            E::DuplicateMerge { at, merge } => write!(f, "{at}, {merge:?}, occurs twice"),
             E::SpecialTooLong { id, bytes } => write!(
                 f,
                 "the special token {id} has {bytes} bytes, more than {}",

@@ -13,7 +13,9 @@ use super::pairs::Keep;
 use super::special::{Literal, SpecialIndex};
 use super::split::PreTokenizer;
 use super::warning::{self, TokenizerWarning};
-use super::{Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, bpe, ends, tekken};
+use super::{
+    Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, bpe, ends, tekken,
+};
 
 /// Size limit of a tokenizer's files in bytes; the largest in use have some 35 MB.
 const MAX_FILE: u64 = 256 << 20;
@@ -220,12 +222,7 @@ impl Tokenizer {
 
     /// Looks up the special ids. A name that is not in the vocabulary is ignored. `unk` is the model's
     /// own unknown token.
-    pub(super) fn name_specials(
-        &mut self,
-        config: &Config,
-        added: &AddedVocab,
-        unk: Option<&str>,
-    ) {
+    pub(super) fn name_specials(&mut self, config: &Config, added: &AddedVocab, unk: Option<&str>) {
         let find = |name: Option<&str>| {
             let name = name?;
             added.find(name).or_else(|| self.find_token(name.as_bytes()))

@@ -230,9 +230,7 @@ impl<'a> Keys<'_, 'a> {
         }
     }
 
-    fn tokens(
-        &self,
-    ) -> Result<impl ExactSizeIterator<Item = &'a [u8]> + use<'a>, TokenizerError> {
+    fn tokens(&self) -> Result<impl ExactSizeIterator<Item = &'a [u8]> + use<'a>, TokenizerError> {
         let Some(GgufValue::Array(tokens)) = self.gguf.value(TOKENS) else {
             return Err(lacks(TOKENS));
         };
@@ -307,13 +305,7 @@ impl<'a> Keys<'_, 'a> {
     }
 
     /// The kind of a token; with `bytes`, tokens that are written as bytes are bytes.
-    fn kind(
-        &mut self,
-        i: usize,
-        token: &[u8],
-        kinds: Option<&[u32]>,
-        bytes: bool,
-    ) -> TokenKind {
+    fn kind(&mut self, i: usize, token: &[u8], kinds: Option<&[u32]>, bytes: bool) -> TokenKind {
         let given = kinds.map(|kinds| kinds.get(i).copied().unwrap_or(0));
         let kind = match given.map(TokenKind::from_gguf) {
             None => TokenKind::Normal,

@@ -344,15 +344,8 @@ pub(super) struct Named {
 }
 
 /// The settings that name special tokens, in the order in which transformers adds them.
-const NAMED: [&str; 7] = [
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-];
+const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Settings of tokenizer_config.json and special_tokens_map.json.
 #[derive(Default)]
@@ -527,11 +520,7 @@ impl Config {
     }
 
     /// Counts an added token that has another id than the file gives it.
-    pub(super) fn moved(
-        warnings: &mut Vec<TokenizerWarning>,
-        added: &Added,
-        to: u32,
-    ) {
+    pub(super) fn moved(warnings: &mut Vec<TokenizerWarning>, added: &Added, to: u32) {
         if let Some(from) = added.id.filter(|&from| from != u64::from(to)) {
             warning::count(warnings, 0, |_| TokenizerWarning::MovedTokens {
                 token: added.content.clone(),
@@ -572,7 +561,8 @@ fn added_by_id(doc: &mut Doc<'_>) -> Result<Vec<Added>> {
     let mut added = Vec::new();
     for (id, value) in &all {
         let id: u64 = id.parse().map_err(|_| doc.wrong(want))?;
-        let token = Added::of(value).ok_or_else(|| doc.missing("added_tokens_decoder[].content"))?;
+        let token =
+            Added::of(value).ok_or_else(|| doc.missing("added_tokens_decoder[].content"))?;
         added.push(Added { id: Some(id), ..token });
     }
     Ok(added)

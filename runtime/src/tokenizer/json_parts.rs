@@ -18,7 +18,7 @@ const FILE: &str = "tokenizer.json";
 /// Maximum number of components of one kind.
 const MAX_COMPONENTS: usize = 64;
 
-/// What is searched for in a text.
+/// A text or pattern to search for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Search {
     Text(String),
@@ -36,14 +36,25 @@ pub(super) enum Norm {
     StripAccents,
     /// SentencePiece's cleaning of control characters and rare spaces.
     Nmt,
-    Strip { left: bool, right: bool },
-    Replace { search: Search, content: String },
+    Strip {
+        left: bool,
+        right: bool,
+    },
+    Replace {
+        search: Search,
+        content: String,
+    },
     Prepend(String),
-    Bert { clean: bool, chinese: bool, accents: bool, lowercase: bool },
+    Bert {
+        clean: bool,
+        chinese: bool,
+        accents: bool,
+        lowercase: bool,
+    },
     ByteLevel,
 }
 
-/// Where a Metaspace puts its character in front.
+/// Pieces that a Metaspace puts its character in front of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Scheme {
     Always,
@@ -56,8 +67,15 @@ pub(super) enum Scheme {
 pub(super) enum Pre {
     /// It only cuts.
     Step(Step),
-    ByteLevel { prefix: bool, regex: bool },
-    Metaspace { replacement: char, scheme: Scheme, split: bool },
+    ByteLevel {
+        prefix: bool,
+        regex: bool,
+    },
+    Metaspace {
+        replacement: char,
+        scheme: Scheme,
+        split: bool,
+    },
 }
 
 /// A decoder.
@@ -66,11 +84,24 @@ pub(super) enum Dec {
     ByteLevel,
     ByteFallback,
     Fuse,
-    Strip { content: char, start: usize, stop: usize },
-    Replace { search: Search, content: String },
+    Strip {
+        content: char,
+        start: usize,
+        stop: usize,
+    },
+    Replace {
+        search: Search,
+        content: String,
+    },
     /// The replacement becomes a space, but in the first token nothing, with `prefix`.
-    Metaspace { replacement: char, prefix: bool },
-    WordPiece { prefix: String, cleanup: bool },
+    Metaspace {
+        replacement: char,
+        prefix: bool,
+    },
+    WordPiece {
+        prefix: String,
+        cleanup: bool,
+    },
     Suffix(String),
 }
 
@@ -212,7 +243,8 @@ const PUNCTUATION: &str = r"[\p{P}!-/:-@\[-`{-~]";
 pub(super) fn pre_tokenizer(value: &Value) -> Result<Vec<Pre>> {
     let mut all = Vec::new();
     components(value, PRE, "pretokenizers", &mut |kind, f| {
-        let pattern = |p: &str, behavior, invert| Pre::Step(Step::pattern(p.into(), behavior, invert));
+        let pattern =
+            |p: &str, behavior, invert| Pre::Step(Step::pattern(p.into(), behavior, invert));
         match kind {
             "ByteLevel" => all.push(Pre::ByteLevel {
                 prefix: f.flag("add_prefix_space", Some(true))?,
@@ -293,9 +325,10 @@ pub(super) fn decoder(value: &Value) -> Result<Option<Vec<Dec>>> {
                 replacement: f.char("replacement")?,
                 prefix: f.scheme()? != Scheme::Never,
             },
-            "WordPiece" => {
-                Dec::WordPiece { prefix: f.text("prefix")?.into(), cleanup: f.flag("cleanup", None)? }
-            }
+            "WordPiece" => Dec::WordPiece {
+                prefix: f.text("prefix")?.into(),
+                cleanup: f.flag("cleanup", None)?,
+            },
             "BPEDecoder" => Dec::Suffix(f.text("suffix")?.into()),
             kind => return unsupported(DECODER, kind),
         });
@@ -362,9 +395,7 @@ fn token_id(value: &Value, name: &str) -> Result<u32> {
     let ids = value.get("special_tokens").and_then(|t| t.get(name)).and_then(|t| t.get("ids"));
     match ids.and_then(Value::array) {
         Some([id]) => id.number().ok_or_else(|| wrong("post_processor.special_tokens[].ids")),
-        Some(_) => {
-            unsupported(POST, format!("TemplateProcessing with several ids for {name}"))
-        }
+        Some(_) => unsupported(POST, format!("TemplateProcessing with several ids for {name}")),
         None => Err(wrong("post_processor.special_tokens")),
     }
 }

@@ -59,7 +59,7 @@ pub(super) struct SpecialIndex {
 /// The state of a walk through a text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Walk {
-    /// Where the next match may start.
+    /// The start of the text that the next match may be in.
     scan: usize,
     /// The end of what has been passed on.
     done: usize,
@@ -75,10 +75,7 @@ impl Walk {
 impl SpecialIndex {
     /// The tokens of a vocabulary that are special or user-defined; those in `given` are matched as
     /// they say.
-    pub(super) fn of_vocab(
-        vocab: &Vocab,
-        given: Vec<Literal>,
-    ) -> Result<Self, TokenizerError> {
+    pub(super) fn of_vocab(vocab: &Vocab, given: Vec<Literal>) -> Result<Self, TokenizerError> {
         let ids: std::collections::HashSet<u32> = given.iter().map(|l| l.id).collect();
         let mut all = given;
         for (id, kind, bytes) in vocab.iter().filter(|(id, ..)| !ids.contains(id)) {
@@ -118,9 +115,8 @@ impl SpecialIndex {
         index.always = all.iter().filter(|l| l.how.always).count();
         index.word = all.iter().any(|l| l.how.single_word).then(CharSet::word);
         let first = |e: &Entry| u32::from(index.text.as_bytes()[e.start as usize]);
-        index.starts = (0..=256u32)
-            .map(|b| index.entries.partition_point(|e| first(e) < b) as u32)
-            .collect();
+        index.starts =
+            (0..=256u32).map(|b| index.entries.partition_point(|e| first(e) < b) as u32).collect();
         index.text.shrink_to_fit();
         Ok(index)
     }

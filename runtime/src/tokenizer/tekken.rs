@@ -68,7 +68,8 @@ impl Settings {
                 .and_then(Value::text)
                 .ok_or_else(|| missing("config.pattern"))?
                 .to_owned(),
-            size: number("default_vocab_size").ok_or_else(|| missing("config.default_vocab_size"))?,
+            size: number("default_vocab_size")
+                .ok_or_else(|| missing("config.default_vocab_size"))?,
             special,
         })
     }
@@ -215,8 +216,13 @@ mod tests {
 
     #[test]
     fn base64_of_all_lengths() {
-        let cases: [(&str, &[u8]); 5] =
-            [("", b""), ("AA==", b"\0"), ("/+8=", b"\xff\xef"), ("SGVs", b"Hel"), ("SGVsbA", b"Hell")];
+        let cases: [(&str, &[u8]); 5] = [
+            ("", b""),
+            ("AA==", b"\0"),
+            ("/+8=", b"\xff\xef"),
+            ("SGVs", b"Hel"),
+            ("SGVsbA", b"Hell"),
+        ];
         for (text, want) in cases {
             assert_eq!(base64(text).as_deref(), Some(want), "{text}");
         }

@@ -6,7 +6,9 @@
 use std::collections::HashSet;
 
 use super::doc::{Doc, Value, unsupported};
-use super::json_files::{Added, AddedVocab, Config, TokenList, added_tokens, read_merges, text_or_null};
+use super::json_files::{
+    Added, AddedVocab, Config, TokenList, added_tokens, read_merges, text_or_null,
+};
 use super::json_parts::{
     Dec, Norm, Pre, Scheme, Search, Template, decoder, normalizer, post_processor, pre_tokenizer,
 };
@@ -234,7 +236,9 @@ impl Plan {
             [Norm::Nfc] => true,
             _ => return None,
         };
-        let (Pre::ByteLevel { prefix, regex }, before) = file.pre.split_last()? else { return None };
+        let (Pre::ByteLevel { prefix, regex }, before) = file.pre.split_last()? else {
+            return None;
+        };
         let mut steps = Vec::new();
         for pre in before {
             let Pre::Step(step) = pre else { return None };
@@ -268,7 +272,7 @@ impl Plan {
             _ => return None,
         };
         let mut rules = Rules::sentence_piece(prefix);
-        let words = Step::pattern("\\ ".into(), Behavior::MergedWithPrevious, false);
+        let words = Step::pattern(" ".into(), Behavior::MergedWithPrevious, false);
         match &file.pre[..] {
             [] if replaced => {}
             // After the normaliser there are no spaces left to split at.
@@ -285,8 +289,7 @@ impl Plan {
             }
             _ => return None,
         }
-        let unescape =
-            Dec::Replace { search: Search::Text(SPACE.into()), content: " ".into() };
+        let unescape = Dec::Replace { search: Search::Text(SPACE.into()), content: " ".into() };
         let (base, strip) = match file.dec.as_deref()? {
             [base @ .., Dec::Strip { content: ' ', start: 1, stop: 0 }] => (base, true),
             base => (base, false),
@@ -360,8 +363,7 @@ fn add_all(list: &TokenList, file: &File<'_>, config: &mut Config) -> Result<Add
     added.add(list, &known, file.added.iter().cloned(), |a, id| {
         Config::moved(&mut warnings, a, id);
     })?;
-    let before: HashSet<String> =
-        added.tokens.iter().map(|(_, a)| a.content.clone()).collect();
+    let before: HashSet<String> = added.tokens.iter().map(|(_, a)| a.content.clone()).collect();
     added.add(list, &known, config.to_add(&file.added), |a, id| {
         if !before.contains(&a.content) && !known.contains_key(a.content.as_str()) {
             let token = a.content.clone();
@@ -468,7 +470,8 @@ fn characters(
     let spaced: HashSet<&str> = match after_prefix && prefixed {
         true => {
             let new = |id: &u32| in_list.binary_search(id).is_err();
-            let tokens = added.tokens.iter().filter(|(id, a)| new(id) && a.normalized && !a.special);
+            let tokens =
+                added.tokens.iter().filter(|(id, a)| new(id) && a.normalized && !a.special);
             tokens.map(|(_, a)| a.content.as_str()).collect()
         }
         false => HashSet::new(),
@@ -545,8 +548,7 @@ fn pipeline(file: &File<'_>, added: &AddedVocab, config: &mut Config) -> Result<
         building.push(text(left)?, text(right)?, at)
     })?;
     let model = building.finish(|i| repeated(config, i));
-    let components =
-        Components { norm: &file.norm, pre: &file.pre, dec: file.dec.as_deref() };
+    let components = Components { norm: &file.norm, pre: &file.pre, dec: file.dec.as_deref() };
     let pipeline = Pipeline::new(&components, model)?;
     // Tokens that are matched in normalised text cover what normalisation adds to it.
     let mut strings = strings;

@@ -1,4 +1,4 @@
-//! What a tokenizer's files say that was not followed.
+//! Warnings of reading a tokenizer's files.
 
 use std::fmt;
 
@@ -71,7 +71,7 @@ pub enum TokenizerWarning {
     Overridden {
         /// The key.
         key: &'static str,
-        /// What was done instead.
+        /// The remedy that was taken.
         done: &'static str,
     },
     /// A token that tokenizer.json lacks and another file names.

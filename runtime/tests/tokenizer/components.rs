@@ -9,15 +9,22 @@ use crate::common::quote;
 const CHARS: &str = "▁abcdefhilnorstuxyABCEÉé1234.,-!'# \n日本ｱĠ\u{301}";
 
 /// Its merges, whose products follow.
-const MERGES: &[(&str, &str)] = &[("▁", "a"), ("▁a", "b"), ("a", "b"), ("c", "d"), ("1", "2"), ("é", "d"), ("▁", "▁"), ("ab", "c"), ("h", "i")];
+const MERGES: &[(&str, &str)] = &[
+    ("▁", "a"),
+    ("▁a", "b"),
+    ("a", "b"),
+    ("c", "d"),
+    ("1", "2"),
+    ("é", "d"),
+    ("▁", "▁"),
+    ("ab", "c"),
+    ("h", "i"),
+];
 
 /// A component's name; added tokens; normalizer; pre-tokenizer; decoder; options of the model; and
 /// texts with their ids and what these are decoded to.
-type Case = (
-    &'static str,
-    [&'static str; 5],
-    &'static [(&'static str, &'static [u32], &'static str)],
-);
+type Case =
+    (&'static str, [&'static str; 5], &'static [(&'static str, &'static [u32], &'static str)]);
 
 /// A tokenizer.json of this vocabulary.
 fn json([added, normalizer, pre, decoder, model]: [&str; 5]) -> String {
@@ -76,10 +83,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab <x> \n ab", &[43, 1, 51, 43], "ab <x> ab"),
-            ("<x>  <x> ", &[51, 51], "<x><x>"),
-        ],
+        &[("ab <x> \n ab", &[43, 1, 51, 43], "ab <x> ab"), ("<x>  <x> ", &[51, 51], "<x><x>")],
     ),
     (
         "tokens that meet in white space",
@@ -105,9 +109,11 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab abc ab. ab1 éab -ab-", &[44, 43, 4, 1, 44, 29, 43, 25, 1, 24, 44, 1, 31, 44, 31], "ab abc ab. ab1 éab -ab-"),
-        ],
+        &[(
+            "ab abc ab. ab1 éab -ab-",
+            &[44, 43, 4, 1, 44, 29, 43, 25, 1, 24, 44, 1, 31, 44, 31],
+            "ab abc ab. ab1 éab -ab-",
+        )],
     ),
     (
         "normalized after Prepend",
@@ -132,9 +138,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("cd CD Cd aCDb", &[51, 1, 51, 1, 51, 42, 51, 3], "cd cd cd acdb"),
-        ],
+        &[("cd CD Cd aCDb", &[51, 1, 51, 1, 51, 42, 51, 3], "cd cd cd acdb")],
     ),
     (
         "literal U+2581",
@@ -145,10 +149,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("  ab▁▁ab", &[1, 43, 48, 44], " ab  ab"),
-            ("▁▁▁a <x>", &[48, 42, 1, 51], "  a <x>"),
-        ],
+        &[("  ab▁▁ab", &[1, 43, 48, 44], " ab  ab"), ("▁▁▁a <x>", &[48, 42, 1, 51], "  a <x>")],
     ),
     (
         "first and always",
@@ -159,10 +160,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("a<x>a", &[42, 51, 2], "a<x>a"),
-            (" a<x> a", &[42, 51, 42], "a<x> a"),
-        ],
+        &[("a<x>a", &[42, 51, 2], "a<x>a"), (" a<x> a", &[42, 51, 42], "a<x> a")],
     ),
     (
         "always",
@@ -173,10 +171,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("a<x>a", &[42, 51, 42], "a<x> a"),
-            (" a<x> a", &[42, 51, 42], "a<x> a"),
-        ],
+        &[("a<x>a", &[42, 51, 42], "a<x> a"), (" a<x> a", &[42, 51, 42], "a<x> a")],
     ),
     (
         "unknown characters",
@@ -187,9 +182,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","fuse_unk":false,"#,
         ],
-        &[
-            ("zza zqb", &[0, 0, 2, 1, 0, 0, 3], "<unk><unk>a <unk><unk>b"),
-        ],
+        &[("zza zqb", &[0, 0, 2, 1, 0, 0, 3], "<unk><unk>a <unk><unk>b")],
     ),
     (
         "unknown characters fused",
@@ -200,9 +193,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","fuse_unk":true,"#,
         ],
-        &[
-            ("zza zqb", &[0, 2, 1, 0, 3], "<unk>a <unk>b"),
-        ],
+        &[("zza zqb", &[0, 2, 1, 0, 3], "<unk>a <unk>b")],
     ),
     (
         "unknown characters dropped",
@@ -213,10 +204,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""#,
         ],
-        &[
-            ("azb azz", &[44, 42], "ab a"),
-            ("zz", &[], ""),
-        ],
+        &[("azb azz", &[44, 42], "ab a"), ("zz", &[], "")],
     ),
     (
         "NFC",
@@ -227,9 +215,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("e\u{301}d Éd E\u{301}", &[47, 1, 23, 5, 1, 23], "éd Éd É"),
-        ],
+        &[("e\u{301}d Éd E\u{301}", &[47, 1, 23, 5, 1, 23], "éd Éd É")],
     ),
     (
         "NFD",
@@ -240,9 +226,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("éd", &[6, 41, 5], "e\u{301}d"),
-        ],
+        &[("éd", &[6, 41, 5], "e\u{301}d")],
     ),
     (
         "NFKC",
@@ -253,9 +237,11 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("①② ﬁ ｱ １２ ㍿", &[46, 1, 7, 9, 1, 0, 1, 46, 1, 0, 0, 0, 0], "12 fi <unk> 12 <unk><unk><unk><unk>"),
-        ],
+        &[(
+            "①② ﬁ ｱ １２ ㍿",
+            &[46, 1, 7, 9, 1, 0, 1, 46, 1, 0, 0, 0, 0],
+            "12 fi <unk> 12 <unk><unk><unk><unk>",
+        )],
     ),
     (
         "NFKD",
@@ -266,9 +252,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("①é ﬁ", &[25, 6, 41, 1, 7, 9], "1e\u{301} fi"),
-        ],
+        &[("①é ﬁ", &[25, 6, 41, 1, 7, 9], "1e\u{301} fi")],
     ),
     (
         "StripAccents",
@@ -279,9 +263,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("éÉ e\u{301}", &[6, 22, 1, 6], "eE e"),
-        ],
+        &[("éÉ e\u{301}", &[6, 22, 1, 6], "eE e")],
     ),
     (
         "Bert",
@@ -292,9 +274,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("É\u{ad}é\u{0}a日b\tA", &[6, 6, 2, 1, 37, 1, 3, 42], "eea 日 b a"),
-        ],
+        &[("É\u{ad}é\u{0}a日b\tA", &[6, 6, 2, 1, 37, 1, 3, 42], "eea 日 b a")],
     ),
     (
         "Bert, cased",
@@ -305,9 +285,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("Éé日b\tA", &[23, 24, 37, 3, 1, 19], "Éé日b A"),
-        ],
+        &[("Éé日b\tA", &[23, 24, 37, 3, 1, 19], "Éé日b A")],
     ),
     (
         "Strip",
@@ -318,10 +296,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("  ab ", &[44], "ab"),
-            ("ab", &[43], "ab"),
-        ],
+        &[("  ab ", &[44], "ab"), ("ab", &[43], "ab")],
     ),
     (
         "Nmt",
@@ -332,9 +307,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("a\u{7}b\u{200b}c\nd", &[44, 1, 4, 1, 5], "ab c d"),
-        ],
+        &[("a\u{7}b\u{200b}c\nd", &[44, 1, 4, 1, 5], "ab c d")],
     ),
     (
         "Replace by a pattern",
@@ -345,10 +318,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("a \n  b", &[1, 4, 1, 4], "c c"),
-            ("ab\nab", &[1, 4, 3, 42, 4], "cb ac"),
-        ],
+        &[("a \n  b", &[1, 4, 1, 4], "c c"), ("ab\nab", &[1, 4, 3, 42, 4], "cb ac")],
     ),
     (
         "Sequence of all",
@@ -359,9 +329,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("É AB", &[1, 6, 43], "e ab"),
-        ],
+        &[("É AB", &[1, 6, 43], "e ab")],
     ),
     (
         "behaviours: removed",
@@ -372,9 +340,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("a-b--ab", &[2, 2], "aa"),
-        ],
+        &[("a-b--ab", &[2, 2], "aa")],
     ),
     (
         "behaviours: previous",
@@ -385,9 +351,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","ignore_merges":true,"#,
         ],
-        &[
-            ("-a--b-", &[31, 2, 31, 31, 3, 31], "-a--b-"),
-        ],
+        &[("-a--b-", &[31, 2, 31, 31, 3, 31], "-a--b-")],
     ),
     (
         "behaviours: next, inverted",
@@ -398,9 +362,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","ignore_merges":true,"#,
         ],
-        &[
-            ("ab-ab--cdab", &[44, 31, 44, 31, 31, 45, 44], "ab-ab--cdab"),
-        ],
+        &[("ab-ab--cdab", &[44, 31, 44, 31, 31, 45, 44], "ab-ab--cdab")],
     ),
     (
         "behaviours: contiguous",
@@ -411,9 +373,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("abcdab1212", &[44, 45, 44, 46, 46], "abcdab1212"),
-        ],
+        &[("abcdab1212", &[44, 45, 44, 46, 46], "abcdab1212")],
     ),
     (
         "digits together",
@@ -424,9 +384,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab12 1212a", &[43, 46, 1, 46, 46, 2], "ab12 1212a"),
-        ],
+        &[("ab12 1212a", &[43, 46, 1, 46, 46, 2], "ab12 1212a")],
     ),
     (
         "digits alone",
@@ -437,9 +395,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab12 a", &[43, 25, 26, 42], "ab12 a"),
-        ],
+        &[("ab12 a", &[43, 25, 26, 42], "ab12 a")],
     ),
     (
         "punctuation",
@@ -450,22 +406,12 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab,ab. a", &[43, 30, 44, 29, 42], "ab,ab. a"),
-        ],
+        &[("ab,ab. a", &[43, 30, 44, 29, 42], "ab,ab. a")],
     ),
     (
         "Whitespace",
-        [
-            r#"[]"#,
-            r#"null"#,
-            r#"{"type":"Whitespace"}"#,
-            r#"null"#,
-            r#""unk_token":"<unk>","#,
-        ],
-        &[
-            ("ab, ab--cd a", &[44, 30, 44, 31, 31, 45, 2], "ab , ab - - cd a"),
-        ],
+        [r#"[]"#, r#"null"#, r#"{"type":"Whitespace"}"#, r#"null"#, r#""unk_token":"<unk>","#],
+        &[("ab, ab--cd a", &[44, 30, 44, 31, 31, 45, 2], "ab , ab - - cd a")],
     ),
     (
         "WhitespaceSplit",
@@ -476,9 +422,7 @@ const CASES: &[Case] = &[
             r###"{"type":"WordPiece","prefix":"##","cleanup":true}"###,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab , ab ! a's", &[44, 30, 44, 32, 2, 33, 14], "ab, ab! a ' s"),
-        ],
+        &[("ab , ab ! a's", &[44, 30, 44, 32, 2, 33, 14], "ab, ab! a ' s")],
     ),
     (
         "BertPreTokenizer",
@@ -489,9 +433,7 @@ const CASES: &[Case] = &[
             r#"{"type":"WordPiece","prefix":"a","cleanup":false}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab, cd ab", &[44, 30, 45, 44], "ab , cdb"),
-        ],
+        &[("ab, cd ab", &[44, 30, 45, 44], "ab , cdb")],
     ),
     (
         "delimiter",
@@ -502,9 +444,7 @@ const CASES: &[Case] = &[
             r#"{"type":"BPEDecoder","suffix":"b"}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab-cd-ab", &[44, 45, 44], "a cda"),
-        ],
+        &[("ab-cd-ab", &[44, 45, 44], "a cda")],
     ),
     (
         "fixed length",
@@ -515,9 +455,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("abcabab", &[44, 4, 2, 3, 2, 3], "abcabab"),
-        ],
+        &[("abcabab", &[44, 4, 2, 3, 2, 3], "abcabab")],
     ),
     (
         "suffix and prefix",
@@ -528,9 +466,7 @@ const CASES: &[Case] = &[
             r#"{"type":"BPEDecoder","suffix":"b"}"#,
             r#""unk_token":"<unk>","end_of_word_suffix":"b","#,
         ],
-        &[
-            ("a abc 1", &[44, 44, 0, 0], "a a <unk><unk>"),
-        ],
+        &[("a abc 1", &[44, 44, 0, 0], "a a <unk><unk>")],
     ),
     (
         "Metaspace as decoder",
@@ -555,9 +491,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Strip","content":"▁","start":1,"stop":1},{"type":"Fuse"},{"type":"Strip","content":"a","start":1,"stop":1}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab ab a", &[43, 43, 42], "bab"),
-        ],
+        &[("ab ab a", &[43, 43, 42], "bab")],
     ),
     (
         "Metaspace first behind a cut",
@@ -568,9 +502,7 @@ const CASES: &[Case] = &[
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("baba", &[2, 2], "aa"),
-        ],
+        &[("baba", &[2, 2], "aa")],
     ),
     (
         "ByteLevel with spaces in front of pieces",
@@ -581,8 +513,6 @@ const CASES: &[Case] = &[
             r#"{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true}"#,
             r#""unk_token":"<unk>","#,
         ],
-        &[
-            ("ab1a", &[40, 44, 40, 25, 40, 2], " ab 1 a"),
-        ],
+        &[("ab1a", &[40, 44, 40, 25, 40, 2], " ab 1 a")],
     ),
 ];

@@ -163,7 +163,8 @@ fn merges_that_do_not_fit_are_named_with_their_line() {
     assert_eq!(add("z q"), E::NoMergeProduct { at, product: "zq".into() });
     // One that stands there twice counts where it stands last, as in the library.
     let twice = vocab_merges(&vocab, &format!("{merges}h e\n")).unwrap();
-    let [TokenizerWarning::RepeatedMerges { first, count: 1, last: true }] = twice.warnings() else {
+    let [TokenizerWarning::RepeatedMerges { first, count: 1, last: true }] = twice.warnings()
+    else {
         panic!("{:?}", twice.warnings());
     };
     assert_eq!(*first, n - 1);

@@ -45,12 +45,18 @@ fn tokens_that_only_other_files_name_are_added() {
         ),
         (
             "map",
-            &[("special_tokens_map.json", r#"{"bos_token":"<|im_start|>","eos_token":"<|im_end|>"}"#)],
+            &[(
+                "special_tokens_map.json",
+                r#"{"bos_token":"<|im_start|>","eos_token":"<|im_end|>"}"#,
+            )],
             0,
         ),
         (
             "named",
-            &[(config, r#"{"unk_token":null,"sep_token":"<|im_start|>","pad_token":"<|im_end|>"}"#)],
+            &[(
+                config,
+                r#"{"unk_token":null,"sep_token":"<|im_start|>","pad_token":"<|im_end|>"}"#,
+            )],
             0,
         ),
         (
@@ -91,7 +97,8 @@ fn the_map_of_special_tokens_counts_before_the_config_unless_that_has_added_toke
     let without = folder("map-without", &[map, config(text)]);
     assert_eq!((without.bos(), without.eos()), (None, Some(67)));
     // A class names GPT-2's token where no file does.
-    let class = folder("map-class", &[config(r#"{"tokenizer_class":"GPT2Tokenizer","bos_token":"A"}"#)]);
+    let class =
+        folder("map-class", &[config(r#"{"tokenizer_class":"GPT2Tokenizer","bos_token":"A"}"#)]);
     let end = Small::sample().end();
     assert_eq!((class.bos(), class.eos()), (Some(65), Some(end)));
 }
@@ -122,8 +129,7 @@ fn ids_of_added_tokens_leave_no_holes() {
     let tokenizer = Tokenizer::from_tokenizer_json(json.as_bytes(), None).unwrap();
     assert_eq!(ids(&tokenizer, "a<|endoftext|>"), [97, end]);
     assert_eq!(tokenizer.vocab_size(), end as usize + 1);
-    let moved =
-        TokenizerWarning::MovedTokens { token: END.into(), from: 9999, to: end, count: 1 };
+    let moved = TokenizerWarning::MovedTokens { token: END.into(), from: 9999, to: end, count: 1 };
     assert_eq!(tokenizer.warnings(), [moved]);
     assert!(tokenizer.warnings()[0].to_string().contains("added_tokens"));
 }

@@ -247,7 +247,8 @@ fn a_sentence_piece_s_end_is_never_made_of_text() {
 
 #[test]
 fn what_llama_cpp_accepts_is_accepted_with_a_warning() {
-    let tokens = [("<unk>", 2), ("<s>", 3), ("</s>", 3), ("▁", 1), ("a", 0), ("▁a", 9), ("<0x0A>", 1)];
+    let tokens =
+        [("<unk>", 2), ("<s>", 3), ("</s>", 3), ("▁", 1), ("a", 0), ("▁a", 9), ("<0x0A>", 1)];
     let tokenizer = pieces(&tokens).build().unwrap();
     assert_eq!(tokenizer.encode("a a\n", Specials::Ignore).unwrap(), [5, 5, 6]);
     assert_eq!(tokenizer.decode(&[5, 6]).unwrap(), "a\n");
@@ -297,7 +298,10 @@ fn gemma_4_merges_characters_by_rank_within_lines() {
         .u32("tokenizer.ggml.bos_token_id", 0)
         .put("tokenizer.ggml.add_bos_token", 7, &[0]);
     let tokenizer = keys.build().unwrap();
-    assert_eq!(tokenizer.encode("ab ab\n\n\na c", Specials::Ignore).unwrap(), [7, 4, 3, 6, 5, 2, 1, 8]);
+    assert_eq!(
+        tokenizer.encode("ab ab\n\n\na c", Specials::Ignore).unwrap(),
+        [7, 4, 3, 6, 5, 2, 1, 8]
+    );
     assert_eq!(tokenizer.decode(&[7, 4, 3, 6, 1, 8]).unwrap(), "ab ab\n\n c");
     assert!(tokenizer.add_bos());
     assert!(tokenizer.warnings()[0].to_string().starts_with("tokenizer.ggml.add_bos_token: "));

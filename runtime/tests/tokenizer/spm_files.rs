@@ -302,7 +302,9 @@ fn gguf_keys_that_are_missing_or_wrong_are_named() {
     let flag = |keys: Keys, key: &str, v: u8| keys.put(key, 7, &[v]);
     let extra = flag(full_gguf(), "tokenizer.ggml.remove_extra_whitespaces", 1);
     let extra = extra.build().unwrap();
-    assert!(extra.warnings()[0].to_string().starts_with("tokenizer.ggml.remove_extra_whitespaces: "));
+    assert!(
+        extra.warnings()[0].to_string().starts_with("tokenizer.ggml.remove_extra_whitespaces: ")
+    );
     assert!(flag(full_gguf(), "tokenizer.ggml.remove_extra_whitespaces", 0).build().is_ok());
 
     let t = full_gguf().build().unwrap();

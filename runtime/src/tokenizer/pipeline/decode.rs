@@ -12,10 +12,23 @@ use super::normalize::compile;
 enum Stage {
     ByteLevel,
     ByteFallback,
-    Strip { content: char, start: usize, stop: usize },
-    Replace { regex: Regex, content: String },
-    Metaspace { replacement: char, prefix: bool },
-    WordPiece { prefix: String, cleanup: bool },
+    Strip {
+        content: char,
+        start: usize,
+        stop: usize,
+    },
+    Replace {
+        regex: Regex,
+        content: String,
+    },
+    Metaspace {
+        replacement: char,
+        prefix: bool,
+    },
+    WordPiece {
+        prefix: String,
+        cleanup: bool,
+    },
     Suffix(String),
     /// No decoder: tokens with spaces between them.
     Spaced,
@@ -40,7 +53,10 @@ impl Decoder {
                     Dec::Fuse => {}
                     Dec::Strip { content, start, stop } => strip.push((*content, *start, *stop)),
                     other => {
-                        return unsupported("decoder", format!("{other:?} after Fuse or ByteLevel"));
+                        return unsupported(
+                            "decoder",
+                            format!("{other:?} after Fuse or ByteLevel"),
+                        );
                     }
                 }
                 continue;
@@ -85,7 +101,7 @@ impl Decoder {
 
     /// The text of a token; `first` and `last` say where it stands.
     ///
-    /// What takes too many steps or becomes too long is left as it is.
+    /// A token that takes too many steps or becomes too long is left as it is.
     pub(super) fn token(
         &self,
         token: &str,

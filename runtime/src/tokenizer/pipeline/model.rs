@@ -14,9 +14,9 @@ pub(in super::super) struct ModelParts {
     pub(in super::super) byte_fallback: bool,
     pub(in super::super) fuse_unk: bool,
     pub(in super::super) ignore_merges: bool,
-    /// What every character but the first of a piece begins with.
+    /// Beginning of every character but the first of a piece.
     pub(in super::super) prefix: String,
-    /// What the last character of a piece ends with.
+    /// End of the last character of a piece.
     pub(in super::super) suffix: String,
 }
 

@@ -14,10 +14,18 @@ enum Stage {
     /// Removes these characters.
     Remove(CharSet),
     Nmt,
-    Strip { left: bool, right: bool },
-    Replace { regex: Regex, content: String },
+    Strip {
+        left: bool,
+        right: bool,
+    },
+    Replace {
+        regex: Regex,
+        content: String,
+    },
     Prepend(String),
-    Clean { control: CharSet },
+    Clean {
+        control: CharSet,
+    },
     Chinese,
     ByteLevel,
 }
@@ -170,11 +178,20 @@ impl Normalizer {
     }
 }
 
-/// What SentencePiece's rule `nmt` makes of a character.
+/// A character by SentencePiece's rule `nmt`; `None` if it is removed.
 fn nmt(c: char) -> Option<char> {
     match c as u32 {
         0x1..=0x8 | 0xb | 0xe..=0x1f | 0x7f | 0x8f | 0x9f => None,
-        0x9 | 0xa | 0xc | 0xd | 0x1680 | 0x200b..=0x200f | 0x2028 | 0x2029 | 0x2581 | 0xfeff
+        0x9
+        | 0xa
+        | 0xc
+        | 0xd
+        | 0x1680
+        | 0x200b..=0x200f
+        | 0x2028
+        | 0x2029
+        | 0x2581
+        | 0xfeff
         | 0xfffd => Some(' '),
         _ => Some(c),
     }

@@ -32,15 +32,29 @@ enum Inst {
     /// One character.
     Set(u16),
     /// A repetition of one set of characters.
-    Run { set: u16, min: u32, max: u32, mode: Mode },
+    Run {
+        set: u16,
+        min: u32,
+        max: u32,
+        mode: Mode,
+    },
     /// The branches from `first` on, in order.
-    Branch { first: u32, len: u32 },
+    Branch {
+        first: u32,
+        len: u32,
+    },
     Jump(u32),
     /// A look-around, whose program follows and ends before `end`. `back` is the number of
     /// characters to go back first.
-    Look { back: u32, negated: bool, end: u32 },
+    Look {
+        back: u32,
+        negated: bool,
+        end: u32,
+    },
     /// An atomic group, whose program follows and ends before `end`.
-    Atomic { end: u32 },
+    Atomic {
+        end: u32,
+    },
     Assert(Assert),
     Match,
 }

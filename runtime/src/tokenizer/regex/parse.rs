@@ -151,7 +151,8 @@ impl<'p> Parser<'p> {
     fn counts(&mut self) -> Result<Option<(u32, u32)>> {
         let Some(end) = self.rest.find('}') else { return Ok(None) };
         let inside = &self.rest[1..end];
-        let number = |s: &str| s.parse::<u32>().ok().filter(|_| s.bytes().all(|b| b.is_ascii_digit()));
+        let number =
+            |s: &str| s.parse::<u32>().ok().filter(|_| s.bytes().all(|b| b.is_ascii_digit()));
         let (min, max) = match inside.split_once(',') {
             None => (number(inside), number(inside)),
             Some(("", "")) => (None, None),

@@ -116,7 +116,8 @@ impl Ranges {
             _ => "",
         };
         let wanted = tables::CATEGORIES.map(|category| {
-            let starts = |f: &str| category.get(..f.len()).is_some_and(|c| c.eq_ignore_ascii_case(f));
+            let starts =
+                |f: &str| category.get(..f.len()).is_some_and(|c| c.eq_ignore_ascii_case(f));
             found.split(' ').any(|f| !f.is_empty() && starts(f))
         });
         tables::runs(|first, last, category| {

@@ -91,8 +91,25 @@ fn a_search_that_takes_too_many_steps_is_an_error() {
 #[test]
 fn every_character_is_in_the_classes_that_the_regex_crate_says() {
     let classes = [
-        r"\p{L}", r"\p{Lu}", r"\p{Ll}", r"\p{Lt}", r"\p{Lm}", r"\p{Lo}", r"\p{M}", r"\p{Mn}", r"\p{N}",
-        r"\p{Nd}", r"\p{P}", r"\p{S}", r"\p{Z}", r"\p{Cc}", r"\p{Cf}", r"\p{Co}", r"\s", r"\w", r"\d",
+        r"\p{L}",
+        r"\p{Lu}",
+        r"\p{Ll}",
+        r"\p{Lt}",
+        r"\p{Lm}",
+        r"\p{Lo}",
+        r"\p{M}",
+        r"\p{Mn}",
+        r"\p{N}",
+        r"\p{Nd}",
+        r"\p{P}",
+        r"\p{S}",
+        r"\p{Z}",
+        r"\p{Cc}",
+        r"\p{Cf}",
+        r"\p{Co}",
+        r"\s",
+        r"\w",
+        r"\d",
         r"[^\p{L}\p{M}]",
     ];
     for class in classes {
@@ -115,7 +132,8 @@ fn next(state: &mut u64) -> usize {
 
 #[test]
 fn random_patterns_find_what_another_engine_finds() {
-    let atoms = ["a", "b", "[ab]", "[^a]", "é", r"\p{L}", r"\s", ".", "(?=a)", "(?!b)", r"\b", "(?<=a)"];
+    let atoms =
+        ["a", "b", "[ab]", "[^a]", "é", r"\p{L}", r"\s", ".", "(?=a)", "(?!b)", r"\b", "(?<=a)"];
     let counts = ["", "", "", "?", "*", "+", "+?", "*?", "{1,2}", "++", "?+"];
     let mut state = 7;
     let mut tried = 0;

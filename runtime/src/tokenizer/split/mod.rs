@@ -170,8 +170,7 @@ const CASED: [&str; 2] = [
 ];
 const ENDING: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?";
 const SPACES: &str = r"\s*[\r\n]+|\s+(?!\S)|\s+";
-const GPT2: &str =
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
@@ -214,7 +213,8 @@ impl Splitter {
     ];
     /// The steps that this pre-tokenizer consists of.
     pub(super) fn steps(self) -> Vec<Step> {
-        let words = |ending: &str, rest: &str| format!("{}{ending}|{}{ending}|{rest}", CASED[0], CASED[1]);
+        let words =
+            |ending: &str, rest: &str| format!("{}{ending}|{}{ending}|{rest}", CASED[0], CASED[1]);
         let gpt2 = || Step::Fast(Fast::Gpt2);
         let all = |patterns: &[&str]| patterns.iter().map(|&p| Step::isolated(p)).collect();
         match self {
@@ -264,10 +264,7 @@ impl Splitter {
             ]),
             Splitter::TinyAya => all(&[
                 r"\d{1,3}(?=(?:\d{3})*\b)",
-                &words(
-                    ENDING,
-                    &format!(r"\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{SPACES}"),
-                ),
+                &words(ENDING, &format!(r"\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{SPACES}")),
             ]),
             Splitter::KimiK2 => {
                 let upper = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]";
@@ -300,9 +297,7 @@ impl Splitter {
                 r"[\p{P}!-/:-@\[-`{-~]",
                 GPT2,
             ]),
-            Splitter::Spark25 => {
-                all(&[r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", SPARK, r"\p{N}"])
-            }
+            Splitter::Spark25 => all(&[r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", SPARK, r"\p{N}"]),
         }
     }
 
@@ -324,11 +319,9 @@ impl Splitter {
         }
         match self {
             Splitter::Gpt2Digits => steps == [digits(true), Step::Fast(Fast::Gpt2)],
-            Splitter::DeepSeekCoder => {
-                steps.split_last().is_some_and(|(last, rest)| {
-                    *last == digits(true) && self.steps().split_last().is_some_and(|s| s.1 == rest)
-                })
-            }
+            Splitter::DeepSeekCoder => steps.split_last().is_some_and(|(last, rest)| {
+                *last == digits(true) && self.steps().split_last().is_some_and(|s| s.1 == rest)
+            }),
             _ => false,
         }
     }

@@ -131,7 +131,9 @@ const NAMES: &[(&str, GgufName)] = &[
     ("viking", bytes(Splitter::Viking)),
     (
         "whitespace",
-        GgufName::Refused("it drops white space, so that its models only encode, which Teff does not run"),
+        GgufName::Refused(
+            "it drops white space, so that its models only encode, which Teff does not run",
+        ),
     ),
     ("youtu", whole(Splitter::Youtu, false)),
 ];

@@ -4,7 +4,7 @@ use super::super::regex::{Budget, Regex, RegexScratch, TooManySteps};
 use super::super::unicode::{Class, class};
 use super::Fast;
 
-/// What becomes of the matches of a pattern.
+/// Treatment of the matches of a pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in super::super) enum Behavior {
     /// They are left out.
@@ -78,11 +78,9 @@ impl Step {
     pub(in super::super) fn compile(&self) -> Result<Stage, String> {
         Ok(match self {
             Step::Fast(fast) => Stage::Fast(*fast),
-            Step::Pattern { pattern, behavior, invert } => Stage::Pattern {
-                regex: Regex::new(pattern)?,
-                behavior: *behavior,
-                invert: *invert,
-            },
+            Step::Pattern { pattern, behavior, invert } => {
+                Stage::Pattern { regex: Regex::new(pattern)?, behavior: *behavior, invert: *invert }
+            }
             Step::Digits { individual } => Stage::Digits { individual: *individual },
             Step::Thousands(Thousands::Words) => Stage::Thousands {
                 cut: Thousands::Words,
@@ -294,8 +292,7 @@ impl Behavior {
                 for (i, &(start, end, matched)) in parts.iter().enumerate() {
                     let next = parts.get(i + 1);
                     let before = i.checked_sub(1).map(|i| parts[i]);
-                    let joined_before =
-                        before.is_some_and(|(_, _, before)| before) && !matched;
+                    let joined_before = before.is_some_and(|(_, _, before)| before) && !matched;
                     if matched && next.is_some_and(|&(_, _, next)| !next) {
                         continue;
                     }

@@ -89,12 +89,16 @@ fn pieces_of_further_rules() {
     let text = "Hello wORLD'S 12345\n\n  x!";
     check(Splitter::Default, "Hi, a 1234", &["Hi", ",", " a", " ", "123", "4"]);
     check(Splitter::Falcon, "Hi, a 1234", &["Hi", ",", " a", " ", "123", "4"]);
-    check(Splitter::Tekken, text, &[
-        "Hello", " w", "ORLD", "'S", " ", "1", "2", "3", "4", "5", "\n\n", " ", " x", "!",
-    ]);
-    check(Splitter::Gpt4o, text, &[
-        "Hello", " w", "ORLD'S", " ", "123", "45", "\n\n", " ", " x", "!",
-    ]);
+    check(
+        Splitter::Tekken,
+        text,
+        &["Hello", " w", "ORLD", "'S", " ", "1", "2", "3", "4", "5", "\n\n", " ", " x", "!"],
+    );
+    check(
+        Splitter::Gpt4o,
+        text,
+        &["Hello", " w", "ORLD'S", " ", "123", "45", "\n\n", " ", " x", "!"],
+    );
     check(Splitter::SuperBpe, "a b 1234567c", &["a b ", "1", "234", "567", "c"]);
     check(Splitter::TinyAya, "a 1234567 12b", &["a", " ", "1", "234", "567", " ", "12", "b"]);
     check(Splitter::AfMoe, "a1234漢字b", &["a", "1", "234", "漢字", "b"]);
