@@ -36,11 +36,7 @@ struct Wrapper {
 }
 
 const WRAPPERS: [Wrapper; 3] = [
-    Wrapper {
-        class: "Gemma3ForConditionalGeneration",
-        model_type: "gemma3",
-        text: "gemma3_text",
-    },
+    Wrapper { class: "Gemma3ForConditionalGeneration", model_type: "gemma3", text: "gemma3_text" },
     Wrapper { class: "Mistral3ForConditionalGeneration", model_type: "mistral3", text: "mistral" },
     Wrapper { class: "Lfm2VlForConditionalGeneration", model_type: "lfm2_vl", text: "lfm2" },
 ];

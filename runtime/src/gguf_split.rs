@@ -250,7 +250,8 @@ impl Parts {
 
     /// Parses all files, of which there is at least one, and checks that they belong together.
     pub(crate) fn parse(&self) -> Result<Vec<Gguf<'_>>, LoadError> {
-        let at = |i: usize, kind: LoadErrorKind| LoadError { path: self.paths.get(i).cloned(), kind };
+        let at =
+            |i: usize, kind: LoadErrorKind| LoadError { path: self.paths.get(i).cloned(), kind };
         let mut all = Vec::with_capacity(self.files.len());
         for (i, file) in self.files.iter().enumerate() {
             all.push(parse(file).map_err(|kind| at(i, kind))?);
@@ -439,7 +440,9 @@ pub fn split_gguf(
     for (index, tensor) in all.iter().flat_map(Gguf::tensors).enumerate() {
         let bytes = (tensor.data.len() as u64).next_multiple_of(align);
         let full = match by {
-            SplitBy::Tensors(0) | SplitBy::Bytes(0) => return Err(SplitErrorKind::NoLimit.at(input)),
+            SplitBy::Tensors(0) | SplitBy::Bytes(0) => {
+                return Err(SplitErrorKind::NoLimit.at(input));
+            }
             SplitBy::Tensors(n) => index > 0 && index.is_multiple_of(n as usize),
             SplitBy::Bytes(most) => index > 0 && taken.saturating_add(bytes) > most,
         };

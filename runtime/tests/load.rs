@@ -61,7 +61,10 @@ fn oracle_files_have_the_right_spec_and_tensors() {
     assert_eq!(folder.name(), Some("gpt2"));
     let full = gguf("f32");
     check_spec(&full);
-    assert_eq!((full.container(), full.name()), (Container::Gguf { version: 3, files: 1 }, Some("Gpt2")));
+    assert_eq!(
+        (full.container(), full.name()),
+        (Container::Gguf { version: 3, files: 1 }, Some("Gpt2"))
+    );
     assert_same(&folder, &full);
     for format in [Format::F16, Format::Q8_0, Format::Q4_0] {
         let model = gguf(format.name());

@@ -10,10 +10,11 @@ use teff::kernels::CpuError;
 use teff::runtime::pool::MAX_THREADS;
 use teff::runtime::sample::SamplingError;
 use teff::runtime::session::default_backend;
+use teff::runtime::tokenizer::Tokenizer;
 use teff::{Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, SessionOptions};
 
-use super::Failure;
 use super::machine::Progress;
+use super::{Failure, print_warnings};
 
 /// An argument.
 pub(crate) enum Arg {
@@ -210,10 +211,10 @@ impl CommonArgs {
         self.model.as_ref().ok_or_else(|| Failure::Usage(what.into()))
     }
 
-    /// Opens the model.
+    /// Opens the model, and prints its warnings.
     pub(crate) fn open(&self) -> Result<Model, Failure> {
         let path = self.path()?;
-        let _progress = Progress::show("loading the model");
+        let progress = Progress::show("loading the model");
         let repack = match self.repack {
             true => Some(self.backend.map_or_else(default_backend, Ok).map_err(Failure::run)?),
             false => None,
@@ -224,7 +225,16 @@ impl CommonArgs {
             repack,
             ..LoadOptions::default()
         };
-        Model::open_with(path, &options).map_err(Failure::run)
+        let model = Model::open_with(path, &options).map_err(Failure::run)?;
+        drop(progress);
+        print_warnings(model.warnings());
+        Ok(model)
+    }
+
+    /// Opens the model's tokenizer alone; the model may be a mere vocabulary.
+    pub(crate) fn open_tokenizer(&self) -> Result<Tokenizer, Failure> {
+        let _progress = Progress::show("loading the tokenizer");
+        Tokenizer::open(self.path()?).map_err(Failure::run)
     }
 
     /// Session options for this model.

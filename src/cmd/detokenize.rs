@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal};
 
 use super::args::{Arg, Args, CommonArgs};
-use super::tokenize::no_tokenizer;
 use super::{Command, Failure, print};
 
 pub(crate) const COMMAND: Command = Command {
@@ -31,8 +30,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     }
     common.path()?;
     let ids = ids.ok_or_else(|| Failure::Usage("no tokens: give --ids 1,2".into()))?;
-    let model = common.open()?;
-    let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
+    let tokenizer = common.open_tokenizer()?;
     let mut text = tokenizer.decode(&ids).map_err(Failure::run)?;
     if io::stdout().is_terminal() {
         text.push('\n');

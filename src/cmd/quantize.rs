@@ -7,7 +7,7 @@ use teff::runtime::quantize::{Fallback, Progress, QuantizeOptions, Report, Targe
 
 use super::args::{Arg, Args, THREADS};
 use super::machine::{self, human};
-use super::{Command, Failure, print, print_error};
+use super::{Command, Failure, print, print_error, print_warnings};
 
 pub(crate) const COMMAND: Command =
     Command { name: "quantize", about: "converts a model to a smaller file", help: HELP, run };
@@ -68,6 +68,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
     let report = quantize_file(input, output, &target, &options, &mut |p| line.show(p));
     drop(line);
     let report = report.map_err(Failure::run)?;
+    print_warnings(&report.warnings);
     warn(&report);
     print(&format!(
         "{} of {} tensors to {}: {} ({:.2} bits per weight) became {} ({:.2})\n",

@@ -45,8 +45,7 @@ fn run(args: &mut Args) -> Result<(), Failure> {
         }
         _ => return Err(Failure::Usage("give either --text or --file".into())),
     };
-    let model = common.open()?;
-    let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
+    let tokenizer = common.open_tokenizer()?;
     let ids = tokenizer.encode(&text, specials).map_err(Failure::run)?;
     let mut line = json::array(ids);
     line.push('\n');

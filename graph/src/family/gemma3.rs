@@ -151,23 +151,19 @@ fn from_gguf<'p>(
         Some(_) => count(meta, KEYS.window)?,
     };
     let key = KEYS.window_pattern;
-    let listed = decoder::is_listed(meta, key, s.layers, |v| {
-        matches!(v, Value::Bool(_) | Value::Uint(_))
-    })?;
+    let listed =
+        decoder::is_listed(meta, key, s.layers, |v| matches!(v, Value::Bool(_) | Value::Uint(_)))?;
     let every = if listed { 0 } else { count(meta, key)?.unwrap_or(EVERY) };
     let is_windowed = |l: u32| match listed {
-        true => !matches!(
-            meta.item(key, l as usize),
-            None | Some(Value::Bool(false) | Value::Uint(0))
-        ),
+        true => {
+            !matches!(meta.item(key, l as usize), None | Some(Value::Bool(false) | Value::Uint(0)))
+        }
         false => !is_full(l, every),
     };
     let root = if s.layers == LAYERS_27B { s.width / s.heads } else { s.head_dim };
     let windowed = Rope { base, scaling: RopeScaling::None, ..rope };
     let ropes = ropes(room, [rope, windowed], size.is_some())?;
-    let layer = |l| {
-        layer(&s, ropes, size.filter(|_| is_windowed(l)), decoder::inverse_root(root))
-    };
+    let layer = |l| layer(&s, ropes, size.filter(|_| is_windowed(l)), decoder::inverse_root(root));
     let spec = with_scale(decoder::spec(KEYS.arch, &s, embd, head, room, layer)?);
     spec.validate()?;
     Ok(spec)
@@ -251,9 +247,8 @@ fn from_config<'p>(
     let embd = hf::embedding(meta, shapes)?;
     let head = hf::head(meta, shapes, room, CLASS.tied)?;
     let ropes = ropes(room, both, windows)?;
-    let layer = |l| {
-        layer(&s, ropes, Some(size).filter(|_| is_windowed(l)), decoder::inverse_root(root))
-    };
+    let layer =
+        |l| layer(&s, ropes, Some(size).filter(|_| is_windowed(l)), decoder::inverse_root(root));
     let spec = with_scale(decoder::spec(KEYS.arch, &s, embd, head, room, layer)?);
     spec.validate()?;
     Ok(spec)

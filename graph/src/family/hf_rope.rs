@@ -98,7 +98,7 @@ impl Keys {
     }
 }
 
-/// Where notices go, if anywhere.
+/// Destination of notices, if there is one.
 struct Notes<'r>(Option<&'r mut SpecRoom>);
 
 impl Notes<'_> {
@@ -265,11 +265,8 @@ fn full(meta: &dyn Metadata, notes: &mut Notes<'_>, of: Of) -> Result<Rope, Spec
         notes.add(SCALING.old_kind, rule);
     }
     let number = |key: fn(&Keys) -> &'static str| {
-        let missing = MetaError::Missing(key(if meta.get(SCALING.all).is_some() {
-            &SCALING
-        } else {
-            &FULL
-        }));
+        let missing =
+            MetaError::Missing(key(if meta.get(SCALING.all).is_some() { &SCALING } else { &FULL }));
         Ok(value(key)?.ok_or(missing)?)
     };
     let original = || Ok(value(|k| k.original)?.unwrap_or(of.context as f32));

@@ -93,7 +93,9 @@ impl Rule {
             Rule::NoWindow => {
                 "this architecture has no windows, and transformers and llama.cpp ignore it too"
             }
-            Rule::OneKind => "this architecture has no other kinds, and transformers ignores it too",
+            Rule::OneKind => {
+                "this architecture has no other kinds, and transformers ignores it too"
+            }
             Rule::ScalingReplaces => {
                 "it is the older name of `rope_parameters` as a whole, and transformers 5 prefers it"
             }

@@ -159,12 +159,7 @@ impl Layers {
     }
 }
 
-const QWEN2_CLASS: Class = Class {
-    ffn: 22016,
-    kv_heads: Some(32),
-    context: 32768,
-    ..Class::LLAMA
-};
+const QWEN2_CLASS: Class = Class { ffn: 22016, kv_heads: Some(32), context: 32768, ..Class::LLAMA };
 const QWEN3_CLASS: Class = Class { head_dim: Some(128), ..QWEN2_CLASS };
 
 fn from_config<'p>(

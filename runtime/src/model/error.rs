@@ -297,7 +297,7 @@ impl fmt::Display for LoadErrorKind {
             E::NoTensors => f.write_str(
                 "the file has no tensors: it is a vocabulary, with which texts can be tokenized",
             ),
-            E::Tokenizer(e) => e.fmt(f),
+            E::Tokenizer(e) => write!(f, "the model has no tokenizer: {e}"),
             E::UnknownArchitecture { found } => {
                 write!(f, "the architecture `{found}` is not supported; known:")?;
                 let known = FAMILIES.iter().map(|family| family.arch).filter(|a| !a.is_empty());

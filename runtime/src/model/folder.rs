@@ -66,8 +66,8 @@ impl FolderFiles {
     ) -> Result<FolderFiles, LoadError> {
         let config = folder.join(CONFIG);
         let config_large = |bytes| LoadErrorKind::Config(ConfigError::TooLarge { bytes });
-        let config_json = read_small(&config, MAX_CONFIG, config_large)?
-            .ok_or_else(|| match weights {
+        let config_json =
+            read_small(&config, MAX_CONFIG, config_large)?.ok_or_else(|| match weights {
                 Some(file) => LoadErrorKind::BareSafeTensors.at(file),
                 None => LoadErrorKind::NoConfig.at(folder),
             })?;
@@ -158,8 +158,12 @@ impl FolderFiles {
 const WRAPPED: [&str; 3] = ["model.language_model.", "language_model.model.", "language_model."];
 
 /// Beginnings of the names of other parts of such a model.
-const OTHER_PARTS: [&str; 4] =
-    ["model.vision_tower.", "vision_tower.", "model.multi_modal_projector.", "multi_modal_projector."];
+const OTHER_PARTS: [&str; 4] = [
+    "model.vision_tower.",
+    "vision_tower.",
+    "model.multi_modal_projector.",
+    "multi_modal_projector.",
+];
 
 /// Tensor of a shard.
 #[derive(Clone, Copy)]

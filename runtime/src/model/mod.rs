@@ -266,9 +266,7 @@ impl Model {
             return open_folder(path, None, options, &mut budget);
         }
         match file_kind(path)? {
-            FileKind::SafeTensors => {
-                open_folder(folder_of(path), Some(path), options, &mut budget)
-            }
+            FileKind::SafeTensors => open_folder(folder_of(path), Some(path), options, &mut budget),
             FileKind::Gguf => {
                 let parts = Parts::open(path, |path| load_file(path, options, &mut budget))?;
                 open_gguf(parts, options, &mut budget)
@@ -330,8 +328,8 @@ impl Model {
         self.chat_template.as_deref()
     }
 
-    /// What the files contradict themselves about, or say without effect, and what was taken; each
-    /// once, in no particular order.
+    /// Warnings of opening the model: contradictions in its files, and settings without effect, with
+    /// what was taken. Each is there once.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
@@ -416,11 +414,7 @@ impl Model {
 }
 
 /// Maps or reads a whole file.
-fn load_file(
-    path: &Path,
-    options: &LoadOptions,
-    budget: &mut Budget,
-) -> Result<Bytes, LoadError> {
+fn load_file(path: &Path, options: &LoadOptions, budget: &mut Budget) -> Result<Bytes, LoadError> {
     let io = |e| LoadErrorKind::Io(e).at(path);
     let (file, len) = open_file(path).map_err(io)?;
     let large = || LoadErrorKind::TooLarge { bytes: len }.at(path);
@@ -474,11 +468,7 @@ pub(crate) fn file_kind(path: &Path) -> Result<FileKind, LoadError> {
     Err(LoadErrorKind::UnknownFile { first }.at(path))
 }
 
-fn open_gguf(
-    parts: Parts,
-    options: &LoadOptions,
-    budget: &mut Budget,
-) -> Result<Model, LoadError> {
+fn open_gguf(parts: Parts, options: &LoadOptions, budget: &mut Budget) -> Result<Model, LoadError> {
     let parsed = parts.parse()?;
     let at = |kind: LoadErrorKind| LoadError { path: parts.path().map(Into::into), kind };
     let first = &parsed[0];

@@ -125,9 +125,9 @@ pub(super) fn head_is_embedding(
     let mut tensor = |role| -> Result<Option<(Format, &[u8], usize)>, LoadErrorKind> {
         let Some(slot) = spec.slots().find(|s| s.role == role) else { return Ok(None) };
         let found = container.find(&slot)?;
-        let bytes = found.file_bytes(&slot).and_then(|n| {
-            files.get(usize::from(found.file))?.get(found.offset..)?.get(..n)
-        });
+        let bytes = found
+            .file_bytes(&slot)
+            .and_then(|n| files.get(usize::from(found.file))?.get(found.offset..)?.get(..n));
         Ok(bytes.map(|bytes| (found.format, bytes, slot.cols)))
     };
     let (Some((a, x, cols)), Some((b, y, _))) = (tensor(Role::TokenEmbd)?, tensor(Role::Output)?)

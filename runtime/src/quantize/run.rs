@@ -15,7 +15,9 @@ use super::{
 };
 use crate::gguf_split::Parts;
 use crate::gguf_write::{GgufData, GgufHeader, WriteError};
-use crate::model::{FileKind, LoadError, LoadErrorKind, LoadOptions, Warning, file_kind, read_file};
+use crate::model::{
+    FileKind, LoadError, LoadErrorKind, LoadOptions, Warning, file_kind, read_file,
+};
 use crate::storage::{Unfinished, is_same};
 
 /// Elements that are widened at once: whole blocks of every format, and few enough for a cache.
