@@ -15,8 +15,9 @@ pub const MAX_CONFIG: usize = 1 << 20;
 /// A parsed and validated config.json.
 ///
 /// A field that is an array or an object is [`Value::Other`]; a field of such an object is looked
-/// up as `object.field`. If a field is repeated, the last one counts, as in Python. Only the file's
-/// bytes are kept: a lookup parses them again, which takes microseconds.
+/// up as `object.field`. If a field is repeated, the last one counts, as in Python, and numbers may
+/// be infinite or NaN, as Python writes them. Only the file's bytes are kept: a lookup parses them
+/// again, which takes microseconds.
 #[derive(Clone, Debug)]
 pub struct Config<'a> {
     json: &'a [u8],
@@ -24,6 +25,25 @@ pub struct Config<'a> {
     /// Strings that are written with escapes, unescaped and concatenated in file order.
     resolved: String,
 }
+
+/// Class of a model for texts and images, whose text model is of a family that Teff has, described
+/// by the field `text_config`.
+struct Wrapper {
+    class: &'static str,
+    model_type: &'static str,
+    /// `model_type` in the text model's description, if that lacks it.
+    text: &'static str,
+}
+
+const WRAPPERS: [Wrapper; 3] = [
+    Wrapper { class: "Gemma3ForConditionalGeneration", model_type: "gemma3", text: "gemma3_text" },
+    Wrapper { class: "Mistral3ForConditionalGeneration", model_type: "mistral3", text: "mistral" },
+    Wrapper { class: "Lfm2VlForConditionalGeneration", model_type: "lfm2_vl", text: "lfm2" },
+];
+
+const TEXT: &str = "text_config";
+const TEXT_TYPE: &str = "text_config.model_type";
+const TIED: &str = "tie_word_embeddings";
 
 /// Error for a config.json that can't be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,14 +99,18 @@ impl fmt::Display for ConfigError {
                 write!(f, "the architecture `{found}` (`{key}`) is not supported; known:")?;
                 for (i, family) in FAMILIES.iter().enumerate() {
                     let known = match *key {
-                        "model_type" => &[family.model_type],
+                        "model_type" | TEXT_TYPE => &[family.model_type],
                         _ => family.classes,
                     };
                     for (j, name) in known.iter().filter(|n| !n.is_empty()).enumerate() {
                         write!(f, "{}{name}", if i + j == 0 { " " } else { ", " })?;
                     }
                 }
-                Ok(())
+                WRAPPERS.iter().try_for_each(|w| match *key {
+                    "model_type" => write!(f, ", {}", w.model_type),
+                    TEXT_TYPE => Ok(()),
+                    _ => write!(f, ", {}", w.class),
+                })
             }
         }
     }
@@ -105,7 +129,7 @@ impl<'a> Config<'a> {
             return Err(ConfigError::TooLarge { bytes: json.len() as u64 });
         }
         let mut config = Config { json, class: None, resolved: String::new() };
-        let mut r = Reader::new(json);
+        let mut r = Reader::python(json);
         if r.next()? != Some(Event::ObjectStart) {
             // A syntax error further on is the better one to report.
             while r.next()?.is_some() {}
@@ -130,7 +154,42 @@ impl<'a> Config<'a> {
         self.class.as_deref()
     }
 
-    /// The family, named by the first of `architectures` or, if there is none, by `model_type`.
+    fn wrapper(&self) -> Option<&'static Wrapper> {
+        match (self.class(), self.get("model_type")) {
+            (Some(class), _) => WRAPPERS.iter().find(|w| w.class == class),
+            (None, Some(Value::Str(name))) => WRAPPERS.iter().find(|w| w.model_type == name),
+            _ => None,
+        }
+    }
+
+    /// True for a model for texts and images, of which only the text model is read.
+    #[must_use]
+    pub fn is_wrapped(&self) -> bool {
+        self.wrapper().is_some()
+    }
+
+    /// The hyper-parameters of the text model: all fields, or those of `text_config` of a model for
+    /// texts and images.
+    #[must_use]
+    pub fn text(&self) -> TextConfig<'_, 'a> {
+        TextConfig { config: self, wrapped: self.is_wrapped() }
+    }
+
+    /// The value of a field as written, `None` if it is absent. Fields of objects are named as in
+    /// lookups.
+    #[must_use]
+    pub fn value_text(&self, key: &str) -> Option<&'a str> {
+        let mut at = Reader::python(self.json);
+        for name in key.split('.') {
+            at = field(at, name).ok().flatten()?;
+        }
+        let start = at.offset();
+        at.skip_value().ok()?;
+        str::from_utf8(self.json.get(start..at.offset())?).ok().map(str::trim)
+    }
+
+    /// The family, named by the first of `architectures` or, if there is none, by `model_type`; that
+    /// of the text model for a model for texts and images.
     ///
     /// # Errors
     /// [`ConfigError`] if no family is named, or an unknown one.
@@ -139,6 +198,11 @@ impl<'a> Config<'a> {
             let found = Box::new(Name::new(found.as_bytes()));
             ConfigError::UnknownArchitecture { key, found }
         };
+        if let Some(wrapper) = self.wrapper() {
+            let name = meta::text(self, TEXT_TYPE).map_err(ConfigError::Meta)?;
+            let name = name.unwrap_or(wrapper.text);
+            return family::of_model_type(name).ok_or_else(|| unknown(TEXT_TYPE, name));
+        }
         if let Some(class) = self.class() {
             return family::of_class(class).ok_or_else(|| unknown("architectures", class));
         }
@@ -148,7 +212,7 @@ impl<'a> Config<'a> {
     }
 
     fn find(&self, key: &str) -> Result<Option<Value<'_>>, JsonError> {
-        let mut r = Reader::new(self.json);
+        let mut r = Reader::python(self.json);
         r.next()?;
         let mut found = None;
         let mut resolved = 0;
@@ -175,7 +239,7 @@ impl<'a> Config<'a> {
     /// The value at the end of `path` (field names separated by dots), or element `index` of the
     /// array there. Strings with escapes are [`Value::Other`]: no hyper-parameter has any.
     fn inner(&self, path: &str, index: Option<usize>) -> Result<Option<Value<'a>>, JsonError> {
-        let mut at = Reader::new(self.json);
+        let mut at = Reader::python(self.json);
         for name in path.split('.') {
             match field(at, name)? {
                 Some(value) => at = value,
@@ -198,6 +262,49 @@ impl<'a> Config<'a> {
             None | Some(Event::ArrayEnd) => None,
             Some(event) => Some(plain(event)),
         })
+    }
+}
+
+/// Hyper-parameters of the text model in a config.json ([`Config::text`]).
+#[derive(Clone, Copy, Debug)]
+pub struct TextConfig<'c, 'a> {
+    config: &'c Config<'a>,
+    wrapped: bool,
+}
+
+impl TextConfig<'_, '_> {
+    /// The value of a field as written, `None` if it is absent.
+    #[must_use]
+    pub fn value_text(&self, key: &str) -> Option<&str> {
+        let outer = || self.config.value_text(key);
+        match self.wrapped && !(key == TIED && outer().is_some()) {
+            true => self.config.value_text(&format!("{TEXT}.{key}")),
+            false => outer(),
+        }
+    }
+
+    /// True if the file says that the head is not tied, in a place that doesn't count.
+    pub(crate) fn unties_head(&self) -> bool {
+        let inner = || self.config.get(&format!("{TEXT}.{TIED}"));
+        self.wrapped && self.config.get(TIED).is_none() && inner() == Some(Value::Bool(false))
+    }
+}
+
+impl Metadata for TextConfig<'_, '_> {
+    fn get(&self, key: &str) -> Option<Value<'_>> {
+        match (self.wrapped, key) {
+            (false, _) => self.config.get(key),
+            // The head belongs to the whole model, whose classes tie it by default.
+            (true, TIED) => self.config.get(key).or(Some(Value::Bool(true))),
+            (true, _) => self.config.get(&format!("{TEXT}.{key}")),
+        }
+    }
+
+    fn item(&self, key: &str, index: usize) -> Option<Value<'_>> {
+        match self.wrapped {
+            false => self.config.item(key, index),
+            true => self.config.item(&format!("{TEXT}.{key}"), index),
+        }
     }
 }
 
@@ -356,6 +463,69 @@ mod tests {
         assert!(text.contains("Nope\\u{7}") && text.contains("GPT2LMHeadModel"), "{text}");
         let text = family(r#"{"model_type":"nope"}"#).unwrap_err().to_string();
         assert!(text.contains("nope") && text.contains("gpt2, llama"), "{text}");
+    }
+
+    #[test]
+    fn numbers_of_python() {
+        let json = br#"{"a":Infinity,"b":[-Infinity,NaN],"c":-1.5,"d":{"e": NaN}}"#;
+        let c = Config::parse(json).unwrap();
+        assert_eq!(c.get("a"), Some(Value::Float(f64::INFINITY)));
+        assert_eq!(c.item("b", 0), Some(Value::Float(f64::NEG_INFINITY)));
+        assert!(matches!(c.get("d.e"), Some(Value::Float(v)) if v.is_nan()));
+        assert_eq!(c.get("c"), Some(Value::Float(-1.5)));
+        // A field that is used must be finite.
+        assert!(meta::float(&c, "a").is_err() && meta::count(&c, "a").is_err());
+        for other in ["inf", "-inf", "nan", "+Infinity", "Infinit", "Infinityx", "-NaN", "- 1"] {
+            let json = format!(r#"{{"a":{other}}}"#);
+            let e = Config::parse(json.as_bytes());
+            assert!(matches!(e, Err(ConfigError::Json(_))), "{other}");
+        }
+    }
+
+    #[test]
+    fn values_as_written() {
+        let c = Config::parse(br#"{"a": [1, {"b":2}] , "c":{"d": "x" },"e":null}"#).unwrap();
+        let cases = [
+            ("a", Some(r#"[1, {"b":2}]"#)),
+            ("c", Some(r#"{"d": "x" }"#)),
+            ("c.d", Some(r#""x""#)),
+            ("e", Some("null")),
+            ("f", None),
+            ("a.b", None),
+        ];
+        for (key, value) in cases {
+            assert_eq!(c.value_text(key), value, "{key}");
+        }
+    }
+
+    #[test]
+    fn text_models_of_larger_ones() {
+        let parse = |json: &str| {
+            let json: &'static [u8] = json.as_bytes().to_vec().leak();
+            Config::parse(json).unwrap()
+        };
+        let c = parse(
+            r#"{"architectures":["Gemma3ForConditionalGeneration"],"hidden_size":1,
+                "text_config":{"hidden_size":2,"l":[5],"tie_word_embeddings":false}}"#,
+        );
+        assert!(c.is_wrapped() && c.family().unwrap().arch == "gemma3");
+        let text = c.text();
+        assert_eq!(text.get("hidden_size"), Some(Value::Uint(2)));
+        assert_eq!((text.item("l", 0), text.value_text("l")), (Some(Value::Uint(5)), Some("[5]")));
+        assert_eq!((text.get("architectures"), text.get("vocab_size")), (None, None));
+        assert_eq!(text.get(TIED), Some(Value::Bool(true)));
+        assert!(text.unties_head());
+        let c = parse(
+            r#"{"model_type":"mistral3","tie_word_embeddings":false,
+                "text_config":{"model_type":"mistral","tie_word_embeddings":true}}"#,
+        );
+        assert_eq!(c.family().unwrap().model_type, "mistral");
+        assert_eq!(c.text().get(TIED), Some(Value::Bool(false)));
+        let c = parse(r#"{"model_type":"mistral3","text_config":{"model_type":"ministral3"}}"#);
+        let e = c.family().unwrap_err().to_string();
+        assert!(e.contains("ministral3") && e.contains("`text_config.model_type`"), "{e}");
+        let c = parse(r#"{"model_type":"llama","text_config":{"hidden_size":2},"hidden_size":1}"#);
+        assert_eq!(c.text().get("hidden_size"), Some(Value::Uint(1)));
     }
 
     #[test]

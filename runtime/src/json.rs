@@ -27,7 +27,8 @@ pub enum Event<'a> {
     Key(Text<'a>),
     /// A string value.
     String(Text<'a>),
-    /// A number as written, for `str::parse`: RFC 8259's grammar, of any size and precision.
+    /// A number as written, for `str::parse`: RFC 8259's grammar, of any size and precision; from
+    /// [`Reader::python`] also `NaN`, `Infinity` and `-Infinity`.
     Number(&'a str),
     /// `true` or `false`
     Bool(bool),
@@ -239,6 +240,8 @@ pub struct Reader<'a> {
     objects: u128,
     depth: u8,
     state: State,
+    /// True if numbers may be infinite or NaN.
+    python: bool,
     failed: Option<JsonError>,
 }
 
@@ -246,7 +249,15 @@ impl<'a> Reader<'a> {
     /// A reader at the start of a document: one value, surrounded by optional white space.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Reader { bytes, pos: 0, objects: 0, depth: 0, state: State::Value, failed: None }
+        let (state, python, failed) = (State::Value, false, None);
+        Reader { bytes, pos: 0, objects: 0, depth: 0, state, python, failed }
+    }
+
+    /// As [`new`](Self::new), for documents written by Python, whose numbers may also be `NaN`,
+    /// `Infinity` and `-Infinity`.
+    #[must_use]
+    pub fn python(bytes: &'a [u8]) -> Self {
+        Reader { python: true, ..Reader::new(bytes) }
     }
 
     /// Offset of the first unread byte.
@@ -330,6 +341,11 @@ impl<'a> Reader<'a> {
             b'{' => return self.open(true),
             b'[' => return self.open(false),
             b'"' => Event::String(self.string()?),
+            b'-' if self.python && self.bytes.get(self.pos + 1) == Some(&b'I') => {
+                self.word(b"-Infinity", Event::Number("-Infinity"))?
+            }
+            b'I' if self.python => self.word(b"Infinity", Event::Number("Infinity"))?,
+            b'N' if self.python => self.word(b"NaN", Event::Number("NaN"))?,
             b'-' | b'0'..=b'9' => Event::Number(self.number()?),
             b't' => self.word(b"true", Event::Bool(true))?,
             b'f' => self.word(b"false", Event::Bool(false))?,
@@ -478,7 +494,10 @@ impl<'a> Reader<'a> {
     fn word(&mut self, word: &[u8], event: Event<'a>) -> Result<Event<'a>, JsonError> {
         for &want in word {
             if self.peek()? != want {
-                return Err(self.unexpected("`true`, `false` or `null`"));
+                return Err(self.unexpected(match self.python {
+                    false => "`true`, `false` or `null`",
+                    true => "`true`, `false`, `null`, `NaN` or `Infinity`",
+                }));
             }
             self.pos += 1;
         }

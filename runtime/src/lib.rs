@@ -3,6 +3,7 @@
 pub mod capi;
 pub mod config;
 pub mod gguf_spec;
+pub mod gguf_split;
 pub mod gguf_write;
 pub mod json;
 #[cfg(feature = "mmap")]

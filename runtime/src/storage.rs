@@ -182,6 +182,53 @@ pub(crate) fn open_file(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
+/// True if two paths are the same file, including hard links if the system can tell.
+pub(crate) fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let (a, b) = (std::fs::metadata(a)?, std::fs::metadata(b)?);
+        if (a.dev(), a.ino()) == (b.dev(), b.ino()) {
+            return Ok(true);
+        }
+    }
+    Ok(std::fs::canonicalize(a)? == std::fs::canonicalize(b)?)
+}
+
+/// File that is deleted unless it is finished.
+pub(crate) struct Unfinished {
+    path: Option<std::path::PathBuf>,
+}
+
+impl Unfinished {
+    /// Creates a new file in the folder of `output`.
+    pub(crate) fn beside(output: &Path) -> io::Result<(File, Unfinished)> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(output.file_name().unwrap_or_default());
+        name.push(format!(".{}.part", std::process::id()));
+        let path = output.with_file_name(name);
+        let file = File::create_new(&path)?;
+        Ok((file, Unfinished { path: Some(path) }))
+    }
+
+    /// Renames the file to its final name.
+    pub(crate) fn finish(mut self, output: &Path) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            std::fs::rename(path, output)?;
+        }
+        self.path = None;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -278,7 +278,12 @@ fn unknown_switches_are_refused_by_name() {
             "rope_parameters.factor",
         ),
         ("LlamaForCausalLM", r#""partial_rotary_factor":0.5,"#, "partial_rotary_factor"),
-        ("Qwen2ForCausalLM", r#""use_sliding_window":true,"#, "use_sliding_window"),
+        (
+            "Qwen2ForCausalLM",
+            r#""layer_types":["full_attention","sliding_attention"],"#,
+            "layer_types",
+        ),
+        ("Qwen2ForCausalLM", r#""max_window_layers":"1","#, "max_window_layers"),
         ("Gemma3ForCausalLM", r#""final_logit_softcapping":30.0,"#, "final_logit_softcapping"),
         ("Gemma3ForCausalLM", r#""hidden_activation":"silu","#, "hidden_activation"),
         (
@@ -298,8 +303,7 @@ fn unknown_switches_are_refused_by_name() {
             r#""quantization_config":{"quant_method":"bitnet"},"#,
             "quantization_config.quant_method",
         ),
-        ("Qwen3MoeForCausalLM", "", "num_experts"),
-        ("Qwen3MoeForCausalLM", r#""use_sliding_window":true,"#, "use_sliding_window"),
+        ("Qwen3MoeForCausalLM", r#""num_experts":1.5,"#, "num_experts"),
         ("Qwen3MoeForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
         (
             "Qwen3MoeForCausalLM",

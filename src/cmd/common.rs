@@ -9,11 +9,12 @@ use teff::kernels::CpuError;
 use teff::runtime::pool::{MAX_THREADS, allowed_threads};
 use teff::runtime::sample::SamplingError;
 use teff::runtime::session::default_backend;
+use teff::runtime::tokenizer::Tokenizer;
 use teff::{Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, SessionOptions};
 
 use super::args::{Args, option, positional, switch, unexpected, utf8};
 use super::machine::Progress;
-use super::{Failure, elsewhere, print_error};
+use super::{Failure, elsewhere, print_error, print_warnings};
 
 /// Allowed numbers of threads per step.
 pub(crate) const THREADS: std::ops::RangeInclusive<usize> = 1..=MAX_THREADS;
@@ -256,12 +257,23 @@ impl CommonArgs {
         })
     }
 
-    /// Opens the model.
+    /// Opens the model, and prints its warnings.
     pub(crate) fn open(&self) -> Result<Model, Failure> {
         let path = self.path()?;
         elsewhere::check_model(path)?;
-        let _progress = Progress::show("loading the model");
-        Model::open_with(path, &self.load_options()?).map_err(Failure::run)
+        let progress = Progress::show("loading the model");
+        let model = Model::open_with(path, &self.load_options()?).map_err(Failure::run)?;
+        drop(progress);
+        print_warnings(model.warnings());
+        Ok(model)
+    }
+
+    /// Opens the model's tokenizer alone; the model may be a mere vocabulary.
+    pub(crate) fn open_tokenizer(&self) -> Result<Tokenizer, Failure> {
+        let path = self.path()?;
+        elsewhere::check_model(path)?;
+        let _progress = Progress::show("loading the tokenizer");
+        Tokenizer::open(path).map_err(Failure::run)
     }
 
     /// Says if a session gets fewer threads than were asked for.

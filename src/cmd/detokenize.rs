@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal};
 
 use super::args::{Args, ids, option, positional, utf8};
 use super::common::{CommonArgs, model_argument, model_options};
-use super::tokenize::no_tokenizer;
 use super::{Command, Failure, print, prompt};
 
 pub(crate) const COMMAND: Command = Command {
@@ -48,8 +47,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             ids("standard input", &text)?
         }
     };
-    let model = common.open()?;
-    let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
+    let tokenizer = common.open_tokenizer()?;
     let mut text = tokenizer.decode(&ids).map_err(Failure::run)?;
     if io::stdout().is_terminal() {
         text.push('\n');

@@ -320,6 +320,11 @@ impl<'m> Report<'m> {
         if let Err(why) = m.tokenizer() {
             o = o.str("tokenizer_error", &why.to_string());
         }
+        let warnings = m.warnings().iter().map(|w| {
+            let o = Object::new().str("key", &w.key).str("found", &w.found);
+            o.str("taken", &w.taken).str("why", &w.why).str("text", &w.to_string()).end()
+        });
+        o = o.raw("warnings", array(warnings));
         o = o
             .raw("tensors", array(groups))
             .count("file_bytes", Some(m.file_bytes()))
@@ -390,6 +395,9 @@ impl<'m> Report<'m> {
         // Writing to a string does not fail.
         for (key, value) in rows {
             let _ = writeln!(out, "{key:<14}{value}");
+        }
+        for warning in m.warnings() {
+            let _ = writeln!(out, "{:<14}{warning}", "warning");
         }
         let _ = writeln!(out, "\nformat   tensors     parameters          bytes");
         for g in &self.groups {

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use teff::runtime::model::Warning;
+
 mod alloc_count;
 mod args;
 mod bench;
@@ -188,6 +190,13 @@ fn overview() -> String {
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::stdout)
+}
+
+/// Prints the warnings of opening a model.
+pub(crate) fn print_warnings(warnings: &[Warning]) {
+    for warning in warnings {
+        print_error(&format!("warning: {warning}"));
+    }
 }
 
 /// Writes `what` as one line to standard error; ignores that it may be closed.

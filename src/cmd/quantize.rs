@@ -7,7 +7,7 @@ use teff::runtime::quantize::{Fallback, Progress, QuantizeOptions, Report, Targe
 use super::args::{Args, option, positional, switch, utf8};
 use super::common::THREADS;
 use super::machine::{self, human};
-use super::{Command, Failure, elsewhere, print, print_error};
+use super::{Command, Failure, elsewhere, print, print_error, print_warnings};
 
 pub(crate) const COMMAND: Command = Command {
     name: "quantize",
@@ -95,6 +95,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let report = quantize_file(&input, &output, &target, &options, &mut |p| line.show(p));
     drop(line);
     let report = report.map_err(Failure::run)?;
+    print_warnings(&report.warnings);
     warn(&report);
     print(&format!(
         "{} of {} tensors to {}: {} ({:.2} bits per weight) became {} ({:.2})\n",

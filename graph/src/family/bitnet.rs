@@ -7,6 +7,8 @@
 use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, keys};
+use super::hf::{self, Class};
+use super::hf_rope;
 use super::names::hf_ignored;
 use super::{Family, GgufForm, Names, Shapes, folder_reader};
 use crate::layers::{Activation, Layer};
@@ -27,7 +29,7 @@ const FAMILY: Family = Family {
     from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &B158_KEYS),
     from_config: folder_reader(from_config),
     names: Names::LLAMA,
-    gguf: GgufForm::HALVES,
+    gguf: GgufForm { window: false, ..GgufForm::HALVES },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,
@@ -103,17 +105,32 @@ fn from_gguf<'p>(
     let silu = keys.arch == KEYS.arch && s.heads == s.kv_heads;
     let activation = if silu { Activation::Silu } else { Activation::Relu2 };
     let layer = with_switches(decoder::layer(&s, rope, Biases::NONE), activation);
+    decoder::no_window(meta, keys, room);
     with_token_scales(decoder::spec(keys.arch, &s, embd, head, room, |_| layer)?)
 }
+
+const CLASS: Class = Class {
+    width: 2560,
+    ffn: 6912,
+    layers: 30,
+    heads: 20,
+    kv_heads: Some(5),
+    eps: 1e-5,
+    base: 500_000.0,
+    ..Class::LLAMA
+};
 
 fn from_config<'p>(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
-    let s = decoder::config_sizes(meta)?;
-    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 500_000.0)?)?;
-    decoder::config_activation(meta, "hidden_act", &["relu2"], "relu2")?;
+    let s = hf::sizes(meta, &CLASS)?;
+    let of = hf_rope::Of { head_dim: s.head_dim, context: s.context, base: CLASS.base };
+    let rope = hf_rope::one(meta, room, of)?;
+    let rope = room.rope(rope)?;
+    hf::activation(meta, "hidden_act", &["relu2"], "relu2")?;
+    hf::no_window(meta, room);
     if flag(meta, "attention_bias")?.unwrap_or(false) {
         return Err(SpecError::Unsupported { key: "attention_bias", known: "false" });
     }
@@ -122,8 +139,8 @@ fn from_config<'p>(
     if widths.iter().any(|n| !n.is_multiple_of(128)) {
         return Err(SpecError::Inconsistent("ternary weights come in rows of multiples of 128"));
     }
-    let embd = decoder::config_embedding(meta, shapes)?;
-    let head = decoder::config_head(meta, false)?;
+    let embd = hf::embedding(meta, shapes)?;
+    let head = hf::head(meta, shapes, room, CLASS.tied)?;
     let layer = with_switches(decoder::layer(&s, rope, Biases::NONE), Activation::Relu2);
     with_token_scales(decoder::spec(B158_KEYS.arch, &s, embd, head, room, |_| layer)?)
 }

@@ -1,6 +1,6 @@
 //! Parts shared by the decoders that descend from Llama.
 
-use super::Shapes;
+use super::{Rule, Shapes};
 use crate::layers::{
     Activation, Attention, Dense, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
@@ -269,8 +269,15 @@ impl LayerSet {
     }
 }
 
-/// Value of a key that is the same for all layers.
-fn uniform(meta: &dyn Metadata, key: &'static str, layers: u32) -> Result<Option<u32>, SpecError> {
+/// Value of a key that is the same for all layers: a number, or a list of equal ones.
+pub(super) fn uniform(
+    meta: &dyn Metadata,
+    key: &'static str,
+    layers: u32,
+) -> Result<Option<u32>, SpecError> {
+    if meta.get(key) != Some(Value::Other) {
+        return Ok(count(meta, key)?);
+    }
     let first = per_layer(meta, key, 0)?;
     for l in 1..layers.min(MAX_LAYERS as u32) {
         if per_layer(meta, key, l)? != first {
@@ -303,7 +310,9 @@ pub(super) fn gguf_sizes_but(
     ffn: u32,
 ) -> Result<Sizes, SpecError> {
     let need = |key| required(count(meta, key)?, key);
-    let (width, heads) = (need(keys.width)?, need(keys.heads)?);
+    let layers = need(keys.layers)?;
+    let heads = required(uniform(meta, keys.heads, layers)?, keys.heads)?;
+    let width = need(keys.width)?;
     for key in keys.zeros {
         if float(meta, key)?.is_some_and(|v| v != 0.0) {
             return Err(unsupported(key, "absent or 0"));
@@ -325,7 +334,7 @@ pub(super) fn gguf_sizes_but(
     Ok(Sizes {
         context: need(keys.context)?,
         width,
-        layers: need(keys.layers)?,
+        layers,
         heads,
         kv_heads: kv_heads.unwrap_or(heads),
         head_dim,
@@ -384,155 +393,31 @@ pub(super) fn gguf_biases(shapes: &dyn Shapes) -> Biases {
     }
 }
 
-/// Sizes in a config.json.
-pub(super) fn config_sizes(meta: &dyn Metadata) -> Result<Sizes, SpecError> {
-    let ffn = required(count(meta, "intermediate_size")?, "intermediate_size")?;
-    let eps = required(float(meta, "rms_norm_eps")?, "rms_norm_eps")?;
-    config_sizes_but(meta, ffn, eps)
-}
-
-/// As [`config_sizes`], except for the inner width and the norm's epsilon, which a family reads
-/// itself.
-pub(super) fn config_sizes_but(
-    meta: &dyn Metadata,
-    ffn: u32,
-    eps: f32,
-) -> Result<Sizes, SpecError> {
-    let need = |key| required(count(meta, key)?, key);
-    let (width, heads) = (need("hidden_size")?, need("num_attention_heads")?);
-    let head_dim = match count(meta, "head_dim")? {
-        Some(n) => n,
-        None if width.is_multiple_of(heads) => width / heads,
-        None => {
-            return Err(SpecError::Inconsistent(
-                "hidden_size is not a multiple of num_attention_heads",
-            ));
-        }
-    };
-    Ok(Sizes {
-        context: need("max_position_embeddings")?,
-        width,
-        layers: need("num_hidden_layers")?,
-        heads,
-        kv_heads: count(meta, "num_key_value_heads")?.unwrap_or(heads),
-        head_dim,
-        ffn,
-        eps,
-    })
-}
-
-/// Field of the rotary parameters: newer files have them all in `rope_parameters`, older ones in
-/// `rope_scaling`.
-fn rope_float(
-    meta: &dyn Metadata,
-    new: &'static str,
-    old: &'static str,
-) -> Result<Option<f32>, SpecError> {
-    Ok(match float(meta, new)? {
-        None => float(meta, old)?,
-        found => found,
-    })
-}
-
-/// Rotary embedding in a config.json, in halves (the order in which weights are stored). `base` is
-/// the default of the family.
-pub(super) fn config_rope(
-    meta: &dyn Metadata,
-    head_dim: u32,
-    base: f32,
-) -> Result<Rope, SpecError> {
-    let base = rope_float(meta, "rope_parameters.rope_theta", "rope_theta")?.unwrap_or(base);
-    for key in ["partial_rotary_factor", "rope_parameters.partial_rotary_factor"] {
-        if float(meta, key)?.is_some_and(|f| f != 1.0) {
-            return Err(unsupported(key, "absent or 1"));
-        }
-    }
-    let kinds = ["rope_parameters.rope_type", "rope_scaling.rope_type", "rope_scaling.type"];
-    let mut scaling = RopeScaling::None;
-    for key in kinds {
-        let number = |new, old| required(rope_float(meta, new, old)?, new).map_err(SpecError::Meta);
-        let factor = || number("rope_parameters.factor", "rope_scaling.factor");
-        match text(meta, key)? {
-            None => continue,
-            Some("default") => {}
-            Some("linear") => scaling = RopeScaling::Linear(factor()?),
-            Some("llama3") => {
-                scaling = RopeScaling::Llama3 {
-                    factor: factor()?,
-                    low: number("rope_parameters.low_freq_factor", "rope_scaling.low_freq_factor")?,
-                    high: number(
-                        "rope_parameters.high_freq_factor",
-                        "rope_scaling.high_freq_factor",
-                    )?,
-                    original: number(
-                        "rope_parameters.original_max_position_embeddings",
-                        "rope_scaling.original_max_position_embeddings",
-                    )?,
-                };
-            }
-            Some(_) => return Err(unsupported(key, "default, linear, llama3")),
-        }
-        break;
-    }
-    Ok(Rope { kind: RopeKind::NeoX, dims: head_dim, base, scaling })
-}
-
-/// Shape of the embedding, which must have as many rows as config.json says.
-pub(super) fn config_embedding(
-    meta: &dyn Metadata,
-    shapes: &dyn Shapes,
-) -> Result<Option<(usize, usize)>, SpecError> {
-    let embd = shapes.shape("embed_tokens.weight");
-    let vocab = count(meta, "vocab_size")?;
-    if vocab.is_some_and(|v| embd.is_some_and(|(rows, _)| rows != v as usize)) {
-        return Err(SpecError::Inconsistent("vocab_size is not the rows of embed_tokens.weight"));
-    }
-    Ok(embd)
-}
-
-/// Source of the head's weights in a config.json; `tied` is the default of the family.
-pub(super) fn config_head(meta: &dyn Metadata, tied: bool) -> Result<Head, SpecError> {
-    let tied = flag(meta, "tie_word_embeddings")?.unwrap_or(tied);
-    Ok(if tied { Head::Tied } else { Head::Own })
-}
-
-/// Returns an error unless the activation is one of `known`.
-pub(super) fn config_activation(
-    meta: &dyn Metadata,
-    key: &'static str,
-    names: &[&str],
-    known: &'static str,
-) -> Result<(), SpecError> {
-    match text(meta, key)? {
-        Some(name) if !names.contains(&name) => Err(unsupported(key, known)),
-        _ => Ok(()),
-    }
-}
-
-/// Period of layers without a window, from a list with an entry for every layer; `full` interprets
-/// an entry. `None` if there is no list.
-pub(super) fn pattern(
+/// Checks a list with an entry for every layer, and returns true if there is one; `known` is true
+/// for entries that may be in it.
+pub(super) fn is_listed(
     meta: &dyn Metadata,
     key: &'static str,
     layers: u32,
-    full: impl Fn(Value<'_>) -> Option<bool>,
-) -> Result<Option<u32>, SpecError> {
+    known: impl Fn(Value<'_>) -> bool,
+) -> Result<bool, SpecError> {
     if meta.get(key) != Some(Value::Other) {
-        return Ok(None);
+        return Ok(false);
     }
     no_more(meta, key, layers)?;
-    let at = |i: u32| meta.item(key, i as usize).and_then(&full);
-    let bad = unsupported(key, "a full layer after every so many with a window");
-    let mut every = 0;
-    for i in 0..layers {
-        match at(i) {
-            Some(true) if every == 0 => every = i + 1,
-            Some(_) => {}
-            None => return Err(bad),
+    for l in 0..layers.min(crate::spec::MAX_LAYERS as u32) {
+        if !meta.item(key, l as usize).is_some_and(&known) {
+            return Err(unsupported(key, "true or false, one for each layer"));
         }
     }
-    let fits = (0..layers).all(|i| at(i) == Some(every != 0 && (i + 1).is_multiple_of(every)));
-    if fits { Ok(Some(every)) } else { Err(bad) }
+    Ok(true)
+}
+
+/// Notes a window in a GGUF file of an architecture that has none.
+pub(super) fn no_window(meta: &dyn Metadata, keys: &Keys, room: &mut SpecRoom) {
+    if matches!(meta.get(keys.window), Some(Value::Uint(1..))) {
+        room.note(keys.window, Rule::NoWindow);
+    }
 }
 
 /// Shape of a published decoder, with each layer made by `layer` from the plain one.

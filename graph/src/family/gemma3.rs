@@ -5,8 +5,10 @@
 use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
+use super::hf::{self, Class};
+use super::hf_rope;
 use super::names::{hf, hf_ignored, named};
-use super::{Family, GgufForm, Names, Shapes, folder_reader};
+use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
 use crate::layers::{Activation, Layer};
 use crate::meta::{MetaError, Metadata, Value, count, flag, float};
 #[cfg(feature = "alloc")]
@@ -58,26 +60,24 @@ fn hf_shift(role: Role) -> f32 {
     if norm { 1.0 } else { 0.0 }
 }
 
-/// Layers that attend only to the last positions.
-#[derive(Clone, Copy)]
-struct Window {
-    /// Positions that such a layer attends to, including its own; `None` if all layers attend to
-    /// everything.
-    size: Option<u32>,
-    /// Interval of layers that attend to everything, counting from 1; 0 if there are none.
-    full_every: u32,
-}
-
-/// Layer `l`; rotary embeddings are those of layers without and with a window.
-fn layer(s: &Sizes, ropes: [u8; 2], window: Window, scale: f32, l: u32) -> Layer {
-    let full = window.full_every != 0 && (l + 1).is_multiple_of(window.full_every);
-    let size = window.size.filter(|_| !full);
-    let layer = decoder::layer(s, ropes[usize::from(size.is_some())], Biases::NONE);
+/// Layer with a window of this size, or none; rotary embeddings are those of layers without and
+/// with one.
+fn layer(s: &Sizes, ropes: [u8; 2], window: Option<u32>, scale: f32) -> Layer {
+    let layer = decoder::layer(s, ropes[usize::from(window.is_some())], Biases::NONE);
     let mut layer = decoder::with_dense(layer, |d| d.activation = Activation::GeluTanh);
     layer.norms.post = true;
     decoder::with_attention(layer, |a| {
-        (a.qk_norm, a.window, a.scale) = (true, size, scale);
+        (a.qk_norm, a.window, a.scale) = (true, window, scale);
     })
+}
+
+/// Interval of layers that attend to everything, unless a file says another.
+const EVERY: u32 = 6;
+
+/// True for a layer that attends to everything if every so many do, counting from 1; none do if
+/// that is 0.
+const fn is_full(l: u32, every: u32) -> bool {
+    every != 0 && (l + 1).is_multiple_of(every)
 }
 
 /// The same model with its embedding scale.
@@ -86,13 +86,11 @@ fn with_scale(spec: Spec<'_>) -> Spec<'_> {
     Spec { embed: Embed { scale, ..spec.embed }, ..spec }
 }
 
-/// Both rotary embeddings; the one for windows only if there are any.
-fn ropes(room: &mut SpecRoom, full: Rope, base: f32, window: Window) -> Result<[u8; 2], SpecError> {
+/// Rotary embeddings of layers without and with a window; the latter only if there are any.
+fn ropes(room: &mut SpecRoom, ropes: [Rope; 2], windows: bool) -> Result<[u8; 2], SpecError> {
+    let [full, windowed] = ropes;
     let first = room.rope(full)?;
-    if window.size.is_none() {
-        return Ok([first; 2]);
-    }
-    Ok([first, room.rope(Rope { base, scaling: RopeScaling::None, ..full })?])
+    Ok([first, if windows { room.rope(windowed)? } else { first }])
 }
 
 /// Shape of Gemma 3 1B.
@@ -116,13 +114,12 @@ pub fn gemma3_1b() -> Spec<'static> {
 #[cfg(feature = "alloc")]
 fn with_window(s: &Sizes, vocab: usize, size: u32, full_every: u32) -> Spec<'static> {
     let mut room = SpecRoom::new();
-    let window = Window { size: Some(size), full_every };
     let (kind, dims, scaling) = (RopeKind::NeoX, s.head_dim, RopeScaling::None);
-    let full = Rope { kind, dims, base: 1e6, scaling };
+    let both = [1e6, WINDOW_BASE].map(|base| Rope { kind, dims, base, scaling });
     let scale = decoder::inverse_root(s.head_dim);
-    let spec = ropes(&mut room, full, 10_000.0, window).and_then(|ropes| {
+    let spec = ropes(&mut room, both, true).and_then(|ropes| {
         let embd = Some((vocab, s.width as usize));
-        let layer = |l| layer(s, ropes, window, scale, l);
+        let layer = |l| layer(s, ropes, Some(size).filter(|_| !is_full(l, full_every)), scale);
         decoder::spec("gemma3", s, embd, Head::Tied, &mut room, layer)
     });
     match spec {
@@ -135,6 +132,9 @@ fn with_window(s: &Sizes, vocab: usize, size: u32, full_every: u32) -> Spec<'sta
 /// GGUF key says so.
 const LAYERS_27B: u32 = 62;
 
+/// Rotary base of layers with a window.
+const WINDOW_BASE: f32 = 10_000.0;
+
 fn from_gguf<'p>(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
@@ -142,7 +142,7 @@ fn from_gguf<'p>(
 ) -> Result<Spec<'p>, SpecError> {
     let s = decoder::gguf_sizes(meta, &KEYS)?;
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
-    let window_base = float(meta, KEYS.rope_window_base)?.unwrap_or(10_000.0);
+    let base = float(meta, KEYS.rope_window_base)?.unwrap_or(WINDOW_BASE);
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
     // A file without a window key has no windows; one without a pattern key has Gemma's own
     // pattern.
@@ -150,47 +150,63 @@ fn from_gguf<'p>(
         None | Some(Value::Uint(0)) => None,
         Some(_) => count(meta, KEYS.window)?,
     };
-    let full = |v: Value<'_>| match v {
-        Value::Bool(windowed) => Some(!windowed),
-        Value::Uint(windowed) => Some(windowed == 0),
-        _ => None,
+    let key = KEYS.window_pattern;
+    let listed =
+        decoder::is_listed(meta, key, s.layers, |v| matches!(v, Value::Bool(_) | Value::Uint(_)))?;
+    let every = if listed { 0 } else { count(meta, key)?.unwrap_or(EVERY) };
+    let is_windowed = |l: u32| match listed {
+        true => {
+            !matches!(meta.item(key, l as usize), None | Some(Value::Bool(false) | Value::Uint(0)))
+        }
+        false => !is_full(l, every),
     };
-    let full_every = match decoder::pattern(meta, KEYS.window_pattern, s.layers, full)? {
-        None => count(meta, KEYS.window_pattern)?.unwrap_or(6),
-        Some(every) => every,
-    };
-    let window = Window { size, full_every };
     let root = if s.layers == LAYERS_27B { s.width / s.heads } else { s.head_dim };
-    let ropes = ropes(room, rope, window_base, window)?;
-    let layer = |l| layer(&s, ropes, window, decoder::inverse_root(root), l);
+    let windowed = Rope { base, scaling: RopeScaling::None, ..rope };
+    let ropes = ropes(room, [rope, windowed], size.is_some())?;
+    let layer = |l| layer(&s, ropes, size.filter(|_| is_windowed(l)), decoder::inverse_root(root));
     let spec = with_scale(decoder::spec(KEYS.arch, &s, embd, head, room, layer)?);
     spec.validate()?;
     Ok(spec)
 }
 
-/// Rotary embedding of layers without a window in a config.json, and the base of the others: newer
-/// files have parameters for both kinds of layers.
-fn config_ropes(meta: &dyn Metadata, head_dim: u32) -> Result<(Rope, f32), SpecError> {
-    const FULL: &str = "rope_parameters.full_attention.rope_theta";
-    const WINDOW: &str = "rope_parameters.sliding_attention.rope_theta";
-    let rope = decoder::config_rope(meta, head_dim, 1e6)?;
-    let kind = "rope_parameters.full_attention.rope_type";
-    let scaling = match crate::meta::text(meta, kind)? {
-        None => rope.scaling,
-        Some("default") => RopeScaling::None,
-        Some("linear") => {
-            let key = "rope_parameters.full_attention.factor";
-            let factor = float(meta, key)?.ok_or(SpecError::Meta(MetaError::Missing(key)))?;
-            RopeScaling::Linear(factor)
-        }
-        Some(_) => return Err(SpecError::Unsupported { key: kind, known: "default, linear" }),
+const CLASS: Class = Class {
+    width: 2304,
+    ffn: 9216,
+    layers: 26,
+    heads: 8,
+    kv_heads: Some(4),
+    head_dim: Some(256),
+    context: 131_072,
+    base: 1e6,
+    tied: true,
+    ..Class::LLAMA
+};
+
+const PATTERN: &str = "sliding_window_pattern";
+/// Name of the pattern in transformers' objects, which it writes but doesn't read.
+const PATTERN_INSIDE: &str = "_sliding_window_pattern";
+
+/// Period of layers without a window where config.json doesn't list the kinds of layers; notes a
+/// period that contradicts the list, or has a name that isn't read.
+fn config_every(
+    meta: &dyn Metadata,
+    listed: Option<&hf::Windows>,
+    layers: u32,
+    room: &mut SpecRoom,
+) -> Result<u32, SpecError> {
+    let (said, inside) = (count(meta, PATTERN)?, count(meta, PATTERN_INSIDE)?);
+    let every = said.unwrap_or(EVERY);
+    let differs = |every| match listed {
+        Some(listed) => (0..layers).any(|l| listed.has(l) == is_full(l, every)),
+        None => false,
     };
-    let base = float(meta, FULL)?.unwrap_or(rope.base);
-    let window_base = match float(meta, WINDOW)? {
-        None => float(meta, "rope_local_base_freq")?.unwrap_or(10_000.0),
-        Some(base) => base,
-    };
-    Ok((Rope { base, scaling, ..rope }, window_base))
+    if said.is_some_and(differs) {
+        room.note(PATTERN, Rule::LayerTypes);
+    }
+    if listed.is_none() && said.is_none() && inside.is_some_and(|n| n != EVERY) {
+        room.note(PATTERN_INSIDE, Rule::PatternName);
+    }
+    Ok(every)
 }
 
 fn from_config<'p>(
@@ -198,14 +214,10 @@ fn from_config<'p>(
     shapes: &dyn Shapes,
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
-    let s = decoder::config_sizes(meta)?;
-    let (rope, window_base) = config_ropes(meta, s.head_dim)?;
-    decoder::config_activation(
-        meta,
-        "hidden_activation",
-        &["gelu_pytorch_tanh"],
-        "gelu_pytorch_tanh",
-    )?;
+    let s = hf::sizes(meta, &CLASS)?;
+    let of = hf_rope::Of { head_dim: s.head_dim, context: s.context, base: CLASS.base };
+    let both = hf_rope::by_kind(meta, room, of, WINDOW_BASE)?;
+    hf::activation(meta, "hidden_activation", &["gelu_pytorch_tanh"], "gelu_pytorch_tanh")?;
     for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
         if float(meta, key)?.is_some_and(|v| v != 0.0) {
             return Err(SpecError::Unsupported { key, known: "null" });
@@ -216,25 +228,27 @@ fn from_config<'p>(
             return Err(SpecError::Unsupported { key, known: "false" });
         }
     }
-    let full = |v: Value<'_>| match v {
-        Value::Str("full_attention") => Some(true),
-        Value::Str("sliding_attention") => Some(false),
-        _ => None,
+    let listed = hf::listed(meta, s.layers)?;
+    let every = config_every(meta, listed.as_ref(), s.layers, room)?;
+    let is_windowed = |l: u32| match &listed {
+        Some(listed) => listed.has(l),
+        None => !is_full(l, every),
     };
-    let full_every = match decoder::pattern(meta, "layer_types", s.layers, full)? {
-        Some(every) => every,
-        None => match count(meta, "sliding_window_pattern")? {
-            None => count(meta, "_sliding_window_pattern")?.unwrap_or(6),
-            Some(every) => every,
-        },
+    let windows = (0..s.layers).any(is_windowed);
+    let size = match count(meta, hf::WINDOW)? {
+        None if windows && meta.get(hf::WINDOW).is_some() => {
+            let want = "a number, which layers with a window need";
+            return Err(MetaError::Wrong { key: hf::WINDOW, want }.into());
+        }
+        size => size.unwrap_or(4096),
     };
-    let window = Window { size: count(meta, "sliding_window")?, full_every };
     // Default of transformers' Gemma3TextConfig.
     let root = count(meta, "query_pre_attn_scalar")?.unwrap_or(256);
-    let embd = decoder::config_embedding(meta, shapes)?;
-    let head = decoder::config_head(meta, true)?;
-    let ropes = ropes(room, rope, window_base, window)?;
-    let layer = |l| layer(&s, ropes, window, decoder::inverse_root(root), l);
+    let embd = hf::embedding(meta, shapes)?;
+    let head = hf::head(meta, shapes, room, CLASS.tied)?;
+    let ropes = ropes(room, both, windows)?;
+    let layer =
+        |l| layer(&s, ropes, Some(size).filter(|_| is_windowed(l)), decoder::inverse_root(root));
     let spec = with_scale(decoder::spec(KEYS.arch, &s, embd, head, room, layer)?);
     spec.validate()?;
     Ok(spec)

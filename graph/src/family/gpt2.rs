@@ -1,6 +1,8 @@
 //! GPT-2 (Radford et al., 2019): learned positions, layer norms before both parts, biases
 //! everywhere, one matrix for queries, keys and values, GELU, and a tied head.
 
+use super::decoder;
+use super::hf;
 use super::names::{hf, named};
 use super::{Family, GgufForm, Names, Shapes, folder_reader};
 use crate::layers::{
@@ -152,17 +154,22 @@ fn from_gguf<'p>(
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
     let need = |key| required(count(meta, key)?, key);
+    let layers = need("gpt2.block_count")?;
+    let uniform = |key| -> Result<u32, SpecError> {
+        Ok(required(decoder::uniform(meta, key, layers)?, key)?)
+    };
     let eps = "gpt2.attention.layer_norm_epsilon";
     let sizes = Sizes {
         context: need("gpt2.context_length")?,
         width: need("gpt2.embedding_length")?,
-        layers: need("gpt2.block_count")?,
-        heads: need("gpt2.attention.head_count")?,
-        ffn: need("gpt2.feed_forward_length")?,
+        layers,
+        heads: uniform("gpt2.attention.head_count")?,
+        ffn: uniform("gpt2.feed_forward_length")?,
         eps: required(float(meta, eps)?, eps)?,
         scaled: true,
     };
-    if count(meta, "gpt2.attention.head_count_kv")?.is_some_and(|n| n != sizes.heads) {
+    let kv_heads = decoder::uniform(meta, "gpt2.attention.head_count_kv", layers)?;
+    if kv_heads.is_some_and(|n| n != sizes.heads) {
         return Err(SpecError::Unsupported {
             key: "gpt2.attention.head_count_kv",
             known: "as many as gpt2.attention.head_count",
@@ -182,14 +189,16 @@ fn from_config<'p>(
     shapes: &dyn Shapes,
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
-    let need = |key| required(count(meta, key)?, key);
-    let width = need("n_embd")?;
+    // Defaults of transformers' GPT2Config, in which the names of other classes stand for its own.
+    let mut size = |key, other, default| -> Result<u32, SpecError> {
+        Ok(hf::either(meta, room, key, other)?.unwrap_or(default))
+    };
+    let width = size("n_embd", "hidden_size", 768)?;
     let sizes = Sizes {
-        context: need("n_positions")?,
+        context: size("n_positions", "max_position_embeddings", 1024)?,
         width,
-        layers: need("n_layer")?,
-        heads: need("n_head")?,
-        // Defaults of transformers' GPT2Config.
+        layers: size("n_layer", "num_hidden_layers", 12)?,
+        heads: size("n_head", "num_attention_heads", 12)?,
         ffn: match count(meta, "n_inner")? {
             Some(n) => n,
             None => width
@@ -213,13 +222,13 @@ fn from_config<'p>(
             return Err(SpecError::Unsupported { key, known: "false" });
         }
     }
-    let tied = flag(meta, "tie_word_embeddings")?.unwrap_or(true);
     let embd = shapes.shape("wte.weight");
     let vocab = count(meta, "vocab_size")?;
     if vocab.is_some_and(|v| embd.is_some_and(|(rows, _)| rows != v as usize)) {
         return Err(SpecError::Inconsistent("vocab_size is not the rows of wte.weight"));
     }
-    spec(&sizes, embd, if tied { Head::Tied } else { Head::Own }, room)
+    let head = hf::head(meta, shapes, room, true)?;
+    spec(&sizes, embd, head, room)
 }
 
 /// True for tensors of transformers' Conv1D, which are stored as `[inputs, outputs]`.
@@ -227,8 +236,8 @@ fn hf_transposed(role: Role) -> bool {
     matches!(role, Role::Layer(_, L::AttnQkv | L::AttnOut | L::FfnUp | L::FfnDown))
 }
 
-/// True for the causal masks in older files, and for a duplicate of a tied head.
+/// True for the causal masks in older files.
 fn hf_ignored(name: &str) -> bool {
     let mask = name.strip_prefix("h.").and_then(|n| n.split_once('.'));
-    matches!(mask, Some((_, "attn.bias" | "attn.masked_bias"))) || name == "lm_head.weight"
+    matches!(mask, Some((_, "attn.bias" | "attn.masked_bias")))
 }

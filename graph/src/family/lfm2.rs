@@ -4,11 +4,15 @@
 use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, LayerSet, Sizes, keys};
+use super::hf::{self, Class};
+use super::hf_rope;
 use super::names::{hf, hf_ignored, named};
-use super::{Family, GgufForm, Names, Shapes, folder_reader};
+use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
 use crate::layers::{Layer, Mixer, ShortConv};
-use crate::meta::{Metadata, Value, count, flag, float, required};
-use crate::spec::{Head, LayerRole as L};
+use crate::meta::{Metadata, Value, count, flag, required};
+#[cfg(feature = "alloc")]
+use crate::spec::Head;
+use crate::spec::LayerRole as L;
 use crate::{Role, Spec, SpecError, SpecRoom};
 
 const KEYS: Keys = keys!("lfm2");
@@ -90,7 +94,8 @@ fn from_gguf<'p>(
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
     let need = |key| required(count(meta, key)?, key);
-    let (layers, heads) = (need(KEYS.layers)?, need(KEYS.heads)?);
+    let layers = need(KEYS.layers)?;
+    let heads = required(decoder::uniform(meta, KEYS.heads, layers)?, KEYS.heads)?;
     let kv_heads = |l| -> Result<u32, SpecError> {
         Ok(decoder::per_layer(meta, KEYS.kv_heads, l)?.unwrap_or(heads))
     };
@@ -104,7 +109,8 @@ fn from_gguf<'p>(
         attention = attention.or(Some(n).filter(|&n| n != 0));
     }
     decoder::no_more(meta, KEYS.kv_heads, layers)?;
-    let s = decoder::gguf_sizes_but(meta, &KEYS, attention, need(KEYS.ffn)?)?;
+    let ffn = required(decoder::uniform(meta, KEYS.ffn, layers)?, KEYS.ffn)?;
+    let s = decoder::gguf_sizes_but(meta, &KEYS, attention, ffn)?;
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
     let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
@@ -120,25 +126,45 @@ fn from_gguf<'p>(
 
 /// Inner width, taken from the tensor, since readers disagree about the settings that adjust it.
 fn config_ffn(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<u32, SpecError> {
-    let name = "layers.0.feed_forward.w1.weight";
-    if let Some((rows, _)) = shapes.shape(name) {
-        return u32::try_from(rows).map_err(|_| SpecError::Inconsistent("the inner width"));
+    match shapes.shape("layers.0.feed_forward.w1.weight") {
+        Some((rows, _)) => {
+            u32::try_from(rows).map_err(|_| SpecError::Inconsistent("the inner width"))
+        }
+        None => {
+            let ffn = count(meta, "block_ff_dim")?.or(count(meta, "intermediate_size")?);
+            Ok(ffn.unwrap_or(CLASS.ffn))
+        }
     }
-    let key = "intermediate_size";
-    Ok(required(count(meta, "block_ff_dim")?.or(count(meta, key)?), key)?)
 }
+
+/// Name of [`hf::TIED`] in older files.
+const OLD_TIED: &str = "tie_embedding";
+
+const CLASS: Class = Class {
+    width: 2560,
+    ffn: 12288,
+    kv_heads: Some(8),
+    context: 128_000,
+    eps: 1e-5,
+    eps_key: "norm_eps",
+    base: 1e6,
+    tied: true,
+    ..Class::LLAMA
+};
 
 fn from_config<'p>(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
-    let ffn = config_ffn(meta, shapes)?;
-    // Defaults of transformers' Lfm2Config.
-    let eps = float(meta, "norm_eps")?.unwrap_or(1e-5);
-    let s = decoder::config_sizes_but(meta, ffn, eps)?;
-    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 1e6)?)?;
-    let embd = decoder::config_embedding(meta, shapes)?;
+    let s = Sizes { ffn: config_ffn(meta, shapes)?, ..hf::sizes(meta, &CLASS)? };
+    let of = hf_rope::Of { head_dim: s.head_dim, context: s.context, base: CLASS.base };
+    let rope = hf_rope::one(meta, room, of)?;
+    let rope = room.rope(rope)?;
+    if matches!(meta.get(hf::WINDOW), Some(Value::Uint(1..))) {
+        room.note(hf::WINDOW, Rule::NoWindow);
+    }
+    let embd = hf::embedding(meta, shapes)?;
     let bias = flag(meta, "conv_bias")?.unwrap_or(false);
     let conv = ShortConv { taps: count(meta, "conv_L_cache")?.unwrap_or(3), bias };
     let known = "conv, full_attention, one for each layer";
@@ -156,7 +182,7 @@ fn from_config<'p>(
         if listed {
             return match meta.item("layer_types", l as usize) {
                 Some(Value::Str("conv")) => Ok(true),
-                Some(Value::Str("full_attention")) => Ok(false),
+                Some(Value::Str("full_attention" | "attention")) => Ok(false),
                 _ => Err(unknown),
             };
         }
@@ -168,12 +194,11 @@ fn from_config<'p>(
     if listed {
         decoder::no_more(meta, "layer_types", s.layers)?;
     }
-    // Older files call it `tie_embedding`.
-    let tied = match flag(meta, "tie_word_embeddings")? {
-        Some(tied) => tied,
-        None => flag(meta, "tie_embedding")?.unwrap_or(true),
-    };
-    let head = if tied { Head::Tied } else { Head::Own };
+    let (older, newer) = (flag(meta, OLD_TIED)?, flag(meta, hf::TIED)?);
+    if older.is_some() && newer.is_some() && older != newer {
+        room.note(hf::TIED, Rule::OlderName);
+    }
+    let head = hf::head_of(older.or(newer).unwrap_or(CLASS.tied), shapes, room);
     decoder::spec(KEYS.arch, &s, embd, head, room, |l| {
         layer(&s, rope, (is_conv(l) == Ok(true)).then_some(conv), None)
     })

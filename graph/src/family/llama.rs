@@ -7,10 +7,11 @@
 use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, keys};
+use super::hf::{self, Class};
+use super::hf_rope;
 use super::names::hf_ignored;
 use super::{Family, GgufForm, Names, Shapes, folder_reader};
-use crate::layers::Layer;
-use crate::meta::{Metadata, Value, count, flag};
+use crate::meta::{Metadata, flag};
 #[cfg(feature = "alloc")]
 use crate::spec::Head;
 use crate::{Spec, SpecError, SpecRoom};
@@ -23,9 +24,12 @@ const FAMILY: Family = Family {
     model_type: "llama",
     prefix: "model.",
     from_gguf,
-    from_config: folder_reader(from_config),
+    from_config: folder_reader(|meta, shapes, room| {
+        hf::no_window(meta, room);
+        from_config(meta, shapes, room, &Class::LLAMA, None)
+    }),
     names: Names::LLAMA,
-    // Windows have a key that Teff reads but llama.cpp ignores.
+    // Windows have a key, which llama.cpp ignores.
     gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
@@ -38,8 +42,23 @@ pub static LLAMA: Family = FAMILY;
 
 /// Mistral's class in Hugging Face folders, in which all layers may have a window. Its GGUF files
 /// are Llama's.
-pub static MISTRAL: Family =
-    Family { arch: "", classes: &["MistralForCausalLM"], model_type: "mistral", ..FAMILY };
+pub static MISTRAL: Family = Family {
+    arch: "",
+    classes: &["MistralForCausalLM"],
+    model_type: "mistral",
+    from_config: folder_reader(|meta, shapes, room| {
+        hf::one_kind(meta, room);
+        let window = hf::window(meta, MISTRAL_WINDOW)?;
+        from_config(meta, shapes, room, &MISTRAL_CLASS, window)
+    }),
+    ..FAMILY
+};
+
+const MISTRAL_CLASS: Class =
+    Class { ffn: 14336, kv_heads: Some(8), context: 4096 * 32, ..Class::LLAMA };
+
+/// Window of a Mistral whose config.json lacks the key.
+const MISTRAL_WINDOW: u32 = 4096;
 
 /// Shape of TinyLlama 1.1B.
 #[cfg(feature = "alloc")]
@@ -68,33 +87,27 @@ fn from_gguf<'p>(
     let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
     let layer = decoder::layer(&s, rope, decoder::gguf_biases(shapes));
-    let layer = with_window(layer, meta, KEYS.window)?;
+    decoder::no_window(meta, &KEYS, room);
     decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)
-}
-
-/// Layer with the window of the model, if its key is present and not 0.
-fn with_window(layer: Layer, meta: &dyn Metadata, key: &'static str) -> Result<Layer, SpecError> {
-    let window = match meta.get(key) {
-        Some(Value::Uint(0)) => None,
-        _ => count(meta, key)?,
-    };
-    Ok(decoder::with_attention(layer, |a| a.window = window))
 }
 
 fn from_config<'p>(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
     room: &'p mut SpecRoom,
+    class: &Class,
+    window: Option<u32>,
 ) -> Result<Spec<'p>, SpecError> {
-    let s = decoder::config_sizes(meta)?;
-    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 10_000.0)?)?;
-    decoder::config_activation(meta, "hidden_act", &["silu"], "silu")?;
-    let embd = decoder::config_embedding(meta, shapes)?;
+    let s = hf::sizes(meta, class)?;
+    let of = hf_rope::Of { head_dim: s.head_dim, context: s.context, base: class.base };
+    let rope = hf_rope::one(meta, room, of)?;
+    let rope = room.rope(rope)?;
+    hf::activation(meta, "hidden_act", &["silu"], "silu")?;
+    let embd = hf::embedding(meta, shapes)?;
     let attn = flag(meta, "attention_bias")?.unwrap_or(false);
     let ffn = flag(meta, "mlp_bias")?.unwrap_or(false);
     let layer = decoder::layer(&s, rope, Biases { qkv: attn, attn_out: attn, ffn });
-    // Only in Mistral's files.
-    let layer = with_window(layer, meta, "sliding_window")?;
-    let head = decoder::config_head(meta, false)?;
+    let layer = decoder::with_attention(layer, |a| a.window = window);
+    let head = hf::head(meta, shapes, room, class.tied)?;
     decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)
 }

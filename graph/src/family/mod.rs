@@ -10,13 +10,17 @@ pub mod bitnet;
 mod decoder;
 pub mod gemma3;
 pub mod gpt2;
+mod hf;
+mod hf_rope;
 pub mod lfm2;
 pub mod llama;
 mod names;
+mod notice;
 pub mod qwen;
 pub mod qwen3moe;
 
 pub use names::Names;
+pub use notice::{MAX_NOTICES, Notice, Rule};
 
 /// Shapes of the tensors in a model's container, by the container's names.
 pub trait Shapes {

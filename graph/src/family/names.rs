@@ -109,8 +109,47 @@ impl Family {
     }
 }
 
-/// True for Hugging Face tensors that hold no parameters: a duplicate of a tied head, and the
-/// frequencies in older files of Llama.
+/// True for Hugging Face tensors that hold no parameters: the frequencies, cosines and sines of
+/// rotary embeddings in older files, of the model or of each layer.
 pub(super) fn hf_ignored(name: &str) -> bool {
-    name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq")
+    let Some((module, buffer)) = name.rsplit_once('.') else { return false };
+    let rotary = match module.rsplit('.').next() {
+        Some("pos_emb") => true,
+        Some(module) => module.starts_with("rotary_emb"),
+        None => false,
+    };
+    let buffers = ["inv_freq", "original_inv_freq", "cos_cached", "sin_cached"];
+    rotary && (buffers.contains(&buffer) || buffer.ends_with("_inv_freq"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hf_ignored;
+
+    #[test]
+    fn buffers_of_rotary_embeddings_are_ignored() {
+        for name in [
+            "layers.0.self_attn.rotary_emb.inv_freq",
+            "rotary_emb.inv_freq",
+            "rotary_emb_local.inv_freq",
+            "rotary_emb.sliding_attention_original_inv_freq",
+            "layers.11.self_attn.rotary_emb.cos_cached",
+            "layers.11.self_attn.rotary_emb.sin_cached",
+            "pos_emb.inv_freq",
+        ] {
+            assert!(hf_ignored(name), "{name}");
+        }
+        for name in [
+            "lm_head.weight",
+            "lm_head.bias",
+            "inv_freq",
+            "layers.0.self_attn.inv_freq",
+            "layers.0.self_attn.rotary_emb.weight",
+            "layers.0.self_attn.k_proj.k_scale",
+            "layers.0.self_attn.bias",
+            "embed_positions.weight",
+        ] {
+            assert!(!hf_ignored(name), "{name}");
+        }
+    }
 }

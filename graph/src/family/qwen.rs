@@ -4,10 +4,12 @@
 use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, Sizes, keys};
+use super::hf::{self, Class, Windows};
+use super::hf_rope;
 use super::names::hf_ignored;
-use super::{Family, GgufForm, Names, Shapes, folder_reader};
+use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
 use crate::layers::Layer;
-use crate::meta::{Metadata, flag};
+use crate::meta::{MetaError, Metadata, Value, flag};
 #[cfg(feature = "alloc")]
 use crate::spec::Head;
 use crate::{Spec, SpecError, SpecRoom};
@@ -26,7 +28,7 @@ const FAMILY: Family = Family {
     from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &QWEN2_KEYS),
     from_config: folder_reader(|meta, shapes, room| from_config(meta, shapes, room, &QWEN2_KEYS)),
     names: Names::LLAMA,
-    gguf: GgufForm::HALVES,
+    gguf: GgufForm { window: false, ..GgufForm::HALVES },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,
@@ -102,17 +104,63 @@ fn from_gguf<'p>(
     let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
     let layer = layer(&s, rope, keys.arch, decoder::gguf_biases(shapes));
+    decoder::no_window(meta, keys, room);
     decoder::spec(keys.arch, &s, embd, head, room, |_| layer)
 }
 
-/// Returns an error if the window is enabled, as in no published model of the family.
-pub(super) fn no_window(meta: &dyn Metadata) -> Result<(), SpecError> {
-    if flag(meta, "use_sliding_window")?.unwrap_or(false) {
-        let (key, known) = ("use_sliding_window", "false");
-        return Err(SpecError::Unsupported { key, known });
+/// Size of the windows in config.json, if they are enabled.
+pub(super) fn window(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
+    match flag(meta, "use_sliding_window")? {
+        Some(true) => hf::window(meta, 4096),
+        _ => Ok(None),
     }
-    Ok(())
 }
+
+const FIRST: &str = "max_window_layers";
+
+/// First layer with a window, where `layer_types` doesn't list them.
+fn first_with_window(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
+    match meta.get(FIRST) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Uint(n)) => Ok(Some(u32::try_from(n).unwrap_or(u32::MAX))),
+        Some(_) => Err(MetaError::Wrong { key: FIRST, want: "a number of layers" }.into()),
+    }
+}
+
+/// Layers with a window: those that `layer_types` lists, or those from a certain one on.
+struct Layers {
+    size: Option<u32>,
+    listed: Option<Windows>,
+    first: u32,
+}
+
+impl Layers {
+    fn read(meta: &dyn Metadata, layers: u32, room: &mut SpecRoom) -> Result<Self, SpecError> {
+        let (size, first) = (window(meta)?, first_with_window(meta)?);
+        let listed = hf::listed(meta, layers)?;
+        if let Some(listed) = &listed {
+            let mut all = 0..layers;
+            if size.is_none() && all.clone().any(|l| listed.has(l)) {
+                let (key, known) = ("layer_types", "full_attention, without use_sliding_window");
+                return Err(SpecError::Unsupported { key, known });
+            }
+            if size.is_some() && first.is_some_and(|n| all.any(|l| listed.has(l) != (l >= n))) {
+                room.note(FIRST, Rule::LayerTypes);
+            }
+        }
+        Ok(Layers { size, listed, first: first.unwrap_or(28) })
+    }
+
+    fn window(&self, l: u32) -> Option<u32> {
+        self.size.filter(|_| match &self.listed {
+            Some(listed) => listed.has(l),
+            None => l >= self.first,
+        })
+    }
+}
+
+const QWEN2_CLASS: Class = Class { ffn: 22016, kv_heads: Some(32), context: 32768, ..Class::LLAMA };
+const QWEN3_CLASS: Class = Class { head_dim: Some(128), ..QWEN2_CLASS };
 
 fn from_config<'p>(
     meta: &dyn Metadata,
@@ -120,13 +168,20 @@ fn from_config<'p>(
     room: &'p mut SpecRoom,
     keys: &Keys,
 ) -> Result<Spec<'p>, SpecError> {
-    let s = decoder::config_sizes(meta)?;
-    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 10_000.0)?)?;
-    decoder::config_activation(meta, "hidden_act", &["silu"], "silu")?;
-    no_window(meta)?;
-    let embd = decoder::config_embedding(meta, shapes)?;
-    let attn = flag(meta, "attention_bias")?.unwrap_or(false);
+    // Qwen 2 has the biases of queries, keys and values, and no field about any.
+    let qwen3 = keys.arch == QWEN3_KEYS.arch;
+    let class = if qwen3 { QWEN3_CLASS } else { QWEN2_CLASS };
+    let s = hf::sizes(meta, &class)?;
+    let of = hf_rope::Of { head_dim: s.head_dim, context: s.context, base: class.base };
+    let rope = hf_rope::one(meta, room, of)?;
+    let rope = room.rope(rope)?;
+    hf::activation(meta, "hidden_act", &["silu"], "silu")?;
+    let windows = Layers::read(meta, s.layers, room)?;
+    let embd = hf::embedding(meta, shapes)?;
+    let attn = qwen3 && flag(meta, "attention_bias")?.unwrap_or(false);
     let layer = layer(&s, rope, keys.arch, Biases { qkv: attn, attn_out: attn, ffn: false });
-    let head = decoder::config_head(meta, false)?;
-    decoder::spec(keys.arch, &s, embd, head, room, |_| layer)
+    let head = hf::head(meta, shapes, room, class.tied)?;
+    decoder::spec(keys.arch, &s, embd, head, room, |l| {
+        decoder::with_attention(layer, |a| a.window = windows.window(l))
+    })
 }

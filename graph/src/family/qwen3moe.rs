@@ -7,6 +7,8 @@
 use teff_kernels::RopeKind;
 
 use super::decoder::{self, Biases, Keys, LayerSet, Sizes, keys};
+use super::hf::{self, Class};
+use super::hf_rope;
 use super::names::hf_ignored;
 use super::{Family, GgufForm, Names, Shapes, folder_reader, qwen};
 use crate::layers::{Activation, Experts, FeedForward, Layer};
@@ -26,7 +28,7 @@ pub static QWEN3MOE: Family = Family {
     from_gguf,
     from_config: folder_reader(from_config),
     names: Names::LLAMA,
-    gguf: GgufForm::HALVES,
+    gguf: GgufForm { window: false, ..GgufForm::HALVES },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,
@@ -92,7 +94,8 @@ fn from_gguf<'p>(
             None => need(KEYS.expert_ffn)?,
         },
     };
-    let s = decoder::gguf_sizes_but(meta, &KEYS, count(meta, KEYS.kv_heads)?, inner)?;
+    let kv_heads = decoder::uniform(meta, KEYS.kv_heads, need(KEYS.layers)?)?;
+    let s = decoder::gguf_sizes_but(meta, &KEYS, kv_heads, inner)?;
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
     let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
@@ -104,43 +107,50 @@ fn from_gguf<'p>(
         normalised: true,
     };
     let layer = layer(&s, rope, decoder::gguf_biases(shapes), experts);
+    decoder::no_window(meta, &KEYS, room);
     decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)
 }
+
+const CLASS: Class = Class {
+    width: 2048,
+    ffn: 6144, // of layers without experts
+    layers: 24,
+    kv_heads: Some(4),
+    context: 32768,
+    ..Class::LLAMA
+};
 
 fn from_config<'p>(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
-    // Only used by layers without experts; the default is that of transformers' Qwen3MoeConfig.
-    let ffn = count(meta, "intermediate_size")?.unwrap_or(6144);
-    let eps = float(meta, "rms_norm_eps")?.unwrap_or(1e-6);
-    let s = decoder::config_sizes_but(meta, ffn, eps)?;
-    let rope = room.rope(decoder::config_rope(meta, s.head_dim, 10_000.0)?)?;
-    decoder::config_activation(meta, "hidden_act", &["silu"], "silu")?;
-    qwen::no_window(meta)?;
-    let embd = decoder::config_embedding(meta, shapes)?;
+    let s = hf::sizes(meta, &CLASS)?;
+    let of = hf_rope::Of { head_dim: s.head_dim, context: s.context, base: CLASS.base };
+    let rope = hf_rope::one(meta, room, of)?;
+    let rope = room.rope(rope)?;
+    hf::activation(meta, "hidden_act", &["silu"], "silu")?;
+    let window = qwen::window(meta)?;
+    let embd = hf::embedding(meta, shapes)?;
     let attn = flag(meta, "attention_bias")?.unwrap_or(false);
     let biases = Biases { qkv: attn, attn_out: attn, ffn: false };
     // transformers 5 writes `num_local_experts`, published files have `num_experts`.
-    let experts = match count(meta, "num_experts")? {
-        Some(n) => n,
-        None => required(count(meta, "num_local_experts")?, "num_experts")?,
-    };
+    let experts = hf::either(meta, room, "num_experts", "num_local_experts")?;
     let experts = Experts {
-        experts,
-        used: required(count(meta, "num_experts_per_tok")?, "num_experts_per_tok")?,
-        inner: required(count(meta, "moe_intermediate_size")?, "moe_intermediate_size")?,
+        experts: experts.unwrap_or(128),
+        used: count(meta, "num_experts_per_tok")?.unwrap_or(8),
+        inner: count(meta, "moe_intermediate_size")?.unwrap_or(768),
         activation: Activation::Silu,
         normalised: flag(meta, "norm_topk_prob")?.unwrap_or(false),
     };
     let sparse = layer(&s, rope, biases, experts);
+    let sparse = decoder::with_attention(sparse, |a| a.window = window);
     let dense = decoder::layer(&s, rope, biases);
-    let dense = decoder::with_attention(dense, |a| a.qk_norm = true);
+    let dense = decoder::with_attention(dense, |a| (a.qk_norm, a.window) = (true, window));
     let step = count(meta, "decoder_sparse_step")?.unwrap_or(1);
     let listed = LayerSet::read(meta, "mlp_only_layers")?;
     let is_dense = |l: u32| listed.is_some_and(|set| set.has(l)) || !(l + 1).is_multiple_of(step);
-    let head = decoder::config_head(meta, false)?;
+    let head = hf::head(meta, shapes, room, CLASS.tied)?;
     let layer = |l| if is_dense(l) { dense } else { sparse };
     decoder::spec(KEYS.arch, &s, embd, head, room, layer)
 }

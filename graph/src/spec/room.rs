@@ -3,6 +3,7 @@
 
 use super::{Rope, SpecError, inconsistent};
 use crate::List;
+use crate::family::{MAX_NOTICES, Notice, Rule};
 use crate::layers::Layer;
 
 /// Maximum number of layers of a model.
@@ -146,6 +147,8 @@ pub struct SpecRoom {
     count: usize,
     ropes: [Rope; MAX_ROPES],
     n_ropes: usize,
+    notices: [Notice; MAX_NOTICES],
+    n_notices: usize,
 }
 
 impl Default for SpecRoom {
@@ -171,6 +174,8 @@ impl SpecRoom {
             count: 0,
             ropes: [rope; MAX_ROPES],
             n_ropes: 0,
+            notices: [Notice { key: "", rule: Rule::NoWindow }; MAX_NOTICES],
+            n_notices: 0,
         }
     }
 
@@ -223,6 +228,24 @@ impl SpecRoom {
     pub fn ropes(&self) -> List<'_, Rope> {
         List::Borrowed(&self.ropes[..self.n_ropes])
     }
+
+    /// Adds a notice about the metadata, unless there is an equal one. Beyond [`MAX_NOTICES`],
+    /// which no family reaches, it is dropped.
+    pub fn note(&mut self, key: &'static str, rule: Rule) {
+        let notice = Notice { key, rule };
+        if !self.notices().contains(&notice)
+            && let Some(room) = self.notices.get_mut(self.n_notices)
+        {
+            *room = notice;
+            self.n_notices += 1;
+        }
+    }
+
+    /// Notices added so far.
+    #[must_use]
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices[..self.n_notices]
+    }
 }
 
 #[cfg(test)]
@@ -250,6 +273,23 @@ mod tests {
             assert_eq!(*layers.get(l), layer(if (l + 1) % 6 == 0 { None } else { Some(512) }));
         }
         assert!(matches!(layers.get(0).ffn, FeedForward::Dense(_)));
+    }
+
+    #[test]
+    fn notices_are_kept_once() {
+        let mut room = SpecRoom::new();
+        for _ in 0..2 {
+            room.note("a", Rule::NoWindow);
+            room.note("a", Rule::HeadKept);
+            room.note("b", Rule::NoWindow);
+        }
+        let keys = room.notices().iter().map(|n| (n.key, n.rule));
+        assert!(keys.eq([("a", Rule::NoWindow), ("a", Rule::HeadKept), ("b", Rule::NoWindow)]));
+        for (i, rule) in Rule::ALL.into_iter().enumerate() {
+            assert_eq!(rule as usize, i);
+            room.note("c", rule);
+        }
+        assert_eq!(room.notices().len(), MAX_NOTICES);
     }
 
     #[test]

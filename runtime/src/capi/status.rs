@@ -172,6 +172,7 @@ impl From<LoadError> for Fail {
             | E::QuantizedVector { .. }
             | E::Split { .. }
             | E::TooManyTensors { .. } => Status::Unsupported,
+            E::Tokenizer(_) => Status::Tokenizer,
             E::Gguf(e) => match **e {
                 GgufError::BigEndian
                 | GgufError::Version { .. }

@@ -10,7 +10,9 @@ use teff_graph::gguf::{GgufError, Name};
 use teff_kernels::Format;
 
 use crate::config::ConfigError;
+use crate::gguf_split::PartError;
 use crate::safetensors::{Dtype, SafeTensorsError, ShardError};
+use crate::tokenizer::TokenizerError;
 
 /// Error of opening a model: the file or folder, and the cause.
 #[derive(Debug)]
@@ -37,7 +39,8 @@ pub enum LoadErrorKind {
         /// First bytes of the file, at most 8.
         first: Box<Name>,
     },
-    /// A SafeTensors file by itself, which does not describe the model that its tensors belong to.
+    /// A SafeTensors file without config.json beside it, which describes the model that its tensors
+    /// belong to.
     BareSafeTensors,
     /// The folder has no config.json.
     NoConfig,
@@ -61,11 +64,17 @@ pub enum LoadErrorKind {
     },
     /// The GGUF file is invalid.
     Gguf(Box<GgufError>),
-    /// The file is one of several GGUF files that make up a model.
+    /// The bytes are those of one of several GGUF files that make up a model.
     Split {
         /// Number of files.
         parts: u64,
     },
+    /// A part of a split GGUF file is missing, or belongs to another model.
+    Part(PartError),
+    /// A GGUF file without tensors, which has a vocabulary at most.
+    NoTensors,
+    /// The model has no tokenizer that Teff supports.
+    Tokenizer(Box<TokenizerError>),
     /// The GGUF architecture is not supported.
     UnknownArchitecture {
         /// Name of the architecture.
@@ -211,7 +220,7 @@ pub(super) fn boxed(name: &str) -> Box<Name> {
 }
 
 impl LoadErrorKind {
-    pub(super) fn at(self, path: &Path) -> LoadError {
+    pub(crate) fn at(self, path: &Path) -> LoadError {
         LoadError { path: Some(path.into()), kind: self }
     }
 }
@@ -254,8 +263,8 @@ impl fmt::Display for LoadErrorKind {
                 first.as_bytes().escape_ascii()
             ),
             E::BareSafeTensors => f.write_str(
-                "a SafeTensors file alone is no model: give the folder that it lies in, with its \
-                 config.json",
+                "a SafeTensors file alone is no model: put the model's config.json into the same \
+                 folder",
             ),
             E::NoConfig => f.write_str(
                 "the folder has no config.json: give a GGUF file or a Hugging Face folder",
@@ -281,9 +290,14 @@ impl fmt::Display for LoadErrorKind {
             E::Gguf(e) => e.fmt(f),
             E::Split { parts } => write!(
                 f,
-                "it is one of {parts} parts of a split model: join them first, with llama.cpp's \
-                 `llama-gguf-split --merge`"
+                "it is one of {parts} parts of a split model: open the file itself, so that the \
+                 others are found, or merge them first (`teff_runtime::gguf_split::merge_gguf`)"
             ),
+            E::Part(e) => e.fmt(f),
+            E::NoTensors => f.write_str(
+                "the file has no tensors: it is a vocabulary, with which texts can be tokenized",
+            ),
+            E::Tokenizer(e) => write!(f, "the model has no tokenizer: {e}"),
             E::UnknownArchitecture { found } => {
                 write!(f, "the architecture `{found}` is not supported; known:")?;
                 let known = FAMILIES.iter().map(|family| family.arch).filter(|a| !a.is_empty());

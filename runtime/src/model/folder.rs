@@ -48,26 +48,45 @@ fn read_small(
     }
 }
 
+/// True if a file is one of several shards in this index.
+fn is_shard(index: Option<&[u8]>, file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    let (Some(json), Some(name)) = (index, name) else { return false };
+    ShardIndex::parse(json).is_ok_and(|i| i.shards().len() > 1 && i.shards().contains(&name))
+}
+
 impl FolderFiles {
+    /// Opens the files of a folder; `weights` is the one SafeTensors file that was asked for, unless
+    /// it is a shard in the folder's index.
     pub(super) fn open(
         folder: &Path,
+        weights: Option<&Path>,
         options: &LoadOptions,
         budget: &mut Budget,
     ) -> Result<FolderFiles, LoadError> {
         let config = folder.join(CONFIG);
         let config_large = |bytes| LoadErrorKind::Config(ConfigError::TooLarge { bytes });
-        let config_json = read_small(&config, MAX_CONFIG, config_large)?
-            .ok_or_else(|| LoadErrorKind::NoConfig.at(folder))?;
+        let config_json =
+            read_small(&config, MAX_CONFIG, config_large)?.ok_or_else(|| match weights {
+                Some(file) => LoadErrorKind::BareSafeTensors.at(file),
+                None => LoadErrorKind::NoConfig.at(folder),
+            })?;
         let mut all =
             FolderFiles { config, config_json, index: None, paths: Vec::new(), files: Vec::new() };
-        let weights = folder.join(WEIGHTS);
-        if weights.exists() {
+        let index = folder.join(INDEX);
+        let index_large = |bytes| LoadErrorKind::Shards(ShardError::TooLarge { bytes });
+        let only = match weights {
+            None => Some(folder.join(WEIGHTS)).filter(|path| path.exists()),
+            Some(file) => {
+                let index_json = read_small(&index, MAX_INDEX, index_large)?;
+                Some(file.to_path_buf()).filter(|_| !is_shard(index_json.as_deref(), file))
+            }
+        };
+        if let Some(weights) = only {
             all.files.push(load_file(&weights, options, budget)?);
             all.paths.push(weights);
             return Ok(all);
         }
-        let index = folder.join(INDEX);
-        let index_large = |bytes| LoadErrorKind::Shards(ShardError::TooLarge { bytes });
         let Some(index_json) = read_small(&index, MAX_INDEX, index_large)? else {
             let pickled = PICKLES.iter().any(|name| folder.join(name).exists());
             return Err(LoadErrorKind::NoWeights { pickled }.at(folder));
@@ -97,6 +116,7 @@ impl FolderFiles {
         &self,
         family: &'static Family,
         packing: Packing,
+        wrapped: bool,
     ) -> Result<FolderTensors<'_>, LoadError> {
         let mut shards = Vec::with_capacity(self.files.len());
         for (bytes, path) in self.files.iter().zip(&self.paths) {
@@ -116,9 +136,14 @@ impl FolderFiles {
             let tensors = (0u32..).take(tensors.len()); // a header of 100 MB has far fewer than 2^32
             by_name.extend(tensors.map(|index| TensorRef { shard, index, used: false }));
         }
+        let prefixes: &[&str] = if wrapped { &WRAPPED } else { &[] };
         let (by_none, scratch) = (Vec::new(), String::new());
-        let all = FolderTensors { shards, by_name: by_none, family, packing, scratch };
-        by_name.sort_unstable_by_key(|&r| all.name_of(r));
+        let all = FolderTensors { shards, by_name: by_none, family, packing, prefixes, scratch };
+        // A name comes before the same one without prefix.
+        by_name.sort_unstable_by_key(|&r| {
+            let (prefix, name) = all.parts_of(r);
+            (name, std::cmp::Reverse(prefix))
+        });
         if let Some(twice) = by_name.windows(2).find(|w| all.name_of(w[0]) == all.name_of(w[1])) {
             let tensor = boxed(all.name_of(twice[0]));
             let path = &self.paths[usize::from(twice[1].shard)];
@@ -127,6 +152,18 @@ impl FolderFiles {
         Ok(FolderTensors { by_name, ..all })
     }
 }
+
+/// Prefixes of the text model's tensors in a model for texts and images, in files of transformers 5
+/// and older ones.
+const WRAPPED: [&str; 3] = ["model.language_model.", "language_model.model.", "language_model."];
+
+/// Beginnings of the names of other parts of such a model.
+const OTHER_PARTS: [&str; 4] = [
+    "model.vision_tower.",
+    "vision_tower.",
+    "model.multi_modal_projector.",
+    "multi_modal_projector.",
+];
 
 /// Tensor of a shard.
 #[derive(Clone, Copy)]
@@ -139,10 +176,12 @@ struct TensorRef {
 /// Tensors of all shards.
 pub(super) struct FolderTensors<'a> {
     shards: Vec<SafeTensors<'a>>,
-    /// In ascending order of names.
+    /// In ascending order of names without prefixes.
     by_name: Vec<TensorRef>,
     family: &'static Family,
     packing: Packing,
+    /// Prefixes beside the family's, of a model for texts and images.
+    prefixes: &'static [&'static str],
     scratch: String,
 }
 
@@ -197,23 +236,45 @@ impl<'a> FolderTensors<'a> {
         self.get(r).map_or("", |t| t.name)
     }
 
-    fn position(&self, name: &str) -> Option<usize> {
-        self.by_name.binary_search_by_key(&name, |&r| self.name_of(r)).ok()
+    /// Prefix of a tensor's name, and the rest of it.
+    fn parts_of(&self, r: TensorRef) -> (&'static str, &'a str) {
+        let name = self.name_of(r);
+        for &prefix in self.prefixes.iter().chain([&self.family.prefix]) {
+            if let Some(bare) = name.strip_prefix(prefix) {
+                return (prefix, bare);
+            }
+        }
+        ("", name)
     }
 
-    /// Index of `prefix + name`, which is the full form of `name`, or else of the name without
-    /// prefix.
-    fn position_either(&self, name: &str) -> Option<(usize, bool)> {
-        let bare = name.strip_prefix(self.family.prefix).unwrap_or(name);
-        let with = |at| Some((at?, true));
-        with(self.position(name)).or_else(|| Some((self.position(bare)?, false)))
+    /// Index of a tensor by its name without prefix.
+    fn position(&self, bare: &str) -> Option<usize> {
+        let at = self.by_name.partition_point(|&r| self.parts_of(r).1 < bare);
+        self.by_name.get(at).filter(|&&r| self.parts_of(r).1 == bare).map(|_| at)
+    }
+
+    /// Prefix of most names: that of the embedding or, without one, the family's.
+    fn prefix(&self) -> &'static str {
+        let names = self.family.hf_names(Role::TokenEmbd).first();
+        let at = names.and_then(|name| self.position(name.name));
+        at.map_or(self.family.prefix, |at| self.parts_of(self.by_name[at]).0)
+    }
+
+    /// Number of tensors of other parts of a model for texts and images, and the name of one.
+    pub(super) fn other_parts(&self) -> Option<(usize, &'a str)> {
+        let mut names = self.by_name.iter().map(|&r| self.name_of(r)).filter(|n| self.is_other(n));
+        let first = names.next()?;
+        Some((1 + names.count(), first))
+    }
+
+    fn is_other(&self, name: &str) -> bool {
+        !self.prefixes.is_empty() && OTHER_PARTS.iter().any(|part| name.starts_with(part))
     }
 }
 
 impl Shapes for FolderTensors<'_> {
     fn shape(&self, name: &str) -> Option<(usize, usize)> {
-        let prefixed = format!("{}{name}", self.family.prefix);
-        let (at, _) = self.position_either(&prefixed)?;
+        let at = self.position(name)?;
         match *self.get(self.by_name[at])?.shape() {
             [cols] => Some((1, cols as usize)),
             [rows, cols] => Some((rows as usize, cols as usize)),
@@ -223,10 +284,11 @@ impl Shapes for FolderTensors<'_> {
 }
 
 impl FolderTensors<'_> {
-    /// Scale of the packed weights `name`, which is read more than once.
-    fn packed_scale(&mut self, name: &str) -> Result<f32, LoadErrorKind> {
-        let name = format!("{name}_scale");
-        let missing = || LoadErrorKind::NoScale { tensor: boxed(&name) };
+    /// Scale of the packed weights at `at`, which is read more than once.
+    fn packed_scale(&mut self, at: usize) -> Result<f32, LoadErrorKind> {
+        let (prefix, bare) = self.parts_of(self.by_name[at]);
+        let name = format!("{bare}_scale");
+        let missing = || LoadErrorKind::NoScale { tensor: boxed(&format!("{prefix}{name}")) };
         let at = self.position(&name).ok_or_else(missing)?;
         let t = self.get(self.by_name[at]).ok_or_else(missing)?;
         let format = t.dtype.format().filter(|_| t.shape().iter().all(|&d| d == 1));
@@ -249,16 +311,19 @@ pub(super) fn write_name(family: &Family, slot: &Slot, form: u8, out: &mut Strin
 }
 
 impl FolderTensors<'_> {
-    /// Writes the name of a tensor into the scratch text, with the family's prefix, and looks it
-    /// up.
-    fn look_up(&mut self, role: Role, name: &HfName, expert: usize) -> Option<(usize, bool)> {
+    /// Writes the name of a tensor into the scratch text, without prefix, and looks it up.
+    fn look_up(&mut self, role: Role, name: &HfName, expert: usize) -> Option<usize> {
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
-        text.push_str(self.family.prefix);
         let _ = self.family.hf_name(role, name, expert, &mut text); // a String takes everything
-        let found = self.position_either(&text);
+        let found = self.position(&text);
         self.scratch = text;
         found
+    }
+
+    /// The name that was looked up last, with its usual prefix.
+    fn looked_up(&self) -> Box<Name> {
+        boxed(&format!("{}{}", self.prefix(), self.scratch))
     }
 
     /// Checks the shape of a tensor that holds `stack` of the slot's matrices one after another,
@@ -271,7 +336,7 @@ impl FolderTensors<'_> {
         transposed: bool,
     ) -> Result<(Format, Option<Ternary>, u16, usize), LoadErrorKind> {
         let Some(t) = self.get(self.by_name[at]) else {
-            return Err(LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) });
+            return Err(LoadErrorKind::MissingTensor { tensor: self.looked_up() });
         };
         let ternary = self.family.ternary && is_layer_matrix(slot);
         let packed = ternary && t.dtype == Dtype::U8;
@@ -297,7 +362,7 @@ impl FolderTensors<'_> {
         }
         let unknown = || LoadErrorKind::Dtype { tensor: boxed(t.name), found: t.dtype };
         let (format, ternary) = if packed {
-            let scale = self.packed_scale(t.name)?;
+            let scale = self.packed_scale(at)?;
             (Format::I2_S, Some(Ternary::Packed { scale }))
         } else {
             let how = match self.packing {
@@ -325,8 +390,7 @@ impl FolderTensors<'_> {
                 0 => first,
                 _ => self
                     .look_up(slot.role, name, expert)
-                    .map(|f| f.0)
-                    .ok_or_else(|| LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) })?,
+                    .ok_or_else(|| LoadErrorKind::MissingTensor { tensor: self.looked_up() })?,
             };
             let (format, ternary, file, offset) = self.check(at, &one, (None, slot.rows), false)?;
             let all = found.get_or_insert_with(|| {
@@ -344,7 +408,7 @@ impl FolderTensors<'_> {
             all.experts.push(Piece { file, offset });
         }
         // A layer has at least one expert.
-        found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) })
+        found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: self.looked_up() })
     }
 
     /// Share of the rows of each expert, in one tensor of all experts.
@@ -373,11 +437,12 @@ impl Container for FolderTensors<'_> {
         let names = self.family.hf_names(slot.role);
         let mut missing = None;
         for (form, name) in (0u8..).zip(names) {
-            let Some((at, prefixed)) = self.look_up(slot.role, name, 0) else {
+            let Some(at) = self.look_up(slot.role, name, 0) else {
                 // Errors name the usual form.
-                missing.get_or_insert_with(|| boxed(&self.scratch));
+                missing.get_or_insert_with(|| self.looked_up());
                 continue;
             };
+            let prefix = self.parts_of(self.by_name[at]).0;
             let found = match name.form {
                 HfForm::EachExpert => self.find_each(slot, name, at)?,
                 HfForm::Share { part, parts } => self.find_share(slot, (part, parts), at)?,
@@ -390,14 +455,14 @@ impl Container for FolderTensors<'_> {
                     Found { transposed, shift, ternary, ..Found::plain(format, file, offset) }
                 }
             };
-            return Ok(Found { prefixed, form, ..found });
+            return Ok(Found { prefix, form, ..found });
         }
         let tensor = missing.unwrap_or_else(|| self.name(slot.role));
         Err(LoadErrorKind::MissingTensor { tensor })
     }
 
     fn name(&self, role: Role) -> Box<Name> {
-        let mut name = self.family.prefix.to_owned();
+        let mut name = self.prefix().to_owned();
         match self.family.hf_names(role).first() {
             Some(first) => {
                 let _ = self.family.hf_name(role, first, 0, &mut name); // a String takes everything
@@ -413,9 +478,8 @@ impl Container for FolderTensors<'_> {
 
     fn check_all_used(&self) -> Result<(), LoadErrorKind> {
         for &r in self.by_name.iter().filter(|r| !r.used) {
-            let name = self.name_of(r);
-            let bare = name.strip_prefix(self.family.prefix).unwrap_or(name);
-            if !(self.family.hf_ignored)(bare) {
+            let (name, bare) = (self.name_of(r), self.parts_of(r).1);
+            if !(self.family.hf_ignored)(bare) && !self.is_other(name) {
                 let tensor = boxed(name);
                 return Err(LoadErrorKind::UnknownTensor { tensor, arch: self.family.name() });
             }

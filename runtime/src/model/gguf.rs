@@ -1,19 +1,20 @@
-//! Models in one GGUF file.
+//! Models in a GGUF file, or in the parts of one.
 
-use teff_graph::family::{self, Family, Shapes};
+use teff_graph::family::{self, Family, Notice, Shapes};
 use teff_graph::gguf::{Gguf, Name};
-use teff_graph::meta::{self, MetaError, Metadata, Value};
-use teff_graph::{Role, Slot, Spec, SpecError};
+use teff_graph::meta::{self, MetaError};
+use teff_graph::{Role, Slot, Spec, SpecError, SpecRoom};
 use teff_kernels::Format;
 
 use super::LoadErrorKind;
 use super::error::{Dims, boxed};
 use super::tensor_table::{Container, Found, Ternary, is_layer_matrix};
 
-/// Tensors of a file by name. An entry takes little more than the description of a tensor in the
+/// Tensors of a file, or of all parts of one, by name. An entry takes little more than the description of a tensor in the
 /// file, since their number is up to the file.
 pub(super) struct GgufTensors<'g, 'a> {
-    gguf: &'g Gguf<'a>,
+    /// At least one.
+    parts: &'g [Gguf<'a>],
     family: &'static Family,
     /// In ascending order of names.
     entries: Vec<Entry<'a>>,
@@ -22,6 +23,8 @@ pub(super) struct GgufTensors<'g, 'a> {
 
 struct Entry<'a> {
     name: &'a str,
+    /// Index of the part.
+    file: u16,
     offset: usize,
     /// Saturated, like `cols`: a slot has far fewer.
     rows: u32,
@@ -52,45 +55,49 @@ pub(super) fn family(gguf: &Gguf<'_>) -> Result<&'static Family, LoadErrorKind> 
     family::of_arch(arch).ok_or_else(unknown)
 }
 
-/// Returns an error for a file that is only a part of a model.
-pub(super) fn check_whole(gguf: &Gguf<'_>) -> Result<(), LoadErrorKind> {
-    match gguf.get("split.count") {
-        Some(Value::Uint(parts)) if parts > 1 => Err(LoadErrorKind::Split { parts }),
-        _ => Ok(()),
-    }
-}
-
 impl<'g, 'a> GgufTensors<'g, 'a> {
-    /// Collects the tensors of a file. Overlapping tensors are an error, since their converted
-    /// copies could add up to any multiple of the file's size.
-    pub(super) fn new(gguf: &'g Gguf<'a>, family: &'static Family) -> Result<Self, LoadErrorKind> {
+    /// Collects the tensors of a file or of its parts, of which there is at least one. Overlapping
+    /// tensors are an error, since their converted copies could add up to any multiple of the
+    /// file's size.
+    pub(super) fn new(
+        parts: &'g [Gguf<'a>],
+        family: &'static Family,
+    ) -> Result<Self, LoadErrorKind> {
         let saturated = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         // Exact: the reader counted them.
-        let mut entries = Vec::with_capacity(gguf.n_tensors());
-        entries.extend(gguf.tensors().map(|t| Entry {
-            name: t.name,
-            offset: t.offset,
-            rows: saturated(t.rows()),
-            cols: saturated(t.cols()),
-            format: t.format,
-            deep: t.dims[2..] != [1, 1],
-            experts: match t.dims[2..] {
-                [n, 1] => u32::try_from(n).unwrap_or(u32::MAX),
-                _ => 1,
-            },
-            used: false,
-        }));
-        entries.sort_unstable_by_key(|e| e.offset);
-        if let Some([a, b]) = entries.windows(2).find(|w| w[0].end() > w[1].offset) {
+        let mut entries = Vec::with_capacity(parts.iter().map(Gguf::n_tensors).sum());
+        for (file, gguf) in (0u16..).zip(parts) {
+            entries.extend(gguf.tensors().map(|t| Entry {
+                name: t.name,
+                file,
+                offset: t.offset,
+                rows: saturated(t.rows()),
+                cols: saturated(t.cols()),
+                format: t.format,
+                deep: t.dims[2..] != [1, 1],
+                experts: match t.dims[2..] {
+                    [n, 1] => u32::try_from(n).unwrap_or(u32::MAX),
+                    _ => 1,
+                },
+                used: false,
+            }));
+        }
+        entries.sort_unstable_by_key(|e| (e.file, e.offset));
+        let overlap = |w: &&[Entry<'_>]| w[0].file == w[1].file && w[0].end() > w[1].offset;
+        if let Some([a, b]) = entries.windows(2).find(overlap) {
             let (tensor, other) = (boxed(a.name), boxed(b.name));
             return Err(LoadErrorKind::Overlap { tensor, other });
         }
         entries.sort_unstable_by_key(|e| e.name);
-        Ok(GgufTensors { gguf, family, entries, scratch: String::new() })
+        Ok(GgufTensors { parts, family, entries, scratch: String::new() })
     }
 
-    pub(super) fn spec(&self) -> Result<Spec<'static>, LoadErrorKind> {
-        self.family.read_gguf(self.gguf, self).map_err(LoadErrorKind::Spec)
+    /// Hyper-parameters, and notices about them.
+    pub(super) fn spec(&self) -> Result<(Spec<'static>, Vec<Notice>), LoadErrorKind> {
+        let mut room = SpecRoom::new();
+        let spec = (self.family.from_gguf)(&self.parts[0], self, &mut room);
+        let spec = spec.map_err(LoadErrorKind::Spec)?.to_owned();
+        Ok((spec, room.notices().to_vec()))
     }
 
     fn position(&self, name: &str) -> Option<usize> {
@@ -130,19 +137,20 @@ impl Container for GgufTensors<'_, '_> {
             let needed = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
             let n = if stacked { 3 } else { 2 - usize::from(slot.rows == 1 && slot.is_vector()) };
             let needed = Dims::new(&needed[..n]);
-            let got = self.gguf.tensor(e.name).map_or([0; 4], |t| t.dims);
+            let got = self.parts[usize::from(e.file)].tensor(e.name);
+            let got = got.map_or([0; 4], |t| t.dims);
             let n = got.iter().rposition(|&d| d != 1).map_or(1, |i| i + 1);
             let got = Dims::new(&got[..n]);
             return Err(LoadErrorKind::Shape { tensor: tensor(), needed, got });
         }
-        let (format, offset) = (e.format, e.offset);
+        let (format, file, offset) = (e.format, e.file, e.offset);
         self.entries[at].used = true;
         // Ternary weights in a type that could hold other values.
         let ternary = match self.family.ternary && is_layer_matrix(slot) && !format.is_quantized() {
             true => Some(Ternary::Exact),
             false => None,
         };
-        Ok(Found { ternary, ..Found::plain(format, 0, offset) })
+        Ok(Found { ternary, ..Found::plain(format, file, offset) })
     }
 
     fn name(&self, role: Role) -> Box<Name> {

@@ -14,7 +14,11 @@
 //!
 //! A tensor that no part of the model uses is an error that names it: it belongs to a variant that
 //! would be computed incorrectly. Only tensors that a family knows to hold no parameters (the
-//! causal masks of old GPT-2 files) are ignored.
+//! causal masks of old GPT-2 files, tables of rotary embeddings) are ignored, and the other parts of
+//! a model for texts and images, of which the text model is used.
+//!
+//! Files that contradict themselves are read by written rules (`docs/compatibility.md`), each with a
+//! [`Warning`].
 
 mod convert;
 mod error;
@@ -23,24 +27,28 @@ mod gguf;
 mod template;
 mod tensor_table;
 mod ternary;
+mod vocabulary;
+mod warning;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 
-use teff_graph::family::Family;
-use teff_graph::gguf::{Gguf, Name};
+use teff_graph::family::{Family, Notice, Rule};
+use teff_graph::gguf::Name;
 use teff_graph::meta::{Metadata, Value};
-use teff_graph::{Role, Spec, Tensor, TensorId};
+use teff_graph::{Head, Role, Spec, SpecRoom, Tensor, TensorId};
 use teff_kernels::{Cpu, Format, Matrix};
 
 use crate::config::Config;
+use crate::gguf_split::Parts;
 use crate::storage::{Aligned, Bytes, open_file};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use error::{Dims, LoadError, LoadErrorKind};
 pub use template::ChatTemplateError;
+pub use warning::Warning;
 
 use folder::{FolderFiles, Packing};
 use gguf::GgufTensors;
@@ -138,10 +146,12 @@ impl LoadOptions {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Container {
-    /// A GGUF file.
+    /// A GGUF file, or the parts of a split one.
     Gguf {
         /// Version of the format.
         version: u32,
+        /// Number of files.
+        files: usize,
     },
     /// A Hugging Face folder.
     Folder {
@@ -153,7 +163,10 @@ pub enum Container {
 impl fmt::Display for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Container::Gguf { version } => write!(f, "GGUF version {version}"),
+            Container::Gguf { version, files: 1 } => write!(f, "GGUF version {version}"),
+            Container::Gguf { version, files } => {
+                write!(f, "GGUF version {version} in {files} parts")
+            }
             Container::Folder { files: 1 } => f.write_str("Hugging Face folder"),
             Container::Folder { files } => write!(f, "Hugging Face folder of {files} shards"),
         }
@@ -209,6 +222,7 @@ pub struct Model {
     name: Option<String>,
     tokenizer: Result<Tokenizer, TokenizerError>,
     chat_template: Result<String, ChatTemplateError>,
+    warnings: Vec<Warning>,
     files: Vec<Bytes>,
     owned: Aligned,
     table: Vec<Entry>,
@@ -228,7 +242,7 @@ impl fmt::Debug for Model {
 }
 
 impl Model {
-    /// Opens a GGUF file or a Hugging Face folder with [`LoadOptions::default`].
+    /// Opens a model with [`LoadOptions::default`]; see [`Model::open_with`].
     ///
     /// # Errors
     /// [`LoadError`], which names the file and the cause.
@@ -236,7 +250,11 @@ impl Model {
         Model::open_with(path, &LoadOptions::default())
     }
 
-    /// Opens a GGUF file or a Hugging Face folder. Files are recognised by their first bytes.
+    /// Opens a GGUF file, any part of a split one, a Hugging Face folder, or a SafeTensors file with
+    /// its config.json beside it. Files are recognised by their first bytes.
+    ///
+    /// The parts of a split GGUF file are found by their names, `NAME-00001-of-00003.gguf` and so
+    /// on, in the same folder.
     ///
     /// # Errors
     /// [`LoadError`], which names the file and the cause.
@@ -245,12 +263,15 @@ impl Model {
         let mut budget = Budget::new(options.budget);
         let meta = std::fs::metadata(path).map_err(|e| LoadErrorKind::Io(e).at(path))?;
         if meta.is_dir() {
-            return open_folder(path, options, &mut budget);
+            return open_folder(path, None, options, &mut budget);
         }
-        check_magic(path)?;
-        let file = load_file(path, options, &mut budget)?;
-        open_gguf(file, options, &mut budget)
-            .map_err(|kind| LoadError { path: Some(path.into()), kind })
+        match file_kind(path)? {
+            FileKind::SafeTensors => open_folder(folder_of(path), Some(path), options, &mut budget),
+            FileKind::Gguf => {
+                let parts = Parts::open(path, |path| load_file(path, options, &mut budget))?;
+                open_gguf(parts, options, &mut budget)
+            }
+        }
     }
 
     /// Opens a model from the bytes of a GGUF file, such as those of `include_bytes!`, which are
@@ -262,8 +283,8 @@ impl Model {
         gguf: impl Into<Cow<'static, [u8]>>,
         options: &LoadOptions,
     ) -> Result<Model, LoadError> {
-        let bytes = Bytes::Given(gguf.into());
-        Ok(open_gguf(bytes, options, &mut Budget::new(options.budget))?)
+        let parts = Parts::given(Bytes::Given(gguf.into()));
+        open_gguf(parts, options, &mut Budget::new(options.budget))
     }
 
     /// Hyper-parameters and layers.
@@ -305,6 +326,13 @@ impl Model {
     /// The reason why there is none.
     pub fn chat_template(&self) -> Result<&str, &ChatTemplateError> {
         self.chat_template.as_deref()
+    }
+
+    /// Warnings of opening the model: contradictions in its files, and settings without effect, with
+    /// what was taken. Each is there once.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// Tensor number `id`.
@@ -349,10 +377,7 @@ impl Model {
     /// Descriptions of all tensors, in order of their numbers.
     pub fn tensor_infos(&self) -> impl Iterator<Item = TensorInfo> {
         (0u16..).zip(self.spec.slots().zip(&self.table)).map(|(id, (slot, e))| {
-            let mut name = String::new();
-            if e.prefixed {
-                name.push_str(self.family.prefix);
-            }
+            let mut name = String::from(e.prefix);
             match self.container {
                 Container::Gguf { .. } => gguf::write_name(self.family, slot.role, &mut name),
                 Container::Folder { .. } => {
@@ -406,71 +431,152 @@ fn load_file(path: &Path, options: &LoadOptions, budget: &mut Budget) -> Result<
     })
 }
 
-/// Returns an error for a file that is not GGUF.
-fn check_magic(path: &Path) -> Result<(), LoadError> {
+/// Maps or reads a whole file, without a budget.
+pub(crate) fn read_file(path: &Path, options: &LoadOptions) -> Result<Bytes, LoadError> {
+    load_file(path, options, &mut Budget::new(None))
+}
+
+/// Folder that a file lies in.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Kind of a model file.
+pub(crate) enum FileKind {
+    Gguf,
+    SafeTensors,
+}
+
+/// Kind of a file by its first bytes.
+pub(crate) fn file_kind(path: &Path) -> Result<FileKind, LoadError> {
     let io = |e| LoadErrorKind::Io(e).at(path);
     let (mut file, len) = open_file(path).map_err(io)?;
     let mut first = [0; 9];
     let n = usize::try_from(len).map_or(first.len(), |len| len.min(first.len()));
     file.read_exact(&mut first[..n]).map_err(io)?;
     if first.starts_with(b"GGUF") {
-        return Ok(());
+        return Ok(FileKind::Gguf);
     }
     let [header @ .., brace] = first;
     if brace == b'{' && u64::from_le_bytes(header) <= len {
-        return Err(LoadErrorKind::BareSafeTensors.at(path));
+        return Ok(FileKind::SafeTensors);
     }
     let first = Box::new(Name::new(&first[..n.min(8)]));
     Err(LoadErrorKind::UnknownFile { first }.at(path))
 }
 
-fn open_gguf(
-    file: Bytes,
-    options: &LoadOptions,
-    budget: &mut Budget,
-) -> Result<Model, LoadErrorKind> {
-    let files = vec![file];
-    let parsed = Gguf::parse(&files[0]).map_err(|e| LoadErrorKind::Gguf(Box::new(e)))?;
-    gguf::check_whole(&parsed)?;
-    let family = gguf::family(&parsed)?;
-    let mut tensors = GgufTensors::new(&parsed, family)?;
-    let spec = tensor_table::with_head(tensors.spec()?, &mut tensors, options)?;
-    let TensorTable { table, owned } =
-        tensor_table::tensor_table(&spec, &mut tensors, &files, options, budget)?;
+fn open_gguf(parts: Parts, options: &LoadOptions, budget: &mut Budget) -> Result<Model, LoadError> {
+    let parsed = parts.parse()?;
+    let at = |kind: LoadErrorKind| LoadError { path: parts.path().map(Into::into), kind };
+    let first = &parsed[0];
+    if parsed.iter().all(|p| p.n_tensors() == 0) {
+        return Err(at(LoadErrorKind::NoTensors));
+    }
+    let family = gguf::family(first).map_err(at)?;
+    let mut tensors = GgufTensors::new(&parsed, family).map_err(at)?;
+    let (spec, notices) = tensors.spec().map_err(at)?;
+    let warnings = Warning::of_notices(&notices, |key| warning::value_text(first, key));
+    let table = tensor_table::with_head(spec, &mut tensors, options).and_then(|spec| {
+        let files = parts.files();
+        let table = tensor_table::tensor_table(&spec, &mut tensors, files, options, budget)?;
+        Ok((spec, table))
+    });
+    let (spec, TensorTable { table, owned }) = table.map_err(at)?;
     drop(tensors);
-    let name = match parsed.get("general.name") {
+    let name = match first.get("general.name") {
         Some(Value::Str(name)) => Some(name.to_owned()),
         _ => None,
     };
-    let tokenizer = Tokenizer::from_gguf(&parsed);
-    let chat_template = template::of_gguf(&parsed);
-    let container = Container::Gguf { version: parsed.version() };
-    Ok(Model { spec, family, container, name, tokenizer, chat_template, files, owned, table })
+    let tokenizer = Tokenizer::from_gguf(first);
+    let chat_template = template::of_gguf(first);
+    let container = Container::Gguf { version: first.version(), files: parsed.len() };
+    drop(parsed);
+    let files = parts.into_files();
+    Ok(Model {
+        spec,
+        family,
+        container,
+        name,
+        tokenizer,
+        chat_template,
+        warnings,
+        files,
+        owned,
+        table,
+    })
 }
 
+/// Drops a head that equals the embedding to which the file ties it, and the notice about it.
+fn settle_head(
+    spec: Spec<'static>,
+    notices: &mut Vec<Notice>,
+    tensors: &mut dyn tensor_table::Container,
+    files: &[Bytes],
+) -> Result<Spec<'static>, LoadErrorKind> {
+    if !notices.iter().any(|n| n.rule == Rule::HeadKept)
+        || !tensor_table::head_is_embedding(&spec, tensors, files)?
+    {
+        return Ok(spec);
+    }
+    notices.retain(|n| n.rule != Rule::HeadKept);
+    Ok(Spec { head: Head::Tied, ..spec })
+}
+
+/// Opens the model of a folder, or of one SafeTensors file in it.
 fn open_folder(
     folder: &Path,
+    weights: Option<&Path>,
     options: &LoadOptions,
     budget: &mut Budget,
 ) -> Result<Model, LoadError> {
-    let all = FolderFiles::open(folder, options, budget)?;
+    let all = FolderFiles::open(folder, weights, options, budget)?;
     let in_config = |e| LoadErrorKind::Config(e).at(&all.config);
     let config = Config::parse(&all.config_json).map_err(in_config)?;
     let family = config.family().map_err(in_config)?;
     let packing =
         Packing::of(family, &config).map_err(|e| LoadErrorKind::Spec(e).at(&all.config))?;
-    let mut tensors = all.tensors(family, packing)?;
-    let spec = family.read_config(&config, &tensors);
-    let spec = spec.map_err(|e| LoadErrorKind::Spec(e).at(&all.config))?;
-    let spec =
-        tensor_table::with_head(spec, &mut tensors, options).map_err(|kind| kind.at(folder))?;
+    let mut tensors = all.tensors(family, packing, config.is_wrapped())?;
+    let (text, mut room) = (config.text(), SpecRoom::new());
+    let spec = (family.from_config)(&text, &tensors, &mut room);
+    let spec = spec.map_err(|e| LoadErrorKind::Spec(e).at(&all.config))?.to_owned();
+    let mut notices = room.notices().to_vec();
+    if text.unties_head() {
+        notices.retain(|n| n.rule != Rule::HeadKept);
+    }
+    let at_folder = |kind: LoadErrorKind| kind.at(folder);
+    let spec = settle_head(spec, &mut notices, &mut tensors, &all.files).map_err(at_folder)?;
+    let spec = tensor_table::with_head(spec, &mut tensors, options).map_err(at_folder)?;
     let table = tensor_table::tensor_table(&spec, &mut tensors, &all.files, options, budget);
-    let TensorTable { table, owned } = table.map_err(|kind| kind.at(folder))?;
+    let TensorTable { table, owned } = table.map_err(at_folder)?;
+    let found = |key: &str| text.value_text(key).map(str::to_owned);
+    let mut warnings = Warning::of_notices(&notices, found);
+    if let Some((count, name)) = tensors.other_parts() {
+        warnings.push(Warning::new(
+            name,
+            format!("one of {count} tensors that are not the text model's"),
+            "the text model alone",
+            "Teff reads texts and no images",
+        ));
+    }
     drop(tensors);
     let tokenizer = Tokenizer::from_folder(folder);
     let chat_template = template::of_folder(folder);
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
     let container = Container::Folder { files: all.files.len() };
     let files = all.files;
-    Ok(Model { spec, family, container, name, tokenizer, chat_template, files, owned, table })
+    Ok(Model {
+        spec,
+        family,
+        container,
+        name,
+        tokenizer,
+        chat_template,
+        warnings,
+        files,
+        owned,
+        table,
+    })
 }

@@ -2,7 +2,9 @@
 
 use teff_graph::gguf::Name;
 use teff_graph::{Head, Role, Slot, Spec, TensorKind};
-use teff_kernels::{Backend, Format, Matrix, MatrixError, REPACK_ROWS, repack, repacked_bytes};
+use teff_kernels::{
+    Backend, Format, Matrix, MatrixError, REPACK_ROWS, dequantize_row, repack, repacked_bytes,
+};
 
 use super::convert::{self, Dense};
 use super::{LoadErrorKind, LoadOptions, ternary};
@@ -18,8 +20,8 @@ pub(super) struct Found {
     pub(super) offset: usize,
     /// True if inputs are rows.
     pub(super) transposed: bool,
-    /// True if its name has the family's prefix.
-    pub(super) prefixed: bool,
+    /// What the container puts before its usual name.
+    pub(super) prefix: &'static str,
     /// Offset added to every element of a vector.
     pub(super) shift: f32,
     /// Conversion to ternary weights, if needed.
@@ -43,9 +45,9 @@ pub(super) struct Piece {
 impl Found {
     /// Tensor that is used without conversion.
     pub(super) fn plain(format: Format, file: u16, offset: usize) -> Found {
-        let (transposed, prefixed, shift, ternary) = (false, false, 0.0, None);
+        let (transposed, prefix, shift, ternary) = (false, "", 0.0, None);
         let (experts, form) = (Vec::new(), 0);
-        Found { format, file, offset, transposed, prefixed, shift, ternary, experts, form }
+        Found { format, file, offset, transposed, prefix, shift, ternary, experts, form }
     }
 
     /// Contiguous parts, each with the slot that it would fill by itself.
@@ -114,6 +116,36 @@ pub(super) fn with_head(
     Ok(if dense && whole { Spec { head: Head::Copy, ..spec } } else { spec })
 }
 
+/// True if a model's head has the same values as its embedding, bit by bit; it must have both.
+pub(super) fn head_is_embedding(
+    spec: &Spec<'_>,
+    container: &mut dyn Container,
+    files: &[Bytes],
+) -> Result<bool, LoadErrorKind> {
+    let mut tensor = |role| -> Result<Option<(Format, &[u8], usize)>, LoadErrorKind> {
+        let Some(slot) = spec.slots().find(|s| s.role == role) else { return Ok(None) };
+        let found = container.find(&slot)?;
+        let bytes = found
+            .file_bytes(&slot)
+            .and_then(|n| files.get(usize::from(found.file))?.get(found.offset..)?.get(..n));
+        Ok(bytes.map(|bytes| (found.format, bytes, slot.cols)))
+    };
+    let (Some((a, x, cols)), Some((b, y, _))) = (tensor(Role::TokenEmbd)?, tensor(Role::Output)?)
+    else {
+        return Ok(false);
+    };
+    if a == b {
+        return Ok(x == y);
+    }
+    let (Some(n), Some(m)) = (a.row_bytes(cols), b.row_bytes(cols)) else { return Ok(false) };
+    let (mut p, mut q) = (vec![0f32; cols], vec![0f32; cols]);
+    Ok(x.chunks_exact(n.max(1)).zip(y.chunks_exact(m.max(1))).all(|(x, y)| {
+        dequantize_row(a, x, &mut p);
+        dequantize_row(b, y, &mut q);
+        p.iter().zip(&q).all(|(p, q)| p.to_bits() == q.to_bits())
+    }))
+}
+
 /// Slot whose tensor is read for `slot`: the embedding for its copy.
 fn source(spec: &Spec<'_>, slot: &Slot) -> Slot {
     match (slot.role, spec.head) {
@@ -143,7 +175,7 @@ pub(super) struct Entry {
     /// For a vector: F32 in this machine's byte order.
     pub(super) format: Format,
     pub(super) vector: bool,
-    pub(super) prefixed: bool,
+    pub(super) prefix: &'static str,
     pub(super) repacked: bool,
     pub(super) form: u8,
     file: u16,
@@ -414,7 +446,7 @@ fn entry(
     let entry = Entry {
         format,
         vector: slot.is_vector(),
-        prefixed: found.prefixed,
+        prefix: found.prefix,
         repacked,
         form: found.form,
         file: if in_place && !repacked { found.file } else { OWNED },

@@ -31,7 +31,7 @@ pub enum QuantizeErrorKind {
         /// Bytes of the file.
         bytes: u64,
     },
-    /// The folder is not a valid model.
+    /// The folder is not a valid model, or a part of a split file is missing.
     Load(Box<LoadErrorKind>),
     /// A property of the model can't be expressed in GGUF.
     Unsaid {
@@ -44,7 +44,7 @@ pub enum QuantizeErrorKind {
     Tokenizer(Box<ExportError>),
     /// The model is not a valid GGUF file.
     Gguf(Box<GgufError>),
-    /// The file is one of several GGUF files that make up a model.
+    /// The GGUF file is one of several that make up a model.
     Split {
         /// Number of files.
         parts: u64,
@@ -140,8 +140,8 @@ impl fmt::Display for QuantizeErrorKind {
             E::Gguf(e) => e.fmt(f),
             E::Split { parts } => write!(
                 f,
-                "it is one of {parts} parts of a split model: join them first, with llama.cpp's \
-                 `llama-gguf-split --merge`"
+                "it is one of {parts} parts of a split model: give `quantize_file` its path, so \
+                 that the others are found, or merge them first"
             ),
             E::Overlap { tensor, other } => write!(
                 f,

@@ -12,7 +12,7 @@ use teff_kernels::{Format, Matrix, dequantize_row, rope_freqs};
 use super::{Facts, QuantizeError, QuantizeErrorKind as E, Shape, Source};
 use crate::gguf_spec::put_spec;
 use crate::gguf_write::{GgufHeader, WriteError};
-use crate::model::Model;
+use crate::model::{Model, Warning, folder_of};
 use crate::tokenizer::ExportError;
 
 /// Hugging Face folder that [`Model::open`] opens, presented as llama.cpp's converter would write
@@ -79,17 +79,25 @@ fn unsaid<T>(arch: &'static str, what: impl Into<String>) -> Result<T, E> {
 }
 
 impl FolderSource {
-    /// Opens a folder, and checks that a GGUF file can express all of it.
+    /// Opens a folder, or a SafeTensors file with its config.json beside it, and checks that a GGUF
+    /// file can express all of it.
     ///
     /// # Errors
     /// [`QuantizeError`], which names the file or folder and the cause.
-    pub fn open(folder: impl AsRef<Path>) -> Result<Self, QuantizeError> {
-        let folder = folder.as_ref();
-        let model = Model::open(folder).map_err(|e| QuantizeError {
-            path: e.path.unwrap_or_else(|| folder.into()),
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, QuantizeError> {
+        let path = path.as_ref();
+        let model = Model::open(path).map_err(|e| QuantizeError {
+            path: e.path.unwrap_or_else(|| path.into()),
             kind: E::Load(Box::new(e.kind)),
         })?;
-        FolderSource::new(model, folder).map_err(|kind| kind.at(folder))
+        let folder = if path.is_dir() { path } else { folder_of(path) };
+        FolderSource::new(model, folder).map_err(|kind| kind.at(path))
+    }
+
+    /// Warnings of opening the folder ([`Model::warnings`]).
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        self.model.warnings()
     }
 
     fn new(model: Model, folder: &Path) -> Result<Self, E> {

@@ -1,11 +1,11 @@
 //! Writing the quantised file, tensor by tensor and in pieces, so that it takes little memory.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use teff_graph::gguf::{Gguf, GgufValue, Name};
+use teff_graph::gguf::{GgufValue, Name};
 use teff_kernels::{Format, dequantize_row, quantize_row};
 
 use super::source::{FILE_TYPE, QUANTIZATION_VERSION};
@@ -13,8 +13,12 @@ use super::{
     Choice, FolderSource, GgufSource, QuantizeError, QuantizeErrorKind as E, Shape, Source, Target,
     plan,
 };
+use crate::gguf_split::Parts;
 use crate::gguf_write::{GgufData, GgufHeader, WriteError};
-use crate::storage::{Bytes, open_file};
+use crate::model::{
+    FileKind, LoadError, LoadErrorKind, LoadOptions, Warning, file_kind, read_file,
+};
+use crate::storage::{Unfinished, is_same};
 
 /// Elements that are widened at once: whole blocks of every format, and few enough for a cache.
 const PIECE: usize = 16 * 1024;
@@ -90,6 +94,8 @@ pub struct Report {
     pub requantized: Vec<String>,
     /// Tensors in TQ1_0 or TQ2_0 that were not ternary and so lost most of their information.
     pub rounded: Vec<String>,
+    /// Warnings of opening a folder ([`Model::warnings`](crate::Model::warnings)).
+    pub warnings: Vec<Warning>,
 }
 
 impl Report {
@@ -110,8 +116,8 @@ fn bits(bytes: u64, elements: u64) -> f64 {
     bytes as f64 * 8.0 / elements.max(1) as f64
 }
 
-/// Quantises a GGUF file or a Hugging Face folder into a GGUF file. The output appears under its
-/// name only when it is complete; until then it is a hidden file next to it. An existing file is
+/// Quantises a GGUF file (or a split one, given by any of its parts), a Hugging Face folder, or a
+/// SafeTensors file with its config.json into a GGUF file. The output appears under its name only when it is complete; until then it is a hidden file next to it. An existing file is
 /// replaced.
 ///
 /// `progress` is called before each piece of work.
@@ -126,22 +132,33 @@ pub fn quantize_file(
     progress: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<Report, QuantizeError> {
     let (input, output) = (input.as_ref(), output.as_ref());
-    let read = |kind: E| kind.at(input);
-    let is_folder = fs::metadata(input).map_err(|e| read(E::Read(e)))?.is_dir();
+    let read = |e: io::Error| E::Read(e).at(input);
+    let is_folder = fs::metadata(input).map_err(read)?.is_dir();
     let output = &destination(input, output).map_err(|kind| kind.at(output))?;
-    if is_folder {
+    if is_folder || matches!(file_kind(input), Ok(FileKind::SafeTensors)) {
         let source = FolderSource::open(input)?;
-        return write_file(&source, input, output, target, options, progress);
+        let mut report = write_file(&source, input, output, target, options, progress)?;
+        report.warnings = source.warnings().to_vec();
+        return Ok(report);
     }
-    let (file, len) = open_file(input).map_err(|e| read(E::Read(e)))?;
-    let n = usize::try_from(len).ok().filter(|&n| n <= isize::MAX as usize);
-    let n = n.ok_or_else(|| read(E::TooLarge { bytes: len }))?;
-    let bytes = match Bytes::map(&file, n) {
-        Some(bytes) => bytes,
-        None => Bytes::read(&file, n).map_err(|e| read(E::Read(e)))?,
+    let loaded = |e: LoadError| {
+        let kind = match e.kind {
+            LoadErrorKind::Io(e) => E::Read(e),
+            LoadErrorKind::TooLarge { bytes } => E::TooLarge { bytes },
+            LoadErrorKind::Gguf(e) => E::Gguf(e),
+            kind => E::Load(Box::new(kind)),
+        };
+        kind.at(e.path.as_deref().unwrap_or(input))
     };
-    let gguf = Gguf::parse(&bytes).map_err(|e| read(E::Gguf(Box::new(e))))?;
-    let source = GgufSource::new(gguf).map_err(read)?;
+    let mapped = LoadOptions::default();
+    let parts = Parts::open(input, |path| read_file(path, &mapped)).map_err(loaded)?;
+    for path in parts.paths() {
+        if output.exists() && is_same(path, output).map_err(read)? {
+            return Err(E::SameFile.at(output));
+        }
+    }
+    let source = GgufSource::from_parts(parts.parse().map_err(loaded)?);
+    let source = source.map_err(|kind| kind.at(input))?;
     write_file(&source, input, output, target, options, progress)
 }
 
@@ -205,53 +222,6 @@ fn is_part(folder: &Path, file: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// True if two paths are the same file, including hard links if the system can tell.
-fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let (a, b) = (fs::metadata(a)?, fs::metadata(b)?);
-        if (a.dev(), a.ino()) == (b.dev(), b.ino()) {
-            return Ok(true);
-        }
-    }
-    Ok(fs::canonicalize(a)? == fs::canonicalize(b)?)
-}
-
-/// File that is deleted unless it is finished.
-struct Unfinished {
-    path: Option<PathBuf>,
-}
-
-impl Unfinished {
-    /// Creates a new file in the folder of `output`.
-    fn beside(output: &Path) -> io::Result<(File, Unfinished)> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(output.file_name().unwrap_or_default());
-        name.push(format!(".{}.part", std::process::id()));
-        let path = output.with_file_name(name);
-        let file = File::create_new(&path)?;
-        Ok((file, Unfinished { path: Some(path) }))
-    }
-
-    /// Renames the file to its final name.
-    fn finish(mut self, output: &Path) -> io::Result<()> {
-        if let Some(path) = &self.path {
-            fs::rename(path, output)?;
-        }
-        self.path = None;
-        Ok(())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = fs::remove_file(path);
-        }
-    }
 }
 
 /// Quantises a model into a GGUF file, and returns the writer, flushed.

@@ -5,6 +5,7 @@ use teff_graph::meta::{Metadata, Value};
 use teff_kernels::dequantize_row;
 
 use super::{Facts, QuantizeErrorKind, Shape};
+use crate::gguf_split::is_split_key;
 use crate::gguf_write::{GgufHeader, WriteError};
 
 /// Model in the form of a GGUF file: keys, and tensors in order. A container with other names, or
@@ -53,9 +54,10 @@ pub const FILE_TYPE: &str = "general.file_type";
 /// Key of the version of ggml's formats.
 pub const QUANTIZATION_VERSION: &str = "general.quantization_version";
 
-/// GGUF file as a source.
+/// GGUF file, or the parts of a split one, as a source.
 #[derive(Debug)]
 pub struct GgufSource<'a> {
+    /// File with the keys.
     gguf: Gguf<'a>,
     tensors: Vec<TensorInfo<'a>>,
     /// Scale of each tensor that has one for all its rows, otherwise 1.
@@ -68,20 +70,26 @@ impl<'a> GgufSource<'a> {
     /// # Errors
     /// [`QuantizeErrorKind::Split`] and [`QuantizeErrorKind::Overlap`].
     pub fn new(gguf: Gguf<'a>) -> Result<Self, QuantizeErrorKind> {
-        if let Some(Value::Uint(parts)) = gguf.get("split.count")
-            && parts > 1
-        {
-            return Err(QuantizeErrorKind::Split { parts });
+        match gguf.get("split.count") {
+            Some(Value::Uint(parts)) if parts > 1 => Err(QuantizeErrorKind::Split { parts }),
+            _ => GgufSource::from_parts(vec![gguf]),
         }
-        let tensors: Vec<_> = gguf.tensors().collect();
-        // Overlapping tensors could be written any number of times.
-        let mut places: Vec<_> = tensors.iter().collect();
-        places.sort_unstable_by_key(|t| t.offset);
-        let overlap = |w: &&[&TensorInfo<'_>]| w[0].offset + w[0].data.len() > w[1].offset;
-        if let Some([a, b]) = places.windows(2).find(overlap) {
-            let name = |t: &TensorInfo<'_>| Box::new(Name::new(t.name.as_bytes()));
-            return Err(QuantizeErrorKind::Overlap { tensor: name(a), other: name(b) });
+    }
+
+    /// Source of a model in these parts, of which there is at least one, and which belong together.
+    pub(super) fn from_parts(parts: Vec<Gguf<'a>>) -> Result<Self, QuantizeErrorKind> {
+        for gguf in &parts {
+            // Overlapping tensors could be written any number of times.
+            let mut places: Vec<_> = gguf.tensors().collect();
+            places.sort_unstable_by_key(|t| t.offset);
+            let overlap = |w: &&[TensorInfo<'_>]| w[0].offset + w[0].data.len() > w[1].offset;
+            if let Some([a, b]) = places.windows(2).find(overlap) {
+                let name = |t: &TensorInfo<'_>| Box::new(Name::new(t.name.as_bytes()));
+                return Err(QuantizeErrorKind::Overlap { tensor: name(a), other: name(b) });
+            }
         }
+        let tensors: Vec<_> = parts.iter().flat_map(Gguf::tensors).collect();
+        let gguf = parts[0];
         let scale = |t: &TensorInfo<'a>| {
             let trailer = t.data.len() - t.format.trailer_bytes();
             t.data[trailer..].first_chunk().map_or(1.0, |b| f32::from_le_bytes(*b))
@@ -99,9 +107,7 @@ impl Source for GgufSource<'_> {
     fn put_keys(&self, header: &mut GgufHeader) -> Result<(), WriteError> {
         for (key, value) in self.gguf.metadata() {
             // The output is one file, whatever it was made from.
-            let gone = [FILE_TYPE, QUANTIZATION_VERSION].contains(&key)
-                || ["split.no", "split.count", "split.tensors.count"].contains(&key);
-            if !gone {
+            if ![FILE_TYPE, QUANTIZATION_VERSION].contains(&key) && !is_split_key(key) {
                 header.put(key, value)?;
             }
         }

@@ -8,7 +8,8 @@ fn check(rule: Splitter, text: &str, want: &[&str]) {
 }
 
 fn check_with(pre: &PreTokenizer, text: &str, want: &[&str]) {
-    let mut scratch = CutScratch { budget: Budget::new(text.len()), ..Default::default() };
+    let mut scratch = CutScratch::default();
+    scratch.budget = Budget::new(text.len());
     let pieces = pre.cut(text, &mut scratch).unwrap();
     let got: Vec<&str> = pieces.iter().map(|&(start, end)| &text[start..end]).collect();
     assert_eq!(got, want, "{pre:?} {text:?}");
@@ -124,7 +125,8 @@ fn pieces_of_further_rules() {
 fn white_space_and_digits_without_end_take_no_time() {
     let pre = PreTokenizer::new(&Splitter::DeepSeekLlm.steps()).unwrap();
     let text = format!("{}x", " ".repeat(20_000));
-    let mut scratch = CutScratch { budget: Budget::new(30_000), ..Default::default() };
+    let mut scratch = CutScratch::default();
+    scratch.budget = Budget::new(30_000);
     assert_eq!(pre.cut(&text, &mut scratch).unwrap().len(), 2);
     for splitter in [Splitter::SuperBpe, Splitter::TinyAya, Splitter::AfMoe] {
         let pre = PreTokenizer::new(&splitter.steps()).unwrap();

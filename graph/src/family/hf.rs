@@ -1,0 +1,211 @@
+//! Parts of config.json shared by the families.
+//!
+//! A field that the file leaves out has the default of transformers' class, since files written by
+//! it may leave out what equals that.
+
+use super::decoder::Sizes;
+use super::{Rule, Shapes};
+use crate::meta::{MetaError, Metadata, Value, count, flag, float, text};
+use crate::spec::{Head, SpecRoom};
+use crate::{MAX_LAYERS, SpecError};
+
+/// Fields of a class with their defaults in transformers.
+pub(super) struct Class {
+    pub(super) width: u32,
+    pub(super) ffn: u32,
+    pub(super) layers: u32,
+    pub(super) heads: u32,
+    /// `None` for as many as of queries.
+    pub(super) kv_heads: Option<u32>,
+    /// `None` for the width divided by the heads.
+    pub(super) head_dim: Option<u32>,
+    pub(super) context: u32,
+    pub(super) eps: f32,
+    /// Name of the norms' epsilon.
+    pub(super) eps_key: &'static str,
+    /// Rotary base.
+    pub(super) base: f32,
+    pub(super) tied: bool,
+}
+
+impl Class {
+    /// Defaults of Llama.
+    pub(super) const LLAMA: Class = Class {
+        width: 4096,
+        ffn: 11008,
+        layers: 32,
+        heads: 32,
+        kv_heads: None,
+        head_dim: None,
+        context: 2048,
+        eps: 1e-6,
+        eps_key: "rms_norm_eps",
+        base: 10_000.0,
+        tied: false,
+    };
+}
+
+/// Sizes of a decoder.
+pub(super) fn sizes(meta: &dyn Metadata, class: &Class) -> Result<Sizes, SpecError> {
+    let or = |key, default| count(meta, key).map(|n| n.unwrap_or(default));
+    let width = or("hidden_size", class.width)?;
+    let heads = or("num_attention_heads", class.heads)?;
+    let kv_heads = match meta.get("num_key_value_heads") {
+        None => class.kv_heads.unwrap_or(heads),
+        _ => or("num_key_value_heads", heads)?,
+    };
+    let head_dim = match count(meta, "head_dim")?.or(class.head_dim) {
+        Some(n) => n,
+        None if width.is_multiple_of(heads) => width / heads,
+        None => {
+            return Err(SpecError::Inconsistent(
+                "hidden_size is not a multiple of num_attention_heads",
+            ));
+        }
+    };
+    let layers = or("num_hidden_layers", class.layers)?;
+    if layers as usize > MAX_LAYERS {
+        return Err(SpecError::Room { what: "layers", max: MAX_LAYERS });
+    }
+    Ok(Sizes {
+        context: or("max_position_embeddings", class.context)?,
+        width,
+        layers,
+        heads,
+        kv_heads,
+        head_dim,
+        ffn: or("intermediate_size", class.ffn)?,
+        eps: float(meta, class.eps_key)?.unwrap_or(class.eps),
+    })
+}
+
+/// Shape of the embedding, which must have as many rows as config.json says.
+pub(super) fn embedding(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+) -> Result<Option<(usize, usize)>, SpecError> {
+    let embd = shapes.shape("embed_tokens.weight");
+    let vocab = count(meta, "vocab_size")?;
+    if vocab.is_some_and(|v| embd.is_some_and(|(rows, _)| rows != v as usize)) {
+        return Err(SpecError::Inconsistent("vocab_size is not the rows of embed_tokens.weight"));
+    }
+    Ok(embd)
+}
+
+/// Key that ties the head to the embedding.
+pub(super) const TIED: &str = "tie_word_embeddings";
+
+/// Source of the head's weights; `tied` is the default of the class.
+///
+/// A head of its own in a file that ties it is [`Head::Own`] with a notice: who reads the file must
+/// compare it to the embedding, and drop both the head and the notice if they are equal.
+pub(super) fn head(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &mut SpecRoom,
+    tied: bool,
+) -> Result<Head, SpecError> {
+    Ok(head_of(flag(meta, TIED)?.unwrap_or(tied), shapes, room))
+}
+
+/// As [`head`], for a file that ties the head or not.
+pub(super) fn head_of(tied: bool, shapes: &dyn Shapes, room: &mut SpecRoom) -> Head {
+    if !tied {
+        return Head::Own;
+    }
+    if shapes.shape("lm_head.weight").is_none() {
+        return Head::Tied;
+    }
+    room.note(TIED, Rule::HeadKept);
+    Head::Own
+}
+
+/// Returns an error unless the activation is one of `names`.
+pub(super) fn activation(
+    meta: &dyn Metadata,
+    key: &'static str,
+    names: &[&str],
+    known: &'static str,
+) -> Result<(), SpecError> {
+    match text(meta, key)? {
+        Some(name) if !names.contains(&name) => Err(SpecError::Unsupported { key, known }),
+        _ => Ok(()),
+    }
+}
+
+/// Key of the size of windows.
+pub(super) const WINDOW: &str = "sliding_window";
+const LAYER_TYPES: &str = "layer_types";
+
+/// Notes a window, and kinds of layers, in a file of a class that has none.
+pub(super) fn no_window(meta: &dyn Metadata, room: &mut SpecRoom) {
+    if matches!(meta.get(WINDOW), Some(Value::Uint(1..))) {
+        room.note(WINDOW, Rule::NoWindow);
+    }
+    one_kind(meta, room);
+}
+
+/// Notes layers with a window among the kinds of layers in a file of a class that doesn't read
+/// them.
+pub(super) fn one_kind(meta: &dyn Metadata, room: &mut SpecRoom) {
+    let mut kinds = (0..MAX_LAYERS).map_while(|l| meta.item(LAYER_TYPES, l));
+    if kinds.any(|kind| kind == Value::Str("sliding_attention")) {
+        room.note(LAYER_TYPES, Rule::OneKind);
+    }
+}
+
+/// Size of the windows: `default` if the key is absent, and `None` if it is null or 0.
+pub(super) fn window(meta: &dyn Metadata, default: u32) -> Result<Option<u32>, SpecError> {
+    Ok(match meta.get(WINDOW) {
+        None => Some(default),
+        Some(Value::Null | Value::Uint(0)) => None,
+        _ => count(meta, WINDOW)?,
+    })
+}
+
+/// Layers with a window as `layer_types` lists them; `None` without a list. There must be at most
+/// [`MAX_LAYERS`].
+pub(super) fn listed(meta: &dyn Metadata, layers: u32) -> Result<Option<Windows>, SpecError> {
+    match meta.get(LAYER_TYPES) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Other) => {}
+        Some(_) => return Err(MetaError::Wrong { key: LAYER_TYPES, want: "a list" }.into()),
+    }
+    super::decoder::no_more(meta, LAYER_TYPES, layers)?;
+    let mut windows = Windows([false; MAX_LAYERS]);
+    for (l, windowed) in windows.0.iter_mut().enumerate().take(layers as usize) {
+        *windowed = match meta.item(LAYER_TYPES, l) {
+            Some(Value::Str("full_attention" | "attention")) => false,
+            Some(Value::Str("sliding_attention")) => true,
+            _ => {
+                let known = "full_attention, sliding_attention, one for each layer";
+                return Err(SpecError::Unsupported { key: LAYER_TYPES, known });
+            }
+        };
+    }
+    Ok(Some(windows))
+}
+
+/// Layers with and without a window.
+pub(super) struct Windows([bool; MAX_LAYERS]);
+
+impl Windows {
+    /// True if layer `l` has a window.
+    pub(super) fn has(&self, l: u32) -> bool {
+        self.0.get(l as usize) == Some(&true)
+    }
+}
+
+/// Two names of a field, of which `other` counts if the file has both.
+pub(super) fn either(
+    meta: &dyn Metadata,
+    room: &mut SpecRoom,
+    key: &'static str,
+    other: &'static str,
+) -> Result<Option<u32>, SpecError> {
+    let (value, renamed) = (count(meta, key)?, count(meta, other)?);
+    if value.is_some() && renamed.is_some() && value != renamed {
+        room.note(key, Rule::OlderName);
+    }
+    Ok(renamed.or(value))
+}
