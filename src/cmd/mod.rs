@@ -4,8 +4,6 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use teff::runtime::model::Warning;
-
 mod alloc_count;
 mod args;
 mod bench;
@@ -193,7 +191,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Prints the warnings of opening a model.
-pub(crate) fn print_warnings(warnings: &[Warning]) {
+pub(crate) fn print_warnings(warnings: &[impl std::fmt::Display]) {
     for warning in warnings {
         print_error(&format!("warning: {warning}"));
     }
