@@ -163,7 +163,7 @@ fn parse_name(file: &str) -> Option<(&str, u64, u64)> {
     let (rest, parts) = file.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (name, part) = rest.rsplit_once('-')?;
     let (part, parts) = (number(part)?, number(parts)?);
-    (1..=parts).contains(&part).then_some((name, part - 1, parts))
+    (1..=parts).contains(&part).then(|| (name, part - 1, parts))
 }
 
 fn number(gguf: &Gguf<'_>, key: &str) -> Option<u64> {

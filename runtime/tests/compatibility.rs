@@ -8,36 +8,25 @@ mod decoders;
 
 use std::collections::BTreeSet;
 
-use common::{Folder, Plain, TINY, assert_same, safetensors, usual};
+use common::Plain;
 use decoders::{
-    Fields, Small, VOCAB, WIDTH, all, bitnet, folder, gemma3, gpt2, lfm2, llama, logits, logits_of,
-    mistral, open, own_head, qwen2, qwen3, qwen3moe, refused, rotary, tensor, warned,
+    Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gpt2, lfm2, llama,
+    logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, read, read_of, refused, rotary,
+    tensor, warned, with,
 };
-use teff_graph::family::{Rule, Shapes};
-use teff_graph::gguf::{Gguf, GgufValue};
-use teff_graph::{Head, Spec};
-use teff_kernels::Format;
-use teff_runtime::config::Config;
-use teff_runtime::gguf_write::GgufHeader;
-use teff_runtime::model::{Container, LoadErrorKind as K};
-use teff_runtime::tokenizer::{Specials, Tokenizer};
-use teff_runtime::{LoadOptions, Model};
-
-const TIED: &str = "tie_word_embeddings";
-
-fn with(tensors: &[Plain], more: &[Plain]) -> Vec<Plain> {
-    tensors.iter().chain(more).cloned().collect()
-}
+use teff_graph::Head;
+use teff_graph::family::Rule;
+use teff_runtime::Model;
 
 #[test]
 fn a_head_that_differs_is_kept() {
     for Small { class, fields, tensors, tied } in all() {
         let own = with(&tensors, &[own_head()]);
-        let want = logits_of(&fields.set(&[(TIED, "false")]), &own, &[]);
-        assert!(logits_of(&fields, &own, &[TIED]) == want, "{class}");
+        let want = read(&fields.set(&[(TIED, "false")]), &own, &[]);
+        assert!(read(&fields, &own, &[TIED]) == want, "{class}");
         let silent = fields.without(&[TIED]);
         let keys: &[&str] = if tied { &[TIED] } else { &[] };
-        assert!(logits_of(&silent, &own, keys) == want, "{class}");
+        assert!(read(&silent, &own, keys) == want, "{class}");
         // Of another type, which changes its values.
         let mut half = own_head();
         let halves = half.data.as_chunks::<4>().0.iter().flat_map(|x| [x[2], x[3]]);
@@ -45,9 +34,10 @@ fn a_head_that_differs_is_kept() {
         let kept = open(&fields, &with(&tensors, &[half])).unwrap();
         warned(&kept, &[TIED], class);
         assert_eq!(kept.spec().head, Head::Own);
+        logits(&kept);
 
         // One that equals the embedding is dropped, also of another type.
-        let plain = logits_of(&fields, &tensors, &[]);
+        let plain = read(&fields, &tensors, &[]);
         assert!(plain != want, "{class}");
         let embedding = &tensors[0];
         let mut same = Plain { name: "lm_head.weight".into(), ..embedding.clone() };
@@ -63,7 +53,7 @@ fn a_head_that_differs_is_kept() {
             let model = open(&fields, &with(&tensors, &[same.clone()])).unwrap();
             warned(&model, &[], class);
             assert_eq!(model.spec().head, Head::Tied, "{class}");
-            assert!(logits(&model) == plain, "{class}");
+            assert!(read_of(&model) == plain, "{class}");
         }
         // Another number of rows is no head.
         let short = tensor("lm_head.weight", &[VOCAB - 1, WIDTH], 3);
@@ -86,24 +76,20 @@ const LLAMA3: &str =
 fn rotary_keys_of_three_generations() {
     for Small { class, fields, tensors, .. } in rotary() {
         let plain = |base: &str, scaling: &str| {
-            logits_of(
-                &fields.set(&[("rope_theta", base), ("rope_scaling", scaling)]),
-                &tensors,
-                &[],
-            )
+            read(&fields.set(&[("rope_theta", base), ("rope_scaling", scaling)]), &tensors, &[])
         };
         let base = plain("500", "null");
         let linear = plain("500", LINEAR);
         let near = plain("500", &format!("{{{LLAMA3},\"original_max_position_embeddings\":16}}"));
         let far = plain("500", &format!("{{{LLAMA3},\"original_max_position_embeddings\":64}}"));
-        let none = logits_of(&fields, &tensors, &[]);
+        let none = read(&fields, &tensors, &[]);
         let differ = [&base, &linear, &near, &far, &none];
-        assert_eq!(differ.iter().collect::<BTreeSet<_>>().len(), 5, "{class}");
+        assert!(all_differ(&differ), "{class}");
         let context = "original_max_position_embeddings";
         let inner16 = format!("{{{LLAMA3},\"rope_theta\":500,\"{context}\":16}}");
         let inner32 = format!("{{{LLAMA3},\"rope_theta\":500,\"{context}\":32}}");
         let bare = format!("{{{LLAMA3},\"rope_theta\":500}}");
-        let cases: &[(&[(&str, &str)], &Vec<u32>, &[&str])] = &[
+        let cases: &[(&[(&str, &str)], &Read, &[&str])] = &[
             // The base inside of either object.
             (&[("rope_scaling", r#"{"rope_type":"default","rope_theta":500}"#)], &base, &[]),
             (&[("rope_scaling", r#"{"rope_theta":500.0}"#)], &base, &[]),
@@ -217,7 +203,7 @@ fn rotary_keys_of_three_generations() {
         ];
         for (odd, want, keys) in cases {
             let fields = fields.set(odd);
-            assert!(logits_of(&fields, &tensors, keys) == **want, "{}", fields.json());
+            assert!(read(&fields, &tensors, keys) == **want, "{}", fields.json());
         }
     }
 }
@@ -280,7 +266,7 @@ fn gemma_has_two_rotary_embeddings() {
         let both = format!(r#"{{"full_attention":{full},"sliding_attention":{windowed}}}"#);
         fields.set(&[("rope_parameters", &both)])
     };
-    let of = |full, windowed| logits_of(&nested(full, windowed), &tensors, &[]);
+    let of = |full, windowed| read(&nested(full, windowed), &tensors, &[]);
     let plain = of(r#"{"rope_theta":500}"#, r#"{"rope_theta":50}"#);
     let full = of(
         r#"{"rope_type":"linear","factor":4.0,"rope_theta":500}"#,
@@ -290,9 +276,9 @@ fn gemma_has_two_rotary_embeddings() {
         r#"{"rope_type":"default","rope_theta":500}"#,
         r#"{"type":"linear","factor":4.0,"rope_theta":50}"#,
     );
-    let none = logits_of(&fields, &tensors, &[]);
+    let none = read(&fields, &tensors, &[]);
     let differ = [&plain, &full, &windowed, &none];
-    assert_eq!(differ.iter().collect::<BTreeSet<_>>().len(), 4);
+    assert!(all_differ(&differ));
     // What a scaling of the layers with a window does is what a longer base of each does not.
     let bases = [("rope_theta", "500"), ("rope_local_base_freq", "50")];
     let scaled = r#"{"rope_type":"linear","factor":4.0,"rope_theta":500}"#;
@@ -302,7 +288,7 @@ fn gemma_has_two_rotary_embeddings() {
     let inner =
         format!(r#"{{"full_attention":{{{LLAMA3},"original_max_position_embeddings":64}}}}"#);
     let context = of_fields(&fields, &[("rope_parameters", &inner)], &tensors);
-    let cases: &[(&[(&str, &str)], &Vec<u32>, &[&str])] = &[
+    let cases: &[(&[(&str, &str)], &Read, &[&str])] = &[
         (&bases, &plain, &[]),
         (&[bases[1], ("rope_scaling", scaled)], &full, &[]),
         (&[bases[0], bases[1], ("rope_scaling", LINEAR)], &full, &[]),
@@ -343,12 +329,12 @@ fn gemma_has_two_rotary_embeddings() {
     ];
     for (odd, want, keys) in cases {
         let fields = fields.set(odd);
-        assert!(logits_of(&fields, &tensors, keys) == **want, "{}", fields.json());
+        assert!(read(&fields, &tensors, keys) == **want, "{}", fields.json());
     }
 }
 
-fn of_fields(fields: &Fields, more: &[(&str, &str)], tensors: &[Plain]) -> Vec<u32> {
-    logits_of(&fields.set(more), tensors, &[])
+fn of_fields(fields: &Fields, more: &[(&str, &str)], tensors: &[Plain]) -> Read {
+    read(&fields.set(more), tensors, &[])
 }
 
 const WINDOWED: &str = r#"["full_attention","sliding_attention","full_attention"]"#;
@@ -356,22 +342,22 @@ const WINDOWED: &str = r#"["full_attention","sliding_attention","full_attention"
 #[test]
 fn windows_of_classes_without_them_are_ignored() {
     for Small { class, fields, tensors, .. } in [llama(), lfm2(), bitnet()] {
-        let plain = logits_of(&fields, &tensors, &[]);
+        let plain = read(&fields, &tensors, &[]);
         let window = fields.set(&[("sliding_window", "4")]);
-        assert!(logits_of(&window, &tensors, &["sliding_window"]) == plain, "{class}");
+        assert!(read(&window, &tensors, &["sliding_window"]) == plain, "{class}");
         let warning = &open(&window, &tensors).unwrap().warnings()[0].to_string();
         assert!(warning.contains("`sliding_window` is 4;"), "{warning}");
         for none in ["null", "0"] {
             let none = fields.set(&[("sliding_window", none)]);
-            assert!(logits_of(&none, &tensors, &[]) == plain, "{class}");
+            assert!(read(&none, &tensors, &[]) == plain, "{class}");
         }
     }
     for Small { class, fields, tensors, .. } in [llama(), mistral(), bitnet()] {
-        let plain = logits_of(&fields, &tensors, &[]);
+        let plain = read(&fields, &tensors, &[]);
         let kinds = fields.set(&[("layer_types", WINDOWED)]);
-        assert!(logits_of(&kinds, &tensors, &["layer_types"]) == plain, "{class}");
+        assert!(read(&kinds, &tensors, &["layer_types"]) == plain, "{class}");
         let kinds = fields.set(&[("layer_types", r#"["full_attention"]"#)]);
-        assert!(logits_of(&kinds, &tensors, &[]) == plain, "{class}");
+        assert!(read(&kinds, &tensors, &[]) == plain, "{class}");
     }
 }
 
@@ -394,11 +380,14 @@ fn mistrals_window() {
         vec![("rope_theta", "500"), ("rope_scaling", LINEAR)],
         vec![("rope_parameters", r#"{"rope_type":"linear","factor":2.0,"rope_theta":50}"#)],
     ] {
-        let plain = logits_of(&fields.set(&rope), &tensors, &[]);
-        let wide = fields.set(&rope).set(&[("sliding_window", "60")]);
-        assert!(logits_of(&wide, &tensors, &[]) == plain, "{}", wide.json());
+        let of = |window| {
+            let fields = fields.set(&rope).set(&[("sliding_window", window)]);
+            logits(&open(&fields, &tensors).unwrap())
+        };
+        let plain = of("null");
+        assert!(of("15") == plain, "{rope:?}");
+        assert!(of("4") != plain, "{rope:?}");
         let narrow = fields.set(&rope).set(&[("sliding_window", "4")]);
-        assert!(logits_of(&narrow, &tensors, &[]) != plain, "{}", narrow.json());
         let ropes = open(&narrow, &tensors).unwrap().spec().ropes.len();
         assert_eq!(ropes, 1);
     }
@@ -431,7 +420,7 @@ fn gemmas_windows() {
     let silent = fields.without(&["sliding_window"]);
     assert_eq!(windows(&open(&silent, &tensors).unwrap()), [Some(4096), None, Some(4096)]);
     let full = r#"["full_attention","full_attention","full_attention"]"#;
-    let bits = logits_of(&silent, &tensors, &[]);
+    let bits = read(&silent, &tensors, &[]);
     assert!(bits != of_fields(&silent, &[("layer_types", full)], &tensors));
     assert!(bits == of_fields(&fields, &[("sliding_window", "4096")], &tensors));
     refused(&fields.set(&[("sliding_window", "null")]), &tensors, "sliding_window");
@@ -466,11 +455,13 @@ fn windows_of_qwen() {
         let full = r#"["full_attention","full_attention","full_attention"]"#;
         assert_eq!(of(&[size, ("layer_types", full)], &[]), [n, n, n]);
         refused(&fields.set(&[size, ("layer_types", WINDOWED)]), &tensors, "layer_types");
-        // A window changes what is computed.
-        let all = of_fields(&fields, &[used, size, (first, "0")], &tensors);
-        assert!(all != logits_of(&fields, &tensors, &[]), "{class}");
-        let wide = of_fields(&fields, &[used, ("sliding_window", "40"), (first, "0")], &tensors);
-        assert!(wide == logits_of(&fields, &tensors, &[]), "{class}");
+        // A window changes what is computed, unless it hides nothing.
+        let with = |size| {
+            let fields = fields.set(&[used, ("sliding_window", size), (first, "0")]);
+            logits(&open(&fields, &tensors).unwrap())
+        };
+        let plain = logits(&open(&fields, &tensors).unwrap());
+        assert!(with("15") == plain && with("4") != plain, "{class}");
     }
     let Small { fields, tensors, .. } = qwen3moe();
     let all = [used, ("sliding_window", "4"), ("max_window_layers", "2")];
@@ -482,492 +473,47 @@ fn older_names_of_fields() {
     let Small { fields, tensors, .. } = lfm2();
     let own = with(&tensors, &[own_head()]);
     let untied = [("tie_embedding", "false")];
-    let want = logits_of(&fields.set(&[(TIED, "false")]), &own, &[]);
-    assert!(logits_of(&fields.without(&[TIED]).set(&untied), &own, &[]) == want);
-    assert!(logits_of(&fields.set(&untied), &own, &[TIED]) == want);
+    let want = read(&fields.set(&[(TIED, "false")]), &own, &[]);
+    assert!(read(&fields.without(&[TIED]).set(&untied), &own, &[]) == want);
+    assert!(read(&fields.set(&untied), &own, &[TIED]) == want);
     let Small { fields, tensors, .. } = qwen3moe();
-    let want = logits_of(&fields, &tensors, &[]);
+    let want = read(&fields, &tensors, &[]);
     let other = fields.without(&["num_experts"]).set(&[("num_local_experts", "4")]);
-    assert!(logits_of(&other, &tensors, &[]) == want);
+    assert!(read(&other, &tensors, &[]) == want);
     let both = fields.set(&[("num_experts", "8"), ("num_local_experts", "4")]);
-    assert!(logits_of(&both, &tensors, &["num_experts"]) == want);
+    assert!(read(&both, &tensors, &["num_experts"]) == want);
     let Small { fields, tensors, .. } = gpt2();
-    let want = logits_of(&fields, &tensors, &[]);
+    let want = read(&fields, &tensors, &[]);
     let other = fields.without(&["n_embd", "n_layer", "n_head", "n_positions"]).set(&[
         ("hidden_size", "128"),
         ("num_hidden_layers", "2"),
         ("num_attention_heads", "2"),
         ("max_position_embeddings", "64"),
     ]);
-    assert!(logits_of(&other, &tensors, &[]) == want);
+    assert!(read(&other, &tensors, &[]) == want);
     let both = fields.set(&[("n_layer", "5"), ("num_hidden_layers", "2")]);
-    assert!(logits_of(&both, &tensors, &["n_layer"]) == want);
+    assert!(read(&both, &tensors, &["n_layer"]) == want);
 }
 
 #[test]
 fn biases_of_qwen2() {
     let Small { fields, tensors, .. } = qwen2();
-    let want = logits_of(&fields, &tensors, &[]);
+    let want = read(&fields, &tensors, &[]);
     for value in ["true", "false", "null"] {
         let fields = fields.set(&[("attention_bias", value)]);
-        assert!(logits_of(&fields, &tensors, &[]) == want, "{value}");
+        assert!(read(&fields, &tensors, &[]) == want, "{value}");
     }
-}
-
-/// Shapes of a model of which only the embedding is known.
-struct Embedding(usize);
-
-impl Shapes for Embedding {
-    fn shape(&self, name: &str) -> Option<(usize, usize)> {
-        ["embed_tokens.weight", "wte.weight"].contains(&name).then_some((1000, self.0))
-    }
-}
-
-/// Hyper-parameters of a config.json with a class and nothing else.
-fn defaults(class: &str, width: usize) -> Spec<'static> {
-    let json = format!("{{\"architectures\":[\"{class}\"]}}");
-    let config = Config::parse(json.as_bytes()).unwrap();
-    config.family().unwrap().read_config(&config.text(), &Embedding(width)).unwrap()
-}
-
-#[test]
-fn what_is_missing_has_the_class_s_default() {
-    // Width, layers, heads, heads of keys, head width, inner width, context, epsilon, base.
-    for (class, sizes, eps, base) in [
-        ("LlamaForCausalLM", [4096, 32, 32, 32, 128, 11008, 2048], 1e-6, 1e4),
-        ("MistralForCausalLM", [4096, 32, 32, 8, 128, 14336, 131_072], 1e-6, 1e4),
-        ("Gemma3ForCausalLM", [2304, 26, 8, 4, 256, 9216, 131_072], 1e-6, 1e6),
-        ("Gemma3ForConditionalGeneration", [2304, 26, 8, 4, 256, 9216, 131_072], 1e-6, 1e6),
-        ("Qwen2ForCausalLM", [4096, 32, 32, 32, 128, 22016, 32768], 1e-6, 1e4),
-        ("Qwen3ForCausalLM", [4096, 32, 32, 32, 128, 22016, 32768], 1e-6, 1e4),
-        ("Qwen3MoeForCausalLM", [2048, 24, 32, 4, 64, 768, 32768], 1e-6, 1e4),
-        ("Lfm2ForCausalLM", [2560, 32, 32, 8, 80, 12288, 128_000], 1e-5, 1e6),
-        ("BitNetForCausalLM", [2560, 30, 20, 5, 128, 6912, 2048], 1e-5, 5e5),
-        ("GPT2LMHeadModel", [768, 12, 12, 12, 64, 3072, 1024], 1e-5, 0.0),
-    ] {
-        let spec = defaults(class, sizes[0]);
-        let layer = spec.layers.iter().next().unwrap();
-        let a = layer.attention().unwrap();
-        let inner = layer.dense().map(|d| d.inner).or(layer.experts().map(|e| e.inner)).unwrap();
-        let found =
-            [spec.width, spec.layers.len(), a.heads, a.kv_heads, a.head_dim, inner, spec.context];
-        assert_eq!(found.map(|n| n as usize), sizes, "{class}");
-        assert_eq!(spec.norm.eps, eps, "{class}");
-        assert_eq!(spec.ropes.get(0).map_or(0.0, |r| r.base), base, "{class}");
-        let tied = ["Gemma", "Lfm2", "GPT2"].iter().any(|name| class.starts_with(name));
-        assert_eq!(spec.head == Head::Tied, tied, "{class}");
-        if let Some(e) = layer.experts() {
-            assert_eq!((e.experts, e.used, e.normalised), (128, 8, false));
-        }
-    }
-    let gemma = defaults("Gemma3ForCausalLM", 2304);
-    let last = gemma.layers.get(0).attention().unwrap();
-    assert_eq!((last.window, last.scale), (Some(4096), 0.0625));
-    let full = gemma.layers.iter().map(|l| l.attention().unwrap().window.is_none());
-    assert!(full.enumerate().all(|(l, full)| full == ((l + 1) % 6 == 0)));
-    assert_eq!(defaults("MistralForCausalLM", 4096).layers.get(0).attention().unwrap().window, {
-        Some(4096)
-    });
-
-    // Fields of a small model that equal the defaults.
-    for Small { class, fields, tensors, tied } in all() {
-        let eps = match class {
-            "Lfm2ForCausalLM" => ("norm_eps", "1e-5"),
-            "BitNetForCausalLM" => ("rms_norm_eps", "1e-5"),
-            "GPT2LMHeadModel" => ("layer_norm_epsilon", "1e-5"),
-            _ => ("rms_norm_eps", "1e-6"),
-        };
-        let base = match class {
-            "Lfm2ForCausalLM" | "Gemma3ForCausalLM" => ("rope_theta", "1e6"),
-            "BitNetForCausalLM" => ("rope_theta", "5e5"),
-            _ => ("rope_theta", "10000"),
-        };
-        let said = fields.set(&[eps, base]);
-        let want = logits_of(&said, &tensors, &[]);
-        let mut leave: Vec<&str> = vec!["vocab_size", "hidden_act", "hidden_activation"];
-        if tied {
-            leave.push(TIED);
-        }
-        if !["Gemma3ForCausalLM", "Qwen3ForCausalLM"].contains(&class) {
-            leave.push("head_dim"); // the width divided by the heads
-        }
-        assert!(logits_of(&fields.without(&leave), &tensors, &[]) == want, "{class}");
-    }
-    // Sizes that the class doesn't have are told by the first tensor that doesn't fit.
-    for Small { fields, tensors, .. } in all() {
-        for key in ["hidden_size", "n_embd"].into_iter().filter(|&k| fields.keys().any(|f| f == k))
-        {
-            let e = open(&fields.without(&[key]), &tensors).unwrap_err();
-            assert!(matches!(e.kind, K::Shape { .. } | K::Spec(_)), "{e}");
-        }
-    }
-}
-
-#[test]
-fn numbers_of_python() {
-    for Small { class, fields, tensors, .. } in all() {
-        let want = logits_of(&fields, &tensors, &[]);
-        let odd = fields.set(&[
-            ("time_step_limit", "[0.0, Infinity]"),
-            ("unused", "-Infinity"),
-            ("nested", r#"{"a":[NaN,{"b":Infinity}]}"#),
-        ]);
-        assert!(logits_of(&odd, &tensors, &[]) == want, "{class}");
-        let eps = match class {
-            "Lfm2ForCausalLM" => "norm_eps",
-            "GPT2LMHeadModel" => "layer_norm_epsilon",
-            _ => "rms_norm_eps",
-        };
-        for value in ["Infinity", "-Infinity", "NaN"] {
-            refused(&fields.set(&[(eps, value)]), &tensors, eps);
-            refused(&fields.set(&[("vocab_size", value)]), &tensors, "vocab_size");
-        }
-    }
-}
-
-/// The model as part of one for texts and images.
-fn wrapped(small: &Small, class: &str, prefix: &str, head: &str) -> (String, Vec<Plain>) {
-    let text = small.fields.without(&["architectures", TIED]).json();
-    let json = format!(
-        r#"{{"architectures":["{class}"],"hidden_size":7,"vision_config":{{"hidden_size":9}},
-        "text_config":{text}}}"#
-    );
-    let mut tensors = small.tensors.clone();
-    for t in &mut tensors {
-        t.name = match t.name.strip_prefix("model.") {
-            Some(name) => format!("{prefix}{name}"),
-            None => format!("{head}{}", t.name),
-        };
-    }
-    (json, tensors)
-}
-
-#[test]
-fn text_models_of_larger_ones() {
-    for (class, small) in [
-        ("Gemma3ForConditionalGeneration", gemma3()),
-        ("Mistral3ForConditionalGeneration", mistral()),
-        ("Lfm2VlForConditionalGeneration", lfm2()),
-    ] {
-        let own = with(&small.tensors, &[own_head()]);
-        let untied = small.fields.set(&[(TIED, "false")]);
-        let want = logits_of(&untied, &own, &[]);
-        let tied = logits_of(&small.fields, &small.tensors, &[]);
-        for (prefix, head) in [
-            ("model.language_model.", ""),
-            ("language_model.model.", "language_model."),
-            ("model.", ""),
-            ("", ""),
-        ] {
-            let (json, tensors) = wrapped(&small, class, prefix, head);
-            let model = Model::open(&folder(&json, &tensors).0).unwrap();
-            warned(&model, &[], class);
-            assert!(logits(&model) == tied, "{class} {prefix}");
-            let name = model.tensor_infos().next().unwrap().name;
-            assert_eq!(name, format!("{prefix}embed_tokens.weight"));
-
-            // Other parts are skipped; a head of its own is kept.
-            let mut larger = tensors.clone();
-            let other = ["vision_tower.a.weight", "model.multi_modal_projector.b.weight"];
-            larger.extend(other.iter().map(|name| tensor(name, &[3], 1)));
-            larger.push(Plain { name: format!("{head}lm_head.weight"), ..own_head() });
-            let model = Model::open(&folder(&json, &larger).0).unwrap();
-            let first = "model.multi_modal_projector.b.weight";
-            warned(&model, &[TIED, first], class);
-            assert!(model.warnings()[1].to_string().contains("2 tensors"));
-            assert!(logits(&model) == want, "{class} {prefix}");
-            // The whole model's word counts, and without it the text model's.
-            for json in [
-                json.replacen('{', "{\"tie_word_embeddings\":false,", 1),
-                json.replace(
-                    "\"text_config\":{",
-                    "\"text_config\":{\"tie_word_embeddings\":false,",
-                ),
-            ] {
-                let model = Model::open(&folder(&json, &larger).0).unwrap();
-                warned(&model, &[first], &json);
-                assert!(logits(&model) == want, "{class} {prefix}");
-            }
-
-            // Strays are not other parts; a missing tensor has its usual name.
-            let stray = format!("{prefix}layers.0.self_attn.k_proj.k_scale");
-            let e = Model::open(&folder(&json, &with(&tensors, &[tensor(&stray, &[1], 1)])).0);
-            let e = e.unwrap_err();
-            assert!(matches!(e.kind, K::UnknownTensor { .. }), "{e}");
-            assert!(e.to_string().contains(&stray), "{e}");
-            let e = Model::open(&folder(&json, &tensors[..tensors.len() - 1]).0).unwrap_err();
-            let missing = &tensors[tensors.len() - 1].name;
-            assert!(matches!(e.kind, K::MissingTensor { .. }), "{e}");
-            assert!(prefix.is_empty() || e.to_string().contains(missing), "{e}");
-        }
-    }
-    // Only such classes have other parts.
-    let Small { fields, tensors, .. } = llama();
-    let other = with(&tensors, &[tensor("vision_tower.a.weight", &[3], 1)]);
-    refused(&fields, &other, "vision_tower.a.weight");
-    // A text model that Teff doesn't have.
-    let json = r#"{"model_type":"mistral3","text_config":{"model_type":"ministral3"}}"#;
-    let e = Model::open(&folder(json, &tensors).0).unwrap_err().to_string();
-    assert!(e.contains("ministral3") && e.contains("text_config.model_type"), "{e}");
-}
-
-#[test]
-fn buffers_pass_and_strays_don_t() {
-    for Small { class, fields, tensors, .. } in all() {
-        let want = logits_of(&fields, &tensors, &[]);
-        let passes: &[&str] = match class {
-            "GPT2LMHeadModel" => {
-                &["transformer.h.0.attn.bias", "h.1.attn.bias", "transformer.h.1.attn.masked_bias"]
-            }
-            _ => &[
-                "model.layers.0.self_attn.rotary_emb.inv_freq",
-                "model.rotary_emb.inv_freq",
-                "rotary_emb.inv_freq",
-                "model.layers.0.self_attn.rotary_emb.cos_cached",
-                "model.layers.0.self_attn.rotary_emb.sin_cached",
-            ],
-        };
-        let buffers: Vec<Plain> = passes.iter().map(|name| tensor(name, &[2], 1)).collect();
-        assert!(logits_of(&fields, &with(&tensors, &buffers), &[]) == want, "{class}");
-        for stray in [
-            "model.layers.0.self_attn.k_proj.k_scale",
-            "model.layers.3.mlp.up_proj.weight",
-            "model.embed_positions.weight",
-            "lm_head.bias",
-            "model.layers.0.self_attn.bias",
-            "score.weight",
-        ] {
-            refused(&fields, &with(&tensors, &[tensor(stray, &[2], 1)]), stray);
-        }
-    }
-}
-
-#[test]
-fn a_lone_safetensors_file() {
-    let Small { fields, tensors, .. } = llama();
-    let one = folder(&fields.json(), &tensors);
-    let want = Model::open(&one.0).unwrap();
-    for name in ["model.safetensors", "other.safetensors", "weights"] {
-        let path = one.write(name, safetensors(&tensors));
-        let model = Model::open(&path).unwrap();
-        assert_eq!(model.container(), Container::Folder { files: 1 });
-        assert_same(&model, &want);
-        assert_eq!(model.name(), want.name());
-    }
-    // It is this file that counts, not the usual one beside it.
-    let other = with(&tensors, &[own_head()]);
-    let path = one.write("other.safetensors", safetensors(&other));
-    warned(&Model::open(path).unwrap(), &[TIED], "other.safetensors");
-    // A shard stands for all of them.
-    let shards = Folder::new();
-    shards.write("config.json", fields.json());
-    let (a, b) = tensors.split_at(tensors.len() / 2);
-    let mut map = vec![];
-    for (name, part) in [("m-1.safetensors", a), ("m-2.safetensors", b)] {
-        shards.write(name, safetensors(part));
-        map.extend(part.iter().map(|t| format!("\"{}\":\"{name}\"", t.name)));
-    }
-    let index = format!("{{\"weight_map\":{{{}}}}}", map.join(","));
-    shards.write("model.safetensors.index.json", index);
-    for name in ["m-1.safetensors", "m-2.safetensors"] {
-        let model = Model::open(shards.0.join(name)).unwrap();
-        assert_eq!(model.container(), Container::Folder { files: 2 });
-        assert_same(&model, &want);
-    }
-    // Without config.json.
-    let bare = Folder::new();
-    let path = bare.write("model.safetensors", safetensors(&tensors));
-    let e = Model::open(path).unwrap_err();
-    assert!(matches!(e.kind, K::BareSafeTensors) && e.to_string().contains("config.json"), "{e}");
-}
-
-/// A GGUF file of the small model's GGUF architecture, with values of one.
-fn gguf(arch: &str, more: impl FnOnce(&mut GgufHeader)) -> Vec<u8> {
-    let bitnet = arch.starts_with("bitnet");
-    let qk = arch.starts_with("qwen3");
-    let experts = arch == "qwen3moe";
-    let mut h = GgufHeader::new();
-    h.put("general.architecture", GgufValue::Str(arch)).unwrap();
-    for (key, n) in [("context_length", 64), ("embedding_length", 128), ("block_count", 2)] {
-        h.put(&format!("{arch}.{key}"), GgufValue::U32(n)).unwrap();
-    }
-    h.put(&format!("{arch}.attention.layer_norm_rms_epsilon"), GgufValue::F32(1e-5)).unwrap();
-    h.put(&format!("{arch}.rope.freq_base"), GgufValue::F32(500.0)).unwrap();
-    if experts {
-        for (key, n) in
-            [("expert_count", 4), ("expert_used_count", 2), ("expert_feed_forward_length", 64)]
-        {
-            h.put(&format!("{arch}.{key}"), GgufValue::U32(n)).unwrap();
-        }
-    }
-    more(&mut h);
-    let mut tensors: Vec<(String, Vec<u64>)> =
-        vec![("token_embd.weight".into(), vec![128, 40]), ("output_norm.weight".into(), vec![128])];
-    for l in 0..2 {
-        let mut add = |name: &str, dims: &[u64]| {
-            tensors.push((format!("blk.{l}.{name}"), dims.to_vec()));
-        };
-        add("attn_norm.weight", &[128]);
-        add("attn_q.weight", &[128, 128]);
-        add("attn_k.weight", &[128, 64]);
-        add("attn_v.weight", &[128, 64]);
-        add("attn_output.weight", &[128, 128]);
-        add("ffn_norm.weight", &[128]);
-        if experts {
-            add("ffn_gate_inp.weight", &[128, 4]);
-            add("ffn_gate_exps.weight", &[128, 64, 4]);
-            add("ffn_up_exps.weight", &[128, 64, 4]);
-            add("ffn_down_exps.weight", &[64, 128, 4]);
-        } else {
-            add("ffn_gate.weight", &[128, 256]);
-            add("ffn_up.weight", &[128, 256]);
-            add("ffn_down.weight", &[256, 128]);
-        }
-        if qk {
-            add("attn_q_norm.weight", &[32]);
-            add("attn_k_norm.weight", &[32]);
-        }
-        if arch == "qwen2" {
-            add("attn_q.bias", &[128]);
-            add("attn_k.bias", &[64]);
-            add("attn_v.bias", &[64]);
-        }
-        if bitnet {
-            add("attn_sub_norm.weight", &[128]);
-            add("ffn_sub_norm.weight", &[256]);
-        }
-    }
-    for (name, dims) in &tensors {
-        h.tensor(name, Format::F32, dims).unwrap();
-    }
-    let mut data = h.write(Vec::new()).unwrap();
-    for (i, (name, dims)) in tensors.iter().enumerate() {
-        let n = dims.iter().product::<u64>() as usize;
-        let ternary = bitnet && name.starts_with("blk") && dims.len() > 1;
-        let mut t = tensor(name, &[n], i as u32);
-        if ternary {
-            t.data = vec![1f32.to_le_bytes(); n].concat();
-        }
-        data.write(name, &t.data).unwrap();
-    }
-    data.finish().unwrap()
-}
-
-fn given(bytes: Vec<u8>) -> Model {
-    Model::from_bytes(bytes, &LoadOptions::default()).unwrap()
-}
-
-fn sizes(arch: &str, h: &mut GgufHeader) {
-    for (key, n) in [("attention.head_count", 4), ("attention.head_count_kv", 2)] {
-        h.put(&format!("{arch}.{key}"), GgufValue::U32(n)).unwrap();
-    }
-    h.put(&format!("{arch}.feed_forward_length"), GgufValue::U32(256)).unwrap();
-}
-
-const ARCHS: [&str; 6] = ["llama", "qwen2", "qwen3", "qwen3moe", "bitnet", "bitnet-b1.58"];
-
-#[test]
-fn windows_in_gguf_files_without_them_are_ignored() {
-    for arch in ARCHS {
-        let plain = given(gguf(arch, |h| sizes(arch, h)));
-        warned(&plain, &[], arch);
-        let key = format!("{arch}.attention.sliding_window");
-        let with = |size| {
-            given(gguf(arch, |h| {
-                sizes(arch, h);
-                h.put(&key, GgufValue::U32(size)).unwrap();
-            }))
-        };
-        let windowed = with(4);
-        warned(&windowed, &[&key], arch);
-        assert_eq!(windowed.spec(), plain.spec());
-        assert_eq!(windowed.spec().ropes.get(0).unwrap().base, 500.0);
-        assert!(logits(&windowed) == logits(&plain), "{arch}");
-        warned(&with(0), &[], arch);
-    }
-}
-
-#[test]
-fn lists_of_equal_numbers() {
-    for arch in ARCHS {
-        let plain = given(gguf(arch, |h| sizes(arch, h)));
-        let with = |heads: &[i32], kv_heads: &[i32], ffn: &[i32]| {
-            let bytes = gguf(arch, |h| {
-                h.put_i32s(&format!("{arch}.attention.head_count"), heads).unwrap();
-                h.put_i32s(&format!("{arch}.attention.head_count_kv"), kv_heads).unwrap();
-                h.put_i32s(&format!("{arch}.feed_forward_length"), ffn).unwrap();
-            });
-            Model::from_bytes(bytes, &LoadOptions::default())
-        };
-        let lists = with(&[4, 4], &[2, 2], &[256, 256]).unwrap();
-        assert_eq!(lists.spec(), plain.spec());
-        assert!(logits(&lists) == logits(&plain), "{arch}");
-        for (heads, kv_heads) in [
-            (&[4, 2][..], &[2, 2][..]),
-            (&[4, 4], &[2, 1]),
-            (&[4], &[2, 2]),
-            (&[4, 4, 4], &[2, 2]),
-            (&[4, -4], &[2, 2]),
-            (&[], &[2, 2]),
-        ] {
-            let e = with(heads, kv_heads, &[256, 256]).unwrap_err();
-            assert!(e.to_string().contains("head_count"), "{arch} {heads:?}: {e}");
-        }
-    }
-    let gpt2 = |key: &str, values: &[i32]| {
-        let bytes = TINY.gguf_with(usual, &[], |h| h.put_i32s(key, values).unwrap());
-        Model::from_bytes(bytes, &LoadOptions::default())
-    };
-    assert!(gpt2("gpt2.attention.head_count_kv", &[2, 2]).is_ok());
-    assert!(gpt2("gpt2.attention.head_count_kv", &[1, 1]).is_err());
-}
-
-#[test]
-fn a_vocabulary_without_a_model() {
-    let path = common::oracle().join("gpt2-Q8_0.gguf");
-    let bytes = std::fs::read(&path).unwrap();
-    let whole = Gguf::parse(&bytes).unwrap();
-    let want = Model::open(&path).unwrap();
-    let want = want.tokenizer().unwrap();
-    let folder = Folder::new();
-    for arch in ["gpt2", "no-such-architecture"] {
-        let mut h = GgufHeader::new();
-        for (key, value) in whole.metadata() {
-            match key {
-                "general.architecture" => h.put(key, GgufValue::Str(arch)),
-                // Without it, only the architecture gpt2 says what the rule is.
-                "tokenizer.ggml.pre" => Ok(()),
-                _ => h.put(key, value),
-            }
-            .unwrap();
-        }
-        h.put("tokenizer.ggml.pre", GgufValue::Str("gpt-2")).unwrap();
-        let file = h.write(Vec::new()).unwrap().finish().unwrap();
-        let path = folder.write("vocab.gguf", file);
-        let e = Model::open(&path).unwrap_err();
-        assert!(matches!(e.kind, K::NoTensors) && e.to_string().contains("vocab.gguf"), "{e}");
-        let tokenizer = Tokenizer::open(&path).unwrap();
-        let ids = tokenizer.encode("Hello world", Specials::Ignore).unwrap();
-        assert_eq!(ids, want.encode("Hello world", Specials::Ignore).unwrap());
-        assert_eq!(tokenizer.decode(&ids), want.decode(&ids));
-    }
-    // Of a model's file, of a folder, and of a file in it.
-    for path in [path, common::oracle(), common::oracle().join("model.safetensors")] {
-        assert_eq!(Tokenizer::open(&path).unwrap().vocab_size(), want.vocab_size());
-    }
-    let path = folder.write("none.gguf", TINY.gguf(usual));
-    let e = Tokenizer::open(&path).unwrap_err();
-    assert!(matches!(e.kind, K::Tokenizer(_)) && e.to_string().contains("none.gguf"), "{e}");
-    assert!(matches!(Tokenizer::open(folder.0.join("absent")).unwrap_err().kind, K::Io(_)));
-    let path = folder.write("text", "text");
-    assert!(matches!(Tokenizer::open(path).unwrap_err().kind, K::UnknownFile { .. }));
 }
 
 /// Every row of the page names a test that is there, and every rule has a test.
 #[test]
 fn the_page_and_the_tests_agree() {
     const PAGE: &str = include_str!("../../docs/compatibility.md");
-    const TESTS: [&str; 2] = [include_str!("compatibility.rs"), include_str!("split.rs")];
+    const TESTS: [&str; 3] = [
+        include_str!("compatibility.rs"),
+        include_str!("compatibility_files.rs"),
+        include_str!("split.rs"),
+    ];
     let rows = PAGE.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| --- |"));
     let mut named = BTreeSet::new();
     for row in rows.filter(|l| !l.starts_with("| key or situation |")) {

@@ -100,7 +100,7 @@ fn decoder(class: &'static str, spec: Spec<'_>, tied: bool, more: &[(&str, &str)
             let mut t = tensor(&name, &shape, (i * 31 + expert) as u32);
             if family.ternary && matches!(slot.role, Role::Layer(..)) && !slot.is_vector() {
                 for x in t.data.as_chunks_mut::<4>().0 {
-                    *x = (f32::from_le_bytes(*x) * 1.6).round().to_le_bytes();
+                    *x = (f32::from_le_bytes(*x) * 1.4).round().to_le_bytes();
                 }
             }
             tensors.push(t);
@@ -195,6 +195,14 @@ pub fn rotary() -> Vec<Small> {
     vec![llama(), mistral(), qwen2(), qwen3(), qwen3moe(), lfm2(), bitnet()]
 }
 
+/// Key that ties the head to the embedding.
+pub const TIED: &str = "tie_word_embeddings";
+
+/// Tensors with more of them.
+pub fn with(tensors: &[Plain], more: &[Plain]) -> Vec<Plain> {
+    tensors.iter().chain(more).cloned().collect()
+}
+
 /// A folder with a model.
 pub fn folder(json: &str, tensors: &[Plain]) -> Folder {
     let folder = Folder::new();
@@ -207,21 +215,35 @@ pub fn open(fields: &Fields, tensors: &[Plain]) -> Result<Model, LoadError> {
     Model::open(&folder(&fields.json(), tensors).0)
 }
 
-/// Logits of 24 tokens, as bits.
+/// Hyper-parameters and tensors, by their bits: models that are equal in these compute the same.
+#[derive(PartialEq)]
+pub struct Read(Spec<'static>, Vec<Vec<u32>>);
+
+/// The contents of a model.
+pub fn read_of(model: &Model) -> Read {
+    Read(model.spec().clone(), model.tensors().map(common::bits).collect())
+}
+
+/// The contents of a model that opens with warnings about these keys.
+pub fn read(fields: &Fields, tensors: &[Plain], keys: &[&str]) -> Read {
+    let model = open(fields, tensors).unwrap_or_else(|e| panic!("{}: {e}", fields.json()));
+    warned(&model, keys, &fields.json());
+    read_of(&model)
+}
+
+/// True if no two of these are equal.
+pub fn all_differ(all: &[&Read]) -> bool {
+    (0..all.len()).all(|i| !all[..i].contains(&all[i]))
+}
+
+/// Logits of 12 tokens, as bits.
 pub fn logits(model: &Model) -> Vec<u32> {
-    let options = SessionOptions::default().with_threads(1).with_context(32).with_logits(24);
+    let options = SessionOptions::default().with_threads(1).with_context(16).with_logits(12);
     let mut session = model.session(&options).unwrap();
-    let tokens: Vec<u32> = (0..24).map(|i| (i * 7 + 3) % VOCAB as u32).collect();
+    let tokens: Vec<u32> = (0..12).map(|i| (i * 7 + 3) % VOCAB as u32).collect();
     let logits = session.eval(&tokens, LogitsFor::All).unwrap();
     assert!(logits.iter().all(|x| x.is_finite()));
     logits.iter().map(|x| x.to_bits()).collect()
-}
-
-/// Logits of a model that opens with warnings about these keys.
-pub fn logits_of(fields: &Fields, tensors: &[Plain], keys: &[&str]) -> Vec<u32> {
-    let model = open(fields, tensors).unwrap_or_else(|e| panic!("{}: {e}", fields.json()));
-    warned(&model, keys, &fields.json());
-    logits(&model)
 }
 
 /// Checks that a model has one warning about each of these keys, and no others.
