@@ -17,6 +17,8 @@ pub mod safetensors;
 pub mod sample;
 pub mod session;
 mod storage;
+#[cfg(feature = "chat")]
+pub mod template;
 pub mod tokenizer;
 
 pub use model::{LoadError, LoadOptions, Model};

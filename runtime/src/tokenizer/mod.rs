@@ -51,6 +51,8 @@ pub use special::MAX_SPECIAL;
 pub use split::Splitter;
 pub use stream::{TextPieces, Utf8Stream};
 pub use unicode::UNICODE_VERSION;
+#[cfg(feature = "chat")]
+pub(crate) use unicode::is_letter;
 pub use vocab::TokenKind;
 pub use warning::TokenizerWarning;
 

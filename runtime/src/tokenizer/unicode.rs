@@ -35,6 +35,12 @@ pub(super) fn class(c: char) -> Class {
     }
 }
 
+/// True for letters.
+#[cfg(feature = "chat")]
+pub(crate) fn is_letter(c: char) -> bool {
+    class(c) == Class::Letter
+}
+
 /// Two-level table of classes: pages of 256 characters, two bits each.
 struct Table {
     index: [u8; 0x110000 >> 8],

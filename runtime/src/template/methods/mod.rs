@@ -1,0 +1,4 @@
+//! Methods of Python's types.
+
+pub(super) mod other;
+pub(super) mod text;
