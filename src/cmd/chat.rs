@@ -19,7 +19,6 @@ use super::{Command, Failure, print_error, prompt};
 
 mod input;
 mod interrupt;
-mod python;
 mod template;
 mod tokens;
 

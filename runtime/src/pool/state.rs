@@ -39,6 +39,7 @@ enum Role {
     /// It leaves when there is nothing to do for a while, and is called when there is.
     Helper,
     /// It leaves when there is nothing to do for a while, for good.
+    #[cfg(feature = "rayon")]
     Guest,
 }
 
@@ -86,6 +87,7 @@ unsafe impl Team for Worker<'_> {
             // Calls from before, which would end the sleep at once.
             state.bells.called(self.rank);
             match self.role {
+                #[cfg(feature = "rayon")]
                 Role::Guest => return Ok(None),
                 _ if !board.announce_sleep(phase) => {}
                 Role::Helper => {

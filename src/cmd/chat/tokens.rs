@@ -12,9 +12,10 @@
 
 use std::fmt;
 
+use teff::runtime::template::TemplateError;
 use teff::runtime::tokenizer::{Specials, TokenKind, Tokenizer, TokenizerError};
 
-use super::template::{ChatTemplate, Message, TemplateError, Tokens};
+use super::template::{ChatTemplate, Message, Tokens};
 
 /// Error of tokenising a conversation.
 #[derive(Debug)]

@@ -9,14 +9,16 @@ use crate::job::Job;
 use crate::toolchain::Toolchain::Stable;
 
 /// The files and folders that may have `unsafe`.
-const UNSAFE: [&str; 10] = [
+const UNSAFE: [&str; 12] = [
     "kernels/src/",                     // vector code, and the marks of plain bytes
     "graph/src/exec/",                  // the arena
     "graph/src/ops/",                   // their shares of it
     "graph/src/team.rs",                // the promise of who shares it
     "runtime/src/mmap.rs",              // the map
     "runtime/src/pool",                 // the threads
+    "runtime/src/rayon_team.rs",        // the same on rayon's threads
     "runtime/src/session/model_ref.rs", // a session that owns its model
+    "runtime/src/session/builder.rs",   // and its table of tensors
     "runtime/src/capi/",                // pointers of C
     "src/cmd/alloc_count.rs",           // a heap that counts
     "src/cmd/chat/interrupt.rs",        // Ctrl-C: std has no signals
