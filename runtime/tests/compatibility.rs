@@ -18,6 +18,9 @@ use teff_graph::Head;
 use teff_graph::family::Rule;
 use teff_runtime::Model;
 
+/// Keys of a file with their values, what is read from them, and the keys that warnings name.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a Read, &'a [&'a str]);
+
 #[test]
 fn a_head_that_differs_is_kept() {
     for Small { class, fields, tensors, tied } in all() {
@@ -89,7 +92,7 @@ fn rotary_keys_of_three_generations() {
         let inner16 = format!("{{{LLAMA3},\"rope_theta\":500,\"{context}\":16}}");
         let inner32 = format!("{{{LLAMA3},\"rope_theta\":500,\"{context}\":32}}");
         let bare = format!("{{{LLAMA3},\"rope_theta\":500}}");
-        let cases: &[(&[(&str, &str)], &Read, &[&str])] = &[
+        let cases: &[Case<'_>] = &[
             // The base inside of either object.
             (&[("rope_scaling", r#"{"rope_type":"default","rope_theta":500}"#)], &base, &[]),
             (&[("rope_scaling", r#"{"rope_theta":500.0}"#)], &base, &[]),
@@ -288,7 +291,7 @@ fn gemma_has_two_rotary_embeddings() {
     let inner =
         format!(r#"{{"full_attention":{{{LLAMA3},"original_max_position_embeddings":64}}}}"#);
     let context = of_fields(&fields, &[("rope_parameters", &inner)], &tensors);
-    let cases: &[(&[(&str, &str)], &Read, &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         (&bases, &plain, &[]),
         (&[bases[1], ("rope_scaling", scaled)], &full, &[]),
         (&[bases[0], bases[1], ("rope_scaling", LINEAR)], &full, &[]),

@@ -60,7 +60,7 @@ fn what_is_missing_has_the_class_s_default() {
             [spec.width, spec.layers.len(), a.heads, a.kv_heads, a.head_dim, inner, spec.context];
         assert_eq!(found.map(|n| n as usize), sizes, "{class}");
         assert_eq!(spec.norm.eps, eps, "{class}");
-        assert_eq!(spec.ropes.get(0).map_or(0.0, |r| r.base), base, "{class}");
+        assert_eq!(spec.ropes.first().map_or(0.0, |r| r.base), base, "{class}");
         let tied = ["Gemma", "Lfm2", "GPT2"].iter().any(|name| class.starts_with(name));
         assert_eq!(spec.head == Head::Tied, tied, "{class}");
         if let Some(e) = layer.experts() {
@@ -388,7 +388,7 @@ fn windows_in_gguf_files_without_them_are_ignored() {
         let windowed = with(4);
         warned(&windowed, &[&key], arch);
         assert_eq!(windowed.spec(), plain.spec());
-        assert_eq!(windowed.spec().ropes.get(0).unwrap().base, 500.0);
+        assert_eq!(windowed.spec().ropes.first().unwrap().base, 500.0);
         assert!(read_of(&windowed) == read_of(&plain), "{arch}");
         warned(&with(0), &[], arch);
     }

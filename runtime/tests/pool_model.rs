@@ -76,10 +76,11 @@ impl Crew {
     /// all cells: loom finds it if a phase begins before the one before is over, and if anything
     /// of a phase that is over is computed again.
     fn compute(&self, phase: u32, item: usize) {
-        // SAFETY: loom runs one thread at a time, and checks that no other access is concurrent.
         if phase.is_multiple_of(2) {
+            // SAFETY: loom runs one thread at a time, and checks that no other access is concurrent.
             self.cells[item].with_mut(|p| unsafe { *p += 1 });
         } else {
+            // SAFETY: as above.
             let value = |cell: &UnsafeCell<u32>| cell.with(|p| unsafe { *p });
             assert!(self.cells.iter().all(|cell| value(cell) == phase / 2 + 1));
         }
@@ -160,6 +161,7 @@ impl Crew {
         // SAFETY: checked by loom.
         self.job.with_mut(|p| unsafe { *p = 0 });
         for cell in &self.cells {
+            // SAFETY: checked by loom.
             cell.with_mut(|p| unsafe { *p = 0 });
         }
     }

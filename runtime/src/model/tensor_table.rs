@@ -122,7 +122,8 @@ pub(super) fn head_is_embedding(
     container: &mut dyn Container,
     files: &[Bytes],
 ) -> Result<bool, LoadErrorKind> {
-    let mut tensor = |role| -> Result<Option<(Format, &[u8], usize)>, LoadErrorKind> {
+    type Found<'a> = Option<(Format, &'a [u8], usize)>;
+    let mut tensor = |role| -> Result<Found<'_>, LoadErrorKind> {
         let Some(slot) = spec.slots().find(|s| s.role == role) else { return Ok(None) };
         let found = container.find(&slot)?;
         let bytes = found

@@ -58,7 +58,7 @@ impl Vm<'_> {
         match function {
             Builtin::Range => self.range(args),
             Builtin::Dict => Ok(Value::Dict(Rc::new(self.dict_of(args)?))),
-            Builtin::FromKeys => self.from_keys(args),
+            Builtin::FromKeys => self.dict_of_keys(args),
             Builtin::Namespace => {
                 let dict = self.dict_of(args)?;
                 dict.entries.iter().try_for_each(|(name, _)| check_attribute_name(name))?;
@@ -155,7 +155,7 @@ impl Vm<'_> {
     }
 
     /// Python's `dict.fromkeys`.
-    pub(super) fn from_keys(&mut self, args: Args) -> Res<Value> {
+    pub(super) fn dict_of_keys(&mut self, args: Args) -> Res<Value> {
         let [keys, value] = args.positional("fromkeys", 1)?;
         let value = value.unwrap_or(Value::None);
         let iter = self.iter(&keys.unwrap_or(Value::None))?;

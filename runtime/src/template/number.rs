@@ -40,7 +40,7 @@ pub(super) fn cmp_int_float(n: i128, f: f64) -> Option<Ordering> {
 /// A float without its fraction, if that fits.
 pub(super) fn float_to_int(f: f64) -> Option<i128> {
     const LIMIT: f64 = 170_141_183_460_469_231_731_687_303_715_884_105_728.0;
-    (f.is_finite() && f < LIMIT && f >= -LIMIT).then_some(f as i128)
+    (-LIMIT..LIMIT).contains(&f).then_some(f as i128)
 }
 
 /// Python's `int(f)`.

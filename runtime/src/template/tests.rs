@@ -164,7 +164,7 @@ fn of_one(name: &str, value: &Value, vm: &mut Vm<'_>) -> Res<bool> {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests_of_table {
     #[test]
     fn names_are_sorted() {
         assert!(super::TESTS.is_sorted());

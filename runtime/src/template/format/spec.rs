@@ -146,7 +146,7 @@ fn grouped(digits: &str, separator: Option<char>, every: usize, width: usize) ->
     let all: Vec<char> = std::iter::repeat_n('0', zeros).chain(digits.chars()).collect();
     let mut out = String::with_capacity(all.len() * 2);
     for (at, c) in all.iter().enumerate() {
-        if at > 0 && (all.len() - at) % every == 0 {
+        if at > 0 && (all.len() - at).is_multiple_of(every) {
             out.push(separator);
         }
         out.push(*c);

@@ -62,7 +62,7 @@ pub(in super::super) fn dict(
             let found = dict.get(&key.unwrap_or(Value::None), vm.meter)?;
             Ok(found.cloned().or(default).unwrap_or(Value::None))
         }
-        "fromkeys" => vm.from_keys(args),
+        "fromkeys" => vm.dict_of_keys(args),
         _ => {
             let [] = args.positional(name, 0)?;
             match name {

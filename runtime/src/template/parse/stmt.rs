@@ -1,7 +1,7 @@
 //! Statements.
 
 use super::super::ast::{
-    Arguments, Block, CallBlock, Expr, ExprKind, For, Lit, Macro, Out, Signature, Stmt, StmtKind,
+    Block, CallBlock, Expr, ExprKind, For, Lit, Macro, Out, Signature, Stmt, StmtKind,
 };
 use super::super::error::{Fault, Res};
 use super::super::lexer::{Op, Tok};
@@ -266,7 +266,7 @@ impl Parser<'_> {
     fn parse_generation(&mut self, line: u32) -> Res<StmtKind> {
         let body = self.body(&["endgeneration"])?.0;
         let function = Expr { kind: ExprKind::Generation, line, depth: 1 };
-        let kind = ExprKind::Call(Box::new(function), Box::new(Arguments::default()));
+        let kind = ExprKind::Call(Box::new(function), Box::default());
         let call = Expr { kind, line, depth: 2 };
         let signature = Signature { args: Vec::new(), defaults: Vec::new(), body };
         Ok(StmtKind::CallBlock(Box::new(CallBlock { call, signature })))

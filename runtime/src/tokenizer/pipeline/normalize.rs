@@ -106,7 +106,7 @@ impl Normalizer {
                     other.extend(normal.chars().filter(|&c| !set.contains(c)));
                 }
                 Stage::Nmt => {
-                    kept &= !normal.chars().next().is_some_and(|c| nmt(c).is_none());
+                    kept &= normal.chars().next().is_none_or(|c| nmt(c).is_some());
                     other.extend(normal.chars().filter_map(nmt));
                 }
                 Stage::Strip { left, right } => {

@@ -210,7 +210,8 @@ impl<'p> Parser<'p> {
         let (ignore_case, dot_all) = (self.ignore_case, self.dot_all);
         let mut wrap: fn(Node) -> Node = |node| node;
         if self.eat("?") {
-            const LOOKS: [(&str, fn(Node) -> Node); 5] = [
+            type Wrap = fn(Node) -> Node;
+            const LOOKS: [(&str, Wrap); 5] = [
                 ("=", |n| Node::Look { node: Box::new(n), ahead: true, negated: false }),
                 ("!", |n| Node::Look { node: Box::new(n), ahead: true, negated: true }),
                 ("<=", |n| Node::Look { node: Box::new(n), ahead: false, negated: false }),

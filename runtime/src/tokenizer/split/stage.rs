@@ -196,7 +196,7 @@ impl Stage {
                     let n = text[start..end].chars().count();
                     let chars = (0..n).zip(text[start..end].char_indices());
                     for (i, (pos, _)) in chars {
-                        let group = (n - i) % 3 == 0;
+                        let group = (n - i).is_multiple_of(3);
                         if group || (i == 0 && *cut != Thousands::Before) {
                             piece(last, start + pos);
                             last = start + pos;
