@@ -26,7 +26,8 @@ fn tokens_that_only_other_files_name_are_added() {
         r#"{{"added_tokens_decoder":{{"{}":{{"content":"<|im_end|>","special":true}},"{next}":{{"content":"<|im_start|>","special":true,"rstrip":true}}}}}}"#,
         next + 1
     );
-    let cases: [(&str, &[(&str, &str)], u32); 7] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u32);
+    let cases: [Case<'_>; 7] = [
         ("decoder", &[(config, &decoder)], 1),
         (
             "additional",
