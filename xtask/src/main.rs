@@ -52,11 +52,16 @@ fn ci(options: &Options) -> ExitCode {
     }
 }
 
-/// Builds the command and writes the README's picture.
+/// Builds the command, or takes the one that [`job::HERE`] names, and writes the README's picture.
 fn picture() -> ExitCode {
     let drawn = std::env::set_current_dir(job::root()).map_err(cmd::Stop::from).and_then(|()| {
-        toolchain::Toolchain::Stable.cargo().line("build -q --release --bin teff").run()?;
-        let teff = job::target().join("release/teff");
+        let teff = match std::env::var_os(job::HERE) {
+            Some(teff) => teff.into(),
+            None => {
+                toolchain::Toolchain::Stable.cargo().line("build -q --release --bin teff").run()?;
+                job::target().join("release/teff")
+            }
+        };
         picture::picture(&teff, std::path::Path::new("docs/terminal.svg"))
     });
     match drawn {
