@@ -38,7 +38,7 @@ pub use topology::{FewerThreads, allowed_threads, available_threads, cpu_limit};
 use core::time::Duration;
 use state::CrewState;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use teff_graph::{Team, Work};
 
@@ -152,17 +152,29 @@ impl Pool {
         let idle_spin = if crowded { Duration::ZERO } else { idle_spin };
         let state = Arc::new(CrewState::new(threads, crowded));
         let mut pool = Pool { state, helpers: Vec::with_capacity(threads - 1), fewer: None };
+        let (started, starts) = mpsc::channel();
         for rank in 1..threads {
             let state = Arc::clone(&pool.state);
+            let started = started.clone();
             let builder = thread::Builder::new().name(format!("teff-{rank}"));
-            // SAFETY: each rank is served by one thread; the owner's is 0.
-            match spawn(builder, Box::new(move || unsafe { state.serve(rank, idle_spin) })) {
+            let serve = move || {
+                let _ = started.send(());
+                drop(started);
+                // SAFETY: each rank is served by one thread; the owner's is 0.
+                unsafe { state.serve(rank, idle_spin) }
+            };
+            match spawn(builder, Box::new(serve)) {
                 Ok(helper) => pool.helpers.push(helper),
                 // Dropping the pool stops and joins the threads already started.
                 Err(cause) => {
                     return Err(PoolError::Spawn { started: rank, wanted: threads, cause });
                 }
             }
+        }
+        drop(started);
+        // What a thread allocates when it starts belongs to making the pool, and not to a token.
+        for _ in 1..threads {
+            let _ = starts.recv();
         }
         Ok(pool)
     }

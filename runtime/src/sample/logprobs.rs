@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(d.logprob(logits[3]).to_bits(), BITS);
     }
 
-    const BITS: u64 = 0;
+    const BITS: u64 = 13_844_605_887_249_808_002;
 
     #[test]
     fn what_is_no_distribution_is_refused() {
