@@ -255,6 +255,7 @@ impl Spm {
         if self.rules.ignore_merges
             && !every
             && let Some(id) = self.token(vocab, text.as_bytes())
+            && vocab.kind(id) != Some(TokenKind::Control)
         {
             out.push(id);
             return Ok(());
@@ -272,7 +273,7 @@ impl Spm {
             // Characters are fused within one piece.
             after_unk &= self.rules.cut == Cut::Never;
             match self.token(vocab, piece.as_bytes()) {
-                Some(id) if whole => {
+                Some(id) if whole && vocab.kind(id) != Some(TokenKind::Control) => {
                     after_unk = false;
                     out.push(id);
                 }

@@ -1,7 +1,7 @@
 //! Byte-pair encoding over the characters of a piece, with tokens as they are in the file.
 
 use super::super::pairs::{Keep, Merge, MergeScratch, NONE, Pairs};
-use super::super::vocab::{Hasher, Lookup, Vocab};
+use super::super::vocab::{Hasher, Lookup, TokenKind, Vocab};
 use super::super::{MergeAt, TokenizerError};
 
 /// Maximum number of symbols that are merged by searching all pairs each time.
@@ -76,6 +76,7 @@ impl Model {
     ) -> Result<(), TokenizerError> {
         if self.parts.ignore_merges
             && let Some(id) = self.lookup.find(&self.texts, piece.as_bytes())
+            && self.texts.kind(id) != Some(TokenKind::Control)
         {
             out.push(id);
             return Ok(());
