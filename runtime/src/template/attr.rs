@@ -61,10 +61,8 @@ impl Vm<'_> {
             }
             Found::None => {}
         }
-        if let Value::Dict(dict) = value
-            && let Some(value) = dict.get_str(text)
-        {
-            return Ok(value.clone());
+        if let Some(item) = self.item(value, name)? {
+            return Ok(item);
         }
         Ok(Value::undefined(Undef::Attr(value.type_name(), name.clone())))
     }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::args::Args;
+use super::args::{Args, int};
 use super::dict::{Dict, hash};
 use super::error::{Fault, Res};
 use super::filters::{self, attribute};
@@ -94,6 +94,13 @@ pub(super) enum State {
 pub(super) enum Lazy {
     Map,
     Select { keep: bool, attribute: bool },
+    Items,
+    /// Case and attribute are arguments.
+    Unique,
+    /// Count and what is filled in are arguments.
+    Batch,
+    /// Number of lists and what is filled in are arguments.
+    Slice,
 }
 
 /// What `map` does with each item.
@@ -258,17 +265,14 @@ impl<'r> Vm<'r> {
 
     fn advance(&mut self, state: &mut State) -> Res<Option<Value>> {
         if let State::Start { value, args, kind } = state {
-            if !truth(value, self)? {
-                return Ok(None);
-            }
             let args = std::mem::take(args);
-            *state = match kind {
-                Lazy::Map => self.start_map(value, args)?,
-                Lazy::Select { keep, attribute } => {
-                    let (keep, attribute) = (*keep, *attribute);
-                    self.start_select(value, args, keep, attribute)?
-                }
-            };
+            match self.start(&value.clone(), args, *kind)? {
+                Some(started) => *state = started,
+                None => return Ok(None),
+            }
+            if let Some(next) = simple(state, self.meter) {
+                return next;
+            }
         }
         match state {
             State::Map { from, function } => {
@@ -320,6 +324,49 @@ impl<'r> Vm<'r> {
             }
             _ => Err(Fault::internal("an iterator without a next step")),
         }
+    }
+
+    /// The state of a filter's generator when its first item is wanted; `None` if there are none.
+    fn start(&mut self, value: &Value, args: Args, kind: Lazy) -> Res<Option<State>> {
+        if matches!(kind, Lazy::Map | Lazy::Select { .. }) && !truth(value, self)? {
+            return Ok(None);
+        }
+        Ok(Some(match kind {
+            Lazy::Map => self.start_map(value, args)?,
+            Lazy::Select { keep, attribute } => self.start_select(value, args, keep, attribute)?,
+            Lazy::Items => match value {
+                Value::Dict(dict) => {
+                    State::Dict { dict: dict.clone(), at: 0, kind: ViewKind::Items, back: false }
+                }
+                Value::Undefined(_) => return Ok(None),
+                _ => return Err(Fault::op("can only get item pairs from a mapping")),
+            },
+            Lazy::Unique => {
+                let [case, attribute] = args.positional("unique", 2)?;
+                let case = truth(&case.unwrap_or(Value::None), self)?;
+                let attribute = attribute.unwrap_or(Value::None);
+                let part = attribute::Parts::new(&attribute, !case, self)?;
+                State::Unique { from: self.iter(value)?, part, seen: Dict::new(self.meter)? }
+            }
+            Lazy::Batch | Lazy::Slice => {
+                let [count, fill] = args.positional("batch", 2)?;
+                let count = int(&count.unwrap_or(Value::None))?;
+                let fill = fill.unwrap_or(Value::None);
+                let seq = self.collect_seq(value)?;
+                if matches!(value, Value::Iter(_)) {
+                    // See `seq::lazy`: deeper items were not counted when this was made.
+                    self.meter.depth(seq.depth.saturating_mul(2))?;
+                }
+                if kind == Lazy::Batch {
+                    return Ok(Some(State::Batch { seq, at: 0, count, fill }));
+                }
+                if count == 0 {
+                    return Err(Fault::op("integer division or modulo by zero"));
+                }
+                let slices = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
+                State::Slice { seq, at: 0, slices, fill }
+            }
+        }))
     }
 
     fn start_map(&mut self, value: &Value, mut args: Args) -> Res<State> {

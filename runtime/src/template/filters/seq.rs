@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 
-use super::super::args::{Args, int as int_arg};
+use super::super::args::Args;
 use super::super::ast::{Binary, Compare};
-use super::super::dict::Dict;
 use super::super::error::{Fault, Res};
 use super::super::iter::{Iter, Lazy, State};
 use super::super::ops;
 use super::super::repr::{self, write_str};
-use super::super::value::{Buf, Value, ViewKind};
+use super::super::value::{Buf, Value};
 use super::super::vm::Vm;
 use super::attribute::{Parts, get};
 use super::{flag, or_none};
@@ -78,16 +77,7 @@ pub(super) fn list(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
 
 pub(super) fn items(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value] = args.bind("items", ["value"], 1)?;
-    let state = match or_none(value) {
-        Value::Undefined(_) => State::Done,
-        Value::Dict(dict) => State::Dict { dict, at: 0, kind: ViewKind::Items, back: false },
-        _ => return Err(Fault::op("can only get item pairs from a mapping")),
-    };
-    let depth = match &state {
-        State::Dict { dict, .. } => dict.depth.saturating_add(1),
-        _ => 1,
-    };
-    vm.meter.iter(Iter::new(state, depth, "generator", vm.meter)?)
+    lazy(or_none(value), Args::default(), Lazy::Items, vm)
 }
 
 pub(super) fn reverse(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
@@ -175,65 +165,61 @@ fn join_escaped(
     out.finish(safe)
 }
 
-fn lazy(mut args: Args, kind: Lazy, vm: &mut Vm<'_>) -> Res<Value> {
-    let value = or_none(args.shift());
+/// A generator that computes its items when they are wanted.
+fn lazy(value: Value, args: Args, kind: Lazy, vm: &mut Vm<'_>) -> Res<Value> {
     let depth = args.pos.iter().chain(args.kw.iter().map(|(_, v)| v)).map(Value::depth).max();
-    let depth = depth.unwrap_or(0).max(value.depth()).saturating_add(1);
+    let mut depth = depth.unwrap_or(0).max(value.depth()).saturating_add(1);
+    if matches!(kind, Lazy::Batch | Lazy::Slice) && matches!(value, Value::Iter(_)) {
+        // It will keep items whose depth isn't known yet. They may have half of the limit.
+        depth = depth.max(vm.meter.limits.depth / 2 + 1);
+    }
     let state = State::Start { value, args, kind };
     vm.meter.iter(Iter::new(state, depth, "generator", vm.meter)?)
 }
 
+/// The same with a filter's arguments as they are.
+fn lazy_args(mut args: Args, kind: Lazy, vm: &mut Vm<'_>) -> Res<Value> {
+    let value = args.shift().unwrap_or(Value::None);
+    lazy(value, args, kind, vm)
+}
+
 pub(super) fn map(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
-    lazy(args, Lazy::Map, vm)
+    lazy_args(args, Lazy::Map, vm)
 }
 
 pub(super) fn select(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
-    lazy(args, Lazy::Select { keep: true, attribute: false }, vm)
+    lazy_args(args, Lazy::Select { keep: true, attribute: false }, vm)
 }
 
 pub(super) fn reject(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
-    lazy(args, Lazy::Select { keep: false, attribute: false }, vm)
+    lazy_args(args, Lazy::Select { keep: false, attribute: false }, vm)
 }
 
 pub(super) fn select_attr(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
-    lazy(args, Lazy::Select { keep: true, attribute: true }, vm)
+    lazy_args(args, Lazy::Select { keep: true, attribute: true }, vm)
 }
 
 pub(super) fn reject_attr(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
-    lazy(args, Lazy::Select { keep: false, attribute: true }, vm)
+    lazy_args(args, Lazy::Select { keep: false, attribute: true }, vm)
 }
 
 pub(super) fn unique(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value, case, attribute] =
         args.bind("unique", ["value", "case_sensitive", "attribute"], 1)?;
-    let part = Parts::new(&or_none(attribute), !flag(case, vm)?, vm)?;
-    let from = vm.iter(&or_none(value))?;
-    let depth = from.depth;
-    let state = State::Unique { from, part, seen: Dict::new(vm.meter)? };
-    vm.meter.iter(Iter::new(state, depth, "generator", vm.meter)?)
+    let pos = vec![case.unwrap_or(Value::Bool(false)), or_none(attribute)];
+    lazy(or_none(value), Args { pos, kw: Vec::new() }, Lazy::Unique, vm)
 }
 
 pub(super) fn batch(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value, count, fill] = args.bind("batch", ["value", "linecount", "fill_with"], 2)?;
-    let (count, fill) = (int_arg(&or_none(count))?, or_none(fill));
-    let seq = vm.collect_seq(&or_none(value))?;
-    let depth = seq.depth.max(fill.depth()).saturating_add(1);
-    let state = State::Batch { seq, at: 0, count, fill };
-    vm.meter.iter(Iter::new(state, depth, "generator", vm.meter)?)
+    let pos = vec![or_none(count), or_none(fill)];
+    lazy(or_none(value), Args { pos, kw: Vec::new() }, Lazy::Batch, vm)
 }
 
 pub(super) fn slice(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value, slices, fill] = args.bind("slice", ["value", "slices", "fill_with"], 2)?;
-    let slices = int_arg(&or_none(slices))?;
-    if slices == 0 {
-        return Err(Fault::op("integer division or modulo by zero"));
-    }
-    let slices = usize::try_from(slices.max(0)).unwrap_or(usize::MAX);
-    let fill = or_none(fill);
-    let seq = vm.collect_seq(&or_none(value))?;
-    let depth = seq.depth.max(fill.depth()).saturating_add(1);
-    let state = State::Slice { seq, at: 0, slices, fill };
-    vm.meter.iter(Iter::new(state, depth, "generator", vm.meter)?)
+    let pos = vec![or_none(slices), or_none(fill)];
+    lazy(or_none(value), Args { pos, kw: Vec::new() }, Lazy::Slice, vm)
 }
 
 /// Items with the keys that they are sorted by.
