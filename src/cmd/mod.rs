@@ -16,6 +16,8 @@ mod machine;
 mod quantize;
 mod roofline;
 mod run;
+#[cfg(feature = "chat")]
+mod template;
 mod tokenize;
 
 use args::Args;
@@ -38,6 +40,8 @@ const COMMANDS: &[Command] = &[
     quantize::COMMAND,
     #[cfg(feature = "chat")]
     chat::COMMAND,
+    #[cfg(feature = "chat")]
+    template::COMMAND,
 ];
 
 /// Reason why a command ends early.

@@ -40,7 +40,7 @@ use crate::storage::{Aligned, Bytes, open_file};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use error::{Dims, LoadError, LoadErrorKind};
-pub use template::ChatTemplateError;
+pub use template::{ChatTemplateError, ChatTemplates};
 
 use folder::{FolderFiles, Packing};
 use gguf::GgufTensors;
@@ -208,7 +208,7 @@ pub struct Model {
     container: Container,
     name: Option<String>,
     tokenizer: Result<Tokenizer, TokenizerError>,
-    chat_template: Result<String, ChatTemplateError>,
+    chat_templates: Result<ChatTemplates, ChatTemplateError>,
     files: Vec<Bytes>,
     owned: Aligned,
     table: Vec<Entry>,
@@ -298,13 +298,22 @@ impl Model {
         self.tokenizer.as_ref()
     }
 
-    /// Chat template, in Jinja as used by transformers: the key `tokenizer.chat_template` of a GGUF
-    /// file; for a folder, chat_template.jinja or the default in tokenizer_config.json.
+    /// Chat template for conversations without tools, in Jinja as used by transformers: the key
+    /// `tokenizer.chat_template` of a GGUF file; for a folder, chat_template.jinja or the default in
+    /// tokenizer_config.json.
     ///
     /// # Errors
     /// The reason why there is none.
     pub fn chat_template(&self) -> Result<&str, &ChatTemplateError> {
-        self.chat_template.as_deref()
+        self.chat_templates.as_ref()?.select(false).ok_or(&ChatTemplateError::Missing)
+    }
+
+    /// All chat templates of the model.
+    ///
+    /// # Errors
+    /// The reason why there are none.
+    pub fn chat_templates(&self) -> Result<&ChatTemplates, &ChatTemplateError> {
+        self.chat_templates.as_ref()
     }
 
     /// Tensor number `id`.
@@ -443,9 +452,9 @@ fn open_gguf(
         _ => None,
     };
     let tokenizer = Tokenizer::from_gguf(&parsed);
-    let chat_template = template::of_gguf(&parsed);
+    let chat_templates = template::of_gguf(&parsed);
     let container = Container::Gguf { version: parsed.version() };
-    Ok(Model { spec, family, container, name, tokenizer, chat_template, files, owned, table })
+    Ok(Model { spec, family, container, name, tokenizer, chat_templates, files, owned, table })
 }
 
 fn open_folder(
@@ -468,9 +477,9 @@ fn open_folder(
     let TensorTable { table, owned } = table.map_err(|kind| kind.at(folder))?;
     drop(tensors);
     let tokenizer = Tokenizer::from_folder(folder);
-    let chat_template = template::of_folder(folder);
+    let chat_templates = template::of_folder(folder);
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
     let container = Container::Folder { files: all.files.len() };
     let files = all.files;
-    Ok(Model { spec, family, container, name, tokenizer, chat_template, files, owned, table })
+    Ok(Model { spec, family, container, name, tokenizer, chat_templates, files, owned, table })
 }
