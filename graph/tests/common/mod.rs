@@ -267,7 +267,7 @@ pub(crate) fn run_on<B: Backend>(
     Ok(runner.logits(wanted).to_vec())
 }
 
-/// What the threads of a team share.
+/// State shared by the threads of a team.
 pub(crate) struct Meeting {
     size: usize,
     state: Mutex<State>,

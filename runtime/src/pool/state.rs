@@ -1,4 +1,5 @@
-//! What the threads of a crew share, and what each does in a run: computing, waiting, coming back.
+//! State shared by the threads of a crew, and the part of each in a run: it comes, computes, waits,
+//! leaves and comes back.
 
 use super::PoolError;
 use super::protocol::{Bells, Board, Call, Door, Progress};
