@@ -64,11 +64,11 @@ unsafe impl Team for Worker<'_> {
         self.state.board.phase()
     }
 
-    fn claim(&self, op: u32, work: &Work) -> Range<usize> {
+    unsafe fn claim(&self, op: u32, work: &Work) -> Range<usize> {
         self.state.board.claim(self.rank, op, work)
     }
 
-    fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken> {
+    unsafe fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken> {
         let (state, board) = (self.state, &self.state.board);
         if board.report(phase, done, all, || state.call_others(self.rank)) {
             return Ok(Some(phase + 1));
