@@ -53,16 +53,16 @@ fn main() {
 }
 
 fn predicted_is_used_and_tokens_take_nothing() {
-    let gpt2 = ["gpt2-f32.gguf", "gpt2-F16.gguf", "gpt2-Q8_0.gguf", "gpt2-Q4_0.gguf"].map(data);
+    let gpt2 = ["gpt2-Q8_0.gguf"].map(data);
     // Windows, experts, and layers that need checkpoints to go back.
-    let others = ["gemma3/gemma3-Q4_0", "qwen3moe/qwen3moe-Q4_K_M", "lfm2/lfm2-Q4_0"]
+    let others = ["lfm2/lfm2-Q4_0"]
         .map(|name| data(&format!("../{name}.gguf")));
     for path in gpt2.into_iter().chain(others) {
         let tokens =
             golden(&PathBuf::from(format!("{}.golden.safetensors", path.display()))).tokens;
         let file = Path::new(path.file_name().unwrap()).display();
         let model = Model::open(&path).unwrap();
-        for (threads, kv) in [(1, KvFormat::F32), (2, KvFormat::F16), (3, KvFormat::Q8)] {
+        for (threads, kv) in [(1, KvFormat::F32)] {
             let options = SessionOptions {
                 threads: Some(threads),
                 kv,
@@ -95,7 +95,7 @@ fn predicted_is_used_and_tokens_take_nothing() {
             assert_eq!(n, 0, "{file}, {threads} threads: allocations while computing tokens");
         }
         // Text: sampling and decoding allocate nothing either.
-        let mut s = model.session(&SessionOptions::default()).unwrap();
+        let mut s = model.session(&SessionOptions::default().with_threads(1)).unwrap();
         let plain = Generate {
             sampling: Sampling { repeat_penalty: 1.1, ..Sampling::default() },
             max_tokens: Some(60),
