@@ -309,6 +309,38 @@ fn unknown_switches_are_refused_by_name() {
         ("Lfm2ForCausalLM", r#""layer_types":["conv","sliding_attention"],"#, "layer_types"),
         ("Lfm2ForCausalLM", r#""layer_types":["conv"],"#, "layer_types"),
         ("Lfm2ForCausalLM", r#""conv_L_cache":65,"layer_types":["conv","conv"],"#, "taps"),
+        ("GraniteForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("GraniteForCausalLM", r#""logits_scaling":0,"#, "divisor of the logits"),
+        ("GraniteMoeHybridForCausalLM", "", "num_local_experts"),
+        ("GraniteMoeHybridForCausalLM", r#""num_local_experts":2,"#, "num_local_experts"),
+        ("GraniteMoeHybridForCausalLM", r#""num_local_experts":0,"#, "layer_types"),
+        (
+            "GraniteMoeHybridForCausalLM",
+            r#""num_local_experts":0,"layer_types":["attention","mamba"],"#,
+            "layer_types",
+        ),
+        (
+            "GraniteMoeHybridForCausalLM",
+            r#""num_local_experts":0,"layer_types":["attention","attention","attention"],"#,
+            "layer_types",
+        ),
+        (
+            "GraniteMoeHybridForCausalLM",
+            r#""num_local_experts":0,"layer_types":["attention","attention"],
+            "position_embedding_type":"alibi","#,
+            "position_embedding_type",
+        ),
+        (
+            "GraniteMoeHybridForCausalLM",
+            r#""num_local_experts":0,"layer_types":["attention","attention"],
+            "normalization_function":"layernorm","#,
+            "normalization_function",
+        ),
+        (
+            "GraniteMoeHybridForCausalLM",
+            r#""num_local_experts":0,"layer_types":["attention","full_attention"],"#,
+            "shared_intermediate_size",
+        ),
         ("MixtralForCausalLM", "", "MixtralForCausalLM"),
     ];
     for (class, more, key) in cases {

@@ -26,7 +26,7 @@ const FAMILY: Family = Family {
     from_config: folder_reader(from_config),
     names: Names::LLAMA,
     // Windows have a key that Teff reads but llama.cpp ignores.
-    gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false },
+    gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false, scales: false },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

@@ -10,6 +10,7 @@ pub mod bitnet;
 mod decoder;
 pub mod gemma3;
 pub mod gpt2;
+pub mod granite;
 pub mod lfm2;
 pub mod llama;
 mod names;
@@ -107,12 +108,15 @@ pub struct GgufForm {
     pub rope_factors: bool,
     /// True if files can specify a window.
     pub window: bool,
+    /// True if files have keys for the factors of the embedding, the residual stream, scores and
+    /// logits, and for heads that are not rotated.
+    pub scales: bool,
 }
 
 impl GgufForm {
     /// Halves are rotated together, and windows have a key.
     pub const HALVES: GgufForm =
-        GgufForm { rope: RopeKind::NeoX, rope_factors: false, window: true };
+        GgufForm { rope: RopeKind::NeoX, rope_factors: false, window: true, scales: false };
 }
 
 impl Family {
@@ -124,7 +128,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 11] = [
+pub static FAMILIES: [&Family; 13] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -133,6 +137,8 @@ pub static FAMILIES: [&Family; 11] = [
     &qwen::QWEN3,
     &qwen3moe::QWEN3MOE,
     &lfm2::LFM2,
+    &granite::GRANITE,
+    &granite::GRANITE_HYBRID,
     &bitnet::BITNET_B158,
     &bitnet::BITNET_25,
     &bitnet::BITNET,
