@@ -1,5 +1,5 @@
 //! The chores of this repository: `cargo xtask ci`, the checks that must hold before a change goes in, and
-//! `cargo xtask picture`, which draws the README's terminal ([`picture`]).
+//! `cargo xtask picture`, which draws the README's terminal ([`mod@picture`]).
 //!
 //! [`table`] lists the sections, and a file of `sections/` has the code of each. [`lanes`] runs them side by side, every
 //! one in a process of its own, whose output is printed as a whole when it ends; [`report`] writes down how long it took.
