@@ -2,16 +2,14 @@
 
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use common::command::{Dir, MODEL, command, err, fails, ok, on, out, teff};
-use common::{data, golden, nmse};
+use crate::common::command::{Dir, MODEL, command, err, fails, ok, on, out, teff};
+use crate::common::{data, golden, nmse};
 use teff::kernels::Backend;
 use teff::{Cpu, Format};
 use teff_runtime::json::{Event, Reader};

@@ -3,12 +3,10 @@
 
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::process::Output;
 
-use common::command::{Dir, MODEL, err, fails, ok, on, out, piped, teff};
-use common::data;
+use crate::common::command::{Dir, MODEL, err, fails, ok, on, out, piped, teff};
+use crate::common::data;
 
 /// Runs `teff run ARGS`; `MODEL` in them stands for the model.
 fn run(args: &[&str]) -> Output {

@@ -2,13 +2,11 @@
 
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::data;
+use crate::common::data;
 use teff::Format;
 use teff_graph::gguf::Gguf;
 use teff_kernels::dequantize_row;

@@ -2,14 +2,12 @@
 
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{data, oracle};
+use crate::common::{self, data, oracle};
 use teff::{Format, Model};
 use teff_graph::gguf::{Gguf, GgufValue};
 use teff_runtime::gguf_write::{GgufHeader, WriteError};

@@ -2,15 +2,13 @@
 
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::tiny::{self, Tiny};
-use common::{all_logits, data, golden, nmse, oracle};
+use crate::common::tiny::{self, Tiny};
+use crate::common::{all_logits, data, golden, nmse, oracle};
 use teff::{Format, LoadOptions, Model};
 use teff_graph::gguf::{Gguf, GgufValue};
 use teff_graph::{LayerRole, Role, RopeScaling};

@@ -1,8 +1,6 @@
 //! Evaluation: hidden states and perplexity.
 
-mod common;
-
-use common::{data, nmse};
+use crate::common::{data, nmse};
 use teff::graph::{Role, Tensor};
 use teff::{Cpu, LogitsFor, Model, Outputs, SessionError, SessionOptions, Specials};
 

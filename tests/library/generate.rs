@@ -1,11 +1,9 @@
 //! Generating text: stop strings, biases, hooks and log probabilities; sessions that own their model.
 
-mod common;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use common::data;
+use crate::common::data;
 use teff::{
     Cpu, Finish, Generate, LogSoftmax, LogitsFor, Model, Piece, Sampling, Session, SessionError,
     SessionOptions, StepError,

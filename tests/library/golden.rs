@@ -1,10 +1,8 @@
 //! Logits compared to those of independent engines for the same files.
 
-mod common;
-
 use std::path::Path;
 
-use common::{all_logits, data, golden, nmse, oracle};
+use crate::common::{all_logits, data, golden, nmse, oracle};
 use teff::Model;
 
 /// Compared to transformers in f32 on the same f32 weights.

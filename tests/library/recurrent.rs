@@ -1,11 +1,9 @@
 //! Sessions of models whose layers can't all be truncated: short convolutions (LFM2) and windows
 //! (Gemma 3).
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{data, golden};
+use crate::common::{data, golden};
 use teff::graph::{
     Cancel, Memory, Options, Outputs, Plan, Runner, Segment, SequenceId, Solo, Step, StepError,
 };

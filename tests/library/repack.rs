@@ -1,11 +1,9 @@
 //! Models whose matrices were repacked when loading: the same bits on every backend that supports
 //! them, an error on the others, and memory that is known in advance.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{data, golden, logits};
+use crate::common::{data, golden, logits};
 use teff::graph::{Head, Role};
 use teff::kernels::{Backend, REPACK_ROWS, Scalar, repacked_bytes};
 use teff::runtime::model::LoadErrorKind;

@@ -4,16 +4,16 @@
 //! `examples/bare_metal/logits.fnv` contains the hashes. `cargo test --test same_hash --
 //! --nocapture` prints its expected contents.
 
-#[path = "../examples/plan_to_rust/emit.rs"]
+#[path = "../../examples/plan_to_rust/emit.rs"]
 mod emit;
 // As the firmware includes them: that they compile is part of the test.
 #[allow(dead_code, missing_docs, unreachable_pub)]
 #[rustfmt::skip]
-#[path = "../examples/bare_metal/src/plan_q4_0.rs"]
+#[path = "../../examples/bare_metal/src/plan_q4_0.rs"]
 mod plan_q4_0;
 #[allow(dead_code, missing_docs, unreachable_pub)]
 #[rustfmt::skip]
-#[path = "../examples/bare_metal/src/plan_q8_0.rs"]
+#[path = "../../examples/bare_metal/src/plan_q8_0.rs"]
 mod plan_q8_0;
 
 use std::path::{Path, PathBuf};

@@ -1,11 +1,9 @@
 //! Sessions: cancelled and resumed, saved and restored, forked; and errors that name the cause.
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use common::{data, golden};
+use crate::common::{data, golden};
 use teff::graph::Team;
 use teff::runtime::pool::{Crew, MAX_THREADS, Pool, PoolError, PoolOptions, cpu_limit};
 use teff::{

@@ -1,7 +1,6 @@
 //! The example's embedded model compared to PyTorch, and its stories.
 
-mod common;
-
+use crate::common;
 use std::path::Path;
 
 use teff::{Generate, LogitsFor, Model, Sampling, SessionOptions};

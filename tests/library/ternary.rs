@@ -1,11 +1,9 @@
 //! Models with ternary weights: the same bits for every backend, every number of threads and every
 //! split of a prompt, in any of the three formats.
 
-mod common;
-
 use std::borrow::Cow;
 
-use common::{data, logits, oracle};
+use crate::common::{data, logits, oracle};
 use teff::graph::gguf::{Gguf, GgufValue};
 use teff::graph::{Role, Tensor};
 use teff::kernels::{Backend, Matrix, Scalar, quantize_row};

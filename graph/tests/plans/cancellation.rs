@@ -2,8 +2,6 @@
 
 #![cfg(all(feature = "alloc", feature = "legacy-quants"))]
 
-mod common;
-
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,7 +12,7 @@ use teff_kernels::{
     Activations, Backend, DenseActivations, Format, KvFormat, KvHead, Matrix, Scalar, Tile,
 };
 
-use common::{Model, Room, bits, run_on, with_attention, with_dense, with_len};
+use crate::common::{Model, Room, bits, run_on, with_attention, with_dense, with_len};
 
 /// Backend with a stated speed, which counts its work since the last check.
 struct Counting<'a> {

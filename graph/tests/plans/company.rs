@@ -3,8 +3,6 @@
 
 #![cfg(feature = "alloc")]
 
-mod common;
-
 use std::ops::Range;
 
 use proptest::prelude::*;
@@ -14,8 +12,8 @@ use teff_graph::{
 };
 use teff_kernels::{Cpu, KvFormat};
 
-use common::draw::{CONTEXT, any_kv, any_spec, format_of};
-use common::{CancelAt, Model, Room, backends, bits, cases, run_on, tokens};
+use crate::common::draw::{CONTEXT, any_kv, any_spec, format_of};
+use crate::common::{self, CancelAt, Model, Room, backends, bits, cases, run_on, tokens};
 
 /// Numbers of sequences, of which as many are drawn as there are: 60 is a multiple of 1 to 5.
 const SEQUENCES: Range<usize> = 0..60;

@@ -2,8 +2,6 @@
 
 #![cfg(feature = "alloc")]
 
-mod common;
-
 use teff_graph::layers::{
     Activation, Attention, Experts, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
@@ -15,7 +13,7 @@ use teff_kernels::{
     Activations, Backend, Cpu, DenseActivations, Format, KvFormat, Matrix, Scalar, Tile,
 };
 
-use common::{Model, Room, bits, floats, layers, run_on, tokens};
+use crate::common::{Model, Room, bits, floats, layers, run_on, tokens};
 
 const WIDTH: usize = 24;
 const INNER: usize = 20;

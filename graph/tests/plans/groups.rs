@@ -2,13 +2,11 @@
 
 #![cfg(feature = "alloc")]
 
-mod common;
-
 use teff_graph::family::gpt2;
 use teff_graph::{LogitsFor, NeverCancel, Options, Outputs, Segment, Spec};
 use teff_kernels::{Cpu, Format, KvFormat};
 
-use common::{Model, Room, run_on, with_attention, with_dense, with_len};
+use crate::common::{Model, Room, run_on, with_attention, with_dense, with_len};
 
 /// The logits of all tokens, fed `chunk` at a time to `threads` threads.
 fn logits(model: &Model, kv: KvFormat, chunk: usize, threads: usize) -> Vec<f32> {

@@ -3,8 +3,6 @@
 
 #![cfg(feature = "alloc")]
 
-mod common;
-
 use proptest::prelude::*;
 use teff_graph::plan::BufferType;
 use teff_graph::{
@@ -12,8 +10,8 @@ use teff_graph::{
 };
 use teff_kernels::{Cpu, Format, KvFormat};
 
-use common::draw::{any_kv, any_spec, everything, format_of};
-use common::{Model, Room, bits, cases, run_on, tokens};
+use crate::common::draw::{any_kv, any_spec, everything, format_of};
+use crate::common::{Model, Room, bits, cases, run_on, tokens};
 
 /// Tokens of two sequences, of which the first has outputs for all, the second for its last.
 fn outputs(model: &Model, options: &Options, threads: usize) -> (Vec<f32>, Vec<f32>) {

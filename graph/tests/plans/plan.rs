@@ -2,8 +2,6 @@
 
 #![cfg(all(feature = "alloc", feature = "legacy-quants"))]
 
-mod common;
-
 use proptest::prelude::*;
 use proptest::sample::select;
 use teff_graph::family::gpt2;
@@ -14,8 +12,8 @@ use teff_graph::plan::{
 use teff_graph::{Head, Options, Outputs, Plan, PlanError, Spec};
 use teff_kernels::{Cpu, Format, KvFormat, Scalar};
 
-use common::draw::{any_kv, any_spec, format_of};
-use common::{cases, with_attention, with_dense, with_len};
+use crate::common::draw::{any_kv, any_spec, format_of};
+use crate::common::{cases, with_attention, with_dense, with_len};
 
 fn build(spec: &Spec<'_>, format: Format, options: &Options) -> Plan<'static> {
     Plan::build(spec, &|_| format, options, &Scalar).unwrap()

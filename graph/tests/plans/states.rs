@@ -3,8 +3,6 @@
 
 #![cfg(feature = "alloc")]
 
-mod common;
-
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
@@ -20,8 +18,10 @@ use teff_kernels::{
     Scalar, Tile,
 };
 
-use common::draw::everything;
-use common::{CancelAt, Model, Room, bits, feed, layers, run_on, tokens, with_attention};
+use crate::common::draw::everything;
+use crate::common::{
+    self, CancelAt, Model, Room, bits, feed, layers, run_on, tokens, with_attention,
+};
 
 const ZERO: SequenceId = SequenceId(0);
 

@@ -2,8 +2,6 @@
 
 #![cfg(feature = "alloc")]
 
-mod common;
-
 use proptest::prelude::*;
 use teff_graph::layers::{Activation, FeedForward, Mixer, Norm, NormKind};
 use teff_graph::{
@@ -12,8 +10,8 @@ use teff_graph::{
 };
 use teff_kernels::{Cpu, Format, KvFormat, RopeKind};
 
-use common::draw::{any_spec, everything};
-use common::{Model, Room, cases, run_on, tokens};
+use crate::common::draw::{any_spec, everything};
+use crate::common::{Model, Room, cases, run_on, tokens};
 
 type Rows = Vec<Vec<f64>>;
 

@@ -2,8 +2,6 @@
 
 #![cfg(feature = "alloc")]
 
-mod common;
-
 use proptest::prelude::*;
 use teff_graph::layers::FeedForward;
 use teff_graph::ops::{Op, Output, QkvPart};
@@ -11,8 +9,8 @@ use teff_graph::plan::{BufferId, State, StateId, StateKind};
 use teff_graph::{Options, Outputs, Plan, PlanError, Role, Spec, TensorId};
 use teff_kernels::{Format, KvFormat, Scalar};
 
-use common::draw::{any_kv, any_spec, everything, format_of};
-use common::{cases, layers};
+use crate::common::draw::{any_kv, any_spec, everything, format_of};
+use crate::common::{cases, layers};
 
 /// The plan with other operations, and with a buffer that holds the logits at their end.
 fn with_ops(plan: &Plan<'static>, ops: Vec<Op>) -> Plan<'static> {

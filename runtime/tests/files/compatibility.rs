@@ -1,15 +1,10 @@
 //! Model files that contradict themselves or lean on defaults (`docs/compatibility.md`): each is
 //! compared, bit by bit, to a plain one of the same meaning.
 
-#[path = "load/common.rs"]
-mod common;
-#[path = "load/decoders.rs"]
-mod decoders;
-
 use std::collections::BTreeSet;
 
-use common::Plain;
-use decoders::{
+use crate::common::Plain;
+use crate::decoders::{
     Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gpt2, lfm2, llama,
     logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, read, read_of, refused, rotary,
     tensor, warned, with,
@@ -511,7 +506,7 @@ fn biases_of_qwen2() {
 /// Every row of the page names a test that is there, and every rule has a test.
 #[test]
 fn the_page_and_the_tests_agree() {
-    const PAGE: &str = include_str!("../../docs/compatibility.md");
+    const PAGE: &str = include_str!("../../../docs/compatibility.md");
     const TESTS: [&str; 3] = [
         include_str!("compatibility.rs"),
         include_str!("compatibility_files.rs"),

@@ -1,13 +1,8 @@
 //! Model files that lean on defaults, or come in another form (`docs/compatibility.md`): each is
 //! compared, bit by bit, to a plain one of the same meaning.
 
-#[path = "load/common.rs"]
-mod common;
-#[path = "load/decoders.rs"]
-mod decoders;
-
-use common::{Folder, Plain, TINY, assert_same, safetensors, usual};
-use decoders::{
+use crate::common::{self, Folder, Plain, TINY, assert_same, safetensors, usual};
+use crate::decoders::{
     Small, TIED, all, folder, gemma3, lfm2, llama, mistral, open, own_head, read, read_of, refused,
     tensor, warned, with,
 };

@@ -1,9 +1,7 @@
 //! Malicious files, found by the fuzzer or by hand: each fails in time and with an error, or loads
 //! within its size.
 
-#[path = "load/common.rs"]
-mod common;
-
+use crate::common;
 use teff_graph::family::gpt2;
 use teff_graph::{Head, Spec};
 use teff_runtime::{LoadOptions, Model};

@@ -1,9 +1,6 @@
 //! Opening models: the oracle's files, folders of every kind, and every error.
 
-#[path = "load/common.rs"]
-mod common;
-
-use common::{Folder, Plain, Sizes, TINY, assert_same, bits, oracle, safetensors, usual};
+use crate::common::{Folder, Plain, Sizes, TINY, assert_same, bits, oracle, safetensors, usual};
 use teff_graph::gguf::GgufValue;
 use teff_graph::{LayerRole, Role, Tensor, TensorId, weights};
 use teff_kernels::Format;

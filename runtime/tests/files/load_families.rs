@@ -1,10 +1,7 @@
 //! Loading of the families: ternary weights in every representation, norms with an offset, heads
 //! that are copies, and unsupported settings that are reported by name.
 
-#[path = "load/common.rs"]
-mod common;
-
-use common::{Folder, Plain, assert_same, bits, safetensors};
+use crate::common::{self, Folder, Plain, assert_same, bits, safetensors};
 use teff_graph::family::{self, Family};
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{Experts, FeedForward};

@@ -1,9 +1,6 @@
 //! The SafeTensors reader: valid files, every kind of invalid one, and the reference library.
 
-#[path = "load/common.rs"]
-mod common;
-
-use common::{Plain, file, safetensors};
+use crate::common::{Plain, file, safetensors};
 use proptest::prelude::*;
 use teff_runtime::safetensors::{
     Dtype, MAX_SHARDS, SafeTensors, SafeTensorsError as E, ShardError, ShardIndex,

@@ -1,12 +1,9 @@
 //! Split GGUF files: read by any part, written, merged, and every way in which parts don't belong
 //! together.
 
-#[path = "load/common.rs"]
-mod common;
-
 use std::path::PathBuf;
 
-use common::{Folder, TINY, assert_same, oracle, usual};
+use crate::common::{Folder, TINY, assert_same, oracle, usual};
 use teff_graph::gguf::{Gguf, GgufValue};
 use teff_runtime::gguf_split::{
     PartError, SplitBy, SplitError, SplitErrorKind, merge_gguf, split_gguf,

@@ -34,24 +34,26 @@ pub(crate) fn capi(_: &Job) -> Outcome {
 /// what was never freed.
 pub(crate) fn asan(job: &Job) -> Outcome {
     job.step("the kernels");
-    let mut tests = Nightly
-        .cargo()
-        .line("test -q -p teff-kernels --test equivalence --test long_rows --target")
-        .arg(HOST)
-        .args(["--config", "profile.test.package.teff-kernels.debug-assertions=true"]);
-    if !job.full {
+    // The tests and the library have the same features of the kernels, so that these are built once.
+    let cargo = |line: &str| {
+        let cargo = Nightly.cargo().line(line).args(["--target", HOST]);
+        let cargo =
+            cargo.args(["--config", "profile.test.package.teff-kernels.debug-assertions=true"]);
+        if job.full {
+            return cargo;
+        }
         // What is read is the same however the code is optimised, and optimising it takes longer than to run slow code
         // for few cases. Its frames are large.
-        tests = tests
+        cargo
             .args(["--config", "profile.test.package.teff-kernels.opt-level=0"])
             .env("PROPTEST_CASES", SAMPLE_CASES)
-            .env("RUST_MIN_STACK", "16777216");
-    }
-    tests.run()?;
+            .env("RUST_MIN_STACK", "16777216")
+    };
+    cargo("test -q -p teff-kernels --test equivalence --test long_rows").run()?;
     job.step("the C interface");
-    let library =
-        Nightly.cargo().line("rustc -q -p teff-runtime --features capi --crate-type staticlib");
-    library.args(["--target", HOST]).env("CARGO_PROFILE_DEV_DEBUG", "0").run()?;
+    let features = "capi,teff-kernels/equivalence,teff-kernels/entered,teff-kernels/roofline";
+    let library = cargo("rustc -q -p teff-runtime --crate-type staticlib --features").arg(features);
+    library.env("CARGO_PROFILE_DEV_DEBUG", "0").run()?;
     let library = Nightly.dir().join(HOST).join("debug/libteff_runtime.a");
     let program = |name: &str| -> Outcome<PathBuf> {
         let (object, program) = (job.file(&format!("{name}.o")), job.file(name));
@@ -99,7 +101,9 @@ pub(crate) fn fuzz(job: &Job) -> Outcome {
     // (By default all of a crate would be compiled by one thread.)
     let mut build = build.arg(HOST).args(["--config", "profile.release.codegen-units=16"]);
     if !job.full {
-        // Half of the time would go into optimising kernels, of which little runs here.
+        // Most of the time would go into optimising what runs for seconds.
+        build = build.args(["--config", "profile.release.opt-level=1"]);
+        build = build.args(["--config", "profile.release.debug=0"]);
         build = build.args(["--config", "profile.release.package.teff-kernels.opt-level=0"]);
     }
     build.env("RUSTFLAGS", format!("{ASAN} {COVERAGE}")).run()?;

@@ -29,7 +29,7 @@ pub(crate) fn wasm(job: &Job) -> Outcome {
             .env("RUSTFLAGS", flags);
         if !job.full {
             // As optimised as they are shipped, they are built in the section `page`.
-            build = build.args(["--config", "profile.dev.package.teff-kernels.opt-level=1"]);
+            build = build.args(["--config", "profile.dev.package.teff-kernels.opt-level=0"]);
         }
         build.run()?;
         let built = Foreign.dir().join("wasm32-unknown-unknown/debug/teff_wasm_check.wasm");

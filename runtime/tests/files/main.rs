@@ -1,0 +1,15 @@
+//! Model files: what is read of them, and what is refused.
+
+#[path = "../load/common.rs"]
+mod common;
+#[path = "../load/decoders.rs"]
+mod decoders;
+
+mod compatibility;
+mod compatibility_files;
+mod fuzz_regressions;
+mod json;
+mod load;
+mod load_families;
+mod safetensors;
+mod split;

@@ -1,0 +1,10 @@
+//! The command `teff`, as a program that is started.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cli;
+mod habits;
+mod inspect_stats;
+mod quantize;
+mod quantize_folder;

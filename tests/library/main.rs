@@ -1,0 +1,16 @@
+//! The library over whole models.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod evaluate;
+mod families;
+mod generate;
+mod golden;
+mod recurrent;
+mod repack;
+mod same_bits;
+mod same_hash;
+mod sessions;
+mod story_model;
+mod ternary;
