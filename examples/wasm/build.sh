@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # examples/wasm/build.sh OUT [ARGUMENTS OF CARGO BUILD...]
 #
-# Builds both modules and puts them into the folder OUT, packed, with the page and its models: what
+# Builds both modules (or those that MODULES names) and puts them into the folder OUT, packed, with the page and its models: what
 # a server of files is to serve. README.md says which toolchains do.
 set -euo pipefail
 out=$1
@@ -22,10 +22,12 @@ build() {
     gzip -9nc "$target/$module/wasm32-unknown-unknown/release/teff_wasm.wasm" \
         >"$out/teff-$module.wasm.gz"
 }
-build plain "$@" &
-plain=$!
-build simd128 "$@"
-wait $plain
+running=()
+for module in ${MODULES:-plain simd128}; do
+    build "$module" "$@" &
+    running+=($!)
+done
+for one in "${running[@]}"; do wait "$one"; done
 cp index.html page.js teff.js worker.js "$out/"
 cp ../gpt2/model.gguf "$out/stories-3m.gguf"
 cp ../bare_metal/model-q8_0.gguf "$out/stories-260k.gguf"

@@ -7,7 +7,7 @@ use crate::cmd::Outcome;
 use crate::job::Job;
 use crate::needs::{FOREIGN, Need};
 use crate::sections::{
-    bare, check, cpus, firmware, lints, ported, sanitizer, source, tests, web, windows,
+    bare, check, cpus, firmware, lints, packages, ported, sanitizer, source, tests, web, windows,
 };
 use crate::toolchain::Toolchain::{self, Foreign, Nightly, Stable};
 
@@ -128,12 +128,13 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
         sanitizer::asan).later("the kernels optimised, with all cases"),
     section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN],
-        check::check),
+        check::check).later("Android and FreeBSD"),
     section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN], web::wasm)
-        .later("the kernels fully optimised"),
+        .later("the module without simd128; the kernels fully optimised"),
     section(("firmware", "a program for microcontrollers, emulated"), Some(Foreign),
-        &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware),
-    section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN], bare::bare),
+        &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware).later("scalar code, and Q4_0"),
+    section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN], bare::bare)
+        .later("four targets for two, and built"),
     section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).after_test()
         .later("all models, three times the cases"),
     section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
@@ -147,7 +148,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("laws", "the kernels' laws, in many cases"), Some(Stable), &[], tests::laws)
         .later("a million cases for 200,000"),
     section(("page", "the wasm modules and their page, in node and Chromium"), Some(Foreign),
-        &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test(),
+        &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test().later("the module without simd128"),
     section(("fuzz", "the fuzz targets, for seconds"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz)
         .later("30 s a target for 3; the kernels optimised"),
     section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).after_test()
@@ -155,6 +156,8 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("capi", "the C interface"), Some(Stable), &[C], sanitizer::capi).after_test(),
     section(("rayon", "the tests of the feature rayon"), Some(Stable), &[], tests::rayon).after_test(),
     section(("doc", "documentation, without warnings"), Some(Stable), &[], lints::doc),
+    section(("packages", "what is published, and the installed command"), Some(Stable), &[], packages::packages)
+        .after_test().later("each built from its archive; semantic versions"),
     section(("families", "formats that were left out are not there"), Some(Stable), &[BINUTILS], tests::families),
 ];
 

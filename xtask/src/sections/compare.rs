@@ -74,8 +74,8 @@ pub(crate) fn same_logits(job: &Job, models: &[PathBuf], runners: &[Runner<'_>])
     Ok(())
 }
 
-/// The tokens of a text by every model that has a tokenizer, and the text of those: as on this machine.
-pub(crate) fn same_tokens(job: &Job, runner: Runner<'_>) -> Outcome {
+/// The tokens of a text by every model that has a tokenizer, or by one in `every`, and the text of those: as on this machine.
+pub(crate) fn same_tokens(job: &Job, every: usize, runner: Runner<'_>) -> Outcome {
     const TEXT: &str = "Zażółć gęślą jaźń; ÅA̝ ﬁ 漢字かな交じり文 العربية हिन्दी 🧑‍🚀🇪🇺 1234567 DON'T don't\n   \t \r <s> </s>\n";
     let here = job.here()?;
     let text = job.file("text");
@@ -84,7 +84,7 @@ pub(crate) fn same_tokens(job: &Job, runner: Runner<'_>) -> Outcome {
     models.push("tests/data/gpt2".into());
     models.extend(files(&["examples/gpt2", "examples/bare_metal"], ".gguf")?);
     let mut tried = 0;
-    for model in &models {
+    for model in models.iter().step_by(every) {
         let tokenize = |teff: Cmd| teff.arg("tokenize").arg(model).arg("--file").arg(&text);
         // Not all of the test models have a tokenizer.
         let ids = tokenize(Cmd::new(&here)).output()?;

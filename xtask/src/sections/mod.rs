@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod cpus;
 pub(crate) mod firmware;
 pub(crate) mod lints;
+pub(crate) mod packages;
 pub(crate) mod ported;
 pub(crate) mod sanitizer;
 pub(crate) mod source;

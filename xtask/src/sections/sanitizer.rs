@@ -26,8 +26,13 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
 pub(crate) fn capi(_: &Job) -> Outcome {
     // Of the whole workspace, so that what the section `test` has built can be used, and with what `rayon` builds.
     let tests = "test -q --workspace --features capi,rayon";
-    Stable.cargo().line(tests).line("--test capi").run()?;
-    Stable.cargo().line(tests).line("--lib capi::").run()
+    // The runtime is built once more for them: not optimised.
+    let cargo = |line: &str| {
+        let cargo = Stable.cargo().line(tests).line(line);
+        cargo.args(["--config", "profile.test.package.teff-runtime.opt-level=0"]).run()
+    };
+    cargo("--test capi")?;
+    cargo("--lib capi::")
 }
 
 /// The kernels' tests with every access to memory checked; then the C programs, of which the sanitizer also reports
@@ -51,8 +56,10 @@ pub(crate) fn asan(job: &Job) -> Outcome {
     };
     cargo("test -q -p teff-kernels --test equivalence --test long_rows").run()?;
     job.step("the C interface");
-    let features = "capi,teff-kernels/equivalence,teff-kernels/entered,teff-kernels/roofline";
-    let library = cargo("rustc -q -p teff-runtime --crate-type staticlib --features").arg(features);
+    let library = cargo("rustc -q -p teff-runtime --crate-type staticlib");
+    let library = library.line(
+        "--features capi,teff-kernels/equivalence,teff-kernels/entered,teff-kernels/roofline",
+    );
     library.env("CARGO_PROFILE_DEV_DEBUG", "0").run()?;
     let library = Nightly.dir().join(HOST).join("debug/libteff_runtime.a");
     let program = |name: &str| -> Outcome<PathBuf> {

@@ -50,6 +50,7 @@ fn cases(text: &str) -> u64 {
 pub(crate) fn rayon(_: &Job) -> Outcome {
     // Also with the C interface, as the section `capi` has built it.
     let mut cmd = Stable.cargo().line("test -q --workspace --features capi,rayon");
+    cmd = cmd.args(["--config", "profile.test.package.teff-runtime.opt-level=0"]);
     let mut found = 0;
     for path in files(&["runtime/tests", "tests"], ".rs")? {
         let text = fs::read_to_string(&path)?.replace(' ', "");

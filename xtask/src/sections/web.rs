@@ -15,12 +15,15 @@ fn versions() -> Outcome {
     Ok(())
 }
 
-/// The kernels in two modules, with and without simd128: no number differs from the scalar truth, and all of them are
+/// The kernels in two modules, with and without simd128 (by night): no number differs from the scalar truth, and all of them are
 /// those of this machine.
 pub(crate) fn wasm(job: &Job) -> Outcome {
     const MANIFEST: &str = "--locked --manifest-path tests/wasm/Cargo.toml";
     versions()?;
-    for (name, flags) in [("plain", ""), ("simd128", "-C target-feature=+simd128")] {
+    // The scalar code of the plain module is also in the section `page`.
+    let both = [("simd128", "-C target-feature=+simd128"), ("plain", "")];
+    let both = if job.full { &both[..] } else { &both[..1] };
+    for (name, flags) in both {
         job.step(name);
         let mut build = Foreign
             .cargo()
@@ -42,20 +45,22 @@ pub(crate) fn wasm(job: &Job) -> Outcome {
     let slow = ["--config", "profile.dev.package.teff-kernels.opt-level=0"];
     native.args(slow).args(["--", SEEDS]).into_file(&hashes)?;
     job.step("node");
-    let modules = [job.file("plain.wasm"), job.file("simd128.wasm"), hashes];
-    Cmd::new("node").arg("tests/wasm/run.mjs").args(modules).run()
+    let modules = both.iter().map(|(name, _)| job.file(&format!("{name}.wasm")));
+    Cmd::new("node").arg("tests/wasm/run.mjs").arg(hashes).args(modules).run()
 }
 
-/// The browser: both modules of examples/wasm. In node: their sizes, logits and texts that are this machine's to the
+/// The browser: the modules of examples/wasm, the plain one by night. In node: their sizes, logits and texts that are this machine's to the
 /// last bit for every format and family, errors, memory. In headless Chromium: the page writes, stops and answers.
 pub(crate) fn page(job: &Job) -> Outcome {
     versions()?;
     println!("{}", Cmd::new("chromedriver").arg("--version").read()?.trim());
     job.step("modules");
-    // Two folders, since they are built side by side.
+    // (The one that browsers take: std and everything else is built for each.)
     let site = job.file("site");
+    let _ = fs::remove_dir_all(&site);
     foreign(Cmd::new("examples/wasm/build.sh"))
         .env("CARGO_TARGET_DIR", Foreign.dir().join("page"))
+        .env("MODULES", if job.full { "plain simd128" } else { "simd128" })
         .env("RUSTFLAGS", "-Zunstable-options -Cpanic=immediate-abort")
         .arg(&site)
         .line("-Zbuild-std=std -Zbuild-std-features=optimize_for_size")

@@ -1,0 +1,90 @@
+//! `packages`: what is published. The archives keep below their sizes, the registry's checks pass, and the command that
+//! is installed from here works without the repository.
+
+use std::fs;
+
+use crate::cmd::{Cmd, Outcome, Stop, fail};
+use crate::job::{Job, files};
+use crate::toolchain::Toolchain::Stable;
+
+/// The published packages: all members but these.
+const PUBLISHED: &str = "--workspace --exclude xtask --exclude teff-benches";
+
+/// Bytes of the archive of `teff`, which the story model is in, and of each other package. (crates.io takes 10 MB.)
+const TEFF_BYTES: u64 = 5_000_000;
+const OTHER_BYTES: u64 = 1_000_000;
+
+/// Packs everything, tries to publish it, and installs the command.
+pub(crate) fn packages(job: &Job) -> Outcome {
+    job.step("archives");
+    // Whatever else was packed here before.
+    let folder = Stable.dir().join("package");
+    let _ = fs::remove_dir_all(&folder);
+    // (Where changes aren't committed this is somebody's desk, not a release.)
+    let cargo = |line: &str| Stable.cargo().line(line).line(PUBLISHED).line("--allow-dirty");
+    let archives = cargo("package -q");
+    if job.full { archives } else { archives.arg("--no-verify") }.run()?;
+    let archives = files(&[&folder.to_string_lossy()], ".crate")?;
+    for archive in &archives {
+        let name = archive.file_name().unwrap_or_default().to_string_lossy();
+        let (bytes, limit) = (fs::metadata(archive)?.len(), limit(&name));
+        println!("   {name}: {bytes} bytes (limit {limit})");
+        if bytes > limit {
+            return fail("beyond its limit");
+        }
+    }
+    if archives.len() != 4 {
+        return fail(format!("{} archives, not 4", archives.len()));
+    }
+    job.step("as if published");
+    // Built from its archive: by night, above.
+    cargo("publish -q --dry-run --no-verify").run()?;
+    job.step("cargo install, and a story without a model");
+    let root = job.file("installed");
+    let install = Stable.cargo().line("install -q --path . --debug --locked --root").arg(&root);
+    install.env("CARGO_PROFILE_DEV_DEBUG", "0").run()?;
+    let empty = job.file("empty");
+    fs::create_dir_all(&empty)?;
+    let teff = root.join("bin/teff");
+    let story = Cmd::new(&teff).line("run -n 8 --seed 1").dir(&empty).read()?;
+    println!("   {}", story.trim());
+    if story.split_whitespace().count() < 4 {
+        return fail("that is no story");
+    }
+    if job.full { semver(job) } else { Ok(()) }
+}
+
+/// The limit of an archive of this name.
+fn limit(archive: &str) -> u64 {
+    let version = archive.strip_prefix("teff-").and_then(|rest| rest.chars().next());
+    if version.is_some_and(|c| c.is_ascii_digit()) { TEFF_BYTES } else { OTHER_BYTES }
+}
+
+/// cargo-semver-checks against the last tag, if there is one.
+fn semver(job: &Job) -> Outcome {
+    job.step("semantic versions");
+    let tags = Cmd::new("git").line("tag --list v* --sort=-version:refname").read()?;
+    let Some(tag) = tags.lines().next() else {
+        println!("skipped: no version was released yet");
+        return Ok(());
+    };
+    let tools = job.file("tools");
+    let install = "install -q --locked cargo-semver-checks --root";
+    Stable.cargo().line(install).arg(&tools).run()?;
+    let program = tools.join("bin/cargo-semver-checks");
+    if !program.exists() {
+        return Err(Stop::Fail(format!("there is no {}", program.display())));
+    }
+    Cmd::new(program).line("semver-checks").line(PUBLISHED).args(["--baseline-rev", tag]).run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_teff_has_a_model() {
+        assert_eq!(limit("teff-0.1.0.crate"), TEFF_BYTES);
+        assert_eq!(limit("teff-graph-0.1.0.crate"), OTHER_BYTES);
+    }
+}
