@@ -239,6 +239,12 @@ impl ByteBpe {
         &self.rules
     }
 
+    /// Merges as tiktoken does: by what they make, the leftmost of several first. The merges of each
+    /// token follow each other.
+    pub(super) fn merge_by_product(&mut self) {
+        self.pairs.share_ranks();
+    }
+
     /// True if every byte has a token.
     pub(super) fn has_all_bytes(&self) -> bool {
         !self.byte_ids.contains(&NONE)

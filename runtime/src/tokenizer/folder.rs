@@ -14,7 +14,8 @@ use super::special::{Literal, SpecialIndex};
 use super::split::PreTokenizer;
 use super::warning::{self, TokenizerWarning};
 use super::{
-    Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, bpe, ends, tekken,
+    Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, alphabet, bpe, ends,
+    tekken,
 };
 
 /// Size limit of a tokenizer's files in bytes; the largest in use have some 35 MB.
@@ -148,6 +149,10 @@ impl Tokenizer {
                 warnings.push(TokenizerWarning::NotControl { id: *id, token: a.content.clone() });
             }
         }
+        // The byte alphabet reads the text of such a token as other bytes, of which it stays a token.
+        let spelled =
+            |a: &Added| alphabet::differs(&a.content) && known.contains_key(a.content.as_str());
+        let unspelled = added.without(|a| spelled(a));
         drop(known);
         added.tokens.sort_by_key(|(id, _)| *id);
         let literal = |(id, a): &(u32, Added)| Literal {
@@ -156,7 +161,7 @@ impl Tokenizer {
             how: a.matching(),
         };
         let special = SpecialIndex::new(added.tokens.iter().map(literal).collect())?;
-        let mut all = list.build(&added)?.merges()?;
+        let mut all = list.build(&unspelled)?.merges()?;
         let mut first = 1;
         let mut lines = merges;
         if let Some(rest) = lines.strip_prefix(b"#version") {

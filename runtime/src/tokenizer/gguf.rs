@@ -36,7 +36,9 @@ impl Tokenizer {
     /// [`TokenizerError::Unsupported`] for another kind of tokenizer; [`TokenizerError::Gguf`] for
     /// a key that is missing or of the wrong type; otherwise the problem with the tokens or merges.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, TokenizerError> {
-        let mut keys = Keys { gguf, warnings: Vec::new(), ends: Vec::new(), useless: Vec::new() };
+        let (warnings, ends) = (Vec::new(), Vec::new());
+        let (useless, retyped) = (Vec::new(), Vec::new());
+        let mut keys = Keys { gguf, warnings, ends, useless, retyped };
         let model = keys.text(MODEL)?.ok_or(lacks(MODEL))?;
         let mut tokenizer = match model {
             "llama" => sentence_piece(&mut keys)?,
@@ -70,6 +72,7 @@ impl Tokenizer {
         };
         tokenizer.add_stops(keys.ends);
         tokenizer.warnings = keys.warnings;
+        tokenizer.retyped = keys.retyped;
         Ok(tokenizer)
     }
 }
@@ -211,6 +214,8 @@ struct Keys<'g, 'a> {
     ends: Vec<u32>,
     /// Indices of merges that are left out, sorted.
     useless: Vec<usize>,
+    /// Tokens that are control tokens by their names, with the kinds in the file.
+    retyped: Vec<(u32, TokenKind)>,
 }
 
 impl<'a> Keys<'_, 'a> {
@@ -323,8 +328,10 @@ impl<'a> Keys<'_, 'a> {
         if bytes && kind == TokenKind::Normal && byte_of(token).is_some() {
             return TokenKind::Byte;
         }
-        let (kind, changed) = ends::kind(token, kind);
+        let given = kind;
+        let (kind, changed) = ends::kind(token, given);
         if changed && kinds.is_some() {
+            self.retyped.push((i as u32, given));
             let token = String::from_utf8_lossy(token).into_owned();
             self.warnings.push(TokenizerWarning::NotControl { id: i as u32, token });
         }

@@ -87,6 +87,12 @@ impl AddedVocab {
         Some(self.tokens[i].0)
     }
 
+    /// The other tokens than these.
+    pub(super) fn without(&self, left_out: impl Fn(&Added) -> bool) -> AddedVocab {
+        let kept = self.tokens.iter().filter(|(_, a)| !left_out(a));
+        AddedVocab { tokens: kept.cloned().collect(), index: HashMap::new() }
+    }
+
     /// Adds tokens to a vocabulary: one that is there keeps its id and changes its options, and the
     /// ids of others go on from the size of the vocabulary.
     pub(super) fn add(

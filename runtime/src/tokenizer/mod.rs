@@ -41,7 +41,6 @@ mod unicode;
 mod vocab;
 mod warning;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use bpe::EncodeScratch;
@@ -123,8 +122,11 @@ pub struct Tokenizer {
     ids: SpecialIds,
     /// Ids that end generation, sorted.
     stops: Vec<u32>,
-    /// The tokens that merge to a control token, which text never becomes.
-    unmerged: HashMap<u32, [u32; 2]>,
+    /// Control tokens that merging produces and the two tokens that it makes them of, sorted: text
+    /// never becomes the former.
+    unmerged: Vec<(u32, [u32; 2])>,
+    /// Tokens that are control tokens by their names, with the kinds that a GGUF file gives them.
+    retyped: Vec<(u32, TokenKind)>,
     warnings: Vec<TokenizerWarning>,
 }
 
@@ -243,7 +245,8 @@ impl Tokenizer {
             special,
             ids: SpecialIds::default(),
             stops: Vec::new(),
-            unmerged: HashMap::new(),
+            unmerged: Vec::new(),
+            retyped: Vec::new(),
             warnings: Vec::new(),
         };
         for id in [ids.bos, ids.eos, ids.eot, ids.unk].into_iter().flatten() {
@@ -256,11 +259,11 @@ impl Tokenizer {
     }
 
     /// The parts of each control token that merging may produce.
-    fn merged_controls(&self) -> HashMap<u32, [u32; 2]> {
-        let mut all = HashMap::new();
+    fn merged_controls(&self) -> Vec<(u32, [u32; 2])> {
+        let mut all = Vec::new();
         let mut add = |[left, right, product]: [u32; 3]| {
             if self.vocab.kind(product) == Some(TokenKind::Control) {
-                all.entry(product).or_insert([left, right]);
+                all.push((product, [left, right]));
             }
         };
         match &self.algorithm {
@@ -268,6 +271,9 @@ impl Tokenizer {
             Algorithm::Spm(spm) => spm.merges().for_each(&mut add),
             Algorithm::Pipeline(pipeline) => pipeline.merges().into_iter().for_each(&mut add),
         }
+        // The sort is stable, so that the merge of the lowest rank stays.
+        all.sort_by_key(|&(product, _)| product);
+        all.dedup_by_key(|&mut (product, _)| product);
         all
     }
 
@@ -342,7 +348,7 @@ impl Tokenizer {
         let done = self.encode_all(text, specials, scratch, out);
         if done.is_err() {
             out.truncate(before);
-        } else if specials == Specials::Ignore && !self.unmerged.is_empty() {
+        } else if specials == Specials::Ignore {
             self.unmerge(before, out);
         }
         done
@@ -366,12 +372,26 @@ impl Tokenizer {
 
     /// Replaces control tokens, which merging made from text, by what was merged.
     fn unmerge(&self, from: usize, out: &mut Vec<u32>) {
-        let mut at = from;
-        while let Some(&id) = out.get(at) {
-            match self.unmerged.get(&id) {
-                // Both are shorter than the token, so that this ends.
-                Some(parts) => drop(out.splice(at..=at, *parts)),
-                None => at += 1,
+        let (Some(&(low, _)), Some(&(high, _))) = (self.unmerged.first(), self.unmerged.last())
+        else {
+            return;
+        };
+        let parts = |id: u32| {
+            let at = self.unmerged.binary_search_by_key(&id, |&(product, _)| product);
+            at.ok().map(|at| self.unmerged[at].1)
+        };
+        let found = out[from..].iter().position(|id| (low..=high).contains(id));
+        let Some(found) = found else { return };
+        let rest = out.split_off(from + found);
+        let mut stack = Vec::new();
+        for id in rest {
+            stack.push(id);
+            while let Some(id) = stack.pop() {
+                match parts(id) {
+                    // Both are shorter than the token, so that this ends.
+                    Some([left, right]) => stack.extend([right, left]),
+                    None => out.push(id),
+                }
             }
         }
     }
@@ -539,7 +559,10 @@ impl Tokenizer {
             Algorithm::Spm(spm) => spm.memory(),
             Algorithm::Pipeline(pipeline) => pipeline.memory(),
         };
-        let rest = self.vocab.memory() + self.special.memory() + 4 * self.stops.capacity();
+        let lists = 4 * self.stops.capacity()
+            + size_of::<(u32, [u32; 2])>() * self.unmerged.capacity()
+            + size_of::<(u32, TokenKind)>() * self.retyped.capacity();
+        let rest = self.vocab.memory() + self.special.memory() + lists;
         size_of::<Self>() + algorithm + rest
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Pairs {
     /// Open addressing; [`NONE`] in empty slots.
     slots: Vec<u32>,
     hasher: Hasher,
+    /// The rank that counts for each merge, if that is another than its index.
+    shared: Vec<u32>,
 }
 
 impl Pairs {
@@ -41,7 +43,8 @@ impl Pairs {
         hasher: Hasher,
         mut repeated: impl FnMut(usize),
     ) -> Self {
-        let mut pairs = Pairs { merges: Vec::new(), slots: Vec::new(), hasher };
+        let (slots, shared) = (Vec::new(), Vec::new());
+        let mut pairs = Pairs { merges: Vec::new(), slots, hasher, shared };
         let mut lost = pairs.fill(&merges, keep, &mut repeated);
         if !lost.is_empty() {
             lost.sort_unstable();
@@ -92,6 +95,21 @@ impl Pairs {
         lost
     }
 
+    /// Gives merges that follow each other and make the same token the same rank, so that of several
+    /// the leftmost goes first.
+    pub(super) fn share_ranks(&mut self) {
+        let mut first = 0;
+        self.shared = (0u32..)
+            .zip(&self.merges)
+            .map(|(rank, merge)| {
+                if self.merges[first as usize].product != merge.product {
+                    first = rank;
+                }
+                first
+            })
+            .collect();
+    }
+
     /// All merges, sorted by rank.
     pub(super) fn merges(&self) -> &[Merge] {
         &self.merges
@@ -113,7 +131,7 @@ impl Pairs {
             }
             let m = &self.merges[rank as usize];
             if (m.left, m.right) == (left, right) {
-                return rank;
+                return self.shared.get(rank as usize).copied().unwrap_or(rank);
             }
             slot = (slot + 1) & mask;
         }
@@ -203,7 +221,8 @@ impl Pairs {
 
     /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
-        size_of::<Merge>() * self.merges.capacity() + 4 * self.slots.capacity()
+        let tables = self.slots.capacity() + self.shared.capacity();
+        size_of::<Merge>() * self.merges.capacity() + 4 * tables
     }
 }
 

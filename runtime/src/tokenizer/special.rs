@@ -63,6 +63,9 @@ pub(super) struct Walk {
     scan: usize,
     /// The end of what has been passed on.
     done: usize,
+    /// A run of white space that has been read: its end, from anywhere after `from`.
+    from: usize,
+    to: usize,
 }
 
 impl Walk {
@@ -165,15 +168,23 @@ impl SpecialIndex {
                 }
             }
             if how.lstrip {
-                start = text[..start].trim_end().len().max(walk.done);
+                // What has been passed on is not read again.
+                start = match text.get(walk.done..start) {
+                    Some(before) => walk.done + before.trim_end().len(),
+                    None => walk.done,
+                };
             }
             if how.rstrip {
-                let rest = &text[end..];
-                let kept = match how.ascii {
-                    true => rest.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']),
-                    false => rest.trim_start(),
-                };
-                end += rest.len() - kept.len();
+                // Tokens of white space may follow each other: their run is read once.
+                if !(walk.from..walk.to).contains(&end) {
+                    let rest = &text[end..];
+                    let kept = match how.ascii {
+                        true => rest.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']),
+                        false => rest.trim_start(),
+                    };
+                    (walk.from, walk.to) = (end, text.len() - kept.len());
+                }
+                end = walk.to;
             }
             let gap = (walk.done, start.max(walk.done));
             walk.done = end;

@@ -602,6 +602,11 @@ impl Built {
         !self.byte_ids.contains(&NONE)
     }
 
+    /// True if some byte has a token.
+    pub(super) fn has_bytes(&self) -> bool {
+        self.byte_ids.iter().any(|&id| id != NONE)
+    }
+
     /// The first token with this text, of any kind.
     pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
         self.vocab.iter().find(|&(_, _, t)| t == text).map(|(id, _, _)| id)

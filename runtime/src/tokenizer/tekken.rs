@@ -150,7 +150,8 @@ pub(super) fn build(json: &[u8]) -> Result<Tokenizer> {
         nfc: None,
         missing: Missing::Refused,
     };
-    let (vocab, bpe) = merges.finish(rules, Keep::First, |_| ());
+    let (vocab, mut bpe) = merges.finish(rules, Keep::First, |_| ());
+    bpe.merge_by_product();
     let index = SpecialIndex::of_vocab(&vocab, Vec::new())?;
     let id = |name: &str| names.iter().position(|n| n.as_deref() == Some(name)).map(|i| i as u32);
     let ids = SpecialIds {

@@ -375,20 +375,13 @@ fn add_all(list: &TokenList, file: &File<'_>, config: &mut Config) -> Result<Add
         }
         Config::moved(&mut warnings, a, id);
     })?;
-    // Tokens whose names say that they control the model.
+    // Added tokens whose names say that they control the model. Those of the vocabulary alone are
+    // text, as in the library.
     for (id, a) in &mut added.tokens {
         if !a.special && ends::is_control(a.content.as_bytes()) {
             a.special = true;
             warnings.push(TokenizerWarning::NotControl { id: *id, token: a.content.clone() });
         }
-    }
-    let mut plain: Vec<(u32, &str)> = known.iter().map(|(text, id)| (*id, *text)).collect();
-    plain.retain(|(_, text)| ends::is_control(text.as_bytes()));
-    plain.retain(|(id, _)| !added.tokens.iter().any(|(i, _)| i == id));
-    for (id, text) in plain {
-        let content = text.to_owned();
-        warnings.push(TokenizerWarning::NotControl { id, token: content.clone() });
-        added.tokens.push((id, Added::plain(content, true)));
     }
     added.tokens.sort_by_key(|(id, _)| *id);
     config.warnings = warnings;
@@ -502,7 +495,8 @@ fn characters(
     let built = pieces.finish(rules, true)?;
     let unk = file.model.unk.as_ref().and_then(|unk| built.find(unk.as_bytes()));
     let complete = file.model.byte_fallback && built.has_all_bytes();
-    if !complete && (unk.is_none() || file.model.byte_fallback) {
+    let some = file.model.byte_fallback && built.has_bytes();
+    if !complete && (unk.is_none() || some) {
         return Ok(None);
     }
     let mut ranked = built.ranked();

@@ -136,20 +136,22 @@ fn ids_of_added_tokens_leave_no_holes() {
 }
 
 #[test]
-fn tokens_with_names_of_ends_are_control_tokens_whatever_the_file_says() {
+fn added_tokens_with_names_of_ends_are_control_tokens_whatever_the_file_says() {
     let json = Small::sample().tokenizer_json(false);
-    // Not special, and a token of the vocabulary that nothing adds.
-    let json = json.replacen("\"special\":true", "\"special\":false", 1);
-    let none = json.replacen("\"added_tokens\":[", "\"x\":[", 1);
+    let added = json.replacen("\"special\":true", "\"special\":false", 1);
     let end = Small::sample().end();
-    for json in [json, none] {
-        let tokenizer = Tokenizer::from_tokenizer_json(json.as_bytes(), None).unwrap();
-        assert_eq!(ids(&tokenizer, "a<|endoftext|>"), [97, end]);
-        assert_eq!(tokenizer.encode(END, Specials::Ignore).unwrap().len(), END.len());
-        assert_eq!(tokenizer.stop_ids(), [end]);
-        let warning = TokenizerWarning::NotControl { id: end, token: END.into() };
-        assert_eq!(tokenizer.warnings(), [warning]);
-    }
+    let tokenizer = Tokenizer::from_tokenizer_json(added.as_bytes(), None).unwrap();
+    assert_eq!(ids(&tokenizer, "a<|endoftext|>"), [97, end]);
+    assert_eq!(tokenizer.encode(END, Specials::Ignore).unwrap().len(), END.len());
+    assert_eq!(tokenizer.stop_ids(), [end]);
+    let warning = TokenizerWarning::NotControl { id: end, token: END.into() };
+    assert_eq!(tokenizer.warnings(), [warning]);
+    // A token of the vocabulary that nothing adds is text, as in the library: 14 tokens.
+    let none = json.replacen("\"added_tokens\":[", "\"x\":[", 1);
+    let tokenizer = Tokenizer::from_tokenizer_json(none.as_bytes(), None).unwrap();
+    assert_eq!(ids(&tokenizer, "a<|endoftext|>").len(), 14);
+    assert_eq!(tokenizer.token_kind(end), Some(TokenKind::Normal));
+    assert!(tokenizer.warnings().is_empty() && tokenizer.stop_ids().is_empty());
 }
 
 #[test]
@@ -161,9 +163,17 @@ fn text_never_merges_to_a_control_token() {
         left = small.tokens.len() as u32 - 1;
     }
     let json = small.tokenizer_json(true);
+    let json = json.replacen("\"use_regex\":true", "\"use_regex\":false", 1);
+    let plain = Tokenizer::from_tokenizer_json(json.as_bytes(), None).unwrap();
+    assert_eq!(ids(&plain, "a<EOT>"), [97, 259]);
+    let added = "\"added_tokens\":[{\"id\":259,\"content\":\"<EOT>\",\"special\":true},";
+    let json = json.replacen("\"added_tokens\":[", added, 1);
     let tokenizer = Tokenizer::from_tokenizer_json(json.as_bytes(), None).unwrap();
     assert_eq!(ids(&tokenizer, "a<EOT>"), [97, 259]);
     // What was merged before, and the last byte.
-    assert_eq!(tokenizer.encode("a<EOT>", Specials::Ignore).unwrap(), [97, 258, u32::from(b'>')]);
+    let byte = |b: u8| u32::from(b);
+    assert_eq!(tokenizer.encode("a<EOT>", Specials::Ignore).unwrap(), [97, 258, byte(b'>')]);
+    let many = tokenizer.encode(&"<EOT>".repeat(1 << 17), Specials::Ignore).unwrap();
+    assert_eq!(many, [258, byte(b'>')].repeat(1 << 17));
     assert!(tokenizer.is_end(259));
 }

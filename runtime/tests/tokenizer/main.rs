@@ -8,6 +8,7 @@ mod folders;
 mod gguf;
 mod laws;
 mod oracles;
+mod reported;
 mod spm;
 mod spm_files;
 mod tekken;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use teff_runtime::tokenizer::TokenizerError as E;
 use teff_runtime::tokenizer::*;
 
-use crate::common::Folder;
+use crate::common::{Folder, Random};
 
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -89,5 +89,45 @@ fn a_file_that_is_broken_says_where() {
     assert!(matches!(e, E::IdTooLarge { .. }), "{e}");
     for cut in (0..json.len()).step_by(97) {
         assert!(build(&json[..cut]).is_err());
+    }
+}
+
+#[test]
+fn merging_is_tiktoken_s() {
+    // Tokens over two letters, each of which can be made in several ways: of these, the leftmost pair
+    // merges first. tiktoken's code (tiktoken-rs) says what is right, as in mistral-common.
+    let mut r = Random(11);
+    for round in 0..40 {
+        let mut all: Vec<Vec<u8>> = (0..=255).map(|b| vec![b]).collect();
+        for _ in 0..24 {
+            let part = |r: &mut Random| match r.below(3) {
+                0 => vec![b"ab"[r.below(2)]],
+                _ => all[(all.len() - 1).min(256 + r.below(all.len() - 255))].clone(),
+            };
+            let token = [part(&mut r), part(&mut r)].concat();
+            if token.len() <= 12
+                && token.iter().all(u8::is_ascii_lowercase)
+                && !all.contains(&token)
+            {
+                all.push(token);
+            }
+        }
+        let token =
+            |(i, t): (usize, &Vec<u8>)| format!(r#"{{"rank":{i},"token_bytes":"{}"}}"#, base64(t));
+        let vocab: Vec<String> = all.iter().enumerate().map(token).collect();
+        let json = format!(
+            r#"{{"config":{{"pattern":"[a-z]+|[^a-z]+","default_vocab_size":{},"default_num_special_tokens":4}},"vocab":[{}]}}"#,
+            all.len() + 4,
+            vocab.join(",")
+        );
+        let ours = Tokenizer::from_tekken_json(json.as_bytes()).unwrap();
+        let ranks = all.iter().cloned().zip(0u32..).collect();
+        let theirs =
+            tiktoken_rs::CoreBPE::new(ranks, Default::default(), "[a-z]+|[^a-z]+").unwrap();
+        for len in (0..40).chain([100, 300]) {
+            let text: String = (0..len).map(|_| b"aab "[r.below(4)] as char).collect();
+            let want: Vec<u32> = theirs.encode_ordinary(&text).iter().map(|id| id + 4).collect();
+            assert_eq!(ours.encode(&text, Specials::Ignore).unwrap(), want, "{round} {text:?}");
+        }
     }
 }

@@ -16,8 +16,11 @@ use parse::{Assert, Mode, Node, UNBOUNDED, nullable};
 use set::{Ranges, Set};
 
 /// Maximum number of steps for each byte of a text, besides [`STEPS`].
-const STEPS_PER_BYTE: u64 = 1024;
+const STEPS_PER_BYTE: u64 = 256;
 const STEPS: u64 = 1 << 20;
+/// Maximum number of points to return to for each byte of a text, besides [`FRAMES`].
+const FRAMES_PER_BYTE: usize = 8;
+const FRAMES: usize = 4096;
 /// Maximum length of a pattern in bytes; the longest in use have some 1200.
 const MAX_PATTERN: usize = 8192;
 /// Maximum number of instructions of a program.
@@ -263,8 +266,12 @@ impl Regex {
         let (mut pc, mut pos) = (pc, pos);
         // The first branch to consider at a `Branch`.
         let mut next = 0;
+        let most_frames = FRAMES + FRAMES_PER_BYTE.saturating_mul(text.len());
         loop {
             budget.take(1)?;
+            if stack.len() > most_frames {
+                return Err(TooManySteps);
+            }
             let matched = match self.program[pc] {
                 Inst::Match => {
                     stack.truncate(base);

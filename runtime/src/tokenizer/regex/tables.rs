@@ -109,7 +109,7 @@ pub(super) fn runs(mut each: impl FnMut(u32, u32, usize)) {
 /// Word characters besides letters, marks, decimal and letter numbers, and connectors.
 pub(super) const WORD_EXTRA: &str = "200c-200d 24b6-24e9 1f130-1f149 1f150-1f169 1f170-1f189";
 
-/// The scripts that patterns may name.
+/// The scripts that patterns may name. Those of GGUF files need only the first.
 pub(super) const SCRIPTS: &[(&str, &str)] = &[
     (
         "Han",
@@ -119,12 +119,14 @@ pub(super) const SCRIPTS: &[(&str, &str)] = &[
         2ceb0-2ebe0 2ebf0-2ee5d 2f800-2fa1d 30000-3134a 31350-323af\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Hiragana",
         "\
         3041-3096 309d-309f 1b001-1b11f 1b132 1b150-1b152 1f200\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Katakana",
         "\
@@ -132,6 +134,7 @@ pub(super) const SCRIPTS: &[(&str, &str)] = &[
         1aff5-1affb 1affd-1affe 1b000 1b120-1b122 1b155 1b164-1b167\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Hangul",
         "\
@@ -139,12 +142,14 @@ pub(super) const SCRIPTS: &[(&str, &str)] = &[
         ffa0-ffbe ffc2-ffc7 ffca-ffcf ffd2-ffd7 ffda-ffdc\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Thai",
         "\
         e01-e3a e40-e5b\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Latin",
         "\
@@ -154,6 +159,7 @@ pub(super) const SCRIPTS: &[(&str, &str)] = &[
         ff21-ff3a ff41-ff5a 10780-10785 10787-107b0 107b2-107ba 1df00-1df1e 1df25-1df2a\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Greek",
         "\
@@ -163,12 +169,14 @@ pub(super) const SCRIPTS: &[(&str, &str)] = &[
         10140-1018e 101a0 1d200-1d245\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Cyrillic",
         "\
         400-484 487-52f 1c80-1c8a 1d2b 1d78 2de0-2dff a640-a69f fe2e-fe2f 1e030-1e06d 1e08f\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Arabic",
         "\
@@ -180,12 +188,14 @@ pub(super) const SCRIPTS: &[(&str, &str)] = &[
         1ee79-1ee7c 1ee7e 1ee80-1ee89 1ee8b-1ee9b 1eea1-1eea3 1eea5-1eea9 1eeab-1eebb 1eef0-1eef1\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Hebrew",
         "\
         591-5c7 5d0-5ea 5ef-5f4 fb1d-fb36 fb38-fb3c fb3e fb40-fb41 fb43-fb44 fb46-fb4f\
     ",
     ),
+    #[cfg(feature = "folders")]
     (
         "Devanagari",
         "\

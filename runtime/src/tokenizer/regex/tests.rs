@@ -53,7 +53,7 @@ fn constructs() {
     check(r"\x41\u00e9\x{1F999}\.", "Aé🦙.", &["Aé🦙."]);
     check(r"\p{Lu}\p{^Lu}\P{Lu}", "Abc", &["Abc"]);
     check("[[:digit:]][[:^digit:]]", "1a", &["1a"]);
-    check(r"\p{Han}+|\p{Script_Extensions}|x", "漢字", &[]);
+    check(r"\p{Han}+|\p{Greek}|x", "漢字xΩ", &["漢字", "x", "Ω"]);
 }
 
 #[test]
@@ -64,6 +64,7 @@ fn a_pattern_that_cannot_be_used_says_why() {
         ("[a", "a `[` without its `]`"),
         ("*a", "a `*` that repeats nothing"),
         (r"\p{Nonsense}", "the property `Nonsense`"),
+        (r"\p{Script_Extensions}", "the property `Script_Extensions`"),
         (r"(a)\1", r"the escape `\1`"),
         ("(?:a*)*", "a repetition of something that may be empty"),
         ("(?<=a*)b", "a look-behind of several lengths"),
@@ -86,6 +87,12 @@ fn a_search_that_takes_too_many_steps_is_an_error() {
     let text = "a".repeat(64);
     let (mut scratch, mut budget) = (RegexScratch::default(), Budget(100_000));
     assert_eq!(regex.find(&text, 0, &mut scratch, &mut budget), Err(TooManySteps));
+    // Ways to go on that pile up take no more memory than the text allows.
+    let regex = Regex::new(&format!("(?:{}x)+y", "(?:|b)".repeat(1000))).unwrap();
+    let text = "x".repeat(4000);
+    let mut budget = Budget::new(1 << 30);
+    assert_eq!(regex.find(&text, 0, &mut scratch, &mut budget), Err(TooManySteps));
+    assert!(scratch.stack.capacity() < 4 * (FRAMES + FRAMES_PER_BYTE * text.len()));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 use super::super::regex::Budget;
 use super::*;
 
+#[path = "table.rs"]
+mod table;
+
 fn check(rule: Splitter, text: &str, want: &[&str]) {
     let pre = PreTokenizer::new(&rule.steps()).unwrap();
     assert_eq!(pre.known, Some(rule));
@@ -103,7 +106,7 @@ fn pieces_of_further_rules() {
     check(Splitter::SuperBpe, "a b 1234567c", &["a b ", "1", "234", "567", "c"]);
     check(Splitter::TinyAya, "a 1234567 12b", &["a", " ", "1", "234", "567", " ", "12", "b"]);
     check(Splitter::AfMoe, "a1234漢字b", &["a", "1", "234", "漢字", "b"]);
-    check(Splitter::Bloom, "a, (b) c", &["a", ",", " ", "(", "b", ")", " c"]);
+    check(Splitter::Bloom, "a, (b) c", &["a", ", (", "b", ")", " c"]);
     check(Splitter::Viking, "a12", &["a", "1", "2"]);
     check(Splitter::DeepSeekLlm, "a  b\nc 12  ", &["a", " ", " b", "\n", "c", " ", "12", "  "]);
     check(Splitter::DeepSeekCoder, "a b,12", &["a", " b", ",", "1", "2"]);
