@@ -236,6 +236,9 @@ pub(super) fn normalizer(value: &Value) -> Result<Vec<Norm>> {
     Ok(all)
 }
 
+/// Runs of word characters, as in the `regex` crate, and of others that are not white space.
+const WORDS: &str = r"[\w\x{200c}\x{200d}&&[^²³¹¼-¾]]+|[[^\s\w\x{200c}\x{200d}]²³¹¼-¾]+";
+
 /// ASCII's and Unicode's punctuation.
 const PUNCTUATION: &str = r"[\p{P}!-/:-@\[-`{-~]";
 
@@ -271,7 +274,7 @@ pub(super) fn pre_tokenizer(value: &Value) -> Result<Vec<Pre>> {
             "Punctuation" => {
                 all.push(pattern(PUNCTUATION, f.behavior(Some(Behavior::Isolated))?, false));
             }
-            "Whitespace" => all.push(pattern(r"\w+|[^\w\s]+", Behavior::Removed, true)),
+            "Whitespace" => all.push(pattern(WORDS, Behavior::Removed, true)),
             "WhitespaceSplit" => all.push(pattern(r"\s", Behavior::Removed, false)),
             "BertPreTokenizer" => {
                 all.push(pattern(r"\s", Behavior::Removed, false));

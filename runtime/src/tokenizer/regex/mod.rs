@@ -112,9 +112,15 @@ pub(super) struct RegexScratch {
 pub(super) struct CharSet(Set);
 
 impl CharSet {
-    /// Word characters, `\w`.
+    /// Word characters as in the `regex` crate, by which the `tokenizers` library finds whole words.
     pub(super) fn word() -> Self {
-        CharSet(set::word().compile())
+        let mut word = set::word();
+        word.push(0x200c, 0x200d);
+        word.normalize();
+        let mut other = Ranges::default();
+        "²³¹¼½¾".chars().for_each(|c| other.push(c as u32, c as u32));
+        other.normalize();
+        CharSet(word.intersection(&other.negated()).compile())
     }
 
     /// The characters of these categories.

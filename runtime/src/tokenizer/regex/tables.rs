@@ -106,8 +106,9 @@ pub(super) fn runs(mut each: impl FnMut(u32, u32, usize)) {
     }
 }
 
-/// Word characters besides letters, marks, decimal and letter numbers, and connectors.
-pub(super) const WORD_EXTRA: &str = "200c-200d 24b6-24e9 1f130-1f149 1f150-1f169 1f170-1f189";
+/// Word characters besides letters, marks, decimal and letter numbers, and connectors: as in Oniguruma,
+/// which has six fractions and exponents, and not the joiners of the `regex` crate.
+pub(super) const WORD_EXTRA: &str = "b2-b3 b9 bc-be 24b6-24e9 1f130-1f149 1f150-1f169 1f170-1f189";
 
 /// The scripts that patterns may name. Those of GGUF files need only the first.
 pub(super) const SCRIPTS: &[(&str, &str)] = &[

@@ -123,7 +123,12 @@ fn every_character_is_in_the_classes_that_the_regex_crate_says() {
         let (ours, theirs) = (Regex::new(class).unwrap(), regex::Regex::new(class).unwrap());
         let set = &ours.sets[0];
         for c in '\0'..=char::MAX {
-            let want = theirs.is_match(c.encode_utf8(&mut [0; 4]));
+            let want = match (class, c) {
+                // tokenizers 0.23.3, with Oniguruma, has other word characters than the crate here.
+                (r"\w", '²' | '³' | '¹' | '¼'..='¾') => true,
+                (r"\w", '\u{200c}' | '\u{200d}') => false,
+                _ => theirs.is_match(c.encode_utf8(&mut [0; 4])),
+            };
             assert_eq!(set.contains(c), want, "{class} {c:?}");
         }
     }
