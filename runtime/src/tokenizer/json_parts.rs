@@ -413,3 +413,34 @@ fn around(value: &Value) -> Result<Template> {
     };
     Ok(Template { bos: id("cls")?, eos: id("sep")? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::regex::Budget;
+    use super::super::split::{CutScratch, PreTokenizer};
+    use super::*;
+
+    /// The pieces are those of tokenizers 0.23.3, whose Whitespace has other word characters than its
+    /// patterns do.
+    #[test]
+    fn whitespace_has_word_characters_of_its_own() {
+        let value = Value::Object(vec![("type".into(), Value::Text("Whitespace".into()))]);
+        let all = pre_tokenizer(&value).unwrap();
+        let [Pre::Step(step)] = &all[..] else { panic!("{all:?}") };
+        let pre = PreTokenizer::new(std::slice::from_ref(step)).unwrap();
+        for (text, want) in [
+            ("a½b²", &["a", "½", "b", "²"][..]),
+            ("x\u{200d}y", &["x\u{200d}y"]),
+            ("Ⅷ½", &["Ⅷ", "½"]),
+            ("a_b!²?", &["a_b", "!²?"]),
+            ("👩\u{200d}👧", &["👩", "\u{200d}", "👧"]),
+            (" a  b\n", &["a", "b"]),
+        ] {
+            let mut scratch = CutScratch::default();
+            scratch.budget = Budget::new(text.len());
+            let pieces = pre.cut(text, &mut scratch).unwrap();
+            let got: Vec<&str> = pieces.iter().map(|&(start, end)| &text[start..end]).collect();
+            assert_eq!(got, want, "{text:?}");
+        }
+    }
+}

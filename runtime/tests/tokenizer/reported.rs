@@ -1,5 +1,5 @@
-//! Files that people reported to other engines. The ids and texts are those of the `tokenizers` library,
-//! 0.23.3, for the same files.
+//! Files that people reported to other engines. The ids and texts are those of the `tokenizers`
+//! library, 0.23.3, for the same files.
 
 use teff_runtime::tokenizer::*;
 
