@@ -265,6 +265,9 @@ impl CommonArgs {
         let model = Model::open_with(path, &self.load_options()?).map_err(Failure::run)?;
         drop(progress);
         print_warnings(model.warnings());
+        if let Ok(tokenizer) = model.tokenizer() {
+            print_warnings(tokenizer.warnings());
+        }
         Ok(model)
     }
 
@@ -272,8 +275,11 @@ impl CommonArgs {
     pub(crate) fn open_tokenizer(&self) -> Result<Tokenizer, Failure> {
         let path = self.path()?;
         elsewhere::check_model(path)?;
-        let _progress = Progress::show("loading the tokenizer");
-        Tokenizer::open(path).map_err(Failure::run)
+        let progress = Progress::show("loading the tokenizer");
+        let tokenizer = Tokenizer::open(path).map_err(Failure::run)?;
+        drop(progress);
+        print_warnings(tokenizer.warnings());
+        Ok(tokenizer)
     }
 
     /// Says if a session gets fewer threads than were asked for.

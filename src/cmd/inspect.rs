@@ -324,7 +324,10 @@ impl<'m> Report<'m> {
             let o = Object::new().str("key", &w.key).str("found", &w.found);
             o.str("taken", &w.taken).str("why", &w.why).str("text", &w.to_string()).end()
         });
-        o = o.raw("warnings", array(warnings));
+        let of_tokenizer = m.tokenizer().map_or(&[][..], |t| t.warnings());
+        let of_tokenizer =
+            of_tokenizer.iter().map(|w| Object::new().str("text", &w.to_string()).end());
+        o = o.raw("warnings", array(warnings.chain(of_tokenizer)));
         o = o
             .raw("tensors", array(groups))
             .count("file_bytes", Some(m.file_bytes()))
@@ -397,6 +400,9 @@ impl<'m> Report<'m> {
             let _ = writeln!(out, "{key:<14}{value}");
         }
         for warning in m.warnings() {
+            let _ = writeln!(out, "{:<14}{warning}", "warning");
+        }
+        for warning in m.tokenizer().map_or(&[][..], |t| t.warnings()) {
             let _ = writeln!(out, "{:<14}{warning}", "warning");
         }
         let _ = writeln!(out, "\nformat   tensors     parameters          bytes");

@@ -14,7 +14,9 @@ const fn stands_for_itself(byte: usize) -> bool {
     matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)
 }
 
-static BYTE_OF: [u16; END] = {
+static BYTE_OF: [u16; END] = BYTE_OF_CHAR;
+
+const BYTE_OF_CHAR: [u16; END] = {
     let mut table = [NONE; END];
     let (mut byte, mut next) = (0, 0x100);
     while byte < 0x100 {
@@ -55,6 +57,31 @@ pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
     }
     out.truncate(start);
     false
+}
+
+/// Appends the characters that stand for bytes.
+pub(super) fn encode(bytes: &[u8], out: &mut String) {
+    out.extend(bytes.iter().map(|&b| CHAR_OF[usize::from(b)]));
+}
+
+static CHAR_OF: [char; 256] = {
+    let mut table = ['\0'; 256];
+    let mut c = 0;
+    while c < END {
+        if BYTE_OF_CHAR[c] != NONE
+            && let Some(letter) = char::from_u32(c as u32)
+        {
+            table[BYTE_OF_CHAR[c] as usize] = letter;
+        }
+        c += 1;
+    }
+    table
+};
+
+/// True if `text` is in the alphabet and stands for other bytes than its own.
+pub(super) fn differs(text: &str) -> bool {
+    let mut bytes = Vec::new();
+    decode(text.as_bytes(), &mut bytes) && bytes != text.as_bytes()
 }
 
 #[cfg(test)]

@@ -3,33 +3,35 @@
 //! A piece starts as one token per byte. As long as a merge applies to two neighbours, the one with
 //! the lowest rank is applied, leftmost first on ties.
 
-use std::collections::BinaryHeap;
 use std::fmt;
 
 use super::nfc::{NfcScratch, Normalizer};
-use super::special::SpecialIndex;
-use super::vocab::{Hasher, Lookup, TokenKind, Vocab, slots_for};
-use super::{MergeAt, Specials, Splitter, TokenizerError, alphabet};
-
-/// Marks an absent merge, token or neighbour.
-const NONE: u32 = u32::MAX;
+use super::pairs::{Keep, Merge, MergeScratch, NONE, Pairs};
+use super::special::{SpecialIndex, Walk};
+use super::split::{CutScratch, PreTokenizer};
+use super::vocab::{Hasher, Lookup, TokenKind, Vocab};
+use super::{MergeAt, Specials, TokenizerError, alphabet};
 
 /// Maximum length in bytes of pieces that are merged by searching all pairs each time, which is
 /// fastest for few of them; longer pieces go through a priority queue.
 const SHORT: usize = 40;
 
-#[derive(Clone, Copy, Debug)]
-struct Merge {
-    left: u32,
-    right: u32,
-    product: u32,
+/// Treatment of bytes without a token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Missing {
+    /// An error of the text.
+    Refused,
+    /// It is left out, as in the `tokenizers` library: its neighbours may merge.
+    Dropped,
+    /// It is left out after merging, as in llama.cpp.
+    Skipped,
 }
 
 /// The options of encoding besides the merges.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     /// The pre-tokenizer.
-    pub(super) splitter: Splitter,
+    pub(super) pre: PreTokenizer,
     /// True if a text that does not start with a space gets one in front.
     pub(super) add_prefix_space: bool,
     /// True if a piece that is a token becomes that token, regardless of the merges.
@@ -37,6 +39,7 @@ pub(super) struct Rules {
     /// Normalisation to Unicode form C, if enabled. A function pointer, so that programs that never
     /// use it don't link its tables.
     pub(super) nfc: Option<Normalizer>,
+    pub(super) missing: Missing,
 }
 
 /// The merges of a byte-level vocabulary.
@@ -44,11 +47,7 @@ pub(super) struct Rules {
 pub(super) struct ByteBpe {
     /// The token of each single byte, or [`NONE`].
     byte_ids: [u32; 256],
-    /// Sorted by rank.
-    merges: Vec<Merge>,
-    /// Ranks by pair, in an open-addressing table; [`NONE`] in empty slots.
-    slots: Vec<u32>,
-    hasher: Hasher,
+    pairs: Pairs,
     rules: Rules,
     /// Special tokens that are matched in normalised text, after all others.
     pub(super) normalized: SpecialIndex,
@@ -59,7 +58,7 @@ pub(super) struct ByteBpe {
 impl fmt::Debug for ByteBpe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("ByteBpe");
-        out.field("merges", &self.merges.len()).field("rules", &self.rules);
+        out.field("merges", &self.pairs.merges().len()).field("rules", &self.rules);
         out.finish_non_exhaustive()
     }
 }
@@ -68,46 +67,15 @@ impl fmt::Debug for ByteBpe {
 /// allocates only if a text needs more than all before it.
 #[derive(Clone, Debug, Default)]
 pub struct EncodeScratch {
-    nodes: Vec<Node>,
-    queue: BinaryHeap<u64>,
+    pub(super) merge: MergeScratch,
     prefixed: String,
     nfc: NfcScratch,
+    pub(super) cut: CutScratch,
     pub(super) spm: super::spm::SpmScratch,
-}
-
-/// A token of a long piece, linked to its neighbours.
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    id: u32,
-    prev: u32,
-    next: u32,
-    /// The rank of the merge with the next token; [`NONE`] if there is none.
-    rank: u32,
-}
-
-/// A queue entry: the greatest has the lowest rank, then the lowest position.
-fn entry(rank: u32, at: u32) -> u64 {
-    !(u64::from(rank) << 32 | u64::from(at))
+    pub(super) pipeline: super::pipeline::Scratch,
 }
 
 impl ByteBpe {
-    /// The rank of the merge of two tokens, or [`NONE`].
-    fn rank(&self, left: u32, right: u32) -> u32 {
-        let mask = self.slots.len() - 1;
-        let mut slot = self.hasher.pair(left, right) as usize & mask;
-        loop {
-            let rank = self.slots[slot];
-            if rank == NONE {
-                return NONE;
-            }
-            let m = &self.merges[rank as usize];
-            if (m.left, m.right) == (left, right) {
-                return rank;
-            }
-            slot = (slot + 1) & mask;
-        }
-    }
-
     /// Appends the tokens of a text without special tokens, except for those matched in normalised
     /// text.
     pub(super) fn encode(
@@ -142,13 +110,12 @@ impl ByteBpe {
         scratch: &mut EncodeScratch,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        let mut at = 0;
-        while let Some((start, end, id)) = self.normalized.find(vocab, text, at, specials) {
-            self.encode_plain(vocab, &text[at..start], scratch, out)?;
+        let mut walk = Walk::default();
+        while let Some((start, end, id)) = self.normalized.next(text, &mut walk, specials) {
+            self.encode_plain(vocab, &text[start..end], scratch, out)?;
             out.push(id);
-            at = end;
         }
-        self.encode_plain(vocab, &text[at..], scratch, out)
+        self.encode_plain(vocab, &text[walk.rest()..], scratch, out)
     }
 
     /// Appends the tokens of a text without any special tokens.
@@ -159,18 +126,39 @@ impl ByteBpe {
         scratch: &mut EncodeScratch,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        let splitter = self.rules.splitter;
         if !self.rules.add_prefix_space || text.is_empty() || text.starts_with(' ') {
-            let mut pieces = splitter.split(text);
-            return pieces.try_for_each(|p| self.encode_piece(vocab, p.as_bytes(), scratch, out));
+            return self.encode_pieces(vocab, text, scratch, out);
         }
         let mut prefixed = std::mem::take(&mut scratch.prefixed);
         prefixed.clear();
         prefixed.push(' ');
         prefixed.push_str(text);
-        let mut pieces = splitter.split(&prefixed);
-        let done = pieces.try_for_each(|p| self.encode_piece(vocab, p.as_bytes(), scratch, out));
+        let done = self.encode_pieces(vocab, &prefixed, scratch, out);
         scratch.prefixed = prefixed;
+        done
+    }
+
+    /// Appends the tokens of a text that has its prefix.
+    fn encode_pieces(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        scratch: &mut EncodeScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        if let Some(fast) = self.rules.pre.fast() {
+            let mut pieces = fast.split(text);
+            return pieces.try_for_each(|p| self.encode_piece(vocab, p.as_bytes(), scratch, out));
+        }
+        let mut cut = std::mem::take(&mut scratch.cut);
+        let done = self.rules.pre.cut(text, &mut cut).map_err(TokenizerError::from);
+        let done = done.and_then(|pieces| {
+            let mut pieces = pieces.iter();
+            pieces.try_for_each(|&(start, end)| {
+                self.encode_piece(vocab, &text.as_bytes()[start..end], scratch, out)
+            })
+        });
+        scratch.cut = cut;
         done
     }
 
@@ -196,113 +184,70 @@ impl ByteBpe {
         }
     }
 
-    fn byte_id(&self, byte: u8) -> Result<u32, TokenizerError> {
-        match self.byte_ids[usize::from(byte)] {
-            NONE => Err(TokenizerError::NoTokenForByte { byte }),
-            id => Ok(id),
+    /// The token of a byte; `None` if it is left out.
+    fn byte_id(&self, byte: u8) -> Result<Option<u32>, TokenizerError> {
+        match (self.byte_ids[usize::from(byte)], self.rules.missing) {
+            (NONE, Missing::Refused) => Err(TokenizerError::NoTokenForByte { byte }),
+            (NONE, Missing::Dropped) => Ok(None),
+            // No merge has it.
+            (NONE, Missing::Skipped) => Ok(Some(NONE)),
+            (id, _) => Ok(Some(id)),
         }
     }
 
     /// Encodes a piece of at most [`SHORT`] bytes.
     fn encode_short(&self, piece: &[u8], out: &mut Vec<u32>) -> Result<(), TokenizerError> {
-        let (mut ids, mut ranks) = ([NONE; SHORT], [NONE; SHORT]);
-        let mut n = piece.len().min(SHORT);
-        for (id, &byte) in ids.iter_mut().zip(piece) {
-            *id = self.byte_id(byte)?;
-        }
-        for i in 1..n {
-            ranks[i - 1] = self.rank(ids[i - 1], ids[i]);
-        }
-        while n > 1 {
-            let (mut at, mut best) = (0, NONE);
-            for (i, &rank) in ranks[..n - 1].iter().enumerate() {
-                if rank < best {
-                    (at, best) = (i, rank);
-                }
+        let mut ids = [NONE; SHORT];
+        let mut n = 0;
+        for &byte in piece.iter().take(SHORT) {
+            if let Some(id) = self.byte_id(byte)? {
+                ids[n] = id;
+                n += 1;
             }
-            if best == NONE {
-                break;
-            }
-            ids[at] = self.merges[best as usize].product;
-            ids.copy_within(at + 2..n, at + 1);
-            ranks.copy_within(at + 1..n, at);
-            n -= 1;
-            if at > 0 {
-                ranks[at - 1] = self.rank(ids[at - 1], ids[at]);
-            }
-            ranks[at] = if at + 1 < n { self.rank(ids[at], ids[at + 1]) } else { NONE };
         }
-        out.extend_from_slice(&ids[..n]);
+        let n = self.pairs.merge_few(&mut ids, n);
+        out.extend(ids[..n].iter().filter(|&&id| id != NONE));
         Ok(())
     }
 
-    /// Encodes a piece of any length below 2^32. Every merge is one queue operation, so a piece of
-    /// `n` bytes takes `n log n` steps.
+    /// Encodes a piece of any length below 2^32.
     fn encode_long(
         &self,
         piece: &[u8],
         scratch: &mut EncodeScratch,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        let nodes = &mut scratch.nodes;
-        nodes.clear();
-        nodes.reserve(piece.len());
-        for (i, &byte) in (0u32..).zip(piece) {
-            let id = self.byte_id(byte)?;
-            nodes.push(Node { id, prev: i.wrapping_sub(1), next: i + 1, rank: NONE });
-        }
-        if let Some(last) = nodes.last_mut() {
-            last.next = NONE;
-        }
-        let mut entries = std::mem::take(&mut scratch.queue).into_vec();
-        entries.clear();
-        for at in 1..nodes.len() {
-            let rank = self.rank(nodes[at - 1].id, nodes[at].id);
-            nodes[at - 1].rank = rank;
-            if rank != NONE {
-                entries.push(entry(rank, at as u32 - 1));
+        scratch.merge.start(piece.len());
+        for &byte in piece {
+            if let Some(id) = self.byte_id(byte)? {
+                scratch.merge.push(id);
             }
         }
-        let mut queue = BinaryHeap::from(entries);
-        while let Some(top) = queue.pop() {
-            let (rank, at) = ((!top >> 32) as u32, !top as u32);
-            let node = nodes[at as usize];
-            // An entry is stale if its pair has changed since.
-            if node.rank != rank {
-                continue;
-            }
-            let right = nodes[node.next as usize];
-            nodes[node.next as usize].rank = NONE;
-            let product = self.merges[rank as usize].product;
-            let mut follow = NONE;
-            if right.next != NONE {
-                nodes[right.next as usize].prev = at;
-                follow = self.rank(product, nodes[right.next as usize].id);
-                if follow != NONE {
-                    queue.push(entry(follow, at));
-                }
-            }
-            nodes[at as usize] =
-                Node { id: product, prev: node.prev, next: right.next, rank: follow };
-            if node.prev != NONE {
-                let before = &mut nodes[node.prev as usize];
-                before.rank = self.rank(before.id, product);
-                if before.rank != NONE {
-                    queue.push(entry(before.rank, node.prev));
-                }
-            }
-        }
-        scratch.queue = queue;
-        let mut at = 0;
-        while let Some(node) = scratch.nodes.get(at as usize) {
-            out.push(node.id);
-            at = node.next;
+        let start = out.len();
+        self.pairs.merge_many(&mut scratch.merge, out);
+        if self.rules.missing == Missing::Skipped && out[start..].contains(&NONE) {
+            let mut at = 0;
+            out.retain(|&id| {
+                at += 1;
+                at <= start || id != NONE
+            });
         }
         Ok(())
     }
 
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Merges as tiktoken does: by what they make, the leftmost of several first. The merges of each
+    /// token follow each other.
+    pub(super) fn merge_by_product(&mut self) {
+        self.pairs.share_ranks();
+    }
+
+    /// True if every byte has a token.
+    pub(super) fn has_all_bytes(&self) -> bool {
+        !self.byte_ids.contains(&NONE)
     }
 
     /// The token of each single byte that has one.
@@ -312,7 +257,7 @@ impl ByteBpe {
 
     /// The two tokens of each merge and its product, sorted by rank.
     pub(super) fn merges(&self) -> impl Iterator<Item = [u32; 3]> {
-        self.merges.iter().map(|m| [m.left, m.right, m.product])
+        self.pairs.merges().iter().map(|m| [m.left, m.right, m.product])
     }
 
     /// The token of a piece with these bytes that needs no merging ([`Rules::ignore_merges`]).
@@ -323,9 +268,7 @@ impl ByteBpe {
     /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
         let whole = self.whole.as_ref().map_or(0, Lookup::memory);
-        let merges = size_of::<Merge>() * self.merges.capacity();
-        let rest = self.normalized.memory() + whole;
-        size_of::<Self>() + merges + 4 * self.slots.capacity() + rest
+        size_of::<Self>() + self.pairs.memory() + self.normalized.memory() + whole
     }
 }
 
@@ -353,6 +296,11 @@ impl Tokens {
             self.plain.push(id);
         }
         Ok(())
+    }
+
+    /// Appends the token of the next id, a normal one of these bytes.
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) -> Result<(), TokenizerError> {
+        self.vocab.push(Some(TokenKind::Normal), |out| out.extend_from_slice(bytes)).map(drop)
     }
 
     /// Skips the next id.
@@ -438,40 +386,40 @@ impl Merges {
             at,
             product: text(&[left, right].concat()),
         })?;
+        self.push_ids(left_id, right_id, product)
+    }
+
+    /// The token of these bytes.
+    pub(super) fn find(&self, bytes: &[u8]) -> Option<u32> {
+        self.lookup.find(&self.vocab, bytes)
+    }
+
+    /// Appends the merge of the next rank.
+    pub(super) fn push_ids(
+        &mut self,
+        left: u32,
+        right: u32,
+        product: u32,
+    ) -> Result<(), TokenizerError> {
         if self.merges.len() >= NONE as usize / 2 {
             return Err(TokenizerError::VocabularyTooLarge);
         }
-        self.merges.push(Merge { left: left_id, right: right_id, product });
+        self.merges.push(Merge { left, right, product });
         Ok(())
     }
 
-    /// Ends the merges. `at` maps an index to the merge's location in its file.
+    /// Ends the merges; `repeated` gets the index of each that stands there again.
     pub(super) fn finish(
         self,
         rules: Rules,
-        at: impl Fn(usize) -> MergeAt,
-    ) -> Result<(Vocab, ByteBpe), TokenizerError> {
-        let Merges { vocab, lookup, hasher, mut merges, .. } = self;
-        merges.shrink_to_fit();
+        keep: Keep,
+        repeated: impl FnMut(usize),
+    ) -> (Vocab, ByteBpe) {
+        let Merges { vocab, lookup, hasher, merges, .. } = self;
         let byte_ids = std::array::from_fn(|b| lookup.find(&vocab, &[b as u8]).unwrap_or(NONE));
         let whole = rules.ignore_merges.then_some(lookup);
-        let mut slots = vec![NONE; slots_for(merges.len())];
-        let mask = slots.len() - 1;
-        for (rank, m) in merges.iter().enumerate() {
-            let mut slot = hasher.pair(m.left, m.right) as usize & mask;
-            while slots[slot] != NONE {
-                let other = &merges[slots[slot] as usize];
-                if (other.left, other.right) == (m.left, m.right) {
-                    let text = |id| String::from_utf8_lossy(vocab.get(id).unwrap_or_default());
-                    let merge = format!("{} {}", text(m.left), text(m.right));
-                    return Err(TokenizerError::DuplicateMerge { at: at(rank), merge });
-                }
-                slot = (slot + 1) & mask;
-            }
-            slots[slot] = rank as u32;
-        }
+        let pairs = Pairs::new(merges, keep, hasher, repeated);
         let normalized = SpecialIndex::default();
-        let bpe = ByteBpe { byte_ids, merges, slots, hasher, rules, normalized, whole };
-        Ok((vocab, bpe))
+        (vocab, ByteBpe { byte_ids, pairs, rules, normalized, whole })
     }
 }

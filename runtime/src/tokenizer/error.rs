@@ -72,6 +72,13 @@ pub enum TokenizerError {
         /// The name.
         name: String,
     },
+    /// A name in `tokenizer.ggml.pre` that is known, but not supported.
+    RefusedPreTokenizer {
+        /// The name.
+        name: String,
+        /// The reason.
+        why: &'static str,
+    },
     /// tokenizer.model is not a valid protocol buffer, or a field of it is invalid.
     Model {
         /// Offset in bytes from the start of the file.
@@ -135,13 +142,6 @@ pub enum TokenizerError {
         /// The product.
         product: String,
     },
-    /// A merge that occurs twice, so that its rank is ambiguous.
-    DuplicateMerge {
-        /// Location of the second occurrence.
-        at: MergeAt,
-        /// Its two tokens.
-        merge: String,
-    },
     /// A special token longer than [`super::MAX_SPECIAL`] bytes.
     SpecialTooLong {
         /// Id of the token.
@@ -153,6 +153,20 @@ pub enum TokenizerError {
     NoTokenForByte {
         /// The byte.
         byte: u8,
+    },
+    /// A text with a character that needs the token for unknown text, which the vocabulary lacks.
+    NoUnknownToken {
+        /// The name of that token.
+        token: String,
+    },
+    /// A pattern of the tokenizer that takes too many steps on a text.
+    PatternTooSlow,
+    /// A text that a normalizer makes many times as long.
+    NormalizedTooLong {
+        /// Length of the text in bytes.
+        bytes: usize,
+        /// Limit of its normal form in bytes.
+        limit: usize,
     },
     /// A text of 4 GiB or more.
     TextTooLong {
@@ -213,8 +227,11 @@ impl fmt::Display for TokenizerError {
             }
             E::UnknownPreTokenizer { name } => {
                 write!(f, "the pre-tokenizer `{name}` is not supported; known:")?;
-                let mut names = super::Splitter::gguf_names().enumerate();
+                let mut names = super::split::gguf_names().enumerate();
                 names.try_for_each(|(i, n)| write!(f, "{} {n}", if i > 0 { "," } else { "" }))
+            }
+            E::RefusedPreTokenizer { name, why } => {
+                write!(f, "the pre-tokenizer `{name}` is not supported: {why}")
             }
             E::Model { offset, why } => write!(f, "tokenizer.model, at byte {offset}: {why}"),
             E::NotAByte { id, token } => {
@@ -244,7 +261,6 @@ impl fmt::Display for TokenizerError {
             E::NoMergeProduct { at, product } => {
                 write!(f, "{at} makes {product:?}, which is not in the vocabulary")
             }
-            E::DuplicateMerge { at, merge } => write!(f, "{at}, {merge:?}, occurs twice"),
             E::SpecialTooLong { id, bytes } => write!(
                 f,
                 "the special token {id} has {bytes} bytes, more than {}",
@@ -256,6 +272,17 @@ impl fmt::Display for TokenizerError {
                     "the text contains the byte {byte:#04x}, for which the vocabulary has no token"
                 )
             }
+            E::NoUnknownToken { token } => write!(
+                f,
+                "the text needs the unknown token {token:?}, which is not in the vocabulary"
+            ),
+            E::PatternTooSlow => f.write_str(
+                "a pattern of the tokenizer takes too many steps on this text: split it into parts",
+            ),
+            E::NormalizedTooLong { bytes, limit } => write!(
+                f,
+                "the tokenizer's normalizer makes more than {limit} bytes of a text of {bytes}"
+            ),
             E::TextTooLong { bytes } => {
                 write!(f, "a text of {bytes} bytes is too long: split it into parts below 4 GiB")
             }
@@ -263,6 +290,12 @@ impl fmt::Display for TokenizerError {
                 write!(f, "{id} is not a token: the vocabulary has {vocab_size} ids, some unused")
             }
         }
+    }
+}
+
+impl From<super::regex::TooManySteps> for TokenizerError {
+    fn from(_: super::regex::TooManySteps) -> Self {
+        TokenizerError::PatternTooSlow
     }
 }
 

@@ -13,11 +13,12 @@ use teff_graph::gguf::{Gguf, GgufValue};
 use super::bpe::ByteBpe;
 use super::folder::read;
 use super::json_files::Config;
+use super::split::{GgufName, gguf_name, gguf_names};
 use super::spm::{Cut, Prefix, SPACE, Spm};
 use super::vocab::Vocab;
 use super::{
-    Algorithm, STOPS, SpecialIds, Specials, Splitter, SpmParts, TokenKind, Tokenizer,
-    TokenizerError, alphabet,
+    Algorithm, SpecialIds, Specials, Splitter, SpmParts, TokenKind, Tokenizer, TokenizerError,
+    alphabet, ends,
 };
 use crate::gguf_write::{GgufHeader, WriteError};
 
@@ -118,6 +119,9 @@ impl Tokenizer {
         match &self.algorithm {
             Algorithm::ByteBpe(bpe) => self.put_byte_bpe(bpe, header, rows)?,
             Algorithm::Spm(spm) => self.put_spm(spm, header, rows)?,
+            Algorithm::Pipeline(pipeline) => {
+                return inexpressible(format!("these components of tokenizer.json: {pipeline:?}"));
+            }
         }
         self.put_ids(header, rows)
     }
@@ -129,14 +133,31 @@ impl Tokenizer {
         rows: usize,
     ) -> Result<(), ExportError> {
         let rules = bpe.rules();
-        let pre = match (rules.splitter, rules.ignore_merges) {
-            (Splitter::Gpt2, false) => "gpt-2",
-            (Splitter::Gpt2Digits, false) => "starcoder",
-            (Splitter::Llama3, true) => "llama-bpe",
-            (Splitter::Llama3, false) => "smaug-bpe",
-            (Splitter::Qwen2, false) => "qwen2",
-            (splitter, true) => return inexpressible(format!("`ignore_merges` with {splitter:?}")),
+        let Some(splitter) = rules.pre.known else {
+            return inexpressible("the pre-tokenizer of tokenizer.json");
         };
+        // Names that every version of llama.cpp has come first.
+        let usual = match splitter {
+            Splitter::Gpt2 => "gpt-2",
+            Splitter::Gpt2Digits => "starcoder",
+            Splitter::Llama3 if rules.ignore_merges => "llama-bpe",
+            Splitter::Llama3 => "smaug-bpe",
+            Splitter::Qwen2 => "qwen2",
+            Splitter::Gpt4o => "gpt-4o",
+            Splitter::DeepSeekV3 => "deepseek-v3",
+            _ => "",
+        };
+        let fits = |name: &&str| {
+            matches!(gguf_name(name), Some(GgufName::Bytes { splitter: s, ignore_merges, .. })
+                if s == splitter && ignore_merges == rules.ignore_merges)
+        };
+        let Some(pre) = std::iter::once(usual).chain(gguf_names()).find(fits) else {
+            let with = if rules.ignore_merges { "with" } else { "without" };
+            return inexpressible(format!("{splitter:?} {with} `ignore_merges`"));
+        };
+        if rules.add_prefix_space {
+            return inexpressible("that texts get a space in front (`add_prefix_space`)");
+        }
         let letters = letters();
         let spell = |bytes: &[u8]| -> Vec<u8> {
             let all: String = bytes.iter().map(|&b| letters[usize::from(b)]).collect();
@@ -153,9 +174,6 @@ impl Tokenizer {
         header.put("tokenizer.ggml.pre", GgufValue::Str(pre))?;
         table.put(header)?;
         header.put_strings("tokenizer.ggml.merges", merges)?;
-        if rules.add_prefix_space {
-            header.put("tokenizer.ggml.add_space_prefix", GgufValue::Bool(true))?;
-        }
         Ok(())
     }
 
@@ -168,7 +186,7 @@ impl Tokenizer {
                            tokenizer.model",
             );
         }
-        if rules.cut != Cut::Never {
+        if let Cut::Spaces = rules.cut {
             return inexpressible("that texts are cut at spaces (Metaspace with split)");
         }
         if rules.ignore_merges {
@@ -236,7 +254,9 @@ impl Tokenizer {
                 }
             };
             table.texts.push(text);
-            table.kinds.push(kind as i32);
+            // What a file calls a token is kept: its readers know it by its name, too.
+            let given = self.retyped.iter().find(|(other, _)| *other == id);
+            table.kinds.push(given.map_or(kind, |&(_, given)| given) as i32);
         }
         Ok(table)
     }
@@ -244,10 +264,8 @@ impl Tokenizer {
     fn put_ids(&self, header: &mut GgufHeader, rows: usize) -> Result<(), ExportError> {
         let SpecialIds { bos, eos, mut eot, unk, add_bos, add_eos } = self.ids;
         // Other end tokens are recognised by name, or else there is one key for one of them.
-        let named = |id: u32| {
-            let known = |t: &[u8]| STOPS.iter().any(|s| s.as_bytes() == t);
-            self.vocab.kind(id) == Some(TokenKind::Control) && self.vocab.get(id).is_some_and(known)
-        };
+        let by_name = ends::named(&self.vocab);
+        let named = |id: u32| by_name.contains(&id);
         for &id in self.stops.iter().filter(|&&id| (id as usize) < rows) {
             if [eos, eot].contains(&Some(id)) || named(id) {
                 continue;
@@ -322,9 +340,15 @@ impl Tokenizer {
     /// end tokens are there, and that some sample texts get the same ids.
     pub(crate) fn check_gguf(&self, gguf: &Gguf<'_>, rows: usize) -> Result<(), ExportError> {
         let read = Tokenizer::from_gguf(gguf)?;
+        let mut retyped: Vec<&str> = Vec::new();
         for (id, kind, bytes) in self.vocab.iter().filter(|t| (t.0 as usize) < rows) {
-            if (read.vocab.kind(id), read.vocab.get(id)) != (Some(kind), Some(bytes)) {
+            // Readers of GGUF take tokens with such names for control tokens.
+            let (expected, _) = ends::kind(bytes, kind);
+            if (read.vocab.kind(id), read.vocab.get(id)) != (Some(expected), Some(bytes)) {
                 return inexpressible(format!("token {id}"));
+            }
+            if expected != kind {
+                retyped.extend(str::from_utf8(bytes));
             }
         }
         // A file that names none implies the first ids, which is harmless unless they are text.
@@ -348,7 +372,14 @@ impl Tokenizer {
         let all = self.all_tokens(rows);
         for text in samples.chain(special.map(|t| format!("{t} x{t}\n y"))).chain(all) {
             for specials in [Specials::Ignore, Specials::Parse] {
-                if self.encode(&text, specials) != read.encode(&text, specials) {
+                if specials == Specials::Parse && retyped.iter().any(|name| text.contains(name)) {
+                    continue;
+                }
+                let mut ids = self.encode(&text, specials);
+                if let (Ok(ids), Specials::Ignore) = (&mut ids, specials) {
+                    read.unmerge(0, ids);
+                }
+                if ids != read.encode(&text, specials) {
                     let start: String = text.chars().take(64).collect();
                     return inexpressible(format!("the tokenisation of {start:?}"));
                 }

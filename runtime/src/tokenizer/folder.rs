@@ -6,9 +6,17 @@ use std::path::Path;
 use crate::json::Event;
 use crate::storage::open_file;
 
-use super::json_files::{Added, Config, Doc, TokenList, tokenizer_json, unsupported};
+use super::doc::{Doc, unsupported};
+use super::json_files::{Added, AddedVocab, Config, TokenList};
 use super::json_parts::Template;
-use super::{Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, bpe, spm_json};
+use super::pairs::Keep;
+use super::special::{Literal, SpecialIndex};
+use super::split::PreTokenizer;
+use super::warning::{self, TokenizerWarning};
+use super::{
+    Algorithm, MergeAt, SpecialIds, Splitter, Tokenizer, TokenizerError, alphabet, bpe, ends,
+    tekken,
+};
 
 /// Size limit of a tokenizer's files in bytes; the largest in use have some 35 MB.
 const MAX_FILE: u64 = 256 << 20;
@@ -18,31 +26,52 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 
 impl Tokenizer {
     /// Reads the tokenizer of a Hugging Face folder: tokenizer.json if present, otherwise
-    /// tokenizer.model, otherwise vocab.json with merges.txt. The special ids come from
-    /// tokenizer_config.json, if there is one; a folder that names none gets GPT-2's
+    /// tokenizer.model, otherwise tekken.json, otherwise vocab.json with merges.txt. The special ids and
+    /// further added tokens come from tokenizer_config.json, special_tokens_map.json and
+    /// added_tokens.json, as transformers reads them; a folder that names none gets GPT-2's
     /// `<|endoftext|>`, if it is in the vocabulary. Tokens that end generation also include those
-    /// named as `eos_token_id` by generation_config.json, or else by config.json.
+    /// named as `eos_token_id` by generation_config.json, or else by config.json, and tokens with
+    /// well-known names.
     ///
     /// # Errors
     /// [`TokenizerError::NoFiles`] if there are none of these files; otherwise the error of the
     /// file.
     pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
         let read = |name| read(&folder.join(name));
-        let config = match read("tokenizer_config.json")? {
-            Some(bytes) => Some(Config::read(&bytes)?),
-            None => None,
+        let mut config = None;
+        if let Some(bytes) = read("tokenizer_config.json")? {
+            config = Some(Config::read(&bytes)?);
+        }
+        if let Some(bytes) = read("special_tokens_map.json")? {
+            config.get_or_insert_default().read_special_tokens_map(&bytes)?;
+        }
+        let more = |config: &mut Option<Config>| -> Result<(), TokenizerError> {
+            // It is older than the settings that name the same tokens.
+            let settings = config.get_or_insert_default();
+            if settings.added.is_none()
+                && let Some(added) = read("added_tokens.json")?
+            {
+                let names: Vec<String> = settings.names().iter().map(|s| s.to_string()).collect();
+                settings.add_more(added_tokens_json(&added, &names)?);
+            }
+            Ok(())
         };
         let mut tokenizer = if let Some(bytes) = read("tokenizer.json")? {
+            more(&mut config)?;
             Tokenizer::build_json(&bytes, config)?
         } else if let Some(bytes) = read("tokenizer.model")? {
             let mut config = config.unwrap_or_default();
             if let Some(added) = read("added_tokens.json")? {
-                config.add_more(added_tokens_json(&added)?);
+                let names: Vec<String> = config.names().iter().map(|s| s.to_string()).collect();
+                config.add_more(added_tokens_json(&added, &names)?);
             }
             Tokenizer::build_model(&bytes, config)?
+        } else if let Some(bytes) = read("tekken.json")? {
+            tekken::build(&bytes)?
         } else {
             match (read("vocab.json")?, read("merges.txt")?) {
                 (Some(vocab), Some(merges)) => {
+                    more(&mut config)?;
                     Tokenizer::build_vocab_merges(&vocab, &merges, config)?
                 }
                 _ => return Err(TokenizerError::NoFiles { folder: folder.to_path_buf() }),
@@ -67,6 +96,14 @@ impl Tokenizer {
         Tokenizer::build_json(json, config.map(Config::read).transpose()?)
     }
 
+    /// Reads a tokenizer from the bytes of tekken.json, Mistral's own file.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] if the file is malformed.
+    pub fn from_tekken_json(json: &[u8]) -> Result<Self, TokenizerError> {
+        tekken::build(json)
+    }
+
     /// Reads a tokenizer from the bytes of vocab.json, merges.txt and, if there is one,
     /// tokenizer_config.json. Its `tokenizer_class` determines how texts are split, GPT2Tokenizer
     /// or Qwen2Tokenizer; without one it is GPT-2's pattern. Texts are not normalised: only
@@ -82,23 +119,6 @@ impl Tokenizer {
         Tokenizer::build_vocab_merges(vocab, merges, config.map(Config::read).transpose()?)
     }
 
-    fn build_json(json: &[u8], config: Option<Config>) -> Result<Self, TokenizerError> {
-        if spm_json::is_sentence_piece(json)? {
-            return Tokenizer::build_spm_json(json, config.unwrap_or_default());
-        }
-        let parts = tokenizer_json(json)?;
-        let mut config = config.unwrap_or_default();
-        config.unk = config.unk.or(parts.unk);
-        let algorithm = Algorithm::ByteBpe(Box::new(parts.bpe));
-        let mut tokenizer = Tokenizer::new(parts.vocab, algorithm, SpecialIds::default())?;
-        if let Algorithm::ByteBpe(bpe) = &mut tokenizer.algorithm {
-            bpe.normalized = tokenizer.special.split_off(&tokenizer.vocab, &parts.normalized);
-        }
-        tokenizer.name_specials(&config);
-        tokenizer.add_template(parts.template, &config)?;
-        Ok(tokenizer)
-    }
-
     fn build_vocab_merges(
         vocab: &[u8],
         merges: &[u8],
@@ -110,13 +130,38 @@ impl Tokenizer {
             Some("Qwen2Tokenizer" | "Qwen2TokenizerFast") => Splitter::Qwen2,
             Some(class) => return unsupported("class", class),
         };
-        let mut list = TokenList::from_vocab_json(vocab)?;
-        let named = [&config.bos, &config.eos, &config.unk, &config.pad];
-        let mut names: Vec<&str> = named.into_iter().flatten().map(String::as_str).collect();
-        list.add_named(&names, &mut config.added);
-        names.push(END_OF_TEXT);
-        list.mark_special(&names);
-        let mut all = list.build(&config.added)?.merges()?;
+        let list = TokenList::from_vocab_json(vocab)?;
+        let known = list.by_text();
+        config.take_defaults(|text| known.contains_key(text));
+        let mut added = AddedVocab::default();
+        let mut warnings = std::mem::take(&mut config.warnings);
+        added.add(&list, &known, config.to_add(&[]), |a, id| {
+            Config::moved(&mut warnings, a, id);
+        })?;
+        if let Some(&id) = known.get(END_OF_TEXT)
+            && added.tokens.iter().all(|(i, _)| *i != id)
+        {
+            added.tokens.push((id, Added::plain(END_OF_TEXT.into(), true)));
+        }
+        for (id, a) in &mut added.tokens {
+            if !a.special && ends::is_control(a.content.as_bytes()) {
+                a.special = true;
+                warnings.push(TokenizerWarning::NotControl { id: *id, token: a.content.clone() });
+            }
+        }
+        // The byte alphabet reads the text of such a token as other bytes, of which it stays a token.
+        let spelled =
+            |a: &Added| alphabet::differs(&a.content) && known.contains_key(a.content.as_str());
+        let unspelled = added.without(|a| spelled(a));
+        drop(known);
+        added.tokens.sort_by_key(|(id, _)| *id);
+        let literal = |(id, a): &(u32, Added)| Literal {
+            text: a.content.clone(),
+            id: *id,
+            how: a.matching(),
+        };
+        let special = SpecialIndex::new(added.tokens.iter().map(literal).collect())?;
+        let mut all = list.build(&unspelled)?.merges()?;
         let mut first = 1;
         let mut lines = merges;
         if let Some(rest) = lines.strip_prefix(b"#version") {
@@ -135,13 +180,24 @@ impl Tokenizer {
                 all.push_line(line, MergeAt::Line(first + i))?;
             }
         }
-        let at = |rank| MergeAt::Line(first + rank);
-        let add_prefix_space = config.add_prefix_space;
-        let rules = bpe::Rules { splitter, add_prefix_space, ignore_merges: false, nfc: None };
-        let (vocab, bpe) = all.finish(rules, at)?;
+        let rules = bpe::Rules {
+            pre: PreTokenizer::new(&splitter.steps())?,
+            add_prefix_space: config.add_prefix_space.unwrap_or(false),
+            ignore_merges: false,
+            nfc: None,
+            missing: bpe::Missing::Dropped,
+        };
+        let (vocab, bpe) = all.finish(rules, Keep::Last, |i| {
+            warning::count(&mut warnings, i, |first| TokenizerWarning::RepeatedMerges {
+                first,
+                count: 1,
+                last: true,
+            });
+        });
         let algorithm = Algorithm::ByteBpe(Box::new(bpe));
-        let mut tokenizer = Tokenizer::new(vocab, algorithm, SpecialIds::default())?;
-        tokenizer.name_specials(&config);
+        let mut tokenizer = Tokenizer::new(vocab, algorithm, special, SpecialIds::default())?;
+        tokenizer.name_specials(&config, &added, None);
+        tokenizer.warnings = warnings;
         Ok(tokenizer)
     }
 
@@ -153,8 +209,8 @@ impl Tokenizer {
     ) -> Result<(), TokenizerError> {
         let mut ids = self.ids;
         let sides = [
-            ("bos_token", template.bos, &config.bos, &mut ids.bos, &mut ids.add_bos),
-            ("eos_token", template.eos, &config.eos, &mut ids.eos, &mut ids.add_eos),
+            ("bos_token", template.bos, config.bos(), &mut ids.bos, &mut ids.add_bos),
+            ("eos_token", template.eos, config.eos(), &mut ids.eos, &mut ids.add_eos),
         ];
         for (what, put, named, id, add) in sides {
             let Some(put) = put else { continue };
@@ -169,11 +225,16 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Looks up the special ids. A name that is not in the vocabulary is ignored.
-    pub(super) fn name_specials(&mut self, config: &Config) {
-        let find = |name: &Option<String>| self.find_token(name.as_ref()?.as_bytes());
-        let (mut bos, mut eos, unk) = (find(&config.bos), find(&config.eos), find(&config.unk));
-        if config.bos.is_none() && config.eos.is_none() {
+    /// Looks up the special ids. A name that is not in the vocabulary is ignored. `unk` is the model's
+    /// own unknown token.
+    pub(super) fn name_specials(&mut self, config: &Config, added: &AddedVocab, unk: Option<&str>) {
+        let find = |name: Option<&str>| {
+            let name = name?;
+            added.find(name).or_else(|| self.find_token(name.as_bytes()))
+        };
+        let unk = find(config.unk().or(unk));
+        let (mut bos, mut eos) = (find(config.bos()), find(config.eos()));
+        if config.bos().is_none() && config.eos().is_none() {
             let id = self.find_token(END_OF_TEXT.as_bytes());
             bos = id.filter(|&id| self.is_special(id));
             eos = bos;
@@ -184,14 +245,15 @@ impl Tokenizer {
     }
 }
 
-/// Reads added_tokens.json, `{"token": id, ...}`.
-fn added_tokens_json(bytes: &[u8]) -> Result<Vec<Added>, TokenizerError> {
+/// Reads added_tokens.json, `{"token": id, ...}`; tokens with these names are special.
+fn added_tokens_json(bytes: &[u8], names: &[String]) -> Result<Vec<Added>, TokenizerError> {
     let mut doc = Doc::new("added_tokens.json", bytes);
     let mut added = Vec::new();
     doc.object("an object of tokens and their ids")?;
     while let Some(token) = doc.key()? {
         let content = token.to_cow().into_owned();
-        added.push(Added { id: doc.id()?, content, special: false });
+        let special = names.contains(&content);
+        added.push(Added { id: Some(doc.id()?), ..Added::plain(content, special) });
     }
     doc.end()?;
     Ok(added)

@@ -1,134 +1,136 @@
-//! The JSON files of Hugging Face folders: tokenizer.json, vocab.json, tokenizer_config.json.
+//! The JSON files of Hugging Face folders: vocabularies, merges, added tokens, and the settings of
+//! tokenizer_config.json.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::bpe::{self, ByteBpe};
-use super::json_parts::{Template, normalizer, post_processor, pre_tokenizer};
-use super::vocab::{TokenKind, Vocab};
+use super::bpe;
+use super::doc::{Doc, Value};
+use super::special::Matching;
+use super::vocab::TokenKind;
+use super::warning::{self, TokenizerWarning};
 use super::{MergeAt, TokenizerError};
-use crate::json::{Event, JsonError, Reader, Text};
-
-/// A JSON document being read, whose errors name its file.
-#[derive(Clone)]
-pub(super) struct Doc<'a> {
-    file: &'static str,
-    reader: Reader<'a>,
-}
+use crate::json::Event;
 
 type Result<T> = std::result::Result<T, TokenizerError>;
 
-impl<'a> Doc<'a> {
-    pub(super) fn new(file: &'static str, bytes: &'a [u8]) -> Self {
-        Doc { file, reader: Reader::new(bytes) }
-    }
-
-    fn json(&self, error: JsonError) -> TokenizerError {
-        TokenizerError::Json { file: self.file, error }
-    }
-
-    pub(super) fn wrong(&self, want: &'static str) -> TokenizerError {
-        TokenizerError::WrongField { file: self.file, offset: self.reader.offset(), want }
-    }
-
-    pub(super) fn missing(&self, field: &'static str) -> TokenizerError {
-        TokenizerError::MissingField { file: self.file, field }
-    }
-
-    pub(super) fn next(&mut self, want: &'static str) -> Result<Event<'a>> {
-        let event = self.reader.next().map_err(|e| self.json(e))?;
-        event.ok_or_else(|| self.wrong(want))
-    }
-
-    pub(super) fn skip(&mut self) -> Result<()> {
-        self.reader.skip_value().map_err(|e| self.json(e))
-    }
-
-    /// Skips the next value, and returns a reader positioned before it.
-    pub(super) fn bookmark(&mut self) -> Result<Doc<'a>> {
-        let here = self.clone();
-        self.skip()?;
-        Ok(here)
-    }
-
-    /// Reads to the end of the document, so that all of it has been validated.
-    pub(super) fn end(&mut self) -> Result<()> {
-        match self.reader.next().map_err(|e| self.json(e))? {
-            None => Ok(()),
-            Some(_) => Err(self.wrong("the end of the document")),
-        }
-    }
-
-    pub(super) fn object(&mut self, want: &'static str) -> Result<()> {
-        match self.next(want)? {
-            Event::ObjectStart => Ok(()),
-            _ => Err(self.wrong(want)),
-        }
-    }
-
-    /// The next key of the current object; `None` at its end.
-    pub(super) fn key(&mut self) -> Result<Option<Text<'a>>> {
-        match self.next("a key")? {
-            Event::Key(key) => Ok(Some(key)),
-            _ => Ok(None),
-        }
-    }
-
-    pub(super) fn array(&mut self, want: &'static str) -> Result<()> {
-        match self.next(want)? {
-            Event::ArrayStart => Ok(()),
-            _ => Err(self.wrong(want)),
-        }
-    }
-
-    pub(super) fn text(&mut self, want: &'static str) -> Result<Text<'a>> {
-        match self.next(want)? {
-            Event::String(text) => Ok(text),
-            _ => Err(self.wrong(want)),
-        }
-    }
-
-    pub(super) fn flag(&mut self, want: &'static str) -> Result<bool> {
-        match self.next(want)? {
-            Event::Bool(v) => Ok(v),
-            _ => Err(self.wrong(want)),
-        }
-    }
-
-    pub(super) fn id(&mut self) -> Result<u64> {
-        let want = "a token id, an integer from 0";
-        match self.next(want)? {
-            Event::Number(n) => n.parse().map_err(|_| self.wrong(want)),
-            _ => Err(self.wrong(want)),
-        }
-    }
-
-    /// The `type` field of the next value, an object; `None` for `null`.
-    pub(super) fn kind(&self, want: &'static str) -> Result<Option<String>> {
-        let mut doc = self.clone();
-        match doc.next(want)? {
-            Event::Null => return Ok(None),
-            Event::ObjectStart => {}
-            _ => return Err(doc.wrong(want)),
-        }
-        while let Some(key) = doc.key()? {
-            if key.is("type") {
-                return Ok(Some(doc.text("the name of a type")?.to_cow().into_owned()));
-            }
-            doc.skip()?;
-        }
-        Err(doc.wrong(want))
-    }
-}
-
-pub(super) fn unsupported<T>(part: &'static str, name: impl Into<String>) -> Result<T> {
-    Err(TokenizerError::Unsupported { part, name: name.into() })
-}
-
 /// An added token: one outside the vocabulary, or one that is matched whole in texts.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Added {
-    pub(super) id: u64,
+    /// Its id in the file.
+    pub(super) id: Option<u64>,
     pub(super) content: String,
     pub(super) special: bool,
+    pub(super) lstrip: bool,
+    pub(super) rstrip: bool,
+    pub(super) single_word: bool,
+    /// True if it is matched in normalised text.
+    pub(super) normalized: bool,
+}
+
+impl Added {
+    /// A token without options.
+    pub(super) fn plain(content: String, special: bool) -> Self {
+        Added {
+            id: None,
+            content,
+            special,
+            lstrip: false,
+            rstrip: false,
+            single_word: false,
+            normalized: !special,
+        }
+    }
+
+    /// How it is found in texts.
+    pub(super) fn matching(&self) -> Matching {
+        Matching {
+            always: !self.special,
+            lstrip: self.lstrip,
+            rstrip: self.rstrip,
+            ascii: false,
+            single_word: self.single_word,
+        }
+    }
+
+    /// True if it is found with nothing but its own text.
+    pub(super) fn is_bare(&self) -> bool {
+        !(self.lstrip || self.rstrip || self.single_word)
+    }
+
+    fn of(value: &Value) -> Option<Self> {
+        let flag = |key| value.get(key).and_then(Value::bool);
+        let special = flag("special").unwrap_or(false);
+        Some(Added {
+            id: value.get("id").and_then(Value::number),
+            content: value.get("content").and_then(Value::text)?.to_owned(),
+            special,
+            lstrip: flag("lstrip").unwrap_or(false),
+            rstrip: flag("rstrip").unwrap_or(false),
+            single_word: flag("single_word").unwrap_or(false),
+            normalized: flag("normalized").unwrap_or(!special),
+        })
+    }
+}
+
+/// Added tokens with their ids, as the `tokenizers` library gives them.
+#[derive(Default)]
+pub(super) struct AddedVocab {
+    pub(super) tokens: Vec<(u32, Added)>,
+    /// Indices of `tokens` by content.
+    index: HashMap<String, usize>,
+}
+
+impl AddedVocab {
+    /// The id of an added token.
+    pub(super) fn find(&self, content: &str) -> Option<u32> {
+        let i = self.tokens.iter().position(|(_, a)| a.content == content)?;
+        Some(self.tokens[i].0)
+    }
+
+    /// The other tokens than these.
+    pub(super) fn without(&self, left_out: impl Fn(&Added) -> bool) -> AddedVocab {
+        let kept = self.tokens.iter().filter(|(_, a)| !left_out(a));
+        AddedVocab { tokens: kept.cloned().collect(), index: HashMap::new() }
+    }
+
+    /// Adds tokens to a vocabulary: one that is there keeps its id and changes its options, and the
+    /// ids of others go on from the size of the vocabulary.
+    pub(super) fn add(
+        &mut self,
+        list: &TokenList,
+        known: &HashMap<&str, u32>,
+        new: impl IntoIterator<Item = Added>,
+        mut moved: impl FnMut(&Added, u32),
+    ) -> Result<()> {
+        let size = list.len();
+        let highest = self.tokens.iter().map(|(id, _)| *id).max();
+        let mut next = match highest {
+            Some(max) if max >= size || size == 0 => max.saturating_add(1),
+            _ => size,
+        };
+        for added in new {
+            if added.content.is_empty() {
+                continue;
+            }
+            let there = self.index.get(&added.content).and_then(|&i| self.tokens.get_mut(i));
+            if let Some((id, old)) = there {
+                moved(&added, *id);
+                *old = added;
+                continue;
+            }
+            let id = match known.get(added.content.as_str()) {
+                Some(&id) => id,
+                None => {
+                    next = next.saturating_add(1);
+                    next - 1
+                }
+            };
+            moved(&added, id);
+            self.index.insert(added.content.clone(), self.tokens.len());
+            self.tokens.push((id, added));
+        }
+        Ok(())
+    }
 }
 
 /// Tokens with their ids, in any order.
@@ -165,6 +167,23 @@ impl TokenList {
         Ok(list)
     }
 
+    /// Number of tokens.
+    pub(super) fn len(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// All ids, sorted.
+    pub(super) fn ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.entries.iter().map(|e| e.1).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The ids by text.
+    pub(super) fn by_text(&self) -> HashMap<&str, u32> {
+        (0..self.entries.len()).map(|e| (self.token(e), self.entries[e].1)).collect()
+    }
+
     fn check(&self, id: u64) -> Result<u32> {
         let small = u32::try_from(id).ok().filter(|&id| id < self.limit);
         small.ok_or(TokenizerError::IdTooLarge { id, limit: self.limit })
@@ -175,35 +194,8 @@ impl TokenList {
         &self.text[start..self.entries[entry].0]
     }
 
-    /// Marks the tokens with these texts as special, if they are in the vocabulary.
-    pub(super) fn mark_special(&mut self, names: &[&str]) {
-        for entry in 0..self.entries.len() {
-            if names.contains(&self.token(entry)) {
-                self.entries[entry].2 = TokenKind::Control;
-            }
-        }
-    }
-
-    /// Appends tokens that are named but defined nowhere, as transformers does: their ids continue
-    /// from the number of tokens.
-    pub(super) fn add_named(&self, names: &[&str], added: &mut Vec<Added>) {
-        if names.is_empty() {
-            return;
-        }
-        let mut known: HashSet<&str> = (0..self.entries.len()).map(|e| self.token(e)).collect();
-        known.extend(added.iter().map(|a| a.content.as_str()));
-        let mut missing = Vec::new();
-        for name in names {
-            let id = known.len() as u64;
-            if known.insert(name) {
-                missing.push(Added { id, content: name.to_string(), special: true });
-            }
-        }
-        added.extend(missing);
-    }
-
     /// Sorts the tokens by id, together with the added ones.
-    pub(super) fn build(self, added: &[Added]) -> Result<bpe::Tokens> {
+    pub(super) fn build(self, added: &AddedVocab) -> Result<bpe::Tokens> {
         let mut tokens = bpe::Tokens::default();
         self.for_each_token(added, |token| match token {
             Some((text, kind)) => tokens.push(text.as_bytes(), kind),
@@ -216,7 +208,7 @@ impl TokenList {
     /// without a token.
     pub(super) fn for_each_token(
         mut self,
-        added: &[Added],
+        added: &AddedVocab,
         mut token: impl FnMut(Option<(&str, TokenKind)>) -> Result<()>,
     ) -> Result<()> {
         const HOLE: u32 = u32::MAX;
@@ -235,8 +227,8 @@ impl TokenList {
                 return Err(TokenizerError::RepeatedId { id, token: self.token(entry).into() });
             }
         }
-        for a in added {
-            let id = self.check(a.id)?;
+        for (id, a) in &added.tokens {
+            let id = self.check(u64::from(*id))?;
             let kind = if a.special { TokenKind::Control } else { TokenKind::UserDefined };
             let entry = self.entries.len();
             match place(&mut by_id, id, entry) {
@@ -260,196 +252,6 @@ impl TokenList {
             }
         }
         Ok(())
-    }
-}
-
-/// The contents of tokenizer.json.
-pub(super) struct TokenizerJson {
-    pub(super) vocab: Vocab,
-    pub(super) bpe: ByteBpe,
-    /// The model's token for unknown text.
-    pub(super) unk: Option<String>,
-    /// The tokens put around texts.
-    pub(super) template: Template,
-    /// Added tokens that are matched in normalised text.
-    pub(super) normalized: Vec<u32>,
-}
-
-/// Reads tokenizer.json as the `tokenizers` library writes it.
-pub(super) fn tokenizer_json(bytes: &[u8]) -> Result<TokenizerJson> {
-    let mut doc = Doc::new("tokenizer.json", bytes);
-    let mut added = Vec::new();
-    let (mut model, mut pre, mut decoder) = (None, None, None);
-    let (mut nfc, mut normalized, mut template) = (false, Vec::new(), Template::default());
-    doc.object("an object")?;
-    while let Some(key) = doc.key()? {
-        if key.is("added_tokens") {
-            normalized = normalized_tokens(doc.clone())?;
-            added = added_tokens(&mut doc)?;
-        } else if key.is("normalizer") {
-            nfc = normalizer(doc.bookmark()?)?;
-        } else if key.is("pre_tokenizer") {
-            pre = Some(pre_tokenizer(doc.bookmark()?)?);
-        } else if key.is("post_processor") {
-            template = post_processor(doc.bookmark()?)?;
-        } else if key.is("decoder") {
-            let name = doc.bookmark()?.kind("null or a decoder")?;
-            decoder = Some(name.unwrap_or_else(|| "null".into()));
-        } else if key.is("model") {
-            model = Some(doc.bookmark()?);
-        } else {
-            // The version; truncation and padding, which concern batches.
-            doc.skip()?;
-        }
-    }
-    doc.end()?;
-    let model = model.ok_or_else(|| doc.missing("model"))?;
-    // An unsupported model is reported before the components that go with it.
-    let model = Model::read(model)?;
-    let pre = pre.ok_or_else(|| doc.missing("pre_tokenizer"))?;
-    match decoder {
-        Some(name) if name == "ByteLevel" => {}
-        Some(name) => return unsupported("decoder", name),
-        None => return Err(doc.missing("decoder")),
-    }
-    if nfc {
-        // A token that normalisation changes would become a different one.
-        let stays = |token: &str| token == super::nfc::nfc(token, &mut Default::default());
-        if let Some((_, token)) = normalized.iter().find(|(_, token)| !stays(token)) {
-            return unsupported("option of an added token", format!("normalized of {token}"));
-        }
-    }
-    let normalized = normalized.into_iter().map(|(id, _)| id).collect();
-    let list = TokenList::read(&mut model.vocab.clone(), bytes.len())?;
-    let mut merges = list.build(&added)?.merges()?;
-    read_merges(model.merges, |left, right, at| merges.push(left, right, at))?;
-    let rules = bpe::Rules {
-        splitter: pre.splitter,
-        add_prefix_space: pre.add_prefix_space,
-        ignore_merges: model.ignore_merges,
-        nfc: nfc.then_some(super::nfc::nfc),
-    };
-    let (vocab, bpe) = merges.finish(rules, MergeAt::Index)?;
-    Ok(TokenizerJson { vocab, bpe, unk: model.unk, template, normalized })
-}
-
-pub(super) fn added_tokens(doc: &mut Doc<'_>) -> Result<Vec<Added>> {
-    let want = "an array of added tokens";
-    let mut added = Vec::new();
-    doc.array(want)?;
-    loop {
-        match doc.next(want)? {
-            Event::ArrayEnd => return Ok(added),
-            Event::ObjectStart => added.push(added_token(doc, None)?),
-            _ => return Err(doc.wrong(want)),
-        }
-    }
-}
-
-/// Reads an added token whose `{` has been read. In tokenizer_config.json its id is outside the
-/// object.
-fn added_token(doc: &mut Doc<'_>, mut id: Option<u64>) -> Result<Added> {
-    let (mut content, mut special) = (None, false);
-    while let Some(key) = doc.key()? {
-        if key.is("id") {
-            id = Some(doc.id()?);
-        } else if key.is("content") {
-            content = Some(doc.text("the token's text")?.to_cow().into_owned());
-        } else if key.is("special") {
-            special = doc.flag("true or false")?;
-        } else if key.is("single_word") || key.is("lstrip") || key.is("rstrip") {
-            if doc.flag("true or false")? {
-                return unsupported("option of an added token", key.to_cow());
-            }
-        } else {
-            doc.skip()?; // `normalized`: see `normalized_tokens`
-        }
-    }
-    let id = id.ok_or_else(|| doc.missing("added_tokens[].id"))?;
-    let content = content.ok_or_else(|| doc.missing("added_tokens[].content"))?;
-    Ok(Added { id, content, special })
-}
-
-/// The added tokens that are matched in normalised text.
-pub(super) fn normalized_tokens(mut doc: Doc<'_>) -> Result<Vec<(u32, String)>> {
-    let mut all = Vec::new();
-    doc.array("an array of added tokens")?;
-    while doc.next("an added token")? == Event::ObjectStart {
-        let (mut id, mut content, mut normalized) = (None, None, false);
-        while let Some(key) = doc.key()? {
-            if key.is("id") {
-                id = u32::try_from(doc.id()?).ok();
-            } else if key.is("content") {
-                content = Some(doc.text("the token's text")?.to_cow().into_owned());
-            } else if key.is("normalized") {
-                normalized = doc.flag("true or false")?;
-            } else {
-                doc.skip()?;
-            }
-        }
-        all.extend(id.zip(content).filter(|_| normalized));
-    }
-    Ok(all)
-}
-
-/// The field `model` of tokenizer.json.
-struct Model<'a> {
-    vocab: Doc<'a>,
-    merges: Doc<'a>,
-    unk: Option<String>,
-    ignore_merges: bool,
-}
-
-impl<'a> Model<'a> {
-    fn read(mut doc: Doc<'a>) -> Result<Self> {
-        const PART: &str = "model option";
-        let (mut vocab, mut merges, mut unk) = (None, None, None);
-        let mut ignore_merges = false;
-        let mut typed = doc.clone();
-        typed.object("the model, an object")?;
-        while let Some(key) = typed.key()? {
-            // Old files lack it; they have a vocabulary and merges all the same.
-            if key.is("type") {
-                let name = typed.text("the name of a type")?;
-                if !name.is("BPE") {
-                    return unsupported("model", name.to_cow());
-                }
-            } else {
-                typed.skip()?;
-            }
-        }
-        doc.object("the model, an object")?;
-        while let Some(key) = doc.key()? {
-            if key.is("vocab") {
-                vocab = Some(doc.bookmark()?);
-            } else if key.is("merges") {
-                merges = Some(doc.bookmark()?);
-            } else if key.is("unk_token") {
-                unk = text_or_null(&mut doc)?;
-            } else if key.is("continuing_subword_prefix") || key.is("end_of_word_suffix") {
-                if let Some(text) = text_or_null(&mut doc)? {
-                    return unsupported(PART, format!("{key}: {text}"));
-                }
-            } else if key.is("ignore_merges") {
-                ignore_merges = doc.next("true or false")? == Event::Bool(true);
-            } else if key.is("byte_fallback") {
-                if doc.next("true or false")? == Event::Bool(true) {
-                    return unsupported(PART, format!("{key}: true"));
-                }
-            } else if key.is("dropout") {
-                match doc.next("null or a number")? {
-                    Event::Null => {}
-                    Event::Number(n) if n.parse() == Ok(0.0) => {}
-                    Event::Number(n) => return unsupported(PART, format!("dropout: {n}")),
-                    _ => return Err(doc.wrong("null or a number")),
-                }
-            } else {
-                doc.skip()?; // `type`; `fuse_unk`: byte-level text never needs the unknown token
-            }
-        }
-        let vocab = vocab.ok_or_else(|| doc.missing("model.vocab"))?;
-        let merges = merges.ok_or_else(|| doc.missing("model.merges"))?;
-        Ok(Model { vocab, merges, unk, ignore_merges })
     }
 }
 
@@ -492,97 +294,282 @@ pub(super) fn read_merges(
     Ok(())
 }
 
-/// Special tokens according to tokenizer_config.json or special_tokens_map.json.
+/// Reads the added tokens of tokenizer.json.
+pub(super) fn added_tokens(doc: &mut Doc<'_>) -> Result<Vec<Added>> {
+    let want = "an array of added tokens";
+    let mut added = Vec::new();
+    doc.array(want)?;
+    loop {
+        match doc.next(want)? {
+            Event::ArrayEnd => return Ok(added),
+            Event::ObjectStart => added.push(added_token(doc)?),
+            _ => return Err(doc.wrong(want)),
+        }
+    }
+}
+
+/// Reads an added token whose `{` has been read.
+fn added_token(doc: &mut Doc<'_>) -> Result<Added> {
+    let (mut id, mut content) = (None, None);
+    let mut normalized = None;
+    let mut added = Added::plain(String::new(), false);
+    while let Some(key) = doc.key()? {
+        let flag = match () {
+            () if key.is("special") => &mut added.special,
+            () if key.is("single_word") => &mut added.single_word,
+            () if key.is("lstrip") => &mut added.lstrip,
+            () if key.is("rstrip") => &mut added.rstrip,
+            () if key.is("normalized") => normalized.insert(false),
+            () if key.is("id") => {
+                id = Some(doc.id()?);
+                continue;
+            }
+            () if key.is("content") => {
+                content = Some(doc.text("the token's text")?.to_cow().into_owned());
+                continue;
+            }
+            () => {
+                doc.skip()?;
+                continue;
+            }
+        };
+        *flag = doc.flag("true or false")?;
+    }
+    added.id = Some(id.ok_or_else(|| doc.missing("added_tokens[].id"))?);
+    added.content = content.ok_or_else(|| doc.missing("added_tokens[].content"))?;
+    added.normalized = normalized.unwrap_or(!added.special);
+    Ok(added)
+}
+
+/// A special token that a setting names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Named {
+    pub(super) content: String,
+    /// Its options, if it is an object.
+    options: Option<Added>,
+}
+
+/// The settings that name special tokens, in the order in which transformers adds them.
+const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Settings of tokenizer_config.json and special_tokens_map.json.
 #[derive(Default)]
 pub(super) struct Config {
-    pub(super) bos: Option<String>,
-    pub(super) eos: Option<String>,
-    pub(super) unk: Option<String>,
-    pub(super) pad: Option<String>,
+    /// The tokens of [`NAMED`].
+    named: [Option<Named>; NAMED.len()],
+    /// Those of them that a file mentions, as a token or as null.
+    mentioned: [bool; NAMED.len()],
+    /// Special tokens under names of their own, such as `image_token`.
+    own: Vec<Named>,
+    /// Further special tokens.
+    extra: Vec<Named>,
     /// True if texts begin with `bos`; `None` if the file leaves it to its class.
     pub(super) add_bos: Option<bool>,
     /// True if texts end with `eos`.
     pub(super) add_eos: Option<bool>,
-    pub(super) add_prefix_space: bool,
-    pub(super) added: Vec<Added>,
-    /// The class that reads vocab.json and merges.txt.
+    pub(super) add_prefix_space: Option<bool>,
+    /// True for the older behaviour of SentencePiece's prefix.
+    pub(super) legacy: Option<bool>,
+    /// `added_tokens_decoder`, or added_tokens.json.
+    pub(super) added: Option<Vec<Added>>,
+    /// True if they are from `added_tokens_decoder`.
+    decoder: bool,
+    /// The class of the tokenizer.
     pub(super) class: Option<String>,
+    /// Warnings of reading the folder.
+    pub(super) warnings: Vec<TokenizerWarning>,
 }
 
 impl Config {
+    pub(super) fn bos(&self) -> Option<&str> {
+        self.name(0)
+    }
+
+    pub(super) fn eos(&self) -> Option<&str> {
+        self.name(1)
+    }
+
+    pub(super) fn unk(&self) -> Option<&str> {
+        self.name(2)
+    }
+
+    fn name(&self, i: usize) -> Option<&str> {
+        self.named[i].as_ref().map(|n| n.content.as_str())
+    }
+
+    /// All special tokens, in the order in which transformers adds them.
+    fn special(&self) -> impl Iterator<Item = &Named> {
+        self.named.iter().flatten().chain(&self.own).chain(&self.extra)
+    }
+
+    /// The names of all special tokens.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.special().map(|n| n.content.as_str()).collect()
+    }
+
+    /// Takes the special tokens that a class of transformers has where no file mentions them.
+    pub(super) fn take_defaults(&mut self, known: impl Fn(&str) -> bool) {
+        const END: &str = "<|endoftext|>";
+        let class = self.class.as_deref().map(|c| c.strip_suffix("Fast").unwrap_or(c));
+        let defaults: &[(usize, &str)] = match class {
+            Some("GPT2Tokenizer" | "GPTNeoXTokenizer" | "CodeGenTokenizer") => {
+                &[(0, END), (1, END), (2, END)]
+            }
+            Some("Qwen2Tokenizer") => &[(1, END), (2, END), (4, END)],
+            Some("LlamaTokenizer" | "CodeLlamaTokenizer") => {
+                &[(0, "<s>"), (1, "</s>"), (2, "<unk>")]
+            }
+            _ => &[],
+        };
+        for &(i, content) in defaults {
+            if !self.mentioned[i] && known(content) {
+                self.named[i] = Some(Named { content: content.into(), options: None });
+            }
+        }
+    }
+
+    /// The tokens that transformers adds to those that tokenizer.json adds, in order: those of
+    /// `added_tokens_decoder` or added_tokens.json, and those that settings name and nothing adds. A
+    /// setting that names a token only makes it special.
+    pub(super) fn to_add(&self, file: &[Added]) -> Vec<Added> {
+        let mut all = self.added.clone().unwrap_or_default();
+        if !self.decoder {
+            // The older file gives way to ids in tokenizer.json.
+            let taken: HashSet<Option<u64>> = file.iter().map(|a| a.id).collect();
+            all.retain(|a| !taken.contains(&a.id));
+        }
+        all.sort_by_key(|a| a.id);
+        let added: HashMap<&str, Added> =
+            file.iter().chain(&all).map(|a| (a.content.as_str(), a.clone())).collect();
+        let mut named = Vec::new();
+        for token in self.special() {
+            let plain = || Added::plain(token.content.clone(), true);
+            let found = added.get(token.content.as_str()).or(token.options.as_ref());
+            let found = found.cloned().unwrap_or_else(plain);
+            named.push(Added { special: true, id: None, ..found });
+        }
+        all.extend(named);
+        all
+    }
+
     /// Adds tokens whose ids are not taken yet.
     pub(super) fn add_more(&mut self, added: Vec<Added>) {
-        let known: HashSet<u64> = self.added.iter().map(|a| a.id).collect();
-        self.added.extend(added.into_iter().filter(|a| !known.contains(&a.id)));
+        let there = self.added.get_or_insert_default();
+        let known: HashSet<Option<u64>> = there.iter().map(|a| a.id).collect();
+        there.extend(added.into_iter().filter(|a| !known.contains(&a.id)));
     }
 
     /// Reads tokenizer_config.json; everything unrelated to the tokens' meaning is skipped.
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
-        let mut doc = Doc::new("tokenizer_config.json", bytes);
         let mut config = Config::default();
+        config.read_from(&mut Doc::new("tokenizer_config.json", bytes))?;
+        Ok(config)
+    }
+
+    /// Reads special_tokens_map.json, whose tokens replace those of tokenizer_config.json; it only
+    /// counts where that has no `added_tokens_decoder`.
+    pub(super) fn read_special_tokens_map(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut doc = Doc::new("special_tokens_map.json", bytes);
+        if self.added.is_some() {
+            return Ok(());
+        }
+        self.read_from(&mut doc)
+    }
+
+    fn read_from(&mut self, doc: &mut Doc<'_>) -> Result<()> {
+        let (mut extra, mut additional) = (Vec::new(), Vec::new());
         doc.object("an object")?;
         while let Some(key) = doc.key()? {
-            if key.is("bos_token") {
-                config.bos = token_name(&mut doc)?;
-            } else if key.is("eos_token") {
-                config.eos = token_name(&mut doc)?;
-            } else if key.is("unk_token") {
-                config.unk = token_name(&mut doc)?;
-            } else if key.is("pad_token") {
-                config.pad = token_name(&mut doc)?;
+            if let Some(i) = NAMED.iter().position(|name| key.is(name)) {
+                self.named[i] = named(doc)?;
+                self.mentioned[i] = true;
             } else if key.is("tokenizer_class") {
-                config.class = text_or_null(&mut doc)?;
+                self.class = text_or_null(doc)?;
             } else if key.is("add_bos_token") {
-                config.add_bos = flag_or_null(&mut doc)?;
+                self.add_bos = flag_or_null(doc)?;
             } else if key.is("add_eos_token") {
-                config.add_eos = flag_or_null(&mut doc)?;
+                self.add_eos = flag_or_null(doc)?;
             } else if key.is("add_prefix_space") {
-                config.add_prefix_space = doc.next("true or false")? == Event::Bool(true);
+                self.add_prefix_space = flag_or_null(doc)?;
+            } else if key.is("legacy") {
+                self.legacy = flag_or_null(doc)?;
             } else if key.is("added_tokens_decoder") {
-                config.added = added_by_id(&mut doc)?;
+                self.added = Some(added_by_id(doc)?);
+                self.decoder = true;
+            } else if key.is("extra_special_tokens") {
+                match doc.value()? {
+                    Value::Array(all) => extra = all.iter().filter_map(named_of).collect(),
+                    Value::Object(all) => {
+                        self.own.extend(all.iter().filter_map(|(_, value)| named_of(value)));
+                    }
+                    _ => {}
+                }
+            } else if key.is("additional_special_tokens") {
+                if let Value::Array(all) = doc.value()? {
+                    additional = all.iter().filter_map(named_of).collect();
+                }
+            } else if key.to_cow().ends_with("_token") {
+                // Tokens that only some models have, such as `image_token`.
+                self.own.extend(named_of(&doc.value()?));
             } else {
                 doc.skip()?;
             }
         }
         doc.end()?;
-        Ok(config)
+        let known: HashSet<String> = self.extra.iter().map(|n| n.content.clone()).collect();
+        self.extra.extend(extra.into_iter().filter(|n| !known.contains(&n.content)));
+        if self.extra.is_empty() {
+            self.extra = additional;
+        }
+        Ok(())
+    }
+
+    /// Counts an added token that has another id than the file gives it.
+    pub(super) fn moved(warnings: &mut Vec<TokenizerWarning>, added: &Added, to: u32) {
+        if let Some(from) = added.id.filter(|&from| from != u64::from(to)) {
+            warning::count(warnings, 0, |_| TokenizerWarning::MovedTokens {
+                token: added.content.clone(),
+                from,
+                to,
+                count: 1,
+            });
+        }
     }
 }
 
 /// A boolean or null.
 fn flag_or_null(doc: &mut Doc<'_>) -> Result<Option<bool>> {
-    Ok(match doc.next("true or false")? {
-        Event::Bool(v) => Some(v),
-        _ => None,
-    })
+    Ok(doc.value()?.bool())
 }
 
 /// The name of a token: a string, an object with its `content`, or null.
-fn token_name(doc: &mut Doc<'_>) -> Result<Option<String>> {
-    let mut peek = doc.clone();
-    if peek.next("a token")? != Event::ObjectStart {
-        return text_or_null(doc);
+fn named(doc: &mut Doc<'_>) -> Result<Option<Named>> {
+    let value = doc.value()?;
+    let found = named_of(&value);
+    let none = matches!(&value, Value::Null) || value.text() == Some("");
+    if found.is_none() && !none {
+        return Err(doc.wrong("null, the text of a token, or an object with its content"));
     }
-    let mut name = None;
-    doc.object("a token")?;
-    while let Some(key) = doc.key()? {
-        if key.is("content") {
-            name = Some(doc.text("the token's text")?.to_cow().into_owned());
-        } else {
-            doc.skip()?;
-        }
-    }
-    Ok(name)
+    Ok(found)
+}
+
+fn named_of(value: &Value) -> Option<Named> {
+    let options = Added::of(value);
+    let content = value.text().map(str::to_owned).or(options.as_ref().map(|o| o.content.clone()));
+    content.filter(|c| !c.is_empty()).map(|content| Named { content, options })
 }
 
 /// Reads `{"50256": {"content": ...}, ...}`.
 fn added_by_id(doc: &mut Doc<'_>) -> Result<Vec<Added>> {
+    let want = "an object of added tokens by their ids in quotes";
+    let Value::Object(all) = doc.value()? else { return Err(doc.wrong(want)) };
     let mut added = Vec::new();
-    doc.object("an object of added tokens")?;
-    while let Some(key) = doc.key()? {
-        let id = key.to_cow().parse().map_err(|_| doc.wrong("an id in quotes"))?;
-        doc.object("an added token")?;
-        added.push(added_token(doc, Some(id))?);
+    for (id, value) in &all {
+        let id: u64 = id.parse().map_err(|_| doc.wrong(want))?;
+        let token =
+            Added::of(value).ok_or_else(|| doc.missing("added_tokens_decoder[].content"))?;
+        added.push(Added { id: Some(id), ..token });
     }
     Ok(added)
 }

@@ -2,9 +2,10 @@
 //!
 //! There are two kinds: byte-level byte-pair encoding (GPT-2, Llama 3, Qwen) and SentencePiece's
 //! byte-pair encoding, over characters (Llama 2, Mistral, Gemma). They are read from GGUF metadata
-//! ([`Tokenizer::from_gguf`]), from tokenizer.json, from tokenizer.model, or from vocab.json with
+//! ([`Tokenizer::from_gguf`]), from tokenizer.json, tokenizer.model, tekken.json, or vocab.json with
 //! merges.txt ([`Tokenizer::from_folder`]). A feature of a file that Teff does not support is
-//! refused by name, never ignored.
+//! refused by name, never ignored; where files contradict themselves, a rule decides and
+//! [`Tokenizer::warnings`] says so.
 //!
 //! ```
 //! # use teff_runtime::tokenizer::*;
@@ -17,6 +18,8 @@
 
 mod alphabet;
 mod bpe;
+mod doc;
+mod ends;
 mod error;
 mod export;
 mod folder;
@@ -24,14 +27,21 @@ mod gguf;
 mod json_files;
 mod json_parts;
 mod nfc;
+mod pairs;
+mod pipeline;
+mod regex;
 mod special;
 mod split;
 mod spm;
-mod spm_json;
 mod spm_model;
 mod stream;
+mod tekken;
+mod tokenizer_json;
 mod unicode;
 mod vocab;
+mod warning;
+
+use std::sync::Arc;
 
 pub use bpe::EncodeScratch;
 pub use error::{MergeAt, TokenizerError};
@@ -43,9 +53,14 @@ pub use unicode::UNICODE_VERSION;
 #[cfg(feature = "chat")]
 pub(crate) use unicode::is_letter;
 pub use vocab::TokenKind;
+pub use warning::TokenizerWarning;
 
 use bpe::ByteBpe;
-use special::SpecialIndex;
+use pairs::Keep;
+use pipeline::Encode;
+use regex::Budget;
+use special::{SpecialIndex, Walk};
+use split::PreTokenizer;
 use spm::Spm;
 use vocab::Vocab;
 
@@ -79,30 +94,12 @@ pub struct SpecialIds {
     pub add_eos: bool,
 }
 
-/// Names of tokens that end generation in every model that has them, as in llama.cpp.
-const STOPS: [&str; 15] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|eom_id|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
-    "<end_of_utterance>",
-    "<eos>",
-    "</s>",
-];
-
 /// The algorithm that turns pieces of text into tokens.
 #[derive(Clone, Debug)]
 enum Algorithm {
     ByteBpe(Box<ByteBpe>),
     Spm(Box<Spm>),
+    Pipeline(Arc<dyn Encode>),
 }
 
 /// A vocabulary and its encoding rules. Immutable, and can be shared by threads.
@@ -125,6 +122,12 @@ pub struct Tokenizer {
     ids: SpecialIds,
     /// Ids that end generation, sorted.
     stops: Vec<u32>,
+    /// Control tokens that merging produces and the two tokens that it makes them of, sorted: text
+    /// never becomes the former.
+    unmerged: Vec<(u32, [u32; 2])>,
+    /// Tokens that are control tokens by their names, with the kinds that a GGUF file gives them.
+    retyped: Vec<(u32, TokenKind)>,
+    warnings: Vec<TokenizerWarning>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -190,8 +193,8 @@ impl Tokenizer {
     /// Builds a byte-level BPE tokenizer from parts in memory.
     ///
     /// # Errors
-    /// [`TokenizerError`] if two normal tokens are equal, if a merge is malformed, repeated, or has
-    /// tokens or a product outside the vocabulary, or if an id of `ids` is out of range.
+    /// [`TokenizerError`] if two normal tokens are equal, if a merge is malformed, or has tokens or a
+    /// product outside the vocabulary, or if an id of `ids` is out of range.
     pub fn byte_bpe<'a, T, M>(parts: BpeParts<T, M>) -> Result<Self, TokenizerError>
     where
         T: IntoIterator<Item = (&'a [u8], TokenKind)>,
@@ -219,29 +222,59 @@ impl Tokenizer {
             merges.push_line(line, MergeAt::Index(i))?;
         }
         let rules = bpe::Rules {
-            splitter: parts.splitter,
+            pre: PreTokenizer::new(&parts.splitter.steps())?,
             add_prefix_space: parts.add_prefix_space,
             ignore_merges: parts.ignore_merges,
             nfc,
+            missing: bpe::Missing::Refused,
         };
-        let (vocab, bpe) = merges.finish(rules, MergeAt::Index)?;
-        Tokenizer::new(vocab, Algorithm::ByteBpe(Box::new(bpe)), parts.ids)
+        let (vocab, bpe) = merges.finish(rules, Keep::Last, |_| ());
+        let special = SpecialIndex::of_vocab(&vocab, Vec::new())?;
+        Tokenizer::new(vocab, Algorithm::ByteBpe(Box::new(bpe)), special, parts.ids)
     }
 
-    fn new(vocab: Vocab, algorithm: Algorithm, ids: SpecialIds) -> Result<Self, TokenizerError> {
-        let special = SpecialIndex::new(&vocab)?;
-        let mut tokenizer =
-            Tokenizer { vocab, algorithm, special, ids: SpecialIds::default(), stops: Vec::new() };
+    fn new(
+        vocab: Vocab,
+        algorithm: Algorithm,
+        special: SpecialIndex,
+        ids: SpecialIds,
+    ) -> Result<Self, TokenizerError> {
+        let mut tokenizer = Tokenizer {
+            vocab,
+            algorithm,
+            special,
+            ids: SpecialIds::default(),
+            stops: Vec::new(),
+            unmerged: Vec::new(),
+            retyped: Vec::new(),
+            warnings: Vec::new(),
+        };
         for id in [ids.bos, ids.eos, ids.eot, ids.unk].into_iter().flatten() {
             tokenizer.bytes_of(id)?;
         }
-        let named = tokenizer.vocab.iter().filter(|&(_, kind, bytes)| match kind {
-            TokenKind::Control => STOPS.iter().any(|s| s.as_bytes() == bytes),
-            _ => false,
-        });
-        tokenizer.stops = named.map(|(id, _, _)| id).collect();
+        tokenizer.unmerged = tokenizer.merged_controls();
+        tokenizer.stops = ends::named(&tokenizer.vocab);
         tokenizer.set_ids(ids);
         Ok(tokenizer)
+    }
+
+    /// The parts of each control token that merging may produce.
+    fn merged_controls(&self) -> Vec<(u32, [u32; 2])> {
+        let mut all = Vec::new();
+        let mut add = |[left, right, product]: [u32; 3]| {
+            if self.vocab.kind(product) == Some(TokenKind::Control) {
+                all.push((product, [left, right]));
+            }
+        };
+        match &self.algorithm {
+            Algorithm::ByteBpe(bpe) => bpe.merges().for_each(&mut add),
+            Algorithm::Spm(spm) => spm.merges().for_each(&mut add),
+            Algorithm::Pipeline(pipeline) => pipeline.merges().into_iter().for_each(&mut add),
+        }
+        // The sort is stable, so that the merge of the lowest rank stays.
+        all.sort_by_key(|&(product, _)| product);
+        all.dedup_by_key(|&mut (product, _)| product);
+        all
     }
 
     /// Sets the ids of the special tokens.
@@ -277,13 +310,16 @@ impl Tokenizer {
         }
         let built = pieces.finish(spm::Rules::sentence_piece(parts.add_space_prefix), false)?;
         let (vocab, spm) = built.by_scores(&scores, parts.ids.unk)?;
-        Tokenizer::new(vocab, Algorithm::Spm(Box::new(spm)), parts.ids)
+        let special = SpecialIndex::of_vocab(&vocab, Vec::new())?;
+        Tokenizer::new(vocab, Algorithm::Spm(Box::new(spm)), special, parts.ids)
     }
 
     /// Encodes `text`, without adding any tokens (no `bos`).
     ///
     /// # Errors
-    /// [`TokenizerError::NoTokenForByte`] if the vocabulary lacks one of the text's bytes.
+    /// [`TokenizerError::NoTokenForByte`] if the vocabulary lacks one of the text's bytes (files whose
+    /// own libraries leave such bytes out give no error), [`TokenizerError::PatternTooSlow`] if a
+    /// pattern of the file takes too many steps.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, TokenizerError> {
         let mut out = Vec::new();
         self.encode_into(text, specials, &mut EncodeScratch::default(), &mut out)?;
@@ -307,9 +343,13 @@ impl Tokenizer {
             return Err(TokenizerError::TextTooLong { bytes: text.len() });
         }
         let before = out.len();
+        scratch.cut.budget = Budget::new(text.len());
+        scratch.pipeline.budget = scratch.cut.budget;
         let done = self.encode_all(text, specials, scratch, out);
         if done.is_err() {
             out.truncate(before);
+        } else if specials == Specials::Ignore {
+            self.unmerge(before, out);
         }
         done
     }
@@ -321,13 +361,39 @@ impl Tokenizer {
         scratch: &mut EncodeScratch,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        let mut at = 0;
-        while let Some((start, end, id)) = self.special.find(&self.vocab, text, at, specials) {
-            self.encode_plain(&text[at..start], at == 0, specials, scratch, out)?;
+        let mut walk = Walk::default();
+        while let Some((start, end, id)) = self.special.next(text, &mut walk, specials) {
+            self.encode_plain(&text[start..end], start == 0, specials, scratch, out)?;
             out.push(id);
-            at = end + self.special.stripped_after(id, &text[end..]);
         }
-        self.encode_plain(&text[at..], at == 0, specials, scratch, out)
+        let rest = walk.rest();
+        self.encode_plain(&text[rest..], rest == 0, specials, scratch, out)
+    }
+
+    /// Replaces control tokens, which merging made from text, by what was merged.
+    fn unmerge(&self, from: usize, out: &mut Vec<u32>) {
+        let (Some(&(low, _)), Some(&(high, _))) = (self.unmerged.first(), self.unmerged.last())
+        else {
+            return;
+        };
+        let parts = |id: u32| {
+            let at = self.unmerged.binary_search_by_key(&id, |&(product, _)| product);
+            at.ok().map(|at| self.unmerged[at].1)
+        };
+        let found = out[from..].iter().position(|id| (low..=high).contains(id));
+        let Some(found) = found else { return };
+        let rest = out.split_off(from + found);
+        let mut stack = Vec::new();
+        for id in rest {
+            stack.push(id);
+            while let Some(id) = stack.pop() {
+                match parts(id) {
+                    // Both are shorter than the token, so that this ends.
+                    Some([left, right]) => stack.extend([right, left]),
+                    None => out.push(id),
+                }
+            }
+        }
     }
 
     /// Appends the ids of a stretch of text without special tokens, except for those matched in
@@ -342,7 +408,12 @@ impl Tokenizer {
     ) -> Result<(), TokenizerError> {
         match &self.algorithm {
             Algorithm::ByteBpe(bpe) => bpe.encode(&self.vocab, text, specials, scratch, out),
-            Algorithm::Spm(spm) => spm.encode(&self.vocab, text, start, &mut scratch.spm, out),
+            Algorithm::Spm(spm) => {
+                spm.encode(&self.vocab, text, start, specials, &mut scratch.spm, out)
+            }
+            Algorithm::Pipeline(pipeline) => {
+                pipeline.encode(text, start, specials, &mut scratch.pipeline, out)
+            }
         }
     }
 
@@ -358,8 +429,18 @@ impl Tokenizer {
         let mut bytes = Vec::new();
         for (i, &id) in ids.iter().enumerate() {
             let token = self.bytes_of(id)?;
-            let skip = i == 0 && self.strips_space(id) && token.first() == Some(&b' ');
+            let (first, last) = (i == 0, i + 1 == ids.len());
+            if let Algorithm::Pipeline(pipeline) = &self.algorithm
+                && let Some(text) = pipeline.decode_at(id, first, last)
+            {
+                bytes.extend_from_slice(&text);
+                continue;
+            }
+            let skip = first && self.strips_space(id) && token.first() == Some(&b' ');
             bytes.extend_from_slice(&token[usize::from(skip)..]);
+        }
+        if let Algorithm::Pipeline(pipeline) = &self.algorithm {
+            bytes = pipeline.strip(&bytes).to_vec();
         }
         Ok(match String::from_utf8(bytes) {
             Ok(text) => text,
@@ -370,7 +451,7 @@ impl Tokenizer {
     /// True if a space at the start of a text that begins with this token is the prefix.
     fn strips_space(&self, first: u32) -> bool {
         let strips = match &self.algorithm {
-            Algorithm::ByteBpe(_) => false,
+            Algorithm::ByteBpe(_) | Algorithm::Pipeline(_) => false,
             Algorithm::Spm(spm) => spm.rules().strip,
         };
         strips && !self.is_special(first)
@@ -451,7 +532,8 @@ impl Tokenizer {
     }
 
     /// True if this token ends the model's text or turn: `eos`, `eot`, further tokens named by the
-    /// model's files, and control tokens with well-known names, such as `<|im_end|>`.
+    /// model's files, and tokens with well-known names, such as `<|im_end|>`, by llama.cpp's list.
+    /// Tokens with such names are control tokens, whatever type a file gives them.
     #[must_use]
     pub fn is_end(&self, id: u32) -> bool {
         self.stops.binary_search(&id).is_ok()
@@ -463,14 +545,24 @@ impl Tokenizer {
         &self.stops
     }
 
+    /// The places where the files contradict themselves or lack something, and what was done.
+    #[must_use]
+    pub fn warnings(&self) -> &[TokenizerWarning] {
+        &self.warnings
+    }
+
     /// Memory used by the tokenizer, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         let algorithm = match &self.algorithm {
             Algorithm::ByteBpe(bpe) => bpe.memory(),
             Algorithm::Spm(spm) => spm.memory(),
+            Algorithm::Pipeline(pipeline) => pipeline.memory(),
         };
-        let rest = self.vocab.memory() + self.special.memory() + 4 * self.stops.capacity();
+        let lists = 4 * self.stops.capacity()
+            + size_of::<(u32, [u32; 2])>() * self.unmerged.capacity()
+            + size_of::<(u32, TokenKind)>() * self.retyped.capacity();
+        let rest = self.vocab.memory() + self.special.memory() + lists;
         size_of::<Self>() + algorithm + rest
     }
 }

@@ -1,142 +1,238 @@
 //! Tokens that are matched literally in a text, before any other processing.
+//!
+//! Matching is that of the `tokenizers` library: the leftmost match wins, and of those that start at
+//! the same place the longest. A match that must be a whole word and is not is passed over, with the
+//! text it covers; one that strips white space takes it from the text beside it.
 
+use super::regex::CharSet;
 use super::vocab::{TokenKind, Vocab};
 use super::{Specials, TokenizerError};
 
 /// Maximum length of a special token in bytes, which bounds the matching time.
 pub const MAX_SPECIAL: usize = 1024;
 
-/// Index of a vocabulary's special tokens, for finding them in texts.
+/// How a token is matched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Matching {
+    /// True if it is matched even when special tokens are ignored.
+    pub(super) always: bool,
+    /// True if it takes the white space before it.
+    pub(super) lstrip: bool,
+    /// True if it takes the white space after it.
+    pub(super) rstrip: bool,
+    /// True if that white space is only ASCII's, as in llama.cpp.
+    pub(super) ascii: bool,
+    /// True if no word character may stand beside it.
+    pub(super) single_word: bool,
+}
+
+/// A token to be matched.
+#[derive(Clone, Debug)]
+pub(super) struct Literal {
+    pub(super) text: String,
+    pub(super) id: u32,
+    pub(super) how: Matching,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Its text.
+    start: u32,
+    end: u32,
+    id: u32,
+    how: Matching,
+}
+
+/// Index of the tokens that are found in texts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SpecialIndex {
-    /// Ids sorted by their bytes; those that start with byte `b` begin at `starts[b]`.
-    ids: Vec<u32>,
+    text: String,
+    /// Sorted by their text; those that start with byte `b` begin at `starts[b]`.
+    entries: Vec<Entry>,
     starts: Vec<u32>,
     /// Number of tokens that are matched even when special tokens are ignored.
-    user_defined: usize,
-    /// Sorted ids of tokens that absorb the white space after them.
-    strip_after: Vec<u32>,
+    always: usize,
+    /// Word characters, if a token must be a whole word.
+    word: Option<CharSet>,
+}
+
+/// The state of a walk through a text.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Walk {
+    /// The start of the text that the next match may be in.
+    scan: usize,
+    /// The end of what has been passed on.
+    done: usize,
+    /// A run of white space that has been read: its end, from anywhere after `from`.
+    from: usize,
+    to: usize,
+}
+
+impl Walk {
+    /// The start of the text after the last match.
+    pub(super) fn rest(self) -> usize {
+        self.done
+    }
 }
 
 impl SpecialIndex {
-    pub(super) fn new(vocab: &Vocab) -> Result<Self, TokenizerError> {
-        let mut ids = Vec::new();
-        for (id, kind, bytes) in vocab.iter() {
-            let wanted = kind.is_special() || kind == TokenKind::UserDefined;
+    /// The tokens of a vocabulary that are special or user-defined; those in `given` are matched as
+    /// they say.
+    pub(super) fn of_vocab(vocab: &Vocab, given: Vec<Literal>) -> Result<Self, TokenizerError> {
+        let ids: std::collections::HashSet<u32> = given.iter().map(|l| l.id).collect();
+        let mut all = given;
+        for (id, kind, bytes) in vocab.iter().filter(|(id, ..)| !ids.contains(id)) {
+            let always = kind == TokenKind::UserDefined;
             // Tokens that are not UTF-8 can't occur in a text.
-            if !wanted || bytes.is_empty() || std::str::from_utf8(bytes).is_err() {
-                continue;
+            if let (true, Ok(text)) = (kind.is_special() || always, std::str::from_utf8(bytes)) {
+                let how = Matching { always, ..Matching::default() };
+                all.push(Literal { text: text.into(), id, how });
             }
-            if bytes.len() > MAX_SPECIAL {
-                return Err(TokenizerError::SpecialTooLong { id, bytes: bytes.len() });
-            }
-            ids.push(id);
         }
-        Ok(SpecialIndex::of(vocab, ids))
+        SpecialIndex::new(all)
     }
 
-    fn of(vocab: &Vocab, ids: Vec<u32>) -> Self {
-        let mut index = SpecialIndex { ids, ..SpecialIndex::default() };
-        // Of two tokens with the same bytes, the lower id is found.
-        index.ids.sort_by_key(|&id| (vocab.get(id), id));
-        index.ids.dedup_by_key(|id| vocab.get(*id));
-        index.ids.shrink_to_fit();
-        let user_defined = |id: &&u32| vocab.kind(**id) == Some(TokenKind::UserDefined);
-        index.user_defined = index.ids.iter().filter(user_defined).count();
-        let first = |id: &u32| vocab.get(*id).and_then(|b| b.first()).copied();
-        index.starts = (0..=256u32)
-            .map(|b| index.ids.partition_point(|id| first(id).is_some_and(|f| u32::from(f) < b)))
-            .map(|at| at as u32)
-            .collect();
-        index
-    }
-
-    /// Moves those of these ids that are matched in texts to a separate index.
-    pub(super) fn split_off(&mut self, vocab: &Vocab, ids: &[u32]) -> SpecialIndex {
-        if ids.is_empty() {
-            return SpecialIndex::default();
+    /// An index of these tokens; those without text are never found.
+    ///
+    /// # Errors
+    /// [`TokenizerError::SpecialTooLong`].
+    pub(super) fn new(mut all: Vec<Literal>) -> Result<Self, TokenizerError> {
+        all.retain(|l| !l.text.is_empty());
+        if let Some(long) = all.iter().find(|l| l.text.len() > MAX_SPECIAL) {
+            return Err(TokenizerError::SpecialTooLong { id: long.id, bytes: long.text.len() });
         }
-        let mut wanted = ids.to_vec();
-        wanted.sort_unstable();
-        let (theirs, ours) = self.ids.iter().partition(|id| wanted.binary_search(id).is_ok());
-        let strip_after = std::mem::take(&mut self.strip_after);
-        *self = SpecialIndex { strip_after, ..SpecialIndex::of(vocab, ours) };
-        SpecialIndex::of(vocab, theirs)
+        if all.is_empty() {
+            return Ok(SpecialIndex::default());
+        }
+        // Of two tokens with the same text, the lower id is found.
+        all.sort_by(|a, b| (&a.text, a.id).cmp(&(&b.text, b.id)));
+        all.dedup_by(|b, a| a.text == b.text);
+        let mut index = SpecialIndex::default();
+        for literal in &all {
+            let start = index.text.len();
+            index.text.push_str(&literal.text);
+            let ends = (u32::try_from(start), u32::try_from(index.text.len()));
+            let (Ok(start), Ok(end)) = ends else { return Err(TokenizerError::VocabularyTooLarge) };
+            index.entries.push(Entry { start, end, id: literal.id, how: literal.how });
+        }
+        index.always = all.iter().filter(|l| l.how.always).count();
+        index.word = all.iter().any(|l| l.how.single_word).then(CharSet::word);
+        let first = |e: &Entry| u32::from(index.text.as_bytes()[e.start as usize]);
+        index.starts =
+            (0..=256u32).map(|b| index.entries.partition_point(|e| first(e) < b) as u32).collect();
+        index.text.shrink_to_fit();
+        Ok(index)
     }
 
-    /// The first special token in `text` at or after `from`, the longest if several start at the
-    /// same place: its range and id. `from` is on a character boundary, and so is the range.
-    pub(super) fn find(
+    /// True if no token is ever found.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn bytes(&self, entry: &Entry) -> &[u8] {
+        &self.text.as_bytes()[entry.start as usize..entry.end as usize]
+    }
+
+    /// The next token in `text`: its id, and the range of the text before it that belongs to none.
+    /// After the last, [`Walk::rest`] is where the rest begins.
+    pub(super) fn next(
         &self,
-        vocab: &Vocab,
         text: &str,
-        from: usize,
+        walk: &mut Walk,
         specials: Specials,
     ) -> Option<(usize, usize, u32)> {
         let any = match specials {
-            Specials::Ignore => self.user_defined > 0,
-            Specials::Parse => !self.ids.is_empty(),
+            Specials::Ignore => self.always > 0,
+            Specials::Parse => !self.entries.is_empty(),
         };
         if !any {
             return None;
         }
         let bytes = text.as_bytes();
-        (from..bytes.len()).find_map(|at| {
-            let (id, len) = self.longest(vocab, &bytes[at..], specials)?;
-            Some((at, at + len, id))
-        })
-    }
-
-    /// Makes these tokens absorb the white space after them.
-    pub(super) fn set_strip_after(&mut self, mut ids: Vec<u32>) {
-        ids.sort_unstable();
-        ids.dedup();
-        ids.shrink_to_fit();
-        self.strip_after = ids;
-    }
-
-    /// All tokens that are matched in texts.
-    pub(super) fn ids(&self) -> &[u32] {
-        &self.ids
-    }
-
-    /// Number of bytes of white space at the start of `rest` that belong to the token before it.
-    pub(super) fn stripped_after(&self, id: u32, rest: &str) -> usize {
-        if self.strip_after.binary_search(&id).is_err() {
-            return 0;
+        while walk.scan < bytes.len() {
+            let at = walk.scan;
+            let Some((entry, len)) = self.longest(&bytes[at..], specials) else {
+                walk.scan += 1;
+                continue;
+            };
+            let (mut start, mut end) = (at, at + len);
+            walk.scan = end;
+            let how = entry.how;
+            if how.single_word
+                && let Some(word) = &self.word
+            {
+                let before = text[..start].chars().next_back();
+                let after = text[end..].chars().next();
+                if before.into_iter().chain(after).any(|c| word.contains(c)) {
+                    continue;
+                }
+            }
+            if how.lstrip {
+                // What has been passed on is not read again.
+                start = match text.get(walk.done..start) {
+                    Some(before) => walk.done + before.trim_end().len(),
+                    None => walk.done,
+                };
+            }
+            if how.rstrip {
+                // Tokens of white space may follow each other: their run is read once.
+                if !(walk.from..walk.to).contains(&end) {
+                    let rest = &text[end..];
+                    let kept = match how.ascii {
+                        true => rest.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']),
+                        false => rest.trim_start(),
+                    };
+                    (walk.from, walk.to) = (end, text.len() - kept.len());
+                }
+                end = walk.to;
+            }
+            let gap = (walk.done, start.max(walk.done));
+            walk.done = end;
+            // The token before it has taken all that it would cover.
+            if start >= end {
+                continue;
+            }
+            return Some((gap.0, gap.1, entry.id));
         }
-        rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']).len()
+        None
     }
 
-    /// The longest special token at the start of `text`, which is not empty, and its length.
-    fn longest(&self, vocab: &Vocab, text: &[u8], specials: Specials) -> Option<(u32, usize)> {
+    /// The longest token at the start of `text`, which is not empty, and its length.
+    fn longest(&self, text: &[u8], specials: Specials) -> Option<(Entry, usize)> {
         let b = usize::from(*text.first()?);
         // Tokens whose first `depth` bytes match the text: a range, since they are sorted.
-        let mut live = self.ids.get(self.starts[b] as usize..self.starts[b + 1] as usize)?;
+        let mut live = self.entries.get(self.starts[b] as usize..self.starts[b + 1] as usize)?;
         let mut found = None;
         let mut depth = 1;
-        while let Some(&first) = live.first() {
+        while let Some(first) = live.first() {
             // The shortest comes first; it is a match if all of it has been compared.
-            if vocab.get(first).is_some_and(|t| t.len() == depth) {
-                let ignored = specials == Specials::Ignore
-                    && vocab.kind(first) != Some(TokenKind::UserDefined);
-                if !ignored {
-                    found = Some((first, depth));
+            if self.bytes(first).len() == depth {
+                if first.how.always || specials == Specials::Parse {
+                    found = Some((*first, depth));
                 }
                 live = &live[1..];
             }
             let Some(&next) = text.get(depth) else { break };
-            let byte = |id: &u32| vocab.get(*id).and_then(|t| t.get(depth)).copied();
-            let low = live.partition_point(|id| byte(id) < Some(next));
-            let high = live.partition_point(|id| byte(id) <= Some(next));
+            let byte = |e: &Entry| self.bytes(e).get(depth).copied();
+            let low = live.partition_point(|e| byte(e) < Some(next));
+            let high = live.partition_point(|e| byte(e) <= Some(next));
             live = &live[low..high];
             depth += 1;
         }
         found
     }
 
+    /// Changes how tokens are matched.
+    pub(super) fn change(&mut self, mut how: impl FnMut(u32, &mut Matching)) {
+        for entry in &mut self.entries {
+            how(entry.id, &mut entry.how);
+        }
+        self.always = self.entries.iter().filter(|e| e.how.always).count();
+    }
+
     /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
-        4 * (self.ids.capacity() + self.starts.capacity() + self.strip_after.capacity())
+        let entries = size_of::<Entry>() * self.entries.capacity();
+        self.text.capacity() + entries + 4 * self.starts.capacity()
     }
 }

@@ -9,11 +9,10 @@
 use std::collections::BinaryHeap;
 use std::fmt;
 
-use super::vocab::{Hasher, Lookup, TokenKind, Vocab, slots_for};
-use super::{MergeAt, TokenizerError};
-
-/// Marks an absent merge, token or neighbour.
-const NONE: u32 = u32::MAX;
+use super::pairs::{Keep, Merge, NONE, Pairs};
+use super::special::{SpecialIndex, Walk};
+use super::vocab::{Hasher, Lookup, TokenKind, Vocab};
+use super::{MergeAt, Specials, TokenizerError};
 
 /// The character that stands for a space in the files, U+2581.
 pub(super) const SPACE: &str = "\u{2581}";
@@ -36,6 +35,8 @@ pub(super) enum Cut {
     Never,
     /// Before each space.
     Spaces,
+    /// Around runs of line breaks. With `whole`, a run that is a token becomes it.
+    Lines { whole: bool },
 }
 
 /// The options of a vocabulary besides its tokens.
@@ -51,6 +52,8 @@ pub(super) struct Rules {
     pub(super) fuse_unk: bool,
     /// True if a text that is a token becomes that token, regardless of merging.
     pub(super) ignore_merges: bool,
+    /// True if the prefix is put in front before [`Spm::normalized`] tokens are matched.
+    pub(super) prefix_first: bool,
 }
 
 impl Rules {
@@ -63,6 +66,7 @@ impl Rules {
             cut: Cut::Never,
             fuse_unk: true,
             ignore_merges: false,
+            prefix_first: true,
         }
     }
 }
@@ -74,40 +78,6 @@ enum Order {
     Scores(Vec<u32>),
     /// The priority of a pair is its index.
     Ranks(Pairs),
-}
-
-/// A merge that a file lists.
-#[derive(Clone, Copy)]
-struct Merge {
-    left: u32,
-    right: u32,
-    product: u32,
-}
-
-#[derive(Clone)]
-struct Pairs {
-    merges: Vec<Merge>,
-    /// Indices of merges by pair, in an open-addressing table; [`NONE`] in empty slots.
-    slots: Vec<u32>,
-    hasher: Hasher,
-}
-
-impl Pairs {
-    fn find(&self, left: u32, right: u32) -> Option<(u32, u32)> {
-        let mask = self.slots.len() - 1;
-        let mut slot = self.hasher.pair(left, right) as usize & mask;
-        loop {
-            let rank = self.slots[slot];
-            if rank == NONE {
-                return None;
-            }
-            let m = &self.merges[rank as usize];
-            if (m.left, m.right) == (left, right) {
-                return Some((rank, m.product));
-            }
-            slot = (slot + 1) & mask;
-        }
-    }
 }
 
 /// The merges of a SentencePiece vocabulary.
@@ -124,6 +94,8 @@ pub(super) struct Spm {
     unk: u32,
     order: Order,
     rules: Rules,
+    /// Tokens that are matched in normalised text, after all others.
+    pub(super) normalized: SpecialIndex,
 }
 
 impl fmt::Debug for Spm {
@@ -196,12 +168,37 @@ impl Spm {
         wanted && !text.is_empty() && !(self.rules.unless_space && space())
     }
 
-    /// Appends the ids of a text without special tokens.
+    /// Appends the ids of a text without special tokens, except for those matched in normalised
+    /// text.
     pub(super) fn encode(
         &self,
         vocab: &Vocab,
         text: &str,
         start: bool,
+        specials: Specials,
+        scratch: &mut SpmScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        if self.normalized.is_empty() || self.rules.prefix_first {
+            return self.encode_part(vocab, text, start, specials, scratch, out);
+        }
+        let mut walk = Walk::default();
+        while let Some((from, to, id)) = self.normalized.next(text, &mut walk, specials) {
+            let first = start && from == 0;
+            self.encode_part(vocab, &text[from..to], first, specials, scratch, out)?;
+            out.push(id);
+        }
+        let first = start && walk.rest() == 0;
+        self.encode_part(vocab, &text[walk.rest()..], first, specials, scratch, out)
+    }
+
+    /// Appends the ids of a text that gets a prefix of its own.
+    fn encode_part(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        start: bool,
+        specials: Specials,
         scratch: &mut SpmScratch,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
@@ -220,12 +217,32 @@ impl Spm {
         } else {
             text
         };
-        let done = self.encode_escaped(vocab, text, scratch, out);
+        let done = self.encode_prefixed(vocab, text, specials, scratch, out);
         scratch.text = own;
         done
     }
 
     /// Appends the ids of a text that has its prefix, with plain spaces only.
+    fn encode_prefixed(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        specials: Specials,
+        scratch: &mut SpmScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        if self.normalized.is_empty() || !self.rules.prefix_first {
+            return self.encode_escaped(vocab, text, scratch, out);
+        }
+        let mut walk = Walk::default();
+        while let Some((from, to, id)) = self.normalized.next(text, &mut walk, specials) {
+            self.encode_escaped(vocab, &text[from..to], scratch, out)?;
+            out.push(id);
+        }
+        self.encode_escaped(vocab, &text[walk.rest()..], scratch, out)
+    }
+
+    /// Appends the ids of a text without any special tokens.
     fn encode_escaped(
         &self,
         vocab: &Vocab,
@@ -238,17 +255,25 @@ impl Spm {
         if self.rules.ignore_merges
             && !every
             && let Some(id) = self.token(vocab, text.as_bytes())
+            && vocab.kind(id) != Some(TokenKind::Control)
         {
             out.push(id);
             return Ok(());
         }
         let mut rest = text;
         while !rest.is_empty() {
-            let end = if every || self.words { word(rest, every) } else { rest.len() };
+            let (end, whole) = match self.rules.cut {
+                Cut::Spaces => (word(rest, true), self.rules.ignore_merges),
+                Cut::Never if self.words => (word(rest, false), false),
+                Cut::Never => (rest.len(), false),
+                Cut::Lines { whole } => (line(rest), whole && rest.starts_with('\n')),
+            };
             let (piece, tail) = rest.split_at(end);
             rest = tail;
+            // Characters are fused within one piece.
+            after_unk &= self.rules.cut == Cut::Never;
             match self.token(vocab, piece.as_bytes()) {
-                Some(id) if every && self.rules.ignore_merges => {
+                Some(id) if whole && vocab.kind(id) != Some(TokenKind::Control) => {
                     after_unk = false;
                     out.push(id);
                 }
@@ -271,7 +296,10 @@ impl Spm {
                 Some((ranks[id as usize], id))
             }
             // No listed pair has an unknown symbol.
-            Order::Ranks(pairs) => pairs.find(left.id, right.id),
+            Order::Ranks(pairs) => match pairs.rank(left.id, right.id) {
+                NONE => None,
+                rank => Some((rank, pairs.product(rank))),
+            },
         }
     }
 
@@ -412,23 +440,23 @@ impl Spm {
     pub(super) fn merges(&self) -> impl Iterator<Item = [u32; 3]> {
         let merges = match &self.order {
             Order::Scores(_) => &[][..],
-            Order::Ranks(pairs) => &pairs.merges,
+            Order::Ranks(pairs) => pairs.merges(),
         };
         merges.iter().map(|m| [m.left, m.right, m.product])
     }
 
     /// True if merging is by ranks and has a merge of these two tokens.
     pub(super) fn merges_pair(&self, left: u32, right: u32) -> bool {
-        matches!(&self.order, Order::Ranks(pairs) if pairs.find(left, right).is_some())
+        matches!(&self.order, Order::Ranks(pairs) if pairs.rank(left, right) != NONE)
     }
 
     /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
         let order = match &self.order {
             Order::Scores(ranks) => 4 * ranks.capacity(),
-            Order::Ranks(p) => size_of::<Merge>() * p.merges.capacity() + 4 * p.slots.capacity(),
+            Order::Ranks(pairs) => pairs.memory(),
         };
-        size_of::<Self>() + self.lookup.memory() + order
+        size_of::<Self>() + self.lookup.memory() + self.normalized.memory() + order
     }
 }
 
@@ -438,6 +466,12 @@ fn word(text: &str, every: bool) -> usize {
     let bytes = text.as_bytes();
     let at = (1..bytes.len()).find(|&i| bytes[i] == b' ' && (every || bytes[i - 1] != b' '));
     at.unwrap_or(bytes.len())
+}
+
+/// Length in bytes of the line at the start of a text, or of the line breaks there.
+fn line(text: &str) -> usize {
+    let breaks = text.starts_with('\n');
+    text.find(|c| (c == '\n') != breaks).unwrap_or(text.len())
 }
 
 /// Builder for SentencePiece vocabularies from any file format.
@@ -563,6 +597,16 @@ impl Built {
         Ok(self.order(Order::Scores(ranks), unk))
     }
 
+    /// True if every byte has a token.
+    pub(super) fn has_all_bytes(&self) -> bool {
+        !self.byte_ids.contains(&NONE)
+    }
+
+    /// True if some byte has a token.
+    pub(super) fn has_bytes(&self) -> bool {
+        self.byte_ids.iter().any(|&id| id != NONE)
+    }
+
     /// The first token with this text, of any kind.
     pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
         self.vocab.iter().find(|&(_, _, t)| t == text).map(|(id, _, _)| id)
@@ -576,7 +620,8 @@ impl Built {
     fn order(self, order: Order, unk: Option<u32>) -> (Vocab, Spm) {
         let Built { vocab, lookup, longest, words, byte_ids, rules } = self;
         let unk = unk.unwrap_or(NONE);
-        (vocab, Spm { lookup, longest, words, byte_ids, unk, order, rules })
+        let normalized = SpecialIndex::default();
+        (vocab, Spm { lookup, longest, words, byte_ids, unk, order, rules, normalized })
     }
 }
 
@@ -619,27 +664,16 @@ impl Ranked {
         Ok(())
     }
 
-    /// Ends the merges.
-    pub(super) fn finish(self, unk: Option<u32>) -> Result<(Vocab, Spm), TokenizerError> {
-        let Ranked { built, mut merges, .. } = self;
-        merges.shrink_to_fit();
-        let hasher = Hasher::new();
-        let mut slots = vec![NONE; slots_for(merges.len())];
-        let mask = slots.len() - 1;
-        for (rank, m) in merges.iter().enumerate() {
-            let mut slot = hasher.pair(m.left, m.right) as usize & mask;
-            while slots[slot] != NONE {
-                let other = &merges[slots[slot] as usize];
-                if (other.left, other.right) == (m.left, m.right) {
-                    let text = |id| String::from_utf8_lossy(built.vocab.get(id).unwrap_or(b""));
-                    let merge = format!("{} {}", text(m.left), text(m.right));
-                    return Err(TokenizerError::DuplicateMerge { at: MergeAt::Index(rank), merge });
-                }
-                slot = (slot + 1) & mask;
-            }
-            slots[slot] = rank as u32;
-        }
-        Ok(built.order(Order::Ranks(Pairs { merges, slots, hasher }), unk))
+    /// Ends the merges; `repeated` gets the index of each that stands there again.
+    pub(super) fn finish(
+        self,
+        unk: Option<u32>,
+        keep: Keep,
+        repeated: impl FnMut(usize),
+    ) -> (Vocab, Spm) {
+        let Ranked { built, merges, .. } = self;
+        let pairs = Pairs::new(merges, keep, Hasher::new(), repeated);
+        built.order(Order::Ranks(pairs), unk)
     }
 }
 

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::json_files::{Added, Config};
+use super::special::{Literal, SpecialIndex};
 use super::spm::{Pieces, Rules};
-use super::{Algorithm, SpecialIds, TokenKind, Tokenizer, TokenizerError};
+use super::{Algorithm, SpecialIds, TokenKind, Tokenizer, TokenizerError, ends};
 
 type Result<T> = std::result::Result<T, TokenizerError>;
 
@@ -239,25 +240,22 @@ fn build(
     prefix: bool,
     config: Config,
 ) -> Result<Tokenizer> {
-    let mut added: BTreeMap<u64, &Added> = config.added.iter().map(|a| (a.id, a)).collect();
-    let named: Vec<&str> = [&config.bos, &config.eos, &config.unk, &config.pad]
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
+    let mut added: BTreeMap<u64, Added> = BTreeMap::new();
+    for a in config.added.iter().flatten() {
+        added.extend(a.id.map(|id| (id, a.clone())));
+    }
+    let named: Vec<String> = config.names().iter().map(|s| s.to_string()).collect();
     // Names that are not tokens yet are added, as in transformers.
     let mut known: std::collections::HashSet<&[u8]> = pieces.iter().map(|p| p.text).collect();
-    known.extend(added.values().map(|a| a.content.as_bytes()));
-    let mut extra = Vec::new();
+    known.extend(config.added.iter().flatten().map(|a| a.content.as_bytes()));
     let mut next = added.keys().next_back().map_or(0, |id| id.saturating_add(1));
     next = next.max(pieces.len() as u64);
     for name in &named {
         if known.insert(name.as_bytes()) {
-            extra.push(Added { id: next, content: name.to_string(), special: true });
+            added.insert(next, Added { id: Some(next), ..Added::plain(name.clone(), true) });
             next = next.saturating_add(1);
         }
     }
-    added.extend(extra.iter().map(|a| (a.id, a)));
 
     let limit = pieces.len() as u64 + added.len() as u64 + MAX_HOLES;
     let n = added.keys().next_back().map_or(0, |id| id.saturating_add(1));
@@ -266,6 +264,7 @@ fn build(
         return Err(TokenizerError::IdTooLarge { id: n - 1, limit });
     }
     let mut all = Pieces::default();
+    let mut literals = Vec::new();
     for id in 0..n.max(pieces.len() as u64) {
         let piece = usize::try_from(id).ok().and_then(|id| pieces.get(id));
         let named = |text: &[u8]| named.iter().any(|name| name.as_bytes() == text);
@@ -273,15 +272,20 @@ fn build(
             // An added token replaces a piece, as in transformers, unless that is a byte token.
             (Some(a), piece) if piece.is_none_or(|p| p.kind != TokenKind::Byte) => {
                 let text = a.content.as_bytes();
+                let mut how = a.matching();
                 let kind = match piece.map(|p| p.kind) {
                     Some(TokenKind::Unknown) if a.special => TokenKind::Unknown,
-                    _ if a.special || named(text) => TokenKind::Control,
+                    _ if a.special || named(text) || ends::is_control(text) => TokenKind::Control,
                     _ => TokenKind::UserDefined,
                 };
-                all.push(text, kind)?;
+                how.always = kind == TokenKind::UserDefined;
+                let (text, id) = (a.content.clone(), id as u32);
+                all.push(text.as_bytes(), kind)?;
+                literals.push(Literal { text, id, how });
             }
             (_, Some(p)) => {
-                let control = named(p.text) && p.kind != TokenKind::Unknown;
+                let control = named(p.text) || ends::is_control(p.text);
+                let control = control && p.kind != TokenKind::Unknown;
                 all.push(p.text, if control { TokenKind::Control } else { p.kind })?;
             }
             (_, None) => all.push_hole()?,
@@ -290,18 +294,19 @@ fn build(
     let scores: Vec<f32> = pieces.iter().map(|p| p.score).collect();
     let (vocab, spm) =
         all.finish(Rules::sentence_piece(prefix), false)?.by_scores(&scores, trainer.unk)?;
-    let mut tokenizer =
-        Tokenizer::new(vocab, Algorithm::Spm(Box::new(spm)), SpecialIds::default())?;
+    let special = SpecialIndex::of_vocab(&vocab, literals)?;
+    let algorithm = Algorithm::Spm(Box::new(spm));
+    let mut tokenizer = Tokenizer::new(vocab, algorithm, special, SpecialIds::default())?;
     let there = |id: Option<u32>| id.filter(|&id| tokenizer.token_kind(id).is_some());
-    let find = |name: &Option<String>, id| match name {
+    let find = |name: Option<&str>, id| match name {
         Some(name) => tokenizer.find_token(name.as_bytes()),
         None => there(id),
     };
     let ids = SpecialIds {
-        bos: find(&config.bos, trainer.bos),
-        eos: find(&config.eos, trainer.eos),
+        bos: find(config.bos(), trainer.bos),
+        eos: find(config.eos(), trainer.eos),
         eot: None,
-        unk: find(&config.unk, trainer.unk),
+        unk: find(config.unk(), trainer.unk),
         add_bos: config.add_bos.unwrap_or(true),
         add_eos: config.add_eos.unwrap_or(false),
     };

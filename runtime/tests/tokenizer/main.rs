@@ -2,8 +2,13 @@
 
 mod byte_bpe;
 mod common;
+mod components;
 mod errors;
+mod folders;
+mod gguf;
 mod laws;
 mod oracles;
+mod reported;
 mod spm;
 mod spm_files;
+mod tekken;

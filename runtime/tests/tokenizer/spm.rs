@@ -292,12 +292,16 @@ fn vocabularies_are_what_they_are_known_to_be() {
     let Some(path) = oracle("vocabs/ggml-vocab-phi-3.gguf") else { return };
     let phi = from_gguf(&path);
     assert_eq!(phi.eos(), Some(32000));
-    assert_eq!(phi.stop_ids(), [32000, 32007]); // <|endoftext|>, <|end|>
+    // </s>, <|endoftext|>, <|end|>. llama.cpp overrides the type of the first, user-defined.
+    assert_eq!(phi.stop_ids(), [2, 32000, 32007]);
+    let named = |w: &TokenizerWarning| matches!(w, TokenizerWarning::NotControl { id: 2, .. });
+    assert!(phi.warnings().iter().any(named), "{:?}", phi.warnings());
     // llama.cpp's ids of this turn: these tokens absorb the white space after them.
     let ids = phi.encode("<|user|>\nSYS\nHI<|end|>\n<|assistant|>\n", Specials::Parse).unwrap();
     assert_eq!(ids, [32010, 317, 21554, 13, 17628, 32007, 32001]);
-    // </s> is user-defined there, and matched in every text.
-    assert_eq!(phi.encode("</s>", Specials::Ignore).unwrap(), [2]);
+    // So it is parsed only where special tokens are.
+    assert_eq!(phi.encode("</s>", Specials::Parse).unwrap(), [2]);
+    assert!(!phi.encode("</s>", Specials::Ignore).unwrap().contains(&2));
 }
 
 /// Texts and ids of golden_tokens.json.

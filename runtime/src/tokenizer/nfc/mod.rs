@@ -1,10 +1,16 @@
-//! Unicode normalisation form C: canonical decomposition, then composition (UAX 15).
+//! Unicode normalisation (UAX 15): form C, canonical decomposition and then composition, which most
+//! tokenizers with normalisation use, and the other three.
 //!
 //! A text is scanned once. Parts that can't change, which is nearly everything in nearly every
 //! text, are left alone; a part that may change extends from a character that nothing before it can
 //! affect to the next such character, and is decomposed, sorted and recomposed.
 
+mod compat;
 mod tables;
+
+use std::sync::OnceLock;
+
+use compat::Compat;
 
 use tables::{Role, combining_class, composed, decomposed, role};
 
@@ -44,6 +50,37 @@ pub(super) fn nfc<'t>(text: &'t str, scratch: &'t mut NfcScratch) -> &'t str {
     }
     out.push_str(&text[done..]);
     out
+}
+
+/// A normalisation form.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    C,
+    D,
+    Kc,
+    Kd,
+}
+
+/// Appends `text` in any form to `out`, without form C's shortcuts.
+pub(super) fn normalize_to(text: &str, form: Form, out: &mut String) {
+    static COMPAT: OnceLock<Compat> = OnceLock::new();
+    if text.is_ascii() {
+        out.push_str(text);
+        return;
+    }
+    let compat = matches!(form, Form::Kc | Form::Kd).then(|| COMPAT.get_or_init(Compat::new));
+    let (mut chars, mut marks) = (Vec::new(), 0);
+    for c in text.chars() {
+        match compat.and_then(|compat| compat.get(c as u32)) {
+            Some(all) => all.iter().for_each(|&c| decompose(c as u32, &mut chars, &mut marks)),
+            None => decompose(c as u32, &mut chars, &mut marks),
+        }
+    }
+    chars[marks..].sort_unstable();
+    if matches!(form, Form::C | Form::Kc) {
+        compose(&mut chars);
+    }
+    out.extend(chars.iter().filter_map(|&key| char::from_u32(code(key))));
 }
 
 /// The offset of the first character at or after `from` that may change or is out of order.

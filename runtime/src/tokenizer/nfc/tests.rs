@@ -170,3 +170,21 @@ fn print_lines(words: impl Iterator<Item = String>) {
     }
     println!("{line}");
 }
+
+#[test]
+fn every_form_of_every_character_is_what_the_crate_says() {
+    use unicode_normalization::UnicodeNormalization;
+    for c in '\0'..=char::MAX {
+        let text = format!("{c}\u{301}\u{323}");
+        for (form, want) in [
+            (Form::C, text.nfc().collect::<String>()),
+            (Form::D, text.nfd().collect()),
+            (Form::Kc, text.nfkc().collect()),
+            (Form::Kd, text.nfkd().collect()),
+        ] {
+            let mut got = String::new();
+            normalize_to(&text, form, &mut got);
+            assert_eq!(got, want, "{form:?} of {c:?}");
+        }
+    }
+}

@@ -1,8 +1,21 @@
+use super::super::regex::Budget;
 use super::*;
 
+#[path = "table.rs"]
+mod table;
+
 fn check(rule: Splitter, text: &str, want: &[&str]) {
-    let got: Vec<&str> = rule.split(text).collect();
-    assert_eq!(got, want, "{rule:?} {text:?}");
+    let pre = PreTokenizer::new(&rule.steps()).unwrap();
+    assert_eq!(pre.known, Some(rule));
+    check_with(&pre, text, want);
+}
+
+fn check_with(pre: &PreTokenizer, text: &str, want: &[&str]) {
+    let mut scratch = CutScratch::default();
+    scratch.budget = Budget::new(text.len());
+    let pieces = pre.cut(text, &mut scratch).unwrap();
+    let got: Vec<&str> = pieces.iter().map(|&(start, end)| &text[start..end]).collect();
+    assert_eq!(got, want, "{pre:?} {text:?}");
 }
 
 #[test]
@@ -54,25 +67,75 @@ fn qwen2_has_single_digits() {
 
 #[test]
 fn patterns_are_known_by_their_text_alone() {
-    assert_eq!(Splitter::from_pattern(r"\s+"), None);
+    assert_eq!(Fast::of_pattern(r"\s+"), None);
     for &(pattern, rule) in SPELLINGS {
-        assert_eq!(Splitter::from_pattern(pattern), Some(rule));
+        assert_eq!(Fast::of_pattern(pattern), Some(rule));
     }
+    // tokenizer.json has line breaks in patterns as they are, and digits as a step of their own.
+    for splitter in Splitter::ALL {
+        let mut steps = splitter.steps();
+        for step in &mut steps {
+            if let Step::Pattern { pattern, .. } = step {
+                *pattern = pattern.replace("\\r\\n", "\r\n");
+            }
+        }
+        assert_eq!(PreTokenizer::new(&steps).unwrap().known, Some(splitter));
+    }
+    let digits = [Step::Digits { individual: true }, Step::Fast(Fast::Gpt2)];
+    assert_eq!(PreTokenizer::new(&digits).unwrap().known, Some(Splitter::Gpt2Digits));
+    assert_eq!(PreTokenizer::new(&[Step::isolated("a")]).unwrap().known, None);
+    let e = PreTokenizer::new(&[Step::isolated("(a")]).unwrap_err();
+    assert!(e.to_string().contains("Split by Regex (a: a `(` without its `)`"), "{e}");
 }
 
 #[test]
-fn names_stand_for_one_rule() {
-    let mut names: Vec<_> = Splitter::gguf_names().collect();
-    let rule = |name| Splitter::from_gguf(name).map(|r| (r.splitter, r.ignore_merges, r.add_bos));
-    assert_eq!(rule("gpt-2"), Some((Splitter::Gpt2, false, false)));
-    assert_eq!(rule("llama-bpe"), Some((Splitter::Llama3, true, true)));
-    assert_eq!(rule("dbrx"), Some((Splitter::Llama3, false, false)));
-    assert_eq!(rule("deepseek-r1-qwen"), Some((Splitter::Qwen2, false, false)));
-    assert_eq!(rule("smollm"), Some((Splitter::Gpt2Digits, false, false)));
-    assert_eq!(rule("default"), None);
-    assert!(names.iter().all(|name| rule(name).is_some()));
-    names.sort_unstable();
-    assert!(names.windows(2).all(|w| w[0] != w[1]));
+fn pieces_of_further_rules() {
+    let text = "Hello wORLD'S 12345\n\n  x!";
+    check(Splitter::Default, "Hi, a 1234", &["Hi", ",", " a", " ", "123", "4"]);
+    check(Splitter::Falcon, "Hi, a 1234", &["Hi", ",", " a", " ", "123", "4"]);
+    check(
+        Splitter::Tekken,
+        text,
+        &["Hello", " w", "ORLD", "'S", " ", "1", "2", "3", "4", "5", "\n\n", " ", " x", "!"],
+    );
+    check(
+        Splitter::Gpt4o,
+        text,
+        &["Hello", " w", "ORLD'S", " ", "123", "45", "\n\n", " ", " x", "!"],
+    );
+    check(Splitter::SuperBpe, "a b 1234567c", &["a b ", "1", "234", "567", "c"]);
+    check(Splitter::TinyAya, "a 1234567 12b", &["a", " ", "1", "234", "567", " ", "12", "b"]);
+    check(Splitter::AfMoe, "a1234漢字b", &["a", "1", "234", "漢字", "b"]);
+    check(Splitter::Bloom, "a, (b) c", &["a", ", (", "b", ")", " c"]);
+    check(Splitter::Viking, "a12", &["a", "1", "2"]);
+    check(Splitter::DeepSeekLlm, "a  b\nc 12  ", &["a", " ", " b", "\n", "c", " ", "12", "  "]);
+    check(Splitter::DeepSeekCoder, "a b,12", &["a", " b", ",", "1", "2"]);
+    check(Splitter::DeepSeekV3, "a+b 1234か漢", &["a", "+b", " ", "123", "4", "か漢"]);
+    check(Splitter::Qwen35, "e\u{301}a 12", &["e\u{301}a", " ", "1", "2"]);
+    check(Splitter::SeedCoder, "a!\n\nb", &["a", "!", "\n\n", "b"]);
+    check(Splitter::KimiK2, "a漢字B's", &["a", "漢字", "B's"]);
+    check(Splitter::Laguna, "a \n\n b", &["a", " ", "\n\n", " b"]);
+    check(Splitter::ExaoneMoe, "a b  c", &["a b", " ", " c"]);
+    check(Splitter::MiniCpm5, "a 1234", &["a", " ", "123", "4"]);
+    check(Splitter::Jais2, "a     b", &["a", "    ", " b"]);
+    check(Splitter::Youtu, "한글a漢", &["한글", "a", "漢"]);
+    check(Splitter::Ufakzeka, "a's", &["a", "'s"]);
+    check(Splitter::Chameleon, "a1IMGIMGAZ  b", &["a", "1", "IMGIMGAZ", "  ", "b"]);
+    check(Splitter::Spark25, "a!\n\nb", &["a", "!", "\n", "\n", "b"]);
+}
+
+#[test]
+fn white_space_and_digits_without_end_take_no_time() {
+    let pre = PreTokenizer::new(&Splitter::DeepSeekLlm.steps()).unwrap();
+    let text = format!("{}x", " ".repeat(20_000));
+    let mut scratch = CutScratch::default();
+    scratch.budget = Budget::new(30_000);
+    assert_eq!(pre.cut(&text, &mut scratch).unwrap().len(), 2);
+    for splitter in [Splitter::SuperBpe, Splitter::TinyAya, Splitter::AfMoe] {
+        let pre = PreTokenizer::new(&splitter.steps()).unwrap();
+        scratch.budget = Budget::new(30_000);
+        assert_eq!(pre.cut(&"1".repeat(30_000), &mut scratch).unwrap().len(), 10_000);
+    }
 }
 
 /// Splitmix64.
@@ -113,11 +176,11 @@ fn the_pieces_are_what_the_regular_expressions_find() {
         for _ in 0..20_000 {
             let text = random(&mut state);
             let want: Vec<&str> = regex.find_iter(&text).map(|m| m.unwrap().as_str()).collect();
-            check(rule, &text, &want);
+            assert_eq!(rule.split(&text).collect::<Vec<_>>(), want, "{rule:?} {text:?}");
         }
     }
     // Numbers first, then GPT-2's pattern on the text between them.
-    let regex = fancy_regex::Regex::new(SPELLINGS[0].0).unwrap();
+    let regex = fancy_regex::Regex::new(GPT2).unwrap();
     for _ in 0..20_000 {
         let text = random(&mut state);
         let mut want = Vec::new();
@@ -127,7 +190,7 @@ fn the_pieces_are_what_the_regular_expressions_find() {
             want.extend(regex.find_iter(before).map(|m| m.unwrap().as_str()));
             want.extend(Some(digit).filter(|d| !d.is_empty()));
         }
-        check(Splitter::Gpt2Digits, &text, &want);
+        assert_eq!(Fast::Gpt2Digits.split(&text).collect::<Vec<_>>(), want, "{text:?}");
     }
 }
 
