@@ -166,6 +166,13 @@ fn parse_name(file: &str) -> Option<(&str, u64, u64)> {
     (1..=parts).contains(&part).then(|| (name, part - 1, parts))
 }
 
+/// Path of the first part, which has the keys, if this file is a later one.
+pub(crate) fn first_part(path: &Path, gguf: &Gguf<'_>) -> Option<PathBuf> {
+    let (name, index, parts) = parse_name(path.file_name()?.to_str()?)?;
+    let later = index > 0 && check_part(gguf, index, parts).is_ok();
+    later.then(|| path.with_file_name(part_name(name, 0, parts)))
+}
+
 fn number(gguf: &Gguf<'_>, key: &str) -> Option<u64> {
     match gguf.get(key) {
         Some(Value::Uint(n)) => Some(n),

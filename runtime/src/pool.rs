@@ -24,8 +24,10 @@
 
 mod crew;
 mod error;
+#[cfg(feature = "rayon")]
+pub(crate) mod guests;
 mod protocol;
-pub(crate) mod state;
+mod state;
 mod sync;
 mod topology;
 mod wait;
@@ -195,7 +197,8 @@ impl Pool {
     /// it.
     ///
     /// A helper may run it any number of times while the caller does, or never. What is to be done
-    /// once is therefore claimed ([`Team::claim`]), as [`Pool::for_each`] and a step do.
+    /// once is therefore claimed, as [`Pool::for_each`] and a step
+    /// ([`Running::walk`](teff_graph::Running::walk)) do.
     ///
     /// # Errors
     /// [`PoolError::Panicked`] if the task panicked on any thread. The pool stays usable.
@@ -219,7 +222,8 @@ impl Pool {
         let work = Work { most: 1, ..Work::new(items) };
         self.run(|worker| {
             loop {
-                let claimed = worker.claim(0, &work);
+                // SAFETY: on all threads the only operation of the run.
+                let claimed = unsafe { worker.claim(0, &work) };
                 if claimed.is_empty() {
                     break;
                 }

@@ -58,6 +58,14 @@ fn a_head_that_differs_is_kept() {
             assert_eq!(model.spec().head, Head::Tied, "{class}");
             assert!(read_of(&model) == plain, "{class}");
         }
+        // Of two tied tensors, the file may have the head alone.
+        let mut alone = tensors.clone();
+        alone[0].name = "lm_head.weight".into();
+        let model = open(&fields, &alone).unwrap();
+        warned(&model, &[], class);
+        assert!(read_of(&model) == plain, "{class}");
+        assert_eq!(model.tensor_infos().next().unwrap().name, "lm_head.weight");
+        refused(&fields.set(&[(TIED, "false")]), &alone, "TokenEmbd");
         // Another number of rows is no head.
         let short = tensor("lm_head.weight", &[VOCAB - 1, WIDTH], 3);
         refused(&fields, &with(&tensors, &[short]), "lm_head.weight");

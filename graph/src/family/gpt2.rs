@@ -31,7 +31,7 @@ pub static GPT2: Family = Family {
 const NAMES: Names = Names {
     gguf: &[],
     hf: &[
-        (Role::TokenEmbd, &[hf("wte.weight")]),
+        (Role::TokenEmbd, &[hf("wte.weight"), hf("lm_head.weight")]),
         (Role::PositionEmbd, &[hf("wpe.weight")]),
         (Role::OutputNorm, &[hf("ln_f.weight")]),
         (Role::OutputNormBias, &[hf("ln_f.bias")]),
@@ -222,12 +222,8 @@ fn from_config<'p>(
             return Err(SpecError::Unsupported { key, known: "false" });
         }
     }
-    let embd = shapes.shape("wte.weight");
-    let vocab = count(meta, "vocab_size")?;
-    if vocab.is_some_and(|v| embd.is_some_and(|(rows, _)| rows != v as usize)) {
-        return Err(SpecError::Inconsistent("vocab_size is not the rows of wte.weight"));
-    }
-    let head = hf::head(meta, shapes, room, true)?;
+    let tied = flag(meta, hf::TIED)?.unwrap_or(true);
+    let hf::Ends { embd, head } = hf::ends_of(meta, shapes, room, (tied, "wte.weight"))?;
     spec(&sizes, embd, head, room)
 }
 

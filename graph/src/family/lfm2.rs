@@ -164,7 +164,6 @@ fn from_config<'p>(
     if matches!(meta.get(hf::WINDOW), Some(Value::Uint(1..))) {
         room.note(hf::WINDOW, Rule::NoWindow);
     }
-    let embd = hf::embedding(meta, shapes)?;
     let bias = flag(meta, "conv_bias")?.unwrap_or(false);
     let conv = ShortConv { taps: count(meta, "conv_L_cache")?.unwrap_or(3), bias };
     let known = "conv, full_attention, one for each layer";
@@ -198,7 +197,9 @@ fn from_config<'p>(
     if older.is_some() && newer.is_some() && older != newer {
         room.note(hf::TIED, Rule::OlderName);
     }
-    let head = hf::head_of(older.or(newer).unwrap_or(CLASS.tied), shapes, room);
+    let tied = older.or(newer).unwrap_or(CLASS.tied);
+    let hf::Ends { embd, head } =
+        hf::ends_of(meta, shapes, room, (tied, "embed_tokens.weight"))?;
     decoder::spec(KEYS.arch, &s, embd, head, room, |l| {
         layer(&s, rope, (is_conv(l) == Ok(true)).then_some(conv), None)
     })
