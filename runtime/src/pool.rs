@@ -93,6 +93,15 @@ impl PoolOptions {
     }
 }
 
+/// Refuses numbers of threads that no pool can have.
+pub(crate) fn check_threads(threads: usize) -> Result<(), PoolError> {
+    match threads {
+        0 => Err(PoolError::NoThreads),
+        1..=MAX_THREADS => Ok(()),
+        got => Err(PoolError::TooManyThreads { got, max: MAX_THREADS }),
+    }
+}
+
 /// A fixed set of threads that run one task at a time together.
 ///
 /// All memory is allocated on creation: a run that doesn't panic allocates nothing, and takes no
@@ -144,12 +153,7 @@ impl Pool {
         idle_spin: Duration,
         mut spawn: impl FnMut(thread::Builder, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
     ) -> Result<Pool, PoolError> {
-        if threads == 0 {
-            return Err(PoolError::NoThreads);
-        }
-        if threads > MAX_THREADS {
-            return Err(PoolError::TooManyThreads { got: threads, max: MAX_THREADS });
-        }
+        check_threads(threads)?;
         let crowded = cpu_limit().is_some_and(|cpus| threads > cpus);
         let idle_spin = if crowded { Duration::ZERO } else { idle_spin };
         let state = Arc::new(CrewState::new(threads, crowded));
