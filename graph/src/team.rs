@@ -48,9 +48,6 @@ impl Work {
 ///   reported for it, and not before; then [`Team::phase`] and [`Team::finish`] give a later phase,
 ///   and what threads wrote before they reported their items is visible to those that got a later
 ///   phase's number from either. Items of an operation of a phase that is over can't be claimed.
-/// - Numbers of phases and operations given to these methods are those of a walk: operations in
-///   ascending order, each with the same [`Work`] on all threads and in the phase that the thread
-///   was last told.
 pub unsafe trait Team {
     /// Number that tells teams apart, such as the address of what its threads share.
     fn id(&self) -> NonZeroUsize;
@@ -61,15 +58,24 @@ pub unsafe trait Team {
     /// The phase in which the team is: 0, until it is over.
     fn phase(&self) -> u32;
     /// Claims some of the items of operation `op` for this thread; empty if there are none left.
-    /// Not called again for an operation of which this thread has done all items.
-    fn claim(&self, op: u32, work: &Work) -> Range<usize>;
+    /// Not called again for an operation of which this thread has claimed all items.
+    ///
+    /// # Safety
+    /// All threads call this and [`Team::finish`] for the same phases, beginning with the one in
+    /// which the team is, and the same operations in them, in ascending order over the whole run
+    /// and with the same [`Work`].
+    unsafe fn claim(&self, op: u32, work: &Work) -> Range<usize>;
     /// Reports that this thread has done `done` items in `phase`, of `all` that its operations
     /// have, and waits until the phase is over. The result is the phase to go on with, or `None` if
     /// the thread should leave for now.
     ///
     /// # Errors
     /// [`Broken`] if a thread failed (panicked): its items will never be done.
-    fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken>;
+    ///
+    /// # Safety
+    /// As for [`Team::claim`]; `done` items were claimed in this phase and are done, and `all` is
+    /// the sum over its operations.
+    unsafe fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken>;
 }
 
 /// Error of a phase that can't complete because a thread failed.
@@ -103,10 +109,10 @@ unsafe impl Team for Solo {
     fn phase(&self) -> u32 {
         0
     }
-    fn claim(&self, _op: u32, work: &Work) -> Range<usize> {
+    unsafe fn claim(&self, _op: u32, work: &Work) -> Range<usize> {
         0..work.items
     }
-    fn finish(&self, phase: u32, _done: usize, _all: usize) -> Result<Option<u32>, Broken> {
+    unsafe fn finish(&self, phase: u32, _done: usize, _all: usize) -> Result<Option<u32>, Broken> {
         Ok(Some(phase + 1))
     }
 }

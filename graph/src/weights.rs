@@ -34,11 +34,15 @@ impl TensorLocation {
     pub fn tensor<'a>(&self, slot: &Slot, file: &'a [u8]) -> Result<Tensor<'a>, WeightsError> {
         let (role, file_bytes) = (slot.role, file.len());
         let outside = WeightsError::Outside { role, offset: self.offset, file: file_bytes };
-        let bytes = self.format.tensor_bytes(slot.all_rows(), slot.cols);
-        let end = bytes.and_then(|n| self.offset.checked_add(n)).ok_or(outside)?;
+        let rows = slot.experts.checked_mul(slot.rows).ok_or(outside)?;
+        let end = self
+            .format
+            .tensor_bytes(rows, slot.cols)
+            .and_then(|n| self.offset.checked_add(n))
+            .ok_or(outside)?;
         let data = file.get(self.offset..end).ok_or(outside)?;
         if !slot.is_vector() {
-            return Matrix::from_tensor(self.format, slot.all_rows(), slot.cols, data)
+            return Matrix::from_tensor(self.format, rows, slot.cols, data)
                 .map(Tensor::Matrix)
                 .map_err(|error| WeightsError::Matrix { role, error });
         }
@@ -96,6 +100,11 @@ pub enum WeightsError {
         /// Cause.
         error: MatrixError,
     },
+    /// A tensor has more rows, or a vector more elements, than this machine can count.
+    TooLarge {
+        /// Role of the tensor.
+        role: Role,
+    },
     /// A vector of a file can't be used in place: it must be F32, aligned to 4 bytes in memory, and
     /// in the byte order of this machine.
     Floats {
@@ -125,6 +134,9 @@ impl fmt::Display for WeightsError {
                 )
             }
             WeightsError::Matrix { role, error } => write!(f, "{role:?}: {error}"),
+            WeightsError::TooLarge { role } => {
+                write!(f, "{role:?} is larger than this machine can count")
+            }
             WeightsError::Floats { role, format } => write!(
                 f,
                 "{role:?} is {format}: to be used in place it must be F32, at a multiple of 4 bytes \
@@ -149,16 +161,22 @@ pub fn check(spec: &Spec, table: &[Tensor<'_>]) -> Result<(), WeightsError> {
             Tensor::Matrix(m) => ((m.rows(), m.cols()), false),
             Tensor::Vector(v) => ((1, v.len()), true),
         };
-        // A vector of several rows is as long as all of them together.
-        let needed = match slot.is_vector() {
-            true => (1, slot.all_rows() * slot.cols),
-            false => (slot.all_rows(), slot.cols),
-        };
+        let needed = shape(&slot).ok_or(WeightsError::TooLarge { role: slot.role })?;
         if got != needed || vector != slot.is_vector() {
             return Err(WeightsError::Shape { role: slot.role, needed, got });
         }
     }
     Ok(())
+}
+
+/// Rows and columns of a slot's tensor in memory; `None` if this machine can't count them.
+fn shape(slot: &Slot) -> Option<(usize, usize)> {
+    let rows = slot.experts.checked_mul(slot.rows)?;
+    match slot.is_vector() {
+        // A vector of several rows is as long as all of them together.
+        true => Some((1, rows.checked_mul(slot.cols)?)),
+        false => Some((rows, slot.cols)),
+    }
 }
 
 /// Matrix with this number.
@@ -221,6 +239,16 @@ mod tests {
             let floats = WeightsError::Floats { role: vector.role, format };
             assert_eq!(get(&vector, format, offset).err(), Some(floats));
         }
+        // Shapes of which the table's check would overflow.
+        let several = |rows, experts| Slot { rows, experts, ..vector };
+        assert_eq!(shape(&several(3, 2)), Some((1, 6 * 768)));
+        assert_eq!(shape(&several(usize::MAX / 2, 1)), None);
+        assert_eq!(shape(&several(usize::MAX / 2, 3)), None);
+        assert_eq!(shape(&Slot { rows: usize::MAX, ..matrix }), Some((usize::MAX, 768)));
+        let endless = Slot { rows: usize::MAX, experts: 2, ..matrix };
+        assert_eq!(shape(&endless), None);
+        let e = get(&endless, Format::Q8_0, 0).unwrap_err();
+        assert!(matches!(e, WeightsError::Outside { .. }));
         // Rows that are not whole blocks, and more of them than fit into memory.
         let ragged = Slot { cols: 31, ..matrix };
         let endless = Slot { rows: usize::MAX, ..whole };

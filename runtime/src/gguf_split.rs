@@ -166,6 +166,13 @@ fn parse_name(file: &str) -> Option<(&str, u64, u64)> {
     (1..=parts).contains(&part).then(|| (name, part - 1, parts))
 }
 
+/// Path of the first part, which has the keys, if this file is a later one.
+pub(crate) fn first_part(path: &Path, gguf: &Gguf<'_>) -> Option<PathBuf> {
+    let (name, index, parts) = parse_name(path.file_name()?.to_str()?)?;
+    let later = index > 0 && check_part(gguf, index, parts).is_ok();
+    later.then(|| path.with_file_name(part_name(name, 0, parts)))
+}
+
 fn number(gguf: &Gguf<'_>, key: &str) -> Option<u64> {
     match gguf.get(key) {
         Some(Value::Uint(n)) => Some(n),
@@ -420,9 +427,94 @@ pub(crate) fn is_split_key(key: &str) -> bool {
     [SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS].contains(&key)
 }
 
+/// Part that [`split_gguf`] would write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct PlannedPart {
+    /// Path of the part.
+    pub path: PathBuf,
+    /// Number of its tensors.
+    pub tensors: usize,
+    /// Bytes of its tensors, each padded to the file's alignment.
+    pub bytes: u64,
+}
+
+/// Facts about a merged file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Merged {
+    /// Number of parts that were read; 1 for a file that isn't split.
+    pub parts: usize,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Bytes of the parts.
+    pub bytes: u64,
+}
+
+/// Tensors of a part, and their bytes.
+type Share<'a> = (Vec<TensorInfo<'a>>, u64);
+
+/// Tensors of each part.
+fn shares<'a>(all: &[Gguf<'a>], by: SplitBy) -> Result<Vec<Share<'a>>, SplitErrorKind> {
+    if let SplitBy::Tensors(0) | SplitBy::Bytes(0) = by {
+        return Err(SplitErrorKind::NoLimit);
+    }
+    let align = all.first().map_or(1, Gguf::alignment) as u64;
+    let mut parts = vec![(Vec::new(), 0u64)];
+    for (index, tensor) in all.iter().flat_map(Gguf::tensors).enumerate() {
+        let bytes = (tensor.data.len() as u64).next_multiple_of(align);
+        let taken = parts.last().map_or(0, |(_, bytes)| *bytes);
+        let full = match by {
+            SplitBy::Tensors(n) => index > 0 && index.is_multiple_of(n as usize),
+            SplitBy::Bytes(most) => index > 0 && taken.saturating_add(bytes) > most,
+        };
+        if full {
+            parts.push((Vec::new(), 0));
+        }
+        if let Some((tensors, taken)) = parts.last_mut() {
+            tensors.push(tensor);
+            *taken = taken.saturating_add(bytes);
+        }
+    }
+    match parts.len() {
+        0..=MAX_PARTS => Ok(parts),
+        parts => Err(SplitErrorKind::TooMany { parts }),
+    }
+}
+
+/// Path of part `index` of `count` of which the names begin with `name`.
+fn part_path(name: &Path, index: usize, count: usize) -> Result<PathBuf, SplitError> {
+    let stem = name.file_name().and_then(|name| name.to_str());
+    let stem = stem.ok_or_else(|| SplitErrorKind::Name.at(name))?;
+    Ok(name.with_file_name(part_name(stem, index as u64, count as u64)))
+}
+
+/// Returns the parts that [`split_gguf`] would write with these arguments, and writes nothing.
+///
+/// # Errors
+/// [`SplitError`], which names the file.
+pub fn plan_split(
+    input: impl AsRef<Path>,
+    name: impl AsRef<Path>,
+    by: SplitBy,
+) -> Result<Vec<PlannedPart>, SplitError> {
+    let (input, name) = (input.as_ref(), name.as_ref());
+    let files = open(input)?;
+    let all = files.parse().map_err(|e| of_load(e, input))?;
+    let parts = shares(&all, by).map_err(|kind| kind.at(input))?;
+    let count = parts.len();
+    let planned = |(index, (tensors, bytes)): (usize, Share<'_>)| -> Result<_, SplitError> {
+        let path = part_path(name, index, count)?;
+        check_output(&path, files.paths())?;
+        Ok(PlannedPart { path, tensors: tensors.len(), bytes })
+    };
+    parts.into_iter().enumerate().map(planned).collect()
+}
+
 /// Splits a GGUF file (or one that is split otherwise) into parts in the folder of `name`, whose
 /// last component begins the names of the parts, and returns their paths. Existing files of these
-/// names are replaced. Each part appears under its name only when it is complete.
+/// names are replaced ([`plan_split`] tells them beforehand). Each part appears under its name only
+/// when it is complete.
 ///
 /// # Errors
 /// [`SplitError`], which names the file.
@@ -434,39 +526,15 @@ pub fn split_gguf(
     let (input, name) = (input.as_ref(), name.as_ref());
     let files = open(input)?;
     let all = files.parse().map_err(|e| of_load(e, input))?;
-    let mut parts: Vec<Vec<TensorInfo<'_>>> = vec![Vec::new()];
-    let (mut taken, align) = (0u64, all[0].alignment() as u64);
+    let parts = shares(&all, by).map_err(|kind| kind.at(input))?;
+    let (count, align) = (parts.len(), all[0].alignment());
     let total: usize = all.iter().map(Gguf::n_tensors).sum();
-    for (index, tensor) in all.iter().flat_map(Gguf::tensors).enumerate() {
-        let bytes = (tensor.data.len() as u64).next_multiple_of(align);
-        let full = match by {
-            SplitBy::Tensors(0) | SplitBy::Bytes(0) => {
-                return Err(SplitErrorKind::NoLimit.at(input));
-            }
-            SplitBy::Tensors(n) => index > 0 && index.is_multiple_of(n as usize),
-            SplitBy::Bytes(most) => index > 0 && taken.saturating_add(bytes) > most,
-        };
-        if full {
-            parts.push(Vec::new());
-            taken = 0;
-        }
-        taken = taken.saturating_add(bytes);
-        if let Some(part) = parts.last_mut() {
-            part.push(tensor);
-        }
-    }
-    let count = parts.len();
-    if count > MAX_PARTS {
-        return Err(SplitErrorKind::TooMany { parts: count }.at(input));
-    }
-    let stem = name.file_name().and_then(|name| name.to_str());
-    let stem = stem.ok_or_else(|| SplitErrorKind::Name.at(name))?;
-    let path = |i: usize| name.with_file_name(part_name(stem, i as u64, count as u64));
-    let paths: Vec<PathBuf> = (0..count).map(path).collect();
+    let paths: Vec<PathBuf> =
+        (0..count).map(|index| part_path(name, index, count)).collect::<Result<_, _>>()?;
     for path in &paths {
         check_output(path, files.paths())?;
     }
-    for (index, (tensors, path)) in parts.iter().zip(&paths).enumerate() {
+    for (index, ((tensors, _), path)) in parts.into_iter().zip(&paths).enumerate() {
         write_file(path, |header| {
             if index == 0 {
                 keys(&all[0], header)?;
@@ -477,7 +545,7 @@ pub fn split_gguf(
             header.put(SPLIT_NO, GgufValue::U16(index as u16))?;
             header.put(SPLIT_TENSORS, GgufValue::I32(total as i32))?;
             header.put(SPLIT_COUNT, GgufValue::U16(count as u16))?;
-            Ok(tensors.clone())
+            Ok(tensors)
         })?;
     }
     Ok(paths)
@@ -490,7 +558,7 @@ pub fn split_gguf(
 ///
 /// # Errors
 /// [`SplitError`], which names the file.
-pub fn merge_gguf(part: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<(), SplitError> {
+pub fn merge_gguf(part: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<Merged, SplitError> {
     let (part, output) = (part.as_ref(), output.as_ref());
     let files = open(part)?;
     let all = files.parse().map_err(|e| of_load(e, part))?;
@@ -498,7 +566,10 @@ pub fn merge_gguf(part: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<()
     write_file(output, |header| {
         keys(&all[0], header)?;
         Ok(all.iter().flat_map(Gguf::tensors).collect())
-    })
+    })?;
+    let tensors = all.iter().map(Gguf::n_tensors).sum();
+    let bytes = files.files().iter().map(|file| file.len() as u64).sum();
+    Ok(Merged { parts: all.len(), tensors, bytes })
 }
 
 /// Copies all keys but those about the splitting.

@@ -24,8 +24,10 @@
 
 mod crew;
 mod error;
+#[cfg(feature = "rayon")]
+pub(crate) mod guests;
 mod protocol;
-pub(crate) mod state;
+mod state;
 mod sync;
 mod topology;
 mod wait;
@@ -91,6 +93,15 @@ impl PoolOptions {
     }
 }
 
+/// Refuses numbers of threads that no pool can have.
+pub(crate) fn check_threads(threads: usize) -> Result<(), PoolError> {
+    match threads {
+        0 => Err(PoolError::NoThreads),
+        1..=MAX_THREADS => Ok(()),
+        got => Err(PoolError::TooManyThreads { got, max: MAX_THREADS }),
+    }
+}
+
 /// A fixed set of threads that run one task at a time together.
 ///
 /// All memory is allocated on creation: a run that doesn't panic allocates nothing, and takes no
@@ -142,12 +153,7 @@ impl Pool {
         idle_spin: Duration,
         mut spawn: impl FnMut(thread::Builder, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
     ) -> Result<Pool, PoolError> {
-        if threads == 0 {
-            return Err(PoolError::NoThreads);
-        }
-        if threads > MAX_THREADS {
-            return Err(PoolError::TooManyThreads { got: threads, max: MAX_THREADS });
-        }
+        check_threads(threads)?;
         let crowded = cpu_limit().is_some_and(|cpus| threads > cpus);
         let idle_spin = if crowded { Duration::ZERO } else { idle_spin };
         let state = Arc::new(CrewState::new(threads, crowded));
@@ -195,7 +201,8 @@ impl Pool {
     /// it.
     ///
     /// A helper may run it any number of times while the caller does, or never. What is to be done
-    /// once is therefore claimed ([`Team::claim`]), as [`Pool::for_each`] and a step do.
+    /// once is therefore claimed, as [`Pool::for_each`] and a step
+    /// ([`Running::walk`](teff_graph::Running::walk)) do.
     ///
     /// # Errors
     /// [`PoolError::Panicked`] if the task panicked on any thread. The pool stays usable.
@@ -219,7 +226,8 @@ impl Pool {
         let work = Work { most: 1, ..Work::new(items) };
         self.run(|worker| {
             loop {
-                let claimed = worker.claim(0, &work);
+                // SAFETY: on all threads the only operation of the run.
+                let claimed = unsafe { worker.claim(0, &work) };
                 if claimed.is_empty() {
                     break;
                 }

@@ -17,11 +17,10 @@
 //! Unlike a `Pool`, rayon allocates a small list of jobs per run, and its threads are woken by
 //! rayon's own mechanism. For the lowest latency, use a `Pool`.
 
-use crate::pool::state::CrewState;
+use crate::pool::guests::Guests;
 use crate::pool::{Crew, MAX_THREADS, PoolError, cpu_limit};
 use rayon::ThreadPool;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 use teff_graph::Team;
 
@@ -36,45 +35,12 @@ enum Source<'p> {
     },
 }
 
-/// State that the jobs of a broadcast share, which may come after their run.
-struct Shared {
-    state: CrewState,
-    /// Set for each thread while it takes part. A thread that waits inside rayon, against the rules,
-    /// could otherwise take part a second time with the same rank.
-    busy: Box<[AtomicBool]>,
-}
-
-/// Clears a thread's flag.
-struct Busy<'s>(&'s AtomicBool);
-
-impl<'s> Busy<'s> {
-    fn set(flag: &'s AtomicBool) -> Option<Self> {
-        (!flag.swap(true, Ordering::Acquire)).then_some(Busy(flag))
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
-impl Shared {
-    /// Takes part in the run that is in progress, if there is one.
-    fn visit(&self, rank: usize) {
-        if let Some(_busy) = self.busy.get(rank).and_then(Busy::set) {
-            // SAFETY: no other thread has this rank, which is its index in the pool, and this one
-            // has it once.
-            unsafe { self.state.visit(rank) };
-        }
-    }
-}
-
 /// All threads of a rayon pool as a [`Crew`]. See the [module](self) for how a run gets along with
 /// the surrounding program.
 pub struct RayonCrew<'p> {
     source: Source<'p>,
-    shared: Arc<Shared>,
+    /// Shared with the jobs of broadcasts, which may come after their run.
+    guests: Arc<Guests>,
 }
 
 impl<'p> RayonCrew<'p> {
@@ -104,9 +70,7 @@ impl<'p> RayonCrew<'p> {
             return Err(PoolError::TooManyThreads { got: size, max: MAX_THREADS });
         }
         let crowded = cpu_limit().is_some_and(|cpus| size > cpus);
-        let busy = (0..size).map(|_| AtomicBool::new(false)).collect();
-        let shared = Arc::new(Shared { state: CrewState::new(size, crowded), busy });
-        Ok(RayonCrew { source, shared })
+        Ok(RayonCrew { source, guests: Arc::new(Guests::new(size, crowded)) })
     }
 
     /// True if a job from this thread reaches this crew's pool.
@@ -122,38 +86,34 @@ impl<'p> RayonCrew<'p> {
 }
 
 /// Runs the task on the calling thread, which is one of the pool's, and on others that come.
-fn run_here(shared: &Arc<Shared>, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
+fn run_here(guests: &Arc<Guests>, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
     let rank = rayon::current_thread_index().ok_or(PoolError::WrongPool)?;
-    let busy = shared.busy.get(rank).and_then(Busy::set).ok_or(PoolError::WrongPool)?;
     let invite = || {
-        if shared.busy.len() > 1 {
-            let shared = Arc::clone(shared);
-            rayon::spawn_broadcast(move |context| shared.visit(context.index()));
+        if guests.size() > 1 {
+            let guests = Arc::clone(guests);
+            rayon::spawn_broadcast(move |context| guests.visit(context.index()));
         }
     };
-    // SAFETY: the crew is borrowed mutably, so that it has no other run, and this rank is ours
-    // alone.
-    let result = unsafe { shared.state.run(rank, invite, &|worker: &_| task(worker)) };
-    drop(busy);
-    result
+    // The crew is borrowed mutably, so that it has no other run, and its threads have one index each.
+    guests.run(rank, invite, &|worker: &_| task(worker)).unwrap_or(Err(PoolError::WrongPool))
 }
 
 /// A thread's rank is its index in the rayon pool. Further error of `run`: [`PoolError::WrongPool`]
 /// if a crew of the current pool is run from elsewhere.
 impl Crew for RayonCrew<'_> {
     fn size(&self) -> usize {
-        self.shared.busy.len()
+        self.guests.size()
     }
 
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
         if !self.reachable() {
             return Err(PoolError::WrongPool);
         }
-        let shared = &self.shared;
+        let guests = &self.guests;
         match &self.source {
-            Source::Given(pool) => pool.install(|| run_here(shared, task)),
+            Source::Given(pool) => pool.install(|| run_here(guests, task)),
             // Runs its closure on a thread of the current pool.
-            Source::Current { .. } => rayon::scope(|_| run_here(shared, task)),
+            Source::Current { .. } => rayon::scope(|_| run_here(guests, task)),
         }
     }
 }

@@ -42,7 +42,8 @@ fn walk(
     while phase < phases {
         let mut done = 0;
         loop {
-            let claimed = team.claim(phase, &work);
+            // SAFETY: every thread of the run comes here, with the same work.
+            let claimed = unsafe { team.claim(phase, &work) };
             done += claimed.len();
             if claimed.is_empty() {
                 break;
@@ -52,7 +53,8 @@ fn walk(
                 break;
             }
         }
-        match team.finish(phase, done, items)? {
+        // SAFETY: so many items were claimed, and are done.
+        match unsafe { team.finish(phase, done, items) }? {
             Some(next) => phase = next,
             None => return Ok(()),
         }
@@ -142,7 +144,8 @@ fn claims_keep_to_their_grain_and_limit() {
             let mut pool = pool_of(size);
             pool.run(|worker| {
                 loop {
-                    let range = worker.claim(0, &Work { items, grain, most });
+                    // SAFETY: every thread of the run comes here, with the same work.
+                    let range = unsafe { worker.claim(0, &Work { items, grain, most }) };
                     if range.is_empty() {
                         break;
                     }
@@ -307,7 +310,8 @@ fn a_panic_in_any_item_of_any_phase_is_an_error_and_the_pool_goes_on() {
                         });
                         // Who is told stays told.
                         if result == Err(Broken) {
-                            assert_eq!(worker.finish(at, 0, 5), Err(Broken));
+                            // SAFETY: nothing more was done.
+                            assert_eq!(unsafe { worker.finish(at, 0, 5) }, Err(Broken));
                         }
                     })
                     .unwrap_err();

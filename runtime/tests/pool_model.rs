@@ -39,6 +39,16 @@ fn one_by_one(items: usize) -> Work {
     Work { most: 1, ..Work::new(items) }
 }
 
+fn get(cell: &UnsafeCell<u32>) -> u32 {
+    // SAFETY: loom runs one thread at a time, and reports accesses that could be concurrent.
+    cell.with(|p| unsafe { *p })
+}
+
+fn set(cell: &UnsafeCell<u32>, value: u32) {
+    // SAFETY: as in `get`.
+    cell.with_mut(|p| unsafe { *p = value });
+}
+
 /// A crew as the pool has it, with cells that loom watches for races.
 struct Crew {
     board: Board,
@@ -50,7 +60,7 @@ struct Crew {
     cells: Vec<UnsafeCell<u32>>,
 }
 
-/// What one member does in a run.
+/// Part that one member has in a run.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     /// Waits for the end of each phase.
@@ -76,13 +86,11 @@ impl Crew {
     /// all cells: loom finds it if a phase begins before the one before is over, and if anything
     /// of a phase that is over is computed again.
     fn compute(&self, phase: u32, item: usize) {
+        let cell = &self.cells[item];
         if phase.is_multiple_of(2) {
-            // SAFETY: loom runs one thread at a time, and checks that no other access is concurrent.
-            self.cells[item].with_mut(|p| unsafe { *p += 1 });
+            set(cell, get(cell) + 1);
         } else {
-            // SAFETY: as above.
-            let value = |cell: &UnsafeCell<u32>| cell.with(|p| unsafe { *p });
-            assert!(self.cells.iter().all(|cell| value(cell) == phase / 2 + 1));
+            assert!(self.cells.iter().all(|cell| get(cell) == phase / 2 + 1));
         }
     }
 
@@ -143,8 +151,7 @@ impl Crew {
 
     fn open(&self, phases: u32) {
         self.board.reset();
-        // SAFETY: checked by loom.
-        self.job.with_mut(|p| unsafe { *p = phases });
+        set(&self.job, phases);
         self.door.open();
         self.call_others(0);
     }
@@ -158,12 +165,8 @@ impl Crew {
             }
         }
         // The owner has the cells and the job for itself now.
-        // SAFETY: checked by loom.
-        self.job.with_mut(|p| unsafe { *p = 0 });
-        for cell in &self.cells {
-            // SAFETY: checked by loom.
-            cell.with_mut(|p| unsafe { *p = 0 });
-        }
+        set(&self.job, 0);
+        self.cells.iter().for_each(|cell| set(cell, 0));
     }
 
     /// Takes part in the run, if there is one; false if the member left to be called.
@@ -171,15 +174,14 @@ impl Crew {
         if !self.door.enter() {
             return true;
         }
-        // SAFETY: checked by loom.
-        let phases = self.job.with(|p| unsafe { *p });
+        let phases = get(&self.job);
         assert!(phases > 0, "inside of a run");
         let stays = self.walk(rank, role, phases);
         self.door.leave(|| self.bells.call(0));
         stays
     }
 
-    /// What a helper of the pool does.
+    /// Life of a helper of the pool.
     fn serve(&self, rank: usize) {
         while self.bells.sleep(rank) == Call::Come {
             while !self.take_part(rank, Role::Helper) {

@@ -316,13 +316,14 @@ fn near_option(parser: &clap::Command, flag: &str) -> Option<String> {
     if habits::is_dashed(dashed) {
         return Some(dashed.into());
     }
-    // The options of the command first, then those of other programs.
-    let mut args: Vec<&Arg> = parser.get_arguments().collect();
-    args.sort_by_key(|a| a.is_hide_set());
-    let longs = args
-        .iter()
-        .flat_map(|a| a.get_long().into_iter().chain(a.get_all_aliases().into_iter().flatten()));
-    nearest(word, longs).map(|near| format!("--{near}"))
+    let mut longs: Vec<(usize, &str)> = Vec::new();
+    for arg in parser.get_arguments() {
+        let names = arg.get_long().into_iter().chain(arg.get_all_aliases().into_iter().flatten());
+        // The options of the command first, then those of other programs, the shortest first.
+        longs.extend(names.map(|name| (if arg.is_hide_set() { name.len() } else { 0 }, name)));
+    }
+    longs.sort_by_key(|&(length, _)| length);
+    nearest(word, longs.into_iter().map(|(_, name)| name)).map(|near| format!("--{near}"))
 }
 
 /// The one of `all` that is most like `word`, if any is: it begins with it, or differs by a third of
@@ -345,6 +346,9 @@ pub(crate) fn unexpected(word: &OsStr, command: &str) -> Failure {
     let word = word.to_string_lossy();
     let before = match command {
         "quantize" => "IN, OUT and TYPE were given before",
+        "split" => "IN and NAME were given before",
+        "merge" => "give one of the parts, by which the others are found, and the file to write",
+        "logits" => "the model was given before; a text goes behind --text",
         "completions" | "man" => "one argument is enough",
         _ => "the model was given before",
     };

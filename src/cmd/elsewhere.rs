@@ -44,6 +44,11 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
         &["create", "convert", "convert-hf-to-gguf", "export", "quantise", "quant", "save"],
         "`teff quantize IN OUT.gguf TYPE` converts a GGUF file or a Hugging Face folder",
     ),
+    (
+        &["gguf-split", "join", "concat"],
+        "`teff split IN.gguf NAME` splits a GGUF file, `teff merge PART.gguf OUT.gguf` merges its \
+         parts",
+    ),
     (&["benchmark", "batched-bench", "perf", "speed"], "`teff bench MODEL` measures the speed"),
     (&["encode", "tokens"], "`teff tokenize MODEL --text TEXT` converts text to token ids"),
     (&["decode"], "`teff detokenize MODEL --ids 1,2` converts token ids to text"),
@@ -123,25 +128,27 @@ fn advice(text: &str) -> Option<String> {
         "huggingface:",
         "huggingface.co/",
         "https://hf.co/",
+        "http://hf.co/",
         "https://huggingface.co/",
         "http://huggingface.co/",
+        "https://www.huggingface.co/",
+        "www.huggingface.co/",
     ]);
     if let Some(rest) = hub {
-        // What a file's address has between the repository and the file.
-        let file = rest.split_once("/resolve/").or_else(|| rest.split_once("/blob/"));
-        if let Some((repo, file)) = file
-            && let Some((_, file)) = file.split_once('/')
-        {
-            let file = file.split('?').next().unwrap_or_default();
-            let fetch = format!("`hf download {repo} {file} --local-dir .`");
-            return Some(format!("{NONE}: {fetch} does, then give {file} as the model"));
-        }
-        return Some(fetch(rest));
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        return Some(match hub_file(rest) {
+            (repo, Some(file)) => {
+                let fetch = format!("`hf download {repo} {file} --local-dir .`");
+                format!("{NONE}: {fetch} does, then give {file} as the model")
+            }
+            (repo, None) => fetch(repo),
+        });
     }
     if lower.contains("://") {
         let web = lower.starts_with("http");
         let name = text.split(['?', '#']).next().unwrap_or_default();
-        let name = name.rsplit('/').next().filter(|n| web && !n.is_empty());
+        // A page about a model is none.
+        let name = name.rsplit('/').next().filter(|n| web && is_file_of_model(n));
         return Some(match name {
             Some(name) => {
                 format!("{NONE}: `curl -L -o {name} {text}` does, then give {name} as the model")
@@ -186,6 +193,25 @@ fn advice(text: &str) -> Option<String> {
     }
 }
 
+/// True if a name ends like that of a model's file.
+fn is_file_of_model(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".gguf", ".safetensors"].iter().any(|end| name.len() > end.len() && name.ends_with(end))
+}
+
+/// Repository of Hugging Face, and file in it, that an address without the site's name gives:
+/// `OWNER/REPO`, `OWNER/REPO/FILE`, `OWNER/REPO/resolve/REVISION/FILE`, `OWNER/REPO/tree/REVISION`.
+fn hub_file(rest: &str) -> (&str, Option<&str>) {
+    let Some((at, _)) = rest.match_indices('/').nth(1) else { return (rest, None) };
+    let (repo, path) = (&rest[..at], &rest[at + 1..]);
+    let inside = ["resolve/", "blob/", "raw/", "tree/"].iter().find_map(|p| path.strip_prefix(p));
+    let file = match inside {
+        Some(revised) => revised.split_once('/').map_or("", |(_, file)| file),
+        None => path,
+    };
+    (repo, Some(file).filter(|file| is_file_of_model(file)))
+}
+
 /// Advice for a repository of Hugging Face, `OWNER/REPO` or `OWNER/REPO:TYPE`.
 fn fetch(name: &str) -> String {
     let (repo, tag) = name.split_once(':').unwrap_or((name, ""));
@@ -223,6 +249,11 @@ mod tests {
             ),
             ("HF://Owner/Repo", "`hf download Owner/Repo --local-dir Repo`"),
             ("hf:", "--local-dir DIR"),
+            ("hf:Owner/Repo/sub/x.gguf", "`hf download Owner/Repo sub/x.gguf --local-dir .`"),
+            ("https://huggingface.co/A/B/tree/main", "`hf download A/B --local-dir B`"),
+            ("https://huggingface.co/A/B/", "`hf download A/B --local-dir B`"),
+            ("http://hf.co/A/B/blob/main/c.gguf#L1", "`hf download A/B c.gguf --local-dir .`"),
+            ("https://example.org/models/about", "another program"),
             (
                 "https://huggingface.co/A/B/resolve/main/sub/c.gguf?download=true",
                 "`hf download A/B sub/c.gguf --local-dir .`",

@@ -63,6 +63,8 @@ const MODEL: &[Habit] = &[
     habit("-hff --hf-file", Value::One, FETCH),
     habit("-mu --model-url", Value::One, FETCH),
     habit("-dr --docker-repo", Value::One, FETCH),
+    habit("-hft --hf-token", Value::One, FETCH),
+    habit("-cl --cache-list", Value::None, Refused("Teff keeps no list: MODEL is a path")),
     habit("--offline", Value::None, Same),
     habit("-ngl --gpu-layers --n-gpu-layers", Value::One, CPU),
     habit("-dev --device", Value::One, CPU),
@@ -73,6 +75,16 @@ const MODEL: &[Habit] = &[
     habit("-ot --override-tensor", Value::One, CPU),
     habit("-cmoe --cpu-moe", Value::None, CPU),
     habit("-ncmoe --n-cpu-moe", Value::One, CPU),
+    habit("-nopo --no-op-offload", Value::None, CPU),
+    habit("--no-host", Value::None, CPU),
+    habit("-fit --fit", Value::Maybe, CPU),
+    habit("-fitt --fit-target", Value::One, CPU),
+    habit(
+        "--list-devices",
+        Value::None,
+        Refused("Teff computes on the CPU: `teff inspect MODEL` lists its backends"),
+    ),
+    habit("--rpc", Value::One, Refused("Teff computes on one machine: leave it out")),
     habit("-b --batch-size", Value::One, STEPS),
     habit("-ub --ubatch-size", Value::One, STEPS),
     habit(
@@ -94,15 +106,33 @@ const MODEL: &[Habit] = &[
     ),
     habit("--mmap", Value::None, Same),
     habit("-nr --no-repack", Value::None, Same),
+    habit("-dio --direct-io", Value::None, Nothing("files are mapped; --no-mmap reads them")),
+    habit("-ndio --no-direct-io", Value::None, Same),
+    habit("-kvu --kv-unified", Value::None, Nothing("there is one text at a time")),
+    habit("--swa-full", Value::None, Nothing("a window's cache is as long as it must be")),
+    habit("-dt --defrag-thold", Value::One, Nothing("the cache has no holes")),
+    habit(
+        "--check-tensors",
+        Value::None,
+        Nothing("shapes and bounds are checked always; `teff inspect MODEL --stats` reads values"),
+    ),
     habit("--numa", Value::One, CORES),
     habit("--prio", Value::One, CORES),
     habit("--poll", Value::One, CORES),
     habit("-C --cpu-mask", Value::One, CORES),
     habit("-Cr --cpu-range", Value::One, CORES),
     habit("--cpu-strict", Value::One, CORES),
+    habit("-Cb --cpu-mask-batch", Value::One, CORES),
+    habit("-Crb --cpu-range-batch", Value::One, CORES),
+    habit("--cpu-strict-batch", Value::One, CORES),
+    habit("--prio-batch", Value::One, CORES),
+    habit("--poll-batch", Value::One, CORES),
     habit("-v --verbose --log-verbose", Value::None, LOGS),
     habit("-lv --verbosity --log-verbosity", Value::One, LOGS),
     habit("--log-file", Value::One, LOGS),
+    habit("--log-colors", Value::Maybe, LOGS),
+    habit("--log-prefix", Value::None, LOGS),
+    habit("--log-timestamps", Value::None, LOGS),
     habit("--log-disable", Value::None, Same),
     habit("--no-perf", Value::None, Same),
     habit("--perf", Value::None, LOGS),
@@ -121,14 +151,25 @@ const MODEL: &[Habit] = &[
     habit("--lora", Value::One, ADAPTER),
     habit("--lora-scaled", Value::One, ADAPTER),
     habit("--control-vector", Value::One, ADAPTER),
-    habit("-mm --mmproj", Value::One, Refused("Teff reads text only, no images and no sound")),
+    habit("--control-vector-scaled", Value::One, ADAPTER),
+    habit("-mm --mmproj", Value::One, PICTURES),
+    habit("-mmu --mmproj-url", Value::One, PICTURES),
+    habit("--no-mmproj", Value::None, Same),
     habit("--override-kv", Value::One, HEADER),
     habit("--rope-scaling", Value::One, HEADER),
     habit("--rope-scale", Value::One, HEADER),
     habit("--rope-freq-base", Value::One, HEADER),
     habit("--rope-freq-scale", Value::One, HEADER),
     habit("--yarn-orig-ctx", Value::One, HEADER),
+    habit("--yarn-ext-factor", Value::One, HEADER),
+    habit("--yarn-attn-factor", Value::One, HEADER),
+    habit("--yarn-beta-slow", Value::One, HEADER),
+    habit("--yarn-beta-fast", Value::One, HEADER),
+    habit("-gan --grp-attn-n", Value::One, HEADER),
+    habit("-gaw --grp-attn-w", Value::One, HEADER),
 ];
+
+const PICTURES: Means = Refused("Teff reads text only, no images and no sound");
 
 const ADAPTER: Means =
     Refused("adapters aren't applied: merge it into the model before converting");
@@ -143,6 +184,8 @@ const CHAT: Means = Refused("`teff chat MODEL` holds a conversation");
 const GRAMMAR: Means = Refused("text can't be held to a grammar or schema yet: leave it out");
 const DRAFT: Means = Refused("there are no draft models yet: leave it out, the text is the same");
 
+const ANEW: Means = Nothing("a prompt is read anew by each command");
+
 /// Flags of `run` and `chat`.
 const TEXT: &[Habit] = &[
     habit("--jinja", Value::None, Same),
@@ -155,7 +198,18 @@ const TEXT: &[Habit] = &[
     habit("--context-shift", Value::None, Nothing("a full context ends the text")),
     habit("--keep", Value::One, Nothing("a full context ends the text, and nothing is shifted")),
     habit("--keepalive", Value::One, Nothing("the model is loaded for one command")),
-    habit("--prompt-cache", Value::One, Nothing("a prompt is read anew by each command")),
+    habit("--prompt-cache", Value::One, ANEW),
+    habit("--prompt-cache-all", Value::None, ANEW),
+    habit("--prompt-cache-ro", Value::None, ANEW),
+    habit("--show-timings", Value::None, LOGS),
+    habit("--no-show-timings", Value::None, Same),
+    habit("-ptc --print-token-count", Value::One, LOGS),
+    habit("--insecure", Value::None, Same),
+    habit(
+        "-bf --binary-file",
+        Value::One,
+        Refused("a prompt is a text in UTF-8: -f FILE reads it from a file"),
+    ),
     habit("-np --parallel", Value::One, Nothing("there is one text at a time")),
     habit("-cb --cont-batching", Value::None, Nothing("there is one text at a time")),
     habit(
@@ -176,8 +230,9 @@ const TEXT: &[Habit] = &[
     habit("--mirostat", Value::One, SAMPLER),
     habit("--mirostat-lr", Value::One, SAMPLER),
     habit("--mirostat-ent", Value::One, SAMPLER),
-    habit("--typical", Value::One, SAMPLER),
-    habit("--top-nsigma", Value::One, SAMPLER),
+    habit("--typical --typical-p", Value::One, SAMPLER),
+    habit("--top-n-sigma --top-nsigma", Value::One, SAMPLER),
+    habit("--tfs", Value::One, SAMPLER),
     habit("--xtc-probability", Value::One, SAMPLER),
     habit("--xtc-threshold", Value::One, SAMPLER),
     habit("--dynatemp-range", Value::One, SAMPLER),
@@ -185,6 +240,11 @@ const TEXT: &[Habit] = &[
     habit("--presence-penalty", Value::One, SAMPLER),
     habit("--frequency-penalty", Value::One, SAMPLER),
     habit("--dry-multiplier", Value::One, SAMPLER),
+    habit("--dry-base", Value::One, SAMPLER),
+    habit("--dry-allowed-length", Value::One, SAMPLER),
+    habit("--dry-penalty-last-n", Value::One, SAMPLER),
+    habit("--dry-sequence-breaker", Value::One, SAMPLER),
+    habit("--penalize-nl", Value::None, SAMPLER),
     habit("-l --logit-bias", Value::One, SAMPLER),
     habit("--grammar", Value::One, GRAMMAR),
     habit("--grammar-file", Value::One, GRAMMAR),
@@ -192,9 +252,16 @@ const TEXT: &[Habit] = &[
     habit("-jf --json-schema-file", Value::One, GRAMMAR),
     habit("--format", Value::One, GRAMMAR),
     habit("-md --model-draft", Value::One, DRAFT),
-    habit("--draft --draft-max", Value::One, DRAFT),
-    habit("--image", Value::One, Refused("Teff reads text only, no images and no sound")),
-    habit("--audio", Value::One, Refused("Teff reads text only, no images and no sound")),
+    habit("--draft --draft-n --draft-max", Value::One, DRAFT),
+    habit("--draft-min --draft-n-min", Value::One, DRAFT),
+    habit("--draft-p-min", Value::One, DRAFT),
+    habit("-hfd -hfrd --hf-repo-draft", Value::One, DRAFT),
+    habit("-cd --ctx-size-draft", Value::One, DRAFT),
+    habit("-td --threads-draft", Value::One, DRAFT),
+    habit("-ngld --gpu-layers-draft --n-gpu-layers-draft", Value::One, DRAFT),
+    habit("-devd --device-draft", Value::One, DRAFT),
+    habit("--image", Value::One, PICTURES),
+    habit("--audio", Value::One, PICTURES),
     habit(
         "--in-prefix",
         Value::One,
@@ -225,6 +292,13 @@ const RUN: &[Habit] = &[
         Refused("a system message is a part of a conversation: `teff chat MODEL --system TEXT`"),
     ),
     habit("-sysf --system-prompt-file", Value::One, CHAT),
+    habit("-mli --multiline-input", Value::None, CHAT),
+    habit("--no-jinja", Value::None, Same),
+    habit("--reasoning-format", Value::One, CHAT),
+    habit("--reasoning-budget", Value::One, CHAT),
+    habit("--think", Value::Maybe, CHAT),
+    habit("--hidethinking", Value::None, CHAT),
+    habit("--chat-template-kwargs", Value::One, CHAT),
     habit("--chat-template", Value::One, CHAT),
     habit("--chat-template-file", Value::One, CHAT),
 ];
@@ -255,14 +329,66 @@ const CHATTING: &[Habit] = &[
 
 const BENCH: &[Habit] = &[
     habit("-o --output", Value::One, Refused("--json prints JSON; without it, a table is printed")),
+    habit(
+        "-oe --output-err",
+        Value::One,
+        Refused("--json prints JSON; without it, a table is printed"),
+    ),
+    // Here they are followed by 0 or 1.
+    habit("-nkvo --no-kv-offload", Value::Maybe, CPU),
+    habit("-nopo --no-op-offload", Value::Maybe, CPU),
+    habit("--no-host", Value::Maybe, CPU),
+    habit("--delay", Value::One, Nothing("the measurements follow each other")),
+    habit("--progress", Value::None, Nothing("a terminal shows the progress")),
+    habit("-embd --embeddings", Value::One, Refused("embeddings aren't here yet: leave it out")),
     habit("-mmp", Value::One, Nothing("files are mapped; --no-mmap reads them")),
     habit("-pg", Value::One, Refused("-p and -n are measured one after the other")),
     habit("-d --n-depth", Value::One, Refused("prefill and decode begin with an empty cache")),
 ];
 
+const TOKENIZE: &[Habit] = &[
+    habit("--ids", Value::None, Same),
+    habit("--stdin", Value::None, Same),
+    habit("--no-bos", Value::None, Same),
+    habit("--no-parse-special", Value::None, Same),
+    habit("--no-escape", Value::None, Same),
+    habit(
+        "--show-count",
+        Value::None,
+        Nothing("only the ids are printed, as a list of which JSON tools give the length"),
+    ),
+];
+
+const SPLIT: &[Habit] = &[
+    habit("--split", Value::None, Same),
+    habit(
+        "--no-tensor-first-split",
+        Value::None,
+        Refused("the first part has tensors as the others have"),
+    ),
+    habit("--merge", Value::None, Refused("`teff merge PART.gguf OUT.gguf` merges parts")),
+];
+
+const MERGE: &[Habit] = &[
+    habit("--merge", Value::None, Same),
+    habit("--split", Value::None, Refused("`teff split IN.gguf NAME` splits a file")),
+];
+
+const MATRIX: Means = Refused("there are no importance matrices yet: leave it out");
+
 const QUANTIZE: &[Habit] = &[
+    habit(
+        "--keep-split",
+        Value::None,
+        Refused("OUT is one file: `teff split OUT NAME` splits it afterwards"),
+    ),
     habit("-hf -hfr --hf-repo", Value::One, FETCH),
-    habit("--imatrix", Value::One, Refused("there are no importance matrices yet: leave it out")),
+    habit("--imatrix", Value::One, MATRIX),
+    habit("--include-weights", Value::One, MATRIX),
+    habit("--exclude-weights", Value::One, MATRIX),
+    habit("--override-kv", Value::One, HEADER),
+    habit("--prune-layers", Value::One, Refused("layers aren't removed: leave it out")),
+    habit("--dry-run", Value::None, Refused("the sizes are printed when the file is written")),
     habit(
         "--leave-output-tensor",
         Value::None,
@@ -288,7 +414,7 @@ const QUANTIZE: &[Habit] = &[
         ),
     ),
     habit(
-        "--tensor-type",
+        "--tensor-type --tensor-type-file",
         Value::One,
         Refused(
             "the format decides about each tensor; --pure gives \
@@ -310,7 +436,10 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "chat" => &[CHATTING, TEXT, MODEL],
         "bench" => &[BENCH, MODEL],
         "quantize" => &[QUANTIZE],
-        "inspect" | "logits" | "tokenize" | "detokenize" => &[MODEL],
+        "split" => &[SPLIT],
+        "merge" => &[MERGE],
+        "tokenize" => &[TOKENIZE, MODEL],
+        "inspect" | "logits" | "detokenize" => &[MODEL],
         _ => &[],
     }
 }
@@ -390,7 +519,8 @@ pub(crate) fn is_dashed(word: &str) -> bool {
 }
 
 fn all() -> impl Iterator<Item = &'static Habit> {
-    [RUN, CHATTING, TEXT, MODEL, BENCH, QUANTIZE].into_iter().flatten()
+    let tables = [RUN, CHATTING, TEXT, MODEL, BENCH, TOKENIZE, QUANTIZE, SPLIT, MERGE];
+    tables.into_iter().flatten()
 }
 
 /// The arguments with flags of several letters behind one dash (`-ngl`) as long options, since the

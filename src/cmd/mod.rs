@@ -23,6 +23,7 @@ mod prompt;
 mod quantize;
 mod roofline;
 mod run;
+mod split;
 #[cfg(feature = "story")]
 mod story;
 mod tokenize;
@@ -53,6 +54,8 @@ const COMMANDS: &[Command] = &[
     detokenize::COMMAND,
     bench::COMMAND,
     quantize::COMMAND,
+    split::SPLIT,
+    split::MERGE,
     #[cfg(feature = "chat")]
     chat::COMMAND,
     #[cfg(feature = "completions")]
@@ -143,7 +146,7 @@ fn start(args: &[OsString]) -> Result<&'static Command, Failure> {
         Some("--help" | "-h") => return Err(Failure::Help(overview())),
         Some("help") => {
             let text = match args.get(1) {
-                Some(name) if !name.as_encoded_bytes().starts_with(b"-") => {
+                Some(name) if name != "help" && name != "version" && !is_flag(name) => {
                     Command::find(name).ok_or_else(|| elsewhere::unknown(name))?.help()
                 }
                 _ => overview(),
@@ -155,12 +158,19 @@ fn start(args: &[OsString]) -> Result<&'static Command, Failure> {
             return Err(Failure::Help(version.into()));
         }
         Some(flag) if flag.starts_with('-') => {
-            let what = format!("option {flag} must follow a command; there are: {}", names());
+            let what = format!(
+                "option {flag} must follow a command, such as `teff run {flag}`; there are: {}",
+                names()
+            );
             return Err(Failure::Usage(what));
         }
         _ => {}
     }
     Command::find(first).ok_or_else(|| elsewhere::unknown(first))
+}
+
+fn is_flag(word: &OsStr) -> bool {
+    word.as_encoded_bytes().starts_with(b"-")
 }
 
 fn overview() -> String {

@@ -18,8 +18,8 @@ pub(crate) const COMMAND: Command = Command {
         "quantize IN OUT FORMAT [THREADS]    as llama-quantize",
     ],
     details: "\
-Converts a model, given as a GGUF file or a Hugging Face folder, to a GGUF file in other formats, \
-which llama.cpp can load too. Norms, biases and positions are not changed. OUT appears only when it \
+Converts a model, given as a GGUF file (of a split one, any part) or a Hugging Face folder, to a GGUF \
+file in other formats, which llama.cpp can load too. Norms, biases and positions are not changed. OUT appears only when it \
 is complete, and replaces an existing file. The result does not depend on the number of threads, and \
 equals that of llama.cpp's quantiser without an importance matrix.",
     notes: "\

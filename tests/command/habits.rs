@@ -140,6 +140,11 @@ fn flags_without_an_effect_give_a_warning() {
         &["--numa", "distribute"],
         &["--keep", "-1"],
         &["-v"],
+        &["-fit", "off"],
+        &["--swa-full"],
+        &["--check-tensors"],
+        &["--prompt-cache-all"],
+        &["--no-host"],
     ] {
         // Before the model too, which none of them takes as its value.
         for args in [[&USUAL[..], flags].concat(), [flags, &USUAL].concat()] {
@@ -179,6 +184,14 @@ fn other_flags_say_what_to_type() {
         (&["--lora", "x.gguf"], &["--lora", "merge"]),
         (&["--rope-freq-base", "10000"], &["--rope-freq-base", "teff inspect"]),
         (&["-s", "-1"], &["-s is `-1`", "$RANDOM"]),
+        (&["-hft", "x"], &["-hft", "hf download"]),
+        (&["--top-n-sigma", "1"], &["--top-n-sigma", "--min-p"]),
+        (&["--dry-base", "1.75"], &["--dry-base", "--repeat-penalty"]),
+        (&["-ngld", "9"], &["-ngld", "draft"]),
+        (&["--yarn-ext-factor", "1"], &["--yarn-ext-factor", "teff inspect"]),
+        (&["--mmproj-url", "x"], &["--mmproj-url", "text only"]),
+        (&["-bf", "x"], &["-bf", "-f FILE"]),
+        (&["--think"], &["--think", "teff chat"]),
     ] {
         fails(&run(&[&["MODEL", "-p", "a"], args].concat()), 2, says);
     }
@@ -229,12 +242,13 @@ fn unknown_commands_say_what_to_use() {
         ("embedding", "embeddings"),
         ("imatrix", "importance"),
         ("convert_hf_to_gguf.py", "teff quantize"),
+        ("llama-gguf-split", "`teff merge PART.gguf OUT.gguf`"),
         ("model.gguf", "teff run model.gguf -p TEXT"),
     ] {
         fails(&teff([name]), 2, &[name, says]);
         fails(&teff(["help", name]), 2, &[name, says]);
     }
-    fails(&teff(["-m", "x.gguf"]), 2, &["-m", "must follow a command", "run"]);
+    fails(&teff(["-m", "x.gguf"]), 2, &["-m", "must follow a command", "`teff run -m`"]);
 }
 
 #[test]
@@ -265,9 +279,13 @@ fn help_and_version_as_commands() {
         assert_eq!(ok(&teff(args)), version);
     }
     assert_eq!(ok(&teff(["help"])), ok(&teff(["--help"])));
+    for same in [&["help", "help"][..], &["help", "version"], &["help", "--all"], &["-h"]] {
+        assert_eq!(ok(&teff(same)), ok(&teff(["help"])), "{same:?}");
+    }
     let all = ["run", "inspect", "logits", "tokenize", "detokenize", "bench", "quantize"];
+    let all = all.into_iter().chain(["split", "merge"]);
     let chat = cfg!(feature = "chat").then_some("chat");
-    for c in all.into_iter().chain(chat) {
+    for c in all.chain(chat) {
         assert!(ok(&teff(["help"])).contains(&format!("\n  {c} ")), "{c}");
         let help = teff(["help", c]);
         assert_eq!(ok(&help), ok(&teff([c, "-h"])));
@@ -350,6 +368,7 @@ fn tokens_by_a_pipe() {
         (&["-f", "-"], "Hello world"),
         (&["Hello world"], ""),
         (&["-p", "Hello world"], ""),
+        (&["--ids", "--stdin", "--no-bos", "--no-parse-special"], "Hello world"),
     ] {
         let o = piped([&["tokenize", &model], args].concat(), input.as_bytes());
         assert_eq!(ok(&o), ok(&want), "{args:?}");
@@ -408,10 +427,89 @@ fn quantize_takes_llama_quantize_s_arguments() {
 }
 
 #[test]
+fn split_and_merge_as_llama_gguf_split_does() {
+    let dir = Dir::new("split");
+    let path = |name: &str| dir.file(name).to_str().unwrap().to_owned();
+    let (model, whole, name) = (model(), std::fs::read(data(MODEL)).unwrap(), path("m.gguf"));
+    let read = |name: &str| std::fs::read(dir.file(name)).unwrap();
+    let names = |o: &Output| -> Vec<String> {
+        let path = |line: &str| line.split("  ").next().unwrap().to_owned();
+        ok(o).lines().map(path).collect()
+    };
+    let dry = teff(["split", &model, &name, "--max-tensors", "16", "--dry-run"]);
+    let parts = names(&dry);
+    assert_eq!(parts, [1, 2, 3].map(|i| path(&format!("m-0000{i}-of-00003.gguf"))));
+    assert!(!dir.file("m-00001-of-00003.gguf").exists());
+    let wrote = teff(["split", "--split", "--split-max-tensors", "16", &model, &name]);
+    assert_eq!((ok(&wrote), err(&wrote)), (ok(&dry), ""));
+    // Any part is the model, for merging, quantising and everything else.
+    let text = ["-p", "Hello", "-n", "6", "--greedy"];
+    let want = on(MODEL, "run", &text);
+    let quantized = on(MODEL, "quantize", &[&path("q.gguf"), "F32", "--allow-requantize"]);
+    ok(&quantized);
+    for (i, part) in parts.iter().enumerate() {
+        let (out, again) = (path(&format!("{i}.gguf")), path("again.gguf"));
+        let merged = teff(["merge", part, &out]);
+        assert!(ok(&merged).starts_with("3 parts, ") && ok(&merged).contains(&out), "{i}");
+        assert!(read(&format!("{i}.gguf")) == whole);
+        assert_eq!(ok(&teff([&["run", part][..], &text].concat())), ok(&want));
+        ok(&teff(["quantize", part, &again, "F32", "--allow-requantize"]));
+        assert!(read("again.gguf") == read("q.gguf"));
+    }
+    // By size, with units; and anew from parts.
+    for (size, more) in [("40k", 3), ("1MiB", 0), ("100000", 1)] {
+        let o = teff(["split", &parts[1], &path("s"), "--max-size", size, "--dry-run"]);
+        assert!(names(&o).len() > more, "{size}: {}", out(&o));
+    }
+    assert_eq!(names(&teff(["split", &model, &path("one")])).len(), 1);
+    // What is there stays, unless --force is given.
+    std::fs::write(&parts[2], b"mine").unwrap();
+    fails(&teff(["split", &model, &name, "--max-tensors", "16"]), 1, &[&parts[0], "--force"]);
+    assert_eq!(std::fs::read(&parts[2]).unwrap(), b"mine");
+    ok(&teff(["split", &model, &name, "--max-tensors", "16", "--force"]));
+    let out = path("0.gguf");
+    std::fs::write(&out, b"mine").unwrap();
+    fails(&teff(["merge", &parts[0], &out]), 1, &[&out, "--force"]);
+    assert_eq!(read("0.gguf"), b"mine");
+    ok(&teff(["merge", "--merge", &parts[0], &out, "--force"]));
+    assert!(read("0.gguf") == whole);
+    // Never onto a part, and not of parts that don't belong together.
+    fails(&teff(["merge", &parts[0], &parts[1], "--force"]), 1, &[&parts[1], "the model itself"]);
+    let second = std::fs::read(&parts[1]).unwrap();
+    std::fs::remove_file(&parts[1]).unwrap();
+    let new = path("new.gguf");
+    fails(&teff(["merge", &parts[0], &new]), 1, &[&parts[1], "part 2 of 3", "missing"]);
+    std::fs::copy(&parts[2], &parts[1]).unwrap();
+    fails(&teff(["merge", &parts[0], &new]), 1, &[&parts[1], "renamed"]);
+    let renamed = dir.write("other.gguf", &second);
+    fails(&teff(["merge", &renamed, &new]), 1, &["other.gguf", "m"]);
+    assert!(!dir.file("new.gguf").exists());
+
+    fails(&teff(["merge", &parts[0]]), 2, &["teff merge PART.gguf OUT.gguf"]);
+    fails(&teff(["merge", &parts[0], &new, "x"]), 2, &["`x`", "others are found"]);
+    fails(&teff(["split", &model]), 2, &["teff split IN.gguf NAME"]);
+    fails(&teff(["split", &model, &name, "--merge"]), 2, &["--merge", "teff merge"]);
+    fails(&teff(["merge", "Owner/Repo", &new]), 1, &["hf download"]);
+    for size in ["0", "2X", "-1"] {
+        fails(&teff(["split", &model, &name, "--max-size", size]), 2, &["--max-size", size, "2G"]);
+    }
+    fails(&teff(["split", &model, &name, "--max-tensors", "0"]), 2, &["--max-tensors", "`0`"]);
+    let both = ["split", &model, &name, "--max-size", "2G", "--split-max-tensors", "8"];
+    fails(&teff(both), 2, &["--max-size", "--split-max-tensors"]);
+    fails(&on(MODEL, "quantize", &[&new, "Q4_0", "--keep-split"]), 2, &["teff split"]);
+}
+
+#[test]
 fn bench_counts_threads_by_t() {
     let args = ["-p", "4", "-n", "2", "-r", "1", "-t", "1,2", "--json"];
     let o = on(MODEL, "bench", &args);
     assert!(ok(&o).contains("\"threads\":1,") && out(&o).contains("\"threads\":2,"), "{}", out(&o));
+    // llama-bench's flags take 0 or 1.
+    let zeros =
+        ["-p", "4", "-n", "0", "-r", "1", "-t", "1", "-nkvo", "0", "-nopo", "1", "-fa", "0"];
+    let o = on(MODEL, "bench", &zeros);
+    ok(&o);
+    assert_eq!(err(&o).matches("has no effect").count(), 3, "{}", err(&o));
     let longs = ["--n-prompt", "4", "--n-gen", "2", "--repetitions", "1", "-t", "0"];
     fails(&on(MODEL, "bench", &longs), 2, &["-t is `0`"]);
     fails(&on(MODEL, "bench", &["-p", "8", "--frob"]), 2, &["--frob"]);

@@ -11,10 +11,12 @@ use crate::common::tiny::{self, Tiny};
 use crate::common::{all_logits, data, golden, nmse, oracle};
 use teff::{Format, LoadOptions, Model};
 use teff_graph::gguf::{Gguf, GgufValue};
-use teff_graph::{LayerRole, Role, RopeScaling};
+use teff_graph::{Head, LayerRole, Role, RopeScaling};
 use teff_runtime::gguf_write::GgufHeader;
 use teff_runtime::json::{Event, Reader};
-use teff_runtime::quantize::{FolderSource, QuantizeErrorKind, QuantizeOptions, Target, write};
+use teff_runtime::quantize::{
+    FolderSource, QuantizeErrorKind, QuantizeOptions, Target, quantize_file, write,
+};
 use teff_runtime::safetensors::SafeTensors;
 use teff_runtime::tokenizer::{
     BpeParts, ExportError, SpecialIds, Specials, Splitter, TokenKind, Tokenizer,
@@ -340,6 +342,12 @@ fn what_gguf_can_t_say_is_refused() {
     if let Some(gemma) = oracle("gemma3") {
         let scalar = ("\"query_pre_attn_scalar\": 32", "\"query_pre_attn_scalar\": 40");
         refused("scalar", &gemma, &[scalar], "query_pre_attn_scalar");
+        // A scaling of layers with a window, and windows in other layers than every so many.
+        let rope = ("\"rope_theta\": 10000.0", "\"factor\": 2.0, \"rope_theta\": 10000.0");
+        let kind = ("\"rope_type\": \"default\"\n  }\n", "\"rope_type\": \"linear\"\n  }\n");
+        refused("windowed-rope", &gemma, &[rope, kind], "rotary embedding");
+        let first = ("\"layer_types\": [\n  \"sliding", "\"layer_types\": [\n  \"full");
+        refused("kinds", &gemma, &[first], "layer_types");
     }
     let Some(llama) = oracle("llama") else { return };
     let class = ("LlamaForCausalLM", "MistralForCausalLM");
@@ -421,6 +429,27 @@ fn experts_and_convolutions_are_the_folder_s() {
     }
 }
 
+/// A head that differs from the embedding is kept although config.json ties it, with one warning.
+#[test]
+fn a_head_of_its_own_is_kept() {
+    let dirs = [("tied", r#""tie_word_embeddings":true,"#), ("untied", "")]
+        .map(|(name, more)| tiny(name, &tiny::qwen3moe(more), Format::F32));
+    let [kept, own] = dirs.each_ref().map(|dir| model(converted(&dir.0, "F32")));
+    assert_eq!((kept.spec().head, kept.spec()), (Head::Own, own.spec()));
+    assert!(same_bits(&all_logits(&kept, &[3, 141, 59]), &all_logits(&own, &[3, 141, 59])));
+    let [tied, untied] = dirs.each_ref().map(|dir| {
+        let target = Target::from_name("Q8_0").unwrap();
+        // Of the folder, or of its one file.
+        let reports = [dir.0.clone(), dir.0.join("model.safetensors")].map(|input| {
+            let (output, options) = (dir.0.join("out.gguf"), QuantizeOptions::default());
+            quantize_file(input, output, &target, &options, &mut |_| {}).unwrap()
+        });
+        assert_eq!(reports[0], reports[1]);
+        reports[0].warnings.iter().map(|w| w.key.clone()).collect::<Vec<_>>()
+    });
+    assert_eq!((tied, untied), (vec!["tie_word_embeddings".to_owned()], vec![]));
+}
+
 /// Switches that a folder of these families has and a file can't say.
 #[test]
 fn experts_and_convolutions_that_gguf_can_t_say_are_refused() {
@@ -434,6 +463,8 @@ fn experts_and_convolutions_that_gguf_can_t_say_are_refused() {
     let mut shares = tiny::qwen3moe("");
     shares.config = shares.config.replace(r#""norm_topk_prob":true"#, r#""norm_topk_prob":false"#);
     refused("shares", &shares, "norm_topk_prob");
+    let window = r#""use_sliding_window":true,"sliding_window":8,"#;
+    refused("window", &tiny::qwen3moe(window), "sliding_window");
     refused("conv-bias", &tiny::lfm2_biased(), "conv_bias");
     // A layer without experts among others.
     let Some(folder) = oracle("qwen3moe-fused") else { return };

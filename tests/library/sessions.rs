@@ -1,10 +1,11 @@
 //! Sessions: cancelled and resumed, saved and restored, forked; and errors that name the cause.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::common::{data, golden};
-use teff::graph::Team;
+use teff::graph::{Solo, Team};
 use teff::runtime::pool::{Crew, MAX_THREADS, Pool, PoolError, PoolOptions, cpu_limit};
 use teff::{
     Cpu, Finish, Generate, KvFormat, LogitsFor, Model, Sampling, Session, SessionError,
@@ -191,6 +192,107 @@ fn sessions_have_no_more_threads_than_the_process_may_run_on() {
     assert_eq!((s.threads(), s.fewer_threads()), (cpus + 1, None));
     let s = model.session(&asked.with_threads(cpus)).unwrap();
     assert_eq!((s.threads(), s.fewer_threads()), (cpus, None));
+}
+
+#[test]
+fn numbers_of_threads_that_no_session_can_have_are_refused_alike() {
+    let model = model();
+    for threads in [0, MAX_THREADS + 1, 1000, usize::MAX] {
+        for oversubscribe in [false, true] {
+            let options = options().with_threads(threads).with_oversubscribe(oversubscribe);
+            let known_first = model.memory_requirements(&options).map(|_| ()).unwrap_err();
+            let made = model.session(&options).map(|_| ()).unwrap_err();
+            for e in [&known_first, &made] {
+                assert!(
+                    matches!(e, SessionError::Pool(PoolError::NoThreads) if threads == 0)
+                        || matches!(e, SessionError::Pool(PoolError::TooManyThreads { got, max: MAX_THREADS }) if *got == threads),
+                    "{e}"
+                );
+            }
+            assert_eq!(known_first.to_string(), made.to_string());
+        }
+    }
+    let most = options().with_threads(MAX_THREADS);
+    assert_eq!(model.memory_requirements(&most).unwrap().threads, MAX_THREADS);
+    // A crew of such a size too.
+    for size in [0, MAX_THREADS + 1] {
+        let builder = model.session_builder(&options()).crew(OfSize(size));
+        assert!(matches!(builder.memory_requirements(), Err(SessionError::Pool(_))));
+        assert!(matches!(builder.build(), Err(SessionError::Pool(_))));
+    }
+}
+
+/// A crew that says to have so many threads.
+struct OfSize(usize);
+
+impl Crew for OfSize {
+    fn size(&self) -> usize {
+        self.0
+    }
+    fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
+        Crew::run(&mut Solo, task)
+    }
+}
+
+/// A crew that says when a run begins, and waits until it may go on.
+struct Gate {
+    begun: Sender<()>,
+    go: Receiver<()>,
+}
+
+impl Crew for Gate {
+    fn size(&self) -> usize {
+        1
+    }
+    fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
+        self.begun.send(()).unwrap();
+        self.go.recv().unwrap();
+        Crew::run(&mut Solo, task)
+    }
+}
+
+#[test]
+fn forks_wait_for_each_other_s_steps_but_can_be_cancelled() {
+    const LONG: Duration = Duration::from_secs(60);
+    let (model, tokens) = (model(), tokens());
+    let ((begun, begins), (goes, go)) = (channel(), channel());
+    let crew = Gate { begun, go };
+    let builder = model.session_builder(&SessionOptions::default().with_context(64));
+    let mut a = builder.crew(crew).build().unwrap();
+    goes.send(()).unwrap();
+    a.eval(&tokens[..4], LogitsFor::Last).unwrap();
+    begins.recv_timeout(LONG).unwrap();
+    let mut b = a.fork().unwrap();
+    std::thread::scope(|scope| {
+        let (done, results) = channel();
+        let running = scope.spawn(|| bits(a.eval(&tokens[4..], LogitsFor::Last).unwrap()));
+        begins.recv_timeout(LONG).unwrap();
+        // During that step: a fork is made, and the steps of forks are cancelled.
+        let c = b.fork().unwrap();
+        c.stop_handle().set_timeout(Duration::from_millis(5));
+        let stop = b.stop_handle();
+        let waiting = [b, c].map(|mut s| {
+            let (done, tokens) = (done.clone(), &tokens);
+            scope.spawn(move || {
+                let e = s.eval(&tokens[4..], LogitsFor::Last).map(|_| ()).unwrap_err();
+                done.send(step_error(e)).unwrap();
+                s
+            })
+        });
+        stop.cancel();
+        let ends = [results.recv_timeout(LONG), results.recv_timeout(LONG)];
+        let was_running = !running.is_finished();
+        // Also if they have not ended, so that the test does.
+        (0..3).for_each(|_| goes.send(()).unwrap());
+        assert_eq!(running.join().unwrap(), fresh(&model, &tokens));
+        assert_eq!(ends, [Ok(StepError::Cancelled); 2]);
+        assert!(was_running && begins.try_recv().is_err(), "they ran");
+        for s in waiting {
+            let mut s = s.join().unwrap();
+            s.stop_handle().resume();
+            assert_eq!(bits(s.advance(LogitsFor::Last).unwrap()), fresh(&model, &tokens));
+        }
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::running::Running;
 use super::sequence::Header;
 use crate::ops::{ALL_KINDS, kinds};
 use crate::plan::{ALIGN, BufferId, Plan, PlanError, worker_bytes};
-use crate::step::{Executor, SequenceId, Step, StepError, check_tokens};
+use crate::step::{Executor, Segment, SequenceId, Step, StepError, check_tokens};
 use crate::weights::{self, Tensor, WeightsError, matrix};
 use crate::{List, Solo};
 
@@ -271,23 +271,52 @@ impl<'a, B: Backend> Runner<'a, B> {
         Ok(Running::new(self, step, rows))
     }
 
+    /// Checks that each segment has tokens and a sequence of its own that exists.
+    ///
+    /// Sequences are marked in their headers while this looks at all segments, so that the time is
+    /// proportional to the number of segments.
+    fn check_segments(&mut self, segments: &[Segment<'_>]) -> Result<(), StepError> {
+        let mut checked = Ok(());
+        let mut marked = 0;
+        for s in segments {
+            let SequenceId(sequence) = s.sequence;
+            checked = if s.tokens.is_empty() {
+                Err(StepError::Empty)
+            } else if usize::from(sequence) >= self.sequences {
+                Err(StepError::NoSequence { sequence, sequences: self.sequences })
+            } else if self.header(sequence.into()).is_marked() {
+                Err(StepError::SequenceTwice { sequence })
+            } else {
+                Ok(())
+            };
+            if checked.is_err() {
+                break;
+            }
+            self.mark(sequence, true);
+            marked += 1;
+        }
+        for s in &segments[..marked] {
+            self.mark(s.sequence.0, false);
+        }
+        checked
+    }
+
+    /// Marks an existing sequence, or removes the mark.
+    fn mark(&mut self, sequence: u16, mark: bool) {
+        let sequence = usize::from(sequence);
+        let header = self.header(sequence).marked(mark);
+        // SAFETY: the runner is borrowed mutably, so that no step runs.
+        unsafe { self.set_header(sequence, header) };
+    }
+
     /// Checks a step and marks its sequences as being written; its tokens and its rows of logits.
     fn admit(&mut self, step: &Step<'_>) -> Result<(usize, usize), StepError> {
+        self.check_segments(step.segments)?;
         let options = &self.plan.options;
         let (mut tokens, mut wanted) = (0usize, 0usize);
-        for (i, s) in step.segments.iter().enumerate() {
-            if s.tokens.is_empty() {
-                return Err(StepError::Empty);
-            }
+        for s in step.segments {
             tokens = tokens.saturating_add(s.tokens.len());
             wanted = wanted.saturating_add(s.logits.rows(s.tokens.len()));
-            let SequenceId(sequence) = s.sequence;
-            if usize::from(sequence) >= self.sequences {
-                return Err(StepError::NoSequence { sequence, sequences: self.sequences });
-            }
-            if step.segments[..i].iter().any(|other| other.sequence == s.sequence) {
-                return Err(StepError::SequenceTwice { sequence });
-            }
         }
         if tokens == 0 {
             return Err(StepError::Empty);

@@ -59,14 +59,15 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         self.wanted
     }
 
-    /// Marks a worker of a team as walking; false if it already is, or if the step is another
-    /// team's.
-    fn enter(&self, id: NonZeroUsize, rank: usize) -> bool {
+    /// Marks a worker of a team, which was in this phase before, as walking. False if it already is,
+    /// or if the step is another team's, or if the team's run is another step's.
+    fn enter(&self, id: NonZeroUsize, rank: usize, phase: u32) -> bool {
         let (word, bit) = (&self.ranks[rank / BITS], 1 << (rank % BITS));
         #[cfg(target_has_atomic = "ptr")]
         {
             let was = self.team.compare_exchange(0, id.get(), Relaxed, Relaxed);
-            let ours = was.is_ok() || was == Err(id.get());
+            // Before the first of its workers has come, nobody has done anything in this run.
+            let ours = was.map_or_else(|team| team == id.get(), |_| phase == 0);
             ours && word.fetch_or(bit, Acquire) & bit == 0
         }
         // Cores without read-modify-write instructions have no second thread to race with.
@@ -75,7 +76,7 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
             let (team, ranks) = (self.team.load(Relaxed), word.load(Relaxed));
             self.team.store(id.get(), Relaxed);
             word.store(ranks | bit, Relaxed);
-            (team == 0 || team == id.get()) && ranks & bit == 0
+            (team == id.get() || team == 0 && phase == 0) && ranks & bit == 0
         }
     }
 
@@ -112,12 +113,11 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         if self.runner.kinds & !KINDS != 0 {
             return Err(StepError::Kinds);
         }
-        let (rank, size) = (team.rank(), team.size());
+        let (rank, size, phase) = (team.rank(), team.size(), team.phase());
         let threads = self.runner.threads();
-        if size > threads || rank >= size || !self.enter(team.id(), rank) {
+        if size > threads || rank >= size || !self.enter(team.id(), rank, phase) {
             return Err(StepError::Team { max: threads, got: size });
         }
-        let phase = team.phase();
         let result = if phase == 0 && self.finished.load(Relaxed) {
             // A team of one, for which nothing is ever over, and which has done it all.
             Err(StepError::Team { max: threads, got: size })
@@ -163,7 +163,8 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
                 all += items;
                 at += 1;
             }
-            match team.finish(phase, done, all)? {
+            // SAFETY: as in `claims`, which has claimed and done so many items.
+            match unsafe { team.finish(phase, done, all) }? {
                 Some(next) => now = next,
                 None => return Ok(()),
             }
@@ -189,7 +190,9 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         }
         let mut done = 0;
         while done < items {
-            let claimed = team.claim(at as u32, &work);
+            // SAFETY: all threads of the team walk this step in this run (`enter`), from the phase on
+            // in which the team is, and its operations are the same for all of them.
+            let claimed = unsafe { team.claim(at as u32, &work) };
             if claimed.is_empty() {
                 break;
             }

@@ -26,7 +26,7 @@ pub(super) struct Header {
     written: u64,
     /// Position at which the sequence was restored, if it was.
     restored: u64,
-    /// Bank of fixed states that holds the current ones.
+    /// Bank of fixed states that holds the current ones, and [`MARK`] while a step is checked.
     bank: u64,
     /// Position of the states in the other bank, plus 1; 0 if it holds none.
     before: u64,
@@ -37,7 +37,20 @@ unsafe impl Zeroable for Header {}
 // SAFETY: as above.
 unsafe impl Pod for Header {}
 
+/// Mark of sequences of which a step that is being checked has a segment.
+const MARK: u64 = 1 << 1;
+
 impl Header {
+    pub(super) fn is_marked(&self) -> bool {
+        self.bank & MARK != 0
+    }
+
+    /// The same header with or without the mark.
+    pub(super) fn marked(self, mark: bool) -> Header {
+        let bank = self.bank & !MARK | if mark { MARK } else { 0 };
+        Header { bank, ..self }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len as usize
     }

@@ -139,8 +139,7 @@ fn from_config<'p>(
     if widths.iter().any(|n| !n.is_multiple_of(128)) {
         return Err(SpecError::Inconsistent("ternary weights come in rows of multiples of 128"));
     }
-    let embd = hf::embedding(meta, shapes)?;
-    let head = hf::head(meta, shapes, room, CLASS.tied)?;
+    let hf::Ends { embd, head } = hf::ends(meta, shapes, room, &CLASS)?;
     let layer = with_switches(decoder::layer(&s, rope, Biases::NONE), Activation::Relu2);
     with_token_scales(decoder::spec(B158_KEYS.arch, &s, embd, head, room, |_| layer)?)
 }

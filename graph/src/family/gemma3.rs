@@ -244,8 +244,7 @@ fn from_config<'p>(
     };
     // Default of transformers' Gemma3TextConfig.
     let root = count(meta, "query_pre_attn_scalar")?.unwrap_or(256);
-    let embd = hf::embedding(meta, shapes)?;
-    let head = hf::head(meta, shapes, room, CLASS.tied)?;
+    let hf::Ends { embd, head } = hf::ends(meta, shapes, room, &CLASS)?;
     let ropes = ropes(room, both, windows)?;
     let layer =
         |l| layer(&s, ropes, Some(size).filter(|_| is_windowed(l)), decoder::inverse_root(root));

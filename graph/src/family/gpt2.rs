@@ -4,11 +4,11 @@
 use super::decoder;
 use super::hf;
 use super::names::{hf, named};
-use super::{Family, GgufForm, Names, Shapes, folder_reader};
+use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
 use crate::layers::{
     Activation, Attention, Dense, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
-use crate::meta::{Metadata, count, flag, float, required, text};
+use crate::meta::{Metadata, Value, count, flag, float, required, text};
 use crate::spec::{Embed, Head, LayerRole as L, Layers};
 use crate::{List, Role, Spec, SpecError, SpecRoom};
 
@@ -31,7 +31,7 @@ pub static GPT2: Family = Family {
 const NAMES: Names = Names {
     gguf: &[],
     hf: &[
-        (Role::TokenEmbd, &[hf("wte.weight")]),
+        (Role::TokenEmbd, &[hf("wte.weight"), hf("lm_head.weight")]),
         (Role::PositionEmbd, &[hf("wpe.weight")]),
         (Role::OutputNorm, &[hf("ln_f.weight")]),
         (Role::OutputNormBias, &[hf("ln_f.bias")]),
@@ -179,6 +179,10 @@ fn from_gguf<'p>(
     if flag(meta, causal)? == Some(false) {
         return Err(SpecError::Unsupported { key: causal, known: "absent or true" });
     }
+    let window = "gpt2.attention.sliding_window";
+    if matches!(meta.get(window), Some(Value::Uint(1..))) {
+        room.note(window, Rule::NoWindow);
+    }
     let own = shapes.shape("output.weight").is_some();
     let head = if own { Head::Own } else { Head::Tied };
     spec(&sizes, shapes.shape("token_embd.weight"), head, room)
@@ -222,12 +226,9 @@ fn from_config<'p>(
             return Err(SpecError::Unsupported { key, known: "false" });
         }
     }
-    let embd = shapes.shape("wte.weight");
-    let vocab = count(meta, "vocab_size")?;
-    if vocab.is_some_and(|v| embd.is_some_and(|(rows, _)| rows != v as usize)) {
-        return Err(SpecError::Inconsistent("vocab_size is not the rows of wte.weight"));
-    }
-    let head = hf::head(meta, shapes, room, true)?;
+    hf::no_window(meta, room);
+    let tied = flag(meta, hf::TIED)?.unwrap_or(true);
+    let hf::Ends { embd, head } = hf::ends_of(meta, shapes, room, (tied, "wte.weight"))?;
     spec(&sizes, embd, head, room)
 }
 

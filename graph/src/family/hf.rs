@@ -79,45 +79,53 @@ pub(super) fn sizes(meta: &dyn Metadata, class: &Class) -> Result<Sizes, SpecErr
     })
 }
 
-/// Shape of the embedding, which must have as many rows as config.json says.
-pub(super) fn embedding(
-    meta: &dyn Metadata,
-    shapes: &dyn Shapes,
-) -> Result<Option<(usize, usize)>, SpecError> {
-    let embd = shapes.shape("embed_tokens.weight");
-    let vocab = count(meta, "vocab_size")?;
-    if vocab.is_some_and(|v| embd.is_some_and(|(rows, _)| rows != v as usize)) {
-        return Err(SpecError::Inconsistent("vocab_size is not the rows of embed_tokens.weight"));
-    }
-    Ok(embd)
-}
-
 /// Key that ties the head to the embedding.
 pub(super) const TIED: &str = "tie_word_embeddings";
 
-/// Source of the head's weights; `tied` is the default of the class.
-///
-/// A head of its own in a file that ties it is [`Head::Own`] with a notice: who reads the file must
-/// compare it to the embedding, and drop both the head and the notice if they are equal.
-pub(super) fn head(
+/// Embedding and head of a model.
+pub(super) struct Ends {
+    /// Shape of the embedding.
+    pub(super) embd: Option<(usize, usize)>,
+    pub(super) head: Head,
+}
+
+/// Embedding and head; `class` has the default for tying them.
+pub(super) fn ends(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
     room: &mut SpecRoom,
-    tied: bool,
-) -> Result<Head, SpecError> {
-    Ok(head_of(flag(meta, TIED)?.unwrap_or(tied), shapes, room))
+    class: &Class,
+) -> Result<Ends, SpecError> {
+    let tied = flag(meta, TIED)?.unwrap_or(class.tied);
+    ends_of(meta, shapes, room, (tied, "embed_tokens.weight"))
 }
 
-/// As [`head`], for a file that ties the head or not.
-pub(super) fn head_of(tied: bool, shapes: &dyn Shapes, room: &mut SpecRoom) -> Head {
-    if !tied {
-        return Head::Own;
+/// As [`ends`], for a file that ties them or not, with the name of the embedding. The embedding
+/// must have as many rows as config.json says.
+///
+/// A head of its own in a file that ties it is [`Head::Own`] with a notice: the reader of the file
+/// must compare it to the embedding, and drop both the head and the notice if they are equal. Of
+/// two tied tensors, a file may have the head alone, which is then the embedding.
+pub(super) fn ends_of(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    room: &mut SpecRoom,
+    (tied, embedding): (bool, &str),
+) -> Result<Ends, SpecError> {
+    let (embd, own) = (shapes.shape(embedding), shapes.shape("lm_head.weight"));
+    let (embd, head) = match (tied, embd, own) {
+        (false, ..) => (embd, Head::Own),
+        (true, Some(_), Some(_)) => {
+            room.note(TIED, Rule::HeadKept);
+            (embd, Head::Own)
+        }
+        (true, ..) => (embd.or(own), Head::Tied),
+    };
+    let vocab = count(meta, "vocab_size")?;
+    if vocab.is_some_and(|v| embd.is_some_and(|(rows, _)| rows != v as usize)) {
+        return Err(SpecError::Inconsistent("vocab_size is not the rows of the embedding"));
     }
-    if shapes.shape("lm_head.weight").is_none() {
-        return Head::Tied;
-    }
-    room.note(TIED, Rule::HeadKept);
-    Head::Own
+    Ok(Ends { embd, head })
 }
 
 /// Returns an error unless the activation is one of `names`.

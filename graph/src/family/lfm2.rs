@@ -137,6 +137,9 @@ fn config_ffn(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<u32, SpecError
     }
 }
 
+/// Key of the numbers of the layers with attention, in files without `layer_types`.
+const INDICES: &str = "full_attn_idxs";
+
 /// Name of [`hf::TIED`] in older files.
 const OLD_TIED: &str = "tie_embedding";
 
@@ -164,7 +167,6 @@ fn from_config<'p>(
     if matches!(meta.get(hf::WINDOW), Some(Value::Uint(1..))) {
         room.note(hf::WINDOW, Rule::NoWindow);
     }
-    let embd = hf::embedding(meta, shapes)?;
     let bias = flag(meta, "conv_bias")?.unwrap_or(false);
     let conv = ShortConv { taps: count(meta, "conv_L_cache")?.unwrap_or(3), bias };
     let known = "conv, full_attention, one for each layer";
@@ -174,10 +176,7 @@ fn from_config<'p>(
         Some(Value::Other) => true,
         Some(_) => return Err(unknown),
     };
-    let full = match listed {
-        true => None,
-        false => LayerSet::read(meta, "full_attn_idxs")?,
-    };
+    let full = LayerSet::read(meta, INDICES)?;
     let is_conv = |l: u32| -> Result<bool, SpecError> {
         if listed {
             return match meta.item("layer_types", l as usize) {
@@ -193,12 +192,17 @@ fn from_config<'p>(
     }
     if listed {
         decoder::no_more(meta, "layer_types", s.layers)?;
+        let differs = |set: LayerSet| (0..s.layers).any(|l| is_conv(l) == Ok(set.has(l)));
+        if full.is_some_and(differs) {
+            room.note(INDICES, Rule::LayerTypes);
+        }
     }
     let (older, newer) = (flag(meta, OLD_TIED)?, flag(meta, hf::TIED)?);
     if older.is_some() && newer.is_some() && older != newer {
         room.note(hf::TIED, Rule::OlderName);
     }
-    let head = hf::head_of(older.or(newer).unwrap_or(CLASS.tied), shapes, room);
+    let tied = older.or(newer).unwrap_or(CLASS.tied);
+    let hf::Ends { embd, head } = hf::ends_of(meta, shapes, room, (tied, "embed_tokens.weight"))?;
     decoder::spec(KEYS.arch, &s, embd, head, room, |l| {
         layer(&s, rope, (is_conv(l) == Ok(true)).then_some(conv), None)
     })

@@ -103,11 +103,10 @@ fn from_config<'p>(
     let rope = hf_rope::one(meta, room, of)?;
     let rope = room.rope(rope)?;
     hf::activation(meta, "hidden_act", &["silu"], "silu")?;
-    let embd = hf::embedding(meta, shapes)?;
+    let hf::Ends { embd, head } = hf::ends(meta, shapes, room, class)?;
     let attn = flag(meta, "attention_bias")?.unwrap_or(false);
     let ffn = flag(meta, "mlp_bias")?.unwrap_or(false);
     let layer = decoder::layer(&s, rope, Biases { qkv: attn, attn_out: attn, ffn });
     let layer = decoder::with_attention(layer, |a| a.window = window);
-    let head = hf::head(meta, shapes, room, class.tied)?;
     decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)
 }

@@ -79,7 +79,8 @@ impl Family {
         }
         match role {
             _ if !self.names.like_llama => &[],
-            Role::TokenEmbd => const { &[hf("embed_tokens.weight")] },
+            // The head's is that of both where they are tied and the file has one of them.
+            Role::TokenEmbd => const { &[hf("embed_tokens.weight"), hf("lm_head.weight")] },
             Role::OutputNorm => const { &[hf("norm.weight")] },
             Role::Output => const { &[hf("lm_head.weight")] },
             Role::PositionEmbd | Role::RopeFactors | Role::OutputNormBias => &[],

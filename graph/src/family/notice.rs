@@ -38,7 +38,7 @@ pub enum Rule {
     ByKind,
     /// Gemma 3 knows the kind of a scaling as `rope_type`; the older `type` alone is ignored.
     OnlyRopeType,
-    /// Windows are given by `layer_types`, not by a number of layers.
+    /// Kinds of layers are given by `layer_types`, not by a number of layers or a list of some.
     LayerTypes,
     /// A pattern of windows under a name that isn't read.
     PatternName,

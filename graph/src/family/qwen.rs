@@ -177,10 +177,9 @@ fn from_config<'p>(
     let rope = room.rope(rope)?;
     hf::activation(meta, "hidden_act", &["silu"], "silu")?;
     let windows = Layers::read(meta, s.layers, room)?;
-    let embd = hf::embedding(meta, shapes)?;
+    let hf::Ends { embd, head } = hf::ends(meta, shapes, room, &class)?;
     let attn = qwen3 && flag(meta, "attention_bias")?.unwrap_or(false);
     let layer = layer(&s, rope, keys.arch, Biases { qkv: attn, attn_out: attn, ffn: false });
-    let head = hf::head(meta, shapes, room, class.tied)?;
     decoder::spec(keys.arch, &s, embd, head, room, |l| {
         decoder::with_attention(layer, |a| a.window = windows.window(l))
     })

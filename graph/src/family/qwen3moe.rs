@@ -131,7 +131,7 @@ fn from_config<'p>(
     let rope = room.rope(rope)?;
     hf::activation(meta, "hidden_act", &["silu"], "silu")?;
     let window = qwen::window(meta)?;
-    let embd = hf::embedding(meta, shapes)?;
+    let hf::Ends { embd, head } = hf::ends(meta, shapes, room, &CLASS)?;
     let attn = flag(meta, "attention_bias")?.unwrap_or(false);
     let biases = Biases { qkv: attn, attn_out: attn, ffn: false };
     // transformers 5 writes `num_local_experts`, published files have `num_experts`.
@@ -150,7 +150,6 @@ fn from_config<'p>(
     let step = count(meta, "decoder_sparse_step")?.unwrap_or(1);
     let listed = LayerSet::read(meta, "mlp_only_layers")?;
     let is_dense = |l: u32| listed.is_some_and(|set| set.has(l)) || !(l + 1).is_multiple_of(step);
-    let head = hf::head(meta, shapes, room, CLASS.tied)?;
     let layer = |l| if is_dense(l) { dense } else { sparse };
     decoder::spec(KEYS.arch, &s, embd, head, room, layer)
 }

@@ -267,7 +267,7 @@ pub(crate) fn run_on<B: Backend>(
     Ok(runner.logits(wanted).to_vec())
 }
 
-/// What the threads of a team share.
+/// State shared by the threads of a team.
 pub(crate) struct Meeting {
     size: usize,
     state: Mutex<State>,
@@ -354,7 +354,7 @@ unsafe impl Team for Worker<'_> {
     fn phase(&self) -> u32 {
         self.meeting.lock().phase
     }
-    fn claim(&self, op: u32, work: &Work) -> Range<usize> {
+    unsafe fn claim(&self, op: u32, work: &Work) -> Range<usize> {
         let (size, rank) = (self.meeting.size, self.rank);
         if self.meeting.is_fixed() {
             let first = self.last.replace(op + 1) <= op;
@@ -372,7 +372,7 @@ unsafe impl Team for Worker<'_> {
         state.next.1 = work.items.min(first + 1 + 2 * rank);
         first..state.next.1
     }
-    fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken> {
+    unsafe fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken> {
         let fixed = self.meeting.is_fixed();
         let mut state = self.meeting.lock();
         if state.phase == phase {

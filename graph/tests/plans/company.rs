@@ -289,6 +289,10 @@ fn steps_that_do_not_fit_are_errors() {
     );
     let twice = fails(&[segment(1, &one, all), segment(1, &one, all)]);
     assert_eq!(twice, StepError::SequenceTwice { sequence: 1 });
+    let twice = fails(&[segment(1, &one, all), segment(0, &one, all), segment(1, &one, none)]);
+    assert_eq!(twice, StepError::SequenceTwice { sequence: 1 });
+    let beyond = fails(&[segment(0, &one, all), segment(1, &one, all), segment(2, &one, all)]);
+    assert_eq!(beyond, StepError::NoSequence { sequence: 2, sequences: 2 });
     let bad = fails(&[segment(0, &one, none), segment(1, &[3, 10], all)]);
     assert_eq!(bad, StepError::BadToken { token: 10, index: 1, vocab: 10 });
     for _ in 0..2 {

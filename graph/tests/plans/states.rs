@@ -230,11 +230,36 @@ unsafe impl Team for Breaks {
     fn phase(&self) -> u32 {
         0
     }
-    fn claim(&self, _: u32, _: &Work) -> Range<usize> {
+    unsafe fn claim(&self, _: u32, _: &Work) -> Range<usize> {
         0..0
     }
-    fn finish(&self, _: u32, _: usize, _: usize) -> Result<Option<u32>, Broken> {
+    unsafe fn finish(&self, _: u32, _: usize, _: usize) -> Result<Option<u32>, Broken> {
         if self.0 == 2 { Ok(None) } else { Err(Broken) }
+    }
+}
+
+/// A worker of a team that is in a later phase, of another step.
+struct Elsewhere;
+
+// SAFETY: as above.
+unsafe impl Team for Elsewhere {
+    fn id(&self) -> NonZeroUsize {
+        NonZeroUsize::MAX
+    }
+    fn rank(&self) -> usize {
+        0
+    }
+    fn size(&self) -> usize {
+        3
+    }
+    fn phase(&self) -> u32 {
+        1000
+    }
+    unsafe fn claim(&self, _: u32, _: &Work) -> Range<usize> {
+        0..0
+    }
+    unsafe fn finish(&self, _: u32, _: usize, _: usize) -> Result<Option<u32>, Broken> {
+        Err(Broken)
     }
 }
 
@@ -251,6 +276,10 @@ fn a_step_counts_when_all_of_it_is_computed() {
     let team = |got| Err(StepError::Team { max: 3, got });
     // Nobody has walked.
     assert_eq!(runner.begin(&step).unwrap().commit(), Err(StepError::Unfinished));
+    // A team that has done another step in this run.
+    let running = runner.begin(&step).unwrap();
+    assert_eq!(running.walk(&Elsewhere), team(3));
+    assert_eq!(running.commit(), Err(StepError::Unfinished));
     // A worker that doesn't come far.
     let running = runner.begin(&step).unwrap();
     assert_eq!(running.walk(&Breaks(0)), Err(StepError::Broken(Broken)));

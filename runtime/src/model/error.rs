@@ -291,7 +291,7 @@ impl fmt::Display for LoadErrorKind {
             E::Split { parts } => write!(
                 f,
                 "it is one of {parts} parts of a split model: open the file itself, so that the \
-                 others are found, or merge them first (`teff_runtime::gguf_split::merge_gguf`)"
+                 others are found, or merge them first (`teff merge`, or `gguf_split::merge_gguf`)"
             ),
             E::Part(e) => e.fmt(f),
             E::NoTensors => f.write_str(

@@ -260,6 +260,16 @@ impl<'a> FolderTensors<'a> {
         at.map_or(self.family.prefix, |at| self.parts_of(self.by_name[at]).0)
     }
 
+    /// Prefix of a tensor's name where most names have the usual one.
+    fn prefix_of(&self, role: Role) -> &'static str {
+        match (role, self.prefix()) {
+            // The head stands beside the model that has all else.
+            (Role::Output, "language_model.model." | "language_model.") => "language_model.",
+            (Role::Output, _) => "",
+            (_, prefix) => prefix,
+        }
+    }
+
     /// Number of tensors of other parts of a model for texts and images, and the name of one.
     pub(super) fn other_parts(&self) -> Option<(usize, &'a str)> {
         let mut names = self.by_name.iter().map(|&r| self.name_of(r)).filter(|n| self.is_other(n));
@@ -321,9 +331,9 @@ impl FolderTensors<'_> {
         found
     }
 
-    /// The name that was looked up last, with its usual prefix.
-    fn looked_up(&self) -> Box<Name> {
-        boxed(&format!("{}{}", self.prefix(), self.scratch))
+    /// The name that was looked up last, for this role, with its usual prefix.
+    fn looked_up(&self, role: Role) -> Box<Name> {
+        boxed(&format!("{}{}", self.prefix_of(role), self.scratch))
     }
 
     /// Checks the shape of a tensor that holds `stack` of the slot's matrices one after another,
@@ -336,7 +346,7 @@ impl FolderTensors<'_> {
         transposed: bool,
     ) -> Result<(Format, Option<Ternary>, u16, usize), LoadErrorKind> {
         let Some(t) = self.get(self.by_name[at]) else {
-            return Err(LoadErrorKind::MissingTensor { tensor: self.looked_up() });
+            return Err(LoadErrorKind::MissingTensor { tensor: self.looked_up(slot.role) });
         };
         let ternary = self.family.ternary && is_layer_matrix(slot);
         let packed = ternary && t.dtype == Dtype::U8;
@@ -388,9 +398,9 @@ impl FolderTensors<'_> {
         for expert in 0..slot.experts {
             let at = match expert {
                 0 => first,
-                _ => self
-                    .look_up(slot.role, name, expert)
-                    .ok_or_else(|| LoadErrorKind::MissingTensor { tensor: self.looked_up() })?,
+                _ => self.look_up(slot.role, name, expert).ok_or_else(|| {
+                    LoadErrorKind::MissingTensor { tensor: self.looked_up(slot.role) }
+                })?,
             };
             let (format, ternary, file, offset) = self.check(at, &one, (None, slot.rows), false)?;
             let all = found.get_or_insert_with(|| {
@@ -408,7 +418,7 @@ impl FolderTensors<'_> {
             all.experts.push(Piece { file, offset });
         }
         // A layer has at least one expert.
-        found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: self.looked_up() })
+        found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: self.looked_up(slot.role) })
     }
 
     /// Share of the rows of each expert, in one tensor of all experts.
@@ -439,7 +449,7 @@ impl Container for FolderTensors<'_> {
         for (form, name) in (0u8..).zip(names) {
             let Some(at) = self.look_up(slot.role, name, 0) else {
                 // Errors name the usual form.
-                missing.get_or_insert_with(|| self.looked_up());
+                missing.get_or_insert_with(|| self.looked_up(slot.role));
                 continue;
             };
             let prefix = self.parts_of(self.by_name[at]).0;
@@ -462,7 +472,7 @@ impl Container for FolderTensors<'_> {
     }
 
     fn name(&self, role: Role) -> Box<Name> {
-        let mut name = self.prefix().to_owned();
+        let mut name = self.prefix_of(role).to_owned();
         match self.family.hf_names(role).first() {
             Some(first) => {
                 let _ = self.family.hf_name(role, first, 0, &mut name); // a String takes everything

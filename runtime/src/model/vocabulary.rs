@@ -5,12 +5,13 @@ use std::path::Path;
 use teff_graph::gguf::Gguf;
 
 use super::{FileKind, LoadError, LoadErrorKind, LoadOptions, file_kind, folder_of, read_file};
+use crate::gguf_split::first_part;
 use crate::tokenizer::Tokenizer;
 
 impl Tokenizer {
     /// Opens the tokenizer of a model: of a GGUF file (also one without tensors, or of an
-    /// architecture that Teff doesn't run; of a split one its first part), of a Hugging Face folder,
-    /// or of the folder of a SafeTensors file.
+    /// architecture that Teff doesn't run; of a split one any part), of a Hugging Face folder, or of
+    /// the folder of a SafeTensors file.
     ///
     /// ```
     /// use teff_runtime::tokenizer::{Specials, Tokenizer};
@@ -37,13 +38,19 @@ impl Tokenizer {
         };
         let tokenizer = match folder {
             Some(folder) => Tokenizer::from_folder(folder),
-            None => {
-                let bytes = read_file(path, &LoadOptions::default())?;
-                let gguf = Gguf::parse(&bytes);
-                let gguf = gguf.map_err(|e| LoadErrorKind::Gguf(Box::new(e)).at(path))?;
-                Tokenizer::from_gguf(&gguf)
-            }
+            None => return open_gguf(path),
         };
         tokenizer.map_err(|e| LoadErrorKind::Tokenizer(Box::new(e)).at(path))
     }
+}
+
+/// Tokenizer of a GGUF file, or of the first part if it is a later one.
+fn open_gguf(path: &Path) -> Result<Tokenizer, LoadError> {
+    let bytes = read_file(path, &LoadOptions::default())?;
+    let invalid = |e| LoadErrorKind::Gguf(Box::new(e)).at(path);
+    let gguf = Gguf::parse(&bytes).map_err(invalid)?;
+    if let Some(first) = first_part(path, &gguf) {
+        return open_gguf(&first);
+    }
+    Tokenizer::from_gguf(&gguf).map_err(|e| LoadErrorKind::Tokenizer(Box::new(e)).at(path))
 }

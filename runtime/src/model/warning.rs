@@ -46,7 +46,9 @@ impl Warning {
         taken: impl Into<Cow<'static, str>>,
         why: impl Into<Cow<'static, str>>,
     ) -> Warning {
-        let found = found.as_ref();
+        // In one line.
+        let words: Vec<&str> = found.as_ref().split_whitespace().collect();
+        let found = words.join(" ");
         let mut short: String = found.chars().take(MAX_VALUE).collect();
         if short.len() < found.len() {
             short.push_str("...");

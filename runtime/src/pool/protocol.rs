@@ -94,7 +94,7 @@ impl Cut {
     }
 }
 
-/// Whether a phase is over.
+/// State of a phase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Progress {
     /// The phase isn't over.
@@ -216,7 +216,7 @@ impl Board {
         true
     }
 
-    /// Whether `phase` is over.
+    /// State of `phase`.
     pub(crate) fn progress(&self, phase: u32) -> Progress {
         let seen = self.phase.0.load(Ordering::Acquire);
         if (seen / PHASE) as u32 != phase {
@@ -321,7 +321,7 @@ const CALLED: u32 = 2;
 /// Value of a bell: the member is to exit.
 const STOP: u32 = 3;
 
-/// What a member was called for.
+/// Reason for which a member was called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Call {
     /// To look what there is to do.

@@ -1,4 +1,5 @@
-//! What the threads of a crew share, and what each does in a run: computing, waiting, coming back.
+//! State shared by the threads of a crew, and the part of each in a run: it comes, computes, waits,
+//! leaves and comes back.
 
 use super::PoolError;
 use super::protocol::{Bells, Board, Call, Door, Progress};
@@ -64,11 +65,11 @@ unsafe impl Team for Worker<'_> {
         self.state.board.phase()
     }
 
-    fn claim(&self, op: u32, work: &Work) -> Range<usize> {
+    unsafe fn claim(&self, op: u32, work: &Work) -> Range<usize> {
         self.state.board.claim(self.rank, op, work)
     }
 
-    fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken> {
+    unsafe fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken> {
         let (state, board) = (self.state, &self.state.board);
         if board.report(phase, done, all, || state.call_others(self.rank)) {
             return Ok(Some(phase + 1));

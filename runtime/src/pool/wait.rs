@@ -43,7 +43,7 @@ const SLOW_YIELD: u32 = 50;
 /// Number of waits without yielding after a slow yield, at first and at most.
 const WITHOUT_YIELD: (u32, u32) = (64, 8192);
 
-/// What a thread has learned about waiting. Only that thread uses it.
+/// A thread's experience of waiting. Only that thread uses it.
 pub(crate) struct Patience {
     spins: u32,
     /// Microseconds that it waits awake.

@@ -11,7 +11,9 @@ use super::model_ref::ModelRef;
 use super::shared_crew::SessionCrew;
 use super::{Session, SessionError, SessionOptions, StopHandle, default_backend};
 use crate::model::Model;
-use crate::pool::{Crew, FewerThreads, Pool, PoolOptions, allowed_threads, available_threads};
+use crate::pool::{
+    Crew, FewerThreads, Pool, PoolOptions, allowed_threads, available_threads, check_threads,
+};
 
 /// Bytes that a session takes from the heap, known before they are allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,8 +105,9 @@ impl<'m> SessionBuilder<'m> {
     /// Computes the bytes that the session will take, from the model's header alone.
     ///
     /// # Errors
-    /// [`SessionError::Plan`] for options out of range, [`SessionError::Budget`],
-    /// [`SessionError::Repacked`].
+    /// [`SessionError::Plan`] for options out of range, [`SessionError::Pool`] for numbers of threads
+    /// that no pool can have, [`SessionError::Budget`], [`SessionError::Repacked`]: those that
+    /// [`SessionBuilder::build`] gives for the same options.
     pub fn memory_requirements(&self) -> Result<SessionMemoryRequirements, SessionError> {
         Ok(self.plan(self.threads().0)?.memory_requirements)
     }
@@ -135,6 +138,7 @@ impl<'m> SessionBuilder<'m> {
     }
 
     fn plan(&self, threads: usize) -> Result<SessionPlan<'m>, SessionError> {
+        check_threads(threads)?;
         let (model, options) = (&*self.model, &self.options);
         let backend = match (self.backend, options.backend) {
             (Some(foreign), _) => foreign,

@@ -247,14 +247,16 @@ impl<'m> Session<'m> {
         let segments = [Segment { sequence: SEQUENCE, tokens, logits }];
         let running = self.runner.begin(&Step { segments: &segments, cancel: &self.stop })?;
         let failure = AtomicU8::new(0);
-        let ran = self.crew.run(&|team| match running.walk(team) {
+        let ran = self.crew.run(&self.stop, &|team| match running.walk(team) {
             Ok(()) => {}
             Err(StepError::Team { .. }) => failure.store(TEAM, Ordering::Relaxed),
             // A broken team is reported by the crew itself.
             Err(StepError::Broken(_)) => {}
             Err(_) => failure.store(CANCELLED, Ordering::Relaxed),
         });
-        ran?;
+        if !ran? {
+            return Err(StepError::Cancelled.into());
+        }
         match failure.into_inner() {
             0 => Ok(running.commit()?),
             CANCELLED => Err(StepError::Cancelled.into()),
@@ -306,8 +308,11 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// Creates a session with the same options that continues the same text independently. Both
-    /// take turns on the same threads.
+    /// Creates a session with the same options that continues the same text independently.
+    ///
+    /// Both take turns on the same threads: a step of one waits for the end of a step of the other,
+    /// in which it can be cancelled as while it runs. Forking itself waits for none; it copies the
+    /// text's cache.
     ///
     /// # Errors
     /// As [`Model::session`].

@@ -1,53 +1,142 @@
 //! Threads of a session, which its forks share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use teff_graph::Team;
+use teff_graph::{Cancel, Team};
 
 use crate::pool::{Crew, PoolError};
 
 type BoxedCrew<'m> = Box<dyn Crew + Send + 'm>;
 
+/// Time after which a session that waits for its turn looks whether it was cancelled.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// Threads of one session, or of a session and its forks, which take turns.
 pub(super) enum SessionCrew<'m> {
     Own(BoxedCrew<'m>),
-    Shared(Arc<Mutex<BoxedCrew<'m>>>, usize),
+    Shared(Shared<'m>),
     /// Placeholder while an owned crew becomes a shared one.
     Moved,
+}
+
+/// Share of one session in a crew.
+pub(super) struct Shared<'m> {
+    turns: Arc<Turns<'m>>,
+    size: usize,
+    /// Number of the session among those that share the crew.
+    id: u64,
+}
+
+/// Crew that sessions use in turns.
+struct Turns<'m> {
+    queue: Mutex<Queue<'m>>,
+    /// Notified when the crew comes back, and when a session waits no longer.
+    changed: Condvar,
+}
+
+struct Queue<'m> {
+    /// `None` while a session uses it.
+    crew: Option<BoxedCrew<'m>>,
+    /// Number of sessions that wait.
+    waiting: usize,
+    /// Session that used it last, which lets others go first.
+    last: u64,
+    /// Number of sessions so far.
+    sessions: u64,
+}
+
+impl<'m> Turns<'m> {
+    fn queue(&self) -> MutexGuard<'_, Queue<'m>> {
+        // Nothing is called that could panic while the queue is locked.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the crew when it is this session's turn; `None` if it is cancelled first.
+    fn take(&self, id: u64, cancel: &dyn Cancel) -> Option<Turn<'_, 'm>> {
+        let mut queue = self.queue();
+        queue.waiting += 1;
+        let crew = loop {
+            if cancel.cancelled() {
+                break None;
+            }
+            if (queue.waiting == 1 || queue.last != id)
+                && let Some(crew) = queue.crew.take()
+            {
+                queue.last = id;
+                break Some(crew);
+            }
+            let woken = self.changed.wait_timeout(queue, LOOK);
+            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        queue.waiting -= 1;
+        drop(queue);
+        if crew.is_none() {
+            self.changed.notify_all();
+        }
+        Some(Turn { turns: self, crew: Some(crew?) })
+    }
+}
+
+/// A session's turn, at the end of which the crew goes back, also after a panic.
+struct Turn<'t, 'm> {
+    turns: &'t Turns<'m>,
+    crew: Option<BoxedCrew<'m>>,
+}
+
+impl Drop for Turn<'_, '_> {
+    fn drop(&mut self) {
+        self.turns.queue().crew = self.crew.take();
+        self.turns.changed.notify_all();
+    }
 }
 
 impl<'m> SessionCrew<'m> {
     pub(super) fn size(&self) -> usize {
         match self {
             SessionCrew::Own(crew) => crew.size(),
-            SessionCrew::Shared(_, size) => *size,
+            SessionCrew::Shared(shared) => shared.size,
             SessionCrew::Moved => 0,
         }
     }
 
-    /// Shares the threads with another session.
+    /// Shares the threads with another session, without waiting for one that uses them.
     pub(super) fn share(&mut self) -> SessionCrew<'m> {
         if let SessionCrew::Own(_) = self {
             let size = self.size();
             if let SessionCrew::Own(crew) = core::mem::replace(self, SessionCrew::Moved) {
-                *self = SessionCrew::Shared(Arc::new(Mutex::new(crew)), size);
+                let queue = Queue { crew: Some(crew), waiting: 0, last: u64::MAX, sessions: 1 };
+                let turns = Turns { queue: Mutex::new(queue), changed: Condvar::new() };
+                *self = SessionCrew::Shared(Shared { turns: Arc::new(turns), size, id: 0 });
             }
         }
         match self {
-            SessionCrew::Shared(crew, size) => SessionCrew::Shared(Arc::clone(crew), *size),
+            SessionCrew::Shared(Shared { turns, size, .. }) => {
+                let mut queue = turns.queue();
+                let id = queue.sessions;
+                queue.sessions += 1;
+                drop(queue);
+                SessionCrew::Shared(Shared { turns: Arc::clone(turns), size: *size, id })
+            }
             _ => SessionCrew::Moved,
         }
     }
 
-    /// Runs a task on all threads, after waiting for another session that uses them.
-    pub(super) fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
+    /// Runs a task on all threads, after waiting for another session that uses them. Returns false,
+    /// without having run it, if the session was cancelled before its turn came.
+    pub(super) fn run(
+        &mut self,
+        cancel: &dyn Cancel,
+        task: &(dyn Fn(&dyn Team) + Sync),
+    ) -> Result<bool, PoolError> {
         match self {
-            SessionCrew::Own(crew) => crew.run(task),
-            SessionCrew::Shared(crew, _) => {
-                // A task that panicked has left the crew usable.
-                crew.lock().unwrap_or_else(PoisonError::into_inner).run(task)
-            }
+            SessionCrew::Own(crew) => crew.run(task)?,
+            SessionCrew::Shared(shared) => match shared.turns.take(shared.id, cancel) {
+                Some(mut turn) => turn.crew.as_mut().map_or(Ok(()), |crew| crew.run(task))?,
+                None => return Ok(false),
+            },
             SessionCrew::Moved => unreachable!("a session keeps its threads"),
         }
+        Ok(true)
     }
 }

@@ -53,6 +53,14 @@ fn a_head_that_differs_is_kept() {
             assert_eq!(model.spec().head, Head::Tied, "{class}");
             assert!(read_of(&model) == plain, "{class}");
         }
+        // Of two tied tensors, the file may have the head alone.
+        let mut alone = tensors.clone();
+        alone[0].name = "lm_head.weight".into();
+        let model = open(&fields, &alone).unwrap();
+        warned(&model, &[], class);
+        assert!(read_of(&model) == plain, "{class}");
+        assert_eq!(model.tensor_infos().next().unwrap().name, "lm_head.weight");
+        refused(&fields.set(&[(TIED, "false")]), &alone, "TokenEmbd");
         // Another number of rows is no head.
         let short = tensor("lm_head.weight", &[VOCAB - 1, WIDTH], 3);
         refused(&fields, &with(&tensors, &[short]), "lm_head.weight");
@@ -62,7 +70,8 @@ fn a_head_that_differs_is_kept() {
 #[test]
 fn a_head_that_is_missing_is_refused() {
     for Small { fields, tensors, .. } in all() {
-        refused(&fields.set(&[(TIED, "false")]), &tensors, "lm_head.weight");
+        // By the name that transformers looks for, without the model's prefix.
+        refused(&fields.set(&[(TIED, "false")]), &tensors, "tensor `lm_head.weight` is missing");
     }
 }
 
@@ -339,7 +348,7 @@ const WINDOWED: &str = r#"["full_attention","sliding_attention","full_attention"
 
 #[test]
 fn windows_of_classes_without_them_are_ignored() {
-    for Small { class, fields, tensors, .. } in [llama(), lfm2(), bitnet()] {
+    for Small { class, fields, tensors, .. } in [gpt2(), llama(), lfm2(), bitnet()] {
         let plain = read(&fields, &tensors, &[]);
         let window = fields.set(&[("sliding_window", "4")]);
         assert!(read(&window, &tensors, &["sliding_window"]) == plain, "{class}");
@@ -350,7 +359,7 @@ fn windows_of_classes_without_them_are_ignored() {
             assert!(read(&none, &tensors, &[]) == plain, "{class}");
         }
     }
-    for Small { class, fields, tensors, .. } in [llama(), mistral(), bitnet()] {
+    for Small { class, fields, tensors, .. } in [gpt2(), llama(), mistral(), bitnet()] {
         let plain = read(&fields, &tensors, &[]);
         let kinds = fields.set(&[("layer_types", WINDOWED)]);
         assert!(read(&kinds, &tensors, &["layer_types"]) == plain, "{class}");
@@ -474,6 +483,13 @@ fn older_names_of_fields() {
     let want = read(&fields.set(&[(TIED, "false")]), &own, &[]);
     assert!(read(&fields.without(&[TIED]).set(&untied), &own, &[]) == want);
     assert!(read(&fields.set(&untied), &own, &[TIED]) == want);
+    let list = "full_attn_idxs";
+    let want = read(&fields, &tensors, &[]);
+    assert!(read(&fields.without(&["layer_types"]).set(&[(list, "[2]")]), &tensors, &[]) == want);
+    assert!(read(&fields.set(&[(list, "[2]")]), &tensors, &[]) == want);
+    for other in ["[]", "[1,2]", "[0]"] {
+        assert!(read(&fields.set(&[(list, other)]), &tensors, &[list]) == want, "{other}");
+    }
     let Small { fields, tensors, .. } = qwen3moe();
     let want = read(&fields, &tensors, &[]);
     let other = fields.without(&["num_experts"]).set(&[("num_local_experts", "4")]);

@@ -1,7 +1,7 @@
 //! Model files that lean on defaults, or come in another form (`docs/compatibility.md`): each is
 //! compared, bit by bit, to a plain one of the same meaning.
 
-use crate::common::{self, Folder, Plain, TINY, assert_same, safetensors, usual};
+use crate::common::{self, Folder, Plain, TINY, assert_same, oracle, safetensors, usual};
 use crate::decoders::{
     Small, TIED, all, folder, gemma3, lfm2, llama, mistral, open, own_head, read, read_of, refused,
     tensor, warned, with,
@@ -190,6 +190,10 @@ fn text_models_of_larger_ones() {
                 warned(&model, &[first], &json);
                 assert!(read_of(&model) == want, "{class} {prefix}");
             }
+            // A head that is missing has the name that transformers looks for.
+            let untied = json.replacen('{', "{\"tie_word_embeddings\":false,", 1);
+            let e = Model::open(&folder(&untied, &tensors).0).unwrap_err().to_string();
+            assert!(e.contains(&format!("tensor `{head}lm_head.weight` is missing")), "{e}");
 
             // Strays are not other parts; a missing tensor has its usual name.
             let stray = format!("{prefix}layers.0.self_attn.k_proj.k_scale");
@@ -386,6 +390,22 @@ fn windows_in_gguf_files_without_them_are_ignored() {
         assert_eq!(windowed.spec().ropes.first().unwrap().base, 500.0);
         assert!(read_of(&windowed) == read_of(&plain), "{arch}");
         warned(&with(0), &[], arch);
+    }
+    let bytes = std::fs::read(oracle().join("gpt2-Q8_0.gguf")).unwrap();
+    let plain = Gguf::parse(&bytes).unwrap();
+    let key = "gpt2.attention.sliding_window";
+    for (size, keys) in [(4, &[key][..]), (0, &[])] {
+        let mut header = GgufHeader::new();
+        plain.metadata().for_each(|(key, value)| header.put(key, value).unwrap());
+        header.put(key, GgufValue::U32(size)).unwrap();
+        for t in plain.tensors() {
+            header.tensor(t.name, t.format, &t.dims[..t.n_dims]).unwrap();
+        }
+        let mut data = header.write(Vec::new()).unwrap();
+        plain.tensors().for_each(|t| data.write(t.name, t.data).unwrap());
+        let windowed = given(data.finish().unwrap());
+        warned(&windowed, keys, "gpt2");
+        assert_eq!(windowed.spec(), given(bytes.clone()).spec());
     }
 }
 
