@@ -8,3 +8,4 @@ mod habits;
 mod inspect_stats;
 mod quantize;
 mod quantize_folder;
+mod warnings;

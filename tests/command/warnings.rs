@@ -1,15 +1,13 @@
 //! Warnings of the command: each once, on standard error, and again in what `inspect` prints; and
 //! files that are only a part of a model, or only its vocabulary.
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::data;
-use common::tiny;
+use crate::common::data;
+use crate::common::tiny;
 use teff::Format;
 use teff_graph::gguf::Gguf;
 use teff_runtime::gguf_split::{SplitBy, split_gguf};
