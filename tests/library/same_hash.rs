@@ -1,7 +1,7 @@
 //! The models of `examples/bare_metal`: one hash of their logits on every backend of this machine,
 //! equal to that of the firmware; and the plans in the firmware are those of the planner.
 //!
-//! `examples/bare_metal/logits.fnv` contains the hashes. `cargo test --test same_hash --
+//! `examples/bare_metal/logits.fnv` contains the hashes. `cargo test --test library same_hash --
 //! --nocapture` prints its expected contents.
 
 #[path = "../../examples/plan_to_rust/emit.rs"]

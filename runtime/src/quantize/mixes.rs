@@ -1,7 +1,7 @@
 //! Formats of the parts of a model: plain formats and llama.cpp's mixes.
 //!
 //! The rules are those of `llama_tensor_get_type_impl` in llama-quant.cpp of llama.cpp (2026), for
-//! files without importance matrices; `tests/quantize.rs` compares them to its files. Rules for an
+//! files without importance matrices; `tests/command/quantize.rs` compares them to its files. Rules for an
 //! architecture that Teff does not run (Falcon) are left out.
 
 use teff_graph::gguf::{Gguf, GgufValue};

@@ -51,7 +51,7 @@ pub(crate) fn same_logits(job: &Job, models: &[PathBuf], runners: &[Runner<'_>])
     let firmware = fs::read_to_string("examples/bare_metal/logits.fnv")?;
     let firmware = firmware.lines().find_map(|line| line.strip_prefix("tokens ")).unwrap_or(TOKENS);
     for model in models {
-        // Those whose hash tests/same_hash.rs compares on this machine.
+        // Those whose hash tests/library/same_hash.rs compares on this machine.
         let tokens = if model.starts_with("examples") { firmware } else { TOKENS };
         for chunk in ["1", "64"] {
             let logits = |teff: Cmd, out: &Path| {
