@@ -93,10 +93,7 @@ pub(super) enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lazy {
     Map,
-    Select {
-        keep: bool,
-        attribute: bool,
-    },
+    Select { keep: bool, attribute: bool },
     Items,
     /// Case and attribute are arguments.
     Unique,

@@ -10,7 +10,7 @@ use super::{Presentation, aligned, float_digits, missing_zeros};
 struct Spec {
     fill: char,
     align: Option<char>,
-    sign: char,
+    sign: Option<char>,
     alternate: bool,
     zero: bool,
     width: usize,
@@ -51,10 +51,10 @@ fn parse(spec: &str) -> Res<Spec> {
         }
         None => false,
     };
-    let mut sign = '-';
+    let mut sign = None;
     for c in ['+', '-', ' '] {
         if take(c) {
-            sign = c;
+            sign = Some(c);
             break;
         }
     }
@@ -116,7 +116,7 @@ fn text_value(text: &str, spec: &Spec, out: &mut Buf<'_>) -> Res<()> {
     if let Some(kind) = spec.kind.filter(|&k| k != 's') {
         return Err(unknown(kind, "str"));
     }
-    if spec.sign != '-' || spec.alternate {
+    if spec.sign.is_some() || spec.alternate {
         return Err(Fault::op(
             "sign and alternate form are not allowed in string format specifier",
         ));
@@ -186,8 +186,8 @@ fn finish(
 fn sign_of(negative: bool, spec: &Spec) -> &'static str {
     match (negative, spec.sign) {
         (true, _) => "-",
-        (false, '+') => "+",
-        (false, ' ') => " ",
+        (false, Some('+')) => "+",
+        (false, Some(' ')) => " ",
         _ => "",
     }
 }
@@ -207,6 +207,11 @@ fn integer(n: i128, spec: &Spec, out: &mut Buf<'_>) -> Res<()> {
         'o' => (format!("{size:o}"), "0o", 4),
         'x' => (format!("{size:x}"), "0x", 4),
         'X' => (format!("{size:X}"), "0X", 4),
+        'c' if spec.sign.is_some() || spec.alternate || spec.group.is_some() => {
+            return Err(Fault::op(
+                "sign, alternate form and groups are not allowed with integer format specifier 'c'",
+            ));
+        }
         'c' => {
             let c = u32::try_from(n).ok().and_then(char::from_u32);
             let c = c.ok_or_else(|| Fault::op("%c arg not in range(0x110000)"))?;
@@ -236,6 +241,9 @@ fn float(f: f64, spec: &Spec, out: &mut Buf<'_>) -> Res<()> {
         Some('g' | 'G' | 'n') => Presentation::General,
         Some(other) => return Err(unknown(other, "float")),
     };
+    if let (Some(c), Some('n')) = (spec.group, spec.kind) {
+        return Err(Fault::op(format!("cannot specify '{c}' with 'n'")));
+    }
     let percent = spec.kind == Some('%');
     let f = if percent { f * 100.0 } else { f };
     let sign = sign_of(f.is_sign_negative() && !f.is_nan(), spec);
