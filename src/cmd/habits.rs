@@ -310,7 +310,7 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "chat" => &[CHATTING, TEXT, MODEL],
         "bench" => &[BENCH, MODEL],
         "quantize" => &[QUANTIZE],
-        "inspect" | "logits" | "tokenize" | "detokenize" => &[MODEL],
+        "inspect" | "logits" | "template" | "tokenize" | "detokenize" => &[MODEL],
         _ => &[],
     }
 }

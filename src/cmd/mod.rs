@@ -25,6 +25,8 @@ mod roofline;
 mod run;
 #[cfg(feature = "story")]
 mod story;
+#[cfg(feature = "chat")]
+mod template;
 mod tokenize;
 
 use args::Args;
@@ -55,6 +57,8 @@ const COMMANDS: &[Command] = &[
     quantize::COMMAND,
     #[cfg(feature = "chat")]
     chat::COMMAND,
+    #[cfg(feature = "chat")]
+    template::COMMAND,
     #[cfg(feature = "completions")]
     pages::COMPLETIONS,
     #[cfg(feature = "completions")]

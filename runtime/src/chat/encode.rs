@@ -1,56 +1,21 @@
 //! Tokenisation of conversations, in which no part of a message becomes a special token.
 //!
 //! Special tokens named by the template's own text are parsed. Those named in messages (by users or
-//! the model) must not be: before the template sees a message, a mark is put in front of every such
-//! name, a Unicode noncharacter that the conversation doesn't contain. The template copies and
-//! trims marks along with the text they precede. Afterwards a name preceded by a mark is text, and
-//! the marks are removed. Without marks, the text is tokenised as a whole; otherwise stretch by
-//! stretch between the special tokens, each as it would be tokenised in its place.
+//! the model), tools and documents must not be: before the template sees a text, a mark is put in
+//! front of every such name, a Unicode noncharacter that the conversation doesn't contain. The
+//! template copies and trims marks along with the text they precede. Afterwards a name preceded by a
+//! mark is text, and the marks are removed. Without marks, the text is tokenised as a whole; otherwise
+//! stretch by stretch between the special tokens, each as it would be tokenised in its place.
 //!
 //! This doesn't detect a name that is composed of text from the template right before or after a
 //! message.
 
-use std::fmt;
+use teff_graph::Cancel;
 
-use teff::runtime::template::TemplateError;
-use teff::runtime::tokenizer::{Specials, TokenKind, Tokenizer, TokenizerError};
-
-use super::template::{ChatTemplate, Message, Tokens};
-
-/// Error of tokenising a conversation.
-#[derive(Debug)]
-pub(crate) enum ChatError {
-    Template(TemplateError),
-    Tokenizer(TokenizerError),
-    /// All 32 noncharacters that could serve as the mark occur in the conversation.
-    NoMark,
-}
-
-impl fmt::Display for ChatError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ChatError::Template(e) => e.fmt(f),
-            ChatError::Tokenizer(e) => e.fmt(f),
-            ChatError::NoMark => {
-                f.write_str("the conversation has all the noncharacters U+FDD0 to U+FDEF: drop one")
-            }
-        }
-    }
-}
-
-impl core::error::Error for ChatError {}
-
-impl From<TemplateError> for ChatError {
-    fn from(e: TemplateError) -> Self {
-        ChatError::Template(e)
-    }
-}
-
-impl From<TokenizerError> for ChatError {
-    fn from(e: TokenizerError) -> Self {
-        ChatError::Tokenizer(e)
-    }
-}
+use super::prompt::{ChatTemplate, Conversation, SpecialTokens};
+use super::ChatError;
+use crate::template::{Json, RenderOptions};
+use crate::tokenizer::{Specials, TokenKind, Tokenizer, TokenizerError};
 
 /// A token that is matched whole in texts.
 struct Name {
@@ -60,22 +25,28 @@ struct Name {
     special: bool,
 }
 
-/// Tokeniser of conversations.
-pub(crate) struct Encoder<'t> {
+/// Tokeniser of conversations: a tokenizer and a template.
+///
+/// Nothing that is said becomes a special token, even if it has the name of one: only the template
+/// writes those.
+pub struct Encoder<'t> {
     tokenizer: &'t Tokenizer,
     template: ChatTemplate,
-    /// Source of the template; a mark that it contains is never used.
-    source: Box<str>,
+    special: SpecialTokens,
     /// By first byte, longest first.
     names: Vec<Vec<Name>>,
 }
 
+impl std::fmt::Debug for Encoder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").field("template", &self.template).finish_non_exhaustive()
+    }
+}
+
 impl<'t> Encoder<'t> {
-    /// An encoder for a tokenizer and the source of a template.
-    ///
-    /// # Errors
-    /// [`TemplateError`] if `template` is malformed.
-    pub(crate) fn new(tokenizer: &'t Tokenizer, template: &str) -> Result<Self, TemplateError> {
+    /// An encoder for a tokenizer and a template.
+    #[must_use]
+    pub fn new(tokenizer: &'t Tokenizer, template: ChatTemplate) -> Self {
         let mut names: Vec<Vec<Name>> = (0..256).map(|_| Vec::new()).collect();
         for id in 0..tokenizer.vocab_size() as u32 {
             let special = tokenizer.is_special(id);
@@ -89,32 +60,52 @@ impl<'t> Encoder<'t> {
         }
         // Of equal names the lowest id is found, as in the tokenizer.
         names.iter_mut().for_each(|n| n.sort_by_key(|n| core::cmp::Reverse(n.text.len())));
-        let (source, template) = (template.into(), ChatTemplate::new(template)?);
-        Ok(Encoder { tokenizer, template, source, names })
+        let special = SpecialTokens::of(tokenizer);
+        Encoder { tokenizer, template, special, names }
     }
 
-    /// The tokens of a conversation, up to the start of the next answer. They begin with the token
-    /// that the model expects at the start of texts, even if the template doesn't write it.
+    /// The template.
+    #[must_use]
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// Texts of the model's special tokens.
+    #[must_use]
+    pub fn special_tokens(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// The tokens of a conversation. They begin with the token that the model expects at the start
+    /// of texts, even if the template doesn't write it.
     ///
     /// # Errors
-    /// [`ChatError`].
-    pub(crate) fn encode(&self, messages: &[Message]) -> Result<Vec<u32>, ChatError> {
+    /// [`ChatError::Template`], [`ChatError::Tokenizer`] and [`ChatError::NoMark`].
+    pub fn encode(&self, conversation: &Conversation<'_>) -> Result<Vec<u32>, ChatError> {
+        self.encode_with(conversation, None)
+    }
+
+    /// The same; the rendering ends when `cancel` says so.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_with(
+        &self,
+        conversation: &Conversation<'_>,
+        cancel: Option<&dyn Cancel>,
+    ) -> Result<Vec<u32>, ChatError> {
+        let mut variables = conversation.own_variables()?;
+        let source = self.template.source();
         let free = |mark: &char| {
-            !self.source.contains(*mark) && messages.iter().all(|m| !m.content.contains(*mark))
+            !source.contains(*mark) && variables.iter().all(|(_, value)| !contains(value, *mark))
         };
         let mark = ('\u{fdd0}'..='\u{fdef}').find(free).ok_or(ChatError::NoMark)?;
-        let marked: Vec<Message> = messages
-            .iter()
-            .map(|m| Message { role: m.role, content: self.mark(&m.content, mark) })
-            .collect();
-        let name = |id: Option<u32>| {
-            self.tokenizer.token_bytes(id?).and_then(|bytes| std::str::from_utf8(bytes).ok())
-        };
-        let (bos, eos) = (self.tokenizer.bos(), self.tokenizer.eos());
-        let tokens = Tokens { bos: name(bos), eos: name(eos) };
-        let text = self.template.render(&marked, tokens)?;
+        variables.iter_mut().for_each(|(_, value)| self.mark_all(value, mark));
+        let mut options = RenderOptions::default();
+        options.cancel = cancel;
+        let text = self.template.render_variables(&variables, &self.special, &options)?;
         let mut ids = self.tokens(&text, mark)?;
-        if let Some(bos) = bos
+        if let Some(bos) = self.tokenizer.bos()
             && self.tokenizer.add_bos()
             && ids.first() != Some(&bos)
         {
@@ -130,16 +121,43 @@ impl<'t> Encoder<'t> {
         self.names[first].iter().filter(move |name| rest.starts_with(&*name.text))
     }
 
-    /// `content` with a mark in front of every name of a special token.
-    fn mark(&self, content: &str, mark: char) -> String {
-        let mut out = String::with_capacity(content.len());
-        for (at, c) in content.char_indices() {
-            if self.names_at(content, at).any(|name| name.special) {
-                out.push(mark);
+    /// Puts a mark in front of every name of a special token in the texts of a value.
+    fn mark_all(&self, value: &mut Json, mark: char) {
+        match value {
+            Json::String(text) => {
+                if let Some(marked) = self.mark(text, mark) {
+                    *text = marked;
+                }
             }
-            out.push(c);
+            Json::Array(items) => items.iter_mut().for_each(|item| self.mark_all(item, mark)),
+            Json::Object(entries) => {
+                for (key, value) in entries {
+                    if let Some(marked) = self.mark(key, mark) {
+                        *key = marked;
+                    }
+                    self.mark_all(value, mark);
+                }
+            }
+            Json::Null | Json::Bool(_) | Json::Int(_) | Json::Float(_) => {}
         }
-        out
+    }
+
+    /// `content` with a mark in front of every name of a special token; `None` if it has none.
+    fn mark(&self, content: &str, mark: char) -> Option<String> {
+        let mut out = String::new();
+        let mut from = 0;
+        for (at, _) in content.char_indices() {
+            if self.names_at(content, at).any(|name| name.special) {
+                out.push_str(&content[from..at]);
+                out.push(mark);
+                from = at;
+            }
+        }
+        if out.is_empty() {
+            return None;
+        }
+        out.push_str(&content[from..]);
+        Some(out)
     }
 
     /// Tokenises a text with marks.
@@ -251,4 +269,16 @@ struct Part {
     text: String,
     /// True if marks were removed from it.
     marked: bool,
+}
+
+/// True if a value has the character in one of its texts.
+fn contains(value: &Json, c: char) -> bool {
+    match value {
+        Json::String(text) => text.contains(c),
+        Json::Array(items) => items.iter().any(|item| contains(item, c)),
+        Json::Object(entries) => {
+            entries.iter().any(|(key, value)| key.contains(c) || contains(value, c))
+        }
+        Json::Null | Json::Bool(_) | Json::Int(_) | Json::Float(_) => false,
+    }
 }
