@@ -256,7 +256,7 @@ pub(super) fn round_int(n: i128, digits: i128) -> Res<i128> {
     let places = u32::try_from(digits.unsigned_abs()).unwrap_or(u32::MAX);
     let Some(unit) = 10i128.checked_pow(places) else { return Ok(0) };
     let rest = n.rem_euclid(unit);
-    let down = n - rest;
+    let down = n.checked_sub(rest).ok_or_else(too_big)?;
     let half = unit / 2;
     let odd = (down / unit).rem_euclid(2) == 1;
     match rest > half || rest == half && odd {

@@ -132,26 +132,31 @@ fn text_value(text: &str, spec: &Spec, out: &mut Buf<'_>) -> Res<()> {
     aligned(text, spec.fill, spec.align.unwrap_or('<'), spec.width, out)
 }
 
-/// Digits in groups, and as many zeros in front as a width wants.
-fn grouped(digits: &str, separator: Option<char>, every: usize, width: usize) -> String {
+/// Writes digits in groups, behind as many zeros as a width wants.
+fn grouped(
+    digits: &str,
+    separator: Option<char>,
+    every: usize,
+    width: usize,
+    out: &mut Buf<'_>,
+) -> Res<()> {
     let Some(separator) = separator else {
-        return format!("{}{digits}", "0".repeat(width.saturating_sub(digits.len())));
+        out.fill('0', width.saturating_sub(digits.len()))?;
+        return out.push_str(digits);
     };
     // The least number of digits that fills the width together with their separators.
-    let mut n = (width.saturating_mul(every) / (every + 1)).saturating_sub(2).max(digits.len());
-    while n + n.saturating_sub(1) / every < width {
+    let mut n = (width / (every + 1)).saturating_mul(every).saturating_sub(2).max(digits.len());
+    while n.saturating_add(n.saturating_sub(1) / every) < width {
         n += 1;
     }
-    let zeros = n - digits.len();
-    let all: Vec<char> = std::iter::repeat_n('0', zeros).chain(digits.chars()).collect();
-    let mut out = String::with_capacity(all.len() * 2);
-    for (at, c) in all.iter().enumerate() {
-        if at > 0 && (all.len() - at).is_multiple_of(every) {
-            out.push(separator);
+    let zeros = std::iter::repeat_n('0', n - digits.len());
+    for (at, c) in zeros.chain(digits.chars()).enumerate() {
+        if at > 0 && (n - at).is_multiple_of(every) {
+            out.push(separator)?;
         }
-        out.push(*c);
+        out.push(c)?;
     }
-    out
+    Ok(())
 }
 
 /// Writes a sign, a prefix, digits and what follows them, aligned.
@@ -164,23 +169,28 @@ fn finish(
     out: &mut Buf<'_>,
 ) -> Res<()> {
     let align = spec.align.unwrap_or(if spec.zero { '=' } else { '>' });
-    let fixed = sign.len() + rest.len();
     if spec.fill == '0' && align == '=' {
-        // All of it is made before it is written.
-        let mut room = Buf::new(out.meter())?;
-        room.fill('0', spec.width)?;
-        let digits = grouped(digits, spec.group, every, spec.width.saturating_sub(fixed));
+        let width = spec.width.saturating_sub(sign.len() + rest.len());
         out.push_str(sign)?;
-        out.push_str(&digits)?;
+        grouped(digits, spec.group, every, width, out)?;
         return out.push_str(rest);
     }
-    let digits = grouped(digits, spec.group, every, 0);
-    if align == '=' {
-        out.push_str(sign)?;
-        let rest = digits + rest;
-        return aligned(&rest, spec.fill, '>', spec.width.saturating_sub(sign.len()), out);
-    }
-    aligned(&format!("{sign}{digits}{rest}"), spec.fill, align, spec.width, out)
+    let mut text = Buf::new(out.meter())?;
+    let mut width = spec.width;
+    let align = match align {
+        '=' => {
+            out.push_str(sign)?;
+            width = width.saturating_sub(sign.len());
+            '>'
+        }
+        align => {
+            text.push_str(sign)?;
+            align
+        }
+    };
+    grouped(digits, spec.group, every, 0, &mut text)?;
+    text.push_str(rest)?;
+    aligned(text.as_str(), spec.fill, align, width, out)
 }
 
 fn sign_of(negative: bool, spec: &Spec) -> &'static str {
