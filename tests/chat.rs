@@ -47,12 +47,8 @@ fn encode(encoder: &Encoder<'_>, messages: &[Message]) -> Vec<u32> {
 
 /// Conversation to try the models' rules with.
 fn sample(system: bool) -> Vec<Message> {
-    let all = [
-        ("system", "Be brief."),
-        ("user", " Hi! "),
-        ("assistant", "Hello."),
-        ("user", "Why?"),
-    ];
+    let all =
+        [("system", "Be brief."), ("user", " Hi! "), ("assistant", "Hello."), ("user", "Why?")];
     say(&all[usize::from(!system)..])
 }
 
@@ -374,9 +370,7 @@ fn laws(tokenizer: &Tokenizer, template: &str, parts: &[&str], exact: bool) {
     let encoder = encoder(tokenizer, template);
     let compiled = ChatTemplate::new(template).unwrap();
     let names = SpecialTokens::of(tokenizer);
-    let talk = |a: &str, b: &str| {
-        say(&[("user", a), ("assistant", b), ("user", "hi \u{fdd0} hi")])
-    };
+    let talk = |a: &str, b: &str| say(&[("user", a), ("assistant", b), ("user", "hi \u{fdd0} hi")]);
     // The contents don't affect the special tokens.
     let shape = special(tokenizer, &encode(&encoder, &talk("hi", "hi")));
     assert!(!shape.is_empty());
@@ -489,9 +483,8 @@ fn nothing_that_is_said_becomes_a_special_token_of_real_vocabularies() {
                 let names = [("<|im_start|>", "<|start_header_id|>"), ("<|im_end|>", "<|eot_id|>")];
                 let without = names.iter().fold(template.to_owned(), |t, (a, b)| t.replace(a, b));
                 let with = format!("{{{{ bos_token }}}}{without}");
-                let [a, b] = [&with, &without].map(|template| {
-                    encode(&encoder(&tokenizer, template), &sample(true))
-                });
+                let [a, b] = [&with, &without]
+                    .map(|template| encode(&encoder(&tokenizer, template), &sample(true)));
                 assert!(a == b && a.first() == tokenizer.bos().as_ref());
                 with
             }

@@ -57,9 +57,7 @@ fn args(command: clap::Command) -> clap::Command {
         )
         .arg(escape_option())
         .arg(switch("single-turn", "exit after one answer; also -st"))
-        .arg(
-            template_option(),
-        );
+        .arg(template_option());
     let limit = "maximum tokens per answer; -1 for no limit (default: until the model ends it)";
     let command = sampling_options(length_options(command, limit));
     let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
@@ -134,7 +132,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let options = read(args)?;
     let model = options.common.open()?;
     model.tokenizer().map_err(no_tokenizer)?;
-    let template = choose(&model, options.template.as_deref(), false)?;
+    let template = choose(model.chat_templates(), options.template.as_deref(), false)?;
     let session_options = options.common.text_options(&model)?;
     let session = model.session(&session_options).map_err(Failure::run)?;
     let stats = Stats { load: start.elapsed(), ..Stats::default() };

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use teff::Model;
+use teff::Tokenizer;
 use teff::runtime::chat::{ChatTemplate, Conversation, Message, SpecialTokens};
+use teff::runtime::model::{ChatTemplateError, ChatTemplates, LoadErrorKind};
 use teff::runtime::template::Json;
 
 use super::args::{Args, option, switch};
 use super::common::{CommonArgs, model_argument, model_options};
-use super::tokenize::no_tokenizer;
-use super::{Command, Failure, print};
+use super::{Command, Failure, elsewhere, print, print_error};
 
 pub(crate) const COMMAND: Command = Command {
     name: "template",
@@ -94,12 +94,28 @@ fn run(args: &Args) -> Result<(), Failure> {
             Err(e) => return Err(Failure::Usage(format!("{}: {e}", args.name("kwargs")))),
         },
     };
+    let inputs = [Some(messages.clone()), args.path("tools"), args.path("chat-template")];
+    if inputs.iter().flatten().filter(|path| is_input(path)).count() > 1 {
+        let what = "standard input can be one file only: give the others by their names";
+        return Err(Failure::Usage(what.into()));
+    }
     let list = Message::parse_list(&file(&messages, MAX_FILE)?);
     let list = list.map_err(|e| Failure::Run(format!("{}: {e}", messages.display())))?;
     let tools = args.path("tools").as_deref().map(array).transpose()?;
-    let model = common.open()?;
-    let special = SpecialTokens::of(model.tokenizer().map_err(no_tokenizer)?);
-    let template = choose(&model, args.path("chat-template").as_deref(), tools.is_some())?;
+    // Neither weights nor an architecture that Teff knows are needed.
+    let path = common.path()?;
+    elsewhere::check_model(path)?;
+    let special = match Tokenizer::open(path) {
+        Ok(tokenizer) => SpecialTokens::of(&tokenizer),
+        Err(e) if matches!(e.kind, LoadErrorKind::Tokenizer(_)) => {
+            print_error(&format!("warning: bos_token and its like are undefined: {e}"));
+            SpecialTokens::default()
+        }
+        Err(e) => return Err(Failure::run(e)),
+    };
+    let templates = ChatTemplates::open(path);
+    let name = args.path("chat-template");
+    let template = choose(templates.as_ref(), name.as_deref(), tools.is_some())?;
     let mut conversation = Conversation::new(&list)
         .with_variables(&variables)
         .with_generation_prompt(!args.has("no-generation-prompt"));
@@ -110,25 +126,25 @@ fn run(args: &Args) -> Result<(), Failure> {
 /// The template that `--chat-template` names: a file, or else one of the model's or a built-in one;
 /// without it, the model's.
 pub(super) fn choose(
-    model: &Model,
+    templates: Result<&ChatTemplates, &ChatTemplateError>,
     name: Option<&Path>,
     tools: bool,
 ) -> Result<ChatTemplate, Failure> {
     let Some(path) = name else {
-        return ChatTemplate::of_model(model, None, tools)
+        return ChatTemplate::of_templates(templates, None, tools)
             .map_err(|e| Failure::Run(format!("{e}: give one with --chat-template")));
     };
-    let name = path.to_str().filter(|_| !path.exists());
+    let name = path.to_str().filter(|_| !path.exists() || path.is_dir());
     if let Some(name) = name {
-        if model.chat_templates().is_ok_and(|all| all.get(name).is_some()) {
-            return ChatTemplate::of_model(model, Some(name), tools).map_err(Failure::run);
+        if templates.is_ok_and(|all| all.get(name).is_some()) {
+            return ChatTemplate::of_templates(templates, Some(name), tools).map_err(Failure::run);
         }
         if let Some(builtin) = ChatTemplate::builtin(name) {
             return Ok(builtin);
         }
         if path.components().count() == 1 && path.extension().is_none() {
             let mut names: Vec<&str> = ChatTemplate::builtin_names().collect();
-            if let Ok(own) = model.chat_templates() {
+            if let Ok(own) = templates {
                 names.extend(own.names());
             }
             return Err(Failure::Run(format!(
@@ -154,11 +170,16 @@ fn array(path: &Path) -> Result<Vec<Json>, Failure> {
     }
 }
 
+/// True for the name of standard input.
+fn is_input(path: &Path) -> bool {
+    path.as_os_str() == OsStr::new("-")
+}
+
 /// Contents of a file; `-` is standard input.
 fn file(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
     let name = path.display();
     let mut bytes = Vec::new();
-    let read = match path.as_os_str() == OsStr::new("-") {
+    let read = match is_input(path) {
         true => io::stdin().lock().take(most + 1).read_to_end(&mut bytes),
         false => File::open(path).and_then(|f| f.take(most + 1).read_to_end(&mut bytes)),
     };

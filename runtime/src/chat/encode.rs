@@ -10,11 +10,14 @@
 //! This doesn't detect a name that is composed of text from the template right before or after a
 //! message.
 
+use std::time::Duration;
+
 use teff_graph::Cancel;
 
-use super::prompt::{ChatTemplate, Conversation, SpecialTokens};
 use super::ChatError;
-use crate::template::{Json, RenderOptions};
+use super::message::Message;
+use super::prompt::{ChatTemplate, Conversation, SpecialTokens};
+use crate::template::{Json, RenderOptions, TemplateLimits};
 use crate::tokenizer::{Specials, TokenKind, Tokenizer, TokenizerError};
 
 /// A token that is matched whole in texts.
@@ -35,6 +38,7 @@ pub struct Encoder<'t> {
     special: SpecialTokens,
     /// By first byte, longest first.
     names: Vec<Vec<Name>>,
+    end: Option<u32>,
 }
 
 impl std::fmt::Debug for Encoder<'_> {
@@ -61,7 +65,33 @@ impl<'t> Encoder<'t> {
         // Of equal names the lowest id is found, as in the tokenizer.
         names.iter_mut().for_each(|n| n.sort_by_key(|n| core::cmp::Reverse(n.text.len())));
         let special = SpecialTokens::of(tokenizer);
-        Encoder { tokenizer, template, special, names }
+        let mut encoder = Encoder { tokenizer, template, special, names, end: None };
+        encoder.end = encoder.find_end();
+        encoder
+    }
+
+    /// The special token that the template writes at the end of an answer, which generation must
+    /// stop at even if the model's files don't name it as an end; `None` if it writes none there.
+    #[must_use]
+    pub fn end_token(&self) -> Option<u32> {
+        self.end
+    }
+
+    /// Finds the special token behind an answer, by trying one.
+    fn find_end(&self) -> Option<u32> {
+        const ANSWER: &str = "zqxjkv";
+        let messages = [Message::user("x"), Message::assistant(ANSWER)];
+        let conversation = Conversation::new(&messages).with_generation_prompt(false);
+        let limits = TemplateLimits::default()
+            .with_steps(5_000_000)
+            .with_memory(16 << 20)
+            .with_time(Duration::from_secs(1));
+        let options = RenderOptions::default().with_limits(limits);
+        // A template that refuses this conversation doesn't say how it ends answers.
+        let text = self.template.render_with(&conversation, &self.special, &options).ok()?;
+        let behind = text[text.rfind(ANSWER)? + ANSWER.len()..].trim_start();
+        let at = text.len() - behind.len();
+        self.names_at(&text, at).find(|name| name.special).map(|name| name.id)
     }
 
     /// The template.

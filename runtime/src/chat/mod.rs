@@ -2,7 +2,8 @@
 //!
 //! A [`Chat`] keeps the messages of a conversation and a session with their tokens. Each turn renders
 //! the model's template ([`ChatTemplate`]), turns it into tokens ([`Encoder`]) in which nothing that
-//! was said becomes a special token, and computes only what the session doesn't have yet.
+//! was said becomes a special token, and computes only what the session doesn't have yet. An answer
+//! ends where the model ends it, or with the token that the template writes behind answers.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -12,7 +13,7 @@
 //! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
 //! let model = Model::open(path)?;
 //! let session = model.session(&SessionOptions::default().with_context(256))?;
-//! let template = ChatTemplate::builtin("alpaca").expect("a built-in template");
+//! let template = ChatTemplate::builtin("vicuna").expect("a built-in template");
 //! let mut chat = Chat::new(session, template)?;
 //! let mut answer = chat.send(Message::user("Tell a story."), &Generate::default().with_max_tokens(8))?;
 //! while let Some(piece) = answer.next_piece()? {
@@ -224,7 +225,9 @@ impl<'m> Chat<'m> {
         let context = self.session.context();
         let kept = common(self.session.tokens(), &ids);
         self.session.truncate(kept);
-        match self.session.generate_ids(&ids[kept..], options) {
+        let mut options = options.clone();
+        options.stop_tokens.extend(self.encoder.end_token().filter(|_| !options.ignore_eos));
+        match self.session.generate_ids(&ids[kept..], &options) {
             Ok(generation) => Ok(Answer {
                 generation,
                 messages: &mut self.messages,

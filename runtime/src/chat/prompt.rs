@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::builtin::BUILTINS;
 use super::message::Message;
-use crate::model::{ChatTemplateError, Model};
+use crate::model::{ChatTemplateError, ChatTemplates, Model};
 use crate::template::{
     Json, RenderOptions, Template, TemplateError, TemplateErrorKind, TemplateLimits,
 };
@@ -194,7 +194,18 @@ impl ChatTemplate {
         name: Option<&str>,
         tools: bool,
     ) -> Result<ChatTemplate, ModelTemplateError> {
-        let templates = model.chat_templates();
+        ChatTemplate::of_templates(model.chat_templates(), name, tools)
+    }
+
+    /// The same, of the templates that a model has.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::of_model`].
+    pub fn of_templates(
+        templates: Result<&ChatTemplates, &ChatTemplateError>,
+        name: Option<&str>,
+        tools: bool,
+    ) -> Result<ChatTemplate, ModelTemplateError> {
         let templates = templates.map_err(|e| ModelTemplateError::Missing(e.clone()))?;
         let source = match name {
             Some(name) => templates.get(name),
@@ -206,11 +217,12 @@ impl ChatTemplate {
 
     /// The built-in template of a name, for models that have none; `None` for another name.
     ///
-    /// Built-in templates have no tools.
+    /// They have llama.cpp's names and write what it writes: no tools, and no token at the start of
+    /// texts, which [`Encoder`](super::Encoder) adds for models that expect one.
     #[must_use]
     pub fn builtin(name: &str) -> Option<ChatTemplate> {
         let found = BUILTINS.iter().find(|builtin| builtin.name == name)?;
-        ChatTemplate::new(found.source).ok()
+        ChatTemplate::new(&found.source()).ok()
     }
 
     /// Names of the built-in templates, in alphabetical order.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use teff_graph::gguf::{Gguf, GgufValue};
 
+use super::{FileKind, LoadOptions, file_kind, folder_of, read_file};
 use crate::json::{Event, JsonError, Reader};
 use crate::storage::open_file;
 
@@ -87,6 +88,32 @@ pub struct ChatTemplates {
 }
 
 impl ChatTemplates {
+    /// Opens the chat templates of a model without its weights: of a GGUF file (also one without
+    /// tensors, or of an architecture that Teff doesn't run; of a split one its first part), of a
+    /// Hugging Face folder, or of the folder of a SafeTensors file.
+    ///
+    /// # Errors
+    /// [`ChatTemplateError`]; [`ChatTemplateError::Unreadable`] names the file and the cause.
+    pub fn open(path: impl AsRef<Path>) -> Result<ChatTemplates, ChatTemplateError> {
+        let path = path.as_ref();
+        let failed = |why: &dyn fmt::Display| ChatTemplateError::Unreadable {
+            file: path.display().to_string(),
+            why: why.to_string(),
+        };
+        let meta = std::fs::metadata(path).map_err(|e| failed(&e))?;
+        if meta.is_dir() {
+            return of_folder(path);
+        }
+        match file_kind(path).map_err(|e| failed(&e.kind))? {
+            FileKind::SafeTensors => of_folder(folder_of(path)),
+            FileKind::Gguf => {
+                let bytes = read_file(path, &LoadOptions::default());
+                let bytes = bytes.map_err(|e| failed(&e.kind))?;
+                of_gguf(&Gguf::parse(&bytes).map_err(|e| failed(&e))?)
+            }
+        }
+    }
+
     /// The template of a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -158,10 +185,8 @@ pub(super) fn of_folder(folder: &Path) -> Found {
     let mut templates = ChatTemplates::default();
     templates.add(DEFAULT, &source(folder, "chat_template.jinja")?)?;
     const MORE: &str = "additional_chat_templates";
-    let unreadable = |e: io::Error| ChatTemplateError::Unreadable {
-        file: MORE.into(),
-        why: e.to_string(),
-    };
+    let unreadable =
+        |e: io::Error| ChatTemplateError::Unreadable { file: MORE.into(), why: e.to_string() };
     match std::fs::read_dir(folder.join(MORE)) {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
         Err(e) => return Err(unreadable(e)),
@@ -203,11 +228,7 @@ fn source(folder: &Path, file: &str) -> Result<String, ChatTemplateError> {
 }
 
 /// Contents of a small file; `None` if it does not exist.
-fn read(
-    folder: &Path,
-    file: &str,
-    most: u64,
-) -> Result<Option<Vec<u8>>, ChatTemplateError> {
+fn read(folder: &Path, file: &str, most: u64) -> Result<Option<Vec<u8>>, ChatTemplateError> {
     let failed = |why: String| ChatTemplateError::Unreadable { file: file.into(), why };
     let opened = match open_file(&folder.join(file)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -93,7 +93,10 @@ pub(super) enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lazy {
     Map,
-    Select { keep: bool, attribute: bool },
+    Select {
+        keep: bool,
+        attribute: bool,
+    },
     Items,
     /// Case and attribute are arguments.
     Unique,

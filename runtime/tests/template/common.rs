@@ -17,7 +17,7 @@ const VARIABLES: &str = r#"{
     "odd": "a\r\nb\u000bc\u2028d\u001c"
 }"#;
 
-/// 29 November 2026, 12:53:20.
+/// 30 November 2026, 00:53:20.
 const NOW: i64 = 1_796_000_000;
 
 pub(crate) fn render(source: &str) -> Result<String, TemplateError> {

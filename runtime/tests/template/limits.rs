@@ -245,8 +245,7 @@ impl Cancel for After {
 fn a_rendering_can_be_cancelled_and_has_its_time() {
     let endless = "{% set x = 'a' * 100000 %}{% for i in range(99999) %}\
                    {% for j in range(99999) %}{{ x.upper()|length }}{% endfor %}{% endfor %}";
-    let template =
-        Template::parse_with(endless, &DEFAULT().with_steps(u64::MAX)).unwrap();
+    let template = Template::parse_with(endless, &DEFAULT().with_steps(u64::MAX)).unwrap();
     for times in [1, 5] {
         let after = After(AtomicUsize::new(times));
         let options = RenderOptions::default().with_cancel(&after);
@@ -264,8 +263,7 @@ fn a_rendering_can_be_cancelled_and_has_its_time() {
 fn variables_count_as_values() {
     let template = Template::parse("{{ x|length }}").unwrap();
     let text = Json::from("a".repeat(1 << 20));
-    let options =
-        RenderOptions::default().with_limits(DEFAULT().with_memory(1 << 19));
+    let options = RenderOptions::default().with_limits(DEFAULT().with_memory(1 << 19));
     let e = template.render_with(&[("x", &text)], &options).unwrap_err();
     assert_eq!(e.kind, TemplateErrorKind::Limit(LimitKind::Memory(1 << 19)));
     let mut deep = Json::Null;

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "chat")]
 
+mod builtin;
+mod cases;
 mod common;
 mod filters;
 mod generated;

@@ -4,8 +4,8 @@ use super::super::args::{Args, int as int_arg};
 use super::super::ast::Binary;
 use super::super::error::{Fault, Res};
 use super::super::number::{
-    NotANumber, Number, float_op, float_repr, int_of_float, int_op, parse_float, parse_int, round_float, round_int,
-    too_big,
+    NotANumber, Number, float_op, float_repr, int_of_float, int_op, parse_float, parse_int,
+    round_float, round_int, too_big,
 };
 use super::super::value::Value;
 use super::super::vm::Vm;

@@ -11,7 +11,13 @@ use super::{Call, Context, End, Locals, MacroValue, NONE, Vm, check_attribute_na
 
 impl<'r> Vm<'r> {
     /// Starts a call. Its arguments are set by the caller.
-    pub(super) fn enter(&mut self, function: u32, parent: u32, context: usize, end: End) -> Res<u32> {
+    pub(super) fn enter(
+        &mut self,
+        function: u32,
+        parent: u32,
+        context: usize,
+        end: End,
+    ) -> Res<u32> {
         if self.calls.len() > self.meter.limits.calls {
             return Err(LimitKind::Calls(self.meter.limits.calls).into());
         }
@@ -273,7 +279,11 @@ impl<'r> Vm<'r> {
         Ok(Value::Namespace((all.len() - 1) as u32))
     }
 
-    pub(in crate::template) fn with_namespace<T>(&self, n: u32, f: impl FnOnce(&Dict) -> Res<T>) -> Res<T> {
+    pub(in crate::template) fn with_namespace<T>(
+        &self,
+        n: u32,
+        f: impl FnOnce(&Dict) -> Res<T>,
+    ) -> Res<T> {
         match self.namespaces.borrow().get(n as usize) {
             Some(dict) => f(dict),
             None => Err(Fault::internal("a namespace is missing")),

@@ -180,7 +180,13 @@ impl<'r> Vm<'r> {
     }
 
     /// Starts a call of a recursive loop's function.
-    pub(super) fn call_loop(&mut self, function: u32, parent: u32, items: Value, depth: i128) -> Res<()> {
+    pub(super) fn call_loop(
+        &mut self,
+        function: u32,
+        parent: u32,
+        items: Value,
+        depth: i128,
+    ) -> Res<()> {
         let context = self.current()?.context;
         self.enter(function, parent, context, End::Text)?;
         self.recursion = depth;
