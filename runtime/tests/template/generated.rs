@@ -1,4 +1,5 @@
-//! Generated templates, sensible and not: only texts and errors come out of them.
+//! Generated templates, sensible and not: only texts and typed errors come out of them, and the limits
+//! hold. `PROPTEST_CASES=100000` tries more.
 
 use proptest::prelude::*;
 use teff_runtime::template::{Json, Template, TemplateErrorKind, TemplateLimits};
@@ -173,8 +174,16 @@ fn ends(source: &str) {
     }
 }
 
+/// Number of templates of each kind: that of `PROPTEST_CASES`, or a thousand.
+fn cases() -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(1000),
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases())]
 
     #[test]
     fn whole_statements_end(source in template()) {
