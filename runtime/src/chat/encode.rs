@@ -34,16 +34,12 @@ struct Name {
 /// writes those.
 pub struct Encoder<'t> {
     tokenizer: &'t Tokenizer,
-    template: ChatTemplate,
-    special: SpecialTokens,
-    /// By first byte, longest first.
-    names: Vec<Vec<Name>>,
-    end: Option<u32>,
+    rules: Rules,
 }
 
 impl std::fmt::Debug for Encoder<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encoder").field("template", &self.template).finish_non_exhaustive()
+        f.debug_struct("Encoder").field("template", &self.rules.template).finish_non_exhaustive()
     }
 }
 
@@ -51,59 +47,26 @@ impl<'t> Encoder<'t> {
     /// An encoder for a tokenizer and a template.
     #[must_use]
     pub fn new(tokenizer: &'t Tokenizer, template: ChatTemplate) -> Self {
-        let mut names: Vec<Vec<Name>> = (0..256).map(|_| Vec::new()).collect();
-        for id in 0..tokenizer.vocab_size() as u32 {
-            let special = tokenizer.is_special(id);
-            if !special && tokenizer.token_kind(id) != Some(TokenKind::UserDefined) {
-                continue;
-            }
-            let text = tokenizer.token_bytes(id).and_then(|bytes| std::str::from_utf8(bytes).ok());
-            let Some(text) = text else { continue };
-            let Some(&first) = text.as_bytes().first() else { continue };
-            names[usize::from(first)].push(Name { text: text.into(), id, special });
-        }
-        // Of equal names the lowest id is found, as in the tokenizer.
-        names.iter_mut().for_each(|n| n.sort_by_key(|n| core::cmp::Reverse(n.text.len())));
-        let special = SpecialTokens::of(tokenizer);
-        let mut encoder = Encoder { tokenizer, template, special, names, end: None };
-        encoder.end = encoder.find_end();
-        encoder
+        Encoder { tokenizer, rules: Rules::new(tokenizer, template) }
     }
 
     /// The special token that the template writes at the end of an answer, which generation must
     /// stop at even if the model's files don't name it as an end; `None` if it writes none there.
     #[must_use]
     pub fn end_token(&self) -> Option<u32> {
-        self.end
-    }
-
-    /// Finds the special token behind an answer, by trying one.
-    fn find_end(&self) -> Option<u32> {
-        const ANSWER: &str = "zqxjkv";
-        let messages = [Message::user("x"), Message::assistant(ANSWER)];
-        let conversation = Conversation::new(&messages).with_generation_prompt(false);
-        let limits = TemplateLimits::default()
-            .with_steps(5_000_000)
-            .with_memory(16 << 20)
-            .with_time(Duration::from_secs(1));
-        let options = RenderOptions::default().with_limits(limits);
-        // A template that refuses this conversation doesn't say how it ends answers.
-        let text = self.template.render_with(&conversation, &self.special, &options).ok()?;
-        let behind = text[text.rfind(ANSWER)? + ANSWER.len()..].trim_start();
-        let at = text.len() - behind.len();
-        self.names_at(&text, at).find(|name| name.special).map(|name| name.id)
+        self.rules.end
     }
 
     /// The template.
     #[must_use]
     pub fn template(&self) -> &ChatTemplate {
-        &self.template
+        &self.rules.template
     }
 
     /// Texts of the model's special tokens.
     #[must_use]
     pub fn special_tokens(&self) -> &SpecialTokens {
-        &self.special
+        &self.rules.special
     }
 
     /// The tokens of a conversation. They begin with the token that the model expects at the start
@@ -124,6 +87,92 @@ impl<'t> Encoder<'t> {
         conversation: &Conversation<'_>,
         cancel: Option<&dyn Cancel>,
     ) -> Result<Vec<u32>, ChatError> {
+        self.rules.encode(self.tokenizer, conversation, cancel)
+    }
+}
+
+/// A template, and the tokens that a tokenizer matches whole. Its methods are given that tokenizer.
+pub(super) struct Rules {
+    template: ChatTemplate,
+    special: SpecialTokens,
+    /// Sorted by their texts, which are not empty; those that begin with byte `b` begin at
+    /// `starts[b]`.
+    names: Vec<Name>,
+    starts: Vec<usize>,
+    /// Sorted ids of tokens that no text may become.
+    controls: Vec<u32>,
+    end: Option<u32>,
+}
+
+impl Rules {
+    pub(super) fn new(tokenizer: &Tokenizer, template: ChatTemplate) -> Self {
+        let mut names: Vec<Name> = Vec::new();
+        let mut controls = Vec::new();
+        for id in 0..tokenizer.vocab_size() as u32 {
+            let Some(kind) = tokenizer.token_kind(id) else { continue };
+            let text = tokenizer.token_bytes(id).and_then(|bytes| std::str::from_utf8(bytes).ok());
+            let Some(text) = text else { continue };
+            let special = match kind {
+                TokenKind::Control | TokenKind::Unknown => true,
+                TokenKind::UserDefined => tokenizer.is_end(id) || is_control_name(text),
+                TokenKind::Normal => tokenizer.is_end(id) && is_markup(text),
+                _ => false,
+            };
+            if text.is_empty() || !special && kind != TokenKind::UserDefined {
+                continue;
+            }
+            if special && kind != TokenKind::Unknown {
+                controls.push(id);
+            }
+            names.push(Name { text: text.into(), id, special });
+        }
+        // Of equal names the lowest id is found, as in the tokenizer.
+        names.sort_by(|a, b| a.text.cmp(&b.text));
+        names.dedup_by(|again, first| {
+            let same = again.text == first.text;
+            first.special |= same && again.special;
+            same
+        });
+        let before = |b: usize| names.partition_point(|n| usize::from(n.text.as_bytes()[0]) < b);
+        let starts = (0..=256).map(before).collect();
+        let special = SpecialTokens::of(tokenizer);
+        let mut rules = Rules { template, special, names, starts, controls, end: None };
+        rules.end = rules.find_end();
+        rules
+    }
+
+    pub(super) fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    pub(super) fn end_token(&self) -> Option<u32> {
+        self.end
+    }
+
+    /// Finds the special token behind an answer, by trying one.
+    fn find_end(&self) -> Option<u32> {
+        const ANSWER: &str = "zqxjkv";
+        let messages = [Message::user("x"), Message::assistant(ANSWER)];
+        let conversation = Conversation::new(&messages).with_generation_prompt(false);
+        let limits = TemplateLimits::default()
+            .with_steps(5_000_000)
+            .with_memory(16 << 20)
+            .with_time(Duration::from_secs(1));
+        let options = RenderOptions::default().with_limits(limits);
+        // A template that refuses this conversation doesn't say how it ends answers.
+        let text = self.template.render_with(&conversation, &self.special, &options).ok()?;
+        let behind = text[text.rfind(ANSWER)? + ANSWER.len()..].trim_start();
+        let at = text.len() - behind.len();
+        self.names_at(&text, at).iter().find(|name| name.special).map(|name| name.id)
+    }
+
+    /// The tokens of a conversation; the rendering ends when `cancel` says so.
+    pub(super) fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        conversation: &Conversation<'_>,
+        cancel: Option<&dyn Cancel>,
+    ) -> Result<Vec<u32>, ChatError> {
         let mut variables = conversation.own_variables()?;
         let source = self.template.source();
         let free = |mark: &char| {
@@ -134,9 +183,9 @@ impl<'t> Encoder<'t> {
         let mut options = RenderOptions::default();
         options.cancel = cancel;
         let text = self.template.render_variables(&variables, &self.special, &options)?;
-        let mut ids = self.tokens(&text, mark)?;
-        if let Some(bos) = self.tokenizer.bos()
-            && self.tokenizer.add_bos()
+        let mut ids = self.tokens(tokenizer, &text, mark)?;
+        if let Some(bos) = tokenizer.bos()
+            && tokenizer.add_bos()
             && ids.first() != Some(&bos)
         {
             ids.insert(0, bos);
@@ -145,10 +194,26 @@ impl<'t> Encoder<'t> {
     }
 
     /// The names that match in `text` at byte `at`, longest first.
-    fn names_at<'s>(&'s self, text: &'s str, at: usize) -> impl Iterator<Item = &'s Name> {
-        let rest = &text[at..];
-        let first = rest.as_bytes().first().map_or(0, |&b| usize::from(b));
-        self.names[first].iter().filter(move |name| rest.starts_with(&*name.text))
+    fn names_at(&self, text: &str, at: usize) -> Vec<&Name> {
+        let rest = &text.as_bytes()[at..];
+        let mut found = Vec::new();
+        let Some(first) = rest.first().map(|&b| usize::from(b)) else { return found };
+        // Names whose first `depth` bytes match.
+        let mut live = &self.names[self.starts[first]..self.starts[first + 1]];
+        let mut depth = 1;
+        while let Some(shortest) = live.first() {
+            if shortest.text.len() == depth {
+                found.insert(0, shortest);
+                live = &live[1..];
+            }
+            let Some(next) = rest.get(depth) else { break };
+            let byte = |name: &Name| name.text.as_bytes().get(depth).copied();
+            let low = live.partition_point(|name| byte(name) < Some(*next));
+            let high = live.partition_point(|name| byte(name) <= Some(*next));
+            live = &live[low..high];
+            depth += 1;
+        }
+        found
     }
 
     /// Puts a mark in front of every name of a special token in the texts of a value.
@@ -177,7 +242,7 @@ impl<'t> Encoder<'t> {
         let mut out = String::new();
         let mut from = 0;
         for (at, _) in content.char_indices() {
-            if self.names_at(content, at).any(|name| name.special) {
+            if self.names_at(content, at).iter().any(|name| name.special) {
                 out.push_str(&content[from..at]);
                 out.push(mark);
                 from = at;
@@ -191,11 +256,18 @@ impl<'t> Encoder<'t> {
     }
 
     /// Tokenises a text with marks.
-    fn tokens(&self, text: &str, mark: char) -> Result<Vec<u32>, TokenizerError> {
+    fn tokens(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &str,
+        mark: char,
+    ) -> Result<Vec<u32>, TokenizerError> {
         let (parts, specials) = self.parts(text, mark);
         if !parts.iter().any(|part| part.marked) {
-            let ids = self.tokenizer.encode(text, Specials::Parse)?;
-            let found = ids.iter().filter(|&&id| self.tokenizer.is_special(id));
+            let ids = tokenizer.encode(text, Specials::Parse)?;
+            let special =
+                |id: &&u32| tokenizer.is_special(**id) || self.controls.binary_search(*id).is_ok();
+            let found = ids.iter().filter(special);
             if found.eq(&specials) {
                 return Ok(ids);
             }
@@ -206,9 +278,42 @@ impl<'t> Encoder<'t> {
         for (i, part) in parts.iter().enumerate() {
             let before = i.checked_sub(1).map(|i| specials[i]);
             ids.extend(before);
-            self.stretch(&part.text, before, &mut ids)?;
+            self.text(tokenizer, &part.text, before, &mut ids)?;
         }
         Ok(ids)
+    }
+
+    /// Appends the tokens of text that follows the special token `before`, or starts the whole
+    /// text. None of them is one that no text may become, whatever kind the file gives it: where a
+    /// tokenizer finds one all the same, its name is cut behind the first character.
+    fn text(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &str,
+        before: Option<u32>,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let from = ids.len();
+        stretch(tokenizer, text, before, ids)?;
+        if !ids[from..].iter().any(|id| self.controls.binary_search(id).is_ok()) {
+            return Ok(());
+        }
+        ids.truncate(from);
+        let mut start = 0;
+        for (at, c) in text.char_indices() {
+            let end = at + c.len_utf8();
+            let mut names = self.names_at(text, at).into_iter();
+            let named = names.any(|n| n.special && n.text.len() > c.len_utf8());
+            if named || end == text.len() {
+                let piece = &text[start..end];
+                match start {
+                    0 => stretch(tokenizer, piece, before, ids)?,
+                    _ => continued(tokenizer, piece, ids)?,
+                }
+                start = end;
+            }
+        }
+        Ok(())
     }
 
     /// Splits a text at its special tokens: returns the stretches between them, without marks, and
@@ -227,7 +332,10 @@ impl<'t> Encoder<'t> {
                 at += c.len_utf8();
                 continue;
             }
-            let name = self.names_at(text, at).find(|_| !behind_mark);
+            let name = match behind_mark {
+                true => None,
+                false => self.names_at(text, at).first().copied(),
+            };
             behind_mark = false;
             match name {
                 Some(name) if name.special => {
@@ -247,50 +355,74 @@ impl<'t> Encoder<'t> {
         }
         (parts, specials)
     }
+}
 
-    /// Appends the tokens of text that follows the special token `before`, or starts the whole
-    /// text. Names of special tokens are text in it, which the tokenizer supports only for whole
-    /// texts: so its treatment of spaces after that token is determined first.
-    fn stretch(
-        &self,
-        text: &str,
-        before: Option<u32>,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), TokenizerError> {
-        const BARE: &str = "\u{fdd0}";
-        let plain = |text: &str| self.tokenizer.encode(text, Specials::Ignore);
-        let name = before.and_then(|id| self.tokenizer.token_bytes(id));
-        let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) else {
-            if !text.is_empty() {
-                ids.extend(plain(text)?);
-            }
-            return Ok(());
-        };
-        let behind = |text: &str| -> Result<Vec<u32>, TokenizerError> {
-            let mut ids = self.tokenizer.encode(&format!("{name}{text}"), Specials::Parse)?;
-            ids.drain(..ids.len().min(1));
-            Ok(ids)
-        };
-        // Some tokens absorb the white space after them.
-        let start = text.trim_start();
-        let space = &text[..text.len() - start.len()];
-        let text = if !space.is_empty() && behind(space)?.is_empty() { start } else { text };
-        if text.is_empty() {
-            return Ok(());
-        }
-        if behind("x")? == plain("x")? {
+/// Appends the tokens of text that follows the special token `before`, or starts the whole
+/// text. Names of special tokens are text in it, which the tokenizer supports only for whole
+/// texts: so its treatment of spaces after that token is determined first.
+fn stretch(
+    tokenizer: &Tokenizer,
+    text: &str,
+    before: Option<u32>,
+    ids: &mut Vec<u32>,
+) -> Result<(), TokenizerError> {
+    let plain = |text: &str| tokenizer.encode(text, Specials::Ignore);
+    let name = before.and_then(|id| tokenizer.token_bytes(id));
+    let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) else {
+        if !text.is_empty() {
             ids.extend(plain(text)?);
-            return Ok(());
         }
-        // A whole text gets a space in front, and this one must not. A noncharacter, which nothing
-        // merges with, keeps them apart.
-        let (bare, all) = (plain(BARE)?, plain(&format!("{BARE}{text}"))?);
-        match all.strip_prefix(&*bare) {
-            Some(rest) => ids.extend(rest),
-            None => ids.extend(plain(text)?),
-        }
-        Ok(())
+        return Ok(());
+    };
+    let behind = |text: &str| -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = tokenizer.encode(&format!("{name}{text}"), Specials::Parse)?;
+        ids.drain(..ids.len().min(1));
+        Ok(ids)
+    };
+    // Some tokens absorb the white space after them.
+    let start = text.trim_start();
+    let space = &text[..text.len() - start.len()];
+    let text = if !space.is_empty() && behind(space)?.is_empty() { start } else { text };
+    if text.is_empty() {
+        return Ok(());
     }
+    if behind("x")? == plain("x")? {
+        ids.extend(plain(text)?);
+        return Ok(());
+    }
+    continued(tokenizer, text, ids)
+}
+
+/// Appends the tokens of text that continues a text. A whole text may get a space in front, and this
+/// one must not: a noncharacter, which nothing merges with, keeps them apart.
+fn continued(tokenizer: &Tokenizer, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    const BARE: &str = "\u{fdd0}";
+    let plain = |text: &str| tokenizer.encode(text, Specials::Ignore);
+    let (bare, all) = (plain(BARE)?, plain(&format!("{BARE}{text}"))?);
+    match all.strip_prefix(&*bare) {
+        Some(rest) => ids.extend(rest),
+        None => ids.extend(plain(text)?),
+    }
+    Ok(())
+}
+
+/// True for names such as `<|im_start|>`, which only templates write even where a file has such a
+/// token as text.
+fn is_control_name(name: &str) -> bool {
+    [("<|", "|>"), ("<\u{ff5c}", "\u{ff5c}>")].iter().any(|(open, close)| {
+        name.strip_prefix(open)
+            .and_then(|rest| rest.strip_suffix(close))
+            .is_some_and(|n| !n.is_empty())
+    })
+}
+
+/// True for names such as `<eos>` and `[EOS]`. A word or a line break that a file has as an end is
+/// text all the same.
+fn is_markup(name: &str) -> bool {
+    let name = name.strip_prefix('_').unwrap_or(name);
+    name.len() > 2
+        && (name.starts_with('<') && name.ends_with('>')
+            || name.starts_with('[') && name.ends_with(']'))
 }
 
 /// A stretch of text between special tokens.

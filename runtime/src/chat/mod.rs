@@ -38,6 +38,7 @@ use crate::template::{Json, TemplateError};
 use crate::tokenizer::TokenizerError;
 
 pub use encode::Encoder;
+use encode::Rules;
 pub use message::{Message, MessageError};
 pub use prompt::{ChatTemplate, Conversation, ModelTemplateError, SpecialTokens};
 
@@ -103,7 +104,7 @@ impl From<SessionError> for ChatError {
 /// A conversation and its session.
 pub struct Chat<'m> {
     session: Session<'m>,
-    encoder: Encoder<'m>,
+    rules: Rules,
     messages: Vec<Message>,
     tools: Option<Vec<Json>>,
     documents: Option<Vec<Json>>,
@@ -125,10 +126,10 @@ impl<'m> Chat<'m> {
     /// # Errors
     /// [`SessionError::NoTokenizer`].
     pub fn new(session: Session<'m>, template: ChatTemplate) -> Result<Chat<'m>, SessionError> {
-        let encoder = Encoder::new(session.tokenizer()?, template);
+        let rules = Rules::new(session.tokenizer()?, template);
         Ok(Chat {
             session,
-            encoder,
+            rules,
             messages: Vec::new(),
             tools: None,
             documents: None,
@@ -168,10 +169,17 @@ impl<'m> Chat<'m> {
         &self.session
     }
 
-    /// The encoder, with the template.
+    /// The template.
     #[must_use]
-    pub fn encoder(&self) -> &Encoder<'m> {
-        &self.encoder
+    pub fn template(&self) -> &ChatTemplate {
+        self.rules.template()
+    }
+
+    /// The token that ends answers because the template writes it there, as
+    /// [`Encoder::end_token`] has it.
+    #[must_use]
+    pub fn end_token(&self) -> Option<u32> {
+        self.rules.end_token()
     }
 
     /// Ends the conversation and returns its session.
@@ -211,10 +219,15 @@ impl<'m> Chat<'m> {
         self.start(options, false)
     }
 
+    /// The tokens of the conversation.
+    fn encode(&self, cancel: Option<&dyn Cancel>) -> Result<Vec<u32>, ChatError> {
+        self.rules.encode(self.session.tokenizer()?, &self.conversation(), cancel)
+    }
+
     /// Starts an answer. If that fails and the last message was `sent` for it, that is dropped.
     fn start(&mut self, options: &Generate, sent: bool) -> Result<Answer<'_, 'm>, ChatError> {
         let stop = self.session.stop_handle();
-        let encoded = self.encoder.encode_with(&self.conversation(), Some(&stop as &dyn Cancel));
+        let encoded = self.encode(Some(&stop as &dyn Cancel));
         let ids = match encoded {
             Ok(ids) => ids,
             Err(e) => {
@@ -226,7 +239,7 @@ impl<'m> Chat<'m> {
         let kept = common(self.session.tokens(), &ids);
         self.session.truncate(kept);
         let mut options = options.clone();
-        options.stop_tokens.extend(self.encoder.end_token().filter(|_| !options.ignore_eos));
+        options.stop_tokens.extend(self.rules.end_token().filter(|_| !options.ignore_eos));
         match self.session.generate_ids(&ids[kept..], &options) {
             Ok(generation) => Ok(Answer {
                 generation,
