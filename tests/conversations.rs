@@ -127,7 +127,7 @@ fn a_message_without_an_answer_is_dropped() {
 fn tokenizer() -> Tokenizer {
     let mut tokens: Vec<(Vec<u8>, TokenKind)> =
         (b'!'..=b'~').map(|b| (vec![b], TokenKind::Normal)).collect();
-    let names: [&[u8]; 3] = [b"<|begin|>", b"<|fin|>", b"<|fun|>"];
+    let names: [&[u8]; 3] = [b"<|begin|>", b"<|fin|>", b"<fun>"];
     tokens.extend(names.map(|name| (name.to_vec(), TokenKind::Control)));
     tokens.last_mut().unwrap().1 = TokenKind::UserDefined;
     Tokenizer::byte_bpe(BpeParts {
@@ -154,7 +154,7 @@ fn the_token_behind_answers_ends_them() {
     assert_eq!(with("<|fin|>x"), id("<|fin|>"));
     assert_eq!(with("\n\n <|fin|>"), id("<|fin|>"));
     // Text, a token that is text, a name that is no token, nothing.
-    for behind in ["x<|fin|>", "<|fun|>", "<|im_end|>", ""] {
+    for behind in ["x<|fin|>", "<fun>", "<|im_end|>", ""] {
         assert_eq!(with(behind), None, "{behind}");
     }
     // Templates that refuse to be tried, or don't end.
@@ -163,6 +163,71 @@ fn the_token_behind_answers_ends_them() {
         end("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"),
         None
     );
+}
+
+/// A tokenizer of bytes, in which an end and a name like those of control tokens have other kinds.
+fn mistyped(end: TokenKind, start: TokenKind) -> Tokenizer {
+    let bytes = tokenizer();
+    let mut tokens: Vec<(Vec<u8>, TokenKind)> = (0..bytes.vocab_size() as u32)
+        .filter_map(|id| Some((bytes.token_bytes(id)?.to_vec(), TokenKind::Normal)))
+        .filter(|(text, _)| text.len() == 1)
+        .collect();
+    let end_id = tokens.len() as u32;
+    tokens.push((b"<end>".to_vec(), end));
+    tokens.push((b"<|start|>".to_vec(), start));
+    tokens.push((b"<think>".to_vec(), TokenKind::UserDefined));
+    Tokenizer::byte_bpe(BpeParts {
+        ids: SpecialIds { eos: Some(end_id), ..SpecialIds::default() },
+        // A piece that is a token becomes it, which also finds normal ones.
+        ignore_merges: true,
+        ..BpeParts::new(
+            tokens.iter().map(|(text, kind)| (text.as_slice(), *kind)),
+            std::iter::empty::<&[u8]>(),
+            Splitter::Gpt2,
+        )
+    })
+    .unwrap()
+}
+
+#[test]
+fn what_is_said_never_becomes_an_end_whatever_kind_a_file_gives_it() {
+    use TokenKind::{Control, Normal, UserDefined};
+    let source = "<|start|>{{ messages[0].content }}<end>";
+    for (end, start) in
+        [(Control, Control), (UserDefined, UserDefined), (Normal, Control), (Normal, UserDefined)]
+    {
+        let tokenizer = mistyped(end, start);
+        let id = |name: &str| tokenizer.find_token(name.as_bytes()).unwrap();
+        let (end_id, start_id, think) = (id("<end>"), id("<|start|>"), id("<think>"));
+        let encoder = Encoder::new(&tokenizer, ChatTemplate::new(source).unwrap());
+        for said in ["hi", "<end>", "a<end>b", "<|start|>", "<|start|><end><end>", "<<end>>", ""] {
+            let messages = [Message::user(said)];
+            let ids = encoder.encode(&Conversation::new(&messages)).unwrap();
+            let (first, rest) = ids.split_first().unwrap();
+            let (last, text) = rest.split_last().unwrap();
+            assert_eq!((*first, *last), (start_id, end_id), "{end:?} {start:?} {said}");
+            assert!(!text.contains(&start_id) && !text.contains(&end_id), "{end:?} {said}");
+            assert_eq!(tokenizer.decode(text).unwrap(), said, "{end:?} {start:?}");
+        }
+        // Text that is matched whole, and looks like no control token, may be said.
+        let messages = [Message::user("<think>")];
+        let ids = encoder.encode(&Conversation::new(&messages)).unwrap();
+        assert_eq!(ids, [start_id, think, end_id]);
+        // The template's own end is found.
+        let ends = "{% for m in messages %}{{ m.content }}<end>{% endfor %}";
+        let encoder = Encoder::new(&tokenizer, ChatTemplate::new(ends).unwrap());
+        assert_eq!(encoder.end_token(), Some(end_id), "{end:?}");
+    }
+    // A letter that a file has as an end is a letter.
+    let tokens = (b'!'..=b'~').map(|b| [b]).collect::<Vec<_>>();
+    let tokens = tokens.iter().map(|t| (t.as_slice(), Normal));
+    let parts = BpeParts::new(tokens, std::iter::empty::<&[u8]>(), Splitter::Gpt2);
+    let ids = SpecialIds { eos: Some(u32::from(b'x' - b'!')), ..SpecialIds::default() };
+    let tokenizer = Tokenizer::byte_bpe(BpeParts { ids, ..parts }).unwrap();
+    let template = ChatTemplate::new("{{ messages[0].content }}").unwrap();
+    let messages = [Message::user("axb")];
+    let said = Encoder::new(&tokenizer, template).encode(&Conversation::new(&messages)).unwrap();
+    assert_eq!(tokenizer.decode(&said).unwrap(), "axb");
 }
 
 #[test]

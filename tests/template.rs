@@ -92,6 +92,26 @@ fn a_model_needs_neither_weights_nor_a_known_architecture() {
 }
 
 #[test]
+fn templates_see_the_special_tokens_of_a_folder() {
+    let dir = Dir::new("template-tokens");
+    let folder = folder(&dir);
+    let path = folder.to_str().unwrap();
+    let messages = dir.write("m.json", br#"[{"role": "user", "content": "Hi!"}]"#);
+    let source = b"{{ [bos_token is defined, eos_token, pad_token, image_token, boi] }}";
+    dir.write("chat_template.jinja", source);
+    let config = r#"{"bos_token": null, "pad_token": {"content": "<pad>"}, "image_token": "<img>",
+        "extra_special_tokens": {"boi": "<boi>"}, "add_bos_token": false}"#;
+    dir.write("tokenizer_config.json", config.as_bytes());
+    dir.write("special_tokens_map.json", br#"{"eos_token": "<|endoftext|>", "pad_token": "<p>"}"#);
+    let out = teff(["template", path, "--messages", &messages]);
+    assert_eq!(ok(&out), "[False, '<|endoftext|>', '<p>', '<img>', '<boi>']");
+    // An empty template writes nothing, whatever the configuration has.
+    dir.write("chat_template.jinja", b"");
+    dir.write("tokenizer_config.json", br#"{"chat_template": "config"}"#);
+    assert_eq!(ok(&teff(["template", path, "--messages", &messages])), "");
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let dir = Dir::new("template-wrong");
     let model = gguf();

@@ -106,10 +106,10 @@ fn run(args: &Args) -> Result<(), Failure> {
     let path = common.path()?;
     elsewhere::check_model(path)?;
     let special = match Tokenizer::open(path) {
-        Ok(tokenizer) => SpecialTokens::of(&tokenizer),
+        Ok(tokenizer) => SpecialTokens::open(path, Some(&tokenizer)),
         Err(e) if matches!(e.kind, LoadErrorKind::Tokenizer(_)) => {
-            print_error(&format!("warning: bos_token and its like are undefined: {e}"));
-            SpecialTokens::default()
+            print_error(&format!("warning: bos_token and its like may be undefined: {e}"));
+            SpecialTokens::open(path, None)
         }
         Err(e) => return Err(Failure::run(e)),
     };
@@ -134,7 +134,8 @@ pub(super) fn choose(
         return ChatTemplate::of_templates(templates, None, tools)
             .map_err(|e| Failure::Run(format!("{e}: give one with --chat-template")));
     };
-    let name = path.to_str().filter(|_| !path.exists() || path.is_dir());
+    let own = !is_input(path) && (!path.exists() || path.is_dir());
+    let name = path.to_str().filter(|_| own);
     if let Some(name) = name {
         if templates.is_ok_and(|all| all.get(name).is_some()) {
             return ChatTemplate::of_templates(templates, Some(name), tools).map_err(Failure::run);

@@ -44,10 +44,21 @@ impl std::fmt::Debug for Encoder<'_> {
 }
 
 impl<'t> Encoder<'t> {
-    /// An encoder for a tokenizer and a template.
+    /// An encoder for a tokenizer and a template. Templates see the special tokens that the
+    /// tokenizer names.
     #[must_use]
     pub fn new(tokenizer: &'t Tokenizer, template: ChatTemplate) -> Self {
-        Encoder { tokenizer, rules: Rules::new(tokenizer, template) }
+        Encoder::with_special_tokens(tokenizer, template, SpecialTokens::of(tokenizer))
+    }
+
+    /// The same with other texts of special tokens, such as [`SpecialTokens::of_model`].
+    #[must_use]
+    pub fn with_special_tokens(
+        tokenizer: &'t Tokenizer,
+        template: ChatTemplate,
+        special: SpecialTokens,
+    ) -> Self {
+        Encoder { tokenizer, rules: Rules::new(tokenizer, template, special) }
     }
 
     /// The special token that the template writes at the end of an answer, which generation must
@@ -105,7 +116,11 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn new(tokenizer: &Tokenizer, template: ChatTemplate) -> Self {
+    pub(super) fn new(
+        tokenizer: &Tokenizer,
+        template: ChatTemplate,
+        special: SpecialTokens,
+    ) -> Self {
         let mut names: Vec<Name> = Vec::new();
         let mut controls = Vec::new();
         for id in 0..tokenizer.vocab_size() as u32 {
@@ -135,7 +150,6 @@ impl Rules {
         });
         let before = |b: usize| names.partition_point(|n| usize::from(n.text.as_bytes()[0]) < b);
         let starts = (0..=256).map(before).collect();
-        let special = SpecialTokens::of(tokenizer);
         let mut rules = Rules { template, special, names, starts, controls, end: None };
         rules.end = rules.find_end();
         rules
@@ -398,11 +412,14 @@ fn stretch(
 fn continued(tokenizer: &Tokenizer, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
     const BARE: &str = "\u{fdd0}";
     let plain = |text: &str| tokenizer.encode(text, Specials::Ignore);
-    let (bare, all) = (plain(BARE)?, plain(&format!("{BARE}{text}"))?);
-    match all.strip_prefix(&*bare) {
-        Some(rest) => ids.extend(rest),
-        None => ids.extend(plain(text)?),
+    // (A vocabulary without all bytes may have none for it.)
+    if let (Ok(bare), Ok(all)) = (plain(BARE), plain(&format!("{BARE}{text}")))
+        && let Some(rest) = all.strip_prefix(&*bare)
+    {
+        ids.extend(rest);
+        return Ok(());
     }
+    ids.extend(plain(text)?);
     Ok(())
 }
 

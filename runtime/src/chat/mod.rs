@@ -126,7 +126,8 @@ impl<'m> Chat<'m> {
     /// # Errors
     /// [`SessionError::NoTokenizer`].
     pub fn new(session: Session<'m>, template: ChatTemplate) -> Result<Chat<'m>, SessionError> {
-        let rules = Rules::new(session.tokenizer()?, template);
+        let special = SpecialTokens::of_model(session.model());
+        let rules = Rules::new(session.tokenizer()?, template, special);
         Ok(Chat {
             session,
             rules,
@@ -342,7 +343,8 @@ impl Iterator for Answer<'_, '_> {
 
 impl Drop for Answer<'_, '_> {
     fn drop(&mut self) {
-        if !self.text.is_empty() || self.finish().is_some() {
+        let ended = self.finish().is_some_and(|finish| finish != Finish::Cancelled);
+        if !self.text.is_empty() || ended {
             let text = std::mem::take(&mut self.text);
             self.messages.push(Message::assistant(text));
         } else if self.sent {

@@ -1,10 +1,11 @@
 //! What a template is given, and templates themselves.
 
 use std::fmt;
+use std::path::Path;
 
 use super::builtin::BUILTINS;
 use super::message::Message;
-use crate::model::{ChatTemplateError, ChatTemplates, Model};
+use crate::model::{ChatTemplateError, ChatTemplates, Model, special_token_texts};
 use crate::template::{
     Json, RenderOptions, Template, TemplateError, TemplateErrorKind, TemplateLimits,
 };
@@ -99,7 +100,7 @@ impl<'a> Conversation<'a> {
 /// Texts of special tokens that templates write, such as `bos_token`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SpecialTokens {
-    tokens: Vec<(&'static str, String)>,
+    tokens: Vec<(String, String)>,
 }
 
 impl SpecialTokens {
@@ -112,8 +113,32 @@ impl SpecialTokens {
             let bytes = tokenizer.token_bytes(id?)?;
             std::str::from_utf8(bytes).ok().map(str::to_owned)
         };
-        let tokens = named.into_iter().filter_map(|(name, id)| Some((name, text(id)?)));
+        let tokens = named.into_iter().filter_map(|(name, id)| Some((name.to_owned(), text(id)?)));
         SpecialTokens { tokens: tokens.collect() }
+    }
+
+    /// Those of a model: of its tokenizer, and those that its files name for templates, such as
+    /// `pad_token`.
+    #[must_use]
+    pub fn of_model(model: &Model) -> SpecialTokens {
+        SpecialTokens::of_parts(model.tokenizer().ok(), model.special_token_texts())
+    }
+
+    /// The same for a model that is not opened.
+    #[must_use]
+    pub fn open(path: impl AsRef<Path>, tokenizer: Option<&Tokenizer>) -> SpecialTokens {
+        SpecialTokens::of_parts(tokenizer, &special_token_texts(path.as_ref(), tokenizer))
+    }
+
+    fn of_parts(tokenizer: Option<&Tokenizer>, texts: &[(String, Option<String>)]) -> Self {
+        let mut special = tokenizer.map(SpecialTokens::of).unwrap_or_default();
+        for (name, text) in texts {
+            special = match text {
+                Some(text) => special.with(name, text),
+                None => special.without(name),
+            };
+        }
+        special
     }
 
     /// Sets the text of the token at the start of texts.
@@ -128,9 +153,16 @@ impl SpecialTokens {
         self.with("eos_token", text)
     }
 
-    fn with(mut self, name: &'static str, text: &str) -> SpecialTokens {
-        self.tokens.retain(|(n, _)| *n != name);
-        self.tokens.push((name, text.to_owned()));
+    /// Sets the text of a token by its name, such as `pad_token`.
+    #[must_use]
+    pub fn with(self, name: &str, text: &str) -> SpecialTokens {
+        let mut set = self.without(name);
+        set.tokens.push((name.to_owned(), text.to_owned()));
+        set
+    }
+
+    fn without(mut self, name: &str) -> SpecialTokens {
+        self.tokens.retain(|(n, _)| n != name);
         self
     }
 }
@@ -268,8 +300,11 @@ impl ChatTemplate {
         special: &SpecialTokens,
         options: &RenderOptions<'_>,
     ) -> Result<String, TemplateError> {
-        let tokens: Vec<(&str, Json)> =
-            special.tokens.iter().map(|(name, text)| (*name, text.as_str().into())).collect();
+        let tokens: Vec<(&str, Json)> = special
+            .tokens
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str().into()))
+            .collect();
         let tokens = tokens.iter().map(|(name, text)| (*name, text));
         let own = variables.iter().map(|(name, value)| (name.as_str(), value));
         let all: Vec<(&str, &Json)> = tokens.chain(own).collect();

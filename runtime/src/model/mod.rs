@@ -24,6 +24,7 @@ mod convert;
 mod error;
 mod folder;
 mod gguf;
+mod special;
 mod template;
 mod tensor_table;
 mod ternary;
@@ -47,6 +48,8 @@ use crate::storage::{Aligned, Bytes, open_file};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use error::{Dims, LoadError, LoadErrorKind};
+#[cfg(feature = "chat")]
+pub(crate) use special::special_token_texts;
 pub use template::{ChatTemplateError, ChatTemplates};
 pub use warning::Warning;
 
@@ -222,6 +225,7 @@ pub struct Model {
     name: Option<String>,
     tokenizer: Result<Tokenizer, TokenizerError>,
     chat_templates: Result<ChatTemplates, ChatTemplateError>,
+    special_tokens: special::Texts,
     warnings: Vec<Warning>,
     files: Vec<Bytes>,
     owned: Aligned,
@@ -335,6 +339,13 @@ impl Model {
     /// The reason why there are none.
     pub fn chat_templates(&self) -> Result<&ChatTemplates, &ChatTemplateError> {
         self.chat_templates.as_ref()
+    }
+
+    /// Texts of special tokens that the model's files name for chat templates, such as `pad_token`,
+    /// besides what the tokenizer has; `None` for one that they say the model doesn't have.
+    #[must_use]
+    pub fn special_token_texts(&self) -> &[(String, Option<String>)] {
+        &self.special_tokens
     }
 
     /// Warnings of opening the model: contradictions in its files, and settings without effect, with
@@ -501,6 +512,7 @@ fn open_gguf(parts: Parts, options: &LoadOptions, budget: &mut Budget) -> Result
     };
     let tokenizer = Tokenizer::from_gguf(first);
     let chat_templates = template::of_gguf(first);
+    let special_tokens = special::of_gguf(first, tokenizer.as_ref().ok());
     let container = Container::Gguf { version: first.version(), files: parsed.len() };
     drop(parsed);
     let files = parts.into_files();
@@ -511,6 +523,7 @@ fn open_gguf(parts: Parts, options: &LoadOptions, budget: &mut Budget) -> Result
         name,
         tokenizer,
         chat_templates,
+        special_tokens,
         warnings,
         files,
         owned,
@@ -573,6 +586,7 @@ fn open_folder(
     drop(tensors);
     let tokenizer = Tokenizer::from_folder(folder);
     let chat_templates = template::of_folder(folder);
+    let special_tokens = special::of_folder(folder);
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
     let container = Container::Folder { files: all.files.len() };
     let files = all.files;
@@ -583,6 +597,7 @@ fn open_folder(
         name,
         tokenizer,
         chat_templates,
+        special_tokens,
         warnings,
         files,
         owned,

@@ -16,7 +16,7 @@ const MAX_TEMPLATE: usize = 1 << 20;
 
 /// Maximum size of tokenizer_config.json in bytes; those with many added tokens have some hundred
 /// kB.
-const MAX_CONFIG: u64 = 16 << 20;
+pub(super) const MAX_CONFIG: u64 = 16 << 20;
 
 /// Maximum number of templates; no model in use has more than five.
 const MAX_TEMPLATES: usize = 64;
@@ -133,12 +133,10 @@ impl ChatTemplates {
         self.all.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Adds a template, instead of one of that name. Those of no length are none.
+    /// Adds a template, instead of one of that name.
     fn add(&mut self, name: &str, source: &str) -> Result<(), ChatTemplateError> {
-        match source.len() {
-            0 => return Ok(()),
-            1..=MAX_TEMPLATE => {}
-            _ => return Err(ChatTemplateError::TooLong { most: MAX_TEMPLATE }),
+        if source.len() > MAX_TEMPLATE {
+            return Err(ChatTemplateError::TooLong { most: MAX_TEMPLATE });
         }
         match self.all.binary_search_by(|(n, _)| n.as_str().cmp(name)) {
             Ok(at) => self.all[at].1 = source.to_owned(),
@@ -169,21 +167,28 @@ pub(super) fn of_gguf(gguf: &Gguf<'_>) -> Found {
     for (key, value) in gguf.metadata() {
         let (Some(rest), GgufValue::Str(source)) = (key.strip_prefix(KEY), value) else { continue };
         match rest.strip_prefix('.') {
+            // An empty text is how some converters write that there is none.
+            _ if source.is_empty() => {}
             Some(name) => templates.add(name, source)?,
             None if rest.is_empty() => plain = Some(source),
             None => {}
         }
     }
-    templates.add(DEFAULT, plain.unwrap_or(""))?;
+    if let Some(source) = plain {
+        templates.add(DEFAULT, source)?;
+    }
     found(templates)
 }
 
 /// Templates of a folder, as transformers 5 has them: chat_template.jinja, which is the default, and
 /// additional_chat_templates/NAME.jinja, also for the default; if there is none of these, the field
-/// of tokenizer_config.json. Last comes chat_template.json, which only processors of images wrote.
+/// of tokenizer_config.json. An empty file is a template that writes nothing, and so is an empty
+/// field. Last comes chat_template.json, which only processors of images wrote.
 pub(super) fn of_folder(folder: &Path) -> Found {
     let mut templates = ChatTemplates::default();
-    templates.add(DEFAULT, &source(folder, "chat_template.jinja")?)?;
+    if let Some(source) = source(folder, "chat_template.jinja")? {
+        templates.add(DEFAULT, &source)?;
+    }
     const MORE: &str = "additional_chat_templates";
     let unreadable =
         |e: io::Error| ChatTemplateError::Unreadable { file: MORE.into(), why: e.to_string() };
@@ -195,7 +200,7 @@ pub(super) fn of_folder(folder: &Path) -> Found {
                 let name = entry.map_err(unreadable)?.file_name();
                 if let Some(name) = name.to_str().and_then(|n| n.strip_suffix(".jinja")) {
                     let file = format!("{MORE}/{name}.jinja");
-                    templates.add(name, &source(folder, &file)?)?;
+                    templates.add(name, &source(folder, &file)?.unwrap_or_default())?;
                 }
             }
         }
@@ -218,17 +223,22 @@ pub(super) fn of_folder(folder: &Path) -> Found {
     Err(ChatTemplateError::Missing)
 }
 
-/// Source of a template in a file of its own; empty if there is no such file.
-fn source(folder: &Path, file: &str) -> Result<String, ChatTemplateError> {
-    let bytes = read(folder, file, MAX_TEMPLATE as u64)?.unwrap_or_default();
-    String::from_utf8(bytes).map_err(|e| {
+/// Source of a template in a file of its own; `None` if there is no such file.
+fn source(folder: &Path, file: &str) -> Result<Option<String>, ChatTemplateError> {
+    let Some(bytes) = read(folder, file, MAX_TEMPLATE as u64)? else { return Ok(None) };
+    let source = String::from_utf8(bytes).map_err(|e| {
         let why = format!("byte {} is not UTF-8", e.utf8_error().valid_up_to());
         ChatTemplateError::Unreadable { file: file.into(), why }
-    })
+    });
+    source.map(Some)
 }
 
 /// Contents of a small file; `None` if it does not exist.
-fn read(folder: &Path, file: &str, most: u64) -> Result<Option<Vec<u8>>, ChatTemplateError> {
+pub(super) fn read(
+    folder: &Path,
+    file: &str,
+    most: u64,
+) -> Result<Option<Vec<u8>>, ChatTemplateError> {
     let failed = |why: String| ChatTemplateError::Unreadable { file: file.into(), why };
     let opened = match open_file(&folder.join(file)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -313,6 +323,7 @@ mod tests {
         let templates = config(several).unwrap();
         assert_eq!(templates.select(true), Some("t"));
         assert_eq!(templates.names().collect::<Vec<_>>(), ["default", "tool_use"]);
+        assert_eq!(plain(r#"{"chat_template": ""}"#).as_deref(), Some(""));
         // Without a default, tools are needed.
         let rag = r#"{"chat_template": [{"name": "rag", "template": "r"}]}"#;
         let templates = config(rag).unwrap();
@@ -325,7 +336,6 @@ mod tests {
             "{}",
             "[]",
             r#"{"chat_template": null}"#,
-            r#"{"chat_template": ""}"#,
             r#"{"chat_template": []}"#,
             r#"{"chat_template": [{"name": "default"}]}"#,
             r#"{"chat_template": [{"name": 1, "template": "r"}]}"#,

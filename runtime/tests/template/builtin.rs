@@ -216,7 +216,16 @@ fn built_in_templates_write_what_llama_cpp_writes() {
     let names: Vec<&str> = ChatTemplate::builtin_names().collect();
     assert_eq!(names, WANT.map(|(name, _)| name));
     for (name, want) in WANT {
-        assert_eq!(render(name, &messages).as_deref(), Ok(want), "{name}");
+        let messages = match name {
+            // It has no place for instructions: llama.cpp drops them, which is refused here.
+            "yandex" => {
+                let why = "the built-in template yandex has no role system".to_owned();
+                assert_eq!(render(name, &messages), Err(TemplateErrorKind::Raised(why)));
+                &messages[1..]
+            }
+            _ => &messages[..],
+        };
+        assert_eq!(render(name, messages).as_deref(), Ok(want), "{name}");
     }
     assert!(ChatTemplate::builtin("nothing").is_none());
 }

@@ -80,10 +80,7 @@ fn json_is_that_of_python() {
             "{{ {'b': 1, 'a': 2}|tojson(sort_keys=true) }}{{ {'a': [1, 2]}|tojson(separators=(',', ':')) }}{{ 'é😀\\x7f'|tojson(ensure_ascii=true) }}{{ {1: 2, none: 3, true: 4, 1.5: 5}|tojson }}{{ (1, 2)|tojson }}{{ 1e20|tojson }}{{ 'x'|tojson(true) }}{{ 12345678901234567890|tojson }}",
             "{\"a\": 2, \"b\": 1}{\"a\":[1,2]}\"\\u00e9\\ud83d\\ude00\\u007f\"{\"1\": 4, \"null\": 3, \"1.5\": 5}[1, 2]1e+20\"x\"12345678901234567890",
         ),
-        (
-            "{{ [1e400]|tojson if false else [('inf'|float), ('nan'|float)]|tojson }}",
-            "[Infinity, NaN]",
-        ),
+        ("{{ [('inf'|float), ('nan'|float)]|tojson }}", "[Infinity, NaN]"),
     ]);
     refuses(&[
         "{{ range(3)|tojson }}",                       // TypeError

@@ -138,10 +138,6 @@ fn macros_take_arguments_as_functions_do() {
             "{% macro outer(x) %}{% macro inner() %}{{ x }}{% endmacro %}{{ inner() }}{% endmacro %}{{ outer(1) }}{{ outer(2) }}",
             "12",
         ),
-        (
-            "{% set fs = namespace(all=[]) %}{% for i in [1, 2] %}{% macro m() %}{{ i }}{% endmacro %}{% set fs.all = fs.all + [m] %}{% endfor %}{{ fs.all[0]() }}",
-            "missing",
-        ),
         ("{% generation %}a{{ number }}{% endgeneration %}b", "a7b"),
         (
             "{% filter upper %}abc{{ 'd' }}{% endfilter %}{% filter replace('a', 'b') | upper %}aa{% endfilter %}",

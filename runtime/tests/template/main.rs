@@ -9,4 +9,5 @@ mod filters;
 mod generated;
 mod language;
 mod limits;
+mod memory;
 mod python;
