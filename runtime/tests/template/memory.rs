@@ -70,6 +70,7 @@ fn the_heap_stays_within_the_limit_of_memory() {
     let (boxed, seen) = peak_of(|| vec![0u8; 1 << 16]);
     assert!(seen >= boxed.len(), "the allocator counts");
     drop(boxed);
+    let mut wrong = Vec::new();
     for source in GROWTH {
         let parsed = Template::parse(source).unwrap_or_else(|e| panic!("{source}: {e}"));
         for memory in [64 << 10, 1 << 20, 4 << 20] {
@@ -79,15 +80,18 @@ fn the_heap_stays_within_the_limit_of_memory() {
             let (rendered, peak) =
                 peak_of(|| parsed.render_with(&[], &options).map_err(|e| e.kind));
             let want = TemplateErrorKind::Limit(LimitKind::Memory(memory));
-            // With more memory, some end by another limit.
-            if memory <= 1 << 20 {
-                assert_eq!(rendered.as_ref().err(), Some(&want), "{source}");
-            }
+            let same = rendered.as_ref().err() == Some(&want);
             drop(rendered);
             assert_eq!(LIVE.get(), before, "{source}: everything is given back");
+            // With more memory, some end by another limit.
+            if memory <= 1 << 20 && !same {
+                wrong.push(format!("{source}: another end with a limit of {memory}"));
+            }
             // What grows is copied once when it needs another place.
-            let bound = 3 * memory + (64 << 10);
-            assert!(peak <= bound, "{source}: {peak} bytes with a limit of {memory}");
+            if peak > 3 * memory + (64 << 10) {
+                wrong.push(format!("{source}: {peak} bytes with a limit of {memory}"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
