@@ -68,6 +68,13 @@ fn main() {
     let config = r#"{"architectures":["GPT2LMHeadModel"],"n_embd":32,"n_head":2,"n_layer":1,"n_positions":64,"layer_norm_epsilon":1e-05,"tie_word_embeddings":true,"x":[null,"é\u00e9\ud83d\ude00\n",-0.5E+3,{}]}"#;
     write("json", "config", config.as_bytes());
 
+    let chatml = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m.content|trim }}\n{% endfor %}{% if tools %}{{ tools|tojson(indent=2) }}{% endif %}";
+    write("template", "chatml", chatml.as_bytes());
+    let macros = "{%- macro f(a, b=2) -%}{{ a ~ b }}{{ caller() if caller }}{%- endmacro -%}{% set ns = namespace(x=[]) %}{% for i in range(3) if i is odd %}{% set ns.x = ns.x + [loop.index] %}{% else %}none{% endfor %}{% call f(1) %}{{ ns.x[-1:] }}{% endcall %}";
+    write("template", "macros", macros.as_bytes());
+    let python = "{{ '%s %d' % ('a', 1) }}{{ '{:>5}{x[0]}'.format(1, x='b') }}{{ 'a,b'.split(',')|map('upper')|join }}{{ {'a': 1}.items()|list }}{{ 7 // 2 ** 2 }}{{ ('<'|safe) + '<' }}\0<|endoftext|>";
+    write("template", "python", python.as_bytes());
+
     let (tokens, merges) = vocabulary();
     let vocab: Vec<_> =
         tokens.iter().enumerate().map(|(i, t)| format!("{}:{i}", json(t))).collect();

@@ -1,6 +1,8 @@
 //! The std layer of Teff: model files, tokenizers, threads, sampling and sessions.
 #[cfg(feature = "capi")]
 pub mod capi;
+#[cfg(feature = "chat")]
+pub mod chat;
 pub mod config;
 pub mod gguf_spec;
 pub mod gguf_split;

@@ -1,11 +1,12 @@
 //! `teff chat`: a conversation, with the cache kept from turn to turn.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
-use std::path::Path;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use teff::{Finish, Generate, Model, Session, SessionError, StepError};
+use teff::runtime::chat::{Chat, ChatError, Message};
+use teff::runtime::template::TemplateErrorKind;
+use teff::{Finish, Generate, Model, SessionError, StepError};
 
 use super::args::{Args, option, positional, switch};
 use super::common::{
@@ -14,17 +15,14 @@ use super::common::{
 };
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
+use super::template::{choose, template_option};
 use super::tokenize::no_tokenizer;
 use super::{Command, Failure, print_error, prompt};
 
 mod input;
 mod interrupt;
-mod template;
-mod tokens;
 
 use input::Line;
-use template::{Message, Role};
-use tokens::Encoder;
 
 pub(crate) const COMMAND: Command = Command {
     name: "chat",
@@ -59,15 +57,7 @@ fn args(command: clap::Command) -> clap::Command {
         )
         .arg(escape_option())
         .arg(switch("single-turn", "exit after one answer; also -st"))
-        .arg(
-            option(
-                "chat-template",
-                "FILE",
-                "Jinja template for the conversation\n(default: the model's own)",
-            )
-            .visible_alias("chat-template-file")
-            .value_hint(clap::ValueHint::FilePath),
-        );
+        .arg(template_option());
     let limit = "maximum tokens per answer; -1 for no limit (default: until the model ends it)";
     let command = sampling_options(length_options(command, limit));
     let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
@@ -76,15 +66,12 @@ fn args(command: clap::Command) -> clap::Command {
         .arg(switch("stats", "print statistics at the end, as one line of JSON on standard error"))
 }
 
-/// Size limit of a template file in bytes, as for a model's own.
-const MAX_TEMPLATE: u64 = 1 << 20;
-
 /// Command-line options.
 struct Options {
     common: CommonArgs,
     first: Option<String>,
     system: Option<String>,
-    template: Option<String>,
+    template: Option<PathBuf>,
     single: bool,
     generate: Generate,
     stats: bool,
@@ -94,7 +81,6 @@ fn read(args: &Args) -> Result<Options, Failure> {
     let common = CommonArgs::read(args, "chat")?;
     let generate = generate(args, None)?;
     common.path()?;
-    let template = args.path("chat-template").as_deref().map(read_template).transpose()?;
     // The messages come from standard input anyway.
     let word = common.text.as_ref().filter(|word| *word != "-");
     let mut first = text_option(args, "prompt")?;
@@ -115,24 +101,10 @@ fn read(args: &Args) -> Result<Options, Failure> {
         common,
         first,
         system: text_option(args, "system")?,
-        template,
+        template: args.path("chat-template"),
         single: args.has("single-turn"),
         generate,
         stats: args.has("stats"),
-    })
-}
-
-fn read_template(path: &Path) -> Result<String, Failure> {
-    let name = path.display();
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|f| f.take(MAX_TEMPLATE + 1).read_to_end(&mut bytes));
-    read.map_err(|e| Failure::Run(format!("{name}: can't be read: {e}")))?;
-    if bytes.len() as u64 > MAX_TEMPLATE {
-        return Err(Failure::Run(format!("{name}: more than {MAX_TEMPLATE} bytes: no template")));
-    }
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::Run(format!("{name}: byte {at} is not UTF-8: convert the file"))
     })
 }
 
@@ -159,18 +131,13 @@ fn run(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
     let options = read(args)?;
     let model = options.common.open()?;
-    let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
-    let template = match &options.template {
-        Some(template) => template,
-        None => model
-            .chat_template()
-            .map_err(|e| Failure::Run(format!("{e}: give one with --chat-template FILE")))?,
-    };
-    let encoder = Encoder::new(tokenizer, template).map_err(Failure::run)?;
+    model.tokenizer().map_err(no_tokenizer)?;
+    let template = choose(model.chat_templates(), options.template.as_deref(), false)?;
     let session_options = options.common.text_options(&model)?;
     let session = model.session(&session_options).map_err(Failure::run)?;
     let stats = Stats { load: start.elapsed(), ..Stats::default() };
-    let mut chat = Chat { session, encoder, messages: Vec::new(), stats };
+    let chat = Chat::new(session, template).map_err(Failure::run)?;
+    let mut chat = Talk { chat, stats };
     let interactive = io::stdin().is_terminal() && !(options.single && options.first.is_some());
     let ended = chat.talk(&options, interactive);
     if !matches!(ended, Err(Failure::Closed)) {
@@ -189,20 +156,18 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// A conversation and its session.
-struct Chat<'m> {
-    session: Session<'m>,
-    encoder: Encoder<'m>,
-    messages: Vec<Message>,
+/// A conversation and its statistics.
+struct Talk<'m> {
+    chat: Chat<'m>,
     stats: Stats,
 }
 
-impl Chat<'_> {
+impl Talk<'_> {
     /// Answers messages until the input ends.
     fn talk(&mut self, options: &Options, interactive: bool) -> Result<(), Failure> {
         self.clear(options);
         let mut first = options.first.clone();
-        let stop = self.session.stop_handle();
+        let stop = self.chat.session().stop_handle();
         loop {
             if interactive {
                 interrupt::listen(&stop);
@@ -240,9 +205,9 @@ impl Chat<'_> {
 
     /// Clears the conversation.
     fn clear(&mut self, options: &Options) {
-        self.messages.clear();
-        let system = options.system.iter().cloned();
-        self.messages.extend(system.map(|content| Message { role: Role::System, content }));
+        let messages = self.chat.messages_mut();
+        messages.clear();
+        messages.extend(options.system.as_deref().map(Message::system));
     }
 
     /// Reports a message that gets no answer.
@@ -254,22 +219,9 @@ impl Chat<'_> {
     /// Adds a message and writes the answer. An error that concerns only this message is reported,
     /// and the message dropped.
     fn turn(&mut self, content: String, options: &Options) -> Result<(), Failure> {
-        self.messages.push(Message { role: Role::User, content });
-        let ids = match self.encoder.encode(&self.messages) {
-            Ok(ids) => ids,
-            Err(e) => {
-                self.messages.pop();
-                self.failed(&e.to_string());
-                return Ok(());
-            }
-        };
-        let kept = common(self.session.tokens(), &ids);
-        self.session.truncate(kept);
-        let context = self.session.context();
-        let most = self.session.model().spec().context;
-        let mut answer = String::new();
-        let written = self.answer(&ids[kept..], options, &mut answer);
-        match written {
+        let context = self.chat.session().context();
+        let most = self.chat.session().model().spec().context;
+        match self.answer(content, &options.generate) {
             Ok(finish) => {
                 self.stats.answers += 1;
                 if finish == Some(Finish::ContextFull) {
@@ -278,56 +230,58 @@ impl Chat<'_> {
                          /clear starts anew, --ctx allows up to {most}"
                     ));
                 }
+                Ok(())
             }
-            Err(SessionFailure::Session(SessionError::Step(StepError::ContextFull { .. }))) => {
-                self.messages.pop();
-                let n = ids.len();
+            Err(AnswerFailure::Cancelled { written }) => {
+                self.stats.answers += usize::from(written);
+                Ok(())
+            }
+            Err(AnswerFailure::Chat(ChatError::ContextFull { tokens, .. })) => {
                 self.failed(&format!(
-                    "the conversation has {n} tokens, but the context holds {context}: /clear \
+                    "the conversation has {tokens} tokens, but the context holds {context}: /clear \
                      starts anew, --ctx allows up to {most}"
                 ));
-                return Ok(());
+                Ok(())
             }
-            Err(SessionFailure::Session(SessionError::Step(StepError::Cancelled))) => {
-                if answer.is_empty() {
-                    self.messages.pop();
-                    return Ok(());
-                }
-                self.stats.answers += 1;
+            Err(AnswerFailure::Chat(ChatError::Template(e)))
+                if e.kind == TemplateErrorKind::Cancelled =>
+            {
+                Ok(())
             }
-            Err(SessionFailure::Session(e)) => return Err(Failure::run(e)),
-            Err(SessionFailure::Other(failure)) => return Err(failure),
+            Err(AnswerFailure::Chat(ChatError::Session(e))) => Err(Failure::run(e)),
+            Err(AnswerFailure::Chat(e)) => {
+                self.failed(&e.to_string());
+                Ok(())
+            }
+            Err(AnswerFailure::Other(failure)) => Err(failure),
         }
-        self.messages.push(Message { role: Role::Assistant, content: answer });
-        Ok(())
     }
 
-    /// Generates the answer to the session's content and `ids`, writes it piece by piece, and
-    /// returns it.
+    /// Generates the answer to a message and writes it piece by piece.
     fn answer(
         &mut self,
-        ids: &[u32],
-        options: &Options,
-        answer: &mut String,
-    ) -> Result<Option<Finish>, SessionFailure> {
-        let mut progress = Some(Progress::show(&format!("reading {} tokens", ids.len())));
-        let start = Instant::now();
-        let cached = self.session.tokens().len();
-        let mut out = io::stdout().lock();
-        let mut generation = self.session.generate_ids(ids, &options.generate)?;
+        content: String,
+        options: &Generate,
+    ) -> Result<Option<Finish>, AnswerFailure> {
         let stats = &mut self.stats;
-        stats.prompt += ids.len();
-        stats.cached += cached;
+        let mut progress = Some(Progress::show("reading the message"));
+        let start = Instant::now();
+        let mut answer = match self.chat.send(Message::user(content), options) {
+            Ok(answer) => answer,
+            Err(e) => return Err(AnswerFailure::Chat(e)),
+        };
+        stats.prompt += answer.prompt_tokens();
+        stats.cached += answer.cached_tokens();
+        let mut out = io::stdout().lock();
         let mut first: Option<(Duration, usize)> = None;
         let mut failed = None;
         loop {
-            let piece = generation.next_piece();
+            let piece = answer.next_piece();
             drop(progress.take());
             match piece {
                 Ok(Some(piece)) => {
-                    answer.push_str(piece);
                     let written = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
-                    written.map_err(|e| SessionFailure::Other(Failure::stdout(e)))?;
+                    written.map_err(|e| AnswerFailure::Other(Failure::stdout(e)))?;
                 }
                 Ok(None) => break,
                 Err(e) => {
@@ -335,21 +289,24 @@ impl Chat<'_> {
                     break;
                 }
             }
-            first.get_or_insert((start.elapsed(), generation.generated()));
+            first.get_or_insert((start.elapsed(), answer.generated()));
         }
-        let generated = generation.generated();
+        let generated = answer.generated();
         let (time, of_first) = first.unwrap_or((start.elapsed(), generated));
         stats.first += time;
         stats.of_first += of_first;
         stats.rest += start.elapsed().saturating_sub(time);
         stats.generated += generated;
-        if !answer.ends_with('\n') {
+        if !answer.text().ends_with('\n') {
             let written = out.write_all(b"\n").and_then(|()| out.flush());
-            written.map_err(|e| SessionFailure::Other(Failure::stdout(e)))?;
+            written.map_err(|e| AnswerFailure::Other(Failure::stdout(e)))?;
         }
         match failed {
-            Some(e) => Err(e.into()),
-            None => Ok(generation.finish()),
+            None => Ok(answer.finish()),
+            Some(SessionError::Step(StepError::Cancelled)) => {
+                Err(AnswerFailure::Cancelled { written: !answer.text().is_empty() })
+            }
+            Some(e) => Err(AnswerFailure::Chat(e.into())),
         }
     }
 
@@ -389,31 +346,24 @@ impl Chat<'_> {
             .number("prefill_tps", prefill)
             .number("decode_tps", decode)
             .count("peak_bytes", peak_bytes())
-            .count("session_bytes", Some(self.session.memory_requirements().total()))
+            .count("session_bytes", Some(self.chat.session().memory_requirements().total()))
             .count("model_bytes", Some(model.owned_bytes()))
             .count("weight_bytes", Some(model.weight_bytes()))
-            .str("backend", self.session.backend().name())
-            .count("threads", Some(self.session.threads()))
-            .count("context", Some(self.session.context()))
+            .str("backend", self.chat.session().backend().name())
+            .count("threads", Some(self.chat.session().threads()))
+            .count("context", Some(self.chat.session().context()))
             .end()
     }
 }
 
 /// Reason why an answer ends early.
-enum SessionFailure {
-    Session(SessionError),
+enum AnswerFailure {
+    /// The answer was stopped, after some text or before.
+    Cancelled {
+        written: bool,
+    },
+    Chat(ChatError),
     Other(Failure),
-}
-
-impl From<SessionError> for SessionFailure {
-    fn from(e: SessionError) -> Self {
-        SessionFailure::Session(e)
-    }
-}
-
-/// Length of the common prefix of two token sequences.
-fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The next line; [`Line::Interrupted`] if Ctrl-C was pressed twice.

@@ -68,8 +68,8 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (&["train", "finetune", "fine-tune", "lora", "export-lora"], "Teff doesn't train models"),
     (
-        &["template", "apply-template"],
-        "`teff chat MODEL --chat-template FILE` uses a template; there is no command that prints it",
+        &["apply-template", "render", "jinja"],
+        "`teff template MODEL --messages FILE.json` prints what a chat template makes of messages",
     ),
     (&["update", "upgrade"], "`cargo install teff` installs the newest version"),
 ];

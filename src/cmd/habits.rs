@@ -439,7 +439,7 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "split" => &[SPLIT],
         "merge" => &[MERGE],
         "tokenize" => &[TOKENIZE, MODEL],
-        "inspect" | "logits" | "detokenize" => &[MODEL],
+        "inspect" | "logits" | "template" | "detokenize" => &[MODEL],
         _ => &[],
     }
 }

@@ -26,6 +26,8 @@ mod run;
 mod split;
 #[cfg(feature = "story")]
 mod story;
+#[cfg(feature = "chat")]
+mod template;
 mod tokenize;
 
 use args::Args;
@@ -58,6 +60,8 @@ const COMMANDS: &[Command] = &[
     split::MERGE,
     #[cfg(feature = "chat")]
     chat::COMMAND,
+    #[cfg(feature = "chat")]
+    template::COMMAND,
     #[cfg(feature = "completions")]
     pages::COMPLETIONS,
     #[cfg(feature = "completions")]

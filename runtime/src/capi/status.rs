@@ -211,7 +211,9 @@ impl From<SessionError> for Fail {
             E::Sample(_) => Status::Numbers,
             E::Tokenizer(e) => of_tokenizer(e),
             E::NoTokenizer(_) => Status::Tokenizer,
-            E::EmptyStop { .. } | E::LogitBias { .. } | E::NoLogits => Status::Argument,
+            E::EmptyStop { .. } | E::StopToken { .. } | E::LogitBias { .. } | E::NoLogits => {
+                Status::Argument
+            }
             E::Window { .. } | E::ShortText { .. } => Status::Argument,
             E::Snapshot(_) | E::Restore(_) => Status::Snapshot,
         };

@@ -24,6 +24,7 @@ mod convert;
 mod error;
 mod folder;
 mod gguf;
+mod special;
 mod template;
 mod tensor_table;
 mod ternary;
@@ -47,7 +48,9 @@ use crate::storage::{Aligned, Bytes, open_file};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use error::{Dims, LoadError, LoadErrorKind};
-pub use template::ChatTemplateError;
+#[cfg(feature = "chat")]
+pub(crate) use special::special_token_texts;
+pub use template::{ChatTemplateError, ChatTemplates};
 pub use warning::Warning;
 
 use folder::{FolderFiles, Packing};
@@ -221,7 +224,8 @@ pub struct Model {
     container: Container,
     name: Option<String>,
     tokenizer: Result<Tokenizer, TokenizerError>,
-    chat_template: Result<String, ChatTemplateError>,
+    chat_templates: Result<ChatTemplates, ChatTemplateError>,
+    special_tokens: special::Texts,
     warnings: Vec<Warning>,
     files: Vec<Bytes>,
     owned: Aligned,
@@ -319,13 +323,29 @@ impl Model {
         self.tokenizer.as_ref()
     }
 
-    /// Chat template, in Jinja as used by transformers: the key `tokenizer.chat_template` of a GGUF
-    /// file; for a folder, chat_template.jinja or the default in tokenizer_config.json.
+    /// Chat template for conversations without tools, in Jinja as used by transformers: the key
+    /// `tokenizer.chat_template` of a GGUF file; for a folder, chat_template.jinja or the default in
+    /// tokenizer_config.json.
     ///
     /// # Errors
     /// The reason why there is none.
     pub fn chat_template(&self) -> Result<&str, &ChatTemplateError> {
-        self.chat_template.as_deref()
+        self.chat_templates.as_ref()?.select(false).ok_or(&ChatTemplateError::Missing)
+    }
+
+    /// All chat templates of the model.
+    ///
+    /// # Errors
+    /// The reason why there are none.
+    pub fn chat_templates(&self) -> Result<&ChatTemplates, &ChatTemplateError> {
+        self.chat_templates.as_ref()
+    }
+
+    /// Texts of special tokens that the model's files name for chat templates, such as `pad_token`,
+    /// besides what the tokenizer has; `None` for one that they say the model doesn't have.
+    #[must_use]
+    pub fn special_token_texts(&self) -> &[(String, Option<String>)] {
+        &self.special_tokens
     }
 
     /// Warnings of opening the model: contradictions in its files, and settings without effect, with
@@ -491,7 +511,8 @@ fn open_gguf(parts: Parts, options: &LoadOptions, budget: &mut Budget) -> Result
         _ => None,
     };
     let tokenizer = Tokenizer::from_gguf(first);
-    let chat_template = template::of_gguf(first);
+    let chat_templates = template::of_gguf(first);
+    let special_tokens = special::of_gguf(first, tokenizer.as_ref().ok());
     let container = Container::Gguf { version: first.version(), files: parsed.len() };
     drop(parsed);
     let files = parts.into_files();
@@ -501,7 +522,8 @@ fn open_gguf(parts: Parts, options: &LoadOptions, budget: &mut Budget) -> Result
         container,
         name,
         tokenizer,
-        chat_template,
+        chat_templates,
+        special_tokens,
         warnings,
         files,
         owned,
@@ -563,7 +585,8 @@ fn open_folder(
     }
     drop(tensors);
     let tokenizer = Tokenizer::from_folder(folder);
-    let chat_template = template::of_folder(folder);
+    let chat_templates = template::of_folder(folder);
+    let special_tokens = special::of_folder(folder);
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
     let container = Container::Folder { files: all.files.len() };
     let files = all.files;
@@ -573,7 +596,8 @@ fn open_folder(
         container,
         name,
         tokenizer,
-        chat_template,
+        chat_templates,
+        special_tokens,
         warnings,
         files,
         owned,

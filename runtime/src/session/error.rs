@@ -59,6 +59,13 @@ pub enum SessionError {
         /// Index in [`Generate::stop`](super::Generate::stop).
         index: usize,
     },
+    /// A stop token is outside the vocabulary.
+    StopToken {
+        /// Token id.
+        token: u32,
+        /// Vocabulary size.
+        vocab: u32,
+    },
     /// A logit bias is NaN, infinite, or of a token outside the vocabulary.
     LogitBias {
         /// Token id.
@@ -133,6 +140,10 @@ impl fmt::Display for SessionError {
             SessionError::EmptyStop { index } => write!(
                 f,
                 "stop string {index} is empty, which would end every text at once (Generate::stop)"
+            ),
+            SessionError::StopToken { token, vocab } => write!(
+                f,
+                "stop token {token} is not in the vocabulary of {vocab} (Generate::stop_tokens)"
             ),
             SessionError::LogitBias { token, vocab, .. } if token >= vocab => write!(
                 f,

@@ -40,6 +40,9 @@ pub struct Generate {
     /// is known. Only generated text is searched, not the prompt. The session's text keeps the tokens
     /// of a stop string, of which the last may have further text.
     pub stop: Vec<String>,
+    /// Tokens that end the generation besides those of the model, even with
+    /// [`ignore_eos`](Self::ignore_eos). They are not among the pieces.
+    pub stop_tokens: Vec<u32>,
     /// Numbers added to the logits of tokens, before the hook and before sampling. Negative infinity
     /// makes a token impossible. Several for one token are all added, in this order.
     pub logit_bias: Vec<(u32, f32)>,
@@ -75,6 +78,13 @@ impl Generate {
         self
     }
 
+    /// Adds a [stop token](Self::stop_tokens).
+    #[must_use]
+    pub fn with_stop_token(mut self, token: u32) -> Self {
+        self.stop_tokens.push(token);
+        self
+    }
+
     /// Adds a [bias](Self::logit_bias) to the logit of a token.
     #[must_use]
     pub fn with_logit_bias(mut self, token: u32, bias: f32) -> Self {
@@ -88,10 +98,13 @@ impl Generate {
         Generate { logprobs: Some(top), ..self }
     }
 
-    /// Checks stop strings and biases for a vocabulary of this size.
+    /// Checks stop strings, stop tokens and biases for a vocabulary of this size.
     fn validate(&self, vocab: u32) -> Result<(), SessionError> {
         if let Some(index) = self.stop.iter().position(String::is_empty) {
             return Err(SessionError::EmptyStop { index });
+        }
+        if let Some(&token) = self.stop_tokens.iter().find(|&&token| token >= vocab) {
+            return Err(SessionError::StopToken { token, vocab });
         }
         let wrong = |&&(token, bias): &&(u32, f32)| {
             token >= vocab || bias.is_nan() || bias == f32::INFINITY
@@ -109,7 +122,7 @@ impl Generate {
 pub enum Finish {
     /// The maximum number of tokens was reached.
     Length,
-    /// The model ended the text with this token.
+    /// The text ended with this token, one of the model's or of [`Generate::stop_tokens`].
     Stop(u32),
     /// The text came to the stop string with this index in [`Generate::stop`].
     StopString(usize),
@@ -149,6 +162,7 @@ pub struct Generation<'s, 'm, H = NoHook> {
     sampler: Sampler,
     utf8: Utf8Stream,
     stop: StopStrings,
+    stop_tokens: Vec<u32>,
     bias: Vec<(u32, f32)>,
     hook: Option<H>,
     /// Copy of the logits, for biases and hook; empty without them.
@@ -251,6 +265,7 @@ impl<'m> Session<'m> {
             // back, and the beginning of a stop string.
             piece: String::with_capacity(3 * (longest + 3) + stop.longest()),
             stop,
+            stop_tokens: options.stop_tokens.clone(),
             bias: options.logit_bias.clone(),
             hook: None,
             edited,
@@ -318,6 +333,7 @@ impl<'s, 'm, H> Generation<'s, 'm, H> {
             sampler: self.sampler,
             utf8: self.utf8,
             stop: self.stop,
+            stop_tokens: self.stop_tokens,
             bias: self.bias,
             hook: Some(hook),
             edited,
@@ -455,7 +471,8 @@ impl<H: FnMut(&[u32], &mut [f32])> Generation<'_, '_, H> {
         }
         let token = self.sampler.sample(logits, &session.tokens)?;
         let tokenizer = session.model.tokenizer().ok();
-        let ends = tokenizer.is_some_and(|t| t.is_end(token)) && !self.ignore_eos;
+        let ends = tokenizer.is_some_and(|t| t.is_end(token)) && !self.ignore_eos
+            || self.stop_tokens.contains(&token);
         if let (Some(logprobs), false) = (&mut self.logprobs, ends) {
             logprobs.choose(token, of_model[token as usize]);
         }

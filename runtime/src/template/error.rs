@@ -57,6 +57,13 @@ pub enum LimitKind {
     Time(Duration),
 }
 
+impl TemplateError {
+    /// An error that no line is at fault for.
+    pub(crate) fn new(kind: TemplateErrorKind) -> TemplateError {
+        TemplateError { kind, line: None }
+    }
+}
+
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the chat template")?;

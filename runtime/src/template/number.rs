@@ -177,12 +177,19 @@ pub(super) fn float_repr(f: f64) -> String {
     if f.is_infinite() {
         return if f < 0.0 { "-inf" } else { "inf" }.into();
     }
-    let scientific = format!("{f:e}");
+    let shortest = format!("{f:e}");
+    let places = shortest.bytes().take_while(|&b| b != b'e').filter(u8::is_ascii_digit).count();
+    // Of two texts as short that are as near, Python takes the one with an even digit at its end.
+    let even = format!("{f:.*e}", places.saturating_sub(1));
+    let scientific = if even.parse() == Ok(f) { even } else { shortest };
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
-        let plain = format!("{f}");
-        return if plain.contains('.') { plain } else { plain + ".0" };
+        let after = places as i32 - 1 - exponent;
+        return match usize::try_from(after) {
+            Ok(after @ 1..) => format!("{f:.after$}"),
+            _ => format!("{f:.1}"),
+        };
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
@@ -249,7 +256,7 @@ pub(super) fn round_int(n: i128, digits: i128) -> Res<i128> {
     let places = u32::try_from(digits.unsigned_abs()).unwrap_or(u32::MAX);
     let Some(unit) = 10i128.checked_pow(places) else { return Ok(0) };
     let rest = n.rem_euclid(unit);
-    let down = n - rest;
+    let down = n.checked_sub(rest).ok_or_else(too_big)?;
     let half = unit / 2;
     let odd = (down / unit).rem_euclid(2) == 1;
     match rest > half || rest == half && odd {
@@ -369,6 +376,7 @@ mod tests {
             (1e100, "1e+100"),
             (f64::NAN, "nan"),
             (5e-324, "5e-324"),
+            (999999999999954.25, "999999999999954.2"),
         ] {
             assert_eq!(float_repr(f), want);
         }

@@ -37,7 +37,9 @@ impl Compiler<'_> {
             ExprKind::Compare(first, rest) => self.compare(first, rest, frame),
             ExprKind::Concat(all) => {
                 self.all(all, frame)?;
-                self.emit(Op::Concat(all.len() as u32, frame.escape)).map(drop)
+                // Jinja joins constants before it runs, and then they are no safe text.
+                let escape = frame.escape && !all.iter().all(is_constant);
+                self.emit(Op::Concat(all.len() as u32, escape)).map(drop)
             }
             ExprKind::Attr(value, name) => self.attribute(value, name, frame),
             ExprKind::Item(value, index) => {
@@ -245,5 +247,31 @@ impl Compiler<'_> {
             }
             None => Err(Fault::syntax(format!("no test named `{name}`"), line)),
         }
+    }
+}
+
+/// True for what jinja computes before it runs. Functions, subscripts and filters that take the
+/// context are none of it.
+fn is_constant(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Const(_) => true,
+        ExprKind::Tuple(all) | ExprKind::List(all) | ExprKind::Concat(all) => {
+            all.iter().all(is_constant)
+        }
+        ExprKind::And(a, b) | ExprKind::Or(a, b) | ExprKind::Binary(_, a, b) => {
+            is_constant(a) && is_constant(b)
+        }
+        ExprKind::Not(a) | ExprKind::Neg(a) | ExprKind::Pos(a) => is_constant(a),
+        ExprKind::Filter { value: Some(value), name, args } => {
+            const WITH_CONTEXT: [&str; 6] =
+                ["map", "select", "reject", "selectattr", "rejectattr", "random"];
+            !WITH_CONTEXT.contains(&name.as_str())
+                && is_constant(value)
+                && args.args.iter().all(is_constant)
+                && args.kwargs.iter().all(|(_, arg)| is_constant(arg))
+                && args.dyn_args.is_none()
+                && args.dyn_kwargs.is_none()
+        }
+        _ => false,
     }
 }

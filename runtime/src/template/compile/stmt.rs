@@ -430,7 +430,7 @@ impl Compiler<'_> {
     fn block(&mut self, block: &Block, frame: Frame) -> Res<()> {
         let mut locals = Vec::new();
         if block.scoped {
-            for (name, place) in self.symbols.assigned(frame.scope) {
+            for (name, place) in self.symbols.assigned(frame.scope)? {
                 let var = self.var(place)?;
                 locals.push((self.text(&name)?, var));
             }

@@ -163,12 +163,13 @@ impl<'m> Symbols<'m> {
     }
 
     /// Names that are assigned in this scope or around it, with their places.
-    pub(super) fn assigned(&self, scope: usize) -> Vec<(String, Place)> {
+    pub(super) fn assigned(&self, scope: usize) -> Res<Vec<(String, Place)>> {
         let mut all: Vec<(String, Place)> = Vec::new();
         let mut at = Some(scope);
         while let Some(scope) = at.and_then(|at| self.scopes.get(at).map(|s| (at, s))) {
             let (index, scope) = scope;
             for (name, ()) in &scope.stores.list {
+                self.meter.tick(1 + all.len() / 4)?;
                 if !all.iter().any(|(n, _)| n == name)
                     && let Some(place) = self.find(index, name)
                 {
@@ -177,7 +178,7 @@ impl<'m> Symbols<'m> {
             }
             at = scope.parent;
         }
-        all
+        Ok(all)
     }
 
     fn store(&mut self, scope: usize, name: &str) -> Res<()> {
@@ -292,7 +293,7 @@ impl<'m> Symbols<'m> {
     /// What a branch does to a copy of its scope.
     fn branch(&mut self, scope: usize, body: &[Stmt]) -> Res<Scope> {
         let copy = self.get(scope)?.clone();
-        self.meter.tick((copy.refs.list.len() + copy.loads.list.len()) / 4)?;
+        self.meter.tick(2 * copy.refs.list.len() + copy.stores.list.len())?;
         self.scopes.push(copy);
         let index = self.scopes.len() - 1;
         self.statements(index, body)?;

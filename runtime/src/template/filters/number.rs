@@ -4,8 +4,8 @@ use super::super::args::{Args, int as int_arg};
 use super::super::ast::Binary;
 use super::super::error::{Fault, Res};
 use super::super::number::{
-    NotANumber, float_op, float_repr, int_of_float, parse_float, parse_int, round_float, round_int,
-    too_big,
+    NotANumber, Number, float_op, float_repr, int_of_float, int_op, parse_float, parse_int,
+    round_float, round_int, too_big,
 };
 use super::super::value::Value;
 use super::super::vm::Vm;
@@ -92,30 +92,24 @@ pub(super) fn round(args: Args, _: &mut Vm<'_>) -> Res<Value> {
     }
     // A whole number over a power of ten, which for negative precisions is a float.
     let unit = float_power(precision)?;
-    let whole = |f: f64| if method == "ceil" { f.ceil() } else { f.floor() };
-    let (top, exact) = match &value {
-        Value::Float(f) => {
-            let scaled = whole(f * unit);
-            int_of_float(scaled)?;
-            (scaled, None)
-        }
+    let whole = |f: f64| int_of_float(if method == "ceil" { f.ceil() } else { f.floor() });
+    let power = u32::try_from(precision).ok().and_then(|places| 10i128.checked_pow(places));
+    let top = match &value {
+        Value::Float(f) => whole(f * unit)?,
         other => {
             let n = other.as_int().ok_or_else(wrong)?;
-            if precision < 0 {
-                (whole(n as f64 * unit), None)
-            } else {
-                let places = u32::try_from(precision).unwrap_or(u32::MAX);
-                let power = 10i128.checked_pow(places).ok_or_else(too_big)?;
-                (0.0, Some((n.checked_mul(power).ok_or_else(too_big)?, power)))
+            match power {
+                Some(power) => n.checked_mul(power).ok_or_else(too_big)?,
+                None => whole(n as f64 * unit)?,
             }
         }
     };
-    Ok(Value::Float(match exact {
-        Some((top, power)) => match super::super::number::int_op(Binary::Div, top, power)? {
-            super::super::number::Number::Float(f) => f,
-            super::super::number::Number::Int(n) => n as f64,
+    Ok(Value::Float(match power {
+        Some(power) => match int_op(Binary::Div, top, power)? {
+            Number::Float(f) => f,
+            Number::Int(n) => n as f64,
         },
-        None => float_op(Binary::Div, top, unit)?,
+        None => float_op(Binary::Div, top as f64, unit)?,
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::args::{Args, int as int_arg, text as text_arg};
 use super::super::error::{Fault, Res};
-use super::super::pytext::{is_alnum, is_alpha, lines};
+use super::super::pytext::{is_alnum, is_decimal, is_space, lines};
 use super::super::value::{Buf, Value};
 use super::super::vm::Vm;
 use super::{flag, or_none};
@@ -54,7 +54,7 @@ fn wrap(
     vm: &mut Vm<'_>,
     out: &mut Buf<'_>,
 ) -> Res<()> {
-    vm.meter.room(line.len().saturating_mul(8))?;
+    vm.meter.room(line.len().saturating_mul(32))?;
     let mut chunks: Vec<&str> = chunks(line, hyphens, vm)?;
     chunks.reverse();
     let mut first = true;
@@ -64,7 +64,7 @@ fn wrap(
         let mut current: Vec<&str> = Vec::new();
         let mut used = 0;
         // White space at the start of a line goes, but not at the start of the text.
-        if !first && chunks.last().is_some_and(|c| c.chars().all(blank)) {
+        if !first && chunks.last().is_some_and(|c| c.chars().all(is_space)) {
             chunks.pop();
         }
         while let Some(chunk) = chunks.last() {
@@ -97,7 +97,7 @@ fn wrap(
                 current.extend(chunks.pop());
             }
         }
-        if current.last().is_some_and(|c| c.chars().all(blank)) {
+        if current.last().is_some_and(|c| c.chars().all(is_space)) {
             current.pop();
         }
         if current.is_empty() {
@@ -117,10 +117,10 @@ fn chunks<'t>(line: &'t str, hyphens: bool, vm: &Vm<'_>) -> Res<Vec<&'t str>> {
     let mut all = Vec::new();
     let mut rest = line;
     while !rest.is_empty() {
-        vm.meter.tick(1)?;
         let space = rest.starts_with(blank);
         let end = rest.find(|c| blank(c) != space).unwrap_or(rest.len());
         let (part, after) = rest.split_at(end);
+        vm.meter.tick(1 + part.len())?;
         match hyphens && !space && part.contains('-') {
             true => word(part, &mut all),
             false => all.push(part),
@@ -130,56 +130,54 @@ fn chunks<'t>(line: &'t str, hyphens: bool, vm: &Vm<'_>) -> Res<Vec<&'t str>> {
     Ok(all)
 }
 
-/// A word in parts that end behind hyphens between letters, and dashes.
+/// A word in parts that end behind hyphens between letters, and dashes between words.
 fn word<'t>(text: &'t str, all: &mut Vec<&'t str>) {
-    let letter = is_alpha;
     let chars: Vec<(usize, char)> = text.char_indices().collect();
     let at = |i: usize| chars.get(i).map(|&(_, c)| c);
-    let punctuation =
-        |c: char| is_alnum(c) || matches!(c, '_' | '!' | '"' | '\'' | '&' | '.' | ',' | '?');
-    let mut start = 0;
-    let mut i = 0;
-    let mut cut = |from: usize, to: usize| {
-        let (from, to) = (
-            chars.get(from).map_or(text.len(), |&(b, _)| b),
-            chars.get(to).map_or(text.len(), |&(b, _)| b),
-        );
-        if from < to {
-            all.push(text.get(from..to).unwrap_or(""));
-        }
-    };
-    while i < chars.len() {
-        if at(i) != Some('-') {
-            i += 1;
-            continue;
-        }
-        let mut end = i;
+    let is = |i: Option<usize>, test: fn(char) -> bool| i.and_then(at).is_some_and(test);
+    let letter = |c: char| (is_alnum(c) || c == '_') && !is_decimal(c);
+    let in_word = |c: char| is_alnum(c) || c == '_';
+    let punctuation = |c: char| is_alnum(c) || "_!\"'&.,?".contains(c);
+    // The end of a dash of two hyphens or more that a word follows.
+    let dash = |from: usize| {
+        let mut end = from;
         while at(end) == Some('-') {
             end += 1;
         }
-        let before = i.checked_sub(1).and_then(at);
-        if end - i >= 2 {
-            // A dash between words stands alone.
-            let dash =
-                before.is_some_and(punctuation) && at(end).is_some_and(|c| is_alnum(c) || c == '_');
-            if dash {
-                cut(start, i);
-                cut(i, end);
-                start = end;
+        (end >= from + 2 && is(Some(end), in_word)).then_some(end)
+    };
+    let mut start = 0;
+    while start < chars.len() {
+        let mut end = start;
+        if is(start.checked_sub(1), punctuation)
+            && let Some(to) = dash(start)
+        {
+            end = to;
+        } else {
+            loop {
+                end += 1;
+                if end >= chars.len() {
+                    break;
+                }
+                if at(end) == Some('-') {
+                    let one = is(end.checked_sub(1), letter);
+                    let two = is(end.checked_sub(2), letter)
+                        || is(end.checked_sub(2), |c| c == '-') && is(end.checked_sub(3), letter);
+                    let hyphen = usize::from(at(end + 2) == Some('-'));
+                    let behind = is(Some(end + 1), letter) && is(Some(end + 2 + hyphen), letter);
+                    if one && two && behind {
+                        end += 1;
+                        break;
+                    }
+                }
+                if is(end.checked_sub(1), punctuation) && dash(end).is_some() {
+                    break;
+                }
             }
-            i = end;
-            continue;
         }
-        // Two letters in front, or one behind another hyphen, and letters behind.
-        let two = before.is_some_and(letter)
-            && i.checked_sub(2).and_then(at).is_some_and(|c| letter(c) || c == '-');
-        let behind = at(i + 1).is_some_and(letter)
-            && (at(i + 2).is_some_and(letter) || at(i + 2) == Some('-'));
-        if two && behind {
-            cut(start, i + 1);
-            start = i + 1;
-        }
-        i += 1;
+        let (from, to) = (chars.get(start), chars.get(end));
+        let to = to.map_or(text.len(), |&(byte, _)| byte);
+        all.push(from.and_then(|&(from, _)| text.get(from..to)).unwrap_or(""));
+        start = end;
     }
-    cut(start, chars.len());
 }

@@ -30,7 +30,15 @@ fn float_digits(
     alternate: bool,
 ) -> String {
     let precision = match (presentation, precision) {
-        (Presentation::Short, None) => return float_repr(f),
+        (Presentation::Short, None) => {
+            let text = float_repr(f);
+            return match text.split_once('e') {
+                Some((mantissa, power)) if alternate && !mantissa.contains('.') => {
+                    format!("{mantissa}.e{power}")
+                }
+                _ => text,
+            };
+        }
         (Presentation::General | Presentation::Short, Some(0)) => 1,
         (_, precision) => precision.unwrap_or(6),
     };
@@ -54,7 +62,8 @@ fn float_digits(
                 false => text.to_owned(),
             };
             let short = presentation == Presentation::Short;
-            if (-4..digits as i64).contains(&power) {
+            // The short form has room for the zero that it has behind the point.
+            if (-4..digits as i64 - i64::from(short)).contains(&power) {
                 let after = usize::try_from(digits as i64 - 1 - power).unwrap_or(0);
                 let text = trim(&point(format!("{f:.after$}")));
                 return match short && !text.contains('.') {

@@ -75,6 +75,10 @@ fn conversion<'t>(
     out: &mut Buf<'_>,
 ) -> Res<&'t str> {
     let incomplete = || Fault::op("incomplete format");
+    if let Some(rest) = text.strip_prefix('%') {
+        out.push('%')?;
+        return Ok(rest);
+    }
     let mut rest = text;
     let mut named = None;
     if let Some(after) = rest.strip_prefix('(') {
@@ -143,10 +147,6 @@ fn conversion<'t>(
     let mut chars = rest.chars();
     let kind = chars.next().ok_or_else(incomplete)?;
     let rest = chars.as_str();
-    if kind == '%' {
-        out.push('%')?;
-        return Ok(rest);
-    }
     let value = match named {
         Some(value) => value,
         None if values.mapping.is_some() && values.at > 0 => {

@@ -10,7 +10,7 @@ use super::{Presentation, aligned, float_digits, missing_zeros};
 struct Spec {
     fill: char,
     align: Option<char>,
-    sign: char,
+    sign: Option<char>,
     alternate: bool,
     zero: bool,
     width: usize,
@@ -51,10 +51,10 @@ fn parse(spec: &str) -> Res<Spec> {
         }
         None => false,
     };
-    let mut sign = '-';
+    let mut sign = None;
     for c in ['+', '-', ' '] {
         if take(c) {
-            sign = c;
+            sign = Some(c);
             break;
         }
     }
@@ -116,7 +116,7 @@ fn text_value(text: &str, spec: &Spec, out: &mut Buf<'_>) -> Res<()> {
     if let Some(kind) = spec.kind.filter(|&k| k != 's') {
         return Err(unknown(kind, "str"));
     }
-    if spec.sign != '-' || spec.alternate {
+    if spec.sign.is_some() || spec.alternate {
         return Err(Fault::op(
             "sign and alternate form are not allowed in string format specifier",
         ));
@@ -132,26 +132,31 @@ fn text_value(text: &str, spec: &Spec, out: &mut Buf<'_>) -> Res<()> {
     aligned(text, spec.fill, spec.align.unwrap_or('<'), spec.width, out)
 }
 
-/// Digits in groups, and as many zeros in front as a width wants.
-fn grouped(digits: &str, separator: Option<char>, every: usize, width: usize) -> String {
+/// Writes digits in groups, behind as many zeros as a width wants.
+fn grouped(
+    digits: &str,
+    separator: Option<char>,
+    every: usize,
+    width: usize,
+    out: &mut Buf<'_>,
+) -> Res<()> {
     let Some(separator) = separator else {
-        return format!("{}{digits}", "0".repeat(width.saturating_sub(digits.len())));
+        out.fill('0', width.saturating_sub(digits.len()))?;
+        return out.push_str(digits);
     };
     // The least number of digits that fills the width together with their separators.
-    let mut n = (width.saturating_mul(every) / (every + 1)).saturating_sub(2).max(digits.len());
-    while n + n.saturating_sub(1) / every < width {
+    let mut n = (width / (every + 1)).saturating_mul(every).saturating_sub(2).max(digits.len());
+    while n.saturating_add(n.saturating_sub(1) / every) < width {
         n += 1;
     }
-    let zeros = n - digits.len();
-    let all: Vec<char> = std::iter::repeat_n('0', zeros).chain(digits.chars()).collect();
-    let mut out = String::with_capacity(all.len() * 2);
-    for (at, c) in all.iter().enumerate() {
-        if at > 0 && (all.len() - at).is_multiple_of(every) {
-            out.push(separator);
+    let zeros = std::iter::repeat_n('0', n - digits.len());
+    for (at, c) in zeros.chain(digits.chars()).enumerate() {
+        if at > 0 && (n - at).is_multiple_of(every) {
+            out.push(separator)?;
         }
-        out.push(*c);
+        out.push(c)?;
     }
-    out
+    Ok(())
 }
 
 /// Writes a sign, a prefix, digits and what follows them, aligned.
@@ -164,30 +169,35 @@ fn finish(
     out: &mut Buf<'_>,
 ) -> Res<()> {
     let align = spec.align.unwrap_or(if spec.zero { '=' } else { '>' });
-    let fixed = sign.len() + rest.len();
     if spec.fill == '0' && align == '=' {
-        // All of it is made before it is written.
-        let mut room = Buf::new(out.meter())?;
-        room.fill('0', spec.width)?;
-        let digits = grouped(digits, spec.group, every, spec.width.saturating_sub(fixed));
+        let width = spec.width.saturating_sub(sign.len() + rest.len());
         out.push_str(sign)?;
-        out.push_str(&digits)?;
+        grouped(digits, spec.group, every, width, out)?;
         return out.push_str(rest);
     }
-    let digits = grouped(digits, spec.group, every, 0);
-    if align == '=' {
-        out.push_str(sign)?;
-        let rest = digits + rest;
-        return aligned(&rest, spec.fill, '>', spec.width.saturating_sub(sign.len()), out);
-    }
-    aligned(&format!("{sign}{digits}{rest}"), spec.fill, align, spec.width, out)
+    let mut text = Buf::new(out.meter())?;
+    let mut width = spec.width;
+    let align = match align {
+        '=' => {
+            out.push_str(sign)?;
+            width = width.saturating_sub(sign.len());
+            '>'
+        }
+        align => {
+            text.push_str(sign)?;
+            align
+        }
+    };
+    grouped(digits, spec.group, every, 0, &mut text)?;
+    text.push_str(rest)?;
+    aligned(text.as_str(), spec.fill, align, width, out)
 }
 
 fn sign_of(negative: bool, spec: &Spec) -> &'static str {
     match (negative, spec.sign) {
         (true, _) => "-",
-        (false, '+') => "+",
-        (false, ' ') => " ",
+        (false, Some('+')) => "+",
+        (false, Some(' ')) => " ",
         _ => "",
     }
 }
@@ -207,6 +217,11 @@ fn integer(n: i128, spec: &Spec, out: &mut Buf<'_>) -> Res<()> {
         'o' => (format!("{size:o}"), "0o", 4),
         'x' => (format!("{size:x}"), "0x", 4),
         'X' => (format!("{size:X}"), "0X", 4),
+        'c' if spec.sign.is_some() || spec.alternate || spec.group.is_some() => {
+            return Err(Fault::op(
+                "sign, alternate form and groups are not allowed with integer format specifier 'c'",
+            ));
+        }
         'c' => {
             let c = u32::try_from(n).ok().and_then(char::from_u32);
             let c = c.ok_or_else(|| Fault::op("%c arg not in range(0x110000)"))?;
@@ -236,6 +251,9 @@ fn float(f: f64, spec: &Spec, out: &mut Buf<'_>) -> Res<()> {
         Some('g' | 'G' | 'n') => Presentation::General,
         Some(other) => return Err(unknown(other, "float")),
     };
+    if let (Some(c), Some('n')) = (spec.group, spec.kind) {
+        return Err(Fault::op(format!("cannot specify '{c}' with 'n'")));
+    }
     let percent = spec.kind == Some('%');
     let f = if percent { f * 100.0 } else { f };
     let sign = sign_of(f.is_sign_negative() && !f.is_nan(), spec);

@@ -176,7 +176,7 @@ impl<'r> Vm<'r> {
         let given = args.pos.len();
         let mut positional = std::mem::take(&mut args.pos).into_iter();
         for (parameter, slot) in &signature.args {
-            self.meter.tick(1)?;
+            self.meter.tick(1 + args.kw.len() / 8)?;
             let value = match positional.next() {
                 Some(value) => Some(value),
                 None => {
