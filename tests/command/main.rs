@@ -3,9 +3,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod chat_command;
 mod cli;
 mod habits;
 mod inspect_stats;
 mod quantize;
 mod quantize_folder;
+mod template;
 mod warnings;

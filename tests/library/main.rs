@@ -3,6 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod chat;
+mod conversations;
 mod evaluate;
 mod families;
 mod generate;

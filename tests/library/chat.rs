@@ -2,12 +2,10 @@
 
 #![cfg(feature = "chat")]
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{data, oracle};
+use crate::common::{data, oracle};
 use teff::graph::gguf::Gguf;
 use teff::runtime::chat::{ChatError, ChatTemplate, Conversation, Encoder, Message, SpecialTokens};
 use teff::runtime::model::ChatTemplateError;

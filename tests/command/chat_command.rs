@@ -2,15 +2,13 @@
 
 #![cfg(feature = "chat")]
 
-mod common;
-
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::command::Dir;
+use crate::common::command::Dir;
 use teff::runtime::chat::{ChatTemplate, Conversation, Encoder, Message};
 use teff::{Generate, Model, Sampling, SessionOptions};
 

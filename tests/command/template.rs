@@ -2,13 +2,11 @@
 
 #![cfg(feature = "chat")]
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::command::{Dir, fails, ok, piped, teff};
-use common::data;
+use crate::common::command::{Dir, fails, ok, piped, teff};
+use crate::common::data;
 
 fn gguf() -> String {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
