@@ -113,13 +113,18 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         if self.runner.kinds & !KINDS != 0 {
             return Err(StepError::Kinds);
         }
-        let (rank, size, phase) = (team.rank(), team.size(), team.phase());
+        let (rank, size, mut phase) = (team.rank(), team.size(), team.phase());
         let threads = self.runner.threads();
         if size > threads || rank >= size || !self.enter(team.id(), rank, phase) {
             return Err(StepError::Team { max: threads, got: size });
         }
+        if phase == 0 && self.finished.load(Acquire) {
+            // A worker that was put aside since it read the phase: now it reads that of the others, which
+            // they had before they finished.
+            phase = team.phase();
+        }
         let result = if phase == 0 && self.finished.load(Relaxed) {
-            // A team of one, for which nothing is ever over, and which has done it all.
+            // A team for which nothing is ever over, such as one thread, and which has done it all.
             Err(StepError::Team { max: threads, got: size })
         } else {
             self.phases::<KINDS, T>(team, phase, &Worker::new(self, rank))

@@ -3,6 +3,7 @@
 
 #![cfg(feature = "alloc")]
 
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
@@ -261,6 +262,70 @@ unsafe impl Team for Elsewhere {
     unsafe fn finish(&self, _: u32, _: usize, _: usize) -> Result<Option<u32>, Broken> {
         Err(Broken)
     }
+}
+
+/// What two workers share of which one does everything, alone, before the other goes on.
+#[derive(Default)]
+struct Board {
+    phase: Cell<u32>,
+    /// Operations of which all items were claimed.
+    claimed: Cell<u32>,
+}
+
+/// A worker of such a team. `asleep`: it was put aside when it had read the first phase's number.
+struct Late<'a> {
+    rank: usize,
+    asleep: Cell<bool>,
+    board: &'a Board,
+}
+
+// SAFETY: all workers are of one thread; an operation's items are claimed once, all of them, and the one
+// that did them ends the phase.
+unsafe impl Team for Late<'_> {
+    fn id(&self) -> NonZeroUsize {
+        NonZeroUsize::MAX
+    }
+    fn rank(&self) -> usize {
+        self.rank
+    }
+    fn size(&self) -> usize {
+        2
+    }
+    fn phase(&self) -> u32 {
+        if self.asleep.take() { 0 } else { self.board.phase.get() }
+    }
+    unsafe fn claim(&self, op: u32, work: &Work) -> Range<usize> {
+        if op < self.board.claimed.get() {
+            return 0..0;
+        }
+        self.board.claimed.set(op + 1);
+        0..work.items
+    }
+    unsafe fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken> {
+        if phase == self.board.phase.get() && done == all {
+            self.board.phase.set(phase + 1);
+        }
+        Ok(Some(self.board.phase.get()))
+    }
+}
+
+#[test]
+fn who_comes_when_all_is_done_is_no_error() {
+    let model = model(&[1, 0], unchanged);
+    let text = tokens(4, 10, 50);
+    let mut room = Room::default();
+    let o = options(20, 100);
+    let want = all_logits(&mut model.runner(&mut room, &o, Cpu::best(), (1, 1)), &text, 20);
+    let mut runner = model.runner(&mut room, &o, Cpu::best(), (2, 1));
+    let segments = [Segment::new(&text, LogitsFor::All)];
+    let running = runner.begin(&Step { segments: &segments, cancel: &NeverCancel }).unwrap();
+    let board = Board::default();
+    let worker = |rank, asleep| Late { rank, asleep: Cell::new(asleep), board: &board };
+    assert_eq!(running.walk(&worker(0, false)), Ok(()));
+    assert_eq!(running.walk(&worker(1, true)), Ok(()));
+    assert_eq!(running.walk(&worker(1, false)), Ok(()));
+    let rows = running.commit().unwrap();
+    assert_eq!(bits(runner.logits(rows)), want);
 }
 
 #[test]
