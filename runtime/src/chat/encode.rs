@@ -194,8 +194,7 @@ impl Rules {
         };
         let mark = ('\u{fdd0}'..='\u{fdef}').find(free).ok_or(ChatError::NoMark)?;
         variables.iter_mut().for_each(|(_, value)| self.mark_all(value, mark));
-        let mut options = RenderOptions::default();
-        options.cancel = cancel;
+        let options = RenderOptions { cancel, ..RenderOptions::default() };
         let text = self.template.render_variables(&variables, &self.special, &options)?;
         let mut ids = self.tokens(tokenizer, &text, mark)?;
         if let Some(bos) = tokenizer.bos()
