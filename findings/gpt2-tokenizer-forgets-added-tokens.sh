@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # transformers 5.24.0: one tokenizer.json with two added tokens, and a tokenizer_config.json whose `added_tokens_decoder` lists one of
 # them. As `PreTrainedTokenizerFast` the folder knows both; as `GPT2Tokenizer` it knows the listed one only, and the text of
-# the other falls apart into bytes. Without `added_tokens_decoder` both classes know both. The class builds its own tokenizer
-# of vocabulary and merges, and takes added tokens from the list where there is one.
+# the other falls apart into bytes. Without `added_tokens_decoder` both classes know both. The class builds a tokenizer
+# of its own from vocabulary and merges, and takes added tokens from the list where there is one.
 # Seen on 2026-11-29:
 #
 #     GPT2Tokenizer            no list: 258 tokens, <|tool|> is [257]

@@ -264,7 +264,7 @@ unsafe impl Team for Elsewhere {
     }
 }
 
-/// What two workers share of which one does everything, alone, before the other goes on.
+/// Progress shared by two workers, of which one does everything before the other goes on.
 #[derive(Default)]
 struct Board {
     phase: Cell<u32>,
@@ -272,9 +272,10 @@ struct Board {
     claimed: Cell<u32>,
 }
 
-/// A worker of such a team. `asleep`: it was put aside when it had read the first phase's number.
+/// A worker of a team with a [`Board`].
 struct Late<'a> {
     rank: usize,
+    /// True if it read the number of the first phase and was put aside then.
     asleep: Cell<bool>,
     board: &'a Board,
 }
@@ -310,7 +311,7 @@ unsafe impl Team for Late<'_> {
 }
 
 #[test]
-fn who_comes_when_all_is_done_is_no_error() {
+fn a_worker_that_comes_after_the_end_is_no_error() {
     let model = model(&[1, 0], unchanged);
     let text = tokens(4, 10, 50);
     let mut room = Room::default();

@@ -237,7 +237,7 @@ struct Node {
 }
 
 /// A queue entry: the greatest has the lowest rank, then the lowest position.
-fn entry(rank: u32, at: u32) -> u64 {
+pub(super) fn entry(rank: u32, at: u32) -> u64 {
     !(u64::from(rank) << 32 | u64::from(at))
 }
 

@@ -9,7 +9,7 @@
 use std::collections::BinaryHeap;
 use std::fmt;
 
-use super::pairs::{Keep, Merge, NONE, Pairs};
+use super::pairs::{Keep, Merge, NONE, Pairs, entry};
 use super::special::{SpecialIndex, Walk};
 use super::vocab::{Hasher, Lookup, TokenKind, Vocab};
 use super::{MergeAt, Specials, TokenizerError};
@@ -129,11 +129,6 @@ struct Node {
     rank: u32,
     /// The product of that merge.
     product: u32,
-}
-
-/// A queue entry: the greatest has the lowest rank, then the lowest position.
-fn entry(rank: u32, at: u32) -> u64 {
-    !(u64::from(rank) << 32 | u64::from(at))
 }
 
 /// A score as a priority: the higher the score, the lower the number. `None` for NaN.

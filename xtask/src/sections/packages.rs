@@ -17,10 +17,10 @@ const OTHER_BYTES: u64 = 1_000_000;
 /// Packs everything, tries to publish it, and installs the command.
 pub(crate) fn packages(job: &Job) -> Outcome {
     job.step("archives");
-    // Whatever else was packed here before.
+    // Archives of earlier runs would be counted too.
     let folder = Stable.dir().join("package");
     let _ = fs::remove_dir_all(&folder);
-    // (Where changes aren't committed this is somebody's desk, not a release.)
+    // Uncommitted changes are no reason to stop: nothing is published.
     let cargo = |line: &str| Stable.cargo().line(line).line(PUBLISHED).line("--allow-dirty");
     let archives = cargo("package -q");
     if job.full { archives } else { archives.arg("--no-verify") }.run()?;
@@ -37,7 +37,7 @@ pub(crate) fn packages(job: &Job) -> Outcome {
         return fail(format!("{} archives, not 4", archives.len()));
     }
     job.step("as if published");
-    // Built from its archive: by night, above.
+    // The nightly tier has built each package from its archive, above.
     cargo("publish -q --dry-run --no-verify").run()?;
     job.step("cargo install, and a story without a model");
     let root = job.file("installed");

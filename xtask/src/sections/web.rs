@@ -15,12 +15,12 @@ fn versions() -> Outcome {
     Ok(())
 }
 
-/// The kernels in two modules, with and without simd128 (by night): no number differs from the scalar truth, and all of them are
-/// those of this machine.
+/// The kernels in a module with simd128, and in one without it (nightly tier): no number differs from the scalar truth,
+/// and all of them are those of this machine.
 pub(crate) fn wasm(job: &Job) -> Outcome {
     const MANIFEST: &str = "--locked --manifest-path tests/wasm/Cargo.toml";
     versions()?;
-    // The scalar code of the plain module is also in the section `page`.
+    // Each is built with a core of its own; browsers of today take the first.
     let both = [("simd128", "-C target-feature=+simd128"), ("plain", "")];
     let both = if job.full { &both[..] } else { &both[..1] };
     for (name, flags) in both {
@@ -49,14 +49,15 @@ pub(crate) fn wasm(job: &Job) -> Outcome {
     Cmd::new("node").arg("tests/wasm/run.mjs").arg(hashes).args(modules).run()
 }
 
-/// The browser: the modules of examples/wasm, the plain one by night. In node: their sizes, logits and texts that are this machine's to the
-/// last bit for every format and family, errors, memory. In headless Chromium: the page writes, stops and answers.
+/// The modules of examples/wasm: the one with simd128, and in the nightly tier the plain one. In node: their sizes, logits
+/// and texts that are this machine's to the last bit for every format and family, errors, memory. In headless Chromium:
+/// the page writes, stops and answers.
 pub(crate) fn page(job: &Job) -> Outcome {
     versions()?;
     println!("{}", Cmd::new("chromedriver").arg("--version").read()?.trim());
     job.step("modules");
-    // (The one that browsers take: std and everything else is built for each.)
     let site = job.file("site");
+    // A plain module of an earlier run would be tested too.
     let _ = fs::remove_dir_all(&site);
     foreign(Cmd::new("examples/wasm/build.sh"))
         .env("CARGO_TARGET_DIR", Foreign.dir().join("page"))
