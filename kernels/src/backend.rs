@@ -20,9 +20,10 @@ use crate::{Activations, Block, Format, Matrix, Tile};
 /// There is no other way to give the trait a method than a line here, and so none to forget one in a
 /// forwarder: those that take all methods get it, and those that choose ([`crate::ExplicitBackend`])
 /// don't compile until they chose. [`crate::backend_signatures`] is the list without groups, docs and
-/// bodies.
+/// bodies, and [`crate::forward_backend`] does what most want of it.
+///
+/// A minor version may add methods with a default; the groups change with a major one only.
 #[macro_export]
-#[doc(hidden)]
 macro_rules! backend_methods {
     ([$($then:tt)*] $($args:tt)*) => {
         $($then)*! { [$($args)*]

@@ -14,8 +14,27 @@ use core::fmt;
 ///
 /// A format without a block, or with one of another size or of another group's trait, doesn't compile
 /// (`blocks/mod.rs`); nor does one that an instruction set lacks, since these take all of a group.
+///
+/// A minor version may add lines; groups and the columns of a line change with a major one only.
+///
+/// ```
+/// macro_rules! names {
+///     (
+///         [$list:ident]
+///         dense { $($dense:tt)* }
+///         codes { $(
+///             $(#[$doc:meta])* $name:ident $block:ident $id:literal $len:literal $bytes:literal
+///             [$($at:tt)*] $trailer:literal $built:tt;
+///         )* }
+///         ternary { $($ternary:tt)* }
+///     ) => {
+///         let $list = [$((stringify!($name), $id, $bytes)),*];
+///     };
+/// }
+/// teff_kernels::formats!([names] list);
+/// assert!(list.contains(&("Q4_K", 12, 144)));
+/// ```
 #[macro_export]
-#[doc(hidden)]
 macro_rules! formats {
     ([$($then:tt)*] $($args:tt)*) => {
         $($then)*! { [$($args)*]

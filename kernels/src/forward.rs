@@ -3,8 +3,20 @@
 
 /// The signatures of all methods of [`Backend`](crate::Backend), in one group: calls the macro `then`
 /// with `[args]` and `fn name(&self, arg: type, ..) -> type;` for each.
+///
+/// ```
+/// macro_rules! count {
+///     (
+///         [$methods:ident]
+///         $(fn $name:ident(&self $(, $arg:ident: $ty:ty)*) $(-> $ret:ty)?;)*
+///     ) => {
+///         let $methods = [$(stringify!($name)),*];
+///     };
+/// }
+/// teff_kernels::backend_signatures!([count] methods);
+/// assert!(methods.contains(&"matmul"));
+/// ```
 #[macro_export]
-#[doc(hidden)]
 macro_rules! backend_signatures {
     (
         [@flat [$($then:tt)*] [$($args:tt)*]]
@@ -93,9 +105,9 @@ macro_rules! by_name {
         [$d:tt]
         $(fn $name:ident(&self $(, $arg:ident: $ty:ty)*) $(-> $ret:ty)?;)*
     ) => {
-        /// The signature of one method of [`Backend`](crate::Backend).
+        /// The signature of one method of [`Backend`](crate::Backend): `backend_method!(name [then] args)` calls the
+        /// macro `then` with `[args]` and `fn name(&self, arg: type, ..) -> type;`.
         #[macro_export]
-        #[doc(hidden)]
         macro_rules! backend_method {
             $(($name [$d($d then:tt)*] $d($d args:tt)*) => {
                 $d($d then)*! { [$d($d args)*] fn $name(&self $(, $arg: $ty)*) $(-> $ret)?; }

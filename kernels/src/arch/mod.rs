@@ -17,8 +17,22 @@ use crate::backend as scalar;
 /// here, its condition and its backends: the type, the name, and what makes it where this machine has
 /// it. (The modules themselves are declared below, by the same conditions: rustfmt reads no `mod` that
 /// a macro makes.)
+///
+/// A minor version may add backends and kinds of targets; the shape of a line changes with a major one only.
+///
+/// ```
+/// macro_rules! names {
+///     (
+///         [$list:ident]
+///         $($arch:ident ($when:meta) { $($(#[$doc:meta])* $cpu:ident $name:ident $new:tt)* })*
+///     ) => {
+///         let $list = [$($(stringify!($name)),*),*];
+///     };
+/// }
+/// teff_kernels::cpus!([names] list);
+/// assert_eq!(list, teff_kernels::Cpu::NAMES);
+/// ```
 #[macro_export]
-#[doc(hidden)]
 macro_rules! cpus {
     ([$($then:tt)*] $($args:tt)*) => {
         $($then)*! { [$($args)*]
