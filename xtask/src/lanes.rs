@@ -187,12 +187,9 @@ impl Lanes<'_> {
         command.args(["section", section.name, "--tier", self.options.tier.name()]);
         command.stdin(Stdio::null()).env("CARGO_TERM_COLOR", "never");
         command.env("CARGO_TARGET_DIR", job::target()).env_remove("MAKEFLAGS");
-        if env::var_os("CI").is_some_and(|ci| !ci.is_empty()) {
-            // A cold build that nobody debugs.
-            for key in ["CARGO_INCREMENTAL", "CARGO_PROFILE_DEV_DEBUG", "CARGO_PROFILE_TEST_DEBUG"]
-            {
-                command.env(key, "0");
-            }
+        // Nobody debugs what is built here, or builds it again after a small change.
+        for key in ["CARGO_INCREMENTAL", "CARGO_PROFILE_DEV_DEBUG", "CARGO_PROFILE_TEST_DEBUG"] {
+            command.env(key, "0");
         }
         if let Some(here) = &self.state().here {
             command.env(HERE, here);

@@ -128,15 +128,15 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
         sanitizer::asan).later("the kernels optimised, with all cases"),
     section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN],
-        check::check).later("Android and FreeBSD"),
+        check::check).later("Windows on ARM, Android and FreeBSD"),
     section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN], web::wasm)
         .later("the module without simd128; the kernels fully optimised"),
     section(("firmware", "a program for microcontrollers, emulated"), Some(Foreign),
         &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware).later("scalar code, and Q4_0"),
     section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN], bare::bare)
-        .later("four targets for two, and built"),
+        .later("four targets for one, and built"),
     section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).after_test()
-        .later("all models, three times the cases"),
+        .later("the kernels' truth; all models, three times the cases"),
     section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
         windows::windows).after_test(),
     section(("cpus", "older x86-64 CPUs, emulated"), Some(Stable), &[X86, QEMU], cpus::cpus).after_test()
@@ -144,7 +144,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
         .later("tests and examples with default and no features"),
     section(("big_endian", "s390x, emulated"), Some(Foreign), &[X86, &FOREIGN, S390X, QEMU],
-        ported::big_endian).after_test().later("all models, twice the cases"),
+        ported::big_endian).after_test().later("the kernels' truth, readers of files; all models, twice the cases"),
     section(("laws", "the kernels' laws, in many cases"), Some(Stable), &[], tests::laws)
         .later("a million cases for 200,000"),
     section(("page", "the wasm modules and their page, in node and Chromium"), Some(Foreign),
@@ -152,7 +152,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("fuzz", "the fuzz targets, for seconds"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz)
         .later("30 s a target for 3; the kernels optimised"),
     section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).after_test()
-        .later("all models, the runtime's tests of loading"),
+        .later("the kernels' truth; all models, the runtime's tests of loading"),
     section(("capi", "the C interface"), Some(Stable), &[C], sanitizer::capi).after_test(),
     section(("rayon", "the tests of the feature rayon"), Some(Stable), &[], tests::rayon).after_test(),
     section(("doc", "documentation, without warnings"), Some(Stable), &[], lints::doc),

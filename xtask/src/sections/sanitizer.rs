@@ -60,7 +60,7 @@ pub(crate) fn asan(job: &Job) -> Outcome {
     let library = library.line(
         "--features capi,teff-kernels/equivalence,teff-kernels/entered,teff-kernels/roofline",
     );
-    library.env("CARGO_PROFILE_DEV_DEBUG", "0").run()?;
+    library.run()?;
     let library = Nightly.dir().join(HOST).join("debug/libteff_runtime.a");
     let program = |name: &str| -> Outcome<PathBuf> {
         let (object, program) = (job.file(&format!("{name}.o")), job.file(name));

@@ -71,7 +71,6 @@ pub(crate) fn families(job: &Job) -> Outcome {
         .line(build)
         .arg(HOST)
         .env("RUSTFLAGS", "-C symbol-mangling-version=v0 -D warnings")
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .run()?;
     let teff = Stable.dir().join(HOST).join("debug/teff");
     let symbols = job.file("symbols");

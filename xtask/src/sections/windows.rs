@@ -33,7 +33,6 @@ pub(crate) fn windows(job: &Job) -> Outcome {
         .line("build -q -Zbuild-std=std,panic_abort -Zbuild-std-features= --bin teff --example gpt2 --target")
         .arg(TARGET)
         .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", MINGW)
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .run()?;
     let built = Foreign.dir().join(TARGET).join("debug");
     fs::copy(built.join("teff.exe"), job.file("teff.exe"))?;
