@@ -57,10 +57,7 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
         "perplexity isn't here yet: `teff logits MODEL --file F --out LOGITS` writes the logits that \
          it is computed from",
     ),
-    (
-        &["embed", "embedding", "embeddings"],
-        "embeddings aren't here yet; there is no other command",
-    ),
+    (&["embed", "embedding", "embeddings"], "embeddings aren't here yet, under any name"),
     (
         &["imatrix"],
         "importance matrices aren't here yet: `teff quantize` works without one, as llama-quantize \
@@ -71,6 +68,23 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
         &["apply-template", "render", "jinja"],
         "`teff template MODEL --messages FILE.json` prints what a chat template makes of messages",
     ),
+    (
+        &["speculative", "speculative-simple", "lookup", "lookahead", "parallel", "batched"],
+        "there are no draft models and no batches of texts yet: `teff run MODEL -p TEXT` writes the \
+         same text",
+    ),
+    (
+        &["mtmd", "mtmd-cli", "llava-cli", "gemma3-cli", "qwen2vl-cli", "minicpmv-cli", "tts"],
+        "Teff reads text only, no images and no sound: `teff chat MODEL` holds a conversation",
+    ),
+    (&["rpc-server"], "Teff computes on one machine"),
+    (&["cvector-generator"], "Teff has no control vectors"),
+    (&["gguf-hash", "hash"], "the system's `sha256sum` does"),
+    (
+        &["eval-callback", "debug"],
+        "`teff logits MODEL --text TEXT --out FILE` writes what the model computes",
+    ),
+    (&["signout", "logout", "whoami", "launch"], "Teff has no accounts: models are files"),
     (&["update", "upgrade"], "`cargo install teff` installs the newest version"),
 ];
 
@@ -94,8 +108,11 @@ pub(crate) fn unknown(name: &OsStr) -> Failure {
         return Failure::Usage(what);
     }
     let near = nearest(&text, COMMANDS.iter().map(|c| c.name).chain(["help", "version"]));
-    let near = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
-    Failure::Usage(format!("unknown command `{text}`{near}; there are: {}", names()))
+    let near = match near {
+        Some(near) => format!(": did you mean `{near}`? There are"),
+        None => "; there are".into(),
+    };
+    Failure::Usage(format!("unknown command `{text}`{near}: {}", names()))
 }
 
 /// True if `name` looks like a model, or is there.
