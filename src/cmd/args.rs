@@ -238,7 +238,7 @@ pub(crate) fn ids(name: &str, text: &str) -> Result<Vec<u32>, Failure> {
             return Err(refused(part));
         }
         for id in part.split_whitespace() {
-            ids.push(id.parse().map_err(|_| refused(id))?);
+            ids.push(id.parse().map_err(|_| refused(part.trim()))?);
         }
     }
     Ok(ids)

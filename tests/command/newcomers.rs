@@ -64,7 +64,7 @@ fn flags_and_files_of_another_kind() {
     // Names that mean a mix there.
     let to = dir.file("q.gguf").to_str().unwrap().to_owned();
     let o = teff(["quantize", &folder, &to, "q4_k"]);
-    assert!(ok(&o).contains("Q4_K") && err(&o).contains("Q4_K_M here"), "{}", err(&o));
+    assert!(ok(&o).contains("Q4_K") && err(&o).contains("is Q4_K_M"), "{}", err(&o));
     let o = teff(["quantize", &folder, &to, "--to", "q4_k"]);
     assert!(!err(&o).contains("llama-quantize"), "{}", err(&o));
     let o = on(MODEL, "run", &["-p", "a", "-c", "4", "--ignore-eos"]);
