@@ -234,13 +234,14 @@ fn fetch(name: &str) -> String {
     let (repo, tag) = name.split_once(':').unwrap_or((name, ""));
     let repo = repo.trim_end_matches('/');
     let folder = repo.rsplit('/').next().filter(|f| !f.is_empty()).unwrap_or("DIR");
-    let only = match tag {
-        "" => String::new(),
-        tag => format!("--include '*{tag}*.gguf' "),
+    let (only, model) = match tag {
+        "" => (String::new(), "the folder {} or a .gguf file in it"),
+        tag => (format!("--include '*{tag}*.gguf' "), "the .gguf file in the folder {}"),
     };
+    let model = model.replace("{}", folder);
     format!(
         "Teff does not download: `hf download {repo} {only}--local-dir {folder}` does, then give \
-         the folder {folder} or a .gguf file in it as the model"
+         {model} as the model"
     )
 }
 
@@ -264,6 +265,7 @@ mod tests {
                 "hf:Owner/Repo-GGUF:Q4_K_M",
                 "`hf download Owner/Repo-GGUF --include '*Q4_K_M*.gguf' --local-dir Repo-GGUF`",
             ),
+            ("Owner/Repo:Q8_0", "give the .gguf file in the folder Repo as the model"),
             ("HF://Owner/Repo", "`hf download Owner/Repo --local-dir Repo`"),
             ("hf:", "--local-dir DIR"),
             ("hf:Owner/Repo/sub/x.gguf", "`hf download Owner/Repo sub/x.gguf --local-dir .`"),
