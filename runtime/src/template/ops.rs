@@ -150,6 +150,7 @@ fn same_kind(like: &Value, items: Vec<Value>, vm: &Vm<'_>) -> Res<Value> {
 }
 
 fn repeat(value: &Value, times: i128, vm: &mut Vm<'_>) -> Res<Value> {
+    let times = i64::try_from(times).map_err(|_| Fault::op("too many repetitions"))?;
     let times = usize::try_from(times.max(0)).map_err(|_| too_big())?;
     match value {
         Value::Str(text) => {

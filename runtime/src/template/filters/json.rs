@@ -22,8 +22,11 @@ pub(super) fn to_json(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value, ascii, indent, separators, sort] =
         args.bind("tojson", ["x", "ensure_ascii", "indent", "separators", "sort_keys"], 1)?;
     let ascii = flag(ascii, vm)?;
+    let value = or_none(value);
     let indent = match or_none(indent) {
         Value::None => None,
+        // Python writes a text before it looks at the indention.
+        _ if value.as_str().is_some() => None,
         Value::Str(text) => Some(text.as_str().to_owned()),
         other => {
             let n = usize::try_from(int_arg(&other)?.max(0)).unwrap_or(usize::MAX);
@@ -40,12 +43,14 @@ pub(super) fn to_json(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
             let Ok([a, b]) = <[Value; 2]>::try_from(given) else {
                 return Err(Fault::op("separators are two strings"));
             };
-            (between, colon) = (text_arg(&a)?.to_owned(), text_arg(&b)?.to_owned());
+            if value.as_str().is_none() {
+                (between, colon) = (text_arg(&a)?.to_owned(), text_arg(&b)?.to_owned());
+            }
         }
     }
     let options = Options { ascii, indent, between, colon, sort: flag(sort, vm)? };
     let mut out = Buf::new(vm.meter)?;
-    write(&or_none(value), &options, 0, vm, &mut out)?;
+    write(&value, &options, 0, vm, &mut out)?;
     out.finish(false)
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::args::{Args, count, int, text as text_arg};
+use super::super::args::{Args, count, short, size, text as text_arg};
 use super::super::dict::Dict;
 use super::super::error::{Fault, Res};
 use super::super::format::{braces, html};
@@ -50,13 +50,13 @@ pub(in super::super) fn call(
         "find" | "rfind" | "index" | "rindex" | "count" => find(text, name, args, vm),
         "split" | "rsplit" => {
             let [separator, most] = args.bind(name, ["sep", "maxsplit"], 0)?;
-            let most = most.map_or(Ok(-1), |m| int(&m))?;
+            let most = most.map_or(Ok(-1), |m| size(&m))?.into();
             split(text, name == "rsplit", separator.as_ref(), most, vm)
         }
         "splitlines" => {
             let [keep] = args.bind(name, ["keepends"], 0)?;
             let keep = match keep {
-                Some(keep) => int(&keep)? != 0,
+                Some(keep) => short(&keep)? != 0,
                 None => false,
             };
             let lines = pytext::lines(s, keep, vm.meter)?;
@@ -69,7 +69,7 @@ pub(in super::super) fn call(
         "replace" => {
             let [old, new, most] = args.positional(name, 2)?;
             let (old, new) = (old.unwrap_or(Value::None), new.unwrap_or(Value::None));
-            let most = most.map_or(Ok(-1), |m| int(&m))?;
+            let most = most.map_or(Ok(-1), |m| size(&m))?.into();
             let new = if text.safe { repr::escape(&new, vm)? } else { new };
             replace(s, text_arg(&old)?, text_arg(&new)?, most, text.safe, vm)
         }
@@ -88,8 +88,8 @@ pub(in super::super) fn call(
             piece(rest.unwrap_or(s), text.safe, vm)
         }
         "expandtabs" => {
-            let [size] = args.bind(name, ["tabsize"], 0)?;
-            expand_tabs(text, size.map_or(Ok(8), |s| int(&s))?, vm)
+            let [width] = args.bind(name, ["tabsize"], 0)?;
+            expand_tabs(text, width.map_or(Ok(8), |w| short(&w))?.into(), vm)
         }
         "format" => braces::format(text, args, vm),
         "format_map" => {
