@@ -116,12 +116,13 @@ fn rfind_by(
 pub(super) struct Watch<'m> {
     meter: &'m Meter<'m>,
     left: Cell<u32>,
+    looks: Cell<usize>,
     fault: RefCell<Option<Fault>>,
 }
 
 impl<'m> Watch<'m> {
     pub(super) fn new(meter: &'m Meter<'m>) -> Watch<'m> {
-        Watch { meter, left: Cell::new(CHARS), fault: RefCell::new(None) }
+        Watch { meter, left: Cell::new(CHARS), looks: Cell::new(0), fault: RefCell::new(None) }
     }
 
     /// Counts a character; false if the run must end, and from then on.
@@ -144,6 +145,7 @@ impl<'m> Watch<'m> {
         match self.meter.look() {
             Ok(()) => {
                 self.left.set(CHARS);
+                self.looks.set(self.looks.get() + 1);
                 true
             }
             Err(fault) => {
@@ -153,9 +155,13 @@ impl<'m> Watch<'m> {
         }
     }
 
-    /// The error that ended the test.
+    /// Counts the steps; the error, if one ended the test.
     pub(super) fn end(self) -> Res<()> {
-        self.fault.into_inner().map_or(Ok(()), Err)
+        if let Some(fault) = self.fault.into_inner() {
+            return Err(fault);
+        }
+        let (all, left) = (CHARS as usize, self.left.get() as usize);
+        self.meter.tick((self.looks.get().saturating_mul(all) + (all - left)) / 32)
     }
 }
 

@@ -158,10 +158,14 @@ fn write(format: &str, time: &Time, depth: usize, out: &mut Buf<'_>) -> Res<()> 
             }
             continue;
         };
+        if code == 'z' {
+            // There is no zone, and it has no width either.
+            continue;
+        }
         let (text, fill, least) = match part {
             Part::Number(n, digits, fill) => {
                 let fill = match pad {
-                    Some('_') => ' ',
+                    Some('_' | '-') => ' ',
                     Some('0') => '0',
                     _ => fill,
                 };
@@ -286,6 +290,7 @@ mod tests {
         assert_eq!(at("%f|%5f|%-5q|%5"), "000000|  %5f| %-5q|   %5");
         assert_eq!(at("%Ey %Od|%Ed %OY %5E"), "70 01|%Ed %OY   %5E");
         assert_eq!(at("%EEy %E5y %"), "%EEy %E5y %");
-        assert_eq!(at("a\0b%Y"), "a");
+        assert_eq!(at("a\0b%Y|"), "a");
+        assert_eq!(at("%-5I|%-I|%5z|%5Z|"), "   12|12||     |");
     }
 }

@@ -411,6 +411,9 @@ pub(super) struct Buf<'m> {
     meter: &'m Meter<'m>,
 }
 
+/// Characters that are filled in without a look.
+const FILL: usize = 1 << 20;
+
 impl<'m> Buf<'m> {
     pub(super) fn new(meter: &'m Meter<'m>) -> Res<Buf<'m>> {
         Ok(Buf { text: String::new(), charge: meter.charge(OVERHEAD)?, meter })
@@ -452,7 +455,15 @@ impl<'m> Buf<'m> {
     pub(super) fn fill(&mut self, c: char, times: usize) -> Res<()> {
         self.meter.tick(times / 8)?;
         self.make_room(times.saturating_mul(c.len_utf8()))?;
-        self.text.extend(std::iter::repeat_n(c, times));
+        let mut left = times;
+        while left > 0 {
+            let part = left.min(FILL);
+            self.text.extend(std::iter::repeat_n(c, part));
+            left -= part;
+            if left > 0 {
+                self.meter.look()?;
+            }
+        }
         Ok(())
     }
 

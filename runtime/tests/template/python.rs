@@ -213,3 +213,15 @@ fn arguments_are_checked_where_python_checks_them() {
         "{{ 'a'.expandtabs(2 ** 31) }}",            // OverflowError
     ]);
 }
+
+#[test]
+fn long_texts_are_no_numbers_or_refused() {
+    renders(&[
+        (
+            "{{ ('a b' * 30000)|int(5) }} {{ ('1, ' * 30000)|float }} {{ (' ' * 70000)|int }}",
+            "5 0.0 0",
+        ),
+        ("{{ (' ' * 70000 ~ '12' ~ ' ' * 70000)|int }} {{ ('0' * 50000 ~ '1')|float }}", "12 1.0"),
+    ]);
+    refuses(&["{{ ('1' * 70000)|float }}"]);
+}

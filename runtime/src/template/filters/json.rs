@@ -4,6 +4,7 @@ use super::super::args::{Args, int as int_arg, text as text_arg};
 use super::super::error::{Fault, Res};
 use super::super::number::float_repr;
 use super::super::ops;
+use super::super::search::Watch;
 use super::super::value::{Buf, Value};
 use super::super::vm::Vm;
 use super::{flag, or_none};
@@ -163,7 +164,8 @@ fn line(options: &Options, depth: usize, out: &mut Buf<'_>) -> Res<()> {
 fn quote(text: &str, ascii: bool, out: &mut Buf<'_>) -> Res<()> {
     out.push('"')?;
     let mut from = 0;
-    for (at, c) in text.char_indices() {
+    let watch = Watch::new(out.meter());
+    for (at, c) in text.char_indices().take_while(|_| watch.goes_on()) {
         let plain =
             !matches!(c, '"' | '\\' | '\0'..='\u{1f}') && (!ascii || (' '..='~').contains(&c));
         if plain {
@@ -186,6 +188,7 @@ fn quote(text: &str, ascii: bool, out: &mut Buf<'_>) -> Res<()> {
             }
         }
     }
+    watch.end()?;
     out.push_str(text.get(from..).unwrap_or(""))?;
     out.push('"')
 }
