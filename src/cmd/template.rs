@@ -119,8 +119,11 @@ fn run(args: &Args) -> Result<(), Failure> {
     print(&template.render(&conversation, &special).map_err(Failure::run)?)
 }
 
-/// The variables of `--kwargs` and, apart from them, the documents.
-fn variables(args: &Args) -> Result<(Vec<(String, Json)>, Option<Vec<Json>>), Failure> {
+/// Variables by name, and the documents.
+type Variables = (Vec<(String, Json)>, Option<Vec<Json>>);
+
+/// The variables of `--kwargs`.
+fn variables(args: &Args) -> Result<Variables, Failure> {
     let Some(text) = args.text("kwargs")? else { return Ok((Vec::new(), None)) };
     let name = args.name("kwargs");
     let wrong = |what: &str| Failure::Usage(format!("{name}{what}"));
