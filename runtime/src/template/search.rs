@@ -23,7 +23,7 @@ fn ceil(text: &str, at: usize) -> usize {
 }
 
 /// The last character boundary that is not behind a byte.
-fn floor(text: &str, at: usize) -> usize {
+pub(super) fn floor(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }

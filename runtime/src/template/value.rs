@@ -8,6 +8,7 @@ use super::dict::Dict;
 use super::error::{Fault, Res};
 use super::iter::Iter;
 use super::limits::{Charge, Meter};
+use super::search::floor;
 
 /// A value.
 #[derive(Clone)]
@@ -411,7 +412,7 @@ pub(super) struct Buf<'m> {
     meter: &'m Meter<'m>,
 }
 
-/// Characters that are filled in without a look.
+/// Bytes or characters that are added without a look.
 const FILL: usize = 1 << 20;
 
 impl<'m> Buf<'m> {
@@ -440,7 +441,18 @@ impl<'m> Buf<'m> {
     pub(super) fn push_str(&mut self, text: &str) -> Res<()> {
         self.meter.tick(1 + text.len() / 16)?;
         self.make_room(text.len())?;
-        self.text.push_str(text);
+        if text.len() <= FILL {
+            self.text.push_str(text);
+            return Ok(());
+        }
+        self.text.reserve(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(floor(rest, FILL));
+            self.text.push_str(part);
+            self.meter.look()?;
+            rest = after;
+        }
         Ok(())
     }
 
