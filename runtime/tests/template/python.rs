@@ -200,6 +200,7 @@ fn arguments_are_checked_where_python_checks_them() {
     ]);
     refuses(&[
         "{{ 1|tojson(indent=[1]) }}",               // TypeError
+        "{{ 1|tojson(indent=-(2 ** 70)) }}",        // OverflowError
         "{{ 'a'|tojson(separators=[1]) }}",         // ValueError
         "{{ 'abcdefgh'|truncate(2.5, leeway=0) }}", // AssertionError
         "{{ 'abcdefgh'|truncate(4.5, leeway=0) }}", // TypeError

@@ -1,6 +1,6 @@
 //! The filter `tojson` as transformers has it: Python's `json.dumps`, with its options.
 
-use super::super::args::{Args, int as int_arg, text as text_arg};
+use super::super::args::{Args, count, text as text_arg};
 use super::super::error::{Fault, Res};
 use super::super::number::float_repr;
 use super::super::ops;
@@ -30,7 +30,7 @@ pub(super) fn to_json(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
         _ if value.as_str().is_some() => None,
         Value::Str(text) => Some(text.as_str().to_owned()),
         other => {
-            let n = usize::try_from(int_arg(&other)?.max(0)).unwrap_or(usize::MAX);
+            let n = count(&other)?;
             vm.meter.room(n)?;
             Some(" ".repeat(n))
         }
