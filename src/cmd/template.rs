@@ -108,15 +108,16 @@ fn run(args: &Args) -> Result<(), Failure> {
     let templates = ChatTemplates::open(path);
     let name = args.path("chat-template");
     let template = choose(templates.as_ref(), name.as_deref(), tools.is_some())?;
-    if tools.as_ref().is_some_and(|all| !all.is_empty()) && !template.source().contains("tools") {
-        print_error("warning: the template knows no tools and leaves them out");
-    }
     let mut conversation = Conversation::new(&messages)
         .with_variables(&variables)
         .with_generation_prompt(!args.has("no-generation-prompt"));
     conversation.tools = tools.as_deref();
     conversation.documents = documents.as_deref();
-    print(&template.render(&conversation, &special).map_err(Failure::run)?)
+    let text = template.render(&conversation, &special).map_err(Failure::run)?;
+    if tools.as_ref().is_some_and(|all| !all.is_empty()) && !template.source().contains("tools") {
+        print_error("warning: the template knows no tools and leaves them out");
+    }
+    print(&text)
 }
 
 /// Variables by name, and the documents.
