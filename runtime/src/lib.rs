@@ -1,4 +1,4 @@
-//! The std layer of Teff: model files, tokenizers, threads, sampling and sessions.
+//! The std layer of Teff: model files, threads, sampling and sessions.
 #[cfg(feature = "capi")]
 pub mod capi;
 #[cfg(feature = "chat")]

@@ -4,6 +4,9 @@
 //! 0xae..0xff map to the characters with the same number; the other 68 map to U+0100, U+0101, ...
 //! in ascending order.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// One past the last character of the alphabet.
 const END: usize = 0x100 + 68;
 

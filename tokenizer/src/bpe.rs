@@ -3,13 +3,16 @@
 //! A piece starts as one token per byte. As long as a merge applies to two neighbours, the one with
 //! the lowest rank is applied, leftmost first on ties.
 
-use std::fmt;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
+use super::hash::Hasher;
 use super::nfc::{NfcScratch, Normalizer};
 use super::pairs::{Keep, Merge, MergeScratch, NONE, Pairs};
 use super::special::{SpecialIndex, Walk};
 use super::split::{CutScratch, PreTokenizer};
-use super::vocab::{Hasher, Lookup, TokenKind, Vocab};
+use super::vocab::{Lookup, TokenKind, Vocab};
 use super::{MergeAt, Specials, TokenizerError, alphabet};
 
 /// Maximum length in bytes of pieces that are merged by searching all pairs each time, which is
@@ -89,7 +92,7 @@ impl ByteBpe {
         let Some(nfc) = self.rules.nfc else {
             return self.encode_normal(vocab, text, specials, scratch, out);
         };
-        let mut memory = std::mem::take(&mut scratch.nfc);
+        let mut memory = core::mem::take(&mut scratch.nfc);
         let normal = nfc(text, &mut memory);
         // Normalisation may lengthen a text.
         let done = if normal.len() >= u32::MAX as usize - 1 {
@@ -129,7 +132,7 @@ impl ByteBpe {
         if !self.rules.add_prefix_space || text.is_empty() || text.starts_with(' ') {
             return self.encode_pieces(vocab, text, scratch, out);
         }
-        let mut prefixed = std::mem::take(&mut scratch.prefixed);
+        let mut prefixed = core::mem::take(&mut scratch.prefixed);
         prefixed.clear();
         prefixed.push(' ');
         prefixed.push_str(text);
@@ -150,7 +153,7 @@ impl ByteBpe {
             let mut pieces = fast.split(text);
             return pieces.try_for_each(|p| self.encode_piece(vocab, p.as_bytes(), scratch, out));
         }
-        let mut cut = std::mem::take(&mut scratch.cut);
+        let mut cut = core::mem::take(&mut scratch.cut);
         let done = self.rules.pre.cut(text, &mut cut).map_err(TokenizerError::from);
         let done = done.and_then(|pieces| {
             let mut pieces = pieces.iter();
@@ -416,7 +419,7 @@ impl Merges {
         repeated: impl FnMut(usize),
     ) -> (Vocab, ByteBpe) {
         let Merges { vocab, lookup, hasher, merges, .. } = self;
-        let byte_ids = std::array::from_fn(|b| lookup.find(&vocab, &[b as u8]).unwrap_or(NONE));
+        let byte_ids = core::array::from_fn(|b| lookup.find(&vocab, &[b as u8]).unwrap_or(NONE));
         let whole = rules.ignore_merges.then_some(lookup);
         let pairs = Pairs::new(merges, keep, hasher, repeated);
         let normalized = SpecialIndex::default();

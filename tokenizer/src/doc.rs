@@ -1,5 +1,8 @@
 //! Reading JSON documents: an event at a time, or small parts of them as values.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::TokenizerError;
 use crate::json::{Event, JsonError, Reader, Text};
 
@@ -10,7 +13,7 @@ pub(super) struct Doc<'a> {
     reader: Reader<'a>,
 }
 
-type Result<T> = std::result::Result<T, TokenizerError>;
+type Result<T> = core::result::Result<T, TokenizerError>;
 
 impl<'a> Doc<'a> {
     pub(super) fn new(file: &'static str, bytes: &'a [u8]) -> Self {
@@ -176,7 +179,7 @@ impl Value {
         }
     }
 
-    pub(super) fn number<N: std::str::FromStr>(&self) -> Option<N> {
+    pub(super) fn number<N: core::str::FromStr>(&self) -> Option<N> {
         match self {
             Value::Number(n) => n.parse().ok(),
             _ => None,

@@ -1,6 +1,8 @@
 //! Tokens that end generation, by llama.cpp's rules: by their names, whatever type the file gives
 //! them, and by the keys that name them.
 
+use alloc::vec::Vec;
+
 use super::vocab::{TokenKind, Vocab};
 
 /// Names of tokens that end generation in every model that has them.

@@ -1,7 +1,7 @@
 //! Errors of reading and using tokenizers.
 
-use std::fmt;
-use std::path::PathBuf;
+use alloc::string::String;
+use core::fmt;
 
 use crate::json::JsonError;
 
@@ -10,21 +10,24 @@ use crate::json::JsonError;
 #[non_exhaustive]
 pub enum TokenizerError {
     /// A folder without tokenizer files.
+    #[cfg(feature = "std")]
     NoFiles {
         /// The folder.
-        folder: PathBuf,
+        folder: std::path::PathBuf,
     },
     /// A file can't be read.
+    #[cfg(feature = "std")]
     Io {
         /// The file.
-        path: PathBuf,
+        path: std::path::PathBuf,
         /// The system's error message.
         why: String,
     },
     /// A file larger than any tokenizer's.
+    #[cfg(feature = "std")]
     FileTooLarge {
         /// The file.
-        path: PathBuf,
+        path: std::path::PathBuf,
         /// Size of the file in bytes.
         bytes: u64,
         /// Size limit in bytes.
@@ -205,12 +208,15 @@ impl fmt::Display for TokenizerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use TokenizerError as E;
         match self {
+            #[cfg(feature = "std")]
             E::NoFiles { folder } => write!(
                 f,
                 "no tokenizer in {}: looked for tokenizer.json, tokenizer.model, and vocab.json with merges.txt",
                 folder.display()
             ),
+            #[cfg(feature = "std")]
             E::Io { path, why } => write!(f, "cannot read {}: {why}", path.display()),
+            #[cfg(feature = "std")]
             E::FileTooLarge { path, bytes, limit } => write!(
                 f,
                 "{} has {bytes} bytes, more than the {limit} of a tokenizer's file: is it another file?",
@@ -299,4 +305,4 @@ impl From<super::regex::TooManySteps> for TokenizerError {
     }
 }
 
-impl std::error::Error for TokenizerError {}
+impl core::error::Error for TokenizerError {}

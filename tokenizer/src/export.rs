@@ -4,18 +4,19 @@
 //! form C, which llama.cpp does not do either), and the matching of tokenizer.json's added tokens
 //! in normalised text. Everything else that GGUF can't express is refused.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::path::Path;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
 
 use teff_graph::gguf::{Gguf, GgufValue};
 
 use super::bpe::ByteBpe;
-use super::folder::read;
+use super::hash::Hasher;
 use super::json_files::Config;
 use super::split::{GgufName, gguf_name, gguf_names};
 use super::spm::{Cut, Prefix, SPACE, Spm};
-use super::vocab::Vocab;
+use super::vocab::{Lookup, Vocab};
 use super::{
     Algorithm, SpecialIds, Specials, Splitter, SpmParts, TokenKind, Tokenizer, TokenizerError,
     alphabet, ends,
@@ -105,7 +106,7 @@ impl<W: fmt::Display> fmt::Display for ExportError<W> {
     }
 }
 
-impl<W: fmt::Debug + fmt::Display> std::error::Error for ExportError<W> {}
+impl<W: fmt::Debug + fmt::Display> core::error::Error for ExportError<W> {}
 
 impl<W> From<TokenizerError> for ExportError<W> {
     fn from(e: TokenizerError) -> Self {
@@ -182,7 +183,7 @@ impl Tokenizer {
             matches!(gguf_name(name), Some(GgufName::Bytes { splitter: s, ignore_merges, .. })
                 if s == splitter && ignore_merges == rules.ignore_merges)
         };
-        let Some(pre) = std::iter::once(usual).chain(gguf_names()).find(fits) else {
+        let Some(pre) = core::iter::once(usual).chain(gguf_names()).find(fits) else {
             let with = if rules.ignore_merges { "with" } else { "without" };
             return inexpressible(format!("{splitter:?} {with} `ignore_merges`"));
         };
@@ -277,7 +278,7 @@ impl Tokenizer {
         if let Some((id, ..)) = self.vocab.iter().find(beyond) {
             return Err(ExportError::NoRow { id, rows });
         }
-        let pads: HashSet<&[u8]> =
+        let pads: BTreeSet<&[u8]> =
             self.vocab.iter().map(|(_, _, b)| b).filter(|b| b.starts_with(b"[PAD")).collect();
         let mut table = Table::default();
         for id in 0..rows.min(u32::MAX as usize) as u32 {
@@ -339,19 +340,28 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The tokenizer of a folder as its GGUF file will have it. This is `self`, which was read from
-    /// the folder, unless it merges by the ranks of tokenizer.json and the folder has
-    /// SentencePiece's own tokenizer.model: then it has the tokens of `self` with the scores and
-    /// the prefix of that file, which llama.cpp's converter uses.
-    pub fn for_gguf<W>(self, folder: &Path) -> Result<Tokenizer, ExportError<W>> {
-        let Algorithm::Spm(spm) = &self.algorithm else { return Ok(self) };
-        if spm.scores().is_some() {
+    /// True if this is merging by the ranks of a tokenizer.json, in the manner of SentencePiece.
+    pub(super) fn has_ranks(&self) -> bool {
+        matches!(&self.algorithm, Algorithm::Spm(spm) if spm.scores().is_none())
+    }
+
+    /// This tokenizer as its GGUF file will have it, where the files beside its tokenizer.json include
+    /// SentencePiece's own tokenizer.model: if it merges by ranks it has the scores and the prefix
+    /// of that file instead, which llama.cpp's converter uses. `config` is tokenizer_config.json.
+    ///
+    /// # Errors
+    /// [`ExportError::OtherToken`] if the files differ, [`ExportError::Tokenizer`] if one of them is
+    /// malformed.
+    pub fn with_scores<W>(
+        self,
+        model: &[u8],
+        config: Option<&[u8]>,
+    ) -> Result<Tokenizer, ExportError<W>> {
+        if !self.has_ranks() {
             return Ok(self);
         }
-        let Some(model) = read(&folder.join("tokenizer.model"))? else { return Ok(self) };
-        let config = read(&folder.join("tokenizer_config.json"))?;
-        let config = config.map(|bytes| Config::read(&bytes)).transpose()?.unwrap_or_default();
-        let theirs = Tokenizer::build_model(&model, config)?;
+        let config = config.map(Config::read).transpose()?.unwrap_or_default();
+        let theirs = Tokenizer::build_model(model, config)?;
         let Algorithm::Spm(own) = &theirs.algorithm else { return Ok(self) };
         let Some(scores) = own.scores() else { return Ok(self) };
         let mut parts = Vec::with_capacity(self.vocab.len());
@@ -487,16 +497,21 @@ fn letters() -> [char; 256] {
 
 /// Normal tokens that are stored as plain text instead of in the byte alphabet, if it makes a
 /// difference: no merge produces them, and other tokens may have the same bytes.
-fn plain(vocab: &Vocab, bpe: &ByteBpe) -> HashSet<u32> {
-    let made: HashSet<u32> = bpe.bytes().chain(bpe.merges().flatten()).collect();
-    let mut texts: HashSet<&[u8]> = made.iter().filter_map(|&id| vocab.get(id)).collect();
+fn plain(vocab: &Vocab, bpe: &ByteBpe) -> BTreeSet<u32> {
+    let mut made = vec![false; vocab.len()];
+    let mut texts = Lookup::new(vocab, Hasher::new());
+    for id in bpe.bytes().chain(bpe.merges().flatten()) {
+        if !core::mem::replace(&mut made[id as usize], true) {
+            texts.insert(vocab, id);
+        }
+    }
     let others =
-        vocab.iter().filter(|(id, kind, _)| *kind == TokenKind::Normal && !made.contains(id));
-    let mut plain = HashSet::new();
+        vocab.iter().filter(|&(id, kind, _)| kind == TokenKind::Normal && !made[id as usize]);
+    let mut plain = BTreeSet::new();
     for (id, _, bytes) in others {
         let spelled = match bpe.rules().ignore_merges {
             true => bpe.whole(vocab, bytes) == Some(id),
-            false => bytes.len() != 1 && texts.insert(bytes),
+            false => bytes.len() != 1 && texts.insert(vocab, id).is_none(),
         };
         if !spelled {
             plain.insert(id);
@@ -522,7 +537,7 @@ fn ranks_as_scores<W>(vocab: &Vocab, spm: &Spm) -> Result<Vec<f32>, ExportError<
     const HINT: &str = "; beside its tokenizer.model the folder would do";
     let text = |id: u32| String::from_utf8_lossy(vocab.get(id).unwrap_or_default()).into_owned();
     // The position of each token that merges produce, in rank order.
-    let mut place: HashMap<u32, usize> = HashMap::new();
+    let mut place: BTreeMap<u32, usize> = BTreeMap::new();
     let mut last = None;
     for [left, right, product] in spm.merges() {
         if last != Some(product) {

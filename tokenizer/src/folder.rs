@@ -1,8 +1,8 @@
 //! Tokenizers from Hugging Face folders.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use crate::json::Event;
 
@@ -18,64 +18,49 @@ use super::{
     tekken,
 };
 
-/// Size limit of a tokenizer's files in bytes; the largest in use have some 35 MB.
-const MAX_FILE: u64 = 256 << 20;
-
 /// The token that begins and ends texts in GPT-2's own vocabulary, whose files do not name it.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
 impl Tokenizer {
-    /// Reads the tokenizer of a Hugging Face folder: tokenizer.json if present, otherwise
-    /// tokenizer.model, otherwise tekken.json, otherwise vocab.json with merges.txt. The special ids and
-    /// further added tokens come from tokenizer_config.json, special_tokens_map.json and
-    /// added_tokens.json, as transformers reads them; a folder that names none gets GPT-2's
-    /// `<|endoftext|>`, if it is in the vocabulary. Tokens that end generation also include those
-    /// named as `eos_token_id` by generation_config.json, or else by config.json, and tokens with
-    /// well-known names.
+    /// Reads the tokenizer of a Hugging Face folder, whose files `read` returns by name, or `None` for
+    /// those that are not there: tokenizer.json if present, otherwise tokenizer.model, otherwise
+    /// tekken.json, otherwise vocab.json with merges.txt. The special ids and further added tokens come
+    /// from tokenizer_config.json, special_tokens_map.json and added_tokens.json, as transformers
+    /// reads them; a folder that names none gets GPT-2's `<|endoftext|>`, if it is in the vocabulary.
+    /// Tokens that end generation also include those named as `eos_token_id` by
+    /// generation_config.json, or else by config.json, and tokens with well-known names.
+    ///
+    /// Returns `None` if there is no tokenizer.
     ///
     /// # Errors
-    /// [`TokenizerError::NoFiles`] if there are none of these files; otherwise the error of the
-    /// file.
-    pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
-        let read = |name| read(&folder.join(name));
-        let mut config = None;
+    /// The errors of `read`; [`TokenizerError`] if a file is malformed or needs something that Teff
+    /// does not support.
+    pub fn from_files<E: From<TokenizerError>>(
+        mut read: impl FnMut(&'static str) -> Result<Option<Vec<u8>>, E>,
+    ) -> Result<Option<Self>, E> {
+        let mut config = Config::default();
         if let Some(bytes) = read("tokenizer_config.json")? {
-            config = Some(Config::read(&bytes)?);
+            config = Config::read(&bytes)?;
         }
         if let Some(bytes) = read("special_tokens_map.json")? {
-            config.get_or_insert_default().read_special_tokens_map(&bytes)?;
+            config.read_special_tokens_map(&bytes)?;
         }
-        let more = |config: &mut Option<Config>| -> Result<(), TokenizerError> {
-            // It is older than the settings that name the same tokens.
-            let settings = config.get_or_insert_default();
-            if settings.added.is_none()
-                && let Some(added) = read("added_tokens.json")?
-            {
-                let names: Vec<String> = settings.names().iter().map(|s| s.to_string()).collect();
-                settings.add_more(added_tokens_json(&added, &names)?);
-            }
-            Ok(())
-        };
         let mut tokenizer = if let Some(bytes) = read("tokenizer.json")? {
-            more(&mut config)?;
-            Tokenizer::build_json(&bytes, config)?
+            add_older(&mut config, &mut read)?;
+            Tokenizer::build_json(&bytes, Some(config))?
         } else if let Some(bytes) = read("tokenizer.model")? {
-            let mut config = config.unwrap_or_default();
             if let Some(added) = read("added_tokens.json")? {
-                let names: Vec<String> = config.names().iter().map(|s| s.to_string()).collect();
-                config.add_more(added_tokens_json(&added, &names)?);
+                config.add_named(&added)?;
             }
             Tokenizer::build_model(&bytes, config)?
         } else if let Some(bytes) = read("tekken.json")? {
             tekken::build(&bytes)?
         } else {
-            match (read("vocab.json")?, read("merges.txt")?) {
-                (Some(vocab), Some(merges)) => {
-                    more(&mut config)?;
-                    Tokenizer::build_vocab_merges(&vocab, &merges, config)?
-                }
-                _ => return Err(TokenizerError::NoFiles { folder: folder.to_path_buf() }),
-            }
+            let (Some(vocab), Some(merges)) = (read("vocab.json")?, read("merges.txt")?) else {
+                return Ok(None);
+            };
+            add_older(&mut config, &mut read)?;
+            Tokenizer::build_vocab_merges(&vocab, &merges, Some(config))?
         };
         for name in ["generation_config.json", "config.json"] {
             let Some(bytes) = read(name)? else { continue };
@@ -84,7 +69,7 @@ impl Tokenizer {
                 break;
             }
         }
-        Ok(tokenizer)
+        Ok(Some(tokenizer))
     }
 
     /// Reads a tokenizer from the bytes of tokenizer.json and, if there is one,
@@ -132,13 +117,13 @@ impl Tokenizer {
         };
         let list = TokenList::from_vocab_json(vocab)?;
         let known = list.by_text();
-        config.take_defaults(|text| known.contains_key(text));
+        config.take_defaults(|text| known.has(text));
         let mut added = AddedVocab::default();
-        let mut warnings = std::mem::take(&mut config.warnings);
+        let mut warnings = core::mem::take(&mut config.warnings);
         added.add(&list, &known, config.to_add(&[]), |a, id| {
             Config::moved(&mut warnings, a, id);
         })?;
-        if let Some(&id) = known.get(END_OF_TEXT)
+        if let Some(id) = known.get(END_OF_TEXT)
             && added.tokens.iter().all(|(i, _)| *i != id)
         {
             added.tokens.push((id, Added::plain(END_OF_TEXT.into(), true)));
@@ -150,8 +135,7 @@ impl Tokenizer {
             }
         }
         // The byte alphabet reads the text of such a token as other bytes, of which it stays a token.
-        let spelled =
-            |a: &Added| alphabet::differs(&a.content) && known.contains_key(a.content.as_str());
+        let spelled = |a: &Added| alphabet::differs(&a.content) && known.has(&a.content);
         let unspelled = added.without(|a| spelled(a));
         drop(known);
         added.tokens.sort_by_key(|(id, _)| *id);
@@ -245,6 +229,29 @@ impl Tokenizer {
     }
 }
 
+/// Adds the tokens of added_tokens.json unless the settings, which are newer, have a list of their
+/// own.
+fn add_older<E: From<TokenizerError>>(
+    config: &mut Config,
+    read: &mut impl FnMut(&'static str) -> Result<Option<Vec<u8>>, E>,
+) -> Result<(), E> {
+    if config.added.is_none()
+        && let Some(added) = read("added_tokens.json")?
+    {
+        config.add_named(&added)?;
+    }
+    Ok(())
+}
+
+impl Config {
+    /// Adds the tokens of added_tokens.json.
+    fn add_named(&mut self, bytes: &[u8]) -> Result<(), TokenizerError> {
+        let names: Vec<String> = self.names().iter().map(|s| s.to_string()).collect();
+        self.add_more(added_tokens_json(bytes, &names)?);
+        Ok(())
+    }
+}
+
 /// Reads added_tokens.json, `{"token": id, ...}`; tokens with these names are special.
 fn added_tokens_json(bytes: &[u8], names: &[String]) -> Result<Vec<Added>, TokenizerError> {
     let mut doc = Doc::new("added_tokens.json", bytes);
@@ -295,37 +302,4 @@ fn eos_ids(mut doc: Doc<'_>) -> Result<Option<Vec<u32>>, TokenizerError> {
     }
     doc.end()?;
     Ok(ids)
-}
-
-/// Opens a regular file and returns its length. Anything else (a pipe, a device) could block
-/// forever or never end, so it is refused before it is opened.
-fn open_file(path: &Path) -> io::Result<(File, u64)> {
-    let regular = |m: fs::Metadata| match m.is_file() {
-        true => Ok(m.len()),
-        false => Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")),
-    };
-    regular(fs::metadata(path)?)?;
-    let file = File::open(path)?;
-    let len = regular(file.metadata()?)?;
-    Ok((file, len))
-}
-
-/// Reads a file; `None` if it doesn't exist.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    let io = |e: io::Error| TokenizerError::Io { path: path.into(), why: e.to_string() };
-    let large = |bytes| TokenizerError::FileTooLarge { path: path.into(), bytes, limit: MAX_FILE };
-    let (file, len) = match open_file(path) {
-        Ok(opened) => opened,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io(e)),
-    };
-    if len > MAX_FILE {
-        return Err(large(len));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(large(bytes.len() as u64));
-    }
-    Ok(Some(bytes))
 }

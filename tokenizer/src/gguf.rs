@@ -1,5 +1,9 @@
 //! Tokenizers from GGUF metadata.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use teff_graph::gguf::{Gguf, GgufValue, ValueKind};
 
 use super::bpe::{self, Missing};

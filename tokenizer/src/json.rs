@@ -6,8 +6,9 @@
 //! slices of the document, so callers allocate only for the strings they keep. Duplicate keys are
 //! left to the caller, as in the RFC.
 
-use std::borrow::Cow;
-use std::fmt;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use core::fmt;
 
 /// Maximum nesting depth of arrays and objects.
 pub const MAX_DEPTH: usize = 128;
@@ -83,7 +84,7 @@ impl fmt::Display for Text<'_> {
 /// Iterator that unescapes a text validated by [`Reader`].
 #[derive(Clone)]
 struct Chars<'a> {
-    rest: std::str::Chars<'a>,
+    rest: core::str::Chars<'a>,
 }
 
 impl Chars<'_> {
@@ -202,7 +203,7 @@ impl fmt::Display for JsonError {
     }
 }
 
-impl std::error::Error for JsonError {}
+impl core::error::Error for JsonError {}
 
 /// The tokens that are allowed next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -399,7 +400,7 @@ impl<'a> Reader<'a> {
         }
         let bytes = &self.bytes[start..self.pos];
         self.pos += 1;
-        match std::str::from_utf8(bytes) {
+        match core::str::from_utf8(bytes) {
             Ok(raw) => Ok(Text { raw, escaped }),
             Err(e) => {
                 Err(JsonError { offset: start + e.valid_up_to(), kind: JsonErrorKind::BadUtf8 })
@@ -470,7 +471,7 @@ impl<'a> Reader<'a> {
         }
         let bytes = &self.bytes[start..self.pos];
         // Digits, signs, a point and an `e`: always UTF-8.
-        std::str::from_utf8(bytes).map_err(|_| self.error(JsonErrorKind::BadNumber))
+        core::str::from_utf8(bytes).map_err(|_| self.error(JsonErrorKind::BadNumber))
     }
 
     /// Skips one or more digits.

@@ -1,17 +1,21 @@
 //! The JSON files of Hugging Face folders: vocabularies, merges, added tokens, and the settings of
 //! tokenizer_config.json.
 
-use std::collections::{HashMap, HashSet};
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::bpe;
 use super::doc::{Doc, Value};
+use super::hash::Hasher;
 use super::special::Matching;
-use super::vocab::TokenKind;
+use super::vocab::{TokenKind, slots_for};
 use super::warning::{self, TokenizerWarning};
 use super::{MergeAt, TokenizerError};
 use crate::json::Event;
 
-type Result<T> = std::result::Result<T, TokenizerError>;
+type Result<T> = core::result::Result<T, TokenizerError>;
 
 /// An added token: one outside the vocabulary, or one that is matched whole in texts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,7 +81,7 @@ impl Added {
 pub(super) struct AddedVocab {
     pub(super) tokens: Vec<(u32, Added)>,
     /// Indices of `tokens` by content.
-    index: HashMap<String, usize>,
+    index: BTreeMap<String, usize>,
 }
 
 impl AddedVocab {
@@ -90,7 +94,7 @@ impl AddedVocab {
     /// The other tokens than these.
     pub(super) fn without(&self, left_out: impl Fn(&Added) -> bool) -> AddedVocab {
         let kept = self.tokens.iter().filter(|(_, a)| !left_out(a));
-        AddedVocab { tokens: kept.cloned().collect(), index: HashMap::new() }
+        AddedVocab { tokens: kept.cloned().collect(), index: BTreeMap::new() }
     }
 
     /// Adds tokens to a vocabulary: one that is there keeps its id and changes its options, and the
@@ -98,7 +102,7 @@ impl AddedVocab {
     pub(super) fn add(
         &mut self,
         list: &TokenList,
-        known: &HashMap<&str, u32>,
+        known: &ByText<'_>,
         new: impl IntoIterator<Item = Added>,
         mut moved: impl FnMut(&Added, u32),
     ) -> Result<()> {
@@ -118,8 +122,8 @@ impl AddedVocab {
                 *old = added;
                 continue;
             }
-            let id = match known.get(added.content.as_str()) {
-                Some(&id) => id,
+            let id = match known.get(&added.content) {
+                Some(id) => id,
                 None => {
                     next = next.saturating_add(1);
                     next - 1
@@ -179,9 +183,15 @@ impl TokenList {
         ids
     }
 
-    /// The ids by text.
-    pub(super) fn by_text(&self) -> HashMap<&str, u32> {
-        (0..self.entries.len()).map(|e| (self.token(e), self.entries[e].1)).collect()
+    /// The ids by text; of several tokens with one text, the last counts.
+    pub(super) fn by_text(&self) -> ByText<'_> {
+        let slots = vec![NO_ENTRY; slots_for(self.entries.len())];
+        let mut by_text = ByText { list: self, hasher: Hasher::new(), slots };
+        for entry in 0..self.entries.len() {
+            let slot = by_text.probe(self.token(entry));
+            by_text.slots[slot] = entry as u32;
+        }
+        by_text
     }
 
     fn check(&self, id: u64) -> Result<u32> {
@@ -218,7 +228,7 @@ impl TokenList {
             if by_id.len() <= i {
                 by_id.resize(i + 1, HOLE);
             }
-            let there = std::mem::replace(&mut by_id[i], entry as u32);
+            let there = core::mem::replace(&mut by_id[i], entry as u32);
             (there != HOLE).then_some(there as usize)
         };
         for entry in 0..self.entries.len() {
@@ -252,6 +262,40 @@ impl TokenList {
             }
         }
         Ok(())
+    }
+}
+
+/// Marks an empty slot.
+const NO_ENTRY: u32 = u32::MAX;
+
+/// A table of the tokens of a list by their texts.
+pub(super) struct ByText<'l> {
+    list: &'l TokenList,
+    hasher: Hasher,
+    /// Open addressing; indices of the list's entries.
+    slots: Vec<u32>,
+}
+
+impl ByText<'_> {
+    /// The id of the token with this text.
+    pub(super) fn get(&self, text: &str) -> Option<u32> {
+        let entry = self.slots[self.probe(text)];
+        self.list.entries.get(entry as usize).map(|e| e.1)
+    }
+
+    /// True if there is a token with this text.
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.get(text).is_some()
+    }
+
+    /// The slot that holds `text`, or the empty one to put it in.
+    fn probe(&self, text: &str) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = self.hasher.bytes(text.as_bytes()) as usize & mask;
+        while self.slots[slot] != NO_ENTRY && self.list.token(self.slots[slot] as usize) != text {
+            slot = (slot + 1) & mask;
+        }
+        slot
     }
 }
 
@@ -436,11 +480,11 @@ impl Config {
         let mut all = self.added.clone().unwrap_or_default();
         if !self.decoder {
             // The older file gives way to ids in tokenizer.json.
-            let taken: HashSet<Option<u64>> = file.iter().map(|a| a.id).collect();
+            let taken: BTreeSet<Option<u64>> = file.iter().map(|a| a.id).collect();
             all.retain(|a| !taken.contains(&a.id));
         }
         all.sort_by_key(|a| a.id);
-        let added: HashMap<&str, Added> =
+        let added: BTreeMap<&str, Added> =
             file.iter().chain(&all).map(|a| (a.content.as_str(), a.clone())).collect();
         let mut named = Vec::new();
         for token in self.special() {
@@ -456,7 +500,7 @@ impl Config {
     /// Adds tokens whose ids are not taken yet.
     pub(super) fn add_more(&mut self, added: Vec<Added>) {
         let there = self.added.get_or_insert_default();
-        let known: HashSet<Option<u64>> = there.iter().map(|a| a.id).collect();
+        let known: BTreeSet<Option<u64>> = there.iter().map(|a| a.id).collect();
         there.extend(added.into_iter().filter(|a| !known.contains(&a.id)));
     }
 
@@ -517,7 +561,7 @@ impl Config {
             }
         }
         doc.end()?;
-        let known: HashSet<String> = self.extra.iter().map(|n| n.content.clone()).collect();
+        let known: BTreeSet<String> = self.extra.iter().map(|n| n.content.clone()).collect();
         self.extra.extend(extra.into_iter().filter(|n| !known.contains(&n.content)));
         if self.extra.is_empty() {
             self.extra = additional;

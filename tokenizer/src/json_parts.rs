@@ -4,11 +4,15 @@
 //! Each is an object with a `type`, or a Sequence of several, which is read as the list of them. A
 //! component that Teff does not have is refused by name.
 
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use super::TokenizerError;
 use super::doc::{Value, unsupported};
 use super::split::{Behavior, Step};
 
-type Result<T> = std::result::Result<T, TokenizerError>;
+type Result<T> = core::result::Result<T, TokenizerError>;
 
 const NORMALIZER: &str = "normalizer";
 const PRE: &str = "pre-tokenizer";

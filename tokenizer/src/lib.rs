@@ -1,3 +1,5 @@
+#![no_std]
+#![forbid(unsafe_code)]
 //! Tokenizers: text to token ids and back.
 //!
 //! There are two kinds: byte-level byte-pair encoding (GPT-2, Llama 3, Qwen) and SentencePiece's
@@ -16,14 +18,22 @@
 //! # Ok(()) }
 //! ```
 
+#[macro_use]
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
 mod alphabet;
 mod bpe;
 mod doc;
 mod ends;
 mod error;
 mod export;
+#[cfg(feature = "std")]
+mod files;
 mod folder;
 mod gguf;
+mod hash;
 pub mod json;
 mod json_files;
 mod json_parts;
@@ -42,7 +52,9 @@ mod unicode;
 mod vocab;
 mod warning;
 
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 pub use bpe::EncodeScratch;
 pub use error::{MergeAt, TokenizerError};
@@ -98,7 +110,7 @@ pub struct SpecialIds {
 enum Algorithm {
     ByteBpe(Box<ByteBpe>),
     Spm(Box<Spm>),
-    Pipeline(Arc<dyn Encode>),
+    Pipeline(Box<dyn Encode>),
 }
 
 /// A vocabulary and its encoding rules. Immutable, and can be shared by threads.
@@ -129,8 +141,8 @@ pub struct Tokenizer {
     warnings: Vec<TokenizerWarning>,
 }
 
-impl std::fmt::Debug for Tokenizer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let mut out = f.debug_struct("Tokenizer");
         out.field("vocab_size", &self.vocab_size()).field("algorithm", &self.algorithm);
         out.field("ids", &self.ids).finish_non_exhaustive()
@@ -564,4 +576,11 @@ impl Tokenizer {
         let rest = self.vocab.memory() + self.special.memory() + lists;
         size_of::<Self>() + algorithm + rest
     }
+}
+
+/// Names of std's prelude that tests use.
+#[cfg(test)]
+mod test_prelude {
+    pub(crate) use alloc::string::{String, ToString};
+    pub(crate) use alloc::vec::Vec;
 }

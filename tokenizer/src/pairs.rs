@@ -1,8 +1,10 @@
 //! The merges of a byte-pair encoding, looked up by their two tokens.
 
-use std::collections::BinaryHeap;
+use alloc::collections::BinaryHeap;
+use alloc::vec::Vec;
 
-use super::vocab::{Hasher, slots_for};
+use super::hash::Hasher;
+use super::vocab::slots_for;
 
 /// Marks an absent merge, token or neighbour.
 pub(super) const NONE: u32 = u32::MAX;
@@ -174,7 +176,7 @@ impl Pairs {
         if let Some(last) = nodes.last_mut() {
             last.next = NONE;
         }
-        let mut entries = std::mem::take(queue).into_vec();
+        let mut entries = core::mem::take(queue).into_vec();
         entries.clear();
         for at in 1..nodes.len() {
             let rank = self.rank(nodes[at - 1].id, nodes[at].id);

@@ -4,6 +4,10 @@
 //! the same place the longest. A match that must be a whole word and is not is passed over, with the
 //! text it covers; one that strips white space takes it from the text beside it.
 
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::regex::CharSet;
 use super::vocab::{TokenKind, Vocab};
 use super::{Specials, TokenizerError};
@@ -79,12 +83,12 @@ impl SpecialIndex {
     /// The tokens of a vocabulary that are special or user-defined; those in `given` are matched as
     /// they say.
     pub(super) fn of_vocab(vocab: &Vocab, given: Vec<Literal>) -> Result<Self, TokenizerError> {
-        let ids: std::collections::HashSet<u32> = given.iter().map(|l| l.id).collect();
+        let ids: BTreeSet<u32> = given.iter().map(|l| l.id).collect();
         let mut all = given;
         for (id, kind, bytes) in vocab.iter().filter(|(id, ..)| !ids.contains(id)) {
             let always = kind == TokenKind::UserDefined;
             // Tokens that are not UTF-8 can't occur in a text.
-            if let (true, Ok(text)) = (kind.is_special() || always, std::str::from_utf8(bytes)) {
+            if let (true, Ok(text)) = (kind.is_special() || always, core::str::from_utf8(bytes)) {
                 let how = Matching { always, ..Matching::default() };
                 all.push(Literal { text: text.into(), id, how });
             }

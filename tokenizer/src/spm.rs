@@ -6,12 +6,15 @@
 //! leftmost first on ties. With ranks (tokenizer.json), only listed pairs merge, the lowest rank
 //! first. A character that is then still no token becomes its bytes' tokens, or the unknown token.
 
-use std::collections::BinaryHeap;
-use std::fmt;
+use alloc::collections::BinaryHeap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
+use super::hash::Hasher;
 use super::pairs::{Keep, Merge, NONE, Pairs, entry};
 use super::special::{SpecialIndex, Walk};
-use super::vocab::{Hasher, Lookup, TokenKind, Vocab};
+use super::vocab::{Lookup, TokenKind, Vocab};
 use super::{MergeAt, Specials, TokenizerError};
 
 /// The character that stands for a space in the files, U+2581.
@@ -198,7 +201,7 @@ impl Spm {
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
         let prefixed = self.prefixed(text, start);
-        let mut own = std::mem::take(&mut scratch.text);
+        let mut own = core::mem::take(&mut scratch.text);
         let text = if prefixed || text.contains(SPACE) {
             own.clear();
             own.push_str(if prefixed { " " } else { "" });
@@ -321,7 +324,7 @@ impl Spm {
         if let Some(last) = nodes.last_mut() {
             last.next = NONE;
         }
-        let mut entries = std::mem::take(queue).into_vec();
+        let mut entries = core::mem::take(queue).into_vec();
         entries.clear();
         for at in 1..nodes.len() {
             if let Some((rank, product)) = self.pair(vocab, text, &nodes[at - 1], &nodes[at]) {
@@ -675,6 +678,7 @@ impl Ranked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_prelude::*;
 
     #[test]
     fn priorities_are_in_the_order_of_scores() {

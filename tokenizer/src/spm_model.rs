@@ -4,14 +4,17 @@
 //! pieces with scores and types; of the trainer's settings, the kind of model and the ids of
 //! special tokens; and of the normaliser, whether it changes texts. Everything else is skipped.
 
-use std::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use super::json_files::{Added, Config};
 use super::special::{Literal, SpecialIndex};
 use super::spm::{Pieces, Rules};
 use super::{Algorithm, SpecialIds, TokenKind, Tokenizer, TokenizerError, ends};
 
-type Result<T> = std::result::Result<T, TokenizerError>;
+type Result<T> = core::result::Result<T, TokenizerError>;
 
 /// Maximum number of unused ids after the last piece.
 const MAX_HOLES: u64 = 1024;
@@ -246,7 +249,9 @@ fn build(
     }
     let named: Vec<String> = config.names().iter().map(|s| s.to_string()).collect();
     // Names that are not tokens yet are added, as in transformers.
-    let mut known: std::collections::HashSet<&[u8]> = pieces.iter().map(|p| p.text).collect();
+    let names: BTreeSet<&[u8]> = named.iter().map(|name| name.as_bytes()).collect();
+    let texts = pieces.iter().map(|p| p.text);
+    let mut known: BTreeSet<&[u8]> = texts.filter(|text| names.contains(text)).collect();
     known.extend(config.added.iter().flatten().map(|a| a.content.as_bytes()));
     let mut next = added.keys().next_back().map_or(0, |id| id.saturating_add(1));
     next = next.max(pieces.len() as u64);

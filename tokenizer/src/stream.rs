@@ -1,6 +1,6 @@
 //! Streaming UTF-8 decoding: tokens may end in the middle of a character.
 
-use std::str;
+use core::str;
 
 const REPLACEMENT: &str = "\u{fffd}";
 
@@ -78,7 +78,7 @@ impl Utf8Stream {
     /// Ends the text: returns U+FFFD if a character is incomplete, otherwise nothing. The stream
     /// can be used again.
     pub fn finish(&mut self) -> &'static str {
-        if std::mem::take(&mut self.held_len) > 0 { REPLACEMENT } else { "" }
+        if core::mem::take(&mut self.held_len) > 0 { REPLACEMENT } else { "" }
     }
 
     /// Number of bytes held back, at most 3.
@@ -118,7 +118,7 @@ impl<'s> Iterator for TextPieces<'s> {
 
     fn next(&mut self) -> Option<&'s str> {
         if !self.head.is_empty() {
-            return Some(std::mem::take(&mut self.head));
+            return Some(core::mem::take(&mut self.head));
         }
         if self.rest.is_empty() {
             return None;

@@ -1,6 +1,11 @@
 //! tekken.json, Mistral's own file: byte-level tokens with ranks, in which any two neighbours whose
 //! joint bytes are a token merge, the lowest rank first.
 
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::bpe::{self, Missing};
 use super::doc::{Doc, Value};
 use super::pairs::Keep;
@@ -8,7 +13,7 @@ use super::special::SpecialIndex;
 use super::split::{PreTokenizer, Step};
 use super::{Algorithm, SpecialIds, TokenKind, Tokenizer, TokenizerError};
 
-type Result<T> = std::result::Result<T, TokenizerError>;
+type Result<T> = core::result::Result<T, TokenizerError>;
 
 const FILE: &str = "tekken.json";
 

@@ -3,7 +3,11 @@
 //! Byte-level encoding and SentencePiece's kind, in the combinations of most published files, have code
 //! of their own; everything else runs in a [`Pipeline`].
 
-use std::collections::HashSet;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::doc::{Doc, Value, unsupported};
 use super::json_files::{
@@ -24,7 +28,7 @@ use super::{
 };
 use crate::json::Event;
 
-type Result<T> = std::result::Result<T, TokenizerError>;
+type Result<T> = core::result::Result<T, TokenizerError>;
 
 const FILE: &str = "tokenizer.json";
 
@@ -355,17 +359,15 @@ impl Tokenizer {
 /// The added tokens of the file and of the settings, with their ids.
 fn add_all(list: &TokenList, file: &File<'_>, config: &mut Config) -> Result<AddedVocab> {
     let known = list.by_text();
-    config.take_defaults(|text| {
-        known.contains_key(text) || file.added.iter().any(|a| a.content == text)
-    });
+    config.take_defaults(|text| known.has(text) || file.added.iter().any(|a| a.content == text));
     let mut added = AddedVocab::default();
-    let mut warnings = std::mem::take(&mut config.warnings);
+    let mut warnings = core::mem::take(&mut config.warnings);
     added.add(list, &known, file.added.iter().cloned(), |a, id| {
         Config::moved(&mut warnings, a, id);
     })?;
-    let before: HashSet<String> = added.tokens.iter().map(|(_, a)| a.content.clone()).collect();
+    let before: BTreeSet<String> = added.tokens.iter().map(|(_, a)| a.content.clone()).collect();
     added.add(list, &known, config.to_add(&file.added), |a, id| {
-        if !before.contains(&a.content) && !known.contains_key(a.content.as_str()) {
+        if !before.contains(&a.content) && !known.has(&a.content) {
             let token = a.content.clone();
             warning::count(&mut warnings, 0, |_| TokenizerWarning::TokenAdded {
                 token,
@@ -460,14 +462,14 @@ fn characters(
     let prefixed = rules.prefix != Prefix::Never;
     let in_list = list.ids();
     // Tokens that are matched after the prefix cover the space in front of them.
-    let spaced: HashSet<&str> = match after_prefix && prefixed {
+    let spaced: BTreeSet<&str> = match after_prefix && prefixed {
         true => {
             let new = |id: &u32| in_list.binary_search(id).is_err();
             let tokens =
                 added.tokens.iter().filter(|(id, a)| new(id) && a.normalized && !a.special);
             tokens.map(|(_, a)| a.content.as_str()).collect()
         }
-        false => HashSet::new(),
+        false => BTreeSet::new(),
     };
     let mut undone = false;
     list.for_each_token(added, |token| {
@@ -538,7 +540,7 @@ fn pipeline(file: &File<'_>, added: &AddedVocab, config: &mut Config) -> Result<
     let in_model = |id: u32| in_list.binary_search(&id).is_ok();
     let mut building = Model::build(texts, file.model.clone(), in_model);
     read_merges(file.merges.clone(), |left, right, at| {
-        let text = |t| std::str::from_utf8(t).map_err(|_| TokenizerError::MalformedMerge { at });
+        let text = |t| core::str::from_utf8(t).map_err(|_| TokenizerError::MalformedMerge { at });
         building.push(text(left)?, text(right)?, at)
     })?;
     let model = building.finish(|i| repeated(config, i));

@@ -208,7 +208,10 @@ const LETTERS: &str = "\
 
 #[cfg(test)]
 mod tests {
+    use std::{print, println};
+
     use super::*;
+    use crate::test_prelude::*;
 
     const CLASSES: [(&str, Class); 3] =
         [(r"\p{L}", Class::Letter), (r"\p{N}", Class::Number), (r"\s", Class::Space)];

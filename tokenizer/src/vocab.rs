@@ -1,6 +1,9 @@
 //! A vocabulary: the bytes of all tokens in one allocation, with a lookup table.
 
+use alloc::vec::Vec;
+
 use super::TokenizerError;
+use super::hash::Hasher;
 
 /// The kind of a token. The numbers are those of GGUF's `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,43 +111,6 @@ impl Vocab {
     /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.bytes.capacity() + 4 * self.ends.capacity() + self.kinds.capacity()
-    }
-}
-
-/// A keyed hash, so that no file can be crafted to overload one part of a table. The key differs
-/// from run to run; no result depends on it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hasher {
-    key: u64,
-}
-
-impl Hasher {
-    pub(super) fn new() -> Self {
-        use std::hash::BuildHasher;
-        Hasher { key: std::hash::RandomState::new().hash_one(0u64) }
-    }
-
-    /// The full product of two words, folded into one.
-    fn fold(a: u64, b: u64) -> u64 {
-        let p = u128::from(a) * u128::from(b);
-        p as u64 ^ (p >> 64) as u64
-    }
-
-    /// The hash of two ids.
-    pub(super) fn pair(self, a: u32, b: u32) -> u64 {
-        let word = u64::from(a) << 32 | u64::from(b);
-        Self::fold(word ^ self.key, 0x9e37_79b9_7f4a_7c15 ^ self.key.rotate_left(32))
-    }
-
-    /// The hash of a token's bytes.
-    fn bytes(self, bytes: &[u8]) -> u64 {
-        let mut h = self.key ^ bytes.len() as u64;
-        let (words, tail) = bytes.as_chunks::<8>();
-        for word in words {
-            h = Self::fold(h ^ u64::from_le_bytes(*word), 0x9e37_79b9_7f4a_7c15);
-        }
-        let last = tail.iter().fold(0, |v, &b| v << 8 | u64::from(b));
-        Self::fold(h ^ last, 0xd6e8_feb8_6659_fd93 ^ self.key.rotate_left(32))
     }
 }
 

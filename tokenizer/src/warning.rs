@@ -1,6 +1,8 @@
 //! Warnings of reading a tokenizer's files.
 
-use std::fmt;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// A place where a tokenizer's files contradict themselves or lack something, and what was done
 /// about it. The message is one line that names the key or file.

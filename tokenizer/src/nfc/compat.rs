@@ -2,6 +2,9 @@
 //! [`UNICODE_VERSION`](super::super::UNICODE_VERSION), printed by the test `print_compat_table`:
 //! `cargo test -p teff-tokenizer --lib print_compat_table -- --ignored --nocapture`.
 
+use alloc::vec::Vec;
+use core::fmt;
+
 /// Full decompositions that differ from the canonical ones: `character=its characters`; for ranges
 /// that map to ranges, `first-last=first`.
 const TABLE: &str = "\
@@ -367,39 +370,64 @@ const TABLE: &str = "\
     1f243=3014.5b89.3015 1f244=3014.70b9.3015 1f245=3014.6253.3015 1f246=3014.76d7.3015 \
     1f247=3014.52dd.3015 1f248=3014.6557.3015 1f250=5f97 1f251=53ef 1fbf0-1fbf9=30";
 
-/// The decompositions by character, sorted.
-pub(super) struct Compat(Vec<(u32, Box<[char]>)>);
+/// The decompositions by character.
+#[derive(Clone)]
+pub(super) struct Compat {
+    /// Characters, sorted, and the end of the decomposition of each in `to`; it starts at the end
+    /// of the one before.
+    from: Vec<(u32, u32)>,
+    to: Vec<char>,
+}
+
+impl fmt::Debug for Compat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} decompositions", self.from.len())
+    }
+}
 
 impl Compat {
     pub(super) fn new() -> Self {
         let hex = |s: &str| u32::from_str_radix(s, 16).unwrap_or(0);
-        let mut all = Vec::new();
+        let mut all = Compat { from: Vec::new(), to: Vec::new() };
         for entry in TABLE.split_ascii_whitespace() {
             let Some((from, to)) = entry.split_once('=') else { continue };
             match from.split_once('-') {
                 Some((first, last)) => {
                     for (from, to) in (hex(first)..=hex(last)).zip(hex(to)..) {
-                        all.push((from, char::from_u32(to).into_iter().collect()));
+                        all.push(from, char::from_u32(to));
                     }
                 }
-                None => {
-                    let to = to.split('.').filter_map(|c| char::from_u32(hex(c)));
-                    all.push((hex(from), to.collect()));
-                }
+                None => all.push(hex(from), to.split('.').filter_map(|c| char::from_u32(hex(c)))),
             }
         }
-        Compat(all)
+        all.from.shrink_to_fit();
+        all.to.shrink_to_fit();
+        all
+    }
+
+    fn push(&mut self, from: u32, to: impl IntoIterator<Item = char>) {
+        self.to.extend(to);
+        self.from.push((from, self.to.len() as u32));
     }
 
     /// The full decomposition of a character.
     pub(super) fn get(&self, c: u32) -> Option<&[char]> {
-        let at = self.0.binary_search_by_key(&c, |(from, _)| *from).ok()?;
-        Some(&self.0[at].1)
+        let at = self.from.binary_search_by_key(&c, |(from, _)| *from).ok()?;
+        let start = if at == 0 { 0 } else { self.from[at - 1].1 };
+        self.to.get(start as usize..self.from[at].1 as usize)
+    }
+
+    /// Memory in use, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        8 * self.from.capacity() + 4 * self.to.capacity()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{print, println};
+
+    use crate::test_prelude::*;
     use unicode_normalization::UnicodeNormalization;
 
     /// Prints [`super::TABLE`], to be broken into lines; ranges are written out.

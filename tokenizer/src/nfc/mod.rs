@@ -8,8 +8,8 @@
 mod compat;
 mod tables;
 
-use std::sync::OnceLock;
-
+use alloc::string::String;
+use alloc::vec::Vec;
 use compat::Compat;
 
 use tables::{Role, combining_class, composed, decomposed, role};
@@ -61,26 +61,46 @@ pub(super) enum Form {
     Kd,
 }
 
-/// Appends `text` in any form to `out`, without form C's shortcuts.
-pub(super) fn normalize_to(text: &str, form: Form, out: &mut String) {
-    static COMPAT: OnceLock<Compat> = OnceLock::new();
-    if text.is_ascii() {
-        out.push_str(text);
-        return;
-    }
-    let compat = matches!(form, Form::Kc | Form::Kd).then(|| COMPAT.get_or_init(Compat::new));
-    let (mut chars, mut marks) = (Vec::new(), 0);
-    for c in text.chars() {
-        match compat.and_then(|compat| compat.get(c as u32)) {
-            Some(all) => all.iter().for_each(|&c| decompose(c as u32, &mut chars, &mut marks)),
-            None => decompose(c as u32, &mut chars, &mut marks),
+/// Normalisation to any form, without form C's shortcuts.
+#[derive(Clone, Debug)]
+pub(super) struct AnyForm {
+    composed: bool,
+    /// Compatibility decompositions, if the form has them.
+    compat: Option<Compat>,
+}
+
+impl AnyForm {
+    pub(super) fn new(form: Form) -> Self {
+        AnyForm {
+            composed: matches!(form, Form::C | Form::Kc),
+            compat: matches!(form, Form::Kc | Form::Kd).then(Compat::new),
         }
     }
-    chars[marks..].sort_unstable();
-    if matches!(form, Form::C | Form::Kc) {
-        compose(&mut chars);
+
+    /// Appends the normal form of `text` to `out`.
+    pub(super) fn append(&self, text: &str, out: &mut String) {
+        if text.is_ascii() {
+            out.push_str(text);
+            return;
+        }
+        let (mut chars, mut marks) = (Vec::new(), 0);
+        for c in text.chars() {
+            match self.compat.as_ref().and_then(|compat| compat.get(c as u32)) {
+                Some(all) => all.iter().for_each(|&c| decompose(c as u32, &mut chars, &mut marks)),
+                None => decompose(c as u32, &mut chars, &mut marks),
+            }
+        }
+        chars[marks..].sort_unstable();
+        if self.composed {
+            compose(&mut chars);
+        }
+        out.extend(chars.iter().filter_map(|&key| char::from_u32(code(key))));
     }
-    out.extend(chars.iter().filter_map(|&key| char::from_u32(code(key))));
+
+    /// Memory in use, in bytes, besides this value itself.
+    pub(super) fn memory(&self) -> usize {
+        self.compat.as_ref().map_or(0, Compat::memory)
+    }
 }
 
 /// The offset of the first character at or after `from` that may change or is out of order.

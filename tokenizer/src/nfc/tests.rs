@@ -1,3 +1,6 @@
+use std::println;
+
+use crate::test_prelude::*;
 use std::collections::HashMap;
 
 use unicode_normalization::UnicodeNormalization;
@@ -71,7 +74,7 @@ fn random_texts_are_what_the_crate_says() {
             }
         }
         check(&text, &mut scratch);
-        let once = nfc(&text, &mut scratch).to_owned();
+        let once = String::from(nfc(&text, &mut scratch));
         assert_eq!(nfc(&once, &mut scratch), once);
     }
 }
@@ -174,16 +177,18 @@ fn print_lines(words: impl Iterator<Item = String>) {
 #[test]
 fn every_form_of_every_character_is_what_the_crate_says() {
     use unicode_normalization::UnicodeNormalization;
+    let forms = [Form::C, Form::D, Form::Kc, Form::Kd].map(AnyForm::new);
     for c in '\0'..=char::MAX {
         let text = format!("{c}\u{301}\u{323}");
-        for (form, want) in [
-            (Form::C, text.nfc().collect::<String>()),
-            (Form::D, text.nfd().collect()),
-            (Form::Kc, text.nfkc().collect()),
-            (Form::Kd, text.nfkd().collect()),
-        ] {
+        let wanted: [String; 4] = [
+            text.nfc().collect(),
+            text.nfd().collect(),
+            text.nfkc().collect(),
+            text.nfkd().collect(),
+        ];
+        for (form, want) in forms.iter().zip(wanted) {
             let mut got = String::new();
-            normalize_to(&text, form, &mut got);
+            form.append(&text, &mut got);
             assert_eq!(got, want, "{form:?} of {c:?}");
         }
     }

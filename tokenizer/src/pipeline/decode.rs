@@ -1,5 +1,9 @@
 //! Decoders: from tokens back to text.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::super::doc::unsupported;
 use super::super::json_parts::Dec;
 use super::super::regex::{Budget, Regex, RegexScratch};
@@ -8,7 +12,7 @@ use super::super::spm::byte_of;
 use super::super::{TokenizerError, alphabet};
 use super::normalize::compile;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     ByteLevel,
     ByteFallback,
@@ -35,7 +39,7 @@ enum Stage {
 }
 
 /// The stages that tokens go through one by one, and what is stripped from the whole.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Decoder {
     stages: Vec<Stage>,
     strip: Vec<(char, usize, usize)>,

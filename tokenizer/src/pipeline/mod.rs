@@ -14,8 +14,10 @@ mod model;
 mod normalize;
 mod pre;
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 use super::json_parts::{Dec, Norm, Pre};
 use super::pairs::MergeScratch;
@@ -51,8 +53,17 @@ pub(super) trait Encode: fmt::Debug + Send + Sync {
     /// The merges: left and right token, and product.
     fn merges(&self) -> Vec<[u32; 3]>;
 
+    /// A copy.
+    fn boxed(&self) -> Box<dyn Encode>;
+
     /// Memory in use, in bytes.
     fn memory(&self) -> usize;
+}
+
+impl Clone for Box<dyn Encode> {
+    fn clone(&self) -> Self {
+        (**self).boxed()
+    }
 }
 
 /// Reusable memory of encoding.
@@ -72,6 +83,7 @@ pub(super) struct Scratch {
 }
 
 /// A tokenizer of any components.
+#[derive(Clone)]
 pub(super) struct Pipeline {
     normalizer: Normalizer,
     pre: PreTokenizer,
@@ -113,7 +125,7 @@ impl Pipeline {
     pub(super) fn normalized_form(&self, text: &str) -> Result<String, TokenizerError> {
         let mut scratch = Scratch { budget: Budget::new(text.len()), ..Scratch::default() };
         self.normalizer.apply(text, &mut scratch)?;
-        Ok(std::mem::take(&mut scratch.normal))
+        Ok(core::mem::take(&mut scratch.normal))
     }
 
     /// The text of a token within others; its bytes are part of a text.
@@ -121,9 +133,9 @@ impl Pipeline {
         self.decoder.token(token, false, false, budget)
     }
 
-    pub(super) fn finish(mut self, normalized: SpecialIndex) -> Arc<dyn Encode> {
+    pub(super) fn finish(mut self, normalized: SpecialIndex) -> Box<dyn Encode> {
         self.normalized = normalized;
-        Arc::new(self)
+        Box::new(self)
     }
 
     fn encode_pieces(
@@ -158,7 +170,7 @@ impl Encode for Pipeline {
             return Ok(());
         }
         let kept = self.normalizer.apply(text, scratch)?;
-        let normal = std::mem::take(&mut scratch.normal);
+        let normal = core::mem::take(&mut scratch.normal);
         if normal.len() >= u32::MAX as usize - 1 {
             return Err(TokenizerError::TextTooLong { bytes: normal.len() });
         }
@@ -175,7 +187,7 @@ impl Encode for Pipeline {
     }
 
     fn decode_at(&self, id: u32, first: bool, last: bool) -> Option<Vec<u8>> {
-        let token = std::str::from_utf8(self.model.text(id)?).ok()?;
+        let token = core::str::from_utf8(self.model.text(id)?).ok()?;
         let mut budget = Budget::of_tokens(token.len());
         self.decoder.has_ends().then(|| self.decoder.token(token, first, last, &mut budget))
     }
@@ -186,6 +198,10 @@ impl Encode for Pipeline {
 
     fn merges(&self) -> Vec<[u32; 3]> {
         self.model.merges()
+    }
+
+    fn boxed(&self) -> Box<dyn Encode> {
+        Box::new(self.clone())
     }
 
     fn memory(&self) -> usize {

@@ -1,7 +1,12 @@
 //! Byte-pair encoding over the characters of a piece, with tokens as they are in the file.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::super::hash::Hasher;
 use super::super::pairs::{Keep, Merge, MergeScratch, NONE, Pairs};
-use super::super::vocab::{Hasher, Lookup, TokenKind, Vocab};
+use super::super::vocab::{Lookup, TokenKind, Vocab};
 use super::super::{MergeAt, TokenizerError};
 
 /// Maximum number of symbols that are merged by searching all pairs each time.
@@ -21,6 +26,7 @@ pub(in super::super) struct ModelParts {
 }
 
 /// A vocabulary and its merges.
+#[derive(Clone)]
 pub(in super::super) struct Model {
     texts: Vocab,
     /// The tokens that merging may produce.
@@ -53,7 +59,7 @@ impl Model {
         }
         let find = |text: &str| lookup.find(&texts, text.as_bytes()).unwrap_or(NONE);
         let bytes = match parts.byte_fallback {
-            true => Box::new(std::array::from_fn(|b| find(&format!("<0x{b:02X}>")))),
+            true => Box::new(core::array::from_fn(|b| find(&format!("<0x{b:02X}>")))),
             false => Box::new([NONE; 256]),
         };
         let unk = parts.unk.as_deref().map_or(NONE, find);
@@ -114,7 +120,7 @@ impl Model {
                 text = &spelled;
             }
             if let Some(id) = self.lookup.find(&self.texts, text.as_bytes()) {
-                if std::mem::take(&mut unknown) {
+                if core::mem::take(&mut unknown) {
                     ids.push(self.unk);
                 }
                 ids.push(id);

@@ -1,15 +1,18 @@
 //! Normalizers: rewriting a text before anything else.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::super::json_parts::{Norm, Search, escape};
-use super::super::nfc::{Form, normalize_to};
+use super::super::nfc::{AnyForm, Form};
 use super::super::regex::{CharSet, Regex};
 use super::super::split::matches;
 use super::super::{TokenizerError, alphabet};
 use super::Scratch;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
-    Form(Form),
+    Form(AnyForm),
     Lowercase,
     /// Removes these characters.
     Remove(CharSet),
@@ -31,7 +34,7 @@ enum Stage {
 }
 
 /// A list of rewritings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Normalizer(Vec<Stage>);
 
 /// Compiles what is searched for.
@@ -51,10 +54,10 @@ impl Normalizer {
         let mut stages = Vec::new();
         for norm in all {
             stages.push(match norm {
-                Norm::Nfc => Stage::Form(Form::C),
-                Norm::Nfd => Stage::Form(Form::D),
-                Norm::Nfkc => Stage::Form(Form::Kc),
-                Norm::Nfkd => Stage::Form(Form::Kd),
+                Norm::Nfc => Stage::Form(AnyForm::new(Form::C)),
+                Norm::Nfd => Stage::Form(AnyForm::new(Form::D)),
+                Norm::Nfkc => Stage::Form(AnyForm::new(Form::Kc)),
+                Norm::Nfkd => Stage::Form(AnyForm::new(Form::Kd)),
                 Norm::Lowercase => Stage::Lowercase,
                 Norm::StripAccents => Stage::Remove(CharSet::categories(&["M"])),
                 Norm::Nmt => Stage::Nmt,
@@ -74,7 +77,7 @@ impl Normalizer {
                         stages.push(Stage::Chinese);
                     }
                     if *accents {
-                        stages.push(Stage::Form(Form::D));
+                        stages.push(Stage::Form(AnyForm::new(Form::D)));
                         stages.push(Stage::Remove(CharSet::categories(&["Mn"])));
                     }
                     if *lowercase {
@@ -99,7 +102,7 @@ impl Normalizer {
             let Scratch { normal, other, regex: memory, budget, .. } = scratch;
             other.clear();
             match stage {
-                Stage::Form(form) => normalize_to(normal, *form, other),
+                Stage::Form(form) => form.append(normal, other),
                 Stage::Lowercase => other.extend(normal.chars().flat_map(char::to_lowercase)),
                 Stage::Remove(set) => {
                     kept &= !normal.chars().next().is_some_and(|c| set.contains(c));
@@ -163,7 +166,7 @@ impl Normalizer {
             if other.len() > limit {
                 return Err(TokenizerError::NormalizedTooLong { bytes: text.len(), limit });
             }
-            std::mem::swap(normal, other);
+            core::mem::swap(normal, other);
         }
         Ok(kept)
     }
@@ -172,6 +175,7 @@ impl Normalizer {
     pub(super) fn memory(&self) -> usize {
         let regexes = self.0.iter().map(|stage| match stage {
             Stage::Replace { regex, .. } => regex.memory(),
+            Stage::Form(form) => form.memory(),
             _ => 0,
         });
         size_of::<Stage>() * self.0.capacity() + regexes.sum::<usize>()

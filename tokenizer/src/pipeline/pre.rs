@@ -1,11 +1,14 @@
 //! Pre-tokenizers that may rewrite the pieces that they cut.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::super::json_parts::{Pre, Scheme};
 use super::super::split::{Behavior, Fast, Stage as Cut, compile_step};
 use super::super::{TokenizerError, alphabet};
 use super::Scratch;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Cut(Cut),
     ByteLevel { prefix: bool, regex: bool },
@@ -28,7 +31,7 @@ impl Pieces {
 }
 
 /// A list of steps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PreTokenizer(Vec<Stage>);
 
 impl PreTokenizer {
@@ -69,7 +72,7 @@ impl PreTokenizer {
                         let flagged = |&(a, b): &(usize, usize)| (a, b, first && a == start);
                         next.ranges.extend(ranges.iter().map(flagged));
                     }
-                    std::mem::swap(&mut pieces.ranges, &mut next.ranges);
+                    core::mem::swap(&mut pieces.ranges, &mut next.ranges);
                     continue;
                 }
                 Stage::ByteLevel { prefix, regex } => {
@@ -132,7 +135,7 @@ impl PreTokenizer {
                     }
                 }
             }
-            std::mem::swap(pieces, next);
+            core::mem::swap(pieces, next);
         }
         Ok(())
     }

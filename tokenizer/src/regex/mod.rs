@@ -10,7 +10,10 @@ mod parse;
 mod set;
 mod tables;
 
-use std::fmt;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 use parse::{Assert, Mode, Node, UNBOUNDED, nullable};
 use set::{Ranges, Set};
@@ -328,7 +331,7 @@ impl Regex {
                     let fits = |b: &Branch| {
                         b.set == ANY || c.is_some_and(|c| self.sets[usize::from(b.set)].contains(c))
                     };
-                    let from = std::mem::take(&mut next);
+                    let from = core::mem::take(&mut next);
                     match all[from..].iter().position(fits) {
                         Some(at) => {
                             let chosen = from + at;
@@ -509,7 +512,7 @@ impl Compiler<'_> {
             Node::Atomic(inner) => self.atomic(|compiler| compiler.compile(inner))?,
             Node::Look { node, ahead: true, negated } => self.look(node, 0, *negated)?,
             Node::Look { node, negated, .. } => {
-                let one = std::slice::from_ref(&**node);
+                let one = core::slice::from_ref(&**node);
                 let all = if let Node::Alt(all) = &**node { &all[..] } else { one };
                 let width = |n: &Node| width(n).ok_or("a look-behind of several lengths");
                 let widths = all.iter().map(width).collect::<Result<Vec<_>, _>>()?;

@@ -4,6 +4,10 @@
 //! library uses: `^` and `$` match at lines, `{n,m}+` repeats, and `?+`, `*+` and `++` are possessive.
 //! What no tokenizer uses (back-references, conditions, names of rare properties) is refused.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::set::{Ranges, space, word};
 
 /// A part of a pattern.
@@ -48,7 +52,7 @@ const MAX_QUANTIFIERS: usize = 4;
 const MAX_COUNT: u32 = 1000;
 
 /// The part of a pattern that can't be used, for the message.
-pub(super) type Result<T> = std::result::Result<T, String>;
+pub(super) type Result<T> = core::result::Result<T, String>;
 
 pub(super) fn parse(pattern: &str) -> Result<Node> {
     let mut parser = Parser { rest: pattern, ignore_case: false, dot_all: false, depth: 0 };

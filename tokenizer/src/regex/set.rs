@@ -1,5 +1,9 @@
 //! Sets of characters.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::tables;
 
 /// A set of code points as sorted ranges that neither overlap nor touch.
@@ -106,10 +110,11 @@ impl Ranges {
             "digit" => "Nd",
             "space" => return Some(space()),
             "word" => return Some(word()),
+            // Less some marks.
             "alnum" => "L M Nd Nl",
-            "alpha" => "L M Nl",
-            "upper" => "Lu",
-            "lower" => "Ll",
+            "alpha" | "alphabetic" => "L M Nl",
+            "upper" | "uppercase" => "Lu",
+            "lower" | "lowercase" => "Ll",
             "cntrl" => "Cc",
             // A group of categories, or one of them.
             _ if short.len() <= 2 => &short,
@@ -125,11 +130,23 @@ impl Ranges {
                 out.push(first, last);
             }
         });
+        let mut add = |text| tables::ranges(text, |first, last| out.push(first, last));
+        match short.as_str() {
+            "alpha" | "alphabetic" | "alnum" => add(tables::CIRCLED),
+            "upper" | "uppercase" => add(tables::OTHER_UPPERCASE),
+            "lower" | "lowercase" => add(tables::OTHER_LOWERCASE),
+            _ => {}
+        }
         let script = tables::SCRIPTS.iter().find(|(script, _)| script.eq_ignore_ascii_case(&short));
         if let Some((_, text)) = script {
             tables::ranges(text, |first, last| out.push(first, last));
         }
         out.normalize();
+        if matches!(short.as_str(), "alpha" | "alphabetic" | "alnum") {
+            let mut marks = Ranges::default();
+            tables::ranges(tables::NOT_ALPHABETIC, |first, last| marks.push(first, last));
+            out = out.intersection(&marks.negated());
+        }
         (!out.0.is_empty()).then_some(out)
     }
 
@@ -191,7 +208,7 @@ impl Set {
 
 /// Appends the other cases of a character.
 fn cases(c: char, out: &mut Vec<char>) {
-    let one = |mut chars: std::char::ToUppercase| chars.next().filter(|_| chars.next().is_none());
+    let one = |mut chars: core::char::ToUppercase| chars.next().filter(|_| chars.next().is_none());
     let mut add = |c: char| out.push(c);
     let upper = one(c.to_uppercase()).unwrap_or(c);
     let mut lower = upper.to_lowercase();

@@ -10,7 +10,8 @@ mod llama3;
 mod names;
 mod stage;
 
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use super::TokenizerError;
 use super::regex::TooManySteps;
@@ -117,7 +118,7 @@ impl Fast {
 pub(super) struct PreTokenizer {
     /// Its name, if it is one that GGUF files name.
     pub(super) known: Option<Splitter>,
-    stages: Arc<[Stage]>,
+    stages: Box<[Stage]>,
 }
 
 impl PreTokenizer {

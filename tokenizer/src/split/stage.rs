@@ -1,5 +1,8 @@
 //! The steps of pre-tokenizers that only cut a text: by patterns, by digits, by punctuation.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::super::regex::{Budget, Regex, RegexScratch, TooManySteps};
 use super::super::unicode::{Class, class};
 use super::Fast;
@@ -134,7 +137,7 @@ impl CutScratch {
             for &(start, end) in &*pieces {
                 stage.cut(&text[start..end], start, regex, budget, parts, next)?;
             }
-            std::mem::swap(pieces, next);
+            core::mem::swap(pieces, next);
         }
         Ok(pieces)
     }

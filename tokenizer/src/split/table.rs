@@ -7,6 +7,7 @@
 
 use super::super::{CutScratch, GgufName, PreTokenizer, Splitter, gguf_name, gguf_names};
 use super::{Budget, check_with};
+use crate::test_prelude::*;
 
 /// Texts whose pieces differ.
 const TEXTS: [&str; 4] = [

@@ -1,5 +1,6 @@
 use super::super::regex::Budget;
 use super::*;
+use crate::test_prelude::*;
 
 #[path = "table.rs"]
 mod table;

@@ -516,3 +516,16 @@ const CASES: &[Case] = &[
         &[("ab1a", &[40, 44, 40, 25, 40, 2], " ab 1 a")],
     ),
 ];
+
+#[test]
+fn a_special_token_that_normalisation_changes_is_decoded_to_its_name() {
+    // As in tokenizers 0.22.2. 0.23.3 gives its normal form, which it then does not know as special.
+    let added = r#"[{"id":51,"content":"[CLS]","single_word":false,"lstrip":false,"rstrip":false,"normalized":true,"special":true}]"#;
+    let json = json([added, r#"{"type":"Lowercase"}"#, "null", r#"{"type":"Fuse"}"#, ""]);
+    let tokenizer = Tokenizer::from_tokenizer_json(json.as_bytes(), None).unwrap();
+    for text in ["a[CLS]b", "A[cls]B"] {
+        assert_eq!(tokenizer.encode(text, Specials::Parse).unwrap(), [2, 51, 3], "{text}");
+    }
+    assert_eq!(tokenizer.decode(&[2, 51, 3]).unwrap(), "a[CLS]b");
+    assert!(tokenizer.is_special(51));
+}

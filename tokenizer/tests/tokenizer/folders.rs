@@ -177,3 +177,43 @@ fn text_never_merges_to_a_control_token() {
     assert_eq!(many, [258, byte(b'>')].repeat(1 << 17));
     assert!(tokenizer.is_end(259));
 }
+
+/// Error of a storage that is not a file system.
+#[derive(Debug)]
+enum Failure {
+    Storage,
+    Tokenizer(TokenizerError),
+}
+
+impl From<TokenizerError> for Failure {
+    fn from(e: TokenizerError) -> Self {
+        Failure::Tokenizer(e)
+    }
+}
+
+#[test]
+fn files_may_come_from_anywhere() {
+    let json = Small::sample().tokenizer_json(false);
+    let mut asked = Vec::new();
+    let tokenizer = Tokenizer::from_files(|name| {
+        asked.push(name);
+        Ok::<_, Failure>(match name {
+            "tokenizer.json" => Some(json.clone().into_bytes()),
+            "tokenizer_config.json" => Some(br#"{"eos_token":"C"}"#.to_vec()),
+            "config.json" => Some(br#"{"eos_token_id":[68]}"#.to_vec()),
+            _ => None,
+        })
+    });
+    let tokenizer = tokenizer.unwrap().unwrap();
+    assert_eq!(
+        (tokenizer.eos(), tokenizer.stop_ids()),
+        (Some(67), &[67, 68, Small::sample().end()][..])
+    );
+    assert!(asked.contains(&"generation_config.json") && !asked.contains(&"vocab.json"));
+    assert!(Tokenizer::from_files(|_| Ok::<_, Failure>(None)).unwrap().is_none());
+    let failed = Tokenizer::from_files(|_| Err(Failure::Storage));
+    assert!(matches!(failed, Err(Failure::Storage)));
+    let broken =
+        Tokenizer::from_files(|name| Ok((name == "tokenizer.json").then(|| b"[".to_vec())));
+    assert!(matches!(broken, Err(Failure::Tokenizer(TokenizerError::WrongField { .. }))));
+}
