@@ -145,8 +145,10 @@ mod tests {
     #[test]
     fn what_is_no_model_or_has_no_tokenizer_is_an_error() {
         assert!(matches!(Reader::new(&file().unwrap()[1..]), Err(Failure::File(_))));
-        let bare = include_bytes!("../../examples/bare_metal/model-q8_0.gguf");
-        let missing = Reader::new(bare).map(|_| ()).unwrap_err();
+        // Version 3, without tensors and keys.
+        let mut empty = [0; 32];
+        empty[..5].copy_from_slice(b"GGUF\x03");
+        let missing = Reader::new(&empty).map(|_| ()).unwrap_err();
         assert!(matches!(
             missing,
             Failure::Tokenizer(TokenizerError::Gguf { key: "tokenizer.ggml.model", .. })
