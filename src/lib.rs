@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The layers are separate crates: [`kernels`] (core only) for arithmetic, [`graph`] (no_std) for
-//! planning and running steps, [`runtime`] for files, tokenizers, threads and sessions.
+//! planning and running steps, [`runtime::tokenizer`] (no_std, with a heap) for text, [`runtime`] for
+//! files, threads and sessions.
 
 #[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]

@@ -28,6 +28,7 @@ use teff_graph::gguf::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgufValue, MAX_KEYS, MAX_NAME, MAX_TENSORS, ValueKind,
 };
 use teff_kernels::Format;
+use teff_tokenizer::GgufKeys;
 
 /// Maximum length of a tensor name in bytes: ggml stores names in 64 bytes, the last one zero.
 pub const MAX_TENSOR_NAME: usize = 63;
@@ -331,6 +332,37 @@ impl GgufHeader {
         data.pad()?;
         data.current = data.tensors.next();
         Ok(data)
+    }
+}
+
+/// A tokenizer's keys.
+impl GgufKeys for GgufHeader {
+    type Error = WriteError;
+
+    fn put(&mut self, key: &str, value: GgufValue<'_>) -> Result<(), WriteError> {
+        GgufHeader::put(self, key, value)
+    }
+
+    fn put_strings<S: AsRef<[u8]>>(
+        &mut self,
+        key: &str,
+        values: impl IntoIterator<Item = S>,
+    ) -> Result<(), WriteError> {
+        GgufHeader::put_strings(self, key, values)
+    }
+
+    fn put_i32s(&mut self, key: &str, values: &[i32]) -> Result<(), WriteError> {
+        GgufHeader::put_i32s(self, key, values)
+    }
+
+    fn put_f32s(&mut self, key: &str, values: &[f32]) -> Result<(), WriteError> {
+        GgufHeader::put_f32s(self, key, values)
+    }
+}
+
+impl From<WriteError> for teff_tokenizer::ExportError<WriteError> {
+    fn from(e: WriteError) -> Self {
+        teff_tokenizer::ExportError::Write(e)
     }
 }
 

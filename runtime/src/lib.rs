@@ -1,4 +1,4 @@
-//! The std layer of Teff: model files, tokenizers, threads, sampling and sessions.
+//! The std layer of Teff: model files, threads, sampling and sessions.
 #[cfg(feature = "capi")]
 pub mod capi;
 #[cfg(feature = "chat")]
@@ -7,7 +7,6 @@ pub mod config;
 pub mod gguf_spec;
 pub mod gguf_split;
 pub mod gguf_write;
-pub mod json;
 #[cfg(feature = "mmap")]
 mod mmap;
 pub mod model;
@@ -21,7 +20,18 @@ pub mod session;
 mod storage;
 #[cfg(feature = "chat")]
 pub mod template;
-pub mod tokenizer;
+
+/// Tokenizers: text to token ids and back; the crate [`teff_tokenizer`].
+pub mod tokenizer {
+    pub use teff_tokenizer::*;
+
+    pub use crate::model::vocabulary::open;
+
+    /// Error of exporting a tokenizer to the header of a GGUF file.
+    pub type ExportError = teff_tokenizer::ExportError<crate::gguf_write::WriteError>;
+}
+
+pub use teff_tokenizer::json;
 
 pub use model::{LoadError, LoadOptions, Model};
 pub use session::{

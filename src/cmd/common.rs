@@ -9,7 +9,7 @@ use teff::kernels::CpuError;
 use teff::runtime::pool::{MAX_THREADS, allowed_threads};
 use teff::runtime::sample::SamplingError;
 use teff::runtime::session::default_backend;
-use teff::runtime::tokenizer::Tokenizer;
+use teff::runtime::tokenizer::{self, Tokenizer};
 use teff::{Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, SessionOptions};
 
 use super::args::{Args, option, positional, switch, unexpected, utf8};
@@ -276,7 +276,7 @@ impl CommonArgs {
         let path = self.path()?;
         elsewhere::check_model(path)?;
         let progress = Progress::show("loading the tokenizer");
-        let tokenizer = Tokenizer::open(path).map_err(Failure::run)?;
+        let tokenizer = tokenizer::open(path).map_err(Failure::run)?;
         drop(progress);
         print_warnings(tokenizer.warnings());
         Ok(tokenizer)

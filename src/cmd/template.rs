@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use teff::Tokenizer;
 use teff::runtime::chat::{
     ChatTemplate, Conversation, Message, MessageError, ModelTemplateError, SpecialTokens,
 };
 use teff::runtime::model::{ChatTemplateError, ChatTemplates, LoadErrorKind};
 use teff::runtime::template::Json;
+use teff::runtime::tokenizer;
 
 use super::args::{Args, nearest, option, switch};
 use super::common::{CommonArgs, model_argument, model_options};
@@ -97,7 +97,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     // Neither weights nor an architecture that Teff knows are needed.
     let path = common.path()?;
     elsewhere::check_model(path)?;
-    let special = match Tokenizer::open(path) {
+    let special = match tokenizer::open(path) {
         Ok(tokenizer) => SpecialTokens::open(path, Some(&tokenizer)),
         Err(e) if matches!(e.kind, LoadErrorKind::Tokenizer(_)) => {
             print_error(&format!("warning: bos_token and its like may be undefined: {e}"));

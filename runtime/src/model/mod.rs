@@ -29,7 +29,7 @@ mod special;
 mod template;
 mod tensor_table;
 mod ternary;
-mod vocabulary;
+pub(crate) mod vocabulary;
 mod warning;
 
 use std::borrow::Cow;

@@ -13,7 +13,7 @@ use teff_kernels::Format;
 use teff_runtime::config::Config;
 use teff_runtime::gguf_write::GgufHeader;
 use teff_runtime::model::{Container, LoadErrorKind as K};
-use teff_runtime::tokenizer::{Specials, Tokenizer};
+use teff_runtime::tokenizer::{self, Specials};
 use teff_runtime::{LoadOptions, Model};
 
 /// Shapes of a model of which only the embedding is known.
@@ -484,19 +484,19 @@ fn a_vocabulary_without_a_model() {
         let path = folder.write("vocab.gguf", file);
         let e = Model::open(&path).unwrap_err();
         assert!(matches!(e.kind, K::NoTensors) && e.to_string().contains("vocab.gguf"), "{e}");
-        let tokenizer = Tokenizer::open(&path).unwrap();
+        let tokenizer = tokenizer::open(&path).unwrap();
         let ids = tokenizer.encode("Hello world", Specials::Ignore).unwrap();
         assert_eq!(ids, want.encode("Hello world", Specials::Ignore).unwrap());
         assert_eq!(tokenizer.decode(&ids), want.decode(&ids));
     }
     // Of a model's file, of a folder, and of a file in it.
     for path in [path, common::oracle(), common::oracle().join("model.safetensors")] {
-        assert_eq!(Tokenizer::open(&path).unwrap().vocab_size(), want.vocab_size());
+        assert_eq!(tokenizer::open(&path).unwrap().vocab_size(), want.vocab_size());
     }
     let path = folder.write("none.gguf", TINY.gguf(usual));
-    let e = Tokenizer::open(&path).unwrap_err();
+    let e = tokenizer::open(&path).unwrap_err();
     assert!(matches!(e.kind, K::Tokenizer(_)) && e.to_string().contains("none.gguf"), "{e}");
-    assert!(matches!(Tokenizer::open(folder.0.join("absent")).unwrap_err().kind, K::Io(_)));
+    assert!(matches!(tokenizer::open(folder.0.join("absent")).unwrap_err().kind, K::Io(_)));
     let path = folder.write("text", "text");
-    assert!(matches!(Tokenizer::open(path).unwrap_err().kind, K::UnknownFile { .. }));
+    assert!(matches!(tokenizer::open(path).unwrap_err().kind, K::UnknownFile { .. }));
 }

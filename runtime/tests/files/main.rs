@@ -8,7 +8,6 @@ mod decoders;
 mod compatibility;
 mod compatibility_files;
 mod fuzz_regressions;
-mod json;
 mod load;
 mod load_families;
 mod safetensors;

@@ -1,8 +1,11 @@
-//! `bare`: kernels and graph on targets without std.
+//! `bare`: kernels, graph and tokenizers on targets without std.
 
 use crate::cmd::{Cmd, Outcome};
 use crate::job::Job;
 use crate::toolchain::Toolchain::Foreign;
+
+/// The crates that need no heap.
+const CORE: &str = "-p teff-kernels -p teff-graph";
 
 /// All targets. (thumbv7em, thumbv8m and wasm32: the sections `firmware`, `wasm` and `page`.)
 const ALL: [&str; 4] = [
@@ -16,7 +19,7 @@ const ALL: [&str; 4] = [
 /// the time.
 const SAMPLE: &[&str] = &[ALL[0]];
 
-/// Checks kernels and graph for each; by night they are built, too. The core of the language alone comes first, so that
+/// Checks them for each; by night they are built, too. The core of the language alone comes first, so that
 /// neither can lean on a heap.
 pub(crate) fn bare(job: &Job) -> Outcome {
     Cmd::new("/usr/bin/rustc").arg("--version").run()?;
@@ -25,16 +28,18 @@ pub(crate) fn bare(job: &Job) -> Outcome {
         for target in if job.full { &ALL } else { SAMPLE } {
             cmd = cmd.arg("--target").arg(target);
         }
-        cmd.line("-q -p teff-kernels -p teff-graph")
+        cmd.arg("-q")
     };
     job.step("core alone: teff-kernels, and teff-graph without alloc");
-    cargo("check -Zbuild-std=core --no-default-features").run()?;
+    cargo("check -Zbuild-std=core --no-default-features").line(CORE).run()?;
     job.step("core and alloc: all formats, the suite for third parties, and plans that are built");
-    cargo("check -Zbuild-std=core,alloc --features teff-kernels/equivalence").run()?;
+    cargo("check -Zbuild-std=core,alloc --features teff-kernels/equivalence").line(CORE).run()?;
+    job.step("core and alloc: teff-tokenizer without its feature std");
+    cargo("check -Zbuild-std=core,alloc -p teff-tokenizer --no-default-features").run()?;
     if job.full {
         // A size, or an instruction that is not there, is found by a code generator only.
         job.step("core alone, built");
-        cargo("build -Zbuild-std=core --no-default-features").run()?;
+        cargo("build -Zbuild-std=core --no-default-features").line(CORE).run()?;
     }
     Ok(())
 }

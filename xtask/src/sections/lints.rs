@@ -30,6 +30,9 @@ pub(crate) fn clippy(job: &Job) -> Outcome {
     // In the workspace runtime asks for graph's `alloc`, so its absence needs a run of its own.
     job.step("teff-graph without alloc");
     clippy("-p teff-graph --no-default-features --lib")?;
+    // And for the tokenizer's `std`.
+    job.step("teff-tokenizer without std");
+    clippy("-p teff-tokenizer --no-default-features --lib")?;
     job.step("examples/wasm");
     clippy("--locked --workspace --all-targets --manifest-path examples/wasm/Cargo.toml")
 }

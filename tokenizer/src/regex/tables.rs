@@ -1,0 +1,296 @@
+//! General categories and scripts of characters, for the classes of patterns.
+//!
+//! Read only when a pattern is compiled; matching uses the sets made of them. The tests compare them
+//! with the `regex` crate, and print them: `cargo test -p teff-tokenizer --lib print_category_runs --
+//! --ignored --nocapture`. Their version is [`UNICODE_VERSION`](super::super::UNICODE_VERSION).
+
+/// The two-letter names of the categories, in the order of the letters of [`RUNS`].
+pub(super) const CATEGORIES: [&str; 30] = [
+    "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi",
+    "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Co", "Cn", "Cs",
+];
+
+/// All code points from 0 on as runs of one category: its letter (`A` to `Z`, `a` to `d`), and the
+/// run's length unless that is 1.
+const RUNS: &str = "\
+    Z32WR3TR3NORSRMR2I10R2S3R2A26NROULUB26NSOSZ33WRT4VRUVEPSaVUVSK2UBR2UKEQK3RA23SA7B24SB8ABABABAB\
+    ABABABABABABABABABABABABABABABABABABABABABABABAB2ABABABABABABABAB2ABABABABABABABABABABABABABAB\
+    ABABABABABABABABABA2BABAB3A2BABA2BA3B2A4BA2BA3B3A2BA2BABABA2BAB2ABA2BA3BABA2B2EAB3E4ACBACBACBA\
+    BABABABABABABAB2ABABABABABABABABAB2ACBABA3BABABABABABABABABABABABABABABABABABABABABABABABABABA\
+    BABABAB7A2BA2B2ABA4BABABABAB69EB27D18U4D12U14D5U7DUDU17F112ABABDUABc2DB3RAc4U2ARA3cAcA2BA17cA9\
+    B35AB2A3B3ABABABABABABABABABABABAB5ABSABA2B2A51B48ABABABABABABABABABABABABABABABABABVF5H2ABABA\
+    BABABABABABABABABABABABABABABABABABABABABABABABABA2BABABABABABAB2ABABABABABABABABABABABABABABA\
+    BABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABcA38c2DR6B41RMc2V2TcF45MFRF\
+    2RF2RFc8E27c4E4R2c11a6S3R2TR2V2F11RaR3E32DE10F21I10R4E2FE99REF7aVF6D2F2VF4E2I10E3V2ER14caEFE30\
+    F27c2E89F11Ec14I10E33F9D2VR3Dc2FT2E22F4DF9DF3DF5c2R15cE25F3c2RcE11c5E24UE6ca2c5F9E41DF24aF32GE\
+    54FGFEG3F8G4FG2EF7E10F2R2I10RDE15FG2cE8c2E2c2E22cE7cEc3E4c2FEG3F4c2G2c2G2FEc8Gc4E2cE3F2c2I10E2\
+    T2K6VTERFc2F2GcE6c4E2c2E22cE7cE2cE2cE2c2FcG3F2c4F2c2F3c3Fc7E4cEc7I10F2E3FRc10F2GcE9cE3cE22cE7c\
+    E2cE5c2FEG3F5cF2GcG2Fc2Ec15E2F2c2I10RTc7EF6cFG2cE8c2E2c2E22cE7cE2cE5c2FEGFGF4c2G2c2G2Fc7F2Gc4E\
+    2cE3F2c2I10VEK6c10FEcE6c3E3cE4c3E2cEcE2c3E2c3E3c3E12c4G2FG2c3G3cG3Fc2Ec6Gc14I10K3V6TVc5FG3FE8c\
+    E3cE23cE16c2FEF3G4cF3cF4c7F2cE3c2Ec2E2F2c2I10c7RK7VEFG2RE8cE3cE23cE10cE5c2FEGFG5cFG2cG2F2c7G2c\
+    6E2cE2F2c2I10cE2Gc12F2G2E9cE3cE41F2EG3F4cG3cG3FEVc4E3GK7E3F2c2I10K9VE6cFG2cE18c3E24cE9cEc2E7c3\
+    Fc4G3F3cFcG8c6I10c2G2Rc12E48FE2F7c4TE6DF8RI10R2c37E2cEcE5cE24cEcE10FE2F9Ec2E5cDcF7cI10c2E4c32E\
+    V3R15VRV3F2V6I10K10VFVFVFNONOG2E8cE36c4F14GF5RF2E5F11cF36cV8FV6cV2R5V4R2c37E43G2F4GF6GF2G2F2EI\
+    10R6E6G2F2E4F3EG3E2G7E3F4E13FG2F2G6FEGI10G3FV2A38cAc5Ac2B43RDB3E329cE4c2E7cEcE4c2E41cE4c2E33cE\
+    4c2E7cEcE4c2E15cE57cE4c2E67c2F3R9K20c3E16V10c6A86c2B6c2ME620VRE17WE26NOc3E75R3J3E8c7E18F3Gc9E1\
+    9F2GR2c9E18F2c12E13cE3cF2c12E52F2GF7G8FG2F11R3DR3TEFc2I10c6K10c6R6MR4F3aFI10c6E35DE53c7E5F2E34\
+    FEc5E70c10E31cF3G4F2G3c4G2FG6F3c4Vc3R2I10E30c2E5c11E44c4E26c6I10Kc3V34E23F2G2Fc2R2E53GFGF7cFGF\
+    G2F8G6F10c2FI10c6I10c6R7DR6c2F14HF16c49F4GE47FGF5GFG5FG2E8cR2I10R7V10F9V9R3F2GE30GF4G2F2GF3E2I\
+    10E44FGF2G3FGF3G2c8R4E36G8F8G2F2c3R5I10c3E3I10E30D6R2B9ABc5A43c2A3R8c8F3RF13GF7E4FE6FE2GF2Ec5B\
+    44D63B13DB34D37F64ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB\
+    ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB9ABABABABABABABABABA\
+    BABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB9A8B6c2A6c2B8A8\
+    B8A8B6c2A6c2B8cAcAcAcAB8A8B14c2B8C8B8C8B8C8B5cB2A4CUBU3B3cB2A4CU3B4c2B2A4cU3B8A5U3c2B3cB2A4CU2\
+    cW11a5M6R2PQNP2QNPR8XYa5WR9PQR4L2R3SNOR11SRLR10Wa5ca10KDc2K6S3NODK10S3NOcD13c3T33c15F13H4FH3F1\
+    2c15V2AV4AV2BA3B2A3BVAV2SA5V6AVAVAVA4VBA4BE4BV2B2A2S5AB4VSV2BVK16J35ABJ4KV2c4S5V5S2V4SV2SV2SV7\
+    SV31S2V2SVSV31S268V8NONOV20S2V7NOV81SV30S25V40S6V72c22V11c21K60V78K22V183SV9SV54S8V111SV248NON\
+    ONONONONONOK30V44S5NOS31NONONONONOS16V256S131NONONONONONONONONONONOS63NONOS32NOS258V48S21V2S6V\
+    39c2V32cV105A48B48ABA3B2ABABABA4BAB2AB6D2A3BABABABABABABABABABABABABABABABABABABABABABABABABAB\
+    ABABABABABABABABABABABABABABABABABABABABABABABAB2V6ABABF3ABc5R4KR2B38cBc5Bc2E56c7DRc14FE23c9E7\
+    cE7cE7cE7cE7cE7cE7cE7cF32R2PQPQR3PQRPQR9MR2MRPQR2PQNONONONOR5DR10M2R4MRNR13V2R3NONONONOMc34V26\
+    cV89c12V214c26V16WR3VDEJNONONONONOV2NONONONOMNO2VJ9F4G2MD5V2J3DERV2cE86c2F2U2D2EME90RD3Ec5E43c\
+    E94cV2K4V10E32V38c9VE16V31cK10V30K8VK15V32K10V39K15V320E6592V64E21013DE1143c3V55c9E40D6R2E268D\
+    R3E16I10E2c20ABABABABABABABABABABABABABABABABABABABABABABABEFH3RF10RDABABABABABABABABABABABABA\
+    BABD2F2E70J10F2R6c8U23D9U2ABABABABABABAB3ABABABABABABABABABABABABABABABABABABABABABABABABABABA\
+    BABABABABDB8ABABA2BABABABABDU2ABABEABAB3ABABABABABABABABABABA5BA5BABABABABABABABA4BABA2Bc2ABcB\
+    cBABABABAc21D3ABED2BE7FE3FE4FE23G2F2GV4Fc3K6V2TVc6E52R4c8G2E50G16F2c8R2I10c6F18E6R3ERE2FI10E28\
+    F8R2E23F11G2c11RE29c3F3GE47FG2F4G2F2G3R13cDI10c4R2E5FDE9I10E5cE41F6G2F2G2F2c9E3FE8FGc2I10c2R4E\
+    16DE6V3EGFGE50FEF3E2F2E5F2EFEc24E2DR2E11GF2G2R2ED2GFc10E6c2E6c2E6c9E7cE7cB43UD4B9DU2c4B80E35G2\
+    FG2FG2RGFc2I10c6E11172c12E23c4E49c4d2048b6400E366c2E106c38B7c12B5c5EFE10SE13cE5cEcE2cE2cE108U1\
+    7c16E363ONV16E64c2E54c7Vc32E12TV3F16R7NORc6F16RM2L2NONONONONONONONOR2NOR4L3R3cR4MNONONOR3SMS3c\
+    RTR2c4E5cE135c2acR3TR3NORSRMR2I10R2S3R2A26NROULUB26NSOSNORNOR2E10DE45D2E31c3E6c2E6c2E6c2E3c3T2\
+    SUVT2cVS4V2c10a3V2c2E12cE26cE19cE2cE15c2E14c34E123c5R3c4K45c3V9J53K4V17K2V3cV13c3Vc47V45Fc130E\
+    29c3E49c15FK27c4E32K4c9E20JE8Jc5E38F5c5E30cRE36c4E8RJ5c42A40B40E78c2I10c6A36c4B36c4E40c8E52c11\
+    RA11cA15cA7cA2cB11cB15cB7cB2c3E52c12E311c9E22c10E8c24D6cD42cD9c69E6c2EcE44cE2c3Ec2E23cRK8E23V2\
+    K7E31c8K9c48E19cE2c5K5E22K6c3RE26c5Rc64E56c4K2E2K16c2K46EF3cF2c5F4E4cE3cE29c2F3c4FK9c7R9c7E29K\
+    2RE29K3c32E8VE28F2c4K5R7c9E54c3R7E22c2K8E19c5K8E18c7R4c12K7c80E73c55A51c13B51c7K6E36F4c8I10c6I\
+    10E4DEA22c3F5MDB22c8S2c208K31cE42cF2Mc2E2c16E3c55F4E29K10Ec8E22F11K4R5c22E18F4R4c38E21K7c20E23\
+    c9GFGE53F15R7c4K20I10FE2F2Ec9F3GE45G3F4G2F2R2aR4Fc10ac2E25c7I10c6F3E36F5GF8cI10R4EG2Ec8E35FR2E\
+    c9F2GE48G3F9G2E4R4F4RGFI10ERER3cK20c11E18cE25G3F3G2FGF2R6FE2Fc62E7cEcE4cE15cE10Rc6E47FG3F8c5I1\
+    0c6F2G2cE8c2E2c2E22cE7cE2cE5cF2EG2FG4c2G2c2G3c2Ec6Gc5E5G2c2F7c3F5c11E10cEc2EcE38cEG3F6cGc2GcG4\
+    cG2FGFEFER2cR2c8F2c29E53G3F8G2F3GFE4R5I10R2cRFE3c30E48G3F6GFG4F2GF2E2REc8I10c166E47G3F4c2G4F2G\
+    F2R23E4F2c34E48G3F8G2FGF2R3Ec11I10c6R13c19E43FGFG2F6GFERc6I10c6I20c28E27c2FGFG2F4GF5c4I10K2R3V\
+    E7c185E44G3F9GF2Rc100A32B32I10K9c12E8c2Ec2E8cE2cE24G6cG2c2F2GFEGEGFR3c9I10c70E8c2E39G3F4c2F2G4\
+    FEREGc27EF10E40F6GEF4R8Fc8EF6G2F3E46F13GF2R3ER5c13E73c7R10c182E33Rc14I10c6E9cE37GF7cF6GFER5c10\
+    I10K19c3R2E30c2F22cGF7GF2GF2c73E7cE2cE38F6c3FcF2cF7EFc8I10c6E6cE2cE32G5cF2cG2FGFEc7I10c310E19F\
+    2G2R2c7F2EGE13cE34G2F5c3G2FGFR13I10Fc85Ec15K21V8T4V17c13RE922c102J111cR5c11E196c2636E97R2c13E1\
+    072a16FE6F15c10E3995c5E583c6841E30F12G3F3I10c1734E569c7E31cI10c4R2E79cI10c6E30c2F5Rc10E48F7R5V\
+    4D4RVc10I10cK7cE21c5E19c432D3E40D2R3I10c198A32B32K23R4c101E75c4FEG55c7F4D13c64D2RDFc11G2c14E61\
+    36c8E1238c41E10c8935D4cD7cD2cE291c15Ec29E3c2Ec14E4c8E396c2308E107c5E13c3E9c7E10c2VF2Ra4c3932V2\
+    40I10c6V436c76F46c2F23c9V116c60V246c10V39c2V60G2F3V3G6a8F8V2F7V30F4V61c21V66F3Vc122K20c12K20c1\
+    2V87c9K25c135A26B26A26B7cB18A26B26AcA2c2Ac2A2c2A4cA8B4cBcB7cB11A26B26A2cA4c2A8cA7cB26A2cA4cA5c\
+    Ac3A7cB26A26B26A26B26A26B26A26B26A26B26A26B28c2A25SB25SB6A25SB25SB6A25SB25SB6A25SB25SB6A25SB25\
+    SB6ABc2I50V512F55V4F50V8FV14FV2R5c15F5cF15c1104B10EB20c6B6c213F7cF17c2F7cF2cF5c5D62c33Fc112E45\
+    c3F7D7c2I10c4EVc320E30Fc17E44F4I10c5Tc464E27DF4I10c214E30F2EI10c4Rc480E7cE4cE2cE15cE197c2K9F7c\
+    41A34B34F7Dc4I10c4R2c785K59VK3TK4c76K45VK15c194E4cE27cE2cEc2EcE10cE4cEcEc6Ec4EcEcEcE3cE2cEc2Ec\
+    EcEcEcEcE2cEc2E4cE7cE4cE4cEcE10cE17c5E3cE5cE17c52S2c270V44c4V100c12V15c2V15cV15cV37c10K13V161c\
+    56V29c13V44c4V9c7V2c14V6c154V251U5V728c4V17c3V13c3V119c4V95c6V12c4Vc15V12c4V56c8V10c6V40c8V30c\
+    2V12c4V2c62V340c12V14c2V13c3V10c5V56c7V15c2V11c6V9c7V147cV92I10c1030E42720c32E4154c6E222c2E576\
+    2c14E7473c15E622c2466E542c1506E4939c5E4192c711761ac30a96c128F240c65040b65534c2b65534c2";
+
+/// Calls `each` with the first and last code point of every run and the index of its category.
+pub(super) fn runs(mut each: impl FnMut(u32, u32, usize)) {
+    let bytes = RUNS.as_bytes();
+    let (mut at, mut start) = (0, 0);
+    while let Some(&letter) = bytes.get(at) {
+        at += 1;
+        let mut len = 0;
+        while let Some(digit) = bytes.get(at).filter(|b| b.is_ascii_digit()) {
+            len = len * 10 + u32::from(digit - b'0');
+            at += 1;
+        }
+        let len = len.max(1);
+        let category = if letter < b'a' { letter - b'A' } else { letter - b'a' + 26 };
+        each(start, start + len - 1, usize::from(category));
+        start += len;
+    }
+}
+
+/// Word characters besides letters, marks, decimal and letter numbers, and connectors: as in Oniguruma,
+/// which has six fractions and exponents, and not the joiners of the `regex` crate.
+pub(super) const WORD_EXTRA: &str = "b2-b3 b9 bc-be 24b6-24e9 1f130-1f149 1f150-1f169 1f170-1f189";
+
+/// Marks that are not alphabetic.
+pub(super) const NOT_ALPHABETIC: &str = "\
+    300-344 346-362 483-489 591-5af 658 6df-6e0 6ea-6ec 740-74a 7eb-7f3 7fd 818-819 82d 859-85b \
+    898-89f 8ca-8d3 8e0-8e1 8ea-8ef 93c 94d 951-954 9bc 9cd 9fe a3c a4d abc acd afd-aff b3c b4d \
+    b55 bcd c3c c4d cbc ccd d3b-d3c d4d dca e47-e4c e4e eba ec8-ecc ece f18-f19 f35 f37 f39 \
+    f3e-f3f f84 f86-f87 fc6 1037 1039-103a 135d-135f 1714-1715 1734 17b4-17b5 17c9-17d3 17dd \
+    180b-180d 180f 1939-193b 1a60 1a75-1a7c 1a7f 1ab0-1abe 1ac1-1acb 1b34 1b44 1b6b-1b73 \
+    1baa-1bab 1be6 1bf2-1bf3 1c37 1cd0-1cd2 1cd4-1ce8 1ced 1cf4 1cf7-1cf9 1dc0-1dd2 1df5-1dff \
+    20d0-20f0 2cef-2cf1 2d7f 302a-302f 3099-309a a66f-a672 a67c-a67d a6f0-a6f1 a806 a82c a8c4 \
+    a8e0-a8f1 a92b-a92d a953 a9b3 a9c0 aabf aac1 aaf6 abec-abed fe00-fe0f fe20-fe2f 101fd 102e0 \
+    10a38-10a3a 10a3f 10ae5-10ae6 10d6a-10d6d 10efd-10eff 10f46-10f50 10f82-10f85 11046 11070 \
+    1107f 110b9-110ba 11133-11134 11173 111c0 111c9-111cc 11235-11236 112e9-112ea 1133b-1133c \
+    1134d 11366-1136c 11370-11374 113ce-113d0 113d2 113e1-113e2 11442 11446 1145e 114c2-114c3 \
+    115bf-115c0 1163f 116b6-116b7 1172b 11839-1183a 1193d-1193e 11943 119e0 11a33-11a34 11a47 \
+    11a98-11a99 11c3f 11d42 11d44-11d45 11d97 11f41-11f42 11f5a 13440 13447-13455 1612f \
+    16af0-16af4 16b30-16b36 16fe4 1bc9d 1cf00-1cf2d 1cf30-1cf46 1d165-1d169 1d16d-1d172 \
+    1d17b-1d182 1d185-1d18b 1d1aa-1d1ad 1d242-1d244 1da00-1da36 1da3b-1da6c 1da75 1da84 \
+    1da9b-1da9f 1daa1-1daaf 1e130-1e136 1e2ae 1e2ec-1e2ef 1e4ec-1e4ef 1e5ee-1e5ef 1e8d0-1e8d6 \
+    1e944-1e946 1e948-1e94a e0100-e01ef";
+
+/// Symbols that are alphabetic: letters in circles and squares.
+pub(super) const CIRCLED: &str = "24b6-24e9 1f130-1f149 1f150-1f169 1f170-1f189";
+
+/// Upper case besides the category Lu.
+pub(super) const OTHER_UPPERCASE: &str = "2160-216f 24b6-24cf 1f130-1f149 1f150-1f169 1f170-1f189";
+
+/// Lower case besides the category Ll.
+pub(super) const OTHER_LOWERCASE: &str = "\
+    aa ba 2b0-2b8 2c0-2c1 2e0-2e4 345 37a 10fc 1d2c-1d6a 1d78 1d9b-1dbf 2071 207f 2090-209c \
+    2170-217f 24d0-24e9 2c7c-2c7d a69c-a69d a770 a7f2-a7f4 a7f8-a7f9 ab5c-ab5f ab69 10780 \
+    10783-10785 10787-107b0 107b2-107ba 1e030-1e06d";
+
+/// The scripts that patterns may name. Those of GGUF files need only the first.
+pub(super) const SCRIPTS: &[(&str, &str)] = &[
+    (
+        "Han",
+        "\
+        2e80-2e99 2e9b-2ef3 2f00-2fd5 3005 3007 3021-3029 3038-303b 3400-4dbf 4e00-9fff f900-fa6d \
+        fa70-fad9 16fe2-16fe3 16ff0-16ff1 20000-2a6df 2a700-2b739 2b740-2b81d 2b820-2cea1 \
+        2ceb0-2ebe0 2ebf0-2ee5d 2f800-2fa1d 30000-3134a 31350-323af\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Hiragana",
+        "\
+        3041-3096 309d-309f 1b001-1b11f 1b132 1b150-1b152 1f200\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Katakana",
+        "\
+        30a1-30fa 30fd-30ff 31f0-31ff 32d0-32fe 3300-3357 ff66-ff6f ff71-ff9d 1aff0-1aff3 \
+        1aff5-1affb 1affd-1affe 1b000 1b120-1b122 1b155 1b164-1b167\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Hangul",
+        "\
+        1100-11ff 302e-302f 3131-318e 3200-321e 3260-327e a960-a97c ac00-d7a3 d7b0-d7c6 d7cb-d7fb \
+        ffa0-ffbe ffc2-ffc7 ffca-ffcf ffd2-ffd7 ffda-ffdc\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Thai",
+        "\
+        e01-e3a e40-e5b\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Latin",
+        "\
+        41-5a 61-7a aa ba c0-d6 d8-f6 f8-2b8 2e0-2e4 1d00-1d25 1d2c-1d5c 1d62-1d65 1d6b-1d77 \
+        1d79-1dbe 1e00-1eff 2071 207f 2090-209c 212a-212b 2132 214e 2160-2188 2c60-2c7f a722-a787 \
+        a78b-a7cd a7d0-a7d1 a7d3 a7d5-a7dc a7f2-a7ff ab30-ab5a ab5c-ab64 ab66-ab69 fb00-fb06 \
+        ff21-ff3a ff41-ff5a 10780-10785 10787-107b0 107b2-107ba 1df00-1df1e 1df25-1df2a\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Greek",
+        "\
+        370-373 375-377 37a-37d 37f 384 386 388-38a 38c 38e-3a1 3a3-3e1 3f0-3ff 1d26-1d2a \
+        1d5d-1d61 1d66-1d6a 1dbf 1f00-1f15 1f18-1f1d 1f20-1f45 1f48-1f4d 1f50-1f57 1f59 1f5b 1f5d \
+        1f5f-1f7d 1f80-1fb4 1fb6-1fc4 1fc6-1fd3 1fd6-1fdb 1fdd-1fef 1ff2-1ff4 1ff6-1ffe 2126 ab65 \
+        10140-1018e 101a0 1d200-1d245\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Cyrillic",
+        "\
+        400-484 487-52f 1c80-1c8a 1d2b 1d78 2de0-2dff a640-a69f fe2e-fe2f 1e030-1e06d 1e08f\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Arabic",
+        "\
+        600-604 606-60b 60d-61a 61c-61e 620-63f 641-64a 656-66f 671-6dc 6de-6ff 750-77f 870-88e \
+        890-891 897-8e1 8e3-8ff fb50-fbc2 fbd3-fd3d fd40-fd8f fd92-fdc7 fdcf fdf0-fdff fe70-fe74 \
+        fe76-fefc 10e60-10e7e 10ec2-10ec4 10efc-10eff 1ee00-1ee03 1ee05-1ee1f 1ee21-1ee22 1ee24 \
+        1ee27 1ee29-1ee32 1ee34-1ee37 1ee39 1ee3b 1ee42 1ee47 1ee49 1ee4b 1ee4d-1ee4f 1ee51-1ee52 \
+        1ee54 1ee57 1ee59 1ee5b 1ee5d 1ee5f 1ee61-1ee62 1ee64 1ee67-1ee6a 1ee6c-1ee72 1ee74-1ee77 \
+        1ee79-1ee7c 1ee7e 1ee80-1ee89 1ee8b-1ee9b 1eea1-1eea3 1eea5-1eea9 1eeab-1eebb 1eef0-1eef1\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Hebrew",
+        "\
+        591-5c7 5d0-5ea 5ef-5f4 fb1d-fb36 fb38-fb3c fb3e fb40-fb41 fb43-fb44 fb46-fb4f\
+    ",
+    ),
+    #[cfg(feature = "folders")]
+    (
+        "Devanagari",
+        "\
+        900-950 955-963 966-97f a8e0-a8ff 11b00-11b09\
+    ",
+    ),
+];
+
+/// Calls `each` with the first and last code point of ranges such as `41-5a aa`.
+pub(super) fn ranges(text: &str, mut each: impl FnMut(u32, u32)) {
+    for range in text.split_ascii_whitespace() {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let hex = |s| u32::from_str_radix(s, 16).unwrap_or(0);
+        each(hex(first), hex(last));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{print, println};
+
+    use super::*;
+    use crate::test_prelude::*;
+
+    #[test]
+    fn runs_cover_all_code_points() {
+        let mut next = 0;
+        runs(|first, last, category| {
+            assert_eq!(first, next);
+            assert!(last >= first && category < CATEGORIES.len());
+            next = last + 1;
+        });
+        assert_eq!(next, 0x11_0000);
+    }
+
+    /// Prints [`RUNS`], to be broken into lines.
+    #[test]
+    #[ignore = "prints a table"]
+    fn print_category_runs() {
+        let of = |name: &&str| regex::Regex::new(&format!(r"^\p{{{name}}}$")).unwrap();
+        // There are no surrogates among the characters.
+        let all: Vec<_> = CATEGORIES.iter().filter(|&&name| name != "Cs").map(of).collect();
+        let category = |code: u32| match char::from_u32(code) {
+            None => CATEGORIES.len() - 1,
+            Some(c) => {
+                let c = c.to_string();
+                all.iter().position(|r| r.is_match(&c)).unwrap()
+            }
+        };
+        let letter = |i: usize| (if i < 26 { b'A' + i as u8 } else { b'a' + i as u8 - 26 }) as char;
+        let (mut last, mut len) = (category(0), 0);
+        for code in 0..=0x11_0000 {
+            let now = if code < 0x11_0000 { category(code) } else { usize::MAX };
+            if now != last {
+                print!("{}", letter(last));
+                if len > 1 {
+                    print!("{len}");
+                }
+                (last, len) = (now, 0);
+            }
+            len += 1;
+        }
+        println!();
+    }
+}
