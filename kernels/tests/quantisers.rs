@@ -6,7 +6,7 @@ mod common;
 use common::{Kind, Rng, floats};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use teff_kernels::blocks::{IQ4_NL, Q2_K, Q3_K, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K};
+use teff_kernels::blocks::{F16, IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K};
 use teff_kernels::{CodeBlock, DenseBlock, Format, dequantize_row, quantize_row};
 
 /// The formats whose rows can be quantised alone: I2_S has a scale of the tensor.
@@ -67,6 +67,7 @@ fn formats_are_ggml_s() {
         (Format::Q5_K, 0x8dc9_35d7_5384_6348, 0x0f38_2b28_759d_2563),
         (Format::Q6_K, 0x5653_d474_ac35_83fa, 0x4d6a_1cf2_e57a_52ef),
         (Format::IQ4_NL, 0x6fdc_f593_0a79_7221, 0x34ac_c811_e019_c48d),
+        (Format::IQ4_XS, 0x3590_cfc5_0b88_7e0f, 0x49f5_8042_7527_80cb),
         (Format::TQ1_0, 0x0989_658a_dac0_a692, 0xe0eb_0066_9312_75b2),
         (Format::TQ2_0, 0xe03b_cbe9_03bf_14f6, 0xe0eb_0066_9312_75b2),
     ];
@@ -192,13 +193,20 @@ fn signed_bound<B: CodeBlock>(
 
 /// The search begins with the scale that puts the element of largest magnitude on -127, where no error
 /// is above 14 (from 113 to 127), and ends with no larger a mean square under the weights `x * x`.
-/// Then the scale is rounded.
-fn uneven_bound(x: &[f32]) -> TestCaseResult {
-    let (b, y) = block::<IQ4_NL>(x);
-    let (_, _, peak) = span(x);
-    let rounded = 127.0 * (f64::from(b.d.get()).abs() * HALF + TINY) * 1.01;
-    let bound = peak * 14.0 / 127.0 + rounded + 0.005 * peak;
-    within(mean_error(x, &y, |x| x * x, true), bound, Format::IQ4_NL)
+/// Then the scale moves by at most `moved`.
+fn uneven_bound<B: CodeBlock>(x: &[f32], moved: impl Fn(&B) -> f64) -> TestCaseResult {
+    let (b, y) = block::<B>(x);
+    for (x, y) in x.chunks(32).zip(y.chunks(32)) {
+        let (_, _, peak) = span(x);
+        let bound = peak * 14.0 / 127.0 + 127.0 * moved(&b) + 0.005 * peak;
+        within(mean_error(x, y, |x| x * x, true), bound, B::FORMAT)?;
+    }
+    Ok(())
+}
+
+/// By how much the rounding to f16 moves the unit of a scale.
+fn rounded(unit: F16) -> f64 {
+    (f64::from(unit.get()).abs() * HALF + TINY) * 1.01
 }
 
 /// Numbers of one of the shapes that weights have.
@@ -233,7 +241,9 @@ proptest! {
         for (x, y) in x.iter().zip(&y) {
             within((f64::from(*x) - f64::from(*y)).abs(), bound, Format::Q5_0)?;
         }
-        uneven_bound(&x[..32])?;
+        uneven_bound::<IQ4_NL>(&x[..32], |b| rounded(b.d))?;
+        // By a whole unit where the largest scale has the other sign: there is no step 32.
+        uneven_bound::<IQ4_XS>(x, |b| f64::from(b.d.get()).abs() + 32.0 * rounded(b.d))?;
         min_bound::<Q2_K>(x, |b| (b.d.get(), b.dmin.get(), 15.0), 3.0, false)?;
         min_bound::<Q4_K>(x, |b| (b.d.get(), b.dmin.get(), 63.0), 15.0, true)?;
         min_bound::<Q5_K>(x, |b| (b.d.get(), b.dmin.get(), 63.0), 31.0, true)?;
@@ -270,9 +280,10 @@ fn nothing_stays_nothing() {
         for x in [0.0, -0.0] {
             let bytes = quantized(format, &[x; 512]);
             assert!(values(format, &bytes).iter().all(|&y| y == 0.0), "{format} of {x}");
-            // These write the code of zero (IQ4_NL of what is nearest), which is not 0.
+            // These write the code of zero (IQ4_NL and IQ4_XS of what is nearest), which is not 0.
             use Format as F;
-            let coded = matches!(format, F::Q4_0 | F::Q5_0 | F::IQ4_NL | F::TQ1_0 | F::TQ2_0);
+            let coded = matches!(format, F::Q4_0 | F::Q5_0 | F::TQ1_0 | F::TQ2_0);
+            let coded = coded || matches!(format, F::IQ4_NL | F::IQ4_XS);
             let zero = coded || bytes.iter().all(|&b| b & 0x7f == 0);
             assert!(zero, "{format}: {bytes:?}");
         }

@@ -39,7 +39,7 @@ pub fn family_files(family: &str) -> Vec<PathBuf> {
     let mut files: Vec<_> =
         entries.filter(|p| p.extension().is_some_and(|e| e == "gguf")).collect();
     files.retain(|p| {
-        let missing = ["MXFP4", "IQ4_XS"].into_iter().find(|f| p.to_string_lossy().contains(f));
+        let missing = ["MXFP4"].into_iter().find(|f| p.to_string_lossy().contains(f));
         if let Some(format) = missing {
             println!("skipped: {}: there is no {format} yet", p.display());
         }

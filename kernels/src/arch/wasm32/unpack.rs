@@ -5,7 +5,7 @@ use core::arch::wasm32::*;
 use super::lanes::from_f16;
 use crate::blocks::iq4_nl::VALUES;
 use crate::blocks::{
-    CodeBlock, F16, IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    CodeBlock, F16, IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
 
 /// A format whose codes come 32 at a time.
@@ -276,6 +276,27 @@ impl Unpack for Q6_K {
     fn steps(&self) -> [v128; 2] {
         let steps: &[u8; 16] = bytemuck::cast_ref(&self.scales);
         [load(steps, 0); 2]
+    }
+}
+
+impl Unpack for IQ4_XS {
+    const BIAS: i32 = 0;
+    #[inline(always)]
+    fn bytes<const K: usize>(&self, half: usize) -> [v128; 2] {
+        let table = load(bytemuck::cast_slice(&VALUES), 0);
+        let [lower, upper] = nibbles(self.nibbles(4 * half + K));
+        [u8x16_swizzle(table, lower), u8x16_swizzle(table, upper)]
+    }
+    #[inline(always)]
+    fn units(&self) -> [F16; 2] {
+        [self.d; 2]
+    }
+    #[inline(always)]
+    fn steps(&self) -> [v128; 2] {
+        let step = |sub| self.step(sub);
+        let (a, b) = ([step(0), step(1), step(2), step(3)], [step(4), step(5), step(6), step(7)]);
+        let word = |bytes: [i8; 4]| u32::from_le_bytes(bytemuck::cast(bytes));
+        [u32x4(word(a), word(b), 0, 0); 2]
     }
 }
 

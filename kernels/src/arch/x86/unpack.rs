@@ -156,7 +156,7 @@ impl Unpack for Q8_0 {
 /// # Safety
 /// The CPU has AVX2.
 #[inline(always)]
-unsafe fn nibbles(q: &[u8; 16]) -> __m256i {
+pub(super) unsafe fn nibbles(q: &[u8; 16]) -> __m256i {
     // SAFETY: 16 bytes behind q; AVX2 by the caller.
     unsafe {
         let q = _mm_loadu_si128(q.as_ptr().cast());

@@ -160,7 +160,7 @@ unsafe fn dot_nibbles<const N: usize>(
 /// # Safety
 /// As [`Unpack16::dot16`]; sixteen bytes lie at every place.
 #[inline(always)]
-unsafe fn dot_table<const N: usize>(
+pub(super) unsafe fn dot_table<const N: usize>(
     q: [*const u8; MR],
     table: &[u8; 16],
     x: [*const i8; N],

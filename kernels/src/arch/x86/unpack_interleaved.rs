@@ -4,7 +4,7 @@
 use super::simd_reg::SimdReg;
 use super::unpack::{BYTES, Unpack};
 use crate::REPACK_ROWS;
-use crate::blocks::{IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use crate::blocks::{IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use crate::repack::before_words;
 
 /// An interleaved block, seen by the rows of a register.
@@ -513,5 +513,46 @@ impl UnpackInterleaved for Q2_K {
     ) -> U::I {
         // SAFETY: the caller's promises.
         unsafe { field::<U>(interleaved.word::<U>(5 + 8 * round + g), 2 * k, 0, 3) }
+    }
+}
+
+impl UnpackInterleaved for IQ4_XS {
+    const ROUND: usize = 1;
+    /// The unit, and the lower four and the upper two bits of the steps plus 32.
+    type Ready<U: SimdReg> = (U::F, U::I, U::I);
+
+    #[inline(always)]
+    unsafe fn ready<U: SimdReg>(interleaved: Interleaved) -> (U::F, U::I, U::I) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let units = interleaved.word::<U>(0);
+            (U::low_halves(units), interleaved.word::<U>(1), U::shift(units, -16))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn factors<U: SimdReg>(
+        &(d, low, high): &(U::F, U::I, U::I),
+        round: usize,
+        _: usize,
+    ) -> (U::F, U::F) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let low = U::and(U::shift_down(low, 4 * round), 15);
+            let high = U::and(U::shift_down(high, 2 * round), 3);
+            let step = U::add(U::or(low, U::shift(high, 4)), U::splat(-32));
+            (U::mul_float(d, U::to_float(step)), d)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn group<U: SimdReg>(
+        interleaved: Interleaved,
+        round: usize,
+        _: usize,
+        g: usize,
+    ) -> U::I {
+        // SAFETY: the caller's promises.
+        unsafe { U::look_up(&BYTES, nibbles::<U>(interleaved, 2 + 4 * round, g)) }
     }
 }
