@@ -28,6 +28,7 @@ FORMAT is the format of most matrices:
   Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    except a Q6_K head (for Q8_0: Q8_0)
   Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K
                         llama.cpp's mixes, with more bits for some tensors
+  MXFP4_MOE             experts in MXFP4, all other matrices in Q8_0
   Q5_K Q4_K Q3_K        all matrices in this one format
   TQ2_0 TQ1_0           for ternary weights; others are rounded, with a warning. Embedding Q4_K,
                         head Q6_K

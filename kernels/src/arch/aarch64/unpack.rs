@@ -4,8 +4,10 @@ use core::arch::aarch64::*;
 
 use super::lanes::widen;
 use crate::blocks::iq4_nl::VALUES;
+use crate::blocks::mxfp4;
 use crate::blocks::{
-    CodeBlock, F16, IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    CodeBlock, F16, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K,
+    Q8_0,
 };
 
 /// Numbers of a chunk's sub-blocks, four to a register: as many of the four registers as the
@@ -279,6 +281,27 @@ impl Unpack for IQ4_NL {
     unsafe fn scales(w: *const Self, valid: usize) -> (Quads, Quads) {
         // SAFETY: by the caller's promise.
         let d = unsafe { halves4(w, valid, |b| b.d) };
+        ([d; 4], [d; 4])
+    }
+}
+
+impl Unpack for MXFP4 {
+    #[inline(always)]
+    unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
+        // SAFETY: sixteen values are there; NEON by the caller.
+        unsafe {
+            let (table, q) = (vld1q_s8(mxfp4::VALUES.as_ptr()), nibbles(&self.q));
+            [vqtbl1q_s8(table, q[0]), vqtbl1q_s8(table, q[1])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(w: *const Self, valid: usize) -> (Quads, Quads) {
+        // SAFETY: the blocks by the caller's promise, NEON too.
+        let d = unsafe {
+            let at = |i: usize| mxfp4::half_scale((*w.add(i.min(valid - 1))).e);
+            let d = [at(0), at(1), at(2), at(3)];
+            vld1q_f32(d.as_ptr())
+        };
         ([d; 4], [d; 4])
     }
 }

@@ -25,7 +25,9 @@ use super::shuffle512::MR;
 use super::unpack::Unpack;
 use super::unpack16::Unpack16;
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
-use crate::blocks::{IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use crate::blocks::{
+    IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
 use crate::entered::enter;
 use crate::{Matrix, Q8Activations, Tile};
 
@@ -69,7 +71,7 @@ macro_rules! gemv512 {
         )*
     };
 }
-gemv512!(sixteen: IQ4_NL, IQ4_XS, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K);
+gemv512!(sixteen: IQ4_NL, IQ4_XS, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K);
 // From memory no faster, or slower, with sixteen.
 gemv512!(eight: Q8_0, Q6_K);
 
