@@ -15,7 +15,7 @@ use super::common::{
 };
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
-use super::template::{choose, template_option};
+use super::template::{choose, is_input, template_option};
 use super::tokenize::no_tokenizer;
 use super::{Command, Failure, print_error, prompt};
 
@@ -97,12 +97,18 @@ fn read(args: &Args) -> Result<Options, Failure> {
         }
         first = Some(prompt::without_last_break((prompt::of_file(&path)?, prompt::Source::File)));
     }
+    let (template, single) = (args.path("chat-template"), args.has("single-turn"));
+    if template.as_deref().is_some_and(is_input) && !(single && first.is_some()) {
+        let what =
+            "standard input has the messages: give the chat template in a file, or by its name";
+        return Err(Failure::Usage(what.into()));
+    }
     Ok(Options {
         common,
         first,
         system: text_option(args, "system")?,
-        template: args.path("chat-template"),
-        single: args.has("single-turn"),
+        template,
+        single,
         generate,
         stats: args.has("stats"),
     })
@@ -248,6 +254,13 @@ impl Talk<'_> {
             {
                 Ok(())
             }
+            Err(AnswerFailure::Chat(ChatError::Session(SessionError::EmptyPrompt))) => {
+                self.failed(
+                    "the chat template writes nothing for these messages: give another with \
+                     --chat-template",
+                );
+                Ok(())
+            }
             Err(AnswerFailure::Chat(ChatError::Session(e))) => Err(Failure::run(e)),
             Err(AnswerFailure::Chat(e)) => {
                 self.failed(&e.to_string());
@@ -323,8 +336,9 @@ impl Talk<'_> {
         let speed = |s: Option<f64>| s.map_or_else(String::new, |s| format!(" at {s:.1}/s"));
         let (prefill, decode) = self.speeds();
         format!(
-            "teff: {} answers; tokens: {} read{}, {} kept from before, {} written{}",
+            "teff: {} answer{}; tokens: {} read{}, {} kept from before, {} written{}",
             f.answers,
+            if f.answers == 1 { "" } else { "s" },
             f.prompt,
             speed(prefill),
             f.cached,

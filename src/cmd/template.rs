@@ -6,11 +6,13 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use teff::Tokenizer;
-use teff::runtime::chat::{ChatTemplate, Conversation, Message, SpecialTokens};
+use teff::runtime::chat::{
+    ChatTemplate, Conversation, Message, MessageError, ModelTemplateError, SpecialTokens,
+};
 use teff::runtime::model::{ChatTemplateError, ChatTemplates, LoadErrorKind};
 use teff::runtime::template::Json;
 
-use super::args::{Args, option, switch};
+use super::args::{Args, nearest, option, switch};
 use super::common::{CommonArgs, model_argument, model_options};
 use super::{Command, Failure, elsewhere, print, print_error};
 
@@ -51,7 +53,8 @@ fn args(command: clap::Command) -> clap::Command {
             option(
                 "kwargs",
                 "JSON",
-                "other variables for the template, an object such as {\"enable_thinking\": false}",
+                "other variables for the template, an object such as {\"enable_thinking\": false}; \
+                 documents are one of them",
             )
             .visible_alias("chat-template-kwargs"),
         )
@@ -80,28 +83,17 @@ const MAX_FILE: u64 = 64 << 20;
 fn run(args: &Args) -> Result<(), Failure> {
     let common = CommonArgs::read(args, "template")?;
     common.path()?;
-    let Some(messages) = args.path("messages") else {
+    let Some(from) = args.path("messages") else {
         return Err(Failure::Usage("no messages: give them with --messages FILE".into()));
     };
-    let variables = match args.text("kwargs")? {
-        None => Vec::new(),
-        Some(text) => match Json::parse(text.as_bytes()) {
-            Ok(Json::Object(entries)) => entries,
-            Ok(_) => {
-                let name = args.name("kwargs");
-                return Err(Failure::Usage(format!("{name} is no JSON object: write {{..}}")));
-            }
-            Err(e) => return Err(Failure::Usage(format!("{}: {e}", args.name("kwargs")))),
-        },
-    };
-    let inputs = [Some(messages.clone()), args.path("tools"), args.path("chat-template")];
+    let (variables, documents) = variables(args)?;
+    let inputs = [Some(from.clone()), args.path("tools"), args.path("chat-template")];
     if inputs.iter().flatten().filter(|path| is_input(path)).count() > 1 {
         let what = "standard input can be one file only: give the others by their names";
         return Err(Failure::Usage(what.into()));
     }
-    let list = Message::parse_list(&file(&messages, MAX_FILE)?);
-    let list = list.map_err(|e| Failure::Run(format!("{}: {e}", messages.display())))?;
-    let tools = args.path("tools").as_deref().map(array).transpose()?;
+    let messages = messages(&from)?;
+    let tools = args.path("tools").as_deref().map(tools).transpose()?;
     // Neither weights nor an architecture that Teff knows are needed.
     let path = common.path()?;
     elsewhere::check_model(path)?;
@@ -116,11 +108,52 @@ fn run(args: &Args) -> Result<(), Failure> {
     let templates = ChatTemplates::open(path);
     let name = args.path("chat-template");
     let template = choose(templates.as_ref(), name.as_deref(), tools.is_some())?;
-    let mut conversation = Conversation::new(&list)
+    let mut conversation = Conversation::new(&messages)
         .with_variables(&variables)
         .with_generation_prompt(!args.has("no-generation-prompt"));
     conversation.tools = tools.as_deref();
-    print(&template.render(&conversation, &special).map_err(Failure::run)?)
+    conversation.documents = documents.as_deref();
+    let text = template.render(&conversation, &special).map_err(Failure::run)?;
+    if tools.as_ref().is_some_and(|all| !all.is_empty()) && !template.source().contains("tools") {
+        print_error("warning: the template knows no tools and leaves them out");
+    }
+    print(&text)
+}
+
+/// Variables by name, and the documents.
+type Variables = (Vec<(String, Json)>, Option<Vec<Json>>);
+
+/// The variables of `--kwargs`.
+fn variables(args: &Args) -> Result<Variables, Failure> {
+    let Some(text) = args.text("kwargs")? else { return Ok((Vec::new(), None)) };
+    let name = args.name("kwargs");
+    let wrong = |what: &str| Failure::Usage(format!("{name}{what}"));
+    let mut variables = match Json::parse(text.as_bytes()) {
+        Ok(Json::Object(entries)) => entries,
+        Ok(_) => return Err(wrong(" is no JSON object: write {..}")),
+        Err(e) => return Err(wrong(&format!(": {e}"))),
+    };
+    for (key, option) in [
+        ("messages", "--messages"),
+        ("tools", "--tools"),
+        ("add_generation_prompt", "--no-generation-prompt"),
+    ] {
+        if variables.iter().any(|(n, _)| n == key) {
+            return Err(wrong(&format!(" can't set `{key}`: {option} does")));
+        }
+    }
+    let Some(at) = variables.iter().position(|(n, _)| n == "documents") else {
+        return Ok((variables, None));
+    };
+    match variables.remove(at).1 {
+        Json::Null => Ok((variables, None)),
+        Json::Array(all) if all.iter().all(|one| matches!(one, Json::Object(_))) => {
+            Ok((variables, Some(all)))
+        }
+        _ => Err(wrong(
+            ": `documents` must be an array of objects, such as [{\"title\": \"..\", \"text\": \"..\"}]",
+        )),
+    }
 }
 
 /// The template that `--chat-template` names: a file, or else one of the model's or a built-in one;
@@ -131,62 +164,158 @@ pub(super) fn choose(
     tools: bool,
 ) -> Result<ChatTemplate, Failure> {
     let Some(path) = name else {
-        return ChatTemplate::of_templates(templates, None, tools)
-            .map_err(|e| Failure::Run(format!("{e}: give one with --chat-template")));
+        return ChatTemplate::of_templates(templates, None, tools).map_err(|e| {
+            let own: Vec<&str> = templates.map_or(Vec::new(), |all| all.names().collect());
+            match e {
+                ModelTemplateError::Missing(ChatTemplateError::Missing) if !own.is_empty() => {
+                    Failure::Run(format!(
+                        "the model has no default chat template: choose one of its own with \
+                         --chat-template: {}",
+                        own.join(", ")
+                    ))
+                }
+                e => Failure::Run(format!("{e}: give one with --chat-template")),
+            }
+        });
     };
     let own = !is_input(path) && (!path.exists() || path.is_dir());
     let name = path.to_str().filter(|_| own);
     if let Some(name) = name {
         if templates.is_ok_and(|all| all.get(name).is_some()) {
-            return ChatTemplate::of_templates(templates, Some(name), tools).map_err(Failure::run);
+            return ChatTemplate::of_templates(templates, Some(name), tools)
+                .map_err(|e| Failure::Run(format!("{name}: {e}")));
         }
         if let Some(builtin) = ChatTemplate::builtin(name) {
             return Ok(builtin);
         }
-        if path.components().count() == 1 && path.extension().is_none() {
-            let mut names: Vec<&str> = ChatTemplate::builtin_names().collect();
-            if let Ok(own) = templates {
-                names.extend(own.names());
-            }
-            return Err(Failure::Run(format!(
-                "{name}: there is no file and no template of that name; there are: {}",
-                names.join(", ")
-            )));
+        if name.is_empty() {
+            let what = "--chat-template is empty: give a file, or the name of a template";
+            return Err(Failure::Usage(what.into()));
+        }
+        if name.contains("{{") || name.contains("{%") {
+            let what = "--chat-template takes a file or a name, and this is a template: write it \
+                        into a file, or give it on standard input with --chat-template -";
+            return Err(Failure::Usage(what.into()));
+        }
+        if path.components().count() == 1 && path.extension().is_none() && !path.is_dir() {
+            return Err(Failure::Run(unknown(name, templates)));
         }
     }
     let bytes = file(path, MAX_TEMPLATE)?;
     let source = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Failure::Run(format!("{}: byte {at} is not UTF-8: convert the file", path.display()))
+        Failure::Run(format!("{}: byte {at} is not UTF-8: convert the file", shown(path)))
     })?;
-    ChatTemplate::new(&source).map_err(Failure::run)
+    ChatTemplate::new(&source).map_err(|e| Failure::Run(format!("{}: {e}", shown(path))))
 }
 
-/// Contents of a JSON file that has an array.
-fn array(path: &Path) -> Result<Vec<Json>, Failure> {
-    match Json::parse(&file(path, MAX_FILE)?) {
-        Ok(Json::Array(items)) => Ok(items),
-        Ok(_) => Err(Failure::Run(format!("{}: it must be a JSON array", path.display()))),
-        Err(e) => Err(Failure::Run(format!("{}: {e}", path.display()))),
+/// The error for a name that no template has.
+fn unknown(name: &str, templates: Result<&ChatTemplates, &ChatTemplateError>) -> String {
+    let own: Vec<&str> = templates.map_or(Vec::new(), |all| all.names().collect());
+    let builtin: Vec<&str> = ChatTemplate::builtin_names().collect();
+    let near = nearest(name, own.iter().chain(&builtin).copied());
+    let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
+    let own = match own.is_empty() {
+        true => String::new(),
+        false => format!("the model's own are {}; ", own.join(", ")),
+    };
+    let builtin = builtin.join(", ");
+    format!(
+        "{name}: there is no file and no template of that name: {near}{own}built in are {builtin}"
+    )
+}
+
+const MESSAGES: &str = r#"an array of messages, such as [{"role": "user", "content": "Hi!"}]"#;
+
+const TOOLS: &str = r#"an array of tools, such as [{"type": "function", "function": {"name": "f", "parameters": {}}}]"#;
+
+/// The JSON document of a file; `what` it must be, with an example.
+fn document(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = file(path, MAX_FILE)?;
+    // Some editors begin a file with the mark of UTF-8.
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    match bytes.trim_ascii().is_empty() {
+        true => Err(Failure::Run(format!("{}: it is empty, and must be {what}", shown(path)))),
+        false => Ok(bytes),
+    }
+}
+
+/// The error for a document that is no array.
+fn no_array(path: &Path, value: &Json, key: &str, what: &str) -> Failure {
+    let within = match value {
+        Json::Object(entries) if entries.iter().any(|(n, _)| n == key) => {
+            format!(" (take only what is behind \"{key}\")")
+        }
+        _ => String::new(),
+    };
+    Failure::Run(format!("{}: it must be {what}{within}", shown(path)))
+}
+
+/// The messages of a file.
+fn messages(path: &Path) -> Result<Vec<Message>, Failure> {
+    let document = document(path, MESSAGES)?;
+    match Message::parse_list(&document) {
+        Ok(all) if all.is_empty() => Err(Failure::Run(format!(
+            "{}: there is no message in it: it must be {MESSAGES}",
+            shown(path)
+        ))),
+        Ok(all) => Ok(all),
+        Err(MessageError::NotAList) => {
+            let value = Json::parse(&document).unwrap_or_default();
+            Err(no_array(path, &value, "messages", MESSAGES))
+        }
+        Err(e) => Err(Failure::Run(format!("{}: {e}", shown(path)))),
+    }
+}
+
+/// The tools of a file.
+fn tools(path: &Path) -> Result<Vec<Json>, Failure> {
+    let value = Json::parse(&document(path, TOOLS)?)
+        .map_err(|e| Failure::Run(format!("{}: {e}", shown(path))))?;
+    let Json::Array(all) = value else { return Err(no_array(path, &value, "tools", TOOLS)) };
+    match all.iter().position(|tool| !matches!(tool, Json::Object(_))) {
+        Some(at) => Err(Failure::Run(format!(
+            "{}: tool {at} is not an object: the file must be {TOOLS}",
+            shown(path)
+        ))),
+        None => Ok(all),
     }
 }
 
 /// True for the name of standard input.
-fn is_input(path: &Path) -> bool {
+pub(super) fn is_input(path: &Path) -> bool {
     path.as_os_str() == OsStr::new("-")
+}
+
+/// The name of a file in errors.
+fn shown(path: &Path) -> String {
+    match is_input(path) {
+        true => "standard input".into(),
+        false => path.display().to_string(),
+    }
 }
 
 /// Contents of a file; `-` is standard input.
 fn file(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
-    let name = path.display();
+    let name = shown(path);
     let mut bytes = Vec::new();
     let read = match is_input(path) {
         true => io::stdin().lock().take(most + 1).read_to_end(&mut bytes),
         false => File::open(path).and_then(|f| f.take(most + 1).read_to_end(&mut bytes)),
     };
-    read.map_err(|e| Failure::Run(format!("{name}: can't be read: {e}")))?;
+    read.map_err(|e| {
+        let hint = match name.trim_start().starts_with(['[', '{']) {
+            true => ": give the name of a file that has it, or - for standard input",
+            false => "",
+        };
+        Failure::Run(format!("{name}: can't be read: {e}{hint}"))
+    })?;
     match bytes.len() as u64 > most {
-        true => Err(Failure::Run(format!("{name}: more than {most} bytes"))),
+        true => {
+            Err(Failure::Run(format!("{name}: it has more than {most} bytes, which is the limit")))
+        }
         false => Ok(bytes),
     }
 }

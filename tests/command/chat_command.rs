@@ -136,7 +136,7 @@ fn what_fails_is_said() {
     let args = ["--chat-template", &short, "--ctx", "24", "--greedy", "-n", "3"];
     let out = chat(&model, &args, &long);
     fails(&out, 1, "/clear");
-    assert!(!out.stdout.is_empty() && text(&out.stderr).contains("1 answers"), "{out:?}");
+    assert!(!out.stdout.is_empty() && text(&out.stderr).contains("1 answer;"), "{out:?}");
     // An answer that does not fit ends, and is kept.
     let out = chat(&model, &["--chat-template", &short, "--ctx", "12", "--greedy"], "hi\n");
     assert_eq!(out.status.code(), Some(0));

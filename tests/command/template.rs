@@ -55,6 +55,17 @@ fn messages_become_what_the_template_makes_of_them() {
     let hi = br#"[{"role": "user", "content": "Hi!"}]"#;
     let want = "<|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\n";
     assert_eq!(ok(&piped(args, hi)), want);
+    // Documents are what transformers takes apart from other variables.
+    let documents = ["--kwargs", r#"{"mood": 1, "documents": [{"title": "t"}]}"#];
+    assert_eq!(template("{{ documents }}{{ mood }}", &documents), "[{'title': 't'}]1");
+    let marked =
+        dir.write("mark.json", b"\xef\xbb\xbf[{\"role\": \"user\", \"content\": \"Hi!\"}]");
+    let mark = ["template", &model, "--messages", &marked, "--chat-template", "chatml"];
+    assert_eq!(ok(&teff(mark)), want);
+    // Tools that the template has no place for are not dropped in silence.
+    let out = teff([&mark[..], &["--tools", &tools]].concat());
+    assert_eq!((out.status.code(), out.stdout), (Some(0), want.into()));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("no tools"));
     let pipe = ["template", "-m", &model, "--messages", &messages, "--chat-template", "-"];
     assert_eq!(ok(&piped(pipe, b"{{ messages|length }}")), "2");
 }
@@ -125,13 +136,26 @@ fn what_is_wrong_is_named() {
     fails(&with(&bad("b.json", "[1]"), &[]), 1, &["b.json", "message 0"]);
     fails(&with(&bad("c.json", r#"[{"content": "x"}]"#), &[]), 1, &["c.json", "role"]);
     fails(&with(&bad("d.json", "[{"), &[]), 1, &["d.json", "byte"]);
+    fails(&with(&bad("f.json", " \n"), &[]), 1, &["f.json", "empty", "array of messages"]);
+    fails(&with(&bad("g.json", "[]"), &[]), 1, &["g.json", "no message"]);
+    let body = format!("{{\"messages\": {}}}", r#"[{"role": "user", "content": "Hi!"}]"#);
+    fails(&with(&bad("h.json", &body), &[]), 1, &["h.json", "behind \"messages\""]);
+    fails(&with(&bad("i.json", r#"[{"role": 5}]"#), &[]), 1, &["i.json", "role", "text"]);
+    fails(&with("[{}]", &[]), 1, &["[{}]", "name of a file"]);
+    let none = piped(["template", &model, "--messages", "-"], b"");
+    fails(&none, 1, &["standard input", "empty"]);
+    fails(&with(&good, &["--tools", &bad("j.json", "[\"f\"]")]), 1, &["j.json", "tool 0"]);
     fails(&with(&good, &["--tools", &bad("e.json", "{}")]), 1, &["e.json", "array"]);
     fails(&with(&good, &["--kwargs", "[]"]), 2, &["--kwargs"]);
     fails(
         &with(&good, &["--kwargs", r#"{"messages": 1}"#, "--chat-template", "chatml"]),
-        1,
-        &["messages"],
+        2,
+        &["--kwargs", "`messages`", "--messages"],
     );
+    fails(&with(&good, &["--kwargs", r#"{"documents": 1}"#]), 2, &["--kwargs", "`documents`"]);
+    fails(&with(&good, &["--chat-template", ""]), 2, &["--chat-template", "empty"]);
+    fails(&with(&good, &["--chat-template", "{{ messages }}"]), 2, &["into a file"]);
+    fails(&with(&good, &["--chat-template", "Llama-3"]), 1, &["Llama-3", "did you mean llama3?"]);
     fails(&with(&good, &["--chat-template", "-", "--tools", "-"]), 2, &["standard input"]);
     fails(&with(&good, &["--chat-template", "./none.jinja"]), 1, &["none.jinja"]);
     fails(&teff(["template", "Owner/Repo", "--messages", &good]), 1, &["hf download"]);
@@ -139,5 +163,5 @@ fn what_is_wrong_is_named() {
     let refuses = bad("t.jinja", "\n{{ raise_exception('not today') }}");
     fails(&with(&good, &["--chat-template", &refuses]), 1, &["line 2", "not today"]);
     let syntax = bad("u.jinja", "{% if %}");
-    fails(&with(&good, &["--chat-template", &syntax]), 1, &["line 1", "syntax"]);
+    fails(&with(&good, &["--chat-template", &syntax]), 1, &["u.jinja", "line 1", "syntax"]);
 }

@@ -52,9 +52,12 @@ impl fmt::Display for MessageError {
                 "a conversation must be an array of messages, such as \
                  [{\"role\": \"user\", \"content\": \"Hi!\"}]",
             ),
-            MessageError::NotAnObject { index } => write!(f, "message {index} is not an object"),
+            MessageError::NotAnObject { index } => write!(
+                f,
+                "message {index} is not an object, such as {{\"role\": \"user\", \"content\": \"Hi!\"}}"
+            ),
             MessageError::NoRole { index } => {
-                write!(f, "message {index} has no \"role\", such as \"user\"")
+                write!(f, "message {index} has no \"role\" that is a text, such as \"user\"")
             }
         }
     }

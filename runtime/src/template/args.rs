@@ -108,9 +108,19 @@ pub(super) fn int(value: &Value) -> Res<i128> {
     })
 }
 
+/// An argument that must be an integer and fit what Python takes for a size.
+pub(super) fn size(value: &Value) -> Res<i64> {
+    i64::try_from(int(value)?).map_err(|_| Fault::op("an integer is too large for a size"))
+}
+
+/// An argument that must be an integer of C's type `int`.
+pub(super) fn short(value: &Value) -> Res<i32> {
+    i32::try_from(int(value)?).map_err(|_| Fault::op("an integer has more than 32 bits"))
+}
+
 /// An argument that must be an integer, as a count: negative ones are 0.
 pub(super) fn count(value: &Value) -> Res<usize> {
-    Ok(usize::try_from(int(value)?.max(0)).unwrap_or(usize::MAX))
+    Ok(usize::try_from(size(value)?.max(0)).unwrap_or(usize::MAX))
 }
 
 /// An argument that must be a string.

@@ -130,6 +130,7 @@ impl Vm<'_> {
         let mut dict = match args.pos.first() {
             None => Dict::new(self.meter)?,
             Some(Value::Dict(dict)) => dict.copy(self.meter)?,
+            Some(other) if other.is_undefined() => return Err(other.undefined_error()),
             Some(other) => {
                 let mut dict = Dict::new(self.meter)?;
                 let iter = self.iter(other)?;

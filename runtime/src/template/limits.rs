@@ -202,8 +202,9 @@ impl<'r> Meter<'r> {
         self.tick(bytes / 16)
     }
 
+    /// Looks at the clock and at the caller's wish to cancel.
     #[cold]
-    fn look(&self) -> Res<()> {
+    pub(super) fn look(&self) -> Res<()> {
         self.countdown.set(CHECK_EVERY);
         if self.cancel.is_some_and(Cancel::cancelled) {
             return Err(TemplateErrorKind::Cancelled.into());

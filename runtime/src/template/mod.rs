@@ -48,6 +48,7 @@ mod parse;
 mod program;
 mod pytext;
 mod repr;
+mod search;
 mod strftime;
 mod tables;
 mod tests;

@@ -9,6 +9,7 @@ use super::error::{Fault, Res};
 use super::format::percent;
 use super::number::{Number, cmp_int_float, float_op, int_op, too_big};
 use super::repr::{self, escape_into, write_str};
+use super::search;
 use super::value::{Buf, Range, Value};
 use super::vm::Vm;
 
@@ -150,6 +151,7 @@ fn same_kind(like: &Value, items: Vec<Value>, vm: &Vm<'_>) -> Res<Value> {
 }
 
 fn repeat(value: &Value, times: i128, vm: &mut Vm<'_>) -> Res<Value> {
+    let times = i64::try_from(times).map_err(|_| Fault::op("too many repetitions"))?;
     let times = usize::try_from(times.max(0)).map_err(|_| too_big())?;
     match value {
         Value::Str(text) => {
@@ -293,7 +295,7 @@ pub(super) fn contains(all: &Value, item: &Value, vm: &mut Vm<'_>) -> Res<bool> 
         Value::Str(text) => match item {
             Value::Str(part) => {
                 vm.meter.tick_bytes(text.as_str().len())?;
-                Ok(text.as_str().contains(part.as_str()))
+                Ok(search::find(text.as_str(), part.as_str(), vm.meter)?.is_some())
             }
             other => Err(Fault::op(format!(
                 "'in <string>' requires string as left operand, not {}",

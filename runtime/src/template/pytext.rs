@@ -2,6 +2,7 @@
 
 use super::error::Res;
 use super::limits::Meter;
+use super::search::Watch;
 use super::tables::{DIGITS, NOT_PRINTABLE, NUMERIC, ZEROS};
 use super::value::{Buf, Value};
 use crate::tokenizer::is_letter;
@@ -23,7 +24,8 @@ pub(super) fn is_line_end(c: char) -> bool {
 pub(super) fn lines<'t>(text: &'t str, keep: bool, meter: &Meter<'_>) -> Res<Vec<&'t str>> {
     let mut all = Vec::new();
     let mut start = 0;
-    let mut chars = text.char_indices().peekable();
+    let watch = Watch::new(meter);
+    let mut chars = text.char_indices().take_while(|_| watch.goes_on()).peekable();
     while let Some((at, c)) = chars.next() {
         if !is_line_end(c) {
             continue;
@@ -39,6 +41,7 @@ pub(super) fn lines<'t>(text: &'t str, keep: bool, meter: &Meter<'_>) -> Res<Vec
         all.push(text.get(start..if keep { end } else { at }).unwrap_or(""));
         start = end;
     }
+    watch.end()?;
     if start < text.len() {
         all.push(text.get(start..).unwrap_or(""));
     }
@@ -221,9 +224,9 @@ fn fold(c: char, out: &mut Buf<'_>) -> Res<()> {
 }
 
 /// `str.islower`, and `str.isupper` with true.
-pub(super) fn all_in_case(text: &str, upper: bool) -> bool {
+pub(super) fn all_in_case(chars: impl Iterator<Item = char>, upper: bool) -> bool {
     let mut any = false;
-    for c in text.chars() {
+    for c in chars {
         let (right, wrong) = match upper {
             true => (c.is_uppercase(), c.is_lowercase()),
             false => (c.is_lowercase(), c.is_uppercase()),
@@ -237,9 +240,9 @@ pub(super) fn all_in_case(text: &str, upper: bool) -> bool {
 }
 
 /// `str.istitle`.
-pub(super) fn is_title_case(text: &str) -> bool {
+pub(super) fn is_title_case(chars: impl Iterator<Item = char>) -> bool {
     let (mut any, mut after_cased) = (false, false);
-    for c in text.chars() {
+    for c in chars {
         if c.is_uppercase() || is_title(c) {
             if after_cased {
                 return false;
@@ -258,8 +261,7 @@ pub(super) fn is_title_case(text: &str) -> bool {
 }
 
 /// `str.isidentifier`, of ASCII and letters.
-pub(super) fn is_identifier(text: &str) -> bool {
-    let mut chars = text.chars();
+pub(super) fn is_identifier(mut chars: impl Iterator<Item = char>) -> bool {
     chars.next().is_some_and(|c| c == '_' || is_alpha(c))
         && chars.all(|c| {
             c == '_' || is_alpha(c) || is_decimal(c) || ('\u{300}'..='\u{36f}').contains(&c)

@@ -3,6 +3,7 @@
 use super::error::{Fault, Res};
 use super::number::float_repr;
 use super::pytext::is_printable;
+use super::search::Watch;
 use super::value::{Buf, Value, ViewKind};
 use super::vm::Vm;
 
@@ -194,8 +195,10 @@ pub(super) fn write_ascii(value: &Value, vm: &Vm<'_>, out: &mut Buf<'_>) -> Res<
 
 /// Writes a text with the characters of HTML escaped.
 pub(super) fn escape_into(text: &str, out: &mut Buf<'_>) -> Res<()> {
+    let watch = Watch::new(out.meter());
+    let stops = |c: char| !watch.goes_on() || matches!(c, '&' | '<' | '>' | '\'' | '"');
     let mut rest = text;
-    while let Some(at) = rest.find(['&', '<', '>', '\'', '"']) {
+    while let Some(at) = rest.find(stops) {
         out.push_str(rest.get(..at).unwrap_or(""))?;
         out.push_str(match rest.as_bytes().get(at) {
             Some(b'&') => "&amp;",
@@ -206,6 +209,7 @@ pub(super) fn escape_into(text: &str, out: &mut Buf<'_>) -> Res<()> {
         })?;
         rest = rest.get(at + 1..).unwrap_or("");
     }
+    watch.end()?;
     out.push_str(rest)
 }
 

@@ -100,6 +100,8 @@ enum Part {
 pub(super) fn strftime(format: &str, seconds: i64, meter: &Meter<'_>) -> Res<Value> {
     let time = Time::at(seconds);
     let mut out = Buf::new(meter)?;
+    // C's texts end at a zero.
+    let format = format.split('\0').next().unwrap_or("");
     write(format, &time, 0, &mut out)?;
     out.finish(false)
 }
@@ -129,25 +131,41 @@ fn write(format: &str, time: &Time, depth: usize, out: &mut Buf<'_>) -> Res<()> 
             width = Some(next);
             code = chars.next();
         }
+        let mut modifier = None;
         if let Some('E' | 'O') = code {
+            modifier = code;
             code = chars.next();
         }
-        let Some(code) = code else {
-            // As it stands.
-            out.push('%')?;
-            out.push_str(directive.as_str())?;
-            return Ok(());
+        let plain =
+            directive.as_str().len() - chars.as_str().len() == code.map_or(0, char::len_utf8);
+        let known = match code {
+            // Python's own, which has no width.
+            Some('f') if !plain => None,
+            Some(code) if takes(code, modifier) => part(code, time, depth, out.meter())?,
+            _ => None,
         };
-        let Some(part) = part(code, time, depth, out.meter())? else {
+        let Some((part, code)) = known.zip(code) else {
+            // As it stands.
             let written = directive.as_str().len() - chars.as_str().len();
+            let text = directive.as_str().get(..written).unwrap_or("");
+            let length = 1 + text.chars().count();
+            let fill = if pad == Some('0') { '0' } else { ' ' };
+            out.fill(fill, width.unwrap_or(0).saturating_sub(length))?;
             out.push('%')?;
-            out.push_str(directive.as_str().get(..written).unwrap_or(""))?;
+            match upper {
+                true => out.push_str(&text.to_uppercase())?,
+                false => out.push_str(text)?,
+            }
             continue;
         };
+        if code == 'z' {
+            // There is no zone, and it has no width either.
+            continue;
+        }
         let (text, fill, least) = match part {
             Part::Number(n, digits, fill) => {
                 let fill = match pad {
-                    Some('_') => ' ',
+                    Some('_' | '-') => ' ',
                     Some('0') => '0',
                     _ => fill,
                 };
@@ -155,7 +173,8 @@ fn write(format: &str, time: &Time, depth: usize, out: &mut Buf<'_>) -> Res<()> 
             }
             Part::Text(text) => (text, if pad == Some('0') { '0' } else { ' ' }, 0),
         };
-        let text = match (upper || swap && code != 'p', swap && code == 'p') {
+        let swapped = swap && matches!(code, 'a' | 'A' | 'b' | 'B' | 'h');
+        let text = match (upper && code != 'P' || swapped, swap && code == 'p') {
             (true, _) => text.to_uppercase(),
             (_, true) => text.to_lowercase(),
             _ => text,
@@ -165,6 +184,15 @@ fn write(format: &str, time: &Time, depth: usize, out: &mut Buf<'_>) -> Res<()> 
         out.push_str(&text)?;
     }
     Ok(())
+}
+
+/// True if a directive can stand behind `E` or `O`, which ask for another calendar or other digits.
+fn takes(code: char, modifier: Option<char>) -> bool {
+    match modifier {
+        Some('E') => "cCnprstuxyzPRTXYZ%".contains(code),
+        Some(_) => !"acxADFXY".contains(code),
+        None => true,
+    }
 }
 
 /// What a directive stands for; `None` for one that there isn't.
@@ -250,5 +278,19 @@ mod tests {
         );
         assert_eq!(at("%G-W%V", 1_609_459_200), "2020-W53");
         assert_eq!(at("%Y", i64::MAX), "9999");
+        assert_eq!(at("%6Y|%-m|%_m|%10B|%^10B", 0), "001970|1| 1|   January|   JANUARY");
+        assert_eq!(at("%#a %#p %#c %^P", 0), "THU am Thu Jan  1 00:00:00 1970 am");
+    }
+
+    #[test]
+    fn what_is_no_directive_stays_and_is_padded() {
+        let meter = Meter::new(TemplateLimits::default(), None);
+        let at = |format: &str| strftime(format, 0, &meter).unwrap().as_str().unwrap().to_owned();
+        assert_eq!(at("%5.2f|%^q|%#q|%010q"), "  %5.2f|%^Q|%#q|00000%010q");
+        assert_eq!(at("%f|%5f|%-5q|%5"), "000000|  %5f| %-5q|   %5");
+        assert_eq!(at("%Ey %Od|%Ed %OY %5E"), "70 01|%Ed %OY   %5E");
+        assert_eq!(at("%EEy %E5y %"), "%EEy %E5y %");
+        assert_eq!(at("a\0b%Y|"), "a");
+        assert_eq!(at("%-5I|%-I|%5z|%5Z|"), "   12|12||     |");
     }
 }

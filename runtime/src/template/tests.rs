@@ -8,6 +8,7 @@ use super::filters;
 use super::ops;
 use super::pytext::all_in_case;
 use super::repr::to_str;
+use super::search::Watch;
 use super::value::Value;
 use super::vm::Vm;
 
@@ -143,7 +144,10 @@ fn of_one(name: &str, value: &Value, vm: &mut Vm<'_>) -> Res<bool> {
             let text = to_str(value, vm)?;
             let text = text.as_str().unwrap_or("");
             vm.meter.tick_bytes(text.len())?;
-            all_in_case(text, name == "upper")
+            let watch = Watch::new(vm.meter);
+            let found = all_in_case(text.chars().take_while(|_| watch.goes_on()), name == "upper");
+            watch.end()?;
+            found
         }
         "mapping" => matches!(value, Value::Dict(_)),
         "none" => matches!(value, Value::None),

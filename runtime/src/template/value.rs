@@ -8,6 +8,7 @@ use super::dict::Dict;
 use super::error::{Fault, Res};
 use super::iter::Iter;
 use super::limits::{Charge, Meter};
+use super::search::floor;
 
 /// A value.
 #[derive(Clone)]
@@ -411,6 +412,9 @@ pub(super) struct Buf<'m> {
     meter: &'m Meter<'m>,
 }
 
+/// Bytes or characters that are added without a look.
+const FILL: usize = 1 << 20;
+
 impl<'m> Buf<'m> {
     pub(super) fn new(meter: &'m Meter<'m>) -> Res<Buf<'m>> {
         Ok(Buf { text: String::new(), charge: meter.charge(OVERHEAD)?, meter })
@@ -437,7 +441,18 @@ impl<'m> Buf<'m> {
     pub(super) fn push_str(&mut self, text: &str) -> Res<()> {
         self.meter.tick(1 + text.len() / 16)?;
         self.make_room(text.len())?;
-        self.text.push_str(text);
+        if text.len() <= FILL {
+            self.text.push_str(text);
+            return Ok(());
+        }
+        self.text.reserve(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(floor(rest, FILL));
+            self.text.push_str(part);
+            self.meter.look()?;
+            rest = after;
+        }
         Ok(())
     }
 
@@ -452,7 +467,15 @@ impl<'m> Buf<'m> {
     pub(super) fn fill(&mut self, c: char, times: usize) -> Res<()> {
         self.meter.tick(times / 8)?;
         self.make_room(times.saturating_mul(c.len_utf8()))?;
-        self.text.extend(std::iter::repeat_n(c, times));
+        let mut left = times;
+        while left > 0 {
+            let part = left.min(FILL);
+            self.text.extend(std::iter::repeat_n(c, part));
+            left -= part;
+            if left > 0 {
+                self.meter.look()?;
+            }
+        }
         Ok(())
     }
 

@@ -185,3 +185,44 @@ fn safe_text_escapes_what_joins_it() {
         ),
     ]);
 }
+
+#[test]
+fn arguments_are_checked_where_python_checks_them() {
+    renders(&[
+        ("{{ 'é\"'|tojson(indent=[1]) }} {{ 'a'|tojson(separators=[1, 2]) }}", "\"é\\\"\" \"a\""),
+        ("{{ 'a b c d'|truncate(3, leeway=1.5) }}|{{ 'abc'|truncate(2.5, true, '') }}", "...|abc"),
+        (
+            "{{ 'a,b,c'.split(',', 1) }}{{ [1] * -2 }}{{ 'ab'.replace('', '-', 2) }}",
+            "['a', 'b,c'][]-a-b",
+        ),
+        ("{{ dict() }}{{ dict({}) }}{{ dict.fromkeys(nothing) }}", "{}{}{}"),
+        ("{{ strftime_now('%5.2f|%^q|%Ed|%05d|%#B|%5') }}", "  %5.2f|%^Q|%Ed|00030|NOVEMBER|   %5"),
+    ]);
+    refuses(&[
+        "{{ 1|tojson(indent=[1]) }}",               // TypeError
+        "{{ 1|tojson(indent=-(2 ** 70)) }}",        // OverflowError
+        "{{ 'a'|tojson(separators=[1]) }}",         // ValueError
+        "{{ 'abcdefgh'|truncate(2.5, leeway=0) }}", // AssertionError
+        "{{ 'abcdefgh'|truncate(4.5, leeway=0) }}", // TypeError
+        "{{ dict(nothing) }}",                      // UndefinedError
+        "{{ 'a'.split(none, 2 ** 63) }}",           // OverflowError
+        "{{ 'a'.replace('b', 'c', 2 ** 64) }}",     // OverflowError
+        "{{ 'a'|replace('b', 'c', -(2 ** 64)) }}",  // OverflowError
+        "{{ [] * 2 ** 63 }}",                       // OverflowError
+        "{{ 'a' * -(2 ** 70) }}",                   // OverflowError
+        "{{ 'a'.splitlines(2 ** 31) }}",            // OverflowError
+        "{{ 'a'.expandtabs(2 ** 31) }}",            // OverflowError
+    ]);
+}
+
+#[test]
+fn long_texts_are_no_numbers_or_refused() {
+    renders(&[
+        (
+            "{{ ('a b' * 30000)|int(5) }} {{ ('1, ' * 30000)|float }} {{ (' ' * 70000)|int }}",
+            "5 0.0 0",
+        ),
+        ("{{ (' ' * 70000 ~ '12' ~ ' ' * 70000)|int }} {{ ('0' * 50000 ~ '1')|float }}", "12 1.0"),
+    ]);
+    refuses(&["{{ ('1' * 70000)|float }}"]);
+}

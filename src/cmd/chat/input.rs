@@ -45,7 +45,8 @@ pub(super) fn line(from: &mut impl BufRead) -> io::Result<Line> {
         }
     }
     if too_long {
-        return Ok(Line::Bad(format!("a line has more than {MAX_LINE} bytes")));
+        let why = format!("a line has more than {MAX_LINE} bytes: the message is left out");
+        return Ok(Line::Bad(why));
     }
     if bytes.last() == Some(&b'\r') {
         bytes.pop();
@@ -53,7 +54,8 @@ pub(super) fn line(from: &mut impl BufRead) -> io::Result<Line> {
     Ok(match String::from_utf8(bytes) {
         Ok(text) => Line::Text(text),
         Err(e) => {
-            Line::Bad(format!("byte {} of a line is not UTF-8", e.utf8_error().valid_up_to()))
+            let at = e.utf8_error().valid_up_to();
+            Line::Bad(format!("byte {at} of a line is not UTF-8: the message is left out"))
         }
     })
 }
@@ -73,7 +75,16 @@ mod tests {
                 other => all.push(format!("{other:?}")),
             }
         }
-        assert_eq!(all, ["one", "two", "", r#"Bad("byte 0 of a line is not UTF-8")"#, "end"]);
+        assert_eq!(
+            all,
+            [
+                "one",
+                "two",
+                "",
+                r#"Bad("byte 0 of a line is not UTF-8: the message is left out")"#,
+                "end"
+            ]
+        );
     }
 
     #[test]

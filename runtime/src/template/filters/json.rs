@@ -1,9 +1,10 @@
 //! The filter `tojson` as transformers has it: Python's `json.dumps`, with its options.
 
-use super::super::args::{Args, int as int_arg, text as text_arg};
+use super::super::args::{Args, count, text as text_arg};
 use super::super::error::{Fault, Res};
 use super::super::number::float_repr;
 use super::super::ops;
+use super::super::search::Watch;
 use super::super::value::{Buf, Value};
 use super::super::vm::Vm;
 use super::{flag, or_none};
@@ -22,11 +23,14 @@ pub(super) fn to_json(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value, ascii, indent, separators, sort] =
         args.bind("tojson", ["x", "ensure_ascii", "indent", "separators", "sort_keys"], 1)?;
     let ascii = flag(ascii, vm)?;
+    let value = or_none(value);
     let indent = match or_none(indent) {
         Value::None => None,
+        // Python writes a text before it looks at the indention.
+        _ if value.as_str().is_some() => None,
         Value::Str(text) => Some(text.as_str().to_owned()),
         other => {
-            let n = usize::try_from(int_arg(&other)?.max(0)).unwrap_or(usize::MAX);
+            let n = count(&other)?;
             vm.meter.room(n)?;
             Some(" ".repeat(n))
         }
@@ -40,12 +44,14 @@ pub(super) fn to_json(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
             let Ok([a, b]) = <[Value; 2]>::try_from(given) else {
                 return Err(Fault::op("separators are two strings"));
             };
-            (between, colon) = (text_arg(&a)?.to_owned(), text_arg(&b)?.to_owned());
+            if value.as_str().is_none() {
+                (between, colon) = (text_arg(&a)?.to_owned(), text_arg(&b)?.to_owned());
+            }
         }
     }
     let options = Options { ascii, indent, between, colon, sort: flag(sort, vm)? };
     let mut out = Buf::new(vm.meter)?;
-    write(&or_none(value), &options, 0, vm, &mut out)?;
+    write(&value, &options, 0, vm, &mut out)?;
     out.finish(false)
 }
 
@@ -158,7 +164,8 @@ fn line(options: &Options, depth: usize, out: &mut Buf<'_>) -> Res<()> {
 fn quote(text: &str, ascii: bool, out: &mut Buf<'_>) -> Res<()> {
     out.push('"')?;
     let mut from = 0;
-    for (at, c) in text.char_indices() {
+    let watch = Watch::new(out.meter());
+    for (at, c) in text.char_indices().take_while(|_| watch.goes_on()) {
         let plain =
             !matches!(c, '"' | '\\' | '\0'..='\u{1f}') && (!ascii || (' '..='~').contains(&c));
         if plain {
@@ -181,6 +188,7 @@ fn quote(text: &str, ascii: bool, out: &mut Buf<'_>) -> Res<()> {
             }
         }
     }
+    watch.end()?;
     out.push_str(text.get(from..).unwrap_or(""))?;
     out.push('"')
 }

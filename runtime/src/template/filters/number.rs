@@ -7,6 +7,8 @@ use super::super::number::{
     NotANumber, Number, float_op, float_repr, int_of_float, int_op, parse_float, parse_int,
     round_float, round_int, too_big,
 };
+use super::super::pytext::{is_decimal, is_space};
+use super::super::search::Watch;
 use super::super::value::Value;
 use super::super::vm::Vm;
 use super::or_none;
@@ -23,17 +25,43 @@ pub(super) fn abs(args: Args, _: &mut Vm<'_>) -> Res<Value> {
     }
 }
 
-pub(super) fn int(args: Args, _: &mut Vm<'_>) -> Res<Value> {
+/// Bytes of the longest number that is read.
+const LONGEST: usize = 1 << 16;
+
+/// The text that may be a number, without white space; `None` for a long one that can't be.
+fn trimmed<'t>(text: &'t str, base: i128, vm: &Vm<'_>) -> Res<Option<&'t str>> {
+    vm.meter.tick_bytes(text.len())?;
+    let watch = Watch::new(vm.meter);
+    let text = text.trim_matches(|c| watch.goes_on() && is_space(c));
+    let letters = base > 10 || base == 0;
+    let possible = |c: char| {
+        watch.goes_on()
+            && (is_decimal(c)
+                || matches!(c, '_' | '.' | '+' | '-' | 'e' | 'E')
+                || letters && c.is_ascii_alphabetic())
+    };
+    let long = text.len() > LONGEST;
+    let possible = !long || text.chars().all(possible);
+    watch.end()?;
+    match (possible, long) {
+        (false, _) => Ok(None),
+        (true, false) => Ok(Some(text)),
+        (true, true) => Err(Fault::unsupported(format!("a number of more than {LONGEST} bytes"))),
+    }
+}
+
+pub(super) fn int(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value, default, base] = args.bind("int", ["value", "default", "base"], 1)?;
     let (value, default) = (or_none(value), default.unwrap_or(Value::Int(0)));
     let base = base.map_or(Ok(10), |b| int_arg(&b))?;
     let read = match &value {
         Value::Str(text) => {
+            let Some(text) = trimmed(text.as_str(), base, vm)? else { return Ok(default) };
             let base = u32::try_from(base).ok().filter(|b| *b == 0 || (2..=36).contains(b));
-            match base.map(|base| parse_int(text.as_str(), base)) {
+            match base.map(|base| parse_int(text, base)) {
                 Some(Ok(n)) => return Ok(Value::Int(n)),
                 Some(Err(NotANumber::TooBig)) => return Err(too_big()),
-                _ => parse_float(text.as_str()),
+                _ => parse_float(text),
             }
         }
         Value::Float(f) if f.is_infinite() => {
@@ -52,11 +80,13 @@ pub(super) fn int(args: Args, _: &mut Vm<'_>) -> Res<Value> {
     }
 }
 
-pub(super) fn float(args: Args, _: &mut Vm<'_>) -> Res<Value> {
+pub(super) fn float(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value, default] = args.bind("float", ["value", "default"], 1)?;
     let (value, default) = (or_none(value), default.unwrap_or(Value::Float(0.0)));
     Ok(match &value {
-        Value::Str(text) => parse_float(text.as_str()).map_or(default, Value::Float),
+        Value::Str(text) => {
+            trimmed(text.as_str(), 10, vm)?.and_then(parse_float).map_or(default, Value::Float)
+        }
         Value::Float(f) => Value::Float(*f),
         other if other.is_undefined() => return Err(other.undefined_error()),
         other => other.as_int().map_or(default, |n| Value::Float(n as f64)),
@@ -125,7 +155,8 @@ pub(super) fn file_size(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let value = or_none(value);
     let bytes = match &value {
         Value::Float(f) => *f,
-        Value::Str(text) => parse_float(text.as_str())
+        Value::Str(text) => trimmed(text.as_str(), 10, vm)?
+            .and_then(parse_float)
             .ok_or_else(|| Fault::op("could not convert string to float"))?,
         other if other.is_undefined() => return Err(other.undefined_error()),
         other => int_arg(other)? as f64,

@@ -1,6 +1,7 @@
 //! Filters of strings. Most of them take any value as its text.
 
-use super::super::args::{Args, count, int as int_arg, text as text_arg};
+use super::super::args::{Args, count, int as int_arg, size, text as text_arg};
+use super::super::ast::{Binary, Compare};
 use super::super::error::{Fault, Res};
 use super::super::format::{html, percent};
 use super::super::methods::text as methods;
@@ -108,7 +109,7 @@ pub(super) fn replace(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value, old, new, most] = args.bind("replace", ["s", "old", "new", "count"], 3)?;
     let most = match most {
         None | Some(Value::None) => -1,
-        Some(most) => int_arg(&most)?,
+        Some(most) => size(&most)?.into(),
     };
     let (value, old, new) = (or_none(value), or_none(old), or_none(new));
     if !vm.autoescape {
@@ -180,15 +181,15 @@ pub(super) fn truncate(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
     let [value, length, kill, end, leeway] =
         args.bind("truncate", ["s", "length", "killwords", "end", "leeway"], 1)?;
     let value = or_none(value);
-    let length = length.map_or(Ok(255), |l| int_arg(&l))?;
+    let length = length.unwrap_or(Value::Int(255));
     let kill = flag(kill, vm)?;
     let end = match end {
         Some(end) => end,
         None => vm.meter.str("...")?,
     };
     let leeway = match leeway {
-        None | Some(Value::None) => 5,
-        Some(leeway) => int_arg(&leeway)?,
+        None | Some(Value::None) => Value::Int(5),
+        Some(leeway) => leeway,
     };
     let end_length = match &end {
         Value::Str(text) => text.chars() as i128,
@@ -196,27 +197,29 @@ pub(super) fn truncate(args: Args, vm: &mut Vm<'_>) -> Res<Value> {
             return Err(Fault::op(format!("object of type '{}' has no len()", other.type_name())));
         }
     };
-    if length < end_length {
-        return Err(Fault::op(format!("expected length >= {end_length}, got {length}")));
+    let end_length = Value::Int(end_length);
+    if !ops::compare(Compare::Ge, &length, &end_length, vm)? {
+        return Err(Fault::op("truncate: the length is less than that of the end"));
     }
-    if leeway < 0 {
-        return Err(Fault::op(format!("expected leeway >= 0, got {leeway}")));
+    if !ops::compare(Compare::Ge, &leeway, &Value::Int(0), vm)? {
+        return Err(Fault::op("truncate: the leeway is less than 0"));
     }
-    let Value::Str(text) = &value else {
-        return match ops::length(&value, vm)? {
-            Some(n) if n <= length.saturating_add(leeway) => Ok(value),
-            _ if value.is_undefined() => Err(value.undefined_error()),
-            _ => Err(Fault::op("truncate needs a string")),
-        };
+    let most = ops::binary(Binary::Add, &length, &leeway, vm)?;
+    let Some(chars) = ops::length(&value, vm)? else {
+        return Err(Fault::op(format!("object of type '{}' has no len()", value.type_name())));
     };
-    if text.chars() as i128 <= length.saturating_add(leeway) {
+    if ops::compare(Compare::Le, &Value::Int(chars), &most, vm)? {
         return Ok(value);
     }
-    let part = text.part(0, usize::try_from(length - end_length).unwrap_or(usize::MAX));
+    let Value::Str(text) = &value else {
+        return Err(Fault::op("truncate needs a string"));
+    };
+    let kept = int_arg(&ops::binary(Binary::Sub, &length, &end_length, vm)?)?;
+    let part = text.part(0, usize::try_from(kept).unwrap_or(usize::MAX));
     let part = if kill { part } else { part.rsplit_once(' ').map_or(part, |(left, _)| left) };
     vm.meter.room(part.len())?;
     let part = vm.meter.any_text(part.to_owned(), text.safe)?;
-    ops::binary(super::super::ast::Binary::Add, &part, &end, vm)
+    ops::binary(Binary::Add, &part, &end, vm)
 }
 
 pub(super) fn word_count(args: Args, vm: &mut Vm<'_>) -> Res<Value> {

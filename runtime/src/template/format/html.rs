@@ -2,6 +2,7 @@
 
 use super::super::error::{Fault, Res};
 use super::super::pytext::is_space;
+use super::super::search;
 use super::super::value::{Buf, Value};
 use super::super::vm::Vm;
 
@@ -23,10 +24,11 @@ pub(in super::super) fn strip_tags(text: &str, vm: &mut Vm<'_>) -> Res<Value> {
 fn without<'r>(text: &str, open: &str, close: &str, vm: &Vm<'r>) -> Res<Buf<'r>> {
     let mut out = Buf::new(vm.meter)?;
     let mut rest = text;
-    while let Some(start) = rest.find(open) {
+    while let Some(start) = search::find(rest, open, vm.meter)? {
         let inside = rest.get(start..).unwrap_or("");
         let from = if open.len() > 1 { 0 } else { 1 };
-        let Some(end) = inside.get(from..).and_then(|inside| inside.find(close)) else { break };
+        let part = inside.get(from..).unwrap_or("");
+        let Some(end) = search::find(part, close, vm.meter)? else { break };
         out.push_str(rest.get(..start).unwrap_or(""))?;
         rest = inside.get(from + end + close.len()..).unwrap_or("");
         vm.meter.tick(1)?;
@@ -46,7 +48,7 @@ fn without<'r>(text: &str, open: &str, close: &str, vm: &Vm<'r>) -> Res<Buf<'r>>
 pub(in super::super) fn unescape(text: &str, vm: &mut Vm<'_>) -> Res<Value> {
     let mut out = Buf::new(vm.meter)?;
     let mut rest = text;
-    while let Some(at) = rest.find('&') {
+    while let Some(at) = search::find(rest, "&", vm.meter)? {
         out.push_str(rest.get(..at).unwrap_or(""))?;
         let after = rest.get(at + 1..).unwrap_or("");
         rest = match entity(after)? {

@@ -221,6 +221,7 @@ fn integer(value: &Value, kind: char, flags: &Flags, safe: bool, out: &mut Buf<'
     let n = match value {
         Value::Float(f) if matches!(kind, 'd' | 'i' | 'u') => int_of_float(*f)?,
         Value::Str(text) if safe && matches!(kind, 'd' | 'i' | 'u') => {
+            out.meter().tick_bytes(text.as_str().len())?;
             parse_int(text.as_str(), 10).map_err(|_| wrong(kind, value))?
         }
         other => other.as_int().ok_or_else(|| wrong(kind, value))?,
@@ -240,7 +241,10 @@ fn integer(value: &Value, kind: char, flags: &Flags, safe: bool, out: &mut Buf<'
 fn float(value: &Value, kind: char, flags: &Flags, safe: bool, out: &mut Buf<'_>) -> Res<()> {
     let f = match value {
         Value::Float(f) => *f,
-        Value::Str(text) if safe => parse_float(text.as_str()).ok_or_else(|| wrong(kind, value))?,
+        Value::Str(text) if safe => {
+            out.meter().tick_bytes(text.as_str().len())?;
+            parse_float(text.as_str()).ok_or_else(|| wrong(kind, value))?
+        }
         other => other.as_int().ok_or_else(|| wrong(kind, value))? as f64,
     };
     let presentation = match kind {

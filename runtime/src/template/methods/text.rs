@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
-use super::super::args::{Args, count, int, text as text_arg};
+use super::super::args::{Args, count, short, size, text as text_arg};
 use super::super::dict::Dict;
 use super::super::error::{Fault, Res};
 use super::super::format::{braces, html};
 use super::super::pytext::{self, Case, cased, is_space};
 use super::super::repr;
+use super::super::search::{self, Watch};
 use super::super::value::{Buf, Text, Value};
 use super::super::vm::Vm;
 
@@ -50,13 +51,13 @@ pub(in super::super) fn call(
         "find" | "rfind" | "index" | "rindex" | "count" => find(text, name, args, vm),
         "split" | "rsplit" => {
             let [separator, most] = args.bind(name, ["sep", "maxsplit"], 0)?;
-            let most = most.map_or(Ok(-1), |m| int(&m))?;
+            let most = most.map_or(Ok(-1), |m| size(&m))?.into();
             split(text, name == "rsplit", separator.as_ref(), most, vm)
         }
         "splitlines" => {
             let [keep] = args.bind(name, ["keepends"], 0)?;
             let keep = match keep {
-                Some(keep) => int(&keep)? != 0,
+                Some(keep) => short(&keep)? != 0,
                 None => false,
             };
             let lines = pytext::lines(s, keep, vm.meter)?;
@@ -69,7 +70,7 @@ pub(in super::super) fn call(
         "replace" => {
             let [old, new, most] = args.positional(name, 2)?;
             let (old, new) = (old.unwrap_or(Value::None), new.unwrap_or(Value::None));
-            let most = most.map_or(Ok(-1), |m| int(&m))?;
+            let most = most.map_or(Ok(-1), |m| size(&m))?.into();
             let new = if text.safe { repr::escape(&new, vm)? } else { new };
             replace(s, text_arg(&old)?, text_arg(&new)?, most, text.safe, vm)
         }
@@ -88,8 +89,8 @@ pub(in super::super) fn call(
             piece(rest.unwrap_or(s), text.safe, vm)
         }
         "expandtabs" => {
-            let [size] = args.bind(name, ["tabsize"], 0)?;
-            expand_tabs(text, size.map_or(Ok(8), |s| int(&s))?, vm)
+            let [width] = args.bind(name, ["tabsize"], 0)?;
+            expand_tabs(text, width.map_or(Ok(8), |w| short(&w))?.into(), vm)
         }
         "format" => braces::format(text, args, vm),
         "format_map" => {
@@ -111,7 +112,7 @@ pub(in super::super) fn call(
         }
         _ => {
             let [] = args.positional(name, 0)?;
-            is(s, name)
+            is(s, name, vm)
         }
     }
 }
@@ -131,23 +132,28 @@ fn parts(all: &[&str], safe: bool, vm: &Vm<'_>) -> Res<Value> {
 }
 
 /// The methods that ask what a text is like.
-fn is(s: &str, name: &str) -> Res<Value> {
-    let all = |test: fn(char) -> bool| !s.is_empty() && s.chars().all(test);
-    Ok(Value::Bool(match name {
-        "isalnum" => all(pytext::is_alnum),
-        "isalpha" => all(pytext::is_alpha),
+fn is(s: &str, name: &str, vm: &Vm<'_>) -> Res<Value> {
+    let watch = Watch::new(vm.meter);
+    let mut chars = s.chars().take_while(|_| watch.goes_on());
+    let mut all = |test: fn(char) -> bool| chars.all(test);
+    let any = !s.is_empty();
+    let found = match name {
+        "isalnum" => any && all(pytext::is_alnum),
+        "isalpha" => any && all(pytext::is_alpha),
         "isascii" => s.is_ascii(),
-        "isdecimal" => all(pytext::is_decimal),
-        "isdigit" => all(pytext::is_digit),
-        "isidentifier" => pytext::is_identifier(s),
-        "islower" => pytext::all_in_case(s, false),
-        "isupper" => pytext::all_in_case(s, true),
-        "isnumeric" => all(pytext::is_numeric),
-        "isprintable" => s.chars().all(pytext::is_printable),
-        "isspace" => all(is_space),
-        "istitle" => pytext::is_title_case(s),
+        "isdecimal" => any && all(pytext::is_decimal),
+        "isdigit" => any && all(pytext::is_digit),
+        "isidentifier" => pytext::is_identifier(chars),
+        "islower" => pytext::all_in_case(chars, false),
+        "isupper" => pytext::all_in_case(chars, true),
+        "isnumeric" => any && all(pytext::is_numeric),
+        "isprintable" => all(pytext::is_printable),
+        "isspace" => any && all(is_space),
+        "istitle" => pytext::is_title_case(chars),
         _ => return Err(Fault::unsupported(format!("the method `{name}` of strings"))),
-    }))
+    };
+    watch.end()?;
+    Ok(Value::Bool(found))
 }
 
 fn pad(text: &Text, name: &str, width: usize, fill: Option<&Value>, vm: &mut Vm<'_>) -> Res<Value> {
@@ -210,9 +216,13 @@ pub(in super::super) fn strip(
             Some(set)
         }
     };
-    let out = |c: char| match &set {
-        None => is_space(c),
-        Some(set) => set.binary_search(&c).is_ok(),
+    let watch = Watch::new(vm.meter);
+    let out = |c: char| {
+        watch.goes_on()
+            && match &set {
+                None => is_space(c),
+                Some(set) => set.binary_search(&c).is_ok(),
+            }
     };
     let mut s = text.as_str();
     if start {
@@ -221,6 +231,7 @@ pub(in super::super) fn strip(
     if end {
         s = s.trim_end_matches(out);
     }
+    watch.end()?;
     match s.len() == text.as_str().len() {
         true => Ok(Value::Str(text.clone())),
         false => piece(s, text.safe, vm),
@@ -295,7 +306,10 @@ fn find(text: &Text, name: &str, args: Args, vm: &mut Vm<'_>) -> Res<Value> {
                     false => count_of(part, what, vm)?,
                 }));
             }
-            let at = if name.starts_with('r') { part.rfind(what) } else { part.find(what) };
+            let at = match name.starts_with('r') {
+                true => search::rfind(part, what, vm.meter)?,
+                false => search::find(part, what, vm.meter)?,
+            };
             at.map(|at| text.char_of(start + at) as i128)
         }
     };
@@ -307,10 +321,11 @@ fn find(text: &Text, name: &str, args: Args, vm: &mut Vm<'_>) -> Res<Value> {
 }
 
 fn count_of(text: &str, what: &str, vm: &mut Vm<'_>) -> Res<i128> {
-    let mut count = 0;
-    for _ in text.matches(what) {
+    let (mut count, mut rest) = (0, text);
+    while let Some(at) = search::find(rest, what, vm.meter)? {
         vm.meter.tick(1)?;
         count += 1;
+        rest = rest.get(at + what.len()..).unwrap_or("");
     }
     Ok(count)
 }
@@ -339,11 +354,14 @@ fn split(
     };
     match separator {
         None | Some(Value::None) => {
-            let mut rest = if back { s.trim_end_matches(is_space) } else { s };
+            let watch = Watch::new(vm.meter);
+            let blank = |c: char| watch.goes_on() && is_space(c);
+            let end = |c: char| !watch.goes_on() || is_space(c);
+            let mut rest = s;
             loop {
                 rest = match back {
-                    false => rest.trim_start_matches(is_space),
-                    true => rest.trim_end_matches(is_space),
+                    false => rest.trim_start_matches(blank),
+                    true => rest.trim_end_matches(blank),
                 };
                 if rest.is_empty() {
                     break;
@@ -353,7 +371,7 @@ fn split(
                     push(&mut all, rest)?;
                     break;
                 }
-                let cut = if back { rest.rfind(is_space) } else { rest.find(is_space) };
+                let cut = if back { rest.rfind(end) } else { rest.find(end) };
                 let Some(cut) = cut else {
                     push(&mut all, rest)?;
                     break;
@@ -367,6 +385,7 @@ fn split(
                 push(&mut all, part.unwrap_or(""))?;
                 rest = left.unwrap_or("");
             }
+            watch.end()?;
         }
         Some(separator) => {
             let separator = text_arg(separator)?;
@@ -375,11 +394,8 @@ fn split(
             }
             let mut rest = s;
             while all.len() < limit {
-                let halves = match back {
-                    false => rest.split_once(separator),
-                    true => rest.rsplit_once(separator).map(|(left, part)| (part, left)),
-                };
-                let Some((part, left)) = halves else { break };
+                let Some((left, right)) = halves(rest, separator, back, vm)? else { break };
+                let (part, left) = if back { (right, left) } else { (left, right) };
                 push(&mut all, part)?;
                 rest = left;
             }
@@ -392,14 +408,27 @@ fn split(
     parts(&all, text.safe, vm)
 }
 
+/// What is before and behind a separator, the first one or from the back.
+fn halves<'t>(
+    text: &'t str,
+    separator: &str,
+    back: bool,
+    vm: &Vm<'_>,
+) -> Res<Option<(&'t str, &'t str)>> {
+    let at = match back {
+        false => search::find(text, separator, vm.meter)?,
+        true => search::rfind(text, separator, vm.meter)?,
+    };
+    Ok(at.and_then(|at| text.get(..at).zip(text.get(at + separator.len()..))))
+}
+
 fn partition(text: &Text, back: bool, separator: &Value, vm: &mut Vm<'_>) -> Res<Value> {
     let separator = text_arg(separator)?;
     if separator.is_empty() {
         return Err(Fault::op("empty separator"));
     }
     let s = text.as_str();
-    let halves = if back { s.rsplit_once(separator) } else { s.split_once(separator) };
-    let three = match (halves, back) {
+    let three = match (halves(s, separator, back, vm)?, back) {
         (Some((left, right)), _) => [left, separator, right],
         (None, false) => [s, "", ""],
         (None, true) => ["", "", s],
@@ -425,13 +454,25 @@ pub(in super::super) fn replace(
         _ => usize::MAX,
     };
     let mut out = Buf::new(vm.meter)?;
-    let mut from = 0;
-    for (at, part) in s.match_indices(old).take(limit) {
-        out.push_str(s.get(from..at).unwrap_or(""))?;
-        out.push_str(new)?;
-        from = at + part.len();
+    let mut rest = s;
+    if old.is_empty() {
+        // At the start, at the end, and between all characters.
+        let mut from = 0;
+        for (at, _) in s.match_indices("").take(limit) {
+            out.push_str(s.get(from..at).unwrap_or(""))?;
+            out.push_str(new)?;
+            from = at;
+        }
+        rest = s.get(from..).unwrap_or("");
+    } else {
+        for _ in 0..limit {
+            let Some(at) = search::find(rest, old, vm.meter)? else { break };
+            out.push_str(rest.get(..at).unwrap_or(""))?;
+            out.push_str(new)?;
+            rest = rest.get(at + old.len()..).unwrap_or("");
+        }
     }
-    out.push_str(s.get(from..).unwrap_or(""))?;
+    out.push_str(rest)?;
     out.finish(safe)
 }
 
