@@ -69,6 +69,10 @@ macro_rules! formats {
             Q6_K    Q6_K    14  256 210 [208]       0   (feature = "k-quants");
             /// 32 codes of 4 bits for sixteen uneven steps, and one f16 scale: `x = d * VALUES[q]`.
             IQ4_NL  IQ4_NL  20  32  18  [0]         0   (feature = "i-quants");
+            /// 256 codes of 4 bits for sixteen uneven steps; signed scales of 6 bits for every 32.
+            IQ4_XS  IQ4_XS  23  256 136 [0]         0   (feature = "i-quants");
+            /// 32 floats of 4 bits (E2M1) and one exponent of 8 bits (OCP's microscaling format).
+            MXFP4   MXFP4   39  32  17  []          0   (feature = "fp4-quants");
         }
         ternary {
             /// 256 weights of -1, 0 and 1, five to a byte, and one f16 scale.
@@ -181,7 +185,7 @@ pub enum ActivationKind {
 }
 
 impl Format {
-    /// True if this program has the format: its family's feature (`legacy-quants`, `k-quants`, `i-quants`,
+    /// True if this program has the format: its family's feature (`legacy-quants`, `k-quants`, `i-quants`, `fp4-quants`,
     /// `ternary`) was on when it was built. Dense formats are always there.
     #[must_use]
     pub const fn is_built(self) -> bool {

@@ -11,6 +11,7 @@
         feature = "legacy-quants",
         feature = "k-quants",
         feature = "i-quants",
+        feature = "fp4-quants",
         feature = "ternary"
     )),
     allow(unused)

@@ -9,7 +9,7 @@
 //! is an interleaved block for each block of its rows: the sixteen blocks cut into words of four
 //! bytes, the first word of all sixteen, the second of all sixteen, and so on. Of formats whose
 //! blocks are two bytes more than whole words, these are the f16 that the block begins or ends
-//! with: the sixteen of them come first. Words come in the order in which a kernel wants them,
+//! with: the sixteen of them come first; where it is one byte, the exponent that the block begins with. Words come in the order in which a kernel wants them,
 //! scales first: an interleaved block that is read here and there is not prefetched (Zen 4: Q6_K in
 //! the order of its block 6 GB/s).
 
@@ -18,17 +18,22 @@ use crate::{ActivationKind, Format, Matrix};
 /// Rows whose blocks lie side by side.
 pub const REPACK_ROWS: usize = 16;
 
-/// Offset of the f16 that is no word, if a block has one: its scale, which lies at one of its ends.
-const fn half(format: Format) -> Option<usize> {
-    match format.block_bytes() % 4 {
-        2 => Some(format.f16_fields()[0]),
-        _ => None,
+/// Bytes of a block beyond whole words: of its scale, which lies at one of its ends.
+pub(crate) const fn no_word(format: Format) -> usize {
+    format.block_bytes() % 4
+}
+
+/// Offset of these bytes in a block.
+const fn scale_at(format: Format) -> usize {
+    match no_word(format) {
+        2 => format.f16_fields()[0],
+        _ => 0,
     }
 }
 
 /// Bytes before the first word of an interleaved block.
 pub(crate) const fn before_words(format: Format) -> usize {
-    if half(format).is_some() { 2 * REPACK_ROWS } else { 0 }
+    no_word(format) * REPACK_ROWS
 }
 
 /// Which of a block's words an interleaved block has as its word `k`.
@@ -99,13 +104,11 @@ pub(crate) fn block_of(format: Format, interleaved: &[u8], row: usize, block: &m
 /// block.
 #[inline(always)]
 fn for_pieces(format: Format, row: usize, mut piece: impl FnMut(usize, core::ops::Range<usize>)) {
-    let first = match half(format) {
-        Some(at) => {
-            piece(2 * row, at..at + 2);
-            if at == 0 { 2 } else { 0 }
-        }
-        None => 0,
-    };
+    let (size, at) = (no_word(format), scale_at(format));
+    let first = if at == 0 { size } else { 0 };
+    if size > 0 {
+        piece(size * row, at..at + size);
+    }
     for k in 0..format.block_bytes() / 4 {
         let at = first + 4 * word(format, k);
         piece(before_words(format) + 4 * (REPACK_ROWS * k + row), at..at + 4);

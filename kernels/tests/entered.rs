@@ -127,7 +127,7 @@ fn products_of_repacked_matrices_run_where_they_should() {
                 assert!(!seen.contains_key(&("scalar", "product")), "{} {format}", b.name());
             }
         }
-        assert_eq!(Format::ALL.into_iter().filter(|&f| b.repacks(f)).count(), 10, "{}", b.name());
+        assert_eq!(Format::ALL.into_iter().filter(|&f| b.repacks(f)).count(), 12, "{}", b.name());
     }
 }
 

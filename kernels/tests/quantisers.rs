@@ -6,7 +6,9 @@ mod common;
 use common::{Kind, Rng, floats};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use teff_kernels::blocks::{IQ4_NL, Q2_K, Q3_K, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K};
+use teff_kernels::blocks::{
+    F16, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K,
+};
 use teff_kernels::{CodeBlock, DenseBlock, Format, dequantize_row, quantize_row};
 
 /// The formats whose rows can be quantised alone: I2_S has a scale of the tensor.
@@ -67,6 +69,9 @@ fn formats_are_ggml_s() {
         (Format::Q5_K, 0x8dc9_35d7_5384_6348, 0x0f38_2b28_759d_2563),
         (Format::Q6_K, 0x5653_d474_ac35_83fa, 0x4d6a_1cf2_e57a_52ef),
         (Format::IQ4_NL, 0x6fdc_f593_0a79_7221, 0x34ac_c811_e019_c48d),
+        (Format::IQ4_XS, 0x3590_cfc5_0b88_7e0f, 0x49f5_8042_7527_80cb),
+        // (ggml 0.13.1, as in pywhispercpp 1.5.1.)
+        (Format::MXFP4, 0xbdc1_2193_aa66_b87b, 0x186e_7795_d0f8_45eb),
         (Format::TQ1_0, 0x0989_658a_dac0_a692, 0xe0eb_0066_9312_75b2),
         (Format::TQ2_0, 0xe03b_cbe9_03bf_14f6, 0xe0eb_0066_9312_75b2),
     ];
@@ -77,6 +82,38 @@ fn formats_are_ggml_s() {
         let y: Vec<u8> =
             values(format, &quantized).into_iter().flat_map(f32::to_le_bytes).collect();
         assert_eq!(hash(&y), back, "{format}: dequantised");
+    }
+}
+
+/// The exponent is that of a logarithm rounded to f32: from so many floats below a power of two on it is that of the power.
+/// What `ggml_quantize_chunk` of ggml 0.13.1 makes of them (pywhispercpp 1.5.1).
+#[test]
+fn exponents_of_mxfp4_are_ggml_s() {
+    let powers = [
+        (-16, 11),
+        (-9, 5),
+        (-8, 5),
+        (-5, 2),
+        (-2, 1),
+        (-1, 0),
+        (0, 0),
+        (1, 0),
+        (2, 0),
+        (3, 1),
+        (4, 1),
+        (8, 2),
+        (9, 5),
+        (16, 5),
+        (17, 11),
+    ];
+    for (power, floats) in powers {
+        for below in 0..24 {
+            let peak = f32::from_bits(2f32.powi(power).to_bits() - below);
+            let mut x = [0.0; 32];
+            (x[3], x[5]) = (peak, -0.3 * peak);
+            let e = power + 125 - i32::from(below > floats);
+            assert_eq!(i32::from(quantized(Format::MXFP4, &x)[0]), e, "2^{power}, {below} below");
+        }
     }
 }
 
@@ -192,13 +229,20 @@ fn signed_bound<B: CodeBlock>(
 
 /// The search begins with the scale that puts the element of largest magnitude on -127, where no error
 /// is above 14 (from 113 to 127), and ends with no larger a mean square under the weights `x * x`.
-/// Then the scale is rounded.
-fn uneven_bound(x: &[f32]) -> TestCaseResult {
-    let (b, y) = block::<IQ4_NL>(x);
-    let (_, _, peak) = span(x);
-    let rounded = 127.0 * (f64::from(b.d.get()).abs() * HALF + TINY) * 1.01;
-    let bound = peak * 14.0 / 127.0 + rounded + 0.005 * peak;
-    within(mean_error(x, &y, |x| x * x, true), bound, Format::IQ4_NL)
+/// Then the scale moves by at most `moved`.
+fn uneven_bound<B: CodeBlock>(x: &[f32], moved: impl Fn(&B) -> f64) -> TestCaseResult {
+    let (b, y) = block::<B>(x);
+    for (x, y) in x.chunks(32).zip(y.chunks(32)) {
+        let (_, _, peak) = span(x);
+        let bound = peak * 14.0 / 127.0 + 127.0 * moved(&b) + 0.005 * peak;
+        within(mean_error(x, y, |x| x * x, true), bound, B::FORMAT)?;
+    }
+    Ok(())
+}
+
+/// By how much the rounding to f16 moves the unit of a scale.
+fn rounded(unit: F16) -> f64 {
+    (f64::from(unit.get()).abs() * HALF + TINY) * 1.01
 }
 
 /// Numbers of one of the shapes that weights have.
@@ -233,7 +277,14 @@ proptest! {
         for (x, y) in x.iter().zip(&y) {
             within((f64::from(*x) - f64::from(*y)).abs(), bound, Format::Q5_0)?;
         }
-        uneven_bound(&x[..32])?;
+        uneven_bound::<IQ4_NL>(&x[..32], |b| rounded(b.d))?;
+        // By a whole unit where the largest scale has the other sign: there is no step 32.
+        uneven_bound::<IQ4_XS>(x, |b| f64::from(b.d.get()).abs() + 32.0 * rounded(b.d))?;
+        // Between 4 and 6, the widest steps; beyond 6 the last value is nearest, up to 8.
+        let (b, y) = block::<MXFP4>(&x[..32]);
+        for (x, y) in x.iter().zip(&y) {
+            within((f64::from(*x) - f64::from(*y)).abs(), 4.0 * f64::from(b.scale(0)), Format::MXFP4)?;
+        }
         min_bound::<Q2_K>(x, |b| (b.d.get(), b.dmin.get(), 15.0), 3.0, false)?;
         min_bound::<Q4_K>(x, |b| (b.d.get(), b.dmin.get(), 63.0), 15.0, true)?;
         min_bound::<Q5_K>(x, |b| (b.d.get(), b.dmin.get(), 63.0), 31.0, true)?;
@@ -270,9 +321,10 @@ fn nothing_stays_nothing() {
         for x in [0.0, -0.0] {
             let bytes = quantized(format, &[x; 512]);
             assert!(values(format, &bytes).iter().all(|&y| y == 0.0), "{format} of {x}");
-            // These write the code of zero (IQ4_NL of what is nearest), which is not 0.
+            // These write the code of zero (IQ4_NL and IQ4_XS of what is nearest), which is not 0.
             use Format as F;
-            let coded = matches!(format, F::Q4_0 | F::Q5_0 | F::IQ4_NL | F::TQ1_0 | F::TQ2_0);
+            let coded = matches!(format, F::Q4_0 | F::Q5_0 | F::TQ1_0 | F::TQ2_0);
+            let coded = coded || matches!(format, F::IQ4_NL | F::IQ4_XS);
             let zero = coded || bytes.iter().all(|&b| b & 0x7f == 0);
             assert!(zero, "{format}: {bytes:?}");
         }

@@ -37,6 +37,8 @@ fn quantized_files_are_as_exact_as_the_peer() {
     for mix in ["Q2_K", "Q3_K_S", "Q4_K_M", "Q5_K_S"] {
         quantized(&data(&format!("../gpt2-k/gpt2-k-{mix}.gguf")));
     }
+    // With an importance matrix.
+    quantized(&data("../llama-iq/llama-iq-IQ4_XS.gguf"));
     for mix in ["Q4_0", "Q4_K_S", "Q6_K", "Q8_0"] {
         if let Some(path) = oracle(&format!("gpt2-k/gpt2-k-{mix}.gguf")) {
             quantized(&path);

@@ -150,6 +150,11 @@ fn super_blocks() {
 }
 
 #[test]
+fn uneven_steps() {
+    one_hash(&data("../llama-iq/llama-iq-IQ4_XS.gguf"), &LEAST);
+}
+
+#[test]
 fn wider_q8_0() {
     if let Some(path) = oracle("gpt2-k/gpt2-k-Q8_0.gguf") {
         one_hash(&path, &LITTLE);

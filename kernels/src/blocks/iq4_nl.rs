@@ -26,7 +26,7 @@ pub(crate) const VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// The code whose value is nearest to `x`, the upper of two as near; the last for NaN.
-fn nearest(x: f32) -> u8 {
+pub(super) fn nearest(x: f32) -> u8 {
     let value = |i: usize| f32::from(VALUES[i]);
     if x <= value(0) {
         return 0;
@@ -43,7 +43,7 @@ fn nearest(x: f32) -> u8 {
 /// which puts the peak on the first value and the others on steps around it. The best has the
 /// largest share of the weighted squares of `x`, elements weighing their square: what ggml does
 /// without importances.
-fn scale(x: &[f32; 32]) -> f32 {
+pub(super) fn scale(x: &[f32; 32]) -> f32 {
     let peak = peak(x);
     if peak.abs() < NOTHING {
         return 0.0;

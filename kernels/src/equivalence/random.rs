@@ -104,6 +104,14 @@ fn fill_block(r: &mut Rng, format: Format, block: &mut [u8], kind: Kind) {
         };
     }
     let odd = r.below(8) == 0;
+    if format == Format::MXFP4 {
+        // Small powers of two; or any; or the smallest, two of which are subnormal, and the largest.
+        block[0] = match kind {
+            Kind::Wild if odd => r.bits() as u8,
+            Kind::Edge if odd => [0, 1, 2, 3, 127, 254, 255][r.below(7)],
+            _ => 118 + r.below(8) as u8,
+        };
+    }
     for &at in format.f16_fields() {
         let field = &mut block[at..at + 2];
         quantize_row(Format::F16, &[r.float() / 16.0], field);

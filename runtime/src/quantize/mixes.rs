@@ -33,6 +33,8 @@ enum Rules {
     Ternary,
     /// As in BitNet's published file: F16 for the embedding and the head.
     BitNet,
+    /// Stacked experts alone; Q8_0 for all other matrices.
+    Experts,
 }
 
 const fn target(name: &'static str, base: Format, file_type: u32, rules: Rules) -> Target {
@@ -42,7 +44,7 @@ const fn target(name: &'static str, base: Format, file_type: u32, rules: Rules) 
 impl Target {
     /// All targets, with the numbers of llama.cpp (`llama_ftype` in llama.h); I2_S has that of
     /// BitNet's converter.
-    pub const ALL: [Target; 24] = [
+    pub const ALL: [Target; 26] = [
         target("F32", Format::F32, 0, Rules::Plain),
         target("F16", Format::F16, 1, Rules::Plain),
         target("BF16", Format::BF16, 32, Rules::Plain),
@@ -64,6 +66,8 @@ impl Target {
         target("Q5_K_M", Format::Q5_K, 17, Rules::Q5KM),
         target("Q6_K", Format::Q6_K, 18, Rules::Head),
         target("IQ4_NL", Format::IQ4_NL, 25, Rules::Iq4Nl),
+        target("IQ4_XS", Format::IQ4_XS, 30, Rules::Iq4Nl),
+        target("MXFP4_MOE", Format::MXFP4, 38, Rules::Experts),
         target("TQ1_0", Format::TQ1_0, 36, Rules::Ternary),
         target("TQ2_0", Format::TQ2_0, 37, Rules::Ternary),
         target("I2_S", Format::I2_S, 40, Rules::BitNet),
@@ -206,19 +210,23 @@ fn more_bits(i: u32, n: u32) -> bool {
 }
 
 impl Target {
-    /// Format of the next tensor that is not kept, assuming that its rows are whole blocks of it.
+    /// Format of the next tensor that is not kept, assuming that its rows are whole blocks of it: `cols` of a row, and how
+    /// many matrices lie in it.
     pub(super) fn format(
         &self,
         facts: &Facts,
         part: Part,
         layer: Option<u32>,
-        cols: u64,
+        (cols, matrices): (u64, u64),
         counters: &mut Counters,
     ) -> Format {
         use {Format as F, Rules as R};
         let (base, rules) = (self.base, self.rules);
         if rules == R::Plain {
             return base;
+        }
+        if rules == R::Experts {
+            return if matrices > 1 { base } else { F::Q8_0 };
         }
         let part = if counters.tied && part == Part::Embedding { Part::Output } else { part };
         if rules == R::BitNet {
@@ -267,7 +275,7 @@ impl Target {
             }
             Part::AttnOutput if facts.experts == 8 => match (rules, base) {
                 (R::Q3KL | R::Q5KM, _) => base,
-                (_, F::Q2_K | F::Q3_K | F::Q4_K | F::IQ4_NL) => F::Q5_K,
+                (_, F::Q2_K | F::Q3_K | F::Q4_K | F::IQ4_NL | F::IQ4_XS) => F::Q5_K,
                 _ => base,
             },
             Part::AttnOutput => match rules {
@@ -291,6 +299,7 @@ pub(super) fn fit(mut format: Format, cols: u64) -> Format {
             F::Q2_K | F::Q3_K | F::TQ1_0 | F::TQ2_0 => F::Q4_0,
             F::Q4_K => F::Q5_0,
             F::Q5_K => F::Q5_1,
+            F::IQ4_XS => F::IQ4_NL,
             // Ternary weights fit into the codes of Q8_0 as they are.
             F::Q6_K | F::I2_S => F::Q8_0,
             _ => F::F16,

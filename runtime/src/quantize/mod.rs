@@ -55,6 +55,11 @@ impl Shape<'_> {
         self.dims.first().copied().unwrap_or(1)
     }
 
+    /// Matrices that lie one after another.
+    fn matrices(&self) -> u64 {
+        self.dims.iter().skip(2).product()
+    }
+
     /// Layer given by the name (`blk.7.`), if any.
     fn layer(&self) -> Option<u32> {
         let rest = self.name.strip_prefix("blk.")?;
@@ -142,7 +147,8 @@ pub fn plan(target: &Target, facts: &Facts, tensors: &[Shape<'_>]) -> Vec<Choice
             continue;
         }
         let part = Part::of(tensor.name);
-        let wanted = target.format(facts, part, tensor.layer(), tensor.cols(), &mut counters);
+        let sizes = (tensor.cols(), tensor.matrices());
+        let wanted = target.format(facts, part, tensor.layer(), sizes, &mut counters);
         choices[i] = Choice { format: mixes::fit(wanted, tensor.cols()), wanted };
     }
     choices

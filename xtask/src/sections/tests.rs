@@ -79,7 +79,10 @@ pub(crate) fn families(job: &Job) -> Outcome {
     if !symbols.contains("blocks::q4_k::") {
         return fail("no symbol names a block");
     }
-    for block in ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "tq1_0", "tq2_0", "i2_s"] {
+    for block in [
+        "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "iq4_xs", "mxfp4", "tq1_0", "tq2_0",
+        "i2_s",
+    ] {
         let name = format!("blocks::{block}::");
         if let Some(line) = symbols.lines().find(|line| line.contains(&name)) {
             return fail(format!("{line}: there without its family"));

@@ -4,8 +4,10 @@ use core::arch::aarch64::*;
 
 use super::lanes::widen;
 use crate::blocks::iq4_nl::VALUES;
+use crate::blocks::mxfp4;
 use crate::blocks::{
-    CodeBlock, F16, IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    CodeBlock, F16, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K,
+    Q8_0,
 };
 
 /// Numbers of a chunk's sub-blocks, four to a register: as many of the four registers as the
@@ -283,6 +285,27 @@ impl Unpack for IQ4_NL {
     }
 }
 
+impl Unpack for MXFP4 {
+    #[inline(always)]
+    unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
+        // SAFETY: sixteen values are there; NEON by the caller.
+        unsafe {
+            let (table, q) = (vld1q_s8(mxfp4::VALUES.as_ptr()), nibbles(&self.q));
+            [vqtbl1q_s8(table, q[0]), vqtbl1q_s8(table, q[1])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(w: *const Self, valid: usize) -> (Quads, Quads) {
+        // SAFETY: the blocks by the caller's promise, NEON too.
+        let d = unsafe {
+            let at = |i: usize| mxfp4::half_scale((*w.add(i.min(valid - 1))).e);
+            let d = [at(0), at(1), at(2), at(3)];
+            vld1q_f32(d.as_ptr())
+        };
+        ([d; 4], [d; 4])
+    }
+}
+
 impl Unpack for Q4_1 {
     #[inline(always)]
     unsafe fn bytes(&self, _: usize) -> [int8x16_t; 2] {
@@ -453,6 +476,33 @@ impl Unpack for Q6_K {
             let w = &*w;
             let unit = units(w.d, w.d);
             let s = times(floats_s8(vld1q_s8(w.scales.as_ptr())), vdupq_laneq_f32::<0>(unit));
+            (s, s)
+        }
+    }
+}
+
+impl Unpack for IQ4_XS {
+    const SMALL: bool = false;
+
+    #[inline(always)]
+    unsafe fn bytes(&self, part: usize) -> [int8x16_t; 2] {
+        // SAFETY: sixteen values are there; NEON by the caller.
+        unsafe {
+            let (table, q) = (vld1q_s8(VALUES.as_ptr()), nibbles(self.nibbles(part)));
+            [vqtbl1q_s8(table, q[0]), vqtbl1q_s8(table, q[1])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(w: *const Self, _: usize) -> (Quads, Quads) {
+        // SAFETY: a block at w, and sixteen bytes of steps; NEON by the caller.
+        unsafe {
+            let w = &*w;
+            let mut steps = [0; 16];
+            for (sub, step) in steps[..8].iter_mut().enumerate() {
+                *step = w.step(sub);
+            }
+            let unit = units(w.d, w.d);
+            let s = times(floats_s8(vld1q_s8(steps.as_ptr())), vdupq_laneq_f32::<0>(unit));
             (s, s)
         }
     }

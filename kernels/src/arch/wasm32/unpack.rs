@@ -4,8 +4,10 @@ use core::arch::wasm32::*;
 
 use super::lanes::from_f16;
 use crate::blocks::iq4_nl::VALUES;
+use crate::blocks::mxfp4;
 use crate::blocks::{
-    CodeBlock, F16, IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    CodeBlock, F16, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K,
+    Q8_0,
 };
 
 /// A format whose codes come 32 at a time.
@@ -21,6 +23,13 @@ pub(super) trait Unpack: CodeBlock {
 
     /// The f16 scale of the block, and its minimum; the signs are those of [`CodeBlock::min`].
     fn units(&self) -> [F16; 2];
+
+    /// Unit `i` of one block of each of four rows.
+    #[inline(always)]
+    fn units4(w: [&Self; 4], i: usize) -> v128 {
+        let bits = |w: &Self| u32::from(u16::from_le_bytes(bytemuck::cast(w.units()[i])));
+        from_f16(u32x4(bits(w[0]), bits(w[1]), bits(w[2]), bits(w[3])))
+    }
 
     /// The scales and the minimums of sub-blocks in these units, as bytes. Blocks of 32 have none.
     #[inline(always)]
@@ -155,6 +164,25 @@ impl Unpack for IQ4_NL {
     }
 }
 
+impl Unpack for MXFP4 {
+    const BIAS: i32 = 0;
+    #[inline(always)]
+    fn bytes<const K: usize>(&self, _: usize) -> [v128; 2] {
+        let table = load(bytemuck::cast_slice(&mxfp4::VALUES), 0);
+        let [lower, upper] = nibbles(&self.q);
+        [u8x16_swizzle(table, lower), u8x16_swizzle(table, upper)]
+    }
+    #[inline(always)]
+    fn units(&self) -> [F16; 2] {
+        unreachable!("its unit is no f16")
+    }
+    #[inline(always)]
+    fn units4(w: [&Self; 4], _: usize) -> v128 {
+        let d = |w: &Self| mxfp4::half_scale(w.e);
+        f32x4(d(w[0]), d(w[1]), d(w[2]), d(w[3]))
+    }
+}
+
 impl Unpack for Q4_1 {
     const BIAS: i32 = 0;
     #[inline(always)]
@@ -279,6 +307,27 @@ impl Unpack for Q6_K {
     }
 }
 
+impl Unpack for IQ4_XS {
+    const BIAS: i32 = 0;
+    #[inline(always)]
+    fn bytes<const K: usize>(&self, half: usize) -> [v128; 2] {
+        let table = load(bytemuck::cast_slice(&VALUES), 0);
+        let [lower, upper] = nibbles(self.nibbles(4 * half + K));
+        [u8x16_swizzle(table, lower), u8x16_swizzle(table, upper)]
+    }
+    #[inline(always)]
+    fn units(&self) -> [F16; 2] {
+        [self.d; 2]
+    }
+    #[inline(always)]
+    fn steps(&self) -> [v128; 2] {
+        let step = |sub| self.step(sub);
+        let (a, b) = ([step(0), step(1), step(2), step(3)], [step(4), step(5), step(6), step(7)]);
+        let word = |bytes: [i8; 4]| u32::from_le_bytes(bytemuck::cast(bytes));
+        [u32x4(word(a), word(b), 0, 0); 2]
+    }
+}
+
 /// The scales, and minimums, of one block of each of four rows: one row to a lane.
 pub(super) struct Scales {
     pub(super) scale: [v128; 16],
@@ -293,10 +342,7 @@ impl Scales {
 
     #[inline(always)]
     pub(super) fn set<B: Unpack>(&mut self, w: [&B; 4]) {
-        let unit = |i: usize| {
-            let bits = |w: &B| u32::from(u16::from_le_bytes(bytemuck::cast(w.units()[i])));
-            from_f16(u32x4(bits(w[0]), bits(w[1]), bits(w[2]), bits(w[3])))
-        };
+        let unit = |i: usize| B::units4(w, i);
         if B::LEN == 32 {
             self.scale[0] = unit(0);
             if B::MINS {

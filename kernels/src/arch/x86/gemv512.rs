@@ -25,7 +25,9 @@ use super::shuffle512::MR;
 use super::unpack::Unpack;
 use super::unpack16::Unpack16;
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
-use crate::blocks::{IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use crate::blocks::{
+    IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
 use crate::entered::enter;
 use crate::{Matrix, Q8Activations, Tile};
 
@@ -69,7 +71,7 @@ macro_rules! gemv512 {
         )*
     };
 }
-gemv512!(sixteen: IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K);
+gemv512!(sixteen: IQ4_NL, IQ4_XS, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K);
 // From memory no faster, or slower, with sixteen.
 gemv512!(eight: Q8_0, Q6_K);
 
@@ -100,7 +102,11 @@ impl Terms {
                 return terms;
             }
             let (s, d) = (_mm512_loadu_si512(s.cast()), _mm256_loadu_ps(d));
+            // The sums of two neighbours are those of 32.
+            let pairs = _mm512_add_epi32(s, _mm512_srli_epi64::<32>(s));
+            let pairs = _mm512_cvtepi64_epi32(pairs);
             if B::BIAS != 0 {
+                let s = if B::SUB == 16 { s } else { _mm512_zextsi256_si512(pairs) };
                 let bias = _mm512_mullo_epi32(s, _mm512_set1_epi32(B::BIAS));
                 _mm512_storeu_si512(terms.bias.as_mut_ptr().cast(), bias);
             }
@@ -110,9 +116,7 @@ impl Terms {
                 let of_mins = _mm512_mul_ps(d, _mm512_cvtepi32_ps(s));
                 _mm512_storeu_ps(terms.of_mins.as_mut_ptr(), of_mins);
             } else if B::MINS {
-                // The sums of two neighbours are those of 32.
-                let s = _mm512_add_epi32(s, _mm512_srli_epi64::<32>(s));
-                let s = _mm256_cvtepi32_ps(_mm512_cvtepi64_epi32(s));
+                let s = _mm256_cvtepi32_ps(pairs);
                 _mm256_storeu_ps(terms.of_mins.as_mut_ptr(), _mm256_mul_ps(d, s));
             }
         }

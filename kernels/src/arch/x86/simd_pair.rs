@@ -49,6 +49,8 @@ impl<U: SimdReg> SimdReg for SimdPair<U> {
             [U::widen(acc[0], pairs[0]), U::widen(acc[1], pairs[1])];
 
         fn halves(p: *const u8) -> Self::F = [U::halves(p), U::halves(p.wrapping_add(2 * U::MR))];
+        fn load_bytes(p: *const u8) -> Self::I = [U::load_bytes(p), U::load_bytes(p.wrapping_add(U::MR))];
+        fn from_bits(a: Self::I) -> Self::F = [U::from_bits(a[0]), U::from_bits(a[1])];
         fn low_halves(a: Self::I) -> Self::F = [U::low_halves(a[0]), U::low_halves(a[1])];
         fn to_float(a: Self::I) -> Self::F = [U::to_float(a[0]), U::to_float(a[1])];
         fn splat_float(x: f32) -> Self::F = [U::splat_float(x); 2];

@@ -61,6 +61,10 @@ pub(super) trait SimdReg {
 
     /// One f16 a lane, at any address.
     unsafe fn halves(p: *const u8) -> Self::F;
+    /// One byte a lane, at any address.
+    unsafe fn load_bytes(p: *const u8) -> Self::I;
+    /// Bits as floats.
+    unsafe fn from_bits(a: Self::I) -> Self::F;
     /// The f16 in the lower half of each lane.
     unsafe fn low_halves(a: Self::I) -> Self::F;
     /// Integers as floats.

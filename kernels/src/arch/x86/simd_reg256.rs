@@ -51,6 +51,8 @@ impl<const VNNI: bool> SimdReg for Reg256<VNNI> {
             _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 
         fn halves(p: *const u8) -> __m256 = _mm256_cvtph_ps(_mm_loadu_si128(p.cast()));
+        fn load_bytes(p: *const u8) -> __m256i = _mm256_cvtepu8_epi32(_mm_loadu_si64(p));
+        fn from_bits(a: __m256i) -> __m256 = _mm256_castsi256_ps(a);
         fn low_halves(a: __m256i) -> __m256 = {
             let low = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));
             // Per half: its four, and the same again.

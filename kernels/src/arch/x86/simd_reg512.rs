@@ -58,6 +58,8 @@ impl<const VNNI: bool> SimdReg for Reg512<VNNI> {
             _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 
         fn halves(p: *const u8) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));
+        fn load_bytes(p: *const u8) -> __m512i = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+        fn from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
         fn low_halves(a: __m512i) -> __m512 = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
         fn to_float(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         fn splat_float(x: f32) -> __m512 = _mm512_set1_ps(x);

@@ -6,7 +6,8 @@ use super::dot::{Dot, MADDUBS_MAX};
 use super::panel::{Of, Shape};
 use super::shuffle256::{half_sums8, sums4, sums8};
 use crate::blocks::iq4_nl::VALUES;
-use crate::blocks::{CodeBlock, F16, IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+use crate::blocks::mxfp4;
+use crate::blocks::{CodeBlock, F16, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
 /// Scales and minimums of one block of each of eight rows, which are the lanes.
 #[derive(Clone, Copy)]
@@ -156,7 +157,7 @@ impl Unpack for Q8_0 {
 /// # Safety
 /// The CPU has AVX2.
 #[inline(always)]
-unsafe fn nibbles(q: &[u8; 16]) -> __m256i {
+pub(super) unsafe fn nibbles(q: &[u8; 16]) -> __m256i {
     // SAFETY: 16 bytes behind q; AVX2 by the caller.
     unsafe {
         let q = _mm_loadu_si128(q.as_ptr().cast());
@@ -243,6 +244,47 @@ impl Unpack for IQ4_NL {
     }
 
     plain_scales!(d);
+}
+
+/// The bytes of MXFP4's codes: their values plus 16.
+pub(super) const FP4_BYTES: [u8; 16] = {
+    let (mut bytes, mut i) = ([0; 16], 0);
+    while i < 16 {
+        bytes[i] = (mxfp4::VALUES[i] + 16) as u8;
+        i += 1;
+    }
+    bytes
+};
+
+impl Unpack for MXFP4 {
+    type Shape = Of<32, false, 4>;
+    const BIAS: i32 = 16;
+    const MAX: i32 = 28;
+
+    #[inline(always)]
+    unsafe fn bytes<P: Dot>(&self, _: usize) -> __m256i {
+        // SAFETY: sixteen bytes are there; AVX2 by the caller.
+        unsafe {
+            let table = _mm_loadu_si128(FP4_BYTES.as_ptr().cast());
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles(&self.q))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scales8(w: [&Self; 8], to: &mut Scales) {
+        let e = u64::from_le_bytes(w.map(|w| w.e));
+        // SAFETY: AVX2 by the caller.
+        unsafe {
+            // Half the exponent and the rest of it make two normal floats, whose product may be none.
+            let e = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(e as i64));
+            let half = _mm256_srli_epi32::<1>(e);
+            let power = |a| {
+                let a = _mm256_add_epi32(a, _mm256_set1_epi32(63));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(a))
+            };
+            to.d[0] = _mm256_mul_ps(power(half), power(_mm256_sub_epi32(e, half)));
+        }
+    }
 }
 
 impl Unpack for Q4_1 {

@@ -3,9 +3,9 @@
 use core::arch::x86_64::*;
 use core::mem::offset_of;
 
-use super::shuffle512::{MR, columns, floats, half_codes, halves, two_floats};
-use super::unpack::{BYTES, Unpack};
-use crate::blocks::{IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1};
+use super::shuffle512::{MR, columns, exponents, floats, half_codes, halves, two_floats};
+use super::unpack::{BYTES, FP4_BYTES, Unpack};
+use crate::blocks::{IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1};
 
 /// A format whose bytes ([`Unpack`]) are multiplied by `vpdpbusd` in columns.
 pub(super) trait Unpack16: Unpack {
@@ -160,7 +160,7 @@ unsafe fn dot_nibbles<const N: usize>(
 /// # Safety
 /// As [`Unpack16::dot16`]; sixteen bytes lie at every place.
 #[inline(always)]
-unsafe fn dot_table<const N: usize>(
+pub(super) unsafe fn dot_table<const N: usize>(
     q: [*const u8; MR],
     table: &[u8; 16],
     x: [*const i8; N],
@@ -223,6 +223,7 @@ macro_rules! nibbles16 {
 }
 nibbles16!(Q4_0, |w| [floats(w)] => 1, high: None);
 nibbles16!(IQ4_NL, |w| [floats(w)] => 1, dot_table(&BYTES));
+nibbles16!(MXFP4, |w| [exponents(w)] => 1, dot_table(&FP4_BYTES));
 nibbles16!(Q4_1, |w| two_floats(columns(w)[0]) => 2, high: None);
 nibbles16!(Q5_0, |w| [floats(w)] => 1, high: Some(columns(places(w, offset_of!(Q5_0, h)))[0]));
 nibbles16!(Q5_1, |w| two_floats(columns(w)[0]) => 2, high: Some(columns(w)[1]));

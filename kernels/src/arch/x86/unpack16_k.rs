@@ -4,8 +4,9 @@ use core::arch::x86_64::*;
 use core::mem::offset_of;
 
 use super::shuffle512::{MR, columns, half_columns, two_floats};
-use super::unpack16::{Unpack16, dot_halves, places};
-use crate::blocks::{Q2_K, Q3_K, Q4_K, Q5_K};
+use super::unpack::BYTES;
+use super::unpack16::{Unpack16, dot_halves, dot_table, places};
+use crate::blocks::{IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K};
 
 /// Scales and minimums in bytes, four of a row in a lane, and their units.
 #[derive(Clone, Copy)]
@@ -295,5 +296,47 @@ impl Unpack16 for Q2_K {
             let q = masked(q, (3u8 << (2 * k)) as i8);
             shifted(dot_halves(q, x, 16), 2 * k)
         }
+    }
+}
+
+impl Unpack16 for IQ4_XS {
+    /// The unit, and the lower four and the upper two bits of the steps plus 32.
+    type Scales = (__m512, __m512i, __m512i);
+
+    #[inline(always)]
+    unsafe fn scales16(w: [*const u8; MR]) -> Self::Scales {
+        // SAFETY: the caller's promises; a block begins with d, h and l.
+        unsafe {
+            let [units, low, ..] = columns(w);
+            (two_floats(units)[0], low, _mm512_srli_epi32::<16>(units))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn lane_scales(s: &Self::Scales, sub: usize) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let low = _mm512_srl_epi32(s.1, _mm_cvtsi32_si128(4 * sub as i32));
+            let low = _mm512_and_si512(low, _mm512_set1_epi32(15));
+            let high = _mm512_srl_epi32(s.2, _mm_cvtsi32_si128(2 * sub as i32));
+            let high = _mm512_slli_epi32::<4>(_mm512_and_si512(high, _mm512_set1_epi32(3)));
+            let step = _mm512_add_epi32(_mm512_or_si512(low, high), _mm512_set1_epi32(-32));
+            _mm512_mul_ps(s.0, _mm512_cvtepi32_ps(step))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn lane_mins(s: &Self::Scales, _: usize) -> __m512 {
+        s.0
+    }
+
+    #[inline(always)]
+    unsafe fn dot16<const N: usize>(
+        w: [*const u8; MR],
+        part: usize,
+        x: [*const i8; N],
+    ) -> [[__m512i; 2]; N] {
+        // SAFETY: the caller's promises; sixteen bytes of q.
+        unsafe { dot_table(places(w, offset_of!(IQ4_XS, q) + 16 * part), &BYTES, x) }
     }
 }

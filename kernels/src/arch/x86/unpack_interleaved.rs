@@ -2,17 +2,19 @@
 //! so that one unpacker per format serves every width.
 
 use super::simd_reg::SimdReg;
-use super::unpack::{BYTES, Unpack};
+use super::unpack::{BYTES, FP4_BYTES, Unpack};
 use crate::REPACK_ROWS;
-use crate::blocks::{IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
-use crate::repack::before_words;
+use crate::blocks::{
+    IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
+use crate::repack::{before_words, no_word};
 
 /// An interleaved block, seen by the rows of a register.
 #[derive(Clone, Copy)]
 pub(super) struct Interleaved {
     /// Word 0 of the first of the rows.
     words: *const u8,
-    /// The f16 that is no word, of the first of the rows.
+    /// The scale that is no word, of the first of the rows.
     half: *const u8,
 }
 
@@ -20,7 +22,7 @@ impl Interleaved {
     /// The interleaved block at `at`, from row `first` on.
     pub(super) fn new<B: Unpack>(at: *const u8, first: usize) -> Interleaved {
         let words = at.wrapping_add(before_words(B::FORMAT) + 4 * first);
-        Interleaved { words, half: at.wrapping_add(2 * first) }
+        Interleaved { words, half: at.wrapping_add(no_word(B::FORMAT) * first) }
     }
 
     /// # Safety
@@ -37,6 +39,23 @@ impl Interleaved {
     unsafe fn halves<U: SimdReg>(&self) -> U::F {
         // SAFETY: the caller's promises.
         unsafe { U::halves(self.half) }
+    }
+
+    /// Half of the power of two whose exponent, plus 127, is no word: that of half the exponent times that of the rest,
+    /// which are normal floats where it is none.
+    ///
+    /// # Safety
+    /// As [`Interleaved::halves`], of bytes.
+    #[inline(always)]
+    unsafe fn exponents<U: SimdReg>(&self) -> U::F {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let e = U::load_bytes(self.half);
+            let half = U::shift(e, -1);
+            let rest = U::add(half, U::and(e, 1));
+            let power = |a| U::from_bits(U::shift(U::add(a, U::splat(63)), 23));
+            U::mul_float(power(half), power(rest))
+        }
     }
 
     /// The f16 in the lower half of a word, and the one in the upper half.
@@ -240,6 +259,28 @@ impl UnpackInterleaved for IQ4_NL {
     unsafe fn group<U: SimdReg>(interleaved: Interleaved, _: usize, _: usize, g: usize) -> U::I {
         // SAFETY: the caller's promises.
         unsafe { U::look_up(&BYTES, nibbles::<U>(interleaved, 0, g)) }
+    }
+}
+
+impl UnpackInterleaved for MXFP4 {
+    const ROUND: usize = 1;
+    type Ready<U: SimdReg> = U::F;
+
+    #[inline(always)]
+    unsafe fn ready<U: SimdReg>(interleaved: Interleaved) -> U::F {
+        // SAFETY: the caller's promises.
+        unsafe { interleaved.exponents::<U>() }
+    }
+
+    #[inline(always)]
+    unsafe fn factors<U: SimdReg>(&d: &U::F, _: usize, _: usize) -> (U::F, U::F) {
+        (d, d)
+    }
+
+    #[inline(always)]
+    unsafe fn group<U: SimdReg>(interleaved: Interleaved, _: usize, _: usize, g: usize) -> U::I {
+        // SAFETY: the caller's promises.
+        unsafe { U::look_up(&FP4_BYTES, nibbles::<U>(interleaved, 0, g)) }
     }
 }
 
@@ -513,5 +554,46 @@ impl UnpackInterleaved for Q2_K {
     ) -> U::I {
         // SAFETY: the caller's promises.
         unsafe { field::<U>(interleaved.word::<U>(5 + 8 * round + g), 2 * k, 0, 3) }
+    }
+}
+
+impl UnpackInterleaved for IQ4_XS {
+    const ROUND: usize = 1;
+    /// The unit, and the lower four and the upper two bits of the steps plus 32.
+    type Ready<U: SimdReg> = (U::F, U::I, U::I);
+
+    #[inline(always)]
+    unsafe fn ready<U: SimdReg>(interleaved: Interleaved) -> (U::F, U::I, U::I) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let units = interleaved.word::<U>(0);
+            (U::low_halves(units), interleaved.word::<U>(1), U::shift(units, -16))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn factors<U: SimdReg>(
+        &(d, low, high): &(U::F, U::I, U::I),
+        round: usize,
+        _: usize,
+    ) -> (U::F, U::F) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let low = U::and(U::shift_down(low, 4 * round), 15);
+            let high = U::and(U::shift_down(high, 2 * round), 3);
+            let step = U::add(U::or(low, U::shift(high, 4)), U::splat(-32));
+            (U::mul_float(d, U::to_float(step)), d)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn group<U: SimdReg>(
+        interleaved: Interleaved,
+        round: usize,
+        _: usize,
+        g: usize,
+    ) -> U::I {
+        // SAFETY: the caller's promises.
+        unsafe { U::look_up(&BYTES, nibbles::<U>(interleaved, 2 + 4 * round, g)) }
     }
 }

@@ -5,8 +5,8 @@ use core::arch::x86_64::*;
 use super::dot::Dot;
 use super::panel::Of;
 use super::shuffle256::columns4;
-use super::unpack::{Scales, Unpack};
-use crate::blocks::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
+use super::unpack::{BYTES, Scales, Unpack, nibbles};
+use crate::blocks::{IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 
 /// 32 bytes, shifted down by `shift` bits within pairs of bytes, of which `mask` is kept.
 ///
@@ -368,4 +368,37 @@ impl Unpack for Q2_K {
     }
 
     columns_dot8!(q, |part| part / 4 * 32, part as i32 % 4 * 2, 3);
+}
+
+impl Unpack for IQ4_XS {
+    type Shape = Of<32, false, 1>;
+    const BIAS: i32 = 128;
+    const MAX: i32 = 255;
+
+    #[inline(always)]
+    unsafe fn bytes<P: Dot>(&self, part: usize) -> __m256i {
+        // SAFETY: sixteen bytes of the table; AVX2 by the caller.
+        unsafe {
+            let table = _mm_loadu_si128(BYTES.as_ptr().cast());
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles(self.nibbles(part)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scales8(w: [&Self; 8], to: &mut Scales) {
+        // SAFETY: the caller's promises; a block begins with d, h and l.
+        unsafe {
+            let [units, low, ..] = columns4(places(w, 0));
+            let (d, _) = two_floats8(units);
+            let high = _mm256_srli_epi32::<16>(units);
+            for (sub, to) in to.d[..8].iter_mut().enumerate() {
+                let low = _mm256_srl_epi32(low, _mm_cvtsi32_si128(4 * sub as i32));
+                let low = _mm256_and_si256(low, _mm256_set1_epi32(15));
+                let high = _mm256_srl_epi32(high, _mm_cvtsi32_si128(2 * sub as i32));
+                let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3)));
+                let step = _mm256_add_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(-32));
+                *to = _mm256_mul_ps(d, _mm256_cvtepi32_ps(step));
+            }
+        }
+    }
 }
