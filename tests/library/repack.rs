@@ -11,13 +11,14 @@ use teff::{Cpu, Format, LoadOptions, LogitsFor, Model, SessionError, SessionOpti
 
 /// All formats that can be repacked, with tied and separate heads, and rows that are not multiples
 /// of sixteen.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "gpt2-Q4_0.gguf",
     "gpt2-Q4_1.gguf",
     "gpt2-Q5_0.gguf",
     "gpt2-Q5_1.gguf",
     "gpt2-Q8_0.gguf",
     "../gpt2-k/gpt2-k-Q2_K.gguf",
+    "../llama-iq/llama-iq-IQ4_XS.gguf",
     "../gpt2-k/gpt2-k-Q3_K_S.gguf",
     "../gpt2-k/gpt2-k-Q4_K_M.gguf",
     "../gpt2-k/gpt2-k-Q5_K_S.gguf",
@@ -84,14 +85,14 @@ fn repacked_models_have_the_same_bits() {
             formats.extend(model.tensor_infos().filter(|t| t.repacked).map(|t| t.format));
             same_bits(&plain, &model, cpu, file);
         }
-        // There is no file of this format here: one is quantised when it is loaded.
-        if cpu.repacks(Format::IQ4_NL) {
+        // There is no file of these formats here: they are quantised when the model is loaded.
+        for format in [Format::IQ4_NL, Format::MXFP4].into_iter().filter(|&f| cpu.repacks(f)) {
             let path = data("gpt2-f32.gguf");
-            let options = LoadOptions { quantize: Some(Format::IQ4_NL), ..LoadOptions::default() };
+            let options = LoadOptions { quantize: Some(format), ..LoadOptions::default() };
             let (plain, model) =
                 (open(&path, options), open(&path, LoadOptions { repack: Some(cpu), ..options }));
             formats.extend(model.tensor_infos().filter(|t| t.repacked).map(|t| t.format));
-            same_bits(&plain, &model, cpu, "IQ4_NL");
+            same_bits(&plain, &model, cpu, format.name());
         }
         for format in Format::ALL.into_iter().filter(|&f| cpu.repacks(f)) {
             assert!(formats.contains(&format), "{format} was not tested on {cpu:?}");

@@ -42,7 +42,7 @@ fn exponent(x: f32) -> i32 {
     // Above zero, and from a power of two towards it, steps are half as large.
     let halved = above > 0 && size.is_power_of_two();
     let half_step = f32::from_bits((127 - 24 + log - u32::from(halved)) * (1 << 23));
-    let below = units as f32 * 1.442_695 / 16_777_216.0;
+    let below = units as f32 * core::f32::consts::LOG2_E / 16_777_216.0;
     if below <= half_step { above } else { above - 1 }
 }
 
