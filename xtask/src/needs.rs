@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::table::Section;
-use crate::toolchain::{lld, rustup};
+use crate::toolchain::{has_std, lld, rustup};
 
 /// One thing that a section needs.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub(crate) enum Need {
     Program(&'static str),
     /// The linker in rustup's stable toolchain.
     Lld,
+    /// A target's library in rustup's stable toolchain. Without it Debian's toolchain builds one, which takes longer.
+    Std(&'static str),
     /// rustup's nightly toolchain. A machine may lack it, under CI too.
     NightlyToolchain,
     /// Linux on x86-64. Other machines skip, under CI too.
@@ -49,6 +51,7 @@ impl Need {
             }
             Need::Program(name) if starts(name, &["--version"]) => Met::Yes,
             Need::Program(name) => Met::Missing(name.into()),
+            Need::Std(_) => Met::Yes,
             Need::Lld => lld().map_or_else(|_| Met::Missing("rust-lld".into()), |_| Met::Yes),
             Need::NightlyToolchain => {
                 let cargo = rustup("cargo").to_string_lossy().into_owned();
@@ -77,7 +80,7 @@ pub(crate) fn met(section: &Section) -> Met {
 
 /// True if any of its needs can be installed from here.
 pub(crate) fn waits(section: &'static Section) -> bool {
-    packages(&[section]).next().is_some()
+    packages(&[section]).next().is_some() || targets(&[section]).next().is_some()
 }
 
 /// Installs what the sections lack, all at once; where that fails, for each section by itself. What is still
@@ -93,7 +96,16 @@ pub(crate) fn install(sections: &[&'static Section]) {
         let args = ["install", "-y", "-qq", "--no-install-recommends"].into_iter();
         names.is_empty() || apt(&args.chain(names).collect::<Vec<_>>())
     };
-    if packages(sections).next().is_none() || !root() || !starts("apt-get", &["--version"]) {
+    if !root() {
+        return;
+    }
+    let missing: HashSet<&str> = targets(sections).collect();
+    if !missing.is_empty() {
+        let mut command = Command::new("timeout");
+        command.arg("120").arg(rustup("rustup")).args(["target", "add"]).args(missing);
+        let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+    if packages(sections).next().is_none() || !starts("apt-get", &["--version"]) {
         return;
     }
     if packages(sections).any(|name| name.ends_with(":arm64")) {
@@ -115,6 +127,15 @@ fn packages(sections: &[&'static Section]) -> impl Iterator<Item = &'static str>
         _ => None,
     });
     missing.flatten().copied()
+}
+
+/// The targets whose libraries are missing.
+fn targets(sections: &[&'static Section]) -> impl Iterator<Item = &'static str> {
+    let needs = sections.iter().flat_map(|s| s.needs.iter().copied().flatten());
+    needs.filter_map(|need| match *need {
+        Need::Std(target) if !has_std(target) => Some(target),
+        _ => None,
+    })
 }
 
 fn starts(program: &str, args: &[&str]) -> bool {

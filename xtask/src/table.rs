@@ -85,15 +85,21 @@ const AARCH64: &[Need] = &[
     ),
     Need::Packages("/usr/aarch64-linux-gnu/lib/crt1.o", &["libc6-dev-arm64-cross"]),
 ];
-const S390X: &[Need] = &[Need::Packages(
-    "/usr/bin/s390x-linux-gnu-gcc",
-    &["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross"],
-)];
-const I686: &[Need] = &[Need::Packages(
-    "/usr/bin/i686-linux-gnu-gcc",
-    &["gcc-i686-linux-gnu", "libc6-dev-i386-cross"],
-)];
+const S390X: &[Need] = &[
+    Need::Std("s390x-unknown-linux-gnu"),
+    Need::Packages(
+        "/usr/bin/s390x-linux-gnu-gcc",
+        &["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross"],
+    ),
+];
+const I686: &[Need] = &[
+    Need::Std("i686-unknown-linux-gnu"),
+    Need::Packages("/usr/bin/i686-linux-gnu-gcc", &["gcc-i686-linux-gnu", "libc6-dev-i386-cross"]),
+];
+const APPLE: &[Need] = &[Need::Std("aarch64-apple-darwin")];
+const WASM: &[Need] = &[Need::Std("wasm32-unknown-unknown")];
 const WINDOWS: &[Need] = &[
+    Need::Std("x86_64-pc-windows-gnu"),
     Need::Packages("/usr/bin/x86_64-w64-mingw32-gcc", &["gcc-mingw-w64-x86-64"]),
     Need::Packages("/usr/lib/wine/wine64", &["wine64"]),
 ];
@@ -127,9 +133,9 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("test", "all tests, default features"), Some(Stable), &[], tests::test),
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
         sanitizer::asan).later("the kernels optimised, with all cases"),
-    section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN],
+    section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN, APPLE],
         check::check).later("Windows on ARM, Android and FreeBSD"),
-    section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN], web::wasm)
+    section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN, WASM], web::wasm)
         .later("the module without simd128; the kernels fully optimised"),
     section(("firmware", "a program for microcontrollers, emulated"), Some(Foreign),
         &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware).later("scalar code, and Q4_0"),

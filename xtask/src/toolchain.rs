@@ -50,13 +50,40 @@ impl Toolchain {
     }
 }
 
+/// A command of cargo for a target, in the folder of [`Toolchain::Foreign`]: by rustup's stable toolchain where that has the
+/// target's library, else by Debian's, which builds `crates` of it first.
+pub(crate) fn cross(line: &str, target: &str, crates: &str) -> Cmd {
+    let cmd = if has_std(target) {
+        linkers(Cmd::new(rustup("cargo")))
+            .env("CARGO_TARGET_DIR", Toolchain::Foreign.dir())
+            .line(line)
+    } else {
+        let cmd = Toolchain::Foreign.cargo().line(line);
+        cmd.arg(format!("-Zbuild-std={crates}")).arg("-Zbuild-std-features=")
+    };
+    cmd.args(["--target", target])
+}
+
+/// True if rustup's stable toolchain has the library of this target.
+pub(crate) fn has_std(target: &str) -> bool {
+    let root = Cmd::new(rustup("rustc")).line("--print sysroot").read();
+    root.is_ok_and(|root| {
+        PathBuf::from(root.trim()).join("lib/rustlib").join(target).join("lib").exists()
+    })
+}
+
 /// The environment of Debian's toolchain.
 pub(crate) fn foreign(cmd: Cmd) -> Cmd {
-    let mut cmd = cmd
+    let cmd = cmd
         .env("RUSTC", "/usr/bin/rustc")
         .env("RUSTDOC", "/usr/bin/rustdoc")
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO", "/usr/bin/cargo");
+    linkers(cmd)
+}
+
+/// The linkers of targets that rust-lld links.
+fn linkers(mut cmd: Cmd) -> Cmd {
     if let Ok(lld) = lld() {
         for target in LLD {
             cmd = cmd.env(format!("CARGO_TARGET_{target}_LINKER"), &lld);

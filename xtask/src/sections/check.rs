@@ -2,7 +2,7 @@
 
 use crate::cmd::{Cmd, Outcome};
 use crate::job::Job;
-use crate::toolchain::Toolchain::Foreign;
+use crate::toolchain::cross;
 
 /// One of each system; none needs a linker to be checked. The change tier has the first: most of the time goes into std,
 /// which is checked for each. (Windows runs in a section of its own, and so does ARM.)
@@ -13,17 +13,13 @@ const TARGETS: [&str; 4] = [
     "x86_64-unknown-freebsd",
 ];
 
-/// `cargo check` of the library and the command, with std from source.
+/// `cargo check` of the library and the command, with the std that rustup has, or one from source.
 pub(crate) fn check(job: &Job) -> Outcome {
     Cmd::new("/usr/bin/rustc").arg("--version").run()?;
-    let mut cmd = Foreign
-        .cargo()
-        .line("check -q -Zbuild-std=std,panic_abort -Zbuild-std-features= --lib --bins -p teff -p teff-runtime");
     let targets = if job.full { &TARGETS[..] } else { &TARGETS[..1] };
     for target in targets {
-        cmd = cmd.arg("--target").arg(target);
+        cross("check -q --lib --bins -p teff -p teff-runtime", target, "std,panic_abort").run()?;
     }
-    cmd.run()?;
     println!("checked, not run: {}", targets.join(", "));
     Ok(())
 }

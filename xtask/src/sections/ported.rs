@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::cmd::{Cmd, Outcome};
 use crate::job::Job;
 use crate::toolchain::Toolchain::Foreign;
+use crate::toolchain::cross;
 
 use super::compare::{Runner, models, same_logits, same_tokens};
 
@@ -32,7 +33,8 @@ struct Machine {
     opt: &'static str,
     /// Cases of each law.
     cases: &'static str,
-    /// Debian has no std for it: it is built, and linked statically, since the machine's libraries are not here.
+    /// Debian has no std for it: rustup's, or one that is built. Linked statically, since the machine's libraries are not
+    /// here.
     build_std: bool,
     /// Tests are built for it, and not the command alone.
     tested: bool,
@@ -42,22 +44,18 @@ impl Machine {
     fn cargo(&self, line: &str) -> Cmd {
         let std = if self.tested { "std,panic_abort,test" } else { "std,panic_abort" };
         let upper = self.target.to_uppercase().replace('-', "_");
-        let cmd = Foreign
-            .cargo()
-            .line(line)
-            .args(["--target", self.target])
+        let cmd = if self.build_std {
+            cross(line, self.target, std)
+        } else {
+            Foreign.cargo().line(line).args(["--target", self.target])
+        };
+        let cmd = cmd
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", self.opt)
             .env("CARGO_PROFILE_TEST_OPT_LEVEL", self.opt)
             .env("PROPTEST_CASES", self.cases)
             .env(format!("CARGO_TARGET_{upper}_LINKER"), self.linker)
             .env(format!("CARGO_TARGET_{upper}_RUNNER"), format!("timeout 300 {}", self.runner));
-        if self.build_std {
-            cmd.arg(format!("-Zbuild-std={std}"))
-                .arg("-Zbuild-std-features=")
-                .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        } else {
-            cmd
-        }
+        if self.build_std { cmd.env("RUSTFLAGS", "-C target-feature=+crt-static") } else { cmd }
     }
 
     /// The command, built by [`COMMAND`].

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::cmd::{Cmd, Outcome};
 use crate::job::{Job, TOKENS, data_files, files};
-use crate::toolchain::{Toolchain::Foreign, foreign};
+use crate::toolchain::{Toolchain::Foreign, cross, foreign};
 
 /// Inputs on which modules and this machine are compared.
 const SEEDS: &str = "8";
@@ -25,9 +25,7 @@ pub(crate) fn wasm(job: &Job) -> Outcome {
     let both = if job.full { &both[..] } else { &both[..1] };
     for (name, flags) in both {
         job.step(name);
-        let mut build = Foreign
-            .cargo()
-            .line("build -q --lib -Zbuild-std=core --target wasm32-unknown-unknown")
+        let mut build = cross("build -q --lib", "wasm32-unknown-unknown", "core")
             .line(MANIFEST)
             .env("RUSTFLAGS", flags);
         if !job.full {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::cmd::{Cmd, Outcome, fail};
 use crate::job::{Job, root};
 use crate::toolchain::Toolchain::Foreign;
+use crate::toolchain::cross;
 
 use super::compare::{models, same_logits, same_tokens, start};
 
@@ -28,10 +29,7 @@ pub(crate) fn windows(job: &Job) -> Outcome {
     println!("{}", Cmd::new(WINE).arg("--version").env("WINEDEBUG", "-all").read()?.trim());
     job.step("the command and the example gpt2");
     // Not optimised: the kernels take minutes to build otherwise, and the models are small.
-    Foreign
-        .cargo()
-        .line("build -q -Zbuild-std=std,panic_abort -Zbuild-std-features= --bin teff --example gpt2 --target")
-        .arg(TARGET)
+    cross("build -q --bin teff --example gpt2", TARGET, "std,panic_abort")
         .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", MINGW)
         .run()?;
     let built = Foreign.dir().join(TARGET).join("debug");
