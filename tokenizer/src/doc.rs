@@ -16,8 +16,10 @@ pub(super) struct Doc<'a> {
 type Result<T> = core::result::Result<T, TokenizerError>;
 
 impl<'a> Doc<'a> {
+    /// `bytes` of `file`. Of a folder's files, all but tokenizer.json are read by Python.
     pub(super) fn new(file: &'static str, bytes: &'a [u8]) -> Self {
-        Doc { file, reader: Reader::new(bytes) }
+        let strict = file == "tokenizer.json";
+        Doc { file, reader: if strict { Reader::new(bytes) } else { Reader::python(bytes) } }
     }
 
     fn json(&self, error: JsonError) -> TokenizerError {

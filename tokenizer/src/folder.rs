@@ -65,7 +65,17 @@ impl Tokenizer {
         for name in ["generation_config.json", "config.json"] {
             let Some(bytes) = read(name)? else { continue };
             if let Some(ids) = eos_ids(Doc::new(name, &bytes))? {
-                tokenizer.add_stops(ids);
+                for &id in &ids {
+                    let known =
+                        u32::try_from(id).is_ok_and(|id| tokenizer.vocab.kind(id).is_some());
+                    // Some files have -1 for none.
+                    if !known && id != -1 {
+                        let (key, id) = ("eos_token_id", id.into());
+                        let bad = TokenizerWarning::BadSpecialId { key, id, used: None };
+                        tokenizer.warnings.push(bad);
+                    }
+                }
+                tokenizer.add_stops(ids.into_iter().filter_map(|id| u32::try_from(id).ok()));
                 break;
             }
         }
@@ -267,7 +277,7 @@ fn added_tokens_json(bytes: &[u8], names: &[String]) -> Result<Vec<Added>, Token
 }
 
 /// The field `eos_token_id` of a model's file, one id or several; `None` if it is absent.
-fn eos_ids(mut doc: Doc<'_>) -> Result<Option<Vec<u32>>, TokenizerError> {
+fn eos_ids(mut doc: Doc<'_>) -> Result<Option<Vec<i64>>, TokenizerError> {
     let want = "a token id or an array of them";
     let mut ids = None;
     doc.object("an object")?;
@@ -287,9 +297,7 @@ fn eos_ids(mut doc: Doc<'_>) -> Result<Option<Vec<u32>>, TokenizerError> {
                 Event::Null if !array => break,
                 Event::ArrayEnd => break,
                 Event::Number(n) => {
-                    // Some files have -1 for none.
-                    let id: i64 = n.parse().map_err(|_| doc.wrong(want))?;
-                    all.extend(u32::try_from(id).ok());
+                    all.push(n.parse().map_err(|_| doc.wrong(want))?);
                 }
                 _ => return Err(doc.wrong(want)),
             }

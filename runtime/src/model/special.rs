@@ -88,7 +88,7 @@ const MOST: usize = 256;
 /// Adds those of a JSON object. True if it has the key `added_tokens_decoder`.
 fn add(all: &mut Texts, json: &[u8]) -> Result<bool, JsonError> {
     let mut decoder = false;
-    let mut reader = Reader::new(json);
+    let mut reader = Reader::python(json);
     if json.is_empty() || reader.next()? != Some(Event::ObjectStart) {
         return Ok(decoder);
     }

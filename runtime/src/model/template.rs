@@ -256,7 +256,7 @@ pub(super) fn read(
 /// Field `chat_template`: the text itself, or an array of `{"name": .., "template": ..}`.
 fn of_config(json: &[u8]) -> Result<Found, JsonError> {
     const NONE: Found = Err(ChatTemplateError::Missing);
-    let mut reader = Reader::new(json);
+    let mut reader = Reader::python(json);
     if reader.next()? != Some(Event::ObjectStart) {
         return Ok(NONE);
     }

@@ -217,3 +217,32 @@ fn files_may_come_from_anywhere() {
         Tokenizer::from_files(|name| Ok((name == "tokenizer.json").then(|| b"[".to_vec())));
     assert!(matches!(broken, Err(Failure::Tokenizer(TokenizerError::WrongField { .. }))));
 }
+
+/// Python's `json` reads `NaN` and `Infinity`, and transformers all of these files by it.
+#[test]
+fn files_of_python_may_have_numbers_that_json_lacks() {
+    let tokenizer = folder(
+        "python",
+        &[
+            ("tokenizer_config.json", r#"{"model_max_length":Infinity,"pad_token":"D","x":NaN}"#),
+            ("special_tokens_map.json", r#"{"y":-Infinity,"bos_token":"A"}"#),
+            ("generation_config.json", r#"{"top_p":NaN,"eos_token_id":[67,68]}"#),
+        ],
+    );
+    assert_eq!(tokenizer.bos(), Some(65));
+    assert!(tokenizer.is_end(67) && tokenizer.is_end(68) && !tokenizer.is_end(69));
+}
+
+#[test]
+fn ends_that_are_no_tokens_are_named() {
+    for (ids, bad) in [("99999", &[99_999][..]), ("[67,-2,99999]", &[-2, 99_999]), ("-1", &[])] {
+        let config = format!(r#"{{"eos_token_id":{ids}}}"#);
+        let tokenizer = folder("ends", &[("config.json", &config)]);
+        let named: Vec<_> = bad
+            .iter()
+            .map(|&id| TokenizerWarning::BadSpecialId { key: "eos_token_id", id, used: None })
+            .collect();
+        assert_eq!(tokenizer.warnings(), named, "{ids}");
+        assert_eq!(tokenizer.is_end(67), ids.contains("67"), "{ids}");
+    }
+}
