@@ -321,8 +321,8 @@ impl Model {
     ///
     /// # Errors
     /// The reason why there is none.
-    pub fn tokenizer(&self) -> Result<&Tokenizer, &TokenizerError> {
-        self.tokenizer.as_ref()
+    pub fn tokenizer(&self) -> Result<&Tokenizer, TokenizerError> {
+        self.tokenizer.as_ref().map_err(Clone::clone)
     }
 
     /// Chat template for conversations without tools, in Jinja as used by transformers: the key

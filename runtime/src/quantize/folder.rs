@@ -115,7 +115,7 @@ impl FolderSource {
         }
         put_spec(&mut header, &spec)?;
         let export = |e: ExportError| E::Tokenizer(Box::new(e));
-        let tokenizer = model.tokenizer().map_err(|e| export(e.clone().into()))?;
+        let tokenizer = model.tokenizer().map_err(|e| export(e.into()))?;
         let tokenizer = tokenizer.clone().for_gguf(folder).map_err(export)?;
         let rows = spec.vocab as usize;
         tokenizer.put_gguf(&mut header, rows).map_err(export)?;
