@@ -84,7 +84,7 @@ static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("gpt2/model.gguf"));
 fn hash(model: &Model, backend: &dyn Backend) -> Result<u64, Box<dyn Error>> {
     let options = SessionOptions { logits: 64, threads: Some(2), ..SessionOptions::default() };
     let mut session = model.session_builder(&options).foreign_backend(backend).build()?;
-    let tokenizer = model.tokenizer().map_err(ToString::to_string)?;
+    let tokenizer = model.tokenizer()?;
     let prompt = tokenizer.encode("Once upon a time there was a small grain.", Specials::Ignore)?;
     let logits = session.eval(&prompt, LogitsFor::All)?;
     let bytes = logits.iter().flat_map(|x| x.to_bits().to_le_bytes());

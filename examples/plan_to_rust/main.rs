@@ -52,7 +52,7 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
         options.context = model.spec().context as usize;
     }
     let file = std::fs::read(&path)?;
-    let tokenizer = model.tokenizer().map_err(|e| e.to_string())?;
+    let tokenizer = model.tokenizer()?;
     let prompt = tokenizer.encode(prompt.trim_end(), Specials::Ignore)?;
     let command = format!("cargo run --example plan_to_rust -- {}", args.join(" "));
     let extras = emit::Extras { command: &command, prompt: &prompt, end: tokenizer.eos() };
