@@ -5,6 +5,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::panic;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use teff_graph::{Broken, Team, Work};
 use teff_runtime::pool::{Crew, PoolError};
 use teff_runtime::rayon_team::RayonCrew;
@@ -172,4 +173,59 @@ fn a_run_does_not_wait_for_busy_threads() {
         over.store(true, Ordering::Release);
     });
     phases(&mut crew);
+}
+
+/// A thread that comes in the middle goes on with the phase that the other is in; one that comes when
+/// the last phase is over finds nothing left, in whichever phase it believes to be.
+#[test]
+fn a_late_thread_skips_what_is_over() {
+    let pool = rayon_pool(2);
+    let mut crew = RayonCrew::new(&pool).unwrap();
+    let wait_for = |flag: &AtomicBool| {
+        let start = Instant::now();
+        while !flag.load(Ordering::Acquire) && start.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
+    };
+    // The thread comes in phase 3 of 6, or after the last.
+    for middle in [true, false] {
+        let [first, ready, third, helped] = [(); 4].map(|()| AtomicBool::new(false));
+        let (computed, of_late) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        crew.run(&|team| {
+            let late = first.swap(true, Ordering::AcqRel);
+            if late {
+                ready.store(true, Ordering::Release);
+                wait_for(&third);
+            } else {
+                wait_for(&ready);
+            }
+            let item = |phase, item| {
+                computed.fetch_add(1, Ordering::Relaxed);
+                if late {
+                    of_late.lock().unwrap().push(phase);
+                    helped.store(true, Ordering::Release);
+                } else if middle && (phase, item) == (3, 0) {
+                    // The rest of this phase is the other's, if it claims some before it is over.
+                    third.store(true, Ordering::Release);
+                    wait_for(&helped);
+                }
+            };
+            walk(team, 6, item).unwrap();
+            third.store(true, Ordering::Release);
+            if late && !middle {
+                // As if the phase had been read before all others were over.
+                for phase in 0..6 {
+                    let work = Work { most: 1, ..Work::new(ITEMS) };
+                    // SAFETY: the same operation and work as above; what is claimed is none.
+                    assert!(unsafe { team.claim(phase, &work) }.is_empty(), "phase {phase}");
+                    // SAFETY: nothing was claimed.
+                    assert_eq!(unsafe { team.finish(phase, 0, ITEMS) }, Ok(Some(6)));
+                }
+            }
+        })
+        .unwrap();
+        assert_eq!(computed.into_inner(), 6 * ITEMS);
+        let of_late = of_late.into_inner().unwrap();
+        assert_eq!(of_late.first(), middle.then_some(&3), "{of_late:?}");
+    }
 }
