@@ -168,7 +168,10 @@ impl<'m> Session<'m> {
     }
 
     /// Computes all pending tokens, in steps of at most the batch size, and returns the selected
-    /// logits of the last step (none if [`SessionOptions::outputs`] has no logits).
+    /// logits of the last step: a row of the vocabulary's size for each selected token, in their order
+    /// (none if [`SessionOptions::outputs`] has no logits). [`LogitsFor::All`] selects the tokens of
+    /// the last step, not those of earlier ones: they are all that was pending only if that fits
+    /// into one step ([`SessionOptions::batch`], [`SessionOptions::logits`]).
     ///
     /// # Errors
     /// [`StepError::Empty`] if nothing is pending. After [`StepError::Cancelled`], pending tokens
