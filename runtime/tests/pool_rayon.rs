@@ -3,12 +3,14 @@
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::panic;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use teff_graph::{Broken, Team, Work};
+use teff_graph::{Broken, LogitsFor, Team, Work};
 use teff_runtime::pool::{Crew, PoolError};
 use teff_runtime::rayon_team::RayonCrew;
+use teff_runtime::{Model, Session, SessionOptions};
 
 fn rayon_pool(threads: usize) -> ThreadPool {
     ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
@@ -227,5 +229,38 @@ fn a_late_thread_skips_what_is_over() {
         assert_eq!(computed.into_inner(), 6 * ITEMS);
         let of_late = of_late.into_inner().unwrap();
         assert_eq!(of_late.first(), middle.then_some(&3), "{of_late:?}");
+    }
+}
+
+/// Forks that are stepped from threads of the pool don't keep all of these from the session whose turn
+/// it is.
+#[test]
+fn forks_on_threads_of_their_own_pool_and_elsewhere_take_turns() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/gpt2/gpt2-Q8_0.gguf");
+    let model = Arc::new(Model::open(model).unwrap());
+    // These outlive the test if it fails, since its threads never end then.
+    let pool: &'static ThreadPool = Box::leak(Box::new(rayon_pool(2)));
+    fn last(mut s: Session<'_>) -> Vec<u32> {
+        let logits = (0..6).map(|token| {
+            let logits = s.eval(&[token], LogitsFor::Last).unwrap();
+            logits.iter().map(|x| x.to_bits()).collect()
+        });
+        logits.last().unwrap()
+    }
+    let options = SessionOptions::default().with_context(16).with_threads(1);
+    let want = last(model.session_owned(&options).unwrap());
+    for _ in 0..3 {
+        let crew = RayonCrew::new(pool).unwrap();
+        let mut first = model.session_builder_owned(&options).crew(crew).build().unwrap();
+        let (done, results) = channel();
+        for _ in 0..4 {
+            let (fork, done) = (first.fork().unwrap(), done.clone());
+            pool.spawn(move || done.send(last(fork)).unwrap());
+        }
+        std::thread::spawn(move || done.send(last(first)).unwrap());
+        for _ in 0..5 {
+            let logits = results.recv_timeout(Duration::from_secs(60)).expect("they take turns");
+            assert_eq!(logits, want);
+        }
     }
 }
