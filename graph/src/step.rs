@@ -189,12 +189,14 @@ impl fmt::Display for StepError {
                 write!(f, "two segments of sequence {sequence} in one step")
             }
             StepError::Cancelled => f.write_str("the step was cancelled; it can be tried again"),
-            StepError::Team { max, got } => {
-                write!(
-                    f,
-                    "a team of {got}, but there is memory for {max} workers of different rank"
-                )
+            StepError::Team { max, got } if got > max => {
+                write!(f, "a team of {got} workers, but there is memory for {max}")
             }
+            StepError::Team { got, .. } => write!(
+                f,
+                "the step can't be computed by a worker of this team of {got}: another worker has \
+                 its rank, or the step is another team's or has been computed"
+            ),
             StepError::Unfinished => f.write_str("not all of the step has been computed"),
             StepError::Kinds => f.write_str("the program has no code for the plan's operations"),
             StepError::Broken(e) => e.fmt(f),

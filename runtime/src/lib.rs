@@ -1,4 +1,13 @@
 //! The std layer of Teff: model files, threads, sampling and sessions.
+//!
+//! - [`Model`]: a GGUF file or a Hugging Face folder, opened once and shared by threads.
+//! - [`Session`]: one text in progress, with its memory and threads. [`SessionOptions`] say how large
+//!   it may be, [`Session::generate`] continues it, [`StopHandle`] cancels it.
+//! - [`pool`] and [`SessionBuilder`]: threads that sessions share or borrow.
+//! - [`tokenizer`], [`sample`] and, for conversations, `chat`: text to tokens, and logits to tokens.
+//! - [`quantize`], [`gguf_write`] and [`gguf_split`]: files of models.
+//!
+//! Steps of several sequences at once, and plans without files, are in [`teff_graph`].
 #[cfg(feature = "capi")]
 pub mod capi;
 #[cfg(feature = "chat")]

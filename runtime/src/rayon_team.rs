@@ -11,6 +11,8 @@
 //!   may run another crew of the same pool.
 //! - A thread that finds nothing to do for a while returns to rayon and stays away until the next
 //!   run, at most a millisecond later.
+//! - Sessions that share a crew may be stepped from threads of the pool too: one that waits for its turn
+//!   there does other work of the pool meanwhile, which must not need a lock that its thread holds.
 //! - The task must not call rayon, except to run another crew: a thread that waits inside rayon may
 //!   pick up other work in the middle of the step.
 //!
@@ -115,6 +117,10 @@ impl Crew for RayonCrew<'_> {
             // Runs its closure on a thread of the current pool.
             Source::Current { .. } => rayon::scope(|_| run_here(guests, task)),
         }
+    }
+
+    fn waits_for_rayon(&self) -> bool {
+        true
     }
 }
 

@@ -3,11 +3,14 @@
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::panic;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use teff_graph::{Broken, Team, Work};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use teff_graph::{Broken, LogitsFor, Team, Work};
 use teff_runtime::pool::{Crew, PoolError};
 use teff_runtime::rayon_team::RayonCrew;
+use teff_runtime::{Model, Session, SessionOptions};
 
 fn rayon_pool(threads: usize) -> ThreadPool {
     ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
@@ -172,4 +175,92 @@ fn a_run_does_not_wait_for_busy_threads() {
         over.store(true, Ordering::Release);
     });
     phases(&mut crew);
+}
+
+/// A thread that comes in the middle goes on with the phase that the other is in; one that comes when
+/// the last phase is over finds nothing left, in whichever phase it believes to be.
+#[test]
+fn a_late_thread_skips_what_is_over() {
+    let pool = rayon_pool(2);
+    let mut crew = RayonCrew::new(&pool).unwrap();
+    let wait_for = |flag: &AtomicBool| {
+        let start = Instant::now();
+        while !flag.load(Ordering::Acquire) && start.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
+    };
+    // The thread comes in phase 3 of 6, or after the last.
+    for middle in [true, false] {
+        let [first, ready, third, helped] = [(); 4].map(|()| AtomicBool::new(false));
+        let (computed, of_late) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        crew.run(&|team| {
+            let late = first.swap(true, Ordering::AcqRel);
+            if late {
+                ready.store(true, Ordering::Release);
+                wait_for(&third);
+            } else {
+                wait_for(&ready);
+            }
+            let item = |phase, item| {
+                computed.fetch_add(1, Ordering::Relaxed);
+                if late {
+                    of_late.lock().unwrap().push(phase);
+                    helped.store(true, Ordering::Release);
+                } else if middle && (phase, item) == (3, 0) {
+                    // The rest of this phase is the other's, if it claims some before it is over.
+                    third.store(true, Ordering::Release);
+                    wait_for(&helped);
+                }
+            };
+            walk(team, 6, item).unwrap();
+            third.store(true, Ordering::Release);
+            if late && !middle {
+                // As if the phase had been read before all others were over.
+                for phase in 0..6 {
+                    let work = Work { most: 1, ..Work::new(ITEMS) };
+                    // SAFETY: the same operation and work as above; what is claimed is none.
+                    assert!(unsafe { team.claim(phase, &work) }.is_empty(), "phase {phase}");
+                    // SAFETY: nothing was claimed.
+                    assert_eq!(unsafe { team.finish(phase, 0, ITEMS) }, Ok(Some(6)));
+                }
+            }
+        })
+        .unwrap();
+        assert_eq!(computed.into_inner(), 6 * ITEMS);
+        let of_late = of_late.into_inner().unwrap();
+        assert_eq!(of_late.first(), middle.then_some(&3), "{of_late:?}");
+    }
+}
+
+/// Forks that are stepped from threads of the pool don't keep all of these from the session whose turn
+/// it is.
+#[test]
+fn forks_on_threads_of_their_own_pool_and_elsewhere_take_turns() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/gpt2/gpt2-Q8_0.gguf");
+    let model = Arc::new(Model::open(model).unwrap());
+    // These outlive the test if it fails, since its threads never end then.
+    let pool: &'static ThreadPool = Box::leak(Box::new(rayon_pool(2)));
+    fn last(mut s: Session<'_>) -> Vec<u32> {
+        let logits = (0..6).map(|token| {
+            let logits = s.eval(&[token], LogitsFor::Last).unwrap();
+            logits.iter().map(|x| x.to_bits()).collect()
+        });
+        logits.last().unwrap()
+    }
+    let options = SessionOptions::default().with_context(16).with_threads(1);
+    let want = last(model.session_owned(&options).unwrap());
+    for _ in 0..3 {
+        let crew = RayonCrew::new(pool).unwrap();
+        let mut first = model.session_builder_owned(&options).crew(crew).build().unwrap();
+        let (done, results) = channel();
+        for _ in 0..4 {
+            let (fork, done) = (first.fork().unwrap(), done.clone());
+            pool.spawn(move || done.send(last(fork)).unwrap());
+        }
+        std::thread::spawn(move || done.send(last(first)).unwrap());
+        for _ in 0..5 {
+            let logits = results.recv_timeout(Duration::from_secs(60)).expect("they take turns");
+            assert_eq!(logits, want);
+        }
+    }
 }

@@ -234,6 +234,45 @@ impl Crew for OfSize {
     }
 }
 
+/// A crew of another size than it says, or one that runs each task twice.
+struct Wrong {
+    pool: Pool,
+    says: usize,
+    runs: usize,
+}
+
+impl Crew for Wrong {
+    fn size(&self) -> usize {
+        self.says
+    }
+    fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
+        (0..self.runs).try_for_each(|_| Crew::run(&mut self.pool, task))
+    }
+}
+
+#[test]
+fn crews_that_break_their_rules_are_told_which() {
+    let (model, tokens) = (model(), tokens());
+    for (threads, says, runs, error) in [
+        (3, 2, 1, "a team of 3 workers, but there is memory for 2"),
+        (2, 2, 2, "or the step is another team's or has been computed"),
+        (2, 2, 0, "not all of the step has been computed"),
+    ] {
+        let pool = PoolOptions::default().with_threads(threads).with_oversubscribe(true);
+        let crew = Wrong { pool: Pool::with_options(&pool).unwrap(), says, runs };
+        let mut s = model.session_builder(&SessionOptions::default()).crew(crew).build().unwrap();
+        for _ in 0..2 {
+            s.truncate(0);
+            let e = step_error(s.eval(&tokens, LogitsFor::Last).unwrap_err());
+            assert!(e.to_string().contains(error), "{e}");
+            if let StepError::Team { max, got } = e {
+                assert_eq!((max, got), (says, threads));
+            }
+            assert_eq!(s.computed(), 0);
+        }
+    }
+}
+
 /// A crew that says when a run begins, and waits until it may go on.
 struct Gate {
     begun: Sender<()>,

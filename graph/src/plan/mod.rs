@@ -234,6 +234,32 @@ impl fmt::Display for MemoryRequirements {
 }
 
 /// Plan of a step, as plain data.
+///
+/// ```
+/// # #[cfg(all(feature = "alloc", feature = "legacy-quants"))]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_graph::family::gpt2;
+/// use teff_graph::{Options, Outputs, Plan};
+/// use teff_kernels::{Cpu, Format, KvFormat};
+///
+/// // The memory of GPT-2 small in Q8_0 is known before there is a file or any memory.
+/// let (kv, outputs) = (KvFormat::F16, Outputs::Logits);
+/// let options = Options { batch: 64, logits: 1, context: 1024, kv, outputs };
+/// let plan = Plan::build(&gpt2::small(), &|_| Format::Q8_0, &options, &Cpu::best())?;
+/// let needed = plan.memory_requirements;
+/// // A key and a value of 768 elements of two bytes for each position and layer, and a header.
+/// assert_eq!(needed.state, 1024 * 12 * 2 * 768 * 2 + 64);
+/// assert!(needed.total(2).is_some_and(|bytes| bytes < 40 << 20));
+///
+/// // A plan that was changed doesn't verify.
+/// let mut wrong = plan.clone();
+/// wrong.memory_requirements.scratch -= 64;
+/// assert!(plan.verify().is_ok() && wrong.verify().is_err());
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "alloc", feature = "legacy-quants")))]
+/// # fn main() {}
+/// ```
 #[derive(Clone, Debug)]
 pub struct Plan<'p> {
     /// Model that the plan computes.

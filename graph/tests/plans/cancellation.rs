@@ -2,17 +2,24 @@
 
 #![cfg(all(feature = "alloc", feature = "legacy-quants"))]
 
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use teff_graph::family::gpt2;
-use teff_graph::{Activation, Cancel, LogitsFor, Options, Outputs, Segment, Spec};
+use teff_graph::{
+    Activation, Broken, Cancel, LogitsFor, NeverCancel, Options, Outputs, Segment, Spec, Step,
+    StepError, Team, Work,
+};
 use teff_kernels::{
     Activations, Backend, DenseActivations, Format, KvFormat, KvHead, Matrix, Scalar, Tile,
 };
 
-use crate::common::{Model, Room, bits, run_on, with_attention, with_dense, with_len};
+use crate::common::draw::{everything, format_of};
+use crate::common::{
+    CancelAt, Meeting, Model, Room, Worker, bits, run_on, with_attention, with_dense, with_len,
+};
 
 /// Backend with a stated speed, which counts its work since the last check.
 struct Counting<'a> {
@@ -111,4 +118,79 @@ fn checks_for_cancellation_are_as_frequent_as_the_backend_is_slow() {
             before = checks;
         }
     }
+}
+
+/// A worker that is put aside right after it has read the phase, for as long as `aside` takes.
+struct Late<'a> {
+    worker: Worker<'a>,
+    aside: &'a dyn Fn(),
+    came: Cell<bool>,
+}
+
+// SAFETY: what `Worker` does, later.
+unsafe impl Team for Late<'_> {
+    fn id(&self) -> NonZeroUsize {
+        self.worker.id()
+    }
+    fn rank(&self) -> usize {
+        self.worker.rank()
+    }
+    fn size(&self) -> usize {
+        self.worker.size()
+    }
+    fn phase(&self) -> u32 {
+        let phase = self.worker.phase();
+        if !self.came.replace(true) {
+            (self.aside)();
+        }
+        phase
+    }
+    unsafe fn claim(&self, op: u32, work: &Work) -> Range<usize> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.worker.claim(op, work) }
+    }
+    unsafe fn finish(&self, phase: u32, done: usize, all: usize) -> Result<Option<u32>, Broken> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.worker.finish(phase, done, all) }
+    }
+}
+
+/// A worker that knows phase 0 and comes when the others have left the step, whether they computed it
+/// or saw its cancellation, computes nothing and says what they say.
+#[test]
+fn a_worker_comes_late_to_a_step_that_is_over_or_cancelled() {
+    let spec = everything();
+    let model = Model::new(spec.clone(), |id| format_of(&spec, id, 3));
+    let options =
+        Options { batch: 7, logits: 7, context: 16, kv: KvFormat::F16, outputs: Outputs::Logits };
+    let mut room = Room::default();
+    let mut runner = model.runner(&mut room, &options, Scalar, (3, 1));
+    let tokens = [1, 2, 3, 4, 5];
+    let segments = [Segment::new(&tokens, LogitsFor::All)];
+    let (mut checks, mut cancelled) = (0, 0);
+    loop {
+        let cancel = CancelAt::new(checks);
+        let running = runner.begin(&Step { segments: &segments, cancel: &cancel }).unwrap();
+        let meeting = Meeting::new(3);
+        let first = Cell::new(None);
+        let second = {
+            let aside = || first.set(Some(running.walk(&Worker::new(0, &meeting))));
+            let (worker, came) = (Worker::new(1, &meeting), Cell::new(false));
+            running.walk(&Late { worker, aside: &aside, came })
+        };
+        assert_eq!(first.get(), Some(second), "{checks} checks");
+        let committed = running.commit();
+        if committed.is_ok() {
+            assert_eq!(second, Ok(()));
+            break;
+        }
+        assert_eq!((second, committed), (Err(StepError::Cancelled), Err(StepError::Cancelled)));
+        cancelled += 1;
+        checks += 1;
+    }
+    assert!(cancelled > 20, "{cancelled} places of cancellation");
+    let late = bits(runner.logits(5));
+    let mut room = Room::default();
+    let mut alone = model.runner(&mut room, &options, Scalar, (1, 1));
+    assert_eq!(late, bits(&run_on(&mut alone, &segments, &NeverCancel, 1).unwrap()));
 }

@@ -16,6 +16,14 @@ pub trait Crew {
     /// [`PoolError::Panicked`] if the task panicked on any thread; the crew stays usable.
     /// Implementations document further errors.
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError>;
+
+    /// True if a run waits for a free thread of a rayon pool. Sessions that share such a crew and wait
+    /// for their turn on threads of rayon do other work of their pool meanwhile, as rayon itself does:
+    /// otherwise they could take all the threads that the session whose turn it is waits for. A crew
+    /// that wraps another one passes this on.
+    fn waits_for_rayon(&self) -> bool {
+        false
+    }
 }
 
 impl Crew for Pool {
@@ -47,6 +55,10 @@ impl<C: Crew + ?Sized> Crew for &mut C {
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
         (**self).run(task)
     }
+
+    fn waits_for_rayon(&self) -> bool {
+        (**self).waits_for_rayon()
+    }
 }
 
 impl<C: Crew + ?Sized> Crew for Box<C> {
@@ -56,5 +68,9 @@ impl<C: Crew + ?Sized> Crew for Box<C> {
 
     fn run(&mut self, task: &(dyn Fn(&dyn Team) + Sync)) -> Result<(), PoolError> {
         (**self).run(task)
+    }
+
+    fn waits_for_rayon(&self) -> bool {
+        (**self).waits_for_rayon()
     }
 }

@@ -1,6 +1,6 @@
 //! Sessions: a model, the memory of one text, and the threads that compute it.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use teff_graph::{LogitsFor, Runner, Segment, Step, StepError, check_tokens};
 use teff_kernels::Backend;
@@ -168,7 +168,10 @@ impl<'m> Session<'m> {
     }
 
     /// Computes all pending tokens, in steps of at most the batch size, and returns the selected
-    /// logits of the last step (none if [`SessionOptions::outputs`] has no logits).
+    /// logits of the last step: a row of the vocabulary's size for each selected token, in their order
+    /// (none if [`SessionOptions::outputs`] has no logits). [`LogitsFor::All`] selects the tokens of
+    /// the last step, not those of earlier ones: they are all that was pending only if that fits
+    /// into one step ([`SessionOptions::batch`], [`SessionOptions::logits`]).
     ///
     /// # Errors
     /// [`StepError::Empty`] if nothing is pending. After [`StepError::Cancelled`], pending tokens
@@ -240,30 +243,26 @@ impl<'m> Session<'m> {
         range: core::ops::Range<usize>,
         logits: LogitsFor,
     ) -> Result<usize, SessionError> {
-        const CANCELLED: u8 = 1;
-        const TEAM: u8 = 2;
         self.forget_outputs();
         let tokens = &self.tokens[range];
         let segments = [Segment { sequence: SEQUENCE, tokens, logits }];
         let running = self.runner.begin(&Step { segments: &segments, cancel: &self.stop })?;
-        let failure = AtomicU8::new(0);
+        // Size of a team that can't run the step, if one tried.
+        let (cancelled, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
         let ran = self.crew.run(&self.stop, &|team| match running.walk(team) {
             Ok(()) => {}
-            Err(StepError::Team { .. }) => failure.store(TEAM, Ordering::Relaxed),
+            Err(StepError::Team { got, .. }) => refused.store(got, Ordering::Relaxed),
             // A broken team is reported by the crew itself.
             Err(StepError::Broken(_)) => {}
-            Err(_) => failure.store(CANCELLED, Ordering::Relaxed),
+            Err(_) => cancelled.store(true, Ordering::Relaxed),
         });
         if !ran? {
             return Err(StepError::Cancelled.into());
         }
-        match failure.into_inner() {
+        match refused.into_inner() {
+            0 if cancelled.into_inner() => Err(StepError::Cancelled.into()),
             0 => Ok(running.commit()?),
-            CANCELLED => Err(StepError::Cancelled.into()),
-            _ => {
-                let (max, got) = (self.memory_requirements.threads, self.crew.size());
-                Err(StepError::Team { max, got }.into())
-            }
+            got => Err(StepError::Team { max: self.memory_requirements.threads, got }.into()),
         }
     }
 

@@ -33,6 +33,8 @@ struct Turns<'m> {
     queue: Mutex<Queue<'m>>,
     /// Notified when the crew comes back, and when a session waits no longer.
     changed: Condvar,
+    /// True if runs of the crew wait for threads of a rayon pool ([`Crew::waits_for_rayon`]).
+    of_rayon: bool,
 }
 
 struct Queue<'m> {
@@ -66,8 +68,7 @@ impl<'m> Turns<'m> {
                 queue.last = id;
                 break Some(crew);
             }
-            let woken = self.changed.wait_timeout(queue, LOOK);
-            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+            queue = self.wait(queue);
         };
         queue.waiting -= 1;
         drop(queue);
@@ -76,6 +77,37 @@ impl<'m> Turns<'m> {
         }
         Some(Turn { turns: self, crew: Some(crew?) })
     }
+
+    /// Waits until something may have changed.
+    fn wait<'q>(&'q self, mut queue: MutexGuard<'q, Queue<'m>>) -> MutexGuard<'q, Queue<'m>> {
+        if self.of_rayon {
+            // The session whose turn it is may wait for this very thread. What runs here meanwhile may
+            // be steps of others, which this session holds up until they return: it doesn't count as
+            // one that they should let go first.
+            queue.waiting -= 1;
+            drop(queue);
+            let worked = work_of_rayon();
+            queue = self.queue();
+            queue.waiting += 1;
+            if worked {
+                return queue;
+            }
+        }
+        let woken = self.changed.wait_timeout(queue, LOOK);
+        woken.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Does a piece of work of the rayon pool that this thread belongs to; false if there is none.
+#[cfg(feature = "rayon")]
+fn work_of_rayon() -> bool {
+    rayon::yield_now() == Some(rayon::Yield::Executed)
+}
+
+/// Does nothing: a crew that waits for rayon is somebody else's here.
+#[cfg(not(feature = "rayon"))]
+fn work_of_rayon() -> bool {
+    false
 }
 
 /// A session's turn, at the end of which the crew goes back, also after a panic.
@@ -105,8 +137,10 @@ impl<'m> SessionCrew<'m> {
         if let SessionCrew::Own(_) = self {
             let size = self.size();
             if let SessionCrew::Own(crew) = core::mem::replace(self, SessionCrew::Moved) {
+                let of_rayon = crew.waits_for_rayon();
                 let queue = Queue { crew: Some(crew), waiting: 0, last: u64::MAX, sessions: 1 };
-                let turns = Turns { queue: Mutex::new(queue), changed: Condvar::new() };
+                let (queue, changed) = (Mutex::new(queue), Condvar::new());
+                let turns = Turns { queue, changed, of_rayon };
                 *self = SessionCrew::Shared(Shared { turns: Arc::new(turns), size, id: 0 });
             }
         }

@@ -15,6 +15,26 @@ struct Shared {
 }
 
 /// Handle that cancels the steps of a session, from any thread. Clones refer to the same session.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_graph::{LogitsFor, StepError};
+/// use teff_runtime::{Model, SessionError, SessionOptions};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let model = Model::open(path)?;
+/// let mut session = model.session(&SessionOptions::default().with_context(64))?;
+/// let stop = session.stop_handle();
+/// std::thread::spawn(move || stop.cancel()).join().expect("no panic");
+/// let cancelled = session.eval(&[1, 2, 3], LogitsFor::Last);
+/// assert!(matches!(cancelled, Err(SessionError::Step(StepError::Cancelled))));
+///
+/// // The tokens are pending still.
+/// session.stop_handle().resume();
+/// session.advance(LogitsFor::Last)?;
+/// assert_eq!(session.computed(), 3);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<Shared>);
 
