@@ -87,6 +87,20 @@ impl<'a> DenseActivations<'a> {
 }
 
 /// Rows quantised to 8 or 16 bits.
+///
+/// ```
+/// use teff_kernels::{Backend, Cpu, Q8Activations, Q8RowMut};
+///
+/// // 32 numbers become 32 codes, one scale and two sums.
+/// let x: [f32; 32] = core::array::from_fn(|i| i as f32 - 20.0);
+/// let (mut q, mut d, mut s) = ([0; 32], [0.0; 1], [0; 2]);
+/// Cpu::best().quantize(&x, Q8RowMut { q: &mut q, lo: None, d: &mut d, s: &mut s });
+///
+/// let row = Q8Activations::new(1, 32, &q, &d, &s).row(0);
+/// assert_eq!((row.q[0], row.q[20]), (-127, 0)); // -20, the largest magnitude, and 0
+/// assert_eq!(row.d[0], 20.0 / 127.0);
+/// assert_eq!(row.s[0], row.q[..16].iter().map(|&q| i32::from(q)).sum());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Q8Activations<'a> {
     n: usize,
@@ -197,7 +211,20 @@ impl<'a> Q8Activations<'a> {
     }
 }
 
-/// The inputs of a product: what the format of the weights asks for.
+/// The inputs of a product, of the kind that the format of the weights needs.
+///
+/// ```
+/// use teff_kernels::{Activations, DenseActivations, Format};
+///
+/// // Three tokens of two numbers, for weights in F16.
+/// let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+/// let x = Activations::Dense(DenseActivations::new(&x, 3, 2, 2));
+/// assert_eq!(x.kind(), Format::F16.activations());
+/// assert_ne!(x.kind(), Format::Q8_0.activations());
+///
+/// let Activations::Dense(last) = x.rows(2, 1) else { unreachable!() };
+/// assert_eq!((last.n(), last.row(0)), (1, &[5.0, 6.0][..]));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Activations<'a> {
     /// For F32, F16 and BF16 weights.

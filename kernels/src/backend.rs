@@ -1,4 +1,4 @@
-//! The operations of a transformer, and who computes them.
+//! The operations of a transformer, and the trait of those that compute them.
 
 use core::ops::Range;
 
@@ -301,11 +301,35 @@ macro_rules! declare {
             fn $l:ident(&self $(, $larg:ident: $lty:ty)* $(,)?) $(-> $lret:ty)? { $($lbody:tt)* }
         )* }
     ) => {
-        /// A way to compute the operations of a transformer: an instruction set, or a third party's own.
+        /// The operations of a transformer for an instruction set, or for hardware of a third party.
         ///
-        /// Every operation has the scalar truth as its default; an implementation overrides what it is
-        /// good at, and must give the same bits. Shapes are checked by panics, since they come from plans
-        /// that were verified, never from input.
+        /// Every operation has a default in portable Rust, which defines its result; an implementation
+        /// overrides those that it computes faster, and must give the same bits. Shapes are checked by
+        /// panics, since they come from verified plans, never from input.
+        ///
+        /// ```
+        /// use teff_kernels::{Backend, Cpu, Scalar};
+        ///
+        /// /// A backend with an addition of its own, and the defaults for the rest.
+        /// struct Mine;
+        /// impl Backend for Mine {
+        ///     fn name(&self) -> &'static str {
+        ///         "mine"
+        ///     }
+        ///     fn add(&self, y: &mut [f32], x: &[f32]) {
+        ///         y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+        ///     }
+        /// }
+        ///
+        /// let run = |backend: &dyn Backend| {
+        ///     let mut y = [-1.5, 0.25, 3.0];
+        ///     backend.add(&mut y, &[0.1; 3]);
+        ///     backend.softmax(&mut y);
+        ///     y.map(f32::to_bits)
+        /// };
+        /// assert_eq!(run(&Mine), run(&Scalar));
+        /// assert_eq!(run(&Cpu::best()), run(&Scalar));
+        /// ```
         pub trait Backend: Sync {
             $(
                 $(#[$rm])*

@@ -109,9 +109,19 @@ macro_rules! declare {
             $trailer:literal $built:tt;
         )* })*
     ) => {
-        /// How the elements of a weight matrix are stored.
+        /// Storage format of the elements of a weight matrix.
         ///
         /// Formats with a block length above 1 keep a row as `cols / block_len` blocks one after another.
+        ///
+        /// ```
+        /// use teff_kernels::Format;
+        ///
+        /// let format = Format::from_name("q4_k").expect("a format");
+        /// assert_eq!(Format::from_gguf(12), Some(format));
+        /// assert_eq!((format.block_len(), format.block_bytes()), (256, 144));
+        /// assert_eq!(format.row_bytes(512), Some(288));
+        /// assert_eq!(format.row_bytes(500), None); // not whole blocks
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[non_exhaustive]
         #[allow(non_camel_case_types)] // the names of GGUF

@@ -61,6 +61,17 @@ impl KvFormat {
 }
 
 /// Shape and format of one head's cache.
+///
+/// ```
+/// use teff_kernels::{KvFormat, KvLayout};
+///
+/// let layout = KvLayout { format: KvFormat::Q8, head_dim: 64, capacity: 128 };
+/// assert_eq!(layout.key_bytes(), 128 * (64 + 4)); // codes, and one scale for each position
+///
+/// // Positions beyond the capacity take the place of the oldest.
+/// assert_eq!((layout.slot(100), layout.slot(130)), (100, 2));
+/// assert_eq!(layout.slots(100..140), [100..128, 0..12]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KvLayout {
     /// How elements are stored.
@@ -163,6 +174,25 @@ impl KvLayout {
 }
 
 /// The cache of one head, to be read.
+///
+/// ```
+/// use bytemuck::{cast_slice, cast_slice_mut};
+/// use teff_kernels::{Backend, Cpu, DenseActivations, KvFormat, KvHead, KvLayout, Tile};
+///
+/// let layout = KvLayout { format: KvFormat::F32, head_dim: 2, capacity: 64 };
+/// let mut keys = vec![0f32; layout.key_bytes() / 4];
+/// let mut values = vec![0f32; layout.value_bytes() / 4];
+/// for (position, value) in [[1.0, 2.0], [3.0, 4.0]].iter().enumerate() {
+///     Cpu::best().store_key(&layout, cast_slice_mut(&mut keys), position, &[1.0, 0.0]);
+///     Cpu::best().store_value(&layout, cast_slice_mut(&mut values), position, value);
+/// }
+///
+/// // The keys are equal, so the query at position 1 gets the mean of both values.
+/// let head = KvHead::new(layout, cast_slice(&keys), cast_slice(&values));
+/// let (query, mut out) = (DenseActivations::new(&[1.0, 1.0], 1, 2, 2), [0.0; 2]);
+/// Cpu::best().attend(&query, &head, 1, None, 1.0, &mut Tile::new(&mut out, 1, 2, 2));
+/// assert_eq!(out, [2.0, 3.0]);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct KvHead<'a> {
     pub(crate) layout: KvLayout,

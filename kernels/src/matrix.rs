@@ -5,9 +5,26 @@ use core::fmt;
 use crate::repack::{REPACK_ROWS, block_of, repacked_bytes};
 use crate::{Block, Format};
 
-/// A matrix of weights, row-major, as it lies in a file or in flash; or [repacked](crate::repack).
+/// A row-major matrix of weights in the layout of a model file, or [repacked](crate::repack). It borrows
+/// the bytes, which may be a mapped file or flash.
 ///
 /// A row holds the weights of one output; `cols` is the number of inputs.
+///
+/// ```
+/// use teff_kernels::{Format, Matrix, MatrixError, quantize_row};
+///
+/// // Two rows of 32 weights in Q8_0, which takes 34 bytes for each.
+/// let mut data = [0; 68];
+/// for (r, row) in data.chunks_exact_mut(34).enumerate() {
+///     quantize_row(Format::Q8_0, &[r as f32; 32], row);
+/// }
+/// let w = Matrix::new(Format::Q8_0, 2, 32, &data)?;
+/// assert_eq!((w.rows(), w.cols(), w.row_bytes()), (2, 32, 34));
+///
+/// let short = Matrix::new(Format::Q8_0, 2, 32, &data[1..]);
+/// assert_eq!(short.unwrap_err(), MatrixError::Size { needed: Some(68), got: 67 });
+/// # Ok::<(), MatrixError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     format: Format,
