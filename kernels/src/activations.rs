@@ -31,7 +31,7 @@ impl<'a> DenseActivations<'a> {
     /// `n` rows of `cols` floats in `data`, a new row every `ld` floats.
     ///
     /// # Panics
-    /// Where `data` is too short for that, or `ld < cols`.
+    /// If `data` is too short for that, or `ld < cols`.
     #[must_use]
     pub fn new(data: &'a [f32], n: usize, cols: usize, ld: usize) -> Self {
         assert!(crate::tile::rows_fit(data.len(), n, cols, ld), "activations");
@@ -48,7 +48,7 @@ impl<'a> DenseActivations<'a> {
     /// Columns `from..from + cols` of all rows.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn cols_of(&self, from: usize, cols: usize) -> DenseActivations<'a> {
         assert!(from <= self.cols && cols <= self.cols - from);
@@ -59,7 +59,7 @@ impl<'a> DenseActivations<'a> {
     /// Rows `t..t + n`.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn rows(&self, t: usize, n: usize) -> DenseActivations<'a> {
         assert!(t <= self.n && n <= self.n - t);
@@ -144,7 +144,7 @@ impl<'a> Q8Activations<'a> {
     /// product negate them.
     ///
     /// # Panics
-    /// Where a slice has another length or `cols` is not a multiple of 32.
+    /// If a slice has another length or `cols` is not a multiple of 32.
     #[must_use]
     pub fn new(n: usize, cols: usize, q: &'a [i8], d: &'a [f32], s: &'a [i32]) -> Self {
         assert!(cols.is_multiple_of(ACT_BLOCK), "quantised activations come in blocks of 32");
@@ -158,7 +158,7 @@ impl<'a> Q8Activations<'a> {
     /// The same with a lower plane, which makes codes of 16 bits; scales and sums are theirs.
     ///
     /// # Panics
-    /// Where `lo` is not as long as the upper plane.
+    /// If `lo` is not as long as the upper plane.
     #[must_use]
     pub fn with_low(self, lo: &'a [i8]) -> Self {
         assert!(lo.len() == self.q.len(), "activations");
@@ -213,6 +213,8 @@ impl<'a> Q8Activations<'a> {
 
 /// The inputs of a product, of the kind that the format of the weights needs.
 ///
+/// The variants are complete: a new one would be a breaking change.
+///
 /// ```
 /// use teff_kernels::{Activations, DenseActivations, Format};
 ///
@@ -239,7 +241,7 @@ impl<'a> Activations<'a> {
     /// Rows `t..t + n`.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn rows(&self, t: usize, n: usize) -> Activations<'a> {
         match self {

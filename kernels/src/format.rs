@@ -184,6 +184,8 @@ const fn by_id<const N: usize>(mut all: [Format; N]) -> [Format; N] {
 }
 
 /// Inputs of the products of a format's weights.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ActivationKind {
     /// f32 ([`crate::DenseActivations`]).

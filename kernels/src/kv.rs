@@ -13,7 +13,9 @@ use crate::lanes::LANES;
 /// Positions that attention processes at a time; capacities are multiples of it.
 pub const KV_BLOCK: usize = 64;
 
-/// How the cache stores keys and values.
+/// Format of keys and values in the cache.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum KvFormat {
     /// As f32: no loss.
@@ -74,7 +76,7 @@ impl KvFormat {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KvLayout {
-    /// How elements are stored.
+    /// Format of the elements.
     pub format: KvFormat,
     /// Elements of a key or a value.
     pub head_dim: usize,
@@ -116,7 +118,7 @@ impl KvLayout {
     /// `capacity` before it.
     ///
     /// # Panics
-    /// Where there are no slots.
+    /// If there are no slots.
     #[inline(always)]
     #[must_use]
     pub const fn slot(&self, position: usize) -> usize {
@@ -128,7 +130,7 @@ impl KvLayout {
     /// the positions; the second is empty where the ring doesn't begin anew among them.
     ///
     /// # Panics
-    /// Where there are positions, but no slots.
+    /// If there are positions, but no slots.
     #[must_use]
     pub fn slots(&self, positions: Range<usize>) -> [Range<usize>; 2] {
         let len = positions.len().min(self.capacity);
@@ -204,7 +206,7 @@ impl<'a> KvHead<'a> {
     /// The head whose keys and values these are.
     ///
     /// # Panics
-    /// Where a slice has not the layout's length or is not aligned to 4 bytes, or the capacity is
+    /// If a slice has not the layout's length or is not aligned to 4 bytes, or the capacity is
     /// not a multiple of [`KV_BLOCK`].
     #[must_use]
     pub fn new(layout: KvLayout, keys: &'a [u8], values: &'a [u8]) -> Self {

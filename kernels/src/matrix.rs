@@ -1,4 +1,4 @@
-//! Weight matrices, read where they lie.
+//! Weight matrices, read in place.
 
 use core::fmt;
 
@@ -36,8 +36,9 @@ pub struct Matrix<'a> {
     data: &'a [u8],
 }
 
-/// Why bytes are not the matrix that they should be.
+/// Error for bytes that are not a matrix of the given format and shape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum MatrixError {
     /// The format's family was left out of this program ([`Format::is_built`]).
     NotBuilt {
@@ -226,7 +227,7 @@ impl<'a> Matrix<'a> {
     /// Writes the bytes of row `r` in the order of files, however the matrix is laid out.
     ///
     /// # Panics
-    /// Where `r` is not a row, or `out` is not [`Matrix::row_bytes`] long.
+    /// If `r` is not a row, or `out` is not [`Matrix::row_bytes`] long.
     pub fn copy_row(&self, r: usize, out: &mut [u8]) {
         assert!(r < self.rows && out.len() == self.row_bytes, "a row, and room for it");
         if !self.is_repacked() {
@@ -243,7 +244,7 @@ impl<'a> Matrix<'a> {
     /// Block `b` of row `r`, however the matrix is laid out.
     ///
     /// # Panics
-    /// Where `B` is not the matrix' format, `r` not a row or `b` not a block of it.
+    /// If `B` is not the matrix' format, `r` not a row or `b` not a block of it.
     #[inline(always)]
     #[must_use]
     pub fn block<B: Block>(&self, r: usize, b: usize) -> B {
@@ -262,7 +263,7 @@ impl<'a> Matrix<'a> {
     /// The blocks of row `r`.
     ///
     /// # Panics
-    /// Where `B` is not the matrix' format, `r` not a row, or the matrix is repacked.
+    /// If `B` is not the matrix' format, `r` not a row, or the matrix is repacked.
     #[inline(always)]
     #[must_use]
     pub fn row<B: Block>(&self, r: usize) -> &'a [B] {

@@ -36,7 +36,7 @@ impl<'a> Tile<'a> {
     /// Columns `0..width` of `n` rows in `data`, a new row every `ld` floats.
     ///
     /// # Panics
-    /// Where `data` is too short for that or `ld < width`.
+    /// If `data` is too short for that or `ld < width`.
     #[must_use]
     pub fn new(data: &'a mut [f32], n: usize, width: usize, ld: usize) -> Self {
         assert!(rows_fit(data.len(), n, width, ld), "tile");
@@ -78,7 +78,7 @@ impl<'a> Tile<'a> {
     /// Columns `from..from + width` as a tile of their own.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn cols(&mut self, from: usize, width: usize) -> Tile<'_> {
         assert!(from <= self.width && width <= self.width - from);
@@ -89,7 +89,7 @@ impl<'a> Tile<'a> {
     /// Rows `from..from + n` as a tile of their own.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn rows(&mut self, from: usize, n: usize) -> Tile<'_> {
         assert!(from <= self.n && n <= self.n - from);

@@ -87,8 +87,9 @@ mod x86;
 #[cfg(target_arch = "arm")]
 pub use dsp::Dsp;
 
-/// Why a backend can't be used.
+/// Error for a backend that can't be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum CpuError {
     /// No backend of Teff has this name.
     Unknown,
