@@ -3,6 +3,8 @@
 use core::ops::Deref;
 
 /// Slice held by a plan or a runner: borrowed (from a `static` or from the caller) or owned.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Debug)]
 pub enum List<'a, T> {
     /// Borrowed slice.

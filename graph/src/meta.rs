@@ -3,6 +3,8 @@
 use core::fmt;
 
 /// The value of a GGUF key or of a field of config.json.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Value<'a> {
     /// An unsigned integer, or a signed one that is not negative.

@@ -6,6 +6,8 @@ use crate::Broken;
 
 /// Selection of the tokens of a segment for which a step computes outputs: logits, hidden states or
 /// both, as the plan has them ([`Outputs`](crate::Outputs)).
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogitsFor {
     /// No outputs; only the state is updated.

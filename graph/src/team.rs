@@ -38,6 +38,15 @@ impl Work {
 /// An implementation may as well give every thread a fixed share as its only claim, and let all of
 /// them meet at the end of each phase: then each thread must walk the step exactly once.
 ///
+/// ```
+/// use teff_graph::{Solo, Team, Work};
+///
+/// // The team of one thread claims all items of an operation at once.
+/// // SAFETY: the only thread, with one operation in one phase, whose items it reports once.
+/// let (claimed, next) = unsafe { (Solo.claim(0, &Work::new(10)), Solo.finish(0, 10, 10)) };
+/// assert_eq!((claimed, next), (0..10, Ok(Some(1))));
+/// ```
+///
 /// # Safety
 /// Threads rely on these rules when they write to shared memory:
 ///

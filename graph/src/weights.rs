@@ -7,6 +7,8 @@ use teff_kernels::{Format, Matrix, MatrixError};
 use crate::{Role, Slot, Spec, TensorId};
 
 /// Tensor in memory.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, Debug)]
 pub enum Tensor<'a> {
     /// Matrix in its format, used in place.

@@ -31,7 +31,7 @@ impl<'a> DenseActivations<'a> {
     /// `n` rows of `cols` floats in `data`, a new row every `ld` floats.
     ///
     /// # Panics
-    /// Where `data` is too short for that, or `ld < cols`.
+    /// If `data` is too short for that, or `ld < cols`.
     #[must_use]
     pub fn new(data: &'a [f32], n: usize, cols: usize, ld: usize) -> Self {
         assert!(crate::tile::rows_fit(data.len(), n, cols, ld), "activations");
@@ -48,7 +48,7 @@ impl<'a> DenseActivations<'a> {
     /// Columns `from..from + cols` of all rows.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn cols_of(&self, from: usize, cols: usize) -> DenseActivations<'a> {
         assert!(from <= self.cols && cols <= self.cols - from);
@@ -59,7 +59,7 @@ impl<'a> DenseActivations<'a> {
     /// Rows `t..t + n`.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn rows(&self, t: usize, n: usize) -> DenseActivations<'a> {
         assert!(t <= self.n && n <= self.n - t);
@@ -87,6 +87,20 @@ impl<'a> DenseActivations<'a> {
 }
 
 /// Rows quantised to 8 or 16 bits.
+///
+/// ```
+/// use teff_kernels::{Backend, Cpu, Q8Activations, Q8RowMut};
+///
+/// // 32 numbers become 32 codes, one scale and two sums.
+/// let x: [f32; 32] = core::array::from_fn(|i| i as f32 - 20.0);
+/// let (mut q, mut d, mut s) = ([0; 32], [0.0; 1], [0; 2]);
+/// Cpu::best().quantize(&x, Q8RowMut { q: &mut q, lo: None, d: &mut d, s: &mut s });
+///
+/// let row = Q8Activations::new(1, 32, &q, &d, &s).row(0);
+/// assert_eq!((row.q[0], row.q[20]), (-127, 0)); // -20, the largest magnitude, and 0
+/// assert_eq!(row.d[0], 20.0 / 127.0);
+/// assert_eq!(row.s[0], row.q[..16].iter().map(|&q| i32::from(q)).sum());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Q8Activations<'a> {
     n: usize,
@@ -130,7 +144,7 @@ impl<'a> Q8Activations<'a> {
     /// product negate them.
     ///
     /// # Panics
-    /// Where a slice has another length or `cols` is not a multiple of 32.
+    /// If a slice has another length or `cols` is not a multiple of 32.
     #[must_use]
     pub fn new(n: usize, cols: usize, q: &'a [i8], d: &'a [f32], s: &'a [i32]) -> Self {
         assert!(cols.is_multiple_of(ACT_BLOCK), "quantised activations come in blocks of 32");
@@ -144,7 +158,7 @@ impl<'a> Q8Activations<'a> {
     /// The same with a lower plane, which makes codes of 16 bits; scales and sums are theirs.
     ///
     /// # Panics
-    /// Where `lo` is not as long as the upper plane.
+    /// If `lo` is not as long as the upper plane.
     #[must_use]
     pub fn with_low(self, lo: &'a [i8]) -> Self {
         assert!(lo.len() == self.q.len(), "activations");
@@ -197,7 +211,22 @@ impl<'a> Q8Activations<'a> {
     }
 }
 
-/// The inputs of a product: what the format of the weights asks for.
+/// The inputs of a product, of the kind that the format of the weights needs.
+///
+/// The variants are complete: a new one would be a breaking change.
+///
+/// ```
+/// use teff_kernels::{Activations, DenseActivations, Format};
+///
+/// // Three tokens of two numbers, for weights in F16.
+/// let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+/// let x = Activations::Dense(DenseActivations::new(&x, 3, 2, 2));
+/// assert_eq!(x.kind(), Format::F16.activations());
+/// assert_ne!(x.kind(), Format::Q8_0.activations());
+///
+/// let Activations::Dense(last) = x.rows(2, 1) else { unreachable!() };
+/// assert_eq!((last.n(), last.row(0)), (1, &[5.0, 6.0][..]));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Activations<'a> {
     /// For F32, F16 and BF16 weights.
@@ -212,7 +241,7 @@ impl<'a> Activations<'a> {
     /// Rows `t..t + n`.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn rows(&self, t: usize, n: usize) -> Activations<'a> {
         match self {

@@ -1,4 +1,4 @@
-//! The operations of a transformer, and who computes them.
+//! The operations of a transformer, and the trait of those that compute them.
 
 use core::ops::Range;
 
@@ -64,7 +64,7 @@ macro_rules! backend_methods {
             /// Ternary weights: the same without minimums, over groups of 256.
             ///
             /// # Panics
-            /// Where shapes don't fit, the activations are not of the kind that the format needs, or
+            /// If shapes don't fit, the activations are not of the kind that the format needs, or
             /// `scratch` is shorter than [`Backend::matmul_scratch`] or not aligned to 64 bytes.
             fn matmul(
                 &self,
@@ -82,7 +82,7 @@ macro_rules! backend_methods {
             /// The values of row `row` of `w`.
             ///
             /// # Panics
-            /// Where there is no such row or `out` is not as long as a row.
+            /// If there is no such row or `out` is not as long as a row.
             fn dequantize_row(&self, w: &$crate::Matrix<'_>, row: usize, out: &mut [f32]) {
                 $crate::backend::dequantize_portable(w, row, out);
             }
@@ -96,7 +96,7 @@ macro_rules! backend_methods {
             /// inverted, give 0.
             ///
             /// # Panics
-            /// Where `x` is not whole blocks or `out` has another length.
+            /// If `x` is not whole blocks or `out` has another length.
             fn quantize(&self, x: &[f32], out: $crate::Q8RowMut<'_>) {
                 let mut out = out;
                 $crate::ops::quant::quantize::<L>(x, &mut out);
@@ -108,7 +108,7 @@ macro_rules! backend_methods {
             /// the scale can't be inverted, give 0.
             ///
             /// # Panics
-            /// Where the length of `x` is not a multiple of 128 or `out` has another length.
+            /// If the length of `x` is not a multiple of 128 or `out` has another length.
             fn quantize_wide(&self, x: &[f32], out: $crate::WideRowMut<'_>, per_row: bool) {
                 let mut out = out;
                 $crate::ops::ternary::quantize::<L>(x, &mut out, per_row);
@@ -118,7 +118,7 @@ macro_rules! backend_methods {
             /// passes, each by sixteen strided partial sums and the halving tree.
             ///
             /// # Panics
-            /// Where lengths differ.
+            /// If lengths differ.
             fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
                 $crate::ops::norm::layer_norm::<L>(x, weight, bias, eps, out);
             }
@@ -127,7 +127,7 @@ macro_rules! backend_methods {
             /// strided partial sums and the halving tree, unfused; of a row, or of one head of it.
             ///
             /// # Panics
-            /// Where lengths differ.
+            /// If lengths differ.
             fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
                 $crate::ops::norm::rms_norm::<L>(x, weight, eps, out);
             }
@@ -137,7 +137,7 @@ macro_rules! backend_methods {
             /// `head_dim` one after another, `table` as [`crate::rope_table`] makes it.
             ///
             /// # Panics
-            /// Where `x` is not whole heads, or the table is longer than a head or of odd length.
+            /// If `x` is not whole heads, or the table is longer than a head or of odd length.
             fn rope(&self, x: &mut [f32], head_dim: usize, table: &[f32], kind: $crate::RopeKind) {
                 $crate::ops::rope::rope(x, head_dim, table, kind);
             }
@@ -145,7 +145,7 @@ macro_rules! backend_methods {
             /// `y = y + x`.
             ///
             /// # Panics
-            /// Where lengths differ.
+            /// If lengths differ.
             fn add(&self, y: &mut [f32], x: &[f32]) {
                 $crate::ops::zip::<L>(y, x, |y, x| $crate::lanes::Float::add(y, x));
             }
@@ -153,7 +153,7 @@ macro_rules! backend_methods {
             /// `y = y * x`.
             ///
             /// # Panics
-            /// Where lengths differ.
+            /// If lengths differ.
             fn mul(&self, y: &mut [f32], x: &[f32]) {
                 $crate::ops::zip::<L>(y, x, |y, x| $crate::lanes::Float::mul(y, x));
             }
@@ -174,7 +174,7 @@ macro_rules! backend_methods {
             /// `gate = gelu(gate) * up`, GELU as [`Backend::gelu`] has it.
             ///
             /// # Panics
-            /// Where lengths differ.
+            /// If lengths differ.
             fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
                 $crate::ops::zip::<L>(gate, up, |g, u| $crate::lanes::Float::mul($crate::ops::math::gelu(g), u));
             }
@@ -188,7 +188,7 @@ macro_rules! backend_methods {
             /// `gate = silu(gate) * up`, SiLU as [`Backend::silu`] has it.
             ///
             /// # Panics
-            /// Where lengths differ.
+            /// If lengths differ.
             fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
                 $crate::ops::zip::<L>(gate, up, |g, u| $crate::lanes::Float::mul($crate::ops::math::silu(g), u));
             }
@@ -201,7 +201,7 @@ macro_rules! backend_methods {
             /// `gate = relu2(gate) * up`.
             ///
             /// # Panics
-            /// Where lengths differ.
+            /// If lengths differ.
             fn relu2_mul(&self, gate: &mut [f32], up: &[f32]) {
                 $crate::ops::zip::<L>(gate, up, |g, u| $crate::lanes::Float::mul($crate::ops::math::relu2(g), u));
             }
@@ -219,7 +219,7 @@ macro_rules! backend_methods {
             /// taps[1][c] * inputs[1][c] + ...`, ascending, multiply and add unfused.
             ///
             /// # Panics
-            /// Where `taps` and `inputs` are not the same number of rows, at least one.
+            /// If `taps` and `inputs` are not the same number of rows, at least one.
             fn causal_conv(&self, taps: &[f32], inputs: &[f32], out: &mut [f32]) {
                 $crate::ops::conv::causal_conv::<L>(taps, inputs, out);
             }
@@ -234,7 +234,7 @@ macro_rules! backend_methods {
             /// indices among equals (0 and -0 are equal). NaN is never selected, but told of.
             ///
             /// # Panics
-            /// Where `x` has 2^32 elements or more.
+            /// If `x` has 2^32 elements or more.
             fn top_k(&self, x: &[f32], out: &mut [(u32, f32)]) -> $crate::TopK {
                 $crate::ops::select::top_k::<L>(x, out)
             }
@@ -243,7 +243,7 @@ macro_rules! backend_methods {
             /// in a cache shorter than the text it takes the place of an earlier one.
             ///
             /// # Panics
-            /// Where `keys` or `key` don't have the layout's sizes, or it has no slots.
+            /// If `keys` or `key` don't have the layout's sizes, or it has no slots.
             fn store_key(&self, layout: &$crate::KvLayout, keys: &mut [u8], position: usize, key: &[f32]) {
                 $crate::kv::store_key::<L>(layout, keys, position, key);
             }
@@ -267,7 +267,7 @@ macro_rules! backend_methods {
             /// queries see fits in together: `n + w - 1` positions for `n` queries. The cache is a ring then.
             ///
             /// # Panics
-            /// Where widths differ, or positions are beyond the cache's capacity (without a window, or
+            /// If widths differ, or positions are beyond the cache's capacity (without a window, or
             /// with `n + w - 1` above the capacity).
             #[inline(always)] // so that what a firmware knows of its cache leaves the other formats out
             fn attend(
@@ -301,11 +301,35 @@ macro_rules! declare {
             fn $l:ident(&self $(, $larg:ident: $lty:ty)* $(,)?) $(-> $lret:ty)? { $($lbody:tt)* }
         )* }
     ) => {
-        /// A way to compute the operations of a transformer: an instruction set, or a third party's own.
+        /// The operations of a transformer for an instruction set, or for hardware of a third party.
         ///
-        /// Every operation has the scalar truth as its default; an implementation overrides what it is
-        /// good at, and must give the same bits. Shapes are checked by panics, since they come from plans
-        /// that were verified, never from input.
+        /// Every operation has a default in portable Rust, which defines its result; an implementation
+        /// overrides those that it computes faster, and must give the same bits. Shapes are checked by
+        /// panics, since they come from verified plans, never from input.
+        ///
+        /// ```
+        /// use teff_kernels::{Backend, Cpu, Scalar};
+        ///
+        /// /// A backend with an addition of its own, and the defaults for the rest.
+        /// struct Mine;
+        /// impl Backend for Mine {
+        ///     fn name(&self) -> &'static str {
+        ///         "mine"
+        ///     }
+        ///     fn add(&self, y: &mut [f32], x: &[f32]) {
+        ///         y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+        ///     }
+        /// }
+        ///
+        /// let run = |backend: &dyn Backend| {
+        ///     let mut y = [-1.5, 0.25, 3.0];
+        ///     backend.add(&mut y, &[0.1; 3]);
+        ///     backend.softmax(&mut y);
+        ///     y.map(f32::to_bits)
+        /// };
+        /// assert_eq!(run(&Mine), run(&Scalar));
+        /// assert_eq!(run(&Cpu::best()), run(&Scalar));
+        /// ```
         pub trait Backend: Sync {
             $(
                 $(#[$rm])*

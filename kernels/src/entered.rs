@@ -1,4 +1,4 @@
-//! Which compiled functions run: tests listen, so that fast code that nobody calls is noticed.
+//! Reports of the compiled functions that run: tests listen, so that fast code that nobody calls is noticed.
 
 /// Tells the listener that the function `$what` of `$set` runs.
 macro_rules! enter {

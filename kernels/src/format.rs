@@ -109,9 +109,19 @@ macro_rules! declare {
             $trailer:literal $built:tt;
         )* })*
     ) => {
-        /// How the elements of a weight matrix are stored.
+        /// Storage format of the elements of a weight matrix.
         ///
         /// Formats with a block length above 1 keep a row as `cols / block_len` blocks one after another.
+        ///
+        /// ```
+        /// use teff_kernels::Format;
+        ///
+        /// let format = Format::from_name("q4_k").expect("a format");
+        /// assert_eq!(Format::from_gguf(12), Some(format));
+        /// assert_eq!((format.block_len(), format.block_bytes()), (256, 144));
+        /// assert_eq!(format.row_bytes(512), Some(288));
+        /// assert_eq!(format.row_bytes(500), None); // not whole blocks
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[non_exhaustive]
         #[allow(non_camel_case_types)] // the names of GGUF
@@ -174,6 +184,8 @@ const fn by_id<const N: usize>(mut all: [Format; N]) -> [Format; N] {
 }
 
 /// Inputs of the products of a format's weights.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ActivationKind {
     /// f32 ([`crate::DenseActivations`]).

@@ -13,7 +13,9 @@ use crate::lanes::LANES;
 /// Positions that attention processes at a time; capacities are multiples of it.
 pub const KV_BLOCK: usize = 64;
 
-/// How the cache stores keys and values.
+/// Format of keys and values in the cache.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum KvFormat {
     /// As f32: no loss.
@@ -61,9 +63,20 @@ impl KvFormat {
 }
 
 /// Shape and format of one head's cache.
+///
+/// ```
+/// use teff_kernels::{KvFormat, KvLayout};
+///
+/// let layout = KvLayout { format: KvFormat::Q8, head_dim: 64, capacity: 128 };
+/// assert_eq!(layout.key_bytes(), 128 * (64 + 4)); // codes, and one scale for each position
+///
+/// // Positions beyond the capacity take the place of the oldest.
+/// assert_eq!((layout.slot(100), layout.slot(130)), (100, 2));
+/// assert_eq!(layout.slots(100..140), [100..128, 0..12]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KvLayout {
-    /// How elements are stored.
+    /// Format of the elements.
     pub format: KvFormat,
     /// Elements of a key or a value.
     pub head_dim: usize,
@@ -105,7 +118,7 @@ impl KvLayout {
     /// `capacity` before it.
     ///
     /// # Panics
-    /// Where there are no slots.
+    /// If there are no slots.
     #[inline(always)]
     #[must_use]
     pub const fn slot(&self, position: usize) -> usize {
@@ -117,7 +130,7 @@ impl KvLayout {
     /// the positions; the second is empty where the ring doesn't begin anew among them.
     ///
     /// # Panics
-    /// Where there are positions, but no slots.
+    /// If there are positions, but no slots.
     #[must_use]
     pub fn slots(&self, positions: Range<usize>) -> [Range<usize>; 2] {
         let len = positions.len().min(self.capacity);
@@ -163,6 +176,25 @@ impl KvLayout {
 }
 
 /// The cache of one head, to be read.
+///
+/// ```
+/// use bytemuck::{cast_slice, cast_slice_mut};
+/// use teff_kernels::{Backend, Cpu, DenseActivations, KvFormat, KvHead, KvLayout, Tile};
+///
+/// let layout = KvLayout { format: KvFormat::F32, head_dim: 2, capacity: 64 };
+/// let mut keys = vec![0f32; layout.key_bytes() / 4];
+/// let mut values = vec![0f32; layout.value_bytes() / 4];
+/// for (position, value) in [[1.0, 2.0], [3.0, 4.0]].iter().enumerate() {
+///     Cpu::best().store_key(&layout, cast_slice_mut(&mut keys), position, &[1.0, 0.0]);
+///     Cpu::best().store_value(&layout, cast_slice_mut(&mut values), position, value);
+/// }
+///
+/// // The keys are equal, so the query at position 1 gets the mean of both values.
+/// let head = KvHead::new(layout, cast_slice(&keys), cast_slice(&values));
+/// let (query, mut out) = (DenseActivations::new(&[1.0, 1.0], 1, 2, 2), [0.0; 2]);
+/// Cpu::best().attend(&query, &head, 1, None, 1.0, &mut Tile::new(&mut out, 1, 2, 2));
+/// assert_eq!(out, [2.0, 3.0]);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct KvHead<'a> {
     pub(crate) layout: KvLayout,
@@ -174,7 +206,7 @@ impl<'a> KvHead<'a> {
     /// The head whose keys and values these are.
     ///
     /// # Panics
-    /// Where a slice has not the layout's length or is not aligned to 4 bytes, or the capacity is
+    /// If a slice has not the layout's length or is not aligned to 4 bytes, or the capacity is
     /// not a multiple of [`KV_BLOCK`].
     #[must_use]
     pub fn new(layout: KvLayout, keys: &'a [u8], values: &'a [u8]) -> Self {

@@ -3,7 +3,7 @@
 //!
 //! - [`blocks`]: storage formats, one file each, with their scalar truth.
 //! - [`Matrix`], [`Activations`], [`Tile`], [`KvHead`]: views of memory that the caller owns.
-//! - [`Backend`]: the operations. [`Scalar`] is the truth; [`Cpu`] is the best of this machine.
+//! - [`Backend`]: the operations. [`Scalar`] defines their results; [`Cpu`] is a backend of this target.
 
 // What only the formats use that were left out.
 #![cfg_attr(

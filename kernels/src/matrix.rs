@@ -1,13 +1,30 @@
-//! Weight matrices, read where they lie.
+//! Weight matrices, read in place.
 
 use core::fmt;
 
 use crate::repack::{REPACK_ROWS, block_of, repacked_bytes};
 use crate::{Block, Format};
 
-/// A matrix of weights, row-major, as it lies in a file or in flash; or [repacked](crate::repack).
+/// A row-major matrix of weights in the layout of a model file, or [repacked](crate::repack). It borrows
+/// the bytes, which may be a mapped file or flash.
 ///
 /// A row holds the weights of one output; `cols` is the number of inputs.
+///
+/// ```
+/// use teff_kernels::{Format, Matrix, MatrixError, quantize_row};
+///
+/// // Two rows of 32 weights in Q8_0, which takes 34 bytes for each.
+/// let mut data = [0; 68];
+/// for (r, row) in data.chunks_exact_mut(34).enumerate() {
+///     quantize_row(Format::Q8_0, &[r as f32; 32], row);
+/// }
+/// let w = Matrix::new(Format::Q8_0, 2, 32, &data)?;
+/// assert_eq!((w.rows(), w.cols(), w.row_bytes()), (2, 32, 34));
+///
+/// let short = Matrix::new(Format::Q8_0, 2, 32, &data[1..]);
+/// assert_eq!(short.unwrap_err(), MatrixError::Size { needed: Some(68), got: 67 });
+/// # Ok::<(), MatrixError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     format: Format,
@@ -19,8 +36,9 @@ pub struct Matrix<'a> {
     data: &'a [u8],
 }
 
-/// Why bytes are not the matrix that they should be.
+/// Error for bytes that are not a matrix of the given format and shape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum MatrixError {
     /// The format's family was left out of this program ([`Format::is_built`]).
     NotBuilt {
@@ -209,7 +227,7 @@ impl<'a> Matrix<'a> {
     /// Writes the bytes of row `r` in the order of files, however the matrix is laid out.
     ///
     /// # Panics
-    /// Where `r` is not a row, or `out` is not [`Matrix::row_bytes`] long.
+    /// If `r` is not a row, or `out` is not [`Matrix::row_bytes`] long.
     pub fn copy_row(&self, r: usize, out: &mut [u8]) {
         assert!(r < self.rows && out.len() == self.row_bytes, "a row, and room for it");
         if !self.is_repacked() {
@@ -226,7 +244,7 @@ impl<'a> Matrix<'a> {
     /// Block `b` of row `r`, however the matrix is laid out.
     ///
     /// # Panics
-    /// Where `B` is not the matrix' format, `r` not a row or `b` not a block of it.
+    /// If `B` is not the matrix' format, `r` not a row or `b` not a block of it.
     #[inline(always)]
     #[must_use]
     pub fn block<B: Block>(&self, r: usize, b: usize) -> B {
@@ -245,7 +263,7 @@ impl<'a> Matrix<'a> {
     /// The blocks of row `r`.
     ///
     /// # Panics
-    /// Where `B` is not the matrix' format, `r` not a row, or the matrix is repacked.
+    /// If `B` is not the matrix' format, `r` not a row, or the matrix is repacked.
     #[inline(always)]
     #[must_use]
     pub fn row<B: Block>(&self, r: usize) -> &'a [B] {

@@ -67,7 +67,7 @@ pub fn repacked_bytes(format: Format, rows: usize, cols: usize) -> Option<usize>
 /// Repacks all rows of `w` into `out`.
 ///
 /// # Panics
-/// Where `out` has not [`repacked_bytes`], or `w` is repacked already.
+/// If `out` has not [`repacked_bytes`], or `w` is repacked already.
 pub fn repack(w: &Matrix<'_>, out: &mut [u8]) {
     let (format, size) = (w.format(), w.format().block_bytes());
     assert!(!w.is_repacked(), "the matrix is repacked already");

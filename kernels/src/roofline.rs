@@ -155,7 +155,7 @@ pub fn fma(cpu: &Cpu, rounds: u64) -> Option<u64> {
 /// the last one filled up with zeros; it is the same for all backends, streams and prefetching.
 ///
 /// # Panics
-/// Where `streams` is none of [`STREAMS`].
+/// If `streams` is none of [`STREAMS`].
 #[must_use]
 pub fn read(cpu: &Cpu, bytes: &[u8], streams: usize, prefetch: bool) -> u64 {
     assert!(STREAMS.contains(&streams), "no such number of streams");

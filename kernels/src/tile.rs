@@ -5,7 +5,18 @@ use core::marker::PhantomData;
 /// A window of `n` rows by `width` columns into a row-major f32 buffer.
 ///
 /// Threads that compute different columns of one buffer each hold a tile of it at the same time,
-/// so a tile is no slice of the rows: it writes through [`Tile::row`] only what is its own.
+/// so a tile is not a slice of whole rows: [`Tile::row`] gives only the columns of this tile.
+///
+/// ```
+/// use teff_kernels::Tile;
+///
+/// let mut y = [0.0; 6]; // two rows of three columns
+/// let mut whole = Tile::new(&mut y, 2, 3, 3);
+/// let mut right = whole.cols(1, 2);
+/// assert_eq!((right.n(), right.width()), (2, 2));
+/// right.row(1).copy_from_slice(&[5.0, 6.0]);
+/// assert_eq!(y, [0.0, 0.0, 0.0, 0.0, 5.0, 6.0]);
+/// ```
 #[derive(Debug)]
 pub struct Tile<'a> {
     ptr: *mut f32,
@@ -25,7 +36,7 @@ impl<'a> Tile<'a> {
     /// Columns `0..width` of `n` rows in `data`, a new row every `ld` floats.
     ///
     /// # Panics
-    /// Where `data` is too short for that or `ld < width`.
+    /// If `data` is too short for that or `ld < width`.
     #[must_use]
     pub fn new(data: &'a mut [f32], n: usize, width: usize, ld: usize) -> Self {
         assert!(rows_fit(data.len(), n, width, ld), "tile");
@@ -67,7 +78,7 @@ impl<'a> Tile<'a> {
     /// Columns `from..from + width` as a tile of their own.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn cols(&mut self, from: usize, width: usize) -> Tile<'_> {
         assert!(from <= self.width && width <= self.width - from);
@@ -78,7 +89,7 @@ impl<'a> Tile<'a> {
     /// Rows `from..from + n` as a tile of their own.
     ///
     /// # Panics
-    /// Where they are not inside.
+    /// If they are not inside.
     #[must_use]
     pub fn rows(&mut self, from: usize, n: usize) -> Tile<'_> {
         assert!(from <= self.n && n <= self.n - from);

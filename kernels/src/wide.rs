@@ -50,7 +50,7 @@ impl<'a> WideActivations<'a> {
     /// Codes must be -127..=127 (debug builds check).
     ///
     /// # Panics
-    /// Where a slice has another length or `cols` is not a multiple of 128.
+    /// If a slice has another length or `cols` is not a multiple of 128.
     #[must_use]
     pub fn new(n: usize, cols: usize, q: &'a [i8], d: &'a [f32], s: &'a [i32]) -> Self {
         assert!(cols.is_multiple_of(WIDE_UNIT), "wide activations come in units of 128");

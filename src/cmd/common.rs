@@ -452,7 +452,7 @@ fn backend(args: &Args, name: &str) -> Result<Cpu, Failure> {
     let flag = args.name("backend");
     Cpu::by_name(name).map_err(|e| match e {
         CpuError::Unknown => Failure::Usage(format!("{flag} is `{name}`: {e}")),
-        CpuError::Missing => Failure::Run(format!("{flag} is `{name}`: {e}")),
+        _ => Failure::Run(format!("{flag} is `{name}`: {e}")),
     })
 }
 

@@ -14,6 +14,8 @@ use core::fmt;
 pub const MAX_DEPTH: usize = 128;
 
 /// A parse event, in document order.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event<'a> {
     /// `{`

@@ -76,6 +76,8 @@ use spm::Spm;
 use vocab::Vocab;
 
 /// Treatment of the names of special tokens in a text.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Specials {
     /// They are ordinary text: right for anything a user wrote. (Tokens of

@@ -6,6 +6,8 @@ use super::TokenizerError;
 use super::hash::Hasher;
 
 /// The kind of a token. The numbers are those of GGUF's `tokenizer.ggml.token_type`.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum TokenKind {

@@ -52,6 +52,19 @@ impl fmt::Display for ArenaError {
 impl core::error::Error for ArenaError {}
 
 /// Memory that a plan runs in. Its initial contents don't matter.
+///
+/// ```
+/// use teff_graph::{ArenaError, Memory, MemoryRequirements};
+///
+/// // For one thread and two sequences, in a block of the caller.
+/// let needed = MemoryRequirements { scratch: 128, state: 64, per_thread: 64 };
+/// let mut block = [0; 320];
+/// assert_eq!(needed.total_for(1, 2), Some(320));
+/// assert!(Memory::split(&needed, 1, 2, &mut block).is_ok());
+///
+/// let short = Memory::split(&needed, 1, 2, &mut block[1..]).unwrap_err();
+/// assert_eq!(short, ArenaError::TooSmall { region: "all", needed: 320, got: 319 });
+/// ```
 #[derive(Debug)]
 pub struct Memory<'m> {
     pub(super) scratch: Region<'m>,

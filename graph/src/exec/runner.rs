@@ -82,7 +82,7 @@ impl From<ArenaError> for RunnerError {
 ///     Executor, LogitsFor, Memory, NeverCancel, Options, Outputs, Plan, Runner, Segment, SequenceId,
 ///     Spec, Step, Tensor,
 /// };
-/// use teff_kernels::{Cpu, Format, KvFormat, Matrix};
+/// use teff_kernels::{Cpu, Format, Matrix};
 ///
 /// // One layer, and weights that are all the same.
 /// let layers = gpt2::small().layers.with_len(1);
@@ -99,8 +99,7 @@ impl From<ArenaError> for RunnerError {
 /// let weights: Vec<Tensor> = spec.slots().map(tensor).collect();
 ///
 /// // Memory for one thread and two sequences.
-/// let outputs = Outputs::Both;
-/// let options = Options { batch: 8, logits: 2, context: 16, kv: KvFormat::F32, outputs };
+/// let options = Options::new(16).with_batch(8).with_logits(2).with_outputs(Outputs::Both);
 /// let plan = Plan::build(&spec, &|_| Format::F32, &options, &Cpu::best())?;
 /// let memory = Memory::allocate(&plan.memory_requirements, 1, 2)?;
 /// let mut runner = Runner::new(plan, weights.into(), Cpu::best(), 1, memory)?;

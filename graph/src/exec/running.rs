@@ -16,6 +16,48 @@ use crate::{Team, Work};
 const BITS: usize = u32::BITS as usize;
 
 /// Step in progress: the workers of a team run it, and then it is committed.
+///
+/// ```
+/// # #[cfg(feature = "alloc")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_graph::{LogitsFor, NeverCancel, Segment, SequenceId, Solo, Step, StepError};
+/// # use teff_graph::{Memory, Options, Plan, Runner, Slot, Spec, Tensor, family::gpt2};
+/// # use teff_kernels::{Cpu, Format, Matrix};
+/// # let layers = gpt2::small().layers.with_len(1);
+/// # let spec = Spec { vocab: 100, context: 16, layers, ..gpt2::small() };
+/// # let largest = spec.slots().map(|s| s.rows * s.cols).max().unwrap_or(0);
+/// # let (bytes, floats) = (vec![0; 4 * largest], vec![1.0; largest]);
+/// # let tensor = |s: Slot| match s.is_vector() {
+/// #     true => Tensor::Vector(&floats[..s.cols]),
+/// #     false => {
+/// #         let bytes = &bytes[..4 * s.rows * s.cols];
+/// #         Tensor::Matrix(Matrix::new(Format::F32, s.rows, s.cols, bytes).unwrap())
+/// #     }
+/// # };
+/// # let weights: Vec<Tensor> = spec.slots().map(tensor).collect();
+/// # let plan = Plan::build(&spec, &|_| Format::F32, &Options::new(16), &Cpu::best())?;
+/// # let memory = Memory::allocate(&plan.memory_requirements, 1, 1)?;
+/// # let mut runner = Runner::new(plan, weights.into(), Cpu::best(), 1, memory)?;
+///
+/// // A runner as in the example of `Runner`.
+/// let sequence = SequenceId(0);
+/// let segments = [Segment { sequence, tokens: &[7], logits: LogitsFor::Last }];
+/// let step = Step { segments: &segments, cancel: &NeverCancel };
+///
+/// // The team of one thread.
+/// let running = runner.begin(&step)?;
+/// running.walk(&Solo)?;
+/// assert_eq!(running.commit()?, 1);
+/// assert_eq!(runner.position(sequence), 1);
+///
+/// // A step that no one has computed can't be committed.
+/// assert!(matches!(runner.begin(&step)?.commit(), Err(StepError::Unfinished)));
+/// assert_eq!(runner.position(sequence), 1);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "alloc"))]
+/// # fn main() {}
+/// ```
 #[must_use = "a step counts when it is committed"]
 pub struct Running<'r, 'a, B> {
     pub(super) runner: &'r Runner<'a, B>,

@@ -186,6 +186,15 @@ impl Outputs {
 }
 
 /// Limits and formats that a plan is built for.
+///
+/// ```
+/// use teff_graph::Options;
+/// use teff_kernels::KvFormat;
+///
+/// let options = Options::new(2048).with_batch(64).with_kv(KvFormat::F16);
+/// assert_eq!((options.context, options.batch, options.logits), (2048, 64, 1));
+/// assert!(options.outputs.logits());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// Maximum number of tokens in a step, over all sequences.
@@ -198,6 +207,39 @@ pub struct Options {
     pub kv: KvFormat,
     /// Outputs of a step.
     pub outputs: Outputs,
+}
+
+impl Options {
+    /// Options for sequences of up to `context` positions: one token in a step, its logits, and caches
+    /// in f32.
+    #[must_use]
+    pub const fn new(context: usize) -> Self {
+        Options { batch: 1, logits: 1, context, kv: KvFormat::F32, outputs: Outputs::Logits }
+    }
+
+    /// Sets [`batch`](Self::batch).
+    #[must_use]
+    pub const fn with_batch(self, batch: usize) -> Self {
+        Options { batch, ..self }
+    }
+
+    /// Sets [`logits`](Self::logits).
+    #[must_use]
+    pub const fn with_logits(self, logits: usize) -> Self {
+        Options { logits, ..self }
+    }
+
+    /// Sets [`kv`](Self::kv).
+    #[must_use]
+    pub const fn with_kv(self, kv: KvFormat) -> Self {
+        Options { kv, ..self }
+    }
+
+    /// Sets [`outputs`](Self::outputs).
+    #[must_use]
+    pub const fn with_outputs(self, outputs: Outputs) -> Self {
+        Options { outputs, ..self }
+    }
 }
 
 /// Bytes needed to run a plan, apart from the weights.

@@ -17,6 +17,24 @@ pub const MAX_ROPES: usize = 4;
 ///
 /// The pattern may be a period, such as five layers with a window and one without, which is
 /// repeated up to the number of layers.
+///
+/// ```
+/// use teff_graph::Layers;
+/// use teff_graph::family::gpt2;
+/// use teff_graph::layers::Mixer;
+///
+/// let whole = gpt2::small().layers.kinds()[0];
+/// let mut local = whole;
+/// if let Mixer::Attention(attention) = &mut local.mixer {
+///     attention.window = Some(128);
+/// }
+///
+/// // Two layers with a window and one without, again and again.
+/// let kinds = [local, whole];
+/// let layers = Layers::new(&kinds, &[0, 0, 1], 8);
+/// assert_eq!((layers.kind_of(4), layers.kind_of(5)), (0, 1));
+/// assert_ne!(layers.get(4), layers.get(5));
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Layers<'p> {
     kinds: List<'p, Layer>,

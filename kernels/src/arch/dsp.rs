@@ -19,7 +19,7 @@ use crate::blocks::{
 };
 use crate::{Activations, Backend, Matrix, Q8Activations, Tile};
 
-/// The proof that this core has the DSP extension, and the backend that uses it for products.
+/// Backend that computes products with the DSP extension. A value proves that the core has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dsp(());
 

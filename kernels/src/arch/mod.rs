@@ -1,8 +1,8 @@
 //! The instruction sets, and the choice among them.
 //!
 //! `<arch>/<set>.rs` is the backend of one set; what sets share (lanes, unpackers of formats,
-//! drivers) stands beside them. A backend's value is the proof that the CPU has what it needs:
-//! only a constructor that checked, or an `unsafe` one, makes it.
+//! drivers) stands beside them. A value of a backend's type proves that the CPU supports it: only a
+//! constructor that checked, or an `unsafe` one, makes such a value.
 
 use core::fmt;
 
@@ -87,8 +87,9 @@ mod x86;
 #[cfg(target_arch = "arm")]
 pub use dsp::Dsp;
 
-/// Why a backend can't be used.
+/// Error for a backend that can't be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum CpuError {
     /// No backend of Teff has this name.
     Unknown,
@@ -131,6 +132,33 @@ macro_rules! declare {
         use types::*;
 
         /// One of the backends of this target.
+        ///
+        /// ```
+        /// use teff_kernels::*;
+        ///
+        /// // Two rows of 64 weights in Q8_0, and a row of 64 activations.
+        /// let x: [f32; 64] = core::array::from_fn(|i| (i as f32 * 0.7).sin());
+        /// let mut w = [0; 2 * 68];
+        /// w.chunks_exact_mut(68).for_each(|row| quantize_row(Format::Q8_0, &x, row));
+        /// let w = Matrix::new(Format::Q8_0, 2, 64, &w)?;
+        /// let (mut q, mut d, mut s) = ([0; 64], [0.0; 2], [0; 4]);
+        /// Scalar.quantize(&x, Q8RowMut { q: &mut q, lo: None, d: &mut d, s: &mut s });
+        /// let x = Activations::Q8(Q8Activations::new(1, 64, &q, &d, &s));
+        ///
+        /// // The product on the best instruction set of this machine has the bits of portable Rust.
+        /// let product = |cpu: Cpu| {
+        ///     let needed = cpu.matmul_scratch(Format::Q8_0, 64, 1);
+        ///     let mut scratch = vec![0; needed + 64];
+        ///     let aligned = scratch.as_ptr().align_offset(64);
+        ///     let mut y = [0.0; 2];
+        ///     let mut out = Tile::new(&mut y, 1, 2, 2);
+        ///     cpu.matmul(&w, &x, 0..2, &mut out, &mut scratch[aligned..][..needed]);
+        ///     y.map(f32::to_bits)
+        /// };
+        /// assert_eq!(product(Cpu::best()), product(Cpu::Scalar(Scalar)));
+        /// assert_ne!(product(Cpu::best()), [0; 2]);
+        /// # Ok::<(), MatrixError>(())
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[non_exhaustive]
         pub enum Cpu {

@@ -1,4 +1,4 @@
-//! One file per storage format: the block as it lies in a file, and its scalar truth.
+//! One file per storage format: the layout of a block in model files, and its scalar truth.
 //!
 //! All blocks have alignment 1, so that they can be read in place at any offset of a mapped file
 //! or of flash. What a kernel has to compute is defined here and in `ops`; the files
@@ -63,13 +63,13 @@ pub unsafe trait Block: Pod {
     /// Stores `x` as blocks. The rounding is the reference quantiser's of the format.
     ///
     /// # Panics
-    /// Where `x.len() != out.len() * LEN`.
+    /// If `x.len() != out.len() * LEN`.
     fn quantize(x: &[f32], out: &mut [Self]);
 
     /// The values of the blocks.
     ///
     /// # Panics
-    /// Where `out.len() != blocks.len() * LEN`.
+    /// If `out.len() != blocks.len() * LEN`.
     fn dequantize(blocks: &[Self], out: &mut [f32]);
 }
 
@@ -332,7 +332,7 @@ macro_rules! for_block {
 /// `x` is the row divided by the tensor's.
 ///
 /// # Panics
-/// Where `out.len()` is not [`Format::row_bytes`] of `x.len()`, or the format is not
+/// If `out.len()` is not [`Format::row_bytes`] of `x.len()`, or the format is not
 /// [built](Format::is_built).
 pub fn quantize_row(format: Format, x: &[f32], out: &mut [u8]) {
     assert_eq!(Some(out.len()), format.row_bytes(x.len()), "a row of {format}");
@@ -343,7 +343,7 @@ pub fn quantize_row(format: Format, x: &[f32], out: &mut [u8]) {
 /// with.
 ///
 /// # Panics
-/// Where `row.len()` is not [`Format::row_bytes`] of `out.len()`, or the format is not
+/// If `row.len()` is not [`Format::row_bytes`] of `out.len()`, or the format is not
 /// [built](Format::is_built).
 pub fn dequantize_row(format: Format, row: &[u8], out: &mut [f32]) {
     assert_eq!(Some(row.len()), format.row_bytes(out.len()), "a row of {format}");

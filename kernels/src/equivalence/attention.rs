@@ -43,7 +43,7 @@ struct Cache<'m> {
 /// [`EquivalenceError`].
 ///
 /// # Panics
-/// Where a head is wider than [`crate::MAX_HEAD_DIM`].
+/// If a head is wider than [`crate::MAX_HEAD_DIM`].
 pub fn attend<'m>(
     b: &dyn Backend,
     a: &Attention,

@@ -50,8 +50,9 @@ impl fmt::Display for Case {
     }
 }
 
-/// Why a backend did not pass.
+/// Error for a backend that did not pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum EquivalenceError {
     /// The caller's memory is too small for a case.
     Memory {
@@ -183,7 +184,7 @@ const LENGTHS: [usize; 9] = [0, 1, 15, 16, 17, 64, 100, 257, 600];
 /// row of one block.
 ///
 /// # Panics
-/// Where the backend does.
+/// If the backend does.
 pub fn check(
     backend: &dyn Backend,
     seed: u64,

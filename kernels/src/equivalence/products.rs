@@ -183,7 +183,7 @@ impl<'m> Inputs<'m> {
 /// [`EquivalenceError`].
 ///
 /// # Panics
-/// Where rows are not whole blocks of the format, or it is not [built](Format::is_built).
+/// If rows are not whole blocks of the format, or it is not [built](Format::is_built).
 pub fn matmul<'m>(
     b: &dyn Backend,
     p: &Product,

@@ -24,7 +24,7 @@ impl Rng {
     /// Below `n`.
     ///
     /// # Panics
-    /// Where `n` is 0.
+    /// If `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         (self.bits() >> 33) as usize % n
     }
@@ -36,6 +36,8 @@ impl Rng {
 }
 
 /// Kind of the numbers of a case.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// In -1..1.
@@ -134,7 +136,7 @@ fn fill_block(r: &mut Rng, format: Format, block: &mut [u8], kind: Kind) {
 /// Fills `out` with whole blocks of weights in `format`, of this kind.
 ///
 /// # Panics
-/// Where `out` is not whole blocks.
+/// If `out` is not whole blocks.
 pub fn fill_weights(r: &mut Rng, format: Format, out: &mut [u8], kind: Kind) {
     assert!(out.len().is_multiple_of(format.block_bytes()));
     for block in out.chunks_exact_mut(format.block_bytes()) {

@@ -77,7 +77,7 @@ pub fn rows<'m>(
 /// [`EquivalenceError`].
 ///
 /// # Panics
-/// Where there is no tap.
+/// If there is no tap.
 pub fn causal_conv<'m>(
     b: &dyn Backend,
     row: &Row,

@@ -4,10 +4,12 @@
 //! layers share it. Both in f64 by functions of the `libm` crate, pure Rust of additions,
 //! multiplications and divisions, so that the row has the same bits on every machine.
 
-/// Which elements of a head are turned together.
+/// The pairing of the elements of a head that are rotated together.
+///
+/// The variants are complete: a new one would be a breaking change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RopeKind {
-    /// Neighbours: `2j` and `2j + 1`. What GGUF files of llama models are stored for.
+    /// Neighbours: `2j` and `2j + 1`. GGUF files of llama models are stored for this.
     Norm,
     /// Element `j` of the first half of the turned ones and of the second: qwen, gemma.
     NeoX,
@@ -20,7 +22,7 @@ pub enum RopeKind {
 /// own (the tensor `rope_freqs` of GGUF; none are as all 1).
 ///
 /// # Panics
-/// Where `factors` has another length than `out`.
+/// If `factors` has another length than `out`.
 pub fn rope_freqs(base: f64, scale: f64, factors: Option<&[f32]>, out: &mut [f64]) {
     assert!(factors.is_none_or(|f| f.len() == out.len()), "a factor for each frequency");
     let n = out.len() as f64;
@@ -37,7 +39,7 @@ pub fn rope_freqs(base: f64, scale: f64, factors: Option<&[f32]>, out: &mut [f64
 /// 2^-34, far below a rounding of f32 except where a sine or cosine is near 0 anyway.
 ///
 /// # Panics
-/// Where `out` is not twice as long as `freqs`.
+/// If `out` is not twice as long as `freqs`.
 pub fn rope_table(position: usize, freqs: &[f64], out: &mut [f32]) {
     assert!(out.len() == 2 * freqs.len(), "a cosine and a sine for each frequency");
     let (cos, sin) = out.split_at_mut(freqs.len());

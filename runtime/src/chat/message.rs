@@ -85,19 +85,19 @@ impl Message {
         Message::new("system", content)
     }
 
-    /// What the user says.
+    /// A message of the user.
     #[must_use]
     pub fn user(content: impl Into<Json>) -> Message {
         Message::new("user", content)
     }
 
-    /// What the model says.
+    /// An answer of the model.
     #[must_use]
     pub fn assistant(content: impl Into<Json>) -> Message {
         Message::new("assistant", content)
     }
 
-    /// What a tool returns.
+    /// The result of a tool.
     #[must_use]
     pub fn tool(content: impl Into<Json>) -> Message {
         Message::new("tool", content)

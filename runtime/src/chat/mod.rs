@@ -102,6 +102,26 @@ impl From<SessionError> for ChatError {
 }
 
 /// A conversation and its session.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_runtime::chat::{Chat, ChatTemplate, Message};
+/// use teff_runtime::{Generate, Model, SessionOptions};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let model = Model::open(path)?;
+/// let session = model.session(&SessionOptions::default().with_context(128))?;
+/// let template = ChatTemplate::builtin("vicuna").expect("a built-in template");
+/// let mut chat = Chat::new(session, template)?;
+/// let mut answer = chat.send(Message::user("Hello"), &Generate::default().with_max_tokens(4))?;
+/// let mut text = String::new();
+/// while let Some(piece) = answer.next_piece()? {
+///     text += &piece;
+/// }
+/// drop(answer);
+/// assert_eq!(chat.messages()[1].text(), Some(text.as_str()));
+/// # Ok(()) }
+/// ```
 pub struct Chat<'m> {
     session: Session<'m>,
     rules: Rules,

@@ -1,4 +1,4 @@
-//! What a template is given, and templates themselves.
+//! Templates of conversations, and their input.
 
 use std::fmt;
 use std::path::Path;
@@ -168,6 +168,18 @@ impl SpecialTokens {
 }
 
 /// The template of a conversation: a parsed [`Template`] and its source.
+///
+/// ```
+/// use teff_runtime::chat::{ChatTemplate, Conversation, Message, SpecialTokens};
+///
+/// let source = "{% for m in messages %}<{{ m.role }}> {{ m.content }}{{ eos_token }}{% endfor %}";
+/// let template = ChatTemplate::new(source)?;
+/// let messages = [Message::user("Hi"), Message::assistant("Hello")];
+/// let special = SpecialTokens::default().with_eos("</s>");
+/// let text = template.render(&Conversation::new(&messages), &special)?;
+/// assert_eq!(text, "<user> Hi</s><assistant> Hello</s>");
+/// # Ok::<(), teff_runtime::template::TemplateError>(())
+/// ```
 #[derive(Debug)]
 pub struct ChatTemplate {
     template: Template,

@@ -20,7 +20,7 @@ pub(super) struct Found {
     pub(super) offset: usize,
     /// True if inputs are rows.
     pub(super) transposed: bool,
-    /// What the container puts before its usual name.
+    /// Prefix that the container adds to its usual name.
     pub(super) prefix: &'static str,
     /// Offset added to every element of a vector.
     pub(super) shift: f32,

@@ -4,6 +4,23 @@ use super::{Pool, PoolError};
 use teff_graph::{Solo, Team};
 
 /// A set of threads on which a session runs its steps.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teff_graph::LogitsFor;
+/// use teff_runtime::pool::Pool;
+/// use teff_runtime::{Model, SessionOptions};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+/// let model = Model::open(path)?;
+/// let mut pool = Pool::new(2)?; // outlives the sessions that borrow it
+/// let options = SessionOptions::default().with_context(16).with_threads(1);
+/// let mut session = model.session_builder(&options).crew(&mut pool).build()?;
+/// let mut alone = model.session(&options)?; // on the caller's thread
+/// let logits = session.eval(&[1, 2, 3], LogitsFor::Last)?;
+/// assert_eq!(logits, alone.eval(&[1, 2, 3], LogitsFor::Last)?);
+/// # Ok(()) }
+/// ```
 pub trait Crew {
     /// The number of threads that run a task; at least 1.
     fn size(&self) -> usize;

@@ -20,24 +20,24 @@
 //! by mistake, and memory can't be reused while somebody computes in it.
 //!
 //! **The end of a phase** is when as many items were reported as its operations have, not when
-//! all members have come: who reports the last ones advances the phase. The reports are a chain of
+//! all members have come: the member that reports the last ones advances the phase. The reports are a chain of
 //! read-modify-writes with acquire and release, so the last one sees what all others wrote; it
 //! publishes that with the new phase.
 //!
 //! # Sleep
 //!
-//! Who waits for the end of a phase for long sets a bit in the word of the phase before it sleeps,
-//! and whoever advances the phase sees that bit in the value that it replaces, and calls all members
-//! ([`Bells`]). Who is about to sleep changes its bell's word from awake to asleep; a call swaps its
-//! own value in and learns from the old one whether somebody must be woken. Both sides use
+//! A member that waits long for the end of a phase sets a bit in the word of the phase before it
+//! sleeps. The member that advances the phase sees that bit in the value that it replaces, and calls
+//! all members ([`Bells`]). A member that is about to sleep changes its bell's word from awake to
+//! asleep; a call swaps its own value in and learns from the old one whether that member must be woken. Both sides use
 //! read-modify-writes of one word, so no wake-up is lost.
 //!
 //! # The door
 //!
 //! A run's task borrows from its owner's stack. Members come and go while the [`Door`] is open, and
 //! the owner closes it at the end: then no one can enter, so the owner waits only for those that are
-//! inside. Who was called but hasn't come yet (the system gave it no core) finds the door closed and
-//! isn't waited for.
+//! inside. A member that was called but hasn't come yet (the system gave it no core) finds the door
+//! closed, and the owner doesn't wait for it.
 
 use super::sync::{AtomicU32, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
 use core::ops::Range;

@@ -36,6 +36,13 @@ const _: () = {
 };
 
 /// Options of quantising a model.
+///
+/// ```
+/// use teff_runtime::quantize::QuantizeOptions;
+///
+/// let options = QuantizeOptions::default().with_threads(2);
+/// assert_eq!((options.threads, options.allow_requantize), (2, false));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct QuantizeOptions {
     /// Number of threads; 0 for one per core. Each takes up to 5 MB of memory.
@@ -43,6 +50,20 @@ pub struct QuantizeOptions {
     /// Allow quantising tensors that are already quantised, which loses more than either format
     /// alone.
     pub allow_requantize: bool,
+}
+
+impl QuantizeOptions {
+    /// Sets [`threads`](Self::threads).
+    #[must_use]
+    pub const fn with_threads(self, threads: usize) -> Self {
+        QuantizeOptions { threads, ..self }
+    }
+
+    /// Sets [`allow_requantize`](Self::allow_requantize).
+    #[must_use]
+    pub const fn with_allow_requantize(self, allow_requantize: bool) -> Self {
+        QuantizeOptions { allow_requantize, ..self }
+    }
 }
 
 /// Progress, reported to the caller before each piece of work.

@@ -41,7 +41,7 @@ fn find(names: &'static str, name: &str) -> Option<&'static str> {
     names.split(' ').find(|n| *n == name)
 }
 
-/// What an attribute is.
+/// The result of looking an attribute up.
 enum Found {
     Value(Value),
     /// There is one, but not for templates.

@@ -12,6 +12,8 @@ use crate::json::{Event, JsonError, JsonErrorKind, Reader};
 
 /// A JSON value. Objects keep the order of their keys, as templates write them.
 ///
+/// The variants are complete: a new one would be a breaking change.
+///
 /// ```
 /// use teff_runtime::template::Json;
 ///

@@ -23,7 +23,7 @@ pub(super) struct Iter {
     _charge: Charge,
 }
 
-/// What an iterator does next.
+/// Next action of an iterator.
 pub(super) enum State {
     Done,
     /// Items of a list, or from its end.
@@ -106,7 +106,7 @@ pub(super) enum Lazy {
     Slice,
 }
 
-/// What `map` does with each item.
+/// Function that `map` applies to each item.
 pub(super) enum Function {
     Attribute(attribute::Parts, Option<Value>),
     Filter(u16, Args),

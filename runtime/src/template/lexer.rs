@@ -138,7 +138,7 @@ enum Sign {
     Plus,
 }
 
-/// What starts at a place of the text outside of tags.
+/// The kind of token that starts at a place of the text outside of tags.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
     Raw,

@@ -160,7 +160,7 @@ impl Drop for Charge {
     }
 }
 
-/// What a run counts, and when it ends.
+/// Counters of a run, and its end.
 pub(super) struct Meter<'r> {
     pub(super) limits: TemplateLimits,
     steps: Cell<u64>,

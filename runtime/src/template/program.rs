@@ -1,4 +1,4 @@
-//! What a template is compiled to: functions of instructions for a machine with a stack.
+//! Compiled templates: functions of instructions for a machine with a stack.
 
 use super::ast::{Binary, Compare, Lit};
 

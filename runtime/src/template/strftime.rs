@@ -195,7 +195,7 @@ fn takes(code: char, modifier: Option<char>) -> bool {
     }
 }
 
-/// What a directive stands for; `None` for one that there isn't.
+/// The meaning of a directive; `None` for an unknown one.
 fn part(code: char, time: &Time, depth: usize, meter: &Meter<'_>) -> Res<Option<Part>> {
     let number = |n, width| Part::Number(n, width, '0');
     let name = |all: &[&str], at: usize| all.get(at).copied().unwrap_or("").to_owned();

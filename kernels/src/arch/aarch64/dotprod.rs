@@ -10,7 +10,7 @@ use super::panel::{Gemm, MR, NR, Step, Sums};
 use crate::arch::shared::methods;
 
 proof! {
-    /// The proof that this CPU has the dot products of bytes, and the backend that uses them.
+    /// Backend that uses the dot products of bytes. A value proves that the CPU has them.
     Dotprod, found: dotprod,
     /// The CPU has the feature `dotprod`.
     unchecked

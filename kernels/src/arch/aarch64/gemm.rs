@@ -204,7 +204,7 @@ unsafe fn tile<
 /// [`tile`], compiled for the set. Formats with the same kind of panel share it.
 ///
 /// # Safety
-/// Where `SMALL`, the panel's codes are -64..=64.
+/// If `SMALL`, the panel's codes are -64..=64.
 unsafe fn put<
     I: InstructionSet,
     const STEPS: usize,

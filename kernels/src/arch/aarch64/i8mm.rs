@@ -12,7 +12,7 @@ use super::panel::{Gemm, MR, NR, Step, Sums};
 use crate::arch::shared::methods;
 
 proof! {
-    /// The proof that this CPU has matrix products of bytes, and the backend that uses them.
+    /// Backend that uses the matrix products of bytes. A value proves that the CPU has them.
     I8mm, found: i8mm,
     /// The CPU has the features `dotprod` and `i8mm`.
     unchecked

@@ -14,8 +14,8 @@ use crate::backend::check_matmul;
 use crate::blocks::{for_codes, for_ternary};
 use crate::{ActivationKind, Activations, Backend, Format, Matrix, Tile};
 
-/// The proof that this CPU has AVX-512 with VNNI and AMX-INT8 and that this process may use its tiles,
-/// and the backend that does.
+/// Backend that uses AMX-INT8, beside AVX-512 with VNNI. A value proves that the CPU has them and
+/// that this process may use the tiles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Amx(Avx512);
 

@@ -56,7 +56,7 @@ struct Loop {
     buffers: u16,
 }
 
-/// What is known about the current place.
+/// Facts about the current place.
 #[derive(Clone, Copy)]
 struct Frame {
     scope: usize,

@@ -290,7 +290,7 @@ impl<'m> Symbols<'m> {
         }
     }
 
-    /// What a branch does to a copy of its scope.
+    /// The scope after a branch, as a copy.
     fn branch(&mut self, scope: usize, body: &[Stmt]) -> Res<Scope> {
         let copy = self.get(scope)?.clone();
         self.meter.tick(2 * copy.refs.list.len() + copy.stores.list.len())?;

@@ -53,7 +53,7 @@ impl Parts {
     }
 }
 
-/// What an item has at a path; `default` takes the place of what is undefined on the way.
+/// The value at a path in an item; `default` replaces a value on the way that is undefined.
 pub(in super::super) fn get(
     item: &Value,
     parts: &Parts,

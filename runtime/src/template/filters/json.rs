@@ -12,7 +12,7 @@ use super::{flag, or_none};
 /// How JSON is written.
 struct Options {
     ascii: bool,
-    /// What a level is indented by.
+    /// Indentation of a level.
     indent: Option<String>,
     between: String,
     colon: String,
@@ -142,7 +142,7 @@ fn entries(
     out.push('}')
 }
 
-/// What stands in front of an item.
+/// Writes the separator in front of an item.
 fn separate(at: usize, options: &Options, depth: usize, out: &mut Buf<'_>) -> Res<()> {
     if at > 0 {
         out.push_str(&options.between)?;

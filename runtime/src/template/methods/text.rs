@@ -408,7 +408,7 @@ fn split(
     parts(&all, text.safe, vm)
 }
 
-/// What is before and behind a separator, the first one or from the back.
+/// The texts before and after a separator, the first one or from the back.
 fn halves<'t>(
     text: &'t str,
     separator: &str,

@@ -17,7 +17,7 @@ mod level {
     pub(super) const POWER: u8 = 8;
 }
 
-/// What stands between two operands.
+/// Operator between two operands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Infix {
     Or,
@@ -553,14 +553,14 @@ pub(super) enum Form {
     Parentheses,
     /// Expressions without `if` of their own.
     Unconditional,
-    /// What can be assigned to.
+    /// Target of an assignment.
     Target {
         /// True if attributes of namespaces can be.
         namespace: bool,
     },
 }
 
-/// What stands in the brackets behind a value.
+/// Contents of the brackets behind a value.
 enum Subscript {
     Index(Expr),
     Slice([Option<Box<Expr>>; 3]),

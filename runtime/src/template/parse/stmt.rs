@@ -327,7 +327,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What is assigned to: a name, names with commas, or with `namespace` their attributes.
+    /// The target of an assignment: a name, names with commas, or with `namespace` their attributes.
     fn target(&mut self, ends: &[&str], namespace: bool) -> Res<Expr> {
         let target = self.tuple(Form::Target { namespace }, ends)?;
         match can_assign(&target) {

@@ -43,7 +43,7 @@ pub(super) struct Vm<'r> {
     pub(super) autoescape: bool,
     /// Levels of iterators and filters of loops that run inside of each other.
     pub(super) nest: usize,
-    /// What the filter of a loop accepted.
+    /// Items that the filter of a loop accepted.
     accepted: Option<Value>,
     /// Depth of the recursive loop that starts next.
     recursion: i128,
@@ -63,7 +63,7 @@ struct Call {
     active: usize,
 }
 
-/// What becomes of a call's text.
+/// Use of the text that a call writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     /// It is the result.
