@@ -1,5 +1,4 @@
-//! What people met in templates of models: groups of cases of one kind, with what jinja2 3.1.6 makes
-//! of them as transformers sets it up.
+//! Templates that people reported to other engines, and jinja2's text of each, as transformers sets it up.
 
 use crate::common::{refuses, renders};
 
