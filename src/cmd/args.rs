@@ -183,7 +183,8 @@ impl Args {
     ) -> Result<Option<Vec<usize>>, Failure> {
         let Some(text) = self.text(id)? else { return Ok(None) };
         let part = |part: &str| {
-            in_range(part, &range).ok_or_else(|| self.refused(id, part, &allowed(&range)))
+            let allowed = || format!("{}, or several with commas between", allowed(&range));
+            in_range(part, &range).ok_or_else(|| self.refused(id, part, &allowed()))
         };
         text.split(',').map(part).collect::<Result<_, _>>().map(Some)
     }
@@ -220,20 +221,27 @@ impl Args {
     }
 }
 
-/// A list of token ids with commas between, optionally in JSON's brackets; `name` is where it stands.
+/// A list of token ids with commas or blanks between, optionally in JSON's brackets; `name` is where it stands.
 pub(crate) fn ids(name: &str, text: &str) -> Result<Vec<u32>, Failure> {
     let list = text.trim();
     let list = list.strip_prefix('[').and_then(|l| l.strip_suffix(']')).unwrap_or(list);
     if list.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let id = |part: &str| {
-        part.trim().parse().map_err(|_| {
-            let allowed = "token ids (whole numbers from 0 up) with commas between";
-            Failure::Usage(format!("a part of {name} is `{}`: it must be {allowed}", short(part)))
-        })
+    let refused = |part: &str| {
+        let allowed = "token ids (whole numbers from 0 up) with commas or blanks between";
+        Failure::Usage(format!("a part of {name} is `{}`: it must be {allowed}", short(part)))
     };
-    list.split(',').map(id).collect()
+    let mut ids = Vec::new();
+    for part in list.split(',') {
+        if part.trim().is_empty() {
+            return Err(refused(part));
+        }
+        for id in part.split_whitespace() {
+            ids.push(id.parse().map_err(|_| refused(part.trim()))?);
+        }
+    }
+    Ok(ids)
 }
 
 /// The beginning of a text, for messages.
@@ -349,6 +357,11 @@ pub(crate) fn unexpected(word: &OsStr, command: &str) -> Failure {
         "split" => "IN and NAME were given before",
         "merge" => "give one of the parts, by which the others are found, and the file to write",
         "logits" => "the model was given before; a text goes behind --text",
+        "run" | "chat" | "tokenize" => {
+            "the model and the text were given before; a text of several words stands in quotes"
+        }
+        "detokenize" => "the model and the ids were given before; write the ids as 1,2,3",
+        "template" => "the model was given before; messages go behind --messages",
         "completions" | "man" => "one argument is enough",
         _ => "the model was given before",
     };
@@ -373,7 +386,8 @@ mod tests {
         assert_eq!(ids("it", "1, 2,3").unwrap(), [1, 2, 3]);
         assert_eq!(ids("it", "[4,5]\n").unwrap(), [4, 5]);
         assert_eq!(ids("it", " [ ] ").unwrap(), [0; 0]);
-        for bad in ["1,,2", "-1", "[1", "1 2", "4294967296"] {
+        assert_eq!(ids("it", "6 7\n8, 9 ").unwrap(), [6, 7, 8, 9]);
+        for bad in ["1,,2", "1, ,2", "-1", "[1", "1;2", "4294967296"] {
             assert!(matches!(ids("it", bad), Err(Failure::Usage(_))), "{bad}");
         }
     }

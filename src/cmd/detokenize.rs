@@ -36,7 +36,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         (Some(text), None) => ids(&args.name("ids"), &text)?,
         (None, Some(word)) if word != "-" => ids("IDS", &utf8("IDS", word)?)?,
         (None, asked) => {
-            let none = || Failure::Usage("no tokens: give --ids 1,2, or ids by a pipe".into());
+            let none = || prompt::none(&common, "no tokens: give --ids 1,2, or ids by a pipe");
             if asked.is_none() && io::stdin().is_terminal() {
                 return Err(none());
             }

@@ -57,10 +57,7 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
         "perplexity isn't here yet: `teff logits MODEL --file F --out LOGITS` writes the logits that \
          it is computed from",
     ),
-    (
-        &["embed", "embedding", "embeddings"],
-        "embeddings aren't here yet; there is no other command",
-    ),
+    (&["embed", "embedding", "embeddings"], "embeddings aren't here yet, under any name"),
     (
         &["imatrix"],
         "importance matrices aren't here yet: `teff quantize` works without one, as llama-quantize \
@@ -71,6 +68,23 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
         &["apply-template", "render", "jinja"],
         "`teff template MODEL --messages FILE.json` prints what a chat template makes of messages",
     ),
+    (
+        &["speculative", "speculative-simple", "lookup", "lookahead", "parallel", "batched"],
+        "there are no draft models and no batches of texts yet: `teff run MODEL -p TEXT` writes the \
+         same text",
+    ),
+    (
+        &["mtmd", "mtmd-cli", "llava-cli", "gemma3-cli", "qwen2vl-cli", "minicpmv-cli", "tts"],
+        "Teff reads text only, no images and no sound: `teff chat MODEL` holds a conversation",
+    ),
+    (&["rpc-server"], "Teff computes on one machine"),
+    (&["cvector-generator"], "Teff has no control vectors"),
+    (&["gguf-hash", "hash"], "the system's `sha256sum` does"),
+    (
+        &["eval-callback", "debug"],
+        "`teff logits MODEL --text TEXT --out FILE` writes what the model computes",
+    ),
+    (&["signout", "logout", "whoami", "launch"], "Teff has no accounts: models are files"),
     (&["update", "upgrade"], "`cargo install teff` installs the newest version"),
 ];
 
@@ -94,8 +108,11 @@ pub(crate) fn unknown(name: &OsStr) -> Failure {
         return Failure::Usage(what);
     }
     let near = nearest(&text, COMMANDS.iter().map(|c| c.name).chain(["help", "version"]));
-    let near = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
-    Failure::Usage(format!("unknown command `{text}`{near}; there are: {}", names()))
+    let near = match near {
+        Some(near) => format!(": did you mean `{near}`? There are"),
+        None => "; there are".into(),
+    };
+    Failure::Usage(format!("unknown command `{text}`{near}: {}", names()))
 }
 
 /// True if `name` looks like a model, or is there.
@@ -217,13 +234,14 @@ fn fetch(name: &str) -> String {
     let (repo, tag) = name.split_once(':').unwrap_or((name, ""));
     let repo = repo.trim_end_matches('/');
     let folder = repo.rsplit('/').next().filter(|f| !f.is_empty()).unwrap_or("DIR");
-    let only = match tag {
-        "" => String::new(),
-        tag => format!("--include '*{tag}*.gguf' "),
+    let (only, model) = match tag {
+        "" => (String::new(), "the folder {} or a .gguf file in it"),
+        tag => (format!("--include '*{tag}*.gguf' "), "the .gguf file in the folder {}"),
     };
+    let model = model.replace("{}", folder);
     format!(
         "Teff does not download: `hf download {repo} {only}--local-dir {folder}` does, then give \
-         the folder {folder} or a .gguf file in it as the model"
+         {model} as the model"
     )
 }
 
@@ -247,6 +265,7 @@ mod tests {
                 "hf:Owner/Repo-GGUF:Q4_K_M",
                 "`hf download Owner/Repo-GGUF --include '*Q4_K_M*.gguf' --local-dir Repo-GGUF`",
             ),
+            ("Owner/Repo:Q8_0", "give the .gguf file in the folder Repo as the model"),
             ("HF://Owner/Repo", "`hf download Owner/Repo --local-dir Repo`"),
             ("hf:", "--local-dir DIR"),
             ("hf:Owner/Repo/sub/x.gguf", "`hf download Owner/Repo sub/x.gguf --local-dir .`"),

@@ -359,6 +359,15 @@ const TOKENIZE: &[Habit] = &[
     ),
 ];
 
+/// Flags of commands that compute nothing.
+const WITHOUT: &[Habit] = &[
+    habit("-c --ctx-size --ctx", Value::One, Nothing("nothing is computed here")),
+    habit("-t --threads", Value::One, Nothing("nothing is computed here")),
+];
+
+const LOGITS: &[Habit] =
+    &[habit("-c --ctx-size --ctx", Value::One, Nothing("a session is as long as the text"))];
+
 const SPLIT: &[Habit] = &[
     habit("--split", Value::None, Same),
     habit(
@@ -438,8 +447,10 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "quantize" => &[QUANTIZE],
         "split" => &[SPLIT],
         "merge" => &[MERGE],
-        "tokenize" => &[TOKENIZE, MODEL],
-        "inspect" | "logits" | "template" | "detokenize" => &[MODEL],
+        "tokenize" => &[TOKENIZE, WITHOUT, MODEL],
+        "template" | "detokenize" => &[WITHOUT, MODEL],
+        "logits" => &[LOGITS, MODEL],
+        "inspect" => &[MODEL],
         _ => &[],
     }
 }
@@ -519,7 +530,8 @@ pub(crate) fn is_dashed(word: &str) -> bool {
 }
 
 fn all() -> impl Iterator<Item = &'static Habit> {
-    let tables = [RUN, CHATTING, TEXT, MODEL, BENCH, TOKENIZE, QUANTIZE, SPLIT, MERGE];
+    let tables =
+        [RUN, CHATTING, TEXT, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS, QUANTIZE, SPLIT, MERGE];
     tables.into_iter().flatten()
 }
 
@@ -563,6 +575,11 @@ pub(crate) fn rewritten(
                 words.push(flag.into());
             }
             Value::One => {
+                // A flag whose value is passed over must not take an option with it.
+                let next = rest.peek().and_then(|w| w.to_str());
+                if is_passed_over(parser, &flag) && next.is_some_and(|w| is_option(parser, w)) {
+                    return Err(Failure::Usage(format!("{head} needs a value")));
+                }
                 words.push(flag.into());
                 words.extend(rest.next().cloned());
             }
@@ -577,6 +594,28 @@ fn long_of(parser: &clap::Command, dashed: &str) -> Option<&'static str> {
     let own = DASHED.iter().filter(|(typed, _)| *typed == dashed).map(|&(_, long)| long);
     let habits = all().filter(|h| h.dashed().any(|d| d == dashed)).map(Habit::id);
     own.chain(habits).find(|long| has_long(parser, long))
+}
+
+/// True for a flag of another program.
+fn is_passed_over(parser: &clap::Command, flag: &str) -> bool {
+    let arg = match flag.strip_prefix("--") {
+        Some(long) => by_long(parser, long),
+        None => flag.chars().nth(1).and_then(|c| by_short(parser, c)),
+    };
+    arg.is_some_and(Arg::is_hide_set)
+}
+
+/// True for an option of the parser, and not for a negative number.
+fn is_option(parser: &clap::Command, word: &str) -> bool {
+    let head = word.split('=').next().unwrap_or_default();
+    match head.strip_prefix("--") {
+        Some(long) => has_long(parser, long),
+        None if long_of(parser, head).is_some() => true,
+        None => {
+            let letter = head.strip_prefix('-').and_then(|rest| rest.chars().next());
+            letter.is_some_and(|c| by_short(parser, c).is_some())
+        }
+    }
 }
 
 fn has_long(parser: &clap::Command, long: &str) -> bool {

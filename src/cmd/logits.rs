@@ -84,6 +84,10 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     let out = args.path("out");
     let out = out.ok_or_else(|| Failure::Usage("no file to write: give --out F".into()))?;
+    if out == Path::new("-") {
+        let what = "--out is `-`: name a file; where the system has it, /dev/stdout is a pipe";
+        return Err(Failure::Usage(what.into()));
+    }
     let target = Target::new(&out, path)?;
     let tokens = match (all.pop(), file) {
         (Some(tokens), _) => tokens,

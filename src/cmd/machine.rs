@@ -79,3 +79,8 @@ pub(crate) fn human(bytes: u64) -> String {
         _ => format!("{value:.1} {}", UNITS[unit]),
     }
 }
+
+/// A number of things, in words: `1 token`, `2 tokens`.
+pub(crate) fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}

@@ -4,6 +4,8 @@ use std::io::Write;
 
 use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
+use teff::runtime::quantize::Target;
+use teff::{Cpu, Format, KvFormat};
 
 use super::args::{self, Args, positional, utf8};
 use super::{COMMANDS, Command, Failure, elsewhere, print};
@@ -49,6 +51,7 @@ fn teff() -> clap::Command {
             .version(env!("CARGO_PKG_VERSION"))
             .disable_version_flag(true)
     });
+    let all = all.map(completed);
     clap::Command::new("teff")
         .version(env!("CARGO_PKG_VERSION"))
         .about("runs language models, with the same bits on every machine")
@@ -60,6 +63,31 @@ fn teff() -> clap::Command {
         .subcommand_required(true)
         .subcommands(all)
         .subcommand(clap::Command::new("version").about("prints the version"))
+}
+
+/// The values that a shell offers for the argument with this identifier.
+fn values(id: &str) -> Vec<&'static str> {
+    let quantized = || Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built());
+    match id {
+        "kv" => KvFormat::ALL.map(KvFormat::name).to_vec(),
+        "backend" => Cpu::NAMES.to_vec(),
+        "quantize" | "head" => quantized().map(Format::name).collect(),
+        "to" | "FORMAT" => Target::built().map(|t| t.name()).collect(),
+        "COMMAND" => COMMANDS.iter().map(|c| c.name).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The parser of a command with the values of its arguments, which the command itself checks.
+fn completed(command: clap::Command) -> clap::Command {
+    let ids: Vec<_> = command.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    ids.into_iter().fold(command, |command, id| match values(id.as_str()) {
+        none if none.is_empty() => command,
+        values => {
+            let parser = PossibleValuesParser::new(values);
+            command.mut_arg(id, |arg| arg.value_parser(parser).hide_possible_values(true))
+        }
+    })
 }
 
 fn completions(args: &Args) -> Result<(), Failure> {

@@ -53,6 +53,15 @@ pub(crate) fn read(
     }
 }
 
+/// The failure for a command without a text, for the reason `what`.
+pub(crate) fn none(common: &CommonArgs, what: &str) -> Failure {
+    // A text in the model's place, perhaps.
+    match common.given().filter(|path| !path.exists()) {
+        Some(path) => Failure::Usage(format!("{what}; and there is no model `{}`", path.display())),
+        None => Failure::Usage(what.into()),
+    }
+}
+
 /// The text of a file.
 pub(crate) fn of_file(path: &Path) -> Result<String, Failure> {
     let name = path.display().to_string();

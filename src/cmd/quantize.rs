@@ -66,7 +66,17 @@ fn run(args: &Args) -> Result<(), Failure> {
     };
     let target = match (args.text("to")?, args.os("FORMAT")) {
         (Some(_), Some(word)) => return Err(super::args::unexpected(word, "quantize")),
-        (None, Some(word)) => Some(read_target("FORMAT", &utf8("FORMAT", word)?)?),
+        (None, Some(word)) => {
+            let target = read_target("FORMAT", &utf8("FORMAT", word)?)?;
+            // As llama-quantize has it, these are names of mixes.
+            if let name @ ("Q3_K" | "Q4_K" | "Q5_K") = target.name() {
+                print_error(&format!(
+                    "warning: {name} is one format for all matrices here: llama-quantize's {name} \
+                     is {name}_M"
+                ));
+            }
+            Some(target)
+        }
         (to, None) => to.map(|name| read_target(&args.name("to"), &name)).transpose()?,
     };
     let threads = ["threads", "THREADS"].into_iter().find(|id| args.os(id).is_some());

@@ -11,7 +11,7 @@ use super::common::{
     sampling_options,
 };
 use super::json::Object;
-use super::machine::{Progress, ms, peak_bytes, per_second};
+use super::machine::{Progress, counted, ms, peak_bytes, per_second};
 use super::{Command, Failure, elsewhere, print_error, prompt};
 
 /// Maximum number of tokens without `-n`.
@@ -101,12 +101,8 @@ fn read(args: &Args) -> Result<Options, Failure> {
         #[cfg(feature = "story")]
         None if story => super::story::BEGINNING.into(),
         None => {
-            let mut what = "no text to continue: give -p TEXT, -f FILE, or text by a pipe".into();
-            // A text in the model's place, perhaps.
-            if let Some(path) = common.given().filter(|path| !path.exists()) {
-                what = format!("{what}; and there is no model `{}`", path.display());
-            }
-            return Err(Failure::Usage(what));
+            let what = "no text to continue: give -p TEXT, -f FILE, or text by a pipe";
+            return Err(prompt::none(&common, what));
         }
     };
     Ok(Options { common, prompt, generate, timeout, stats, begins })
@@ -159,7 +155,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     written?;
     if stats.finish == Some(Finish::ContextFull) && !options.stats {
         let (context, n) = (session.context(), stats.generated);
-        print_error(&format!("the context of {context} tokens is full: {n} tokens were written"));
+        let (context, written) = (counted(context, "token"), counted(n, "token"));
+        print_error(&format!("the context of {context} is full, {written} written"));
     }
     #[cfg(feature = "story")]
     if options.common.given().is_none() && !options.stats {
@@ -224,11 +221,9 @@ fn write(session: &mut Session<'_>, options: &Options, stats: &mut Stats) -> Res
     }
     written.map_err(|failure| {
         failure.unwrap_or_else(|| {
-            let (seconds, n) = (options.timeout.unwrap_or_default(), stats.generated);
-            Failure::Run(format!(
-                "stopped by --timeout after {} seconds: {n} tokens were written",
-                seconds.as_secs_f64()
-            ))
+            let seconds = options.timeout.unwrap_or_default().as_secs_f64();
+            let written = counted(stats.generated, "token");
+            Failure::Run(format!("stopped by --timeout after {seconds} s, {written} written"))
         })
     })
 }

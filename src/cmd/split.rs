@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use teff::runtime::gguf_split::{PlannedPart, SplitBy, merge_gguf, plan_split, split_gguf};
 
 use super::args::{Args, option, positional, switch};
-use super::machine::{Progress, human};
+use super::machine::{Progress, counted, human};
 use super::{Command, Failure, elsewhere, print};
 
 pub(crate) const SPLIT: Command = Command {
@@ -94,11 +94,22 @@ fn check_free(args: &Args, path: &Path) -> Result<(), Failure> {
     Err(Failure::Run(format!("{}: it is there already: --force replaces it", path.display())))
 }
 
+/// Refuses a folder, from which a GGUF file can be made.
+fn check_file(path: &Path) -> Result<(), Failure> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let what = "it is a folder, and this is for GGUF files: `teff quantize FOLDER OUT.gguf F16` \
+                makes one of a Hugging Face folder";
+    Err(Failure::Run(format!("{}: {what}", path.display())))
+}
+
 fn split(args: &Args) -> Result<(), Failure> {
     let what = "give the file and the beginning of the parts' names: teff split IN.gguf NAME";
     let (input, name) = two(args, "IN", "NAME", what)?;
     let by = limit(args)?;
     elsewhere::check_model(&input)?;
+    check_file(&input)?;
     // llama-gguf-split would keep it before the numbers.
     let name = match name.extension() {
         Some(extension) if extension == "gguf" => name.with_extension(""),
@@ -113,7 +124,7 @@ fn split(args: &Args) -> Result<(), Failure> {
     }
     let line = |part: &PlannedPart| {
         let PlannedPart { path, tensors, bytes, .. } = part;
-        format!("{}  {tensors} tensors, {}\n", path.display(), human(*bytes))
+        format!("{}  {}, {}\n", path.display(), counted(*tensors, "tensor"), human(*bytes))
     };
     print(&parts.iter().map(line).collect::<String>())
 }
@@ -157,15 +168,15 @@ fn merge(args: &Args) -> Result<(), Failure> {
     let what = "give a part and the file to write: teff merge PART.gguf OUT.gguf";
     let (part, output) = two(args, "PART", "OUT", what)?;
     elsewhere::check_model(&part)?;
+    check_file(&part)?;
     check_free(args, &output)?;
     let progress = Progress::show("merging the parts");
     let merged = merge_gguf(&part, &output).map_err(Failure::run)?;
     drop(progress);
-    let parts = if merged.parts == 1 { "part" } else { "parts" };
     print(&format!(
-        "{} {parts}, {} tensors, {}: merged into {}\n",
-        merged.parts,
-        merged.tensors,
+        "{}, {}, {}: merged into {}\n",
+        counted(merged.parts, "part"),
+        counted(merged.tensors, "tensor"),
         human(merged.bytes),
         output.display()
     ))

@@ -39,7 +39,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     common.path()?;
     let specials = if args.has("special") { Specials::Parse } else { Specials::Ignore };
     let (text, _) = prompt::read(args, &common, "text")?
-        .ok_or_else(|| Failure::Usage("no text: give --text, --file, or text by a pipe".into()))?;
+        .ok_or_else(|| prompt::none(&common, "no text: give --text, --file, or text by a pipe"))?;
     let tokenizer = common.open_tokenizer()?;
     let ids = tokenizer.encode(&text, specials).map_err(Failure::run)?;
     let mut line = json::array(ids);

@@ -7,6 +7,7 @@ mod chat_command;
 mod cli;
 mod habits;
 mod inspect_stats;
+mod newcomers;
 mod quantize;
 mod quantize_folder;
 mod template;

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cases;
 mod chat;
 mod conversations;
 mod evaluate;

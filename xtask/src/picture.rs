@@ -11,21 +11,28 @@ const COLUMNS: usize = 100;
 /// Pixels of a character's cell.
 const CELL: (f32, usize) = (7.83, 18);
 
-/// Lines of `teff` that are shown, as a reader would type them: each is run by a shell-like split at spaces, where
-/// `'...'` stays one word.
-const SHOWN: [&str; 3] = [
-    "teff run -n 90 --seed 7",
-    "teff inspect examples/gpt2/model.gguf",
-    "teff tokenize examples/gpt2/model.gguf --text 'Once upon a time'",
-];
+/// A command, and how many lines of its output are shown at its beginning and end.
+struct Shown {
+    /// As a reader would type it: it is run by a shell-like split at spaces, where `'...'` stays one word.
+    line: &'static str,
+    first: usize,
+    last: usize,
+}
 
-/// Lines of an output that are shown at most.
-const LINES: usize = 14;
+const SHOWN: [Shown; 3] = [
+    Shown { line: "teff run", first: 10, last: 0 },
+    Shown { line: "teff inspect examples/gpt2/model.gguf", first: 5, last: 8 },
+    Shown {
+        line: "teff tokenize examples/gpt2/model.gguf --text 'Once upon a time'",
+        first: 1,
+        last: 0,
+    },
+];
 
 /// Runs [`SHOWN`] with this program and writes the picture.
 pub(crate) fn picture(teff: &Path, to: &Path) -> Outcome {
     let mut rows: Vec<(bool, String)> = Vec::new();
-    for line in SHOWN {
+    for Shown { line, first, last } in SHOWN {
         rows.push((true, format!("$ {line}")));
         let out = Cmd::new(teff).args(&words(line)[1..]).output()?;
         if !out.status.success() {
@@ -33,17 +40,22 @@ pub(crate) fn picture(teff: &Path, to: &Path) -> Outcome {
         }
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let wrapped: Vec<String> = text.trim_end().lines().flat_map(wrap).collect();
-        let more = wrapped.len() > LINES;
-        rows.extend(wrapped.into_iter().take(LINES).map(|row| (false, row)));
-        if more {
-            rows.push((false, "...".into()));
-        }
+        rows.extend(ends(wrapped, first, last).into_iter().map(|row| (false, row)));
         rows.push((false, String::new()));
     }
     rows.pop();
     fs::write(to, svg(&rows))?;
     println!("{}: {} lines", to.display(), rows.len());
     Ok(())
+}
+
+/// The first and last rows of an output, with dots for those between.
+fn ends(mut rows: Vec<String>, first: usize, last: usize) -> Vec<String> {
+    if rows.len() > first + last + 1 {
+        let to = rows.len() - last;
+        rows.splice(first..to, ["...".into()]);
+    }
+    rows
 }
 
 /// The words of a line.
@@ -83,7 +95,14 @@ fn svg(rows: &[(bool, String)]) -> String {
     for (i, (typed, row)) in rows.iter().enumerate().filter(|(_, (_, row))| !row.is_empty()) {
         let y = 16 + i * CELL.1 + 13;
         let fill = if *typed { " fill=\"#7ee787\"" } else { "" };
-        let _ = writeln!(out, "<text x=\"16\" y=\"{y}\"{fill}>{}</text>", escape(row.trim_end()));
+        // Fitted to its columns, whatever the font.
+        let row = row.trim_end();
+        let length = row.chars().count() as f32 * CELL.0;
+        let _ = writeln!(
+            out,
+            "<text x=\"16\" y=\"{y}\" textLength=\"{length:.1}\"{fill}>{}</text>",
+            escape(row)
+        );
     }
     out.push_str("</g>\n</svg>\n");
     out
@@ -109,6 +128,14 @@ mod tests {
         assert!(rows.len() > 2 && rows.iter().all(|row| row.trim_end().len() <= COLUMNS));
         assert_eq!(rows.concat(), line);
         assert_eq!(wrap(""), [""]);
+    }
+
+    #[test]
+    fn long_outputs_are_cut_in_the_middle() {
+        let rows = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
+        assert_eq!(ends(rows(9), 2, 1), ["0", "1", "...", "8"]);
+        assert_eq!(ends(rows(4), 2, 1), rows(4));
+        assert_eq!(ends(rows(5), 2, 0), ["0", "1", "..."]);
     }
 
     #[test]

@@ -413,9 +413,19 @@ pub(super) fn is_listed(
     Ok(true)
 }
 
+/// True if the value of a window's key asks for one: a list has one for each layer.
+pub(super) fn is_window(value: Option<Value<'_>>) -> bool {
+    match value {
+        None | Some(Value::Null | Value::Uint(0) | Value::Bool(false)) => false,
+        Some(Value::Int(n)) => n > 0,
+        Some(Value::Float(x)) => x > 0.0,
+        Some(_) => true,
+    }
+}
+
 /// Notes a window in a GGUF file of an architecture that has none.
 pub(super) fn no_window(meta: &dyn Metadata, keys: &Keys, room: &mut SpecRoom) {
-    if matches!(meta.get(keys.window), Some(Value::Uint(1..))) {
+    if is_window(meta.get(keys.window)) {
         room.note(keys.window, Rule::NoWindow);
     }
 }

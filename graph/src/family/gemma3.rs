@@ -153,7 +153,11 @@ fn from_gguf<'p>(
     let key = KEYS.window_pattern;
     let listed =
         decoder::is_listed(meta, key, s.layers, |v| matches!(v, Value::Bool(_) | Value::Uint(_)))?;
-    let every = if listed { 0 } else { count(meta, key)?.unwrap_or(EVERY) };
+    let every = match meta.get(key) {
+        _ if listed => 0,
+        Some(Value::Uint(0)) => 0, // all layers have a window
+        _ => count(meta, key)?.unwrap_or(EVERY),
+    };
     let is_windowed = |l: u32| match listed {
         true => {
             !matches!(meta.item(key, l as usize), None | Some(Value::Bool(false) | Value::Uint(0)))

@@ -8,7 +8,7 @@ use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
 use crate::layers::{
     Activation, Attention, Dense, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
-use crate::meta::{Metadata, Value, count, flag, float, required, text};
+use crate::meta::{Metadata, count, flag, float, required, text};
 use crate::spec::{Embed, Head, LayerRole as L, Layers};
 use crate::{List, Role, Spec, SpecError, SpecRoom};
 
@@ -180,7 +180,7 @@ fn from_gguf<'p>(
         return Err(SpecError::Unsupported { key: causal, known: "absent or true" });
     }
     let window = "gpt2.attention.sliding_window";
-    if matches!(meta.get(window), Some(Value::Uint(1..))) {
+    if decoder::is_window(meta.get(window)) {
         room.note(window, Rule::NoWindow);
     }
     let own = shapes.shape("output.weight").is_some();

@@ -147,7 +147,7 @@ const LAYER_TYPES: &str = "layer_types";
 
 /// Notes a window, and kinds of layers, in a file of a class that has none.
 pub(super) fn no_window(meta: &dyn Metadata, room: &mut SpecRoom) {
-    if matches!(meta.get(WINDOW), Some(Value::Uint(1..))) {
+    if super::decoder::is_window(meta.get(WINDOW)) {
         room.note(WINDOW, Rule::NoWindow);
     }
     one_kind(meta, room);

@@ -88,6 +88,19 @@ impl Keys {
         })
     }
 
+    /// Notes a factor that has no effect, since the kind is `default`.
+    fn no_factor(
+        &self,
+        meta: &dyn Metadata,
+        kind: &str,
+        notes: &mut Notes<'_>,
+    ) -> Result<(), SpecError> {
+        if kind == "default" && float(meta, self.factor)?.is_some_and(|f| f != 1.0) {
+            notes.add(self.factor, Rule::NoKind);
+        }
+        Ok(())
+    }
+
     fn no_part(&self, meta: &dyn Metadata) -> Result<(), SpecError> {
         for key in [PARTIAL, self.partial] {
             if float(meta, key)?.is_some_and(|f| f != 1.0) {
@@ -186,6 +199,7 @@ fn read(
     notes.inner_wins(meta, BASE, inner)?;
     let base = inner.or(float(meta, BASE)?).unwrap_or(of.base);
     let kind = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
+    keys.no_factor(meta, kind.1, notes)?;
     let number = |of: fn(&Keys) -> &'static str| {
         let key = of(keys);
         Ok(required(float(meta, key)?, key)?)
@@ -228,6 +242,7 @@ pub(super) fn by_kind(
     notes.inner_wins(meta, WINDOW_BASE, inner)?;
     let base = inner.or(float(meta, WINDOW_BASE)?).unwrap_or(window_base);
     let kind = WINDOWED.kind(meta, notes)?.unwrap_or((WINDOWED.kind, "default"));
+    WINDOWED.no_factor(meta, kind.1, notes)?;
     let number = |of: fn(&Keys) -> &'static str| {
         let key = of(&WINDOWED);
         Ok(required(float(meta, key)?, key)?)
@@ -263,6 +278,9 @@ fn full(meta: &dyn Metadata, notes: &mut Notes<'_>, of: Of) -> Result<Rope, Spec
     if old.is_some_and(|old| old != kind.1) {
         let rule = if new.is_some() { Rule::RopeType } else { Rule::OnlyRopeType };
         notes.add(SCALING.old_kind, rule);
+    } else {
+        SCALING.no_factor(meta, kind.1, notes)?;
+        FULL.no_factor(meta, kind.1, notes)?;
     }
     let number = |key: fn(&Keys) -> &'static str| {
         let missing =

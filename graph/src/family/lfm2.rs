@@ -164,7 +164,7 @@ fn from_config<'p>(
     let of = hf_rope::Of { head_dim: s.head_dim, context: s.context, base: CLASS.base };
     let rope = hf_rope::one(meta, room, of)?;
     let rope = room.rope(rope)?;
-    if matches!(meta.get(hf::WINDOW), Some(Value::Uint(1..))) {
+    if decoder::is_window(meta.get(hf::WINDOW)) {
         room.note(hf::WINDOW, Rule::NoWindow);
     }
     let bias = flag(meta, "conv_bias")?.unwrap_or(false);

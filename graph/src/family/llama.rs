@@ -20,7 +20,8 @@ const KEYS: Keys = keys!("llama");
 
 const FAMILY: Family = Family {
     arch: "llama",
-    classes: &["LlamaForCausalLM"],
+    // The latter is of files made before the class was a part of transformers.
+    classes: &["LlamaForCausalLM", "LLaMAForCausalLM"],
     model_type: "llama",
     prefix: "model.",
     from_gguf,

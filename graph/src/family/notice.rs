@@ -36,6 +36,8 @@ pub enum Rule {
     /// Rotary parameters of a model with one embedding for each kind of layer must be listed by
     /// kind; others are ignored.
     ByKind,
+    /// A factor of a scaling whose kind isn't given, or says that there is none.
+    NoKind,
     /// Gemma 3 knows the kind of a scaling as `rope_type`; the older `type` alone is ignored.
     OnlyRopeType,
     /// Kinds of layers are given by `layer_types`, not by a number of layers or a list of some.
@@ -48,7 +50,7 @@ pub enum Rule {
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 12] = [
+    pub const ALL: [Rule; 13] = [
         Rule::HeadKept,
         Rule::NoWindow,
         Rule::OneKind,
@@ -57,6 +59,7 @@ impl Rule {
         Rule::RopeType,
         Rule::OuterContext,
         Rule::ByKind,
+        Rule::NoKind,
         Rule::OnlyRopeType,
         Rule::LayerTypes,
         Rule::PatternName,
@@ -75,7 +78,7 @@ impl Rule {
             Rule::RopeType => "`rope_type`",
             Rule::OuterContext => "`original_max_position_embeddings` outside of them",
             Rule::ByKind => "the parameters listed by kind of layer, or their defaults",
-            Rule::OnlyRopeType => "no scaling",
+            Rule::NoKind | Rule::OnlyRopeType => "no scaling",
             Rule::LayerTypes => "`layer_types`",
             Rule::PatternName => "a layer without a window after every five with one",
             Rule::OlderName => "the value under the other name",
@@ -105,6 +108,10 @@ impl Rule {
             Rule::ByKind => {
                 "layers with and without a window have rotary embeddings of their own, and \
                  transformers 5 ignores the others"
+            }
+            Rule::NoKind => {
+                "the kind of scaling is `default` or not given, and transformers and llama.cpp \
+                 ignore it too"
             }
             Rule::OnlyRopeType => "transformers 5 reads `rope_type` alone in this place",
             Rule::LayerTypes => "transformers 5 prefers the list",

@@ -9,6 +9,7 @@ use teff_graph::family::FAMILIES;
 use teff_graph::gguf::{GgufError, Name};
 use teff_kernels::Format;
 
+use super::Instead;
 use crate::config::ConfigError;
 use crate::gguf_split::PartError;
 use crate::safetensors::{Dtype, SafeTensorsError, ShardError};
@@ -38,16 +39,21 @@ pub enum LoadErrorKind {
     UnknownFile {
         /// First bytes of the file, at most 8.
         first: Box<Name>,
+        /// True if it lies in a Hugging Face folder.
+        in_folder: bool,
     },
     /// A SafeTensors file without config.json beside it, which describes the model that its tensors
     /// belong to.
     BareSafeTensors,
     /// The folder has no config.json.
-    NoConfig,
+    NoConfig {
+        /// File in it that may be what was meant.
+        instead: Option<Instead>,
+    },
     /// The folder has neither model.safetensors nor an index of its shards.
     NoWeights {
-        /// True if it has weights as PyTorch pickles.
-        pickled: bool,
+        /// File in it that may be what was meant.
+        instead: Option<Instead>,
     },
     /// config.json is invalid.
     Config(ConfigError),
@@ -254,28 +260,33 @@ impl fmt::Display for LoadErrorKind {
             E::TooLarge { bytes } => {
                 write!(f, "its {bytes} bytes are more than this machine can address")
             }
-            E::UnknownFile { first } if first.as_bytes().is_empty() => {
+            E::UnknownFile { first, .. } if first.as_bytes().is_empty() => {
                 f.write_str("the file is empty")
             }
-            E::UnknownFile { first } => write!(
+            E::UnknownFile { first, in_folder } => write!(
                 f,
-                "it begins with \"{}\": a model is a GGUF file or a Hugging Face folder",
-                first.as_bytes().escape_ascii()
+                "it begins with \"{}\": a model is a GGUF file or a Hugging Face folder{}",
+                first.as_bytes().escape_ascii(),
+                if *in_folder { ": give the folder that this file is in" } else { "" }
             ),
             E::BareSafeTensors => f.write_str(
                 "a SafeTensors file alone is no model: put the model's config.json into the same \
                  folder",
             ),
-            E::NoConfig => f.write_str(
-                "the folder has no config.json: give a GGUF file or a Hugging Face folder",
-            ),
-            E::NoWeights { pickled } => {
+            E::NoConfig { instead } => {
+                f.write_str("the folder has no config.json: ")?;
+                match instead {
+                    Some(instead) => instead.fmt(f),
+                    None => f.write_str("give a GGUF file or a Hugging Face folder"),
+                }
+            }
+            E::NoWeights { instead } => {
                 f.write_str(
                     "the folder has neither model.safetensors nor model.safetensors.index.json",
                 )?;
-                match pickled {
-                    true => f.write_str("; convert its pytorch_model files to SafeTensors"),
-                    false => Ok(()),
+                match instead {
+                    Some(instead) => write!(f, ": {instead}"),
+                    None => Ok(()),
                 }
             }
             E::Config(e) => e.fmt(f),

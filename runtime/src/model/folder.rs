@@ -10,7 +10,7 @@ use teff_kernels::{Format, dequantize_row};
 
 use super::error::{Dims, boxed};
 use super::tensor_table::{Budget, Container, Found, Piece, Ternary, is_layer_matrix};
-use super::{LoadError, LoadErrorKind, LoadOptions, load_file};
+use super::{Instead, LoadError, LoadErrorKind, LoadOptions, load_file};
 use crate::config::{Config, ConfigError, MAX_CONFIG};
 use crate::safetensors::{Dtype, MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};
 use crate::storage::{Bytes, open_file};
@@ -18,7 +18,6 @@ use crate::storage::{Bytes, open_file};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// Files of a folder that make up the model.
 pub(super) struct FolderFiles {
@@ -69,7 +68,7 @@ impl FolderFiles {
         let config_json =
             read_small(&config, MAX_CONFIG, config_large)?.ok_or_else(|| match weights {
                 Some(file) => LoadErrorKind::BareSafeTensors.at(file),
-                None => LoadErrorKind::NoConfig.at(folder),
+                None => LoadErrorKind::NoConfig { instead: Instead::find(folder) }.at(folder),
             })?;
         let mut all =
             FolderFiles { config, config_json, index: None, paths: Vec::new(), files: Vec::new() };
@@ -88,8 +87,7 @@ impl FolderFiles {
             return Ok(all);
         }
         let Some(index_json) = read_small(&index, MAX_INDEX, index_large)? else {
-            let pickled = PICKLES.iter().any(|name| folder.join(name).exists());
-            return Err(LoadErrorKind::NoWeights { pickled }.at(folder));
+            return Err(LoadErrorKind::NoWeights { instead: Instead::find(folder) }.at(folder));
         };
         let shards = ShardIndex::parse(&index_json);
         let shards = shards.map_err(|e| LoadErrorKind::Shards(e).at(&index))?;

@@ -24,6 +24,7 @@ mod convert;
 mod error;
 mod folder;
 mod gguf;
+mod instead;
 mod special;
 mod template;
 mod tensor_table;
@@ -48,6 +49,7 @@ use crate::storage::{Aligned, Bytes, open_file};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use error::{Dims, LoadError, LoadErrorKind};
+pub use instead::Instead;
 #[cfg(feature = "chat")]
 pub(crate) use special::special_token_texts;
 pub use template::{ChatTemplateError, ChatTemplates};
@@ -485,7 +487,9 @@ pub(crate) fn file_kind(path: &Path) -> Result<FileKind, LoadError> {
         return Ok(FileKind::SafeTensors);
     }
     let first = Box::new(Name::new(&first[..n.min(8)]));
-    Err(LoadErrorKind::UnknownFile { first }.at(path))
+    let folder = folder_of(path);
+    let in_folder = ["config.json", "tokenizer.json"].iter().any(|name| folder.join(name).exists());
+    Err(LoadErrorKind::UnknownFile { first, in_folder }.at(path))
 }
 
 fn open_gguf(parts: Parts, options: &LoadOptions, budget: &mut Budget) -> Result<Model, LoadError> {
@@ -578,7 +582,10 @@ fn open_folder(
     if let Some((count, name)) = tensors.other_parts() {
         warnings.push(Warning::new(
             name,
-            format!("one of {count} tensors that are not the text model's"),
+            match count {
+                1 => "a tensor that is not the text model's".into(),
+                n => format!("one of {n} tensors that are not the text model's"),
+            },
             "the text model alone",
             "Teff reads texts and no images",
         ));

@@ -204,6 +204,18 @@ fn rotary_keys_of_three_generations() {
             ),
             (&[(context, "16"), ("rope_scaling", &inner16)], &near, &[]),
             (&[("rope_parameters", &bare)], &far, &[]),
+            // A factor without a kind, or of none.
+            (
+                &[("rope_theta", "500"), ("rope_scaling", r#"{"factor":4.0}"#)],
+                &base,
+                &["rope_scaling.factor"],
+            ),
+            (
+                &[("rope_parameters", r#"{"rope_type":"default","factor":8,"rope_theta":500}"#)],
+                &base,
+                &["rope_parameters.factor"],
+            ),
+            (&[("rope_scaling", r#"{"factor":1.0,"rope_theta":500}"#)], &base, &[]),
             // Without a meaning here.
             (&[(context, "16"), ("rope_theta", "500")], &base, &[]),
             (&[("rope_theta", "null"), ("rope_scaling", "null")], &none, &[]),
@@ -295,6 +307,7 @@ fn gemma_has_two_rotary_embeddings() {
     let inner =
         format!(r#"{{"full_attention":{{{LLAMA3},"original_max_position_embeddings":64}}}}"#);
     let context = of_fields(&fields, &[("rope_parameters", &inner)], &tensors);
+    let factors = r#"{"full_attention":{"rope_theta":500,"factor":4.0},"sliding_attention":{"rope_type":"default","rope_theta":50,"factor":2}}"#;
     let cases: &[Case<'_>] = &[
         (&bases, &plain, &[]),
         (&[bases[1], ("rope_scaling", scaled)], &full, &[]),
@@ -331,6 +344,17 @@ fn gemma_has_two_rotary_embeddings() {
             &["rope_parameters"],
         ),
         (&[("rope_parameters", r#"{"rope_type":"default","rope_theta":1000000.0}"#)], &none, &[]),
+        // A factor of no scaling.
+        (
+            &[bases[0], bases[1], ("rope_scaling", r#"{"factor":4.0}"#)],
+            &plain,
+            &["rope_scaling.factor"],
+        ),
+        (
+            &[("rope_parameters", factors)],
+            &plain,
+            &["rope_parameters.full_attention.factor", "rope_parameters.sliding_attention.factor"],
+        ),
         (&[("rope_parameters", &llama3)], &context, &[]),
         (&[("rope_scaling", "null"), ("rope_parameters", "null")], &none, &[]),
     ];
@@ -354,7 +378,11 @@ fn windows_of_classes_without_them_are_ignored() {
         assert!(read(&window, &tensors, &["sliding_window"]) == plain, "{class}");
         let warning = &open(&window, &tensors).unwrap().warnings()[0].to_string();
         assert!(warning.contains("`sliding_window` is 4;"), "{warning}");
-        for none in ["null", "0"] {
+        for other in ["4.0", "[4,4,4]"] {
+            let other = fields.set(&[("sliding_window", other)]);
+            assert!(read(&other, &tensors, &["sliding_window"]) == plain, "{class}");
+        }
+        for none in ["null", "0", "false", "-1"] {
             let none = fields.set(&[("sliding_window", none)]);
             assert!(read(&none, &tensors, &[]) == plain, "{class}");
         }

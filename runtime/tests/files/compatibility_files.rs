@@ -249,6 +249,15 @@ fn buffers_pass_and_strays_don_t() {
 }
 
 #[test]
+fn older_names_of_classes() {
+    let Small { class, fields, tensors, .. } = llama();
+    let want = read(&fields, &tensors, &[]);
+    let older = fields.set(&[("architectures", r#"["LLaMAForCausalLM"]"#)]);
+    assert!(read(&older, &tensors, &[]) == want, "{class}");
+    refused(&fields.set(&[("architectures", r#"["llamaforcausallm"]"#)]), &tensors, "llamaforca");
+}
+
+#[test]
 fn a_lone_safetensors_file() {
     let Small { fields, tensors, .. } = llama();
     let one = folder(&fields.json(), &tensors);
@@ -390,6 +399,13 @@ fn windows_in_gguf_files_without_them_are_ignored() {
         assert_eq!(windowed.spec().ropes.first().unwrap().base, 500.0);
         assert!(read_of(&windowed) == read_of(&plain), "{arch}");
         warned(&with(0), &[], arch);
+        // A size for each layer.
+        let list = given(gguf(arch, |h| {
+            sizes(arch, h);
+            h.put_i32s(&key, &[4, 4]).unwrap();
+        }));
+        warned(&list, &[&key], arch);
+        assert_eq!(list.spec(), plain.spec());
     }
     let bytes = std::fs::read(oracle().join("gpt2-Q8_0.gguf")).unwrap();
     let plain = Gguf::parse(&bytes).unwrap();

@@ -5,7 +5,7 @@ use teff_graph::gguf::GgufValue;
 use teff_graph::{LayerRole, Role, Tensor, TensorId, weights};
 use teff_kernels::Format;
 use teff_runtime::config::ConfigError;
-use teff_runtime::model::{Container, LoadErrorKind as K};
+use teff_runtime::model::{Container, Instead, LoadErrorKind as K};
 use teff_runtime::safetensors::{SafeTensorsError, ShardError};
 use teff_runtime::tokenizer::Specials;
 use teff_runtime::{LoadError, LoadOptions, Model};
@@ -304,12 +304,32 @@ fn what_is_no_model_is_refused_by_its_first_bytes() {
 #[test]
 fn folders_without_their_files_say_which() {
     let f = Folder::new();
-    assert!(matches!(Model::open(&f.0).unwrap_err().kind, K::NoConfig));
+    assert!(matches!(Model::open(&f.0).unwrap_err().kind, K::NoConfig { instead: None }));
+    let says = |names: &[&str], word: &str| {
+        let f = Folder::new();
+        names.iter().for_each(|name| drop(f.write(name, b"{}")));
+        let e = Model::open(&f.0).unwrap_err().to_string();
+        assert!(e.contains(word), "{names:?}: {e}");
+    };
+    // The folders that people have instead.
+    says(&["b.gguf", "a-Q4_K_M.gguf"], "give a GGUF file in it, such as a-Q4_K_M.gguf");
+    says(&["adapter_config.json", "adapter_model.safetensors"], "adapter");
+    says(&["x.safetensors"], "x.safetensors");
     f.write("config.json", TINY.config());
-    assert!(matches!(Model::open(&f.0).unwrap_err().kind, K::NoWeights { pickled: false }));
+    assert!(matches!(Model::open(&f.0).unwrap_err().kind, K::NoWeights { instead: None }));
     f.write("pytorch_model.bin", b"");
     let e = Model::open(&f.0).unwrap_err();
-    assert!(matches!(e.kind, K::NoWeights { pickled: true }), "{e}");
+    assert!(matches!(e.kind, K::NoWeights { instead: Some(Instead::Pickle) }), "{e}");
+    f.write("model-00001-of-00002.safetensors", b"");
+    let e = Model::open(&f.0).unwrap_err();
+    assert!(matches!(e.kind, K::NoWeights { instead: Some(Instead::SafeTensors(_)) }), "{e}");
+    assert!(e.to_string().contains("model-00001-of-00002.safetensors"), "{e}");
+    f.write("adapter_config.json", b"");
+    let e = Model::open(&f.0).unwrap_err();
+    assert!(matches!(e.kind, K::NoWeights { instead: Some(Instead::Adapter) }), "{e}");
+    // A file of a folder is no model, but belongs to one.
+    let e = Model::open(f.0.join("config.json")).unwrap_err().to_string();
+    assert!(e.contains("give the folder that this file is in"), "{e}");
     f.write("model.safetensors", b"");
     let e = Model::open(&f.0).unwrap_err();
     assert!(matches!(e.kind, K::SafeTensors(SafeTensorsError::NoHeader { .. }) | K::Io(_)), "{e}");
