@@ -201,11 +201,12 @@ fn write_spec(o: &mut String, spec: &Spec<'_>) -> std::fmt::Result {
     // All fields by name, so that a new one is not forgotten here.
     #[rustfmt::skip]
     let Spec {
-        arch, vocab, context, width, embed, layers, ropes: _, norm: last, head, token_scales,
+        arch, vocab, context, width, embed, layers, ropes: _, norm: last, head, logit_divisor,
+        token_scales,
     } = spec;
     let layers = Source(format!("Layers::new(&KINDS, &PATTERN, {})", layers.len()));
     let last = norm(last);
-    let fields: [(&str, &dyn Debug); 9] = [
+    let fields: [(&str, &dyn Debug); 10] = [
         ("arch: ", arch),
         ("vocab: ", vocab),
         ("context: ", context),
@@ -214,6 +215,7 @@ fn write_spec(o: &mut String, spec: &Spec<'_>) -> std::fmt::Result {
         ("layers: ", &layers),
         ("norm: ", &last),
         ("head: Head::", head),
+        ("logit_divisor: ", logit_divisor),
         ("token_scales: ", token_scales),
     ];
     writeln!(o, "pub const SPEC: Spec<'static> = {{")?;

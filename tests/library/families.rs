@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{self, all_logits, family_files, golden, nmse, oracle, oracle_quiet};
 use teff::graph::StepError;
+use teff::graph::gguf::Gguf;
 use teff::{LogitsFor, Model, SessionError, SessionOptions};
+use teff_runtime::quantize::{GgufSource, QuantizeOptions, Target, write};
 
 fn golden_of(path: &Path) -> common::Golden {
     golden(Path::new(&format!("{}.golden.safetensors", path.display())))
@@ -51,7 +53,7 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3 lfm2);
+families!(llama gemma3 qwen2 qwen3 lfm2 granite4);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
@@ -84,11 +86,41 @@ fn lfm2_rows_of_256() {
     }
 }
 
+/// Granite in rows of 256, of which there is no folder; and its quantised files in f32, which is
+/// what their exact logits were computed from.
+#[test]
+fn granite() {
+    for name in ["granite", "granite4"] {
+        // Of the first there is no copy.
+        if name == "granite" && oracle(name).is_none() {
+            continue;
+        }
+        files_of(name);
+        in_f32(name);
+    }
+}
+
+/// The quantised files of a family in f32, which is what their exact logits were computed from.
+fn in_f32(name: &str) {
+    for path in family_files(name) {
+        let file = std::fs::read(&path).unwrap();
+        let source = GgufSource::new(Gguf::parse(&file).unwrap()).unwrap();
+        let target = Target::from_name("F32").unwrap();
+        let options = QuantizeOptions { allow_requantize: true, ..QuantizeOptions::default() };
+        let (file, _) = write(&source, &target, &options, Vec::new(), &mut |_| {}).unwrap();
+        let model = Model::from_bytes(file, &teff::LoadOptions::default()).unwrap();
+        let g = golden_of(&path);
+        let e = nmse(&all_logits(&model, &g.tokens), &g.exact);
+        println!("{}: NMSE {e:.2e} in f32", path.display());
+        assert!(e <= 1e-9, "{}: {e:e}", path.display());
+    }
+}
+
 /// A folder with the keys of published checkpoints gives the same bits as one written by
 /// transformers.
 #[test]
 fn both_generations_of_configs() {
-    for name in ["qwen3moe", "qwen3moe-nonorm"] {
+    for name in ["qwen3moe", "qwen3moe-nonorm", "granite4"] {
         let Some(path) = oracle(name) else { continue };
         let old =
             std::env::temp_dir().join(format!("teff-config-v4-{name}-{}", std::process::id()));

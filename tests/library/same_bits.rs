@@ -200,8 +200,13 @@ fn lfm2() {
 }
 
 #[test]
+fn granite() {
+    family("granite4");
+}
+
+#[test]
 fn folders() {
-    for name in ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "qwen3moe", "lfm2"] {
+    for name in ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "qwen3moe", "lfm2", "granite4"] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);
         }

@@ -236,6 +236,7 @@ pub const SPEC: Spec<'static> = {
         layers: Layers::new(&KINDS, &PATTERN, 4),
         norm: Norm { kind: NormKind::Layer, eps: 1e-5 },
         head: Head::Tied,
+        logit_divisor: 1.0,
         token_scales: false,
         ropes: List::Borrowed(&ROPES),
     }

@@ -185,6 +185,7 @@ pub(super) fn spec<'p>(
         ropes: room.ropes(),
         norm: norm(s),
         head,
+        logit_divisor: 1.0,
         token_scales: false,
     };
     spec.validate()?;

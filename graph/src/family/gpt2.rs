@@ -93,6 +93,7 @@ pub const fn small() -> Spec<'static> {
         ropes: List::Borrowed(&[]),
         norm: SMALL.norms.before,
         head: Head::Tied,
+        logit_divisor: 1.0,
         token_scales: false,
     }
 }

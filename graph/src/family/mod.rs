@@ -10,6 +10,7 @@ pub mod bitnet;
 mod decoder;
 pub mod gemma3;
 pub mod gpt2;
+pub mod granite;
 mod hf;
 mod hf_rope;
 pub mod lfm2;
@@ -111,12 +112,15 @@ pub struct GgufForm {
     pub rope_factors: bool,
     /// True if files can specify a window.
     pub window: bool,
+    /// True if files have keys for the factors of the embedding, the residual stream, scores and
+    /// logits, and for heads that are not rotated.
+    pub scales: bool,
 }
 
 impl GgufForm {
     /// Halves are rotated together, and windows have a key.
     pub const HALVES: GgufForm =
-        GgufForm { rope: RopeKind::NeoX, rope_factors: false, window: true };
+        GgufForm { rope: RopeKind::NeoX, rope_factors: false, window: true, scales: false };
 }
 
 impl Family {
@@ -128,7 +132,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 11] = [
+pub static FAMILIES: [&Family; 13] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -137,6 +141,8 @@ pub static FAMILIES: [&Family; 11] = [
     &qwen::QWEN3,
     &qwen3moe::QWEN3MOE,
     &lfm2::LFM2,
+    &granite::GRANITE,
+    &granite::GRANITE_HYBRID,
     &bitnet::BITNET_B158,
     &bitnet::BITNET_25,
     &bitnet::BITNET,

@@ -275,7 +275,8 @@ impl Builder<'_, '_> {
         };
         let to = self.buffer(BufferType::F32, RowCount::Wanted, spec.vocab as usize)?;
         let to_logits = Output::Store(to);
-        self.op(Op::Linear(Linear { w, bias: None, x: h, act: None, to: to_logits, scale: 1.0 }))?;
+        let scale = 1.0 / spec.logit_divisor;
+        self.op(Op::Linear(Linear { w, bias: None, x: h, act: None, to: to_logits, scale }))?;
         Ok((Some(to), hidden))
     }
 }

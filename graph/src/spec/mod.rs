@@ -51,6 +51,8 @@ pub struct Spec<'p> {
     pub norm: Norm,
     /// Source of the head's weights.
     pub head: Head,
+    /// Divisor of the logits.
+    pub logit_divisor: f32,
     /// True if the int8 inputs of ternary weights have one scale for a whole token, as in models
     /// that were trained that way.
     pub token_scales: bool,
@@ -150,6 +152,9 @@ impl<'p> Spec<'p> {
         }
         if !self.embed.scale.is_finite() {
             return inconsistent("the factor of the embedding must be finite");
+        }
+        if !self.logit_divisor.is_normal() || !(1.0 / self.logit_divisor).is_normal() {
+            return inconsistent("the divisor of the logits must be finite and not 0");
         }
         self.norm.validate()?;
         if self.ropes.iter().filter(|r| r.scaling == RopeScaling::Factors).count() > 1 {
@@ -349,7 +354,7 @@ impl Spec<'_> {
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
-    use crate::family::{bitnet, gemma3, gpt2, lfm2, llama, qwen, qwen3moe};
+    use crate::family::{bitnet, gemma3, gpt2, granite, lfm2, llama, qwen, qwen3moe};
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
     #[test]
@@ -365,6 +370,8 @@ mod tests {
         assert_eq!(qwen3moe::qwen3_30b_a3b().parameters(), 30_532_122_624);
         assert_eq!(lfm2::lfm2_1_2b().parameters(), 1_170_340_608);
         assert_eq!(bitnet::bitnet_2b().parameters(), 2_412_820_480);
+        // Published as 8.17 billion.
+        assert_eq!(granite::granite3_8b().parameters(), 8_170_864_640);
     }
 
     /// Llama with every bias that a layer can have.

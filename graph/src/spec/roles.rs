@@ -99,7 +99,8 @@ pub enum HfForm {
     Whole,
     /// One tensor for each expert.
     EachExpert,
-    /// A share of the rows of each expert's matrix in one tensor `[experts, parts * rows, cols]`.
+    /// A share of the rows of each expert's matrix in one tensor `[experts, parts * rows, cols]`; of
+    /// a matrix that is no expert's, in a tensor `[parts * rows, cols]`.
     Share {
         /// Index of the share, from 0.
         part: u8,

@@ -104,6 +104,7 @@ prop_compose! {
         drawn in prop::collection::vec(any_layer(), 1..5),
         vocab in 1u32..60, width in any_width(), positions: bool, own: bool, factors: bool,
         layer_norm: bool, token_scales in prop::bool::weighted(0.1),
+        logit_divisor in select(vec![1.0f32, 3.0]),
         rope_kind in select(vec![RopeKind::NeoX, RopeKind::Norm]),
     ) -> Spec<'static> {
         let mut all: Vec<Layer> = drawn.iter().map(|d| d.0).collect();
@@ -132,6 +133,7 @@ prop_compose! {
             ropes: ropes.into(),
             norm: Norm { kind, eps: 1e-6 },
             head: if own { Head::Own } else { Head::Tied },
+            logit_divisor,
             token_scales,
         }
     }
@@ -209,6 +211,7 @@ pub(crate) fn everything() -> Spec<'static> {
         ropes: ropes.into(),
         norm: layer_norm,
         head: Head::Own,
+        logit_divisor: 0.5,
         token_scales: false,
     }
 }

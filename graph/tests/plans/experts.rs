@@ -53,6 +53,7 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         ropes: List::Borrowed(&[]),
         norm,
         head: Head::Tied,
+        logit_divisor: 1.0,
         token_scales: false,
     }
 }

@@ -210,3 +210,47 @@ fn lists_of_numbers_of_layers() {
         assert!(read(model_type, key, 512, numbers(&[600; 512])).is_ok());
     }
 }
+
+/// Granite's factors: those that may be absent, and what 0 means.
+#[test]
+fn granites_factors() {
+    let with = |more: &[(&'static str, Value<'static>)]| {
+        let mut values = sizes!("granite");
+        values.push(("granite.expert_count", Value::Uint(0)));
+        values.extend(more);
+        Keys { values, lists: vec![("granite.attention.head_count_kv", vec![2; 3])] }
+    };
+    let logits = ("granite.logit_scale", Value::Float(6.0));
+    refused("granite", &with(&[]), "granite.logit_scale");
+    refused("granite", &with(&[("granite.logit_scale", Value::Float(0.0))]), "divisor");
+    refused("granite", &with(&[logits, ("granite.expert_count", Value::Uint(2))]), "expert_count");
+    let window = ("granite.attention.sliding_window", Value::Uint(8));
+    // Ignored, with a notice.
+    assert_eq!(
+        read("granite", &with(&[logits, window])).map(|s| s
+            .layers
+            .get(0)
+            .attention()
+            .unwrap()
+            .window),
+        Ok(None)
+    );
+    let factors = |keys: &Keys| {
+        let spec = read("granite", keys).unwrap();
+        let (layer, n) = (*spec.layers.get(0), spec.ropes.len());
+        let attention = layer.attention().unwrap();
+        assert_eq!((spec.logit_divisor, n), (6.0, usize::from(attention.rope.is_some())));
+        (spec.embed.scale, layer.scales.residual, attention.scale, n)
+    };
+    let plain = (1.0, 1.0, 0.25, 1); // 1 / sqrt(16)
+    assert_eq!(factors(&with(&[logits])), plain);
+    let three = ["granite.embedding_scale", "granite.residual_scale", "granite.attention.scale"];
+    let all = |x| {
+        let mut keys = vec![logits];
+        keys.extend(three.map(|key| (key, Value::Float(x))));
+        keys.push(("granite.rope.scaling.finetuned", Value::Bool(x == 0.0)));
+        with(&keys)
+    };
+    assert_eq!(factors(&all(0.0)), plain);
+    assert_eq!(factors(&all(0.75)), (0.75, 0.75, 0.75, 0));
+}

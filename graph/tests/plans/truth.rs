@@ -261,7 +261,9 @@ impl Truth<'_> {
         }
         let h = self.norm(spec.norm, Role::OutputNorm, Role::OutputNormBias, &x);
         let head = self.get(Role::Output);
-        h.iter().map(|h| product(&head, &[], h)).collect()
+        let divisor = f64::from(spec.logit_divisor);
+        let logits = |h: &Vec<f64>| product(&head, &[], h).iter().map(|x| x / divisor).collect();
+        h.iter().map(logits).collect()
     }
 }
 

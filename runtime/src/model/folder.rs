@@ -419,7 +419,7 @@ impl FolderTensors<'_> {
         found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: self.looked_up(slot.role) })
     }
 
-    /// Share of the rows of each expert, in one tensor of all experts.
+    /// Share of the rows of each expert, in one tensor of all experts, or of one matrix.
     fn find_share(
         &mut self,
         slot: &Slot,
@@ -427,13 +427,17 @@ impl FolderTensors<'_> {
         at: usize,
     ) -> Result<Found, LoadErrorKind> {
         let rows = slot.rows * usize::from(parts); // both are bounded far below 2^32
-        let (format, ternary, file, offset) =
-            self.check(at, slot, (Some(slot.experts), rows), false)?;
+        let whole = self.get(self.by_name[at]).is_some_and(|t| t.shape().len() == 2);
+        let stack = Some(slot.experts).filter(|&n| n > 1 || !whole);
+        let (format, ternary, file, offset) = self.check(at, slot, (stack, rows), false)?;
         let found = Found { ternary, ..Found::plain(format, file, offset) };
         if parts == 1 {
             return Ok(found);
         }
         let share = format.tensor_bytes(slot.rows, slot.cols).unwrap_or(0); // inside the tensor
+        if stack.is_none() {
+            return Ok(Found { offset: offset + share * usize::from(part), ..found });
+        }
         let nth = |e: usize| offset + share * (e * usize::from(parts) + usize::from(part));
         let experts = (0..slot.experts).map(|e| Piece { file, offset: nth(e) }).collect();
         Ok(Found { experts, ..found })
