@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        use family::{bitnet, gemma3, gpt2, granite, lfm2, llama, qwen, qwen3moe};
+        use family::{bitnet, gemma3, gpt2, granite, lfm2, llama, qwen, qwen3moe, smollm3};
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {
             let FeedForward::Dense(d) = l.ffn else { return l };
@@ -167,6 +167,7 @@ mod tests {
             lfm2::lfm2_1_2b(),
             granite::granite3_8b(),
             unrotated,
+            smollm3::smollm3_3b(),
             bitnet::bitnet_2b(),
             Spec { arch: "bitnet-25", ..bitnet::bitnet_2b() },
             // No key for this: grouped queries decide.

@@ -53,7 +53,7 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3 lfm2 granite4);
+families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
@@ -120,7 +120,7 @@ fn in_f32(name: &str) {
 /// transformers.
 #[test]
 fn both_generations_of_configs() {
-    for name in ["qwen3moe", "qwen3moe-nonorm", "granite4"] {
+    for name in ["qwen3moe", "qwen3moe-nonorm", "granite4", "smollm3"] {
         let Some(path) = oracle(name) else { continue };
         let old =
             std::env::temp_dir().join(format!("teff-config-v4-{name}-{}", std::process::id()));

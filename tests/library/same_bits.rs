@@ -205,8 +205,15 @@ fn granite() {
 }
 
 #[test]
+fn smollm3() {
+    family("smollm3");
+}
+
+#[test]
 fn folders() {
-    for name in ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "qwen3moe", "lfm2", "granite4"] {
+    for name in
+        ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "qwen3moe", "lfm2", "granite4", "smollm3"]
+    {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);
         }

@@ -19,6 +19,7 @@ mod names;
 mod notice;
 pub mod qwen;
 pub mod qwen3moe;
+pub mod smollm3;
 
 pub use names::Names;
 pub use notice::{MAX_NOTICES, Notice, Rule};
@@ -132,7 +133,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 13] = [
+pub static FAMILIES: [&Family; 14] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -143,6 +144,7 @@ pub static FAMILIES: [&Family; 13] = [
     &lfm2::LFM2,
     &granite::GRANITE,
     &granite::GRANITE_HYBRID,
+    &smollm3::SMOLLM3,
     &bitnet::BITNET_B158,
     &bitnet::BITNET_25,
     &bitnet::BITNET,

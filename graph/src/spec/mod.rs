@@ -354,7 +354,7 @@ impl Spec<'_> {
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
-    use crate::family::{bitnet, gemma3, gpt2, granite, lfm2, llama, qwen, qwen3moe};
+    use crate::family::{bitnet, gemma3, gpt2, granite, lfm2, llama, qwen, qwen3moe, smollm3};
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
     #[test]
@@ -370,6 +370,7 @@ mod tests {
         assert_eq!(qwen3moe::qwen3_30b_a3b().parameters(), 30_532_122_624);
         assert_eq!(lfm2::lfm2_1_2b().parameters(), 1_170_340_608);
         assert_eq!(bitnet::bitnet_2b().parameters(), 2_412_820_480);
+        assert_eq!(smollm3::smollm3_3b().parameters(), 3_075_098_624);
         // Published as 8.17 billion.
         assert_eq!(granite::granite3_8b().parameters(), 8_170_864_640);
     }
@@ -416,6 +417,8 @@ mod tests {
             qwen3moe::qwen3_30b_a3b(),
             lfm2::lfm2_1_2b(),
             with_shared_kv(),
+            granite::granite3_8b(),
+            smollm3::smollm3_3b(),
             bitnet::bitnet_2b(),
         ] {
             assert_eq!(spec.validate(), Ok(()));
