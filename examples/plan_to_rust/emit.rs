@@ -176,10 +176,10 @@ fn list<T: Debug>(
 
 /// A layer's parts and their variants have one name, as operations do.
 fn layer(layer: &Layer) -> Source {
-    let Layer { mixer, ffn, norms: Norms { before, post }, scales } = layer;
+    let Layer { mixer, ffn, norms: Norms { before, pre, post }, scales } = layer;
     Source(format!(
         "Layer {{ mixer: Mixer::{mixer:?}, ffn: FeedForward::{ffn:?}, \
-         norms: Norms {{ before: {:?}, post: {post} }}, scales: {scales:?} }}",
+         norms: Norms {{ before: {:?}, pre: {pre}, post: {post} }}, scales: {scales:?} }}",
         norm(before)
     ))
 }
@@ -190,10 +190,10 @@ fn norm(norm: &Norm) -> Source {
 }
 
 fn rope(rope: &Rope) -> Source {
-    let Rope { kind, dims, base, scaling } = rope;
+    let Rope { kind, dims, base, scaling, magnitude } = rope;
     Source(format!(
         "Rope {{ kind: RopeKind::{kind:?}, dims: {dims}, base: {base:?}, \
-         scaling: RopeScaling::{scaling:?} }}"
+         scaling: RopeScaling::{scaling:?}, magnitude: {magnitude:?} }}"
     ))
 }
 

@@ -60,6 +60,9 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     if scaled {
         put("attention.scale", GgufValue::F32(attention.scale))?;
     }
+    if let Some(temperature) = attention.temperature {
+        put("attention.temperature_scale", GgufValue::F32(temperature.growth))?;
+    }
     if !mixed && (attention.kv_heads != heads || spec.norm.kind == NormKind::Rms) {
         put("attention.head_count_kv", GgufValue::U32(attention.kv_heads))?;
     }
@@ -93,6 +96,19 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     if let RopeScaling::Linear(factor) = first.scaling {
         put("rope.scaling.type", GgufValue::Str("linear"))?;
         put("rope.scaling.factor", GgufValue::F32(factor))?;
+    }
+    if let RopeScaling::Yarn { factor, fast, slow, original, .. } = first.scaling {
+        put("rope.scaling.type", GgufValue::Str("yarn"))?;
+        put("rope.scaling.factor", GgufValue::F32(factor))?;
+        put("rope.scaling.original_context_length", GgufValue::U32(original as u32))?;
+        put("rope.scaling.yarn_beta_fast", GgufValue::F32(fast))?;
+        put("rope.scaling.yarn_beta_slow", GgufValue::F32(slow))?;
+        let plain = if factor > 1.0 { 0.1 * f64::from(factor).ln() + 1.0 } else { 1.0 };
+        if first.magnitude == 1.0 {
+            put("rope.scaling.yarn_log_multiplier", GgufValue::F32(1.0))?;
+        } else if (f64::from(first.magnitude) / plain - 1.0).abs() > 1e-7 {
+            put("rope.scaling.yarn_attn_factor", GgufValue::F32(first.magnitude))?;
+        }
     }
     Ok(())
 }
@@ -139,7 +155,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        use family::{bitnet, gemma3, gpt2, granite, lfm2, llama, qwen, qwen3moe, smollm3};
+        use family::{
+            bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, qwen, qwen3moe, smollm3,
+        };
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {
             let FeedForward::Dense(d) = l.ffn else { return l };
@@ -153,6 +171,27 @@ mod tests {
         let period = Spec { layers: Layers::new(kinds, &four, 26), ..gemma.borrowed() };
         let granite = granite::granite3_8b().with_layers(|l| attention(l, |a| a.rope = None));
         let unrotated = Spec { ropes: List::Borrowed(&[]), logit_divisor: 6.0, ..granite };
+        // OLMo 3: windows in three of four layers, and YaRN in the others.
+        let scaling = RopeScaling::Yarn {
+            factor: 8.0,
+            fast: 32.0,
+            slow: 1.0,
+            original: 8192.0,
+            truncate: true,
+        };
+        let plain = olmo2::olmo2_7b();
+        let [full, windowed] = [(0, None), (1, Some(4096))].map(|(rope, window)| {
+            attention(*plain.layers.get(0), |a| (a.rope, a.window) = (Some(rope), window))
+        });
+        let both = [windowed, full];
+        let layers = Layers::new(&both, &[0, 0, 0, 1], 32);
+        let ropes = [Rope { scaling, magnitude: 1.207_944_2, ..plain.ropes[0] }, plain.ropes[0]];
+        let olmo3 = Spec { layers, ropes: List::Borrowed(&ropes), ..plain.borrowed() };
+        let yarn = |magnitude, slow| {
+            let (factor, fast, original, truncate) = (8.0, 24.0, 2048.0, true);
+            let scaling = RopeScaling::Yarn { factor, fast, slow, original, truncate };
+            qwen::qwen3_14b().with_ropes(|r| Rope { scaling, magnitude, ..r })
+        };
         for spec in [
             gpt2::small(),
             llama::tinyllama(),
@@ -168,6 +207,12 @@ mod tests {
             granite::granite3_8b(),
             unrotated,
             smollm3::smollm3_3b(),
+            mistral3::ministral3_3b(),
+            olmo2::olmo2_7b(),
+            olmo3,
+            yarn(1.0, 1.0),
+            yarn(0.1 * 8f32.ln() + 1.0, 2.0),
+            yarn(1.5, 1.0),
             bitnet::bitnet_2b(),
             Spec { arch: "bitnet-25", ..bitnet::bitnet_2b() },
             // No key for this: grouped queries decide.

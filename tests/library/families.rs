@@ -53,7 +53,7 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3);
+families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
@@ -116,16 +116,24 @@ fn in_f32(name: &str) {
     }
 }
 
+/// The published form of Ministral 3, inside of a model for images.
+#[test]
+fn ministral3_for_images() {
+    folder("mistral3-wrapped");
+}
+
 /// A folder with the keys of published checkpoints gives the same bits as one written by
 /// transformers.
 #[test]
 fn both_generations_of_configs() {
-    for name in ["qwen3moe", "qwen3moe-nonorm", "granite4", "smollm3"] {
+    for name in ["qwen3moe", "qwen3moe-nonorm", "granite4", "smollm3", "olmo2", "ministral3"] {
         let Some(path) = oracle(name) else { continue };
         let old =
             std::env::temp_dir().join(format!("teff-config-v4-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&old).unwrap();
-        for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let tokenizer = ["tokenizer.json", "tokenizer.model"].into_iter();
+        let tokenizer = tokenizer.filter(|file| path.join(file).exists());
+        for file in tokenizer.chain(["model.safetensors", "tokenizer_config.json"]) {
             std::fs::copy(path.join(file), old.join(file)).unwrap();
         }
         std::fs::copy(path.join("config.v4.json"), old.join("config.json")).unwrap();

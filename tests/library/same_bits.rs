@@ -210,10 +210,31 @@ fn smollm3() {
 }
 
 #[test]
+fn olmo2() {
+    family("olmo2");
+}
+
+#[test]
+fn ministral3() {
+    family("ministral3");
+}
+
+#[test]
 fn folders() {
-    for name in
-        ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "qwen3moe", "lfm2", "granite4", "smollm3"]
-    {
+    for name in [
+        "llama",
+        "gemma3",
+        "qwen2",
+        "qwen3",
+        "bitnet",
+        "qwen3moe",
+        "lfm2",
+        "granite4",
+        "smollm3",
+        "olmo2",
+        "ministral3",
+        "mistral3-wrapped",
+    ] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);
         }

@@ -6,8 +6,8 @@ use teff_kernels::RopeKind;
 
 use super::Rule;
 use crate::SpecError;
-use crate::meta::{MetaError, Metadata, Value, float, required, text};
-use crate::spec::{Rope, RopeScaling, SpecRoom};
+use crate::meta::{MetaError, Metadata, Value, flag, float, text};
+use crate::spec::{Rope, RopeScaling, SpecRoom, yarn_magnitude};
 
 /// Names of the fields of an object with rotary parameters.
 struct Keys {
@@ -21,6 +21,12 @@ struct Keys {
     high: &'static str,
     original: &'static str,
     partial: &'static str,
+    fast: &'static str,
+    slow: &'static str,
+    attention: &'static str,
+    mscale: &'static str,
+    mscale_all: &'static str,
+    truncate: &'static str,
     /// Objects with the parameters of one kind of layer.
     by_kind: [&'static str; 2],
 }
@@ -37,6 +43,12 @@ macro_rules! keys {
             high: concat!($all, ".high_freq_factor"),
             original: concat!($all, ".original_max_position_embeddings"),
             partial: concat!($all, ".partial_rotary_factor"),
+            fast: concat!($all, ".beta_fast"),
+            slow: concat!($all, ".beta_slow"),
+            attention: concat!($all, ".attention_factor"),
+            mscale: concat!($all, ".mscale"),
+            mscale_all: concat!($all, ".mscale_all_dim"),
+            truncate: concat!($all, ".truncate"),
             by_kind: [concat!($all, ".full_attention"), concat!($all, ".sliding_attention")],
         }
     };
@@ -137,23 +149,67 @@ impl Notes<'_> {
     }
 }
 
-/// Scaling of this kind, with `number` giving a field by its name in each object.
+/// Name of a field in the object that has it.
+type Field = fn(&Keys) -> &'static str;
+
+/// Fields of the objects that describe one rotary embedding.
+struct Fields<'a> {
+    /// Value of a number.
+    number: &'a dyn Fn(Field) -> Result<Option<f32>, SpecError>,
+    /// Value of a flag.
+    flag: &'a dyn Fn(Field) -> Result<Option<bool>, SpecError>,
+    /// Name of a field, for messages.
+    name: &'a dyn Fn(Field) -> &'static str,
+}
+
+impl Fields<'_> {
+    fn need(&self, field: Field) -> Result<f32, SpecError> {
+        Ok((self.number)(field)?.ok_or(MetaError::Missing((self.name)(field)))?)
+    }
+}
+
+/// Scaling of this kind, and its magnitude.
 fn scaling(
     (key, kind): (&'static str, &str),
-    number: &dyn Fn(fn(&Keys) -> &'static str) -> Result<f32, SpecError>,
+    fields: &Fields<'_>,
+    of: Of,
     original: impl FnOnce() -> Result<f32, SpecError>,
-) -> Result<RopeScaling, SpecError> {
-    Ok(match kind {
+) -> Result<(RopeScaling, f32), SpecError> {
+    let plain = match kind {
         "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear(number(|k| k.factor)?),
+        "linear" => RopeScaling::Linear(fields.need(|k| k.factor)?),
         "llama3" => RopeScaling::Llama3 {
-            factor: number(|k| k.factor)?,
-            low: number(|k| k.low)?,
-            high: number(|k| k.high)?,
+            factor: fields.need(|k| k.factor)?,
+            low: fields.need(|k| k.low)?,
+            high: fields.need(|k| k.high)?,
             original: original()?,
         },
-        _ => return Err(SpecError::Unsupported { key, known: "default, linear, llama3" }),
-    })
+        "yarn" => return yarn(fields, of, original()?),
+        _ => return Err(SpecError::Unsupported { key, known: "default, linear, llama3, yarn" }),
+    };
+    Ok((plain, 1.0))
+}
+
+/// YaRN, with the defaults of transformers: a factor that is null is the context over the original
+/// one, and 0 stands for the default.
+fn yarn(fields: &Fields<'_>, of: Of, original: f32) -> Result<(RopeScaling, f32), SpecError> {
+    let given = |field: Field| Ok::<_, SpecError>((fields.number)(field)?.filter(|&x| x != 0.0));
+    let factor = (fields.number)(|k| k.factor)?.unwrap_or(of.context as f32 / original);
+    let (mscale, all) = (given(|k| k.mscale)?, given(|k| k.mscale_all)?);
+    let of_factor = |scale| yarn_magnitude(f64::from(factor), f64::from(scale));
+    let magnitude = match ((fields.number)(|k| k.attention)?, mscale, all) {
+        (Some(given), ..) => f64::from(given),
+        (None, Some(mscale), Some(all)) => of_factor(mscale) / of_factor(all),
+        (None, ..) => of_factor(1.0),
+    };
+    let scaling = RopeScaling::Yarn {
+        factor,
+        fast: given(|k| k.fast)?.unwrap_or(32.0),
+        slow: given(|k| k.slow)?.unwrap_or(1.0),
+        original,
+        truncate: (fields.flag)(|k| k.truncate)?.unwrap_or(true),
+    };
+    Ok((scaling, magnitude as f32))
 }
 
 /// Sizes that rotary parameters refer to.
@@ -166,8 +222,8 @@ pub(super) struct Of {
 }
 
 impl Of {
-    fn rope(self, base: f32, scaling: RopeScaling) -> Rope {
-        Rope { kind: RopeKind::NeoX, dims: self.head_dim, base, scaling }
+    fn rope(self, base: f32, (scaling, magnitude): (RopeScaling, f32)) -> Rope {
+        Rope { kind: RopeKind::NeoX, dims: self.head_dim, base, scaling, magnitude }
     }
 }
 
@@ -181,6 +237,11 @@ pub(super) fn one(meta: &dyn Metadata, room: &mut SpecRoom, of: Of) -> Result<Ro
         room.note(PARAMETERS.all, Rule::ScalingReplaces);
     }
     Ok(rope)
+}
+
+/// True if `rope_scaling` has the parameters that count, and not `rope_parameters`.
+pub(super) fn is_older(meta: &dyn Metadata) -> Result<bool, SpecError> {
+    SCALING.are_there(meta)
 }
 
 fn read(
@@ -200,9 +261,10 @@ fn read(
     let base = inner.or(float(meta, BASE)?).unwrap_or(of.base);
     let kind = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
     keys.no_factor(meta, kind.1, notes)?;
-    let number = |of: fn(&Keys) -> &'static str| {
-        let key = of(keys);
-        Ok(required(float(meta, key)?, key)?)
+    let fields = Fields {
+        number: &|field| Ok(float(meta, field(keys))?),
+        flag: &|field| Ok(flag(meta, field(keys))?),
+        name: &|field| field(keys),
     };
     let original = || {
         let (outer, inner) = (float(meta, ORIGINAL)?, float(meta, keys.original)?);
@@ -211,7 +273,7 @@ fn read(
         }
         Ok(outer.or(inner).unwrap_or(of.context as f32))
     };
-    Ok(of.rope(base, scaling(kind, &number, original)?))
+    Ok(of.rope(base, scaling(kind, &fields, of, original)?))
 }
 
 /// Rotary embeddings of Gemma 3: of layers without and with a window. The fields of `rope_scaling`
@@ -243,17 +305,18 @@ pub(super) fn by_kind(
     let base = inner.or(float(meta, WINDOW_BASE)?).unwrap_or(window_base);
     let kind = WINDOWED.kind(meta, notes)?.unwrap_or((WINDOWED.kind, "default"));
     WINDOWED.no_factor(meta, kind.1, notes)?;
-    let number = |of: fn(&Keys) -> &'static str| {
-        let key = of(&WINDOWED);
-        Ok(required(float(meta, key)?, key)?)
+    let fields = Fields {
+        number: &|field| Ok(float(meta, field(&WINDOWED))?),
+        flag: &|field| Ok(flag(meta, field(&WINDOWED))?),
+        name: &|field| field(&WINDOWED),
     };
     let original = || Ok(float(meta, WINDOWED.original)?.unwrap_or(of.context as f32));
-    Ok([full, of.rope(base, scaling(kind, &number, original)?)])
+    Ok([full, of.rope(base, scaling(kind, &fields, of, original)?)])
 }
 
 /// Rotary embedding of layers without a window.
 fn full(meta: &dyn Metadata, notes: &mut Notes<'_>, of: Of) -> Result<Rope, SpecError> {
-    let value = |key: fn(&Keys) -> &'static str| -> Result<Option<f32>, SpecError> {
+    let value = |key: Field| -> Result<Option<f32>, SpecError> {
         Ok(match float(meta, key(&SCALING))? {
             None => float(meta, key(&FULL))?,
             found => found,
@@ -282,11 +345,14 @@ fn full(meta: &dyn Metadata, notes: &mut Notes<'_>, of: Of) -> Result<Rope, Spec
         SCALING.no_factor(meta, kind.1, notes)?;
         FULL.no_factor(meta, kind.1, notes)?;
     }
-    let number = |key: fn(&Keys) -> &'static str| {
-        let missing =
-            MetaError::Missing(key(if meta.get(SCALING.all).is_some() { &SCALING } else { &FULL }));
-        Ok(value(key)?.ok_or(missing)?)
+    let either = |field: Field| {
+        Ok(match flag(meta, field(&SCALING))? {
+            None => flag(meta, field(&FULL))?,
+            found => found,
+        })
     };
+    let keys = if meta.get(SCALING.all).is_some() { &SCALING } else { &FULL };
+    let fields = Fields { number: &value, flag: &either, name: &|field| field(keys) };
     let original = || Ok(value(|k| k.original)?.unwrap_or(of.context as f32));
-    Ok(of.rope(base, scaling(kind, &number, original)?))
+    Ok(of.rope(base, scaling(kind, &fields, of, original)?))
 }

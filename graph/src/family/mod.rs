@@ -15,8 +15,10 @@ mod hf;
 mod hf_rope;
 pub mod lfm2;
 pub mod llama;
+pub mod mistral3;
 mod names;
 mod notice;
+pub mod olmo2;
 pub mod qwen;
 pub mod qwen3moe;
 pub mod smollm3;
@@ -133,7 +135,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 14] = [
+pub static FAMILIES: [&Family; 17] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -145,6 +147,9 @@ pub static FAMILIES: [&Family; 14] = [
     &granite::GRANITE,
     &granite::GRANITE_HYBRID,
     &smollm3::SMOLLM3,
+    &olmo2::OLMO2,
+    &olmo2::OLMO3,
+    &mistral3::MISTRAL3,
     &bitnet::BITNET_B158,
     &bitnet::BITNET_25,
     &bitnet::BITNET,

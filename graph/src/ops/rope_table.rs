@@ -53,11 +53,16 @@ impl Operation for RopeTable {
         let cols = out.cols as usize;
         let freqs: &mut [f64] = bytemuck::cast_slice_mut(&mut scratch[..cols]);
         let factors = self.factors.map(|f| worker.vector(f));
-        worker.plan().ropes[usize::from(self.rope)].frequencies(factors, freqs);
+        let rope = &worker.plan().ropes[usize::from(self.rope)];
+        rope.frequencies(factors, freqs);
+        let magnitude = rope.magnitude;
         for (t, segment) in worker.rows_of(out.rows, tokens) {
             // SAFETY: row t of a verified buffer, which is our item.
             let mut row = unsafe { worker.write(out, (t, 1), (0, cols)) };
             rope_table(segment.position + t - segment.first, freqs, row.row(0));
+            if magnitude != 1.0 {
+                worker.backend().scale(row.row(0), magnitude);
+            }
         }
         Ok(())
     }

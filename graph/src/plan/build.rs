@@ -9,7 +9,7 @@ use super::{
 };
 use crate::layers::{Activation, Layer, Norm};
 use crate::ops::{
-    ALL_KINDS, Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows,
+    ALL_KINDS, Convert, Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows,
 };
 use crate::spec::{LayerRole, MAX_ROPES, Role, RopeScaling, TensorKind};
 use crate::{List, Spec, TensorId};
@@ -116,14 +116,43 @@ impl Builder<'_, '_> {
         if l + 1 == self.spec.layers.len() { RowCount::Wanted } else { RowCount::Batch }
     }
 
-    /// Norm before a part of layer `l`.
-    pub(crate) fn layer_norm(
-        &self,
+    /// Inputs of a part of layer `l` for each of the matrices `ws`: the norm of `x` if the layer has
+    /// one before its parts, else `x` itself in the types that the matrices need.
+    pub(crate) fn inputs<const N: usize>(
+        &mut self,
         layer: &Layer,
         l: u32,
         (weight, bias): (LayerRole, LayerRole),
-    ) -> NormWeights {
-        (layer.norms.before, self.id(l, weight), self.spec.find(Role::Layer(l, bias)))
+        x: Stream,
+        ws: [TensorId; N],
+    ) -> Result<[BufferId; N], PlanError> {
+        let width = self.spec.width as usize;
+        if layer.norms.pre {
+            let bias = self.spec.find(Role::Layer(l, bias));
+            let norm = (layer.norms.before, self.id(l, weight), bias);
+            return self.norm((x.buffer, width), x.rows, norm, ws);
+        }
+        let mut outs = [x.buffer; N];
+        let mut converted = false;
+        for i in 0..N {
+            let kind = self.input_type(ws[i]);
+            if kind == BufferType::F32 {
+                continue; // the stream is f32
+            }
+            outs[i] = match (0..i).find(|&j| self.input_type(ws[j]) == kind) {
+                Some(j) => outs[j],
+                None => {
+                    let out = self.buffer(kind, x.rows, width)?;
+                    self.op(Op::Convert(Convert { x: x.buffer, out }))?;
+                    converted = true;
+                    out
+                }
+            };
+        }
+        if converted {
+            self.barrier()?;
+        }
+        Ok(outs)
     }
 
     /// Type of inputs that matrix `w` needs.

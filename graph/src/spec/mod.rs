@@ -12,6 +12,7 @@ mod rope;
 
 pub use roles::{HfForm, HfName, LayerRole, Role, Slot, TensorKind};
 pub use room::{Layers, MAX_KINDS, MAX_LAYERS, MAX_ROPES, SpecRoom};
+pub(crate) use rope::yarn_magnitude;
 pub use rope::{Rope, RopeScaling};
 
 /// Hyper-parameters and layers of a decoder-only transformer.
@@ -354,7 +355,9 @@ impl Spec<'_> {
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
-    use crate::family::{bitnet, gemma3, gpt2, granite, lfm2, llama, qwen, qwen3moe, smollm3};
+    use crate::family::{
+        bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, qwen, qwen3moe, smollm3,
+    };
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
     #[test]
@@ -370,9 +373,12 @@ mod tests {
         assert_eq!(qwen3moe::qwen3_30b_a3b().parameters(), 30_532_122_624);
         assert_eq!(lfm2::lfm2_1_2b().parameters(), 1_170_340_608);
         assert_eq!(bitnet::bitnet_2b().parameters(), 2_412_820_480);
-        assert_eq!(smollm3::smollm3_3b().parameters(), 3_075_098_624);
         // Published as 8.17 billion.
         assert_eq!(granite::granite3_8b().parameters(), 8_170_864_640);
+        // Published as 3.4, 7.30 and 3.08 billion.
+        assert_eq!(mistral3::ministral3_3b().parameters(), 3_429_006_336);
+        assert_eq!(olmo2::olmo2_7b().parameters(), 7_298_617_344);
+        assert_eq!(smollm3::smollm3_3b().parameters(), 3_075_098_624);
     }
 
     /// Llama with every bias that a layer can have.
@@ -419,6 +425,8 @@ mod tests {
             with_shared_kv(),
             granite::granite3_8b(),
             smollm3::smollm3_3b(),
+            mistral3::ministral3_3b(),
+            olmo2::olmo2_7b(),
             bitnet::bitnet_2b(),
         ] {
             assert_eq!(spec.validate(), Ok(()));

@@ -1,7 +1,7 @@
 //! Tensors of a model: their roles, names and shapes. One table lists every tensor that layers can
 //! have; names, shapes and biases are generated from it.
 
-use crate::layers::{Layer, NormKind};
+use crate::layers::Layer;
 
 /// Role of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -203,10 +203,11 @@ macro_rules! roles {
 
 roles! {
     /// `[width]`, before the mixer.
-    AttnNorm: Vector, "attn_norm.weight", [whole("input_layernorm.weight")], |_, w| vector(w);
+    AttnNorm: Vector, "attn_norm.weight", [whole("input_layernorm.weight")],
+        |l, w| if l.norms.pre { vector(w) } else { None };
     /// `[width]`
     AttnNormBias: Vector, "attn_norm.bias", [],
-        |l, w| if l.norms.before.kind == NormKind::Layer { vector(w) } else { None };
+        |l, w| if l.norms.has_bias() { vector(w) } else { None };
     /// Queries, keys and values one after another: `[(heads + 2 kv_heads) head_dim, width]`.
     AttnQkv: Qkv bias AttnQkvBias, "attn_qkv.weight", [],
         |l, w| l.attention().filter(|a| a.fused).and_then(|a| one(a.q_dim() + 2 * a.kv_dim(), w));
@@ -231,12 +232,12 @@ roles! {
     /// `[kv_heads head_dim]`
     AttnVBias: Vector, "attn_v.bias", [whole("self_attn.v_proj.bias")], |l, _| l.attention()
         .filter(|a| !a.fused && a.has_kv() && a.qkv_bias).and_then(|a| vector(a.kv_dim()));
-    /// `[head_dim]`, for each head of queries.
-    AttnQNorm: Vector, "attn_q_norm.weight", [whole("self_attn.q_norm.weight")],
-        |l, _| l.attention().filter(|a| a.qk_norm).and_then(|a| vector(a.head_dim as usize));
-    /// `[head_dim]`, for each head of keys.
+    /// `[head_dim]`, for each head of queries; `[heads head_dim]` of a norm over all of them.
+    AttnQNorm: Vector, "attn_q_norm.weight", [whole("self_attn.q_norm.weight")], |l, _| l.attention()
+        .filter(|a| a.qk_norm).and_then(|a| vector(a.normed(a.q_dim())));
+    /// `[head_dim]`, for each head of keys; `[kv_heads head_dim]` of a norm over all of them.
     AttnKNorm: Vector, "attn_k_norm.weight", [whole("self_attn.k_norm.weight")], |l, _| l.attention()
-        .filter(|a| a.qk_norm && a.has_kv()).and_then(|a| vector(a.head_dim as usize));
+        .filter(|a| a.qk_norm && a.has_kv()).and_then(|a| vector(a.normed(a.kv_dim())));
     /// `[heads head_dim]`, before the attention's last product.
     AttnSubNorm: Vector, "attn_sub_norm.weight", [whole("self_attn.attn_sub_norm.weight")],
         |l, _| l.attention().filter(|a| a.sub_norm).and_then(|a| vector(a.q_dim()));
@@ -269,10 +270,10 @@ roles! {
         |l, w| if l.norms.post { vector(w) } else { None };
     /// `[width]`, before the feed-forward part.
     FfnNorm: Vector, "ffn_norm.weight", [whole("post_attention_layernorm.weight")],
-        |_, w| vector(w);
+        |l, w| if l.norms.pre { vector(w) } else { None };
     /// `[width]`
     FfnNormBias: Vector, "ffn_norm.bias", [],
-        |l, w| if l.norms.before.kind == NormKind::Layer { vector(w) } else { None };
+        |l, w| if l.norms.has_bias() { vector(w) } else { None };
     /// `[ffn, width]`
     FfnGate: Matrix bias FfnGateBias, "ffn_gate.weight", [whole("mlp.gate_proj.weight")],
         |l, w| l.dense().filter(|d| d.gated).and_then(|d| one(d.inner as usize, w));

@@ -166,6 +166,7 @@ impl SpecRoom {
             dims: 2,
             base: 1.0,
             scaling: super::RopeScaling::None,
+            magnitude: 1.0,
         };
         SpecRoom {
             kinds: [Layer::EMPTY; MAX_KINDS],

@@ -17,6 +17,8 @@ pub struct Rope {
     pub base: f32,
     /// Scaling of the frequencies for a longer context.
     pub scaling: RopeScaling,
+    /// Factor of cosines and sines, and so of rotated queries and keys.
+    pub magnitude: f32,
 }
 
 /// Scaling of the frequencies of a rotary embedding.
@@ -42,6 +44,27 @@ pub enum RopeScaling {
         /// Context length of the original training.
         original: f32,
     },
+    /// YaRN: frequencies that make fewer than `slow` rotations within the original context are
+    /// divided by `factor`, those with more than `fast` are kept, and those between are mixed by
+    /// their number.
+    Yarn {
+        /// Divisor of the lowest frequencies.
+        factor: f32,
+        /// Rotations within the original context above which frequencies are kept.
+        fast: f32,
+        /// Rotations within the original context below which frequencies are divided.
+        slow: f32,
+        /// Context length of the original training.
+        original: f32,
+        /// True if the numbers of the first and the last frequency that are mixed are rounded
+        /// outwards.
+        truncate: bool,
+    },
+}
+
+/// Magnitude that YaRN gives to a text `factor` times as long: `1 + 0.1 scale ln(factor)`.
+pub(crate) fn yarn_magnitude(factor: f64, scale: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * scale * libm::log(factor) + 1.0 }
 }
 
 impl Rope {
@@ -58,8 +81,17 @@ impl Rope {
                 }
                 factor.min(original)
             }
+            RopeScaling::Yarn { factor, fast, slow, original, .. } => {
+                if !(slow > 0.0 && fast >= slow && fast.is_finite() && original.is_finite()) {
+                    return inconsistent("the bounds of the rotary scaling must be descending");
+                }
+                if self.base <= 1.0 {
+                    return inconsistent("a rotary base above 1 is needed to scale by YaRN");
+                }
+                factor.min(original)
+            }
         };
-        if ![self.base, stretch].iter().all(|x| x.is_finite() && *x > 0.0) {
+        if ![self.base, stretch, self.magnitude].iter().all(|x| x.is_finite() && *x > 0.0) {
             return inconsistent("the rotary bases and factors must be positive and finite");
         }
         Ok(())
@@ -86,6 +118,26 @@ impl Rope {
                     *freq *= kept + (1.0 - kept) / factor;
                 }
             }
+            RopeScaling::Yarn { factor, fast, slow, original, truncate } => {
+                let [factor, fast, slow, original] = [factor, fast, slow, original].map(f64::from);
+                rope_freqs(base, 1.0, None, out);
+                let dims = f64::from(self.dims);
+                // Number of the frequency that makes so many rotations within the original context.
+                let number =
+                    |turns| dims * libm::log(original / (turns * TAU)) / (2.0 * libm::log(base));
+                let (mut low, mut high) = (number(fast), number(slow));
+                if truncate {
+                    (low, high) = (libm::floor(low), libm::ceil(high));
+                }
+                (low, high) = (low.max(0.0), high.min(dims - 1.0));
+                if low == high {
+                    high += 0.001;
+                }
+                for (i, freq) in out.iter_mut().enumerate() {
+                    let divided = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                    *freq = *freq / factor * divided + *freq * (1.0 - divided);
+                }
+            }
         }
     }
 }
@@ -94,12 +146,39 @@ impl Rope {
 mod tests {
     use super::*;
 
+    /// The range of gpt-oss: frequencies up to the 8th are kept, those from the 18th on divided; without
+    /// rounding, the range is 8.09 to 17.40.
+    #[test]
+    fn yarn_divides_low_frequencies() {
+        let yarn = |truncate| {
+            let (fast, slow, original) = (32.0, 1.0, 4096.0);
+            let scaling = RopeScaling::Yarn { factor: 32.0, fast, slow, original, truncate };
+            let rope =
+                Rope { kind: RopeKind::NeoX, dims: 64, base: 150_000.0, scaling, magnitude: 1.0 };
+            let mut got = [0.0; 32];
+            rope.frequencies(None, &mut got);
+            got
+        };
+        let mut plain = [0.0; 32];
+        rope_freqs(150_000.0, 1.0, None, &mut plain);
+        for (truncate, low, high) in [(true, 8.0, 18.0), (false, 8.092_779, 17.397_97)] {
+            for (i, (f, g)) in plain.into_iter().zip(yarn(truncate)).enumerate() {
+                let divided = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                let want = f / 32.0 * divided + f * (1.0 - divided);
+                assert!((g / want - 1.0).abs() < 1e-6, "{i}: {g}, not {want}");
+            }
+        }
+        assert!((yarn_magnitude(32.0, 1.0) - 1.346_573_6).abs() < 1e-7);
+        assert!(yarn_magnitude(0.5, 1.0) == 1.0);
+    }
+
     /// Factors in the files of Llama 3.2, at frequencies on both sides of the bounds and between
     /// them.
     #[test]
     fn llama3_stretches_long_waves_only() {
         let scaling = RopeScaling::Llama3 { factor: 32.0, low: 1.0, high: 4.0, original: 8192.0 };
-        let rope = Rope { kind: RopeKind::NeoX, dims: 64, base: 500_000.0, scaling };
+        let rope =
+            Rope { kind: RopeKind::NeoX, dims: 64, base: 500_000.0, scaling, magnitude: 1.0 };
         let (mut plain, mut got) = ([0.0; 32], [0.0; 32]);
         rope_freqs(f64::from(rope.base), 1.0, None, &mut plain);
         rope.frequencies(None, &mut got);

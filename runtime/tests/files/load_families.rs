@@ -256,7 +256,7 @@ fn unknown_switches_are_refused_by_name() {
         ("LlamaForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
         (
             "LlamaForCausalLM",
-            r#""rope_scaling":{"rope_type":"yarn","factor":4.0},"#,
+            r#""rope_scaling":{"rope_type":"dynamic","factor":4.0},"#,
             "rope_scaling.rope_type",
         ),
         (
@@ -320,6 +320,25 @@ fn unknown_switches_are_refused_by_name() {
             "layer_types",
         ),
         ("SmolLM3ForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        (
+            "Ministral3ForCausalLM",
+            r#""rope_parameters":{"rope_type":"linear","factor":2,"llama_4_scaling_beta":0.1},"#,
+            "llama_4_scaling_beta",
+        ),
+        (
+            "Ministral3ForCausalLM",
+            r#""rope_parameters":{"rope_type":"yarn","llama_4_scaling_beta":-1},"#,
+            "factor of scores",
+        ),
+        ("Ministral3ForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Olmo2ForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Olmo3ForCausalLM", r#""sliding_window":null,"#, "sliding_window"),
+        ("Olmo3ForCausalLM", r#""layer_types":["full_attention"],"#, "layer_types"),
+        (
+            "Olmo3ForCausalLM",
+            r#""rope_scaling":{"rope_type":"yarn","factor":8,"beta_fast":1,"beta_slow":2},"#,
+            "descending",
+        ),
         ("GraniteForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
         ("GraniteForCausalLM", r#""logits_scaling":0,"#, "divisor of the logits"),
         ("GraniteMoeHybridForCausalLM", "", "num_local_experts"),
