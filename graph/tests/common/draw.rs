@@ -104,7 +104,7 @@ prop_compose! {
     /// A model of 1 to 4 layers, each as it likes.
     pub(crate) fn any_spec()(
         drawn in prop::collection::vec(any_layer(), 1..5),
-        vocab in 1u32..60, width in any_width(), positions: bool, own: bool, scaling in 0..3,
+        vocab in 1u32..60, width in any_width(), positions: bool, own: bool, scaling in 0..3usize,
         layer_norm: bool, token_scales in prop::bool::weighted(0.1),
         [logit_divisor, magnitude] in [select(vec![1.0f32, 3.0]), select(vec![1.0f32, 0.75])],
         rope_kind in select(vec![RopeKind::NeoX, RopeKind::Norm]),
