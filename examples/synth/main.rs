@@ -23,7 +23,8 @@ use std::process::ExitCode;
 
 use random::Random;
 use teff_graph::family::{
-    self, bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, qwen, qwen3moe, smollm3,
+    self, bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe,
+    smollm3,
 };
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{FeedForward, Mixer};
@@ -91,6 +92,7 @@ const MODELS: &[Model] = &[
     Model { name: "granite3-8b", spec: granite::granite3_8b, vocabulary: GRANITE },
     Model { name: "olmo2-7b", spec: olmo2::olmo2_7b, vocabulary: GPT2 },
     Model { name: "ministral3-3b", spec: mistral3::ministral3_3b, vocabulary: LLAMA3 },
+    Model { name: "phi4-mini", spec: phi3::phi4_mini, vocabulary: GPT2 },
     Model { name: "smollm3-3b", spec: smollm3::smollm3_3b, vocabulary: LLAMA3 },
     Model { name: "bitnet-2b-4t", spec: bitnet::bitnet_2b, vocabulary: LLAMA3 },
 ];

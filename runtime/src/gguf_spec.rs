@@ -97,6 +97,10 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
         put("rope.scaling.type", GgufValue::Str("linear"))?;
         put("rope.scaling.factor", GgufValue::F32(factor))?;
     }
+    if let RopeScaling::Long { original } = first.scaling {
+        put("rope.scaling.original_context_length", GgufValue::U32(original))?;
+        put("rope.scaling.attn_factor", GgufValue::F32(first.magnitude))?;
+    }
     if let RopeScaling::Yarn { factor, fast, slow, original, .. } = first.scaling {
         put("rope.scaling.type", GgufValue::Str("yarn"))?;
         put("rope.scaling.factor", GgufValue::F32(factor))?;
@@ -156,7 +160,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         use family::{
-            bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, qwen, qwen3moe, smollm3,
+            bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe,
+            smollm3,
         };
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {
@@ -207,6 +212,7 @@ mod tests {
             granite::granite3_8b(),
             unrotated,
             smollm3::smollm3_3b(),
+            phi3::phi4_mini(),
             mistral3::ministral3_3b(),
             olmo2::olmo2_7b(),
             olmo3,

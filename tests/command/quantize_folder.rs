@@ -73,6 +73,8 @@ fn folders() -> Vec<(&'static str, PathBuf)> {
         "smollm3",
         "olmo2",
         "ministral3",
+        "phi3",
+        "phi4-long",
     ];
     let theirs = theirs.into_iter().filter_map(|name| Some((name, oracle(name)?)));
     [("gpt2", data(""))].into_iter().chain(theirs).collect()

@@ -220,6 +220,12 @@ fn ministral3() {
 }
 
 #[test]
+fn phi3() {
+    family("phi3");
+    family("phi4-short");
+}
+
+#[test]
 fn folders() {
     for name in [
         "llama",
@@ -234,6 +240,8 @@ fn folders() {
         "olmo2",
         "ministral3",
         "mistral3-wrapped",
+        "phi3",
+        "phi4-long",
     ] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);

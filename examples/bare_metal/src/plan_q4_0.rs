@@ -209,7 +209,7 @@ pub static KINDS: [Layer; 1] = {
     #[allow(unused_imports)]
     use teff_graph::layers::{Activation::*, *};
     [
-        Layer { mixer: Mixer::Attention(Attention { heads: 2, kv_heads: 2, head_dim: 32, fused: true, qkv_bias: true, out_bias: true, qk_norm: false, wide_norm: false, sub_norm: false, rope: None, window: None, scale: 0.17677669, temperature: None, shared_kv: None }), ffn: FeedForward::Dense(Dense { inner: 256, gated: false, activation: GeluTanh, bias: true, sub_norm: false }), norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, pre: true, post: false }, scales: Scales { residual: 1.0 } },
+        Layer { mixer: Mixer::Attention(Attention { heads: 2, kv_heads: 2, head_dim: 32, fused: true, qkv_bias: true, out_bias: true, qk_norm: false, wide_norm: false, sub_norm: false, rope: None, window: None, scale: 0.17677669, temperature: None, shared_kv: None }), ffn: FeedForward::Dense(Dense { inner: 256, gated: false, fused: false, activation: GeluTanh, bias: true, sub_norm: false }), norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, pre: true, post: false }, scales: Scales { residual: 1.0 } },
     ]
 };
 

@@ -141,6 +141,7 @@ pub(super) fn layer(s: &Sizes, rope: u8, biases: Biases) -> Layer {
         ffn: FeedForward::Dense(Dense {
             inner: s.ffn,
             gated: true,
+            fused: false,
             activation: Activation::Silu,
             bias: biases.ffn,
             sub_norm: false,
@@ -372,6 +373,9 @@ pub(super) fn gguf_rope(
         found => found,
     };
     let factor = factor.filter(|&f| f != 0.0 && f != 1.0);
+    if shapes.shape("rope_factors_long.weight").is_some() {
+        return gguf_long(meta, shapes, keys, kind, head_dim);
+    }
     let yarn = text(meta, keys.rope_type)? == Some("yarn");
     if !yarn && float(meta, keys.rope_attn_factor)?.is_some_and(|f| f != 1.0) {
         return Err(unsupported(keys.rope_attn_factor, "absent or 1"));
@@ -397,6 +401,37 @@ pub(super) fn gguf_rope(
         base: float(meta, keys.rope_base)?.unwrap_or(10_000.0),
         scaling,
         magnitude,
+    })
+}
+
+/// LongRoPE in a GGUF file, of which its tensors are the sign.
+fn gguf_long(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    keys: &Keys,
+    kind: RopeKind,
+    head_dim: u32,
+) -> Result<Rope, SpecError> {
+    if !matches!(text(meta, keys.rope_type)?, None | Some("none" | "longrope")) {
+        return Err(unsupported(keys.rope_type, "absent or longrope, beside its factors"));
+    }
+    let factor = |key| Ok::<_, SpecError>(float(meta, key)?.is_some_and(|f| f != 0.0 && f != 1.0));
+    if shapes.shape("rope_freqs.weight").is_some()
+        || factor(keys.rope_factor)?
+        || factor(keys.rope_factor_old)?
+    {
+        return Err(SpecError::Inconsistent("LongRoPE's factors and another rotary scaling"));
+    }
+    let original = match count(meta, keys.rope_original)? {
+        Some(original) => original,
+        None => required(count(meta, keys.context)?, keys.context)?,
+    };
+    Ok(Rope {
+        kind,
+        dims: count(meta, keys.rope_dims)?.unwrap_or(head_dim),
+        base: float(meta, keys.rope_base)?.unwrap_or(10_000.0),
+        scaling: RopeScaling::Long { original },
+        magnitude: float(meta, keys.rope_attn_factor)?.unwrap_or(1.0),
     })
 }
 

@@ -74,6 +74,7 @@ const SMALL: Layer = Layer {
     ffn: FeedForward::Dense(Dense {
         inner: 3072,
         gated: false,
+        fused: false,
         activation: Activation::GeluTanh,
         bias: true,
         sub_norm: false,

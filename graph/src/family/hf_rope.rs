@@ -2,7 +2,7 @@
 //! `rope_scaling`, both in `rope_scaling`, and both in `rope_parameters`, for all layers or by kind
 //! of layer. What counts where a file mixes them is decided as transformers 5 does.
 
-use teff_kernels::RopeKind;
+use teff_kernels::{MAX_HEAD_DIM, RopeKind};
 
 use super::Rule;
 use crate::SpecError;
@@ -27,6 +27,8 @@ struct Keys {
     mscale: &'static str,
     mscale_all: &'static str,
     truncate: &'static str,
+    /// Lists of LongRoPE's factors for long and for short contexts.
+    lists: [&'static str; 2],
     /// Objects with the parameters of one kind of layer.
     by_kind: [&'static str; 2],
 }
@@ -49,6 +51,7 @@ macro_rules! keys {
             mscale: concat!($all, ".mscale"),
             mscale_all: concat!($all, ".mscale_all_dim"),
             truncate: concat!($all, ".truncate"),
+            lists: [concat!($all, ".long_factor"), concat!($all, ".short_factor")],
             by_kind: [concat!($all, ".full_attention"), concat!($all, ".sliding_attention")],
         }
     };
@@ -111,6 +114,73 @@ impl Keys {
             notes.add(self.factor, Rule::NoKind);
         }
         Ok(())
+    }
+
+    /// Refuses parameters by kind of layer.
+    fn one_kind(&self, meta: &dyn Metadata) -> Result<(), SpecError> {
+        for key in self.by_kind {
+            if !matches!(meta.get(key), None | Some(Value::Null)) {
+                return Err(SpecError::Unsupported { key, known: "one embedding for all layers" });
+            }
+        }
+        Ok(())
+    }
+
+    /// The base of the frequencies.
+    fn base(&self, meta: &dyn Metadata, of: Of, notes: &mut Notes<'_>) -> Result<f32, SpecError> {
+        let inner = float(meta, self.base)?;
+        notes.inner_wins(meta, BASE, inner)?;
+        Ok(inner.or(float(meta, BASE)?).unwrap_or(of.base))
+    }
+
+    /// The original context.
+    fn original(
+        &self,
+        meta: &dyn Metadata,
+        of: Of,
+        notes: &mut Notes<'_>,
+    ) -> Result<f32, SpecError> {
+        let (outer, inner) = (float(meta, ORIGINAL)?, float(meta, self.original)?);
+        if outer.is_some() && inner.is_some() && outer != inner {
+            notes.add(self.original, Rule::OuterContext);
+        }
+        Ok(outer.or(inner).unwrap_or(of.context as f32))
+    }
+
+    /// LongRoPE and its magnitude, which short contexts have too. The lists of factors are read by the
+    /// model's container.
+    fn long(
+        &self,
+        meta: &dyn Metadata,
+        of: Of,
+        original: f32,
+        dims: u32,
+    ) -> Result<(RopeScaling, f32), SpecError> {
+        let n = dims as usize / 2;
+        for key in self.lists {
+            let is_number = |i| {
+                matches!(meta.item(key, i), Some(Value::Uint(1..)))
+                    || matches!(meta.item(key, i), Some(Value::Float(x)) if x > 0.0 && (x as f32).is_normal())
+            };
+            if n > MAX_HEAD_DIM / 2 || !(0..n).all(is_number) || meta.item(key, n).is_some() {
+                let want = "a list of positive numbers, half as many as elements that are rotated";
+                return Err(MetaError::Wrong { key, want }.into());
+            }
+        }
+        if !(original >= 2.0 && original < 16_777_216.0 && libm::truncf(original) == original) {
+            let want = "a number of positions from 2 to 2^24";
+            return Err(MetaError::Wrong { key: self.original, want }.into());
+        }
+        let factor = match float(meta, self.factor)? {
+            Some(factor) => f64::from(factor),
+            None => f64::from(of.context) / f64::from(original),
+        };
+        let magnitude = match float(meta, self.attention)? {
+            Some(given) => given,
+            None if factor <= 1.0 => 1.0,
+            None => libm::sqrt(1.0 + libm::log(factor) / libm::log(f64::from(original))) as f32,
+        };
+        Ok((RopeScaling::Long { original: original as u32 }, magnitude))
     }
 
     fn no_part(&self, meta: &dyn Metadata) -> Result<(), SpecError> {
@@ -239,6 +309,49 @@ pub(super) fn one(meta: &dyn Metadata, room: &mut SpecRoom, of: Of) -> Result<Ro
     Ok(rope)
 }
 
+/// As [`one`], for Phi-3: a part of each head is rotated, and the only scaling is LongRoPE, which has
+/// older names too.
+pub(super) fn of_phi3(meta: &dyn Metadata, room: &mut SpecRoom, of: Of) -> Result<Rope, SpecError> {
+    let (older, newer) = (SCALING.are_there(meta)?, PARAMETERS.are_there(meta)?);
+    let keys = if older { SCALING } else { PARAMETERS };
+    let rope = read_phi3(meta, &keys, of, &mut Notes(Some(room)))?;
+    if older && newer && read_phi3(meta, &PARAMETERS, of, &mut Notes(None)) != Ok(rope) {
+        room.note(PARAMETERS.all, Rule::ScalingReplaces);
+    }
+    Ok(rope)
+}
+
+fn read_phi3(
+    meta: &dyn Metadata,
+    keys: &Keys,
+    of: Of,
+    notes: &mut Notes<'_>,
+) -> Result<Rope, SpecError> {
+    keys.one_kind(meta)?;
+    let (inner, outer) = (float(meta, keys.partial)?, float(meta, PARTIAL)?);
+    if inner.is_some() && outer.is_some() && inner != outer {
+        let known = "the value among the rotary parameters";
+        return Err(SpecError::Unsupported { key: PARTIAL, known });
+    }
+    let part = inner.or(outer).unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&part) {
+        return Err(MetaError::Wrong { key: PARTIAL, want: "a number from 0 to 1" }.into());
+    }
+    let dims = libm::trunc(f64::from(of.head_dim) * f64::from(part)) as u32;
+    let base = keys.base(meta, of, notes)?;
+    let (key, kind) = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
+    keys.no_factor(meta, kind, notes)?;
+    let (scaling, magnitude) = match kind {
+        "default" => (RopeScaling::None, 1.0),
+        "longrope" | "su" | "yarn" => {
+            let original = keys.original(meta, of, notes)?;
+            keys.long(meta, of, original, dims)?
+        }
+        _ => return Err(SpecError::Unsupported { key, known: "default, longrope" }),
+    };
+    Ok(Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude })
+}
+
 /// True if `rope_scaling` has the parameters that count, and not `rope_parameters`.
 pub(super) fn is_older(meta: &dyn Metadata) -> Result<bool, SpecError> {
     SCALING.are_there(meta)
@@ -250,15 +363,9 @@ fn read(
     of: Of,
     notes: &mut Notes<'_>,
 ) -> Result<Rope, SpecError> {
-    for key in keys.by_kind {
-        if !matches!(meta.get(key), None | Some(Value::Null)) {
-            return Err(SpecError::Unsupported { key, known: "one embedding for all layers" });
-        }
-    }
+    keys.one_kind(meta)?;
     keys.no_part(meta)?;
-    let inner = float(meta, keys.base)?;
-    notes.inner_wins(meta, BASE, inner)?;
-    let base = inner.or(float(meta, BASE)?).unwrap_or(of.base);
+    let base = keys.base(meta, of, notes)?;
     let kind = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
     keys.no_factor(meta, kind.1, notes)?;
     let fields = Fields {
@@ -266,13 +373,7 @@ fn read(
         flag: &|field| Ok(flag(meta, field(keys))?),
         name: &|field| field(keys),
     };
-    let original = || {
-        let (outer, inner) = (float(meta, ORIGINAL)?, float(meta, keys.original)?);
-        if outer.is_some() && inner.is_some() && outer != inner {
-            notes.add(keys.original, Rule::OuterContext);
-        }
-        Ok(outer.or(inner).unwrap_or(of.context as f32))
-    };
+    let original = || keys.original(meta, of, notes);
     Ok(of.rope(base, scaling(kind, &fields, of, original)?))
 }
 

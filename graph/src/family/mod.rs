@@ -19,6 +19,7 @@ pub mod mistral3;
 mod names;
 mod notice;
 pub mod olmo2;
+pub mod phi3;
 pub mod qwen;
 pub mod qwen3moe;
 pub mod smollm3;
@@ -135,7 +136,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 17] = [
+pub static FAMILIES: [&Family; 18] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -150,6 +151,7 @@ pub static FAMILIES: [&Family; 17] = [
     &olmo2::OLMO2,
     &olmo2::OLMO3,
     &mistral3::MISTRAL3,
+    &phi3::PHI3,
     &bitnet::BITNET_B158,
     &bitnet::BITNET_25,
     &bitnet::BITNET,

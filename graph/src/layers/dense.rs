@@ -13,6 +13,8 @@ pub struct Dense {
     pub inner: u32,
     /// True for the gated form.
     pub gated: bool,
+    /// True if the gate and the other matrix are one, in the gated form.
+    pub fused: bool,
     /// Activation function.
     pub activation: Activation,
     /// True if every product has a bias.
@@ -26,6 +28,12 @@ impl Dense {
     pub(super) fn validate(&self) -> Result<bool, SpecError> {
         if !in_range(&[self.inner]) {
             return inconsistent("the inner width must be 1 to 2^26");
+        }
+        if self.fused && (!self.gated || self.bias || !self.inner.is_multiple_of(16)) {
+            return inconsistent(
+                "a gate in one matrix with the other needs an inner width that is a multiple of \
+                 16, and no biases",
+            );
         }
         Ok(self.sub_norm)
     }
@@ -44,7 +52,8 @@ impl Dense {
         let kind = if self.sub_norm { BufferType::F32 } else { b.input_type(down) };
         let out;
         if self.gated {
-            let (gate, up) = (b.id(l, L::FfnGate), b.id(l, L::FfnUp));
+            let parts = if self.fused { [L::FfnGateUp; 2] } else { [L::FfnGate, L::FfnUp] };
+            let [gate, up] = parts.map(|role| b.id(l, role));
             let [h, up_x] = b.inputs(layer, l, norm, x, [gate, up])?;
             out = b.buffer(kind, x.rows, inner)?;
             let (gate_bias, up_bias) = (find(b, L::FfnGateBias), find(b, L::FfnUpBias));

@@ -158,6 +158,7 @@ impl Layer {
         ffn: FeedForward::Dense(Dense {
             inner: 1,
             gated: false,
+            fused: false,
             activation: Activation::Silu,
             bias: false,
             sub_norm: false,

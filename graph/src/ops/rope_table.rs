@@ -8,7 +8,6 @@ use super::{Access, Operation, sure};
 use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::plan::{BufferId, PlanView, RowCount};
-use crate::spec::RopeScaling;
 
 /// Cosines and sines of a rotary embedding, with a row for each token.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -29,7 +28,7 @@ impl Operation for RopeTable {
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (rope, out) = (plan.ropes.get(usize::from(self.rope))?, plan.floats(self.out)?);
         sure(out.rows == RowCount::Batch && rope.dims == out.cols && out.cols.is_multiple_of(2))?;
-        sure(self.factors.is_some() == (rope.scaling == RopeScaling::Factors))?;
+        sure(self.factors.is_some() != rope.scaling.tensors().is_empty())?;
         plan.some_vector(self.factors, rope.dims as usize / 2)
     }
 

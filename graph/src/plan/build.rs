@@ -11,7 +11,7 @@ use crate::layers::{Activation, Layer, Norm};
 use crate::ops::{
     ALL_KINDS, Convert, Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows,
 };
-use crate::spec::{LayerRole, MAX_ROPES, Role, RopeScaling, TensorKind};
+use crate::spec::{LayerRole, MAX_ROPES, Role, TensorKind};
 use crate::{List, Spec, TensorId};
 
 /// Number of entries that a plan needs room for.
@@ -258,6 +258,7 @@ impl Builder<'_, '_> {
     fn decoder(
         &mut self,
         outputs: Outputs,
+        context: usize,
     ) -> Result<(Option<BufferId>, Option<BufferId>), PlanError> {
         let spec = self.spec;
         let width = spec.width as usize;
@@ -268,8 +269,7 @@ impl Builder<'_, '_> {
             let used = |l: &Layer| l.attention().is_some_and(|a| a.rope == Some(i as u8));
             if spec.layers.iter().any(used) {
                 let table = self.buffer(BufferType::F32, RowCount::Batch, rope.dims as usize)?;
-                let with_factors = rope.scaling == RopeScaling::Factors;
-                let factors = spec.find(Role::RopeFactors).filter(|_| with_factors);
+                let factors = rope.scaling.factors(context).and_then(|role| spec.find(role));
                 self.op(Op::RopeTable(RopeTable { rope: i as u8, factors, out: table }))?;
                 self.ropes[i] = Some(table);
             }
@@ -359,7 +359,7 @@ pub fn build_into<'p>(
     let (ops, buffers) = (room.ops, room.buffers);
     let (n_ops, n_buffers, ropes) = (0, 0, [None; MAX_ROPES]);
     let mut b = Builder { spec, format, states, ops, buffers, n_ops, n_buffers, ropes };
-    let (logits, hidden) = b.decoder(outputs)?;
+    let (logits, hidden) = b.decoder(outputs, context)?;
     let Builder { ops, buffers, n_ops, n_buffers, .. } = b;
     let (ops, buffers) = (&ops[..n_ops], &mut buffers[..n_buffers]);
     if let Some(i) = buffers.iter().position(|b| !b.is_whole()) {

@@ -13,6 +13,10 @@ pub enum Role {
     PositionEmbd,
     /// `[dims / 2]`, of the rotary embedding.
     RopeFactors,
+    /// `[dims / 2]`, of the rotary embedding in sessions with a longer context than the original.
+    RopeFactorsLong,
+    /// `[dims / 2]`, of the rotary embedding in other sessions.
+    RopeFactorsShort,
     /// A tensor of a layer.
     Layer(u32, LayerRole),
     /// `[width]`
@@ -274,15 +278,18 @@ roles! {
     /// `[width]`
     FfnNormBias: Vector, "ffn_norm.bias", [],
         |l, w| if l.norms.has_bias() { vector(w) } else { None };
+    /// The gate and then the other: `[2 ffn, width]`.
+    FfnGateUp: Matrix, "ffn_gate_up.weight", [whole("mlp.gate_up_proj.weight")],
+        |l, w| l.dense().filter(|d| d.fused).and_then(|d| one(2 * d.inner as usize, w));
     /// `[ffn, width]`
     FfnGate: Matrix bias FfnGateBias, "ffn_gate.weight", [whole("mlp.gate_proj.weight")],
-        |l, w| l.dense().filter(|d| d.gated).and_then(|d| one(d.inner as usize, w));
+        |l, w| l.dense().filter(|d| d.gated && !d.fused).and_then(|d| one(d.inner as usize, w));
     /// `[ffn]`
     FfnGateBias: Vector, "ffn_gate.bias", [whole("mlp.gate_proj.bias")],
         |l, _| l.dense().filter(|d| d.gated && d.bias).and_then(|d| vector(d.inner as usize));
     /// `[ffn, width]`
     FfnUp: Matrix bias FfnUpBias, "ffn_up.weight", [whole("mlp.up_proj.weight")],
-        |l, w| l.dense().and_then(|d| one(d.inner as usize, w));
+        |l, w| l.dense().filter(|d| !d.fused).and_then(|d| one(d.inner as usize, w));
     /// `[ffn]`
     FfnUpBias: Vector, "ffn_up.bias", [whole("mlp.up_proj.bias")],
         |l, _| l.dense().filter(|d| d.bias).and_then(|d| vector(d.inner as usize));

@@ -4,7 +4,7 @@ use core::f64::consts::TAU;
 
 use teff_kernels::{RopeKind, rope_freqs};
 
-use super::{SpecError, inconsistent};
+use super::{Role, SpecError, inconsistent};
 
 /// Rotary embedding.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -32,6 +32,13 @@ pub enum RopeScaling {
     /// Division of each frequency by its element of the tensor
     /// [`Role::RopeFactors`](super::Role::RopeFactors).
     Factors,
+    /// LongRoPE: division of each frequency by its element of one of two tensors,
+    /// [`Role::RopeFactorsLong`](super::Role::RopeFactorsLong) in a session with a longer context
+    /// than `original`, [`Role::RopeFactorsShort`](super::Role::RopeFactorsShort) in others.
+    Long {
+        /// Context length of the original training.
+        original: u32,
+    },
     /// Llama 3's rule: wavelengths longer than `original / low` are stretched by `factor`, those
     /// shorter than `original / high` are kept, and those in between are interpolated.
     Llama3 {
@@ -67,6 +74,29 @@ pub(crate) fn yarn_magnitude(factor: f64, scale: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * scale * libm::log(factor) + 1.0 }
 }
 
+impl RopeScaling {
+    /// Tensors with factors of the frequencies, in order of their numbers.
+    pub(crate) const fn tensors(self) -> &'static [Role] {
+        match self {
+            RopeScaling::Factors => &[Role::RopeFactors],
+            RopeScaling::Long { .. } => &[Role::RopeFactorsLong, Role::RopeFactorsShort],
+            _ => &[],
+        }
+    }
+
+    /// Tensor of factors in a session with this context.
+    pub(crate) const fn factors(self, context: usize) -> Option<Role> {
+        match self {
+            RopeScaling::Factors => Some(Role::RopeFactors),
+            RopeScaling::Long { original } if context > original as usize => {
+                Some(Role::RopeFactorsLong)
+            }
+            RopeScaling::Long { .. } => Some(Role::RopeFactorsShort),
+            _ => None,
+        }
+    }
+}
+
 impl Rope {
     pub(super) fn validate(&self) -> Result<(), SpecError> {
         if self.dims == 0 || !self.dims.is_multiple_of(2) {
@@ -75,6 +105,7 @@ impl Rope {
         let stretch = match self.scaling {
             RopeScaling::None | RopeScaling::Factors => 1.0,
             RopeScaling::Linear(factor) => factor,
+            RopeScaling::Long { original } => original as f32,
             RopeScaling::Llama3 { factor, low, high, original } => {
                 if !(low > 0.0 && high > low && high.is_finite() && original.is_finite()) {
                     return inconsistent("the bounds of the rotary scaling must be ascending");
@@ -107,7 +138,7 @@ impl Rope {
         match self.scaling {
             RopeScaling::None => rope_freqs(base, 1.0, None, out),
             RopeScaling::Linear(factor) => rope_freqs(base, f64::from(factor), None, out),
-            RopeScaling::Factors => rope_freqs(base, 1.0, factors, out),
+            RopeScaling::Factors | RopeScaling::Long { .. } => rope_freqs(base, 1.0, factors, out),
             RopeScaling::Llama3 { factor, low, high, original } => {
                 let [factor, low, high, original] = [factor, low, high, original].map(f64::from);
                 rope_freqs(base, 1.0, None, out);

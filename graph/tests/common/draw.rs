@@ -45,9 +45,11 @@ fn any_width() -> impl Strategy<Value = u32> {
 
 prop_compose! {
     fn any_dense()(
-        inner in any_width(), gated: bool, activation in any_activation(), bias: bool, sub_norm: bool,
+        inner in any_width(), gated: bool, activation in any_activation(),
+        [bias, sub_norm, fused] in any::<[bool; 3]>(),
     ) -> FeedForward {
-        FeedForward::Dense(Dense { inner, gated, activation, bias, sub_norm })
+        let fused = fused && gated && !bias && inner % 16 == 0;
+        FeedForward::Dense(Dense { inner, gated, fused, activation, bias, sub_norm })
     }
 }
 
@@ -104,7 +106,7 @@ prop_compose! {
     /// A model of 1 to 4 layers, each as it likes.
     pub(crate) fn any_spec()(
         drawn in prop::collection::vec(any_layer(), 1..5),
-        vocab in 1u32..60, width in any_width(), positions: bool, own: bool, scaling in 0..3,
+        vocab in 1u32..60, width in any_width(), positions: bool, own: bool, scaling in 0..4usize,
         layer_norm: bool, token_scales in prop::bool::weighted(0.1),
         [logit_divisor, magnitude] in [select(vec![1.0f32, 3.0]), select(vec![1.0f32, 0.75])],
         rope_kind in select(vec![RopeKind::NeoX, RopeKind::Norm]),
@@ -122,7 +124,8 @@ prop_compose! {
         let yarn = RopeScaling::Yarn {
             factor: 8.0, fast: 16.0, slow: 0.5, original: 32.0, truncate: false,
         };
-        let scaling = [RopeScaling::Factors, RopeScaling::Linear(2.0), yarn][scaling];
+        let long = RopeScaling::Long { original: 20 };
+        let scaling = [RopeScaling::Factors, RopeScaling::Linear(2.0), yarn, long][scaling];
         let ropes = vec![
             Rope { kind: rope_kind, dims: 4, base: 10_000.0, scaling: RopeScaling::None, magnitude: 1.0 },
             Rope { kind: rope_kind, dims: 4, base: 100.0, scaling, magnitude },
@@ -182,7 +185,7 @@ pub(crate) fn everything() -> Spec<'static> {
         shared_kv: None,
     };
     let (inner, activation) = (96, Activation::Silu);
-    let dense = Dense { inner, gated: true, activation, bias: true, sub_norm: true };
+    let dense = Dense { inner, gated: true, fused: false, activation, bias: true, sub_norm: true };
     let experts = Experts { experts: 6, used: 2, inner: 32, activation, normalised: true };
     let rms = Norms { before: Norm { kind: NormKind::Rms, eps: 1e-6 }, pre: true, post: true };
     let first = Layer {

@@ -19,6 +19,8 @@ type Rows = Vec<Vec<f64>>;
 struct Truth<'a> {
     model: &'a Model,
     margin: f64,
+    /// Context of the session.
+    context: usize,
 }
 
 impl Truth<'_> {
@@ -96,6 +98,10 @@ impl Truth<'_> {
                 RopeScaling::None => 1.0,
                 RopeScaling::Linear(factor) => f64::from(factor),
                 RopeScaling::Factors => self.get(Role::RopeFactors)[j],
+                RopeScaling::Long { original } if self.context > original as usize => {
+                    self.get(Role::RopeFactorsLong)[j]
+                }
+                RopeScaling::Long { .. } => self.get(Role::RopeFactorsShort)[j],
                 RopeScaling::Yarn { factor, fast, slow, original, truncate } => {
                     let number = |turns: f32| {
                         let waves =
@@ -270,10 +276,15 @@ impl Truth<'_> {
             let h = self.inputs(&layer, for_ffn, &x);
             let out = match layer.ffn {
                 FeedForward::Dense(d) => {
-                    let up = self.linear(l, L::FfnUp, L::FfnUpBias, &h);
+                    let mut up = self.linear(l, L::FfnUp, L::FfnUpBias, &h);
+                    let mut gate = self.linear(l, L::FfnGate, L::FfnGateBias, &h);
+                    if d.fused {
+                        let both = self.linear(l, L::FfnGateUp, L::FfnUpBias, &h);
+                        let parts = both.iter().map(|row| row.split_at(d.inner as usize));
+                        (gate, up) = parts.map(|(g, u)| (g.to_vec(), u.to_vec())).unzip();
+                    }
                     let mut inner: Rows = vec![];
                     if d.gated {
-                        let gate = self.linear(l, L::FfnGate, L::FfnGateBias, &h);
                         for (gate, up) in gate.iter().zip(&up) {
                             let both = gate.iter().zip(up);
                             inner.push(both.map(|(g, u)| activate(d.activation, *g) * u).collect());
@@ -342,7 +353,7 @@ fn activate(act: Activation, x: f64) -> f64 {
 fn nmse(spec: &Spec<'static>, n: usize) -> (f64, f64) {
     let model = Model::new(spec.clone(), |_| Format::F32);
     let tokens = tokens(3, n, spec.vocab);
-    let mut truth = Truth { model: &model, margin: f64::INFINITY };
+    let mut truth = Truth { model: &model, margin: f64::INFINITY, context: n };
     let want: Vec<f64> = truth.logits(&tokens).into_iter().flatten().collect();
     let options =
         Options { batch: 9, logits: 9, context: n, kv: KvFormat::F32, outputs: Outputs::Logits };
