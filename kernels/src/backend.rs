@@ -15,7 +15,7 @@ use crate::{Activations, Block, Format, Matrix, Tile};
 /// - `required`: without a default;
 /// - `own`: what a backend computes by its own drivers; the default is the scalar truth;
 /// - `lanes`: what is defined once, over the lanes `L`. The default has portable ones; every
-///   instruction set compiles the same lines for its registers ([`crate::arch`]'s `shared.rs`).
+///   instruction set compiles the same lines for its registers (`arch/shared.rs`).
 ///
 /// There is no other way to give the trait a method than a line here, and so none to forget one in a
 /// forwarder: those that take all methods get it, and those that choose ([`crate::ExplicitBackend`])

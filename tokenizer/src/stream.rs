@@ -7,7 +7,7 @@ const REPLACEMENT: &str = "\u{fffd}";
 /// Joins the bytes of successive tokens into whole UTF-8 characters.
 ///
 /// Up to three bytes of an incomplete character are held back. Invalid UTF-8 becomes U+FFFD exactly
-/// as in [`String::from_utf8_lossy`]: all pieces and [`finish`](Self::finish) concatenated are what
+/// as in [`String::from_utf8_lossy`](alloc::string::String::from_utf8_lossy): all pieces and [`finish`](Self::finish) concatenated are what
 /// it returns for all bytes concatenated, wherever they were cut.
 ///
 /// ```
