@@ -500,3 +500,23 @@ fn a_vocabulary_without_a_model() {
     let path = folder.write("text", "text");
     assert!(matches!(tokenizer::open(path).unwrap_err().kind, K::UnknownFile { .. }));
 }
+
+#[test]
+fn mxfp4_has_no_nan() {
+    use teff_kernels::{Format, dequantize_row};
+
+    // The code 2 is 1, the code 10 is -1; of 0, 1, 254 and 255 the least and the largest powers.
+    for (e, power) in [(0, -127), (1, -126), (127, 0), (254, 127)] {
+        let mut block = [0xa2; 17];
+        block[0] = e;
+        let mut values = [0.0; 32];
+        dequantize_row(Format::MXFP4, &block, &mut values);
+        let want = 2f64.powi(power) as f32;
+        assert_eq!((values[0], values[16]), (want, -want), "{e}");
+    }
+    let mut block = [0x19; 17];
+    block[0] = 255;
+    let mut values = [0.0; 32];
+    dequantize_row(Format::MXFP4, &block, &mut values);
+    assert_eq!((values[0], values[16]), (-(2f32.powi(127)), 2f32.powi(127)));
+}

@@ -4,6 +4,9 @@
 use core::arch::asm;
 use core::arch::x86_64::*;
 
+use super::simd_reg::half_power;
+use super::simd_reg512::Reg512;
+
 /// Rows whose bytes are transposed: lanes of a register.
 pub(super) const MR: usize = 16;
 
@@ -135,8 +138,7 @@ pub(super) unsafe fn floats(at: [*const u8; MR]) -> __m512 {
     }
 }
 
-/// Half of the power of two with the exponent at each place, which is a byte and 127 more: that of half the exponent times
-/// that of the rest, which are normal floats where it is none.
+/// Powers of two of the exponents at each place, a byte each ([`half_power`]).
 ///
 /// # Safety
 /// The CPU has AVX-512 F; a byte lies at every place.
@@ -146,12 +148,7 @@ pub(super) unsafe fn exponents(at: [*const u8; MR]) -> __m512 {
     unsafe {
         let e = u128::from_le_bytes(at.map(|at| *at));
         let e = _mm512_cvtepu8_epi32(_mm_set_epi64x((e >> 64) as i64, e as i64));
-        let half = _mm512_srli_epi32::<1>(e);
-        let power = |a| {
-            let a = _mm512_add_epi32(a, _mm512_set1_epi32(63));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(a))
-        };
-        _mm512_mul_ps(power(half), power(_mm512_sub_epi32(e, half)))
+        half_power::<Reg512<false>>(e)
     }
 }
 

@@ -96,3 +96,38 @@ macro_rules! functions {
     };
 }
 pub(super) use functions;
+
+/// Half of the power of two whose exponent, plus 127, is in each lane (0 to 255), as [`crate::blocks::MXFP4`] has it: that of
+/// half the exponent times that of the rest. Both are normal floats, where the product may not be.
+///
+/// # Safety
+/// The CPU has the register's instructions.
+#[inline(always)]
+pub(super) unsafe fn half_power<U: SimdReg>(e: U::I) -> U::F {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let half = U::shift(e, -1);
+        let rest = U::add(half, U::and(e, 1));
+        let power = |a| U::from_bits(U::shift(U::add(a, U::splat(63)), 23));
+        U::mul_float(power(half), power(rest))
+    }
+}
+
+/// Scale of sub-block `sub` of [`crate::blocks::IQ4_XS`]: the unit times the step, of which lanes have the lower four bits,
+/// and the upper two, of all sub-blocks.
+///
+/// # Safety
+/// The CPU has the register's instructions.
+#[inline(always)]
+pub(super) unsafe fn six_bit_scale<U: SimdReg>(
+    (d, low, high): (U::F, U::I, U::I),
+    sub: usize,
+) -> U::F {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let low = U::and(U::shift_down(low, 4 * sub), 15);
+        let high = U::and(U::shift_down(high, 2 * sub), 3);
+        let step = U::add(U::or(low, U::shift(high, 4)), U::splat(-32));
+        U::mul_float(d, U::to_float(step))
+    }
+}

@@ -5,6 +5,8 @@ use core::arch::x86_64::*;
 use super::dot::{Dot, MADDUBS_MAX};
 use super::panel::{Of, Shape};
 use super::shuffle256::{half_sums8, sums4, sums8};
+use super::simd_reg::half_power;
+use super::simd_reg256::Reg256;
 use crate::blocks::iq4_nl::VALUES;
 use crate::blocks::mxfp4;
 use crate::blocks::{CodeBlock, F16, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
@@ -275,14 +277,8 @@ impl Unpack for MXFP4 {
         let e = u64::from_le_bytes(w.map(|w| w.e));
         // SAFETY: AVX2 by the caller.
         unsafe {
-            // Half the exponent and the rest of it make two normal floats, whose product may be none.
             let e = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(e as i64));
-            let half = _mm256_srli_epi32::<1>(e);
-            let power = |a| {
-                let a = _mm256_add_epi32(a, _mm256_set1_epi32(63));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(a))
-            };
-            to.d[0] = _mm256_mul_ps(power(half), power(_mm256_sub_epi32(e, half)));
+            to.d[0] = half_power::<Reg256<false>>(e);
         }
     }
 }

@@ -4,6 +4,8 @@ use core::arch::x86_64::*;
 use core::mem::offset_of;
 
 use super::shuffle512::{MR, columns, half_columns, two_floats};
+use super::simd_reg::six_bit_scale;
+use super::simd_reg512::Reg512;
 use super::unpack::BYTES;
 use super::unpack16::{Unpack16, dot_halves, dot_table, places};
 use crate::blocks::{IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K};
@@ -315,14 +317,7 @@ impl Unpack16 for IQ4_XS {
     #[inline(always)]
     unsafe fn lane_scales(s: &Self::Scales, sub: usize) -> __m512 {
         // SAFETY: the caller's promise.
-        unsafe {
-            let low = _mm512_srl_epi32(s.1, _mm_cvtsi32_si128(4 * sub as i32));
-            let low = _mm512_and_si512(low, _mm512_set1_epi32(15));
-            let high = _mm512_srl_epi32(s.2, _mm_cvtsi32_si128(2 * sub as i32));
-            let high = _mm512_slli_epi32::<4>(_mm512_and_si512(high, _mm512_set1_epi32(3)));
-            let step = _mm512_add_epi32(_mm512_or_si512(low, high), _mm512_set1_epi32(-32));
-            _mm512_mul_ps(s.0, _mm512_cvtepi32_ps(step))
-        }
+        unsafe { six_bit_scale::<Reg512<true>>(*s, sub) }
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Unpackers of interleaved blocks, of a repacked matrix (`crate::repack`): words are columns already,
 //! so that one unpacker per format serves every width.
 
-use super::simd_reg::SimdReg;
+use super::simd_reg::{SimdReg, half_power, six_bit_scale};
 use super::unpack::{BYTES, FP4_BYTES, Unpack};
 use crate::REPACK_ROWS;
 use crate::blocks::{
@@ -41,21 +41,14 @@ impl Interleaved {
         unsafe { U::halves(self.half) }
     }
 
-    /// Half of the power of two whose exponent, plus 127, is no word: that of half the exponent times that of the rest,
-    /// which are normal floats where it is none.
+    /// Powers of two of the exponents that are no words ([`half_power`]).
     ///
     /// # Safety
     /// As [`Interleaved::halves`], of bytes.
     #[inline(always)]
     unsafe fn exponents<U: SimdReg>(&self) -> U::F {
         // SAFETY: the caller's promises.
-        unsafe {
-            let e = U::load_bytes(self.half);
-            let half = U::shift(e, -1);
-            let rest = U::add(half, U::and(e, 1));
-            let power = |a| U::from_bits(U::shift(U::add(a, U::splat(63)), 23));
-            U::mul_float(power(half), power(rest))
-        }
+        unsafe { half_power::<U>(U::load_bytes(self.half)) }
     }
 
     /// The f16 in the lower half of a word, and the one in the upper half.
@@ -573,17 +566,12 @@ impl UnpackInterleaved for IQ4_XS {
 
     #[inline(always)]
     unsafe fn factors<U: SimdReg>(
-        &(d, low, high): &(U::F, U::I, U::I),
+        &ready: &(U::F, U::I, U::I),
         round: usize,
         _: usize,
     ) -> (U::F, U::F) {
         // SAFETY: the caller's promises.
-        unsafe {
-            let low = U::and(U::shift_down(low, 4 * round), 15);
-            let high = U::and(U::shift_down(high, 2 * round), 3);
-            let step = U::add(U::or(low, U::shift(high, 4)), U::splat(-32));
-            (U::mul_float(d, U::to_float(step)), d)
-        }
+        unsafe { (six_bit_scale::<U>(ready, round), ready.0) }
     }
 
     #[inline(always)]

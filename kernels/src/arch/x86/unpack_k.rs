@@ -5,6 +5,8 @@ use core::arch::x86_64::*;
 use super::dot::Dot;
 use super::panel::Of;
 use super::shuffle256::columns4;
+use super::simd_reg::six_bit_scale;
+use super::simd_reg256::Reg256;
 use super::unpack::{BYTES, Scales, Unpack, nibbles};
 use crate::blocks::{IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 
@@ -390,14 +392,9 @@ impl Unpack for IQ4_XS {
         unsafe {
             let [units, low, ..] = columns4(places(w, 0));
             let (d, _) = two_floats8(units);
-            let high = _mm256_srli_epi32::<16>(units);
+            let ready = (d, low, _mm256_srli_epi32::<16>(units));
             for (sub, to) in to.d[..8].iter_mut().enumerate() {
-                let low = _mm256_srl_epi32(low, _mm_cvtsi32_si128(4 * sub as i32));
-                let low = _mm256_and_si256(low, _mm256_set1_epi32(15));
-                let high = _mm256_srl_epi32(high, _mm_cvtsi32_si128(2 * sub as i32));
-                let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3)));
-                let step = _mm256_add_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(-32));
-                *to = _mm256_mul_ps(d, _mm256_cvtepi32_ps(step));
+                *to = six_bit_scale::<Reg256<false>>(ready, sub);
             }
         }
     }
