@@ -176,10 +176,10 @@ fn list<T: Debug>(
 
 /// A layer's parts and their variants have one name, as operations do.
 fn layer(layer: &Layer) -> Source {
-    let Layer { mixer, ffn, norms: Norms { before, post }, scales } = layer;
+    let Layer { mixer, ffn, norms: Norms { before, pre, post }, scales } = layer;
     Source(format!(
         "Layer {{ mixer: Mixer::{mixer:?}, ffn: FeedForward::{ffn:?}, \
-         norms: Norms {{ before: {:?}, post: {post} }}, scales: {scales:?} }}",
+         norms: Norms {{ before: {:?}, pre: {pre}, post: {post} }}, scales: {scales:?} }}",
         norm(before)
     ))
 }
@@ -190,10 +190,10 @@ fn norm(norm: &Norm) -> Source {
 }
 
 fn rope(rope: &Rope) -> Source {
-    let Rope { kind, dims, base, scaling } = rope;
+    let Rope { kind, dims, base, scaling, magnitude } = rope;
     Source(format!(
         "Rope {{ kind: RopeKind::{kind:?}, dims: {dims}, base: {base:?}, \
-         scaling: RopeScaling::{scaling:?} }}"
+         scaling: RopeScaling::{scaling:?}, magnitude: {magnitude:?} }}"
     ))
 }
 
@@ -201,11 +201,12 @@ fn write_spec(o: &mut String, spec: &Spec<'_>) -> std::fmt::Result {
     // All fields by name, so that a new one is not forgotten here.
     #[rustfmt::skip]
     let Spec {
-        arch, vocab, context, width, embed, layers, ropes: _, norm: last, head, token_scales,
+        arch, vocab, context, width, embed, layers, ropes: _, norm: last, head, logit_divisor,
+        token_scales,
     } = spec;
     let layers = Source(format!("Layers::new(&KINDS, &PATTERN, {})", layers.len()));
     let last = norm(last);
-    let fields: [(&str, &dyn Debug); 9] = [
+    let fields: [(&str, &dyn Debug); 10] = [
         ("arch: ", arch),
         ("vocab: ", vocab),
         ("context: ", context),
@@ -214,6 +215,7 @@ fn write_spec(o: &mut String, spec: &Spec<'_>) -> std::fmt::Result {
         ("layers: ", &layers),
         ("norm: ", &last),
         ("head: Head::", head),
+        ("logit_divisor: ", logit_divisor),
         ("token_scales: ", token_scales),
     ];
     writeln!(o, "pub const SPEC: Spec<'static> = {{")?;

@@ -22,7 +22,10 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use random::Random;
-use teff_graph::family::{self, bitnet, gemma3, gpt2, lfm2, llama, qwen, qwen3moe};
+use teff_graph::family::{
+    self, bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe,
+    smollm3,
+};
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{FeedForward, Mixer};
 use teff_graph::{Head, Layer, LayerRole, MAX_LAYERS, Role, Spec};
@@ -59,6 +62,8 @@ const LFM2: Vocabulary = Vocabulary::ByteLevel {
     bos: 1,
     eos: 4,
 };
+const GRANITE: Vocabulary =
+    Vocabulary::ByteLevel { pre: "refact", specials: &["<|end_of_text|>"], bos: 0, eos: 0 };
 const LLAMA: Vocabulary = Vocabulary::SentencePiece {
     specials: &["<unk>", "<s>", "</s>"],
     bos: 1,
@@ -84,6 +89,11 @@ const MODELS: &[Model] = &[
     Model { name: "qwen3-14b", spec: qwen::qwen3_14b, vocabulary: QWEN },
     Model { name: "qwen3-30b-a3b", spec: qwen3moe::qwen3_30b_a3b, vocabulary: QWEN },
     Model { name: "lfm2-1.2b", spec: lfm2::lfm2_1_2b, vocabulary: LFM2 },
+    Model { name: "granite3-8b", spec: granite::granite3_8b, vocabulary: GRANITE },
+    Model { name: "olmo2-7b", spec: olmo2::olmo2_7b, vocabulary: GPT2 },
+    Model { name: "ministral3-3b", spec: mistral3::ministral3_3b, vocabulary: LLAMA3 },
+    Model { name: "phi4-mini", spec: phi3::phi4_mini, vocabulary: GPT2 },
+    Model { name: "smollm3-3b", spec: smollm3::smollm3_3b, vocabulary: LLAMA3 },
     Model { name: "bitnet-2b-4t", spec: bitnet::bitnet_2b, vocabulary: LLAMA3 },
 ];
 

@@ -521,9 +521,9 @@ mod tests {
         );
         assert_eq!(c.family().unwrap().model_type, "mistral");
         assert_eq!(c.text().get(TIED), Some(Value::Bool(false)));
-        let c = parse(r#"{"model_type":"mistral3","text_config":{"model_type":"ministral3"}}"#);
+        let c = parse(r#"{"model_type":"mistral3","text_config":{"model_type":"ministral4"}}"#);
         let e = c.family().unwrap_err().to_string();
-        assert!(e.contains("ministral3") && e.contains("`text_config.model_type`"), "{e}");
+        assert!(e.contains("ministral4") && e.contains("`text_config.model_type`"), "{e}");
         let c = parse(r#"{"model_type":"llama","text_config":{"hidden_size":2},"hidden_size":1}"#);
         assert_eq!(c.text().get("hidden_size"), Some(Value::Uint(1)));
     }

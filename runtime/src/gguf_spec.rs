@@ -1,5 +1,6 @@
 //! Hyper-parameters as GGUF metadata: the inverse of what the families read.
 
+use teff_graph::family;
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{Attention, Experts, FeedForward, Layer, Mixer, NormKind};
 use teff_graph::{RopeScaling, Spec};
@@ -36,6 +37,14 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
         _ => "attention.layer_norm_rms_epsilon",
     };
     put(eps, GgufValue::F32(spec.norm.eps))?;
+    let scaled = family::of_arch(arch).is_some_and(|f| f.gguf.scales);
+    if scaled {
+        put("embedding_scale", GgufValue::F32(spec.embed.scale))?;
+        put("logit_scale", GgufValue::F32(spec.logit_divisor))?;
+        if let Some(layer) = layers().next() {
+            put("residual_scale", GgufValue::F32(layer.scales.residual))?;
+        }
+    }
     if let Some(experts) = layers().find_map(Layer::experts) {
         let Experts { experts, used, inner, .. } = *experts;
         put("expert_count", GgufValue::U32(experts))?;
@@ -48,6 +57,12 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     let Some(attention) = layers().find_map(Layer::attention) else { return Ok(()) };
     let &Attention { heads, head_dim, .. } = attention;
     put("attention.head_count", GgufValue::U32(heads))?;
+    if scaled {
+        put("attention.scale", GgufValue::F32(attention.scale))?;
+    }
+    if let Some(temperature) = attention.temperature {
+        put("attention.temperature_scale", GgufValue::F32(temperature.growth))?;
+    }
     if !mixed && (attention.kv_heads != heads || spec.norm.kind == NormKind::Rms) {
         put("attention.head_count_kv", GgufValue::U32(attention.kv_heads))?;
     }
@@ -62,9 +77,17 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     }
     let rope = |l: &Layer| spec.ropes.get(usize::from(l.attention()?.rope?));
     let full = layers().find(|l| l.attention().is_some() && window(l).is_none());
-    let Some(first) = full.or(windowed).and_then(rope) else { return Ok(()) };
-    put("attention.key_length", GgufValue::U32(head_dim))?;
-    put("attention.value_length", GgufValue::U32(head_dim))?;
+    let first = full.or(windowed).and_then(rope);
+    if first.is_some() || scaled {
+        put("attention.key_length", GgufValue::U32(head_dim))?;
+        put("attention.value_length", GgufValue::U32(head_dim))?;
+    }
+    let Some(first) = first else {
+        if scaled {
+            put("rope.scaling.finetuned", GgufValue::Bool(false))?;
+        }
+        return Ok(());
+    };
     put("rope.dimension_count", GgufValue::U32(first.dims))?;
     put("rope.freq_base", GgufValue::F32(first.base))?;
     if let Some(other) = windowed.and_then(rope).filter(|r| *r != first) {
@@ -73,6 +96,23 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     if let RopeScaling::Linear(factor) = first.scaling {
         put("rope.scaling.type", GgufValue::Str("linear"))?;
         put("rope.scaling.factor", GgufValue::F32(factor))?;
+    }
+    if let RopeScaling::Long { original } = first.scaling {
+        put("rope.scaling.original_context_length", GgufValue::U32(original))?;
+        put("rope.scaling.attn_factor", GgufValue::F32(first.magnitude))?;
+    }
+    if let RopeScaling::Yarn { factor, fast, slow, original, .. } = first.scaling {
+        put("rope.scaling.type", GgufValue::Str("yarn"))?;
+        put("rope.scaling.factor", GgufValue::F32(factor))?;
+        put("rope.scaling.original_context_length", GgufValue::U32(original as u32))?;
+        put("rope.scaling.yarn_beta_fast", GgufValue::F32(fast))?;
+        put("rope.scaling.yarn_beta_slow", GgufValue::F32(slow))?;
+        let plain = if factor > 1.0 { 0.1 * f64::from(factor).ln() + 1.0 } else { 1.0 };
+        if first.magnitude == 1.0 {
+            put("rope.scaling.yarn_log_multiplier", GgufValue::F32(1.0))?;
+        } else if (f64::from(first.magnitude) / plain - 1.0).abs() > 1e-7 {
+            put("rope.scaling.yarn_attn_factor", GgufValue::F32(first.magnitude))?;
+        }
     }
     Ok(())
 }
@@ -89,10 +129,10 @@ fn inner(layer: &Layer) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use teff_graph::family::{self, Shapes};
+    use teff_graph::family::Shapes;
     use teff_graph::gguf::Gguf;
-    use teff_graph::layers::{Activation, Scales};
-    use teff_graph::{Head, Layers, Role, Rope};
+    use teff_graph::layers::Activation;
+    use teff_graph::{Head, Layers, List, Role, Rope};
 
     /// Shapes of a model's tensors by their GGUF names.
     struct Tensors<'a>(&'a Spec<'a>);
@@ -119,7 +159,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        use family::{bitnet, gemma3, gpt2, lfm2, llama, qwen, qwen3moe};
+        use family::{
+            bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe,
+            smollm3,
+        };
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {
             let FeedForward::Dense(d) = l.ffn else { return l };
@@ -131,6 +174,29 @@ mod tests {
         let wider = gemma.with_layers(|l| attention(l, |a| a.window = a.window.map(|_| 1024)));
         let (kinds, four) = (gemma.layers.kinds(), [0, 0, 0, 1]);
         let period = Spec { layers: Layers::new(kinds, &four, 26), ..gemma.borrowed() };
+        let granite = granite::granite3_8b().with_layers(|l| attention(l, |a| a.rope = None));
+        let unrotated = Spec { ropes: List::Borrowed(&[]), logit_divisor: 6.0, ..granite };
+        // OLMo 3: windows in three of four layers, and YaRN in the others.
+        let scaling = RopeScaling::Yarn {
+            factor: 8.0,
+            fast: 32.0,
+            slow: 1.0,
+            original: 8192.0,
+            truncate: true,
+        };
+        let plain = olmo2::olmo2_7b();
+        let [full, windowed] = [(0, None), (1, Some(4096))].map(|(rope, window)| {
+            attention(*plain.layers.get(0), |a| (a.rope, a.window) = (Some(rope), window))
+        });
+        let both = [windowed, full];
+        let layers = Layers::new(&both, &[0, 0, 0, 1], 32);
+        let ropes = [Rope { scaling, magnitude: 1.207_944_2, ..plain.ropes[0] }, plain.ropes[0]];
+        let olmo3 = Spec { layers, ropes: List::Borrowed(&ropes), ..plain.borrowed() };
+        let yarn = |magnitude, slow| {
+            let (factor, fast, original, truncate) = (8.0, 24.0, 2048.0, true);
+            let scaling = RopeScaling::Yarn { factor, fast, slow, original, truncate };
+            qwen::qwen3_14b().with_ropes(|r| Rope { scaling, magnitude, ..r })
+        };
         for spec in [
             gpt2::small(),
             llama::tinyllama(),
@@ -143,13 +209,22 @@ mod tests {
             qwen::qwen3_14b(),
             qwen3moe::qwen3_30b_a3b(),
             lfm2::lfm2_1_2b(),
+            granite::granite3_8b(),
+            unrotated,
+            smollm3::smollm3_3b(),
+            phi3::phi4_mini(),
+            mistral3::ministral3_3b(),
+            olmo2::olmo2_7b(),
+            olmo3,
+            yarn(1.0, 1.0),
+            yarn(0.1 * 8f32.ln() + 1.0, 2.0),
+            yarn(1.5, 1.0),
             bitnet::bitnet_2b(),
             Spec { arch: "bitnet-25", ..bitnet::bitnet_2b() },
             // No key for this: grouped queries decide.
             Spec { arch: "bitnet", ..bitnet::bitnet_2b() },
             Spec { arch: "bitnet", ..bitnet::bitnet_2b().with_layers(silu) },
         ] {
-            assert!(spec.layers.iter().all(|l| l.scales == Scales { residual: 1.0 }));
             let mut h = GgufHeader::new();
             h.put("general.architecture", GgufValue::Str(spec.arch)).unwrap();
             put_spec(&mut h, &spec).unwrap();

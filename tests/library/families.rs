@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{self, all_logits, family_files, golden, nmse, oracle, oracle_quiet};
 use teff::graph::StepError;
+use teff::graph::gguf::Gguf;
 use teff::{LogitsFor, Model, SessionError, SessionOptions};
+use teff_runtime::quantize::{GgufSource, QuantizeOptions, Target, write};
 
 fn golden_of(path: &Path) -> common::Golden {
     golden(Path::new(&format!("{}.golden.safetensors", path.display())))
@@ -16,10 +18,14 @@ fn dense(path: &Path) -> bool {
 
 /// Quantised files are measured by llama.cpp's own error on the same file; f32 files have none.
 fn files_of(name: &str) {
+    files_in(name, &common::options());
+}
+
+fn files_in(name: &str, options: &SessionOptions) {
     for path in family_files(name) {
         let model = Model::open(&path).unwrap();
         let g = golden_of(&path);
-        let ours = nmse(&all_logits(&model, &g.tokens), &g.exact);
+        let ours = nmse(&logits_in(&model, &g.tokens, options), &g.exact);
         let peer = nmse(&g.peer.unwrap(), &g.exact);
         println!("{}: NMSE {ours:.3e}, the peer's {peer:.3e}", path.display());
         let most = if dense(&path) { 1e-9 } else { 1.1 * peer };
@@ -29,10 +35,18 @@ fn files_of(name: &str) {
 
 /// Compared to transformers in f32 on the same weights.
 fn folder(name: &str) {
+    folder_in(name, &common::options());
+}
+
+fn logits_in(model: &Model, tokens: &[u32], options: &SessionOptions) -> Vec<f32> {
+    common::logits(&mut model.session(options).unwrap(), tokens, 96)
+}
+
+fn folder_in(name: &str, options: &SessionOptions) {
     let Some(path) = oracle(name) else { return };
     let model = Model::open(&path).unwrap();
     let g = golden(&path.join("model.safetensors.golden.safetensors"));
-    let e = nmse(&all_logits(&model, &g.tokens), &g.exact);
+    let e = nmse(&logits_in(&model, &g.tokens, options), &g.exact);
     println!("{}: NMSE {e:.2e}", path.display());
     assert!(e <= 1e-9, "{name}: {e:e}");
 }
@@ -51,7 +65,7 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3 lfm2);
+families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
@@ -84,16 +98,86 @@ fn lfm2_rows_of_256() {
     }
 }
 
+/// LongRoPE's factors are those for the context that a session is asked for, for all of a text and
+/// however it is split: the short ones up to the original context, the long ones beyond it.
+#[test]
+fn factors_for_a_context() {
+    let with = |context| SessionOptions { context: Some(context), ..common::options() };
+    files_in("phi4-short", &with(1024));
+    folder_in("phi4-short", &with(1024));
+    if oracle("phi4-long").is_some() {
+        files_in("phi4-long", &with(256));
+        folder_in("phi4-long", &with(256));
+    }
+    let model = Model::open(family_files("phi4-short").remove(0)).unwrap();
+    let tokens: Vec<u32> = (0..40).map(|i| i * 7 % 300).collect();
+    let of = |context, chunk| {
+        common::logits(&mut model.session(&with(context)).unwrap(), &tokens, chunk)
+    };
+    let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+    let (short, long) = (of(1024, 96), of(1025, 96));
+    assert!(same(&short, &of(64, 7)) && same(&short, &of(512, 1)));
+    assert!(same(&long, &of(4096, 7)) && same(&long, &of(2000, 1)));
+    assert!(nmse(&short, &long) > 1e-4);
+}
+
+/// Granite in rows of 256, of which there is no folder; and its quantised files in f32, which is
+/// what their exact logits were computed from.
+#[test]
+fn granite() {
+    for name in ["granite", "granite4"] {
+        // Of the first there is no copy.
+        if name == "granite" && oracle(name).is_none() {
+            continue;
+        }
+        files_of(name);
+        in_f32(name);
+    }
+}
+
+/// The quantised files of a family in f32, which is what their exact logits were computed from.
+fn in_f32(name: &str) {
+    for path in family_files(name) {
+        let file = std::fs::read(&path).unwrap();
+        let source = GgufSource::new(Gguf::parse(&file).unwrap()).unwrap();
+        let target = Target::from_name("F32").unwrap();
+        let options = QuantizeOptions { allow_requantize: true, ..QuantizeOptions::default() };
+        let (file, _) = write(&source, &target, &options, Vec::new(), &mut |_| {}).unwrap();
+        let model = Model::from_bytes(file, &teff::LoadOptions::default()).unwrap();
+        let g = golden_of(&path);
+        let e = nmse(&all_logits(&model, &g.tokens), &g.exact);
+        println!("{}: NMSE {e:.2e} in f32", path.display());
+        assert!(e <= 1e-9, "{}: {e:e}", path.display());
+    }
+}
+
+/// The published form of Ministral 3, inside of a model for images.
+#[test]
+fn ministral3_for_images() {
+    folder("mistral3-wrapped");
+}
+
 /// A folder with the keys of published checkpoints gives the same bits as one written by
 /// transformers.
 #[test]
 fn both_generations_of_configs() {
-    for name in ["qwen3moe", "qwen3moe-nonorm"] {
+    for name in [
+        "qwen3moe",
+        "qwen3moe-nonorm",
+        "granite4",
+        "smollm3",
+        "olmo2",
+        "ministral3",
+        "phi3",
+        "phi4-long",
+    ] {
         let Some(path) = oracle(name) else { continue };
         let old =
             std::env::temp_dir().join(format!("teff-config-v4-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&old).unwrap();
-        for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let tokenizer = ["tokenizer.json", "tokenizer.model"].into_iter();
+        let tokenizer = tokenizer.filter(|file| path.join(file).exists());
+        for file in tokenizer.chain(["model.safetensors", "tokenizer_config.json"]) {
             std::fs::copy(path.join(file), old.join(file)).unwrap();
         }
         std::fs::copy(path.join("config.v4.json"), old.join("config.json")).unwrap();

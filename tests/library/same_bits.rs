@@ -205,8 +205,49 @@ fn lfm2() {
 }
 
 #[test]
+fn granite() {
+    family("granite4");
+}
+
+#[test]
+fn smollm3() {
+    family("smollm3");
+}
+
+#[test]
+fn olmo2() {
+    family("olmo2");
+}
+
+#[test]
+fn ministral3() {
+    family("ministral3");
+}
+
+#[test]
+fn phi3() {
+    family("phi3");
+    family("phi4-short");
+}
+
+#[test]
 fn folders() {
-    for name in ["llama", "gemma3", "qwen2", "qwen3", "bitnet", "qwen3moe", "lfm2"] {
+    for name in [
+        "llama",
+        "gemma3",
+        "qwen2",
+        "qwen3",
+        "bitnet",
+        "qwen3moe",
+        "lfm2",
+        "granite4",
+        "smollm3",
+        "olmo2",
+        "ministral3",
+        "mistral3-wrapped",
+        "phi3",
+        "phi4-long",
+    ] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);
         }

@@ -5,7 +5,7 @@ use crate::layers::{
     Activation, Attention, Dense, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
 use crate::meta::{MetaError, Metadata, Value, count, flag, float, required, text};
-use crate::spec::{Embed, Head, MAX_LAYERS, Rope, RopeScaling, SpecRoom};
+use crate::spec::{Embed, Head, MAX_LAYERS, Rope, RopeScaling, SpecRoom, yarn_magnitude};
 use crate::{Role, Spec, SpecError};
 
 use teff_kernels::RopeKind;
@@ -31,6 +31,12 @@ pub(super) struct Keys {
     pub(super) rope_factor: &'static str,
     pub(super) rope_factor_old: &'static str,
     pub(super) rope_attn_factor: &'static str,
+    pub(super) rope_original: &'static str,
+    pub(super) yarn_ext_factor: &'static str,
+    pub(super) yarn_attn_factor: &'static str,
+    pub(super) yarn_fast: &'static str,
+    pub(super) yarn_slow: &'static str,
+    pub(super) yarn_log: &'static str,
     pub(super) experts: &'static str,
     pub(super) experts_used: &'static str,
     pub(super) expert_ffn: &'static str,
@@ -63,6 +69,12 @@ macro_rules! keys {
             rope_factor: concat!($arch, ".rope.scaling.factor"),
             rope_factor_old: concat!($arch, ".rope.scale_linear"),
             rope_attn_factor: concat!($arch, ".rope.scaling.attn_factor"),
+            rope_original: concat!($arch, ".rope.scaling.original_context_length"),
+            yarn_ext_factor: concat!($arch, ".rope.scaling.yarn_ext_factor"),
+            yarn_attn_factor: concat!($arch, ".rope.scaling.yarn_attn_factor"),
+            yarn_fast: concat!($arch, ".rope.scaling.yarn_beta_fast"),
+            yarn_slow: concat!($arch, ".rope.scaling.yarn_beta_slow"),
+            yarn_log: concat!($arch, ".rope.scaling.yarn_log_multiplier"),
             experts: concat!($arch, ".expert_count"),
             experts_used: concat!($arch, ".expert_used_count"),
             expert_ffn: concat!($arch, ".expert_feed_forward_length"),
@@ -118,20 +130,23 @@ pub(super) fn layer(s: &Sizes, rope: u8, biases: Biases) -> Layer {
             qkv_bias: biases.qkv,
             out_bias: biases.attn_out,
             qk_norm: false,
+            wide_norm: false,
             sub_norm: false,
             rope: Some(rope),
             window: None,
             scale: inverse_root(s.head_dim),
+            temperature: None,
             shared_kv: None,
         }),
         ffn: FeedForward::Dense(Dense {
             inner: s.ffn,
             gated: true,
+            fused: false,
             activation: Activation::Silu,
             bias: biases.ffn,
             sub_norm: false,
         }),
-        norms: Norms { before: norm(s), post: false },
+        norms: Norms { before: norm(s), pre: true, post: false },
         scales: Scales { residual: 1.0 },
     }
 }
@@ -185,6 +200,7 @@ pub(super) fn spec<'p>(
         ropes: room.ropes(),
         norm: norm(s),
         head,
+        logit_divisor: 1.0,
         token_scales: false,
     };
     spec.validate()?;
@@ -357,7 +373,11 @@ pub(super) fn gguf_rope(
         found => found,
     };
     let factor = factor.filter(|&f| f != 0.0 && f != 1.0);
-    if float(meta, keys.rope_attn_factor)?.is_some_and(|f| f != 1.0) {
+    if shapes.shape("rope_factors_long.weight").is_some() {
+        return gguf_long(meta, shapes, keys, kind, head_dim);
+    }
+    let yarn = text(meta, keys.rope_type)? == Some("yarn");
+    if !yarn && float(meta, keys.rope_attn_factor)?.is_some_and(|f| f != 1.0) {
         return Err(unsupported(keys.rope_attn_factor, "absent or 1"));
     }
     let factors = shapes.shape("rope_freqs.weight").is_some();
@@ -365,17 +385,88 @@ pub(super) fn gguf_rope(
         (None | Some("none" | "linear"), _) if factors => RopeScaling::Factors,
         (Some("none"), _) | (None | Some("linear"), None) => RopeScaling::None,
         (None | Some("linear"), Some(factor)) => RopeScaling::Linear(factor),
-        _ => return Err(unsupported(keys.rope_type, "none, linear")),
+        (Some("yarn"), factor) if !factors => gguf_yarn(meta, keys, factor.unwrap_or(1.0))?,
+        _ => return Err(unsupported(keys.rope_type, "none, linear, yarn")),
     };
     if factors && factor.is_some() {
         return Err(SpecError::Inconsistent("a rotary scaling and a tensor rope_freqs.weight"));
     }
+    let magnitude = match scaling {
+        RopeScaling::Yarn { factor, .. } => gguf_yarn_magnitude(meta, keys, factor)?,
+        _ => 1.0,
+    };
     Ok(Rope {
         kind,
         dims: count(meta, keys.rope_dims)?.unwrap_or(head_dim),
         base: float(meta, keys.rope_base)?.unwrap_or(10_000.0),
         scaling,
+        magnitude,
     })
+}
+
+/// LongRoPE in a GGUF file, of which its tensors are the sign.
+fn gguf_long(
+    meta: &dyn Metadata,
+    shapes: &dyn Shapes,
+    keys: &Keys,
+    kind: RopeKind,
+    head_dim: u32,
+) -> Result<Rope, SpecError> {
+    if !matches!(text(meta, keys.rope_type)?, None | Some("none" | "longrope")) {
+        return Err(unsupported(keys.rope_type, "absent or longrope, beside its factors"));
+    }
+    let factor = |key| Ok::<_, SpecError>(float(meta, key)?.is_some_and(|f| f != 0.0 && f != 1.0));
+    if shapes.shape("rope_freqs.weight").is_some()
+        || factor(keys.rope_factor)?
+        || factor(keys.rope_factor_old)?
+    {
+        return Err(SpecError::Inconsistent("LongRoPE's factors and another rotary scaling"));
+    }
+    let original = match count(meta, keys.rope_original)? {
+        Some(original) => original,
+        None => required(count(meta, keys.context)?, keys.context)?,
+    };
+    Ok(Rope {
+        kind,
+        dims: count(meta, keys.rope_dims)?.unwrap_or(head_dim),
+        base: float(meta, keys.rope_base)?.unwrap_or(10_000.0),
+        scaling: RopeScaling::Long { original },
+        magnitude: float(meta, keys.rope_attn_factor)?.unwrap_or(1.0),
+    })
+}
+
+/// YaRN's scaling in a GGUF file. There is no key for `truncate`, which is true.
+fn gguf_yarn(meta: &dyn Metadata, keys: &Keys, factor: f32) -> Result<RopeScaling, SpecError> {
+    // llama.cpp takes 1 for what is absent or below 0.
+    if float(meta, keys.yarn_ext_factor)?.is_some_and(|x| x >= 0.0 && x != 1.0) {
+        return Err(unsupported(keys.yarn_ext_factor, "absent, -1 or 1"));
+    }
+    Ok(RopeScaling::Yarn {
+        factor,
+        fast: float(meta, keys.yarn_fast)?.unwrap_or(32.0),
+        slow: float(meta, keys.yarn_slow)?.unwrap_or(1.0),
+        original: match float(meta, keys.rope_original)? {
+            None | Some(0.0) => required(float(meta, keys.context)?, keys.context)?,
+            Some(original) => original,
+        },
+        truncate: true,
+    })
+}
+
+/// Magnitude of YaRN's cosines and sines in a GGUF file: `yarn_attn_factor` if it is there, else
+/// that of the factor, over that of the factor and `yarn_log_multiplier`.
+fn gguf_yarn_magnitude(meta: &dyn Metadata, keys: &Keys, factor: f32) -> Result<f32, SpecError> {
+    let factor = f64::from(factor);
+    let own = float(meta, keys.yarn_attn_factor)?.filter(|&a| a != 0.0);
+    let log = float(meta, keys.yarn_log)?.filter(|&m| m != 0.0);
+    let more = float(meta, keys.rope_attn_factor)?.unwrap_or(1.0);
+    let plain = yarn_magnitude(factor, 1.0);
+    let magnitude = match (own, log) {
+        (Some(own), _) => f64::from(own),
+        (None, Some(log)) => plain / yarn_magnitude(factor, f64::from(log)),
+        (None, None) => plain,
+    };
+    Ok((magnitude * f64::from(more)) as f32)
 }
 
 /// Source of the head's weights in a GGUF file.
@@ -413,6 +504,60 @@ pub(super) fn is_listed(
     Ok(true)
 }
 
+/// Windows in a GGUF file: their size, and the layers that have one.
+pub(super) struct GgufWindows {
+    size: Option<u32>,
+    listed: bool,
+    every: u32,
+    key: &'static str,
+}
+
+impl GgufWindows {
+    /// A file without the key of the size has no windows. One without a pattern has that of the
+    /// family, in which every so many layers attend to everything; a pattern of 0 gives all layers a
+    /// window.
+    pub(super) fn read(
+        meta: &dyn Metadata,
+        keys: &Keys,
+        layers: u32,
+        every: u32,
+    ) -> Result<GgufWindows, SpecError> {
+        let size = match meta.get(keys.window) {
+            None | Some(Value::Uint(0)) => None,
+            Some(_) => count(meta, keys.window)?,
+        };
+        let key = keys.window_pattern;
+        let is_entry = |v: Value<'_>| matches!(v, Value::Bool(_) | Value::Uint(_));
+        let listed = is_listed(meta, key, layers, is_entry)?;
+        let every = match meta.get(key) {
+            _ if listed => 0,
+            Some(Value::Uint(0)) => 0,
+            _ => count(meta, key)?.unwrap_or(every),
+        };
+        Ok(GgufWindows { size, listed, every, key })
+    }
+
+    /// True if the file has windows.
+    pub(super) fn any(&self) -> bool {
+        self.size.is_some()
+    }
+
+    /// Window of layer `l`.
+    pub(super) fn of(&self, meta: &dyn Metadata, l: u32) -> Option<u32> {
+        let no = [None, Some(Value::Bool(false)), Some(Value::Uint(0))];
+        self.size.filter(|_| match self.listed {
+            true => !no.contains(&meta.item(self.key, l as usize)),
+            false => !is_full(l, self.every),
+        })
+    }
+}
+
+/// True for a layer that attends to everything if every so many do, counting from 1; none do if
+/// that is 0.
+pub(super) const fn is_full(l: u32, every: u32) -> bool {
+    every != 0 && (l + 1).is_multiple_of(every)
+}
+
 /// True if the value of a window's key asks for one: a list has one for each layer.
 pub(super) fn is_window(value: Option<Value<'_>>) -> bool {
     match value {
@@ -441,7 +586,8 @@ pub(super) fn published(
     layer: impl Fn(Layer) -> Layer,
 ) -> Spec<'static> {
     let mut room = SpecRoom::new();
-    let rope = Rope { kind, dims: s.head_dim, base, scaling: RopeScaling::None };
+    let (dims, scaling) = (s.head_dim, RopeScaling::None);
+    let rope = Rope { kind, dims, base, scaling, magnitude: 1.0 };
     let embd = Some((vocab, s.width as usize));
     let spec = room.rope(rope).and_then(|rope| {
         let plain = self::layer(s, rope, Biases::NONE);

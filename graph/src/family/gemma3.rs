@@ -4,13 +4,13 @@
 
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Biases, Keys, Sizes, keys};
+use super::decoder::{self, Biases, GgufWindows, Keys, Sizes, is_full, keys};
 use super::hf::{self, Class};
 use super::hf_rope;
 use super::names::{hf, hf_ignored, named};
 use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
 use crate::layers::{Activation, Layer};
-use crate::meta::{MetaError, Metadata, Value, count, flag, float};
+use crate::meta::{MetaError, Metadata, count, flag, float};
 #[cfg(feature = "alloc")]
 use crate::spec::Head;
 use crate::spec::{Embed, LayerRole as L, Rope, RopeScaling};
@@ -74,12 +74,6 @@ fn layer(s: &Sizes, ropes: [u8; 2], window: Option<u32>, scale: f32) -> Layer {
 /// Interval of layers that attend to everything, unless a file says another.
 const EVERY: u32 = 6;
 
-/// True for a layer that attends to everything if every so many do, counting from 1; none do if
-/// that is 0.
-const fn is_full(l: u32, every: u32) -> bool {
-    every != 0 && (l + 1).is_multiple_of(every)
-}
-
 /// The same model with its embedding scale.
 fn with_scale(spec: Spec<'_>) -> Spec<'_> {
     let scale = libm::sqrt(f64::from(spec.width)) as f32;
@@ -115,7 +109,7 @@ pub fn gemma3_1b() -> Spec<'static> {
 fn with_window(s: &Sizes, vocab: usize, size: u32, full_every: u32) -> Spec<'static> {
     let mut room = SpecRoom::new();
     let (kind, dims, scaling) = (RopeKind::NeoX, s.head_dim, RopeScaling::None);
-    let both = [1e6, WINDOW_BASE].map(|base| Rope { kind, dims, base, scaling });
+    let both = [1e6, WINDOW_BASE].map(|base| Rope { kind, dims, base, scaling, magnitude: 1.0 });
     let scale = decoder::inverse_root(s.head_dim);
     let spec = ropes(&mut room, both, true).and_then(|ropes| {
         let embd = Some((vocab, s.width as usize));
@@ -144,30 +138,11 @@ fn from_gguf<'p>(
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
     let base = float(meta, KEYS.rope_window_base)?.unwrap_or(WINDOW_BASE);
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
-    // A file without a window key has no windows; one without a pattern key has Gemma's own
-    // pattern.
-    let size = match meta.get(KEYS.window) {
-        None | Some(Value::Uint(0)) => None,
-        Some(_) => count(meta, KEYS.window)?,
-    };
-    let key = KEYS.window_pattern;
-    let listed =
-        decoder::is_listed(meta, key, s.layers, |v| matches!(v, Value::Bool(_) | Value::Uint(_)))?;
-    let every = match meta.get(key) {
-        _ if listed => 0,
-        Some(Value::Uint(0)) => 0, // all layers have a window
-        _ => count(meta, key)?.unwrap_or(EVERY),
-    };
-    let is_windowed = |l: u32| match listed {
-        true => {
-            !matches!(meta.item(key, l as usize), None | Some(Value::Bool(false) | Value::Uint(0)))
-        }
-        false => !is_full(l, every),
-    };
+    let windows = GgufWindows::read(meta, &KEYS, s.layers, EVERY)?;
     let root = if s.layers == LAYERS_27B { s.width / s.heads } else { s.head_dim };
-    let windowed = Rope { base, scaling: RopeScaling::None, ..rope };
-    let ropes = ropes(room, [rope, windowed], size.is_some())?;
-    let layer = |l| layer(&s, ropes, size.filter(|_| is_windowed(l)), decoder::inverse_root(root));
+    let windowed = Rope { base, scaling: RopeScaling::None, magnitude: 1.0, ..rope };
+    let ropes = ropes(room, [rope, windowed], windows.any())?;
+    let layer = |l| layer(&s, ropes, windows.of(meta, l), decoder::inverse_root(root));
     let spec = with_scale(decoder::spec(KEYS.arch, &s, embd, head, room, layer)?);
     spec.validate()?;
     Ok(spec)

@@ -63,20 +63,23 @@ const SMALL: Layer = Layer {
         qkv_bias: true,
         out_bias: true,
         qk_norm: false,
+        wide_norm: false,
         sub_norm: false,
         rope: None,
         window: None,
         scale: 0.125,
+        temperature: None,
         shared_kv: None,
     }),
     ffn: FeedForward::Dense(Dense {
         inner: 3072,
         gated: false,
+        fused: false,
         activation: Activation::GeluTanh,
         bias: true,
         sub_norm: false,
     }),
-    norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, post: false },
+    norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, pre: true, post: false },
     scales: Scales { residual: 1.0 },
 };
 
@@ -93,6 +96,7 @@ pub const fn small() -> Spec<'static> {
         ropes: List::Borrowed(&[]),
         norm: SMALL.norms.before,
         head: Head::Tied,
+        logit_divisor: 1.0,
         token_scales: false,
     }
 }
@@ -123,7 +127,7 @@ fn spec<'p>(
     // 1 / sqrt(d) rounded once, not the inverse of a rounded root.
     let scale = if s.scaled { (1.0 / libm::sqrt(f64::from(head_dim))) as f32 } else { 1.0 };
     let norm = Norm { kind: NormKind::Layer, eps: s.eps };
-    let mut layer = Layer { norms: Norms { before: norm, post: false }, ..SMALL };
+    let mut layer = Layer { norms: Norms { before: norm, pre: true, post: false }, ..SMALL };
     if let Mixer::Attention(attention) = &mut layer.mixer {
         let (heads, kv_heads) = (s.heads, s.heads);
         *attention = Attention { heads, kv_heads, head_dim, scale, ..*attention };

@@ -2,12 +2,12 @@
 //! `rope_scaling`, both in `rope_scaling`, and both in `rope_parameters`, for all layers or by kind
 //! of layer. What counts where a file mixes them is decided as transformers 5 does.
 
-use teff_kernels::RopeKind;
+use teff_kernels::{MAX_HEAD_DIM, RopeKind};
 
 use super::Rule;
 use crate::SpecError;
-use crate::meta::{MetaError, Metadata, Value, float, required, text};
-use crate::spec::{Rope, RopeScaling, SpecRoom};
+use crate::meta::{MetaError, Metadata, Value, flag, float, text};
+use crate::spec::{Rope, RopeScaling, SpecRoom, yarn_magnitude};
 
 /// Names of the fields of an object with rotary parameters.
 struct Keys {
@@ -21,6 +21,14 @@ struct Keys {
     high: &'static str,
     original: &'static str,
     partial: &'static str,
+    fast: &'static str,
+    slow: &'static str,
+    attention: &'static str,
+    mscale: &'static str,
+    mscale_all: &'static str,
+    truncate: &'static str,
+    /// Lists of LongRoPE's factors for long and for short contexts.
+    lists: [&'static str; 2],
     /// Objects with the parameters of one kind of layer.
     by_kind: [&'static str; 2],
 }
@@ -37,6 +45,13 @@ macro_rules! keys {
             high: concat!($all, ".high_freq_factor"),
             original: concat!($all, ".original_max_position_embeddings"),
             partial: concat!($all, ".partial_rotary_factor"),
+            fast: concat!($all, ".beta_fast"),
+            slow: concat!($all, ".beta_slow"),
+            attention: concat!($all, ".attention_factor"),
+            mscale: concat!($all, ".mscale"),
+            mscale_all: concat!($all, ".mscale_all_dim"),
+            truncate: concat!($all, ".truncate"),
+            lists: [concat!($all, ".long_factor"), concat!($all, ".short_factor")],
             by_kind: [concat!($all, ".full_attention"), concat!($all, ".sliding_attention")],
         }
     };
@@ -101,6 +116,73 @@ impl Keys {
         Ok(())
     }
 
+    /// Refuses parameters by kind of layer.
+    fn one_kind(&self, meta: &dyn Metadata) -> Result<(), SpecError> {
+        for key in self.by_kind {
+            if !matches!(meta.get(key), None | Some(Value::Null)) {
+                return Err(SpecError::Unsupported { key, known: "one embedding for all layers" });
+            }
+        }
+        Ok(())
+    }
+
+    /// The base of the frequencies.
+    fn base(&self, meta: &dyn Metadata, of: Of, notes: &mut Notes<'_>) -> Result<f32, SpecError> {
+        let inner = float(meta, self.base)?;
+        notes.inner_wins(meta, BASE, inner)?;
+        Ok(inner.or(float(meta, BASE)?).unwrap_or(of.base))
+    }
+
+    /// The original context.
+    fn original(
+        &self,
+        meta: &dyn Metadata,
+        of: Of,
+        notes: &mut Notes<'_>,
+    ) -> Result<f32, SpecError> {
+        let (outer, inner) = (float(meta, ORIGINAL)?, float(meta, self.original)?);
+        if outer.is_some() && inner.is_some() && outer != inner {
+            notes.add(self.original, Rule::OuterContext);
+        }
+        Ok(outer.or(inner).unwrap_or(of.context as f32))
+    }
+
+    /// LongRoPE and its magnitude, which short contexts have too. The lists of factors are read by the
+    /// model's container.
+    fn long(
+        &self,
+        meta: &dyn Metadata,
+        of: Of,
+        original: f32,
+        dims: u32,
+    ) -> Result<(RopeScaling, f32), SpecError> {
+        let n = dims as usize / 2;
+        for key in self.lists {
+            let is_number = |i| {
+                matches!(meta.item(key, i), Some(Value::Uint(1..)))
+                    || matches!(meta.item(key, i), Some(Value::Float(x)) if x > 0.0 && (x as f32).is_normal())
+            };
+            if n > MAX_HEAD_DIM / 2 || !(0..n).all(is_number) || meta.item(key, n).is_some() {
+                let want = "a list of positive numbers, half as many as elements that are rotated";
+                return Err(MetaError::Wrong { key, want }.into());
+            }
+        }
+        if !(original >= 2.0 && original < 16_777_216.0 && libm::truncf(original) == original) {
+            let want = "a number of positions from 2 to 2^24";
+            return Err(MetaError::Wrong { key: self.original, want }.into());
+        }
+        let factor = match float(meta, self.factor)? {
+            Some(factor) => f64::from(factor),
+            None => f64::from(of.context) / f64::from(original),
+        };
+        let magnitude = match float(meta, self.attention)? {
+            Some(given) => given,
+            None if factor <= 1.0 => 1.0,
+            None => libm::sqrt(1.0 + libm::log(factor) / libm::log(f64::from(original))) as f32,
+        };
+        Ok((RopeScaling::Long { original: original as u32 }, magnitude))
+    }
+
     fn no_part(&self, meta: &dyn Metadata) -> Result<(), SpecError> {
         for key in [PARTIAL, self.partial] {
             if float(meta, key)?.is_some_and(|f| f != 1.0) {
@@ -137,23 +219,67 @@ impl Notes<'_> {
     }
 }
 
-/// Scaling of this kind, with `number` giving a field by its name in each object.
+/// Name of a field in the object that has it.
+type Field = fn(&Keys) -> &'static str;
+
+/// Fields of the objects that describe one rotary embedding.
+struct Fields<'a> {
+    /// Value of a number.
+    number: &'a dyn Fn(Field) -> Result<Option<f32>, SpecError>,
+    /// Value of a flag.
+    flag: &'a dyn Fn(Field) -> Result<Option<bool>, SpecError>,
+    /// Name of a field, for messages.
+    name: &'a dyn Fn(Field) -> &'static str,
+}
+
+impl Fields<'_> {
+    fn need(&self, field: Field) -> Result<f32, SpecError> {
+        Ok((self.number)(field)?.ok_or(MetaError::Missing((self.name)(field)))?)
+    }
+}
+
+/// Scaling of this kind, and its magnitude.
 fn scaling(
     (key, kind): (&'static str, &str),
-    number: &dyn Fn(fn(&Keys) -> &'static str) -> Result<f32, SpecError>,
+    fields: &Fields<'_>,
+    of: Of,
     original: impl FnOnce() -> Result<f32, SpecError>,
-) -> Result<RopeScaling, SpecError> {
-    Ok(match kind {
+) -> Result<(RopeScaling, f32), SpecError> {
+    let plain = match kind {
         "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear(number(|k| k.factor)?),
+        "linear" => RopeScaling::Linear(fields.need(|k| k.factor)?),
         "llama3" => RopeScaling::Llama3 {
-            factor: number(|k| k.factor)?,
-            low: number(|k| k.low)?,
-            high: number(|k| k.high)?,
+            factor: fields.need(|k| k.factor)?,
+            low: fields.need(|k| k.low)?,
+            high: fields.need(|k| k.high)?,
             original: original()?,
         },
-        _ => return Err(SpecError::Unsupported { key, known: "default, linear, llama3" }),
-    })
+        "yarn" => return yarn(fields, of, original()?),
+        _ => return Err(SpecError::Unsupported { key, known: "default, linear, llama3, yarn" }),
+    };
+    Ok((plain, 1.0))
+}
+
+/// YaRN, with the defaults of transformers: a factor that is null is the context over the original
+/// one, and 0 stands for the default.
+fn yarn(fields: &Fields<'_>, of: Of, original: f32) -> Result<(RopeScaling, f32), SpecError> {
+    let given = |field: Field| Ok::<_, SpecError>((fields.number)(field)?.filter(|&x| x != 0.0));
+    let factor = (fields.number)(|k| k.factor)?.unwrap_or(of.context as f32 / original);
+    let (mscale, all) = (given(|k| k.mscale)?, given(|k| k.mscale_all)?);
+    let of_factor = |scale| yarn_magnitude(f64::from(factor), f64::from(scale));
+    let magnitude = match ((fields.number)(|k| k.attention)?, mscale, all) {
+        (Some(given), ..) => f64::from(given),
+        (None, Some(mscale), Some(all)) => of_factor(mscale) / of_factor(all),
+        (None, ..) => of_factor(1.0),
+    };
+    let scaling = RopeScaling::Yarn {
+        factor,
+        fast: given(|k| k.fast)?.unwrap_or(32.0),
+        slow: given(|k| k.slow)?.unwrap_or(1.0),
+        original,
+        truncate: (fields.flag)(|k| k.truncate)?.unwrap_or(true),
+    };
+    Ok((scaling, magnitude as f32))
 }
 
 /// Sizes that rotary parameters refer to.
@@ -166,8 +292,8 @@ pub(super) struct Of {
 }
 
 impl Of {
-    fn rope(self, base: f32, scaling: RopeScaling) -> Rope {
-        Rope { kind: RopeKind::NeoX, dims: self.head_dim, base, scaling }
+    fn rope(self, base: f32, (scaling, magnitude): (RopeScaling, f32)) -> Rope {
+        Rope { kind: RopeKind::NeoX, dims: self.head_dim, base, scaling, magnitude }
     }
 }
 
@@ -183,35 +309,72 @@ pub(super) fn one(meta: &dyn Metadata, room: &mut SpecRoom, of: Of) -> Result<Ro
     Ok(rope)
 }
 
+/// As [`one`], for Phi-3: a part of each head is rotated, and the only scaling is LongRoPE, which has
+/// older names too.
+pub(super) fn of_phi3(meta: &dyn Metadata, room: &mut SpecRoom, of: Of) -> Result<Rope, SpecError> {
+    let (older, newer) = (SCALING.are_there(meta)?, PARAMETERS.are_there(meta)?);
+    let keys = if older { SCALING } else { PARAMETERS };
+    let rope = read_phi3(meta, &keys, of, &mut Notes(Some(room)))?;
+    if older && newer && read_phi3(meta, &PARAMETERS, of, &mut Notes(None)) != Ok(rope) {
+        room.note(PARAMETERS.all, Rule::ScalingReplaces);
+    }
+    Ok(rope)
+}
+
+fn read_phi3(
+    meta: &dyn Metadata,
+    keys: &Keys,
+    of: Of,
+    notes: &mut Notes<'_>,
+) -> Result<Rope, SpecError> {
+    keys.one_kind(meta)?;
+    let (inner, outer) = (float(meta, keys.partial)?, float(meta, PARTIAL)?);
+    if inner.is_some() && outer.is_some() && inner != outer {
+        let known = "the value among the rotary parameters";
+        return Err(SpecError::Unsupported { key: PARTIAL, known });
+    }
+    let part = inner.or(outer).unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&part) {
+        return Err(MetaError::Wrong { key: PARTIAL, want: "a number from 0 to 1" }.into());
+    }
+    let dims = libm::trunc(f64::from(of.head_dim) * f64::from(part)) as u32;
+    let base = keys.base(meta, of, notes)?;
+    let (key, kind) = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
+    keys.no_factor(meta, kind, notes)?;
+    let (scaling, magnitude) = match kind {
+        "default" => (RopeScaling::None, 1.0),
+        "longrope" | "su" | "yarn" => {
+            let original = keys.original(meta, of, notes)?;
+            keys.long(meta, of, original, dims)?
+        }
+        _ => return Err(SpecError::Unsupported { key, known: "default, longrope" }),
+    };
+    Ok(Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude })
+}
+
+/// True if `rope_scaling` has the parameters that count, and not `rope_parameters`.
+pub(super) fn is_older(meta: &dyn Metadata) -> Result<bool, SpecError> {
+    SCALING.are_there(meta)
+}
+
 fn read(
     meta: &dyn Metadata,
     keys: &Keys,
     of: Of,
     notes: &mut Notes<'_>,
 ) -> Result<Rope, SpecError> {
-    for key in keys.by_kind {
-        if !matches!(meta.get(key), None | Some(Value::Null)) {
-            return Err(SpecError::Unsupported { key, known: "one embedding for all layers" });
-        }
-    }
+    keys.one_kind(meta)?;
     keys.no_part(meta)?;
-    let inner = float(meta, keys.base)?;
-    notes.inner_wins(meta, BASE, inner)?;
-    let base = inner.or(float(meta, BASE)?).unwrap_or(of.base);
+    let base = keys.base(meta, of, notes)?;
     let kind = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
     keys.no_factor(meta, kind.1, notes)?;
-    let number = |of: fn(&Keys) -> &'static str| {
-        let key = of(keys);
-        Ok(required(float(meta, key)?, key)?)
+    let fields = Fields {
+        number: &|field| Ok(float(meta, field(keys))?),
+        flag: &|field| Ok(flag(meta, field(keys))?),
+        name: &|field| field(keys),
     };
-    let original = || {
-        let (outer, inner) = (float(meta, ORIGINAL)?, float(meta, keys.original)?);
-        if outer.is_some() && inner.is_some() && outer != inner {
-            notes.add(keys.original, Rule::OuterContext);
-        }
-        Ok(outer.or(inner).unwrap_or(of.context as f32))
-    };
-    Ok(of.rope(base, scaling(kind, &number, original)?))
+    let original = || keys.original(meta, of, notes);
+    Ok(of.rope(base, scaling(kind, &fields, of, original)?))
 }
 
 /// Rotary embeddings of Gemma 3: of layers without and with a window. The fields of `rope_scaling`
@@ -243,17 +406,18 @@ pub(super) fn by_kind(
     let base = inner.or(float(meta, WINDOW_BASE)?).unwrap_or(window_base);
     let kind = WINDOWED.kind(meta, notes)?.unwrap_or((WINDOWED.kind, "default"));
     WINDOWED.no_factor(meta, kind.1, notes)?;
-    let number = |of: fn(&Keys) -> &'static str| {
-        let key = of(&WINDOWED);
-        Ok(required(float(meta, key)?, key)?)
+    let fields = Fields {
+        number: &|field| Ok(float(meta, field(&WINDOWED))?),
+        flag: &|field| Ok(flag(meta, field(&WINDOWED))?),
+        name: &|field| field(&WINDOWED),
     };
     let original = || Ok(float(meta, WINDOWED.original)?.unwrap_or(of.context as f32));
-    Ok([full, of.rope(base, scaling(kind, &number, original)?)])
+    Ok([full, of.rope(base, scaling(kind, &fields, of, original)?)])
 }
 
 /// Rotary embedding of layers without a window.
 fn full(meta: &dyn Metadata, notes: &mut Notes<'_>, of: Of) -> Result<Rope, SpecError> {
-    let value = |key: fn(&Keys) -> &'static str| -> Result<Option<f32>, SpecError> {
+    let value = |key: Field| -> Result<Option<f32>, SpecError> {
         Ok(match float(meta, key(&SCALING))? {
             None => float(meta, key(&FULL))?,
             found => found,
@@ -282,11 +446,14 @@ fn full(meta: &dyn Metadata, notes: &mut Notes<'_>, of: Of) -> Result<Rope, Spec
         SCALING.no_factor(meta, kind.1, notes)?;
         FULL.no_factor(meta, kind.1, notes)?;
     }
-    let number = |key: fn(&Keys) -> &'static str| {
-        let missing =
-            MetaError::Missing(key(if meta.get(SCALING.all).is_some() { &SCALING } else { &FULL }));
-        Ok(value(key)?.ok_or(missing)?)
+    let either = |field: Field| {
+        Ok(match flag(meta, field(&SCALING))? {
+            None => flag(meta, field(&FULL))?,
+            found => found,
+        })
     };
+    let keys = if meta.get(SCALING.all).is_some() { &SCALING } else { &FULL };
+    let fields = Fields { number: &value, flag: &either, name: &|field| field(keys) };
     let original = || Ok(value(|k| k.original)?.unwrap_or(of.context as f32));
-    Ok(of.rope(base, scaling(kind, &number, original)?))
+    Ok(of.rope(base, scaling(kind, &fields, of, original)?))
 }

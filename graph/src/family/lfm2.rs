@@ -75,12 +75,14 @@ pub fn lfm2_1_2b() -> Spec<'static> {
     };
     let mut room = SpecRoom::new();
     let (kind, dims, scaling) = (RopeKind::NeoX, s.head_dim, crate::RopeScaling::None);
-    let spec = room.rope(crate::Rope { kind, dims, base: 1e6, scaling }).and_then(|rope| {
-        let conv = Some(ShortConv { taps: 3, bias: false });
-        let attention = [2, 5, 8, 10, 12, 14];
-        let layer = |l| layer(&s, rope, conv.filter(|_| !attention.contains(&l)), None);
-        decoder::spec("lfm2", &s, Some((65536, 2048)), Head::Tied, &mut room, layer)
-    });
+    let spec = room.rope(crate::Rope { kind, dims, base: 1e6, scaling, magnitude: 1.0 }).and_then(
+        |rope| {
+            let conv = Some(ShortConv { taps: 3, bias: false });
+            let attention = [2, 5, 8, 10, 12, 14];
+            let layer = |l| layer(&s, rope, conv.filter(|_| !attention.contains(&l)), None);
+            decoder::spec("lfm2", &s, Some((65536, 2048)), Head::Tied, &mut room, layer)
+        },
+    );
     match spec {
         Ok(spec) => spec.to_owned(),
         Err(_) => unreachable!("a published shape"),

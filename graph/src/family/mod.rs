@@ -10,14 +10,19 @@ pub mod bitnet;
 mod decoder;
 pub mod gemma3;
 pub mod gpt2;
+pub mod granite;
 mod hf;
 mod hf_rope;
 pub mod lfm2;
 pub mod llama;
+pub mod mistral3;
 mod names;
 mod notice;
+pub mod olmo2;
+pub mod phi3;
 pub mod qwen;
 pub mod qwen3moe;
+pub mod smollm3;
 
 pub use names::Names;
 pub use notice::{MAX_NOTICES, Notice, Rule};
@@ -111,12 +116,15 @@ pub struct GgufForm {
     pub rope_factors: bool,
     /// True if files can specify a window.
     pub window: bool,
+    /// True if files have keys for the factors of the embedding, the residual stream, scores and
+    /// logits, and for heads that are not rotated.
+    pub scales: bool,
 }
 
 impl GgufForm {
     /// Halves are rotated together, and windows have a key.
     pub const HALVES: GgufForm =
-        GgufForm { rope: RopeKind::NeoX, rope_factors: false, window: true };
+        GgufForm { rope: RopeKind::NeoX, rope_factors: false, window: true, scales: false };
 }
 
 impl Family {
@@ -128,7 +136,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 11] = [
+pub static FAMILIES: [&Family; 18] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -137,6 +145,13 @@ pub static FAMILIES: [&Family; 11] = [
     &qwen::QWEN3,
     &qwen3moe::QWEN3MOE,
     &lfm2::LFM2,
+    &granite::GRANITE,
+    &granite::GRANITE_HYBRID,
+    &smollm3::SMOLLM3,
+    &olmo2::OLMO2,
+    &olmo2::OLMO3,
+    &mistral3::MISTRAL3,
+    &phi3::PHI3,
     &bitnet::BITNET_B158,
     &bitnet::BITNET_25,
     &bitnet::BITNET,

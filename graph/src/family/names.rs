@@ -59,6 +59,8 @@ impl Family {
             Role::TokenEmbd => "token_embd.weight",
             Role::PositionEmbd => "position_embd.weight",
             Role::RopeFactors => "rope_freqs.weight",
+            Role::RopeFactorsLong => "rope_factors_long.weight",
+            Role::RopeFactorsShort => "rope_factors_short.weight",
             Role::OutputNorm => "output_norm.weight",
             Role::OutputNormBias => "output_norm.bias",
             Role::Output => "output.weight",
@@ -83,7 +85,11 @@ impl Family {
             Role::TokenEmbd => const { &[hf("embed_tokens.weight"), hf("lm_head.weight")] },
             Role::OutputNorm => const { &[hf("norm.weight")] },
             Role::Output => const { &[hf("lm_head.weight")] },
-            Role::PositionEmbd | Role::RopeFactors | Role::OutputNormBias => &[],
+            Role::PositionEmbd
+            | Role::RopeFactors
+            | Role::RopeFactorsLong
+            | Role::RopeFactorsShort
+            | Role::OutputNormBias => &[],
             Role::Layer(_, role) => role.hf_names(),
         }
     }

@@ -4,9 +4,9 @@
 use teff_kernels::{MAX_HEAD_DIM, RopeKind};
 
 use super::{Layer, LayerState, Mixed};
-use crate::ops::{Attend, Op, Project, QkvPart};
+use crate::ops::{Attend, Norm as NormOp, Op, Output, Project, QkvPart, StoreHeads};
 use crate::plan::build::{Builder, Stream};
-use crate::plan::{BufferType, PlanError, RowCount};
+use crate::plan::{BufferId, BufferType, PlanError, RowCount, StateId};
 use crate::spec::{LayerRole as L, Role, Spec, SpecError, inconsistent};
 
 /// Attention of one layer.
@@ -26,6 +26,8 @@ pub struct Attention {
     pub out_bias: bool,
     /// True if every head of queries and keys is RMS-normalised before the rotary embedding.
     pub qk_norm: bool,
+    /// True if that norm is one over all heads of a token together.
+    pub wide_norm: bool,
     /// True if the inputs of the output projection are RMS-normalised.
     pub sub_norm: bool,
     /// Rotary embedding, by its index in [`Spec::ropes`]; `None` if heads are not rotated.
@@ -34,8 +36,20 @@ pub struct Attention {
     pub window: Option<u32>,
     /// Scale of the scores before softmax.
     pub scale: f32,
+    /// Growth of that scale with the position of the query; `None` if it is the same for all.
+    pub temperature: Option<Temperature>,
     /// Layer whose keys and values are used; `None` if the layer has its own.
     pub shared_kv: Option<u32>,
+}
+
+/// Growth of the scale of scores with the position of the query: it is multiplied by
+/// `1 + growth ln(1 + floor(position / every))`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Temperature {
+    /// Growth with the logarithm.
+    pub growth: f32,
+    /// Positions that have the same scale.
+    pub every: u32,
 }
 
 impl Attention {
@@ -47,10 +61,12 @@ impl Attention {
         qkv_bias: false,
         out_bias: false,
         qk_norm: false,
+        wide_norm: false,
         sub_norm: false,
         rope: None,
         window: None,
         scale: 1.0,
+        temperature: None,
         shared_kv: None,
     };
 
@@ -64,6 +80,11 @@ impl Attention {
     #[must_use]
     pub const fn kv_dim(&self) -> usize {
         self.kv_heads as usize * self.head_dim as usize
+    }
+
+    /// Elements that one norm of queries or keys is taken over, which all have `all` together.
+    pub(crate) const fn normed(&self, all: usize) -> usize {
+        if self.wide_norm { all } else { self.head_dim as usize }
     }
 
     /// True if the layer computes its own keys and values.
@@ -94,6 +115,12 @@ impl Attention {
         if !self.scale.is_finite() {
             return inconsistent("the factor of scores must be finite");
         }
+        if self.temperature.is_some_and(|t| !t.growth.is_finite() || t.growth < 0.0 || t.every == 0)
+        {
+            return inconsistent(
+                "the factor of scores must grow by a finite number, with a number of positions",
+            );
+        }
         if self.window == Some(0) {
             return inconsistent("a window must have at least 1 position");
         }
@@ -101,6 +128,9 @@ impl Attention {
             return inconsistent(
                 "a matrix of queries, keys and values in a layer that shares those",
             );
+        }
+        if self.wide_norm && (!self.qk_norm || self.fused) {
+            return inconsistent("a norm over all heads of queries and keys, which have none");
         }
         let Some(rope) = self.rope else { return Ok(()) };
         match spec.ropes.get(usize::from(rope)) {
@@ -118,12 +148,14 @@ impl Attention {
         l: u32,
         x: Stream,
     ) -> Result<Mixed, PlanError> {
-        let width = b.spec.width as usize;
         let state = b.state(l)?;
         let q = b.buffer(BufferType::F32, RowCount::Batch, self.q_dim())?;
-        let norm = b.layer_norm(layer, l, (L::AttnNorm, L::AttnNormBias));
+        let norm = (L::AttnNorm, L::AttnNormBias);
         let rope = self.rope.map(|r| (b.rope(r), b.spec.ropes[usize::from(r)].kind));
-        let norms = [L::AttnQNorm, L::AttnKNorm].map(|r| b.spec.find(Role::Layer(l, r)));
+        let norms = match self.wide_norm {
+            true => [None; 2], // taken later
+            false => [L::AttnQNorm, L::AttnKNorm].map(|r| b.spec.find(Role::Layer(l, r))),
+        };
         let eps = layer.norms.before.eps;
         let project = |b: &Builder<'_, '_>, role: L, x, part| {
             let bias = role.bias().and_then(|r| b.spec.find(Role::Layer(l, r)));
@@ -146,17 +178,27 @@ impl Attention {
         };
         if self.fused {
             let w = b.id(l, L::AttnQkv);
-            let [h] = b.norm((x.buffer, width), RowCount::Batch, norm, [w])?;
+            let [h] = b.inputs(layer, l, norm, x, [w])?;
             b.op(project(b, L::AttnQkv, h, QkvPart::All))?;
+        } else if self.wide_norm {
+            let ws = match self.has_kv() {
+                true => [L::AttnQ, L::AttnK, L::AttnV],
+                false => [L::AttnQ; 3],
+            };
+            let h = b.inputs(layer, l, norm, x, ws.map(|r| b.id(l, r)))?;
+            if self.has_kv() {
+                b.op(project(b, L::AttnV, h[2], QkvPart::Value))?;
+            }
+            self.build_wide(b, (l, eps), [h[0], h[1]], (q, state), rope)?;
         } else if self.has_kv() {
             let ws = [L::AttnQ, L::AttnK, L::AttnV].map(|r| b.id(l, r));
-            let h = b.norm((x.buffer, width), RowCount::Batch, norm, ws)?;
+            let h = b.inputs(layer, l, norm, x, ws)?;
             b.op(project(b, L::AttnQ, h[0], QkvPart::Query))?;
             b.op(project(b, L::AttnK, h[1], QkvPart::Key))?;
             b.op(project(b, L::AttnV, h[2], QkvPart::Value))?;
         } else {
             let w = b.id(l, L::AttnQ);
-            let [h] = b.norm((x.buffer, width), RowCount::Batch, norm, [w])?;
+            let [h] = b.inputs(layer, l, norm, x, [w])?;
             b.op(project(b, L::AttnQ, h, QkvPart::Query))?;
         }
         b.barrier()?;
@@ -172,8 +214,60 @@ impl Attention {
             head_dim: self.head_dim as u16,
             window: self.window.unwrap_or(0),
             scale: self.scale,
+            growth: self.temperature.map_or(0.0, |t| t.growth),
+            every: self.temperature.map_or(0, |t| t.every),
         }))?;
         let norm = self.sub_norm.then_some(L::AttnSubNorm);
         Ok(Mixed { out, cols: self.q_dim(), product: L::AttnOut, norm, rows })
+    }
+
+    /// Queries and keys with one norm over all heads of a token: the products, the norms, and then
+    /// rotation and storage.
+    fn build_wide(
+        &self,
+        b: &mut Builder<'_, '_>,
+        (l, eps): (u32, f32),
+        inputs: [BufferId; 2],
+        (q, state): (BufferId, StateId),
+        rope: Option<(BufferId, RopeKind)>,
+    ) -> Result<(), PlanError> {
+        let all = [
+            (QkvPart::Query, L::AttnQ, L::AttnQNorm, self.heads),
+            (QkvPart::Key, L::AttnK, L::AttnKNorm, self.kv_heads),
+        ];
+        let parts = &all[..if self.has_kv() { 2 } else { 1 }];
+        let mut outs = inputs;
+        for (&(_, w, _, heads), x) in parts.iter().zip(&mut outs) {
+            let out =
+                b.buffer(BufferType::F32, RowCount::Batch, (heads * self.head_dim) as usize)?;
+            b.linear(l, w, *x, None, Output::Store(out))?;
+            *x = out;
+        }
+        b.barrier()?;
+        for (&(_, _, weight, heads), x) in parts.iter().zip(&mut outs) {
+            let out =
+                b.buffer(BufferType::F32, RowCount::Batch, (heads * self.head_dim) as usize)?;
+            b.op(Op::Norm(NormOp { x: *x, weight: b.id(l, weight), bias: None, out, eps }))?;
+            *x = out;
+        }
+        b.barrier()?;
+        for (&(part, _, _, heads), &x) in parts.iter().zip(&outs) {
+            let (heads, head_dim) = (heads as u16, self.head_dim as u16);
+            let (rope, rope_kind) = match rope {
+                Some((table, kind)) => (Some(table), kind),
+                None => (None, RopeKind::NeoX),
+            };
+            b.op(Op::StoreHeads(StoreHeads {
+                x,
+                part,
+                q,
+                state,
+                heads,
+                head_dim,
+                rope,
+                rope_kind,
+            }))?;
+        }
+        Ok(())
     }
 }

@@ -13,6 +13,8 @@ pub struct Dense {
     pub inner: u32,
     /// True for the gated form.
     pub gated: bool,
+    /// True if the gate and the other matrix are one, in the gated form.
+    pub fused: bool,
     /// Activation function.
     pub activation: Activation,
     /// True if every product has a bias.
@@ -27,6 +29,12 @@ impl Dense {
         if !in_range(&[self.inner]) {
             return inconsistent("the inner width must be 1 to 2^26");
         }
+        if self.fused && (!self.gated || self.bias || !self.inner.is_multiple_of(16)) {
+            return inconsistent(
+                "a gate in one matrix with the other needs an inner width that is a multiple of \
+                 16, and no biases",
+            );
+        }
         Ok(self.sub_norm)
     }
 
@@ -37,21 +45,22 @@ impl Dense {
         l: u32,
         x: Stream,
     ) -> Result<(), PlanError> {
-        let (width, inner) = (b.spec.width as usize, self.inner as usize);
+        let inner = self.inner as usize;
         let find = |b: &Builder<'_, '_>, role| b.spec.find(Role::Layer(l, role));
-        let norm = b.layer_norm(layer, l, (L::FfnNorm, L::FfnNormBias));
+        let norm = (L::FfnNorm, L::FfnNormBias);
         let down = b.id(l, L::FfnDown);
         let kind = if self.sub_norm { BufferType::F32 } else { b.input_type(down) };
         let out;
         if self.gated {
-            let (gate, up) = (b.id(l, L::FfnGate), b.id(l, L::FfnUp));
-            let [h, up_x] = b.norm((x.buffer, width), x.rows, norm, [gate, up])?;
+            let parts = if self.fused { [L::FfnGateUp; 2] } else { [L::FfnGate, L::FfnUp] };
+            let [gate, up] = parts.map(|role| b.id(l, role));
+            let [h, up_x] = b.inputs(layer, l, norm, x, [gate, up])?;
             out = b.buffer(kind, x.rows, inner)?;
             let (gate_bias, up_bias) = (find(b, L::FfnGateBias), find(b, L::FfnUpBias));
             let act = self.activation;
             b.op(Op::Gated(Gated { gate, up, gate_bias, up_bias, x: h, up_x, out, act }))?;
         } else {
-            let [h] = b.norm((x.buffer, width), x.rows, norm, [b.id(l, L::FfnUp)])?;
+            let [h] = b.inputs(layer, l, norm, x, [b.id(l, L::FfnUp)])?;
             out = b.buffer(kind, x.rows, inner)?;
             b.linear(l, L::FfnUp, h, Some(self.activation), Output::Store(out))?;
         }

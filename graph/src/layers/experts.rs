@@ -53,12 +53,12 @@ impl Experts {
         l: u32,
         x: Stream,
     ) -> Result<(), PlanError> {
-        let (width, inner) = (b.spec.width as usize, self.inner as usize);
-        let norm = b.layer_norm(layer, l, (L::FfnNorm, L::FfnNormBias));
+        let inner = self.inner as usize;
+        let norm = (L::FfnNorm, L::FfnNormBias);
         let router = b.id(l, L::ExpertRouter);
         let (gate, up, down) =
             (b.id(l, L::ExpertGate), b.id(l, L::ExpertUp), b.id(l, L::ExpertDown));
-        let [scores_x, h, up_x] = b.norm((x.buffer, width), x.rows, norm, [router, gate, up])?;
+        let [scores_x, h, up_x] = b.inputs(layer, l, norm, x, [router, gate, up])?;
         let scores = b.buffer(BufferType::F32, x.rows, self.experts as usize)?;
         b.linear(l, L::ExpertRouter, scores_x, None, Output::Store(scores))?;
         b.barrier()?;

@@ -1,11 +1,11 @@
 //! Layers and their translation into operations, with one file for each kind.
 //!
-//! A layer is a mixer (attention, or something recurrent) and a feed-forward part, each preceded by
-//! a norm and added to the residual stream:
+//! A layer is a mixer (attention, or something recurrent) and a feed-forward part, each added to the
+//! residual stream, with a norm before it, after it, or both:
 //!
 //! ```text
-//! x = x + residual * [post_norm](mixer(norm(x)))
-//! x = x + residual * [post_norm](ffn(norm(x)))
+//! x = x + residual * [post_norm](mixer([norm](x)))
+//! x = x + residual * [post_norm](ffn([norm](x)))
 //! ```
 
 use teff_kernels::{KvFormat, KvLayout};
@@ -20,7 +20,7 @@ mod dense;
 mod experts;
 mod short_conv;
 
-pub use attention::Attention;
+pub use attention::{Attention, Temperature};
 pub use dense::Dense;
 pub use experts::Experts;
 pub(crate) use experts::{MAX_EXPERTS, MAX_USED};
@@ -62,8 +62,10 @@ pub enum FeedForward {
 /// Norms around the parts of a layer.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Norms {
-    /// Norm before each part.
+    /// Norm before each part; its epsilon is also that of the other norms of the layer.
     pub before: Norm,
+    /// True if the input of each part is normalised by `before`.
+    pub pre: bool,
     /// True if the output of each part is RMS-normalised before it is added to the residual stream.
     pub post: bool,
 }
@@ -133,6 +135,13 @@ pub enum LayerState {
     },
 }
 
+impl Norms {
+    /// True if the norms before the parts have biases.
+    pub(crate) const fn has_bias(&self) -> bool {
+        self.pre && matches!(self.before.kind, NormKind::Layer)
+    }
+}
+
 impl Norm {
     pub(crate) fn validate(&self) -> Result<(), SpecError> {
         if !self.eps.is_finite() || self.eps < 0.0 {
@@ -149,11 +158,12 @@ impl Layer {
         ffn: FeedForward::Dense(Dense {
             inner: 1,
             gated: false,
+            fused: false,
             activation: Activation::Silu,
             bias: false,
             sub_norm: false,
         }),
-        norms: Norms { before: Norm { kind: NormKind::Rms, eps: 0.0 }, post: false },
+        norms: Norms { before: Norm { kind: NormKind::Rms, eps: 0.0 }, pre: true, post: false },
         scales: Scales { residual: 1.0 },
     };
 

@@ -38,8 +38,8 @@ impl ShortConv {
     ) -> Result<Mixed, PlanError> {
         let width = b.spec.width as usize;
         let state = b.state(l)?;
-        let norm = b.layer_norm(layer, l, (L::AttnNorm, L::AttnNormBias));
-        let [h] = b.norm((x.buffer, width), RowCount::Batch, norm, [b.id(l, L::ConvIn)])?;
+        let norm = (L::AttnNorm, L::AttnNormBias);
+        let [h] = b.inputs(layer, l, norm, x, [b.id(l, L::ConvIn)])?;
         let inner = b.buffer(BufferType::F32, RowCount::Batch, 3 * width)?;
         b.linear(l, L::ConvIn, h, None, Output::Store(inner))?;
         b.barrier()?;

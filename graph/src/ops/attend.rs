@@ -32,9 +32,24 @@ pub struct Attend {
     pub window: u32,
     /// Scale of the scores before softmax.
     pub scale: f32,
+    /// Growth of the scale: it is multiplied by `1 + growth ln(1 + floor(position / every))`.
+    pub growth: f32,
+    /// Positions of queries that have the same scale; 0 for all.
+    pub every: u32,
 }
 
 impl Attend {
+    /// Scale of the scores of a query, and the number of queries from this one on that have it.
+    fn scale_at(&self, position: usize) -> (f32, usize) {
+        let every = self.every as usize;
+        if every == 0 {
+            return (self.scale, usize::MAX);
+        }
+        // Exact: positions are far below 2^53.
+        let factor = 1.0 + f64::from(self.growth) * libm::log(1.0 + (position / every) as f64);
+        ((f64::from(self.scale) * factor) as f32, every - position % every)
+    }
+
     /// Number of heads whose outputs are written together, so that blocks of activations stay
     /// whole.
     fn head_group(&self, out: &Buffer) -> usize {
@@ -124,9 +139,10 @@ impl Attend {
                 let mut t = 0;
                 while t < count {
                     worker.check_cancelled()?;
-                    let n = most.min(count - t);
+                    let (scale, same) = self.scale_at(position + t);
+                    let n = most.min(count - t).min(same);
                     let (q, mut to) = (queries.rows(t, n), to.rows(t, n));
-                    backend.attend(&q, &kv, position + t, window, self.scale, &mut to);
+                    backend.attend(&q, &kv, position + t, window, scale, &mut to);
                     t += n;
                 }
                 h = end;
@@ -165,6 +181,7 @@ impl Operation for Attend {
         // Going back and snapshots keep no more than the window of the state.
         sure(window == 0 || (1..=window).contains(&self.window))?;
         sure((heads, head_dim) == (self.kv_heads, self.head_dim) && self.scale.is_finite())?;
+        sure(self.growth.is_finite())?;
         // In a ring, everything that a step's tokens attend to is still there once all of them are.
         let needed = (self.window as usize).saturating_add(plan.options.batch);
         sure(capacity >= plan.options.context || (self.window > 0 && needed <= capacity))

@@ -16,7 +16,7 @@ use crate::plan::{BufferId, Chunks, PlanView};
 pub struct Gated {
     /// Gate weights.
     pub gate: TensorId,
-    /// Up weights.
+    /// Up weights; the same tensor as `gate` if their rows follow those of the gate in it.
     pub up: TensorId,
     /// Bias of the gate.
     pub gate_bias: Option<TensorId>,
@@ -41,6 +41,13 @@ pub(super) fn join<B: Backend>(backend: &B, act: Activation, gate: &mut [f32], u
     }
 }
 
+impl Gated {
+    /// Row of its matrix at which `up` begins, of `inner` rows.
+    fn up_at(&self, inner: usize) -> usize {
+        if self.up == self.gate { inner } else { 0 }
+    }
+}
+
 impl Operation for Gated {
     fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
         f(self.x, Access::Read);
@@ -61,27 +68,28 @@ impl Operation for Gated {
         let both = [(self.gate, self.gate_bias, self.x), (self.up, self.up_bias, self.up_x)];
         for (w, bias, x) in both {
             let (w, x) = (plan.matrix(w)?, plan.buffer(x)?);
-            sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
+            let inner = out.cols as usize;
+            sure(w.cols == x.cols as usize && w.rows == inner + self.up_at(inner))?;
             sure(x.rows == out.rows)?;
-            plan.some_vector(bias, w.rows)?;
+            plan.some_vector(bias, inner)?;
         }
         Some(())
     }
 
     fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
-        let (out, rows) = (plan.buffer(self.out)?, plan.matrix(self.gate)?.rows);
-        Chunks::staged(out, rows).tile_floats(plan.most_rows())?.checked_mul(2)
+        let out = plan.buffer(self.out)?;
+        Chunks::staged(out, out.cols as usize).tile_floats(plan.most_rows())?.checked_mul(2)
     }
 
     /// Computes each chunk of both products while it is in the cache.
     fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
         let out = worker.buffer(self.out);
-        worker.some(out.rows, Chunks::staged(out, worker.matrix(self.gate).rows()).units())
+        worker.some(out.rows, Chunks::staged(out, out.cols as usize).units())
     }
 
     fn grain<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>, _: usize) -> (usize, usize) {
         let (w, out) = (worker.matrix(self.gate), worker.buffer(self.out));
-        worker.grain_of(&Chunks::staged(out, w.rows()), worker.rows(out.rows), w.cols())
+        worker.grain_of(&Chunks::staged(out, out.cols as usize), worker.rows(out.rows), w.cols())
     }
 
     fn run<B: Backend>(
@@ -100,13 +108,15 @@ impl Operation for Gated {
             unsafe { (worker.activations(x, n), worker.activations(worker.buffer(self.up_x), n)) };
         // SAFETY: the only call for these items.
         let (scratch, floats) = unsafe { worker.local() };
-        let chunks = Chunks::staged(out, gate.rows());
+        let chunks = Chunks::staged(out, out.cols as usize);
+        let up_at = self.up_at(out.cols as usize);
         for rows in worker.chunks_of(&chunks, units, n, gate.cols()) {
             let (r, width) = (rows.start, rows.len());
             let (gates, ups) = floats.split_at_mut(n * width);
             let mut gates = Tile::new(gates, n, width, width);
             let mut ups = Tile::new(&mut ups[..n * width], n, width, width);
             worker.product(&gate, &gate_x, rows.clone(), &mut gates, scratch)?;
+            let rows = rows.start + up_at..rows.end + up_at;
             worker.product(&up, &up_x, rows, &mut ups, scratch)?;
             for t in 0..n {
                 let (gate, up) = (gates.row(t), ups.row(t));

@@ -5,6 +5,7 @@
 //! one, write its file and name it in [`Op`] below; nothing else matches on operations.
 
 mod attend;
+mod convert;
 mod embed;
 mod experts_down;
 mod experts_gated;
@@ -18,6 +19,7 @@ mod route;
 mod routes;
 mod select_rows;
 mod short_conv;
+mod store_heads;
 
 use core::ops::Range;
 
@@ -265,6 +267,10 @@ operations! {
     experts_down::ExpertsDown,
     /// Selection of the rows whose outputs are wanted.
     select_rows::SelectRows,
+    /// Conversion of inputs that no norm precedes.
+    convert::Convert,
+    /// Rotation of queries or keys that were computed before, and their storage.
+    store_heads::StoreHeads,
 }
 
 pub use linear::Output;

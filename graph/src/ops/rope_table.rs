@@ -8,7 +8,6 @@ use super::{Access, Operation, sure};
 use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::plan::{BufferId, PlanView, RowCount};
-use crate::spec::RopeScaling;
 
 /// Cosines and sines of a rotary embedding, with a row for each token.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -29,7 +28,7 @@ impl Operation for RopeTable {
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (rope, out) = (plan.ropes.get(usize::from(self.rope))?, plan.floats(self.out)?);
         sure(out.rows == RowCount::Batch && rope.dims == out.cols && out.cols.is_multiple_of(2))?;
-        sure(self.factors.is_some() == (rope.scaling == RopeScaling::Factors))?;
+        sure(self.factors.is_some() != rope.scaling.tensors().is_empty())?;
         plan.some_vector(self.factors, rope.dims as usize / 2)
     }
 
@@ -53,11 +52,16 @@ impl Operation for RopeTable {
         let cols = out.cols as usize;
         let freqs: &mut [f64] = bytemuck::cast_slice_mut(&mut scratch[..cols]);
         let factors = self.factors.map(|f| worker.vector(f));
-        worker.plan().ropes[usize::from(self.rope)].frequencies(factors, freqs);
+        let rope = &worker.plan().ropes[usize::from(self.rope)];
+        rope.frequencies(factors, freqs);
+        let magnitude = rope.magnitude;
         for (t, segment) in worker.rows_of(out.rows, tokens) {
             // SAFETY: row t of a verified buffer, which is our item.
             let mut row = unsafe { worker.write(out, (t, 1), (0, cols)) };
             rope_table(segment.position + t - segment.first, freqs, row.row(0));
+            if magnitude != 1.0 {
+                worker.backend().scale(row.row(0), magnitude);
+            }
         }
         Ok(())
     }

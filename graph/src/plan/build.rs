@@ -9,9 +9,9 @@ use super::{
 };
 use crate::layers::{Activation, Layer, Norm};
 use crate::ops::{
-    ALL_KINDS, Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows,
+    ALL_KINDS, Convert, Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows,
 };
-use crate::spec::{LayerRole, MAX_ROPES, Role, RopeScaling, TensorKind};
+use crate::spec::{LayerRole, MAX_ROPES, Role, TensorKind};
 use crate::{List, Spec, TensorId};
 
 /// Number of entries that a plan needs room for.
@@ -116,14 +116,43 @@ impl Builder<'_, '_> {
         if l + 1 == self.spec.layers.len() { RowCount::Wanted } else { RowCount::Batch }
     }
 
-    /// Norm before a part of layer `l`.
-    pub(crate) fn layer_norm(
-        &self,
+    /// Inputs of a part of layer `l` for each of the matrices `ws`: the norm of `x` if the layer has
+    /// one before its parts, else `x` itself in the types that the matrices need.
+    pub(crate) fn inputs<const N: usize>(
+        &mut self,
         layer: &Layer,
         l: u32,
         (weight, bias): (LayerRole, LayerRole),
-    ) -> NormWeights {
-        (layer.norms.before, self.id(l, weight), self.spec.find(Role::Layer(l, bias)))
+        x: Stream,
+        ws: [TensorId; N],
+    ) -> Result<[BufferId; N], PlanError> {
+        let width = self.spec.width as usize;
+        if layer.norms.pre {
+            let bias = self.spec.find(Role::Layer(l, bias));
+            let norm = (layer.norms.before, self.id(l, weight), bias);
+            return self.norm((x.buffer, width), x.rows, norm, ws);
+        }
+        let mut outs = [x.buffer; N];
+        let mut converted = false;
+        for i in 0..N {
+            let kind = self.input_type(ws[i]);
+            if kind == BufferType::F32 {
+                continue; // the stream is f32
+            }
+            outs[i] = match (0..i).find(|&j| self.input_type(ws[j]) == kind) {
+                Some(j) => outs[j],
+                None => {
+                    let out = self.buffer(kind, x.rows, width)?;
+                    self.op(Op::Convert(Convert { x: x.buffer, out }))?;
+                    converted = true;
+                    out
+                }
+            };
+        }
+        if converted {
+            self.barrier()?;
+        }
+        Ok(outs)
     }
 
     /// Type of inputs that matrix `w` needs.
@@ -229,6 +258,7 @@ impl Builder<'_, '_> {
     fn decoder(
         &mut self,
         outputs: Outputs,
+        context: usize,
     ) -> Result<(Option<BufferId>, Option<BufferId>), PlanError> {
         let spec = self.spec;
         let width = spec.width as usize;
@@ -239,8 +269,7 @@ impl Builder<'_, '_> {
             let used = |l: &Layer| l.attention().is_some_and(|a| a.rope == Some(i as u8));
             if spec.layers.iter().any(used) {
                 let table = self.buffer(BufferType::F32, RowCount::Batch, rope.dims as usize)?;
-                let with_factors = rope.scaling == RopeScaling::Factors;
-                let factors = spec.find(Role::RopeFactors).filter(|_| with_factors);
+                let factors = rope.scaling.factors(context).and_then(|role| spec.find(role));
                 self.op(Op::RopeTable(RopeTable { rope: i as u8, factors, out: table }))?;
                 self.ropes[i] = Some(table);
             }
@@ -275,7 +304,8 @@ impl Builder<'_, '_> {
         };
         let to = self.buffer(BufferType::F32, RowCount::Wanted, spec.vocab as usize)?;
         let to_logits = Output::Store(to);
-        self.op(Op::Linear(Linear { w, bias: None, x: h, act: None, to: to_logits, scale: 1.0 }))?;
+        let scale = 1.0 / spec.logit_divisor;
+        self.op(Op::Linear(Linear { w, bias: None, x: h, act: None, to: to_logits, scale }))?;
         Ok((Some(to), hidden))
     }
 }
@@ -329,7 +359,7 @@ pub fn build_into<'p>(
     let (ops, buffers) = (room.ops, room.buffers);
     let (n_ops, n_buffers, ropes) = (0, 0, [None; MAX_ROPES]);
     let mut b = Builder { spec, format, states, ops, buffers, n_ops, n_buffers, ropes };
-    let (logits, hidden) = b.decoder(outputs)?;
+    let (logits, hidden) = b.decoder(outputs, context)?;
     let Builder { ops, buffers, n_ops, n_buffers, .. } = b;
     let (ops, buffers) = (&ops[..n_ops], &mut buffers[..n_buffers]);
     if let Some(i) = buffers.iter().position(|b| !b.is_whole()) {

@@ -12,6 +12,7 @@ mod rope;
 
 pub use roles::{HfForm, HfName, LayerRole, Role, Slot, TensorKind};
 pub use room::{Layers, MAX_KINDS, MAX_LAYERS, MAX_ROPES, SpecRoom};
+pub(crate) use rope::yarn_magnitude;
 pub use rope::{Rope, RopeScaling};
 
 /// Hyper-parameters and layers of a decoder-only transformer.
@@ -51,6 +52,8 @@ pub struct Spec<'p> {
     pub norm: Norm,
     /// Source of the head's weights.
     pub head: Head,
+    /// Divisor of the logits.
+    pub logit_divisor: f32,
     /// True if the int8 inputs of ternary weights have one scale for a whole token, as in models
     /// that were trained that way.
     pub token_scales: bool,
@@ -151,9 +154,12 @@ impl<'p> Spec<'p> {
         if !self.embed.scale.is_finite() {
             return inconsistent("the factor of the embedding must be finite");
         }
+        if !self.logit_divisor.is_normal() || !(1.0 / self.logit_divisor).is_normal() {
+            return inconsistent("the divisor of the logits must be finite and not 0");
+        }
         self.norm.validate()?;
-        if self.ropes.iter().filter(|r| r.scaling == RopeScaling::Factors).count() > 1 {
-            return inconsistent("one rotary embedding at most has a tensor of factors");
+        if self.ropes.iter().filter(|r| !r.scaling.tensors().is_empty()).count() > 1 {
+            return inconsistent("one rotary embedding at most has tensors of factors");
         }
         for rope in self.ropes.iter() {
             rope.validate()?;
@@ -173,15 +179,15 @@ impl<'p> Spec<'p> {
         Spec { layers: self.layers.borrowed(), ropes: self.ropes.borrowed(), ..*self }
     }
 
-    /// Shape of the tensor of rotary factors, if the model has one.
-    fn rope_factors(&self) -> Option<u32> {
-        let with = self.ropes.iter().find(|r| r.scaling == RopeScaling::Factors)?;
-        Some(with.dims / 2)
+    /// Tensors of rotary factors, if the model has any, and their length.
+    fn rope_factors(&self) -> (&'static [Role], usize) {
+        let with = self.ropes.iter().find(|r| !r.scaling.tensors().is_empty());
+        with.map_or((&[], 0), |r| (r.scaling.tensors(), r.dims as usize / 2))
     }
 
     /// Number of tensors before those of the layers: the embedding and positional tensors.
     fn before_layers(&self) -> usize {
-        1 + usize::from(self.embed.positions) + usize::from(self.rope_factors().is_some())
+        1 + usize::from(self.embed.positions) + self.rope_factors().0.len()
     }
 
     fn norm_tensors(&self) -> usize {
@@ -225,7 +231,10 @@ impl<'p> Spec<'p> {
             return Some(match (i, self.embed.positions) {
                 (0, _) => Slot::matrix(Role::TokenEmbd, vocab, w),
                 (1, true) => Slot::matrix(Role::PositionEmbd, self.context as usize, w),
-                _ => Slot::vector(Role::RopeFactors, self.rope_factors()? as usize),
+                (_, positions) => {
+                    let (roles, n) = self.rope_factors();
+                    Slot::vector(*roles.get(i - 1 - usize::from(positions))?, n)
+                }
             });
         }
         i -= self.before_layers();
@@ -275,7 +284,10 @@ impl<'p> Spec<'p> {
         let id = match role {
             Role::TokenEmbd => 0,
             Role::PositionEmbd if self.embed.positions => 1,
-            Role::RopeFactors if self.rope_factors().is_some() => before - 1,
+            Role::RopeFactors | Role::RopeFactorsLong | Role::RopeFactorsShort => {
+                let roles = self.rope_factors().0;
+                before - roles.len() + roles.iter().position(|&r| r == role)?
+            }
             Role::Layer(l, role) if l < self.layers.len() => {
                 let layer = self.layers.get(l);
                 role.shape(layer, self.width)?;
@@ -296,7 +308,8 @@ impl<'p> Spec<'p> {
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         let (vocab, w) = (self.vocab as usize, self.width as usize);
         let positions = Slot::matrix(Role::PositionEmbd, self.context as usize, w);
-        let factors = self.rope_factors().map(|n| Slot::vector(Role::RopeFactors, n as usize));
+        let (roles, n) = self.rope_factors();
+        let factors = roles.iter().map(move |&role| Slot::vector(role, n));
         let layers = (0..self.layers.len()).flat_map(move |l| {
             let shapes = LayerRole::ALL.into_iter();
             shapes.filter_map(move |role| {
@@ -349,7 +362,9 @@ impl Spec<'_> {
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
-    use crate::family::{bitnet, gemma3, gpt2, lfm2, llama, qwen, qwen3moe};
+    use crate::family::{
+        bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe, smollm3,
+    };
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
     #[test]
@@ -365,6 +380,14 @@ mod tests {
         assert_eq!(qwen3moe::qwen3_30b_a3b().parameters(), 30_532_122_624);
         assert_eq!(lfm2::lfm2_1_2b().parameters(), 1_170_340_608);
         assert_eq!(bitnet::bitnet_2b().parameters(), 2_412_820_480);
+        // Without the two tensors of 48 factors.
+        assert_eq!(phi3::phi4_mini().parameters(), 3_836_021_760 + 96);
+        // Published as 8.17 billion.
+        assert_eq!(granite::granite3_8b().parameters(), 8_170_864_640);
+        // Published as 3.4, 7.30 and 3.08 billion.
+        assert_eq!(mistral3::ministral3_3b().parameters(), 3_429_006_336);
+        assert_eq!(olmo2::olmo2_7b().parameters(), 7_298_617_344);
+        assert_eq!(smollm3::smollm3_3b().parameters(), 3_075_098_624);
     }
 
     /// Llama with every bias that a layer can have.
@@ -402,6 +425,7 @@ mod tests {
             Spec { head: Head::Own, ..gpt2::small() },
             llama::tinyllama(),
             llama::tinyllama().with_ropes(factors),
+            phi3::phi4_mini(),
             with_biases(),
             gemma3::gemma3_1b(),
             qwen::qwen2_5_14b(),
@@ -409,6 +433,10 @@ mod tests {
             qwen3moe::qwen3_30b_a3b(),
             lfm2::lfm2_1_2b(),
             with_shared_kv(),
+            granite::granite3_8b(),
+            smollm3::smollm3_3b(),
+            mistral3::ministral3_3b(),
+            olmo2::olmo2_7b(),
             bitnet::bitnet_2b(),
         ] {
             assert_eq!(spec.validate(), Ok(()));

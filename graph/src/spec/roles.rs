@@ -1,7 +1,7 @@
 //! Tensors of a model: their roles, names and shapes. One table lists every tensor that layers can
 //! have; names, shapes and biases are generated from it.
 
-use crate::layers::{Layer, NormKind};
+use crate::layers::Layer;
 
 /// Role of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,6 +13,10 @@ pub enum Role {
     PositionEmbd,
     /// `[dims / 2]`, of the rotary embedding.
     RopeFactors,
+    /// `[dims / 2]`, of the rotary embedding in sessions with a longer context than the original.
+    RopeFactorsLong,
+    /// `[dims / 2]`, of the rotary embedding in other sessions.
+    RopeFactorsShort,
     /// A tensor of a layer.
     Layer(u32, LayerRole),
     /// `[width]`
@@ -99,7 +103,8 @@ pub enum HfForm {
     Whole,
     /// One tensor for each expert.
     EachExpert,
-    /// A share of the rows of each expert's matrix in one tensor `[experts, parts * rows, cols]`.
+    /// A share of the rows of each expert's matrix in one tensor `[experts, parts * rows, cols]`; of
+    /// a matrix that is no expert's, in a tensor `[parts * rows, cols]`.
     Share {
         /// Index of the share, from 0.
         part: u8,
@@ -202,10 +207,11 @@ macro_rules! roles {
 
 roles! {
     /// `[width]`, before the mixer.
-    AttnNorm: Vector, "attn_norm.weight", [whole("input_layernorm.weight")], |_, w| vector(w);
+    AttnNorm: Vector, "attn_norm.weight", [whole("input_layernorm.weight")],
+        |l, w| if l.norms.pre { vector(w) } else { None };
     /// `[width]`
     AttnNormBias: Vector, "attn_norm.bias", [],
-        |l, w| if l.norms.before.kind == NormKind::Layer { vector(w) } else { None };
+        |l, w| if l.norms.has_bias() { vector(w) } else { None };
     /// Queries, keys and values one after another: `[(heads + 2 kv_heads) head_dim, width]`.
     AttnQkv: Qkv bias AttnQkvBias, "attn_qkv.weight", [],
         |l, w| l.attention().filter(|a| a.fused).and_then(|a| one(a.q_dim() + 2 * a.kv_dim(), w));
@@ -230,12 +236,12 @@ roles! {
     /// `[kv_heads head_dim]`
     AttnVBias: Vector, "attn_v.bias", [whole("self_attn.v_proj.bias")], |l, _| l.attention()
         .filter(|a| !a.fused && a.has_kv() && a.qkv_bias).and_then(|a| vector(a.kv_dim()));
-    /// `[head_dim]`, for each head of queries.
-    AttnQNorm: Vector, "attn_q_norm.weight", [whole("self_attn.q_norm.weight")],
-        |l, _| l.attention().filter(|a| a.qk_norm).and_then(|a| vector(a.head_dim as usize));
-    /// `[head_dim]`, for each head of keys.
+    /// `[head_dim]`, for each head of queries; `[heads head_dim]` of a norm over all of them.
+    AttnQNorm: Vector, "attn_q_norm.weight", [whole("self_attn.q_norm.weight")], |l, _| l.attention()
+        .filter(|a| a.qk_norm).and_then(|a| vector(a.normed(a.q_dim())));
+    /// `[head_dim]`, for each head of keys; `[kv_heads head_dim]` of a norm over all of them.
     AttnKNorm: Vector, "attn_k_norm.weight", [whole("self_attn.k_norm.weight")], |l, _| l.attention()
-        .filter(|a| a.qk_norm && a.has_kv()).and_then(|a| vector(a.head_dim as usize));
+        .filter(|a| a.qk_norm && a.has_kv()).and_then(|a| vector(a.normed(a.kv_dim())));
     /// `[heads head_dim]`, before the attention's last product.
     AttnSubNorm: Vector, "attn_sub_norm.weight", [whole("self_attn.attn_sub_norm.weight")],
         |l, _| l.attention().filter(|a| a.sub_norm).and_then(|a| vector(a.q_dim()));
@@ -268,19 +274,22 @@ roles! {
         |l, w| if l.norms.post { vector(w) } else { None };
     /// `[width]`, before the feed-forward part.
     FfnNorm: Vector, "ffn_norm.weight", [whole("post_attention_layernorm.weight")],
-        |_, w| vector(w);
+        |l, w| if l.norms.pre { vector(w) } else { None };
     /// `[width]`
     FfnNormBias: Vector, "ffn_norm.bias", [],
-        |l, w| if l.norms.before.kind == NormKind::Layer { vector(w) } else { None };
+        |l, w| if l.norms.has_bias() { vector(w) } else { None };
+    /// The gate and then the other: `[2 ffn, width]`.
+    FfnGateUp: Matrix, "ffn_gate_up.weight", [whole("mlp.gate_up_proj.weight")],
+        |l, w| l.dense().filter(|d| d.fused).and_then(|d| one(2 * d.inner as usize, w));
     /// `[ffn, width]`
     FfnGate: Matrix bias FfnGateBias, "ffn_gate.weight", [whole("mlp.gate_proj.weight")],
-        |l, w| l.dense().filter(|d| d.gated).and_then(|d| one(d.inner as usize, w));
+        |l, w| l.dense().filter(|d| d.gated && !d.fused).and_then(|d| one(d.inner as usize, w));
     /// `[ffn]`
     FfnGateBias: Vector, "ffn_gate.bias", [whole("mlp.gate_proj.bias")],
         |l, _| l.dense().filter(|d| d.gated && d.bias).and_then(|d| vector(d.inner as usize));
     /// `[ffn, width]`
     FfnUp: Matrix bias FfnUpBias, "ffn_up.weight", [whole("mlp.up_proj.weight")],
-        |l, w| l.dense().and_then(|d| one(d.inner as usize, w));
+        |l, w| l.dense().filter(|d| !d.fused).and_then(|d| one(d.inner as usize, w));
     /// `[ffn]`
     FfnUpBias: Vector, "ffn_up.bias", [whole("mlp.up_proj.bias")],
         |l, _| l.dense().filter(|d| d.bias).and_then(|d| vector(d.inner as usize));

@@ -184,6 +184,7 @@ impl SpecRoom {
             dims: 2,
             base: 1.0,
             scaling: super::RopeScaling::None,
+            magnitude: 1.0,
         };
         SpecRoom {
             kinds: [Layer::EMPTY; MAX_KINDS],

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use teff_graph::layers::{
     Activation, Attention, Dense, Experts, FeedForward, Layer, Mixer, Norm, NormKind, Norms,
-    Scales, ShortConv,
+    Scales, ShortConv, Temperature,
 };
 use teff_graph::{Embed, Head, LayerRole, Role, Rope, RopeScaling, Spec, TensorId};
 use teff_kernels::{ActivationKind, Format, KvFormat, RopeKind, WIDE_BLOCK};
@@ -17,17 +17,19 @@ pub(crate) const CONTEXT: u32 = 192;
 prop_compose! {
     fn any_attention()(
         kv_heads in 1u32..3, per_kv in 1u32..4, head_dim in select(vec![4u32, 6, 16, 32]),
-        [fused, qkv_bias, out_bias, qk_norm] in any::<[bool; 4]>(),
+        [fused, qkv_bias, out_bias, qk_norm, wide] in any::<[bool; 5]>(),
         window in prop::option::of(prop_oneof![1u32..20, Just(63), 60u32..100]),
         rope in prop::option::of(0u8..2),
         shared in prop::option::weighted(0.3, any::<Index>()),
         scale in select(vec![1.0f32, 0.25]),
+        temperature in prop::option::weighted(0.3, (select(vec![0.1f32, 1.5]), 1u32..40)),
     ) -> (Attention, Option<Index>) {
         let heads = kv_heads * per_kv;
-        let sub_norm = false;
+        let (sub_norm, wide_norm) = (false, wide && qk_norm && !fused);
         (Attention {
-            heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, sub_norm, rope, window,
-            scale, shared_kv: None,
+            heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, sub_norm, rope,
+            window, scale, temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
+            shared_kv: None,
         }, shared)
     }
 }
@@ -43,9 +45,11 @@ fn any_width() -> impl Strategy<Value = u32> {
 
 prop_compose! {
     fn any_dense()(
-        inner in any_width(), gated: bool, activation in any_activation(), bias: bool, sub_norm: bool,
+        inner in any_width(), gated: bool, activation in any_activation(),
+        [bias, sub_norm, fused] in any::<[bool; 3]>(),
     ) -> FeedForward {
-        FeedForward::Dense(Dense { inner, gated, activation, bias, sub_norm })
+        let fused = fused && gated && !bias && inner % 16 == 0;
+        FeedForward::Dense(Dense { inner, gated, fused, activation, bias, sub_norm })
     }
 }
 
@@ -65,14 +69,14 @@ prop_compose! {
         (attention, shared) in any_attention(), sub_norm: bool,
         conv in prop::option::weighted(0.3, (1u32..6, any::<bool>())),
         ffn in prop_oneof![any_dense(), any_experts()],
-        layer_norm: bool, post: bool, residual in select(vec![1.0f32, 0.5]),
+        layer_norm: bool, [pre, post] in any::<[bool; 2]>(), residual in select(vec![1.0f32, 0.5]),
     ) -> (Layer, Option<Index>) {
         let mixer = match conv {
             Some((taps, bias)) => Mixer::ShortConv(ShortConv { taps, bias }),
             None => Mixer::Attention(Attention { sub_norm, ..attention }),
         };
         let kind = if layer_norm { NormKind::Layer } else { NormKind::Rms };
-        let norms = Norms { before: Norm { kind, eps: 1e-5 }, post };
+        let norms = Norms { before: Norm { kind, eps: 1e-5 }, pre, post };
         (Layer { mixer, ffn, norms, scales: Scales { residual } }, shared)
     }
 }
@@ -102,8 +106,9 @@ prop_compose! {
     /// A model of 1 to 4 layers, each as it likes.
     pub(crate) fn any_spec()(
         drawn in prop::collection::vec(any_layer(), 1..5),
-        vocab in 1u32..60, width in any_width(), positions: bool, own: bool, factors: bool,
+        vocab in 1u32..60, width in any_width(), positions: bool, own: bool, scaling in 0..4usize,
         layer_norm: bool, token_scales in prop::bool::weighted(0.1),
+        [logit_divisor, magnitude] in [select(vec![1.0f32, 3.0]), select(vec![1.0f32, 0.75])],
         rope_kind in select(vec![RopeKind::NeoX, RopeKind::Norm]),
     ) -> Spec<'static> {
         let mut all: Vec<Layer> = drawn.iter().map(|d| d.0).collect();
@@ -116,10 +121,14 @@ prop_compose! {
         let token_scales = token_scales
             && all.iter().all(|l| l.dense().is_some_and(|d| d.sub_norm)
                 && l.attention().is_some_and(|a| a.sub_norm));
-        let scaling = if factors { RopeScaling::Factors } else { RopeScaling::Linear(2.0) };
+        let yarn = RopeScaling::Yarn {
+            factor: 8.0, fast: 16.0, slow: 0.5, original: 32.0, truncate: false,
+        };
+        let long = RopeScaling::Long { original: 20 };
+        let scaling = [RopeScaling::Factors, RopeScaling::Linear(2.0), yarn, long][scaling];
         let ropes = vec![
-            Rope { kind: rope_kind, dims: 4, base: 10_000.0, scaling: RopeScaling::None },
-            Rope { kind: rope_kind, dims: 2, base: 100.0, scaling },
+            Rope { kind: rope_kind, dims: 4, base: 10_000.0, scaling: RopeScaling::None, magnitude: 1.0 },
+            Rope { kind: rope_kind, dims: 4, base: 100.0, scaling, magnitude },
         ];
         let kind = if layer_norm { NormKind::Layer } else { NormKind::Rms };
         Spec {
@@ -132,6 +141,7 @@ prop_compose! {
             ropes: ropes.into(),
             norm: Norm { kind, eps: 1e-6 },
             head: if own { Head::Own } else { Head::Tied },
+            logit_divisor,
             token_scales,
         }
     }
@@ -166,16 +176,18 @@ pub(crate) fn everything() -> Spec<'static> {
         qkv_bias: true,
         out_bias: true,
         qk_norm: true,
+        wide_norm: false,
         sub_norm: true,
         rope: Some(0),
         window: None,
         scale: 0.25,
+        temperature: None,
         shared_kv: None,
     };
     let (inner, activation) = (96, Activation::Silu);
-    let dense = Dense { inner, gated: true, activation, bias: true, sub_norm: true };
+    let dense = Dense { inner, gated: true, fused: false, activation, bias: true, sub_norm: true };
     let experts = Experts { experts: 6, used: 2, inner: 32, activation, normalised: true };
-    let rms = Norms { before: Norm { kind: NormKind::Rms, eps: 1e-6 }, post: true };
+    let rms = Norms { before: Norm { kind: NormKind::Rms, eps: 1e-6 }, pre: true, post: true };
     let first = Layer {
         mixer: Mixer::Attention(attention),
         ffn: FeedForward::Experts(experts),
@@ -191,24 +203,31 @@ pub(crate) fn everything() -> Spec<'static> {
     let layer_norm = Norm { kind: NormKind::Layer, eps: 1e-5 };
     let windowed = Layer {
         mixer: Mixer::Attention(window),
-        norms: Norms { before: layer_norm, post: false },
+        norms: Norms { before: layer_norm, pre: true, post: false },
         ..conv
     };
-    let shared = Attention { shared_kv: Some(0), window: Some(40), ..attention };
+    let temperature = Some(Temperature { growth: 0.5, every: 30 });
+    let shared = Attention { shared_kv: Some(0), window: Some(40), temperature, ..attention };
     let last = Layer { mixer: Mixer::Attention(shared), ..first };
-    let rope = |base, dims, scaling| Rope { kind: RopeKind::NeoX, dims, base, scaling };
-    let ropes =
-        vec![rope(10_000.0, 16, RopeScaling::Factors), rope(1000.0, 8, RopeScaling::Linear(4.0))];
+    // Norms after the parts alone, and over all heads together.
+    let wide = Attention { wide_norm: true, ..attention };
+    let after = Layer { mixer: Mixer::Attention(wide), norms: Norms { pre: false, ..rms }, ..conv };
+    let rope =
+        |base, dims, scaling| Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude: 1.25 };
+    let yarn =
+        RopeScaling::Yarn { factor: 4.0, fast: 8.0, slow: 1.0, original: 24.0, truncate: true };
+    let ropes = vec![rope(10_000.0, 16, RopeScaling::Factors), rope(1000.0, 8, yarn)];
     Spec {
         arch: "everything",
         vocab: 50,
         context: 1024,
         width: 64,
         embed: Embed { scale: 8.0, positions: true },
-        layers: layers(&[first, conv, windowed, last]),
+        layers: layers(&[first, conv, windowed, last, after]),
         ropes: ropes.into(),
         norm: layer_norm,
         head: Head::Own,
+        logit_divisor: 0.5,
         token_scales: false,
     }
 }

@@ -75,7 +75,10 @@ impl Model {
     pub(crate) fn new(spec: Spec<'static>, format: impl Fn(TensorId) -> Format) -> Model {
         Model::with_weights(spec, format, |i, slot| {
             let mut x = floats(i as u32 + 1, slot.all_rows() * slot.cols);
-            if slot.role == Role::RopeFactors {
+            if matches!(
+                slot.role,
+                Role::RopeFactors | Role::RopeFactorsLong | Role::RopeFactorsShort
+            ) {
                 x.iter_mut().for_each(|x| *x += 1.5);
             }
             if slot.is_vector() && slot.rows == 1 {

@@ -30,17 +30,19 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         qkv_bias: false,
         out_bias: false,
         qk_norm: false,
+        wide_norm: false,
         sub_norm: false,
         rope: None,
         window: None,
         scale: 0.5,
+        temperature: None,
         shared_kv: None,
     };
     let (inner, activation) = (INNER as u32, Activation::Silu);
     let layer = Layer {
         mixer: Mixer::Attention(attention),
         ffn: FeedForward::Experts(Experts { experts, used, inner, activation, normalised }),
-        norms: Norms { before: norm, post: false },
+        norms: Norms { before: norm, pre: true, post: false },
         scales: Scales { residual: 1.0 },
     };
     Spec {
@@ -53,6 +55,7 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         ropes: List::Borrowed(&[]),
         norm,
         head: Head::Tied,
+        logit_divisor: 1.0,
         token_scales: false,
     }
 }

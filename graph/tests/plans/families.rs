@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use teff_graph::family::{FAMILIES, Shapes};
 use teff_graph::meta::{Metadata, Value};
-use teff_graph::{Spec, SpecError};
+use teff_graph::{RopeScaling, Spec, SpecError};
 
 /// Keys of a file, and lists of whole numbers.
 struct Keys {
@@ -209,4 +209,135 @@ fn lists_of_numbers_of_layers() {
         }
         assert!(read(model_type, key, 512, numbers(&[600; 512])).is_ok());
     }
+}
+
+/// Granite's factors: those that may be absent, and what 0 means.
+#[test]
+fn granites_factors() {
+    let with = |more: &[(&'static str, Value<'static>)]| {
+        let mut values = sizes!("granite");
+        values.push(("granite.expert_count", Value::Uint(0)));
+        values.extend(more);
+        Keys { values, lists: vec![("granite.attention.head_count_kv", vec![2; 3])] }
+    };
+    let logits = ("granite.logit_scale", Value::Float(6.0));
+    refused("granite", &with(&[]), "granite.logit_scale");
+    refused("granite", &with(&[("granite.logit_scale", Value::Float(0.0))]), "divisor");
+    refused("granite", &with(&[logits, ("granite.expert_count", Value::Uint(2))]), "expert_count");
+    let window = ("granite.attention.sliding_window", Value::Uint(8));
+    // Ignored, with a notice.
+    assert_eq!(
+        read("granite", &with(&[logits, window])).map(|s| s
+            .layers
+            .get(0)
+            .attention()
+            .unwrap()
+            .window),
+        Ok(None)
+    );
+    let factors = |keys: &Keys| {
+        let spec = read("granite", keys).unwrap();
+        let (layer, n) = (*spec.layers.get(0), spec.ropes.len());
+        let attention = layer.attention().unwrap();
+        assert_eq!((spec.logit_divisor, n), (6.0, usize::from(attention.rope.is_some())));
+        (spec.embed.scale, layer.scales.residual, attention.scale, n)
+    };
+    let plain = (1.0, 1.0, 0.25, 1); // 1 / sqrt(16)
+    assert_eq!(factors(&with(&[logits])), plain);
+    let three = ["granite.embedding_scale", "granite.residual_scale", "granite.attention.scale"];
+    let all = |x| {
+        let mut keys = vec![logits];
+        keys.extend(three.map(|key| (key, Value::Float(x))));
+        keys.push(("granite.rope.scaling.finetuned", Value::Bool(x == 0.0)));
+        with(&keys)
+    };
+    assert_eq!(factors(&all(0.0)), plain);
+    assert_eq!(factors(&all(0.75)), (0.75, 0.75, 0.75, 0));
+}
+
+/// YaRN: every key that there is counts, and what isn't computed is refused.
+#[test]
+fn yarn_in_gguf_files() {
+    let with = |more: &[(&'static str, Value<'static>)]| {
+        let mut values = sizes!("mistral3");
+        values.push(("mistral3.expert_count", Value::Uint(0)));
+        values.push(("mistral3.rope.scaling.type", Value::Str("yarn")));
+        values.push(("mistral3.rope.scaling.factor", Value::Float(8.0)));
+        values.extend(more);
+        Keys { values, lists: vec![] }
+    };
+    let rope = |more: &[(&'static str, Value<'static>)]| {
+        let spec = read("mistral3", &with(more)).unwrap();
+        let temperature = spec.layers.get(0).attention().unwrap().temperature;
+        (spec.ropes[0], temperature.map(|t| (t.growth, t.every)))
+    };
+    let (plain, none) = rope(&[]);
+    let magnitude = 0.1 * 8f32.ln() + 1.0;
+    let (fast, slow, original, truncate) = (32.0, 1.0, 128.0, true);
+    let yarn = RopeScaling::Yarn { factor: 8.0, fast, slow, original, truncate };
+    assert_eq!((plain.scaling, none), (yarn, None));
+    assert!((plain.magnitude - magnitude).abs() < 1e-6, "{}", plain.magnitude);
+    let key = |name, value| (name, Value::Float(value));
+    let log = key("mistral3.rope.scaling.yarn_log_multiplier", 1.0);
+    let own = key("mistral3.rope.scaling.yarn_attn_factor", 1.5);
+    let more = key("mistral3.rope.scaling.attn_factor", 2.0);
+    assert_eq!(rope(&[log]).0.magnitude, 1.0);
+    assert_eq!(rope(&[own]).0.magnitude, 1.5);
+    assert_eq!(rope(&[own, more]).0.magnitude, 3.0);
+    let (rope, grown) = rope(&[
+        key("mistral3.rope.scaling.yarn_beta_fast", 24.0),
+        key("mistral3.rope.scaling.yarn_beta_slow", 2.0),
+        ("mistral3.rope.scaling.original_context_length", Value::Uint(16)),
+        key("mistral3.attention.temperature_scale", 0.25),
+        key("mistral3.rope.scaling.yarn_ext_factor", -1.0),
+    ]);
+    let (fast, slow, original) = (24.0, 2.0, 16.0);
+    let yarn = RopeScaling::Yarn { factor: 8.0, fast, slow, original, truncate };
+    assert_eq!((rope.scaling, grown), (yarn, Some((0.25, 16))));
+    for (name, value) in [
+        ("mistral3.rope.scaling.yarn_ext_factor", 0.0),
+        ("mistral3.rope.scaling.yarn_ext_factor", 0.5),
+    ] {
+        refused("mistral3", &with(&[key(name, value)]), name);
+    }
+    refused("mistral3", &with(&[key("mistral3.rope.scaling.yarn_beta_slow", 64.0)]), "descending");
+    refused("mistral3", &with(&[key("mistral3.rope.freq_base", 1.0)]), "base");
+    let longrope = ("mistral3.rope.scaling.type", Value::Str("longrope"));
+    refused("mistral3", &with(&[longrope]), longrope.0);
+}
+
+/// OLMo 3's windows, and the plain rotary embedding of their layers.
+#[test]
+fn olmos_windows() {
+    let with = |more: &[(&'static str, Value<'static>)], list: &[u64]| {
+        let mut values = sizes!("olmo2");
+        values.push(("olmo2.expert_count", Value::Uint(0)));
+        values.push(("olmo2.block_count", Value::Uint(4)));
+        values.push(("olmo2.rope.scaling.type", Value::Str("yarn")));
+        values.push(("olmo2.rope.scaling.factor", Value::Float(8.0)));
+        values.extend(more);
+        let pattern = ("olmo2.attention.sliding_window_pattern", list.to_vec());
+        Keys { values, lists: if list.is_empty() { vec![] } else { vec![pattern] } }
+    };
+    let windows = |keys: &Keys| -> Vec<u32> {
+        let spec = read("olmo2", keys).unwrap();
+        let window = |layer: &teff_graph::Layer| {
+            let attention = layer.attention().unwrap();
+            let rope = spec.ropes[usize::from(attention.rope.unwrap())];
+            let scaled = rope.scaling != RopeScaling::None;
+            assert_eq!((scaled, rope.magnitude != 1.0), (attention.window.is_none(), scaled));
+            attention.window.unwrap_or(0)
+        };
+        spec.layers.iter().map(window).collect()
+    };
+    let size = ("olmo2.attention.sliding_window", Value::Uint(8));
+    let every = |n| ("olmo2.attention.sliding_window_pattern", Value::Uint(n));
+    assert_eq!(windows(&with(&[], &[])), [0, 0, 0, 0]);
+    assert_eq!(windows(&with(&[size], &[])), [8, 8, 8, 0]);
+    assert_eq!(windows(&with(&[size, every(2)], &[])), [8, 0, 8, 0]);
+    assert_eq!(windows(&with(&[size, every(0)], &[])), [8, 8, 8, 8]);
+    assert_eq!(windows(&with(&[size], &[0, 1, 1, 0])), [0, 8, 8, 0]);
+    refused("olmo2", &with(&[size], &[0, 1]), "sliding_window_pattern");
+    let base = ("olmo2.rope.freq_base_swa", Value::Float(10.0));
+    refused("olmo2", &with(&[size, base], &[]), base.0);
 }

@@ -574,6 +574,7 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
         qkv_bias: false,
         out_bias: false,
         qk_norm: false,
+        wide_norm: false,
         sub_norm: false,
         rope: None,
         ..a

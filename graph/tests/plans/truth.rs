@@ -19,6 +19,8 @@ type Rows = Vec<Vec<f64>>;
 struct Truth<'a> {
     model: &'a Model,
     margin: f64,
+    /// Context of the session.
+    context: usize,
 }
 
 impl Truth<'_> {
@@ -33,6 +35,14 @@ impl Truth<'_> {
     fn norm(&self, norm: Norm, weight: Role, bias: Role, x: &Rows) -> Rows {
         let (w, b) = (self.get(weight), self.get(bias));
         x.iter().map(|x| normalise(norm.kind, norm.eps, &w, &b, x)).collect()
+    }
+
+    /// Inputs of a part of a layer.
+    fn inputs(&self, layer: &Layer, (weight, bias): (Role, Role), x: &Rows) -> Rows {
+        match layer.norms.pre {
+            true => self.norm(layer.norms.before, weight, bias, x),
+            false => x.clone(),
+        }
     }
 
     fn linear(&self, l: usize, w: L, bias: L, x: &Rows) -> Rows {
@@ -59,10 +69,14 @@ impl Truth<'_> {
         let eps = spec.layers.get(l as u32).norms.before.eps;
         let mut out = vec![];
         for (t, row) in flat.iter().enumerate() {
+            let mut row = row.clone();
+            if a.wide_norm && !norm.is_empty() {
+                row = normalise(NormKind::Rms, eps, &norm, &[], &row);
+            }
             let mut heads = vec![];
             for head in row.chunks(d) {
                 let mut head = head.to_vec();
-                if !norm.is_empty() {
+                if !a.wide_norm && !norm.is_empty() {
                     head = normalise(NormKind::Rms, eps, &norm, &[], &head);
                 }
                 if let (true, Some(rope)) = (which < 2, a.rope) {
@@ -84,9 +98,28 @@ impl Truth<'_> {
                 RopeScaling::None => 1.0,
                 RopeScaling::Linear(factor) => f64::from(factor),
                 RopeScaling::Factors => self.get(Role::RopeFactors)[j],
+                RopeScaling::Long { original } if self.context > original as usize => {
+                    self.get(Role::RopeFactorsLong)[j]
+                }
+                RopeScaling::Long { .. } => self.get(Role::RopeFactorsShort)[j],
+                RopeScaling::Yarn { factor, fast, slow, original, truncate } => {
+                    let number = |turns: f32| {
+                        let waves =
+                            f64::from(original) / (f64::from(turns) * std::f64::consts::TAU);
+                        n as f64 * waves.ln() / f64::from(rope.base).ln()
+                    };
+                    let (mut low, mut high) = (number(fast), number(slow));
+                    if truncate {
+                        (low, high) = (low.floor(), high.ceil());
+                    }
+                    (low, high) = (low.max(0.0), high.min(2.0 * n as f64 - 1.0));
+                    let share = ((j as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                    1.0 / (share / f64::from(factor) + 1.0 - share)
+                }
                 _ => panic!("not drawn"),
             };
             let (sin, cos) = (position as f64 * freq).sin_cos();
+            let (sin, cos) = (sin * f64::from(rope.magnitude), cos * f64::from(rope.magnitude));
             let (a, b) = match rope.kind {
                 RopeKind::Norm => (2 * j, 2 * j + 1),
                 RopeKind::NeoX => (j, j + n),
@@ -107,12 +140,17 @@ impl Truth<'_> {
         let mut out = vec![];
         for t in 0..h.len() {
             let first = a.window.map_or(0, |w| (t + 1).saturating_sub(w as usize));
+            let growth = a.temperature.map_or(0.0, |temperature| {
+                let stretches = t / temperature.every as usize;
+                f64::from(temperature.growth) * (1.0 + stretches as f64).ln()
+            });
+            let scale = f64::from(a.scale) * (1.0 + growth);
             let mut row = vec![];
             for (i, q) in q[t].iter().enumerate() {
                 let mut scores = vec![];
                 for key in &keys[first..=t] {
                     let dot: f64 = q.iter().zip(&key[i / group]).map(|(q, k)| q * k).sum();
-                    scores.push(dot * f64::from(a.scale));
+                    scores.push(dot * scale);
                 }
                 softmax(&mut scores);
                 let mut sum = vec![0.0; d];
@@ -216,7 +254,9 @@ impl Truth<'_> {
             let of = |role| Role::Layer(l as u32, role);
             let before = layer.norms.before;
             let sub = Norm { kind: NormKind::Rms, ..before };
-            let h = self.norm(before, of(L::AttnNorm), of(L::AttnNormBias), &x);
+            let norms = [(L::AttnNorm, L::AttnNormBias), (L::FfnNorm, L::FfnNormBias)];
+            let [for_mixer, for_ffn] = norms.map(|(w, b)| (of(w), of(b)));
+            let h = self.inputs(&layer, for_mixer, &x);
             let out = match layer.mixer {
                 Mixer::Attention(a) => {
                     let mut out = self.attention(l, &h, &mut caches);
@@ -233,13 +273,18 @@ impl Truth<'_> {
                 _ => panic!("not drawn"),
             };
             self.add(l, &layer, L::AttnPostNorm, out, &mut x);
-            let h = self.norm(before, of(L::FfnNorm), of(L::FfnNormBias), &x);
+            let h = self.inputs(&layer, for_ffn, &x);
             let out = match layer.ffn {
                 FeedForward::Dense(d) => {
-                    let up = self.linear(l, L::FfnUp, L::FfnUpBias, &h);
+                    let mut up = self.linear(l, L::FfnUp, L::FfnUpBias, &h);
+                    let mut gate = self.linear(l, L::FfnGate, L::FfnGateBias, &h);
+                    if d.fused {
+                        let both = self.linear(l, L::FfnGateUp, L::FfnUpBias, &h);
+                        let parts = both.iter().map(|row| row.split_at(d.inner as usize));
+                        (gate, up) = parts.map(|(g, u)| (g.to_vec(), u.to_vec())).unzip();
+                    }
                     let mut inner: Rows = vec![];
                     if d.gated {
-                        let gate = self.linear(l, L::FfnGate, L::FfnGateBias, &h);
                         for (gate, up) in gate.iter().zip(&up) {
                             let both = gate.iter().zip(up);
                             inner.push(both.map(|(g, u)| activate(d.activation, *g) * u).collect());
@@ -261,7 +306,9 @@ impl Truth<'_> {
         }
         let h = self.norm(spec.norm, Role::OutputNorm, Role::OutputNormBias, &x);
         let head = self.get(Role::Output);
-        h.iter().map(|h| product(&head, &[], h)).collect()
+        let divisor = f64::from(spec.logit_divisor);
+        let logits = |h: &Vec<f64>| product(&head, &[], h).iter().map(|x| x / divisor).collect();
+        h.iter().map(logits).collect()
     }
 }
 
@@ -306,7 +353,7 @@ fn activate(act: Activation, x: f64) -> f64 {
 fn nmse(spec: &Spec<'static>, n: usize) -> (f64, f64) {
     let model = Model::new(spec.clone(), |_| Format::F32);
     let tokens = tokens(3, n, spec.vocab);
-    let mut truth = Truth { model: &model, margin: f64::INFINITY };
+    let mut truth = Truth { model: &model, margin: f64::INFINITY, context: n };
     let want: Vec<f64> = truth.logits(&tokens).into_iter().flatten().collect();
     let options =
         Options { batch: 9, logits: 9, context: n, kv: KvFormat::F32, outputs: Outputs::Logits };

@@ -164,10 +164,10 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::ExpertsDown(e) => e.scale = x,
             _ => {}
         });
-        m.op(i, "a second number", |op| {
-            if let Op::NormAdd(n) = op {
-                n.scale = x;
-            }
+        m.op(i, "a second number", |op| match op {
+            Op::NormAdd(n) => n.scale = x,
+            Op::Attend(a) => a.growth = x,
+            _ => {}
         });
     }
     for w in wrong_tensors(&m.plan.spec) {
@@ -210,6 +210,8 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::ExpertsGated(e) => e.routes = beyond,
         Op::ExpertsDown(e) => e.routes = beyond,
         Op::SelectRows(s) => s.x = beyond,
+        Op::Convert(c) => c.x = beyond,
+        Op::StoreHeads(s) => s.x = beyond,
         _ => {}
     });
 }
@@ -256,6 +258,24 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                 m.op(i, "a fixed state", |op| {
                     *op = Op::Project(teff_graph::ops::Project { state, ..p });
                 });
+            }
+        }
+        Op::StoreHeads(s) => {
+            let mut changed = vec![
+                teff_graph::ops::StoreHeads { heads: s.heads + 1, ..s },
+                teff_graph::ops::StoreHeads { heads: 0, ..s },
+                teff_graph::ops::StoreHeads { head_dim: s.head_dim + 1, ..s },
+                teff_graph::ops::StoreHeads { head_dim: 0, ..s },
+                teff_graph::ops::StoreHeads { state: no_state, ..s },
+            ];
+            for part in [QkvPart::All, QkvPart::Key, QkvPart::Value, QkvPart::Query] {
+                changed.push(teff_graph::ops::StoreHeads { part, ..s });
+            }
+            if let Some(state) = other_fixed(plan, s.state) {
+                changed.push(teff_graph::ops::StoreHeads { state, ..s });
+            }
+            for s in changed {
+                m.op(i, "heads", |op| *op = Op::StoreHeads(s));
             }
         }
         Op::Attend(a) => {
@@ -422,11 +442,13 @@ fn what_is_wrong_has_a_name() {
     });
     assert_eq!(late, wrong);
     // The caches of the first attention and of the windowed one, exchanged.
-    assert_eq!(plan.states.len(), 3);
+    assert_eq!(plan.states.len(), 4);
     let attend = at(&|op| matches!(op, Op::Attend(_)));
     let swapped = verdict(&|ops| {
         for op in ops.iter_mut() {
-            if let Op::Attend(a) = op {
+            if let Op::Attend(a) = op
+                && a.state.index() < 3
+            {
                 a.state = StateId::new(2 - a.state.index() as u16);
             }
         }

@@ -6,18 +6,36 @@ use std::path::{Path, PathBuf};
 use teff_graph::family::{Family, Shapes};
 use teff_graph::gguf::Name;
 use teff_graph::{HfForm, HfName, Role, Slot, SpecError, meta};
-use teff_kernels::{Format, dequantize_row};
+use teff_kernels::{Format, MAX_HEAD_DIM, dequantize_row};
 
 use super::error::{Dims, boxed};
 use super::tensor_table::{Budget, Container, Found, Piece, Ternary, is_layer_matrix};
 use super::{Instead, LoadError, LoadErrorKind, LoadOptions, load_file};
 use crate::config::{Config, ConfigError, MAX_CONFIG};
 use crate::safetensors::{Dtype, MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};
-use crate::storage::{Bytes, open_file};
+use crate::storage::{Aligned, Bytes, open_file};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+
+/// LongRoPE's factors in config.json, for long contexts and for short ones, as far as a head can use
+/// them; those of `rope_scaling` if it has any.
+pub(super) fn factors(config: &dyn meta::Metadata) -> [Vec<f32>; 2] {
+    let list = |key: &str| -> Vec<f32> {
+        let number = |v| match v {
+            meta::Value::Uint(n) => Some(n as f32),
+            meta::Value::Float(x) => Some(x as f32),
+            _ => None,
+        };
+        (0..MAX_HEAD_DIM / 2).map_while(|i| number(config.item(key, i)?)).collect()
+    };
+    let older = [list("rope_scaling.long_factor"), list("rope_scaling.short_factor")];
+    match older.iter().all(Vec::is_empty) {
+        true => [list("rope_parameters.long_factor"), list("rope_parameters.short_factor")],
+        false => older,
+    }
+}
 
 /// Files of a folder that make up the model.
 pub(super) struct FolderFiles {
@@ -27,6 +45,8 @@ pub(super) struct FolderFiles {
     index: Option<(PathBuf, Bytes)>,
     /// Weight files, by name.
     paths: Vec<PathBuf>,
+    /// Contents of the weight files, and after them the rotary factors of config.json, if there are
+    /// any.
     pub(super) files: Vec<Bytes>,
 }
 
@@ -55,9 +75,32 @@ fn is_shard(index: Option<&[u8]>, file: &Path) -> bool {
 }
 
 impl FolderFiles {
+    /// Opens the files of a folder, and adds the rotary factors of its config.json, which GGUF files
+    /// have as tensors: those for long contexts, then those for short ones. A family has checked
+    /// the lists that it needs.
+    pub(super) fn open(
+        folder: &Path,
+        weights: Option<&Path>,
+        options: &LoadOptions,
+        budget: &mut Budget,
+    ) -> Result<FolderFiles, LoadError> {
+        let mut all = FolderFiles::open_files(folder, weights, options, budget)?;
+        // What is wrong with it is said later.
+        let Ok(config) = Config::parse(&all.config_json) else { return Ok(all) };
+        let factors = factors(&config.text()).concat();
+        if !factors.is_empty() {
+            let bytes: Vec<u8> = factors.into_iter().flat_map(f32::to_le_bytes).collect();
+            let zeroed = Aligned::zeroed(bytes.len());
+            let mut aligned = zeroed.map_err(|e| LoadErrorKind::Io(e).at(&all.config))?;
+            aligned.copy_from_slice(&bytes);
+            all.files.push(Bytes::Read(aligned));
+        }
+        Ok(all)
+    }
+
     /// Opens the files of a folder; `weights` is the one SafeTensors file that was asked for, unless
     /// it is a shard in the folder's index.
-    pub(super) fn open(
+    fn open_files(
         folder: &Path,
         weights: Option<&Path>,
         options: &LoadOptions,
@@ -109,6 +152,11 @@ impl FolderFiles {
         Ok(all)
     }
 
+    /// Number of weight files.
+    pub(super) fn weights(&self) -> usize {
+        self.paths.len()
+    }
+
     /// Reads the headers of all weight files.
     pub(super) fn tensors(
         &self,
@@ -136,7 +184,9 @@ impl FolderFiles {
         }
         let prefixes: &[&str] = if wrapped { &WRAPPED } else { &[] };
         let (by_none, scratch) = (Vec::new(), String::new());
-        let all = FolderTensors { shards, by_name: by_none, family, packing, prefixes, scratch };
+        let factors = self.files.get(self.paths.len()).map(|bytes| (self.paths.len(), bytes.len()));
+        let all =
+            FolderTensors { shards, by_name: by_none, family, packing, prefixes, factors, scratch };
         // A name comes before the same one without prefix.
         by_name.sort_unstable_by_key(|&r| {
             let (prefix, name) = all.parts_of(r);
@@ -180,6 +230,8 @@ pub(super) struct FolderTensors<'a> {
     packing: Packing,
     /// Prefixes beside the family's, of a model for texts and images.
     prefixes: &'static [&'static str],
+    /// Index and bytes of the file of rotary factors.
+    factors: Option<(usize, usize)>,
     scratch: String,
 }
 
@@ -419,7 +471,19 @@ impl FolderTensors<'_> {
         found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: self.looked_up(slot.role) })
     }
 
-    /// Share of the rows of each expert, in one tensor of all experts.
+    /// Rotary factors of config.json, if the slot is one of their tensors.
+    fn find_factors(&self, slot: &Slot) -> Option<Found> {
+        let part = match slot.role {
+            Role::RopeFactorsLong => 0,
+            Role::RopeFactorsShort => 1,
+            _ => return None,
+        };
+        let ((file, bytes), each) = (self.factors?, 4 * slot.cols);
+        let file = u16::try_from(file).ok()?;
+        (bytes == 2 * each).then(|| Found::plain(Format::F32, file, part * each))
+    }
+
+    /// Share of the rows of each expert, in one tensor of all experts, or of one matrix.
     fn find_share(
         &mut self,
         slot: &Slot,
@@ -427,13 +491,17 @@ impl FolderTensors<'_> {
         at: usize,
     ) -> Result<Found, LoadErrorKind> {
         let rows = slot.rows * usize::from(parts); // both are bounded far below 2^32
-        let (format, ternary, file, offset) =
-            self.check(at, slot, (Some(slot.experts), rows), false)?;
+        let whole = self.get(self.by_name[at]).is_some_and(|t| t.shape().len() == 2);
+        let stack = Some(slot.experts).filter(|&n| n > 1 || !whole);
+        let (format, ternary, file, offset) = self.check(at, slot, (stack, rows), false)?;
         let found = Found { ternary, ..Found::plain(format, file, offset) };
         if parts == 1 {
             return Ok(found);
         }
         let share = format.tensor_bytes(slot.rows, slot.cols).unwrap_or(0); // inside the tensor
+        if stack.is_none() {
+            return Ok(Found { offset: offset + share * usize::from(part), ..found });
+        }
         let nth = |e: usize| offset + share * (e * usize::from(parts) + usize::from(part));
         let experts = (0..slot.experts).map(|e| Piece { file, offset: nth(e) }).collect();
         Ok(Found { experts, ..found })
@@ -442,6 +510,9 @@ impl FolderTensors<'_> {
 
 impl Container for FolderTensors<'_> {
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind> {
+        if let Some(found) = self.find_factors(slot) {
+            return Ok(found);
+        }
         let names = self.family.hf_names(slot.role);
         let mut missing = None;
         for (form, name) in (0u8..).zip(names) {

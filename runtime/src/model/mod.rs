@@ -595,7 +595,7 @@ fn open_folder(
     let chat_templates = template::of_folder(folder);
     let special_tokens = special::of_folder(folder);
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
-    let container = Container::Folder { files: all.files.len() };
+    let container = Container::Folder { files: all.weights() };
     let files = all.files;
     Ok(Model {
         spec,

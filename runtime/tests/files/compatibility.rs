@@ -141,7 +141,7 @@ fn rotary_keys_of_three_generations() {
             (
                 &[
                     ("rope_scaling", r#"{"rope_type":"default","rope_theta":500}"#),
-                    ("rope_parameters", r#"{"rope_type":"yarn","factor":2.0}"#),
+                    ("rope_parameters", r#"{"rope_type":"dynamic","factor":2.0}"#),
                 ],
                 &base,
                 &["rope_parameters"],
@@ -231,7 +231,8 @@ fn rotary_keys_of_three_generations() {
 fn rotary_parameters_of_another_form_are_refused() {
     for Small { fields, tensors, .. } in rotary() {
         for (key, value, names) in [
-            ("rope_scaling", r#"{"rope_type":"yarn","factor":4.0}"#, "rope_scaling.rope_type"),
+            ("rope_scaling", r#"{"rope_type":"dynamic","factor":4.0}"#, "rope_scaling.rope_type"),
+            ("rope_scaling", r#"{"rope_type":"yarn","truncate":2}"#, "rope_scaling.truncate"),
             ("rope_scaling", r#"{"type":"dynamic","factor":4.0}"#, "rope_scaling.type"),
             ("rope_parameters", r#"{"rope_type":"longrope"}"#, "rope_parameters.rope_type"),
             ("rope_scaling", r#"{"rope_type":"linear"}"#, "rope_scaling.factor"),
@@ -263,7 +264,7 @@ fn rotary_parameters_of_another_form_are_refused() {
         ("rope_scaling", r#"{"full_attention":{"rope_theta":500}}"#, "rope_scaling.full_attention"),
         (
             "rope_parameters",
-            r#"{"sliding_attention":{"rope_type":"yarn"}}"#,
+            r#"{"sliding_attention":{"rope_type":"dynamic"}}"#,
             "rope_parameters.sliding_attention.rope_type",
         ),
         (
