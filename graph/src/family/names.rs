@@ -41,6 +41,16 @@ pub(super) const fn hf(name: &'static str) -> HfName {
     HfName { name, form: HfForm::Whole }
 }
 
+/// Listed name of the tensors of experts that folders store one by one; `{}` stands for a number.
+pub(super) const fn each(name: &'static str) -> HfName {
+    HfName { name, form: HfForm::EachExpert }
+}
+
+/// Listed name of a share of a tensor, by its rows.
+pub(super) const fn share(name: &'static str, part: u8, parts: u8) -> HfName {
+    HfName { name, form: HfForm::Share { part, parts } }
+}
+
 fn listed<T: Copy>(list: &[(Role, T)], role: Role) -> Option<T> {
     let role = match role {
         Role::Layer(_, role) => of_layer(role),
