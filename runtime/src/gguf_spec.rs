@@ -168,8 +168,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         use family::{
-            bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe, qwen3moe,
-            smollm3,
+            bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe,
+            qwen3moe, smollm3,
         };
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {

@@ -62,11 +62,8 @@ macro_rules! names {
     };
 }
 
-const NAMES: Names = Names {
-    gguf: &[(Role::OutputNorm, "token_embd_norm.weight")],
-    hf: names!(),
-    ..Names::LLAMA
-};
+const NAMES: Names =
+    Names { gguf: &[(Role::OutputNorm, "token_embd_norm.weight")], hf: names!(), ..Names::LLAMA };
 
 /// One tensor of all experts in files that are saved as transformers 5 holds them in memory.
 const FUSED: &str = "feed_forward.experts.gate_up_proj";
@@ -78,10 +75,7 @@ const MOE_NAMES: &[(Role, &[HfName])] = names!(
     named(L::ExpertUp, &[each("feed_forward.experts.{}.w3.weight"), share(FUSED, 1, 2)]),
     named(
         L::ExpertDown,
-        &[
-            each("feed_forward.experts.{}.w2.weight"),
-            share("feed_forward.experts.down_proj", 0, 1),
-        ],
+        &[each("feed_forward.experts.{}.w2.weight"), share("feed_forward.experts.down_proj", 0, 1),],
     )
 );
 
@@ -173,7 +167,8 @@ pub fn lfm2_8b_a1b() -> Spec<'static> {
     let mut room = SpecRoom::new();
     let (kind, dims, scaling) = (RopeKind::NeoX, s.head_dim, crate::RopeScaling::None);
     let router = Router::Sigmoid { bias: true };
-    let sparse = Some(Sparse { first: 2, experts: Experts { router, ..Experts::new(32, 4, 1792) } });
+    let sparse =
+        Some(Sparse { first: 2, experts: Experts { router, ..Experts::new(32, 4, 1792) } });
     let spec = room.rope(crate::Rope { kind, dims, base: 1e6, scaling, magnitude: 1.0 }).and_then(
         |rope| {
             let conv = Some(ShortConv { taps: 3, bias: false });
@@ -206,7 +201,10 @@ fn gguf_experts(meta: &dyn Metadata) -> Result<Sparse, SpecError> {
     let need = |key| required(count(meta, key)?, key);
     let experts = Experts::new(need(k.experts)?, need(k.experts_used)?, need(k.expert_ffn)?);
     let router = Router::Sigmoid { bias: true };
-    Ok(Sparse { first: number(meta, k.leading_dense)?.unwrap_or(0), experts: Experts { router, ..experts } })
+    Ok(Sparse {
+        first: number(meta, k.leading_dense)?.unwrap_or(0),
+        experts: Experts { router, ..experts },
+    })
 }
 
 /// A number of layers, which may be 0.

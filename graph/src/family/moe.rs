@@ -26,7 +26,8 @@ pub(super) fn gguf_experts(
     keys: &Keys,
     normalised: bool,
 ) -> Result<Experts, SpecError> {
-    let unlike = |key| Err(SpecError::Unsupported { key, known: "absent, or as in this architecture" });
+    let unlike =
+        |key| Err(SpecError::Unsupported { key, known: "absent, or as in this architecture" });
     for (key, most) in [
         (keys.expert_scale, 1.0),  // 0: none
         (keys.expert_gating, 1.0), // 1: softmax
@@ -40,7 +41,8 @@ pub(super) fn gguf_experts(
         return unlike(keys.expert_norm);
     }
     let need = |key| required(count(meta, key)?, key);
-    let experts = Experts::new(need(keys.experts)?, need(keys.experts_used)?, inner(meta, shapes, keys)?);
+    let experts =
+        Experts::new(need(keys.experts)?, need(keys.experts_used)?, inner(meta, shapes, keys)?);
     Ok(Experts { normalised, ..experts })
 }
 

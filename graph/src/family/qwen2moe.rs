@@ -124,7 +124,5 @@ fn from_config<'p>(
 pub(super) fn dense_layers(meta: &dyn Metadata) -> Result<impl Fn(u32) -> bool, SpecError> {
     let step = count(meta, "decoder_sparse_step")?.unwrap_or(1);
     let listed = LayerSet::read(meta, "mlp_only_layers")?;
-    Ok(move |l: u32| {
-        listed.is_some_and(|set| set.has(l)) || !(l + 1).is_multiple_of(step)
-    })
+    Ok(move |l: u32| listed.is_some_and(|set| set.has(l)) || !(l + 1).is_multiple_of(step))
 }

@@ -363,8 +363,8 @@ impl Spec<'_> {
 mod tests {
     use super::*;
     use crate::family::{
-        bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe, qwen3moe,
-        smollm3,
+        bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe,
+        qwen3moe, smollm3,
     };
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
