@@ -168,8 +168,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         use family::{
-            bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe,
-            qwen3moe, smollm3,
+            bitnet, gemma3, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen,
+            qwen2moe, qwen3moe, smollm3,
         };
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {
@@ -217,6 +217,7 @@ mod tests {
             qwen::qwen3_14b(),
             qwen2moe::qwen1_5_moe(),
             qwen3moe::qwen3_30b_a3b(),
+            gpt_oss::gpt_oss_20b(),
             lfm2::lfm2_1_2b(),
             lfm2::lfm2_8b_a1b(),
             llama::mixtral_8x7b(),

@@ -10,6 +10,7 @@ pub mod bitnet;
 mod decoder;
 pub mod gemma3;
 pub mod gpt2;
+pub mod gpt_oss;
 pub mod granite;
 mod hf;
 mod hf_rope;
@@ -138,7 +139,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 23] = [
+pub static FAMILIES: [&Family; 24] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -148,6 +149,7 @@ pub static FAMILIES: [&Family; 23] = [
     &qwen::QWEN3,
     &qwen2moe::QWEN2MOE,
     &qwen3moe::QWEN3MOE,
+    &gpt_oss::GPT_OSS,
     &lfm2::LFM2,
     &lfm2::LFM2_MOE,
     &granite::GRANITE,

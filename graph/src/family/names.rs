@@ -82,6 +82,13 @@ impl Family {
         }
     }
 
+    /// True if folders may store matrices in MXFP4.
+    #[must_use]
+    pub fn reads_mxfp4(&self) -> bool {
+        let mut names = self.names.hf.iter().flat_map(|(_, names)| names.iter());
+        names.any(|name| matches!(name.form, HfForm::Mxfp4 { .. }))
+    }
+
     /// Forms in which Hugging Face folders store a tensor, the usual one first; empty if they have
     /// none.
     #[must_use]

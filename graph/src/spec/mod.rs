@@ -363,7 +363,7 @@ impl Spec<'_> {
 mod tests {
     use super::*;
     use crate::family::{
-        bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe,
+        bitnet, gemma3, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe,
         qwen3moe, smollm3,
     };
     use crate::layers::{FeedForward, Mixer, ShortConv};
@@ -381,6 +381,8 @@ mod tests {
         assert_eq!(qwen2moe::qwen1_5_moe().parameters(), 14_315_784_192);
         assert_eq!(qwen3moe::qwen3_30b_a3b().parameters(), 30_532_122_624);
         assert_eq!(lfm2::lfm2_1_2b().parameters(), 1_170_340_608);
+        // Published as 20.9 billion.
+        assert_eq!(gpt_oss::gpt_oss_20b().parameters(), 20_914_757_184);
         // Published as 8.3, 46.7 and 3.30 billion.
         assert_eq!(lfm2::lfm2_8b_a1b().parameters(), 8_339_930_560);
         assert_eq!(llama::mixtral_8x7b().parameters(), 46_702_792_704);
@@ -438,6 +440,7 @@ mod tests {
             qwen::qwen3_14b(),
             qwen2moe::qwen1_5_moe(),
             qwen3moe::qwen3_30b_a3b(),
+            gpt_oss::gpt_oss_20b(),
             lfm2::lfm2_1_2b(),
             lfm2::lfm2_8b_a1b(),
             llama::mixtral_8x7b(),

@@ -111,6 +111,24 @@ pub enum HfForm {
         /// Number of shares.
         parts: u8,
     },
+    /// A share of the outputs of each expert in one tensor with inputs as rows, `[experts, cols, parts *
+    /// rows]`, in which outputs of the shares alternate; of a vector of each expert, in a tensor
+    /// `[experts, parts * cols]`.
+    Columns {
+        /// Index of the share, from 0.
+        part: u8,
+        /// Number of shares.
+        parts: u8,
+    },
+    /// A share of the outputs of each expert in MXFP4, in which outputs of the shares alternate: blocks
+    /// `[experts, parts * rows, cols / 32, 16]`, each of 32 elements in pairs, and exponents `[experts,
+    /// parts * rows, cols / 32]` in a tensor whose name ends with `_scales` in place of `_blocks`.
+    Mxfp4 {
+        /// Index of the share, from 0.
+        part: u8,
+        /// Number of shares.
+        parts: u8,
+    },
 }
 
 const fn whole(name: &'static str) -> HfName {
