@@ -96,7 +96,7 @@ pub static GRANITE_MOE_SHARED: Family = Family {
     model_type: "granitemoeshared",
     from_config: folder_reader(|meta, shapes, room| {
         let shared = match meta.get(SHARED) {
-            Some(Value::Uint(0)) => None,
+            None | Some(Value::Null | Value::Uint(0)) => None,
             _ => Some(config_shared(meta)?),
         };
         let experts = config_experts(meta, room, shared)?;
@@ -297,7 +297,7 @@ fn from_config<'p>(
 
 const SHARED: &str = "shared_intermediate_size";
 
-/// The shared expert of a config.json.
+/// The shared expert of a config.json, with Granite 4's default.
 fn config_shared(meta: &dyn Metadata) -> Result<SharedExpert, SpecError> {
     Ok(SharedExpert { inner: count(meta, SHARED)?.unwrap_or(1024), gated: false })
 }

@@ -265,7 +265,10 @@ impl Packing {
             // Its tensors show it.
             Some("mxfp4") if family.reads_mxfp4() => return Ok(Packing::None),
             Some(_) => {
-                return unsupported(METHOD, "bitnet, of a BitNet model; mxfp4, of gpt-oss; or none");
+                return unsupported(
+                    METHOD,
+                    "bitnet, of a BitNet model; mxfp4, of gpt-oss; or none",
+                );
             }
         }
         if meta::flag(config, NORM).map_err(SpecError::Meta)?.unwrap_or(false) {
