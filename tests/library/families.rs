@@ -110,6 +110,12 @@ fn experts_of(family: &str) {
     }
 }
 
+/// LFM3, of which no GGUF files are known.
+#[test]
+fn lfm3() {
+    folder("lfm3");
+}
+
 #[test]
 fn lfm2_rows_of_256() {
     if oracle("lfm2-k").is_some() {

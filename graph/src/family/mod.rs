@@ -15,6 +15,7 @@ pub mod granite;
 mod hf;
 mod hf_rope;
 pub mod lfm2;
+pub mod lfm3;
 pub mod llama;
 pub mod mistral3;
 mod moe;
@@ -139,7 +140,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 24] = [
+pub static FAMILIES: [&Family; 25] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -152,6 +153,7 @@ pub static FAMILIES: [&Family; 24] = [
     &gpt_oss::GPT_OSS,
     &lfm2::LFM2,
     &lfm2::LFM2_MOE,
+    &lfm3::LFM3,
     &granite::GRANITE,
     &granite::GRANITE_HYBRID,
     &granite::GRANITE_MOE,

@@ -263,6 +263,10 @@ roles! {
     /// `[heads]`: a further score of each head, without a value.
     AttnSinks: Vector, "attn_sinks.weight", [whole("self_attn.sinks")],
         |l, _| l.attention().filter(|a| a.sinks).and_then(|a| vector(a.heads as usize));
+    /// `[heads, width]`: a gate of each head's outputs.
+    AttnHeadGate: Matrix, "attn_head_gate.weight",
+        [whole("self_attn.gate_proj.weight"), whole("self_attn.g_proj.weight")],
+        |l, w| l.attention().filter(|a| a.head_gate).and_then(|a| one(a.heads as usize, w));
     /// `[heads head_dim]`, before the attention's last product.
     AttnSubNorm: Vector, "attn_sub_norm.weight", [whole("self_attn.attn_sub_norm.weight")],
         |l, _| l.attention().filter(|a| a.sub_norm).and_then(|a| vector(a.q_dim()));

@@ -24,13 +24,13 @@ prop_compose! {
         scale in select(vec![1.0f32, 0.25]),
         temperature in prop::option::weighted(0.3, (select(vec![0.1f32, 1.5]), 1u32..40)),
         softcap in prop::option::weighted(0.3, select(vec![0.5f32, 4.0])),
-        sinks in prop::bool::weighted(0.3),
+        sinks in prop::bool::weighted(0.3), gate in prop::bool::weighted(0.3),
     ) -> (Attention, Option<Index>) {
         let heads = kv_heads * per_kv;
         let (sub_norm, wide_norm) = (false, wide && qk_norm && !fused);
         (Attention {
             heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, sub_norm, rope,
-            window, scale, softcap, sinks,
+            window, scale, softcap, sinks, head_gate: gate && !fused && !wide_norm,
             temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
             shared_kv: None,
         }, shared)
@@ -110,7 +110,7 @@ fn share(all: &mut [Layer], l: usize, which: Index) {
     let Some(of) = all[source].attention().copied() else { return };
     if let Mixer::Attention(a) = &mut all[l].mixer {
         a.shared_kv = Some(source as u32);
-        a.fused = false;
+        (a.fused, a.head_gate) = (false, false);
         (a.kv_heads, a.head_dim) = (of.kv_heads, of.head_dim);
         a.heads = a.heads.next_multiple_of(of.kv_heads);
         a.window = match (of.window, a.window) {
@@ -201,6 +201,7 @@ pub(crate) fn everything() -> Spec<'static> {
         scale: 0.25,
         softcap: None,
         sinks: false,
+        head_gate: false,
         temperature: None,
         shared_kv: None,
     };
@@ -209,7 +210,7 @@ pub(crate) fn everything() -> Spec<'static> {
     let experts = Experts::new(6, 2, 32);
     let rms = Norms { before: Norm { kind: NormKind::Rms, eps: 1e-6 }, pre: true, post: true };
     let first = Layer {
-        mixer: Mixer::Attention(attention),
+        mixer: Mixer::Attention(Attention { head_gate: true, ..attention }),
         ffn: FeedForward::Experts(experts),
         norms: rms,
         scales: Scales { residual: 0.5 },

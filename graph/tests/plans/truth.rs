@@ -136,6 +136,7 @@ impl Truth<'_> {
         caches.push(own);
         let source = a.shared_kv.map_or(l, |s| s as usize);
         let [keys, values] = caches[source].as_ref().unwrap();
+        let gate = self.layer(l, L::AttnHeadGate);
         let (d, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
         let sinks = self.layer(l, L::AttnSinks);
         let mut out = vec![];
@@ -168,6 +169,12 @@ impl Truth<'_> {
                     }
                 }
                 row.extend(sum);
+            }
+            if a.head_gate {
+                let gates = product(&gate, &[], &h[t]);
+                for (i, x) in row.iter_mut().enumerate() {
+                    *x *= sigmoid(gates[i / d]);
+                }
             }
             out.push(row);
         }

@@ -227,10 +227,12 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::SelectRows(s) => s.x = beyond,
         Op::Convert(c) => c.x = beyond,
         Op::StoreHeads(s) => s.x = beyond,
+        Op::ScaleHeads(s) => s.x = beyond,
         _ => {}
     });
     m.op(i, "another buffer that is not there", |op| match op {
         Op::ExpertsDown(e) => e.shared = Some(beyond),
+        Op::ScaleHeads(s) => s.gate = beyond,
         _ => {}
     });
     m.op(i, "a score that is not there", |op| match op {

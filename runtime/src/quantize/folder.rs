@@ -320,7 +320,12 @@ impl Source for FolderSource {
         (matrix.format().trailer_bytes() == 0).then(|| matrix.bytes())
     }
 
-    /// The only quantised weights in a folder are ternary, and were trained that way.
+    /// Experts in MXFP4 stay as they are.
+    fn is_fixed(&self, index: usize) -> bool {
+        self.shape(index).format == Format::MXFP4
+    }
+
+    /// The only other quantised weights in a folder are ternary, and were trained that way.
     fn is_requantized(&self, _: usize) -> bool {
         false
     }
