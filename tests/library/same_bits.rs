@@ -205,6 +205,26 @@ fn lfm2() {
 }
 
 #[test]
+fn mixtral() {
+    family("mixtral");
+}
+
+#[test]
+fn granitemoe() {
+    family("granitemoe");
+}
+
+#[test]
+fn lfm2moe() {
+    family("lfm2moe");
+}
+
+#[test]
+fn gpt_oss() {
+    family("gpt-oss");
+}
+
+#[test]
 fn granite() {
     family("granite4");
 }
@@ -240,6 +260,12 @@ fn folders() {
         "bitnet",
         "qwen3moe",
         "lfm2",
+        "mixtral",
+        "granitemoe",
+        "lfm2moe",
+        "gpt-oss",
+        "gpt-oss-mxfp4",
+        "lfm3",
         "granite4",
         "smollm3",
         "olmo2",

@@ -10,17 +10,21 @@ pub mod bitnet;
 mod decoder;
 pub mod gemma3;
 pub mod gpt2;
+pub mod gpt_oss;
 pub mod granite;
 mod hf;
 mod hf_rope;
 pub mod lfm2;
+pub mod lfm3;
 pub mod llama;
 pub mod mistral3;
+mod moe;
 mod names;
 mod notice;
 pub mod olmo2;
 pub mod phi3;
 pub mod qwen;
+pub mod qwen2moe;
 pub mod qwen3moe;
 pub mod smollm3;
 
@@ -136,17 +140,24 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 18] = [
+pub static FAMILIES: [&Family; 25] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
+    &llama::MIXTRAL,
     &gemma3::GEMMA3,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen2moe::QWEN2MOE,
     &qwen3moe::QWEN3MOE,
+    &gpt_oss::GPT_OSS,
     &lfm2::LFM2,
+    &lfm2::LFM2_MOE,
+    &lfm3::LFM3,
     &granite::GRANITE,
     &granite::GRANITE_HYBRID,
+    &granite::GRANITE_MOE,
+    &granite::GRANITE_MOE_SHARED,
     &smollm3::SMOLLM3,
     &olmo2::OLMO2,
     &olmo2::OLMO3,

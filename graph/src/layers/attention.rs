@@ -4,7 +4,7 @@
 use teff_kernels::{MAX_HEAD_DIM, RopeKind};
 
 use super::{Layer, LayerState, Mixed};
-use crate::ops::{Attend, Norm as NormOp, Op, Output, Project, QkvPart, StoreHeads};
+use crate::ops::{Attend, Norm as NormOp, Op, Output, Project, QkvPart, ScaleHeads, StoreHeads};
 use crate::plan::build::{Builder, Stream};
 use crate::plan::{BufferId, BufferType, PlanError, RowCount, StateId};
 use crate::spec::{LayerRole as L, Role, Spec, SpecError, inconsistent};
@@ -38,6 +38,9 @@ pub struct Attention {
     pub scale: f32,
     /// Soft cap of the scaled scores, which become `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
+    /// True if the outputs of each head are multiplied by the logistic function of a score, computed
+    /// from the layer's inputs.
+    pub head_gate: bool,
     /// True if each head has one further score, without a value, in its softmax.
     pub sinks: bool,
     /// Growth of that scale with the position of the query; `None` if it is the same for all.
@@ -73,6 +76,7 @@ impl Attention {
         scale: 1.0,
         softcap: None,
         sinks: false,
+        head_gate: false,
         temperature: None,
         shared_kv: None,
     };
@@ -131,6 +135,11 @@ impl Attention {
         if self.softcap.is_some_and(|cap| !cap.is_normal() || cap < 0.0) {
             return inconsistent("a cap of scores must be finite and above 0");
         }
+        if self.head_gate && (self.fused || self.wide_norm || !self.has_kv()) {
+            return inconsistent(
+                "gates of heads beside a fused matrix, a norm over all heads, or shared keys",
+            );
+        }
         if self.window == Some(0) {
             return inconsistent("a window must have at least 1 position");
         }
@@ -186,6 +195,7 @@ impl Attention {
                 rope_kind: rope.map_or(RopeKind::NeoX, |r| r.1),
             })
         };
+        let mut gates = None;
         if self.fused {
             let w = b.id(l, L::AttnQkv);
             let [h] = b.inputs(layer, l, norm, x, [w])?;
@@ -201,8 +211,15 @@ impl Attention {
             }
             self.build_wide(b, (l, eps), [h[0], h[1]], (q, state), rope)?;
         } else if self.has_kv() {
-            let ws = [L::AttnQ, L::AttnK, L::AttnV].map(|r| b.id(l, r));
-            let h = b.inputs(layer, l, norm, x, ws)?;
+            let gate = b.spec.find(Role::Layer(l, L::AttnHeadGate));
+            let [q_w, k_w, v_w] = [L::AttnQ, L::AttnK, L::AttnV].map(|r| b.id(l, r));
+            // What isn't there needs no input of its own.
+            let h = b.inputs(layer, l, norm, x, [q_w, k_w, v_w, gate.unwrap_or(v_w)])?;
+            if gate.is_some() {
+                let out = b.buffer(BufferType::F32, RowCount::Batch, self.heads as usize)?;
+                b.linear(l, L::AttnHeadGate, h[3], None, Output::Store(out))?;
+                gates = Some(out);
+            }
             b.op(project(b, L::AttnQ, h[0], QkvPart::Query))?;
             b.op(project(b, L::AttnK, h[1], QkvPart::Key))?;
             b.op(project(b, L::AttnV, h[2], QkvPart::Value))?;
@@ -214,7 +231,8 @@ impl Attention {
         b.barrier()?;
         let rows = b.rows_after(l);
         let kind = if self.sub_norm { BufferType::F32 } else { b.input_type(b.id(l, L::AttnOut)) };
-        let out = b.buffer(kind, rows, self.q_dim())?;
+        let attended = if gates.is_some() { BufferType::F32 } else { kind };
+        let mut out = b.buffer(attended, rows, self.q_dim())?;
         b.op(Op::Attend(Attend {
             q,
             out,
@@ -229,6 +247,12 @@ impl Attention {
             growth: self.temperature.map_or(0.0, |t| t.growth),
             every: self.temperature.map_or(0, |t| t.every),
         }))?;
+        if let Some(gate) = gates {
+            b.barrier()?;
+            let x = out;
+            out = b.buffer(kind, rows, self.q_dim())?;
+            b.op(Op::ScaleHeads(ScaleHeads { x, gate, out }))?;
+        }
         let norm = self.sub_norm.then_some(L::AttnSubNorm);
         Ok(Mixed { out, cols: self.q_dim(), product: L::AttnOut, norm, rows })
     }

@@ -17,6 +17,7 @@ mod project;
 mod rope_table;
 mod route;
 mod routes;
+mod scale_heads;
 mod select_rows;
 mod short_conv;
 mod store_heads;
@@ -271,6 +272,8 @@ operations! {
     convert::Convert,
     /// Rotation of queries or keys that were computed before, and their storage.
     store_heads::StoreHeads,
+    /// Gates of whole heads.
+    scale_heads::ScaleHeads,
 }
 
 pub use linear::Output;

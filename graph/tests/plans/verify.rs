@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use proptest::prelude::*;
-use teff_graph::layers::FeedForward;
+use teff_graph::layers::{Activation, FeedForward, Router};
 use teff_graph::ops::{Op, Output, QkvPart};
 use teff_graph::plan::{BufferId, State, StateId, StateKind};
 use teff_graph::{Options, Outputs, Plan, PlanError, Role, Spec, TensorId};
@@ -161,12 +161,15 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::Linear(l) => l.scale = x,
             Op::Project(p) => p.eps = x,
             Op::Attend(a) => a.scale = x,
+            Op::Route(r) => r.scale = x,
             Op::ExpertsDown(e) => e.scale = x,
             _ => {}
         });
         m.op(i, "a second number", |op| match op {
             Op::NormAdd(n) => n.scale = x,
             Op::Attend(a) => a.growth = x,
+            Op::Gated(g) => g.act = Activation::SwigluClamped { alpha: x, limit: 1.0 },
+            Op::ExpertsGated(g) => g.act = Activation::SwigluClamped { alpha: 1.0, limit: x },
             _ => {}
         });
     }
@@ -185,6 +188,16 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::ExpertsGated(e) => e.up = w,
             _ => {}
         });
+        m.op(i, "biases", |op| match op {
+            Op::Route(r) => r.bias = Some(w),
+            Op::ExpertsGated(e) => e.gate_bias = Some(w),
+            Op::ExpertsDown(e) => e.bias = Some(w),
+            _ => {}
+        });
+        m.op(i, "other biases", |op| match op {
+            Op::ExpertsGated(e) => e.up_bias = Some(w),
+            _ => {}
+        });
     }
     let matrix = m.plan.spec.id(Role::TokenEmbd);
     m.op(i, "a vector", |op| match op {
@@ -193,6 +206,8 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::Linear(l) => l.bias = Some(matrix),
         Op::Project(p) => p.k_norm = Some(matrix),
         Op::ShortConv(c) => c.taps = matrix,
+        Op::ExpertsGated(e) => e.gate_bias = Some(matrix),
+        Op::ExpertsDown(e) => e.bias = Some(matrix),
         _ => {}
     });
     let beyond = BufferId::new(m.plan.buffers.len() as u16);
@@ -212,6 +227,20 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::SelectRows(s) => s.x = beyond,
         Op::Convert(c) => c.x = beyond,
         Op::StoreHeads(s) => s.x = beyond,
+        Op::ScaleHeads(s) => s.x = beyond,
+        _ => {}
+    });
+    m.op(i, "another buffer that is not there", |op| match op {
+        Op::ExpertsDown(e) => e.shared = Some(beyond),
+        Op::ScaleHeads(s) => s.gate = beyond,
+        _ => {}
+    });
+    m.op(i, "a score that is not there", |op| match op {
+        Op::ExpertsDown(e) => e.shared_score = Some(beyond),
+        _ => {}
+    });
+    m.op(i, "a gate that an operation has not", |op| match op {
+        Op::Linear(l) => l.act = Some(Activation::SwigluClamped { alpha: 1.0, limit: 1.0 }),
         _ => {}
     });
 }
@@ -319,6 +348,11 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             for used in [0, r.used + 1, r.used.wrapping_sub(1), u16::MAX] {
                 m.op(i, "used", |op| *op = Op::Route(teff_graph::ops::Route { used, ..r }));
             }
+            let router = match r.router {
+                Router::Sigmoid { bias: true } => Router::Softmax,
+                _ => Router::Sigmoid { bias: true },
+            };
+            m.op(i, "router", |op| *op = Op::Route(teff_graph::ops::Route { router, ..r }));
         }
         Op::ExpertsGated(e) => {
             for (experts, used) in
@@ -332,6 +366,18 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             }
         }
         Op::ExpertsDown(e) => {
+            for wrong in [e.routes] {
+                m.op(i, "outputs of another width", |op| {
+                    *op =
+                        Op::ExpertsDown(teff_graph::ops::ExpertsDown { shared: Some(wrong), ..e });
+                });
+                m.op(i, "a score of another width", |op| {
+                    *op = Op::ExpertsDown(teff_graph::ops::ExpertsDown {
+                        shared_score: Some(wrong),
+                        ..e
+                    });
+                });
+            }
             for (experts, used) in
                 [(e.experts + 1, e.used), (e.experts - 1, e.used), (0, e.used), (1, e.used)]
                     .into_iter()

@@ -257,12 +257,22 @@ pub fn write<W: Write>(
     progress: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<(W, Report), E> {
     let shapes: Vec<Shape<'_>> = (0..source.len()).map(|i| source.shape(i)).collect();
-    let choices = plan(target, &source.facts(), &shapes);
+    let mut choices = plan(target, &source.facts(), &shapes);
+    let mut file_type = target.file_type();
+    for (index, (shape, choice)) in shapes.iter().zip(&mut choices).enumerate() {
+        if source.is_fixed(index) {
+            (choice.format, choice.wanted) = (shape.format, shape.format);
+            // As llama.cpp's converter has it.
+            if !target.base().is_quantized() {
+                file_type = MXFP4_MOE;
+            }
+        }
+    }
     let mut report = Report { tensors: shapes.len(), ..Report::default() };
     let mut header = GgufHeader::new();
     source.put_keys(&mut header)?;
     header.put(QUANTIZATION_VERSION, GgufValue::U32(2))?;
-    header.put(FILE_TYPE, GgufValue::U32(target.file_type()))?;
+    header.put(FILE_TYPE, GgufValue::U32(file_type))?;
     for (index, (shape, choice)) in shapes.iter().zip(&choices).enumerate() {
         header.tensor(shape.name, choice.format, shape.dims)?;
         report.count(shape, *choice, source.is_requantized(index), options)?;
@@ -295,6 +305,9 @@ pub fn write<W: Write>(
     }
     Ok((data.finish()?, report))
 }
+
+/// Type of a file whose experts are MXFP4.
+const MXFP4_MOE: u32 = 38;
 
 /// Number of elements of a tensor. They were counted when the header was made, so the product does
 /// not overflow.

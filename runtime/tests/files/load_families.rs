@@ -357,8 +357,23 @@ fn unknown_switches_are_refused_by_name() {
         ),
         ("GraniteForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
         ("GraniteForCausalLM", r#""logits_scaling":0,"#, "divisor of the logits"),
-        ("GraniteMoeHybridForCausalLM", "", "num_local_experts"),
-        ("GraniteMoeHybridForCausalLM", r#""num_local_experts":2,"#, "num_local_experts"),
+        ("GraniteMoeHybridForCausalLM", "", "layer_types"),
+        (
+            "GraniteMoeHybridForCausalLM",
+            r#""num_local_experts":1.5,"layer_types":["attention","attention"],"#,
+            "num_local_experts",
+        ),
+        ("GraniteMoeForCausalLM", r#""num_local_experts":0,"#, "num_local_experts"),
+        ("GraniteMoeSharedForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Qwen2MoeForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Lfm2MoeForCausalLM", "", "layer_types"),
+        ("Lfm2MoeForCausalLM", r#""num_dense_layers":"1","#, "num_dense_layers"),
+        ("MixtralForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        (
+            "MixtralForCausalLM",
+            r#""quantization_config":{"quant_method":"mxfp4"},"#,
+            "quantization_config.quant_method",
+        ),
         ("GraniteMoeHybridForCausalLM", r#""num_local_experts":0,"#, "layer_types"),
         (
             "GraniteMoeHybridForCausalLM",
@@ -387,7 +402,7 @@ fn unknown_switches_are_refused_by_name() {
             r#""num_local_experts":0,"layer_types":["attention","full_attention"],"#,
             "shared_mlp.input_linear",
         ),
-        ("MixtralForCausalLM", "", "MixtralForCausalLM"),
+        ("DbrxForCausalLM", "", "DbrxForCausalLM"),
     ];
     for (class, more, key) in cases {
         let family = family::of_class(class).unwrap_or(&family::llama::LLAMA);
