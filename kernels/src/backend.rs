@@ -193,6 +193,14 @@ macro_rules! backend_methods {
                 $crate::ops::zip::<L>(gate, up, |g, u| $crate::lanes::Float::mul($crate::ops::math::silu(g), u));
             }
 
+            /// `x = cap * tanh(x / cap)`, which bounds `x` by `cap` and keeps what is small beside it; with a
+            /// cap of 1 it is the hyperbolic tangent, over all f32 less than 1.5 ULP from the exact value;
+            /// NaN stays.
+            fn softcap(&self, x: &mut [f32], cap: f32) {
+                let cap = <L as $crate::lanes::Float>::splat(cap);
+                $crate::ops::map::<L>(x, |x| $crate::ops::math::softcap(x, cap));
+            }
+
             /// `x = max(x, 0)^2`, squared ReLU; NaN stays.
             fn relu2(&self, x: &mut [f32]) {
                 $crate::ops::map::<L>(x, |x| $crate::ops::math::relu2(x));

@@ -313,7 +313,7 @@ fn attends() {
 /// Operation on a row, given two other rows as long and a number.
 type RowOp = fn(&dyn Backend, &mut [f32], &[f32], &[f32], f32);
 
-const ROW_OPS: [(&str, RowOp); 13] = [
+const ROW_OPS: [(&str, RowOp); 14] = [
     ("layer_norm", |b, y, w, bias, eps| {
         let x = y.to_vec();
         b.layer_norm(&x, w, bias, eps.abs(), y);
@@ -334,6 +334,7 @@ const ROW_OPS: [(&str, RowOp); 13] = [
     ("gelu_mul", |b, y, w, _, _| b.gelu_mul(y, w)),
     ("silu", |b, y, _, _, _| b.silu(y)),
     ("silu_mul", |b, y, w, _, _| b.silu_mul(y, w)),
+    ("softcap", |b, y, _, _, cap| b.softcap(y, cap)),
     ("relu2", |b, y, _, _, _| b.relu2(y)),
     ("relu2_mul", |b, y, w, _, _| b.relu2_mul(y, w)),
 ];

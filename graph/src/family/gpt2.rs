@@ -64,6 +64,8 @@ const SMALL: Layer = Layer {
         out_bias: true,
         qk_norm: false,
         wide_norm: false,
+        value_norm: false,
+        keys_as_values: false,
         sub_norm: false,
         rope: None,
         window: None,
@@ -80,7 +82,8 @@ const SMALL: Layer = Layer {
         sub_norm: false,
     }),
     norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, pre: true, post: false },
-    scales: Scales { residual: 1.0 },
+    input: None,
+    scales: Scales { residual: 1.0, output: false },
 };
 
 /// Shape of the published 124M model.
@@ -97,6 +100,8 @@ pub const fn small() -> Spec<'static> {
         norm: SMALL.norms.before,
         head: Head::Tied,
         logit_divisor: 1.0,
+        logit_cap: None,
+        per_layer: None,
         token_scales: false,
     }
 }

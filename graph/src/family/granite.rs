@@ -35,7 +35,13 @@ const FAMILY: Family = Family {
     from_gguf,
     from_config: folder_reader(from_config),
     names: Names::LLAMA,
-    gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false, scales: true },
+    gguf: GgufForm {
+        rope: RopeKind::Norm,
+        rope_factors: true,
+        window: false,
+        scales: true,
+        ..GgufForm::HALVES
+    },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

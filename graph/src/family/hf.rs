@@ -141,6 +141,23 @@ pub(super) fn activation(
     }
 }
 
+/// Soft bound of scores or logits: `default` if the key is absent, and none if it is null.
+pub(super) fn cap(
+    meta: &dyn Metadata,
+    key: &'static str,
+    default: Option<f32>,
+) -> Result<Option<f32>, SpecError> {
+    match meta.get(key) {
+        None => Ok(default),
+        _ => match float(meta, key)? {
+            Some(cap) if cap <= 0.0 => {
+                Err(MetaError::Wrong { key, want: "a positive number, or null" }.into())
+            }
+            cap => Ok(cap),
+        },
+    }
+}
+
 /// Key of the size of windows.
 pub(super) const WINDOW: &str = "sliding_window";
 const LAYER_TYPES: &str = "layer_types";

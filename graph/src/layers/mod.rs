@@ -7,6 +7,8 @@
 //! x = x + residual * [post_norm](mixer([norm](x)))
 //! x = x + residual * [post_norm](ffn([norm](x)))
 //! ```
+//!
+//! Some layers end with inputs of their own, added in the same way, and with a factor of all of `x`.
 
 use teff_kernels::{KvFormat, KvLayout};
 
@@ -18,12 +20,14 @@ use crate::spec::{LayerRole, MAX_SIZE, Spec, SpecError, inconsistent};
 mod attention;
 mod dense;
 mod experts;
+mod input;
 mod short_conv;
 
 pub use attention::{Attention, Temperature};
 pub use dense::Dense;
 pub use experts::Experts;
 pub(crate) use experts::{MAX_EXPERTS, MAX_USED};
+pub use input::LayerInput;
 pub use short_conv::ShortConv;
 
 /// One layer of a model.
@@ -35,6 +39,8 @@ pub struct Layer {
     pub ffn: FeedForward,
     /// Norms around both parts.
     pub norms: Norms,
+    /// Inputs that the layer has of its own; `None` if it has none.
+    pub input: Option<LayerInput>,
     /// Scale factors.
     pub scales: Scales,
 }
@@ -94,6 +100,8 @@ pub enum NormKind {
 pub struct Scales {
     /// Scale of the output of each part before it is added to the residual stream.
     pub residual: f32,
+    /// True if the residual stream is multiplied by a number of the layer after its last part.
+    pub output: bool,
 }
 
 /// Activation function of a feed-forward part.
@@ -164,7 +172,8 @@ impl Layer {
             sub_norm: false,
         }),
         norms: Norms { before: Norm { kind: NormKind::Rms, eps: 0.0 }, pre: true, post: false },
-        scales: Scales { residual: 1.0 },
+        input: None,
+        scales: Scales { residual: 1.0, output: false },
     };
 
     /// Attention of the layer, if that is its mixer.
@@ -214,7 +223,15 @@ impl Layer {
             FeedForward::Dense(d) => d.validate()?,
             FeedForward::Experts(e) => e.validate(spec.width)?,
         } && self.attention().is_some_and(|a| a.sub_norm);
-        if spec.token_scales && !sub_norms {
+        if let Some(input) = &self.input {
+            input.validate(spec)?;
+        }
+        if self.scales.output && !self.norms.post && self.input.is_none() {
+            return inconsistent(
+                "a factor of the residual stream needs a norm after the last part",
+            );
+        }
+        if spec.token_scales && (!sub_norms || self.input.is_some()) {
             // Otherwise several workers write the inputs, and none of them sees a whole token.
             return inconsistent("a scale for a whole token needs norms before the last products");
         }
@@ -261,7 +278,15 @@ impl Layer {
             FeedForward::Dense(d) => d.build(b, self, l, x)?,
             FeedForward::Experts(e) => e.build(b, self, l, x)?,
         }
+        if let Some(input) = &self.input {
+            input.build(b, self, l, x)?;
+        }
         Ok(x)
+    }
+
+    /// Norm after the last part of the layer.
+    pub(crate) const fn last_norm(&self) -> LayerRole {
+        if self.input.is_some() { LayerRole::InputPostNorm } else { LayerRole::FfnPostNorm }
     }
 }
 

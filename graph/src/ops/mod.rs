@@ -9,7 +9,9 @@ mod convert;
 mod embed;
 mod experts_down;
 mod experts_gated;
+mod gate_input;
 mod gated;
+mod layer_inputs;
 mod linear;
 mod norm;
 mod norm_add;
@@ -271,6 +273,10 @@ operations! {
     convert::Convert,
     /// Rotation of queries or keys that were computed before, and their storage.
     store_heads::StoreHeads,
+    /// Inputs of all layers.
+    layer_inputs::LayerInputs,
+    /// Gate of a layer's own inputs.
+    gate_input::GateInput,
 }
 
 pub use linear::Output;

@@ -9,9 +9,10 @@ use super::{
 };
 use crate::layers::{Activation, Layer, Norm};
 use crate::ops::{
-    ALL_KINDS, Convert, Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows,
+    ALL_KINDS, Convert, Embed, LayerInputs, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable,
+    SelectRows,
 };
-use crate::spec::{LayerRole, MAX_ROPES, Role, TensorKind};
+use crate::spec::{LayerRole, MAX_ROPES, PerLayer, Role, TensorKind};
 use crate::{List, Spec, TensorId};
 
 /// Number of entries that a plan needs room for.
@@ -30,7 +31,8 @@ impl Capacity {
     #[must_use]
     pub const fn of(spec: &Spec<'_>) -> Capacity {
         let layers = spec.layers.len() as usize;
-        Capacity { ops: 30 * layers + 14, buffers: 14 * layers + 14, states: layers }
+        let (ops, buffers) = if spec.per_layer.is_some() { (38, 18) } else { (30, 14) };
+        Capacity { ops: ops * layers + 20, buffers: buffers * layers + 18, states: layers }
     }
 }
 
@@ -61,6 +63,7 @@ pub(crate) struct Builder<'a, 'p> {
     n_ops: usize,
     n_buffers: usize,
     ropes: [Option<BufferId>; MAX_ROPES],
+    layer_inputs: Option<BufferId>,
 }
 
 /// A norm, its weight, and its bias if it is a layer norm.
@@ -103,6 +106,14 @@ impl Builder<'_, '_> {
         match self.ropes[usize::from(rope)] {
             Some(table) => table,
             None => unreachable!("the decoder makes the tables that its layers use"),
+        }
+    }
+
+    /// Inputs of all layers.
+    pub(crate) fn layer_inputs(&self) -> BufferId {
+        match self.layer_inputs {
+            Some(inputs) => inputs,
+            None => unreachable!("the decoder computes the inputs of its layers"),
         }
     }
 
@@ -153,6 +164,18 @@ impl Builder<'_, '_> {
             self.barrier()?;
         }
         Ok(outs)
+    }
+
+    /// The stream as inputs of matrix `w`.
+    pub(crate) fn converted(&mut self, x: Stream, w: TensorId) -> Result<BufferId, PlanError> {
+        let kind = self.input_type(w);
+        if kind == BufferType::F32 {
+            return Ok(x.buffer);
+        }
+        let out = self.buffer(kind, x.rows, self.spec.width as usize)?;
+        self.op(Op::Convert(Convert { x: x.buffer, out }))?;
+        self.barrier()?;
+        Ok(out)
     }
 
     /// Type of inputs that matrix `w` needs.
@@ -206,7 +229,7 @@ impl Builder<'_, '_> {
     ) -> Result<(), PlanError> {
         let bias = w.bias().and_then(|role| self.spec.find(Role::Layer(l, role)));
         let w = self.id(l, w);
-        self.op(Op::Linear(Linear { w, bias, x, act, to, scale: 1.0 }))
+        self.op(Op::Linear(Linear { w, bias, x, act, to, scale: 1.0, cap: None }))
     }
 
     /// Last product of a part, added to the residual stream `x`, after a norm if the layer has one.
@@ -221,7 +244,7 @@ impl Builder<'_, '_> {
         let bias = w.bias().and_then(|role| self.spec.find(Role::Layer(l, role)));
         let w = self.id(l, w);
         self.residual_by(layer, l, post, x, |to, scale| {
-            Op::Linear(Linear { w, bias, x: from, act: None, to, scale })
+            Op::Linear(Linear { w, bias, x: from, act: None, to, scale, cap: None })
         })
     }
 
@@ -240,7 +263,9 @@ impl Builder<'_, '_> {
             self.op(op(Output::Store(out), 1.0))?;
             self.barrier()?;
             let eps = layer.norms.before.eps;
-            self.op(Op::NormAdd(NormAdd { x: out, weight, out: x.buffer, eps, scale }))?;
+            let last = layer.scales.output && post == layer.last_norm();
+            let then = last.then(|| self.id(l, LayerRole::LayerScale));
+            self.op(Op::NormAdd(NormAdd { x: out, weight, out: x.buffer, eps, scale, then }))?;
         } else {
             self.op(op(Output::Add(x.buffer), scale))?;
         }
@@ -276,6 +301,9 @@ impl Builder<'_, '_> {
         }
         self.barrier()?;
         let mut x = Stream { buffer: out, rows: RowCount::Batch };
+        if let Some(per_layer) = spec.per_layer {
+            self.layer_inputs = Some(self.inputs_of_layers(per_layer, x)?);
+        }
         for l in 0..spec.layers.len() {
             x = spec.layers.get(l).build(self, l, x)?;
         }
@@ -304,9 +332,34 @@ impl Builder<'_, '_> {
         };
         let to = self.buffer(BufferType::F32, RowCount::Wanted, spec.vocab as usize)?;
         let to_logits = Output::Store(to);
-        let scale = 1.0 / spec.logit_divisor;
-        self.op(Op::Linear(Linear { w, bias: None, x: h, act: None, to: to_logits, scale }))?;
+        let (scale, cap) = (1.0 / spec.logit_divisor, spec.logit_cap);
+        let act = None;
+        self.op(Op::Linear(Linear { w, bias: None, x: h, act, to: to_logits, scale, cap }))?;
         Ok((Some(to), hidden))
+    }
+
+    /// Computes the inputs of all layers from the embedding `x`.
+    fn inputs_of_layers(&mut self, of: PerLayer, x: Stream) -> Result<BufferId, PlanError> {
+        let spec = self.spec;
+        let all = of.width as usize * spec.layers.len() as usize;
+        let w = spec.id(Role::PerLayerProj);
+        let from = self.converted(x, w)?;
+        let products = self.buffer(BufferType::F32, RowCount::Batch, all)?;
+        let (to, root) = (Output::Store(products), |n| libm::sqrt(f64::from(n)));
+        let scale = (1.0 / root(spec.width)) as f32;
+        self.op(Op::Linear(Linear { w, bias: None, x: from, act: None, to, scale, cap: None }))?;
+        self.barrier()?;
+        let out = self.buffer(BufferType::F32, RowCount::Batch, all)?;
+        self.op(Op::LayerInputs(LayerInputs {
+            x: products,
+            weight: spec.id(Role::PerLayerNorm),
+            table: spec.id(Role::PerLayerEmbd),
+            out,
+            eps: spec.norm.eps,
+            scale: root(of.width) as f32,
+        }))?;
+        self.barrier()?;
+        Ok(out)
     }
 }
 
@@ -357,8 +410,9 @@ pub fn build_into<'p>(
     let n_states = lay_out_states(spec, options, room.states)?;
     let states = &room.states[..n_states];
     let (ops, buffers) = (room.ops, room.buffers);
-    let (n_ops, n_buffers, ropes) = (0, 0, [None; MAX_ROPES]);
-    let mut b = Builder { spec, format, states, ops, buffers, n_ops, n_buffers, ropes };
+    let (n_ops, n_buffers, ropes, layer_inputs) = (0, 0, [None; MAX_ROPES], None);
+    let mut b =
+        Builder { spec, format, states, ops, buffers, n_ops, n_buffers, ropes, layer_inputs };
     let (logits, hidden) = b.decoder(outputs, context)?;
     let Builder { ops, buffers, n_ops, n_buffers, .. } = b;
     let (ops, buffers) = (&ops[..n_ops], &mut buffers[..n_buffers]);

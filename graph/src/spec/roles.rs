@@ -17,6 +17,12 @@ pub enum Role {
     RopeFactorsLong,
     /// `[dims / 2]`, of the rotary embedding in other sessions.
     RopeFactorsShort,
+    /// `[vocab, layers width]`, of the inputs of layers.
+    PerLayerEmbd,
+    /// `[layers width, width]`, from the residual stream to the inputs of layers.
+    PerLayerProj,
+    /// `[width]`, of the inputs of one layer.
+    PerLayerNorm,
     /// A tensor of a layer.
     Layer(u32, LayerRole),
     /// `[width]`
@@ -232,10 +238,10 @@ roles! {
         .filter(|a| !a.fused && a.has_kv() && a.qkv_bias).and_then(|a| vector(a.kv_dim()));
     /// `[kv_heads head_dim, width]`
     AttnV: Qkv bias AttnVBias, "attn_v.weight", [whole("self_attn.v_proj.weight")],
-        |l, w| l.attention().filter(|a| !a.fused && a.has_kv()).and_then(|a| one(a.kv_dim(), w));
+        |l, w| l.attention().filter(|a| a.has_values()).and_then(|a| one(a.kv_dim(), w));
     /// `[kv_heads head_dim]`
     AttnVBias: Vector, "attn_v.bias", [whole("self_attn.v_proj.bias")], |l, _| l.attention()
-        .filter(|a| !a.fused && a.has_kv() && a.qkv_bias).and_then(|a| vector(a.kv_dim()));
+        .filter(|a| a.has_values() && a.qkv_bias).and_then(|a| vector(a.kv_dim()));
     /// `[head_dim]`, for each head of queries; `[heads head_dim]` of a norm over all of them.
     AttnQNorm: Vector, "attn_q_norm.weight", [whole("self_attn.q_norm.weight")], |l, _| l.attention()
         .filter(|a| a.qk_norm).and_then(|a| vector(a.normed(a.q_dim())));
@@ -320,6 +326,18 @@ roles! {
     /// `[width]`, after the feed-forward part.
     FfnPostNorm: Vector, "post_ffw_norm.weight", [],
         |l, w| if l.norms.post { vector(w) } else { None };
+    /// `[inputs, width]`: the gate of the layer's own inputs.
+    InputGate: Matrix, "inp_gate.weight", [whole("per_layer_input_gate.weight")],
+        |l, w| l.input.and_then(|i| one(i.width as usize, w));
+    /// `[width, inputs]`
+    InputProj: Matrix, "proj.weight", [whole("per_layer_projection.weight")],
+        |l, w| l.input.and_then(|i| one(w, i.width as usize));
+    /// `[width]`, after the layer's own inputs.
+    InputPostNorm: Vector, "post_norm.weight", [whole("post_per_layer_input_norm.weight")],
+        |l, w| l.input.and_then(|_| vector(w));
+    /// `[1]`: the factor of the residual stream after the layer.
+    LayerScale: Vector, "layer_output_scale.weight", [whole("layer_scalar")],
+        |l, _| if l.scales.output { vector(1) } else { None };
 }
 
 #[cfg(test)]

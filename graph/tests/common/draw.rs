@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use teff_graph::layers::{
-    Activation, Attention, Dense, Experts, FeedForward, Layer, Mixer, Norm, NormKind, Norms,
-    Scales, ShortConv, Temperature,
+    Activation, Attention, Dense, Experts, FeedForward, Layer, LayerInput, Mixer, Norm, NormKind,
+    Norms, Scales, ShortConv, Temperature,
 };
-use teff_graph::{Embed, Head, LayerRole, Role, Rope, RopeScaling, Spec, TensorId};
+use teff_graph::{Embed, Head, LayerRole, PerLayer, Role, Rope, RopeScaling, Spec, TensorId};
 use teff_kernels::{ActivationKind, Format, KvFormat, RopeKind, WIDE_BLOCK};
 
 use super::layers;
@@ -17,7 +17,8 @@ pub(crate) const CONTEXT: u32 = 192;
 prop_compose! {
     fn any_attention()(
         kv_heads in 1u32..3, per_kv in 1u32..4, head_dim in select(vec![4u32, 6, 16, 32]),
-        [fused, qkv_bias, out_bias, qk_norm, wide] in any::<[bool; 5]>(),
+        [fused, qkv_bias, out_bias, qk_norm, wide, value_norm] in any::<[bool; 6]>(),
+        as_values in prop::bool::weighted(0.2),
         window in prop::option::of(prop_oneof![1u32..20, Just(63), 60u32..100]),
         rope in prop::option::of(0u8..2),
         shared in prop::option::weighted(0.3, any::<Index>()),
@@ -26,9 +27,10 @@ prop_compose! {
     ) -> (Attention, Option<Index>) {
         let heads = kv_heads * per_kv;
         let (sub_norm, wide_norm) = (false, wide && qk_norm && !fused);
+        let keys_as_values = as_values && !fused && !wide_norm;
         (Attention {
-            heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, sub_norm, rope,
-            window, scale, temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
+            heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, value_norm,
+            keys_as_values, sub_norm, rope, window, scale, temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
             shared_kv: None,
         }, shared)
     }
@@ -64,20 +66,24 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// A layer, and whose keys and values it shares if it can.
+    /// A layer, whose keys and values it shares if it can, and the activation of its inputs if the
+    /// model has some.
     fn any_layer()(
         (attention, shared) in any_attention(), sub_norm: bool,
         conv in prop::option::weighted(0.3, (1u32..6, any::<bool>())),
         ffn in prop_oneof![any_dense(), any_experts()],
-        layer_norm: bool, [pre, post] in any::<[bool; 2]>(), residual in select(vec![1.0f32, 0.5]),
-    ) -> (Layer, Option<Index>) {
+        layer_norm: bool, [pre, post, output] in any::<[bool; 3]>(),
+        residual in select(vec![1.0f32, 0.5]),
+        input in prop::option::weighted(0.5, any_activation()),
+    ) -> (Layer, Option<Index>, Option<Activation>) {
         let mixer = match conv {
             Some((taps, bias)) => Mixer::ShortConv(ShortConv { taps, bias }),
             None => Mixer::Attention(Attention { sub_norm, ..attention }),
         };
         let kind = if layer_norm { NormKind::Layer } else { NormKind::Rms };
         let norms = Norms { before: Norm { kind, eps: 1e-5 }, pre, post };
-        (Layer { mixer, ffn, norms, scales: Scales { residual } }, shared)
+        let scales = Scales { residual, output: output && post };
+        (Layer { mixer, ffn, norms, input: None, scales }, shared, input)
     }
 }
 
@@ -106,26 +112,35 @@ prop_compose! {
     /// A model of 1 to 4 layers, each as it likes.
     pub(crate) fn any_spec()(
         drawn in prop::collection::vec(any_layer(), 1..5),
-        vocab in 1u32..60, width in any_width(), positions: bool, own: bool, scaling in 0..4usize,
+        vocab in 1u32..60, width in any_width(), positions: bool, own: bool, scaling in 0..5usize,
         layer_norm: bool, token_scales in prop::bool::weighted(0.1),
         [logit_divisor, magnitude] in [select(vec![1.0f32, 3.0]), select(vec![1.0f32, 0.75])],
         rope_kind in select(vec![RopeKind::NeoX, RopeKind::Norm]),
+        logit_cap in prop::option::weighted(0.3, select(vec![1.0f32, 6.0])),
+        inputs in prop::option::weighted(0.3, (select(vec![20u32, 32]), 1u32..60)),
     ) -> Spec<'static> {
         let mut all: Vec<Layer> = drawn.iter().map(|d| d.0).collect();
-        for (l, (_, shared)) in drawn.iter().enumerate() {
+        let inputs = inputs.filter(|_| drawn.iter().any(|d| d.2.is_some()));
+        let per_layer = inputs.map(|(width, vocab)| PerLayer { width, vocab });
+        for (layer, (_, _, input)) in all.iter_mut().zip(&drawn) {
+            let own = input.zip(per_layer);
+            layer.input = own.map(|(activation, of)| LayerInput { width: of.width, activation });
+        }
+        for (l, (_, shared, _)) in drawn.iter().enumerate() {
             if let Some(which) = shared {
                 share(&mut all, l, *which);
             }
         }
         // One scale for a token needs norms before all last products.
         let token_scales = token_scales
-            && all.iter().all(|l| l.dense().is_some_and(|d| d.sub_norm)
+            && all.iter().all(|l| l.input.is_none() && l.dense().is_some_and(|d| d.sub_norm)
                 && l.attention().is_some_and(|a| a.sub_norm));
         let yarn = RopeScaling::Yarn {
             factor: 8.0, fast: 16.0, slow: 0.5, original: 32.0, truncate: false,
         };
         let long = RopeScaling::Long { original: 20 };
-        let scaling = [RopeScaling::Factors, RopeScaling::Linear(2.0), yarn, long][scaling];
+        let part = RopeScaling::Proportional { pairs: 1, factor: 1.5 };
+        let scaling = [RopeScaling::Factors, RopeScaling::Linear(2.0), yarn, long, part][scaling];
         let ropes = vec![
             Rope { kind: rope_kind, dims: 4, base: 10_000.0, scaling: RopeScaling::None, magnitude: 1.0 },
             Rope { kind: rope_kind, dims: 4, base: 100.0, scaling, magnitude },
@@ -142,6 +157,8 @@ prop_compose! {
             norm: Norm { kind, eps: 1e-6 },
             head: if own { Head::Own } else { Head::Tied },
             logit_divisor,
+            logit_cap,
+            per_layer,
             token_scales,
         }
     }
@@ -165,8 +182,8 @@ pub(crate) fn any_kv() -> impl Strategy<Value = KvFormat> {
     select(KvFormat::ALL.to_vec())
 }
 
-/// A model that has everything: attention with and without a window, shared keys and values, a short
-/// convolution, experts, norms wherever there may be some.
+/// A model that has everything: attention with and without a window, shared keys and values, keys that
+/// are values, a short convolution, experts, norms wherever there may be some, inputs of layers.
 pub(crate) fn everything() -> Spec<'static> {
     let attention = Attention {
         heads: 4,
@@ -177,6 +194,8 @@ pub(crate) fn everything() -> Spec<'static> {
         out_bias: true,
         qk_norm: true,
         wide_norm: false,
+        value_norm: true,
+        keys_as_values: false,
         sub_norm: true,
         rope: Some(0),
         window: None,
@@ -192,7 +211,8 @@ pub(crate) fn everything() -> Spec<'static> {
         mixer: Mixer::Attention(attention),
         ffn: FeedForward::Experts(experts),
         norms: rms,
-        scales: Scales { residual: 0.5 },
+        input: Some(LayerInput { width: 32, activation: Activation::GeluTanh }),
+        scales: Scales { residual: 0.5, output: true },
     };
     let conv = Layer {
         mixer: Mixer::ShortConv(ShortConv { taps: 4, bias: true }),
@@ -204,6 +224,8 @@ pub(crate) fn everything() -> Spec<'static> {
     let windowed = Layer {
         mixer: Mixer::Attention(window),
         norms: Norms { before: layer_norm, pre: true, post: false },
+        input: None,
+        scales: Scales { residual: 1.0, output: false },
         ..conv
     };
     let temperature = Some(Temperature { growth: 0.5, every: 30 });
@@ -212,6 +234,9 @@ pub(crate) fn everything() -> Spec<'static> {
     // Norms after the parts alone, and over all heads together.
     let wide = Attention { wide_norm: true, ..attention };
     let after = Layer { mixer: Mixer::Attention(wide), norms: Norms { pre: false, ..rms }, ..conv };
+    // Keys that are values, and no inputs of its own.
+    let keys = Attention { keys_as_values: true, rope: Some(1), ..attention };
+    let keys = Layer { mixer: Mixer::Attention(keys), input: None, ..conv };
     let rope =
         |base, dims, scaling| Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude: 1.25 };
     let yarn =
@@ -223,11 +248,13 @@ pub(crate) fn everything() -> Spec<'static> {
         context: 1024,
         width: 64,
         embed: Embed { scale: 8.0, positions: true },
-        layers: layers(&[first, conv, windowed, last, after]),
+        layers: layers(&[first, conv, windowed, last, after, keys]),
         ropes: ropes.into(),
         norm: layer_norm,
         head: Head::Own,
         logit_divisor: 0.5,
+        logit_cap: Some(20.0),
+        per_layer: Some(PerLayer { width: 32, vocab: 40 }),
         token_scales: false,
     }
 }

@@ -31,6 +31,8 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         out_bias: false,
         qk_norm: false,
         wide_norm: false,
+        value_norm: false,
+        keys_as_values: false,
         sub_norm: false,
         rope: None,
         window: None,
@@ -43,7 +45,8 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         mixer: Mixer::Attention(attention),
         ffn: FeedForward::Experts(Experts { experts, used, inner, activation, normalised }),
         norms: Norms { before: norm, pre: true, post: false },
-        scales: Scales { residual: 1.0 },
+        input: None,
+        scales: Scales { residual: 1.0, output: false },
     };
     Spec {
         arch: "experts",
@@ -56,6 +59,8 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         norm,
         head: Head::Tied,
         logit_divisor: 1.0,
+        logit_cap: None,
+        per_layer: None,
         token_scales: false,
     }
 }

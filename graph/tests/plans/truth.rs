@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use proptest::prelude::*;
-use teff_graph::layers::{Activation, FeedForward, Mixer, Norm, NormKind};
+use teff_graph::layers::{Activation, FeedForward, Mixer, Norm, NormKind, Norms};
 use teff_graph::{
     Layer, LayerRole as L, LogitsFor, NeverCancel, Options, Outputs, Role, RopeScaling, Segment,
     Spec,
@@ -46,7 +46,8 @@ impl Truth<'_> {
     }
 
     fn linear(&self, l: usize, w: L, bias: L, x: &Rows) -> Rows {
-        let (w, b) = (self.layer(l, w), self.layer(l, bias));
+        let b = if w == bias { vec![] } else { self.layer(l, bias) };
+        let w = self.layer(l, w);
         x.iter().map(|x| product(&w, &b, x)).collect()
     }
 
@@ -60,8 +61,9 @@ impl Truth<'_> {
             let range = [0..q, q..q + kv, q + kv..q + 2 * kv][which].clone();
             all.iter().map(|row| row[range.clone()].to_vec()).collect()
         } else {
-            let w = [L::AttnQ, L::AttnK, L::AttnV][which];
-            let b = [L::AttnQBias, L::AttnKBias, L::AttnVBias][which];
+            let from = if which == 2 && a.keys_as_values { 1 } else { which };
+            let w = [L::AttnQ, L::AttnK, L::AttnV][from];
+            let b = [L::AttnQBias, L::AttnKBias, L::AttnVBias][from];
             self.linear(l, w, b, h)
         };
         let norm =
@@ -78,6 +80,9 @@ impl Truth<'_> {
                 let mut head = head.to_vec();
                 if !a.wide_norm && !norm.is_empty() {
                     head = normalise(NormKind::Rms, eps, &norm, &[], &head);
+                }
+                if which == 2 && a.value_norm {
+                    head = normalise(NormKind::Rms, eps, &vec![1.0; d], &[], &head);
                 }
                 if let (true, Some(rope)) = (which < 2, a.rope) {
                     self.turn(rope, t, &mut head);
@@ -102,6 +107,8 @@ impl Truth<'_> {
                     self.get(Role::RopeFactorsLong)[j]
                 }
                 RopeScaling::Long { .. } => self.get(Role::RopeFactorsShort)[j],
+                RopeScaling::Proportional { pairs, .. } if j >= pairs as usize => f64::INFINITY,
+                RopeScaling::Proportional { factor, .. } => f64::from(factor),
                 RopeScaling::Yarn { factor, fast, slow, original, truncate } => {
                     let number = |turns: f32| {
                         let waves =
@@ -237,6 +244,29 @@ impl Truth<'_> {
         }
     }
 
+    /// Inputs of all layers, by token.
+    fn layer_inputs(&self, tokens: &[u32], x: &Rows) -> Rows {
+        let spec = &self.model.spec;
+        let Some(of) = spec.per_layer else { return vec![] };
+        let (n, all) = (of.width as usize, of.width as usize * spec.layers.len() as usize);
+        let [table, proj, norm] =
+            [Role::PerLayerEmbd, Role::PerLayerProj, Role::PerLayerNorm].map(|r| self.get(r));
+        let mut out = vec![];
+        for (&token, x) in tokens.iter().zip(x) {
+            let token = if token < of.vocab { token as usize } else { 0 };
+            let mut row = vec![];
+            let x = product(&proj, &[], x);
+            let x: Vec<f64> = x.iter().map(|x| x / f64::from(spec.width).sqrt()).collect();
+            for (p, e) in x.chunks(n).zip(table[token * all..][..all].chunks(n)) {
+                let p = normalise(NormKind::Rms, spec.norm.eps, &norm, &[], p);
+                let sums = p.iter().zip(e).map(|(p, e)| p + e * f64::from(of.width).sqrt());
+                row.extend(sums.map(|x| x / 2f64.sqrt()));
+            }
+            out.push(row);
+        }
+        out
+    }
+
     fn logits(&mut self, tokens: &[u32]) -> Rows {
         let spec = &self.model.spec;
         let w = spec.width as usize;
@@ -248,6 +278,7 @@ impl Truth<'_> {
             let scale = f64::from(spec.embed.scale);
             x.push(row.iter().enumerate().map(|(i, e)| e * scale + place(i)).collect());
         }
+        let inputs = self.layer_inputs(tokens, &x);
         let mut caches = vec![];
         for l in 0..spec.layers.len() as usize {
             let layer = *spec.layers.get(l as u32);
@@ -303,11 +334,29 @@ impl Truth<'_> {
                 _ => panic!("not drawn"),
             };
             self.add(l, &layer, L::FfnPostNorm, out, &mut x);
+            if let Some(input) = layer.input {
+                let n = input.width as usize;
+                let mut gates = self.linear(l, L::InputGate, L::InputGate, &x);
+                for (gate, all) in gates.iter_mut().zip(&inputs) {
+                    for (g, i) in gate.iter_mut().zip(&all[l * n..]) {
+                        *g = activate(input.activation, *g) * i;
+                    }
+                }
+                let out = self.linear(l, L::InputProj, L::InputProj, &gates);
+                let post = Layer { norms: Norms { post: true, ..layer.norms }, ..layer };
+                self.add(l, &post, L::InputPostNorm, out, &mut x);
+            }
+            if layer.scales.output {
+                let factor = self.layer(l, L::LayerScale)[0];
+                x.iter_mut().flatten().for_each(|x| *x *= factor);
+            }
         }
         let h = self.norm(spec.norm, Role::OutputNorm, Role::OutputNormBias, &x);
         let head = self.get(Role::Output);
         let divisor = f64::from(spec.logit_divisor);
-        let logits = |h: &Vec<f64>| product(&head, &[], h).iter().map(|x| x / divisor).collect();
+        let cap = |x: f64| spec.logit_cap.map_or(x, |cap| (x / f64::from(cap)).tanh() * f64::from(cap));
+        let logits =
+            |h: &Vec<f64>| product(&head, &[], h).iter().map(|x| cap(x / divisor)).collect();
         h.iter().map(logits).collect()
     }
 }

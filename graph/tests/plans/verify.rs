@@ -162,11 +162,14 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::Project(p) => p.eps = x,
             Op::Attend(a) => a.scale = x,
             Op::ExpertsDown(e) => e.scale = x,
+            Op::LayerInputs(i) => i.eps = x,
             _ => {}
         });
         m.op(i, "a second number", |op| match op {
             Op::NormAdd(n) => n.scale = x,
             Op::Attend(a) => a.growth = x,
+            Op::LayerInputs(i) => i.scale = x,
+            Op::Linear(l) => l.cap = Some(x),
             _ => {}
         });
     }
@@ -178,6 +181,8 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::Gated(g) => g.gate = w,
             Op::ExpertsGated(e) => e.gate = w,
             Op::ExpertsDown(e) => e.w = w,
+            Op::LayerInputs(i) => i.table = w,
+            Op::GateInput(g) => g.w = w,
             _ => {}
         });
         m.op(i, "other weights", |op| match op {
@@ -193,7 +198,18 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::Linear(l) => l.bias = Some(matrix),
         Op::Project(p) => p.k_norm = Some(matrix),
         Op::ShortConv(c) => c.taps = matrix,
+        Op::LayerInputs(i) => i.weight = matrix,
         _ => {}
+    });
+    m.op(i, "a factor", |op| {
+        if let Op::NormAdd(n) = op {
+            n.then = Some(matrix);
+        }
+    });
+    m.op(i, "no bound", |op| {
+        if let Op::Linear(l) = op {
+            l.cap = Some(0.0);
+        }
     });
     let beyond = BufferId::new(m.plan.buffers.len() as u16);
     m.op(i, "a buffer that is not there", |op| match op {
@@ -212,9 +228,14 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::SelectRows(s) => s.x = beyond,
         Op::Convert(c) => c.x = beyond,
         Op::StoreHeads(s) => s.x = beyond,
+        Op::LayerInputs(i) => i.x = beyond,
+        Op::GateInput(g) => g.inputs = beyond,
         _ => {}
     });
 }
+
+const PARTS: [QkvPart; 5] =
+    [QkvPart::All, QkvPart::Key, QkvPart::Value, QkvPart::Query, QkvPart::KeyAndValue];
 
 /// Changes of the shape of an operation.
 fn of_shapes(m: &mut Mutations<'_>, i: usize) {
@@ -227,6 +248,13 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                 r.rope = 7;
             }
         }),
+        Op::GateInput(g) => {
+            for layer in [plan.spec.layers.len() as u16, u16::MAX] {
+                m.op(i, "layer", |op| {
+                    *op = Op::GateInput(teff_graph::ops::GateInput { layer, ..g });
+                });
+            }
+        }
         Op::Project(p) => {
             let changed = [
                 ("heads", p.heads + 1, p.kv_heads, p.head_dim, p.state),
@@ -239,7 +267,7 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             for (what, heads, kv_heads, head_dim, state) in changed {
                 m.op(i, what, |op| {
                     // A product of keys doesn't look at the number of queries.
-                    if !(what == "heads" && matches!(p.part, QkvPart::Key | QkvPart::Value)) {
+                    if !(what == "heads" && matches!(p.part, QkvPart::Key | QkvPart::Value | QkvPart::KeyAndValue)) {
                         *op = Op::Project(teff_graph::ops::Project {
                             heads,
                             kv_heads,
@@ -250,7 +278,7 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                     }
                 });
             }
-            for part in [QkvPart::All, QkvPart::Key, QkvPart::Value, QkvPart::Query] {
+            for part in PARTS {
                 // Where the widths agree, another state lacks what this one has twice.
                 m.op(i, "a part", |op| *op = Op::Project(teff_graph::ops::Project { part, ..p }));
             }
@@ -268,7 +296,7 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                 teff_graph::ops::StoreHeads { head_dim: 0, ..s },
                 teff_graph::ops::StoreHeads { state: no_state, ..s },
             ];
-            for part in [QkvPart::All, QkvPart::Key, QkvPart::Value, QkvPart::Query] {
+            for part in PARTS {
                 changed.push(teff_graph::ops::StoreHeads { part, ..s });
             }
             if let Some(state) = other_fixed(plan, s.state) {
@@ -442,7 +470,7 @@ fn what_is_wrong_has_a_name() {
     });
     assert_eq!(late, wrong);
     // The caches of the first attention and of the windowed one, exchanged.
-    assert_eq!(plan.states.len(), 4);
+    assert_eq!(plan.states.len(), 5);
     let attend = at(&|op| matches!(op, Op::Attend(_)));
     let swapped = verdict(&|ops| {
         for op in ops.iter_mut() {
