@@ -268,28 +268,27 @@ macro_rules! backend_methods {
             /// or more heads one after another, each as wide as the cache's. Query `t` stands at
             /// `position + t` and sees the positions up to its own; with a window of `w`, the last `w` of
             /// them. `out[t] = sum_j softmax(scale * q[t].k[j]) v[j]` for each head, block by block as
-            /// `ops/attend.rs` defines it; a head's bits don't depend on the other heads and rows, nor on
-            /// the cache's capacity.
+            /// `ops/attend.rs` defines it, with what [`AttentionParams`](crate::AttentionParams) adds to
+            /// it; a head's bits don't depend on the other heads and rows, nor on the cache's capacity.
             ///
             /// Positions may be beyond the cache's capacity where there is a window and all that these
             /// queries see fits in together: `n + w - 1` positions for `n` queries. The cache is a ring then.
             ///
             /// # Panics
             /// If widths differ, or positions are beyond the cache's capacity (without a window, or
-            /// with `n + w - 1` above the capacity).
+            /// with `n + w - 1` above the capacity), or there are sinks, but not one for each head.
             #[inline(always)] // so that what a firmware knows of its cache leaves the other formats out
             fn attend(
                 &self,
                 q: &$crate::DenseActivations<'_>,
                 kv: &$crate::KvHead<'_>,
                 position: usize,
-                window: Option<core::num::NonZeroUsize>,
-                scale: f32,
+                params: &$crate::AttentionParams<'_>,
                 out: &mut $crate::Tile<'_>,
             ) {
                 const SHARING: usize = <L as $crate::lanes::Lanes>::QUERIES;
                 const HELD: usize = <L as $crate::lanes::Lanes>::HELD;
-                $crate::ops::attend::attend::<L, SHARING, HELD>(q, kv, position, window, scale, out);
+                $crate::ops::attend::attend::<L, SHARING, HELD>(q, kv, position, params, out);
             }
         }
         }

@@ -144,6 +144,7 @@ impl Truth<'_> {
         let source = a.shared_kv.map_or(l, |s| s as usize);
         let [keys, values] = caches[source].as_ref().unwrap();
         let (d, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
+        let sinks = self.layer(l, L::AttnSinks);
         let mut out = vec![];
         for t in 0..h.len() {
             let first = a.window.map_or(0, |w| (t + 1).saturating_sub(w as usize));
@@ -157,8 +158,15 @@ impl Truth<'_> {
                 let mut scores = vec![];
                 for key in &keys[first..=t] {
                     let dot: f64 = q.iter().zip(&key[i / group]).map(|(q, k)| q * k).sum();
-                    scores.push(dot * scale);
+                    let cap = a.softcap.map_or(f64::INFINITY, f64::from);
+                    let score = dot * scale;
+                    scores.push(if a.softcap.is_some() {
+                        cap * (score / cap).tanh()
+                    } else {
+                        score
+                    });
                 }
+                scores.extend(sinks.get(i));
                 softmax(&mut scores);
                 let mut sum = vec![0.0; d];
                 for (p, value) in scores.iter().zip(&values[first..=t]) {
@@ -354,7 +362,8 @@ impl Truth<'_> {
         let h = self.norm(spec.norm, Role::OutputNorm, Role::OutputNormBias, &x);
         let head = self.get(Role::Output);
         let divisor = f64::from(spec.logit_divisor);
-        let cap = |x: f64| spec.logit_cap.map_or(x, |cap| (x / f64::from(cap)).tanh() * f64::from(cap));
+        let cap =
+            |x: f64| spec.logit_cap.map_or(x, |cap| (x / f64::from(cap)).tanh() * f64::from(cap));
         let logits =
             |h: &Vec<f64>| product(&head, &[], h).iter().map(|x| cap(x / divisor)).collect();
         h.iter().map(logits).collect()

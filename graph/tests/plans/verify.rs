@@ -267,7 +267,9 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             for (what, heads, kv_heads, head_dim, state) in changed {
                 m.op(i, what, |op| {
                     // A product of keys doesn't look at the number of queries.
-                    if !(what == "heads" && matches!(p.part, QkvPart::Key | QkvPart::Value | QkvPart::KeyAndValue)) {
+                    if !(what == "heads"
+                        && matches!(p.part, QkvPart::Key | QkvPart::Value | QkvPart::KeyAndValue))
+                    {
                         *op = Op::Project(teff_graph::ops::Project {
                             heads,
                             kv_heads,
