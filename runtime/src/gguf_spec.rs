@@ -80,6 +80,9 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     if scaled {
         put("attention.scale", GgufValue::F32(attention.scale))?;
     }
+    if let Some(cap) = attention.softcap {
+        put("attn_logit_softcapping", GgufValue::F32(cap))?;
+    }
     if let Some(temperature) = attention.temperature {
         put("attention.temperature_scale", GgufValue::F32(temperature.growth))?;
     }
@@ -105,7 +108,7 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
         put("attention.key_length", GgufValue::U32(head_dim))?;
         put("attention.value_length", GgufValue::U32(head_dim))?;
     }
-    if let Some(a) = windowed.and_then(Layer::attention).filter(|_| arch == "gemma4") {
+    if let Some(a) = windowed.and_then(Layer::attention).filter(|_| by_kind) {
         put("attention.key_length_swa", GgufValue::U32(a.head_dim))?;
         put("attention.value_length_swa", GgufValue::U32(a.head_dim))?;
     }

@@ -588,6 +588,14 @@ impl GgufWindows {
         Ok(GgufWindows { size, listed, every, key })
     }
 
+    /// The same, with a window of `size` if the file doesn't say one.
+    pub(super) fn or(self, meta: &dyn Metadata, keys: &Keys, size: u32) -> GgufWindows {
+        match meta.get(keys.window) {
+            None => GgufWindows { size: Some(size), ..self },
+            Some(_) => self,
+        }
+    }
+
     /// True if the file has windows.
     pub(super) fn any(&self) -> bool {
         self.size.is_some()

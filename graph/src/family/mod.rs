@@ -8,6 +8,7 @@ use crate::{Role, Spec, SpecError, SpecRoom};
 
 pub mod bitnet;
 mod decoder;
+pub mod gemma2;
 pub mod gemma3;
 pub mod gemma4;
 pub mod gpt2;
@@ -145,10 +146,11 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 19] = [
+pub static FAMILIES: [&Family; 20] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
+    &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma4::GEMMA4,
     &qwen::QWEN2,
