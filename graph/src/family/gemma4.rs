@@ -9,9 +9,9 @@ use teff_kernels::RopeKind;
 use super::decoder::{self, Biases, GgufWindows, Keys, Sizes, is_full, keys};
 use super::hf::{self, Class};
 use super::hf_rope;
-use super::names::{hf, hf_ignored, named};
+use super::names::{hf, hf_ignored, hf_share, named};
 use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
-use crate::layers::{Activation, Layer, LayerInput};
+use crate::layers::{Activation, DenseAndExperts, Experts, FeedForward, Layer, LayerInput};
 use crate::meta::{MetaError, Metadata, Value, count, flag, float, required};
 #[cfg(feature = "alloc")]
 use crate::spec::Head;
@@ -40,6 +40,11 @@ const NAMES: Names = Names {
         named(L::AttnPostNorm, &[hf("post_attention_layernorm.weight")]),
         named(L::FfnNorm, &[hf("pre_feedforward_layernorm.weight")]),
         named(L::FfnPostNorm, &[hf("post_feedforward_layernorm.weight")]),
+        named(L::ExpertRouter, &[hf("router.proj.weight")]),
+        named(L::ExpertGateUp, &[hf_share("experts.gate_up_proj", 0, 1)]),
+        named(L::ExpertGate, &[hf_share("experts.gate_up_proj", 0, 2)]),
+        named(L::ExpertUp, &[hf_share("experts.gate_up_proj", 1, 2)]),
+        named(L::ExpertDown, &[hf_share("experts.down_proj", 0, 1)]),
     ],
     ..Names::LLAMA
 };
@@ -77,10 +82,14 @@ struct Shape {
     keys_as_values: [bool; MAX_LAYERS],
     /// True if a factor follows the layer.
     scaled: [bool; MAX_LAYERS],
+    /// True if the gates of experts are in one tensor with the other matrices.
+    fused: [bool; MAX_LAYERS],
     /// Number of the first layer that shares keys and values.
     first_shared: u32,
     /// Number of inputs that each layer has of its own; 0 for none.
     inputs: u32,
+    /// Experts beside the dense part.
+    experts: Option<Experts>,
 }
 
 impl Shape {
@@ -98,6 +107,10 @@ impl Shape {
         let s = Sizes { head_dim, kv_heads, ffn, ..*s };
         let layer = decoder::layer(&s, self.ropes[kind], Biases::NONE);
         let mut layer = decoder::with_dense(layer, |d| d.activation = Activation::GeluTanh);
+        if let (FeedForward::Dense(dense), Some(mut experts)) = (layer.ffn, self.experts) {
+            experts.fused = self.fused[i];
+            layer.ffn = FeedForward::DenseAndExperts(DenseAndExperts { dense, experts });
+        }
         layer.norms.post = true;
         layer.scales.output = self.scaled[i];
         let activation = Activation::GeluTanh;
@@ -160,6 +173,29 @@ fn count_or_0(meta: &dyn Metadata, key: &'static str) -> Result<Option<u32>, Spe
     }
 }
 
+/// Experts of this shape.
+fn experts(experts: u32, used: u32, inner: u32) -> Experts {
+    let activation = Activation::GeluTanh;
+    Experts { experts, used, inner, activation, normalised: true, fused: false }
+}
+
+/// Experts in a GGUF file, if it has any.
+fn gguf_experts(meta: &dyn Metadata) -> Result<Option<Experts>, SpecError> {
+    let Some(n) = count_or_0(meta, KEYS.experts)?.filter(|&n| n > 0) else { return Ok(None) };
+    let need = |key| required(count(meta, key)?, key);
+    Ok(Some(experts(n, need(KEYS.experts_used)?, need(KEYS.expert_ffn)?)))
+}
+
+/// Experts in config.json, if it has any.
+fn config_experts(meta: &dyn Metadata) -> Result<Option<Experts>, SpecError> {
+    if !flag(meta, "enable_moe_block")?.unwrap_or(false) {
+        return Ok(None);
+    }
+    let need = |key| required(count(meta, key)?, key);
+    let inner = need("moe_intermediate_size")?;
+    Ok(Some(experts(need("num_experts")?, need("top_k_experts")?, inner)))
+}
+
 fn from_gguf<'p>(
     meta: &dyn Metadata,
     shapes: &dyn Shapes,
@@ -187,14 +223,17 @@ fn from_gguf<'p>(
         ffn: [0; MAX_LAYERS],
         keys_as_values: [false; MAX_LAYERS],
         scaled: [false; MAX_LAYERS],
+        fused: [false; MAX_LAYERS],
         first_shared: layers.saturating_sub(shared),
         inputs: count_or_0(meta, PER_LAYER)?.unwrap_or(0),
+        experts: gguf_experts(meta)?,
     };
     for l in 0..layers {
         let (i, has) = (l as usize, |name| decoder::layer_shape(shapes, l, name).is_some());
         shape.windowed[i] = windows.of(meta, l).is_some();
         (shape.kv_heads[i], shape.ffn[i]) = (need(KEYS.kv_heads, l)?, need(KEYS.ffn, l)?);
         shape.scaled[i] = has("layer_output_scale.weight");
+        shape.fused[i] = has("ffn_gate_up_exps.weight");
         // llama.cpp takes the keys wherever the matrix of the values isn't there.
         shape.keys_as_values[i] = !has("attn_v.weight");
     }
@@ -325,6 +364,7 @@ fn from_config<'p>(
     if !matches!(meta.get(BOTH_WAYS), None | Some(Value::Null | Value::Str("vision"))) {
         return Err(SpecError::Unsupported { key: BOTH_WAYS, known: "null, vision" });
     }
+    let experts = config_experts(meta)?;
     let keys_as_values = flag(meta, "attention_k_eq_v")?.unwrap_or(false);
     let wide = flag(meta, "use_double_wide_mlp")?.unwrap_or(false);
     let shared = count_or_0(meta, SHARED_LAYERS)?.unwrap_or(0);
@@ -341,8 +381,10 @@ fn from_config<'p>(
         ffn: [s.ffn; MAX_LAYERS],
         keys_as_values: [false; MAX_LAYERS],
         scaled: [true; MAX_LAYERS],
+        fused: [experts.is_some_and(|e| e.inner.is_multiple_of(16)); MAX_LAYERS],
         first_shared: s.layers.saturating_sub(shared),
         inputs,
+        experts,
     };
     if matches!(meta.get(hf::WINDOW), Some(Value::Null)) {
         return Err(MetaError::Wrong { key: hf::WINDOW, want: "a number" }.into());
@@ -402,8 +444,10 @@ pub fn gemma4_e2b() -> Spec<'static> {
         ffn: core::array::from_fn(|l| if l < 15 { 6144 } else { 12288 }),
         keys_as_values: [false; MAX_LAYERS],
         scaled: [true; MAX_LAYERS],
+        fused: [true; MAX_LAYERS],
         first_shared: 15,
         inputs: 256,
+        experts: None,
     };
     published(&s, shape, 262_144, Some(30.0))
 }

@@ -41,6 +41,11 @@ pub(super) const fn hf(name: &'static str) -> HfName {
     HfName { name, form: HfForm::Whole }
 }
 
+/// Name of a tensor that folders store as a share of the rows of each expert's.
+pub(super) const fn hf_share(name: &'static str, part: u8, parts: u8) -> HfName {
+    HfName { name, form: HfForm::Share { part, parts } }
+}
+
 fn listed<T: Copy>(list: &[(Role, T)], role: Role) -> Option<T> {
     let role = match role {
         Role::Layer(_, role) => of_layer(role),

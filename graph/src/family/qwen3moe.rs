@@ -56,7 +56,8 @@ pub fn qwen3_30b_a3b() -> Spec<'static> {
         eps: 1e-6,
     };
     let (inner, activation) = (768, Activation::Silu);
-    let experts = Experts { experts: 128, used: 8, inner, activation, normalised: true };
+    let experts =
+        Experts { experts: 128, used: 8, inner, activation, normalised: true, fused: false };
     decoder::published("qwen3moe", &s, (RopeKind::NeoX, 1e6), 151_936, Head::Own, |_| {
         layer(&s, 0, Biases::NONE, experts)
     })
@@ -105,6 +106,7 @@ fn from_gguf<'p>(
         inner,
         activation: Activation::Silu,
         normalised: true,
+        fused: false,
     };
     let layer = layer(&s, rope, decoder::gguf_biases(shapes), experts);
     decoder::no_window(meta, &KEYS, room);
@@ -142,6 +144,7 @@ fn from_config<'p>(
         inner: count(meta, "moe_intermediate_size")?.unwrap_or(768),
         activation: Activation::Silu,
         normalised: flag(meta, "norm_topk_prob")?.unwrap_or(false),
+        fused: false,
     };
     let sparse = layer(&s, rope, biases, experts);
     let sparse = decoder::with_attention(sparse, |a| a.window = window);

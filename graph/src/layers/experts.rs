@@ -23,6 +23,8 @@ pub struct Experts {
     pub activation: Activation,
     /// True if the probabilities of the chosen experts are divided by their sum.
     pub normalised: bool,
+    /// True if the gates and the other matrices of all experts are one tensor.
+    pub fused: bool,
 }
 
 /// Maximum number of experts in a layer.
@@ -39,7 +41,13 @@ impl Experts {
         if self.experts > MAX_EXPERTS || self.used == 0 || self.used > self.experts.min(MAX_USED) {
             return inconsistent("a token must take 1 to 64 of at most 2^12 experts");
         }
-        let rows = u64::from(self.experts) * u64::from(self.inner.max(width));
+        if self.fused && !self.inner.is_multiple_of(16) {
+            return inconsistent(
+                "gates in one tensor with the other matrices need an inner width that is a multiple \
+                 of 16",
+            );
+        }
+        let rows = u64::from(self.experts) * u64::from((2 * self.inner).max(width));
         if rows >= 1 << 31 {
             return inconsistent("the experts' matrices together must have fewer than 2^31 rows");
         }
@@ -56,15 +64,22 @@ impl Experts {
         let inner = self.inner as usize;
         let norm = (L::FfnNorm, L::FfnNormBias);
         let router = b.id(l, L::ExpertRouter);
-        let (gate, up, down) =
-            (b.id(l, L::ExpertGate), b.id(l, L::ExpertUp), b.id(l, L::ExpertDown));
+        let parts = if self.fused { [L::ExpertGateUp; 2] } else { [L::ExpertGate, L::ExpertUp] };
+        let [gate, up] = parts.map(|role| b.id(l, role));
+        let down = b.id(l, L::ExpertDown);
         let [scores_x, h, up_x] = b.inputs(layer, l, norm, x, [router, gate, up])?;
         let scores = b.buffer(BufferType::F32, x.rows, self.experts as usize)?;
         b.linear(l, L::ExpertRouter, scores_x, None, Output::Store(scores))?;
         b.barrier()?;
         let (experts, used) = (self.experts as u16, self.used as u16);
         let routes = b.buffer(BufferType::F32, x.rows, 2 * self.used as usize)?;
-        b.op(Op::Route(Route { scores, out: routes, used, normalised: self.normalised }))?;
+        b.op(Op::Route(Route {
+            scores,
+            out: routes,
+            used,
+            normalised: self.normalised,
+            scales: None,
+        }))?;
         b.barrier()?;
         let kind = b.input_type(down);
         let out = b.buffer(kind, x.rows, self.used as usize * inner)?;

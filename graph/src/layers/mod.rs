@@ -19,12 +19,14 @@ use crate::spec::{LayerRole, MAX_SIZE, Spec, SpecError, inconsistent};
 
 mod attention;
 mod dense;
+mod dense_and_experts;
 mod experts;
 mod input;
 mod short_conv;
 
 pub use attention::{Attention, Temperature};
 pub use dense::Dense;
+pub use dense_and_experts::DenseAndExperts;
 pub use experts::Experts;
 pub(crate) use experts::{MAX_EXPERTS, MAX_USED};
 pub use input::LayerInput;
@@ -63,6 +65,8 @@ pub enum FeedForward {
     Dense(Dense),
     /// Several networks, a few of which are chosen for each token.
     Experts(Experts),
+    /// Both side by side.
+    DenseAndExperts(DenseAndExperts),
 }
 
 /// Norms around the parts of a layer.
@@ -191,13 +195,27 @@ impl Layer {
     /// Dense feed-forward part of the layer, if it has one.
     #[must_use]
     pub const fn dense(&self) -> Option<&Dense> {
-        if let FeedForward::Dense(d) = &self.ffn { Some(d) } else { None }
+        match &self.ffn {
+            FeedForward::Dense(d) => Some(d),
+            FeedForward::DenseAndExperts(both) => Some(&both.dense),
+            FeedForward::Experts(_) => None,
+        }
     }
 
     /// Experts of the layer, if it has them.
     #[must_use]
     pub const fn experts(&self) -> Option<&Experts> {
-        if let FeedForward::Experts(e) = &self.ffn { Some(e) } else { None }
+        match &self.ffn {
+            FeedForward::Experts(e) => Some(e),
+            FeedForward::DenseAndExperts(both) => Some(&both.experts),
+            FeedForward::Dense(_) => None,
+        }
+    }
+
+    /// True if the layer has a dense part and experts side by side.
+    #[must_use]
+    pub const fn has_both(&self) -> bool {
+        matches!(self.ffn, FeedForward::DenseAndExperts(_))
     }
 
     /// Memory that a sequence needs for the layer in a model of this width.
@@ -222,6 +240,7 @@ impl Layer {
         let sub_norms = match &self.ffn {
             FeedForward::Dense(d) => d.validate()?,
             FeedForward::Experts(e) => e.validate(spec.width)?,
+            FeedForward::DenseAndExperts(both) => both.validate(self, spec.width)?,
         } && self.attention().is_some_and(|a| a.sub_norm);
         if let Some(input) = &self.input {
             input.validate(spec)?;
@@ -277,6 +296,7 @@ impl Layer {
         match &self.ffn {
             FeedForward::Dense(d) => d.build(b, self, l, x)?,
             FeedForward::Experts(e) => e.build(b, self, l, x)?,
+            FeedForward::DenseAndExperts(both) => both.build(b, self, l, x)?,
         }
         if let Some(input) = &self.input {
             input.build(b, self, l, x)?;

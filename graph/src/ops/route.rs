@@ -6,6 +6,7 @@ use core::ops::Range;
 use teff_kernels::Backend;
 
 use super::{Access, Operation, sure};
+use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::layers::{MAX_EXPERTS, MAX_USED};
 use crate::plan::{BufferId, PlanView};
@@ -23,6 +24,8 @@ pub struct Route {
     /// True if the probabilities of the chosen experts are divided by their sum, added in ascending
     /// order of experts.
     pub normalised: bool,
+    /// Number of each expert by which its probability is multiplied after that.
+    pub scales: Option<TensorId>,
 }
 
 impl Operation for Route {
@@ -35,6 +38,7 @@ impl Operation for Route {
         let (scores, out) = (plan.floats(self.scores)?, plan.floats(self.out)?);
         let used = u32::from(self.used);
         sure(scores.cols <= MAX_EXPERTS && used <= MAX_USED && used <= scores.cols)?;
+        plan.some_vector(self.scales, scores.cols as usize)?;
         sure(used > 0 && scores.rows == out.rows && out.cols == 2 * used)
     }
 
@@ -55,6 +59,7 @@ impl Operation for Route {
         let (_, scratch) = unsafe { worker.local() };
         let (scores, out) = (worker.buffer(self.scores), worker.buffer(self.out));
         let used = usize::from(self.used);
+        let scales = self.scales.map(|id| worker.vector(id));
         let probabilities = &mut scratch[..scores.cols as usize];
         for t in tokens {
             // SAFETY: rows t of verified buffers; no one writes scores in this phase, and row t of
@@ -75,6 +80,9 @@ impl Operation for Route {
             for ((id, share), &(expert, p)) in ids.iter_mut().zip(shares).zip(&*chosen) {
                 *id = expert as f32;
                 *share = if self.normalised { p / sum } else { p };
+                if let Some(scales) = scales {
+                    *share *= scales[expert as usize];
+                }
             }
         }
         Ok(())

@@ -31,7 +31,7 @@ impl Capacity {
     #[must_use]
     pub const fn of(spec: &Spec<'_>) -> Capacity {
         let layers = spec.layers.len() as usize;
-        let (ops, buffers) = if spec.per_layer.is_some() { (38, 18) } else { (30, 14) };
+        let (ops, buffers) = if spec.per_layer.is_some() { (54, 30) } else { (44, 26) };
         Capacity { ops: ops * layers + 20, buffers: buffers * layers + 18, states: layers }
     }
 }
@@ -197,6 +197,19 @@ impl Builder<'_, '_> {
     /// need the same type.
     pub(crate) fn norm<const N: usize>(
         &mut self,
+        x: (BufferId, usize),
+        rows: RowCount,
+        norm: NormWeights,
+        ws: [TensorId; N],
+    ) -> Result<[BufferId; N], PlanError> {
+        let outs = self.normed(x, rows, norm, ws)?;
+        self.barrier()?;
+        Ok(outs)
+    }
+
+    /// As [`Self::norm`], to be used after a barrier.
+    pub(crate) fn normed<const N: usize>(
+        &mut self,
         (x, cols): (BufferId, usize),
         rows: RowCount,
         (norm, weight, bias): NormWeights,
@@ -214,7 +227,6 @@ impl Builder<'_, '_> {
                 }
             };
         }
-        self.barrier()?;
         Ok(outs)
     }
 
@@ -257,18 +269,30 @@ impl Builder<'_, '_> {
         x: Stream,
         op: impl FnOnce(Output, f32) -> Op,
     ) -> Result<(), PlanError> {
-        let scale = layer.scales.residual;
-        if let Some(weight) = self.spec.find(Role::Layer(l, post)) {
+        if self.spec.find(Role::Layer(l, post)).is_some() {
             let out = self.buffer(BufferType::F32, x.rows, self.spec.width as usize)?;
             self.op(op(Output::Store(out), 1.0))?;
             self.barrier()?;
-            let eps = layer.norms.before.eps;
-            let last = layer.scales.output && post == layer.last_norm();
-            let then = last.then(|| self.id(l, LayerRole::LayerScale));
-            self.op(Op::NormAdd(NormAdd { x: out, weight, out: x.buffer, eps, scale, then }))?;
-        } else {
-            self.op(op(Output::Add(x.buffer), scale))?;
+            return self.add_normed(layer, l, post, out, x);
         }
+        self.op(op(Output::Add(x.buffer), layer.scales.residual))?;
+        self.barrier()
+    }
+
+    /// Outputs of a part, added to the residual stream `x` after a norm.
+    pub(crate) fn add_normed(
+        &mut self,
+        layer: &Layer,
+        l: u32,
+        post: LayerRole,
+        from: BufferId,
+        x: Stream,
+    ) -> Result<(), PlanError> {
+        let (weight, eps) = (self.id(l, post), layer.norms.before.eps);
+        let last = layer.scales.output && post == layer.last_norm();
+        let then = last.then(|| self.id(l, LayerRole::LayerScale));
+        let (scale, out) = (layer.scales.residual, x.buffer);
+        self.op(Op::NormAdd(NormAdd { x: from, weight, out, eps, scale, then }))?;
         self.barrier()
     }
 

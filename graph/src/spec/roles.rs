@@ -314,14 +314,18 @@ roles! {
     /// `[experts, width]`: the scores by which tokens choose experts.
     ExpertRouter: Router, "ffn_gate_inp.weight", [whole("mlp.gate.weight")],
         |l, w| l.experts().and_then(|e| one(e.experts as usize, w));
+    /// `[experts][2 inner, width]`: of each expert the gate and then the other.
+    ExpertGateUp: Matrix, "ffn_gate_up_exps.weight", [share("mlp.experts.gate_up_proj", 0, 1)],
+        |l, w| l.experts().filter(|e| e.fused)
+            .map(|e| (e.experts as usize, 2 * e.inner as usize, w));
     /// `[experts][inner, width]`
     ExpertGate: Matrix, "ffn_gate_exps.weight",
         [each("mlp.experts.{}.gate_proj.weight"), share("mlp.experts.gate_up_proj", 0, 2)],
-        |l, w| l.experts().map(|e| (e.experts as usize, e.inner as usize, w));
+        |l, w| l.experts().filter(|e| !e.fused).map(|e| (e.experts as usize, e.inner as usize, w));
     /// `[experts][inner, width]`
     ExpertUp: Matrix, "ffn_up_exps.weight",
         [each("mlp.experts.{}.up_proj.weight"), share("mlp.experts.gate_up_proj", 1, 2)],
-        |l, w| l.experts().map(|e| (e.experts as usize, e.inner as usize, w));
+        |l, w| l.experts().filter(|e| !e.fused).map(|e| (e.experts as usize, e.inner as usize, w));
     /// `[experts][width, inner]`
     ExpertDown: Matrix, "ffn_down_exps.weight",
         [each("mlp.experts.{}.down_proj.weight"), share("mlp.experts.down_proj", 0, 1)],
@@ -338,6 +342,21 @@ roles! {
     /// `[width]`, after the layer's own inputs.
     InputPostNorm: Vector, "post_norm.weight", [whole("post_per_layer_input_norm.weight")],
         |l, w| l.input.and_then(|_| vector(w));
+    /// `[width]`, before the router, of experts beside a dense part.
+    RouterNorm: Vector, "ffn_gate_inp.scale", [whole("router.scale")],
+        |l, w| if l.has_both() { vector(w) } else { None };
+    /// `[experts]`: the factors of their probabilities.
+    ExpertScale: Vector, "ffn_down_exps.scale", [whole("router.per_expert_scale")],
+        |l, _| l.experts().filter(|_| l.has_both()).and_then(|e| vector(e.experts as usize));
+    /// `[width]`, before experts beside a dense part.
+    ExpertNorm: Vector, "pre_ffw_norm_2.weight", [whole("pre_feedforward_layernorm_2.weight")],
+        |l, w| if l.has_both() { vector(w) } else { None };
+    /// `[width]`, after a dense part beside experts.
+    DensePostNorm: Vector, "post_ffw_norm_1.weight", [whole("post_feedforward_layernorm_1.weight")],
+        |l, w| if l.has_both() { vector(w) } else { None };
+    /// `[width]`, after experts beside a dense part.
+    ExpertPostNorm: Vector, "post_ffw_norm_2.weight", [whole("post_feedforward_layernorm_2.weight")],
+        |l, w| if l.has_both() { vector(w) } else { None };
     /// `[1]`: the factor of the residual stream after the layer.
     LayerScale: Vector, "layer_output_scale.weight", [whole("layer_scalar")],
         |l, _| if l.scales.output { vector(1) } else { None };

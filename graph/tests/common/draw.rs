@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use teff_graph::layers::{
-    Activation, Attention, Dense, Experts, FeedForward, Layer, LayerInput, Mixer, Norm, NormKind,
-    Norms, Scales, ShortConv, Temperature,
+    Activation, Attention, Dense, DenseAndExperts, Experts, FeedForward, Layer, LayerInput, Mixer,
+    Norm, NormKind, Norms, Scales, ShortConv, Temperature,
 };
 use teff_graph::{Embed, Head, LayerRole, PerLayer, Role, Rope, RopeScaling, Spec, TensorId};
 use teff_kernels::{ActivationKind, Format, KvFormat, RopeKind, WIDE_BLOCK};
@@ -61,10 +61,19 @@ prop_compose! {
 prop_compose! {
     fn any_experts()(
         experts in 2u32..=8, used in 1u32..=3, inner in any_width(), activation in any_activation(),
-        normalised: bool,
-    ) -> FeedForward {
-        let used = used.min(experts);
-        FeedForward::Experts(Experts { experts, used, inner, activation, normalised })
+        [normalised, fused] in any::<[bool; 2]>(),
+    ) -> Experts {
+        let (used, fused) = (used.min(experts), fused && inner % 16 == 0);
+        Experts { experts, used, inner, activation, normalised, fused }
+    }
+}
+
+prop_compose! {
+    /// A dense part beside experts, in a layer that has norms around its parts.
+    fn any_both()(dense in any_dense(), experts in any_experts()) -> FeedForward {
+        let FeedForward::Dense(dense) = dense else { return dense };
+        let dense = Dense { gated: true, bias: false, sub_norm: false, ..dense };
+        FeedForward::DenseAndExperts(DenseAndExperts { dense, experts })
     }
 }
 
@@ -74,7 +83,9 @@ prop_compose! {
     fn any_layer()(
         (attention, shared) in any_attention(), sub_norm: bool,
         conv in prop::option::weighted(0.3, (1u32..6, any::<bool>())),
-        ffn in prop_oneof![any_dense(), any_experts()],
+        ffn in prop_oneof![
+            3 => any_dense(), 3 => any_experts().prop_map(FeedForward::Experts), 1 => any_both()
+        ],
         layer_norm: bool, [pre, post, output] in any::<[bool; 3]>(),
         residual in select(vec![1.0f32, 0.5]),
         input in prop::option::weighted(0.5, any_activation()),
@@ -84,6 +95,8 @@ prop_compose! {
             None => Mixer::Attention(Attention { sub_norm, ..attention }),
         };
         let kind = if layer_norm { NormKind::Layer } else { NormKind::Rms };
+        let both = matches!(ffn, FeedForward::DenseAndExperts(_));
+        let (pre, post) = (pre || both, post || both);
         let norms = Norms { before: Norm { kind, eps: 1e-5 }, pre, post };
         let scales = Scales { residual, output: output && post };
         (Layer { mixer, ffn, norms, input: None, scales }, shared, input)
@@ -210,7 +223,8 @@ pub(crate) fn everything() -> Spec<'static> {
     };
     let (inner, activation) = (96, Activation::Silu);
     let dense = Dense { inner, gated: true, fused: false, activation, bias: true, sub_norm: true };
-    let experts = Experts { experts: 6, used: 2, inner: 32, activation, normalised: true };
+    let experts =
+        Experts { experts: 6, used: 2, inner: 32, activation, normalised: true, fused: false };
     let rms = Norms { before: Norm { kind: NormKind::Rms, eps: 1e-6 }, pre: true, post: true };
     let first = Layer {
         mixer: Mixer::Attention(attention),
@@ -249,6 +263,13 @@ pub(crate) fn everything() -> Spec<'static> {
     // Keys that are values, and no inputs of its own.
     let keys = Attention { keys_as_values: true, rope: Some(1), ..attention };
     let keys = Layer { mixer: Mixer::Attention(keys), input: None, ..conv };
+    // A dense part and experts.
+    let activation = Activation::GeluTanh;
+    let both = DenseAndExperts {
+        dense: Dense { bias: false, sub_norm: false, activation, ..dense },
+        experts: Experts { fused: true, activation, ..experts },
+    };
+    let both = Layer { ffn: FeedForward::DenseAndExperts(both), ..first };
     let rope =
         |base, dims, scaling| Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude: 1.25 };
     let yarn =
@@ -260,7 +281,7 @@ pub(crate) fn everything() -> Spec<'static> {
         context: 1024,
         width: 64,
         embed: Embed { scale: 8.0, positions: true },
-        layers: layers(&[first, conv, windowed, last, after, keys]),
+        layers: layers(&[first, conv, windowed, last, after, keys, both]),
         ropes: ropes.into(),
         norm: layer_norm,
         head: Head::Own,

@@ -26,7 +26,14 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
     let (inner, activation) = (INNER as u32, Activation::Silu);
     let layer = Layer {
         mixer: Mixer::Attention(attention),
-        ffn: FeedForward::Experts(Experts { experts, used, inner, activation, normalised }),
+        ffn: FeedForward::Experts(Experts {
+            experts,
+            used,
+            inner,
+            activation,
+            normalised,
+            fused: false,
+        }),
         norms: Norms { before: norm, pre: true, post: false },
         input: None,
         scales: Scales { residual: 1.0, output: false },

@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use proptest::prelude::*;
-use teff_graph::layers::{Activation, FeedForward, Mixer, Norm, NormKind, Norms};
+use teff_graph::layers::{Activation, Dense, FeedForward, Mixer, Norm, NormKind, Norms};
 use teff_graph::{
     Layer, LayerRole as L, LogitsFor, NeverCancel, Options, Outputs, Role, RopeScaling, Segment,
     Spec,
@@ -203,15 +203,24 @@ impl Truth<'_> {
         out
     }
 
-    fn experts(&mut self, l: usize, h: &Rows) -> Rows {
+    /// Outputs of the experts that `by` makes a token choose.
+    fn experts(&mut self, l: usize, by: &Rows, h: &Rows) -> Rows {
         let e = *self.model.spec.layers.get(l as u32).experts().unwrap();
         let router = self.layer(l, L::ExpertRouter);
-        let [gate, up, down] =
+        let [mut gate, mut up, down] =
             [L::ExpertGate, L::ExpertUp, L::ExpertDown].map(|r| self.layer(l, r));
+        if e.fused {
+            let each = e.inner as usize * self.model.spec.width as usize;
+            for both in self.layer(l, L::ExpertGateUp).chunks(2 * each) {
+                gate.extend(&both[..each]);
+                up.extend(&both[each..]);
+            }
+        }
+        let factors = self.layer(l, L::ExpertScale);
         let used = e.used as usize;
         let mut out = vec![];
-        for x in h {
-            let mut p = product(&router, &[], x);
+        for (by, x) in by.iter().zip(h) {
+            let mut p = product(&router, &[], by);
             softmax(&mut p);
             let mut order: Vec<usize> = (0..p.len()).collect();
             order.sort_by(|&a, &b| p[b].total_cmp(&p[a]));
@@ -230,6 +239,7 @@ impl Truth<'_> {
                 let inner: Vec<f64> =
                     g.iter().zip(&u).map(|(g, u)| activate(e.activation, *g) * u).collect();
                 let share = if e.normalised { p[i] / all } else { p[i] };
+                let share = share * factors.get(i).copied().unwrap_or(1.0);
                 for (sum, y) in sum.iter_mut().zip(part(&down, &inner)) {
                     *sum += share * y;
                 }
@@ -237,6 +247,34 @@ impl Truth<'_> {
             out.push(sum);
         }
         out
+    }
+
+    /// Outputs of a dense part.
+    fn dense(&self, l: usize, d: &Dense, h: &Rows) -> Rows {
+        let mut up = self.linear(l, L::FfnUp, L::FfnUpBias, h);
+        let mut gate = self.linear(l, L::FfnGate, L::FfnGateBias, h);
+        if d.fused {
+            let both = self.linear(l, L::FfnGateUp, L::FfnUpBias, h);
+            let parts = both.iter().map(|row| row.split_at(d.inner as usize));
+            (gate, up) = parts.map(|(g, u)| (g.to_vec(), u.to_vec())).unzip();
+        }
+        let mut inner: Rows = vec![];
+        if d.gated {
+            for (gate, up) in gate.iter().zip(&up) {
+                let both = gate.iter().zip(up);
+                inner.push(both.map(|(g, u)| activate(d.activation, *g) * u).collect());
+            }
+        } else {
+            for up in &up {
+                inner.push(up.iter().map(|u| activate(d.activation, *u)).collect());
+            }
+        }
+        if d.sub_norm {
+            let before = self.model.spec.layers.get(l as u32).norms.before;
+            let (sub, weight) = (Norm { kind: NormKind::Rms, ..before }, L::FfnSubNorm);
+            inner = self.norm(sub, Role::Layer(l as u32, weight), Role::OutputNormBias, &inner);
+        }
+        self.linear(l, L::FfnDown, L::FfnDownBias, &inner)
     }
 
     /// Adds a part's outputs to the residual stream.
@@ -314,31 +352,22 @@ impl Truth<'_> {
             self.add(l, &layer, L::AttnPostNorm, out, &mut x);
             let h = self.inputs(&layer, for_ffn, &x);
             let out = match layer.ffn {
-                FeedForward::Dense(d) => {
-                    let mut up = self.linear(l, L::FfnUp, L::FfnUpBias, &h);
-                    let mut gate = self.linear(l, L::FfnGate, L::FfnGateBias, &h);
-                    if d.fused {
-                        let both = self.linear(l, L::FfnGateUp, L::FfnUpBias, &h);
-                        let parts = both.iter().map(|row| row.split_at(d.inner as usize));
-                        (gate, up) = parts.map(|(g, u)| (g.to_vec(), u.to_vec())).unzip();
-                    }
-                    let mut inner: Rows = vec![];
-                    if d.gated {
-                        for (gate, up) in gate.iter().zip(&up) {
-                            let both = gate.iter().zip(up);
-                            inner.push(both.map(|(g, u)| activate(d.activation, *g) * u).collect());
-                        }
-                    } else {
-                        for up in &up {
-                            inner.push(up.iter().map(|u| activate(d.activation, *u)).collect());
-                        }
-                    }
-                    if d.sub_norm {
-                        inner = self.norm(sub, of(L::FfnSubNorm), Role::OutputNormBias, &inner);
-                    }
-                    self.linear(l, L::FfnDown, L::FfnDownBias, &inner)
+                FeedForward::Dense(d) => self.dense(l, &d, &h),
+                FeedForward::Experts(_) => self.experts(l, &h, &h),
+                FeedForward::DenseAndExperts(both) => {
+                    let rms =
+                        |s: &Self, role, x: &Rows| s.norm(sub, of(role), Role::OutputNormBias, x);
+                    let dense = self.dense(l, &both.dense, &h);
+                    let dense = rms(self, L::DensePostNorm, &dense);
+                    let mut by = rms(self, L::RouterNorm, &x);
+                    let root = f64::from(spec.width).sqrt();
+                    by.iter_mut().flatten().for_each(|x| *x /= root);
+                    let h = rms(self, L::ExpertNorm, &x);
+                    let chosen = self.experts(l, &by, &h);
+                    let chosen = rms(self, L::ExpertPostNorm, &chosen);
+                    let rows = dense.iter().zip(&chosen);
+                    rows.map(|(d, c)| d.iter().zip(c).map(|(d, c)| d + c).collect()).collect()
                 }
-                FeedForward::Experts(_) => self.experts(l, &h),
                 _ => panic!("not drawn"),
             };
             self.add(l, &layer, L::FfnPostNorm, out, &mut x);
