@@ -139,9 +139,11 @@ pub(super) fn layer(s: &Sizes, rope: u8, biases: Biases) -> Layer {
             activation: Activation::Silu,
             bias: biases.ffn,
             sub_norm: false,
+            sparsity: None,
         }),
         norms: Norms { before: norm(s), pre: true, post: false },
         input: None,
+        streams: None,
         scales: Scales { residual: 1.0, output: false },
     }
 }
@@ -211,6 +213,7 @@ pub(super) fn spec_with<'p>(
         logit_divisor: 1.0,
         logit_cap: None,
         per_layer: None,
+        streams: None,
         token_scales: false,
     });
     spec.validate()?;

@@ -72,9 +72,11 @@ const SMALL: Layer = Layer {
         activation: Activation::GeluTanh,
         bias: true,
         sub_norm: false,
+        sparsity: None,
     }),
     norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, pre: true, post: false },
     input: None,
+    streams: None,
     scales: Scales { residual: 1.0, output: false },
 };
 
@@ -94,6 +96,7 @@ pub const fn small() -> Spec<'static> {
         logit_divisor: 1.0,
         logit_cap: None,
         per_layer: None,
+        streams: None,
         token_scales: false,
     }
 }

@@ -41,6 +41,11 @@ pub(super) const fn hf(name: &'static str) -> HfName {
     HfName { name, form: HfForm::Whole }
 }
 
+/// Name of a stack of matrices that folders store one by one.
+pub(super) const fn hf_each(name: &'static str) -> HfName {
+    HfName { name, form: HfForm::EachExpert }
+}
+
 /// Name of a tensor that folders store as a share of the rows of each expert's.
 pub(super) const fn hf_share(name: &'static str, part: u8, parts: u8) -> HfName {
     HfName { name, form: HfForm::Share { part, parts } }
@@ -69,6 +74,8 @@ impl Family {
             Role::PerLayerEmbd => "per_layer_token_embd.weight",
             Role::PerLayerProj => "per_layer_model_proj.weight",
             Role::PerLayerNorm => "per_layer_proj_norm.weight",
+            Role::StreamProj => "altup_proj.weight",
+            Role::StreamUnembd => "altup_unembd_proj.weight",
             Role::OutputNorm => "output_norm.weight",
             Role::OutputNormBias => "output_norm.bias",
             Role::Output => "output.weight",
@@ -94,6 +101,8 @@ impl Family {
             Role::PerLayerEmbd => const { &[hf("embed_tokens_per_layer.weight")] },
             Role::PerLayerProj => const { &[hf("per_layer_model_projection.weight")] },
             Role::PerLayerNorm => const { &[hf("per_layer_projection_norm.weight")] },
+            Role::StreamProj => const { &[hf_each("altup_projections.{}.weight")] },
+            Role::StreamUnembd => const { &[hf_each("altup_unembed_projections.{}.weight")] },
             Role::OutputNorm => const { &[hf("norm.weight")] },
             Role::Output => const { &[hf("lm_head.weight")] },
             Role::PositionEmbd

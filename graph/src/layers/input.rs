@@ -2,8 +2,8 @@
 
 use super::{Activation, Layer, in_range};
 use crate::ops::{GateInput, Op};
-use crate::plan::PlanError;
 use crate::plan::build::{Builder, Stream};
+use crate::plan::{BufferId, PlanError};
 use crate::spec::{LayerRole as L, Spec, SpecError, inconsistent};
 
 /// Inputs of a layer's own, after its feed-forward part: `x = x + norm(proj(act(gate x) * inputs))`,
@@ -31,6 +31,17 @@ impl LayerInput {
         l: u32,
         x: Stream,
     ) -> Result<(), PlanError> {
+        let out = self.gate(b, l, x)?;
+        b.residual(layer, l, (L::InputProj, L::InputPostNorm), out, x)
+    }
+
+    /// Inputs of the last product.
+    pub(super) fn gate(
+        &self,
+        b: &mut Builder<'_, '_>,
+        l: u32,
+        x: Stream,
+    ) -> Result<BufferId, PlanError> {
         let (w, proj) = (b.id(l, L::InputGate), b.id(l, L::InputProj));
         let from = b.converted(x, w)?;
         let kind = b.input_type(proj);
@@ -38,6 +49,6 @@ impl LayerInput {
         let (inputs, act) = (b.layer_inputs(), self.activation);
         b.op(Op::GateInput(GateInput { w, x: from, inputs, layer: l as u16, out, act }))?;
         b.barrier()?;
-        b.residual(layer, l, (L::InputProj, L::InputPostNorm), out, x)
+        Ok(out)
     }
 }

@@ -23,6 +23,7 @@ mod dense_and_experts;
 mod experts;
 mod input;
 mod short_conv;
+mod streams;
 
 pub use attention::{Attention, Temperature};
 pub use dense::Dense;
@@ -31,6 +32,7 @@ pub use experts::Experts;
 pub(crate) use experts::{MAX_EXPERTS, MAX_USED};
 pub use input::LayerInput;
 pub use short_conv::ShortConv;
+pub use streams::Streams;
 
 /// One layer of a model.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -43,6 +45,8 @@ pub struct Layer {
     pub norms: Norms,
     /// Inputs that the layer has of its own; `None` if it has none.
     pub input: Option<LayerInput>,
+    /// Residual streams, if the model has several.
+    pub streams: Option<Streams>,
     /// Scale factors.
     pub scales: Scales,
 }
@@ -174,9 +178,11 @@ impl Layer {
             activation: Activation::Silu,
             bias: false,
             sub_norm: false,
+            sparsity: None,
         }),
         norms: Norms { before: Norm { kind: NormKind::Rms, eps: 0.0 }, pre: true, post: false },
         input: None,
+        streams: None,
         scales: Scales { residual: 1.0, output: false },
     };
 
@@ -245,6 +251,12 @@ impl Layer {
         if let Some(input) = &self.input {
             input.validate(spec)?;
         }
+        if self.streams.map(|s| s.count) != spec.streams {
+            return inconsistent("a layer has other residual streams than the model");
+        }
+        if let Some(streams) = &self.streams {
+            streams.validate(self, spec)?;
+        }
         if self.scales.output && !self.norms.post && self.input.is_none() {
             return inconsistent(
                 "a factor of the residual stream needs a norm after the last part",
@@ -283,25 +295,38 @@ impl Layer {
         l: u32,
         x: Stream,
     ) -> Result<Stream, PlanError> {
+        if let Some(streams) = &self.streams {
+            return streams.build(b, self, l, x);
+        }
         let last = l + 1 == b.spec.layers.len();
-        let mixed = match &self.mixer {
-            Mixer::Attention(a) => a.build(b, self, l, x)?,
-            Mixer::ShortConv(c) => c.build(b, self, l, x)?,
-        };
+        let mixed = self.build_mixer(b, l, x)?;
         // After the mixer of the last layer, only rows whose outputs are wanted are needed.
         let x = if last { b.select_rows(x)? } else { x };
         b.barrier()?;
         let out = mixed.sub_norm(b, self, l)?;
         b.residual(self, l, (mixed.product, LayerRole::AttnPostNorm), out, x)?;
-        match &self.ffn {
-            FeedForward::Dense(d) => d.build(b, self, l, x)?,
-            FeedForward::Experts(e) => e.build(b, self, l, x)?,
-            FeedForward::DenseAndExperts(both) => both.build(b, self, l, x)?,
-        }
+        self.build_ffn(b, l, x)?;
         if let Some(input) = &self.input {
             input.build(b, self, l, x)?;
         }
         Ok(x)
+    }
+
+    /// Builds the mixer but for its last product.
+    fn build_mixer(&self, b: &mut Builder<'_, '_>, l: u32, x: Stream) -> Result<Mixed, PlanError> {
+        match &self.mixer {
+            Mixer::Attention(a) => a.build(b, self, l, x),
+            Mixer::ShortConv(c) => c.build(b, self, l, x),
+        }
+    }
+
+    /// Builds the feed-forward part.
+    fn build_ffn(&self, b: &mut Builder<'_, '_>, l: u32, x: Stream) -> Result<(), PlanError> {
+        match &self.ffn {
+            FeedForward::Dense(d) => d.build(b, self, l, x),
+            FeedForward::Experts(e) => e.build(b, self, l, x),
+            FeedForward::DenseAndExperts(both) => both.build(b, self, l, x),
+        }
     }
 
     /// Norm after the last part of the layer.

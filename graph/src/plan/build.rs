@@ -9,8 +9,8 @@ use super::{
 };
 use crate::layers::{Activation, Layer, Norm};
 use crate::ops::{
-    ALL_KINDS, Convert, Embed, LayerInputs, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable,
-    SelectRows,
+    ALL_KINDS, Convert, Embed, EndStreams, LayerInputs, Linear, Norm as NormOp, NormAdd, Op,
+    Output, RopeTable, SelectRows, StartStreams, StreamProducts,
 };
 use crate::spec::{LayerRole, MAX_ROPES, PerLayer, Role, TensorKind};
 use crate::{List, Spec, TensorId};
@@ -31,7 +31,13 @@ impl Capacity {
     #[must_use]
     pub const fn of(spec: &Spec<'_>) -> Capacity {
         let layers = spec.layers.len() as usize;
-        let (ops, buffers) = if spec.per_layer.is_some() { (54, 30) } else { (44, 26) };
+        let (mut ops, mut buffers) = (44, 26);
+        if spec.per_layer.is_some() {
+            (ops, buffers) = (ops + 10, buffers + 4);
+        }
+        if spec.streams.is_some() {
+            (ops, buffers) = (ops + 36, buffers + 20);
+        }
         Capacity { ops: ops * layers + 20, buffers: buffers * layers + 18, states: layers }
     }
 }
@@ -64,6 +70,7 @@ pub(crate) struct Builder<'a, 'p> {
     n_buffers: usize,
     ropes: [Option<BufferId>; MAX_ROPES],
     layer_inputs: Option<BufferId>,
+    streams: Option<BufferId>,
 }
 
 /// A norm, its weight, and its bias if it is a layer norm.
@@ -117,6 +124,19 @@ impl Builder<'_, '_> {
         }
     }
 
+    /// All residual streams, if there are several.
+    pub(crate) fn streams(&self) -> BufferId {
+        match self.streams {
+            Some(streams) => streams,
+            None => unreachable!("the decoder makes the streams of its layers"),
+        }
+    }
+
+    /// Sets what the next layer begins with.
+    pub(crate) fn set_streams(&mut self, streams: BufferId) {
+        self.streams = Some(streams);
+    }
+
     /// Number of a layer's tensor.
     pub(crate) fn id(&self, l: u32, role: LayerRole) -> TensorId {
         self.spec.id(Role::Layer(l, role))
@@ -154,7 +174,7 @@ impl Builder<'_, '_> {
                 Some(j) => outs[j],
                 None => {
                     let out = self.buffer(kind, x.rows, width)?;
-                    self.op(Op::Convert(Convert { x: x.buffer, out }))?;
+                    self.op(Op::Convert(Convert { x: x.buffer, first: 0, out }))?;
                     converted = true;
                     out
                 }
@@ -173,7 +193,7 @@ impl Builder<'_, '_> {
             return Ok(x.buffer);
         }
         let out = self.buffer(kind, x.rows, self.spec.width as usize)?;
-        self.op(Op::Convert(Convert { x: x.buffer, out }))?;
+        self.op(Op::Convert(Convert { x: x.buffer, first: 0, out }))?;
         self.barrier()?;
         Ok(out)
     }
@@ -298,9 +318,15 @@ impl Builder<'_, '_> {
 
     /// Rows of the residual stream whose outputs are wanted.
     pub(crate) fn select_rows(&mut self, x: Stream) -> Result<Stream, PlanError> {
-        let out = self.buffer(BufferType::F32, RowCount::Wanted, self.spec.width as usize)?;
-        self.op(Op::SelectRows(SelectRows { x: x.buffer, out }))?;
-        Ok(Stream { buffer: out, rows: RowCount::Wanted })
+        let buffer = self.selected(x.buffer, self.spec.width as usize)?;
+        Ok(Stream { buffer, rows: RowCount::Wanted })
+    }
+
+    /// Rows of a buffer of f32 whose outputs are wanted.
+    pub(crate) fn selected(&mut self, x: BufferId, cols: usize) -> Result<BufferId, PlanError> {
+        let out = self.buffer(BufferType::F32, RowCount::Wanted, cols)?;
+        self.op(Op::SelectRows(SelectRows { x, out }))?;
+        Ok(out)
     }
 
     /// Builds the decoder and returns the buffers of its logits and of its hidden states.
@@ -328,8 +354,14 @@ impl Builder<'_, '_> {
         if let Some(per_layer) = spec.per_layer {
             self.layer_inputs = Some(self.inputs_of_layers(per_layer, x)?);
         }
+        if let Some(n) = spec.streams {
+            x = self.start_streams(n, x)?;
+        }
         for l in 0..spec.layers.len() {
             x = spec.layers.get(l).build(self, l, x)?;
+        }
+        if let Some(n) = spec.streams {
+            x = self.end_streams(n, x)?;
         }
         let w = spec.id(Role::Output);
         let bias = spec.find(Role::OutputNormBias);
@@ -360,6 +392,41 @@ impl Builder<'_, '_> {
         let act = None;
         self.op(Op::Linear(Linear { w, bias: None, x: h, act, to: to_logits, scale, cap }))?;
         Ok((Some(to), hidden))
+    }
+
+    /// Makes all residual streams from the embedding `x`, and returns the one that layers work on.
+    fn start_streams(&mut self, n: u32, x: Stream) -> Result<Stream, PlanError> {
+        let (width, n) = (self.spec.width as usize, n as usize);
+        let w = self.spec.id(Role::StreamProj);
+        let from = self.converted(x, w)?;
+        let y = self.buffer(BufferType::F32, x.rows, (n - 1) * width)?;
+        let (stack, each) = (n as u16 - 1, false);
+        self.op(Op::StreamProducts(StreamProducts { w, x: from, out: y, stack, each }))?;
+        self.barrier()?;
+        let out = self.buffer(BufferType::F32, x.rows, n * width)?;
+        let active_out = self.buffer(BufferType::F32, x.rows, width)?;
+        let active = self.spec.layers.get(0).streams.map_or(0, |s| s.active) as u8;
+        self.op(Op::StartStreams(StartStreams { x: x.buffer, y, out, active_out, active }))?;
+        self.barrier()?;
+        self.streams = Some(out);
+        Ok(Stream { buffer: active_out, rows: x.rows })
+    }
+
+    /// The mean of all residual streams.
+    fn end_streams(&mut self, n: u32, x: Stream) -> Result<Stream, PlanError> {
+        let (width, n) = (self.spec.width as usize, n as usize);
+        let (w, all) = (self.spec.id(Role::StreamUnembd), self.streams());
+        let from = self.buffer(self.input_type(w), x.rows, (n - 1) * width)?;
+        self.op(Op::Convert(Convert { x: all, first: width as u32, out: from }))?;
+        self.barrier()?;
+        let y = self.buffer(BufferType::F32, x.rows, (n - 1) * width)?;
+        let (stack, each) = (n as u16 - 1, true);
+        self.op(Op::StreamProducts(StreamProducts { w, x: from, out: y, stack, each }))?;
+        self.barrier()?;
+        let out = self.buffer(BufferType::F32, x.rows, width)?;
+        self.op(Op::EndStreams(EndStreams { x: all, y, out }))?;
+        self.barrier()?;
+        Ok(Stream { buffer: out, rows: x.rows })
     }
 
     /// Computes the inputs of all layers from the embedding `x`.
@@ -434,9 +501,20 @@ pub fn build_into<'p>(
     let n_states = lay_out_states(spec, options, room.states)?;
     let states = &room.states[..n_states];
     let (ops, buffers) = (room.ops, room.buffers);
-    let (n_ops, n_buffers, ropes, layer_inputs) = (0, 0, [None; MAX_ROPES], None);
-    let mut b =
-        Builder { spec, format, states, ops, buffers, n_ops, n_buffers, ropes, layer_inputs };
+    let (n_ops, n_buffers, ropes) = (0, 0, [None; MAX_ROPES]);
+    let (layer_inputs, streams) = (None, None);
+    let mut b = Builder {
+        spec,
+        format,
+        states,
+        ops,
+        buffers,
+        n_ops,
+        n_buffers,
+        ropes,
+        layer_inputs,
+        streams,
+    };
     let (logits, hidden) = b.decoder(outputs, context)?;
     let Builder { ops, buffers, n_ops, n_buffers, .. } = b;
     let (ops, buffers) = (&ops[..n_ops], &mut buffers[..n_buffers]);

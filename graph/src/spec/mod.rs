@@ -58,6 +58,9 @@ pub struct Spec<'p> {
     pub logit_cap: Option<f32>,
     /// Inputs that each layer gets of a token, beside the residual stream.
     pub per_layer: Option<PerLayer>,
+    /// Number of residual streams, of which each layer works on one
+    /// ([`Streams`](crate::layers::Streams)); `None` where there is just one.
+    pub streams: Option<u32>,
     /// True if the int8 inputs of ternary weights have one scale for a whole token, as in models
     /// that were trained that way.
     pub token_scales: bool,
@@ -151,6 +154,9 @@ impl core::error::Error for SpecError {}
 /// Maximum of any size: no product of two overflows 64 bits.
 pub(crate) const MAX_SIZE: u32 = 1 << 26;
 
+/// Maximum number of residual streams.
+pub(crate) const MAX_STREAMS: u32 = 8;
+
 pub(crate) fn inconsistent<T>(what: &'static str) -> Result<T, SpecError> {
     Err(SpecError::Inconsistent(what))
 }
@@ -185,6 +191,9 @@ impl<'p> Spec<'p> {
                     "the inputs of all layers must be 1 to 2^26, and so the rows of their embedding",
                 );
             }
+        }
+        if self.streams.is_some_and(|n| !(2..=MAX_STREAMS).contains(&n)) {
+            return inconsistent("there must be 2 to 8 residual streams");
         }
         self.norm.validate()?;
         if self.ropes.iter().filter(|r| !r.scaling.tensors().is_empty()).count() > 1 {
@@ -228,10 +237,15 @@ impl<'p> Spec<'p> {
                 Slot::vector(Role::PerLayerNorm, width),
             ]
         });
+        let streams = self.streams.map(|n| {
+            [Role::StreamProj, Role::StreamUnembd]
+                .map(|role| Slot { experts: n as usize - 1, ..Slot::matrix(role, w, w) })
+        });
         core::iter::once(Slot::matrix(Role::TokenEmbd, vocab, w))
             .chain(self.embed.positions.then_some(positions))
             .chain(roles.iter().map(move |&role| Slot::vector(role, n)))
             .chain(per_layer.into_iter().flatten())
+            .chain(streams.into_iter().flatten())
     }
 
     /// Number of tensors before those of the layers.
@@ -331,7 +345,9 @@ impl<'p> Spec<'p> {
             | Role::RopeFactorsShort
             | Role::PerLayerEmbd
             | Role::PerLayerProj
-            | Role::PerLayerNorm => self.first_slots().position(|s| s.role == role)?,
+            | Role::PerLayerNorm
+            | Role::StreamProj
+            | Role::StreamUnembd => self.first_slots().position(|s| s.role == role)?,
             Role::Layer(l, role) if l < self.layers.len() => {
                 let layer = self.layers.get(l);
                 role.shape(layer, self.width)?;
@@ -482,7 +498,13 @@ mod tests {
             for (i, s) in spec.slots().enumerate() {
                 assert_eq!(spec.id(s.role), TensorId::new(i as u16), "{:?}", s.role);
                 assert_eq!(spec.slot(TensorId::new(i as u16)), Some(s));
-                let taps = matches!(s.role, Role::Layer(_, LayerRole::ConvTaps));
+                let taps = matches!(
+                    s.role,
+                    Role::Layer(
+                        _,
+                        LayerRole::ConvTaps | LayerRole::StreamPredict | LayerRole::StreamCorrect
+                    )
+                );
                 let vector = s.rows == 1 && !matches!(s.role, Role::TokenEmbd | Role::Output);
                 assert_eq!(s.is_vector(), vector || taps, "{:?}", s.role);
             }

@@ -23,6 +23,10 @@ pub enum Role {
     PerLayerProj,
     /// `[width]`, of the inputs of one layer.
     PerLayerNorm,
+    /// `[streams - 1][width, width]`, from the embedding to the other residual streams.
+    StreamProj,
+    /// `[streams - 1][width, width]`, from the other residual streams to the end.
+    StreamUnembd,
     /// A tensor of a layer.
     Layer(u32, LayerRole),
     /// `[width]`
@@ -342,6 +346,30 @@ roles! {
     /// `[width]`, after the layer's own inputs.
     InputPostNorm: Vector, "post_norm.weight", [whole("post_per_layer_input_norm.weight")],
         |l, w| l.input.and_then(|_| vector(w));
+    /// `[streams, width]`: the router of residual streams.
+    StreamRouter: Router, "altup_router.weight", [whole("altup.modality_router.weight")],
+        |l, w| l.streams.and_then(|s| one(s.count as usize, w));
+    /// `[width]`, before that router.
+    StreamRouterNorm: Vector, "altup_router_norm.weight", [whole("altup.router_norm.weight")],
+        |l, w| l.streams.and_then(|_| vector(w));
+    /// `[streams^2, streams]`: coefficients of predictions.
+    StreamPredict: Vector, "altup_predict_coef.weight", [whole("altup.prediction_coefs.weight")],
+        |l, _| l.streams.and_then(|s| one((s.count * s.count) as usize, s.count as usize));
+    /// `[streams, streams]`: coefficients of corrections.
+    StreamCorrect: Vector, "altup_correct_coef.weight", [whole("altup.correction_coefs.weight")],
+        |l, _| l.streams.and_then(|s| one(s.count as usize, s.count as usize));
+    /// `[width]`: factors of the corrected stream, as the layer's own inputs see it.
+    StreamScale: Vector, "altup_correct_scale.weight", [whole("altup.correct_output_scale")],
+        |l, w| l.streams.filter(|s| s.scaled).and_then(|_| vector(w));
+    /// `[rank, width]`: the residual branch of low rank.
+    LaurelLeft: Matrix, "laurel_l.weight", [whole("laurel.linear_left.weight")],
+        |l, w| l.streams.and_then(|s| one(s.rank as usize, w));
+    /// `[width, rank]`
+    LaurelRight: Matrix, "laurel_r.weight", [whole("laurel.linear_right.weight")],
+        |l, w| l.streams.and_then(|s| one(w, s.rank as usize));
+    /// `[width]`, after it.
+    LaurelNorm: Vector, "laurel_post_norm.weight", [whole("laurel.post_laurel_norm.weight")],
+        |l, w| l.streams.and_then(|_| vector(w));
     /// `[width]`, before the router, of experts beside a dense part.
     RouterNorm: Vector, "ffn_gate_inp.scale", [whole("router.scale")],
         |l, w| if l.has_both() { vector(w) } else { None };

@@ -52,9 +52,11 @@ prop_compose! {
     fn any_dense()(
         inner in any_width(), gated: bool, activation in any_activation(),
         [bias, sub_norm, fused] in any::<[bool; 3]>(),
+        sparsity in prop::option::weighted(0.2, select(vec![-0.5f32, 0.0, 1.0])),
     ) -> FeedForward {
         let fused = fused && gated && !bias && inner % 16 == 0;
-        FeedForward::Dense(Dense { inner, gated, fused, activation, bias, sub_norm })
+        let sparsity = sparsity.filter(|_| gated && !fused);
+        FeedForward::Dense(Dense { inner, gated, fused, activation, bias, sub_norm, sparsity })
     }
 }
 
@@ -72,7 +74,7 @@ prop_compose! {
     /// A dense part beside experts, in a layer that has norms around its parts.
     fn any_both()(dense in any_dense(), experts in any_experts()) -> FeedForward {
         let FeedForward::Dense(dense) = dense else { return dense };
-        let dense = Dense { gated: true, bias: false, sub_norm: false, ..dense };
+        let dense = Dense { gated: true, bias: false, sub_norm: false, sparsity: None, ..dense };
         FeedForward::DenseAndExperts(DenseAndExperts { dense, experts })
     }
 }
@@ -99,7 +101,7 @@ prop_compose! {
         let (pre, post) = (pre || both, post || both);
         let norms = Norms { before: Norm { kind, eps: 1e-5 }, pre, post };
         let scales = Scales { residual, output: output && post };
-        (Layer { mixer, ffn, norms, input: None, scales }, shared, input)
+        (Layer { mixer, ffn, norms, input: None, streams: None, scales }, shared, input)
     }
 }
 
@@ -134,6 +136,7 @@ prop_compose! {
         rope_kind in select(vec![RopeKind::NeoX, RopeKind::Norm]),
         logit_cap in prop::option::weighted(0.3, select(vec![1.0f32, 6.0])),
         inputs in prop::option::weighted(0.3, (select(vec![20u32, 32]), 1u32..60)),
+        streams in prop::option::weighted(0.15, (2u32..5, any::<Index>(), 1u32..40, any::<bool>())),
     ) -> Spec<'static> {
         let mut all: Vec<Layer> = drawn.iter().map(|d| d.0).collect();
         let inputs = inputs.filter(|_| drawn.iter().any(|d| d.2.is_some()));
@@ -141,6 +144,19 @@ prop_compose! {
         for (layer, (_, _, input)) in all.iter_mut().zip(&drawn) {
             let own = input.zip(per_layer);
             layer.input = own.map(|(activation, of)| LayerInput { width: of.width, activation });
+        }
+        let streams = streams.zip(per_layer).map(|((count, active, rank, scaled), of)| {
+            let active = active.index(count as usize) as u32;
+            (Streams { count, active, scaled, rank }, of.width)
+        });
+        if let Some((streams, width)) = streams {
+            let activation = Activation::GeluTanh;
+            for layer in &mut all {
+                let input = layer.input.unwrap_or(LayerInput { width, activation });
+                (layer.input, layer.streams) = (Some(input), Some(streams));
+                (layer.norms.pre, layer.norms.post) = (true, true);
+                layer.scales = Scales { residual: 1.0, output: false };
+            }
         }
         for (l, (_, shared, _)) in drawn.iter().enumerate() {
             if let Some(which) = shared {
@@ -175,6 +191,7 @@ prop_compose! {
             logit_divisor,
             logit_cap,
             per_layer,
+            streams: streams.map(|s| s.0.count),
             token_scales,
         }
     }
@@ -222,7 +239,15 @@ pub(crate) fn everything() -> Spec<'static> {
         shared_kv: None,
     };
     let (inner, activation) = (96, Activation::Silu);
-    let dense = Dense { inner, gated: true, fused: false, activation, bias: true, sub_norm: true };
+    let dense = Dense {
+        inner,
+        gated: true,
+        fused: false,
+        activation,
+        bias: true,
+        sub_norm: true,
+        sparsity: None,
+    };
     let experts =
         Experts { experts: 6, used: 2, inner: 32, activation, normalised: true, fused: false };
     let rms = Norms { before: Norm { kind: NormKind::Rms, eps: 1e-6 }, pre: true, post: true };
@@ -249,8 +274,10 @@ pub(crate) fn everything() -> Spec<'static> {
     let layer_norm = Norm { kind: NormKind::Layer, eps: 1e-5 };
     let windowed = Layer {
         mixer: Mixer::Attention(window),
+        ffn: FeedForward::Dense(Dense { sparsity: Some(0.5), ..dense }),
         norms: Norms { before: layer_norm, pre: true, post: false },
         input: None,
+        streams: None,
         scales: Scales { residual: 1.0, output: false },
         ..conv
     };
@@ -290,4 +317,19 @@ pub(crate) fn everything() -> Spec<'static> {
         per_layer: Some(PerLayer { width: 32, vocab: 40 }),
         token_scales: false,
     }
+}
+
+/// The same layers with several residual streams.
+pub(crate) fn several_streams() -> Spec<'static> {
+    let spec = everything();
+    let streams = Streams { count: 3, active: 1, scaled: true, rank: 16 };
+    let input = Some(LayerInput { width: 32, activation: Activation::GeluTanh });
+    let spec = Spec { streams: Some(3), ..spec };
+    spec.with_layers(|layer| Layer {
+        norms: Norms { pre: true, post: true, ..layer.norms },
+        scales: Scales { residual: 1.0, output: false },
+        input,
+        streams: Some(streams),
+        ..layer
+    })
 }

@@ -36,6 +36,7 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         }),
         norms: Norms { before: norm, pre: true, post: false },
         input: None,
+        streams: None,
         scales: Scales { residual: 1.0, output: false },
     };
     Spec {
@@ -51,6 +52,7 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         logit_divisor: 1.0,
         logit_cap: None,
         per_layer: None,
+        streams: None,
         token_scales: false,
     }
 }

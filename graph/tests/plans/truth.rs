@@ -10,7 +10,7 @@ use teff_graph::{
 };
 use teff_kernels::{Cpu, Format, KvFormat, RopeKind};
 
-use crate::common::draw::{any_spec, everything};
+use crate::common::draw::{any_spec, everything, several_streams};
 use crate::common::{Model, Room, cases, run_on, tokens};
 
 type Rows = Vec<Vec<f64>>;
@@ -259,6 +259,15 @@ impl Truth<'_> {
             (gate, up) = parts.map(|(g, u)| (g.to_vec(), u.to_vec())).unzip();
         }
         let mut inner: Rows = vec![];
+        if let Some(cut) = d.sparsity {
+            for row in &mut gate {
+                let n = row.len() as f64;
+                let mean = row.iter().sum::<f64>() / n;
+                let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
+                let cutoff = mean + f64::from(cut) * variance.sqrt();
+                row.iter_mut().for_each(|x| *x = (*x - cutoff).max(0.0));
+            }
+        }
         if d.gated {
             for (gate, up) in gate.iter().zip(&up) {
                 let both = gate.iter().zip(up);
@@ -288,6 +297,43 @@ impl Truth<'_> {
                 *x += f64::from(layer.scales.residual) * out;
             }
         }
+    }
+
+    /// All residual streams, of the first one.
+    fn start_streams(&self, x: &Rows) -> Vec<Rows> {
+        let w = self.model.spec.width as usize;
+        let mut all = vec![x.clone()];
+        for matrix in self.get(Role::StreamProj).chunks(w * w) {
+            let one = |x: &Vec<f64>| scaled_to(product(matrix, &[], x), x);
+            all.push(x.iter().map(one).collect());
+        }
+        all
+    }
+
+    /// The mean of all residual streams.
+    fn end_streams(&self, all: &[Rows]) -> Rows {
+        let w = self.model.spec.width as usize;
+        let mut sum = all[0].clone();
+        for (matrix, x) in self.get(Role::StreamUnembd).chunks(w * w).zip(&all[1..]) {
+            for ((sum, x), first) in sum.iter_mut().zip(x).zip(&all[0]) {
+                let y = scaled_to(product(matrix, &[], x), first);
+                sum.iter_mut().zip(y).for_each(|(s, y)| *s += y);
+            }
+        }
+        sum.iter_mut().flatten().for_each(|x| *x /= all.len() as f64);
+        sum
+    }
+
+    /// Scores of the streams.
+    fn modalities(&self, l: usize, layer: &Layer, x: &Rows) -> Rows {
+        let weight = self.layer(l, L::StreamRouterNorm);
+        let router = self.layer(l, L::StreamRouter);
+        let one = |x: &Vec<f64>| {
+            let h = normalise(NormKind::Rms, layer.norms.before.eps, &weight, &[], x);
+            let scores = product(&router, &[], &h);
+            scores.iter().map(|s| (s / x.len() as f64).tanh()).collect()
+        };
+        x.iter().map(one).collect()
     }
 
     /// Inputs of all layers, by token.
@@ -325,6 +371,7 @@ impl Truth<'_> {
             x.push(row.iter().enumerate().map(|(i, e)| e * scale + place(i)).collect());
         }
         let inputs = self.layer_inputs(tokens, &x);
+        let mut all = self.start_streams(&x);
         let mut caches = vec![];
         for l in 0..spec.layers.len() as usize {
             let layer = *spec.layers.get(l as u32);
@@ -333,7 +380,35 @@ impl Truth<'_> {
             let sub = Norm { kind: NormKind::Rms, ..before };
             let norms = [(L::AttnNorm, L::AttnNormBias), (L::FfnNorm, L::FfnNormBias)];
             let [for_mixer, for_ffn] = norms.map(|(w, b)| (of(w), of(b)));
+            let predicted = layer.streams.map(|s| {
+                let by = self.modalities(l, &layer, &all[s.active as usize]);
+                let n = s.count as usize;
+                let c = self.layer(l, L::StreamPredict);
+                let mut out = all.clone();
+                for t in 0..by.len() {
+                    for i in 0..n {
+                        for j in 0..n {
+                            let c: f64 = (0..n).map(|k| c[(i * n + j) * n + k] * by[t][k]).sum();
+                            for d in 0..w {
+                                out[i][t][d] += c * all[j][t][d];
+                            }
+                        }
+                    }
+                }
+                x = out[s.active as usize].clone();
+                out
+            });
             let h = self.inputs(&layer, for_mixer, &x);
+            let laurel = layer.streams.map(|_| {
+                let low = self.linear(l, L::LaurelLeft, L::LaurelLeft, &h);
+                let mut out = self.linear(l, L::LaurelRight, L::LaurelRight, &low);
+                let weight = self.layer(l, L::LaurelNorm);
+                for (out, h) in out.iter_mut().zip(&h) {
+                    *out = normalise(NormKind::Rms, before.eps, &weight, &[], out);
+                    out.iter_mut().zip(h).for_each(|(o, h)| *o += h);
+                }
+                out
+            });
             let out = match layer.mixer {
                 Mixer::Attention(a) => {
                     let mut out = self.attention(l, &h, &mut caches);
@@ -350,6 +425,9 @@ impl Truth<'_> {
                 _ => panic!("not drawn"),
             };
             self.add(l, &layer, L::AttnPostNorm, out, &mut x);
+            for (x, y) in x.iter_mut().zip(laurel.iter().flatten()) {
+                x.iter_mut().zip(y).for_each(|(x, y)| *x = (*x + y) / 2f64.sqrt());
+            }
             let h = self.inputs(&layer, for_ffn, &x);
             let out = match layer.ffn {
                 FeedForward::Dense(d) => self.dense(l, &d, &h),
@@ -371,6 +449,25 @@ impl Truth<'_> {
                 _ => panic!("not drawn"),
             };
             self.add(l, &layer, L::FfnPostNorm, out, &mut x);
+            if let (Some(s), Some(predicted)) = (layer.streams, predicted) {
+                let (by, c) = (self.modalities(l, &layer, &x), self.layer(l, L::StreamCorrect));
+                let n = s.count as usize;
+                all = predicted.clone();
+                for t in 0..by.len() {
+                    for (i, row) in c.chunks(n).enumerate() {
+                        let c: f64 = row.iter().zip(&by[t]).map(|(c, m)| c * m).sum();
+                        for d in 0..w {
+                            let new = x[t][d] - predicted[s.active as usize][t][d];
+                            all[i][t][d] += (c + 1.0) * new;
+                        }
+                    }
+                }
+                let scale = self.layer(l, L::StreamScale);
+                x = all[s.active as usize].clone();
+                for x in &mut x {
+                    x.iter_mut().zip(&scale).for_each(|(x, s)| *x *= s);
+                }
+            }
             if let Some(input) = layer.input {
                 let n = input.width as usize;
                 let mut gates = self.linear(l, L::InputGate, L::InputGate, &x);
@@ -381,12 +478,22 @@ impl Truth<'_> {
                 }
                 let out = self.linear(l, L::InputProj, L::InputProj, &gates);
                 let post = Layer { norms: Norms { post: true, ..layer.norms }, ..layer };
-                self.add(l, &post, L::InputPostNorm, out, &mut x);
+                match layer.streams {
+                    None => self.add(l, &post, L::InputPostNorm, out, &mut x),
+                    Some(_) => {
+                        for stream in &mut all[1..] {
+                            self.add(l, &post, L::InputPostNorm, out.clone(), stream);
+                        }
+                    }
+                }
             }
             if layer.scales.output {
                 let factor = self.layer(l, L::LayerScale)[0];
                 x.iter_mut().flatten().for_each(|x| *x *= factor);
             }
+        }
+        if spec.streams.is_some() {
+            x = self.end_streams(&all);
         }
         let h = self.norm(spec.norm, Role::OutputNorm, Role::OutputNormBias, &x);
         let head = self.get(Role::Output);
@@ -406,6 +513,13 @@ fn normalise(kind: NormKind, eps: f32, weight: &[f64], bias: &[f64], x: &[f64]) 
     let factor = 1.0 / (variance + f64::from(eps)).sqrt();
     let term = |i| if kind == NormKind::Layer { bias[i] } else { 0.0 };
     x.iter().enumerate().map(|(i, x)| (x - mean) * factor * weight[i] + term(i)).collect()
+}
+
+/// `y` with the magnitude of `x`.
+fn scaled_to(y: Vec<f64>, x: &[f64]) -> Vec<f64> {
+    let square = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
+    let factor = (square(x) / square(&y).max(1e-5)).sqrt();
+    y.iter().map(|y| y * factor).collect()
 }
 
 fn product(w: &[f64], bias: &[f64], x: &[f64]) -> Vec<f64> {
@@ -459,9 +573,11 @@ fn nmse(spec: &Spec<'static>, n: usize) -> (f64, f64) {
 
 #[test]
 fn everything_is_true() {
-    let (nmse, margin) = nmse(&everything(), 100);
-    assert!(margin > 1e-5, "{margin}");
-    assert!(nmse <= 1e-10, "{nmse}");
+    for spec in [everything(), several_streams()] {
+        let (nmse, margin) = nmse(&spec, 100);
+        assert!(margin > 1e-5, "{margin}");
+        assert!(nmse <= 1e-10, "{nmse}");
+    }
 }
 
 proptest! {

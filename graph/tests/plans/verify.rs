@@ -163,6 +163,9 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::Attend(a) => a.scale = x,
             Op::ExpertsDown(e) => e.scale = x,
             Op::LayerInputs(i) => i.eps = x,
+            Op::AddToStreams(a) => a.eps = x,
+            Op::Merge(m) => m.scale = x,
+            Op::SparseGate(s) => s.cut = x,
             _ => {}
         });
         m.op(i, "a second number", |op| match op {
@@ -183,6 +186,7 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::ExpertsDown(e) => e.w = w,
             Op::LayerInputs(i) => i.table = w,
             Op::GateInput(g) => g.w = w,
+            Op::StreamProducts(s) => s.w = w,
             _ => {}
         });
         m.op(i, "other weights", |op| match op {
@@ -199,6 +203,10 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::Project(p) => p.k_norm = Some(matrix),
         Op::ShortConv(c) => c.taps = matrix,
         Op::LayerInputs(i) => i.weight = matrix,
+        Op::AddToStreams(a) => a.weight = matrix,
+        Op::PredictStreams(p) => p.coefs = matrix,
+        Op::CorrectStreams(c) => c.coefs = matrix,
+        Op::Route(r) => r.scales = Some(matrix),
         _ => {}
     });
     m.op(i, "a factor", |op| {
@@ -230,6 +238,14 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::StoreHeads(s) => s.x = beyond,
         Op::LayerInputs(i) => i.x = beyond,
         Op::GateInput(g) => g.inputs = beyond,
+        Op::StartStreams(s) => s.x = beyond,
+        Op::StreamProducts(s) => s.out = beyond,
+        Op::PredictStreams(p) => p.by = beyond,
+        Op::CorrectStreams(c) => c.a = beyond,
+        Op::AddToStreams(a) => a.streams = beyond,
+        Op::EndStreams(e) => e.y = beyond,
+        Op::Merge(m) => m.y = beyond,
+        Op::SparseGate(s) => s.up = beyond,
         _ => {}
     });
 }
@@ -248,6 +264,50 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                 r.rope = 7;
             }
         }),
+        Op::Convert(c) => {
+            for first in [c.first + 1, u32::MAX] {
+                m.op(i, "first", |op| *op = Op::Convert(teff_graph::ops::Convert { first, ..c }));
+            }
+        }
+        Op::StreamProducts(s) => {
+            for (stack, each) in [(s.stack + 1, s.each), (0, s.each), (s.stack, !s.each)] {
+                // One matrix has the same inputs either way.
+                if s.stack == 1 && stack == 1 {
+                    continue;
+                }
+                m.op(i, "a stack", |op| {
+                    *op = Op::StreamProducts(teff_graph::ops::StreamProducts { stack, each, ..s });
+                });
+            }
+        }
+        Op::StartStreams(s) => m.op(i, "active", |op| {
+            *op = Op::StartStreams(teff_graph::ops::StartStreams { active: u8::MAX, ..s });
+        }),
+        Op::AddToStreams(a) => m.op(i, "active", |op| {
+            *op = Op::AddToStreams(teff_graph::ops::AddToStreams { active: u8::MAX, ..a });
+        }),
+        Op::PredictStreams(p) => {
+            for (streams, active) in [(p.streams + 1, p.active), (0, 0), (p.streams, p.streams)] {
+                m.op(i, "streams", |op| {
+                    *op = Op::PredictStreams(teff_graph::ops::PredictStreams {
+                        streams,
+                        active,
+                        ..p
+                    });
+                });
+            }
+        }
+        Op::CorrectStreams(c) => {
+            for (streams, active) in [(c.streams + 1, c.active), (0, 0), (c.streams, c.streams)] {
+                m.op(i, "streams", |op| {
+                    *op = Op::CorrectStreams(teff_graph::ops::CorrectStreams {
+                        streams,
+                        active,
+                        ..c
+                    });
+                });
+            }
+        }
         Op::GateInput(g) => {
             for layer in [plan.spec.layers.len() as u16, u16::MAX] {
                 m.op(i, "layer", |op| {
@@ -384,7 +444,7 @@ fn of_places(m: &mut Mutations<'_>, i: usize) {
         Op::Barrier => return,
         Op::Linear(l) => matches!(l.to, Output::Store(_)),
         Op::ExpertsDown(e) => matches!(e.to, Output::Store(_)),
-        Op::NormAdd(_) => false,
+        Op::NormAdd(_) | Op::Merge(_) => false,
         _ => true,
     };
     // All write something, which two must not do in one phase.
