@@ -31,6 +31,11 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     if wider {
         h.put_i32s(&format!("{arch}.feed_forward_length"), &all)?;
     }
+    let cuts = || layers().map(|l| l.dense().and_then(|d| d.sparsity));
+    if spec.streams.is_some() {
+        let all: Vec<f32> = cuts().map(|cut| cut.unwrap_or(f32::NEG_INFINITY)).collect();
+        h.put_f32s(&format!("{arch}.activation_sparsity_scale"), &all)?;
+    }
     if by_kind {
         let windowed = |l: &Layer| l.attention().is_some_and(|a| a.window.is_some());
         let all: Vec<bool> = layers().map(windowed).collect();
@@ -61,6 +66,10 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
         put("attention.shared_kv_layers", GgufValue::U32(shared as u32))?;
         let inputs = spec.per_layer.map_or(0, |p| p.width);
         put("embedding_length_per_layer_input", GgufValue::U32(inputs))?;
+    }
+    if let Some(streams) = layers().find_map(|l| l.streams) {
+        put("altup.num_inputs", GgufValue::U32(streams.count))?;
+        put("altup.active_idx", GgufValue::U32(streams.active))?;
     }
     if let Some(cap) = spec.logit_cap {
         put("final_logit_softcapping", GgufValue::F32(cap))?;

@@ -95,8 +95,7 @@ struct Shape {
 impl Shape {
     /// Layer whose keys and values layer `l` uses: the last one of its kind that has its own.
     fn shared(&self, l: u32) -> Option<u32> {
-        let kind = |l: u32| self.windowed.get(l as usize).copied();
-        (0..self.first_shared).rev().find(|&i| l >= self.first_shared && kind(i) == kind(l))
+        shared(&self.windowed, self.first_shared, l)
     }
 
     fn layer(&self, s: &Sizes, l: u32) -> Layer {
@@ -125,16 +124,32 @@ impl Shape {
 
     /// Checks that every layer that shares keys and values finds some.
     fn check(&self, s: &Sizes, key: &'static str) -> Result<(), SpecError> {
-        if (self.first_shared..s.layers).all(|l| self.shared(l).is_some()) {
-            return Ok(());
-        }
-        let known = "fewer, so that both kinds of layers have keys and values of their own";
-        Err(SpecError::Unsupported { key, known })
+        check_shared(&self.windowed, (self.first_shared, s.layers), key)
     }
 }
 
+/// Layer whose keys and values layer `l` uses: of those before the first that shares any, the last one
+/// of its kind.
+pub(super) fn shared(windowed: &[bool], first: u32, l: u32) -> Option<u32> {
+    let kind = |l: u32| windowed.get(l as usize).copied();
+    (0..first).rev().find(|&i| l >= first && kind(i) == kind(l))
+}
+
+/// Checks that every layer from the first to the last that shares keys and values finds some.
+pub(super) fn check_shared(
+    windowed: &[bool],
+    (first, layers): (u32, u32),
+    key: &'static str,
+) -> Result<(), SpecError> {
+    if (first..layers).all(|l| shared(windowed, first, l).is_some()) {
+        return Ok(());
+    }
+    let known = "fewer, so that both kinds of layers have keys and values of their own";
+    Err(SpecError::Unsupported { key, known })
+}
+
 /// The number of layers, which lists have room for.
-fn layers_of(layers: u32) -> Result<u32, SpecError> {
+pub(super) fn layers_of(layers: u32) -> Result<u32, SpecError> {
     match layers as usize > MAX_LAYERS {
         true => Err(SpecError::Room { what: "layers", max: MAX_LAYERS }),
         false => Ok(layers),
@@ -166,7 +181,7 @@ fn per_layer(
 }
 
 /// A number that may be 0, which [`count`] refuses.
-fn count_or_0(meta: &dyn Metadata, key: &'static str) -> Result<Option<u32>, SpecError> {
+pub(super) fn count_or_0(meta: &dyn Metadata, key: &'static str) -> Result<Option<u32>, SpecError> {
     match meta.get(key) {
         Some(Value::Uint(0)) => Ok(Some(0)),
         _ => Ok(count(meta, key)?),

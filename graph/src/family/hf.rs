@@ -47,6 +47,14 @@ impl Class {
 
 /// Sizes of a decoder.
 pub(super) fn sizes(meta: &dyn Metadata, class: &Class) -> Result<Sizes, SpecError> {
+    sizes_but(meta, class, count(meta, FFN)?.unwrap_or(class.ffn))
+}
+
+/// Key of the inner width.
+pub(super) const FFN: &str = "intermediate_size";
+
+/// As [`sizes`], except for the inner width, which a family reads itself.
+pub(super) fn sizes_but(meta: &dyn Metadata, class: &Class, ffn: u32) -> Result<Sizes, SpecError> {
     let or = |key, default| count(meta, key).map(|n| n.unwrap_or(default));
     let width = or("hidden_size", class.width)?;
     let heads = or("num_attention_heads", class.heads)?;
@@ -74,7 +82,7 @@ pub(super) fn sizes(meta: &dyn Metadata, class: &Class) -> Result<Sizes, SpecErr
         heads,
         kv_heads,
         head_dim,
-        ffn: or("intermediate_size", class.ffn)?,
+        ffn,
         eps: float(meta, class.eps_key)?.unwrap_or(class.eps),
     })
 }

@@ -10,6 +10,7 @@ pub mod bitnet;
 mod decoder;
 pub mod gemma2;
 pub mod gemma3;
+pub mod gemma3n;
 pub mod gemma4;
 pub mod gpt2;
 pub mod granite;
@@ -146,12 +147,13 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 20] = [
+pub static FAMILIES: [&Family; 21] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
+    &gemma3n::GEMMA3N,
     &gemma4::GEMMA4,
     &qwen::QWEN2,
     &qwen::QWEN3,

@@ -27,8 +27,9 @@ pub struct DenseAndExperts {
 
 impl DenseAndExperts {
     pub(super) fn validate(&self, layer: &Layer, width: u32) -> Result<bool, SpecError> {
-        let Dense { gated, bias, sub_norm, .. } = self.dense;
-        if !gated || bias || sub_norm || !layer.norms.pre || !layer.norms.post {
+        let Dense { gated, bias, sub_norm, sparsity, .. } = self.dense;
+        if !gated || bias || sub_norm || sparsity.is_some() || !layer.norms.pre || !layer.norms.post
+        {
             return inconsistent(
                 "a dense part beside experts has a gate, no biases, and norms around it alone",
             );

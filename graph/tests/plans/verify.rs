@@ -444,7 +444,7 @@ fn of_places(m: &mut Mutations<'_>, i: usize) {
         Op::Barrier => return,
         Op::Linear(l) => matches!(l.to, Output::Store(_)),
         Op::ExpertsDown(e) => matches!(e.to, Output::Store(_)),
-        Op::NormAdd(_) | Op::Merge(_) => false,
+        Op::NormAdd(_) | Op::Merge(_) | Op::AddToStreams(_) => false,
         _ => true,
     };
     // All write something, which two must not do in one phase.

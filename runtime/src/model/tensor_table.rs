@@ -314,6 +314,12 @@ pub(super) fn tensor_table(
             }
         }
     }
+    // Files of models that don't scale have the factors all the same.
+    for l in 0..spec.layers.len() {
+        if spec.layers.get(l).streams.is_some_and(|s| !s.scaled) {
+            container.discard(Role::Layer(l, LayerRole::StreamScale));
+        }
+    }
     container.check_all_used()?;
     let needed = total as u64 + room as u64;
     budget.take(needed)?;
