@@ -132,6 +132,18 @@ macro_rules! backend_methods {
                 $crate::ops::norm::rms_norm::<L>(x, weight, eps, out);
             }
 
+            /// `mean(x^2)`, the sum of squares as in [`Backend::rms_norm`].
+            fn mean_square(&self, x: &[f32]) -> f32 {
+                $crate::ops::norm::mean_square::<L>(x)
+            }
+
+            /// `x = max(x - (mean + cut * deviation), 0)`: what is left of the elements that stand out of
+            /// the row. Mean and deviation (the root of the biased variance) in two passes, as in
+            /// [`Backend::layer_norm`]; NaN stays.
+            fn gaussian_topk(&self, x: &mut [f32], cut: f32) {
+                $crate::ops::norm::gaussian_topk::<L>(x, cut);
+            }
+
             /// Turns each head's first `table.len()` elements by the angles of its position (the rest stays):
             /// a pair `a, b` becomes `a * cos - b * sin, a * sin + b * cos`, unfused. `x` is whole heads of
             /// `head_dim` one after another, `table` as [`crate::rope_table`] makes it.

@@ -35,9 +35,20 @@ struct Wrapper {
     text: &'static str,
 }
 
-const WRAPPERS: [Wrapper; 3] = [
+const WRAPPERS: [Wrapper; 6] = [
     Wrapper { class: "Gemma3ForConditionalGeneration", model_type: "gemma3", text: "gemma3_text" },
     Wrapper { class: "Mistral3ForConditionalGeneration", model_type: "mistral3", text: "mistral" },
+    Wrapper {
+        class: "Gemma3nForConditionalGeneration",
+        model_type: "gemma3n",
+        text: "gemma3n_text",
+    },
+    Wrapper { class: "Gemma4ForConditionalGeneration", model_type: "gemma4", text: "gemma4_text" },
+    Wrapper {
+        class: "Gemma4UnifiedForConditionalGeneration",
+        model_type: "gemma4_unified",
+        text: "gemma4_text",
+    },
     Wrapper { class: "Lfm2VlForConditionalGeneration", model_type: "lfm2_vl", text: "lfm2" },
 ];
 

@@ -46,11 +46,15 @@ pub enum Rule {
     PatternName,
     /// A field's older name counts where both are given.
     OlderName,
+    /// The last layer attends to everything, whatever the list of kinds says.
+    LastFull,
+    /// `per_layer_config` has the heads of layers without a window, not the keys for all of them.
+    PerLayerConfig,
 }
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 13] = [
+    pub const ALL: [Rule; 15] = [
         Rule::HeadKept,
         Rule::NoWindow,
         Rule::OneKind,
@@ -64,6 +68,8 @@ impl Rule {
         Rule::LayerTypes,
         Rule::PatternName,
         Rule::OlderName,
+        Rule::LastFull,
+        Rule::PerLayerConfig,
     ];
 
     /// Value that was taken.
@@ -82,6 +88,8 @@ impl Rule {
             Rule::LayerTypes => "`layer_types`",
             Rule::PatternName => "a layer without a window after every five with one",
             Rule::OlderName => "the value under the other name",
+            Rule::LastFull => "a last layer without a window",
+            Rule::PerLayerConfig => "`per_layer_config`",
         }
     }
 
@@ -117,6 +125,8 @@ impl Rule {
             Rule::LayerTypes => "transformers 5 prefers the list",
             Rule::PatternName => "transformers 5 reads `sliding_window_pattern` and `layer_types`",
             Rule::OlderName => "transformers 5 prefers it",
+            Rule::LastFull => "the last layer of this architecture has none in transformers 5",
+            Rule::PerLayerConfig => "transformers 5 ignores the other keys beside it",
         }
     }
 }

@@ -28,6 +28,10 @@ pub struct Attention {
     pub qk_norm: bool,
     /// True if that norm is one over all heads of a token together.
     pub wide_norm: bool,
+    /// True if every head of values is RMS-normalised, without a weight.
+    pub value_norm: bool,
+    /// True if the values are the keys before their norm and rotation.
+    pub keys_as_values: bool,
     /// True if the inputs of the output projection are RMS-normalised.
     pub sub_norm: bool,
     /// Rotary embedding, by its index in [`Spec::ropes`]; `None` if heads are not rotated.
@@ -70,6 +74,8 @@ impl Attention {
         out_bias: false,
         qk_norm: false,
         wide_norm: false,
+        value_norm: false,
+        keys_as_values: false,
         sub_norm: false,
         rope: None,
         window: None,
@@ -102,6 +108,11 @@ impl Attention {
     #[must_use]
     pub const fn has_kv(&self) -> bool {
         self.shared_kv.is_none()
+    }
+
+    /// True if the layer has a matrix for its values alone.
+    pub(crate) const fn has_values(&self) -> bool {
+        !self.fused && self.has_kv() && !self.keys_as_values
     }
 
     pub(super) fn state(&self) -> LayerState {
@@ -151,6 +162,11 @@ impl Attention {
         if self.wide_norm && (!self.qk_norm || self.fused) {
             return inconsistent("a norm over all heads of queries and keys, which have none");
         }
+        if self.keys_as_values && (self.fused || self.wide_norm) {
+            return inconsistent(
+                "keys that are values too, from a matrix of both or with a norm over all heads",
+            );
+        }
         let Some(rope) = self.rope else { return Ok(()) };
         match spec.ropes.get(usize::from(rope)) {
             Some(rope) if rope.dims <= self.head_dim => Ok(()),
@@ -190,6 +206,7 @@ impl Attention {
                 head_dim: self.head_dim as u16,
                 q_norm: norms[0],
                 k_norm: norms[1],
+                value_norm: self.value_norm,
                 eps,
                 rope: rope.map(|r| r.0),
                 rope_kind: rope.map_or(RopeKind::NeoX, |r| r.1),
@@ -210,6 +227,11 @@ impl Attention {
                 b.op(project(b, L::AttnV, h[2], QkvPart::Value))?;
             }
             self.build_wide(b, (l, eps), [h[0], h[1]], (q, state), rope)?;
+        } else if self.has_kv() && self.keys_as_values {
+            let ws = [L::AttnQ, L::AttnK].map(|r| b.id(l, r));
+            let h = b.inputs(layer, l, norm, x, ws)?;
+            b.op(project(b, L::AttnQ, h[0], QkvPart::Query))?;
+            b.op(project(b, L::AttnK, h[1], QkvPart::KeyAndValue))?;
         } else if self.has_kv() {
             let gate = b.spec.find(Role::Layer(l, L::AttnHeadGate));
             let [q_w, k_w, v_w] = [L::AttnQ, L::AttnK, L::AttnV].map(|r| b.id(l, r));

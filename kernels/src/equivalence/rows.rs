@@ -43,6 +43,8 @@ const ROW_OPS: [(&str, RowOp); 15] = [
     ("sigmoid", |b, y, _, _| b.sigmoid(y)),
     ("swiglu_clamped", |b, y, [_, w, _], n| b.swiglu_clamped(y, w, 1.702, n.abs())),
     ("softcap", |b, y, _, cap| b.softcap(y, cap)),
+    ("mean_square", |b, y, _, _| y.fill(b.mean_square(y))),
+    ("gaussian_topk", |b, y, _, cut| b.gaussian_topk(y, cut)),
     ("relu2", |b, y, _, _| b.relu2(y)),
     ("relu2_mul", |b, y, [_, w, _], _| b.relu2_mul(y, w)),
 ];

@@ -206,11 +206,17 @@ impl FolderFiles {
 const WRAPPED: [&str; 3] = ["model.language_model.", "language_model.model.", "language_model."];
 
 /// Beginnings of the names of other parts of such a model.
-const OTHER_PARTS: [&str; 4] = [
+const OTHER_PARTS: [&str; 10] = [
     "model.vision_tower.",
     "vision_tower.",
     "model.multi_modal_projector.",
     "multi_modal_projector.",
+    "model.audio_tower.",
+    "audio_tower.",
+    "model.embed_vision.",
+    "embed_vision.",
+    "model.embed_audio.",
+    "embed_audio.",
 ];
 
 /// Tensor of a shard.
@@ -627,6 +633,14 @@ impl Container for FolderTensors<'_> {
         }
         let tensor = missing.unwrap_or_else(|| self.name(slot.role));
         Err(LoadErrorKind::MissingTensor { tensor })
+    }
+
+    fn discard(&mut self, role: Role) {
+        for name in self.family.hf_names(role) {
+            if let Some(at) = self.look_up(role, name, 0) {
+                self.by_name[at].used = true;
+            }
+        }
     }
 
     fn name(&self, role: Role) -> Box<Name> {

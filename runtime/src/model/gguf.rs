@@ -155,6 +155,14 @@ impl Container for GgufTensors<'_, '_> {
         Ok(Found { ternary, ..Found::plain(format, file, offset) })
     }
 
+    fn discard(&mut self, role: Role) {
+        let mut name = String::new();
+        write_name(self.family, role, &mut name);
+        if let Some(at) = self.position(&name) {
+            self.entries[at].used = true;
+        }
+    }
+
     fn name(&self, role: Role) -> Box<Name> {
         let mut name = String::new();
         write_name(self.family, role, &mut name);

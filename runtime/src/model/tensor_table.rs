@@ -1,7 +1,7 @@
 //! Table of a model's tensors: located in a file, or converted in owned memory.
 
 use teff_graph::gguf::Name;
-use teff_graph::{Head, Role, Slot, Spec, TensorKind};
+use teff_graph::{Head, LayerRole, Role, Slot, Spec, TensorKind};
 use teff_kernels::{
     Backend, Format, Matrix, MatrixError, REPACK_ROWS, dequantize_row, repack, repacked_bytes,
 };
@@ -194,6 +194,8 @@ fn source(spec: &Spec<'_>, slot: &Slot) -> Slot {
 pub(super) trait Container {
     /// Tensor for a slot, with its shape checked.
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind>;
+    /// Passes over a tensor that the model doesn't have, if the container does.
+    fn discard(&mut self, role: Role);
     /// Name of a tensor in the container, for errors.
     fn name(&self, role: Role) -> Box<Name>;
     /// Number of tensors.
@@ -259,7 +261,7 @@ impl Entry {
 
 /// Format in which a matrix is kept that the file has in `found`, if `quantize` is requested.
 ///
-/// Position embeddings keep their format, as do matrices whose rows are not whole blocks of the
+/// Embeddings of positions and of the inputs of layers keep their format, as do matrices whose rows are not whole blocks of the
 /// requested one.
 pub(super) fn kept_format(
     slot: &Slot,
@@ -271,7 +273,8 @@ pub(super) fn kept_format(
     let asked = head.or(options.quantize).filter(|_| QUANTIZE); // so that no code is left without
     let Some(asked) = asked else { return Ok(found) };
     // Matrices that decide choices are kept: an error there is not just a rounding error.
-    let stays = slot.role == Role::PositionEmbd || slot.kind == TensorKind::Router;
+    let table = matches!(slot.role, Role::PositionEmbd | Role::PerLayerEmbd);
+    let stays = table || slot.kind == TensorKind::Router;
     if stays || found == asked {
         return Ok(found);
     }
@@ -286,7 +289,7 @@ pub(super) fn kept_format(
 /// are not.
 fn is_repacked(spec: &Spec<'_>, slot: &Slot, format: Format, options: &LoadOptions) -> bool {
     let table = match slot.role {
-        Role::PositionEmbd => true,
+        Role::PositionEmbd | Role::PerLayerEmbd => true,
         Role::TokenEmbd => spec.head != Head::Tied,
         _ => slot.is_vector(),
     };
@@ -336,6 +339,20 @@ pub(super) fn tensor_table(
             total = end;
         } else {
             table.push(entry);
+        }
+    }
+    // Checkpoints have keys and values also of layers that share those of others, which no one reads.
+    for l in 0..spec.layers.len() {
+        if spec.layers.get(l).attention().is_some_and(|a| !a.has_kv()) {
+            for role in [LayerRole::AttnK, LayerRole::AttnV, LayerRole::AttnKNorm] {
+                container.discard(Role::Layer(l, role));
+            }
+        }
+    }
+    // Files of models that don't scale have the factors all the same.
+    for l in 0..spec.layers.len() {
+        if spec.layers.get(l).streams.is_some_and(|s| !s.scaled) {
+            container.discard(Role::Layer(l, LayerRole::StreamScale));
         }
     }
     container.check_all_used()?;
