@@ -56,7 +56,7 @@ impl ExplicitBackend for Needed {
         gelu, argmax);
     forward_backend!(self => Scalar; repacks);
     refuse_backend!(other(); quantize_wide, rms_norm, rope, mul, scale, gelu_mul, silu, silu_mul, relu2,
-        relu2_mul, softmax, causal_conv, top_k);
+        relu2_mul, softmax, causal_conv, sigmoid, l2_norm, decay, delta_rule, top_k);
 
     fn matmul(
         &self,

@@ -131,6 +131,7 @@ pub(super) fn layer(s: &Sizes, rope: u8, biases: Biases) -> Layer {
             out_bias: biases.attn_out,
             qk_norm: false,
             wide_norm: false,
+            gate: false,
             sub_norm: false,
             rope: Some(rope),
             window: None,

@@ -64,6 +64,7 @@ const SMALL: Layer = Layer {
         out_bias: true,
         qk_norm: false,
         wide_norm: false,
+        gate: false,
         sub_norm: false,
         rope: None,
         window: None,

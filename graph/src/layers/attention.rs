@@ -4,7 +4,7 @@
 use teff_kernels::{MAX_HEAD_DIM, RopeKind};
 
 use super::{Layer, LayerState, Mixed};
-use crate::ops::{Attend, Norm as NormOp, Op, Output, Project, QkvPart, StoreHeads};
+use crate::ops::{Attend, GateHeads, Norm as NormOp, Op, Output, Project, QkvPart, StoreHeads};
 use crate::plan::build::{Builder, Stream};
 use crate::plan::{BufferId, BufferType, PlanError, RowCount, StateId};
 use crate::spec::{LayerRole as L, Role, Spec, SpecError, inconsistent};
@@ -28,6 +28,9 @@ pub struct Attention {
     pub qk_norm: bool,
     /// True if that norm is one over all heads of a token together.
     pub wide_norm: bool,
+    /// True if the outputs of each head are multiplied by the sigmoid of gates, which the matrix of
+    /// queries has after the queries of each head.
+    pub gate: bool,
     /// True if the inputs of the output projection are RMS-normalised.
     pub sub_norm: bool,
     /// Rotary embedding, by its index in [`Spec::ropes`]; `None` if heads are not rotated.
@@ -62,6 +65,7 @@ impl Attention {
         out_bias: false,
         qk_norm: false,
         wide_norm: false,
+        gate: false,
         sub_norm: false,
         rope: None,
         window: None,
@@ -74,6 +78,12 @@ impl Attention {
     #[must_use]
     pub const fn q_dim(&self) -> usize {
         self.heads as usize * self.head_dim as usize
+    }
+
+    /// Rows of the matrix of queries: those of all heads, and as many of gates if there are any.
+    #[must_use]
+    pub const fn q_rows(&self) -> usize {
+        if self.gate { 2 * self.q_dim() } else { self.q_dim() }
     }
 
     /// Elements of the keys (or the values) of all heads.
@@ -132,6 +142,9 @@ impl Attention {
         if self.wide_norm && (!self.qk_norm || self.fused) {
             return inconsistent("a norm over all heads of queries and keys, which have none");
         }
+        if self.gate && (self.fused || self.wide_norm) {
+            return inconsistent("gates beside a fused matrix, or beside a norm over all heads");
+        }
         let Some(rope) = self.rope else { return Ok(()) };
         match spec.ropes.get(usize::from(rope)) {
             Some(rope) if rope.dims <= self.head_dim => Ok(()),
@@ -157,6 +170,10 @@ impl Attention {
             false => [L::AttnQNorm, L::AttnKNorm].map(|r| b.spec.find(Role::Layer(l, r))),
         };
         let eps = layer.norms.before.eps;
+        let gate = match self.gate {
+            true => Some(b.buffer(BufferType::F32, RowCount::Batch, self.q_dim())?),
+            false => None,
+        };
         let project = |b: &Builder<'_, '_>, role: L, x, part| {
             let bias = role.bias().and_then(|r| b.spec.find(Role::Layer(l, r)));
             Op::Project(Project {
@@ -165,6 +182,7 @@ impl Attention {
                 x,
                 part,
                 q,
+                gate: gate.filter(|_| part == QkvPart::Query),
                 state,
                 heads: self.heads as u16,
                 kv_heads: self.kv_heads as u16,
@@ -203,8 +221,9 @@ impl Attention {
         }
         b.barrier()?;
         let rows = b.rows_after(l);
-        let kind = if self.sub_norm { BufferType::F32 } else { b.input_type(b.id(l, L::AttnOut)) };
-        let out = b.buffer(kind, rows, self.q_dim())?;
+        let last = if self.sub_norm { BufferType::F32 } else { b.input_type(b.id(l, L::AttnOut)) };
+        let kind = if self.gate { BufferType::F32 } else { last };
+        let mut out = b.buffer(kind, rows, self.q_dim())?;
         b.op(Op::Attend(Attend {
             q,
             out,
@@ -217,6 +236,12 @@ impl Attention {
             growth: self.temperature.map_or(0.0, |t| t.growth),
             every: self.temperature.map_or(0, |t| t.every),
         }))?;
+        if let Some(gate) = gate {
+            b.barrier()?;
+            let (x, head_dim) = (out, self.head_dim as u16);
+            out = b.buffer(last, rows, self.q_dim())?;
+            b.op(Op::GateHeads(GateHeads { x, gate, norm: None, out, head_dim, eps }))?;
+        }
         let norm = self.sub_norm.then_some(L::AttnSubNorm);
         Ok(Mixed { out, cols: self.q_dim(), product: L::AttnOut, norm, rows })
     }

@@ -16,11 +16,13 @@ use crate::plan::build::{Builder, Stream};
 use crate::spec::{LayerRole, MAX_SIZE, Spec, SpecError, inconsistent};
 
 mod attention;
+mod delta_net;
 mod dense;
 mod experts;
 mod short_conv;
 
 pub use attention::{Attention, Temperature};
+pub use delta_net::{DeltaNet, ValueHeads};
 pub use dense::Dense;
 pub use experts::Experts;
 pub(crate) use experts::{MAX_EXPERTS, MAX_USED};
@@ -47,6 +49,8 @@ pub enum Mixer {
     Attention(Attention),
     /// Gated convolution over the last few tokens.
     ShortConv(ShortConv),
+    /// Linear attention by the gated delta rule.
+    DeltaNet(DeltaNet),
 }
 
 /// Part of a layer that works on each token by itself.
@@ -179,6 +183,12 @@ impl Layer {
         if let Mixer::ShortConv(c) = &self.mixer { Some(c) } else { None }
     }
 
+    /// Linear attention of the layer, if that is its mixer.
+    #[must_use]
+    pub const fn delta_net(&self) -> Option<&DeltaNet> {
+        if let Mixer::DeltaNet(d) = &self.mixer { Some(d) } else { None }
+    }
+
     /// Dense feed-forward part of the layer, if it has one.
     #[must_use]
     pub const fn dense(&self) -> Option<&Dense> {
@@ -197,6 +207,7 @@ impl Layer {
         match &self.mixer {
             Mixer::Attention(a) => a.state(),
             Mixer::ShortConv(c) => c.state(width),
+            Mixer::DeltaNet(d) => d.state(),
         }
     }
 
@@ -209,6 +220,7 @@ impl Layer {
         match &self.mixer {
             Mixer::Attention(a) => a.validate(spec)?,
             Mixer::ShortConv(c) => c.validate()?,
+            Mixer::DeltaNet(d) => d.validate()?,
         }
         let sub_norms = match &self.ffn {
             FeedForward::Dense(d) => d.validate()?,
@@ -251,6 +263,7 @@ impl Layer {
         let mixed = match &self.mixer {
             Mixer::Attention(a) => a.build(b, self, l, x)?,
             Mixer::ShortConv(c) => c.build(b, self, l, x)?,
+            Mixer::DeltaNet(d) => d.build(b, self, l, x)?,
         };
         // After the mixer of the last layer, only rows whose outputs are wanted are needed.
         let x = if last { b.select_rows(x)? } else { x };

@@ -6,9 +6,13 @@
 
 mod attend;
 mod convert;
+mod delta_conv;
+mod delta_gates;
+mod delta_rule;
 mod embed;
 mod experts_down;
 mod experts_gated;
+mod gate_heads;
 mod gated;
 mod linear;
 mod norm;
@@ -51,6 +55,10 @@ pub(crate) enum StateAccess {
     WriteValues,
     /// One bank of a fixed state is read and the other is written.
     Update,
+    /// The same for the first of two parts of a fixed state.
+    UpdateFirst,
+    /// The same for the second part.
+    UpdateSecond,
 }
 
 /// Interface of every operation.
@@ -271,8 +279,17 @@ operations! {
     convert::Convert,
     /// Rotation of queries or keys that were computed before, and their storage.
     store_heads::StoreHeads,
+    /// Convolution of linear attention.
+    delta_conv::DeltaConv,
+    /// Decay and strength of the states of linear attention.
+    delta_gates::DeltaGates,
+    /// Gated delta rule.
+    delta_rule::DeltaRule,
+    /// Gate of the outputs of heads.
+    gate_heads::GateHeads,
 }
 
+pub use delta_conv::DeltaHeads;
 pub use linear::Output;
 pub use project::QkvPart;
 

@@ -411,6 +411,7 @@ mod tests {
             match &mut layer.mixer {
                 Mixer::ShortConv(c) => c.bias = true,
                 Mixer::Attention(a) => a.shared_kv = Some(2).filter(|_| l > 2),
+                Mixer::DeltaNet(_) => {}
             }
             assert_eq!(room.push(layer), Ok(()));
         }
@@ -443,7 +444,8 @@ mod tests {
             for (i, s) in spec.slots().enumerate() {
                 assert_eq!(spec.id(s.role), TensorId::new(i as u16), "{:?}", s.role);
                 assert_eq!(spec.slot(TensorId::new(i as u16)), Some(s));
-                let taps = matches!(s.role, Role::Layer(_, LayerRole::ConvTaps));
+                let taps = [LayerRole::ConvTaps, LayerRole::DeltaTaps];
+                let taps = taps.iter().any(|&t| matches!(s.role, Role::Layer(_, r) if r == t));
                 let vector = s.rows == 1 && !matches!(s.role, Role::TokenEmbd | Role::Output);
                 assert_eq!(s.is_vector(), vector || taps, "{:?}", s.role);
             }
@@ -476,7 +478,7 @@ mod tests {
         };
         refused(&with(&|layer| match &mut layer.mixer {
             Mixer::Attention(a) => a.sub_norm = false,
-            Mixer::ShortConv(_) => {}
+            Mixer::ShortConv(_) | Mixer::DeltaNet(_) => {}
         }));
         refused(&with(&|layer| match &mut layer.ffn {
             FeedForward::Dense(d) => d.sub_norm = false,

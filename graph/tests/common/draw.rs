@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use teff_graph::layers::{
-    Activation, Attention, Dense, Experts, FeedForward, Layer, Mixer, Norm, NormKind, Norms,
+    Activation, Attention, DeltaNet, Dense, Experts, FeedForward, Layer, Mixer, Norm, NormKind, Norms,
     Scales, ShortConv, Temperature,
 };
 use teff_graph::{Embed, Head, LayerRole, Role, Rope, RopeScaling, Spec, TensorId};
@@ -18,6 +18,7 @@ prop_compose! {
     fn any_attention()(
         kv_heads in 1u32..3, per_kv in 1u32..4, head_dim in select(vec![4u32, 6, 16, 32]),
         [fused, qkv_bias, out_bias, qk_norm, wide] in any::<[bool; 5]>(),
+        gate in prop::bool::weighted(0.3),
         window in prop::option::of(prop_oneof![1u32..20, Just(63), 60u32..100]),
         rope in prop::option::of(0u8..2),
         shared in prop::option::weighted(0.3, any::<Index>()),
@@ -26,11 +27,22 @@ prop_compose! {
     ) -> (Attention, Option<Index>) {
         let heads = kv_heads * per_kv;
         let (sub_norm, wide_norm) = (false, wide && qk_norm && !fused);
+        let gate = gate && !fused && !wide_norm;
         (Attention {
-            heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, sub_norm, rope,
+            heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, gate, sub_norm, rope,
             window, scale, temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
             shared_kv: None,
         }, shared)
+    }
+}
+
+prop_compose! {
+    fn any_delta_net()(
+        key_heads in 1u32..3, each in 1u32..4, key_dim in select(vec![4u32, 16, 20]),
+        value_dim in select(vec![4u32, 16, 32, 48]), taps in 1u32..6,
+    ) -> Mixer {
+        let value_heads = key_heads * each;
+        Mixer::DeltaNet(DeltaNet { key_heads, value_heads, key_dim, value_dim, taps })
     }
 }
 
@@ -68,12 +80,14 @@ prop_compose! {
     fn any_layer()(
         (attention, shared) in any_attention(), sub_norm: bool,
         conv in prop::option::weighted(0.3, (1u32..6, any::<bool>())),
+        delta in prop::option::weighted(0.3, any_delta_net()),
         ffn in prop_oneof![any_dense(), any_experts()],
         layer_norm: bool, [pre, post] in any::<[bool; 2]>(), residual in select(vec![1.0f32, 0.5]),
     ) -> (Layer, Option<Index>) {
-        let mixer = match conv {
-            Some((taps, bias)) => Mixer::ShortConv(ShortConv { taps, bias }),
-            None => Mixer::Attention(Attention { sub_norm, ..attention }),
+        let mixer = match (conv, delta) {
+            (_, Some(delta)) => delta,
+            (Some((taps, bias)), _) => Mixer::ShortConv(ShortConv { taps, bias }),
+            _ => Mixer::Attention(Attention { sub_norm, ..attention }),
         };
         let kind = if layer_norm { NormKind::Layer } else { NormKind::Rms };
         let norms = Norms { before: Norm { kind, eps: 1e-5 }, pre, post };
@@ -165,8 +179,8 @@ pub(crate) fn any_kv() -> impl Strategy<Value = KvFormat> {
     select(KvFormat::ALL.to_vec())
 }
 
-/// A model that has everything: attention with and without a window, shared keys and values, a short
-/// convolution, experts, norms wherever there may be some.
+/// A model that has everything: attention with and without a window, shared keys and values, gates, a short
+/// convolution, linear attention, experts, norms wherever there may be some.
 pub(crate) fn everything() -> Spec<'static> {
     let attention = Attention {
         heads: 4,
@@ -177,6 +191,7 @@ pub(crate) fn everything() -> Spec<'static> {
         out_bias: true,
         qk_norm: true,
         wide_norm: false,
+        gate: false,
         sub_norm: true,
         rope: Some(0),
         window: None,
@@ -212,6 +227,10 @@ pub(crate) fn everything() -> Spec<'static> {
     // Norms after the parts alone, and over all heads together.
     let wide = Attention { wide_norm: true, ..attention };
     let after = Layer { mixer: Mixer::Attention(wide), norms: Norms { pre: false, ..rms }, ..conv };
+    let delta =
+        DeltaNet { key_heads: 2, value_heads: 4, key_dim: 20, value_dim: 48, taps: 4 };
+    let delta = Layer { mixer: Mixer::DeltaNet(delta), ..conv };
+    let gated = Layer { mixer: Mixer::Attention(Attention { gate: true, ..attention }), ..conv };
     let rope =
         |base, dims, scaling| Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude: 1.25 };
     let yarn =
@@ -223,7 +242,7 @@ pub(crate) fn everything() -> Spec<'static> {
         context: 1024,
         width: 64,
         embed: Embed { scale: 8.0, positions: true },
-        layers: layers(&[first, conv, windowed, last, after]),
+        layers: layers(&[first, conv, windowed, last, after, delta, gated]),
         ropes: ropes.into(),
         norm: layer_norm,
         head: Head::Own,

@@ -81,6 +81,10 @@ impl Model {
             ) {
                 x.iter_mut().for_each(|x| *x += 1.5);
             }
+            // States decay.
+            if matches!(slot.role, Role::Layer(_, LayerRole::DeltaRate)) {
+                x.iter_mut().for_each(|x| *x = -0.1 - x.abs());
+            }
             if slot.is_vector() && slot.rows == 1 {
                 return x;
             }

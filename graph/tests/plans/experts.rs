@@ -31,6 +31,7 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         out_bias: false,
         qk_norm: false,
         wide_norm: false,
+        gate: false,
         sub_norm: false,
         rope: None,
         window: None,
