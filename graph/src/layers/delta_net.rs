@@ -110,7 +110,9 @@ impl DeltaNet {
             );
         }
         if [self.key_dim, self.value_dim].iter().any(|d| !(1..=MAX_DIM).contains(d)) {
-            return inconsistent("a key and a value of linear attention must have 1 to 2^10 elements");
+            return inconsistent(
+                "a key and a value of linear attention must have 1 to 2^10 elements",
+            );
         }
         if !in_range(&[self.taps]) || self.taps > 64 {
             return inconsistent("the convolution of linear attention must have 1 to 64 taps");

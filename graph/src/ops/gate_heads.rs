@@ -46,7 +46,8 @@ impl Operation for GateHeads {
     }
 
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
-        let (x, gate, out) = (plan.floats(self.x)?, plan.floats(self.gate)?, plan.buffer(self.out)?);
+        let (x, gate, out) =
+            (plan.floats(self.x)?, plan.floats(self.gate)?, plan.buffer(self.out)?);
         plan.parts(out)?;
         sure(x.cols == out.cols && gate.cols == out.cols && out.cols > 0)?;
         sure(gate.rows == RowCount::Batch && (x.rows == RowCount::Batch || x.rows == out.rows))?;

@@ -293,4 +293,4 @@ pub use delta_conv::DeltaHeads;
 pub use linear::Output;
 pub use project::QkvPart;
 
-const _: () = assert!(size_of::<Op>() <= 32);
+const _: () = assert!(size_of::<Op>() <= 40);

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use teff_graph::layers::{
-    Activation, Attention, DeltaNet, Dense, Experts, FeedForward, Layer, Mixer, Norm, NormKind, Norms,
-    Scales, ShortConv, Temperature,
+    Activation, Attention, DeltaNet, Dense, Experts, FeedForward, Layer, Mixer, Norm, NormKind,
+    Norms, Scales, ShortConv, Temperature,
 };
 use teff_graph::{Embed, Head, LayerRole, Role, Rope, RopeScaling, Spec, TensorId};
 use teff_kernels::{ActivationKind, Format, KvFormat, RopeKind, WIDE_BLOCK};
@@ -24,13 +24,16 @@ prop_compose! {
         shared in prop::option::weighted(0.3, any::<Index>()),
         scale in select(vec![1.0f32, 0.25]),
         temperature in prop::option::weighted(0.3, (select(vec![0.1f32, 1.5]), 1u32..40)),
+        softcap in prop::option::weighted(0.3, select(vec![0.5f32, 4.0])),
+        sinks in prop::bool::weighted(0.3),
     ) -> (Attention, Option<Index>) {
         let heads = kv_heads * per_kv;
         let (sub_norm, wide_norm) = (false, wide && qk_norm && !fused);
         let gate = gate && !fused && !wide_norm;
         (Attention {
             heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, gate, sub_norm, rope,
-            window, scale, temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
+            window, scale, softcap, sinks,
+            temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
             shared_kv: None,
         }, shared)
     }
@@ -196,6 +199,8 @@ pub(crate) fn everything() -> Spec<'static> {
         rope: Some(0),
         window: None,
         scale: 0.25,
+        softcap: None,
+        sinks: false,
         temperature: None,
         shared_kv: None,
     };
@@ -214,7 +219,14 @@ pub(crate) fn everything() -> Spec<'static> {
         ffn: FeedForward::Dense(dense),
         ..first
     };
-    let window = Attention { window: Some(11), rope: Some(1), fused: true, ..attention };
+    let window = Attention {
+        window: Some(11),
+        rope: Some(1),
+        fused: true,
+        softcap: Some(5.0),
+        sinks: true,
+        ..attention
+    };
     let layer_norm = Norm { kind: NormKind::Layer, eps: 1e-5 };
     let windowed = Layer {
         mixer: Mixer::Attention(window),
@@ -227,8 +239,7 @@ pub(crate) fn everything() -> Spec<'static> {
     // Norms after the parts alone, and over all heads together.
     let wide = Attention { wide_norm: true, ..attention };
     let after = Layer { mixer: Mixer::Attention(wide), norms: Norms { pre: false, ..rms }, ..conv };
-    let delta =
-        DeltaNet { key_heads: 2, value_heads: 4, key_dim: 20, value_dim: 48, taps: 4 };
+    let delta = DeltaNet { key_heads: 2, value_heads: 4, key_dim: 20, value_dim: 48, taps: 4 };
     let delta = Layer { mixer: Mixer::DeltaNet(delta), ..conv };
     let gated = Layer { mixer: Mixer::Attention(Attention { gate: true, ..attention }), ..conv };
     let rope =

@@ -12,8 +12,9 @@ use std::thread;
 use proptest::prelude::ProptestConfig;
 use teff_graph::layers::{Attention, Dense, FeedForward, Mixer};
 use teff_graph::{
-    Broken, Cancel, Layer, Layers, LogitsFor, Memory, NeverCancel, Options, Plan, Role, Runner,
-    Running, Segment, SequenceId, Slot, Solo, Spec, Step, StepError, Team, Tensor, TensorId, Work,
+    Broken, Cancel, Layer, LayerRole, Layers, LogitsFor, Memory, NeverCancel, Options, Plan, Role,
+    Runner, Running, Segment, SequenceId, Slot, Solo, Spec, Step, StepError, Team, Tensor,
+    TensorId, Work,
 };
 use teff_kernels::{Backend, Cpu, Format, Matrix, Scalar, quantize_row};
 

@@ -151,6 +151,7 @@ impl Truth<'_> {
         let source = a.shared_kv.map_or(l, |s| s as usize);
         let [keys, values] = caches[source].as_ref().unwrap();
         let (d, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
+        let sinks = self.layer(l, L::AttnSinks);
         let mut out = vec![];
         for t in 0..h.len() {
             let first = a.window.map_or(0, |w| (t + 1).saturating_sub(w as usize));
@@ -164,8 +165,15 @@ impl Truth<'_> {
                 let mut scores = vec![];
                 for key in &keys[first..=t] {
                     let dot: f64 = q.iter().zip(&key[i / group]).map(|(q, k)| q * k).sum();
-                    scores.push(dot * scale);
+                    let cap = a.softcap.map_or(f64::INFINITY, f64::from);
+                    let score = dot * scale;
+                    scores.push(if a.softcap.is_some() {
+                        cap * (score / cap).tanh()
+                    } else {
+                        score
+                    });
                 }
+                scores.extend(sinks.get(i));
                 softmax(&mut scores);
                 let mut sum = vec![0.0; d];
                 for (p, value) in scores.iter().zip(&values[first..=t]) {
@@ -191,8 +199,7 @@ impl Truth<'_> {
                 .map(|x| x as usize);
         let none = L::AttnQkvBias; // of which the layer has none
         let of = |role| self.linear(l, role, none, h);
-        let (u, z, a, b) =
-            (of(L::DeltaQkv), of(L::DeltaGate), of(L::DeltaAlpha), of(L::DeltaBeta));
+        let (u, z, a, b) = (of(L::DeltaQkv), of(L::DeltaGate), of(L::DeltaAlpha), of(L::DeltaBeta));
         let [taps, rate, bias, weight] =
             [L::DeltaTaps, L::DeltaRate, L::DeltaBias, L::DeltaNorm].map(|r| self.layer(l, r));
         let mut state = vec![vec![vec![0.0; dv]; dk]; nv];
