@@ -18,12 +18,20 @@ use crate::gguf_write::{GgufHeader, WriteError};
 /// [`WriteError`] if the header has one of the keys already.
 pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     let (arch, layers) = (spec.arch, || spec.layers.iter());
-    let mixed = layers().any(|l| !matches!(l.mixer, Mixer::Attention(_)));
+    let mixed = layers().any(|l| matches!(l.mixer, Mixer::ShortConv(_)));
     if mixed {
         // A layer without heads of keys and values has no attention.
         let heads = |l: &Layer| l.attention().map_or(0, |a| a.kv_heads as i32);
         let all: Vec<i32> = layers().map(heads).collect();
         h.put_i32s(&format!("{arch}.attention.head_count_kv"), &all)?;
+    }
+    if layers().any(|l| l.delta_net().is_some()) {
+        let linear: Vec<bool> = layers().map(|l| l.delta_net().is_some()).collect();
+        h.put_bools(&format!("{arch}.attention.recurrent_layers"), &linear)?;
+        // The parts that images have, which llama.cpp wants to see.
+        let n = spec.ropes.first().map_or(0, |rope| rope.dims as i32 / 2);
+        let sections = [(n + 2) / 3, (n + 1) / 3, n / 3, 0];
+        h.put_i32s(&format!("{arch}.rope.dimension_sections"), &sections)?;
     }
     let mut put = |key: &str, value: GgufValue<'_>| h.put(&format!("{arch}.{key}"), value);
     put("block_count", GgufValue::U32(spec.layers.len()))?;
@@ -53,6 +61,19 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     }
     if let Some(conv) = layers().find_map(Layer::short_conv) {
         put("shortconv.l_cache", GgufValue::U32(conv.taps))?;
+    }
+    if let Some(&net) = layers().find_map(Layer::delta_net) {
+        put("ssm.conv_kernel", GgufValue::U32(net.taps))?;
+        put("ssm.state_size", GgufValue::U32(net.key_dim))?;
+        put("ssm.group_count", GgufValue::U32(net.key_heads))?;
+        put("ssm.time_step_rank", GgufValue::U32(net.value_heads))?;
+        put("ssm.inner_size", GgufValue::U32(net.value_width() as u32))?;
+        // Only where it says the same as the list.
+        let full = layers().position(|l| l.delta_net().is_none());
+        let every = full.map_or(spec.layers.len(), |l| l as u32) + 1;
+        if layers().zip(1..).all(|(l, n)| l.delta_net().is_none() == (n % every == 0)) {
+            put("full_attention_interval", GgufValue::U32(every))?;
+        }
     }
     let Some(attention) = layers().find_map(Layer::attention) else { return Ok(()) };
     let &Attention { heads, head_dim, .. } = attention;
@@ -161,7 +182,7 @@ mod tests {
     fn what_is_written_is_read() {
         use family::{
             bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe,
-            smollm3,
+            qwen35, smollm3,
         };
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {
@@ -214,6 +235,8 @@ mod tests {
             smollm3::smollm3_3b(),
             phi3::phi4_mini(),
             mistral3::ministral3_3b(),
+            qwen35::qwen3_5_0_8b(),
+            qwen35::qwen3_5_4b(),
             olmo2::olmo2_7b(),
             olmo3,
             yarn(1.0, 1.0),

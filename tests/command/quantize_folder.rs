@@ -75,6 +75,7 @@ fn folders() -> Vec<(&'static str, PathBuf)> {
         "ministral3",
         "phi3",
         "phi4-long",
+        "qwen35",
     ];
     let theirs = theirs.into_iter().filter_map(|name| Some((name, oracle(name)?)));
     [("gpt2", data(""))].into_iter().chain(theirs).collect()

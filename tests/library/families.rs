@@ -65,7 +65,7 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3);
+families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3 qwen35);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
@@ -88,6 +88,22 @@ fn experts() {
     }
     for name in ["qwen3moe", "qwen3moe-fused", "qwen3moe-nonorm"] {
         folder(name);
+    }
+}
+
+/// The published form of Qwen 3.5, inside of a model for images and with a block that predicts further tokens.
+#[test]
+fn qwen35_for_images() {
+    if oracle("qwen35-mm").is_some() {
+        files_of("qwen35-mm");
+    }
+    folder("qwen35-mm");
+}
+
+#[test]
+fn qwen35_rows_of_256() {
+    if oracle("qwen35-k").is_some() {
+        files_of("qwen35-k");
     }
 }
 

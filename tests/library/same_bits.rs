@@ -205,6 +205,11 @@ fn lfm2() {
 }
 
 #[test]
+fn qwen35() {
+    family("qwen35");
+}
+
+#[test]
 fn granite() {
     family("granite4");
 }
@@ -247,6 +252,8 @@ fn folders() {
         "mistral3-wrapped",
         "phi3",
         "phi4-long",
+        "qwen35",
+        "qwen35-mm",
     ] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);

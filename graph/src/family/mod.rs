@@ -21,6 +21,7 @@ mod notice;
 pub mod olmo2;
 pub mod phi3;
 pub mod qwen;
+pub mod qwen35;
 pub mod qwen3moe;
 pub mod smollm3;
 
@@ -136,7 +137,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 18] = [
+pub static FAMILIES: [&Family; 19] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -144,6 +145,7 @@ pub static FAMILIES: [&Family; 18] = [
     &qwen::QWEN2,
     &qwen::QWEN3,
     &qwen3moe::QWEN3MOE,
+    &qwen35::QWEN35,
     &lfm2::LFM2,
     &granite::GRANITE,
     &granite::GRANITE_HYBRID,
@@ -156,6 +158,16 @@ pub static FAMILIES: [&Family; 18] = [
     &bitnet::BITNET_25,
     &bitnet::BITNET,
 ];
+
+/// What Teff lacks of an architecture that it knows by name: GGUF's, a class or a `model_type` of
+/// transformers. `None` for any other.
+#[must_use]
+pub fn lacking(name: &str) -> Option<&'static str> {
+    let qwen4 = ["qwen4exp", "qwen4_exp", "qwen4_exp_text"].contains(&name);
+    (qwen4 || name.starts_with("Qwen4Exp")).then_some(
+        "its hyper-connections, n-gram embeddings and the indexer of its sparse attention",
+    )
+}
 
 /// Family of a GGUF architecture.
 #[must_use]

@@ -46,11 +46,15 @@ pub enum Rule {
     PatternName,
     /// A field's older name counts where both are given.
     OlderName,
+    /// Layers with linear attention are listed one by one, not by an interval.
+    RecurrentLayers,
+    /// Sections of a rotary embedding, which are of images, are ignored.
+    Sections,
 }
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 13] = [
+    pub const ALL: [Rule; 15] = [
         Rule::HeadKept,
         Rule::NoWindow,
         Rule::OneKind,
@@ -64,6 +68,8 @@ impl Rule {
         Rule::LayerTypes,
         Rule::PatternName,
         Rule::OlderName,
+        Rule::RecurrentLayers,
+        Rule::Sections,
     ];
 
     /// Value that was taken.
@@ -82,6 +88,8 @@ impl Rule {
             Rule::LayerTypes => "`layer_types`",
             Rule::PatternName => "a layer without a window after every five with one",
             Rule::OlderName => "the value under the other name",
+            Rule::RecurrentLayers => "`attention.recurrent_layers`",
+            Rule::Sections => "the positions of the text, for all frequencies",
         }
     }
 
@@ -117,6 +125,11 @@ impl Rule {
             Rule::LayerTypes => "transformers 5 prefers the list",
             Rule::PatternName => "transformers 5 reads `sliding_window_pattern` and `layer_types`",
             Rule::OlderName => "transformers 5 prefers it",
+            Rule::RecurrentLayers => "llama.cpp prefers the list",
+            Rule::Sections => {
+                "their sum is not the number of frequencies, and a token of text has the same position \
+                 in all of them, for transformers and llama.cpp too"
+            }
         }
     }
 }

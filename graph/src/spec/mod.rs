@@ -363,7 +363,8 @@ impl Spec<'_> {
 mod tests {
     use super::*;
     use crate::family::{
-        bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe, smollm3,
+        bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe, qwen35,
+        smollm3,
     };
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
@@ -433,6 +434,8 @@ mod tests {
             qwen::qwen3_14b(),
             qwen3moe::qwen3_30b_a3b(),
             lfm2::lfm2_1_2b(),
+            qwen35::qwen3_5_0_8b(),
+            qwen35::qwen3_5_4b(),
             with_shared_kv(),
             granite::granite3_8b(),
             smollm3::smollm3_3b(),
