@@ -23,8 +23,8 @@ use std::process::ExitCode;
 
 use random::Random;
 use teff_graph::family::{
-    self, bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe,
-    qwen35, smollm3,
+    self, bitnet, gemma3, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen,
+    qwen3moe, qwen35, qwen35moe, smollm3,
 };
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{FeedForward, Mixer};
@@ -68,6 +68,12 @@ const LFM2: Vocabulary = Vocabulary::ByteLevel {
     bos: 1,
     eos: 4,
 };
+const GPT_OSS: Vocabulary = Vocabulary::ByteLevel {
+    pre: "gpt-4o",
+    specials: &["<|startoftext|>", "<|endoftext|>", "<|return|>", "<|call|>", "<|end|>"],
+    bos: 0,
+    eos: 2,
+};
 const GRANITE: Vocabulary =
     Vocabulary::ByteLevel { pre: "refact", specials: &["<|end_of_text|>"], bos: 0, eos: 0 };
 const LLAMA: Vocabulary = Vocabulary::SentencePiece {
@@ -96,7 +102,10 @@ const MODELS: &[Model] = &[
     Model { name: "qwen3-30b-a3b", spec: qwen3moe::qwen3_30b_a3b, vocabulary: QWEN },
     Model { name: "qwen3.5-0.8b", spec: qwen35::qwen3_5_0_8b, vocabulary: QWEN35 },
     Model { name: "qwen3.5-4b", spec: qwen35::qwen3_5_4b, vocabulary: QWEN35 },
+    Model { name: "qwen3.5-35b-a3b", spec: qwen35moe::qwen3_5_35b_a3b, vocabulary: QWEN35 },
     Model { name: "lfm2-1.2b", spec: lfm2::lfm2_1_2b, vocabulary: LFM2 },
+    Model { name: "lfm2-8b-a1b", spec: lfm2::lfm2_8b_a1b, vocabulary: LFM2 },
+    Model { name: "gpt-oss-20b", spec: gpt_oss::gpt_oss_20b, vocabulary: GPT_OSS },
     Model { name: "granite3-8b", spec: granite::granite3_8b, vocabulary: GRANITE },
     Model { name: "olmo2-7b", spec: olmo2::olmo2_7b, vocabulary: GPT2 },
     Model { name: "ministral3-3b", spec: mistral3::ministral3_3b, vocabulary: LLAMA3 },

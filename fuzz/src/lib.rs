@@ -65,7 +65,12 @@ pub fn tiny(spec: Spec<'_>, width: u32, own_head: bool) -> Spec<'static> {
         }
         match &mut layer.ffn {
             FeedForward::Dense(d) => d.inner = width,
-            FeedForward::Experts(e) => (e.experts, e.used, e.inner) = (4, 2, width),
+            FeedForward::Experts(e) => {
+                (e.experts, e.used, e.inner) = (4, 2, width);
+                if let Some(shared) = &mut e.shared {
+                    shared.inner = width;
+                }
+            }
             _ => {}
         }
         layer

@@ -205,6 +205,16 @@ macro_rules! backend_methods {
                 $crate::ops::map::<L>(x, |x| $crate::ops::math::sigmoid(x));
             }
 
+            /// `gate = (u + 1) * (g / (1 + exp(-(alpha * g))))` with `g = min(gate, limit)` and
+            /// `u = min(max(up, -limit), limit)`; NaN stays.
+            ///
+            /// # Panics
+            /// If lengths differ.
+            fn swiglu_clamped(&self, gate: &mut [f32], up: &[f32], alpha: f32, limit: f32) {
+                let (alpha, limit) = (<L as $crate::lanes::Float>::splat(alpha), <L as $crate::lanes::Float>::splat(limit));
+                $crate::ops::zip::<L>(gate, up, |g, u| $crate::ops::math::swiglu_clamped(g, u, alpha, limit));
+            }
+
             /// `x = cap * tanh(x / cap)`, which bounds `x` by `cap` and keeps what is small beside it; with a
             /// cap of 1 it is the hyperbolic tangent, over all f32 less than 1.5 ULP from the exact value;
             /// NaN stays.

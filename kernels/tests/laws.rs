@@ -342,6 +342,8 @@ const ROW_OPS: [(&str, RowOp); 14] = [
     ("softcap", |b, y, _, _, cap| b.softcap(y, cap)),
     ("relu2", |b, y, _, _, _| b.relu2(y)),
     ("relu2_mul", |b, y, w, _, _| b.relu2_mul(y, w)),
+    ("sigmoid", |b, y, _, _, _| b.sigmoid(y)),
+    ("swiglu_clamped", |b, y, w, _, limit| b.swiglu_clamped(y, w, 1.702, limit.abs())),
 ];
 
 #[test]

@@ -37,7 +37,7 @@ struct Wrapper {
     tied: bool,
 }
 
-const WRAPPERS: [Wrapper; 4] = [
+const WRAPPERS: [Wrapper; 5] = [
     Wrapper {
         class: "Gemma3ForConditionalGeneration",
         model_type: "gemma3",
@@ -60,6 +60,12 @@ const WRAPPERS: [Wrapper; 4] = [
         class: "Qwen3_5ForConditionalGeneration",
         model_type: "qwen3_5",
         text: "qwen3_5_text",
+        tied: false,
+    },
+    Wrapper {
+        class: "Qwen3_5MoeForConditionalGeneration",
+        model_type: "qwen3_5_moe",
+        text: "qwen3_5_moe_text",
         tied: false,
     },
 ];

@@ -2,7 +2,7 @@
 
 use teff_graph::family;
 use teff_graph::gguf::GgufValue;
-use teff_graph::layers::{Attention, Experts, FeedForward, Layer, Mixer, NormKind};
+use teff_graph::layers::{Attention, Experts, FeedForward, Layer, Mixer, NormKind, Router};
 use teff_graph::{RopeScaling, Spec};
 
 use crate::gguf_write::{GgufHeader, WriteError};
@@ -54,10 +54,18 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
         }
     }
     if let Some(experts) = layers().find_map(Layer::experts) {
-        let Experts { experts, used, inner, .. } = *experts;
-        put("expert_count", GgufValue::U32(experts))?;
+        let Experts { experts: n, used, inner, .. } = *experts;
+        put("expert_count", GgufValue::U32(n))?;
         put("expert_used_count", GgufValue::U32(used))?;
         put("expert_feed_forward_length", GgufValue::U32(inner))?;
+        if matches!(experts.router, Router::Sigmoid { .. }) {
+            let dense = layers().take_while(|l| l.experts().is_none()).count();
+            put("leading_dense_block_count", GgufValue::U32(dense as u32))?;
+            put("expert_gating_func", GgufValue::U32(2))?;
+        }
+        if let Some(shared) = experts.shared {
+            put("expert_shared_feed_forward_length", GgufValue::U32(shared.inner))?;
+        }
     }
     if let Some(conv) = layers().find_map(Layer::short_conv) {
         put("shortconv.l_cache", GgufValue::U32(conv.taps))?;
@@ -181,8 +189,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         use family::{
-            bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe,
-            qwen35, smollm3,
+            bitnet, gemma3, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen,
+            qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
         };
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {
@@ -228,8 +236,13 @@ mod tests {
             period,
             qwen::qwen2_5_14b(),
             qwen::qwen3_14b(),
+            qwen2moe::qwen1_5_moe(),
             qwen3moe::qwen3_30b_a3b(),
+            gpt_oss::gpt_oss_20b(),
             lfm2::lfm2_1_2b(),
+            lfm2::lfm2_8b_a1b(),
+            llama::mixtral_8x7b(),
+            granite::granite3_3b_a800m(),
             granite::granite3_8b(),
             unrotated,
             smollm3::smollm3_3b(),
@@ -237,6 +250,7 @@ mod tests {
             mistral3::ministral3_3b(),
             qwen35::qwen3_5_0_8b(),
             qwen35::qwen3_5_4b(),
+            qwen35moe::qwen3_5_35b_a3b(),
             olmo2::olmo2_7b(),
             olmo3,
             yarn(1.0, 1.0),

@@ -71,7 +71,30 @@ families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3 q
 /// completely in any engine, so the error is the median over tokens.
 #[test]
 fn experts() {
-    for path in family_files("qwen3moe") {
+    for name in ["qwen3moe", "mixtral", "granitemoe", "lfm2moe", "gpt-oss", "qwen35moe"] {
+        experts_of(name);
+    }
+    // Of this one there is no copy.
+    if oracle("gpt-oss-mxfp4").is_some() {
+        experts_of("gpt-oss-mxfp4");
+    }
+    for name in [
+        "qwen3moe",
+        "qwen3moe-fused",
+        "qwen3moe-nonorm",
+        "qwen35moe",
+        "mixtral",
+        "granitemoe",
+        "lfm2moe",
+        "gpt-oss",
+        "gpt-oss-mxfp4",
+    ] {
+        folder(name);
+    }
+}
+
+fn experts_of(family: &str) {
+    for path in family_files(family) {
         let model = Model::open(&path).unwrap();
         let g = golden_of(&path);
         let (ours, peer) = (all_logits(&model, &g.tokens), g.peer.unwrap());
@@ -85,9 +108,6 @@ fn experts() {
         let (m, most) = (median(&ours), 1.1 * median(&peer));
         println!("{}: median NMSE {m:.3e}, at most {most:.3e}", path.display());
         assert!(m <= most, "{}: {m:e} > {most:e}", path.display());
-    }
-    for name in ["qwen3moe", "qwen3moe-fused", "qwen3moe-nonorm"] {
-        folder(name);
     }
 }
 
@@ -180,6 +200,9 @@ fn both_generations_of_configs() {
     for name in [
         "qwen3moe",
         "qwen3moe-nonorm",
+        "mixtral",
+        "granitemoe",
+        "gpt-oss",
         "granite4",
         "smollm3",
         "olmo2",

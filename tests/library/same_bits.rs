@@ -210,6 +210,33 @@ fn qwen35() {
 }
 
 #[test]
+fn qwen35moe() {
+    if oracle("qwen35moe").is_some() {
+        family("qwen35moe");
+    }
+}
+
+#[test]
+fn mixtral() {
+    family("mixtral");
+}
+
+#[test]
+fn granitemoe() {
+    family("granitemoe");
+}
+
+#[test]
+fn lfm2moe() {
+    family("lfm2moe");
+}
+
+#[test]
+fn gpt_oss() {
+    family("gpt-oss");
+}
+
+#[test]
 fn granite() {
     family("granite4");
 }
@@ -245,6 +272,11 @@ fn folders() {
         "bitnet",
         "qwen3moe",
         "lfm2",
+        "mixtral",
+        "granitemoe",
+        "lfm2moe",
+        "gpt-oss",
+        "gpt-oss-mxfp4",
         "granite4",
         "smollm3",
         "olmo2",
@@ -254,6 +286,7 @@ fn folders() {
         "phi4-long",
         "qwen35",
         "qwen35-mm",
+        "qwen35moe",
     ] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);

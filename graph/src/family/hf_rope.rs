@@ -311,6 +311,11 @@ impl Of {
     }
 }
 
+/// True if the file has rotary parameters, apart from a base.
+pub(super) fn any(meta: &dyn Metadata) -> Result<bool, SpecError> {
+    Ok(SCALING.are_there(meta)? || PARAMETERS.are_there(meta)?)
+}
+
 /// Rotary embedding of models with one for all layers, in halves (the order in which weights are
 /// stored).
 pub(super) fn one(meta: &dyn Metadata, room: &mut SpecRoom, of: Of) -> Result<Rope, SpecError> {

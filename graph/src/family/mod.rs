@@ -10,18 +10,22 @@ pub mod bitnet;
 mod decoder;
 pub mod gemma3;
 pub mod gpt2;
+pub mod gpt_oss;
 pub mod granite;
 mod hf;
 mod hf_rope;
 pub mod lfm2;
 pub mod llama;
 pub mod mistral3;
+mod moe;
 mod names;
 mod notice;
 pub mod olmo2;
 pub mod phi3;
 pub mod qwen;
+pub mod qwen2moe;
 pub mod qwen35;
+pub mod qwen35moe;
 pub mod qwen3moe;
 pub mod smollm3;
 
@@ -137,18 +141,25 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 19] = [
+pub static FAMILIES: [&Family; 26] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
+    &llama::MIXTRAL,
     &gemma3::GEMMA3,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen2moe::QWEN2MOE,
     &qwen3moe::QWEN3MOE,
     &qwen35::QWEN35,
+    &qwen35moe::QWEN35MOE,
+    &gpt_oss::GPT_OSS,
     &lfm2::LFM2,
+    &lfm2::LFM2_MOE,
     &granite::GRANITE,
     &granite::GRANITE_HYBRID,
+    &granite::GRANITE_MOE,
+    &granite::GRANITE_MOE_SHARED,
     &smollm3::SMOLLM3,
     &olmo2::OLMO2,
     &olmo2::OLMO3,

@@ -41,6 +41,16 @@ pub(super) const fn hf(name: &'static str) -> HfName {
     HfName { name, form: HfForm::Whole }
 }
 
+/// Listed name of the tensors of experts that folders store one by one; `{}` stands for a number.
+pub(super) const fn each(name: &'static str) -> HfName {
+    HfName { name, form: HfForm::EachExpert }
+}
+
+/// Listed name of a share of a tensor, by its rows.
+pub(super) const fn share(name: &'static str, part: u8, parts: u8) -> HfName {
+    HfName { name, form: HfForm::Share { part, parts } }
+}
+
 fn listed<T: Copy>(list: &[(Role, T)], role: Role) -> Option<T> {
     let role = match role {
         Role::Layer(_, role) => of_layer(role),
@@ -70,6 +80,13 @@ impl Family {
             Role::Layer(l, _) => write!(out, "blk.{l}.{name}"),
             _ => out.write_str(name),
         }
+    }
+
+    /// True if folders may store matrices in MXFP4.
+    #[must_use]
+    pub fn reads_mxfp4(&self) -> bool {
+        let mut names = self.names.hf.iter().flat_map(|(_, names)| names.iter());
+        names.any(|name| matches!(name.form, HfForm::Mxfp4 { .. }))
     }
 
     /// Forms in which Hugging Face folders store a tensor, the usual one first; empty if they have

@@ -50,11 +50,13 @@ pub enum Rule {
     RecurrentLayers,
     /// Sections of a rotary embedding, which are of images, are ignored.
     Sections,
+    /// The weights of the chosen experts are divided by their sum, whatever a switch says.
+    Normalised,
 }
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 15] = [
+    pub const ALL: [Rule; 16] = [
         Rule::HeadKept,
         Rule::NoWindow,
         Rule::OneKind,
@@ -70,6 +72,7 @@ impl Rule {
         Rule::OlderName,
         Rule::RecurrentLayers,
         Rule::Sections,
+        Rule::Normalised,
     ];
 
     /// Value that was taken.
@@ -90,6 +93,7 @@ impl Rule {
             Rule::OlderName => "the value under the other name",
             Rule::RecurrentLayers => "`attention.recurrent_layers`",
             Rule::Sections => "the positions of the text, for all frequencies",
+            Rule::Normalised => "weights that are divided by their sum",
         }
     }
 
@@ -126,6 +130,9 @@ impl Rule {
             Rule::PatternName => "transformers 5 reads `sliding_window_pattern` and `layer_types`",
             Rule::OlderName => "transformers 5 prefers it",
             Rule::RecurrentLayers => "llama.cpp prefers the list",
+            Rule::Normalised => {
+                "this architecture has no such switch, and transformers and llama.cpp ignore it too"
+            }
             Rule::Sections => {
                 "their sum is not the number of frequencies, and a token of text has the same position \
                  in all of them, for transformers and llama.cpp too"

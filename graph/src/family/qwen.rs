@@ -128,14 +128,18 @@ fn first_with_window(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
 }
 
 /// Layers with a window: those that `layer_types` lists, or those from a certain one on.
-struct Layers {
+pub(super) struct Layers {
     size: Option<u32>,
     listed: Option<Windows>,
     first: u32,
 }
 
 impl Layers {
-    fn read(meta: &dyn Metadata, layers: u32, room: &mut SpecRoom) -> Result<Self, SpecError> {
+    pub(super) fn read(
+        meta: &dyn Metadata,
+        layers: u32,
+        room: &mut SpecRoom,
+    ) -> Result<Self, SpecError> {
         let (size, first) = (window(meta)?, first_with_window(meta)?);
         let listed = hf::listed(meta, layers)?;
         if let Some(listed) = &listed {
@@ -151,7 +155,8 @@ impl Layers {
         Ok(Layers { size, listed, first: first.unwrap_or(28) })
     }
 
-    fn window(&self, l: u32) -> Option<u32> {
+    /// Window of layer `l`.
+    pub(super) fn window(&self, l: u32) -> Option<u32> {
         self.size.filter(|_| match &self.listed {
             Some(listed) => listed.has(l),
             None => l >= self.first,

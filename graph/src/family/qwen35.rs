@@ -256,7 +256,7 @@ fn note_sections(meta: &dyn Metadata, room: &mut SpecRoom, key: &'static str, ro
 }
 
 /// Defaults of transformers' Qwen3_5TextConfig.
-const CLASS: Class = Class {
+pub(super) const CLASS: Class = Class {
     width: 4096,
     ffn: 12288,
     layers: 32,

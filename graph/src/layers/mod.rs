@@ -24,7 +24,7 @@ mod short_conv;
 pub use attention::{Attention, Temperature};
 pub use delta_net::{DeltaNet, ValueHeads};
 pub use dense::Dense;
-pub use experts::Experts;
+pub use experts::{Experts, Router, SharedExpert};
 pub(crate) use experts::{MAX_EXPERTS, MAX_USED};
 pub use short_conv::ShortConv;
 
@@ -101,7 +101,7 @@ pub struct Scales {
 }
 
 /// Activation function of a feed-forward part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Activation {
     /// GELU in its tanh form.
@@ -110,6 +110,14 @@ pub enum Activation {
     Silu,
     /// Squared ReLU.
     Relu2,
+    /// SwiGLU with clamped inputs, of gated parts only: `(u + 1) g sigmoid(alpha g)` with the gate
+    /// `g` at most `limit`, and `u`, which it is multiplied with, between `-limit` and `limit`.
+    SwigluClamped {
+        /// Steepness of the sigmoid.
+        alpha: f32,
+        /// Bound of the inputs.
+        limit: f32,
+    },
 }
 
 /// Memory that a sequence needs for one layer.
@@ -137,6 +145,25 @@ pub enum LayerState {
         /// Size in bytes.
         bytes: u64,
     },
+}
+
+impl Activation {
+    /// Checks its numbers.
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        match *self {
+            Activation::SwigluClamped { alpha, limit }
+                if !alpha.is_finite() || !limit.is_finite() || limit < 0.0 =>
+            {
+                inconsistent("an activation's numbers must be finite, and its limit not negative")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// True if its numbers are those of an activation.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.validate().is_ok()
+    }
 }
 
 impl Norms {
@@ -199,6 +226,15 @@ impl Layer {
     #[must_use]
     pub const fn experts(&self) -> Option<&Experts> {
         if let FeedForward::Experts(e) = &self.ffn { Some(e) } else { None }
+    }
+
+    /// Expert that all tokens take, if the layer has one.
+    #[must_use]
+    pub const fn shared_expert(&self) -> Option<&SharedExpert> {
+        match &self.ffn {
+            FeedForward::Experts(Experts { shared: Some(shared), .. }) => Some(shared),
+            _ => None,
+        }
     }
 
     /// Memory that a sequence needs for the layer in a model of this width.

@@ -85,6 +85,7 @@ impl Operation for Linear {
         let (w, x, out) = (plan.matrix(self.w)?, plan.buffer(self.x)?, self.to.check(plan)?);
         plan.some_vector(self.bias, w.rows)?;
         sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
+        sure(!matches!(self.act, Some(Activation::SwigluClamped { .. })))?;
         sure(x.rows == out.rows && self.scale.is_finite())
     }
 
@@ -126,6 +127,7 @@ impl Operation for Linear {
                 Some(Activation::GeluTanh) => backend.gelu(row),
                 Some(Activation::Silu) => backend.silu(row),
                 Some(Activation::Relu2) => backend.relu2(row),
+                Some(Activation::SwigluClamped { .. }) => unreachable!("checked"),
             }
             if self.scale != 1.0 {
                 backend.scale(row, self.scale);

@@ -30,7 +30,7 @@ impl Capacity {
     #[must_use]
     pub const fn of(spec: &Spec<'_>) -> Capacity {
         let layers = spec.layers.len() as usize;
-        Capacity { ops: 32 * layers + 14, buffers: 18 * layers + 14, states: layers }
+        Capacity { ops: 34 * layers + 14, buffers: 20 * layers + 14, states: layers }
     }
 }
 

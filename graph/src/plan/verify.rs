@@ -155,7 +155,14 @@ impl<'a> PlanView<'a> {
 
     /// Checks that a tensor is a vector of `n` elements.
     pub(crate) fn vector(&self, id: TensorId, n: usize) -> Option<()> {
-        self.spec.slot(id).filter(|s| s.is_vector() && s.rows == 1 && s.cols == n).map(|_| ())
+        self.stacked_vector(id, 1, n)
+    }
+
+    /// Checks that a tensor stacks the vectors of `experts` experts, of `n` elements each.
+    pub(crate) fn stacked_vector(&self, id: TensorId, experts: u16, n: usize) -> Option<()> {
+        let slot = self.spec.slot(id)?;
+        let stacked = slot.experts == usize::from(experts) && slot.rows == 1;
+        sure(slot.is_vector() && stacked && slot.cols == n)
     }
 
     /// As [`Self::vector`], for an optional tensor.

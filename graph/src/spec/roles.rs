@@ -117,6 +117,24 @@ pub enum HfForm {
         /// True if it has the logarithms of numbers that are negated in memory.
         log: bool,
     },
+    /// A share of the outputs of each expert in one tensor with inputs as rows, `[experts, cols, parts *
+    /// rows]`, in which outputs of the shares alternate; of a vector of each expert, in a tensor
+    /// `[experts, parts * cols]`.
+    Columns {
+        /// Index of the share, from 0.
+        part: u8,
+        /// Number of shares.
+        parts: u8,
+    },
+    /// A share of the outputs of each expert in MXFP4, in which outputs of the shares alternate: blocks
+    /// `[experts, parts * rows, cols / 32, 16]`, each of 32 elements in pairs, and exponents `[experts,
+    /// parts * rows, cols / 32]` in a tensor whose name ends with `_scales` in place of `_blocks`.
+    Mxfp4 {
+        /// Index of the share, from 0.
+        part: u8,
+        /// Number of shares.
+        parts: u8,
+    },
 }
 
 impl HfName {
@@ -347,20 +365,47 @@ roles! {
     FfnDownBias: Vector, "ffn_down.bias", [whole("mlp.down_proj.bias")],
         |l, w| l.dense().filter(|d| d.bias).and_then(|_| vector(w));
     /// `[experts, width]`: the scores by which tokens choose experts.
-    ExpertRouter: Router, "ffn_gate_inp.weight", [whole("mlp.gate.weight")],
+    ExpertRouter: Router bias ExpertRouterBias, "ffn_gate_inp.weight", [whole("mlp.gate.weight")],
         |l, w| l.experts().and_then(|e| one(e.experts as usize, w));
     /// `[experts][inner, width]`
-    ExpertGate: Matrix, "ffn_gate_exps.weight",
+    ExpertGate: Matrix bias ExpertGateBias, "ffn_gate_exps.weight",
         [each("mlp.experts.{}.gate_proj.weight"), share("mlp.experts.gate_up_proj", 0, 2)],
         |l, w| l.experts().map(|e| (e.experts as usize, e.inner as usize, w));
     /// `[experts][inner, width]`
-    ExpertUp: Matrix, "ffn_up_exps.weight",
+    ExpertUp: Matrix bias ExpertUpBias, "ffn_up_exps.weight",
         [each("mlp.experts.{}.up_proj.weight"), share("mlp.experts.gate_up_proj", 1, 2)],
         |l, w| l.experts().map(|e| (e.experts as usize, e.inner as usize, w));
     /// `[experts][width, inner]`
-    ExpertDown: Matrix, "ffn_down_exps.weight",
+    ExpertDown: Matrix bias ExpertDownBias, "ffn_down_exps.weight",
         [each("mlp.experts.{}.down_proj.weight"), share("mlp.experts.down_proj", 0, 1)],
         |l, w| l.experts().map(|e| (e.experts as usize, w, e.inner as usize));
+    /// `[experts]`, added to the scores.
+    ExpertRouterBias: Vector, "ffn_gate_inp.bias", [whole("mlp.router.bias")],
+        |l, _| l.experts().filter(|e| e.bias).and_then(|e| vector(e.experts as usize));
+    /// `[experts]`, added to the weights for the choice alone.
+    ExpertChoiceBias: Vector, "exp_probs_b.bias", [whole("mlp.gate.e_score_correction_bias")],
+        |l, _| l.experts().filter(|e| e.router.has_bias()).and_then(|e| vector(e.experts as usize));
+    /// `[experts][inner]`
+    ExpertGateBias: Vector, "ffn_gate_exps.bias", [],
+        |l, _| l.experts().filter(|e| e.bias).map(|e| (e.experts as usize, 1, e.inner as usize));
+    /// `[experts][inner]`
+    ExpertUpBias: Vector, "ffn_up_exps.bias", [],
+        |l, _| l.experts().filter(|e| e.bias).map(|e| (e.experts as usize, 1, e.inner as usize));
+    /// `[experts][width]`
+    ExpertDownBias: Vector, "ffn_down_exps.bias", [],
+        |l, w| l.experts().filter(|e| e.bias).map(|e| (e.experts as usize, 1, w));
+    /// `[1, width]`: the score of the shared expert.
+    SharedRouter: Router, "ffn_gate_inp_shexp.weight", [whole("mlp.shared_expert_gate.weight")],
+        |l, w| l.shared_expert().filter(|s| s.gated).and_then(|_| one(1, w));
+    /// `[inner, width]`
+    SharedGate: Matrix, "ffn_gate_shexp.weight", [whole("mlp.shared_expert.gate_proj.weight")],
+        |l, w| l.shared_expert().and_then(|s| one(s.inner as usize, w));
+    /// `[inner, width]`
+    SharedUp: Matrix, "ffn_up_shexp.weight", [whole("mlp.shared_expert.up_proj.weight")],
+        |l, w| l.shared_expert().and_then(|s| one(s.inner as usize, w));
+    /// `[width, inner]`
+    SharedDown: Matrix, "ffn_down_shexp.weight", [whole("mlp.shared_expert.down_proj.weight")],
+        |l, w| l.shared_expert().and_then(|s| one(w, s.inner as usize));
     /// `[width]`, after the feed-forward part.
     FfnPostNorm: Vector, "post_ffw_norm.weight", [],
         |l, w| if l.norms.post { vector(w) } else { None };

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use teff_graph::layers::{
     Activation, Attention, DeltaNet, Dense, Experts, FeedForward, Layer, Mixer, Norm, NormKind,
-    Norms, Scales, ShortConv, Temperature,
+    Norms, Router, Scales, SharedExpert, ShortConv, Temperature,
 };
 use teff_graph::{Embed, Head, LayerRole, Role, Rope, RopeScaling, Spec, TensorId};
 use teff_kernels::{ActivationKind, Format, KvFormat, RopeKind, WIDE_BLOCK};
@@ -53,6 +53,12 @@ fn any_activation() -> impl Strategy<Value = Activation> {
     select(vec![Activation::GeluTanh, Activation::Silu, Activation::Relu2])
 }
 
+/// An activation of a gated part.
+fn any_gated_activation() -> impl Strategy<Value = Activation> {
+    let clamped = Just(Activation::SwigluClamped { alpha: 1.5, limit: 0.75 });
+    prop_oneof![3 => any_activation(), 1 => clamped]
+}
+
 /// Widths of rows that some or all formats fit.
 fn any_width() -> impl Strategy<Value = u32> {
     prop_oneof![4 => select(vec![20u32, 32, 64]), 1 => Just(128), 1 => Just(256)]
@@ -60,9 +66,10 @@ fn any_width() -> impl Strategy<Value = u32> {
 
 prop_compose! {
     fn any_dense()(
-        inner in any_width(), gated: bool, activation in any_activation(),
+        inner in any_width(), gated: bool, activation in any_gated_activation(),
         [bias, sub_norm, fused] in any::<[bool; 3]>(),
     ) -> FeedForward {
+        let gated = gated || matches!(activation, Activation::SwigluClamped { .. });
         let fused = fused && gated && !bias && inner % 16 == 0;
         FeedForward::Dense(Dense { inner, gated, fused, activation, bias, sub_norm })
     }
@@ -70,11 +77,19 @@ prop_compose! {
 
 prop_compose! {
     fn any_experts()(
-        experts in 2u32..=8, used in 1u32..=3, inner in any_width(), activation in any_activation(),
-        normalised: bool,
+        experts in 2u32..=8, used in 1u32..=3, inner in any_width(),
+        activation in any_gated_activation(),
+        [normalised, bias] in any::<[bool; 2]>(), scale in select(vec![1.0f32, 2.5]),
+        router in select(vec![
+            Router::Softmax, Router::Sigmoid { bias: false }, Router::Sigmoid { bias: true },
+        ]),
+        shared in prop::option::of((any_width(), any::<bool>())),
     ) -> FeedForward {
         let used = used.min(experts);
-        FeedForward::Experts(Experts { experts, used, inner, activation, normalised })
+        let shared = shared.map(|(inner, gated)| SharedExpert { inner, gated });
+        FeedForward::Experts(Experts {
+            experts, used, inner, activation, normalised, router, scale, bias, shared,
+        })
     }
 }
 
@@ -206,7 +221,7 @@ pub(crate) fn everything() -> Spec<'static> {
     };
     let (inner, activation) = (96, Activation::Silu);
     let dense = Dense { inner, gated: true, fused: false, activation, bias: true, sub_norm: true };
-    let experts = Experts { experts: 6, used: 2, inner: 32, activation, normalised: true };
+    let experts = Experts::new(6, 2, 32);
     let rms = Norms { before: Norm { kind: NormKind::Rms, eps: 1e-6 }, pre: true, post: true };
     let first = Layer {
         mixer: Mixer::Attention(attention),
@@ -247,13 +262,24 @@ pub(crate) fn everything() -> Spec<'static> {
     let yarn =
         RopeScaling::Yarn { factor: 4.0, fast: 8.0, slow: 1.0, original: 24.0, truncate: true };
     let ropes = vec![rope(10_000.0, 16, RopeScaling::Factors), rope(1000.0, 8, yarn)];
+    // Experts with all that they may have.
+    let activation = Activation::SwigluClamped { alpha: 1.702, limit: 1.5 };
+    let chosen = Experts {
+        activation,
+        router: Router::Sigmoid { bias: true },
+        scale: 1.5,
+        bias: true,
+        shared: Some(SharedExpert { inner: 96, gated: true }),
+        ..experts
+    };
+    let chosen = Layer { ffn: FeedForward::Experts(chosen), ..last };
     Spec {
         arch: "everything",
         vocab: 50,
         context: 1024,
         width: 64,
         embed: Embed { scale: 8.0, positions: true },
-        layers: layers(&[first, conv, windowed, last, after, delta, gated]),
+        layers: layers(&[first, conv, windowed, last, after, chosen, delta, gated]),
         ropes: ropes.into(),
         norm: layer_norm,
         head: Head::Own,

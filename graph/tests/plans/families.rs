@@ -306,7 +306,6 @@ fn granites_factors() {
     let logits = ("granite.logit_scale", Value::Float(6.0));
     refused("granite", &with(&[]), "granite.logit_scale");
     refused("granite", &with(&[("granite.logit_scale", Value::Float(0.0))]), "divisor");
-    refused("granite", &with(&[logits, ("granite.expert_count", Value::Uint(2))]), "expert_count");
     let window = ("granite.attention.sliding_window", Value::Uint(8));
     // Ignored, with a notice.
     assert_eq!(

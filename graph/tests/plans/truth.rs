@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use proptest::prelude::*;
-use teff_graph::layers::{Activation, FeedForward, Mixer, Norm, NormKind};
+use teff_graph::layers::{Activation, FeedForward, Mixer, Norm, NormKind, Router};
 use teff_graph::{
     Layer, LayerRole as L, LogitsFor, NeverCancel, Options, Outputs, Role, RopeScaling, Segment,
     Spec,
@@ -269,33 +269,70 @@ impl Truth<'_> {
     fn experts(&mut self, l: usize, h: &Rows) -> Rows {
         let e = *self.model.spec.layers.get(l as u32).experts().unwrap();
         let router = self.layer(l, L::ExpertRouter);
-        let [gate, up, down] =
-            [L::ExpertGate, L::ExpertUp, L::ExpertDown].map(|r| self.layer(l, r));
+        let router_bias = self.layer(l, L::ExpertRouterBias);
+        let choice_bias = self.layer(l, L::ExpertChoiceBias);
+        let parts = [
+            (L::ExpertGate, L::ExpertGateBias),
+            (L::ExpertUp, L::ExpertUpBias),
+            (L::ExpertDown, L::ExpertDownBias),
+        ];
+        let [gate, up, down] = parts.map(|(w, b)| (self.layer(l, w), self.layer(l, b)));
+        let none = L::FfnUpBias;
+        let shared_score = self.linear(l, L::SharedRouter, none, h);
+        let [shared_gate, shared_up] =
+            [L::SharedGate, L::SharedUp].map(|w| self.linear(l, w, none, h));
+        let mut inner: Rows = vec![];
+        for (gate, up) in shared_gate.iter().zip(&shared_up) {
+            inner.push(gate.iter().zip(up).map(|(g, u)| join(e.activation, *g, *u)).collect());
+        }
+        let shared = match e.shared {
+            Some(_) => self.linear(l, L::SharedDown, none, &inner),
+            None => vec![vec![]; h.len()],
+        };
         let used = e.used as usize;
         let mut out = vec![];
-        for x in h {
-            let mut p = product(&router, &[], x);
-            softmax(&mut p);
+        for (t, x) in h.iter().enumerate() {
+            let mut p = product(&router, &router_bias, x);
+            match e.router {
+                Router::Softmax => softmax(&mut p),
+                _ => p.iter_mut().for_each(|p| *p = sigmoid(*p)),
+            }
+            let bias = |i: usize| choice_bias.get(i).copied().unwrap_or(0.0);
+            let by: Vec<f64> = p.iter().enumerate().map(|(i, p)| p + bias(i)).collect();
             let mut order: Vec<usize> = (0..p.len()).collect();
-            order.sort_by(|&a, &b| p[b].total_cmp(&p[a]));
+            order.sort_by(|&a, &b| by[b].total_cmp(&by[a]));
             if let Some(&next) = order.get(used) {
-                self.margin = self.margin.min(p[order[used - 1]] - p[next]);
+                self.margin = self.margin.min(by[order[used - 1]] - by[next]);
             }
             let chosen = &order[..used];
-            let all: f64 = chosen.iter().map(|&i| p[i]).sum();
+            let mut all: f64 = chosen.iter().map(|&i| p[i]).sum();
+            if e.router != Router::Softmax {
+                all += 1e-6;
+            }
             let mut sum = vec![0.0; x.len()];
             for &i in chosen {
-                let part = |w: &[f64], x: &[f64]| {
-                    let each = w.len() / p.len();
-                    product(&w[i * each..][..each], &[], x)
+                let part = |(w, b): &(Vec<f64>, Vec<f64>), x: &[f64]| {
+                    let [w, b] = [w, b].map(|x| {
+                        let each = x.len() / p.len();
+                        &x[i * each..][..each]
+                    });
+                    product(w, b, x)
                 };
                 let (g, u) = (part(&gate, x), part(&up, x));
                 let inner: Vec<f64> =
-                    g.iter().zip(&u).map(|(g, u)| activate(e.activation, *g) * u).collect();
+                    g.iter().zip(&u).map(|(g, u)| join(e.activation, *g, *u)).collect();
                 let share = if e.normalised { p[i] / all } else { p[i] };
+                let share = share * f64::from(e.scale);
                 for (sum, y) in sum.iter_mut().zip(part(&down, &inner)) {
                     *sum += share * y;
                 }
+            }
+            let weight = match shared_score[t].first() {
+                Some(score) => sigmoid(*score),
+                None => 1.0,
+            };
+            for (sum, y) in sum.iter_mut().zip(&shared[t]) {
+                *sum += weight * y;
             }
             out.push(sum);
         }
@@ -369,7 +406,7 @@ impl Truth<'_> {
                     if d.gated {
                         for (gate, up) in gate.iter().zip(&up) {
                             let both = gate.iter().zip(up);
-                            inner.push(both.map(|(g, u)| activate(d.activation, *g) * u).collect());
+                            inner.push(both.map(|(g, u)| join(d.activation, *g, *u)).collect());
                         }
                     } else {
                         for up in &up {
@@ -421,6 +458,22 @@ fn softmax(x: &mut [f64]) {
     x.iter_mut().for_each(|x| *x = (*x - most).exp());
     let sum: f64 = x.iter().sum();
     x.iter_mut().for_each(|x| *x /= sum);
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// A gate's output and the other's, combined.
+fn join(act: Activation, gate: f64, up: f64) -> f64 {
+    match act {
+        Activation::SwigluClamped { alpha, limit } => {
+            let (alpha, limit) = (f64::from(alpha), f64::from(limit));
+            let gate = gate.min(limit);
+            (up.clamp(-limit, limit) + 1.0) * gate * sigmoid(alpha * gate)
+        }
+        act => activate(act, gate) * up,
+    }
 }
 
 fn activate(act: Activation, x: f64) -> f64 {

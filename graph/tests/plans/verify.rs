@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use proptest::prelude::*;
-use teff_graph::layers::FeedForward;
+use teff_graph::layers::{Activation, FeedForward, Router};
 use teff_graph::ops::{Op, Output, QkvPart};
 use teff_graph::plan::{BufferId, State, StateId, StateKind};
 use teff_graph::{Options, Outputs, Plan, PlanError, Role, Spec, TensorId};
@@ -161,6 +161,7 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::Linear(l) => l.scale = x,
             Op::Project(p) => p.eps = x,
             Op::Attend(a) => a.scale = x,
+            Op::Route(r) => r.scale = x,
             Op::ExpertsDown(e) => e.scale = x,
             Op::GateHeads(g) => g.eps = x,
             _ => {}
@@ -168,6 +169,8 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         m.op(i, "a second number", |op| match op {
             Op::NormAdd(n) => n.scale = x,
             Op::Attend(a) => a.growth = x,
+            Op::Gated(g) => g.act = Activation::SwigluClamped { alpha: x, limit: 1.0 },
+            Op::ExpertsGated(g) => g.act = Activation::SwigluClamped { alpha: 1.0, limit: x },
             _ => {}
         });
     }
@@ -186,6 +189,16 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::ExpertsGated(e) => e.up = w,
             _ => {}
         });
+        m.op(i, "biases", |op| match op {
+            Op::Route(r) => r.bias = Some(w),
+            Op::ExpertsGated(e) => e.gate_bias = Some(w),
+            Op::ExpertsDown(e) => e.bias = Some(w),
+            _ => {}
+        });
+        m.op(i, "other biases", |op| match op {
+            Op::ExpertsGated(e) => e.up_bias = Some(w),
+            _ => {}
+        });
     }
     let matrix = m.plan.spec.id(Role::TokenEmbd);
     m.op(i, "a vector", |op| match op {
@@ -197,6 +210,8 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::DeltaConv(c) => c.taps = matrix,
         Op::DeltaGates(g) => g.bias = matrix,
         Op::GateHeads(g) => g.norm = Some(matrix),
+        Op::ExpertsGated(e) => e.gate_bias = Some(matrix),
+        Op::ExpertsDown(e) => e.bias = Some(matrix),
         _ => {}
     });
     let beyond = BufferId::new(m.plan.buffers.len() as u16);
@@ -220,6 +235,18 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::DeltaGates(g) => g.decay = beyond,
         Op::DeltaRule(d) => d.beta = beyond,
         Op::GateHeads(g) => g.gate = beyond,
+        _ => {}
+    });
+    m.op(i, "another buffer that is not there", |op| match op {
+        Op::ExpertsDown(e) => e.shared = Some(beyond),
+        _ => {}
+    });
+    m.op(i, "a score that is not there", |op| match op {
+        Op::ExpertsDown(e) => e.shared_score = Some(beyond),
+        _ => {}
+    });
+    m.op(i, "a gate that an operation has not", |op| match op {
+        Op::Linear(l) => l.act = Some(Activation::SwigluClamped { alpha: 1.0, limit: 1.0 }),
         _ => {}
     });
 }
@@ -398,6 +425,11 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             for used in [0, r.used + 1, r.used.wrapping_sub(1), u16::MAX] {
                 m.op(i, "used", |op| *op = Op::Route(teff_graph::ops::Route { used, ..r }));
             }
+            let router = match r.router {
+                Router::Sigmoid { bias: true } => Router::Softmax,
+                _ => Router::Sigmoid { bias: true },
+            };
+            m.op(i, "router", |op| *op = Op::Route(teff_graph::ops::Route { router, ..r }));
         }
         Op::ExpertsGated(e) => {
             for (experts, used) in
@@ -411,6 +443,18 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             }
         }
         Op::ExpertsDown(e) => {
+            for wrong in [e.routes] {
+                m.op(i, "outputs of another width", |op| {
+                    *op =
+                        Op::ExpertsDown(teff_graph::ops::ExpertsDown { shared: Some(wrong), ..e });
+                });
+                m.op(i, "a score of another width", |op| {
+                    *op = Op::ExpertsDown(teff_graph::ops::ExpertsDown {
+                        shared_score: Some(wrong),
+                        ..e
+                    });
+                });
+            }
             for (experts, used) in
                 [(e.experts + 1, e.used), (e.experts - 1, e.used), (0, e.used), (1, e.used)]
                     .into_iter()

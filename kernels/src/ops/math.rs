@@ -42,6 +42,24 @@ pub(crate) fn silu<L: Float>(x: L) -> L {
     x.div(exp(L::splat(0.0).sub(x)).add(L::splat(1.0)))
 }
 
+/// The logistic function; see [`crate::Backend::sigmoid`].
+#[inline(always)]
+pub(crate) fn sigmoid<L: Float>(x: L) -> L {
+    L::splat(1.0).div(exp(L::splat(0.0).sub(x)).add(L::splat(1.0)))
+}
+
+/// SwiGLU with clamped inputs; see [`crate::Backend::swiglu_clamped`].
+#[inline(always)]
+pub(crate) fn swiglu_clamped<L: Float>(gate: L, up: L, alpha: L, limit: L) -> L {
+    let least = L::splat(0.0).sub(limit);
+    // Not min and max, which would drop NaN.
+    let g = limit.select_le(gate, limit, gate);
+    let u = limit.select_le(up, limit, up);
+    let u = u.select_le(least, least, u);
+    let glu = g.div(exp(L::splat(0.0).sub(alpha.mul(g))).add(L::splat(1.0)));
+    u.add(L::splat(1.0)).mul(glu)
+}
+
 /// Hyperbolic tangent.
 ///
 /// Up to 0.625 the odd polynomial of Cephes' `tanhf` (Moshier, 1987), `x + x z P(z)` with `z = x^2`;
@@ -66,12 +84,6 @@ pub(crate) fn tanh<L: Float>(x: L) -> L {
 #[inline(always)]
 pub(crate) fn softcap<L: Float>(x: L, cap: L) -> L {
     tanh(x.div(cap)).mul(cap)
-}
-
-/// The logistic function; see [`crate::Backend::sigmoid`].
-#[inline(always)]
-pub(crate) fn sigmoid<L: Float>(x: L) -> L {
-    L::splat(1.0).div(exp(L::splat(0.0).sub(x)).add(L::splat(1.0)))
 }
 
 /// `ln(1 + exp(x))`; see [`crate::softplus`].

@@ -264,7 +264,14 @@ impl Packing {
         match text(METHOD)? {
             None => return Ok(Packing::None),
             Some("bitnet") if family.ternary => {}
-            Some(_) => return unsupported(METHOD, "bitnet, of a BitNet model, or none"),
+            // Its tensors show it.
+            Some("mxfp4") if family.reads_mxfp4() => return Ok(Packing::None),
+            Some(_) => {
+                return unsupported(
+                    METHOD,
+                    "bitnet, of a BitNet model; mxfp4, of gpt-oss; or none",
+                );
+            }
         }
         if meta::flag(config, NORM).map_err(SpecError::Meta)?.unwrap_or(false) {
             return unsupported(NORM, "false");
@@ -510,6 +517,86 @@ impl FolderTensors<'_> {
     }
 }
 
+impl FolderTensors<'_> {
+    /// Checks the shape of a tensor, marks it as used, and gives its type, file and offset.
+    fn exactly(&mut self, at: usize, dims: &[usize]) -> Result<(Dtype, Piece), LoadErrorKind> {
+        let r = &mut self.by_name[at];
+        r.used = true;
+        let file = r.shard;
+        let Some(t) = self.get(self.by_name[at]) else {
+            return Err(LoadErrorKind::MissingTensor { tensor: boxed("") });
+        };
+        let mut needed = [0; 4];
+        needed.iter_mut().zip(dims).for_each(|(n, &d)| *n = d as u64);
+        let mut got = [0; 4];
+        got.iter_mut().zip(t.shape()).for_each(|(g, &d)| *g = d.into());
+        let (needed, got) = (Dims::new(&needed[..dims.len()]), Dims::new(&got[..t.shape().len()]));
+        match needed == got {
+            true => Ok((t.dtype, Piece { file, offset: t.offset })),
+            false => Err(LoadErrorKind::Shape { tensor: boxed(t.name), needed, got }),
+        }
+    }
+
+    /// Share of the outputs of each expert, in one tensor with inputs as rows or of vectors.
+    fn find_columns(
+        &mut self,
+        slot: &Slot,
+        (part, parts): (u8, u8),
+        at: usize,
+    ) -> Result<Found, LoadErrorKind> {
+        let n = usize::from(parts); // bounded, as the sizes are, far below 2^32
+        let &Slot { experts, rows, cols, .. } = slot;
+        let (dtype, piece) = match slot.is_vector() {
+            true => self.exactly(at, &[experts, n * cols])?,
+            false => self.exactly(at, &[experts, cols, n * rows])?,
+        };
+        let tensor = || boxed(self.name_of(self.by_name[at]));
+        let unknown = || LoadErrorKind::Dtype { tensor: tensor(), found: dtype };
+        let format = dtype.format().ok_or_else(unknown)?;
+        let found =
+            Found { share: (part, parts), ..Found::plain(format, piece.file, piece.offset) };
+        if slot.is_vector() {
+            return Ok(found);
+        }
+        let each = format.tensor_bytes(rows, cols).unwrap_or(0) * n; // inside the tensor
+        let nth = |e: usize| Piece { file: piece.file, offset: piece.offset + each * e };
+        Ok(Found { transposed: true, parts: (0..experts).map(nth).collect(), ..found })
+    }
+
+    /// Share of the outputs of each expert in MXFP4, with elements and exponents apart.
+    fn find_mxfp4(
+        &mut self,
+        slot: &Slot,
+        (part, parts): (u8, u8),
+        at: usize,
+    ) -> Result<Found, LoadErrorKind> {
+        let (prefix, blocks) = self.parts_of(self.by_name[at]);
+        let name = format!("{}_scales", blocks.strip_suffix("_blocks").unwrap_or(blocks));
+        let scales = self.position(&name).ok_or_else(|| LoadErrorKind::MissingTensor {
+            tensor: boxed(&format!("{prefix}{name}")),
+        })?;
+        let (rows, per_row) = (usize::from(parts) * slot.rows, slot.cols.div_ceil(32));
+        let (a, elements) = self.exactly(at, &[slot.experts, rows, per_row, 16])?;
+        let (b, exponents) = self.exactly(scales, &[slot.experts, rows, per_row])?;
+        for (at, dtype) in [(at, a), (scales, b)] {
+            if dtype != Dtype::U8 || !Format::MXFP4.is_built() {
+                let tensor = boxed(self.name_of(self.by_name[at]));
+                return Err(LoadErrorKind::Dtype { tensor, found: dtype });
+            }
+        }
+        if !slot.cols.is_multiple_of(32) {
+            let (tensor, needed) = (boxed(&name), Dims::new(&[slot.cols as u64]));
+            let got = Dims::new(&[32 * per_row as u64]);
+            return Err(LoadErrorKind::Shape { tensor, needed, got });
+        }
+        Ok(Found {
+            share: (part, parts),
+            exponents: Some(exponents),
+            ..Found::plain(Format::MXFP4, elements.file, elements.offset)
+        })
+    }
+}
+
 impl Container for FolderTensors<'_> {
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind> {
         if let Some(found) = self.find_factors(slot) {
@@ -527,6 +614,8 @@ impl Container for FolderTensors<'_> {
             let found = match name.form {
                 HfForm::EachExpert => self.find_each(slot, name, at)?,
                 HfForm::Share { part, parts } => self.find_share(slot, (part, parts), at)?,
+                HfForm::Columns { part, parts } => self.find_columns(slot, (part, parts), at)?,
+                HfForm::Mxfp4 { part, parts } => self.find_mxfp4(slot, (part, parts), at)?,
                 _ => {
                     let transposed = !slot.is_vector() && (self.family.hf_transposed)(slot.role);
                     let (format, ternary, file, offset) =

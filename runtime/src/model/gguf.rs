@@ -142,14 +142,16 @@ impl Container for GgufTensors<'_, '_> {
         let tensor = || boxed(&self.scratch);
         let Some(at) = at else { return Err(LoadErrorKind::MissingTensor { tensor: tensor() }) };
         let e = &self.entries[at];
-        let stacked = slot.experts > 1;
+        // Vectors of experts are rows of one tensor.
+        let stacked = slot.experts > 1 && !slot.is_vector();
         let got = (e.rows as usize, e.cols as usize);
         if e.deep && !stacked
             || got != (slot.all_rows(), slot.cols)
-            || e.experts as usize != slot.experts
+            || stacked && e.experts as usize != slot.experts
         {
-            let needed = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
-            let n = if stacked { 3 } else { 2 - usize::from(slot.rows == 1 && slot.is_vector()) };
+            let rows = if stacked { slot.rows } else { slot.all_rows() };
+            let needed = [slot.cols, rows, slot.experts].map(|n| n as u64);
+            let n = if stacked { 3 } else { 2 - usize::from(rows == 1 && slot.is_vector()) };
             let needed = Dims::new(&needed[..n]);
             let got = self.parts[usize::from(e.file)].tensor(e.name);
             let got = got.map_or([0; 4], |t| t.dims);

@@ -25,6 +25,10 @@ pub(super) struct Found {
     pub(super) prefix: &'static str,
     /// Offset added to every element of a vector.
     pub(super) shift: f32,
+    /// Index of the share that is read, and number of shares whose outputs alternate in the file.
+    pub(super) share: (u8, u8),
+    /// Exponents of blocks of MXFP4, which a folder stores apart from the elements.
+    pub(super) exponents: Option<Piece>,
     /// Conversion to ternary weights, if needed.
     pub(super) ternary: Option<Ternary>,
     /// Parts one after another, if they are not contiguous: matrices of the experts, or rows in another
@@ -58,6 +62,7 @@ impl Found {
         let (transposed, prefix, shift, ternary) = (false, "", 0.0, None);
         let (parts, part, form) = (Vec::new(), None, 0);
         let (grouped, columns, log) = (false, None, false);
+        let (share, exponents) = ((0, 1), None);
         Found {
             format,
             file,
@@ -65,6 +70,8 @@ impl Found {
             transposed,
             prefix,
             shift,
+            share,
+            exponents,
             ternary,
             parts,
             part,
@@ -101,6 +108,16 @@ impl Found {
         self.parts.is_empty() && self.columns.is_none()
     }
 
+    /// True if a matrix lies in the file as it does in memory.
+    fn is_plain(&self) -> bool {
+        !self.transposed && self.exponents.is_none() && self.is_contiguous()
+    }
+
+    /// Number of shares in a piece.
+    fn shares(&self) -> usize {
+        usize::from(self.share.1)
+    }
+
     /// Contiguous parts, each with the slot that it would fill by itself.
     fn pieces(&self, slot: &Slot) -> (Slot, impl Iterator<Item = Piece> + '_) {
         let (rows, cols) = self.part.unwrap_or((slot.rows, slot.cols));
@@ -117,8 +134,17 @@ impl Found {
     fn file_bytes(&self, slot: &Slot) -> Option<usize> {
         match self.ternary {
             Some(Ternary::Packed { .. }) => slot.all_rows().div_ceil(4).checked_mul(slot.cols),
-            _ => size(slot, self.format),
+            // Two elements in a byte.
+            _ if self.exponents.is_some() => {
+                (slot.all_rows() / 2 * slot.cols).checked_mul(self.shares())
+            }
+            _ => size(slot, self.format)?.checked_mul(self.shares()),
         }
+    }
+
+    /// Bytes of the exponents, one for each block of 32.
+    fn exponent_bytes(&self, slot: &Slot) -> usize {
+        slot.all_rows() * (slot.cols / 32) * self.shares()
     }
 }
 
@@ -276,7 +302,7 @@ impl Entry {
 
     /// True if the matrix is kept as it was found, except for repacking.
     fn is_as(&self, found: &Found) -> bool {
-        self.format == found.format && !found.transposed && found.is_contiguous()
+        self.format == found.format && found.is_plain()
     }
 
     /// Size of the tensor in memory.
@@ -391,11 +417,14 @@ pub(super) fn tensor_table(
         let (piece_slot, pieces) = found.pieces(&slot);
         let n = found.file_bytes(&piece_slot).unwrap_or(0);
         let piece = |p: Piece| &files[usize::from(p.file)][p.offset..][..n];
+        let exponents = found
+            .exponents
+            .map(|p| &files[usize::from(p.file)][p.offset..][..found.exponent_bytes(&piece_slot)]);
         let name = || container.name(slot.role);
         let all = |out: &mut [u8]| -> Result<(), LoadErrorKind> {
             let each = size(&piece_slot, entry.format).unwrap_or(0);
             for (p, out) in pieces.zip(out.chunks_mut(each.max(1))) {
-                convert(&piece_slot, &found, entry.format, piece(p), out, name)?;
+                convert(&piece_slot, &found, entry.format, (piece(p), exponents), out, name)?;
             }
             Ok(())
         };
@@ -423,16 +452,24 @@ fn convert(
     slot: &Slot,
     found: &Found,
     format: Format,
-    bytes: &[u8],
+    (bytes, exponents): (&[u8], Option<&[u8]>),
     out: &mut [u8],
     name: impl Fn() -> Box<Name>,
 ) -> Result<(), LoadErrorKind> {
     let (rows, cols) = (slot.all_rows(), slot.cols);
+    let share = (usize::from(found.share.0), found.shares());
     if slot.is_vector() {
-        convert::widen(found.format, bytes, found.shift, out);
+        match share {
+            (0, 1) => convert::widen(found.format, bytes, found.shift, out),
+            share => convert::widen_share(found.format, bytes, share, out),
+        }
         if found.log {
             convert::negate_exp(out);
         }
+        return Ok(());
+    }
+    if let Some(exponents) = exponents {
+        convert::mxfp4(bytes, exponents, (cols, share), out);
         return Ok(());
     }
     if let Some(how) = found.ternary {
@@ -441,7 +478,7 @@ fn convert(
         return check_scale(slot, format, out, name);
     }
     let Found { transposed, columns, .. } = *found;
-    let dense = Dense { format: found.format, rows, cols, transposed, columns, bytes };
+    let dense = Dense { format: found.format, rows, cols, transposed, columns, share, bytes };
     if format == found.format {
         match (transposed, columns) {
             (true, _) => convert::transpose(&dense, out),
@@ -515,14 +552,16 @@ fn entry(
         }
         let aligned = bytes.as_ptr().addr().is_multiple_of(align_of::<f32>());
         let native = cfg!(target_endian = "little") && found.format == Format::F32;
-        let same = found.shift == 0.0 && !found.log && found.is_contiguous();
-        (Format::F32, native && aligned && same)
+        let same = found.shift == 0.0 && !found.log && found.share == (0, 1);
+        (Format::F32, native && aligned && same && found.is_contiguous())
     } else if found.ternary.is_some() {
         (Format::I2_S, false)
     } else {
-        check_scale(&piece_slot, found.format, bytes, name)?;
+        if found.is_plain() {
+            check_scale(&piece_slot, found.format, bytes, name)?;
+        }
         let format = kept_format(slot, found.format, options, name)?;
-        (format, format == found.format && !found.transposed && found.is_contiguous())
+        (format, format == found.format && found.is_plain())
     };
     let too_many = || LoadErrorKind::OutOfMemory { needed: u64::MAX };
     let repacked = is_repacked(spec, slot, format, options);

@@ -206,9 +206,11 @@ fn tensors(
     let item = |slot: Slot, content| {
         let mut name = String::new();
         let _ = family.gguf_name(slot.role, &mut name); // a String takes everything
-        let (vector, stacked) = (slot.is_vector(), slot.experts > 1);
-        let n_dims = if stacked { 3 } else { 2 - usize::from(vector && slot.rows == 1) };
-        let dims = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
+        // Vectors of experts are rows of one tensor.
+        let (vector, stacked) = (slot.is_vector(), slot.experts > 1 && !slot.is_vector());
+        let rows = if stacked { slot.rows } else { slot.all_rows() };
+        let n_dims = if stacked { 3 } else { 2 - usize::from(vector && rows == 1) };
+        let dims = [slot.cols, rows, if stacked { slot.experts } else { 1 }].map(|n| n as u64);
         Item { name, dims, n_dims, vector, content }
     };
     let content = |id: TensorId, role: Role| {
