@@ -28,6 +28,8 @@ pub mod olmo2;
 pub mod phi3;
 pub mod qwen;
 pub mod qwen2moe;
+pub mod qwen35;
+pub mod qwen35moe;
 pub mod qwen3moe;
 pub mod smollm3;
 
@@ -151,7 +153,7 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 28] = [
+pub static FAMILIES: [&Family; 30] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -164,6 +166,8 @@ pub static FAMILIES: [&Family; 28] = [
     &qwen::QWEN3,
     &qwen2moe::QWEN2MOE,
     &qwen3moe::QWEN3MOE,
+    &qwen35::QWEN35,
+    &qwen35moe::QWEN35MOE,
     &gpt_oss::GPT_OSS,
     &lfm2::LFM2,
     &lfm2::LFM2_MOE,
@@ -181,6 +185,16 @@ pub static FAMILIES: [&Family; 28] = [
     &bitnet::BITNET_25,
     &bitnet::BITNET,
 ];
+
+/// What Teff lacks of an architecture that it knows by name: GGUF's, a class or a `model_type` of
+/// transformers. `None` for any other.
+#[must_use]
+pub fn lacking(name: &str) -> Option<&'static str> {
+    let qwen4 = ["qwen4exp", "qwen4_exp", "qwen4_exp_text"].contains(&name);
+    (qwen4 || name.starts_with("Qwen4Exp")).then_some(
+        "its hyper-connections, n-gram embeddings and the indexer of its sparse attention",
+    )
+}
 
 /// Family of a GGUF architecture.
 #[must_use]

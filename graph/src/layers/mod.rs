@@ -18,6 +18,7 @@ use crate::plan::build::{Builder, Stream};
 use crate::spec::{LayerRole, MAX_SIZE, Spec, SpecError, inconsistent};
 
 mod attention;
+mod delta_net;
 mod dense;
 mod dense_and_experts;
 mod experts;
@@ -26,6 +27,7 @@ mod short_conv;
 mod streams;
 
 pub use attention::{Attention, Temperature};
+pub use delta_net::{DeltaNet, ValueHeads};
 pub use dense::Dense;
 pub use dense_and_experts::DenseAndExperts;
 pub use experts::{Experts, Router, SharedExpert};
@@ -59,6 +61,8 @@ pub enum Mixer {
     Attention(Attention),
     /// Gated convolution over the last few tokens.
     ShortConv(ShortConv),
+    /// Linear attention by the gated delta rule.
+    DeltaNet(DeltaNet),
 }
 
 /// Part of a layer that works on each token by itself.
@@ -225,6 +229,12 @@ impl Layer {
         if let Mixer::ShortConv(c) = &self.mixer { Some(c) } else { None }
     }
 
+    /// Linear attention of the layer, if that is its mixer.
+    #[must_use]
+    pub const fn delta_net(&self) -> Option<&DeltaNet> {
+        if let Mixer::DeltaNet(d) = &self.mixer { Some(d) } else { None }
+    }
+
     /// Dense feed-forward part of the layer, if it has one.
     #[must_use]
     pub const fn dense(&self) -> Option<&Dense> {
@@ -266,6 +276,7 @@ impl Layer {
         match &self.mixer {
             Mixer::Attention(a) => a.state(),
             Mixer::ShortConv(c) => c.state(width),
+            Mixer::DeltaNet(d) => d.state(),
         }
     }
 
@@ -278,6 +289,7 @@ impl Layer {
         match &self.mixer {
             Mixer::Attention(a) => a.validate(spec)?,
             Mixer::ShortConv(c) => c.validate()?,
+            Mixer::DeltaNet(d) => d.validate()?,
         }
         let sub_norms = match &self.ffn {
             FeedForward::Dense(d) => d.validate()?,
@@ -353,6 +365,7 @@ impl Layer {
         match &self.mixer {
             Mixer::Attention(a) => a.build(b, self, l, x),
             Mixer::ShortConv(c) => c.build(b, self, l, x),
+            Mixer::DeltaNet(d) => d.build(b, self, l, x),
         }
     }
 

@@ -8,11 +8,15 @@ mod add_to_streams;
 mod attend;
 mod convert;
 mod correct_streams;
+mod delta_conv;
+mod delta_gates;
+mod delta_rule;
 mod embed;
 mod end_streams;
 mod experts_down;
 mod experts_gated;
 mod gate_input;
+mod gate_heads;
 mod gated;
 mod layer_inputs;
 mod linear;
@@ -62,6 +66,10 @@ pub(crate) enum StateAccess {
     WriteValues,
     /// One bank of a fixed state is read and the other is written.
     Update,
+    /// The same for the first of two parts of a fixed state.
+    UpdateFirst,
+    /// The same for the second part.
+    UpdateSecond,
 }
 
 /// Interface of every operation.
@@ -304,8 +312,17 @@ operations! {
     merge::Merge,
     /// Sparse gate of two products.
     sparse_gate::SparseGate,
+    /// Convolution of linear attention.
+    delta_conv::DeltaConv,
+    /// Decay and strength of the states of linear attention.
+    delta_gates::DeltaGates,
+    /// Gated delta rule.
+    delta_rule::DeltaRule,
+    /// Gate of the outputs of heads.
+    gate_heads::GateHeads,
 }
 
+pub use delta_conv::DeltaHeads;
 pub use linear::Output;
 pub use project::QkvPart;
 

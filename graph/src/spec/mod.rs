@@ -419,7 +419,7 @@ mod tests {
     use super::*;
     use crate::family::{
         bitnet, gemma3, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe,
-        qwen3moe, smollm3,
+        qwen3moe, qwen35, qwen35moe, smollm3,
     };
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
@@ -474,6 +474,7 @@ mod tests {
             match &mut layer.mixer {
                 Mixer::ShortConv(c) => c.bias = true,
                 Mixer::Attention(a) => a.shared_kv = Some(2).filter(|_| l > 2),
+                Mixer::DeltaNet(_) => {}
             }
             assert_eq!(room.push(layer), Ok(()));
         }
@@ -497,6 +498,9 @@ mod tests {
             qwen3moe::qwen3_30b_a3b(),
             gpt_oss::gpt_oss_20b(),
             lfm2::lfm2_1_2b(),
+            qwen35::qwen3_5_0_8b(),
+            qwen35::qwen3_5_4b(),
+            qwen35moe::qwen3_5_35b_a3b(),
             lfm2::lfm2_8b_a1b(),
             llama::mixtral_8x7b(),
             granite::granite3_3b_a800m(),
@@ -511,13 +515,13 @@ mod tests {
             for (i, s) in spec.slots().enumerate() {
                 assert_eq!(spec.id(s.role), TensorId::new(i as u16), "{:?}", s.role);
                 assert_eq!(spec.slot(TensorId::new(i as u16)), Some(s));
-                let taps = matches!(
-                    s.role,
-                    Role::Layer(
-                        _,
-                        LayerRole::ConvTaps | LayerRole::StreamPredict | LayerRole::StreamCorrect
-                    )
-                );
+                let taps = [
+                    LayerRole::ConvTaps,
+                    LayerRole::DeltaTaps,
+                    LayerRole::StreamPredict,
+                    LayerRole::StreamCorrect,
+                ];
+                let taps = taps.iter().any(|&t| matches!(s.role, Role::Layer(_, r) if r == t));
                 let gate = matches!(s.role, Role::Layer(_, LayerRole::SharedRouter));
                 let vector =
                     s.rows == 1 && !gate && !matches!(s.role, Role::TokenEmbd | Role::Output);
@@ -552,7 +556,7 @@ mod tests {
         };
         refused(&with(&|layer| match &mut layer.mixer {
             Mixer::Attention(a) => a.sub_norm = false,
-            Mixer::ShortConv(_) => {}
+            Mixer::ShortConv(_) | Mixer::DeltaNet(_) => {}
         }));
         refused(&with(&|layer| match &mut layer.ffn {
             FeedForward::Dense(d) => d.sub_norm = false,

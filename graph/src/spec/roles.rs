@@ -121,6 +121,12 @@ pub enum HfForm {
         /// Number of shares.
         parts: u8,
     },
+    /// One tensor of the same shape, in which the value heads of linear attention that use one key
+    /// head stand together ([`DeltaNet::stored`](crate::layers::DeltaNet::stored)).
+    Grouped {
+        /// True if it has the logarithms of numbers that are negated in memory.
+        log: bool,
+    },
     /// A share of the outputs of each expert in one tensor with inputs as rows, `[experts, cols, parts *
     /// rows]`, in which outputs of the shares alternate; of a vector of each expert, in a tensor
     /// `[experts, parts * cols]`.
@@ -139,6 +145,13 @@ pub enum HfForm {
         /// Number of shares.
         parts: u8,
     },
+}
+
+impl HfName {
+    /// The same tensor with its value heads grouped.
+    const fn grouped(self) -> HfName {
+        HfName { form: HfForm::Grouped { log: false }, ..self }
+    }
 }
 
 const fn whole(name: &'static str) -> HfName {
@@ -246,12 +259,12 @@ roles! {
     /// `[(heads + 2 kv_heads) head_dim]`
     AttnQkvBias: Vector, "attn_qkv.bias", [], |l, _| l.attention()
         .filter(|a| a.fused && a.qkv_bias).and_then(|a| vector(a.q_dim() + 2 * a.kv_dim()));
-    /// `[heads head_dim, width]`
+    /// `[heads head_dim, width]`; with gates, those of each head follow its queries.
     AttnQ: Qkv bias AttnQBias, "attn_q.weight", [whole("self_attn.q_proj.weight")],
-        |l, w| l.attention().filter(|a| !a.fused).and_then(|a| one(a.q_dim(), w));
+        |l, w| l.attention().filter(|a| !a.fused).and_then(|a| one(a.q_rows(), w));
     /// `[heads head_dim]`
     AttnQBias: Vector, "attn_q.bias", [whole("self_attn.q_proj.bias")], |l, _| l.attention()
-        .filter(|a| !a.fused && a.qkv_bias).and_then(|a| vector(a.q_dim()));
+        .filter(|a| !a.fused && a.qkv_bias).and_then(|a| vector(a.q_rows()));
     /// `[kv_heads head_dim, width]`
     AttnK: Qkv bias AttnKBias, "attn_k.weight", [whole("self_attn.k_proj.weight")],
         |l, w| l.attention().filter(|a| !a.fused && a.has_kv()).and_then(|a| one(a.kv_dim(), w));
@@ -304,6 +317,34 @@ roles! {
     /// `[width]`
     ConvOutBias: Vector, "shortconv.out_proj.bias", [whole("conv.out_proj.bias")],
         |l, w| l.short_conv().filter(|c| c.bias).and_then(|_| vector(w));
+    /// Queries, keys and values of linear attention one after another: `[channels, width]`.
+    DeltaQkv: Matrix, "ssm_qkv.weight", [whole("linear_attn.in_proj_qkv.weight").grouped()],
+        |l, w| l.delta_net().and_then(|d| one(d.channels(), w));
+    /// `[value_heads value_dim, width]`: the gate of the outputs of linear attention.
+    DeltaGate: Matrix, "attn_gate.weight", [whole("linear_attn.in_proj_z.weight").grouped()],
+        |l, w| l.delta_net().and_then(|d| one(d.value_width(), w));
+    /// `[value_heads, width]`: decays.
+    DeltaAlpha: Matrix, "ssm_alpha.weight", [whole("linear_attn.in_proj_a.weight").grouped()],
+        |l, w| l.delta_net().and_then(|d| one(d.value_heads as usize, w));
+    /// `[value_heads, width]`: strengths of corrections.
+    DeltaBeta: Matrix, "ssm_beta.weight", [whole("linear_attn.in_proj_b.weight").grouped()],
+        |l, w| l.delta_net().and_then(|d| one(d.value_heads as usize, w));
+    /// `[channels, taps]`, the last tap that of the token itself.
+    DeltaTaps: Vector, "ssm_conv1d.weight", [whole("linear_attn.conv1d.weight").grouped()],
+        |l, _| l.delta_net().and_then(|d| one(d.channels(), d.taps as usize));
+    /// `[value_heads]`: rates of the decays, negative; folders have the logarithm of their magnitude.
+    DeltaRate: Vector, "ssm_a", [HfName {
+        form: HfForm::Grouped { log: true }, ..whole("linear_attn.A_log")
+    }], |l, _| l.delta_net().and_then(|d| vector(d.value_heads as usize));
+    /// `[value_heads]`: bias of the decays.
+    DeltaBias: Vector, "ssm_dt.bias", [whole("linear_attn.dt_bias").grouped()],
+        |l, _| l.delta_net().and_then(|d| vector(d.value_heads as usize));
+    /// `[value_dim]`, for the outputs of each head of linear attention.
+    DeltaNorm: Vector, "ssm_norm.weight", [whole("linear_attn.norm.weight")],
+        |l, _| l.delta_net().and_then(|d| vector(d.value_dim as usize));
+    /// `[width, value_heads value_dim]`
+    DeltaOut: Matrix, "ssm_out.weight", [whole("linear_attn.out_proj.weight").grouped()],
+        |l, w| l.delta_net().and_then(|d| one(w, d.value_width()));
     /// `[width]`, after the mixer.
     AttnPostNorm: Vector, "post_attention_norm.weight", [],
         |l, w| if l.norms.post { vector(w) } else { None };

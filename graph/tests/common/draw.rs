@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use teff_graph::layers::{
-    Activation, Attention, Dense, DenseAndExperts, Experts, FeedForward, Layer, LayerInput, Mixer,
-    Norm, NormKind, Norms, Router, Scales, SharedExpert, ShortConv, Streams, Temperature,
+    Activation, Attention, DeltaNet, Dense, DenseAndExperts, Experts, FeedForward, Layer,
+    LayerInput, Mixer, Norm, NormKind, Norms, Router, Scales, SharedExpert, ShortConv, Streams,
+    Temperature,
 };
 use teff_graph::{Embed, Head, LayerRole, PerLayer, Role, Rope, RopeScaling, Spec, TensorId};
 use teff_kernels::{ActivationKind, Format, KvFormat, RopeKind, WIDE_BLOCK};
@@ -18,7 +19,7 @@ prop_compose! {
     fn any_attention()(
         kv_heads in 1u32..3, per_kv in 1u32..4, head_dim in select(vec![4u32, 6, 16, 32]),
         [fused, qkv_bias, out_bias, qk_norm, wide, value_norm] in any::<[bool; 6]>(),
-        as_values in prop::bool::weighted(0.2),
+        [as_values, elements] in [prop::bool::weighted(0.2), prop::bool::weighted(0.3)],
         window in prop::option::of(prop_oneof![1u32..20, Just(63), 60u32..100]),
         rope in prop::option::of(0u8..2),
         shared in prop::option::weighted(0.3, any::<Index>()),
@@ -30,13 +31,24 @@ prop_compose! {
         let heads = kv_heads * per_kv;
         let (sub_norm, wide_norm) = (false, wide && qk_norm && !fused);
         let keys_as_values = as_values && !fused && !wide_norm;
+        let elements = elements && !fused && !wide_norm;
         (Attention {
             heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, value_norm,
-            keys_as_values, sub_norm, rope, window, scale, softcap, sinks,
-            head_gate: gate && !fused && !wide_norm,
+            keys_as_values, sub_norm, rope, window, scale, softcap, sinks, gate: elements,
+            head_gate: gate && !elements && !fused && !wide_norm,
             temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
             shared_kv: None,
         }, shared)
+    }
+}
+
+prop_compose! {
+    fn any_delta_net()(
+        key_heads in 1u32..3, each in 1u32..4, key_dim in select(vec![4u32, 16, 20]),
+        value_dim in select(vec![4u32, 16, 32, 48]), taps in 1u32..6,
+    ) -> Mixer {
+        let value_heads = key_heads * each;
+        Mixer::DeltaNet(DeltaNet { key_heads, value_heads, key_dim, value_dim, taps })
     }
 }
 
@@ -101,6 +113,7 @@ prop_compose! {
     fn any_layer()(
         (attention, shared) in any_attention(), sub_norm: bool,
         conv in prop::option::weighted(0.3, (1u32..6, any::<bool>())),
+        delta in prop::option::weighted(0.3, any_delta_net()),
         ffn in prop_oneof![
             3 => any_dense(), 3 => any_experts().prop_map(FeedForward::Experts), 1 => any_both()
         ],
@@ -108,9 +121,10 @@ prop_compose! {
         residual in select(vec![1.0f32, 0.5]),
         input in prop::option::weighted(0.5, any_activation()),
     ) -> (Layer, Option<Index>, Option<Activation>) {
-        let mixer = match conv {
-            Some((taps, bias)) => Mixer::ShortConv(ShortConv { taps, bias }),
-            None => Mixer::Attention(Attention { sub_norm, ..attention }),
+        let mixer = match (conv, delta) {
+            (_, Some(delta)) => delta,
+            (Some((taps, bias)), _) => Mixer::ShortConv(ShortConv { taps, bias }),
+            _ => Mixer::Attention(Attention { sub_norm, ..attention }),
         };
         let kind = if layer_norm { NormKind::Layer } else { NormKind::Rms };
         let both = matches!(ffn, FeedForward::DenseAndExperts(_));
@@ -232,7 +246,8 @@ pub(crate) fn any_kv() -> impl Strategy<Value = KvFormat> {
 }
 
 /// A model that has everything: attention with and without a window, shared keys and values, keys that
-/// are values, a short convolution, experts, norms wherever there may be some, inputs of layers.
+/// are values, gates, a short convolution, linear attention, experts, norms wherever there may be some,
+/// inputs of layers.
 pub(crate) fn everything() -> Spec<'static> {
     let attention = Attention {
         heads: 4,
@@ -245,6 +260,7 @@ pub(crate) fn everything() -> Spec<'static> {
         wide_norm: false,
         value_norm: true,
         keys_as_values: false,
+        gate: false,
         sub_norm: true,
         rope: Some(0),
         window: None,
@@ -314,6 +330,9 @@ pub(crate) fn everything() -> Spec<'static> {
         experts: Experts { fused: true, activation, ..experts },
     };
     let both = Layer { ffn: FeedForward::DenseAndExperts(both), ..first };
+    let delta = DeltaNet { key_heads: 2, value_heads: 4, key_dim: 20, value_dim: 48, taps: 4 };
+    let delta = Layer { mixer: Mixer::DeltaNet(delta), ..conv };
+    let gated = Layer { mixer: Mixer::Attention(Attention { gate: true, ..attention }), ..conv };
     let rope =
         |base, dims, scaling| Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude: 1.25 };
     let yarn =
@@ -336,7 +355,7 @@ pub(crate) fn everything() -> Spec<'static> {
         context: 1024,
         width: 64,
         embed: Embed { scale: 8.0, positions: true },
-        layers: layers(&[first, conv, windowed, last, after, chosen, keys, both]),
+        layers: layers(&[first, conv, windowed, last, after, chosen, keys, both, delta, gated]),
         ropes: ropes.into(),
         norm: layer_norm,
         head: Head::Own,

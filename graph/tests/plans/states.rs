@@ -577,6 +577,7 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
         wide_norm: false,
         value_norm: false,
         keys_as_values: false,
+        gate: false,
         sub_norm: false,
         rope: None,
         ..a

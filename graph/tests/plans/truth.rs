@@ -53,10 +53,16 @@ impl Truth<'_> {
 
     /// Queries, keys and values of a layer, by token and head; queries and keys are turned.
     fn heads(&self, l: usize, which: usize, h: &Rows) -> Vec<Rows> {
+        let (heads, _) = self.heads_and_gates(l, which, h);
+        heads
+    }
+
+    /// The same, and the gates that follow each query.
+    fn heads_and_gates(&self, l: usize, which: usize, h: &Rows) -> (Vec<Rows>, Rows) {
         let spec = &self.model.spec;
         let a = spec.layers.get(l as u32).attention().unwrap();
         let (q, kv, d) = (a.q_dim(), a.kv_dim(), a.head_dim as usize);
-        let flat = if a.fused {
+        let mut flat: Rows = if a.fused {
             let all = self.linear(l, L::AttnQkv, L::AttnQkvBias, h);
             let range = [0..q, q..q + kv, q + kv..q + 2 * kv][which].clone();
             all.iter().map(|row| row[range.clone()].to_vec()).collect()
@@ -66,6 +72,14 @@ impl Truth<'_> {
             let b = [L::AttnQBias, L::AttnKBias, L::AttnVBias][from];
             self.linear(l, w, b, h)
         };
+        let mut gates: Rows = vec![];
+        if a.gate && which == 0 {
+            for row in &mut flat {
+                let heads: Vec<&[f64]> = row.chunks(2 * d).collect();
+                gates.push(heads.iter().flat_map(|head| &head[d..]).copied().collect());
+                *row = heads.iter().flat_map(|head| &head[..d]).copied().collect();
+            }
+        }
         let norm =
             if which < 2 { self.layer(l, [L::AttnQNorm, L::AttnKNorm][which]) } else { vec![] };
         let eps = spec.layers.get(l as u32).norms.before.eps;
@@ -91,7 +105,7 @@ impl Truth<'_> {
             }
             out.push(heads);
         }
-        out
+        (out, gates)
     }
 
     fn turn(&self, rope: u8, position: usize, head: &mut [f64]) {
@@ -138,12 +152,12 @@ impl Truth<'_> {
 
     fn attention(&self, l: usize, h: &Rows, caches: &mut Vec<Option<[Vec<Rows>; 2]>>) -> Rows {
         let a = self.model.spec.layers.get(l as u32).attention().unwrap();
-        let q = self.heads(l, 0, h);
+        let (q, gates) = self.heads_and_gates(l, 0, h);
         let own = a.shared_kv.is_none().then(|| [self.heads(l, 1, h), self.heads(l, 2, h)]);
         caches.push(own);
         let source = a.shared_kv.map_or(l, |s| s as usize);
         let [keys, values] = caches[source].as_ref().unwrap();
-        let gate = self.layer(l, L::AttnHeadGate);
+        let head_gate = self.layer(l, L::AttnHeadGate);
         let (d, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
         let sinks = self.layer(l, L::AttnSinks);
         let mut out = vec![];
@@ -178,14 +192,70 @@ impl Truth<'_> {
                 row.extend(sum);
             }
             if a.head_gate {
-                let gates = product(&gate, &[], &h[t]);
+                let gates = product(&head_gate, &[], &h[t]);
                 for (i, x) in row.iter_mut().enumerate() {
                     *x *= sigmoid(gates[i / d]);
                 }
             }
+            if let Some(gates) = gates.get(t) {
+                row.iter_mut().zip(gates).for_each(|(x, gate)| *x *= sigmoid(*gate));
+            }
             out.push(row);
         }
         out
+    }
+
+    fn delta_net(&self, l: usize, h: &Rows) -> Rows {
+        let layer = *self.model.spec.layers.get(l as u32);
+        let net = *layer.delta_net().unwrap();
+        let [nk, nv, dk, dv, n] =
+            [net.key_heads, net.value_heads, net.key_dim, net.value_dim, net.taps]
+                .map(|x| x as usize);
+        let none = L::AttnQkvBias; // of which the layer has none
+        let of = |role| self.linear(l, role, none, h);
+        let (u, z, a, b) = (of(L::DeltaQkv), of(L::DeltaGate), of(L::DeltaAlpha), of(L::DeltaBeta));
+        let [taps, rate, bias, weight] =
+            [L::DeltaTaps, L::DeltaRate, L::DeltaBias, L::DeltaNorm].map(|r| self.layer(l, r));
+        let mut state = vec![vec![vec![0.0; dv]; dk]; nv];
+        let mut out = vec![];
+        for t in 0..h.len() {
+            let mut c = vec![];
+            for channel in 0..2 * nk * dk + nv * dv {
+                let mut sum = 0.0;
+                for j in 0..n {
+                    if let Some(at) = (t + 1 + j).checked_sub(n) {
+                        sum += taps[channel * n + j] * u[at][channel];
+                    }
+                }
+                c.push(sum * sigmoid(sum));
+            }
+            let unit = |x: &[f64]| {
+                let size = (x.iter().map(|x| x * x).sum::<f64>() + 1e-6f32 as f64).sqrt();
+                x.iter().map(|x| x / size).collect::<Vec<f64>>()
+            };
+            let mut row = vec![];
+            for j in 0..nv {
+                let q = unit(&c[j % nk * dk..][..dk]);
+                let k = unit(&c[(nk + j % nk) * dk..][..dk]);
+                let v = &c[2 * nk * dk + j * dv..][..dv];
+                let decay = (rate[j] * (a[t][j] + bias[j]).exp().ln_1p()).exp();
+                let s = &mut state[j];
+                s.iter_mut().flatten().for_each(|s| *s *= decay);
+                let mut o = vec![0.0; dv];
+                for i in 0..dv {
+                    let known: f64 = (0..dk).map(|r| s[r][i] * k[r]).sum();
+                    let d = sigmoid(b[t][j]) * (v[i] - known);
+                    (0..dk).for_each(|r| s[r][i] += k[r] * d);
+                    let read: f64 = (0..dk).map(|r| s[r][i] * q[r]).sum();
+                    o[i] = read / (dk as f64).sqrt();
+                }
+                let o = normalise(NormKind::Rms, layer.norms.before.eps, &weight, &[], &o);
+                let gate = &z[t][j * dv..][..dv];
+                row.extend(o.iter().zip(gate).map(|(o, z)| o * z * sigmoid(*z)));
+            }
+            out.push(row);
+        }
+        self.linear(l, L::DeltaOut, none, &out)
     }
 
     fn short_conv(&self, l: usize, h: &Rows) -> Rows {
@@ -465,6 +535,10 @@ impl Truth<'_> {
                     let out = self.short_conv(l, &h);
                     self.linear(l, L::ConvOut, L::ConvOutBias, &out)
                 }
+                Mixer::DeltaNet(_) => {
+                    caches.push(None);
+                    self.delta_net(l, &h)
+                }
                 _ => panic!("not drawn"),
             };
             self.add(l, &layer, L::AttnPostNorm, out, &mut x);
@@ -574,15 +648,15 @@ fn product(w: &[f64], bias: &[f64], x: &[f64]) -> Vec<f64> {
     out
 }
 
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
 fn softmax(x: &mut [f64]) {
     let most = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     x.iter_mut().for_each(|x| *x = (*x - most).exp());
     let sum: f64 = x.iter().sum();
     x.iter_mut().for_each(|x| *x /= sum);
-}
-
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
 }
 
 /// A gate's output and the other's, combined.

@@ -167,6 +167,7 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::AddToStreams(a) => a.eps = x,
             Op::Merge(m) => m.scale = x,
             Op::SparseGate(s) => s.cut = x,
+            Op::GateHeads(g) => g.eps = x,
             _ => {}
         });
         m.op(i, "a second number", |op| match op {
@@ -215,6 +216,9 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::Linear(l) => l.bias = Some(matrix),
         Op::Project(p) => p.k_norm = Some(matrix),
         Op::ShortConv(c) => c.taps = matrix,
+        Op::DeltaConv(c) => c.taps = matrix,
+        Op::DeltaGates(g) => g.bias = matrix,
+        Op::GateHeads(g) => g.norm = Some(matrix),
         Op::ExpertsGated(e) => e.gate_bias = Some(matrix),
         Op::ExpertsDown(e) => e.bias = Some(matrix),
         Op::LayerInputs(i) => i.weight = matrix,
@@ -262,6 +266,10 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::EndStreams(e) => e.y = beyond,
         Op::Merge(m) => m.y = beyond,
         Op::SparseGate(s) => s.up = beyond,
+        Op::DeltaConv(c) => c.x = beyond,
+        Op::DeltaGates(g) => g.decay = beyond,
+        Op::DeltaRule(d) => d.beta = beyond,
+        Op::GateHeads(g) => g.gate = beyond,
         _ => {}
     });
     m.op(i, "another buffer that is not there", |op| match op {
@@ -281,6 +289,18 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
 
 const PARTS: [QkvPart; 5] =
     [QkvPart::All, QkvPart::Key, QkvPart::Value, QkvPart::Query, QkvPart::KeyAndValue];
+/// Other sizes of linear attention.
+fn other_heads(h: teff_graph::ops::DeltaHeads) -> [teff_graph::ops::DeltaHeads; 5] {
+    use teff_graph::ops::DeltaHeads;
+    [
+        DeltaHeads { key_heads: h.key_heads + 1, ..h },
+        DeltaHeads { value_heads: h.value_heads + 1, ..h },
+        DeltaHeads { key_dim: h.key_dim + 1, ..h },
+        DeltaHeads { value_dim: 0, ..h },
+        // As many elements, in other heads.
+        DeltaHeads { value_heads: h.value_heads * 2, value_dim: h.value_dim / 2, ..h },
+    ]
+}
 
 /// Changes of the shape of an operation.
 fn of_shapes(m: &mut Mutations<'_>, i: usize) {
@@ -434,6 +454,64 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                 m.op(i, "convolution", |op| *op = Op::ShortConv(c));
             }
         }
+        Op::DeltaConv(c) => {
+            for (state, n) in [(no_state, c.n), (c.state, c.n + 1), (c.state, c.n - 1)] {
+                m.op(i, "convolution", |op| {
+                    *op = Op::DeltaConv(teff_graph::ops::DeltaConv { state, n, ..c });
+                });
+            }
+            for heads in other_heads(c.heads) {
+                m.op(i, "heads", |op| {
+                    *op = Op::DeltaConv(teff_graph::ops::DeltaConv { heads, ..c });
+                });
+            }
+            if let Some(state) = other_fixed(plan, c.state) {
+                m.op(i, "a cache", |op| {
+                    *op = Op::DeltaConv(teff_graph::ops::DeltaConv { state, ..c });
+                });
+            }
+            m.op(i, "in place", |op| {
+                *op = Op::DeltaConv(teff_graph::ops::DeltaConv { out: c.x, ..c });
+            });
+        }
+        Op::DeltaGates(g) => {
+            let rate = plan.spec.id(Role::OutputNorm);
+            for g in [
+                teff_graph::ops::DeltaGates { rate, ..g },
+                teff_graph::ops::DeltaGates { decay: g.beta, ..g },
+            ] {
+                m.op(i, "gates", |op| *op = Op::DeltaGates(g));
+            }
+        }
+        Op::DeltaRule(d) => {
+            let mut changed = vec![
+                teff_graph::ops::DeltaRule { state: no_state, ..d },
+                teff_graph::ops::DeltaRule { x: d.out, ..d },
+                teff_graph::ops::DeltaRule { decay: d.out, ..d },
+                teff_graph::ops::DeltaRule { out: d.x, ..d },
+            ];
+            for heads in other_heads(d.heads) {
+                changed.push(teff_graph::ops::DeltaRule { heads, ..d });
+            }
+            if let Some(state) = other_fixed(plan, d.state) {
+                changed.push(teff_graph::ops::DeltaRule { state, ..d });
+            }
+            for d in changed {
+                m.op(i, "delta rule", |op| *op = Op::DeltaRule(d));
+            }
+        }
+        Op::GateHeads(g) => {
+            for head_dim in [0, g.head_dim + 1] {
+                if head_dim == 0 || g.norm.is_some() {
+                    m.op(i, "heads", |op| {
+                        *op = Op::GateHeads(teff_graph::ops::GateHeads { head_dim, ..g });
+                    });
+                }
+            }
+            m.op(i, "its gate in place", |op| {
+                *op = Op::GateHeads(teff_graph::ops::GateHeads { gate: g.out, ..g });
+            });
+        }
         Op::Route(r) => {
             for used in [0, r.used + 1, r.used.wrapping_sub(1), u16::MAX] {
                 m.op(i, "used", |op| *op = Op::Route(teff_graph::ops::Route { used, ..r }));
@@ -490,7 +568,7 @@ fn of_places(m: &mut Mutations<'_>, i: usize) {
         Op::Barrier => return,
         Op::Linear(l) => matches!(l.to, Output::Store(_)),
         Op::ExpertsDown(e) => matches!(e.to, Output::Store(_)),
-        Op::NormAdd(_) | Op::Merge(_) | Op::AddToStreams(_) => false,
+        Op::NormAdd(_) | Op::Merge(_) | Op::AddToStreams(_) | Op::DeltaGates(_) => false,
         _ => true,
     };
     // All write something, which two must not do in one phase.
@@ -578,7 +656,7 @@ fn what_is_wrong_has_a_name() {
     });
     assert_eq!(late, wrong);
     // The caches of the first attention and of the windowed one, exchanged.
-    assert_eq!(plan.states.len(), 5);
+    assert_eq!(plan.states.len(), 8);
     let attend = at(&|op| matches!(op, Op::Attend(_)));
     let swapped = verdict(&|ops| {
         for op in ops.iter_mut() {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use teff_graph::SpecError;
-use teff_graph::family::FAMILIES;
+use teff_graph::family::{FAMILIES, lacking};
 use teff_graph::gguf::{GgufError, Name};
 use teff_kernels::Format;
 
@@ -310,6 +310,12 @@ impl fmt::Display for LoadErrorKind {
             ),
             E::Tokenizer(e) => write!(f, "the model has no tokenizer: {e}"),
             E::UnknownArchitecture { found } => {
+                if let Some(what) = lacking(&found.to_string()) {
+                    return write!(
+                        f,
+                        "the architecture `{found}` is not supported: Teff lacks {what}"
+                    );
+                }
                 write!(f, "the architecture `{found}` is not supported; known:")?;
                 let known = FAMILIES.iter().map(|family| family.arch).filter(|a| !a.is_empty());
                 for (i, arch) in known.enumerate() {

@@ -206,7 +206,9 @@ impl FolderFiles {
 const WRAPPED: [&str; 3] = ["model.language_model.", "language_model.model.", "language_model."];
 
 /// Beginnings of the names of other parts of such a model.
-const OTHER_PARTS: [&str; 10] = [
+const OTHER_PARTS: [&str; 12] = [
+    "model.visual.",
+    "visual.",
     "model.vision_tower.",
     "vision_tower.",
     "model.multi_modal_projector.",
@@ -467,8 +469,8 @@ impl FolderTensors<'_> {
             };
             let (format, ternary, file, offset) = self.check(at, &one, (None, slot.rows), false)?;
             let all = found.get_or_insert_with(|| {
-                let experts = Vec::with_capacity(slot.experts.min(self.by_name.len()));
-                Found { ternary, experts, ..Found::plain(format, file, offset) }
+                let parts = Vec::with_capacity(slot.experts.min(self.by_name.len()));
+                Found { ternary, parts, ..Found::plain(format, file, offset) }
             });
             if format != all.format {
                 let t = self.name_of(self.by_name[at]);
@@ -478,7 +480,7 @@ impl FolderTensors<'_> {
                     found: format,
                 });
             }
-            all.experts.push(Piece { file, offset });
+            all.parts.push(Piece { file, offset });
         }
         // A layer has at least one expert.
         found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: self.looked_up(slot.role) })
@@ -516,8 +518,8 @@ impl FolderTensors<'_> {
             return Ok(Found { offset: offset + share * usize::from(part), ..found });
         }
         let nth = |e: usize| offset + share * (e * usize::from(parts) + usize::from(part));
-        let experts = (0..slot.experts).map(|e| Piece { file, offset: nth(e) }).collect();
-        Ok(Found { experts, ..found })
+        let parts = (0..slot.experts).map(|e| Piece { file, offset: nth(e) }).collect();
+        Ok(Found { parts, ..found })
     }
 }
 
@@ -564,7 +566,7 @@ impl FolderTensors<'_> {
         }
         let each = format.tensor_bytes(rows, cols).unwrap_or(0) * n; // inside the tensor
         let nth = |e: usize| Piece { file: piece.file, offset: piece.offset + each * e };
-        Ok(Found { transposed: true, experts: (0..experts).map(nth).collect(), ..found })
+        Ok(Found { transposed: true, parts: (0..experts).map(nth).collect(), ..found })
     }
 
     /// Share of the outputs of each expert in MXFP4, with elements and exponents apart.
@@ -626,7 +628,12 @@ impl Container for FolderTensors<'_> {
                         self.check(at, slot, (None, slot.rows), transposed)?;
                     let shift =
                         if slot.is_vector() { (self.family.hf_shift)(slot.role) } else { 0.0 };
-                    Found { transposed, shift, ternary, ..Found::plain(format, file, offset) }
+                    let (grouped, log) = match name.form {
+                        HfForm::Grouped { log } => (true, log),
+                        _ => (false, false),
+                    };
+                    let plain = Found::plain(format, file, offset);
+                    Found { transposed, shift, ternary, grouped, log, ..plain }
                 }
             };
             return Ok(Found { prefix, form, ..found });

@@ -1,8 +1,10 @@
 //! Models in a GGUF file, or in the parts of one.
 
+use std::ops::Range;
+
 use teff_graph::family::{self, Family, Notice, Shapes};
 use teff_graph::gguf::{Gguf, Name};
-use teff_graph::meta::{self, MetaError};
+use teff_graph::meta::{self, MetaError, Metadata, Value};
 use teff_graph::{Role, Slot, Spec, SpecError, SpecRoom};
 use teff_kernels::Format;
 
@@ -18,6 +20,8 @@ pub(super) struct GgufTensors<'g, 'a> {
     family: &'static Family,
     /// In ascending order of names.
     entries: Vec<Entry<'a>>,
+    /// Blocks after the layers, which predict further tokens and are not used.
+    further: Range<u32>,
     scratch: String,
 }
 
@@ -89,14 +93,24 @@ impl<'g, 'a> GgufTensors<'g, 'a> {
             return Err(LoadErrorKind::Overlap { tensor, other });
         }
         entries.sort_unstable_by_key(|e| e.name);
-        Ok(GgufTensors { parts, family, entries, scratch: String::new() })
+        Ok(GgufTensors { parts, family, entries, further: 0..0, scratch: String::new() })
     }
 
     /// Hyper-parameters, and notices about them.
-    pub(super) fn spec(&self) -> Result<(Spec<'static>, Vec<Notice>), LoadErrorKind> {
+    pub(super) fn spec(&mut self) -> Result<(Spec<'static>, Vec<Notice>), LoadErrorKind> {
         let mut room = SpecRoom::new();
-        let spec = (self.family.from_gguf)(&self.parts[0], self, &mut room);
+        let first = &self.parts[0];
+        let spec = (self.family.from_gguf)(first, self, &mut room);
         let spec = spec.map_err(LoadErrorKind::Spec)?.to_owned();
+        let arch = self.family.arch;
+        let number = |key| match first.get(&format!("{arch}.{key}")) {
+            Some(Value::Uint(n)) => u32::try_from(n).ok(),
+            _ => None,
+        };
+        // Of a family that counts them among its layers there are none left.
+        if let (Some(blocks), Some(1..)) = (number("block_count"), number("nextn_predict_layers")) {
+            self.further = spec.layers.len()..blocks;
+        }
         Ok((spec, room.notices().to_vec()))
     }
 
@@ -173,10 +187,14 @@ impl Container for GgufTensors<'_, '_> {
         self.entries.len()
     }
 
-    /// Checks that every tensor is used: each name that llama.cpp's converters write for these
+    /// Checks that every tensor is used, but those of blocks that predict further tokens: each name that llama.cpp's converters write for these
     /// families stands for a part of the computation.
     fn check_all_used(&self) -> Result<(), LoadErrorKind> {
-        match self.entries.iter().find(|e| !e.used) {
+        let is_further = |name: &str| {
+            let block = name.strip_prefix("blk.").and_then(|name| name.split_once('.'));
+            block.and_then(|(n, _)| n.parse().ok()).is_some_and(|n| self.further.contains(&n))
+        };
+        match self.entries.iter().find(|e| !e.used && !is_further(e.name)) {
             None => Ok(()),
             Some(e) => Err(LoadErrorKind::UnknownTensor {
                 tensor: boxed(e.name),

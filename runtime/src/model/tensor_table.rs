@@ -1,6 +1,7 @@
 //! Table of a model's tensors: located in a file, or converted in owned memory.
 
 use teff_graph::gguf::Name;
+use teff_graph::layers::ValueHeads;
 use teff_graph::{Head, LayerRole, Role, Slot, Spec, TensorKind};
 use teff_kernels::{
     Backend, Format, Matrix, MatrixError, REPACK_ROWS, dequantize_row, repack, repacked_bytes,
@@ -30,14 +31,23 @@ pub(super) struct Found {
     pub(super) exponents: Option<Piece>,
     /// Conversion to ternary weights, if needed.
     pub(super) ternary: Option<Ternary>,
-    /// Matrices of the experts, if they are not contiguous.
-    pub(super) experts: Vec<Piece>,
+    /// Parts one after another, if they are not contiguous: matrices of the experts, or rows in another
+    /// order.
+    pub(super) parts: Vec<Piece>,
+    /// Rows and columns of a part, if it isn't an expert's matrix.
+    part: Option<(usize, usize)>,
+    /// True if value heads of linear attention are grouped by their key heads.
+    pub(super) grouped: bool,
+    /// Order of the columns, if it is another one.
+    columns: Option<ValueHeads>,
+    /// True if it has the logarithms of numbers that are negated.
+    pub(super) log: bool,
     /// Index of its name among those that a folder may use
     /// ([`teff_graph::family::Family::hf_names`]).
     pub(super) form: u8,
 }
 
-/// Matrix of one expert in a container.
+/// Part of a tensor in a container.
 #[derive(Clone, Copy)]
 pub(super) struct Piece {
     /// Index of the file in the container.
@@ -50,7 +60,9 @@ impl Found {
     /// Tensor that is used without conversion.
     pub(super) fn plain(format: Format, file: u16, offset: usize) -> Found {
         let (transposed, prefix, shift, ternary) = (false, "", 0.0, None);
-        let (experts, form, share, exponents) = (Vec::new(), 0, (0, 1), None);
+        let (parts, part, form) = (Vec::new(), None, 0);
+        let (grouped, columns, log) = (false, None, false);
+        let (share, exponents) = ((0, 1), None);
         Found {
             format,
             file,
@@ -61,14 +73,44 @@ impl Found {
             share,
             exponents,
             ternary,
-            experts,
+            parts,
+            part,
+            grouped,
+            columns,
+            log,
             form,
         }
     }
 
+    /// The same tensor with its value heads in the order of memory.
+    fn ordered(mut self, slot: &Slot, heads: ValueHeads) -> Found {
+        if heads.columns {
+            self.columns = Some(heads);
+            return self;
+        }
+        // A vector's elements are its rows.
+        let (cols, vector) = if slot.rows == 1 { (1, true) } else { (slot.cols, false) };
+        let rows = gcd(heads.first, heads.size);
+        let bytes = self.format.tensor_bytes(rows, cols).unwrap_or(0); // inside of the tensor
+        let (file, offset) = (self.file, self.offset);
+        let piece = |at: usize| Piece { file, offset: offset + at / rows * bytes };
+        let values =
+            (0..heads.keys * heads.each).map(|j| heads.first + heads.stored(j) * heads.size);
+        let starts = (0..heads.first).step_by(rows);
+        let values = values.flat_map(|at| (at..at + heads.size).step_by(rows));
+        self.parts = starts.chain(values).map(piece).collect();
+        self.part = Some(if vector { (1, rows) } else { (rows, cols) });
+        self
+    }
+
+    /// True if all of it lies in the order of memory.
+    fn is_contiguous(&self) -> bool {
+        self.parts.is_empty() && self.columns.is_none()
+    }
+
     /// True if a matrix lies in the file as it does in memory.
     fn is_plain(&self) -> bool {
-        !self.transposed && self.experts.is_empty() && self.exponents.is_none()
+        !self.transposed && self.exponents.is_none() && self.is_contiguous()
     }
 
     /// Number of shares in a piece.
@@ -78,13 +120,14 @@ impl Found {
 
     /// Contiguous parts, each with the slot that it would fill by itself.
     fn pieces(&self, slot: &Slot) -> (Slot, impl Iterator<Item = Piece> + '_) {
-        let one = Slot { experts: 1, ..*slot };
+        let (rows, cols) = self.part.unwrap_or((slot.rows, slot.cols));
+        let one = Slot { experts: 1, rows, cols, ..*slot };
         let whole = Piece { file: self.file, offset: self.offset };
-        let (slot, whole) = match self.experts.is_empty() {
+        let (slot, whole) = match self.parts.is_empty() {
             true => (*slot, Some(whole)),
             false => (one, None),
         };
-        (slot, whole.into_iter().chain(self.experts.iter().copied()))
+        (slot, whole.into_iter().chain(self.parts.iter().copied()))
     }
 
     /// Bytes in the file.
@@ -103,6 +146,30 @@ impl Found {
     fn exponent_bytes(&self, slot: &Slot) -> usize {
         slot.all_rows() * (slot.cols / 32) * self.shares()
     }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if a == 0 { b } else { gcd(b % a, a) }
+}
+
+/// Tensor for a slot, with the order of its rows and columns.
+fn find(
+    spec: &Spec<'_>,
+    container: &mut dyn Container,
+    slot: &Slot,
+) -> Result<Found, LoadErrorKind> {
+    let slot = source(spec, slot);
+    let found = container.find(&slot)?;
+    let heads = match slot.role {
+        Role::Layer(l, role) if found.grouped => {
+            spec.layers.get(l).delta_net().and_then(|net| net.stored(role))
+        }
+        _ => None,
+    };
+    Ok(match heads {
+        Some(heads) => found.ordered(&slot, heads),
+        None => found,
+    })
 }
 
 /// Representation of ternary weights that are in no ternary format.
@@ -327,7 +394,7 @@ pub(super) fn tensor_table(
     // Room for a matrix that is converted before it is repacked.
     let mut room = 0usize;
     for slot in spec.slots() {
-        let found = container.find(&source(spec, &slot))?;
+        let found = find(spec, container, &slot)?;
         let entry = entry(spec, &slot, &found, container, files, options)?;
         if entry.repacked && !entry.is_as(&found) {
             room = room.max(size(&slot, entry.format).unwrap_or(0));
@@ -362,7 +429,7 @@ pub(super) fn tensor_table(
     let mut owned = Aligned::zeroed(total).map_err(no_memory)?;
     let mut room = Aligned::zeroed(room).map_err(no_memory)?;
     for (slot, entry) in spec.slots().zip(&table).filter(|(_, e)| !e.in_place()) {
-        let found = container.find(&source(spec, &slot))?;
+        let found = find(spec, container, &slot)?;
         let out = &mut owned[entry.offset..][..entry.size()];
         let (piece_slot, pieces) = found.pieces(&slot);
         let n = found.file_bytes(&piece_slot).unwrap_or(0);
@@ -413,6 +480,9 @@ fn convert(
             (0, 1) => convert::widen(found.format, bytes, found.shift, out),
             share => convert::widen_share(found.format, bytes, share, out),
         }
+        if found.log {
+            convert::negate_exp(out);
+        }
         return Ok(());
     }
     if let Some(exponents) = exponents {
@@ -424,12 +494,13 @@ fn convert(
             .map_err(|_| LoadErrorKind::NotTernary { tensor: name() })?;
         return check_scale(slot, format, out, name);
     }
-    let transposed = found.transposed;
-    let dense = Dense { format: found.format, rows, cols, transposed, share, bytes };
+    let Found { transposed, columns, .. } = *found;
+    let dense = Dense { format: found.format, rows, cols, transposed, columns, share, bytes };
     if format == found.format {
-        match found.transposed {
-            true => convert::transpose(&dense, out),
-            false => out.copy_from_slice(bytes),
+        match (transposed, columns) {
+            (true, _) => convert::transpose(&dense, out),
+            (false, Some(_)) => convert::order_columns(&dense, out),
+            (false, None) => out.copy_from_slice(bytes),
         }
         return Ok(());
     }
@@ -498,7 +569,8 @@ fn entry(
         }
         let aligned = bytes.as_ptr().addr().is_multiple_of(align_of::<f32>());
         let native = cfg!(target_endian = "little") && found.format == Format::F32;
-        (Format::F32, native && aligned && found.shift == 0.0 && found.share == (0, 1))
+        let same = found.shift == 0.0 && !found.log && found.share == (0, 1);
+        (Format::F32, native && aligned && same && found.is_contiguous())
     } else if found.ternary.is_some() {
         (Format::I2_S, false)
     } else {

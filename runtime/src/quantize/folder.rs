@@ -306,6 +306,8 @@ fn check_spec(
         "its biases (`attention_bias`)"
     } else if differ(&|l| Some(format!("{:?}", l.ffn))) {
         "its feed-forward parts (`mlp_bias`, `norm_topk_prob`, `mlp_only_layers`)"
+    } else if differ(&|l| Some(format!("{:?}", l.delta_net()))) {
+        "its linear attention (`layer_types`, `linear_num_value_heads`)"
     } else if differ(&|l| Some(format!("{:?}", l.short_conv()))) {
         "its convolutions (`conv_bias`, `layer_types`)"
     } else {
