@@ -2,7 +2,7 @@
 
 use teff_graph::family;
 use teff_graph::gguf::GgufValue;
-use teff_graph::layers::{Attention, Experts, FeedForward, Layer, Mixer, NormKind, Router};
+use teff_graph::layers::{Attention, Experts, FeedForward, Layer, NormKind, Router};
 use teff_graph::{RopeScaling, Spec};
 
 use crate::gguf_write::{GgufHeader, WriteError};
@@ -203,6 +203,7 @@ mod tests {
     use teff_graph::family::Shapes;
     use teff_graph::gguf::Gguf;
     use teff_graph::layers::Activation;
+    use teff_graph::layers::Mixer;
     use teff_graph::{Head, Layers, List, Role, Rope};
 
     /// Shapes of a model's tensors by their GGUF names.

@@ -35,11 +35,11 @@ pub(super) struct Found {
     /// order.
     pub(super) parts: Vec<Piece>,
     /// Rows and columns of a part, if it isn't an expert's matrix.
-    part: Option<(usize, usize)>,
+    pub(super) part: Option<(usize, usize)>,
     /// True if value heads of linear attention are grouped by their key heads.
     pub(super) grouped: bool,
     /// Order of the columns, if it is another one.
-    columns: Option<ValueHeads>,
+    pub(super) columns: Option<ValueHeads>,
     /// True if it has the logarithms of numbers that are negated.
     pub(super) log: bool,
     /// Index of its name among those that a folder may use
