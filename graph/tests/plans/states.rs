@@ -15,8 +15,8 @@ use teff_graph::{
     Runner, Segment, SequenceId, Solo, Spec, Step, StepError, Team, TruncateError, Work,
 };
 use teff_kernels::{
-    Activations, Backend, Cpu, DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix,
-    Scalar, Tile,
+    Activations, AttentionParams, Backend, Cpu, DenseActivations, Format, KvFormat, KvHead,
+    KvLayout, Matrix, Scalar, Tile,
 };
 
 use crate::common::draw::everything;
@@ -637,7 +637,8 @@ fn layers_share_keys_and_values() {
                 let q = DenseActivations::new(&q[i * d..][..d], 1, d, d);
                 let window = a.window.and_then(|w| NonZeroUsize::new(w as usize));
                 let mut to = Tile::new(&mut mixed[i * d..][..d], 1, d, d);
-                Scalar.attend(&q, &kv, t, window, a.scale, &mut to);
+                let params = AttentionParams { window, ..AttentionParams::new(a.scale) };
+                Scalar.attend(&q, &kv, t, &params, &mut to);
             }
             Scalar.add(&mut x, &matmul(&weights(L::AttnOut), &mixed));
             Scalar.rms_norm(&x, &weights(L::FfnNorm), eps, &mut h);
