@@ -10,15 +10,15 @@ use teff_graph::gguf::{Gguf, GgufError, GgufValue, Name};
 use teff_kernels::Format;
 
 /// Key of the texts that an importance matrix was made from.
-pub const DATASETS: &str = "imatrix.datasets";
+pub(crate) const DATASETS: &str = "imatrix.datasets";
 /// Key of the number of chunks of text.
-pub const CHUNK_COUNT: &str = "imatrix.chunk_count";
+pub(crate) const CHUNK_COUNT: &str = "imatrix.chunk_count";
 /// Key of the number of tokens of a chunk.
-pub const CHUNK_SIZE: &str = "imatrix.chunk_size";
+pub(crate) const CHUNK_SIZE: &str = "imatrix.chunk_size";
 /// End of the name of a tensor of sums of squares.
-pub const SUMS: &str = ".in_sum2";
+pub(crate) const SUMS: &str = ".in_sum2";
 /// End of the name of a tensor of counts.
-pub const COUNTS: &str = ".counts";
+pub(crate) const COUNTS: &str = ".counts";
 
 /// Importance matrix, as llama-imatrix and [`crate::imatrix`] write it: for each matrix of a model
 /// the mean square of each of its inputs, for stacked experts one row of them for each.

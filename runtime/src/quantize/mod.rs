@@ -24,7 +24,7 @@
 
 mod error;
 mod folder;
-mod importance;
+pub(crate) mod importance;
 mod mixes;
 mod overrides;
 mod run;
