@@ -50,7 +50,9 @@ pub use arch::Dsp;
 pub use arch::types::*; // `Scalar`, and those of this target
 pub use arch::{Cpu, CpuError};
 pub use backend::Backend;
-pub use blocks::{Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row};
+pub use blocks::{
+    Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row, quantize_row_weighted,
+};
 pub use format::{ActivationKind, Format};
 pub use forward::ExplicitBackend;
 pub use kv::{KV_BLOCK, KvFormat, KvHead, KvLayout};

@@ -21,6 +21,7 @@
 //! [`Warning`].
 
 mod convert;
+mod dequantize;
 mod error;
 mod folder;
 mod gguf;
@@ -579,6 +580,7 @@ fn open_folder(
     let TensorTable { table, owned } = table.map_err(at_folder)?;
     let found = |key: &str| text.value_text(key).map(str::to_owned);
     let mut warnings = Warning::of_notices(&notices, found);
+    warnings.extend(all.converted().cloned());
     if let Some((count, name)) = tensors.other_parts() {
         warnings.push(Warning::new(
             name,

@@ -295,7 +295,7 @@ fn unknown_switches_are_refused_by_name() {
         ("BitNetForCausalLM", r#""hidden_act":"silu","#, "hidden_act"),
         (
             "BitNetForCausalLM",
-            r#""quantization_config":{"quant_method":"gptq"},"#,
+            r#""quantization_config":{"quant_method":"bitsandbytes"},"#,
             "quantization_config.quant_method",
         ),
         (
