@@ -16,9 +16,9 @@ use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, ActivationKind, Activations, Backend, Cpu, DenseActivations, Format,
-    KvFormat, KvHead, KvLayout, Matrix, Q8Activations, Q8RowMut, Tile, WIDE_BLOCK, WideActivations,
-    quantize_row,
+    ACT_BLOCK, ACT_SUM, ActivationKind, Activations, AttentionParams, Backend, Cpu,
+    DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix, Q8Activations, Q8RowMut, Tile,
+    WIDE_BLOCK, WideActivations, quantize_row,
 };
 
 fn backends() -> impl Iterator<Item = Cpu> {
@@ -217,7 +217,13 @@ fn attend(c: &mut Criterion) {
                 group.bench_function(BenchmarkId::new(b.name(), format!("512x{n}")), |bench| {
                     bench.iter(|| {
                         let mut y = Tile::new(&mut y, n, HEAD, HEAD);
-                        b.attend(black_box(&q), &kv, position, None, 0.125, &mut y);
+                        b.attend(
+                            black_box(&q),
+                            &kv,
+                            position,
+                            &AttentionParams::new(0.125),
+                            &mut y,
+                        );
                     });
                 });
             }

@@ -193,6 +193,14 @@ macro_rules! backend_methods {
                 $crate::ops::zip::<L>(gate, up, |g, u| $crate::lanes::Float::mul($crate::ops::math::silu(g), u));
             }
 
+            /// `x = cap * tanh(x / cap)`, which bounds `x` by `cap` and keeps what is small beside it; with a
+            /// cap of 1 it is the hyperbolic tangent, over all f32 less than 1.5 ULP from the exact value;
+            /// NaN stays.
+            fn softcap(&self, x: &mut [f32], cap: f32) {
+                let cap = <L as $crate::lanes::Float>::splat(cap);
+                $crate::ops::map::<L>(x, |x| $crate::ops::math::softcap(x, cap));
+            }
+
             /// `x = max(x, 0)^2`, squared ReLU; NaN stays.
             fn relu2(&self, x: &mut [f32]) {
                 $crate::ops::map::<L>(x, |x| $crate::ops::math::relu2(x));
@@ -260,28 +268,27 @@ macro_rules! backend_methods {
             /// or more heads one after another, each as wide as the cache's. Query `t` stands at
             /// `position + t` and sees the positions up to its own; with a window of `w`, the last `w` of
             /// them. `out[t] = sum_j softmax(scale * q[t].k[j]) v[j]` for each head, block by block as
-            /// `ops/attend.rs` defines it; a head's bits don't depend on the other heads and rows, nor on
-            /// the cache's capacity.
+            /// `ops/attend.rs` defines it, with what [`AttentionParams`](crate::AttentionParams) adds to
+            /// it; a head's bits don't depend on the other heads and rows, nor on the cache's capacity.
             ///
             /// Positions may be beyond the cache's capacity where there is a window and all that these
             /// queries see fits in together: `n + w - 1` positions for `n` queries. The cache is a ring then.
             ///
             /// # Panics
             /// If widths differ, or positions are beyond the cache's capacity (without a window, or
-            /// with `n + w - 1` above the capacity).
+            /// with `n + w - 1` above the capacity), or there are sinks, but not one for each head.
             #[inline(always)] // so that what a firmware knows of its cache leaves the other formats out
             fn attend(
                 &self,
                 q: &$crate::DenseActivations<'_>,
                 kv: &$crate::KvHead<'_>,
                 position: usize,
-                window: Option<core::num::NonZeroUsize>,
-                scale: f32,
+                params: &$crate::AttentionParams<'_>,
                 out: &mut $crate::Tile<'_>,
             ) {
                 const SHARING: usize = <L as $crate::lanes::Lanes>::QUERIES;
                 const HELD: usize = <L as $crate::lanes::Lanes>::HELD;
-                $crate::ops::attend::attend::<L, SHARING, HELD>(q, kv, position, window, scale, out);
+                $crate::ops::attend::attend::<L, SHARING, HELD>(q, kv, position, params, out);
             }
         }
         }

@@ -179,7 +179,7 @@ impl KvLayout {
 ///
 /// ```
 /// use bytemuck::{cast_slice, cast_slice_mut};
-/// use teff_kernels::{Backend, Cpu, DenseActivations, KvFormat, KvHead, KvLayout, Tile};
+/// use teff_kernels::{AttentionParams, Backend, Cpu, DenseActivations, KvFormat, KvHead, KvLayout, Tile};
 ///
 /// let layout = KvLayout { format: KvFormat::F32, head_dim: 2, capacity: 64 };
 /// let mut keys = vec![0f32; layout.key_bytes() / 4];
@@ -192,7 +192,7 @@ impl KvLayout {
 /// // The keys are equal, so the query at position 1 gets the mean of both values.
 /// let head = KvHead::new(layout, cast_slice(&keys), cast_slice(&values));
 /// let (query, mut out) = (DenseActivations::new(&[1.0, 1.0], 1, 2, 2), [0.0; 2]);
-/// Cpu::best().attend(&query, &head, 1, None, 1.0, &mut Tile::new(&mut out, 1, 2, 2));
+/// Cpu::best().attend(&query, &head, 1, &AttentionParams::new(1.0), &mut Tile::new(&mut out, 1, 2, 2));
 /// assert_eq!(out, [2.0, 3.0]);
 /// ```
 #[derive(Clone, Copy, Debug)]

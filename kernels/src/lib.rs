@@ -57,7 +57,7 @@ pub use format::{ActivationKind, Format};
 pub use forward::ExplicitBackend;
 pub use kv::{KV_BLOCK, KvFormat, KvHead, KvLayout};
 pub use matrix::{Matrix, MatrixError};
-pub use ops::attend::MAX_HEAD_DIM;
+pub use ops::attend::{AttentionParams, MAX_HEAD_DIM};
 pub use ops::rope::{RopeKind, rope_freqs, rope_table};
 pub use ops::select::TopK;
 pub use repack::{REPACK_ROWS, repack, repacked_bytes};

@@ -134,7 +134,7 @@ fn products_of_repacked_matrices_run_where_they_should() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn other_operations_run_where_they_should() {
-    use teff_kernels::{KvFormat, KvHead, KvLayout, RopeKind};
+    use teff_kernels::{AttentionParams, KvFormat, KvHead, KvLayout, RopeKind};
 
     for b in backends() {
         let lanes = match b.name() {
@@ -161,7 +161,7 @@ fn other_operations_run_where_they_should() {
             b.store_key(&layout, k, 0, &x[..16]);
             b.store_value(&layout, v, 0, &x[..16]);
             let (q, kv) = (DenseActivations::new(&x, 1, 16, 16), KvHead::new(layout, k, v));
-            b.attend(&q, &kv, 0, None, 1.0, &mut Tile::new(&mut z, 1, 16, 16));
+            b.attend(&q, &kv, 0, &AttentionParams::new(1.0), &mut Tile::new(&mut z, 1, 16, 16));
         });
         for what in [
             "layer_norm",

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use teff_kernels::equivalence::{EquivalenceError as E, MEMORY, check};
 use teff_kernels::{
-    Activations, Backend, Cpu, DenseActivations, Format, KvHead, Matrix, Q8RowMut, Scalar, Tile,
-    TopK,
+    Activations, AttentionParams, Backend, Cpu, DenseActivations, Format, KvHead, Matrix, Q8RowMut,
+    Scalar, Tile, TopK,
 };
 
 #[test]
@@ -116,12 +116,12 @@ impl Backend for Broken {
         q: &DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
-        window: Option<std::num::NonZeroUsize>,
-        scale: f32,
+        params: &AttentionParams<'_>,
         out: &mut Tile<'_>,
     ) {
         let more = if self.0 == Wrong::Window { 1 } else { 0 };
-        Scalar.attend(q, kv, position, window.map(|w| w.saturating_add(more)), scale, out);
+        let window = params.window.map(|w| w.saturating_add(more));
+        Scalar.attend(q, kv, position, &AttentionParams { window, ..*params }, out);
     }
 }
 

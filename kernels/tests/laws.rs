@@ -24,8 +24,8 @@ use common::{
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};
 use teff_kernels::{
-    Backend, Cpu, DenseActivations, Format, KvFormat, KvHead, KvLayout, Q8RowMut, RopeKind, Scalar,
-    Tile, WideRowMut,
+    AttentionParams, Backend, Cpu, DenseActivations, Format, KvFormat, KvHead, KvLayout, Q8RowMut,
+    RopeKind, Scalar, Tile, WideRowMut,
 };
 
 /// Runs `shares` of the cases; `check` compares one input on all of the backends.
@@ -283,7 +283,12 @@ fn attends() {
         // Queries of a kind seldom, or most outputs are NaN.
         let kind = if r.below(4) == 0 { a.kind } else { Kind::Plain };
         let q = floats(r, a.n * width, kind);
-        let scale = 1.0 / (hd as f32).sqrt();
+        let params = AttentionParams {
+            window: a.window,
+            scale: 1.0 / (hd as f32).sqrt(),
+            softcap: [0.0, 0.0, 3.0][r.below(3)],
+            sinks: if r.below(3) == 0 { &q[..a.heads] } else { &[] },
+        };
         let run = |b: &dyn Backend| {
             let mut k = Placed::zeroed(a.layout.key_bytes());
             let mut v = Placed::zeroed(a.layout.value_bytes());
@@ -296,7 +301,7 @@ fn attends() {
             let head = KvHead::new(a.layout, k.get(), v.get());
             let mut tile = Tile::new(&mut y[a.gap..], a.n, width, ld);
             let q = DenseActivations::new(&q, a.n, width, width);
-            b.attend(&q, &head, a.position, a.window, scale, &mut tile);
+            b.attend(&q, &head, a.position, &params, &mut tile);
             Ok::<_, TestCaseError>((k, v, within_tile(&y, a.gap, width, ld)?))
         };
         let want = run(&Scalar)?;
@@ -313,7 +318,7 @@ fn attends() {
 /// Operation on a row, given two other rows as long and a number.
 type RowOp = fn(&dyn Backend, &mut [f32], &[f32], &[f32], f32);
 
-const ROW_OPS: [(&str, RowOp); 13] = [
+const ROW_OPS: [(&str, RowOp); 14] = [
     ("layer_norm", |b, y, w, bias, eps| {
         let x = y.to_vec();
         b.layer_norm(&x, w, bias, eps.abs(), y);
@@ -334,6 +339,7 @@ const ROW_OPS: [(&str, RowOp); 13] = [
     ("gelu_mul", |b, y, w, _, _| b.gelu_mul(y, w)),
     ("silu", |b, y, _, _, _| b.silu(y)),
     ("silu_mul", |b, y, w, _, _| b.silu_mul(y, w)),
+    ("softcap", |b, y, _, _, cap| b.softcap(y, cap)),
     ("relu2", |b, y, _, _, _| b.relu2(y)),
     ("relu2_mul", |b, y, w, _, _| b.relu2_mul(y, w)),
 ];

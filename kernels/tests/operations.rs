@@ -95,6 +95,11 @@ proptest! {
             b.scale(&mut y, factor);
             y
         })?;
+        everywhere("softcap", |b| {
+            let mut y = x.clone();
+            b.softcap(&mut y, factor);
+            y
+        })?;
         for (name, gate, map) in GATES {
             everywhere(name, |b| {
                 let mut y = x.clone();

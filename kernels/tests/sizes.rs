@@ -3,8 +3,8 @@
 use std::panic::catch_unwind;
 
 use teff_kernels::{
-    Backend, DenseActivations, KvFormat, KvHead, KvLayout, Q8Activations, Scalar, Tile,
-    WideActivations,
+    AttentionParams, Backend, DenseActivations, KvFormat, KvHead, KvLayout, Q8Activations, Scalar,
+    Tile, WideActivations,
 };
 
 /// Factors whose product is 0 or small where it wraps.
@@ -65,7 +65,8 @@ fn attention_beyond_the_cache() {
             let q = DenseActivations::new(&q, n, 4, 4);
             let head = KvHead::new(layout, keys, values);
             let window = std::num::NonZeroUsize::new(window);
-            Scalar.attend(&q, &head, position, window, 1.0, &mut Tile::new(&mut y, n, 4, 4));
+            let params = AttentionParams { window, ..AttentionParams::new(1.0) };
+            Scalar.attend(&q, &head, position, &params, &mut Tile::new(&mut y, n, 4, 4));
         })
         .is_ok()
     };

@@ -1,4 +1,4 @@
-//! exp, GELU and SiLU over all f32: the largest errors; and the same bits on every backend, for an eighth of them.
+//! exp, tanh, GELU and SiLU over all f32: the largest errors; and the same bits on every backend, for an eighth of them.
 
 use std::thread;
 
@@ -126,6 +126,42 @@ fn silu_is_close_and_the_same_everywhere() {
         let mut x = [f32::NAN, f32::NEG_INFINITY];
         b.silu(&mut x);
         assert!(x[0].is_nan() && x[1].is_nan());
+    }
+}
+
+#[test]
+fn tanh_is_close_and_the_same_everywhere() {
+    let all = backends();
+    let tanh = |x: &[f32]| everywhere(&all, x, |b, x| b.softcap(x, 1.0));
+    let error = |x: &[f32; CHUNK]| {
+        let e = exps(&x.map(|x| 2.0 * f64::from(x)));
+        let y = fastest(&all, x, |b, x| b.softcap(x, 1.0));
+        let truth = |x: f64, e: f64| match x.abs() < 0.01 {
+            true => x - x * x * x * (1.0 / 3.0 - x * x * (2.0 / 15.0)),
+            false => 1.0 - 2.0 / (e + 1.0),
+        };
+        let pairs = y.into_iter().zip(x.iter().zip(e));
+        pairs.fold(0.0, |worst, (got, (x, e))| worse(ulps(got, truth(f64::from(*x), e)), worst))
+    };
+    let (small, large) = (2f32.powi(-13).to_bits(), 16f32.to_bits());
+    let above = over(small, large, error);
+    let below = over(SIGN | small, SIGN | large, error);
+    println!("tanh: at most {above:.4} ULP above 0, {below:.4} ULP below");
+    assert!(above < 1.5 && below < 1.5);
+    // The rest, of which every 999th will do: the number itself near 0, then 1.
+    let near: Vec<f32> = (0..small).step_by(999).map(f32::from_bits).collect();
+    assert!(tanh(&near).iter().zip(&near).all(|(y, x)| (y - x).abs() <= f32::EPSILON * x.abs()));
+    let far: Vec<f32> =
+        (large..=f32::INFINITY.to_bits()).step_by(999).map(f32::from_bits).collect();
+    assert!(tanh(&far).iter().all(|y| *y == 1.0));
+    let far: Vec<f32> = far.into_iter().map(|x| -x).collect();
+    assert!(tanh(&far).iter().all(|y| *y == -1.0));
+    for b in &all {
+        let mut x = [f32::NAN, 0.0, f32::INFINITY, f32::NEG_INFINITY, 90.0];
+        b.softcap(&mut x, 30.0);
+        assert!(x[0].is_nan());
+        assert_eq!(x[1..4], [0.0, 30.0, -30.0]);
+        assert!((x[4] - 30.0 * 3f32.tanh()).abs() < 1e-5);
     }
 }
 

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use teff_kernels::blocks::*;
 use teff_kernels::{
-    Backend, CodeBlock, DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix, Q8RowMut,
-    Scalar, Tile, dequantize_row, quantize_row,
+    AttentionParams, Backend, CodeBlock, DenseActivations, Format, KvFormat, KvHead, KvLayout,
+    Matrix, Q8RowMut, Scalar, Tile, dequantize_row, quantize_row,
 };
 
 /// The unit roundoff of f32: half the distance from 1 to the next float.
@@ -147,6 +147,8 @@ fn attention(
     seed: u64,
 ) -> TestCaseResult {
     let r = &mut Rng::new(seed);
+    let softcap = [0.0, 0.0, 2.0][r.below(3)];
+    let sinks = if r.below(3) == 0 { floats(r, heads, Kind::Plain) } else { vec![] };
     let (n, end) = (5, position + 5);
     let layout = KvLayout { format, head_dim: hd, capacity: end.next_multiple_of(64) };
     let mut keys = Placed::zeroed(layout.key_bytes());
@@ -166,21 +168,26 @@ fn attention(
     let width = heads * hd;
     let activations = DenseActivations::new(&q, n, width, width);
     let mut tile = Tile::new(&mut y, n, width, width);
-    Scalar.attend(&activations, &head, position, window, scale, &mut tile);
+    let params = AttentionParams { window, scale, softcap, sinks: &sinks };
+    Scalar.attend(&activations, &head, position, &params, &mut tile);
     for i in 0..n * heads {
         let to = position + i / heads + 1;
         let visible = to.saturating_sub(window.map_or(usize::MAX, NonZeroUsize::get))..to;
         let (y, q) = (&y[i * hd..][..hd], &q[i * hd..][..hd]);
         let term = |j: usize, d: usize| f64::from(q[d]) * f64::from(ks[j][d]) * f64::from(scale);
-        let score = |j: usize| (0..hd).map(|d| term(j, d)).sum::<f64>();
+        let cap = f64::from(softcap);
+        let capped = |score: f64| if cap > 0.0 { cap * (score / cap).tanh() } else { score };
+        let score = |j: usize| capped((0..hd).map(|d| term(j, d)).sum::<f64>());
         let size = |j: usize| (0..hd).map(|d| term(j, d).abs()).sum::<f64>();
-        let top = visible.clone().map(score).fold(f64::MIN, f64::max);
+        let sink = sinks.get(i % heads).map(|s| f64::from(*s));
+        let top = visible.clone().map(score).chain(sink).fold(f64::MIN, f64::max);
         let e: Vec<f64> = visible.clone().map(|j| (score(j) - top).exp()).collect();
-        let sum: f64 = e.iter().sum();
-        // A score's error (sum, scale of the key, rounded scale) turns into a relative one of its
-        // exponential; a difference of two scores is rounded once more, as is each exponential
+        let sum = e.iter().sum::<f64>() + sink.map_or(0.0, |s| (s - top).exp());
+        // A score's error (sum, scale of the key, rounded scale; and of a cap, whose slope is at most 1)
+        // turns into a relative one of its exponential; a difference of two scores is rounded once more, as is each exponential
         // (2 ULP), one for every block where the maximum grows; sums as long as the cache.
-        let scores = visible.clone().map(size).fold(0.0, f64::max) * (hd as f64 + 4.0) * EPS;
+        let largest = visible.clone().map(size).fold(0.0, f64::max);
+        let scores = (largest * (hd as f64 + 6.0) + 3.0 * cap) * EPS;
         let blocks = visible.len().div_ceil(64) as f64 + 1.0;
         let terms = 2.0 * visible.len() as f64 + 20.0;
         let relative = 4.0 * scores + (8.0 * (blocks + 1.0) + terms) * EPS;

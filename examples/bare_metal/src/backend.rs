@@ -3,7 +3,6 @@
 //! A backend takes every format and every operation of every family, since it can't know what
 //! model it will meet. A firmware knows. What is ruled out here with a check is not linked.
 
-use core::num::NonZeroUsize;
 use core::ops::Range;
 
 #[cfg(feature = "dsp")]
@@ -11,7 +10,7 @@ use teff_kernels::Dsp as Best;
 #[cfg(not(feature = "dsp"))]
 use teff_kernels::Scalar as Best;
 use teff_kernels::{
-    Activations, Backend, DenseActivations, ExplicitBackend, Format, KvFormat, KvHead, KvLayout,
+    Activations, AttentionParams, Backend, DenseActivations, ExplicitBackend, Format, KvFormat, KvHead, KvLayout,
     Matrix, Scalar, Tile, forward_backend, refuse_backend,
 };
 
@@ -56,7 +55,7 @@ impl ExplicitBackend for Needed {
         gelu, argmax);
     forward_backend!(self => Scalar; repacks);
     refuse_backend!(other(); quantize_wide, rms_norm, rope, mul, scale, gelu_mul, silu, silu_mul, relu2,
-        relu2_mul, softmax, causal_conv, top_k);
+        relu2_mul, softcap, softmax, causal_conv, top_k);
 
     fn matmul(
         &self,
@@ -93,12 +92,16 @@ impl ExplicitBackend for Needed {
         q: &DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
-        window: Option<NonZeroUsize>,
-        scale: f32,
+        params: &AttentionParams<'_>,
         out: &mut Tile<'_>,
     ) {
         match kv.layout().format {
-            KV => self.0.attend(q, kv, position, window, scale, out),
+            // The model has neither caps nor sinks: their code is left out.
+            KV => {
+                let AttentionParams { window, scale, .. } = *params;
+                let params = AttentionParams { window, ..AttentionParams::new(scale) };
+                self.0.attend(q, kv, position, &params, out);
+            }
             _ => other(),
         }
     }

@@ -1,11 +1,10 @@
 //! A backend that is small: one product for all quantised formats instead of one for each
 //! (`teff_wasm_product`). What is not a product is left to the best backend of the build.
 
-use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use teff_kernels::{
-    Activations, DenseActivations, ExplicitBackend, Format, KvHead, Matrix, Scalar, Tile,
+    Activations, AttentionParams, DenseActivations, ExplicitBackend, Format, KvHead, Matrix, Scalar, Tile,
     forward_backend,
 };
 use teff_wasm_product::Best;
@@ -35,7 +34,7 @@ impl ExplicitBackend for Compact {
     }
 
     forward_backend!(self => Best; products_per_ms, quantize, quantize_wide, layer_norm, rms_norm, rope,
-        add, mul, scale, gelu, gelu_mul, silu, silu_mul, relu2, relu2_mul, softmax, causal_conv, argmax,
+        add, mul, scale, gelu, gelu_mul, silu, silu_mul, relu2, relu2_mul, softcap, softmax, causal_conv, argmax,
         top_k, store_key, store_value);
     // Not the product of each format, which the other backend would bring.
     forward_backend!(self => Scalar; repacks, dequantize_row);
@@ -45,10 +44,9 @@ impl ExplicitBackend for Compact {
         q: &DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
-        window: Option<NonZeroUsize>,
-        scale: f32,
+        params: &AttentionParams<'_>,
         out: &mut Tile<'_>,
     ) {
-        teff_wasm_product::attend(q, kv, position, window, scale, out);
+        teff_wasm_product::attend(q, kv, position, params, out);
     }
 }

@@ -126,17 +126,11 @@ pub(super) fn layer(s: &Sizes, rope: u8, biases: Biases) -> Layer {
             heads: s.heads,
             kv_heads: s.kv_heads,
             head_dim: s.head_dim,
-            fused: false,
             qkv_bias: biases.qkv,
             out_bias: biases.attn_out,
-            qk_norm: false,
-            wide_norm: false,
-            sub_norm: false,
             rope: Some(rope),
-            window: None,
             scale: inverse_root(s.head_dim),
-            temperature: None,
-            shared_kv: None,
+            ..Attention::EMPTY
         }),
         ffn: FeedForward::Dense(Dense {
             inner: s.ffn,

@@ -62,14 +62,8 @@ const SMALL: Layer = Layer {
         fused: true,
         qkv_bias: true,
         out_bias: true,
-        qk_norm: false,
-        wide_norm: false,
-        sub_norm: false,
-        rope: None,
-        window: None,
         scale: 0.125,
-        temperature: None,
-        shared_kv: None,
+        ..Attention::EMPTY
     }),
     ffn: FeedForward::Dense(Dense {
         inner: 3072,

@@ -36,6 +36,10 @@ pub struct Attention {
     pub window: Option<u32>,
     /// Scale of the scores before softmax.
     pub scale: f32,
+    /// Soft cap of the scaled scores, which become `cap * tanh(score / cap)`.
+    pub softcap: Option<f32>,
+    /// True if each head has one further score, without a value, in its softmax.
+    pub sinks: bool,
     /// Growth of that scale with the position of the query; `None` if it is the same for all.
     pub temperature: Option<Temperature>,
     /// Layer whose keys and values are used; `None` if the layer has its own.
@@ -53,7 +57,8 @@ pub struct Temperature {
 }
 
 impl Attention {
-    pub(crate) const EMPTY: Attention = Attention {
+    /// Placeholder of one head of one element, without anything that is optional.
+    pub const EMPTY: Attention = Attention {
         heads: 1,
         kv_heads: 1,
         head_dim: 1,
@@ -66,6 +71,8 @@ impl Attention {
         rope: None,
         window: None,
         scale: 1.0,
+        softcap: None,
+        sinks: false,
         temperature: None,
         shared_kv: None,
     };
@@ -120,6 +127,9 @@ impl Attention {
             return inconsistent(
                 "the factor of scores must grow by a finite number, with a number of positions",
             );
+        }
+        if self.softcap.is_some_and(|cap| !cap.is_normal() || cap < 0.0) {
+            return inconsistent("a cap of scores must be finite and above 0");
         }
         if self.window == Some(0) {
             return inconsistent("a window must have at least 1 position");
@@ -214,6 +224,8 @@ impl Attention {
             head_dim: self.head_dim as u16,
             window: self.window.unwrap_or(0),
             scale: self.scale,
+            softcap: self.softcap.unwrap_or(0.0),
+            sinks: self.sinks.then(|| b.id(l, L::AttnSinks)),
             growth: self.temperature.map_or(0.0, |t| t.growth),
             every: self.temperature.map_or(0, |t| t.every),
         }))?;

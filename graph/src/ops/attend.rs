@@ -4,9 +4,10 @@
 use core::num::NonZeroUsize;
 use core::ops::Range;
 
-use teff_kernels::{Backend, MAX_HEAD_DIM, Tile};
+use teff_kernels::{AttentionParams, Backend, MAX_HEAD_DIM, Tile};
 
 use super::{Access, Operation, StateAccess, sure};
+use crate::TensorId;
 use crate::exec::{SegmentRows, Stopped, Worker};
 use crate::plan::{Buffer, BufferId, PlanView, RowCount, StateId, StateKind, lcm};
 
@@ -32,6 +33,10 @@ pub struct Attend {
     pub window: u32,
     /// Scale of the scores before softmax.
     pub scale: f32,
+    /// Soft cap of the scaled scores; 0 for none.
+    pub softcap: f32,
+    /// A further score for each head; `None` if there are none.
+    pub sinks: Option<TensorId>,
     /// Growth of the scale: it is multiplied by `1 + growth ln(1 + floor(position / every))`.
     pub growth: f32,
     /// Positions of queries that have the same scale; 0 for all.
@@ -104,6 +109,7 @@ impl Attend {
         let ahead = if few { joined / group } else { 1 };
         let tiles = rows.div_ceil(QUERY_TILE);
         let cache = worker.cache(self.state, segment);
+        let sinks = self.sinks.map_or(&[][..], |id| worker.vector(id));
         while !items.is_empty() {
             let (g, tile) = (items.start / tiles, items.start % tiles);
             let taken = if few { items.len().min(ahead - g % ahead) } else { 1 };
@@ -136,13 +142,16 @@ impl Attend {
                 let seen = window.map_or(usize::MAX, NonZeroUsize::get).min(position + count);
                 let products = cols.1.saturating_mul(2).saturating_mul(seen).max(1);
                 let most = (backend.products_per_ms() / products).max(1);
+                let sinks = sinks.get(h..end).unwrap_or_default();
+                let params =
+                    |scale| AttentionParams { window, scale, softcap: self.softcap, sinks };
                 let mut t = 0;
                 while t < count {
                     worker.check_cancelled()?;
                     let (scale, same) = self.scale_at(position + t);
                     let n = most.min(count - t).min(same);
                     let (q, mut to) = (queries.rows(t, n), to.rows(t, n));
-                    backend.attend(&q, &kv, position + t, window, scale, &mut to);
+                    backend.attend(&q, &kv, position + t, &params(scale), &mut to);
                     t += n;
                 }
                 h = end;
@@ -182,6 +191,8 @@ impl Operation for Attend {
         sure(window == 0 || (1..=window).contains(&self.window))?;
         sure((heads, head_dim) == (self.kv_heads, self.head_dim) && self.scale.is_finite())?;
         sure(self.growth.is_finite())?;
+        sure(self.softcap == 0.0 || self.softcap.is_normal() && self.softcap > 0.0)?;
+        plan.some_vector(self.sinks, self.heads.into())?;
         // In a ring, everything that a step's tokens attend to is still there once all of them are.
         let needed = (self.window as usize).saturating_add(plan.options.batch);
         sure(capacity >= plan.options.context || (self.window > 0 && needed <= capacity))

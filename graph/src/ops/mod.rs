@@ -276,4 +276,4 @@ operations! {
 pub use linear::Output;
 pub use project::QkvPart;
 
-const _: () = assert!(size_of::<Op>() <= 32);
+const _: () = assert!(size_of::<Op>() <= 40);

@@ -242,6 +242,9 @@ roles! {
     /// `[head_dim]`, for each head of keys; `[kv_heads head_dim]` of a norm over all of them.
     AttnKNorm: Vector, "attn_k_norm.weight", [whole("self_attn.k_norm.weight")], |l, _| l.attention()
         .filter(|a| a.qk_norm && a.has_kv()).and_then(|a| vector(a.normed(a.kv_dim())));
+    /// `[heads]`: a further score of each head, without a value.
+    AttnSinks: Vector, "attn_sinks.weight", [whole("self_attn.sinks")],
+        |l, _| l.attention().filter(|a| a.sinks).and_then(|a| vector(a.heads as usize));
     /// `[heads head_dim]`, before the attention's last product.
     AttnSubNorm: Vector, "attn_sub_norm.weight", [whole("self_attn.attn_sub_norm.weight")],
         |l, _| l.attention().filter(|a| a.sub_norm).and_then(|a| vector(a.q_dim()));

@@ -23,12 +23,15 @@ prop_compose! {
         shared in prop::option::weighted(0.3, any::<Index>()),
         scale in select(vec![1.0f32, 0.25]),
         temperature in prop::option::weighted(0.3, (select(vec![0.1f32, 1.5]), 1u32..40)),
+        softcap in prop::option::weighted(0.3, select(vec![0.5f32, 4.0])),
+        sinks in prop::bool::weighted(0.3),
     ) -> (Attention, Option<Index>) {
         let heads = kv_heads * per_kv;
         let (sub_norm, wide_norm) = (false, wide && qk_norm && !fused);
         (Attention {
             heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, sub_norm, rope,
-            window, scale, temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
+            window, scale, softcap, sinks,
+            temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
             shared_kv: None,
         }, shared)
     }
@@ -181,6 +184,8 @@ pub(crate) fn everything() -> Spec<'static> {
         rope: Some(0),
         window: None,
         scale: 0.25,
+        softcap: None,
+        sinks: false,
         temperature: None,
         shared_kv: None,
     };
@@ -199,7 +204,14 @@ pub(crate) fn everything() -> Spec<'static> {
         ffn: FeedForward::Dense(dense),
         ..first
     };
-    let window = Attention { window: Some(11), rope: Some(1), fused: true, ..attention };
+    let window = Attention {
+        window: Some(11),
+        rope: Some(1),
+        fused: true,
+        softcap: Some(5.0),
+        sinks: true,
+        ..attention
+    };
     let layer_norm = Norm { kind: NormKind::Layer, eps: 1e-5 };
     let windowed = Layer {
         mixer: Mixer::Attention(window),

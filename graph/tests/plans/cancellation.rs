@@ -13,7 +13,8 @@ use teff_graph::{
     StepError, Team, Work,
 };
 use teff_kernels::{
-    Activations, Backend, DenseActivations, Format, KvFormat, KvHead, Matrix, Scalar, Tile,
+    Activations, AttentionParams, Backend, DenseActivations, Format, KvFormat, KvHead, Matrix,
+    Scalar, Tile,
 };
 
 use crate::common::draw::{everything, format_of};
@@ -58,12 +59,11 @@ impl Backend for Counting<'_> {
         q: &DenseActivations<'_>,
         kv: &KvHead<'_>,
         position: usize,
-        window: Option<NonZeroUsize>,
-        scale: f32,
+        params: &AttentionParams<'_>,
         out: &mut Tile<'_>,
     ) {
         self.count((0..q.n()).map(|t| 2 * (position + t + 1) * q.cols()).sum());
-        Scalar.attend(q, kv, position, window, scale, out);
+        Scalar.attend(q, kv, position, params, out);
     }
 }
 

@@ -22,22 +22,7 @@ const VOCAB: usize = 40;
 /// One layer, of experts; its attention adds nothing but zeros.
 fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
     let norm = Norm { kind: NormKind::Rms, eps: 1e-5 };
-    let attention = Attention {
-        heads: 1,
-        kv_heads: 1,
-        head_dim: 4,
-        fused: false,
-        qkv_bias: false,
-        out_bias: false,
-        qk_norm: false,
-        wide_norm: false,
-        sub_norm: false,
-        rope: None,
-        window: None,
-        scale: 0.5,
-        temperature: None,
-        shared_kv: None,
-    };
+    let attention = Attention { head_dim: 4, scale: 0.5, ..Attention::EMPTY };
     let (inner, activation) = (INNER as u32, Activation::Silu);
     let layer = Layer {
         mixer: Mixer::Attention(attention),

@@ -15,8 +15,8 @@ use teff_graph::{
     Runner, Segment, SequenceId, Solo, Spec, Step, StepError, Team, TruncateError, Work,
 };
 use teff_kernels::{
-    Activations, Backend, Cpu, DenseActivations, Format, KvFormat, KvHead, KvLayout, Matrix,
-    Scalar, Tile,
+    Activations, AttentionParams, Backend, Cpu, DenseActivations, Format, KvFormat, KvHead,
+    KvLayout, Matrix, Scalar, Tile,
 };
 
 use crate::common::draw::everything;
@@ -592,7 +592,7 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
 #[test]
 fn layers_share_keys_and_values() {
     let all = [plain(None, None), plain(Some(0), None), plain(Some(0), Some(6))];
-    let spec = Spec { layers: layers(&all), ..everything() };
+    let spec = Spec { layers: layers(&all), logit_divisor: 1.0, ..everything() };
     let model = Model::new(spec.clone(), |_| Format::F32);
     let (heads, kv_heads, d, width) = (4, 2, 16, 64);
     let format = KvFormat::F16;
@@ -637,7 +637,8 @@ fn layers_share_keys_and_values() {
                 let q = DenseActivations::new(&q[i * d..][..d], 1, d, d);
                 let window = a.window.and_then(|w| NonZeroUsize::new(w as usize));
                 let mut to = Tile::new(&mut mixed[i * d..][..d], 1, d, d);
-                Scalar.attend(&q, &kv, t, window, a.scale, &mut to);
+                let params = AttentionParams { window, ..AttentionParams::new(a.scale) };
+                Scalar.attend(&q, &kv, t, &params, &mut to);
             }
             Scalar.add(&mut x, &matmul(&weights(L::AttnOut), &mixed));
             Scalar.rms_norm(&x, &weights(L::FfnNorm), eps, &mut h);

@@ -137,6 +137,7 @@ impl Truth<'_> {
         let source = a.shared_kv.map_or(l, |s| s as usize);
         let [keys, values] = caches[source].as_ref().unwrap();
         let (d, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
+        let sinks = self.layer(l, L::AttnSinks);
         let mut out = vec![];
         for t in 0..h.len() {
             let first = a.window.map_or(0, |w| (t + 1).saturating_sub(w as usize));
@@ -150,8 +151,15 @@ impl Truth<'_> {
                 let mut scores = vec![];
                 for key in &keys[first..=t] {
                     let dot: f64 = q.iter().zip(&key[i / group]).map(|(q, k)| q * k).sum();
-                    scores.push(dot * scale);
+                    let cap = a.softcap.map_or(f64::INFINITY, f64::from);
+                    let score = dot * scale;
+                    scores.push(if a.softcap.is_some() {
+                        cap * (score / cap).tanh()
+                    } else {
+                        score
+                    });
                 }
+                scores.extend(sinks.get(i));
                 softmax(&mut scores);
                 let mut sum = vec![0.0; d];
                 for (p, value) in scores.iter().zip(&values[first..=t]) {

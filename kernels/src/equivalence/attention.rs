@@ -5,7 +5,9 @@ use core::num::NonZeroUsize;
 use super::random::{Kind, Rng, fill_floats};
 use super::room::{Room, take};
 use super::{Case, EquivalenceError, UNTOUCHED, same_ints, same_tile};
-use crate::{Backend, DenseActivations, KV_BLOCK, KvFormat, KvHead, KvLayout, Scalar, Tile};
+use crate::{
+    AttentionParams, Backend, DenseActivations, KV_BLOCK, KvFormat, KvHead, KvLayout, Scalar, Tile,
+};
 
 /// Inputs of an attention.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +72,14 @@ pub fn attend<'m>(
     fill_floats(r, values, kind);
     let q = take(room, 3, a.n * width)?;
     fill_floats(r, q, Kind::Plain);
-    let scale = 1.0 / libm::sqrtf(hd as f32);
+    let q = &*q;
+    // Sinks are numbers like any others: those that the queries begin with.
+    let params = AttentionParams {
+        window: a.window,
+        scale: 1.0 / libm::sqrtf(hd as f32),
+        softcap: [0.0, 0.0, 3.0][r.below(3)],
+        sinks: if r.below(3) == 0 { &q[..a.heads] } else { &[] },
+    };
     // Of 4-byte elements, at any multiple of 4.
     let mut cache = |skew| {
         let keys = bytemuck::cast_slice_mut::<f32, u8>(take(room, skew, layout.key_bytes() / 4)?);
@@ -98,7 +107,7 @@ pub fn attend<'m>(
     let head = KvHead::new(layout, truth.keys, truth.values);
     let all = DenseActivations::new(q, a.n, width, width);
     let mut tile = Tile::new(want, a.n, width, width);
-    Scalar.attend(&all, &head, a.position, a.window, scale, &mut tile);
+    Scalar.attend(&all, &head, a.position, &params, &mut tile);
     let want = &*want;
 
     let y: &mut [f32] = take(room, 0, a.gap + a.n * (width + a.gap))?;
@@ -112,7 +121,9 @@ pub fn attend<'m>(
         let row = a.heads * hd;
         let q = DenseActivations::new(&q[from * row..], n, row, row).cols_of(col, width);
         let mut tile = Tile::new(&mut y[gap..], n, width, ld);
-        b.attend(&q, &head, a.position + from, a.window, scale, &mut tile);
+        let sinks = params.sinks.get(col / hd..(col + width) / hd).unwrap_or_default();
+        let params = AttentionParams { sinks, ..params };
+        b.attend(&q, &head, a.position + from, &params, &mut tile);
         let case = Case { n, rows: width / hd, ..case(what) };
         cases += 1;
         same_tile(&case, (y, gap, width, ld), |t| &want[(from + t) * row + col..])

@@ -29,7 +29,7 @@ impl Row {
 /// terms, and the number.
 type RowOp = fn(&dyn Backend, &mut [f32], [&[f32]; 3], f32);
 
-const ROW_OPS: [(&str, RowOp); 12] = [
+const ROW_OPS: [(&str, RowOp); 13] = [
     ("layer_norm", |b, y, [x, w, bias], eps| b.layer_norm(x, w, bias, eps.abs(), y)),
     ("rms_norm", |b, y, [x, w, _], eps| b.rms_norm(x, w, eps.abs(), y)),
     ("add", |b, y, [_, w, _], _| b.add(y, w)),
@@ -40,6 +40,7 @@ const ROW_OPS: [(&str, RowOp); 12] = [
     ("gelu_mul", |b, y, [_, w, _], _| b.gelu_mul(y, w)),
     ("silu", |b, y, _, _| b.silu(y)),
     ("silu_mul", |b, y, [_, w, _], _| b.silu_mul(y, w)),
+    ("softcap", |b, y, _, cap| b.softcap(y, cap)),
     ("relu2", |b, y, _, _| b.relu2(y)),
     ("relu2_mul", |b, y, [_, w, _], _| b.relu2_mul(y, w)),
 ];

@@ -6,7 +6,8 @@
 //! query sees nothing (later ones, and those before its window) are left out. In a block:
 //!
 //! - score `s[j] = scale * sum_d q[d] k[j][d]`, the sum by fused multiply-adds in ascending `d`
-//!   (int8 keys: times the key's scale before `scale`); positions not visible get minus infinity;
+//!   (int8 keys: times the key's scale before `scale`), with a cap then `cap * tanh(s[j] / cap)`;
+//!   positions not visible get minus infinity;
 //! - the running maximum `m` becomes `m'`; with `c = exp(m - m')`, `e[j] = exp(s[j] - m')`:
 //!   sixteen running sums `l = l * c + e` (positions strided by 16, ascending), and the output
 //!   `o[d] = o[d] * c`, then `o[d] = fma(e[j], v[j][d], o[d])` in ascending `j`
@@ -15,6 +16,9 @@
 //! Where block `b` lies in the cache is another matter: in a cache shorter than the text, a ring, it
 //! is block `b % (capacity / 64)`. Slots of it that hold later positions are not seen, as those before
 //! a window are not.
+//!
+//! It begins with `m` minus infinity and `l` 0; of a head with a sink, as if that were a score before all
+//! others without a value: with `m` the sink, and 1 in the first of the sums.
 //!
 //! At the end `o[d] * (1 / l)`, `l` summed by the halving tree. Tiles of several queries and heads
 //! only interleave these computations.
@@ -28,11 +32,40 @@ use bytemuck::cast_slice;
 
 use crate::kv::{KV_BLOCK, KvFormat, KvHead};
 use crate::lanes::{LANES, Lanes};
-use crate::ops::math::exp;
+use crate::ops::math::{exp, softcap};
 use crate::{DenseActivations, Tile};
 
 /// The widest head.
 pub const MAX_HEAD_DIM: usize = 512;
+
+/// Parameters of [`Backend::attend`](crate::Backend::attend).
+///
+/// ```
+/// use teff_kernels::AttentionParams;
+///
+/// let params = AttentionParams { softcap: 50.0, ..AttentionParams::new(0.125) };
+/// assert!(params.window.is_none() && params.sinks.is_empty());
+/// ```
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct AttentionParams<'a> {
+    /// Positions that a query attends to, the last ones up to its own; `None` for all.
+    pub window: Option<NonZeroUsize>,
+    /// Scale of the scores before softmax.
+    pub scale: f32,
+    /// Soft cap of the scaled scores: they become `cap * tanh(score / cap)`; 0 for none.
+    pub softcap: f32,
+    /// A further score for each head of a row, neither scaled nor capped, that takes part in the softmax
+    /// and has no value ("attention sink"); empty for none.
+    pub sinks: &'a [f32],
+}
+
+impl AttentionParams<'_> {
+    /// Scores with this scale and nothing else.
+    #[must_use]
+    pub const fn new(scale: f32) -> Self {
+        AttentionParams { window: None, scale, softcap: 0.0, sinks: &[] }
+    }
+}
 
 const PANELS: usize = KV_BLOCK / LANES;
 /// Registers of output that one pass over the values of a block keeps, per query.
@@ -151,7 +184,7 @@ fn scores<L: Lanes, E: Element, const QT: usize>(
 fn block<L: Lanes, E: Element, const QT: usize>(
     kv: &KvHead<'_>,
     block: usize,
-    scale: f32,
+    (scale, cap): (f32, f32),
     state: &mut [State<'_, L>; QT],
 ) {
     let mut seen = [(0, 0); QT];
@@ -179,6 +212,11 @@ fn block<L: Lanes, E: Element, const QT: usize>(
                 x = x.mul(L::load(&kv.key_scales()[at * PANELS + p]));
             }
             x.mul(L::splat(scale)).store(s);
+        }
+        if cap > 0.0 {
+            for s in e[t].as_chunks_mut::<LANES>().0 {
+                softcap(L::load(s), L::splat(cap)).store(s);
+            }
         }
         e[t][..seen[t].0].fill(f32::NEG_INFINITY);
         e[t][seen[t].1..].fill(f32::NEG_INFINITY);
@@ -283,7 +321,7 @@ struct Job<'a> {
     kv: KvHead<'a>,
     position: usize,
     window: usize,
-    scale: f32,
+    params: AttentionParams<'a>,
     heads: usize,
 }
 
@@ -306,12 +344,17 @@ fn pass<L: Lanes, E: Element, const QT: usize, const HELD: usize>(
         let to = job.position + t + 1;
         let from = to.saturating_sub(job.window);
         (first_seen, end) = (first_seen.min(from), end.max(to));
+        let (max, mut sum) = match job.params.sinks.get(h) {
+            Some(&sink) => (sink, [1.0; LANES]),
+            None => (f32::NEG_INFINITY, [0.0; LANES]),
+        };
+        sum[1..].fill(0.0);
         state.write(State {
             q: &job.q.row(t)[h * hd..][..hd],
             from,
             to,
-            max: f32::NEG_INFINITY,
-            sum: L::splat(0.0),
+            max,
+            sum: L::load(&sum),
             out: [[0.0; LANES]; MAX_HEAD_DIM / LANES],
         });
     }
@@ -355,7 +398,7 @@ fn several<L: Lanes, E: Element, const N: usize>(
     state: &mut [State<'_, L>],
 ) {
     if let Some(state) = state.first_chunk_mut::<N>() {
-        block::<L, E, N>(&job.kv, b, job.scale, state);
+        block::<L, E, N>(&job.kv, b, (job.params.scale, job.params.softcap), state);
     }
 }
 
@@ -381,19 +424,19 @@ pub(crate) fn attend<L: Lanes, const QT: usize, const HELD: usize>(
     q: &DenseActivations<'_>,
     kv: &KvHead<'_>,
     position: usize,
-    window: Option<NonZeroUsize>,
-    scale: f32,
+    params: &AttentionParams<'_>,
     out: &mut Tile<'_>,
 ) {
     let hd = kv.layout.head_dim;
     assert!((1..=MAX_HEAD_DIM).contains(&hd) && q.cols().is_multiple_of(hd));
     assert!(out.width() == q.cols() && out.n() == q.n());
-    let window = window.map_or(usize::MAX, NonZeroUsize::get);
+    assert!(params.sinks.is_empty() || params.sinks.len() == q.cols() / hd, "a sink for each head");
+    let window = params.window.map_or(usize::MAX, NonZeroUsize::get);
     // All of the text is there, or all of it that these queries see.
     let end = position.saturating_add(q.n());
     let seen = (window - 1).saturating_add(q.n());
     assert!(end.min(seen) <= kv.layout.capacity && end < usize::MAX, "positions beyond the cache");
-    let job = Job { q: *q, kv: *kv, position, window, scale, heads: q.cols() / hd };
+    let job = Job { q: *q, kv: *kv, position, window, params: *params, heads: q.cols() / hd };
     match kv.layout.format {
         KvFormat::F32 => all::<L, f32, QT, HELD>(&job, out),
         KvFormat::F16 => all::<L, [u8; 2], QT, HELD>(&job, out),

@@ -42,6 +42,32 @@ pub(crate) fn silu<L: Float>(x: L) -> L {
     x.div(exp(L::splat(0.0).sub(x)).add(L::splat(1.0)))
 }
 
+/// Hyperbolic tangent.
+///
+/// Up to 0.625 the odd polynomial of Cephes' `tanhf` (Moshier, 1987), `x + x z P(z)` with `z = x^2`;
+/// beyond, `1 - 2 / (exp(2 |x|) + 1)` with the sign of `x`.
+#[inline(always)]
+pub(crate) fn tanh<L: Float>(x: L) -> L {
+    const P: [f32; 5] =
+        [-0.333_332_82, 0.133_314_42, -0.053_739_715, 0.020_639_09, -0.005_704_988_7];
+    let (z, size, zero) = (x.mul(x), x.abs(), L::splat(0.0));
+    let mut p = L::splat(P[4]);
+    for k in [P[3], P[2], P[1], P[0]] {
+        p = p.mul(z).add(L::splat(k));
+    }
+    let near = p.mul(z).mul(x).add(x);
+    let e = exp(size.add(size)).add(L::splat(1.0));
+    let far = L::splat(1.0).sub(L::splat(2.0).div(e));
+    let far = zero.select_le(x, far, zero.sub(far));
+    size.select_le(L::splat(0.625), near, far) // NaN goes through exp, and stays
+}
+
+/// Soft bound; see [`crate::Backend::softcap`].
+#[inline(always)]
+pub(crate) fn softcap<L: Float>(x: L, cap: L) -> L {
+    tanh(x.div(cap)).mul(cap)
+}
+
 /// Squared ReLU; see [`crate::Backend::relu2`].
 #[inline(always)]
 pub(crate) fn relu2<L: Float>(x: L) -> L {

@@ -2,7 +2,7 @@
 
 use core::num::NonZeroUsize;
 
-use teff_kernels::{DenseActivations, KvFormat, KvHead, KvLayout, Tile};
+use teff_kernels::{AttentionParams, DenseActivations, KvFormat, KvHead, KvLayout, Tile};
 
 use crate::Run;
 use crate::inputs::{Aligned, Kind};
@@ -52,13 +52,20 @@ fn attend(run: &mut Run<'_>, layout: KvLayout) {
     let width = hd * (run.r.below(HEADS) + 1);
     let mut q = [0.0; QUERIES * HEADS * HEAD];
     run.r.floats(&mut q[..n * width], Kind::Plain);
-    let window = NonZeroUsize::new(run.r.below(2) * (run.r.below(CAPACITY) + 1));
+    let mut sinks = [0.0; HEADS];
+    sinks.copy_from_slice(&q[..HEADS]);
+    let params = AttentionParams {
+        window: NonZeroUsize::new(run.r.below(2) * (run.r.below(CAPACITY) + 1)),
+        scale: 0.25,
+        softcap: [0.0, 0.0, 3.0][run.r.below(3)],
+        sinks: if run.r.below(3) == 0 { &sinks[..width / hd] } else { &[] },
+    };
     let mut out = [[0.0; QUERIES * HEADS * HEAD]; 2];
     for (i, b) in run.both().into_iter().enumerate() {
         let kv = KvHead::new(layout, &cache_k[i].0[..keys], &cache_v[i].0[..values]);
         let mut y = Tile::new(&mut out[i], n, width, width);
         let q = DenseActivations::new(&q, n, width, width);
-        b.attend(&q, &kv, position, window, 0.25, &mut y);
+        b.attend(&q, &kv, position, &params, &mut y);
     }
     run.floats([&out[0], &out[1]]);
 }

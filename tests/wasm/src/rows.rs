@@ -35,7 +35,7 @@ fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
     let factor = run.r.float(kind);
     // Each writes the row that it is given, which holds x.
     type Operation<'a> = &'a dyn Fn(&dyn Backend, &mut [f32]);
-    let operations: [Operation<'_>; 13] = [
+    let operations: [Operation<'_>; 14] = [
         &|b, y| b.layer_norm(x, w, bias, eps, y),
         &|b, y| b.rms_norm(x, w, eps, y),
         &|b, y| b.add(y, w),
@@ -48,6 +48,7 @@ fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
         &|b, y| b.gelu_mul(y, w),
         &|b, y| b.silu(y),
         &|b, y| b.silu_mul(y, w),
+        &|b, y| b.softcap(y, factor),
         &|b, y| b.relu2(y),
         &|b, y| b.relu2_mul(y, w),
     ];

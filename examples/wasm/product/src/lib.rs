@@ -8,11 +8,10 @@
 
 mod product;
 
-use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use teff_kernels::{
-    ActivationKind, Activations, Backend, CodeBlock, DenseActivations, Format, KvHead, Matrix,
+    ActivationKind, Activations, AttentionParams, Backend, CodeBlock, DenseActivations, Format, KvHead, Matrix,
     TernaryBlock, Tile, WIDE_BLOCK, blocks, dequantize_row,
 };
 
@@ -149,11 +148,10 @@ pub fn attend(
     q: &DenseActivations<'_>,
     kv: &KvHead<'_>,
     position: usize,
-    window: Option<NonZeroUsize>,
-    scale: f32,
+    params: &AttentionParams<'_>,
     out: &mut Tile<'_>,
 ) {
-    Best.attend(q, kv, position, window, scale, out);
+    Best.attend(q, kv, position, params, out);
 }
 
 /// Bytes that [`matmul`] needs for weights of this format in rows of `cols`.
