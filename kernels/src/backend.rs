@@ -430,11 +430,13 @@ backend_methods!([declare]);
 /// The values of a row, in scalar code.
 pub(crate) fn dequantize_portable(w: &Matrix<'_>, row: usize, out: &mut [f32]) {
     if w.is_repacked() {
-        return dequantize_repacked(w, row, out);
+        dequantize_repacked(w, row, out);
+    } else {
+        dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
     }
-    dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
-    if w.format() == Format::I2_S {
-        ops::map::<Portable>(out, |x| Portable::splat(w.scale()).mul(x));
+    let scale = (w.format() == Format::I2_S).then_some(w.scale());
+    for factor in [scale, w.factor(row)].into_iter().flatten() {
+        ops::map::<Portable>(out, |x| Portable::splat(factor).mul(x));
     }
 }
 

@@ -11,6 +11,8 @@
         feature = "legacy-quants",
         feature = "k-quants",
         feature = "i-quants",
+        feature = "codebook-quants",
+        feature = "low-bit-quants",
         feature = "fp4-quants",
         feature = "ternary"
     )),

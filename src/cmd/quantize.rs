@@ -36,13 +36,16 @@ FORMAT is the format of most matrices:
   Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S
                         llama.cpp's mixes, with more bits for some tensors
   MXFP4_MOE             experts in MXFP4, all other matrices in Q8_0
+  Q1_0                  the signs of weights, and their mean magnitude; head Q6_K
+  Q2_0                  two bits, of which weights that are not ternary use three values; embedding
+                        Q4_K, head Q6_K
   Q5_K Q4_K Q3_K        all matrices in this one format
   TQ2_0 TQ1_0           for ternary weights; others are rounded, with a warning. Embedding Q4_K,
                         head Q6_K
   I2_S                  for weights of 0 and one magnitude per matrix; others are refused. Embedding
                         and head F16
 Rows that are not whole blocks fall back to another format: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for \
-Q6_K and I2_S, IQ4_NL for IQ4_XS, Q4_0 for Q3_K, Q2_K and TQ, or else F16.
+Q6_K and I2_S, IQ4_NL for IQ4_XS, Q4_0 for Q3_K, Q2_K, Q2_0, Q1_0 and TQ, or else F16.
 
 An importance matrix, made by teff imatrix or llama-imatrix, says how much the error of each column \
 of a matrix counts. Q2_K_S needs one. Mixes differ a little with one, as llama.cpp's do.

@@ -29,7 +29,7 @@ impl Row {
 /// terms, and the number.
 type RowOp = fn(&dyn Backend, &mut [f32], [&[f32]; 3], f32);
 
-const ROW_OPS: [(&str, RowOp); 17] = [
+const ROW_OPS: [(&str, RowOp); 19] = [
     ("layer_norm", |b, y, [x, w, bias], eps| b.layer_norm(x, w, bias, eps.abs(), y)),
     ("rms_norm", |b, y, [x, w, _], eps| b.rms_norm(x, w, eps.abs(), y)),
     ("add", |b, y, [_, w, _], _| b.add(y, w)),

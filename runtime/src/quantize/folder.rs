@@ -390,6 +390,11 @@ impl Source for FolderSource {
             if format.trailer_bytes() > 0 {
                 x.iter_mut().for_each(|x| *x *= m.scale());
             }
+            for (i, x) in x.iter_mut().enumerate() {
+                // Where there is one, there is one for every row.
+                let Some(factor) = m.factor((start + i) / cols) else { break };
+                *x *= factor;
+            }
             (at, rest) = (at + n, tail);
         }
     }

@@ -30,7 +30,7 @@ enum Rules {
     Q4KM,
     Q5KM,
     Iq4Nl,
-    /// Ternary layers, with another format for the head and the embedding.
+    /// Layers in ternary weights or two bits, with another format for the head and the embedding.
     Ternary,
     /// As in BitNet's published file: F16 for the embedding and the head.
     BitNet,
@@ -48,7 +48,7 @@ const Q2_K_S: u32 = 21;
 impl Target {
     /// All targets, with the numbers of llama.cpp (`llama_ftype` in llama.h); I2_S has that of
     /// BitNet's converter.
-    pub const ALL: [Target; 27] = [
+    pub const ALL: [Target; 29] = [
         target("F32", Format::F32, 0, Rules::Plain),
         target("F16", Format::F16, 1, Rules::Plain),
         target("BF16", Format::BF16, 32, Rules::Plain),
@@ -73,6 +73,8 @@ impl Target {
         target("IQ4_NL", Format::IQ4_NL, 25, Rules::Iq4Nl),
         target("IQ4_XS", Format::IQ4_XS, 30, Rules::Iq4Nl),
         target("MXFP4_MOE", Format::MXFP4, 38, Rules::Experts),
+        target("Q1_0", Format::Q1_0, 40, Rules::Head),
+        target("Q2_0", Format::Q2_0, 41, Rules::Ternary),
         target("TQ1_0", Format::TQ1_0, 36, Rules::Ternary),
         target("TQ2_0", Format::TQ2_0, 37, Rules::Ternary),
         target("I2_S", Format::I2_S, 40, Rules::BitNet),
@@ -336,7 +338,7 @@ pub(super) fn fit(mut format: Format, cols: u64) -> Format {
     use Format as F;
     while !(format.is_built() && cols.is_multiple_of(format.block_len() as u64)) {
         format = match format {
-            F::Q2_K | F::Q3_K | F::TQ1_0 | F::TQ2_0 => F::Q4_0,
+            F::Q2_K | F::Q3_K | F::TQ1_0 | F::TQ2_0 | F::Q1_0 | F::Q2_0 => F::Q4_0,
             F::Q4_K => F::Q5_0,
             F::Q5_K => F::Q5_1,
             F::IQ4_XS => F::IQ4_NL,
