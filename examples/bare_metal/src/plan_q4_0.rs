@@ -101,7 +101,7 @@ pub static OPS: [Op; 62] = {
         Op::Barrier,
         Op::Project(Project { w: TensorId::new(4), bias: Some(TensorId::new(5)), x: BufferId::new(2), part: All, q: BufferId::new(1), state: StateId::new(0), heads: 2, kv_heads: 2, head_dim: 32, q_norm: None, k_norm: None, eps: 1e-5, rope: None, rope_kind: RopeKind::NeoX }),
         Op::Barrier,
-        Op::Attend(Attend { q: BufferId::new(1), out: BufferId::new(3), state: StateId::new(0), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669, growth: 0.0, every: 0 }),
+        Op::Attend(Attend { q: BufferId::new(1), out: BufferId::new(3), state: StateId::new(0), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669, softcap: 0.0, sinks: None, growth: 0.0, every: 0 }),
         Op::Barrier,
         Op::Linear(Linear { w: TensorId::new(6), bias: Some(TensorId::new(7)), x: BufferId::new(3), act: None, to: Add(BufferId::new(0)), scale: 1.0 }),
         Op::Barrier,
@@ -115,7 +115,7 @@ pub static OPS: [Op; 62] = {
         Op::Barrier,
         Op::Project(Project { w: TensorId::new(16), bias: Some(TensorId::new(17)), x: BufferId::new(7), part: All, q: BufferId::new(6), state: StateId::new(1), heads: 2, kv_heads: 2, head_dim: 32, q_norm: None, k_norm: None, eps: 1e-5, rope: None, rope_kind: RopeKind::NeoX }),
         Op::Barrier,
-        Op::Attend(Attend { q: BufferId::new(6), out: BufferId::new(8), state: StateId::new(1), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669, growth: 0.0, every: 0 }),
+        Op::Attend(Attend { q: BufferId::new(6), out: BufferId::new(8), state: StateId::new(1), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669, softcap: 0.0, sinks: None, growth: 0.0, every: 0 }),
         Op::Barrier,
         Op::Linear(Linear { w: TensorId::new(18), bias: Some(TensorId::new(19)), x: BufferId::new(8), act: None, to: Add(BufferId::new(0)), scale: 1.0 }),
         Op::Barrier,
@@ -129,7 +129,7 @@ pub static OPS: [Op; 62] = {
         Op::Barrier,
         Op::Project(Project { w: TensorId::new(28), bias: Some(TensorId::new(29)), x: BufferId::new(12), part: All, q: BufferId::new(11), state: StateId::new(2), heads: 2, kv_heads: 2, head_dim: 32, q_norm: None, k_norm: None, eps: 1e-5, rope: None, rope_kind: RopeKind::NeoX }),
         Op::Barrier,
-        Op::Attend(Attend { q: BufferId::new(11), out: BufferId::new(13), state: StateId::new(2), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669, growth: 0.0, every: 0 }),
+        Op::Attend(Attend { q: BufferId::new(11), out: BufferId::new(13), state: StateId::new(2), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669, softcap: 0.0, sinks: None, growth: 0.0, every: 0 }),
         Op::Barrier,
         Op::Linear(Linear { w: TensorId::new(30), bias: Some(TensorId::new(31)), x: BufferId::new(13), act: None, to: Add(BufferId::new(0)), scale: 1.0 }),
         Op::Barrier,
@@ -143,7 +143,7 @@ pub static OPS: [Op; 62] = {
         Op::Barrier,
         Op::Project(Project { w: TensorId::new(40), bias: Some(TensorId::new(41)), x: BufferId::new(17), part: All, q: BufferId::new(16), state: StateId::new(3), heads: 2, kv_heads: 2, head_dim: 32, q_norm: None, k_norm: None, eps: 1e-5, rope: None, rope_kind: RopeKind::NeoX }),
         Op::Barrier,
-        Op::Attend(Attend { q: BufferId::new(16), out: BufferId::new(18), state: StateId::new(3), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669, growth: 0.0, every: 0 }),
+        Op::Attend(Attend { q: BufferId::new(16), out: BufferId::new(18), state: StateId::new(3), heads: 2, kv_heads: 2, head_dim: 32, window: 0, scale: 0.17677669, softcap: 0.0, sinks: None, growth: 0.0, every: 0 }),
         Op::SelectRows(SelectRows { x: BufferId::new(0), out: BufferId::new(19) }),
         Op::Barrier,
         Op::Linear(Linear { w: TensorId::new(42), bias: Some(TensorId::new(43)), x: BufferId::new(18), act: None, to: Add(BufferId::new(19)), scale: 1.0 }),
@@ -209,7 +209,7 @@ pub static KINDS: [Layer; 1] = {
     #[allow(unused_imports)]
     use teff_graph::layers::{Activation::*, *};
     [
-        Layer { mixer: Mixer::Attention(Attention { heads: 2, kv_heads: 2, head_dim: 32, fused: true, qkv_bias: true, out_bias: true, qk_norm: false, wide_norm: false, sub_norm: false, rope: None, window: None, scale: 0.17677669, temperature: None, shared_kv: None }), ffn: FeedForward::Dense(Dense { inner: 256, gated: false, fused: false, activation: GeluTanh, bias: true, sub_norm: false }), norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, pre: true, post: false }, scales: Scales { residual: 1.0 } },
+        Layer { mixer: Mixer::Attention(Attention { heads: 2, kv_heads: 2, head_dim: 32, fused: true, qkv_bias: true, out_bias: true, qk_norm: false, wide_norm: false, sub_norm: false, rope: None, window: None, scale: 0.17677669, softcap: None, sinks: false, temperature: None, shared_kv: None }), ffn: FeedForward::Dense(Dense { inner: 256, gated: false, fused: false, activation: GeluTanh, bias: true, sub_norm: false }), norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, pre: true, post: false }, scales: Scales { residual: 1.0 } },
     ]
 };
 

@@ -68,6 +68,12 @@ impl Shapes for Names<'_> {
     }
 }
 
+/// True for the names of models by which a GGUF file's tokenizer has Phi-3's rule.
+fn is_phi_3(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("phi-3") || name.contains("phi3")
+}
+
 /// Source row of row `r`, in heads of `dim` rows: rows of the first and the second half alternate.
 fn turned(r: usize, dim: usize) -> usize {
     let (head, r) = (r / dim * dim, r % dim);
@@ -105,28 +111,41 @@ impl FolderSource {
         let Some(family) = family else { return unsaid(model.spec().arch, "its architecture") };
         let (spec, factors) = gguf_spec(family, model.spec())?;
         let tensors = tensors(family, &model, &spec, factors);
-        let mut header = GgufHeader::new();
-        header.put("general.architecture", GgufValue::Str(spec.arch))?;
-        header.put("general.type", GgufValue::Str("model"))?;
-        let name = folder.canonicalize().ok();
-        let name = name.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy());
-        if let Some(name) = name {
-            header.put("general.name", GgufValue::Str(&name))?;
-        }
-        put_spec(&mut header, &spec)?;
         let export = |e: ExportError| E::Tokenizer(Box::new(e));
         let tokenizer = model.tokenizer().map_err(|e| export(e.into()))?;
         let tokenizer = tokenizer.clone().for_gguf(folder).map_err(export)?;
         let rows = spec.vocab as usize;
-        tokenizer.put_gguf(&mut header, rows).map_err(export)?;
-        if let Ok(template) = model.chat_template() {
-            header.put("tokenizer.chat_template", GgufValue::Str(template))?;
-        }
-        let keys = header.write(Vec::new())?.finish()?;
-        let gguf = Gguf::parse(&keys).map_err(|e| E::Gguf(Box::new(e)))?;
-        check_spec(family, &spec, &gguf, &Names(&tensors))?;
-        tokenizer.check_gguf(&gguf, rows).map_err(export)?;
-        let facts = Facts::of_gguf(&gguf);
+        let keys = |name: Option<&str>| {
+            let mut header = GgufHeader::new();
+            header.put("general.architecture", GgufValue::Str(spec.arch))?;
+            header.put("general.type", GgufValue::Str("model"))?;
+            if let Some(name) = name {
+                header.put("general.name", GgufValue::Str(name))?;
+            }
+            put_spec(&mut header, &spec)?;
+            tokenizer.put_gguf(&mut header, rows).map_err(export)?;
+            if let Ok(template) = model.chat_template() {
+                header.put("tokenizer.chat_template", GgufValue::Str(template))?;
+            }
+            let keys = header.write(Vec::new())?.finish()?;
+            let gguf = Gguf::parse(&keys).map_err(|e| E::Gguf(Box::new(e)))?;
+            check_spec(family, &spec, &gguf, &Names(&tensors))?;
+            tokenizer.check_gguf(&gguf, rows).map_err(export)?;
+            Ok((Facts::of_gguf(&gguf), keys))
+        };
+        let name = folder.canonicalize().ok();
+        let name = name.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy());
+        let (facts, keys) = match keys(name.as_deref()) {
+            // llama.cpp tells by the name that special tokens absorb the white space after them.
+            Err(E::Tokenizer(e)) if spec.arch == "phi3" => {
+                let other = match name.as_deref().is_some_and(is_phi_3) {
+                    true => "Phi 3",
+                    false => "Phi-3",
+                };
+                keys(Some(other)).map_err(|_| E::Tokenizer(e))?
+            }
+            keys => keys?,
+        };
         Ok(FolderSource { model, keys, facts, tensors })
     }
 
@@ -239,7 +258,8 @@ fn tensors(
 /// Head dimension of a layer's queries and keys, if their rows are reordered.
 fn turned_heads(from: &Spec<'_>, to: &Spec<'_>, l: u32) -> Option<usize> {
     let attention = from.layers.get(l).attention()?;
-    let rope = usize::from(attention.rope?);
+    // llama.cpp's converter turns the heads of layers that are not rotated like the others.
+    let rope = attention.rope.map_or(0, usize::from);
     let kind = |spec: &Spec<'_>| spec.ropes.get(rope).map(|r| r.kind);
     (kind(from) != kind(to)).then_some(attention.head_dim as usize)
 }

@@ -214,9 +214,9 @@ fn text_models_of_larger_ones() {
     let other = with(&tensors, &[tensor("vision_tower.a.weight", &[3], 1)]);
     refused(&fields, &other, "vision_tower.a.weight");
     // A text model that Teff doesn't have.
-    let json = r#"{"model_type":"mistral3","text_config":{"model_type":"ministral3"}}"#;
+    let json = r#"{"model_type":"mistral3","text_config":{"model_type":"mistral4"}}"#;
     let e = Model::open(&folder(json, &tensors).0).unwrap_err().to_string();
-    assert!(e.contains("ministral3") && e.contains("text_config.model_type"), "{e}");
+    assert!(e.contains("mistral4") && e.contains("text_config.model_type"), "{e}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::common::{self, Folder, Plain, assert_same, bits, safetensors};
 use teff_graph::family::{self, Family};
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{Experts, FeedForward};
-use teff_graph::{Head, LayerRole, LogitsFor, Role, Spec};
+use teff_graph::{Head, HfForm, HfName, LayerRole, LogitsFor, Role, Spec};
 use teff_kernels::{Cpu, Format, quantize_row};
 use teff_runtime::gguf_spec::put_spec;
 use teff_runtime::gguf_write::GgufHeader;
@@ -33,6 +33,9 @@ fn random(state: &mut u32) -> f32 {
     f32::from((*state >> 16) as i16) / 32768.0
 }
 
+/// Name of a tensor that a family hasn't.
+const UNNAMED: HfName = HfName { name: "unnamed.weight", form: HfForm::Whole };
+
 /// Tensors with `value` applied to their random elements, in a dense format.
 fn tensors(
     family: &Family,
@@ -45,7 +48,7 @@ fn tensors(
     let each = slots.flat_map(|slot| (0..slot.experts).map(move |expert| (slot, expert)));
     each.map(|(slot, expert)| {
         let mut name = family.prefix.to_owned();
-        let usual = &family.hf_names(slot.role)[0];
+        let usual = family.hf_names(slot.role).first().unwrap_or(&UNNAMED);
         family.hf_name(slot.role, usual, expert, &mut name).unwrap();
         let n = slot.rows * slot.cols;
         let values: Vec<f32> = (0..n).map(|_| value(slot.role, random(&mut state))).collect();

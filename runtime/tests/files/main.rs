@@ -7,6 +7,7 @@ mod decoders;
 
 mod compatibility;
 mod compatibility_files;
+mod compatibility_newer;
 mod experts;
 mod fuzz_regressions;
 mod load;
