@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use random::Random;
 use teff_graph::family::{
     self, bitnet, gemma3, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen,
-    qwen3moe, smollm3,
+    qwen3moe, qwen35, qwen35moe, smollm3,
 };
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{FeedForward, Mixer};
@@ -46,6 +46,12 @@ const GPT2: Vocabulary =
     Vocabulary::ByteLevel { pre: "gpt-2", specials: &["<|endoftext|>"], bos: 0, eos: 0 };
 const QWEN: Vocabulary = Vocabulary::ByteLevel {
     pre: "qwen2",
+    specials: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+    bos: 0,
+    eos: 2,
+};
+const QWEN35: Vocabulary = Vocabulary::ByteLevel {
+    pre: "qwen35",
     specials: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
     bos: 0,
     eos: 2,
@@ -94,6 +100,9 @@ const MODELS: &[Model] = &[
     Model { name: "qwen2.5-14b", spec: qwen::qwen2_5_14b, vocabulary: QWEN },
     Model { name: "qwen3-14b", spec: qwen::qwen3_14b, vocabulary: QWEN },
     Model { name: "qwen3-30b-a3b", spec: qwen3moe::qwen3_30b_a3b, vocabulary: QWEN },
+    Model { name: "qwen3.5-0.8b", spec: qwen35::qwen3_5_0_8b, vocabulary: QWEN35 },
+    Model { name: "qwen3.5-4b", spec: qwen35::qwen3_5_4b, vocabulary: QWEN35 },
+    Model { name: "qwen3.5-35b-a3b", spec: qwen35moe::qwen3_5_35b_a3b, vocabulary: QWEN35 },
     Model { name: "lfm2-1.2b", spec: lfm2::lfm2_1_2b, vocabulary: LFM2 },
     Model { name: "lfm2-8b-a1b", spec: lfm2::lfm2_8b_a1b, vocabulary: LFM2 },
     Model { name: "gpt-oss-20b", spec: gpt_oss::gpt_oss_20b, vocabulary: GPT_OSS },
@@ -215,7 +224,9 @@ fn tensors(spec: &Spec<'_>, target: &Target) -> Result<Vec<Tensor>, Box<dyn Erro
         let (mean, deviation) = match slot.role {
             _ if !slot.is_vector() => (0.0, 0.02),
             _ if is_norm(slot.role) => (1.0, 0.01),
-            Role::Layer(_, LayerRole::ConvTaps) => (0.0, 0.3),
+            Role::Layer(_, LayerRole::ConvTaps | LayerRole::DeltaTaps) => (0.0, 0.3),
+            // Heads that forget at once, and others that remember for thousands of tokens.
+            Role::Layer(_, LayerRole::DeltaRate | LayerRole::DeltaBias) => (-4.0, 1.0),
             _ => (0.0, 0.01),
         };
         all.push(Tensor { name, format: Format::F32, dims, mean, deviation });
@@ -241,7 +252,8 @@ fn is_norm(role: Role) -> bool {
         Role::OutputNorm => true,
         Role::Layer(_, role) => {
             let attn = [L::AttnNorm, L::AttnPostNorm, L::AttnSubNorm, L::AttnQNorm, L::AttnKNorm];
-            attn.contains(&role) || [L::FfnNorm, L::FfnPostNorm, L::FfnSubNorm].contains(&role)
+            attn.contains(&role)
+                || [L::FfnNorm, L::FfnPostNorm, L::FfnSubNorm, L::DeltaNorm].contains(&role)
         }
         _ => false,
     }

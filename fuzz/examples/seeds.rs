@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use teff_fuzz::{gguf, tiny, tiny_gguf, vocabulary};
-use teff_graph::family::{bitnet, gemma3, gpt_oss, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe, qwen3moe, smollm3};
+use teff_graph::family::{bitnet, gemma3, gpt_oss, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe, qwen35, qwen35moe, qwen3moe, smollm3};
 use teff_graph::{Head, LogitsFor};
 use teff_kernels::Format;
 use teff_runtime::{LoadOptions, Model, SessionOptions};
@@ -40,6 +40,8 @@ fn main() {
         ("qwen3moe", qwen3moe::qwen3_30b_a3b(), (Format::Q8_0, 32)),
         ("qwen2moe", qwen2moe::qwen1_5_moe(), (Format::Q4_0, 32)),
         ("lfm2", lfm2::lfm2_1_2b(), (Format::Q4_0, 32)),
+        ("qwen35moe", qwen35moe::qwen3_5_35b_a3b(), (Format::Q5_0, 32)),
+        ("qwen35", qwen35::qwen3_5_0_8b(), (Format::Q4_0, 32)),
         ("lfm2moe", lfm2::lfm2_8b_a1b(), (Format::Q8_0, 32)),
         ("mixtral", llama::mixtral_8x7b(), (Format::Q5_0, 32)),
         ("granitemoe", granite::granite3_3b_a800m(), (Format::Q8_0, 32)),

@@ -79,6 +79,8 @@ fn folders() -> Vec<(&'static str, PathBuf)> {
         "ministral3",
         "phi3",
         "phi4-long",
+        "qwen35",
+        "qwen35moe",
     ];
     let theirs = theirs.into_iter().filter_map(|name| Some((name, oracle(name)?)));
     [("gpt2", data(""))].into_iter().chain(theirs).collect()

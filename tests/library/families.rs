@@ -65,13 +65,13 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3);
+families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3 qwen35);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
 #[test]
 fn experts() {
-    for name in ["qwen3moe", "mixtral", "granitemoe", "lfm2moe", "gpt-oss"] {
+    for name in ["qwen3moe", "mixtral", "granitemoe", "lfm2moe", "gpt-oss", "qwen35moe"] {
         experts_of(name);
     }
     // Of this one there is no copy.
@@ -82,6 +82,7 @@ fn experts() {
         "qwen3moe",
         "qwen3moe-fused",
         "qwen3moe-nonorm",
+        "qwen35moe",
         "mixtral",
         "granitemoe",
         "lfm2moe",
@@ -114,6 +115,22 @@ fn experts_of(family: &str) {
 #[test]
 fn lfm3() {
     folder("lfm3");
+}
+
+/// The published form of Qwen 3.5, inside of a model for images and with a block that predicts further tokens.
+#[test]
+fn qwen35_for_images() {
+    if oracle("qwen35-mm").is_some() {
+        files_of("qwen35-mm");
+    }
+    folder("qwen35-mm");
+}
+
+#[test]
+fn qwen35_rows_of_256() {
+    if oracle("qwen35-k").is_some() {
+        files_of("qwen35-k");
+    }
 }
 
 #[test]

@@ -205,6 +205,18 @@ fn lfm2() {
 }
 
 #[test]
+fn qwen35() {
+    family("qwen35");
+}
+
+#[test]
+fn qwen35moe() {
+    if oracle("qwen35moe").is_some() {
+        family("qwen35moe");
+    }
+}
+
+#[test]
 fn mixtral() {
     family("mixtral");
 }
@@ -273,6 +285,9 @@ fn folders() {
         "mistral3-wrapped",
         "phi3",
         "phi4-long",
+        "qwen35",
+        "qwen35-mm",
+        "qwen35moe",
     ] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);

@@ -57,7 +57,13 @@ const FAMILY: Family = Family {
     from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &DENSE),
     from_config: folder_reader(from_config),
     names: Names::LLAMA,
-    gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false, scales: true },
+    gguf: GgufForm {
+        rope: RopeKind::Norm,
+        rope_factors: true,
+        window: false,
+        scales: true,
+        ..GgufForm::HALVES
+    },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

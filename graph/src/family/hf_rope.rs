@@ -183,6 +183,20 @@ impl Keys {
         Ok((RopeScaling::Long { original: original as u32 }, magnitude))
     }
 
+    /// Elements of a head that are rotated: `part` of it if the file doesn't say.
+    fn dims(&self, meta: &dyn Metadata, of: Of, part: f32) -> Result<u32, SpecError> {
+        let (inner, outer) = (float(meta, self.partial)?, float(meta, PARTIAL)?);
+        if inner.is_some() && outer.is_some() && inner != outer {
+            let known = "the value among the rotary parameters";
+            return Err(SpecError::Unsupported { key: PARTIAL, known });
+        }
+        let part = inner.or(outer).unwrap_or(part);
+        if !(0.0..=1.0).contains(&part) {
+            return Err(MetaError::Wrong { key: PARTIAL, want: "a number from 0 to 1" }.into());
+        }
+        Ok(libm::trunc(f64::from(of.head_dim) * f64::from(part)) as u32)
+    }
+
     fn no_part(&self, meta: &dyn Metadata) -> Result<(), SpecError> {
         for key in [PARTIAL, self.partial] {
             if float(meta, key)?.is_some_and(|f| f != 1.0) {
@@ -326,6 +340,26 @@ pub(super) fn of_phi3(meta: &dyn Metadata, room: &mut SpecRoom, of: Of) -> Resul
     Ok(rope)
 }
 
+/// As [`one`], for models that rotate a part of each head: `part` of it if the file doesn't say.
+pub(super) fn of_part(
+    meta: &dyn Metadata,
+    room: &mut SpecRoom,
+    of: Of,
+    part: f32,
+) -> Result<Rope, SpecError> {
+    let (older, newer) = (SCALING.are_there(meta)?, PARAMETERS.are_there(meta)?);
+    let keys = if older { SCALING } else { PARAMETERS };
+    let read = |keys: &Keys, notes: &mut Notes<'_>| {
+        keys.one_kind(meta)?;
+        read_all(meta, keys, Of { head_dim: keys.dims(meta, of, part)?, ..of }, notes)
+    };
+    let rope = read(&keys, &mut Notes(Some(room)))?;
+    if older && newer && read(&PARAMETERS, &mut Notes(None)) != Ok(rope) {
+        room.note(PARAMETERS.all, Rule::ScalingReplaces);
+    }
+    Ok(rope)
+}
+
 fn read_phi3(
     meta: &dyn Metadata,
     keys: &Keys,
@@ -333,16 +367,7 @@ fn read_phi3(
     notes: &mut Notes<'_>,
 ) -> Result<Rope, SpecError> {
     keys.one_kind(meta)?;
-    let (inner, outer) = (float(meta, keys.partial)?, float(meta, PARTIAL)?);
-    if inner.is_some() && outer.is_some() && inner != outer {
-        let known = "the value among the rotary parameters";
-        return Err(SpecError::Unsupported { key: PARTIAL, known });
-    }
-    let part = inner.or(outer).unwrap_or(1.0);
-    if !(0.0..=1.0).contains(&part) {
-        return Err(MetaError::Wrong { key: PARTIAL, want: "a number from 0 to 1" }.into());
-    }
-    let dims = libm::trunc(f64::from(of.head_dim) * f64::from(part)) as u32;
+    let dims = keys.dims(meta, of, 1.0)?;
     let base = keys.base(meta, of, notes)?;
     let (key, kind) = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
     keys.no_factor(meta, kind, notes)?;
@@ -422,6 +447,16 @@ fn read(
 ) -> Result<Rope, SpecError> {
     keys.one_kind(meta)?;
     keys.no_part(meta)?;
+    read_all(meta, keys, of, notes)
+}
+
+/// All parameters but the part of a head that is rotated, which is `of.head_dim`.
+fn read_all(
+    meta: &dyn Metadata,
+    keys: &Keys,
+    of: Of,
+    notes: &mut Notes<'_>,
+) -> Result<Rope, SpecError> {
     let base = keys.base(meta, of, notes)?;
     let kind = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
     keys.no_factor(meta, kind.1, notes)?;

@@ -87,6 +87,89 @@ fn experts_that_are_mixed_in_another_way() {
     }
 }
 
+fn qwen35() -> Vec<(&'static str, Value<'static>)> {
+    let mut values = sizes!("qwen35");
+    values.retain(|(key, _)| !key.contains("expert"));
+    values.extend([
+        ("qwen35.ssm.conv_kernel", Value::Uint(4)),
+        ("qwen35.ssm.state_size", Value::Uint(8)),
+        ("qwen35.ssm.group_count", Value::Uint(2)),
+        ("qwen35.ssm.time_step_rank", Value::Uint(4)),
+        ("qwen35.ssm.inner_size", Value::Uint(48)),
+        ("qwen35.rope.dimension_count", Value::Uint(8)),
+        ("qwen35.full_attention_interval", Value::Uint(2)),
+    ]);
+    values
+}
+
+#[test]
+fn linear_attention_in_some_layers() {
+    use teff_graph::SpecRoom;
+    use teff_graph::family::{Notice, Rule};
+
+    let read = |values: Vec<(&'static str, Value<'static>)>,
+                lists: Vec<(&'static str, Vec<u64>)>| {
+        let family = FAMILIES.iter().find(|f| f.arch == "qwen35").unwrap();
+        let (keys, mut room) = (Keys { values, lists }, SpecRoom::new());
+        let spec = (family.from_gguf)(&keys, &Embedding, &mut room)?;
+        let linear: Vec<bool> = spec.layers.iter().map(|l| l.delta_net().is_some()).collect();
+        Ok::<_, SpecError>((linear, room.notices().to_vec()))
+    };
+    let with = |more: &[(&'static str, Value<'static>)]| [&qwen35()[..], more].concat();
+    let (linear, notices) = read(qwen35(), vec![]).unwrap();
+    assert_eq!((linear, notices), (vec![true, false, true], vec![]));
+    // The list wins over the interval.
+    let list = "qwen35.attention.recurrent_layers";
+    let (linear, notices) = read(qwen35(), vec![(list, vec![1, 0, 1])]).unwrap();
+    assert_eq!((linear, notices), (vec![true, false, true], vec![]));
+    let (linear, notices) = read(qwen35(), vec![(list, vec![0, 1, 1])]).unwrap();
+    let notice = Notice { key: "qwen35.full_attention_interval", rule: Rule::RecurrentLayers };
+    assert_eq!((linear, notices), (vec![false, true, true], vec![notice]));
+    // Blocks that predict further tokens are no layers.
+    let next = "qwen35.nextn_predict_layers";
+    let (linear, notices) =
+        read(with(&[(next, Value::Uint(1))]), vec![(list, vec![1, 0, 0])]).unwrap();
+    assert_eq!((linear, notices), (vec![true, false], vec![]));
+    assert_eq!(read(with(&[(next, Value::Uint(0))]), vec![]).unwrap().0.len(), 3);
+    // Sections whose sum is not the number of frequencies change nothing.
+    let sections = "qwen35.rope.dimension_sections";
+    for (sum, all) in [(4, vec![2, 1, 1, 0]), (3, vec![1, 1, 1, 0]), (5, vec![5])] {
+        let (_, notices) = read(qwen35(), vec![(sections, all)]).unwrap();
+        let notice = Notice { key: sections, rule: Rule::Sections };
+        assert_eq!(notices, if sum == 4 { vec![] } else { vec![notice] });
+    }
+    for (key, value) in [
+        (next, Value::Uint(3)),
+        (list, Value::Bool(true)),
+        ("qwen35.ssm.inner_size", Value::Uint(47)),
+        ("qwen35.ssm.state_size", Value::Null),
+        ("qwen35.expert_count", Value::Uint(4)),
+    ] {
+        let e = read(with(&[(key, value)]), vec![]).unwrap_err().to_string();
+        assert!(e.contains(key), "{key}: {e}");
+    }
+    for list_of in [vec![1, 0], vec![1, 0, 1, 1]] {
+        let e = read(qwen35(), vec![(list, list_of)]).unwrap_err().to_string();
+        assert!(e.contains(list), "{e}");
+    }
+    // Value heads in two groups of a size of their own.
+    let family = FAMILIES.iter().find(|f| f.arch == "qwen35").unwrap();
+    let spec = family.read_gguf(&Keys { values: qwen35(), lists: vec![] }, &Embedding).unwrap();
+    let net = *spec.layers.get(0).delta_net().unwrap();
+    assert_eq!((net.key_dim, net.value_dim, net.channels(), net.taps), (8, 12, 2 * 16 + 48, 4));
+    let order = net.stored(teff_graph::LayerRole::DeltaQkv).unwrap();
+    assert_eq!((order.first, order.size, order.columns), (32, 12, false));
+    assert_eq!([0, 1, 2, 3].map(|j| order.stored(j)), [0, 2, 1, 3]);
+    let spec = read_attention(&spec);
+    assert_eq!(spec, (true, true, 8));
+}
+
+/// Gates and norms of the attention of the second layer, and the elements that are rotated.
+fn read_attention(spec: &Spec<'_>) -> (bool, bool, u32) {
+    let attention = spec.layers.get(1).attention().unwrap();
+    (attention.gate, attention.qk_norm, spec.ropes[0].dims)
+}
+
 #[test]
 fn attention_to_later_tokens() {
     let key = "gpt2.attention.causal";

@@ -1,6 +1,9 @@
 //! Conversion of tensors that can't be used in place: matrices stored with inputs as rows or to be
 //! quantised, and vectors of a type other than f32.
 
+use std::ops::Range;
+
+use teff_graph::layers::ValueHeads;
 use teff_kernels::{Format, dequantize_row, quantize_row};
 
 /// Dense matrix in a file.
@@ -13,6 +16,8 @@ pub(super) struct Dense<'a> {
     pub(super) cols: usize,
     /// True if the file has inputs as rows: `[cols, rows]`.
     pub(super) transposed: bool,
+    /// Order of the columns, if it is another one; not of a transposed matrix.
+    pub(super) columns: Option<ValueHeads>,
     /// Index of the share that is read, and number of shares whose outputs alternate; `(0, 1)` of a
     /// matrix that is not transposed.
     pub(super) share: (usize, usize),
@@ -22,6 +27,37 @@ pub(super) struct Dense<'a> {
 impl Dense<'_> {
     fn elem(&self) -> usize {
         self.format.block_bytes()
+    }
+
+    /// Runs of columns that lie together in the file: where each lies there, and its columns.
+    fn runs(&self, cols: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let (order, mut at) = (self.columns, cols.start);
+        std::iter::from_fn(move || {
+            let mut run = (at, at..cols.end);
+            if let Some(ValueHeads { first, size, .. }) = order {
+                let end = match at.checked_sub(first) {
+                    None => first,
+                    Some(c) => first + (c / size + 1) * size,
+                };
+                if let (Some(order), Some(c)) = (order, at.checked_sub(first)) {
+                    run.0 = first + order.stored(c / size) * size + c % size;
+                }
+                run.1.end = end.min(cols.end);
+            }
+            at = run.1.end;
+            (!run.1.is_empty()).then_some(run)
+        })
+    }
+}
+
+/// Copies a matrix to `out` with its columns in the order of memory, elements unchanged.
+pub(super) fn order_columns(m: &Dense<'_>, out: &mut [u8]) {
+    let (n, elem) = (m.cols * m.elem(), m.elem());
+    for (from, to) in m.bytes.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+        for (at, cols) in m.runs(0..m.cols) {
+            let bytes = cols.len() * elem;
+            to[cols.start * elem..][..bytes].copy_from_slice(&from[at * elem..][..bytes]);
+        }
     }
 }
 
@@ -98,9 +134,11 @@ pub(super) fn quantize(m: &Dense<'_>, to: Format, out: &mut [u8]) {
                 }
             } else {
                 for r in 0..nr {
-                    let at = ((r0 + r) * cols + c0) * elem;
-                    let row = &mut tile[r * STRIDE..][..nc];
-                    dequantize_row(m.format, &m.bytes[at..][..nc * elem], row);
+                    for (at, run) in m.runs(c0..c0 + nc) {
+                        let at = ((r0 + r) * cols + at) * elem;
+                        let row = &mut tile[r * STRIDE + run.start - c0..][..run.len()];
+                        dequantize_row(m.format, &m.bytes[at..][..run.len() * elem], row);
+                    }
                 }
             }
             let start = c0 / to.block_len() * to.block_bytes();
@@ -143,6 +181,12 @@ pub(super) fn widen(format: Format, bytes: &[u8], shift: f32, out: &mut [u8]) {
     if shift != 0.0 {
         out.iter_mut().for_each(|x| *x += shift);
     }
+}
+
+/// `x = -exp(x)` for floats in `out`, the exponential rounded once from f64.
+pub(super) fn negate_exp(out: &mut [u8]) {
+    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
+    out.iter_mut().for_each(|x| *x = -(f64::from(*x).exp() as f32));
 }
 
 /// Stores every `parts`th element of a vector from `part` on as f32 of this machine in `out`, which is
@@ -207,8 +251,15 @@ mod tests {
         for (rows, cols) in SHAPES {
             for format in [Format::F32, Format::F16, Format::BF16] {
                 let (n, bytes) = (format.block_bytes(), dense(format, &values(rows * cols)));
-                let m =
-                    Dense { format, rows, cols, transposed: true, share: (0, 1), bytes: &bytes };
+                let m = Dense {
+                    format,
+                    rows,
+                    cols,
+                    transposed: true,
+                    columns: None,
+                    share: (0, 1),
+                    bytes: &bytes,
+                };
                 let mut out = vec![0; bytes.len()];
                 transpose(&m, &mut out);
                 for r in 0..rows {
@@ -233,13 +284,22 @@ mod tests {
             rows: cols,
             cols: rows,
             transposed: true,
+            columns: None,
             share: (0, 1),
             bytes: &straight,
         };
         let mut turned = vec![0; straight.len()];
         transpose(&t, &mut turned);
         for (transposed, bytes) in [(false, &straight), (true, &turned)] {
-            let m = Dense { format: Format::F32, rows, cols, transposed, share: (0, 1), bytes };
+            let m = Dense {
+                format: Format::F32,
+                rows,
+                cols,
+                transposed,
+                columns: None,
+                share: (0, 1),
+                bytes,
+            };
             let mut out = vec![0; Format::I2_S.tensor_bytes(rows, cols).unwrap()];
             quantize(&m, Format::I2_S, &mut out);
             let w = teff_kernels::Matrix::from_tensor(Format::I2_S, rows, cols, &out).unwrap();
@@ -256,12 +316,49 @@ mod tests {
             rows: 1,
             cols: 128,
             transposed: false,
+            columns: None,
             share: (0, 1),
             bytes: &zeros,
         };
         let mut out = vec![9; 64];
         quantize(&m, Format::I2_S, &mut out);
         assert_eq!((out[0], &out[32..36]), (0x55, &[0; 4][..]));
+    }
+
+    /// Columns in another order, in both ways of conversion.
+    #[test]
+    fn columns_are_put_in_order() {
+        // Three key heads with two value heads each, of 112 columns, after 32 others.
+        let heads = ValueHeads { first: 32, keys: 3, each: 2, size: 112, columns: true };
+        let (rows, cols) = (3, 32 + 6 * 112);
+        let x = values(rows * cols);
+        let bytes = dense(Format::F32, &x);
+        let format = Format::F32;
+        let (transposed, columns, share) = (false, Some(heads), (0, 1));
+        let m = Dense { format, rows, cols, transposed, columns, share, bytes: &bytes };
+        let mut want = x.clone();
+        for r in 0..rows {
+            for (j, stored) in [0, 2, 4, 1, 3, 5].into_iter().enumerate() {
+                let [to, from] = [j, stored].map(|head| r * cols + 32 + head * 112);
+                want[to..][..112].copy_from_slice(&x[from..][..112]);
+            }
+        }
+        let mut out = vec![0; bytes.len()];
+        order_columns(&m, &mut out);
+        assert_eq!(out, dense(Format::F32, &want));
+        let row = Format::Q8_0.row_bytes(cols).unwrap();
+        let mut out = vec![0; rows * row];
+        quantize(&m, Format::Q8_0, &mut out);
+        assert_eq!(out, dense_rows(Format::Q8_0, &want, cols));
+    }
+
+    fn dense_rows(format: Format, x: &[f32], cols: usize) -> Vec<u8> {
+        let row = |x: &[f32]| {
+            let mut out = vec![0; format.row_bytes(cols).unwrap()];
+            quantize_row(format, x, &mut out);
+            out
+        };
+        x.chunks(cols).flat_map(row).collect()
     }
 
     #[test]
@@ -277,6 +374,7 @@ mod tests {
                         rows: cols,
                         cols: rows,
                         transposed: true,
+                        columns: None,
                         share: (0, 1),
                         bytes: &straight,
                     };
@@ -290,7 +388,15 @@ mod tests {
                         quantize_row(to, &row, out);
                     }
                     for (transposed, bytes) in [(false, &straight), (true, &turned)] {
-                        let m = Dense { format, rows, cols, transposed, share: (0, 1), bytes };
+                        let m = Dense {
+                            format,
+                            rows,
+                            cols,
+                            transposed,
+                            columns: None,
+                            share: (0, 1),
+                            bytes,
+                        };
                         let mut out = vec![0; want.len()];
                         quantize(&m, to, &mut out);
                         assert!(out == want, "{rows}x{cols} {format} to {to}, {transposed}");
@@ -307,8 +413,8 @@ mod tests {
         let bytes = dense(Format::F32, &x);
         for part in 0..parts {
             let share = (part, parts);
-            let m =
-                Dense { format: Format::F32, rows, cols, transposed: true, share, bytes: &bytes };
+            let (format, transposed, columns) = (Format::F32, true, None);
+            let m = Dense { format, rows, cols, transposed, columns, share, bytes: &bytes };
             let mut out = vec![0; rows * cols * 4];
             transpose(&m, &mut out);
             for (i, got) in out.as_chunks::<4>().0.iter().enumerate() {

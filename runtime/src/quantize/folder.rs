@@ -176,16 +176,24 @@ fn gguf_spec(family: &Family, spec: &Spec<'_>) -> Result<(Spec<'static>, Option<
         return unsaid(arch, format!("`sliding_window`: {size}"));
     }
     let mut factors = None;
-    let scaled = spec.ropes.iter().find(|r| matches!(r.scaling, RopeScaling::Llama3 { .. }));
-    if let Some(rope) = scaled {
+    let is_scaled = |scaling: RopeScaling| {
+        matches!(scaling, RopeScaling::Llama3 { .. } | RopeScaling::Proportional { .. })
+    };
+    if let Some(rope) = spec.ropes.iter().find(|r| is_scaled(r.scaling)) {
         if !form.rope_factors {
             return unsaid(arch, "`rope_scaling`: llama3");
         }
-        factors = Some(llama3_factors(rope));
+        factors = Some(match rope.scaling {
+            RopeScaling::Proportional { pairs, factor } => {
+                // What must not rotate does so by an angle that is none.
+                (0..rope.dims / 2).map(|i| if i < pairs { factor } else { 1e30 }).collect()
+            }
+            _ => llama3_factors(rope),
+        });
     }
     let spec = spec.with_ropes(|rope| {
         let scaling = match rope.scaling {
-            RopeScaling::Llama3 { .. } => RopeScaling::Factors,
+            scaling if is_scaled(scaling) => RopeScaling::Factors,
             scaling => scaling,
         };
         Rope { kind: form.rope, scaling, ..rope }
@@ -290,12 +298,16 @@ fn check_spec(
         "its factor of scores (`scale_attn_weights`, `query_pre_attn_scalar`)"
     } else if differ(&attention(|a| format!("{:?}", a.window))) {
         "its windows (`sliding_window`, `layer_types`)"
+    } else if differ(&attention(|a| format!("{:?}", a.shared_kv))) {
+        "the layers that share keys and values (`num_kv_shared_layers`, `layer_types`)"
     } else if read.ropes != spec.ropes {
         "its rotary embedding (`rope_parameters`)"
     } else if differ(&attention(|a| format!("{} {}", a.qkv_bias, a.out_bias))) {
         "its biases (`attention_bias`)"
     } else if differ(&|l| Some(format!("{:?}", l.ffn))) {
         "its feed-forward parts (`mlp_bias`, `norm_topk_prob`, `mlp_only_layers`)"
+    } else if differ(&|l| Some(format!("{:?}", l.delta_net()))) {
+        "its linear attention (`layer_types`, `linear_num_value_heads`)"
     } else if differ(&|l| Some(format!("{:?}", l.short_conv()))) {
         "its convolutions (`conv_bias`, `layer_types`)"
     } else {
@@ -377,6 +389,11 @@ impl Source for FolderSource {
             dequantize_row(format, &m.bytes()[bytes(start)..][..bytes(n)], x);
             if format.trailer_bytes() > 0 {
                 x.iter_mut().for_each(|x| *x *= m.scale());
+            }
+            for (i, x) in x.iter_mut().enumerate() {
+                // Where there is one, there is one for every row.
+                let Some(factor) = m.factor((start + i) / cols) else { break };
+                *x *= factor;
             }
             (at, rest) = (at + n, tail);
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use crate::common::Plain;
 use crate::decoders::{
     Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gpt2, lfm2, llama,
-    logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, read, read_of, refused, rotary,
-    tensor, warned, with,
+    logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, read, read_of, refused,
+    rotary, tensor, warned, with,
 };
 use teff_graph::Head;
 use teff_graph::family::Rule;
@@ -373,7 +373,7 @@ const WINDOWED: &str = r#"["full_attention","sliding_attention","full_attention"
 
 #[test]
 fn windows_of_classes_without_them_are_ignored() {
-    for Small { class, fields, tensors, .. } in [gpt2(), llama(), lfm2(), bitnet()] {
+    for Small { class, fields, tensors, .. } in [gpt2(), llama(), lfm2(), bitnet(), qwen35()] {
         let plain = read(&fields, &tensors, &[]);
         let window = fields.set(&[("sliding_window", "4")]);
         assert!(read(&window, &tensors, &["sliding_window"]) == plain, "{class}");
@@ -536,6 +536,49 @@ fn older_names_of_fields() {
     assert!(read(&other, &tensors, &[]) == want);
     let both = fields.set(&[("n_layer", "5"), ("num_hidden_layers", "2")]);
     assert!(read(&both, &tensors, &["n_layer"]) == want);
+}
+
+#[test]
+fn layers_of_linear_attention() {
+    let Small { fields, tensors, .. } = qwen35();
+    let want = read(&fields, &tensors, &[]);
+    let (types, interval) = ("layer_types", "full_attention_interval");
+    assert!(read(&fields.set(&[(interval, "2")]), &tensors, &[]) == want);
+    assert!(read(&fields.set(&[(interval, "4")]), &tensors, &[interval]) == want);
+    let unlisted = fields.without(&[types]).set(&[(interval, "2")]);
+    assert!(read(&unlisted, &tensors, &[]) == want);
+    refused(&unlisted.set(&[(interval, "0")]), &tensors, interval);
+    let other = r#"["linear_attention","sliding_attention","linear_attention"]"#;
+    refused(&fields.set(&[(types, other)]), &tensors, types);
+    refused(&fields.set(&[(types, r#"["linear_attention"]"#)]), &tensors, types);
+    for (key, value, known) in
+        [("attn_output_gate", "false", "true"), ("output_gate_type", "\"swish\"", "\"sigmoid\"")]
+    {
+        let (right, wrong) = if value == "false" { (known, value) } else { (value, known) };
+        assert!(read(&fields.set(&[(key, right)]), &tensors, &[]) == want);
+        refused(&fields.set(&[(key, wrong)]), &tensors, key);
+    }
+    refused(&fields.set(&[("linear_num_value_heads", "3")]), &tensors, "multiple");
+}
+
+#[test]
+fn sections_of_images() {
+    let Small { fields, tensors, .. } = qwen35();
+    let of = |more: &str| {
+        let value = format!(r#"{{"rope_type":"default","rope_theta":10000.0{more}}}"#);
+        fields.set(&[("rope_parameters", &value)])
+    };
+    let want = read(&of(""), &tensors, &[]);
+    let key = "rope_parameters.mrope_section";
+    assert!(
+        read(&of(r#","mrope_section":[2,1,1],"mrope_interleaved":true"#), &tensors, &[]) == want
+    );
+    for wrong in ["[11,11,10]", "[]", "[2,-1,3]"] {
+        assert!(read(&of(&format!(r#","mrope_section":{wrong}"#)), &tensors, &[key]) == want);
+    }
+    // A quarter of each head is rotated, unless the file says otherwise.
+    assert!(read(&of(r#","partial_rotary_factor":0.25"#), &tensors, &[]) == want);
+    assert!(read(&of(r#","partial_rotary_factor":0.5"#), &tensors, &[]) != want);
 }
 
 #[test]

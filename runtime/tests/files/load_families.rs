@@ -295,7 +295,7 @@ fn unknown_switches_are_refused_by_name() {
         ("BitNetForCausalLM", r#""hidden_act":"silu","#, "hidden_act"),
         (
             "BitNetForCausalLM",
-            r#""quantization_config":{"quant_method":"gptq"},"#,
+            r#""quantization_config":{"quant_method":"bitsandbytes"},"#,
             "quantization_config.quant_method",
         ),
         (
@@ -313,6 +313,12 @@ fn unknown_switches_are_refused_by_name() {
         ("Lfm2ForCausalLM", r#""layer_types":["conv","sliding_attention"],"#, "layer_types"),
         ("Lfm2ForCausalLM", r#""layer_types":["conv"],"#, "layer_types"),
         ("Lfm2ForCausalLM", r#""conv_L_cache":65,"layer_types":["conv","conv"],"#, "taps"),
+        ("Qwen3_5ForCausalLM", r#""linear_num_value_heads":3,"#, "multiple"),
+        ("Qwen3_5ForCausalLM", r#""attn_output_gate":false,"#, "attn_output_gate"),
+        ("Qwen3_5ForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Qwen3_5ForCausalLM", r#""layer_types":["conv","conv"],"#, "layer_types"),
+        ("Qwen3_5ForCausalLM", r#""linear_conv_kernel_dim":65,"#, "taps"),
+        ("Qwen4ExpForCausalLM", "", "hyper-connections, n-gram embeddings"),
         ("SmolLM3ForCausalLM", r#""no_rope_layers":[1],"#, "no_rope_layers"),
         ("SmolLM3ForCausalLM", r#""no_rope_layers":[1,0,1],"#, "no_rope_layers"),
         ("SmolLM3ForCausalLM", r#""no_rope_layers":[1,2],"#, "no_rope_layers"),
