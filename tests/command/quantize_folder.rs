@@ -162,7 +162,7 @@ fn means(key: &str, value: Option<GgufValue<'_>>, arch: &str) -> Option<String> 
     if arch == "gemma3" && key == "tokenizer.ggml.add_space_prefix" {
         return None; // the converter says false, whatever tokenizer.model does
     }
-    if arch == "lfm2" && key == "tokenizer.ggml.pre" {
+    if arch.starts_with("lfm2") && key == "tokenizer.ggml.pre" {
         return None; // the converter's ignores merges for whole tokens, tokenizer.json does not
     }
     if arch == "granite"
