@@ -65,13 +65,12 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3);
+families!(llama gemma2 gemma3 gemma4 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
-#[test]
-fn experts() {
-    for path in family_files("qwen3moe") {
+fn files_with_experts(name: &str) {
+    for path in family_files(name) {
         let model = Model::open(&path).unwrap();
         let g = golden_of(&path);
         let (ours, peer) = (all_logits(&model, &g.tokens), g.peer.unwrap());
@@ -86,9 +85,47 @@ fn experts() {
         println!("{}: median NMSE {m:.3e}, at most {most:.3e}", path.display());
         assert!(m <= most, "{}: {m:e} > {most:e}", path.display());
     }
+}
+
+#[test]
+fn experts() {
+    files_with_experts("qwen3moe");
     for name in ["qwen3moe", "qwen3moe-fused", "qwen3moe-nonorm"] {
         folder(name);
     }
+}
+
+/// A dense part and experts beside each other.
+#[test]
+fn gemma4_with_experts() {
+    files_with_experts("gemma4-moe");
+    in_f32("gemma4-moe");
+    folder("gemma4-moe-mm");
+}
+
+/// Inputs of layers, shared keys and values (with those that no one reads in the published form),
+/// wider layers.
+#[test]
+fn gemma4_with_inputs_of_layers() {
+    for name in ["gemma4-e", "gemma4-e-mm", "gemma4-k"] {
+        // Of the others there is no copy.
+        if name == "gemma4-e-mm" || oracle(name).is_some() {
+            files_of(name);
+            in_f32(name);
+        }
+    }
+    in_f32("gemma4");
+    folder("gemma4-e-mm");
+}
+
+/// Several residual streams and sparse gates, which llama.cpp computes for the published shapes alone:
+/// there is no peer.
+#[test]
+fn gemma3n() {
+    if oracle("gemma3n").is_some() {
+        in_f32("gemma3n");
+    }
+    folder("gemma3n-mm");
 }
 
 #[test]
@@ -162,6 +199,7 @@ fn ministral3_for_images() {
 #[test]
 fn both_generations_of_configs() {
     for name in [
+        "gemma2",
         "qwen3moe",
         "qwen3moe-nonorm",
         "granite4",
