@@ -409,6 +409,43 @@ fn unknown_switches_are_refused_by_name() {
             "shared_mlp.input_linear",
         ),
         ("DbrxForCausalLM", "", "DbrxForCausalLM"),
+        ("Gemma2ForCausalLM", r#""hidden_activation":"gelu","#, "hidden_activation"),
+        ("Gemma2ForCausalLM", r#""attention_bias":true,"#, "attention_bias"),
+        ("Gemma2ForCausalLM", r#""attn_logit_softcapping":0,"#, "attn_logit_softcapping"),
+        ("Gemma2ForCausalLM", r#""final_logit_softcapping":-1,"#, "final_logit_softcapping"),
+        ("Gemma2ForCausalLM", r#""sliding_window":null,"#, "sliding_window"),
+        ("Gemma3nForCausalLM", "", "residual branch"),
+        ("Gemma3nForCausalLM", r#""hidden_activation":"silu","#, "hidden_activation"),
+        ("Gemma3nForCausalLM", r#""altup_num_inputs":9,"#, "altup_num_inputs"),
+        ("Gemma4ForCausalLM", r#""hidden_activation":"silu","#, "hidden_activation"),
+        ("Gemma4ForCausalLM", r#""attention_bias":true,"#, "attention_bias"),
+        ("Gemma4ForCausalLM", r#""sliding_window":null,"#, "sliding_window"),
+        (
+            "Gemma4ForCausalLM",
+            r#""use_bidirectional_attention":"all","#,
+            "use_bidirectional_attention",
+        ),
+        ("Gemma4ForCausalLM", r#""enable_moe_block":true,"#, "moe_intermediate_size"),
+        ("Gemma4ForCausalLM", r#""num_kv_shared_layers":2,"#, "num_kv_shared_layers"),
+        ("Gemma4ForCausalLM", r#""per_layer_config":{"0":{"head_dim":16}},"#, "per_layer_config"),
+        (
+            "Gemma4ForCausalLM",
+            r#""per_layer_config":{"1":{"intermediate_size":16}},"#,
+            "per_layer_config",
+        ),
+        ("Gemma4ForCausalLM", r#""per_layer_config":{"1":{"head_dim":0}},"#, "per_layer_config"),
+        ("Gemma4ForCausalLM", r#""rope_scaling":{"rope_type":"yarn","factor":2},"#, "rope_scaling"),
+        (
+            "Gemma4ForCausalLM",
+            r#""rope_parameters":{"rope_type":"default","rope_theta":1e4},"#,
+            "rope_parameters.full_attention",
+        ),
+        (
+            "Gemma4ForCausalLM",
+            r#""rope_parameters":{"full_attention":{"rope_type":"yarn","rope_theta":1e4}},"#,
+            "rope_parameters.full_attention.rope_type",
+        ),
+        ("Gemma4ForCausalLM", "", "PerLayerEmbd"),
     ];
     for (class, more, key) in cases {
         let family = family::of_class(class).unwrap_or(&family::llama::LLAMA);
