@@ -64,15 +64,15 @@ pub(super) fn hf_ignored(name: &str) -> bool {
 
 /// Keys of linear attention in a GGUF architecture.
 pub(super) struct LinearKeys {
-    taps: &'static str,
-    key_dim: &'static str,
-    key_heads: &'static str,
-    value_heads: &'static str,
-    inner: &'static str,
-    recurrent: &'static str,
-    interval: &'static str,
-    next: &'static str,
-    sections: &'static str,
+    pub(super) taps: &'static str,
+    pub(super) key_dim: &'static str,
+    pub(super) key_heads: &'static str,
+    pub(super) value_heads: &'static str,
+    pub(super) inner: &'static str,
+    pub(super) recurrent: &'static str,
+    pub(super) interval: &'static str,
+    pub(super) next: &'static str,
+    pub(super) sections: &'static str,
 }
 
 /// [`LinearKeys`] of an architecture, whose name must be a literal.
