@@ -10,5 +10,6 @@ mod compatibility_files;
 mod fuzz_regressions;
 mod load;
 mod load_families;
+mod quantised_folders;
 mod safetensors;
 mod split;
