@@ -13,7 +13,7 @@ use teff_runtime::model::LoadErrorKind;
 use teff_runtime::{LoadError, LoadOptions, Model, SessionOptions};
 
 /// config.json of the small decoder, starting with the fields of the family.
-fn config(class: &str, more: &str) -> String {
+pub(crate) fn config(class: &str, more: &str) -> String {
     format!(
         r#"{{"architectures":["{class}"],{more}"hidden_size":128,"num_attention_heads":4,
         "num_key_value_heads":2,"num_hidden_layers":2,"intermediate_size":256,"vocab_size":40,
@@ -22,7 +22,7 @@ fn config(class: &str, more: &str) -> String {
 }
 
 /// Shape of the same decoder, for the names and shapes of its tensors.
-fn small(spec: Spec<'_>) -> Spec<'static> {
+pub(crate) fn small(spec: Spec<'_>) -> Spec<'static> {
     let spec = spec.with_layers(|layer| common::layer(layer, 4, 2, 32, 256));
     let layers = spec.layers.with_len(2);
     Spec { vocab: 40, context: 64, layers, width: 128, head: Head::Tied, ..spec }
@@ -37,7 +37,7 @@ fn random(state: &mut u32) -> f32 {
 const UNNAMED: HfName = HfName { name: "unnamed.weight", form: HfForm::Whole };
 
 /// Tensors with `value` applied to their random elements, in a dense format.
-fn tensors(
+pub(crate) fn tensors(
     family: &Family,
     spec: &Spec<'_>,
     format: Format,
@@ -65,12 +65,12 @@ fn tensors(
     .collect()
 }
 
-fn write(folder: &Folder, config: &str, tensors: &[Plain]) {
+pub(crate) fn write(folder: &Folder, config: &str, tensors: &[Plain]) {
     folder.write("config.json", config);
     folder.write("model.safetensors", safetensors(tensors));
 }
 
-fn open(folder: &Folder) -> Result<Model, LoadError> {
+pub(crate) fn open(folder: &Folder) -> Result<Model, LoadError> {
     Model::open(&folder.0)
 }
 
