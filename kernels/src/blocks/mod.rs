@@ -10,6 +10,7 @@ use crate::Format;
 
 mod bf16;
 mod codebook;
+mod codebook_search;
 mod f16;
 mod f32;
 pub(crate) mod grids;
