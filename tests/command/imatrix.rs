@@ -342,7 +342,7 @@ fn mixes_with_importances_are_llama_cpp_s() {
 fn mixes_of_low_bits_are_llama_cpp_s() {
     use teff_runtime::quantize::{Facts, Overrides, Shape, Target, plan_with};
     let Some(folder) = oracle("llama-iq") else { return };
-    for name in ["IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"] {
+    for name in ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"] {
         let bytes = fs::read(folder.join(format!("llama-iq-{name}.gguf"))).unwrap();
         let gguf = Gguf::parse(&bytes).unwrap();
         let tensors: Vec<_> = gguf.tensors().collect();

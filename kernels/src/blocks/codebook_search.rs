@@ -50,10 +50,10 @@ pub(super) trait Searched: Codebook {
 }
 
 /// Most entries of a grid.
-const MOST: usize = 1024;
+const MOST: usize = 2048;
 
 /// Levels of the entries of a grid: those of the first code of all, then those of the second.
-struct Grid {
+pub(super) struct Grid {
     planes: [[u8; MOST]; 8],
     len: usize,
     /// Codes of an entry.
@@ -62,7 +62,7 @@ struct Grid {
 }
 
 /// Entries at a point, or around it.
-struct Near {
+pub(super) struct Near {
     /// The point plus 1; 0 for none.
     key: u32,
     on_grid: bool,
@@ -70,22 +70,33 @@ struct Near {
     entries: [u16; MOST],
 }
 
+impl Near {
+    pub(super) fn new() -> Near {
+        Near { key: 0, on_grid: false, len: 0, entries: [0; MOST] }
+    }
+
+    /// True if the point that was looked for is on the grid.
+    pub(super) fn is_on_grid(&self) -> bool {
+        self.on_grid
+    }
+}
+
 impl Grid {
-    fn new<B: Searched>() -> Grid {
+    pub(super) fn new<B: Codebook>(level: fn(u8) -> u8, distances: u8) -> Grid {
         let (len, codes) = (B::GRID.len(), size_of::<B::Entry>());
         let mut planes = [[0; MOST]; 8];
         for (i, &entry) in B::GRID.iter().enumerate() {
             let bytes: u64 = entry.into();
             for (plane, byte) in planes.iter_mut().zip(bytes.to_le_bytes()).take(codes) {
-                plane[i] = (B::SEARCH.level)(byte);
+                plane[i] = level(byte);
             }
         }
-        Grid { planes, len, codes, distances: B::SEARCH.distances }
+        Grid { planes, len, codes, distances }
     }
 
     /// Finds the entries at a point, or those at the least distances from it: nearer ones first, and
     /// in the order of the grid.
-    fn look(&self, point: &[u8], near: &mut Near) {
+    pub(super) fn look(&self, point: &[u8], near: &mut Near) {
         let key = point.iter().fold(0, |k, &l| k << 3 | u32::from(l)) + 1;
         if near.key == key {
             return; // the next scale often leads to the same codes
@@ -120,7 +131,15 @@ impl Grid {
     }
 
     /// The entry at the point that was looked for, or the best of those around it.
-    fn best(&self, near: &Near, x: &[f32], w: &[f32], scale: f32) -> u16 {
+    /// `value` is what a scale multiplies for a level.
+    pub(super) fn best(
+        &self,
+        near: &Near,
+        x: &[f32],
+        w: &[f32],
+        scale: f32,
+        value: impl Fn(u8) -> f32,
+    ) -> u16 {
         let mut best = (f32::MAX, near.entries[0]);
         if near.on_grid {
             return best.1;
@@ -128,7 +147,7 @@ impl Grid {
         for &entry in &near.entries[..near.len] {
             let mut error = 0.0f32;
             for (plane, (&x, &w)) in self.planes.iter().zip(x.iter().zip(w)) {
-                let off = scale * odd(plane[usize::from(entry)]) - x;
+                let off = scale * value(plane[usize::from(entry)]) - x;
                 error += w * off * off;
             }
             if error < best.0 {
@@ -136,6 +155,11 @@ impl Grid {
             }
         }
         best.1
+    }
+
+    /// Level `i` of an entry.
+    pub(super) fn level(&self, entry: u16, i: usize) -> u8 {
+        self.planes[i][usize::from(entry)]
     }
 
     /// Writes the levels of an entry.
@@ -232,7 +256,7 @@ fn sub_block<B: Searched, const N: usize>(
     let mut look = |i: usize, inverse: f32, scale: f32, to: &mut [u8]| -> (u16, bool) {
         levels(&m[parts(i)], inverse, top, to);
         grid.look(to, &mut near[i]);
-        let entry = grid.best(&near[i], &m[parts(i)], &roots[parts(i)], scale);
+        let entry = grid.best(&near[i], &m[parts(i)], &roots[parts(i)], scale, odd);
         grid.levels(entry, to);
         (entry, !near[i].on_grid)
     };
@@ -272,9 +296,8 @@ fn sub_block<B: Searched, const N: usize>(
 pub(super) fn quantize<B: Searched>(x: &[f32], importances: Option<&[f32]>, out: &mut [B]) {
     assert_eq!(x.len(), out.len() * 256);
     assert!(importances.is_none_or(|w| w.len() == x.len()));
-    let grid = Grid::new::<B>();
-    let none = || Near { key: 0, on_grid: false, len: 0, entries: [0; MOST] };
-    let mut near = core::array::from_fn(|_| none());
+    let grid = Grid::new::<B>(B::SEARCH.level, B::SEARCH.distances);
+    let mut near = core::array::from_fn(|_| Near::new());
     for (i, (x, b)) in x.as_chunks::<256>().0.iter().zip(out).enumerate() {
         let importances = importances.map(|w| &w[256 * i..][..256]);
         match <B as super::CodeBlock>::SUB {

@@ -17,6 +17,7 @@ pub(crate) mod grids;
 mod i2_s;
 mod iq1_m;
 mod iq1_s;
+mod iq1_search;
 mod iq2_s;
 mod iq2_xs;
 mod iq2_xxs;

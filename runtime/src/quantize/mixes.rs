@@ -30,6 +30,8 @@ enum Rules {
     Q4KM,
     Q5KM,
     Iq4Nl,
+    /// IQ1_S and IQ1_M.
+    Iq1,
     /// IQ2_XXS and IQ2_XS.
     Iq2,
     /// IQ2_S and IQ2_M.
@@ -56,7 +58,7 @@ const Q2_K_S: u32 = 21;
 impl Target {
     /// All targets, with the numbers of llama.cpp (`llama_ftype` in llama.h); I2_S has that of
     /// BitNet's converter.
-    pub const ALL: [Target; 37] = [
+    pub const ALL: [Target; 39] = [
         target("F32", Format::F32, 0, Rules::Plain),
         target("F16", Format::F16, 1, Rules::Plain),
         target("BF16", Format::BF16, 32, Rules::Plain),
@@ -78,6 +80,8 @@ impl Target {
         target("Q5_K_S", Format::Q5_K, 16, Rules::Head),
         target("Q5_K_M", Format::Q5_K, 17, Rules::Q5KM),
         target("Q6_K", Format::Q6_K, 18, Rules::Head),
+        target("IQ1_S", Format::IQ1_S, 24, Rules::Iq1),
+        target("IQ1_M", Format::IQ1_M, 31, Rules::Iq1),
         target("IQ2_XXS", Format::IQ2_XXS, 19, Rules::Iq2),
         target("IQ2_XS", Format::IQ2_XS, 20, Rules::Iq2),
         target("IQ2_S", Format::IQ2_XS, 28, Rules::Iq2M),
@@ -124,6 +128,7 @@ impl Target {
         let part = Part::of(tensor);
         let needed = match format {
             Format::Q2_K => self.file_type == Q2_K_S,
+            Format::IQ1_S | Format::IQ1_M => true,
             Format::IQ2_XXS | Format::IQ2_XS | Format::IQ2_S | Format::IQ3_XXS => true,
             _ => false,
         };
@@ -259,6 +264,7 @@ pub(super) fn weighs(format: Format) -> bool {
         F::Q4_0 | F::Q4_1 | F::Q5_0 | F::Q5_1 => true,
         F::Q2_K | F::Q3_K | F::Q4_K | F::Q5_K | F::Q6_K => true,
         F::IQ4_NL | F::IQ4_XS => true,
+        F::IQ1_S | F::IQ1_M => true,
         F::IQ2_XXS | F::IQ2_XS | F::IQ2_S | F::IQ3_XXS | F::IQ3_S => true,
         _ => false,
     }
@@ -295,7 +301,7 @@ impl Target {
             let whole = matches!(part, Part::Output | Part::Embedding);
             return if whole { F::F16 } else { base };
         }
-        if matches!(rules, R::Iq2 | R::Iq2M) {
+        if matches!(rules, R::Iq1 | R::Iq2 | R::Iq2M) {
             if let Some(format) = self.low(facts, part, counters) {
                 return format;
             }
@@ -304,9 +310,9 @@ impl Target {
         let named = layer.filter(|_| facts.experts > 1);
         match part {
             Part::Output if !cols.is_multiple_of(base.block_len() as u64) => F::Q8_0,
-            Part::Output if matches!(rules, R::Iq2 | R::Iq2M | R::Iq3Xxs) => F::Q5_K,
+            Part::Output if matches!(rules, R::Iq1 | R::Iq2 | R::Iq2M | R::Iq3Xxs) => F::Q5_K,
             Part::Output if base != F::Q8_0 => F::Q6_K,
-            Part::Embedding if rules == R::Iq2 => F::Q2_K,
+            Part::Embedding if matches!(rules, R::Iq1 | R::Iq2) => F::Q2_K,
             Part::Embedding if matches!(rules, R::Iq2M | R::Iq3Xxs) => F::IQ3_S,
             Part::Embedding if rules == R::Ternary => F::Q4_K,
             Part::AttnV => {
@@ -392,7 +398,7 @@ impl Target {
         }
     }
 
-    /// Format of the next tensor in a mix of two bits, if it is not that of most or of the head.
+    /// Format of the next tensor in a mix of one or two bits, if it is not that of most or of the head.
     fn low(&self, facts: &Facts, part: Part, counters: &mut Counters) -> Option<Format> {
         use Format as F;
         let more = if self.rules == Rules::Iq2M { F::IQ3_S } else { F::Q2_K };
@@ -409,6 +415,7 @@ impl Target {
             }
             Part::AttnOutput if facts.experts == 8 => Some(F::Q5_K),
             Part::AttnOutput if self.rules == Rules::Iq2M => Some(F::IQ3_S),
+            Part::AttnOutput if self.rules == Rules::Iq1 => Some(F::IQ2_XXS),
             Part::Output | Part::Embedding => None,
             _ => Some(self.base),
         }

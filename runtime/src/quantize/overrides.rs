@@ -80,12 +80,9 @@ impl fmt::Display for TensorTypeError {
 
 impl std::error::Error for TensorTypeError {}
 
-/// Types that a tensor can be given: all formats of this program that have whole rows, and to which
-/// weights are quantised as ggml does.
+/// Types that a tensor can be given: all formats of this program that have whole rows.
 fn types() -> impl Iterator<Item = Format> {
-    let left_out = [Format::IQ1_S, Format::IQ1_M];
-    let all = Format::ALL.into_iter().filter(move |f| !left_out.contains(f));
-    all.filter(|f| f.is_built() && f.trailer_bytes() == 0)
+    Format::ALL.into_iter().filter(|f| f.is_built() && f.trailer_bytes() == 0)
 }
 
 impl TensorType {
