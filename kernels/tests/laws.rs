@@ -345,6 +345,8 @@ const ROW_OPS: [(&str, RowOp); 18] = [
     ("relu2", |b, y, _, _, _| b.relu2(y)),
     ("relu2_mul", |b, y, w, _, _| b.relu2_mul(y, w)),
     ("sigmoid", |b, y, _, _, _| b.sigmoid(y)),
+    ("l2_norm", |b, y, _, _, number| b.l2_norm(y, number.abs(), 0.25)),
+    ("decay", |b, y, w, bias, _| b.decay(y, w, bias)),
     ("swiglu_clamped", |b, y, w, _, limit| b.swiglu_clamped(y, w, 1.702, limit.abs())),
 ];
 

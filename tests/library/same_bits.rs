@@ -180,6 +180,25 @@ fn gemma3() {
 }
 
 #[test]
+fn gemma2() {
+    family("gemma2");
+}
+
+#[test]
+fn gemma4() {
+    family("gemma4");
+    family("gemma4-e-mm");
+    family("gemma4-moe");
+}
+
+#[test]
+fn gemma3n() {
+    if let Some(path) = oracle("gemma3n/gemma3n-Q8_0.gguf") {
+        one_hash(&path, &LITTLE);
+    }
+}
+
+#[test]
 fn qwen2() {
     family("qwen2");
 }
@@ -266,7 +285,12 @@ fn phi3() {
 fn folders() {
     for name in [
         "llama",
+        "gemma2",
         "gemma3",
+        "gemma3n-mm",
+        "gemma4",
+        "gemma4-e-mm",
+        "gemma4-moe-mm",
         "qwen2",
         "qwen3",
         "bitnet",
