@@ -489,6 +489,7 @@ fn kind(layer: &Layer) -> String {
         Mixer::Attention(Attention { window: Some(n), .. }) => format!("attention, window of {n}"),
         Mixer::Attention(_) => "attention".into(),
         Mixer::ShortConv(c) => format!("short convolution of {}", c.taps),
+        Mixer::DeltaNet(d) => format!("linear attention of {} heads", d.value_heads),
         _ => "other".into(),
     };
     match layer.experts() {

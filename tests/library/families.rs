@@ -65,12 +65,38 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma2 gemma3 gemma4 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3);
+families!(
+    llama gemma2 gemma3 gemma4 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3 qwen35
+);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
-fn files_with_experts(name: &str) {
-    for path in family_files(name) {
+#[test]
+fn experts() {
+    for name in ["qwen3moe", "mixtral", "granitemoe", "lfm2moe", "gpt-oss", "qwen35moe"] {
+        experts_of(name);
+    }
+    // Of this one there is no copy.
+    if oracle("gpt-oss-mxfp4").is_some() {
+        experts_of("gpt-oss-mxfp4");
+    }
+    for name in [
+        "qwen3moe",
+        "qwen3moe-fused",
+        "qwen3moe-nonorm",
+        "qwen35moe",
+        "mixtral",
+        "granitemoe",
+        "lfm2moe",
+        "gpt-oss",
+        "gpt-oss-mxfp4",
+    ] {
+        folder(name);
+    }
+}
+
+fn experts_of(family: &str) {
+    for path in family_files(family) {
         let model = Model::open(&path).unwrap();
         let g = golden_of(&path);
         let (ours, peer) = (all_logits(&model, &g.tokens), g.peer.unwrap());
@@ -87,18 +113,32 @@ fn files_with_experts(name: &str) {
     }
 }
 
+/// LFM3, of which no GGUF files are known.
 #[test]
-fn experts() {
-    files_with_experts("qwen3moe");
-    for name in ["qwen3moe", "qwen3moe-fused", "qwen3moe-nonorm"] {
-        folder(name);
+fn lfm3() {
+    folder("lfm3");
+}
+
+/// The published form of Qwen 3.5, inside of a model for images and with a block that predicts further tokens.
+#[test]
+fn qwen35_for_images() {
+    if oracle("qwen35-mm").is_some() {
+        files_of("qwen35-mm");
+    }
+    folder("qwen35-mm");
+}
+
+#[test]
+fn qwen35_rows_of_256() {
+    if oracle("qwen35-k").is_some() {
+        files_of("qwen35-k");
     }
 }
 
 /// A dense part and experts beside each other.
 #[test]
 fn gemma4_with_experts() {
-    files_with_experts("gemma4-moe");
+    experts_of("gemma4-moe");
     in_f32("gemma4-moe");
     folder("gemma4-moe-mm");
 }
@@ -156,6 +196,12 @@ fn factors_for_a_context() {
     assert!(same(&short, &of(64, 7)) && same(&short, &of(512, 1)));
     assert!(same(&long, &of(4096, 7)) && same(&long, &of(2000, 1)));
     assert!(nmse(&short, &long) > 1e-4);
+    // Keys in a snapshot were turned by the factors of its session.
+    let mut session = model.session(&with(512)).unwrap();
+    session.eval(&tokens, LogitsFor::None).unwrap();
+    let saved = session.snapshot();
+    assert!(model.session(&with(1024)).unwrap().restore(&saved).is_ok());
+    assert!(model.session(&with(1025)).unwrap().restore(&saved).is_err());
 }
 
 /// Granite in rows of 256, of which there is no folder; and its quantised files in f32, which is
@@ -202,6 +248,9 @@ fn both_generations_of_configs() {
         "gemma2",
         "qwen3moe",
         "qwen3moe-nonorm",
+        "mixtral",
+        "granitemoe",
+        "gpt-oss",
         "granite4",
         "smollm3",
         "olmo2",

@@ -224,6 +224,38 @@ fn lfm2() {
 }
 
 #[test]
+fn qwen35() {
+    family("qwen35");
+}
+
+#[test]
+fn qwen35moe() {
+    if oracle("qwen35moe").is_some() {
+        family("qwen35moe");
+    }
+}
+
+#[test]
+fn mixtral() {
+    family("mixtral");
+}
+
+#[test]
+fn granitemoe() {
+    family("granitemoe");
+}
+
+#[test]
+fn lfm2moe() {
+    family("lfm2moe");
+}
+
+#[test]
+fn gpt_oss() {
+    family("gpt-oss");
+}
+
+#[test]
 fn granite() {
     family("granite4");
 }
@@ -264,6 +296,12 @@ fn folders() {
         "bitnet",
         "qwen3moe",
         "lfm2",
+        "mixtral",
+        "granitemoe",
+        "lfm2moe",
+        "gpt-oss",
+        "gpt-oss-mxfp4",
+        "lfm3",
         "granite4",
         "smollm3",
         "olmo2",
@@ -271,6 +309,9 @@ fn folders() {
         "mistral3-wrapped",
         "phi3",
         "phi4-long",
+        "qwen35",
+        "qwen35-mm",
+        "qwen35moe",
     ] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);

@@ -325,6 +325,10 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
             self.check_cancelled()?;
             let n = most.min(x.n() - t);
             backend.matmul(w, &x.rows(t, n), rows.clone(), &mut y.rows(t, n), scratch);
+            // The rows are those of one matrix among several, if there are several.
+            if let Some(factor) = w.factor(rows.start) {
+                (t..t + n).for_each(|t| backend.scale(y.row(t), factor));
+            }
             t += n;
         }
         Ok(())

@@ -40,6 +40,15 @@ pub(super) struct Keys {
     pub(super) experts: &'static str,
     pub(super) experts_used: &'static str,
     pub(super) expert_ffn: &'static str,
+    /// Scale of the experts' weights.
+    pub(super) expert_scale: &'static str,
+    /// True if these are divided by their sum.
+    pub(super) expert_norm: &'static str,
+    /// Way from scores to weights.
+    pub(super) expert_gating: &'static str,
+    pub(super) expert_shared_count: &'static str,
+    pub(super) expert_shared_ffn: &'static str,
+    pub(super) leading_dense: &'static str,
     /// False if tokens see those after them, which must not be.
     pub(super) causal: &'static str,
     /// Settings that must be absent or 0.
@@ -78,6 +87,12 @@ macro_rules! keys {
             experts: concat!($arch, ".expert_count"),
             experts_used: concat!($arch, ".expert_used_count"),
             expert_ffn: concat!($arch, ".expert_feed_forward_length"),
+            expert_scale: concat!($arch, ".expert_weights_scale"),
+            expert_norm: concat!($arch, ".expert_weights_norm"),
+            expert_gating: concat!($arch, ".expert_gating_func"),
+            expert_shared_count: concat!($arch, ".expert_shared_count"),
+            expert_shared_ffn: concat!($arch, ".expert_shared_feed_forward_length"),
+            leading_dense: concat!($arch, ".leading_dense_block_count"),
             causal: concat!($arch, ".attention.causal"),
             zeros: [
                 concat!($arch, ".attn_logit_softcapping"),

@@ -9,7 +9,7 @@ use teff_kernels::RopeKind;
 use super::decoder::{self, Biases, GgufWindows, Keys, Sizes, is_full, keys};
 use super::hf::{self, Class};
 use super::hf_rope;
-use super::names::{hf, hf_ignored, hf_share, named};
+use super::names::{hf, hf_ignored, named, share};
 use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
 use crate::layers::{Activation, DenseAndExperts, Experts, FeedForward, Layer, LayerInput};
 use crate::meta::{MetaError, Metadata, Value, count, flag, float, required};
@@ -41,10 +41,10 @@ const NAMES: Names = Names {
         named(L::FfnNorm, &[hf("pre_feedforward_layernorm.weight")]),
         named(L::FfnPostNorm, &[hf("post_feedforward_layernorm.weight")]),
         named(L::ExpertRouter, &[hf("router.proj.weight")]),
-        named(L::ExpertGateUp, &[hf_share("experts.gate_up_proj", 0, 1)]),
-        named(L::ExpertGate, &[hf_share("experts.gate_up_proj", 0, 2)]),
-        named(L::ExpertUp, &[hf_share("experts.gate_up_proj", 1, 2)]),
-        named(L::ExpertDown, &[hf_share("experts.down_proj", 0, 1)]),
+        named(L::ExpertGateUp, &[share("experts.gate_up_proj", 0, 1)]),
+        named(L::ExpertGate, &[share("experts.gate_up_proj", 0, 2)]),
+        named(L::ExpertUp, &[share("experts.gate_up_proj", 1, 2)]),
+        named(L::ExpertDown, &[share("experts.down_proj", 0, 1)]),
     ],
     ..Names::LLAMA
 };
@@ -191,7 +191,7 @@ pub(super) fn count_or_0(meta: &dyn Metadata, key: &'static str) -> Result<Optio
 /// Experts of this shape.
 fn experts(experts: u32, used: u32, inner: u32) -> Experts {
     let activation = Activation::GeluTanh;
-    Experts { experts, used, inner, activation, normalised: true, fused: false }
+    Experts { activation, ..Experts::new(experts, used, inner) }
 }
 
 /// Experts in a GGUF file, if it has any.
@@ -420,7 +420,7 @@ fn from_config<'p>(
     }
     heads(meta, &s, &mut shape, keys_as_values, room)?;
     shape.check(&s, SHARED_LAYERS)?;
-    let [full, windowed] = hf_rope::of_gemma4(meta, shape.head_dims)?;
+    let [full, windowed] = hf_rope::proportional(meta, shape.head_dims, 0.25, true)?;
     shape.ropes = [room.rope(full)?, room.rope(windowed)?];
     let hf::Ends { embd, head } = hf::ends(meta, shapes, room, &CLASS)?;
     let table = shapes.shape("embed_tokens_per_layer.weight");

@@ -41,13 +41,13 @@ pub(super) const fn hf(name: &'static str) -> HfName {
     HfName { name, form: HfForm::Whole }
 }
 
-/// Name of a stack of matrices that folders store one by one.
-pub(super) const fn hf_each(name: &'static str) -> HfName {
+/// Listed name of the tensors of experts that folders store one by one; `{}` stands for a number.
+pub(super) const fn each(name: &'static str) -> HfName {
     HfName { name, form: HfForm::EachExpert }
 }
 
-/// Name of a tensor that folders store as a share of the rows of each expert's.
-pub(super) const fn hf_share(name: &'static str, part: u8, parts: u8) -> HfName {
+/// Listed name of a share of a tensor, by its rows.
+pub(super) const fn share(name: &'static str, part: u8, parts: u8) -> HfName {
     HfName { name, form: HfForm::Share { part, parts } }
 }
 
@@ -87,6 +87,13 @@ impl Family {
         }
     }
 
+    /// True if folders may store matrices in MXFP4.
+    #[must_use]
+    pub fn reads_mxfp4(&self) -> bool {
+        let mut names = self.names.hf.iter().flat_map(|(_, names)| names.iter());
+        names.any(|name| matches!(name.form, HfForm::Mxfp4 { .. }))
+    }
+
     /// Forms in which Hugging Face folders store a tensor, the usual one first; empty if they have
     /// none.
     #[must_use]
@@ -101,8 +108,8 @@ impl Family {
             Role::PerLayerEmbd => const { &[hf("embed_tokens_per_layer.weight")] },
             Role::PerLayerProj => const { &[hf("per_layer_model_projection.weight")] },
             Role::PerLayerNorm => const { &[hf("per_layer_projection_norm.weight")] },
-            Role::StreamProj => const { &[hf_each("altup_projections.{}.weight")] },
-            Role::StreamUnembd => const { &[hf_each("altup_unembed_projections.{}.weight")] },
+            Role::StreamProj => const { &[each("altup_projections.{}.weight")] },
+            Role::StreamUnembd => const { &[each("altup_unembed_projections.{}.weight")] },
             Role::OutputNorm => const { &[hf("norm.weight")] },
             Role::Output => const { &[hf("lm_head.weight")] },
             Role::PositionEmbd

@@ -32,6 +32,10 @@ impl Dense {
         if !in_range(&[self.inner]) {
             return inconsistent("the inner width must be 1 to 2^26");
         }
+        self.activation.validate()?;
+        if !self.gated && matches!(self.activation, Activation::SwigluClamped { .. }) {
+            return inconsistent("an activation with a gate, in a part that has none");
+        }
         if self.fused && (!self.gated || self.bias || !self.inner.is_multiple_of(16)) {
             return inconsistent(
                 "a gate in one matrix with the other needs an inner width that is a multiple of \

@@ -1,7 +1,7 @@
 //! A dense part and experts side by side: both read the residual stream, each through a norm of its
 //! own, and the sum of their normalised outputs is what the layer adds.
 
-use super::{Dense, Experts, Layer, Norm, NormKind};
+use super::{Dense, Experts, Layer, Norm, NormKind, Router};
 use crate::ops::{
     ExpertsDown, ExpertsGated, Gated, Linear, Norm as NormOp, NormAdd, Op, Output, Route,
 };
@@ -32,6 +32,12 @@ impl DenseAndExperts {
         {
             return inconsistent(
                 "a dense part beside experts has a gate, no biases, and norms around it alone",
+            );
+        }
+        let e = &self.experts;
+        if e.shared.is_some() || e.bias || e.router != Router::Softmax || e.scale != 1.0 {
+            return inconsistent(
+                "experts beside a dense part are chosen by softmax, without biases or a shared one",
             );
         }
         self.dense.validate()?;
@@ -85,7 +91,16 @@ impl DenseAndExperts {
         let (experts, used) = (e.experts as u16, e.used as u16);
         let routes = b.buffer(BufferType::F32, x.rows, 2 * e.used as usize)?;
         let scales = Some(b.id(l, L::ExpertScale));
-        b.op(Op::Route(Route { scores, out: routes, used, normalised: e.normalised, scales }))?;
+        b.op(Op::Route(Route {
+            scores,
+            out: routes,
+            used,
+            normalised: e.normalised,
+            router: e.router,
+            bias: None,
+            scale: 1.0,
+            scales,
+        }))?;
         let dense = b.buffer(BufferType::F32, x.rows, width)?;
         b.linear(l, L::FfnDown, inner, None, Output::Store(dense))?;
         b.barrier()?;
@@ -95,6 +110,8 @@ impl DenseAndExperts {
         b.op(Op::ExpertsGated(ExpertsGated {
             gate: expert_gate,
             up: expert_up,
+            gate_bias: None,
+            up_bias: None,
             x: expert_h,
             up_x: expert_up_h,
             routes,
@@ -111,8 +128,11 @@ impl DenseAndExperts {
         let chosen = b.buffer(BufferType::F32, x.rows, width)?;
         b.op(Op::ExpertsDown(ExpertsDown {
             w: expert_down,
+            bias: None,
             x: inner,
             routes,
+            shared: None,
+            shared_score: None,
             to: Output::Store(chosen),
             experts,
             used,

@@ -8,7 +8,7 @@ use crate::spec::{LayerRole as L, Spec, SpecError, inconsistent};
 
 /// Inputs of a layer's own, after its feed-forward part: `x = x + norm(proj(act(gate x) * inputs))`,
 /// of the residual stream as it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct LayerInput {
     /// Number of the inputs.
     pub width: u32,

@@ -18,6 +18,7 @@ use crate::plan::build::{Builder, Stream};
 use crate::spec::{LayerRole, MAX_SIZE, Spec, SpecError, inconsistent};
 
 mod attention;
+mod delta_net;
 mod dense;
 mod dense_and_experts;
 mod experts;
@@ -26,9 +27,10 @@ mod short_conv;
 mod streams;
 
 pub use attention::{Attention, Temperature};
+pub use delta_net::{DeltaNet, ValueHeads};
 pub use dense::Dense;
 pub use dense_and_experts::DenseAndExperts;
-pub use experts::Experts;
+pub use experts::{Experts, Router, SharedExpert};
 pub(crate) use experts::{MAX_EXPERTS, MAX_USED};
 pub use input::LayerInput;
 pub use short_conv::ShortConv;
@@ -59,6 +61,8 @@ pub enum Mixer {
     Attention(Attention),
     /// Gated convolution over the last few tokens.
     ShortConv(ShortConv),
+    /// Linear attention by the gated delta rule.
+    DeltaNet(DeltaNet),
 }
 
 /// Part of a layer that works on each token by itself.
@@ -113,7 +117,7 @@ pub struct Scales {
 }
 
 /// Activation function of a feed-forward part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Activation {
     /// GELU in its tanh form.
@@ -122,6 +126,14 @@ pub enum Activation {
     Silu,
     /// Squared ReLU.
     Relu2,
+    /// SwiGLU with clamped inputs, of gated parts only: `(u + 1) g sigmoid(alpha g)` with the gate
+    /// `g` at most `limit`, and `u`, which it is multiplied with, between `-limit` and `limit`.
+    SwigluClamped {
+        /// Steepness of the sigmoid.
+        alpha: f32,
+        /// Bound of the inputs.
+        limit: f32,
+    },
 }
 
 /// Memory that a sequence needs for one layer.
@@ -149,6 +161,25 @@ pub enum LayerState {
         /// Size in bytes.
         bytes: u64,
     },
+}
+
+impl Activation {
+    /// Checks its numbers.
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        match *self {
+            Activation::SwigluClamped { alpha, limit }
+                if !alpha.is_finite() || !limit.is_finite() || limit < 0.0 =>
+            {
+                inconsistent("an activation's numbers must be finite, and its limit not negative")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// True if its numbers are those of an activation.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.validate().is_ok()
+    }
 }
 
 impl Norms {
@@ -198,6 +229,12 @@ impl Layer {
         if let Mixer::ShortConv(c) = &self.mixer { Some(c) } else { None }
     }
 
+    /// Linear attention of the layer, if that is its mixer.
+    #[must_use]
+    pub const fn delta_net(&self) -> Option<&DeltaNet> {
+        if let Mixer::DeltaNet(d) = &self.mixer { Some(d) } else { None }
+    }
+
     /// Dense feed-forward part of the layer, if it has one.
     #[must_use]
     pub const fn dense(&self) -> Option<&Dense> {
@@ -224,12 +261,22 @@ impl Layer {
         matches!(self.ffn, FeedForward::DenseAndExperts(_))
     }
 
+    /// Expert that all tokens take, if the layer has one.
+    #[must_use]
+    pub const fn shared_expert(&self) -> Option<&SharedExpert> {
+        match &self.ffn {
+            FeedForward::Experts(Experts { shared: Some(shared), .. }) => Some(shared),
+            _ => None,
+        }
+    }
+
     /// Memory that a sequence needs for the layer in a model of this width.
     #[must_use]
     pub fn state(&self, width: u32) -> LayerState {
         match &self.mixer {
             Mixer::Attention(a) => a.state(),
             Mixer::ShortConv(c) => c.state(width),
+            Mixer::DeltaNet(d) => d.state(),
         }
     }
 
@@ -242,6 +289,7 @@ impl Layer {
         match &self.mixer {
             Mixer::Attention(a) => a.validate(spec)?,
             Mixer::ShortConv(c) => c.validate()?,
+            Mixer::DeltaNet(d) => d.validate()?,
         }
         let sub_norms = match &self.ffn {
             FeedForward::Dense(d) => d.validate()?,
@@ -317,6 +365,7 @@ impl Layer {
         match &self.mixer {
             Mixer::Attention(a) => a.build(b, self, l, x),
             Mixer::ShortConv(c) => c.build(b, self, l, x),
+            Mixer::DeltaNet(d) => d.build(b, self, l, x),
         }
     }
 

@@ -1,4 +1,4 @@
-//! `out = act(x gate) * (x up)` for each token and each expert that it chose, in the order of
+//! `out = act(x gate + gate_bias) * (x up + up_bias)` for each token and each expert that it chose, in the order of
 //! [`super::routes`]; its items are as many for a unit of outputs as its expert has entries.
 
 use core::ops::Range;
@@ -20,6 +20,10 @@ pub struct ExpertsGated {
     pub gate: TensorId,
     /// Up weights of all experts; the same tensor as `gate` if each expert's follow its gate in it.
     pub up: TensorId,
+    /// Biases of the gate, of all experts.
+    pub gate_bias: Option<TensorId>,
+    /// Biases of `up`, of all experts.
+    pub up_bias: Option<TensorId>,
     /// Inputs of `gate`, of the type that its weights need.
     pub x: BufferId,
     /// Inputs of `up`: the same buffer, unless its weights need another type.
@@ -111,11 +115,16 @@ impl Operation for ExpertsGated {
         let routes = check_routes(plan, self.routes, (self.experts, self.used))?;
         let out = plan.buffer(self.out)?;
         plan.parts(out)?;
-        for (w, x) in [(self.gate, self.x), (self.up, self.up_x)] {
+        sure(self.act.is_valid())?;
+        let both = [(self.gate, self.gate_bias, self.x), (self.up, self.up_bias, self.up_x)];
+        for (w, bias, x) in both {
             let (w, x) = (plan.stack(w, self.experts)?, plan.buffer(x)?);
             let inner = self.inner(w.rows);
             sure(w.cols == x.cols as usize && x.rows == out.rows && w.rows == self.rows(inner))?;
             check_entries(out, self.used, inner)?;
+            if let Some(bias) = bias {
+                plan.stacked_vector(bias, self.experts, inner)?;
+            }
         }
         sure(routes.rows == out.rows)
     }
@@ -149,6 +158,8 @@ impl Operation for ExpertsGated {
     ) -> Result<(), Stopped> {
         let backend = worker.backend();
         let (gate, up) = (worker.matrix(self.gate), worker.matrix(self.up));
+        let [gate_bias, up_bias] =
+            [self.gate_bias, self.up_bias].map(|b| b.map(|b| worker.vector(b)));
         let (x, up_x) = (worker.buffer(self.x), worker.buffer(self.up_x));
         let (choice, out) = (worker.buffer(self.routes), worker.buffer(self.out));
         let (n, of_expert) = (worker.rows(x.rows), gate.rows() / usize::from(self.experts));
@@ -190,13 +201,20 @@ impl Operation for ExpertsGated {
                     let (gates, ups) = floats.split_at_mut(count * width);
                     let mut gates = Tile::new(gates, count, width, width);
                     let mut ups = Tile::new(&mut ups[..count * width], count, width, width);
-                    worker.product(&gate, &gate_x, rows_of.clone(), &mut gates, scratch)?;
+                    worker.product(&gate, &gate_x, rows_of, &mut gates, scratch)?;
                     // The last `inner` rows of the expert's: all of them, or those after the gate's.
                     let first_row = first_row + of_expert - inner;
                     let rows_of = first_row..first_row + width;
                     worker.product(&up, &up_x, rows_of, &mut ups, scratch)?;
+                    let biases = e * inner + r..e * inner + r + width;
                     for i in 0..count {
                         let (gate, up) = (gates.row(i), ups.row(i));
+                        if let Some(bias) = gate_bias {
+                            backend.add(gate, &bias[biases.clone()]);
+                        }
+                        if let Some(bias) = up_bias {
+                            backend.add(up, &bias[biases.clone()]);
+                        }
                         join(backend, self.act, gate, up);
                         worker.store_in(&entries_out, rows, first + i, r, gate);
                     }

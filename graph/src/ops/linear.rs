@@ -87,6 +87,7 @@ impl Operation for Linear {
         let (w, x, out) = (plan.matrix(self.w)?, plan.buffer(self.x)?, self.to.check(plan)?);
         plan.some_vector(self.bias, w.rows)?;
         sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
+        sure(!matches!(self.act, Some(Activation::SwigluClamped { .. })))?;
         sure(self.cap.is_none_or(|cap| cap.is_normal() && cap > 0.0))?;
         sure(x.rows == out.rows && self.scale.is_finite())
     }
@@ -129,6 +130,7 @@ impl Operation for Linear {
                 Some(Activation::GeluTanh) => backend.gelu(row),
                 Some(Activation::Silu) => backend.silu(row),
                 Some(Activation::Relu2) => backend.relu2(row),
+                Some(Activation::SwigluClamped { .. }) => unreachable!("checked"),
             }
             if self.scale != 1.0 {
                 backend.scale(row, self.scale);

@@ -8,10 +8,14 @@ mod add_to_streams;
 mod attend;
 mod convert;
 mod correct_streams;
+mod delta_conv;
+mod delta_gates;
+mod delta_rule;
 mod embed;
 mod end_streams;
 mod experts_down;
 mod experts_gated;
+mod gate_heads;
 mod gate_input;
 mod gated;
 mod layer_inputs;
@@ -24,6 +28,7 @@ mod project;
 mod rope_table;
 mod route;
 mod routes;
+mod scale_heads;
 mod select_rows;
 mod short_conv;
 mod sparse_gate;
@@ -61,6 +66,10 @@ pub(crate) enum StateAccess {
     WriteValues,
     /// One bank of a fixed state is read and the other is written.
     Update,
+    /// The same for the first of two parts of a fixed state.
+    UpdateFirst,
+    /// The same for the second part.
+    UpdateSecond,
 }
 
 /// Interface of every operation.
@@ -281,6 +290,8 @@ operations! {
     convert::Convert,
     /// Rotation of queries or keys that were computed before, and their storage.
     store_heads::StoreHeads,
+    /// Gates of whole heads.
+    scale_heads::ScaleHeads,
     /// Inputs of all layers.
     layer_inputs::LayerInputs,
     /// Gate of a layer's own inputs.
@@ -301,8 +312,17 @@ operations! {
     merge::Merge,
     /// Sparse gate of two products.
     sparse_gate::SparseGate,
+    /// Convolution of linear attention.
+    delta_conv::DeltaConv,
+    /// Decay and strength of the states of linear attention.
+    delta_gates::DeltaGates,
+    /// Gated delta rule.
+    delta_rule::DeltaRule,
+    /// Gate of the outputs of heads.
+    gate_heads::GateHeads,
 }
 
+pub use delta_conv::DeltaHeads;
 pub use linear::Output;
 pub use project::QkvPart;
 

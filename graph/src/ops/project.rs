@@ -23,6 +23,8 @@ pub struct Project {
     pub part: QkvPart,
     /// Queries, f32.
     pub q: BufferId,
+    /// Gates, f32, if the matrix of queries has as many after the queries of each head.
+    pub gate: Option<BufferId>,
     /// Cache of keys and values.
     pub state: StateId,
     /// Query heads.
@@ -82,6 +84,7 @@ impl Project {
         let (q, kv) = (self.q_dim(), self.kv_dim());
         match self.part {
             QkvPart::All => (0, q + 2 * kv),
+            QkvPart::Query if self.gate.is_some() => (0, 2 * q),
             QkvPart::Query => (0, q),
             QkvPart::Key | QkvPart::KeyAndValue => (q, kv),
             QkvPart::Value => (q + kv, kv),
@@ -89,7 +92,8 @@ impl Project {
     }
 
     fn chunks(&self, rows: usize) -> Chunks {
-        Chunks::heads(self.head_dim.into(), rows)
+        let heads = if self.gate.is_some() { 2 } else { 1 };
+        Chunks::heads(usize::from(self.head_dim) * heads, rows)
     }
 
     /// Stores outputs `r..` of the product, which are whole heads, in their destinations.
@@ -102,6 +106,16 @@ impl Project {
     ) {
         let (q_dim, kv_dim, d) = (self.q_dim(), self.kv_dim(), usize::from(self.head_dim));
         let (first, position) = (self.outputs().0, segment.position + t - segment.first);
+        if let Some(gate) = self.gate {
+            let heads = row.chunks_mut(2 * d).zip(r / (2 * d)..);
+            for (both, i) in heads {
+                let (head, gates) = both.split_at_mut(d);
+                self.turn(worker, self.q_norm, t, head);
+                worker.store(worker.buffer(self.q), t, i * d, head);
+                worker.store(worker.buffer(gate), t, i * d, gates);
+            }
+            return;
+        }
         let (backend, cache) = (worker.backend(), worker.cache(self.state, segment));
         for (i, head) in row.chunks_mut(d).enumerate() {
             let at = first + r + i * d;
@@ -193,6 +207,9 @@ impl Operation for Project {
         if self.part.has(QkvPart::Query) {
             f(self.q, Access::Write);
         }
+        if let Some(gate) = self.gate {
+            f(gate, Access::Write);
+        }
         if let Some(rope) = self.rope.filter(|_| self.part != QkvPart::Value) {
             f(rope, Access::Read);
         }
@@ -227,6 +244,12 @@ impl Operation for Project {
         if self.part.has(QkvPart::Query) {
             let q = plan.floats(self.q)?;
             sure(q.rows == RowCount::Batch && q.cols as usize == self.q_dim())?;
+        }
+        if let Some(gate) = self.gate {
+            let gate_buffer = plan.floats(gate)?;
+            sure(self.part == QkvPart::Query && gate != self.q)?;
+            sure(gate_buffer.rows == RowCount::Batch)?;
+            sure(gate_buffer.cols as usize == self.q_dim())?;
         }
         if let Some(rope) = self.rope {
             let rope = plan.floats(rope)?;

@@ -31,7 +31,7 @@ impl Capacity {
     #[must_use]
     pub const fn of(spec: &Spec<'_>) -> Capacity {
         let layers = spec.layers.len() as usize;
-        let (mut ops, mut buffers) = (44, 26);
+        let (mut ops, mut buffers) = (44, 30);
         if spec.per_layer.is_some() {
             (ops, buffers) = (ops + 10, buffers + 4);
         }

@@ -418,8 +418,8 @@ impl Spec<'_> {
 mod tests {
     use super::*;
     use crate::family::{
-        bitnet, gemma2, gemma3, gemma3n, gemma4, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3,
-        qwen, qwen3moe, smollm3,
+        bitnet, gemma2, gemma3, gemma3n, gemma4, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2,
+        phi3, qwen, qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
     };
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
@@ -434,8 +434,15 @@ mod tests {
         assert_eq!(gemma3::gemma3_1b().parameters(), 999_885_952);
         assert_eq!(qwen::qwen2_5_14b().parameters(), 14_770_033_664);
         assert_eq!(qwen::qwen3_14b().parameters(), 14_768_307_200);
+        assert_eq!(qwen2moe::qwen1_5_moe().parameters(), 14_315_784_192);
         assert_eq!(qwen3moe::qwen3_30b_a3b().parameters(), 30_532_122_624);
         assert_eq!(lfm2::lfm2_1_2b().parameters(), 1_170_340_608);
+        // Published as 20.9 billion.
+        assert_eq!(gpt_oss::gpt_oss_20b().parameters(), 20_914_757_184);
+        // Published as 8.3, 46.7 and 3.30 billion.
+        assert_eq!(lfm2::lfm2_8b_a1b().parameters(), 8_339_930_560);
+        assert_eq!(llama::mixtral_8x7b().parameters(), 46_702_792_704);
+        assert_eq!(granite::granite3_3b_a800m().parameters(), 3_298_793_472);
         assert_eq!(bitnet::bitnet_2b().parameters(), 2_412_820_480);
         // Without the two tensors of 48 factors.
         assert_eq!(phi3::phi4_mini().parameters(), 3_836_021_760 + 96);
@@ -468,6 +475,7 @@ mod tests {
             match &mut layer.mixer {
                 Mixer::ShortConv(c) => c.bias = true,
                 Mixer::Attention(a) => a.shared_kv = Some(2).filter(|_| l > 2),
+                Mixer::DeltaNet(_) => {}
             }
             assert_eq!(room.push(layer), Ok(()));
         }
@@ -491,8 +499,16 @@ mod tests {
             gemma4::gemma4_26b_a4b(),
             qwen::qwen2_5_14b(),
             qwen::qwen3_14b(),
+            qwen2moe::qwen1_5_moe(),
             qwen3moe::qwen3_30b_a3b(),
+            gpt_oss::gpt_oss_20b(),
             lfm2::lfm2_1_2b(),
+            qwen35::qwen3_5_0_8b(),
+            qwen35::qwen3_5_4b(),
+            qwen35moe::qwen3_5_35b_a3b(),
+            lfm2::lfm2_8b_a1b(),
+            llama::mixtral_8x7b(),
+            granite::granite3_3b_a800m(),
             with_shared_kv(),
             granite::granite3_8b(),
             smollm3::smollm3_3b(),
@@ -504,14 +520,16 @@ mod tests {
             for (i, s) in spec.slots().enumerate() {
                 assert_eq!(spec.id(s.role), TensorId::new(i as u16), "{:?}", s.role);
                 assert_eq!(spec.slot(TensorId::new(i as u16)), Some(s));
-                let taps = matches!(
-                    s.role,
-                    Role::Layer(
-                        _,
-                        LayerRole::ConvTaps | LayerRole::StreamPredict | LayerRole::StreamCorrect
-                    )
-                );
-                let vector = s.rows == 1 && !matches!(s.role, Role::TokenEmbd | Role::Output);
+                let taps = [
+                    LayerRole::ConvTaps,
+                    LayerRole::DeltaTaps,
+                    LayerRole::StreamPredict,
+                    LayerRole::StreamCorrect,
+                ];
+                let taps = taps.iter().any(|&t| matches!(s.role, Role::Layer(_, r) if r == t));
+                let gate = matches!(s.role, Role::Layer(_, LayerRole::SharedRouter));
+                let vector =
+                    s.rows == 1 && !gate && !matches!(s.role, Role::TokenEmbd | Role::Output);
                 assert_eq!(s.is_vector(), vector || taps, "{:?}", s.role);
             }
             assert_eq!(spec.slots().count(), spec.tensors());
@@ -543,11 +561,11 @@ mod tests {
         };
         refused(&with(&|layer| match &mut layer.mixer {
             Mixer::Attention(a) => a.sub_norm = false,
-            Mixer::ShortConv(_) => {}
+            Mixer::ShortConv(_) | Mixer::DeltaNet(_) => {}
         }));
         refused(&with(&|layer| match &mut layer.ffn {
             FeedForward::Dense(d) => d.sub_norm = false,
-            FeedForward::Experts(_) => {}
+            _ => {}
         }));
         // A convolution has no norm before its last product.
         let conv = ShortConv { taps: 3, bias: false };

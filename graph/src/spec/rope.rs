@@ -93,7 +93,8 @@ impl RopeScaling {
     }
 
     /// Tensor of factors in a session with this context.
-    pub(crate) const fn factors(self, context: usize) -> Option<Role> {
+    #[must_use]
+    pub const fn factors(self, context: usize) -> Option<Role> {
         match self {
             RopeScaling::Factors => Some(Role::RopeFactors),
             RopeScaling::Long { original } if context > original as usize => {
@@ -212,7 +213,7 @@ mod tests {
         };
         let mut plain = [0.0; 32];
         rope_freqs(150_000.0, 1.0, None, &mut plain);
-        for (truncate, low, high) in [(true, 8.0, 18.0), (false, 8.092_779, 17.397_97)] {
+        for (truncate, low, high) in [(true, 8.0, 18.0), (false, 8.092_779_115, 17.398_024_502)] {
             for (i, (f, g)) in plain.into_iter().zip(yarn(truncate)).enumerate() {
                 let divided = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
                 let want = f / 32.0 * divided + f * (1.0 - divided);

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use teff_graph::layers::{
-    Activation, Attention, Dense, DenseAndExperts, Experts, FeedForward, Layer, LayerInput, Mixer,
-    Norm, NormKind, Norms, Scales, ShortConv, Temperature,
+    Activation, Attention, DeltaNet, Dense, DenseAndExperts, Experts, FeedForward, Layer,
+    LayerInput, Mixer, Norm, NormKind, Norms, Router, Scales, SharedExpert, ShortConv, Streams,
+    Temperature,
 };
 use teff_graph::{Embed, Head, LayerRole, PerLayer, Role, Rope, RopeScaling, Spec, TensorId};
 use teff_kernels::{ActivationKind, Format, KvFormat, RopeKind, WIDE_BLOCK};
@@ -18,29 +19,47 @@ prop_compose! {
     fn any_attention()(
         kv_heads in 1u32..3, per_kv in 1u32..4, head_dim in select(vec![4u32, 6, 16, 32]),
         [fused, qkv_bias, out_bias, qk_norm, wide, value_norm] in any::<[bool; 6]>(),
-        as_values in prop::bool::weighted(0.2),
+        [as_values, elements] in [prop::bool::weighted(0.2), prop::bool::weighted(0.3)],
         window in prop::option::of(prop_oneof![1u32..20, Just(63), 60u32..100]),
         rope in prop::option::of(0u8..2),
         shared in prop::option::weighted(0.3, any::<Index>()),
         scale in select(vec![1.0f32, 0.25]),
         temperature in prop::option::weighted(0.3, (select(vec![0.1f32, 1.5]), 1u32..40)),
         softcap in prop::option::weighted(0.3, select(vec![0.5f32, 4.0])),
-        sinks in prop::bool::weighted(0.3),
+        sinks in prop::bool::weighted(0.3), gate in prop::bool::weighted(0.3),
     ) -> (Attention, Option<Index>) {
         let heads = kv_heads * per_kv;
         let (sub_norm, wide_norm) = (false, wide && qk_norm && !fused);
         let keys_as_values = as_values && !fused && !wide_norm;
+        let elements = elements && !fused && !wide_norm;
         (Attention {
             heads, kv_heads, head_dim, fused, qkv_bias, out_bias, qk_norm, wide_norm, value_norm,
-            keys_as_values, sub_norm, rope, window, scale, softcap, sinks,
+            keys_as_values, sub_norm, rope, window, scale, softcap, sinks, gate: elements,
+            head_gate: gate && !elements && !fused && !wide_norm,
             temperature: temperature.map(|(growth, every)| Temperature { growth, every }),
             shared_kv: None,
         }, shared)
     }
 }
 
+prop_compose! {
+    fn any_delta_net()(
+        key_heads in 1u32..3, each in 1u32..4, key_dim in select(vec![4u32, 16, 20]),
+        value_dim in select(vec![4u32, 16, 32, 48]), taps in 1u32..6,
+    ) -> Mixer {
+        let value_heads = key_heads * each;
+        Mixer::DeltaNet(DeltaNet { key_heads, value_heads, key_dim, value_dim, taps })
+    }
+}
+
 fn any_activation() -> impl Strategy<Value = Activation> {
     select(vec![Activation::GeluTanh, Activation::Silu, Activation::Relu2])
+}
+
+/// An activation of a gated part.
+fn any_gated_activation() -> impl Strategy<Value = Activation> {
+    let clamped = Just(Activation::SwigluClamped { alpha: 1.5, limit: 0.75 });
+    prop_oneof![3 => any_activation(), 1 => clamped]
 }
 
 /// Widths of rows that some or all formats fit.
@@ -50,10 +69,11 @@ fn any_width() -> impl Strategy<Value = u32> {
 
 prop_compose! {
     fn any_dense()(
-        inner in any_width(), gated: bool, activation in any_activation(),
+        inner in any_width(), gated: bool, activation in any_gated_activation(),
         [bias, sub_norm, fused] in any::<[bool; 3]>(),
         sparsity in prop::option::weighted(0.2, select(vec![-0.5f32, 0.0, 1.0])),
     ) -> FeedForward {
+        let gated = gated || matches!(activation, Activation::SwigluClamped { .. });
         let fused = fused && gated && !bias && inner % 16 == 0;
         let sparsity = sparsity.filter(|_| gated && !fused);
         FeedForward::Dense(Dense { inner, gated, fused, activation, bias, sub_norm, sparsity })
@@ -62,11 +82,19 @@ prop_compose! {
 
 prop_compose! {
     fn any_experts()(
-        experts in 2u32..=8, used in 1u32..=3, inner in any_width(), activation in any_activation(),
-        [normalised, fused] in any::<[bool; 2]>(),
+        experts in 2u32..=8, used in 1u32..=3, inner in any_width(),
+        activation in any_gated_activation(),
+        [normalised, bias, fused] in any::<[bool; 3]>(), scale in select(vec![1.0f32, 2.5]),
+        router in select(vec![
+            Router::Softmax, Router::Sigmoid { bias: false }, Router::Sigmoid { bias: true },
+        ]),
+        shared in prop::option::of((any_width(), any::<bool>())),
     ) -> Experts {
-        let (used, fused) = (used.min(experts), fused && inner % 16 == 0);
-        Experts { experts, used, inner, activation, normalised, fused }
+        let (used, fused) = (used.min(experts), fused && !bias && inner % 16 == 0);
+        let shared = shared.map(|(inner, gated)| SharedExpert { inner, gated });
+        Experts {
+            experts, used, inner, activation, normalised, fused, router, scale, bias, shared,
+        }
     }
 }
 
@@ -85,6 +113,7 @@ prop_compose! {
     fn any_layer()(
         (attention, shared) in any_attention(), sub_norm: bool,
         conv in prop::option::weighted(0.3, (1u32..6, any::<bool>())),
+        delta in prop::option::weighted(0.3, any_delta_net()),
         ffn in prop_oneof![
             3 => any_dense(), 3 => any_experts().prop_map(FeedForward::Experts), 1 => any_both()
         ],
@@ -92,9 +121,10 @@ prop_compose! {
         residual in select(vec![1.0f32, 0.5]),
         input in prop::option::weighted(0.5, any_activation()),
     ) -> (Layer, Option<Index>, Option<Activation>) {
-        let mixer = match conv {
-            Some((taps, bias)) => Mixer::ShortConv(ShortConv { taps, bias }),
-            None => Mixer::Attention(Attention { sub_norm, ..attention }),
+        let mixer = match (conv, delta) {
+            (_, Some(delta)) => delta,
+            (Some((taps, bias)), _) => Mixer::ShortConv(ShortConv { taps, bias }),
+            _ => Mixer::Attention(Attention { sub_norm, ..attention }),
         };
         let kind = if layer_norm { NormKind::Layer } else { NormKind::Rms };
         let both = matches!(ffn, FeedForward::DenseAndExperts(_));
@@ -116,7 +146,7 @@ fn share(all: &mut [Layer], l: usize, which: Index) {
     let Some(of) = all[source].attention().copied() else { return };
     if let Mixer::Attention(a) = &mut all[l].mixer {
         a.shared_kv = Some(source as u32);
-        a.fused = false;
+        (a.fused, a.head_gate) = (false, false);
         (a.kv_heads, a.head_dim) = (of.kv_heads, of.head_dim);
         a.heads = a.heads.next_multiple_of(of.kv_heads);
         a.window = match (of.window, a.window) {
@@ -216,7 +246,8 @@ pub(crate) fn any_kv() -> impl Strategy<Value = KvFormat> {
 }
 
 /// A model that has everything: attention with and without a window, shared keys and values, keys that
-/// are values, a short convolution, experts, norms wherever there may be some, inputs of layers.
+/// are values, gates, a short convolution, linear attention, experts, norms wherever there may be some,
+/// inputs of layers.
 pub(crate) fn everything() -> Spec<'static> {
     let attention = Attention {
         heads: 4,
@@ -229,12 +260,14 @@ pub(crate) fn everything() -> Spec<'static> {
         wide_norm: false,
         value_norm: true,
         keys_as_values: false,
+        gate: false,
         sub_norm: true,
         rope: Some(0),
         window: None,
         scale: 0.25,
         softcap: None,
         sinks: false,
+        head_gate: false,
         temperature: None,
         shared_kv: None,
     };
@@ -248,14 +281,14 @@ pub(crate) fn everything() -> Spec<'static> {
         sub_norm: true,
         sparsity: None,
     };
-    let experts =
-        Experts { experts: 6, used: 2, inner: 32, activation, normalised: true, fused: false };
+    let experts = Experts::new(6, 2, 32);
     let rms = Norms { before: Norm { kind: NormKind::Rms, eps: 1e-6 }, pre: true, post: true };
     let first = Layer {
-        mixer: Mixer::Attention(attention),
+        mixer: Mixer::Attention(Attention { head_gate: true, ..attention }),
         ffn: FeedForward::Experts(experts),
         norms: rms,
         input: Some(LayerInput { width: 32, activation: Activation::GeluTanh }),
+        streams: None,
         scales: Scales { residual: 0.5, output: true },
     };
     let conv = Layer {
@@ -297,24 +330,39 @@ pub(crate) fn everything() -> Spec<'static> {
         experts: Experts { fused: true, activation, ..experts },
     };
     let both = Layer { ffn: FeedForward::DenseAndExperts(both), ..first };
+    let delta = DeltaNet { key_heads: 2, value_heads: 4, key_dim: 20, value_dim: 48, taps: 4 };
+    let delta = Layer { mixer: Mixer::DeltaNet(delta), ..conv };
+    let gated = Layer { mixer: Mixer::Attention(Attention { gate: true, ..attention }), ..conv };
     let rope =
         |base, dims, scaling| Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude: 1.25 };
     let yarn =
         RopeScaling::Yarn { factor: 4.0, fast: 8.0, slow: 1.0, original: 24.0, truncate: true };
     let ropes = vec![rope(10_000.0, 16, RopeScaling::Factors), rope(1000.0, 8, yarn)];
+    // Experts with all that they may have.
+    let activation = Activation::SwigluClamped { alpha: 1.702, limit: 1.5 };
+    let chosen = Experts {
+        activation,
+        router: Router::Sigmoid { bias: true },
+        scale: 1.5,
+        bias: true,
+        shared: Some(SharedExpert { inner: 96, gated: true }),
+        ..experts
+    };
+    let chosen = Layer { ffn: FeedForward::Experts(chosen), ..last };
     Spec {
         arch: "everything",
         vocab: 50,
         context: 1024,
         width: 64,
         embed: Embed { scale: 8.0, positions: true },
-        layers: layers(&[first, conv, windowed, last, after, keys, both]),
+        layers: layers(&[first, conv, windowed, last, after, chosen, keys, both, delta, gated]),
         ropes: ropes.into(),
         norm: layer_norm,
         head: Head::Own,
         logit_divisor: 0.5,
         logit_cap: Some(20.0),
         per_layer: Some(PerLayer { width: 32, vocab: 40 }),
+        streams: None,
         token_scales: false,
     }
 }

@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use proptest::prelude::*;
-use teff_graph::layers::{Activation, Dense, FeedForward, Mixer, Norm, NormKind, Norms};
+use teff_graph::layers::{Activation, Dense, FeedForward, Mixer, Norm, NormKind, Norms, Router};
 use teff_graph::{
     Layer, LayerRole as L, LogitsFor, NeverCancel, Options, Outputs, Role, RopeScaling, Segment,
     Spec,
@@ -53,10 +53,16 @@ impl Truth<'_> {
 
     /// Queries, keys and values of a layer, by token and head; queries and keys are turned.
     fn heads(&self, l: usize, which: usize, h: &Rows) -> Vec<Rows> {
+        let (heads, _) = self.heads_and_gates(l, which, h);
+        heads
+    }
+
+    /// The same, and the gates that follow each query.
+    fn heads_and_gates(&self, l: usize, which: usize, h: &Rows) -> (Vec<Rows>, Rows) {
         let spec = &self.model.spec;
         let a = spec.layers.get(l as u32).attention().unwrap();
         let (q, kv, d) = (a.q_dim(), a.kv_dim(), a.head_dim as usize);
-        let flat = if a.fused {
+        let mut flat: Rows = if a.fused {
             let all = self.linear(l, L::AttnQkv, L::AttnQkvBias, h);
             let range = [0..q, q..q + kv, q + kv..q + 2 * kv][which].clone();
             all.iter().map(|row| row[range.clone()].to_vec()).collect()
@@ -66,6 +72,14 @@ impl Truth<'_> {
             let b = [L::AttnQBias, L::AttnKBias, L::AttnVBias][from];
             self.linear(l, w, b, h)
         };
+        let mut gates: Rows = vec![];
+        if a.gate && which == 0 {
+            for row in &mut flat {
+                let heads: Vec<&[f64]> = row.chunks(2 * d).collect();
+                gates.push(heads.iter().flat_map(|head| &head[d..]).copied().collect());
+                *row = heads.iter().flat_map(|head| &head[..d]).copied().collect();
+            }
+        }
         let norm =
             if which < 2 { self.layer(l, [L::AttnQNorm, L::AttnKNorm][which]) } else { vec![] };
         let eps = spec.layers.get(l as u32).norms.before.eps;
@@ -91,7 +105,7 @@ impl Truth<'_> {
             }
             out.push(heads);
         }
-        out
+        (out, gates)
     }
 
     fn turn(&self, rope: u8, position: usize, head: &mut [f64]) {
@@ -138,11 +152,12 @@ impl Truth<'_> {
 
     fn attention(&self, l: usize, h: &Rows, caches: &mut Vec<Option<[Vec<Rows>; 2]>>) -> Rows {
         let a = self.model.spec.layers.get(l as u32).attention().unwrap();
-        let q = self.heads(l, 0, h);
+        let (q, gates) = self.heads_and_gates(l, 0, h);
         let own = a.shared_kv.is_none().then(|| [self.heads(l, 1, h), self.heads(l, 2, h)]);
         caches.push(own);
         let source = a.shared_kv.map_or(l, |s| s as usize);
         let [keys, values] = caches[source].as_ref().unwrap();
+        let head_gate = self.layer(l, L::AttnHeadGate);
         let (d, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
         let sinks = self.layer(l, L::AttnSinks);
         let mut out = vec![];
@@ -176,9 +191,71 @@ impl Truth<'_> {
                 }
                 row.extend(sum);
             }
+            if a.head_gate {
+                let gates = product(&head_gate, &[], &h[t]);
+                for (i, x) in row.iter_mut().enumerate() {
+                    *x *= sigmoid(gates[i / d]);
+                }
+            }
+            if let Some(gates) = gates.get(t) {
+                row.iter_mut().zip(gates).for_each(|(x, gate)| *x *= sigmoid(*gate));
+            }
             out.push(row);
         }
         out
+    }
+
+    fn delta_net(&self, l: usize, h: &Rows) -> Rows {
+        let layer = *self.model.spec.layers.get(l as u32);
+        let net = *layer.delta_net().unwrap();
+        let [nk, nv, dk, dv, n] =
+            [net.key_heads, net.value_heads, net.key_dim, net.value_dim, net.taps]
+                .map(|x| x as usize);
+        let none = L::AttnQkvBias; // of which the layer has none
+        let of = |role| self.linear(l, role, none, h);
+        let (u, z, a, b) = (of(L::DeltaQkv), of(L::DeltaGate), of(L::DeltaAlpha), of(L::DeltaBeta));
+        let [taps, rate, bias, weight] =
+            [L::DeltaTaps, L::DeltaRate, L::DeltaBias, L::DeltaNorm].map(|r| self.layer(l, r));
+        let mut state = vec![vec![vec![0.0; dv]; dk]; nv];
+        let mut out = vec![];
+        for t in 0..h.len() {
+            let mut c = vec![];
+            for channel in 0..2 * nk * dk + nv * dv {
+                let mut sum = 0.0;
+                for j in 0..n {
+                    if let Some(at) = (t + 1 + j).checked_sub(n) {
+                        sum += taps[channel * n + j] * u[at][channel];
+                    }
+                }
+                c.push(sum * sigmoid(sum));
+            }
+            let unit = |x: &[f64]| {
+                let size = (x.iter().map(|x| x * x).sum::<f64>() + 1e-6f32 as f64).sqrt();
+                x.iter().map(|x| x / size).collect::<Vec<f64>>()
+            };
+            let mut row = vec![];
+            for j in 0..nv {
+                let q = unit(&c[j % nk * dk..][..dk]);
+                let k = unit(&c[(nk + j % nk) * dk..][..dk]);
+                let v = &c[2 * nk * dk + j * dv..][..dv];
+                let decay = (rate[j] * (a[t][j] + bias[j]).exp().ln_1p()).exp();
+                let s = &mut state[j];
+                s.iter_mut().flatten().for_each(|s| *s *= decay);
+                let mut o = vec![0.0; dv];
+                for i in 0..dv {
+                    let known: f64 = (0..dk).map(|r| s[r][i] * k[r]).sum();
+                    let d = sigmoid(b[t][j]) * (v[i] - known);
+                    (0..dk).for_each(|r| s[r][i] += k[r] * d);
+                    let read: f64 = (0..dk).map(|r| s[r][i] * q[r]).sum();
+                    o[i] = read / (dk as f64).sqrt();
+                }
+                let o = normalise(NormKind::Rms, layer.norms.before.eps, &weight, &[], &o);
+                let gate = &z[t][j * dv..][..dv];
+                row.extend(o.iter().zip(gate).map(|(o, z)| o * z * sigmoid(*z)));
+            }
+            out.push(row);
+        }
+        self.linear(l, L::DeltaOut, none, &out)
     }
 
     fn short_conv(&self, l: usize, h: &Rows) -> Rows {
@@ -207,42 +284,78 @@ impl Truth<'_> {
     fn experts(&mut self, l: usize, by: &Rows, h: &Rows) -> Rows {
         let e = *self.model.spec.layers.get(l as u32).experts().unwrap();
         let router = self.layer(l, L::ExpertRouter);
-        let [mut gate, mut up, down] =
-            [L::ExpertGate, L::ExpertUp, L::ExpertDown].map(|r| self.layer(l, r));
+        let router_bias = self.layer(l, L::ExpertRouterBias);
+        let choice_bias = self.layer(l, L::ExpertChoiceBias);
+        let parts = [
+            (L::ExpertGate, L::ExpertGateBias),
+            (L::ExpertUp, L::ExpertUpBias),
+            (L::ExpertDown, L::ExpertDownBias),
+        ];
+        let [mut gate, mut up, down] = parts.map(|(w, b)| (self.layer(l, w), self.layer(l, b)));
         if e.fused {
             let each = e.inner as usize * self.model.spec.width as usize;
             for both in self.layer(l, L::ExpertGateUp).chunks(2 * each) {
-                gate.extend(&both[..each]);
-                up.extend(&both[each..]);
+                gate.0.extend(&both[..each]);
+                up.0.extend(&both[each..]);
             }
         }
         let factors = self.layer(l, L::ExpertScale);
+        let none = L::FfnUpBias;
+        let shared_score = self.linear(l, L::SharedRouter, none, h);
+        let [shared_gate, shared_up] =
+            [L::SharedGate, L::SharedUp].map(|w| self.linear(l, w, none, h));
+        let mut inner: Rows = vec![];
+        for (gate, up) in shared_gate.iter().zip(&shared_up) {
+            inner.push(gate.iter().zip(up).map(|(g, u)| join(e.activation, *g, *u)).collect());
+        }
+        let shared = match e.shared {
+            Some(_) => self.linear(l, L::SharedDown, none, &inner),
+            None => vec![vec![]; h.len()],
+        };
         let used = e.used as usize;
         let mut out = vec![];
-        for (by, x) in by.iter().zip(h) {
-            let mut p = product(&router, &[], by);
-            softmax(&mut p);
+        for (t, x) in h.iter().enumerate() {
+            let mut p = product(&router, &router_bias, &by[t]);
+            match e.router {
+                Router::Softmax => softmax(&mut p),
+                _ => p.iter_mut().for_each(|p| *p = sigmoid(*p)),
+            }
+            let bias = |i: usize| choice_bias.get(i).copied().unwrap_or(0.0);
+            let by: Vec<f64> = p.iter().enumerate().map(|(i, p)| p + bias(i)).collect();
             let mut order: Vec<usize> = (0..p.len()).collect();
-            order.sort_by(|&a, &b| p[b].total_cmp(&p[a]));
+            order.sort_by(|&a, &b| by[b].total_cmp(&by[a]));
             if let Some(&next) = order.get(used) {
-                self.margin = self.margin.min(p[order[used - 1]] - p[next]);
+                self.margin = self.margin.min(by[order[used - 1]] - by[next]);
             }
             let chosen = &order[..used];
-            let all: f64 = chosen.iter().map(|&i| p[i]).sum();
+            let mut all: f64 = chosen.iter().map(|&i| p[i]).sum();
+            if e.router != Router::Softmax {
+                all += 1e-6;
+            }
             let mut sum = vec![0.0; x.len()];
             for &i in chosen {
-                let part = |w: &[f64], x: &[f64]| {
-                    let each = w.len() / p.len();
-                    product(&w[i * each..][..each], &[], x)
+                let part = |(w, b): &(Vec<f64>, Vec<f64>), x: &[f64]| {
+                    let [w, b] = [w, b].map(|x| {
+                        let each = x.len() / p.len();
+                        &x[i * each..][..each]
+                    });
+                    product(w, b, x)
                 };
                 let (g, u) = (part(&gate, x), part(&up, x));
                 let inner: Vec<f64> =
-                    g.iter().zip(&u).map(|(g, u)| activate(e.activation, *g) * u).collect();
+                    g.iter().zip(&u).map(|(g, u)| join(e.activation, *g, *u)).collect();
                 let share = if e.normalised { p[i] / all } else { p[i] };
-                let share = share * factors.get(i).copied().unwrap_or(1.0);
+                let share = share * f64::from(e.scale) * factors.get(i).copied().unwrap_or(1.0);
                 for (sum, y) in sum.iter_mut().zip(part(&down, &inner)) {
                     *sum += share * y;
                 }
+            }
+            let weight = match shared_score[t].first() {
+                Some(score) => sigmoid(*score),
+                None => 1.0,
+            };
+            for (sum, y) in sum.iter_mut().zip(&shared[t]) {
+                *sum += weight * y;
             }
             out.push(sum);
         }
@@ -422,6 +535,10 @@ impl Truth<'_> {
                     let out = self.short_conv(l, &h);
                     self.linear(l, L::ConvOut, L::ConvOutBias, &out)
                 }
+                Mixer::DeltaNet(_) => {
+                    caches.push(None);
+                    self.delta_net(l, &h)
+                }
                 _ => panic!("not drawn"),
             };
             self.add(l, &layer, L::AttnPostNorm, out, &mut x);
@@ -531,11 +648,27 @@ fn product(w: &[f64], bias: &[f64], x: &[f64]) -> Vec<f64> {
     out
 }
 
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
 fn softmax(x: &mut [f64]) {
     let most = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     x.iter_mut().for_each(|x| *x = (*x - most).exp());
     let sum: f64 = x.iter().sum();
     x.iter_mut().for_each(|x| *x /= sum);
+}
+
+/// A gate's output and the other's, combined.
+fn join(act: Activation, gate: f64, up: f64) -> f64 {
+    match act {
+        Activation::SwigluClamped { alpha, limit } => {
+            let (alpha, limit) = (f64::from(alpha), f64::from(limit));
+            let gate = gate.min(limit);
+            (up.clamp(-limit, limit) + 1.0) * gate * sigmoid(alpha * gate)
+        }
+        act => activate(act, gate) * up,
+    }
 }
 
 fn activate(act: Activation, x: f64) -> f64 {

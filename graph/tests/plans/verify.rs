@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use proptest::prelude::*;
-use teff_graph::layers::FeedForward;
+use teff_graph::layers::{Activation, FeedForward, Router};
 use teff_graph::ops::{Op, Output, QkvPart};
 use teff_graph::plan::{BufferId, State, StateId, StateKind};
 use teff_graph::{Options, Outputs, Plan, PlanError, Role, Spec, TensorId};
@@ -161,16 +161,20 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::Linear(l) => l.scale = x,
             Op::Project(p) => p.eps = x,
             Op::Attend(a) => a.scale = x,
+            Op::Route(r) => r.scale = x,
             Op::ExpertsDown(e) => e.scale = x,
             Op::LayerInputs(i) => i.eps = x,
             Op::AddToStreams(a) => a.eps = x,
             Op::Merge(m) => m.scale = x,
             Op::SparseGate(s) => s.cut = x,
+            Op::GateHeads(g) => g.eps = x,
             _ => {}
         });
         m.op(i, "a second number", |op| match op {
             Op::NormAdd(n) => n.scale = x,
             Op::Attend(a) => a.growth = x,
+            Op::Gated(g) => g.act = Activation::SwigluClamped { alpha: x, limit: 1.0 },
+            Op::ExpertsGated(g) => g.act = Activation::SwigluClamped { alpha: 1.0, limit: x },
             Op::LayerInputs(i) => i.scale = x,
             Op::Linear(l) => l.cap = Some(x),
             _ => {}
@@ -194,6 +198,16 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::ExpertsGated(e) => e.up = w,
             _ => {}
         });
+        m.op(i, "biases", |op| match op {
+            Op::Route(r) => r.bias = Some(w),
+            Op::ExpertsGated(e) => e.gate_bias = Some(w),
+            Op::ExpertsDown(e) => e.bias = Some(w),
+            _ => {}
+        });
+        m.op(i, "other biases", |op| match op {
+            Op::ExpertsGated(e) => e.up_bias = Some(w),
+            _ => {}
+        });
     }
     let matrix = m.plan.spec.id(Role::TokenEmbd);
     m.op(i, "a vector", |op| match op {
@@ -202,6 +216,11 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::Linear(l) => l.bias = Some(matrix),
         Op::Project(p) => p.k_norm = Some(matrix),
         Op::ShortConv(c) => c.taps = matrix,
+        Op::DeltaConv(c) => c.taps = matrix,
+        Op::DeltaGates(g) => g.bias = matrix,
+        Op::GateHeads(g) => g.norm = Some(matrix),
+        Op::ExpertsGated(e) => e.gate_bias = Some(matrix),
+        Op::ExpertsDown(e) => e.bias = Some(matrix),
         Op::LayerInputs(i) => i.weight = matrix,
         Op::AddToStreams(a) => a.weight = matrix,
         Op::PredictStreams(p) => p.coefs = matrix,
@@ -236,6 +255,7 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::SelectRows(s) => s.x = beyond,
         Op::Convert(c) => c.x = beyond,
         Op::StoreHeads(s) => s.x = beyond,
+        Op::ScaleHeads(s) => s.x = beyond,
         Op::LayerInputs(i) => i.x = beyond,
         Op::GateInput(g) => g.inputs = beyond,
         Op::StartStreams(s) => s.x = beyond,
@@ -246,12 +266,41 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::EndStreams(e) => e.y = beyond,
         Op::Merge(m) => m.y = beyond,
         Op::SparseGate(s) => s.up = beyond,
+        Op::DeltaConv(c) => c.x = beyond,
+        Op::DeltaGates(g) => g.decay = beyond,
+        Op::DeltaRule(d) => d.beta = beyond,
+        Op::GateHeads(g) => g.gate = beyond,
+        _ => {}
+    });
+    m.op(i, "another buffer that is not there", |op| match op {
+        Op::ExpertsDown(e) => e.shared = Some(beyond),
+        Op::ScaleHeads(s) => s.gate = beyond,
+        _ => {}
+    });
+    m.op(i, "a score that is not there", |op| match op {
+        Op::ExpertsDown(e) => e.shared_score = Some(beyond),
+        _ => {}
+    });
+    m.op(i, "a gate that an operation has not", |op| match op {
+        Op::Linear(l) => l.act = Some(Activation::SwigluClamped { alpha: 1.0, limit: 1.0 }),
         _ => {}
     });
 }
 
 const PARTS: [QkvPart; 5] =
     [QkvPart::All, QkvPart::Key, QkvPart::Value, QkvPart::Query, QkvPart::KeyAndValue];
+/// Other sizes of linear attention.
+fn other_heads(h: teff_graph::ops::DeltaHeads) -> [teff_graph::ops::DeltaHeads; 5] {
+    use teff_graph::ops::DeltaHeads;
+    [
+        DeltaHeads { key_heads: h.key_heads + 1, ..h },
+        DeltaHeads { value_heads: h.value_heads + 1, ..h },
+        DeltaHeads { key_dim: h.key_dim + 1, ..h },
+        DeltaHeads { value_dim: 0, ..h },
+        // As many elements, in other heads.
+        DeltaHeads { value_heads: h.value_heads * 2, value_dim: h.value_dim / 2, ..h },
+    ]
+}
 
 /// Changes of the shape of an operation.
 fn of_shapes(m: &mut Mutations<'_>, i: usize) {
@@ -405,10 +454,73 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                 m.op(i, "convolution", |op| *op = Op::ShortConv(c));
             }
         }
+        Op::DeltaConv(c) => {
+            for (state, n) in [(no_state, c.n), (c.state, c.n + 1), (c.state, c.n - 1)] {
+                m.op(i, "convolution", |op| {
+                    *op = Op::DeltaConv(teff_graph::ops::DeltaConv { state, n, ..c });
+                });
+            }
+            for heads in other_heads(c.heads) {
+                m.op(i, "heads", |op| {
+                    *op = Op::DeltaConv(teff_graph::ops::DeltaConv { heads, ..c });
+                });
+            }
+            if let Some(state) = other_fixed(plan, c.state) {
+                m.op(i, "a cache", |op| {
+                    *op = Op::DeltaConv(teff_graph::ops::DeltaConv { state, ..c });
+                });
+            }
+            m.op(i, "in place", |op| {
+                *op = Op::DeltaConv(teff_graph::ops::DeltaConv { out: c.x, ..c });
+            });
+        }
+        Op::DeltaGates(g) => {
+            let rate = plan.spec.id(Role::OutputNorm);
+            for g in [
+                teff_graph::ops::DeltaGates { rate, ..g },
+                teff_graph::ops::DeltaGates { decay: g.beta, ..g },
+            ] {
+                m.op(i, "gates", |op| *op = Op::DeltaGates(g));
+            }
+        }
+        Op::DeltaRule(d) => {
+            let mut changed = vec![
+                teff_graph::ops::DeltaRule { state: no_state, ..d },
+                teff_graph::ops::DeltaRule { x: d.out, ..d },
+                teff_graph::ops::DeltaRule { decay: d.out, ..d },
+                teff_graph::ops::DeltaRule { out: d.x, ..d },
+            ];
+            for heads in other_heads(d.heads) {
+                changed.push(teff_graph::ops::DeltaRule { heads, ..d });
+            }
+            if let Some(state) = other_fixed(plan, d.state) {
+                changed.push(teff_graph::ops::DeltaRule { state, ..d });
+            }
+            for d in changed {
+                m.op(i, "delta rule", |op| *op = Op::DeltaRule(d));
+            }
+        }
+        Op::GateHeads(g) => {
+            for head_dim in [0, g.head_dim + 1] {
+                if head_dim == 0 || g.norm.is_some() {
+                    m.op(i, "heads", |op| {
+                        *op = Op::GateHeads(teff_graph::ops::GateHeads { head_dim, ..g });
+                    });
+                }
+            }
+            m.op(i, "its gate in place", |op| {
+                *op = Op::GateHeads(teff_graph::ops::GateHeads { gate: g.out, ..g });
+            });
+        }
         Op::Route(r) => {
             for used in [0, r.used + 1, r.used.wrapping_sub(1), u16::MAX] {
                 m.op(i, "used", |op| *op = Op::Route(teff_graph::ops::Route { used, ..r }));
             }
+            let router = match r.router {
+                Router::Sigmoid { bias: true } => Router::Softmax,
+                _ => Router::Sigmoid { bias: true },
+            };
+            m.op(i, "router", |op| *op = Op::Route(teff_graph::ops::Route { router, ..r }));
         }
         Op::ExpertsGated(e) => {
             for (experts, used) in
@@ -422,6 +534,18 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             }
         }
         Op::ExpertsDown(e) => {
+            for wrong in [e.routes] {
+                m.op(i, "outputs of another width", |op| {
+                    *op =
+                        Op::ExpertsDown(teff_graph::ops::ExpertsDown { shared: Some(wrong), ..e });
+                });
+                m.op(i, "a score of another width", |op| {
+                    *op = Op::ExpertsDown(teff_graph::ops::ExpertsDown {
+                        shared_score: Some(wrong),
+                        ..e
+                    });
+                });
+            }
             for (experts, used) in
                 [(e.experts + 1, e.used), (e.experts - 1, e.used), (0, e.used), (1, e.used)]
                     .into_iter()
@@ -444,7 +568,7 @@ fn of_places(m: &mut Mutations<'_>, i: usize) {
         Op::Barrier => return,
         Op::Linear(l) => matches!(l.to, Output::Store(_)),
         Op::ExpertsDown(e) => matches!(e.to, Output::Store(_)),
-        Op::NormAdd(_) | Op::Merge(_) | Op::AddToStreams(_) => false,
+        Op::NormAdd(_) | Op::Merge(_) | Op::AddToStreams(_) | Op::DeltaGates(_) => false,
         _ => true,
     };
     // All write something, which two must not do in one phase.
@@ -532,7 +656,7 @@ fn what_is_wrong_has_a_name() {
     });
     assert_eq!(late, wrong);
     // The caches of the first attention and of the windowed one, exchanged.
-    assert_eq!(plan.states.len(), 5);
+    assert_eq!(plan.states.len(), 8);
     let attend = at(&|op| matches!(op, Op::Attend(_)));
     let swapped = verdict(&|ops| {
         for op in ops.iter_mut() {

@@ -38,6 +38,14 @@ pub(crate) fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, out: &mut 
     }
 }
 
+/// See [`crate::Backend::l2_norm`].
+#[inline(always)]
+pub(crate) fn l2_norm<L: Lanes>(x: &mut [f32], eps: f32, scale: f32) {
+    let squares = sum::<L>(x, 0.0, |x| x.mul(x));
+    let r = L::splat(scale / libm::sqrtf(squares + eps));
+    crate::ops::map::<L>(x, |x| x.mul(r));
+}
+
 /// See [`crate::Backend::layer_norm`].
 #[inline(always)]
 pub(crate) fn layer_norm<L: Lanes>(

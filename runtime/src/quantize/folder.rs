@@ -68,6 +68,12 @@ impl Shapes for Names<'_> {
     }
 }
 
+/// True for the names of models by which a GGUF file's tokenizer has Phi-3's rule.
+fn is_phi_3(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("phi-3") || name.contains("phi3")
+}
+
 /// Source row of row `r`, in heads of `dim` rows: rows of the first and the second half alternate.
 fn turned(r: usize, dim: usize) -> usize {
     let (head, r) = (r / dim * dim, r % dim);
@@ -105,28 +111,41 @@ impl FolderSource {
         let Some(family) = family else { return unsaid(model.spec().arch, "its architecture") };
         let (spec, factors) = gguf_spec(family, model.spec())?;
         let tensors = tensors(family, &model, &spec, factors);
-        let mut header = GgufHeader::new();
-        header.put("general.architecture", GgufValue::Str(spec.arch))?;
-        header.put("general.type", GgufValue::Str("model"))?;
-        let name = folder.canonicalize().ok();
-        let name = name.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy());
-        if let Some(name) = name {
-            header.put("general.name", GgufValue::Str(&name))?;
-        }
-        put_spec(&mut header, &spec)?;
         let export = |e: ExportError| E::Tokenizer(Box::new(e));
         let tokenizer = model.tokenizer().map_err(|e| export(e.into()))?;
         let tokenizer = tokenizer.clone().for_gguf(folder).map_err(export)?;
         let rows = spec.vocab as usize;
-        tokenizer.put_gguf(&mut header, rows).map_err(export)?;
-        if let Ok(template) = model.chat_template() {
-            header.put("tokenizer.chat_template", GgufValue::Str(template))?;
-        }
-        let keys = header.write(Vec::new())?.finish()?;
-        let gguf = Gguf::parse(&keys).map_err(|e| E::Gguf(Box::new(e)))?;
-        check_spec(family, &spec, &gguf, &Names(&tensors))?;
-        tokenizer.check_gguf(&gguf, rows).map_err(export)?;
-        let facts = Facts::of_gguf(&gguf);
+        let keys = |name: Option<&str>| {
+            let mut header = GgufHeader::new();
+            header.put("general.architecture", GgufValue::Str(spec.arch))?;
+            header.put("general.type", GgufValue::Str("model"))?;
+            if let Some(name) = name {
+                header.put("general.name", GgufValue::Str(name))?;
+            }
+            put_spec(&mut header, &spec)?;
+            tokenizer.put_gguf(&mut header, rows).map_err(export)?;
+            if let Ok(template) = model.chat_template() {
+                header.put("tokenizer.chat_template", GgufValue::Str(template))?;
+            }
+            let keys = header.write(Vec::new())?.finish()?;
+            let gguf = Gguf::parse(&keys).map_err(|e| E::Gguf(Box::new(e)))?;
+            check_spec(family, &spec, &gguf, &Names(&tensors))?;
+            tokenizer.check_gguf(&gguf, rows).map_err(export)?;
+            Ok((Facts::of_gguf(&gguf), keys))
+        };
+        let name = folder.canonicalize().ok();
+        let name = name.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy());
+        let (facts, keys) = match keys(name.as_deref()) {
+            // llama.cpp tells by the name that special tokens absorb the white space after them.
+            Err(E::Tokenizer(e)) if spec.arch == "phi3" => {
+                let other = match name.as_deref().is_some_and(is_phi_3) {
+                    true => "Phi 3",
+                    false => "Phi-3",
+                };
+                keys(Some(other)).map_err(|_| E::Tokenizer(e))?
+            }
+            keys => keys?,
+        };
         Ok(FolderSource { model, keys, facts, tensors })
     }
 
@@ -214,9 +233,11 @@ fn tensors(
     let item = |slot: Slot, content| {
         let mut name = String::new();
         let _ = family.gguf_name(slot.role, &mut name); // a String takes everything
-        let (vector, stacked) = (slot.is_vector(), slot.experts > 1);
-        let n_dims = if stacked { 3 } else { 2 - usize::from(vector && slot.rows == 1) };
-        let dims = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
+        // Vectors of experts are rows of one tensor.
+        let (vector, stacked) = (slot.is_vector(), slot.experts > 1 && !slot.is_vector());
+        let rows = if stacked { slot.rows } else { slot.all_rows() };
+        let n_dims = if stacked { 3 } else { 2 - usize::from(vector && rows == 1) };
+        let dims = [slot.cols, rows, if stacked { slot.experts } else { 1 }].map(|n| n as u64);
         Item { name, dims, n_dims, vector, content }
     };
     let content = |id: TensorId, role: Role| {
@@ -245,7 +266,8 @@ fn tensors(
 /// Head dimension of a layer's queries and keys, if their rows are reordered.
 fn turned_heads(from: &Spec<'_>, to: &Spec<'_>, l: u32) -> Option<usize> {
     let attention = from.layers.get(l).attention()?;
-    let rope = usize::from(attention.rope?);
+    // llama.cpp's converter turns the heads of layers that are not rotated like the others.
+    let rope = attention.rope.map_or(0, usize::from);
     let kind = |spec: &Spec<'_>| spec.ropes.get(rope).map(|r| r.kind);
     (kind(from) != kind(to)).then_some(attention.head_dim as usize)
 }
@@ -284,6 +306,8 @@ fn check_spec(
         "its biases (`attention_bias`)"
     } else if differ(&|l| Some(format!("{:?}", l.ffn))) {
         "its feed-forward parts (`mlp_bias`, `norm_topk_prob`, `mlp_only_layers`)"
+    } else if differ(&|l| Some(format!("{:?}", l.delta_net()))) {
+        "its linear attention (`layer_types`, `linear_num_value_heads`)"
     } else if differ(&|l| Some(format!("{:?}", l.short_conv()))) {
         "its convolutions (`conv_bias`, `layer_types`)"
     } else {
@@ -328,7 +352,12 @@ impl Source for FolderSource {
         (matrix.format().trailer_bytes() == 0).then(|| matrix.bytes())
     }
 
-    /// The only quantised weights in a folder are ternary, and were trained that way.
+    /// Experts in MXFP4 stay as they are.
+    fn is_fixed(&self, index: usize) -> bool {
+        self.shape(index).format == Format::MXFP4
+    }
+
+    /// The only other quantised weights in a folder are ternary, and were trained that way.
     fn is_requantized(&self, _: usize) -> bool {
         false
     }
@@ -360,6 +389,11 @@ impl Source for FolderSource {
             dequantize_row(format, &m.bytes()[bytes(start)..][..bytes(n)], x);
             if format.trailer_bytes() > 0 {
                 x.iter_mut().for_each(|x| *x *= m.scale());
+            }
+            for (i, x) in x.iter_mut().enumerate() {
+                // Where there is one, there is one for every row.
+                let Some(factor) = m.factor((start + i) / cols) else { break };
+                *x *= factor;
             }
             (at, rest) = (at + n, tail);
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use crate::common::Plain;
 use crate::decoders::{
     Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gemma4, gpt2, lfm2,
-    llama, logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, read, read_of, refused, rotary,
-    tensor, warned, with,
+    llama, logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, read, read_of, refused,
+    rotary, tensor, warned, with,
 };
 use teff_graph::Head;
 use teff_graph::family::Rule;
@@ -373,7 +373,7 @@ const WINDOWED: &str = r#"["full_attention","sliding_attention","full_attention"
 
 #[test]
 fn windows_of_classes_without_them_are_ignored() {
-    for Small { class, fields, tensors, .. } in [gpt2(), llama(), lfm2(), bitnet()] {
+    for Small { class, fields, tensors, .. } in [gpt2(), llama(), lfm2(), bitnet(), qwen35()] {
         let plain = read(&fields, &tensors, &[]);
         let window = fields.set(&[("sliding_window", "4")]);
         assert!(read(&window, &tensors, &["sliding_window"]) == plain, "{class}");
@@ -621,6 +621,49 @@ fn dead_keys_and_values_are_passed_over() {
 }
 
 #[test]
+fn layers_of_linear_attention() {
+    let Small { fields, tensors, .. } = qwen35();
+    let want = read(&fields, &tensors, &[]);
+    let (types, interval) = ("layer_types", "full_attention_interval");
+    assert!(read(&fields.set(&[(interval, "2")]), &tensors, &[]) == want);
+    assert!(read(&fields.set(&[(interval, "4")]), &tensors, &[interval]) == want);
+    let unlisted = fields.without(&[types]).set(&[(interval, "2")]);
+    assert!(read(&unlisted, &tensors, &[]) == want);
+    refused(&unlisted.set(&[(interval, "0")]), &tensors, interval);
+    let other = r#"["linear_attention","sliding_attention","linear_attention"]"#;
+    refused(&fields.set(&[(types, other)]), &tensors, types);
+    refused(&fields.set(&[(types, r#"["linear_attention"]"#)]), &tensors, types);
+    for (key, value, known) in
+        [("attn_output_gate", "false", "true"), ("output_gate_type", "\"swish\"", "\"sigmoid\"")]
+    {
+        let (right, wrong) = if value == "false" { (known, value) } else { (value, known) };
+        assert!(read(&fields.set(&[(key, right)]), &tensors, &[]) == want);
+        refused(&fields.set(&[(key, wrong)]), &tensors, key);
+    }
+    refused(&fields.set(&[("linear_num_value_heads", "3")]), &tensors, "multiple");
+}
+
+#[test]
+fn sections_of_images() {
+    let Small { fields, tensors, .. } = qwen35();
+    let of = |more: &str| {
+        let value = format!(r#"{{"rope_type":"default","rope_theta":10000.0{more}}}"#);
+        fields.set(&[("rope_parameters", &value)])
+    };
+    let want = read(&of(""), &tensors, &[]);
+    let key = "rope_parameters.mrope_section";
+    assert!(
+        read(&of(r#","mrope_section":[2,1,1],"mrope_interleaved":true"#), &tensors, &[]) == want
+    );
+    for wrong in ["[11,11,10]", "[]", "[2,-1,3]"] {
+        assert!(read(&of(&format!(r#","mrope_section":{wrong}"#)), &tensors, &[key]) == want);
+    }
+    // A quarter of each head is rotated, unless the file says otherwise.
+    assert!(read(&of(r#","partial_rotary_factor":0.25"#), &tensors, &[]) == want);
+    assert!(read(&of(r#","partial_rotary_factor":0.5"#), &tensors, &[]) != want);
+}
+
+#[test]
 fn biases_of_qwen2() {
     let Small { fields, tensors, .. } = qwen2();
     let want = read(&fields, &tensors, &[]);
@@ -634,9 +677,10 @@ fn biases_of_qwen2() {
 #[test]
 fn the_page_and_the_tests_agree() {
     const PAGE: &str = include_str!("../../../docs/compatibility.md");
-    const TESTS: [&str; 3] = [
+    const TESTS: [&str; 4] = [
         include_str!("compatibility.rs"),
         include_str!("compatibility_files.rs"),
+        include_str!("compatibility_newer.rs"),
         include_str!("split.rs"),
     ];
     let rows = PAGE.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| --- |"));
@@ -644,9 +688,19 @@ fn the_page_and_the_tests_agree() {
     for row in rows.filter(|l| !l.starts_with("| key or situation |")) {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
         assert_eq!(cells.len(), 6, "{row}");
-        let name = cells[5].trim_matches('`');
-        assert!(TESTS.iter().any(|t| t.contains(&format!("fn {name}()"))), "{row}");
-        named.insert(name);
+        // Tests of other files come with their path: `name` (`path`).
+        for test in cells[5].split(", ") {
+            let (name, path) = match test.split_once(" (`") {
+                Some((name, path)) => (name.trim_matches('`'), path.trim_end_matches("`)")),
+                None => (test.trim_matches('`'), ""),
+            };
+            let is_there = match path {
+                "" => TESTS.iter().any(|t| t.contains(&format!("fn {name}()"))),
+                _ => std::fs::read_to_string(format!("../{path}")).unwrap().contains(name),
+            };
+            assert!(is_there, "{row}");
+            named.insert(name);
+        }
     }
     assert!(named.len() > 20);
     for rule in Rule::ALL {

@@ -5,7 +5,7 @@ use crate::common::{self, Folder, Plain, assert_same, bits, safetensors};
 use teff_graph::family::{self, Family};
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{Experts, FeedForward};
-use teff_graph::{Head, LayerRole, LogitsFor, Role, Spec};
+use teff_graph::{Head, HfForm, HfName, LayerRole, LogitsFor, Role, Spec};
 use teff_kernels::{Cpu, Format, quantize_row};
 use teff_runtime::gguf_spec::put_spec;
 use teff_runtime::gguf_write::GgufHeader;
@@ -13,7 +13,7 @@ use teff_runtime::model::LoadErrorKind;
 use teff_runtime::{LoadError, LoadOptions, Model, SessionOptions};
 
 /// config.json of the small decoder, starting with the fields of the family.
-fn config(class: &str, more: &str) -> String {
+pub(crate) fn config(class: &str, more: &str) -> String {
     format!(
         r#"{{"architectures":["{class}"],{more}"hidden_size":128,"num_attention_heads":4,
         "num_key_value_heads":2,"num_hidden_layers":2,"intermediate_size":256,"vocab_size":40,
@@ -22,7 +22,7 @@ fn config(class: &str, more: &str) -> String {
 }
 
 /// Shape of the same decoder, for the names and shapes of its tensors.
-fn small(spec: Spec<'_>) -> Spec<'static> {
+pub(crate) fn small(spec: Spec<'_>) -> Spec<'static> {
     let spec = spec.with_layers(|layer| common::layer(layer, 4, 2, 32, 256));
     let layers = spec.layers.with_len(2);
     Spec { vocab: 40, context: 64, layers, width: 128, head: Head::Tied, ..spec }
@@ -33,8 +33,11 @@ fn random(state: &mut u32) -> f32 {
     f32::from((*state >> 16) as i16) / 32768.0
 }
 
+/// Name of a tensor that a family hasn't.
+const UNNAMED: HfName = HfName { name: "unnamed.weight", form: HfForm::Whole };
+
 /// Tensors with `value` applied to their random elements, in a dense format.
-fn tensors(
+pub(crate) fn tensors(
     family: &Family,
     spec: &Spec<'_>,
     format: Format,
@@ -45,7 +48,7 @@ fn tensors(
     let each = slots.flat_map(|slot| (0..slot.experts).map(move |expert| (slot, expert)));
     each.map(|(slot, expert)| {
         let mut name = family.prefix.to_owned();
-        let usual = &family.hf_names(slot.role)[0];
+        let usual = family.hf_names(slot.role).first().unwrap_or(&UNNAMED);
         family.hf_name(slot.role, usual, expert, &mut name).unwrap();
         let n = slot.rows * slot.cols;
         let values: Vec<f32> = (0..n).map(|_| value(slot.role, random(&mut state))).collect();
@@ -62,12 +65,12 @@ fn tensors(
     .collect()
 }
 
-fn write(folder: &Folder, config: &str, tensors: &[Plain]) {
+pub(crate) fn write(folder: &Folder, config: &str, tensors: &[Plain]) {
     folder.write("config.json", config);
     folder.write("model.safetensors", safetensors(tensors));
 }
 
-fn open(folder: &Folder) -> Result<Model, LoadError> {
+pub(crate) fn open(folder: &Folder) -> Result<Model, LoadError> {
     Model::open(&folder.0)
 }
 
@@ -292,7 +295,7 @@ fn unknown_switches_are_refused_by_name() {
         ("BitNetForCausalLM", r#""hidden_act":"silu","#, "hidden_act"),
         (
             "BitNetForCausalLM",
-            r#""quantization_config":{"quant_method":"gptq"},"#,
+            r#""quantization_config":{"quant_method":"bitsandbytes"},"#,
             "quantization_config.quant_method",
         ),
         (
@@ -310,6 +313,12 @@ fn unknown_switches_are_refused_by_name() {
         ("Lfm2ForCausalLM", r#""layer_types":["conv","sliding_attention"],"#, "layer_types"),
         ("Lfm2ForCausalLM", r#""layer_types":["conv"],"#, "layer_types"),
         ("Lfm2ForCausalLM", r#""conv_L_cache":65,"layer_types":["conv","conv"],"#, "taps"),
+        ("Qwen3_5ForCausalLM", r#""linear_num_value_heads":3,"#, "multiple"),
+        ("Qwen3_5ForCausalLM", r#""attn_output_gate":false,"#, "attn_output_gate"),
+        ("Qwen3_5ForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Qwen3_5ForCausalLM", r#""layer_types":["conv","conv"],"#, "layer_types"),
+        ("Qwen3_5ForCausalLM", r#""linear_conv_kernel_dim":65,"#, "taps"),
+        ("Qwen4ExpForCausalLM", "", "hyper-connections, n-gram embeddings"),
         ("SmolLM3ForCausalLM", r#""no_rope_layers":[1],"#, "no_rope_layers"),
         ("SmolLM3ForCausalLM", r#""no_rope_layers":[1,0,1],"#, "no_rope_layers"),
         ("SmolLM3ForCausalLM", r#""no_rope_layers":[1,2],"#, "no_rope_layers"),
@@ -354,8 +363,23 @@ fn unknown_switches_are_refused_by_name() {
         ),
         ("GraniteForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
         ("GraniteForCausalLM", r#""logits_scaling":0,"#, "divisor of the logits"),
-        ("GraniteMoeHybridForCausalLM", "", "num_local_experts"),
-        ("GraniteMoeHybridForCausalLM", r#""num_local_experts":2,"#, "num_local_experts"),
+        ("GraniteMoeHybridForCausalLM", "", "layer_types"),
+        (
+            "GraniteMoeHybridForCausalLM",
+            r#""num_local_experts":1.5,"layer_types":["attention","attention"],"#,
+            "num_local_experts",
+        ),
+        ("GraniteMoeForCausalLM", r#""num_local_experts":0,"#, "num_local_experts"),
+        ("GraniteMoeSharedForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Qwen2MoeForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Lfm2MoeForCausalLM", "", "layer_types"),
+        ("Lfm2MoeForCausalLM", r#""num_dense_layers":"1","#, "num_dense_layers"),
+        ("MixtralForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        (
+            "MixtralForCausalLM",
+            r#""quantization_config":{"quant_method":"mxfp4"},"#,
+            "quantization_config.quant_method",
+        ),
         ("GraniteMoeHybridForCausalLM", r#""num_local_experts":0,"#, "layer_types"),
         (
             "GraniteMoeHybridForCausalLM",
@@ -384,6 +408,7 @@ fn unknown_switches_are_refused_by_name() {
             r#""num_local_experts":0,"layer_types":["attention","full_attention"],"#,
             "shared_mlp.input_linear",
         ),
+        ("DbrxForCausalLM", "", "DbrxForCausalLM"),
         ("Gemma2ForCausalLM", r#""hidden_activation":"gelu","#, "hidden_activation"),
         ("Gemma2ForCausalLM", r#""attention_bias":true,"#, "attention_bias"),
         ("Gemma2ForCausalLM", r#""attn_logit_softcapping":0,"#, "attn_logit_softcapping"),
@@ -421,7 +446,6 @@ fn unknown_switches_are_refused_by_name() {
             "rope_parameters.full_attention.rope_type",
         ),
         ("Gemma4ForCausalLM", "", "PerLayerEmbd"),
-        ("MixtralForCausalLM", "", "MixtralForCausalLM"),
     ];
     for (class, more, key) in cases {
         let family = family::of_class(class).unwrap_or(&family::llama::LLAMA);

@@ -7,8 +7,11 @@ mod decoders;
 
 mod compatibility;
 mod compatibility_files;
+mod compatibility_newer;
+mod experts;
 mod fuzz_regressions;
 mod load;
 mod load_families;
+mod quantised_folders;
 mod safetensors;
 mod split;

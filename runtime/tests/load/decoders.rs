@@ -97,7 +97,9 @@ fn decoder_of(class: &'static str, spec: Spec<'_>, tied: bool, more: &[(&str, &s
             let mut name = family.prefix.to_owned();
             family.hf_name(slot.role, &family.hf_names(slot.role)[0], expert, &mut name).unwrap();
             let shape = match slot.role {
-                Role::Layer(_, LayerRole::ConvTaps) => vec![slot.rows, 1, slot.cols],
+                Role::Layer(_, LayerRole::ConvTaps | LayerRole::DeltaTaps) => {
+                    vec![slot.rows, 1, slot.cols]
+                }
                 _ if slot.is_vector() => vec![slot.cols],
                 _ => vec![slot.rows, slot.cols],
             };
@@ -192,6 +194,25 @@ pub fn qwen3moe() -> Small {
 pub fn lfm2() -> Small {
     let more = [("layer_types", r#"["conv","conv","full_attention"]"#)];
     decoder("Lfm2ForCausalLM", family::lfm2::lfm2_1_2b(), true, &more)
+}
+
+/// Qwen 3.5 with attention in the second of three layers.
+pub fn qwen35() -> Small {
+    let spec = family::qwen35::qwen3_5_0_8b().with_layers(|mut layer| {
+        if let Mixer::DeltaNet(d) = &mut layer.mixer {
+            (d.key_heads, d.value_heads, d.key_dim, d.value_dim) = (2, 4, 16, 16);
+        }
+        layer
+    });
+    let layers = Layers::new(spec.layers.kinds(), &[0, 1, 0], 3).to_owned();
+    let more = [
+        ("layer_types", r#"["linear_attention","full_attention","linear_attention"]"#),
+        ("linear_num_key_heads", "2"),
+        ("linear_num_value_heads", "4"),
+        ("linear_key_head_dim", "16"),
+        ("linear_value_head_dim", "16"),
+    ];
+    decoder("Qwen3_5ForCausalLM", Spec { layers, ..spec }, true, &more)
 }
 
 pub fn bitnet() -> Small {
