@@ -132,6 +132,18 @@ macro_rules! backend_methods {
                 $crate::ops::norm::rms_norm::<L>(x, weight, eps, out);
             }
 
+            /// `mean(x^2)`, the sum of squares as in [`Backend::rms_norm`].
+            fn mean_square(&self, x: &[f32]) -> f32 {
+                $crate::ops::norm::mean_square::<L>(x)
+            }
+
+            /// `x = max(x - (mean + cut * deviation), 0)`: what is left of the elements that stand out of
+            /// the row. Mean and deviation (the root of the biased variance) in two passes, as in
+            /// [`Backend::layer_norm`]; NaN stays.
+            fn gaussian_topk(&self, x: &mut [f32], cut: f32) {
+                $crate::ops::norm::gaussian_topk::<L>(x, cut);
+            }
+
             /// `x = x * r` with `r = scale / sqrt(sum(x^2) + eps)`, the sum of squares by sixteen strided
             /// partial sums and the halving tree, unfused.
             fn l2_norm(&self, x: &mut [f32], eps: f32, scale: f32) {
@@ -418,11 +430,13 @@ backend_methods!([declare]);
 /// The values of a row, in scalar code.
 pub(crate) fn dequantize_portable(w: &Matrix<'_>, row: usize, out: &mut [f32]) {
     if w.is_repacked() {
-        return dequantize_repacked(w, row, out);
+        dequantize_repacked(w, row, out);
+    } else {
+        dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
     }
-    dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
-    if w.format() == Format::I2_S {
-        ops::map::<Portable>(out, |x| Portable::splat(w.scale()).mul(x));
+    let scale = (w.format() == Format::I2_S).then_some(w.scale());
+    for factor in [scale, w.factor(row)].into_iter().flatten() {
+        ops::map::<Portable>(out, |x| Portable::splat(factor).mul(x));
     }
 }
 

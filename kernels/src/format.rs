@@ -73,6 +73,27 @@ macro_rules! formats {
             IQ4_XS  IQ4_XS  23  256 136 [0]         0   (feature = "i-quants");
             /// 32 floats of 4 bits (E2M1) and one exponent of 8 bits (OCP's microscaling format).
             MXFP4   MXFP4   39  32  17  []          0   (feature = "fp4-quants");
+            /// 64 floats of 4 bits (E2M1), with scales of 8 bits (E4M3) for every 16; the tensor may have a scale
+            /// too, which is another tensor.
+            NVFP4   NVFP4   40  64  36  []          0   (feature = "fp4-quants");
+            /// 128 signs and one f16 scale.
+            Q1_0    Q1_0    41  128 18  [0]         0   (feature = "low-bit-quants");
+            /// 64 codes of 2 bits and one f16 scale: `x = d * (q - 1)`.
+            Q2_0    Q2_0    42  64  18  [0]         0   (feature = "low-bit-quants");
+            /// 256 codes of -1, 0 and 1 from a grid of eight, shifted by an eighth; scales for every 32.
+            IQ1_S   IQ1_S   19  256 50  [0]         0   (feature = "codebook-quants");
+            /// 256 codes of -1, 0 and 1 from a grid of eight, every eight shifted by an eighth; scales for every 16.
+            IQ1_M   IQ1_M   29  256 56  []          0   (feature = "codebook-quants");
+            /// 256 codes from a grid of eight with 256 entries; scales for every 32.
+            IQ2_XXS IQ2_XXS 16  256 66  [0]         0   (feature = "codebook-quants");
+            /// 256 codes from a grid of eight with 512 entries; scales for every 16.
+            IQ2_XS  IQ2_XS  17  256 74  [0]         0   (feature = "codebook-quants");
+            /// 256 codes from a grid of eight with 1024 entries; scales for every 16.
+            IQ2_S   IQ2_S   22  256 82  [0]         0   (feature = "codebook-quants");
+            /// 256 codes from a grid of four with 256 entries; scales for every 32.
+            IQ3_XXS IQ3_XXS 18  256 98  [0]         0   (feature = "codebook-quants");
+            /// 256 codes from a grid of four with 512 entries; scales for every 32.
+            IQ3_S   IQ3_S   21  256 110 [0]         0   (feature = "codebook-quants");
         }
         ternary {
             /// 256 weights of -1, 0 and 1, five to a byte, and one f16 scale.
@@ -197,8 +218,8 @@ pub enum ActivationKind {
 }
 
 impl Format {
-    /// True if this program has the format: its family's feature (`legacy-quants`, `k-quants`, `i-quants`, `fp4-quants`,
-    /// `ternary`) was on when it was built. Dense formats are always there.
+    /// True if this program has the format: its family's feature (`legacy-quants`, `k-quants`, `i-quants`,
+    /// `codebook-quants`, `low-bit-quants`, `fp4-quants`, `ternary`) was on when it was built. Dense formats are always there.
     #[must_use]
     pub const fn is_built(self) -> bool {
         self.facts().is_built

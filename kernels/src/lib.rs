@@ -11,6 +11,8 @@
         feature = "legacy-quants",
         feature = "k-quants",
         feature = "i-quants",
+        feature = "codebook-quants",
+        feature = "low-bit-quants",
         feature = "fp4-quants",
         feature = "ternary"
     )),
@@ -50,7 +52,9 @@ pub use arch::Dsp;
 pub use arch::types::*; // `Scalar`, and those of this target
 pub use arch::{Cpu, CpuError};
 pub use backend::Backend;
-pub use blocks::{Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row};
+pub use blocks::{
+    Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row, quantize_row_weighted,
+};
 pub use format::{ActivationKind, Format};
 pub use forward::ExplicitBackend;
 pub use kv::{KV_BLOCK, KvFormat, KvHead, KvLayout};

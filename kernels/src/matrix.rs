@@ -34,7 +34,14 @@ pub struct Matrix<'a> {
     scale: f32,
     repacked: bool,
     data: &'a [u8],
+    factors: Factors<'a>,
 }
+
+/// Factors of products, which programs without NVFP4 have no room for.
+#[cfg(feature = "fp4-quants")]
+type Factors<'a> = &'a [f32];
+#[cfg(not(feature = "fp4-quants"))]
+type Factors<'a> = core::marker::PhantomData<&'a [f32]>;
 
 /// Error for bytes that are not a matrix of the given format and shape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,7 +130,8 @@ impl<'a> Matrix<'a> {
         if needed != Some(data.len()) {
             return Err(MatrixError::Size { needed, got: data.len() });
         }
-        Ok(Matrix { format, rows, cols, row_bytes, scale: 1.0, repacked: false, data })
+        let factors = Factors::default();
+        Ok(Matrix { format, rows, cols, row_bytes, scale: 1.0, repacked: false, data, factors })
     }
 
     /// The matrix of `rows` x `cols` elements that [`repack`](crate::repack) put in `data`.
@@ -184,6 +192,40 @@ impl<'a> Matrix<'a> {
     #[must_use]
     pub fn scale(&self) -> f32 {
         self.scale
+    }
+
+    /// The same matrix with factors of its outputs, as tensors in NVFP4 have them: one for all rows, or one for
+    /// each of several matrices that lie one after another.
+    ///
+    /// Products ([`crate::Backend::matmul`]) leave them to the caller, so that blocks are joined as without; values
+    /// ([`crate::Backend::dequantize_row`]) have them.
+    ///
+    /// # Panics
+    /// If there are no factors, or the rows can't be shared out among them.
+    #[cfg(feature = "fp4-quants")]
+    #[must_use]
+    pub fn with_factors(self, factors: &'a [f32]) -> Self {
+        assert!(
+            !factors.is_empty() && self.rows.is_multiple_of(factors.len()),
+            "a factor for each"
+        );
+        Matrix { factors, ..self }
+    }
+
+    /// Factor of the output of row `r`, if there is one.
+    #[inline(always)]
+    #[must_use]
+    pub fn factor(&self, r: usize) -> Option<f32> {
+        #[cfg(feature = "fp4-quants")]
+        {
+            let each = self.rows.checked_div(self.factors.len())?;
+            self.factors.get(r.checked_div(each)?).copied()
+        }
+        #[cfg(not(feature = "fp4-quants"))]
+        {
+            let _ = (r, self.factors);
+            None
+        }
     }
 
     /// How the elements are stored.

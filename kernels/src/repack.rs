@@ -54,11 +54,31 @@ const fn word(format: Format, k: usize) -> usize {
     }
 }
 
+/// The feature `repack` is on, and the format has the layout: those of codes, but for the ones that `UnpackInterleaved` is not written
+/// for. (Codes of one or two bits, and those from grids, take longer to unpack than to read.)
+pub(crate) const fn is_repacked(format: Format) -> bool {
+    use Format as F;
+    let words = matches!(
+        format,
+        F::Q1_0
+            | F::Q2_0
+            | F::NVFP4
+            | F::IQ1_S
+            | F::IQ1_M
+            | F::IQ2_XXS
+            | F::IQ2_XS
+            | F::IQ2_S
+            | F::IQ3_XXS
+            | F::IQ3_S
+    );
+    cfg!(feature = "repack") && matches!(format.activations(), ActivationKind::Q8) && !words
+}
+
 /// Bytes that a matrix of `rows` x `cols` has when it is repacked. `None` where the format can't be
-/// (it is dense or ternary, or the feature `repack` is off), rows are not whole blocks, or more than memory has.
+/// (it is dense or ternary, or has one or two bits or a grid, or the feature `repack` is off), rows are not whole blocks, or more than memory has.
 #[must_use]
 pub fn repacked_bytes(format: Format, rows: usize, cols: usize) -> Option<usize> {
-    if !cfg!(feature = "repack") || format.activations() != ActivationKind::Q8 {
+    if !is_repacked(format) {
         return None;
     }
     rows.checked_next_multiple_of(REPACK_ROWS)?.checked_mul(format.row_bytes(cols)?)
@@ -125,7 +145,7 @@ mod tests {
 
     #[test]
     fn interleaved_blocks_have_every_byte_of_their_blocks_once() {
-        for format in Format::ALL.into_iter().filter(|f| f.activations() == ActivationKind::Q8) {
+        for format in Format::ALL.into_iter().filter(|&f| is_repacked(f)) {
             let size = format.block_bytes();
             let (mut interleaved, mut blocks) = ([0; 16 * 210], [[0; 210]; 16]);
             for (row, block) in blocks.iter_mut().enumerate() {

@@ -9,7 +9,9 @@ use proptest::test_runner::TestCaseResult;
 use teff_kernels::blocks::{
     F16, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K,
 };
-use teff_kernels::{CodeBlock, DenseBlock, Format, dequantize_row, quantize_row};
+use teff_kernels::{
+    CodeBlock, DenseBlock, Format, dequantize_row, quantize_row, quantize_row_weighted,
+};
 
 /// The formats whose rows can be quantised alone: I2_S has a scale of the tensor.
 fn formats() -> impl Iterator<Item = Format> {
@@ -72,6 +74,11 @@ fn formats_are_ggml_s() {
         (Format::IQ4_XS, 0x3590_cfc5_0b88_7e0f, 0x49f5_8042_7527_80cb),
         // (ggml 0.13.1, as in pywhispercpp 1.5.1.)
         (Format::MXFP4, 0xbdc1_2193_aa66_b87b, 0x186e_7795_d0f8_45eb),
+        // (ggml 0.25.3, as in the npm package @node-llama-cpp/linux-x64 3.22.1. The `gguf` package lacks Q1_0 and Q2_0: what their
+        // definitions say, computed with numpy.)
+        (Format::NVFP4, 0xcbf1_f696_4d26_a900, 0xbbe1_1d8c_d94d_7cc4),
+        (Format::Q1_0, 0xb502_429d_b7ae_530b, 0xdb8e_1b7b_dbbe_63a5),
+        (Format::Q2_0, 0xd595_80cb_1f63_cedf, 0xb2f1_473d_1d31_6a60),
         (Format::TQ1_0, 0x0989_658a_dac0_a692, 0xe0eb_0066_9312_75b2),
         (Format::TQ2_0, 0xe03b_cbe9_03bf_14f6, 0xe0eb_0066_9312_75b2),
     ];
@@ -82,6 +89,54 @@ fn formats_are_ggml_s() {
         let y: Vec<u8> =
             values(format, &quantized).into_iter().flat_map(f32::to_le_bytes).collect();
         assert_eq!(hash(&y), back, "{format}: dequantised");
+    }
+}
+
+/// The importances of the golden hashes, for rows of 512: squares of 24 bits of the generator, times a
+/// power of two that changes from 16 to 16; some of them zero.
+fn golden_importances() -> Vec<f32> {
+    let mut s = 7u32;
+    (0..512)
+        .map(|i| {
+            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let x = (s >> 8) as f32 / (1 << 24) as f32;
+            if i % 37 == 11 { 0.0 } else { x * x * 2f32.powi(i / 16 % 9 - 4) }
+        })
+        .collect()
+}
+
+fn weighted(format: Format, x: &[f32], importances: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0xa5; format.row_bytes(x.len()).unwrap()];
+    let row_bytes = format.row_bytes(importances.len()).unwrap();
+    for (x, row) in x.chunks(importances.len()).zip(bytes.chunks_mut(row_bytes)) {
+        quantize_row_weighted(format, x, importances, row);
+    }
+    bytes
+}
+
+/// Hashes of what `ggml_quantize_chunk` of ggml 0.13.1 (pywhispercpp 1.5.1) makes of
+/// [`golden_input`] with [`golden_importances`].
+#[test]
+fn formats_with_importances_are_ggml_s() {
+    let golden = [
+        (Format::Q4_0, 0x2a7d_fedf_6af6_07c6),
+        (Format::Q4_1, 0x7578_04a6_b961_f80c),
+        (Format::Q5_0, 0x6287_c718_3022_933f),
+        (Format::Q5_1, 0x636f_23e6_f733_8fac),
+        (Format::Q2_K, 0xf2a3_2897_6ce2_6a07),
+        (Format::Q3_K, 0xa106_8316_f907_849d),
+        (Format::Q4_K, 0xdb92_eed4_e15c_3f0f),
+        (Format::Q5_K, 0x1df9_99e7_37f9_c842),
+        (Format::Q6_K, 0x887f_4300_b251_ab34),
+        (Format::IQ4_NL, 0x14d1_9ed8_9be1_1e67),
+        (Format::IQ4_XS, 0x4370_ca25_f50b_5ce8),
+    ];
+    let (x, importances) = (golden_input(), golden_importances());
+    for (format, bytes) in golden {
+        assert_eq!(hash(&weighted(format, &x, &importances)), bytes, "{format}");
+    }
+    for format in [Format::F16, Format::Q8_0, Format::MXFP4, Format::TQ2_0] {
+        assert_eq!(weighted(format, &x, &importances), quantized(format, &x), "{format}");
     }
 }
 
@@ -311,6 +366,8 @@ proptest! {
             prop_assert!(first == alone && last == alone, "{format}");
             prop_assert_eq!(middle, quantized(format, &bad));
             values(format, middle);
+            let importances = floats(r, 256, if kind == 0 { Kind::Plain } else { Kind::Wild });
+            values(format, &weighted(format, &bad, &importances));
         }
     }
 }
@@ -324,7 +381,8 @@ fn nothing_stays_nothing() {
             // These write the code of zero (IQ4_NL and IQ4_XS of what is nearest), which is not 0.
             use Format as F;
             let coded = matches!(format, F::Q4_0 | F::Q5_0 | F::TQ1_0 | F::TQ2_0);
-            let coded = coded || matches!(format, F::IQ4_NL | F::IQ4_XS);
+            let coded = coded || matches!(format, F::IQ4_NL | F::IQ4_XS | F::Q1_0 | F::Q2_0);
+            let coded = coded || format.block_len() == 256 && format.name().starts_with("IQ1");
             let zero = coded || bytes.iter().all(|&b| b & 0x7f == 0);
             assert!(zero, "{format}: {bytes:?}");
         }
@@ -344,14 +402,24 @@ fn nothing_stays_nothing() {
 }
 
 /// Values of bytes that no quantiser writes: hashes of what the `gguf` package 0.19.0 dequantises
-/// from blocks of random bytes, with a scale of 1.
+/// from blocks of random bytes, with a scale of 1. (Q1_0 and Q2_0, which it lacks: of what their definitions say.)
 #[test]
-fn any_ternary_bytes_mean_what_ggml_says() {
+fn any_bytes_mean_what_ggml_says() {
     let golden = [
-        (Format::TQ1_0, 52, 0x502c_39c4_dce5_2a75_u64),
-        (Format::TQ2_0, 64, 0x5842_9277_7ccb_4535),
+        (Format::TQ1_0, 0x502c_39c4_dce5_2a75_u64),
+        (Format::TQ2_0, 0x5842_9277_7ccb_4535),
+        (Format::IQ1_S, 0x3b1a_c932_df46_675b),
+        (Format::IQ1_M, 0x1863_d19c_bd67_a43f),
+        (Format::IQ2_XXS, 0xc125_d806_8500_985b),
+        (Format::IQ2_XS, 0x798c_ad65_2830_0e29),
+        (Format::IQ2_S, 0xa699_1a7a_ca9f_a509),
+        (Format::IQ3_XXS, 0x06aa_7ee4_c860_a2f2),
+        (Format::IQ3_S, 0x3423_9981_2b06_dae2),
+        (Format::NVFP4, 0xebf5_11f7_9ad9_084a),
+        (Format::Q1_0, 0x2414_b8f0_ffd7_7e25),
+        (Format::Q2_0, 0x1b39_7708_ef8c_07f5),
     ];
-    for (format, d, back) in golden {
+    for (format, back) in golden {
         let mut s = 1u32;
         let mut bytes = vec![0; 64 * format.block_bytes()];
         bytes.fill_with(|| {
@@ -359,7 +427,14 @@ fn any_ternary_bytes_mean_what_ggml_says() {
             (s >> 24) as u8
         });
         for block in bytes.chunks_exact_mut(format.block_bytes()) {
-            block[d..].copy_from_slice(&[0x00, 0x3c]);
+            for &d in format.f16_fields() {
+                block[d..d + 2].copy_from_slice(&[0x00, 0x3c]);
+            }
+            if format == Format::IQ1_M {
+                for (at, bits) in [(49, 0), (51, 0), (53, 0xc0), (55, 0x30)] {
+                    block[at] = block[at] & 15 | bits;
+                }
+            }
         }
         let y: Vec<u8> = values(format, &bytes).into_iter().flat_map(f32::to_le_bytes).collect();
         assert_eq!(hash(&y), back, "{format}");

@@ -216,8 +216,8 @@ proptest! {
                 $(#[$doc:meta])* $name:ident $block:ident $id:literal $len:literal $bytes:literal
                 [$($at:tt)*] $trailer:literal $built:tt;
             )* } ternary $ternary:tt) => {
-                // 5 to 20 blocks of 32, or 1 to 4 of 256.
-                $(product::<$block>(rows, blocks * if $len == 32 { 5 } else { 1 }, n, fine, seed)?;)*
+                // 5 to 20 blocks of 32, or fewer of more.
+                $(product::<$block>(rows, blocks * (160usize / $len).max(1), n, fine, seed)?;)*
             };
         }
         teff_kernels::formats!([each]);

@@ -37,7 +37,7 @@ struct Wrapper {
     tied: bool,
 }
 
-const WRAPPERS: [Wrapper; 5] = [
+const WRAPPERS: [Wrapper; 8] = [
     Wrapper {
         class: "Gemma3ForConditionalGeneration",
         model_type: "gemma3",
@@ -48,6 +48,24 @@ const WRAPPERS: [Wrapper; 5] = [
         class: "Mistral3ForConditionalGeneration",
         model_type: "mistral3",
         text: "mistral",
+        tied: true,
+    },
+    Wrapper {
+        class: "Gemma3nForConditionalGeneration",
+        model_type: "gemma3n",
+        text: "gemma3n_text",
+        tied: true,
+    },
+    Wrapper {
+        class: "Gemma4ForConditionalGeneration",
+        model_type: "gemma4",
+        text: "gemma4_text",
+        tied: true,
+    },
+    Wrapper {
+        class: "Gemma4UnifiedForConditionalGeneration",
+        model_type: "gemma4_unified",
+        text: "gemma4_text",
         tied: true,
     },
     Wrapper {

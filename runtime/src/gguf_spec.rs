@@ -2,7 +2,7 @@
 
 use teff_graph::family;
 use teff_graph::gguf::GgufValue;
-use teff_graph::layers::{Attention, Experts, FeedForward, Layer, Mixer, NormKind, Router};
+use teff_graph::layers::{Attention, Experts, FeedForward, Layer, NormKind, Router};
 use teff_graph::{RopeScaling, Spec};
 
 use crate::gguf_write::{GgufHeader, WriteError};
@@ -18,12 +18,28 @@ use crate::gguf_write::{GgufHeader, WriteError};
 /// [`WriteError`] if the header has one of the keys already.
 pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     let (arch, layers) = (spec.arch, || spec.layers.iter());
-    let mixed = layers().any(|l| matches!(l.mixer, Mixer::ShortConv(_)));
+    let by_kind = family::of_arch(arch).is_some_and(|f| f.gguf.by_kind);
+    // A layer with a short convolution has no heads of keys and values.
+    let kv_heads = |l: &Layer| l.attention().map_or(0, |a| a.kv_heads as i32);
+    let all: Vec<i32> = layers().filter(|l| l.delta_net().is_none()).map(kv_heads).collect();
+    let mixed = all.windows(2).any(|w| w[0] != w[1]);
     if mixed {
-        // A layer without heads of keys and values has no attention.
-        let heads = |l: &Layer| l.attention().map_or(0, |a| a.kv_heads as i32);
-        let all: Vec<i32> = layers().map(heads).collect();
         h.put_i32s(&format!("{arch}.attention.head_count_kv"), &all)?;
+    }
+    let all: Vec<i32> = layers().filter_map(inner).map(|n| n as i32).collect();
+    let wider = by_kind && all.windows(2).any(|w| w[0] != w[1]);
+    if wider {
+        h.put_i32s(&format!("{arch}.feed_forward_length"), &all)?;
+    }
+    let cuts = || layers().map(|l| l.dense().and_then(|d| d.sparsity));
+    if spec.streams.is_some() {
+        let all: Vec<f32> = cuts().map(|cut| cut.unwrap_or(f32::NEG_INFINITY)).collect();
+        h.put_f32s(&format!("{arch}.activation_sparsity_scale"), &all)?;
+    }
+    if by_kind {
+        let windowed = |l: &Layer| l.attention().is_some_and(|a| a.window.is_some());
+        let all: Vec<bool> = layers().map(windowed).collect();
+        h.put_bools(&format!("{arch}.attention.sliding_window_pattern"), &all)?;
     }
     if layers().any(|l| l.delta_net().is_some()) {
         let linear: Vec<bool> = layers().map(|l| l.delta_net().is_some()).collect();
@@ -37,7 +53,7 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     put("block_count", GgufValue::U32(spec.layers.len()))?;
     put("context_length", GgufValue::U32(spec.context))?;
     put("embedding_length", GgufValue::U32(spec.width))?;
-    if let Some(ffn) = layers().find_map(inner) {
+    if let Some(ffn) = layers().find_map(inner).filter(|_| !wider) {
         put("feed_forward_length", GgufValue::U32(ffn))?;
     }
     let eps = match spec.norm.kind {
@@ -52,6 +68,19 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
         if let Some(layer) = layers().next() {
             put("residual_scale", GgufValue::F32(layer.scales.residual))?;
         }
+    }
+    if by_kind {
+        let shared = layers().filter(|l| l.attention().is_some_and(|a| !a.has_kv())).count();
+        put("attention.shared_kv_layers", GgufValue::U32(shared as u32))?;
+        let inputs = spec.per_layer.map_or(0, |p| p.width);
+        put("embedding_length_per_layer_input", GgufValue::U32(inputs))?;
+    }
+    if let Some(streams) = layers().find_map(|l| l.streams) {
+        put("altup.num_inputs", GgufValue::U32(streams.count))?;
+        put("altup.active_idx", GgufValue::U32(streams.active))?;
+    }
+    if let Some(cap) = spec.logit_cap {
+        put("final_logit_softcapping", GgufValue::F32(cap))?;
     }
     if let Some(experts) = layers().find_map(Layer::experts) {
         let Experts { experts: n, used, inner, .. } = *experts;
@@ -89,6 +118,9 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     if scaled {
         put("attention.scale", GgufValue::F32(attention.scale))?;
     }
+    if let Some(cap) = attention.softcap {
+        put("attn_logit_softcapping", GgufValue::F32(cap))?;
+    }
     if let Some(temperature) = attention.temperature {
         put("attention.temperature_scale", GgufValue::F32(temperature.growth))?;
     }
@@ -102,14 +134,21 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
         put("attention.sliding_window", GgufValue::U32(size))?;
         let full = layers().position(|l| window(l).is_none());
         let every = full.map_or(0, |l| l as u32 + 1);
-        put("attention.sliding_window_pattern", GgufValue::U32(every))?;
+        if !by_kind {
+            put("attention.sliding_window_pattern", GgufValue::U32(every))?;
+        }
     }
     let rope = |l: &Layer| spec.ropes.get(usize::from(l.attention()?.rope?));
     let full = layers().find(|l| l.attention().is_some() && window(l).is_none());
     let first = full.or(windowed).and_then(rope);
     if first.is_some() || scaled {
+        let head_dim = full.and_then(Layer::attention).map_or(head_dim, |a| a.head_dim);
         put("attention.key_length", GgufValue::U32(head_dim))?;
         put("attention.value_length", GgufValue::U32(head_dim))?;
+    }
+    if let Some(a) = windowed.and_then(Layer::attention).filter(|_| by_kind) {
+        put("attention.key_length_swa", GgufValue::U32(a.head_dim))?;
+        put("attention.value_length_swa", GgufValue::U32(a.head_dim))?;
     }
     let Some(first) = first else {
         if scaled {
@@ -121,6 +160,9 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     put("rope.freq_base", GgufValue::F32(first.base))?;
     if let Some(other) = windowed.and_then(rope).filter(|r| *r != first) {
         put("rope.freq_base_swa", GgufValue::F32(other.base))?;
+        if other.dims != first.dims {
+            put("rope.dimension_count_swa", GgufValue::U32(other.dims))?;
+        }
     }
     if let RopeScaling::Linear(factor) = first.scaling {
         put("rope.scaling.type", GgufValue::Str("linear"))?;
@@ -161,6 +203,7 @@ mod tests {
     use teff_graph::family::Shapes;
     use teff_graph::gguf::Gguf;
     use teff_graph::layers::Activation;
+    use teff_graph::layers::Mixer;
     use teff_graph::{Head, Layers, List, Role, Rope};
 
     /// Shapes of a model's tensors by their GGUF names.

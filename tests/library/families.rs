@@ -111,6 +111,12 @@ fn experts_of(family: &str) {
     }
 }
 
+/// LFM3, of which no GGUF files are known.
+#[test]
+fn lfm3() {
+    folder("lfm3");
+}
+
 /// The published form of Qwen 3.5, inside of a model for images and with a block that predicts further tokens.
 #[test]
 fn qwen35_for_images() {
@@ -155,6 +161,12 @@ fn factors_for_a_context() {
     assert!(same(&short, &of(64, 7)) && same(&short, &of(512, 1)));
     assert!(same(&long, &of(4096, 7)) && same(&long, &of(2000, 1)));
     assert!(nmse(&short, &long) > 1e-4);
+    // Keys in a snapshot were turned by the factors of its session.
+    let mut session = model.session(&with(512)).unwrap();
+    session.eval(&tokens, LogitsFor::None).unwrap();
+    let saved = session.snapshot();
+    assert!(model.session(&with(1024)).unwrap().restore(&saved).is_ok());
+    assert!(model.session(&with(1025)).unwrap().restore(&saved).is_err());
 }
 
 /// Granite in rows of 256, of which there is no folder; and its quantised files in f32, which is

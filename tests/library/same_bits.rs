@@ -277,6 +277,7 @@ fn folders() {
         "lfm2moe",
         "gpt-oss",
         "gpt-oss-mxfp4",
+        "lfm3",
         "granite4",
         "smollm3",
         "olmo2",

@@ -43,6 +43,12 @@ impl SegmentRows<'_> {
         }
     }
 
+    /// Token of the segment, counted from its first one, to which row `t` of buffers of this kind
+    /// belongs.
+    pub(crate) fn token_of(&self, rows: RowCount, t: usize) -> usize {
+        self.tokens.len() + t - self.first_row(rows) - self.rows(rows)
+    }
+
     /// First row of the segment in buffers of this kind.
     pub(crate) fn first_row(&self, rows: RowCount) -> usize {
         match rows {
@@ -319,6 +325,10 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
             self.check_cancelled()?;
             let n = most.min(x.n() - t);
             backend.matmul(w, &x.rows(t, n), rows.clone(), &mut y.rows(t, n), scratch);
+            // The rows are those of one matrix among several, if there are several.
+            if let Some(factor) = w.factor(rows.start) {
+                (t..t + n).for_each(|t| backend.scale(y.row(t), factor));
+            }
             t += n;
         }
         Ok(())

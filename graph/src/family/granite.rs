@@ -57,7 +57,13 @@ const FAMILY: Family = Family {
     from_gguf: |meta, shapes, room| from_gguf(meta, shapes, room, &DENSE),
     from_config: folder_reader(from_config),
     names: Names::LLAMA,
-    gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false, scales: true },
+    gguf: GgufForm {
+        rope: RopeKind::Norm,
+        rope_factors: true,
+        window: false,
+        scales: true,
+        ..GgufForm::HALVES
+    },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,
@@ -96,7 +102,7 @@ pub static GRANITE_MOE_SHARED: Family = Family {
     model_type: "granitemoeshared",
     from_config: folder_reader(|meta, shapes, room| {
         let shared = match meta.get(SHARED) {
-            Some(Value::Uint(0)) => None,
+            None | Some(Value::Null | Value::Uint(0)) => None,
             _ => Some(config_shared(meta)?),
         };
         let experts = config_experts(meta, room, shared)?;
@@ -297,7 +303,7 @@ fn from_config<'p>(
 
 const SHARED: &str = "shared_intermediate_size";
 
-/// The shared expert of a config.json.
+/// The shared expert of a config.json, with Granite 4's default.
 fn config_shared(meta: &dyn Metadata) -> Result<SharedExpert, SpecError> {
     Ok(SharedExpert { inner: count(meta, SHARED)?.unwrap_or(1024), gated: false })
 }

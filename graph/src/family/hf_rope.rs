@@ -382,6 +382,58 @@ fn read_phi3(
     Ok(Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude })
 }
 
+/// Rotary embeddings by kind of layer, without a window and with one, whose heads have these
+/// dimensions; those without may rotate a share of their frequencies. A file without parameters has
+/// those of transformers' class, with this share; in one with some, both kinds of layers must have
+/// theirs, the second if it is there.
+pub(super) fn proportional(
+    meta: &dyn Metadata,
+    dims: [u32; 2],
+    share: f32,
+    windowed: bool,
+) -> Result<[Rope; 2], SpecError> {
+    if SCALING.are_there(meta)? {
+        let known = "`rope_parameters`, by kind of layer";
+        return Err(SpecError::Unsupported { key: SCALING.all, known });
+    }
+    let rope =
+        |dims, base, scaling| Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude: 1.0 };
+    let part = |dims: u32, part: f32, factor| {
+        let pairs = libm::trunc(f64::from(part) * f64::from(dims) / 2.0) as u32;
+        RopeScaling::Proportional { pairs, factor }
+    };
+    let plain = rope(dims[1], 10_000.0, RopeScaling::None);
+    if matches!(meta.get(PARAMETERS.all), None | Some(Value::Null)) {
+        return Ok([rope(dims[0], 1e6, part(dims[0], share, 1.0)), plain]);
+    }
+    let of = |keys: &Keys, dims: u32| -> Result<Rope, SpecError> {
+        keys.are_there(meta)?;
+        let base = float(meta, keys.base)?.ok_or(MetaError::Missing(keys.base))?;
+        let share = float(meta, keys.partial)?;
+        if !share.is_none_or(|share| (0.0..=1.0).contains(&share)) {
+            return Err(MetaError::Wrong { key: keys.partial, want: "a number from 0 to 1" }.into());
+        }
+        let kind = text(meta, keys.kind)?.ok_or(MetaError::Missing(keys.kind))?;
+        let factor = float(meta, keys.factor)?;
+        let scaling = match (kind, share, factor) {
+            ("default", None | Some(1.0), None | Some(1.0)) => RopeScaling::None,
+            ("default", None | Some(1.0), _) => {
+                return Err(SpecError::Unsupported { key: keys.factor, known: "absent or 1" });
+            }
+            ("default", ..) => {
+                return Err(SpecError::Unsupported { key: keys.partial, known: "absent or 1" });
+            }
+            ("proportional", ..) => part(dims, share.unwrap_or(1.0), factor.unwrap_or(1.0)),
+            _ => {
+                let known = "default, proportional";
+                return Err(SpecError::Unsupported { key: keys.kind, known });
+            }
+        };
+        Ok(rope(dims, base, scaling))
+    };
+    Ok([of(&FULL, dims[0])?, if windowed { of(&WINDOWED, dims[1])? } else { plain }])
+}
+
 /// True if `rope_scaling` has the parameters that count, and not `rope_parameters`.
 pub(super) fn is_older(meta: &dyn Metadata) -> Result<bool, SpecError> {
     SCALING.are_there(meta)

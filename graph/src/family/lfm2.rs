@@ -336,6 +336,10 @@ fn from_config<'p>(
         Some(_) => return Err(unknown),
     };
     let full = LayerSet::read(meta, INDICES)?;
+    if !listed && full.is_none() && sparse.is_some() {
+        // The class with experts has no default.
+        return Err(MetaError::Missing("layer_types").into());
+    }
     let is_conv = |l: u32| -> Result<bool, SpecError> {
         if listed {
             return match meta.item("layer_types", l as usize) {

@@ -35,7 +35,7 @@ const FAMILY: Family = Family {
     }),
     names: Names::LLAMA,
     // Windows have a key, which llama.cpp ignores.
-    gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false, scales: false },
+    gguf: GgufForm { rope: RopeKind::Norm, rope_factors: true, window: false, ..GgufForm::HALVES },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

@@ -71,6 +71,11 @@ impl Family {
             Role::RopeFactors => "rope_freqs.weight",
             Role::RopeFactorsLong => "rope_factors_long.weight",
             Role::RopeFactorsShort => "rope_factors_short.weight",
+            Role::PerLayerEmbd => "per_layer_token_embd.weight",
+            Role::PerLayerProj => "per_layer_model_proj.weight",
+            Role::PerLayerNorm => "per_layer_proj_norm.weight",
+            Role::StreamProj => "altup_proj.weight",
+            Role::StreamUnembd => "altup_unembd_proj.weight",
             Role::OutputNorm => "output_norm.weight",
             Role::OutputNormBias => "output_norm.bias",
             Role::Output => "output.weight",
@@ -100,6 +105,11 @@ impl Family {
             _ if !self.names.like_llama => &[],
             // The head's is that of both where they are tied and the file has one of them.
             Role::TokenEmbd => const { &[hf("embed_tokens.weight"), hf("lm_head.weight")] },
+            Role::PerLayerEmbd => const { &[hf("embed_tokens_per_layer.weight")] },
+            Role::PerLayerProj => const { &[hf("per_layer_model_projection.weight")] },
+            Role::PerLayerNorm => const { &[hf("per_layer_projection_norm.weight")] },
+            Role::StreamProj => const { &[each("altup_projections.{}.weight")] },
+            Role::StreamUnembd => const { &[each("altup_unembed_projections.{}.weight")] },
             Role::OutputNorm => const { &[hf("norm.weight")] },
             Role::Output => const { &[hf("lm_head.weight")] },
             Role::PositionEmbd

@@ -118,8 +118,8 @@ pub(super) fn window(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
 
 const FIRST: &str = "max_window_layers";
 
-/// First layer with a window, where `layer_types` doesn't list them.
-fn first_with_window(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
+/// Number of layers at which windows begin or end, where `layer_types` doesn't list them.
+pub(super) fn window_layers(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
     match meta.get(FIRST) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Uint(n)) => Ok(Some(u32::try_from(n).unwrap_or(u32::MAX))),
@@ -128,19 +128,15 @@ fn first_with_window(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
 }
 
 /// Layers with a window: those that `layer_types` lists, or those from a certain one on.
-pub(super) struct Layers {
+struct Layers {
     size: Option<u32>,
     listed: Option<Windows>,
     first: u32,
 }
 
 impl Layers {
-    pub(super) fn read(
-        meta: &dyn Metadata,
-        layers: u32,
-        room: &mut SpecRoom,
-    ) -> Result<Self, SpecError> {
-        let (size, first) = (window(meta)?, first_with_window(meta)?);
+    fn read(meta: &dyn Metadata, layers: u32, room: &mut SpecRoom) -> Result<Self, SpecError> {
+        let (size, first) = (window(meta)?, window_layers(meta)?);
         let listed = hf::listed(meta, layers)?;
         if let Some(listed) = &listed {
             let mut all = 0..layers;
@@ -155,8 +151,7 @@ impl Layers {
         Ok(Layers { size, listed, first: first.unwrap_or(28) })
     }
 
-    /// Window of layer `l`.
-    pub(super) fn window(&self, l: u32) -> Option<u32> {
+    fn window(&self, l: u32) -> Option<u32> {
         self.size.filter(|_| match &self.listed {
             Some(listed) => listed.has(l),
             None => l >= self.first,

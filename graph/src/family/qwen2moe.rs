@@ -11,8 +11,7 @@ use super::decoder::{self, Biases, Keys, LayerSet, Sizes, keys};
 use super::hf::{self, Class};
 use super::hf_rope;
 use super::names::hf_ignored;
-use super::qwen::Layers;
-use super::{Family, GgufForm, Names, Shapes, folder_reader, moe};
+use super::{Family, GgufForm, Names, Shapes, folder_reader, moe, qwen};
 use crate::layers::{Experts, FeedForward, Layer, SharedExpert};
 use crate::meta::{Metadata, count, flag, required};
 #[cfg(feature = "alloc")]
@@ -99,7 +98,7 @@ fn from_config<'p>(
     let rope = hf_rope::one(meta, room, of)?;
     let rope = room.rope(rope)?;
     hf::activation(meta, "hidden_act", &["silu"], "silu")?;
-    let windows = Layers::read(meta, s.layers, room)?;
+    let window = windows(meta, s.layers)?;
     let hf::Ends { embd, head } = hf::ends(meta, shapes, room, &CLASS)?;
     let qkv = flag(meta, "qkv_bias")?.unwrap_or(true);
     let experts = moe::number(meta, room)?.unwrap_or(60);
@@ -116,7 +115,26 @@ fn from_config<'p>(
     let is_dense = dense_layers(meta)?;
     decoder::spec(KEYS.arch, &s, embd, head, room, |l| {
         let layer = if is_dense(l) { dense } else { sparse };
-        decoder::with_attention(layer, |a| a.window = windows.window(l))
+        decoder::with_attention(layer, |a| a.window = window(l))
+    })
+}
+
+/// Windows of a config.json, if they are enabled: those of the layers that are listed, or of every
+/// other one of the first 28.
+fn windows(meta: &dyn Metadata, layers: u32) -> Result<impl Fn(u32) -> Option<u32>, SpecError> {
+    let (size, first) = (qwen::window(meta)?, qwen::window_layers(meta)?.unwrap_or(28));
+    let listed = hf::listed(meta, layers)?;
+    if let (None, Some(listed)) = (size, &listed)
+        && (0..layers).any(|l| listed.has(l))
+    {
+        let (key, known) = ("layer_types", "full_attention, without use_sliding_window");
+        return Err(SpecError::Unsupported { key, known });
+    }
+    Ok(move |l: u32| {
+        size.filter(|_| match &listed {
+            Some(listed) => listed.has(l),
+            None => l.is_multiple_of(2) && l < first,
+        })
     })
 }
 

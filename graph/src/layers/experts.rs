@@ -27,6 +27,8 @@ pub struct Experts {
     pub activation: Activation,
     /// True if the weights of the chosen experts are divided by their sum.
     pub normalised: bool,
+    /// True if the gates and the other matrices of all experts are one tensor.
+    pub fused: bool,
     /// Way from scores to weights.
     pub router: Router,
     /// Scale of the weights.
@@ -87,6 +89,7 @@ impl Experts {
             scale: 1.0,
             bias: false,
             shared: None,
+            fused: false,
         }
     }
 
@@ -98,7 +101,13 @@ impl Experts {
         if self.experts > MAX_EXPERTS || self.used == 0 || self.used > self.experts.min(MAX_USED) {
             return inconsistent("a token must take 1 to 64 of at most 2^12 experts");
         }
-        let rows = u64::from(self.experts) * u64::from(self.inner.max(width));
+        if self.fused && (self.bias || !self.inner.is_multiple_of(16)) {
+            return inconsistent(
+                "gates in one tensor with the other matrices need an inner width that is a multiple \
+                 of 16, and no biases",
+            );
+        }
+        let rows = u64::from(self.experts) * u64::from((2 * self.inner).max(width));
         if rows >= 1 << 31 {
             return inconsistent("the experts' matrices together must have fewer than 2^31 rows");
         }
@@ -124,8 +133,9 @@ impl Experts {
         let inner = self.inner as usize;
         let find = |b: &Builder<'_, '_>, role| b.spec.find(Role::Layer(l, role));
         let norm = (L::FfnNorm, L::FfnNormBias);
-        let [router, gate, up, down] =
-            [L::ExpertRouter, L::ExpertGate, L::ExpertUp, L::ExpertDown].map(|r| b.id(l, r));
+        let parts = if self.fused { [L::ExpertGateUp; 2] } else { [L::ExpertGate, L::ExpertUp] };
+        let [gate, up] = parts.map(|role| b.id(l, role));
+        let [router, down] = [L::ExpertRouter, L::ExpertDown].map(|role| b.id(l, role));
         // What isn't there needs no input of its own.
         let shared = [L::SharedRouter, L::SharedGate, L::SharedUp]
             .map(|role| find(b, role).unwrap_or(router));
@@ -167,6 +177,7 @@ impl Experts {
             router: self.router,
             bias: find(b, L::ExpertChoiceBias),
             scale: self.scale,
+            scales: None,
         }))?;
         if let Some(h) = added {
             let out = b.buffer(BufferType::F32, x.rows, b.spec.width as usize)?;

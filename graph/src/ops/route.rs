@@ -35,6 +35,8 @@ pub struct Route {
     pub bias: Option<TensorId>,
     /// Scale of the weights.
     pub scale: f32,
+    /// Number of each expert by which its probability is multiplied after that.
+    pub scales: Option<TensorId>,
 }
 
 impl Operation for Route {
@@ -49,6 +51,7 @@ impl Operation for Route {
         plan.some_vector(self.bias, scores.cols as usize)?;
         sure(self.router.has_bias() == self.bias.is_some() && self.scale.is_finite())?;
         sure(scores.cols <= MAX_EXPERTS && used <= MAX_USED && used <= scores.cols)?;
+        plan.some_vector(self.scales, scores.cols as usize)?;
         sure(used > 0 && scores.rows == out.rows && out.cols == 2 * used)
     }
 
@@ -69,6 +72,7 @@ impl Operation for Route {
         let (_, scratch) = unsafe { worker.local() };
         let (scores, out) = (worker.buffer(self.scores), worker.buffer(self.out));
         let used = usize::from(self.used);
+        let scales = self.scales.map(|id| worker.vector(id));
         let bias = self.bias.map(|b| worker.vector(b));
         let (weights, choice) = scratch.split_at_mut(scores.cols as usize);
         let choice = &mut choice[..weights.len()];
@@ -114,6 +118,9 @@ impl Operation for Route {
                 *share = if self.normalised { p / (sum + least) } else { p };
                 if self.scale != 1.0 {
                     *share *= self.scale;
+                }
+                if let Some(scales) = scales {
+                    *share *= scales[expert as usize];
                 }
             }
         }

@@ -30,7 +30,9 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
             ..Experts::new(experts, used, INNER as u32)
         }),
         norms: Norms { before: norm, pre: true, post: false },
-        scales: Scales { residual: 1.0 },
+        input: None,
+        streams: None,
+        scales: Scales { residual: 1.0, output: false },
     };
     Spec {
         arch: "experts",
@@ -43,6 +45,9 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         norm,
         head: Head::Tied,
         logit_divisor: 1.0,
+        logit_cap: None,
+        per_layer: None,
+        streams: None,
         token_scales: false,
     }
 }

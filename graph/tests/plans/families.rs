@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use teff_graph::family::{FAMILIES, Shapes};
+use teff_graph::layers::{Activation, Experts, Router};
 use teff_graph::meta::{Metadata, Value};
 use teff_graph::{RopeScaling, Spec, SpecError};
 
@@ -422,4 +423,96 @@ fn olmos_windows() {
     refused("olmo2", &with(&[size], &[0, 1]), "sliding_window_pattern");
     let base = ("olmo2.rope.freq_base_swa", Value::Float(10.0));
     refused("olmo2", &with(&[size, base], &[]), base.0);
+}
+
+/// The experts of a file's last layer, with these keys more.
+macro_rules! experts {
+    ($arch:literal, $more:expr, $lists:expr) => {{
+        let mut values = sizes!($arch);
+        values.extend($more);
+        let keys = Keys { values, lists: $lists };
+        read($arch, &keys).map(|spec| *spec.layers.get(2).experts().unwrap())
+    }};
+}
+
+/// What architectures with experts have in common, and what each means by itself.
+#[test]
+fn experts_of_each_architecture() {
+    let none = || -> Vec<(&'static str, Value<'static>)> { vec![] };
+    let plain = Experts::new(8, 2, 32);
+    assert_eq!(experts!("qwen3moe", none(), vec![]), Ok(plain));
+    assert_eq!(experts!("qwen2moe", none(), vec![]), Ok(Experts { normalised: false, ..plain }));
+    // The inner width of all layers.
+    let wide = Experts { inner: 64, ..plain };
+    assert_eq!(experts!("llama", none(), vec![]), Ok(wide));
+    let logits = vec![("granitemoe.logit_scale", Value::Float(6.0))];
+    assert_eq!(experts!("granitemoe", logits, vec![]), Ok(wide));
+    let activation = Activation::SwigluClamped { alpha: 1.702, limit: 7.0 };
+    let biased = Experts { activation, bias: true, ..plain };
+    assert_eq!(experts!("gpt-oss", none(), vec![]), Ok(biased));
+    let kv = || vec![("lfm2moe.attention.head_count_kv", vec![0, 2, 0])];
+    let sigmoid = Experts { router: Router::Sigmoid { bias: true }, ..plain };
+    let lfm2moe = |more: &[(&'static str, Value<'static>)]| {
+        let mut all = vec![("lfm2moe.leading_dense_block_count", Value::Uint(2))];
+        all.extend(more);
+        experts!("lfm2moe", all, kv())
+    };
+    assert_eq!(lfm2moe(&[]), Ok(sigmoid));
+    assert_eq!(lfm2moe(&[("lfm2moe.expert_gating_func", Value::Uint(2))]), Ok(sigmoid));
+    for (key, value) in [
+        ("lfm2moe.expert_gating_func", Value::Uint(1)),
+        ("lfm2moe.expert_weights_scale", Value::Float(2.5)),
+        ("lfm2moe.expert_weights_norm", Value::Bool(false)),
+        ("lfm2moe.expert_shared_count", Value::Uint(1)),
+        ("lfm2moe.leading_dense_block_count", Value::Int(-1)),
+    ] {
+        let error = lfm2moe(&[(key, value)]).expect_err(key).to_string();
+        assert!(error.contains(key), "{key}: {error}");
+    }
+    let errors = [
+        (
+            experts!("llama", [("llama.expert_shared_count", Value::Uint(1))], vec![]),
+            "llama.expert_shared_count",
+        ),
+        (
+            experts!(
+                "gpt-oss",
+                [("gpt-oss.expert_shared_feed_forward_length", Value::Uint(8))],
+                vec![]
+            ),
+            "gpt-oss.expert_shared_feed_forward_length",
+        ),
+        (
+            experts!("qwen2moe", [("qwen2moe.expert_weights_norm", Value::Bool(true))], vec![]),
+            "qwen2moe.expert_weights_norm",
+        ),
+    ];
+    for (found, key) in errors {
+        assert!(found.expect_err(key).to_string().contains(key), "{key}");
+    }
+}
+
+/// gpt-oss: windows in every other layer, unless a list says otherwise, and YaRN without rounding.
+#[test]
+fn gpt_oss_in_gguf_files() {
+    let with = |more: &[(&'static str, Value<'static>)], list: &[u64]| {
+        let mut values = sizes!("gpt-oss");
+        values.push(("gpt-oss.rope.scaling.type", Value::Str("yarn")));
+        values.push(("gpt-oss.rope.scaling.factor", Value::Float(8.0)));
+        values.push(("gpt-oss.attention.sliding_window", Value::Uint(8)));
+        values.extend(more);
+        let pattern = ("gpt-oss.attention.sliding_window_pattern", list.to_vec());
+        Keys { values, lists: if list.is_empty() { vec![] } else { vec![pattern] } }
+    };
+    let windows = |keys: &Keys| -> Vec<u32> {
+        let spec = read("gpt-oss", keys).unwrap();
+        let scaling = spec.ropes[0].scaling;
+        assert!(matches!(scaling, RopeScaling::Yarn { truncate: false, .. }), "{scaling:?}");
+        let attention = spec.layers.iter().map(|l| *l.attention().unwrap());
+        attention.map(|a| if a.sinks { a.window.unwrap_or(0) } else { 9 }).collect()
+    };
+    assert_eq!(windows(&with(&[], &[])), [8, 0, 8]);
+    assert_eq!(windows(&with(&[], &[0, 1, 1])), [0, 8, 8]);
+    let every = ("gpt-oss.attention.sliding_window_pattern", Value::Uint(3));
+    assert_eq!(windows(&with(&[every], &[])), [8, 8, 0]);
 }

@@ -575,6 +575,8 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
         out_bias: false,
         qk_norm: false,
         wide_norm: false,
+        value_norm: false,
+        keys_as_values: false,
         gate: false,
         sub_norm: false,
         rope: None,
@@ -593,7 +595,7 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
 #[test]
 fn layers_share_keys_and_values() {
     let all = [plain(None, None), plain(Some(0), None), plain(Some(0), Some(6))];
-    let spec = Spec { layers: layers(&all), ..everything() };
+    let spec = Spec { layers: layers(&all), logit_divisor: 1.0, ..everything() };
     let model = Model::new(spec.clone(), |_| Format::F32);
     let (heads, kv_heads, d, width) = (4, 2, 16, 64);
     let format = KvFormat::F16;

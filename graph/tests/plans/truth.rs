@@ -3,14 +3,14 @@
 #![cfg(feature = "alloc")]
 
 use proptest::prelude::*;
-use teff_graph::layers::{Activation, FeedForward, Mixer, Norm, NormKind, Router};
+use teff_graph::layers::{Activation, Dense, FeedForward, Mixer, Norm, NormKind, Norms, Router};
 use teff_graph::{
     Layer, LayerRole as L, LogitsFor, NeverCancel, Options, Outputs, Role, RopeScaling, Segment,
     Spec,
 };
 use teff_kernels::{Cpu, Format, KvFormat, RopeKind};
 
-use crate::common::draw::{any_spec, everything};
+use crate::common::draw::{any_spec, everything, several_streams};
 use crate::common::{Model, Room, cases, run_on, tokens};
 
 type Rows = Vec<Vec<f64>>;
@@ -46,7 +46,8 @@ impl Truth<'_> {
     }
 
     fn linear(&self, l: usize, w: L, bias: L, x: &Rows) -> Rows {
-        let (w, b) = (self.layer(l, w), self.layer(l, bias));
+        let b = if w == bias { vec![] } else { self.layer(l, bias) };
+        let w = self.layer(l, w);
         x.iter().map(|x| product(&w, &b, x)).collect()
     }
 
@@ -66,8 +67,9 @@ impl Truth<'_> {
             let range = [0..q, q..q + kv, q + kv..q + 2 * kv][which].clone();
             all.iter().map(|row| row[range.clone()].to_vec()).collect()
         } else {
-            let w = [L::AttnQ, L::AttnK, L::AttnV][which];
-            let b = [L::AttnQBias, L::AttnKBias, L::AttnVBias][which];
+            let from = if which == 2 && a.keys_as_values { 1 } else { which };
+            let w = [L::AttnQ, L::AttnK, L::AttnV][from];
+            let b = [L::AttnQBias, L::AttnKBias, L::AttnVBias][from];
             self.linear(l, w, b, h)
         };
         let mut gates: Rows = vec![];
@@ -93,6 +95,9 @@ impl Truth<'_> {
                 if !a.wide_norm && !norm.is_empty() {
                     head = normalise(NormKind::Rms, eps, &norm, &[], &head);
                 }
+                if which == 2 && a.value_norm {
+                    head = normalise(NormKind::Rms, eps, &vec![1.0; d], &[], &head);
+                }
                 if let (true, Some(rope)) = (which < 2, a.rope) {
                     self.turn(rope, t, &mut head);
                 }
@@ -116,6 +121,8 @@ impl Truth<'_> {
                     self.get(Role::RopeFactorsLong)[j]
                 }
                 RopeScaling::Long { .. } => self.get(Role::RopeFactorsShort)[j],
+                RopeScaling::Proportional { pairs, .. } if j >= pairs as usize => f64::INFINITY,
+                RopeScaling::Proportional { factor, .. } => f64::from(factor),
                 RopeScaling::Yarn { factor, fast, slow, original, truncate } => {
                     let number = |turns: f32| {
                         let waves =
@@ -150,6 +157,7 @@ impl Truth<'_> {
         caches.push(own);
         let source = a.shared_kv.map_or(l, |s| s as usize);
         let [keys, values] = caches[source].as_ref().unwrap();
+        let head_gate = self.layer(l, L::AttnHeadGate);
         let (d, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
         let sinks = self.layer(l, L::AttnSinks);
         let mut out = vec![];
@@ -182,6 +190,12 @@ impl Truth<'_> {
                     }
                 }
                 row.extend(sum);
+            }
+            if a.head_gate {
+                let gates = product(&head_gate, &[], &h[t]);
+                for (i, x) in row.iter_mut().enumerate() {
+                    *x *= sigmoid(gates[i / d]);
+                }
             }
             if let Some(gates) = gates.get(t) {
                 row.iter_mut().zip(gates).for_each(|(x, gate)| *x *= sigmoid(*gate));
@@ -266,7 +280,8 @@ impl Truth<'_> {
         out
     }
 
-    fn experts(&mut self, l: usize, h: &Rows) -> Rows {
+    /// Outputs of the experts that `by` makes a token choose.
+    fn experts(&mut self, l: usize, by: &Rows, h: &Rows) -> Rows {
         let e = *self.model.spec.layers.get(l as u32).experts().unwrap();
         let router = self.layer(l, L::ExpertRouter);
         let router_bias = self.layer(l, L::ExpertRouterBias);
@@ -276,7 +291,15 @@ impl Truth<'_> {
             (L::ExpertUp, L::ExpertUpBias),
             (L::ExpertDown, L::ExpertDownBias),
         ];
-        let [gate, up, down] = parts.map(|(w, b)| (self.layer(l, w), self.layer(l, b)));
+        let [mut gate, mut up, down] = parts.map(|(w, b)| (self.layer(l, w), self.layer(l, b)));
+        if e.fused {
+            let each = e.inner as usize * self.model.spec.width as usize;
+            for both in self.layer(l, L::ExpertGateUp).chunks(2 * each) {
+                gate.0.extend(&both[..each]);
+                up.0.extend(&both[each..]);
+            }
+        }
+        let factors = self.layer(l, L::ExpertScale);
         let none = L::FfnUpBias;
         let shared_score = self.linear(l, L::SharedRouter, none, h);
         let [shared_gate, shared_up] =
@@ -292,7 +315,7 @@ impl Truth<'_> {
         let used = e.used as usize;
         let mut out = vec![];
         for (t, x) in h.iter().enumerate() {
-            let mut p = product(&router, &router_bias, x);
+            let mut p = product(&router, &router_bias, &by[t]);
             match e.router {
                 Router::Softmax => softmax(&mut p),
                 _ => p.iter_mut().for_each(|p| *p = sigmoid(*p)),
@@ -322,7 +345,7 @@ impl Truth<'_> {
                 let inner: Vec<f64> =
                     g.iter().zip(&u).map(|(g, u)| join(e.activation, *g, *u)).collect();
                 let share = if e.normalised { p[i] / all } else { p[i] };
-                let share = share * f64::from(e.scale);
+                let share = share * f64::from(e.scale) * factors.get(i).copied().unwrap_or(1.0);
                 for (sum, y) in sum.iter_mut().zip(part(&down, &inner)) {
                     *sum += share * y;
                 }
@@ -339,6 +362,43 @@ impl Truth<'_> {
         out
     }
 
+    /// Outputs of a dense part.
+    fn dense(&self, l: usize, d: &Dense, h: &Rows) -> Rows {
+        let mut up = self.linear(l, L::FfnUp, L::FfnUpBias, h);
+        let mut gate = self.linear(l, L::FfnGate, L::FfnGateBias, h);
+        if d.fused {
+            let both = self.linear(l, L::FfnGateUp, L::FfnUpBias, h);
+            let parts = both.iter().map(|row| row.split_at(d.inner as usize));
+            (gate, up) = parts.map(|(g, u)| (g.to_vec(), u.to_vec())).unzip();
+        }
+        let mut inner: Rows = vec![];
+        if let Some(cut) = d.sparsity {
+            for row in &mut gate {
+                let n = row.len() as f64;
+                let mean = row.iter().sum::<f64>() / n;
+                let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
+                let cutoff = mean + f64::from(cut) * variance.sqrt();
+                row.iter_mut().for_each(|x| *x = (*x - cutoff).max(0.0));
+            }
+        }
+        if d.gated {
+            for (gate, up) in gate.iter().zip(&up) {
+                let both = gate.iter().zip(up);
+                inner.push(both.map(|(g, u)| activate(d.activation, *g) * u).collect());
+            }
+        } else {
+            for up in &up {
+                inner.push(up.iter().map(|u| activate(d.activation, *u)).collect());
+            }
+        }
+        if d.sub_norm {
+            let before = self.model.spec.layers.get(l as u32).norms.before;
+            let (sub, weight) = (Norm { kind: NormKind::Rms, ..before }, L::FfnSubNorm);
+            inner = self.norm(sub, Role::Layer(l as u32, weight), Role::OutputNormBias, &inner);
+        }
+        self.linear(l, L::FfnDown, L::FfnDownBias, &inner)
+    }
+
     /// Adds a part's outputs to the residual stream.
     fn add(&self, l: usize, layer: &Layer, post: L, out: Rows, x: &mut Rows) {
         let weight = self.layer(l, post);
@@ -352,6 +412,66 @@ impl Truth<'_> {
         }
     }
 
+    /// All residual streams, of the first one.
+    fn start_streams(&self, x: &Rows) -> Vec<Rows> {
+        let w = self.model.spec.width as usize;
+        let mut all = vec![x.clone()];
+        for matrix in self.get(Role::StreamProj).chunks(w * w) {
+            let one = |x: &Vec<f64>| scaled_to(product(matrix, &[], x), x);
+            all.push(x.iter().map(one).collect());
+        }
+        all
+    }
+
+    /// The mean of all residual streams.
+    fn end_streams(&self, all: &[Rows]) -> Rows {
+        let w = self.model.spec.width as usize;
+        let mut sum = all[0].clone();
+        for (matrix, x) in self.get(Role::StreamUnembd).chunks(w * w).zip(&all[1..]) {
+            for ((sum, x), first) in sum.iter_mut().zip(x).zip(&all[0]) {
+                let y = scaled_to(product(matrix, &[], x), first);
+                sum.iter_mut().zip(y).for_each(|(s, y)| *s += y);
+            }
+        }
+        sum.iter_mut().flatten().for_each(|x| *x /= all.len() as f64);
+        sum
+    }
+
+    /// Scores of the streams.
+    fn modalities(&self, l: usize, layer: &Layer, x: &Rows) -> Rows {
+        let weight = self.layer(l, L::StreamRouterNorm);
+        let router = self.layer(l, L::StreamRouter);
+        let one = |x: &Vec<f64>| {
+            let h = normalise(NormKind::Rms, layer.norms.before.eps, &weight, &[], x);
+            let scores = product(&router, &[], &h);
+            scores.iter().map(|s| (s / x.len() as f64).tanh()).collect()
+        };
+        x.iter().map(one).collect()
+    }
+
+    /// Inputs of all layers, by token.
+    fn layer_inputs(&self, tokens: &[u32], x: &Rows) -> Rows {
+        let spec = &self.model.spec;
+        let Some(of) = spec.per_layer else { return vec![] };
+        let (n, all) = (of.width as usize, of.width as usize * spec.layers.len() as usize);
+        let [table, proj, norm] =
+            [Role::PerLayerEmbd, Role::PerLayerProj, Role::PerLayerNorm].map(|r| self.get(r));
+        let mut out = vec![];
+        for (&token, x) in tokens.iter().zip(x) {
+            let token = if token < of.vocab { token as usize } else { 0 };
+            let mut row = vec![];
+            let x = product(&proj, &[], x);
+            let x: Vec<f64> = x.iter().map(|x| x / f64::from(spec.width).sqrt()).collect();
+            for (p, e) in x.chunks(n).zip(table[token * all..][..all].chunks(n)) {
+                let p = normalise(NormKind::Rms, spec.norm.eps, &norm, &[], p);
+                let sums = p.iter().zip(e).map(|(p, e)| p + e * f64::from(of.width).sqrt());
+                row.extend(sums.map(|x| x / 2f64.sqrt()));
+            }
+            out.push(row);
+        }
+        out
+    }
+
     fn logits(&mut self, tokens: &[u32]) -> Rows {
         let spec = &self.model.spec;
         let w = spec.width as usize;
@@ -363,6 +483,8 @@ impl Truth<'_> {
             let scale = f64::from(spec.embed.scale);
             x.push(row.iter().enumerate().map(|(i, e)| e * scale + place(i)).collect());
         }
+        let inputs = self.layer_inputs(tokens, &x);
+        let mut all = self.start_streams(&x);
         let mut caches = vec![];
         for l in 0..spec.layers.len() as usize {
             let layer = *spec.layers.get(l as u32);
@@ -371,7 +493,35 @@ impl Truth<'_> {
             let sub = Norm { kind: NormKind::Rms, ..before };
             let norms = [(L::AttnNorm, L::AttnNormBias), (L::FfnNorm, L::FfnNormBias)];
             let [for_mixer, for_ffn] = norms.map(|(w, b)| (of(w), of(b)));
+            let predicted = layer.streams.map(|s| {
+                let by = self.modalities(l, &layer, &all[s.active as usize]);
+                let n = s.count as usize;
+                let c = self.layer(l, L::StreamPredict);
+                let mut out = all.clone();
+                for t in 0..by.len() {
+                    for i in 0..n {
+                        for j in 0..n {
+                            let c: f64 = (0..n).map(|k| c[(i * n + j) * n + k] * by[t][k]).sum();
+                            for d in 0..w {
+                                out[i][t][d] += c * all[j][t][d];
+                            }
+                        }
+                    }
+                }
+                x = out[s.active as usize].clone();
+                out
+            });
             let h = self.inputs(&layer, for_mixer, &x);
+            let laurel = layer.streams.map(|_| {
+                let low = self.linear(l, L::LaurelLeft, L::LaurelLeft, &h);
+                let mut out = self.linear(l, L::LaurelRight, L::LaurelRight, &low);
+                let weight = self.layer(l, L::LaurelNorm);
+                for (out, h) in out.iter_mut().zip(&h) {
+                    *out = normalise(NormKind::Rms, before.eps, &weight, &[], out);
+                    out.iter_mut().zip(h).for_each(|(o, h)| *o += h);
+                }
+                out
+            });
             let out = match layer.mixer {
                 Mixer::Attention(a) => {
                     let mut out = self.attention(l, &h, &mut caches);
@@ -392,41 +542,83 @@ impl Truth<'_> {
                 _ => panic!("not drawn"),
             };
             self.add(l, &layer, L::AttnPostNorm, out, &mut x);
+            for (x, y) in x.iter_mut().zip(laurel.iter().flatten()) {
+                x.iter_mut().zip(y).for_each(|(x, y)| *x = (*x + y) / 2f64.sqrt());
+            }
             let h = self.inputs(&layer, for_ffn, &x);
             let out = match layer.ffn {
-                FeedForward::Dense(d) => {
-                    let mut up = self.linear(l, L::FfnUp, L::FfnUpBias, &h);
-                    let mut gate = self.linear(l, L::FfnGate, L::FfnGateBias, &h);
-                    if d.fused {
-                        let both = self.linear(l, L::FfnGateUp, L::FfnUpBias, &h);
-                        let parts = both.iter().map(|row| row.split_at(d.inner as usize));
-                        (gate, up) = parts.map(|(g, u)| (g.to_vec(), u.to_vec())).unzip();
-                    }
-                    let mut inner: Rows = vec![];
-                    if d.gated {
-                        for (gate, up) in gate.iter().zip(&up) {
-                            let both = gate.iter().zip(up);
-                            inner.push(both.map(|(g, u)| join(d.activation, *g, *u)).collect());
-                        }
-                    } else {
-                        for up in &up {
-                            inner.push(up.iter().map(|u| activate(d.activation, *u)).collect());
-                        }
-                    }
-                    if d.sub_norm {
-                        inner = self.norm(sub, of(L::FfnSubNorm), Role::OutputNormBias, &inner);
-                    }
-                    self.linear(l, L::FfnDown, L::FfnDownBias, &inner)
+                FeedForward::Dense(d) => self.dense(l, &d, &h),
+                FeedForward::Experts(_) => self.experts(l, &h, &h),
+                FeedForward::DenseAndExperts(both) => {
+                    let rms =
+                        |s: &Self, role, x: &Rows| s.norm(sub, of(role), Role::OutputNormBias, x);
+                    let dense = self.dense(l, &both.dense, &h);
+                    let dense = rms(self, L::DensePostNorm, &dense);
+                    let mut by = rms(self, L::RouterNorm, &x);
+                    let root = f64::from(spec.width).sqrt();
+                    by.iter_mut().flatten().for_each(|x| *x /= root);
+                    let h = rms(self, L::ExpertNorm, &x);
+                    let chosen = self.experts(l, &by, &h);
+                    let chosen = rms(self, L::ExpertPostNorm, &chosen);
+                    let rows = dense.iter().zip(&chosen);
+                    rows.map(|(d, c)| d.iter().zip(c).map(|(d, c)| d + c).collect()).collect()
                 }
-                FeedForward::Experts(_) => self.experts(l, &h),
                 _ => panic!("not drawn"),
             };
             self.add(l, &layer, L::FfnPostNorm, out, &mut x);
+            if let (Some(s), Some(predicted)) = (layer.streams, predicted) {
+                let (by, c) = (self.modalities(l, &layer, &x), self.layer(l, L::StreamCorrect));
+                let n = s.count as usize;
+                all = predicted.clone();
+                for t in 0..by.len() {
+                    for (i, row) in c.chunks(n).enumerate() {
+                        let c: f64 = row.iter().zip(&by[t]).map(|(c, m)| c * m).sum();
+                        for d in 0..w {
+                            let new = x[t][d] - predicted[s.active as usize][t][d];
+                            all[i][t][d] += (c + 1.0) * new;
+                        }
+                    }
+                }
+                let scale = self.layer(l, L::StreamScale);
+                x = all[s.active as usize].clone();
+                for x in &mut x {
+                    x.iter_mut().zip(&scale).for_each(|(x, s)| *x *= s);
+                }
+            }
+            if let Some(input) = layer.input {
+                let n = input.width as usize;
+                let mut gates = self.linear(l, L::InputGate, L::InputGate, &x);
+                for (gate, all) in gates.iter_mut().zip(&inputs) {
+                    for (g, i) in gate.iter_mut().zip(&all[l * n..]) {
+                        *g = activate(input.activation, *g) * i;
+                    }
+                }
+                let out = self.linear(l, L::InputProj, L::InputProj, &gates);
+                let post = Layer { norms: Norms { post: true, ..layer.norms }, ..layer };
+                match layer.streams {
+                    None => self.add(l, &post, L::InputPostNorm, out, &mut x),
+                    Some(_) => {
+                        for stream in &mut all[1..] {
+                            self.add(l, &post, L::InputPostNorm, out.clone(), stream);
+                        }
+                    }
+                }
+            }
+            if layer.scales.output {
+                let factor = self.layer(l, L::LayerScale)[0];
+                x.iter_mut().flatten().for_each(|x| *x *= factor);
+            }
+        }
+        if spec.streams.is_some() {
+            x = self.end_streams(&all);
         }
         let h = self.norm(spec.norm, Role::OutputNorm, Role::OutputNormBias, &x);
         let head = self.get(Role::Output);
         let divisor = f64::from(spec.logit_divisor);
-        let logits = |h: &Vec<f64>| product(&head, &[], h).iter().map(|x| x / divisor).collect();
+        let cap =
+            |x: f64| spec.logit_cap.map_or(x, |cap| (x / f64::from(cap)).tanh() * f64::from(cap));
+        let logits =
+            |h: &Vec<f64>| product(&head, &[], h).iter().map(|x| cap(x / divisor)).collect();
         h.iter().map(logits).collect()
     }
 }
@@ -438,6 +630,13 @@ fn normalise(kind: NormKind, eps: f32, weight: &[f64], bias: &[f64], x: &[f64]) 
     let factor = 1.0 / (variance + f64::from(eps)).sqrt();
     let term = |i| if kind == NormKind::Layer { bias[i] } else { 0.0 };
     x.iter().enumerate().map(|(i, x)| (x - mean) * factor * weight[i] + term(i)).collect()
+}
+
+/// `y` with the magnitude of `x`.
+fn scaled_to(y: Vec<f64>, x: &[f64]) -> Vec<f64> {
+    let square = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
+    let factor = (square(x) / square(&y).max(1e-5)).sqrt();
+    y.iter().map(|y| y * factor).collect()
 }
 
 fn product(w: &[f64], bias: &[f64], x: &[f64]) -> Vec<f64> {
@@ -458,10 +657,6 @@ fn softmax(x: &mut [f64]) {
     x.iter_mut().for_each(|x| *x = (*x - most).exp());
     let sum: f64 = x.iter().sum();
     x.iter_mut().for_each(|x| *x /= sum);
-}
-
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
 }
 
 /// A gate's output and the other's, combined.
@@ -511,9 +706,11 @@ fn nmse(spec: &Spec<'static>, n: usize) -> (f64, f64) {
 
 #[test]
 fn everything_is_true() {
-    let (nmse, margin) = nmse(&everything(), 100);
-    assert!(margin > 1e-5, "{margin}");
-    assert!(nmse <= 1e-10, "{nmse}");
+    for spec in [everything(), several_streams()] {
+        let (nmse, margin) = nmse(&spec, 100);
+        assert!(margin > 1e-5, "{margin}");
+        assert!(nmse <= 1e-10, "{nmse}");
+    }
 }
 
 proptest! {

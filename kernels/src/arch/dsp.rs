@@ -14,8 +14,8 @@ use core::ops::Range;
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
 use crate::backend::{check_matmul, matmul_portable};
 use crate::blocks::{
-    CodeBlock, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
-    for_codes,
+    CodeBlock, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, MXFP4, NVFP4,
+    Q1_0, Q2_0, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, for_codes,
 };
 use crate::{Activations, Backend, Matrix, Q8Activations, Tile};
 
@@ -182,6 +182,16 @@ words! {
     IQ4_NL, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
     MXFP4, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
     IQ4_XS, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    NVFP4, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    Q1_0, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    Q2_0, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    IQ1_S, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    IQ1_M, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    IQ2_XXS, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    IQ2_XS, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    IQ2_S, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    IQ3_XXS, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
+    IQ3_S, 0: |b, part| load(bytemuck::cast_slice(&b.codes(part)), 0);
     Q4_1, 0: |b, _part| nibbles(&b.q);
     Q5_0, 16: |b, _part| or(nibbles(&b.q), fifth(b.h));
     Q5_1, 0: |b, _part| or(nibbles(&b.q), fifth(b.h));

@@ -9,12 +9,24 @@ use bytemuck::Pod;
 use crate::Format;
 
 mod bf16;
+mod codebook;
 mod f16;
 mod f32;
+pub(crate) mod grids;
 mod i2_s;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 pub(crate) mod iq4_nl;
 mod iq4_xs;
 pub(crate) mod mxfp4;
+pub(crate) mod nvfp4;
+mod q1_0;
+mod q2_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -28,14 +40,25 @@ mod q8_0;
 mod search;
 mod tq1_0;
 mod tq2_0;
+pub(crate) mod words;
 
 pub use bf16::Bf16;
 pub use f16::F16;
 pub use f32::F32;
 pub use i2_s::I2_S;
+pub use iq1_m::IQ1_M;
+pub use iq1_s::IQ1_S;
+pub use iq2_s::IQ2_S;
+pub use iq2_xs::IQ2_XS;
+pub use iq2_xxs::IQ2_XXS;
+pub use iq3_s::IQ3_S;
+pub use iq3_xxs::IQ3_XXS;
 pub use iq4_nl::IQ4_NL;
 pub use iq4_xs::IQ4_XS;
 pub use mxfp4::MXFP4;
+pub use nvfp4::NVFP4;
+pub use q1_0::Q1_0;
+pub use q2_0::Q2_0;
 pub use q2_k::Q2_K;
 pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
@@ -65,6 +88,17 @@ pub unsafe trait Block: Pod {
     /// # Panics
     /// If `x.len() != out.len() * LEN`.
     fn quantize(x: &[f32], out: &mut [Self]);
+
+    /// Stores a row `x` as blocks, with an importance for each element: how much its error counts,
+    /// such as the mean square of what the element is multiplied with. The bytes are those of ggml's
+    /// quantiser with an importance matrix; formats that have no use for it ignore it.
+    ///
+    /// # Panics
+    /// If `x.len() != out.len() * LEN` or `importances.len() != x.len()`.
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        assert_eq!(x.len(), importances.len());
+        Self::quantize(x, out);
+    }
 
     /// The values of the blocks.
     ///
@@ -337,6 +371,16 @@ macro_rules! for_block {
 pub fn quantize_row(format: Format, x: &[f32], out: &mut [u8]) {
     assert_eq!(Some(out.len()), format.row_bytes(x.len()), "a row of {format}");
     for_block!(format, B => B::quantize(x, bytemuck::cast_slice_mut(out)));
+}
+
+/// Quantises a whole row of weights as [`quantize_row`] does, with an importance for each
+/// ([`Block::quantize_weighted`]).
+///
+/// # Panics
+/// As [`quantize_row`], and if there are more or fewer importances than weights.
+pub fn quantize_row_weighted(format: Format, x: &[f32], importances: &[f32], out: &mut [u8]) {
+    assert_eq!(Some(out.len()), format.row_bytes(x.len()), "a row of {format}");
+    for_block!(format, B => B::quantize_weighted(x, importances, bytemuck::cast_slice_mut(out)));
 }
 
 /// The values of a row of weights in `format`; of I2_S, what the tensor's scale is to be multiplied

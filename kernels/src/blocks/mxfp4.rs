@@ -47,7 +47,7 @@ fn exponent(x: f32) -> i32 {
 }
 
 /// The code whose value is nearest to `x`, the first of two as near.
-fn nearest(x: f32, half_scale: f32) -> u8 {
+pub(super) fn nearest(x: f32, half_scale: f32) -> u8 {
     let mut best = (f32::INFINITY, 0);
     for (code, &value) in (0..).zip(&VALUES) {
         let error = (f32::from(value) * half_scale - x).abs();

@@ -114,8 +114,23 @@ fn fill_block(r: &mut Rng, format: Format, block: &mut [u8], kind: Kind) {
             _ => 118 + r.below(8) as u8,
         };
     }
+    if format == Format::IQ1_M {
+        // The f16 has four bits in each of the last four pairs of bytes.
+        let mut scale = [0; 2];
+        fill_scale(r, &mut scale, kind, odd);
+        let [low, high] = scale;
+        for (at, bits) in [(49, low << 4), (51, low), (53, high << 4), (55, high)] {
+            block[at] = block[at] & 15 | bits & 0xf0;
+        }
+    }
     for &at in format.f16_fields() {
-        let field = &mut block[at..at + 2];
+        fill_scale(r, &mut block[at..at + 2], kind, odd);
+    }
+}
+
+/// An f16 of this kind, at an edge or of any bits where `odd`.
+fn fill_scale(r: &mut Rng, field: &mut [u8], kind: Kind, odd: bool) {
+    {
         quantize_row(Format::F16, &[r.float() / 16.0], field);
         match kind {
             Kind::Wild if odd => {

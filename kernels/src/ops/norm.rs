@@ -76,3 +76,23 @@ pub(crate) fn layer_norm<L: Lanes>(
         o_rest.copy_from_slice(&a[..o_rest.len()]);
     }
 }
+
+/// See [`crate::Backend::mean_square`].
+#[inline(always)]
+pub(crate) fn mean_square<L: Lanes>(x: &[f32]) -> f32 {
+    sum::<L>(x, 0.0, |x| x.mul(x)) / x.len() as f32
+}
+
+/// See [`crate::Backend::gaussian_topk`].
+#[inline(always)]
+pub(crate) fn gaussian_topk<L: Lanes>(x: &mut [f32], cut: f32) {
+    let n = x.len() as f32;
+    let mean = sum::<L>(x, 0.0, |x| x) / n;
+    let m = L::splat(mean);
+    let var = sum::<L>(x, mean, |x| x.sub(m).mul(x.sub(m))) / n;
+    let (cutoff, zero) = (L::splat(mean + cut * libm::sqrtf(var)), L::splat(0.0));
+    crate::ops::map::<L>(x, |x| {
+        let left = x.sub(cutoff);
+        left.select_le(zero, zero, left) // not max, which would drop NaN
+    });
+}

@@ -334,8 +334,8 @@ mod tests {
         let x = values(rows * cols);
         let bytes = dense(Format::F32, &x);
         let format = Format::F32;
-        let m =
-            Dense { format, rows, cols, transposed: false, columns: Some(heads), bytes: &bytes };
+        let (transposed, columns, share) = (false, Some(heads), (0, 1));
+        let m = Dense { format, rows, cols, transposed, columns, share, bytes: &bytes };
         let mut want = x.clone();
         for r in 0..rows {
             for (j, stored) in [0, 2, 4, 1, 3, 5].into_iter().enumerate() {
@@ -413,8 +413,8 @@ mod tests {
         let bytes = dense(Format::F32, &x);
         for part in 0..parts {
             let share = (part, parts);
-            let m =
-                Dense { format: Format::F32, rows, cols, transposed: true, share, bytes: &bytes };
+            let (format, transposed, columns) = (Format::F32, true, None);
+            let m = Dense { format, rows, cols, transposed, columns, share, bytes: &bytes };
             let mut out = vec![0; rows * cols * 4];
             transpose(&m, &mut out);
             for (i, got) in out.as_chunks::<4>().0.iter().enumerate() {

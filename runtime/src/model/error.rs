@@ -128,6 +128,13 @@ pub enum LoadErrorKind {
         /// Type of the tensor.
         found: Dtype,
     },
+    /// A quantised weight of a folder, or a key about such weights, contradicts itself or is not known.
+    QuantizedTensor {
+        /// Tensor or key.
+        tensor: Box<Name>,
+        /// The problem with it, and what to do.
+        why: String,
+    },
     /// A vector is in a quantised format.
     QuantizedVector {
         /// Name of the tensor.
@@ -349,6 +356,7 @@ impl fmt::Display for LoadErrorKind {
                 "tensor `{tensor}` is of type {found}; weights must be F32, F16 or BF16: convert \
                  the model"
             ),
+            E::QuantizedTensor { tensor, why } => write!(f, "`{tensor}` {why}"),
             E::QuantizedVector { tensor, found } => write!(
                 f,
                 "tensor `{tensor}` is a vector in {found}; vectors must be F32, F16 or BF16"

@@ -1,5 +1,6 @@
 //! Models in a Hugging Face folder: config.json with model.safetensors, or with its shards.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,10 @@ use teff_graph::gguf::Name;
 use teff_graph::{HfForm, HfName, Role, Slot, SpecError, meta};
 use teff_kernels::{Format, MAX_HEAD_DIM, dequantize_row};
 
+use super::dequantize::{self, Converted};
 use super::error::{Dims, boxed};
 use super::tensor_table::{Budget, Container, Found, Piece, Ternary, is_layer_matrix};
-use super::{Instead, LoadError, LoadErrorKind, LoadOptions, load_file};
+use super::{Instead, LoadError, LoadErrorKind, LoadOptions, Warning, load_file};
 use crate::config::{Config, ConfigError, MAX_CONFIG};
 use crate::safetensors::{Dtype, MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};
 use crate::storage::{Aligned, Bytes, open_file};
@@ -48,6 +50,14 @@ pub(super) struct FolderFiles {
     /// Contents of the weight files, and after them the rotary factors of config.json, if there are
     /// any.
     pub(super) files: Vec<Bytes>,
+    /// Weights that were converted, as the last of the weight files.
+    converted: Option<Hidden>,
+}
+
+/// Tensors of a folder that another file stands for.
+struct Hidden {
+    names: HashSet<String>,
+    warning: Warning,
 }
 
 /// Reads a small file; `None` if it does not exist.
@@ -88,6 +98,14 @@ impl FolderFiles {
         // What is wrong with it is said later.
         let Ok(config) = Config::parse(&all.config_json) else { return Ok(all) };
         let factors = factors(&config.text()).concat();
+        let converted = dequantize::convert(&config, &all.files, budget);
+        let converted = converted.map_err(|kind| kind.at(folder))?;
+        drop(config);
+        if let Some(Converted { file, hidden: names, warning }) = converted {
+            all.files.push(file);
+            all.paths.push(dequantize::path());
+            all.converted = Some(Hidden { names, warning });
+        }
         if !factors.is_empty() {
             let bytes: Vec<u8> = factors.into_iter().flat_map(f32::to_le_bytes).collect();
             let zeroed = Aligned::zeroed(bytes.len());
@@ -113,8 +131,14 @@ impl FolderFiles {
                 Some(file) => LoadErrorKind::BareSafeTensors.at(file),
                 None => LoadErrorKind::NoConfig { instead: Instead::find(folder) }.at(folder),
             })?;
-        let mut all =
-            FolderFiles { config, config_json, index: None, paths: Vec::new(), files: Vec::new() };
+        let mut all = FolderFiles {
+            config,
+            config_json,
+            index: None,
+            paths: Vec::new(),
+            files: Vec::new(),
+            converted: None,
+        };
         let index = folder.join(INDEX);
         let index_large = |bytes| LoadErrorKind::Shards(ShardError::TooLarge { bytes });
         let only = match weights {
@@ -154,7 +178,18 @@ impl FolderFiles {
 
     /// Number of weight files.
     pub(super) fn weights(&self) -> usize {
-        self.paths.len()
+        self.paths.len() - usize::from(self.converted.is_some())
+    }
+
+    /// Warning of weights that were converted.
+    pub(super) fn converted(&self) -> Option<&Warning> {
+        self.converted.as_ref().map(|hidden| &hidden.warning)
+    }
+
+    /// True if another file stands for this tensor of weight file `shard`.
+    fn is_hidden(&self, shard: u16, name: &str) -> bool {
+        usize::from(shard) < self.weights()
+            && self.converted.as_ref().is_some_and(|hidden| hidden.names.contains(name))
     }
 
     /// Reads the headers of all weight files.
@@ -179,8 +214,10 @@ impl FolderFiles {
         }
         let mut by_name = Vec::with_capacity(shards.iter().map(SafeTensors::len).sum());
         for (shard, tensors) in (0u16..).zip(&shards) {
-            let tensors = (0u32..).take(tensors.len()); // a header of 100 MB has far fewer than 2^32
-            by_name.extend(tensors.map(|index| TensorRef { shard, index, used: false }));
+            // A header of 100 MB has far fewer than 2^32.
+            let shown =
+                (0u32..).zip(tensors.tensors()).filter(|(_, t)| !self.is_hidden(shard, t.name));
+            by_name.extend(shown.map(|(index, _)| TensorRef { shard, index, used: false }));
         }
         let prefixes: &[&str] = if wrapped { &WRAPPED } else { &[] };
         let (by_none, scratch) = (Vec::new(), String::new());
@@ -206,13 +243,19 @@ impl FolderFiles {
 const WRAPPED: [&str; 3] = ["model.language_model.", "language_model.model.", "language_model."];
 
 /// Beginnings of the names of other parts of such a model.
-const OTHER_PARTS: [&str; 6] = [
+const OTHER_PARTS: [&str; 12] = [
     "model.visual.",
     "visual.",
     "model.vision_tower.",
     "vision_tower.",
     "model.multi_modal_projector.",
     "multi_modal_projector.",
+    "model.audio_tower.",
+    "audio_tower.",
+    "model.embed_vision.",
+    "embed_vision.",
+    "model.embed_audio.",
+    "embed_audio.",
 ];
 
 /// Tensor of a shard.
@@ -250,6 +293,10 @@ pub(super) enum Packing {
     Multiply,
 }
 
+/// Methods of quantisation that are known, and what to do about others.
+const METHODS: &str = "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, of gpt-oss mxfp4, of a BitNet model bitnet, or none; of \
+    others take the original weights, and make them smaller with `teff quantize`";
+
 impl Packing {
     /// Packing given by `quantization_config` in config.json, with the meaning that it has in
     /// transformers' BitNet layers (`linear_class` bitlinear divides by `weight_scale`,
@@ -266,12 +313,9 @@ impl Packing {
             Some("bitnet") if family.ternary => {}
             // Its tensors show it.
             Some("mxfp4") if family.reads_mxfp4() => return Ok(Packing::None),
-            Some(_) => {
-                return unsupported(
-                    METHOD,
-                    "bitnet, of a BitNet model; mxfp4, of gpt-oss; or none",
-                );
-            }
+            // What is left of it is floats.
+            Some(method) if dequantize::is_converted(method) => return Ok(Packing::None),
+            Some(_) => return unsupported(METHOD, METHODS),
         }
         if meta::flag(config, NORM).map_err(SpecError::Meta)?.unwrap_or(false) {
             return unsupported(NORM, "false");
@@ -634,6 +678,14 @@ impl Container for FolderTensors<'_> {
         }
         let tensor = missing.unwrap_or_else(|| self.name(slot.role));
         Err(LoadErrorKind::MissingTensor { tensor })
+    }
+
+    fn discard(&mut self, role: Role) {
+        for name in self.family.hf_names(role) {
+            if let Some(at) = self.look_up(role, name, 0) {
+                self.by_name[at].used = true;
+            }
+        }
     }
 
     fn name(&self, role: Role) -> Box<Name> {

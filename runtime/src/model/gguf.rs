@@ -6,7 +6,7 @@ use teff_graph::family::{self, Family, Notice, Shapes};
 use teff_graph::gguf::{Gguf, Name};
 use teff_graph::meta::{self, MetaError, Metadata, Value};
 use teff_graph::{Role, Slot, Spec, SpecError, SpecRoom};
-use teff_kernels::Format;
+use teff_kernels::{Format, dequantize_row};
 
 use super::LoadErrorKind;
 use super::error::{Dims, boxed};
@@ -119,6 +119,38 @@ impl<'g, 'a> GgufTensors<'g, 'a> {
     }
 }
 
+impl GgufTensors<'_, '_> {
+    /// Factors of a matrix' outputs, whose name was looked up last: of the tensor whose name ends with `scale` in place of
+    /// `weight`, as NVFP4 has them. One that ends with `input_scale` is for activations in four bits, and not needed.
+    fn factors(&mut self, slot: &Slot) -> Result<Vec<f32>, LoadErrorKind> {
+        let Some(base) = self.scratch.strip_suffix("weight") else { return Ok(Vec::new()) };
+        if slot.is_vector() || !Format::NVFP4.is_built() {
+            return Ok(Vec::new());
+        }
+        let (scale, input) = (format!("{base}scale"), format!("{base}input_scale"));
+        if let Some(at) = self.position(&input) {
+            self.entries[at].used = true;
+        }
+        let Some(at) = self.position(&scale) else { return Ok(Vec::new()) };
+        self.entries[at].used = true;
+        let e = &self.entries[at];
+        let data = self.parts[usize::from(e.file)].tensor(e.name).map_or(&[][..], |t| t.data);
+        if (e.rows, e.cols as usize) != (1, slot.experts) {
+            let (needed, got) = ([slot.experts as u64], [e.cols.into(), e.rows.into()]);
+            let n = if e.rows == 1 { 1 } else { 2 };
+            let (needed, got) = (Dims::new(&needed), Dims::new(&got[..n]));
+            return Err(LoadErrorKind::Shape { tensor: boxed(&scale), needed, got });
+        }
+        if e.format.is_quantized() {
+            let (tensor, found) = (boxed(&scale), e.format);
+            return Err(LoadErrorKind::QuantizedVector { tensor, found });
+        }
+        let mut factors = vec![0.0; slot.experts];
+        dequantize_row(e.format, data, &mut factors);
+        Ok(factors)
+    }
+}
+
 impl Shapes for GgufTensors<'_, '_> {
     fn shape(&self, name: &str) -> Option<(usize, usize)> {
         let e = &self.entries[self.position(name)?];
@@ -161,12 +193,21 @@ impl Container for GgufTensors<'_, '_> {
         }
         let (format, file, offset) = (e.format, e.file, e.offset);
         self.entries[at].used = true;
+        let factors = self.factors(slot)?;
         // Ternary weights in a type that could hold other values.
         let ternary = match self.family.ternary && is_layer_matrix(slot) && !format.is_quantized() {
             true => Some(Ternary::Exact),
             false => None,
         };
-        Ok(Found { ternary, ..Found::plain(format, file, offset) })
+        Ok(Found { ternary, factors, ..Found::plain(format, file, offset) })
+    }
+
+    fn discard(&mut self, role: Role) {
+        let mut name = String::new();
+        write_name(self.family, role, &mut name);
+        if let Some(at) = self.position(&name) {
+            self.entries[at].used = true;
+        }
     }
 
     fn name(&self, role: Role) -> Box<Name> {

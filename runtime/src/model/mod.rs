@@ -21,6 +21,7 @@
 //! [`Warning`].
 
 mod convert;
+mod dequantize;
 mod error;
 mod folder;
 mod gguf;
@@ -232,6 +233,7 @@ pub struct Model {
     files: Vec<Bytes>,
     owned: Aligned,
     table: Vec<Entry>,
+    factors: Vec<f32>,
 }
 
 impl fmt::Debug for Model {
@@ -382,7 +384,7 @@ impl Model {
             false => Matrix::from_tensor(e.format, e.rows(), e.cols(), bytes),
         };
         match matrix {
-            Ok(matrix) => Tensor::Matrix(matrix),
+            Ok(matrix) => Tensor::Matrix(with_factors(matrix, e.factors(&self.factors))),
             Err(_) => unreachable!("size and scale of every matrix were checked when loading"),
         }
     }
@@ -433,6 +435,16 @@ impl Model {
     pub fn weight_bytes(&self) -> u64 {
         self.table.iter().map(|e| e.size() as u64).sum()
     }
+}
+
+/// The matrix with factors of its outputs, if there are any: builds without NVFP4 refuse them.
+fn with_factors<'a>(matrix: Matrix<'a>, factors: &'a [f32]) -> Matrix<'a> {
+    #[cfg(feature = "fp4-quants")]
+    if !factors.is_empty() {
+        return matrix.with_factors(factors);
+    }
+    let _ = factors;
+    matrix
 }
 
 /// Maps or reads a whole file.
@@ -508,7 +520,7 @@ fn open_gguf(parts: Parts, options: &LoadOptions, budget: &mut Budget) -> Result
         let table = tensor_table::tensor_table(&spec, &mut tensors, files, options, budget)?;
         Ok((spec, table))
     });
-    let (spec, TensorTable { table, owned }) = table.map_err(at)?;
+    let (spec, TensorTable { table, owned, factors }) = table.map_err(at)?;
     drop(tensors);
     let name = match first.get("general.name") {
         Some(Value::Str(name)) => Some(name.to_owned()),
@@ -532,6 +544,7 @@ fn open_gguf(parts: Parts, options: &LoadOptions, budget: &mut Budget) -> Result
         files,
         owned,
         table,
+        factors,
     })
 }
 
@@ -576,9 +589,10 @@ fn open_folder(
     let spec = settle_head(spec, &mut notices, &mut tensors, &all.files).map_err(at_folder)?;
     let spec = tensor_table::with_head(spec, &mut tensors, options).map_err(at_folder)?;
     let table = tensor_table::tensor_table(&spec, &mut tensors, &all.files, options, budget);
-    let TensorTable { table, owned } = table.map_err(at_folder)?;
+    let TensorTable { table, owned, factors } = table.map_err(at_folder)?;
     let found = |key: &str| text.value_text(key).map(str::to_owned);
     let mut warnings = Warning::of_notices(&notices, found);
+    warnings.extend(all.converted().cloned());
     if let Some((count, name)) = tensors.other_parts() {
         warnings.push(Warning::new(
             name,
@@ -609,5 +623,6 @@ fn open_folder(
         files,
         owned,
         table,
+        factors,
     })
 }

@@ -2,7 +2,7 @@
 
 use teff_graph::gguf::Name;
 use teff_graph::layers::ValueHeads;
-use teff_graph::{Head, Role, Slot, Spec, TensorKind};
+use teff_graph::{Head, LayerRole, Role, Slot, Spec, TensorKind};
 use teff_kernels::{
     Backend, Format, Matrix, MatrixError, REPACK_ROWS, dequantize_row, repack, repacked_bytes,
 };
@@ -35,13 +35,15 @@ pub(super) struct Found {
     /// order.
     pub(super) parts: Vec<Piece>,
     /// Rows and columns of a part, if it isn't an expert's matrix.
-    part: Option<(usize, usize)>,
+    pub(super) part: Option<(usize, usize)>,
     /// True if value heads of linear attention are grouped by their key heads.
     pub(super) grouped: bool,
     /// Order of the columns, if it is another one.
-    columns: Option<ValueHeads>,
+    pub(super) columns: Option<ValueHeads>,
     /// True if it has the logarithms of numbers that are negated.
     pub(super) log: bool,
+    /// Factors of a matrix' outputs: none, one, or one for each expert.
+    pub(super) factors: Vec<f32>,
     /// Index of its name among those that a folder may use
     /// ([`teff_graph::family::Family::hf_names`]).
     pub(super) form: u8,
@@ -62,7 +64,7 @@ impl Found {
         let (transposed, prefix, shift, ternary) = (false, "", 0.0, None);
         let (parts, part, form) = (Vec::new(), None, 0);
         let (grouped, columns, log) = (false, None, false);
-        let (share, exponents) = ((0, 1), None);
+        let (share, exponents, factors) = ((0, 1), None, Vec::new());
         Found {
             format,
             file,
@@ -74,6 +76,7 @@ impl Found {
             exponents,
             ternary,
             parts,
+            factors,
             part,
             grouped,
             columns,
@@ -261,6 +264,8 @@ fn source(spec: &Spec<'_>, slot: &Slot) -> Slot {
 pub(super) trait Container {
     /// Tensor for a slot, with its shape checked.
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind>;
+    /// Passes over a tensor that the model doesn't have, if the container does.
+    fn discard(&mut self, role: Role);
     /// Name of a tensor in the container, for errors.
     fn name(&self, role: Role) -> Box<Name>;
     /// Number of tensors.
@@ -281,6 +286,8 @@ pub(super) struct Entry {
     pub(super) prefix: &'static str,
     pub(super) repacked: bool,
     pub(super) form: u8,
+    /// First of its factors in the table's, and their number.
+    factors: (u32, u32),
     file: u16,
     rows: u32,
     cols: u32,
@@ -294,6 +301,11 @@ impl Entry {
 
     pub(super) fn cols(&self) -> usize {
         self.cols as usize
+    }
+
+    /// Factors of its outputs among those of the table.
+    pub(super) fn factors<'a>(&self, all: &'a [f32]) -> &'a [f32] {
+        &all[self.factors.0 as usize..][..self.factors.1 as usize]
     }
 
     pub(super) fn in_place(&self) -> bool {
@@ -326,7 +338,7 @@ impl Entry {
 
 /// Format in which a matrix is kept that the file has in `found`, if `quantize` is requested.
 ///
-/// Position embeddings keep their format, as do matrices whose rows are not whole blocks of the
+/// Embeddings of positions and of the inputs of layers keep their format, as do matrices whose rows are not whole blocks of the
 /// requested one.
 pub(super) fn kept_format(
     slot: &Slot,
@@ -338,7 +350,8 @@ pub(super) fn kept_format(
     let asked = head.or(options.quantize).filter(|_| QUANTIZE); // so that no code is left without
     let Some(asked) = asked else { return Ok(found) };
     // Matrices that decide choices are kept: an error there is not just a rounding error.
-    let stays = slot.role == Role::PositionEmbd || slot.kind == TensorKind::Router;
+    let table = matches!(slot.role, Role::PositionEmbd | Role::PerLayerEmbd);
+    let stays = table || slot.kind == TensorKind::Router;
     if stays || found == asked {
         return Ok(found);
     }
@@ -353,7 +366,7 @@ pub(super) fn kept_format(
 /// are not.
 fn is_repacked(spec: &Spec<'_>, slot: &Slot, format: Format, options: &LoadOptions) -> bool {
     let table = match slot.role {
-        Role::PositionEmbd => true,
+        Role::PositionEmbd | Role::PerLayerEmbd => true,
         Role::TokenEmbd => spec.head != Head::Tied,
         _ => slot.is_vector(),
     };
@@ -366,10 +379,11 @@ fn is_repacked(spec: &Spec<'_>, slot: &Slot, format: Format, options: &LoadOptio
         && repacked_bytes(format, slot.all_rows(), slot.cols).is_some()
 }
 
-/// Table of a model's tensors, and the memory of those that were converted.
+/// Table of a model's tensors, the memory of those that were converted, and all factors of outputs.
 pub(super) struct TensorTable {
     pub(super) table: Vec<Entry>,
     pub(super) owned: Aligned,
+    pub(super) factors: Vec<f32>,
 }
 
 /// Finds every tensor of the model, reserves the memory of all conversions from the budget, and
@@ -387,12 +401,13 @@ pub(super) fn tensor_table(
     options.quantize.map_or(Ok(()), check_quantize)?;
     // If there are fewer tensors than needed, one is missing, which is detected below.
     let mut table = Vec::with_capacity(spec.tensors().min(container.len()));
-    let mut total = 0usize;
+    let (mut total, mut factors) = (0usize, Vec::new());
     // Room for a matrix that is converted before it is repacked.
     let mut room = 0usize;
     for slot in spec.slots() {
         let found = find(spec, container, &slot)?;
         let entry = entry(spec, &slot, &found, container, files, options)?;
+        let entry = with_factors(entry, &found, &mut factors, || container.name(slot.role))?;
         if entry.repacked && !entry.is_as(&found) {
             room = room.max(size(&slot, entry.format).unwrap_or(0));
         }
@@ -403,6 +418,20 @@ pub(super) fn tensor_table(
             total = end;
         } else {
             table.push(entry);
+        }
+    }
+    // Checkpoints have keys and values also of layers that share those of others, which no one reads.
+    for l in 0..spec.layers.len() {
+        if spec.layers.get(l).attention().is_some_and(|a| !a.has_kv()) {
+            for role in [LayerRole::AttnK, LayerRole::AttnV, LayerRole::AttnKNorm] {
+                container.discard(Role::Layer(l, role));
+            }
+        }
+    }
+    // Files of models that don't scale have the factors all the same.
+    for l in 0..spec.layers.len() {
+        if spec.layers.get(l).streams.is_some_and(|s| !s.scaled) {
+            container.discard(Role::Layer(l, LayerRole::StreamScale));
         }
     }
     container.check_all_used()?;
@@ -444,7 +473,7 @@ pub(super) fn tensor_table(
             Err(_) => unreachable!("formats and sizes were checked when the table was made"),
         }
     }
-    Ok(TensorTable { table, owned })
+    Ok(TensorTable { table, owned, factors })
 }
 
 /// Converts a tensor's bytes in the file to `format`.
@@ -521,6 +550,21 @@ fn check_scale(
     }
 }
 
+/// The entry with the factors of the tensor that was found, appended to those of the others.
+fn with_factors(
+    entry: Entry,
+    found: &Found,
+    factors: &mut Vec<f32>,
+    name: impl FnOnce() -> Box<Name>,
+) -> Result<Entry, LoadErrorKind> {
+    if let Some(&factor) = found.factors.iter().find(|x| !x.is_finite()) {
+        return Err(LoadErrorKind::Scale { tensor: name(), found: factor });
+    }
+    let first = factors.len() as u32; // a few for each of 65535 tensors at most
+    factors.extend_from_slice(&found.factors);
+    Ok(Entry { factors: (first, found.factors.len() as u32), ..entry })
+}
+
 /// Decides the location of a tensor; the offset of an owned one is left to the caller.
 fn entry(
     spec: &Spec<'_>,
@@ -571,6 +615,7 @@ fn entry(
         prefix: found.prefix,
         repacked,
         form: found.form,
+        factors: (0, 0),
         file: if in_place && !repacked { found.file } else { OWNED },
         rows: u32::try_from(slot.all_rows()).map_err(|_| too_many())?,
         cols: slot.cols as u32, // `Spec::validate` bounds it far below 2^32

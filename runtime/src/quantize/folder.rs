@@ -68,6 +68,12 @@ impl Shapes for Names<'_> {
     }
 }
 
+/// True for the names of models by which a GGUF file's tokenizer has Phi-3's rule.
+fn is_phi_3(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("phi-3") || name.contains("phi3")
+}
+
 /// Source row of row `r`, in heads of `dim` rows: rows of the first and the second half alternate.
 fn turned(r: usize, dim: usize) -> usize {
     let (head, r) = (r / dim * dim, r % dim);
@@ -105,28 +111,41 @@ impl FolderSource {
         let Some(family) = family else { return unsaid(model.spec().arch, "its architecture") };
         let (spec, factors) = gguf_spec(family, model.spec())?;
         let tensors = tensors(family, &model, &spec, factors);
-        let mut header = GgufHeader::new();
-        header.put("general.architecture", GgufValue::Str(spec.arch))?;
-        header.put("general.type", GgufValue::Str("model"))?;
-        let name = folder.canonicalize().ok();
-        let name = name.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy());
-        if let Some(name) = name {
-            header.put("general.name", GgufValue::Str(&name))?;
-        }
-        put_spec(&mut header, &spec)?;
         let export = |e: ExportError| E::Tokenizer(Box::new(e));
         let tokenizer = model.tokenizer().map_err(|e| export(e.into()))?;
         let tokenizer = tokenizer.clone().for_gguf(folder).map_err(export)?;
         let rows = spec.vocab as usize;
-        tokenizer.put_gguf(&mut header, rows).map_err(export)?;
-        if let Ok(template) = model.chat_template() {
-            header.put("tokenizer.chat_template", GgufValue::Str(template))?;
-        }
-        let keys = header.write(Vec::new())?.finish()?;
-        let gguf = Gguf::parse(&keys).map_err(|e| E::Gguf(Box::new(e)))?;
-        check_spec(family, &spec, &gguf, &Names(&tensors))?;
-        tokenizer.check_gguf(&gguf, rows).map_err(export)?;
-        let facts = Facts::of_gguf(&gguf);
+        let keys = |name: Option<&str>| {
+            let mut header = GgufHeader::new();
+            header.put("general.architecture", GgufValue::Str(spec.arch))?;
+            header.put("general.type", GgufValue::Str("model"))?;
+            if let Some(name) = name {
+                header.put("general.name", GgufValue::Str(name))?;
+            }
+            put_spec(&mut header, &spec)?;
+            tokenizer.put_gguf(&mut header, rows).map_err(export)?;
+            if let Ok(template) = model.chat_template() {
+                header.put("tokenizer.chat_template", GgufValue::Str(template))?;
+            }
+            let keys = header.write(Vec::new())?.finish()?;
+            let gguf = Gguf::parse(&keys).map_err(|e| E::Gguf(Box::new(e)))?;
+            check_spec(family, &spec, &gguf, &Names(&tensors))?;
+            tokenizer.check_gguf(&gguf, rows).map_err(export)?;
+            Ok((Facts::of_gguf(&gguf), keys))
+        };
+        let name = folder.canonicalize().ok();
+        let name = name.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy());
+        let (facts, keys) = match keys(name.as_deref()) {
+            // llama.cpp tells by the name that special tokens absorb the white space after them.
+            Err(E::Tokenizer(e)) if spec.arch == "phi3" => {
+                let other = match name.as_deref().is_some_and(is_phi_3) {
+                    true => "Phi 3",
+                    false => "Phi-3",
+                };
+                keys(Some(other)).map_err(|_| E::Tokenizer(e))?
+            }
+            keys => keys?,
+        };
         Ok(FolderSource { model, keys, facts, tensors })
     }
 
@@ -157,16 +176,24 @@ fn gguf_spec(family: &Family, spec: &Spec<'_>) -> Result<(Spec<'static>, Option<
         return unsaid(arch, format!("`sliding_window`: {size}"));
     }
     let mut factors = None;
-    let scaled = spec.ropes.iter().find(|r| matches!(r.scaling, RopeScaling::Llama3 { .. }));
-    if let Some(rope) = scaled {
+    let is_scaled = |scaling: RopeScaling| {
+        matches!(scaling, RopeScaling::Llama3 { .. } | RopeScaling::Proportional { .. })
+    };
+    if let Some(rope) = spec.ropes.iter().find(|r| is_scaled(r.scaling)) {
         if !form.rope_factors {
             return unsaid(arch, "`rope_scaling`: llama3");
         }
-        factors = Some(llama3_factors(rope));
+        factors = Some(match rope.scaling {
+            RopeScaling::Proportional { pairs, factor } => {
+                // What must not rotate does so by an angle that is none.
+                (0..rope.dims / 2).map(|i| if i < pairs { factor } else { 1e30 }).collect()
+            }
+            _ => llama3_factors(rope),
+        });
     }
     let spec = spec.with_ropes(|rope| {
         let scaling = match rope.scaling {
-            RopeScaling::Llama3 { .. } => RopeScaling::Factors,
+            scaling if is_scaled(scaling) => RopeScaling::Factors,
             scaling => scaling,
         };
         Rope { kind: form.rope, scaling, ..rope }
@@ -239,7 +266,8 @@ fn tensors(
 /// Head dimension of a layer's queries and keys, if their rows are reordered.
 fn turned_heads(from: &Spec<'_>, to: &Spec<'_>, l: u32) -> Option<usize> {
     let attention = from.layers.get(l).attention()?;
-    let rope = usize::from(attention.rope?);
+    // llama.cpp's converter turns the heads of layers that are not rotated like the others.
+    let rope = attention.rope.map_or(0, usize::from);
     let kind = |spec: &Spec<'_>| spec.ropes.get(rope).map(|r| r.kind);
     (kind(from) != kind(to)).then_some(attention.head_dim as usize)
 }
@@ -270,6 +298,8 @@ fn check_spec(
         "its factor of scores (`scale_attn_weights`, `query_pre_attn_scalar`)"
     } else if differ(&attention(|a| format!("{:?}", a.window))) {
         "its windows (`sliding_window`, `layer_types`)"
+    } else if differ(&attention(|a| format!("{:?}", a.shared_kv))) {
+        "the layers that share keys and values (`num_kv_shared_layers`, `layer_types`)"
     } else if read.ropes != spec.ropes {
         "its rotary embedding (`rope_parameters`)"
     } else if differ(&attention(|a| format!("{} {}", a.qkv_bias, a.out_bias))) {
@@ -322,7 +352,12 @@ impl Source for FolderSource {
         (matrix.format().trailer_bytes() == 0).then(|| matrix.bytes())
     }
 
-    /// The only quantised weights in a folder are ternary, and were trained that way.
+    /// Experts in MXFP4 stay as they are.
+    fn is_fixed(&self, index: usize) -> bool {
+        self.shape(index).format == Format::MXFP4
+    }
+
+    /// The only other quantised weights in a folder are ternary, and were trained that way.
     fn is_requantized(&self, _: usize) -> bool {
         false
     }
@@ -354,6 +389,11 @@ impl Source for FolderSource {
             dequantize_row(format, &m.bytes()[bytes(start)..][..bytes(n)], x);
             if format.trailer_bytes() > 0 {
                 x.iter_mut().for_each(|x| *x *= m.scale());
+            }
+            for (i, x) in x.iter_mut().enumerate() {
+                // Where there is one, there is one for every row.
+                let Some(factor) = m.factor((start + i) / cols) else { break };
+                *x *= factor;
             }
             (at, rest) = (at + n, tail);
         }

@@ -1,6 +1,6 @@
 //! Snapshots: saving a cache and restoring it later, on the same machine or another.
 
-use teff_graph::{Role, TensorId};
+use teff_graph::{Role, RopeScaling, TensorId};
 use teff_kernels::KvFormat;
 
 use super::checkpoint::SEQUENCE;
@@ -46,7 +46,14 @@ impl Session<'_> {
     fn fingerprint(&self) -> u64 {
         let spec = self.model.spec();
         // All of it as text, so that hyper-parameters added later are included.
-        let text = format!("{spec:?}");
+        let mut text = format!("{spec:?}");
+        // The factors of a rotary embedding that has some for long contexts and some for short ones.
+        let context = self.runner.plan().options.context;
+        for rope in spec.ropes.iter() {
+            if let RopeScaling::Long { .. } = rope.scaling {
+                text += &format!("{:?}", rope.scaling.factors(context));
+            }
+        }
         let mut words = Vec::new();
         for id in 0..spec.tensors() {
             words.push(self.model.format(TensorId::new(id as u16)).gguf_id());
@@ -66,7 +73,8 @@ impl Session<'_> {
     /// Saves the text and its cache as bytes, up to the positions computed so far. Machines of one
     /// byte order can exchange them; after [`Session::restore`] in a session of the same model and
     /// cache format, whatever its context, threads and backend, the text continues with the same
-    /// bits.
+    /// bits. (Of a model with LongRoPE, both contexts must be longer than the original one, or
+    /// neither.)
     ///
     /// Caches are saved in panels of 16 positions, so that keys and values of up to 15 tokens that
     /// were truncated from the end of the text may be among the bytes.

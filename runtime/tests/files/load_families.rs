@@ -5,7 +5,7 @@ use crate::common::{self, Folder, Plain, assert_same, bits, safetensors};
 use teff_graph::family::{self, Family};
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{Experts, FeedForward};
-use teff_graph::{Head, LayerRole, LogitsFor, Role, Spec};
+use teff_graph::{Head, HfForm, HfName, LayerRole, LogitsFor, Role, Spec};
 use teff_kernels::{Cpu, Format, quantize_row};
 use teff_runtime::gguf_spec::put_spec;
 use teff_runtime::gguf_write::GgufHeader;
@@ -33,6 +33,9 @@ fn random(state: &mut u32) -> f32 {
     f32::from((*state >> 16) as i16) / 32768.0
 }
 
+/// Name of a tensor that a family hasn't.
+const UNNAMED: HfName = HfName { name: "unnamed.weight", form: HfForm::Whole };
+
 /// Tensors with `value` applied to their random elements, in a dense format.
 fn tensors(
     family: &Family,
@@ -45,7 +48,7 @@ fn tensors(
     let each = slots.flat_map(|slot| (0..slot.experts).map(move |expert| (slot, expert)));
     each.map(|(slot, expert)| {
         let mut name = family.prefix.to_owned();
-        let usual = &family.hf_names(slot.role)[0];
+        let usual = family.hf_names(slot.role).first().unwrap_or(&UNNAMED);
         family.hf_name(slot.role, usual, expert, &mut name).unwrap();
         let n = slot.rows * slot.cols;
         let values: Vec<f32> = (0..n).map(|_| value(slot.role, random(&mut state))).collect();
@@ -292,7 +295,7 @@ fn unknown_switches_are_refused_by_name() {
         ("BitNetForCausalLM", r#""hidden_act":"silu","#, "hidden_act"),
         (
             "BitNetForCausalLM",
-            r#""quantization_config":{"quant_method":"gptq"},"#,
+            r#""quantization_config":{"quant_method":"bitsandbytes"},"#,
             "quantization_config.quant_method",
         ),
         (
@@ -360,8 +363,23 @@ fn unknown_switches_are_refused_by_name() {
         ),
         ("GraniteForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
         ("GraniteForCausalLM", r#""logits_scaling":0,"#, "divisor of the logits"),
-        ("GraniteMoeHybridForCausalLM", "", "num_local_experts"),
-        ("GraniteMoeHybridForCausalLM", r#""num_local_experts":2,"#, "num_local_experts"),
+        ("GraniteMoeHybridForCausalLM", "", "layer_types"),
+        (
+            "GraniteMoeHybridForCausalLM",
+            r#""num_local_experts":1.5,"layer_types":["attention","attention"],"#,
+            "num_local_experts",
+        ),
+        ("GraniteMoeForCausalLM", r#""num_local_experts":0,"#, "num_local_experts"),
+        ("GraniteMoeSharedForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Qwen2MoeForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        ("Lfm2MoeForCausalLM", "", "layer_types"),
+        ("Lfm2MoeForCausalLM", r#""num_dense_layers":"1","#, "num_dense_layers"),
+        ("MixtralForCausalLM", r#""hidden_act":"gelu","#, "hidden_act"),
+        (
+            "MixtralForCausalLM",
+            r#""quantization_config":{"quant_method":"mxfp4"},"#,
+            "quantization_config.quant_method",
+        ),
         ("GraniteMoeHybridForCausalLM", r#""num_local_experts":0,"#, "layer_types"),
         (
             "GraniteMoeHybridForCausalLM",
@@ -390,7 +408,7 @@ fn unknown_switches_are_refused_by_name() {
             r#""num_local_experts":0,"layer_types":["attention","full_attention"],"#,
             "shared_mlp.input_linear",
         ),
-        ("MixtralForCausalLM", "", "MixtralForCausalLM"),
+        ("DbrxForCausalLM", "", "DbrxForCausalLM"),
     ];
     for (class, more, key) in cases {
         let family = family::of_class(class).unwrap_or(&family::llama::LLAMA);

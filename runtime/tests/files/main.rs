@@ -7,6 +7,8 @@ mod decoders;
 
 mod compatibility;
 mod compatibility_files;
+mod compatibility_newer;
+mod experts;
 mod fuzz_regressions;
 mod load;
 mod load_families;

@@ -51,6 +51,8 @@ fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
         &|b, y| b.silu(y),
         &|b, y| b.silu_mul(y, w),
         &|b, y| b.softcap(y, factor),
+        &|b, y| y.fill(b.mean_square(y)),
+        &|b, y| b.gaussian_topk(y, factor),
         &|b, y| b.relu2(y),
         &|b, y| b.relu2_mul(y, w),
         &|b, y| b.sigmoid(y),

@@ -13,7 +13,7 @@ use super::compare::{Runner, models, same_logits, same_tokens};
 
 /// The command as it is built there: with the features of the tests, whose kernels it shares; without `chat`.
 const COMMAND: &str = "build -q --profile test --bin teff --no-default-features --features \
-                       cli,mmap,folders,repack,legacy-quants,k-quants,i-quants,fp4-quants,ternary,teff-graph/default,teff-kernels/equivalence,teff-kernels/entered";
+                       cli,mmap,folders,repack,legacy-quants,k-quants,i-quants,codebook-quants,low-bit-quants,fp4-quants,ternary,teff-graph/default,teff-kernels/equivalence,teff-kernels/entered";
 
 /// Left out of the change tier: three quarters of the time of all tests of graph, where nothing is optimised.
 const SLOW: &str = "--skip=as_many_tensors_as_are_allowed";

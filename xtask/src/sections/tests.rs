@@ -80,8 +80,9 @@ pub(crate) fn families(job: &Job) -> Outcome {
         return fail("no symbol names a block");
     }
     for block in [
-        "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "iq4_xs", "mxfp4", "tq1_0", "tq2_0",
-        "i2_s",
+        "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "q1_0",
+        "q2_0", "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "tq1_0",
+        "tq2_0", "i2_s",
     ] {
         let name = format!("blocks::{block}::");
         if let Some(line) = symbols.lines().find(|line| line.contains(&name)) {

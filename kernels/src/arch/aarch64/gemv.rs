@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for each 4 rows, for each column
-//!     for each chunk (a block of 256 codes, or four blocks of 32), for each quad of 4 sub-blocks
+//!     for each chunk (a block, or as many as have four sub-blocks), for each quad of 4 sub-blocks
 //!         terms[r] = scales * dx * sums (+ mins ..)     lanes are the quad's sub-blocks
 //!         transpose the terms of the four rows          lanes are the rows
 //!         acc += one sub-block after another
@@ -138,8 +138,9 @@ unsafe fn quad<P: Dot, B: Unpack>(
             let (w, x) = if B::CHUNK == 1 {
                 ((*w).bytes(QUAD * quad + i), codes(x, i))
             } else {
-                let i = i.min(valid - 1);
-                ((*w.add(i)).bytes(0), codes(x, i))
+                let parts = const { B::LEN / ACT_BLOCK };
+                let i = i.min(valid * parts - 1);
+                ((*w.add(i / parts)).bytes(i % parts), codes(x, i))
             };
             *sum = if B::SMALL { P::dot32::<true>(w, x) } else { P::dot32::<false>(w, x) };
         }
@@ -201,7 +202,7 @@ unsafe fn chunk<P: Dot, B: Unpack, const FINE: bool>(
                 }
             }
             let terms = transpose4(terms);
-            let subs = if B::CHUNK == 1 { QUAD } else { valid };
+            let subs = if B::CHUNK == 1 { QUAD } else { valid * (B::LEN / B::SUB) };
             for (i, t) in terms.into_iter().enumerate() {
                 if i < subs {
                     acc = vaddq_f32(acc, t);

@@ -16,6 +16,7 @@ mod neon;
 mod panel;
 mod unpack;
 mod unpack_ternary;
+mod unpack_words;
 
 pub use dotprod::Dotprod;
 pub use i8mm::I8mm;

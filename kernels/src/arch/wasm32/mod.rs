@@ -6,6 +6,7 @@ mod simd128;
 mod ternary;
 mod unpack;
 mod unpack_ternary;
+mod unpack_words;
 
 use lanes::Lanes128;
 pub use simd128::Simd128;

@@ -192,11 +192,13 @@ fn rows4<B: Unpack>(w: [&[B]; ROWS], x: WidenedRow<'_>) -> v128 {
     let mut acc = f32x4_splat(0.0);
     for b in 0..blocks {
         let w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b]];
-        scales.set(w);
-        for half in 0..if B::LEN == 32 { 1 } else { 2 } {
+        B::scales4(w, &mut scales);
+        for half in 0..B::LEN.div_ceil(128) {
             acc = part::<B, 0>(acc, w, half, &scales, x, b);
             if B::LEN > 32 {
                 acc = part::<B, 1>(acc, w, half, &scales, x, b);
+            }
+            if B::LEN > 64 {
                 acc = part::<B, 2>(acc, w, half, &scales, x, b);
                 acc = part::<B, 3>(acc, w, half, &scales, x, b);
             }
@@ -273,11 +275,13 @@ fn unpack<B: Unpack>(w: &Matrix<'_>, r: usize, panels: &mut [Panel]) {
         let ws = [row(0), row(1), row(2), row(3)];
         for (b, panels) in panels.chunks_exact_mut(parts).enumerate() {
             let w = [&ws[0][b], &ws[1][b], &ws[2][b], &ws[3][b]];
-            scales.set(w);
-            for half in 0..if B::LEN == 32 { 1 } else { 2 } {
+            B::scales4(w, &mut scales);
+            for half in 0..B::LEN.div_ceil(128) {
                 unpack_part::<B, 0>(panels, quad, w, half, &scales);
                 if B::LEN > 32 {
                     unpack_part::<B, 1>(panels, quad, w, half, &scales);
+                }
+                if B::LEN > 64 {
                     unpack_part::<B, 2>(panels, quad, w, half, &scales);
                     unpack_part::<B, 3>(panels, quad, w, half, &scales);
                 }

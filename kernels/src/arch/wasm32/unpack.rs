@@ -13,7 +13,7 @@ use crate::blocks::{
 /// A format whose codes come 32 at a time.
 ///
 /// A block of 256 codes has two halves of four times 32; part `K` of a half is unpacked by constant
-/// shifts, the halves by the same code. A block of 32 codes is part 0 of half 0.
+/// shifts, the halves by the same code. A block of 32 codes is part 0 of half 0, one of 64 or 128 has parts of half 0.
 pub(super) trait Unpack: CodeBlock {
     /// Excess of bytes over codes, subtracted from whole sums.
     const BIAS: i32;
@@ -36,11 +36,32 @@ pub(super) trait Unpack: CodeBlock {
     fn steps(&self) -> [v128; 2] {
         [u8x16_splat(1); 2]
     }
+
+    /// Sets the scales, and minimums, of one block of each of four rows.
+    #[inline(always)]
+    fn scales4(w: [&Self; 4], to: &mut Scales) {
+        let unit = |i: usize| Self::units4(w, i);
+        if Self::LEN == 32 {
+            to.scale[0] = unit(0);
+            if Self::MINS {
+                to.min[0] = unit(1);
+            }
+        } else {
+            let subs = Self::LEN / Self::SUB;
+            let [a, b, c, d] = [w[0].steps(), w[1].steps(), w[2].steps(), w[3].steps()];
+            multiply([a[0], b[0], c[0], d[0]], unit(0), &mut to.scale[..subs]);
+            if Self::MINS {
+                // -(a * b) is (-a) * b.
+                let unit = f32x4_neg(unit(1));
+                multiply([a[1], b[1], c[1], d[1]], unit, &mut to.min[..subs]);
+            }
+        }
+    }
 }
 
 /// Sixteen bytes from `at` on.
 #[inline(always)]
-fn load(p: &[u8], at: usize) -> v128 {
+pub(super) fn load(p: &[u8], at: usize) -> v128 {
     let p: &[u8] = &p[at..][..16];
     // SAFETY: sixteen bytes (just checked); wasm loads from any address.
     unsafe { v128_load(p.as_ptr().cast()) }
@@ -63,7 +84,7 @@ fn bits<const FROM: u32>(x: v128, mask: u8) -> v128 {
 
 /// Both halves of sixteen bytes: Q4_0 and what is like it.
 #[inline(always)]
-fn nibbles(q: &[u8; 16]) -> [v128; 2] {
+pub(super) fn nibbles(q: &[u8; 16]) -> [v128; 2] {
     let q = load(q, 0);
     [bits::<0>(q, 15), bits::<4>(q, 15)]
 }
@@ -338,26 +359,6 @@ impl Scales {
     #[inline(always)]
     pub(super) fn new() -> Self {
         Scales { scale: [f32x4_splat(0.0); 16], min: [f32x4_splat(0.0); 16] }
-    }
-
-    #[inline(always)]
-    pub(super) fn set<B: Unpack>(&mut self, w: [&B; 4]) {
-        let unit = |i: usize| B::units4(w, i);
-        if B::LEN == 32 {
-            self.scale[0] = unit(0);
-            if B::MINS {
-                self.min[0] = unit(1);
-            }
-        } else {
-            let subs = B::LEN / B::SUB;
-            let [a, b, c, d] = [w[0].steps(), w[1].steps(), w[2].steps(), w[3].steps()];
-            multiply([a[0], b[0], c[0], d[0]], unit(0), &mut self.scale[..subs]);
-            if B::MINS {
-                // -(a * b) is (-a) * b.
-                let unit = f32x4_neg(unit(1));
-                multiply([a[1], b[1], c[1], d[1]], unit, &mut self.min[..subs]);
-            }
-        }
     }
 }
 

@@ -186,9 +186,7 @@ macro_rules! backend {
             }
             fn repacks(&self, format: $crate::Format) -> bool {
                 // Q8_0 is as fast where it lies (avx2), or faster (avx512: 27 GB/s for 22).
-                cfg!(feature = "repack")
-                    && format.activations() == $crate::ActivationKind::Q8
-                    && format != $crate::Format::Q8_0
+                $crate::repack::is_repacked(format) && format != $crate::Format::Q8_0
             }
             fn matmul_scratch(&self, format: $crate::Format, cols: usize, batch: usize) -> usize {
                 $crate::arch::x86::matmul::scratch::<$set>(format, cols, batch)

@@ -34,6 +34,7 @@ mod unpack16_k;
 mod unpack_interleaved;
 mod unpack_k;
 mod unpack_ternary;
+mod unpack_words;
 
 pub use amx::Amx;
 pub use avx2::Avx2;
