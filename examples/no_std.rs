@@ -46,8 +46,8 @@ mod device {
     pub(super) struct Room {
         memory: [u8; MEMORY],
         spec: SpecRoom,
-        ops: [Op; 30 * LAYERS + 14],
-        buffers: [Buffer; 14 * LAYERS + 14],
+        ops: [Op; 34 * LAYERS + 14],
+        buffers: [Buffer; 20 * LAYERS + 14],
         states: [State; LAYERS],
     }
 
@@ -55,8 +55,8 @@ mod device {
         pub(super) const EMPTY: Room = Room {
             memory: [0; MEMORY],
             spec: SpecRoom::new(),
-            ops: [Op::Barrier; 30 * LAYERS + 14],
-            buffers: [Buffer::EMPTY; 14 * LAYERS + 14],
+            ops: [Op::Barrier; 34 * LAYERS + 14],
+            buffers: [Buffer::EMPTY; 20 * LAYERS + 14],
             states: [State::EMPTY; LAYERS],
         };
     }

@@ -176,10 +176,11 @@ fn list<T: Debug>(
 
 /// A layer's parts and their variants have one name, as operations do.
 fn layer(layer: &Layer) -> Source {
-    let Layer { mixer, ffn, norms: Norms { before, pre, post }, scales } = layer;
+    let Layer { mixer, ffn, norms: Norms { before, pre, post }, input, streams, scales } = layer;
     Source(format!(
         "Layer {{ mixer: Mixer::{mixer:?}, ffn: FeedForward::{ffn:?}, \
-         norms: Norms {{ before: {:?}, pre: {pre}, post: {post} }}, scales: {scales:?} }}",
+         norms: Norms {{ before: {:?}, pre: {pre}, post: {post} }}, input: {input:?}, streams: {streams:?}, \
+         scales: {scales:?} }}",
         norm(before)
     ))
 }
@@ -202,11 +203,11 @@ fn write_spec(o: &mut String, spec: &Spec<'_>) -> std::fmt::Result {
     #[rustfmt::skip]
     let Spec {
         arch, vocab, context, width, embed, layers, ropes: _, norm: last, head, logit_divisor,
-        token_scales,
+        logit_cap, per_layer, streams, token_scales,
     } = spec;
     let layers = Source(format!("Layers::new(&KINDS, &PATTERN, {})", layers.len()));
     let last = norm(last);
-    let fields: [(&str, &dyn Debug); 10] = [
+    let fields: [(&str, &dyn Debug); 13] = [
         ("arch: ", arch),
         ("vocab: ", vocab),
         ("context: ", context),
@@ -216,10 +217,17 @@ fn write_spec(o: &mut String, spec: &Spec<'_>) -> std::fmt::Result {
         ("norm: ", &last),
         ("head: Head::", head),
         ("logit_divisor: ", logit_divisor),
+        ("logit_cap: ", logit_cap),
+        ("per_layer: ", per_layer),
+        ("streams: ", streams),
         ("token_scales: ", token_scales),
     ];
     writeln!(o, "pub const SPEC: Spec<'static> = {{")?;
-    writeln!(o, "    use teff_graph::{{Embed, Head, layers::{{Norm, NormKind}}}};\n    Spec {{")?;
+    writeln!(o, "    #[allow(unused_imports)]")?;
+    writeln!(
+        o,
+        "    use teff_graph::{{Embed, Head, PerLayer, layers::{{Norm, NormKind}}}};\n    Spec {{"
+    )?;
     for (name, value) in fields {
         writeln!(o, "        {name}{value:?},")?;
     }

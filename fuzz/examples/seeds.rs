@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use teff_fuzz::{gguf, tiny, tiny_gguf, vocabulary};
-use teff_graph::family::{bitnet, gemma3, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe, smollm3};
+use teff_graph::family::{bitnet, gemma3, gpt_oss, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe, qwen35, qwen35moe, qwen3moe, smollm3};
 use teff_graph::{Head, LogitsFor};
 use teff_kernels::Format;
 use teff_runtime::{LoadOptions, Model, SessionOptions};
@@ -38,7 +38,14 @@ fn main() {
         ("qwen2", qwen::qwen2_5_14b(), (Format::Q5_1, 32)),
         ("qwen3", qwen::qwen3_14b(), (Format::Q4_1, 32)),
         ("qwen3moe", qwen3moe::qwen3_30b_a3b(), (Format::Q8_0, 32)),
+        ("qwen2moe", qwen2moe::qwen1_5_moe(), (Format::Q4_0, 32)),
         ("lfm2", lfm2::lfm2_1_2b(), (Format::Q4_0, 32)),
+        ("qwen35moe", qwen35moe::qwen3_5_35b_a3b(), (Format::Q5_0, 32)),
+        ("qwen35", qwen35::qwen3_5_0_8b(), (Format::Q4_0, 32)),
+        ("lfm2moe", lfm2::lfm2_8b_a1b(), (Format::Q8_0, 32)),
+        ("mixtral", llama::mixtral_8x7b(), (Format::Q5_0, 32)),
+        ("granitemoe", granite::granite3_3b_a800m(), (Format::Q8_0, 32)),
+        ("gpt-oss", gpt_oss::gpt_oss_20b(), (Format::MXFP4, 32)),
         ("granite", granite::granite3_8b(), (Format::Q5_0, 32)),
         ("smollm3", smollm3::smollm3_3b(), (Format::Q5_1, 32)),
         ("olmo2", olmo2::olmo2_7b(), (Format::Q4_1, 32)),

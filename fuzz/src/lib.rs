@@ -60,9 +60,17 @@ pub fn tiny(spec: Spec<'_>, width: u32, own_head: bool) -> Spec<'static> {
             a.kv_heads = if a.kv_heads < a.heads { 1 } else { 2 };
             (a.heads, a.head_dim) = (2, head_dim);
         }
+        if let Mixer::DeltaNet(d) = &mut layer.mixer {
+            (d.key_heads, d.value_heads, d.key_dim, d.value_dim) = (1, 2, 8, width / 2);
+        }
         match &mut layer.ffn {
             FeedForward::Dense(d) => d.inner = width,
-            FeedForward::Experts(e) => (e.experts, e.used, e.inner) = (4, 2, width),
+            FeedForward::Experts(e) => {
+                (e.experts, e.used, e.inner) = (4, 2, width);
+                if let Some(shared) = &mut e.shared {
+                    shared.inner = width;
+                }
+            }
             _ => {}
         }
         layer

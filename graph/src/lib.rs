@@ -32,8 +32,8 @@ pub use layers::{Activation, Layer};
 pub use list::List;
 pub use plan::{MemoryRequirements, Options, Outputs, Plan, PlanError};
 pub use spec::{
-    Embed, Head, HfForm, HfName, LayerRole, Layers, MAX_KINDS, MAX_LAYERS, MAX_ROPES, Role, Rope,
-    RopeScaling, Slot, Spec, SpecError, SpecRoom, TensorKind,
+    Embed, Head, HfForm, HfName, LayerRole, Layers, MAX_KINDS, MAX_LAYERS, MAX_ROPES, PerLayer,
+    Role, Rope, RopeScaling, Slot, Spec, SpecError, SpecRoom, TensorKind,
 };
 pub use step::{
     Cancel, Executor, LogitsFor, NeverCancel, Segment, SequenceId, Step, StepError, check_tokens,

@@ -132,6 +132,24 @@ macro_rules! backend_methods {
                 $crate::ops::norm::rms_norm::<L>(x, weight, eps, out);
             }
 
+            /// `mean(x^2)`, the sum of squares as in [`Backend::rms_norm`].
+            fn mean_square(&self, x: &[f32]) -> f32 {
+                $crate::ops::norm::mean_square::<L>(x)
+            }
+
+            /// `x = max(x - (mean + cut * deviation), 0)`: what is left of the elements that stand out of
+            /// the row. Mean and deviation (the root of the biased variance) in two passes, as in
+            /// [`Backend::layer_norm`]; NaN stays.
+            fn gaussian_topk(&self, x: &mut [f32], cut: f32) {
+                $crate::ops::norm::gaussian_topk::<L>(x, cut);
+            }
+
+            /// `x = x * r` with `r = scale / sqrt(sum(x^2) + eps)`, the sum of squares by sixteen strided
+            /// partial sums and the halving tree, unfused.
+            fn l2_norm(&self, x: &mut [f32], eps: f32, scale: f32) {
+                $crate::ops::norm::l2_norm::<L>(x, eps, scale);
+            }
+
             /// Turns each head's first `table.len()` elements by the angles of its position (the rest stays):
             /// a pair `a, b` becomes `a * cos - b * sin, a * sin + b * cos`, unfused. `x` is whole heads of
             /// `head_dim` one after another, `table` as [`crate::rope_table`] makes it.
@@ -193,6 +211,22 @@ macro_rules! backend_methods {
                 $crate::ops::zip::<L>(gate, up, |g, u| $crate::lanes::Float::mul($crate::ops::math::silu(g), u));
             }
 
+            /// `x = 1 / (1 + exp(-x))`, the logistic function. Over all f32 less than 2.5 ULP from the
+            /// exact value, where that is a normal number; NaN stays.
+            fn sigmoid(&self, x: &mut [f32]) {
+                $crate::ops::map::<L>(x, |x| $crate::ops::math::sigmoid(x));
+            }
+
+            /// `gate = (u + 1) * (g / (1 + exp(-(alpha * g))))` with `g = min(gate, limit)` and
+            /// `u = min(max(up, -limit), limit)`; NaN stays.
+            ///
+            /// # Panics
+            /// If lengths differ.
+            fn swiglu_clamped(&self, gate: &mut [f32], up: &[f32], alpha: f32, limit: f32) {
+                let (alpha, limit) = (<L as $crate::lanes::Float>::splat(alpha), <L as $crate::lanes::Float>::splat(limit));
+                $crate::ops::zip::<L>(gate, up, |g, u| $crate::ops::math::swiglu_clamped(g, u, alpha, limit));
+            }
+
             /// `x = cap * tanh(x / cap)`, which bounds `x` by `cap` and keeps what is small beside it; with a
             /// cap of 1 it is the hyperbolic tangent, over all f32 less than 1.5 ULP from the exact value;
             /// NaN stays.
@@ -230,6 +264,40 @@ macro_rules! backend_methods {
             /// If `taps` and `inputs` are not the same number of rows, at least one.
             fn causal_conv(&self, taps: &[f32], inputs: &[f32], out: &mut [f32]) {
                 $crate::ops::conv::causal_conv::<L>(taps, inputs, out);
+            }
+
+            /// `x = exp(rate * softplus(x + bias))`, the factor by which a state decays; softplus as
+            /// [`crate::softplus`] has it.
+            ///
+            /// # Panics
+            /// If lengths differ.
+            fn decay(&self, x: &mut [f32], bias: &[f32], rate: &[f32]) {
+                $crate::ops::zip2::<L>(x, bias, rate, |x, b, a| {
+                    let x = $crate::lanes::Float::add(x, b);
+                    $crate::ops::math::exp($crate::lanes::Float::mul(a, $crate::ops::math::softplus(x)))
+                });
+            }
+
+            /// The gated delta rule of one head for some columns of its state, token by token. In each
+            /// column `c`: `t[i] = decay * s[i]`, `r = sum_i t[i] k[i]`, `d = beta * (v[c] - r)`,
+            /// `s[i] = t[i] + k[i] * d`, `out[c] = sum_i s[i] q[i]`: both sums and the new state by fused
+            /// multiply-adds, rows `i` ascending, the sums from 0.
+            ///
+            /// The state lies in panels of sixteen columns: as many times as there are rows, sixteen
+            /// floats. In the last panel there may be fewer columns, and the rest is anything. Before the first token it
+            /// is what `start` says, and then it is in `state`. The bits of a column depend neither on the
+            /// other columns nor on where the tokens are cut.
+            ///
+            /// # Panics
+            /// If shapes differ.
+            fn delta_rule(
+                &self,
+                start: $crate::DeltaStart<'_>,
+                state: &mut [f32],
+                x: &$crate::DeltaInputs<'_>,
+                out: &mut $crate::Tile<'_>,
+            ) {
+                $crate::ops::delta::delta_rule::<L>(start, state, x, out);
             }
 
             /// The index of the largest element, the first of several. NaN is never the largest; 0 where

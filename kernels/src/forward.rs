@@ -142,6 +142,7 @@ macro_rules! explicit {
         ///     forward_backend!(self => self.0; matmul_scratch, repacks, products_per_ms, matmul, attend);
         ///     forward_backend!(self => Scalar; dequantize_row, quantize, quantize_wide, layer_norm,
         ///         rms_norm, add, mul, scale, gelu, gelu_mul, silu, silu_mul, relu2, relu2_mul, softcap,
+        ///         sigmoid, swiglu_clamped, mean_square, gaussian_topk, l2_norm, decay, delta_rule,
         ///         softmax, causal_conv, argmax, top_k, store_key, store_value);
         ///     refuse_backend!(unreachable!("not in this program's model"); rope);
         /// }
@@ -161,6 +162,7 @@ macro_rules! explicit {
         ///     forward_backend!(self => self.0; matmul_scratch, repacks, products_per_ms, matmul, attend);
         ///     forward_backend!(self => Scalar; dequantize_row, quantize, quantize_wide, layer_norm,
         ///         rms_norm, add, scale, gelu, gelu_mul, silu, silu_mul, relu2, relu2_mul, softcap,
+        ///         sigmoid, swiglu_clamped, mean_square, gaussian_topk, l2_norm, decay, delta_rule,
         ///         softmax, causal_conv, argmax, top_k, store_key, store_value);
         ///     refuse_backend!(unreachable!("not in this program's model"); rope);
         /// }

@@ -52,12 +52,15 @@ pub use arch::Dsp;
 pub use arch::types::*; // `Scalar`, and those of this target
 pub use arch::{Cpu, CpuError};
 pub use backend::Backend;
-pub use blocks::{Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row};
+pub use blocks::{
+    Block, CodeBlock, DenseBlock, TernaryBlock, dequantize_row, quantize_row, quantize_row_weighted,
+};
 pub use format::{ActivationKind, Format};
 pub use forward::ExplicitBackend;
 pub use kv::{KV_BLOCK, KvFormat, KvHead, KvLayout};
 pub use matrix::{Matrix, MatrixError};
 pub use ops::attend::{AttentionParams, MAX_HEAD_DIM};
+pub use ops::delta::{DeltaInputs, DeltaStart};
 pub use ops::rope::{RopeKind, rope_freqs, rope_table};
 pub use ops::select::TopK;
 pub use repack::{REPACK_ROWS, repack, repacked_bytes};
@@ -70,6 +73,14 @@ pub use wide::{WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow, WideRowMut};
 #[must_use]
 pub fn exp(x: f32) -> f32 {
     ops::math::exp(x)
+}
+
+/// `ln(1 + exp(x))` by the polynomials that the kernels use: less than 3.5 ULP from the exact value over
+/// all f32 where that is a normal number; `x` itself above 17, NaN for NaN.
+#[inline]
+#[must_use]
+pub fn softplus(x: f32) -> f32 {
+    ops::math::softplus(x)
 }
 
 #[cfg(doctest)]

@@ -134,7 +134,9 @@ fn products_of_repacked_matrices_run_where_they_should() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn other_operations_run_where_they_should() {
-    use teff_kernels::{AttentionParams, KvFormat, KvHead, KvLayout, RopeKind};
+    use teff_kernels::{
+        AttentionParams, DeltaInputs, DeltaStart, KvFormat, KvHead, KvLayout, RopeKind,
+    };
 
     for b in backends() {
         let lanes = match b.name() {
@@ -155,6 +157,13 @@ fn other_operations_run_where_they_should() {
             b.scale(&mut y, 2.0);
             b.softmax(&mut y);
             b.causal_conv(&x, &w, &mut z);
+            b.sigmoid(&mut y);
+            b.l2_norm(&mut y, 1e-6, 1.0);
+            b.decay(&mut y, &x, &w);
+            let one = DenseActivations::new(&x, 1, 1, 1);
+            let inputs = DeltaInputs { q: one, k: one, v: one, decay: one, beta: one };
+            let mut out = Tile::new(&mut z, 1, 1, 1);
+            b.delta_rule(DeltaStart::Zeros, &mut [0.0; 16], &inputs, &mut out);
             b.gelu(&mut y);
             b.silu_mul(&mut y, &x);
             b.argmax(&x);
@@ -172,6 +181,10 @@ fn other_operations_run_where_they_should() {
             "scale",
             "softmax",
             "causal_conv",
+            "sigmoid",
+            "l2_norm",
+            "decay",
+            "delta_rule",
             "gelu",
             "silu_mul",
             "argmax",

@@ -121,6 +121,18 @@ macro_rules! suite {
                 }
 
                 #[test]
+                fn corrects(
+                    (rows, columns) in (1..70usize, 1..70usize), (n, cut) in (1..7usize, 0..7usize),
+                    kind in kinds(), gap in 0..4usize, seed: u64,
+                ) {
+                    if let Ok(b) = Cpu::by_name(stringify!($name)) {
+                        let cut = cut.min(n);
+                        let d = suite::Delta { rows, columns, n, cut, kind, gap, seed };
+                        passes(|room| suite::delta_rule(&b, &d, room))?;
+                    }
+                }
+
+                #[test]
                 fn quantizes(blocks in 0..20usize, kind in kinds(), fine: bool, seed: u64) {
                     if let Ok(b) = Cpu::by_name(stringify!($name)) {
                         passes(|room| suite::quantize(&b, blocks, fine, kind, seed, room))?;

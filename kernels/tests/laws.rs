@@ -318,7 +318,7 @@ fn attends() {
 /// Operation on a row, given two other rows as long and a number.
 type RowOp = fn(&dyn Backend, &mut [f32], &[f32], &[f32], f32);
 
-const ROW_OPS: [(&str, RowOp); 14] = [
+const ROW_OPS: [(&str, RowOp); 18] = [
     ("layer_norm", |b, y, w, bias, eps| {
         let x = y.to_vec();
         b.layer_norm(&x, w, bias, eps.abs(), y);
@@ -340,8 +340,14 @@ const ROW_OPS: [(&str, RowOp); 14] = [
     ("silu", |b, y, _, _, _| b.silu(y)),
     ("silu_mul", |b, y, w, _, _| b.silu_mul(y, w)),
     ("softcap", |b, y, _, _, cap| b.softcap(y, cap)),
+    ("mean_square", |b, y, _, _, _| y.fill(b.mean_square(y))),
+    ("gaussian_topk", |b, y, _, _, cut| b.gaussian_topk(y, cut)),
     ("relu2", |b, y, _, _, _| b.relu2(y)),
     ("relu2_mul", |b, y, w, _, _| b.relu2_mul(y, w)),
+    ("sigmoid", |b, y, _, _, _| b.sigmoid(y)),
+    ("l2_norm", |b, y, _, _, number| b.l2_norm(y, number.abs(), 0.25)),
+    ("decay", |b, y, w, bias, _| b.decay(y, w, bias)),
+    ("swiglu_clamped", |b, y, w, _, limit| b.swiglu_clamped(y, w, 1.702, limit.abs())),
 ];
 
 #[test]

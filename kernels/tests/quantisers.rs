@@ -9,7 +9,9 @@ use proptest::test_runner::TestCaseResult;
 use teff_kernels::blocks::{
     F16, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K,
 };
-use teff_kernels::{CodeBlock, DenseBlock, Format, dequantize_row, quantize_row};
+use teff_kernels::{
+    CodeBlock, DenseBlock, Format, dequantize_row, quantize_row, quantize_row_weighted,
+};
 
 /// The formats whose rows can be quantised alone: I2_S has a scale of the tensor.
 fn formats() -> impl Iterator<Item = Format> {
@@ -87,6 +89,54 @@ fn formats_are_ggml_s() {
         let y: Vec<u8> =
             values(format, &quantized).into_iter().flat_map(f32::to_le_bytes).collect();
         assert_eq!(hash(&y), back, "{format}: dequantised");
+    }
+}
+
+/// The importances of the golden hashes, for rows of 512: squares of 24 bits of the generator, times a
+/// power of two that changes from 16 to 16; some of them zero.
+fn golden_importances() -> Vec<f32> {
+    let mut s = 7u32;
+    (0..512)
+        .map(|i| {
+            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let x = (s >> 8) as f32 / (1 << 24) as f32;
+            if i % 37 == 11 { 0.0 } else { x * x * 2f32.powi(i / 16 % 9 - 4) }
+        })
+        .collect()
+}
+
+fn weighted(format: Format, x: &[f32], importances: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0xa5; format.row_bytes(x.len()).unwrap()];
+    let row_bytes = format.row_bytes(importances.len()).unwrap();
+    for (x, row) in x.chunks(importances.len()).zip(bytes.chunks_mut(row_bytes)) {
+        quantize_row_weighted(format, x, importances, row);
+    }
+    bytes
+}
+
+/// Hashes of what `ggml_quantize_chunk` of ggml 0.13.1 (pywhispercpp 1.5.1) makes of
+/// [`golden_input`] with [`golden_importances`].
+#[test]
+fn formats_with_importances_are_ggml_s() {
+    let golden = [
+        (Format::Q4_0, 0x2a7d_fedf_6af6_07c6),
+        (Format::Q4_1, 0x7578_04a6_b961_f80c),
+        (Format::Q5_0, 0x6287_c718_3022_933f),
+        (Format::Q5_1, 0x636f_23e6_f733_8fac),
+        (Format::Q2_K, 0xf2a3_2897_6ce2_6a07),
+        (Format::Q3_K, 0xa106_8316_f907_849d),
+        (Format::Q4_K, 0xdb92_eed4_e15c_3f0f),
+        (Format::Q5_K, 0x1df9_99e7_37f9_c842),
+        (Format::Q6_K, 0x887f_4300_b251_ab34),
+        (Format::IQ4_NL, 0x14d1_9ed8_9be1_1e67),
+        (Format::IQ4_XS, 0x4370_ca25_f50b_5ce8),
+    ];
+    let (x, importances) = (golden_input(), golden_importances());
+    for (format, bytes) in golden {
+        assert_eq!(hash(&weighted(format, &x, &importances)), bytes, "{format}");
+    }
+    for format in [Format::F16, Format::Q8_0, Format::MXFP4, Format::TQ2_0] {
+        assert_eq!(weighted(format, &x, &importances), quantized(format, &x), "{format}");
     }
 }
 
@@ -316,6 +366,8 @@ proptest! {
             prop_assert!(first == alone && last == alone, "{format}");
             prop_assert_eq!(middle, quantized(format, &bad));
             values(format, middle);
+            let importances = floats(r, 256, if kind == 0 { Kind::Plain } else { Kind::Wild });
+            values(format, &weighted(format, &bad, &importances));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use teff_kernels::{Backend, Cpu, exp};
+use teff_kernels::{Backend, Cpu, exp, softplus};
 
 /// Floats that are looked at together.
 const CHUNK: usize = 1024;
@@ -130,6 +130,26 @@ fn silu_is_close_and_the_same_everywhere() {
 }
 
 #[test]
+fn sigmoid_is_close_and_the_same_everywhere() {
+    let all = backends();
+    let relative = |x: &[f32; CHUNK]| {
+        let e = exps(&x.map(|x| -f64::from(x)));
+        let y = fastest(&all, x, |b, x| b.sigmoid(x));
+        y.into_iter().zip(e).fold(0.0, |worst, (got, e)| worse(ulps(got, 1.0 / (1.0 + e)), worst))
+    };
+    let (small, large, end) = (2f32.powi(-26).to_bits(), 24f32.to_bits(), 87f32.to_bits());
+    let above = over(small, large, relative);
+    let below = over(SIGN | small, SIGN | end, relative);
+    println!("sigmoid: at most {above:.4} ULP above 0, {below:.4} ULP below");
+    assert!(above < 2.5 && below < 2.5);
+    for b in &all {
+        let mut x = [0.0, 24.0, f32::INFINITY, -1000.0, f32::NEG_INFINITY, f32::NAN];
+        b.sigmoid(&mut x);
+        assert!(x[..5] == [0.5, 1.0, 1.0, 0.0, 0.0] && x[5].is_nan());
+    }
+}
+
+#[test]
 fn tanh_is_close_and_the_same_everywhere() {
     let all = backends();
     let tanh = |x: &[f32]| everywhere(&all, x, |b, x| b.softcap(x, 1.0));
@@ -204,4 +224,25 @@ fn gelu_is_close_and_the_same_everywhere() {
         b.gelu(&mut x);
         assert!(x[0].is_nan());
     }
+}
+
+#[test]
+fn softplus_is_close() {
+    let error = |x: &[f32; CHUNK]| {
+        let e = exps(&x.map(|x| -f64::from(x.abs())));
+        let pairs = x.iter().zip(e);
+        pairs.fold(0.0, |worst, (&x, e)| {
+            let want = f64::from(x).max(0.0) + e.ln_1p();
+            worse(ulps(softplus(x), want), worst)
+        })
+    };
+    // A twentieth of them: the logarithm in f64 is slow.
+    let sparse = |from: u32, to: u32| {
+        let chunks = (from..to).step_by(20 * CHUNK);
+        chunks.fold(0.0, |worst, first| worse(over(first, first + CHUNK as u32, error), worst))
+    };
+    let (small, end) = (2f32.powi(-26).to_bits(), 104f32.to_bits());
+    let (above, below) = (sparse(small, end), sparse(SIGN | small, SIGN | 87f32.to_bits()));
+    println!("softplus: at most {above:.4} ULP above 0, {below:.4} ULP below");
+    assert!(above < 3.5 && below < 3.5);
 }

@@ -33,12 +33,59 @@ struct Wrapper {
     model_type: &'static str,
     /// `model_type` in the text model's description, if that lacks it.
     text: &'static str,
+    /// True if the class ties the head by default, whatever the text model's description says.
+    tied: bool,
 }
 
-const WRAPPERS: [Wrapper; 3] = [
-    Wrapper { class: "Gemma3ForConditionalGeneration", model_type: "gemma3", text: "gemma3_text" },
-    Wrapper { class: "Mistral3ForConditionalGeneration", model_type: "mistral3", text: "mistral" },
-    Wrapper { class: "Lfm2VlForConditionalGeneration", model_type: "lfm2_vl", text: "lfm2" },
+const WRAPPERS: [Wrapper; 8] = [
+    Wrapper {
+        class: "Gemma3ForConditionalGeneration",
+        model_type: "gemma3",
+        text: "gemma3_text",
+        tied: true,
+    },
+    Wrapper {
+        class: "Mistral3ForConditionalGeneration",
+        model_type: "mistral3",
+        text: "mistral",
+        tied: true,
+    },
+    Wrapper {
+        class: "Gemma3nForConditionalGeneration",
+        model_type: "gemma3n",
+        text: "gemma3n_text",
+        tied: true,
+    },
+    Wrapper {
+        class: "Gemma4ForConditionalGeneration",
+        model_type: "gemma4",
+        text: "gemma4_text",
+        tied: true,
+    },
+    Wrapper {
+        class: "Gemma4UnifiedForConditionalGeneration",
+        model_type: "gemma4_unified",
+        text: "gemma4_text",
+        tied: true,
+    },
+    Wrapper {
+        class: "Lfm2VlForConditionalGeneration",
+        model_type: "lfm2_vl",
+        text: "lfm2",
+        tied: true,
+    },
+    Wrapper {
+        class: "Qwen3_5ForConditionalGeneration",
+        model_type: "qwen3_5",
+        text: "qwen3_5_text",
+        tied: false,
+    },
+    Wrapper {
+        class: "Qwen3_5MoeForConditionalGeneration",
+        model_type: "qwen3_5_moe",
+        text: "qwen3_5_moe_text",
+        tied: false,
+    },
 ];
 
 const TEXT: &str = "text_config";
@@ -96,6 +143,12 @@ impl fmt::Display for ConfigError {
                 "it names no architecture: `architectures` and `model_type` are missing",
             ),
             E::UnknownArchitecture { key, found } => {
+                if let Some(what) = family::lacking(&found.to_string()) {
+                    return write!(
+                        f,
+                        "the architecture `{found}` (`{key}`) is not supported: Teff lacks {what}"
+                    );
+                }
                 write!(f, "the architecture `{found}` (`{key}`) is not supported; known:")?;
                 for (i, family) in FAMILIES.iter().enumerate() {
                     let known = match *key {
@@ -283,6 +336,14 @@ impl TextConfig<'_, '_> {
         }
     }
 
+    /// Value of the key that ties the head, in a file that lacks it.
+    fn tied_by_default(&self) -> Option<Value<'_>> {
+        match self.config.wrapper() {
+            Some(wrapper) if !wrapper.tied => self.config.get(&format!("{TEXT}.{TIED}")),
+            _ => Some(Value::Bool(true)),
+        }
+    }
+
     /// True if the file says that the head is not tied, in a place that doesn't count.
     pub(crate) fn unties_head(&self) -> bool {
         let inner = || self.config.get(&format!("{TEXT}.{TIED}"));
@@ -294,8 +355,8 @@ impl Metadata for TextConfig<'_, '_> {
     fn get(&self, key: &str) -> Option<Value<'_>> {
         match (self.wrapped, key) {
             (false, _) => self.config.get(key),
-            // The head belongs to the whole model, whose classes tie it by default.
-            (true, TIED) => self.config.get(key).or(Some(Value::Bool(true))),
+            // The head belongs to the whole model; most of its classes tie it by default.
+            (true, TIED) => self.config.get(key).or_else(|| self.tied_by_default()),
             (true, _) => self.config.get(&format!("{TEXT}.{key}")),
         }
     }

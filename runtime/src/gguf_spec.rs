@@ -2,7 +2,7 @@
 
 use teff_graph::family;
 use teff_graph::gguf::GgufValue;
-use teff_graph::layers::{Attention, Experts, FeedForward, Layer, Mixer, NormKind};
+use teff_graph::layers::{Attention, Experts, FeedForward, Layer, NormKind, Router};
 use teff_graph::{RopeScaling, Spec};
 
 use crate::gguf_write::{GgufHeader, WriteError};
@@ -18,18 +18,42 @@ use crate::gguf_write::{GgufHeader, WriteError};
 /// [`WriteError`] if the header has one of the keys already.
 pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     let (arch, layers) = (spec.arch, || spec.layers.iter());
-    let mixed = layers().any(|l| !matches!(l.mixer, Mixer::Attention(_)));
+    let by_kind = family::of_arch(arch).is_some_and(|f| f.gguf.by_kind);
+    // A layer with a short convolution has no heads of keys and values.
+    let kv_heads = |l: &Layer| l.attention().map_or(0, |a| a.kv_heads as i32);
+    let all: Vec<i32> = layers().filter(|l| l.delta_net().is_none()).map(kv_heads).collect();
+    let mixed = all.windows(2).any(|w| w[0] != w[1]);
     if mixed {
-        // A layer without heads of keys and values has no attention.
-        let heads = |l: &Layer| l.attention().map_or(0, |a| a.kv_heads as i32);
-        let all: Vec<i32> = layers().map(heads).collect();
         h.put_i32s(&format!("{arch}.attention.head_count_kv"), &all)?;
+    }
+    let all: Vec<i32> = layers().filter_map(inner).map(|n| n as i32).collect();
+    let wider = by_kind && all.windows(2).any(|w| w[0] != w[1]);
+    if wider {
+        h.put_i32s(&format!("{arch}.feed_forward_length"), &all)?;
+    }
+    let cuts = || layers().map(|l| l.dense().and_then(|d| d.sparsity));
+    if spec.streams.is_some() {
+        let all: Vec<f32> = cuts().map(|cut| cut.unwrap_or(f32::NEG_INFINITY)).collect();
+        h.put_f32s(&format!("{arch}.activation_sparsity_scale"), &all)?;
+    }
+    if by_kind {
+        let windowed = |l: &Layer| l.attention().is_some_and(|a| a.window.is_some());
+        let all: Vec<bool> = layers().map(windowed).collect();
+        h.put_bools(&format!("{arch}.attention.sliding_window_pattern"), &all)?;
+    }
+    if layers().any(|l| l.delta_net().is_some()) {
+        let linear: Vec<bool> = layers().map(|l| l.delta_net().is_some()).collect();
+        h.put_bools(&format!("{arch}.attention.recurrent_layers"), &linear)?;
+        // The parts that images have, which llama.cpp wants to see.
+        let n = spec.ropes.first().map_or(0, |rope| rope.dims as i32 / 2);
+        let sections = [(n + 2) / 3, (n + 1) / 3, n / 3, 0];
+        h.put_i32s(&format!("{arch}.rope.dimension_sections"), &sections)?;
     }
     let mut put = |key: &str, value: GgufValue<'_>| h.put(&format!("{arch}.{key}"), value);
     put("block_count", GgufValue::U32(spec.layers.len()))?;
     put("context_length", GgufValue::U32(spec.context))?;
     put("embedding_length", GgufValue::U32(spec.width))?;
-    if let Some(ffn) = layers().find_map(inner) {
+    if let Some(ffn) = layers().find_map(inner).filter(|_| !wider) {
         put("feed_forward_length", GgufValue::U32(ffn))?;
     }
     let eps = match spec.norm.kind {
@@ -45,20 +69,57 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
             put("residual_scale", GgufValue::F32(layer.scales.residual))?;
         }
     }
+    if by_kind {
+        let shared = layers().filter(|l| l.attention().is_some_and(|a| !a.has_kv())).count();
+        put("attention.shared_kv_layers", GgufValue::U32(shared as u32))?;
+        let inputs = spec.per_layer.map_or(0, |p| p.width);
+        put("embedding_length_per_layer_input", GgufValue::U32(inputs))?;
+    }
+    if let Some(streams) = layers().find_map(|l| l.streams) {
+        put("altup.num_inputs", GgufValue::U32(streams.count))?;
+        put("altup.active_idx", GgufValue::U32(streams.active))?;
+    }
+    if let Some(cap) = spec.logit_cap {
+        put("final_logit_softcapping", GgufValue::F32(cap))?;
+    }
     if let Some(experts) = layers().find_map(Layer::experts) {
-        let Experts { experts, used, inner, .. } = *experts;
-        put("expert_count", GgufValue::U32(experts))?;
+        let Experts { experts: n, used, inner, .. } = *experts;
+        put("expert_count", GgufValue::U32(n))?;
         put("expert_used_count", GgufValue::U32(used))?;
         put("expert_feed_forward_length", GgufValue::U32(inner))?;
+        if matches!(experts.router, Router::Sigmoid { .. }) {
+            let dense = layers().take_while(|l| l.experts().is_none()).count();
+            put("leading_dense_block_count", GgufValue::U32(dense as u32))?;
+            put("expert_gating_func", GgufValue::U32(2))?;
+        }
+        if let Some(shared) = experts.shared {
+            put("expert_shared_feed_forward_length", GgufValue::U32(shared.inner))?;
+        }
     }
     if let Some(conv) = layers().find_map(Layer::short_conv) {
         put("shortconv.l_cache", GgufValue::U32(conv.taps))?;
+    }
+    if let Some(&net) = layers().find_map(Layer::delta_net) {
+        put("ssm.conv_kernel", GgufValue::U32(net.taps))?;
+        put("ssm.state_size", GgufValue::U32(net.key_dim))?;
+        put("ssm.group_count", GgufValue::U32(net.key_heads))?;
+        put("ssm.time_step_rank", GgufValue::U32(net.value_heads))?;
+        put("ssm.inner_size", GgufValue::U32(net.value_width() as u32))?;
+        // Only where it says the same as the list.
+        let full = layers().position(|l| l.delta_net().is_none());
+        let every = full.map_or(spec.layers.len(), |l| l as u32) + 1;
+        if layers().zip(1..).all(|(l, n)| l.delta_net().is_none() == (n % every == 0)) {
+            put("full_attention_interval", GgufValue::U32(every))?;
+        }
     }
     let Some(attention) = layers().find_map(Layer::attention) else { return Ok(()) };
     let &Attention { heads, head_dim, .. } = attention;
     put("attention.head_count", GgufValue::U32(heads))?;
     if scaled {
         put("attention.scale", GgufValue::F32(attention.scale))?;
+    }
+    if let Some(cap) = attention.softcap {
+        put("attn_logit_softcapping", GgufValue::F32(cap))?;
     }
     if let Some(temperature) = attention.temperature {
         put("attention.temperature_scale", GgufValue::F32(temperature.growth))?;
@@ -73,14 +134,21 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
         put("attention.sliding_window", GgufValue::U32(size))?;
         let full = layers().position(|l| window(l).is_none());
         let every = full.map_or(0, |l| l as u32 + 1);
-        put("attention.sliding_window_pattern", GgufValue::U32(every))?;
+        if !by_kind {
+            put("attention.sliding_window_pattern", GgufValue::U32(every))?;
+        }
     }
     let rope = |l: &Layer| spec.ropes.get(usize::from(l.attention()?.rope?));
     let full = layers().find(|l| l.attention().is_some() && window(l).is_none());
     let first = full.or(windowed).and_then(rope);
     if first.is_some() || scaled {
+        let head_dim = full.and_then(Layer::attention).map_or(head_dim, |a| a.head_dim);
         put("attention.key_length", GgufValue::U32(head_dim))?;
         put("attention.value_length", GgufValue::U32(head_dim))?;
+    }
+    if let Some(a) = windowed.and_then(Layer::attention).filter(|_| by_kind) {
+        put("attention.key_length_swa", GgufValue::U32(a.head_dim))?;
+        put("attention.value_length_swa", GgufValue::U32(a.head_dim))?;
     }
     let Some(first) = first else {
         if scaled {
@@ -92,6 +160,9 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     put("rope.freq_base", GgufValue::F32(first.base))?;
     if let Some(other) = windowed.and_then(rope).filter(|r| *r != first) {
         put("rope.freq_base_swa", GgufValue::F32(other.base))?;
+        if other.dims != first.dims {
+            put("rope.dimension_count_swa", GgufValue::U32(other.dims))?;
+        }
     }
     if let RopeScaling::Linear(factor) = first.scaling {
         put("rope.scaling.type", GgufValue::Str("linear"))?;
@@ -131,7 +202,7 @@ mod tests {
     use super::*;
     use teff_graph::family::Shapes;
     use teff_graph::gguf::Gguf;
-    use teff_graph::layers::Activation;
+    use teff_graph::layers::{Activation, Mixer};
     use teff_graph::{Head, Layers, List, Role, Rope};
 
     /// Shapes of a model's tensors by their GGUF names.
@@ -160,8 +231,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         use family::{
-            bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe,
-            smollm3,
+            bitnet, gemma2, gemma3, gemma3n, gemma4, gpt_oss, gpt2, granite, lfm2, llama, mistral3,
+            olmo2, phi3, qwen, qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
         };
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {
@@ -205,15 +276,27 @@ mod tests {
             gemma.borrowed(),
             wider,
             period,
+            gemma2::gemma2_2b(),
+            gemma3n::gemma3n_e2b(),
+            gemma4::gemma4_e2b(),
+            gemma4::gemma4_26b_a4b(),
             qwen::qwen2_5_14b(),
             qwen::qwen3_14b(),
+            qwen2moe::qwen1_5_moe(),
             qwen3moe::qwen3_30b_a3b(),
+            gpt_oss::gpt_oss_20b(),
             lfm2::lfm2_1_2b(),
+            lfm2::lfm2_8b_a1b(),
+            llama::mixtral_8x7b(),
+            granite::granite3_3b_a800m(),
             granite::granite3_8b(),
             unrotated,
             smollm3::smollm3_3b(),
             phi3::phi4_mini(),
             mistral3::ministral3_3b(),
+            qwen35::qwen3_5_0_8b(),
+            qwen35::qwen3_5_4b(),
+            qwen35moe::qwen3_5_35b_a3b(),
             olmo2::olmo2_7b(),
             olmo3,
             yarn(1.0, 1.0),

@@ -227,6 +227,15 @@ impl GgufHeader {
         self.put_array(key, ValueKind::I32, values.len(), &bytes)
     }
 
+    /// Adds a key whose value is an array of booleans.
+    ///
+    /// # Errors
+    /// [`WriteError::Key`] and [`WriteError::TooManyKeys`].
+    pub fn put_bools(&mut self, key: &str, values: &[bool]) -> Result<(), WriteError> {
+        let bytes: Vec<u8> = values.iter().map(|&v| v.into()).collect();
+        self.put_array(key, ValueKind::Bool, values.len(), &bytes)
+    }
+
     /// Adds a key whose value is an array of f32.
     ///
     /// # Errors

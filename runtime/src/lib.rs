@@ -5,7 +5,7 @@
 //!   it may be, [`Session::generate`] continues it, [`StopHandle`] cancels it.
 //! - [`pool`] and [`SessionBuilder`]: threads that sessions share or borrow.
 //! - [`tokenizer`], [`sample`] and, for conversations, `chat`: text to tokens, and logits to tokens.
-//! - [`quantize`], [`gguf_write`] and [`gguf_split`]: files of models.
+//! - [`quantize`], [`imatrix`], [`gguf_write`] and [`gguf_split`]: files of models.
 //!
 //! Steps of several sequences at once, and plans without files, are in [`teff_graph`].
 #[cfg(feature = "capi")]
@@ -16,6 +16,7 @@ pub mod config;
 pub mod gguf_spec;
 pub mod gguf_split;
 pub mod gguf_write;
+pub mod imatrix;
 #[cfg(feature = "mmap")]
 mod mmap;
 pub mod model;

@@ -287,7 +287,7 @@ fn bytes_per_token(model: &Model, context: usize, kv: KvFormat, n: usize) -> f64
             t.bytes / t.experts * used
         }
         Role::TokenEmbd if tied => t.bytes,
-        Role::TokenEmbd | Role::PositionEmbd => t.bytes / t.rows.max(1),
+        Role::TokenEmbd | Role::PositionEmbd | Role::PerLayerEmbd => t.bytes / t.rows.max(1),
         _ => t.bytes,
     });
     let weights: usize = read.sum();
@@ -320,7 +320,7 @@ fn operations(model: &Model, n: usize) -> [f64; 2] {
                 n * model.spec().layers.get(l).experts().map_or(t.experts, |e| e.used as usize)
             }
             Role::TokenEmbd if tied => 1,
-            Role::TokenEmbd | Role::PositionEmbd => 0,
+            Role::TokenEmbd | Role::PositionEmbd | Role::PerLayerEmbd => 0,
             Role::Output => 1,
             _ if t.rows > 1 => n,
             _ => 0,

@@ -58,11 +58,6 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
          it is computed from",
     ),
     (&["embed", "embedding", "embeddings"], "embeddings aren't here yet, under any name"),
-    (
-        &["imatrix"],
-        "importance matrices aren't here yet: `teff quantize` works without one, as llama-quantize \
-         does without --imatrix",
-    ),
     (&["train", "finetune", "fine-tune", "lora", "export-lora"], "Teff doesn't train models"),
     (
         &["apply-template", "render", "jinja"],

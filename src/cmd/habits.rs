@@ -383,8 +383,6 @@ const MERGE: &[Habit] = &[
     habit("--split", Value::None, Refused("`teff split IN.gguf NAME` splits a file")),
 ];
 
-const MATRIX: Means = Refused("there are no importance matrices yet: leave it out");
-
 const QUANTIZE: &[Habit] = &[
     habit(
         "--keep-split",
@@ -392,43 +390,13 @@ const QUANTIZE: &[Habit] = &[
         Refused("OUT is one file: `teff split OUT NAME` splits it afterwards"),
     ),
     habit("-hf -hfr --hf-repo", Value::One, FETCH),
-    habit("--imatrix", Value::One, MATRIX),
-    habit("--include-weights", Value::One, MATRIX),
-    habit("--exclude-weights", Value::One, MATRIX),
     habit("--override-kv", Value::One, HEADER),
     habit("--prune-layers", Value::One, Refused("layers aren't removed: leave it out")),
     habit("--dry-run", Value::None, Refused("the sizes are printed when the file is written")),
     habit(
         "--leave-output-tensor",
         Value::None,
-        Refused(
-            "the format decides about the head; --pure \
-          gives all matrices the same",
-        ),
-    ),
-    habit(
-        "--output-tensor-type",
-        Value::One,
-        Refused(
-            "the format decides about the head; --pure \
-          gives all matrices the same",
-        ),
-    ),
-    habit(
-        "--token-embedding-type",
-        Value::One,
-        Refused(
-            "the format decides about the embedding; \
-          --pure gives all matrices the same",
-        ),
-    ),
-    habit(
-        "--tensor-type --tensor-type-file",
-        Value::One,
-        Refused(
-            "the format decides about each tensor; --pure gives \
-          all matrices the same",
-        ),
+        Refused("--output-tensor-type gives the head the type that it has, such as F16"),
     ),
 ];
 

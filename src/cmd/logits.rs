@@ -188,13 +188,13 @@ fn compute(
 }
 
 /// Reason why no file is written.
-enum Stopped {
+pub(crate) enum Stopped {
     Write(io::Error),
     Run(Failure),
 }
 
 /// An output file that is written completely or not at all.
-struct Target {
+pub(crate) struct Target {
     /// The path as given, for messages.
     asked: PathBuf,
     /// The resolved path.
@@ -205,11 +205,11 @@ struct Target {
 
 impl Target {
     /// A target at `path`, which must not be the model.
-    fn new(path: &Path, model: &Path) -> Result<Target, Failure> {
+    pub(crate) fn new(path: &Path, model: &Path) -> Result<Target, Failure> {
         // A symbolic link stands for the file it points to.
         let file = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         if fs::canonicalize(model).is_ok_and(|m| m == file) {
-            let what = "is the model itself: write the logits somewhere else";
+            let what = "is the model itself: write to another file";
             return Err(Failure::Run(format!("--out {}: {what}", path.display())));
         }
         let part = match fs::metadata(&file) {
@@ -223,7 +223,10 @@ impl Target {
         Ok(Target { asked: path.into(), file, part })
     }
 
-    fn write(&self, fill: impl FnOnce(File) -> Result<(), Stopped>) -> Result<(), Failure> {
+    pub(crate) fn write(
+        &self,
+        fill: impl FnOnce(File) -> Result<(), Stopped>,
+    ) -> Result<(), Failure> {
         let bad = |e: io::Error| match e.kind() {
             io::ErrorKind::BrokenPipe => Failure::Closed,
             _ => Failure::Run(format!("{}: can't be written: {e}", self.asked.display())),

@@ -13,6 +13,7 @@ mod common;
 mod detokenize;
 mod elsewhere;
 mod habits;
+mod imatrix;
 mod inspect;
 mod json;
 mod logits;
@@ -56,6 +57,7 @@ const COMMANDS: &[Command] = &[
     detokenize::COMMAND,
     bench::COMMAND,
     quantize::COMMAND,
+    imatrix::COMMAND,
     split::SPLIT,
     split::MERGE,
     #[cfg(feature = "chat")]

@@ -1,8 +1,15 @@
 //! `teff quantize`: quantises a model to a smaller file.
 
+use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use teff::runtime::quantize::{Fallback, Progress, QuantizeOptions, Report, Target, quantize_file};
+use clap::ArgAction;
+
+use teff::runtime::quantize::{
+    Fallback, ImportanceMatrix, Overrides, Progress, QuantizeOptions, Report, Target,
+    TensorTypeError, quantize_file, type_from_name,
+};
 
 use super::args::{Args, option, positional, switch, utf8};
 use super::common::THREADS;
@@ -21,12 +28,12 @@ pub(crate) const COMMAND: Command = Command {
 Converts a model, given as a GGUF file (of a split one, any part) or a Hugging Face folder, to a GGUF \
 file in other formats, which llama.cpp can load too. Norms, biases and positions are not changed. OUT appears only when it \
 is complete, and replaces an existing file. The result does not depend on the number of threads, and \
-equals that of llama.cpp's quantiser without an importance matrix.",
+equals that of llama.cpp's quantiser, with and without an importance matrix.",
     notes: "\
 FORMAT is the format of most matrices:
   F32 F16 BF16          no quantisation; tensors of a folder that have this type are not changed
   Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    except a Q6_K head (for Q8_0: Q8_0)
-  Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K
+  Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S
                         llama.cpp's mixes, with more bits for some tensors
   MXFP4_MOE             experts in MXFP4, all other matrices in Q8_0
   Q1_0                  the signs of weights, and their mean magnitude; head Q6_K
@@ -38,7 +45,13 @@ FORMAT is the format of most matrices:
   I2_S                  for weights of 0 and one magnitude per matrix; others are refused. Embedding
                         and head F16
 Rows that are not whole blocks fall back to another format: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for \
-Q6_K and I2_S, IQ4_NL for IQ4_XS, Q4_0 for Q3_K, Q2_K, Q2_0, Q1_0 and TQ, or else F16.",
+Q6_K and I2_S, IQ4_NL for IQ4_XS, Q4_0 for Q3_K, Q2_K, Q2_0, Q1_0 and TQ, or else F16.
+
+An importance matrix, made by teff imatrix or llama-imatrix, says how much the error of each column \
+of a matrix counts. Q2_K_S needs one. Mixes differ a little with one, as llama.cpp's do.
+
+TYPE is a format without suffix, such as Q6_K or F32. Norms, biases and the choice of experts are \
+never changed, whatever PATTERN says.",
     args,
     run,
 };
@@ -51,6 +64,42 @@ fn args(command: clap::Command) -> clap::Command {
         .arg(positional("FORMAT", "the format, if it isn't given by --to"))
         .arg(positional("THREADS", "threads, if they aren't given by --threads"))
         .arg(option("to", "FORMAT", "the format of most matrices: see below"))
+        .arg(
+            option(
+                "tensor-type",
+                "PATTERN=TYPE",
+                "the type of tensors in whose names PATTERN, a regular expression, matches \
+                 somewhere; may be given several times, the first that matches counts",
+            )
+            .action(ArgAction::Append),
+        )
+        .arg(option("tensor-type-file", "FILE", "a file with more of these, between blanks"))
+        .arg(option(
+            "output-tensor-type",
+            "TYPE",
+            "the type of the head, also where it is the embedding",
+        ))
+        .arg(option("token-embedding-type", "TYPE", "the type of the embedding"))
+        .arg(
+            option("imatrix", "FILE", "an importance matrix").value_hint(clap::ValueHint::FilePath),
+        )
+        .arg(
+            option(
+                "include-weights",
+                "NAME",
+                "use the importances of tensors with NAME in their names alone; may be given \
+                 several times",
+            )
+            .action(ArgAction::Append),
+        )
+        .arg(
+            option(
+                "exclude-weights",
+                "NAME",
+                "don't use those of tensors with NAME in their names; may be given several times",
+            )
+            .action(ArgAction::Append),
+        )
         .arg(switch("pure", "all matrices in FORMAT, including the head and the embedding"))
         .arg(switch(
             "allow-requantize",
@@ -83,6 +132,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         }
         (to, None) => to.map(|name| read_target(&args.name("to"), &name)).transpose()?,
     };
+    options.overrides = overrides(args)?;
+    options.importances = importances(args)?.map(Arc::new);
     let threads = ["threads", "THREADS"].into_iter().find(|id| args.os(id).is_some());
     if let Some(threads) = threads {
         options.threads = args.count(threads, THREADS)?.unwrap_or(options.threads);
@@ -111,6 +162,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let report = report.map_err(Failure::run)?;
     print_warnings(&report.warnings);
     warn(&report);
+    warn_unused(&report);
     print(&format!(
         "{} of {} tensors to {}: {} ({:.2} bits per weight) became {} ({:.2})\n",
         report.converted,
@@ -121,6 +173,57 @@ fn run(args: &Args) -> Result<(), Failure> {
         human(report.after),
         report.bits_after(),
     ))
+}
+
+/// The formats that are given by hand.
+fn overrides(args: &Args) -> Result<Overrides, Failure> {
+    let mut overrides = Overrides::default();
+    let refused = |flag: &str, e: TensorTypeError| Failure::Usage(format!("{flag}: {e}"));
+    let flag = args.name("tensor-type");
+    for text in args.texts("tensor-type")? {
+        overrides.tensors.push(text.parse().map_err(|e| refused(&flag, e))?);
+    }
+    if let Some(path) = args.path("tensor-type-file") {
+        let named = |e: &dyn core::fmt::Display| format!("{}: {e}", path.display());
+        let text = fs::read_to_string(&path).map_err(|e| Failure::Run(named(&e)))?;
+        for word in text.split_whitespace() {
+            let parsed = word.parse().map_err(|e: TensorTypeError| Failure::Run(named(&e)))?;
+            overrides.tensors.push(parsed);
+        }
+    }
+    let read = |id: &str| {
+        let name = args.text(id)?;
+        let read = |name: String| type_from_name(&name).map_err(|e| refused(&args.name(id), e));
+        name.map(read).transpose()
+    };
+    overrides.output = read("output-tensor-type")?;
+    overrides.embedding = read("token-embedding-type")?;
+    Ok(overrides)
+}
+
+/// The importance matrix, without what is left out of it.
+fn importances(args: &Args) -> Result<Option<ImportanceMatrix>, Failure> {
+    let (include, exclude) = (args.texts("include-weights")?, args.texts("exclude-weights")?);
+    let Some(path) = args.path("imatrix") else {
+        return match include.is_empty() && exclude.is_empty() {
+            true => Ok(None),
+            false => Err(Failure::Usage(
+                "--include-weights and --exclude-weights are for the importances of --imatrix"
+                    .into(),
+            )),
+        };
+    };
+    if !include.is_empty() && !exclude.is_empty() {
+        let why = "--include-weights and --exclude-weights can't be given together";
+        return Err(Failure::Usage(why.into()));
+    }
+    let mut matrix = ImportanceMatrix::open(path).map_err(Failure::run)?;
+    if !include.is_empty() {
+        matrix.retain(|name| include.iter().any(|part| name.contains(part)));
+    }
+    matrix.retain(|name| !exclude.iter().any(|part| name.contains(part)));
+    // Without any, the file is as without a matrix.
+    Ok(Some(matrix).filter(|m| !m.is_empty()))
 }
 
 fn read_target(flag: &str, name: &str) -> Result<Target, Failure> {
@@ -154,6 +257,25 @@ fn warn(report: &Report) {
     if let Some(tensor) = report.rounded.first() {
         let others = others(report.rounded.len());
         print_error(&format!("warning: `{tensor}`{others} rounded: the weights were not ternary"));
+    }
+}
+
+/// Warns about what was given and is of no use.
+fn warn_unused(report: &Report) {
+    for pattern in &report.unmatched {
+        print_error(&format!("warning: `{pattern}` matches no tensor that may be quantised"));
+    }
+    if let Some(tensor) = report.unweighted.first() {
+        let others = others(report.unweighted.len());
+        print_error(&format!(
+            "warning: the importance matrix lacks `{tensor}`{others}: quantised without"
+        ));
+    }
+    if let Some(tensor) = report.foreign.first() {
+        let others = others(report.foreign.len());
+        print_error(&format!(
+            "warning: the importance matrix has `{tensor}`{others}, which the model lacks"
+        ));
     }
 }
 

@@ -240,7 +240,6 @@ fn unknown_commands_say_what_to_use() {
         ("server", "no server"),
         ("perplexity", "teff logits"),
         ("embedding", "embeddings"),
-        ("imatrix", "importance"),
         ("convert_hf_to_gguf.py", "teff quantize"),
         ("llama-gguf-split", "`teff merge PART.gguf OUT.gguf`"),
         ("model.gguf", "teff run model.gguf -p TEXT"),
@@ -420,9 +419,9 @@ fn quantize_takes_llama_quantize_s_arguments() {
     fails(&on(input, "quantize", &[a, "Q9"]), 2, &["`Q9`", "Q4_K_M"]);
     fails(&on(input, "quantize", &[a, "Q8_0", "0"]), 2, &["THREADS", "`0`"]);
     fails(
-        &on(input, "quantize", &[a, "Q8_0", "--imatrix", "x"]),
-        2,
-        &["--imatrix", "leave it out"],
+        &on(input, "quantize", &[a, "Q8_0", "--imatrix", "no-such-file"]),
+        1,
+        &["no-such-file", "can't be read"],
     );
 }
 

@@ -65,13 +65,38 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3);
+families!(
+    llama gemma2 gemma3 gemma4 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3 qwen35
+);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
 #[test]
 fn experts() {
-    for path in family_files("qwen3moe") {
+    for name in ["qwen3moe", "mixtral", "granitemoe", "lfm2moe", "gpt-oss", "qwen35moe"] {
+        experts_of(name);
+    }
+    // Of this one there is no copy.
+    if oracle("gpt-oss-mxfp4").is_some() {
+        experts_of("gpt-oss-mxfp4");
+    }
+    for name in [
+        "qwen3moe",
+        "qwen3moe-fused",
+        "qwen3moe-nonorm",
+        "qwen35moe",
+        "mixtral",
+        "granitemoe",
+        "lfm2moe",
+        "gpt-oss",
+        "gpt-oss-mxfp4",
+    ] {
+        folder(name);
+    }
+}
+
+fn experts_of(family: &str) {
+    for path in family_files(family) {
         let model = Model::open(&path).unwrap();
         let g = golden_of(&path);
         let (ours, peer) = (all_logits(&model, &g.tokens), g.peer.unwrap());
@@ -86,9 +111,61 @@ fn experts() {
         println!("{}: median NMSE {m:.3e}, at most {most:.3e}", path.display());
         assert!(m <= most, "{}: {m:e} > {most:e}", path.display());
     }
-    for name in ["qwen3moe", "qwen3moe-fused", "qwen3moe-nonorm"] {
-        folder(name);
+}
+
+/// LFM3, of which no GGUF files are known.
+#[test]
+fn lfm3() {
+    folder("lfm3");
+}
+
+/// The published form of Qwen 3.5, inside of a model for images and with a block that predicts further tokens.
+#[test]
+fn qwen35_for_images() {
+    if oracle("qwen35-mm").is_some() {
+        files_of("qwen35-mm");
     }
+    folder("qwen35-mm");
+}
+
+#[test]
+fn qwen35_rows_of_256() {
+    if oracle("qwen35-k").is_some() {
+        files_of("qwen35-k");
+    }
+}
+
+/// A dense part and experts beside each other.
+#[test]
+fn gemma4_with_experts() {
+    experts_of("gemma4-moe");
+    in_f32("gemma4-moe");
+    folder("gemma4-moe-mm");
+}
+
+/// Inputs of layers, shared keys and values (with those that no one reads in the published form),
+/// wider layers.
+#[test]
+fn gemma4_with_inputs_of_layers() {
+    for name in ["gemma4-e", "gemma4-e-mm", "gemma4-k"] {
+        // Of the others there is no copy.
+        if name == "gemma4-e-mm" || oracle(name).is_some() {
+            files_of(name);
+            in_f32(name);
+        }
+    }
+    in_f32("gemma4");
+    folder("gemma4-e-mm");
+}
+
+/// Several residual streams and sparse gates, which llama.cpp computes for the published shapes alone:
+/// there is no peer.
+#[test]
+fn gemma3n() {
+    if oracle("gemma3n").is_some() {
+        in_f32("gemma3n");
+    }
+    folder("gemma3n-mm");
 }
 
 #[test]
@@ -168,8 +245,12 @@ fn ministral3_for_images() {
 #[test]
 fn both_generations_of_configs() {
     for name in [
+        "gemma2",
         "qwen3moe",
         "qwen3moe-nonorm",
+        "mixtral",
+        "granitemoe",
+        "gpt-oss",
         "granite4",
         "smollm3",
         "olmo2",

@@ -1,5 +1,5 @@
-//! Sessions of models whose layers can't all be truncated: short convolutions (LFM2) and windows
-//! (Gemma 3).
+//! Sessions of models whose layers can't all be truncated: short convolutions (LFM2), windows
+//! (Gemma 3) and linear attention (Qwen 3.5).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,8 @@ use teff::graph::{
 };
 use teff::{Cpu, KvFormat, LogitsFor, Model, Session, SessionOptions};
 
-const FILES: [&str; 2] = ["lfm2/lfm2-Q4_0.gguf", "gemma3/gemma3-Q4_0.gguf"];
+const FILES: [&str; 3] =
+    ["lfm2/lfm2-Q4_0.gguf", "gemma3/gemma3-Q4_0.gguf", "qwen35/qwen35-Q4_0.gguf"];
 
 fn model(name: &str) -> Model {
     Model::open(data("..").join(name)).unwrap()

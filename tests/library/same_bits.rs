@@ -195,6 +195,25 @@ fn gemma3() {
 }
 
 #[test]
+fn gemma2() {
+    family("gemma2");
+}
+
+#[test]
+fn gemma4() {
+    family("gemma4");
+    family("gemma4-e-mm");
+    family("gemma4-moe");
+}
+
+#[test]
+fn gemma3n() {
+    if let Some(path) = oracle("gemma3n/gemma3n-Q8_0.gguf") {
+        one_hash(&path, &LITTLE);
+    }
+}
+
+#[test]
 fn qwen2() {
     family("qwen2");
 }
@@ -217,6 +236,38 @@ fn qwen3moe() {
 #[test]
 fn lfm2() {
     family("lfm2");
+}
+
+#[test]
+fn qwen35() {
+    family("qwen35");
+}
+
+#[test]
+fn qwen35moe() {
+    if oracle("qwen35moe").is_some() {
+        family("qwen35moe");
+    }
+}
+
+#[test]
+fn mixtral() {
+    family("mixtral");
+}
+
+#[test]
+fn granitemoe() {
+    family("granitemoe");
+}
+
+#[test]
+fn lfm2moe() {
+    family("lfm2moe");
+}
+
+#[test]
+fn gpt_oss() {
+    family("gpt-oss");
 }
 
 #[test]
@@ -249,12 +300,23 @@ fn phi3() {
 fn folders() {
     for name in [
         "llama",
+        "gemma2",
         "gemma3",
+        "gemma3n-mm",
+        "gemma4",
+        "gemma4-e-mm",
+        "gemma4-moe-mm",
         "qwen2",
         "qwen3",
         "bitnet",
         "qwen3moe",
         "lfm2",
+        "mixtral",
+        "granitemoe",
+        "lfm2moe",
+        "gpt-oss",
+        "gpt-oss-mxfp4",
+        "lfm3",
         "granite4",
         "smollm3",
         "olmo2",
@@ -262,6 +324,9 @@ fn folders() {
         "mistral3-wrapped",
         "phi3",
         "phi4-long",
+        "qwen35",
+        "qwen35-mm",
+        "qwen35moe",
     ] {
         if let Some(path) = oracle(name) {
             one_hash(&path, &LEAST);

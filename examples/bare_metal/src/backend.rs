@@ -55,7 +55,8 @@ impl ExplicitBackend for Needed {
         gelu, argmax);
     forward_backend!(self => Scalar; repacks);
     refuse_backend!(other(); quantize_wide, rms_norm, rope, mul, scale, gelu_mul, silu, silu_mul, relu2,
-        relu2_mul, softcap, softmax, causal_conv, top_k);
+        relu2_mul, softcap, sigmoid, swiglu_clamped, mean_square, gaussian_topk, l2_norm, decay, delta_rule,
+        softmax, causal_conv, top_k);
 
     fn matmul(
         &self,

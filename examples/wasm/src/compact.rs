@@ -34,7 +34,8 @@ impl ExplicitBackend for Compact {
     }
 
     forward_backend!(self => Best; products_per_ms, quantize, quantize_wide, layer_norm, rms_norm, rope,
-        add, mul, scale, gelu, gelu_mul, silu, silu_mul, relu2, relu2_mul, softcap, softmax, causal_conv, argmax,
+        add, mul, scale, gelu, gelu_mul, silu, silu_mul, relu2, relu2_mul, softcap, sigmoid,
+        swiglu_clamped, mean_square, gaussian_topk, l2_norm, decay, delta_rule, softmax, causal_conv, argmax,
         top_k, store_key, store_value);
     // Not the product of each format, which the other backend would bring.
     forward_backend!(self => Scalar; repacks, dequantize_row);

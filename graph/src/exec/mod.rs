@@ -12,4 +12,5 @@ pub use runner::{MAX_TEAM, Runner, RunnerError};
 pub use running::Running;
 pub use sequence::{RestoreError, TruncateError};
 
+pub(crate) use arena::Cache;
 pub(crate) use worker::{SegmentRows, Stopped, Worker};

@@ -43,6 +43,12 @@ impl SegmentRows<'_> {
         }
     }
 
+    /// Token of the segment, counted from its first one, to which row `t` of buffers of this kind
+    /// belongs.
+    pub(crate) fn token_of(&self, rows: RowCount, t: usize) -> usize {
+        self.tokens.len() + t - self.first_row(rows) - self.rows(rows)
+    }
+
     /// First row of the segment in buffers of this kind.
     pub(crate) fn first_row(&self, rows: RowCount) -> usize {
         match rows {

@@ -40,6 +40,15 @@ pub(super) struct Keys {
     pub(super) experts: &'static str,
     pub(super) experts_used: &'static str,
     pub(super) expert_ffn: &'static str,
+    /// Scale of the experts' weights.
+    pub(super) expert_scale: &'static str,
+    /// True if these are divided by their sum.
+    pub(super) expert_norm: &'static str,
+    /// Way from scores to weights.
+    pub(super) expert_gating: &'static str,
+    pub(super) expert_shared_count: &'static str,
+    pub(super) expert_shared_ffn: &'static str,
+    pub(super) leading_dense: &'static str,
     /// False if tokens see those after them, which must not be.
     pub(super) causal: &'static str,
     /// Settings that must be absent or 0.
@@ -78,6 +87,12 @@ macro_rules! keys {
             experts: concat!($arch, ".expert_count"),
             experts_used: concat!($arch, ".expert_used_count"),
             expert_ffn: concat!($arch, ".expert_feed_forward_length"),
+            expert_scale: concat!($arch, ".expert_weights_scale"),
+            expert_norm: concat!($arch, ".expert_weights_norm"),
+            expert_gating: concat!($arch, ".expert_gating_func"),
+            expert_shared_count: concat!($arch, ".expert_shared_count"),
+            expert_shared_ffn: concat!($arch, ".expert_shared_feed_forward_length"),
+            leading_dense: concat!($arch, ".leading_dense_block_count"),
             causal: concat!($arch, ".attention.causal"),
             zeros: [
                 concat!($arch, ".attn_logit_softcapping"),
@@ -139,9 +154,12 @@ pub(super) fn layer(s: &Sizes, rope: u8, biases: Biases) -> Layer {
             activation: Activation::Silu,
             bias: biases.ffn,
             sub_norm: false,
+            sparsity: None,
         }),
         norms: Norms { before: norm(s), pre: true, post: false },
-        scales: Scales { residual: 1.0 },
+        input: None,
+        streams: None,
+        scales: Scales { residual: 1.0, output: false },
     }
 }
 
@@ -176,7 +194,20 @@ pub(super) fn spec<'p>(
     embd: Option<(usize, usize)>,
     head: Head,
     room: &'p mut SpecRoom,
+    layer: impl FnMut(u32) -> Layer,
+) -> Result<Spec<'p>, SpecError> {
+    spec_with(arch, s, embd, head, room, layer, |spec| spec)
+}
+
+/// As [`spec`], with what `change` makes of it.
+pub(super) fn spec_with<'p>(
+    arch: &'static str,
+    s: &Sizes,
+    embd: Option<(usize, usize)>,
+    head: Head,
+    room: &'p mut SpecRoom,
     mut layer: impl FnMut(u32) -> Layer,
+    change: impl FnOnce(Spec<'p>) -> Spec<'p>,
 ) -> Result<Spec<'p>, SpecError> {
     let vocab = embd.ok_or(SpecError::NoTensor(Role::TokenEmbd))?.0;
     let vocab = u32::try_from(vocab).map_err(|_| SpecError::Inconsistent("the vocabulary"))?;
@@ -184,7 +215,7 @@ pub(super) fn spec<'p>(
         room.push(layer(l))?;
     }
     let room = &*room;
-    let spec = Spec {
+    let spec = change(Spec {
         arch,
         vocab,
         context: s.context,
@@ -195,8 +226,11 @@ pub(super) fn spec<'p>(
         norm: norm(s),
         head,
         logit_divisor: 1.0,
+        logit_cap: None,
+        per_layer: None,
+        streams: None,
         token_scales: false,
-    };
+    });
     spec.validate()?;
     Ok(spec)
 }
@@ -236,6 +270,47 @@ pub(super) fn no_more(
             Err(MetaError::Wrong { key, want: "as many values as the model has layers" }.into())
         }
     }
+}
+
+/// Name with the number of a layer in it.
+struct LayerName {
+    text: [u8; 64],
+    len: usize,
+}
+
+impl core::fmt::Write for LayerName {
+    fn write_str(&mut self, s: &str) -> core::fmt::Result {
+        let to = self.text.get_mut(self.len..self.len + s.len()).ok_or(core::fmt::Error)?;
+        to.copy_from_slice(s.as_bytes());
+        self.len += s.len();
+        Ok(())
+    }
+}
+
+impl LayerName {
+    fn look_up<T>(
+        parts: core::fmt::Arguments<'_>,
+        find: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let mut full = LayerName { text: [0; 64], len: 0 };
+        core::fmt::Write::write_fmt(&mut full, parts).ok()?;
+        find(core::str::from_utf8(full.text.get(..full.len)?).ok()?)
+    }
+}
+
+/// Shape of a layer's tensor in a GGUF file, by its name after `blk.N.`.
+pub(super) fn layer_shape(shapes: &dyn Shapes, l: u32, name: &str) -> Option<(usize, usize)> {
+    LayerName::look_up(format_args!("blk.{l}.{name}"), |name| shapes.shape(name))
+}
+
+/// Field of the object `object` in which layers have objects under their numbers.
+pub(super) fn layer_field<'m>(
+    meta: &'m dyn Metadata,
+    object: &str,
+    l: u32,
+    field: &str,
+) -> Option<Value<'m>> {
+    LayerName::look_up(format_args!("{object}.{l}.{field}"), |name| meta.get(name))
 }
 
 /// Layers that a list of their numbers names.
@@ -529,6 +604,14 @@ impl GgufWindows {
             _ => count(meta, key)?.unwrap_or(every),
         };
         Ok(GgufWindows { size, listed, every, key })
+    }
+
+    /// The same, with a window of `size` if the file doesn't say one.
+    pub(super) fn or(self, meta: &dyn Metadata, keys: &Keys, size: u32) -> GgufWindows {
+        match meta.get(keys.window) {
+            None => GgufWindows { size: Some(size), ..self },
+            Some(_) => self,
+        }
     }
 
     /// True if the file has windows.

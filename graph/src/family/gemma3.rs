@@ -17,7 +17,8 @@ use crate::spec::{Embed, LayerRole as L, Rope, RopeScaling};
 use crate::{Role, Spec, SpecError, SpecRoom};
 
 const KEYS: Keys = keys!("gemma3");
-const NAMES: Names = Names {
+/// Names of the four norms, of Gemma 2 too.
+pub(super) const NAMES: Names = Names {
     hf: &[
         named(L::AttnPostNorm, &[hf("post_attention_layernorm.weight")]),
         named(L::FfnNorm, &[hf("pre_feedforward_layernorm.weight")]),
@@ -43,7 +44,7 @@ pub static GEMMA3: Family = Family {
 };
 
 /// Gemma's norms multiply by 1 plus the weight in Hugging Face files.
-fn hf_shift(role: Role) -> f32 {
+pub(super) fn hf_shift(role: Role) -> f32 {
     let norm = match role {
         Role::OutputNorm => true,
         Role::Layer(_, role) => matches!(
@@ -75,7 +76,7 @@ fn layer(s: &Sizes, ropes: [u8; 2], window: Option<u32>, scale: f32) -> Layer {
 const EVERY: u32 = 6;
 
 /// The same model with its embedding scale.
-fn with_scale(spec: Spec<'_>) -> Spec<'_> {
+pub(super) fn with_scale(spec: Spec<'_>) -> Spec<'_> {
     let scale = libm::sqrt(f64::from(spec.width)) as f32;
     Spec { embed: Embed { scale, ..spec.embed }, ..spec }
 }

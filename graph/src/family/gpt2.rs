@@ -72,9 +72,12 @@ const SMALL: Layer = Layer {
         activation: Activation::GeluTanh,
         bias: true,
         sub_norm: false,
+        sparsity: None,
     }),
     norms: Norms { before: Norm { kind: NormKind::Layer, eps: 1e-5 }, pre: true, post: false },
-    scales: Scales { residual: 1.0 },
+    input: None,
+    streams: None,
+    scales: Scales { residual: 1.0, output: false },
 };
 
 /// Shape of the published 124M model.
@@ -91,6 +94,9 @@ pub const fn small() -> Spec<'static> {
         norm: SMALL.norms.before,
         head: Head::Tied,
         logit_divisor: 1.0,
+        logit_cap: None,
+        per_layer: None,
+        streams: None,
         token_scales: false,
     }
 }

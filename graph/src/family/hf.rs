@@ -47,6 +47,14 @@ impl Class {
 
 /// Sizes of a decoder.
 pub(super) fn sizes(meta: &dyn Metadata, class: &Class) -> Result<Sizes, SpecError> {
+    sizes_but(meta, class, count(meta, FFN)?.unwrap_or(class.ffn))
+}
+
+/// Key of the inner width.
+pub(super) const FFN: &str = "intermediate_size";
+
+/// As [`sizes`], except for the inner width, which a family reads itself.
+pub(super) fn sizes_but(meta: &dyn Metadata, class: &Class, ffn: u32) -> Result<Sizes, SpecError> {
     let or = |key, default| count(meta, key).map(|n| n.unwrap_or(default));
     let width = or("hidden_size", class.width)?;
     let heads = or("num_attention_heads", class.heads)?;
@@ -74,7 +82,7 @@ pub(super) fn sizes(meta: &dyn Metadata, class: &Class) -> Result<Sizes, SpecErr
         heads,
         kv_heads,
         head_dim,
-        ffn: or("intermediate_size", class.ffn)?,
+        ffn,
         eps: float(meta, class.eps_key)?.unwrap_or(class.eps),
     })
 }
@@ -138,6 +146,23 @@ pub(super) fn activation(
     match text(meta, key)? {
         Some(name) if !names.contains(&name) => Err(SpecError::Unsupported { key, known }),
         _ => Ok(()),
+    }
+}
+
+/// Soft bound of scores or logits: `default` if the key is absent, and none if it is null.
+pub(super) fn cap(
+    meta: &dyn Metadata,
+    key: &'static str,
+    default: Option<f32>,
+) -> Result<Option<f32>, SpecError> {
+    match meta.get(key) {
+        None => Ok(default),
+        _ => match float(meta, key)? {
+            Some(cap) if cap <= 0.0 => {
+                Err(MetaError::Wrong { key, want: "a positive number, or null" }.into())
+            }
+            cap => Ok(cap),
+        },
     }
 }
 

@@ -183,6 +183,20 @@ impl Keys {
         Ok((RopeScaling::Long { original: original as u32 }, magnitude))
     }
 
+    /// Elements of a head that are rotated: `part` of it if the file doesn't say.
+    fn dims(&self, meta: &dyn Metadata, of: Of, part: f32) -> Result<u32, SpecError> {
+        let (inner, outer) = (float(meta, self.partial)?, float(meta, PARTIAL)?);
+        if inner.is_some() && outer.is_some() && inner != outer {
+            let known = "the value among the rotary parameters";
+            return Err(SpecError::Unsupported { key: PARTIAL, known });
+        }
+        let part = inner.or(outer).unwrap_or(part);
+        if !(0.0..=1.0).contains(&part) {
+            return Err(MetaError::Wrong { key: PARTIAL, want: "a number from 0 to 1" }.into());
+        }
+        Ok(libm::trunc(f64::from(of.head_dim) * f64::from(part)) as u32)
+    }
+
     fn no_part(&self, meta: &dyn Metadata) -> Result<(), SpecError> {
         for key in [PARTIAL, self.partial] {
             if float(meta, key)?.is_some_and(|f| f != 1.0) {
@@ -297,6 +311,11 @@ impl Of {
     }
 }
 
+/// True if the file has rotary parameters, apart from a base.
+pub(super) fn any(meta: &dyn Metadata) -> Result<bool, SpecError> {
+    Ok(SCALING.are_there(meta)? || PARAMETERS.are_there(meta)?)
+}
+
 /// Rotary embedding of models with one for all layers, in halves (the order in which weights are
 /// stored).
 pub(super) fn one(meta: &dyn Metadata, room: &mut SpecRoom, of: Of) -> Result<Rope, SpecError> {
@@ -321,6 +340,26 @@ pub(super) fn of_phi3(meta: &dyn Metadata, room: &mut SpecRoom, of: Of) -> Resul
     Ok(rope)
 }
 
+/// As [`one`], for models that rotate a part of each head: `part` of it if the file doesn't say.
+pub(super) fn of_part(
+    meta: &dyn Metadata,
+    room: &mut SpecRoom,
+    of: Of,
+    part: f32,
+) -> Result<Rope, SpecError> {
+    let (older, newer) = (SCALING.are_there(meta)?, PARAMETERS.are_there(meta)?);
+    let keys = if older { SCALING } else { PARAMETERS };
+    let read = |keys: &Keys, notes: &mut Notes<'_>| {
+        keys.one_kind(meta)?;
+        read_all(meta, keys, Of { head_dim: keys.dims(meta, of, part)?, ..of }, notes)
+    };
+    let rope = read(&keys, &mut Notes(Some(room)))?;
+    if older && newer && read(&PARAMETERS, &mut Notes(None)) != Ok(rope) {
+        room.note(PARAMETERS.all, Rule::ScalingReplaces);
+    }
+    Ok(rope)
+}
+
 fn read_phi3(
     meta: &dyn Metadata,
     keys: &Keys,
@@ -328,16 +367,7 @@ fn read_phi3(
     notes: &mut Notes<'_>,
 ) -> Result<Rope, SpecError> {
     keys.one_kind(meta)?;
-    let (inner, outer) = (float(meta, keys.partial)?, float(meta, PARTIAL)?);
-    if inner.is_some() && outer.is_some() && inner != outer {
-        let known = "the value among the rotary parameters";
-        return Err(SpecError::Unsupported { key: PARTIAL, known });
-    }
-    let part = inner.or(outer).unwrap_or(1.0);
-    if !(0.0..=1.0).contains(&part) {
-        return Err(MetaError::Wrong { key: PARTIAL, want: "a number from 0 to 1" }.into());
-    }
-    let dims = libm::trunc(f64::from(of.head_dim) * f64::from(part)) as u32;
+    let dims = keys.dims(meta, of, 1.0)?;
     let base = keys.base(meta, of, notes)?;
     let (key, kind) = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
     keys.no_factor(meta, kind, notes)?;
@@ -350,6 +380,58 @@ fn read_phi3(
         _ => return Err(SpecError::Unsupported { key, known: "default, longrope" }),
     };
     Ok(Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude })
+}
+
+/// Rotary embeddings by kind of layer, without a window and with one, whose heads have these
+/// dimensions; those without may rotate a share of their frequencies. A file without parameters has
+/// those of transformers' class, with this share; in one with some, both kinds of layers must have
+/// theirs, the second if it is there.
+pub(super) fn proportional(
+    meta: &dyn Metadata,
+    dims: [u32; 2],
+    share: f32,
+    windowed: bool,
+) -> Result<[Rope; 2], SpecError> {
+    if SCALING.are_there(meta)? {
+        let known = "`rope_parameters`, by kind of layer";
+        return Err(SpecError::Unsupported { key: SCALING.all, known });
+    }
+    let rope =
+        |dims, base, scaling| Rope { kind: RopeKind::NeoX, dims, base, scaling, magnitude: 1.0 };
+    let part = |dims: u32, part: f32, factor| {
+        let pairs = libm::trunc(f64::from(part) * f64::from(dims) / 2.0) as u32;
+        RopeScaling::Proportional { pairs, factor }
+    };
+    let plain = rope(dims[1], 10_000.0, RopeScaling::None);
+    if matches!(meta.get(PARAMETERS.all), None | Some(Value::Null)) {
+        return Ok([rope(dims[0], 1e6, part(dims[0], share, 1.0)), plain]);
+    }
+    let of = |keys: &Keys, dims: u32| -> Result<Rope, SpecError> {
+        keys.are_there(meta)?;
+        let base = float(meta, keys.base)?.ok_or(MetaError::Missing(keys.base))?;
+        let share = float(meta, keys.partial)?;
+        if !share.is_none_or(|share| (0.0..=1.0).contains(&share)) {
+            return Err(MetaError::Wrong { key: keys.partial, want: "a number from 0 to 1" }.into());
+        }
+        let kind = text(meta, keys.kind)?.ok_or(MetaError::Missing(keys.kind))?;
+        let factor = float(meta, keys.factor)?;
+        let scaling = match (kind, share, factor) {
+            ("default", None | Some(1.0), None | Some(1.0)) => RopeScaling::None,
+            ("default", None | Some(1.0), _) => {
+                return Err(SpecError::Unsupported { key: keys.factor, known: "absent or 1" });
+            }
+            ("default", ..) => {
+                return Err(SpecError::Unsupported { key: keys.partial, known: "absent or 1" });
+            }
+            ("proportional", ..) => part(dims, share.unwrap_or(1.0), factor.unwrap_or(1.0)),
+            _ => {
+                let known = "default, proportional";
+                return Err(SpecError::Unsupported { key: keys.kind, known });
+            }
+        };
+        Ok(rope(dims, base, scaling))
+    };
+    Ok([of(&FULL, dims[0])?, if windowed { of(&WINDOWED, dims[1])? } else { plain }])
 }
 
 /// True if `rope_scaling` has the parameters that count, and not `rope_parameters`.
@@ -365,6 +447,16 @@ fn read(
 ) -> Result<Rope, SpecError> {
     keys.one_kind(meta)?;
     keys.no_part(meta)?;
+    read_all(meta, keys, of, notes)
+}
+
+/// All parameters but the part of a head that is rotated, which is `of.head_dim`.
+fn read_all(
+    meta: &dyn Metadata,
+    keys: &Keys,
+    of: Of,
+    notes: &mut Notes<'_>,
+) -> Result<Rope, SpecError> {
     let base = keys.base(meta, of, notes)?;
     let kind = keys.kind(meta, notes)?.unwrap_or((keys.kind, "default"));
     keys.no_factor(meta, kind.1, notes)?;

@@ -8,19 +8,28 @@ use crate::{Role, Spec, SpecError, SpecRoom};
 
 pub mod bitnet;
 mod decoder;
+pub mod gemma2;
 pub mod gemma3;
+pub mod gemma3n;
+pub mod gemma4;
 pub mod gpt2;
+pub mod gpt_oss;
 pub mod granite;
 mod hf;
 mod hf_rope;
 pub mod lfm2;
+pub mod lfm3;
 pub mod llama;
 pub mod mistral3;
+mod moe;
 mod names;
 mod notice;
 pub mod olmo2;
 pub mod phi3;
 pub mod qwen;
+pub mod qwen2moe;
+pub mod qwen35;
+pub mod qwen35moe;
 pub mod qwen3moe;
 pub mod smollm3;
 
@@ -116,6 +125,9 @@ pub struct GgufForm {
     pub rope_factors: bool,
     /// True if files can specify a window.
     pub window: bool,
+    /// True if files have keys for heads that differ in layers with and without a window, for shared
+    /// keys and values, for inputs of layers, and for the bound of the logits.
+    pub by_kind: bool,
     /// True if files have keys for the factors of the embedding, the residual stream, scores and
     /// logits, and for heads that are not rotated.
     pub scales: bool,
@@ -123,8 +135,13 @@ pub struct GgufForm {
 
 impl GgufForm {
     /// Halves are rotated together, and windows have a key.
-    pub const HALVES: GgufForm =
-        GgufForm { rope: RopeKind::NeoX, rope_factors: false, window: true, scales: false };
+    pub const HALVES: GgufForm = GgufForm {
+        rope: RopeKind::NeoX,
+        rope_factors: false,
+        window: true,
+        by_kind: false,
+        scales: false,
+    };
 }
 
 impl Family {
@@ -136,17 +153,29 @@ impl Family {
 }
 
 /// All supported families.
-pub static FAMILIES: [&Family; 18] = [
+pub static FAMILIES: [&Family; 30] = [
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
+    &llama::MIXTRAL,
+    &gemma2::GEMMA2,
     &gemma3::GEMMA3,
+    &gemma3n::GEMMA3N,
+    &gemma4::GEMMA4,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen2moe::QWEN2MOE,
     &qwen3moe::QWEN3MOE,
+    &qwen35::QWEN35,
+    &qwen35moe::QWEN35MOE,
+    &gpt_oss::GPT_OSS,
     &lfm2::LFM2,
+    &lfm2::LFM2_MOE,
+    &lfm3::LFM3,
     &granite::GRANITE,
     &granite::GRANITE_HYBRID,
+    &granite::GRANITE_MOE,
+    &granite::GRANITE_MOE_SHARED,
     &smollm3::SMOLLM3,
     &olmo2::OLMO2,
     &olmo2::OLMO3,
@@ -156,6 +185,16 @@ pub static FAMILIES: [&Family; 18] = [
     &bitnet::BITNET_25,
     &bitnet::BITNET,
 ];
+
+/// What Teff lacks of an architecture that it knows by name: GGUF's, a class or a `model_type` of
+/// transformers. `None` for any other.
+#[must_use]
+pub fn lacking(name: &str) -> Option<&'static str> {
+    let qwen4 = ["qwen4exp", "qwen4_exp", "qwen4_exp_text"].contains(&name);
+    (qwen4 || name.starts_with("Qwen4Exp")).then_some(
+        "its hyper-connections, n-gram embeddings and the indexer of its sparse attention",
+    )
+}
 
 /// Family of a GGUF architecture.
 #[must_use]

@@ -41,6 +41,16 @@ pub(super) const fn hf(name: &'static str) -> HfName {
     HfName { name, form: HfForm::Whole }
 }
 
+/// Listed name of the tensors of experts that folders store one by one; `{}` stands for a number.
+pub(super) const fn each(name: &'static str) -> HfName {
+    HfName { name, form: HfForm::EachExpert }
+}
+
+/// Listed name of a share of a tensor, by its rows.
+pub(super) const fn share(name: &'static str, part: u8, parts: u8) -> HfName {
+    HfName { name, form: HfForm::Share { part, parts } }
+}
+
 fn listed<T: Copy>(list: &[(Role, T)], role: Role) -> Option<T> {
     let role = match role {
         Role::Layer(_, role) => of_layer(role),
@@ -61,6 +71,11 @@ impl Family {
             Role::RopeFactors => "rope_freqs.weight",
             Role::RopeFactorsLong => "rope_factors_long.weight",
             Role::RopeFactorsShort => "rope_factors_short.weight",
+            Role::PerLayerEmbd => "per_layer_token_embd.weight",
+            Role::PerLayerProj => "per_layer_model_proj.weight",
+            Role::PerLayerNorm => "per_layer_proj_norm.weight",
+            Role::StreamProj => "altup_proj.weight",
+            Role::StreamUnembd => "altup_unembd_proj.weight",
             Role::OutputNorm => "output_norm.weight",
             Role::OutputNormBias => "output_norm.bias",
             Role::Output => "output.weight",
@@ -70,6 +85,13 @@ impl Family {
             Role::Layer(l, _) => write!(out, "blk.{l}.{name}"),
             _ => out.write_str(name),
         }
+    }
+
+    /// True if folders may store matrices in MXFP4.
+    #[must_use]
+    pub fn reads_mxfp4(&self) -> bool {
+        let mut names = self.names.hf.iter().flat_map(|(_, names)| names.iter());
+        names.any(|name| matches!(name.form, HfForm::Mxfp4 { .. }))
     }
 
     /// Forms in which Hugging Face folders store a tensor, the usual one first; empty if they have
@@ -83,6 +105,11 @@ impl Family {
             _ if !self.names.like_llama => &[],
             // The head's is that of both where they are tied and the file has one of them.
             Role::TokenEmbd => const { &[hf("embed_tokens.weight"), hf("lm_head.weight")] },
+            Role::PerLayerEmbd => const { &[hf("embed_tokens_per_layer.weight")] },
+            Role::PerLayerProj => const { &[hf("per_layer_model_projection.weight")] },
+            Role::PerLayerNorm => const { &[hf("per_layer_projection_norm.weight")] },
+            Role::StreamProj => const { &[each("altup_projections.{}.weight")] },
+            Role::StreamUnembd => const { &[each("altup_unembed_projections.{}.weight")] },
             Role::OutputNorm => const { &[hf("norm.weight")] },
             Role::Output => const { &[hf("lm_head.weight")] },
             Role::PositionEmbd

@@ -46,11 +46,21 @@ pub enum Rule {
     PatternName,
     /// A field's older name counts where both are given.
     OlderName,
+    /// The last layer attends to everything, whatever the list of kinds says.
+    LastFull,
+    /// `per_layer_config` has the heads of layers without a window, not the keys for all of them.
+    PerLayerConfig,
+    /// Layers with linear attention are listed one by one, not by an interval.
+    RecurrentLayers,
+    /// Sections of a rotary embedding, which are of images, are ignored.
+    Sections,
+    /// The weights of the chosen experts are divided by their sum, whatever a switch says.
+    Normalised,
 }
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 13] = [
+    pub const ALL: [Rule; 18] = [
         Rule::HeadKept,
         Rule::NoWindow,
         Rule::OneKind,
@@ -64,6 +74,11 @@ impl Rule {
         Rule::LayerTypes,
         Rule::PatternName,
         Rule::OlderName,
+        Rule::LastFull,
+        Rule::PerLayerConfig,
+        Rule::RecurrentLayers,
+        Rule::Sections,
+        Rule::Normalised,
     ];
 
     /// Value that was taken.
@@ -82,6 +97,11 @@ impl Rule {
             Rule::LayerTypes => "`layer_types`",
             Rule::PatternName => "a layer without a window after every five with one",
             Rule::OlderName => "the value under the other name",
+            Rule::LastFull => "a last layer without a window",
+            Rule::PerLayerConfig => "`per_layer_config`",
+            Rule::RecurrentLayers => "`attention.recurrent_layers`",
+            Rule::Sections => "the positions of the text, for all frequencies",
+            Rule::Normalised => "weights that are divided by their sum",
         }
     }
 
@@ -117,6 +137,16 @@ impl Rule {
             Rule::LayerTypes => "transformers 5 prefers the list",
             Rule::PatternName => "transformers 5 reads `sliding_window_pattern` and `layer_types`",
             Rule::OlderName => "transformers 5 prefers it",
+            Rule::LastFull => "the last layer of this architecture has none in transformers 5",
+            Rule::PerLayerConfig => "transformers 5 ignores the other keys beside it",
+            Rule::RecurrentLayers => "llama.cpp prefers the list",
+            Rule::Normalised => {
+                "this architecture has no such switch, and transformers and llama.cpp ignore it too"
+            }
+            Rule::Sections => {
+                "their sum is not the number of frequencies, and a token of text has the same position \
+                 in all of them, for transformers and llama.cpp too"
+            }
         }
     }
 }

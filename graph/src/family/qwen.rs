@@ -118,8 +118,8 @@ pub(super) fn window(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
 
 const FIRST: &str = "max_window_layers";
 
-/// First layer with a window, where `layer_types` doesn't list them.
-fn first_with_window(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
+/// Number of layers at which windows begin or end, where `layer_types` doesn't list them.
+pub(super) fn window_layers(meta: &dyn Metadata) -> Result<Option<u32>, SpecError> {
     match meta.get(FIRST) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Uint(n)) => Ok(Some(u32::try_from(n).unwrap_or(u32::MAX))),
@@ -136,7 +136,7 @@ struct Layers {
 
 impl Layers {
     fn read(meta: &dyn Metadata, layers: u32, room: &mut SpecRoom) -> Result<Self, SpecError> {
-        let (size, first) = (window(meta)?, first_with_window(meta)?);
+        let (size, first) = (window(meta)?, window_layers(meta)?);
         let listed = hf::listed(meta, layers)?;
         if let Some(listed) = &listed {
             let mut all = 0..layers;

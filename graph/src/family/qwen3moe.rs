@@ -6,13 +6,13 @@
 
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Biases, Keys, LayerSet, Sizes, keys};
+use super::decoder::{self, Biases, Keys, Sizes, keys};
 use super::hf::{self, Class};
 use super::hf_rope;
 use super::names::hf_ignored;
-use super::{Family, GgufForm, Names, Shapes, folder_reader, qwen};
-use crate::layers::{Activation, Experts, FeedForward, Layer};
-use crate::meta::{Metadata, count, flag, float, required};
+use super::{Family, GgufForm, Names, Shapes, folder_reader, moe, qwen, qwen2moe};
+use crate::layers::{Experts, FeedForward, Layer};
+use crate::meta::{Metadata, count, flag, required};
 #[cfg(feature = "alloc")]
 use crate::spec::Head;
 use crate::{Spec, SpecError, SpecRoom};
@@ -55,8 +55,7 @@ pub fn qwen3_30b_a3b() -> Spec<'static> {
         ffn: 768,
         eps: 1e-6,
     };
-    let (inner, activation) = (768, Activation::Silu);
-    let experts = Experts { experts: 128, used: 8, inner, activation, normalised: true };
+    let experts = Experts::new(128, 8, 768);
     decoder::published("qwen3moe", &s, (RopeKind::NeoX, 1e6), 151_936, Head::Own, |_| {
         layer(&s, 0, Biases::NONE, experts)
     })
@@ -67,45 +66,14 @@ fn from_gguf<'p>(
     shapes: &dyn Shapes,
     room: &'p mut SpecRoom,
 ) -> Result<Spec<'p>, SpecError> {
-    let need = |key| required(count(meta, key)?, key);
-    // What others compute from these keys is not what this family computes.
-    let known = "absent, or as in Qwen 3";
-    let number = |key| Ok::<_, SpecError>(float(meta, key)?.unwrap_or(0.0));
-    for (key, most) in [
-        ("qwen3moe.expert_weights_scale", 1.0), // 0: none
-        ("qwen3moe.expert_gating_func", 1.0),   // 1: softmax
-        ("qwen3moe.expert_shared_count", 0.0),
-        ("qwen3moe.leading_dense_block_count", 0.0),
-    ] {
-        let value = number(key)?;
-        if value != 0.0 && value != most {
-            return Err(SpecError::Unsupported { key, known });
-        }
-    }
-    let key = "qwen3moe.expert_weights_norm";
-    if flag(meta, key)? == Some(false) {
-        return Err(SpecError::Unsupported { key, known });
-    }
-    let inner = match count(meta, KEYS.expert_ffn)? {
-        Some(inner) => inner,
-        // Files of older converters: the width is the tensor's.
-        None => match shapes.shape("blk.0.ffn_down_exps.weight") {
-            Some((_, cols)) => u32::try_from(cols).unwrap_or(u32::MAX),
-            None => need(KEYS.expert_ffn)?,
-        },
-    };
-    let kv_heads = decoder::uniform(meta, KEYS.kv_heads, need(KEYS.layers)?)?;
-    let s = decoder::gguf_sizes_but(meta, &KEYS, kv_heads, inner)?;
+    let experts = moe::gguf_experts(meta, shapes, &KEYS, true)?;
+    moe::no_shared(meta, &KEYS)?;
+    let layers = required(count(meta, KEYS.layers)?, KEYS.layers)?;
+    let kv_heads = decoder::uniform(meta, KEYS.kv_heads, layers)?;
+    let s = decoder::gguf_sizes_but(meta, &KEYS, kv_heads, experts.inner)?;
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
     let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
-    let experts = Experts {
-        experts: need(KEYS.experts)?,
-        used: need(KEYS.experts_used)?,
-        inner,
-        activation: Activation::Silu,
-        normalised: true,
-    };
     let layer = layer(&s, rope, decoder::gguf_biases(shapes), experts);
     decoder::no_window(meta, &KEYS, room);
     decoder::spec(KEYS.arch, &s, embd, head, room, |_| layer)
@@ -134,22 +102,16 @@ fn from_config<'p>(
     let hf::Ends { embd, head } = hf::ends(meta, shapes, room, &CLASS)?;
     let attn = flag(meta, "attention_bias")?.unwrap_or(false);
     let biases = Biases { qkv: attn, attn_out: attn, ffn: false };
-    // transformers 5 writes `num_local_experts`, published files have `num_experts`.
-    let experts = hf::either(meta, room, "num_experts", "num_local_experts")?;
-    let experts = Experts {
-        experts: experts.unwrap_or(128),
-        used: count(meta, "num_experts_per_tok")?.unwrap_or(8),
-        inner: count(meta, "moe_intermediate_size")?.unwrap_or(768),
-        activation: Activation::Silu,
-        normalised: flag(meta, "norm_topk_prob")?.unwrap_or(false),
-    };
+    let experts = moe::number(meta, room)?;
+    let used = count(meta, "num_experts_per_tok")?.unwrap_or(8);
+    let inner = count(meta, "moe_intermediate_size")?.unwrap_or(768);
+    let normalised = flag(meta, "norm_topk_prob")?.unwrap_or(false);
+    let experts = Experts { normalised, ..Experts::new(experts.unwrap_or(128), used, inner) };
     let sparse = layer(&s, rope, biases, experts);
     let sparse = decoder::with_attention(sparse, |a| a.window = window);
     let dense = decoder::layer(&s, rope, biases);
     let dense = decoder::with_attention(dense, |a| (a.qk_norm, a.window) = (true, window));
-    let step = count(meta, "decoder_sparse_step")?.unwrap_or(1);
-    let listed = LayerSet::read(meta, "mlp_only_layers")?;
-    let is_dense = |l: u32| listed.is_some_and(|set| set.has(l)) || !(l + 1).is_multiple_of(step);
+    let is_dense = qwen2moe::dense_layers(meta)?;
     let layer = |l| if is_dense(l) { dense } else { sparse };
     decoder::spec(KEYS.arch, &s, embd, head, room, layer)
 }

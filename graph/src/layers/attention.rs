@@ -4,7 +4,9 @@
 use teff_kernels::{MAX_HEAD_DIM, RopeKind};
 
 use super::{Layer, LayerState, Mixed};
-use crate::ops::{Attend, Norm as NormOp, Op, Output, Project, QkvPart, StoreHeads};
+use crate::ops::{
+    Attend, GateHeads, Norm as NormOp, Op, Output, Project, QkvPart, ScaleHeads, StoreHeads,
+};
 use crate::plan::build::{Builder, Stream};
 use crate::plan::{BufferId, BufferType, PlanError, RowCount, StateId};
 use crate::spec::{LayerRole as L, Role, Spec, SpecError, inconsistent};
@@ -28,6 +30,13 @@ pub struct Attention {
     pub qk_norm: bool,
     /// True if that norm is one over all heads of a token together.
     pub wide_norm: bool,
+    /// True if every head of values is RMS-normalised, without a weight.
+    pub value_norm: bool,
+    /// True if the values are the keys before their norm and rotation.
+    pub keys_as_values: bool,
+    /// True if the outputs of each head are multiplied by the sigmoid of gates, which the matrix of
+    /// queries has after the queries of each head.
+    pub gate: bool,
     /// True if the inputs of the output projection are RMS-normalised.
     pub sub_norm: bool,
     /// Rotary embedding, by its index in [`Spec::ropes`]; `None` if heads are not rotated.
@@ -38,6 +47,9 @@ pub struct Attention {
     pub scale: f32,
     /// Soft cap of the scaled scores, which become `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
+    /// True if the outputs of each head are multiplied by the logistic function of a score, computed
+    /// from the layer's inputs.
+    pub head_gate: bool,
     /// True if each head has one further score, without a value, in its softmax.
     pub sinks: bool,
     /// Growth of that scale with the position of the query; `None` if it is the same for all.
@@ -67,12 +79,16 @@ impl Attention {
         out_bias: false,
         qk_norm: false,
         wide_norm: false,
+        value_norm: false,
+        keys_as_values: false,
+        gate: false,
         sub_norm: false,
         rope: None,
         window: None,
         scale: 1.0,
         softcap: None,
         sinks: false,
+        head_gate: false,
         temperature: None,
         shared_kv: None,
     };
@@ -81,6 +97,12 @@ impl Attention {
     #[must_use]
     pub const fn q_dim(&self) -> usize {
         self.heads as usize * self.head_dim as usize
+    }
+
+    /// Rows of the matrix of queries: those of all heads, and as many of gates if there are any.
+    #[must_use]
+    pub const fn q_rows(&self) -> usize {
+        if self.gate { 2 * self.q_dim() } else { self.q_dim() }
     }
 
     /// Elements of the keys (or the values) of all heads.
@@ -98,6 +120,11 @@ impl Attention {
     #[must_use]
     pub const fn has_kv(&self) -> bool {
         self.shared_kv.is_none()
+    }
+
+    /// True if the layer has a matrix for its values alone.
+    pub(crate) const fn has_values(&self) -> bool {
+        !self.fused && self.has_kv() && !self.keys_as_values
     }
 
     pub(super) fn state(&self) -> LayerState {
@@ -131,6 +158,11 @@ impl Attention {
         if self.softcap.is_some_and(|cap| !cap.is_normal() || cap < 0.0) {
             return inconsistent("a cap of scores must be finite and above 0");
         }
+        if self.head_gate && (self.fused || self.wide_norm || !self.has_kv()) {
+            return inconsistent(
+                "gates of heads beside a fused matrix, a norm over all heads, or shared keys",
+            );
+        }
         if self.window == Some(0) {
             return inconsistent("a window must have at least 1 position");
         }
@@ -141,6 +173,16 @@ impl Attention {
         }
         if self.wide_norm && (!self.qk_norm || self.fused) {
             return inconsistent("a norm over all heads of queries and keys, which have none");
+        }
+        if self.keys_as_values && (self.fused || self.wide_norm) {
+            return inconsistent(
+                "keys that are values too, from a matrix of both or with a norm over all heads",
+            );
+        }
+        if self.gate && (self.fused || self.wide_norm || self.head_gate) {
+            return inconsistent(
+                "gates beside a fused matrix, a norm over all heads, or gates of heads",
+            );
         }
         let Some(rope) = self.rope else { return Ok(()) };
         match spec.ropes.get(usize::from(rope)) {
@@ -167,6 +209,10 @@ impl Attention {
             false => [L::AttnQNorm, L::AttnKNorm].map(|r| b.spec.find(Role::Layer(l, r))),
         };
         let eps = layer.norms.before.eps;
+        let gate = match self.gate {
+            true => Some(b.buffer(BufferType::F32, RowCount::Batch, self.q_dim())?),
+            false => None,
+        };
         let project = |b: &Builder<'_, '_>, role: L, x, part| {
             let bias = role.bias().and_then(|r| b.spec.find(Role::Layer(l, r)));
             Op::Project(Project {
@@ -175,17 +221,20 @@ impl Attention {
                 x,
                 part,
                 q,
+                gate: gate.filter(|_| part == QkvPart::Query),
                 state,
                 heads: self.heads as u16,
                 kv_heads: self.kv_heads as u16,
                 head_dim: self.head_dim as u16,
                 q_norm: norms[0],
                 k_norm: norms[1],
+                value_norm: self.value_norm,
                 eps,
                 rope: rope.map(|r| r.0),
                 rope_kind: rope.map_or(RopeKind::NeoX, |r| r.1),
             })
         };
+        let mut head_gate = None;
         if self.fused {
             let w = b.id(l, L::AttnQkv);
             let [h] = b.inputs(layer, l, norm, x, [w])?;
@@ -200,9 +249,21 @@ impl Attention {
                 b.op(project(b, L::AttnV, h[2], QkvPart::Value))?;
             }
             self.build_wide(b, (l, eps), [h[0], h[1]], (q, state), rope)?;
-        } else if self.has_kv() {
-            let ws = [L::AttnQ, L::AttnK, L::AttnV].map(|r| b.id(l, r));
+        } else if self.has_kv() && self.keys_as_values {
+            let ws = [L::AttnQ, L::AttnK].map(|r| b.id(l, r));
             let h = b.inputs(layer, l, norm, x, ws)?;
+            b.op(project(b, L::AttnQ, h[0], QkvPart::Query))?;
+            b.op(project(b, L::AttnK, h[1], QkvPart::KeyAndValue))?;
+        } else if self.has_kv() {
+            let gate = b.spec.find(Role::Layer(l, L::AttnHeadGate));
+            let [q_w, k_w, v_w] = [L::AttnQ, L::AttnK, L::AttnV].map(|r| b.id(l, r));
+            // What isn't there needs no input of its own.
+            let h = b.inputs(layer, l, norm, x, [q_w, k_w, v_w, gate.unwrap_or(v_w)])?;
+            if gate.is_some() {
+                let out = b.buffer(BufferType::F32, RowCount::Batch, self.heads as usize)?;
+                b.linear(l, L::AttnHeadGate, h[3], None, Output::Store(out))?;
+                head_gate = Some(out);
+            }
             b.op(project(b, L::AttnQ, h[0], QkvPart::Query))?;
             b.op(project(b, L::AttnK, h[1], QkvPart::Key))?;
             b.op(project(b, L::AttnV, h[2], QkvPart::Value))?;
@@ -213,8 +274,9 @@ impl Attention {
         }
         b.barrier()?;
         let rows = b.rows_after(l);
-        let kind = if self.sub_norm { BufferType::F32 } else { b.input_type(b.id(l, L::AttnOut)) };
-        let out = b.buffer(kind, rows, self.q_dim())?;
+        let last = if self.sub_norm { BufferType::F32 } else { b.input_type(b.id(l, L::AttnOut)) };
+        let kind = if self.gate || head_gate.is_some() { BufferType::F32 } else { last };
+        let mut out = b.buffer(kind, rows, self.q_dim())?;
         b.op(Op::Attend(Attend {
             q,
             out,
@@ -229,6 +291,18 @@ impl Attention {
             growth: self.temperature.map_or(0.0, |t| t.growth),
             every: self.temperature.map_or(0, |t| t.every),
         }))?;
+        if let Some(gate) = head_gate {
+            b.barrier()?;
+            let x = out;
+            out = b.buffer(last, rows, self.q_dim())?;
+            b.op(Op::ScaleHeads(ScaleHeads { x, gate, out }))?;
+        }
+        if let Some(gate) = gate {
+            b.barrier()?;
+            let (x, head_dim) = (out, self.head_dim as u16);
+            out = b.buffer(last, rows, self.q_dim())?;
+            b.op(Op::GateHeads(GateHeads { x, gate, norm: None, out, head_dim, eps }))?;
+        }
         let norm = self.sub_norm.then_some(L::AttnSubNorm);
         Ok(Mixed { out, cols: self.q_dim(), product: L::AttnOut, norm, rows })
     }

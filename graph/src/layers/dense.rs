@@ -1,7 +1,7 @@
 //! The dense feed-forward part: one network for all tokens.
 
 use super::{Activation, Layer, Mixed, in_range};
-use crate::ops::{Gated, Op, Output};
+use crate::ops::{Gated, Op, Output, SparseGate};
 use crate::plan::build::{Builder, Stream};
 use crate::plan::{BufferType, PlanError};
 use crate::spec::{LayerRole as L, Role, SpecError, inconsistent};
@@ -21,6 +21,9 @@ pub struct Dense {
     pub bias: bool,
     /// True if the inputs of the last product are RMS-normalised.
     pub sub_norm: bool,
+    /// Number of standard deviations by which elements of the gate must be above the mean, which
+    /// they lose; the others become 0. `None` if all are kept.
+    pub sparsity: Option<f32>,
 }
 
 impl Dense {
@@ -29,11 +32,18 @@ impl Dense {
         if !in_range(&[self.inner]) {
             return inconsistent("the inner width must be 1 to 2^26");
         }
+        self.activation.validate()?;
+        if !self.gated && matches!(self.activation, Activation::SwigluClamped { .. }) {
+            return inconsistent("an activation with a gate, in a part that has none");
+        }
         if self.fused && (!self.gated || self.bias || !self.inner.is_multiple_of(16)) {
             return inconsistent(
                 "a gate in one matrix with the other needs an inner width that is a multiple of \
                  16, and no biases",
             );
+        }
+        if self.sparsity.is_some_and(|cut| !cut.is_finite() || !self.gated || self.fused) {
+            return inconsistent("a sparse gate needs a finite number, and a matrix of its own");
         }
         Ok(self.sub_norm)
     }
@@ -51,7 +61,17 @@ impl Dense {
         let down = b.id(l, L::FfnDown);
         let kind = if self.sub_norm { BufferType::F32 } else { b.input_type(down) };
         let out;
-        if self.gated {
+        if let Some(cut) = self.sparsity {
+            let ws = [L::FfnGate, L::FfnUp];
+            let [h, up_x] = b.inputs(layer, l, norm, x, ws.map(|role| b.id(l, role)))?;
+            let gate = b.buffer(BufferType::F32, x.rows, inner)?;
+            let up = b.buffer(BufferType::F32, x.rows, inner)?;
+            b.linear(l, L::FfnGate, h, None, Output::Store(gate))?;
+            b.linear(l, L::FfnUp, up_x, None, Output::Store(up))?;
+            b.barrier()?;
+            out = b.buffer(kind, x.rows, inner)?;
+            b.op(Op::SparseGate(SparseGate { gate, up, out, act: self.activation, cut }))?;
+        } else if self.gated {
             let parts = if self.fused { [L::FfnGateUp; 2] } else { [L::FfnGate, L::FfnUp] };
             let [gate, up] = parts.map(|role| b.id(l, role));
             let [h, up_x] = b.inputs(layer, l, norm, x, [gate, up])?;

@@ -7,6 +7,8 @@
 //! x = x + residual * [post_norm](mixer([norm](x)))
 //! x = x + residual * [post_norm](ffn([norm](x)))
 //! ```
+//!
+//! Some layers end with inputs of their own, added in the same way, and with a factor of all of `x`.
 
 use teff_kernels::{KvFormat, KvLayout};
 
@@ -16,15 +18,23 @@ use crate::plan::build::{Builder, Stream};
 use crate::spec::{LayerRole, MAX_SIZE, Spec, SpecError, inconsistent};
 
 mod attention;
+mod delta_net;
 mod dense;
+mod dense_and_experts;
 mod experts;
+mod input;
 mod short_conv;
+mod streams;
 
 pub use attention::{Attention, Temperature};
+pub use delta_net::{DeltaNet, ValueHeads};
 pub use dense::Dense;
-pub use experts::Experts;
+pub use dense_and_experts::DenseAndExperts;
+pub use experts::{Experts, Router, SharedExpert};
 pub(crate) use experts::{MAX_EXPERTS, MAX_USED};
+pub use input::LayerInput;
 pub use short_conv::ShortConv;
+pub use streams::Streams;
 
 /// One layer of a model.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -35,6 +45,10 @@ pub struct Layer {
     pub ffn: FeedForward,
     /// Norms around both parts.
     pub norms: Norms,
+    /// Inputs that the layer has of its own; `None` if it has none.
+    pub input: Option<LayerInput>,
+    /// Residual streams, if the model has several.
+    pub streams: Option<Streams>,
     /// Scale factors.
     pub scales: Scales,
 }
@@ -47,6 +61,8 @@ pub enum Mixer {
     Attention(Attention),
     /// Gated convolution over the last few tokens.
     ShortConv(ShortConv),
+    /// Linear attention by the gated delta rule.
+    DeltaNet(DeltaNet),
 }
 
 /// Part of a layer that works on each token by itself.
@@ -57,6 +73,8 @@ pub enum FeedForward {
     Dense(Dense),
     /// Several networks, a few of which are chosen for each token.
     Experts(Experts),
+    /// Both side by side.
+    DenseAndExperts(DenseAndExperts),
 }
 
 /// Norms around the parts of a layer.
@@ -94,10 +112,12 @@ pub enum NormKind {
 pub struct Scales {
     /// Scale of the output of each part before it is added to the residual stream.
     pub residual: f32,
+    /// True if the residual stream is multiplied by a number of the layer after its last part.
+    pub output: bool,
 }
 
 /// Activation function of a feed-forward part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Activation {
     /// GELU in its tanh form.
@@ -106,6 +126,14 @@ pub enum Activation {
     Silu,
     /// Squared ReLU.
     Relu2,
+    /// SwiGLU with clamped inputs, of gated parts only: `(u + 1) g sigmoid(alpha g)` with the gate
+    /// `g` at most `limit`, and `u`, which it is multiplied with, between `-limit` and `limit`.
+    SwigluClamped {
+        /// Steepness of the sigmoid.
+        alpha: f32,
+        /// Bound of the inputs.
+        limit: f32,
+    },
 }
 
 /// Memory that a sequence needs for one layer.
@@ -135,6 +163,25 @@ pub enum LayerState {
     },
 }
 
+impl Activation {
+    /// Checks its numbers.
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        match *self {
+            Activation::SwigluClamped { alpha, limit }
+                if !alpha.is_finite() || !limit.is_finite() || limit < 0.0 =>
+            {
+                inconsistent("an activation's numbers must be finite, and its limit not negative")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// True if its numbers are those of an activation.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.validate().is_ok()
+    }
+}
+
 impl Norms {
     /// True if the norms before the parts have biases.
     pub(crate) const fn has_bias(&self) -> bool {
@@ -162,9 +209,12 @@ impl Layer {
             activation: Activation::Silu,
             bias: false,
             sub_norm: false,
+            sparsity: None,
         }),
         norms: Norms { before: Norm { kind: NormKind::Rms, eps: 0.0 }, pre: true, post: false },
-        scales: Scales { residual: 1.0 },
+        input: None,
+        streams: None,
+        scales: Scales { residual: 1.0, output: false },
     };
 
     /// Attention of the layer, if that is its mixer.
@@ -179,16 +229,45 @@ impl Layer {
         if let Mixer::ShortConv(c) = &self.mixer { Some(c) } else { None }
     }
 
+    /// Linear attention of the layer, if that is its mixer.
+    #[must_use]
+    pub const fn delta_net(&self) -> Option<&DeltaNet> {
+        if let Mixer::DeltaNet(d) = &self.mixer { Some(d) } else { None }
+    }
+
     /// Dense feed-forward part of the layer, if it has one.
     #[must_use]
     pub const fn dense(&self) -> Option<&Dense> {
-        if let FeedForward::Dense(d) = &self.ffn { Some(d) } else { None }
+        match &self.ffn {
+            FeedForward::Dense(d) => Some(d),
+            FeedForward::DenseAndExperts(both) => Some(&both.dense),
+            FeedForward::Experts(_) => None,
+        }
     }
 
     /// Experts of the layer, if it has them.
     #[must_use]
     pub const fn experts(&self) -> Option<&Experts> {
-        if let FeedForward::Experts(e) = &self.ffn { Some(e) } else { None }
+        match &self.ffn {
+            FeedForward::Experts(e) => Some(e),
+            FeedForward::DenseAndExperts(both) => Some(&both.experts),
+            FeedForward::Dense(_) => None,
+        }
+    }
+
+    /// True if the layer has a dense part and experts side by side.
+    #[must_use]
+    pub const fn has_both(&self) -> bool {
+        matches!(self.ffn, FeedForward::DenseAndExperts(_))
+    }
+
+    /// Expert that all tokens take, if the layer has one.
+    #[must_use]
+    pub const fn shared_expert(&self) -> Option<&SharedExpert> {
+        match &self.ffn {
+            FeedForward::Experts(Experts { shared: Some(shared), .. }) => Some(shared),
+            _ => None,
+        }
     }
 
     /// Memory that a sequence needs for the layer in a model of this width.
@@ -197,6 +276,7 @@ impl Layer {
         match &self.mixer {
             Mixer::Attention(a) => a.state(),
             Mixer::ShortConv(c) => c.state(width),
+            Mixer::DeltaNet(d) => d.state(),
         }
     }
 
@@ -209,12 +289,28 @@ impl Layer {
         match &self.mixer {
             Mixer::Attention(a) => a.validate(spec)?,
             Mixer::ShortConv(c) => c.validate()?,
+            Mixer::DeltaNet(d) => d.validate()?,
         }
         let sub_norms = match &self.ffn {
             FeedForward::Dense(d) => d.validate()?,
             FeedForward::Experts(e) => e.validate(spec.width)?,
+            FeedForward::DenseAndExperts(both) => both.validate(self, spec.width)?,
         } && self.attention().is_some_and(|a| a.sub_norm);
-        if spec.token_scales && !sub_norms {
+        if let Some(input) = &self.input {
+            input.validate(spec)?;
+        }
+        if self.streams.map(|s| s.count) != spec.streams {
+            return inconsistent("a layer has other residual streams than the model");
+        }
+        if let Some(streams) = &self.streams {
+            streams.validate(self, spec)?;
+        }
+        if self.scales.output && !self.norms.post && self.input.is_none() {
+            return inconsistent(
+                "a factor of the residual stream needs a norm after the last part",
+            );
+        }
+        if spec.token_scales && (!sub_norms || self.input.is_some()) {
             // Otherwise several workers write the inputs, and none of them sees a whole token.
             return inconsistent("a scale for a whole token needs norms before the last products");
         }
@@ -247,21 +343,44 @@ impl Layer {
         l: u32,
         x: Stream,
     ) -> Result<Stream, PlanError> {
+        if let Some(streams) = &self.streams {
+            return streams.build(b, self, l, x);
+        }
         let last = l + 1 == b.spec.layers.len();
-        let mixed = match &self.mixer {
-            Mixer::Attention(a) => a.build(b, self, l, x)?,
-            Mixer::ShortConv(c) => c.build(b, self, l, x)?,
-        };
+        let mixed = self.build_mixer(b, l, x)?;
         // After the mixer of the last layer, only rows whose outputs are wanted are needed.
         let x = if last { b.select_rows(x)? } else { x };
         b.barrier()?;
         let out = mixed.sub_norm(b, self, l)?;
         b.residual(self, l, (mixed.product, LayerRole::AttnPostNorm), out, x)?;
-        match &self.ffn {
-            FeedForward::Dense(d) => d.build(b, self, l, x)?,
-            FeedForward::Experts(e) => e.build(b, self, l, x)?,
+        self.build_ffn(b, l, x)?;
+        if let Some(input) = &self.input {
+            input.build(b, self, l, x)?;
         }
         Ok(x)
+    }
+
+    /// Builds the mixer but for its last product.
+    fn build_mixer(&self, b: &mut Builder<'_, '_>, l: u32, x: Stream) -> Result<Mixed, PlanError> {
+        match &self.mixer {
+            Mixer::Attention(a) => a.build(b, self, l, x),
+            Mixer::ShortConv(c) => c.build(b, self, l, x),
+            Mixer::DeltaNet(d) => d.build(b, self, l, x),
+        }
+    }
+
+    /// Builds the feed-forward part.
+    fn build_ffn(&self, b: &mut Builder<'_, '_>, l: u32, x: Stream) -> Result<(), PlanError> {
+        match &self.ffn {
+            FeedForward::Dense(d) => d.build(b, self, l, x),
+            FeedForward::Experts(e) => e.build(b, self, l, x),
+            FeedForward::DenseAndExperts(both) => both.build(b, self, l, x),
+        }
+    }
+
+    /// Norm after the last part of the layer.
+    pub(crate) const fn last_norm(&self) -> LayerRole {
+        if self.input.is_some() { LayerRole::InputPostNorm } else { LayerRole::FfnPostNorm }
     }
 }
 

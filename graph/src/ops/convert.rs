@@ -1,4 +1,4 @@
-//! `out = x` in the type of `out`; its items are tokens.
+//! `out = x[first..]` in the type of `out`; its items are tokens.
 
 use core::ops::Range;
 
@@ -13,6 +13,8 @@ use crate::plan::{BufferId, PlanView};
 pub struct Convert {
     /// Inputs, f32.
     pub x: BufferId,
+    /// First column of `x` that is taken.
+    pub first: u32,
     /// Result.
     pub out: BufferId,
 }
@@ -25,7 +27,8 @@ impl Operation for Convert {
 
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, out) = (plan.floats(self.x)?, plan.buffer(self.out)?);
-        sure(x.cols == out.cols && x.rows == out.rows)
+        let end = self.first.checked_add(out.cols)?;
+        sure(end <= x.cols && x.rows == out.rows)
     }
 
     fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
@@ -41,7 +44,8 @@ impl Operation for Convert {
         for t in tokens {
             // SAFETY: row t of a verified buffer, which no one writes in this phase.
             let row = unsafe { worker.read(x, t, 1) };
-            worker.store(out, t, 0, row.row(0));
+            let row = &row.row(0)[self.first as usize..][..out.cols as usize];
+            worker.store(out, t, 0, row);
         }
         Ok(())
     }

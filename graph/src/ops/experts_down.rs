@@ -1,8 +1,9 @@
-//! `to = scale * sum_e p_e * (x_e down_e)` over the experts chosen by a token, in ascending order
-//! of experts, with `p_e` their probabilities; its items are units of outputs.
+//! `to = scale * (sum_e p_e * (x_e down_e + bias_e) + sigmoid(score) * shared)` over the experts
+//! chosen by a token, in ascending order of experts, with `p_e` their weights; its items are units of
+//! outputs.
 //!
-//! The sum begins at 0; each expert's output is multiplied by its probability and then added,
-//! unfused.
+//! The sum begins at 0; each expert's output is multiplied by its weight and then added, unfused.
+//! The shared expert's comes last, multiplied by the logistic function of its score if it has one.
 
 use core::ops::Range;
 
@@ -20,10 +21,16 @@ use crate::plan::{BufferId, Chunks, PlanView};
 pub struct ExpertsDown {
     /// Weights of all experts.
     pub w: TensorId,
+    /// Biases of all experts.
+    pub bias: Option<TensorId>,
     /// Inputs, entry by entry, as written by [`super::ExpertsGated`].
     pub x: BufferId,
     /// Chosen experts, as written by [`super::Route`].
     pub routes: BufferId,
+    /// Outputs of the shared expert, f32.
+    pub shared: Option<BufferId>,
+    /// Score of the shared expert, f32.
+    pub shared_score: Option<BufferId>,
     /// Destination of the outputs.
     pub to: Output,
     /// Number of experts in the layer.
@@ -44,6 +51,9 @@ impl Operation for ExpertsDown {
     fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
         f(self.x, Access::Read);
         f(self.routes, Access::Read);
+        for buffer in [self.shared, self.shared_score].into_iter().flatten() {
+            f(buffer, Access::Read);
+        }
         let (out, access) = self.to.access();
         f(out, access);
     }
@@ -60,6 +70,16 @@ impl Operation for ExpertsDown {
         // Sums are stored as f32, so chunks of any unit are whole.
         plan.floats(self.to.buffer())?;
         sure(w.rows == out.cols as usize && x.rows == out.rows && routes.rows == out.rows)?;
+        if let Some(bias) = self.bias {
+            plan.stacked_vector(bias, self.experts, w.rows)?;
+        }
+        // A score is that of outputs which are there.
+        sure(self.shared.is_some() || self.shared_score.is_none())?;
+        for (buffer, cols) in [(self.shared, out.cols), (self.shared_score, 1)] {
+            let Some(buffer) = buffer else { continue };
+            let buffer = plan.floats(buffer)?;
+            sure(buffer.rows == out.rows && buffer.cols == cols)?;
+        }
         sure(self.scale.is_finite())
     }
 
@@ -100,6 +120,10 @@ impl Operation for ExpertsDown {
             let entries = worker.activations_in(&by_entry(x, self.used), rows, routes.len());
             (entries, worker.read(choice, 0, n))
         };
+        let bias = self.bias.map(|b| worker.vector(b));
+        // SAFETY: as above.
+        let [shared, score] = [self.shared, self.shared_score]
+            .map(|b| b.map(|b| unsafe { worker.read(worker.buffer(b), 0, n) }));
         let outputs = w.rows() / usize::from(self.experts);
         let chunks = ExpertsDown::chunks(outputs);
         for range in worker.chunks_of(&chunks, units, n, w.cols()) {
@@ -122,6 +146,9 @@ impl Operation for ExpertsDown {
                     for i in 0..count {
                         let (t, s) = routes.entry(first + i);
                         let row = tile.row(i);
+                        if let Some(bias) = bias {
+                            backend.add(row, &bias[rows.clone()]);
+                        }
                         backend.scale(row, shares.row(t)[used + s]);
                         backend.add(&mut sums[t * width..][..width], row);
                     }
@@ -129,6 +156,20 @@ impl Operation for ExpertsDown {
                 }
             }
             for (t, sum) in sums.chunks_exact_mut(width).enumerate() {
+                if let Some(shared) = &shared {
+                    let shared = &shared.row(t)[r..][..width];
+                    match &score {
+                        None => backend.add(sum, shared),
+                        Some(score) => {
+                            let mut weight = [score.row(t)[0]];
+                            backend.sigmoid(&mut weight);
+                            let product = &mut products[..width];
+                            product.copy_from_slice(shared);
+                            backend.scale(product, weight[0]);
+                            backend.add(sum, product);
+                        }
+                    }
+                }
                 if self.scale != 1.0 {
                     backend.scale(sum, self.scale);
                 }

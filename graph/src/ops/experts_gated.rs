@@ -1,4 +1,4 @@
-//! `out = act(x gate) * (x up)` for each token and each expert that it chose, in the order of
+//! `out = act(x gate + gate_bias) * (x up + up_bias)` for each token and each expert that it chose, in the order of
 //! [`super::routes`]; its items are as many for a unit of outputs as its expert has entries.
 
 use core::ops::Range;
@@ -18,8 +18,12 @@ use crate::plan::{ALIGN, Buffer, BufferId, Chunks, PlanView};
 pub struct ExpertsGated {
     /// Gate weights of all experts.
     pub gate: TensorId,
-    /// Up weights of all experts.
+    /// Up weights of all experts; the same tensor as `gate` if each expert's follow its gate in it.
     pub up: TensorId,
+    /// Biases of the gate, of all experts.
+    pub gate_bias: Option<TensorId>,
+    /// Biases of `up`, of all experts.
+    pub up_bias: Option<TensorId>,
     /// Inputs of `gate`, of the type that its weights need.
     pub x: BufferId,
     /// Inputs of `up`: the same buffer, unless its weights need another type.
@@ -76,6 +80,16 @@ impl ExpertsGated {
         Some(bytes.checked_next_multiple_of(ALIGN)? / 4)
     }
 
+    /// Rows of an expert's matrix, of which the last `inner` are those of `up`.
+    fn rows(&self, inner: usize) -> usize {
+        if self.up == self.gate { 2 * inner } else { inner }
+    }
+
+    /// Rows of the gate of an expert whose matrix has `rows` rows.
+    fn inner(&self, rows: usize) -> usize {
+        if self.up == self.gate { rows / 2 } else { rows }
+    }
+
     /// Floats of the staging tile of one product.
     fn tile(&self, out: &Buffer, inner: usize, rows: usize) -> Option<usize> {
         Chunks::staged(out, inner).tile_floats(rows.min(ENTRIES))
@@ -101,17 +115,23 @@ impl Operation for ExpertsGated {
         let routes = check_routes(plan, self.routes, (self.experts, self.used))?;
         let out = plan.buffer(self.out)?;
         plan.parts(out)?;
-        for (w, x) in [(self.gate, self.x), (self.up, self.up_x)] {
+        sure(self.act.is_valid())?;
+        let both = [(self.gate, self.gate_bias, self.x), (self.up, self.up_bias, self.up_x)];
+        for (w, bias, x) in both {
             let (w, x) = (plan.stack(w, self.experts)?, plan.buffer(x)?);
-            sure(w.cols == x.cols as usize && x.rows == out.rows)?;
-            check_entries(out, self.used, w.rows)?;
+            let inner = self.inner(w.rows);
+            sure(w.cols == x.cols as usize && x.rows == out.rows && w.rows == self.rows(inner))?;
+            check_entries(out, self.used, inner)?;
+            if let Some(bias) = bias {
+                plan.stacked_vector(bias, self.experts, inner)?;
+            }
         }
         sure(routes.rows == out.rows)
     }
 
     fn scratch(&self, plan: &PlanView<'_>) -> Option<usize> {
         let (rows, out) = (plan.most_rows(), plan.buffer(self.out)?);
-        let inner = plan.stack(self.gate, self.experts)?.rows;
+        let inner = self.inner(plan.stack(self.gate, self.experts)?.rows);
         routes::floats(self.experts, self.used, rows)?
             .checked_add(self.gathered(plan.buffer(self.x)?, rows)?)?
             .checked_add(self.gathered(plan.buffer(self.up_x)?, rows)?)?
@@ -121,7 +141,8 @@ impl Operation for ExpertsGated {
     fn items<B: Backend>(&self, worker: &Worker<'_, '_, '_, B>) -> usize {
         // The cost of a unit of outputs is proportional to the number of entries of its expert.
         let (gate, out) = (worker.matrix(self.gate), worker.buffer(self.out));
-        let units = Chunks::staged(out, gate.rows() / usize::from(self.experts)).units();
+        let inner = self.inner(gate.rows() / usize::from(self.experts));
+        let units = Chunks::staged(out, inner).units();
         worker.rows(out.rows) * usize::from(self.used) * units
     }
 
@@ -137,9 +158,12 @@ impl Operation for ExpertsGated {
     ) -> Result<(), Stopped> {
         let backend = worker.backend();
         let (gate, up) = (worker.matrix(self.gate), worker.matrix(self.up));
+        let [gate_bias, up_bias] =
+            [self.gate_bias, self.up_bias].map(|b| b.map(|b| worker.vector(b)));
         let (x, up_x) = (worker.buffer(self.x), worker.buffer(self.up_x));
         let (choice, out) = (worker.buffer(self.routes), worker.buffer(self.out));
-        let (n, inner) = (worker.rows(x.rows), gate.rows() / usize::from(self.experts));
+        let (n, of_expert) = (worker.rows(x.rows), gate.rows() / usize::from(self.experts));
+        let inner = self.inner(of_expert);
         let rows = worker.plan().max_rows(out.rows) * usize::from(self.used);
         let entries_out = by_entry(out, self.used);
         // SAFETY: the only call for these items.
@@ -172,14 +196,25 @@ impl Operation for ExpertsGated {
                 let mut r = r0;
                 while r < r1 {
                     let width = chunk.min(r1 - r);
-                    let rows_of = e * inner + r..e * inner + r + width;
+                    let first_row = e * of_expert + r;
+                    let rows_of = first_row..first_row + width;
                     let (gates, ups) = floats.split_at_mut(count * width);
                     let mut gates = Tile::new(gates, count, width, width);
                     let mut ups = Tile::new(&mut ups[..count * width], count, width, width);
-                    worker.product(&gate, &gate_x, rows_of.clone(), &mut gates, scratch)?;
+                    worker.product(&gate, &gate_x, rows_of, &mut gates, scratch)?;
+                    // The last `inner` rows of the expert's: all of them, or those after the gate's.
+                    let first_row = first_row + of_expert - inner;
+                    let rows_of = first_row..first_row + width;
                     worker.product(&up, &up_x, rows_of, &mut ups, scratch)?;
+                    let biases = e * inner + r..e * inner + r + width;
                     for i in 0..count {
                         let (gate, up) = (gates.row(i), ups.row(i));
+                        if let Some(bias) = gate_bias {
+                            backend.add(gate, &bias[biases.clone()]);
+                        }
+                        if let Some(bias) = up_bias {
+                            backend.add(up, &bias[biases.clone()]);
+                        }
                         join(backend, self.act, gate, up);
                         worker.store_in(&entries_out, rows, first + i, r, gate);
                     }

@@ -38,6 +38,9 @@ pub(super) fn join<B: Backend>(backend: &B, act: Activation, gate: &mut [f32], u
         Activation::GeluTanh => backend.gelu_mul(gate, up),
         Activation::Silu => backend.silu_mul(gate, up),
         Activation::Relu2 => backend.relu2_mul(gate, up),
+        Activation::SwigluClamped { alpha, limit } => {
+            backend.swiglu_clamped(gate, up, alpha, limit);
+        }
     }
 }
 
@@ -65,6 +68,7 @@ impl Operation for Gated {
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let out = plan.buffer(self.out)?;
         plan.parts(out)?;
+        sure(self.act.is_valid())?;
         let both = [(self.gate, self.gate_bias, self.x), (self.up, self.up_bias, self.up_x)];
         for (w, bias, x) in both {
             let (w, x) = (plan.matrix(w)?, plan.buffer(x)?);

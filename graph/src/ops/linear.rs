@@ -1,4 +1,4 @@
-//! `to = scale * act(x w + bias)`, stored or added; its items are units of outputs.
+//! `to = scale * act(x w + bias)`, perhaps with a soft bound, stored or added; its items are units of outputs.
 
 use core::ops::Range;
 
@@ -25,6 +25,8 @@ pub struct Linear {
     pub to: Output,
     /// Scale of each output.
     pub scale: f32,
+    /// Soft bound of each output after that; `None` if there is none.
+    pub cap: Option<f32>,
 }
 
 /// Destination of the outputs of a product.
@@ -85,6 +87,8 @@ impl Operation for Linear {
         let (w, x, out) = (plan.matrix(self.w)?, plan.buffer(self.x)?, self.to.check(plan)?);
         plan.some_vector(self.bias, w.rows)?;
         sure(w.cols == x.cols as usize && w.rows == out.cols as usize)?;
+        sure(!matches!(self.act, Some(Activation::SwigluClamped { .. })))?;
+        sure(self.cap.is_none_or(|cap| cap.is_normal() && cap > 0.0))?;
         sure(x.rows == out.rows && self.scale.is_finite())
     }
 
@@ -126,9 +130,13 @@ impl Operation for Linear {
                 Some(Activation::GeluTanh) => backend.gelu(row),
                 Some(Activation::Silu) => backend.silu(row),
                 Some(Activation::Relu2) => backend.relu2(row),
+                Some(Activation::SwigluClamped { .. }) => unreachable!("checked"),
             }
             if self.scale != 1.0 {
                 backend.scale(row, self.scale);
+            }
+            if let Some(cap) = self.cap {
+                backend.softcap(row, cap);
             }
         };
         for rows in worker.chunks_of(&chunks, units, n, w.cols()) {

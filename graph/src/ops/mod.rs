@@ -4,22 +4,37 @@
 //! An operation is self-contained: it carries its own epsilon, scale, window and activation. To add
 //! one, write its file and name it in [`Op`] below; nothing else matches on operations.
 
+mod add_to_streams;
 mod attend;
 mod convert;
+mod correct_streams;
+mod delta_conv;
+mod delta_gates;
+mod delta_rule;
 mod embed;
+mod end_streams;
 mod experts_down;
 mod experts_gated;
+mod gate_heads;
+mod gate_input;
 mod gated;
+mod layer_inputs;
 mod linear;
+mod merge;
 mod norm;
 mod norm_add;
+mod predict_streams;
 mod project;
 mod rope_table;
 mod route;
 mod routes;
+mod scale_heads;
 mod select_rows;
 mod short_conv;
+mod sparse_gate;
+mod start_streams;
 mod store_heads;
+mod stream_products;
 
 use core::ops::Range;
 
@@ -51,6 +66,10 @@ pub(crate) enum StateAccess {
     WriteValues,
     /// One bank of a fixed state is read and the other is written.
     Update,
+    /// The same for the first of two parts of a fixed state.
+    UpdateFirst,
+    /// The same for the second part.
+    UpdateSecond,
 }
 
 /// Interface of every operation.
@@ -271,8 +290,39 @@ operations! {
     convert::Convert,
     /// Rotation of queries or keys that were computed before, and their storage.
     store_heads::StoreHeads,
+    /// Gates of whole heads.
+    scale_heads::ScaleHeads,
+    /// Inputs of all layers.
+    layer_inputs::LayerInputs,
+    /// Gate of a layer's own inputs.
+    gate_input::GateInput,
+    /// Residual streams at the beginning.
+    start_streams::StartStreams,
+    /// Products with a stack of matrices, one for each residual stream.
+    stream_products::StreamProducts,
+    /// Prediction of the residual streams after a layer.
+    predict_streams::PredictStreams,
+    /// Correction of predicted residual streams.
+    correct_streams::CorrectStreams,
+    /// Norm, added to residual streams.
+    add_to_streams::AddToStreams,
+    /// Mean of the residual streams at the end.
+    end_streams::EndStreams,
+    /// Scaled sum of two buffers.
+    merge::Merge,
+    /// Sparse gate of two products.
+    sparse_gate::SparseGate,
+    /// Convolution of linear attention.
+    delta_conv::DeltaConv,
+    /// Decay and strength of the states of linear attention.
+    delta_gates::DeltaGates,
+    /// Gated delta rule.
+    delta_rule::DeltaRule,
+    /// Gate of the outputs of heads.
+    gate_heads::GateHeads,
 }
 
+pub use delta_conv::DeltaHeads;
 pub use linear::Output;
 pub use project::QkvPart;
 

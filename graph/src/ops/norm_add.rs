@@ -1,4 +1,4 @@
-//! `out = out + scale * norm(x)` with an RMS norm; its items are tokens.
+//! `out = (out + scale * norm(x)) * then` with an RMS norm; its items are tokens.
 
 use core::ops::Range;
 
@@ -22,6 +22,8 @@ pub struct NormAdd {
     pub eps: f32,
     /// Scale of the norm.
     pub scale: f32,
+    /// Factor of the sum: a tensor of one element.
+    pub then: Option<TensorId>,
 }
 
 impl Operation for NormAdd {
@@ -33,6 +35,7 @@ impl Operation for NormAdd {
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, out) = (plan.floats(self.x)?, plan.floats(self.out)?);
         plan.vector(self.weight, x.cols as usize)?;
+        plan.some_vector(self.then, 1)?;
         sure(x.cols == out.cols && x.rows == out.rows)?;
         sure(self.eps.is_finite() && self.scale.is_finite())
     }
@@ -54,6 +57,7 @@ impl Operation for NormAdd {
         let (_, scratch) = unsafe { worker.local() };
         let (x, out, backend) = (worker.buffer(self.x), worker.buffer(self.out), worker.backend());
         let weight = worker.vector(self.weight);
+        let then = self.then.map(|id| worker.vector(id)[0]);
         let normed = &mut scratch[..x.cols as usize];
         for t in tokens {
             // SAFETY: rows t of verified buffers; no one writes x in this phase, and row t of out
@@ -65,6 +69,9 @@ impl Operation for NormAdd {
                 backend.scale(normed, self.scale);
             }
             backend.add(to.row(0), normed);
+            if let Some(then) = then {
+                backend.scale(to.row(0), then);
+            }
         }
         Ok(())
     }

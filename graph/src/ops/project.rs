@@ -7,7 +7,7 @@ use teff_kernels::{Backend, MAX_HEAD_DIM, RopeKind, Tile};
 
 use super::{Access, Operation, StateAccess, sure};
 use crate::TensorId;
-use crate::exec::{SegmentRows, Stopped, Worker};
+use crate::exec::{Cache, SegmentRows, Stopped, Worker};
 use crate::plan::{BufferId, Chunks, PlanView, RowCount, StateId, StateKind};
 
 /// Product for queries, keys or values.
@@ -23,6 +23,8 @@ pub struct Project {
     pub part: QkvPart,
     /// Queries, f32.
     pub q: BufferId,
+    /// Gates, f32, if the matrix of queries has as many after the queries of each head.
+    pub gate: Option<BufferId>,
     /// Cache of keys and values.
     pub state: StateId,
     /// Query heads.
@@ -35,7 +37,9 @@ pub struct Project {
     pub q_norm: Option<TensorId>,
     /// Weight of the norm of each key.
     pub k_norm: Option<TensorId>,
-    /// Epsilon of both norms, added to the variance.
+    /// True if each value is normalised, without a weight.
+    pub value_norm: bool,
+    /// Epsilon of the norms, added to the variance.
     pub eps: f32,
     /// Cosines and sines, if queries and keys are rotated.
     pub rope: Option<BufferId>,
@@ -55,11 +59,14 @@ pub enum QkvPart {
     Key,
     /// Values.
     Value,
+    /// Keys, which before their norm and rotation are the values too.
+    KeyAndValue,
 }
 
 impl QkvPart {
     fn has(self, part: QkvPart) -> bool {
-        self == part || self == QkvPart::All
+        let both = matches!(part, QkvPart::Key | QkvPart::Value);
+        self == part || self == QkvPart::All || self == QkvPart::KeyAndValue && both
     }
 }
 
@@ -77,14 +84,16 @@ impl Project {
         let (q, kv) = (self.q_dim(), self.kv_dim());
         match self.part {
             QkvPart::All => (0, q + 2 * kv),
+            QkvPart::Query if self.gate.is_some() => (0, 2 * q),
             QkvPart::Query => (0, q),
-            QkvPart::Key => (q, kv),
+            QkvPart::Key | QkvPart::KeyAndValue => (q, kv),
             QkvPart::Value => (q + kv, kv),
         }
     }
 
     fn chunks(&self, rows: usize) -> Chunks {
-        Chunks::heads(self.head_dim.into(), rows)
+        let heads = if self.gate.is_some() { 2 } else { 1 };
+        Chunks::heads(usize::from(self.head_dim) * heads, rows)
     }
 
     /// Stores outputs `r..` of the product, which are whole heads, in their destinations.
@@ -97,6 +106,16 @@ impl Project {
     ) {
         let (q_dim, kv_dim, d) = (self.q_dim(), self.kv_dim(), usize::from(self.head_dim));
         let (first, position) = (self.outputs().0, segment.position + t - segment.first);
+        if let Some(gate) = self.gate {
+            let heads = row.chunks_mut(2 * d).zip(r / (2 * d)..);
+            for (both, i) in heads {
+                let (head, gates) = both.split_at_mut(d);
+                self.turn(worker, self.q_norm, t, head);
+                worker.store(worker.buffer(self.q), t, i * d, head);
+                worker.store(worker.buffer(gate), t, i * d, gates);
+            }
+            return;
+        }
         let (backend, cache) = (worker.backend(), worker.cache(self.state, segment));
         for (i, head) in row.chunks_mut(d).enumerate() {
             let at = first + r + i * d;
@@ -104,16 +123,35 @@ impl Project {
                 self.turn(worker, self.q_norm, t, head);
                 worker.store(worker.buffer(self.q), t, at, head);
             } else if at < q_dim + kv_dim {
+                if self.part == QkvPart::KeyAndValue {
+                    self.store_value(backend, &cache, (at - q_dim) / d, position, head);
+                }
                 self.turn(worker, self.k_norm, t, head);
                 // SAFETY: this head's keys belong to an item of this worker, in the only operation of the step
-                // that stores this layer's keys (verified), and the values below.
+                // that stores this layer's keys (verified).
                 let keys = unsafe { cache.keys_mut((at - q_dim) / d) };
                 backend.store_key(&cache.layout, keys, position, head);
             } else {
-                // SAFETY: as above.
-                let values = unsafe { cache.values_mut((at - q_dim - kv_dim) / d) };
-                backend.store_value(&cache.layout, values, position, head);
+                self.store_value(backend, &cache, (at - q_dim - kv_dim) / d, position, head);
             }
+        }
+    }
+
+    /// Stores the value of a head, which belongs to an item of this worker.
+    fn store_value<B: Backend>(
+        &self,
+        backend: &B,
+        cache: &Cache<'_>,
+        h: usize,
+        position: usize,
+        head: &[f32],
+    ) {
+        // SAFETY: this head's values belong to an item of this worker, in the only operation of the step
+        // that stores this layer's values (verified).
+        let values = unsafe { cache.values_mut(h) };
+        match self.value_norm {
+            true => store_normed(backend, cache, values, (position, self.eps), head),
+            false => backend.store_value(&cache.layout, values, position, head),
         }
     }
 
@@ -145,11 +183,32 @@ fn norm_head<B: Backend>(backend: &B, weight: &[f32], eps: f32, head: &mut [f32]
     backend.rms_norm(copy, weight, eps, head);
 }
 
+/// Weight of norms that have none.
+static ONES: [f32; MAX_HEAD_DIM] = [1.0; MAX_HEAD_DIM];
+
+// Not inlined, as above.
+#[inline(never)]
+fn store_normed<B: Backend>(
+    backend: &B,
+    cache: &Cache<'_>,
+    values: &mut [u8],
+    (position, eps): (usize, f32),
+    head: &[f32],
+) {
+    let mut normed = [0.0; MAX_HEAD_DIM];
+    let normed = &mut normed[..head.len()];
+    backend.rms_norm(head, &ONES[..head.len()], eps, normed);
+    backend.store_value(&cache.layout, values, position, normed);
+}
+
 impl Operation for Project {
     fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
         f(self.x, Access::Read);
         if self.part.has(QkvPart::Query) {
             f(self.q, Access::Write);
+        }
+        if let Some(gate) = self.gate {
+            f(gate, Access::Write);
         }
         if let Some(rope) = self.rope.filter(|_| self.part != QkvPart::Value) {
             f(rope, Access::Read);
@@ -185,6 +244,12 @@ impl Operation for Project {
         if self.part.has(QkvPart::Query) {
             let q = plan.floats(self.q)?;
             sure(q.rows == RowCount::Batch && q.cols as usize == self.q_dim())?;
+        }
+        if let Some(gate) = self.gate {
+            let gate_buffer = plan.floats(gate)?;
+            sure(self.part == QkvPart::Query && gate != self.q)?;
+            sure(gate_buffer.rows == RowCount::Batch)?;
+            sure(gate_buffer.cols as usize == self.q_dim())?;
         }
         if let Some(rope) = self.rope {
             let rope = plan.floats(rope)?;

@@ -39,9 +39,8 @@ impl Operation for SelectRows {
     ) -> Result<(), Stopped> {
         let (x, out) = (worker.buffer(self.x), worker.buffer(self.out));
         for (t, segment) in worker.rows_of(out.rows, tokens) {
-            let back = segment.first_wanted + segment.wanted - t; // 1 is the last token
             // SAFETY: rows of verified buffers; no one writes x in this phase.
-            let row = unsafe { worker.read(x, segment.first + segment.tokens.len() - back, 1) };
+            let row = unsafe { worker.read(x, segment.first + segment.token_of(out.rows, t), 1) };
             worker.store(out, t, 0, row.row(0));
         }
         Ok(())

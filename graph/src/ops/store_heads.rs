@@ -66,7 +66,7 @@ impl Operation for StoreHeads {
                 sure(q.rows == RowCount::Batch && q.cols == x.cols)?;
             }
             QkvPart::Key => sure((heads, head_dim) == (self.heads, self.head_dim))?,
-            QkvPart::Value | QkvPart::All => return None,
+            QkvPart::Value | QkvPart::All | QkvPart::KeyAndValue => return None,
         }
         if let Some(rope) = self.rope {
             let rope = plan.floats(rope)?;

@@ -9,9 +9,10 @@ use super::{
 };
 use crate::layers::{Activation, Layer, Norm};
 use crate::ops::{
-    ALL_KINDS, Convert, Embed, Linear, Norm as NormOp, NormAdd, Op, Output, RopeTable, SelectRows,
+    ALL_KINDS, Convert, Embed, EndStreams, LayerInputs, Linear, Norm as NormOp, NormAdd, Op,
+    Output, RopeTable, SelectRows, StartStreams, StreamProducts,
 };
-use crate::spec::{LayerRole, MAX_ROPES, Role, TensorKind};
+use crate::spec::{LayerRole, MAX_ROPES, PerLayer, Role, TensorKind};
 use crate::{List, Spec, TensorId};
 
 /// Number of entries that a plan needs room for.
@@ -30,7 +31,14 @@ impl Capacity {
     #[must_use]
     pub const fn of(spec: &Spec<'_>) -> Capacity {
         let layers = spec.layers.len() as usize;
-        Capacity { ops: 30 * layers + 14, buffers: 14 * layers + 14, states: layers }
+        let (mut ops, mut buffers) = (44, 30);
+        if spec.per_layer.is_some() {
+            (ops, buffers) = (ops + 10, buffers + 4);
+        }
+        if spec.streams.is_some() {
+            (ops, buffers) = (ops + 36, buffers + 20);
+        }
+        Capacity { ops: ops * layers + 20, buffers: buffers * layers + 18, states: layers }
     }
 }
 
@@ -61,6 +69,8 @@ pub(crate) struct Builder<'a, 'p> {
     n_ops: usize,
     n_buffers: usize,
     ropes: [Option<BufferId>; MAX_ROPES],
+    layer_inputs: Option<BufferId>,
+    streams: Option<BufferId>,
 }
 
 /// A norm, its weight, and its bias if it is a layer norm.
@@ -106,6 +116,27 @@ impl Builder<'_, '_> {
         }
     }
 
+    /// Inputs of all layers.
+    pub(crate) fn layer_inputs(&self) -> BufferId {
+        match self.layer_inputs {
+            Some(inputs) => inputs,
+            None => unreachable!("the decoder computes the inputs of its layers"),
+        }
+    }
+
+    /// All residual streams, if there are several.
+    pub(crate) fn streams(&self) -> BufferId {
+        match self.streams {
+            Some(streams) => streams,
+            None => unreachable!("the decoder makes the streams of its layers"),
+        }
+    }
+
+    /// Sets what the next layer begins with.
+    pub(crate) fn set_streams(&mut self, streams: BufferId) {
+        self.streams = Some(streams);
+    }
+
     /// Number of a layer's tensor.
     pub(crate) fn id(&self, l: u32, role: LayerRole) -> TensorId {
         self.spec.id(Role::Layer(l, role))
@@ -143,7 +174,7 @@ impl Builder<'_, '_> {
                 Some(j) => outs[j],
                 None => {
                     let out = self.buffer(kind, x.rows, width)?;
-                    self.op(Op::Convert(Convert { x: x.buffer, out }))?;
+                    self.op(Op::Convert(Convert { x: x.buffer, first: 0, out }))?;
                     converted = true;
                     out
                 }
@@ -153,6 +184,18 @@ impl Builder<'_, '_> {
             self.barrier()?;
         }
         Ok(outs)
+    }
+
+    /// The stream as inputs of matrix `w`.
+    pub(crate) fn converted(&mut self, x: Stream, w: TensorId) -> Result<BufferId, PlanError> {
+        let kind = self.input_type(w);
+        if kind == BufferType::F32 {
+            return Ok(x.buffer);
+        }
+        let out = self.buffer(kind, x.rows, self.spec.width as usize)?;
+        self.op(Op::Convert(Convert { x: x.buffer, first: 0, out }))?;
+        self.barrier()?;
+        Ok(out)
     }
 
     /// Type of inputs that matrix `w` needs.
@@ -174,6 +217,19 @@ impl Builder<'_, '_> {
     /// need the same type.
     pub(crate) fn norm<const N: usize>(
         &mut self,
+        x: (BufferId, usize),
+        rows: RowCount,
+        norm: NormWeights,
+        ws: [TensorId; N],
+    ) -> Result<[BufferId; N], PlanError> {
+        let outs = self.normed(x, rows, norm, ws)?;
+        self.barrier()?;
+        Ok(outs)
+    }
+
+    /// As [`Self::norm`], to be used after a barrier.
+    pub(crate) fn normed<const N: usize>(
+        &mut self,
         (x, cols): (BufferId, usize),
         rows: RowCount,
         (norm, weight, bias): NormWeights,
@@ -191,7 +247,6 @@ impl Builder<'_, '_> {
                 }
             };
         }
-        self.barrier()?;
         Ok(outs)
     }
 
@@ -206,7 +261,7 @@ impl Builder<'_, '_> {
     ) -> Result<(), PlanError> {
         let bias = w.bias().and_then(|role| self.spec.find(Role::Layer(l, role)));
         let w = self.id(l, w);
-        self.op(Op::Linear(Linear { w, bias, x, act, to, scale: 1.0 }))
+        self.op(Op::Linear(Linear { w, bias, x, act, to, scale: 1.0, cap: None }))
     }
 
     /// Last product of a part, added to the residual stream `x`, after a norm if the layer has one.
@@ -221,7 +276,7 @@ impl Builder<'_, '_> {
         let bias = w.bias().and_then(|role| self.spec.find(Role::Layer(l, role)));
         let w = self.id(l, w);
         self.residual_by(layer, l, post, x, |to, scale| {
-            Op::Linear(Linear { w, bias, x: from, act: None, to, scale })
+            Op::Linear(Linear { w, bias, x: from, act: None, to, scale, cap: None })
         })
     }
 
@@ -234,24 +289,44 @@ impl Builder<'_, '_> {
         x: Stream,
         op: impl FnOnce(Output, f32) -> Op,
     ) -> Result<(), PlanError> {
-        let scale = layer.scales.residual;
-        if let Some(weight) = self.spec.find(Role::Layer(l, post)) {
+        if self.spec.find(Role::Layer(l, post)).is_some() {
             let out = self.buffer(BufferType::F32, x.rows, self.spec.width as usize)?;
             self.op(op(Output::Store(out), 1.0))?;
             self.barrier()?;
-            let eps = layer.norms.before.eps;
-            self.op(Op::NormAdd(NormAdd { x: out, weight, out: x.buffer, eps, scale }))?;
-        } else {
-            self.op(op(Output::Add(x.buffer), scale))?;
+            return self.add_normed(layer, l, post, out, x);
         }
+        self.op(op(Output::Add(x.buffer), layer.scales.residual))?;
+        self.barrier()
+    }
+
+    /// Outputs of a part, added to the residual stream `x` after a norm.
+    pub(crate) fn add_normed(
+        &mut self,
+        layer: &Layer,
+        l: u32,
+        post: LayerRole,
+        from: BufferId,
+        x: Stream,
+    ) -> Result<(), PlanError> {
+        let (weight, eps) = (self.id(l, post), layer.norms.before.eps);
+        let last = layer.scales.output && post == layer.last_norm();
+        let then = last.then(|| self.id(l, LayerRole::LayerScale));
+        let (scale, out) = (layer.scales.residual, x.buffer);
+        self.op(Op::NormAdd(NormAdd { x: from, weight, out, eps, scale, then }))?;
         self.barrier()
     }
 
     /// Rows of the residual stream whose outputs are wanted.
     pub(crate) fn select_rows(&mut self, x: Stream) -> Result<Stream, PlanError> {
-        let out = self.buffer(BufferType::F32, RowCount::Wanted, self.spec.width as usize)?;
-        self.op(Op::SelectRows(SelectRows { x: x.buffer, out }))?;
-        Ok(Stream { buffer: out, rows: RowCount::Wanted })
+        let buffer = self.selected(x.buffer, self.spec.width as usize)?;
+        Ok(Stream { buffer, rows: RowCount::Wanted })
+    }
+
+    /// Rows of a buffer of f32 whose outputs are wanted.
+    pub(crate) fn selected(&mut self, x: BufferId, cols: usize) -> Result<BufferId, PlanError> {
+        let out = self.buffer(BufferType::F32, RowCount::Wanted, cols)?;
+        self.op(Op::SelectRows(SelectRows { x, out }))?;
+        Ok(out)
     }
 
     /// Builds the decoder and returns the buffers of its logits and of its hidden states.
@@ -276,8 +351,17 @@ impl Builder<'_, '_> {
         }
         self.barrier()?;
         let mut x = Stream { buffer: out, rows: RowCount::Batch };
+        if let Some(per_layer) = spec.per_layer {
+            self.layer_inputs = Some(self.inputs_of_layers(per_layer, x)?);
+        }
+        if let Some(n) = spec.streams {
+            x = self.start_streams(n, x)?;
+        }
         for l in 0..spec.layers.len() {
             x = spec.layers.get(l).build(self, l, x)?;
+        }
+        if let Some(n) = spec.streams {
+            x = self.end_streams(n, x)?;
         }
         let w = spec.id(Role::Output);
         let bias = spec.find(Role::OutputNormBias);
@@ -304,9 +388,69 @@ impl Builder<'_, '_> {
         };
         let to = self.buffer(BufferType::F32, RowCount::Wanted, spec.vocab as usize)?;
         let to_logits = Output::Store(to);
-        let scale = 1.0 / spec.logit_divisor;
-        self.op(Op::Linear(Linear { w, bias: None, x: h, act: None, to: to_logits, scale }))?;
+        let (scale, cap) = (1.0 / spec.logit_divisor, spec.logit_cap);
+        let act = None;
+        self.op(Op::Linear(Linear { w, bias: None, x: h, act, to: to_logits, scale, cap }))?;
         Ok((Some(to), hidden))
+    }
+
+    /// Makes all residual streams from the embedding `x`, and returns the one that layers work on.
+    fn start_streams(&mut self, n: u32, x: Stream) -> Result<Stream, PlanError> {
+        let (width, n) = (self.spec.width as usize, n as usize);
+        let w = self.spec.id(Role::StreamProj);
+        let from = self.converted(x, w)?;
+        let y = self.buffer(BufferType::F32, x.rows, (n - 1) * width)?;
+        let (stack, each) = (n as u16 - 1, false);
+        self.op(Op::StreamProducts(StreamProducts { w, x: from, out: y, stack, each }))?;
+        self.barrier()?;
+        let out = self.buffer(BufferType::F32, x.rows, n * width)?;
+        let active_out = self.buffer(BufferType::F32, x.rows, width)?;
+        let active = self.spec.layers.get(0).streams.map_or(0, |s| s.active) as u8;
+        self.op(Op::StartStreams(StartStreams { x: x.buffer, y, out, active_out, active }))?;
+        self.barrier()?;
+        self.streams = Some(out);
+        Ok(Stream { buffer: active_out, rows: x.rows })
+    }
+
+    /// The mean of all residual streams.
+    fn end_streams(&mut self, n: u32, x: Stream) -> Result<Stream, PlanError> {
+        let (width, n) = (self.spec.width as usize, n as usize);
+        let (w, all) = (self.spec.id(Role::StreamUnembd), self.streams());
+        let from = self.buffer(self.input_type(w), x.rows, (n - 1) * width)?;
+        self.op(Op::Convert(Convert { x: all, first: width as u32, out: from }))?;
+        self.barrier()?;
+        let y = self.buffer(BufferType::F32, x.rows, (n - 1) * width)?;
+        let (stack, each) = (n as u16 - 1, true);
+        self.op(Op::StreamProducts(StreamProducts { w, x: from, out: y, stack, each }))?;
+        self.barrier()?;
+        let out = self.buffer(BufferType::F32, x.rows, width)?;
+        self.op(Op::EndStreams(EndStreams { x: all, y, out }))?;
+        self.barrier()?;
+        Ok(Stream { buffer: out, rows: x.rows })
+    }
+
+    /// Computes the inputs of all layers from the embedding `x`.
+    fn inputs_of_layers(&mut self, of: PerLayer, x: Stream) -> Result<BufferId, PlanError> {
+        let spec = self.spec;
+        let all = of.width as usize * spec.layers.len() as usize;
+        let w = spec.id(Role::PerLayerProj);
+        let from = self.converted(x, w)?;
+        let products = self.buffer(BufferType::F32, RowCount::Batch, all)?;
+        let (to, root) = (Output::Store(products), |n| libm::sqrt(f64::from(n)));
+        let scale = (1.0 / root(spec.width)) as f32;
+        self.op(Op::Linear(Linear { w, bias: None, x: from, act: None, to, scale, cap: None }))?;
+        self.barrier()?;
+        let out = self.buffer(BufferType::F32, RowCount::Batch, all)?;
+        self.op(Op::LayerInputs(LayerInputs {
+            x: products,
+            weight: spec.id(Role::PerLayerNorm),
+            table: spec.id(Role::PerLayerEmbd),
+            out,
+            eps: spec.norm.eps,
+            scale: root(of.width) as f32,
+        }))?;
+        self.barrier()?;
+        Ok(out)
     }
 }
 
@@ -358,7 +502,19 @@ pub fn build_into<'p>(
     let states = &room.states[..n_states];
     let (ops, buffers) = (room.ops, room.buffers);
     let (n_ops, n_buffers, ropes) = (0, 0, [None; MAX_ROPES]);
-    let mut b = Builder { spec, format, states, ops, buffers, n_ops, n_buffers, ropes };
+    let (layer_inputs, streams) = (None, None);
+    let mut b = Builder {
+        spec,
+        format,
+        states,
+        ops,
+        buffers,
+        n_ops,
+        n_buffers,
+        ropes,
+        layer_inputs,
+        streams,
+    };
     let (logits, hidden) = b.decoder(outputs, context)?;
     let Builder { ops, buffers, n_ops, n_buffers, .. } = b;
     let (ops, buffers) = (&ops[..n_ops], &mut buffers[..n_buffers]);

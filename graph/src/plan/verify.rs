@@ -155,7 +155,14 @@ impl<'a> PlanView<'a> {
 
     /// Checks that a tensor is a vector of `n` elements.
     pub(crate) fn vector(&self, id: TensorId, n: usize) -> Option<()> {
-        self.spec.slot(id).filter(|s| s.is_vector() && s.rows == 1 && s.cols == n).map(|_| ())
+        self.stacked_vector(id, 1, n)
+    }
+
+    /// Checks that a tensor stacks the vectors of `experts` experts, of `n` elements each.
+    pub(crate) fn stacked_vector(&self, id: TensorId, experts: u16, n: usize) -> Option<()> {
+        let slot = self.spec.slot(id)?;
+        let stacked = slot.experts == usize::from(experts) && slot.rows == 1;
+        sure(slot.is_vector() && stacked && slot.cols == n)
     }
 
     /// As [`Self::vector`], for an optional tensor.
@@ -325,7 +332,7 @@ impl Plan<'_> {
 
     /// Every state is its layer's, in the order of layers, lies apart from the others, and has one
     /// writer in each step that is done before anything reads: keys and values each; a fixed state
-    /// has one operation only.
+    /// has one operation only, or one for each of its two parts.
     fn states_fit(&self) -> Result<(), PlanError> {
         for (i, state) in self.states.iter().enumerate() {
             let wrong = PlanError::State { state: i as u16 };
@@ -350,6 +357,7 @@ impl Plan<'_> {
                 return Err(wrong);
             }
             let (mut keys, mut values, mut updates, mut reads) = (0, 0, 0, 0);
+            let mut parts = [0; 2];
             let (mut written, mut first_read) = (0, u16::MAX);
             phases(&self.ops, |phase, op| {
                 op.states(&mut |id, how| {
@@ -360,6 +368,8 @@ impl Plan<'_> {
                         StateAccess::WriteKeys => keys += 1,
                         StateAccess::WriteValues => values += 1,
                         StateAccess::Update => updates += 1,
+                        StateAccess::UpdateFirst => parts[0] += 1,
+                        StateAccess::UpdateSecond => parts[1] += 1,
                         StateAccess::Read => {
                             reads += 1;
                             first_read = first_read.min(phase);
@@ -373,9 +383,14 @@ impl Plan<'_> {
             let right = match state.kind {
                 // Two operations that store at the same time would overwrite each other.
                 StateKind::Kv { .. } => {
-                    (keys, values, updates) == (1, 1, 0) && reads > 0 && written < first_read
+                    (keys, values, updates, parts) == (1, 1, 0, [0; 2])
+                        && reads > 0
+                        && written < first_read
                 }
-                StateKind::Fixed { .. } => (keys, values, updates, reads) == (0, 0, 1, 0),
+                StateKind::Fixed { .. } => {
+                    (keys, values, reads) == (0, 0, 0)
+                        && [(1, [0; 2]), (0, [1; 2])].contains(&(updates, parts))
+                }
             };
             if !right {
                 return Err(wrong);

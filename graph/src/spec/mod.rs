@@ -54,6 +54,13 @@ pub struct Spec<'p> {
     pub head: Head,
     /// Divisor of the logits.
     pub logit_divisor: f32,
+    /// Soft bound of the logits: they become `cap * tanh(logits / cap)`.
+    pub logit_cap: Option<f32>,
+    /// Inputs that each layer gets of a token, beside the residual stream.
+    pub per_layer: Option<PerLayer>,
+    /// Number of residual streams, of which each layer works on one
+    /// ([`Streams`](crate::layers::Streams)); `None` where there is just one.
+    pub streams: Option<u32>,
     /// True if the int8 inputs of ternary weights have one scale for a whole token, as in models
     /// that were trained that way.
     pub token_scales: bool,
@@ -66,6 +73,20 @@ pub struct Embed {
     pub scale: f32,
     /// True if a learned vector for each position is added.
     pub positions: bool,
+}
+
+/// Inputs of layers: of each token, `width` numbers for every layer.
+///
+/// They are `(e + p) / sqrt(2)`, with `e` the token's row of an embedding of its own times
+/// `sqrt(width)`, and `p` a product of the residual stream as the embedding gives it, times `1 /
+/// sqrt(spec.width)`, RMS-normalised for each layer. A layer uses its share by
+/// [`LayerInput`](crate::layers::LayerInput).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PerLayer {
+    /// Numbers for one layer.
+    pub width: u32,
+    /// Rows of the embedding; tokens beyond have its first row.
+    pub vocab: u32,
 }
 
 /// Source of the head's weights.
@@ -133,6 +154,9 @@ impl core::error::Error for SpecError {}
 /// Maximum of any size: no product of two overflows 64 bits.
 pub(crate) const MAX_SIZE: u32 = 1 << 26;
 
+/// Maximum number of residual streams.
+pub(crate) const MAX_STREAMS: u32 = 8;
+
 pub(crate) fn inconsistent<T>(what: &'static str) -> Result<T, SpecError> {
     Err(SpecError::Inconsistent(what))
 }
@@ -156,6 +180,20 @@ impl<'p> Spec<'p> {
         }
         if !self.logit_divisor.is_normal() || !(1.0 / self.logit_divisor).is_normal() {
             return inconsistent("the divisor of the logits must be finite and not 0");
+        }
+        if self.logit_cap.is_some_and(|cap| !cap.is_normal() || cap < 0.0) {
+            return inconsistent("the bound of the logits must be positive and finite");
+        }
+        if let Some(PerLayer { width, vocab }) = self.per_layer {
+            let all = u64::from(width) * u64::from(self.layers.len());
+            if width == 0 || all > u64::from(MAX_SIZE) || vocab == 0 || vocab > MAX_SIZE {
+                return inconsistent(
+                    "the inputs of all layers must be 1 to 2^26, and so the rows of their embedding",
+                );
+            }
+        }
+        if self.streams.is_some_and(|n| !(2..=MAX_STREAMS).contains(&n)) {
+            return inconsistent("there must be 2 to 8 residual streams");
         }
         self.norm.validate()?;
         if self.ropes.iter().filter(|r| !r.scaling.tensors().is_empty()).count() > 1 {
@@ -185,9 +223,34 @@ impl<'p> Spec<'p> {
         with.map_or((&[], 0), |r| (r.scaling.tensors(), r.dims as usize / 2))
     }
 
-    /// Number of tensors before those of the layers: the embedding and positional tensors.
+    /// Tensors before those of the layers: embeddings, positions, and inputs of layers.
+    fn first_slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        let (vocab, w) = (self.vocab as usize, self.width as usize);
+        let positions = Slot::matrix(Role::PositionEmbd, self.context as usize, w);
+        let (roles, n) = self.rope_factors();
+        let layers = self.layers.len() as usize;
+        let per_layer = self.per_layer.map(|p| {
+            let (width, all) = (p.width as usize, p.width as usize * layers);
+            [
+                Slot::matrix(Role::PerLayerEmbd, p.vocab as usize, all),
+                Slot::matrix(Role::PerLayerProj, all, w),
+                Slot::vector(Role::PerLayerNorm, width),
+            ]
+        });
+        let streams = self.streams.map(|n| {
+            [Role::StreamProj, Role::StreamUnembd]
+                .map(|role| Slot { experts: n as usize - 1, ..Slot::matrix(role, w, w) })
+        });
+        core::iter::once(Slot::matrix(Role::TokenEmbd, vocab, w))
+            .chain(self.embed.positions.then_some(positions))
+            .chain(roles.iter().map(move |&role| Slot::vector(role, n)))
+            .chain(per_layer.into_iter().flatten())
+            .chain(streams.into_iter().flatten())
+    }
+
+    /// Number of tensors before those of the layers.
     fn before_layers(&self) -> usize {
-        1 + usize::from(self.embed.positions) + self.rope_factors().0.len()
+        self.first_slots().count()
     }
 
     fn norm_tensors(&self) -> usize {
@@ -227,15 +290,8 @@ impl<'p> Spec<'p> {
     pub fn slot(&self, id: TensorId) -> Option<Slot> {
         let (vocab, w) = (self.vocab as usize, self.width as usize);
         let mut i = id.index();
-        if i < self.before_layers() {
-            return Some(match (i, self.embed.positions) {
-                (0, _) => Slot::matrix(Role::TokenEmbd, vocab, w),
-                (1, true) => Slot::matrix(Role::PositionEmbd, self.context as usize, w),
-                (_, positions) => {
-                    let (roles, n) = self.rope_factors();
-                    Slot::vector(*roles.get(i - 1 - usize::from(positions))?, n)
-                }
-            });
+        if let Some(slot) = self.first_slots().nth(i) {
+            return Some(slot);
         }
         i -= self.before_layers();
         let mut counts = [0; MAX_KINDS];
@@ -282,12 +338,16 @@ impl<'p> Spec<'p> {
         let before = self.before_layers();
         let after = |i| before + self.tensors_before(self.layers.len()) + i;
         let id = match role {
-            Role::TokenEmbd => 0,
-            Role::PositionEmbd if self.embed.positions => 1,
-            Role::RopeFactors | Role::RopeFactorsLong | Role::RopeFactorsShort => {
-                let roles = self.rope_factors().0;
-                before - roles.len() + roles.iter().position(|&r| r == role)?
-            }
+            Role::TokenEmbd
+            | Role::PositionEmbd
+            | Role::RopeFactors
+            | Role::RopeFactorsLong
+            | Role::RopeFactorsShort
+            | Role::PerLayerEmbd
+            | Role::PerLayerProj
+            | Role::PerLayerNorm
+            | Role::StreamProj
+            | Role::StreamUnembd => self.first_slots().position(|s| s.role == role)?,
             Role::Layer(l, role) if l < self.layers.len() => {
                 let layer = self.layers.get(l);
                 role.shape(layer, self.width)?;
@@ -307,9 +367,6 @@ impl<'p> Spec<'p> {
     /// Iterator over all tensors, in order of their numbers.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         let (vocab, w) = (self.vocab as usize, self.width as usize);
-        let positions = Slot::matrix(Role::PositionEmbd, self.context as usize, w);
-        let (roles, n) = self.rope_factors();
-        let factors = roles.iter().map(move |&role| Slot::vector(role, n));
         let layers = (0..self.layers.len()).flat_map(move |l| {
             let shapes = LayerRole::ALL.into_iter();
             shapes.filter_map(move |role| {
@@ -319,9 +376,7 @@ impl<'p> Spec<'p> {
         });
         let bias = Slot::vector(Role::OutputNormBias, w);
         let output = Slot::matrix(Role::Output, vocab, w);
-        core::iter::once(Slot::matrix(Role::TokenEmbd, vocab, w))
-            .chain(self.embed.positions.then_some(positions))
-            .chain(factors)
+        self.first_slots()
             .chain(layers)
             .chain(core::iter::once(Slot::vector(Role::OutputNorm, w)))
             .chain((self.norm.kind == NormKind::Layer).then_some(bias))
@@ -363,7 +418,8 @@ impl Spec<'_> {
 mod tests {
     use super::*;
     use crate::family::{
-        bitnet, gemma3, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen3moe, smollm3,
+        bitnet, gemma2, gemma3, gemma3n, gemma4, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2,
+        phi3, qwen, qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
     };
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
@@ -374,11 +430,19 @@ mod tests {
         let own = Spec { head: Head::Own, ..gpt2::small() };
         assert_eq!(own.parameters(), 124_439_808 + 50257 * 768);
         assert_eq!(llama::tinyllama().parameters(), 1_100_048_384);
+        assert_eq!(gemma2::gemma2_2b().parameters(), 2_614_341_888);
         assert_eq!(gemma3::gemma3_1b().parameters(), 999_885_952);
         assert_eq!(qwen::qwen2_5_14b().parameters(), 14_770_033_664);
         assert_eq!(qwen::qwen3_14b().parameters(), 14_768_307_200);
+        assert_eq!(qwen2moe::qwen1_5_moe().parameters(), 14_315_784_192);
         assert_eq!(qwen3moe::qwen3_30b_a3b().parameters(), 30_532_122_624);
         assert_eq!(lfm2::lfm2_1_2b().parameters(), 1_170_340_608);
+        // Published as 20.9 billion.
+        assert_eq!(gpt_oss::gpt_oss_20b().parameters(), 20_914_757_184);
+        // Published as 8.3, 46.7 and 3.30 billion.
+        assert_eq!(lfm2::lfm2_8b_a1b().parameters(), 8_339_930_560);
+        assert_eq!(llama::mixtral_8x7b().parameters(), 46_702_792_704);
+        assert_eq!(granite::granite3_3b_a800m().parameters(), 3_298_793_472);
         assert_eq!(bitnet::bitnet_2b().parameters(), 2_412_820_480);
         // Without the two tensors of 48 factors.
         assert_eq!(phi3::phi4_mini().parameters(), 3_836_021_760 + 96);
@@ -411,6 +475,7 @@ mod tests {
             match &mut layer.mixer {
                 Mixer::ShortConv(c) => c.bias = true,
                 Mixer::Attention(a) => a.shared_kv = Some(2).filter(|_| l > 2),
+                Mixer::DeltaNet(_) => {}
             }
             assert_eq!(room.push(layer), Ok(()));
         }
@@ -427,11 +492,23 @@ mod tests {
             llama::tinyllama().with_ropes(factors),
             phi3::phi4_mini(),
             with_biases(),
+            gemma2::gemma2_2b(),
             gemma3::gemma3_1b(),
+            gemma3n::gemma3n_e2b(),
+            gemma4::gemma4_e2b(),
+            gemma4::gemma4_26b_a4b(),
             qwen::qwen2_5_14b(),
             qwen::qwen3_14b(),
+            qwen2moe::qwen1_5_moe(),
             qwen3moe::qwen3_30b_a3b(),
+            gpt_oss::gpt_oss_20b(),
             lfm2::lfm2_1_2b(),
+            qwen35::qwen3_5_0_8b(),
+            qwen35::qwen3_5_4b(),
+            qwen35moe::qwen3_5_35b_a3b(),
+            lfm2::lfm2_8b_a1b(),
+            llama::mixtral_8x7b(),
+            granite::granite3_3b_a800m(),
             with_shared_kv(),
             granite::granite3_8b(),
             smollm3::smollm3_3b(),
@@ -443,8 +520,16 @@ mod tests {
             for (i, s) in spec.slots().enumerate() {
                 assert_eq!(spec.id(s.role), TensorId::new(i as u16), "{:?}", s.role);
                 assert_eq!(spec.slot(TensorId::new(i as u16)), Some(s));
-                let taps = matches!(s.role, Role::Layer(_, LayerRole::ConvTaps));
-                let vector = s.rows == 1 && !matches!(s.role, Role::TokenEmbd | Role::Output);
+                let taps = [
+                    LayerRole::ConvTaps,
+                    LayerRole::DeltaTaps,
+                    LayerRole::StreamPredict,
+                    LayerRole::StreamCorrect,
+                ];
+                let taps = taps.iter().any(|&t| matches!(s.role, Role::Layer(_, r) if r == t));
+                let gate = matches!(s.role, Role::Layer(_, LayerRole::SharedRouter));
+                let vector =
+                    s.rows == 1 && !gate && !matches!(s.role, Role::TokenEmbd | Role::Output);
                 assert_eq!(s.is_vector(), vector || taps, "{:?}", s.role);
             }
             assert_eq!(spec.slots().count(), spec.tensors());
@@ -476,11 +561,11 @@ mod tests {
         };
         refused(&with(&|layer| match &mut layer.mixer {
             Mixer::Attention(a) => a.sub_norm = false,
-            Mixer::ShortConv(_) => {}
+            Mixer::ShortConv(_) | Mixer::DeltaNet(_) => {}
         }));
         refused(&with(&|layer| match &mut layer.ffn {
             FeedForward::Dense(d) => d.sub_norm = false,
-            FeedForward::Experts(_) => {}
+            _ => {}
         }));
         // A convolution has no norm before its last product.
         let conv = ShortConv { taps: 3, bias: false };

@@ -51,6 +51,14 @@ pub enum RopeScaling {
         /// Context length of the original training.
         original: f32,
     },
+    /// Only the first frequencies rotate, divided by a factor; the others are 0. (Their number
+    /// counts in the exponents all the same, other than in a rope of fewer elements.)
+    Proportional {
+        /// Number of frequencies that rotate.
+        pairs: u32,
+        /// Divisor of them.
+        factor: f32,
+    },
     /// YaRN: frequencies that make fewer than `slow` rotations within the original context are
     /// divided by `factor`, those with more than `fast` are kept, and those between are mixed by
     /// their number.
@@ -107,6 +115,12 @@ impl Rope {
             RopeScaling::None | RopeScaling::Factors => 1.0,
             RopeScaling::Linear(factor) => factor,
             RopeScaling::Long { original } => original as f32,
+            RopeScaling::Proportional { pairs, factor } => {
+                if pairs > self.dims / 2 {
+                    return inconsistent("the frequencies that rotate must be at most all of them");
+                }
+                factor
+            }
             RopeScaling::Llama3 { factor, low, high, original } => {
                 if !(low > 0.0 && high > low && high.is_finite() && original.is_finite()) {
                     return inconsistent("the bounds of the rotary scaling must be ascending");
@@ -140,6 +154,12 @@ impl Rope {
             RopeScaling::None => rope_freqs(base, 1.0, None, out),
             RopeScaling::Linear(factor) => rope_freqs(base, f64::from(factor), None, out),
             RopeScaling::Factors | RopeScaling::Long { .. } => rope_freqs(base, 1.0, factors, out),
+            RopeScaling::Proportional { pairs, factor } => {
+                rope_freqs(base, f64::from(factor), None, out);
+                if let Some(still) = out.get_mut(pairs as usize..) {
+                    still.fill(0.0);
+                }
+            }
             RopeScaling::Llama3 { factor, low, high, original } => {
                 let [factor, low, high, original] = [factor, low, high, original].map(f64::from);
                 rope_freqs(base, 1.0, None, out);

@@ -12,8 +12,9 @@ use std::thread;
 use proptest::prelude::ProptestConfig;
 use teff_graph::layers::{Attention, Dense, FeedForward, Mixer};
 use teff_graph::{
-    Broken, Cancel, Layer, Layers, LogitsFor, Memory, NeverCancel, Options, Plan, Role, Runner,
-    Running, Segment, SequenceId, Slot, Solo, Spec, Step, StepError, Team, Tensor, TensorId, Work,
+    Broken, Cancel, Layer, LayerRole, Layers, LogitsFor, Memory, NeverCancel, Options, Plan, Role,
+    Runner, Running, Segment, SequenceId, Slot, Solo, Spec, Step, StepError, Team, Tensor,
+    TensorId, Work,
 };
 use teff_kernels::{Backend, Cpu, Format, Matrix, Scalar, quantize_row};
 
@@ -80,6 +81,10 @@ impl Model {
                 Role::RopeFactors | Role::RopeFactorsLong | Role::RopeFactorsShort
             ) {
                 x.iter_mut().for_each(|x| *x += 1.5);
+            }
+            // States decay.
+            if matches!(slot.role, Role::Layer(_, LayerRole::DeltaRate)) {
+                x.iter_mut().for_each(|x| *x = -0.1 - x.abs());
             }
             if slot.is_vector() && slot.rows == 1 {
                 return x;

@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use teff_graph::layers::{
-    Activation, Attention, Experts, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
+    Attention, Experts, FeedForward, Layer, Mixer, Norm, NormKind, Norms, Scales,
 };
 use teff_graph::{
     Embed, Head, LayerRole as L, List, LogitsFor, NeverCancel, Options, Outputs, Role, Segment,
@@ -23,12 +23,16 @@ const VOCAB: usize = 40;
 fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
     let norm = Norm { kind: NormKind::Rms, eps: 1e-5 };
     let attention = Attention { head_dim: 4, scale: 0.5, ..Attention::EMPTY };
-    let (inner, activation) = (INNER as u32, Activation::Silu);
     let layer = Layer {
         mixer: Mixer::Attention(attention),
-        ffn: FeedForward::Experts(Experts { experts, used, inner, activation, normalised }),
+        ffn: FeedForward::Experts(Experts {
+            normalised,
+            ..Experts::new(experts, used, INNER as u32)
+        }),
         norms: Norms { before: norm, pre: true, post: false },
-        scales: Scales { residual: 1.0 },
+        input: None,
+        streams: None,
+        scales: Scales { residual: 1.0, output: false },
     };
     Spec {
         arch: "experts",
@@ -41,6 +45,9 @@ fn spec(experts: u32, used: u32, normalised: bool) -> Spec<'static> {
         norm,
         head: Head::Tied,
         logit_divisor: 1.0,
+        logit_cap: None,
+        per_layer: None,
+        streams: None,
         token_scales: false,
     }
 }

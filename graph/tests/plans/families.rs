@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use teff_graph::family::{FAMILIES, Shapes};
+use teff_graph::layers::{Activation, Experts, Router};
 use teff_graph::meta::{Metadata, Value};
 use teff_graph::{RopeScaling, Spec, SpecError};
 
@@ -84,6 +85,89 @@ fn experts_that_are_mixed_in_another_way() {
         assert_eq!(read("qwen3moe", &with(key, same)).err(), None, "{key}");
         refused("qwen3moe", &with(key, other), key);
     }
+}
+
+fn qwen35() -> Vec<(&'static str, Value<'static>)> {
+    let mut values = sizes!("qwen35");
+    values.retain(|(key, _)| !key.contains("expert"));
+    values.extend([
+        ("qwen35.ssm.conv_kernel", Value::Uint(4)),
+        ("qwen35.ssm.state_size", Value::Uint(8)),
+        ("qwen35.ssm.group_count", Value::Uint(2)),
+        ("qwen35.ssm.time_step_rank", Value::Uint(4)),
+        ("qwen35.ssm.inner_size", Value::Uint(48)),
+        ("qwen35.rope.dimension_count", Value::Uint(8)),
+        ("qwen35.full_attention_interval", Value::Uint(2)),
+    ]);
+    values
+}
+
+#[test]
+fn linear_attention_in_some_layers() {
+    use teff_graph::SpecRoom;
+    use teff_graph::family::{Notice, Rule};
+
+    let read = |values: Vec<(&'static str, Value<'static>)>,
+                lists: Vec<(&'static str, Vec<u64>)>| {
+        let family = FAMILIES.iter().find(|f| f.arch == "qwen35").unwrap();
+        let (keys, mut room) = (Keys { values, lists }, SpecRoom::new());
+        let spec = (family.from_gguf)(&keys, &Embedding, &mut room)?;
+        let linear: Vec<bool> = spec.layers.iter().map(|l| l.delta_net().is_some()).collect();
+        Ok::<_, SpecError>((linear, room.notices().to_vec()))
+    };
+    let with = |more: &[(&'static str, Value<'static>)]| [&qwen35()[..], more].concat();
+    let (linear, notices) = read(qwen35(), vec![]).unwrap();
+    assert_eq!((linear, notices), (vec![true, false, true], vec![]));
+    // The list wins over the interval.
+    let list = "qwen35.attention.recurrent_layers";
+    let (linear, notices) = read(qwen35(), vec![(list, vec![1, 0, 1])]).unwrap();
+    assert_eq!((linear, notices), (vec![true, false, true], vec![]));
+    let (linear, notices) = read(qwen35(), vec![(list, vec![0, 1, 1])]).unwrap();
+    let notice = Notice { key: "qwen35.full_attention_interval", rule: Rule::RecurrentLayers };
+    assert_eq!((linear, notices), (vec![false, true, true], vec![notice]));
+    // Blocks that predict further tokens are no layers.
+    let next = "qwen35.nextn_predict_layers";
+    let (linear, notices) =
+        read(with(&[(next, Value::Uint(1))]), vec![(list, vec![1, 0, 0])]).unwrap();
+    assert_eq!((linear, notices), (vec![true, false], vec![]));
+    assert_eq!(read(with(&[(next, Value::Uint(0))]), vec![]).unwrap().0.len(), 3);
+    // Sections whose sum is not the number of frequencies change nothing.
+    let sections = "qwen35.rope.dimension_sections";
+    for (sum, all) in [(4, vec![2, 1, 1, 0]), (3, vec![1, 1, 1, 0]), (5, vec![5])] {
+        let (_, notices) = read(qwen35(), vec![(sections, all)]).unwrap();
+        let notice = Notice { key: sections, rule: Rule::Sections };
+        assert_eq!(notices, if sum == 4 { vec![] } else { vec![notice] });
+    }
+    for (key, value) in [
+        (next, Value::Uint(3)),
+        (list, Value::Bool(true)),
+        ("qwen35.ssm.inner_size", Value::Uint(47)),
+        ("qwen35.ssm.state_size", Value::Null),
+        ("qwen35.expert_count", Value::Uint(4)),
+    ] {
+        let e = read(with(&[(key, value)]), vec![]).unwrap_err().to_string();
+        assert!(e.contains(key), "{key}: {e}");
+    }
+    for list_of in [vec![1, 0], vec![1, 0, 1, 1]] {
+        let e = read(qwen35(), vec![(list, list_of)]).unwrap_err().to_string();
+        assert!(e.contains(list), "{e}");
+    }
+    // Value heads in two groups of a size of their own.
+    let family = FAMILIES.iter().find(|f| f.arch == "qwen35").unwrap();
+    let spec = family.read_gguf(&Keys { values: qwen35(), lists: vec![] }, &Embedding).unwrap();
+    let net = *spec.layers.get(0).delta_net().unwrap();
+    assert_eq!((net.key_dim, net.value_dim, net.channels(), net.taps), (8, 12, 2 * 16 + 48, 4));
+    let order = net.stored(teff_graph::LayerRole::DeltaQkv).unwrap();
+    assert_eq!((order.first, order.size, order.columns), (32, 12, false));
+    assert_eq!([0, 1, 2, 3].map(|j| order.stored(j)), [0, 2, 1, 3]);
+    let spec = read_attention(&spec);
+    assert_eq!(spec, (true, true, 8));
+}
+
+/// Gates and norms of the attention of the second layer, and the elements that are rotated.
+fn read_attention(spec: &Spec<'_>) -> (bool, bool, u32) {
+    let attention = spec.layers.get(1).attention().unwrap();
+    (attention.gate, attention.qk_norm, spec.ropes[0].dims)
 }
 
 #[test]
@@ -223,7 +307,6 @@ fn granites_factors() {
     let logits = ("granite.logit_scale", Value::Float(6.0));
     refused("granite", &with(&[]), "granite.logit_scale");
     refused("granite", &with(&[("granite.logit_scale", Value::Float(0.0))]), "divisor");
-    refused("granite", &with(&[logits, ("granite.expert_count", Value::Uint(2))]), "expert_count");
     let window = ("granite.attention.sliding_window", Value::Uint(8));
     // Ignored, with a notice.
     assert_eq!(
@@ -340,4 +423,96 @@ fn olmos_windows() {
     refused("olmo2", &with(&[size], &[0, 1]), "sliding_window_pattern");
     let base = ("olmo2.rope.freq_base_swa", Value::Float(10.0));
     refused("olmo2", &with(&[size, base], &[]), base.0);
+}
+
+/// The experts of a file's last layer, with these keys more.
+macro_rules! experts {
+    ($arch:literal, $more:expr, $lists:expr) => {{
+        let mut values = sizes!($arch);
+        values.extend($more);
+        let keys = Keys { values, lists: $lists };
+        read($arch, &keys).map(|spec| *spec.layers.get(2).experts().unwrap())
+    }};
+}
+
+/// What architectures with experts have in common, and what each means by itself.
+#[test]
+fn experts_of_each_architecture() {
+    let none = || -> Vec<(&'static str, Value<'static>)> { vec![] };
+    let plain = Experts::new(8, 2, 32);
+    assert_eq!(experts!("qwen3moe", none(), vec![]), Ok(plain));
+    assert_eq!(experts!("qwen2moe", none(), vec![]), Ok(Experts { normalised: false, ..plain }));
+    // The inner width of all layers.
+    let wide = Experts { inner: 64, ..plain };
+    assert_eq!(experts!("llama", none(), vec![]), Ok(wide));
+    let logits = vec![("granitemoe.logit_scale", Value::Float(6.0))];
+    assert_eq!(experts!("granitemoe", logits, vec![]), Ok(wide));
+    let activation = Activation::SwigluClamped { alpha: 1.702, limit: 7.0 };
+    let biased = Experts { activation, bias: true, ..plain };
+    assert_eq!(experts!("gpt-oss", none(), vec![]), Ok(biased));
+    let kv = || vec![("lfm2moe.attention.head_count_kv", vec![0, 2, 0])];
+    let sigmoid = Experts { router: Router::Sigmoid { bias: true }, ..plain };
+    let lfm2moe = |more: &[(&'static str, Value<'static>)]| {
+        let mut all = vec![("lfm2moe.leading_dense_block_count", Value::Uint(2))];
+        all.extend(more);
+        experts!("lfm2moe", all, kv())
+    };
+    assert_eq!(lfm2moe(&[]), Ok(sigmoid));
+    assert_eq!(lfm2moe(&[("lfm2moe.expert_gating_func", Value::Uint(2))]), Ok(sigmoid));
+    for (key, value) in [
+        ("lfm2moe.expert_gating_func", Value::Uint(1)),
+        ("lfm2moe.expert_weights_scale", Value::Float(2.5)),
+        ("lfm2moe.expert_weights_norm", Value::Bool(false)),
+        ("lfm2moe.expert_shared_count", Value::Uint(1)),
+        ("lfm2moe.leading_dense_block_count", Value::Int(-1)),
+    ] {
+        let error = lfm2moe(&[(key, value)]).expect_err(key).to_string();
+        assert!(error.contains(key), "{key}: {error}");
+    }
+    let errors = [
+        (
+            experts!("llama", [("llama.expert_shared_count", Value::Uint(1))], vec![]),
+            "llama.expert_shared_count",
+        ),
+        (
+            experts!(
+                "gpt-oss",
+                [("gpt-oss.expert_shared_feed_forward_length", Value::Uint(8))],
+                vec![]
+            ),
+            "gpt-oss.expert_shared_feed_forward_length",
+        ),
+        (
+            experts!("qwen2moe", [("qwen2moe.expert_weights_norm", Value::Bool(true))], vec![]),
+            "qwen2moe.expert_weights_norm",
+        ),
+    ];
+    for (found, key) in errors {
+        assert!(found.expect_err(key).to_string().contains(key), "{key}");
+    }
+}
+
+/// gpt-oss: windows in every other layer, unless a list says otherwise, and YaRN without rounding.
+#[test]
+fn gpt_oss_in_gguf_files() {
+    let with = |more: &[(&'static str, Value<'static>)], list: &[u64]| {
+        let mut values = sizes!("gpt-oss");
+        values.push(("gpt-oss.rope.scaling.type", Value::Str("yarn")));
+        values.push(("gpt-oss.rope.scaling.factor", Value::Float(8.0)));
+        values.push(("gpt-oss.attention.sliding_window", Value::Uint(8)));
+        values.extend(more);
+        let pattern = ("gpt-oss.attention.sliding_window_pattern", list.to_vec());
+        Keys { values, lists: if list.is_empty() { vec![] } else { vec![pattern] } }
+    };
+    let windows = |keys: &Keys| -> Vec<u32> {
+        let spec = read("gpt-oss", keys).unwrap();
+        let scaling = spec.ropes[0].scaling;
+        assert!(matches!(scaling, RopeScaling::Yarn { truncate: false, .. }), "{scaling:?}");
+        let attention = spec.layers.iter().map(|l| *l.attention().unwrap());
+        attention.map(|a| if a.sinks { a.window.unwrap_or(0) } else { 9 }).collect()
+    };
+    assert_eq!(windows(&with(&[], &[])), [8, 0, 8]);
+    assert_eq!(windows(&with(&[], &[0, 1, 1])), [0, 8, 8]);
+    let every = ("gpt-oss.attention.sliding_window_pattern", Value::Uint(3));
+    assert_eq!(windows(&with(&[every], &[])), [8, 8, 0]);
 }

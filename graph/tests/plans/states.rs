@@ -575,6 +575,9 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
         out_bias: false,
         qk_norm: false,
         wide_norm: false,
+        value_norm: false,
+        keys_as_values: false,
+        gate: false,
         sub_norm: false,
         rope: None,
         ..a

@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use proptest::prelude::*;
-use teff_graph::layers::FeedForward;
+use teff_graph::layers::{Activation, FeedForward, Router};
 use teff_graph::ops::{Op, Output, QkvPart};
 use teff_graph::plan::{BufferId, State, StateId, StateKind};
 use teff_graph::{Options, Outputs, Plan, PlanError, Role, Spec, TensorId};
@@ -161,12 +161,22 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::Linear(l) => l.scale = x,
             Op::Project(p) => p.eps = x,
             Op::Attend(a) => a.scale = x,
+            Op::Route(r) => r.scale = x,
             Op::ExpertsDown(e) => e.scale = x,
+            Op::LayerInputs(i) => i.eps = x,
+            Op::AddToStreams(a) => a.eps = x,
+            Op::Merge(m) => m.scale = x,
+            Op::SparseGate(s) => s.cut = x,
+            Op::GateHeads(g) => g.eps = x,
             _ => {}
         });
         m.op(i, "a second number", |op| match op {
             Op::NormAdd(n) => n.scale = x,
             Op::Attend(a) => a.growth = x,
+            Op::Gated(g) => g.act = Activation::SwigluClamped { alpha: x, limit: 1.0 },
+            Op::ExpertsGated(g) => g.act = Activation::SwigluClamped { alpha: 1.0, limit: x },
+            Op::LayerInputs(i) => i.scale = x,
+            Op::Linear(l) => l.cap = Some(x),
             _ => {}
         });
     }
@@ -178,11 +188,24 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::Gated(g) => g.gate = w,
             Op::ExpertsGated(e) => e.gate = w,
             Op::ExpertsDown(e) => e.w = w,
+            Op::LayerInputs(i) => i.table = w,
+            Op::GateInput(g) => g.w = w,
+            Op::StreamProducts(s) => s.w = w,
             _ => {}
         });
         m.op(i, "other weights", |op| match op {
             Op::Gated(g) => g.up = w,
             Op::ExpertsGated(e) => e.up = w,
+            _ => {}
+        });
+        m.op(i, "biases", |op| match op {
+            Op::Route(r) => r.bias = Some(w),
+            Op::ExpertsGated(e) => e.gate_bias = Some(w),
+            Op::ExpertsDown(e) => e.bias = Some(w),
+            _ => {}
+        });
+        m.op(i, "other biases", |op| match op {
+            Op::ExpertsGated(e) => e.up_bias = Some(w),
             _ => {}
         });
     }
@@ -193,7 +216,27 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::Linear(l) => l.bias = Some(matrix),
         Op::Project(p) => p.k_norm = Some(matrix),
         Op::ShortConv(c) => c.taps = matrix,
+        Op::DeltaConv(c) => c.taps = matrix,
+        Op::DeltaGates(g) => g.bias = matrix,
+        Op::GateHeads(g) => g.norm = Some(matrix),
+        Op::ExpertsGated(e) => e.gate_bias = Some(matrix),
+        Op::ExpertsDown(e) => e.bias = Some(matrix),
+        Op::LayerInputs(i) => i.weight = matrix,
+        Op::AddToStreams(a) => a.weight = matrix,
+        Op::PredictStreams(p) => p.coefs = matrix,
+        Op::CorrectStreams(c) => c.coefs = matrix,
+        Op::Route(r) => r.scales = Some(matrix),
         _ => {}
+    });
+    m.op(i, "a factor", |op| {
+        if let Op::NormAdd(n) = op {
+            n.then = Some(matrix);
+        }
+    });
+    m.op(i, "no bound", |op| {
+        if let Op::Linear(l) = op {
+            l.cap = Some(0.0);
+        }
     });
     let beyond = BufferId::new(m.plan.buffers.len() as u16);
     m.op(i, "a buffer that is not there", |op| match op {
@@ -212,8 +255,51 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::SelectRows(s) => s.x = beyond,
         Op::Convert(c) => c.x = beyond,
         Op::StoreHeads(s) => s.x = beyond,
+        Op::ScaleHeads(s) => s.x = beyond,
+        Op::LayerInputs(i) => i.x = beyond,
+        Op::GateInput(g) => g.inputs = beyond,
+        Op::StartStreams(s) => s.x = beyond,
+        Op::StreamProducts(s) => s.out = beyond,
+        Op::PredictStreams(p) => p.by = beyond,
+        Op::CorrectStreams(c) => c.a = beyond,
+        Op::AddToStreams(a) => a.streams = beyond,
+        Op::EndStreams(e) => e.y = beyond,
+        Op::Merge(m) => m.y = beyond,
+        Op::SparseGate(s) => s.up = beyond,
+        Op::DeltaConv(c) => c.x = beyond,
+        Op::DeltaGates(g) => g.decay = beyond,
+        Op::DeltaRule(d) => d.beta = beyond,
+        Op::GateHeads(g) => g.gate = beyond,
         _ => {}
     });
+    m.op(i, "another buffer that is not there", |op| match op {
+        Op::ExpertsDown(e) => e.shared = Some(beyond),
+        Op::ScaleHeads(s) => s.gate = beyond,
+        _ => {}
+    });
+    m.op(i, "a score that is not there", |op| match op {
+        Op::ExpertsDown(e) => e.shared_score = Some(beyond),
+        _ => {}
+    });
+    m.op(i, "a gate that an operation has not", |op| match op {
+        Op::Linear(l) => l.act = Some(Activation::SwigluClamped { alpha: 1.0, limit: 1.0 }),
+        _ => {}
+    });
+}
+
+const PARTS: [QkvPart; 5] =
+    [QkvPart::All, QkvPart::Key, QkvPart::Value, QkvPart::Query, QkvPart::KeyAndValue];
+/// Other sizes of linear attention.
+fn other_heads(h: teff_graph::ops::DeltaHeads) -> [teff_graph::ops::DeltaHeads; 5] {
+    use teff_graph::ops::DeltaHeads;
+    [
+        DeltaHeads { key_heads: h.key_heads + 1, ..h },
+        DeltaHeads { value_heads: h.value_heads + 1, ..h },
+        DeltaHeads { key_dim: h.key_dim + 1, ..h },
+        DeltaHeads { value_dim: 0, ..h },
+        // As many elements, in other heads.
+        DeltaHeads { value_heads: h.value_heads * 2, value_dim: h.value_dim / 2, ..h },
+    ]
 }
 
 /// Changes of the shape of an operation.
@@ -227,6 +313,57 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                 r.rope = 7;
             }
         }),
+        Op::Convert(c) => {
+            for first in [c.first + 1, u32::MAX] {
+                m.op(i, "first", |op| *op = Op::Convert(teff_graph::ops::Convert { first, ..c }));
+            }
+        }
+        Op::StreamProducts(s) => {
+            for (stack, each) in [(s.stack + 1, s.each), (0, s.each), (s.stack, !s.each)] {
+                // One matrix has the same inputs either way.
+                if s.stack == 1 && stack == 1 {
+                    continue;
+                }
+                m.op(i, "a stack", |op| {
+                    *op = Op::StreamProducts(teff_graph::ops::StreamProducts { stack, each, ..s });
+                });
+            }
+        }
+        Op::StartStreams(s) => m.op(i, "active", |op| {
+            *op = Op::StartStreams(teff_graph::ops::StartStreams { active: u8::MAX, ..s });
+        }),
+        Op::AddToStreams(a) => m.op(i, "active", |op| {
+            *op = Op::AddToStreams(teff_graph::ops::AddToStreams { active: u8::MAX, ..a });
+        }),
+        Op::PredictStreams(p) => {
+            for (streams, active) in [(p.streams + 1, p.active), (0, 0), (p.streams, p.streams)] {
+                m.op(i, "streams", |op| {
+                    *op = Op::PredictStreams(teff_graph::ops::PredictStreams {
+                        streams,
+                        active,
+                        ..p
+                    });
+                });
+            }
+        }
+        Op::CorrectStreams(c) => {
+            for (streams, active) in [(c.streams + 1, c.active), (0, 0), (c.streams, c.streams)] {
+                m.op(i, "streams", |op| {
+                    *op = Op::CorrectStreams(teff_graph::ops::CorrectStreams {
+                        streams,
+                        active,
+                        ..c
+                    });
+                });
+            }
+        }
+        Op::GateInput(g) => {
+            for layer in [plan.spec.layers.len() as u16, u16::MAX] {
+                m.op(i, "layer", |op| {
+                    *op = Op::GateInput(teff_graph::ops::GateInput { layer, ..g });
+                });
+            }
+        }
         Op::Project(p) => {
             let changed = [
                 ("heads", p.heads + 1, p.kv_heads, p.head_dim, p.state),
@@ -239,7 +376,9 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             for (what, heads, kv_heads, head_dim, state) in changed {
                 m.op(i, what, |op| {
                     // A product of keys doesn't look at the number of queries.
-                    if !(what == "heads" && matches!(p.part, QkvPart::Key | QkvPart::Value)) {
+                    if !(what == "heads"
+                        && matches!(p.part, QkvPart::Key | QkvPart::Value | QkvPart::KeyAndValue))
+                    {
                         *op = Op::Project(teff_graph::ops::Project {
                             heads,
                             kv_heads,
@@ -250,7 +389,7 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                     }
                 });
             }
-            for part in [QkvPart::All, QkvPart::Key, QkvPart::Value, QkvPart::Query] {
+            for part in PARTS {
                 // Where the widths agree, another state lacks what this one has twice.
                 m.op(i, "a part", |op| *op = Op::Project(teff_graph::ops::Project { part, ..p }));
             }
@@ -268,7 +407,7 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                 teff_graph::ops::StoreHeads { head_dim: 0, ..s },
                 teff_graph::ops::StoreHeads { state: no_state, ..s },
             ];
-            for part in [QkvPart::All, QkvPart::Key, QkvPart::Value, QkvPart::Query] {
+            for part in PARTS {
                 changed.push(teff_graph::ops::StoreHeads { part, ..s });
             }
             if let Some(state) = other_fixed(plan, s.state) {
@@ -315,10 +454,73 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
                 m.op(i, "convolution", |op| *op = Op::ShortConv(c));
             }
         }
+        Op::DeltaConv(c) => {
+            for (state, n) in [(no_state, c.n), (c.state, c.n + 1), (c.state, c.n - 1)] {
+                m.op(i, "convolution", |op| {
+                    *op = Op::DeltaConv(teff_graph::ops::DeltaConv { state, n, ..c });
+                });
+            }
+            for heads in other_heads(c.heads) {
+                m.op(i, "heads", |op| {
+                    *op = Op::DeltaConv(teff_graph::ops::DeltaConv { heads, ..c });
+                });
+            }
+            if let Some(state) = other_fixed(plan, c.state) {
+                m.op(i, "a cache", |op| {
+                    *op = Op::DeltaConv(teff_graph::ops::DeltaConv { state, ..c });
+                });
+            }
+            m.op(i, "in place", |op| {
+                *op = Op::DeltaConv(teff_graph::ops::DeltaConv { out: c.x, ..c });
+            });
+        }
+        Op::DeltaGates(g) => {
+            let rate = plan.spec.id(Role::OutputNorm);
+            for g in [
+                teff_graph::ops::DeltaGates { rate, ..g },
+                teff_graph::ops::DeltaGates { decay: g.beta, ..g },
+            ] {
+                m.op(i, "gates", |op| *op = Op::DeltaGates(g));
+            }
+        }
+        Op::DeltaRule(d) => {
+            let mut changed = vec![
+                teff_graph::ops::DeltaRule { state: no_state, ..d },
+                teff_graph::ops::DeltaRule { x: d.out, ..d },
+                teff_graph::ops::DeltaRule { decay: d.out, ..d },
+                teff_graph::ops::DeltaRule { out: d.x, ..d },
+            ];
+            for heads in other_heads(d.heads) {
+                changed.push(teff_graph::ops::DeltaRule { heads, ..d });
+            }
+            if let Some(state) = other_fixed(plan, d.state) {
+                changed.push(teff_graph::ops::DeltaRule { state, ..d });
+            }
+            for d in changed {
+                m.op(i, "delta rule", |op| *op = Op::DeltaRule(d));
+            }
+        }
+        Op::GateHeads(g) => {
+            for head_dim in [0, g.head_dim + 1] {
+                if head_dim == 0 || g.norm.is_some() {
+                    m.op(i, "heads", |op| {
+                        *op = Op::GateHeads(teff_graph::ops::GateHeads { head_dim, ..g });
+                    });
+                }
+            }
+            m.op(i, "its gate in place", |op| {
+                *op = Op::GateHeads(teff_graph::ops::GateHeads { gate: g.out, ..g });
+            });
+        }
         Op::Route(r) => {
             for used in [0, r.used + 1, r.used.wrapping_sub(1), u16::MAX] {
                 m.op(i, "used", |op| *op = Op::Route(teff_graph::ops::Route { used, ..r }));
             }
+            let router = match r.router {
+                Router::Sigmoid { bias: true } => Router::Softmax,
+                _ => Router::Sigmoid { bias: true },
+            };
+            m.op(i, "router", |op| *op = Op::Route(teff_graph::ops::Route { router, ..r }));
         }
         Op::ExpertsGated(e) => {
             for (experts, used) in
@@ -332,6 +534,18 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             }
         }
         Op::ExpertsDown(e) => {
+            for wrong in [e.routes] {
+                m.op(i, "outputs of another width", |op| {
+                    *op =
+                        Op::ExpertsDown(teff_graph::ops::ExpertsDown { shared: Some(wrong), ..e });
+                });
+                m.op(i, "a score of another width", |op| {
+                    *op = Op::ExpertsDown(teff_graph::ops::ExpertsDown {
+                        shared_score: Some(wrong),
+                        ..e
+                    });
+                });
+            }
             for (experts, used) in
                 [(e.experts + 1, e.used), (e.experts - 1, e.used), (0, e.used), (1, e.used)]
                     .into_iter()
@@ -354,7 +568,7 @@ fn of_places(m: &mut Mutations<'_>, i: usize) {
         Op::Barrier => return,
         Op::Linear(l) => matches!(l.to, Output::Store(_)),
         Op::ExpertsDown(e) => matches!(e.to, Output::Store(_)),
-        Op::NormAdd(_) => false,
+        Op::NormAdd(_) | Op::Merge(_) | Op::AddToStreams(_) | Op::DeltaGates(_) => false,
         _ => true,
     };
     // All write something, which two must not do in one phase.
@@ -442,7 +656,7 @@ fn what_is_wrong_has_a_name() {
     });
     assert_eq!(late, wrong);
     // The caches of the first attention and of the windowed one, exchanged.
-    assert_eq!(plan.states.len(), 4);
+    assert_eq!(plan.states.len(), 8);
     let attend = at(&|op| matches!(op, Op::Attend(_)));
     let swapped = verdict(&|ops| {
         for op in ops.iter_mut() {

@@ -1,7 +1,7 @@
 //! IQ4_NL: 32 codes of 4 bits, each one of sixteen uneven steps, with one f16 scale (ggml's
 //! `block_iq4_nl`).
 
-use super::search::{NOTHING, peak};
+use super::search::{self, NOTHING, peak};
 use super::{Block, CodeBlock, DenseBlock, F16, dequantize_codes, impl_pod};
 use crate::Format;
 
@@ -41,18 +41,17 @@ pub(super) fn nearest(x: f32) -> u8 {
 
 /// The scale by weighted least squares: for the codes of each of sixteen inverse scales, the first of
 /// which puts the peak on the first value and the others on steps around it. The best has the
-/// largest share of the weighted squares of `x`, elements weighing their square: what ggml does
-/// without importances.
-pub(super) fn scale(x: &[f32; 32]) -> f32 {
+/// largest share of the weighted squares of `x`. `w` are the elements' weights: without importances,
+/// their squares.
+pub(super) fn scale(x: &[f32; 32], w: &[f32; 32]) -> f32 {
     let peak = peak(x);
     if peak.abs() < NOTHING {
         return 0.0;
     }
     let sums = |inverse: f32| {
         let (mut xc, mut cc) = (0.0f32, 0.0f32);
-        for &v in x {
+        for (&v, &w) in x.iter().zip(w) {
             let c = f32::from(VALUES[usize::from(nearest(inverse * v))]);
-            let w = v * v;
             xc += w * c * v;
             cc += w * c * c;
         }
@@ -81,17 +80,32 @@ unsafe impl Block for IQ4_NL {
     fn quantize(x: &[f32], out: &mut [Self]) {
         assert_eq!(x.len(), out.len() * 32);
         for (x, b) in x.as_chunks::<32>().0.iter().zip(out) {
-            let d = scale(x);
-            let id = if d == 0.0 { 0.0 } else { 1.0 / d };
-            b.d = F16::nearest(d);
-            for (j, q) in b.q.iter_mut().enumerate() {
-                *q = nearest(id * x[j]) | nearest(id * x[j + 16]) << 4;
-            }
+            b.store(x, &x.map(|v| v * v));
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (blocks, importances) = (x.as_chunks::<32>().0, importances.as_chunks::<32>().0);
+        assert_eq!((x.len(), blocks.len()), (out.len() * 32, importances.len()));
+        for ((x, importances), b) in blocks.iter().zip(importances).zip(out) {
+            b.store(x, &search::weights(x, importances, search::squares(x) * (2.0 / 32.0)));
         }
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
         dequantize_codes(blocks, out);
+    }
+}
+
+impl IQ4_NL {
+    /// Fills the block; `w` are the elements' weights.
+    fn store(&mut self, x: &[f32; 32], w: &[f32; 32]) {
+        let d = scale(x, w);
+        let id = if d == 0.0 { 0.0 } else { 1.0 / d };
+        self.d = F16::nearest(d);
+        for (j, q) in self.q.iter_mut().enumerate() {
+            *q = nearest(id * x[j]) | nearest(id * x[j + 16]) << 4;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! every 32 (ggml's `block_iq4_xs`).
 
 use super::iq4_nl::{VALUES, nearest, scale};
-use super::search::{code, peak};
+use super::search::{self, code, peak};
 use super::{Block, CodeBlock, DenseBlock, F16, dequantize_codes, impl_pod};
 use crate::Format;
 
@@ -36,6 +36,27 @@ impl IQ4_XS {
         (low | high << 4) as i8 - 32
     }
 
+    /// Fills the block, with these scales before their rounding.
+    fn store(&mut self, x: &[f32; 256], scales: &[f32; 8]) {
+        let d = -peak(scales) / 32.0;
+        let id = if d == 0.0 { 0.0 } else { 1.0 / d };
+        self.d = F16::nearest(d);
+        let (mut l, mut h) = (0u32, 0u16);
+        let parts = x.as_chunks::<32>().0.iter().zip(self.q.as_chunks_mut::<16>().0);
+        for (sub, (x, q)) in parts.enumerate() {
+            let step = code(id * scales[sub], -32.0, 31.0);
+            let scale = d * step;
+            let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+            for (j, q) in q.iter_mut().enumerate() {
+                *q = nearest(inverse * x[j]) | nearest(inverse * x[j + 16]) << 4;
+            }
+            let step = (step + 32.0) as u32;
+            l |= (step & 15) << (4 * sub);
+            h |= (step >> 4 << (2 * sub)) as u16;
+        }
+        (self.l, self.h) = (l.to_le_bytes(), h.to_le_bytes());
+    }
+
     /// The sixteen bytes of the codes of a part.
     #[inline(always)]
     pub(crate) fn nibbles(&self, part: usize) -> &[u8; 16] {
@@ -54,26 +75,24 @@ unsafe impl Block for IQ4_XS {
         assert_eq!(x.len(), out.len() * 256);
         for (x, b) in x.as_chunks::<256>().0.iter().zip(out) {
             let mut scales = [0.0; 8];
-            let parts = x.as_chunks::<32>().0;
-            for (s, x) in scales.iter_mut().zip(parts) {
-                *s = scale(x);
+            for (s, x) in scales.iter_mut().zip(x.as_chunks::<32>().0) {
+                *s = scale(x, &x.map(|v| v * v));
             }
-            let d = -peak(&scales) / 32.0;
-            let id = if d == 0.0 { 0.0 } else { 1.0 / d };
-            b.d = F16::nearest(d);
-            let (mut l, mut h) = (0u32, 0u16);
-            for (sub, (x, q)) in parts.iter().zip(b.q.as_chunks_mut::<16>().0).enumerate() {
-                let step = code(id * scales[sub], -32.0, 31.0);
-                let scale = d * step;
-                let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-                for (j, q) in q.iter_mut().enumerate() {
-                    *q = nearest(inverse * x[j]) | nearest(inverse * x[j + 16]) << 4;
-                }
-                let step = (step + 32.0) as u32;
-                l |= (step & 15) << (4 * sub);
-                h |= (step >> 4 << (2 * sub)) as u16;
+            b.store(x, &scales);
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (rows, importances) = (x.as_chunks::<256>().0, importances.as_chunks::<256>().0);
+        assert_eq!((x.len(), rows.len()), (out.len() * 256, importances.len()));
+        for ((x, importances), b) in rows.iter().zip(importances).zip(out) {
+            let mean = search::squares(x) * (2.0 / 256.0);
+            let mut scales = [0.0; 8];
+            let parts = x.as_chunks::<32>().0.iter().zip(importances.as_chunks::<32>().0);
+            for (s, (x, importances)) in scales.iter_mut().zip(parts) {
+                *s = scale(x, &search::weights(x, importances, mean));
             }
-            (b.l, b.h) = (l.to_le_bytes(), h.to_le_bytes());
+            b.store(x, &scales);
         }
     }
 

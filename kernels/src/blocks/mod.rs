@@ -89,6 +89,17 @@ pub unsafe trait Block: Pod {
     /// If `x.len() != out.len() * LEN`.
     fn quantize(x: &[f32], out: &mut [Self]);
 
+    /// Stores a row `x` as blocks, with an importance for each element: how much its error counts,
+    /// such as the mean square of what the element is multiplied with. The bytes are those of ggml's
+    /// quantiser with an importance matrix; formats that have no use for it ignore it.
+    ///
+    /// # Panics
+    /// If `x.len() != out.len() * LEN` or `importances.len() != x.len()`.
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        assert_eq!(x.len(), importances.len());
+        Self::quantize(x, out);
+    }
+
     /// The values of the blocks.
     ///
     /// # Panics
@@ -360,6 +371,16 @@ macro_rules! for_block {
 pub fn quantize_row(format: Format, x: &[f32], out: &mut [u8]) {
     assert_eq!(Some(out.len()), format.row_bytes(x.len()), "a row of {format}");
     for_block!(format, B => B::quantize(x, bytemuck::cast_slice_mut(out)));
+}
+
+/// Quantises a whole row of weights as [`quantize_row`] does, with an importance for each
+/// ([`Block::quantize_weighted`]).
+///
+/// # Panics
+/// As [`quantize_row`], and if there are more or fewer importances than weights.
+pub fn quantize_row_weighted(format: Format, x: &[f32], importances: &[f32], out: &mut [u8]) {
+    assert_eq!(Some(out.len()), format.row_bytes(x.len()), "a row of {format}");
+    for_block!(format, B => B::quantize_weighted(x, importances, bytemuck::cast_slice_mut(out)));
 }
 
 /// The values of a row of weights in `format`; of I2_S, what the tensor's scale is to be multiplied

@@ -33,7 +33,7 @@ unsafe impl Block for Q2_K {
     /// does.
     fn quantize(x: &[f32], out: &mut [Self]) {
         assert_eq!(x.len(), out.len() * 256);
-        const GRID: Grid = Grid { top: 3.0, first: -0.5, tenths: 15, magnitude: true };
+        const GRID: Grid = Grid { top: 3.0, first: -0.5, tries: 15, step: 0.1, magnitude: true };
         for (x, b) in x.as_chunks::<256>().0.iter().zip(out) {
             let (mut scales, mut mins, mut codes) = ([0.0; 16], [0.0; 16], [0.0; 256]);
             let subs = x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0);
@@ -43,15 +43,50 @@ unsafe impl Block for Q2_K {
             }
             let (d, low) = parts(&scales);
             let (dmin, high) = parts(&mins);
-            (b.d, b.dmin) = (d, dmin);
-            b.scales = core::array::from_fn(|sub| low[sub] | high[sub] << 4);
-            search::final_codes(b, x, &mut codes, 0.0, 3.0);
-            b.q = pack(&codes.map(|c| c as u8));
+            b.store(x, (d, low), (dmin, high), &mut codes);
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (rows, importances) = (x.as_chunks::<256>().0, importances.as_chunks::<256>().0);
+        assert_eq!((x.len(), rows.len()), (out.len() * 256, importances.len()));
+        const GRID: Grid = Grid::weighted(3.0);
+        for ((x, importances), b) in rows.iter().zip(importances).zip(out) {
+            let (mut scales, mut mins, mut sums) = ([0.0; 16], [0.0; 16], [0.0; 16]);
+            let mut codes = [0.0; 256];
+            let mean = search::squares(x) / 256.0;
+            let subs = x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0);
+            let subs = subs.zip(importances.as_chunks::<16>().0).enumerate();
+            for (sub, ((x, codes), importances)) in subs {
+                let w = search::weights(x, importances, mean);
+                sums[sub] = w.iter().fold(0.0f32, |s, w| s + w);
+                (scales[sub], mins[sub]) = search::scale_and_min(x, &w, &GRID, codes);
+            }
+            let (d, low) = search::units(&scales, &sums, 15);
+            let (dmin, high) = search::units(&mins, &sums, 15);
+            b.store(x, (F16::nearest(d), low), (F16::nearest(dmin), high), &mut codes);
         }
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
         dequantize_codes(blocks, out);
+    }
+}
+
+impl Q2_K {
+    /// Fills the block: units and their counts for scales and minimums, and the codes nearest to `x`
+    /// under these.
+    fn store(
+        &mut self,
+        x: &[f32; 256],
+        (d, scales): (F16, [u8; 16]),
+        (dmin, mins): (F16, [u8; 16]),
+        codes: &mut [f32; 256],
+    ) {
+        (self.d, self.dmin) = (d, dmin);
+        self.scales = core::array::from_fn(|sub| scales[sub] | mins[sub] << 4);
+        search::final_codes(self, x, codes, 0.0, 3.0);
+        self.q = pack(&codes.map(|c| c as u8));
     }
 }
 

@@ -49,14 +49,33 @@ unsafe impl Block for Q3_K {
                 b.d = F16::nearest(1.0 / inverse);
                 for (sub, &scale) in scales.iter().enumerate() {
                     let steps = (search::code(inverse * scale, -32.0, 31.0) + 32.0) as u8;
-                    b.scales[sub % 8] |= (steps & 15) << (sub / 8 * 4);
-                    b.scales[8 + sub % 4] |= (steps >> 4) << (sub / 4 * 2);
+                    b.put_steps(sub, steps);
                 }
             }
-            search::final_codes(b, x, &mut codes, -4.0, 3.0);
-            let codes = codes.map(|c| (c + 4.0) as u8);
-            b.q = pack(&codes);
-            b.h = core::array::from_fn(|i| (0..8).fold(0, |h, p| h | codes[32 * p + i] >> 2 << p));
+            b.store(x, &mut codes);
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (rows, importances) = (x.as_chunks::<256>().0, importances.as_chunks::<256>().0);
+        assert_eq!((x.len(), rows.len()), (out.len() * 256, importances.len()));
+        for ((x, importances), b) in rows.iter().zip(importances).zip(out) {
+            let (mut scales, mut sums, mut codes) = ([0.0; 16], [0.0; 16], [0.0; 256]);
+            let mean = 2.0 * search::squares(x) / 256.0;
+            let subs = x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0);
+            let subs = subs.zip(importances.as_chunks::<16>().0).enumerate();
+            for (sub, ((x, codes), importances)) in subs {
+                let w = search::weights(x, importances, mean);
+                sums[sub] = w.iter().fold(0.0f32, |s, w| s + w);
+                scales[sub] = search::scale(x, &w, 4.0, codes);
+            }
+            let mut steps = [0.0; 16];
+            b.d = F16::nearest(search::scale(&scales, &sums, 32.0, &mut steps));
+            b.scales = [0; 12];
+            for (sub, step) in steps.into_iter().enumerate() {
+                b.put_steps(sub, (step + 32.0) as u8);
+            }
+            b.store(x, &mut codes);
         }
     }
 
@@ -66,6 +85,20 @@ unsafe impl Block for Q3_K {
 }
 
 impl Q3_K {
+    /// Puts a scale plus 32 where there is none yet.
+    fn put_steps(&mut self, sub: usize, steps: u8) {
+        self.scales[sub % 8] |= (steps & 15) << (sub / 8 * 4);
+        self.scales[8 + sub % 4] |= (steps >> 4) << (sub / 4 * 2);
+    }
+
+    /// Stores the codes nearest to `x` under the scales that are there.
+    fn store(&mut self, x: &[f32; 256], codes: &mut [f32; 256]) {
+        search::final_codes(self, x, codes, -4.0, 3.0);
+        let codes = codes.map(|c| (c + 4.0) as u8);
+        self.q = pack(&codes);
+        self.h = core::array::from_fn(|i| (0..8).fold(0, |h, p| h | codes[32 * p + i] >> 2 << p));
+    }
+
     /// The scale of sub-block `sub`, in units of `d`.
     #[inline(always)]
     fn steps(&self, sub: usize) -> i8 {

@@ -1,5 +1,6 @@
 //! Q4_0: 32 codes of 4 bits with one f16 scale (ggml's `block_q4_0`).
 
+use super::search;
 use super::{Block, CodeBlock, DenseBlock, F16, dequantize_codes, impl_pod};
 use crate::Format;
 
@@ -35,6 +36,19 @@ unsafe impl Block for Q4_0 {
             for (j, q) in b.q.iter_mut().enumerate() {
                 *q = code(x[j]) | code(x[j + 16]) << 4;
             }
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (blocks, importances) = (x.as_chunks::<32>().0, importances.as_chunks::<32>().0);
+        assert_eq!((x.len(), blocks.len()), (out.len() * 32, importances.len()));
+        let mean = search::squares(x) / x.len() as f32;
+        for ((x, importances), b) in blocks.iter().zip(importances).zip(out) {
+            let w = search::weights(x, importances, mean);
+            let mut codes = [0.0; 32];
+            b.d = F16::nearest(search::scale(x, &w, 8.0, &mut codes));
+            let codes = codes.map(|c| (c + 8.0) as u8);
+            b.q = core::array::from_fn(|j| codes[j] | codes[j + 16] << 4);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Q4_1: 32 codes of 4 bits with an f16 scale and an f16 minimum (ggml's `block_q4_1`).
 
+use super::search::{self, Grid};
 use super::{Block, CodeBlock, DenseBlock, F16, dequantize_codes, impl_pod};
 use crate::Format;
 
@@ -39,6 +40,20 @@ unsafe impl Block for Q4_1 {
             for (j, q) in b.q.iter_mut().enumerate() {
                 *q = code(x[j]) | code(x[j + 16]) << 4;
             }
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (blocks, importances) = (x.as_chunks::<32>().0, importances.as_chunks::<32>().0);
+        assert_eq!((x.len(), blocks.len()), (out.len() * 32, importances.len()));
+        let mean = search::squares(x) / x.len() as f32;
+        for ((x, importances), b) in blocks.iter().zip(importances).zip(out) {
+            let w = search::weights(x, importances, mean);
+            let mut codes = [0.0; 32];
+            let (d, m) = search::scale_and_min(x, &w, &Grid::weighted(15.0), &mut codes);
+            (b.d, b.m) = (F16::nearest(d), F16::nearest(-m));
+            let codes = codes.map(|c| c as u8);
+            b.q = core::array::from_fn(|j| codes[j] | codes[j + 16] << 4);
         }
     }
 

@@ -32,13 +32,24 @@ unsafe impl Block for Q4_K {
     /// the largest, then the codes nearest to `x` under what was stored: what ggml's reference does.
     fn quantize(x: &[f32], out: &mut [Self]) {
         assert_eq!(x.len(), out.len() * 256);
-        const GRID: Grid = Grid { top: 15.0, first: -1.0, tenths: 20, magnitude: false };
+        const GRID: Grid = Grid { top: 15.0, first: -1.0, tries: 20, step: 0.1, magnitude: false };
         for (x, b) in x.as_chunks::<256>().0.iter().zip(out) {
             let (scales, mins, mut codes) = search_32(x, &GRID);
             (b.d, b.dmin, b.scales) = pack_scales(&scales, &mins);
             search::final_codes(b, x, &mut codes, 0.0, GRID.top);
             let codes = codes.map(|c| c as u8);
             b.q = pack(&codes);
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (rows, importances) = (x.as_chunks::<256>().0, importances.as_chunks::<256>().0);
+        assert_eq!((x.len(), rows.len()), (out.len() * 256, importances.len()));
+        for ((x, importances), b) in rows.iter().zip(importances).zip(out) {
+            let (scales, mut codes) = search_32_weighted(x, importances, 15.0);
+            (b.d, b.dmin, b.scales) = scales;
+            search::final_codes(b, x, &mut codes, 0.0, 15.0);
+            b.q = pack(&codes.map(|c| c as u8));
         }
     }
 
@@ -61,6 +72,27 @@ pub(super) fn search_32(x: &[f32; 256], grid: &Grid) -> ([f32; 8], [f32; 8], [f3
     (scales, mins, codes)
 }
 
+/// Units, scales and minimums as they lie in a block, and codes up to `top`, with importances.
+pub(super) fn search_32_weighted(
+    x: &[f32; 256],
+    importances: &[f32; 256],
+    top: f32,
+) -> ((F16, F16, [u8; 12]), [f32; 256]) {
+    let (mut scales, mut mins, mut sums) = ([0.0; 8], [0.0; 8], [0.0; 8]);
+    let mut codes = [0.0; 256];
+    let mean = 2.0 * search::squares(x) / 256.0;
+    let subs = x.as_chunks::<32>().0.iter().zip(codes.as_chunks_mut::<32>().0);
+    let subs = subs.zip(importances.as_chunks::<32>().0).enumerate();
+    for (sub, ((x, codes), importances)) in subs {
+        let w = search::weights(x, importances, mean);
+        sums[sub] = w.iter().fold(0.0f32, |s, w| s + w);
+        (scales[sub], mins[sub]) = search::scale_and_min(x, &w, &Grid::weighted(top), codes);
+    }
+    let (d, scales) = search::units(&scales, &sums, 63);
+    let (dmin, mins) = search::units(&mins, &sums, 63);
+    ((F16::nearest(d), F16::nearest(dmin), pack_counts(&scales, &mins)), codes)
+}
+
 /// Scales and minimums in units of a 63rd of the largest: the units, and what `scale_and_min` in this file
 /// reads.
 pub(super) fn pack_scales(scales: &[f32; 8], mins: &[f32; 8]) -> (F16, F16, [u8; 12]) {
@@ -70,13 +102,18 @@ pub(super) fn pack_scales(scales: &[f32; 8], mins: &[f32; 8]) -> (F16, F16, [u8;
         (F16::nearest(most / 63.0), x.map(|v| search::code(inverse * v, 0.0, 63.0) as u8))
     };
     let ((d, s), (dmin, m)) = (parts(scales), parts(mins));
+    (d, dmin, pack_counts(&s, &m))
+}
+
+/// Scales and minimums of six bits as they lie in a block.
+fn pack_counts(s: &[u8; 8], m: &[u8; 8]) -> [u8; 12] {
     let mut bytes = [0; 12];
     for i in 0..4 {
         bytes[i] = s[i] | s[i + 4] >> 4 << 6;
         bytes[i + 4] = m[i] | m[i + 4] >> 4 << 6;
         bytes[i + 8] = s[i + 4] & 15 | (m[i + 4] & 15) << 4;
     }
-    (d, dmin, bytes)
+    bytes
 }
 
 /// The lower four bits of codes as they lie in a block.

@@ -1,5 +1,6 @@
 //! Q5_0: 32 codes of 5 bits with one f16 scale (ggml's `block_q5_0`).
 
+use super::search;
 use super::{Block, CodeBlock, DenseBlock, F16, dequantize_codes, impl_pod};
 use crate::Format;
 
@@ -35,6 +36,18 @@ unsafe impl Block for Q5_0 {
             let id = if d == 0.0 { 0.0 } else { 1.0 / d };
             b.d = F16::nearest(d);
             (b.h, b.q) = split(x.map(|v| ((v * id + 16.5) as u8).min(31)));
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (blocks, importances) = (x.as_chunks::<32>().0, importances.as_chunks::<32>().0);
+        assert_eq!((x.len(), blocks.len()), (out.len() * 32, importances.len()));
+        let mean = search::squares(x) / x.len() as f32;
+        for ((x, importances), b) in blocks.iter().zip(importances).zip(out) {
+            let w = search::weights(x, importances, mean);
+            let mut codes = [0.0; 32];
+            b.d = F16::nearest(search::scale(x, &w, 16.0, &mut codes));
+            (b.h, b.q) = split(codes.map(|c| (c + 16.0) as u8));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::q4_1::span;
 use super::q5_0::split;
+use super::search::{self, Grid};
 use super::{Block, CodeBlock, DenseBlock, F16, dequantize_codes, impl_pod};
 use crate::Format;
 
@@ -38,6 +39,19 @@ unsafe impl Block for Q5_1 {
             let id = if d == 0.0 { 0.0 } else { 1.0 / d };
             (b.d, b.m) = (F16::nearest(d), F16::nearest(m));
             (b.h, b.q) = split(x.map(|v| (((v - m) * id + 0.5) as u8).min(31)));
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (blocks, importances) = (x.as_chunks::<32>().0, importances.as_chunks::<32>().0);
+        assert_eq!((x.len(), blocks.len()), (out.len() * 32, importances.len()));
+        let mean = search::squares(x) / x.len() as f32;
+        for ((x, importances), b) in blocks.iter().zip(importances).zip(out) {
+            let w = search::weights(x, importances, mean);
+            let mut codes = [0.0; 32];
+            let (d, m) = search::scale_and_min(x, &w, &Grid::weighted(31.0), &mut codes);
+            (b.d, b.m) = (F16::nearest(d), F16::nearest(-m));
+            (b.h, b.q) = split(codes.map(|c| c as u8));
         }
     }
 

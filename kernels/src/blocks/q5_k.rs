@@ -1,6 +1,6 @@
 //! Q5_K: 256 codes of 5 bits, scales and minimums of 6 bits for every 32 (ggml's `block_q5_K`).
 
-use super::q4_k::{pack, pack_scales, scale_and_min, search_32};
+use super::q4_k::{pack, pack_scales, scale_and_min, search_32, search_32_weighted};
 use super::search::{self, Grid};
 use super::{Block, CodeBlock, DenseBlock, F16, dequantize_codes, impl_pod};
 use crate::Format;
@@ -34,19 +34,35 @@ unsafe impl Block for Q5_K {
     /// As [`super::Q4_K`] does it, with 31 steps and fewer scales tried.
     fn quantize(x: &[f32], out: &mut [Self]) {
         assert_eq!(x.len(), out.len() * 256);
-        const GRID: Grid = Grid { top: 31.0, first: -0.5, tenths: 15, magnitude: false };
+        const GRID: Grid = Grid { top: 31.0, first: -0.5, tries: 15, step: 0.1, magnitude: false };
         for (x, b) in x.as_chunks::<256>().0.iter().zip(out) {
             let (scales, mins, mut codes) = search_32(x, &GRID);
             (b.d, b.dmin, b.scales) = pack_scales(&scales, &mins);
             search::final_codes(b, x, &mut codes, 0.0, GRID.top);
-            let codes = codes.map(|c| c as u8);
-            b.q = pack(&codes);
-            b.h = core::array::from_fn(|i| (0..8).fold(0, |h, p| h | codes[32 * p + i] >> 4 << p));
+            b.put_codes(&codes.map(|c| c as u8));
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (rows, importances) = (x.as_chunks::<256>().0, importances.as_chunks::<256>().0);
+        assert_eq!((x.len(), rows.len()), (out.len() * 256, importances.len()));
+        for ((x, importances), b) in rows.iter().zip(importances).zip(out) {
+            let (scales, mut codes) = search_32_weighted(x, importances, 31.0);
+            (b.d, b.dmin, b.scales) = scales;
+            search::final_codes(b, x, &mut codes, 0.0, 31.0);
+            b.put_codes(&codes.map(|c| c as u8));
         }
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
         dequantize_codes(blocks, out);
+    }
+}
+
+impl Q5_K {
+    fn put_codes(&mut self, codes: &[u8; 256]) {
+        self.q = pack(codes);
+        self.h = core::array::from_fn(|i| (0..8).fold(0, |h, p| h | codes[32 * p + i] >> 4 << p));
     }
 }
 

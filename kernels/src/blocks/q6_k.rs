@@ -34,31 +34,47 @@ unsafe impl Block for Q6_K {
     fn quantize(x: &[f32], out: &mut [Self]) {
         assert_eq!(x.len(), out.len() * 256);
         for (x, b) in x.as_chunks::<256>().0.iter().zip(out) {
-            let (mut scales, mut codes) = ([0.0; 16], [0.0; 256]);
-            let subs = x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0);
-            for (scale, (x, codes)) in scales.iter_mut().zip(subs) {
-                *scale = search::scale(x, 32.0, codes);
-            }
-            let most = search::peak(&scales);
-            if most.abs() < NOTHING {
-                *b = bytemuck::Zeroable::zeroed();
-                continue;
-            }
-            let inverse = -128.0 / most;
-            b.d = F16::nearest(1.0 / inverse);
-            b.scales = scales.map(|s| search::code(inverse * s, -128.0, 127.0) as i8);
-            search::final_codes(b, x, &mut codes, -32.0, 31.0);
-            let codes = codes.map(|c| (c + 32.0) as u8);
-            b.q = core::array::from_fn(|j| {
-                let at = j / 64 * 128 + j % 64;
-                codes[at] & 15 | (codes[at + 64] & 15) << 4
-            });
-            b.h = pack(&codes.map(|c| c >> 4));
+            b.store(x, &x.map(|v| v * v));
+        }
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        let (rows, importances) = (x.as_chunks::<256>().0, importances.as_chunks::<256>().0);
+        assert_eq!((x.len(), rows.len()), (out.len() * 256, importances.len()));
+        for ((x, importances), b) in rows.iter().zip(importances).zip(out) {
+            b.store(x, importances);
         }
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
         dequantize_codes(blocks, out);
+    }
+}
+
+impl Q6_K {
+    /// Fills the block; `w` are the elements' weights.
+    fn store(&mut self, x: &[f32; 256], w: &[f32; 256]) {
+        let (mut scales, mut codes) = ([0.0; 16], [0.0; 256]);
+        let subs = x.as_chunks::<16>().0.iter().zip(w.as_chunks::<16>().0);
+        let subs = subs.zip(codes.as_chunks_mut::<16>().0);
+        for (scale, ((x, w), codes)) in scales.iter_mut().zip(subs) {
+            *scale = search::scale(x, w, 32.0, codes);
+        }
+        let most = search::peak(&scales);
+        if most.abs() < NOTHING {
+            *self = bytemuck::Zeroable::zeroed();
+            return;
+        }
+        let inverse = -128.0 / most;
+        self.d = F16::nearest(1.0 / inverse);
+        self.scales = scales.map(|s| search::code(inverse * s, -128.0, 127.0) as i8);
+        search::final_codes(self, x, &mut codes, -32.0, 31.0);
+        let codes = codes.map(|c| (c + 32.0) as u8);
+        self.q = core::array::from_fn(|j| {
+            let at = j / 64 * 128 + j % 64;
+            codes[at] & 15 | (codes[at + 64] & 15) << 4
+        });
+        self.h = pack(&codes.map(|c| c >> 4));
     }
 }
 

@@ -13,12 +13,14 @@ use core::num::NonZeroUsize;
 use crate::{Backend, Format, KvFormat};
 
 mod attention;
+mod delta;
 mod products;
 mod random;
 mod room;
 mod rows;
 
 pub use attention::{Attention, attend};
+pub use delta::{Delta, delta_rule};
 pub use products::{Product, dequantize, matmul, quantize, quantize_wide};
 pub use random::{Kind, Rng, fill_codes, fill_floats, fill_weights, float};
 pub use room::{Block, Room};
@@ -239,6 +241,17 @@ pub fn check(
         let (pairs, rest) = (r.below(40), r.below(20));
         cases += rope(backend, &row, (1 + r.below(4), pairs, rest), &mut Block::new(memory))?;
         cases += select(backend, &row, r.below(50), &mut Block::new(memory))?;
+        let n = 1 + r.below(5);
+        let d = Delta {
+            rows: [HEAD_DIMS, [3, 128, 32, 7, 1]][r.below(2)][round % HEAD_DIMS.len()],
+            columns: [16, 5, 32, 40, 64, 100][r.below(6)],
+            n,
+            cut: r.below(n + 1),
+            kind,
+            gap: r.below(4),
+            seed: r.bits(),
+        };
+        cases += delta_rule(backend, &d, &mut Block::new(memory))?;
         for format in KvFormat::ALL {
             let a = Attention {
                 format,

@@ -29,7 +29,7 @@ impl Row {
 /// terms, and the number.
 type RowOp = fn(&dyn Backend, &mut [f32], [&[f32]; 3], f32);
 
-const ROW_OPS: [(&str, RowOp); 13] = [
+const ROW_OPS: [(&str, RowOp); 19] = [
     ("layer_norm", |b, y, [x, w, bias], eps| b.layer_norm(x, w, bias, eps.abs(), y)),
     ("rms_norm", |b, y, [x, w, _], eps| b.rms_norm(x, w, eps.abs(), y)),
     ("add", |b, y, [_, w, _], _| b.add(y, w)),
@@ -40,7 +40,13 @@ const ROW_OPS: [(&str, RowOp); 13] = [
     ("gelu_mul", |b, y, [_, w, _], _| b.gelu_mul(y, w)),
     ("silu", |b, y, _, _| b.silu(y)),
     ("silu_mul", |b, y, [_, w, _], _| b.silu_mul(y, w)),
+    ("sigmoid", |b, y, _, _| b.sigmoid(y)),
+    ("l2_norm", |b, y, [_, w, _], eps| b.l2_norm(y, eps.abs(), w.first().copied().unwrap_or(0.5))),
+    ("decay", |b, y, [_, w, bias], _| b.decay(y, w, bias)),
+    ("swiglu_clamped", |b, y, [_, w, _], n| b.swiglu_clamped(y, w, 1.702, n.abs())),
     ("softcap", |b, y, _, cap| b.softcap(y, cap)),
+    ("mean_square", |b, y, _, _| y.fill(b.mean_square(y))),
+    ("gaussian_topk", |b, y, _, cut| b.gaussian_topk(y, cut)),
     ("relu2", |b, y, _, _| b.relu2(y)),
     ("relu2_mul", |b, y, [_, w, _], _| b.relu2_mul(y, w)),
 ];

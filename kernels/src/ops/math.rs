@@ -42,6 +42,24 @@ pub(crate) fn silu<L: Float>(x: L) -> L {
     x.div(exp(L::splat(0.0).sub(x)).add(L::splat(1.0)))
 }
 
+/// The logistic function; see [`crate::Backend::sigmoid`].
+#[inline(always)]
+pub(crate) fn sigmoid<L: Float>(x: L) -> L {
+    L::splat(1.0).div(exp(L::splat(0.0).sub(x)).add(L::splat(1.0)))
+}
+
+/// SwiGLU with clamped inputs; see [`crate::Backend::swiglu_clamped`].
+#[inline(always)]
+pub(crate) fn swiglu_clamped<L: Float>(gate: L, up: L, alpha: L, limit: L) -> L {
+    let least = L::splat(0.0).sub(limit);
+    // Not min and max, which would drop NaN.
+    let g = limit.select_le(gate, limit, gate);
+    let u = limit.select_le(up, limit, up);
+    let u = u.select_le(least, least, u);
+    let glu = g.div(exp(L::splat(0.0).sub(alpha.mul(g))).add(L::splat(1.0)));
+    u.add(L::splat(1.0)).mul(glu)
+}
+
 /// Hyperbolic tangent.
 ///
 /// Up to 0.625 the odd polynomial of Cephes' `tanhf` (Moshier, 1987), `x + x z P(z)` with `z = x^2`;
@@ -66,6 +84,26 @@ pub(crate) fn tanh<L: Float>(x: L) -> L {
 #[inline(always)]
 pub(crate) fn softcap<L: Float>(x: L, cap: L) -> L {
     tanh(x.div(cap)).mul(cap)
+}
+
+/// `ln(1 + exp(x))`; see [`crate::softplus`].
+///
+/// `max(x, 0) + ln(1 + u)` with `u = exp(-|x|)`; `ln(1 + u) = 2 atanh(s)` with `s = u / (u + 2)`, and
+/// `atanh(s) = s + s^3 P(s^2)`, `P` of degree 4 interpolating at the Chebyshev nodes of `s^2 <= 1/9`.
+#[inline(always)]
+pub(crate) fn softplus<L: Float>(x: L) -> L {
+    const P: [f32; 5] = [0.333_333_34, 0.199_998_53, 0.142_961_78, 0.108_532_876, 0.116_121_65];
+    let zero = L::splat(0.0);
+    let u = exp(zero.sub(x.abs()));
+    let s = u.div(u.add(L::splat(2.0)));
+    let z = s.mul(s);
+    let mut p = L::splat(P[4]);
+    for k in [P[3], P[2], P[1], P[0]] {
+        p = p.mul(z).add(L::splat(k));
+    }
+    let twice = s.add(s);
+    let log = p.mul(z).mul(twice).add(twice);
+    x.select_le(zero, zero, x).add(log) // not max, which would drop NaN
 }
 
 /// Squared ReLU; see [`crate::Backend::relu2`].

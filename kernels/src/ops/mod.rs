@@ -5,6 +5,7 @@
 
 pub(crate) mod attend;
 pub(crate) mod conv;
+pub(crate) mod delta;
 pub(crate) mod dense;
 pub(crate) mod math;
 pub(crate) mod norm;
@@ -51,5 +52,23 @@ pub(crate) fn zip<L: Lanes>(y: &mut [f32], x: &[f32], f: impl Fn(L, L) -> L) {
         let mut a = padded(y_rest, 0.0);
         f(L::load(&a), L::load(&padded(x_rest, 0.0))).store(&mut a);
         y_rest.copy_from_slice(&a[..y_rest.len()]);
+    }
+}
+
+/// `y[i] = f(y[i], a[i], b[i])` for all elements of three slices of equal length.
+#[inline(always)]
+pub(crate) fn zip2<L: Lanes>(y: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(L, L, L) -> L) {
+    assert!(y.len() == a.len() && y.len() == b.len());
+    let (ys, y_rest) = y.as_chunks_mut::<LANES>();
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    for ((y, a), b) in ys.iter_mut().zip(a).zip(b) {
+        f(L::load(y), L::load(a), L::load(b)).store(y);
+    }
+    if !y_rest.is_empty() {
+        let load = |rest| L::load(&padded(rest, 0.0));
+        let mut last = padded(y_rest, 0.0);
+        f(L::load(&last), load(a_rest), load(b_rest)).store(&mut last);
+        y_rest.copy_from_slice(&last[..y_rest.len()]);
     }
 }

@@ -38,6 +38,14 @@ pub(crate) fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, out: &mut 
     }
 }
 
+/// See [`crate::Backend::l2_norm`].
+#[inline(always)]
+pub(crate) fn l2_norm<L: Lanes>(x: &mut [f32], eps: f32, scale: f32) {
+    let squares = sum::<L>(x, 0.0, |x| x.mul(x));
+    let r = L::splat(scale / libm::sqrtf(squares + eps));
+    crate::ops::map::<L>(x, |x| x.mul(r));
+}
+
 /// See [`crate::Backend::layer_norm`].
 #[inline(always)]
 pub(crate) fn layer_norm<L: Lanes>(
@@ -67,4 +75,24 @@ pub(crate) fn layer_norm<L: Lanes>(
         one(load(x_rest), load(w_rest), load(b_rest)).store(&mut a);
         o_rest.copy_from_slice(&a[..o_rest.len()]);
     }
+}
+
+/// See [`crate::Backend::mean_square`].
+#[inline(always)]
+pub(crate) fn mean_square<L: Lanes>(x: &[f32]) -> f32 {
+    sum::<L>(x, 0.0, |x| x.mul(x)) / x.len() as f32
+}
+
+/// See [`crate::Backend::gaussian_topk`].
+#[inline(always)]
+pub(crate) fn gaussian_topk<L: Lanes>(x: &mut [f32], cut: f32) {
+    let n = x.len() as f32;
+    let mean = sum::<L>(x, 0.0, |x| x) / n;
+    let m = L::splat(mean);
+    let var = sum::<L>(x, mean, |x| x.sub(m).mul(x.sub(m))) / n;
+    let (cutoff, zero) = (L::splat(mean + cut * libm::sqrtf(var)), L::splat(0.0));
+    crate::ops::map::<L>(x, |x| {
+        let left = x.sub(cutoff);
+        left.select_le(zero, zero, left) // not max, which would drop NaN
+    });
 }

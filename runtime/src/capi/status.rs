@@ -170,6 +170,7 @@ impl From<LoadError> for Fail {
             | E::UnknownTensor { .. }
             | E::Dtype { .. }
             | E::QuantizedVector { .. }
+            | E::QuantizedTensor { .. }
             | E::Split { .. }
             | E::TooManyTensors { .. } => Status::Unsupported,
             E::Tokenizer(_) => Status::Tokenizer,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use teff_graph::SpecError;
-use teff_graph::family::FAMILIES;
+use teff_graph::family::{FAMILIES, lacking};
 use teff_graph::gguf::{GgufError, Name};
 use teff_kernels::Format;
 
@@ -127,6 +127,13 @@ pub enum LoadErrorKind {
         tensor: Box<Name>,
         /// Type of the tensor.
         found: Dtype,
+    },
+    /// A quantised weight of a folder, or a key about such weights, contradicts itself or is not known.
+    QuantizedTensor {
+        /// Tensor or key.
+        tensor: Box<Name>,
+        /// The problem with it, and what to do.
+        why: String,
     },
     /// A vector is in a quantised format.
     QuantizedVector {
@@ -310,6 +317,12 @@ impl fmt::Display for LoadErrorKind {
             ),
             E::Tokenizer(e) => write!(f, "the model has no tokenizer: {e}"),
             E::UnknownArchitecture { found } => {
+                if let Some(what) = lacking(&found.to_string()) {
+                    return write!(
+                        f,
+                        "the architecture `{found}` is not supported: Teff lacks {what}"
+                    );
+                }
                 write!(f, "the architecture `{found}` is not supported; known:")?;
                 let known = FAMILIES.iter().map(|family| family.arch).filter(|a| !a.is_empty());
                 for (i, arch) in known.enumerate() {
@@ -343,6 +356,7 @@ impl fmt::Display for LoadErrorKind {
                 "tensor `{tensor}` is of type {found}; weights must be F32, F16 or BF16: convert \
                  the model"
             ),
+            E::QuantizedTensor { tensor, why } => write!(f, "`{tensor}` {why}"),
             E::QuantizedVector { tensor, found } => write!(
                 f,
                 "tensor `{tensor}` is a vector in {found}; vectors must be F32, F16 or BF16"

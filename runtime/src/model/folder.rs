@@ -1,5 +1,6 @@
 //! Models in a Hugging Face folder: config.json with model.safetensors, or with its shards.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,10 @@ use teff_graph::gguf::Name;
 use teff_graph::{HfForm, HfName, Role, Slot, SpecError, meta};
 use teff_kernels::{Format, MAX_HEAD_DIM, dequantize_row};
 
+use super::dequantize::{self, Converted};
 use super::error::{Dims, boxed};
 use super::tensor_table::{Budget, Container, Found, Piece, Ternary, is_layer_matrix};
-use super::{Instead, LoadError, LoadErrorKind, LoadOptions, load_file};
+use super::{Instead, LoadError, LoadErrorKind, LoadOptions, Warning, load_file};
 use crate::config::{Config, ConfigError, MAX_CONFIG};
 use crate::safetensors::{Dtype, MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};
 use crate::storage::{Aligned, Bytes, open_file};
@@ -48,6 +50,14 @@ pub(super) struct FolderFiles {
     /// Contents of the weight files, and after them the rotary factors of config.json, if there are
     /// any.
     pub(super) files: Vec<Bytes>,
+    /// Weights that were converted, as the last of the weight files.
+    converted: Option<Hidden>,
+}
+
+/// Tensors of a folder that another file stands for.
+struct Hidden {
+    names: HashSet<String>,
+    warning: Warning,
 }
 
 /// Reads a small file; `None` if it does not exist.
@@ -88,6 +98,14 @@ impl FolderFiles {
         // What is wrong with it is said later.
         let Ok(config) = Config::parse(&all.config_json) else { return Ok(all) };
         let factors = factors(&config.text()).concat();
+        let converted = dequantize::convert(&config, &all.files, budget);
+        let converted = converted.map_err(|kind| kind.at(folder))?;
+        drop(config);
+        if let Some(Converted { file, hidden: names, warning }) = converted {
+            all.files.push(file);
+            all.paths.push(dequantize::path());
+            all.converted = Some(Hidden { names, warning });
+        }
         if !factors.is_empty() {
             let bytes: Vec<u8> = factors.into_iter().flat_map(f32::to_le_bytes).collect();
             let zeroed = Aligned::zeroed(bytes.len());
@@ -113,8 +131,14 @@ impl FolderFiles {
                 Some(file) => LoadErrorKind::BareSafeTensors.at(file),
                 None => LoadErrorKind::NoConfig { instead: Instead::find(folder) }.at(folder),
             })?;
-        let mut all =
-            FolderFiles { config, config_json, index: None, paths: Vec::new(), files: Vec::new() };
+        let mut all = FolderFiles {
+            config,
+            config_json,
+            index: None,
+            paths: Vec::new(),
+            files: Vec::new(),
+            converted: None,
+        };
         let index = folder.join(INDEX);
         let index_large = |bytes| LoadErrorKind::Shards(ShardError::TooLarge { bytes });
         let only = match weights {
@@ -154,7 +178,18 @@ impl FolderFiles {
 
     /// Number of weight files.
     pub(super) fn weights(&self) -> usize {
-        self.paths.len()
+        self.paths.len() - usize::from(self.converted.is_some())
+    }
+
+    /// Warning of weights that were converted.
+    pub(super) fn converted(&self) -> Option<&Warning> {
+        self.converted.as_ref().map(|hidden| &hidden.warning)
+    }
+
+    /// True if another file stands for this tensor of weight file `shard`.
+    fn is_hidden(&self, shard: u16, name: &str) -> bool {
+        usize::from(shard) < self.weights()
+            && self.converted.as_ref().is_some_and(|hidden| hidden.names.contains(name))
     }
 
     /// Reads the headers of all weight files.
@@ -179,8 +214,10 @@ impl FolderFiles {
         }
         let mut by_name = Vec::with_capacity(shards.iter().map(SafeTensors::len).sum());
         for (shard, tensors) in (0u16..).zip(&shards) {
-            let tensors = (0u32..).take(tensors.len()); // a header of 100 MB has far fewer than 2^32
-            by_name.extend(tensors.map(|index| TensorRef { shard, index, used: false }));
+            // A header of 100 MB has far fewer than 2^32.
+            let shown =
+                (0u32..).zip(tensors.tensors()).filter(|(_, t)| !self.is_hidden(shard, t.name));
+            by_name.extend(shown.map(|(index, _)| TensorRef { shard, index, used: false }));
         }
         let prefixes: &[&str] = if wrapped { &WRAPPED } else { &[] };
         let (by_none, scratch) = (Vec::new(), String::new());
@@ -206,11 +243,19 @@ impl FolderFiles {
 const WRAPPED: [&str; 3] = ["model.language_model.", "language_model.model.", "language_model."];
 
 /// Beginnings of the names of other parts of such a model.
-const OTHER_PARTS: [&str; 4] = [
+const OTHER_PARTS: [&str; 12] = [
+    "model.visual.",
+    "visual.",
     "model.vision_tower.",
     "vision_tower.",
     "model.multi_modal_projector.",
     "multi_modal_projector.",
+    "model.audio_tower.",
+    "audio_tower.",
+    "model.embed_vision.",
+    "embed_vision.",
+    "model.embed_audio.",
+    "embed_audio.",
 ];
 
 /// Tensor of a shard.
@@ -248,6 +293,10 @@ pub(super) enum Packing {
     Multiply,
 }
 
+/// Methods of quantisation that are known, and what to do about others.
+const METHODS: &str = "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, of gpt-oss mxfp4, of a BitNet model bitnet, or none; of \
+    others take the original weights, and make them smaller with `teff quantize`";
+
 impl Packing {
     /// Packing given by `quantization_config` in config.json, with the meaning that it has in
     /// transformers' BitNet layers (`linear_class` bitlinear divides by `weight_scale`,
@@ -262,7 +311,11 @@ impl Packing {
         match text(METHOD)? {
             None => return Ok(Packing::None),
             Some("bitnet") if family.ternary => {}
-            Some(_) => return unsupported(METHOD, "bitnet, of a BitNet model, or none"),
+            // Its tensors show it.
+            Some("mxfp4") if family.reads_mxfp4() => return Ok(Packing::None),
+            // What is left of it is floats.
+            Some(method) if dequantize::is_converted(method) => return Ok(Packing::None),
+            Some(_) => return unsupported(METHOD, METHODS),
         }
         if meta::flag(config, NORM).map_err(SpecError::Meta)?.unwrap_or(false) {
             return unsupported(NORM, "false");
@@ -454,8 +507,8 @@ impl FolderTensors<'_> {
             };
             let (format, ternary, file, offset) = self.check(at, &one, (None, slot.rows), false)?;
             let all = found.get_or_insert_with(|| {
-                let experts = Vec::with_capacity(slot.experts.min(self.by_name.len()));
-                Found { ternary, experts, ..Found::plain(format, file, offset) }
+                let parts = Vec::with_capacity(slot.experts.min(self.by_name.len()));
+                Found { ternary, parts, ..Found::plain(format, file, offset) }
             });
             if format != all.format {
                 let t = self.name_of(self.by_name[at]);
@@ -465,7 +518,7 @@ impl FolderTensors<'_> {
                     found: format,
                 });
             }
-            all.experts.push(Piece { file, offset });
+            all.parts.push(Piece { file, offset });
         }
         // A layer has at least one expert.
         found.ok_or_else(|| LoadErrorKind::MissingTensor { tensor: self.looked_up(slot.role) })
@@ -503,8 +556,88 @@ impl FolderTensors<'_> {
             return Ok(Found { offset: offset + share * usize::from(part), ..found });
         }
         let nth = |e: usize| offset + share * (e * usize::from(parts) + usize::from(part));
-        let experts = (0..slot.experts).map(|e| Piece { file, offset: nth(e) }).collect();
-        Ok(Found { experts, ..found })
+        let parts = (0..slot.experts).map(|e| Piece { file, offset: nth(e) }).collect();
+        Ok(Found { parts, ..found })
+    }
+}
+
+impl FolderTensors<'_> {
+    /// Checks the shape of a tensor, marks it as used, and gives its type, file and offset.
+    fn exactly(&mut self, at: usize, dims: &[usize]) -> Result<(Dtype, Piece), LoadErrorKind> {
+        let r = &mut self.by_name[at];
+        r.used = true;
+        let file = r.shard;
+        let Some(t) = self.get(self.by_name[at]) else {
+            return Err(LoadErrorKind::MissingTensor { tensor: boxed("") });
+        };
+        let mut needed = [0; 4];
+        needed.iter_mut().zip(dims).for_each(|(n, &d)| *n = d as u64);
+        let mut got = [0; 4];
+        got.iter_mut().zip(t.shape()).for_each(|(g, &d)| *g = d.into());
+        let (needed, got) = (Dims::new(&needed[..dims.len()]), Dims::new(&got[..t.shape().len()]));
+        match needed == got {
+            true => Ok((t.dtype, Piece { file, offset: t.offset })),
+            false => Err(LoadErrorKind::Shape { tensor: boxed(t.name), needed, got }),
+        }
+    }
+
+    /// Share of the outputs of each expert, in one tensor with inputs as rows or of vectors.
+    fn find_columns(
+        &mut self,
+        slot: &Slot,
+        (part, parts): (u8, u8),
+        at: usize,
+    ) -> Result<Found, LoadErrorKind> {
+        let n = usize::from(parts); // bounded, as the sizes are, far below 2^32
+        let &Slot { experts, rows, cols, .. } = slot;
+        let (dtype, piece) = match slot.is_vector() {
+            true => self.exactly(at, &[experts, n * cols])?,
+            false => self.exactly(at, &[experts, cols, n * rows])?,
+        };
+        let tensor = || boxed(self.name_of(self.by_name[at]));
+        let unknown = || LoadErrorKind::Dtype { tensor: tensor(), found: dtype };
+        let format = dtype.format().ok_or_else(unknown)?;
+        let found =
+            Found { share: (part, parts), ..Found::plain(format, piece.file, piece.offset) };
+        if slot.is_vector() {
+            return Ok(found);
+        }
+        let each = format.tensor_bytes(rows, cols).unwrap_or(0) * n; // inside the tensor
+        let nth = |e: usize| Piece { file: piece.file, offset: piece.offset + each * e };
+        Ok(Found { transposed: true, parts: (0..experts).map(nth).collect(), ..found })
+    }
+
+    /// Share of the outputs of each expert in MXFP4, with elements and exponents apart.
+    fn find_mxfp4(
+        &mut self,
+        slot: &Slot,
+        (part, parts): (u8, u8),
+        at: usize,
+    ) -> Result<Found, LoadErrorKind> {
+        let (prefix, blocks) = self.parts_of(self.by_name[at]);
+        let name = format!("{}_scales", blocks.strip_suffix("_blocks").unwrap_or(blocks));
+        let scales = self.position(&name).ok_or_else(|| LoadErrorKind::MissingTensor {
+            tensor: boxed(&format!("{prefix}{name}")),
+        })?;
+        let (rows, per_row) = (usize::from(parts) * slot.rows, slot.cols.div_ceil(32));
+        let (a, elements) = self.exactly(at, &[slot.experts, rows, per_row, 16])?;
+        let (b, exponents) = self.exactly(scales, &[slot.experts, rows, per_row])?;
+        for (at, dtype) in [(at, a), (scales, b)] {
+            if dtype != Dtype::U8 || !Format::MXFP4.is_built() {
+                let tensor = boxed(self.name_of(self.by_name[at]));
+                return Err(LoadErrorKind::Dtype { tensor, found: dtype });
+            }
+        }
+        if !slot.cols.is_multiple_of(32) {
+            let (tensor, needed) = (boxed(&name), Dims::new(&[slot.cols as u64]));
+            let got = Dims::new(&[32 * per_row as u64]);
+            return Err(LoadErrorKind::Shape { tensor, needed, got });
+        }
+        Ok(Found {
+            share: (part, parts),
+            exponents: Some(exponents),
+            ..Found::plain(Format::MXFP4, elements.file, elements.offset)
+        })
     }
 }
 
@@ -525,19 +658,34 @@ impl Container for FolderTensors<'_> {
             let found = match name.form {
                 HfForm::EachExpert => self.find_each(slot, name, at)?,
                 HfForm::Share { part, parts } => self.find_share(slot, (part, parts), at)?,
+                HfForm::Columns { part, parts } => self.find_columns(slot, (part, parts), at)?,
+                HfForm::Mxfp4 { part, parts } => self.find_mxfp4(slot, (part, parts), at)?,
                 _ => {
                     let transposed = !slot.is_vector() && (self.family.hf_transposed)(slot.role);
                     let (format, ternary, file, offset) =
                         self.check(at, slot, (None, slot.rows), transposed)?;
                     let shift =
                         if slot.is_vector() { (self.family.hf_shift)(slot.role) } else { 0.0 };
-                    Found { transposed, shift, ternary, ..Found::plain(format, file, offset) }
+                    let (grouped, log) = match name.form {
+                        HfForm::Grouped { log } => (true, log),
+                        _ => (false, false),
+                    };
+                    let plain = Found::plain(format, file, offset);
+                    Found { transposed, shift, ternary, grouped, log, ..plain }
                 }
             };
             return Ok(Found { prefix, form, ..found });
         }
         let tensor = missing.unwrap_or_else(|| self.name(slot.role));
         Err(LoadErrorKind::MissingTensor { tensor })
+    }
+
+    fn discard(&mut self, role: Role) {
+        for name in self.family.hf_names(role) {
+            if let Some(at) = self.look_up(role, name, 0) {
+                self.by_name[at].used = true;
+            }
+        }
     }
 
     fn name(&self, role: Role) -> Box<Name> {

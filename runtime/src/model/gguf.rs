@@ -1,8 +1,10 @@
 //! Models in a GGUF file, or in the parts of one.
 
+use std::ops::Range;
+
 use teff_graph::family::{self, Family, Notice, Shapes};
 use teff_graph::gguf::{Gguf, Name};
-use teff_graph::meta::{self, MetaError};
+use teff_graph::meta::{self, MetaError, Metadata, Value};
 use teff_graph::{Role, Slot, Spec, SpecError, SpecRoom};
 use teff_kernels::{Format, dequantize_row};
 
@@ -18,6 +20,8 @@ pub(super) struct GgufTensors<'g, 'a> {
     family: &'static Family,
     /// In ascending order of names.
     entries: Vec<Entry<'a>>,
+    /// Blocks after the layers, which predict further tokens and are not used.
+    further: Range<u32>,
     scratch: String,
 }
 
@@ -89,14 +93,24 @@ impl<'g, 'a> GgufTensors<'g, 'a> {
             return Err(LoadErrorKind::Overlap { tensor, other });
         }
         entries.sort_unstable_by_key(|e| e.name);
-        Ok(GgufTensors { parts, family, entries, scratch: String::new() })
+        Ok(GgufTensors { parts, family, entries, further: 0..0, scratch: String::new() })
     }
 
     /// Hyper-parameters, and notices about them.
-    pub(super) fn spec(&self) -> Result<(Spec<'static>, Vec<Notice>), LoadErrorKind> {
+    pub(super) fn spec(&mut self) -> Result<(Spec<'static>, Vec<Notice>), LoadErrorKind> {
         let mut room = SpecRoom::new();
-        let spec = (self.family.from_gguf)(&self.parts[0], self, &mut room);
+        let first = &self.parts[0];
+        let spec = (self.family.from_gguf)(first, self, &mut room);
         let spec = spec.map_err(LoadErrorKind::Spec)?.to_owned();
+        let arch = self.family.arch;
+        let number = |key| match first.get(&format!("{arch}.{key}")) {
+            Some(Value::Uint(n)) => u32::try_from(n).ok(),
+            _ => None,
+        };
+        // Of a family that counts them among its layers there are none left.
+        if let (Some(blocks), Some(1..)) = (number("block_count"), number("nextn_predict_layers")) {
+            self.further = spec.layers.len()..blocks;
+        }
         Ok((spec, room.notices().to_vec()))
     }
 
@@ -160,14 +174,16 @@ impl Container for GgufTensors<'_, '_> {
         let tensor = || boxed(&self.scratch);
         let Some(at) = at else { return Err(LoadErrorKind::MissingTensor { tensor: tensor() }) };
         let e = &self.entries[at];
-        let stacked = slot.experts > 1;
+        // Vectors of experts are rows of one tensor.
+        let stacked = slot.experts > 1 && !slot.is_vector();
         let got = (e.rows as usize, e.cols as usize);
         if e.deep && !stacked
             || got != (slot.all_rows(), slot.cols)
-            || e.experts as usize != slot.experts
+            || stacked && e.experts as usize != slot.experts
         {
-            let needed = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
-            let n = if stacked { 3 } else { 2 - usize::from(slot.rows == 1 && slot.is_vector()) };
+            let rows = if stacked { slot.rows } else { slot.all_rows() };
+            let needed = [slot.cols, rows, slot.experts].map(|n| n as u64);
+            let n = if stacked { 3 } else { 2 - usize::from(rows == 1 && slot.is_vector()) };
             let needed = Dims::new(&needed[..n]);
             let got = self.parts[usize::from(e.file)].tensor(e.name);
             let got = got.map_or([0; 4], |t| t.dims);
@@ -186,6 +202,14 @@ impl Container for GgufTensors<'_, '_> {
         Ok(Found { ternary, factors, ..Found::plain(format, file, offset) })
     }
 
+    fn discard(&mut self, role: Role) {
+        let mut name = String::new();
+        write_name(self.family, role, &mut name);
+        if let Some(at) = self.position(&name) {
+            self.entries[at].used = true;
+        }
+    }
+
     fn name(&self, role: Role) -> Box<Name> {
         let mut name = String::new();
         write_name(self.family, role, &mut name);
@@ -196,10 +220,14 @@ impl Container for GgufTensors<'_, '_> {
         self.entries.len()
     }
 
-    /// Checks that every tensor is used: each name that llama.cpp's converters write for these
+    /// Checks that every tensor is used, but those of blocks that predict further tokens: each name that llama.cpp's converters write for these
     /// families stands for a part of the computation.
     fn check_all_used(&self) -> Result<(), LoadErrorKind> {
-        match self.entries.iter().find(|e| !e.used) {
+        let is_further = |name: &str| {
+            let block = name.strip_prefix("blk.").and_then(|name| name.split_once('.'));
+            block.and_then(|(n, _)| n.parse().ok()).is_some_and(|n| self.further.contains(&n))
+        };
+        match self.entries.iter().find(|e| !e.used && !is_further(e.name)) {
             None => Ok(()),
             Some(e) => Err(LoadErrorKind::UnknownTensor {
                 tensor: boxed(e.name),

@@ -1,7 +1,8 @@
 //! Table of a model's tensors: located in a file, or converted in owned memory.
 
 use teff_graph::gguf::Name;
-use teff_graph::{Head, Role, Slot, Spec, TensorKind};
+use teff_graph::layers::ValueHeads;
+use teff_graph::{Head, LayerRole, Role, Slot, Spec, TensorKind};
 use teff_kernels::{
     Backend, Format, Matrix, MatrixError, REPACK_ROWS, dequantize_row, repack, repacked_bytes,
 };
@@ -24,10 +25,23 @@ pub(super) struct Found {
     pub(super) prefix: &'static str,
     /// Offset added to every element of a vector.
     pub(super) shift: f32,
+    /// Index of the share that is read, and number of shares whose outputs alternate in the file.
+    pub(super) share: (u8, u8),
+    /// Exponents of blocks of MXFP4, which a folder stores apart from the elements.
+    pub(super) exponents: Option<Piece>,
     /// Conversion to ternary weights, if needed.
     pub(super) ternary: Option<Ternary>,
-    /// Matrices of the experts, if they are not contiguous.
-    pub(super) experts: Vec<Piece>,
+    /// Parts one after another, if they are not contiguous: matrices of the experts, or rows in another
+    /// order.
+    pub(super) parts: Vec<Piece>,
+    /// Rows and columns of a part, if it isn't an expert's matrix.
+    pub(super) part: Option<(usize, usize)>,
+    /// True if value heads of linear attention are grouped by their key heads.
+    pub(super) grouped: bool,
+    /// Order of the columns, if it is another one.
+    pub(super) columns: Option<ValueHeads>,
+    /// True if it has the logarithms of numbers that are negated.
+    pub(super) log: bool,
     /// Factors of a matrix' outputs: none, one, or one for each expert.
     pub(super) factors: Vec<f32>,
     /// Index of its name among those that a folder may use
@@ -35,7 +49,7 @@ pub(super) struct Found {
     pub(super) form: u8,
 }
 
-/// Matrix of one expert in a container.
+/// Part of a tensor in a container.
 #[derive(Clone, Copy)]
 pub(super) struct Piece {
     /// Index of the file in the container.
@@ -48,28 +62,117 @@ impl Found {
     /// Tensor that is used without conversion.
     pub(super) fn plain(format: Format, file: u16, offset: usize) -> Found {
         let (transposed, prefix, shift, ternary) = (false, "", 0.0, None);
-        let (experts, factors, form) = (Vec::new(), Vec::new(), 0);
-        Found { format, file, offset, transposed, prefix, shift, ternary, experts, factors, form }
+        let (parts, part, form) = (Vec::new(), None, 0);
+        let (grouped, columns, log) = (false, None, false);
+        let (share, exponents, factors) = ((0, 1), None, Vec::new());
+        Found {
+            format,
+            file,
+            offset,
+            transposed,
+            prefix,
+            shift,
+            share,
+            exponents,
+            ternary,
+            parts,
+            factors,
+            part,
+            grouped,
+            columns,
+            log,
+            form,
+        }
+    }
+
+    /// The same tensor with its value heads in the order of memory.
+    fn ordered(mut self, slot: &Slot, heads: ValueHeads) -> Found {
+        if heads.columns {
+            self.columns = Some(heads);
+            return self;
+        }
+        // A vector's elements are its rows.
+        let (cols, vector) = if slot.rows == 1 { (1, true) } else { (slot.cols, false) };
+        let rows = gcd(heads.first, heads.size);
+        let bytes = self.format.tensor_bytes(rows, cols).unwrap_or(0); // inside of the tensor
+        let (file, offset) = (self.file, self.offset);
+        let piece = |at: usize| Piece { file, offset: offset + at / rows * bytes };
+        let values =
+            (0..heads.keys * heads.each).map(|j| heads.first + heads.stored(j) * heads.size);
+        let starts = (0..heads.first).step_by(rows);
+        let values = values.flat_map(|at| (at..at + heads.size).step_by(rows));
+        self.parts = starts.chain(values).map(piece).collect();
+        self.part = Some(if vector { (1, rows) } else { (rows, cols) });
+        self
+    }
+
+    /// True if all of it lies in the order of memory.
+    fn is_contiguous(&self) -> bool {
+        self.parts.is_empty() && self.columns.is_none()
+    }
+
+    /// True if a matrix lies in the file as it does in memory.
+    fn is_plain(&self) -> bool {
+        !self.transposed && self.exponents.is_none() && self.is_contiguous()
+    }
+
+    /// Number of shares in a piece.
+    fn shares(&self) -> usize {
+        usize::from(self.share.1)
     }
 
     /// Contiguous parts, each with the slot that it would fill by itself.
     fn pieces(&self, slot: &Slot) -> (Slot, impl Iterator<Item = Piece> + '_) {
-        let one = Slot { experts: 1, ..*slot };
+        let (rows, cols) = self.part.unwrap_or((slot.rows, slot.cols));
+        let one = Slot { experts: 1, rows, cols, ..*slot };
         let whole = Piece { file: self.file, offset: self.offset };
-        let (slot, whole) = match self.experts.is_empty() {
+        let (slot, whole) = match self.parts.is_empty() {
             true => (*slot, Some(whole)),
             false => (one, None),
         };
-        (slot, whole.into_iter().chain(self.experts.iter().copied()))
+        (slot, whole.into_iter().chain(self.parts.iter().copied()))
     }
 
     /// Bytes in the file.
     fn file_bytes(&self, slot: &Slot) -> Option<usize> {
         match self.ternary {
             Some(Ternary::Packed { .. }) => slot.all_rows().div_ceil(4).checked_mul(slot.cols),
-            _ => size(slot, self.format),
+            // Two elements in a byte.
+            _ if self.exponents.is_some() => {
+                (slot.all_rows() / 2 * slot.cols).checked_mul(self.shares())
+            }
+            _ => size(slot, self.format)?.checked_mul(self.shares()),
         }
     }
+
+    /// Bytes of the exponents, one for each block of 32.
+    fn exponent_bytes(&self, slot: &Slot) -> usize {
+        slot.all_rows() * (slot.cols / 32) * self.shares()
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if a == 0 { b } else { gcd(b % a, a) }
+}
+
+/// Tensor for a slot, with the order of its rows and columns.
+fn find(
+    spec: &Spec<'_>,
+    container: &mut dyn Container,
+    slot: &Slot,
+) -> Result<Found, LoadErrorKind> {
+    let slot = source(spec, slot);
+    let found = container.find(&slot)?;
+    let heads = match slot.role {
+        Role::Layer(l, role) if found.grouped => {
+            spec.layers.get(l).delta_net().and_then(|net| net.stored(role))
+        }
+        _ => None,
+    };
+    Ok(match heads {
+        Some(heads) => found.ordered(&slot, heads),
+        None => found,
+    })
 }
 
 /// Representation of ternary weights that are in no ternary format.
@@ -161,6 +264,8 @@ fn source(spec: &Spec<'_>, slot: &Slot) -> Slot {
 pub(super) trait Container {
     /// Tensor for a slot, with its shape checked.
     fn find(&mut self, slot: &Slot) -> Result<Found, LoadErrorKind>;
+    /// Passes over a tensor that the model doesn't have, if the container does.
+    fn discard(&mut self, role: Role);
     /// Name of a tensor in the container, for errors.
     fn name(&self, role: Role) -> Box<Name>;
     /// Number of tensors.
@@ -207,9 +312,14 @@ impl Entry {
         self.file != OWNED
     }
 
+    /// True if it is in a file that is mapped.
+    pub(super) fn is_mapped(&self, files: &[Bytes]) -> bool {
+        self.in_place() && files.get(usize::from(self.file)).is_some_and(|f| f.owned() == 0)
+    }
+
     /// True if the matrix is kept as it was found, except for repacking.
     fn is_as(&self, found: &Found) -> bool {
-        self.format == found.format && !found.transposed && found.experts.is_empty()
+        self.format == found.format && found.is_plain()
     }
 
     /// Size of the tensor in memory.
@@ -233,7 +343,7 @@ impl Entry {
 
 /// Format in which a matrix is kept that the file has in `found`, if `quantize` is requested.
 ///
-/// Position embeddings keep their format, as do matrices whose rows are not whole blocks of the
+/// Embeddings of positions and of the inputs of layers keep their format, as do matrices whose rows are not whole blocks of the
 /// requested one.
 pub(super) fn kept_format(
     slot: &Slot,
@@ -245,7 +355,8 @@ pub(super) fn kept_format(
     let asked = head.or(options.quantize).filter(|_| QUANTIZE); // so that no code is left without
     let Some(asked) = asked else { return Ok(found) };
     // Matrices that decide choices are kept: an error there is not just a rounding error.
-    let stays = slot.role == Role::PositionEmbd || slot.kind == TensorKind::Router;
+    let table = matches!(slot.role, Role::PositionEmbd | Role::PerLayerEmbd);
+    let stays = table || slot.kind == TensorKind::Router;
     if stays || found == asked {
         return Ok(found);
     }
@@ -260,7 +371,7 @@ pub(super) fn kept_format(
 /// are not.
 fn is_repacked(spec: &Spec<'_>, slot: &Slot, format: Format, options: &LoadOptions) -> bool {
     let table = match slot.role {
-        Role::PositionEmbd => true,
+        Role::PositionEmbd | Role::PerLayerEmbd => true,
         Role::TokenEmbd => spec.head != Head::Tied,
         _ => slot.is_vector(),
     };
@@ -299,7 +410,7 @@ pub(super) fn tensor_table(
     // Room for a matrix that is converted before it is repacked.
     let mut room = 0usize;
     for slot in spec.slots() {
-        let found = container.find(&source(spec, &slot))?;
+        let found = find(spec, container, &slot)?;
         let entry = entry(spec, &slot, &found, container, files, options)?;
         let entry = with_factors(entry, &found, &mut factors, || container.name(slot.role))?;
         if entry.repacked && !entry.is_as(&found) {
@@ -314,6 +425,20 @@ pub(super) fn tensor_table(
             table.push(entry);
         }
     }
+    // Checkpoints have keys and values also of layers that share those of others, which no one reads.
+    for l in 0..spec.layers.len() {
+        if spec.layers.get(l).attention().is_some_and(|a| !a.has_kv()) {
+            for role in [LayerRole::AttnK, LayerRole::AttnV, LayerRole::AttnKNorm] {
+                container.discard(Role::Layer(l, role));
+            }
+        }
+    }
+    // Files of models that don't scale have the factors all the same.
+    for l in 0..spec.layers.len() {
+        if spec.layers.get(l).streams.is_some_and(|s| !s.scaled) {
+            container.discard(Role::Layer(l, LayerRole::StreamScale));
+        }
+    }
     container.check_all_used()?;
     let needed = total as u64 + room as u64;
     budget.take(needed)?;
@@ -321,16 +446,19 @@ pub(super) fn tensor_table(
     let mut owned = Aligned::zeroed(total).map_err(no_memory)?;
     let mut room = Aligned::zeroed(room).map_err(no_memory)?;
     for (slot, entry) in spec.slots().zip(&table).filter(|(_, e)| !e.in_place()) {
-        let found = container.find(&source(spec, &slot))?;
+        let found = find(spec, container, &slot)?;
         let out = &mut owned[entry.offset..][..entry.size()];
         let (piece_slot, pieces) = found.pieces(&slot);
         let n = found.file_bytes(&piece_slot).unwrap_or(0);
         let piece = |p: Piece| &files[usize::from(p.file)][p.offset..][..n];
+        let exponents = found
+            .exponents
+            .map(|p| &files[usize::from(p.file)][p.offset..][..found.exponent_bytes(&piece_slot)]);
         let name = || container.name(slot.role);
         let all = |out: &mut [u8]| -> Result<(), LoadErrorKind> {
             let each = size(&piece_slot, entry.format).unwrap_or(0);
             for (p, out) in pieces.zip(out.chunks_mut(each.max(1))) {
-                convert(&piece_slot, &found, entry.format, piece(p), out, name)?;
+                convert(&piece_slot, &found, entry.format, (piece(p), exponents), out, name)?;
             }
             Ok(())
         };
@@ -358,13 +486,24 @@ fn convert(
     slot: &Slot,
     found: &Found,
     format: Format,
-    bytes: &[u8],
+    (bytes, exponents): (&[u8], Option<&[u8]>),
     out: &mut [u8],
     name: impl Fn() -> Box<Name>,
 ) -> Result<(), LoadErrorKind> {
     let (rows, cols) = (slot.all_rows(), slot.cols);
+    let share = (usize::from(found.share.0), found.shares());
     if slot.is_vector() {
-        convert::widen(found.format, bytes, found.shift, out);
+        match share {
+            (0, 1) => convert::widen(found.format, bytes, found.shift, out),
+            share => convert::widen_share(found.format, bytes, share, out),
+        }
+        if found.log {
+            convert::negate_exp(out);
+        }
+        return Ok(());
+    }
+    if let Some(exponents) = exponents {
+        convert::mxfp4(bytes, exponents, (cols, share), out);
         return Ok(());
     }
     if let Some(how) = found.ternary {
@@ -372,11 +511,13 @@ fn convert(
             .map_err(|_| LoadErrorKind::NotTernary { tensor: name() })?;
         return check_scale(slot, format, out, name);
     }
-    let dense = Dense { format: found.format, rows, cols, transposed: found.transposed, bytes };
+    let Found { transposed, columns, .. } = *found;
+    let dense = Dense { format: found.format, rows, cols, transposed, columns, share, bytes };
     if format == found.format {
-        match found.transposed {
-            true => convert::transpose(&dense, out),
-            false => out.copy_from_slice(bytes),
+        match (transposed, columns) {
+            (true, _) => convert::transpose(&dense, out),
+            (false, Some(_)) => convert::order_columns(&dense, out),
+            (false, None) => out.copy_from_slice(bytes),
         }
         return Ok(());
     }
@@ -460,13 +601,16 @@ fn entry(
         }
         let aligned = bytes.as_ptr().addr().is_multiple_of(align_of::<f32>());
         let native = cfg!(target_endian = "little") && found.format == Format::F32;
-        (Format::F32, native && aligned && found.shift == 0.0)
+        let same = found.shift == 0.0 && !found.log && found.share == (0, 1);
+        (Format::F32, native && aligned && same && found.is_contiguous())
     } else if found.ternary.is_some() {
         (Format::I2_S, false)
     } else {
-        check_scale(&piece_slot, found.format, bytes, name)?;
+        if found.is_plain() {
+            check_scale(&piece_slot, found.format, bytes, name)?;
+        }
         let format = kept_format(slot, found.format, options, name)?;
-        (format, format == found.format && !found.transposed && found.experts.is_empty())
+        (format, format == found.format && found.is_plain())
     };
     let too_many = || LoadErrorKind::OutOfMemory { needed: u64::MAX };
     let repacked = is_repacked(spec, slot, format, options);

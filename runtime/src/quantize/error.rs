@@ -90,6 +90,30 @@ pub enum QuantizeErrorKind {
         /// Weight that is neither 0 nor of this magnitude.
         found: f32,
     },
+    /// A tensor's new format needs an importance matrix, and there is none, or none for this tensor.
+    NeedsImportances {
+        /// Name of the tensor.
+        tensor: Box<Name>,
+        /// New format.
+        format: Format,
+        /// True if there is an importance matrix, without this tensor.
+        missing: bool,
+    },
+    /// The importance matrix has another number of importances for a tensor than the tensor has
+    /// columns.
+    ImportancesWidth {
+        /// Name of the tensor.
+        tensor: Box<Name>,
+        /// Number of importances.
+        found: u64,
+        /// Number of columns of all its matrices.
+        columns: u64,
+    },
+    /// The importance matrix is for none of the model's tensors.
+    ForeignImportances {
+        /// A tensor that it has importances for.
+        tensor: Box<Name>,
+    },
     /// The output would replace the model that it is made from.
     SameFile,
     /// The output exists and is not a regular file.
@@ -167,6 +191,26 @@ impl fmt::Display for QuantizeErrorKind {
                 f,
                 "tensor `{tensor}` is not ternary: it has weights of {scale} and of {found}, and \
                  I2_S holds 0 and one magnitude; TQ1_0 and TQ2_0 round"
+            ),
+            E::NeedsImportances { tensor, format, missing: false } => write!(
+                f,
+                "tensor `{tensor}` would be useless in {format} without an importance matrix: make \
+                 one with teff imatrix, and give it by --imatrix"
+            ),
+            E::NeedsImportances { tensor, format, missing: true } => write!(
+                f,
+                "the importance matrix lacks `{tensor}`, which would be useless in {format} without: \
+                 make it again from this model, or choose another format with --tensor-type"
+            ),
+            E::ImportancesWidth { tensor, found, columns } => write!(
+                f,
+                "the importance matrix has {found} numbers for `{tensor}`, which has {columns} \
+                 columns: make it again from this model"
+            ),
+            E::ForeignImportances { tensor } => write!(
+                f,
+                "the importance matrix is for another model: it has `{tensor}`, and none of this \
+                 model's tensors"
             ),
             E::SameFile => f.write_str("it is the model itself: write to another file"),
             E::NotAFile => f.write_str("it is there and no regular file: write to another one"),

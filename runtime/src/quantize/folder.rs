@@ -176,16 +176,24 @@ fn gguf_spec(family: &Family, spec: &Spec<'_>) -> Result<(Spec<'static>, Option<
         return unsaid(arch, format!("`sliding_window`: {size}"));
     }
     let mut factors = None;
-    let scaled = spec.ropes.iter().find(|r| matches!(r.scaling, RopeScaling::Llama3 { .. }));
-    if let Some(rope) = scaled {
+    let is_scaled = |scaling: RopeScaling| {
+        matches!(scaling, RopeScaling::Llama3 { .. } | RopeScaling::Proportional { .. })
+    };
+    if let Some(rope) = spec.ropes.iter().find(|r| is_scaled(r.scaling)) {
         if !form.rope_factors {
             return unsaid(arch, "`rope_scaling`: llama3");
         }
-        factors = Some(llama3_factors(rope));
+        factors = Some(match rope.scaling {
+            RopeScaling::Proportional { pairs, factor } => {
+                // What must not rotate does so by an angle that is none.
+                (0..rope.dims / 2).map(|i| if i < pairs { factor } else { 1e30 }).collect()
+            }
+            _ => llama3_factors(rope),
+        });
     }
     let spec = spec.with_ropes(|rope| {
         let scaling = match rope.scaling {
-            RopeScaling::Llama3 { .. } => RopeScaling::Factors,
+            scaling if is_scaled(scaling) => RopeScaling::Factors,
             scaling => scaling,
         };
         Rope { kind: form.rope, scaling, ..rope }
@@ -225,9 +233,11 @@ fn tensors(
     let item = |slot: Slot, content| {
         let mut name = String::new();
         let _ = family.gguf_name(slot.role, &mut name); // a String takes everything
-        let (vector, stacked) = (slot.is_vector(), slot.experts > 1);
-        let n_dims = if stacked { 3 } else { 2 - usize::from(vector && slot.rows == 1) };
-        let dims = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
+        // Vectors of experts are rows of one tensor.
+        let (vector, stacked) = (slot.is_vector(), slot.experts > 1 && !slot.is_vector());
+        let rows = if stacked { slot.rows } else { slot.all_rows() };
+        let n_dims = if stacked { 3 } else { 2 - usize::from(vector && rows == 1) };
+        let dims = [slot.cols, rows, if stacked { slot.experts } else { 1 }].map(|n| n as u64);
         Item { name, dims, n_dims, vector, content }
     };
     let content = |id: TensorId, role: Role| {
@@ -288,12 +298,16 @@ fn check_spec(
         "its factor of scores (`scale_attn_weights`, `query_pre_attn_scalar`)"
     } else if differ(&attention(|a| format!("{:?}", a.window))) {
         "its windows (`sliding_window`, `layer_types`)"
+    } else if differ(&attention(|a| format!("{:?}", a.shared_kv))) {
+        "the layers that share keys and values (`num_kv_shared_layers`, `layer_types`)"
     } else if read.ropes != spec.ropes {
         "its rotary embedding (`rope_parameters`)"
     } else if differ(&attention(|a| format!("{} {}", a.qkv_bias, a.out_bias))) {
         "its biases (`attention_bias`)"
     } else if differ(&|l| Some(format!("{:?}", l.ffn))) {
         "its feed-forward parts (`mlp_bias`, `norm_topk_prob`, `mlp_only_layers`)"
+    } else if differ(&|l| Some(format!("{:?}", l.delta_net()))) {
+        "its linear attention (`layer_types`, `linear_num_value_heads`)"
     } else if differ(&|l| Some(format!("{:?}", l.short_conv()))) {
         "its convolutions (`conv_bias`, `layer_types`)"
     } else {
@@ -338,7 +352,12 @@ impl Source for FolderSource {
         (matrix.format().trailer_bytes() == 0).then(|| matrix.bytes())
     }
 
-    /// The only quantised weights in a folder are ternary, and were trained that way.
+    /// Experts in MXFP4 stay as they are.
+    fn is_fixed(&self, index: usize) -> bool {
+        self.shape(index).format == Format::MXFP4
+    }
+
+    /// The only other quantised weights in a folder are ternary, and were trained that way.
     fn is_requantized(&self, _: usize) -> bool {
         false
     }

@@ -1,7 +1,7 @@
 //! Formats of the parts of a model: plain formats and llama.cpp's mixes.
 //!
-//! The rules are those of `llama_tensor_get_type_impl` in llama-quant.cpp of llama.cpp (2026), for
-//! files without importance matrices; `tests/command/quantize.rs` compares them to its files. Rules for an
+//! The rules are those of `llama_tensor_get_type_impl` in llama-quant.cpp of llama.cpp (2026), with and
+//! without importance matrices; `tests/command/quantize.rs` compares them to its files. Rules for an
 //! architecture that Teff does not run (Falcon) are left out.
 
 use teff_graph::gguf::{Gguf, GgufValue};
@@ -23,6 +23,7 @@ enum Rules {
     /// Another format for the head only.
     Head,
     Q2K,
+    Q2KS,
     Q3KM,
     Q3KL,
     Q4KS,
@@ -41,10 +42,13 @@ const fn target(name: &'static str, base: Format, file_type: u32, rules: Rules) 
     Target { name, base, file_type, rules }
 }
 
+/// File type of Q2_K_S.
+const Q2_K_S: u32 = 21;
+
 impl Target {
     /// All targets, with the numbers of llama.cpp (`llama_ftype` in llama.h); I2_S has that of
     /// BitNet's converter.
-    pub const ALL: [Target; 28] = [
+    pub const ALL: [Target; 29] = [
         target("F32", Format::F32, 0, Rules::Plain),
         target("F16", Format::F16, 1, Rules::Plain),
         target("BF16", Format::BF16, 32, Rules::Plain),
@@ -54,6 +58,7 @@ impl Target {
         target("Q5_1", Format::Q5_1, 9, Rules::Head),
         target("Q8_0", Format::Q8_0, 7, Rules::Head),
         target("Q2_K", Format::Q2_K, 10, Rules::Q2K),
+        target("Q2_K_S", Format::Q2_K, Q2_K_S, Rules::Q2KS),
         target("Q3_K", Format::Q3_K, 11, Rules::Plain),
         target("Q3_K_S", Format::Q3_K, 11, Rules::Head),
         target("Q3_K_M", Format::Q3_K, 12, Rules::Q3KM),
@@ -91,6 +96,19 @@ impl Target {
     #[must_use]
     pub fn pure(self) -> Target {
         Target { rules: Rules::Plain, ..self }
+    }
+
+    pub(super) fn is_pure(&self) -> bool {
+        self.rules == Rules::Plain
+    }
+
+    /// True if a tensor in this format is of no use unless an importance matrix guided its
+    /// quantisation.
+    pub(super) fn needs_importances(&self, tensor: &str, format: Format) -> bool {
+        let part = Part::of(tensor);
+        !matches!(part, Part::Output | Part::Embedding)
+            && format == Format::Q2_K
+            && self.file_type == Q2_K_S
     }
 
     /// Name, such as `Q4_K_M`.
@@ -202,6 +220,19 @@ pub(super) struct Counters {
     pub(super) down: u32,
     /// True if the embedding is also the head.
     pub(super) tied: bool,
+    /// True if there is an importance matrix.
+    pub(super) importances: bool,
+}
+
+/// True for formats whose quantisers make use of importances.
+pub(super) fn weighs(format: Format) -> bool {
+    use Format as F;
+    match format {
+        F::Q4_0 | F::Q4_1 | F::Q5_0 | F::Q5_1 => true,
+        F::Q2_K | F::Q3_K | F::Q4_K | F::Q5_K | F::Q6_K => true,
+        F::IQ4_NL | F::IQ4_XS => true,
+        _ => false,
+    }
 }
 
 /// True if layer `i` of `n` is one that a mix gives more bits: the first and the last eighth, and
@@ -244,6 +275,7 @@ impl Target {
                 counters.value += 1;
                 let format = match rules {
                     R::Q2K if facts.group >= 4 => F::Q4_K,
+                    R::Q2KS if facts.group >= 4 => F::Q4_K,
                     R::Q2K => F::Q3_K,
                     R::Q3KM if i < 2 => F::Q5_K,
                     R::Q3KM => F::Q4_K,
@@ -267,16 +299,24 @@ impl Target {
                 counters.down += 1;
                 match rules {
                     R::Q2K => F::Q3_K,
+                    R::Q2KS if i < n / 8 => F::Q4_K,
                     R::Q3KM if i < n / 16 => F::Q5_K,
                     R::Q3KM => F::Q4_K,
                     R::Q3KL => F::Q5_K,
                     R::Q4KM | R::Q5KM if more_bits(i, n) => F::Q6_K,
-                    R::Q4KS | R::Iq4Nl if i < n / 8 => F::Q5_K,
+                    R::Q4KS if i < n / 8 => F::Q5_K,
+                    R::Iq4Nl if i < n / 8 && !counters.importances => F::Q5_K,
+                    // Against outliers there, which importances make worse.
+                    R::Head if i < n / 8 && counters.importances => match base {
+                        F::Q4_0 => F::Q4_1,
+                        F::Q5_0 => F::Q5_1,
+                        _ => base,
+                    },
                     _ => base,
                 }
             }
             Part::AttnOutput if facts.experts == 8 => match (rules, base) {
-                (R::Q3KL | R::Q5KM, _) => base,
+                (R::Q2KS | R::Q3KL | R::Q5KM, _) => base,
                 (_, F::Q2_K | F::Q3_K | F::Q4_K | F::IQ4_NL | F::IQ4_XS) => F::Q5_K,
                 _ => base,
             },

@@ -5,8 +5,8 @@
 //! tensor from names and shapes alone. [`quantize_file`] reads a GGUF file or a Hugging Face folder
 //! and writes a GGUF file; [`write()`] does the same from any [`Source`] to any writer.
 //!
-//! The bytes are those that llama.cpp's quantiser writes without importance matrices, tensor by
-//! tensor, and the same for every number of threads.
+//! The bytes are those that llama.cpp's quantiser writes, tensor by tensor, with and without an
+//! [`ImportanceMatrix`], and the same for every number of threads.
 //!
 //! ```
 //! use teff_runtime::quantize::{QuantizeOptions, Target, quantize_file};
@@ -24,7 +24,9 @@
 
 mod error;
 mod folder;
+pub(crate) mod importance;
 mod mixes;
+mod overrides;
 mod run;
 mod source;
 
@@ -32,7 +34,9 @@ use teff_kernels::Format;
 
 pub use error::{QuantizeError, QuantizeErrorKind};
 pub use folder::FolderSource;
+pub use importance::{ImportanceError, ImportanceErrorKind, ImportanceMatrix};
 pub use mixes::{Facts, Target};
+pub use overrides::{Overrides, TensorType, TensorTypeError, type_from_name};
 pub use run::{Fallback, Progress, QuantizeOptions, Report, quantize_file, write};
 pub use source::{FILE_TYPE, GgufSource, QUANTIZATION_VERSION, Source};
 
@@ -128,6 +132,19 @@ pub struct Choice {
 /// Chooses the format of every tensor, in order. It needs no weights: names and shapes decide.
 #[must_use]
 pub fn plan(target: &Target, facts: &Facts, tensors: &[Shape<'_>]) -> Vec<Choice> {
+    plan_with(target, facts, &Overrides::default(), false, tensors)
+}
+
+/// Chooses as [`plan`], with formats given by hand, and for a file that is quantised with an importance
+/// matrix if `importances` is true: mixes differ for these.
+#[must_use]
+pub fn plan_with(
+    target: &Target,
+    facts: &Facts,
+    overrides: &Overrides,
+    importances: bool,
+    tensors: &[Shape<'_>],
+) -> Vec<Choice> {
     let mut choices: Vec<Choice> =
         tensors.iter().map(|t| Choice { format: t.format, wanted: t.format }).collect();
     // Rules count tensors in llama.cpp's order: tensors outside of layers first, then layer by
@@ -140,6 +157,7 @@ pub fn plan(target: &Target, facts: &Facts, tensors: &[Shape<'_>]) -> Vec<Choice
         value: 0,
         down: 0,
         tied: parts().all(|p| p != Part::Output),
+        importances,
     };
     for i in order {
         let tensor = &tensors[i];
@@ -148,7 +166,9 @@ pub fn plan(target: &Target, facts: &Facts, tensors: &[Shape<'_>]) -> Vec<Choice
         }
         let part = Part::of(tensor.name);
         let sizes = (tensor.cols(), tensor.matrices());
-        let wanted = target.format(facts, part, tensor.layer(), sizes, &mut counters);
+        let given = overrides.format(tensor.name, part, target.is_pure(), counters.tied);
+        let wanted = given
+            .unwrap_or_else(|| target.format(facts, part, tensor.layer(), sizes, &mut counters));
         choices[i] = Choice { format: mixes::fit(wanted, tensor.cols()), wanted };
     }
     choices

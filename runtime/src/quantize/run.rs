@@ -1,17 +1,20 @@
 //! Writing the quantised file, tensor by tensor and in pieces, so that it takes little memory.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
-use teff_graph::gguf::{GgufValue, Name};
-use teff_kernels::{Format, dequantize_row, quantize_row};
+use teff_graph::gguf::{Gguf, GgufValue, Name};
+use teff_kernels::{Format, dequantize_row, quantize_row, quantize_row_weighted};
 
+use super::mixes::weighs;
 use super::source::{FILE_TYPE, QUANTIZATION_VERSION};
 use super::{
-    Choice, FolderSource, GgufSource, QuantizeError, QuantizeErrorKind as E, Shape, Source, Target,
-    plan,
+    Choice, FolderSource, GgufSource, ImportanceMatrix, Overrides, QuantizeError,
+    QuantizeErrorKind as E, Shape, Source, Target, plan_with,
 };
 use crate::gguf_split::Parts;
 use crate::gguf_write::{GgufData, GgufHeader, WriteError};
@@ -43,26 +46,42 @@ const _: () = {
 /// let options = QuantizeOptions::default().with_threads(2);
 /// assert_eq!((options.threads, options.allow_requantize), (2, false));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct QuantizeOptions {
     /// Number of threads; 0 for one per core. Each takes up to 5 MB of memory.
     pub threads: usize,
     /// Allow quantising tensors that are already quantised, which loses more than either format
     /// alone.
     pub allow_requantize: bool,
+    /// Formats given by hand.
+    pub overrides: Overrides,
+    /// Importance of each column of the matrices.
+    pub importances: Option<Arc<ImportanceMatrix>>,
 }
 
 impl QuantizeOptions {
     /// Sets [`threads`](Self::threads).
     #[must_use]
-    pub const fn with_threads(self, threads: usize) -> Self {
+    pub fn with_threads(self, threads: usize) -> Self {
         QuantizeOptions { threads, ..self }
     }
 
     /// Sets [`allow_requantize`](Self::allow_requantize).
     #[must_use]
-    pub const fn with_allow_requantize(self, allow_requantize: bool) -> Self {
+    pub fn with_allow_requantize(self, allow_requantize: bool) -> Self {
         QuantizeOptions { allow_requantize, ..self }
+    }
+
+    /// Sets [`overrides`](Self::overrides).
+    #[must_use]
+    pub fn with_overrides(self, overrides: Overrides) -> Self {
+        QuantizeOptions { overrides, ..self }
+    }
+
+    /// Sets [`importances`](Self::importances).
+    #[must_use]
+    pub fn with_importances(self, importances: impl Into<Arc<ImportanceMatrix>>) -> Self {
+        QuantizeOptions { importances: Some(importances.into()), ..self }
     }
 }
 
@@ -115,6 +134,13 @@ pub struct Report {
     pub requantized: Vec<String>,
     /// Tensors in TQ1_0 or TQ2_0 that were not ternary and so lost most of their information.
     pub rounded: Vec<String>,
+    /// Patterns of [`Overrides::tensors`] that are for no tensor which may be quantised.
+    pub unmatched: Vec<String>,
+    /// Tensors that the importance matrix lacks, and whose format would have made use of it; not the
+    /// embedding and the head.
+    pub unweighted: Vec<String>,
+    /// Matrices of the importance matrix that the model lacks.
+    pub foreign: Vec<String>,
     /// Warnings of opening a folder ([`Model::warnings`](crate::Model::warnings)).
     pub warnings: Vec<Warning>,
 }
@@ -257,12 +283,38 @@ pub fn write<W: Write>(
     progress: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<(W, Report), E> {
     let shapes: Vec<Shape<'_>> = (0..source.len()).map(|i| source.shape(i)).collect();
-    let choices = plan(target, &source.facts(), &shapes);
+    let (overrides, importances) = (&options.overrides, options.importances.as_deref());
+    let mut choices = plan_with(target, &source.facts(), overrides, importances.is_some(), &shapes);
+    let mut file_type = target.file_type();
+    for (index, (shape, choice)) in shapes.iter().zip(&mut choices).enumerate() {
+        if source.is_fixed(index) {
+            (choice.format, choice.wanted) = (shape.format, shape.format);
+            // As llama.cpp's converter has it.
+            if !target.base().is_quantized() {
+                file_type = MXFP4_MOE;
+            }
+        }
+    }
     let mut report = Report { tensors: shapes.len(), ..Report::default() };
+    for given in &overrides.tensors {
+        if !shapes.iter().any(|t| !t.is_kept() && given.is_for(t.name)) {
+            report.unmatched.push(given.pattern().into());
+        }
+    }
+    let mut weights = Vec::with_capacity(shapes.len());
+    for (shape, choice) in shapes.iter().zip(&choices) {
+        weights.push(report.weights(target, shape, *choice, importances)?);
+    }
+    if let Some(importances) = importances {
+        report.find_foreign(importances, &shapes)?;
+    }
     let mut header = GgufHeader::new();
-    source.put_keys(&mut header)?;
+    match importances {
+        None => source.put_keys(&mut header)?,
+        Some(importances) => put_keys(source, importances, &mut header)?,
+    }
     header.put(QUANTIZATION_VERSION, GgufValue::U32(2))?;
-    header.put(FILE_TYPE, GgufValue::U32(target.file_type()))?;
+    header.put(FILE_TYPE, GgufValue::U32(file_type))?;
     for (index, (shape, choice)) in shapes.iter().zip(&choices).enumerate() {
         header.tensor(shape.name, choice.format, shape.dims)?;
         report.count(shape, *choice, source.is_requantized(index), options)?;
@@ -276,6 +328,7 @@ pub fn write<W: Write>(
     let (mut done, total) = (0, report.before);
     for (index, (shape, choice)) in shapes.iter().zip(&choices).enumerate() {
         let tensors = shapes.len();
+        let weights = weights[index];
         let format = choice.format;
         let bytes = bytes_of(shape, shape.format);
         let mut tell = |share: f64| {
@@ -285,7 +338,7 @@ pub fn write<W: Write>(
         match source.bytes(index).filter(|_| shape.format == format) {
             Some(bytes) => copy(shape.name, bytes, &mut data, &mut tell)?,
             None => {
-                work.convert(index, shape, format, &mut data, &mut tell)?;
+                work.convert(index, shape, (format, weights), &mut data, &mut tell)?;
                 if std::mem::take(&mut work.rounded) {
                     report.rounded.push(shape.name.into());
                 }
@@ -295,6 +348,9 @@ pub fn write<W: Write>(
     }
     Ok((data.finish()?, report))
 }
+
+/// Type of a file whose experts are MXFP4.
+const MXFP4_MOE: u32 = 38;
 
 /// Number of elements of a tensor. They were counted when the header was made, so the product does
 /// not overflow.
@@ -312,7 +368,93 @@ fn boxed(name: &str) -> Box<Name> {
     Box::new(Name::new(name.as_bytes()))
 }
 
+/// Keys of the file: the source's, and what is known of the importance matrix, under llama.cpp's names.
+fn put_keys(
+    source: &dyn Source,
+    importances: &ImportanceMatrix,
+    header: &mut GgufHeader,
+) -> Result<(), WriteError> {
+    // Those of another matrix, by which the source was quantised, are replaced.
+    let mut all = GgufHeader::new();
+    source.put_keys(&mut all)?;
+    let bytes = all.write(Vec::new())?.finish()?;
+    if let Ok(gguf) = Gguf::parse(&bytes) {
+        let others = gguf.metadata().filter(|(key, _)| !key.starts_with("quantize.imatrix."));
+        others.into_iter().try_for_each(|(key, value)| header.put(key, value))?;
+    }
+    // llama-quantize has room for so many bytes.
+    let cut = |text: &str| {
+        let most = (0..=text.len().min(127)).rev().find(|&n| text.is_char_boundary(n));
+        text[..most.unwrap_or(0)].to_owned()
+    };
+    if !importances.file().is_empty() {
+        header.put("quantize.imatrix.file", GgufValue::Str(&cut(importances.file())))?;
+    }
+    if let Some(dataset) = importances.dataset() {
+        header.put("quantize.imatrix.dataset", GgufValue::Str(&cut(dataset)))?;
+    }
+    let entries = u32::try_from(importances.len()).unwrap_or(u32::MAX);
+    header.put("quantize.imatrix.entries_count", GgufValue::U32(entries))?;
+    if importances.chunks() > 0 {
+        header.put("quantize.imatrix.chunks_count", GgufValue::U32(importances.chunks()))?;
+    }
+    Ok(())
+}
+
 impl Report {
+    /// Importances of a tensor, if its new format uses them and there are any.
+    fn weights<'i>(
+        &mut self,
+        target: &Target,
+        shape: &Shape<'_>,
+        choice: Choice,
+        importances: Option<&'i ImportanceMatrix>,
+    ) -> Result<Option<&'i [f32]>, E> {
+        let (name, format) = (shape.name, choice.format);
+        if format == shape.format || shape.is_kept() {
+            return Ok(None);
+        }
+        let needed = target.needs_importances(name, format);
+        let embedding = ["token_embd.weight", "per_layer_token_embd.weight"].contains(&name);
+        let found = importances.and_then(|i| i.get(name));
+        let columns = shape.cols().saturating_mul(shape.matrices());
+        match found {
+            Some(w) if w.len() as u64 == columns => return Ok(Some(w).filter(|_| weighs(format))),
+            // llama.cpp's rule: the embedding is looked up, not multiplied, so a wrong number says
+            // nothing.
+            Some(w) if !embedding => {
+                let (tensor, found) = (boxed(name), w.len() as u64);
+                return Err(E::ImportancesWidth { tensor, found, columns });
+            }
+            _ => {}
+        }
+        if needed {
+            let missing = importances.is_some();
+            return Err(E::NeedsImportances { tensor: boxed(name), format, missing });
+        }
+        if importances.is_some() && weighs(format) && !embedding && name != "output.weight" {
+            self.unweighted.push(name.into());
+        }
+        Ok(None)
+    }
+
+    /// Names what the importance matrix has beyond the model; returns an error if that is all of it.
+    fn find_foreign(
+        &mut self,
+        importances: &ImportanceMatrix,
+        shapes: &[Shape<'_>],
+    ) -> Result<(), E> {
+        let names: HashSet<&str> = shapes.iter().map(|t| t.name).collect();
+        self.foreign =
+            importances.names().filter(|n| !names.contains(n)).map(String::from).collect();
+        match self.foreign.first() {
+            Some(first) if self.foreign.len() == importances.len() => {
+                Err(E::ForeignImportances { tensor: boxed(first) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Counts a tensor; returns an error if it is already quantised.
     fn count(
         &mut self,
@@ -377,7 +519,7 @@ impl Work<'_> {
         &mut self,
         index: usize,
         shape: &Shape<'_>,
-        to: Format,
+        (to, importances): (Format, Option<&[f32]>),
         data: &mut GgufData<W>,
         tell: &mut dyn FnMut(f64),
     ) -> Result<(), E> {
@@ -389,17 +531,36 @@ impl Work<'_> {
         if to.trailer_bytes() > 0 {
             scale = self.ternary_scale(index, shape, total)?;
         }
-        let job = Job { source: self.source, index, name: shape.name, to };
+        let mut job = Job {
+            source: self.source,
+            index,
+            name: shape.name,
+            to,
+            piece: PIECE,
+            importances: None,
+        };
+        if let Some(means) = importances {
+            // Importances are of columns, and some formats look at a whole row: pieces are whole rows.
+            let cols = usize::try_from(shape.cols()).map_err(|_| E::TooLarge { bytes })?;
+            let rows = shape.dims.get(1).map_or(1, |&d| usize::try_from(d).unwrap_or(usize::MAX));
+            job.piece = (PIECE / cols).max(1) * cols;
+            job.importances = Some(Columns { means, cols, rows });
+        }
+        let piece = job.piece;
         let mut first = 0;
         while first < total {
             tell(first as f64 / total as f64);
-            let batch = (total - first).min(SHARE.saturating_mul(self.threads));
+            let most = (SHARE / piece).max(1).saturating_mul(piece).saturating_mul(self.threads);
+            let batch = (total - first).min(most);
             // Shares are as even as whole pieces allow.
-            let pieces = batch.div_ceil(PIECE);
-            let each = pieces.div_ceil(self.threads) * PIECE;
+            let pieces = batch.div_ceil(piece);
+            let each = pieces.div_ceil(self.threads) * piece;
             let count = batch.div_ceil(each);
             while self.shares.len() < count {
-                self.shares.push(Share { floats: vec![0.0; PIECE], out: Vec::new() });
+                self.shares.push(Share { floats: Vec::new(), out: Vec::new() });
+            }
+            for share in &mut self.shares[..count] {
+                share.floats.resize(share.floats.len().max(piece), 0.0);
             }
             let shares = &mut self.shares[..count];
             self.rounded |= job.batch(first, batch, each, shares)?;
@@ -446,6 +607,26 @@ struct Job<'s> {
     index: usize,
     name: &'s str,
     to: Format,
+    /// Elements that are widened at once.
+    piece: usize,
+    importances: Option<Columns<'s>>,
+}
+
+/// Importances of the columns of matrices that lie one after another.
+#[derive(Clone, Copy)]
+struct Columns<'s> {
+    means: &'s [f32],
+    cols: usize,
+    /// Rows of each matrix.
+    rows: usize,
+}
+
+impl<'s> Columns<'s> {
+    /// Importances of the row that begins with element number `first`.
+    fn of_row(&self, first: usize) -> &'s [f32] {
+        let matrix = first / self.cols / self.rows;
+        &self.means[matrix * self.cols..][..self.cols]
+    }
 }
 
 impl Job<'_> {
@@ -487,9 +668,9 @@ impl Job<'_> {
         let bytes = |elements: usize| elements / self.to.block_len() * self.to.block_bytes();
         share.out.resize(bytes(n), 0);
         let mut rounded = false;
-        for (i, out) in share.out.chunks_mut(bytes(PIECE)).enumerate() {
-            let at = i * PIECE;
-            let x = &mut share.floats[..PIECE.min(n - at)];
+        for (i, out) in share.out.chunks_mut(bytes(self.piece)).enumerate() {
+            let at = i * self.piece;
+            let x = &mut share.floats[..self.piece.min(n - at)];
             rounded |= self.piece(first + at, x, out)?;
         }
         Ok(rounded)
@@ -511,7 +692,17 @@ impl Job<'_> {
             Format::TQ1_0 | Format::TQ2_0 => rounded = !x.chunks(256).all(is_ternary),
             _ => {}
         }
-        quantize_row(self.to, x, out);
+        match self.importances {
+            None => quantize_row(self.to, x, out),
+            Some(columns) => {
+                let cols = columns.cols;
+                let row_bytes = cols / self.to.block_len() * self.to.block_bytes();
+                let rows = x.chunks_exact(cols).zip(out.chunks_exact_mut(row_bytes));
+                for (i, (x, out)) in rows.enumerate() {
+                    quantize_row_weighted(self.to, x, columns.of_row(first + i * cols), out);
+                }
+            }
+        }
         // Scales are f16: elements that are no larger than the largest f16 can't become infinite.
         if bad(x, 65504.0).is_some() {
             dequantize_row(self.to, out, x);

@@ -43,6 +43,12 @@ pub trait Source: Sync {
         self.shape(index).format.is_quantized()
     }
 
+    /// True if tensor number `index` keeps its format, whatever the target: that of a model which was
+    /// published in it.
+    fn is_fixed(&self, _index: usize) -> bool {
+        false
+    }
+
     /// Writes values of tensor number `index` to `out`, from element number `first` on, with rows
     /// one after another; `first` and `out.len()` are multiples of the block length of its format
     /// and inside the tensor.

@@ -3,12 +3,14 @@
 
 use crate::common::{self, Folder, Plain, TINY, assert_same, oracle, safetensors, usual};
 use crate::decoders::{
-    Small, TIED, all, folder, gemma3, lfm2, llama, mistral, open, own_head, read, read_of, refused,
-    tensor, warned, with,
+    Small, TIED, all, folder, gemma3, lfm2, llama, logits, mistral, open, own_head, read, read_of,
+    refused, tensor, warned, with,
 };
+use crate::experts;
 use teff_graph::family::Shapes;
 use teff_graph::gguf::{Gguf, GgufValue};
-use teff_graph::{Head, Spec, Tensor};
+use teff_graph::layers::{Activation, Attention, Layer};
+use teff_graph::{Head, RopeScaling, Spec, Tensor};
 use teff_kernels::Format;
 use teff_runtime::config::Config;
 use teff_runtime::gguf_write::GgufHeader;
@@ -562,4 +564,71 @@ fn mxfp4_has_no_nan() {
     let mut values = [0.0; 32];
     dequantize_row(Format::MXFP4, &block, &mut values);
     assert_eq!((values[0], values[16]), (-(2f32.powi(127)), 2f32.powi(127)));
+}
+
+#[test]
+fn settings_of_gpt_oss() {
+    let class = experts::class("GptOssForCausalLM");
+    let tensors = experts::tensors(class.family(), &class.spec, 0);
+    let open = |more: &str| {
+        let config = class.config().replacen('{', &format!("{{{more}"), 1);
+        Model::open(&folder(&config, &tensors).0)
+    };
+    let attention = |model: &Model| -> Vec<Attention> {
+        model.spec().layers.iter().map(|l| *l.attention().unwrap()).collect()
+    };
+    let plain = open("").unwrap();
+    let windows =
+        |model: &Model| -> Vec<Option<u32>> { attention(model).iter().map(|a| a.window).collect() };
+    assert_eq!(windows(&plain), [Some(128), None]);
+    assert!(attention(&plain).iter().all(|a| a.sinks && a.qkv_bias && a.out_bias && !a.qk_norm));
+    let (factor, fast, slow, original, truncate) = (32.0, 32.0, 1.0, 4096.0, false);
+    let yarn = RopeScaling::Yarn { factor, fast, slow, original, truncate };
+    assert_eq!((plain.spec().ropes[0].scaling, plain.spec().ropes[0].base), (yarn, 150_000.0));
+    let of = |model: &Model| model.spec().layers.get(0).experts().unwrap().activation;
+    assert_eq!(of(&plain), Activation::SwigluClamped { alpha: 1.702, limit: 7.0 });
+    let other = open(
+        r#""swiglu_alpha":1.3,"swiglu_limit":3,"sliding_window":9,
+        "layer_types":["full_attention","sliding_attention"],
+        "quantization_config":{"quant_method":"mxfp4","modules_to_not_convert":["lm_head"]},"#,
+    );
+    let other = other.unwrap();
+    assert_eq!(of(&other), Activation::SwigluClamped { alpha: 1.3, limit: 3.0 });
+    assert_eq!(windows(&other), [None, Some(9)]);
+    assert!(logits(&plain) != logits(&other));
+    warned(&open(r#""experts_per_token":3,"#).unwrap(), &["experts_per_token"], "");
+    for (more, names) in [
+        (r#""hidden_act":"gelu","#, "hidden_act"),
+        (r#""swiglu_limit":-1,"#, "limit"),
+        (r#""swiglu_alpha":"x","#, "swiglu_alpha"),
+        (r#""layer_types":["full_attention"],"#, "layer_types"),
+        (r#""quantization_config":{"quant_method":"gptq"},"#, "quant_method"),
+    ] {
+        let e = open(more).unwrap_err().to_string();
+        assert!(e.contains(names), "{names}: {e}");
+    }
+}
+
+/// Every other layer has a window where Qwen 2 with experts doesn't list them, up to a number.
+#[test]
+fn windows_of_qwen2_with_experts() {
+    let class = experts::class("Qwen2MoeForCausalLM");
+    let spec = Spec { layers: class.spec.layers.with_len(4), ..class.spec.clone() };
+    let tensors = experts::tensors(class.family(), &spec, 0);
+    let windows = |more: &str| {
+        let config = class.config().replace(r#""num_hidden_layers":1"#, r#""num_hidden_layers":4"#);
+        let config = config.replacen('{', &format!("{{{more}"), 1);
+        Model::open(&folder(&config, &tensors).0).map(|model| {
+            let window = |l: &Layer| l.attention().unwrap().window.unwrap_or(0);
+            model.spec().layers.iter().map(window).collect::<Vec<u32>>()
+        })
+    };
+    let on = r#""use_sliding_window":true,"sliding_window":9,"#;
+    assert_eq!(windows("").unwrap(), [0; 4]);
+    assert_eq!(windows(on).unwrap(), [9, 0, 9, 0]);
+    assert_eq!(windows(&format!(r#"{on}"max_window_layers":2,"#)).unwrap(), [9, 0, 0, 0]);
+    let listed = r#""layer_types":["full_attention","sliding_attention","full_attention",
+        "full_attention"],"#;
+    assert_eq!(windows(&format!("{on}{listed}")).unwrap(), [0, 9, 0, 0]);
+    assert!(windows(listed).unwrap_err().to_string().contains("layer_types"));
 }

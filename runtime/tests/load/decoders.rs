@@ -1,8 +1,8 @@
 //! Small decoders of every family as folders, with fields of config.json to choose.
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 
-use teff_graph::layers::{Experts, FeedForward, Layer};
-use teff_graph::{Head, LayerRole, LogitsFor, Role, Spec, family};
+use teff_graph::layers::{Experts, FeedForward, Layer, Mixer};
+use teff_graph::{Head, LayerRole, Layers, LogitsFor, Role, Rope, RopeScaling, Spec, family};
 use teff_kernels::{Format, quantize_row};
 use teff_runtime::{LoadError, Model, SessionOptions};
 
@@ -85,15 +85,21 @@ pub fn own_head() -> Plain {
 }
 
 fn decoder(class: &'static str, spec: Spec<'_>, tied: bool, more: &[(&str, &str)]) -> Small {
+    decoder_of(class, small(spec), tied, more)
+}
+
+/// As [`decoder`], of a model of these sizes.
+fn decoder_of(class: &'static str, spec: Spec<'_>, tied: bool, more: &[(&str, &str)]) -> Small {
     let family = family::of_class(class).unwrap();
-    let spec = small(spec);
     let mut tensors = vec![];
     for (i, slot) in spec.slots().enumerate() {
         for expert in 0..slot.experts {
             let mut name = family.prefix.to_owned();
             family.hf_name(slot.role, &family.hf_names(slot.role)[0], expert, &mut name).unwrap();
             let shape = match slot.role {
-                Role::Layer(_, LayerRole::ConvTaps) => vec![slot.rows, 1, slot.cols],
+                Role::Layer(_, LayerRole::ConvTaps | LayerRole::DeltaTaps) => {
+                    vec![slot.rows, 1, slot.cols]
+                }
                 _ if slot.is_vector() => vec![slot.cols],
                 _ => vec![slot.rows, slot.cols],
             };
@@ -140,6 +146,33 @@ pub fn gemma3() -> Small {
     decoder("Gemma3ForCausalLM", family::gemma3::gemma3_1b(), true, &more)
 }
 
+/// Two layers with a window and one without, whose heads are wider; no inputs of layers.
+pub fn gemma4() -> Small {
+    let spec = family::gemma4::gemma4_e2b();
+    let kind = |l: u32, head_dim: u32| {
+        let mut layer = *spec.layers.get(l);
+        if let Mixer::Attention(a) = &mut layer.mixer {
+            (a.heads, a.kv_heads, a.head_dim) = (4, 2, head_dim);
+        }
+        if let FeedForward::Dense(d) = &mut layer.ffn {
+            d.inner = 256;
+        }
+        Layer { input: None, ..layer }
+    };
+    let kinds = [kind(0, 32), kind(4, 64)];
+    let layers = Layers::new(&kinds, &[0, 0, 1], 3).to_owned();
+    let plain = spec.with_ropes(|rope| Rope { scaling: RopeScaling::None, ..rope });
+    let (vocab, width) = (VOCAB as u32, WIDTH as u32);
+    let spec = Spec { vocab, context: 64, width, layers, per_layer: None, ..plain };
+    let more = [
+        ("sliding_window", "4"),
+        ("global_head_dim", "64"),
+        ("hidden_size_per_layer_input", "0"),
+        ("layer_types", r#"["sliding_attention","sliding_attention","full_attention"]"#),
+    ];
+    decoder_of("Gemma4ForCausalLM", spec, true, &more)
+}
+
 pub fn qwen2() -> Small {
     decoder("Qwen2ForCausalLM", family::qwen::qwen2_5_14b(), false, &[])
 }
@@ -161,6 +194,25 @@ pub fn qwen3moe() -> Small {
 pub fn lfm2() -> Small {
     let more = [("layer_types", r#"["conv","conv","full_attention"]"#)];
     decoder("Lfm2ForCausalLM", family::lfm2::lfm2_1_2b(), true, &more)
+}
+
+/// Qwen 3.5 with attention in the second of three layers.
+pub fn qwen35() -> Small {
+    let spec = family::qwen35::qwen3_5_0_8b().with_layers(|mut layer| {
+        if let Mixer::DeltaNet(d) = &mut layer.mixer {
+            (d.key_heads, d.value_heads, d.key_dim, d.value_dim) = (2, 4, 16, 16);
+        }
+        layer
+    });
+    let layers = Layers::new(spec.layers.kinds(), &[0, 1, 0], 3).to_owned();
+    let more = [
+        ("layer_types", r#"["linear_attention","full_attention","linear_attention"]"#),
+        ("linear_num_key_heads", "2"),
+        ("linear_num_value_heads", "4"),
+        ("linear_key_head_dim", "16"),
+        ("linear_value_head_dim", "16"),
+    ];
+    decoder("Qwen3_5ForCausalLM", Spec { layers, ..spec }, true, &more)
 }
 
 pub fn bitnet() -> Small {

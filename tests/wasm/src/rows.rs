@@ -1,7 +1,8 @@
 //! Operations element by element, and over one row.
 
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, Backend, Q8RowMut, RopeKind, WIDE_BLOCK, WIDE_UNIT, WideRowMut,
+    ACT_BLOCK, ACT_SUM, Backend, DeltaInputs, DeltaStart, DenseActivations, Q8RowMut, RopeKind, Tile,
+    WIDE_BLOCK, WIDE_UNIT, WideRowMut,
 };
 
 use crate::Run;
@@ -16,6 +17,7 @@ pub(crate) fn check(run: &mut Run<'_>) {
             elementwise(run, kind, len);
             select(run, kind, len);
         }
+        delta_rule(run, kind);
         for fine in [false, true] {
             quantize(run, kind, fine);
         }
@@ -35,7 +37,7 @@ fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
     let factor = run.r.float(kind);
     // Each writes the row that it is given, which holds x.
     type Operation<'a> = &'a dyn Fn(&dyn Backend, &mut [f32]);
-    let operations: [Operation<'_>; 14] = [
+    let operations: [Operation<'_>; 18] = [
         &|b, y| b.layer_norm(x, w, bias, eps, y),
         &|b, y| b.rms_norm(x, w, eps, y),
         &|b, y| b.add(y, w),
@@ -49,8 +51,14 @@ fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
         &|b, y| b.silu(y),
         &|b, y| b.silu_mul(y, w),
         &|b, y| b.softcap(y, factor),
+        &|b, y| y.fill(b.mean_square(y)),
+        &|b, y| b.gaussian_topk(y, factor),
         &|b, y| b.relu2(y),
         &|b, y| b.relu2_mul(y, w),
+        &|b, y| b.sigmoid(y),
+        &|b, y| b.l2_norm(y, eps, 0.25),
+        &|b, y| b.decay(y, w, bias),
+        &|b, y| b.swiglu_clamped(y, w, 1.702, 7.0),
     ];
     for operation in operations {
         let mut out = [[0.0; LEN]; 2];
@@ -72,6 +80,33 @@ fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
         }
         run.floats([&out[0], &out[1]]);
     }
+}
+
+/// The gated delta rule of a head of eight rows, whose columns and tokens are the rest.
+fn delta_rule(run: &mut Run<'_>, kind: Kind) {
+    const ROWS: usize = 8;
+    let (n, columns) = (1 + run.r.below(4), 1 + run.r.below(40));
+    let mut x = [[0.0; 2 * ROWS + 40 + 2]; 4];
+    for row in &mut x {
+        run.r.floats(row, kind);
+    }
+    let width = x[0].len();
+    let all = DenseActivations::new(x.as_flattened(), n, width, width);
+    let inputs = DeltaInputs {
+        q: all.cols_of(0, ROWS),
+        k: all.cols_of(ROWS, ROWS),
+        v: all.cols_of(2 * ROWS, columns),
+        decay: all.cols_of(width - 2, 1),
+        beta: all.cols_of(width - 1, 1),
+    };
+    let mut out = [[0.0; 4 * 40]; 2];
+    for (b, out) in run.both().into_iter().zip(&mut out) {
+        let mut state = [0.0; 48 * ROWS];
+        let state = &mut state[..columns.div_ceil(16) * 16 * ROWS];
+        let mut tile = Tile::new(out, n, columns, 40);
+        b.delta_rule(DeltaStart::Zeros, state, &inputs, &mut tile);
+    }
+    run.floats([&out[0], &out[1]]);
 }
 
 fn select(run: &mut Run<'_>, kind: Kind, len: usize) {

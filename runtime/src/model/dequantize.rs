@@ -1,0 +1,741 @@
+//! Folders with quantised weights that none of Teff's formats holds exactly: FP8, and the integers of
+//! compressed-tensors, GPTQ and AWQ. What they stand for is computed in f32, into a SafeTensors file
+//! in memory, which is read beside the folder's own.
+//!
+//! Integers times a scale in F16 or BF16 are exact in f32; products with scales in F32 are rounded
+//! once. How matrices lie in the files is what transformers 5.24, compressed-tensors 0.12 and the
+//! packages of GPTQ and AWQ write.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+
+use teff_graph::meta::{Metadata, Value};
+use teff_kernels::dequantize_row;
+
+use super::error::boxed;
+use super::tensor_table::Budget;
+use super::{LoadErrorKind, Warning};
+use crate::config::Config;
+use crate::safetensors::{Dtype, SafeTensor, SafeTensors};
+use crate::storage::{Aligned, Bytes};
+
+/// Key of the method by which a folder's weights are quantised.
+pub(super) const METHOD: &str = "quantization_config.quant_method";
+
+/// Methods that are converted here.
+const METHODS: [&str; 5] = ["fp8", "fbgemm_fp8", "compressed-tensors", "gptq", "awq"];
+
+/// True if the weights of a folder with this method are converted when they are loaded.
+pub(super) fn is_converted(method: &str) -> bool {
+    METHODS.contains(&method)
+}
+
+/// Weights that were converted.
+pub(super) struct Converted {
+    /// SafeTensors file.
+    pub(super) file: Bytes,
+    /// Tensors of the folder that it stands for.
+    pub(super) hidden: HashSet<String>,
+    pub(super) warning: Warning,
+}
+
+/// Ends of the names of tensors that say how activations are quantised, which they are not here.
+const ACTIVATIONS: [&str; 8] = [
+    ".activation_scale",
+    ".input_scale",
+    ".input_scale_ub",
+    ".input_zero_point",
+    ".output_scale",
+    ".output_zero_point",
+    ".k_scale",
+    ".v_scale",
+];
+
+type Tensors<'a> = BTreeMap<&'a str, SafeTensor<'a>>;
+type Result<T> = std::result::Result<T, LoadErrorKind>;
+
+/// Converts the quantised weights of a folder, if its config.json names one of the [`METHODS`] and
+/// there are any.
+pub(super) fn convert(
+    config: &Config<'_>,
+    files: &[Bytes],
+    budget: &mut Budget,
+) -> Result<Option<Converted>> {
+    let text = config.text();
+    let metas: [&dyn Metadata; 2] = [config, &text];
+    let Some(meta) = metas.into_iter().find(|m| m.get(METHOD).is_some()) else { return Ok(None) };
+    let Some(Value::Str(method)) = meta.get(METHOD).filter(|m| match m {
+        Value::Str(name) => is_converted(name),
+        _ => false,
+    }) else {
+        return Ok(None);
+    };
+    let mut tensors = Tensors::new();
+    let shards: Vec<_> = files.iter().filter_map(|f| SafeTensors::parse(f).ok()).collect();
+    for shard in &shards {
+        // What is wrong with files is said when they are read.
+        tensors.extend(shard.tensors().map(|t| (t.name, t)));
+    }
+    let mut found = Found { items: Vec::new(), hidden: HashSet::new() };
+    match method {
+        "gptq" => integers(meta, &tensors, true, &mut found)?,
+        "awq" => integers(meta, &tensors, false, &mut found)?,
+        "compressed-tensors" => {
+            check_compressed(meta)?;
+            packed(meta, &tensors, &mut found)?;
+            scaled(meta, &tensors, &mut found)?;
+        }
+        _ => scaled(meta, &tensors, &mut found)?,
+    }
+    if found.items.is_empty() {
+        return Ok(None);
+    }
+    let activations = tensors.keys().filter(|n| ACTIVATIONS.iter().any(|a| n.ends_with(a)));
+    found.hidden.extend(activations.map(|n| (*n).to_owned()));
+    let (file, bytes) = write(&found.items, budget)?;
+    let (n, mb) = (found.items.len(), bytes.div_ceil(1 << 20));
+    let warning = Warning::new(
+        METHOD,
+        format!("\"{method}\", with {n} quantised weights"),
+        format!("what they stand for, as F32 ({mb} MiB of memory)"),
+        "no format here holds them exactly; `teff quantize` makes a smaller file. Activations are \
+         not quantised as the method may say",
+    );
+    Ok(Some(Converted { file, hidden: found.hidden, warning }))
+}
+
+/// Matrices to be converted, and names of the tensors that they come from.
+struct Found<'a> {
+    items: Vec<Item<'a>>,
+    hidden: HashSet<String>,
+}
+
+impl Found<'_> {
+    fn hide<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
+        self.hidden.extend(names.into_iter().map(str::to_owned));
+    }
+}
+
+/// Matrix, or several that lie one after another.
+struct Item<'a> {
+    name: String,
+    /// Dimensions in front of the last two.
+    stack: Vec<u32>,
+    rows: usize,
+    cols: usize,
+    codes: Codes<'a>,
+    scales: Grid,
+    zeros: Option<Zeros<'a>>,
+    /// Group of each column, if these are not in order.
+    groups: Option<Vec<usize>>,
+}
+
+/// Codes of weights, by row of outputs.
+#[derive(Clone, Copy)]
+enum Codes<'a> {
+    E4m3(&'a [u8]),
+    E5m2(&'a [u8]),
+    Int8(&'a [u8]),
+    /// Words of so many codes of `bits` bits along a row, less half their range.
+    Words {
+        words: &'a [u8],
+        bits: u32,
+        per_row: usize,
+    },
+    /// Words of codes along a column (GPTQ): `[inputs / codes, outputs]`.
+    Columns {
+        words: &'a [u8],
+        bits: u32,
+    },
+    /// Words of eight codes of eight outputs in AWQ's order: `[inputs, outputs / 8]`.
+    Awq {
+        words: &'a [u8],
+    },
+}
+
+/// What is taken off codes, by row and group.
+enum Zeros<'a> {
+    /// As [`Codes::Int8`], for every row and group.
+    Int8(&'a [u8]),
+    /// Words along the rows: `[rows / codes, groups]`, less half their range.
+    Words { words: &'a [u8], bits: u32 },
+    /// Words along the rows: `[groups, rows / codes]`, to which `plus` is added (GPTQ).
+    Rows { words: &'a [u8], bits: u32, plus: i32 },
+    /// As [`Codes::Awq`]: `[groups, rows / 8]`.
+    Awq { words: &'a [u8] },
+}
+
+/// Scales: one for `rows` rows and `cols` columns each.
+struct Grid {
+    values: Vec<f32>,
+    /// Scales in a row of the grid.
+    width: usize,
+    rows: usize,
+    cols: usize,
+    /// True if rows of the grid are groups of columns.
+    turned: bool,
+}
+
+impl Grid {
+    fn at(&self, row: usize, group: usize) -> f32 {
+        match self.turned {
+            true => self.values[group * self.width + row / self.rows],
+            false => self.values[row / self.rows * self.width + group],
+        }
+    }
+}
+
+/// Word `i` of the little-endian words in `bytes`.
+fn word(bytes: &[u8], i: usize) -> u32 {
+    u32::from_le_bytes(bytes.as_chunks::<4>().0[i])
+}
+
+/// Number of codes in a word.
+fn per_word(bits: u32) -> usize {
+    (32 / bits) as usize
+}
+
+fn code_in(word: u32, i: usize, bits: u32) -> i32 {
+    (word >> (bits * i as u32) & ((1 << bits) - 1)) as i32
+}
+
+/// Place in a word of AWQ of output `i` of eight.
+const AWQ: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
+
+fn e4m3(code: u8) -> f32 {
+    let (sign, e, m) = (code >> 7, u32::from(code >> 3 & 15), u32::from(code & 7));
+    let magnitude = match (e, m) {
+        (15, 7) => f32::NAN,
+        (0, m) => m as f32 / 512.0,
+        (e, m) => f32::from_bits((e + 120) << 23 | m << 20),
+    };
+    if sign == 1 { -magnitude } else { magnitude }
+}
+
+fn e5m2(code: u8) -> f32 {
+    // The upper half of an f16.
+    let mut x = [0.0];
+    dequantize_row(teff_kernels::Format::F16, &[0, code], &mut x);
+    x[0]
+}
+
+impl Item<'_> {
+    /// Row `r` of matrix `e`.
+    fn fill(&self, e: usize, r: usize, out: &mut [f32]) {
+        let at = e * self.rows + r;
+        let (grid, cols) = (&self.scales, self.cols);
+        for (k, x) in out.iter_mut().enumerate() {
+            let group = match &self.groups {
+                Some(groups) => groups[k],
+                None => k / grid.cols,
+            };
+            // Grids of a stack lie one after another; rows of them never share a block.
+            let grid_row = e * self.rows.div_ceil(grid.rows) * grid.rows + r;
+            let scale = grid.at(grid_row, group);
+            let code = match self.codes {
+                Codes::E4m3(codes) => {
+                    *x = e4m3(codes[at * cols + k]) * scale;
+                    continue;
+                }
+                Codes::E5m2(codes) => {
+                    *x = e5m2(codes[at * cols + k]) * scale;
+                    continue;
+                }
+                Codes::Int8(codes) => i32::from(codes[at * cols + k] as i8),
+                Codes::Words { words, bits, per_row } => {
+                    let n = per_word(bits);
+                    code_in(word(words, at * per_row + k / n), k % n, bits) - (1 << (bits - 1))
+                }
+                Codes::Columns { words, bits } => {
+                    let n = per_word(bits);
+                    code_in(word(words, k / n * self.rows + r), k % n, bits)
+                }
+                Codes::Awq { words } => {
+                    code_in(word(words, k * (self.rows / 8) + r / 8), AWQ[r % 8], 4)
+                }
+            };
+            let zero = match &self.zeros {
+                None => 0,
+                Some(Zeros::Int8(zeros)) => {
+                    let i = grid_row / grid.rows * grid.width + group;
+                    i32::from(zeros[i] as i8)
+                }
+                Some(Zeros::Words { words, bits }) => {
+                    let n = per_word(*bits);
+                    let at = r / n * grid.width + group;
+                    code_in(word(words, at), r % n, *bits) - (1 << (bits - 1))
+                }
+                Some(Zeros::Rows { words, bits, plus }) => {
+                    let n = per_word(*bits);
+                    let at = group * (self.rows / n) + r / n;
+                    code_in(word(words, at), r % n, *bits) + plus
+                }
+                Some(Zeros::Awq { words }) => {
+                    code_in(word(words, group * (self.rows / 8) + r / 8), AWQ[r % 8], 4)
+                }
+            };
+            *x = (code - zero) as f32 * scale;
+        }
+    }
+
+    fn matrices(&self) -> usize {
+        self.stack.iter().map(|&n| n as usize).product()
+    }
+}
+
+fn wrong<T>(tensor: &str, why: impl Into<String>) -> Result<T> {
+    Err(LoadErrorKind::QuantizedTensor { tensor: boxed(tensor), why: why.into() })
+}
+
+/// Tensor that must be there.
+fn needed<'a>(tensors: &Tensors<'a>, name: &str, of: &str) -> Result<SafeTensor<'a>> {
+    match tensors.get(name) {
+        Some(t) => Ok(*t),
+        None => wrong(of, format!("needs `{name}`, which is missing: fetch the whole model")),
+    }
+}
+
+/// Elements of a tensor of floats, in f32.
+fn floats(t: &SafeTensor<'_>) -> Result<Vec<f32>> {
+    if t.dtype == Dtype::F8E8M0 {
+        let power = |&e: &u8| match e {
+            255 => f32::NAN,
+            // 2^-127 is subnormal.
+            0 => f32::from_bits(1 << 22),
+            e => f32::from_bits(u32::from(e) << 23),
+        };
+        return Ok(t.data.iter().map(power).collect());
+    }
+    let Some(format) = t.dtype.format() else {
+        return Err(LoadErrorKind::Dtype { tensor: boxed(t.name), found: t.dtype });
+    };
+    let mut out = vec![0.0; t.data.len() / format.block_bytes()];
+    dequantize_row(format, t.data, &mut out);
+    Ok(out)
+}
+
+fn number(meta: &dyn Metadata, key: &str) -> Option<usize> {
+    match meta.get(key)? {
+        Value::Uint(n) => usize::try_from(n).ok(),
+        _ => None,
+    }
+}
+
+/// Rows and columns of blocks that share a scale, if config.json has them.
+fn block_size(meta: &dyn Metadata) -> Option<(usize, usize)> {
+    const KEYS: [&str; 2] = [
+        "quantization_config.weight_block_size",
+        "quantization_config.config_groups.group_0.weights.block_structure",
+    ];
+    KEYS.into_iter().find_map(|key| {
+        let side = |i| match meta.item(key, i)? {
+            Value::Uint(n) => usize::try_from(n).ok().filter(|&n| n > 0),
+            _ => None,
+        };
+        Some((side(0)?, side(1)?))
+    })
+}
+
+/// Scales of `matrices` matrices of `rows` by `cols`.
+fn grid(
+    meta: &dyn Metadata,
+    t: &SafeTensor<'_>,
+    (matrices, rows, cols): (usize, usize, usize),
+) -> Result<Grid> {
+    let values = floats(t)?;
+    if let Some(bad) = values.iter().find(|s| !s.is_finite()) {
+        return wrong(t.name, format!("has a scale that is {bad}: the model is damaged"));
+    }
+    let turned = false;
+    let all = |width: usize, rows: usize, cols: usize| {
+        Some(Grid { values: values.clone(), width, rows, cols, turned })
+    };
+    let shape: Vec<usize> = t.shape().iter().map(|&d| d as usize).collect();
+    let one = values.len() == 1;
+    // Without the dimension of a stack.
+    let flat = match &shape[..] {
+        [n, rest @ ..] if matrices > 1 && *n == matrices => rest,
+        rest if matrices == 1 => rest,
+        _ => &[],
+    };
+    let found = match *flat {
+        _ if one && matrices == 1 => all(1, rows, cols),
+        [] | [1] | [1, 1] if values.len() == matrices => all(1, rows, cols),
+        [r] if r == rows => all(1, 1, cols),
+        [r, c] => {
+            let blocks = block_size(meta).unwrap_or((128, 128));
+            if (rows.div_ceil(blocks.0), cols.div_ceil(blocks.1)) == (r, c) {
+                all(c, blocks.0, blocks.1)
+            } else if r == rows && c == 1 {
+                all(1, 1, cols)
+            } else if r == rows && c > 0 && cols.is_multiple_of(c) {
+                all(c, 1, cols / c)
+            } else {
+                None
+            }
+        }
+        _ => None,
+    };
+    match found {
+        Some(grid) => Ok(grid),
+        None => {
+            let why = format!(
+                "has the shape {shape:?}, which gives no scale for each weight of {rows} x {cols}: \
+                 one for all, for each row, for each group of a row, or for blocks \
+                 (`weight_block_size`) are known"
+            );
+            wrong(t.name, why)
+        }
+    }
+}
+
+/// Stack, rows and columns of a matrix or a stack.
+fn shape_of(t: &SafeTensor<'_>) -> Option<(Vec<u32>, usize, usize)> {
+    let (&cols, rest) = t.shape().split_last()?;
+    let (&rows, stack) = rest.split_last()?;
+    Some((stack.to_vec(), rows as usize, cols as usize))
+}
+
+/// Weights of one byte with scales: FP8, and int8 of compressed-tensors.
+fn scaled<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
+    for (&name, t) in tensors {
+        let codes = match t.dtype {
+            Dtype::F8E4M3 => Codes::E4m3(t.data),
+            Dtype::F8E5M2 => Codes::E5m2(t.data),
+            Dtype::I8 if !name.ends_with("_zero_point") => Codes::Int8(t.data),
+            _ => continue,
+        };
+        let scales = ["_scale_inv", "_scale"].map(|end| format!("{name}{end}"));
+        let scale = scales.iter().find_map(|n| tensors.get(n.as_str()));
+        let Some(scale) = scale else {
+            let why = format!("needs `{}` or `{}`, which are missing", scales[0], scales[1]);
+            return wrong(name, why);
+        };
+        let Some((stack, rows, cols)) = shape_of(t) else {
+            return wrong(name, "is quantised, but no matrix");
+        };
+        let matrices = stack.iter().map(|&n| n as usize).product();
+        let grid = grid(meta, scale, (matrices, rows, cols))?;
+        let zero = tensors.get(format!("{name}_zero_point").as_str());
+        let mut zeros = None;
+        if let Some(zero) = zero {
+            if zero.dtype != Dtype::I8 || zero.data.len() != grid.values.len() {
+                // Of FP8 they are all zero, in any type.
+                if zero.data.iter().any(|&b| b != 0) {
+                    return wrong(zero.name, "is not one 8-bit integer for each scale");
+                }
+            } else {
+                zeros = Some(Zeros::Int8(zero.data));
+            }
+            found.hide([zero.name]);
+        }
+        found.hide([name, scale.name]);
+        let (scales, name) = (grid, name.to_owned());
+        let groups = None;
+        found.items.push(Item { name, stack, rows, cols, codes, scales, zeros, groups });
+    }
+    Ok(())
+}
+
+/// Refuses the forms of compressed-tensors that are not known.
+fn check_compressed(meta: &dyn Metadata) -> Result<()> {
+    const KNOWN: [&str; 7] = [
+        "pack-quantized",
+        "int-quantized",
+        "float-quantized",
+        "naive-quantized",
+        "mixed-precision",
+        "dense",
+        "compressed",
+    ];
+    const KEYS: [&str; 2] =
+        ["quantization_config.format", "quantization_config.config_groups.group_0.format"];
+    for key in KEYS {
+        if let Some(Value::Str(format)) = meta.get(key)
+            && !KNOWN.contains(&format)
+        {
+            let why = format!(
+                "is \"{format}\": known are {}; quantise the original weights with `teff quantize`",
+                KNOWN.join(", ")
+            );
+            return wrong(key, why);
+        }
+    }
+    let key = "quantization_config.sparsity_config.format";
+    match meta.get(key) {
+        Some(Value::Str(format)) if format != "dense" => wrong(
+            key,
+            format!("is \"{format}\": sparse weights are not known; use the dense original"),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Group of each column from a tensor of them.
+fn groups(t: &SafeTensor<'_>, cols: usize, count: usize) -> Result<Option<Vec<usize>>> {
+    if t.dtype != Dtype::I32 || t.data.len() != 4 * cols {
+        return wrong(t.name, format!("is not one 32-bit integer for each of {cols} columns"));
+    }
+    let ids: Vec<i32> = t.data.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
+    // So compressed-tensors says that there is no order.
+    if ids.iter().all(|&i| i == -1) {
+        return Ok(None);
+    }
+    let group = |&i: &i32| usize::try_from(i).ok().filter(|&i| i < count);
+    match ids.iter().map(group).collect() {
+        Some(groups) => Ok(Some(groups)),
+        None => wrong(t.name, format!("names groups other than 0 to {}", count - 1)),
+    }
+}
+
+/// Weights of several codes in a word, along the rows: compressed-tensors.
+fn packed<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
+    for (&name, t) in tensors {
+        let Some(base) = name.strip_suffix(".weight_packed") else { continue };
+        let (Some((stack, rows, per_row)), Dtype::I32) = (shape_of(t), t.dtype) else {
+            return wrong(name, "is no matrix of 32-bit words");
+        };
+        if !stack.is_empty() {
+            return wrong(name, "is a stack of matrices: experts must be stored one by one");
+        }
+        let part = |end: &str| format!("{base}.weight_{end}");
+        let shape = needed(tensors, &part("shape"), name)?;
+        let sides: Vec<usize> = match shape.dtype {
+            Dtype::I64 => {
+                shape.data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()
+            }
+            Dtype::I32 => {
+                let words = shape.data.as_chunks::<4>().0.iter();
+                words.map(|b| i64::from(i32::from_le_bytes(*b))).collect()
+            }
+            _ => Vec::new(),
+        }
+        .into_iter()
+        .filter_map(|n: i64| usize::try_from(n).ok())
+        .collect();
+        let [r, cols] = sides[..] else { return wrong(shape.name, "is not rows and columns") };
+        let given = number(meta, "quantization_config.config_groups.group_0.weights.num_bits");
+        let given = given.and_then(|b| u32::try_from(b).ok()).filter(|b| (1..=8).contains(b));
+        let fits = |bits: &u32| cols > 0 && cols.div_ceil(per_word(*bits)) == per_row;
+        let bits = given.into_iter().chain([4, 8, 2, 3, 5, 6]).find(fits);
+        let (Some(bits), true) = (bits, r == rows) else {
+            let why =
+                format!("has {rows} x {per_row} words, which are not those of {r} x {cols} codes");
+            return wrong(name, why);
+        };
+        let scale = needed(tensors, &part("scale"), name)?;
+        let grid = grid(meta, &scale, (1, rows, cols))?;
+        let mut item = Item {
+            name: format!("{base}.weight"),
+            stack,
+            rows,
+            cols,
+            codes: Codes::Words { words: t.data, bits, per_row },
+            scales: grid,
+            zeros: None,
+            groups: None,
+        };
+        let (zero, order) = (part("zero_point"), part("g_idx"));
+        if let Some(zero) = tensors.get(zero.as_str()) {
+            let n = item.scales.values.len();
+            let words = rows.div_ceil(per_word(bits)) * item.scales.width * 4;
+            item.zeros = match zero.dtype {
+                Dtype::I8 if zero.data.len() == n => Some(Zeros::Int8(zero.data)),
+                Dtype::I32 if zero.data.len() == words && item.scales.rows == 1 => {
+                    Some(Zeros::Words { words: zero.data, bits })
+                }
+                _ => return wrong(zero.name, "is not one code for each scale"),
+            };
+        }
+        if let Some(order) = tensors.get(order.as_str()) {
+            item.groups = groups(order, cols, item.scales.width)?;
+        }
+        let all = ["packed", "shape", "scale", "zero_point", "g_idx"].map(part);
+        found.hide(all.iter().map(String::as_str));
+        found.items.push(item);
+    }
+    Ok(())
+}
+
+/// Weights of GPTQ or, if `gptq` is false, of AWQ.
+fn integers<'a>(
+    meta: &dyn Metadata,
+    tensors: &Tensors<'a>,
+    gptq: bool,
+    found: &mut Found<'a>,
+) -> Result<()> {
+    let text = |key: &str| match meta.get(key) {
+        Some(Value::Str(text)) => Some(text),
+        _ => None,
+    };
+    const BITS: &str = "quantization_config.bits";
+    let bits = number(meta, BITS).or_else(|| number(meta, "quantization_config.w_bit"));
+    let bits = match bits.unwrap_or(4) {
+        4 => 4,
+        n @ (2 | 8) if gptq => n as u32,
+        n => {
+            let known = if gptq { "2, 4 and 8" } else { "4" };
+            let why = format!(
+                "is {n}: known are {known}; quantise the original weights with `teff quantize`"
+            );
+            return wrong(BITS, why);
+        }
+    };
+    const VERSION: &str = "quantization_config.version";
+    const FORMAT: &str = "quantization_config.checkpoint_format";
+    let mut plus = 1;
+    match (gptq, text(VERSION), text(FORMAT)) {
+        (true, _, None | Some("gptq")) => {}
+        (true, _, Some("gptq_v2")) => plus = 0,
+        (false, None, _) => {}
+        (false, Some(version), _) if version.eq_ignore_ascii_case("gemm") => {}
+        (true, _, Some(other)) => {
+            return wrong(FORMAT, format!("is \"{other}\": known are gptq and gptq_v2"));
+        }
+        (false, Some(other), _) => {
+            let why = format!("is \"{other}\": gemm is known, which AutoAWQ can write too");
+            return wrong(VERSION, why);
+        }
+    }
+    let n = per_word(bits);
+    for (&name, t) in tensors {
+        let Some(base) = name.strip_suffix(".qweight") else { continue };
+        let (Some((stack, a, b)), Dtype::I32) = (shape_of(t), t.dtype) else {
+            return wrong(name, "is no matrix of 32-bit words");
+        };
+        let (cols, rows) = if gptq { (a * n, b) } else { (a, b * n) };
+        let part = |end: &str| format!("{base}.{end}");
+        let (scales, zeros) =
+            (needed(tensors, &part("scales"), name)?, needed(tensors, &part("qzeros"), name)?);
+        let (values, count) = (floats(&scales)?, scales.shape().first().copied().unwrap_or(0));
+        let count = count as usize;
+        let whole = count > 0 && scales.shape().len() == 2 && values.len() == count * rows;
+        let order = tensors.get(part("g_idx").as_str()).filter(|_| gptq);
+        if !stack.is_empty() || !whole || (order.is_none() && !cols.is_multiple_of(count)) {
+            let why = format!(
+                "has the shape {:?}, which is not groups of {cols} columns by {rows} rows",
+                scales.shape()
+            );
+            return wrong(scales.name, why);
+        }
+        if let Some(bad) = values.iter().find(|s| !s.is_finite()) {
+            return wrong(scales.name, format!("has a scale that is {bad}: the model is damaged"));
+        }
+        if zeros.dtype != Dtype::I32
+            || !rows.is_multiple_of(n)
+            || zeros.data.len() != count * (rows / n) * 4
+        {
+            return wrong(zeros.name, format!("is not {count} x {rows} codes of {bits} bits"));
+        }
+        let grid = Grid { values, width: rows, rows: 1, cols: cols.div_ceil(count), turned: true };
+        let mut item = Item {
+            name: part("weight"),
+            stack,
+            rows,
+            cols,
+            codes: Codes::Columns { words: t.data, bits },
+            scales: grid,
+            zeros: Some(Zeros::Rows { words: zeros.data, bits, plus }),
+            groups: None,
+        };
+        if !gptq {
+            item.codes = Codes::Awq { words: t.data };
+            item.zeros = Some(Zeros::Awq { words: zeros.data });
+        }
+        if let Some(order) = order {
+            item.groups = groups(order, cols, count)?;
+        }
+        let all = ["qweight", "scales", "qzeros", "g_idx"].map(part);
+        found.hide(all.iter().map(String::as_str));
+        found.items.push(item);
+    }
+    Ok(())
+}
+
+/// The SafeTensors file of all matrices in f32, and its bytes of data.
+fn write(items: &[Item<'_>], budget: &mut Budget) -> Result<(Bytes, usize)> {
+    let too_much = || LoadErrorKind::OutOfMemory { needed: u64::MAX };
+    let (mut header, mut end) = (String::from("{"), 0usize);
+    for (i, item) in items.iter().enumerate() {
+        let size = item.matrices().checked_mul(item.rows).and_then(|n| n.checked_mul(item.cols));
+        let start = end;
+        end = size.and_then(|n| n.checked_mul(4)?.checked_add(start)).ok_or_else(too_much)?;
+        let mut shape: Vec<String> = item.stack.iter().map(u32::to_string).collect();
+        shape.extend([item.rows.to_string(), item.cols.to_string()]);
+        if i > 0 {
+            header.push(',');
+        }
+        quoted(&item.name, &mut header);
+        let shape = shape.join(",");
+        header.push_str(&format!(
+            r#":{{"dtype":"F32","shape":[{shape}],"data_offsets":[{start},{end}]}}"#
+        ));
+    }
+    header.push('}');
+    while !(header.len() + 8).is_multiple_of(64) {
+        header.push(' ');
+    }
+    let total = end.checked_add(header.len() + 8).ok_or_else(too_much)?;
+    budget.take(total as u64)?;
+    let no_memory = |_| LoadErrorKind::OutOfMemory { needed: total as u64 };
+    let mut file = Aligned::zeroed(total).map_err(no_memory)?;
+    let (head, data) = file.split_at_mut(header.len() + 8);
+    head[..8].copy_from_slice(&(header.len() as u64).to_le_bytes());
+    head[8..].copy_from_slice(header.as_bytes());
+    let mut rest = data;
+    for item in items {
+        let mut row = vec![0.0; item.cols];
+        for e in 0..item.matrices() {
+            for r in 0..item.rows {
+                item.fill(e, r, &mut row);
+                let (bytes, after) = rest.split_at_mut(4 * item.cols);
+                for (to, x) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(&row) {
+                    *to = x.to_le_bytes();
+                }
+                rest = after;
+            }
+        }
+    }
+    Ok((Bytes::Read(file), end))
+}
+
+/// A text as JSON has it.
+fn quoted(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// Path that errors in the converted file would name.
+pub(super) fn path() -> PathBuf {
+    PathBuf::from("converted weights")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_eight_bits() {
+        let values = [(0x00, 0.0), (0x01, 1.0 / 512.0), (0x07, 7.0 / 512.0), (0x08, 1.0 / 64.0)];
+        for (code, value) in values.into_iter().chain([(0x38, 1.0), (0x3c, 1.5), (0x7e, 448.0)]) {
+            assert_eq!(e4m3(code), value, "{code:#x}");
+            assert_eq!(e4m3(code | 0x80).to_bits(), (-value).to_bits());
+        }
+        assert!(e4m3(0x7f).is_nan() && e5m2(0x7e).is_nan());
+        assert_eq!((e5m2(0x3c), e5m2(0xc0), e5m2(0x01)), (1.0, -2.0, 1.0 / 65536.0));
+    }
+
+    #[test]
+    fn places_of_awq() {
+        // AutoAWQ packs output order[i] at place i.
+        let order = [0, 2, 4, 6, 1, 3, 5, 7];
+        (0..8).for_each(|i| assert_eq!(AWQ[order[i]], i));
+    }
+}
