@@ -292,17 +292,17 @@ fn contradictions_of_quantised_weights_are_named() {
     let with = |end: &str| format!("{last}.{end}");
     #[rustfmt::skip]
     let cases: [(usize, Change, String); 11] = [
-        (0, |t| t.retain(|t| !t.name.ends_with("down_proj.weight_scale_inv")), with("weight")),
-        (0, |t| cut(t, "down_proj.weight_scale_inv"), with("weight_scale_inv")),
-        (1, |t| fill(t, "down_proj.weight_scale_inv"), with("weight_scale_inv")),
-        (2, |t| cut(t, "down_proj.weight_zero_point"), with("weight_zero_point")),
-        (3, |t| t.retain(|t| !t.name.ends_with("down_proj.weight_shape")), with("weight_packed")),
-        (3, |t| fill(t, "down_proj.weight_g_idx"), with("weight_g_idx")),
-        (4, |t| t.retain(|t| !t.name.ends_with("down_proj.qzeros")), with("qweight")),
-        (4, |t| cut(t, "down_proj.g_idx"), with("g_idx")),
-        (5, |t| cut(t, "down_proj.scales"), with("scales")),
-        (6, |t| t.retain(|t| !t.name.ends_with("down_proj.weight_scale_2")), with("weight")),
-        (6, |t| cut(t, "down_proj.weight_scale"), with("weight_scale")),
+        (0, |t| t.retain(|t| !t.name.ends_with("1.mlp.down_proj.weight_scale_inv")), with("weight")),
+        (0, |t| cut(t, "1.mlp.down_proj.weight_scale_inv"), with("weight_scale_inv")),
+        (1, |t| fill(t, "1.mlp.down_proj.weight_scale_inv"), with("weight_scale_inv")),
+        (2, |t| cut(t, "1.mlp.down_proj.weight_zero_point"), with("weight_zero_point")),
+        (3, |t| t.retain(|t| !t.name.ends_with("1.mlp.down_proj.weight_shape")), with("weight_packed")),
+        (3, |t| fill(t, "1.mlp.down_proj.weight_g_idx"), with("weight_g_idx")),
+        (4, |t| t.retain(|t| !t.name.ends_with("1.mlp.down_proj.qzeros")), with("qweight")),
+        (4, |t| cut(t, "1.mlp.down_proj.g_idx"), with("g_idx")),
+        (5, |t| cut(t, "1.mlp.down_proj.scales"), with("scales")),
+        (6, |t| t.retain(|t| !t.name.ends_with("1.mlp.down_proj.weight_scale_2")), with("weight")),
+        (6, |t| cut(t, "1.mlp.down_proj.weight_scale"), with("weight_scale")),
     ];
     for (form, change, tensor) in cases {
         let (quantization, form) = FORMS[form];
