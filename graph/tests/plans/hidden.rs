@@ -64,6 +64,8 @@ fn the_head_turns_hidden_states_into_logits() {
         for (row, got) in head.chunks(width).zip(logits) {
             let want: f64 = row.iter().zip(h).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
             let want = want / f64::from(spec.logit_divisor);
+            let bound = |cap: f64| cap * (want / cap).tanh();
+            let want = spec.logit_cap.map_or(want, |cap| bound(f64::from(cap)));
             error += (f64::from(*got) - want).powi(2);
             size += want.powi(2);
         }

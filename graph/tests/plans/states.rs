@@ -578,6 +578,7 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
         value_norm: false,
         keys_as_values: false,
         gate: false,
+        head_gate: false,
         sub_norm: false,
         rope: None,
         ..a
@@ -586,6 +587,7 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
     (d.gated, d.bias, d.sub_norm) = (false, false, false);
     layer.ffn = FeedForward::Dense(d);
     layer.norms.post = false;
+    (layer.input, layer.scales.output) = (None, false);
     layer.scales.residual = 1.0;
     layer
 }
@@ -595,7 +597,7 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
 #[test]
 fn layers_share_keys_and_values() {
     let all = [plain(None, None), plain(Some(0), None), plain(Some(0), Some(6))];
-    let spec = Spec { layers: layers(&all), logit_divisor: 1.0, ..everything() };
+    let spec = Spec { layers: layers(&all), logit_divisor: 1.0, logit_cap: None, ..everything() };
     let model = Model::new(spec.clone(), |_| Format::F32);
     let (heads, kv_heads, d, width) = (4, 2, 16, 64);
     let format = KvFormat::F16;
