@@ -279,6 +279,20 @@ fn both_generations_of_configs() {
 /// Compared to transformers' layers for int8 activations, in f32. The GGUF files have an embedding
 /// in F16, the folder has it in f32, and the files' golden logits in the oracle are the folder's.
 /// The copy here therefore has its own: the same model in f64 with the embedding of the file.
+/// Formats of few bits, with an importance matrix where they need one.
+#[test]
+fn llama_iq() {
+    files_of("llama-iq");
+}
+
+/// NVFP4 with scales of tensors.
+#[test]
+fn llama_nvfp4() {
+    if oracle("llama-nvfp4").is_some() {
+        files_of("llama-nvfp4");
+    }
+}
+
 #[test]
 fn bitnet() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bitnet/bitnet-I2_S.gguf");
