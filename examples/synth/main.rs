@@ -23,8 +23,8 @@ use std::process::ExitCode;
 
 use random::Random;
 use teff_graph::family::{
-    self, bitnet, gemma3, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen,
-    qwen3moe, qwen35, qwen35moe, smollm3,
+    self, bitnet, gemma2, gemma3, gemma3n, gemma4, gpt_oss, gpt2, granite, lfm2, llama, mistral3,
+    olmo2, phi3, qwen, qwen3moe, qwen35, qwen35moe, smollm3,
 };
 use teff_graph::gguf::GgufValue;
 use teff_graph::layers::{FeedForward, Mixer};
@@ -96,7 +96,11 @@ const MODELS: &[Model] = &[
     Model { name: "gpt2-124m", spec: gpt2::small, vocabulary: GPT2 },
     Model { name: "gpt2-355m", spec: gpt2_medium, vocabulary: GPT2 },
     Model { name: "tinyllama-1.1b", spec: llama::tinyllama, vocabulary: LLAMA },
+    Model { name: "gemma2-2b", spec: gemma2::gemma2_2b, vocabulary: GEMMA },
     Model { name: "gemma3-1b", spec: gemma3::gemma3_1b, vocabulary: GEMMA },
+    Model { name: "gemma3n-e2b", spec: gemma3n::gemma3n_e2b, vocabulary: GEMMA },
+    Model { name: "gemma4-e2b", spec: gemma4::gemma4_e2b, vocabulary: GEMMA },
+    Model { name: "gemma4-26b-a4b", spec: gemma4::gemma4_26b_a4b, vocabulary: GEMMA },
     Model { name: "qwen2.5-14b", spec: qwen::qwen2_5_14b, vocabulary: QWEN },
     Model { name: "qwen3-14b", spec: qwen::qwen3_14b, vocabulary: QWEN },
     Model { name: "qwen3-30b-a3b", spec: qwen3moe::qwen3_30b_a3b, vocabulary: QWEN },
@@ -224,9 +228,11 @@ fn tensors(spec: &Spec<'_>, target: &Target) -> Result<Vec<Tensor>, Box<dyn Erro
         let (mean, deviation) = match slot.role {
             _ if !slot.is_vector() => (0.0, 0.02),
             _ if is_norm(slot.role) => (1.0, 0.01),
+            Role::RopeFactors => (1.0, 0.0),
             Role::Layer(_, LayerRole::ConvTaps | LayerRole::DeltaTaps) => (0.0, 0.3),
             // Heads that forget at once, and others that remember for thousands of tokens.
             Role::Layer(_, LayerRole::DeltaRate | LayerRole::DeltaBias) => (-4.0, 1.0),
+            Role::Layer(_, LayerRole::StreamPredict | LayerRole::StreamCorrect) => (0.0, 0.1),
             _ => (0.0, 0.01),
         };
         all.push(Tensor { name, format: Format::F32, dims, mean, deviation });
@@ -246,16 +252,15 @@ fn tensors(spec: &Spec<'_>, target: &Target) -> Result<Vec<Tensor>, Box<dyn Erro
     Ok(all)
 }
 
+/// True for factors: of norms of any kind, and of layers and experts.
 fn is_norm(role: Role) -> bool {
     use LayerRole as L;
     match role {
-        Role::OutputNorm => true,
-        Role::Layer(_, role) => {
-            let attn = [L::AttnNorm, L::AttnPostNorm, L::AttnSubNorm, L::AttnQNorm, L::AttnKNorm];
-            attn.contains(&role)
-                || [L::FfnNorm, L::FfnPostNorm, L::FfnSubNorm, L::DeltaNorm].contains(&role)
+        Role::Layer(_, L::LayerScale | L::ExpertScale | L::StreamScale) => true,
+        role => {
+            let role = format!("{role:?}");
+            role.contains("Norm") && !role.contains("Bias")
         }
-        _ => false,
     }
 }
 

@@ -202,8 +202,7 @@ mod tests {
     use super::*;
     use teff_graph::family::Shapes;
     use teff_graph::gguf::Gguf;
-    use teff_graph::layers::Activation;
-    use teff_graph::layers::Mixer;
+    use teff_graph::layers::{Activation, Mixer};
     use teff_graph::{Head, Layers, List, Role, Rope};
 
     /// Shapes of a model's tensors by their GGUF names.
@@ -232,8 +231,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         use family::{
-            bitnet, gemma3, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen,
-            qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
+            bitnet, gemma2, gemma3, gemma3n, gemma4, gpt_oss, gpt2, granite, lfm2, llama, mistral3,
+            olmo2, phi3, qwen, qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
         };
         let scaled = |scaling| llama::tinyllama().with_ropes(|r| Rope { scaling, ..r });
         let silu = |l: Layer| {
@@ -277,6 +276,10 @@ mod tests {
             gemma.borrowed(),
             wider,
             period,
+            gemma2::gemma2_2b(),
+            gemma3n::gemma3n_e2b(),
+            gemma4::gemma4_e2b(),
+            gemma4::gemma4_26b_a4b(),
             qwen::qwen2_5_14b(),
             qwen::qwen3_14b(),
             qwen2moe::qwen1_5_moe(),

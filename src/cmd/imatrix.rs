@@ -46,9 +46,13 @@ fn args(command: clap::Command) -> clap::Command {
                 .visible_alias("output-file"),
         ))
         .arg(
-            option("ctx", "N", "tokens of a chunk (default 512)")
-                .short('c')
-                .visible_alias("ctx-size"),
+            option(
+                "ctx",
+                "N",
+                "tokens of a chunk (default: 512, or the model's context if it is less)",
+            )
+            .short('c')
+            .visible_alias("ctx-size"),
         )
         .arg(option("chunks", "N", "chunks to use (default: all)"))
         .arg(
@@ -66,7 +70,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let path = common.path()?;
     let whole = |id: &str, range| args.count(id, range);
     let mut options = ImatrixOptions::default().with_head(args.has("process-output"));
-    options.chunk = common.ctx.filter(|&n| n > 0).unwrap_or(options.chunk);
+    let chunk = common.ctx.filter(|&n| n > 0);
     options.skip = whole("skip", 0..=usize::MAX)?.unwrap_or(0);
     options.chunks = whole("chunks", 1..=usize::MAX)?.unwrap_or(usize::MAX);
     let Some(file) = args.path("file") else {
@@ -79,6 +83,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         false => prompt::of_file(&file)?,
     };
     let model = common.open()?;
+    // As llama-imatrix has it, but for smaller models.
+    let most = model.spec().context as usize;
+    options.chunk = chunk.unwrap_or(options.chunk.min(most));
     let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
     let specials = if args.has("parse-special") { Specials::Parse } else { Specials::Ignore };
     let mut tokens = Vec::new();

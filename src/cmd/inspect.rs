@@ -24,7 +24,8 @@ pub(crate) const COMMAND: Command = Command {
     details: "\
 Prints the architecture, hyper-parameters, tensors and the memory requirements of a session, all \
 from the model's header. total is the weights plus the session; weights in a mapped file are in the \
-system's page cache, which can be reclaimed for other programs.",
+system's page cache, which can be reclaimed for other programs. Embeddings of layers' inputs in a \
+mapped file, of which a token reads one row, are not in the total.",
     notes: "",
     args,
     run,
@@ -283,7 +284,8 @@ impl<'m> Report<'m> {
     }
 
     fn total(&self) -> u64 {
-        self.model.weight_bytes().saturating_add(self.memory_requirements.total() as u64)
+        let weights = self.model.weight_bytes() - self.model.lookup_bytes();
+        weights.saturating_add(self.memory_requirements.total() as u64)
     }
 
     fn suspicious(&self) -> usize {
@@ -332,6 +334,7 @@ impl<'m> Report<'m> {
             .raw("tensors", array(groups))
             .count("file_bytes", Some(m.file_bytes()))
             .count("weight_bytes", Some(m.weight_bytes()))
+            .count("lookup_bytes", Some(m.lookup_bytes()))
             .count("model_bytes", Some(m.owned_bytes()))
             .count("ctx", Some(self.context()))
             .count("batch", Some(self.options.batch.min(self.context())))
@@ -428,6 +431,10 @@ impl<'m> Report<'m> {
         ];
         for (key, n) in rows {
             let _ = writeln!(out, "{key:<16}{}", bytes(n));
+        }
+        if m.lookup_bytes() > 0 {
+            let _ =
+                writeln!(out, "{:<16}{}, not in total", "rows on disk", bytes(m.lookup_bytes()));
         }
         if let Some(lines) = &self.lines {
             let width = lines.iter().map(|l| l.name.len()).max().unwrap_or(0);

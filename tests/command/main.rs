@@ -6,6 +6,7 @@ mod common;
 mod chat_command;
 mod cli;
 mod habits;
+mod imatrix;
 mod inspect_stats;
 mod newcomers;
 mod quantize;

@@ -75,7 +75,7 @@ fn target(name: &str) -> Target {
 }
 
 fn written(source: &dyn Source, target: &Target, threads: usize) -> (Vec<u8>, Report) {
-    let options = QuantizeOptions { threads, allow_requantize: true };
+    let options = QuantizeOptions { threads, allow_requantize: true, ..QuantizeOptions::default() };
     write(source, target, &options, Vec::new(), &mut |_| {}).unwrap()
 }
 
@@ -415,7 +415,7 @@ fn weights_that_are_no_numbers_are_refused() {
     let try_to = |x: &[f32], name: &str| {
         let file = one_matrix(Format::F32, 256, x, 32);
         let source = GgufSource::new(Gguf::parse(&file).unwrap()).unwrap();
-        let options = QuantizeOptions { threads: 4, allow_requantize: false };
+        let options = QuantizeOptions { threads: 4, ..QuantizeOptions::default() };
         write(&source, &target(name), &options, Vec::new(), &mut |_| {}).map(|_| ())
     };
     for name in ["Q8_0", "F16", "Q4_K_M", "TQ1_0"] {

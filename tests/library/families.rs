@@ -65,7 +65,9 @@ macro_rules! families {
         }
     )*};
 }
-families!(llama gemma3 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3 qwen35);
+families!(
+    llama gemma2 gemma3 gemma4 qwen2 qwen3 lfm2 granite4 smollm3 olmo2 ministral3 phi3 qwen35
+);
 
 /// With experts, rounding can make a token choose another expert, which changes its logits
 /// completely in any engine, so the error is the median over tokens.
@@ -131,6 +133,39 @@ fn qwen35_rows_of_256() {
     if oracle("qwen35-k").is_some() {
         files_of("qwen35-k");
     }
+}
+
+/// A dense part and experts beside each other.
+#[test]
+fn gemma4_with_experts() {
+    experts_of("gemma4-moe");
+    in_f32("gemma4-moe");
+    folder("gemma4-moe-mm");
+}
+
+/// Inputs of layers, shared keys and values (with those that no one reads in the published form),
+/// wider layers.
+#[test]
+fn gemma4_with_inputs_of_layers() {
+    for name in ["gemma4-e", "gemma4-e-mm", "gemma4-k"] {
+        // Of the others there is no copy.
+        if name == "gemma4-e-mm" || oracle(name).is_some() {
+            files_of(name);
+            in_f32(name);
+        }
+    }
+    in_f32("gemma4");
+    folder("gemma4-e-mm");
+}
+
+/// Several residual streams and sparse gates, which llama.cpp computes for the published shapes alone:
+/// there is no peer.
+#[test]
+fn gemma3n() {
+    if oracle("gemma3n").is_some() {
+        in_f32("gemma3n");
+    }
+    folder("gemma3n-mm");
 }
 
 #[test]
@@ -210,6 +245,7 @@ fn ministral3_for_images() {
 #[test]
 fn both_generations_of_configs() {
     for name in [
+        "gemma2",
         "qwen3moe",
         "qwen3moe-nonorm",
         "mixtral",
@@ -243,6 +279,20 @@ fn both_generations_of_configs() {
 /// Compared to transformers' layers for int8 activations, in f32. The GGUF files have an embedding
 /// in F16, the folder has it in f32, and the files' golden logits in the oracle are the folder's.
 /// The copy here therefore has its own: the same model in f64 with the embedding of the file.
+/// Formats of few bits, with an importance matrix where they need one.
+#[test]
+fn llama_iq() {
+    files_of("llama-iq");
+}
+
+/// NVFP4 with scales of tensors.
+#[test]
+fn llama_nvfp4() {
+    if oracle("llama-nvfp4").is_some() {
+        files_of("llama-nvfp4");
+    }
+}
+
 #[test]
 fn bitnet() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bitnet/bitnet-I2_S.gguf");

@@ -155,6 +155,21 @@ fn uneven_steps() {
 }
 
 #[test]
+fn few_bits() {
+    for format in ["Q1_0", "IQ2_XS"] {
+        one_hash(&data(&format!("../llama-iq/llama-iq-{format}.gguf")), &LEAST);
+    }
+    for format in ["Q2_0", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_S", "IQ3_XXS", "IQ3_S"] {
+        if let Some(path) = oracle(&format!("llama-iq/llama-iq-{format}.gguf")) {
+            one_hash(&path, &LEAST);
+        }
+    }
+    if let Some(path) = oracle("llama-nvfp4/llama-nvfp4-NVFP4.gguf") {
+        one_hash(&path, &LEAST);
+    }
+}
+
+#[test]
 fn wider_q8_0() {
     if let Some(path) = oracle("gpt2-k/gpt2-k-Q8_0.gguf") {
         one_hash(&path, &LITTLE);
@@ -177,6 +192,25 @@ fn llama() {
 #[test]
 fn gemma3() {
     family("gemma3");
+}
+
+#[test]
+fn gemma2() {
+    family("gemma2");
+}
+
+#[test]
+fn gemma4() {
+    family("gemma4");
+    family("gemma4-e-mm");
+    family("gemma4-moe");
+}
+
+#[test]
+fn gemma3n() {
+    if let Some(path) = oracle("gemma3n/gemma3n-Q8_0.gguf") {
+        one_hash(&path, &LITTLE);
+    }
 }
 
 #[test]
@@ -266,7 +300,12 @@ fn phi3() {
 fn folders() {
     for name in [
         "llama",
+        "gemma2",
         "gemma3",
+        "gemma3n-mm",
+        "gemma4",
+        "gemma4-e-mm",
+        "gemma4-moe-mm",
         "qwen2",
         "qwen3",
         "bitnet",

@@ -232,7 +232,7 @@ fn from_gguf<'p>(
     let mut shape = Shape {
         head_dims: [s.head_dim, head_dim],
         ropes: [0; 2],
-        window: count(meta, KEYS.window)?.unwrap_or(1),
+        window: required(count(meta, KEYS.window)?, KEYS.window)?,
         windowed: [false; MAX_LAYERS],
         kv_heads: [0; MAX_LAYERS],
         ffn: [0; MAX_LAYERS],
@@ -463,6 +463,38 @@ pub fn gemma4_e2b() -> Spec<'static> {
         first_shared: 15,
         inputs: 256,
         experts: None,
+    };
+    published(&s, shape, 262_144, Some(30.0))
+}
+
+/// Shape of Gemma 4 26B-A4B.
+#[cfg(feature = "alloc")]
+#[must_use]
+pub fn gemma4_26b_a4b() -> Spec<'static> {
+    let s = Sizes {
+        context: 262_144,
+        width: 2816,
+        layers: 30,
+        heads: 16,
+        kv_heads: 8,
+        head_dim: 256,
+        ffn: 2112,
+        eps: 1e-6,
+    };
+    let is_full = |l: usize| is_full(l as u32, EVERY);
+    let shape = Shape {
+        head_dims: [512, 256],
+        ropes: [0; 2],
+        window: 1024,
+        windowed: core::array::from_fn(|l| !is_full(l)),
+        kv_heads: core::array::from_fn(|l| if is_full(l) { 2 } else { 8 }),
+        ffn: [s.ffn; MAX_LAYERS],
+        keys_as_values: core::array::from_fn(is_full),
+        scaled: [true; MAX_LAYERS],
+        fused: [true; MAX_LAYERS],
+        first_shared: s.layers,
+        inputs: 0,
+        experts: Some(experts(128, 8, 704)),
     };
     published(&s, shape, 262_144, Some(30.0))
 }

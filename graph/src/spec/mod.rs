@@ -418,8 +418,8 @@ impl Spec<'_> {
 mod tests {
     use super::*;
     use crate::family::{
-        bitnet, gemma3, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe,
-        qwen3moe, qwen35, qwen35moe, smollm3,
+        bitnet, gemma2, gemma3, gemma3n, gemma4, gpt_oss, gpt2, granite, lfm2, llama, mistral3,
+        olmo2, phi3, qwen, qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
     };
     use crate::layers::{FeedForward, Mixer, ShortConv};
 
@@ -430,6 +430,7 @@ mod tests {
         let own = Spec { head: Head::Own, ..gpt2::small() };
         assert_eq!(own.parameters(), 124_439_808 + 50257 * 768);
         assert_eq!(llama::tinyllama().parameters(), 1_100_048_384);
+        assert_eq!(gemma2::gemma2_2b().parameters(), 2_614_341_888);
         assert_eq!(gemma3::gemma3_1b().parameters(), 999_885_952);
         assert_eq!(qwen::qwen2_5_14b().parameters(), 14_770_033_664);
         assert_eq!(qwen::qwen3_14b().parameters(), 14_768_307_200);
@@ -491,7 +492,11 @@ mod tests {
             llama::tinyllama().with_ropes(factors),
             phi3::phi4_mini(),
             with_biases(),
+            gemma2::gemma2_2b(),
             gemma3::gemma3_1b(),
+            gemma3n::gemma3n_e2b(),
+            gemma4::gemma4_e2b(),
+            gemma4::gemma4_26b_a4b(),
             qwen::qwen2_5_14b(),
             qwen::qwen3_14b(),
             qwen2moe::qwen1_5_moe(),

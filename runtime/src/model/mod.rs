@@ -429,6 +429,15 @@ impl Model {
         files + self.owned.len() as u64
     }
 
+    /// Bytes of the embedding of layers' inputs in a mapped file: a token reads one of its rows, so that
+    /// the rest need not be in memory. They are part of [`Model::weight_bytes`].
+    #[must_use]
+    pub fn lookup_bytes(&self) -> u64 {
+        let tables = self.spec.slots().zip(&self.table);
+        let tables = tables.filter(|(slot, _)| slot.role == Role::PerLayerEmbd);
+        tables.filter(|(_, e)| e.is_mapped(&self.files)).map(|(_, e)| e.size() as u64).sum()
+    }
+
     /// Bytes of all tensors in memory, in place or owned: an upper bound of the weights that a step
     /// reads.
     #[must_use]

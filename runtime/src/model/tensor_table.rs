@@ -312,6 +312,11 @@ impl Entry {
         self.file != OWNED
     }
 
+    /// True if it is in a file that is mapped.
+    pub(super) fn is_mapped(&self, files: &[Bytes]) -> bool {
+        self.in_place() && files.get(usize::from(self.file)).is_some_and(|f| f.owned() == 0)
+    }
+
     /// True if the matrix is kept as it was found, except for repacking.
     fn is_as(&self, found: &Found) -> bool {
         self.format == found.format && found.is_plain()

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::common::Plain;
 use crate::decoders::{
-    Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gpt2, lfm2, llama,
-    logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, read, read_of, refused,
+    Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gemma4, gpt2, lfm2,
+    llama, logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, read, read_of, refused,
     rotary, tensor, warned, with,
 };
 use teff_graph::Head;
@@ -536,6 +536,88 @@ fn older_names_of_fields() {
     assert!(read(&other, &tensors, &[]) == want);
     let both = fields.set(&[("n_layer", "5"), ("num_hidden_layers", "2")]);
     assert!(read(&both, &tensors, &["n_layer"]) == want);
+}
+
+const GEMMA4_KINDS: &str = r#"["sliding_attention","sliding_attention","full_attention"]"#;
+
+#[test]
+fn heads_of_gemma4_in_two_forms() {
+    let Small { fields, tensors, .. } = gemma4();
+    let want = read(&fields, &tensors, &[]);
+    let of_layers = ("per_layer_config", r#"{"2":{"head_dim":64}}"#);
+    let other = fields.without(&["global_head_dim"]).set(&[of_layers]);
+    assert!(read(&other, &tensors, &[]) == want);
+    // Both, which may differ.
+    assert!(read(&fields.set(&[of_layers]), &tensors, &[]) == want);
+    let both = fields.set(&[of_layers, ("global_head_dim", "32")]);
+    assert!(read(&both, &tensors, &["global_head_dim"]) == want);
+    // Heads of keys and values in layers without a window count where keys are values.
+    let more = fields.set(&[("num_global_key_value_heads", "1")]);
+    assert!(read(&more, &tensors, &[]) == want);
+    let more = more.set(&[("attention_k_eq_v", "true")]);
+    refused(&more, &tensors, "layers.2.self_attn.k_proj.weight");
+    // The class's default.
+    refused(&fields.without(&["global_head_dim"]), &tensors, "layers.2.self_attn");
+}
+
+#[test]
+fn the_last_layer_of_gemma4_has_no_window() {
+    let Small { fields, tensors, .. } = gemma4();
+    let want = read(&fields, &tensors, &[]);
+    let windows = r#"["sliding_attention","sliding_attention","sliding_attention"]"#;
+    let forced = fields.set(&[("layer_types", windows)]);
+    assert!(read(&forced, &tensors, &["layer_types"]) == want);
+    assert!(read(&fields.set(&[("layer_types", GEMMA4_KINDS)]), &tensors, &[]) == want);
+    // Without a list, five of six layers have one, and the last has none.
+    assert!(read(&fields.without(&["layer_types"]), &tensors, &[]) == want);
+}
+
+#[test]
+fn the_bound_of_gemma4_s_logits() {
+    let Small { fields, tensors, .. } = gemma4();
+    let want = read(&fields, &tensors, &[]);
+    let bound = |value| fields.set(&[("final_logit_softcapping", value)]);
+    assert!(read(&bound("null"), &tensors, &[]) == want);
+    let bounded = read(&bound("30.0"), &tensors, &[]);
+    assert!(all_differ(&[&want, &bounded]));
+    for value in ["0", "-2", "\"a\""] {
+        refused(&bound(value), &tensors, "final_logit_softcapping");
+    }
+}
+
+#[test]
+fn rotary_parameters_of_gemma4() {
+    let Small { fields, tensors, .. } = gemma4();
+    let want = read(&fields, &tensors, &[]);
+    let full = r#""full_attention":{"rope_type":"proportional","partial_rotary_factor":0.25,"rope_theta":1e6"#;
+    let windowed = r#""sliding_attention":{"rope_type":"default","rope_theta":10000.0}"#;
+    let both = |more: &str| {
+        let parameters = format!("{{{full}{more}}},{windowed}}}");
+        read(&fields.set(&[("rope_parameters", &parameters)]), &tensors, &[])
+    };
+    assert!(both("") == want && both(r#","factor":1.0"#) == want);
+    assert!(both(r#","factor":2.0"#) != want);
+    let one = format!("{{{windowed}}}");
+    let fields = fields.set(&[("rope_parameters", &one)]);
+    refused(&fields, &tensors, "rope_parameters.full_attention.rope_theta");
+}
+
+/// Checkpoints have keys and values of layers that share those of others, which no one reads.
+#[test]
+fn dead_keys_and_values_are_passed_over() {
+    let Small { fields, tensors, .. } = gemma4();
+    let kinds = r#"["sliding_attention","full_attention","full_attention"]"#;
+    let fields = fields.set(&[("layer_types", kinds), ("num_kv_shared_layers", "1")]);
+    // The second layer is like the third.
+    let mut all: Vec<Plain> = tensors.iter().filter(|t| !t.name.contains(".1.")).cloned().collect();
+    let third = tensors.iter().filter(|t| t.name.contains(".2.")).cloned();
+    all.extend(third.map(|t| Plain { name: t.name.replace(".2.", ".1."), ..t }));
+    let dead = |t: &Plain| t.name.contains(".2.self_attn.k_") || t.name.contains(".2.self_attn.v_");
+    let alive: Vec<Plain> = all.iter().filter(|t| !dead(t)).cloned().collect();
+    assert_eq!(all.len(), alive.len() + 3);
+    assert!(read(&fields, &all, &[]) == read(&fields, &alive, &[]));
+    // Of its own they are needed.
+    refused(&fields.without(&["num_kv_shared_layers"]), &alive, "layers.2.self_attn.k_proj.weight");
 }
 
 #[test]

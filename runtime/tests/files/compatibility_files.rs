@@ -10,7 +10,7 @@ use crate::experts;
 use teff_graph::family::Shapes;
 use teff_graph::gguf::{Gguf, GgufValue};
 use teff_graph::layers::{Activation, Attention, Layer};
-use teff_graph::{Head, RopeScaling, Spec};
+use teff_graph::{Head, RopeScaling, Spec, Tensor};
 use teff_kernels::Format;
 use teff_runtime::config::Config;
 use teff_runtime::gguf_write::GgufHeader;
@@ -501,6 +501,49 @@ fn a_vocabulary_without_a_model() {
     assert!(matches!(tokenizer::open(folder.0.join("absent")).unwrap_err().kind, K::Io(_)));
     let path = folder.write("text", "text");
     assert!(matches!(tokenizer::open(path).unwrap_err().kind, K::UnknownFile { .. }));
+}
+
+#[test]
+fn scales_of_nvfp4() {
+    use teff_kernels::{Format, dequantize_row};
+
+    // The code 2 is 1, the code 10 is -1.
+    let scale = |d: u8| {
+        let mut block = [0xa2; 36];
+        block[..4].fill(d);
+        let mut values = [0.0; 64];
+        dequantize_row(Format::NVFP4, &block, &mut values);
+        assert!((0..64).all(|i| values[i] == if i % 16 < 8 { values[0] } else { -values[0] }));
+        values[0]
+    };
+    let wanted = [(0, 0.0), (1, 1.0 / 512.0), (7, 7.0 / 512.0), (8, 1.0 / 64.0), (0x38, 1.0)];
+    for (d, want) in wanted.into_iter().chain([(0x7e, 448.0), (0x7f, 0.0), (0xff, 480.0)]) {
+        assert_eq!(scale(d), want, "{d:#x}");
+        if d != 0x7f && d != 0xff {
+            assert_eq!(scale(d | 0x80), want, "{d:#x} with a sign");
+        }
+    }
+}
+
+#[test]
+fn factors_of_outputs() {
+    let open = |extra: &[&str]| {
+        Model::from_bytes(TINY.gguf_with(usual, extra, |_| ()), &LoadOptions::default())
+    };
+    let scales = ["blk.0.attn_output.scale", "blk.0.attn_output.input_scale", "blk.1.ffn_up.scale"];
+    let model = open(&scales).unwrap();
+    for (tensor, info) in model.tensors().zip(model.tensor_infos()) {
+        let Tensor::Matrix(m) = tensor else { continue };
+        let has = ["blk.0.attn_output.weight", "blk.1.ffn_up.weight"].contains(&&*info.name);
+        // The file's numbers are zeros.
+        let want = if has { Some(0.0) } else { None };
+        assert!([m.factor(0), m.factor(m.rows() - 1)] == [want; 2], "{}", info.name);
+    }
+    // No vector has one, nor what is no matrix of the model.
+    for stray in ["blk.0.attn_norm.scale", "blk.0.attn_output.scales", "blk.2.ffn_up.scale"] {
+        let e = open(&[stray]).unwrap_err();
+        assert!(matches!(e.kind, K::UnknownTensor { .. }) && e.to_string().contains(stray), "{e}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use teff_runtime::model::LoadErrorKind;
 use teff_runtime::{LoadError, LoadOptions, Model, SessionOptions};
 
 /// config.json of the small decoder, starting with the fields of the family.
-fn config(class: &str, more: &str) -> String {
+pub(crate) fn config(class: &str, more: &str) -> String {
     format!(
         r#"{{"architectures":["{class}"],{more}"hidden_size":128,"num_attention_heads":4,
         "num_key_value_heads":2,"num_hidden_layers":2,"intermediate_size":256,"vocab_size":40,
@@ -22,7 +22,7 @@ fn config(class: &str, more: &str) -> String {
 }
 
 /// Shape of the same decoder, for the names and shapes of its tensors.
-fn small(spec: Spec<'_>) -> Spec<'static> {
+pub(crate) fn small(spec: Spec<'_>) -> Spec<'static> {
     let spec = spec.with_layers(|layer| common::layer(layer, 4, 2, 32, 256));
     let layers = spec.layers.with_len(2);
     Spec { vocab: 40, context: 64, layers, width: 128, head: Head::Tied, ..spec }
@@ -37,7 +37,7 @@ fn random(state: &mut u32) -> f32 {
 const UNNAMED: HfName = HfName { name: "unnamed.weight", form: HfForm::Whole };
 
 /// Tensors with `value` applied to their random elements, in a dense format.
-fn tensors(
+pub(crate) fn tensors(
     family: &Family,
     spec: &Spec<'_>,
     format: Format,
@@ -65,12 +65,12 @@ fn tensors(
     .collect()
 }
 
-fn write(folder: &Folder, config: &str, tensors: &[Plain]) {
+pub(crate) fn write(folder: &Folder, config: &str, tensors: &[Plain]) {
     folder.write("config.json", config);
     folder.write("model.safetensors", safetensors(tensors));
 }
 
-fn open(folder: &Folder) -> Result<Model, LoadError> {
+pub(crate) fn open(folder: &Folder) -> Result<Model, LoadError> {
     Model::open(&folder.0)
 }
 
@@ -409,6 +409,43 @@ fn unknown_switches_are_refused_by_name() {
             "shared_mlp.input_linear",
         ),
         ("DbrxForCausalLM", "", "DbrxForCausalLM"),
+        ("Gemma2ForCausalLM", r#""hidden_activation":"gelu","#, "hidden_activation"),
+        ("Gemma2ForCausalLM", r#""attention_bias":true,"#, "attention_bias"),
+        ("Gemma2ForCausalLM", r#""attn_logit_softcapping":0,"#, "attn_logit_softcapping"),
+        ("Gemma2ForCausalLM", r#""final_logit_softcapping":-1,"#, "final_logit_softcapping"),
+        ("Gemma2ForCausalLM", r#""sliding_window":null,"#, "sliding_window"),
+        ("Gemma3nForCausalLM", "", "residual branch"),
+        ("Gemma3nForCausalLM", r#""hidden_activation":"silu","#, "hidden_activation"),
+        ("Gemma3nForCausalLM", r#""altup_num_inputs":9,"#, "altup_num_inputs"),
+        ("Gemma4ForCausalLM", r#""hidden_activation":"silu","#, "hidden_activation"),
+        ("Gemma4ForCausalLM", r#""attention_bias":true,"#, "attention_bias"),
+        ("Gemma4ForCausalLM", r#""sliding_window":null,"#, "sliding_window"),
+        (
+            "Gemma4ForCausalLM",
+            r#""use_bidirectional_attention":"all","#,
+            "use_bidirectional_attention",
+        ),
+        ("Gemma4ForCausalLM", r#""enable_moe_block":true,"#, "moe_intermediate_size"),
+        ("Gemma4ForCausalLM", r#""num_kv_shared_layers":2,"#, "num_kv_shared_layers"),
+        ("Gemma4ForCausalLM", r#""per_layer_config":{"0":{"head_dim":16}},"#, "per_layer_config"),
+        (
+            "Gemma4ForCausalLM",
+            r#""per_layer_config":{"1":{"intermediate_size":16}},"#,
+            "per_layer_config",
+        ),
+        ("Gemma4ForCausalLM", r#""per_layer_config":{"1":{"head_dim":0}},"#, "per_layer_config"),
+        ("Gemma4ForCausalLM", r#""rope_scaling":{"rope_type":"yarn","factor":2},"#, "rope_scaling"),
+        (
+            "Gemma4ForCausalLM",
+            r#""rope_parameters":{"rope_type":"default","rope_theta":1e4},"#,
+            "rope_parameters.full_attention",
+        ),
+        (
+            "Gemma4ForCausalLM",
+            r#""rope_parameters":{"full_attention":{"rope_type":"yarn","rope_theta":1e4}},"#,
+            "rope_parameters.full_attention.rope_type",
+        ),
+        ("Gemma4ForCausalLM", "", "PerLayerEmbd"),
     ];
     for (class, more, key) in cases {
         let family = family::of_class(class).unwrap_or(&family::llama::LLAMA);

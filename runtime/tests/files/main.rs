@@ -12,5 +12,6 @@ mod experts;
 mod fuzz_regressions;
 mod load;
 mod load_families;
+mod quantised_folders;
 mod safetensors;
 mod split;

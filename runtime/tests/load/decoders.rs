@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 
 use teff_graph::layers::{Experts, FeedForward, Layer, Mixer};
-use teff_graph::{Head, LayerRole, Layers, LogitsFor, Role, Spec, family};
+use teff_graph::{Head, LayerRole, Layers, LogitsFor, Role, Rope, RopeScaling, Spec, family};
 use teff_kernels::{Format, quantize_row};
 use teff_runtime::{LoadError, Model, SessionOptions};
 
@@ -85,8 +85,12 @@ pub fn own_head() -> Plain {
 }
 
 fn decoder(class: &'static str, spec: Spec<'_>, tied: bool, more: &[(&str, &str)]) -> Small {
+    decoder_of(class, small(spec), tied, more)
+}
+
+/// As [`decoder`], of a model of these sizes.
+fn decoder_of(class: &'static str, spec: Spec<'_>, tied: bool, more: &[(&str, &str)]) -> Small {
     let family = family::of_class(class).unwrap();
-    let spec = small(spec);
     let mut tensors = vec![];
     for (i, slot) in spec.slots().enumerate() {
         for expert in 0..slot.experts {
@@ -140,6 +144,33 @@ pub fn gemma3() -> Small {
         ("layer_types", r#"["sliding_attention","full_attention","sliding_attention"]"#),
     ];
     decoder("Gemma3ForCausalLM", family::gemma3::gemma3_1b(), true, &more)
+}
+
+/// Two layers with a window and one without, whose heads are wider; no inputs of layers.
+pub fn gemma4() -> Small {
+    let spec = family::gemma4::gemma4_e2b();
+    let kind = |l: u32, head_dim: u32| {
+        let mut layer = *spec.layers.get(l);
+        if let Mixer::Attention(a) = &mut layer.mixer {
+            (a.heads, a.kv_heads, a.head_dim) = (4, 2, head_dim);
+        }
+        if let FeedForward::Dense(d) = &mut layer.ffn {
+            d.inner = 256;
+        }
+        Layer { input: None, ..layer }
+    };
+    let kinds = [kind(0, 32), kind(4, 64)];
+    let layers = Layers::new(&kinds, &[0, 0, 1], 3).to_owned();
+    let plain = spec.with_ropes(|rope| Rope { scaling: RopeScaling::None, ..rope });
+    let (vocab, width) = (VOCAB as u32, WIDTH as u32);
+    let spec = Spec { vocab, context: 64, width, layers, per_layer: None, ..plain };
+    let more = [
+        ("sliding_window", "4"),
+        ("global_head_dim", "64"),
+        ("hidden_size_per_layer_input", "0"),
+        ("layer_types", r#"["sliding_attention","sliding_attention","full_attention"]"#),
+    ];
+    decoder_of("Gemma4ForCausalLM", spec, true, &more)
 }
 
 pub fn qwen2() -> Small {

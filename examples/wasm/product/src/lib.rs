@@ -63,7 +63,10 @@ impl<'s> Unpacked<'s> {
                 ternary { $($(#[$tm:meta])* $t:ident $tb:ident $($tf:literal)* [$($th:tt)*] $tt:literal $tc:tt;)* }
             ) => {
                 match w.format() {
-                    $(Format::$c => self.codes::<blocks::$cb>(w.row(r), i),)*
+                    // What is not built is not linked: grids are large.
+                    $(Format::$c if const { Format::$c.is_built() } => {
+                        self.codes::<blocks::$cb>(w.row(r), i)
+                    })*
                     $(Format::$t => self.ternary::<blocks::$tb>(w, r, i),)*
                     _ => unreachable!("the plan gives dense weights dense activations"),
                 }
