@@ -318,7 +318,7 @@ fn attends() {
 /// Operation on a row, given two other rows as long and a number.
 type RowOp = fn(&dyn Backend, &mut [f32], &[f32], &[f32], f32);
 
-const ROW_OPS: [(&str, RowOp); 18] = [
+const ROW_OPS: [(&str, RowOp); 20] = [
     ("layer_norm", |b, y, w, bias, eps| {
         let x = y.to_vec();
         b.layer_norm(&x, w, bias, eps.abs(), y);
