@@ -232,7 +232,7 @@ fn from_gguf<'p>(
     let mut shape = Shape {
         head_dims: [s.head_dim, head_dim],
         ropes: [0; 2],
-        window: count(meta, KEYS.window)?.unwrap_or(1),
+        window: required(count(meta, KEYS.window)?, KEYS.window)?,
         windowed: [false; MAX_LAYERS],
         kv_heads: [0; MAX_LAYERS],
         ffn: [0; MAX_LAYERS],

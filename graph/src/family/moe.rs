@@ -43,7 +43,9 @@ pub(super) fn gguf_experts(
     let need = |key| required(count(meta, key)?, key);
     let experts =
         Experts::new(need(keys.experts)?, need(keys.experts_used)?, inner(meta, shapes, keys)?);
-    Ok(Experts { normalised, ..experts })
+    // Some converters write gates and the other matrices as one tensor.
+    let fused = shapes.shape("blk.0.ffn_gate_up_exps.weight").is_some();
+    Ok(Experts { normalised, fused, ..experts })
 }
 
 /// Refuses a shared expert in a GGUF file of an architecture that has none.

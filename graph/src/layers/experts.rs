@@ -107,7 +107,8 @@ impl Experts {
                  of 16, and no biases",
             );
         }
-        let rows = u64::from(self.experts) * u64::from((2 * self.inner).max(width));
+        let rows = if self.fused { 2 * self.inner } else { self.inner };
+        let rows = u64::from(self.experts) * u64::from(rows.max(width));
         if rows >= 1 << 31 {
             return inconsistent("the experts' matrices together must have fewer than 2^31 rows");
         }

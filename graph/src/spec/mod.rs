@@ -418,8 +418,8 @@ impl Spec<'_> {
 mod tests {
     use super::*;
     use crate::family::{
-        bitnet, gemma2, gemma3, gemma3n, gemma4, gpt_oss, gpt2, granite, lfm2, llama, mistral3, olmo2,
-        phi3, qwen, qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
+        bitnet, gemma2, gemma3, gemma3n, gemma4, gpt_oss, gpt2, granite, lfm2, llama, mistral3,
+        olmo2, phi3, qwen, qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
     };
     use crate::layers::{FeedForward, Mixer, ShortConv};
 

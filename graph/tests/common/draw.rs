@@ -103,6 +103,8 @@ prop_compose! {
     fn any_both()(dense in any_dense(), experts in any_experts()) -> FeedForward {
         let FeedForward::Dense(dense) = dense else { return dense };
         let dense = Dense { gated: true, bias: false, sub_norm: false, sparsity: None, ..dense };
+        let (router, scale) = (Router::Softmax, 1.0);
+        let experts = Experts { router, scale, bias: false, shared: None, ..experts };
         FeedForward::DenseAndExperts(DenseAndExperts { dense, experts })
     }
 }

@@ -63,7 +63,10 @@ fn the_head_turns_hidden_states_into_logits() {
     for (h, logits) in hidden.chunks(width).zip(logits.chunks(vocab)) {
         for (row, got) in head.chunks(width).zip(logits) {
             let want: f64 = row.iter().zip(h).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
-            let want = want / f64::from(spec.logit_divisor);
+            let mut want = want / f64::from(spec.logit_divisor);
+            if let Some(cap) = spec.logit_cap {
+                want = f64::from(cap) * (want / f64::from(cap)).tanh();
+            }
             error += (f64::from(*got) - want).powi(2);
             size += want.powi(2);
         }

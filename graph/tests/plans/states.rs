@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use teff_graph::family::{gemma3, lfm2};
-use teff_graph::layers::{Attention, FeedForward, Layer, Mixer, ShortConv};
+use teff_graph::layers::{Attention, FeedForward, Layer, Mixer, Scales, ShortConv};
 use teff_graph::plan::StateKind;
 use teff_graph::{
     Broken, LayerRole as L, LogitsFor, NeverCancel, Options, Outputs, Plan, RestoreError, Role,
@@ -578,6 +578,7 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
         value_norm: false,
         keys_as_values: false,
         gate: false,
+        head_gate: false,
         sub_norm: false,
         rope: None,
         ..a
@@ -586,7 +587,8 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
     (d.gated, d.bias, d.sub_norm) = (false, false, false);
     layer.ffn = FeedForward::Dense(d);
     layer.norms.post = false;
-    layer.scales.residual = 1.0;
+    layer.input = None;
+    layer.scales = Scales { residual: 1.0, output: false };
     layer
 }
 
@@ -595,7 +597,8 @@ fn plain(shared_kv: Option<u32>, window: Option<u32>) -> Layer {
 #[test]
 fn layers_share_keys_and_values() {
     let all = [plain(None, None), plain(Some(0), None), plain(Some(0), Some(6))];
-    let spec = Spec { layers: layers(&all), logit_divisor: 1.0, ..everything() };
+    let (logit_divisor, logit_cap, per_layer) = (1.0, None, None);
+    let spec = Spec { layers: layers(&all), logit_divisor, logit_cap, per_layer, ..everything() };
     let model = Model::new(spec.clone(), |_| Format::F32);
     let (heads, kv_heads, d, width) = (4, 2, 16, 64);
     let format = KvFormat::F16;

@@ -384,7 +384,7 @@ impl Truth<'_> {
         if d.gated {
             for (gate, up) in gate.iter().zip(&up) {
                 let both = gate.iter().zip(up);
-                inner.push(both.map(|(g, u)| activate(d.activation, *g) * u).collect());
+                inner.push(both.map(|(g, u)| join(d.activation, *g, *u)).collect());
             }
         } else {
             for up in &up {

@@ -737,8 +737,10 @@ fn a_choice_is_of_so_many_experts() {
 fn formats_that_do_not_fit_are_errors_of_their_operation() {
     let spec = everything();
     let spec = spec.with_layers(|mut layer| {
-        if let FeedForward::Experts(e) = &mut layer.ffn {
-            e.inner = 128;
+        match &mut layer.ffn {
+            FeedForward::Experts(e) => e.inner = 128,
+            FeedForward::DenseAndExperts(both) => both.experts.inner = 128,
+            _ => {}
         }
         layer
     });

@@ -202,7 +202,7 @@ const FORMS: [(&str, Form); 6] = [
 /// A folder in a form, and what it stands for.
 fn folder(form: Form) -> (Vec<Plain>, Vec<Plain>) {
     let family = family::of_arch("llama").unwrap();
-    let spec = small(family::llama::llama3_8b());
+    let spec = small(family::llama::tinyllama());
     let (mut draw, mut quantised, mut whole) = (Draw(7), vec![], vec![]);
     for (role, t) in tensors(family, &spec, Format::F32, |_, x| x) {
         let (Role::Layer(..), &[rows, cols]) = (role, &t.shape[..]) else {
