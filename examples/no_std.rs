@@ -46,8 +46,8 @@ mod device {
     pub(super) struct Room {
         memory: [u8; MEMORY],
         spec: SpecRoom,
-        ops: [Op; 34 * LAYERS + 14],
-        buffers: [Buffer; 20 * LAYERS + 14],
+        ops: [Op; 44 * LAYERS + 20],
+        buffers: [Buffer; 30 * LAYERS + 18],
         states: [State; LAYERS],
     }
 
@@ -55,8 +55,8 @@ mod device {
         pub(super) const EMPTY: Room = Room {
             memory: [0; MEMORY],
             spec: SpecRoom::new(),
-            ops: [Op::Barrier; 34 * LAYERS + 14],
-            buffers: [Buffer::EMPTY; 20 * LAYERS + 14],
+            ops: [Op::Barrier; 44 * LAYERS + 20],
+            buffers: [Buffer::EMPTY; 30 * LAYERS + 18],
             states: [State::EMPTY; LAYERS],
         };
     }

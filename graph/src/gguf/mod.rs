@@ -292,6 +292,12 @@ impl Metadata for Gguf<'_> {
         if let Some(mut bools) = array.bools() {
             return bools.nth(index).map(Value::Bool);
         }
+        if let Some(mut floats) = array.f32s() {
+            return floats.nth(index).map(|x| Value::Float(x.into()));
+        }
+        if let Some(mut floats) = array.f64s() {
+            return floats.nth(index).map(Value::Float);
+        }
         let v = array.integers()?.nth(index)?;
         Some(u64::try_from(v).map_or(Value::Int(v), Value::Uint))
     }

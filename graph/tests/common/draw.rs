@@ -148,7 +148,7 @@ fn share(all: &mut [Layer], l: usize, which: Index) {
     let Some(of) = all[source].attention().copied() else { return };
     if let Mixer::Attention(a) = &mut all[l].mixer {
         a.shared_kv = Some(source as u32);
-        (a.fused, a.head_gate) = (false, false);
+        a.fused = false;
         (a.kv_heads, a.head_dim) = (of.kv_heads, of.head_dim);
         a.heads = a.heads.next_multiple_of(of.kv_heads);
         a.window = match (of.window, a.window) {
@@ -232,8 +232,9 @@ prop_compose! {
 /// One of the formats that fit a tensor.
 pub(crate) fn format_of(spec: &Spec<'_>, id: TensorId, seed: u64) -> Format {
     let Some(slot) = spec.slot(id) else { return Format::F32 };
-    // The inputs of experts' last products lie one after another, in whole groups.
-    let last = matches!(slot.role, Role::Layer(_, LayerRole::ExpertDown));
+    // The inputs of experts' last products, and of those at the end of residual streams, lie one after
+    // another, in whole groups.
+    let last = matches!(slot.role, Role::Layer(_, LayerRole::ExpertDown) | Role::StreamUnembd);
     let groups = |f: &Format| {
         !last || f.activations() != ActivationKind::Wide || slot.cols.is_multiple_of(WIDE_BLOCK)
     };

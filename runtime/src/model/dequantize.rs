@@ -90,11 +90,16 @@ pub(super) fn convert(
         "modelopt" => {
             const ALGO: &str = "quantization_config.quant_algo";
             match meta.get(ALGO) {
-                Some(Value::Str("FP8" | "NVFP4")) => {}
+                // The tensors show which it is.
+                None | Some(Value::Str("FP8" | "NVFP4" | "MIXED_PRECISION")) => {}
                 Some(Value::Str(other)) => {
-                    return wrong(ALGO, format!("is \"{other}\": known are FP8 and NVFP4"));
+                    let why = format!(
+                        "is \"{other}\": known are NVFP4 and FP8; quantise the original weights \
+                         with `teff quantize`"
+                    );
+                    return wrong(ALGO, why);
                 }
-                _ => return wrong(ALGO, "is missing: it must be FP8 or NVFP4"),
+                Some(_) => return wrong(ALGO, "is no text"),
             }
             fp4(&tensors, &mut found)?;
             scaled(meta, &tensors, &mut found)?;

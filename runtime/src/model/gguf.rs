@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use teff_graph::family::{self, Family, Notice, Shapes};
 use teff_graph::gguf::{Gguf, Name};
+use teff_graph::layers::FeedForward;
 use teff_graph::meta::{self, MetaError, Metadata, Value};
-use teff_graph::{Role, Slot, Spec, SpecError, SpecRoom};
+use teff_graph::{Layer, Role, Slot, Spec, SpecError, SpecRoom};
 use teff_kernels::{Format, dequantize_row};
 
 use super::LoadErrorKind;
@@ -22,6 +23,8 @@ pub(super) struct GgufTensors<'g, 'a> {
     entries: Vec<Entry<'a>>,
     /// Blocks after the layers, which predict further tokens and are not used.
     further: Range<u32>,
+    /// True if layers have tensors whose names are those of factors of matrices elsewhere.
+    own_scales: bool,
     scratch: String,
 }
 
@@ -93,7 +96,14 @@ impl<'g, 'a> GgufTensors<'g, 'a> {
             return Err(LoadErrorKind::Overlap { tensor, other });
         }
         entries.sort_unstable_by_key(|e| e.name);
-        Ok(GgufTensors { parts, family, entries, further: 0..0, scratch: String::new() })
+        Ok(GgufTensors {
+            parts,
+            family,
+            entries,
+            further: 0..0,
+            own_scales: false,
+            scratch: String::new(),
+        })
     }
 
     /// Hyper-parameters, and notices about them.
@@ -111,6 +121,8 @@ impl<'g, 'a> GgufTensors<'g, 'a> {
         if let (Some(blocks), Some(1..)) = (number("block_count"), number("nextn_predict_layers")) {
             self.further = spec.layers.len()..blocks;
         }
+        let has_scales = |layer: &Layer| matches!(layer.ffn, FeedForward::DenseAndExperts(_));
+        self.own_scales = spec.layers.kinds().iter().any(has_scales);
         Ok((spec, room.notices().to_vec()))
     }
 
@@ -124,6 +136,11 @@ impl GgufTensors<'_, '_> {
     /// `weight`, as NVFP4 has them. One that ends with `input_scale` is for activations in four bits, and not needed.
     fn factors(&mut self, slot: &Slot) -> Result<Vec<f32>, LoadErrorKind> {
         let Some(base) = self.scratch.strip_suffix("weight") else { return Ok(Vec::new()) };
+        // Of Gemma 4, whose layers have tensors of these names.
+        let own = [".ffn_gate_inp.", ".ffn_down_exps."].iter().any(|name| base.ends_with(name));
+        if self.own_scales && own {
+            return Ok(Vec::new());
+        }
         if slot.is_vector() || !Format::NVFP4.is_built() {
             return Ok(Vec::new());
         }
