@@ -300,7 +300,6 @@ fn llama_iq() {
 fn llama_nvfp4() {
     if oracle("llama-nvfp4").is_some() {
         files_of("llama-nvfp4");
-        folder("llama-nvfp4");
     }
 }
 
