@@ -2,7 +2,7 @@
 
 use teff_graph::family;
 use teff_graph::gguf::GgufValue;
-use teff_graph::layers::{Attention, Experts, FeedForward, Layer, NormKind, Router};
+use teff_graph::layers::{Attention, Experts, Layer, NormKind, Router};
 use teff_graph::{RopeScaling, Spec};
 
 use crate::gguf_write::{GgufHeader, WriteError};
@@ -190,11 +190,8 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
 
 /// Inner width of a feed-forward part.
 fn inner(layer: &Layer) -> Option<u32> {
-    match &layer.ffn {
-        FeedForward::Dense(d) => Some(d.inner),
-        FeedForward::Experts(e) => Some(e.inner),
-        _ => None,
-    }
+    // Of a dense part and experts side by side it is that of the former.
+    layer.dense().map(|d| d.inner).or(layer.experts().map(|e| e.inner))
 }
 
 #[cfg(test)]
@@ -202,7 +199,7 @@ mod tests {
     use super::*;
     use teff_graph::family::Shapes;
     use teff_graph::gguf::Gguf;
-    use teff_graph::layers::{Activation, Mixer};
+    use teff_graph::layers::{Activation, FeedForward, Mixer};
     use teff_graph::{Head, Layers, List, Role, Rope};
 
     /// Shapes of a model's tensors by their GGUF names.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::common::Plain;
 use crate::decoders::{
-    Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gemma4, gpt2, lfm2,
-    llama, logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, qwen35moe, read,
+    Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gemma3n, gemma4, gpt2,
+    lfm2, llama, logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, qwen35moe, read,
     read_of, refused, rotary, tensor, warned, with,
 };
 use teff_graph::Head;
@@ -600,6 +600,32 @@ fn rotary_parameters_of_gemma4() {
     let one = format!("{{{windowed}}}");
     let fields = fields.set(&[("rope_parameters", &one)]);
     refused(&fields, &tensors, "rope_parameters.full_attention.rope_theta");
+}
+
+#[test]
+fn settings_of_gemma3n() {
+    let Small { fields, tensors, .. } = gemma3n();
+    let want = read(&fields, &tensors, &[]);
+    let with = |key, value| fields.set(&[(key, value)]);
+    let pattern = "activation_sparsity_pattern";
+    for value in ["null", "[0.0,0.0,0.0]", "[0,0,0]"] {
+        assert!(read(&with(pattern, value), &tensors, &[]) == want, "{value}");
+    }
+    let sparse = read(&with(pattern, "[0.95,0.0,0.0]"), &tensors, &[]);
+    for value in ["[1.0,0.0,0.0]", "[0.95,0.0]", "[0.95,0.0,0.0,0.0]", "0.95"] {
+        refused(&with(pattern, value), &tensors, pattern);
+    }
+    let bound = "final_logit_softcapping";
+    assert!(read(&with(bound, "30.0"), &tensors, &[]) == want);
+    let free = read(&with(bound, "null"), &tensors, &[]);
+    // The factors are there, and not used.
+    let plain = read(&with("altup_correct_scale", "false"), &tensors, &[]);
+    assert!(all_differ(&[&want, &sparse, &free, &plain]));
+    refused(&with("laurel_rank", "9"), &tensors, "laurel_rank");
+    refused(&with("vocab_size_per_layer_input", "40"), &tensors, "vocab_size_per_layer_input");
+    refused(&with("altup_active_idx", "2"), &tensors, "residual stream");
+    // Tokens beyond the embedding of the layers' inputs have its first row.
+    logits(&open(&fields, &tensors).unwrap());
 }
 
 /// Checkpoints have keys and values of layers that share those of others, which no one reads.

@@ -1,8 +1,10 @@
 //! Small decoders of every family as folders, with fields of config.json to choose.
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 
-use teff_graph::layers::{Experts, FeedForward, Layer, Mixer};
-use teff_graph::{Head, LayerRole, Layers, LogitsFor, Role, Rope, RopeScaling, Spec, family};
+use teff_graph::layers::{Experts, FeedForward, Layer, LayerInput, Mixer, Streams};
+use teff_graph::{
+    Head, LayerRole, Layers, LogitsFor, PerLayer, Role, Rope, RopeScaling, Spec, family,
+};
 use teff_kernels::{Format, quantize_row};
 use teff_runtime::{LoadError, Model, SessionOptions};
 
@@ -100,7 +102,7 @@ fn decoder_of(class: &'static str, spec: Spec<'_>, tied: bool, more: &[(&str, &s
                 Role::Layer(_, LayerRole::ConvTaps | LayerRole::DeltaTaps) => {
                     vec![slot.rows, 1, slot.cols]
                 }
-                _ if slot.is_vector() => vec![slot.cols],
+                _ if slot.is_vector() && slot.rows == 1 => vec![slot.cols],
                 _ => vec![slot.rows, slot.cols],
             };
             let mut t = tensor(&name, &shape, (i * 31 + expert) as u32);
@@ -171,6 +173,39 @@ pub fn gemma4() -> Small {
         ("layer_types", r#"["sliding_attention","sliding_attention","full_attention"]"#),
     ];
     decoder_of("Gemma4ForCausalLM", spec, true, &more)
+}
+
+/// Two layers with a window and one without, two residual streams, and fewer inputs of layers than
+/// tokens.
+pub fn gemma3n() -> Small {
+    let spec = family::gemma3n::gemma3n_e2b();
+    let kind = |l: u32| {
+        let mut layer = *spec.layers.get(l);
+        if let Mixer::Attention(a) = &mut layer.mixer {
+            (a.heads, a.kv_heads, a.head_dim) = (4, 2, 32);
+        }
+        if let FeedForward::Dense(d) = &mut layer.ffn {
+            (d.inner, d.sparsity) = (256, None);
+        }
+        let input = layer.input.map(|input| LayerInput { width: 16, ..input });
+        let streams = layer.streams.map(|s| Streams { count: 2, rank: 8, ..s });
+        Layer { input, streams, ..layer }
+    };
+    let kinds = [kind(0), kind(4)];
+    let layers = Layers::new(&kinds, &[0, 0, 1], 3).to_owned();
+    let (vocab, width) = (VOCAB as u32, WIDTH as u32);
+    let per_layer = Some(PerLayer { width: 16, vocab: 30 });
+    let spec = Spec { vocab, context: 64, width, layers, per_layer, streams: Some(2), ..spec };
+    let more = [
+        ("sliding_window", "4"),
+        ("layer_types", r#"["sliding_attention","sliding_attention","full_attention"]"#),
+        ("hidden_size_per_layer_input", "16"),
+        ("vocab_size_per_layer_input", "30"),
+        ("altup_num_inputs", "2"),
+        ("laurel_rank", "8"),
+        ("num_kv_shared_layers", "0"),
+    ];
+    decoder_of("Gemma3nForCausalLM", spec, true, &more)
 }
 
 pub fn qwen2() -> Small {
