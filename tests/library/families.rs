@@ -300,6 +300,7 @@ fn llama_iq() {
 fn llama_nvfp4() {
     if oracle("llama-nvfp4").is_some() {
         files_of("llama-nvfp4");
+        folder("llama-nvfp4");
     }
 }
 

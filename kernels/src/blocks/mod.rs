@@ -11,6 +11,7 @@ use crate::Format;
 mod bf16;
 mod codebook;
 mod codebook_search;
+pub(crate) mod expanded;
 mod f16;
 mod f32;
 pub(crate) mod grids;

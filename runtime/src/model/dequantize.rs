@@ -1,5 +1,5 @@
-//! Folders with quantised weights that none of Teff's formats holds exactly: FP8, and the integers of
-//! compressed-tensors, GPTQ and AWQ. What they stand for is computed in f32, into a SafeTensors file
+//! Folders with quantised weights that none of Teff's formats holds exactly, or whose products would round activations: FP8,
+//! NVFP4 of ModelOpt, and the integers of compressed-tensors, GPTQ and AWQ. What they stand for is computed in f32, into a SafeTensors file
 //! in memory, which is read beside the folder's own.
 //!
 //! Integers times a scale in F16 or BF16 are exact in f32; products with scales in F32 are rounded
@@ -23,7 +23,7 @@ use crate::storage::{Aligned, Bytes};
 pub(super) const METHOD: &str = "quantization_config.quant_method";
 
 /// Methods that are converted here.
-const METHODS: [&str; 5] = ["fp8", "fbgemm_fp8", "compressed-tensors", "gptq", "awq"];
+const METHODS: [&str; 6] = ["fp8", "fbgemm_fp8", "compressed-tensors", "gptq", "awq", "modelopt"];
 
 /// True if the weights of a folder with this method are converted when they are loaded.
 pub(super) fn is_converted(method: &str) -> bool {
@@ -85,6 +85,11 @@ pub(super) fn convert(
             packed(meta, &tensors, &mut found)?;
             scaled(meta, &tensors, &mut found)?;
         }
+        "modelopt" => {
+            check_modelopt(meta)?;
+            floats_of_four_bits(&tensors, &mut found)?;
+            scaled(meta, &tensors, &mut found)?;
+        }
         _ => scaled(meta, &tensors, &mut found)?,
     }
     if found.items.is_empty() {
@@ -136,6 +141,11 @@ enum Codes<'a> {
     E4m3(&'a [u8]),
     E5m2(&'a [u8]),
     Int8(&'a [u8]),
+    /// E2M1, two in a byte, and a factor for all of them.
+    E2m1 {
+        pairs: &'a [u8],
+        factor: f32,
+    },
     /// Words of so many codes of `bits` bits along a row, less half their range.
     Words {
         words: &'a [u8],
@@ -202,6 +212,10 @@ fn code_in(word: u32, i: usize, bits: u32) -> i32 {
 /// Place in a word of AWQ of output `i` of eight.
 const AWQ: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 
+/// Values of floats of four bits.
+const E2M1: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
 fn e4m3(code: u8) -> f32 {
     let (sign, e, m) = (code >> 7, u32::from(code >> 3 & 15), u32::from(code & 7));
     let magnitude = match (e, m) {
@@ -239,6 +253,12 @@ impl Item<'_> {
                 }
                 Codes::E5m2(codes) => {
                     *x = e5m2(codes[at * cols + k]) * scale;
+                    continue;
+                }
+                Codes::E2m1 { pairs, factor } => {
+                    let code = pairs[(at * cols + k) / 2] >> (k % 2 * 4) & 15;
+                    // Exact, and then rounded once.
+                    *x = E2M1[usize::from(code)] * scale * factor;
                     continue;
                 }
                 Codes::Int8(codes) => i32::from(codes[at * cols + k] as i8),
@@ -399,6 +419,9 @@ fn shape_of(t: &SafeTensor<'_>) -> Option<(Vec<u32>, usize, usize)> {
 /// Weights of one byte with scales: FP8, and int8 of compressed-tensors.
 fn scaled<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
     for (&name, t) in tensors {
+        if found.hidden.contains(name) {
+            continue;
+        }
         let codes = match t.dtype {
             Dtype::F8E4M3 => Codes::E4m3(t.data),
             Dtype::F8E5M2 => Codes::E5m2(t.data),
@@ -433,6 +456,62 @@ fn scaled<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>)
         let (scales, name) = (grid, name.to_owned());
         let groups = None;
         found.items.push(Item { name, stack, rows, cols, codes, scales, zeros, groups });
+    }
+    Ok(())
+}
+
+/// Refuses the forms of ModelOpt that are not known.
+fn check_modelopt(meta: &dyn Metadata) -> Result<()> {
+    const KEY: &str = "quantization_config.quant_algo";
+    match meta.get(KEY) {
+        None | Some(Value::Str("NVFP4" | "FP8" | "MIXED_PRECISION")) => Ok(()),
+        Some(Value::Str(algo)) => wrong(
+            KEY,
+            format!(
+                "is \"{algo}\": known are NVFP4 and FP8; quantise the original weights with `teff quantize`"
+            ),
+        ),
+        Some(_) => wrong(KEY, "is no text"),
+    }
+}
+
+/// Weights in NVFP4 as ModelOpt writes them: two floats of four bits in a byte, a scale in E4M3 for every 16 of a row, and one
+/// scale of all.
+fn floats_of_four_bits<'a>(tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
+    for (&name, t) in tensors {
+        let (Dtype::U8, true) = (t.dtype, name.ends_with(".weight")) else { continue };
+        let (of_groups, of_all) = (format!("{name}_scale"), format!("{name}_scale_2"));
+        let (Some((stack, rows, pairs)), true) = (shape_of(t), t.shape().len() == 2) else {
+            return wrong(name, "is no matrix of bytes: experts must be stored one by one");
+        };
+        let cols = 2 * pairs;
+        let scales = needed(tensors, &of_groups, name)?;
+        let groups = [rows, cols / 16].map(|n| n as u32);
+        if scales.dtype != Dtype::F8E4M3 || scales.shape() != groups || cols % 16 != 0 {
+            let (found, shape) = (scales.dtype, scales.shape());
+            let why = format!("is {found:?} of the shape {shape:?}, not E4M3 of {groups:?}");
+            return wrong(scales.name, why);
+        }
+        let factor = needed(tensors, &of_all, name)?;
+        let factors = floats(&factor)?;
+        let [all] = factors[..] else { return wrong(factor.name, "is not one number") };
+        let values: Vec<f32> = scales.data.iter().map(|&d| e4m3(d)).collect();
+        for (tensor, bad) in values.iter().map(|x| (scales.name, x)).chain([(factor.name, &all)]) {
+            if !bad.is_finite() {
+                return wrong(tensor, format!("has a scale that is {bad}: the model is damaged"));
+            }
+        }
+        found.hide([name, scales.name, factor.name]);
+        found.items.push(Item {
+            name: name.to_owned(),
+            stack,
+            rows,
+            cols,
+            codes: Codes::E2m1 { pairs: t.data, factor: all },
+            scales: Grid { values, width: cols / 16, rows: 1, cols: 16, turned: false },
+            zeros: None,
+            groups: None,
+        });
     }
     Ok(())
 }

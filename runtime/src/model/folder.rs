@@ -294,7 +294,7 @@ pub(super) enum Packing {
 }
 
 /// Methods of quantisation that are known, and what to do about others.
-const METHODS: &str = "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, of gpt-oss mxfp4, of a BitNet model bitnet, or none; of \
+const METHODS: &str = "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, modelopt, of gpt-oss mxfp4, of a BitNet model bitnet, or none; of \
     others take the original weights, and make them smaller with `teff quantize`";
 
 impl Packing {

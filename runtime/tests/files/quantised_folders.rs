@@ -1,4 +1,4 @@
-//! Folders with weights in FP8, or in the integers of compressed-tensors, GPTQ and AWQ: a model has what
+//! Folders with weights in FP8, in NVFP4 of ModelOpt, or in the integers of compressed-tensors, GPTQ and AWQ: a model has what
 //! these stand for, and what contradicts itself is refused by name.
 
 use crate::common::{Folder, Plain, bits};
@@ -187,7 +187,30 @@ fn awq(draw: &mut Draw, base: &str, rows: usize, cols: usize) -> (Vec<Plain>, Ve
     (all, values)
 }
 
-const FORMS: [(&str, Form); 6] = [
+/// Floats of four bits, with a scale for every 16 and one for all, beside one for activations.
+fn nvfp4(draw: &mut Draw, base: &str, rows: usize, cols: usize) -> (Vec<Plain>, Vec<f32>) {
+    const VALUES: [f64; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    let pairs: Vec<u8> = (0..rows * cols / 2).map(|_| draw.bits(8) as u8).collect();
+    // Scales have no sign.
+    let scales: Vec<u8> =
+        codes_of_fp8(draw, rows * cols / 16).into_iter().map(|c| c & 127).collect();
+    let factor = draw.bits(24) as f32 * 2f32.powi(-34);
+    let values = (0..rows * cols).map(|i| {
+        let code = pairs[i / 2] >> (i % 2 * 4) & 15;
+        let x = VALUES[usize::from(code & 7)] * if code > 7 { -1.0 } else { 1.0 };
+        (x * e4m3(scales[i / 16]) * f64::from(factor)) as f32
+    });
+    let values = values.collect();
+    let all = vec![
+        plain(format!("{base}.input_scale"), "F32", &[], f32s(&[1.0])),
+        plain(format!("{base}.weight"), "U8", &[rows, cols / 2], pairs),
+        plain(format!("{base}.weight_scale"), "F8_E4M3", &[rows, cols / 16], scales),
+        plain(format!("{base}.weight_scale_2"), "F32", &[], f32s(&[factor])),
+    ];
+    (all, values)
+}
+
+const FORMS: [(&str, Form); 7] = [
     (
         r#""quant_method":"fp8","weight_block_size":[48,80],"activation_scheme":"dynamic""#,
         fp8_blocks,
@@ -197,6 +220,7 @@ const FORMS: [(&str, Form); 6] = [
     (r#""quant_method":"compressed-tensors","format":"pack-quantized""#, packed),
     (r#""quant_method":"gptq","bits":4,"group_size":32,"desc_act":true"#, gptq),
     (r#""quant_method":"awq","bits":4,"group_size":64,"version":"gemm""#, awq),
+    (r#""quant_method":"modelopt","quant_algo":"NVFP4","ignore":["lm_head"]"#, nvfp4),
 ];
 
 /// A folder in a form, and what it stands for.
@@ -251,7 +275,7 @@ fn contradictions_of_quantised_weights_are_named() {
     let last = "model.layers.1.mlp.down_proj";
     let with = |end: &str| format!("{last}.{end}");
     #[rustfmt::skip]
-    let cases: [(usize, Change, String); 9] = [
+    let cases: [(usize, Change, String); 12] = [
         (0, |t| t.retain(|t| !t.name.ends_with("down_proj.weight_scale_inv")), with("weight")),
         (0, |t| cut(t, "down_proj.weight_scale_inv"), with("weight_scale_inv")),
         (1, |t| fill(t, "down_proj.weight_scale_inv"), with("weight_scale_inv")),
@@ -261,6 +285,9 @@ fn contradictions_of_quantised_weights_are_named() {
         (4, |t| t.retain(|t| !t.name.ends_with("down_proj.qzeros")), with("qweight")),
         (4, |t| cut(t, "down_proj.g_idx"), with("g_idx")),
         (5, |t| cut(t, "down_proj.scales"), with("scales")),
+        (6, |t| t.retain(|t| !t.name.ends_with("down_proj.weight_scale")), with("weight_scale")),
+        (6, |t| cut(t, "down_proj.weight_scale"), with("weight_scale")),
+        (6, |t| fill(t, "down_proj.weight_scale_2"), with("weight_scale_2")),
     ];
     for (form, change, tensor) in cases {
         let (quantization, form) = FORMS[form];
@@ -296,6 +323,7 @@ fn unknown_quantisations_are_named() {
     let cases = [
         (r#""quant_method":"bitsandbytes""#, 0, "teff quantize"),
         (r#""quant_method":"aqlm""#, 0, "quantization_config.quant_method"),
+        (r#""quant_method":"modelopt","quant_algo":"W4A16_AWQ""#, 6, "quant_algo"),
         (r#""quant_method":"gptq","bits":3"#, 4, "quantization_config.bits"),
         (r#""quant_method":"gptq","checkpoint_format":"marlin""#, 4, "checkpoint_format"),
         (r#""quant_method":"awq","version":"gemv""#, 5, "quantization_config.version"),
