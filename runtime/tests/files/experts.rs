@@ -62,7 +62,8 @@ fn floats(x: &[f32]) -> Vec<u8> {
 fn put(all: &mut BTreeMap<String, Plain>, (family, slot, form): (&Family, &Slot, usize)) {
     let names = family.hf_names(slot.role);
     // Other tensors have their usual names.
-    let experts = matches!(slot.role, Role::Layer(_, role) if format!("{role:?}").starts_with("Expert"));
+    let experts =
+        matches!(slot.role, Role::Layer(_, role) if format!("{role:?}").starts_with("Expert"));
     let hf = &names[if experts { form.min(names.len() - 1) } else { 0 }];
     let name = |expert| {
         let mut name = family.prefix.to_owned();
