@@ -181,8 +181,12 @@ fn means(key: &str, value: Option<GgufValue<'_>>, arch: &str) -> Option<String> 
     {
         return None;
     }
-    if arch == "phi3" && bare == ".rope.scaling.original_context_length" {
-        return None; // without a scaling it means nothing; with one, the specs below differ by it
+    if arch == "phi3" && bare == ".rope.scaling.original_context_length"
+        || arch == "phi3" && bare == ".attention.sliding_window"
+    // Without a scaling the first means nothing, and with one the specs below differ by it; the second
+    // is 0, or ignored.
+    {
+        return None;
     }
     if arch == "qwen35moe" && [".full_attention_interval", ".feed_forward_length"].contains(&bare) {
         return None; // layers are listed; no part without experts

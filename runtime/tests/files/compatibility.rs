@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use crate::common::Plain;
 use crate::decoders::{
-    Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gemma3n, gemma4, gpt2,
-    lfm2, llama, logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, qwen35moe, read,
-    read_of, refused, rotary, tensor, warned, with,
+    Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gemma3n, gemma4,
+    gpt2, lfm2, llama, logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, qwen35moe,
+    read, read_of, refused, rotary, tensor, warned, with,
 };
 use teff_graph::Head;
 use teff_graph::family::Rule;
