@@ -208,7 +208,7 @@ impl Sums {
         let small = |n: usize| GgufValue::U32(u32::try_from(n).unwrap_or(u32::MAX));
         let mut header = GgufHeader::new();
         header.put("general.type", GgufValue::Str("imatrix"))?;
-        header.put_strings(DATASETS, &[dataset])?;
+        header.put_strings(DATASETS, [dataset].as_slice())?;
         header.put(CHUNK_COUNT, small(self.chunks))?;
         header.put(CHUNK_SIZE, small(self.chunk))?;
         for (name, entry) in &self.entries {
@@ -263,7 +263,8 @@ impl Observer {
             let Tensor::Matrix(m) = model.tensor(info.id) else { continue };
             let mut name = String::new();
             let _ = model.family().gguf_name(info.role, &mut name); // a String takes everything
-            if !name.starts_with("blk.") && !(head && name == "output.weight") {
+            let watched = name.starts_with("blk.") || head && name == "output.weight";
+            if !watched {
                 continue;
             }
             let start = m.bytes().as_ptr() as usize;

@@ -9,7 +9,7 @@ use super::codebook::Codebook;
 use super::search::{self, code};
 use super::{DenseBlock, F16};
 
-/// What the search of a format is made of.
+/// Parts of the search of a format.
 pub(super) struct Search {
     /// Number of levels.
     pub(super) levels: u8,
@@ -28,7 +28,7 @@ pub(super) struct Search {
     pub(super) distances: u8,
     /// Entries that are looked for again with the scale that was found.
     pub(super) again: Again,
-    /// What the unit is multiplied with.
+    /// Factor of the unit.
     pub(super) factor: f32,
     /// Weights without importances.
     pub(super) plain: fn(mean: f32, square: f32) -> f32,
@@ -170,7 +170,7 @@ impl Grid {
     }
 }
 
-/// What a scale multiplies for a level.
+/// Number that a scale multiplies for a level.
 fn odd(level: u8) -> f32 {
     f32::from(2 * level + 1)
 }

@@ -50,7 +50,7 @@ pub(super) fn squares(x: &[f32]) -> f32 {
     x.iter().fold(0.0f32, |s, v| s + v * v)
 }
 
-/// What elements weigh with importances: these, times the root of the element's square plus
+/// Weights of elements with importances: these, times the root of the element's square plus
 /// `mean`, that of its neighbours.
 pub(super) fn weights<const N: usize>(x: &[f32; N], importances: &[f32; N], mean: f32) -> [f32; N] {
     core::array::from_fn(|i| importances[i] * libm::sqrtf(mean + x[i] * x[i]))

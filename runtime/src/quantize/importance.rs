@@ -251,18 +251,17 @@ fn parse_gguf(bytes: &[u8]) -> Result<ImportanceMatrix, ImportanceErrorKind> {
         _ => return Err(E::NotOne { key: CHUNK_COUNT }),
     };
     let dataset = match gguf.value(DATASETS) {
-        Some(GgufValue::Array(a)) => a
-            .strings()
-            .and_then(|mut s| s.next())
-            .map(|s| String::from_utf8_lossy(s.as_ref()).into_owned()),
+        Some(GgufValue::Array(a)) => {
+            a.strings().and_then(|mut s| s.next()).map(|s| String::from_utf8_lossy(s).into_owned())
+        }
         _ => None,
     };
     let mut entries = BTreeMap::new();
     for tensor in gguf.tensors() {
-        if let Some(name) = tensor.name.strip_suffix(COUNTS) {
-            if gguf.tensor(&format!("{name}{SUMS}")).is_none() {
-                return Err(E::Half { matrix: boxed(name), missing: SUMS });
-            }
+        if let Some(name) = tensor.name.strip_suffix(COUNTS)
+            && gguf.tensor(&format!("{name}{SUMS}")).is_none()
+        {
+            return Err(E::Half { matrix: boxed(name), missing: SUMS });
         }
         let Some(name) = tensor.name.strip_suffix(SUMS) else { continue };
         let Some(counts) = gguf.tensor(&format!("{name}{COUNTS}")) else {

@@ -260,14 +260,9 @@ pub(super) struct Counters {
 /// True for formats whose quantisers make use of importances.
 pub(super) fn weighs(format: Format) -> bool {
     use Format as F;
-    match format {
-        F::Q4_0 | F::Q4_1 | F::Q5_0 | F::Q5_1 => true,
-        F::Q2_K | F::Q3_K | F::Q4_K | F::Q5_K | F::Q6_K => true,
-        F::IQ4_NL | F::IQ4_XS => true,
-        F::IQ1_S | F::IQ1_M => true,
-        F::IQ2_XXS | F::IQ2_XS | F::IQ2_S | F::IQ3_XXS | F::IQ3_S => true,
-        _ => false,
-    }
+    let legacy = matches!(format, F::Q4_0 | F::Q4_1 | F::Q5_0 | F::Q5_1);
+    let k = matches!(format, F::Q2_K | F::Q3_K | F::Q4_K | F::Q5_K | F::Q6_K);
+    legacy || k || format.name().starts_with("IQ")
 }
 
 /// True if layer `i` of `n` is one that a mix gives more bits: the first and the last eighth, and
@@ -301,10 +296,10 @@ impl Target {
             let whole = matches!(part, Part::Output | Part::Embedding);
             return if whole { F::F16 } else { base };
         }
-        if matches!(rules, R::Iq1 | R::Iq2 | R::Iq2M) {
-            if let Some(format) = self.low(facts, part, counters) {
-                return format;
-            }
+        if matches!(rules, R::Iq1 | R::Iq2 | R::Iq2M)
+            && let Some(format) = self.low(facts, part, counters)
+        {
+            return format;
         }
         // With several per layer, the name determines the layer.
         let named = layer.filter(|_| facts.experts > 1);
