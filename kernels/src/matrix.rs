@@ -33,6 +33,8 @@ pub struct Matrix<'a> {
     row_bytes: usize,
     scale: f32,
     repacked: bool,
+    /// Rows are expanded (`blocks/expanded.rs`).
+    expanded: bool,
     data: &'a [u8],
     factors: Factors<'a>,
 }
@@ -130,8 +132,18 @@ impl<'a> Matrix<'a> {
         if needed != Some(data.len()) {
             return Err(MatrixError::Size { needed, got: data.len() });
         }
-        let factors = Factors::default();
-        Ok(Matrix { format, rows, cols, row_bytes, scale: 1.0, repacked: false, data, factors })
+        let (factors, expanded) = (Factors::default(), false);
+        Ok(Matrix {
+            format,
+            rows,
+            cols,
+            row_bytes,
+            scale: 1.0,
+            repacked: false,
+            expanded,
+            data,
+            factors,
+        })
     }
 
     /// The matrix of `rows` x `cols` elements that [`repack`](crate::repack) put in `data`.
@@ -153,6 +165,34 @@ impl<'a> Matrix<'a> {
             return Err(MatrixError::Size { needed, got: data.len() });
         }
         Ok(Matrix { rows, repacked: true, data, ..whole })
+    }
+
+    /// A matrix of expanded rows (`blocks/expanded.rs`), of which the format says what drivers it has.
+    pub(crate) fn expanded(
+        format: Format,
+        rows: usize,
+        cols: usize,
+        row_bytes: usize,
+        data: &'a [u8],
+    ) -> Self {
+        assert!(data.len() == rows * row_bytes, "as many rows");
+        let (factors, expanded) = (Factors::default(), true);
+        Matrix {
+            format,
+            rows,
+            cols,
+            row_bytes,
+            scale: 1.0,
+            repacked: false,
+            expanded,
+            data,
+            factors,
+        }
+    }
+
+    /// True if rows must be expanded for fast products: they are not yet.
+    pub(crate) fn is_to_expand(&self) -> bool {
+        crate::blocks::expanded::is_expanded(self.format) && !self.expanded
     }
 
     /// The matrix in a tensor as files have it: the rows, and behind them the trailer with the scale

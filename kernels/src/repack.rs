@@ -54,24 +54,11 @@ const fn word(format: Format, k: usize) -> usize {
     }
 }
 
-/// The feature `repack` is on, and the format has the layout: those of codes, but for the ones that `UnpackInterleaved` is not written
-/// for. (Codes of one or two bits, and those from grids, take longer to unpack than to read.)
+/// The feature `repack` is on, and the format has the layout: those of codes that are not expanded for products.
 pub(crate) const fn is_repacked(format: Format) -> bool {
-    use Format as F;
-    let words = matches!(
-        format,
-        F::Q1_0
-            | F::Q2_0
-            | F::NVFP4
-            | F::IQ1_S
-            | F::IQ1_M
-            | F::IQ2_XXS
-            | F::IQ2_XS
-            | F::IQ2_S
-            | F::IQ3_XXS
-            | F::IQ3_S
-    );
-    cfg!(feature = "repack") && matches!(format.activations(), ActivationKind::Q8) && !words
+    cfg!(feature = "repack")
+        && matches!(format.activations(), ActivationKind::Q8)
+        && !crate::blocks::expanded::is_expanded(format)
 }
 
 /// Bytes that a matrix of `rows` x `cols` has when it is repacked. `None` where the format can't be

@@ -114,8 +114,8 @@ fn weighted(format: Format, x: &[f32], importances: &[f32]) -> Vec<u8> {
     bytes
 }
 
-/// Hashes of what `ggml_quantize_chunk` of ggml 0.13.1 (pywhispercpp 1.5.1) makes of
-/// [`golden_input`] with [`golden_importances`].
+/// Hashes of what `ggml_quantize_chunk` of ggml 0.25.3 (the npm package `@node-llama-cpp/linux-x64` 3.22.1)
+/// makes of [`golden_input`] with [`golden_importances`]. (But for IQ1_M, 0.13.1 makes the same.)
 #[test]
 fn formats_with_importances_are_ggml_s() {
     let golden = [
@@ -130,11 +130,35 @@ fn formats_with_importances_are_ggml_s() {
         (Format::Q6_K, 0x887f_4300_b251_ab34),
         (Format::IQ4_NL, 0x14d1_9ed8_9be1_1e67),
         (Format::IQ4_XS, 0x4370_ca25_f50b_5ce8),
+        (Format::IQ2_XXS, 0x9878_78ff_715b_7e8a),
+        (Format::IQ2_XS, 0x7cd2_f1aa_ce40_acae),
+        (Format::IQ2_S, 0x5cf8_4165_966f_1b87),
+        (Format::IQ3_XXS, 0xeced_a21e_007b_19d2),
+        (Format::IQ1_S, 0x98c5_89dd_f503_a511),
+        (Format::IQ1_M, 0xbf28_4c05_58a9_1629),
     ];
     let (x, importances) = (golden_input(), golden_importances());
     for (format, bytes) in golden {
         assert_eq!(hash(&weighted(format, &x, &importances)), bytes, "{format}");
     }
+    // Those with codebooks that can do without.
+    let without = [
+        (Format::IQ2_S, 0x7a23_3d0e_0164_244e),
+        (Format::IQ3_XXS, 0x8a64_5d38_f491_de0b),
+        (Format::IQ1_M, 0x22f6_9f31_c91f_2ae1),
+    ];
+    for (format, bytes) in without {
+        assert_eq!(hash(&quantized(format, &x)), bytes, "{format} without importances");
+    }
+    // ggml moves the codes behind a sub-block of zeros in IQ3_S to the place of this one, from
+    // where they aren't read, so that it is compared without such blocks.
+    let filled: Vec<f32> = (0..)
+        .zip(&x)
+        .map(|(i, &x)| if x == 0.0 { ((i * 37 % 64) as f32 - 31.0) / 64.0 } else { x })
+        .collect();
+    let iq3_s = weighted(Format::IQ3_S, &filled, &importances);
+    assert_eq!(hash(&iq3_s), 0x4b34_50d9_4c2d_8cff, "IQ3_S");
+    assert_eq!(hash(&quantized(Format::IQ3_S, &filled)), 0x3ce9_e7ac_994b_a3f8, "IQ3_S");
     for format in [Format::F16, Format::Q8_0, Format::MXFP4, Format::TQ2_0] {
         assert_eq!(weighted(format, &x, &importances), quantized(format, &x), "{format}");
     }

@@ -27,7 +27,7 @@ pub use shards::{MAX_INDEX, MAX_SHARDS, ShardIndex};
 pub const MAX_HEADER: usize = 100_000_000;
 
 /// Maximum number of dimensions of a tensor.
-pub const MAX_DIMS: usize = 4;
+pub const MAX_DIMS: usize = 5;
 
 /// Number of bytes before the header.
 const PREFIX: usize = 8;
@@ -254,7 +254,7 @@ fn read_entry<'a>(
         } else if key.is("shape") {
             let mut dims = [1; MAX_DIMS];
             let n = read_numbers(r, &mut dims, |n| n.parse::<u32>().ok())?;
-            let want = "an array of at most 4 integers below 2^32";
+            let want = "an array of at most 5 integers below 2^32";
             let n = n.ok_or_else(|| wrong("shape", want))?;
             if shape.replace((dims, n)).is_some() {
                 return Err(twice("shape"));

@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use super::{Command, Failure, habits};
 
 /// Width of the text beside an option, so that no line of a help is longer than 100 columns.
-const HELP_WIDTH: usize = 66;
+const HELP_WIDTH: usize = 60;
 
 /// Width of the texts above and below the options.
 const TEXT_WIDTH: usize = 100;

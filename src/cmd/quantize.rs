@@ -35,6 +35,9 @@ FORMAT is the format of most matrices:
   Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0    except a Q6_K head (for Q8_0: Q8_0)
   Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S
                         llama.cpp's mixes, with more bits for some tensors
+  IQ3_M IQ3_S IQ3_XS IQ3_XXS IQ2_M IQ2_S IQ2_XS IQ2_XXS IQ1_M IQ1_S
+                        the same, of entries of codebooks; slow. All but IQ3_M and IQ3_S need an
+                        importance matrix
   MXFP4_MOE             experts in MXFP4, all other matrices in Q8_0
   Q1_0                  the signs of weights, and their mean magnitude; head Q6_K
   Q2_0                  two bits, of which weights that are not ternary use three values; embedding
@@ -45,10 +48,10 @@ FORMAT is the format of most matrices:
   I2_S                  for weights of 0 and one magnitude per matrix; others are refused. Embedding
                         and head F16
 Rows that are not whole blocks fall back to another format: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for \
-Q6_K and I2_S, IQ4_NL for IQ4_XS, Q4_0 for Q3_K, Q2_K, Q2_0, Q1_0 and TQ, or else F16.
+Q6_K and I2_S, IQ4_NL for IQ4_XS, IQ3, IQ2 and IQ1, Q4_0 for Q3_K, Q2_K, Q2_0, Q1_0 and TQ, or else F16.
 
 An importance matrix, made by teff imatrix or llama-imatrix, says how much the error of each column \
-of a matrix counts. Q2_K_S needs one. Mixes differ a little with one, as llama.cpp's do.
+of a matrix counts. Q2_K_S, IQ3_XS, IQ3_XXS, IQ2 and IQ1 need one. Mixes differ a little with one, as llama.cpp's do.
 
 TYPE is a format without suffix, such as Q6_K or F32. Norms, biases and the choice of experts are \
 never changed, whatever PATTERN says.",

@@ -126,7 +126,7 @@ fn importances_reach_their_matrices() {
     for name in ["Q4_K_M", "Q2_K_S", "Q5_1", "IQ4_NL", "Q8_0"] {
         let matrix = matrix.to_str().unwrap();
         let o = quantize(&input, &output, &[name, "--imatrix", matrix, "--threads", "2"]);
-        // Q2_K_S can't do without.
+        // It can't do without.
         if name == "Q2_K_S" {
             fails(&o, 1, &[&lacking, "--tensor-type"]);
             let kept = format!("{lacking}=Q8_0");
@@ -334,6 +334,30 @@ fn mixes_with_importances_are_llama_cpp_s() {
             let want = (0..16).map(|l| if l < 2 { first } else { rest });
             assert!(all.iter().map(|c| c.format).eq(want), "{name} {importances}");
         }
+    }
+}
+
+/// The oracle's files, made with an importance matrix: the formats of their tensors.
+#[test]
+fn mixes_of_low_bits_are_llama_cpp_s() {
+    use teff_runtime::quantize::{Facts, Overrides, Shape, Target, plan_with};
+    let Some(folder) = oracle("llama-iq") else { return };
+    for name in ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"] {
+        let bytes = fs::read(folder.join(format!("llama-iq-{name}.gguf"))).unwrap();
+        let gguf = Gguf::parse(&bytes).unwrap();
+        let tensors: Vec<_> = gguf.tensors().collect();
+        let shapes: Vec<_> = tensors
+            .iter()
+            .map(|t| Shape { name: t.name, dims: &t.dims[..t.n_dims], format: Format::F32 })
+            .collect();
+        let target = Target::from_name(name).unwrap();
+        let facts = Facts::of_gguf(&gguf);
+        let choices = plan_with(&target, &facts, &Overrides::default(), true, &shapes);
+        for (t, choice) in tensors.iter().zip(choices) {
+            assert_eq!(choice.format, t.format, "{name}: {}", t.name);
+        }
+        let file_type = GgufValue::U32(target.file_type());
+        assert_eq!(gguf.value("general.file_type"), Some(file_type), "{name}");
     }
 }
 

@@ -126,12 +126,22 @@ fn files_run() {
         if target.base() == Format::I2_S {
             continue; // these weights are not ternary
         }
-        let (file, report) = written(&source, &target, 1);
+        // Some formats are of no use without an importance matrix.
+        let options = QuantizeOptions { threads: 1, ..QuantizeOptions::default() };
+        let (file, report) = match write(&source, &target, &options, Vec::new(), &mut |_| {}) {
+            Ok(done) => done,
+            Err(QuantizeErrorKind::NeedsImportances { missing: false, .. }) => {
+                let low = target.name().starts_with("IQ") || target.name() == "Q2_K_S";
+                assert!(low, "{}", target.name());
+                continue;
+            }
+            Err(e) => panic!("{}: {e}", target.name()),
+        };
         let model = Model::from_bytes(file, &teff::LoadOptions::default()).unwrap();
         let logits = common::all_logits(&model, &[1, 2, 3, 4]);
         assert!(logits.iter().all(|x| x.is_finite()), "{}", target.name());
         assert_eq!(report.rounded.is_empty(), !target.name().starts_with("TQ"));
-        let low = report.fallbacks.iter().all(|f| f.wanted.block_len() == 256);
+        let low = report.fallbacks.iter().all(|f| f.wanted.block_len() > 32);
         assert!(low && report.bits_before() == 32.0 && report.bits_after() <= 32.0);
     }
 }

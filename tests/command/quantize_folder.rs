@@ -140,7 +140,15 @@ fn logits_and_tokens_are_the_folder_s() {
         } else {
             assert!(same_bits(&a, &b), "{name}");
         }
-        let texts = texts(&folder);
+        let mut texts = texts(&folder);
+        if name.starts_with("qwen35") {
+            // Its texts are normalised first (NFC), of which GGUF files say nothing.
+            let tokenizer = theirs.tokenizer().unwrap();
+            texts.retain(|text| {
+                let ids = tokenizer.encode(text, Specials::Ignore).unwrap();
+                tokenizer.decode(&ids).is_ok_and(|decoded| decoded == *text)
+            });
+        }
         assert!(texts.len() > 10);
         same_tokens(ours.tokenizer().unwrap(), theirs.tokenizer().unwrap(), &texts);
         // Phi-3's name tells how its tokenizer treats white space, and this one has none of its rules.
@@ -173,8 +181,15 @@ fn means(key: &str, value: Option<GgufValue<'_>>, arch: &str) -> Option<String> 
     {
         return None;
     }
-    if arch == "phi3" && bare == ".rope.scaling.original_context_length" {
-        return None; // without a scaling it means nothing; with one, the specs below differ by it
+    if arch == "phi3" && bare == ".rope.scaling.original_context_length"
+        || arch == "phi3" && bare == ".attention.sliding_window"
+    // Without a scaling the first means nothing, and with one the specs below differ by it; the second
+    // is 0, or ignored.
+    {
+        return None;
+    }
+    if arch == "qwen35moe" && [".full_attention_interval", ".feed_forward_length"].contains(&bare) {
+        return None; // layers are listed; no part without experts
     }
     if ["general.name", "general.size_label", "tokenizer.ggml.padding_token_id"].contains(&key)
         || bare == ".vocab_size"

@@ -38,6 +38,7 @@ pub fn family_files(family: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
         entries.filter(|p| p.extension().is_some_and(|e| e == "gguf")).collect();
+    files.retain(|p| !p.ends_with("imatrix.gguf")); // no model
     files.sort();
     assert!(!files.is_empty(), "no file of {family}");
     files

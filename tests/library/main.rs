@@ -10,6 +10,7 @@ mod evaluate;
 mod families;
 mod generate;
 mod golden;
+mod large_models;
 mod recurrent;
 mod repack;
 mod same_bits;

@@ -135,6 +135,8 @@ fn from_gguf<'p>(
     let layers = required(count(meta, KEYS.layers)?, KEYS.layers)?;
     let kv_heads = decoder::uniform(meta, KEYS.kv_heads, layers)?;
     let s = decoder::gguf_sizes_but(meta, &KEYS, kv_heads, found.inner)?;
+    // As in llama.cpp, which has no default.
+    required(meta.get(KEYS.window), KEYS.window)?;
     let windows = GgufWindows::read(meta, &KEYS, s.layers, EVERY)?;
     let mut rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
     if let RopeScaling::Yarn { truncate, .. } = &mut rope.scaling {

@@ -186,7 +186,7 @@ pub static FAMILIES: [&Family; 30] = [
     &bitnet::BITNET,
 ];
 
-/// What Teff lacks of an architecture that it knows by name: GGUF's, a class or a `model_type` of
+/// Parts that Teff lacks of an architecture that it knows by name: GGUF's, a class or a `model_type` of
 /// transformers. `None` for any other.
 #[must_use]
 pub fn lacking(name: &str) -> Option<&'static str> {

@@ -341,6 +341,9 @@ pub(super) fn config<'p>(
             room.note(INTERVAL, Rule::LayerTypes);
         }
     }
+    if decoder::is_window(meta.get(hf::WINDOW)) {
+        room.note(hf::WINDOW, Rule::NoWindow);
+    }
     let hf::Ends { embd, head } = hf::ends(meta, shapes, room, class)?;
     let biases = Biases { qkv: attn, attn_out: attn, ffn: false };
     let plain = f(decoder::layer(&s, rope, biases));

@@ -158,10 +158,8 @@ impl Attention {
         if self.softcap.is_some_and(|cap| !cap.is_normal() || cap < 0.0) {
             return inconsistent("a cap of scores must be finite and above 0");
         }
-        if self.head_gate && (self.fused || self.wide_norm || !self.has_kv()) {
-            return inconsistent(
-                "gates of heads beside a fused matrix, a norm over all heads, or shared keys",
-            );
+        if self.head_gate && (self.fused || self.wide_norm) {
+            return inconsistent("gates of heads beside a fused matrix, or a norm over all heads");
         }
         if self.window == Some(0) {
             return inconsistent("a window must have at least 1 position");
@@ -234,7 +232,8 @@ impl Attention {
                 rope_kind: rope.map_or(RopeKind::NeoX, |r| r.1),
             })
         };
-        let mut head_gate = None;
+        let gate_w = b.spec.find(Role::Layer(l, L::AttnHeadGate));
+        let mut gate_x = None;
         if self.fused {
             let w = b.id(l, L::AttnQkv);
             let [h] = b.inputs(layer, l, norm, x, [w])?;
@@ -250,27 +249,30 @@ impl Attention {
             }
             self.build_wide(b, (l, eps), [h[0], h[1]], (q, state), rope)?;
         } else if self.has_kv() && self.keys_as_values {
-            let ws = [L::AttnQ, L::AttnK].map(|r| b.id(l, r));
-            let h = b.inputs(layer, l, norm, x, ws)?;
+            // What isn't there, here and below, needs no input of its own.
+            let [q_w, k_w] = [L::AttnQ, L::AttnK].map(|r| b.id(l, r));
+            let h = b.inputs(layer, l, norm, x, [q_w, k_w, gate_w.unwrap_or(k_w)])?;
             b.op(project(b, L::AttnQ, h[0], QkvPart::Query))?;
             b.op(project(b, L::AttnK, h[1], QkvPart::KeyAndValue))?;
+            gate_x = Some(h[2]);
         } else if self.has_kv() {
-            let gate = b.spec.find(Role::Layer(l, L::AttnHeadGate));
             let [q_w, k_w, v_w] = [L::AttnQ, L::AttnK, L::AttnV].map(|r| b.id(l, r));
-            // What isn't there needs no input of its own.
-            let h = b.inputs(layer, l, norm, x, [q_w, k_w, v_w, gate.unwrap_or(v_w)])?;
-            if gate.is_some() {
-                let out = b.buffer(BufferType::F32, RowCount::Batch, self.heads as usize)?;
-                b.linear(l, L::AttnHeadGate, h[3], None, Output::Store(out))?;
-                head_gate = Some(out);
-            }
+            let h = b.inputs(layer, l, norm, x, [q_w, k_w, v_w, gate_w.unwrap_or(v_w)])?;
+            gate_x = Some(h[3]);
             b.op(project(b, L::AttnQ, h[0], QkvPart::Query))?;
             b.op(project(b, L::AttnK, h[1], QkvPart::Key))?;
             b.op(project(b, L::AttnV, h[2], QkvPart::Value))?;
         } else {
             let w = b.id(l, L::AttnQ);
-            let [h] = b.inputs(layer, l, norm, x, [w])?;
-            b.op(project(b, L::AttnQ, h, QkvPart::Query))?;
+            let h = b.inputs(layer, l, norm, x, [w, gate_w.unwrap_or(w)])?;
+            b.op(project(b, L::AttnQ, h[0], QkvPart::Query))?;
+            gate_x = Some(h[1]);
+        }
+        let mut head_gate = None;
+        if let (Some(_), Some(x)) = (gate_w, gate_x) {
+            let out = b.buffer(BufferType::F32, RowCount::Batch, self.heads as usize)?;
+            b.linear(l, L::AttnHeadGate, x, None, Output::Store(out))?;
+            head_gate = Some(out);
         }
         b.barrier()?;
         let rows = b.rows_after(l);

@@ -46,7 +46,7 @@ pub struct ValueHeads {
 }
 
 impl ValueHeads {
-    /// Where a folder has the value head `head`.
+    /// Place of the value head `head` in a folder.
     #[must_use]
     pub const fn stored(&self, head: usize) -> usize {
         head % self.keys * self.each + head / self.keys

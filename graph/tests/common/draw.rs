@@ -148,7 +148,7 @@ fn share(all: &mut [Layer], l: usize, which: Index) {
     let Some(of) = all[source].attention().copied() else { return };
     if let Mixer::Attention(a) = &mut all[l].mixer {
         a.shared_kv = Some(source as u32);
-        (a.fused, a.head_gate) = (false, false);
+        a.fused = false;
         (a.kv_heads, a.head_dim) = (of.kv_heads, of.head_dim);
         a.heads = a.heads.next_multiple_of(of.kv_heads);
         a.window = match (of.window, a.window) {

@@ -449,7 +449,10 @@ fn experts_of_each_architecture() {
     assert_eq!(experts!("granitemoe", logits, vec![]), Ok(wide));
     let activation = Activation::SwigluClamped { alpha: 1.702, limit: 7.0 };
     let biased = Experts { activation, bias: true, ..plain };
-    assert_eq!(experts!("gpt-oss", none(), vec![]), Ok(biased));
+    let window = ("gpt-oss.attention.sliding_window", Value::Uint(8));
+    assert_eq!(experts!("gpt-oss", [window], vec![]), Ok(biased));
+    let error = experts!("gpt-oss", none(), vec![]).expect_err("no window").to_string();
+    assert!(error.contains(window.0), "{error}");
     let kv = || vec![("lfm2moe.attention.head_count_kv", vec![0, 2, 0])];
     let sigmoid = Experts { router: Router::Sigmoid { bias: true }, ..plain };
     let lfm2moe = |more: &[(&'static str, Value<'static>)]| {

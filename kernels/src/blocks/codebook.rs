@@ -20,7 +20,8 @@ pub(super) trait Codebook: WordBlock {
 
     /// Sets unit and steps, of which halves are given, rounded down, and clears everything else.
     fn set_scales(&mut self, d: F16, halves: &[u8]);
-    /// Sets the indices of eight codes (of which the first is all where entries have eight), and their signs.
+    /// Sets the indices of eight codes (of which the first is all where entries have eight), and their signs; where
+    /// entries have signs, whether the codes are one less, if `signs` isn't 0.
     fn set(&mut self, eight: usize, indices: [usize; 2], signs: u8);
 }
 

@@ -1,7 +1,8 @@
 //! IQ1_M: 256 codes of -1, 0 and 1, eight at a time from a grid of 2048 entries, with scales for every 16 and a shift by an eighth
 //! for every eight (ggml's `block_iq1_m`).
 
-use super::codebook::{self, Codebook};
+use super::codebook::Codebook;
+use super::iq1_search;
 use super::words::{WordBlock, shift, word_codes};
 use super::{Block, CodeBlock, F16, dequantize_codes, grids, impl_pod};
 use crate::Format;
@@ -32,7 +33,11 @@ unsafe impl Block for IQ1_M {
     const LEN: usize = 256;
 
     fn quantize(x: &[f32], out: &mut [Self]) {
-        codebook::quantize(x, out);
+        iq1_search::quantize::<_, 16>(x, None, out);
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        iq1_search::quantize::<_, 16>(x, Some(importances), out);
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
@@ -82,8 +87,9 @@ impl Codebook for IQ1_M {
             *to = (steps | d >> (4 * i) << 12).to_le_bytes();
         }
     }
-    fn set(&mut self, eight: usize, [index, _]: [usize; 2], _: u8) {
+    fn set(&mut self, eight: usize, [index, _]: [usize; 2], down: u8) {
         self.q[eight] = index as u8;
-        self.h[eight / 2] |= (index >> 8 << (eight % 2 * 4)) as u8;
+        let four = index >> 8 | usize::from(down != 0) << 3;
+        self.h[eight / 2] |= (four << (eight % 2 * 4)) as u8;
     }
 }

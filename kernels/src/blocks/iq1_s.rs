@@ -2,6 +2,7 @@
 //! 32 (ggml's `block_iq1_s`).
 
 use super::codebook::{self, Codebook};
+use super::iq1_search;
 use super::words::{WordBlock, shift, word_codes};
 use super::{Block, CodeBlock, F16, dequantize_codes, grids, impl_pod};
 use crate::Format;
@@ -33,6 +34,10 @@ unsafe impl Block for IQ1_S {
 
     fn quantize(x: &[f32], out: &mut [Self]) {
         codebook::quantize(x, out);
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        iq1_search::quantize::<_, 32>(x, Some(importances), out);
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
@@ -76,10 +81,11 @@ impl Codebook for IQ1_S {
             *h = [0, half << 4];
         }
     }
-    fn set(&mut self, eight: usize, [index, _]: [usize; 2], _: u8) {
+    fn set(&mut self, eight: usize, [index, _]: [usize; 2], down: u8) {
         self.q[eight] = index as u8;
         let h = &mut self.h[eight / 4];
         let more = (index >> 8 << (eight % 4 * 3)) as u16;
-        *h = (u16::from_le_bytes(*h) | more).to_le_bytes();
+        let down = u16::from(down != 0) << 15;
+        *h = (u16::from_le_bytes(*h) | more | down).to_le_bytes();
     }
 }

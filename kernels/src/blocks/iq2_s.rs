@@ -1,7 +1,8 @@
 //! IQ2_S: 256 codes of some two bits, eight at a time from a grid of 1024 entries, with scales for every 16 (ggml's
 //! `block_iq2_s`).
 
-use super::codebook::{self, Codebook, nibbles};
+use super::codebook::{Codebook, nibbles};
+use super::codebook_search::{self, Again, Search, Searched};
 use super::words::{WordBlock, negate, word_codes};
 use super::{Block, CodeBlock, F16, dequantize_codes, grids, impl_pod};
 use crate::Format;
@@ -34,7 +35,11 @@ unsafe impl Block for IQ2_S {
     const LEN: usize = 256;
 
     fn quantize(x: &[f32], out: &mut [Self]) {
-        codebook::quantize(x, out);
+        codebook_search::quantize(x, None, out);
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        codebook_search::quantize(x, Some(importances), out);
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
@@ -79,4 +84,20 @@ impl Codebook for IQ2_S {
         (self.q[eight], self.signs[eight]) = (index as u8, signs);
         self.h[eight / 4] |= (index >> 8 << (eight % 4 * 2)) as u8;
     }
+}
+
+impl Searched for IQ2_S {
+    const SEARCH: Search = Search {
+        levels: 3,
+        level: |byte| byte / 17,
+        mean: 2.0,
+        nothing: 1e-8,
+        tries: 9,
+        step: 0.1,
+        by_units: false,
+        distances: 1,
+        again: Again::Off,
+        factor: 0.9875,
+        plain: |mean, square| 0.25 * mean + square,
+    };
 }

@@ -2,6 +2,8 @@
 //! `block_iq2_xs`).
 
 use super::codebook::{self, Codebook, nibbles};
+use super::codebook_search::{self, Again, Search, Searched};
+use super::search::NOTHING;
 use super::words::{WordBlock, even, negate, word_codes};
 use super::{Block, CodeBlock, F16, dequantize_codes, grids, impl_pod};
 use crate::Format;
@@ -31,6 +33,10 @@ unsafe impl Block for IQ2_XS {
 
     fn quantize(x: &[f32], out: &mut [Self]) {
         codebook::quantize(x, out);
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        codebook_search::quantize(x, Some(importances), out);
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
@@ -75,4 +81,20 @@ impl Codebook for IQ2_XS {
     fn set(&mut self, eight: usize, [index, _]: [usize; 2], signs: u8) {
         self.q[eight] = (index as u16 | u16::from(signs & 127) << 9).to_le_bytes();
     }
+}
+
+impl Searched for IQ2_XS {
+    const SEARCH: Search = Search {
+        levels: 3,
+        level: |byte| byte / 17,
+        mean: 1.0,
+        nothing: NOTHING,
+        tries: 9,
+        step: 0.1,
+        by_units: false,
+        distances: 2,
+        again: Again::Off,
+        factor: 1.0,
+        plain: |_, square| square,
+    };
 }

@@ -2,6 +2,8 @@
 //! `block_iq2_xxs`).
 
 use super::codebook::{self, Codebook};
+use super::codebook_search::{self, Again, Search, Searched};
+use super::search::NOTHING;
 use super::words::{WordBlock, even, negate, word_codes};
 use super::{Block, CodeBlock, F16, dequantize_codes, grids, impl_pod};
 use crate::Format;
@@ -30,6 +32,10 @@ unsafe impl Block for IQ2_XXS {
 
     fn quantize(x: &[f32], out: &mut [Self]) {
         codebook::quantize(x, out);
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        codebook_search::quantize(x, Some(importances), out);
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
@@ -79,4 +85,20 @@ impl Codebook for IQ2_XXS {
         let s = u32::from_le_bytes(s) | u32::from(signs & 127) << (7 * j);
         q[4..].copy_from_slice(&s.to_le_bytes());
     }
+}
+
+impl Searched for IQ2_XXS {
+    const SEARCH: Search = Search {
+        levels: 3,
+        level: |byte| byte / 17,
+        mean: 1.0,
+        nothing: NOTHING,
+        tries: 6,
+        step: 0.1,
+        by_units: true,
+        distances: 2,
+        again: Again::All,
+        factor: 1.0,
+        plain: |_, square| square,
+    };
 }

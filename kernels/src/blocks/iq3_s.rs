@@ -1,7 +1,8 @@
 //! IQ3_S: 256 codes of some three bits, four at a time from a grid of 512 entries, with scales for every 32 (ggml's
 //! `block_iq3_s`).
 
-use super::codebook::{self, Codebook, nibbles};
+use super::codebook::{Codebook, nibbles};
+use super::codebook_search::{self, Again, Search, Searched};
 use super::words::{WordBlock, negate, word_codes};
 use super::{Block, CodeBlock, F16, dequantize_codes, grids, impl_pod};
 use crate::Format;
@@ -34,7 +35,11 @@ unsafe impl Block for IQ3_S {
     const LEN: usize = 256;
 
     fn quantize(x: &[f32], out: &mut [Self]) {
-        codebook::quantize(x, out);
+        codebook_search::quantize(x, None, out);
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        codebook_search::quantize(x, Some(importances), out);
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
@@ -78,4 +83,20 @@ impl Codebook for IQ3_S {
         self.signs[eight] = signs;
         self.h[eight / 4] |= ((a >> 8 | b >> 8 << 1) << (eight % 4 * 2)) as u8;
     }
+}
+
+impl Searched for IQ3_S {
+    const SEARCH: Search = Search {
+        levels: 8,
+        level: |byte| byte / 2,
+        mean: 2.0,
+        nothing: f32::from_bits(1),
+        tries: 9,
+        step: 0.2,
+        by_units: false,
+        distances: 3,
+        again: Again::AllIfOff,
+        factor: 1.033,
+        plain: |_, square| square,
+    };
 }

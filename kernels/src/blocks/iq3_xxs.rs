@@ -1,7 +1,8 @@
 //! IQ3_XXS: 256 codes of some three bits, four at a time from a grid of 256 entries, with scales for every 32 (ggml's
 //! `block_iq3_xxs`).
 
-use super::codebook::{self, Codebook};
+use super::codebook::Codebook;
+use super::codebook_search::{self, Again, Search, Searched};
 use super::words::{WordBlock, even, negate, word_codes};
 use super::{Block, CodeBlock, F16, dequantize_codes, grids, impl_pod};
 use crate::Format;
@@ -31,7 +32,11 @@ unsafe impl Block for IQ3_XXS {
     const LEN: usize = 256;
 
     fn quantize(x: &[f32], out: &mut [Self]) {
-        codebook::quantize(x, out);
+        codebook_search::quantize(x, None, out);
+    }
+
+    fn quantize_weighted(x: &[f32], importances: &[f32], out: &mut [Self]) {
+        codebook_search::quantize(x, Some(importances), out);
     }
 
     fn dequantize(blocks: &[Self], out: &mut [f32]) {
@@ -79,4 +84,20 @@ impl Codebook for IQ3_XXS {
         let more = u32::from(signs & 127) << (eight % 4 * 7);
         *s = (u32::from_le_bytes(*s) | more).to_le_bytes();
     }
+}
+
+impl Searched for IQ3_XXS {
+    const SEARCH: Search = Search {
+        levels: 8,
+        level: |byte| (byte - 4) / 8,
+        mean: 2.0,
+        nothing: 1e-8,
+        tries: 15,
+        step: 0.2,
+        by_units: false,
+        distances: 2,
+        again: Again::Off,
+        factor: 1.0125,
+        plain: |_, square| square,
+    };
 }

@@ -10,12 +10,15 @@ use crate::Format;
 
 mod bf16;
 mod codebook;
+mod codebook_search;
+pub(crate) mod expanded;
 mod f16;
 mod f32;
 pub(crate) mod grids;
 mod i2_s;
 mod iq1_m;
 mod iq1_s;
+mod iq1_search;
 mod iq2_s;
 mod iq2_xs;
 mod iq2_xxs;

@@ -227,7 +227,7 @@ pub(super) fn scale_and_min<const N: usize>(
     (scale, -min)
 }
 
-/// The unit for `x`, numbers of 0 or more, and how many units each is: up to `top`. `w` are their
+/// The unit for `x`, most of them 0 or more, and how many units each is: up to `top`. `w` are their
 /// weights.
 ///
 /// The unit of least weighted error of nine comes first, then each count in turn moves where that
@@ -238,7 +238,7 @@ pub(super) fn units<const N: usize>(x: &[f32; N], w: &[f32; N], top: i32) -> (f3
         return (0.0, [0; N]);
     }
     let count = |x: f32| (nearest(x) as i32).min(top);
-    let error = |inverse: f32| {
+    let error = |inverse: f32, count: &dyn Fn(f32) -> i32| {
         let unit = 1.0 / inverse;
         let mut sum = 0.0f32;
         for (&v, &w) in x.iter().zip(w) {
@@ -248,10 +248,11 @@ pub(super) fn units<const N: usize>(x: &[f32; N], w: &[f32; N], top: i32) -> (f3
         sum
     };
     let mut inverse = top as f32 / most;
-    let mut best = error(inverse);
+    // Counts are bytes, and one below 0 wraps: part of the reference's definition.
+    let mut best = error(inverse, &|x| i32::from(nearest(x) as i32 as u8));
     for tenths in (-4..=4i8).filter(|&t| t != 0) {
         let tried = (0.1 * f32::from(tenths) + top as f32) / most;
-        let tried_error = error(tried);
+        let tried_error = error(tried, &count);
         if tried_error < best {
             (best, inverse) = (tried_error, tried);
         }

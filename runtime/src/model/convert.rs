@@ -431,7 +431,7 @@ mod tests {
             quantize(&plain, Format::Q8_0, &mut want);
             assert!(got == want);
         }
-        let vector: Vec<f32> = values(12);
+        let vector: Vec<f32> = (0..12u8).map(f32::from).collect();
         let mut out = [[0f32; 6]; 2];
         for (part, out) in out.iter_mut().enumerate() {
             let bytes = dense(Format::BF16, &vector);

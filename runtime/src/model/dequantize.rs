@@ -1,5 +1,5 @@
-//! Folders with quantised weights that none of Teff's formats holds exactly: FP8, and the integers of
-//! compressed-tensors, GPTQ and AWQ. What they stand for is computed in f32, into a SafeTensors file
+//! Folders with quantised weights that none of Teff's formats holds as they are: FP8, NVFP4, and the integers
+//! of compressed-tensors, GPTQ and AWQ. What they stand for is computed in f32, into a SafeTensors file
 //! in memory, which is read beside the folder's own.
 //!
 //! Integers times a scale in F16 or BF16 are exact in f32; products with scales in F32 are rounded
@@ -23,7 +23,7 @@ use crate::storage::{Aligned, Bytes};
 pub(super) const METHOD: &str = "quantization_config.quant_method";
 
 /// Methods that are converted here.
-const METHODS: [&str; 5] = ["fp8", "fbgemm_fp8", "compressed-tensors", "gptq", "awq"];
+const METHODS: [&str; 6] = ["fp8", "fbgemm_fp8", "compressed-tensors", "gptq", "awq", "modelopt"];
 
 /// True if the weights of a folder with this method are converted when they are loaded.
 pub(super) fn is_converted(method: &str) -> bool {
@@ -40,8 +40,9 @@ pub(super) struct Converted {
 }
 
 /// Ends of the names of tensors that say how activations are quantised, which they are not here.
-const ACTIVATIONS: [&str; 8] = [
+const ACTIVATIONS: [&str; 9] = [
     ".activation_scale",
+    ".input_global_scale",
     ".input_scale",
     ".input_scale_ub",
     ".input_zero_point",
@@ -82,7 +83,25 @@ pub(super) fn convert(
         "awq" => integers(meta, &tensors, false, &mut found)?,
         "compressed-tensors" => {
             check_compressed(meta)?;
+            fp4(&tensors, &mut found)?;
             packed(meta, &tensors, &mut found)?;
+            scaled(meta, &tensors, &mut found)?;
+        }
+        "modelopt" => {
+            const ALGO: &str = "quantization_config.quant_algo";
+            match meta.get(ALGO) {
+                // The tensors show which it is.
+                None | Some(Value::Str("FP8" | "NVFP4" | "MIXED_PRECISION")) => {}
+                Some(Value::Str(other)) => {
+                    let why = format!(
+                        "is \"{other}\": known are NVFP4 and FP8; quantise the original weights \
+                         with `teff quantize`"
+                    );
+                    return wrong(ALGO, why);
+                }
+                Some(_) => return wrong(ALGO, "is no text"),
+            }
+            fp4(&tensors, &mut found)?;
             scaled(meta, &tensors, &mut found)?;
         }
         _ => scaled(meta, &tensors, &mut found)?,
@@ -128,6 +147,8 @@ struct Item<'a> {
     zeros: Option<Zeros<'a>>,
     /// Group of each column, if these are not in order.
     groups: Option<Vec<usize>>,
+    /// What [`Codes::Fp4`] are multiplied with at last.
+    factor: f32,
 }
 
 /// Codes of weights, by row of outputs.
@@ -136,6 +157,8 @@ enum Codes<'a> {
     E4m3(&'a [u8]),
     E5m2(&'a [u8]),
     Int8(&'a [u8]),
+    /// Two numbers of four bits in a byte, the first one lowest.
+    Fp4(&'a [u8]),
     /// Words of so many codes of `bits` bits along a row, less half their range.
     Words {
         words: &'a [u8],
@@ -212,6 +235,11 @@ fn e4m3(code: u8) -> f32 {
     if sign == 1 { -magnitude } else { magnitude }
 }
 
+fn e2m1(code: u8) -> f32 {
+    let magnitude = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0][usize::from(code & 7)];
+    if code & 8 != 0 { -magnitude } else { magnitude }
+}
+
 fn e5m2(code: u8) -> f32 {
     // The upper half of an f16.
     let mut x = [0.0];
@@ -239,6 +267,13 @@ impl Item<'_> {
                 }
                 Codes::E5m2(codes) => {
                     *x = e5m2(codes[at * cols + k]) * scale;
+                    continue;
+                }
+                Codes::Fp4(codes) => {
+                    let i = at * cols + k;
+                    let code = codes[i / 2] >> (i % 2 * 4) & 15;
+                    // A product of three and four bits is exact.
+                    *x = e2m1(code) * scale * self.factor;
                     continue;
                 }
                 Codes::Int8(codes) => i32::from(codes[at * cols + k] as i8),
@@ -400,6 +435,7 @@ fn shape_of(t: &SafeTensor<'_>) -> Option<(Vec<u32>, usize, usize)> {
 fn scaled<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
     for (&name, t) in tensors {
         let codes = match t.dtype {
+            _ if name.ends_with("_scale") || name.ends_with("_scale_inv") => continue,
             Dtype::F8E4M3 => Codes::E4m3(t.data),
             Dtype::F8E5M2 => Codes::E5m2(t.data),
             Dtype::I8 if !name.ends_with("_zero_point") => Codes::Int8(t.data),
@@ -432,14 +468,74 @@ fn scaled<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>)
         found.hide([name, scale.name]);
         let (scales, name) = (grid, name.to_owned());
         let groups = None;
-        found.items.push(Item { name, stack, rows, cols, codes, scales, zeros, groups });
+        found.items.push(Item {
+            name,
+            stack,
+            rows,
+            cols,
+            codes,
+            scales,
+            zeros,
+            groups,
+            factor: 1.0,
+        });
+    }
+    Ok(())
+}
+
+/// NVFP4: bytes of two weights, a scale in FP8 for every 16, and one for all, which multiplies in
+/// ModelOpt's form and divides in that of compressed-tensors.
+fn fp4<'a>(tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
+    for (&name, t) in tensors.iter().filter(|(_, t)| t.dtype == Dtype::U8) {
+        let (base, whole, divides) =
+            match (name.strip_suffix(".weight"), name.strip_suffix(".weight_packed")) {
+                (Some(base), _) => (base, "weight_scale_2", false),
+                (_, Some(base)) => (base, "weight_global_scale", true),
+                _ => continue,
+            };
+        let Some((stack, rows, bytes)) = shape_of(t).filter(|(stack, ..)| stack.is_empty()) else {
+            return wrong(name, "is no matrix of bytes");
+        };
+        let whole = needed(tensors, &format!("{base}.{whole}"), name)?;
+        let scales = needed(tensors, &format!("{base}.weight_scale"), name)?;
+        let factor = match (&floats(&whole)?[..], divides) {
+            (&[factor], false) => factor,
+            (&[factor], true) => 1.0 / factor,
+            _ => return wrong(whole.name, "is not one scale"),
+        };
+        let cols = 2 * bytes;
+        let shape = [rows as u64, cols as u64 / 16];
+        let fits = scales.shape().iter().map(|&n| u64::from(n)).eq(shape);
+        if !fits || !cols.is_multiple_of(16) || scales.dtype != Dtype::F8E4M3 {
+            let why = format!("is not one F8_E4M3 for every 16 of {rows} x {cols} weights");
+            return wrong(scales.name, why);
+        }
+        let values: Vec<f32> = scales.data.iter().map(|&code| e4m3(code)).collect();
+        if let Some(bad) = values.iter().chain([&factor]).find(|s| !s.is_finite()) {
+            return wrong(scales.name, format!("has a scale that is {bad}: the model is damaged"));
+        }
+        let width = cols / 16;
+        let scales_of = Grid { values, width, rows: 1, cols: 16, turned: false };
+        found.hide([name, scales.name, whole.name]);
+        found.items.push(Item {
+            name: format!("{base}.weight"),
+            stack,
+            rows,
+            cols,
+            codes: Codes::Fp4(t.data),
+            scales: scales_of,
+            zeros: None,
+            groups: None,
+            factor,
+        });
     }
     Ok(())
 }
 
 /// Refuses the forms of compressed-tensors that are not known.
 fn check_compressed(meta: &dyn Metadata) -> Result<()> {
-    const KNOWN: [&str; 7] = [
+    const KNOWN: [&str; 8] = [
+        "nvfp4-pack-quantized",
         "pack-quantized",
         "int-quantized",
         "float-quantized",
@@ -492,6 +588,9 @@ fn groups(t: &SafeTensor<'_>, cols: usize, count: usize) -> Result<Option<Vec<us
 fn packed<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
     for (&name, t) in tensors {
         let Some(base) = name.strip_suffix(".weight_packed") else { continue };
+        if found.hidden.contains(name) {
+            continue; // NVFP4
+        }
         let (Some((stack, rows, per_row)), Dtype::I32) = (shape_of(t), t.dtype) else {
             return wrong(name, "is no matrix of 32-bit words");
         };
@@ -534,6 +633,7 @@ fn packed<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>)
             scales: grid,
             zeros: None,
             groups: None,
+            factor: 1.0,
         };
         let (zero, order) = (part("zero_point"), part("g_idx"));
         if let Some(zero) = tensors.get(zero.as_str()) {
@@ -637,6 +737,7 @@ fn integers<'a>(
             scales: grid,
             zeros: Some(Zeros::Rows { words: zeros.data, bits, plus }),
             groups: None,
+            factor: 1.0,
         };
         if !gptq {
             item.codes = Codes::Awq { words: t.data };

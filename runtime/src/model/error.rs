@@ -12,7 +12,7 @@ use teff_kernels::Format;
 use super::Instead;
 use crate::config::ConfigError;
 use crate::gguf_split::PartError;
-use crate::safetensors::{Dtype, SafeTensorsError, ShardError};
+use crate::safetensors::{Dtype, MAX_DIMS, SafeTensorsError, ShardError};
 use crate::tokenizer::TokenizerError;
 
 /// Error of opening a model: the file or folder, and the cause.
@@ -202,14 +202,14 @@ pub enum LoadErrorKind {
 /// Up to four dimensions of a tensor, in its container's order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dims {
-    dims: [u64; 4],
+    dims: [u64; MAX_DIMS],
     n: u8,
 }
 
 impl Dims {
     pub(super) fn new(dims: &[u64]) -> Dims {
-        let mut all = [0; 4];
-        let n = dims.len().min(4);
+        let mut all = [0; MAX_DIMS];
+        let n = dims.len().min(MAX_DIMS);
         all[..n].copy_from_slice(&dims[..n]);
         Dims { dims: all, n: n as u8 }
     }

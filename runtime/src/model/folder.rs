@@ -14,7 +14,9 @@ use super::error::{Dims, boxed};
 use super::tensor_table::{Budget, Container, Found, Piece, Ternary, is_layer_matrix};
 use super::{Instead, LoadError, LoadErrorKind, LoadOptions, Warning, load_file};
 use crate::config::{Config, ConfigError, MAX_CONFIG};
-use crate::safetensors::{Dtype, MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex};
+use crate::safetensors::{
+    Dtype, MAX_DIMS, MAX_INDEX, SafeTensor, SafeTensors, ShardError, ShardIndex,
+};
 use crate::storage::{Aligned, Bytes, open_file};
 
 const CONFIG: &str = "config.json";
@@ -294,7 +296,7 @@ pub(super) enum Packing {
 }
 
 /// Methods of quantisation that are known, and what to do about others.
-const METHODS: &str = "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, of gpt-oss mxfp4, of a BitNet model bitnet, or none; of \
+const METHODS: &str = "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, modelopt (FP8, NVFP4), of gpt-oss mxfp4, of a BitNet model bitnet, or none; of \
     others take the original weights, and make them smaller with `teff quantize`";
 
 impl Packing {
@@ -462,7 +464,7 @@ impl FolderTensors<'_> {
             (None, _, true) => Dims::new(&[cols, rows]),
         };
         let shape = t.shape();
-        let mut got = [0; 4];
+        let mut got = [0; MAX_DIMS];
         got.iter_mut().zip(shape).for_each(|(g, &d)| *g = d.into());
         // The taps of a convolution of one channel each: `[rows, 1, cols]`.
         let flat = match (slot.is_vector(), shape) {
@@ -572,7 +574,7 @@ impl FolderTensors<'_> {
         };
         let mut needed = [0; 4];
         needed.iter_mut().zip(dims).for_each(|(n, &d)| *n = d as u64);
-        let mut got = [0; 4];
+        let mut got = [0; MAX_DIMS];
         got.iter_mut().zip(t.shape()).for_each(|(g, &d)| *g = d.into());
         let (needed, got) = (Dims::new(&needed[..dims.len()]), Dims::new(&got[..t.shape().len()]));
         match needed == got {

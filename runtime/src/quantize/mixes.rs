@@ -30,6 +30,16 @@ enum Rules {
     Q4KM,
     Q5KM,
     Iq4Nl,
+    /// IQ1_S and IQ1_M.
+    Iq1,
+    /// IQ2_XXS and IQ2_XS.
+    Iq2,
+    /// IQ2_S and IQ2_M.
+    Iq2M,
+    Iq3Xxs,
+    Iq3Xs,
+    Iq3S,
+    Iq3M,
     /// Layers in ternary weights or two bits, with another format for the head and the embedding.
     Ternary,
     /// As in BitNet's published file: F16 for the embedding and the head.
@@ -48,7 +58,7 @@ const Q2_K_S: u32 = 21;
 impl Target {
     /// All targets, with the numbers of llama.cpp (`llama_ftype` in llama.h); I2_S has that of
     /// BitNet's converter.
-    pub const ALL: [Target; 29] = [
+    pub const ALL: [Target; 39] = [
         target("F32", Format::F32, 0, Rules::Plain),
         target("F16", Format::F16, 1, Rules::Plain),
         target("BF16", Format::BF16, 32, Rules::Plain),
@@ -70,6 +80,16 @@ impl Target {
         target("Q5_K_S", Format::Q5_K, 16, Rules::Head),
         target("Q5_K_M", Format::Q5_K, 17, Rules::Q5KM),
         target("Q6_K", Format::Q6_K, 18, Rules::Head),
+        target("IQ1_S", Format::IQ1_S, 24, Rules::Iq1),
+        target("IQ1_M", Format::IQ1_M, 31, Rules::Iq1),
+        target("IQ2_XXS", Format::IQ2_XXS, 19, Rules::Iq2),
+        target("IQ2_XS", Format::IQ2_XS, 20, Rules::Iq2),
+        target("IQ2_S", Format::IQ2_XS, 28, Rules::Iq2M),
+        target("IQ2_M", Format::IQ2_S, 29, Rules::Iq2M),
+        target("IQ3_XXS", Format::IQ3_XXS, 23, Rules::Iq3Xxs),
+        target("IQ3_XS", Format::IQ3_S, 22, Rules::Iq3Xs),
+        target("IQ3_S", Format::IQ3_S, 26, Rules::Iq3S),
+        target("IQ3_M", Format::IQ3_S, 27, Rules::Iq3M),
         target("IQ4_NL", Format::IQ4_NL, 25, Rules::Iq4Nl),
         target("IQ4_XS", Format::IQ4_XS, 30, Rules::Iq4Nl),
         target("MXFP4_MOE", Format::MXFP4, 38, Rules::Experts),
@@ -106,9 +126,13 @@ impl Target {
     /// quantisation.
     pub(super) fn needs_importances(&self, tensor: &str, format: Format) -> bool {
         let part = Part::of(tensor);
-        !matches!(part, Part::Output | Part::Embedding)
-            && format == Format::Q2_K
-            && self.file_type == Q2_K_S
+        let needed = match format {
+            Format::Q2_K => self.file_type == Q2_K_S,
+            Format::IQ1_S | Format::IQ1_M => true,
+            Format::IQ2_XXS | Format::IQ2_XS | Format::IQ2_S | Format::IQ3_XXS => true,
+            _ => false,
+        };
+        needed && !matches!(part, Part::Output | Part::Embedding)
     }
 
     /// Name, such as `Q4_K_M`.
@@ -189,7 +213,10 @@ pub(super) enum Part {
     /// Values, alone or fused with queries and keys.
     AttnV,
     AttnK,
+    AttnQ,
     AttnOutput,
+    FfnUp,
+    FfnGate,
     FfnDown,
     Other,
 }
@@ -204,7 +231,10 @@ impl Part {
                 Part::AttnV
             }
             _ if has("attn_k.weight") => Part::AttnK,
+            _ if has("attn_q.weight") => Part::AttnQ,
             _ if has("attn_output.weight") => Part::AttnOutput,
+            _ if has("ffn_up") => Part::FfnUp,
+            _ if has("ffn_gate") => Part::FfnGate,
             _ if has("ffn_down") => Part::FfnDown,
             _ => Part::Other,
         }
@@ -218,6 +248,9 @@ pub(super) struct Counters {
     pub(super) value: u32,
     /// Matrices at the end of layers, planned so far.
     pub(super) down: u32,
+    /// The same of those at their beginning.
+    pub(super) up: u32,
+    pub(super) gate: u32,
     /// True if the embedding is also the head.
     pub(super) tied: bool,
     /// True if there is an importance matrix.
@@ -231,6 +264,8 @@ pub(super) fn weighs(format: Format) -> bool {
         F::Q4_0 | F::Q4_1 | F::Q5_0 | F::Q5_1 => true,
         F::Q2_K | F::Q3_K | F::Q4_K | F::Q5_K | F::Q6_K => true,
         F::IQ4_NL | F::IQ4_XS => true,
+        F::IQ1_S | F::IQ1_M => true,
+        F::IQ2_XXS | F::IQ2_XS | F::IQ2_S | F::IQ3_XXS | F::IQ3_S => true,
         _ => false,
     }
 }
@@ -266,9 +301,19 @@ impl Target {
             let whole = matches!(part, Part::Output | Part::Embedding);
             return if whole { F::F16 } else { base };
         }
+        if matches!(rules, R::Iq1 | R::Iq2 | R::Iq2M) {
+            if let Some(format) = self.low(facts, part, counters) {
+                return format;
+            }
+        }
+        // With several per layer, the name determines the layer.
+        let named = layer.filter(|_| facts.experts > 1);
         match part {
             Part::Output if !cols.is_multiple_of(base.block_len() as u64) => F::Q8_0,
+            Part::Output if matches!(rules, R::Iq1 | R::Iq2 | R::Iq2M | R::Iq3Xxs) => F::Q5_K,
             Part::Output if base != F::Q8_0 => F::Q6_K,
+            Part::Embedding if matches!(rules, R::Iq1 | R::Iq2) => F::Q2_K,
+            Part::Embedding if matches!(rules, R::Iq2M | R::Iq3Xxs) => F::IQ3_S,
             Part::Embedding if rules == R::Ternary => F::Q4_K,
             Part::AttnV => {
                 let (i, n) = (counters.value, counters.values);
@@ -283,6 +328,9 @@ impl Target {
                     R::Q4KM | R::Q5KM if more_bits(i, n) => F::Q6_K,
                     R::Q4KS if i < 4 => F::Q5_K,
                     R::Iq4Nl if facts.group >= 4 => F::Q5_K,
+                    R::Iq3Xxs | R::Iq3Xs | R::Iq3S if facts.group >= 4 => F::Q4_K,
+                    R::Iq3Xxs if !counters.importances => F::IQ3_S,
+                    R::Iq3M => F::Q4_K,
                     _ => base,
                 };
                 match format {
@@ -292,9 +340,22 @@ impl Target {
                 }
             }
             Part::AttnK if facts.experts == 8 => F::Q8_0,
+            Part::AttnK | Part::AttnQ => match rules {
+                R::Iq3Xs => F::IQ3_XXS,
+                R::Iq3Xxs => F::IQ2_S,
+                _ => base,
+            },
+            Part::FfnUp | Part::FfnGate => {
+                let count = match part {
+                    Part::FfnUp => &mut counters.up,
+                    _ => &mut counters.gate,
+                };
+                let (i, n) = (named.unwrap_or(*count), u64::from(facts.layers));
+                *count += 1;
+                let inner = (n / 8..7 * n / 8).contains(&u64::from(i));
+                if rules == R::Iq3Xs && inner { F::IQ3_XXS } else { base }
+            }
             Part::FfnDown => {
-                // With several per layer, the name determines the layer.
-                let named = layer.filter(|_| facts.experts > 1);
                 let (i, n) = (named.unwrap_or(counters.down), facts.layers);
                 counters.down += 1;
                 match rules {
@@ -303,6 +364,10 @@ impl Target {
                     R::Q3KM if i < n / 16 => F::Q5_K,
                     R::Q3KM => F::Q4_K,
                     R::Q3KL => F::Q5_K,
+                    R::Iq3Xxs if counters.importances => base,
+                    R::Iq3Xxs if i < n / 8 => F::Q4_K,
+                    R::Iq3Xxs => F::Q3_K,
+                    R::Iq3M if i < n / 8 || facts.experts == 8 && more_bits(i, n) => F::Q4_K,
                     R::Q4KM | R::Q5KM if more_bits(i, n) => F::Q6_K,
                     R::Q4KS if i < n / 8 => F::Q5_K,
                     R::Iq4Nl if i < n / 8 && !counters.importances => F::Q5_K,
@@ -318,15 +383,41 @@ impl Target {
             Part::AttnOutput if facts.experts == 8 => match (rules, base) {
                 (R::Q2KS | R::Q3KL | R::Q5KM, _) => base,
                 (_, F::Q2_K | F::Q3_K | F::Q4_K | F::IQ4_NL | F::IQ4_XS) => F::Q5_K,
+                (_, F::IQ3_XXS | F::IQ3_S) => F::Q5_K,
                 _ => base,
             },
             Part::AttnOutput => match rules {
                 R::Q2K => F::Q3_K,
                 R::Q3KM => F::Q4_K,
                 R::Q3KL => F::Q5_K,
+                R::Iq3Xxs => F::IQ3_S,
+                R::Iq3M => F::Q4_K,
                 _ => base,
             },
             _ => base,
+        }
+    }
+
+    /// Format of the next tensor in a mix of one or two bits, if it is not that of most or of the head.
+    fn low(&self, facts: &Facts, part: Part, counters: &mut Counters) -> Option<Format> {
+        use Format as F;
+        let more = if self.rules == Rules::Iq2M { F::IQ3_S } else { F::Q2_K };
+        match part {
+            Part::AttnV => {
+                counters.value += 1;
+                Some(if facts.group >= 4 || facts.experts >= 4 { F::Q4_K } else { more })
+            }
+            Part::AttnK if facts.experts == 8 => Some(F::Q4_K),
+            Part::FfnDown => {
+                let first = counters.down < facts.layers / 8;
+                counters.down += 1;
+                Some(if first { more } else { self.base })
+            }
+            Part::AttnOutput if facts.experts == 8 => Some(F::Q5_K),
+            Part::AttnOutput if self.rules == Rules::Iq2M => Some(F::IQ3_S),
+            Part::AttnOutput if self.rules == Rules::Iq1 => Some(F::IQ2_XXS),
+            Part::Output | Part::Embedding => None,
+            _ => Some(self.base),
         }
     }
 }
@@ -341,7 +432,8 @@ pub(super) fn fit(mut format: Format, cols: u64) -> Format {
             F::Q2_K | F::Q3_K | F::TQ1_0 | F::TQ2_0 | F::Q1_0 | F::Q2_0 => F::Q4_0,
             F::Q4_K => F::Q5_0,
             F::Q5_K => F::Q5_1,
-            F::IQ4_XS => F::IQ4_NL,
+            F::IQ4_XS | F::IQ1_S | F::IQ1_M => F::IQ4_NL,
+            F::IQ2_XXS | F::IQ2_XS | F::IQ2_S | F::IQ3_XXS | F::IQ3_S => F::IQ4_NL,
             // Ternary weights fit into the codes of Q8_0 as they are.
             F::Q6_K | F::I2_S => F::Q8_0,
             _ => F::F16,

@@ -156,6 +156,8 @@ pub fn plan_with(
         values: parts().filter(|&p| p == Part::AttnV).count() as u32,
         value: 0,
         down: 0,
+        up: 0,
+        gate: 0,
         tied: parts().all(|p| p != Part::Output),
         importances,
     };

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use crate::common::Plain;
 use crate::decoders::{
     Fields, Read, Small, TIED, VOCAB, WIDTH, all, all_differ, bitnet, gemma3, gemma3n, gemma4,
-    gpt2, lfm2, llama, logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, read,
-    read_of, refused, rotary, tensor, warned, with,
+    gpt2, lfm2, llama, logits, mistral, open, own_head, qwen2, qwen3, qwen3moe, qwen35, qwen35moe,
+    read, read_of, refused, rotary, tensor, warned, with,
 };
 use teff_graph::Head;
 use teff_graph::family::Rule;
@@ -667,6 +667,15 @@ fn layers_of_linear_attention() {
         refused(&fields.set(&[(key, wrong)]), &tensors, key);
     }
     refused(&fields.set(&[("linear_num_value_heads", "3")]), &tensors, "multiple");
+}
+
+#[test]
+fn weights_of_experts_are_normalised() {
+    let Small { fields, tensors, .. } = qwen35moe();
+    let want = read(&fields, &tensors, &[]);
+    let key = "norm_topk_prob";
+    assert!(read(&fields.set(&[(key, "true")]), &tensors, &[]) == want);
+    assert!(read(&fields.set(&[(key, "false")]), &tensors, &[key]) == want);
 }
 
 #[test]

@@ -602,7 +602,7 @@ fn settings_of_gpt_oss() {
         (r#""swiglu_limit":-1,"#, "limit"),
         (r#""swiglu_alpha":"x","#, "swiglu_alpha"),
         (r#""layer_types":["full_attention"],"#, "layer_types"),
-        (r#""quantization_config":{"quant_method":"gptq"},"#, "quant_method"),
+        (r#""quantization_config":{"quant_method":"bitsandbytes"},"#, "quant_method"),
     ] {
         let e = open(more).unwrap_err().to_string();
         assert!(e.contains(names), "{names}: {e}");

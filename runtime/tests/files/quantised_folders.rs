@@ -132,6 +132,44 @@ fn packed(draw: &mut Draw, base: &str, rows: usize, cols: usize) -> (Vec<Plain>,
     (all, values)
 }
 
+/// ModelOpt's NVFP4: two scales, one of them in FP8 for every 16.
+fn nvfp4(draw: &mut Draw, base: &str, rows: usize, cols: usize) -> (Vec<Plain>, Vec<f32>) {
+    const VALUES: [f64; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    let codes: Vec<u8> = (0..rows * cols / 2).map(|_| draw.bits(8) as u8).collect();
+    let scales: Vec<u8> = (0..rows * cols / 16).map(|_| draw.bits(7) as u8 % 127).collect();
+    let whole = draw.bits(24) as f32 * 2f32.powi(-32);
+    let values = (0..rows * cols).map(|i| {
+        let code = codes[i / 2] >> (i % 2 * 4) & 15;
+        let value = VALUES[usize::from(code & 7)] * if code & 8 != 0 { -1.0 } else { 1.0 };
+        (value * e4m3(scales[i / 16]) * f64::from(whole)) as f32
+    });
+    let values = values.collect();
+    let all = vec![
+        plain(format!("{base}.input_scale"), "F32", &[], f32s(&[0.5])),
+        plain(format!("{base}.weight"), "U8", &[rows, cols / 2], codes),
+        plain(format!("{base}.weight_scale"), "F8_E4M3", &[rows, cols / 16], scales),
+        plain(format!("{base}.weight_scale_2"), "F32", &[], f32s(&[whole])),
+    ];
+    (all, values)
+}
+
+/// The same as compressed-tensors has it, with a power of two that divides.
+fn nvfp4_packed(draw: &mut Draw, base: &str, rows: usize, cols: usize) -> (Vec<Plain>, Vec<f32>) {
+    let (mut all, _) = nvfp4(draw, base, rows, cols);
+    let (codes, scales) = (all[1].data.clone(), all[2].data.clone());
+    let values = (0..rows * cols).map(|i| {
+        let code = codes[i / 2] >> (i % 2 * 4) & 15;
+        let value = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0][usize::from(code & 7)];
+        let value = if code & 8 != 0 { -value } else { value };
+        (value * e4m3(scales[i / 16]) / 256.0) as f32
+    });
+    let values = values.collect();
+    all[0].name = format!("{base}.input_global_scale");
+    all[1].name = format!("{base}.weight_packed");
+    all[3] = plain(format!("{base}.weight_global_scale"), "F32", &[1], f32s(&[256.0]));
+    (all, values)
+}
+
 fn f16(draw: &mut Draw, n: usize) -> (Vec<f32>, Vec<u8>) {
     let scales: Vec<f32> = (0..n).map(|_| draw.scale()).collect();
     let mut bytes = vec![0; 2 * n];
@@ -187,7 +225,7 @@ fn awq(draw: &mut Draw, base: &str, rows: usize, cols: usize) -> (Vec<Plain>, Ve
     (all, values)
 }
 
-const FORMS: [(&str, Form); 6] = [
+const FORMS: [(&str, Form); 8] = [
     (
         r#""quant_method":"fp8","weight_block_size":[48,80],"activation_scheme":"dynamic""#,
         fp8_blocks,
@@ -197,6 +235,8 @@ const FORMS: [(&str, Form); 6] = [
     (r#""quant_method":"compressed-tensors","format":"pack-quantized""#, packed),
     (r#""quant_method":"gptq","bits":4,"group_size":32,"desc_act":true"#, gptq),
     (r#""quant_method":"awq","bits":4,"group_size":64,"version":"gemm""#, awq),
+    (r#""quant_method":"modelopt","quant_algo":"NVFP4","ignore":["lm_head"]"#, nvfp4),
+    (r#""quant_method":"compressed-tensors","format":"nvfp4-pack-quantized""#, nvfp4_packed),
 ];
 
 /// A folder in a form, and what it stands for.
@@ -251,16 +291,18 @@ fn contradictions_of_quantised_weights_are_named() {
     let last = "model.layers.1.mlp.down_proj";
     let with = |end: &str| format!("{last}.{end}");
     #[rustfmt::skip]
-    let cases: [(usize, Change, String); 9] = [
-        (0, |t| t.retain(|t| !t.name.ends_with("down_proj.weight_scale_inv")), with("weight")),
-        (0, |t| cut(t, "down_proj.weight_scale_inv"), with("weight_scale_inv")),
-        (1, |t| fill(t, "down_proj.weight_scale_inv"), with("weight_scale_inv")),
-        (2, |t| cut(t, "down_proj.weight_zero_point"), with("weight_zero_point")),
-        (3, |t| t.retain(|t| !t.name.ends_with("down_proj.weight_shape")), with("weight_packed")),
-        (3, |t| fill(t, "down_proj.weight_g_idx"), with("weight_g_idx")),
-        (4, |t| t.retain(|t| !t.name.ends_with("down_proj.qzeros")), with("qweight")),
-        (4, |t| cut(t, "down_proj.g_idx"), with("g_idx")),
-        (5, |t| cut(t, "down_proj.scales"), with("scales")),
+    let cases: [(usize, Change, String); 11] = [
+        (0, |t| t.retain(|t| !t.name.ends_with("1.mlp.down_proj.weight_scale_inv")), with("weight")),
+        (0, |t| cut(t, "1.mlp.down_proj.weight_scale_inv"), with("weight_scale_inv")),
+        (1, |t| fill(t, "1.mlp.down_proj.weight_scale_inv"), with("weight_scale_inv")),
+        (2, |t| cut(t, "1.mlp.down_proj.weight_zero_point"), with("weight_zero_point")),
+        (3, |t| t.retain(|t| !t.name.ends_with("1.mlp.down_proj.weight_shape")), with("weight_packed")),
+        (3, |t| fill(t, "1.mlp.down_proj.weight_g_idx"), with("weight_g_idx")),
+        (4, |t| t.retain(|t| !t.name.ends_with("1.mlp.down_proj.qzeros")), with("qweight")),
+        (4, |t| cut(t, "1.mlp.down_proj.g_idx"), with("g_idx")),
+        (5, |t| cut(t, "1.mlp.down_proj.scales"), with("scales")),
+        (6, |t| t.retain(|t| !t.name.ends_with("1.mlp.down_proj.weight_scale_2")), with("weight")),
+        (6, |t| cut(t, "1.mlp.down_proj.weight_scale"), with("weight_scale")),
     ];
     for (form, change, tensor) in cases {
         let (quantization, form) = FORMS[form];
@@ -300,7 +342,12 @@ fn unknown_quantisations_are_named() {
         (r#""quant_method":"gptq","checkpoint_format":"marlin""#, 4, "checkpoint_format"),
         (r#""quant_method":"awq","version":"gemv""#, 5, "quantization_config.version"),
         (r#""quant_method":"awq","bits":8"#, 5, "quantization_config.bits"),
-        (r#""quant_method":"compressed-tensors","format":"nvfp4-pack-quantized""#, 3, "format"),
+        (r#""quant_method":"compressed-tensors","format":"mxfp4-pack-quantized""#, 3, "format"),
+        (
+            r#""quant_method":"modelopt","quant_algo":"W4A8_AWQ""#,
+            6,
+            "quantization_config.quant_algo",
+        ),
         (r#""quant_method":"compressed-tensors","format":"marlin-24""#, 3, "marlin-24"),
     ];
     for (quantization, form, names) in cases {

@@ -92,8 +92,17 @@ fn hostile_tensors_are_named() {
         let t = format!("{{\"dtype\":{dtype},\"shape\":[1],\"data_offsets\":[0,4]}}");
         assert_eq!(field(&t), "dtype", "{t}");
     }
-    let shapes =
-        ["1", "[-1]", "[1.0]", "[1e1]", "[4294967296]", "[1,1,1,1,1]", "[[1]]", "[\"1\"]", "null"];
+    let shapes = [
+        "1",
+        "[-1]",
+        "[1.0]",
+        "[1e1]",
+        "[4294967296]",
+        "[1,1,1,1,1,1]",
+        "[[1]]",
+        "[\"1\"]",
+        "null",
+    ];
     for shape in shapes {
         let t = format!("{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,4]}}");
         assert_eq!(field(&t), "shape", "{t}");

@@ -233,21 +233,32 @@ pub fn lfm2() -> Small {
 
 /// Qwen 3.5 with attention in the second of three layers.
 pub fn qwen35() -> Small {
-    let spec = family::qwen35::qwen3_5_0_8b().with_layers(|mut layer| {
+    linear("Qwen3_5ForCausalLM", family::qwen35::qwen3_5_0_8b(), &[])
+}
+
+/// The same with experts.
+pub fn qwen35moe() -> Small {
+    let more =
+        [("num_experts", "4"), ("num_experts_per_tok", "2"), ("moe_intermediate_size", "64")];
+    linear("Qwen3_5MoeForCausalLM", family::qwen35moe::qwen3_5_35b_a3b(), &more)
+}
+
+fn linear(class: &'static str, spec: Spec<'_>, more: &[(&str, &str)]) -> Small {
+    let spec = spec.with_layers(|mut layer| {
         if let Mixer::DeltaNet(d) = &mut layer.mixer {
             (d.key_heads, d.value_heads, d.key_dim, d.value_dim) = (2, 4, 16, 16);
         }
         layer
     });
     let layers = Layers::new(spec.layers.kinds(), &[0, 1, 0], 3).to_owned();
-    let more = [
+    let own = [
         ("layer_types", r#"["linear_attention","full_attention","linear_attention"]"#),
         ("linear_num_key_heads", "2"),
         ("linear_num_value_heads", "4"),
         ("linear_key_head_dim", "16"),
         ("linear_value_head_dim", "16"),
     ];
-    decoder("Qwen3_5ForCausalLM", Spec { layers, ..spec }, true, &more)
+    decoder(class, Spec { layers, ..spec }, false, &[&own[..], more].concat())
 }
 
 pub fn bitnet() -> Small {

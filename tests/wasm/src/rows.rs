@@ -37,7 +37,7 @@ fn elementwise(run: &mut Run<'_>, kind: Kind, len: usize) {
     let factor = run.r.float(kind);
     // Each writes the row that it is given, which holds x.
     type Operation<'a> = &'a dyn Fn(&dyn Backend, &mut [f32]);
-    let operations: [Operation<'_>; 18] = [
+    let operations: [Operation<'_>; 20] = [
         &|b, y| b.layer_norm(x, w, bias, eps, y),
         &|b, y| b.rms_norm(x, w, eps, y),
         &|b, y| b.add(y, w),

@@ -128,7 +128,12 @@ unsafe fn quad<P: Dot, B: Unpack>(
         let mut sums = [vdupq_n_s32(0); QUAD];
         if B::SUB == 16 {
             for i in 0..2 {
-                let (w, x) = ((*w).bytes(2 * quad + i), codes(x, i));
+                let (w, x) = if B::CHUNK == 1 {
+                    ((*w).bytes(2 * quad + i), codes(x, i))
+                } else {
+                    let i = i.min(valid - 1);
+                    ((*w.add(i)).bytes(0), codes(x, i))
+                };
                 sums[2 * i] = P::dot16(w[0], x[0]);
                 sums[2 * i + 1] = P::dot16(w[1], x[1]);
             }
@@ -138,9 +143,8 @@ unsafe fn quad<P: Dot, B: Unpack>(
             let (w, x) = if B::CHUNK == 1 {
                 ((*w).bytes(QUAD * quad + i), codes(x, i))
             } else {
-                let parts = const { B::LEN / ACT_BLOCK };
-                let i = i.min(valid * parts - 1);
-                ((*w.add(i / parts)).bytes(i % parts), codes(x, i))
+                let i = i.min(valid - 1);
+                ((*w.add(i)).bytes(0), codes(x, i))
             };
             *sum = if B::SMALL { P::dot32::<true>(w, x) } else { P::dot32::<false>(w, x) };
         }

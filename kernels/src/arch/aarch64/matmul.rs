@@ -8,7 +8,8 @@ use super::unpack::Unpack;
 use super::unpack_ternary::UnpackTernary;
 use super::{gemm, gemm_ternary};
 use crate::backend::{check_matmul, matmul_portable};
-use crate::blocks::{for_codes, for_dense, for_ternary};
+use crate::blocks::expanded::{self, for_drivers};
+use crate::blocks::{for_dense, for_ternary};
 use crate::{
     ActivationKind, Activations, DenseActivations, Format, Matrix, Q8Activations, Tile,
     WideActivations,
@@ -16,12 +17,13 @@ use crate::{
 
 /// Bytes of scratch that [`matmul`] needs.
 pub(super) fn scratch(format: Format, cols: usize, batch: usize) -> usize {
-    match format.activations() {
-        _ if batch < gemm::PANEL_COLS => 0,
-        ActivationKind::Dense => 0,
-        ActivationKind::Wide => gemm_ternary::scratch(cols),
-        ActivationKind::Q8 => for_codes!(format, B => gemm::scratch::<B>(cols), dense => 0),
-    }
+    expanded::scratch(format, cols)
+        + match format.activations() {
+            _ if batch < gemm::PANEL_COLS => 0,
+            ActivationKind::Dense => 0,
+            ActivationKind::Wide => gemm_ternary::scratch(cols),
+            ActivationKind::Q8 => for_drivers!(format, B => gemm::scratch::<B>(cols), dense => 0),
+        }
 }
 
 /// [`crate::Backend::matmul`].
@@ -37,10 +39,15 @@ pub(super) fn matmul<I: InstructionSet>(
     if w.is_repacked() {
         return matmul_portable(w, x, rows, y);
     }
+    if w.is_to_expand() {
+        return expanded::matmul(w, rows, y, scratch, |w, rows, y, scratch| {
+            matmul(isa, w, x, rows, y, scratch);
+        });
+    }
     match x {
         // SAFETY: every target of this module has NEON.
         Activations::Dense(x) => unsafe { dense(w, x, rows, y) },
-        Activations::Q8(x) => for_codes!(w.format(),
+        Activations::Q8(x) => for_drivers!(w.format(),
             B => quantized::<I, B>(isa, w, x, rows, y, scratch),
             dense => unreachable!("checked by check_matmul")),
         Activations::Wide(x) => for_ternary!(w.format(),

@@ -15,8 +15,8 @@ mod matmul;
 mod neon;
 mod panel;
 mod unpack;
+mod unpack_expanded;
 mod unpack_ternary;
-mod unpack_words;
 
 pub use dotprod::Dotprod;
 pub use i8mm::I8mm;

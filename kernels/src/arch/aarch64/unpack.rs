@@ -83,7 +83,7 @@ unsafe fn halves4<B>(w: *const B, valid: usize, get: impl Fn(&B) -> F16) -> floa
 /// # Safety
 /// The target has NEON.
 #[inline(always)]
-pub(super) unsafe fn units(d: F16, min: F16) -> float32x4_t {
+unsafe fn units(d: F16, min: F16) -> float32x4_t {
     // SAFETY: NEON by the caller.
     unsafe { widen(vcreate_u16(bits(d) | bits(min) << 16)) }
 }
@@ -111,7 +111,7 @@ unsafe fn floats_u8(v: uint8x16_t) -> Quads {
 /// # Safety
 /// The target has NEON.
 #[inline(always)]
-pub(super) unsafe fn floats_s8(v: int8x16_t) -> Quads {
+unsafe fn floats_s8(v: int8x16_t) -> Quads {
     // SAFETY: NEON by the caller.
     unsafe {
         let (a, b) = (vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v));
@@ -129,7 +129,7 @@ pub(super) unsafe fn floats_s8(v: int8x16_t) -> Quads {
 /// # Safety
 /// The target has NEON.
 #[inline(always)]
-pub(super) unsafe fn times(v: Quads, d: float32x4_t) -> Quads {
+unsafe fn times(v: Quads, d: float32x4_t) -> Quads {
     // SAFETY: NEON by the caller.
     unsafe { [vmulq_f32(v[0], d), vmulq_f32(v[1], d), vmulq_f32(v[2], d), vmulq_f32(v[3], d)] }
 }
@@ -172,7 +172,7 @@ unsafe fn load2(p: *const u8) -> [uint8x16_t; 2] {
 /// # Safety
 /// The target has NEON.
 #[inline(always)]
-pub(super) unsafe fn nibbles(q: &[u8; 16]) -> [uint8x16_t; 2] {
+unsafe fn nibbles(q: &[u8; 16]) -> [uint8x16_t; 2] {
     // SAFETY: 16 bytes behind q; NEON by the caller.
     unsafe {
         let q = vld1q_u8(q.as_ptr());

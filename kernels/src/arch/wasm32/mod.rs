@@ -5,8 +5,8 @@ mod lanes;
 mod simd128;
 mod ternary;
 mod unpack;
+mod unpack_expanded;
 mod unpack_ternary;
-mod unpack_words;
 
 use lanes::Lanes128;
 pub use simd128::Simd128;

@@ -25,7 +25,8 @@ use super::unpack::{Scales, Unpack, sums4, transpose4};
 use crate::activations::ACT_BLOCK;
 use crate::arch::shared::{methods, operations};
 use crate::backend::{check_matmul, matmul_portable};
-use crate::blocks::{for_codes, for_dense, for_ternary};
+use crate::blocks::expanded::{self, for_drivers};
+use crate::blocks::{for_dense, for_ternary};
 use crate::ops::dense;
 use crate::{
     ActivationKind, Activations, Backend, DenseActivations, Format, Matrix, Q8Activations, Tile,
@@ -399,11 +400,12 @@ impl Backend for Simd128 {
     }
 
     fn matmul_scratch(&self, format: Format, cols: usize, batch: usize) -> usize {
-        match format.activations() {
-            ActivationKind::Q8 => panel_bytes(cols, batch) + wide_bytes(cols, batch),
-            ActivationKind::Wide => ternary::scratch(cols, batch),
-            ActivationKind::Dense => 0,
-        }
+        expanded::scratch(format, cols)
+            + match format.activations() {
+                ActivationKind::Q8 => panel_bytes(cols, batch) + wide_bytes(cols, batch),
+                ActivationKind::Wide => ternary::scratch(cols, batch),
+                ActivationKind::Dense => 0,
+            }
     }
 
     fn matmul(
@@ -418,10 +420,15 @@ impl Backend for Simd128 {
         if w.is_repacked() {
             return matmul_portable(w, x, rows, y);
         }
+        if w.is_to_expand() {
+            return expanded::matmul(w, rows, y, scratch, |w, rows, y, scratch| {
+                self.matmul(w, x, rows, y, scratch);
+            });
+        }
         match x {
             Activations::Dense(x) => dense(w, x, rows, y),
             Activations::Q8(x) => {
-                for_codes!(w.format(), B => quantized::<B>(w, x, rows, y, scratch),
+                for_drivers!(w.format(), B => quantized::<B>(w, x, rows, y, scratch),
                 dense => unreachable!("checked by check_matmul"))
             }
             Activations::Wide(x) => for_ternary!(w.format(),

@@ -84,7 +84,7 @@ fn bits<const FROM: u32>(x: v128, mask: u8) -> v128 {
 
 /// Both halves of sixteen bytes: Q4_0 and what is like it.
 #[inline(always)]
-pub(super) fn nibbles(q: &[u8; 16]) -> [v128; 2] {
+fn nibbles(q: &[u8; 16]) -> [v128; 2] {
     let q = load(q, 0);
     [bits::<0>(q, 15), bits::<4>(q, 15)]
 }

@@ -11,7 +11,8 @@ use super::detect;
 use super::lanes512::Lanes512;
 use crate::arch::shared::{methods, operations};
 use crate::backend::check_matmul;
-use crate::blocks::{for_codes, for_ternary};
+use crate::blocks::expanded::{self, for_drivers};
+use crate::blocks::for_ternary;
 use crate::{ActivationKind, Activations, Backend, Format, Matrix, Tile};
 
 /// Backend that uses AMX-INT8, beside AVX-512 with VNNI. A value proves that the CPU has them and
@@ -84,6 +85,11 @@ impl Backend for Amx {
         scratch: &mut [u8],
     ) {
         check_matmul(w, x, &rows, y);
+        if w.is_to_expand() {
+            return expanded::matmul(w, rows, y, scratch, |w, rows, y, scratch| {
+                self.matmul(w, x, rows, y, scratch);
+            });
+        }
         let mr = match x {
             // Of a repacked matrix, panels begin where its groups of rows do.
             Activations::Q8(_) if w.is_repacked() && !rows.start.is_multiple_of(amx_gemm::MR) => {
@@ -99,7 +105,7 @@ impl Backend for Amx {
         // SAFETY: a value of this type exists only where all of it was found.
         unsafe {
             match x {
-                Activations::Q8(x) => for_codes!(w.format(),
+                Activations::Q8(x) => for_drivers!(w.format(),
                     B => amx_gemm::matmul::<Tmul, B>(self.0, w, x, panels, &mut part, scratch),
                     dense => unreachable!("checked by check_matmul")),
                 Activations::Wide(x) => for_ternary!(w.format(),

@@ -97,7 +97,7 @@ impl<P: Dot, B: Unpack> MicroKernel<B, &Q8Activations<'_>> for Rows8<P> {
     const MR: usize = MR;
     /// Super-blocks of up to five bits: from memory, long rows are up to 1.2 times as fast far as
     /// near. Q6_K is slower (3072 columns: 14 for 17.5 GB/s); short blocks were not tried.
-    const FAR: bool = B::FAR;
+    const FAR: bool = B::LEN > ACT_BLOCK && B::MAX <= 31;
     type Outputs = __m256;
 
     #[inline(always)]

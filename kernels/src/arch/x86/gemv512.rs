@@ -25,9 +25,9 @@ use super::shuffle512::MR;
 use super::unpack::Unpack;
 use super::unpack16::Unpack16;
 use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::blocks::expanded::{Expanded16, Expanded32};
 use crate::blocks::{
-    IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, MXFP4, NVFP4, Q1_0, Q2_0,
-    Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
 use crate::entered::enter;
 use crate::{Matrix, Q8Activations, Tile};
@@ -75,8 +75,7 @@ macro_rules! gemv512 {
 gemv512!(sixteen: IQ4_NL, IQ4_XS, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K);
 // From memory no faster, or slower, with sixteen.
 gemv512!(eight: Q8_0, Q6_K);
-// Unpacked by words, one row at a time.
-gemv512!(eight: NVFP4, Q1_0, Q2_0, IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S);
+gemv512!(eight: Expanded32, Expanded16);
 
 /// The terms that the sums of a column's codes add to a block, one for every sub-block.
 #[derive(Clone, Copy)]

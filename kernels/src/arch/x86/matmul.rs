@@ -18,7 +18,8 @@ use super::unpack_interleaved::UnpackInterleaved;
 use super::unpack_ternary::UnpackTernary;
 use super::{gemm, gemm_ternary, gemv_interleaved, gemv_ternary};
 use crate::backend::check_matmul;
-use crate::blocks::{for_codes, for_dense, for_ternary};
+use crate::blocks::expanded::{self, for_drivers};
+use crate::blocks::{for_dense, for_ternary};
 use crate::ops::dense::LoadDense;
 use crate::{
     ActivationKind, Activations, DenseActivations, Format, Matrix, Q8Activations, Tile,
@@ -27,15 +28,16 @@ use crate::{
 
 /// Bytes of scratch that [`matmul`] needs.
 pub(super) fn scratch<I: InstructionSet>(format: Format, cols: usize, batch: usize) -> usize {
-    match format.activations() {
-        ActivationKind::Q8 if batch >= gemm::PANEL_COLS => {
-            for_codes!(format, B => gemm::scratch::<I::Reg, B>(cols, batch), dense => 0)
+    expanded::scratch(format, cols)
+        + match format.activations() {
+            ActivationKind::Q8 if batch >= gemm::PANEL_COLS => {
+                for_drivers!(format, B => gemm::scratch::<I::Reg, B>(cols, batch), dense => 0)
+            }
+            ActivationKind::Wide if batch >= gemm_ternary::PANEL_COLS => {
+                gemm_ternary::scratch(I::Reg::MR, cols)
+            }
+            _ => 0,
         }
-        ActivationKind::Wide if batch >= gemm_ternary::PANEL_COLS => {
-            gemm_ternary::scratch(I::Reg::MR, cols)
-        }
-        _ => 0,
-    }
 }
 
 /// [`crate::Backend::matmul`].
@@ -48,11 +50,16 @@ pub(super) fn matmul<I: InstructionSet>(
     scratch: &mut [u8],
 ) {
     check_matmul(w, x, &rows, y);
+    if w.is_to_expand() {
+        return expanded::matmul(w, rows, y, scratch, |w, rows, y, scratch| {
+            matmul(isa, w, x, rows, y, scratch);
+        });
+    }
     match x {
         Activations::Dense(x) => for_dense!(w.format(),
             B => dense::<I, B>(isa, w, x, rows, y),
             others => unreachable!("checked by check_matmul")),
-        Activations::Q8(x) => for_codes!(w.format(),
+        Activations::Q8(x) => for_drivers!(w.format(),
             B => quantized::<I, B>(isa, w, x, rows, y, scratch),
             dense => unreachable!("checked by check_matmul")),
         Activations::Wide(x) => for_ternary!(w.format(),

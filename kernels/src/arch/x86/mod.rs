@@ -31,10 +31,10 @@ mod simd_reg512;
 mod unpack;
 mod unpack16;
 mod unpack16_k;
+mod unpack_expanded;
 mod unpack_interleaved;
 mod unpack_k;
 mod unpack_ternary;
-mod unpack_words;
 
 pub use amx::Amx;
 pub use avx2::Avx2;

@@ -7,7 +7,6 @@ use super::panel::{Of, Shape};
 use super::shuffle256::{half_sums8, sums4, sums8};
 use super::simd_reg::half_power;
 use super::simd_reg256::Reg256;
-use crate::activations::ACT_BLOCK;
 use crate::blocks::iq4_nl::VALUES;
 use crate::blocks::mxfp4;
 use crate::blocks::{CodeBlock, F16, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
@@ -38,8 +37,6 @@ pub(super) trait Unpack: CodeBlock {
     const BIAS: i32;
     /// The largest byte.
     const MAX: i32;
-    /// Where few columns are multiplied, eight rows may lie far from each other (`gemv256.rs`).
-    const FAR: bool = Self::LEN > ACT_BLOCK && Self::MAX <= 31;
     /// Fails to compile if these numbers contradict each other.
     const CHECKED: () = {
         let (sub, pairs) = (<Self::Shape as Shape>::SUB, <Self::Shape as Shape>::PAIRS);

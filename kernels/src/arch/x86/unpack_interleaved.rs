@@ -4,9 +4,9 @@
 use super::simd_reg::{SimdReg, half_power, six_bit_scale};
 use super::unpack::{BYTES, FP4_BYTES, Unpack};
 use crate::REPACK_ROWS;
+use crate::blocks::expanded::{Expanded16, Expanded32};
 use crate::blocks::{
-    IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, MXFP4, NVFP4, Q1_0, Q2_0,
-    Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
 use crate::repack::{before_words, no_word};
 
@@ -587,7 +587,7 @@ impl UnpackInterleaved for IQ4_XS {
     }
 }
 
-/// Formats that are not repacked ([`crate::repack::is_repacked`]): no matrix gets here.
+/// Expanded rows are not repacked: no matrix gets here.
 macro_rules! never_repacked {
     ($($name:ident),*) => {$(
         impl UnpackInterleaved for $name {
@@ -606,4 +606,4 @@ macro_rules! never_repacked {
         }
     )*};
 }
-never_repacked!(NVFP4, Q1_0, Q2_0, IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S);
+never_repacked!(Expanded32, Expanded16);
