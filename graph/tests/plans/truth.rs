@@ -472,6 +472,7 @@ impl Truth<'_> {
         out
     }
 
+    #[allow(clippy::needless_range_loop)] // as the formulas have their indices
     fn logits(&mut self, tokens: &[u32]) -> Rows {
         let spec = &self.model.spec;
         let w = spec.width as usize;

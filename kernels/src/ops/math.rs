@@ -67,7 +67,7 @@ pub(crate) fn swiglu_clamped<L: Float>(gate: L, up: L, alpha: L, limit: L) -> L 
 #[inline(always)]
 pub(crate) fn tanh<L: Float>(x: L) -> L {
     const P: [f32; 5] =
-        [-0.333_332_82, 0.133_314_42, -0.053_739_715, 0.020_639_09, -0.005_704_988_7];
+        [-0.333_332_8, 0.133_314_42, -0.053_739_715, 0.020_639_09, -0.005_704_988_7];
     let (z, size, zero) = (x.mul(x), x.abs(), L::splat(0.0));
     let mut p = L::splat(P[4]);
     for k in [P[3], P[2], P[1], P[0]] {
