@@ -1,5 +1,7 @@
 //! The gated delta rule and its parts: the definition, and f64 with the bound that the arithmetic gives.
 
+#![allow(clippy::needless_range_loop)] // the definition, in straight loops
+
 mod common;
 
 use common::{Rng, floats, kinds, same};

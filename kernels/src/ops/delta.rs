@@ -19,6 +19,8 @@
 //! stored once for each token (two panels at a time, whose four sums hide the latency of the
 //! multiply-adds, and which stay in the first cache for all tokens).
 
+#![allow(clippy::needless_range_loop)] // tiles of a constant size, unrolled by their indices
+
 use crate::lanes::{LANES, Lanes};
 use crate::ops::padded;
 use crate::{DenseActivations, Tile};
