@@ -121,9 +121,11 @@ impl Operation for ExpertsDown {
             (entries, worker.read(choice, 0, n))
         };
         let bias = self.bias.map(|b| worker.vector(b));
-        // SAFETY: as above.
-        let [shared, score] = [self.shared, self.shared_score]
-            .map(|b| b.map(|b| unsafe { worker.read(worker.buffer(b), 0, n) }));
+        let floats_of = |id: BufferId| {
+            // SAFETY: as above.
+            unsafe { worker.read(worker.buffer(id), 0, n) }
+        };
+        let (shared, score) = (self.shared.map(floats_of), self.shared_score.map(floats_of));
         let outputs = w.rows() / usize::from(self.experts);
         let chunks = ExpertsDown::chunks(outputs);
         for range in worker.chunks_of(&chunks, units, n, w.cols()) {
