@@ -434,8 +434,10 @@ pub(crate) fn dequantize_portable(w: &Matrix<'_>, row: usize, out: &mut [f32]) {
     } else {
         dequantize_row(w.format(), &w.bytes()[row * w.row_bytes()..][..w.row_bytes()], out);
     }
-    let scale = (w.format() == Format::I2_S).then_some(w.scale());
-    for factor in [scale, w.factor(row)].into_iter().flatten() {
+    if w.format() == Format::I2_S {
+        ops::map::<Portable>(out, |x| Portable::splat(w.scale()).mul(x));
+    }
+    if let Some(factor) = w.factor(row) {
         ops::map::<Portable>(out, |x| Portable::splat(factor).mul(x));
     }
 }

@@ -153,8 +153,11 @@ fn bytes_as<const N: usize>(bytes: &mut [u8]) -> &mut [Expanded<N>] {
     unsafe { core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), n) }
 }
 
+/// Expands a row.
+type Expand = fn(&[u8], &mut [u8]);
+
 /// What expands rows of a format, and the format whose name the expanded matrix has.
-fn expander(format: Format) -> (fn(&[u8], &mut [u8]), Format) {
+fn expander(format: Format) -> (Expand, Format) {
     macro_rules! of {
         ($($name:ident $feature:literal $n:literal $driver:ident),*) => {
             match format {

@@ -33,7 +33,7 @@ pub(crate) const fn half_scale(d: u8) -> f32 {
 
 /// The scale nearest to `x`, halves upwards; the largest from 248 on.
 fn scale_of(x: f32) -> u8 {
-    if !(x > 0.0) {
+    if x.is_nan() || x <= 0.0 {
         return 0;
     }
     if x < 1.0 / 64.0 {

@@ -60,8 +60,8 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 #[inline(always)]
 const fn spread(bits: u8) -> u64 {
     // All copies of the byte, of each one bit; a byte with its bit carries into its highest.
-    let bit = bits as u64 * ONES & 0x8040_2010_0804_0201;
-    (bit + 0x7f * ONES) >> 7 & ONES
+    let bit = (bits as u64 * ONES) & 0x8040_2010_0804_0201;
+    ((bit + 0x7f * ONES) >> 7) & ONES
 }
 
 /// 1 in byte `i` where bit `i` is set, else -1.
