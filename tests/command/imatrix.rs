@@ -38,7 +38,7 @@ fn entries(gguf: &Gguf<'_>) -> Vec<Entry> {
 fn gguf_form(entries: &[Entry]) -> Vec<u8> {
     let mut header = GgufHeader::new();
     header.put("general.type", GgufValue::Str("imatrix")).unwrap();
-    header.put_strings("imatrix.datasets", &["a.txt"]).unwrap();
+    header.put_strings("imatrix.datasets", ["a.txt"]).unwrap();
     header.put("imatrix.chunk_count", GgufValue::U32(3)).unwrap();
     header.put("imatrix.chunk_size", GgufValue::U32(512)).unwrap();
     for (name, sums, counts) in entries {

@@ -181,11 +181,10 @@ fn means(key: &str, value: Option<GgufValue<'_>>, arch: &str) -> Option<String> 
     {
         return None;
     }
-    if arch == "phi3" && bare == ".rope.scaling.original_context_length"
-        || arch == "phi3" && bare == ".attention.sliding_window"
     // Without a scaling the first means nothing, and with one the specs below differ by it; the second
     // is 0, or ignored.
-    {
+    let phi3 = [".rope.scaling.original_context_length", ".attention.sliding_window"];
+    if arch == "phi3" && phi3.contains(&bare) {
         return None;
     }
     if arch == "qwen35moe" && [".full_attention_interval", ".feed_forward_length"].contains(&bare) {

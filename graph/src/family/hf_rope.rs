@@ -167,7 +167,7 @@ impl Keys {
                 return Err(MetaError::Wrong { key, want }.into());
             }
         }
-        if !(original >= 2.0 && original < 16_777_216.0 && libm::truncf(original) == original) {
+        if !((2.0..16_777_216.0).contains(&original) && libm::truncf(original) == original) {
             let want = "a number of positions from 2 to 2^24";
             return Err(MetaError::Wrong { key: self.original, want }.into());
         }

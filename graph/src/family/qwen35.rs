@@ -245,9 +245,9 @@ fn note_sections(meta: &dyn Metadata, room: &mut SpecRoom, key: &'static str, ro
     if matches!(meta.get(key), None | Some(Value::Null)) {
         return;
     }
-    let numbers = (0..5).map_while(|i| meta.item(key, i));
-    let sum = numbers.fold(Some(0u64), |sum, v| match v {
-        Value::Uint(n) => sum?.checked_add(n),
+    let mut numbers = (0..5).map_while(|i| meta.item(key, i));
+    let sum = numbers.try_fold(0u64, |sum, v| match v {
+        Value::Uint(n) => sum.checked_add(n),
         _ => None,
     });
     if sum != Some(u64::from(rope.dims / 2)) {

@@ -563,9 +563,10 @@ mod tests {
             Mixer::Attention(a) => a.sub_norm = false,
             Mixer::ShortConv(_) | Mixer::DeltaNet(_) => {}
         }));
-        refused(&with(&|layer| match &mut layer.ffn {
-            FeedForward::Dense(d) => d.sub_norm = false,
-            _ => {}
+        refused(&with(&|layer| {
+            if let FeedForward::Dense(d) = &mut layer.ffn {
+                d.sub_norm = false;
+            }
         }));
         // A convolution has no norm before its last product.
         let conv = ShortConv { taps: 3, bias: false };

@@ -315,7 +315,6 @@ pub(crate) fn everything() -> Spec<'static> {
         input: None,
         streams: None,
         scales: Scales { residual: 1.0, output: false },
-        ..conv
     };
     let temperature = Some(Temperature { growth: 0.5, every: 30 });
     let shared = Attention { shared_kv: Some(0), window: Some(40), temperature, ..attention };

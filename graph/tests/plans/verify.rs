@@ -204,9 +204,10 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
             Op::ExpertsDown(e) => e.bias = Some(w),
             _ => {}
         });
-        m.op(i, "other biases", |op| match op {
-            Op::ExpertsGated(e) => e.up_bias = Some(w),
-            _ => {}
+        m.op(i, "other biases", |op| {
+            if let Op::ExpertsGated(e) = op {
+                e.up_bias = Some(w);
+            }
         });
     }
     let matrix = m.plan.spec.id(Role::TokenEmbd);
@@ -277,13 +278,15 @@ fn of_numbers(m: &mut Mutations<'_>, i: usize) {
         Op::ScaleHeads(s) => s.gate = beyond,
         _ => {}
     });
-    m.op(i, "a score that is not there", |op| match op {
-        Op::ExpertsDown(e) => e.shared_score = Some(beyond),
-        _ => {}
+    m.op(i, "a score that is not there", |op| {
+        if let Op::ExpertsDown(e) = op {
+            e.shared_score = Some(beyond);
+        }
     });
-    m.op(i, "a gate that an operation has not", |op| match op {
-        Op::Linear(l) => l.act = Some(Activation::SwigluClamped { alpha: 1.0, limit: 1.0 }),
-        _ => {}
+    m.op(i, "a gate that an operation has not", |op| {
+        if let Op::Linear(l) = op {
+            l.act = Some(Activation::SwigluClamped { alpha: 1.0, limit: 1.0 });
+        }
     });
 }
 
@@ -534,18 +537,16 @@ fn of_shapes(m: &mut Mutations<'_>, i: usize) {
             }
         }
         Op::ExpertsDown(e) => {
-            for wrong in [e.routes] {
-                m.op(i, "outputs of another width", |op| {
-                    *op =
-                        Op::ExpertsDown(teff_graph::ops::ExpertsDown { shared: Some(wrong), ..e });
+            let wrong = e.routes;
+            m.op(i, "outputs of another width", |op| {
+                *op = Op::ExpertsDown(teff_graph::ops::ExpertsDown { shared: Some(wrong), ..e });
+            });
+            m.op(i, "a score of another width", |op| {
+                *op = Op::ExpertsDown(teff_graph::ops::ExpertsDown {
+                    shared_score: Some(wrong),
+                    ..e
                 });
-                m.op(i, "a score of another width", |op| {
-                    *op = Op::ExpertsDown(teff_graph::ops::ExpertsDown {
-                        shared_score: Some(wrong),
-                        ..e
-                    });
-                });
-            }
+            });
             for (experts, used) in
                 [(e.experts + 1, e.used), (e.experts - 1, e.used), (0, e.used), (1, e.used)]
                     .into_iter()

@@ -12,7 +12,7 @@ use teff_kernels::Format;
 use super::Instead;
 use crate::config::ConfigError;
 use crate::gguf_split::PartError;
-use crate::safetensors::{Dtype, MAX_DIMS, SafeTensorsError, ShardError};
+use crate::safetensors::{Dtype, SafeTensorsError, ShardError};
 use crate::tokenizer::TokenizerError;
 
 /// Error of opening a model: the file or folder, and the cause.
@@ -199,25 +199,19 @@ pub enum LoadErrorKind {
     },
 }
 
-/// Up to four dimensions of a tensor, in its container's order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Dims {
-    dims: [u64; MAX_DIMS],
-    n: u8,
-}
+/// Dimensions of a tensor, in its container's order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dims(Box<[u64]>);
 
 impl Dims {
     pub(super) fn new(dims: &[u64]) -> Dims {
-        let mut all = [0; MAX_DIMS];
-        let n = dims.len().min(MAX_DIMS);
-        all[..n].copy_from_slice(&dims[..n]);
-        Dims { dims: all, n: n as u8 }
+        Dims(dims.into())
     }
 
     /// The dimensions as a slice.
     #[must_use]
     pub fn as_slice(&self) -> &[u64] {
-        &self.dims[..usize::from(self.n)]
+        &self.0
     }
 }
 
