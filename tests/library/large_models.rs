@@ -83,6 +83,9 @@ fn planned(name: &str, spec: &Spec<'_>) -> (u64, u64, usize) {
     (file.1, model.owned_bytes(), needs.plan.state)
 }
 
+/// Bytes by which the states may have to be moved, since memory may begin anywhere.
+const ALIGNED: usize = 64;
+
 #[test]
 fn qwen3_30b_a3b_and_gemma4_26b_a4b() {
     let spec = family::qwen3moe::qwen3_30b_a3b();
@@ -91,12 +94,13 @@ fn qwen3_30b_a3b_and_gemma4_26b_a4b() {
     // Vectors alone, which are f32 and could lie anywhere.
     assert!(owned < 1 << 20, "{owned}");
     // Keys and values of 48 layers, 4 heads of 128 elements, 2 bytes each.
-    assert_eq!(state, 48 * 2 * 4 * 128 * 2 * 32768);
+    assert_eq!(state, ALIGNED + 48 * 2 * 4 * 128 * 2 * 32768);
 
     let spec = family::gemma4::gemma4_26b_a4b();
     let (tensors, owned, state) = planned("gemma4-26b-a4b", &spec);
-    assert_eq!(tensors, 1);
+    println!("{tensors} bytes of tensors");
+    assert!((15_000_000_000..19_000_000_000).contains(&tensors), "{tensors}");
     assert!(owned < 1 << 20, "{owned}");
     // 25 layers with a window of 1024 positions and a step of 256, and 5 without.
-    assert_eq!(state, 25 * 2 * 8 * 256 * 2 * 1280 + 5 * 2 * 2 * 512 * 2 * 32768);
+    assert_eq!(state, ALIGNED + 25 * 2 * 8 * 256 * 2 * 1280 + 5 * 2 * 2 * 512 * 2 * 32768);
 }
