@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use teff_fuzz::{gguf, tiny, tiny_gguf, vocabulary};
-use teff_graph::family::{bitnet, gemma3, gpt_oss, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe, qwen35, qwen35moe, qwen3moe, smollm3};
+use teff_graph::family::{
+    bitnet, gemma3, gpt_oss, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe, qwen3moe,
+    qwen35, qwen35moe, smollm3,
+};
 use teff_graph::{Head, LogitsFor};
 use teff_kernels::Format;
 use teff_runtime::{LoadOptions, Model, SessionOptions};
