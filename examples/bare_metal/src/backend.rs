@@ -10,8 +10,8 @@ use teff_kernels::Dsp as Best;
 #[cfg(not(feature = "dsp"))]
 use teff_kernels::Scalar as Best;
 use teff_kernels::{
-    Activations, AttentionParams, Backend, DenseActivations, ExplicitBackend, Format, KvFormat, KvHead, KvLayout,
-    Matrix, Scalar, Tile, forward_backend, refuse_backend,
+    Activations, AttentionParams, Backend, DenseActivations, ExplicitBackend, Format, KvFormat,
+    KvHead, KvLayout, Matrix, Scalar, Tile, forward_backend, refuse_backend,
 };
 
 /// The formats of the model's matrices.

@@ -4,8 +4,8 @@
 use core::ops::Range;
 
 use teff_kernels::{
-    Activations, AttentionParams, DenseActivations, ExplicitBackend, Format, KvHead, Matrix, Scalar, Tile,
-    forward_backend,
+    Activations, AttentionParams, DenseActivations, ExplicitBackend, Format, KvHead, Matrix,
+    Scalar, Tile, forward_backend,
 };
 use teff_wasm_product::Best;
 

@@ -1,8 +1,8 @@
 //! Operations element by element, and over one row.
 
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, Backend, DeltaInputs, DeltaStart, DenseActivations, Q8RowMut, RopeKind, Tile,
-    WIDE_BLOCK, WIDE_UNIT, WideRowMut,
+    ACT_BLOCK, ACT_SUM, Backend, DeltaInputs, DeltaStart, DenseActivations, Q8RowMut, RopeKind,
+    Tile, WIDE_BLOCK, WIDE_UNIT, WideRowMut,
 };
 
 use crate::Run;

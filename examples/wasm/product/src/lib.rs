@@ -11,8 +11,8 @@ mod product;
 use core::ops::Range;
 
 use teff_kernels::{
-    ActivationKind, Activations, AttentionParams, Backend, CodeBlock, DenseActivations, Format, KvHead, Matrix,
-    TernaryBlock, Tile, WIDE_BLOCK, blocks, dequantize_row,
+    ActivationKind, Activations, AttentionParams, Backend, CodeBlock, DenseActivations, Format,
+    KvHead, Matrix, TernaryBlock, Tile, WIDE_BLOCK, blocks, dequantize_row,
 };
 
 use product::{Codes, ROWS, Row, four, one};
