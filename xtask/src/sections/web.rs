@@ -21,7 +21,11 @@ pub(crate) fn wasm(job: &Job) -> Outcome {
     const MANIFEST: &str = "--locked --manifest-path tests/wasm/Cargo.toml";
     versions()?;
     // Each is built with a core of its own; browsers of today take the first.
-    let both = [("simd128", "-C target-feature=+simd128"), ("plain", "")];
+    // Without optimisation the frames of functions that are made of many others take more than a megabyte.
+    let both = [
+        ("simd128", "-C target-feature=+simd128 -C link-arg=-zstack-size=8388608"),
+        ("plain", "-C link-arg=-zstack-size=8388608"),
+    ];
     let both = if job.full { &both[..] } else { &both[..1] };
     for (name, flags) in both {
         job.step(name);
