@@ -17,7 +17,9 @@ use super::names::{hf as whole, hf_ignored, named, share};
 use super::{Family, GgufForm, Names, Shapes, folder_reader, moe};
 use crate::layers::{Experts, FeedForward, Layer, SharedExpert};
 use crate::meta::{Metadata, Value, count, flag, float, required, text};
-use crate::spec::{Embed, Head, HfName, LayerRole as L};
+#[cfg(feature = "alloc")]
+use crate::spec::Head;
+use crate::spec::{Embed, HfName, LayerRole as L};
 use crate::{Role, Spec, SpecError, SpecRoom};
 
 /// Keys of an architecture, and those of its factors.

@@ -6,7 +6,9 @@
 
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Keys, Sizes, keys};
+#[cfg(feature = "alloc")]
+use super::decoder::Sizes;
+use super::decoder::{self, Keys, keys};
 use super::hf::{self, Class};
 use super::hf_rope;
 use super::names::hf_ignored;

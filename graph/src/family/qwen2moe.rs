@@ -7,7 +7,9 @@
 
 use teff_kernels::RopeKind;
 
-use super::decoder::{self, Biases, Keys, LayerSet, Sizes, keys};
+#[cfg(feature = "alloc")]
+use super::decoder::Sizes;
+use super::decoder::{self, Biases, Keys, LayerSet, keys};
 use super::hf::{self, Class};
 use super::hf_rope;
 use super::names::hf_ignored;
