@@ -114,7 +114,12 @@ fn texts(folder: &Path) -> Vec<String> {
 }
 
 fn same_tokens(a: &Tokenizer, b: &Tokenizer, texts: &[String]) {
-    assert_eq!(a.special_ids(), b.special_ids());
+    let (mut x, mut y) = (a.special_ids(), b.special_ids());
+    // A token for unknown text that one of them names: of bytes there is no unknown text.
+    if x.unk.is_none() || y.unk.is_none() {
+        (x.unk, y.unk) = (None, None);
+    }
+    assert_eq!(x, y);
     for text in texts {
         for specials in [Specials::Ignore, Specials::Parse] {
             let ids = a.encode(text, specials);
