@@ -73,6 +73,9 @@ pub(crate) fn page(job: &Job) -> Outcome {
     fs::create_dir_all(&native)?;
     let mut models = data_files()?;
     models.extend(files(&[&site.to_string_lossy()], ".gguf")?);
+    // The page leaves out the formats with codebooks, whose tables are a tenth of it.
+    let codebooks = ["-IQ1_", "-IQ2_", "-IQ3_"];
+    models.retain(|model| !codebooks.iter().any(|name| model.to_string_lossy().contains(name)));
     for model in models {
         let model = {
             let copy = native.join(model.file_name().unwrap_or_default());
