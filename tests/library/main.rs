@@ -10,6 +10,7 @@ mod evaluate;
 mod families;
 mod generate;
 mod golden;
+#[cfg(target_pointer_width = "64")]
 mod large_models;
 mod recurrent;
 mod repack;
