@@ -167,7 +167,7 @@ impl<'a> Matrix<'a> {
         Ok(Matrix { rows, repacked: true, data, ..whole })
     }
 
-    /// A matrix of expanded rows (`blocks/expanded.rs`), of which the format says what drivers it has.
+    /// A matrix of expanded rows (`blocks/expanded.rs`) of this format.
     pub(crate) fn expanded(
         format: Format,
         rows: usize,
@@ -360,7 +360,11 @@ impl<'a> Matrix<'a> {
     #[inline(always)]
     #[must_use]
     pub(crate) fn rows_from<B: Block>(&self, r: usize, n: usize) -> &'a [B] {
-        assert!(B::FORMAT == self.format && !self.is_repacked());
+        // Expanded rows are read as what their format is expanded to: as many bytes.
+        assert!(match self.expanded {
+            true => self.cols / B::LEN * size_of::<B>() == self.row_bytes,
+            false => B::FORMAT == self.format && !self.is_repacked(),
+        });
         bytemuck::cast_slice(&self.data[r * self.row_bytes..][..n * self.row_bytes])
     }
 }

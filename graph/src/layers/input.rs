@@ -43,7 +43,7 @@ impl LayerInput {
         x: Stream,
     ) -> Result<BufferId, PlanError> {
         let (w, proj) = (b.id(l, L::InputGate), b.id(l, L::InputProj));
-        let from = b.converted(x, w)?;
+        let [from] = b.converted(x, [w])?;
         let kind = b.input_type(proj);
         let out = b.buffer(kind, x.rows, self.width as usize)?;
         let (inputs, act) = (b.layer_inputs(), self.activation);

@@ -157,12 +157,20 @@ impl Builder<'_, '_> {
         x: Stream,
         ws: [TensorId; N],
     ) -> Result<[BufferId; N], PlanError> {
-        let width = self.spec.width as usize;
         if layer.norms.pre {
             let bias = self.spec.find(Role::Layer(l, bias));
             let norm = (layer.norms.before, self.id(l, weight), bias);
-            return self.norm((x.buffer, width), x.rows, norm, ws);
+            return self.norm((x.buffer, self.spec.width as usize), x.rows, norm, ws);
         }
+        self.converted(x, ws)
+    }
+
+    /// The stream as inputs of each of the matrices `ws`, in the types that they need.
+    pub(crate) fn converted<const N: usize>(
+        &mut self,
+        x: Stream,
+        ws: [TensorId; N],
+    ) -> Result<[BufferId; N], PlanError> {
         let mut outs = [x.buffer; N];
         let mut converted = false;
         for i in 0..N {
@@ -173,7 +181,7 @@ impl Builder<'_, '_> {
             outs[i] = match (0..i).find(|&j| self.input_type(ws[j]) == kind) {
                 Some(j) => outs[j],
                 None => {
-                    let out = self.buffer(kind, x.rows, width)?;
+                    let out = self.buffer(kind, x.rows, self.spec.width as usize)?;
                     self.op(Op::Convert(Convert { x: x.buffer, first: 0, out }))?;
                     converted = true;
                     out
@@ -184,18 +192,6 @@ impl Builder<'_, '_> {
             self.barrier()?;
         }
         Ok(outs)
-    }
-
-    /// The stream as inputs of matrix `w`.
-    pub(crate) fn converted(&mut self, x: Stream, w: TensorId) -> Result<BufferId, PlanError> {
-        let kind = self.input_type(w);
-        if kind == BufferType::F32 {
-            return Ok(x.buffer);
-        }
-        let out = self.buffer(kind, x.rows, self.spec.width as usize)?;
-        self.op(Op::Convert(Convert { x: x.buffer, first: 0, out }))?;
-        self.barrier()?;
-        Ok(out)
     }
 
     /// Type of inputs that matrix `w` needs.
@@ -406,7 +402,7 @@ impl Builder<'_, '_> {
     fn start_streams(&mut self, n: u32, x: Stream) -> Result<Stream, PlanError> {
         let (width, n) = (self.spec.width as usize, n as usize);
         let w = self.spec.id(Role::StreamProj);
-        let from = self.converted(x, w)?;
+        let [from] = self.converted(x, [w])?;
         let y = self.buffer(BufferType::F32, x.rows, (n - 1) * width)?;
         let (stack, each) = (n as u16 - 1, false);
         self.op(Op::StreamProducts(StreamProducts { w, x: from, out: y, stack, each }))?;
@@ -442,7 +438,7 @@ impl Builder<'_, '_> {
         let spec = self.spec;
         let all = of.width as usize * spec.layers.len() as usize;
         let w = spec.id(Role::PerLayerProj);
-        let from = self.converted(x, w)?;
+        let [from] = self.converted(x, [w])?;
         let products = self.buffer(BufferType::F32, RowCount::Batch, all)?;
         let (to, root) = (Output::Store(products), |n| libm::sqrt(f64::from(n)));
         let scale = (1.0 / root(spec.width)) as f32;

@@ -92,6 +92,15 @@ pub(crate) fn families(job: &Job) -> Outcome {
     let inspect = Cmd::new(&teff).line("inspect tests/data/gpt2/gpt2-Q4_0.gguf");
     let said = inspect.refused("a file of a format that is not there was opened")?;
     print!("{said}");
+    // Nor does a family call for what another one has. (Not optimised: there are seconds of it.)
+    for family in ["fp4-quants", "low-bit-quants"] {
+        Stable
+            .cargo()
+            .args(["test", "-q", "--config", "profile.test.package.teff-kernels.opt-level=0"])
+            .line("-p teff-kernels --no-default-features --test one_family --features")
+            .args([family, "--target", HOST])
+            .run()?;
+    }
     Ok(())
 }
 
