@@ -35,10 +35,10 @@ use teff_kernels::{
     Activations, Backend, ExplicitBackend, Format, Matrix, Tile, backend_signatures,
 };
 
+use crate::Model;
 use crate::gguf_write::{GgufHeader, WriteError};
 use crate::quantize::importance::{CHUNK_COUNT, CHUNK_SIZE, COUNTS, DATASETS, SUMS};
 use crate::session::{Session, SessionError, SessionOptions, default_backend};
-use crate::{Model, quantize};
 
 /// Options of collecting importances.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -228,13 +228,6 @@ impl Sums {
             data.write(&format!("{name}{COUNTS}"), &counts)?;
         }
         data.finish()
-    }
-
-    /// The importance matrix, as it would be read from the file.
-    #[must_use]
-    pub fn importances(&self) -> quantize::ImportanceMatrix {
-        let file = self.write("", Vec::new()).ok();
-        file.and_then(|f| quantize::ImportanceMatrix::parse(&f).ok()).unwrap_or_default()
     }
 }
 

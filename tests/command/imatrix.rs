@@ -394,7 +394,8 @@ fn sums_are_those_of_the_inputs() {
             assert!((all - 2.0 * router).abs() <= 0.05 * router + 1e-3, "{all} {router}");
         }
     }
-    let matrix = sums.importances();
+    let file = sums.write("a.txt", Vec::new()).unwrap();
+    let matrix = ImportanceMatrix::parse(&file).unwrap();
     assert_eq!((matrix.len(), matrix.chunks()), (sums.names().count(), 3));
 }
 

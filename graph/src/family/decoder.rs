@@ -383,6 +383,16 @@ pub(super) fn gguf_sizes(meta: &dyn Metadata, keys: &Keys) -> Result<Sizes, Spec
     }
     let layers = required(count(meta, keys.layers)?, keys.layers)?;
     let ffn = required(uniform(meta, keys.ffn, layers)?, keys.ffn)?;
+    gguf_sizes_of(meta, keys, ffn)
+}
+
+/// As [`gguf_sizes`], except for the inner width, which a family reads itself.
+pub(super) fn gguf_sizes_of(
+    meta: &dyn Metadata,
+    keys: &Keys,
+    ffn: u32,
+) -> Result<Sizes, SpecError> {
+    let layers = required(count(meta, keys.layers)?, keys.layers)?;
     gguf_sizes_but(meta, keys, uniform(meta, keys.kv_heads, layers)?, ffn)
 }
 

@@ -158,8 +158,7 @@ fn from_gguf<'p>(
 ) -> Result<Spec<'p>, SpecError> {
     let need = |key, l| Ok::<_, SpecError>(required(decoder::per_layer(meta, key, l)?, key)?);
     let layers = layers_of(required(count(meta, KEYS.layers)?, KEYS.layers)?)?;
-    let kv_heads = decoder::uniform(meta, KEYS.kv_heads, layers)?;
-    let s = decoder::gguf_sizes_but(meta, &KEYS, kv_heads, need(KEYS.ffn, 0)?)?;
+    let s = decoder::gguf_sizes_of(meta, &KEYS, need(KEYS.ffn, 0)?)?;
     let windows = GgufWindows::read(meta, &KEYS, layers, EVERY)?.or(meta, &KEYS, 512);
     let shared = count_or_0(meta, SHARED)?.unwrap_or(layers.saturating_sub(OWN));
     let scaled = shapes.shape("blk.0.altup_correct_scale.weight").is_some();

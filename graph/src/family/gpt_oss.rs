@@ -13,7 +13,7 @@ use super::hf_rope;
 use super::names::{hf as whole, hf_ignored, named};
 use super::{Family, GgufForm, Names, Shapes, folder_reader, moe};
 use crate::layers::{Activation, Experts, FeedForward, Layer};
-use crate::meta::{Metadata, count, flag, float, required};
+use crate::meta::{Metadata, flag, float, required};
 use crate::spec::{Head, HfForm, HfName, LayerRole as L, Rope, RopeScaling, yarn_magnitude};
 use crate::{Role, Spec, SpecError, SpecRoom};
 
@@ -132,9 +132,7 @@ fn from_gguf<'p>(
 ) -> Result<Spec<'p>, SpecError> {
     let found = moe::gguf_experts(meta, shapes, &KEYS, true)?;
     moe::no_shared(meta, &KEYS)?;
-    let layers = required(count(meta, KEYS.layers)?, KEYS.layers)?;
-    let kv_heads = decoder::uniform(meta, KEYS.kv_heads, layers)?;
-    let s = decoder::gguf_sizes_but(meta, &KEYS, kv_heads, found.inner)?;
+    let s = decoder::gguf_sizes_of(meta, &KEYS, found.inner)?;
     // As in llama.cpp, which has no default.
     required(meta.get(KEYS.window), KEYS.window)?;
     let windows = GgufWindows::read(meta, &KEYS, s.layers, EVERY)?;

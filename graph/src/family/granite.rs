@@ -252,10 +252,7 @@ fn from_gguf<'p>(
     };
     let s = match experts {
         None => decoder::gguf_sizes(meta, keys)?,
-        Some(e) => {
-            let kv_heads = decoder::uniform(meta, keys.kv_heads, layers)?;
-            decoder::gguf_sizes_but(meta, keys, kv_heads, e.inner)?
-        }
+        Some(e) => decoder::gguf_sizes_of(meta, keys, e.inner)?,
     };
     decoder::no_window(meta, keys, room);
     let factor = |key| Ok::<_, SpecError>(float(meta, key)?.filter(|&x| x != 0.0));

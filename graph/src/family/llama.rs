@@ -163,11 +163,10 @@ fn from_gguf<'p>(
         true => {
             let layers = required(count(meta, KEYS.layers)?, KEYS.layers)?;
             let ffn = required(decoder::uniform(meta, KEYS.ffn, layers)?, KEYS.ffn)?;
-            let kv_heads = decoder::uniform(meta, KEYS.kv_heads, layers)?;
             moe::no_shared(meta, &KEYS)?;
             let experts = moe::gguf_experts(meta, shapes, &KEYS, true)?;
             let experts = Experts { inner: ffn, ..experts };
-            (decoder::gguf_sizes_but(meta, &KEYS, kv_heads, ffn)?, Some(experts))
+            (decoder::gguf_sizes_of(meta, &KEYS, ffn)?, Some(experts))
         }
     };
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::Norm, s.head_dim)?;

@@ -12,7 +12,7 @@ use super::hf_rope;
 use super::names::hf_ignored;
 use super::{Family, GgufForm, Names, Shapes, folder_reader, moe, qwen, qwen2moe};
 use crate::layers::{Experts, FeedForward, Layer};
-use crate::meta::{Metadata, count, flag, required};
+use crate::meta::{Metadata, count, flag};
 #[cfg(feature = "alloc")]
 use crate::spec::Head;
 use crate::{Spec, SpecError, SpecRoom};
@@ -68,9 +68,7 @@ fn from_gguf<'p>(
 ) -> Result<Spec<'p>, SpecError> {
     let experts = moe::gguf_experts(meta, shapes, &KEYS, true)?;
     moe::no_shared(meta, &KEYS)?;
-    let layers = required(count(meta, KEYS.layers)?, KEYS.layers)?;
-    let kv_heads = decoder::uniform(meta, KEYS.kv_heads, layers)?;
-    let s = decoder::gguf_sizes_but(meta, &KEYS, kv_heads, experts.inner)?;
+    let s = decoder::gguf_sizes_of(meta, &KEYS, experts.inner)?;
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
     let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));

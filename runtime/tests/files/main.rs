@@ -15,3 +15,4 @@ mod load_families;
 mod quantised_folders;
 mod safetensors;
 mod split;
+mod switches;
