@@ -345,7 +345,9 @@ macro_rules! backend_methods {
             /// # Panics
             /// If widths differ, or positions are beyond the cache's capacity (without a window, or
             /// with `n + w - 1` above the capacity), or there are sinks, but not one for each head.
-            #[inline(always)] // so that what a firmware knows of its cache leaves the other formats out
+            // So that what a firmware knows of its cache leaves the other formats out.
+            #[cfg_attr(target_os = "none", inline(always))]
+            #[cfg_attr(not(target_os = "none"), inline(never))]
             fn attend(
                 &self,
                 q: &$crate::DenseActivations<'_>,
