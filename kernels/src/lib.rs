@@ -63,7 +63,7 @@ pub use ops::attend::{AttentionParams, MAX_HEAD_DIM};
 pub use ops::delta::{DeltaInputs, DeltaStart};
 pub use ops::rope::{RopeKind, rope_freqs, rope_table};
 pub use ops::select::TopK;
-pub use repack::{REPACK_ROWS, repack, repacked_bytes};
+pub use repack::{REPACK_ROWS, repack, repack_from, repacked_bytes};
 pub use tile::Tile;
 pub use wide::{WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow, WideRowMut};
 

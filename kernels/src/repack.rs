@@ -76,25 +76,54 @@ pub fn repacked_bytes(format: Format, rows: usize, cols: usize) -> Option<usize>
 /// # Panics
 /// If `out` has not [`repacked_bytes`], or `w` is repacked already.
 pub fn repack(w: &Matrix<'_>, out: &mut [u8]) {
-    let (format, size) = (w.format(), w.format().block_bytes());
+    let format = w.format();
     assert!(!w.is_repacked(), "the matrix is repacked already");
     assert_eq!(Some(out.len()), repacked_bytes(format, w.rows(), w.cols()), "a repacked matrix");
-    if w.row_bytes() == 0 {
+    repack_from(w, 0, out);
+}
+
+/// Repacks the rows from `first` on into `out`, a part of what [`repack`] fills: so threads can share
+/// a matrix.
+///
+/// # Panics
+/// If `first` is not a multiple of [`REPACK_ROWS`], `out` is not whole groups of rows that the matrix
+/// has, or `w` can't be repacked or is already.
+pub fn repack_from(w: &Matrix<'_>, first: usize, out: &mut [u8]) {
+    let (format, row_bytes) = (w.format(), w.row_bytes());
+    assert!(is_repacked(format) && !w.is_repacked() && first.is_multiple_of(REPACK_ROWS));
+    if row_bytes == 0 {
         return;
     }
-    let size_of_group = REPACK_ROWS * w.row_bytes();
-    let groups = out.chunks_exact_mut(size_of_group);
-    for (rows, group) in w.bytes().chunks(size_of_group).zip(groups) {
+    let size_of_group = REPACK_ROWS * row_bytes;
+    let rows = w.bytes().get(first * row_bytes..).unwrap_or_default();
+    assert!(out.len().is_multiple_of(size_of_group));
+    assert!(out.len() <= rows.len().next_multiple_of(size_of_group), "rows that are not there");
+    for (rows, group) in rows.chunks(size_of_group).zip(out.chunks_exact_mut(size_of_group)) {
         if rows.len() < group.len() {
             group.fill(0);
         }
-        for (b, interleaved) in group.chunks_exact_mut(REPACK_ROWS * size).enumerate() {
-            for (row, bytes) in rows.chunks_exact(w.row_bytes()).enumerate() {
-                let block = &bytes[b * size..][..size];
-                for_pieces(format, row, |at, of| {
-                    interleaved[at..][..of.len()].copy_from_slice(&block[of])
-                });
-            }
+        let interleaved = group.chunks_exact_mut(REPACK_ROWS * format.block_bytes());
+        for (b, interleaved) in interleaved.enumerate() {
+            interleave(format, (&rows[b * format.block_bytes()..], row_bytes), interleaved);
+        }
+    }
+}
+
+/// Fills an interleaved block with the blocks that begin each `row_bytes`.
+fn interleave(format: Format, (rows, row_bytes): (&[u8], usize), interleaved: &mut [u8]) {
+    let (size, at) = (no_word(format), scale_at(format));
+    let first = if at == 0 { size } else { 0 };
+    let (before, words) = interleaved.split_at_mut(before_words(format));
+    if size > 0 {
+        for (to, row) in before.chunks_exact_mut(size).zip(rows.chunks(row_bytes)) {
+            to.copy_from_slice(&row[at..][..size]);
+        }
+    }
+    let (words, _) = words.as_chunks_mut::<{ 4 * REPACK_ROWS }>();
+    for (k, words) in words.iter_mut().enumerate() {
+        let at = first + 4 * word(format, k);
+        for (to, row) in words.as_chunks_mut::<4>().0.iter_mut().zip(rows.chunks(row_bytes)) {
+            to.copy_from_slice(&row[at..][..4]);
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod capi;
 #[cfg(feature = "chat")]
 pub mod chat;
 pub mod config;
+mod free_memory;
 pub mod gguf_spec;
 pub mod gguf_split;
 pub mod gguf_write;
@@ -43,6 +44,7 @@ pub mod tokenizer {
 
 pub use teff_tokenizer::json;
 
+pub use free_memory::available_memory;
 pub use model::{LoadError, LoadOptions, Model};
 pub use session::{
     BACKEND_VARIABLE, Finish, Generate, Generation, Perplexity, Piece, Session, SessionBuilder,

@@ -30,6 +30,22 @@ pub(crate) fn map(file: &File, len: usize) -> io::Result<Mmap> {
     Ok(map)
 }
 
+/// Gives back the pages of a range of a mapped file, if the system can: the next read of them comes
+/// from the file again.
+pub(crate) fn discard(map: &Mmap, range: std::ops::Range<usize>) {
+    #[cfg(target_os = "linux")]
+    {
+        use memmap2::UncheckedAdvice::DontNeed;
+
+        let Some(part) = map.get(range.clone()) else { return };
+        // SAFETY: nothing was written to these pages, which are mapped read-only: what is read after
+        // this is the file's content, as before.
+        let _ = unsafe { map.unchecked_advise_range(DontNeed, range.start, part.len()) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (map, range);
+}
+
 /// `len` zero bytes, in large pages if the system follows the hint.
 pub(crate) fn zeroed(len: usize) -> io::Result<MmapMut> {
     // At most as large as a slice can be.

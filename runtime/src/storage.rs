@@ -145,6 +145,18 @@ impl Bytes {
         Aligned::read(file, len).map(Bytes::Read)
     }
 
+    /// Tells the system that these bytes will not be read soon, so that they don't count as this
+    /// process's memory: those of a mapped file come back from the file if they are.
+    pub(crate) fn discard(&self, range: std::ops::Range<usize>) {
+        match self {
+            #[cfg(feature = "mmap")]
+            Bytes::Map(map) => crate::mmap::discard(map, range),
+            Bytes::Read(_) | Bytes::Given(_) => {
+                let _ = range;
+            }
+        }
+    }
+
     /// Number of bytes in memory owned by the model, as opposed to pages of a file.
     pub(crate) fn owned(&self) -> usize {
         match self {

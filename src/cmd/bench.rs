@@ -235,6 +235,7 @@ impl Bench {
             architecture: model.spec().arch,
             parameters: model.spec().parameters(),
             weight_bytes: model.weight_bytes(),
+            repacked_bytes: model.repacked_bytes(),
             backend: session.backend().name(),
             kv: options.kv.name(),
             threads,
@@ -368,6 +369,7 @@ pub(super) struct Row {
     architecture: &'static str,
     parameters: u64,
     weight_bytes: u64,
+    repacked_bytes: u64,
     pub(super) backend: &'static str,
     kv: &'static str,
     pub(super) threads: usize,
@@ -392,6 +394,7 @@ impl Row {
             .str("architecture", self.architecture)
             .count("parameters", Some(self.parameters))
             .count("weight_bytes", Some(self.weight_bytes))
+            .count("repacked_bytes", Some(self.repacked_bytes))
             .str("backend", self.backend)
             .str("kv", self.kv)
             .count("threads", Some(self.threads))

@@ -363,6 +363,7 @@ impl Talk<'_> {
             .count("session_bytes", Some(self.chat.session().memory_requirements().total()))
             .count("model_bytes", Some(model.owned_bytes()))
             .count("weight_bytes", Some(model.weight_bytes()))
+            .count("repacked_bytes", Some(model.repacked_bytes()))
             .str("backend", self.chat.session().backend().name())
             .count("threads", Some(self.chat.session().threads()))
             .count("context", Some(self.chat.session().context()))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgAction;
 use clap::builder::ValueParser;
 use teff::kernels::CpuError;
+use teff::runtime::available_memory;
 use teff::runtime::pool::{MAX_THREADS, allowed_threads};
 use teff::runtime::sample::SamplingError;
 use teff::runtime::session::default_backend;
@@ -95,10 +96,12 @@ pub(crate) fn model_options(mut command: clap::Command, known: &[&str]) -> clap:
             "FORMAT",
             "quantise an F32, F16 or BF16 head to this format when loading",
         ))
-        .arg(switch(
+        .arg(option(
             "repack",
+            "WHEN",
             "copy weights into the backend's fastest order, if it has one: faster decoding, the \
-             same bits, additional memory of the weights' size",
+             same bits, memory of the weights' size: on, off, or auto (the default) for on if the \
+             copies fit into half of the memory that the system has available",
         ))
         .arg(no_mmap())
 }
@@ -166,6 +169,14 @@ pub(crate) fn escape_option() -> clap::Arg {
     .short('e')
 }
 
+/// The choices of `--repack`.
+#[derive(Clone, Copy, PartialEq)]
+enum Repack {
+    Auto,
+    On,
+    Off,
+}
+
 /// The model and how it runs.
 pub(crate) struct CommonArgs {
     model: Option<PathBuf>,
@@ -180,7 +191,7 @@ pub(crate) struct CommonArgs {
     ctx_name: String,
     quantize: Option<Format>,
     head: Option<Format>,
-    repack: bool,
+    repack: Repack,
     mmap: bool,
 }
 
@@ -210,11 +221,21 @@ impl CommonArgs {
             })?),
             None => None,
         };
-        let repack = args.has("repack");
-        if repack && !cfg!(feature = "repack") {
-            let what = "--repack is not in this build: build with the feature `repack`";
-            return Err(Failure::Run(what.into()));
-        }
+        let repack = match args.text("repack")?.as_deref() {
+            None | Some("auto") => Repack::Auto,
+            Some("on") if !cfg!(feature = "repack") => {
+                let what = "--repack is not in this build: build with the feature `repack`";
+                return Err(Failure::Run(what.into()));
+            }
+            Some("on") => Repack::On,
+            Some("off") => Repack::Off,
+            Some(other) => return Err(args.refused("repack", other, "auto, on or off")),
+        };
+        // These read a model once, if at all.
+        let repack = match (repack, command) {
+            (Repack::Auto, "inspect" | "imatrix") => Repack::Off,
+            (repack, _) => repack,
+        };
         Ok(CommonArgs {
             model,
             text,
@@ -242,16 +263,25 @@ impl CommonArgs {
         self.given().ok_or_else(|| Failure::Usage(what.into()))
     }
 
+    /// Backend that was asked for, or the default one.
+    pub(crate) fn own_backend(&self) -> Result<Cpu, Failure> {
+        self.backend.map_or_else(default_backend, Ok).map_err(Failure::run)
+    }
+
     /// How the model is loaded.
     pub(crate) fn load_options(&self) -> Result<LoadOptions, Failure> {
-        let repack = match self.repack {
-            true => Some(self.backend.map_or_else(default_backend, Ok).map_err(Failure::run)?),
-            false => None,
+        // Not known: too little.
+        let half = || available_memory().unwrap_or(0) / 2;
+        let (repack, repack_limit) = match self.repack {
+            Repack::Off => (None, None),
+            Repack::On => (Some(self.own_backend()?), None),
+            Repack::Auto => (Some(self.own_backend()?), Some(half())),
         };
         Ok(LoadOptions {
             quantize: self.quantize,
             head: self.head,
             repack,
+            repack_limit,
             mmap: self.mmap,
             ..LoadOptions::default()
         })

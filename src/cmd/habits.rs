@@ -105,7 +105,7 @@ const MODEL: &[Habit] = &[
         ),
     ),
     habit("--mmap", Value::None, Same),
-    habit("-nr --no-repack", Value::None, Same),
+    habit("-nr --no-repack", Value::None, Refused("here that is --repack off")),
     habit("-dio --direct-io", Value::None, Nothing("files are mapped; --no-mmap reads them")),
     habit("-ndio --no-direct-io", Value::None, Same),
     habit("-kvu --kv-unified", Value::None, Nothing("there is one text at a time")),

@@ -227,6 +227,7 @@ struct Report<'m> {
     memory_requirements: SessionMemoryRequirements,
     groups: Vec<Group>,
     lines: Option<Vec<Line>>,
+    cpu: Cpu,
     backend: &'static str,
     backends: Vec<&'static str>,
 }
@@ -276,7 +277,7 @@ impl<'m> Report<'m> {
         let backends = backends();
         let backend = cpu.name();
         let lines = stats.then_some(lines);
-        Report { model, options, memory_requirements, groups, lines, backend, backends }
+        Report { model, options, memory_requirements, groups, lines, cpu, backend, backends }
     }
 
     fn context(&self) -> usize {
@@ -336,6 +337,8 @@ impl<'m> Report<'m> {
             .count("weight_bytes", Some(m.weight_bytes()))
             .count("lookup_bytes", Some(m.lookup_bytes()))
             .count("model_bytes", Some(m.owned_bytes()))
+            .count("repacked_bytes", Some(m.repacked_bytes()))
+            .count("repack_bytes", Some(m.repack_bytes(self.cpu)))
             .count("ctx", Some(self.context()))
             .count("batch", Some(self.options.batch.min(self.context())))
             .str("kv", self.options.kv.name())
@@ -431,6 +434,15 @@ impl<'m> Report<'m> {
         ];
         for (key, n) in rows {
             let _ = writeln!(out, "{key:<16}{}", bytes(n));
+        }
+        if m.repack_bytes(self.cpu) > m.repacked_bytes() {
+            let copies = bytes(m.repack_bytes(self.cpu));
+            let _ = writeln!(
+                out,
+                "{:<16}{copies}, not in total: copies of weights in the order of {} where there is \
+                 memory for them (--repack)",
+                "repacked", self.backend
+            );
         }
         if m.lookup_bytes() > 0 {
             let _ =

@@ -249,6 +249,7 @@ fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
         .count("session_bytes", Some(session.memory_requirements().total()))
         .count("model_bytes", Some(model.owned_bytes()))
         .count("weight_bytes", Some(model.weight_bytes()))
+        .count("repacked_bytes", Some(model.repacked_bytes()))
         .str("backend", session.backend().name())
         .count("threads", Some(session.threads()))
         .count("context", Some(session.context()))

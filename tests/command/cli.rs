@@ -524,27 +524,38 @@ fn weights_can_be_quantised_when_loading() {
 fn weights_can_be_repacked_when_loading() {
     let dir = Dir::new("repack");
     if !cfg!(feature = "repack") {
-        fails(&on(MODEL, "run", &["-p", "a", "--repack"]), 1, &["--repack", "feature"]);
+        fails(&on(MODEL, "run", &["-p", "a", "--repack", "on"]), 1, &["--repack", "feature"]);
         return;
     }
     let repacks = |backend: Cpu| backend.repacks(Format::Q4_0);
     for backend in Cpu::NAMES.into_iter().filter(|n| Cpu::by_name(n).is_ok()) {
         let (model, with) = ("gpt2-Q4_0.gguf", ["--backend", backend]);
-        let plain = logits(&dir, model, "39,68,302", &with);
-        let repacked = logits(&dir, model, "39,68,302", &[&with[..], &["--repack"]].concat());
-        assert!(repacked == plain, "{backend}");
+        let plain = logits(&dir, model, "39,68,302", &[&with[..], &["--repack", "off"]].concat());
+        for when in [&["--repack", "on"][..], &["--repack", "auto"], &[]] {
+            let repacked = logits(&dir, model, "39,68,302", &[&with[..], when].concat());
+            assert!(repacked == plain, "{backend} {when:?}");
+        }
 
         let figures = |more: &[&str]| {
             let args = ["-p", "Hello", "-n", "4", "--greedy", "--stats"];
             let o = on(model, "run", &[&args[..], &with, more].concat());
-            (ok(&o).to_owned(), Json::parse(err(&o)).number("model_bytes"))
+            let stats = Json::parse(err(&o));
+            let (all, copies) = (stats.number("model_bytes"), stats.number("repacked_bytes"));
+            (ok(&o).to_owned(), all, copies)
         };
-        let ((text, before), (same, after)) = (figures(&[]), figures(&["--repack"]));
-        assert_eq!(text, same, "{backend}");
+        let ((text, before, none), on) =
+            (figures(&["--repack", "off"]), figures(&["--repack", "on"]));
+        assert_eq!((&text, none), (&on.0, 0.0), "{backend}");
+        // By itself, where there is memory; these are kilobytes.
+        assert_eq!(
+            figures(&[]),
+            if cfg!(target_os = "linux") { on.clone() } else { (text, before, none) }
+        );
         // The matrices of three layers.
         let copied = f64::from(3 * 64 * (3 * 64 + 64 + 2 * 256) / 32 * 18);
         let repacks = repacks(Cpu::by_name(backend).unwrap());
-        assert_eq!(after - before, if repacks { copied } else { 0.0 }, "{backend}");
+        let copied = if repacks { copied } else { 0.0 };
+        assert_eq!((on.1 - before, on.2), (copied, copied), "{backend}");
     }
     let bytes = |more: &[&str]| {
         let args = ["-p", "4", "-n", "2", "-r", "1", "--json", "--quantize", "q4_0"];
@@ -554,14 +565,21 @@ fn weights_can_be_repacked_when_loading() {
     // 311 rows of the head become 320.
     let padding = f64::from(9 * 64 / 32 * 18);
     let expected = if repacks(Cpu::best()) { padding } else { 0.0 };
-    assert_eq!(bytes(&["--repack"]) - bytes(&[]), expected);
-    let memory = |more: &[&str]| {
-        let o = on(MODEL, "inspect", &[&["--json", "--stats"], more].concat());
-        Json::parse(ok(&o)).number("model_bytes")
+    assert_eq!(bytes(&["--repack", "on"]) - bytes(&["--repack", "off"]), expected);
+    let memory = |model: &str, more: &[&str]| {
+        let o = on(model, "inspect", &[&["--json", "--stats"], more].concat());
+        let o = Json::parse(ok(&o));
+        ["model_bytes", "repacked_bytes", "repack_bytes"].map(|key| o.number(key))
     };
     // Q8_0 is just as fast in place.
-    assert_eq!(memory(&["--repack"]), memory(&[]));
-    fails(&on(MODEL, "tokenize", &["--text", "a", "--repack"]), 2, &["--repack"]);
+    assert_eq!(memory(MODEL, &["--repack", "on"]), memory(MODEL, &[]));
+    // Looking copies nothing by itself, and says what copies would take.
+    let ([plain, none, copies], [all, same, again]) =
+        (memory("gpt2-Q4_0.gguf", &[]), memory("gpt2-Q4_0.gguf", &["--repack", "on"]));
+    assert_eq!((all - plain, none, same, again), (copies, 0.0, copies, copies));
+    fails(&on(MODEL, "tokenize", &["--text", "a", "--repack", "on"]), 2, &["--repack"]);
+    fails(&on(MODEL, "run", &["-p", "a", "--repack", "yes"]), 2, &["--repack", "auto"]);
+    fails(&on(MODEL, "run", &["-p", "a", "--no-repack"]), 2, &["--repack off"]);
 }
 
 #[test]

@@ -206,6 +206,33 @@ fn backends_that_would_be_slow_refuse() {
     dense.session(&scalar).unwrap();
 }
 
+/// With a limit, all copies are made or none.
+#[test]
+fn repacking_has_a_limit() {
+    let Some(cpu) = repackers().pop() else { return };
+    let path = data("gpt2-Q4_0.gguf");
+    let plain = Model::open(&path).unwrap();
+    let copies = plain.repack_bytes(cpu);
+    assert_eq!(open(&path, repack(cpu)).repacked_bytes(), copies);
+    assert!(copies > 0 && plain.repacked_bytes() == 0);
+    for (limit, budget, repacked) in [
+        (copies, None, true),
+        (copies - 1, None, false),
+        (0, None, false),
+        (u64::MAX, Some(plain.owned_bytes() + copies), true),
+        (u64::MAX, Some(plain.owned_bytes() + copies - 1), false),
+    ] {
+        let options = LoadOptions { repack_limit: Some(limit), budget, ..repack(cpu) };
+        let model = open(&path, options);
+        assert_eq!(model.repacked_bytes(), if repacked { copies } else { 0 }, "{options:?}");
+        assert_eq!(model.owned_bytes(), plain.owned_bytes() + model.repacked_bytes());
+        same_bits(&plain, &model, cpu, "limit");
+    }
+    // Without it, a budget that is too small is an error.
+    let budget = Some(plain.owned_bytes() + copies - 1);
+    assert!(Model::open_with(&path, &LoadOptions { budget, ..repack(cpu) }).is_err());
+}
+
 /// A text continues from a snapshot of the same model, whichever of the two was repacked; other
 /// models are still rejected.
 #[test]

@@ -288,6 +288,7 @@ pub(super) unsafe fn load_options(o: &TeffLoadOptions) -> Done<LoadOptions> {
         quantize: format(o.quantize, "quantize")?,
         head: format(o.head, "head")?,
         repack: if o.flags & TEFF_LOAD_REPACK == 0 { None } else { Some(default_backend()?) },
+        repack_limit: None,
         budget: (o.budget != 0).then_some(o.budget),
     })
 }

@@ -58,7 +58,7 @@ pub use warning::Warning;
 
 use folder::{FolderFiles, Packing};
 use gguf::GgufTensors;
-use tensor_table::{Budget, Entry, TensorTable};
+use tensor_table::{Budget, Entry, TensorTable, repacked_size};
 
 /// Options of opening a model.
 ///
@@ -104,6 +104,9 @@ pub struct LoadOptions {
     /// matrices of fewer than sixteen rows. A session whose backend does not repack the formats of
     /// these copies is an error. Without the feature `repack`, this has no effect.
     pub repack: Option<Cpu>,
+    /// Repack only if the copies take at most this many bytes and fit into `budget`: otherwise all
+    /// matrices stay as they are, which [`Model::repacked_bytes`] tells. `None` to repack in any case.
+    pub repack_limit: Option<u64>,
     /// Maximum number of bytes that loading may allocate for files that are read and tensors that
     /// are converted; beyond it, loading fails before it allocates. The tokenizer and tables of some
     /// kilobytes don't count.
@@ -112,7 +115,14 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { mmap: true, quantize: None, head: None, repack: None, budget: None }
+        LoadOptions {
+            mmap: true,
+            quantize: None,
+            head: None,
+            repack: None,
+            repack_limit: None,
+            budget: None,
+        }
     }
 }
 
@@ -139,6 +149,12 @@ impl LoadOptions {
     #[must_use]
     pub const fn with_repack(self, backend: Cpu) -> Self {
         LoadOptions { repack: Some(backend), ..self }
+    }
+
+    /// Sets [`repack_limit`](Self::repack_limit).
+    #[must_use]
+    pub const fn with_repack_limit(self, bytes: u64) -> Self {
+        LoadOptions { repack_limit: Some(bytes), ..self }
     }
 
     /// Sets [`budget`](Self::budget).
@@ -427,6 +443,37 @@ impl Model {
     pub fn owned_bytes(&self) -> u64 {
         let files: u64 = self.files.iter().map(|f| f.owned() as u64).sum();
         files + self.owned.len() as u64
+    }
+
+    /// Bytes of the matrices that were repacked ([`LoadOptions::repack`]); they are part of
+    /// [`Model::owned_bytes`].
+    #[must_use]
+    pub fn repacked_bytes(&self) -> u64 {
+        self.table.iter().filter(|e| e.repacked).map(|e| e.size() as u64).sum()
+    }
+
+    /// Bytes that the copies would take if the model were opened with [`LoadOptions::repack`] for this
+    /// backend, those that it has included.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use teff_kernels::{Cpu, Scalar};
+    /// use teff_runtime::{LoadOptions, Model};
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+    /// let model = Model::open(path)?;
+    /// assert_eq!(model.repack_bytes(Cpu::Scalar(Scalar)), 0); // gains nothing by it
+    /// let cpu = Cpu::best();
+    /// let repacked = Model::open_with(path, &LoadOptions::default().with_repack(cpu))?;
+    /// assert_eq!(repacked.repacked_bytes(), model.repack_bytes(cpu));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn repack_bytes(&self, backend: Cpu) -> u64 {
+        let slots = self.spec.slots().zip(&self.table);
+        let sizes =
+            slots.filter_map(|(slot, e)| repacked_size(&self.spec, &slot, e.format, backend));
+        sizes.map(|n| n as u64).sum()
     }
 
     /// Bytes of the embedding of layers' inputs in a mapped file: a token reads one of its rows, so that

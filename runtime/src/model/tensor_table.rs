@@ -1,14 +1,18 @@
 //! Table of a model's tensors: located in a file, or converted in owned memory.
 
+use std::thread;
+
 use teff_graph::gguf::Name;
 use teff_graph::layers::ValueHeads;
 use teff_graph::{Head, LayerRole, Role, Slot, Spec, TensorKind};
 use teff_kernels::{
-    Backend, Format, Matrix, MatrixError, REPACK_ROWS, dequantize_row, repack, repacked_bytes,
+    Backend, Cpu, Format, Matrix, MatrixError, REPACK_ROWS, dequantize_row, repack_from,
+    repacked_bytes,
 };
 
 use super::convert::{self, Dense};
 use super::{LoadErrorKind, LoadOptions, ternary};
+use crate::pool::available_threads;
 use crate::storage::{ALIGN, Aligned, Bytes};
 
 /// Tensor in a container, with as many bytes as format and shape need.
@@ -366,10 +370,15 @@ pub(super) fn kept_format(
     Ok(if slot.cols.is_multiple_of(asked.block_len()) { asked } else { found })
 }
 
-/// True if a matrix kept in `format` is repacked, because the requested backend gains by it. Single
-/// rows are read from embedding tables, and matrices of few rows would be mostly padding, so these
-/// are not.
-fn is_repacked(spec: &Spec<'_>, slot: &Slot, format: Format, options: &LoadOptions) -> bool {
+/// Bytes of a matrix kept in `format` once it is repacked for a backend; `None` if that doesn't gain
+/// by it. Single rows are read from embedding tables, and matrices of few rows would be mostly padding,
+/// so these are not repacked.
+pub(super) fn repacked_size(
+    spec: &Spec<'_>,
+    slot: &Slot,
+    format: Format,
+    backend: Cpu,
+) -> Option<usize> {
     let table = match slot.role {
         Role::PositionEmbd | Role::PerLayerEmbd => true,
         Role::TokenEmbd => spec.head != Head::Tied,
@@ -377,11 +386,8 @@ fn is_repacked(spec: &Spec<'_>, slot: &Slot, format: Format, options: &LoadOptio
     };
     // Products of an expert begin at its first row, which must be the first of a group.
     let whole = slot.experts == 1 || slot.rows.is_multiple_of(REPACK_ROWS);
-    options.repack.is_some_and(|backend| backend.repacks(format))
-        && !table
-        && whole
-        && slot.rows >= REPACK_ROWS
-        && repacked_bytes(format, slot.all_rows(), slot.cols).is_some()
+    let gains = backend.repacks(format) && !table && whole && slot.rows >= REPACK_ROWS;
+    repacked_bytes(format, slot.all_rows(), slot.cols).filter(|_| gains)
 }
 
 /// Table of a model's tensors, the memory of those that were converted, and all factors of outputs.
@@ -425,6 +431,14 @@ pub(super) fn tensor_table(
             table.push(entry);
         }
     }
+    let needed = total as u64 + room as u64;
+    if let Some(limit) = options.repack_limit.filter(|_| options.repack.is_some()) {
+        let repacked = table.iter().filter(|e| e.repacked).map(|e| e.size() as u64).sum::<u64>();
+        if repacked > 0 && (repacked > limit || !budget.has(needed)) {
+            let options = LoadOptions { repack: None, ..*options };
+            return tensor_table(spec, container, files, &options, budget);
+        }
+    }
     // Checkpoints have keys and values also of layers that share those of others, which no one reads.
     for l in 0..spec.layers.len() {
         if spec.layers.get(l).attention().is_some_and(|a| !a.has_kv()) {
@@ -440,7 +454,6 @@ pub(super) fn tensor_table(
         }
     }
     container.check_all_used()?;
-    let needed = total as u64 + room as u64;
     budget.take(needed)?;
     let no_memory = |_| LoadErrorKind::OutOfMemory { needed };
     let mut owned = Aligned::zeroed(total).map_err(no_memory)?;
@@ -474,11 +487,50 @@ pub(super) fn tensor_table(
             plain
         };
         match Matrix::new(entry.format, slot.all_rows(), slot.cols, plain) {
-            Ok(matrix) => repack(&matrix, out),
+            Ok(matrix) => repack_by_threads(&matrix, out),
             Err(_) => unreachable!("formats and sizes were checked when the table was made"),
+        }
+        if entry.is_as(&found) {
+            // No one reads these pages again.
+            files[usize::from(found.file)].discard(found.offset..found.offset + n);
         }
     }
     Ok(TensorTable { table, owned, factors })
+}
+
+/// Bytes of a matrix that are worth a thread of their own.
+const PER_THREAD: usize = 1 << 20;
+
+/// [`repack_from`] on as many threads as there are CPUs.
+fn repack_by_threads(w: &Matrix<'_>, out: &mut [u8]) {
+    let group = REPACK_ROWS * w.row_bytes();
+    if group == 0 {
+        return;
+    }
+    let threads = available_threads().clamp(1, (out.len() / PER_THREAD).max(1));
+    let groups = (out.len() / group).div_ceil(threads);
+    let mut left = Vec::new();
+    thread::scope(|scope| {
+        // The first part last, on this thread.
+        for (i, part) in out.chunks_mut(groups * group).enumerate().rev() {
+            let first = i * groups * REPACK_ROWS;
+            if i == 0 {
+                repack_from(w, first, part);
+            } else if thread::Builder::new()
+                .spawn_scoped(scope, move || repack_from(w, first, part))
+                .is_err()
+            {
+                left.push(i);
+            }
+        }
+    });
+    // Where the system has no more threads.
+    for i in left {
+        let first = i * groups * REPACK_ROWS;
+        if let Some(part) = out.chunks_mut(groups * group).nth(i) {
+            repack_from(w, first, part);
+        }
+    }
 }
 
 /// Converts a tensor's bytes in the file to `format`.
@@ -613,7 +665,7 @@ fn entry(
         (format, format == found.format && found.is_plain())
     };
     let too_many = || LoadErrorKind::OutOfMemory { needed: u64::MAX };
-    let repacked = is_repacked(spec, slot, format, options);
+    let repacked = options.repack.and_then(|cpu| repacked_size(spec, slot, format, cpu)).is_some();
     let entry = Entry {
         format,
         vector: slot.is_vector(),
@@ -638,6 +690,11 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(allowed: Option<u64>) -> Self {
         Budget { allowed, taken: 0 }
+    }
+
+    /// True if there are `bytes` more.
+    fn has(&self, bytes: u64) -> bool {
+        self.allowed.is_none_or(|allowed| self.taken.saturating_add(bytes) <= allowed)
     }
 
     /// Reserves `bytes` more, before they are allocated.

@@ -19,8 +19,14 @@ fn owned_files(model: &Model) -> u64 {
     if cfg!(feature = "mmap") { 0 } else { model.file_bytes() }
 }
 
-const READ: LoadOptions =
-    LoadOptions { mmap: false, quantize: None, head: None, repack: None, budget: None };
+const READ: LoadOptions = LoadOptions {
+    mmap: false,
+    quantize: None,
+    head: None,
+    repack: None,
+    repack_limit: None,
+    budget: None,
+};
 
 fn gguf(format: &str) -> Model {
     Model::open(oracle().join(format!("gpt2-{format}.gguf"))).unwrap()
