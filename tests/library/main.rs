@@ -6,6 +6,7 @@ mod common;
 mod cases;
 mod chat;
 mod conversations;
+mod end_of_turn;
 mod evaluate;
 mod families;
 mod generate;
