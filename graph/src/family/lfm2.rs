@@ -138,7 +138,7 @@ pub fn lfm2_1_2b() -> Spec<'static> {
     let (kind, dims, scaling) = (RopeKind::NeoX, s.head_dim, crate::RopeScaling::None);
     let spec = room.rope(crate::Rope { kind, dims, base: 1e6, scaling, magnitude: 1.0 }).and_then(
         |rope| {
-            let conv = Some(ShortConv { taps: 3, bias: false });
+            let conv = Some(ShortConv { taps: 3, bias: false, fine: false });
             let attention = [2, 5, 8, 10, 12, 14];
             let layer = |l| layer(&s, rope, conv.filter(|_| !attention.contains(&l)), None);
             decoder::spec("lfm2", &s, Some((65536, 2048)), Head::Tied, &mut room, layer)
@@ -171,7 +171,7 @@ pub fn lfm2_8b_a1b() -> Spec<'static> {
         Some(Sparse { first: 2, experts: Experts { router, ..Experts::new(32, 4, 1792) } });
     let spec = room.rope(crate::Rope { kind, dims, base: 1e6, scaling, magnitude: 1.0 }).and_then(
         |rope| {
-            let conv = Some(ShortConv { taps: 3, bias: false });
+            let conv = Some(ShortConv { taps: 3, bias: false, fine: true });
             let attention = [2, 6, 10, 14, 18, 21];
             let layer = |l| {
                 let conv = conv.filter(|_| !attention.contains(&l));
@@ -251,7 +251,7 @@ fn from_gguf<'p>(
     let rope = decoder::gguf_rope(meta, shapes, keys, RopeKind::NeoX, s.head_dim)?;
     let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
-    let conv = ShortConv { taps: need(taps)?, bias: false };
+    let conv = ShortConv { taps: need(taps)?, bias: false, fine: sparse.is_some() };
     let window = match meta.get(keys.window) {
         Some(Value::Uint(0)) => None,
         _ => count(meta, keys.window)?,
@@ -327,7 +327,8 @@ fn from_config<'p>(
         room.note(hf::WINDOW, Rule::NoWindow);
     }
     let bias = flag(meta, "conv_bias")?.unwrap_or(false);
-    let conv = ShortConv { taps: count(meta, "conv_L_cache")?.unwrap_or(3), bias };
+    let taps = count(meta, "conv_L_cache")?.unwrap_or(3);
+    let conv = ShortConv { taps, bias, fine: sparse.is_some() };
     let known = "conv, full_attention, one for each layer";
     let unknown = SpecError::Unsupported { key: "layer_types", known };
     let listed = match meta.get("layer_types") {
