@@ -8,6 +8,7 @@ mod chat;
 mod conversations;
 mod end_of_turn;
 mod evaluate;
+mod expert_files;
 mod families;
 mod generate;
 mod golden;

@@ -187,7 +187,7 @@ pub fn lfm2_8b_a1b() -> Spec<'static> {
 }
 
 /// Experts in a GGUF file, with the bias and the normalised weights that such files have.
-fn gguf_experts(meta: &dyn Metadata) -> Result<Sparse, SpecError> {
+fn gguf_experts(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Sparse, SpecError> {
     let k = &MOE_KEYS;
     for (key, known) in [(k.expert_gating, 2.0), (k.expert_scale, 1.0)] {
         if float(meta, key)?.is_some_and(|value| value != 0.0 && value != known) {
@@ -201,10 +201,10 @@ fn gguf_experts(meta: &dyn Metadata) -> Result<Sparse, SpecError> {
     let need = |key| required(count(meta, key)?, key);
     let experts = Experts::new(need(k.experts)?, need(k.experts_used)?, need(k.expert_ffn)?);
     let router = Router::Sigmoid { bias: true };
-    Ok(Sparse {
-        first: number(meta, k.leading_dense)?.unwrap_or(0),
-        experts: Experts { router, ..experts },
-    })
+    let first = number(meta, k.leading_dense)?.unwrap_or(0);
+    // Some converters write gates and the other matrices as one tensor.
+    let fused = decoder::layer_shape(shapes, first, "ffn_gate_up_exps.weight").is_some();
+    Ok(Sparse { first, experts: Experts { router, fused, ..experts } })
 }
 
 /// A number of layers, which may be 0.
@@ -241,7 +241,7 @@ fn from_gguf<'p>(
     decoder::no_more(meta, keys.kv_heads, layers)?;
     let ffn = required(decoder::uniform(meta, keys.ffn, layers)?, keys.ffn)?;
     let sparse = match keys.arch == MOE_KEYS.arch {
-        true => Some(gguf_experts(meta)?),
+        true => Some(gguf_experts(meta, shapes)?),
         false if float(meta, keys.experts)?.is_some_and(|n| n != 0.0) => {
             return Err(SpecError::Unsupported { key: keys.experts, known: "absent or 0" });
         }
