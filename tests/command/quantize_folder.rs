@@ -557,6 +557,37 @@ fn experts_and_convolutions_that_gguf_can_t_say_are_refused() {
     assert!(e.to_string().contains("mlp_only_layers"), "{e}");
 }
 
+/// Files have the keys of both kinds of attention, whichever the layers have.
+#[test]
+fn layers_of_one_kind_of_attention() {
+    for (name, linear) in [("all-linear", true), ("all-full", false)] {
+        let dir = tiny(name, &tiny::qwen35(linear, false), Format::F32);
+        let (ours, theirs) = (model(converted(&dir.0, "F32")), Model::open(&dir.0).unwrap());
+        let tokens = [3, 141, 59, 26, 5];
+        assert!(same_bits(&all_logits(&ours, &tokens), &all_logits(&theirs, &tokens)), "{name}");
+        let gguf = converted(&dir.0, "Q8_0");
+        let keys = Gguf::parse(&gguf).unwrap();
+        // What llama.cpp's reader can't do without.
+        for key in [
+            "rope.dimension_sections",
+            "ssm.conv_kernel",
+            "ssm.inner_size",
+            "ssm.state_size",
+            "ssm.time_step_rank",
+            "ssm.group_count",
+            "attention.head_count",
+            "attention.recurrent_layers",
+        ] {
+            assert!(keys.value(&format!("qwen35.{key}")).is_some(), "{name}: {key}");
+        }
+    }
+    let dir = tiny("biased", &tiny::qwen35(false, true), Format::F32);
+    Model::open(&dir.0).unwrap();
+    let e = FolderSource::open(&dir.0).unwrap_err();
+    assert!(matches!(e.kind, QuantizeErrorKind::Unsaid { .. }), "{e}");
+    assert!(e.to_string().contains("its biases (`attention_bias`)"), "{e}");
+}
+
 /// Keys of a tokenizer, as a file.
 fn keys(tokenizer: &Tokenizer, rows: usize) -> Result<Vec<u8>, ExportError> {
     let mut header = GgufHeader::new();

@@ -134,6 +134,9 @@ pub struct GgufForm {
     /// True if tokenizers that merge SentencePiece's characters by ranks keep their merges in files;
     /// otherwise the merges become scores.
     pub merges: bool,
+    /// True if files have keys for linear attention and for attention, also where no layer has one of
+    /// both.
+    pub linear: bool,
 }
 
 impl GgufForm {
@@ -145,6 +148,7 @@ impl GgufForm {
         by_kind: false,
         scales: false,
         merges: false,
+        linear: false,
     };
 }
 
