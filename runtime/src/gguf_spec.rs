@@ -284,8 +284,8 @@ mod tests {
             qwen::qwen3_14b().with_ropes(|r| Rope { scaling, magnitude, ..r })
         };
         let qwen = qwen35::qwen3_5_0_8b();
-        let of_one_kind = |kind: u8| Spec {
-            layers: Layers::new(qwen.layers.kinds(), &[kind], 24).to_owned(),
+        let of_one_kind = |kind: usize| Spec {
+            layers: Layers::new(&qwen.layers.kinds()[kind..=kind], &[0], 24).to_owned(),
             ..qwen.clone()
         };
         for spec in [
