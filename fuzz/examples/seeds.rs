@@ -5,8 +5,8 @@ use std::path::Path;
 
 use teff_fuzz::{gguf, tiny, tiny_gguf, vocabulary};
 use teff_graph::family::{
-    bitnet, gemma3, gpt_oss, granite, lfm2, llama, mistral3, olmo2, phi3, qwen, qwen2moe, qwen3moe,
-    qwen35, qwen35moe, smollm3,
+    bitnet, gemma2, gemma3, gemma3n, gemma4, gpt_oss, granite, lfm2, llama, mistral3, olmo2, phi3,
+    qwen, qwen2moe, qwen3moe, qwen35, qwen35moe, smollm3,
 };
 use teff_graph::{Head, LogitsFor};
 use teff_kernels::Format;
@@ -38,6 +38,10 @@ fn main() {
     for (name, spec, (format, width)) in [
         ("llama", llama::tinyllama(), (Format::Q4_0, 32)),
         ("gemma3", gemma3::gemma3_1b(), (Format::F16, 32)),
+        ("gemma2", gemma2::gemma2_2b(), (Format::Q4_0, 32)),
+        ("gemma3n", gemma3n::gemma3n_e2b(), (Format::Q8_0, 32)),
+        ("gemma4", gemma4::gemma4_e2b(), (Format::Q4_0, 32)),
+        ("gemma4-moe", gemma4::gemma4_26b_a4b(), (Format::Q5_0, 32)),
         ("qwen2", qwen::qwen2_5_14b(), (Format::Q5_1, 32)),
         ("qwen3", qwen::qwen3_14b(), (Format::Q4_1, 32)),
         ("qwen3moe", qwen3moe::qwen3_30b_a3b(), (Format::Q8_0, 32)),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use teff_graph::family::{self, Family, gpt2};
 use teff_graph::gguf::GgufValue;
-use teff_graph::layers::{FeedForward, Mixer};
-use teff_graph::{Head, Layers, Role, Rope, Spec};
+use teff_graph::layers::{FeedForward, Layer, Mixer};
+use teff_graph::{Head, Layers, PerLayer, Role, Rope, Spec};
 use teff_kernels::{Format, quantize_row};
 use teff_runtime::gguf_spec::put_spec;
 use teff_runtime::gguf_write::GgufHeader;
@@ -59,12 +59,24 @@ pub fn tiny(spec: Spec<'_>, width: u32, own_head: bool) -> Spec<'static> {
         if let Mixer::Attention(a) = &mut layer.mixer {
             a.kv_heads = if a.kv_heads < a.heads { 1 } else { 2 };
             (a.heads, a.head_dim) = (2, head_dim);
+            // One layer of each kind is left, so that others have no numbers.
+            a.shared_kv = None;
+        }
+        if let Some(input) = &mut layer.input {
+            input.width = width;
+        }
+        if let Some(streams) = &mut layer.streams {
+            streams.rank = width;
         }
         if let Mixer::DeltaNet(d) = &mut layer.mixer {
             (d.key_heads, d.value_heads, d.key_dim, d.value_dim) = (1, 2, 8, width / 2);
         }
         match &mut layer.ffn {
             FeedForward::Dense(d) => d.inner = width,
+            FeedForward::DenseAndExperts(both) => {
+                both.dense.inner = width;
+                (both.experts.experts, both.experts.used, both.experts.inner) = (4, 2, width);
+            }
             FeedForward::Experts(e) => {
                 (e.experts, e.used, e.inner) = (4, 2, width);
                 if let Some(shared) = &mut e.shared {
@@ -76,11 +88,17 @@ pub fn tiny(spec: Spec<'_>, width: u32, own_head: bool) -> Spec<'static> {
         layer
     });
     // One layer of each kind.
-    let kinds = spec.layers.kinds();
+    let mut kinds: Vec<Layer> = Vec::new();
+    for kind in spec.layers.kinds() {
+        if !kinds.contains(kind) {
+            kinds.push(*kind);
+        }
+    }
     let pattern: Vec<u8> = (0..kinds.len()).map(|k| k as u8).collect();
-    let layers = Layers::new(kinds, &pattern, kinds.len() as u32).to_owned();
+    let layers = Layers::new(&kinds, &pattern, kinds.len() as u32).to_owned();
     let head = if own_head { Head::Own } else { Head::Tied };
-    Spec { vocab: 258, context: 64, layers, width, head, ..spec.clone() }
+    let per_layer = spec.per_layer.map(|_| PerLayer { width, vocab: 258 });
+    Spec { vocab: 258, context: 64, layers, width, head, per_layer, ..spec.clone() }
 }
 
 /// The GGUF file of [`tiny_spec`], with matrices in `format` and a byte-level vocabulary.
@@ -126,16 +144,21 @@ pub fn gguf(spec: &Spec<'_>, format: Format, sentence_piece: bool) -> Vec<u8> {
     for slot in spec.slots().filter(|s| s.role != Role::Output || spec.head == Head::Own) {
         let format = if slot.is_vector() { Format::F32 } else { format };
         let name = gguf_name(family, slot.role);
-        let dims = [slot.cols, slot.rows, slot.experts].map(|n| n as u64);
-        let n =
-            if slot.experts > 1 { 3 } else { 2 - usize::from(slot.is_vector() && slot.rows == 1) };
+        // Vectors of experts are rows of one tensor.
+        let stacked = slot.experts > 1 && !slot.is_vector();
+        let rows = if stacked { slot.rows } else { slot.all_rows() };
+        let dims = [slot.cols, rows, slot.experts].map(|n| n as u64);
+        let n = if stacked { 3 } else { 2 - usize::from(slot.is_vector() && rows == 1) };
         header.tensor(&name, format, &dims[..n]).expect("a fresh name");
         let mut bytes = Vec::new();
         for _ in 0..slot.all_rows() {
             let row: Vec<f32> = (0..slot.cols)
                 .map(|_| {
                     state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-                    (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+                    match slot.role {
+                        Role::RopeFactors => 1.0,
+                        _ => (state >> 40) as f32 / (1 << 23) as f32 - 1.0,
+                    }
                 })
                 .collect();
             let start = bytes.len();

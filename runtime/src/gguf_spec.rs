@@ -2,7 +2,7 @@
 
 use teff_graph::family;
 use teff_graph::gguf::GgufValue;
-use teff_graph::layers::{Attention, Experts, Layer, NormKind, Router};
+use teff_graph::layers::{Attention, DeltaNet, Experts, Layer, NormKind, Router};
 use teff_graph::{RopeScaling, Spec};
 
 use crate::gguf_write::{GgufHeader, WriteError};
@@ -41,7 +41,9 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
         let all: Vec<bool> = layers().map(windowed).collect();
         h.put_bools(&format!("{arch}.attention.sliding_window_pattern"), &all)?;
     }
-    if layers().any(|l| l.delta_net().is_some()) {
+    let linear = family::of_arch(arch).is_some_and(|f| f.gguf.linear);
+    let net = layers().find_map(Layer::delta_net).copied().or(linear.then_some(NO_NET));
+    if net.is_some() {
         let linear: Vec<bool> = layers().map(|l| l.delta_net().is_some()).collect();
         h.put_bools(&format!("{arch}.attention.recurrent_layers"), &linear)?;
         // The parts that images have, which llama.cpp wants to see.
@@ -99,7 +101,7 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     if let Some(conv) = layers().find_map(Layer::short_conv) {
         put("shortconv.l_cache", GgufValue::U32(conv.taps))?;
     }
-    if let Some(&net) = layers().find_map(Layer::delta_net) {
+    if let Some(net) = net {
         put("ssm.conv_kernel", GgufValue::U32(net.taps))?;
         put("ssm.state_size", GgufValue::U32(net.key_dim))?;
         put("ssm.group_count", GgufValue::U32(net.key_heads))?;
@@ -112,7 +114,18 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
             put("full_attention_interval", GgufValue::U32(every))?;
         }
     }
-    let Some(attention) = layers().find_map(Layer::attention) else { return Ok(()) };
+    let Some(attention) = layers().find_map(Layer::attention) else {
+        // Readers want these all the same.
+        if let Some(rope) = spec.ropes.first().filter(|_| linear) {
+            put("attention.head_count", GgufValue::U32(1))?;
+            put("attention.head_count_kv", GgufValue::U32(1))?;
+            put("attention.key_length", GgufValue::U32(rope.dims))?;
+            put("attention.value_length", GgufValue::U32(rope.dims))?;
+            put("rope.dimension_count", GgufValue::U32(rope.dims))?;
+            put("rope.freq_base", GgufValue::F32(rope.base))?;
+        }
+        return Ok(());
+    };
     let &Attention { heads, head_dim, .. } = attention;
     put("attention.head_count", GgufValue::U32(heads))?;
     if scaled {
@@ -187,6 +200,11 @@ pub fn put_spec(h: &mut GgufHeader, spec: &Spec<'_>) -> Result<(), WriteError> {
     }
     Ok(())
 }
+
+/// Numbers of linear attention that no layer has, which llama.cpp wants to see: the defaults of
+/// transformers' class.
+const NO_NET: DeltaNet =
+    DeltaNet { key_heads: 16, value_heads: 32, key_dim: 128, value_dim: 128, taps: 4 };
 
 /// Inner width of a feed-forward part.
 fn inner(layer: &Layer) -> Option<u32> {
@@ -265,7 +283,14 @@ mod tests {
             let scaling = RopeScaling::Yarn { factor, fast, slow, original, truncate };
             qwen::qwen3_14b().with_ropes(|r| Rope { scaling, magnitude, ..r })
         };
+        let qwen = qwen35::qwen3_5_0_8b();
+        let of_one_kind = |kind: usize| Spec {
+            layers: Layers::new(&qwen.layers.kinds()[kind..=kind], &[0], 24).to_owned(),
+            ..qwen.clone()
+        };
         for spec in [
+            of_one_kind(0),
+            of_one_kind(1),
             gpt2::small(),
             llama::tinyllama(),
             scaled(RopeScaling::Linear(4.0)),

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::common::tiny::{self, Tiny};
 use crate::common::{all_logits, data, golden, nmse, oracle};
+use teff::kernels::dequantize_row;
 use teff::{Format, LoadOptions, Model};
 use teff_graph::gguf::{Gguf, GgufValue};
 use teff_graph::{Head, LayerRole, Role, RopeScaling};
@@ -59,7 +60,7 @@ impl Drop for Dir {
     }
 }
 
-/// Available folders; GPT-2's is in the repository.
+/// Available folders with GGUF files; GPT-2's is in the repository.
 fn folders() -> Vec<(&'static str, PathBuf)> {
     let theirs = [
         "llama",
@@ -81,9 +82,18 @@ fn folders() -> Vec<(&'static str, PathBuf)> {
         "phi4-long",
         "qwen35",
         "qwen35moe",
+        "gemma2",
+        "gemma4",
+        "gemma4-e-mm",
     ];
     let theirs = theirs.into_iter().filter_map(|name| Some((name, oracle(name)?)));
     [("gpt2", data(""))].into_iter().chain(theirs).collect()
+}
+
+/// Folders of which there are no files.
+fn folders_alone() -> Vec<(&'static str, PathBuf)> {
+    let theirs = ["gemma3n-mm", "gemma4-moe-mm"];
+    theirs.into_iter().filter_map(|name| Some((name, oracle(name)?))).collect()
 }
 
 fn converted(folder: &Path, target: &str) -> Vec<u8> {
@@ -132,7 +142,7 @@ fn same_tokens(a: &Tokenizer, b: &Tokenizer, texts: &[String]) {
 
 #[test]
 fn logits_and_tokens_are_the_folder_s() {
-    for (name, folder) in folders() {
+    for (name, folder) in folders().into_iter().chain(folders_alone()) {
         let ours = model(converted(&folder, "F32"));
         let theirs = Model::open(&folder).unwrap();
         let g = golden(&folder.join("model.safetensors.golden.safetensors"));
@@ -172,7 +182,10 @@ fn floats(value: Option<GgufValue<'_>>) -> Option<Vec<f32>> {
 /// Meaning of keys that decide nothing, and of those with a default.
 fn means(key: &str, value: Option<GgufValue<'_>>, arch: &str) -> Option<String> {
     let bare = key.strip_prefix(arch).unwrap_or(key);
-    if arch == "gemma3" && key == "tokenizer.ggml.add_space_prefix" {
+    if arch == "gemma4" && key == "tokenizer.ggml.token_type" {
+        return None; // special are those that tokenizer_config.json names, ours those of tokenizer.json
+    }
+    if ["gemma2", "gemma3"].contains(&arch) && key == "tokenizer.ggml.add_space_prefix" {
         return None; // the converter says false, whatever tokenizer.model does
     }
     if arch.starts_with("lfm2") && key == "tokenizer.ggml.pre" {
@@ -229,12 +242,32 @@ fn files_are_llama_cpp_s() {
             let theirs = Gguf::parse(&bytes).unwrap();
             let file = converted(&folder, target);
             let ours = Gguf::parse(&file).unwrap();
-            assert_eq!(ours.n_tensors(), theirs.n_tensors(), "{name}");
-            for t in theirs.tensors() {
+            // Keys and values of layers that use those of others are not the model's.
+            let dead = |tensor: &str| {
+                let part = tensor.strip_prefix("blk.").and_then(|t| t.split_once('.'));
+                part.is_some_and(|(_, part)| {
+                    let kv = ["attn_k.weight", "attn_v.weight", "attn_k_norm.weight"];
+                    name == "gemma4-e-mm-Q4_0"
+                        && kv.contains(&part)
+                        && ours.tensor(tensor).is_none()
+                })
+            };
+            let used = theirs.tensors().filter(|t| !dead(t.name));
+            assert_eq!(ours.n_tensors(), used.clone().count(), "{name}");
+            for t in used {
                 let u = ours.tensor(t.name).unwrap_or_else(|| panic!("{name}: {}", t.name));
                 // These were written by its converter, not by its quantiser, with the embedding
                 // left in F16.
                 if target.starts_with("TQ") && t.name == "token_embd.weight" {
+                    continue;
+                }
+                if (u.format, t.format) == (Format::BF16, Format::F32) && u.dims == t.dims {
+                    // What isn't quantised stays as it is; its folder was widened first.
+                    let n = u.elements() as usize;
+                    let (mut a, mut b) = (vec![0.0; n], vec![0.0; n]);
+                    dequantize_row(u.format, u.data, &mut a);
+                    dequantize_row(t.format, t.data, &mut b);
+                    assert!(same_bits(&a, &b), "{name}: {}", t.name);
                     continue;
                 }
                 assert_eq!((u.format, u.dims), (t.format, t.dims), "{name}: {}", t.name);
@@ -251,7 +284,7 @@ fn files_are_llama_cpp_s() {
             // Everything that matters is equal.
             let (a, b) = (model(file.clone()), model(bytes.clone()));
             assert_eq!(a.spec(), b.spec(), "{name}");
-            if arch != "gemma3" {
+            if !["gemma2", "gemma3"].contains(&arch) {
                 same_tokens(a.tokenizer().unwrap(), b.tokenizer().unwrap(), &texts(&folder));
             }
             files += 1;
@@ -522,6 +555,37 @@ fn experts_and_convolutions_that_gguf_can_t_say_are_refused() {
     let Some(folder) = oracle("qwen3moe-fused") else { return };
     let e = FolderSource::open(folder).unwrap_err();
     assert!(e.to_string().contains("mlp_only_layers"), "{e}");
+}
+
+/// Files have the keys of both kinds of attention, whichever the layers have.
+#[test]
+fn layers_of_one_kind_of_attention() {
+    for (name, linear) in [("all-linear", true), ("all-full", false)] {
+        let dir = tiny(name, &tiny::qwen35(linear, false), Format::F32);
+        let (ours, theirs) = (model(converted(&dir.0, "F32")), Model::open(&dir.0).unwrap());
+        let tokens = [3, 141, 59, 26, 5];
+        assert!(same_bits(&all_logits(&ours, &tokens), &all_logits(&theirs, &tokens)), "{name}");
+        let gguf = converted(&dir.0, "Q8_0");
+        let keys = Gguf::parse(&gguf).unwrap();
+        // What llama.cpp's reader can't do without.
+        for key in [
+            "rope.dimension_sections",
+            "ssm.conv_kernel",
+            "ssm.inner_size",
+            "ssm.state_size",
+            "ssm.time_step_rank",
+            "ssm.group_count",
+            "attention.head_count",
+            "attention.recurrent_layers",
+        ] {
+            assert!(keys.value(&format!("qwen35.{key}")).is_some(), "{name}: {key}");
+        }
+    }
+    let dir = tiny("biased", &tiny::qwen35(false, true), Format::F32);
+    Model::open(&dir.0).unwrap();
+    let e = FolderSource::open(&dir.0).unwrap_err();
+    assert!(matches!(e.kind, QuantizeErrorKind::Unsaid { .. }), "{e}");
+    assert!(e.to_string().contains("its biases (`attention_bias`)"), "{e}");
 }
 
 /// Keys of a tokenizer, as a file.

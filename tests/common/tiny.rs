@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use teff::Format;
-use teff::graph::family::{self, lfm2, qwen3moe};
-use teff::graph::layers::{Experts, FeedForward, Mixer, ShortConv};
-use teff::graph::{Head, LayerRole, Role, Spec};
+use teff::graph::family::{self, lfm2, qwen3moe, qwen35};
+use teff::graph::layers::{DeltaNet, Experts, FeedForward, Mixer, ShortConv};
+use teff::graph::{Head, LayerRole, Layers, Role, Rope, Spec};
 use teff::kernels::quantize_row;
 
 /// A model's folder: its config.json, and a shape that has the names of its tensors.
@@ -73,6 +73,34 @@ pub fn lfm2_biased() -> Tiny {
     Tiny { config, spec }
 }
 
+/// Qwen 3.5 with two layers, both with linear attention or both without, and perhaps with biases of
+/// attention.
+pub fn qwen35(linear: bool, bias: bool) -> Tiny {
+    let spec = sized(qwen35::qwen3_5_0_8b(), 2).with_layers(|mut layer| {
+        match &mut layer.mixer {
+            Mixer::DeltaNet(net) => {
+                *net =
+                    DeltaNet { key_heads: 2, value_heads: 4, key_dim: 32, value_dim: 32, taps: 4 };
+            }
+            Mixer::Attention(a) => (a.qkv_bias, a.out_bias) = (bias, bias),
+            _ => {}
+        }
+        layer
+    });
+    let spec = spec.with_ropes(|rope| Rope { dims: 16, ..rope });
+    let kinds = spec.layers.kinds();
+    let one = kinds.iter().position(|kind| kind.delta_net().is_some() == linear).unwrap();
+    let layers = Layers::new(kinds, &[one as u8], 2).to_owned();
+    let kind = if linear { "linear" } else { "full" };
+    let config = format!(
+        r#"{{"architectures":["Qwen3_5ForCausalLM"],{SIZES},"num_hidden_layers":2,
+        "intermediate_size":512,"layer_types":["{kind}_attention","{kind}_attention"],
+        "linear_num_key_heads":2,"linear_num_value_heads":4,"linear_key_head_dim":32,
+        "linear_value_head_dim":32,"attention_bias":{bias},"head_dim":64,"tie_word_embeddings":true}}"#
+    );
+    Tiny { config, spec: Spec { layers, ..spec.clone() } }
+}
+
 impl Tiny {
     /// Writes config.json and model.safetensors, its tensors in a dense format.
     pub fn write(&self, folder: &Path, format: Format) {
@@ -88,7 +116,7 @@ impl Tiny {
             let usual = &family.hf_names(slot.role)[0];
             family.hf_name(slot.role, usual, expert, &mut name).unwrap();
             let (mean, size) = match slot.role {
-                Role::Layer(_, LayerRole::ConvTaps) => (0.0, 1.0),
+                Role::Layer(_, LayerRole::ConvTaps | LayerRole::DeltaTaps) => (0.0, 1.0),
                 _ if !slot.is_vector() => (0.0, 0.15),
                 _ if name.contains("norm") => (1.0, 0.2),
                 _ => (0.0, 0.2),
@@ -99,7 +127,9 @@ impl Tiny {
             };
             let values: Vec<f32> = (0..slot.rows * slot.cols).map(|_| random()).collect();
             let shape = match slot.role {
-                Role::Layer(_, LayerRole::ConvTaps) => vec![slot.rows, 1, slot.cols],
+                Role::Layer(_, LayerRole::ConvTaps | LayerRole::DeltaTaps) => {
+                    vec![slot.rows, 1, slot.cols]
+                }
                 _ if slot.is_vector() => vec![slot.cols],
                 _ => vec![slot.rows, slot.cols],
             };

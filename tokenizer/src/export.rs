@@ -158,6 +158,29 @@ impl Tokenizer {
         self.put_ids(header, rows)
     }
 
+    /// The same, but merging by ranks stays what it is, where a file can say so: in the form of Gemma 4's
+    /// files.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::put_gguf`].
+    pub fn put_gguf_with_merges<K: GgufKeys>(
+        &self,
+        header: &mut K,
+        rows: usize,
+    ) -> Result<(), ExportError<K::Error>> {
+        match &self.algorithm {
+            Algorithm::Spm(spm)
+                if spm.scores().is_none()
+                    && spm.rules().prefix == Prefix::Never
+                    && self.ids.add_bos =>
+            {
+                self.put_ranked(spm, header, rows)?;
+                self.put_ids(header, rows)
+            }
+            _ => self.put_gguf(header, rows),
+        }
+    }
+
     fn put_byte_bpe<K: GgufKeys>(
         &self,
         bpe: &ByteBpe,
@@ -209,12 +232,39 @@ impl Tokenizer {
         Ok(())
     }
 
-    fn put_spm<K: GgufKeys>(
+    fn put_ranked<K: GgufKeys>(
         &self,
         spm: &Spm,
         header: &mut K,
         rows: usize,
     ) -> Result<(), ExportError<K::Error>> {
+        self.check_spm(spm)?;
+        let text = |id| self.vocab.get(id).unwrap_or_default();
+        let across = |bytes: &[u8]| {
+            let breaks = bytes.iter().filter(|&&b| b == b'\n').count();
+            breaks > 0 && breaks < bytes.len()
+        };
+        if let Some([.., product]) = spm.merges().find(|[.., product]| across(text(*product))) {
+            let token = String::from_utf8_lossy(text(product)).into_owned();
+            return inexpressible(format!("merges across line breaks ({token:?})"));
+        }
+        let table = self.spm_table(spm, rows)?;
+        let merges = spm
+            .merges()
+            .map(|[left, right, _]| [left, right].map(|id| escape(text(id))).join(&b' '));
+        header.put("tokenizer.ggml.model", GgufValue::Str("gemma4")).map_err(ExportError::Write)?;
+        let scores = vec![ADDED_SCORE; table.texts.len()];
+        table.put(header).map_err(ExportError::Write)?;
+        // They decide nothing; llama.cpp's converter writes them.
+        header.put_f32s("tokenizer.ggml.scores", &scores).map_err(ExportError::Write)?;
+        header.put_strings("tokenizer.ggml.merges", merges).map_err(ExportError::Write)?;
+        header
+            .put("tokenizer.ggml.add_space_prefix", GgufValue::Bool(false))
+            .map_err(ExportError::Write)
+    }
+
+    /// Refuses what no file can say of SentencePiece's kind.
+    fn check_spm<W>(&self, spm: &Spm) -> Result<(), ExportError<W>> {
         let rules = spm.rules();
         let prefix = rules.prefix != Prefix::Never;
         if rules.prefix == Prefix::Start || prefix && rules.unless_space {
@@ -237,12 +287,12 @@ impl Tokenizer {
         {
             return inexpressible("the treatment of characters without a token");
         }
-        let mut scores = match spm.scores() {
-            Some(scores) => scores,
-            None => ranks_as_scores(&self.vocab, spm)?,
-        };
-        scores.resize(rows, PAD_SCORE);
-        let table = self.table(rows, |id, kind, bytes| match kind {
+        Ok(())
+    }
+
+    /// One token of SentencePiece's kind for each row.
+    fn spm_table<W>(&self, spm: &Spm, rows: usize) -> Result<Table, ExportError<W>> {
+        self.table(rows, |id, kind, bytes| match kind {
             TokenKind::Byte => format!("<0x{:02X}>", bytes.first().unwrap_or(&0)).into_bytes(),
             TokenKind::Normal | TokenKind::Unused | TokenKind::UserDefined => {
                 // Merging never produces a token stored with plain spaces.
@@ -250,7 +300,23 @@ impl Tokenizer {
                 if made { escape(bytes) } else { bytes.to_vec() }
             }
             _ => bytes.to_vec(),
-        })?;
+        })
+    }
+
+    fn put_spm<K: GgufKeys>(
+        &self,
+        spm: &Spm,
+        header: &mut K,
+        rows: usize,
+    ) -> Result<(), ExportError<K::Error>> {
+        self.check_spm(spm)?;
+        let prefix = spm.rules().prefix != Prefix::Never;
+        let mut scores = match spm.scores() {
+            Some(scores) => scores,
+            None => ranks_as_scores(&self.vocab, spm)?,
+        };
+        scores.resize(rows, PAD_SCORE);
+        let table = self.spm_table(spm, rows)?;
         for id in 0..rows.min(u32::MAX as usize) as u32 {
             if self.vocab.kind(id).is_none() {
                 scores[id as usize] = PAD_SCORE;

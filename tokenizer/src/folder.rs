@@ -28,7 +28,8 @@ impl Tokenizer {
     /// from tokenizer_config.json, special_tokens_map.json and added_tokens.json, as transformers
     /// reads them; a folder that names none gets GPT-2's `<|endoftext|>`, if it is in the vocabulary.
     /// Tokens that end generation also include those named as `eos_token_id` by
-    /// generation_config.json, or else by config.json, and tokens with well-known names.
+    /// generation_config.json, or else by config.json (or else by its `text_config`), and tokens with
+    /// well-known names.
     ///
     /// Returns `None` if there is no tokenizer.
     ///
@@ -276,38 +277,55 @@ fn added_tokens_json(bytes: &[u8], names: &[String]) -> Result<Vec<Added>, Token
     Ok(added)
 }
 
-/// The field `eos_token_id` of a model's file, one id or several; `None` if it is absent.
+/// The field `eos_token_id` of a model's file, one id or several; `None` if it is absent. A file
+/// without it may have it in `text_config`, where it describes more than a text model.
 fn eos_ids(mut doc: Doc<'_>) -> Result<Option<Vec<i64>>, TokenizerError> {
-    let want = "a token id or an array of them";
-    let mut ids = None;
+    let (mut own, mut text) = (None, None);
     doc.object("an object")?;
     while let Some(key) = doc.key()? {
-        if !key.is("eos_token_id") {
-            doc.skip()?;
-            continue;
-        }
-        let mut all = Vec::new();
-        let mut event = doc.next(want)?;
-        let array = event == Event::ArrayStart;
-        if array {
-            event = doc.next(want)?;
-        }
-        loop {
-            match event {
-                Event::Null if !array => break,
-                Event::ArrayEnd => break,
-                Event::Number(n) => {
-                    all.push(n.parse().map_err(|_| doc.wrong(want))?);
+        if key.is("eos_token_id") {
+            own = eos_value(&mut doc)?;
+        } else if key.is("text_config") {
+            let mut inner = doc.bookmark()?;
+            if inner.next("a value")? != Event::ObjectStart {
+                continue;
+            }
+            while let Some(key) = inner.key()? {
+                match key.is("eos_token_id") {
+                    true => text = eos_value(&mut inner)?,
+                    false => inner.skip()?,
                 }
-                _ => return Err(doc.wrong(want)),
             }
-            if !array {
-                break;
-            }
-            event = doc.next(want)?;
+        } else {
+            doc.skip()?;
         }
-        ids = Some(all).filter(|ids| !ids.is_empty());
     }
     doc.end()?;
-    Ok(ids)
+    Ok(own.or(text))
+}
+
+/// One id or several; `None` for null or no ids.
+fn eos_value(doc: &mut Doc<'_>) -> Result<Option<Vec<i64>>, TokenizerError> {
+    let want = "a token id or an array of them";
+    let mut all = Vec::new();
+    let mut event = doc.next(want)?;
+    let array = event == Event::ArrayStart;
+    if array {
+        event = doc.next(want)?;
+    }
+    loop {
+        match event {
+            Event::Null if !array => break,
+            Event::ArrayEnd => break,
+            Event::Number(n) => {
+                all.push(n.parse().map_err(|_| doc.wrong(want))?);
+            }
+            _ => return Err(doc.wrong(want)),
+        }
+        if !array {
+            break;
+        }
+        event = doc.next(want)?;
+    }
+    Ok(Some(all).filter(|ids| !ids.is_empty()))
 }

@@ -58,7 +58,7 @@ pub static GEMMA4: Family = Family {
     from_gguf,
     from_config: folder_reader(from_config),
     names: NAMES,
-    gguf: GgufForm { rope_factors: true, by_kind: true, ..GgufForm::HALVES },
+    gguf: GgufForm { rope_factors: true, by_kind: true, merges: true, ..GgufForm::HALVES },
     hf_transposed: |_| false,
     hf_shift: |_| 0.0,
     hf_ignored,

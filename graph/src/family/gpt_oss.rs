@@ -132,6 +132,11 @@ fn from_gguf<'p>(
 ) -> Result<Spec<'p>, SpecError> {
     let found = moe::gguf_experts(meta, shapes, &KEYS, true)?;
     moe::no_shared(meta, &KEYS)?;
+    if found.fused {
+        // Files have no name for the biases of both.
+        let (key, known) = ("ffn_gate_up_exps.weight", "ffn_gate_exps and ffn_up_exps");
+        return Err(SpecError::Unsupported { key, known });
+    }
     let s = decoder::gguf_sizes_of(meta, &KEYS, found.inner)?;
     // As in llama.cpp, which has no default.
     required(meta.get(KEYS.window), KEYS.window)?;

@@ -138,7 +138,7 @@ pub fn lfm2_1_2b() -> Spec<'static> {
     let (kind, dims, scaling) = (RopeKind::NeoX, s.head_dim, crate::RopeScaling::None);
     let spec = room.rope(crate::Rope { kind, dims, base: 1e6, scaling, magnitude: 1.0 }).and_then(
         |rope| {
-            let conv = Some(ShortConv { taps: 3, bias: false });
+            let conv = Some(ShortConv { taps: 3, bias: false, fine: false });
             let attention = [2, 5, 8, 10, 12, 14];
             let layer = |l| layer(&s, rope, conv.filter(|_| !attention.contains(&l)), None);
             decoder::spec("lfm2", &s, Some((65536, 2048)), Head::Tied, &mut room, layer)
@@ -171,7 +171,7 @@ pub fn lfm2_8b_a1b() -> Spec<'static> {
         Some(Sparse { first: 2, experts: Experts { router, ..Experts::new(32, 4, 1792) } });
     let spec = room.rope(crate::Rope { kind, dims, base: 1e6, scaling, magnitude: 1.0 }).and_then(
         |rope| {
-            let conv = Some(ShortConv { taps: 3, bias: false });
+            let conv = Some(ShortConv { taps: 3, bias: false, fine: true });
             let attention = [2, 6, 10, 14, 18, 21];
             let layer = |l| {
                 let conv = conv.filter(|_| !attention.contains(&l));
@@ -187,7 +187,7 @@ pub fn lfm2_8b_a1b() -> Spec<'static> {
 }
 
 /// Experts in a GGUF file, with the bias and the normalised weights that such files have.
-fn gguf_experts(meta: &dyn Metadata) -> Result<Sparse, SpecError> {
+fn gguf_experts(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Sparse, SpecError> {
     let k = &MOE_KEYS;
     for (key, known) in [(k.expert_gating, 2.0), (k.expert_scale, 1.0)] {
         if float(meta, key)?.is_some_and(|value| value != 0.0 && value != known) {
@@ -201,10 +201,10 @@ fn gguf_experts(meta: &dyn Metadata) -> Result<Sparse, SpecError> {
     let need = |key| required(count(meta, key)?, key);
     let experts = Experts::new(need(k.experts)?, need(k.experts_used)?, need(k.expert_ffn)?);
     let router = Router::Sigmoid { bias: true };
-    Ok(Sparse {
-        first: number(meta, k.leading_dense)?.unwrap_or(0),
-        experts: Experts { router, ..experts },
-    })
+    let first = number(meta, k.leading_dense)?.unwrap_or(0);
+    // Some converters write gates and the other matrices as one tensor.
+    let fused = decoder::layer_shape(shapes, first, "ffn_gate_up_exps.weight").is_some();
+    Ok(Sparse { first, experts: Experts { router, fused, ..experts } })
 }
 
 /// A number of layers, which may be 0.
@@ -241,7 +241,7 @@ fn from_gguf<'p>(
     decoder::no_more(meta, keys.kv_heads, layers)?;
     let ffn = required(decoder::uniform(meta, keys.ffn, layers)?, keys.ffn)?;
     let sparse = match keys.arch == MOE_KEYS.arch {
-        true => Some(gguf_experts(meta)?),
+        true => Some(gguf_experts(meta, shapes)?),
         false if float(meta, keys.experts)?.is_some_and(|n| n != 0.0) => {
             return Err(SpecError::Unsupported { key: keys.experts, known: "absent or 0" });
         }
@@ -251,7 +251,7 @@ fn from_gguf<'p>(
     let rope = decoder::gguf_rope(meta, shapes, keys, RopeKind::NeoX, s.head_dim)?;
     let rope = room.rope(rope)?;
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
-    let conv = ShortConv { taps: need(taps)?, bias: false };
+    let conv = ShortConv { taps: need(taps)?, bias: false, fine: sparse.is_some() };
     let window = match meta.get(keys.window) {
         Some(Value::Uint(0)) => None,
         _ => count(meta, keys.window)?,
@@ -327,7 +327,8 @@ fn from_config<'p>(
         room.note(hf::WINDOW, Rule::NoWindow);
     }
     let bias = flag(meta, "conv_bias")?.unwrap_or(false);
-    let conv = ShortConv { taps: count(meta, "conv_L_cache")?.unwrap_or(3), bias };
+    let taps = count(meta, "conv_L_cache")?.unwrap_or(3);
+    let conv = ShortConv { taps, bias, fine: sparse.is_some() };
     let known = "conv, full_attention, one for each layer";
     let unknown = SpecError::Unsupported { key: "layer_types", known };
     let listed = match meta.get("layer_types") {

@@ -139,6 +139,7 @@ fn from_config<'p>(
     let conv = ShortConv {
         taps: count(meta, "conv_L_cache")?.unwrap_or(7),
         bias: is("conv_bias", false)?,
+        fine: false,
     };
     let (gates, post) = (is("use_attention_gate", true)?, is("use_sandwich_norm", true)?);
     let hf::Ends { embd, head } = hf::ends(meta, shapes, room, &CLASS)?;

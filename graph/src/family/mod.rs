@@ -131,6 +131,12 @@ pub struct GgufForm {
     /// True if files have keys for the factors of the embedding, the residual stream, scores and
     /// logits, and for heads that are not rotated.
     pub scales: bool,
+    /// True if tokenizers that merge SentencePiece's characters by ranks keep their merges in files;
+    /// otherwise the merges become scores.
+    pub merges: bool,
+    /// True if files have keys for linear attention and for attention, also where no layer has one of
+    /// both.
+    pub linear: bool,
 }
 
 impl GgufForm {
@@ -141,6 +147,8 @@ impl GgufForm {
         window: true,
         by_kind: false,
         scales: false,
+        merges: false,
+        linear: false,
     };
 }
 

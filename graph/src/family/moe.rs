@@ -10,7 +10,10 @@ use crate::{SpecError, SpecRoom};
 /// Inner width of experts in a GGUF file: that of its key, else that of the tensor, since older
 /// converters write none.
 fn inner(meta: &dyn Metadata, shapes: &dyn Shapes, keys: &Keys) -> Result<u32, SpecError> {
-    match (count(meta, keys.expert_ffn)?, shapes.shape("blk.0.ffn_down_exps.weight")) {
+    // The oldest have a tensor for each expert.
+    let down = ["blk.0.ffn_down_exps.weight", "blk.0.ffn_down.0.weight"];
+    let down = down.iter().find_map(|name| shapes.shape(name));
+    match (count(meta, keys.expert_ffn)?, down) {
         (Some(inner), _) => Ok(inner),
         (None, Some((_, cols))) => Ok(u32::try_from(cols).unwrap_or(u32::MAX)),
         (None, None) => Ok(required(count(meta, keys.expert_ffn)?, keys.expert_ffn)?),

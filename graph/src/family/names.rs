@@ -87,6 +87,24 @@ impl Family {
         }
     }
 
+    /// Writes the GGUF name of one expert's matrix, as files had it before all experts' were one tensor.
+    /// False for a tensor that has no such name.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn gguf_expert_name(
+        &self,
+        role: Role,
+        expert: usize,
+        out: &mut dyn fmt::Write,
+    ) -> Result<bool, fmt::Error> {
+        let Role::Layer(l, part) = role else { return Ok(false) };
+        let name = listed(self.names.gguf, role).unwrap_or(part.gguf_name());
+        let Some(stem) = name.strip_suffix("_exps.weight") else { return Ok(false) };
+        write!(out, "blk.{l}.{stem}.{expert}.weight")?;
+        Ok(true)
+    }
+
     /// True if folders may store matrices in MXFP4.
     #[must_use]
     pub fn reads_mxfp4(&self) -> bool {

@@ -38,7 +38,7 @@ pub static QWEN35: Family = Family {
     ternary: false,
 };
 
-pub(super) const FORM: GgufForm = GgufForm { window: false, ..GgufForm::HALVES };
+pub(super) const FORM: GgufForm = GgufForm { window: false, linear: true, ..GgufForm::HALVES };
 
 pub(super) const NAMES: Names = Names {
     gguf: &[

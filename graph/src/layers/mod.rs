@@ -65,6 +65,14 @@ pub enum Mixer {
     DeltaNet(DeltaNet),
 }
 
+impl Mixer {
+    /// True if the inputs of its first product have 16 bits where its weights would take 8, apart from
+    /// those of queries and keys, which have them always.
+    pub(crate) fn has_fine_inputs(&self) -> bool {
+        matches!(self, Mixer::ShortConv(conv) if conv.fine)
+    }
+}
+
 /// Part of a layer that works on each token by itself.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]

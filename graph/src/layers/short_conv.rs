@@ -14,6 +14,12 @@ pub struct ShortConv {
     pub taps: u32,
     /// True if both products and the convolution have biases.
     pub bias: bool,
+    /// True if the inputs of the first product have 16 bits where its weights would take 8.
+    ///
+    /// The layer multiplies its inputs with each other, and a router turns what is left of their errors
+    /// into other experts. (With 8 bits, the median error of the small LFM2 with experts was 1.17 times
+    /// llama.cpp's in Q4_0; with 16 it is 0.58 times.)
+    pub fine: bool,
 }
 
 impl ShortConv {

@@ -7,7 +7,7 @@ use teff_kernels::{Backend, Tile};
 
 use super::gated::join;
 use super::routes::{self, CLAIMS, ENTRIES, Routes};
-use super::{Access, Op, Operation, sure};
+use super::{Access, Operation, sure};
 use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::layers::Activation;
@@ -62,12 +62,11 @@ pub(super) fn check_routes<'a>(
     for op in plan.ops {
         let mut writes = false;
         op.buffers(&mut |buffer, how| writes |= buffer == id && how != Access::Read);
-        match op {
-            Op::Route(route) if writes => {
-                let scores = plan.buffer(route.scores)?;
-                sure(route.used == used && scores.cols == u32::from(experts))?;
-            }
-            _ => sure(!writes)?,
+        if writes {
+            // Nothing but a choice may write it, and that of this layer's experts.
+            let choice = op.choice().filter(|choice| choice.out == id)?;
+            let scores = plan.buffer(choice.scores)?;
+            sure(choice.used == used && scores.cols == u32::from(experts))?;
         }
     }
     Some(routes)

@@ -72,6 +72,17 @@ pub(crate) enum StateAccess {
     UpdateSecond,
 }
 
+/// Result of an operation that chooses experts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice {
+    /// Scores of all experts.
+    pub(crate) scores: BufferId,
+    /// The chosen ones and their weights.
+    pub(crate) out: BufferId,
+    /// Number of experts that a token takes.
+    pub(crate) used: u16,
+}
+
 /// Interface of every operation.
 trait Operation {
     /// Calls `f` with every buffer that the operation uses.
@@ -85,6 +96,11 @@ trait Operation {
 
     /// Input and output that may have the same storage.
     fn in_place(&self) -> Option<(BufferId, BufferId)> {
+        None
+    }
+
+    /// The choice of experts that the operation makes; `None` if it makes none.
+    fn choice(&self) -> Option<Choice> {
         None
     }
 
@@ -188,6 +204,14 @@ macro_rules! operations {
                 match self {
                     Op::Barrier => None,
                     $(Op::$op(op) => Operation::in_place(op),)*
+                }
+            }
+
+            /// The choice of experts that the operation makes; `None` if it makes none.
+            pub(crate) fn choice(&self) -> Option<Choice> {
+                match self {
+                    Op::Barrier => None,
+                    $(Op::$op(op) => Operation::choice(op),)*
                 }
             }
 

@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use teff_kernels::Backend;
 
-use super::{Access, Operation, sure};
+use super::{Access, Choice, Operation, sure};
 use crate::TensorId;
 use crate::exec::{Stopped, Worker};
 use crate::layers::{MAX_EXPERTS, MAX_USED, Router};
@@ -43,6 +43,10 @@ impl Operation for Route {
     fn buffers(&self, f: &mut dyn FnMut(BufferId, Access)) {
         f(self.scores, Access::Read);
         f(self.out, Access::Write);
+    }
+
+    fn choice(&self) -> Option<Choice> {
+        Some(Choice { scores: self.scores, out: self.out, used: self.used })
     }
 
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {

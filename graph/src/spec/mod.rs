@@ -569,7 +569,7 @@ mod tests {
             }
         }));
         // A convolution has no norm before its last product.
-        let conv = ShortConv { taps: 3, bias: false };
+        let conv = ShortConv { taps: 3, bias: false, fine: false };
         refused(&with(&|layer| layer.mixer = Mixer::ShortConv(conv)));
         let experts = qwen3moe::qwen3_30b_a3b();
         refused(&with(&|layer| layer.ffn = experts.layers.get(0).ffn));

@@ -114,7 +114,7 @@ prop_compose! {
     /// model has some.
     fn any_layer()(
         (attention, shared) in any_attention(), sub_norm: bool,
-        conv in prop::option::weighted(0.3, (1u32..6, any::<bool>())),
+        conv in prop::option::weighted(0.3, (1u32..6, any::<[bool; 2]>())),
         delta in prop::option::weighted(0.3, any_delta_net()),
         ffn in prop_oneof![
             3 => any_dense(), 3 => any_experts().prop_map(FeedForward::Experts), 1 => any_both()
@@ -125,7 +125,7 @@ prop_compose! {
     ) -> (Layer, Option<Index>, Option<Activation>) {
         let mixer = match (conv, delta) {
             (_, Some(delta)) => delta,
-            (Some((taps, bias)), _) => Mixer::ShortConv(ShortConv { taps, bias }),
+            (Some((taps, [bias, fine])), _) => Mixer::ShortConv(ShortConv { taps, bias, fine }),
             _ => Mixer::Attention(Attention { sub_norm, ..attention }),
         };
         let kind = if layer_norm { NormKind::Layer } else { NormKind::Rms };
@@ -295,7 +295,7 @@ pub(crate) fn everything() -> Spec<'static> {
         scales: Scales { residual: 0.5, output: true },
     };
     let conv = Layer {
-        mixer: Mixer::ShortConv(ShortConv { taps: 4, bias: true }),
+        mixer: Mixer::ShortConv(ShortConv { taps: 4, bias: true, fine: true }),
         ffn: FeedForward::Dense(dense),
         ..first
     };

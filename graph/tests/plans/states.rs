@@ -673,7 +673,9 @@ fn layers_share_keys_and_values() {
 /// A convolution of one tap has no state at all, and can't go back for all that: its layer says so.
 #[test]
 fn a_convolution_of_one_tap_has_an_empty_state() {
-    let model = model(&[1], |l| l.mixer = Mixer::ShortConv(ShortConv { taps: 1, bias: false }));
+    let model = model(&[1], |l| {
+        l.mixer = Mixer::ShortConv(ShortConv { taps: 1, bias: false, fine: false })
+    });
     let text = tokens(12, 20, 50);
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options(20, 100), Cpu::best(), (1, 1));

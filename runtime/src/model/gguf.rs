@@ -11,7 +11,7 @@ use teff_kernels::{Format, dequantize_row};
 
 use super::LoadErrorKind;
 use super::error::{Dims, boxed};
-use super::tensor_table::{Container, Found, Ternary, is_layer_matrix};
+use super::tensor_table::{Container, Found, Piece, Ternary, is_layer_matrix};
 
 /// Tensors of a file, or of all parts of one, by name. An entry takes little more than the description of a tensor in the
 /// file, since their number is up to the file.
@@ -141,7 +141,8 @@ impl GgufTensors<'_, '_> {
         if self.own_scales && own {
             return Ok(Vec::new());
         }
-        if slot.is_vector() || !Format::NVFP4.is_built() {
+        // Without this feature matrices have no room for them, and the tensors are refused as unknown.
+        if slot.is_vector() || !cfg!(feature = "fp4-quants") {
             return Ok(Vec::new());
         }
         let (scale, input) = (format!("{base}scale"), format!("{base}input_scale"));
@@ -168,6 +169,53 @@ impl GgufTensors<'_, '_> {
     }
 }
 
+impl GgufTensors<'_, '_> {
+    /// A stack of experts of which each has a tensor, as in files of 2023; `None` if the file has none of
+    /// them.
+    fn find_each(&mut self, slot: &Slot) -> Result<Option<Found>, LoadErrorKind> {
+        if slot.experts < 2 || slot.is_vector() {
+            return Ok(None);
+        }
+        let (mut name, mut found) = (String::new(), None::<Found>);
+        for expert in 0..slot.experts {
+            name.clear();
+            if !self.family.gguf_expert_name(slot.role, expert, &mut name).unwrap_or(false) {
+                return Ok(None);
+            }
+            let Some(at) = self.position(&name) else {
+                // Without the first there are none.
+                return match expert {
+                    0 => Ok(None),
+                    _ => Err(LoadErrorKind::MissingTensor { tensor: boxed(&name) }),
+                };
+            };
+            let e = &mut self.entries[at];
+            e.used = true;
+            let (format, file, offset) = (e.format, e.file, e.offset);
+            if e.deep || (e.rows as usize, e.cols as usize) != (slot.rows, slot.cols) {
+                return Err(self.wrong_shape(at, &[slot.cols, slot.rows]));
+            }
+            let all = found.get_or_insert_with(|| Found::plain(format, file, offset));
+            if format != all.format {
+                let (tensor, first) = (boxed(&name), all.format);
+                return Err(LoadErrorKind::MixedExperts { tensor, first, found: format });
+            }
+            all.parts.push(Piece { file, offset });
+        }
+        Ok(found)
+    }
+
+    /// Error for a tensor that has another shape than this.
+    fn wrong_shape(&self, at: usize, needed: &[usize]) -> LoadErrorKind {
+        let e = &self.entries[at];
+        let needed: Vec<u64> = needed.iter().map(|&n| n as u64).collect();
+        let got = self.parts[usize::from(e.file)].tensor(e.name).map_or([0; 4], |t| t.dims);
+        let n = got.iter().rposition(|&d| d != 1).map_or(1, |i| i + 1);
+        let (needed, got) = (Dims::new(&needed), Dims::new(&got[..n]));
+        LoadErrorKind::Shape { tensor: boxed(e.name), needed, got }
+    }
+}
+
 impl Shapes for GgufTensors<'_, '_> {
     fn shape(&self, name: &str) -> Option<(usize, usize)> {
         let e = &self.entries[self.position(name)?];
@@ -188,8 +236,11 @@ impl Container for GgufTensors<'_, '_> {
         write_name(self.family, slot.role, &mut name);
         let at = self.position(&name);
         self.scratch = name;
-        let tensor = || boxed(&self.scratch);
-        let Some(at) = at else { return Err(LoadErrorKind::MissingTensor { tensor: tensor() }) };
+        let Some(at) = at else {
+            let found = self.find_each(slot)?;
+            return found
+                .ok_or_else(|| LoadErrorKind::MissingTensor { tensor: boxed(&self.scratch) });
+        };
         let e = &self.entries[at];
         // Vectors of experts are rows of one tensor.
         let stacked = slot.experts > 1 && !slot.is_vector();
@@ -199,14 +250,9 @@ impl Container for GgufTensors<'_, '_> {
             || stacked && e.experts as usize != slot.experts
         {
             let rows = if stacked { slot.rows } else { slot.all_rows() };
-            let needed = [slot.cols, rows, slot.experts].map(|n| n as u64);
+            let needed = [slot.cols, rows, slot.experts];
             let n = if stacked { 3 } else { 2 - usize::from(rows == 1 && slot.is_vector()) };
-            let needed = Dims::new(&needed[..n]);
-            let got = self.parts[usize::from(e.file)].tensor(e.name);
-            let got = got.map_or([0; 4], |t| t.dims);
-            let n = got.iter().rposition(|&d| d != 1).map_or(1, |i| i + 1);
-            let got = Dims::new(&got[..n]);
-            return Err(LoadErrorKind::Shape { tensor: tensor(), needed, got });
+            return Err(self.wrong_shape(at, &needed[..n]));
         }
         let (format, file, offset) = (e.format, e.file, e.offset);
         self.entries[at].used = true;

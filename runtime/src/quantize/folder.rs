@@ -113,7 +113,10 @@ impl FolderSource {
         let tensors = tensors(family, &model, &spec, factors);
         let export = |e: ExportError| E::Tokenizer(Box::new(e));
         let tokenizer = model.tokenizer().map_err(|e| export(e.into()))?;
-        let tokenizer = tokenizer.clone().for_gguf(folder).map_err(export)?;
+        let tokenizer = match family.gguf.merges {
+            true => tokenizer.clone(),
+            false => tokenizer.clone().for_gguf(folder).map_err(export)?,
+        };
         let rows = spec.vocab as usize;
         let keys = |name: Option<&str>| {
             let mut header = GgufHeader::new();
@@ -123,7 +126,11 @@ impl FolderSource {
                 header.put("general.name", GgufValue::Str(name))?;
             }
             put_spec(&mut header, &spec)?;
-            tokenizer.put_gguf(&mut header, rows).map_err(export)?;
+            match family.gguf.merges {
+                true => tokenizer.put_gguf_with_merges(&mut header, rows),
+                false => tokenizer.put_gguf(&mut header, rows),
+            }
+            .map_err(export)?;
             if let Ok(template) = model.chat_template() {
                 header.put("tokenizer.chat_template", GgufValue::Str(template))?;
             }

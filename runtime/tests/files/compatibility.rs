@@ -621,6 +621,8 @@ fn settings_of_gemma3n() {
     // The factors are there, and not used.
     let plain = read(&with("altup_correct_scale", "false"), &tensors, &[]);
     assert!(all_differ(&[&want, &sparse, &free, &plain]));
+    // Coefficients are clipped in training alone.
+    assert!(read(&with("altup_coef_clip", "0.001"), &tensors, &[]) == want);
     refused(&with("laurel_rank", "9"), &tensors, "laurel_rank");
     refused(&with("vocab_size_per_layer_input", "40"), &tensors, "vocab_size_per_layer_input");
     refused(&with("altup_active_idx", "2"), &tensors, "residual stream");

@@ -233,6 +233,26 @@ fn files_of_python_may_have_numbers_that_json_lacks() {
     assert!(tokenizer.is_end(67) && tokenizer.is_end(68) && !tokenizer.is_end(69));
 }
 
+/// Descriptions of more than a text model have it inside; what stands outside counts before that.
+#[test]
+fn ends_of_a_text_config_are_found() {
+    for (config, ends) in [
+        (r#"{"text_config":{"eos_token_id":67}}"#, &[67][..]),
+        (r#"{"text_config":{"x":{"eos_token_id":69},"eos_token_id":[67,68]}}"#, &[67, 68]),
+        (r#"{"eos_token_id":null,"text_config":{"eos_token_id":67}}"#, &[67]),
+        (r#"{"eos_token_id":[],"text_config":{"eos_token_id":67}}"#, &[67]),
+        (r#"{"text_config":{"eos_token_id":67},"eos_token_id":68}"#, &[68]),
+        (r#"{"eos_token_id":68,"text_config":{"eos_token_id":67}}"#, &[68]),
+        (r#"{"text_config":null,"eos_token_id":68}"#, &[68]),
+        (r#"{"text_config":[{"eos_token_id":67}]}"#, &[]),
+        (r#"{"vision_config":{"eos_token_id":67}}"#, &[]),
+    ] {
+        let tokenizer = folder("text-config", &[("config.json", config)]);
+        let found: Vec<u32> = (65..=70).filter(|&id| tokenizer.is_end(id)).collect();
+        assert_eq!(found, ends, "{config}");
+    }
+}
+
 #[test]
 fn ends_that_are_no_tokens_are_named() {
     for (ids, bad) in [("99999", &[99_999][..]), ("[67,-2,99999]", &[-2, 99_999]), ("-1", &[])] {
