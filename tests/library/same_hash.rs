@@ -9,6 +9,10 @@ mod emit;
 // As the firmware includes them: that they compile is part of the test.
 #[allow(dead_code, missing_docs, unreachable_pub)]
 #[rustfmt::skip]
+#[path = "../../examples/bare_metal/src/plan_gemma4.rs"]
+mod plan_gemma4;
+#[allow(dead_code, missing_docs, unreachable_pub)]
+#[rustfmt::skip]
 #[path = "../../examples/bare_metal/src/plan_q4_0.rs"]
 mod plan_q4_0;
 #[allow(dead_code, missing_docs, unreachable_pub)]
@@ -32,10 +36,11 @@ fn text(name: &str) -> String {
     std::fs::read_to_string(folder().join(name)).unwrap()
 }
 
-/// Tokens named in `logits.fnv`.
-fn tokens() -> Vec<u32> {
+/// Tokens that `logits.fnv` names before the hashes of a file.
+fn tokens(file: &str) -> Vec<u32> {
     let text = text("logits.fnv");
-    let line = text.lines().find_map(|l| l.strip_prefix("tokens ")).unwrap();
+    let before = text.lines().take_while(|l| l.split_whitespace().next() != Some(file));
+    let line = before.filter_map(|l| l.strip_prefix("tokens ")).last().unwrap();
     line.split(',').map(|t| t.parse().unwrap()).collect()
 }
 
@@ -66,7 +71,7 @@ fn logits(
 /// One line of `logits.fnv` for each model and cache format.
 fn one_hash(file: &str) {
     let model = Model::open(folder().join(file)).unwrap();
-    let (tokens, listed) = (tokens(), text("logits.fnv"));
+    let (tokens, listed) = (tokens(file), text("logits.fnv"));
     let prompt = model.tokenizer().unwrap();
     let prompt = prompt.encode(text("prompt.txt").trim_end(), Specials::Ignore).unwrap();
     assert_eq!(tokens, prompt, "logits.fnv has other tokens than those of prompt.txt");
@@ -100,6 +105,11 @@ fn q8_0() {
 #[test]
 fn q4_0() {
     one_hash("model-q4_0.gguf");
+}
+
+#[test]
+fn gemma4() {
+    one_hash("model-gemma4.gguf");
 }
 
 /// The firmware contains the tool's output, and the static plan is the planner's.
@@ -147,4 +157,5 @@ fn the_plans_are_the_planners() {
     }
     same_plan("q8_0", &plan_q8_0::PLAN, &plan_q8_0::WEIGHTS);
     same_plan("q4_0", &plan_q4_0::PLAN, &plan_q4_0::WEIGHTS);
+    same_plan("gemma4", &plan_gemma4::PLAN, &plan_gemma4::WEIGHTS);
 }

@@ -14,15 +14,30 @@ use teff_kernels::{
     KvHead, KvLayout, Matrix, Scalar, Tile, forward_backend, refuse_backend,
 };
 
-/// The formats of the model's matrices.
+/// The formats of the matrices that the model multiplies with.
 #[cfg(not(feature = "q4_0"))]
-macro_rules! formats {
+macro_rules! products {
     () => {
         Format::Q8_0
     };
 }
 #[cfg(feature = "q4_0")]
-macro_rules! formats {
+macro_rules! products {
+    () => {
+        Format::Q8_0 | Format::Q4_0
+    };
+}
+
+/// The formats of the tables that a token reads a row of: the embeddings' in all files, and in that
+/// of `gemma4` also that of the layers' inputs.
+#[cfg(not(feature = "gemma4"))]
+macro_rules! tables {
+    () => {
+        Format::Q8_0
+    };
+}
+#[cfg(feature = "gemma4")]
+macro_rules! tables {
     () => {
         Format::Q8_0 | Format::Q4_0
     };
@@ -51,12 +66,21 @@ fn other() -> ! {
 }
 
 impl ExplicitBackend for Needed {
-    forward_backend!(self => self.0; name, matmul_scratch, products_per_ms, quantize, layer_norm, add,
-        gelu, argmax);
+    forward_backend!(self => self.0; name, matmul_scratch, products_per_ms, quantize, add, argmax);
     forward_backend!(self => Scalar; repacks);
-    refuse_backend!(other(); quantize_wide, rms_norm, rope, mul, scale, gelu_mul, silu, silu_mul, relu2,
-        relu2_mul, softcap, sigmoid, swiglu_clamped, mean_square, gaussian_topk, l2_norm, decay, delta_rule,
-        softmax, causal_conv, top_k);
+    refuse_backend!(other(); quantize_wide, mul, silu, silu_mul, relu2, relu2_mul, softcap, sigmoid,
+        swiglu_clamped, mean_square, gaussian_topk, l2_norm, decay, delta_rule, softmax, causal_conv, top_k);
+
+    // GPT-2's.
+    #[cfg(not(feature = "gemma4"))]
+    forward_backend!(self => self.0; layer_norm, gelu);
+    #[cfg(not(feature = "gemma4"))]
+    refuse_backend!(other(); rms_norm, rope, scale, gelu_mul);
+    // Gemma's.
+    #[cfg(feature = "gemma4")]
+    forward_backend!(self => self.0; rms_norm, rope, scale, gelu_mul);
+    #[cfg(feature = "gemma4")]
+    refuse_backend!(other(); layer_norm, gelu);
 
     fn matmul(
         &self,
@@ -67,16 +91,15 @@ impl ExplicitBackend for Needed {
         scratch: &mut [u8],
     ) {
         match (w.format(), x) {
-            (formats!(), Activations::Q8(_)) => self.0.matmul(w, x, rows, y, scratch),
+            (products!(), Activations::Q8(_)) => self.0.matmul(w, x, rows, y, scratch),
             _ => other(),
         }
     }
-    // Once, so that it is compiled for this format alone.
+    // Once, so that it is compiled for these formats alone.
     #[inline(never)]
     fn dequantize_row(&self, w: &Matrix<'_>, row: usize, out: &mut [f32]) {
         match w.format() {
-            // The embeddings', in both files.
-            Format::Q8_0 => self.0.dequantize_row(w, row, out),
+            tables!() => self.0.dequantize_row(w, row, out),
             _ => other(),
         }
     }

@@ -4,9 +4,13 @@ use teff_graph::plan::ALIGN;
 use teff_graph::{Tensor, WeightsError};
 
 #[rustfmt::skip]
+#[cfg_attr(feature = "gemma4", path = "plan_gemma4.rs")]
 #[cfg_attr(feature = "q4_0", path = "plan_q4_0.rs")]
-#[cfg_attr(not(feature = "q4_0"), path = "plan_q8_0.rs")]
+#[cfg_attr(not(any(feature = "gemma4", feature = "q4_0")), path = "plan_q8_0.rs")]
 pub(crate) mod plan;
+
+#[cfg(all(feature = "gemma4", feature = "q4_0"))]
+compile_error!("the features gemma4 and q4_0 name two models, and the image has one");
 
 /// Bytes that begin where weights and arenas do.
 #[repr(C, align(64))]
@@ -14,9 +18,11 @@ pub(crate) struct Aligned<T: ?Sized>(pub(crate) T);
 
 const _: () = assert!(align_of::<Aligned<u8>>() == ALIGN);
 
+#[cfg(feature = "gemma4")]
+static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../model-gemma4.gguf"));
 #[cfg(feature = "q4_0")]
 static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../model-q4_0.gguf"));
-#[cfg(not(feature = "q4_0"))]
+#[cfg(not(any(feature = "gemma4", feature = "q4_0")))]
 static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../model-q8_0.gguf"));
 
 const _: () = assert!(FILE.0.len() == plan::FILE_BYTES, "the plan is another file's");

@@ -20,12 +20,13 @@ import torch
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from model import EOT, GPT2, SIZES, Config
+import gemma4
+from model import EOT, GPT2, SIZES, Config, build
 from stories import INVENTED
 from train import evaluate, prepare
 
 HERE = Path(__file__).resolve().parent
-Q8_0, F32 = gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.F32
+Q8_0, Q4_0, F32 = (gguf.GGMLQuantizationType[name] for name in ("Q8_0", "Q4_0", "F32"))
 PROMPTS = [
     "Once upon a time there was a small fox named Pip. He lived in a deep forest",
     "One rainy morning, Anna wanted to bake a cake. But when she opened the cupboard",
@@ -46,37 +47,31 @@ def tensor_names(layers):
         yield f"output_norm.{kind}", f"ln_f.{kind}"
 
 
-def write_gguf(model, tok, path, label, matrices, positions):
-    c = model.config
-    w = gguf.GGUFWriter(path, "gpt2")
+def begin_gguf(arch, path, label, description):
+    w = gguf.GGUFWriter(path, arch)
     w.add_type(gguf.GGUFType.MODEL)
     w.add_name("Teff Stories")
-    w.add_description("A small GPT-2 that tells short, simple stories")
+    w.add_description(description)
     w.add_license("Apache-2.0")
     w.add_size_label(label)
-    w.add_block_count(c.layers)
-    w.add_context_length(c.ctx)
-    w.add_embedding_length(c.embd)
-    w.add_feed_forward_length(4 * c.embd)
-    w.add_head_count(c.heads)
-    w.add_layer_norm_eps(c.eps)
+    return w
+
+
+def end_gguf(w, tok, tensors, file_type):
+    """Writes the tokenizer and the tensors: (name, array, type)."""
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("gpt-2")
-    eot = tok.token_to_id(EOT)
-    w.add_token_list([tok.id_to_token(i) for i in range(c.vocab)])
-    w.add_token_types([gguf.TokenType.CONTROL if i == eot else gguf.TokenType.NORMAL for i in range(c.vocab)])
+    eot, vocab = tok.token_to_id(EOT), tok.get_vocab_size()
+    w.add_token_list([tok.id_to_token(i) for i in range(vocab)])
+    w.add_token_types([gguf.TokenType.CONTROL if i == eot else gguf.TokenType.NORMAL for i in range(vocab)])
     merges = json.loads(tok.to_str())["model"]["merges"]
     w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
     w.add_bos_token_id(eot)
     w.add_eos_token_id(eot)
     w.add_unk_token_id(eot)
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if matrices == Q8_0 else gguf.LlamaFileType.ALL_F32)
-    weights = model.state_dict()
-    for name, torch_name in tensor_names(c.layers):
-        x = weights[torch_name].float().numpy()
-        # As llama.cpp: matrices are quantised, position embeddings and everything with one dimension are not.
-        kind = F32 if x.ndim == 1 else positions if name == "position_embd.weight" else matrices
+    w.add_file_type(file_type)
+    for name, x, kind in tensors:
         w.add_tensor(name, gguf.quants.quantize(x, kind), raw_dtype=kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
@@ -84,22 +79,58 @@ def write_gguf(model, tok, path, label, matrices, positions):
     w.close()
 
 
+def write_gguf(model, tok, path, label, matrices, positions):
+    c = model.config
+    w = begin_gguf("gpt2", path, label, "A small GPT-2 that tells short, simple stories")
+    w.add_block_count(c.layers)
+    w.add_context_length(c.ctx)
+    w.add_embedding_length(c.embd)
+    w.add_feed_forward_length(4 * c.embd)
+    w.add_head_count(c.heads)
+    w.add_layer_norm_eps(c.eps)
+    weights, tensors = model.state_dict(), []
+    for name, torch_name in tensor_names(c.layers):
+        x = weights[torch_name].float().numpy()
+        # As llama.cpp: matrices are quantised, position embeddings and everything with one dimension are not.
+        kind = F32 if x.ndim == 1 else positions if name == "position_embd.weight" else matrices
+        tensors.append((name, x, kind))
+    end_gguf(w, tok, tensors, gguf.LlamaFileType.MOSTLY_Q8_0 if matrices == Q8_0 else gguf.LlamaFileType.ALL_F32)
+
+
+def write_gemma4(model, tok, path):
+    """The names are the model's own; the table of the layers' inputs is Q4_0, all other matrices are Q8_0."""
+    c = model.config
+    w = begin_gguf("gemma4", path, "1.2M", "A small Gemma 4 that tells short, simple stories")
+    gemma4.describe(w, c)
+    kind = lambda name, x: F32 if x.ndim == 1 else Q4_0 if name.startswith("per_layer_token_embd") else Q8_0
+    tensors = [(name, x.float().numpy(), kind(name, x)) for name, x in model.state_dict().items()]
+    tensors.append((FACTORS, np.array(c.factors(), np.float32), F32))
+    end_gguf(w, tok, tensors, gguf.LlamaFileType.MOSTLY_Q8_0)
+
+
+FACTORS = "rope_freqs.weight"
+
+
 def load_gguf(path):
     """The model of a GGUF file with its weights dequantised to float32."""
     reader = gguf.GGUFReader(path)
     value = lambda key: reader.fields[key].contents()
-    model = GPT2(Config(
-        vocab=len(value("tokenizer.ggml.tokens")),
-        ctx=value("gpt2.context_length"),
-        embd=value("gpt2.embedding_length"),
-        layers=value("gpt2.block_count"),
-        heads=value("gpt2.attention.head_count"),
-    ))
-    names = dict(tensor_names(model.config.layers))
+    if value("general.architecture") == "gemma4":
+        model, names = build(SIZES["per-layer"]), {}
+    else:
+        model = GPT2(Config(
+            vocab=len(value("tokenizer.ggml.tokens")),
+            ctx=value("gpt2.context_length"),
+            embd=value("gpt2.embedding_length"),
+            layers=value("gpt2.block_count"),
+            heads=value("gpt2.attention.head_count"),
+        ))
+        names = dict(tensor_names(model.config.layers))
     weights = {}
     for t in reader.tensors:
-        x = gguf.quants.dequantize(t.data, t.tensor_type)
-        weights[names[t.name]] = torch.from_numpy(np.array(x, np.float32).reshape([int(n) for n in reversed(t.shape)]))
+        if t.name != FACTORS:
+            x = np.array(gguf.quants.dequantize(t.data, t.tensor_type), np.float32)
+            weights[names.get(t.name, t.name)] = torch.from_numpy(x.reshape([int(n) for n in reversed(t.shape)]))
     model.load_state_dict(weights)
     return model.eval()
 
@@ -123,7 +154,7 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(2)
     config = SIZES[a.size]
-    model = GPT2(config)
+    model = build(config)
     model.load_state_dict(torch.load(a.out / "checkpoint.pt")["model"])
     model.eval()
     tok = Tokenizer.from_file(str(a.out / "tokenizer.json"))
@@ -132,6 +163,11 @@ def main():
         print(f"{evaluate(model, val, rows):.4f} checkpoint")
         for path in a.check:
             print(f"{evaluate(load_gguf(path), val, rows):.4f} {path.name}")
+        return
+    if a.size == "per-layer":
+        path = a.to / "model-gemma4.gguf"
+        write_gemma4(model, tok, path)
+        print(path.name, path.stat().st_size, "bytes")
         return
     if a.size != "story":
         # Positions are not what `teff quantize` touches, and would be the largest tensor.

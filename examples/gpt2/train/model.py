@@ -6,6 +6,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import gemma4
+
 EOT = "<|endoftext|>"
 
 
@@ -20,10 +22,11 @@ class Config:
     whole: bool = False  # stories longer than the context are left out of training
 
 
-# `story` is the model of the example gpt2, `small` that of the example bare_metal.
+# `story` is the model of the example gpt2, `small` and `per-layer` are those of the example bare_metal.
 SIZES = {
     "story": Config(),
     "small": Config(vocab=512, ctx=256, embd=64, layers=4, heads=2, whole=True),
+    "per-layer": gemma4.Config(),
 }
 
 
@@ -67,6 +70,10 @@ class GPT2(nn.Module):
         for block in self.blocks:
             x = block(x)
         return F.linear(self.ln_f(x), self.wte.weight)
+
+
+def build(config):
+    return (gemma4.Gemma4 if isinstance(config, gemma4.Config) else GPT2)(config)
 
 
 @torch.no_grad()

@@ -3,9 +3,12 @@
     python train.py
     python train.py --out /tmp/teff-gpt2-names --after /tmp/teff-gpt2 --invented 0.5 --steps 7500
     python train.py --size small --out /tmp/teff-small --invented 0 --batch 16 --lr 3e-3 --steps 9000 --cool-down 3000
+    python train.py --size per-layer --out /tmp/teff-per-layer --invented 0 --stories 60000 --lr 4e-3 --warmup 100 \
+        --steps STEPS --cool-down COOL --threads 1
 
-The second run goes on with stories whose heroes have names that the model has to copy. The third makes the model of
-the example bare_metal, a small one with a vocabulary of its own. Everything goes to --out
+The second run goes on with stories whose heroes have names that the model has to copy. The others make the models of
+the example bare_metal, with vocabularies of their own: a small GPT-2, and a Gemma 4 most of whose parameters are
+inputs of each layer's own. Everything goes to --out
 (stories, tokenizer.json, tokens, checkpoint.pt); a run that was stopped goes on from its last checkpoint. export.py
 turns the result into model.gguf.
 """
@@ -21,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from model import EOT, GPT2, SIZES
+from model import EOT, SIZES, build
 from stories import INVENTED, stories
 
 SEED = 20261121
@@ -75,12 +78,12 @@ def batch(tokens, row, ctx):
     return x[:, :-1], x[:, 1:]
 
 
-def prepare(out, after, invented, config):
+def prepare(out, after, invented, config, count=TRAIN_STORIES):
     """The tokenizer and the encoded training and validation stories, made once. Where training goes on `after` an
     earlier run, its tokenizer and checkpoint are taken over, and the stories are new ones."""
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "data.npz").exists():
-        train = list(stories(SEED + 2 * (after is not None), TRAIN_STORIES, invented=invented))
+        train = list(stories(SEED + 2 * (after is not None), count, invented=invented))
         val = list(stories(SEED + 1, VAL_STORIES, want_held_out=True))
         if after is None:
             train_tokenizer(train[:50_000], out / "tokenizer.json", config.vocab)
@@ -113,6 +116,7 @@ def main():
     p.add_argument("--out", type=Path, default=Path("/tmp/teff-gpt2"))
     p.add_argument("--after", type=Path, help="the --out of an earlier run, to go on from its end with new stories")
     p.add_argument("--invented", type=float, default=INVENTED, help="share of heroes with an invented name")
+    p.add_argument("--stories", type=int, default=TRAIN_STORIES)
     p.add_argument("--steps", type=int, default=6000)
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--lr", type=float, default=1.5e-3)
@@ -125,8 +129,8 @@ def main():
     torch.manual_seed(SEED)
     torch.set_num_threads(a.threads)
     torch.set_flush_denormal(True)
-    (train, train_rows), (val, val_rows) = prepare(a.out, a.after, a.invented, SIZES[a.size])
-    model = GPT2(SIZES[a.size])
+    (train, train_rows), (val, val_rows) = prepare(a.out, a.after, a.invented, SIZES[a.size], a.stories)
+    model = build(SIZES[a.size])
     ctx = model.config.ctx
     decay = [p for p in model.parameters() if p.dim() == 2]
     other = [p for p in model.parameters() if p.dim() == 1]

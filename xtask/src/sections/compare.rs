@@ -49,10 +49,13 @@ pub(crate) fn same_logits(job: &Job, models: &[PathBuf], runners: &[Runner<'_>])
     let here = job.here()?;
     let (a, b) = (job.file("here.f32"), job.file("there.f32"));
     let firmware = fs::read_to_string("examples/bare_metal/logits.fnv")?;
-    let firmware = firmware.lines().find_map(|line| line.strip_prefix("tokens ")).unwrap_or(TOKENS);
     for model in models {
         // Those whose hash tests/library/same_hash.rs compares on this machine.
-        let tokens = if model.starts_with("examples") { firmware } else { TOKENS };
+        let tokens = if model.starts_with("examples") {
+            firmware_tokens(&firmware, model).unwrap_or(TOKENS)
+        } else {
+            TOKENS
+        };
         for chunk in ["1", "64"] {
             let logits = |teff: Cmd, out: &Path| {
                 let model =
@@ -72,6 +75,13 @@ pub(crate) fn same_logits(job: &Job, models: &[PathBuf], runners: &[Runner<'_>])
         println!("the same logits as this machine's, {} models, by {}", models.len(), name(runner));
     }
     Ok(())
+}
+
+/// The tokens of a model of the firmware: the last before its hashes.
+fn firmware_tokens<'a>(listed: &'a str, model: &Path) -> Option<&'a str> {
+    let name = model.file_name()?.to_str()?;
+    let before = listed.lines().take_while(|line| line.split_whitespace().next() != Some(name));
+    before.filter_map(|line| line.strip_prefix("tokens ")).last()
 }
 
 /// The tokens of a text by every model that has a tokenizer, or by one in `every`, and the text of those: as on this machine.
