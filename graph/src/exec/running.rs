@@ -160,13 +160,17 @@ impl<'r, 'a, B: Backend> Running<'r, 'a, B> {
         if size > threads || rank >= size || !self.enter(team.id(), rank, phase) {
             return Err(StepError::Team { max: threads, got: size });
         }
+        let mut over = false;
+        // Looked at once: the others may finish at any moment after this, and then there is nothing to
+        // claim.
         if phase == 0 && self.finished.load(Acquire) {
             // A worker that was put aside since it read the phase: now it reads that of the others, which
             // they had before they finished.
             phase = team.phase();
+            // Or a team for which nothing is ever over, such as one thread, and which has done it all.
+            over = phase == 0;
         }
-        let result = if phase == 0 && self.finished.load(Relaxed) {
-            // A team for which nothing is ever over, such as one thread, and which has done it all.
+        let result = if over {
             Err(StepError::Team { max: threads, got: size })
         } else {
             self.phases::<KINDS, T>(team, phase, &Worker::new(self, rank))
