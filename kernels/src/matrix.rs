@@ -168,6 +168,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// A matrix of expanded rows (`blocks/expanded.rs`) of this format.
+    #[allow(dead_code)] // of targets without drivers
     pub(crate) fn expanded(
         format: Format,
         rows: usize,
@@ -191,6 +192,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// True if rows must be expanded for fast products: they are not yet.
+    #[allow(dead_code)] // of targets without drivers
     pub(crate) fn is_to_expand(&self) -> bool {
         crate::blocks::expanded::is_expanded(self.format) && !self.expanded
     }

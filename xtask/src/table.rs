@@ -98,6 +98,7 @@ const I686: &[Need] = &[
 ];
 const APPLE: &[Need] = &[Need::Std("aarch64-apple-darwin")];
 const WASM: &[Need] = &[Need::Std("wasm32-unknown-unknown")];
+const THUMB: &[Need] = &[Need::Std("thumbv6m-none-eabi")];
 const WINDOWS: &[Need] = &[
     Need::Std("x86_64-pc-windows-gnu"),
     Need::Packages("/usr/bin/x86_64-w64-mingw32-gcc", &["gcc-mingw-w64-x86-64"]),
@@ -139,7 +140,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         .later("the module without simd128; the kernels fully optimised"),
     section(("firmware", "a program for microcontrollers, emulated"), Some(Foreign),
         &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware).later("scalar code, and Q4_0"),
-    section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN], bare::bare)
+    section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN, THUMB], bare::bare)
         .later("four targets for one, and built"),
     section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).after_test()
         .later("the kernels' truth; all models, three times the cases"),

@@ -3,6 +3,7 @@
 use crate::cmd::{Cmd, Outcome};
 use crate::job::Job;
 use crate::toolchain::Toolchain::Foreign;
+use crate::toolchain::cross;
 
 /// The crates that need no heap.
 const CORE: &str = "-p teff-kernels -p teff-graph";
@@ -23,23 +24,28 @@ const SAMPLE: &[&str] = &[ALL[0]];
 /// neither can lean on a heap.
 pub(crate) fn bare(job: &Job) -> Outcome {
     Cmd::new("/usr/bin/rustc").arg("--version").run()?;
-    let cargo = |line: &str| {
-        let mut cmd = Foreign.cargo().line(line);
-        for target in if job.full { &ALL } else { SAMPLE } {
-            cmd = cmd.arg("--target").arg(target);
-        }
-        cmd.arg("-q")
+    let targets = if job.full { &ALL } else { SAMPLE };
+    // The library from source, of which core alone is built: what rustup has includes a heap.
+    let core = |line: &str| -> Outcome {
+        targets.iter().try_for_each(|target| {
+            let cargo =
+                Foreign.cargo().line(line).line("-q -Zbuild-std=core --no-default-features");
+            cargo.args(["--target", target]).line(CORE).run()
+        })
+    };
+    let alloc = |line: &str| -> Outcome {
+        targets.iter().try_for_each(|target| cross(line, target, "core,alloc").arg("-q").run())
     };
     job.step("core alone: teff-kernels, and teff-graph without alloc");
-    cargo("check -Zbuild-std=core --no-default-features").line(CORE).run()?;
+    core("check")?;
     job.step("core and alloc: all formats, the suite for third parties, and plans that are built");
-    cargo("check -Zbuild-std=core,alloc --features teff-kernels/equivalence").line(CORE).run()?;
+    alloc(&format!("check {CORE} --features teff-kernels/equivalence"))?;
     job.step("core and alloc: teff-tokenizer without its feature std");
-    cargo("check -Zbuild-std=core,alloc -p teff-tokenizer --no-default-features").run()?;
+    alloc("check -p teff-tokenizer --no-default-features")?;
     if job.full {
         // A size, or an instruction that is not there, is found by a code generator only.
         job.step("core alone, built");
-        cargo("build -Zbuild-std=core --no-default-features").line(CORE).run()?;
+        core("build")?;
     }
     Ok(())
 }
