@@ -410,6 +410,8 @@ const IMATRIX: &[Habit] = &[
     ),
     habit("-p --prompt", Value::One, Refused("-f FILE names a file with the text")),
     habit("--no-ppl", Value::None, Same),
+    habit("-ctk --cache-type-k", Value::One, Refused("keys and values are cached in f32 here")),
+    habit("-ctv --cache-type-v", Value::One, Refused("keys and values are cached in f32 here")),
     habit("-nr --no-repack", Value::None, Same),
 ];
 
