@@ -436,7 +436,7 @@ impl Row {
         let (prefill, decode) = (self.prefill.as_ref(), self.decode.as_ref());
         let or_dash = |x: Option<String>| x.unwrap_or_else(|| "-".into());
         format!(
-            "{:<8}{:>8}{:>29}{:>25}{:>10.1}{:>12}{:>14}{:>13}{:>7}\n",
+            "{:<8}{:>8} {:>28} {:>24}{:>10.1}{:>12}{:>14}{:>13}{:>7}\n",
             self.backend,
             self.threads,
             Spread::text(prefill),

@@ -1,6 +1,7 @@
 //! `teff chat`: a conversation, with the cache kept from turn to turn.
 
 use std::io::{self, IsTerminal, Write};
+use std::mem;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use super::common::{
 };
 use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
-use super::template::{choose, is_input, template_option};
+use super::template::{Variables, choose, is_input, template_option, variables, variables_option};
 use super::tokenize::no_tokenizer;
 use super::{Command, Failure, print_error, prompt};
 
@@ -57,7 +58,8 @@ fn args(command: clap::Command) -> clap::Command {
         )
         .arg(escape_option())
         .arg(switch("single-turn", "exit after one answer; also -st"))
-        .arg(template_option());
+        .arg(template_option())
+        .arg(variables_option());
     let limit = "maximum tokens per answer; -1 for no limit (default: until the model ends it)";
     let command = sampling_options(length_options(command, limit));
     let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
@@ -72,6 +74,7 @@ struct Options {
     first: Option<String>,
     system: Option<String>,
     template: Option<PathBuf>,
+    variables: Variables,
     single: bool,
     generate: Generate,
     stats: bool,
@@ -108,6 +111,7 @@ fn read(args: &Args) -> Result<Options, Failure> {
         first,
         system: text_option(args, "system")?,
         template,
+        variables: variables(args)?,
         single,
         generate,
         stats: args.has("stats"),
@@ -135,14 +139,17 @@ struct Stats {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
-    let options = read(args)?;
+    let mut options = read(args)?;
     let model = options.common.open()?;
     model.tokenizer().map_err(no_tokenizer)?;
     let template = choose(model.chat_templates(), options.template.as_deref(), false)?;
     let session_options = options.common.text_options(&model)?;
     let session = model.session(&session_options).map_err(Failure::run)?;
     let stats = Stats { load: start.elapsed(), ..Stats::default() };
-    let chat = Chat::new(session, template).map_err(Failure::run)?;
+    let mut chat = Chat::new(session, template).map_err(Failure::run)?;
+    let (variables, documents) = mem::take(&mut options.variables);
+    chat.set_variables(variables);
+    chat.set_documents(documents);
     let mut chat = Talk { chat, stats };
     let interactive = io::stdin().is_terminal() && !(options.single && options.first.is_some());
     let ended = chat.talk(&options, interactive);

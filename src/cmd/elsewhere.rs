@@ -1,7 +1,9 @@
 //! Commands and names of models that people bring along from other programs, and what to type here.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use super::args::nearest;
 use super::habits::DOWNLOAD;
@@ -116,14 +118,44 @@ fn is_model(name: &OsStr) -> bool {
     path.extension().is_some_and(|e| e == "gguf" || e == "safetensors") || path.exists()
 }
 
-/// Refuses what stands in a model's place and is no path, if there is no such file: names of models
-/// that other programs would download.
+/// Refuses what stands in a model's place and is none: names of models that other programs would
+/// download, if there is no such file, and files that Git LFS has not fetched.
 pub(crate) fn check_model(path: &Path) -> Result<(), Failure> {
+    if let Some(pointer) = pointer(path) {
+        return Err(Failure::Run(format!(
+            "{}: this is a pointer of Git LFS in the place of the file: `git lfs pull` in its folder \
+             fetches the file",
+            pointer.display()
+        )));
+    }
     let Some(text) = path.to_str().filter(|_| !path.exists()) else { return Ok(()) };
     match advice(text) {
         Some(advice) => Err(Failure::Run(format!("`{text}`: {advice}"))),
         None => Ok(()),
     }
+}
+
+/// The file, or that of a folder's weights, in whose place a clone without Git LFS has a pointer.
+fn pointer(path: &Path) -> Option<PathBuf> {
+    const START: &[u8] = b"version https://git-lfs";
+    let is_pointer = |path: &Path| {
+        // Not of a pipe, which could be read only once.
+        let Some(mut file) = path.is_file().then(|| File::open(path).ok()).flatten() else {
+            return false;
+        };
+        let mut start = [0; START.len()];
+        file.read_exact(&mut start).is_ok() && start == *START
+    };
+    if !path.is_dir() {
+        return is_pointer(path).then(|| path.into());
+    }
+    let files = fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
+    let weights = files.filter(|file| {
+        let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        name.starts_with("model") && name.ends_with(".safetensors")
+    });
+    // The first by name, since folders have no order.
+    weights.filter(|file| is_pointer(file)).min()
 }
 
 /// Advice for a model that isn't a file, by the form of its name.

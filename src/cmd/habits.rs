@@ -294,6 +294,7 @@ const RUN: &[Habit] = &[
     habit("-sysf --system-prompt-file", Value::One, CHAT),
     habit("-mli --multiline-input", Value::None, CHAT),
     habit("--no-jinja", Value::None, Same),
+    habit("-rea --reasoning", Value::Maybe, CHAT),
     habit("--reasoning-format", Value::One, CHAT),
     habit("--reasoning-budget", Value::One, CHAT),
     habit("--think", Value::Maybe, CHAT),
@@ -303,8 +304,23 @@ const RUN: &[Habit] = &[
     habit("--chat-template-file", Value::One, CHAT),
 ];
 
+const THINKING: Means = Refused(
+    "the chat template decides about thinking, most often by --kwargs '{\"enable_thinking\": \
+     false}'; an answer is written whole",
+);
+
 const CHATTING: &[Habit] = &[
     habit("-cnv --conversation", Value::None, Same),
+    habit("-rea --reasoning", Value::Maybe, THINKING),
+    habit("--reasoning-format", Value::One, THINKING),
+    habit("--reasoning-budget", Value::One, THINKING),
+    habit("--think", Value::Maybe, THINKING),
+    habit("--hidethinking", Value::None, THINKING),
+    habit(
+        "--no-jinja",
+        Value::None,
+        Refused("--chat-template NAME takes a built-in template, such as chatml"),
+    ),
     habit("-i --interactive", Value::None, Same),
     habit("-if --interactive-first", Value::None, Same),
     habit(
@@ -363,10 +379,41 @@ const TOKENIZE: &[Habit] = &[
 const WITHOUT: &[Habit] = &[
     habit("-c --ctx-size --ctx", Value::One, Nothing("nothing is computed here")),
     habit("-t --threads", Value::One, Nothing("nothing is computed here")),
+    habit("-ctk --cache-type-k", Value::One, Nothing("nothing is computed here")),
+    habit("-ctv --cache-type-v", Value::One, Nothing("nothing is computed here")),
+    habit("-nr --no-repack", Value::None, Same),
 ];
 
 const LOGITS: &[Habit] =
     &[habit("-c --ctx-size --ctx", Value::One, Nothing("a session is as long as the text"))];
+
+const ONCE: Means = Nothing("the file is written once, at the end");
+
+/// Flags of `imatrix`, whose file has one form.
+const IMATRIX: &[Habit] = &[
+    habit(
+        "--output-format",
+        Value::One,
+        Refused("the file is a GGUF file, as llama-imatrix writes by default: leave it out"),
+    ),
+    habit("-ofreq --output-frequency", Value::One, ONCE),
+    habit("--save-frequency", Value::One, ONCE),
+    habit(
+        "--in-file",
+        Value::One,
+        Refused("matrices aren't merged: give all of the text in one file"),
+    ),
+    habit(
+        "--show-statistics",
+        Value::None,
+        Refused("nothing here prints an importance matrix: leave it out"),
+    ),
+    habit("-p --prompt", Value::One, Refused("-f FILE names a file with the text")),
+    habit("--no-ppl", Value::None, Same),
+    habit("-ctk --cache-type-k", Value::One, Refused("keys and values are cached in f32 here")),
+    habit("-ctv --cache-type-v", Value::One, Refused("keys and values are cached in f32 here")),
+    habit("-nr --no-repack", Value::None, Same),
+];
 
 const SPLIT: &[Habit] = &[
     habit("--split", Value::None, Same),
@@ -418,6 +465,7 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "tokenize" => &[TOKENIZE, WITHOUT, MODEL],
         "template" | "detokenize" => &[WITHOUT, MODEL],
         "logits" => &[LOGITS, MODEL],
+        "imatrix" => &[IMATRIX, MODEL],
         "inspect" => &[MODEL],
         _ => &[],
     }
@@ -498,8 +546,10 @@ pub(crate) fn is_dashed(word: &str) -> bool {
 }
 
 fn all() -> impl Iterator<Item = &'static Habit> {
-    let tables =
-        [RUN, CHATTING, TEXT, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS, QUANTIZE, SPLIT, MERGE];
+    let tables = [
+        RUN, CHATTING, TEXT, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS, IMATRIX, QUANTIZE, SPLIT,
+        MERGE,
+    ];
     tables.into_iter().flatten()
 }
 
@@ -649,8 +699,15 @@ pub(crate) fn check(args: &Args, command: &str) -> Result<(), Failure> {
 
 /// The text about them in the help of a command.
 pub(crate) fn notes(command: &str) -> String {
+    // As in `add`, a flag counts in the first table that has it.
+    let mut known: Vec<&Habit> = Vec::new();
+    for habit in tables(command).iter().copied().flatten() {
+        if known.iter().all(|h| h.id() != habit.id()) {
+            known.push(habit);
+        }
+    }
     let list = |wanted: fn(&Means) -> bool| {
-        let all = tables(command).iter().copied().flatten().filter(|h| wanted(&h.means));
+        let all = known.iter().filter(|h| wanted(&h.means));
         let names: Vec<_> = all.map(|h| h.names.split(' ').next().unwrap_or_default()).collect();
         names.join(" ")
     };

@@ -119,10 +119,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             e => Stopped::Run(Failure::run(e)),
         })
     })?;
-    print(&format!(
-        "{} matrices from {} chunks of {} tokens\n",
-        sums.names().count(),
-        sums.chunks(),
-        options.chunk,
-    ))
+    let (matrices, chunks, tokens) = (sums.names().count(), sums.chunks(), options.chunk);
+    let s = if chunks == 1 { "" } else { "s" };
+    print(&format!("{matrices} matrices from {chunks} chunk{s} of {tokens} tokens\n"))
 }

@@ -52,7 +52,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let model = common.open()?;
     let options = common.options(&model)?;
     let memory_requirements = model.memory_requirements(&options).map_err(Failure::run)?;
-    let report = Report::new(&model, options, memory_requirements, stats);
+    let mut report = Report::new(&model, options, memory_requirements, stats);
+    report.copies = args.text("repack")?.as_deref() != Some("off");
     print(&if json { report.json() } else { report.text() })
 }
 
@@ -227,6 +228,8 @@ struct Report<'m> {
     memory_requirements: SessionMemoryRequirements,
     groups: Vec<Group>,
     lines: Option<Vec<Line>>,
+    /// True if copies of weights are worth a word.
+    copies: bool,
     cpu: Cpu,
     backend: &'static str,
     backends: Vec<&'static str>,
@@ -277,7 +280,18 @@ impl<'m> Report<'m> {
         let backends = backends();
         let backend = cpu.name();
         let lines = stats.then_some(lines);
-        Report { model, options, memory_requirements, groups, lines, cpu, backend, backends }
+        let copies = true;
+        Report {
+            model,
+            options,
+            memory_requirements,
+            groups,
+            lines,
+            copies,
+            cpu,
+            backend,
+            backends,
+        }
     }
 
     fn context(&self) -> usize {
@@ -435,13 +449,23 @@ impl<'m> Report<'m> {
         for (key, n) in rows {
             let _ = writeln!(out, "{key:<16}{}", bytes(n));
         }
-        if m.repack_bytes(self.cpu) > m.repacked_bytes() {
-            let copies = bytes(m.repack_bytes(self.cpu));
+        let (made, possible) = (m.repacked_bytes(), m.repack_bytes(self.cpu));
+        if made > 0 {
             let _ = writeln!(
                 out,
-                "{:<16}{copies}, not in total: copies of weights in the order of {} where there is \
-                 memory for them (--repack)",
-                "repacked", self.backend
+                "{:<16}{}, of the weights: copies in the order of {}, beside the file's own",
+                "repacked",
+                bytes(made),
+                self.backend
+            );
+        } else if possible > 0 && self.copies {
+            let _ = writeln!(
+                out,
+                "{:<16}{}, not in total: copies of weights in the order of {}, which other commands \
+                 make if these fit into half of the available memory (--repack)",
+                "copies",
+                bytes(possible),
+                self.backend
             );
         }
         if m.lookup_bytes() > 0 {

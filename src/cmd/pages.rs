@@ -17,6 +17,7 @@ pub(crate) const COMPLETIONS: Command = Command {
     details: "Prints a script that completes the commands and options of teff in a shell: bash, \
               elvish, fish, powershell or zsh.",
     notes: "\
+For example:
   bash    teff completions bash > ~/.local/share/bash-completion/completions/teff
   zsh     teff completions zsh > DIR/_teff    for a folder DIR of $fpath
   fish    teff completions fish > ~/.config/fish/completions/teff.fish",
@@ -35,6 +36,7 @@ pub(crate) const MAN: Command = Command {
     usage: &["man [COMMAND]"],
     details: "Prints the manual page of teff, or of one of its commands, as roff for `man`.",
     notes: "\
+For example:
   teff man | man -l -                                      reads it
   teff man run > ~/.local/share/man/man1/teff-run.1        installs the page of a command",
     args: |command| command.arg(positional("COMMAND", "a command of teff (default: the overview)")),

@@ -255,11 +255,11 @@ fn warn(report: &Report) {
     }
     if let Some(tensor) = report.requantized.first() {
         let others = others(report.requantized.len());
-        print_error(&format!("warning: `{tensor}`{others} lost more: quantised before"));
+        print_error(&format!("warning: `{tensor}`{others}: quantised before, and more is lost"));
     }
     if let Some(tensor) = report.rounded.first() {
         let others = others(report.rounded.len());
-        print_error(&format!("warning: `{tensor}`{others} rounded: the weights were not ternary"));
+        print_error(&format!("warning: `{tensor}`{others}: weights that are not ternary, rounded"));
     }
 }
 

@@ -49,15 +49,7 @@ fn args(command: clap::Command) -> clap::Command {
             .value_hint(clap::ValueHint::FilePath),
         )
         .arg(template_option())
-        .arg(
-            option(
-                "kwargs",
-                "JSON",
-                "other variables for the template, an object such as {\"enable_thinking\": false}; \
-                 documents are one of them",
-            )
-            .visible_alias("chat-template-kwargs"),
-        )
+        .arg(variables_option())
         .arg(switch("no-generation-prompt", "don't begin the model's answer at the end"));
     model_options(command, &[])
 }
@@ -72,6 +64,17 @@ pub(super) fn template_option() -> clap::Arg {
     )
     .visible_alias("chat-template-file")
     .value_hint(clap::ValueHint::FilePath)
+}
+
+/// The option with the variables of a template.
+pub(super) fn variables_option() -> clap::Arg {
+    option(
+        "kwargs",
+        "JSON",
+        "other variables for the template, an object such as {\"enable_thinking\": false}; documents \
+         are one of them",
+    )
+    .visible_alias("chat-template-kwargs")
 }
 
 /// Size limit of a template file in bytes, as for a model's own.
@@ -121,10 +124,10 @@ fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Variables by name, and the documents.
-type Variables = (Vec<(String, Json)>, Option<Vec<Json>>);
+pub(super) type Variables = (Vec<(String, Json)>, Option<Vec<Json>>);
 
 /// The variables of `--kwargs`.
-fn variables(args: &Args) -> Result<Variables, Failure> {
+pub(super) fn variables(args: &Args) -> Result<Variables, Failure> {
     let Some(text) = args.text("kwargs")? else { return Ok((Vec::new(), None)) };
     let name = args.name("kwargs");
     let wrong = |what: &str| Failure::Usage(format!("{name}{what}"));
@@ -134,12 +137,15 @@ fn variables(args: &Args) -> Result<Variables, Failure> {
         Err(e) => return Err(wrong(&format!(": {e}"))),
     };
     for (key, option) in [
-        ("messages", "--messages"),
-        ("tools", "--tools"),
-        ("add_generation_prompt", "--no-generation-prompt"),
+        ("messages", "messages"),
+        ("tools", "tools"),
+        ("add_generation_prompt", "no-generation-prompt"),
     ] {
         if variables.iter().any(|(n, _)| n == key) {
-            return Err(wrong(&format!(" can't set `{key}`: {option} does")));
+            return Err(wrong(&match args.knows(option) {
+                true => format!(" can't set `{key}`: --{option} does"),
+                false => format!(" can't set `{key}` in a conversation: leave it out"),
+            }));
         }
     }
     let Some(at) = variables.iter().position(|(n, _)| n == "documents") else {

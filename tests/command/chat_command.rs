@@ -130,6 +130,15 @@ fn what_fails_is_said() {
         1,
         "line 2, refuses the conversation: not today",
     );
+    // Variables reach the template; those of the conversation itself can't be given.
+    let mood = dir.write("mood.jinja", b"{{ raise_exception(mood ~ documents[0].title) }}");
+    let given = r#"{"mood": "merry ", "documents": [{"title": "tale"}]}"#;
+    for name in ["--kwargs", "--chat-template-kwargs"] {
+        let args = ["--chat-template", &mood, name, given];
+        fails(&chat(&model, &args, "hi\n"), 1, "refuses the conversation: merry tale");
+        let args = ["--chat-template", &mood, name, r#"{"tools": []}"#];
+        fails(&chat(&model, &args, "hi\n"), 2, "can't set `tools` in a conversation");
+    }
     // A full context is not the end: the rest is answered.
     let short = dir.write("short.jinja", SHORT.as_bytes());
     let long = format!("{}\n/clear\nhi\n", "long ".repeat(60));

@@ -577,6 +577,18 @@ fn weights_can_be_repacked_when_loading() {
     let ([plain, none, copies], [all, same, again]) =
         (memory("gpt2-Q4_0.gguf", &[]), memory("gpt2-Q4_0.gguf", &["--repack", "on"]));
     assert_eq!((all - plain, none, same, again), (copies, 0.0, copies, copies));
+    if copies > 0.0 {
+        for (when, line) in [
+            (&[][..], Some("\ncopies  ")),
+            (&["--repack", "off"], None),
+            (&["--repack", "on"], Some("\nrepacked  ")),
+        ] {
+            let o = on("gpt2-Q4_0.gguf", "inspect", when);
+            for one in ["\ncopies  ", "\nrepacked  "] {
+                assert_eq!(ok(&o).contains(one), Some(one) == line, "{when:?}: {}", out(&o));
+            }
+        }
+    }
     fails(&on(MODEL, "tokenize", &["--text", "a", "--repack", "on"]), 2, &["--repack"]);
     fails(&on(MODEL, "run", &["-p", "a", "--repack", "yes"]), 2, &["--repack", "auto"]);
     fails(&on(MODEL, "run", &["-p", "a", "--no-repack"]), 2, &["--repack off"]);

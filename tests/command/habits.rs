@@ -195,7 +195,23 @@ fn other_flags_say_what_to_type() {
     ] {
         fails(&run(&[&["MODEL", "-p", "a"], args].concat()), 2, says);
     }
-    for sub in ["inspect", "logits", "tokenize", "bench", "quantize"] {
+    for flag in
+        [&["-rea", "off"][..], &["--reasoning-budget", "0"], &["--think"], &["--hidethinking"]]
+    {
+        if cfg!(feature = "chat") {
+            let o = on(MODEL, "chat", &[&["-p", "a"], flag].concat());
+            fails(&o, 2, &[flag[0], "--kwargs", "enable_thinking"]);
+        }
+    }
+    for (args, says) in [
+        (&["--in-file", "x"][..], &["--in-file", "in one file"][..]),
+        (&["--output-format", "dat"], &["--output-format", "GGUF"]),
+        (&["--show-statistics"], &["--show-statistics", "leave it out"]),
+        (&["-p", "a"], &["-p", "-f FILE"]),
+    ] {
+        fails(&on(MODEL, "imatrix", args), 2, says);
+    }
+    for sub in ["inspect", "logits", "tokenize", "bench", "quantize", "imatrix"] {
         fails(&on(MODEL, sub, &["-hf", "Owner/Repo"]), 2, &["-hf", "hf download"]);
     }
     fails(&on(MODEL, "bench", &["-o", "json"]), 2, &["-o", "--json"]);
@@ -282,12 +298,20 @@ fn help_and_version_as_commands() {
         assert_eq!(ok(&teff(same)), ok(&teff(["help"])), "{same:?}");
     }
     let all = ["run", "inspect", "logits", "tokenize", "detokenize", "bench", "quantize"];
-    let all = all.into_iter().chain(["split", "merge"]);
+    let all = all.into_iter().chain(["imatrix", "split", "merge"]);
     let chat = cfg!(feature = "chat").then_some("chat");
     for c in all.chain(chat) {
         assert!(ok(&teff(["help"])).contains(&format!("\n  {c} ")), "{c}");
         let help = teff(["help", c]);
         assert_eq!(ok(&help), ok(&teff([c, "-h"])));
+        if let Some((_, flags)) = out(&help).split_once("Flags of llama.cpp") {
+            let mut flags: Vec<_> =
+                flags.split_whitespace().filter(|f| f.starts_with('-')).collect();
+            let all = flags.len();
+            flags.sort_unstable();
+            flags.dedup();
+            assert_eq!(flags.len(), all, "{c}: a flag twice");
+        }
         assert!(out(&help).lines().all(|l| l.chars().count() <= 100), "{}", out(&help));
         // Help comes first, whatever else is wrong.
         assert_eq!(ok(&teff([c, "--help", "--frobnicate"])), out(&help));

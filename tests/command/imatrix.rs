@@ -448,6 +448,12 @@ fn the_command_writes_what_quantize_takes() {
     assert!(ok(&o).contains("from 5 chunks of 16 tokens"), "{}", out(&o));
     ok(&teff(["imatrix", model, "-f", &text, "-o", twice, "-c", "16", "--chunks", "5", "-t", "2"]));
     assert!(fs::read(matrix).unwrap() == fs::read(twice).unwrap());
+    // With flags of llama-imatrix.
+    let habits = ["-ofreq", "10", "--no-ppl", "-nr", "-ngl", "99"];
+    let args = ["imatrix", "-m", model, "-f", &text, "-o", twice, "-c", "16", "--chunks", "1"];
+    let o = teff([&args[..], &habits].concat());
+    assert!(ok(&o).contains("from 1 chunk of 16 tokens"), "{}", out(&o));
+    assert!(err(&o).contains("-ofreq has no effect"), "{}", err(&o));
     let small = dir.file("small.gguf");
     let o = teff(["quantize", model, small.to_str().unwrap(), "Q4_0", "--imatrix", matrix]);
     assert!(!err(&o).contains("importance"), "{}", err(&o));

@@ -61,6 +61,15 @@ fn flags_and_files_of_another_kind() {
     let part = dir.file("part").to_str().unwrap().to_owned();
     let o = on(MODEL, "split", &[&part, "--max-tensors", "1", "--dry-run"]);
     assert!(ok(&o).lines().all(|line| line.contains("  1 tensor, ")), "{}", out(&o));
+    // Clones of repositories without Git LFS.
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
+    let file = dir.write("pointer.gguf", pointer);
+    dir.write("model.safetensors", pointer);
+    let clone = dir.0.to_str().unwrap();
+    for (path, name) in [(file.as_str(), "pointer.gguf"), (clone, "model.safetensors")] {
+        fails(&teff(["run", path, "-p", "a"]), 1, &[name, "`git lfs pull`"]);
+        fails(&teff(["quantize", path, &part, "Q8_0"]), 1, &[name, "`git lfs pull`"]);
+    }
     // Names that mean a mix there.
     let to = dir.file("q.gguf").to_str().unwrap().to_owned();
     let o = teff(["quantize", &folder, &to, "q4_k"]);

@@ -434,6 +434,10 @@ fn what_gguf_can_t_say_is_refused() {
         let first = ("\"layer_types\": [\n  \"sliding", "\"layer_types\": [\n  \"full");
         refused("kinds", &gemma, &[first], "layer_types");
     }
+    if let Some(lfm3) = oracle("lfm3") {
+        let e = FolderSource::open(&lfm3).unwrap_err();
+        assert!(matches!(e.kind, QuantizeErrorKind::NoArchitecture { arch: "lfm3" }), "{e}");
+    }
     let Some(llama) = oracle("llama") else { return };
     let class = ("LlamaForCausalLM", "MistralForCausalLM");
     let kind = ("\"model_type\": \"llama\"", "\"model_type\": \"mistral\", \"sliding_window\": 64");

@@ -87,6 +87,18 @@ pub enum TokenizerWarning {
     },
 }
 
+/// Behind the first of several tokens: how many there are.
+struct OfAll(usize);
+
+impl fmt::Display for OfAll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            count => write!(f, " (it is the first of {count} such tokens)"),
+        }
+    }
+}
+
 impl fmt::Display for TokenizerWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use TokenizerWarning as W;
@@ -108,32 +120,50 @@ impl fmt::Display for TokenizerWarning {
                  as a control token: it is taken as one"
             ),
             W::NoScores => f.write_str("tokenizer.ggml.scores is missing: all scores are 0"),
+            W::UnknownTypes { first, count: 1 } => write!(
+                f,
+                "tokenizer.ggml.token_type has no known type for the token {first}: it is taken as \
+                 text"
+            ),
             W::UnknownTypes { first, count } => write!(
                 f,
                 "tokenizer.ggml.token_type has no known type for {count} tokens, the first of them \
                  {first}: they are taken as text"
+            ),
+            W::UselessMerges { first, count: 1 } => write!(
+                f,
+                "tokenizer.ggml.merges has a merge of or to something that is not a token, number \
+                 {first}: it is left out"
             ),
             W::UselessMerges { first, count } => write!(
                 f,
                 "tokenizer.ggml.merges has {count} merges of or to something that is not a token, \
                  the first of them {first}: they are left out"
             ),
-            W::RepeatedMerges { first, count, last } => write!(
-                f,
-                "the merges (tokenizer.ggml.merges, model.merges or merges.txt) repeat {count} \
-                 times, first at {first}: of each the {} counts",
-                if *last { "last" } else { "first" }
-            ),
+            W::RepeatedMerges { first, count, last } => {
+                let merges =
+                    "the merges (tokenizer.ggml.merges, model.merges or merges.txt) repeat";
+                let of_each = if *last { "last" } else { "first" };
+                match count {
+                    1 => write!(f, "{merges} at {first}: the {of_each} of equal ones counts"),
+                    n => write!(
+                        f,
+                        "{merges} {n} times, first at {first}: the {of_each} of equal ones counts"
+                    ),
+                }
+            }
             W::MovedTokens { token, from, to, count } => write!(
                 f,
                 "added_tokens gives {token:?} the id {from}, but ids after the vocabulary are \
-                 consecutive: it has {to} ({count} such tokens)"
+                 consecutive: it has {to}{}",
+                OfAll(*count)
             ),
             W::Overridden { key, done } => write!(f, "{key}: {done}"),
             W::TokenAdded { token, id, count } => write!(
                 f,
                 "tokenizer.json lacks {token:?}, which added_tokens_decoder or another key of the \
-                 folder names: it has the id {id} ({count} such tokens)"
+                 folder names: it has the id {id}{}",
+                OfAll(*count)
             ),
         }
     }

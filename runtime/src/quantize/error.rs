@@ -33,6 +33,11 @@ pub enum QuantizeErrorKind {
     },
     /// The folder is not a valid model, or a part of a split file is missing.
     Load(Box<LoadErrorKind>),
+    /// GGUF has no name for the model's architecture.
+    NoArchitecture {
+        /// The architecture.
+        arch: &'static str,
+    },
     /// A property of the model can't be expressed in GGUF.
     Unsaid {
         /// Architecture that the file would have.
@@ -157,6 +162,11 @@ impl fmt::Display for QuantizeErrorKind {
                 write!(f, "its {bytes} bytes are more than this machine can address")
             }
             E::Load(e) => e.fmt(f),
+            E::NoArchitecture { arch } => write!(
+                f,
+                "GGUF has no name for the architecture `{arch}`, so no program reads such a file: use \
+                 the folder itself"
+            ),
             E::Unsaid { arch, what } => {
                 write!(f, "a GGUF file of the architecture `{arch}` has no way to say {what}")
             }

@@ -108,7 +108,7 @@ impl FolderSource {
 
     fn new(model: Model, folder: &Path) -> Result<Self, E> {
         let family = family::of_arch(model.spec().arch);
-        let Some(family) = family else { return unsaid(model.spec().arch, "its architecture") };
+        let family = family.ok_or(E::NoArchitecture { arch: model.spec().arch })?;
         let (spec, factors) = gguf_spec(family, model.spec())?;
         let tensors = tensors(family, &model, &spec, factors);
         let export = |e: ExportError| E::Tokenizer(Box::new(e));
