@@ -300,7 +300,15 @@ impl<'m> Report<'m> {
 
     fn total(&self) -> u64 {
         let weights = self.model.weight_bytes() - self.model.lookup_bytes();
+        let weights = weights.saturating_add(self.kept_beside());
         weights.saturating_add(self.memory_requirements.total() as u64)
+    }
+
+    /// Bytes of weights that are kept although a copy in another order is used: those of files that were
+    /// read. (Of mapped files, the system takes the pages back.)
+    fn kept_beside(&self) -> u64 {
+        let (m, copies) = (self.model, self.model.repacked_bytes());
+        if m.owned_bytes() >= m.file_bytes() + copies { copies } else { 0 }
     }
 
     fn suspicious(&self) -> usize {
@@ -453,10 +461,11 @@ impl<'m> Report<'m> {
         if made > 0 {
             let _ = writeln!(
                 out,
-                "{:<16}{}, of the weights: copies in the order of {}, beside the file's own",
+                "{:<16}{}, of the weights: copies in the order of {}, beside the file's own{}",
                 "repacked",
                 bytes(made),
-                self.backend
+                self.backend,
+                if self.kept_beside() > 0 { ", which was read and is in total too" } else { "" }
             );
         } else if possible > 0 && self.copies {
             let _ = writeln!(

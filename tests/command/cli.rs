@@ -577,6 +577,13 @@ fn weights_can_be_repacked_when_loading() {
     let ([plain, none, copies], [all, same, again]) =
         (memory("gpt2-Q4_0.gguf", &[]), memory("gpt2-Q4_0.gguf", &["--repack", "on"]));
     assert_eq!((all - plain, none, same, again), (copies, 0.0, copies, copies));
+    // They take the place of mapped pages, and come beside a file that was read.
+    let total = |more: &[&str]| {
+        let o = on("gpt2-Q4_0.gguf", "inspect", &[&["--json"], more].concat());
+        Json::parse(ok(&o)).number("total_bytes")
+    };
+    assert_eq!(total(&["--repack", "on"]), total(&[]));
+    assert_eq!(total(&["--repack", "on", "--no-mmap"]) - total(&["--no-mmap"]), copies);
     if copies > 0.0 {
         for (when, line) in [
             (&[][..], Some("\ncopies  ")),

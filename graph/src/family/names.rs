@@ -65,22 +65,7 @@ impl Family {
     /// # Errors
     /// Those of the writer.
     pub fn gguf_name(&self, role: Role, out: &mut dyn fmt::Write) -> fmt::Result {
-        let name = listed(self.names.gguf, role).unwrap_or(match role {
-            Role::TokenEmbd => "token_embd.weight",
-            Role::PositionEmbd => "position_embd.weight",
-            Role::RopeFactors => "rope_freqs.weight",
-            Role::RopeFactorsLong => "rope_factors_long.weight",
-            Role::RopeFactorsShort => "rope_factors_short.weight",
-            Role::PerLayerEmbd => "per_layer_token_embd.weight",
-            Role::PerLayerProj => "per_layer_model_proj.weight",
-            Role::PerLayerNorm => "per_layer_proj_norm.weight",
-            Role::StreamProj => "altup_proj.weight",
-            Role::StreamUnembd => "altup_unembd_proj.weight",
-            Role::OutputNorm => "output_norm.weight",
-            Role::OutputNormBias => "output_norm.bias",
-            Role::Output => "output.weight",
-            Role::Layer(_, role) => role.gguf_name(),
-        });
+        let name = listed(self.names.gguf, role).unwrap_or(role.gguf_name());
         match role {
             Role::Layer(l, _) => write!(out, "blk.{l}.{name}"),
             _ => out.write_str(name),

@@ -141,7 +141,13 @@ impl fmt::Display for SpecError {
                 write!(f, "the model's `{key}` is not supported; known: {known}")
             }
             SpecError::Inconsistent(what) => write!(f, "the model's hyper-parameters: {what}"),
-            SpecError::NoTensor(role) => write!(f, "the model has no tensor for {role:?}"),
+            SpecError::NoTensor(role) => {
+                f.write_str("the model has no tensor for ")?;
+                if let Role::Layer(l, _) = role {
+                    write!(f, "blk.{l}.")?;
+                }
+                f.write_str(role.gguf_name())
+            }
             SpecError::Room { what, max } => {
                 write!(f, "the model has too many {what}: there may be {max}")
             }

@@ -37,6 +37,29 @@ pub enum Role {
     Output,
 }
 
+impl Role {
+    /// Usual name in GGUF files; of a layer's tensor the part after `blk.N.`.
+    #[must_use]
+    pub const fn gguf_name(self) -> &'static str {
+        match self {
+            Role::TokenEmbd => "token_embd.weight",
+            Role::PositionEmbd => "position_embd.weight",
+            Role::RopeFactors => "rope_freqs.weight",
+            Role::RopeFactorsLong => "rope_factors_long.weight",
+            Role::RopeFactorsShort => "rope_factors_short.weight",
+            Role::PerLayerEmbd => "per_layer_token_embd.weight",
+            Role::PerLayerProj => "per_layer_model_proj.weight",
+            Role::PerLayerNorm => "per_layer_proj_norm.weight",
+            Role::StreamProj => "altup_proj.weight",
+            Role::StreamUnembd => "altup_unembd_proj.weight",
+            Role::OutputNorm => "output_norm.weight",
+            Role::OutputNormBias => "output_norm.bias",
+            Role::Output => "output.weight",
+            Role::Layer(_, role) => role.gguf_name(),
+        }
+    }
+}
+
 /// Memory representation of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
