@@ -71,8 +71,8 @@ pub(super) fn variables_option() -> clap::Arg {
     option(
         "kwargs",
         "JSON",
-        "other variables for the template, an object such as {\"enable_thinking\": false}; documents \
-         are one of them",
+        "such as {\"enable_thinking\": false}: variables for the template, its documents among \
+         them",
     )
     .visible_alias("chat-template-kwargs")
 }
