@@ -60,7 +60,7 @@ fn a_head_that_differs_is_kept() {
         warned(&model, &[], class);
         assert!(read_of(&model) == plain, "{class}");
         assert_eq!(model.tensor_infos().next().unwrap().name, "lm_head.weight");
-        refused(&fields.set(&[(TIED, "false")]), &alone, "TokenEmbd");
+        refused(&fields.set(&[(TIED, "false")]), &alone, "token_embd.weight");
         // Another number of rows is no head.
         let short = tensor("lm_head.weight", &[VOCAB - 1, WIDTH], 3);
         refused(&fields, &with(&tensors, &[short]), "lm_head.weight");

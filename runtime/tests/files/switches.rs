@@ -198,7 +198,7 @@ fn unknown_switches_are_refused_by_name() {
             r#""rope_parameters":{"full_attention":{"rope_type":"yarn","rope_theta":1e4}},"#,
             "rope_parameters.full_attention.rope_type",
         ),
-        ("Gemma4ForCausalLM", "", "PerLayerEmbd"),
+        ("Gemma4ForCausalLM", "", "per_layer_token_embd.weight"),
     ];
     for (class, more, key) in cases {
         let family = family::of_class(class).unwrap_or(&family::llama::LLAMA);
