@@ -39,6 +39,8 @@ pub(super) struct Keys {
     pub(super) yarn_log: &'static str,
     pub(super) experts: &'static str,
     pub(super) experts_used: &'static str,
+    /// Number of groups among which the experts are chosen.
+    pub(super) expert_groups: &'static str,
     pub(super) expert_ffn: &'static str,
     /// Scale of the experts' weights.
     pub(super) expert_scale: &'static str,
@@ -86,6 +88,7 @@ macro_rules! keys {
             yarn_log: concat!($arch, ".rope.scaling.yarn_log_multiplier"),
             experts: concat!($arch, ".expert_count"),
             experts_used: concat!($arch, ".expert_used_count"),
+            expert_groups: concat!($arch, ".expert_group_count"),
             expert_ffn: concat!($arch, ".expert_feed_forward_length"),
             expert_scale: concat!($arch, ".expert_weights_scale"),
             expert_norm: concat!($arch, ".expert_weights_norm"),
@@ -481,6 +484,21 @@ pub(super) fn gguf_rope(
         scaling,
         magnitude,
     })
+}
+
+/// Rotary embeddings of layers without and with a window in a GGUF file, of which the latter may have
+/// a base of its own beside what `rope` says.
+pub(super) fn gguf_ropes(
+    meta: &dyn Metadata,
+    keys: &Keys,
+    windows: &GgufWindows,
+    room: &mut SpecRoom,
+    rope: Rope,
+) -> Result<[u8; 2], SpecError> {
+    let base = float(meta, keys.rope_window_base)?.unwrap_or(rope.base);
+    let first = room.rope(rope)?;
+    let other = windows.any() && base != rope.base;
+    Ok([first, if other { room.rope(Rope { base, ..rope })? } else { first }])
 }
 
 /// LongRoPE in a GGUF file, of which its tensors are the sign.

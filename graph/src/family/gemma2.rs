@@ -54,8 +54,9 @@ const EVERY: u32 = 2;
 /// GGUF key says so.
 const LAYERS_27B: u32 = 46;
 
-fn layer(s: &Sizes, rope: u8, window: Option<u32>, (root, cap): (u32, Option<f32>)) -> Layer {
-    let layer = decoder::layer(s, rope, Biases::NONE);
+/// Layer with a window or without; rotary embeddings are those of layers without and with one.
+fn layer(s: &Sizes, ropes: [u8; 2], window: Option<u32>, (root, cap): (u32, Option<f32>)) -> Layer {
+    let layer = decoder::layer(s, ropes[usize::from(window.is_some())], Biases::NONE);
     let mut layer = decoder::with_dense(layer, |d| d.activation = Activation::GeluTanh);
     layer.norms.post = true;
     decoder::with_attention(layer, |a| {
@@ -70,7 +71,6 @@ fn from_gguf<'p>(
 ) -> Result<Spec<'p>, SpecError> {
     let s = decoder::gguf_sizes(meta, &KEYS)?;
     let rope = decoder::gguf_rope(meta, shapes, &KEYS, RopeKind::NeoX, s.head_dim)?;
-    let rope = room.rope(rope)?;
     let cap = |key, default| match float(meta, key)? {
         None => Ok(Some(default)),
         Some(cap) if cap < 0.0 => {
@@ -80,9 +80,10 @@ fn from_gguf<'p>(
     };
     let (scores, logits) = (cap(SCORES, CAPS[0])?, cap(LOGITS, CAPS[1])?);
     let windows = GgufWindows::read(meta, &KEYS, s.layers, EVERY)?.or(meta, &KEYS, WINDOW);
+    let ropes = decoder::gguf_ropes(meta, &KEYS, &windows, room, rope)?;
     let root = if s.layers == LAYERS_27B { s.width / s.heads } else { s.head_dim };
     let (embd, head) = (shapes.shape("token_embd.weight"), decoder::gguf_head(shapes));
-    let layer = |l| layer(&s, rope, windows.of(meta, l), (root, scores));
+    let layer = |l| layer(&s, ropes, windows.of(meta, l), (root, scores));
     let ends = |spec| Spec { logit_cap: logits, ..with_scale(spec) };
     decoder::spec_with(KEYS.arch, &s, embd, head, room, layer, ends)
 }
@@ -129,7 +130,7 @@ fn from_config<'p>(
     let root = count(meta, "query_pre_attn_scalar")?.unwrap_or(256);
     let hf::Ends { embd, head } = hf::ends(meta, shapes, room, &CLASS)?;
     let rope = room.rope(rope)?;
-    let layer = |l| layer(&s, rope, Some(size).filter(|_| is_windowed(l)), (root, scores));
+    let layer = |l| layer(&s, [rope; 2], Some(size).filter(|_| is_windowed(l)), (root, scores));
     let ends = |spec| Spec { logit_cap: logits, ..with_scale(spec) };
     decoder::spec_with(KEYS.arch, &s, embd, head, room, layer, ends)
 }
@@ -154,7 +155,7 @@ pub fn gemma2_2b() -> Spec<'static> {
     let rope = room.rope(crate::Rope { kind, dims, base, scaling, magnitude: 1.0 });
     let spec = rope.and_then(|rope| {
         let window = |l| Some(WINDOW).filter(|_| !is_full(l, EVERY));
-        let layer = |l| layer(&s, rope, window(l), (s.head_dim, Some(CAPS[0])));
+        let layer = |l| layer(&s, [rope; 2], window(l), (s.head_dim, Some(CAPS[0])));
         let ends = |spec| Spec { logit_cap: Some(CAPS[1]), ..with_scale(spec) };
         let embd = Some((256_000, s.width as usize));
         decoder::spec_with("gemma2", &s, embd, Head::Tied, &mut room, layer, ends)

@@ -10,7 +10,7 @@ use super::decoder::{self, Biases, GgufWindows, Keys, Sizes, is_full, keys};
 use super::hf::{self, Class};
 use super::hf_rope;
 use super::names::{hf, hf_ignored, named, share};
-use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
+use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader, moe};
 use crate::layers::{Activation, DenseAndExperts, Experts, FeedForward, Layer, LayerInput};
 use crate::meta::{MetaError, Metadata, Value, count, flag, float, required};
 #[cfg(feature = "alloc")]
@@ -197,6 +197,9 @@ fn experts(experts: u32, used: u32, inner: u32) -> Experts {
 /// Experts in a GGUF file, if it has any.
 fn gguf_experts(meta: &dyn Metadata) -> Result<Option<Experts>, SpecError> {
     let Some(n) = count_or_0(meta, KEYS.experts)?.filter(|&n| n > 0) else { return Ok(None) };
+    moe::gguf_switches(meta, &KEYS, moe::SOFTMAX, true)?;
+    moe::no_dense(meta, &KEYS)?;
+    moe::no_shared(meta, &KEYS)?;
     let need = |key| required(count(meta, key)?, key);
     Ok(Some(experts(n, need(KEYS.experts_used)?, need(KEYS.expert_ffn)?)))
 }

@@ -75,8 +75,15 @@ fn experts(n: u32, used: u32, inner: u32, (alpha, limit): (f32, f32)) -> Experts
     Experts { activation, bias: true, ..Experts::new(n, used, inner) }
 }
 
-fn layer(s: &Sizes, rope: u8, biases: Biases, experts: Experts, window: Option<u32>) -> Layer {
-    let layer = decoder::layer(s, rope, biases);
+/// Layer with a window or without; rotary embeddings are those of layers without and with one.
+fn layer(
+    s: &Sizes,
+    ropes: [u8; 2],
+    biases: Biases,
+    experts: Experts,
+    window: Option<u32>,
+) -> Layer {
+    let layer = decoder::layer(s, ropes[usize::from(window.is_some())], biases);
     let layer = decoder::with_attention(layer, |a| (a.sinks, a.window) = (true, window));
     Layer { ffn: FeedForward::Experts(experts), ..layer }
 }
@@ -116,7 +123,7 @@ pub fn gpt_oss_20b() -> Spec<'static> {
     let spec = room.rope(published_rope(64, 150_000.0)).and_then(|rope| {
         decoder::spec("gpt-oss", &s, Some((201_088, 2880)), Head::Own, &mut room, |l| {
             let window = (!decoder::is_full(l, EVERY)).then_some(128);
-            layer(&s, rope, biases, experts, window)
+            layer(&s, [rope; 2], biases, experts, window)
         })
     });
     match spec {
@@ -145,12 +152,12 @@ fn from_gguf<'p>(
     if let RopeScaling::Yarn { truncate, .. } = &mut rope.scaling {
         *truncate = false;
     }
-    let rope = room.rope(rope)?;
+    let ropes = decoder::gguf_ropes(meta, &KEYS, &windows, room, rope)?;
     let embd = shapes.shape("token_embd.weight");
     let biases = Biases { ffn: false, ..decoder::gguf_biases(shapes) };
     let experts = experts(found.experts, found.used, found.inner, (ALPHA, LIMIT));
     decoder::spec(KEYS.arch, &s, embd, Head::Own, room, |l| {
-        layer(&s, rope, biases, experts, windows.of(meta, l))
+        layer(&s, ropes, biases, experts, windows.of(meta, l))
     })
 }
 
@@ -198,5 +205,7 @@ fn from_config<'p>(
         float(meta, "swiglu_limit")?.unwrap_or(LIMIT),
     );
     let experts = experts(n, used, s.ffn, numbers);
-    decoder::spec(KEYS.arch, &s, embd, head, room, |l| layer(&s, rope, biases, experts, window(l)))
+    decoder::spec(KEYS.arch, &s, embd, head, room, |l| {
+        layer(&s, [rope; 2], biases, experts, window(l))
+    })
 }

@@ -29,6 +29,10 @@ struct Keys {
     truncate: &'static str,
     /// Lists of LongRoPE's factors for long and for short contexts.
     lists: [&'static str; 2],
+    /// Parameters of scalings, which need a kind.
+    of_kinds: [&'static str; 10],
+    /// Parameters of sections of images and of Ministral.
+    others: [&'static str; 3],
     /// Objects with the parameters of one kind of layer.
     by_kind: [&'static str; 2],
 }
@@ -52,6 +56,23 @@ macro_rules! keys {
             mscale_all: concat!($all, ".mscale_all_dim"),
             truncate: concat!($all, ".truncate"),
             lists: [concat!($all, ".long_factor"), concat!($all, ".short_factor")],
+            of_kinds: [
+                concat!($all, ".long_factor"),
+                concat!($all, ".short_factor"),
+                concat!($all, ".low_freq_factor"),
+                concat!($all, ".high_freq_factor"),
+                concat!($all, ".beta_fast"),
+                concat!($all, ".beta_slow"),
+                concat!($all, ".attention_factor"),
+                concat!($all, ".mscale"),
+                concat!($all, ".mscale_all_dim"),
+                concat!($all, ".truncate"),
+            ],
+            others: [
+                concat!($all, ".mrope_section"),
+                concat!($all, ".mrope_interleaved"),
+                concat!($all, ".llama_4_scaling_beta"),
+            ],
             by_kind: [concat!($all, ".full_attention"), concat!($all, ".sliding_attention")],
         }
     };
@@ -74,17 +95,10 @@ impl Keys {
             None | Some(Value::Null | Value::Other) if meta.item(self.all, 0).is_none() => {}
             _ => return Err(MetaError::Wrong { key: self.all, want: "an object" }.into()),
         }
-        let fields = [
-            self.kind,
-            self.old_kind,
-            self.base,
-            self.factor,
-            self.low,
-            self.high,
-            self.original,
-            self.partial,
-        ];
-        Ok(fields.iter().chain(&self.by_kind).any(|key| meta.get(key).is_some()))
+        let fields =
+            [self.kind, self.old_kind, self.base, self.factor, self.original, self.partial];
+        let all = [&fields[..], &self.of_kinds, &self.others, &self.by_kind];
+        Ok(all.into_iter().flatten().any(|key| meta.get(key).is_some()))
     }
 
     /// The kind of the scaling and the key that says so; the newer key wins.
@@ -103,15 +117,23 @@ impl Keys {
         })
     }
 
-    /// Notes a factor that has no effect, since the kind is `default`.
+    /// Notes a factor or another parameter that has no effect, since the kind is `default`.
     fn no_factor(
         &self,
         meta: &dyn Metadata,
         kind: &str,
         notes: &mut Notes<'_>,
     ) -> Result<(), SpecError> {
-        if kind == "default" && float(meta, self.factor)?.is_some_and(|f| f != 1.0) {
+        if kind != "default" {
+            return Ok(());
+        }
+        if float(meta, self.factor)?.is_some_and(|f| f != 1.0) {
             notes.add(self.factor, Rule::NoKind);
+            return Ok(());
+        }
+        let given = |key: &&&'static str| !matches!(meta.get(key), None | Some(Value::Null));
+        if let Some(key) = self.of_kinds.iter().find(given) {
+            notes.add(key, Rule::NoKind);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::decoder::{self, Biases, Keys, LayerSet, Sizes, keys};
 use super::hf::{self, Class};
 use super::hf_rope;
 use super::names::{each, hf, hf_ignored, named, share};
-use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader};
+use super::{Family, GgufForm, Names, Rule, Shapes, folder_reader, moe};
 use crate::layers::{Experts, FeedForward, Layer, Mixer, Router, ShortConv};
 use crate::meta::{MetaError, Metadata, Value, count, flag, float, required};
 #[cfg(feature = "alloc")]
@@ -189,15 +189,8 @@ pub fn lfm2_8b_a1b() -> Spec<'static> {
 /// Experts in a GGUF file, with the bias and the normalised weights that such files have.
 fn gguf_experts(meta: &dyn Metadata, shapes: &dyn Shapes) -> Result<Sparse, SpecError> {
     let k = &MOE_KEYS;
-    for (key, known) in [(k.expert_gating, 2.0), (k.expert_scale, 1.0)] {
-        if float(meta, key)?.is_some_and(|value| value != 0.0 && value != known) {
-            return Err(SpecError::Unsupported { key, known: "absent, or as in LFM2" });
-        }
-    }
-    if flag(meta, k.expert_norm)? == Some(false) {
-        return Err(SpecError::Unsupported { key: k.expert_norm, known: "absent or true" });
-    }
-    super::moe::no_shared(meta, k)?;
+    moe::gguf_switches(meta, k, moe::SIGMOID, true)?;
+    moe::no_shared(meta, k)?;
     let need = |key| required(count(meta, key)?, key);
     let experts = Experts::new(need(k.experts)?, need(k.experts_used)?, need(k.expert_ffn)?);
     let router = Router::Sigmoid { bias: true };

@@ -7,6 +7,10 @@ use crate::meta::{Metadata, count, flag, float, required};
 use crate::spec::inconsistent;
 use crate::{SpecError, SpecRoom};
 
+/// Ways from scores to weights by their numbers in GGUF files.
+pub(super) const SOFTMAX: f32 = 1.0;
+pub(super) const SIGMOID: f32 = 2.0;
+
 /// Inner width of experts in a GGUF file: that of its key, else that of the tensor, since older
 /// converters write none.
 fn inner(meta: &dyn Metadata, shapes: &dyn Shapes, keys: &Keys) -> Result<u32, SpecError> {
@@ -20,6 +24,41 @@ fn inner(meta: &dyn Metadata, shapes: &dyn Shapes, keys: &Keys) -> Result<u32, S
     }
 }
 
+/// Refuses keys of a GGUF file that say of its experts what the architecture doesn't do: another way
+/// from scores to weights than `gating`, a scale of these, a division by their sum unless it is
+/// `normalised`, or a choice among groups first.
+pub(super) fn gguf_switches(
+    meta: &dyn Metadata,
+    keys: &Keys,
+    gating: f32,
+    normalised: bool,
+) -> Result<(), SpecError> {
+    let unlike =
+        |key| Err(SpecError::Unsupported { key, known: "absent, or as in this architecture" });
+    // 0: not given, none.
+    for (key, known) in
+        [(keys.expert_scale, 1.0), (keys.expert_gating, gating), (keys.expert_groups, 1.0)]
+    {
+        if float(meta, key)?.is_some_and(|value| value != 0.0 && value != known) {
+            return unlike(key);
+        }
+    }
+    if flag(meta, keys.expert_norm)?.is_some_and(|given| given != normalised) {
+        return unlike(keys.expert_norm);
+    }
+    Ok(())
+}
+
+/// Refuses layers without experts in front of the others in a GGUF file of an architecture that has
+/// none.
+pub(super) fn no_dense(meta: &dyn Metadata, keys: &Keys) -> Result<(), SpecError> {
+    let key = keys.leading_dense;
+    match float(meta, key)?.is_some_and(|n| n != 0.0) {
+        true => Err(SpecError::Unsupported { key, known: "absent, or as in this architecture" }),
+        false => Ok(()),
+    }
+}
+
 /// Experts in a GGUF file of an architecture that has them in all layers, with a softmax over all
 /// scores and, if `normalised`, weights that are divided by their sum: that is the architecture's,
 /// and keys that say otherwise are refused.
@@ -29,20 +68,8 @@ pub(super) fn gguf_experts(
     keys: &Keys,
     normalised: bool,
 ) -> Result<Experts, SpecError> {
-    let unlike =
-        |key| Err(SpecError::Unsupported { key, known: "absent, or as in this architecture" });
-    for (key, most) in [
-        (keys.expert_scale, 1.0),  // 0: none
-        (keys.expert_gating, 1.0), // 1: softmax
-        (keys.leading_dense, 0.0),
-    ] {
-        if float(meta, key)?.is_some_and(|value| value != 0.0 && value != most) {
-            return unlike(key);
-        }
-    }
-    if flag(meta, keys.expert_norm)?.is_some_and(|given| given != normalised) {
-        return unlike(keys.expert_norm);
-    }
+    gguf_switches(meta, keys, SOFTMAX, normalised)?;
+    no_dense(meta, keys)?;
     let need = |key| required(count(meta, key)?, key);
     let experts =
         Experts::new(need(keys.experts)?, need(keys.experts_used)?, inner(meta, shapes, keys)?);

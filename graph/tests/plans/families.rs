@@ -78,12 +78,29 @@ fn experts_that_are_mixed_in_another_way() {
         ("qwen3moe.expert_weights_scale", Value::Float(1.0), Value::Float(2.5)),
         ("qwen3moe.expert_gating_func", Value::Uint(1), Value::Uint(2)),
         ("qwen3moe.expert_weights_norm", Value::Bool(true), Value::Bool(false)),
+        ("qwen3moe.expert_group_count", Value::Uint(1), Value::Uint(2)),
         ("qwen3moe.expert_shared_count", Value::Uint(0), Value::Uint(1)),
         ("qwen3moe.leading_dense_block_count", Value::Uint(0), Value::Uint(1)),
         ("qwen3moe.attention.causal", Value::Bool(true), Value::Bool(false)),
     ] {
         assert_eq!(read("qwen3moe", &with(key, same)).err(), None, "{key}");
         refused("qwen3moe", &with(key, other), key);
+    }
+    let gemma4 = |more: (&'static str, Value<'static>)| {
+        let mut values = sizes!("gemma4");
+        values.push(("gemma4.attention.key_length_swa", Value::Uint(16)));
+        values.push(("gemma4.attention.sliding_window", Value::Uint(8)));
+        values.push(more);
+        Keys { values, lists: vec![("gemma4.attention.sliding_window_pattern", vec![1, 1, 0])] }
+    };
+    for key in [
+        "gemma4.expert_weights_scale",
+        "gemma4.expert_gating_func",
+        "gemma4.expert_group_count",
+        "gemma4.expert_shared_count",
+        "gemma4.leading_dense_block_count",
+    ] {
+        refused("gemma4", &gemma4((key, Value::Uint(2))), key);
     }
 }
 
@@ -467,6 +484,7 @@ fn experts_of_each_architecture() {
         ("lfm2moe.expert_weights_scale", Value::Float(2.5)),
         ("lfm2moe.expert_weights_norm", Value::Bool(false)),
         ("lfm2moe.expert_shared_count", Value::Uint(1)),
+        ("lfm2moe.expert_group_count", Value::Uint(2)),
         ("lfm2moe.leading_dense_block_count", Value::Int(-1)),
     ] {
         let error = lfm2moe(&[(key, value)]).expect_err(key).to_string();
@@ -518,4 +536,32 @@ fn gpt_oss_in_gguf_files() {
     assert_eq!(windows(&with(&[], &[0, 1, 1])), [0, 8, 8]);
     let every = ("gpt-oss.attention.sliding_window_pattern", Value::Uint(3));
     assert_eq!(windows(&with(&[every], &[])), [8, 8, 0]);
+}
+
+/// A rotary base of layers with a window.
+#[test]
+fn a_base_of_layers_with_a_window() {
+    let bases = |arch, values| {
+        let spec = read(arch, &Keys { values, lists: Vec::new() }).unwrap();
+        let rope =
+            |l: &teff_graph::Layer| spec.ropes[usize::from(l.attention()?.rope?)].base.into();
+        spec.layers.iter().map(rope).collect::<Vec<Option<f32>>>()
+    };
+    let gpt_oss = |more: &[(&'static str, Value<'static>)]| {
+        let window = ("gpt-oss.attention.sliding_window", Value::Uint(8));
+        bases("gpt-oss", [&sizes!("gpt-oss")[..], &[window], more].concat())
+    };
+    let gemma2 = |more: &[(&'static str, Value<'static>)]| {
+        let mut values = sizes!("gemma2");
+        values.retain(|(key, _)| !key.contains("expert"));
+        bases("gemma2", [&values[..], more].concat())
+    };
+    let [one, two] = [1e6, 10.0].map(Some);
+    assert_eq!([gpt_oss(&[]), gemma2(&[])], [[one; 3], [one; 3]]);
+    let own = gpt_oss(&[("gpt-oss.rope.freq_base_swa", Value::Float(10.0))]);
+    assert_eq!(own, [two, one, two]);
+    let base = ("gemma2.rope.freq_base_swa", Value::Float(10.0));
+    assert_eq!(gemma2(&[base]), [two, one, two]);
+    let none = ("gemma2.attention.sliding_window", Value::Uint(0));
+    assert_eq!(gemma2(&[base, none]), [one; 3]);
 }

@@ -204,6 +204,20 @@ fn rotary_keys_of_three_generations() {
             ),
             (&[(context, "16"), ("rope_scaling", &inner16)], &near, &[]),
             (&[("rope_parameters", &bare)], &far, &[]),
+            // `rope_scaling` without a kind replaces it too.
+            (
+                &[
+                    ("rope_scaling", r#"{"beta_fast":32}"#),
+                    ("rope_parameters", r#"{"rope_type":"default","rope_theta":500}"#),
+                ],
+                &none,
+                &["rope_scaling.beta_fast", "rope_parameters"],
+            ),
+            (
+                &[("rope_parameters", r#"{"rope_theta":500,"long_factor":[1],"truncate":true}"#)],
+                &base,
+                &["rope_parameters.long_factor"],
+            ),
             // A factor without a kind, or of none.
             (
                 &[("rope_theta", "500"), ("rope_scaling", r#"{"factor":4.0}"#)],
