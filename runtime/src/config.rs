@@ -264,6 +264,19 @@ impl<'a> Config<'a> {
         family::of_model_type(name).ok_or_else(|| unknown("model_type", name))
     }
 
+    /// True if `model_type` names another class than the first of `architectures`, which counts.
+    #[must_use]
+    pub fn is_of_two_classes(&self) -> bool {
+        let (Some(class), Some(Value::Str(name))) = (self.class(), self.get("model_type")) else {
+            return false;
+        };
+        let known = match self.wrapper() {
+            Some(wrapper) => Some(wrapper.model_type),
+            None => family::of_class(class).map(|f| f.model_type),
+        };
+        known.is_some_and(|known| known != name)
+    }
+
     fn find(&self, key: &str) -> Result<Option<Value<'_>>, JsonError> {
         let mut r = Reader::python(self.json);
         r.next()?;

@@ -19,8 +19,10 @@ use crate::config::Config;
 use crate::safetensors::{Dtype, SafeTensor, SafeTensors};
 use crate::storage::{Aligned, Bytes};
 
+mod claims;
 mod item;
 
+use claims::Claims;
 use item::{Codes, Grid, Item, Zeros, e4m3, per_word};
 
 /// Key of the method by which a folder's weights are quantised.
@@ -86,10 +88,11 @@ pub(super) fn convert(
         "gptq" => integers(meta, &tensors, true, &mut found)?,
         "awq" => integers(meta, &tensors, false, &mut found)?,
         "compressed-tensors" => {
-            check_compressed(meta)?;
+            check_compressed(config, meta)?;
+            let claims = Claims::of_compressed(meta)?;
             fp4(&tensors, &mut found)?;
-            packed(meta, &tensors, &mut found)?;
-            scaled(meta, &tensors, &mut found)?;
+            packed(meta, &claims, &tensors, &mut found)?;
+            scaled(meta, &claims, &tensors, &mut found)?;
         }
         "modelopt" => {
             const ALGO: &str = "quantization_config.quant_algo";
@@ -106,9 +109,9 @@ pub(super) fn convert(
                 Some(_) => return wrong(ALGO, "is no text"),
             }
             fp4(&tensors, &mut found)?;
-            scaled(meta, &tensors, &mut found)?;
+            scaled(meta, &Claims::default(), &tensors, &mut found)?;
         }
-        _ => scaled(meta, &tensors, &mut found)?,
+        _ => scaled(meta, &Claims::default(), &tensors, &mut found)?,
     }
     if found.items.is_empty() {
         return Ok(None);
@@ -168,13 +171,6 @@ fn floats(t: &SafeTensor<'_>) -> Result<Vec<f32>> {
     let mut out = vec![0.0; t.data.len() / format.block_bytes()];
     dequantize_row(format, t.data, &mut out);
     Ok(out)
-}
-
-fn number(meta: &dyn Metadata, key: &str) -> Option<usize> {
-    match meta.get(key)? {
-        Value::Uint(n) => usize::try_from(n).ok(),
-        _ => None,
-    }
 }
 
 /// Rows and columns of blocks that share a scale, if config.json has them.
@@ -253,7 +249,12 @@ fn shape_of(t: &SafeTensor<'_>) -> Option<(Vec<u32>, usize, usize)> {
 }
 
 /// Weights of one byte with scales: FP8, and int8 of compressed-tensors.
-fn scaled<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
+fn scaled<'a>(
+    meta: &dyn Metadata,
+    claims: &Claims,
+    tensors: &Tensors<'a>,
+    found: &mut Found<'a>,
+) -> Result<()> {
     for (&name, t) in tensors {
         let codes = match t.dtype {
             _ if name.ends_with("_scale") || name.ends_with("_scale_inv") => continue,
@@ -273,7 +274,11 @@ fn scaled<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>)
         };
         let matrices = stack.iter().map(|&n| n as usize).product();
         let grid = grid(meta, scale, (matrices, rows, cols))?;
-        let zero = tensors.get(format!("{name}_zero_point").as_str());
+        let zero = format!("{name}_zero_point");
+        if matches!(codes, Codes::Int8(_)) {
+            claims.check_zeros(tensors, &zero)?;
+        }
+        let zero = tensors.get(zero.as_str());
         let mut zeros = None;
         if let Some(zero) = zero {
             if zero.dtype != Dtype::I8 || zero.data.len() != grid.values.len() {
@@ -354,7 +359,7 @@ fn fp4<'a>(tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
 }
 
 /// Refuses the forms of compressed-tensors that are not known.
-fn check_compressed(meta: &dyn Metadata) -> Result<()> {
+fn check_compressed(config: &Config<'_>, meta: &dyn Metadata) -> Result<()> {
     const KNOWN: [&str; 8] = [
         "nvfp4-pack-quantized",
         "pack-quantized",
@@ -375,6 +380,16 @@ fn check_compressed(meta: &dyn Metadata) -> Result<()> {
                 "is \"{format}\": known are {}; quantise the original weights with `teff quantize`",
                 KNOWN.join(", ")
             );
+            return wrong(key, why);
+        }
+    }
+    const TRANSFORMS: &str = "quantization_config.transform_config.config_groups";
+    let at_text = format!("text_config.{TRANSFORMS}");
+    for key in [TRANSFORMS, &at_text] {
+        let text: String = config.value_text(key).unwrap_or("null").split_whitespace().collect();
+        if !matches!(&text[..], "null" | "{}") {
+            let why = "has transforms of activations, which are not known: quantise the original \
+                       weights with `teff quantize`";
             return wrong(key, why);
         }
     }
@@ -406,7 +421,12 @@ fn groups(t: &SafeTensor<'_>, cols: usize, count: usize) -> Result<Option<Vec<us
 }
 
 /// Weights of several codes in a word, along the rows: compressed-tensors.
-fn packed<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>) -> Result<()> {
+fn packed<'a>(
+    meta: &dyn Metadata,
+    claims: &Claims,
+    tensors: &Tensors<'a>,
+    found: &mut Found<'a>,
+) -> Result<()> {
     for (&name, t) in tensors {
         let Some(base) = name.strip_suffix(".weight_packed") else { continue };
         if found.hidden.contains(name) {
@@ -434,17 +454,21 @@ fn packed<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>)
         .filter_map(|n: i64| usize::try_from(n).ok())
         .collect();
         let [r, cols] = sides[..] else { return wrong(shape.name, "is not rows and columns") };
-        let given = number(meta, "quantization_config.config_groups.group_0.weights.num_bits");
-        let given = given.and_then(|b| u32::try_from(b).ok()).filter(|b| (1..=8).contains(b));
         let fits = |bits: &u32| cols > 0 && cols.div_ceil(per_word(*bits)) == per_row;
-        let bits = given.into_iter().chain([4, 8, 2, 3, 5, 6]).find(fits);
+        let bits = match claims.bits {
+            Some(bits) => Some(bits).filter(fits),
+            None => [4, 8, 2, 3, 5, 6].into_iter().find(fits),
+        };
         let (Some(bits), true) = (bits, r == rows) else {
-            let why =
-                format!("has {rows} x {per_row} words, which are not those of {r} x {cols} codes");
+            let of = claims.bits.map_or(String::new(), |bits| format!(" of {bits} bits"));
+            let why = format!(
+                "has {rows} x {per_row} words, which are not those of {r} x {cols} codes{of}"
+            );
             return wrong(name, why);
         };
         let scale = needed(tensors, &part("scale"), name)?;
         let grid = grid(meta, &scale, (1, rows, cols))?;
+        claims.check_groups(scale.name, cols, grid.width)?;
         let mut item = Item {
             name: format!("{base}.weight"),
             stack,
@@ -457,6 +481,8 @@ fn packed<'a>(meta: &dyn Metadata, tensors: &Tensors<'a>, found: &mut Found<'a>)
             factor: 1.0,
         };
         let (zero, order) = (part("zero_point"), part("g_idx"));
+        claims.check_zeros(tensors, &zero)?;
+        claims.check_order(tensors, &order, item.scales.width)?;
         if let Some(zero) = tensors.get(zero.as_str()) {
             let n = item.scales.values.len();
             let words = rows.div_ceil(per_word(bits)) * item.scales.width * 4;
@@ -485,27 +511,12 @@ fn integers<'a>(
     gptq: bool,
     found: &mut Found<'a>,
 ) -> Result<()> {
-    let text = |key: &str| match meta.get(key) {
-        Some(Value::Str(text)) => Some(text),
-        _ => None,
-    };
-    const BITS: &str = "quantization_config.bits";
-    let bits = number(meta, BITS).or_else(|| number(meta, "quantization_config.w_bit"));
-    let bits = match bits.unwrap_or(4) {
-        4 => 4,
-        n @ (2 | 8) if gptq => n as u32,
-        n => {
-            let known = if gptq { "2, 4 and 8" } else { "4" };
-            let why = format!(
-                "is {n}: known are {known}; quantise the original weights with `teff quantize`"
-            );
-            return wrong(BITS, why);
-        }
-    };
+    let claims = Claims::of_integers(meta, gptq)?;
+    let bits = claims.bits.unwrap_or(4);
     const VERSION: &str = "quantization_config.version";
     const FORMAT: &str = "quantization_config.checkpoint_format";
     let mut plus = 1;
-    match (gptq, text(VERSION), text(FORMAT)) {
+    match (gptq, claims::text(meta, VERSION)?, claims::text(meta, FORMAT)?) {
         (true, _, None | Some("gptq")) => {}
         (true, _, Some("gptq_v2")) => plus = 0,
         (false, None, _) => {}
@@ -548,6 +559,8 @@ fn integers<'a>(
         {
             return wrong(zeros.name, format!("is not {count} x {rows} codes of {bits} bits"));
         }
+        claims.check_groups(scales.name, cols, count)?;
+        claims.check_order(tensors, &part("g_idx"), count)?;
         let grid = Grid { values, width: rows, rows: 1, cols: cols.div_ceil(count), turned: true };
         let mut item = Item {
             name: part("weight"),

@@ -22,6 +22,7 @@ use crate::storage::{Aligned, Bytes, open_file};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+const ADAPTER: &str = "adapter_config.json";
 
 /// LongRoPE's factors in config.json, for long contexts and for short ones, as far as a head can use
 /// them; those of `rope_scaling` if it has any.
@@ -176,6 +177,27 @@ impl FolderFiles {
         drop(shards);
         all.index = Some((index, index_json));
         Ok(all)
+    }
+
+    /// Warnings of files beside the weights that say something else of them.
+    pub(super) fn beside(&self, folder: &Path, weights: Option<&Path>) -> Vec<Warning> {
+        let mut all = Vec::new();
+        if self.index.is_none() && weights.is_none() {
+            let index = read_small(&folder.join(INDEX), MAX_INDEX, |_| LoadErrorKind::MissingShard);
+            if let Ok(Some(json)) = index
+                && ShardIndex::parse(&json).is_ok_and(|i| i.shards().iter().any(|s| *s != WEIGHTS))
+            {
+                let (found, taken) = ("an index of other files", "model.safetensors");
+                all.push(Warning::new(INDEX, found, taken, "transformers 5 prefers it"));
+            }
+        }
+        if folder.join(ADAPTER).exists() {
+            let (found, taken) = ("that of an adapter", "the model without the adapter");
+            let why =
+                "Teff applies none: merge the two with another program, if they belong together";
+            all.push(Warning::new(ADAPTER, found, taken, why));
+        }
+        all
     }
 
     /// Number of weight files.
@@ -380,6 +402,15 @@ impl<'a> FolderTensors<'a> {
         let mut names = self.by_name.iter().map(|&r| self.name_of(r)).filter(|n| self.is_other(n));
         let first = names.next()?;
         Some((1 + names.count(), first))
+    }
+
+    /// True for a bias of zeros beside weights of GPTQ, of which some programs gave one to every
+    /// matrix.
+    fn adds_nothing(&self, r: TensorRef) -> bool {
+        let Some(t) = self.get(r).filter(|t| t.data.iter().all(|&b| b == 0)) else { return false };
+        let Some(base) = t.name.strip_suffix(".bias") else { return false };
+        let weights = format!("{base}.qweight");
+        self.shards.iter().any(|shard| shard.get(&weights).is_some())
     }
 
     fn is_other(&self, name: &str) -> bool {
@@ -708,7 +739,7 @@ impl Container for FolderTensors<'_> {
     fn check_all_used(&self) -> Result<(), LoadErrorKind> {
         for &r in self.by_name.iter().filter(|r| !r.used) {
             let (name, bare) = (self.name_of(r), self.parts_of(r).1);
-            if !(self.family.hf_ignored)(bare) && !self.is_other(name) {
+            if !(self.family.hf_ignored)(bare) && !self.is_other(name) && !self.adds_nothing(r) {
                 let tensor = boxed(name);
                 return Err(LoadErrorKind::UnknownTensor { tensor, arch: self.family.name() });
             }

@@ -648,6 +648,15 @@ fn open_folder(
     let TensorTable { table, owned, factors } = table.map_err(at_folder)?;
     let found = |key: &str| text.value_text(key).map(str::to_owned);
     let mut warnings = Warning::of_notices(&notices, found);
+    if config.is_of_two_classes() {
+        let key = "model_type";
+        let found = config.value_text(key).unwrap_or_default();
+        let taken =
+            format!("the class `{}` of `architectures`", config.class().unwrap_or_default());
+        let why = "llama.cpp's converter goes by it; transformers goes by `model_type`";
+        warnings.push(Warning::new(key, found, taken, why));
+    }
+    warnings.extend(all.beside(folder, weights));
     warnings.extend(all.converted().cloned());
     if let Some((count, name)) = tensors.other_parts() {
         warnings.push(Warning::new(

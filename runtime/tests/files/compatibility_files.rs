@@ -260,6 +260,31 @@ fn older_names_of_classes() {
 }
 
 #[test]
+fn two_classes() {
+    let Small { fields, tensors, .. } = llama();
+    let want = read(&fields, &tensors, &[]);
+    let kind = |name: &str| fields.set(&[("model_type", name)]);
+    assert!(read(&kind("\"llama\""), &tensors, &[]) == want);
+    for other in ["\"mistral\"", "\"other\""] {
+        assert!(read(&kind(other), &tensors, &["model_type"]) == want, "{other}");
+    }
+}
+
+#[test]
+fn files_beside_the_weights() {
+    let Small { fields, tensors, .. } = llama();
+    let one = folder(&fields.json(), &tensors);
+    let index = "model.safetensors.index.json";
+    let map = |file: &str| format!("{{\"weight_map\":{{\"{}\":\"{file}\"}}}}", tensors[0].name);
+    one.write(index, map("model.safetensors"));
+    warned(&Model::open(&one.0).unwrap(), &[], "its own index");
+    one.write(index, map("model-00001-of-00002.safetensors"));
+    warned(&Model::open(&one.0).unwrap(), &[index], "an index of others");
+    one.write("adapter_config.json", "{}");
+    warned(&Model::open(&one.0).unwrap(), &[index, "adapter_config.json"], "an adapter");
+}
+
+#[test]
 fn a_lone_safetensors_file() {
     let Small { fields, tensors, .. } = llama();
     let one = folder(&fields.json(), &tensors);

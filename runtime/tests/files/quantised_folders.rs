@@ -314,6 +314,120 @@ fn contradictions_of_quantised_weights_are_named() {
     }
 }
 
+/// Settings in config.json that are not those of the tensors.
+#[test]
+fn contradictions_of_settings_are_named() {
+    const GROUP: &str = "quantization_config.config_groups.group_0.weights";
+    let compressed = |weights: &str, more: &str| {
+        format!(
+            r#""quant_method":"compressed-tensors","format":"pack-quantized",
+            "config_groups":{{"group_0":{{"weights":{{{weights}}}}}{more}}}"#
+        )
+    };
+    // As the tensors are.
+    let whole = r#""num_bits":4,"group_size":32,"symmetric":false,"actorder":"group""#;
+    let transforms = format!(
+        r#"{},"transform_config":{{"config_groups":{{"R":{{"type":"hadamard"}}}}}}"#,
+        compressed(whole, "")
+    );
+    let no_transforms =
+        format!(r#"{},"transform_config":{{"config_groups":{{ }}}}"#, compressed(whole, ""));
+    let gptq = |more: &str| format!(r#""quant_method":"gptq",{more}"#);
+    let without =
+        |end: &'static str| move |t: &mut Vec<Plain>| t.retain(|t| !t.name.ends_with(end));
+    type Change = Box<dyn Fn(&mut Vec<Plain>)>;
+    let same = || -> Change { Box::new(|_| ()) };
+    let cases: Vec<(usize, String, Change, Option<String>)> = vec![
+        (3, compressed(whole, ""), same(), None),
+        (3, no_transforms, same(), None),
+        (3, transforms, same(), Some("quantization_config.transform_config".into())),
+        (3, compressed(r#""num_bits":8"#, ""), same(), Some("weight_packed".into())),
+        (3, compressed(r#""num_bits":"4""#, ""), same(), Some(format!("{GROUP}.num_bits"))),
+        (3, compressed(r#""group_size":64"#, ""), same(), Some(format!("{GROUP}.group_size"))),
+        // Groups with settings of their own.
+        (3, compressed(r#""num_bits":8"#, r#","group_1":{}"#), same(), None),
+        (
+            3,
+            compressed(whole, ""),
+            Box::new(without("weight_g_idx")),
+            Some(format!("{GROUP}.actorder")),
+        ),
+        (
+            3,
+            compressed(whole, ""),
+            Box::new(without("weight_zero_point")),
+            Some(format!("{GROUP}.symmetric")),
+        ),
+        (
+            2,
+            compressed(r#""symmetric":false"#, ""),
+            Box::new(without("weight_zero_point")),
+            Some(format!("{GROUP}.symmetric")),
+        ),
+        (4, gptq(r#""bits":4,"group_size":32,"desc_act":true"#), same(), None),
+        (
+            4,
+            gptq(r#""bits":4,"group_size":64"#),
+            same(),
+            Some("quantization_config.group_size".into()),
+        ),
+        (4, gptq(r#""bits":4,"group_size":64,"dynamic":{}"#), same(), None),
+        (4, gptq(r#""bits":"4""#), same(), Some("quantization_config.bits".into())),
+        (
+            4,
+            gptq(r#""checkpoint_format":2"#),
+            same(),
+            Some("quantization_config.checkpoint_format".into()),
+        ),
+        (
+            4,
+            gptq(r#""desc_act":true"#),
+            Box::new(without("g_idx")),
+            Some("quantization_config.desc_act".into()),
+        ),
+        (4, gptq(r#""desc_act":false"#), Box::new(without("g_idx")), None),
+        (5, r#""quant_method":"awq","group_size":64"#.into(), same(), None),
+        (
+            5,
+            r#""quant_method":"awq","group_size":-1"#.into(),
+            same(),
+            Some("quantization_config.group_size".into()),
+        ),
+        (
+            5,
+            r#""quant_method":"awq","group_size":128"#.into(),
+            same(),
+            Some("quantization_config.group_size".into()),
+        ),
+    ];
+    for (form, quantization, change, names) in cases {
+        let (mut quantised, _) = folder(FORMS[form].1);
+        change(&mut quantised);
+        match (opened(&quantization, &quantised), names) {
+            (Ok(_), None) => {}
+            (Err(e), Some(names)) => {
+                assert!(e.to_string().contains(&names), "{quantization}: {e}");
+            }
+            (found, _) => panic!("{quantization}: {:?}", found.err()),
+        }
+    }
+}
+
+/// Some programs gave every matrix a bias of zeros.
+#[test]
+fn biases_of_zeros_beside_gptq() {
+    let (quantization, form) = FORMS[4];
+    let (mut quantised, _) = folder(form);
+    let last = "model.layers.1.mlp.down_proj";
+    let bias = |byte| plain(format!("{last}.bias"), "F16", &[4], vec![byte; 8]);
+    quantised.push(bias(0));
+    opened(quantization, &quantised).unwrap();
+    quantised.pop();
+    quantised.push(bias(1));
+    let e = opened(quantization, &quantised).unwrap_err();
+    assert!(matches!(e.kind, LoadErrorKind::UnknownTensor { .. }), "{e}");
+}
+
 /// Takes a row off the tensors of this name.
 fn cut(tensors: &mut [Plain], end: &str) {
     for t in tensors.iter_mut().filter(|t| t.name.ends_with(end)) {
