@@ -211,7 +211,7 @@ fn rotary_keys_of_three_generations() {
                     ("rope_parameters", r#"{"rope_type":"default","rope_theta":500}"#),
                 ],
                 &none,
-                &["rope_parameters", "rope_scaling.beta_fast"],
+                &["rope_scaling.beta_fast", "rope_parameters"],
             ),
             (
                 &[("rope_parameters", r#"{"rope_theta":500,"long_factor":[1],"truncate":true}"#)],

@@ -386,7 +386,13 @@ fn contradictions_of_settings_are_named() {
             Some("quantization_config.desc_act".into()),
         ),
         (4, gptq(r#""desc_act":false"#), Box::new(without("g_idx")), None),
-        (5, r#""quant_method":"awq","group_size":-1"#.into(), same(), None),
+        (5, r#""quant_method":"awq","group_size":64"#.into(), same(), None),
+        (
+            5,
+            r#""quant_method":"awq","group_size":-1"#.into(),
+            same(),
+            Some("quantization_config.group_size".into()),
+        ),
         (
             5,
             r#""quant_method":"awq","group_size":128"#.into(),

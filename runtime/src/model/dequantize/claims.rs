@@ -17,12 +17,20 @@ pub(super) struct Claims {
     order: Option<&'static str>,
 }
 
-/// A whole number, 1 or more; `None` if it is absent, null or -1 (which stands for all columns).
+/// A whole number, 1 or more; `None` if it is absent or null.
 fn number(meta: &dyn Metadata, key: &'static str) -> Result<Option<usize>> {
     match meta.get(key) {
-        None | Some(Value::Null | Value::Int(-1)) => Ok(None),
+        None | Some(Value::Null) => Ok(None),
         Some(Value::Uint(n @ 1..)) => Ok(usize::try_from(n).ok()),
         Some(_) => wrong(key, "is no whole number from 1 up"),
+    }
+}
+
+/// Columns that share a scale, with the key; -1 stands for all of a row.
+fn group(meta: &dyn Metadata, key: &'static str) -> Result<Option<(&'static str, usize)>> {
+    match meta.get(key) {
+        Some(Value::Int(-1)) => Ok(Some((key, usize::MAX))),
+        _ => Ok(number(meta, key)?.map(|n| (key, n))),
     }
 }
 
@@ -58,7 +66,7 @@ impl Claims {
                 Some(n) => return wrong(BITS, format!("is {n}: known are 1 to 8")),
                 None => None,
             },
-            group: number(meta, GROUP)?.map(|n| (GROUP, n)),
+            group: group(meta, GROUP)?,
             zeros: asymmetric.then_some(SYMMETRIC),
             order: ordered,
         })
@@ -92,8 +100,7 @@ impl Claims {
             return Ok(claims);
         }
         for key in GROUPS {
-            let found = number(meta, key)?.map(|n| (key, n));
-            claims.group = claims.group.or(found);
+            claims.group = claims.group.or(group(meta, key)?);
         }
         let ordered = gptq && meta.get(ORDER) == Some(Value::Bool(true));
         claims.order = ordered.then_some(ORDER);
@@ -104,7 +111,8 @@ impl Claims {
     pub(super) fn check_groups(&self, scales: &str, cols: usize, groups: usize) -> Result<()> {
         match self.group {
             Some((key, n)) if cols.div_ceil(n) != groups => {
-                let why = format!("is {n}, but `{scales}` has {groups} groups of {cols} columns");
+                let all = if n == usize::MAX { "-1".into() } else { n.to_string() };
+                let why = format!("is {all}, but `{scales}` has {groups} groups of {cols} columns");
                 wrong(key, why)
             }
             _ => Ok(()),
