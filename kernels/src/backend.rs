@@ -345,7 +345,8 @@ macro_rules! backend_methods {
             /// # Panics
             /// If widths differ, or positions are beyond the cache's capacity (without a window, or
             /// with `n + w - 1` above the capacity), or there are sinks, but not one for each head.
-            // So that what a firmware knows of its cache leaves the other formats out.
+            // Inlined, what a firmware knows of its cache leaves the other formats out; elsewhere it is
+            // compiled once, and not for each caller.
             #[cfg_attr(target_os = "none", inline(always))]
             #[cfg_attr(not(target_os = "none"), inline(never))]
             fn attend(

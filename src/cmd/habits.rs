@@ -306,7 +306,7 @@ const RUN: &[Habit] = &[
 
 const THINKING: Means = Refused(
     "the chat template decides about thinking, most often by --kwargs '{\"enable_thinking\": \
-     false}'; an answer is written whole",
+     false}'; an answer is written whole, with its reasoning",
 );
 
 const CHATTING: &[Habit] = &[
@@ -677,15 +677,24 @@ fn takes(parser: &clap::Command, flag: &str) -> Value {
     Value::None
 }
 
+/// Flags of a command's tables; one that several tables have is that of the first.
+fn flags(command: &str) -> Vec<&'static Habit> {
+    let mut known: Vec<&Habit> = Vec::new();
+    for habit in tables(command).iter().copied().flatten() {
+        if known.iter().all(|h| h.id() != habit.id()) {
+            known.push(habit);
+        }
+    }
+    known
+}
+
 /// Warns about flags without an effect, and refuses those that would need another text.
 pub(crate) fn check(args: &Args, command: &str) -> Result<(), Failure> {
-    let mut seen = Vec::new();
-    for habit in tables(command).iter().copied().flatten() {
+    for habit in flags(command) {
         let id = habit.id();
-        if !args.has(id) || seen.contains(&id) || !args.is_habit(id) {
+        if !args.has(id) || !args.is_habit(id) {
             continue;
         }
-        seen.push(id);
         match habit.means {
             Same => {}
             Nothing(why) => {
@@ -699,13 +708,7 @@ pub(crate) fn check(args: &Args, command: &str) -> Result<(), Failure> {
 
 /// The text about them in the help of a command.
 pub(crate) fn notes(command: &str) -> String {
-    // As in `add`, a flag counts in the first table that has it.
-    let mut known: Vec<&Habit> = Vec::new();
-    for habit in tables(command).iter().copied().flatten() {
-        if known.iter().all(|h| h.id() != habit.id()) {
-            known.push(habit);
-        }
-    }
+    let known = flags(command);
     let list = |wanted: fn(&Means) -> bool| {
         let all = known.iter().filter(|h| wanted(&h.means));
         let names: Vec<_> = all.map(|h| h.names.split(' ').next().unwrap_or_default()).collect();

@@ -464,6 +464,17 @@ fn experts_of_each_architecture() {
     assert_eq!(experts!("llama", none(), vec![]), Ok(wide));
     let logits = vec![("granitemoe.logit_scale", Value::Float(6.0))];
     assert_eq!(experts!("granitemoe", logits, vec![]), Ok(wide));
+    // None of them chooses among groups of experts first.
+    macro_rules! no_groups {
+        ($($arch:literal),*) => {$(
+            let key = concat!($arch, ".expert_group_count");
+            let groups = |n| [(key, Value::Uint(n)), (concat!($arch, ".logit_scale"), Value::Float(6.0))];
+            assert!(experts!($arch, groups(1), vec![]).is_ok(), "{key}");
+            let error = experts!($arch, groups(2), vec![]).expect_err(key).to_string();
+            assert!(error.contains(key), "{key}: {error}");
+        )*};
+    }
+    no_groups!("llama", "qwen2moe", "qwen3moe", "granitemoe");
     let activation = Activation::SwigluClamped { alpha: 1.702, limit: 7.0 };
     let biased = Experts { activation, bias: true, ..plain };
     let window = ("gpt-oss.attention.sliding_window", Value::Uint(8));
