@@ -13,6 +13,7 @@ pub mod capi;
 #[cfg(feature = "chat")]
 pub mod chat;
 pub mod config;
+pub mod engine;
 mod free_memory;
 pub mod gguf_spec;
 pub mod gguf_split;
@@ -44,6 +45,7 @@ pub mod tokenizer {
 
 pub use teff_tokenizer::json;
 
+pub use engine::{Engine, EngineBuilder, EngineError, EngineOptions};
 pub use free_memory::available_memory;
 pub use model::{LoadError, LoadOptions, Model};
 pub use session::{

@@ -131,6 +131,10 @@ pub enum Finish {
     /// The last step was cancelled ([`StopHandle`](super::StopHandle)). After
     /// [`StopHandle::resume`](super::StopHandle::resume), the next call continues.
     Cancelled,
+    /// The constraint ([`Constraint`](crate::engine::Constraint)) is complete: nothing may follow.
+    Complete,
+    /// The deadline of the request has passed ([`Request::deadline`](crate::engine::Request)).
+    Deadline,
 }
 
 /// Hook of a generation that has none.
