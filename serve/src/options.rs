@@ -1,0 +1,113 @@
+//! Options of a server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use teff_runtime::sample::Sampling;
+
+/// Default of [`ServeOptions::body_limit`], in bytes.
+pub const DEFAULT_BODY_LIMIT: usize = 16 << 20;
+
+/// Default of [`ServeOptions::connections`].
+pub const DEFAULT_CONNECTIONS: usize = 1024;
+
+/// Options of a server.
+///
+/// ```
+/// use teff_serve::ServeOptions;
+///
+/// let options = ServeOptions::default().with_model_id("tiny").with_api_key("secret");
+/// assert_eq!((options.model_id.as_str(), options.api_keys.len()), ("tiny", 1));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServeOptions {
+    /// Name of the model in answers, and its id in `/v1/models`.
+    pub model_id: String,
+    /// Keys of which each request must bring one; with none, requests need no key.
+    pub api_keys: Vec<String>,
+    /// Source of the chat template, in place of the model's own; without either, it is that of ChatML.
+    pub chat_template: Option<String>,
+    /// Origins of pages in browsers that may read answers, such as `https://example.com`; `*` allows
+    /// all. By default there is none: a page of the server itself needs no permission.
+    pub cors_origins: Vec<String>,
+    /// Folder of saved prefixes; `None` for no `/prefix/save` and `/prefix/load`.
+    pub prefix_dir: Option<PathBuf>,
+    /// Sampling for requests that don't say otherwise.
+    pub sampling: Sampling,
+    /// Maximum number of tokens of an answer for requests that don't say otherwise; `None` for what
+    /// the context has room for.
+    pub max_tokens: Option<usize>,
+    /// Maximum number of choices (`n`) of a request, and of prompts of one.
+    pub max_choices: usize,
+    /// Maximum number of bytes of a request's body.
+    pub body_limit: usize,
+    /// Maximum number of bytes of a request's line and headers together.
+    pub header_limit: usize,
+    /// Maximum number of connections at the same time; more wait to be accepted.
+    pub connections: usize,
+    /// Maximum number of requests for answers at the same time; more are refused with status 429.
+    pub requests: usize,
+    /// Time in which the headers of a request must arrive, also the first of a connection's next one;
+    /// idle connections are closed after it.
+    pub header_timeout: Duration,
+    /// Time in which the body of a request must arrive.
+    pub body_timeout: Duration,
+    /// Time that a reader of an answer may take nothing of it before its connection is closed.
+    pub write_timeout: Duration,
+    /// Time after which a request for an answer ends, whatever has been computed; `None` for no limit.
+    pub deadline: Option<Duration>,
+    /// Time between two comments in a stream that has nothing to say.
+    pub keep_alive: Duration,
+    /// Time in which running answers may end when the server shuts down.
+    pub grace: Duration,
+    /// True if prompts and answers may be written to the log.
+    pub log_prompts: bool,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        ServeOptions {
+            model_id: "model".into(),
+            api_keys: Vec::new(),
+            chat_template: None,
+            cors_origins: Vec::new(),
+            prefix_dir: None,
+            sampling: Sampling::default(),
+            max_tokens: None,
+            max_choices: 128,
+            body_limit: DEFAULT_BODY_LIMIT,
+            header_limit: 64 << 10,
+            connections: DEFAULT_CONNECTIONS,
+            requests: DEFAULT_CONNECTIONS,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            deadline: None,
+            keep_alive: Duration::from_secs(15),
+            grace: Duration::from_secs(30),
+            log_prompts: false,
+        }
+    }
+}
+
+impl ServeOptions {
+    /// Sets [`model_id`](Self::model_id).
+    #[must_use]
+    pub fn with_model_id(self, id: impl Into<String>) -> Self {
+        ServeOptions { model_id: id.into(), ..self }
+    }
+
+    /// Adds a [key](Self::api_keys).
+    #[must_use]
+    pub fn with_api_key(mut self, key: impl Into<String>) -> Self {
+        self.api_keys.push(key.into());
+        self
+    }
+
+    /// Sets [`chat_template`](Self::chat_template).
+    #[must_use]
+    pub fn with_chat_template(self, source: impl Into<String>) -> Self {
+        ServeOptions { chat_template: Some(source.into()), ..self }
+    }
+}
