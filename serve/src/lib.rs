@@ -6,14 +6,17 @@
 //! - `tools` and `reasoning`: parts of an answer that are not text.
 
 mod app;
+mod conversation;
 mod error;
 mod grammar;
 mod job;
+mod json;
 mod metrics;
 mod options;
 mod prompt;
 mod random;
 mod reasoning;
+mod sampling;
 mod tools;
 
 pub use error::{ApiError, ApiResult};
