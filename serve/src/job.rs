@@ -12,12 +12,14 @@ use teff_runtime::chat::Message;
 use teff_runtime::engine::{Event, Stream};
 use teff_runtime::sample::TokenLogprobs;
 use teff_runtime::template::Json;
+use teff_runtime::tokenizer::{Specials, Tokenizer};
 use teff_runtime::{Finish, Generate};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, ApiResult};
 use crate::grammar::Grammar;
 use crate::metrics::Timer;
 use crate::random;
+use crate::sampling::Bias;
 
 /// Conversation to be answered.
 #[derive(Clone, PartialEq, Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct ChatJob {
     pub(crate) grammar: Option<(Grammar, String)>,
     /// Sampling, limits and stop strings.
     pub(crate) generate: Generate,
+    /// Biases of tokens and of texts.
+    pub(crate) biases: Vec<Bias>,
     /// Number of answers.
     pub(crate) choices: usize,
     /// Other variables of the template, such as `enable_thinking`.
@@ -54,10 +58,92 @@ impl ChatJob {
             parallel_tool_calls: true,
             grammar: None,
             generate,
+            biases: Vec::new(),
             choices: 1,
             variables: Vec::new(),
             add_generation_prompt: true,
             prefill: None,
+        }
+    }
+}
+
+/// Texts to be continued.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct TextJob {
+    /// Prompts.
+    pub(crate) prompts: Vec<Prompt>,
+    /// Sampling, limits and stop strings.
+    pub(crate) generate: Generate,
+    /// Biases of tokens and of texts.
+    pub(crate) biases: Vec<Bias>,
+    /// Number of continuations of each prompt.
+    pub(crate) choices: usize,
+    /// True if the prompts are wanted back, with their log probabilities if there are any.
+    pub(crate) echo: bool,
+    /// Language of the text, and the field of the request that asks for it.
+    pub(crate) grammar: Option<(Grammar, String)>,
+}
+
+/// Prompt of a text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Prompt {
+    /// Text, in which names of control tokens stand for these.
+    Text(String),
+    /// Tokens, to which nothing is added.
+    Tokens(Vec<u32>),
+}
+
+impl Prompt {
+    /// Tokens, and how many at the beginning were added.
+    ///
+    /// # Errors
+    /// [`ApiError`] for an empty prompt, or a token outside of the vocabulary.
+    pub(crate) fn encode(&self, tokenizer: &Tokenizer) -> ApiResult<(Vec<u32>, usize)> {
+        let empty = || {
+            let message = "is empty, and the model has no token to begin with";
+            ApiError::field("prompt", message)
+        };
+        match self {
+            Prompt::Text(text) => {
+                let mut tokens = Vec::new();
+                tokens.extend(tokenizer.bos().filter(|_| tokenizer.add_bos()));
+                let text = tokenizer.encode(text, Specials::Parse);
+                let text = text.map_err(|e| ApiError::field("prompt", e))?;
+                // The text may begin with the token already.
+                let added = tokens.len();
+                if tokens.first().is_some() && tokens.first() == text.first() {
+                    return Ok((text, 0));
+                }
+                tokens.extend(text);
+                if tokens.is_empty() {
+                    return Ok((vec![tokenizer.bos().ok_or_else(empty)?], 1));
+                }
+                Ok((tokens, added))
+            }
+            Prompt::Tokens(tokens) if tokens.is_empty() => Err(empty()),
+            Prompt::Tokens(tokens) => {
+                let size = tokenizer.vocab_size();
+                match tokens.iter().find(|&&id| id as usize >= size) {
+                    Some(id) => {
+                        let message = format!("there is no token {id}: the vocabulary has {size}");
+                        Err(ApiError::field("prompt", message))
+                    }
+                    None => Ok((tokens.clone(), 0)),
+                }
+            }
+        }
+    }
+
+    /// The text.
+    ///
+    /// # Errors
+    /// [`ApiError`] for a token without a text.
+    pub(crate) fn text(&self, tokenizer: &Tokenizer) -> ApiResult<String> {
+        match self {
+            Prompt::Text(text) => Ok(text.clone()),
+            Prompt::Tokens(tokens) => {
+                tokenizer.decode(tokens).map_err(|e| ApiError::field("prompt", e))
+            }
         }
     }
 }
@@ -214,7 +300,9 @@ pub(crate) struct Usage {
 
 /// Answers to a job in progress. Dropping it cancels them.
 pub(crate) struct Answer {
-    stream: Stream,
+    streams: Vec<Stream>,
+    /// Choices of each stream.
+    each: usize,
     choices: Vec<Choice>,
     ready: VecDeque<Delta>,
     usage: Usage,
@@ -229,6 +317,8 @@ struct Choice {
     calls: usize,
     /// True while the last part was reasoning.
     reasons: bool,
+    /// Tokens so far.
+    tokens: usize,
 }
 
 impl std::fmt::Debug for Answer {
@@ -238,17 +328,19 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// Answers of a stream, with a parser for each choice.
+    /// Answers of streams with as many choices each, with a parser for each choice; those of the second
+    /// stream follow those of the first. `stops` are the stop strings of the request.
     pub(crate) fn new(
-        stream: Stream,
+        streams: Vec<Stream>,
         parsers: Vec<Box<dyn AnswerParser>>,
         stops: Vec<String>,
         timer: Timer,
     ) -> Answer {
-        let choice = |parser| Choice { parser, calls: 0, reasons: false };
+        let each = parsers.len() / streams.len().max(1);
+        let choice = |parser| Choice { parser, calls: 0, reasons: false, tokens: 0 };
         let choices = parsers.into_iter().map(choice).collect();
         let (ready, usage) = (VecDeque::new(), Usage::default());
-        Answer { stream, choices, ready, usage, stops, timer }
+        Answer { streams, each, choices, ready, usage, stops, timer }
     }
 
     /// Next part; `None` when all choices have ended.
@@ -262,12 +354,29 @@ impl Answer {
             if let Some(delta) = self.ready.pop_front() {
                 return Poll::Ready(Some(delta));
             }
-            match self.stream.poll_next(cx) {
-                Poll::Ready(Some(event)) => self.take(event),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
+            let (mut events, mut pending) = (0, false);
+            for i in 0..self.streams.len() {
+                match self.streams[i].poll_next(cx) {
+                    Poll::Ready(Some(event)) => {
+                        self.take(i * self.each, event);
+                        events += 1;
+                    }
+                    Poll::Ready(None) => {}
+                    Poll::Pending => pending = true,
+                }
+            }
+            match (events, pending) {
+                (0, true) => return Poll::Pending,
+                (0, false) => return Poll::Ready(None),
+                // An event may have no parts: then the streams are asked again.
+                _ => {}
             }
         }
+    }
+
+    /// Number of choices.
+    pub(crate) fn choices(&self) -> usize {
+        self.choices.len()
     }
 
     /// Numbers of tokens so far.
@@ -275,41 +384,56 @@ impl Answer {
         self.usage
     }
 
-    /// Turns an event into parts.
-    fn take(&mut self, event: Event) {
+    /// Times so far.
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.timer
+    }
+
+    /// Turns an event of the stream whose first choice is `first` into parts.
+    fn take(&mut self, first: usize, event: Event) {
         match event {
             Event::Prompt { choice, tokens, cached, logprobs } => {
-                self.usage.prompt = self.usage.prompt.max(tokens);
+                // The choices of one request share the prompt.
                 if choice == 0 {
-                    self.usage.cached = cached;
+                    self.usage.prompt += tokens;
+                    self.usage.cached += cached;
                 }
+                self.timer.prompt();
+                let choice = first + choice;
                 self.ready.push_back(Delta::Started { choice, prompt_logprobs: logprobs });
             }
             Event::Piece { choice, piece } => {
-                self.timer.piece(choice, piece.tokens.len());
-                self.usage.completion += piece.tokens.len();
-                let mut parts = Vec::new();
+                let choice = first + choice;
                 let Some(state) = self.choices.get_mut(choice) else { return };
+                let tokens = piece.tokens.len();
+                self.timer.piece(choice, tokens);
+                self.usage.completion += tokens;
+                state.tokens += tokens;
+                let mut parts = Vec::new();
                 state.parser.push(&piece.text, &mut parts);
                 if state.reasons || matches!(parts.first(), Some(Part::Reasoning(_))) {
-                    self.usage.reasoning += piece.tokens.len();
+                    self.usage.reasoning += tokens;
                 }
                 if !piece.logprobs.is_empty() {
                     self.ready.push_back(Delta::Logprobs { choice, logprobs: piece.logprobs });
                 }
                 self.add(choice, parts);
             }
-            Event::Finished { choice, finish, .. } => {
+            Event::Finished { choice, finish, generated } => {
+                let choice = first + choice;
+                let Some(state) = self.choices.get_mut(choice) else { return };
+                let more = generated.saturating_sub(state.tokens);
+                state.tokens += more;
+                self.usage.completion += more;
                 let mut parts = Vec::new();
-                if let Some(state) = self.choices.get_mut(choice) {
-                    state.parser.finish(&mut parts);
-                }
+                state.parser.finish(&mut parts);
                 self.add(choice, parts);
                 let calls = self.choices.get(choice).is_some_and(|state| state.calls > 0);
                 let reason = self.reason(finish, calls);
                 self.ready.push_back(Delta::Finished { choice, reason });
             }
             Event::Failed { choice, error } => {
+                let choice = first + choice;
                 self.ready.push_back(Delta::Failed { choice, error: error.into() });
             }
             // Events of later versions say nothing that an answer has.

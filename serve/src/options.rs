@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use teff_runtime::sample::Sampling;
 
+use crate::gate::MAX_KEY;
+use crate::server::ServeError;
+
 /// Default of [`ServeOptions::body_limit`], in bytes.
 pub const DEFAULT_BODY_LIMIT: usize = 16 << 20;
 
@@ -42,6 +45,9 @@ pub struct ServeOptions {
     pub max_choices: usize,
     /// Maximum number of bytes of a request's body.
     pub body_limit: usize,
+    /// Maximum number of bytes of all bodies together that are being read; beyond it, requests are
+    /// refused with status 429.
+    pub body_memory: usize,
     /// Maximum number of bytes of a request's line and headers together.
     pub header_limit: usize,
     /// Maximum number of connections at the same time; more wait to be accepted.
@@ -77,6 +83,7 @@ impl Default for ServeOptions {
             max_tokens: None,
             max_choices: 128,
             body_limit: DEFAULT_BODY_LIMIT,
+            body_memory: 256 << 20,
             header_limit: 64 << 10,
             connections: DEFAULT_CONNECTIONS,
             requests: DEFAULT_CONNECTIONS,
@@ -92,6 +99,37 @@ impl Default for ServeOptions {
 }
 
 impl ServeOptions {
+    /// Validates all options.
+    ///
+    /// # Errors
+    /// [`ServeError::Option`] for the first one that is out of range.
+    pub fn validate(&self) -> Result<(), ServeError> {
+        let check = |name, ok: bool, allowed: &str| match ok {
+            true => Ok(()),
+            false => Err(ServeError::Option { name, allowed: allowed.to_owned() }),
+        };
+        let key = |key: &String| {
+            (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
+        };
+        let allowed = format!("1 to {MAX_KEY} visible ASCII characters each");
+        check("api_keys", self.api_keys.iter().all(key), &allowed)?;
+        check("model_id", !self.model_id.is_empty(), "a name")?;
+        let allowed = "from 1 KiB to 1 GiB";
+        check("body_limit", (1 << 10..=1 << 30).contains(&self.body_limit), allowed)?;
+        check("body_memory", self.body_memory >= self.body_limit, "at least body_limit")?;
+        let allowed = "from 8 KiB to 16 MiB";
+        check("header_limit", (8 << 10..=16 << 20).contains(&self.header_limit), allowed)?;
+        let some = 1..=1 << 20;
+        check("connections", some.contains(&self.connections), "from 1 to 2^20")?;
+        check("requests", some.contains(&self.requests), "from 1 to 2^20")?;
+        check("max_choices", (1..=4096).contains(&self.max_choices), "from 1 to 4096")?;
+        check("keep_alive", !self.keep_alive.is_zero(), "above 0")?;
+        check("header_timeout", !self.header_timeout.is_zero(), "above 0")?;
+        check("body_timeout", !self.body_timeout.is_zero(), "above 0")?;
+        check("write_timeout", !self.write_timeout.is_zero(), "above 0")?;
+        check("sampling", self.sampling.validate().is_ok(), "parameters within their ranges")
+    }
+
     /// Sets [`model_id`](Self::model_id).
     #[must_use]
     pub fn with_model_id(self, id: impl Into<String>) -> Self {

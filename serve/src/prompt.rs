@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use teff_runtime::Model;
-use teff_runtime::chat::{ChatTemplate, Encoder, SpecialTokens};
+use teff_runtime::chat::{ChatTemplate, Conversation, Encoder, Message, SpecialTokens};
+use teff_runtime::engine::Constraint;
+use teff_runtime::template::Json;
 use teff_runtime::tokenizer::Tokenizer;
 use tokio::sync::oneshot;
 
 use crate::error::{ApiError, ApiResult};
-use crate::grammar::Grammars;
+use crate::grammar::{Grammar, Grammars};
 
 /// Number of threads.
 const THREADS: usize = 2;
@@ -28,21 +30,66 @@ pub(crate) struct Templates {
     pub(crate) plain: String,
     /// Template of conversations with tools, if it is another.
     pub(crate) tools: Option<String>,
+    parts: bool,
+    tools_parts: bool,
 }
 
 impl Templates {
+    /// The template of these options, or the model's own, or ChatML's.
+    pub(crate) fn choose(model: &Model, given: Option<&str>) -> Templates {
+        let own = model.chat_templates().ok();
+        let (plain, tools) = match (given, own.and_then(|all| all.select(false))) {
+            (Some(source), _) => (source.to_owned(), None),
+            (None, Some(source)) => {
+                let tools = own.and_then(|all| all.select(true)).filter(|other| *other != source);
+                (source.to_owned(), tools.map(str::to_owned))
+            }
+            (None, None) => {
+                tracing::warn!(
+                    "the model has no chat template: conversations are written in the form of ChatML"
+                );
+                let chatml = ChatTemplate::builtin("chatml");
+                (chatml.map(|template| template.source().to_owned()).unwrap_or_default(), None)
+            }
+        };
+        let parts = takes_parts(&plain);
+        let tools_parts = tools.as_deref().map_or(parts, takes_parts);
+        Templates { plain, tools, parts, tools_parts }
+    }
+
+    /// True if the template takes contents that are lists of texts.
+    pub(crate) fn takes_parts(&self, tools: bool) -> bool {
+        if tools && self.tools.is_some() { self.tools_parts } else { self.parts }
+    }
+
     /// The template of a conversation.
     pub(crate) fn select(&self, tools: bool) -> &str {
         self.tools.as_deref().filter(|_| tools).unwrap_or(&self.plain)
     }
 }
 
+/// True if a template writes the texts of a content that is a list, and not the list.
+fn takes_parts(source: &str) -> bool {
+    let text = |text: &str| Json::from([("type", "text".into()), ("text", text.into())]);
+    let content = Json::Array(vec![text("zqxjkv"), text("vkjxqz")]);
+    let messages = [Message::user(content)];
+    let render = |source| {
+        let template = ChatTemplate::new(source).ok()?;
+        template.render(&Conversation::new(&messages), &SpecialTokens::default()).ok()
+    };
+    render(source).is_some_and(|out| {
+        out.contains("zqxjkv")
+            && out.contains("vkjxqz")
+            && !out.contains("'type'")
+            && !out.contains("\"type\"")
+    })
+}
+
 /// Part of a thread that closures work with.
 pub(crate) struct Worker<'m> {
     /// The model's tokenizer.
     pub(crate) tokenizer: &'m Tokenizer,
-    /// Compiler of grammars, or the reason why there is none.
-    pub(crate) grammars: &'m Result<Grammars, String>,
+    grammars: &'m Result<Grammars, String>,
     plain: Encoder<'m>,
     tools: Option<Encoder<'m>>,
 }
@@ -51,6 +98,15 @@ impl<'m> Worker<'m> {
     /// The encoder of conversations with or without tools.
     pub(crate) fn encoder(&self, tools: bool) -> &Encoder<'m> {
         self.tools.as_ref().filter(|_| tools).unwrap_or(&self.plain)
+    }
+
+    /// The constraint for a grammar; `param` is the field of the request that has it.
+    ///
+    /// # Errors
+    /// [`ApiError`] that names the part of the grammar that is not supported.
+    pub(crate) fn compile(&self, grammar: &Grammar, param: &str) -> ApiResult<Box<dyn Constraint>> {
+        let grammars = self.grammars.as_ref().map_err(|e| ApiError::field(param, e))?;
+        grammars.compile(grammar, param)
     }
 }
 
