@@ -117,7 +117,12 @@ pub(crate) fn force(
 
 /// Language of answers that are JSON, behind the reasoning and in the channel that the model has for
 /// answers. `None` if nothing stands before the JSON.
-pub(crate) fn answer(format: Format, start: Start, thinks: bool, schema: Value) -> Option<Language> {
+pub(crate) fn answer(
+    format: Format,
+    start: Start,
+    thinks: bool,
+    schema: Value,
+) -> Option<Language> {
     let schema = Shape::Schema(schema);
     let body = match format {
         Format::Harmony if start != Start::Text => {
@@ -188,9 +193,9 @@ fn call(format: Format, function: &Function, rules: &mut Vec<Shape>) -> Result<S
             bare("[ARGS]".into()),
         ]),
         Format::MistralArgs => bare(format!("[TOOL_CALLS]{name}[ARGS]")),
-        Format::Harmony => bare(format!(
-            "<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
-        )),
+        Format::Harmony => {
+            bare(format!("<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"))
+        }
         Format::Xml => xml(function)?,
         Format::Gemma => {
             let arguments = Values::new(function, rules).arguments()?;

@@ -226,7 +226,10 @@ mod tests {
     fn values_become_json() {
         for (text, expected) in [
             ("{}", "{}"),
-            (r#"{city:<|"|>Paris, "FR" {x}<|"|>,days:3}"#, r#"{"city": "Paris, \"FR\" {x}", "days": 3}"#),
+            (
+                r#"{city:<|"|>Paris, "FR" {x}<|"|>,days:3}"#,
+                r#"{"city": "Paris, \"FR\" {x}", "days": 3}"#,
+            ),
             (
                 r#"{a:[1,-2.5e-05,[],{}],b:{<|"|>c d<|"|>:true,e:None}, f : null }"#,
                 r#"{"a": [1, -2.5e-05, [], {}], "b": {"c d": true, "e": null}, "f": null}"#,
@@ -236,7 +239,18 @@ mod tests {
             assert_eq!(to_json(text).as_deref(), Some(expected), "{text}");
             assert!(json::is_object(expected));
         }
-        for text in ["{a}", "{a:}", "{a:1,}", "{a:1 b:2}", "{:1}", "{a:Paris}", "{a:\"x\"}", "[1", "{a:nan}", "{a:1}}"] {
+        for text in [
+            "{a}",
+            "{a:}",
+            "{a:1,}",
+            "{a:1 b:2}",
+            "{:1}",
+            "{a:Paris}",
+            "{a:\"x\"}",
+            "[1",
+            "{a:nan}",
+            "{a:1}}",
+        ] {
             assert_eq!(to_json(text), None, "{text}");
         }
     }

@@ -48,9 +48,7 @@ pub(crate) fn convert(format: Format, messages: Vec<Message>) -> ApiResult<Vec<M
 
 /// Instructions for a model whose template doesn't show it the tools.
 pub(crate) fn instructions(tools: &[Tool]) -> String {
-    let mut text = String::from(
-        "You may call one of these functions:\n\n",
-    );
+    let mut text = String::from("You may call one of these functions:\n\n");
     for tool in tools {
         let function = tool.json.get("function").unwrap_or(&tool.json);
         text.push_str(&function.to_string());
@@ -285,9 +283,9 @@ fn without_text(message: &Message) -> Message {
 /// An answer with calls that has either a text or reasoning: the template of gpt-oss takes no both, and
 /// the reasoning is what the model needs to go on.
 fn one_content(message: Message) -> Message {
-    let reasons = ["reasoning_content", "thinking", "reasoning"].iter().any(|name| {
-        message.get(name).and_then(Json::as_str).is_some_and(|text| !text.is_empty())
-    });
+    let reasons = ["reasoning_content", "thinking", "reasoning"]
+        .iter()
+        .any(|name| message.get(name).and_then(Json::as_str).is_some_and(|text| !text.is_empty()));
     if reasons && !calls(&message).is_empty() { message.with("content", "") } else { message }
 }
 
@@ -366,11 +364,16 @@ mod tests {
     #[test]
     fn ids_are_short_for_mistral() {
         let text = converted(Format::MistralId, TWO).unwrap();
-        assert!(text.contains(r#""id": "000000001""#) && text.contains(r#""tool_call_id": "000000001""#));
-        assert!(text.contains(r#""id": "000000002""#) && !text.contains("call_"));
+        assert!(
+            text.contains(r#""id": "000000001""#)
+                && text.contains(r#""tool_call_id": "000000001""#)
+        );
+        assert!(text.contains(r#""id": "000000002""#) && !text.contains("\"call_"));
         let kept = TWO.replace("call_1", "abcdefghi").replace("call_2", "000000001");
         let text = converted(Format::MistralList, &kept).unwrap();
-        assert!(text.contains("abcdefghi") && text.contains("000000001") && !text.contains("000000002"));
+        assert!(
+            text.contains("abcdefghi") && text.contains("000000001") && !text.contains("000000002")
+        );
         let foreign = TWO.replace("call_1", "000000001");
         let text = converted(Format::MistralList, &foreign).unwrap();
         assert!(text.contains(r#""id": "000000002""#), "{text}");
@@ -394,8 +397,13 @@ mod tests {
     #[test]
     fn calls_are_text_where_templates_know_none() {
         let text = converted(Format::Generic, TWO).unwrap();
-        assert!(text.contains(r#"{\"name\": \"f\", \"arguments\": {\"b\": 1, \"a\": 2}}"#), "{text}");
-        assert!(text.contains(r#"{"role": "user", "content": "Result of g: two\nResult of f: one"}"#));
+        assert!(
+            text.contains(r#"{\"name\": \"f\", \"arguments\": {\"b\": 1, \"a\": 2}}"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"{"role": "user", "content": "Result of g: two\nResult of f: one"}"#)
+        );
         assert!(!text.contains("tool"));
     }
 
@@ -403,7 +411,10 @@ mod tests {
     fn malformed_calls_are_named() {
         let call = |call: &str| format!(r#"[{{"role": "assistant", "tool_calls": [{call}]}}]"#);
         for (messages, param) in [
-            (call(r#"{"function": {"arguments": "{}"}}"#), "messages[0].tool_calls[0].function.name"),
+            (
+                call(r#"{"function": {"arguments": "{}"}}"#),
+                "messages[0].tool_calls[0].function.name",
+            ),
             (
                 call(r#"{"function": {"name": "f", "arguments": "{"}}"#),
                 "messages[0].tool_calls[0].function.arguments",

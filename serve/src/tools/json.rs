@@ -53,10 +53,10 @@ enum Digits {
     Point,
     Fraction,
     /// Behind `e`.
-    Exponent,
-    /// Behind the exponent's sign.
-    ExponentSign,
-    ExponentDigits,
+    Mark,
+    /// Behind the sign of the power of ten.
+    PowerSign,
+    Power,
 }
 
 impl Digits {
@@ -68,19 +68,16 @@ impl Digits {
             (Sign, b'1'..=b'9') | (Whole, b'0'..=b'9') => Some(Whole),
             (Zero | Whole, b'.') => Some(Point),
             (Point | Fraction, b'0'..=b'9') => Some(Fraction),
-            (Zero | Whole | Fraction, b'e' | b'E') => Some(Exponent),
-            (Exponent, b'+' | b'-') => Some(ExponentSign),
-            (Exponent | ExponentSign | ExponentDigits, b'0'..=b'9') => Some(ExponentDigits),
+            (Zero | Whole | Fraction, b'e' | b'E') => Some(Mark),
+            (Mark, b'+' | b'-') => Some(PowerSign),
+            (Mark | PowerSign | Power, b'0'..=b'9') => Some(Power),
             _ => None,
         }
     }
 
     /// True if the number may end here.
     fn ends(self) -> bool {
-        matches!(
-            self,
-            Digits::Zero | Digits::Whole | Digits::Fraction | Digits::ExponentDigits
-        )
+        matches!(self, Digits::Zero | Digits::Whole | Digits::Fraction | Digits::Power)
     }
 }
 
@@ -179,7 +176,9 @@ impl JsonScan {
             (At::Text(_), 0..=0x1f) => return None,
             (At::Text(key), _) => At::Text(key),
             (At::Escape(key), b'u') => At::Hex(key, 4),
-            (At::Escape(key), b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => At::Text(key),
+            (At::Escape(key), b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                At::Text(key)
+            }
             (At::Hex(key, n), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => match n {
                 1 => At::Text(key),
                 n => At::Hex(key, n - 1),
@@ -242,7 +241,7 @@ pub(crate) fn push_string(text: &str, out: &mut String) {
 /// where the arguments begin. `Ok(None)` if that is not yet known, `Err` for another beginning.
 pub(crate) fn head(text: &str, keys: &[&str]) -> Result<Option<(String, usize)>, ()> {
     let mut at = 0;
-    let mut token = |at: &mut usize| -> Result<Option<Range<usize>>, ()> {
+    let token = |at: &mut usize| -> Result<Option<Range<usize>>, ()> {
         let bytes = text.as_bytes();
         while bytes.get(*at).is_some_and(u8::is_ascii_whitespace) {
             *at += 1;
@@ -331,8 +330,27 @@ mod tests {
     #[test]
     fn what_serde_refuses_is_bad_or_unfinished() {
         for text in [
-            "{a: 1}", "{'a': 1}", "{\"a\" 1}", "{\"a\": 01}", "[1 2]", "[1,]", "{\"a\":1,}", "[tru]", "[1.]",
-            "[-]", "[1e]", "[\"\n\"]", "[\"\\x\"]", "[\"\\u12g4\"]", "{]", "[}", "12", "\"x\"", "null", "", " {}",
+            "{a: 1}",
+            "{'a': 1}",
+            "{\"a\" 1}",
+            "{\"a\": 01}",
+            "[1 2]",
+            "[1,]",
+            "{\"a\":1,}",
+            "[tru]",
+            "[1.]",
+            "[-]",
+            "[1e]",
+            "[\"\n\"]",
+            "[\"\\x\"]",
+            "[\"\\u12g4\"]",
+            "{]",
+            "[}",
+            "12",
+            "\"x\"",
+            "null",
+            "",
+            " {}",
             "[nulll]",
         ] {
             assert!(!matches!(JsonScan::new().scan(text), Scan::End(_)), "{text}");
@@ -350,7 +368,14 @@ mod tests {
         for end in 0..32 {
             assert_eq!(head(&text[..end], &keys), Ok(None), "{end}");
         }
-        for other in [r#"{"x": "#, r#"{"name": 1"#, r#"{"name": "f", "args""#, r#"{"name": "f", "arguments": "x"#, "[", "{}"] {
+        for other in [
+            r#"{"x": "#,
+            r#"{"name": 1"#,
+            r#"{"name": "f", "args""#,
+            r#"{"name": "f", "arguments": "x""#,
+            "[",
+            "{}",
+        ] {
             assert_eq!(head(other, &keys), Err(()), "{other}");
         }
     }

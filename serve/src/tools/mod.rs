@@ -1,36 +1,42 @@
 //! Tool calls: the formats in which models write them, parsers that find them in answers, grammars that
 //! force them, and the history of a conversation in the form that templates expect.
 //!
-//! - [`Format`] is known by the chat template.
-//! - [`parser`] splits an answer into text, reasoning and calls.
-//! - [`force`] gives the grammar of answers that call a tool.
-//! - [`history`] converts messages.
+//! - [`Dialect`] is what the rest of the server uses, [`Format`] what it is made of.
+//! - `parser` and `harmony` split answers into text, reasoning and calls; `scan`, `xml` and `gemma` know
+//!   single calls.
+//! - `force` and `values` make the languages of answers that call a tool.
+//! - `history` converts messages.
 
+mod dialect;
 mod force;
 mod format;
 mod gemma;
 mod harmony;
-pub(crate) mod history;
+mod history;
 mod json;
 mod parser;
+#[cfg(test)]
+mod round_trips;
 mod scan;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod values;
 mod xml;
 
 use teff_runtime::template::Json;
 
-pub(crate) use force::{ToolError, force};
-pub(crate) use format::{Format, Start};
-pub(crate) use scan::{Function, MAX_NAME, is_name_char};
+pub(crate) use dialect::Dialect;
+pub(crate) use force::{Language, Shape};
 
+use self::format::{Format, Start};
 use self::harmony::Harmony;
 use self::parser::CallParser;
+use self::scan::Function;
 use crate::job::{AnswerParser, Tool};
 
 /// Functions of a request's tools, as parsers and grammars need them.
-pub(crate) fn functions(tools: &[Tool]) -> Vec<Function> {
+fn functions(tools: &[Tool]) -> Vec<Function> {
     let function = |tool: &Tool| Function {
         name: tool.name.clone(),
         parameters: tool.parameters.as_ref().map_or_else(no_parameters, value),
@@ -44,7 +50,7 @@ fn no_parameters() -> serde_json::Value {
 }
 
 /// The same value in another type.
-pub(crate) fn value(json: &Json) -> serde_json::Value {
+fn value(json: &Json) -> serde_json::Value {
     use serde_json::Value;
     match json {
         Json::Null => Value::Null,
@@ -67,7 +73,7 @@ pub(crate) fn value(json: &Json) -> serde_json::Value {
 ///
 /// Without functions it finds reasoning alone. `forced` says that a grammar makes the answer calls: their
 /// arguments are then delivered as they come.
-pub(crate) fn parser(
+fn parser(
     format: Format,
     start: Start,
     functions: Vec<Function>,

@@ -58,7 +58,8 @@ pub(crate) struct CallParser {
     buffer: String,
     /// Blanks at the end of the text so far: those before a call are dropped.
     blanks: String,
-    calls: usize,
+    /// True right behind a call: blanks there are dropped as well.
+    beside: bool,
 }
 
 impl CallParser {
@@ -78,7 +79,7 @@ impl CallParser {
             at,
             buffer: String::new(),
             blanks: String::new(),
-            calls: 0,
+            beside: false,
         }
     }
 
@@ -174,8 +175,7 @@ impl CallParser {
             return (0, false);
         }
         // Models write the tag once more where the prompt has it.
-        if let Some(_) = begun.strip_prefix(tags.open).filter(|_| first) {
-            self.at = At::Reasoning(false);
+        if first && begun.starts_with(tags.open) {
             return (blank + tags.open.len(), true);
         }
         // Qwen 3.5 may call from within the reasoning, without ending it.
@@ -218,7 +218,7 @@ impl CallParser {
         };
         self.text(&text[..end], parts);
         let Some(which) = found else {
-            if ended && self.calls == 0 {
+            if ended {
                 push_text(&std::mem::take(&mut self.blanks), parts);
             }
             return (end, false);
@@ -249,6 +249,7 @@ impl CallParser {
             Step::Done(length, calls) => {
                 let delivered = open.delivered;
                 self.blanks.clear();
+                self.beside = true;
                 self.deliver_all(calls, delivered, parts);
                 self.at = if self.bare() { At::Another } else { At::Text };
                 (marker + length, true)
@@ -281,7 +282,6 @@ impl CallParser {
             return;
         }
         if open.delivered.is_none() {
-            self.calls += 1;
             self.blanks.clear();
             parts.push(Part::Call { name });
         }
@@ -303,7 +303,6 @@ impl CallParser {
             let sent = match delivered.take() {
                 Some(sent) => sent,
                 None => {
-                    self.calls += 1;
                     parts.push(Part::Call { name });
                     0
                 }
@@ -339,6 +338,8 @@ impl CallParser {
         if self.functions.is_empty() && self.reasoning.is_none_or(|tags| !tags.anywhere) {
             return push_text(text, parts);
         }
+        let text = if self.beside { text.trim_start() } else { text };
+        self.beside &= text.is_empty();
         let certain = text.trim_end();
         if !certain.is_empty() {
             let blanks = std::mem::take(&mut self.blanks);

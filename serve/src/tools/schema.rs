@@ -89,7 +89,8 @@ fn types_within(schema: &Value, root: &Value, depth: usize) -> Types {
     } else if let Some(Value::String(reference)) = object.get("$ref") {
         let target = resolve(reference, root);
         target.map_or(Types::ALL, |schema| types_within(schema, root, depth))
-    } else if let Some(Value::Array(schemas)) = object.get("anyOf").or_else(|| object.get("oneOf")) {
+    } else if let Some(Value::Array(schemas)) = object.get("anyOf").or_else(|| object.get("oneOf"))
+    {
         any(schemas)
     } else if let Some([only]) = object.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
         types_within(only, root, depth)

@@ -67,7 +67,9 @@ fn parse_pieces<'a>(
     }
     parser.finish(&mut parts);
     for part in &parts {
-        let (Part::Text(text) | Part::Reasoning(text) | Part::Arguments(text)) = part else { continue };
+        let (Part::Text(text) | Part::Reasoning(text) | Part::Arguments(text)) = part else {
+            continue;
+        };
         assert!(!text.is_empty(), "an empty part");
     }
     Answer::of(parts)
@@ -75,7 +77,8 @@ fn parse_pieces<'a>(
 
 /// Pieces of `n` characters.
 fn pieces(text: &str, n: usize) -> impl Iterator<Item = &str> {
-    let ends: Vec<usize> = text.char_indices().map(|(i, _)| i).step_by(n).chain([text.len()]).collect();
+    let ends: Vec<usize> =
+        text.char_indices().map(|(i, _)| i).step_by(n).chain([text.len()]).collect();
     (1..ends.len()).map(move |i| &text[ends[i - 1]..ends[i]])
 }
 
@@ -174,14 +177,19 @@ fn xml() {
     let expected = answer("", "", &[("get_weather", arguments)]);
     assert_eq!(fresh(Format::Xml, call), expected);
     let inside = |text: &str| parse(Format::Xml, Start::Reasoning, text);
-    assert_eq!(inside(&format!("Hm.\n</think>\n\nSo:\n{call}\n")), Answer {
-        text: "So:".into(),
-        reasoning: "Hm.".into(),
-        ..expected.clone()
-    });
+    assert_eq!(
+        inside(&format!("Hm.\n</think>\n\nSo:\n{call}\n")),
+        Answer { text: "So:".into(), reasoning: "Hm.".into(), ..expected.clone() }
+    );
     // A call ends the reasoning.
-    assert_eq!(inside(&format!("Hm.\n{call}")), Answer { reasoning: "Hm.".into(), ..expected.clone() });
-    assert_eq!(inside("<think>\nI <tool_call> not.\n</think>x"), answer("x", "I <tool_call> not.", &[]));
+    assert_eq!(
+        inside(&format!("Hm.\n{call}")),
+        Answer { reasoning: "Hm.".into(), ..expected.clone() }
+    );
+    assert_eq!(
+        inside("<think>\nI <tool_call> not.\n</think>x"),
+        answer("x", "I <tool_call> not.", &[])
+    );
     for (text, city) in [
         ("5", "5"),
         ("</parameter> is a tag", "</parameter> is a tag"),
@@ -189,7 +197,8 @@ fn xml() {
         ("", ""),
         ("\"q\"", "\"q\""),
     ] {
-        let text = format!("<function=get_weather><parameter=city>\n{text}\n</parameter></function> end");
+        let text =
+            format!("<function=get_weather><parameter=city>\n{text}\n</parameter></function> end");
         let arguments = json!({"city": city}).to_string().replace(":", ": ");
         assert_eq!(fresh(Format::Xml, &text), answer("end", "", &[("get_weather", &arguments)]));
     }
@@ -224,10 +233,13 @@ fn llama() {
             r#"<|python_tag|>{"type": "function", "name": "now", "parameters": {}}; {"name": "now", "parameters": {}}"#,
             answer("", "", &[("now", "{}"), ("now", "{}")]),
         ),
-        (r#"{"name": "now", "parameters": {}} Done; "#, answer("Done;", "", &[("now", "{}")])),
+        (r#"{"name": "now", "parameters": {}} Done; "#, answer("Done; ", "", &[("now", "{}")])),
         (r#"{"name": "Ada", "age": 36}"#, answer(r#"{"name": "Ada", "age": 36}"#, "", &[])),
         (r#" { pseudo } "#, answer(r#" { pseudo } "#, "", &[])),
-        (r#"Sure: {"name": "now", "parameters": {}}"#, answer(r#"Sure: {"name": "now", "parameters": {}}"#, "", &[])),
+        (
+            r#"Sure: {"name": "now", "parameters": {}}"#,
+            answer(r#"Sure: {"name": "now", "parameters": {}}"#, "", &[]),
+        ),
         ("<|python_tag|>get.call(x=\"1\")", answer("<|python_tag|>get.call(x=\"1\")", "", &[])),
         (r#"{"name": "now", "#, answer(r#"{"name": "now", "#, "", &[])),
         (r#"{"name": "now"}; {"#, answer("; {", "", &[("now", "{}")])),
@@ -252,7 +264,10 @@ fn mistral() {
         ),
         (r#"[THINK]Hm[/THINK]So [TOOL_CALLS] now{}"#, answer("So", "Hm", &[("now", "{}")])),
         (r#"[TOOL_CALLS]launch[ARGS]{}"#, answer(r#"[TOOL_CALLS]launch[ARGS]{}"#, "", &[])),
-        (r#"[TOOL_CALLS][{"name": "now"}, 1]"#, answer(r#"[TOOL_CALLS][{"name": "now"}, 1]"#, "", &[])),
+        (
+            r#"[TOOL_CALLS][{"name": "now"}, 1]"#,
+            answer(r#"[TOOL_CALLS][{"name": "now"}, 1]"#, "", &[]),
+        ),
         ("[TOOL_CALLS]now[ARGS]{", answer("[TOOL_CALLS]now[ARGS]{", "", &[])),
         ("[TOOL_CALLS]now[CALL", answer("[TOOL_CALLS]now[CALL", "", &[])),
         ("[TOOL_CALLS][]", answer("[TOOL_CALLS][]", "", &[])),
@@ -270,15 +285,25 @@ fn gemma() {
         (
             "<|channel>thought\nHm.\n<channel|>I look.<|tool_call>call:get_weather{city:<|\"|>a}\"b<|\"|>,tags:[<|\"|>x<|\"|>],\
              where:{lat:1.5}}<tool_call|><|tool_call>call:now{}<tool_call|>",
-            answer("I look.", "Hm.", &[
-                ("get_weather", r#"{"city": "a}\"b", "tags": ["x"], "where": {"lat": 1.5}}"#),
-                ("now", "{}"),
-            ]),
+            answer(
+                "I look.",
+                "Hm.",
+                &[
+                    ("get_weather", r#"{"city": "a}\"b", "tags": ["x"], "where": {"lat": 1.5}}"#),
+                    ("now", "{}"),
+                ],
+            ),
         ),
         ("<|tool_call>call:now{}", answer("", "", &[("now", "{}")])),
-        ("<|tool_call>call:launch{}<tool_call|>", answer("<|tool_call>call:launch{}<tool_call|>", "", &[])),
+        (
+            "<|tool_call>call:launch{}<tool_call|>",
+            answer("<|tool_call>call:launch{}<tool_call|>", "", &[]),
+        ),
         ("<|tool_call>call:now{a:<|\"|>b", answer("<|tool_call>call:now{a:<|\"|>b", "", &[])),
-        ("<|tool_call>call:now{a:x}<tool_call|> ", answer("<|tool_call>call:now{a:x}<tool_call|> ", "", &[])),
+        (
+            "<|tool_call>call:now{a:x}<tool_call|> ",
+            answer("<|tool_call>call:now{a:x}<tool_call|> ", "", &[]),
+        ),
         ("<|tool_call>call now", answer("<|tool_call>call now", "", &[])),
         ("a <|channel>other", answer("a <|channel>other", "", &[])),
         ("a<|channel>thought\nb<channel|>\nc", answer("ac", "b", &[])),
@@ -345,7 +370,11 @@ fn harmony() {
 #[test]
 fn forced_arguments_come_as_they_are_written() {
     let cases = [
-        (Format::Hermes, "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": ", "}\n</tool_call>"),
+        (
+            Format::Hermes,
+            "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": ",
+            "}\n</tool_call>",
+        ),
         (Format::Llama, "{\"name\": \"get_weather\", \"parameters\": ", "}"),
         (Format::Generic, "{\"name\": \"get_weather\", \"arguments\": ", "}"),
         (Format::MistralArgs, "[TOOL_CALLS]get_weather[ARGS]", ""),
@@ -355,7 +384,7 @@ fn forced_arguments_come_as_they_are_written() {
             "<|call|>",
         ),
     ];
-    let arguments = r#"{"city": "Köln", "tags": ["a", "b"], "where": {"lat": 1}}"#;
+    let arguments = r#"{"city": "Koln", "tags": ["a", "b"], "where": {"lat": 1}}"#;
     for (format, before, behind) in cases {
         let text = format!("{before}{arguments}{behind}");
         let expected = answer("", "", &[("get_weather", arguments)]);
@@ -378,4 +407,99 @@ fn forced_arguments_come_as_they_are_written() {
 fn blanks_of_a_prefilled_text_are_kept() {
     assert_eq!(parse(Format::Hermes, Start::Text, " world "), answer(" world ", "", &[]));
     assert_eq!(parse(Format::Hermes, Start::Behind, "\n\nworld"), answer("world", "", &[]));
+}
+
+/// Fragments of answers, markup and other text.
+const FRAGMENTS: [&str; 48] = [
+    "<tool_call>",
+    "</tool_call>",
+    "\n",
+    " ",
+    "{\"name\": \"now\", \"arguments\": {}}",
+    "{\"name\": \"",
+    "now",
+    "\"}",
+    "\", \"arguments\": {\"a\": [1, {}]}}",
+    "}",
+    "{",
+    "]",
+    "[",
+    "<function=",
+    "now>",
+    "<parameter=",
+    "a>",
+    "1",
+    "</parameter>",
+    "</function>",
+    "<think>",
+    "</think>",
+    "text",
+    "é",
+    "日",
+    "<",
+    "<|python_tag|>",
+    "; ",
+    ",",
+    "[TOOL_CALLS]",
+    "now[ARGS]{}",
+    "[CALL_ID]abc",
+    "[ARGS]",
+    "[{\"name\": \"now\"}]",
+    "[THINK]",
+    "[/THINK]",
+    "<|tool_call>",
+    "call:now{",
+    "a:<|\"|>",
+    "<|\"|>",
+    "<tool_call|>",
+    "<|channel>thought\n",
+    "<channel|>",
+    "<|channel|>",
+    "commentary to=functions.now",
+    "analysis",
+    "<|message|>",
+    "<|end|><|start|>assistant",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn cuts_change_nothing_and_no_text_is_lost(
+        fragments in proptest::collection::vec(0..FRAGMENTS.len(), 0..14),
+        format in proptest::sample::select(vec![
+            Format::Hermes, Format::Xml, Format::Llama, Format::MistralList, Format::Gemma,
+            Format::Harmony, Format::Generic,
+        ]),
+        start in proptest::sample::select(vec![
+            Start::Fresh, Start::Reasoning, Start::Behind, Start::Text,
+        ]),
+        cuts in proptest::collection::vec(1..9usize, 1..8),
+    ) {
+        let text: String = fragments.iter().map(|&i| FRAGMENTS[i]).collect();
+        let whole = parse_pieces(format, start, false, std::iter::once(&*text));
+        let mut lengths = cuts.iter().cycle();
+        let mut ends = vec![0];
+        let starts: Vec<usize> = text.char_indices().map(|(i, _)| i).collect();
+        let mut at = 0;
+        while at < starts.len() {
+            at += lengths.next().unwrap();
+            ends.push(starts.get(at).copied().unwrap_or(text.len()));
+        }
+        let pieces = ends.windows(2).map(|w| &text[w[0]..w[1]]);
+        let cut = parse_pieces(format, start, false, pieces);
+        proptest::prop_assert_eq!(&cut, &whole, "{:?}", &text);
+        for (name, arguments) in &whole.calls {
+            proptest::prop_assert!(name == "now" && json::is_object(arguments), "{}", arguments);
+        }
+        // What isn't a call is text or reasoning: nothing but blanks and markup can go.
+        let kept = |c: &char| c.is_alphabetic() && !c.is_ascii();
+        let letters = |text: &str| text.chars().filter(kept).count();
+        if whole.calls.is_empty() {
+            proptest::prop_assert_eq!(letters(&whole.text) + letters(&whole.reasoning), letters(&text));
+            if whole.reasoning.is_empty() && start == Start::Text && format == Format::Hermes {
+                proptest::prop_assert_eq!(&whole.text, &text);
+            }
+        }
+    }
 }

@@ -14,8 +14,22 @@ use super::schema::resolve;
 
 /// Keywords that say nothing about values.
 const ANNOTATIONS: [&str; 16] = [
-    "title", "description", "default", "examples", "example", "$schema", "$id", "$comment", "$defs",
-    "definitions", "deprecated", "readOnly", "writeOnly", "strict", "$anchor", "nullable",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "example",
+    "$schema",
+    "$id",
+    "$comment",
+    "$defs",
+    "definitions",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "strict",
+    "$anchor",
+    "nullable",
 ];
 /// Deepest nesting of schemas.
 const MAX_DEPTH: usize = 64;
@@ -40,7 +54,9 @@ impl Place<'_> {
     /// Refuses all keywords but annotations and these.
     fn only(self, schema: &Map<String, Value>, known: &[&str]) -> Result<(), ToolError> {
         let unknown = |key: &&String| {
-            !ANNOTATIONS.contains(&key.as_str()) && !known.contains(&key.as_str()) && !key.starts_with("x-")
+            !ANNOTATIONS.contains(&key.as_str())
+                && !known.contains(&key.as_str())
+                && !key.starts_with("x-")
         };
         match schema.keys().find(unknown) {
             Some(key) => Err(self.error(key)),
@@ -154,7 +170,11 @@ fn all_keywords() -> Vec<&'static str> {
 }
 
 /// A length limit of a schema.
-fn limit(schema: &Map<String, Value>, key: &str, place: Place<'_>) -> Result<Option<usize>, ToolError> {
+fn limit(
+    schema: &Map<String, Value>,
+    key: &str,
+    place: Place<'_>,
+) -> Result<Option<usize>, ToolError> {
     match schema.get(key) {
         None => Ok(None),
         Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
@@ -212,7 +232,9 @@ fn properties<'a>(
     match schema.get("properties") {
         None => {}
         Some(Value::Object(all)) => {
-            known.extend(all.iter().map(|(key, value)| (key, value, required.contains(&key.as_str()))));
+            known.extend(
+                all.iter().map(|(key, value)| (key, value, required.contains(&key.as_str()))),
+            );
         }
         Some(_) => return Err(place.error("properties")),
     }
@@ -292,7 +314,10 @@ pub(super) fn xml(function: &Function) -> Result<Shape, ToolError> {
                     schema.insert(key.to_owned(), all.clone());
                 }
             }
-            choice.push(Shape::Sequence(vec![Shape::Schema(schema), Shape::text(format!("\n{END}"))]));
+            choice.push(Shape::Sequence(vec![
+                Shape::Schema(schema),
+                Shape::text(format!("\n{END}")),
+            ]));
         }
         let open = Shape::Text(format!("<parameter={key}>\n"));
         let all = Shape::Sequence(vec![open, Shape::Choice(choice), Shape::text("\n")]);
@@ -387,9 +412,7 @@ impl<'a> Values<'a> {
                             ]),
                         },
                         "number" | "integer" => number(kind, schema),
-                        "boolean" => {
-                            Shape::Choice(vec![Shape::text("true"), Shape::text("false")])
-                        }
+                        "boolean" => Shape::Choice(vec![Shape::text("true"), Shape::text("false")]),
                         "null" => Shape::text("null"),
                         "array" => self.array(schema, &at, depth)?,
                         "object" => self.object(schema, &at, depth)?,

@@ -73,19 +73,18 @@ impl XmlScan {
     pub(crate) fn step(&mut self, text: &str, ended: bool, functions: &[Function]) -> Step {
         loop {
             let rest = &text[self.at..];
-            let name = match &self.name {
-                Some(name) => name.clone(),
-                None => {
-                    let Some((name, _)) = rest.split_once('>') else {
-                        let known = functions.iter().any(|f| f.name.starts_with(rest));
-                        return if known { Step::More } else { Step::Bad };
-                    };
-                    self.at += name.len() + 1;
-                    self.name = Some(name.to_owned());
-                    name.to_owned()
-                }
+            let Some(name) = &self.name else {
+                let Some((name, _)) = rest.split_once('>') else {
+                    let known = functions.iter().any(|f| f.name.starts_with(rest));
+                    return if known { Step::More } else { Step::Bad };
+                };
+                self.at += name.len() + 1;
+                self.name = Some(name.to_owned());
+                continue;
             };
-            let Some(function) = functions.iter().find(|f| f.name == name) else { return Step::Bad };
+            let Some(function) = functions.iter().find(|f| f.name == *name) else {
+                return Step::Bad;
+            };
             if self.ended {
                 return match next(rest, &[CALL_END]) {
                     _ if !self.tagged => self.done(self.at, function),
@@ -97,9 +96,9 @@ impl XmlScan {
             let Some(key) = &self.key else {
                 match next(rest, &[PARAMETER, FUNCTION_END]) {
                     Next::Found(PARAMETER, rest) => {
-                        let Some((key, value)) = rest.split_once('>') else {
-                            return if rest.contains('\n') { Step::Bad } else { Step::More };
-                        };
+                        let Some(end) = rest.find(['>', '\n']) else { return Step::More };
+                        let (key, value) = rest.split_at(end);
+                        let Some(value) = value.strip_prefix('>') else { return Step::Bad };
                         self.key = Some(key.to_owned());
                         self.at = text.len() - value.len();
                         self.from = self.at;
