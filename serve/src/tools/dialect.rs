@@ -6,7 +6,7 @@ use teff_runtime::tokenizer::Tokenizer;
 use super::force::{answer, force};
 use super::format::{Format, Start};
 use super::scan::Function;
-use super::{functions, history, parser};
+use super::{functions, history, name_error, parser};
 use crate::error::{ApiError, ApiResult};
 use crate::grammar::Grammar;
 use crate::job::{AnswerParser, ChatJob, ToolChoice};
@@ -36,8 +36,18 @@ impl Dialect {
     /// template doesn't.
     ///
     /// # Errors
-    /// [`ApiError`] for calls and results that are malformed.
+    /// [`ApiError`] for calls, results and names of functions that are malformed.
     pub(crate) fn convert(self, job: &mut ChatJob) -> ApiResult<()> {
+        if job.uses_tools() {
+            for tool in &job.tools {
+                if let Some(message) = name_error(&tool.name) {
+                    return Err(ApiError::field(
+                        "tools",
+                        format!("the name of a function {message}"),
+                    ));
+                }
+            }
+        }
         job.messages = history::convert(self.format, std::mem::take(&mut job.messages))?;
         if self.format == Format::Generic && job.uses_tools() {
             history::instruct(&mut job.messages, &history::instructions(&job.tools));

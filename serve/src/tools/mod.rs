@@ -21,13 +21,15 @@ mod scan;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod values;
 mod xml;
 
 use teff_runtime::template::Json;
 
 pub(crate) use dialect::Dialect;
-pub(crate) use force::{Language, Shape};
+pub(crate) use force::Language;
+pub(crate) use turns::{Turns, name_error};
 
 use self::format::{Format, Start};
 use self::harmony::Harmony;
@@ -50,7 +52,7 @@ fn no_parameters() -> serde_json::Value {
 }
 
 /// The same value in another type.
-fn value(json: &Json) -> serde_json::Value {
+pub(crate) fn value(json: &Json) -> serde_json::Value {
     use serde_json::Value;
     match json {
         Json::Null => Value::Null,
