@@ -79,7 +79,7 @@ impl Common {
             None => s.repeat_last_n,
         };
         penalties(fields, &mut s)?;
-        s.seed = seed(fields)?.unwrap_or_else(random::seed);
+        s.seed = seed(fields)?.or(options.seed).unwrap_or_else(random::seed);
         let mut generate = Generate::default().with_sampling(s);
         generate.max_tokens = match max_tokens(fields)? {
             Some(limit) => limit,
