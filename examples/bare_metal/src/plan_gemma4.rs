@@ -367,5 +367,5 @@ pub static PLAN: Plan<'static> = Plan {
     ropes: List::Borrowed(&ROPES),
     logits: Some(BufferId::new(48)),
     hidden: None,
-    memory_requirements: MemoryRequirements { scratch: 21888, state: 27712, per_thread: 10240 },
+    memory_requirements: MemoryRequirements { scratch: 21888, state: 27712, pool: 0, per_thread: 10240 },
 };

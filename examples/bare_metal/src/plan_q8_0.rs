@@ -263,5 +263,5 @@ pub static PLAN: Plan<'static> = Plan {
     ropes: List::Borrowed(&ROPES),
     logits: Some(BufferId::new(23)),
     hidden: None,
-    memory_requirements: MemoryRequirements { scratch: 5568, state: 147520, per_thread: 8192 },
+    memory_requirements: MemoryRequirements { scratch: 5568, state: 147520, pool: 0, per_thread: 8192 },
 };

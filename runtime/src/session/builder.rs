@@ -158,7 +158,7 @@ impl<'m> SessionBuilder<'m> {
         let batch = options.batch.min(context);
         let logits = if options.logits == 0 { 0 } else { options.logits.min(batch) };
         let (kv, outputs) = (options.kv, options.outputs);
-        let plan_options = Options { batch, logits, context, kv, outputs };
+        let plan_options = Options { batch, logits, context, kv, outputs, pages: 0 };
         let plan = Plan::build(spec, &|id| model.format(id), &plan_options, &backend)?;
         let tables = size_of_val(&*plan.ops)
             + size_of_val(&*plan.buffers)
