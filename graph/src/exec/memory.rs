@@ -136,6 +136,19 @@ mod owned {
     }
 
     impl Memory<'static> {
+        /// Writes to all of it, so that the system has to give the memory now and not when it is used.
+        pub fn commit(&mut self) {
+            for region in [&self.scratch, &self.states, &self.threads] {
+                // SAFETY: the memory is not in use yet, and borrowed mutably.
+                let bytes = unsafe { region.bytes_mut(0, region.len()) };
+                for part in bytes.chunks_mut(4096) {
+                    // SAFETY: a part of a slice has an element; volatile, so that it is not left out
+                    // where the memory is known to be zero.
+                    unsafe { part.as_mut_ptr().write_volatile(0) };
+                }
+            }
+        }
+
         /// Allocates exactly [`MemoryRequirements::total_for`] bytes on the heap, zeroed.
         ///
         /// # Errors

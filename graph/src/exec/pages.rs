@@ -257,6 +257,28 @@ impl<B: Backend> Runner<'_, B> {
         Ok(())
     }
 
+    /// Replaces page number `entry` of a sequence by `page`. It is up to the caller that it holds the
+    /// same keys and values.
+    ///
+    /// # Errors
+    /// [`PageError`].
+    pub fn swap_page(
+        &mut self,
+        sequence: SequenceId,
+        entry: usize,
+        page: u32,
+    ) -> Result<(), PageError> {
+        let (index, p) = (self.known_for_pages(sequence)?, self.known_page(page)?);
+        let Some(&old) = self.table(index).get(entry) else {
+            return Err(PageError::Position { position: self.header(index).len(), pages: entry });
+        };
+        self.set_entry(index, entry, page);
+        let counts = self.counts_mut();
+        counts[old as usize] -= 1;
+        counts[p] += 1;
+        Ok(())
+    }
+
     /// Sets the position of an empty sequence whose pages hold the keys and values of a text's first
     /// `position` tokens, with a checkpoint of the same text at that position (which is empty if
     /// [`Runner::checkpoint_bytes`] is 0). It is up to the caller that they do hold them.

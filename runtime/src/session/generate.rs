@@ -100,7 +100,7 @@ impl Generate {
     }
 
     /// Checks stop strings, stop tokens and biases for a vocabulary of this size.
-    pub(super) fn validate(&self, vocab: u32) -> Result<(), SessionError> {
+    pub(crate) fn validate(&self, vocab: u32) -> Result<(), SessionError> {
         if let Some(index) = self.stop.iter().position(String::is_empty) {
             return Err(SessionError::EmptyStop { index });
         }
