@@ -336,7 +336,8 @@ impl<'s, 'm, H> Generation<'s, 'm, H> {
         Ok(self)
     }
 
-    /// Reason why it ended; `None` while it continues.
+    /// Reason why it ended; `None` while it continues. It is known as soon as the last piece was
+    /// returned.
     #[must_use]
     pub fn finish(&self) -> Option<Finish> {
         self.continuation.finish().or(self.cancelled.then_some(Finish::Cancelled))
