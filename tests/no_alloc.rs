@@ -121,7 +121,7 @@ fn predicted_is_used_and_tokens_take_nothing() {
         // Text: sampling and decoding allocate nothing either.
         let mut s = model.session(&SessionOptions::default()).unwrap();
         let plain = Generate {
-            sampling: Sampling { repeat_penalty: 1.1, ..Sampling::default() },
+            sampling: Sampling::default().with_repeat_penalty(1.1, 64).with_frequency_penalty(0.1),
             max_tokens: Some(60),
             ignore_eos: true,
             ..Generate::default()

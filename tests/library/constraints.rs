@@ -94,7 +94,7 @@ fn only_what_is_allowed_is_chosen_whatever_the_sampling() {
         plain.with_temperature(3.0),
         plain.with_top_k(3),
         plain.with_top_p(0.3),
-        plain.with_min_p(0.5).with_repeat_penalty(1.5, 64),
+        plain.with_min_p(0.5).with_repeat_penalty(1.5, 64).with_presence_penalty(-2.0),
     ];
     for (i, sampling) in samplings.into_iter().enumerate() {
         for every in [2, 20, 150] {

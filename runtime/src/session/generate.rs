@@ -132,7 +132,7 @@ pub enum Finish {
     /// The last step was cancelled ([`StopHandle`](super::StopHandle)). After
     /// [`StopHandle::resume`](super::StopHandle::resume), the next call continues.
     Cancelled,
-    /// The constraint ([`Constraint`](crate::engine::Constraint)) is complete: nothing may follow.
+    /// The constraint ([`Constraint`]) is complete: nothing may follow.
     Complete,
     /// The deadline of the request has passed ([`Request::deadline`](crate::engine::Request)).
     Deadline,
