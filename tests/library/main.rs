@@ -5,6 +5,7 @@ mod common;
 
 mod cases;
 mod chat;
+mod constraints;
 mod conversations;
 mod end_of_turn;
 mod evaluate;

@@ -322,3 +322,194 @@ fn append(stop: &mut StopStrings, text: &str, piece: &mut String) -> Option<usiz
     }
     stop.push(text, piece)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Sampling;
+
+    fn model() -> Model {
+        Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf")).unwrap()
+    }
+
+    /// The token with these bytes.
+    fn token(model: &Model, bytes: &[u8]) -> u32 {
+        let tokenizer = model.tokenizer().unwrap();
+        let mut ids = 0..tokenizer.vocab_size() as u32;
+        ids.find(|id| tokenizer.token_bytes(*id) == Some(bytes)).unwrap()
+    }
+
+    fn continuation(model: &Model, how: &Generate) -> Continuation {
+        Continuation::new(how, model, Cpu::best(), 64, None).unwrap()
+    }
+
+    /// Goes on by this token, which the logits leave no choice of.
+    fn go(text: &mut Continuation, model: &Model, token: u32) -> Result<Option<u32>, SessionError> {
+        let mut logits = vec![f32::NEG_INFINITY; text.vocab];
+        logits[token as usize] = 0.0;
+        text.next(&logits, &[], model.tokenizer().ok(), None)
+    }
+
+    /// Tokens from a first one on, each once and in order, of which `len` may come.
+    #[derive(Clone)]
+    struct Counting {
+        next: u32,
+        len: u32,
+        masks: usize,
+    }
+
+    impl Constraint for Counting {
+        fn mask(&mut self, allowed: &mut [u32]) -> Result<(), ConstraintError> {
+            self.masks += 1;
+            assert_eq!(self.masks, 1, "the set is computed once for each token");
+            allowed.fill(0);
+            allowed[self.next as usize / 32] |= 1 << (self.next % 32);
+            Ok(())
+        }
+
+        fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
+            assert_eq!(token, self.next);
+            (self.next, self.len, self.masks) = (self.next + 1, self.len - 1, 0);
+            Ok(())
+        }
+
+        fn is_complete(&mut self) -> bool {
+            self.len == 0
+        }
+
+        fn fork(&self) -> Box<dyn Constraint> {
+            Box::new(self.clone())
+        }
+    }
+
+    /// Whatever ends a text, what was held back appears; but not after a stop string.
+    #[test]
+    fn every_end_is_known_at_once_and_has_the_text_that_was_held_back() {
+        let model = model();
+        let [e, n, d, z, half] =
+            [&b"e"[..], b"n", b"d", b"z", b"\xc3"].map(|bytes| token(&model, bytes));
+        let how = Generate::default().with_stop("end").with_stop_token(z);
+        let held = |how: &Generate| {
+            let mut text = continuation(&model, how);
+            for token in [e, n] {
+                assert_eq!(go(&mut text, &model, token).unwrap(), Some(token));
+            }
+            text
+        };
+
+        let mut text = held(&how);
+        assert_eq!((text.text(), text.held_back(), text.finish()), ("", "en", None));
+        assert_eq!(go(&mut text, &model, d).unwrap(), Some(d));
+        assert_eq!((text.text(), text.finish()), ("", Some(Finish::StopString(0))));
+        assert_eq!((text.tokens(), text.held_back()), (&[e, n, d][..], ""));
+
+        let mut text = held(&how);
+        assert_eq!(go(&mut text, &model, z).unwrap(), None);
+        assert_eq!((text.text(), text.finish()), ("en", Some(Finish::Stop(z))));
+        assert_eq!((text.tokens(), text.generated()), (&[e, n][..], 2));
+        // Nothing follows.
+        assert_eq!(go(&mut text, &model, e).unwrap(), None);
+        assert_eq!((text.text(), text.generated()), ("en", 2));
+
+        let text = held(&how.clone().with_max_tokens(2));
+        assert_eq!((text.text(), text.finish()), ("en", Some(Finish::Length)));
+
+        for finish in [Finish::ContextFull, Finish::Cancelled, Finish::Deadline] {
+            let mut text = held(&how);
+            assert_eq!(go(&mut text, &model, half).unwrap(), Some(half));
+            assert_eq!(text.text(), "");
+            text.end(finish);
+            assert_eq!((text.text(), text.finish()), ("en\u{fffd}", Some(finish)));
+            text.end(Finish::Length);
+            assert_eq!((text.text(), text.finish()), ("en\u{fffd}", Some(finish)));
+        }
+
+        // The character that half a character becomes may complete a stop string.
+        let mut text = continuation(&model, &how.with_stop("n\u{fffd}").with_max_tokens(3));
+        for token in [e, n, half] {
+            go(&mut text, &model, token).unwrap();
+        }
+        assert_eq!((text.text(), text.finish()), ("e", Some(Finish::StopString(1))));
+
+        let nothing = continuation(&model, &Generate::default().with_max_tokens(0));
+        assert_eq!(nothing.finish(), Some(Finish::Length));
+    }
+
+    #[test]
+    fn a_complete_constraint_ends_the_text_with_what_was_held_back() {
+        let model = model();
+        let e = token(&model, b"e");
+        let counting = Counting { next: e, len: 2, masks: 0 };
+        let held = model.tokenizer().unwrap().token_bytes(e + 1).unwrap().to_vec();
+        let stop = format!("e{}~", String::from_utf8(held).unwrap());
+        let mut text =
+            continuation(&model, &Generate::default().with_stop(&stop).with_max_tokens(2));
+        text.constrain(counting.fork()).unwrap();
+        let logits = vec![0.0; text.vocab];
+        for token in [e, e + 1] {
+            assert_eq!(text.next(&logits, &[], model.tokenizer().ok(), None).unwrap(), Some(token));
+        }
+        // Though the number of tokens has been reached, too.
+        assert_eq!(text.finish(), Some(Finish::Complete));
+        assert_eq!(text.text(), stop.trim_end_matches('~'));
+
+        let mut complete = continuation(&model, &Generate::default());
+        complete.constrain(Box::new(Counting { len: 0, ..counting })).unwrap();
+        assert_eq!(complete.finish(), Some(Finish::Complete));
+    }
+
+    #[test]
+    fn nothing_is_chosen_while_the_constraint_is_elsewhere() {
+        let model = model();
+        let mut text = continuation(&model, &Generate::default());
+        text.constrain(Box::new(Counting { next: 300, len: 3, masks: 0 })).unwrap();
+        let logits = vec![0.0; text.vocab];
+        for token in 300..303 {
+            let mut constraint = text.take_constraint().unwrap();
+            let e = text.next(&logits, &[], None, None).unwrap_err();
+            assert!(matches!(e, SessionError::Constraint(_)), "{e}");
+            let constraint = std::thread::spawn(move || {
+                constraint.compute();
+                constraint
+            });
+            text.put_constraint(constraint.join().unwrap());
+            // The model's logits make no sense once: the set is still there the next time.
+            let nan = vec![f32::NAN; text.vocab];
+            assert!(matches!(
+                text.next(&nan, &[], None, None),
+                Err(SessionError::Sample(SampleError::NotANumber { index: 0 }))
+            ));
+            assert_eq!(text.next(&logits, &[], None, None).unwrap(), Some(token));
+        }
+        assert_eq!(text.finish(), Some(Finish::Complete));
+    }
+
+    #[test]
+    fn choices_are_the_texts_of_the_next_seeds() {
+        let model = model();
+        let sampling = Sampling { top_k: 0, top_p: 1.0, min_p: 0.0, ..Sampling::default() };
+        let how = |seed| Generate::default().with_sampling(sampling.with_seed(seed));
+        let tokens = |mut text: Continuation| -> Vec<u32> {
+            let logits = vec![0.0; text.vocab];
+            (0..8).map(|_| text.next(&logits, &[], None, None).unwrap().unwrap()).collect()
+        };
+        let of_seed = |seed| tokens(continuation(&model, &how(seed)));
+        for choice in 0..3 {
+            let got = tokens(continuation(&model, &how(u64::MAX)).with_choice(choice));
+            assert_eq!(got, of_seed(u64::MAX.wrapping_add(choice as u64)));
+        }
+        assert_ne!(of_seed(0), of_seed(1));
+    }
+
+    #[test]
+    fn logits_of_another_vocabulary_are_refused() {
+        let model = model();
+        let mut text = continuation(&model, &Generate::default().with_logit_bias(1, 1.0));
+        let expected = text.vocab;
+        for got in [0, expected - 1, expected + 1] {
+            let e = text.next(&vec![0.0; got], &[], None, None).unwrap_err();
+            let SessionError::Sample(e) = e else { panic!("{e}") };
+            assert_eq!(e, SampleError::Length { expected, got });
+        }
+    }
+}

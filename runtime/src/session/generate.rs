@@ -132,7 +132,7 @@ pub enum Finish {
     /// The last step was cancelled ([`StopHandle`](super::StopHandle)). After
     /// [`StopHandle::resume`](super::StopHandle::resume), the next call continues.
     Cancelled,
-    /// The constraint ([`Constraint`](crate::engine::Constraint)) is complete: nothing may follow.
+    /// The constraint ([`Constraint`]) is complete: nothing may follow.
     Complete,
     /// The deadline of the request has passed ([`Request::deadline`](crate::engine::Request)).
     Deadline,
@@ -336,7 +336,8 @@ impl<'s, 'm, H> Generation<'s, 'm, H> {
         Ok(self)
     }
 
-    /// Reason why it ended; `None` while it continues.
+    /// Reason why it ended; `None` while it continues. It is known as soon as the last piece was
+    /// returned.
     #[must_use]
     pub fn finish(&self) -> Option<Finish> {
         self.continuation.finish().or(self.cancelled.then_some(Finish::Cancelled))

@@ -103,3 +103,83 @@ impl Masked {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers with this set, or fails.
+    #[derive(Clone)]
+    struct Fixed(Result<Vec<u32>, ConstraintError>);
+
+    impl Constraint for Fixed {
+        fn mask(&mut self, allowed: &mut [u32]) -> Result<(), ConstraintError> {
+            allowed.copy_from_slice(self.0.as_ref().map_err(Clone::clone)?);
+            Ok(())
+        }
+
+        fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
+            Err(ConstraintError::new(format!("{token} was one too many")))
+        }
+
+        fn is_complete(&mut self) -> bool {
+            false
+        }
+
+        fn fork(&self) -> Box<dyn Constraint> {
+            Box::new(self.clone())
+        }
+    }
+
+    fn masked(set: &[u32], vocab: usize) -> Masked {
+        Masked::new(Box::new(Fixed(Ok(set.to_vec()))), vocab).unwrap()
+    }
+
+    #[test]
+    fn exactly_the_set_stays_possible() {
+        for vocab in [1usize, 31, 32, 33, 64, 95, 96, 97] {
+            let sets = [u32::MAX, 0, 0x8000_0001, 0xdead_beef];
+            for first in sets {
+                let set: Vec<u32> = (0..vocab.div_ceil(32)).map(|i| sets[i % 4] ^ first).collect();
+                let allowed = |t: usize| set[t / 32] >> (t % 32) & 1 == 1;
+                let mut logits: Vec<f32> = (0..vocab).map(|t| t as f32).collect();
+                let applied = masked(&set, vocab).apply(&mut logits);
+                assert_eq!(applied.is_ok(), (0..vocab).any(allowed), "{vocab} {first:x}");
+                for (t, logit) in logits.iter().enumerate().filter(|_| applied.is_ok()) {
+                    assert_eq!(*logit, if allowed(t) { t as f32 } else { f32::NEG_INFINITY });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_of_the_model_stay_visible() {
+        let mut logits = [f32::NAN, f32::INFINITY, 2.0, 3.0];
+        masked(&[0b1000], 4).apply(&mut logits).unwrap();
+        assert!(logits[0].is_nan());
+        assert_eq!(logits[1..], [f32::INFINITY, f32::NEG_INFINITY, 3.0]);
+    }
+
+    #[test]
+    fn a_constraint_that_failed_fails_forever() {
+        let text = |e: SessionError| e.to_string();
+        // Bits beyond the vocabulary are no tokens.
+        let mut empty = masked(&[0, !0 << 5], 37);
+        let mut cross =
+            Masked::new(Box::new(Fixed(Err(ConstraintError::new("cross")))), 37).unwrap();
+        let mut greedy = masked(&[1, 0], 37);
+        greedy.apply(&mut [0.0; 37]).unwrap();
+        assert!(text(greedy.accept(0).unwrap_err()).contains("0 was one too many"));
+        for _ in 0..2 {
+            for (masked, why) in [
+                (&mut empty, "no token may come next"),
+                (&mut cross, "cross"),
+                (&mut greedy, "0 was one too many"),
+            ] {
+                masked.compute();
+                let e = text(masked.apply(&mut [0.0; 37]).unwrap_err());
+                assert!(e.contains(why), "{e}");
+            }
+        }
+    }
+}
