@@ -8,6 +8,7 @@ mod chat;
 mod constraints;
 mod conversations;
 mod end_of_turn;
+mod engine;
 mod evaluate;
 mod expert_files;
 mod families;

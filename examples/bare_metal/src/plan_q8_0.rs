@@ -250,7 +250,7 @@ pub const SPEC: Spec<'static> = {
 pub const OPTIONS: Options = {
     use teff_graph::Outputs::*;
     use teff_kernels::KvFormat::*;
-    Options { batch: 8, logits: 1, context: 256, kv: Q8, outputs: Logits }
+    Options { batch: 8, logits: 1, context: 256, kv: Q8, outputs: Logits, pages: 0 }
 };
 
 /// The plan.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use teff_graph::{List, Memory, Options, Outputs, Plan, Runner, Solo, Tensor};
-use teff_kernels::Backend;
 
 use super::inbox::Inbox;
 use super::pace::Pace;

@@ -128,6 +128,7 @@ impl Engine {
         inbox: Arc<Inbox>,
         counters: Arc<Counters>,
     ) -> Result<Engine, EngineError> {
+        scheduler.publish(0, 0);
         let work = move || {
             let run = std::panic::AssertUnwindSafe(|| scheduler.run());
             if std::panic::catch_unwind(run).is_err() {

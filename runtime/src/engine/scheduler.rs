@@ -120,7 +120,6 @@ impl Scheduler {
 
     /// Runs until the inbox is closed, and ends what is left.
     pub(super) fn run(&mut self) {
-        self.publish(0, 0);
         loop {
             if self.inbox.collect(&mut self.arrived) {
                 break;
@@ -790,7 +789,7 @@ impl Scheduler {
     }
 
     /// Publishes the state for [`Engine::stats`](super::Engine::stats).
-    fn publish(&self, tokens: usize, sequences: usize) {
+    pub(super) fn publish(&self, tokens: usize, sequences: usize) {
         let c = &self.counters;
         set(&c.waiting, self.inbox.waiting());
         set(&c.running, self.running.len());

@@ -118,7 +118,6 @@ impl Continuation {
     }
 
     /// Makes it choice `choice` of several: its random numbers are those of the seed plus `choice`.
-    #[allow(dead_code)] // the engine's
     #[must_use]
     pub(crate) fn with_choice(mut self, choice: usize) -> Self {
         let seed = self.sampler.sampling().seed;
@@ -153,13 +152,11 @@ impl Continuation {
 
     /// Lends the constraint, so that [`Masked::compute`] can run on another thread. Until
     /// [`Continuation::put_constraint`] no token can be chosen.
-    #[allow(dead_code)] // the engine's
     pub(crate) fn take_constraint(&mut self) -> Option<Masked> {
         self.constraint.take()
     }
 
     /// Takes back what [`Continuation::take_constraint`] lent.
-    #[allow(dead_code)] // the engine's
     pub(crate) fn put_constraint(&mut self, constraint: Masked) {
         self.constraint = Some(constraint);
     }
