@@ -314,7 +314,7 @@ fn continuation(tokenizer: &Tokenizer, text: &str) -> ApiResult<Vec<u32>> {
 fn prepare(app: &App, worker: &Worker<'_>, mut job: ChatJob) -> ApiResult<Prepared> {
     let tokens = encode(app, worker, &mut job)?;
     let context = app.engine.context();
-    if tokens.len() >= context {
+    if tokens.len() > context {
         return Err(ApiError::too_long(tokens.len(), context));
     }
     let with_tools = uses_tools(&job);
@@ -356,7 +356,7 @@ fn prepare_text(
     for prompt in job.prompts {
         let (tokens, added) = prompt.encode(worker.tokenizer)?;
         // Without a token to generate, the prompt itself may fill the context.
-        if tokens.len() >= context {
+        if tokens.len() > context {
             return Err(ApiError::too_long(tokens.len(), context));
         }
         if job.echo {

@@ -54,8 +54,7 @@ impl ApiError {
     /// Error of a prompt that the context has no room for.
     pub fn too_long(tokens: usize, context: usize) -> Self {
         let message = format!(
-            "the prompt has {tokens} tokens, which with one more don't fit into the context of \
-             {context}"
+            "the prompt has {tokens} tokens, which don't fit into the context of {context}"
         );
         ApiError { kind: "exceed_context_size_error", ..ApiError::invalid(message) }
             .with_code("context_length_exceeded")
@@ -133,6 +132,7 @@ impl From<EngineError> for ApiError {
             )
             .with_code("queue_full"),
             EngineError::Option { name, allowed } => {
+                let name = if name == "the number of choices" { "n" } else { name };
                 ApiError::field(name, format_args!("must be {allowed}"))
             }
             EngineError::Session(e) => session_error(e),

@@ -38,6 +38,8 @@ pub struct ServeOptions {
     pub prefix_dir: Option<PathBuf>,
     /// Sampling for requests that don't say otherwise.
     pub sampling: Sampling,
+    /// Seed for requests that don't say one; `None` for a random one each.
+    pub seed: Option<u64>,
     /// Maximum number of tokens of an answer for requests that don't say otherwise; `None` for what
     /// the context has room for.
     pub max_tokens: Option<usize>,
@@ -80,6 +82,7 @@ impl Default for ServeOptions {
             cors_origins: Vec::new(),
             prefix_dir: None,
             sampling: Sampling::default(),
+            seed: None,
             max_tokens: None,
             max_choices: 128,
             body_limit: DEFAULT_BODY_LIMIT,

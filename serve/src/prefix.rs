@@ -69,12 +69,12 @@ async fn save(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<
         app.encode(job).await?
     };
     let (n, context) = (tokens.len(), app.engine.context());
-    if n >= context {
+    if n > context {
         return Err(ApiError::too_long(n, context));
     }
     let engine = Arc::clone(&app.engine);
     let saved = spawn_blocking(move || engine.save_prefix(&tokens, &path));
-    finished(saved.await.map(|saved| saved.map(|()| n)), &name)
+    finished(saved.await, &name)
 }
 
 /// Loads a prefix.

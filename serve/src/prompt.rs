@@ -31,6 +31,8 @@ pub(crate) struct Templates {
     pub(crate) plain: String,
     /// Template of conversations with tools, if it is another.
     pub(crate) tools: Option<String>,
+    /// True if the model has none and none was given.
+    pub(crate) is_fallback: bool,
     parts: bool,
     tools_parts: bool,
     dialect: Dialect,
@@ -55,11 +57,12 @@ impl Templates {
                 (chatml.map(|template| template.source().to_owned()).unwrap_or_default(), None)
             }
         };
+        let is_fallback = given.is_none() && own.and_then(|all| all.select(false)).is_none();
         let parts = takes_parts(&plain);
         let tools_parts = tools.as_deref().map_or(parts, takes_parts);
         let dialect = Dialect::of_template(&plain);
         let tools_dialect = tools.as_deref().map_or(dialect, Dialect::of_template);
-        Templates { plain, tools, parts, tools_parts, dialect, tools_dialect }
+        Templates { plain, tools, is_fallback, parts, tools_parts, dialect, tools_dialect }
     }
 
     /// The dialect of the template of a conversation.

@@ -78,8 +78,11 @@ impl Common {
             Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
             None => s.repeat_last_n,
         };
-        penalties(fields, &mut s)?;
-        s.seed = seed(fields)?.unwrap_or_else(random::seed);
+        let presence = fields.number("presence_penalty", -2.0..=2.0)?;
+        s.presence_penalty = presence.unwrap_or(s.presence_penalty);
+        let frequency = fields.number("frequency_penalty", -2.0..=2.0)?;
+        s.frequency_penalty = frequency.unwrap_or(s.frequency_penalty);
+        s.seed = seed(fields)?.or(options.seed).unwrap_or_else(random::seed);
         let mut generate = Generate::default().with_sampling(s);
         generate.max_tokens = match max_tokens(fields)? {
             Some(limit) => limit,
@@ -97,16 +100,6 @@ impl Common {
         let include_usage = include_usage.unwrap_or(false);
         Ok(Common { generate, biases, choices, stream, include_usage })
     }
-}
-
-/// Reads the penalties of tokens that occurred.
-fn penalties(fields: &Fields<'_>, _sampling: &mut teff_runtime::sample::Sampling) -> ApiResult<()> {
-    for name in ["presence_penalty", "frequency_penalty"] {
-        if fields.number(name, -2.0..=2.0)?.is_some_and(|penalty| penalty != 0.0) {
-            return Err(fields.error(name, "is not supported yet"));
-        }
-    }
-    Ok(())
 }
 
 /// The seed: any whole number, negative ones and larger ones modulo 2^64; -1 for a random one.
@@ -248,7 +241,7 @@ mod tests {
     fn fields_that_are_honoured() {
         let got = read(json!({
             "temperature": 0, "top_k": 3, "top_p": 0.5, "min_p": 0.1, "seed": 7,
-            "repeat_penalty": 1.5, "repeat_last_n": -1, "stop": ["a", "", "b"], "n": 2,
+            "repeat_penalty": 1.5, "repeat_last_n": -1, "presence_penalty": 0.5, "frequency_penalty": -1, "stop": ["a", "", "b"], "n": 2,
             "max_tokens": 5, "max_completion_tokens": 4, "ignore_eos": true, "stream": true,
             "stream_options": {"include_usage": true}, "logit_bias": {"5": -100, "6": false}
         }))
@@ -256,6 +249,7 @@ mod tests {
         let s = got.generate.sampling;
         assert_eq!((s.temperature, s.top_k, s.top_p, s.min_p, s.seed), (0.0, 3, 0.5, 0.1, 7));
         assert_eq!((s.repeat_penalty, s.repeat_last_n), (1.5, usize::MAX));
+        assert_eq!((s.presence_penalty, s.frequency_penalty), (0.5, -1.0));
         assert_eq!(got.generate.stop, ["a", "b"]);
         assert_eq!((got.generate.max_tokens, got.choices), (Some(4), 2));
         assert!(got.generate.ignore_eos && got.stream && got.include_usage);

@@ -82,6 +82,8 @@ async fn props(State(app): State<Shared>) -> Response {
         Some(String::from_utf8_lossy(bytes).into_owned())
     };
     let ids = app.model.tokenizer().map(|t| t.special_ids()).unwrap_or_default();
+    // Conversations with a model that has none are written in the form of ChatML all the same.
+    let own = (!app.templates.is_fallback).then(|| app.templates.select(false));
     let max_tokens = options.max_tokens.map_or(json!(-1), |n| json!(n));
     json_response(&json!({
         "default_generation_settings": {
@@ -93,16 +95,17 @@ async fn props(State(app): State<Shared>) -> Response {
                 "min_p": s.min_p,
                 "repeat_penalty": s.repeat_penalty,
                 "repeat_last_n": s.repeat_last_n,
-                "presence_penalty": 0.0,
-                "frequency_penalty": 0.0,
+                "presence_penalty": s.presence_penalty,
+                "frequency_penalty": s.frequency_penalty,
                 "max_tokens": max_tokens,
                 "seed": -1,
             },
         },
+        "total_slots": engine.options().sequences,
         "model_alias": options.model_id,
         "model_name": app.model.name(),
         "modalities": { "vision": false, "audio": false },
-        "chat_template": app.templates.select(false),
+        "chat_template": own,
         "chat_template_tool_use": app.templates.tools,
         "bos_token": token(ids.bos),
         "eos_token": token(ids.eos),

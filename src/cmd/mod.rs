@@ -7,11 +7,13 @@ use std::process::ExitCode;
 mod alloc_count;
 mod args;
 mod bench;
+mod bench_sequences;
 #[cfg(feature = "chat")]
 mod chat;
 mod common;
 mod detokenize;
 mod elsewhere;
+mod engine_args;
 mod habits;
 mod imatrix;
 mod inspect;
@@ -24,6 +26,8 @@ mod prompt;
 mod quantize;
 mod roofline;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod split;
 #[cfg(feature = "story")]
 mod story;
@@ -62,6 +66,8 @@ const COMMANDS: &[Command] = &[
     split::MERGE,
     #[cfg(feature = "chat")]
     chat::COMMAND,
+    #[cfg(feature = "serve")]
+    serve::COMMAND,
     #[cfg(feature = "chat")]
     template::COMMAND,
     #[cfg(feature = "completions")]
