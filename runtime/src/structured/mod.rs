@@ -33,6 +33,7 @@ mod error;
 mod lark;
 mod limits;
 mod matcher;
+mod parts;
 mod pattern;
 mod schema;
 mod tokens;
@@ -44,6 +45,7 @@ use llguidance::toktrie::{InferenceCapabilities, TokEnv};
 use llguidance::{Matcher, ParserFactory, panic_utils};
 
 pub use error::GrammarError;
+pub use parts::{Part, Parts};
 
 use crate::engine::Constraint;
 use crate::tokenizer::Tokenizer;
@@ -73,6 +75,8 @@ pub enum Grammar {
     /// Text of the rule `start` of a grammar in llguidance's variant of Lark, without special tokens,
     /// nested grammars, and rules with limits or stops.
     Lark(String),
+    /// Text and tokens of these parts.
+    Parts(Parts),
 }
 
 /// Grammars over the vocabulary of a model. Clones share it.
@@ -135,6 +139,7 @@ impl Grammars {
 
     fn matcher(&self, grammar: &Grammar) -> Result<Matcher, GrammarError> {
         let text = |text: String| schema::Lark { text, schemas: Vec::new() };
+        let mut nested = Vec::new();
         let lark = match grammar {
             Grammar::JsonSchema(schema) => schema::lark(schema)?,
             Grammar::JsonObject => schema::lark(r#"{"type": "object"}"#)?,
@@ -143,11 +148,24 @@ impl Grammars {
                 lark::check(lark)?;
                 text(lark.clone())
             }
+            Grammar::Parts(parts) => {
+                let (start, schemas) = parts::lark(parts)?;
+                let mut all = text(start);
+                for (name, lark) in schemas {
+                    all.schemas.extend(lark.schemas);
+                    nested.push(GrammarWithLexer {
+                        name: Some(name),
+                        ..GrammarWithLexer::from_lark(lark.text)
+                    });
+                }
+                all
+            }
         };
         let schemas = lark.schemas.into_iter().map(|(name, schema)| GrammarWithLexer {
             name: Some(name),
             ..GrammarWithLexer::from_json_schema(schema)
         });
+        let schemas = nested.into_iter().chain(schemas);
         let start = GrammarWithLexer { name: None, ..GrammarWithLexer::from_lark(lark.text) };
         let grammars = core::iter::once(start).chain(schemas).collect();
         let grammar = TopLevelGrammar { grammars, max_tokens: None };

@@ -24,6 +24,8 @@ pub(crate) struct Lark {
 const MAX_STATES: usize = 20_000;
 
 struct Writer<'a> {
+    /// Beginning of the names of schemas for llguidance.
+    prefix: &'a str,
     document: &'a Document,
     graph: &'a Graph,
     /// Names of terminals by their definitions.
@@ -33,8 +35,13 @@ struct Writer<'a> {
     bytes: usize,
 }
 
-pub(super) fn lark(document: &Document, graph: &Graph) -> Result<Lark, GrammarError> {
+pub(super) fn lark(
+    prefix: &str,
+    document: &Document,
+    graph: &Graph,
+) -> Result<Lark, GrammarError> {
     let mut writer = Writer {
+        prefix,
         document,
         graph,
         terminals: BTreeMap::new(),
@@ -170,7 +177,7 @@ impl Writer<'_> {
         if let Some((name, _)) = self.schemas.iter().find(|s| s.1 == schema) {
             return Ok(format!("@{name}"));
         }
-        let name = format!("m{}", self.schemas.len());
+        let name = format!("{}m{}", self.prefix, self.schemas.len());
         self.schemas.push((name.clone(), schema));
         Ok(format!("@{name}"))
     }

@@ -24,6 +24,11 @@ pub(super) use emit::Lark;
 
 /// The grammar of a schema.
 pub(super) fn lark(schema: &str) -> Result<Lark, GrammarError> {
+    lark_within(schema, "")
+}
+
+/// The grammar of a schema, for use within another: the names that it refers to begin with `prefix`.
+pub(super) fn lark_within(schema: &str, prefix: &str) -> Result<Lark, GrammarError> {
     if schema.len() > MAX_BYTES {
         return Err(GrammarError::TooLarge { what: "bytes of a schema", limit: MAX_BYTES });
     }
@@ -35,5 +40,5 @@ pub(super) fn lark(schema: &str) -> Result<Lark, GrammarError> {
     })?;
     let document = parse::document(&schema)?;
     let (graph, document) = graph::graph(document)?;
-    emit::lark(&document, &graph)
+    emit::lark(prefix, &document, &graph)
 }
