@@ -48,7 +48,8 @@ impl Templates {
             }
             (None, None) => {
                 tracing::warn!(
-                    "the model has no chat template: conversations are written in the form of ChatML"
+                    "the model has no chat template: conversations are written in the form of ChatML \
+                     (--chat-template)"
                 );
                 let chatml = ChatTemplate::builtin("chatml");
                 (chatml.map(|template| template.source().to_owned()).unwrap_or_default(), None)

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::answer::json_response;
 use crate::app::{App, Shared};
 use crate::error::{ApiError, ApiResult};
+use crate::json::decimal;
 use crate::metrics;
 use crate::page;
 
@@ -89,14 +90,14 @@ async fn props(State(app): State<Shared>) -> Response {
         "default_generation_settings": {
             "n_ctx": engine.context(),
             "params": {
-                "temperature": s.temperature,
+                "temperature": decimal(s.temperature),
                 "top_k": s.top_k,
-                "top_p": s.top_p,
-                "min_p": s.min_p,
-                "repeat_penalty": s.repeat_penalty,
+                "top_p": decimal(s.top_p),
+                "min_p": decimal(s.min_p),
+                "repeat_penalty": decimal(s.repeat_penalty),
                 "repeat_last_n": s.repeat_last_n,
-                "presence_penalty": s.presence_penalty,
-                "frequency_penalty": s.frequency_penalty,
+                "presence_penalty": decimal(s.presence_penalty),
+                "frequency_penalty": decimal(s.frequency_penalty),
                 "max_tokens": max_tokens,
                 "seed": -1,
             },

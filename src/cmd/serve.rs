@@ -18,7 +18,7 @@ use super::args::{Args, option, switch};
 use super::common::{CommonArgs, generate, model_argument, model_options, sampling_options};
 use super::machine::{Progress, human};
 use super::template::{choose, is_input, template_option};
-use super::{Command, Failure, engine_args, print_error, prompt};
+use super::{Command, Failure, engine_args, prompt};
 
 /// Default port.
 const PORT: u16 = 8080;
@@ -183,14 +183,7 @@ async fn serve(
         threads = memory.threads,
         "engine"
     );
-    let without_template = model.chat_templates().is_err() && options.serve.chat_template.is_none();
     let server = Server::new(options.serve, model, engine).map_err(Failure::run)?;
-    if without_template {
-        print_error(
-            "warning: the model has no chat template: conversations are written in the form of \
-             ChatML (--chat-template for another)",
-        );
-    }
     // A program that starts the server may have closed this.
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
