@@ -12,13 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::conversation::join_parts;
 use crate::error::{ApiError, ApiResult};
-use crate::job::{Answer, AnswerParser, ChatJob, TextJob, ToolChoice, Usage};
+use crate::job::{Answer, AnswerParser, ChatJob, TextJob, Usage};
 use crate::metrics::Metrics;
 use crate::options::ServeOptions;
 use crate::prompt::{Prompter, Templates, Worker};
-use crate::reasoning::{Plain, Think};
+use crate::reasoning::Plain;
 use crate::sampling::token_biases;
-use crate::tools::{self, ToolContext};
 
 /// State that all handlers have.
 pub(crate) type Shared = Arc<App>;
@@ -197,6 +196,7 @@ impl App {
         let app = Arc::clone(self);
         let render = move |worker: &Worker<'_>| {
             let (encoder, tools) = (worker.encoder(uses_tools(&job)), tool_list(&job));
+            app.templates.dialect(uses_tools(&job)).convert(&mut job)?;
             app.join_parts(&mut job);
             let (template, special) = (encoder.template(), encoder.special_tokens());
             let text = template.render(&conversation(&job, &tools), special);
@@ -259,7 +259,7 @@ struct Prepared {
 
 /// True if the template is told of tools.
 fn uses_tools(job: &ChatJob) -> bool {
-    !job.tools.is_empty() && job.tool_choice != ToolChoice::None
+    job.uses_tools()
 }
 
 /// Tools as the template gets them.
@@ -280,6 +280,7 @@ fn conversation<'a>(
 
 /// Tokens of a job's prompt.
 fn encode(app: &App, worker: &Worker<'_>, job: &mut ChatJob) -> ApiResult<Vec<u32>> {
+    app.templates.dialect(uses_tools(job)).convert(job)?;
     app.join_parts(job);
     if app.options.log_prompts {
         let messages = &job.messages;
@@ -317,36 +318,10 @@ fn prepare(app: &App, worker: &Worker<'_>, mut job: ChatJob) -> ApiResult<Prepar
         return Err(ApiError::too_long(tokens.len(), context));
     }
     let with_tools = uses_tools(&job);
-    let named = ToolContext {
-        template: app.templates.select(with_tools),
-        tools: &job.tools,
-        choice: &job.tool_choice,
-        parallel: job.parallel_tool_calls,
-    };
-    let forced = matches!(job.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
-    if with_tools && forced {
-        if let Some((_, field)) = &job.grammar {
-            let message = format!("can't force a call beside {field}");
-            return Err(ApiError::field("tool_choice", message));
-        }
-        let grammar = tools::forcing(&named).ok_or_else(|| {
-            let message = "can't be forced: the format in which the model calls tools is not known";
-            ApiError::field("tool_choice", message)
-        })?;
-        job.grammar = Some((grammar, "tools".into()));
-    }
-    // The prompt may have begun the reasoning.
-    let tail: Vec<u8> = tokens[tokens.len().saturating_sub(8)..]
-        .iter()
-        .flat_map(|&id| worker.tokenizer.token_bytes(id).unwrap_or_default())
-        .copied()
-        .collect();
-    let inside = String::from_utf8_lossy(&tail).trim_end().ends_with("<think>");
-    let parser = || -> Box<dyn AnswerParser> {
-        let inner = with_tools.then(|| tools::parser(&named)).flatten();
-        Box::new(Think::new(inside, inner.unwrap_or_else(|| Box::new(Plain))))
-    };
-    let parsers = (0..job.choices).map(|_| parser()).collect();
+    let dialect = app.templates.dialect(with_tools);
+    let start = dialect.start(&job, worker.tokenizer, &tokens);
+    let reading = dialect.read(&job, start)?;
+    let parsers = (0..job.choices).map(|_| reading.parser()).collect();
     let mut generate = job.generate;
     generate.logit_bias = token_biases(&job.biases, worker.tokenizer)?;
     if !generate.ignore_eos {
@@ -354,7 +329,7 @@ fn prepare(app: &App, worker: &Worker<'_>, mut job: ChatJob) -> ApiResult<Prepar
     }
     let mut request = Request::new(tokens, generate).with_choices(job.choices);
     request.deadline = app.options.deadline;
-    if let Some((grammar, param)) = &job.grammar {
+    if let Some((grammar, param)) = reading.grammar() {
         request = request.with_constraint(worker.compile(grammar, param)?);
     }
     Ok(Prepared { request, parsers })

@@ -10,7 +10,7 @@ use crate::job::{Tool, ToolChoice};
 use crate::json::{Fields, to_template, type_name};
 
 /// Maximum number of tools.
-const MAX_TOOLS: usize = 512;
+pub(crate) const MAX_TOOLS: usize = 512;
 
 /// Conversation, and the beginning of the answer if its last message is one.
 pub(crate) type Messages = (Vec<Message>, Option<String>);
@@ -321,7 +321,7 @@ pub(crate) fn grammar(fields: &Fields<'_>) -> ApiResult<Option<(Grammar, String)
 }
 
 /// A schema: an object or a boolean.
-fn schema_of(fields: &Fields<'_>, name: &str, schema: &Value) -> ApiResult<Grammar> {
+pub(crate) fn schema_of(fields: &Fields<'_>, name: &str, schema: &Value) -> ApiResult<Grammar> {
     match schema {
         Value::Object(_) | Value::Bool(_) => Ok(Grammar::JsonSchema(schema.to_string())),
         // Some programs send the schema as text.

@@ -4,10 +4,11 @@ use teff_runtime::Model;
 use teff_runtime::engine::Constraint;
 
 use crate::error::{ApiError, ApiResult};
+use crate::tools::Language;
 
 /// Language that an answer must belong to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Grammar {
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Grammar {
     /// JSON that is valid against a schema, given as JSON text.
     JsonSchema(String),
     /// Any JSON object.
@@ -16,6 +17,8 @@ pub enum Grammar {
     Regex(String),
     /// Text of a grammar in llguidance's variant of Lark.
     Lark(String),
+    /// Answer with markup of the model's, such as calls that are forced.
+    Language(Language),
 }
 
 /// Compiler of grammars for one vocabulary.

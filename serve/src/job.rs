@@ -49,6 +49,11 @@ pub(crate) struct ChatJob {
 }
 
 impl ChatJob {
+    /// True if the model is told of tools.
+    pub(crate) fn uses_tools(&self) -> bool {
+        !self.tools.is_empty() && self.tool_choice != ToolChoice::None
+    }
+
     /// Job of a conversation without tools, for one answer.
     pub(crate) fn new(messages: Vec<Message>, generate: Generate) -> ChatJob {
         ChatJob {

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::error::{ApiError, ApiResult};
 use crate::grammar::{Grammar, Grammars};
+use crate::tools::Dialect;
 
 /// Number of threads.
 const THREADS: usize = 2;
@@ -34,6 +35,8 @@ pub(crate) struct Templates {
     pub(crate) is_fallback: bool,
     parts: bool,
     tools_parts: bool,
+    dialect: Dialect,
+    tools_dialect: Dialect,
 }
 
 impl Templates {
@@ -58,7 +61,14 @@ impl Templates {
         let is_fallback = given.is_none() && own.and_then(|all| all.select(false)).is_none();
         let parts = takes_parts(&plain);
         let tools_parts = tools.as_deref().map_or(parts, takes_parts);
-        Templates { plain, tools, is_fallback, parts, tools_parts }
+        let dialect = Dialect::of_template(&plain);
+        let tools_dialect = tools.as_deref().map_or(dialect, Dialect::of_template);
+        Templates { plain, tools, is_fallback, parts, tools_parts, dialect, tools_dialect }
+    }
+
+    /// The dialect of the template of a conversation.
+    pub(crate) fn dialect(&self, tools: bool) -> Dialect {
+        if tools { self.tools_dialect } else { self.dialect }
     }
 
     /// True if the template takes contents that are lists of texts.

@@ -25,7 +25,7 @@ use crate::app::{App, Shared, Stage};
 use crate::error::ApiError;
 use crate::io::Impatient;
 use crate::options::ServeOptions;
-use crate::{chat, completions, gate, prefix, status, tokens};
+use crate::{chat, completions, gate, messages, prefix, responses, status, tokens};
 
 /// Time that connections have after their requests were cancelled.
 const LAST: Duration = Duration::from_secs(2);
@@ -90,6 +90,8 @@ impl Server {
         Router::new()
             .merge(chat::routes())
             .merge(completions::routes())
+            .merge(messages::routes())
+            .merge(responses::routes())
             .merge(tokens::routes())
             .merge(prefix::routes())
             .merge(status::routes())
