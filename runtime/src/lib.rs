@@ -30,6 +30,8 @@ pub mod safetensors;
 pub mod sample;
 pub mod session;
 mod storage;
+#[cfg(feature = "structured")]
+pub mod structured;
 #[cfg(feature = "chat")]
 pub mod template;
 

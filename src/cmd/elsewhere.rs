@@ -19,11 +19,7 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
         &["repl", "interactive", "conversation", "conversations", "talk", "simple-chat"],
         "`teff chat MODEL` holds a conversation",
     ),
-    (
-        &["serve", "server", "api", "start"],
-        "there is no server here yet: `teff run` and `teff chat` read pipes, and the library serves \
-         programs in Rust and C",
-    ),
+    (&["server", "api", "start"], "`teff serve MODEL` answers requests over HTTP"),
     (&["pull", "push", "download", "fetch", "get", "search", "login", "signin"], DOWNLOAD),
     (
         &["list", "ls", "models", "registry"],

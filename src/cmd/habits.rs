@@ -445,8 +445,49 @@ const QUANTIZE: &[Habit] = &[
     ),
 ];
 
+const LOGGED: Means = Nothing("--log LEVEL says how much is logged, on standard error");
+
+/// Flags of `serve`.
+const SERVE: &[Habit] = &[
+    habit("--jinja", Value::None, Same),
+    habit("--metrics", Value::None, Same),
+    habit("--no-slots", Value::None, Same),
+    habit("--slots", Value::None, Nothing("/props and /metrics say what runs")),
+    habit("--props", Value::None, Nothing("/props can be read, and not changed")),
+    habit("-cb --cont-batching", Value::None, Same),
+    habit("-nocb --no-cont-batching", Value::None, Nothing("texts are computed together always")),
+    habit("-kvu --kv-unified", Value::None, Same),
+    habit("--cache-prompt", Value::None, Same),
+    habit("--cache-reuse", Value::One, Nothing("prefixes of prompts are shared always")),
+    habit("-sps --slot-prompt-similarity", Value::One, Nothing("there are no slots")),
+    habit("--slot-save-path", Value::One, Refused("--prefix-dir DIR keeps prefixes")),
+    habit("--no-context-shift", Value::None, Same),
+    habit("--context-shift", Value::None, Nothing("a full context ends the text")),
+    habit("--no-webui --no-ui", Value::None, Nothing("the page at / is part of the server")),
+    habit("--webui --ui", Value::None, Same),
+    habit("-to", Value::One, Refused("--timeout SECONDS ends answers")),
+    habit("--threads-http", Value::One, Nothing("two threads pass the texts on")),
+    habit("--path", Value::One, Refused("the server has one page of its own")),
+    habit("--api-prefix", Value::One, Refused("paths are OpenAI's: leave it out")),
+    habit("--ssl-key-file", Value::One, TLS),
+    habit("--ssl-cert-file", Value::One, TLS),
+    habit("-embd --embeddings --embedding", Value::None, Refused("embeddings aren't here yet")),
+    habit("--reranking --rerank", Value::None, Refused("embeddings aren't here yet")),
+    habit("--pooling", Value::One, Refused("embeddings aren't here yet")),
+    habit("--reasoning-format", Value::One, Nothing("reasoning is told apart from the answer")),
+    habit("-v --verbose --log-verbose", Value::None, LOGGED),
+    habit("-lv --verbosity --log-verbosity", Value::One, LOGGED),
+    habit("--log-file", Value::One, LOGGED),
+    habit("--log-disable", Value::None, Refused("here that is --log off")),
+    habit("-md --model-draft", Value::One, DRAFT),
+    habit("--draft --draft-n --draft-max", Value::One, DRAFT),
+];
+
+const TLS: Means =
+    Refused("the server speaks HTTP: put a proxy such as Caddy or nginx in front of it for TLS");
+
 /// Spellings with one dash of options that Teff has: (as typed, the option).
-const DASHED: [(&str, &str); 2] = [("-sys", "system"), ("-st", "single-turn")];
+const DASHED: [(&str, &str); 3] = [("-sys", "system"), ("-st", "single-turn"), ("-np", "parallel")];
 
 /// Values that may follow a flag with [`Value::Maybe`].
 const SETTINGS: [&str; 7] = ["on", "off", "auto", "0", "1", "true", "false"];
@@ -465,6 +506,7 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "logits" => &[LOGITS, MODEL],
         "imatrix" => &[IMATRIX, MODEL],
         "inspect" => &[MODEL],
+        "serve" => &[SERVE, MODEL],
         _ => &[],
     }
 }
@@ -546,7 +588,7 @@ pub(crate) fn is_dashed(word: &str) -> bool {
 fn all() -> impl Iterator<Item = &'static Habit> {
     let tables = [
         RUN, CHATTING, TEXT, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS, IMATRIX, QUANTIZE, SPLIT,
-        MERGE,
+        MERGE, SERVE,
     ];
     tables.into_iter().flatten()
 }

@@ -1,6 +1,7 @@
 //! `teff inspect`: hyper-parameters, tensors and memory requirements of a model.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -15,17 +16,21 @@ use super::args::{Args, switch};
 use super::common::{CommonArgs, backends, model_argument, model_options};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human};
-use super::{Command, Failure, print};
+use super::{Command, Failure, engine_args, print};
 
 pub(crate) const COMMAND: Command = Command {
     name: "inspect",
     about: "describes a model and its memory requirements",
-    usage: &["inspect MODEL [--ctx N] [--json] [--stats] [OPTIONS]"],
+    usage: &[
+        "inspect MODEL [--ctx N] [--json] [--stats] [OPTIONS]",
+        "inspect MODEL --serve [--memory SIZE] [--cache SIZE] [--parallel N] [--json] [OPTIONS]",
+    ],
     details: "\
 Prints the architecture, hyper-parameters, tensors and the memory requirements of a session, all \
 from the model's header. total is the weights plus the session; weights in a mapped file are in the \
 system's page cache, which can be reclaimed for other programs. Embeddings of layers' inputs in a \
-mapped file, of which a token reads one row, are not in the total.",
+mapped file, of which a token reads one row, are not in the total. With --serve, it prints the memory \
+requirements of a server with the same options.",
     notes: "",
     args,
     run,
@@ -42,7 +47,9 @@ fn args(command: clap::Command) -> clap::Command {
              weights, and warnings: numbers that are not finite, matrices of zeros, norms whose RMS \
              is outside 0.01 to 100 or whose weights are all the same and not 1, norms of a Gemma \
              in GGUF whose mean is near 0 (these files have the weights plus 1). Reads all weights",
-        ));
+        ))
+        .arg(switch("serve", "print the memory requirements of `teff serve` with these options"));
+    let command = engine_args::engine_options(command);
     model_options(command, &["threads", "ctx", "backend", "kv", "weights"])
 }
 
@@ -50,6 +57,12 @@ fn run(args: &Args) -> Result<(), Failure> {
     let common = CommonArgs::read(args, "inspect")?;
     let (json, stats) = (args.has("json"), args.has("stats"));
     let model = common.open()?;
+    if args.has("serve") {
+        let model = Arc::new(model);
+        let options = engine_args::read(args, &common, &model)?;
+        let memory = engine_args::ServerMemory::new(&model, options).map_err(Failure::run)?;
+        return print(&if json { memory.json() } else { memory.text() });
+    }
     let options = common.options(&model)?;
     let memory_requirements = model.memory_requirements(&options).map_err(Failure::run)?;
     let mut report = Report::new(&model, options, memory_requirements, stats);

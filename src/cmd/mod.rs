@@ -13,6 +13,7 @@ mod chat;
 mod common;
 mod detokenize;
 mod elsewhere;
+mod engine_args;
 mod habits;
 mod imatrix;
 mod inspect;
@@ -25,6 +26,8 @@ mod prompt;
 mod quantize;
 mod roofline;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod split;
 #[cfg(feature = "story")]
 mod story;
@@ -63,6 +66,8 @@ const COMMANDS: &[Command] = &[
     split::MERGE,
     #[cfg(feature = "chat")]
     chat::COMMAND,
+    #[cfg(feature = "serve")]
+    serve::COMMAND,
     #[cfg(feature = "chat")]
     template::COMMAND,
     #[cfg(feature = "completions")]

@@ -270,7 +270,7 @@ fn unknown_commands_say_what_to_use() {
         ("list", "teff inspect"),
         ("ps", "no model stays loaded"),
         ("show", "teff inspect"),
-        ("server", "no server"),
+        ("server", "`teff serve MODEL`"),
         ("perplexity", "teff logits"),
         ("embedding", "embeddings"),
         ("convert_hf_to_gguf.py", "teff quantize"),

@@ -1,0 +1,213 @@
+//! Text that is held to a grammar: JSON that a schema allows, a regular expression, or a grammar in Lark.
+//!
+//! [`Grammars`] knows a model's vocabulary; [`Grammars::compile`] makes a [`Constraint`] of a [`Grammar`],
+//! which says before each token which ones may follow. Sampling takes one of these, so that a text that ends
+//! always matches.
+//!
+//! Nothing is let through by mistake: a keyword of a schema that isn't supported is an error that names it, and
+//! so is one that nobody knows. What schemas may say, which JSON is written, and all limits are in
+//! [`Grammar::JsonSchema`] and docs/structured.md.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use teff_runtime::Model;
+//! use teff_runtime::structured::{Grammar, Grammars};
+//!
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+//! let model = Model::open(path)?;
+//! let vocab = model.spec().vocab as usize;
+//! let grammars = Grammars::new(model.tokenizer()?, vocab)?;
+//! let mut yes_or_no = grammars.compile(&Grammar::Regex("yes|no".into()))?;
+//!
+//! let mut allowed = vec![0; vocab.div_ceil(32)];
+//! yes_or_no.mask(&mut allowed)?;
+//! let may_follow = |text: &str| {
+//!     let token = model.tokenizer().unwrap().find_token(text.as_bytes()).unwrap() as usize;
+//!     allowed[token / 32] >> (token % 32) & 1 == 1
+//! };
+//! assert!(may_follow("y") && may_follow("no") && !may_follow("a"));
+//! # Ok(()) }
+//! ```
+
+mod error;
+mod lark;
+mod limits;
+mod matcher;
+mod parts;
+mod pattern;
+mod schema;
+mod tokens;
+
+use std::sync::Arc;
+
+use llguidance::api::{GrammarInit, GrammarWithLexer, TopLevelGrammar};
+use llguidance::toktrie::{InferenceCapabilities, TokEnv};
+use llguidance::{Matcher, ParserFactory, panic_utils};
+
+pub use error::GrammarError;
+pub use parts::{Part, Parts};
+
+use crate::engine::Constraint;
+use crate::tokenizer::Tokenizer;
+
+/// Grammar of a text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Grammar {
+    /// JSON that this schema allows.
+    ///
+    /// The dialects are 2020-12, 2019-09, draft 7 and draft 6. Supported are `type`, `enum`, `const`;
+    /// `properties`, `required`, `additionalProperties`, `patternProperties`, `propertyNames`,
+    /// `minProperties`, `maxProperties`; `items`, `prefixItems`, `minItems`, `maxItems`; `minLength`,
+    /// `maxLength`, `pattern`, `format`; `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`,
+    /// `multipleOf`; `anyOf`, `allOf`, `oneOf` where its branches can't hold at once; `$ref` within the
+    /// schema, recursive too. Annotations such as `title` are allowed and mean nothing. All else is
+    /// refused by name.
+    ///
+    /// The JSON is on one line, with at most one space after each comma and colon. Properties come in
+    /// the schema's order, those that it doesn't name at the end.
+    JsonSchema(String),
+    /// Any JSON object, in the same form.
+    JsonObject,
+    /// Text that matches this regular expression from beginning to end. The syntax is that of
+    /// ECMAScript, without assertions and back-references; `^` and `$` may stand at the ends.
+    Regex(String),
+    /// Text of the rule `start` of a grammar in llguidance's variant of Lark, without special tokens,
+    /// nested grammars, and rules with limits or stops.
+    Lark(String),
+    /// Text and tokens of these parts.
+    Parts(Parts),
+}
+
+/// Grammars over the vocabulary of a model. Clones share it.
+#[derive(Clone)]
+pub struct Grammars {
+    factory: Arc<ParserFactory>,
+    ends: Arc<[u32]>,
+    vocab: usize,
+}
+
+impl core::fmt::Debug for Grammars {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Grammars").field("vocab", &self.vocab).finish_non_exhaustive()
+    }
+}
+
+impl Grammars {
+    /// Grammars over a tokenizer, for logits of `vocab` rows; rows without a token are never allowed.
+    /// Takes some time for a large vocabulary (0.1 s to 1 s): a model needs one.
+    ///
+    /// # Errors
+    /// [`GrammarError::Vocabulary`] if there are too many tokens.
+    pub fn new(tokenizer: &Tokenizer, vocab: usize) -> Result<Grammars, GrammarError> {
+        let tokens: TokEnv = tokens::tokens(tokenizer, vocab)?;
+        // A token of a model that can't force tokens and can't take any back.
+        let abilities = InferenceCapabilities::default();
+        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
+        let factory = ParserFactory::new(&tokens, abilities, &slices);
+        let mut factory = factory.map_err(|e| GrammarError::Refused { reason: e.to_string() })?;
+        factory.quiet();
+        *factory.limits_mut() = limits::parser();
+        let ends = tokenizer.stop_ids().iter().copied().filter(|&id| (id as usize) < vocab);
+        Ok(Grammars { factory: Arc::new(factory), ends: ends.collect(), vocab })
+    }
+
+    /// Constraint that holds a text to `grammar` from its first token on.
+    ///
+    /// Work and memory are bounded, whatever the grammar is.
+    ///
+    /// # Errors
+    /// [`GrammarError`], which names the keyword, the place or the limit.
+    pub fn compile(&self, grammar: &Grammar) -> Result<Box<dyn Constraint>, GrammarError> {
+        // llguidance compiles rules within rules recursively, as deep as the limits allow.
+        let compile = || self.matcher(grammar);
+        let done = std::thread::scope(|scope| {
+            let thread =
+                std::thread::Builder::new().name("grammar".into()).stack_size(limits::STACK);
+            let thread = thread.spawn_scoped(scope, compile);
+            thread.map(std::thread::ScopedJoinHandle::join)
+        });
+        let matcher = match done {
+            Ok(Ok(matcher)) => matcher?,
+            Ok(Err(_)) => {
+                return Err(GrammarError::Refused { reason: "compiling it panicked".into() });
+            }
+            Err(e) => return Err(GrammarError::Refused { reason: format!("no thread: {e}") }),
+        };
+        Ok(Box::new(matcher::Held::new(matcher, self.ends.clone(), self.vocab)))
+    }
+
+    fn matcher(&self, grammar: &Grammar) -> Result<Matcher, GrammarError> {
+        let text = |text: String| schema::Lark { text, schemas: Vec::new() };
+        let mut nested = Vec::new();
+        let lark = match grammar {
+            Grammar::JsonSchema(schema) => schema::lark(schema)?,
+            Grammar::JsonObject => schema::lark(r#"{"type": "object"}"#)?,
+            Grammar::Regex(regex) => text(format!("start: {}\n", pattern::whole(regex)?)),
+            Grammar::Lark(lark) => {
+                lark::check(lark)?;
+                text(lark.clone())
+            }
+            Grammar::Parts(parts) => {
+                let (start, schemas) = parts::lark(parts)?;
+                let mut all = text(start);
+                for (name, lark) in schemas {
+                    all.schemas.extend(lark.schemas);
+                    nested.push(GrammarWithLexer {
+                        name: Some(name),
+                        ..GrammarWithLexer::from_lark(lark.text)
+                    });
+                }
+                all
+            }
+        };
+        let schemas = lark.schemas.into_iter().map(|(name, schema)| GrammarWithLexer {
+            name: Some(name),
+            ..GrammarWithLexer::from_json_schema(schema)
+        });
+        let schemas = nested.into_iter().chain(schemas);
+        let start = GrammarWithLexer { name: None, ..GrammarWithLexer::from_lark(lark.text) };
+        let grammars = core::iter::once(start).chain(schemas).collect();
+        let grammar = TopLevelGrammar { grammars, max_tokens: None };
+        let limits = self.factory.limits().clone();
+        let tokens = self.factory.tok_env().clone();
+        let compile = || GrammarInit::Serialized(grammar).to_internal(Some(tokens), limits);
+        let (grammar, lexer) =
+            panic_utils::catch_unwind(std::panic::AssertUnwindSafe(compile)).map_err(refused)?;
+        let unsupported = |keyword: &str, reason: &str| {
+            let (keyword, reason) = (keyword.to_string(), reason.to_string());
+            Err(GrammarError::Unsupported { keyword, at: String::new(), reason })
+        };
+        if lexer.has_stop {
+            return unsupported("stop", "the text can't leave out what it ends with");
+        }
+        if lexer.has_max_tokens {
+            return unsupported("max_tokens", "a rule can't count tokens");
+        }
+        if lexer.has_temperature {
+            return unsupported("temperature", "a rule can't change sampling");
+        }
+        if let Some(warning) = lexer.render_warnings().into_iter().next() {
+            return Err(GrammarError::Refused { reason: warning });
+        }
+        let init = GrammarInit::Internal(grammar, lexer);
+        let parser = self.factory.create_parser_from_init_default(init).map_err(refused)?;
+        Ok(Matcher::new(Ok(parser)))
+    }
+}
+
+/// The error for one of llguidance.
+fn refused(error: impl core::fmt::Display) -> GrammarError {
+    let message = format!("{error:#}");
+    let first = matcher::first_line(&message);
+    let complex = ["too big", "too large", "too complex", "precomputation failed", "fuel", "limit"];
+    if complex.iter().any(|words| first.contains(words)) {
+        return GrammarError::TooComplex { reason: first.to_string() };
+    }
+    match lark::place(first) {
+        Some((line, column, message)) => {
+            GrammarError::Syntax { line, column, message: message.to_string() }
+        }
+        None => GrammarError::Refused { reason: first.to_string() },
+    }
+}

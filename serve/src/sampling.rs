@@ -1,0 +1,300 @@
+//! Fields of requests that say how text is generated.
+
+use serde_json::Value;
+use teff_runtime::Generate;
+use teff_runtime::tokenizer::{Specials, Tokenizer};
+
+use crate::error::{ApiError, ApiResult};
+use crate::json::{Fields, whole};
+use crate::options::ServeOptions;
+use crate::random;
+
+/// Maximum number of alternatives beside each token's log probability.
+pub(crate) const MAX_LOGPROBS: usize = 20;
+
+/// Maximum number of stop strings.
+const MAX_STOPS: usize = 64;
+
+/// Maximum number of biases.
+const MAX_BIASES: usize = 1 << 16;
+
+/// Bias for a token, or for each token of a text.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Bias {
+    of: BiasOf,
+    bias: f32,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum BiasOf {
+    Token(u32),
+    Text(String),
+}
+
+/// Fields that chats and texts have in common.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Common {
+    /// Sampling, limits and stop strings; without biases.
+    pub(crate) generate: Generate,
+    /// Biases, of which some are of texts.
+    pub(crate) biases: Vec<Bias>,
+    /// Number of answers.
+    pub(crate) choices: usize,
+    /// True for a stream of events.
+    pub(crate) stream: bool,
+    /// True for the usage at the end of a stream.
+    pub(crate) include_usage: bool,
+}
+
+impl Common {
+    /// Reads the fields. `logprobs` is read by the caller, since it differs.
+    ///
+    /// # Errors
+    /// [`ApiError`], which names the field.
+    pub(crate) fn read(fields: &Fields<'_>, options: &ServeOptions) -> ApiResult<Common> {
+        let mut s = options.sampling;
+        const LARGEST: f64 = f32::MAX as f64;
+        s.temperature = fields.number("temperature", 0.0..=LARGEST)?.unwrap_or(s.temperature);
+        // -1 is what some programs write for `off`.
+        s.top_k = match fields.integer("top_k", -1..=i64::MAX)? {
+            Some(k) => usize::try_from(k).unwrap_or(0),
+            None => s.top_k,
+        };
+        if let Some(p) = fields.number("top_p", 0.0..=1.0)? {
+            // Zero keeps the most likely token alone, as any share that small does.
+            s.top_p = p.max(f32::MIN_POSITIVE);
+        }
+        s.min_p = fields.number("min_p", 0.0..=1.0)?.unwrap_or(s.min_p);
+        let repeat = ["repeat_penalty", "repetition_penalty"];
+        for name in repeat {
+            if let Some(penalty) = fields.number(name, 0.0..=LARGEST)? {
+                if penalty == 0.0 {
+                    return Err(fields.error(name, "must be above 0 (1 is off)"));
+                }
+                s.repeat_penalty = penalty;
+            }
+        }
+        s.repeat_last_n = match fields.integer("repeat_last_n", -1..=i64::MAX)? {
+            Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            None => s.repeat_last_n,
+        };
+        let presence = fields.number("presence_penalty", -2.0..=2.0)?;
+        s.presence_penalty = presence.unwrap_or(s.presence_penalty);
+        let frequency = fields.number("frequency_penalty", -2.0..=2.0)?;
+        s.frequency_penalty = frequency.unwrap_or(s.frequency_penalty);
+        s.seed = seed(fields)?.or(options.seed).unwrap_or_else(random::seed);
+        let mut generate = Generate::default().with_sampling(s);
+        generate.max_tokens = match max_tokens(fields)? {
+            Some(limit) => limit,
+            None => options.max_tokens,
+        };
+        generate.ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
+        generate.stop = stops(fields)?;
+        let biases = biases(fields)?;
+        let choices = fields.count("n", 1..=options.max_choices)?.unwrap_or(1);
+        let stream = fields.bool("stream")?.unwrap_or(false);
+        let include_usage = match fields.object("stream_options")? {
+            Some(map) => Fields::within(map, "stream_options.").bool("include_usage")?,
+            None => None,
+        };
+        let include_usage = include_usage.unwrap_or(false);
+        Ok(Common { generate, biases, choices, stream, include_usage })
+    }
+}
+
+/// The seed: any whole number, negative ones and larger ones modulo 2^64; -1 for a random one.
+fn seed(fields: &Fields<'_>) -> ApiResult<Option<u64>> {
+    let Some(value) = fields.get("seed") else { return Ok(None) };
+    if let Some(seed) = value.as_u64() {
+        return Ok(Some(seed));
+    }
+    let seed = fields.integer("seed", i64::MIN..=i64::MAX)?;
+    Ok(seed.filter(|&n| n != -1).map(i64::cast_unsigned))
+}
+
+/// The limit of tokens: `Some(None)` for none.
+fn max_tokens(fields: &Fields<'_>) -> ApiResult<Option<Option<usize>>> {
+    let mut limit = None;
+    // The first that is there counts, but all must be numbers.
+    for name in ["n_predict", "max_completion_tokens", "max_tokens"] {
+        let n = fields.integer(name, -1..=i64::MAX)?;
+        limit = limit.or(n.map(|n| usize::try_from(n).ok()));
+    }
+    Ok(limit)
+}
+
+/// Stop strings, without empty ones.
+fn stops(fields: &Fields<'_>) -> ApiResult<Vec<String>> {
+    const WANTED: &str = "must be a string or an array of strings";
+    let mut stops = Vec::new();
+    match fields.get("stop") {
+        None => {}
+        Some(Value::String(stop)) => stops.push(stop.clone()),
+        Some(Value::Array(all)) => {
+            for stop in all {
+                let Value::String(stop) = stop else { return Err(fields.error("stop", WANTED)) };
+                stops.push(stop.clone());
+            }
+        }
+        Some(_) => return Err(fields.error("stop", WANTED)),
+    }
+    stops.retain(|stop| !stop.is_empty());
+    match stops.len() > MAX_STOPS {
+        true => Err(fields.error("stop", format_args!("may have at most {MAX_STOPS} strings"))),
+        false => Ok(stops),
+    }
+}
+
+/// Biases: an object from ids to numbers, or an array of pairs of an id or a text and a number, or
+/// `false` to rule tokens out.
+fn biases(fields: &Fields<'_>) -> ApiResult<Vec<Bias>> {
+    const WANTED: &str = "must be an object from token ids to numbers, or an array of pairs such as \
+                          [15043, -1.5], [\"text\", 2] and [\" no\", false]";
+    let wrong = || fields.error("logit_bias", WANTED);
+    let number = |value: &Value| match value {
+        Value::Bool(false) => Some(f32::NEG_INFINITY),
+        value => value.as_f64().map(|x| x as f32).filter(|x| x.is_finite()),
+    };
+    let id = |text: &str| text.trim().parse().ok();
+    let mut all = Vec::new();
+    match fields.get("logit_bias") {
+        None => {}
+        Some(Value::Object(map)) => {
+            for (key, value) in map {
+                let of = BiasOf::Token(id(key).ok_or_else(wrong)?);
+                all.push(Bias { of, bias: number(value).ok_or_else(wrong)? });
+            }
+        }
+        Some(Value::Array(pairs)) => {
+            for pair in pairs {
+                let Some([of, bias]) = pair.as_array().map(Vec::as_slice) else {
+                    return Err(wrong());
+                };
+                let of = match of {
+                    Value::String(text) => BiasOf::Text(text.clone()),
+                    Value::Number(n) => {
+                        let id = whole(n).and_then(|n| u32::try_from(n).ok());
+                        BiasOf::Token(id.ok_or_else(wrong)?)
+                    }
+                    _ => return Err(wrong()),
+                };
+                all.push(Bias { of, bias: number(bias).ok_or_else(wrong)? });
+            }
+        }
+        Some(_) => return Err(wrong()),
+    }
+    match all.len() > MAX_BIASES {
+        true => {
+            Err(fields.error("logit_bias", format_args!("may have at most {MAX_BIASES} parts")))
+        }
+        false => Ok(all),
+    }
+}
+
+/// Biases of tokens, those of texts by the tokens of these.
+///
+/// # Errors
+/// [`ApiError`] for an id that the vocabulary doesn't have.
+pub(crate) fn token_biases(biases: &[Bias], tokenizer: &Tokenizer) -> ApiResult<Vec<(u32, f32)>> {
+    let mut all = Vec::new();
+    for Bias { of, bias } in biases {
+        match of {
+            BiasOf::Token(id) if (*id as usize) < tokenizer.vocab_size() => all.push((*id, *bias)),
+            BiasOf::Token(id) => {
+                let size = tokenizer.vocab_size();
+                let message = format!("there is no token {id}: the vocabulary has {size}");
+                return Err(ApiError::field("logit_bias", message));
+            }
+            BiasOf::Text(text) => {
+                let ids = tokenizer.encode(text, Specials::Ignore);
+                let ids = ids.map_err(|e| ApiError::field("logit_bias", e))?;
+                all.extend(ids.into_iter().map(|id| (id, *bias)));
+            }
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use teff_runtime::sample::Sampling;
+
+    use super::*;
+
+    fn read(body: Value) -> ApiResult<Common> {
+        Common::read(&Fields::of_body(&body)?, &ServeOptions::default())
+    }
+
+    #[test]
+    fn what_is_absent_has_the_server_s_defaults() {
+        let got =
+            read(json!({"temperature": null, "stop": null, "n": null, "unknown": 3})).unwrap();
+        let s = got.generate.sampling;
+        assert_eq!(Sampling { seed: 0, ..s }, Sampling::default());
+        assert_eq!((got.choices, got.stream, got.include_usage), (1, false, false));
+        assert_eq!((got.generate.max_tokens, got.generate.stop.len()), (None, 0));
+        assert_ne!(s.seed, read(json!({})).unwrap().generate.sampling.seed);
+    }
+
+    #[test]
+    fn fields_that_are_honoured() {
+        let got = read(json!({
+            "temperature": 0, "top_k": 3, "top_p": 0.5, "min_p": 0.1, "seed": 7,
+            "repeat_penalty": 1.5, "repeat_last_n": -1, "presence_penalty": 0.5, "frequency_penalty": -1, "stop": ["a", "", "b"], "n": 2,
+            "max_tokens": 5, "max_completion_tokens": 4, "ignore_eos": true, "stream": true,
+            "stream_options": {"include_usage": true}, "logit_bias": {"5": -100, "6": false}
+        }))
+        .unwrap();
+        let s = got.generate.sampling;
+        assert_eq!((s.temperature, s.top_k, s.top_p, s.min_p, s.seed), (0.0, 3, 0.5, 0.1, 7));
+        assert_eq!((s.repeat_penalty, s.repeat_last_n), (1.5, usize::MAX));
+        assert_eq!((s.presence_penalty, s.frequency_penalty), (0.5, -1.0));
+        assert_eq!(got.generate.stop, ["a", "b"]);
+        assert_eq!((got.generate.max_tokens, got.choices), (Some(4), 2));
+        assert!(got.generate.ignore_eos && got.stream && got.include_usage);
+        assert_eq!(got.biases.len(), 2);
+        let limit = |body| read(body).unwrap().generate.max_tokens;
+        assert_eq!(limit(json!({"max_tokens": 0})), Some(0));
+        assert_eq!(limit(json!({"max_tokens": -1})), None);
+        assert_eq!(limit(json!({"n_predict": 1, "max_tokens": 9})), Some(1));
+        assert_eq!(read(json!({"stop": ""})).unwrap().generate.stop.len(), 0);
+        let seed = |n: Value| read(json!({"seed": n})).unwrap().generate.sampling.seed;
+        assert_eq!(seed(json!(1u64 << 40)), 1 << 40);
+        assert_eq!(seed(json!(u64::MAX)), u64::MAX);
+        assert_eq!(seed(json!(-2)), u64::MAX - 1);
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        for (field, value) in [
+            ("temperature", json!(-1)),
+            ("temperature", json!("hot")),
+            ("top_p", json!(1.5)),
+            ("top_k", json!(2.5)),
+            ("min_p", json!(-0.1)),
+            ("repeat_penalty", json!(0)),
+            ("max_tokens", json!(-2)),
+            ("max_tokens", json!("8")),
+            ("max_completion_tokens", json!([])),
+            ("n", json!(0)),
+            ("n", json!(100_000)),
+            ("stop", json!(5)),
+            ("stop", json!([5])),
+            ("seed", json!("x")),
+            ("seed", json!(1.5)),
+            ("stream", json!("yes")),
+            ("ignore_eos", json!(1)),
+            ("logit_bias", json!([[1]])),
+            ("logit_bias", json!({"x": 1})),
+            ("logit_bias", json!({"1": "x"})),
+            ("logit_bias", json!({"1": true})),
+            ("stream_options", json!(true)),
+            ("presence_penalty", json!(3)),
+        ] {
+            let e = read(json!({field: value})).unwrap_err();
+            assert_eq!(e.status.as_u16(), 400, "{field}");
+            assert_eq!(e.param.as_deref(), Some(field), "{}", e.message);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Tool calls: the formats in which models write them, parsers that find them in answers, grammars that
+//! force them, and the history of a conversation in the form that templates expect.
+//!
+//! - [`Dialect`] is what the rest of the server uses, [`Format`] what it is made of.
+//! - `parser` and `harmony` split answers into text, reasoning and calls; `scan`, `xml` and `gemma` know
+//!   single calls.
+//! - `force` and `values` make the languages of answers that call a tool.
+//! - `history` converts messages.
+
+mod dialect;
+mod force;
+mod format;
+mod gemma;
+mod harmony;
+mod history;
+mod json;
+mod parser;
+#[cfg(test)]
+mod round_trips;
+mod scan;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod turns;
+mod values;
+mod xml;
+
+use teff_runtime::template::Json;
+
+pub(crate) use dialect::Dialect;
+pub(crate) use force::Language;
+pub(crate) use turns::{Turns, name_error};
+
+use self::format::{Format, Start};
+use self::harmony::Harmony;
+use self::parser::CallParser;
+use self::scan::Function;
+use crate::job::{AnswerParser, Tool};
+
+/// Functions of a request's tools, as parsers and grammars need them.
+fn functions(tools: &[Tool]) -> Vec<Function> {
+    let function = |tool: &Tool| Function {
+        name: tool.name.clone(),
+        parameters: tool.parameters.as_ref().map_or_else(no_parameters, value),
+    };
+    tools.iter().map(function).collect()
+}
+
+/// Schema of a function without parameters.
+fn no_parameters() -> serde_json::Value {
+    serde_json::json!({"type": "object", "properties": {}})
+}
+
+/// The same value in another type.
+pub(crate) fn value(json: &Json) -> serde_json::Value {
+    use serde_json::Value;
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(b) => Value::Bool(*b),
+        Json::Int(i) => match (i64::try_from(*i), u64::try_from(*i)) {
+            (Ok(i), _) => Value::from(i),
+            (_, Ok(u)) => Value::from(u),
+            _ => Value::from(*i as f64),
+        },
+        Json::Float(f) => Value::from(*f),
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => Value::Array(items.iter().map(value).collect()),
+        Json::Object(entries) => {
+            Value::Object(entries.iter().map(|(k, v)| (k.clone(), value(v))).collect())
+        }
+    }
+}
+
+/// Parser of an answer in a format that begins at `start`.
+///
+/// Without functions it finds reasoning alone. `forced` says that a grammar makes the answer calls: their
+/// arguments are then delivered as they come.
+fn parser(
+    format: Format,
+    start: Start,
+    functions: Vec<Function>,
+    forced: bool,
+) -> Box<dyn AnswerParser> {
+    match format {
+        Format::Harmony => Box::new(Harmony::new(start, functions).eager(forced)),
+        _ => Box::new(CallParser::new(format, start, functions).eager(forced)),
+    }
+}

@@ -1,0 +1,230 @@
+//! Options of an engine, for commands that run many texts at once, and sizes with units.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use teff::Model;
+use teff::runtime::available_memory;
+use teff::runtime::engine::{
+    DEFAULT_PAUSE, DEFAULT_SEQUENCES, EngineError, EngineMemoryRequirements, EngineOptions, PAGE,
+};
+use teff::runtime::{Engine, EngineBuilder};
+
+use super::Failure;
+use super::args::{Args, option};
+use super::common::CommonArgs;
+use super::json::Object;
+use super::machine::human;
+
+/// Adds the options of an engine.
+pub(crate) fn engine_options(command: clap::Command) -> clap::Command {
+    command
+        .next_help_heading("Engine")
+        .arg(option(
+            "parallel",
+            "N",
+            &format!(
+                "maximum number of texts that are computed at the same time; others wait (default \
+                 {DEFAULT_SEQUENCES}); also -np"
+            ),
+        ))
+        .arg(option(
+            "memory",
+            "SIZE",
+            "most that the engine takes, such as 4GiB, beside the weights; its cache is what that \
+             leaves",
+        ))
+        .arg(option(
+            "cache",
+            "SIZE",
+            "memory for keys and values, of running texts and of prefixes that are kept (default: \
+             room for as many texts as --parallel says, of a quarter of the context each, but at \
+             most half of the memory that the system has available)",
+        ))
+        .arg(
+            option("batch", "N", "maximum number of tokens of a step")
+                .short('b')
+                .visible_alias("batch-size"),
+        )
+        .arg(option(
+            "pause",
+            "MS",
+            &format!(
+                "time in milliseconds that a long prompt may hold up the answers that are being \
+                 written, in each step (default {})",
+                DEFAULT_PAUSE.as_millis()
+            ),
+        ))
+        .arg(option("queue", "N", "maximum number of texts that wait (default 1024)"))
+}
+
+/// Reads the options of an engine.
+pub(crate) fn read(
+    args: &Args,
+    common: &CommonArgs,
+    model: &Model,
+) -> Result<EngineOptions, Failure> {
+    let session = common.options(model)?;
+    let mut options = EngineOptions::default();
+    options.context = common.ctx.filter(|&n| n > 0);
+    options.kv = session.kv;
+    options.backend = session.backend;
+    options.threads = session.threads;
+    options.oversubscribe = session.oversubscribe;
+    options.sequences = args.count("parallel", 1..=1 << 16)?.unwrap_or(options.sequences);
+    options.queue = args.count("queue", 0..=1 << 24)?.unwrap_or(options.queue);
+    options.batch = args.count("batch", 1..=1 << 16)?.unwrap_or(options.batch);
+    let pause = args.count("pause", 0..=3_600_000)?;
+    options.pause = pause.map_or(options.pause, |ms| Duration::from_millis(ms as u64));
+    options.memory = size(args, "memory")?;
+    options.cache = size(args, "cache")?;
+    Ok(options)
+}
+
+/// The builder of an engine with these options. Without `--memory` and `--cache`, the engine takes at
+/// most half of the memory that the system has available.
+pub(crate) fn builder(
+    model: &Arc<Model>,
+    options: EngineOptions,
+) -> Result<EngineBuilder, EngineError> {
+    let builder = Engine::builder(model).options(options);
+    if options.memory.is_some() || options.cache.is_some() {
+        return Ok(builder);
+    }
+    let half = available_memory().and_then(|bytes| usize::try_from(bytes / 2).ok());
+    match half {
+        Some(half) if builder.memory_requirements()?.total() > half => {
+            Ok(Engine::builder(model).options(options.with_memory(half)))
+        }
+        _ => Ok(builder),
+    }
+}
+
+/// Bytes that a server takes: its weights, its tokenizer and its engine.
+pub(crate) struct ServerMemory {
+    engine: EngineMemoryRequirements,
+    weights: u64,
+    tokenizer: usize,
+}
+
+impl ServerMemory {
+    /// Those of a model with these options.
+    pub(crate) fn new(model: &Arc<Model>, options: EngineOptions) -> Result<Self, EngineError> {
+        let engine = builder(model, options)?.memory_requirements()?;
+        let tokenizer = model.tokenizer().map_or(0, |tokenizer| tokenizer.memory());
+        Ok(ServerMemory { engine, weights: model.weight_bytes() - model.lookup_bytes(), tokenizer })
+    }
+
+    fn total(&self) -> u64 {
+        self.weights + (self.engine.total().saturating_add(self.tokenizer)) as u64
+    }
+
+    /// One JSON object.
+    pub(crate) fn json(&self) -> String {
+        let e = &self.engine;
+        let object = Object::new()
+            .count("context", Some(e.context))
+            .count("threads", Some(e.threads))
+            .count("pages", Some(e.pages))
+            .count("page_positions", Some(PAGE))
+            .count("checkpoints", Some(e.checkpoints))
+            .count("weight_bytes", Some(self.weights))
+            .count("tokenizer_bytes", Some(self.tokenizer))
+            .count("page_bytes", Some(e.page_bytes))
+            .count("checkpoint_bytes", Some(e.checkpoint_bytes))
+            .count("sequence_bytes", Some(e.sequences))
+            .count("arena_bytes", Some(e.arena))
+            .count("table_bytes", Some(e.tables))
+            .count("engine_bytes", Some(e.total()))
+            .count("total_bytes", Some(self.total()));
+        object.end() + "\n"
+    }
+
+    /// A table.
+    pub(crate) fn text(&self) -> String {
+        let e = &self.engine;
+        let mut out = format!(
+            "bytes of a server with a context of {}, {} pages of {PAGE} positions, {} checkpoints; \
+             threads: {}\n",
+            e.context, e.pages, e.checkpoints, e.threads
+        );
+        let rows = [
+            ("weights", self.weights),
+            ("tokenizer", self.tokenizer as u64),
+            ("pages", e.page_bytes as u64),
+            ("checkpoints", e.checkpoint_bytes as u64),
+            ("sequences", e.sequences as u64),
+            ("arena", e.arena as u64),
+            ("tables", e.tables as u64),
+            ("total", self.total()),
+        ];
+        for (key, n) in rows {
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "{key:<16}{n:>15}  {}", human(n));
+        }
+        out
+    }
+}
+
+/// The value of an option as a number of bytes: `512MiB`, `4G`, `1.5GB` or a number.
+pub(crate) fn size(args: &Args, id: &str) -> Result<Option<usize>, Failure> {
+    let parse = |text: String| {
+        let allowed = "a number of bytes, such as 512MiB, 4GiB or 2000000000";
+        bytes(&text).ok_or_else(|| args.refused(id, &text, allowed))
+    };
+    args.text(id)?.map(parse).transpose()
+}
+
+/// Number of bytes that a text names. `K`, `M`, `G` and `T` are powers of 1024, as `KiB` is; `kB` and
+/// its like are powers of 1000.
+fn bytes(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return None,
+    };
+    if let Ok(n) = number.parse::<u64>() {
+        return n.checked_mul(factor).and_then(|n| usize::try_from(n).ok());
+    }
+    let n = number.parse::<f64>().ok()? * factor as f64;
+    // Beyond 2^53 a fraction of bytes has no meaning.
+    (n < (1u64 << 53) as f64).then_some(n as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, n) in [
+            ("0", Some(0)),
+            ("123", Some(123)),
+            ("1k", Some(1024)),
+            ("4GiB", Some(4 << 30)),
+            ("1.5 GiB", Some(3 << 29)),
+            ("2GB", Some(2_000_000_000)),
+            ("10 MB", Some(10_000_000)),
+            ("", None),
+            ("GiB", None),
+            ("-1", None),
+            ("1.2.3G", None),
+            ("4 gibibytes", None),
+            ("99999999999999999999", None),
+            ("99999999T", None),
+        ] {
+            assert_eq!(bytes(text), n, "{text}");
+        }
+    }
+}
