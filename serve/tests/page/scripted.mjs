@@ -188,6 +188,20 @@ export const scripted = [
         page.expect(said < 800, `${said} characters are read aloud`);
         await page.click("#clear");
     }],
+    ["who reads further up is left there", async (page) => {
+        await page.say("long");
+        await page.run(`$("prompt").value = "endless"; $("prompt").focus();`);
+        await page.press("Enter");
+        const text = `[...document.querySelectorAll("article")].at(-1).textContent`;
+        await page.run(`await until(() => /piece 2 /.test(${text}));
+            $("log").scrollTop = 500;
+            await until(() => /piece 9 /.test(${text}));`);
+        same(page, await page.run(`return $("log").scrollTop;`), 500, "while it answers");
+        await page.press("Escape");
+        await page.last();
+        same(page, await page.run(`return $("log").scrollTop;`), 500, "when it has ended");
+        await page.click("#clear");
+    }],
     ["the strip shows the server, and rests while nobody looks", async (page) => {
         await page.run(`await until(() => /^[1-9]/.test($("l-speed").textContent));`);
         const [speed, ...rest] = await page.run(`return ["speed", "batch", "queue", "pages", "hits"].map((name) => $("l-" + name).textContent);`);
