@@ -1,15 +1,15 @@
 // A server that answers as `teff serve` does, from a script: what the page is tested against where no model
 // could be made to say the same (errors in the middle of a stream, a lost connection, thoughts, tools).
-import { createHash } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 
-const hash = (text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
-
-/** The policy under which the page must work: its own script and style by their hashes, and its own origin. */
-function policy(html) {
-    const inside = (tag) => new RegExp(`<${tag}>([^]*?)</${tag}>`).exec(html)[1];
-    return `default-src 'none'; script-src ${hash(inside("script"))}; style-src ${hash(inside("style"))}; `
+/** The page and the policy under which it must work: its own script and style, by a number that is used once. */
+function guarded(html) {
+    const nonce = randomUUID();
+    const marked = html.replace("<script>", `<script nonce="${nonce}">`).replace("<style>", `<style nonce="${nonce}">`);
+    const policy = `default-src 'none'; script-src 'nonce-${nonce}'; style-src 'nonce-${nonce}'; `
         + "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    return { marked, policy };
 }
 
 export const LONG_LINES = 20_000;
@@ -161,8 +161,9 @@ export async function mock(html) {
     const server = createServer(async (request, response) => {
         const path = `${request.method} ${request.url}`;
         if (path === "GET /") {
-            response.writeHead(200, { "Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy(html) });
-            return response.end(html);
+            const { marked, policy } = guarded(html);
+            response.writeHead(200, { "Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy });
+            return response.end(marked);
         }
         if (path === "GET /metrics") control.polls += 1;
         if (control.key && request.headers.authorization !== `Bearer ${control.key}`) {
@@ -178,7 +179,7 @@ export async function mock(html) {
             case "GET /props":
                 return json(response, 200, {
                     default_generation_settings: { n_ctx: 4096, params: { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, max_tokens: -1 } },
-                    chat_template: control.template ? "{{ messages }}" : null, build_info: "teff 0.1.0",
+                    chat_template: "{{ messages }}", chat_template_source: control.template ? "model" : "builtin", build_info: "teff 0.1.0",
                 });
             case "GET /metrics":
                 control.generated += 40;
@@ -198,16 +199,29 @@ export async function mock(html) {
 }
 
 function metrics(generated) {
-    return `# HELP teff_batch_tokens Tokens of the last step.
+    return `# HELP teff_queue_requests Sequences that wait to be admitted.
+# TYPE teff_queue_requests gauge
+teff_queue_requests 2.0
+# HELP teff_batch_sequences Sequences of the last step.
+# TYPE teff_batch_sequences gauge
+teff_batch_sequences 3.0
+# HELP teff_batch_tokens Tokens of the last step.
 # TYPE teff_batch_tokens gauge
-teff_batch_tokens 45
-teff_batch_sequences 3
-teff_sequences_waiting 2
-teff_kv_pages{state="running"} 24
-teff_kv_pages{state="cached"} 30
-teff_kv_pages{state="free"} 10
+teff_batch_tokens 45.0
+# HELP teff_pages Pages of the KV cache by state.
+# TYPE teff_pages gauge
+teff_pages{state="running"} 24.0
+teff_pages{state="cached"} 30.0
+teff_pages{state="free"} 10.0
+# HELP teff_prompt_tokens Tokens of prompts.
+# TYPE teff_prompt_tokens counter
 teff_prompt_tokens_total 2000
-teff_prompt_cached_tokens_total 1500
+# HELP teff_prompt_tokens_cached Tokens of prompts that came from cached prefixes.
+# TYPE teff_prompt_tokens_cached counter
+teff_prompt_tokens_cached_total 1500
+# HELP teff_generated_tokens Generated tokens.
+# TYPE teff_generated_tokens counter
 teff_generated_tokens_total ${generated}
+# EOF
 `;
 }

@@ -223,7 +223,7 @@ export const scripted = [
         page.control.template = false;
         await page.open(page.url);
         await page.ready();
-        same(page, await page.run(`return [$("mode").value, $("mode").disabled, $("system-field").hidden, $("prompt").placeholder];`), ["text", true, true, "Beginning of a text"], "the mode");
+        same(page, await page.run(`return [$("mode").value, $("mode-why").hidden, $("system-field").hidden, $("prompt").placeholder];`), ["text", false, true, "Beginning of a text"], "the mode");
         const turn = await page.say("Once upon a time");
         same(page, turn.answer, " there was a grain.", "the text");
         const { path, prompt, messages } = page.control.asked.at(-1);
@@ -231,10 +231,14 @@ export const scripted = [
         await page.run(`[...document.querySelectorAll(".answer .acts button")].find((b) => b.textContent === "Go on").click();`);
         same(page, (await page.last()).answer, " there was a grain. there was a grain.", "it goes on");
         same(page, page.control.asked.at(-1).prompt, "Once upon a time there was a grain.", "from where it was");
+        await page.choose({ mode: "chat" });
+        await page.say("hello");
+        same(page, page.control.asked.at(-1).messages, [{ role: "user", content: "hello" }], "or converses, if that is wanted, without the text");
+        await page.run(`sessionStorage.removeItem("teff-mode");`);
         page.control.template = true;
         await page.open(page.url);
         await page.ready();
-        same(page, await page.run(`return [$("mode").value, $("mode").disabled];`), ["chat", false], "with a template");
+        same(page, await page.run(`return [$("mode").value, $("mode-why").hidden];`), ["chat", true], "with a template");
         await page.click("#clear");
     }],
     ["a key is asked for, kept for the tab, and sent", async (page) => {
