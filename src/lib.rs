@@ -29,6 +29,7 @@ pub use teff_graph::{LogitsFor, Outputs, Spec, StepError};
 pub use teff_kernels::{Backend, Cpu, Format, KvFormat};
 #[cfg(feature = "chat")]
 pub use teff_runtime::chat::{Chat, ChatError, ChatTemplate, Message};
+pub use teff_runtime::engine::{self, Engine, EngineError, EngineOptions};
 pub use teff_runtime::pool::{Crew, Pool, available_threads};
 pub use teff_runtime::sample::{LogSoftmax, Logprob, Sampler, Sampling, TokenLogprobs};
 pub use teff_runtime::tokenizer::{Specials, Tokenizer, Utf8Stream};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::path::{Path, PathBuf};
 
 use common::{data, golden};
+use teff::runtime::engine::{Constraint, ConstraintError};
 use teff::{Generate, KvFormat, LogitsFor, Model, Sampling, SessionOptions};
 
 struct Counting;
@@ -44,6 +45,28 @@ fn calls(f: impl FnOnce()) -> usize {
     f();
     COUNT.store(false, SeqCst);
     CALLS.load(SeqCst)
+}
+
+/// Constraint that allows every second token.
+struct EverySecond;
+
+impl Constraint for EverySecond {
+    fn mask(&mut self, allowed: &mut [u32]) -> Result<(), ConstraintError> {
+        allowed.fill(0x5555_5555);
+        Ok(())
+    }
+
+    fn accept(&mut self, _: u32) -> Result<(), ConstraintError> {
+        Ok(())
+    }
+
+    fn is_complete(&mut self) -> bool {
+        false
+    }
+
+    fn fork(&self) -> Box<dyn Constraint> {
+        Box::new(EverySecond)
+    }
 }
 
 /// Runs without the test harness (Cargo.toml), whose own thread allocates at unpredictable times.
@@ -98,7 +121,7 @@ fn predicted_is_used_and_tokens_take_nothing() {
         // Text: sampling and decoding allocate nothing either.
         let mut s = model.session(&SessionOptions::default()).unwrap();
         let plain = Generate {
-            sampling: Sampling { repeat_penalty: 1.1, ..Sampling::default() },
+            sampling: Sampling::default().with_repeat_penalty(1.1, 64).with_frequency_penalty(0.1),
             max_tokens: Some(60),
             ignore_eos: true,
             ..Generate::default()
@@ -116,6 +139,13 @@ fn predicted_is_used_and_tokens_take_nothing() {
             g.next_piece().unwrap();
             let n = calls(|| while g.next_piece().unwrap().is_some() {});
             assert_eq!(n, 0, "{file}: allocations while generating text");
+            // Nor does a constraint.
+            s.truncate(0);
+            let g = s.generate("the cat", &how).unwrap();
+            let mut g = g.with_constraint(Box::new(EverySecond)).unwrap();
+            g.next_piece().unwrap();
+            let n = calls(|| while g.next_piece().unwrap().is_some() {});
+            assert_eq!(n, 0, "{file}: allocations while generating text with a constraint");
             // Nor does a hook.
             s.truncate(0);
             let g = s.generate("the cat", &how).unwrap();

@@ -28,7 +28,8 @@ const USAGE: &str = "usage: plan_to_rust MODEL.gguf --out PLAN.rs [--ctx N] [--b
 fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let (mut model, mut out, mut prompt) = (None, None, String::new());
     let outputs = Outputs::Logits;
-    let mut options = Options { batch: 1, logits: 1, context: 0, kv: KvFormat::F32, outputs };
+    let mut options =
+        Options { batch: 1, logits: 1, context: 0, kv: KvFormat::F32, outputs, pages: 0 };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let mut value = || rest.next().ok_or_else(|| format!("{arg} wants a value"));

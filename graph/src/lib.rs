@@ -25,7 +25,8 @@ mod team;
 pub mod weights;
 
 pub use exec::{
-    ArenaError, MAX_TEAM, Memory, RestoreError, Runner, RunnerError, Running, TruncateError,
+    ArenaError, MAX_TEAM, Memory, PageError, RestoreError, Runner, RunnerError, Running,
+    TruncateError,
 };
 pub use ids::TensorId;
 pub use layers::{Activation, Layer};

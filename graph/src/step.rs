@@ -141,6 +141,22 @@ pub enum StepError {
         /// Number of the sequence.
         sequence: u16,
     },
+    /// A sequence has fewer pages than its tokens need.
+    NoPages {
+        /// Number of the sequence.
+        sequence: u16,
+        /// Pages that it needs.
+        needed: usize,
+        /// Pages that it has.
+        got: usize,
+    },
+    /// A sequence would write to a page that another one uses as well.
+    SharedPage {
+        /// Number of the sequence.
+        sequence: u16,
+        /// Number of the page.
+        page: u32,
+    },
     /// The step was cancelled.
     Cancelled,
     /// The team has more workers than there is memory for, or two with the same rank, or the step is
@@ -190,6 +206,13 @@ impl fmt::Display for StepError {
             StepError::SequenceTwice { sequence } => {
                 write!(f, "two segments of sequence {sequence} in one step")
             }
+            StepError::NoPages { sequence, needed, got } => {
+                write!(f, "sequence {sequence} needs {needed} pages, but has {got}")
+            }
+            StepError::SharedPage { sequence, page } => write!(
+                f,
+                "sequence {sequence} can't write to page {page}, which another sequence uses as well"
+            ),
             StepError::Cancelled => f.write_str("the step was cancelled; it can be tried again"),
             StepError::Team { max, got } if got > max => {
                 write!(f, "a team of {got} workers, but there is memory for {max}")

@@ -99,7 +99,7 @@ fn lengths_and_counts_in_headers() {
 }
 
 fn options(batch: usize) -> Options {
-    Options { batch, logits: 1, context: 64, kv: KvFormat::F32, outputs: Outputs::Logits }
+    Options { batch, logits: 1, context: 64, kv: KvFormat::F32, outputs: Outputs::Logits, pages: 0 }
 }
 
 /// Exact memory of a plan; `None` on overflow.
@@ -118,7 +118,8 @@ fn memory_requirements(spec: &Spec, format: Format, o: &Options) -> Option<Memor
 #[test]
 fn batches() {
     let spec = with_len(&gpt2::small(), 1);
-    let (mut last, mut overflows) = (MemoryRequirements { scratch: 0, state: 0, per_thread: 0 }, 0);
+    let (mut last, mut overflows) =
+        (MemoryRequirements { scratch: 0, state: 0, pool: 0, per_thread: 0 }, 0);
     for batch in EDGES.into_iter().filter_map(|n| usize::try_from(n).ok()) {
         let Some(n) = memory_requirements(&spec, Format::Q8_0, &options(batch)) else {
             overflows += 1;

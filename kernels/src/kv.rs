@@ -200,6 +200,8 @@ pub struct KvHead<'a> {
     pub(crate) layout: KvLayout,
     pub(crate) keys: &'a [u8],
     pub(crate) values: &'a [u8],
+    /// Blocks of the cache in which those of the text lie; empty for a ring.
+    pub(crate) pages: &'a [u32],
 }
 
 impl<'a> KvHead<'a> {
@@ -215,7 +217,36 @@ impl<'a> KvHead<'a> {
         assert!(
             keys.as_ptr().cast::<f32>().is_aligned() && values.as_ptr().cast::<f32>().is_aligned()
         );
-        KvHead { layout, keys, values }
+        KvHead { layout, keys, values, pages: &[] }
+    }
+
+    /// The same with a page table: block `b` of the text, which is positions `b * KV_BLOCK` to
+    /// `(b + 1) * KV_BLOCK`, lies in block `pages[b]` of the cache, and thus position `p` in slot
+    /// `pages[p / KV_BLOCK] * KV_BLOCK + p % KV_BLOCK`.
+    ///
+    /// # Panics
+    /// If the table is empty. Attention panics where it needs a block beyond the cache.
+    #[must_use]
+    pub fn with_pages(self, pages: &'a [u32]) -> Self {
+        assert!(!pages.is_empty(), "a page table has pages");
+        KvHead { pages, ..self }
+    }
+
+    /// Positions that there is room for; of a ring, of those that are kept.
+    #[inline(always)]
+    pub(crate) fn positions(&self) -> usize {
+        if self.pages.is_empty() { self.layout.capacity } else { self.pages.len() * KV_BLOCK }
+    }
+
+    /// Block of the cache in which block `b` of the text lies.
+    #[inline(always)]
+    pub(crate) fn place(&self, b: usize) -> usize {
+        if !self.pages.is_empty() {
+            return self.pages[b] as usize;
+        }
+        let ring = self.layout.capacity / KV_BLOCK;
+        // The division is for rings only.
+        if b < ring { b } else { b % ring }
     }
 
     /// Its shape and format.

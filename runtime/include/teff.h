@@ -304,8 +304,10 @@ typedef struct teff_generate_options {
     float top_p;            /* share of probability that is kept, above 0; 1 is off */
     float min_p;            /* smallest probability kept, as a share of the largest; 0 is off */
     float repeat_penalty;   /* divides logits of recent tokens; 1 is off */
+    float presence_penalty; /* is subtracted from logits of recent tokens; 0 is off */
+    float frequency_penalty; /* the same for each time that they occur; 0 is off */
     uint32_t top_k;         /* number of largest logits kept; 0 is off */
-    uint32_t repeat_last_n; /* number of tokens at the end of the text that are recent */
+    uint32_t repeat_last_n; /* tokens at the end of the text that are recent; UINT32_MAX: all */
     uint32_t ignore_end;    /* not 0: continue after the model ends the text */
     uint32_t reserved;      /* 0 */
     /* n_stop texts with terminating zeros, none of them empty: the first that is completed ends the
@@ -315,7 +317,7 @@ typedef struct teff_generate_options {
     size_t n_stop;
 } teff_generate_options;
 #define TEFF_GENERATE_OPTIONS_INIT \
-    { sizeof(teff_generate_options), 0, 0, 0.8f, 0.95f, 0.05f, 1.0f, 40, 64, 0, 0, NULL, 0 }
+    { sizeof(teff_generate_options), 0, 0, 0.8f, 0.95f, 0.05f, 1.0f, 0, 0, 40, 64, 0, 0, NULL, 0 }
 
 /* Reason why a generation ended, as uint32_t. */
 enum {

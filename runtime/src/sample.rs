@@ -2,10 +2,12 @@
 //!
 //! The stages, in llama.cpp's order; each works on the result of the one before:
 //!
-//! 1. **Repetition penalty**: the logit of every token among the last `repeat_last_n` of the
-//!    history is divided by `repeat_penalty` if it is positive, otherwise multiplied by it, once no
-//!    matter how often the token occurs. A result beyond the range of f32 becomes the largest
-//!    finite value.
+//! 1. **Penalties**, as [llama.cpp] has them: the logit of every token that is among the last
+//!    `repeat_last_n` of the history (prompt and generated text alike) is divided by `repeat_penalty`
+//!    if it is positive, otherwise multiplied by it, once no matter how often the token occurs; then
+//!    `n * frequency_penalty + presence_penalty` is subtracted, where `n` is the number of times that
+//!    it occurs there. If either result is beyond the range of f32, it becomes the largest finite
+//!    value of its sign.
 //! 2. **Temperature 0** ends here: the largest logit wins, the lowest id on ties.
 //! 3. **Top-k**: the `top_k` largest logits are kept, lower ids first on ties. A `top_k` of the
 //!    vocabulary size or more is off.
@@ -21,11 +23,14 @@
 //!
 //! A logit of negative infinity marks a token as impossible: it is never drawn.
 //!
-//! The same seed gives the same tokens on every machine: differences and quotients are single f32
-//! operations, `exp` is [`teff_kernels::exp`], sums are f64 in the orders above (the total of stage
-//! 4 without top-k: ascending id), and the generator ([`Rng`]) is a published one. Every draw
+//! The same seed gives the same tokens on every machine: sums, differences, products and quotients
+//! of logits, penalties and temperature are single f32 operations in the order written, `n` rounded
+//! to f32 first, `exp` is [`teff_kernels::exp`], sums are f64 in the orders above (the total of
+//! stage 4 without top-k: ascending id), and the generator ([`Rng`]) is a published one. Every draw
 //! consumes one number of the generator, even if only one token is left; greedy choices consume
 //! none.
+//!
+//! [llama.cpp]: https://github.com/ggml-org/llama.cpp/blob/master/src/llama-sampler.cpp
 
 mod float;
 mod logprobs;

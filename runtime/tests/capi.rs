@@ -231,6 +231,8 @@ fn layouts() -> String {
                 top_p,
                 min_p,
                 repeat_penalty,
+                presence_penalty,
+                frequency_penalty,
                 top_k,
                 repeat_last_n,
                 ignore_end,
@@ -317,6 +319,8 @@ fn check_program() -> String {
             o.top_p, o.min_p
         ),
         format!("generate_options.repeat_penalty == {:?}f", o.repeat_penalty),
+        format!("generate_options.presence_penalty == {:?}f", o.presence_penalty),
+        format!("generate_options.frequency_penalty == {:?}f", o.frequency_penalty),
         format!("generate_options.top_k == {}", o.top_k),
         format!("generate_options.repeat_last_n == {}", o.repeat_last_n),
         format!(

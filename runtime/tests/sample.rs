@@ -1,7 +1,6 @@
 //! Properties of sampling.
 
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 use teff_runtime::sample::{SampleError, Sampler, Sampling, SamplingError};
 
 /// Everything off: the plain distribution of the logits.
@@ -26,29 +25,54 @@ fn sampling() -> impl Strategy<Value = Sampling> {
     let top_k = prop_oneof![Just(0usize), 1usize..500, 1usize..10];
     let top_p = prop_oneof![Just(1.0f32), 0.001f32..1.0];
     let min_p = prop_oneof![Just(0.0f32), 0.0f32..=1.0];
-    let repeat_penalty = prop_oneof![2 => Just(1.0f32), 1 => 0.2f32..3.0];
-    (temperature, top_k, top_p, min_p, repeat_penalty, 0usize..10, any::<u64>()).prop_map(
-        |(temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed)| Sampling {
+    (temperature, top_k, top_p, min_p, penalties(), any::<u64>()).prop_map(
+        |(temperature, top_k, top_p, min_p, penalties, seed)| Sampling {
             temperature,
             top_k,
             top_p,
             min_p,
-            repeat_penalty,
-            repeat_last_n,
             seed,
+            ..penalties
         },
     )
+}
+
+/// Tokens of any size, or a few that occur again and again.
+fn history() -> impl Strategy<Value = Vec<u32>> {
+    let any = proptest::collection::vec(any::<u32>(), 0..20);
+    prop_oneof![any, proptest::collection::vec(0u32..8, 0..40)]
+}
+
+/// Greedy sampling with any penalties.
+fn penalties() -> impl Strategy<Value = Sampling> {
+    let repeat = prop_oneof![2 => Just(1.0f32), 1 => 0.2f32..3.0];
+    let presence = prop_oneof![2 => Just(0.0f32), 1 => -3.0f32..3.0];
+    let frequency = prop_oneof![2 => Just(0.0f32), 1 => -3.0f32..3.0];
+    let last_n = prop_oneof![3 => 0usize..10, 1 => Just(usize::MAX)];
+    (repeat, presence, frequency, last_n).prop_map(|(repeat, presence, frequency, last_n)| {
+        let s = Sampling::greedy().with_repeat_penalty(repeat, last_n);
+        s.with_presence_penalty(presence).with_frequency_penalty(frequency)
+    })
+}
+
+/// The logits after the penalties, the slow way: a token at a time.
+fn penalized(s: &Sampling, logits: &[f32], history: &[u32]) -> Vec<f32> {
+    let recent: Vec<u32> = history.iter().rev().take(s.repeat_last_n).copied().collect();
+    let of = |(id, &logit): (usize, &f32)| {
+        let n = recent.iter().filter(|t| **t as usize == id).count();
+        if n == 0 || logit == f32::NEG_INFINITY {
+            return logit;
+        }
+        let x = if logit > 0.0 { logit / s.repeat_penalty } else { logit * s.repeat_penalty };
+        x - (n as f32 * s.frequency_penalty + s.presence_penalty)
+    };
+    logits.iter().enumerate().map(of).collect()
 }
 
 /// Reference implementation, the slow way: the remaining tokens with their weights, and the total
 /// of the weights.
 fn truth(s: &Sampling, logits: &[f32], history: &[u32]) -> Vec<(u32, f32)> {
-    let mut logits = logits.to_vec();
-    let recent: BTreeSet<u32> = history.iter().rev().take(s.repeat_last_n).copied().collect();
-    for id in recent {
-        let x = &mut logits[id as usize];
-        *x = if *x > 0.0 { *x / s.repeat_penalty } else { *x * s.repeat_penalty };
-    }
+    let logits = penalized(s, logits, history);
     let mut left: Vec<(u32, f32)> =
         logits.iter().enumerate().map(|(i, &x)| (i as u32, x)).collect();
     left.retain(|(_, x)| *x > f32::NEG_INFINITY);
@@ -82,7 +106,7 @@ fn truth(s: &Sampling, logits: &[f32], history: &[u32]) -> Vec<(u32, f32)> {
 proptest! {
     #[test]
     fn draws_from_what_the_definition_leaves(
-        s in sampling(), logits in logits(), history in proptest::collection::vec(any::<u32>(), 0..20),
+        s in sampling(), logits in logits(), history in history(),
     ) {
         let vocab = logits.len();
         let history: Vec<u32> = history.into_iter().map(|id| id % vocab as u32).collect();
@@ -111,12 +135,28 @@ proptest! {
                 best = i;
             }
         }
-        let zero = Sampling { temperature: 0.0, repeat_penalty: 1.0, ..other };
-        let one = Sampling { top_k: 1, repeat_penalty: 1.0, ..other };
+        let zero = Sampling { temperature: 0.0, ..other };
+        let one = Sampling { top_k: 1, ..other };
         for s in [Sampling::greedy(), zero, one] {
             let mut sampler = Sampler::new(s, logits.len()).unwrap();
             prop_assert_eq!(sampler.sample(&logits, &[]), Ok(best as u32));
         }
+    }
+
+    #[test]
+    fn a_wrong_history_leaves_nothing_behind(
+        s in sampling(), logits in logits(), history in history(),
+    ) {
+        let s = Sampling { presence_penalty: 0.5, repeat_last_n: usize::MAX, ..s };
+        let (vocab, id) = (logits.len(), logits.len() as u32);
+        let history: Vec<u32> = history.into_iter().map(|id| id % vocab as u32).collect();
+        let mut sampler = Sampler::new(s, vocab).unwrap();
+        let wrong = [&history[..], &[id], &history].concat();
+        let refused = SampleError::BadToken { position: history.len(), id, vocab };
+        prop_assert_eq!(sampler.sample(&logits, &wrong), Err(refused));
+        let mut fresh = Sampler::new(s, vocab).unwrap();
+        prop_assert_eq!(sampler.sample(&logits, &history), fresh.sample(&logits, &history));
+        prop_assert!(sampler.choices().eq(fresh.choices()));
     }
 
     #[test]
@@ -140,7 +180,6 @@ proptest! {
         s in sampling(), order in Just((0..300u32).collect::<Vec<_>>()).prop_shuffle(),
         step in 0.01f32..0.2,
     ) {
-        let s = Sampling { repeat_penalty: 1.0, ..s };
         let logits: Vec<f32> = (0..300).map(|i| i as f32 * step - 5.0).collect(); // no ties
         let mut shuffled = vec![0.0; 300];
         for (i, &to) in order.iter().enumerate() {
@@ -188,7 +227,7 @@ proptest! {
     #[test]
     fn bytes_are_bounded_by_the_vocabulary(s in sampling(), vocab in 1usize..1 << 20) {
         let bytes = Sampler::bytes(&s, vocab);
-        prop_assert!(bytes <= vocab * (4 + 8 + 8 + 4));
+        prop_assert!(bytes <= vocab * (4 + 4 + 8 + 8 + 4));
         prop_assert_eq!(Sampler::bytes(&Sampling::greedy(), vocab), 0);
     }
 }
@@ -230,6 +269,43 @@ fn greedy_penalty_lowers_exactly_the_recent() {
     // Without a penalty the history is ignored.
     let mut sampler = Sampler::new(Sampling::default(), 4).unwrap();
     assert!(sampler.sample(&logits, &[1000]).is_ok());
+}
+
+#[test]
+fn presence_counts_once_and_frequency_each_time() {
+    let of = |presence, frequency, last_n, history: &[u32]| {
+        let s =
+            Sampling::greedy().with_presence_penalty(presence).with_frequency_penalty(frequency);
+        let mut sampler = Sampler::new(s.with_repeat_last_n(last_n), 4).unwrap();
+        sampler.sample(&[4.0, 3.0, 2.0, 1.0], history).unwrap()
+    };
+    const ALL: usize = usize::MAX;
+    assert_eq!(of(1.5, 0.0, ALL, &[]), 0);
+    assert_eq!(of(1.5, 0.0, ALL, &[0]), 1); // 2.5, 3
+    assert_eq!(of(0.9, 0.0, ALL, &[0, 0, 0]), 0); // 3.1: once
+    assert_eq!(of(0.0, 0.9, ALL, &[0]), 0); // 3.1
+    assert_eq!(of(0.0, 0.9, ALL, &[0, 0]), 1); // 2.2, 3
+    assert_eq!(of(0.0, 0.9, ALL, &[0, 1, 0, 1, 0]), 2); // 1.3, 1.2, 2
+    assert_eq!(of(0.5, 0.6, ALL, &[0]), 1); // 2.9, 3: their sum
+    assert_eq!(of(0.0, 0.9, 2, &[0, 0, 1]), 0); // only the last two: 3.1, 2.1
+    assert_eq!(of(9.0, 9.0, 0, &[0, 0]), 0); // off
+    assert_eq!(of(0.0, -0.5, ALL, &[3, 2, 2, 2, 2, 2]), 2); // 4.5: negative ones are rewards
+    // After the repetition penalty: 4 / 2 - 0.9 = 1.1, not (4 - 0.9) / 2.
+    let s = Sampling::greedy().with_repeat_penalty(2.0, 9).with_presence_penalty(0.9);
+    let mut sampler = Sampler::new(s, 2).unwrap();
+    assert_eq!(sampler.sample(&[4.0, 1.2], &[0]), Ok(1));
+    assert_eq!(sampler.sample(&[4.0, 1.0], &[0]), Ok(0));
+    // Whatever the numbers, a possible token stays possible, and an impossible one impossible.
+    for penalty in [f32::MAX, f32::MIN] {
+        for s in [Sampling::default(), Sampling::greedy()] {
+            let s = s.with_frequency_penalty(penalty).with_presence_penalty(penalty);
+            let mut sampler = Sampler::new(s, 3).unwrap();
+            for logit in [f32::MIN, -1.0, 0.0, f32::MAX] {
+                let logits = [f32::NEG_INFINITY, logit, f32::NEG_INFINITY];
+                assert_eq!(sampler.sample(&logits, &[0, 1, 1, 2]), Ok(1), "{penalty} {logit}");
+            }
+        }
+    }
 }
 
 /// Chi-square of `draws` draws against the probabilities, and the degrees of freedom.
@@ -391,6 +467,10 @@ fn every_invalid_parameter_is_refused_by_name() {
     }
     for x in odd.into_iter().chain([0.0, -1.0]) {
         cases.push(("repeat_penalty", x, Sampling { repeat_penalty: x, ..ok }));
+    }
+    for x in odd {
+        cases.push(("presence_penalty", x, ok.with_presence_penalty(x)));
+        cases.push(("frequency_penalty", x, ok.with_frequency_penalty(x)));
     }
     for (expected, value, s) in cases {
         let error = Sampler::new(s, 10).unwrap_err();

@@ -52,6 +52,8 @@ fn sampling_takes_what_it_says_and_then_nothing() {
         Sampling { top_k: 0, ..s },
         Sampling { top_k: 0, top_p: 1.0, min_p: 0.0, ..s },
         Sampling { top_k: 4990, min_p: 0.0, ..s },
+        s.with_presence_penalty(0.5).with_frequency_penalty(-0.5).with_repeat_last_n(usize::MAX),
+        Sampling::greedy().with_frequency_penalty(1.0),
     ] {
         let before = BYTES.load(Ordering::Relaxed);
         let mut sampler = Sampler::new(s, vocab).unwrap();

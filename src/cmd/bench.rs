@@ -13,13 +13,14 @@ use super::args::{Args, option, switch};
 use super::common::{CommonArgs, THREADS, model_argument, model_options, oversubscribe};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human, ms_since, peak_bytes, reset_peak};
-use super::{Command, Failure, print, roofline};
+use super::{Command, Failure, bench_sequences, print, roofline};
 
 pub(crate) const COMMAND: Command = Command {
     name: "bench",
     about: "measures the speed of a model",
     usage: &[
         "bench MODEL [-p 512] [-n 128] [-r 5] [--threads 1,2] [OPTIONS]",
+        "bench MODEL --sequences 1,8,16 [-p 64] [-n 32] [-r 5] [--threads 1,2] [OPTIONS]",
         "bench --roofline [MODEL] [--size MB] [--formats Q4_0,Q8_0] [--threads 1,2] [OPTIONS]",
     ],
     details: "\
@@ -31,6 +32,10 @@ random but always the same; nothing is sampled.",
 Bytes per token are the weights read to decode one token, plus the average size of the KV cache over \
 the run; GB/s (10^9 bytes) is that at the median decode speed. Allocations per token are counted \
 over all decode runs. Peak memory is that of the process, including mapped weights.
+
+With --sequences: so many texts at once, each with a prompt of its own. Prefill is the tokens of all \
+prompts in the time until every text has its first token; decode is the tokens from then on until \
+all have ended. Both are of all texts together.
 
 With --roofline: the machine's limits, measured in the same run, and how close Teff comes to them. \
 Limits: reading memory too large for the caches, in 1 to 8 streams, with and without software \
@@ -75,6 +80,11 @@ fn args(command: clap::Command) -> clap::Command {
             )
             .short('t'),
         )
+        .arg(option(
+            "sequences",
+            "1,8",
+            "measure an engine with so many sequences at a time (-p 64 -n 32 unless given)",
+        ))
         .arg(oversubscribe())
         .arg(switch("json", "print rows as a JSON array"));
     model_options(command, &["backend", "kv", "weights"])
@@ -117,6 +127,10 @@ fn run(args: &Args) -> Result<(), Failure> {
     for threads in &mut threads {
         common.warn_of_fewer(*threads);
         *threads = allowed_threads(*threads, common.oversubscribe).0;
+    }
+    if let Some(sequences) = args.counts("sequences", 1..=256)? {
+        let lengths = (prefill, decode);
+        return bench_sequences::run(&common, lengths, (&threads, &sequences), runs, json);
     }
     let plan = Bench { common, prefill, decode, runs };
     if roof.wanted {
@@ -255,7 +269,7 @@ impl Bench {
 }
 
 /// Pseudo-random tokens, always the same: SplitMix64 (Steele, Lea, Flood 2014).
-fn tokens(n: usize, vocab: u32) -> Vec<u32> {
+pub(super) fn tokens(n: usize, vocab: u32) -> Vec<u32> {
     let mut state = 0u64;
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -352,14 +366,14 @@ impl Spread {
         Some(Spread { median, min, max })
     }
 
-    fn json(spread: Option<&Spread>) -> String {
+    pub(super) fn json(spread: Option<&Spread>) -> String {
         let Some(s) = spread else { return "null".into() };
         let round = |x: f64| Some((x * 1e3).round() / 1e3);
         let o = Object::new().number("median", round(s.median));
         o.number("min", round(s.min)).number("max", round(s.max)).end()
     }
 
-    fn text(spread: Option<&Spread>) -> String {
+    pub(super) fn text(spread: Option<&Spread>) -> String {
         spread.map_or("-".into(), |s| format!("{:.1} ({:.1}..{:.1})", s.median, s.min, s.max))
     }
 }

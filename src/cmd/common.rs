@@ -135,7 +135,21 @@ pub(crate) fn sampling_options(command: clap::Command) -> clap::Command {
              (default 0.05)",
         ))
         .arg(option("repeat-penalty", "R", "makes recent tokens less likely, 1 is off (default 1)"))
-        .arg(option("repeat-last-n", "N", "number of tokens that count as recent (default 64)"))
+        .arg(option(
+            "presence-penalty",
+            "P",
+            "subtract P from the logits of recent tokens, 0 is off (default 0)",
+        ))
+        .arg(option(
+            "frequency-penalty",
+            "P",
+            "subtract P for each time that a token is recent, 0 is off (default 0)",
+        ))
+        .arg(option(
+            "repeat-last-n",
+            "N",
+            "number of tokens that count as recent, -1 for all (default 64)",
+        ))
         .arg(option("seed", "S", "seed of the random numbers (default 0)").short('s'))
         .arg(switch("greedy", "always the most likely token, like --temperature 0"))
 }
@@ -365,7 +379,9 @@ pub(crate) fn generate(args: &Args, most: Option<usize>) -> Result<Generate, Fai
     s.top_p = args.value("top-p", NUMBER)?.unwrap_or(s.top_p);
     s.min_p = args.value("min-p", NUMBER)?.unwrap_or(s.min_p);
     s.repeat_penalty = args.value("repeat-penalty", NUMBER)?.unwrap_or(s.repeat_penalty);
-    s.repeat_last_n = args.count("repeat-last-n", 0..=usize::MAX)?.unwrap_or(s.repeat_last_n);
+    s.presence_penalty = args.value("presence-penalty", NUMBER)?.unwrap_or(s.presence_penalty);
+    s.frequency_penalty = args.value("frequency-penalty", NUMBER)?.unwrap_or(s.frequency_penalty);
+    s.repeat_last_n = recent(args)?.unwrap_or(s.repeat_last_n);
     s.seed = seed(args)?.unwrap_or(s.seed);
     sampling.validate().map_err(|e| {
         Failure::Usage(match e {
@@ -393,6 +409,14 @@ fn limit(args: &Args) -> Result<Option<Option<usize>>, Failure> {
     match text.trim() {
         "-1" => Ok(Some(None)),
         n => n.parse().map(|n| Some(Some(n))).map_err(|_| args.refused("predict", &text, allowed)),
+    }
+}
+
+/// The value of `--repeat-last-n`: `usize::MAX` for -1, all tokens.
+fn recent(args: &Args) -> Result<Option<usize>, Failure> {
+    match args.text("repeat-last-n")?.as_deref().map(str::trim) {
+        Some("-1") => Ok(Some(usize::MAX)),
+        _ => args.value("repeat-last-n", "a whole number from 0 up, or -1 for all tokens"),
     }
 }
 

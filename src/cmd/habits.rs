@@ -177,8 +177,8 @@ const HEADER: Means = Refused(
     "the model's file decides: `teff inspect MODEL` prints what it says, and a converter changes it",
 );
 const SAMPLER: Means = Refused(
-    "this sampler isn't here; there are --temperature, --top-k, --top-p, --min-p and \
-     --repeat-penalty, applied in a fixed order",
+    "this sampler isn't here; there are --repeat-penalty, --presence-penalty, --frequency-penalty, \
+     --top-k, --top-p, --min-p and --temperature, applied in a fixed order",
 );
 const CHAT: Means = Refused("`teff chat MODEL` holds a conversation");
 const GRAMMAR: Means = Refused("text can't be held to a grammar or schema yet: leave it out");
@@ -237,8 +237,6 @@ const TEXT: &[Habit] = &[
     habit("--xtc-threshold", Value::One, SAMPLER),
     habit("--dynatemp-range", Value::One, SAMPLER),
     habit("--dynatemp-exp", Value::One, SAMPLER),
-    habit("--presence-penalty", Value::One, SAMPLER),
-    habit("--frequency-penalty", Value::One, SAMPLER),
     habit("--dry-multiplier", Value::One, SAMPLER),
     habit("--dry-base", Value::One, SAMPLER),
     habit("--dry-allowed-length", Value::One, SAMPLER),

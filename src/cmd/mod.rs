@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod alloc_count;
 mod args;
 mod bench;
+mod bench_sequences;
 #[cfg(feature = "chat")]
 mod chat;
 mod common;

@@ -236,6 +236,7 @@ fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
         Some(Finish::Stop(_)) => "stop",
         Some(Finish::ContextFull) => "context_full",
         Some(Finish::StopString(_)) => "stop_string",
+        Some(Finish::Complete) => "complete",
         _ => "stopped",
     };
     Object::new()

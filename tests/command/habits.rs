@@ -123,6 +123,23 @@ fn texts_end_before_stop_strings() {
 }
 
 #[test]
+fn penalties_keep_tokens_from_coming_again() {
+    let usual = ["MODEL", "-p", "Hello", "-n", "24", "--greedy", "--ignore-eos"];
+    let text = |more: &[&str]| ok(&run(&[&usual[..], more].concat())).to_owned();
+    let plain = text(&[]);
+    for flag in ["--presence-penalty", "--frequency-penalty"] {
+        let all = text(&[flag, "1000", "--repeat-last-n", "-1"]);
+        assert_ne!(all, plain, "{flag}");
+        assert_eq!(text(&[flag, "1000", "--repeat-last-n", "5000"]), all);
+        for off in [[flag, "1000", "--repeat-last-n", "0"], [flag, "0", "--repeat-last-n", "-1"]] {
+            assert_eq!(text(&off), plain, "{off:?}");
+        }
+        // A reward for the last token makes it come again and again.
+        assert_eq!(text(&[flag, "-1000", "--repeat-last-n", "1"]), "o".repeat(24));
+    }
+}
+
+#[test]
 fn flags_without_an_effect_give_a_warning() {
     let want = run(&USUAL);
     for flags in [

@@ -5,8 +5,10 @@ mod common;
 
 mod cases;
 mod chat;
+mod constraints;
 mod conversations;
 mod end_of_turn;
+mod engine;
 mod evaluate;
 mod expert_files;
 mod families;

@@ -159,7 +159,7 @@ fn cancelled_anywhere() {
     for name in FILES {
         let (model, tokens) = (model(name), tokens(name));
         let (kv, outputs) = (KvFormat::F16, Outputs::Logits);
-        let options = Options { batch: 12, logits: 2, context: 64, kv, outputs };
+        let options = Options { batch: 12, logits: 2, context: 64, kv, outputs, pages: 0 };
         let backend = Cpu::best();
         let plan = Plan::build(model.spec(), &|id| model.format(id), &options, &backend).unwrap();
         let memory = Memory::allocate(&plan.memory_requirements, 1, 2).unwrap();

@@ -499,6 +499,7 @@ fn errors_name_the_cause() {
         (Sampling { top_p: 1.5, ..Sampling::default() }, "top_p"),
         (Sampling { min_p: f32::INFINITY, ..Sampling::default() }, "min_p"),
         (Sampling { repeat_penalty: 0.0, ..Sampling::default() }, "repeat_penalty"),
+        (Sampling::default().with_frequency_penalty(f32::INFINITY), "frequency_penalty"),
     ] {
         let e = s.generate("a", &Generate { sampling, ..Generate::default() }).unwrap_err();
         assert!(e.to_string().contains(name), "{e}");

@@ -167,7 +167,7 @@ fn tell(host: &mut HostStream, memory: Memory<'_>) -> Result<(), Failure> {
     if used == size {
         return Err(Failure::Stack);
     }
-    let MemoryRequirements { scratch, state, per_thread } = plan::PLAN.memory_requirements;
+    let MemoryRequirements { scratch, state, per_thread, .. } = plan::PLAN.memory_requirements;
     writeln!(host, "\n\nlogits {hash:016x}\nbackend {name}")?;
     writeln!(host, "prompt {prompt} tokens, {single} ticks each, {batched} in batches of {batch}")?;
     writeln!(host, "story {story} tokens, {told} ticks each")?;

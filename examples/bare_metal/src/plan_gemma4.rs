@@ -354,7 +354,7 @@ pub const SPEC: Spec<'static> = {
 pub const OPTIONS: Options = {
     use teff_graph::Outputs::*;
     use teff_kernels::KvFormat::*;
-    Options { batch: 8, logits: 1, context: 256, kv: Q8, outputs: Logits }
+    Options { batch: 8, logits: 1, context: 256, kv: Q8, outputs: Logits, pages: 0 }
 };
 
 /// The plan.
@@ -367,5 +367,5 @@ pub static PLAN: Plan<'static> = Plan {
     ropes: List::Borrowed(&ROPES),
     logits: Some(BufferId::new(48)),
     hidden: None,
-    memory_requirements: MemoryRequirements { scratch: 21888, state: 27712, per_thread: 10240 },
+    memory_requirements: MemoryRequirements { scratch: 21888, state: 27712, pool: 0, per_thread: 10240 },
 };

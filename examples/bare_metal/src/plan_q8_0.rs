@@ -250,7 +250,7 @@ pub const SPEC: Spec<'static> = {
 pub const OPTIONS: Options = {
     use teff_graph::Outputs::*;
     use teff_kernels::KvFormat::*;
-    Options { batch: 8, logits: 1, context: 256, kv: Q8, outputs: Logits }
+    Options { batch: 8, logits: 1, context: 256, kv: Q8, outputs: Logits, pages: 0 }
 };
 
 /// The plan.
@@ -263,5 +263,5 @@ pub static PLAN: Plan<'static> = Plan {
     ropes: List::Borrowed(&ROPES),
     logits: Some(BufferId::new(23)),
     hidden: None,
-    memory_requirements: MemoryRequirements { scratch: 5568, state: 147520, per_thread: 8192 },
+    memory_requirements: MemoryRequirements { scratch: 5568, state: 147520, pool: 0, per_thread: 8192 },
 };

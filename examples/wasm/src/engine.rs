@@ -81,7 +81,7 @@ impl Engine {
     fn plan(&self, context: usize) -> Result<Plan<'static>, String> {
         let batch = BATCH.min(context);
         let (kv, outputs) = (KvFormat::F32, Outputs::Logits);
-        let options = Options { batch, logits: 1, context, kv, outputs };
+        let options = Options { batch, logits: 1, context, kv, outputs, pages: 0 };
         let format = |id| self.model.format(id);
         Plan::build(self.model.spec(), &format, &options, &Compact).map_err(text)
     }

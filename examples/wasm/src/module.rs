@@ -114,10 +114,16 @@ extern "C" fn prompt(
     State::run(0, |state| {
         let prompt = core::mem::take(&mut state.buffer);
         let prompt = str::from_utf8(&prompt).map_err(|_| "the prompt is no text".to_owned())?;
-        let repeat_last_n = Sampling::default().repeat_last_n;
         let seed = seed as u64;
-        let how =
-            Sampling { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed };
+        let how = Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            seed,
+            ..Sampling::default()
+        };
         state.engine()?.prompt(prompt, most, how)
     })
 }

@@ -10,8 +10,8 @@
 use core::marker::PhantomData;
 
 use teff_kernels::{
-    ACT_BLOCK, ACT_SUM, Activations, DenseActivations, KvHead, KvLayout, Q8Activations, Q8RowMut,
-    Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRowMut,
+    ACT_BLOCK, ACT_SUM, Activations, DenseActivations, KV_BLOCK, KvHead, KvLayout, Q8Activations,
+    Q8RowMut, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRowMut,
 };
 
 use crate::plan::{Buffer, BufferType, head_bytes};
@@ -316,21 +316,47 @@ struct Planes {
     sums: *mut i32,
 }
 
-/// KV cache of one layer of one sequence: for every head, its keys and then its values.
+/// KV cache of one layer of one sequence, or of all sequences that share it in pages: for every head,
+/// its keys and then its values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cache<'m> {
     region: Region<'m>,
     at: usize,
     heads: usize,
     pub(crate) layout: KvLayout,
+    /// Offset and length of the sequence's page table, if it has one.
+    table: Option<(usize, usize)>,
 }
 
 impl<'m> Cache<'m> {
-    /// Cache that begins at byte `at`, whose heads lie inside the region.
-    pub(super) fn new(region: Region<'m>, at: usize, heads: usize, layout: KvLayout) -> Cache<'m> {
+    /// Cache that begins at byte `at`, whose heads lie inside the region, as does the page table.
+    pub(super) fn new(
+        region: Region<'m>,
+        at: usize,
+        heads: usize,
+        layout: KvLayout,
+        table: Option<(usize, usize)>,
+    ) -> Cache<'m> {
         let (keys, values) = head_bytes(&layout);
         debug_assert!(at + heads * (keys + values) <= region.len);
-        Cache { region, at, heads, layout }
+        Cache { region, at, heads, layout, table }
+    }
+
+    /// Page table of the sequence; empty if it has none.
+    fn pages(&self) -> &'m [u32] {
+        let Some((at, len)) = self.table else { return &[] };
+        assert!(at.is_multiple_of(4) && at + len * 4 <= self.region.len, "a table of pages");
+        // SAFETY: inside and aligned; tables are written between steps only.
+        unsafe { core::slice::from_raw_parts(self.region.ptr.add(at).cast::<u32>(), len) }
+    }
+
+    /// Position by which [`Backend::store_key`](teff_kernels::Backend::store_key) and `store_value`
+    /// find the slot of a position.
+    pub(crate) fn stored_at(&self, position: usize) -> usize {
+        match self.pages() {
+            [] => position,
+            pages => pages[position / KV_BLOCK] as usize * KV_BLOCK + position % KV_BLOCK,
+        }
     }
 
     /// Offset of a head's keys.
@@ -351,11 +377,15 @@ impl<'m> Cache<'m> {
         // SAFETY: inside the region, which is as large as the plan's states; no writers.
         unsafe {
             let at = self.region.ptr.add(at);
-            KvHead::new(
+            let head = KvHead::new(
                 self.layout,
                 core::slice::from_raw_parts(at, k),
                 core::slice::from_raw_parts(at.add(keys), v),
-            )
+            );
+            match self.pages() {
+                [] => head,
+                pages => head.with_pages(pages),
+            }
         }
     }
 

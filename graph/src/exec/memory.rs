@@ -57,7 +57,7 @@ impl core::error::Error for ArenaError {}
 /// use teff_graph::{ArenaError, Memory, MemoryRequirements};
 ///
 /// // For one thread and two sequences, in a block of the caller.
-/// let needed = MemoryRequirements { scratch: 128, state: 64, per_thread: 64 };
+/// let needed = MemoryRequirements { scratch: 128, state: 64, pool: 0, per_thread: 64 };
 /// let mut block = [0; 320];
 /// assert_eq!(needed.total_for(1, 2), Some(320));
 /// assert!(Memory::split(&needed, 1, 2, &mut block).is_ok());
@@ -76,7 +76,7 @@ pub struct Memory<'m> {
 
 impl<'m> Memory<'m> {
     /// Memory of three regions: [`MemoryRequirements::scratch`] bytes,
-    /// [`MemoryRequirements::state`] bytes for each sequence, and
+    /// [`MemoryRequirements::pool`] and [`MemoryRequirements::state`] bytes for each sequence, and
     /// [`MemoryRequirements::per_thread`] bytes for each thread.
     #[must_use]
     pub fn new(scratch: &'m mut [u8], states: &'m mut [u8], threads: &'m mut [u8]) -> Self {
@@ -104,7 +104,7 @@ impl<'m> Memory<'m> {
             return Err(ArenaError::TooSmall { region: "all", needed: all, got: block.len() });
         }
         let (scratch, rest) = block.split_at_mut(needed.scratch);
-        let (states, rest) = rest.split_at_mut(needed.state * sequences);
+        let (states, rest) = rest.split_at_mut(needed.pool + needed.state * sequences);
         let (threads, _) = rest.split_at_mut(needed.per_thread * threads);
         Ok(Memory::new(scratch, states, threads))
     }
@@ -136,6 +136,19 @@ mod owned {
     }
 
     impl Memory<'static> {
+        /// Writes to all of it, so that the system has to give the memory now and not when it is used.
+        pub fn commit(&mut self) {
+            for region in [&self.scratch, &self.states, &self.threads] {
+                // SAFETY: the memory is not in use yet, and borrowed mutably.
+                let bytes = unsafe { region.bytes_mut(0, region.len()) };
+                for part in bytes.chunks_mut(4096) {
+                    // SAFETY: a part of a slice has an element; volatile, so that it is not left out
+                    // where the memory is known to be zero.
+                    unsafe { part.as_mut_ptr().write_volatile(0) };
+                }
+            }
+        }
+
         /// Allocates exactly [`MemoryRequirements::total_for`] bytes on the heap, zeroed.
         ///
         /// # Errors

@@ -2,12 +2,14 @@
 
 mod arena;
 mod memory;
+mod pages;
 mod runner;
 mod running;
 mod sequence;
 mod worker;
 
 pub use memory::{ArenaError, Memory};
+pub use pages::PageError;
 pub use runner::{MAX_TEAM, Runner, RunnerError};
 pub use running::Running;
 pub use sequence::{RestoreError, TruncateError};

@@ -203,13 +203,13 @@ impl<'a, B: Backend> Runner<'a, B> {
         if needed > sizes.per_thread || !sizes.per_thread.is_multiple_of(ALIGN) {
             return Err(RunnerError::Scratch { needed, got: sizes.per_thread });
         }
-        if !sizes.state.is_multiple_of(ALIGN) {
+        if !sizes.state.is_multiple_of(ALIGN) || !sizes.pool.is_multiple_of(ALIGN) {
             return Err(RunnerError::Plan(PlanError::MemoryRequirements));
         }
         let all = sizes.per_thread.saturating_mul(threads);
         for (region, bytes, needed) in [
             ("scratch", &memory.scratch, sizes.scratch),
-            ("states", &memory.states, sizes.state),
+            ("states", &memory.states, sizes.state.saturating_add(sizes.pool)),
             ("threads", &memory.threads, all),
         ] {
             if bytes.len() < needed {
@@ -219,7 +219,8 @@ impl<'a, B: Backend> Runner<'a, B> {
                 return Err(ArenaError::Unaligned { region }.into());
             }
         }
-        let sequences = (memory.states.len() / sizes.state).min(usize::from(u16::MAX));
+        let sequences = memory.states.len().saturating_sub(sizes.pool) / sizes.state;
+        let sequences = sequences.min(usize::from(u16::MAX));
         let (arena, states, locals) = (memory.scratch, memory.states, memory.threads);
         let runner = Runner {
             plan,
@@ -234,6 +235,7 @@ impl<'a, B: Backend> Runner<'a, B> {
             kinds,
             memory,
         };
+        runner.clear_page_counts();
         for s in 0..sequences {
             // SAFETY: no one else has the memory yet.
             unsafe { runner.set_header(s, Header::default()) };
@@ -329,6 +331,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         for s in step.segments {
             let position = self.header(s.sequence.0.into()).len();
             check_tokens(s.tokens, position, options.context, self.plan.spec.vocab)?;
+            self.check_pages(s, position)?;
         }
         for s in step.segments {
             let sequence = usize::from(s.sequence.0);

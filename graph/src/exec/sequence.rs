@@ -10,7 +10,7 @@ use core::fmt;
 use core::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
-use teff_kernels::Backend;
+use teff_kernels::{Backend, KV_BLOCK, KvLayout};
 
 use super::runner::Runner;
 use crate::plan::{PANEL, StateKind, head_bytes};
@@ -30,6 +30,8 @@ pub(super) struct Header {
     bank: u64,
     /// Position of the states in the other bank, plus 1; 0 if it holds none.
     before: u64,
+    /// Number of pages in its table.
+    pages: u64,
 }
 
 // SAFETY: integers of one size, without padding.
@@ -57,6 +59,21 @@ impl Header {
 
     pub(super) fn bank(&self) -> usize {
         (self.bank & 1) as usize
+    }
+
+    pub(super) fn pages(&self) -> usize {
+        self.pages as usize
+    }
+
+    /// The same header with another number of pages.
+    pub(super) fn with_pages(self, pages: usize) -> Header {
+        Header { pages: pages as u64, ..self }
+    }
+
+    /// Header of a sequence that was restored at `len` positions.
+    pub(super) fn restored(self, len: usize) -> Header {
+        let len = len as u64;
+        Header { len, written: len, restored: len, bank: 0, before: 0, pages: self.pages }
     }
 
     /// Header while a step of `n` tokens runs.
@@ -145,6 +162,13 @@ pub enum RestoreError {
         /// Maximum position.
         most: usize,
     },
+    /// The sequence has fewer pages of its own than the positions need.
+    Pages {
+        /// Pages needed.
+        needed: usize,
+        /// Pages that the sequence has and no other one uses, from the first on.
+        got: usize,
+    },
     /// The number of bytes is not that of such a state.
     Size {
         /// Bytes needed.
@@ -163,6 +187,9 @@ impl fmt::Display for RestoreError {
             RestoreError::Position { position, most } => {
                 write!(f, "a state of {position} positions, but there may be {most}")
             }
+            RestoreError::Pages { needed, got } => {
+                write!(f, "the state needs {needed} pages, but the sequence has {got} of its own")
+            }
             RestoreError::Size { needed, got } => {
                 write!(f, "the state has {needed} bytes, but {got} were given")
             }
@@ -171,6 +198,33 @@ impl fmt::Display for RestoreError {
 }
 
 impl core::error::Error for RestoreError {}
+
+/// Calls `f` with the byte ranges of all heads of a cache that begins at `at` for these ranges of
+/// slots: of each head the keys and then the values, of each the elements and then the scales.
+pub(super) fn head_ranges(
+    at: usize,
+    heads: u16,
+    layout: &KvLayout,
+    parts: impl Iterator<Item = Range<usize>> + Clone,
+    f: &mut impl FnMut(Range<usize>),
+) {
+    let (keys, values) = head_bytes(layout);
+    for head in 0..usize::from(heads) {
+        let keys_at = at + head * (keys + values);
+        for i in 0..2 {
+            for part in parts.clone() {
+                let r = layout.key_ranges(part)[i].clone();
+                f(keys_at + r.start..keys_at + r.end);
+            }
+        }
+        for i in 0..2 {
+            for part in parts.clone() {
+                let r = layout.value_ranges(part)[i].clone();
+                f(keys_at + keys + r.start..keys_at + keys + r.end);
+            }
+        }
+    }
+}
 
 /// Subset of the states of a sequence.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,7 +238,8 @@ enum Kept {
 impl<B: Backend> Runner<'_, B> {
     /// Offset of a sequence's memory.
     pub(super) fn sequence_at(&self, sequence: usize) -> usize {
-        sequence * self.plan.memory_requirements.state
+        let needed = &self.plan.memory_requirements;
+        needed.pool + sequence * needed.state
     }
 
     /// Header of an existing sequence.
@@ -279,7 +334,7 @@ impl<B: Backend> Runner<'_, B> {
             return Err(TruncateError::NeedsCheckpoint { position, nearest });
         }
         let header = match position {
-            0 => Header::default(),
+            0 => Header::default().with_pages(header.pages()),
             // The fixed states of that position, if there are any, are in the other bank.
             _ if header.before == position as u64 + 1 => {
                 Header { len: position as u64, bank: 1 - (header.bank & 1), before: 0, ..header }
@@ -314,6 +369,16 @@ impl<B: Backend> Runner<'_, B> {
                     if kept == Kept::Checkpoint && window == 0 {
                         continue;
                     }
+                    if state.is_paged(&self.plan.options) {
+                        let pages = self.table(index);
+                        let part = |b: usize| {
+                            let slot = pages.get(b).map_or(0, |&p| p as usize * KV_BLOCK);
+                            slot..slot + (len - b * KV_BLOCK).min(KV_BLOCK)
+                        };
+                        let parts = (0..len.div_ceil(KV_BLOCK)).map(part);
+                        head_ranges(state.offset, heads, &layout, parts, &mut f);
+                        continue;
+                    }
                     let start = window_start(len, window as usize);
                     // From the first slot to the end of the ring, then from its start.
                     let slots = start % capacity..start % capacity + (len - start);
@@ -321,26 +386,7 @@ impl<B: Backend> Runner<'_, B> {
                         slots.start..slots.end.min(capacity),
                         0..slots.end.saturating_sub(capacity),
                     ];
-                    let (keys, values) = head_bytes(&layout);
-                    for head in 0..usize::from(heads) {
-                        let keys_at = at + head * (keys + values);
-                        let ranges = |part: &Range<usize>| {
-                            (layout.key_ranges(part.clone()), layout.value_ranges(part.clone()))
-                        };
-                        // Elements, then scales, of both parts each.
-                        for i in 0..2 {
-                            for part in &parts {
-                                let r = ranges(part).0[i].clone();
-                                f(keys_at + r.start..keys_at + r.end);
-                            }
-                        }
-                        for i in 0..2 {
-                            for part in &parts {
-                                let r = ranges(part).1[i].clone();
-                                f(keys_at + keys + r.start..keys_at + keys + r.end);
-                            }
-                        }
-                    }
+                    head_ranges(at, heads, &layout, parts.into_iter(), &mut f);
                 }
             }
         }
@@ -367,6 +413,11 @@ impl<B: Backend> Runner<'_, B> {
             all[r].copy_from_slice(head);
             bytes = rest;
         });
+    }
+
+    /// Loads a checkpoint of the right size.
+    pub(super) fn load_checkpoint(&mut self, index: usize, position: usize, bytes: &[u8]) {
+        self.load(index, position, Kept::Checkpoint, bytes);
     }
 
     /// Bytes of a snapshot at `position` positions.
@@ -404,9 +455,9 @@ impl<B: Backend> Runner<'_, B> {
         if needed != got {
             return Err(RestoreError::Size { needed, got });
         }
+        self.check_own_pages(index, position)?;
         self.load(index, position, Kept::Snapshot, snapshot);
-        let len = position as u64;
-        let header = Header { len, written: len, restored: len, bank: 0, before: 0 };
+        let header = self.header(index).restored(position);
         // SAFETY: the runner is borrowed mutably, so that no step runs.
         unsafe { self.set_header(index, header) };
         Ok(())
@@ -450,8 +501,7 @@ impl<B: Backend> Runner<'_, B> {
             return Err(RestoreError::Size { needed, got });
         }
         self.load(index, position, Kept::Checkpoint, checkpoint);
-        let len = position as u64;
-        let header = Header { len, written: len, restored: len, bank: 0, before: 0 };
+        let header = self.header(index).restored(position);
         // SAFETY: the runner is borrowed mutably, so that no step runs.
         unsafe { self.set_header(index, header) };
         Ok(())
@@ -460,7 +510,8 @@ impl<B: Backend> Runner<'_, B> {
     /// Copies a sequence of another runner of the same plan into a sequence of this one.
     ///
     /// # Errors
-    /// [`RestoreError`] if a sequence does not exist, or the states of the plans differ.
+    /// [`RestoreError`] if a sequence does not exist, the states of the plans differ, or they have
+    /// pages.
     pub fn copy_from<C: Backend>(
         &mut self,
         sequence: SequenceId,
@@ -470,8 +521,10 @@ impl<B: Backend> Runner<'_, B> {
         let (to, from) = (self.known_to_restore(sequence)?, other.known_to_restore(from)?);
         let (needed, got) =
             (self.plan.memory_requirements.state, other.plan.memory_requirements.state);
-        let alike =
-            self.plan.states == other.plan.states && self.plan.options == other.plan.options;
+        // Pages are of one runner; its sequences are copied by `fork`.
+        let alike = self.plan.states == other.plan.states
+            && self.plan.options == other.plan.options
+            && self.plan.options.pages == 0;
         if needed != got || !alike {
             return Err(RestoreError::Size { needed, got });
         }

@@ -7,7 +7,9 @@ use teff_kernels::{Activations, Backend, DenseActivations, Matrix, Tile};
 use super::arena::{Bank, Cache, Region};
 use super::running::Running;
 use crate::TensorId;
-use crate::plan::{Buffer, BufferId, BufferType, Chunks, Plan, RowCount, StateId, StateKind};
+use crate::plan::{
+    Buffer, BufferId, BufferType, Chunks, HEADER, Plan, RowCount, StateId, StateKind,
+};
 use crate::weights::{matrix, vector};
 
 /// Claims are worth a 256th of a millisecond, about 4 microseconds: far more than one costs.
@@ -32,6 +34,8 @@ pub(crate) struct SegmentRows<'s> {
     memory: usize,
     /// Bank of fixed states that holds the current state.
     bank: usize,
+    /// Pages of the sequence.
+    pages: usize,
 }
 
 impl SegmentRows<'_> {
@@ -122,6 +126,7 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
                 wanted,
                 memory: running.runner.sequence_at(sequence),
                 bank: header.bank(),
+                pages: header.pages(),
             };
             first += s.tokens.len();
             first_wanted += wanted;
@@ -283,7 +288,12 @@ impl<'r, 's, 'a, B: Backend> Worker<'r, 's, 'a, B> {
         else {
             unreachable!("verified: attention has a cache");
         };
-        Cache::new(region, segment.memory + state.offset, heads.into(), layout)
+        let heads = heads.into();
+        if !state.is_paged(&plan.options) {
+            return Cache::new(region, segment.memory + state.offset, heads, layout, None);
+        }
+        let table = segment.memory + HEADER;
+        Cache::new(region, state.offset, heads, layout, Some((table, segment.pages)))
     }
 
     /// Banks of a fixed state of a segment's sequence: the current one, and the one to be written.

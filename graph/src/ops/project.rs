@@ -105,7 +105,7 @@ impl Project {
         row: &mut [f32],
     ) {
         let (q_dim, kv_dim, d) = (self.q_dim(), self.kv_dim(), usize::from(self.head_dim));
-        let (first, position) = (self.outputs().0, segment.position + t - segment.first);
+        let first = self.outputs().0;
         if let Some(gate) = self.gate {
             let heads = row.chunks_mut(2 * d).zip(r / (2 * d)..);
             for (both, i) in heads {
@@ -117,6 +117,7 @@ impl Project {
             return;
         }
         let (backend, cache) = (worker.backend(), worker.cache(self.state, segment));
+        let position = cache.stored_at(segment.position + t - segment.first);
         for (i, head) in row.chunks_mut(d).enumerate() {
             let at = first + r + i * d;
             if at < q_dim {

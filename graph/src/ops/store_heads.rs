@@ -97,7 +97,7 @@ impl Operation for StoreHeads {
         for (t, segment) in worker.rows_of(x.rows, 0..worker.rows(x.rows)) {
             worker.check_cancelled()?;
             let cache = worker.cache(self.state, &segment);
-            let position = segment.position + t - segment.first;
+            let position = cache.stored_at(segment.position + t - segment.first);
             for h in heads.clone() {
                 // SAFETY: verified buffers, which no one writes in this phase.
                 let row = unsafe { worker.read(x, t, 1) };

@@ -179,7 +179,14 @@ mod tests {
     use crate::plan::Outputs;
 
     fn options() -> Options {
-        Options { batch: 4, logits: 2, context: 8, kv: KvFormat::F32, outputs: Outputs::Logits }
+        Options {
+            batch: 4,
+            logits: 2,
+            context: 8,
+            kv: KvFormat::F32,
+            outputs: Outputs::Logits,
+            pages: 0,
+        }
     }
 
     prop_compose! {

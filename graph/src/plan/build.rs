@@ -2,7 +2,7 @@
 
 use teff_kernels::{ActivationKind, Backend, Format};
 
-use super::state::{of_layer, state_bytes};
+use super::state::{next_offset, of_layer, pool_bytes, state_bytes, table_len};
 use super::{
     Buffer, BufferId, BufferType, MemoryRequirements, Options, Outputs, Plan, PlanError, PlanView,
     RowCount, State, StateId, arena_layout, worker_bytes,
@@ -467,7 +467,7 @@ fn lay_out_states(
             continue;
         }
         let kind = State::of(spec, options, l).ok_or(PlanError::Overflow)?;
-        let offset = state_bytes(&states[..n], options).ok_or(PlanError::Overflow)?;
+        let offset = next_offset(&states[..n], kind, options).ok_or(PlanError::Overflow)?;
         let slot = states.get_mut(n).ok_or(PlanError::Capacity { capacity })?;
         *slot = State { layer: l as u16, kind, offset };
         n += 1;
@@ -490,12 +490,16 @@ pub fn build_into<'p>(
     if spec.tensors() >= usize::from(u16::MAX) {
         return Err(PlanError::Overflow);
     }
-    let Options { batch, logits, context, outputs, .. } = *options;
+    let Options { batch, logits, context, outputs, pages, .. } = *options;
     if batch == 0 || context == 0 || context > spec.context as usize {
         return Err(PlanError::Context { context, model: spec.context as usize, batch });
     }
     if logits == 0 || logits > batch {
         return Err(PlanError::Logits { logits, batch });
+    }
+    let needed = table_len(options);
+    if pages < needed || u32::try_from(pages).is_err() {
+        return Err(PlanError::Pages { pages, needed });
     }
     let n_states = lay_out_states(spec, options, room.states)?;
     let states = &room.states[..n_states];
@@ -525,6 +529,7 @@ pub fn build_into<'p>(
     let scratch = arena_layout::arena_layout(buffers, options).ok_or(PlanError::Overflow)?;
     let buffers = &*buffers;
     let state = state_bytes(states, options).ok_or(PlanError::Overflow)?;
+    let pool = pool_bytes(states, options).ok_or(PlanError::Overflow)?;
     let ropes = &spec.ropes;
     let view = PlanView { spec, options, ops, buffers, states, ropes };
     let mut product = 0;
@@ -539,7 +544,7 @@ pub fn build_into<'p>(
         floats = floats.max(op.scratch::<ALL_KINDS>(&view).ok_or(PlanError::Overflow)?);
     }
     let per_thread = worker_bytes(product, floats).ok_or(PlanError::Overflow)?;
-    let memory_requirements = MemoryRequirements { scratch, state, per_thread };
+    let memory_requirements = MemoryRequirements { scratch, state, pool, per_thread };
     let (ops, buffers, states) =
         (List::Borrowed(ops), List::Borrowed(buffers), List::Borrowed(states));
     let (spec, ropes) = (spec.borrowed(), spec.ropes.borrowed());

@@ -26,7 +26,9 @@ pub use state::{State, StateKind};
 pub use verify::PlanError;
 
 pub(crate) use chunks::{Chunks, lcm};
-pub(crate) use state::{PANEL, head_bytes, state_bytes};
+pub(crate) use state::{
+    HEADER, PANEL, head_bytes, next_offset, pool_bytes, state_bytes, table_len,
+};
 pub(crate) use verify::{PlanView, sure};
 
 /// Alignment of buffers and of memory regions: a cache line, and the widest register.
@@ -207,6 +209,10 @@ pub struct Options {
     pub kv: KvFormat,
     /// Outputs of a step.
     pub outputs: Outputs,
+    /// Pages of [`KV_BLOCK`](teff_kernels::KV_BLOCK) positions that all sequences share for the caches
+    /// of layers without a window, at least as many as one sequence of the context needs; 0 for caches
+    /// of each sequence's own.
+    pub pages: usize,
 }
 
 impl Options {
@@ -214,7 +220,8 @@ impl Options {
     /// in f32.
     #[must_use]
     pub const fn new(context: usize) -> Self {
-        Options { batch: 1, logits: 1, context, kv: KvFormat::F32, outputs: Outputs::Logits }
+        let (kv, outputs) = (KvFormat::F32, Outputs::Logits);
+        Options { batch: 1, logits: 1, context, kv, outputs, pages: 0 }
     }
 
     /// Sets [`batch`](Self::batch).
@@ -240,6 +247,12 @@ impl Options {
     pub const fn with_outputs(self, outputs: Outputs) -> Self {
         Options { outputs, ..self }
     }
+
+    /// Sets [`pages`](Self::pages).
+    #[must_use]
+    pub const fn with_pages(self, pages: usize) -> Self {
+        Options { pages, ..self }
+    }
 }
 
 /// Bytes needed to run a plan, apart from the weights.
@@ -249,6 +262,8 @@ pub struct MemoryRequirements {
     pub scratch: usize,
     /// Bytes of each sequence: its KV caches and other states.
     pub state: usize,
+    /// Bytes that all sequences share: the pages of their KV caches. 0 without pages.
+    pub pool: usize,
     /// Bytes of each thread.
     pub per_thread: usize,
 }
@@ -263,15 +278,22 @@ impl MemoryRequirements {
     /// Bytes in total, for `threads` threads and `sequences` sequences; `None` on overflow.
     #[must_use]
     pub fn total_for(&self, threads: usize, sequences: usize) -> Option<usize> {
-        let states = sequences.checked_mul(self.state)?;
+        let states = sequences.checked_mul(self.state)?.checked_add(self.pool)?;
         threads.checked_mul(self.per_thread)?.checked_add(self.scratch)?.checked_add(states)
     }
 }
 
 impl fmt::Display for MemoryRequirements {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let MemoryRequirements { scratch, state, per_thread } = self;
-        write!(f, "arena {scratch} B, {state} B for each sequence, {per_thread} B for each thread")
+        let MemoryRequirements { scratch, state, pool, per_thread } = self;
+        write!(
+            f,
+            "arena {scratch} B, {state} B for each sequence, {per_thread} B for each thread"
+        )?;
+        match pool {
+            0 => Ok(()),
+            pool => write!(f, ", {pool} B of pages"),
+        }
     }
 }
 
@@ -286,7 +308,7 @@ impl fmt::Display for MemoryRequirements {
 ///
 /// // The memory of GPT-2 small in Q8_0 is known before there is a file or any memory.
 /// let (kv, outputs) = (KvFormat::F16, Outputs::Logits);
-/// let options = Options { batch: 64, logits: 1, context: 1024, kv, outputs };
+/// let options = Options { batch: 64, logits: 1, context: 1024, kv, outputs, pages: 0 };
 /// let plan = Plan::build(&gpt2::small(), &|_| Format::Q8_0, &options, &Cpu::best())?;
 /// let needed = plan.memory_requirements;
 /// // A key and a value of 768 elements of two bytes for each position and layer, and a header.

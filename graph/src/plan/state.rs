@@ -1,7 +1,10 @@
 //! States of a sequence: KV caches and the memory of recurrent layers, and their layout.
 //!
 //! The memory of a sequence begins with a header of [`HEADER`] bytes, followed by the states. A
-//! cache holds, for each head, its keys and then its values. The cache of a layer with a window is
+//! plan with pages ([`Options::pages`]) has the caches of layers without a window in a pool instead,
+//! which all sequences share: it begins with the number of sequences that use each page, and the header
+//! of a sequence is followed by a table of its pages. A page has the same place in all caches of the
+//! pool. A cache holds, for each head, its keys and then its values. The cache of a layer with a window is
 //! a ring: it has room for the window and for the tokens of one step, so that a cancelled step has
 //! overwritten nothing that a second try needs. A fixed state has two banks: a step reads one and
 //! writes the other, and they swap roles when all workers are done.
@@ -27,7 +30,7 @@ pub struct State {
     pub layer: u16,
     /// Kind and size.
     pub kind: StateKind,
-    /// Offset in the memory of a sequence, in bytes.
+    /// Offset in the memory of a sequence or, of a cache in pages, in the pool; in bytes.
     pub offset: usize,
 }
 
@@ -69,12 +72,16 @@ impl State {
                     let kept = (w as usize).saturating_add(2 * PANEL - 3) / PANEL * PANEL;
                     (w as usize).saturating_add(options.batch).max(kept)
                 });
-                let positions = ring.map_or(options.context, |ring| ring.min(options.context));
+                let capacity = match ring {
+                    None if options.pages > 0 => options.pages.checked_mul(KV_BLOCK)?,
+                    None => options.context.checked_next_multiple_of(KV_BLOCK)?,
+                    Some(ring) => ring.min(options.context).checked_next_multiple_of(KV_BLOCK)?,
+                };
                 StateKind::Kv {
                     heads: heads as u16,
                     head_dim: head_dim as u16,
                     window: window.unwrap_or(0),
-                    capacity: positions.checked_next_multiple_of(KV_BLOCK)?,
+                    capacity,
                 }
             }
             LayerState::Fixed { bytes } => StateKind::Fixed { bytes: usize::try_from(bytes).ok()? },
@@ -93,6 +100,11 @@ impl State {
             }
             StateKind::Fixed { bytes } => bytes.checked_next_multiple_of(ALIGN)?.checked_mul(2),
         }
+    }
+
+    /// True if the state lies in the pool, in pages.
+    pub(crate) fn is_paged(&self, options: &Options) -> bool {
+        options.pages > 0 && matches!(self.kind, StateKind::Kv { window: 0, .. })
     }
 
     /// Offset of a bank of a fixed state in the memory of a sequence.
@@ -120,13 +132,38 @@ pub(crate) fn head_bytes(layout: &KvLayout) -> (usize, usize) {
     (layout.key_bytes().next_multiple_of(ALIGN), layout.value_bytes().next_multiple_of(ALIGN))
 }
 
-/// Bytes of a sequence's memory; `None` on overflow.
+/// Maximum number of pages of a sequence.
+pub(crate) fn table_len(options: &Options) -> usize {
+    if options.pages == 0 { 0 } else { options.context.div_ceil(KV_BLOCK) }
+}
+
+/// Bytes of a sequence's memory with these of its states; `None` on overflow.
 pub(crate) fn state_bytes(states: &[State], options: &Options) -> Option<usize> {
-    let mut end = HEADER;
-    for state in states {
+    let table = table_len(options).checked_mul(size_of::<u32>())?;
+    let mut end = HEADER.checked_add(table.checked_next_multiple_of(ALIGN)?)?;
+    for state in states.iter().filter(|s| !s.is_paged(options)) {
         end = end.checked_add(state.bytes(options)?)?;
     }
     Some(end)
+}
+
+/// Bytes of the pool with these of its states; `None` on overflow.
+pub(crate) fn pool_bytes(states: &[State], options: &Options) -> Option<usize> {
+    let counts = options.pages.checked_mul(size_of::<u32>())?;
+    let mut end = counts.checked_next_multiple_of(ALIGN)?;
+    for state in states.iter().filter(|s| s.is_paged(options)) {
+        end = end.checked_add(state.bytes(options)?)?;
+    }
+    Some(end)
+}
+
+/// Offset of the next state, if it is of this kind; `None` on overflow.
+pub(crate) fn next_offset(states: &[State], kind: StateKind, options: &Options) -> Option<usize> {
+    let next = State { layer: 0, kind, offset: 0 };
+    match next.is_paged(options) {
+        true => pool_bytes(states, options),
+        false => state_bytes(states, options),
+    }
 }
 
 /// State that layer `l` reads: its own, or the one that it shares.

@@ -8,7 +8,7 @@ use teff_kernels::KV_BLOCK;
 use super::arena_layout::{meet, phases, readers};
 use super::{
     ALIGN, Buffer, BufferId, BufferType, Options, Plan, RowCount, State, StateId, StateKind,
-    state_bytes, worker_bytes,
+    next_offset, pool_bytes, state_bytes, worker_bytes,
 };
 use crate::layers::LayerState;
 use crate::ops::{ALL_KINDS, Access, Op, StateAccess};
@@ -62,6 +62,13 @@ pub enum PlanError {
         /// Number of the second buffer.
         b: u16,
     },
+    /// Fewer pages than one sequence of the context needs, or more than can be numbered.
+    Pages {
+        /// Pages of the options.
+        pages: usize,
+        /// Pages of one sequence.
+        needed: usize,
+    },
     /// A buffer is written while another operation of the phase uses it, is read before it is
     /// written, or has a lifetime that disagrees with the operations.
     Hazard {
@@ -90,6 +97,12 @@ impl fmt::Display for PlanError {
             PlanError::Logits { logits, batch } => {
                 write!(f, "{logits} rows of logits can't be had from steps of {batch} tokens")
             }
+            PlanError::Pages { pages, needed } => write!(
+                f,
+                "{pages} pages can't be: one sequence of the context needs {needed}, and there can be \
+                 {} at most",
+                u32::MAX
+            ),
             PlanError::Capacity { capacity } => {
                 write!(f, "the plan needs more room than the {capacity} entries given")
             }
@@ -352,7 +365,9 @@ impl Plan<'_> {
                 }
                 (needed, kind) => needed == kind,
             };
-            let start = state_bytes(&self.states[..i], &self.options).ok_or(PlanError::Overflow)?;
+            let before = &self.states[..i];
+            let start =
+                next_offset(before, state.kind, &self.options).ok_or(PlanError::Overflow)?;
             if !large || state.offset != start {
                 return Err(wrong);
             }
@@ -410,13 +425,15 @@ impl Plan<'_> {
 
     fn memory_suffices<const KINDS: u64>(&self) -> Result<(), PlanError> {
         let state = state_bytes(&self.states, &self.options).ok_or(PlanError::Overflow)?;
+        let pool = pool_bytes(&self.states, &self.options).ok_or(PlanError::Overflow)?;
         let view = self.view();
         let mut floats = 0;
         for op in self.ops.iter() {
             floats = floats.max(op.scratch::<KINDS>(&view).ok_or(PlanError::Overflow)?);
         }
         let own = worker_bytes(0, floats).ok_or(PlanError::Overflow)?;
-        if self.memory_requirements.state < state || self.memory_requirements.per_thread < own {
+        let stated = &self.memory_requirements;
+        if stated.state < state || stated.pool < pool || stated.per_thread < own {
             return Err(PlanError::MemoryRequirements);
         }
         Ok(())

@@ -171,7 +171,7 @@ impl Model {
 
     /// Logits of all tokens of one sequence alone on one thread: all at once, or `chunk` at a time.
     pub(crate) fn alone(&self, options: &Options, tokens: &[u32], chunk: usize) -> Vec<f32> {
-        let options = Options { batch: chunk, logits: chunk, ..*options };
+        let options = Options { batch: chunk, logits: chunk, pages: 0, ..*options };
         let mut room = Room::default();
         let mut runner = self.runner(&mut room, &options, Scalar, (1, 1));
         let mut out = vec![];
@@ -218,7 +218,8 @@ impl Room {
         sequences: usize,
     ) -> Memory<'_> {
         let needed = plan.memory_requirements;
-        let sizes = [needed.scratch, sequences * needed.state, threads * needed.per_thread];
+        let states = needed.pool + sequences * needed.state;
+        let sizes = [needed.scratch, states, threads * needed.per_thread];
         self.0 = sizes.map(|bytes| vec![Line([0xff; 64]); bytes.div_ceil(64)]);
         let [scratch, states, locals] = &mut self.0;
         let bytes = |lines: &mut Vec<Line>, len| {

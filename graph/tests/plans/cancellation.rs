@@ -103,6 +103,7 @@ fn checks_for_cancellation_are_as_frequent_as_the_backend_is_slow() {
                 context: 64,
                 kv: KvFormat::F32,
                 outputs: Outputs::Logits,
+                pages: 0,
             };
             let mut room = Room::default();
             let mut runner = model.runner(&mut room, &options, backend, (1, 1));
@@ -161,8 +162,14 @@ unsafe impl Team for Late<'_> {
 fn a_worker_comes_late_to_a_step_that_is_over_or_cancelled() {
     let spec = everything();
     let model = Model::new(spec.clone(), |id| format_of(&spec, id, 3));
-    let options =
-        Options { batch: 7, logits: 7, context: 16, kv: KvFormat::F16, outputs: Outputs::Logits };
+    let options = Options {
+        batch: 7,
+        logits: 7,
+        context: 16,
+        kv: KvFormat::F16,
+        outputs: Outputs::Logits,
+        pages: 0,
+    };
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options, Scalar, (3, 1));
     let tokens = [1, 2, 3, 4, 5];

@@ -10,7 +10,7 @@ use proptest::sample::Index;
 use teff_graph::{
     LogitsFor, NeverCancel, Options, Outputs, Runner, Segment, SequenceId, StepError, TruncateError,
 };
-use teff_kernels::{Cpu, KvFormat};
+use teff_kernels::{Cpu, KV_BLOCK, KvFormat};
 
 use crate::common::draw::{CONTEXT, any_kv, any_spec, format_of};
 use crate::common::{self, CancelAt, Model, Room, backends, bits, cases, run_on, tokens};
@@ -37,6 +37,8 @@ enum Event {
     Save { sequence: usize, checkpoint: bool },
     /// A sequence goes back to where it was saved.
     Load { sequence: usize },
+    /// A sequence becomes a copy of another one, text and all.
+    Fork { from: usize, to: usize },
 }
 
 fn any_cut() -> impl Strategy<Value = Cut> {
@@ -58,7 +60,8 @@ fn any_event() -> impl Strategy<Value = Event> {
     let save = (SEQUENCES, any::<bool>())
         .prop_map(|(sequence, checkpoint)| Event::Save { sequence, checkpoint });
     let load = SEQUENCES.prop_map(|sequence| Event::Load { sequence });
-    prop_oneof![10 => step, 2 => truncate, 1 => save, 1 => load]
+    let fork = (SEQUENCES, SEQUENCES).prop_map(|(from, to)| Event::Fork { from, to });
+    prop_oneof![10 => step, 2 => truncate, 1 => save, 1 => load, 1 => fork]
 }
 
 prop_compose! {
@@ -90,6 +93,8 @@ impl Sequence {
 struct Company<'a, 'm> {
     runner: &'a mut Runner<'m, Cpu>,
     sequences: Vec<Sequence>,
+    /// Number that decides which free page is taken.
+    dice: u64,
 }
 
 impl Company<'_, '_> {
@@ -121,10 +126,64 @@ impl Company<'_, '_> {
         all
     }
 
+    /// A page that no sequence uses.
+    fn free_page(&mut self) -> u32 {
+        let free = |page: &u32| self.runner.page_users(*page) == 0;
+        let free: Vec<u32> = (0..self.runner.pages() as u32).filter(free).collect();
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        free[(self.dice >> 33) as usize % free.len()]
+    }
+
+    /// Gives a sequence pages for the positions up to `end`, of which those from `from` on are its own.
+    fn pages_for(&mut self, s: usize, from: usize, end: usize) {
+        if self.runner.pages() == 0 {
+            return;
+        }
+        let (id, needed) = (self.sequences[s].id, end.div_ceil(KV_BLOCK));
+        for entry in from / KV_BLOCK..needed.min(self.runner.pages_of(id).len()) {
+            let page = self.runner.pages_of(id)[entry];
+            if self.runner.page_users(page) > 1 {
+                let own = self.free_page();
+                self.runner.own_page(id, entry, own).unwrap();
+            }
+        }
+        while self.runner.pages_of(id).len() < needed {
+            let page = self.free_page();
+            self.runner.map_page(id, page).unwrap();
+        }
+    }
+
+    /// A sequence without enough pages, or with another one's, can't be computed.
+    fn refuses(&mut self, segments: &[(usize, Range<usize>, LogitsFor)]) {
+        for (s, tokens, _) in segments {
+            let Sequence { id, tokens: all, .. } = &self.sequences[*s];
+            let table = self.runner.pages_of(*id);
+            let needed = tokens.end.div_ceil(KV_BLOCK);
+            let shared = |page: &&u32| self.runner.page_users(**page) > 1;
+            let want = match table.get(tokens.start / KV_BLOCK..needed) {
+                None => StepError::NoPages { sequence: id.0, needed, got: table.len() },
+                Some(written) => match written.iter().find(shared) {
+                    Some(&page) => StepError::SharedPage { sequence: id.0, page },
+                    None => continue,
+                },
+            };
+            let one =
+                [Segment { sequence: *id, tokens: &all[tokens.clone()], logits: LogitsFor::None }];
+            let got = run_on(self.runner, &one, &NeverCancel, 1);
+            assert_eq!(got, Err(want));
+        }
+    }
+
     fn step(&mut self, cuts: &[Cut], threads: usize, cancel: Option<usize>) {
         let cuts = self.fit(cuts);
         if cuts.is_empty() {
             return;
+        }
+        if self.runner.pages() > 0 {
+            self.refuses(&cuts);
+        }
+        for (s, tokens, _) in &cuts {
+            self.pages_for(*s, tokens.start, tokens.end);
         }
         let segment = |(s, tokens, logits): &(usize, Range<usize>, LogitsFor)| {
             let Sequence { id, tokens: all, .. } = &self.sequences[*s];
@@ -162,6 +221,9 @@ impl Company<'_, '_> {
         if nearest == position {
             assert_eq!(got, Ok(()));
             assert_eq!(self.position(s), position);
+            if to % 2 == 0 {
+                self.runner.unmap_pages(id, position.div_ceil(KV_BLOCK)).unwrap();
+            }
         } else {
             assert_eq!(got, Err(TruncateError::NeedsCheckpoint { position, nearest }));
             assert_eq!(self.position(s), now);
@@ -188,8 +250,10 @@ impl Company<'_, '_> {
 
     fn load(&mut self, s: usize) {
         let (id, now) = (self.sequences[s].id, self.position(s));
-        let Some((position, checkpoint, bytes)) = &self.sequences[s].saved else { return };
+        let Some((position, checkpoint, bytes)) = self.sequences[s].saved.take() else { return };
+        let (position, bytes) = (&position, &bytes);
         if !checkpoint {
+            self.pages_for(s, 0, *position);
             self.runner.restore(id, *position, bytes).unwrap();
         } else if *position <= now {
             self.runner.rewind(id, *position, bytes).unwrap();
@@ -200,6 +264,18 @@ impl Company<'_, '_> {
         assert_eq!(self.position(s), *position);
     }
 
+    fn fork(&mut self, from: usize, to: usize) {
+        if from == to {
+            return;
+        }
+        let Sequence { id, tokens, want, .. } = &self.sequences[from];
+        let (id, tokens, want) = (*id, tokens.clone(), want.clone());
+        let target = &mut self.sequences[to];
+        (target.tokens, target.want, target.saved) = (tokens, want, None);
+        self.runner.fork(id, target.id).unwrap();
+        assert_eq!(self.position(to), self.position(from));
+    }
+
     fn happen(&mut self, event: &Event) {
         let index = |i: &usize| i % self.sequences.len();
         match event {
@@ -207,6 +283,7 @@ impl Company<'_, '_> {
             Event::Truncate { sequence, position } => self.truncate(index(sequence), *position),
             Event::Save { sequence, checkpoint } => self.save(index(sequence), *checkpoint),
             Event::Load { sequence } => self.load(index(sequence)),
+            Event::Fork { from, to } => self.fork(index(from), index(to)),
         }
     }
 
@@ -231,10 +308,14 @@ proptest! {
         spec in any_spec(), seed: u64, kv in any_kv(), lengths in any_lengths(),
         events in prop::collection::vec(any_event(), 0..24),
         batch in 1usize..40, logits in any::<Index>(), backend in any::<Index>(), single: bool,
+        paged: bool,
     ) {
         let model = Model::new(spec.clone(), |id| format_of(&spec, id, seed));
         let context = CONTEXT as usize;
-        let options = Options { batch, logits: 1 + logits.index(batch), context, kv, outputs: Outputs::Logits };
+        let (logits, outputs) = (1 + logits.index(batch), Outputs::Logits);
+        // All of them, and one to copy to.
+        let pages = if paged { lengths.len() * context.div_ceil(KV_BLOCK) + 1 } else { 0 };
+        let options = Options { batch, logits, context, kv, outputs, pages };
         let sequence = |(s, &n): (usize, &usize)| {
             let tokens = tokens(s as u32 + 1, n, spec.vocab);
             let want = bits(&model.alone(&options, &tokens, if single { 1 } else { n }));
@@ -245,7 +326,7 @@ proptest! {
         let backend = *backend.get(&backends());
         let mut room = Room::default();
         let mut runner = model.runner(&mut room, &options, backend, (3, sequences.len()));
-        let mut company = Company { runner: &mut runner, sequences };
+        let mut company = Company { runner: &mut runner, sequences, dice: seed };
         for event in &events {
             company.happen(event);
         }
@@ -264,8 +345,14 @@ fn steps_that_do_not_fit_are_errors() {
     let spec = common::with_attention(&spec, |a| (a.heads, a.kv_heads, a.head_dim) = (2, 2, 16));
     let spec = common::with_dense(&spec, |d| d.inner = 32);
     let model = Model::new(spec, |_| teff_kernels::Format::F32);
-    let options =
-        Options { batch: 8, logits: 3, context: 10, kv: KvFormat::F32, outputs: Outputs::Logits };
+    let options = Options {
+        batch: 8,
+        logits: 3,
+        context: 10,
+        kv: KvFormat::F32,
+        outputs: Outputs::Logits,
+        pages: 0,
+    };
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options, Cpu::best(), (1, 2));
     let segment =

@@ -134,8 +134,14 @@ fn by_hand(model: &Model, token: u32) -> (Vec<f32>, Vec<usize>) {
 /// The logits of all tokens in one step.
 fn logits(model: &Model, tokens: &[u32], threads: usize) -> Vec<f32> {
     let n = tokens.len();
-    let options =
-        Options { batch: n, logits: n, context: 200, kv: KvFormat::F32, outputs: Outputs::Logits };
+    let options = Options {
+        batch: n,
+        logits: n,
+        context: 200,
+        kv: KvFormat::F32,
+        outputs: Outputs::Logits,
+        pages: 0,
+    };
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options, Cpu::best(), (threads, 1));
     let segments = [Segment::new(tokens, LogitsFor::All)];

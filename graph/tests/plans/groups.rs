@@ -10,8 +10,14 @@ use crate::common::{Model, Room, run_on, with_attention, with_dense, with_len};
 
 /// The logits of all tokens, fed `chunk` at a time to `threads` threads.
 fn logits(model: &Model, kv: KvFormat, chunk: usize, threads: usize) -> Vec<f32> {
-    let options =
-        Options { batch: chunk, logits: chunk, context: 96, kv, outputs: Outputs::Logits };
+    let options = Options {
+        batch: chunk,
+        logits: chunk,
+        context: 96,
+        kv,
+        outputs: Outputs::Logits,
+        pages: 0,
+    };
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options, Cpu::best(), (threads, 1));
     let tokens: Vec<u32> = (0..90).map(|i| i * 7 % model.spec.vocab).collect();

@@ -38,7 +38,7 @@ proptest! {
         spec in any_spec(), kv in any_kv(), seed: u64, threads in 1usize..4,
     ) {
         let model = Model::new(spec.clone(), |id| format_of(&spec, id, seed));
-        let of = |which| Options { batch: 7, logits: 4, context: 32, kv, outputs: which };
+        let of = |which| Options { batch: 7, logits: 4, context: 32, kv, outputs: which, pages: 0 };
         let (logits, none) = outputs(&model, &of(Outputs::Logits), 1);
         let (no_logits, hidden) = outputs(&model, &of(Outputs::Hidden), threads);
         let both = outputs(&model, &of(Outputs::Both), threads);
@@ -55,7 +55,7 @@ fn the_head_turns_hidden_states_into_logits() {
     let spec = everything();
     let model = Model::new(spec.clone(), |_| Format::F32);
     let (kv, outputs_of) = (KvFormat::F32, Outputs::Both);
-    let options = Options { batch: 7, logits: 4, context: 32, kv, outputs: outputs_of };
+    let options = Options { batch: 7, logits: 4, context: 32, kv, outputs: outputs_of, pages: 0 };
     let (logits, hidden) = outputs(&model, &options, 1);
     let head = model.values(Role::Output);
     let (width, vocab) = (spec.width as usize, spec.vocab as usize);
@@ -80,7 +80,8 @@ fn hidden_states_alone_have_no_head() {
     let spec = Spec { vocab: 5000, ..everything() };
     let model = Model::new(spec.clone(), |_| Format::Q8_0);
     let plan = |outputs| {
-        let options = Options { batch: 8, logits: 8, context: 32, kv: KvFormat::F32, outputs };
+        let options =
+            Options { batch: 8, logits: 8, context: 32, kv: KvFormat::F32, outputs, pages: 0 };
         model.plan(&options, &Cpu::best())
     };
     let (logits, hidden, both) =

@@ -20,7 +20,14 @@ fn build(spec: &Spec<'_>, format: Format, options: &Options) -> Plan<'static> {
 }
 
 fn options(batch: usize) -> Options {
-    Options { batch, logits: 1, context: 1024, kv: KvFormat::F32, outputs: Outputs::Logits }
+    Options {
+        batch,
+        logits: 1,
+        context: 1024,
+        kv: KvFormat::F32,
+        outputs: Outputs::Logits,
+        pages: 0,
+    }
 }
 
 /// Bytes of a layout by hand: a place of its own for every kind of intermediate result,
@@ -148,7 +155,7 @@ prop_compose! {
         (batch in Just(batch), logits in 1..=batch, context in Just(context), kv in Just(kv),
          outputs in select(vec![Outputs::Logits, Outputs::Hidden, Outputs::Both])) -> Options
     {
-        Options { batch, logits, context, kv, outputs }
+        Options { batch, logits, context, kv, outputs, pages: 0 }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::common::{
 const ZERO: SequenceId = SequenceId(0);
 
 fn options(batch: usize, context: usize) -> Options {
-    Options { batch, logits: batch, context, kv: KvFormat::F16, outputs: Outputs::Logits }
+    Options { batch, logits: batch, context, kv: KvFormat::F16, outputs: Outputs::Logits, pages: 0 }
 }
 
 /// A model of some layers of [`everything`], in a format that is quantised where there is one.

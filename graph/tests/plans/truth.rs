@@ -690,8 +690,14 @@ fn nmse(spec: &Spec<'static>, n: usize) -> (f64, f64) {
     let tokens = tokens(3, n, spec.vocab);
     let mut truth = Truth { model: &model, margin: f64::INFINITY, context: n };
     let want: Vec<f64> = truth.logits(&tokens).into_iter().flatten().collect();
-    let options =
-        Options { batch: 9, logits: 9, context: n, kv: KvFormat::F32, outputs: Outputs::Logits };
+    let options = Options {
+        batch: 9,
+        logits: 9,
+        context: n,
+        kv: KvFormat::F32,
+        outputs: Outputs::Logits,
+        pages: 0,
+    };
     let mut room = Room::default();
     let mut runner = model.runner(&mut room, &options, Cpu::best(), (1, 1));
     let mut got = vec![];

@@ -621,7 +621,7 @@ proptest! {
     fn changed_operations_and_states_do_not_verify(
         spec in any_spec(), seed: u64, kv in any_kv(), batch in 1usize..40, context in 1usize..192,
     ) {
-        let o = Options { batch, logits: 1, context, kv, outputs: Outputs::Logits };
+        let o = Options { batch, logits: 1, context, kv, outputs: Outputs::Logits, pages: 0 };
         let plan =
             roomy(&Plan::build(&spec, &|id| format_of(&spec, id, seed), &o, &Scalar).unwrap());
         prop_assert_eq!(plan.verify(), Ok(()));
@@ -634,8 +634,14 @@ proptest! {
 #[test]
 fn what_is_wrong_has_a_name() {
     let spec = everything();
-    let o =
-        Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32, outputs: Outputs::Logits };
+    let o = Options {
+        batch: 8,
+        logits: 2,
+        context: 500,
+        kv: KvFormat::F32,
+        outputs: Outputs::Logits,
+        pages: 0,
+    };
     let plan = roomy(&Plan::build(&spec, &|_| Format::F32, &o, &Scalar).unwrap());
     assert_eq!(plan.verify(), Ok(()));
     let at = |f: &dyn Fn(&Op) -> bool| plan.ops.iter().position(f).unwrap();
@@ -714,8 +720,14 @@ fn a_choice_is_of_so_many_experts() {
     };
     let all = [experts(8), experts(3), *spec.layers.get(1)];
     let spec = Spec { layers: layers(&all), ..spec };
-    let o =
-        Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32, outputs: Outputs::Logits };
+    let o = Options {
+        batch: 8,
+        logits: 2,
+        context: 500,
+        kv: KvFormat::F32,
+        outputs: Outputs::Logits,
+        pages: 0,
+    };
     let plan = roomy(&Plan::build(&spec, &|_| Format::F32, &o, &Scalar).unwrap());
     let mut ops = plan.ops.to_vec();
     let route = |op: &Op| if let Op::Route(r) = op { Some(r.out) } else { None };
@@ -749,8 +761,14 @@ fn formats_that_do_not_fit_are_errors_of_their_operation() {
         Role::Layer(_, teff_graph::LayerRole::ExpertDown) => Format::I2_S,
         _ => Format::F32,
     };
-    let o =
-        Options { batch: 8, logits: 2, context: 500, kv: KvFormat::F32, outputs: Outputs::Logits };
+    let o = Options {
+        batch: 8,
+        logits: 2,
+        context: 500,
+        kv: KvFormat::F32,
+        outputs: Outputs::Logits,
+        pages: 0,
+    };
     let got = Plan::build(&spec, &format, &o, &Scalar).map(|_| ());
     assert!(matches!(got, Err(PlanError::Shape { .. })), "{got:?}");
     // Rows of 20 elements are no blocks at all.

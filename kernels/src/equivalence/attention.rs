@@ -32,6 +32,9 @@ pub struct Attention {
     pub seed: u64,
 }
 
+/// Blocks of a cache of which the order is changed too.
+const MAX_PAGES: usize = 64;
+
 /// A head's cache in memory of its own.
 struct Cache<'m> {
     keys: &'m mut [u8],
@@ -112,12 +115,20 @@ pub fn attend<'m>(
 
     let y: &mut [f32] = take(room, 0, a.gap + a.n * (width + a.gap))?;
     let mut cases = 2;
-    // Queries `from..to` of the columns from `col` on.
-    let mut compare_in = |what, layout, own: &Cache<'_>, (from, to), (col, width), gap: usize| {
+    // Queries `from..to` of the columns from `col` on, over a cache with these pages if there are any.
+    let mut compare_in = |what,
+                          (layout, pages): (KvLayout, &[u32]),
+                          own: &Cache<'_>,
+                          (from, to),
+                          (col, width),
+                          gap: usize| {
         let (n, ld) = (to - from, width + gap);
         let y = &mut y[..gap + n * ld];
         y.fill(UNTOUCHED);
-        let head = KvHead::new(layout, own.keys, own.values);
+        let mut head = KvHead::new(layout, own.keys, own.values);
+        if !pages.is_empty() {
+            head = head.with_pages(pages);
+        }
         let row = a.heads * hd;
         let q = DenseActivations::new(&q[from * row..], n, row, row).cols_of(col, width);
         let mut tile = Tile::new(&mut y[gap..], n, width, ld);
@@ -144,16 +155,37 @@ pub fn attend<'m>(
     };
     let several = ring(a.n, &mut truth);
     write(b, &several, &mut truth, 0..end);
-    compare_in("attend, a ring", several, &truth, (0, a.n), (0, width), a.gap)?;
+    compare_in("attend, a ring", (several, &[]), &truth, (0, a.n), (0, width), a.gap)?;
     let single = ring(1, &mut truth);
     write(b, &single, &mut truth, 0..a.position);
     for t in 0..a.n {
         // When the positions up to its own were stored.
         write(b, &single, &mut truth, a.position + t..a.position + t + 1);
-        compare_in("attend, a ring, one query", single, &truth, (t, t + 1), (0, width), 0)?;
+        compare_in("attend, a ring, one query", (single, &[]), &truth, (t, t + 1), (0, width), 0)?;
+    }
+    // The blocks of the text in another order.
+    let blocks = capacity / KV_BLOCK;
+    let mut pages = [0; MAX_PAGES];
+    if let Some(pages) = pages.get_mut(..blocks) {
+        for (b, page) in pages.iter_mut().enumerate() {
+            *page = ((b + a.position) % blocks) as u32;
+        }
+        own.keys.fill(0xff);
+        own.values.fill(0xff);
+        for p in 0..end {
+            let slot = pages[p / KV_BLOCK] as usize * KV_BLOCK + p % KV_BLOCK;
+            b.store_key(&layout, own.keys, slot, &keys[p * hd..][..hd]);
+            b.store_value(&layout, own.values, slot, &values[p * hd..][..hd]);
+        }
+        let paged = (layout, &*pages);
+        compare_in("attend, pages", paged, &own, (0, a.n), (0, width), a.gap)?;
+        for t in 0..a.n {
+            compare_in("attend, pages, one query", paged, &own, (t, t + 1), (0, width), 0)?;
+        }
+        store(b, &mut own, 0xff, 0..end);
     }
     let mut compare = |what, own: &Cache<'_>, queries, columns, gap| {
-        compare_in(what, layout, own, queries, columns, gap)
+        compare_in(what, (layout, &[]), own, queries, columns, gap)
     };
     compare("attend", &own, (0, a.n), (0, width), a.gap)?;
     for t in 0..a.n {

@@ -13,8 +13,8 @@
 //!   `o[d] = o[d] * c`, then `o[d] = fma(e[j], v[j][d], o[d])` in ascending `j`
 //!   (int8 values: `e[j]` times the value's scale).
 //!
-//! Where block `b` lies in the cache is another matter: in a cache shorter than the text, a ring, it
-//! is block `b % (capacity / 64)`. Slots of it that hold later positions are not seen, as those before
+//! Where block `b` lies in the cache is another matter: with a page table where that says; otherwise, in
+//! a cache shorter than the text, a ring, it is block `b % (capacity / 64)`. Slots of it that hold later positions are not seen, as those before
 //! a window are not.
 //!
 //! It begins with `m` minus infinity and `l` 0; of a head with a sink, as if that were a score before all
@@ -189,10 +189,7 @@ fn block<L: Lanes, E: Element, const QT: usize>(
 ) {
     let mut seen = [(0, 0); QT];
     let mut q: [&[f32]; QT] = [&[]; QT];
-    // Blocks of the ring: where this one lies in it, and the next.
-    let ring = kv.layout.capacity / KV_BLOCK;
-    let at = if block < ring { block } else { block % ring };
-    let next = if at + 1 < ring { at + 1 } else { 0 };
+    let at = kv.place(block);
     let (mut last, mut more) = (0, false);
     for t in 0..QT {
         seen[t] = state[t].seen(block);
@@ -237,7 +234,9 @@ fn block<L: Lanes, E: Element, const QT: usize>(
             ep.store(to);
         }
     }
+    // Keys of the next block, wherever it lies.
     let panels = PANELS * kv.layout.head_dim;
+    let next = if more { kv.place(block + 1) } else { 0 };
     let next = next * panels..(next + usize::from(more)) * panels;
     let mut next: &[u8] = cast_slice(&kv.key_panels::<E>()[next]);
     let mut col = 0;
@@ -434,8 +433,11 @@ pub(crate) fn attend<L: Lanes, const QT: usize, const HELD: usize>(
     let window = params.window.map_or(usize::MAX, NonZeroUsize::get);
     // All of the text is there, or all of it that these queries see.
     let end = position.saturating_add(q.n());
-    let seen = (window - 1).saturating_add(q.n());
-    assert!(end.min(seen) <= kv.layout.capacity && end < usize::MAX, "positions beyond the cache");
+    let seen = match kv.pages {
+        [] => (window - 1).saturating_add(q.n()),
+        _ => end,
+    };
+    assert!(end.min(seen) <= kv.positions() && end < usize::MAX, "positions beyond the cache");
     let job = Job { q: *q, kv: *kv, position, window, params: *params, heads: q.cols() / hd };
     match kv.layout.format {
         KvFormat::F32 => all::<L, f32, QT, HELD>(&job, out),

@@ -122,9 +122,13 @@ pub struct TeffGenerateOptions {
     pub min_p: f32,
     /// Divisor of positive logits of recent tokens, and factor of the others; 1 is off.
     pub repeat_penalty: f32,
+    /// Number subtracted from the logits of recent tokens; 0 is off.
+    pub presence_penalty: f32,
+    /// Number subtracted from the logit of a recent token for each occurrence; 0 is off.
+    pub frequency_penalty: f32,
     /// Number of the largest logits that are kept; 0 is off.
     pub top_k: u32,
-    /// Number of tokens that count as recent.
+    /// Number of tokens that count as recent; `UINT32_MAX` for all.
     pub repeat_last_n: u32,
     /// Not 0 to continue after the model ends the text.
     pub ignore_end: u32,
@@ -147,6 +151,8 @@ impl Default for TeffGenerateOptions {
             top_p: s.top_p,
             min_p: s.min_p,
             repeat_penalty: s.repeat_penalty,
+            presence_penalty: s.presence_penalty,
+            frequency_penalty: s.frequency_penalty,
             top_k: s.top_k as u32,
             repeat_last_n: s.repeat_last_n as u32,
             ignore_end: 0,
@@ -351,7 +357,12 @@ pub(super) unsafe fn generate_options(o: &TeffGenerateOptions) -> Done<Generate>
         top_p: o.top_p,
         min_p: o.min_p,
         repeat_penalty: o.repeat_penalty,
-        repeat_last_n: o.repeat_last_n as usize,
+        presence_penalty: o.presence_penalty,
+        frequency_penalty: o.frequency_penalty,
+        repeat_last_n: match o.repeat_last_n {
+            u32::MAX => usize::MAX,
+            n => n as usize,
+        },
         seed: o.seed,
     };
     let max_tokens = (o.max_tokens != 0).then_some(o.max_tokens);

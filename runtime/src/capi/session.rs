@@ -319,10 +319,10 @@ fn stream(
     }
     set(match generation.finish() {
         Some(Finish::Length) => TEFF_FINISH_LENGTH,
-        Some(Finish::Stop(_)) => TEFF_FINISH_END,
+        Some(Finish::Stop(_) | Finish::Complete) => TEFF_FINISH_END,
         Some(Finish::ContextFull) => TEFF_FINISH_CONTEXT,
         Some(Finish::StopString(_)) => TEFF_FINISH_STOP,
-        Some(Finish::Cancelled) | None => TEFF_FINISH_NONE,
+        Some(Finish::Cancelled | Finish::Deadline) | None => TEFF_FINISH_NONE,
     });
     Ok(())
 }

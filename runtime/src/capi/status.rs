@@ -210,6 +210,7 @@ impl From<SessionError> for Fail {
             E::Step(_) => Status::Panic,
             E::Sampling(_) => Status::Argument,
             E::Sample(_) => Status::Numbers,
+            E::Constraint(_) => Status::Argument,
             E::Tokenizer(e) => of_tokenizer(e),
             E::NoTokenizer(_) => Status::Tokenizer,
             E::EmptyStop { .. } | E::StopToken { .. } | E::LogitBias { .. } | E::NoLogits => {

@@ -25,7 +25,7 @@ pub enum EngineError {
         /// Description of the allowed values.
         allowed: String,
     },
-    /// The prompt and at least one generated token don't fit into the context.
+    /// The prompt doesn't fit into the context.
     PromptTooLong {
         /// Tokens of the prompt.
         tokens: usize,
@@ -36,6 +36,11 @@ pub enum EngineError {
     Busy {
         /// Maximum number of requests that wait.
         queue: usize,
+    },
+    /// A step failed: a panic of a backend, or threads that the system refused.
+    Step {
+        /// Cause.
+        cause: String,
     },
     /// A constraint failed.
     Constraint(ConstraintError),
@@ -58,12 +63,13 @@ impl fmt::Display for EngineError {
             EngineError::Option { name, allowed } => write!(f, "{name} must be {allowed}"),
             EngineError::PromptTooLong { tokens, context } => write!(
                 f,
-                "the prompt has {tokens} tokens, which with one more don't fit into the context of \
-                 {context} (EngineOptions::context)"
+                "the prompt has {tokens} tokens, which don't fit into the context of {context} \
+                 (EngineOptions::context)"
             ),
             EngineError::Busy { queue } => {
                 write!(f, "{queue} requests wait already: try again later (EngineOptions::queue)")
             }
+            EngineError::Step { cause } => f.write_str(cause),
             EngineError::Constraint(e) => e.fmt(f),
             EngineError::Io(e) => e.fmt(f),
             EngineError::Ended => f.write_str("the engine has ended"),

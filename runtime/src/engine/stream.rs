@@ -2,8 +2,11 @@
 
 use core::task::{Context, Poll};
 use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::EngineError;
+use super::channel::Channel;
 use crate::sample::TokenLogprobs;
 use crate::session::{Finish, Piece};
 
@@ -53,7 +56,9 @@ pub enum Event {
 ///
 /// Dropping it cancels the request within one step. Events that are not taken are gathered: pieces of
 /// one choice become one, so that a slow reader holds nobody up and needs no more memory than its text.
-pub struct Stream {}
+pub struct Stream {
+    channel: Arc<Channel>,
+}
 
 impl core::fmt::Debug for Stream {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -61,31 +66,50 @@ impl core::fmt::Debug for Stream {
     }
 }
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.channel.is_ended() {
+            self.channel.cancel();
+        }
+    }
+}
+
 impl Stream {
+    pub(super) fn new(channel: Arc<Channel>) -> Stream {
+        Stream { channel }
+    }
+
     /// Next event, if there is one now.
     pub fn try_next(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.channel.take()
     }
 
     /// Waits for the next event at most this long; `None` if none came, or all choices have ended.
-    pub fn next_timeout(&mut self, _timeout: Duration) -> Option<Event> {
-        unimplemented!()
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<Event> {
+        // A time beyond all clocks is no limit.
+        self.channel.wait(Instant::now().checked_add(timeout))
     }
 
     /// Next event for async code: registers the waker and returns [`Poll::Pending`] if there is none;
     /// `Ready(None)` when all choices have ended.
-    pub fn poll_next(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        unimplemented!()
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        match self.channel.poll(cx.waker()) {
+            (Some(event), _) => Poll::Ready(Some(event)),
+            (None, true) => Poll::Ready(None),
+            (None, false) => Poll::Pending,
+        }
     }
 
     /// True when all choices have ended and all events were taken.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        unimplemented!()
+        self.channel.is_ended()
     }
 
     /// Cancels all choices within one step; their events still come.
-    pub fn cancel(&self) {}
+    pub fn cancel(&self) {
+        self.channel.cancel();
+    }
 }
 
 /// Waits for the next event; `None` when all choices have ended.
@@ -93,6 +117,6 @@ impl Iterator for Stream {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.channel.wait(None)
     }
 }

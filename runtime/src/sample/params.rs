@@ -4,7 +4,7 @@ use core::fmt;
 
 /// Sampling parameters; see the [module](super) for the order of the stages.
 ///
-/// The default is llama.cpp's: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, no penalty.
+/// The default is llama.cpp's: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, no penalties.
 ///
 /// ```
 /// use teff_runtime::sample::Sampling;
@@ -25,7 +25,17 @@ pub struct Sampling {
     pub min_p: f32,
     /// Divisor of positive logits of recent tokens, and factor of their negative ones; 1 is off.
     pub repeat_penalty: f32,
-    /// Number of tokens at the end of the history that count as recent; 0 turns the penalty off.
+    /// Number that is subtracted from the logits of recent tokens, however often they occur; 0 is
+    /// off. OpenAI's interface allows -2 to 2.
+    pub presence_penalty: f32,
+    /// Number that is subtracted from the logit of a recent token for each time that it occurs; 0 is
+    /// off. OpenAI's interface allows -2 to 2.
+    pub frequency_penalty: f32,
+    /// Number of tokens at the end of the history that count as recent, for all three penalties;
+    /// `usize::MAX` for all tokens, 0 turns the penalties off.
+    ///
+    /// As in llama.cpp, the prompt belongs to the history. (Other implementations of presence and
+    /// frequency penalties count the generated text alone, and all of it.)
     pub repeat_last_n: usize,
     /// Seed of the random numbers: the same seed gives the same tokens on every machine.
     pub seed: u64,
@@ -39,6 +49,8 @@ impl Default for Sampling {
             top_p: 0.95,
             min_p: 0.05,
             repeat_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
             repeat_last_n: 64,
             seed: 0,
         }
@@ -46,7 +58,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Greedy sampling, without a penalty: always the most likely token.
+    /// Greedy sampling, without penalties: always the most likely token.
     #[must_use]
     pub const fn greedy() -> Self {
         Sampling {
@@ -55,6 +67,8 @@ impl Sampling {
             top_p: 1.0,
             min_p: 0.0,
             repeat_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
             repeat_last_n: 64,
             seed: 0,
         }
@@ -90,6 +104,24 @@ impl Sampling {
         Sampling { repeat_penalty, repeat_last_n, ..self }
     }
 
+    /// Sets [`presence_penalty`](Self::presence_penalty).
+    #[must_use]
+    pub const fn with_presence_penalty(self, presence_penalty: f32) -> Self {
+        Sampling { presence_penalty, ..self }
+    }
+
+    /// Sets [`frequency_penalty`](Self::frequency_penalty).
+    #[must_use]
+    pub const fn with_frequency_penalty(self, frequency_penalty: f32) -> Self {
+        Sampling { frequency_penalty, ..self }
+    }
+
+    /// Sets [`repeat_last_n`](Self::repeat_last_n).
+    #[must_use]
+    pub const fn with_repeat_last_n(self, repeat_last_n: usize) -> Self {
+        Sampling { repeat_last_n, ..self }
+    }
+
     /// Sets [`seed`](Self::seed).
     #[must_use]
     pub const fn with_seed(self, seed: u64) -> Self {
@@ -105,7 +137,9 @@ impl Sampling {
     /// True if recent tokens are penalised.
     #[must_use]
     pub fn penalizes(&self) -> bool {
-        self.repeat_penalty != 1.0 && self.repeat_last_n > 0
+        let [presence, frequency] = [self.presence_penalty, self.frequency_penalty];
+        let any = self.repeat_penalty != 1.0 || presence != 0.0 || frequency != 0.0;
+        any && self.repeat_last_n > 0
     }
 
     /// Validates all parameters.
@@ -124,7 +158,11 @@ impl Sampling {
         let p = self.min_p;
         check("min_p", p, (0.0..=1.0).contains(&p), "from 0 (off) to 1")?;
         let r = self.repeat_penalty;
-        check("repeat_penalty", r, r > 0.0 && r.is_finite(), "a finite number above 0 (1 is off)")
+        check("repeat_penalty", r, r > 0.0 && r.is_finite(), "a finite number above 0 (1 is off)")?;
+        let p = self.presence_penalty;
+        check("presence_penalty", p, p.is_finite(), "a finite number (0 is off)")?;
+        let p = self.frequency_penalty;
+        check("frequency_penalty", p, p.is_finite(), "a finite number (0 is off)")
     }
 }
 

@@ -52,8 +52,11 @@ pub struct Sampler {
     rng: Rng,
     /// Backend that selects the largest logits.
     backend: Cpu,
-    /// Copy of the logits to penalise; empty without a penalty.
+    /// Copy of the logits to penalise; empty without penalties.
     penalized: Vec<f32>,
+    /// Number of times that each token is recent, while tokens are penalised; otherwise zeros. Empty
+    /// without penalties.
+    counts: Vec<u32>,
     /// Buffer for the largest logits, if only some are kept.
     largest: Vec<(u32, f32)>,
     /// Empty if sampling is greedy. The capacity is fixed.
@@ -65,6 +68,7 @@ pub struct Sampler {
 /// Lengths of the buffers.
 struct Sizes {
     penalized: usize,
+    counts: usize,
     largest: usize,
     candidates: usize,
     weights: usize,
@@ -74,16 +78,17 @@ impl Sizes {
     fn new(sampling: &Sampling, vocab: usize) -> Self {
         let penalized = if sampling.penalizes() { vocab } else { 0 };
         if sampling.is_greedy() {
-            return Sizes { penalized, largest: 0, candidates: 0, weights: 0 };
+            return Sizes { penalized, counts: penalized, largest: 0, candidates: 0, weights: 0 };
         }
         let keep = keep(sampling, vocab);
         let largest = if keep < vocab { keep } else { 0 };
-        Sizes { penalized, largest, candidates: keep, weights: keep }
+        Sizes { penalized, counts: penalized, largest, candidates: keep, weights: keep }
     }
 
     fn bytes(&self) -> usize {
         let of = |n: usize, each: usize| n.saturating_mul(each);
         of(self.penalized, size_of::<f32>())
+            .saturating_add(of(self.counts, size_of::<u32>()))
             .saturating_add(of(self.largest, size_of::<(u32, f32)>()))
             .saturating_add(of(self.candidates, size_of::<Candidate>()))
             .saturating_add(of(self.weights, size_of::<f32>()))
@@ -110,6 +115,9 @@ impl Sampler {
         let refused = |_| SamplingError::Memory { bytes: sizes.bytes() };
         let mut penalized = Vec::new();
         penalized.try_reserve_exact(sizes.penalized).map_err(refused)?;
+        let mut counts = Vec::new();
+        counts.try_reserve_exact(sizes.counts).map_err(refused)?;
+        counts.resize(sizes.counts, 0);
         let mut largest = Vec::new();
         largest.try_reserve_exact(sizes.largest).map_err(refused)?;
         largest.resize(sizes.largest, (0, 0.0));
@@ -119,7 +127,17 @@ impl Sampler {
         weights.try_reserve_exact(sizes.weights).map_err(refused)?;
         let rng = Rng::new(sampling.seed);
         let backend = Cpu::best();
-        Ok(Sampler { sampling, vocab, rng, backend, penalized, largest, candidates, weights })
+        Ok(Sampler {
+            sampling,
+            vocab,
+            rng,
+            backend,
+            penalized,
+            counts,
+            largest,
+            candidates,
+            weights,
+        })
     }
 
     /// Sets the backend that selects the largest logits. The choices don't depend on it.
@@ -212,14 +230,22 @@ impl Sampler {
         self.penalized.clear();
         self.penalized.extend_from_slice(logits);
         let first = history.len().saturating_sub(self.sampling.repeat_last_n);
-        for (i, &id) in history[first..].iter().enumerate() {
-            let index = id as usize;
-            let (Some(out), Some(&logit)) = (self.penalized.get_mut(index), logits.get(index))
-            else {
-                return Err(SampleError::BadToken { position: first + i, id, vocab: self.vocab });
-            };
-            // From the original logit, so that a token's second occurrence changes nothing.
-            *out = penalized(logit, self.sampling.repeat_penalty);
+        let recent = &history[first..];
+        if let Some(i) = recent.iter().position(|id| *id as usize >= self.vocab) {
+            let (position, id) = (first + i, recent[i]);
+            return Err(SampleError::BadToken { position, id, vocab: self.vocab });
+        }
+        for &id in recent {
+            let count = &mut self.counts[id as usize];
+            *count = count.saturating_add(1);
+        }
+        for &id in recent {
+            // Only at its first occurrence is there a count.
+            let count = core::mem::take(&mut self.counts[id as usize]);
+            if count > 0 {
+                let logit = &mut self.penalized[id as usize];
+                *logit = penalized(*logit, count, &self.sampling);
+            }
         }
         Ok(())
     }
@@ -234,10 +260,17 @@ impl fmt::Debug for Sampler {
     }
 }
 
-fn penalized(logit: f32, penalty: f32) -> f32 {
-    let lower = if logit > 0.0 { logit / penalty } else { logit * penalty };
-    // Infinities and NaN are left for the scan to detect.
-    if logit.is_finite() { lower.clamp(f32::MIN, f32::MAX) } else { logit }
+/// Logit of a token that is recent this many times.
+fn penalized(logit: f32, count: u32, sampling: &Sampling) -> f32 {
+    if !logit.is_finite() {
+        // Infinities and NaN are left for the scan to detect.
+        return logit;
+    }
+    let finite = |x: f32| x.clamp(f32::MIN, f32::MAX);
+    let repeat = sampling.repeat_penalty;
+    let lower = finite(if logit > 0.0 { logit / repeat } else { logit * repeat });
+    let more = count as f32 * sampling.frequency_penalty + sampling.presence_penalty;
+    finite(lower - more)
 }
 
 /// The error for a NaN or infinite logit.

@@ -3,7 +3,7 @@
 use teff_kernels::{Backend, Cpu, forward_backend};
 
 #[derive(Clone, Copy)]
-pub(super) enum SessionBackend<'m> {
+pub(crate) enum SessionBackend<'m> {
     Own(Cpu),
     Foreign(&'m dyn Backend),
 }
@@ -19,7 +19,7 @@ impl SessionBackend<'_> {
 
 impl SessionBackend<'_> {
     /// Teff's own backend, if it is one.
-    pub(super) fn own(&self) -> Option<Cpu> {
+    pub(crate) fn own(&self) -> Option<Cpu> {
         match *self {
             SessionBackend::Own(cpu) => Some(cpu),
             SessionBackend::Foreign(_) => None,

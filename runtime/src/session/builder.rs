@@ -145,30 +145,15 @@ impl<'m> SessionBuilder<'m> {
             (None, Some(own)) => SessionBackend::Own(own),
             (None, None) => SessionBackend::Own(default_backend()?),
         };
-        let mut repacked = model.tensors().filter_map(|t| match t {
-            Tensor::Matrix(m) if m.is_repacked() => Some(m.format()),
-            _ => None,
-        });
-        // It would compute the right bits, but very slowly.
-        if let Some(format) = repacked.find(|&format| !backend.repacks(format)) {
-            return Err(SessionError::Repacked { backend: backend.name(), format });
-        }
+        check_repacked(model, &backend)?;
         let spec = model.spec();
         let context = options.context.unwrap_or(spec.context as usize);
         let batch = options.batch.min(context);
         let logits = if options.logits == 0 { 0 } else { options.logits.min(batch) };
         let (kv, outputs) = (options.kv, options.outputs);
-        let plan_options = Options { batch, logits, context, kv, outputs };
+        let plan_options = Options { batch, logits, context, kv, outputs, pages: 0 };
         let plan = Plan::build(spec, &|id| model.format(id), &plan_options, &backend)?;
-        let tables = size_of_val(&*plan.ops)
-            + size_of_val(&*plan.buffers)
-            + size_of_val(&*plan.states)
-            + size_of_val(&*plan.ropes)
-            + size_of_val(&*plan.spec.ropes)
-            + size_of_val(plan.spec.layers.kinds())
-            + size_of_val(plan.spec.layers.pattern())
-            + spec.tensors() * size_of::<Tensor<'_>>()
-            + context * size_of::<u32>();
+        let tables = table_bytes(&plan) + context * size_of::<u32>();
         let memory_requirements = SessionMemoryRequirements {
             plan: plan.memory_requirements,
             threads,
@@ -181,6 +166,31 @@ impl<'m> SessionBuilder<'m> {
             _ => Ok(SessionPlan { plan, backend, memory_requirements }),
         }
     }
+}
+
+/// Refuses a model whose matrices were repacked for other backends: this one would compute the right
+/// bits, but very slowly.
+pub(crate) fn check_repacked(model: &Model, backend: &dyn Backend) -> Result<(), SessionError> {
+    let mut repacked = model.tensors().filter_map(|t| match t {
+        Tensor::Matrix(m) if m.is_repacked() => Some(m.format()),
+        _ => None,
+    });
+    match repacked.find(|&format| !backend.repacks(format)) {
+        Some(format) => Err(SessionError::Repacked { backend: backend.name(), format }),
+        None => Ok(()),
+    }
+}
+
+/// Bytes of a plan and of the table of its model's weights.
+pub(crate) fn table_bytes(plan: &Plan<'_>) -> usize {
+    size_of_val(&*plan.ops)
+        + size_of_val(&*plan.buffers)
+        + size_of_val(&*plan.states)
+        + size_of_val(&*plan.ropes)
+        + size_of_val(&*plan.spec.ropes)
+        + size_of_val(plan.spec.layers.kinds())
+        + size_of_val(plan.spec.layers.pattern())
+        + plan.spec.tensors() * size_of::<Tensor<'_>>()
 }
 
 impl<'m> SessionPlan<'m> {

@@ -27,7 +27,7 @@ fn are_wanted(plan: &Plan<'_>) -> bool {
 }
 
 /// Bytes of the largest checkpoint.
-fn largest(plan: &Plan<'_>) -> usize {
+pub(crate) fn largest(plan: &Plan<'_>) -> usize {
     let of = |kind| match kind {
         StateKind::Fixed { bytes } => bytes,
         // Positions of a window, rounded up to panels, each at most as large as in f32.

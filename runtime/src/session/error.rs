@@ -6,6 +6,7 @@ use teff_graph::{PlanError, RestoreError, RunnerError, StepError};
 use teff_kernels::{CpuError, Format};
 
 use super::BACKEND_VARIABLE;
+use crate::engine::ConstraintError;
 use crate::pool::PoolError;
 use crate::sample::{SampleError, SamplingError};
 use crate::tokenizer::TokenizerError;
@@ -48,6 +49,8 @@ pub enum SessionError {
     Sampling(SamplingError),
     /// The logits allow no sampling.
     Sample(SampleError),
+    /// The constraint failed or allows no token. The text goes no further.
+    Constraint(ConstraintError),
     /// The tokenizer failed.
     Tokenizer(TokenizerError),
     /// The model has no tokenizer, with the reason.
@@ -132,6 +135,7 @@ impl fmt::Display for SessionError {
             SessionError::Step(e) => e.fmt(f),
             SessionError::Sampling(e) => e.fmt(f),
             SessionError::Sample(e) => e.fmt(f),
+            SessionError::Constraint(e) => e.fmt(f),
             SessionError::Tokenizer(e) => e.fmt(f),
             SessionError::NoTokenizer(why) => write!(f, "the model has no tokenizer: {why}"),
             SessionError::EmptyPrompt => f.write_str(
@@ -200,5 +204,6 @@ from!(
     Step(StepError),
     Sampling(SamplingError),
     Sample(SampleError),
+    Constraint(ConstraintError),
     Tokenizer(TokenizerError)
 );

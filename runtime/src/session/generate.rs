@@ -5,11 +5,12 @@ use core::fmt;
 use teff_graph::{LogitsFor, StepError};
 use teff_kernels::Cpu;
 
-use super::piece::{LogprobBuffer, Piece};
-use super::stop_strings::StopStrings;
+use super::continuation::{Continuation, Hook};
+use super::piece::Piece;
 use super::{Session, SessionError};
-use crate::sample::{Sampler, Sampling, SamplingError, TokenLogprobs};
-use crate::tokenizer::{Specials, Utf8Stream};
+use crate::engine::Constraint;
+use crate::sample::{Sampling, TokenLogprobs};
+use crate::tokenizer::Specials;
 
 /// Options of generating text.
 ///
@@ -99,7 +100,7 @@ impl Generate {
     }
 
     /// Checks stop strings, stop tokens and biases for a vocabulary of this size.
-    fn validate(&self, vocab: u32) -> Result<(), SessionError> {
+    pub(crate) fn validate(&self, vocab: u32) -> Result<(), SessionError> {
         if let Some(index) = self.stop.iter().position(String::is_empty) {
             return Err(SessionError::EmptyStop { index });
         }
@@ -131,7 +132,7 @@ pub enum Finish {
     /// The last step was cancelled ([`StopHandle`](super::StopHandle)). After
     /// [`StopHandle::resume`](super::StopHandle::resume), the next call continues.
     Cancelled,
-    /// The constraint ([`Constraint`](crate::engine::Constraint)) is complete: nothing may follow.
+    /// The constraint ([`Constraint`]) is complete: nothing may follow.
     Complete,
     /// The deadline of the request has passed ([`Request::deadline`](crate::engine::Request)).
     Deadline,
@@ -163,24 +164,10 @@ pub type NoHook = fn(&[u32], &mut [f32]);
 /// ```
 pub struct Generation<'s, 'm, H = NoHook> {
     session: &'s mut Session<'m>,
-    sampler: Sampler,
-    utf8: Utf8Stream,
-    stop: StopStrings,
-    stop_tokens: Vec<u32>,
-    bias: Vec<(u32, f32)>,
+    continuation: Continuation,
     hook: Option<H>,
-    /// Copy of the logits, for biases and hook; empty without them.
-    edited: Vec<f32>,
-    logprobs: Option<LogprobBuffer>,
-    piece: String,
-    /// Tokens generated since the last piece.
-    tokens: Vec<u32>,
     /// The piece was returned, so that the next call begins another.
     returned: bool,
-    left: Option<usize>,
-    ignore_eos: bool,
-    generated: usize,
-    finish: Option<Finish>,
     cancelled: bool,
 }
 
@@ -188,8 +175,7 @@ impl<H> fmt::Debug for Generation<'_, '_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Generation")
             .field("session", &self.session)
-            .field("sampler", &self.sampler)
-            .field("generated", &self.generated)
+            .field("continuation", &self.continuation)
             .field("finish", &self.finish())
             .finish_non_exhaustive()
     }
@@ -229,29 +215,11 @@ impl<'m> Session<'m> {
         tokens: &[u32],
         options: &Generate,
     ) -> Result<Generation<'s, 'm>, SessionError> {
-        let vocab = self.model.spec().vocab;
-        options.validate(vocab)?;
         if !self.options.outputs.logits() {
             return Err(SessionError::NoLogits);
         }
-        let tokenizer = self.tokenizer()?;
-        let longest = (0..tokenizer.vocab_size())
-            .filter_map(|id| tokenizer.token_bytes(id as u32))
-            .map(<[u8]>::len)
-            .max()
-            .unwrap_or(0);
         let backend = self.runner.backend().own().unwrap_or_else(Cpu::best);
-        let sampler = Sampler::new(options.sampling, vocab as usize)?.with_backend(backend);
-        let stop = StopStrings::new(&options.stop);
-        // Tokens of a piece: each has a byte of a character or of text that is held back.
-        let most = (stop.longest() + 4).min(self.context());
-        let top = |n: usize| LogprobBuffer::new(backend, n.min(vocab as usize), most);
-        let logprobs = options.logprobs.map(top).transpose()?;
-        let mut edited = Vec::new();
-        if !options.logit_bias.is_empty() {
-            edited = room_for_logits(vocab)?;
-        }
-        let left = options.max_tokens;
+        let continuation = Continuation::new(options, &self.model, backend, self.context(), None)?;
         self.push(tokens)?;
         if self.tokens.is_empty() {
             return Err(SessionError::EmptyPrompt);
@@ -263,35 +231,12 @@ impl<'m> Session<'m> {
         }
         Ok(Generation {
             session: self,
-            sampler,
-            utf8: Utf8Stream::new(),
-            // Every byte that isn't text becomes U+FFFD, three bytes; up to three bytes may be held
-            // back, and the beginning of a stop string.
-            piece: String::with_capacity(3 * (longest + 3) + stop.longest()),
-            stop,
-            stop_tokens: options.stop_tokens.clone(),
-            bias: options.logit_bias.clone(),
+            continuation,
             hook: None,
-            edited,
-            logprobs,
-            tokens: Vec::with_capacity(most),
             returned: false,
-            left,
-            ignore_eos: options.ignore_eos,
-            generated: 0,
-            finish: None,
             cancelled: false,
         })
     }
-}
-
-/// Memory for a copy of the logits.
-fn room_for_logits(vocab: u32) -> Result<Vec<f32>, SessionError> {
-    let mut edited = Vec::new();
-    let bytes = vocab as usize * size_of::<f32>();
-    edited.try_reserve_exact(vocab as usize).map_err(|_| SamplingError::Memory { bytes })?;
-    edited.resize(vocab as usize, 0.0);
-    Ok(edited)
 }
 
 impl<'s, 'm, H> Generation<'s, 'm, H> {
@@ -328,62 +273,101 @@ impl<'s, 'm, H> Generation<'s, 'm, H> {
     where
         F: FnMut(&[u32], &mut [f32]),
     {
-        let edited = match self.edited.is_empty() {
-            true => room_for_logits(self.session.model.spec().vocab)?,
-            false => self.edited,
-        };
-        Ok(Generation {
-            session: self.session,
-            sampler: self.sampler,
-            utf8: self.utf8,
-            stop: self.stop,
-            stop_tokens: self.stop_tokens,
-            bias: self.bias,
-            hook: Some(hook),
-            edited,
-            logprobs: self.logprobs,
-            piece: self.piece,
-            tokens: self.tokens,
-            returned: self.returned,
-            left: self.left,
-            ignore_eos: self.ignore_eos,
-            generated: self.generated,
-            finish: self.finish,
-            cancelled: self.cancelled,
-        })
+        let Generation { session, mut continuation, returned, cancelled, .. } = self;
+        continuation.edit_logits()?;
+        Ok(Generation { session, continuation, hook: Some(hook), returned, cancelled })
     }
 
-    /// Reason why it ended; `None` while it continues.
+    /// Sets a constraint on all further tokens, in place of an earlier one. Only tokens that it allows
+    /// are chosen, whatever [`Generate::logit_bias`] and a hook make of their logits. It ends the text
+    /// when it is complete ([`Finish::Complete`]), and so does a token that ends texts and that it
+    /// allows, even with [`Generate::ignore_eos`]. If it fails, every further call of
+    /// [`Generation::next_piece`] returns its error.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use teff_runtime::engine::{Constraint, ConstraintError};
+    /// use teff_runtime::{Finish, Generate, Model, SessionOptions};
+    ///
+    /// /// These tokens, and no others.
+    /// #[derive(Clone)]
+    /// struct Exactly(Vec<u32>);
+    ///
+    /// impl Constraint for Exactly {
+    ///     fn mask(&mut self, allowed: &mut [u32]) -> Result<(), ConstraintError> {
+    ///         let next = *self.0.first().ok_or_else(|| ConstraintError::new("it is over"))?;
+    ///         allowed.fill(0);
+    ///         allowed[next as usize / 32] |= 1 << (next % 32);
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn accept(&mut self, _: u32) -> Result<(), ConstraintError> {
+    ///         self.0.remove(0);
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn is_complete(&mut self) -> bool {
+    ///         self.0.is_empty()
+    ///     }
+    ///
+    ///     fn fork(&self) -> Box<dyn Constraint> {
+    ///         Box::new(self.clone())
+    ///     }
+    /// }
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
+    /// let model = Model::open(path)?;
+    /// let mut session = model.session(&SessionOptions::default().with_context(64))?;
+    /// let text = session.generate("One", &Generate::default())?;
+    /// let mut text = text.with_constraint(Box::new(Exactly(vec![300, 301])))?;
+    /// while text.next_piece()?.is_some() {}
+    /// assert_eq!(text.finish(), Some(Finish::Complete));
+    /// assert!(session.tokens().ends_with(&[300, 301]));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SessionError::Sampling`] if there is no memory for a copy of the logits.
+    pub fn with_constraint(
+        mut self,
+        constraint: Box<dyn Constraint>,
+    ) -> Result<Self, SessionError> {
+        self.continuation.constrain(constraint)?;
+        Ok(self)
+    }
+
+    /// Reason why it ended; `None` while it continues. It is known as soon as the last piece was
+    /// returned.
     #[must_use]
     pub fn finish(&self) -> Option<Finish> {
-        self.finish.or(self.cancelled.then_some(Finish::Cancelled))
+        self.continuation.finish().or(self.cancelled.then_some(Finish::Cancelled))
     }
 
     /// Number of tokens generated so far.
     #[must_use]
     pub fn generated(&self) -> usize {
-        self.generated
+        self.continuation.generated()
     }
 
     /// Tokens generated for the last piece; see [`Piece::tokens`]. After the end, those since the
     /// last piece. A token that ends the text is not among them.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+        self.continuation.tokens()
     }
 
     /// Log probabilities of [`Generation::tokens`]; empty unless [`Generate::logprobs`] asks for
     /// them.
     #[must_use]
     pub fn logprobs(&self) -> &[TokenLogprobs] {
-        self.logprobs.as_ref().map_or(&[], LogprobBuffer::as_slice)
+        self.continuation.logprobs()
     }
 
     /// Text that is held back because it may be the beginning of a stop string. It is returned later
     /// unless it is one.
     #[must_use]
     pub fn held_back(&self) -> &str {
-        self.stop.held()
+        self.continuation.held_back()
     }
 
     /// The session that is used.
@@ -401,109 +385,40 @@ impl<H: FnMut(&[u32], &mut [f32])> Generation<'_, '_, H> {
     /// far has been returned or is held back, and the next call tries again.
     pub fn next_piece(&mut self) -> Result<Option<&str>, SessionError> {
         if core::mem::take(&mut self.returned) {
-            self.piece.clear();
-            self.tokens.clear();
-            if let Some(logprobs) = &mut self.logprobs {
-                logprobs.clear();
-            }
+            self.continuation.clear_piece();
         }
         self.cancelled = false;
-        while self.piece.is_empty() {
-            if let Some(finish) = self.finish {
-                if !matches!(finish, Finish::StopString(_)) {
-                    let rest = self.utf8.finish();
-                    self.append(rest);
-                    self.stop.finish(&mut self.piece);
-                }
-                break;
-            }
+        while self.continuation.text().is_empty() && self.continuation.finish().is_none() {
             if let Err(e) = self.next_token() {
                 self.cancelled = matches!(e, SessionError::Step(StepError::Cancelled));
                 return Err(e);
             }
         }
         self.returned = true;
-        Ok(if self.piece.is_empty() { None } else { Some(&self.piece) })
+        Ok(Some(self.continuation.text()).filter(|text| !text.is_empty()))
     }
 
-    /// Appends text to the piece, up to a stop string.
-    fn append(&mut self, text: &str) {
-        if self.stop.is_empty() {
-            self.piece.push_str(text);
-        } else if let Some(i) = self.stop.push(text, &mut self.piece) {
-            self.finish = Some(Finish::StopString(i));
-        }
-    }
-
-    /// Computes all pending tokens and samples one.
+    /// Computes all pending tokens and chooses one.
     fn next_token(&mut self) -> Result<(), SessionError> {
-        if self.left == Some(0) {
-            self.finish = Some(Finish::Length);
-            return Ok(());
-        }
         let session = &mut *self.session;
-        if session.done == session.tokens.len() && session.logits == 0 {
-            // The last token found no room.
-            self.finish = Some(Finish::ContextFull);
-            return Ok(());
-        }
         if session.done < session.tokens.len() {
             session.advance(LogitsFor::Last)?;
         }
-        // They are kept until a token is sampled: if that fails, the next call tries again.
+        // They are kept until a token is chosen: if that fails, the next call tries again.
         let rows = session.logits;
         let vocab = session.model.spec().vocab as usize;
-        let logits = &session.runner.logits(rows)[(rows - 1) * vocab..];
-        if let Some(logprobs) = &mut self.logprobs {
-            logprobs.read(logits)?;
-        }
-        let of_model = logits;
-        let mut logits = logits;
-        if !self.edited.is_empty() {
-            self.edited.copy_from_slice(logits);
-            for &(token, bias) in &self.bias {
-                let logit = &mut self.edited[token as usize];
-                if logit.is_finite() {
-                    // Not infinite, which would be a mistake of the model's.
-                    *logit = (*logit + bias).min(f32::MAX);
-                }
-            }
-            if let Some(hook) = &mut self.hook {
-                hook(&session.tokens, &mut self.edited);
-            }
-            logits = &self.edited;
-        }
-        let token = self.sampler.sample(logits, &session.tokens)?;
+        let logits = &session.runner.logits(rows)[rows.saturating_sub(1) * vocab..];
+        let hook = self.hook.as_mut().map(|hook| hook as Hook<'_>);
         let tokenizer = session.model.tokenizer().ok();
-        let ends = tokenizer.is_some_and(|t| t.is_end(token)) && !self.ignore_eos
-            || self.stop_tokens.contains(&token);
-        if let (Some(logprobs), false) = (&mut self.logprobs, ends) {
-            logprobs.choose(token, of_model[token as usize]);
-        }
+        let token = self.continuation.next(logits, &session.tokens, tokenizer, hook)?;
         session.logits = 0;
-        self.left = self.left.map(|n| n - 1);
-        if ends {
-            self.finish = Some(Finish::Stop(token));
-            return Ok(());
-        }
-        self.generated += 1;
-        self.tokens.push(token);
-        if let Some(bytes) = tokenizer.and_then(|t| t.token_bytes(token)) {
-            for part in self.utf8.push(bytes) {
-                if self.stop.is_empty() {
-                    self.piece.push_str(part);
-                } else if let Some(i) = self.stop.push(part, &mut self.piece) {
-                    self.finish = Some(Finish::StopString(i));
-                    break;
-                }
-            }
-        }
-        match session.push(&[token]) {
-            Err(SessionError::Step(StepError::ContextFull { .. })) => {
-                self.finish = self.finish.or(Some(Finish::ContextFull));
+        match token.map(|token| session.push(&[token])) {
+            Some(Err(SessionError::Step(StepError::ContextFull { .. }))) => {
+                self.continuation.end(Finish::ContextFull);
                 Ok(())
             }
-            other => other,
+            Some(other) => other,
+            None => Ok(()),
         }
     }
 }
@@ -517,10 +432,10 @@ impl<H: FnMut(&[u32], &mut [f32])> Iterator for Generation<'_, '_, H> {
             Err(e) => return Some(Err(e)),
         };
         // At the end, there may be tokens of a stop string.
-        if text.is_none() && self.tokens.is_empty() {
+        if text.is_none() && self.tokens().is_empty() {
             return None;
         }
-        let (tokens, logprobs) = (self.tokens.clone(), self.logprobs().to_vec());
+        let (tokens, logprobs) = (self.tokens().to_vec(), self.logprobs().to_vec());
         Some(Ok(Piece { text: text.unwrap_or_default(), tokens, logprobs }))
     }
 }

@@ -1,26 +1,27 @@
 //! Sessions: a model, the memory of one text, and the threads that compute it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use teff_graph::{LogitsFor, Runner, Segment, Step, StepError, check_tokens};
+use teff_graph::{LogitsFor, Runner, Segment, StepError, check_tokens};
 use teff_kernels::Backend;
 
 use crate::model::Model;
 use crate::pool::FewerThreads;
 use crate::tokenizer::Tokenizer;
 
-mod backend;
-mod builder;
-mod checkpoint;
+pub(crate) mod backend;
+pub(crate) mod builder;
+pub(crate) mod checkpoint;
+pub(crate) mod continuation;
 mod default_backend;
 mod error;
 mod generate;
-mod model_ref;
+pub(crate) mod masked;
+pub(crate) mod model_ref;
 mod options;
 mod perplexity;
-mod piece;
-mod shared_crew;
-mod snapshot;
+pub(crate) mod piece;
+pub(crate) mod shared_crew;
+pub(crate) mod snapshot;
+pub(crate) mod stepping;
 mod stop;
 mod stop_strings;
 
@@ -37,6 +38,7 @@ use backend::SessionBackend;
 use checkpoint::{Checkpoints, SEQUENCE};
 use model_ref::ModelRef;
 use shared_crew::SessionCrew;
+use stepping::run_step;
 
 /// Text in progress: its tokens, their cache, and the means to compute the next ones.
 ///
@@ -244,26 +246,8 @@ impl<'m> Session<'m> {
         logits: LogitsFor,
     ) -> Result<usize, SessionError> {
         self.forget_outputs();
-        let tokens = &self.tokens[range];
-        let segments = [Segment { sequence: SEQUENCE, tokens, logits }];
-        let running = self.runner.begin(&Step { segments: &segments, cancel: &self.stop })?;
-        // Size of a team that can't run the step, if one tried.
-        let (cancelled, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let ran = self.crew.run(&self.stop, &|team| match running.walk(team) {
-            Ok(()) => {}
-            Err(StepError::Team { got, .. }) => refused.store(got, Ordering::Relaxed),
-            // A broken team is reported by the crew itself.
-            Err(StepError::Broken(_)) => {}
-            Err(_) => cancelled.store(true, Ordering::Relaxed),
-        });
-        if !ran? {
-            return Err(StepError::Cancelled.into());
-        }
-        match refused.into_inner() {
-            0 if cancelled.into_inner() => Err(StepError::Cancelled.into()),
-            0 => Ok(running.commit()?),
-            got => Err(StepError::Team { max: self.memory_requirements.threads, got }.into()),
-        }
+        let segments = [Segment { sequence: SEQUENCE, tokens: &self.tokens[range], logits }];
+        run_step(&mut self.runner, &mut self.crew, &segments, &self.stop)
     }
 
     /// Truncates the text to its first `len` tokens; nothing changes if there are fewer.

@@ -9,7 +9,7 @@ use crate::model::Model;
 
 /// Model that a session uses for `'m`: borrowed for as long, or kept by a share of its own.
 #[derive(Clone)]
-pub(super) enum ModelRef<'m> {
+pub(crate) enum ModelRef<'m> {
     Borrowed(&'m Model),
     Shared(Arc<Model>),
 }
@@ -30,7 +30,7 @@ impl<'m> ModelRef<'m> {
     ///
     /// # Safety
     /// The tensors, and whatever is made of them, are used no longer than a clone of `self` exists.
-    pub(super) unsafe fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'m>> {
+    pub(crate) unsafe fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'m>> {
         let model: &'m Model = match self {
             ModelRef::Borrowed(model) => model,
             // SAFETY: the model lives in an `Arc`, where it neither moves nor changes, for as long

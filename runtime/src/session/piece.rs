@@ -74,7 +74,7 @@ impl FromIterator<Piece> for String {
 
 /// Log probabilities of the tokens of a piece, in memory that is reused.
 #[derive(Clone, Debug)]
-pub(super) struct LogprobBuffer {
+pub(crate) struct LogprobBuffer {
     backend: Cpu,
     distribution: Option<LogSoftmax>,
     /// Most likely tokens and their logits, of the distribution.
@@ -87,7 +87,7 @@ pub(super) struct LogprobBuffer {
 
 impl LogprobBuffer {
     /// Room for `n` tokens with `top` alternatives each.
-    pub(super) fn new(backend: Cpu, top: usize, n: usize) -> Result<Self, SamplingError> {
+    pub(crate) fn new(backend: Cpu, top: usize, n: usize) -> Result<Self, SamplingError> {
         let each = size_of::<TokenLogprobs>() + top * size_of::<Logprob>();
         let refused = |_| SamplingError::Memory { bytes: each.saturating_mul(n) };
         let mut largest = Vec::new();
@@ -104,7 +104,7 @@ impl LogprobBuffer {
     }
 
     /// Reads the distribution of the next token.
-    pub(super) fn read(&mut self, logits: &[f32]) -> Result<(), SampleError> {
+    pub(crate) fn read(&mut self, logits: &[f32]) -> Result<(), SampleError> {
         self.distribution = Some(LogSoftmax::new(logits)?);
         self.top_len = match self.top.is_empty() {
             true => 0,
@@ -114,7 +114,7 @@ impl LogprobBuffer {
     }
 
     /// Adds the token that was chosen, with its logit in the distribution read before.
-    pub(super) fn choose(&mut self, token: u32, logit: f32) {
+    pub(crate) fn choose(&mut self, token: u32, logit: f32) {
         let Some(distribution) = self.distribution.take() else { return };
         let of = |token, logit| Logprob { token, logprob: distribution.logprob(logit) as f32 };
         if self.len == self.entries.len() {
@@ -134,7 +134,7 @@ impl LogprobBuffer {
         self.len = 0;
     }
 
-    pub(super) fn as_slice(&self) -> &[TokenLogprobs] {
+    pub(crate) fn as_slice(&self) -> &[TokenLogprobs] {
         &self.entries[..self.len]
     }
 }

@@ -13,7 +13,7 @@ type BoxedCrew<'m> = Box<dyn Crew + Send + 'm>;
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Threads of one session, or of a session and its forks, which take turns.
-pub(super) enum SessionCrew<'m> {
+pub(crate) enum SessionCrew<'m> {
     Own(BoxedCrew<'m>),
     Shared(Shared<'m>),
     /// Placeholder while an owned crew becomes a shared one.
@@ -21,7 +21,7 @@ pub(super) enum SessionCrew<'m> {
 }
 
 /// Share of one session in a crew.
-pub(super) struct Shared<'m> {
+pub(crate) struct Shared<'m> {
     turns: Arc<Turns<'m>>,
     size: usize,
     /// Number of the session among those that share the crew.
@@ -158,7 +158,7 @@ impl<'m> SessionCrew<'m> {
 
     /// Runs a task on all threads, after waiting for another session that uses them. Returns false,
     /// without having run it, if the session was cancelled before its turn came.
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         cancel: &dyn Cancel,
         task: &(dyn Fn(&dyn Team) + Sync),

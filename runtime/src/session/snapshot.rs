@@ -1,10 +1,11 @@
 //! Snapshots: saving a cache and restoring it later, on the same machine or another.
 
-use teff_graph::{Role, RopeScaling, TensorId};
-use teff_kernels::KvFormat;
+use teff_graph::{Role, RopeScaling, Runner, SequenceId, TensorId};
+use teff_kernels::{Backend, KvFormat};
 
 use super::checkpoint::SEQUENCE;
 use super::{Session, SessionError};
+use crate::model::Model;
 
 /// The cache is in the machine's byte order, so machines of different byte orders reject each
 /// other's.
@@ -39,37 +40,125 @@ fn checksum(head: &[u8], body: &[u8]) -> u64 {
     sum
 }
 
-impl Session<'_> {
-    /// Hash of everything that must be equal for a cache to be usable: the model's shape, its
-    /// formats, and a sample of its weights (the first row of the embedding and the last of its
-    /// norms).
-    fn fingerprint(&self) -> u64 {
-        let spec = self.model.spec();
-        // All of it as text, so that hyper-parameters added later are included.
-        let mut text = format!("{spec:?}");
-        // The factors of a rotary embedding that has some for long contexts and some for short ones.
-        let context = self.runner.plan().options.context;
-        for rope in spec.ropes.iter() {
-            if let RopeScaling::Long { .. } = rope.scaling {
-                text += &format!("{:?}", rope.scaling.factors(context));
-            }
+/// Hash of everything that must be equal for a cache to be usable: the model's shape, its formats, and a
+/// sample of its weights (the first row of the embedding and the last of its norms); of a model whose
+/// rotary embedding has factors for long contexts and for short ones, also those of this context.
+fn fingerprint(model: &Model, context: usize) -> u64 {
+    let spec = model.spec();
+    // All of it as text, so that hyper-parameters added later are included.
+    let mut text = format!("{spec:?}");
+    for rope in spec.ropes.iter() {
+        if let RopeScaling::Long { .. } = rope.scaling {
+            text += &format!("{:?}", rope.scaling.factors(context));
         }
-        let mut words = Vec::new();
-        for id in 0..spec.tensors() {
-            words.push(self.model.format(TensorId::new(id as u16)).gguf_id());
-        }
-        if let teff_graph::Tensor::Vector(v) = self.model.tensor(spec.id(Role::OutputNorm)) {
-            words.extend(v.iter().map(|x| x.to_bits()));
-        }
-        let mut bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
-        if let teff_graph::Tensor::Matrix(m) = self.model.tensor(spec.id(Role::TokenEmbd)) {
-            let before = bytes.len();
-            bytes.resize(before + m.row_bytes(), 0);
-            m.copy_row(0, &mut bytes[before..]);
-        }
-        hash(text.bytes().chain(bytes))
     }
+    let mut words = Vec::new();
+    for id in 0..spec.tensors() {
+        words.push(model.format(TensorId::new(id as u16)).gguf_id());
+    }
+    if let teff_graph::Tensor::Vector(v) = model.tensor(spec.id(Role::OutputNorm)) {
+        words.extend(v.iter().map(|x| x.to_bits()));
+    }
+    let mut bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+    if let teff_graph::Tensor::Matrix(m) = model.tensor(spec.id(Role::TokenEmbd)) {
+        let before = bytes.len();
+        bytes.resize(before + m.row_bytes(), 0);
+        m.copy_row(0, &mut bytes[before..]);
+    }
+    hash(text.bytes().chain(bytes))
+}
 
+/// Snapshot of a sequence, whose first `runner.position(sequence)` tokens have been computed.
+pub(crate) fn encode<B: Backend>(
+    model: &Model,
+    runner: &Runner<'_, B>,
+    sequence: SequenceId,
+    tokens: &[u32],
+) -> Vec<u8> {
+    let (options, done) = (&runner.plan().options, runner.position(sequence));
+    let size = HEAD + tokens.len() * 4 + runner.snapshot_bytes(done);
+    let mut out = Vec::with_capacity(size);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&fingerprint(model, options.context).to_le_bytes());
+    out.extend_from_slice(&kv_id(options.kv).to_le_bytes());
+    out.extend_from_slice(&(done as u64).to_le_bytes());
+    out.extend_from_slice(&(tokens.len() as u64).to_le_bytes());
+    out.extend_from_slice(&[0; HEAD - SUM]);
+    for t in tokens {
+        out.extend_from_slice(&t.to_le_bytes());
+    }
+    runner.snapshot(sequence, |part| out.extend_from_slice(part));
+    let (head, body) = out.split_at_mut(HEAD);
+    let sum = checksum(head, body);
+    head[SUM..].copy_from_slice(&sum.to_le_bytes());
+    out
+}
+
+/// Contents of a snapshot.
+pub(crate) struct Decoded<'b> {
+    /// Number of tokens that have been computed.
+    pub(crate) done: usize,
+    /// All tokens.
+    pub(crate) tokens: Vec<u32>,
+    /// States at `done` positions.
+    pub(crate) states: &'b [u8],
+}
+
+/// Checks a snapshot for a model, with a cache of this format and sequences of up to `context`
+/// positions; `size` tells the bytes of the states at a position, unless that is checked later.
+///
+/// # Errors
+/// [`SessionError::Snapshot`].
+pub(crate) fn decode<'b>(
+    snapshot: &'b [u8],
+    model: &Model,
+    (kv, context): (KvFormat, usize),
+    size: impl FnOnce(usize) -> Option<usize>,
+) -> Result<Decoded<'b>, SessionError> {
+    let bad = |what| Err(SessionError::Snapshot(what));
+    let Some((head, body)) = snapshot.split_at_checked(HEAD) else {
+        return bad("it is too short to be one");
+    };
+    let word = |at: usize| {
+        let mut b = [0; 8];
+        b.copy_from_slice(&head[at..at + 8]);
+        u64::from_le_bytes(b)
+    };
+    if head[..6] == MAGIC[..6] && head[..8] != *MAGIC {
+        return bad("it is of another version, or of a machine of the other byte order");
+    }
+    if head[..8] != *MAGIC {
+        return bad("it doesn't begin as one");
+    }
+    if word(8) != fingerprint(model, context) {
+        return bad("it is of another model");
+    }
+    if head[16..20] != kv_id(kv).to_le_bytes() {
+        return bad("its cache has another format");
+    }
+    let (done, all) = (word(20), word(28));
+    if done > all || all > context as u64 {
+        return bad("it has more tokens than this session's context");
+    }
+    let (done, all) = (done as usize, all as usize);
+    let Some((tokens, states)) = body.split_at_checked(all * 4) else {
+        return bad("it is cut off");
+    };
+    let tokens = tokens.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b));
+    let vocab = model.spec().vocab;
+    if tokens.clone().any(|t| t >= vocab) {
+        return bad("it has a token that the vocabulary lacks");
+    }
+    if size(done).is_some_and(|size| states.len() != size) {
+        return bad("its cache has another size");
+    }
+    if word(SUM) != checksum(head, body) {
+        return bad("it is damaged");
+    }
+    Ok(Decoded { done, tokens: tokens.collect(), states })
+}
+
+impl Session<'_> {
     /// Saves the text and its cache as bytes, up to the positions computed so far. Machines of one
     /// byte order can exchange them; after [`Session::restore`] in a session of the same model and
     /// cache format, whatever its context, threads and backend, the text continues with the same
@@ -80,22 +169,7 @@ impl Session<'_> {
     /// were truncated from the end of the text may be among the bytes.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
-        let size = HEAD + self.tokens.len() * 4 + self.runner.snapshot_bytes(self.done);
-        let mut out = Vec::with_capacity(size);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&self.fingerprint().to_le_bytes());
-        out.extend_from_slice(&kv_id(self.options.kv).to_le_bytes());
-        out.extend_from_slice(&(self.done as u64).to_le_bytes());
-        out.extend_from_slice(&(self.tokens.len() as u64).to_le_bytes());
-        out.extend_from_slice(&[0; HEAD - SUM]);
-        for t in &self.tokens {
-            out.extend_from_slice(&t.to_le_bytes());
-        }
-        self.runner.snapshot(SEQUENCE, |part| out.extend_from_slice(part));
-        let (head, body) = out.split_at_mut(HEAD);
-        let sum = checksum(head, body);
-        head[SUM..].copy_from_slice(&sum.to_le_bytes());
-        out
+        encode(&self.model, &self.runner, SEQUENCE, &self.tokens)
     }
 
     /// Replaces the text and its cache with those of a snapshot.
@@ -104,44 +178,10 @@ impl Session<'_> {
     /// [`SessionError::Snapshot`] if it is damaged, of another model or cache format, or longer
     /// than this session's context; the session is unchanged in that case.
     pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SessionError> {
-        let bad = |what| Err(SessionError::Snapshot(what));
-        let Some((head, body)) = snapshot.split_at_checked(HEAD) else {
-            return bad("it is too short to be one");
-        };
-        let word = |at: usize| {
-            let mut b = [0; 8];
-            b.copy_from_slice(&head[at..at + 8]);
-            u64::from_le_bytes(b)
-        };
-        if head[..8] != *MAGIC {
-            return bad("it doesn't begin as one");
-        }
-        if word(8) != self.fingerprint() {
-            return bad("it is of another model");
-        }
-        if head[16..20] != kv_id(self.options.kv).to_le_bytes() {
-            return bad("its cache has another format");
-        }
-        let (done, all) = (word(20), word(28));
-        if done > all || all > self.context() as u64 {
-            return bad("it has more tokens than this session's context");
-        }
-        let (done, all) = (done as usize, all as usize);
-        let Some((tokens, cache)) = body.split_at_checked(all * 4) else {
-            return bad("it is cut off");
-        };
-        let tokens = tokens.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b));
-        let vocab = self.model.spec().vocab;
-        if tokens.clone().any(|t| t >= vocab) {
-            return bad("it has a token that the vocabulary lacks");
-        }
-        if cache.len() != self.runner.snapshot_bytes(done) {
-            return bad("its cache has another size");
-        }
-        if word(SUM) != checksum(head, body) {
-            return bad("it is damaged");
-        }
-        self.runner.restore(SEQUENCE, done, cache).map_err(SessionError::Restore)?;
+        let shape = (self.options.kv, self.context());
+        let size = |done| Some(self.runner.snapshot_bytes(done));
+        let Decoded { done, tokens, states } = decode(snapshot, &self.model, shape, size)?;
+        self.runner.restore(SEQUENCE, done, states).map_err(SessionError::Restore)?;
         self.checkpoints.forget_beyond(0);
         self.forget_outputs();
         if done > 0 {

@@ -39,7 +39,7 @@ struct Shared {
 pub struct StopHandle(Arc<Shared>);
 
 impl StopHandle {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         StopHandle(Arc::new(Shared {
             cancelled: AtomicBool::new(false),
             deadline: AtomicU64::new(u64::MAX),
