@@ -28,6 +28,8 @@ mod run;
 mod split;
 #[cfg(feature = "story")]
 mod story;
+#[cfg(feature = "structured")]
+mod structured;
 #[cfg(feature = "chat")]
 mod template;
 mod tokenize;
