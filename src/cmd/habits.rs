@@ -181,7 +181,9 @@ const SAMPLER: Means = Refused(
      --top-k, --top-p, --min-p and --temperature, applied in a fixed order",
 );
 const CHAT: Means = Refused("`teff chat MODEL` holds a conversation");
-const GRAMMAR: Means = Refused("text can't be held to a grammar or schema yet: leave it out");
+#[cfg(not(feature = "structured"))]
+const GRAMMAR: Means =
+    Refused("this teff was built without the feature `structured`: leave it out");
 const DRAFT: Means = Refused("there are no draft models yet: leave it out, the text is the same");
 
 const ANEW: Means = Nothing("a prompt is read anew by each command");
@@ -244,11 +246,19 @@ const TEXT: &[Habit] = &[
     habit("--dry-sequence-breaker", Value::One, SAMPLER),
     habit("--penalize-nl", Value::None, SAMPLER),
     habit("-l --logit-bias", Value::One, SAMPLER),
+    #[cfg(not(feature = "structured"))]
     habit("--grammar", Value::One, GRAMMAR),
+    #[cfg(not(feature = "structured"))]
     habit("--grammar-file", Value::One, GRAMMAR),
+    #[cfg(not(feature = "structured"))]
     habit("-j --json-schema", Value::One, GRAMMAR),
+    #[cfg(not(feature = "structured"))]
     habit("-jf --json-schema-file", Value::One, GRAMMAR),
-    habit("--format", Value::One, GRAMMAR),
+    habit(
+        "--format",
+        Value::One,
+        Refused("--json writes JSON, and --json-schema that of a schema"),
+    ),
     habit("-md --model-draft", Value::One, DRAFT),
     habit("--draft --draft-n --draft-max", Value::One, DRAFT),
     habit("--draft-min --draft-n-min", Value::One, DRAFT),
@@ -487,7 +497,8 @@ const TLS: Means =
     Refused("the server speaks HTTP: put a proxy such as Caddy or nginx in front of it for TLS");
 
 /// Spellings with one dash of options that Teff has: (as typed, the option).
-const DASHED: [(&str, &str); 3] = [("-sys", "system"), ("-st", "single-turn"), ("-np", "parallel")];
+const DASHED: [(&str, &str); 4] =
+    [("-sys", "system"), ("-st", "single-turn"), ("-np", "parallel"), ("-jf", "json-schema")];
 
 /// Values that may follow a flag with [`Value::Maybe`].
 const SETTINGS: [&str; 7] = ["on", "off", "auto", "0", "1", "true", "false"];

@@ -31,6 +31,8 @@ mod serve;
 mod split;
 #[cfg(feature = "story")]
 mod story;
+#[cfg(feature = "structured")]
+mod structured;
 #[cfg(feature = "chat")]
 mod template;
 mod tokenize;

@@ -32,7 +32,10 @@ options give the same text on every machine.
 The text is that of -p, of the file of -f, of the argument behind the model, or of standard input if \
 that is asked for by - or is a pipe and there is no other; one line break at the end of a file or \
 pipe is not part of it. Without a model, the story model that is part of the program writes a story, \
-which begins with the text, or else with `Once upon a time`.",
+which begins with the text, or else with `Once upon a time`.
+
+Text of a form (--json-schema, --json, --regex, --grammar) begins behind the prompt and ends where it is \
+complete, without a limit unless -n gives one; if it is cut, the exit code is 1.",
     notes: "",
     args,
     run,
@@ -59,6 +62,8 @@ fn args(command: clap::Command) -> clap::Command {
     let command = length_options(command, limit)
         .arg(switch("ignore-eos", "go on when the model ends the text"));
     let command = sampling_options(command);
+    #[cfg(feature = "structured")]
+    let command = super::structured::options(command);
     let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
     model_options(command, &known)
         .next_help_heading("Output")
@@ -84,12 +89,36 @@ struct Options {
     stats: bool,
     /// The story model begins with a prompt of its own, which is written too.
     begins: bool,
+    /// What the text is held to.
+    #[cfg(feature = "structured")]
+    form: Option<super::structured::Form>,
+}
+
+impl Options {
+    /// True if the text is held to a grammar.
+    fn is_formed(&self) -> bool {
+        #[cfg(feature = "structured")]
+        return self.form.is_some();
+        #[cfg(not(feature = "structured"))]
+        false
+    }
 }
 
 fn read(args: &Args) -> Result<Options, Failure> {
     let common = CommonArgs::read(args, "run")?;
     let story = common.given().is_none() && cfg!(feature = "story");
-    let generate = generate(args, if story { None } else { Some(MOST) })?;
+    #[cfg(feature = "structured")]
+    let form = super::structured::read(args)?;
+    #[cfg(feature = "structured")]
+    let formed = form.is_some();
+    #[cfg(not(feature = "structured"))]
+    let formed = false;
+    if formed && args.has("ignore-eos") {
+        let what = "--ignore-eos goes on after the text's end, which its form says: leave it out";
+        return Err(Failure::Usage(what.into()));
+    }
+    // A text of a certain form ends where it is complete.
+    let generate = generate(args, if story || formed { None } else { Some(MOST) })?;
     let (timeout, stats) = (seconds(args, "timeout")?, args.has("stats"));
     if !story {
         elsewhere::check_model(common.path()?)?;
@@ -105,7 +134,16 @@ fn read(args: &Args) -> Result<Options, Failure> {
             return Err(prompt::none(&common, what));
         }
     };
-    Ok(Options { common, prompt, generate, timeout, stats, begins })
+    Ok(Options {
+        common,
+        prompt,
+        generate,
+        timeout,
+        stats,
+        begins,
+        #[cfg(feature = "structured")]
+        form,
+    })
 }
 
 fn seconds(args: &Args, id: &str) -> Result<Option<Duration>, Failure> {
@@ -153,6 +191,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         let _ = writeln!(io::stderr(), "{}", stats_json(&model, &session, &stats));
     }
     written?;
+    let cut = matches!(stats.finish, Some(Finish::Length | Finish::ContextFull));
+    if options.is_formed() && cut {
+        let written = counted(stats.generated, "token");
+        let what = format!("the text is cut after {written}, and incomplete: raise -n or --ctx");
+        return Err(Failure::Run(what));
+    }
     if stats.finish == Some(Finish::ContextFull) && !options.stats {
         let (context, n) = (session.context(), stats.generated);
         let (context, written) = (counted(context, "token"), counted(n, "token"));
@@ -182,6 +226,11 @@ fn write(session: &mut Session<'_>, options: &Options, stats: &mut Stats) -> Res
             }
             e => Failure::run(e),
         })?;
+    #[cfg(feature = "structured")]
+    if let Some(form) = &options.form {
+        let constraint = form.constraint(generation.session().model())?;
+        generation = generation.with_constraint(constraint).map_err(Failure::run)?;
+    }
     stats.prompt_tokens = generation.session().tokens().len();
     progress.update(&format!("reading the prompt of {} tokens", stats.prompt_tokens));
     let mut progress = Some(progress);
