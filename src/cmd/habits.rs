@@ -210,7 +210,6 @@ const TEXT: &[Habit] = &[
         Value::One,
         Refused("a prompt is a text in UTF-8: -f FILE reads it from a file"),
     ),
-    habit("-np --parallel", Value::One, Nothing("there is one text at a time")),
     habit("-cb --cont-batching", Value::None, Nothing("there is one text at a time")),
     habit(
         "-sp --special",
@@ -298,7 +297,10 @@ const RUN: &[Habit] = &[
     habit("--think", Value::Maybe, CHAT),
     habit("--hidethinking", Value::None, CHAT),
     habit("--chat-template-kwargs", Value::One, CHAT),
+    // With it they are options of batches.
+    #[cfg(not(feature = "chat"))]
     habit("--chat-template", Value::One, CHAT),
+    #[cfg(not(feature = "chat"))]
     habit("--chat-template-file", Value::One, CHAT),
 ];
 
@@ -308,6 +310,7 @@ const THINKING: Means = Refused(
 );
 
 const CHATTING: &[Habit] = &[
+    habit("-np --parallel", Value::One, Nothing("there is one text at a time")),
     habit("-cnv --conversation", Value::None, Same),
     habit("-rea --reasoning", Value::Maybe, THINKING),
     habit("--reasoning-format", Value::One, THINKING),
@@ -446,7 +449,7 @@ const QUANTIZE: &[Habit] = &[
 ];
 
 /// Spellings with one dash of options that Teff has: (as typed, the option).
-const DASHED: [(&str, &str); 2] = [("-sys", "system"), ("-st", "single-turn")];
+const DASHED: [(&str, &str); 3] = [("-sys", "system"), ("-st", "single-turn"), ("-np", "parallel")];
 
 /// Values that may follow a flag with [`Value::Maybe`].
 const SETTINGS: [&str; 7] = ["on", "off", "auto", "0", "1", "true", "false"];

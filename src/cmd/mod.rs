@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod alloc_count;
 mod args;
+mod batch;
 mod bench;
 #[cfg(feature = "chat")]
 mod chat;
@@ -15,6 +16,7 @@ mod elsewhere;
 mod habits;
 mod imatrix;
 mod inspect;
+mod interrupt;
 mod json;
 mod logits;
 mod machine;
