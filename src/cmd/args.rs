@@ -244,6 +244,24 @@ pub(crate) fn ids(name: &str, text: &str) -> Result<Vec<u32>, Failure> {
     Ok(ids)
 }
 
+/// A number of bytes with or without a unit.
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit: u64 = match &*text[digits..].to_ascii_lowercase() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit).filter(|&n| n > 0)
+}
+
 /// The beginning of a text, for messages.
 fn short(text: &str) -> String {
     const MOST: usize = 60;
@@ -403,6 +421,28 @@ mod tests {
             (near("nope"), near("rum"), near("xy"), near("")),
             (None, Some("run"), None, None)
         );
+    }
+
+    #[test]
+    fn sizes_with_units() {
+        for (text, n) in [
+            ("1", 1),
+            ("4096", 4096),
+            ("2G", 2_000_000_000),
+            ("500M", 500_000_000),
+            ("3mb", 3_000_000),
+            ("7k", 7_000),
+            ("1GiB", 1 << 30),
+            ("2MiB", 2 << 20),
+            ("5 ", 5),
+        ] {
+            assert_eq!(bytes(text), Some(n), "{text}");
+        }
+        for bad in
+            ["", "0", "0G", "G", "-1", "1.5G", "2T", "1 G", "18446744073709551616", "20000000000G"]
+        {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
     }
 
     /// The parsers' own checks: no two options of a command have the same name.

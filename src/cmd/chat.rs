@@ -18,10 +18,9 @@ use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::template::{Variables, choose, is_input, template_option, variables, variables_option};
 use super::tokenize::no_tokenizer;
-use super::{Command, Failure, print_error, prompt};
+use super::{Command, Failure, interrupt, print_error, prompt};
 
 mod input;
-mod interrupt;
 
 use input::Line;
 
@@ -201,7 +200,7 @@ impl Talk<'_> {
         let stop = self.chat.session().stop_handle();
         loop {
             if interactive {
-                interrupt::listen(&stop);
+                interrupt::listen(Some(&stop));
             }
             let line = match first.take() {
                 Some(text) => Line::Text(text),
@@ -222,7 +221,7 @@ impl Talk<'_> {
                 _ => {
                     if interactive {
                         // Earlier interrupts don't apply to the current answer.
-                        interrupt::listen(&stop);
+                        interrupt::listen(Some(&stop));
                         stop.resume();
                     }
                     self.turn(text, options)?;

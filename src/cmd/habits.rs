@@ -212,7 +212,6 @@ const TEXT: &[Habit] = &[
         Value::One,
         Refused("a prompt is a text in UTF-8: -f FILE reads it from a file"),
     ),
-    habit("-np --parallel", Value::One, Nothing("there is one text at a time")),
     habit("-cb --cont-batching", Value::None, Nothing("there is one text at a time")),
     habit(
         "-sp --special",
@@ -308,7 +307,10 @@ const RUN: &[Habit] = &[
     habit("--think", Value::Maybe, CHAT),
     habit("--hidethinking", Value::None, CHAT),
     habit("--chat-template-kwargs", Value::One, CHAT),
+    // With it they are options of batches.
+    #[cfg(not(feature = "chat"))]
     habit("--chat-template", Value::One, CHAT),
+    #[cfg(not(feature = "chat"))]
     habit("--chat-template-file", Value::One, CHAT),
 ];
 
@@ -318,6 +320,7 @@ const THINKING: Means = Refused(
 );
 
 const CHATTING: &[Habit] = &[
+    habit("-np --parallel", Value::One, Nothing("there is one text at a time")),
     habit("-cnv --conversation", Value::None, Same),
     habit("-rea --reasoning", Value::Maybe, THINKING),
     habit("--reasoning-format", Value::One, THINKING),

@@ -12,10 +12,10 @@ use super::common::{
 };
 use super::json::Object;
 use super::machine::{Progress, counted, ms, peak_bytes, per_second};
-use super::{Command, Failure, elsewhere, print_error, prompt};
+use super::{Command, Failure, batch, elsewhere, print_error, prompt};
 
 /// Maximum number of tokens without `-n`.
-const MOST: usize = 128;
+pub(super) const MOST: usize = 128;
 
 pub(crate) const COMMAND: Command = Command {
     name: "run",
@@ -23,6 +23,7 @@ pub(crate) const COMMAND: Command = Command {
     usage: &[
         "run MODEL [-p TEXT | -f FILE | TEXT | -] [OPTIONS]",
         "run [-p TEXT] [OPTIONS]    a story, by the model that is part of the program",
+        "run MODEL -f PROMPTS.jsonl --out ANSWERS.jsonl [OPTIONS]    many texts at once",
     ],
     details: "\
 Continues a text. Only the continuation goes to standard output, as it is generated. It ends after N \
@@ -36,7 +37,7 @@ which begins with the text, or else with `Once upon a time`.
 
 Text of a form (--json-schema, --json, --regex, --grammar) begins behind the prompt and ends where it is \
 complete, without a limit unless -n gives one; if it is cut, the exit code is 1.",
-    notes: "",
+    notes: batch::NOTES,
     args,
     run,
 };
@@ -65,6 +66,7 @@ fn args(command: clap::Command) -> clap::Command {
     #[cfg(feature = "structured")]
     let command = super::structured::options(command);
     let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
+    let command = batch::options(command);
     model_options(command, &known)
         .next_help_heading("Output")
         .arg(option(
@@ -105,6 +107,7 @@ impl Options {
 }
 
 fn read(args: &Args) -> Result<Options, Failure> {
+    batch::check_absent(args)?;
     let common = CommonArgs::read(args, "run")?;
     let story = common.given().is_none() && cfg!(feature = "story");
     #[cfg(feature = "structured")]
@@ -146,7 +149,7 @@ fn read(args: &Args) -> Result<Options, Failure> {
     })
 }
 
-fn seconds(args: &Args, id: &str) -> Result<Option<Duration>, Failure> {
+pub(super) fn seconds(args: &Args, id: &str) -> Result<Option<Duration>, Failure> {
     const ALLOWED: &str = "a number of seconds from 0 up";
     let Some(seconds) = args.value::<f64>(id, ALLOWED)? else { return Ok(None) };
     if !(seconds >= 0.0 && seconds.is_finite()) {
@@ -168,18 +171,21 @@ struct Stats {
     finish: Option<Finish>,
 }
 
-fn open(options: &Options) -> Result<Model, Failure> {
+pub(super) fn open(common: &CommonArgs) -> Result<Model, Failure> {
     #[cfg(feature = "story")]
-    if options.common.given().is_none() {
-        return super::story::open(&options.common.load_options()?).map_err(Failure::run);
+    if common.given().is_none() {
+        return super::story::open(&common.load_options()?).map_err(Failure::run);
     }
-    options.common.open()
+    common.open()
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    if args.has("out") {
+        return batch::run(args);
+    }
     let start = Instant::now();
     let options = read(args)?;
-    let model = open(&options)?;
+    let model = open(&options.common)?;
     let session_options = options.common.text_options(&model)?;
     let mut session = model.session(&session_options).map_err(Failure::run)?;
     let mut stats = Stats { load: start.elapsed(), ..Stats::default() };
@@ -277,17 +283,21 @@ fn write(session: &mut Session<'_>, options: &Options, stats: &mut Stats) -> Res
     })
 }
 
-fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
-    let prefill = f.first.and_then(|(time, _)| per_second(f.prompt_tokens, time));
-    let decode = f.first.and_then(|(_, n)| per_second(f.generated - n, f.rest));
-    let finish = match f.finish {
+/// Name of the reason why a text ended.
+pub(super) fn finish_name(finish: Option<Finish>) -> &'static str {
+    match finish {
         Some(Finish::Length) => "length",
         Some(Finish::Stop(_)) => "stop",
         Some(Finish::ContextFull) => "context_full",
         Some(Finish::StopString(_)) => "stop_string",
         Some(Finish::Complete) => "complete",
         _ => "stopped",
-    };
+    }
+}
+
+fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
+    let prefill = f.first.and_then(|(time, _)| per_second(f.prompt_tokens, time));
+    let decode = f.first.and_then(|(_, n)| per_second(f.generated - n, f.rest));
     Object::new()
         .number("load_ms", Some(ms(f.load)))
         .number("ttft_ms", f.first.map(|(time, _)| ms(time)))
@@ -303,6 +313,6 @@ fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
         .str("backend", session.backend().name())
         .count("threads", Some(session.threads()))
         .count("context", Some(session.context()))
-        .str("finish", finish)
+        .str("finish", finish_name(f.finish))
         .end()
 }
