@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use super::{Command, Failure, habits};
 
 /// Width of the text beside an option, so that no line of a help is longer than 100 columns.
-const HELP_WIDTH: usize = 60;
+pub(crate) const HELP_WIDTH: usize = 60;
 
 /// Width of the texts above and below the options.
 const TEXT_WIDTH: usize = 100;
@@ -44,23 +44,23 @@ pub(crate) fn positional(name: &'static str, help: &str) -> Arg {
 /// The parser of a command, which prints its help too.
 pub(crate) fn parser(command: &Command) -> clap::Command {
     let usage = command.usage.iter().map(|line| format!("teff {line}")).collect::<Vec<_>>();
-    let mut notes = wrapped(command.notes, TEXT_WIDTH);
-    let habits = habits::notes(command.name);
-    if !notes.is_empty() && !habits.is_empty() {
-        notes.push_str("\n\n");
-    }
-    notes.push_str(&wrapped(&habits, TEXT_WIDTH));
     let help =
         Arg::new("help").short('h').long("help").help("print this").action(ArgAction::HelpShort);
     let parser = clap::Command::new(command.name)
         .about(wrapped(command.details, TEXT_WIDTH))
         .override_usage(usage.join("\n       "))
-        .after_help(notes)
         .help_template("usage: {usage}\n\n{about}\n\n{all-args}{after-help}\n")
         .no_binary_name(true)
         .args_override_self(true)
         .disable_help_flag(true);
-    (command.args)(parser).arg(help)
+    let parser = (command.args)(parser).arg(help);
+    let mut notes = wrapped(command.notes, TEXT_WIDTH);
+    let habits = habits::notes(command.name, &parser);
+    if !notes.is_empty() && !habits.is_empty() {
+        notes.push_str("\n\n");
+    }
+    notes.push_str(&wrapped(&habits, TEXT_WIDTH));
+    parser.after_help(notes)
 }
 
 /// `text` with line breaks before words that would end beyond `width` columns. Line breaks in the

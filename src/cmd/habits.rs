@@ -491,6 +491,10 @@ const SERVE: &[Habit] = &[
     habit("-v --verbose --log-verbose", Value::None, LOGGED),
     habit("-lv --verbosity --log-verbosity", Value::One, LOGGED),
     habit("--log-file", Value::One, LOGGED),
+    habit("--log-colors", Value::Maybe, LOGGED),
+    habit("--log-prefix", Value::None, LOGGED),
+    habit("--log-timestamps", Value::None, LOGGED),
+    habit("--perf", Value::None, Nothing("answers have their times in `timings`")),
     habit("--log-disable", Value::None, Refused("here that is --log off")),
     habit("-md --model-draft", Value::One, DRAFT),
     habit("--draft --draft-n --draft-max", Value::One, DRAFT),
@@ -543,6 +547,18 @@ impl Habit {
     fn short(&self) -> Option<char> {
         let short = self.names.split(' ').find(|n| n.len() == 2)?;
         short.chars().nth(1)
+    }
+
+    /// The first spelling that is no option of the parser.
+    fn spelling(&self, parser: &clap::Command) -> Option<&'static str> {
+        if parser.get_arguments().any(|a| a.get_id() == self.id()) {
+            return None;
+        }
+        self.names.split(' ').find(|name| match name.strip_prefix("--") {
+            Some(long) => !has_long(parser, long),
+            None if is_dashed_word(name) => true,
+            None => name.chars().nth(1).is_none_or(|c| by_short(parser, c).is_none()),
+        })
     }
 
     fn arg(&self, longs: &[&'static str], short: Option<char>) -> Option<Arg> {
@@ -760,12 +776,12 @@ pub(crate) fn check(args: &Args, command: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The text about them in the help of a command.
-pub(crate) fn notes(command: &str) -> String {
+/// The text about them in the help of a command; `parser` has its own options alone.
+pub(crate) fn notes(command: &str, parser: &clap::Command) -> String {
     let known = flags(command);
     let list = |wanted: fn(&Means) -> bool| {
         let all = known.iter().filter(|h| wanted(&h.means));
-        let names: Vec<_> = all.map(|h| h.names.split(' ').next().unwrap_or_default()).collect();
+        let names: Vec<_> = all.filter_map(|h| h.spelling(parser)).collect();
         names.join(" ")
     };
     let same = list(|m| matches!(m, Same));
