@@ -161,6 +161,12 @@ pub(crate) fn whole(number: &Number) -> Option<i64> {
     (x.fract() == 0.0).then_some(x as i64)
 }
 
+/// The JSON number of the fewest digits that give this number again; 0 for what is not finite.
+pub(crate) fn decimal(x: f32) -> Value {
+    let digits: f64 = x.to_string().parse().unwrap_or_default();
+    Number::from_f64(digits).map_or(Value::from(0), Value::Number)
+}
+
 /// The value for a template.
 pub(crate) fn to_template(value: &Value) -> Json {
     match value {
@@ -212,6 +218,15 @@ mod tests {
             assert_eq!((e.status.as_u16(), e.message.as_str()), (400, says));
         }
         assert!(Fields::of_body(&json!([])).unwrap_err().message.contains("an array"));
+    }
+
+    #[test]
+    fn numbers_have_no_more_digits_than_they_need() {
+        for x in [0.8f32, 1.0, -0.00013614634, 1e-30, f32::MAX, f32::NAN] {
+            let text = decimal(x).to_string();
+            assert!(x.is_nan() || text.parse::<f32>() == Ok(x), "{text}");
+        }
+        assert_eq!(decimal(0.8).to_string(), "0.8");
     }
 
     #[test]

@@ -4,11 +4,13 @@ use serde_json::{Map, Value, json};
 use teff_runtime::sample::{Logprob, TokenLogprobs};
 use teff_runtime::tokenizer::Tokenizer;
 
+use crate::json::decimal;
+
 /// Log probability of impossible tokens, since JSON has no infinity; OpenAI's number.
 const IMPOSSIBLE: f32 = -9999.0;
 
-fn finite(logprob: f32) -> f32 {
-    if logprob.is_finite() { logprob } else { IMPOSSIBLE }
+fn number(logprob: f32) -> Value {
+    decimal(if logprob.is_finite() { logprob } else { IMPOSSIBLE })
 }
 
 /// The text of a token, in which bytes that are no whole character are U+FFFD.
@@ -22,7 +24,7 @@ fn entry(tokenizer: &Tokenizer, of: Logprob) -> Map<String, Value> {
     map.insert("id".into(), json!(of.token));
     map.insert("token".into(), json!(String::from_utf8_lossy(bytes)));
     map.insert("bytes".into(), json!(bytes));
-    map.insert("logprob".into(), json!(finite(of.logprob)));
+    map.insert("logprob".into(), number(of.logprob));
     map
 }
 
@@ -41,7 +43,7 @@ pub(crate) fn of_chat(tokenizer: &Tokenizer, all: &[TokenLogprobs]) -> Value {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct TextLogprobs {
     tokens: Vec<String>,
-    token_logprobs: Vec<Option<f32>>,
+    token_logprobs: Vec<Option<Value>>,
     top_logprobs: Vec<Option<Map<String, Value>>>,
     text_offset: Vec<usize>,
     /// Characters so far.
@@ -65,9 +67,9 @@ impl TextLogprobs {
     pub(crate) fn extend(&mut self, tokenizer: &Tokenizer, all: &[TokenLogprobs], top: bool) {
         for of in all {
             self.push(tokenizer, of.chosen.token);
-            self.token_logprobs.push(Some(finite(of.chosen.logprob)));
+            self.token_logprobs.push(Some(number(of.chosen.logprob)));
             let alternatives = || {
-                let one = |of: &Logprob| (text(tokenizer, of.token), json!(finite(of.logprob)));
+                let one = |of: &Logprob| (text(tokenizer, of.token), number(of.logprob));
                 of.top.iter().rev().map(one).collect()
             };
             self.top_logprobs.push(top.then(alternatives));

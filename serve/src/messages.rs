@@ -447,7 +447,7 @@ fn message(id: &str, model: &str, whole: &Whole, usage: &Usage) -> Value {
         content.push(json!({ "type": "thinking", "thinking": whole.reasoning, "signature": "" }));
     }
     // Programs look for a text where nothing else is.
-    if !whole.text.is_empty() || whole.calls.is_empty() {
+    if !whole.text.is_empty() || content.is_empty() && whole.calls.is_empty() {
         content.push(json!({ "type": "text", "text": whole.text }));
     }
     for call in &whole.calls {

@@ -182,11 +182,11 @@ impl Collector for EngineMetrics {
         let speed = self.speed.per_second(now, stats.generated_tokens);
         self.speed.add(now, stats.generated_tokens);
         let gauges = [
-            ("queue_requests", "Sequences that wait to be admitted", stats.waiting as f64),
-            ("running_sequences", "Sequences that run", stats.running as f64),
-            ("batch_sequences", "Sequences of the last step", stats.batch_sequences as f64),
-            ("batch_tokens", "Tokens of the last step", stats.batch_tokens as f64),
-            ("tokens_per_second", "Tokens generated in a second, over the last ten", speed),
+            ("queue_requests", "Sequences that wait to be admitted.", stats.waiting as f64),
+            ("running_sequences", "Sequences that run.", stats.running as f64),
+            ("batch_sequences", "Sequences of the last step.", stats.batch_sequences as f64),
+            ("batch_tokens", "Tokens of the last step.", stats.batch_tokens as f64),
+            ("tokens_per_second", "Tokens generated in a second, over the last ten.", speed),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
@@ -198,27 +198,27 @@ impl Collector for EngineMetrics {
             ("cached", stats.pages_cached),
             ("free", stats.pages_free),
         ];
-        states(&mut encoder, "pages", "Pages of the KV cache by state", &pages)?;
+        states(&mut encoder, "pages", "Pages of the KV cache by state.", &pages)?;
         let free = stats.checkpoints.saturating_sub(stats.checkpoints_used);
         let checkpoints = [("used", stats.checkpoints_used), ("free", free)];
-        states(&mut encoder, "checkpoints", "Checkpoints of states by state", &checkpoints)?;
+        states(&mut encoder, "checkpoints", "Checkpoints of states by state.", &checkpoints)?;
         let counters = [
-            ("prompt_tokens", "Tokens of prompts", stats.prompt_tokens),
+            ("prompt_tokens", "Tokens of prompts.", stats.prompt_tokens),
             (
                 "prompt_tokens_cached",
-                "Tokens of prompts that came from cached prefixes",
+                "Tokens of prompts that came from cached prefixes.",
                 stats.cached_tokens,
             ),
-            ("generated_tokens", "Generated tokens", stats.generated_tokens),
-            ("computed_tokens", "Tokens that were computed", stats.computed_tokens),
-            ("steps", "Steps of the engine", stats.steps),
-            ("sequences_cancelled", "Sequences that were cancelled", stats.cancelled),
+            ("generated_tokens", "Generated tokens.", stats.generated_tokens),
+            ("computed_tokens", "Tokens that were computed.", stats.computed_tokens),
+            ("steps", "Steps of the engine.", stats.steps),
+            ("sequences_cancelled", "Sequences that were cancelled.", stats.cancelled),
             (
                 "sequences_preempted",
-                "Sequences that were pushed out for want of pages",
+                "Sequences that were pushed out for want of pages.",
                 stats.preemptions,
             ),
-            ("pages_evicted", "Cached pages that were given up for others", stats.evictions),
+            ("pages_evicted", "Cached pages that were given up for others.", stats.evictions),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);

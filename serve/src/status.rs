@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::answer::json_response;
 use crate::app::{App, Shared};
 use crate::error::{ApiError, ApiResult};
+use crate::json::decimal;
 use crate::metrics;
 use crate::page;
 
@@ -82,21 +83,19 @@ async fn props(State(app): State<Shared>) -> Response {
         Some(String::from_utf8_lossy(bytes).into_owned())
     };
     let ids = app.model.tokenizer().map(|t| t.special_ids()).unwrap_or_default();
-    // Conversations with a model that has none are written in the form of ChatML all the same.
-    let own = (!app.templates.is_fallback).then(|| app.templates.select(false));
     let max_tokens = options.max_tokens.map_or(json!(-1), |n| json!(n));
     json_response(&json!({
         "default_generation_settings": {
             "n_ctx": engine.context(),
             "params": {
-                "temperature": s.temperature,
+                "temperature": decimal(s.temperature),
                 "top_k": s.top_k,
-                "top_p": s.top_p,
-                "min_p": s.min_p,
-                "repeat_penalty": s.repeat_penalty,
+                "top_p": decimal(s.top_p),
+                "min_p": decimal(s.min_p),
+                "repeat_penalty": decimal(s.repeat_penalty),
                 "repeat_last_n": s.repeat_last_n,
-                "presence_penalty": s.presence_penalty,
-                "frequency_penalty": s.frequency_penalty,
+                "presence_penalty": decimal(s.presence_penalty),
+                "frequency_penalty": decimal(s.frequency_penalty),
                 "max_tokens": max_tokens,
                 "seed": -1,
             },
@@ -105,7 +104,8 @@ async fn props(State(app): State<Shared>) -> Response {
         "model_alias": options.model_id,
         "model_name": app.model.name(),
         "modalities": { "vision": false, "audio": false },
-        "chat_template": own,
+        "chat_template": app.templates.plain,
+        "chat_template_source": app.templates.origin.name(),
         "chat_template_tool_use": app.templates.tools,
         "bos_token": token(ids.bos),
         "eos_token": token(ids.eos),

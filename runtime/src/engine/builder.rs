@@ -198,7 +198,7 @@ impl EngineBuilder {
             inbox: Arc::clone(&inbox),
             counters: Arc::clone(&counters),
             checkpoints,
-            pace: Pace::new(self.options.pause, batch),
+            pace: Pace::new(self.options.pause, batch, sequences),
         });
         Engine::start(scheduler, (self.model, snapshot, kv), needed, inbox, counters)
     }

@@ -9,6 +9,7 @@ pub(crate) mod lints;
 pub(crate) mod packages;
 pub(crate) mod ported;
 pub(crate) mod sanitizer;
+pub(crate) mod serve;
 pub(crate) mod source;
 pub(crate) mod tests;
 pub(crate) mod web;

@@ -1,0 +1,163 @@
+//! Requests that are wrong: each gets a 4xx with a JSON object, and the server goes on.
+
+use serde_json::{Value, json};
+
+use crate::common::{options, start};
+
+const CHAT: &str = "/v1/chat/completions";
+
+#[test]
+fn bodies_that_are_no_json_object() {
+    let server = start(options());
+    let nested = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    let deep = format!("{{\"a\": {nested}}}");
+    let bodies: [&[u8]; 12] = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\"x\"",
+        b"{\"messages\": NaN}",
+        b"{\"messages\": [}",
+        b"\xff\xfe",
+        b"{\"messages\": [{\"role\": \"user\", \"content\": \"\xc3\"}]}",
+        b"{\"a\": 1} {",
+        b"{\"messages\": [{\"role\": \"user\", \"content\": \"\\ud800\"}]}",
+        deep.as_bytes(),
+    ];
+    for path in [CHAT, "/v1/completions", "/tokenize", "/detokenize", "/apply-template"] {
+        for body in bodies {
+            let answer = server.request("POST", path, &[], body);
+            let text = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
+            assert_eq!(answer.status, 400, "{path} {text} {}", answer.text());
+            assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
+        }
+    }
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn fields_of_chats() {
+    let server = start(options());
+    let user = json!([{ "role": "user", "content": "x" }]);
+    let nothing = json!({});
+    for (field, value, param) in [
+        ("messages", Value::Null, "messages"),
+        ("messages", json!("x"), "messages"),
+        ("messages", json!([]), "messages"),
+        ("messages", json!([{ "content": "x" }]), "messages[0].role"),
+        ("messages", json!([{ "role": "user" }]), "messages[0].content"),
+        ("messages", json!([{ "role": "user", "content": 1 }]), "messages[0].content"),
+        ("tools", nothing.clone(), "tools"),
+        ("tools", json!([1]), "tools[0]"),
+        ("tool_choice", json!("zzz"), "tool_choice"),
+        ("tool_choice", json!("required"), "tool_choice"),
+        ("temperature", json!("warm"), "temperature"),
+        ("temperature", json!(-1), "temperature"),
+        ("temperature", json!(1e300), "temperature"),
+        ("top_p", json!(2), "top_p"),
+        ("max_tokens", json!("x"), "max_tokens"),
+        ("max_tokens", json!(-2), "max_tokens"),
+        ("n", json!(0), "n"),
+        ("n", json!(-1), "n"),
+        ("n", json!(1_000_000_000), "n"),
+        ("stop", json!([5]), "stop"),
+        ("seed", json!({}), "seed"),
+        ("stream", json!(1), "stream"),
+        ("logprobs", json!("x"), "logprobs"),
+        ("top_logprobs", json!(3), "top_logprobs"),
+        ("logit_bias", json!([1]), "logit_bias"),
+        ("response_format", json!("json"), "response_format"),
+        ("response_format", json!({ "type": "xml" }), "response_format.type"),
+        ("chat_template_kwargs", json!([]), "chat_template_kwargs"),
+        ("parallel_tool_calls", json!("x"), "parallel_tool_calls"),
+    ] {
+        let mut body = json!({ "messages": user, "max_tokens": 1 });
+        body[field] = value.clone();
+        let error = server.refused(CHAT, &body, 400);
+        assert_eq!(error["param"], param, "{field} {value}: {error}");
+        assert!(error["message"].as_str().is_some_and(|m| m.contains(param)));
+        // Before any event, even if events were asked for.
+        if field != "stream" {
+            body["stream"] = json!(true);
+            assert_eq!(server.refused(CHAT, &body, 400), error);
+        }
+    }
+}
+
+#[test]
+fn what_is_unknown_or_null_is_passed_over() {
+    let server = start(options());
+    let plain = json!({
+        "messages": [{ "role": "user", "content": "x" }], "max_tokens": 2, "seed": 1,
+    });
+    let mut more = plain.clone();
+    for field in ["temperature", "stop", "n", "tools", "tool_choice", "response_format", "stream"] {
+        more[field] = Value::Null;
+    }
+    for field in ["user", "store", "metadata", "service_tier", "zzz"] {
+        more[field] = json!({ "a": [1, 2] });
+    }
+    more["model"] = json!("another-model");
+    more["stream_options"] = json!({ "include_usage": true });
+    let answer = server.ok(CHAT, &more);
+    assert_eq!(answer["choices"], server.ok(CHAT, &plain)["choices"]);
+    assert_eq!(answer["model"], "story");
+    // Of equal keys the last counts.
+    let twice = format!("{{\"max_tokens\": 1, {}", &plain.to_string()[1..]);
+    let twice = server.request("POST", CHAT, &[], twice.as_bytes()).json();
+    assert_eq!(twice["usage"]["completion_tokens"], 2);
+}
+
+#[test]
+fn large_and_compressed_bodies() {
+    let mut limited = options();
+    limited.body_limit = 4096;
+    let server = start(limited);
+    let body = json!({ "prompt": "x".repeat(5000), "max_tokens": 1 });
+    assert_eq!(server.refused("/v1/completions", &body, 413)["code"], "body_too_large");
+    // A body in chunks has no length to go by.
+    let mut client = server.connect();
+    client.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    for _ in 0..5 {
+        client.write(format!("400\r\n{}\r\n", " ".repeat(1024)).as_bytes());
+    }
+    assert_eq!(client.answer().status, 413);
+    let headers = [("content-encoding", "gzip")];
+    let answer = server.request("POST", "/v1/completions", &headers, b"\x1f\x8b");
+    assert_eq!(answer.status, 415);
+    assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
+    // One in chunks that is small enough.
+    let mut client = server.connect();
+    let body = json!({ "prompt": "x", "max_tokens": 1 }).to_string();
+    let (a, b) = body.split_at(7);
+    client.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.write(format!("{:x}\r\n{a}\r\n{:x}\r\n{b}\r\n0\r\n\r\n", a.len(), b.len()).as_bytes());
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn many_values_are_refused() {
+    let server = start(options());
+    let body = format!("{{\"prompt\": [{}0]}}", "0,".repeat(3_000_000));
+    let answer = server.request("POST", "/v1/completions", &[], body.as_bytes());
+    assert_eq!(answer.status, 400);
+    assert!(answer.json()["error"]["message"].as_str().is_some_and(|m| m.contains("values")));
+}
+
+#[test]
+fn headers_that_are_malformed_or_too_large() {
+    let server = start(options());
+    let mut client = server.connect();
+    client.write(b"this is no HTTP\r\n\r\n");
+    assert_eq!(client.head().status, 400);
+    let mut client = server.connect();
+    client.write(b"GET /health HTTP/1.1\r\nhost: x\r\n");
+    let line = format!("x-long: {}\r\n", "y".repeat(16 << 10));
+    // The server may have closed before all of it is written.
+    let _ = std::io::Write::write_all(&mut client.stream, line.repeat(10).as_bytes());
+    assert_eq!(client.head().status, 431);
+    let many: Vec<_> = (0..200).map(|_| ("x-a", "b")).collect();
+    assert_eq!(server.request("GET", "/health", &many, b"").status, 431);
+    assert_eq!(server.get("/health").status, 200);
+}
