@@ -169,7 +169,8 @@ impl Writer {
             }
             Part::Repeat { part, min, max } => {
                 if max.is_some_and(|max| max < *min) {
-                    let (at, reason) = (String::new(), "a part more often than allowed".to_string());
+                    let (at, reason) =
+                        (String::new(), "a part more often than allowed".to_string());
                     return Err(GrammarError::Unsatisfiable { at, reason });
                 }
                 let body = self.part(part, rules, depth + 1)?;

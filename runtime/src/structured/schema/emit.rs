@@ -35,11 +35,7 @@ struct Writer<'a> {
     bytes: usize,
 }
 
-pub(super) fn lark(
-    prefix: &str,
-    document: &Document,
-    graph: &Graph,
-) -> Result<Lark, GrammarError> {
+pub(super) fn lark(prefix: &str, document: &Document, graph: &Graph) -> Result<Lark, GrammarError> {
     let mut writer = Writer {
         prefix,
         document,
