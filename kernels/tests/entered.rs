@@ -120,7 +120,14 @@ fn products_of_repacked_matrices_run_where_they_should() {
         for format in Format::ALL.into_iter().filter(|&f| b.repacks(f)) {
             let w = vec![0; repacked_bytes(format, 32, COLS).unwrap()];
             let w = Matrix::repacked(format, 32, COLS, &w).unwrap();
-            for (n, what) in [(1, (few, "gemv interleaved")), (32, (filled, "gemm interleaved"))] {
+            let several = if b.name() == "amx" {
+                (filled, "gemm interleaved")
+            } else {
+                (few, "gemm of few columns")
+            };
+            let all =
+                [(1, (few, "gemv interleaved")), (8, several), (128, (filled, "gemm interleaved"))];
+            for (n, what) in all {
                 let seen = during(|| product_of(&b, &w, n));
                 let all: Vec<_> = seen.keys().collect();
                 assert!(seen.contains_key(&what), "{} {format} x {n}: {all:?}", b.name());

@@ -19,6 +19,9 @@ const PROMPT: usize = 64;
 /// Default number of tokens of an answer.
 const ANSWER: usize = 32;
 
+/// Maximum number of tokens in a step; up to it, all prompts are computed in one.
+const MOST_BATCH: usize = 2048;
+
 /// Time between two looks at the streams.
 const LOOK: Duration = Duration::from_micros(200);
 
@@ -62,7 +65,7 @@ pub(super) fn run(
             let options = EngineOptions::default()
                 .with_context(context)
                 .with_sequences(sequences)
-                .with_batch(512.max(sequences))
+                .with_batch((sequences * prompt).clamp(sequences, MOST_BATCH))
                 .with_threads(threads)
                 .with_oversubscribe(true)
                 .with_kv(session.kv)

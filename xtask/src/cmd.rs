@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// The end of a section that did not pass.
 #[derive(Debug)]
@@ -112,6 +112,13 @@ impl Cmd {
         self.run()
     }
 
+    /// Starts it, with everything it writes in one file.
+    pub(crate) fn start(mut self, log: &Path) -> Outcome<Child> {
+        let file = File::create(log)?;
+        self.0.stdout(file.try_clone()?).stderr(file);
+        self.0.spawn().map_err(|e| self.failed(&e.to_string()))
+    }
+
     /// Runs it, and wants it to end with an error; gives all it wrote.
     pub(crate) fn refused(self, why_not: &str) -> Outcome<String> {
         let out = self.output()?;
@@ -149,6 +156,17 @@ pub(crate) fn same_files(a: &Path, b: &Path, why_not: impl FnOnce() -> String) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_started_writes_to_its_file() {
+        let log = std::env::temp_dir().join(format!("xtask-start-{}", std::process::id()));
+        let mut child = Cmd::new("echo").arg("here").start(&log).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "here\n");
+        std::fs::remove_file(&log).unwrap();
+        assert!(Cmd::new("no-such-program").start(&log).is_err());
+        std::fs::remove_file(&log).unwrap();
+    }
 
     #[test]
     fn failures_name_the_command() {

@@ -2,11 +2,10 @@
 //
 // The page in headless Chromium, by chromedriver: it loads, writes, stops by its button, refuses a file
 // that is none, and answers while it writes.
-import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
 import { extname, join, resolve } from "node:path";
+import { chromium, expect } from "../../../tests/browser/chromium.mjs";
 
 const [site, screenshot] = process.argv.slice(2);
 const TYPES = { ".html": "text/html", ".js": "text/javascript" };
@@ -25,44 +24,12 @@ const server = createServer((request, response) => {
 await new Promise((done) => server.listen(0, "127.0.0.1", done));
 const page = `http://127.0.0.1:${server.address().port}/`;
 
-const profile = mkdtempSync(join(tmpdir(), "teff-page-"));
-const driver = spawn("chromedriver", ["--port=0"], { stdio: ["ignore", "pipe", "inherit"] });
-const port = await new Promise((done, failed) => {
-    let out = "";
-    driver.stdout.on("data", (data) => {
-        const found = /successfully on port (\d+)/.exec(out += data);
-        if (found) done(found[1]);
-    });
-    driver.on("exit", () => failed(new Error(`chromedriver ended: ${out}`)));
-});
-
-async function ask(method, path, body) {
-    const url = `http://127.0.0.1:${port}/session${path}`;
-    const response = await fetch(url, { method, body: body && JSON.stringify(body) });
-    const { value } = await response.json();
-    if (value?.error) throw new Error(`${path}: ${value.message}`);
-    return value;
-}
-
-let session, failed = false;
+let browser, failed = false;
 try {
-    const args = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--window-size=900,1000", `--user-data-dir=${profile}`];
-    const always = { "goog:chromeOptions": { args }, "goog:loggingPrefs": { browser: "ALL" }, timeouts: { script: 60_000 } };
-    session = `/${(await ask("POST", "", { capabilities: { alwaysMatch: always } })).sessionId}`;
-    const run = (script, ...args) => ask("POST", `${session}/execute/async`, { args, script: `
-        const done = arguments[arguments.length - 1];
-        const $ = (id) => document.getElementById(id);
-        const until = async (f) => { while (!f()) await new Promise((r) => setTimeout(r, 10)); };
-        (async () => { ${script} })().then(done, (e) => done("failed: " + e));` });
-    const element = async (css) => Object.values(await ask("POST", `${session}/element`, { using: "css selector", value: css }))[0];
-    const click = async (css) => ask("POST", `${session}/element/${await element(css)}/click`, {});
-    const expect = (ok, what) => {
-        if (!ok) throw new Error(what);
-    };
+    browser = await chromium();
+    const { run, click } = browser;
 
-    await ask("POST", `${session}/url`, { url: page });
+    await browser.open(page);
     const status = await run(`await until(() => !$("write").disabled); return $("status").textContent;`);
     expect(/is ready/.test(status), `it loads: ${status}`);
 
@@ -76,7 +43,7 @@ try {
     expect(story.startsWith("Once upon a time") && story.split(" ").length > 40, `a story: ${story}`);
     expect(/end|tokens/.test(why) && /^\d.* tokens\/s$/.test(speed) && /MB$/.test(memory), `${why} ${speed} ${memory}`);
     console.log(`-- a story of ${story.length} characters at ${speed}, ${memory}`);
-    if (screenshot) writeFileSync(screenshot, Buffer.from(await ask("GET", `${session}/screenshot`), "base64"));
+    if (screenshot) await browser.screenshot(screenshot);
 
     // While it writes: frames go on, a click is answered, and the button stops it.
     const live = await run(`
@@ -105,18 +72,17 @@ try {
     expect(live.median < 100 && live.answered < 100 && live.stopped < 2000, "it doesn't answer while it writes");
 
     // A file that is none, chosen by the user; then a model again.
-    const bad = join(profile, "bad.gguf");
+    const bad = join(browser.profile, "bad.gguf");
     writeFileSync(bad, readFileSync(join(site, "stories-260k.gguf")).subarray(0, 100_000));
-    await ask("POST", `${session}/element/${await element("#file")}/value`, { text: bad });
+    await browser.type("#file", bad);
     const error = await run(`await until(() => /Error/.test($("status").textContent)); return $("status").textContent;`);
     expect(/Error: .*(file|bytes)/.test(error), `an error text: ${error}`);
     const good = resolve(site, "stories-260k.gguf");
-    await ask("POST", `${session}/element/${await element("#file")}/value`, { text: good });
+    await browser.type("#file", good);
     const again = await run(`await until(() => !$("write").disabled); return $("status").textContent;`);
     expect(/is ready/.test(again), `it goes on: ${again}`);
 
-    const log = await ask("POST", `${session}/se/log`, { type: "browser" });
-    const severe = log.filter((entry) => entry.level === "SEVERE");
+    const severe = await browser.errors();
     expect(severe.length === 0, `the console says ${JSON.stringify(severe)}`);
     const known = /^\/(index\.html|page\.js|worker\.js|teff\.js|teff-simd128\.wasm\.gz|stories-.*\.gguf)$/;
     expect(asked.every((name) => known.test(name)), `it asked for ${asked}`);
@@ -125,9 +91,7 @@ try {
     console.log(`FAILED: ${e.message}`);
     failed = true;
 } finally {
-    if (session) await ask("DELETE", session).catch(() => {});
-    driver.kill();
+    await browser?.close();
     server.close();
-    rmSync(profile, { recursive: true, force: true });
 }
 process.exit(failed ? 1 : 0);

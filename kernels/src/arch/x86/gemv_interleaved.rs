@@ -34,7 +34,7 @@ const HALVES: usize = 2;
 /// # Safety
 /// The CPU has the register's instructions; as many codes lie at `q`.
 #[inline(always)]
-unsafe fn dots<U: SimdReg, S: Shape>(mut sum: U::I, w: &[U::I], q: *const i8) -> U::I {
+pub(super) unsafe fn dots<U: SimdReg, S: Shape>(mut sum: U::I, w: &[U::I], q: *const i8) -> U::I {
     // SAFETY: the caller's promises.
     unsafe {
         if !U::NARROW {

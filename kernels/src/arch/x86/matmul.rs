@@ -3,7 +3,8 @@
 //! ```text
 //! activations  columns       driver
 //! f32, ..      any           dense (`crate::ops::dense`)
-//! Q8           few           gemv; gemv_interleaved for repacked matrices
+//! Q8           few           gemv; for repacked matrices gemv_interleaved of one column,
+//!                            gemm_interleaved of several
 //! Q8           PANEL_COLS..  gemm for whole panels of rows, gemv for the others
 //! wide         few           gemv_ternary
 //! wide         PANEL_COLS..  gemm_ternary for whole panels of rows, gemv_ternary for the others
@@ -16,7 +17,7 @@ use super::isa::{DenseLanes, GemvSet, InstructionSet};
 use super::simd_reg::SimdReg;
 use super::unpack_interleaved::UnpackInterleaved;
 use super::unpack_ternary::UnpackTernary;
-use super::{gemm, gemm_ternary, gemv_interleaved, gemv_ternary};
+use super::{gemm, gemm_interleaved, gemm_ternary, gemv_interleaved, gemv_ternary};
 use crate::backend::check_matmul;
 use crate::blocks::expanded::{self, for_drivers};
 use crate::blocks::{for_dense, for_ternary};
@@ -26,8 +27,17 @@ use crate::{
     WideActivations,
 };
 
+/// Register of the drivers of few columns.
+type Few<I> = <<<I as InstructionSet>::Gemv as InstructionSet>::Reg as SimdReg>::One;
+
 /// Bytes of scratch that [`matmul`] needs.
 pub(super) fn scratch<I: InstructionSet>(format: Format, cols: usize, batch: usize) -> usize {
+    let terms = match format.activations() {
+        ActivationKind::Q8 if batch >= gemm_interleaved::LEAST => {
+            for_drivers!(format, B => gemm_interleaved::scratch::<Few<I>, B>(cols, batch), dense => 0)
+        }
+        _ => 0,
+    };
     expanded::scratch(format, cols)
         + match format.activations() {
             ActivationKind::Q8 if batch >= gemm::PANEL_COLS => {
@@ -38,6 +48,7 @@ pub(super) fn scratch<I: InstructionSet>(format: Format, cols: usize, batch: usi
             }
             _ => 0,
         }
+        .max(terms)
 }
 
 /// [`crate::Backend::matmul`].
@@ -95,6 +106,10 @@ fn quantized<I: InstructionSet, B: Gemv512 + UnpackInterleaved>(
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
+    let few = gemm_interleaved::LEAST..=gemm_interleaved::most::<Few<I>>();
+    if w.is_repacked() && few.contains(&x.n()) && !x.is_fine() {
+        return few_of_repacked::<I::Gemv, B>(isa.gemv_set(), w, x, rows, y, scratch);
+    }
     let (mut first, mut cut) = (rows.start, rows.start);
     if x.n() >= gemm::PANEL_COLS {
         if w.is_repacked() {
@@ -144,6 +159,24 @@ fn gemv_of_repacked<I: GemvSet, B: UnpackInterleaved>(
         #[inline(always)]
         // SAFETY: `isa` is the proof of the set; the driver checks that the matrix is repacked.
         move || unsafe { gemv_interleaved::matmul::<<I::Reg as SimdReg>::One, B>(w, x, rows, y) },
+    );
+}
+
+fn few_of_repacked<I: GemvSet, B: UnpackInterleaved>(
+    isa: I,
+    w: &Matrix<'_>,
+    x: &Q8Activations<'_>,
+    rows: Range<usize>,
+    y: &mut Tile<'_>,
+    scratch: &mut [u8],
+) {
+    isa.vectorize(
+        "gemm of few columns",
+        #[inline(always)]
+        // SAFETY: `isa` is the proof of the set; the driver checks that the matrix is repacked.
+        move || unsafe {
+            gemm_interleaved::matmul::<<I::Reg as SimdReg>::One, B>(w, x, rows, y, scratch);
+        },
     );
 }
 

@@ -10,6 +10,7 @@ mod avxvnni;
 mod detect;
 mod dot;
 mod gemm;
+mod gemm_interleaved;
 mod gemm_ternary;
 mod gemv;
 mod gemv256;

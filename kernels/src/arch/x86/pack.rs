@@ -87,9 +87,16 @@ pub(super) unsafe fn pack_interleaved<U: SimdReg, B: UnpackInterleaved>(
 ) {
     let at = const { layout::<B::Shape>(U::MR) };
     let (parts, subs) = const { (B::LEN / ACT_BLOCK, ACT_BLOCK / B::SUB) };
-    let group = &w.bytes()[r / REPACK_ROWS * REPACK_ROWS * w.row_bytes()..];
+    let group_bytes = REPACK_ROWS * w.row_bytes();
+    let group = &w.bytes()[r / REPACK_ROWS * group_bytes..];
     let interleaved_blocks = group.chunks_exact(REPACK_ROWS * size_of::<B>());
     for (b, interleaved) in interleaved_blocks.take(w.cols() / B::LEN).enumerate() {
+        // The same place of the next group, which is wanted when this one is done.
+        let next = interleaved.as_ptr().wrapping_add(group_bytes);
+        for line in 0..(REPACK_ROWS * size_of::<B>()).div_ceil(64) {
+            // SAFETY: a prefetch may go anywhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line).cast()) };
+        }
         let interleaved = Interleaved::new::<B>(interleaved.as_ptr(), r % REPACK_ROWS);
         // SAFETY: the caller's promises.
         unsafe {

@@ -1,0 +1,263 @@
+//! The driver of repacked matrices (`crate::repack`) for a few columns: rows are unpacked into
+//! registers and multiplied with all columns of a tile at once, without a panel.
+//!
+//! ```text
+//! for each group of 16 rows
+//!     for each tile of N columns                                    (8 or 4)
+//!         acc[0..N] = 0                                             registers of 16 or 8 lanes
+//!         for each part of 32 codes of each block
+//!             w[0..8] = unpacked bytes of the part                  registers, straight from memory
+//!             for each sub-block of 16 or 32 codes
+//!                 sums[n] = products of the sub-block with codes of x[n]
+//!                 acc[n] += scales * dx[n] * sums[n] + mins * terms[n]
+//!         y[columns][rows] = acc
+//! ```
+//!
+//! Packing a panel takes as long as eleven columns of products (tinyllama Q4_K_M, `avx512`, 8 columns:
+//! 22 ms of 42). Here rows are unpacked once for each tile, and memory is read while products are
+//! computed. The terms of the columns, functions of the sums of codes, are computed once for all rows.
+
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use core::ops::Range;
+
+use super::gemv_interleaved::dots;
+use super::panel::Shape;
+use super::simd_reg::SimdReg;
+use super::unpack_interleaved::{Interleaved, UnpackInterleaved, groups};
+use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::{Matrix, Q8Activations, REPACK_ROWS, Tile};
+
+/// Columns from which this driver is used.
+pub(super) const LEAST: usize = 2;
+
+/// Columns up to which it is faster than panels, by the width of the register.
+pub(super) const fn most<U: SimdReg>() -> usize {
+    if U::NR >= 8 { 64 } else { 32 }
+}
+
+/// Columns of a tile, by the width of the register.
+const fn tile_columns<U: SimdReg>() -> usize {
+    if U::NR >= 8 { 8 } else { 4 }
+}
+
+/// Bytes that are prefetched ahead.
+const AHEAD: usize = 8192;
+
+/// Tiles of `n` columns: first column and number. Where columns are left over, the last tile begins
+/// earlier and computes some again: the same bits. With fewer columns than a tile has, it begins at the
+/// first and the last column stands for the missing ones.
+fn tiles<U: SimdReg>(n: usize) -> impl Iterator<Item = (usize, usize)> {
+    let wide = tile_columns::<U>();
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let left = n - at;
+        if left == 0 {
+            return None;
+        }
+        let width = if left <= 4 { 4 } else { wide };
+        let first = if left < width { n.saturating_sub(width) } else { at };
+        at = (first + width).min(n);
+        Some((first, width))
+    })
+}
+
+/// Bytes of scratch for rows of `cols` and up to `n` columns: the columns' terms.
+pub(super) const fn scratch<U: SimdReg, B: UnpackInterleaved>(cols: usize, n: usize) -> usize {
+    let columns = if n < most::<U>() { n } else { most::<U>() };
+    columns * (cols / B::SUB) * size_of::<i32>()
+}
+
+/// Writes the terms of each sub-block of each column: with minimums the bits of the sum of codes times
+/// their scale, otherwise minus that sum times the excess of bytes over codes.
+fn write_terms<B: UnpackInterleaved>(x: &Q8Activations<'_>, terms: &mut [i32]) {
+    let subs = x.cols() / B::SUB;
+    for (t, terms) in terms.chunks_exact_mut(subs).enumerate() {
+        let x = x.row(t);
+        for (i, (term, s)) in terms.iter_mut().zip(x.s.chunks_exact(B::SUB / ACT_SUM)).enumerate() {
+            let xs: i32 = s.iter().sum();
+            let d = x.d[i * B::SUB / ACT_BLOCK];
+            *term = if B::MINS { (d * xs as f32).to_bits().cast_signed() } else { -B::BIAS * xs };
+        }
+    }
+}
+
+/// Columns of a tile and their terms.
+struct Columns<'x, const N: usize> {
+    x: [Q8Row<'x>; N],
+    terms: [*const i32; N],
+}
+
+/// Adds to the accumulators what part `k` of a round of an interleaved block gives, which are blocks
+/// `b` of the rows.
+///
+/// # Safety
+/// The CPU has the register's instructions; the block has the round, and the columns have block `b`.
+#[inline(always)]
+unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize>(
+    (interleaved, ready): (Interleaved, &B::Ready<U>),
+    (round, k): (usize, usize),
+    columns: &Columns<'_, N>,
+    b: usize,
+    acc: &mut [U::F; N],
+) {
+    let a = b * (B::LEN / ACT_BLOCK) + round * B::ROUND + k;
+    let subs = const { ACT_BLOCK / B::SUB };
+    let signed = U::NARROW && B::Shape::SIGNED;
+    // SAFETY: the caller's promises.
+    unsafe {
+        let w = groups::<U, B>(interleaved, (round, k), if signed { 128 } else { 0 });
+        for i in 0..subs {
+            let w = &w[i * B::SUB / 4..][..B::SUB / 4];
+            let (dw, mw) = B::factors::<U>(ready, round, k * subs + i);
+            let (first, sub) = (a * ACT_BLOCK + i * B::SUB, a * subs + i);
+            let mut own = [0; N];
+            let mut sums = [U::splat(0); N];
+            for n in 0..N {
+                own[n] = *columns.terms[n].wrapping_add(sub);
+                // Formats with minimums have unsigned codes.
+                if !(B::MINS || signed) {
+                    sums[n] = U::splat(own[n]);
+                }
+            }
+            if U::NARROW {
+                for (sum, x) in sums.iter_mut().zip(&columns.x) {
+                    *sum = dots::<U, B::Shape>(*sum, w, x.q.as_ptr().wrapping_add(first));
+                }
+            } else {
+                for (g, w) in w.iter().enumerate() {
+                    for (sum, x) in sums.iter_mut().zip(&columns.x) {
+                        let q = x.q.as_ptr().wrapping_add(first + 4 * g).cast::<i32>();
+                        *sum = U::dot(*sum, *w, U::splat(q.read_unaligned()));
+                    }
+                }
+            }
+            for n in 0..N {
+                let dx = U::splat_float(*columns.x[n].d.as_ptr().wrapping_add(a));
+                let mut t = U::mul_float(U::mul_float(dw, dx), U::to_float(sums[n]));
+                if B::MINS {
+                    let xs = U::splat_float(f32::from_bits(own[n].cast_unsigned()));
+                    t = U::add_float(t, U::mul_float(mw, xs));
+                }
+                acc[n] = U::add_float(acc[n], t);
+            }
+        }
+    }
+}
+
+/// The outputs of the rows of a register at `w`, from row `first` of the group on.
+///
+/// # Safety
+/// The CPU has the register's instructions; so many blocks of sixteen rows lie at `w`, and the columns
+/// are as wide.
+#[inline(always)]
+unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const N: usize>(
+    w: *const u8,
+    first: usize,
+    blocks: usize,
+    columns: &Columns<'_, N>,
+) -> [U::F; N] {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut acc = [U::splat_float(0.0); N];
+        for b in 0..blocks {
+            let at = w.wrapping_add(b * REPACK_ROWS * size_of::<B>());
+            let next = at.wrapping_add(AHEAD);
+            let interleaved = Interleaved::new::<B>(at, first);
+            let at = (interleaved, &B::ready::<U>(interleaved));
+            for round in 0..const { B::LEN / ACT_BLOCK / B::ROUND } {
+                // Some lines at a time: there are few places to wait for them.
+                let lines = const {
+                    (REPACK_ROWS * size_of::<B>()).div_ceil(64 * (B::LEN / ACT_BLOCK / B::ROUND))
+                };
+                for line in 0..lines {
+                    let line = round * lines + line;
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line).cast());
+                }
+                // One by one, so that what differs between parts is constant and what they share is
+                // seen.
+                const { assert!(B::ROUND == 1 || B::ROUND == 2 || B::ROUND == 4) };
+                add_part::<U, B, N>(at, (round, 0), columns, b, &mut acc);
+                if B::ROUND > 1 {
+                    add_part::<U, B, N>(at, (round, 1), columns, b, &mut acc);
+                }
+                if B::ROUND > 2 {
+                    add_part::<U, B, N>(at, (round, 2), columns, b, &mut acc);
+                    add_part::<U, B, N>(at, (round, 3), columns, b, &mut acc);
+                }
+            }
+        }
+        acc
+    }
+}
+
+/// One group of rows for the columns from `t` on, put where they belong.
+///
+/// # Safety
+/// As [`outputs`], for a group of the matrix.
+#[inline(always)]
+unsafe fn put<U: SimdReg, B: UnpackInterleaved, const N: usize>(
+    (w, group): (&Matrix<'_>, usize),
+    (x, terms, t): (&Q8Activations<'_>, &[i32], usize),
+    rows: &Range<usize>,
+    y: &mut Tile<'_>,
+) {
+    const { assert!(REPACK_ROWS.is_multiple_of(U::MR)) };
+    let subs = w.cols() / B::SUB;
+    let column = |n: usize| (t + n).min(x.n() - 1);
+    let columns = Columns::<N> {
+        x: core::array::from_fn(|n| x.row(column(n))),
+        terms: core::array::from_fn(|n| terms[column(n) * subs..][..subs].as_ptr()),
+    };
+    let first = group * REPACK_ROWS;
+    let at = w.bytes().as_ptr().wrapping_add(first * w.row_bytes());
+    let here = first.max(rows.start)..(first + REPACK_ROWS).min(rows.end);
+    let mut out = [[0.0f32; REPACK_ROWS]; N];
+    for part in (0..REPACK_ROWS).step_by(U::MR) {
+        // SAFETY: the caller's promises; room for the register's lanes.
+        unsafe {
+            let acc = outputs::<U, B, N>(at, part, w.cols() / B::LEN, &columns);
+            for (out, acc) in out.iter_mut().zip(acc) {
+                U::store_float(acc, out[part..].as_mut_ptr());
+            }
+        }
+    }
+    for (n, out) in out.iter().enumerate() {
+        y.row(column(n))[here.start - rows.start..][..here.len()]
+            .copy_from_slice(&out[here.start - first..][..here.len()]);
+    }
+}
+
+/// All of `rows` for all columns, which are at least [`LEAST`], and at most [`most`].
+///
+/// # Safety
+/// The CPU has the register's instructions.
+#[inline(always)]
+pub(super) unsafe fn matmul<U: SimdReg, B: UnpackInterleaved>(
+    w: &Matrix<'_>,
+    x: &Q8Activations<'_>,
+    rows: Range<usize>,
+    y: &mut Tile<'_>,
+    scratch: &mut [u8],
+) {
+    assert!(w.is_repacked() && B::FORMAT == w.format() && !x.is_fine());
+    assert!((LEAST..=most::<U>()).contains(&x.n()) && x.cols() == w.cols());
+    if rows.is_empty() {
+        return;
+    }
+    let bytes = x.n() * (w.cols() / B::SUB) * size_of::<i32>();
+    let terms: &mut [i32] = bytemuck::cast_slice_mut(&mut scratch[..bytes]);
+    write_terms::<B>(x, terms);
+    let terms = &*terms;
+    for group in rows.start / REPACK_ROWS..rows.end.div_ceil(REPACK_ROWS) {
+        for (t, width) in tiles::<U>(x.n()) {
+            // SAFETY: the caller's promise; the matrix is repacked and has the group.
+            unsafe {
+                if const { tile_columns::<U>() == 8 } && width == 8 {
+                    put::<U, B, 8>((w, group), (x, terms, t), &rows, y);
+                } else {
+                    put::<U, B, 4>((w, group), (x, terms, t), &rows, y);
+                }
+            }
+        }
+    }
+}
