@@ -13,8 +13,8 @@ const PAGE: &str = include_str!("page/index.html");
 pub(crate) async fn page() -> Response {
     let nonce = random::id("");
     let marked = PAGE
-        .replace("<script>", &format!("<script nonce=\"{nonce}\">"))
-        .replace("<style>", &format!("<style nonce=\"{nonce}\">"));
+        .replacen("<script>", &format!("<script nonce=\"{nonce}\">"), 1)
+        .replacen("<style>", &format!("<style nonce=\"{nonce}\">"), 1);
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
          connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
