@@ -213,7 +213,8 @@ fn tools(fields: &Fields<'_>) -> ApiResult<Vec<Tool>> {
         let Some(schema) = tool.object("input_schema")? else {
             return Err(tool.error("input_schema", "is required"));
         };
-        all.push(Tool::function(name, tool.str("description")?, Some(schema)));
+        let strict = tool.bool("strict")?.unwrap_or(false);
+        all.push(Tool::function(name, tool.str("description")?, Some(schema), strict));
     }
     Ok(all)
 }
