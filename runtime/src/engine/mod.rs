@@ -44,7 +44,7 @@ pub use error::EngineError;
 pub use options::{DEFAULT_PAUSE, DEFAULT_QUEUE, DEFAULT_SEQUENCES, EngineOptions, PAGE};
 pub use request::Request;
 pub use stats::EngineStats;
-pub use stream::{Event, Stream};
+pub use stream::{CancelHandle, Event, Stream};
 
 use channel::Channel;
 use inbox::{Inbox, Refused};
