@@ -636,8 +636,10 @@ fn c_programs_run() {
     assert_eq!(said(command.arg(&story).arg("20").args(prompts)), want);
 
     let small = root().join("tests/data/gpt2/gpt2-Q8_0.gguf");
-    let report = said(Command::new(build("misuse", false)).arg(small).arg(&folder));
+    let report = said(Command::new(build("misuse", false)).arg(&small).arg(&folder));
     println!("{report}");
+    let engines = said(Command::new(build("misuse_engines", false)).arg(small));
+    assert!(engines.ends_with("\n0 not as expected\n"), "{engines}");
     for (_, status) in STATUSES {
         let status = status.to_str().unwrap();
         // Statuses that no small program can cause on a machine with enough memory and intact
