@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::common::command::{Dir, MODEL, err, fails, ok, on};
+use crate::common::command::{Dir, MODEL, err, fails, ok, on, out};
 
 #[test]
 fn texts_have_the_form_that_is_asked_for() {
@@ -60,10 +60,13 @@ fn errors_are_one_line() {
         (&["--grammar", &gbnf], 1, &["old.gbnf", "GBNF", "`start`"]),
         (&["--json", "--regex", "a"], 2, &["--json", "--regex", "leave one"]),
         (&["--json", "--ignore-eos"], 2, &["--ignore-eos"]),
-        (&["--regex", "[a-z]{30}", "-n", "1"], 1, &["cut after 1 token", "-n"]),
     ] {
         fails(&run(args), code, says);
     }
+    // What was written before the text was cut stays.
+    let cut = run(&["--regex", "[a-z]{30}", "-n", "2"]);
+    assert!(cut.status.code() == Some(1) && !out(&cut).is_empty());
+    assert!(err(&cut).contains("cut after 2 tokens") && err(&cut).lines().count() == 1);
 }
 
 #[test]
