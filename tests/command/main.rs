@@ -12,5 +12,6 @@ mod inspect_stats;
 mod newcomers;
 mod quantize;
 mod quantize_folder;
+mod structured;
 mod template;
 mod warnings;
