@@ -172,8 +172,8 @@ async fn serve(
     let address = listener.local_addr().map_err(Failure::run)?;
     let engine = {
         let _progress = Progress::show("preparing the engine");
-        let builder = engine_args::builder(&model, engine_options).map_err(Failure::run)?;
-        builder.build().map_err(Failure::run)?
+        let builder = engine_args::builder(&model, engine_options).map_err(engine_args::failure)?;
+        builder.build().map_err(engine_args::failure)?
     };
     let memory = *engine.memory_requirements();
     tracing::info!(

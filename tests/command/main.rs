@@ -11,5 +11,6 @@ mod inspect_stats;
 mod newcomers;
 mod quantize;
 mod quantize_folder;
+mod serve;
 mod template;
 mod warnings;
