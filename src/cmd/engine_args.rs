@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use teff::Model;
 use teff::runtime::available_memory;
 use teff::runtime::engine::{
     DEFAULT_PAUSE, DEFAULT_SEQUENCES, EngineError, EngineMemoryRequirements, EngineOptions, PAGE,
 };
 use teff::runtime::{Engine, EngineBuilder};
+use teff::{Model, SessionError};
 
 use super::Failure;
 use super::args::{Args, option};
@@ -99,6 +99,24 @@ pub(crate) fn builder(
         }
         _ => Ok(builder),
     }
+}
+
+/// The failure for an engine that can't be built, with the flags that would help.
+pub(crate) fn failure(e: EngineError) -> Failure {
+    Failure::Run(match e {
+        EngineError::Cache { needed, got } => format!(
+            "the cache of {} has no room for one text of the context, which needs {}: raise --memory \
+             or --cache, or lower --ctx, or choose a smaller --kv",
+            human(got as u64),
+            human(needed as u64)
+        ),
+        EngineError::Session(SessionError::Budget { needed, budget }) => format!(
+            "the engine needs {}, but --memory is {}: raise it, or lower --ctx, --parallel or --batch",
+            human(needed as u64),
+            human(budget as u64)
+        ),
+        e => e.to_string(),
+    })
 }
 
 /// Bytes that a server takes: the program, the weights, the tokenizer and the engine.
