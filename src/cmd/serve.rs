@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ArgAction;
 use clap::builder::ValueParser;
 use teff::Model;
-use teff::runtime::engine::{EngineError, EngineOptions};
+use teff::runtime::engine::EngineOptions;
 use teff_serve::{DEFAULT_BODY_LIMIT, DEFAULT_CONNECTIONS, ServeError, ServeOptions, Server};
 use tokio::net::TcpListener;
 use tracing::level_filters::LevelFilter;
