@@ -116,7 +116,7 @@ impl Prompt {
                 let text = text.map_err(|e| ApiError::field("prompt", e))?;
                 // The text may begin with the token already.
                 let added = tokens.len();
-                if tokens.first().is_some() && tokens.first() == text.first() {
+                if !tokens.is_empty() && tokens.first() == text.first() {
                     return Ok((text, 0));
                 }
                 tokens.extend(text);

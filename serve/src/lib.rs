@@ -45,3 +45,7 @@ pub use server::{ServeError, Server};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/serving.md")]
+struct Serving;

@@ -12,9 +12,11 @@ const PAGE: &str = include_str!("page/index.html");
 /// to this server. Both are marked by a number that is used once.
 pub(crate) async fn page() -> Response {
     let nonce = random::id("");
-    let marked = PAGE
-        .replace("<script>", &format!("<script nonce=\"{nonce}\">"))
-        .replace("<style>", &format!("<style nonce=\"{nonce}\">"));
+    let marked = PAGE.replacen("<script>", &format!("<script nonce=\"{nonce}\">"), 1).replacen(
+        "<style>",
+        &format!("<style nonce=\"{nonce}\">"),
+        1,
+    );
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
          connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \

@@ -60,7 +60,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     if args.has("serve") {
         let model = Arc::new(model);
         let options = engine_args::read(args, &common, &model)?;
-        let memory = engine_args::ServerMemory::new(&model, options).map_err(Failure::run)?;
+        let memory = engine_args::ServerMemory::new(&model, options);
+        let memory = memory.map_err(engine_args::failure)?;
         return print(&if json { memory.json() } else { memory.text() });
     }
     let options = common.options(&model)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ArgAction;
 use clap::builder::ValueParser;
 use teff::Model;
-use teff::runtime::engine::{EngineError, EngineOptions};
+use teff::runtime::engine::EngineOptions;
 use teff_serve::{DEFAULT_BODY_LIMIT, DEFAULT_CONNECTIONS, ServeError, ServeOptions, Server};
 use tokio::net::TcpListener;
 use tracing::level_filters::LevelFilter;
@@ -179,8 +179,8 @@ async fn serve(
     let address = listener.local_addr().map_err(Failure::run)?;
     let engine = {
         let _progress = Progress::show("preparing the engine");
-        let builder = engine_args::builder(&model, engine_options).map_err(no_engine)?;
-        builder.build().map_err(no_engine)?
+        let builder = engine_args::builder(&model, engine_options).map_err(engine_args::failure)?;
+        builder.build().map_err(engine_args::failure)?
     };
     let memory = *engine.memory_requirements();
     tracing::info!(
@@ -282,19 +282,6 @@ fn refused(e: ServeError) -> Failure {
         _ => return Failure::Usage(e.to_string()),
     };
     Failure::Usage(format!("{option} must be {allowed}"))
-}
-
-/// The failure for an engine that can't be built.
-fn no_engine(e: EngineError) -> Failure {
-    match e {
-        EngineError::Cache { needed, got } => Failure::Run(format!(
-            "the cache of {} has no room for one text as long as the context, which needs {}: --ctx N \
-             makes the context shorter, --kv f16 or q8 the cache smaller; --memory and --cache bound it",
-            human(got as u64),
-            human(needed as u64)
-        )),
-        e => Failure::run(e),
-    }
 }
 
 /// The address of a host, which must be one of this machine.

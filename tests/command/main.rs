@@ -12,5 +12,7 @@ mod inspect_stats;
 mod newcomers;
 mod quantize;
 mod quantize_folder;
+mod serve;
+mod structured;
 mod template;
 mod warnings;

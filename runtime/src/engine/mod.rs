@@ -46,7 +46,7 @@ pub use options::{
 };
 pub use request::Request;
 pub use stats::EngineStats;
-pub use stream::{Event, Stream};
+pub use stream::{CancelHandle, Event, Stream};
 
 use channel::Channel;
 use inbox::{Inbox, Refused};

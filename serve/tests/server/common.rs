@@ -15,14 +15,14 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 /// Time after which a test has failed: nothing here depends on how long something takes.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The model that writes stories, opened once.
-pub fn story() -> Arc<Model> {
+pub(crate) fn story() -> Arc<Model> {
     static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
     let open = || {
         let path = root().join("examples/gpt2/model.gguf");
@@ -32,24 +32,24 @@ pub fn story() -> Arc<Model> {
 }
 
 /// A running server, which ends with this value.
-pub struct Running {
-    pub address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// Engine options of the tests: few threads, since tests run beside each other.
-pub fn engine_options() -> EngineOptions {
+pub(crate) fn engine_options() -> EngineOptions {
     EngineOptions::default().with_threads(1).with_sequences(4)
 }
 
 /// Starts a server of the story model.
-pub fn start(options: ServeOptions) -> Running {
+pub(crate) fn start(options: ServeOptions) -> Running {
     start_with(options, engine_options())
 }
 
 /// Starts a server of the story model with these options of the engine.
-pub fn start_with(options: ServeOptions, engine: EngineOptions) -> Running {
+pub(crate) fn start_with(options: ServeOptions, engine: EngineOptions) -> Running {
     let model = story();
     let engine = Engine::builder(&model).options(engine).build().expect("an engine");
     let server = Server::new(options, model, engine).expect("a server");
@@ -69,37 +69,51 @@ pub fn start_with(options: ServeOptions, engine: EngineOptions) -> Running {
 }
 
 /// Options of most tests: a name, and a template that writes roles and contents.
-pub fn options() -> ServeOptions {
+pub(crate) fn options() -> ServeOptions {
     ServeOptions::default().with_model_id("story").with_chat_template(TEMPLATE)
 }
 
 /// A template that the story model has some use for.
-pub const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+pub(crate) const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
                             {% if add_generation_prompt %}assistant:{% endif %}";
 
 impl Running {
     /// Tells the server to end, without waiting for it.
-    pub fn tell_to_end(&mut self) {
+    pub(crate) fn tell_to_end(&mut self) {
         if let Some(shutdown) = self.shutdown.take() {
             let _ = shutdown.send(());
         }
     }
 
     /// Ends the server and waits for it.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.tell_to_end();
         let thread = self.thread.take().expect("it runs");
         thread.join().expect("no panic").expect("no error");
     }
 
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Client { stream, rest: Vec::new() }
     }
 
+    /// A connection whose system takes little that isn't read.
+    pub(crate) fn connect_narrow(&self) -> Client {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let stream = runtime.expect("a runtime").block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(4096)?;
+            socket.connect(self.address).await?.into_std()
+        });
+        let stream = stream.expect("a connection");
+        stream.set_nonblocking(false).expect("a blocking connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Client { stream, rest: Vec::new() }
+    }
+
     /// One request with its own connection.
-    pub fn request(
+    pub(crate) fn request(
         &self,
         method: &str,
         path: &str,
@@ -111,17 +125,17 @@ impl Running {
         client.answer()
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.request("GET", path, &[], b"")
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         let body = body.to_string();
         self.request("POST", path, &[("content-type", "application/json")], body.as_bytes())
     }
 
     /// A request whose answer must be a JSON object with status 200.
-    pub fn ok(&self, path: &str, body: &Value) -> Value {
+    pub(crate) fn ok(&self, path: &str, body: &Value) -> Value {
         let answer = self.post(path, body);
         assert_eq!(answer.status, 200, "{body} {}", answer.text());
         assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -129,7 +143,7 @@ impl Running {
     }
 
     /// A request that must be refused with this status: its error.
-    pub fn refused(&self, path: &str, body: &Value, status: u16) -> Value {
+    pub(crate) fn refused(&self, path: &str, body: &Value, status: u16) -> Value {
         let answer = self.post(path, body);
         assert_eq!(answer.status, status, "{body} {}", answer.text());
         assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -139,14 +153,14 @@ impl Running {
     }
 
     /// Value of a metric.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().expect("a number")
     }
 
     /// Waits until a condition holds.
-    pub fn until(&self, what: &str, holds: impl Fn(&Running) -> bool) {
+    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Running) -> bool) {
         let start = Instant::now();
         while !holds(self) {
             assert!(start.elapsed() < PATIENCE, "never: {what}");
@@ -165,34 +179,34 @@ impl Drop for Running {
 }
 
 /// A connection.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     rest: Vec<u8>,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("UTF-8")
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 
     /// The data of all events of a stream that ended well.
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         assert_eq!(self.status, 200, "{}", self.text());
         let kind = self.header("content-type");
         assert!(kind.is_some_and(|kind| kind.starts_with("text/event-stream")), "{kind:?}");
@@ -210,11 +224,11 @@ impl Answer {
 }
 
 impl Client {
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
-    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
@@ -229,12 +243,12 @@ impl Client {
         let _ = self.stream.write_all(&all);
     }
 
-    pub fn post(&mut self, path: &str, body: &Value) {
+    pub(crate) fn post(&mut self, path: &str, body: &Value) {
         self.send("POST", path, &[], body.to_string().as_bytes());
     }
 
     /// Reads until there is a text, and returns everything up to its end.
-    pub fn read_to(&mut self, end: &str) -> Vec<u8> {
+    pub(crate) fn read_to(&mut self, end: &str) -> Vec<u8> {
         loop {
             let found = self.rest.windows(end.len()).position(|w| w == end.as_bytes());
             if let Some(at) = found {
@@ -258,7 +272,7 @@ impl Client {
     }
 
     /// Reads the line and the headers of an answer.
-    pub fn head(&mut self) -> Answer {
+    pub(crate) fn head(&mut self) -> Answer {
         let head = String::from_utf8(self.read_to("\r\n\r\n")).expect("text");
         let mut lines = head.lines();
         let line = lines.next().expect("a line");
@@ -269,7 +283,7 @@ impl Client {
     }
 
     /// Reads an answer.
-    pub fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         let mut answer = self.head();
         if answer.header("transfer-encoding") == Some("chunked") {
             loop {
@@ -289,7 +303,7 @@ impl Client {
     }
 
     /// True if the server has closed the connection without a further byte, within the patience.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         assert!(self.rest.is_empty());
         match self.stream.read(&mut [0; 1]) {
             Ok(n) => n == 0,
@@ -298,7 +312,7 @@ impl Client {
     }
 
     /// Says that nothing more will be sent, though answers are read.
-    pub fn half_close(&self) {
+    pub(crate) fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).expect("half a connection");
     }
 }

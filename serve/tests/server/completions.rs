@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Running, options, start};
+use crate::common::{Running, engine_options, options, start, start_with};
 
 const PATH: &str = "/v1/completions";
 
@@ -183,7 +183,7 @@ fn echo_gives_the_prompt_back_with_its_log_probabilities() {
 
 #[test]
 fn a_prompt_may_fill_the_context() {
-    let server = start(options());
+    let server = start_with(options(), engine_options().with_sequences(16));
     let n = server.get("/v1/models").json()["data"][0]["meta"]["n_ctx"].as_u64().expect("a number");
     let prompt = |n: u64| json!({ "prompt": vec![7; n as usize], "max_tokens": 5 });
     assert_eq!(server.refused(PATH, &prompt(n + 1), 400)["n_prompt_tokens"], n + 1);
