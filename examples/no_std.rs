@@ -140,6 +140,7 @@ mod device {
             context: tokens.len(),
             kv: KvFormat::F32,
             outputs: Outputs::Logits,
+            pages: 0,
         };
         debug_assert!(Capacity::of(&spec).ops <= room.ops.len());
         let lists =

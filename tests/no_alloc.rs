@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::path::{Path, PathBuf};
 
 use common::{data, golden};
-use teff::runtime::engine::{Constraint, ConstraintError};
+use teff::runtime::engine::{Constraint, ConstraintError, Engine, EngineOptions, Event, Request};
 use teff::{Generate, KvFormat, LogitsFor, Model, Sampling, SessionOptions};
 
 struct Counting;
@@ -73,6 +73,8 @@ impl Constraint for EverySecond {
 fn main() {
     predicted_is_used_and_tokens_take_nothing();
     println!("test predicted_is_used_and_tokens_take_nothing ... ok");
+    an_engine_s_tokens_take_nothing();
+    println!("test an_engine_s_tokens_take_nothing ... ok");
 }
 
 fn predicted_is_used_and_tokens_take_nothing() {
@@ -154,5 +156,55 @@ fn predicted_is_used_and_tokens_take_nothing() {
             let n = calls(|| while g.next_piece().unwrap().is_some() {});
             assert_eq!(n, 0, "{file}: allocations while generating text with a hook");
         }
+    }
+}
+
+/// Of an engine with sixteen sequences, its threads allocate nothing for a token.
+fn an_engine_s_tokens_take_nothing() {
+    let path = data("../../../examples/gpt2/model.gguf");
+    let model = std::sync::Arc::new(Model::open(path).unwrap());
+    let options = EngineOptions::default()
+        .with_context(256)
+        .with_sequences(16)
+        .with_threads(2)
+        .with_oversubscribe(true)
+        .with_cache(64 << 20);
+    let engine = Engine::builder(&model).options(options).build().unwrap();
+    // Sampling, penalties, log probabilities, stop strings and biases; and a constraint.
+    let generate = |seed| {
+        Generate::default()
+            .with_sampling(
+                Sampling::default()
+                    .with_seed(seed)
+                    .with_repeat_penalty(1.1, 32)
+                    .with_presence_penalty(0.1),
+            )
+            .with_max_tokens(200)
+            .with_ignore_eos(true)
+            .with_logprobs(2)
+            .with_stop("never said ")
+            .with_logit_bias(7, -1.0)
+    };
+    let mut streams = Vec::new();
+    for seed in 0..16 {
+        let mut request = Request::new(vec![1, 2, 3 + seed as u32], generate(seed));
+        if seed % 4 == 0 {
+            request = request.with_constraint(Box::new(EverySecond));
+        }
+        streams.push(engine.submit(request).unwrap());
+    }
+    let generated = || engine.stats().generated_tokens;
+    let until = |n| {
+        while generated() < n {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    // Most are far from their ends: pages are taken and fill, and nobody reads.
+    until(16 * 40);
+    let n = calls(|| until(16 * 120));
+    assert_eq!(n, 0, "allocations while an engine computes tokens");
+    for stream in streams {
+        let ended = stream.into_iter().last();
+        assert!(matches!(ended, Some(Event::Finished { .. })), "{ended:?}");
     }
 }

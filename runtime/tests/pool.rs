@@ -76,7 +76,7 @@ fn sums(crew: &mut dyn Crew, runs: u64, phases: u32, items: usize) {
                 if let Some(before) = phase.checked_sub(1) {
                     let board = &boards[before as usize % 2];
                     let sum: u64 = board.iter().map(|x| x.load(Ordering::Relaxed)).sum();
-                    if sum != (0..items).map(|i| value(before, i)).sum() {
+                    if sum != (0..items).map(|i| value(before, i)).sum::<u64>() {
                         wrong.fetch_add(1, Ordering::Relaxed);
                     }
                 }

@@ -2,9 +2,10 @@
 
 use teff_runtime::Model;
 use teff_runtime::engine::Constraint;
+use teff_runtime::structured;
 
 use crate::error::{ApiError, ApiResult};
-use crate::tools::Language;
+use crate::tools::{Language, Markup};
 
 /// Language that an answer must belong to.
 #[derive(Clone, PartialEq, Debug)]
@@ -23,20 +24,29 @@ pub(crate) enum Grammar {
 
 /// Compiler of grammars for one vocabulary.
 #[derive(Debug)]
-pub(crate) struct Grammars;
+pub(crate) struct Grammars {
+    grammars: structured::Grammars,
+    markup: Markup,
+}
 
 impl Grammars {
     /// The compiler for a model's vocabulary.
-    pub(crate) fn new(_model: &Model) -> Result<Grammars, String> {
-        Ok(Grammars)
+    pub(crate) fn new(model: &Model) -> Result<Grammars, String> {
+        let tokenizer = model.tokenizer().map_err(|e| e.to_string())?;
+        let vocab = usize::try_from(model.spec().vocab).unwrap_or(usize::MAX);
+        let grammars = structured::Grammars::new(tokenizer, vocab).map_err(|e| e.to_string())?;
+        Ok(Grammars { grammars, markup: Markup::of(tokenizer) })
     }
 
     /// The constraint for a grammar; `param` is the field of the request that has it.
-    pub(crate) fn compile(
-        &self,
-        _grammar: &Grammar,
-        param: &str,
-    ) -> ApiResult<Box<dyn Constraint>> {
-        Err(ApiError::field(param, "structured output is not supported by this build"))
+    pub(crate) fn compile(&self, grammar: &Grammar, param: &str) -> ApiResult<Box<dyn Constraint>> {
+        let grammar = match grammar {
+            Grammar::JsonSchema(schema) => structured::Grammar::JsonSchema(schema.clone()),
+            Grammar::JsonObject => structured::Grammar::JsonObject,
+            Grammar::Regex(regex) => structured::Grammar::Regex(regex.clone()),
+            Grammar::Lark(lark) => structured::Grammar::Lark(lark.clone()),
+            Grammar::Language(language) => structured::Grammar::Parts(self.markup.parts(language)),
+        };
+        self.grammars.compile(&grammar).map_err(|e| ApiError::field(param, e))
     }
 }

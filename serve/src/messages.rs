@@ -213,7 +213,8 @@ fn tools(fields: &Fields<'_>) -> ApiResult<Vec<Tool>> {
         let Some(schema) = tool.object("input_schema")? else {
             return Err(tool.error("input_schema", "is required"));
         };
-        all.push(Tool::function(name, tool.str("description")?, Some(schema)));
+        let strict = tool.bool("strict")?.unwrap_or(false);
+        all.push(Tool::function(name, tool.str("description")?, Some(schema), strict));
     }
     Ok(all)
 }
@@ -446,7 +447,7 @@ fn message(id: &str, model: &str, whole: &Whole, usage: &Usage) -> Value {
         content.push(json!({ "type": "thinking", "thinking": whole.reasoning, "signature": "" }));
     }
     // Programs look for a text where nothing else is.
-    if !whole.text.is_empty() || whole.calls.is_empty() {
+    if !whole.text.is_empty() || content.is_empty() && whole.calls.is_empty() {
         content.push(json!({ "type": "text", "text": whole.text }));
     }
     for call in &whole.calls {

@@ -24,6 +24,28 @@ const THREADS: usize = 2;
 
 type Work = Box<dyn FnOnce(&Worker<'_>) + Send>;
 
+/// Origin of the chat templates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TemplateOrigin {
+    /// The model's file or folder.
+    Model,
+    /// The server's options.
+    Option,
+    /// This program: the model has none, and may never have seen this form.
+    Builtin,
+}
+
+impl TemplateOrigin {
+    /// Name in `/props`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            TemplateOrigin::Model => "model",
+            TemplateOrigin::Option => "option",
+            TemplateOrigin::Builtin => "builtin",
+        }
+    }
+}
+
 /// Sources of the chat templates.
 #[derive(Clone, Debug)]
 pub(crate) struct Templates {
@@ -31,8 +53,8 @@ pub(crate) struct Templates {
     pub(crate) plain: String,
     /// Template of conversations with tools, if it is another.
     pub(crate) tools: Option<String>,
-    /// True if the model has none and none was given.
-    pub(crate) is_fallback: bool,
+    /// Origin of both.
+    pub(crate) origin: TemplateOrigin,
     parts: bool,
     tools_parts: bool,
     dialect: Dialect,
@@ -43,11 +65,11 @@ impl Templates {
     /// The template of these options, or the model's own, or ChatML's.
     pub(crate) fn choose(model: &Model, given: Option<&str>) -> Templates {
         let own = model.chat_templates().ok();
-        let (plain, tools) = match (given, own.and_then(|all| all.select(false))) {
-            (Some(source), _) => (source.to_owned(), None),
+        let (origin, plain, tools) = match (given, own.and_then(|all| all.select(false))) {
+            (Some(source), _) => (TemplateOrigin::Option, source.to_owned(), None),
             (None, Some(source)) => {
                 let tools = own.and_then(|all| all.select(true)).filter(|other| *other != source);
-                (source.to_owned(), tools.map(str::to_owned))
+                (TemplateOrigin::Model, source.to_owned(), tools.map(str::to_owned))
             }
             (None, None) => {
                 tracing::warn!(
@@ -55,15 +77,15 @@ impl Templates {
                      (--chat-template)"
                 );
                 let chatml = ChatTemplate::builtin("chatml");
-                (chatml.map(|template| template.source().to_owned()).unwrap_or_default(), None)
+                let source = chatml.map(|template| template.source().to_owned());
+                (TemplateOrigin::Builtin, source.unwrap_or_default(), None)
             }
         };
-        let is_fallback = given.is_none() && own.and_then(|all| all.select(false)).is_none();
         let parts = takes_parts(&plain);
         let tools_parts = tools.as_deref().map_or(parts, takes_parts);
         let dialect = Dialect::of_template(&plain);
         let tools_dialect = tools.as_deref().map_or(dialect, Dialect::of_template);
-        Templates { plain, tools, is_fallback, parts, tools_parts, dialect, tools_dialect }
+        Templates { plain, tools, origin, parts, tools_parts, dialect, tools_dialect }
     }
 
     /// The dialect of the template of a conversation.
@@ -74,11 +96,6 @@ impl Templates {
     /// True if the template takes contents that are lists of texts.
     pub(crate) fn takes_parts(&self, tools: bool) -> bool {
         if tools && self.tools.is_some() { self.tools_parts } else { self.parts }
-    }
-
-    /// The template of a conversation.
-    pub(crate) fn select(&self, tools: bool) -> &str {
-        self.tools.as_deref().filter(|_| tools).unwrap_or(&self.plain)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
@@ -215,11 +216,25 @@ async fn call(router: Router, request: Request<Incoming>) -> Response {
     }
 }
 
-async fn not_found() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found_error", "there is nothing at this path")
+/// Maximum number of characters of a path in an error.
+const MAX_PATH: usize = 100;
+
+/// A request's method and path, as errors name them.
+fn named(request: &Request<Body>) -> String {
+    let path: String = request.uri().path().chars().take(MAX_PATH).collect();
+    format!("{} {path}", request.method())
 }
 
-async fn not_allowed() -> ApiError {
-    let message = "this path has no such method";
+async fn not_found(request: Request<Body>) -> ApiError {
+    let message = format!(
+        "there is no {}: clients of OpenAI's make want the server's address with /v1 as their base URL, \
+         and those of Anthropic's make without it",
+        named(&request)
+    );
+    ApiError::new(StatusCode::NOT_FOUND, "not_found_error", message)
+}
+
+async fn not_allowed(request: Request<Body>) -> ApiError {
+    let message = format!("there is no {}: the path has another method", named(&request));
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
 }

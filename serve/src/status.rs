@@ -83,8 +83,6 @@ async fn props(State(app): State<Shared>) -> Response {
         Some(String::from_utf8_lossy(bytes).into_owned())
     };
     let ids = app.model.tokenizer().map(|t| t.special_ids()).unwrap_or_default();
-    // Conversations with a model that has none are written in the form of ChatML all the same.
-    let own = (!app.templates.is_fallback).then(|| app.templates.select(false));
     let max_tokens = options.max_tokens.map_or(json!(-1), |n| json!(n));
     json_response(&json!({
         "default_generation_settings": {
@@ -106,7 +104,8 @@ async fn props(State(app): State<Shared>) -> Response {
         "model_alias": options.model_id,
         "model_name": app.model.name(),
         "modalities": { "vision": false, "audio": false },
-        "chat_template": own,
+        "chat_template": app.templates.plain,
+        "chat_template_source": app.templates.origin.name(),
         "chat_template_tool_use": app.templates.tools,
         "bos_token": token(ids.bos),
         "eos_token": token(ids.eos),

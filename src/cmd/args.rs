@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use super::{Command, Failure, habits};
 
 /// Width of the text beside an option, so that no line of a help is longer than 100 columns.
-const HELP_WIDTH: usize = 60;
+pub(crate) const HELP_WIDTH: usize = 60;
 
 /// Width of the texts above and below the options.
 const TEXT_WIDTH: usize = 100;
@@ -44,23 +44,23 @@ pub(crate) fn positional(name: &'static str, help: &str) -> Arg {
 /// The parser of a command, which prints its help too.
 pub(crate) fn parser(command: &Command) -> clap::Command {
     let usage = command.usage.iter().map(|line| format!("teff {line}")).collect::<Vec<_>>();
-    let mut notes = wrapped(command.notes, TEXT_WIDTH);
-    let habits = habits::notes(command.name);
-    if !notes.is_empty() && !habits.is_empty() {
-        notes.push_str("\n\n");
-    }
-    notes.push_str(&wrapped(&habits, TEXT_WIDTH));
     let help =
         Arg::new("help").short('h').long("help").help("print this").action(ArgAction::HelpShort);
     let parser = clap::Command::new(command.name)
         .about(wrapped(command.details, TEXT_WIDTH))
         .override_usage(usage.join("\n       "))
-        .after_help(notes)
         .help_template("usage: {usage}\n\n{about}\n\n{all-args}{after-help}\n")
         .no_binary_name(true)
         .args_override_self(true)
         .disable_help_flag(true);
-    (command.args)(parser).arg(help)
+    let parser = (command.args)(parser).arg(help);
+    let mut notes = wrapped(command.notes, TEXT_WIDTH);
+    let habits = habits::notes(command.name, &parser);
+    if !notes.is_empty() && !habits.is_empty() {
+        notes.push_str("\n\n");
+    }
+    notes.push_str(&wrapped(&habits, TEXT_WIDTH));
+    parser.after_help(notes)
 }
 
 /// `text` with line breaks before words that would end beyond `width` columns. Line breaks in the
@@ -244,6 +244,24 @@ pub(crate) fn ids(name: &str, text: &str) -> Result<Vec<u32>, Failure> {
     Ok(ids)
 }
 
+/// A number of bytes with or without a unit.
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit: u64 = match &*text[digits..].to_ascii_lowercase() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit).filter(|&n| n > 0)
+}
+
 /// The beginning of a text, for messages.
 fn short(text: &str) -> String {
     const MOST: usize = 60;
@@ -403,6 +421,28 @@ mod tests {
             (near("nope"), near("rum"), near("xy"), near("")),
             (None, Some("run"), None, None)
         );
+    }
+
+    #[test]
+    fn sizes_with_units() {
+        for (text, n) in [
+            ("1", 1),
+            ("4096", 4096),
+            ("2G", 2_000_000_000),
+            ("500M", 500_000_000),
+            ("3mb", 3_000_000),
+            ("7k", 7_000),
+            ("1GiB", 1 << 30),
+            ("2MiB", 2 << 20),
+            ("5 ", 5),
+        ] {
+            assert_eq!(bytes(text), Some(n), "{text}");
+        }
+        for bad in
+            ["", "0", "0G", "G", "-1", "1.5G", "2T", "1 G", "18446744073709551616", "20000000000G"]
+        {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
     }
 
     /// The parsers' own checks: no two options of a command have the same name.

@@ -18,10 +18,9 @@ use super::json::Object;
 use super::machine::{Progress, ms, peak_bytes, per_second};
 use super::template::{Variables, choose, is_input, template_option, variables, variables_option};
 use super::tokenize::no_tokenizer;
-use super::{Command, Failure, print_error, prompt};
+use super::{Command, Failure, interrupt, print_error, prompt};
 
 mod input;
-mod interrupt;
 
 use input::Line;
 
@@ -62,6 +61,8 @@ fn args(command: clap::Command) -> clap::Command {
         .arg(variables_option());
     let limit = "maximum tokens per answer; -1 for no limit (default: until the model ends it)";
     let command = sampling_options(length_options(command, limit));
+    #[cfg(feature = "structured")]
+    let command = super::structured::options(command);
     let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
     model_options(command, &known)
         .next_help_heading("Output")
@@ -78,6 +79,9 @@ struct Options {
     single: bool,
     generate: Generate,
     stats: bool,
+    /// What answers are held to.
+    #[cfg(feature = "structured")]
+    form: Option<super::structured::Form>,
 }
 
 fn read(args: &Args) -> Result<Options, Failure> {
@@ -115,6 +119,8 @@ fn read(args: &Args) -> Result<Options, Failure> {
         single,
         generate,
         stats: args.has("stats"),
+        #[cfg(feature = "structured")]
+        form: super::structured::read(args)?,
     })
 }
 
@@ -150,7 +156,15 @@ fn run(args: &Args) -> Result<(), Failure> {
     let (variables, documents) = mem::take(&mut options.variables);
     chat.set_variables(variables);
     chat.set_documents(documents);
-    let mut chat = Talk { chat, stats };
+    let mut chat = Talk {
+        chat,
+        stats,
+        #[cfg(feature = "structured")]
+        constraint: match &options.form {
+            Some(form) => Some(form.constraint(&model)?),
+            None => None,
+        },
+    };
     let interactive = io::stdin().is_terminal() && !(options.single && options.first.is_some());
     let ended = chat.talk(&options, interactive);
     if !matches!(ended, Err(Failure::Closed)) {
@@ -173,6 +187,9 @@ fn run(args: &Args) -> Result<(), Failure> {
 struct Talk<'m> {
     chat: Chat<'m>,
     stats: Stats,
+    /// Constraint of each answer.
+    #[cfg(feature = "structured")]
+    constraint: Option<Box<dyn teff::runtime::engine::Constraint>>,
 }
 
 impl Talk<'_> {
@@ -183,7 +200,7 @@ impl Talk<'_> {
         let stop = self.chat.session().stop_handle();
         loop {
             if interactive {
-                interrupt::listen(&stop);
+                interrupt::listen(Some(&stop));
             }
             let line = match first.take() {
                 Some(text) => Line::Text(text),
@@ -204,7 +221,7 @@ impl Talk<'_> {
                 _ => {
                     if interactive {
                         // Earlier interrupts don't apply to the current answer.
-                        interrupt::listen(&stop);
+                        interrupt::listen(Some(&stop));
                         stop.resume();
                     }
                     self.turn(text, options)?;
@@ -290,6 +307,11 @@ impl Talk<'_> {
             Ok(answer) => answer,
             Err(e) => return Err(AnswerFailure::Chat(e)),
         };
+        #[cfg(feature = "structured")]
+        if let Some(constraint) = &self.constraint {
+            let constrained = answer.with_constraint(constraint.fork());
+            answer = constrained.map_err(|e| AnswerFailure::Chat(ChatError::Session(e)))?;
+        }
         stats.prompt += answer.prompt_tokens();
         stats.cached += answer.cached_tokens();
         let mut out = io::stdout().lock();

@@ -119,11 +119,19 @@ pub(crate) fn failure(e: EngineError) -> Failure {
     })
 }
 
-/// Bytes that a server takes: its weights, its tokenizer and its engine.
+/// Bytes that a server takes: the program, the weights, the tokenizer and the engine.
 pub(crate) struct ServerMemory {
     engine: EngineMemoryRequirements,
+    program: u64,
     weights: u64,
     tokenizer: usize,
+}
+
+/// Size of the program's file, for what it takes besides: its code, its threads and its connections
+/// come to about as much.
+fn program_bytes() -> u64 {
+    let file = std::env::current_exe().and_then(std::fs::metadata);
+    file.map_or(0, |file| file.len())
 }
 
 impl ServerMemory {
@@ -131,11 +139,13 @@ impl ServerMemory {
     pub(crate) fn new(model: &Arc<Model>, options: EngineOptions) -> Result<Self, EngineError> {
         let engine = builder(model, options)?.memory_requirements()?;
         let tokenizer = model.tokenizer().map_or(0, |tokenizer| tokenizer.memory());
-        Ok(ServerMemory { engine, weights: model.weight_bytes() - model.lookup_bytes(), tokenizer })
+        let weights = model.weight_bytes() - model.lookup_bytes();
+        Ok(ServerMemory { engine, program: program_bytes(), weights, tokenizer })
     }
 
     fn total(&self) -> u64 {
-        self.weights + (self.engine.total().saturating_add(self.tokenizer)) as u64
+        let own = self.program + self.weights;
+        own.saturating_add(self.engine.total().saturating_add(self.tokenizer) as u64)
     }
 
     /// One JSON object.
@@ -147,6 +157,7 @@ impl ServerMemory {
             .count("pages", Some(e.pages))
             .count("page_positions", Some(PAGE))
             .count("checkpoints", Some(e.checkpoints))
+            .count("program_bytes", Some(self.program))
             .count("weight_bytes", Some(self.weights))
             .count("tokenizer_bytes", Some(self.tokenizer))
             .count("page_bytes", Some(e.page_bytes))
@@ -154,6 +165,7 @@ impl ServerMemory {
             .count("sequence_bytes", Some(e.sequences))
             .count("arena_bytes", Some(e.arena))
             .count("table_bytes", Some(e.tables))
+            .count("sampler_bytes", Some(e.samplers))
             .count("engine_bytes", Some(e.total()))
             .count("total_bytes", Some(self.total()));
         object.end() + "\n"
@@ -168,6 +180,7 @@ impl ServerMemory {
             e.context, e.pages, e.checkpoints, e.threads
         );
         let rows = [
+            ("program", self.program),
             ("weights", self.weights),
             ("tokenizer", self.tokenizer as u64),
             ("pages", e.page_bytes as u64),
@@ -175,6 +188,7 @@ impl ServerMemory {
             ("sequences", e.sequences as u64),
             ("arena", e.arena as u64),
             ("tables", e.tables as u64),
+            ("samplers", e.samplers as u64),
             ("total", self.total()),
         ];
         for (key, n) in rows {

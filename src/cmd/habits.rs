@@ -181,7 +181,9 @@ const SAMPLER: Means = Refused(
      --top-k, --top-p, --min-p and --temperature, applied in a fixed order",
 );
 const CHAT: Means = Refused("`teff chat MODEL` holds a conversation");
-const GRAMMAR: Means = Refused("text can't be held to a grammar or schema yet: leave it out");
+#[cfg(not(feature = "structured"))]
+const GRAMMAR: Means =
+    Refused("this teff was built without the feature `structured`: leave it out");
 const DRAFT: Means = Refused("there are no draft models yet: leave it out, the text is the same");
 
 const ANEW: Means = Nothing("a prompt is read anew by each command");
@@ -210,7 +212,6 @@ const TEXT: &[Habit] = &[
         Value::One,
         Refused("a prompt is a text in UTF-8: -f FILE reads it from a file"),
     ),
-    habit("-np --parallel", Value::One, Nothing("there is one text at a time")),
     habit("-cb --cont-batching", Value::None, Nothing("there is one text at a time")),
     habit(
         "-sp --special",
@@ -244,11 +245,19 @@ const TEXT: &[Habit] = &[
     habit("--dry-sequence-breaker", Value::One, SAMPLER),
     habit("--penalize-nl", Value::None, SAMPLER),
     habit("-l --logit-bias", Value::One, SAMPLER),
+    #[cfg(not(feature = "structured"))]
     habit("--grammar", Value::One, GRAMMAR),
+    #[cfg(not(feature = "structured"))]
     habit("--grammar-file", Value::One, GRAMMAR),
+    #[cfg(not(feature = "structured"))]
     habit("-j --json-schema", Value::One, GRAMMAR),
+    #[cfg(not(feature = "structured"))]
     habit("-jf --json-schema-file", Value::One, GRAMMAR),
-    habit("--format", Value::One, GRAMMAR),
+    habit(
+        "--format",
+        Value::One,
+        Refused("--json writes JSON, and --json-schema that of a schema"),
+    ),
     habit("-md --model-draft", Value::One, DRAFT),
     habit("--draft --draft-n --draft-max", Value::One, DRAFT),
     habit("--draft-min --draft-n-min", Value::One, DRAFT),
@@ -298,7 +307,10 @@ const RUN: &[Habit] = &[
     habit("--think", Value::Maybe, CHAT),
     habit("--hidethinking", Value::None, CHAT),
     habit("--chat-template-kwargs", Value::One, CHAT),
+    // With it they are options of batches.
+    #[cfg(not(feature = "chat"))]
     habit("--chat-template", Value::One, CHAT),
+    #[cfg(not(feature = "chat"))]
     habit("--chat-template-file", Value::One, CHAT),
 ];
 
@@ -308,6 +320,7 @@ const THINKING: Means = Refused(
 );
 
 const CHATTING: &[Habit] = &[
+    habit("-np --parallel", Value::One, Nothing("there is one text at a time")),
     habit("-cnv --conversation", Value::None, Same),
     habit("-rea --reasoning", Value::Maybe, THINKING),
     habit("--reasoning-format", Value::One, THINKING),
@@ -478,6 +491,10 @@ const SERVE: &[Habit] = &[
     habit("-v --verbose --log-verbose", Value::None, LOGGED),
     habit("-lv --verbosity --log-verbosity", Value::One, LOGGED),
     habit("--log-file", Value::One, LOGGED),
+    habit("--log-colors", Value::Maybe, LOGGED),
+    habit("--log-prefix", Value::None, LOGGED),
+    habit("--log-timestamps", Value::None, LOGGED),
+    habit("--perf", Value::None, Nothing("answers have their times in `timings`")),
     habit("--log-disable", Value::None, Refused("here that is --log off")),
     habit("-md --model-draft", Value::One, DRAFT),
     habit("--draft --draft-n --draft-max", Value::One, DRAFT),
@@ -487,7 +504,8 @@ const TLS: Means =
     Refused("the server speaks HTTP: put a proxy such as Caddy or nginx in front of it for TLS");
 
 /// Spellings with one dash of options that Teff has: (as typed, the option).
-const DASHED: [(&str, &str); 3] = [("-sys", "system"), ("-st", "single-turn"), ("-np", "parallel")];
+const DASHED: [(&str, &str); 4] =
+    [("-sys", "system"), ("-st", "single-turn"), ("-np", "parallel"), ("-jf", "json-schema")];
 
 /// Values that may follow a flag with [`Value::Maybe`].
 const SETTINGS: [&str; 7] = ["on", "off", "auto", "0", "1", "true", "false"];
@@ -529,6 +547,18 @@ impl Habit {
     fn short(&self) -> Option<char> {
         let short = self.names.split(' ').find(|n| n.len() == 2)?;
         short.chars().nth(1)
+    }
+
+    /// The first spelling that is no option of the parser.
+    fn spelling(&self, parser: &clap::Command) -> Option<&'static str> {
+        if parser.get_arguments().any(|a| a.get_id() == self.id()) {
+            return None;
+        }
+        self.names.split(' ').find(|name| match name.strip_prefix("--") {
+            Some(long) => !has_long(parser, long),
+            None if is_dashed_word(name) => true,
+            None => name.chars().nth(1).is_none_or(|c| by_short(parser, c).is_none()),
+        })
     }
 
     fn arg(&self, longs: &[&'static str], short: Option<char>) -> Option<Arg> {
@@ -746,12 +776,12 @@ pub(crate) fn check(args: &Args, command: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The text about them in the help of a command.
-pub(crate) fn notes(command: &str) -> String {
+/// The text about them in the help of a command; `parser` has its own options alone.
+pub(crate) fn notes(command: &str, parser: &clap::Command) -> String {
     let known = flags(command);
     let list = |wanted: fn(&Means) -> bool| {
         let all = known.iter().filter(|h| wanted(&h.means));
-        let names: Vec<_> = all.map(|h| h.names.split(' ').next().unwrap_or_default()).collect();
+        let names: Vec<_> = all.filter_map(|h| h.spelling(parser)).collect();
         names.join(" ")
     };
     let same = list(|m| matches!(m, Same));

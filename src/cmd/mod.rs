@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod alloc_count;
 mod args;
+mod batch;
 mod bench;
 mod bench_sequences;
 #[cfg(feature = "chat")]
@@ -17,6 +18,7 @@ mod engine_args;
 mod habits;
 mod imatrix;
 mod inspect;
+mod interrupt;
 mod json;
 mod logits;
 mod machine;
@@ -31,6 +33,8 @@ mod serve;
 mod split;
 #[cfg(feature = "story")]
 mod story;
+#[cfg(feature = "structured")]
+mod structured;
 #[cfg(feature = "chat")]
 mod template;
 mod tokenize;

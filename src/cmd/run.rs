@@ -12,10 +12,10 @@ use super::common::{
 };
 use super::json::Object;
 use super::machine::{Progress, counted, ms, peak_bytes, per_second};
-use super::{Command, Failure, elsewhere, print_error, prompt};
+use super::{Command, Failure, batch, elsewhere, print_error, prompt};
 
 /// Maximum number of tokens without `-n`.
-const MOST: usize = 128;
+pub(super) const MOST: usize = 128;
 
 pub(crate) const COMMAND: Command = Command {
     name: "run",
@@ -23,6 +23,7 @@ pub(crate) const COMMAND: Command = Command {
     usage: &[
         "run MODEL [-p TEXT | -f FILE | TEXT | -] [OPTIONS]",
         "run [-p TEXT] [OPTIONS]    a story, by the model that is part of the program",
+        "run MODEL -f PROMPTS.jsonl --out ANSWERS.jsonl [OPTIONS]    many texts at once",
     ],
     details: "\
 Continues a text. Only the continuation goes to standard output, as it is generated. It ends after N \
@@ -32,8 +33,11 @@ options give the same text on every machine.
 The text is that of -p, of the file of -f, of the argument behind the model, or of standard input if \
 that is asked for by - or is a pipe and there is no other; one line break at the end of a file or \
 pipe is not part of it. Without a model, the story model that is part of the program writes a story, \
-which begins with the text, or else with `Once upon a time`.",
-    notes: "",
+which begins with the text, or else with `Once upon a time`.
+
+Text of a form (--json-schema, --json, --regex, --grammar) begins behind the prompt and ends where it is \
+complete, without a limit unless -n gives one; if it is cut, the exit code is 1.",
+    notes: batch::NOTES,
     args,
     run,
 };
@@ -59,7 +63,10 @@ fn args(command: clap::Command) -> clap::Command {
     let command = length_options(command, limit)
         .arg(switch("ignore-eos", "go on when the model ends the text"));
     let command = sampling_options(command);
+    #[cfg(feature = "structured")]
+    let command = super::structured::options(command);
     let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
+    let command = batch::options(command);
     model_options(command, &known)
         .next_help_heading("Output")
         .arg(option(
@@ -84,12 +91,37 @@ struct Options {
     stats: bool,
     /// The story model begins with a prompt of its own, which is written too.
     begins: bool,
+    /// What the text is held to.
+    #[cfg(feature = "structured")]
+    form: Option<super::structured::Form>,
+}
+
+impl Options {
+    /// True if the text is held to a grammar.
+    fn is_formed(&self) -> bool {
+        #[cfg(feature = "structured")]
+        return self.form.is_some();
+        #[cfg(not(feature = "structured"))]
+        false
+    }
 }
 
 fn read(args: &Args) -> Result<Options, Failure> {
+    batch::check_absent(args)?;
     let common = CommonArgs::read(args, "run")?;
     let story = common.given().is_none() && cfg!(feature = "story");
-    let generate = generate(args, if story { None } else { Some(MOST) })?;
+    #[cfg(feature = "structured")]
+    let form = super::structured::read(args)?;
+    #[cfg(feature = "structured")]
+    let formed = form.is_some();
+    #[cfg(not(feature = "structured"))]
+    let formed = false;
+    if formed && args.has("ignore-eos") {
+        let what = "--ignore-eos goes on after the text's end, which its form says: leave it out";
+        return Err(Failure::Usage(what.into()));
+    }
+    // A text of a certain form ends where it is complete.
+    let generate = generate(args, if story || formed { None } else { Some(MOST) })?;
     let (timeout, stats) = (seconds(args, "timeout")?, args.has("stats"));
     if !story {
         elsewhere::check_model(common.path()?)?;
@@ -105,10 +137,19 @@ fn read(args: &Args) -> Result<Options, Failure> {
             return Err(prompt::none(&common, what));
         }
     };
-    Ok(Options { common, prompt, generate, timeout, stats, begins })
+    Ok(Options {
+        common,
+        prompt,
+        generate,
+        timeout,
+        stats,
+        begins,
+        #[cfg(feature = "structured")]
+        form,
+    })
 }
 
-fn seconds(args: &Args, id: &str) -> Result<Option<Duration>, Failure> {
+pub(super) fn seconds(args: &Args, id: &str) -> Result<Option<Duration>, Failure> {
     const ALLOWED: &str = "a number of seconds from 0 up";
     let Some(seconds) = args.value::<f64>(id, ALLOWED)? else { return Ok(None) };
     if !(seconds >= 0.0 && seconds.is_finite()) {
@@ -130,18 +171,21 @@ struct Stats {
     finish: Option<Finish>,
 }
 
-fn open(options: &Options) -> Result<Model, Failure> {
+pub(super) fn open(common: &CommonArgs) -> Result<Model, Failure> {
     #[cfg(feature = "story")]
-    if options.common.given().is_none() {
-        return super::story::open(&options.common.load_options()?).map_err(Failure::run);
+    if common.given().is_none() {
+        return super::story::open(&common.load_options()?).map_err(Failure::run);
     }
-    options.common.open()
+    common.open()
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    if args.has("out") {
+        return batch::run(args);
+    }
     let start = Instant::now();
     let options = read(args)?;
-    let model = open(&options)?;
+    let model = open(&options.common)?;
     let session_options = options.common.text_options(&model)?;
     let mut session = model.session(&session_options).map_err(Failure::run)?;
     let mut stats = Stats { load: start.elapsed(), ..Stats::default() };
@@ -153,6 +197,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         let _ = writeln!(io::stderr(), "{}", stats_json(&model, &session, &stats));
     }
     written?;
+    let cut = matches!(stats.finish, Some(Finish::Length | Finish::ContextFull));
+    if options.is_formed() && cut {
+        let written = counted(stats.generated, "token");
+        let what = format!("the text is cut after {written}, and incomplete: raise -n or --ctx");
+        return Err(Failure::Run(what));
+    }
     if stats.finish == Some(Finish::ContextFull) && !options.stats {
         let (context, n) = (session.context(), stats.generated);
         let (context, written) = (counted(context, "token"), counted(n, "token"));
@@ -182,6 +232,11 @@ fn write(session: &mut Session<'_>, options: &Options, stats: &mut Stats) -> Res
             }
             e => Failure::run(e),
         })?;
+    #[cfg(feature = "structured")]
+    if let Some(form) = &options.form {
+        let constraint = form.constraint(generation.session().model())?;
+        generation = generation.with_constraint(constraint).map_err(Failure::run)?;
+    }
     stats.prompt_tokens = generation.session().tokens().len();
     progress.update(&format!("reading the prompt of {} tokens", stats.prompt_tokens));
     let mut progress = Some(progress);
@@ -228,17 +283,21 @@ fn write(session: &mut Session<'_>, options: &Options, stats: &mut Stats) -> Res
     })
 }
 
-fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
-    let prefill = f.first.and_then(|(time, _)| per_second(f.prompt_tokens, time));
-    let decode = f.first.and_then(|(_, n)| per_second(f.generated - n, f.rest));
-    let finish = match f.finish {
+/// Name of the reason why a text ended.
+pub(super) fn finish_name(finish: Option<Finish>) -> &'static str {
+    match finish {
         Some(Finish::Length) => "length",
         Some(Finish::Stop(_)) => "stop",
         Some(Finish::ContextFull) => "context_full",
         Some(Finish::StopString(_)) => "stop_string",
         Some(Finish::Complete) => "complete",
         _ => "stopped",
-    };
+    }
+}
+
+fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
+    let prefill = f.first.and_then(|(time, _)| per_second(f.prompt_tokens, time));
+    let decode = f.first.and_then(|(_, n)| per_second(f.generated - n, f.rest));
     Object::new()
         .number("load_ms", Some(ms(f.load)))
         .number("ttft_ms", f.first.map(|(time, _)| ms(time)))
@@ -254,6 +313,6 @@ fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
         .str("backend", session.backend().name())
         .count("threads", Some(session.threads()))
         .count("context", Some(session.context()))
-        .str("finish", finish)
+        .str("finish", finish_name(f.finish))
         .end()
 }

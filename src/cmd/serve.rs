@@ -10,11 +10,11 @@ use clap::ArgAction;
 use clap::builder::ValueParser;
 use teff::Model;
 use teff::runtime::engine::EngineOptions;
-use teff_serve::{DEFAULT_BODY_LIMIT, DEFAULT_CONNECTIONS, ServeOptions, Server};
+use teff_serve::{DEFAULT_BODY_LIMIT, DEFAULT_CONNECTIONS, ServeError, ServeOptions, Server};
 use tokio::net::TcpListener;
 use tracing::level_filters::LevelFilter;
 
-use super::args::{Args, option, switch};
+use super::args::{Args, HELP_WIDTH, option, switch, wrapped};
 use super::common::{CommonArgs, generate, model_argument, model_options, sampling_options};
 use super::machine::{Progress, human};
 use super::template::{choose, is_input, template_option};
@@ -28,10 +28,11 @@ pub(crate) const COMMAND: Command = Command {
     about: "answers requests over HTTP, in OpenAI's form",
     usage: &["serve MODEL [--port N] [OPTIONS]"],
     details: "\
-Answers requests over HTTP: OpenAI's /v1/chat/completions, /v1/completions and /v1/models, and \
-/tokenize, /detokenize, /apply-template, /props, /metrics and /health; a page to try it is at /. \
-Requests are computed together, and the text of each is the one that it has alone. All memory is \
-taken at the start.
+Answers requests over HTTP: OpenAI's /v1/chat/completions, /v1/completions, /v1/responses and \
+/v1/models, Anthropic's /v1/messages, and /tokenize, /detokenize, /apply-template, /props, /metrics \
+and /health; a page to try it is at /. Clients of OpenAI's make take http://127.0.0.1:8080/v1 as \
+their base URL, and any API key unless there is one. Requests are computed together, and the text of \
+each is the one that it has alone. All memory is taken at the start.
 
 It listens on 127.0.0.1:8080 unless --host and --port say otherwise, and prints the address. Other \
 machines may connect only with a key (--api-key, --api-key-file). SIGTERM or Ctrl-C ends it: answers \
@@ -106,6 +107,11 @@ fn args(command: clap::Command) -> clap::Command {
     let command = engine_args::engine_options(command);
     let command = model_options(command, &["threads", "ctx", "backend", "kv", "weights"]);
     sampling_options(command)
+        .mut_arg("seed", |arg| {
+            let help = "seed of requests that have none (default: a random one for each, which its \
+                        answer names)";
+            arg.help(wrapped(help, HELP_WIDTH))
+        })
         .arg(
             option(
                 "predict",
@@ -167,8 +173,9 @@ async fn serve(
 ) -> Result<(), Failure> {
     // Before the memory is taken: the address may be in use.
     let listener = TcpListener::bind(options.address).await;
-    let listener = listener
-        .map_err(|e| Failure::Run(format!("{} can't be listened on: {e}", options.address)))?;
+    let listener = listener.map_err(|e| {
+        Failure::Run(format!("{} can't be listened on: {e} (--host, --port)", options.address))
+    })?;
     let address = listener.local_addr().map_err(Failure::run)?;
     let engine = {
         let _progress = Progress::show("preparing the engine");
@@ -239,7 +246,7 @@ fn read(args: &Args, path: &Path) -> Result<Options, Failure> {
     serve.deadline = seconds(args, "timeout")?;
     serve.grace = seconds(args, "grace")?.unwrap_or(serve.grace);
     serve.log_prompts = args.has("log-prompts");
-    serve.validate().map_err(|e| Failure::Usage(e.to_string()))?;
+    serve.validate().map_err(refused)?;
     let host = match args.text("host")? {
         Some(host) => address(args, &host)?,
         None => IpAddr::from([127, 0, 0, 1]),
@@ -263,6 +270,18 @@ fn read(args: &Args, path: &Path) -> Result<Options, Failure> {
         }
     };
     Ok(Options { address: SocketAddr::new(host, port), serve, level })
+}
+
+/// The failure for options of the server, by their names on the command line.
+fn refused(e: ServeError) -> Failure {
+    let ServeError::Option { name, allowed } = &e else { return Failure::Usage(e.to_string()) };
+    let option = match *name {
+        "api_keys" => "the keys of --api-key and --api-key-file",
+        "model_id" => "--alias",
+        "body_limit" => "--max-body",
+        _ => return Failure::Usage(e.to_string()),
+    };
+    Failure::Usage(format!("{option} must be {allowed}"))
 }
 
 /// The address of a host, which must be one of this machine.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use teff::runtime::gguf_split::{PlannedPart, SplitBy, merge_gguf, plan_split, split_gguf};
 
-use super::args::{Args, option, positional, switch};
+use super::args::{Args, bytes, option, positional, switch};
 use super::machine::{Progress, counted, human};
 use super::{Command, Failure, elsewhere, print};
 
@@ -146,24 +146,6 @@ fn limit(args: &Args) -> Result<SplitBy, Failure> {
     }
 }
 
-/// A number of bytes with or without a unit.
-fn bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok()?;
-    let unit: u64 = match &*text[digits..].to_ascii_lowercase() {
-        "" | "b" => 1,
-        "k" | "kb" => 1_000,
-        "m" | "mb" => 1_000_000,
-        "g" | "gb" => 1_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        _ => return None,
-    };
-    number.checked_mul(unit).filter(|&n| n > 0)
-}
-
 fn merge(args: &Args) -> Result<(), Failure> {
     let what = "give a part and the file to write: teff merge PART.gguf OUT.gguf";
     let (part, output) = two(args, "PART", "OUT", what)?;
@@ -180,31 +162,4 @@ fn merge(args: &Args) -> Result<(), Failure> {
         human(merged.bytes),
         output.display()
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn sizes_with_units() {
-        for (text, n) in [
-            ("1", 1),
-            ("4096", 4096),
-            ("2G", 2_000_000_000),
-            ("500M", 500_000_000),
-            ("3mb", 3_000_000),
-            ("7k", 7_000),
-            ("1GiB", 1 << 30),
-            ("2MiB", 2 << 20),
-            ("5 ", 5),
-        ] {
-            assert_eq!(bytes(text), Some(n), "{text}");
-        }
-        for bad in
-            ["", "0", "0G", "G", "-1", "1.5G", "2T", "1 G", "18446744073709551616", "20000000000G"]
-        {
-            assert_eq!(bytes(bad), None, "{bad}");
-        }
-    }
 }

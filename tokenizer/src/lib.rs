@@ -480,6 +480,12 @@ impl Tokenizer {
         self.vocab.get(id)
     }
 
+    /// Number of bytes of the longest token; 0 without tokens.
+    #[must_use]
+    pub fn longest_token(&self) -> usize {
+        self.vocab.longest()
+    }
+
     fn bytes_of(&self, id: u32) -> Result<&[u8], TokenizerError> {
         let vocab_size = self.vocab_size();
         self.token_bytes(id).ok_or(TokenizerError::NoSuchId { id, vocab_size })

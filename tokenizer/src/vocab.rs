@@ -55,6 +55,8 @@ pub(super) struct Vocab {
     ends: Vec<u32>,
     /// `None` for an unused id. One byte each.
     kinds: Vec<Option<TokenKind>>,
+    /// Bytes of the longest token.
+    longest: usize,
 }
 
 impl Vocab {
@@ -72,7 +74,11 @@ impl Vocab {
         // The two highest ids are reserved as markers in tables.
         let id = u32::try_from(self.len()).ok().filter(|&id| id < u32::MAX - 1);
         let id = id.ok_or(TokenizerError::VocabularyTooLarge)?;
+        let start = self.bytes.len();
         write(&mut self.bytes);
+        if kind.is_some() {
+            self.longest = self.longest.max(self.bytes.len() - start);
+        }
         let end =
             u32::try_from(self.bytes.len()).map_err(|_| TokenizerError::VocabularyTooLarge)?;
         self.ends.push(end);
@@ -95,6 +101,11 @@ impl Vocab {
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, TokenKind, &[u8])> {
         let kinds = (0u32..).zip(&self.kinds);
         kinds.filter_map(|(id, kind)| kind.map(|kind| (id, kind, self.slice(id))))
+    }
+
+    /// Bytes of the longest token; 0 without tokens.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
     }
 
     fn slice(&self, id: u32) -> &[u8] {

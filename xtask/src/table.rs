@@ -7,7 +7,8 @@ use crate::cmd::Outcome;
 use crate::job::Job;
 use crate::needs::{FOREIGN, Need};
 use crate::sections::{
-    bare, check, cpus, firmware, lints, packages, ported, sanitizer, source, tests, web, windows,
+    bare, check, cpus, firmware, lints, packages, ported, sanitizer, serve, source, tests, web,
+    windows,
 };
 use crate::toolchain::Toolchain::{self, Foreign, Nightly, Stable};
 
@@ -64,6 +65,7 @@ pub(crate) struct Section {
 
 const LLD: &[Need] = &[Need::Lld];
 const NODE: &[Need] = &[Need::Program("node")];
+const PYTHON: &[Need] = &[Need::Program("python3")];
 const X86: &[Need] = &[Need::LinuxX86];
 const NIGHTLY: &[Need] = &[Need::NightlyToolchain];
 const BINUTILS: &[Need] = &[Need::Packages("/usr/bin/readelf", &["binutils"])];
@@ -156,6 +158,8 @@ pub(crate) const SECTIONS: &[Section] = &[
         .later("a million cases for 200,000"),
     section(("page", "the wasm modules and their page, in node and Chromium"), Some(Foreign),
         &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test().later("the module without simd128"),
+    section(("serve", "`teff serve`: its page in Chromium, and the clients of others"), None, &[NODE, CHROMIUM, PYTHON],
+        serve::serve).after_test(),
     section(("fuzz", "the fuzz targets, for seconds"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz)
         .later("30 s a target for 3; the kernels optimised"),
     section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).after_test()

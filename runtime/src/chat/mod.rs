@@ -303,6 +303,18 @@ pub struct Answer<'c, 'm> {
 }
 
 impl<'m> Answer<'_, 'm> {
+    /// Holds the answer to a constraint, as [`Generation::with_constraint`] does.
+    ///
+    /// # Errors
+    /// [`SessionError`] as there.
+    pub fn with_constraint(
+        mut self,
+        constraint: Box<dyn crate::engine::Constraint>,
+    ) -> Result<Self, SessionError> {
+        self.generation.constrain(constraint)?;
+        Ok(self)
+    }
+
     /// Computes the next piece of text, at least one character; `None` at the end.
     ///
     /// # Errors

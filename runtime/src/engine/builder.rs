@@ -126,6 +126,20 @@ impl Unit {
     }
 }
 
+/// Reads a byte of every page of the matrices that lie in a mapped file, so that the first requests
+/// don't wait for the disk.
+fn touch(tensors: &[Tensor<'_>]) {
+    let mut sum = 0u8;
+    for tensor in tensors {
+        if let Tensor::Matrix(m) = tensor {
+            for part in m.bytes().chunks(4096) {
+                sum = sum.wrapping_add(part[0]);
+            }
+        }
+    }
+    core::hint::black_box(sum);
+}
+
 impl EngineBuilder {
     pub(super) fn new(model: &Arc<Model>) -> EngineBuilder {
         EngineBuilder { model: Arc::clone(model), options: EngineOptions::default() }
@@ -184,6 +198,7 @@ impl EngineBuilder {
         // SAFETY: the scheduler keeps `model` beside the runner, which alone has the tensors and never
         // gives them out.
         table.extend(unsafe { model.tensors() });
+        touch(&table);
         let kv = plan.options.kv;
         let batch = plan.options.batch;
         let snapshot = self.options;
@@ -198,7 +213,7 @@ impl EngineBuilder {
             inbox: Arc::clone(&inbox),
             counters: Arc::clone(&counters),
             checkpoints,
-            pace: Pace::new(self.options.pause, batch),
+            pace: Pace::new(self.options.pause, batch, sequences),
         });
         Engine::start(scheduler, (self.model, snapshot, kv), needed, inbox, counters)
     }

@@ -89,12 +89,28 @@ impl core::error::Error for EngineError {
 
 impl From<SessionError> for EngineError {
     fn from(e: SessionError) -> Self {
-        EngineError::Session(e)
+        match e {
+            SessionError::Constraint(e) => EngineError::Constraint(e),
+            e => EngineError::Session(e),
+        }
     }
 }
 
 impl From<ConstraintError> for EngineError {
     fn from(e: ConstraintError) -> Self {
         EngineError::Constraint(e)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_constraint_is_named_as_such() {
+        let failed = ConstraintError::new("it is over");
+        let error = EngineError::from(SessionError::Constraint(failed.clone()));
+        assert!(matches!(&error, EngineError::Constraint(e) if *e == failed), "{error:?}");
+        assert!(matches!(EngineError::from(SessionError::EmptyPrompt), EngineError::Session(_)));
     }
 }

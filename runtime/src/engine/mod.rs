@@ -41,7 +41,9 @@ mod task;
 pub use builder::{EngineBuilder, EngineMemoryRequirements};
 pub use constraint::{Constraint, ConstraintError};
 pub use error::EngineError;
-pub use options::{DEFAULT_PAUSE, DEFAULT_QUEUE, DEFAULT_SEQUENCES, EngineOptions, PAGE};
+pub use options::{
+    DEFAULT_BATCH, DEFAULT_PAUSE, DEFAULT_QUEUE, DEFAULT_SEQUENCES, EngineOptions, PAGE,
+};
 pub use request::Request;
 pub use stats::EngineStats;
 pub use stream::{Event, Stream};

@@ -10,6 +10,9 @@ pub const PAGE: usize = teff_kernels::KV_BLOCK;
 /// Default of [`EngineOptions::sequences`].
 pub const DEFAULT_SEQUENCES: usize = 16;
 
+/// Default of [`EngineOptions::batch`].
+pub const DEFAULT_BATCH: usize = 256;
+
 /// Default of [`EngineOptions::queue`].
 pub const DEFAULT_QUEUE: usize = 1024;
 
@@ -37,7 +40,8 @@ pub struct EngineOptions {
     /// Maximum number of tokens in a step.
     pub batch: usize,
     /// Time that a step may take while there are running answers: prompts are computed in chunks that
-    /// keep to it, though of 16 tokens at least.
+    /// keep to it, and to 2.1 times the time of a step without prompts, though of 8 tokens at
+    /// least.
     pub pause: Duration,
     /// Format of keys and values in the cache.
     pub kv: KvFormat,
@@ -62,7 +66,7 @@ impl Default for EngineOptions {
             context: None,
             sequences: DEFAULT_SEQUENCES,
             queue: DEFAULT_QUEUE,
-            batch: crate::session::DEFAULT_BATCH,
+            batch: DEFAULT_BATCH,
             pause: DEFAULT_PAUSE,
             kv: KvFormat::F32,
             backend: None,

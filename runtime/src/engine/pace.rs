@@ -3,39 +3,104 @@
 use core::time::Duration;
 
 /// Least number of tokens of prompts in a step.
-pub(super) const LEAST: usize = 16;
+pub(super) const LEAST: usize = 8;
+
+/// Time of a step with prompts, as a multiple of that of one without: the pause between two tokens of
+/// an answer that a prompt causes.
+const SLOWER: f64 = 2.1;
+
+/// Time to wait for more requests, as a share of that of the first step, and at most so many seconds.
+const PATIENCE: f64 = 0.02;
+const MOST_PATIENCE: f64 = 0.02;
+
+/// Mean of measured times that forgets old ones; `None` before the first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean(Option<f64>);
+
+impl Mean {
+    /// Share of the newest.
+    const NEWEST: f64 = 0.25;
+
+    fn add(&mut self, x: f64) {
+        let mean = self.0.unwrap_or(x);
+        self.0 = Some(mean + Mean::NEWEST * (x - mean));
+    }
+}
 
 /// Number of tokens of prompts that a step may compute while answers run, so that it takes no longer
-/// than a limit. It is found by the times of the steps before; it changes no result.
+/// than a limit: that of the options or, if that is less, [`SLOWER`] times a step without prompts. It
+/// is found by the times of the steps before; it changes no result.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
-    limit: f64,
+    pause: f64,
     most: usize,
-    tokens: f64,
+    /// Times of steps of so many answers without prompts.
+    alone: Vec<Mean>,
+    /// Time that a token of a prompt adds to a step of answers.
+    beside: Mean,
+    /// Time of a token in steps of prompts alone.
+    prompt: Mean,
 }
 
 impl Pace {
-    pub(super) fn new(limit: Duration, batch: usize) -> Pace {
-        Pace { limit: limit.as_secs_f64(), most: batch, tokens: LEAST as f64 }
+    /// Pace of an engine of so many sequences, with a limit of the time of a step and of its tokens.
+    pub(super) fn new(limit: Duration, batch: usize, sequences: usize) -> Pace {
+        let alone = vec![Mean::default(); sequences + 1];
+        let (beside, prompt) = (Mean::default(), Mean::default());
+        Pace { pause: limit.as_secs_f64(), most: batch, alone, beside, prompt }
     }
 
-    /// Tokens of prompts for the next step.
-    pub(super) fn tokens(&self) -> usize {
-        (self.tokens as usize).clamp(LEAST, self.most.max(LEAST))
+    /// Time of a step of `answers` answers without prompts, as far as it is known: that of the nearest
+    /// number of answers.
+    fn alone(&self, answers: usize) -> Option<f64> {
+        let (fewer, more) = self.alone.split_at(answers.min(self.alone.len() - 1) + 1);
+        let known = |mean: &Mean| mean.0;
+        fewer.iter().rev().find_map(known).or_else(|| more.iter().find_map(known))
     }
 
-    /// Learns from a step that took this long, with so many tokens of prompts beside answers.
-    pub(super) fn learn(&mut self, took: Duration, tokens: usize) {
+    /// Time that a step of `answers` answers with prompts may take.
+    fn limit(&self, answers: usize) -> f64 {
+        self.alone(answers).map_or(self.pause, |alone| self.pause.min(SLOWER * alone))
+    }
+
+    /// Tokens of prompts for the next step, beside so many answers.
+    pub(super) fn tokens(&self, answers: usize) -> usize {
+        let left = self.limit(answers) - self.alone(answers).unwrap_or(0.0);
+        let tokens = match self.beside.0.or(self.prompt.0) {
+            Some(each) if each > 0.0 => (left.max(0.0) / each) as usize,
+            _ => LEAST,
+        };
+        tokens.clamp(LEAST, self.most.max(LEAST))
+    }
+
+    /// Learns from a step that took this long, with so many answers and tokens of prompts.
+    pub(super) fn learn(&mut self, took: Duration, answers: usize, tokens: usize) {
         let took = took.as_secs_f64();
-        // Fewer tokens than allowed say only whether they were too many.
-        if took > self.limit {
-            let fit = tokens as f64 * self.limit / took;
-            self.tokens = (0.95 * fit).min(self.tokens);
-        } else if tokens >= self.tokens() {
-            let fit = if took > 0.0 { self.limit / took } else { 1.5 };
-            self.tokens *= fit.min(1.5);
+        match (answers, tokens) {
+            (0, 0) => {}
+            (0, n) => self.prompt.add(took / n as f64),
+            (answers, 0) => {
+                let last = self.alone.len() - 1;
+                self.alone[answers.min(last)].add(took);
+            }
+            (answers, n) => {
+                let alone = self.alone(answers).unwrap_or(0.0);
+                let each = (took - alone).max(0.0) / n as f64;
+                if took > self.limit(answers) {
+                    // Too many: fewer at once.
+                    self.beside = Mean(Some(self.beside.0.unwrap_or(0.0).max(each)));
+                } else {
+                    self.beside.add(each);
+                }
+            }
         }
-        self.tokens = self.tokens.clamp(LEAST as f64, self.most.max(LEAST) as f64);
+    }
+
+    /// Time for which it is worth waiting, before prompts of so many tokens are computed, whether others
+    /// come that can be computed with them: a small part of the time that they take.
+    pub(super) fn patience(&self, tokens: usize) -> Duration {
+        let takes = self.prompt.0.unwrap_or(0.0) * tokens.min(self.most) as f64;
+        Duration::from_secs_f64((takes * PATIENCE).min(MOST_PATIENCE))
     }
 }
 
@@ -43,41 +108,62 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Steps of a machine that needs 20 ms and 2 ms for each token.
-    fn run(pace: &mut Pace, steps: usize) -> Duration {
-        let mut took = Duration::ZERO;
-        for _ in 0..steps {
-            let n = pace.tokens();
-            took = Duration::from_millis(20 + 2 * n as u64);
-            pace.learn(took, n);
+    /// Steps of a machine that needs 20 ms, and 2 ms for each token; the longest of the last ten.
+    fn run(pace: &mut Pace, answers: usize, steps: usize) -> Duration {
+        let mut longest = Duration::ZERO;
+        for step in 0..steps {
+            let n = pace.tokens(answers);
+            let took = Duration::from_millis(20 + 2 * (n + answers) as u64);
+            pace.learn(took, answers, n);
+            if step + 10 >= steps {
+                longest = longest.max(took);
+            }
         }
-        took
+        longest
     }
 
     #[test]
     fn steps_come_to_take_as_long_as_they_may() {
-        let mut pace = Pace::new(Duration::from_millis(200), 512);
-        let took = run(&mut pace, 20);
+        // Of an answer that never was without prompts, the pause alone limits.
+        let mut pace = Pace::new(Duration::from_millis(200), 512, 8);
+        let took = run(&mut pace, 4, 30);
         assert!((150..=200).contains(&took.as_millis()), "{took:?}");
-        assert!((65..=90).contains(&pace.tokens()), "{}", pace.tokens());
+    }
+
+    #[test]
+    fn answers_keep_part_of_their_speed() {
+        for answers in [1, 4, 8] {
+            let mut pace = Pace::new(Duration::from_secs(1), 512, 8);
+            let alone = Duration::from_millis(20 + 2 * answers as u64);
+            pace.learn(alone, answers, 0);
+            let took = run(&mut pace, answers, 30);
+            let ratio = took.as_secs_f64() / alone.as_secs_f64();
+            assert!((1.6..=2.2).contains(&ratio), "{answers}: {ratio}");
+            // Other numbers of answers are like the nearest known one.
+            assert!(pace.tokens(answers + 1) >= LEAST);
+        }
+        // And wait no longer than the limit.
+        let mut pace = Pace::new(Duration::from_millis(45), 512, 8);
+        pace.learn(Duration::from_millis(22), 1, 0);
+        assert!(run(&mut pace, 1, 30).as_millis() <= 45);
     }
 
     #[test]
     fn some_tokens_go_on_however_slow_the_machine() {
-        let mut pace = Pace::new(Duration::from_millis(1), 512);
-        run(&mut pace, 50);
-        assert_eq!(pace.tokens(), LEAST);
-        let mut pace = Pace::new(Duration::from_secs(100), 64);
-        run(&mut pace, 50);
-        assert_eq!(pace.tokens(), 64);
+        let mut pace = Pace::new(Duration::from_millis(1), 512, 8);
+        run(&mut pace, 1, 50);
+        assert_eq!(pace.tokens(1), LEAST);
+        let mut pace = Pace::new(Duration::from_secs(100), 64, 8);
+        run(&mut pace, 1, 50);
+        assert_eq!(pace.tokens(1), 64);
     }
 
     #[test]
-    fn few_tokens_at_the_end_of_a_prompt_teach_nothing() {
-        let mut pace = Pace::new(Duration::from_millis(200), 512);
-        run(&mut pace, 20);
-        let before = pace.tokens();
-        pace.learn(Duration::from_millis(22), 1);
-        assert_eq!(pace.tokens(), before);
+    fn a_short_while_is_waited_for_company() {
+        let mut pace = Pace::new(Duration::from_secs(1), 256, 8);
+        assert_eq!(pace.patience(200), Duration::ZERO);
+        pace.learn(Duration::from_millis(200), 0, 100);
+        assert_eq!(pace.patience(100).as_millis(), 4);
+        assert_eq!(pace.patience(10_000).as_millis(), 10);
     }
 }

@@ -10,13 +10,13 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use teff_graph::{LogitsFor, Runner, Segment, SequenceId};
 
 use super::inbox::Inbox;
 use super::masks::Masks;
-use super::pace::Pace;
+use super::pace::{LEAST, Pace};
 use super::pages::{Pages, Partial, common};
 use super::stats::{Counters, add, set};
 use super::task::{Purpose, Task};
@@ -30,6 +30,9 @@ use crate::session::{Finish, StopHandle, snapshot};
 
 /// Positions after which a prompt leaves a checkpoint, of a model that needs them.
 pub(super) const CHECKPOINT_EVERY: usize = 16 * PAGE;
+
+/// Shortest time that is waited for more requests.
+const LEAST_PATIENCE: Duration = Duration::from_micros(200);
 
 /// Part of a step: tokens of one running task.
 #[derive(Clone, Copy)]
@@ -120,12 +123,10 @@ impl Scheduler {
 
     /// Runs until the inbox is closed, and ends what is left.
     pub(super) fn run(&mut self) {
+        let mut idle = false;
         loop {
-            if self.inbox.collect(&mut self.arrived) {
+            if self.collect() {
                 break;
-            }
-            while let Some(task) = self.arrived.pop() {
-                self.wait(task);
             }
             self.end_cancelled();
             self.admit();
@@ -133,11 +134,47 @@ impl Scheduler {
                 self.publish(0, 0);
                 let earliest = self.waiting.iter().filter_map(|t| t.deadline).min();
                 self.inbox.sleep(earliest);
+                idle = true;
                 continue;
+            }
+            if core::mem::take(&mut idle) && self.gather() {
+                break;
             }
             self.step();
         }
         self.end_all();
+    }
+
+    /// Takes new tasks. Returns true if the engine is to end.
+    fn collect(&mut self) -> bool {
+        if self.inbox.collect(&mut self.arrived) {
+            return true;
+        }
+        while let Some(task) = self.arrived.pop() {
+            self.wait(task);
+        }
+        false
+    }
+
+    /// Waits a little for requests that come together with the first after a rest, since prompts that
+    /// end together go on together. Returns true if the engine is to end.
+    fn gather(&mut self) -> bool {
+        let pending = |all: &[Task]| all.iter().map(Task::pending).sum::<usize>();
+        loop {
+            let before = self.running.len() + self.waiting.len();
+            let patience = self.pace.patience(pending(&self.running) + pending(&self.waiting));
+            if patience < LEAST_PATIENCE {
+                return false;
+            }
+            self.inbox.sleep(Instant::now().checked_add(patience));
+            if self.collect() {
+                return true;
+            }
+            self.admit();
+            if self.running.len() + self.waiting.len() == before {
+                return false;
+            }
+        }
     }
 
     /// Ends all tasks, since the engine ends.
@@ -506,17 +543,17 @@ impl Scheduler {
         }
         let answers = self.cuts.len();
         let room = options.batch - answers;
-        let mut left = if answers == 0 { room } else { room.min(self.pace.tokens()) };
+        let mut left = if answers == 0 { room } else { room.min(self.pace.tokens(answers)) };
         let prompts = self.running.iter().filter(|t| !t.is_decoding()).count();
         let mut others = prompts;
         let mut tokens = 0;
         for (task, t) in self.running.iter().enumerate().filter(|(_, t)| !t.is_decoding()) {
-            others -= 1;
             if left == 0 {
                 break;
             }
-            // The first gets half, and all others a share of the rest.
-            let share = if others == 0 { left } else { (left / 2).max(1) };
+            // Each gets a fair share, which is not too small to be worth it.
+            let share = (left / others).max(LEAST).min(left);
+            others -= 1;
             let mut n = t.pending().min(share);
             if !self.checkpoints.is_empty() {
                 n = n.min(next_checkpoint(t) - t.done);
@@ -575,9 +612,7 @@ impl Scheduler {
             }
             return;
         }
-        if answers > 0 && prompt_tokens > 0 {
-            self.pace.learn(began.elapsed(), prompt_tokens);
-        }
+        self.pace.learn(began.elapsed(), answers, prompt_tokens);
         add(&self.counters.steps, 1);
         add(&self.counters.computed_tokens, answers + prompt_tokens);
         let sequences = self.cuts.len();

@@ -74,11 +74,7 @@ impl Continuation {
         options.validate(model.spec().vocab)?;
         let vocab = model.spec().vocab as usize;
         let tokenizer = model.tokenizer().map_err(|e| SessionError::NoTokenizer(e.to_string()))?;
-        let longest = (0..tokenizer.vocab_size())
-            .filter_map(|id| tokenizer.token_bytes(id as u32))
-            .map(<[u8]>::len)
-            .max()
-            .unwrap_or(0);
+        let longest = tokenizer.longest_token();
         let sampler = Sampler::new(options.sampling, vocab)?.with_backend(backend);
         let stop = StopStrings::new(&options.stop);
         // Tokens of a piece: each has a byte of a character or of text that is held back.

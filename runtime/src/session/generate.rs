@@ -332,8 +332,16 @@ impl<'s, 'm, H> Generation<'s, 'm, H> {
         mut self,
         constraint: Box<dyn Constraint>,
     ) -> Result<Self, SessionError> {
-        self.continuation.constrain(constraint)?;
+        self.constrain(constraint)?;
         Ok(self)
+    }
+
+    /// [`with_constraint`](Self::with_constraint) in place.
+    pub(crate) fn constrain(
+        &mut self,
+        constraint: Box<dyn Constraint>,
+    ) -> Result<(), SessionError> {
+        Ok(self.continuation.constrain(constraint)?)
     }
 
     /// Reason why it ended; `None` while it continues. It is known as soon as the last piece was

@@ -1,7 +1,7 @@
 //! Grammars in llguidance's variant of Lark, and what is refused in them.
 
 use super::GrammarError;
-use super::limits::{MAX_BYTES, MAX_RULE_DEPTH};
+use super::limits::{MAX_BYTES, MAX_LARK_DEPTH};
 
 /// Directives of llguidance that are refused, with reasons.
 const DIRECTIVES: &[(&str, &str)] = &[
@@ -9,6 +9,15 @@ const DIRECTIVES: &[(&str, &str)] = &[
     ("%lark", "write its rules into the grammar itself"),
     ("%override", "write the rule once"),
     ("%declare", "write a terminal's text"),
+];
+
+/// Attributes of rules that are refused, with reasons.
+const ATTRIBUTES: &[(&str, &str)] = &[
+    ("stop", "the text can't leave out what it ends with"),
+    ("stop_capture", "nothing is captured"),
+    ("capture", "nothing is captured"),
+    ("max_tokens", "a rule can't count tokens"),
+    ("temperature", "a rule can't change sampling"),
 ];
 
 /// Refuses what is wrong or not supported in a grammar before llguidance compiles it.
@@ -21,7 +30,8 @@ pub(super) fn check(grammar: &str) -> Result<(), GrammarError> {
         return Err(GrammarError::Syntax { line: 1, column: 1, message });
     }
     let mut scan = Scan { text: grammar, at: 0, line: 1, start: 0 };
-    let mut rules = 0;
+    let mut levels = 0;
+    let mut before = "";
     while let Some(word) = scan.next() {
         let (line, column) = scan.place(word);
         match word {
@@ -44,16 +54,20 @@ pub(super) fn check(grammar: &str) -> Result<(), GrammarError> {
                 let reason = "there are no other grammars to refer to";
                 return Err(unsupported(word, line, column, reason));
             }
-            // The parser calls itself for each of these.
-            "~" => rules += 1,
-            _ => rules = 0,
+            "=" => {
+                if let Some(&(name, reason)) = ATTRIBUTES.iter().find(|a| a.0 == before) {
+                    return Err(unsupported(name, line, column, reason));
+                }
+            }
+            // Rules and brackets may all be inside each other.
+            ":" | "(" | "[" | "~" => levels += 1,
+            _ => {}
         }
-        if rules > MAX_RULE_DEPTH {
-            return Err(GrammarError::TooLarge {
-                what: "negations in a row",
-                limit: MAX_RULE_DEPTH,
-            });
+        if levels > MAX_LARK_DEPTH {
+            let what = "rules, brackets and negations";
+            return Err(GrammarError::TooLarge { what, limit: MAX_LARK_DEPTH });
         }
+        before = word;
     }
     Ok(())
 }
@@ -79,8 +93,9 @@ impl<'a> Scan<'a> {
         (self.line, self.text[self.start..begin].chars().count() + 1)
     }
 
-    /// The next `::=`, directive, special token, reference, or character.
+    /// The next `::=`, directive, special token, reference, name, or character.
     fn next(&mut self) -> Option<&'a str> {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         loop {
             let rest = &self.text[self.at..];
             let first = rest.chars().next()?;
@@ -107,8 +122,7 @@ impl<'a> Scan<'a> {
                     continue;
                 }
                 ':' if rest.starts_with("::=") => 3,
-                '%' | '@' => {
-                    let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+                _ if first == '%' || first == '@' || word(first) => {
                     1 + rest[1..].find(|c| !word(c)).unwrap_or(rest.len() - 1)
                 }
                 '<' => {

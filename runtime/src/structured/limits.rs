@@ -10,10 +10,10 @@ pub(super) const MAX_BYTES: usize = 512 << 10;
 pub(super) const MAX_SCHEMAS: usize = 20_000;
 
 /// Combinations of subschemas: the branches of `anyOf` and `oneOf` times each other.
-pub(super) const MAX_COMBINATIONS: usize = 20_000;
+pub(super) const MAX_COMBINATIONS: usize = 100_000;
 
-/// Subschemas that hold for one value at once, over all combinations.
-pub(super) const MAX_MERGES: usize = 400_000;
+/// Schemas, values and names of properties that are looked at while schemas that hold at once are merged.
+pub(super) const MAX_MERGES: usize = 2_000_000;
 
 /// Patterns of properties at one place: each may match a name or not.
 pub(super) const MAX_NAME_PATTERNS: usize = 4;
@@ -29,6 +29,9 @@ pub(super) const MAX_LARK_BYTES: usize = 4 << 20;
 
 /// Rules of a grammar that begin inside each other.
 pub(super) const MAX_RULE_DEPTH: usize = 1_000;
+
+/// Rules, brackets and negations of a grammar that a user wrote.
+pub(super) const MAX_LARK_DEPTH: usize = 3_000;
 
 /// Stack of the thread that compiles a grammar: rules are compiled recursively.
 pub(super) const STACK: usize = 64 << 20;

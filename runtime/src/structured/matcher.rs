@@ -46,9 +46,12 @@ impl Held {
     }
 }
 
-/// First line of an error of llguidance, behind which may be the state of its parser.
+/// First line of an error of llguidance, behind which may be the state of its parser; its beginning, if it is
+/// long.
 pub(super) fn first_line(message: &str) -> &str {
-    message.lines().next().unwrap_or_default().trim()
+    let line = message.lines().next().unwrap_or_default().trim();
+    let end = (0..=line.len().min(200)).rev().find(|&i| line.is_char_boundary(i));
+    &line[..end.unwrap_or(0)]
 }
 
 impl Constraint for Held {
@@ -68,15 +71,16 @@ impl Constraint for Held {
                 false => Ok(()),
             };
         }
-        let mask = match self.matcher.compute_mask() {
-            Ok(mask) => mask,
-            Err(_) if self.matcher.stop_reason() == StopReason::NoExtensionBias => {
-                return Err(ConstraintError::new(
+        let mask = self.matcher.compute_mask().map_err(|e| {
+            let message = e.to_string();
+            match first_line(&message) {
+                // llguidance's name for an empty set.
+                "NoExtensionBias" => ConstraintError::new(
                     "no token of the vocabulary continues the text as the grammar needs it",
-                ));
+                ),
+                message => ConstraintError::new(message),
             }
-            Err(e) => return Err(ConstraintError::new(first_line(&e.to_string()))),
-        };
+        })?;
         for (to, from) in allowed.iter_mut().zip(mask.as_slice()) {
             *to = *from;
         }

@@ -25,7 +25,7 @@
 //!     let token = model.tokenizer().unwrap().find_token(text.as_bytes()).unwrap() as usize;
 //!     allowed[token / 32] >> (token % 32) & 1 == 1
 //! };
-//! assert!(may_follow("y") && may_follow("no") && !may_follow("a"));
+//! assert!(may_follow("y") && may_follow("n") && !may_follow("a"));
 //! # Ok(()) }
 //! ```
 
@@ -134,7 +134,13 @@ impl Grammars {
             }
             Err(e) => return Err(GrammarError::Refused { reason: format!("no thread: {e}") }),
         };
-        Ok(Box::new(matcher::Held::new(matcher, self.ends.clone(), self.vocab)))
+        let mut held = matcher::Held::new(matcher, self.ends.clone(), self.vocab);
+        // A grammar such as `start: start` has no first token.
+        if let Err(e) = held.mask(&mut vec![0; self.vocab.div_ceil(32)]) {
+            let (at, reason) = (String::new(), e.message);
+            return Err(GrammarError::Unsatisfiable { at, reason });
+        }
+        Ok(Box::new(held))
     }
 
     fn matcher(&self, grammar: &Grammar) -> Result<Matcher, GrammarError> {
@@ -174,18 +180,10 @@ impl Grammars {
         let compile = || GrammarInit::Serialized(grammar).to_internal(Some(tokens), limits);
         let (grammar, lexer) =
             panic_utils::catch_unwind(std::panic::AssertUnwindSafe(compile)).map_err(refused)?;
-        let unsupported = |keyword: &str, reason: &str| {
-            let (keyword, reason) = (keyword.to_string(), reason.to_string());
-            Err(GrammarError::Unsupported { keyword, at: String::new(), reason })
-        };
-        if lexer.has_stop {
-            return unsupported("stop", "the text can't leave out what it ends with");
-        }
-        if lexer.has_max_tokens {
-            return unsupported("max_tokens", "a rule can't count tokens");
-        }
-        if lexer.has_temperature {
-            return unsupported("temperature", "a rule can't change sampling");
+        // Such rules are refused by their names before.
+        if lexer.has_stop || lexer.has_max_tokens || lexer.has_temperature {
+            let reason = "a rule has a stop, a number of tokens or a temperature".to_string();
+            return Err(GrammarError::Refused { reason });
         }
         if let Some(warning) = lexer.render_warnings().into_iter().next() {
             return Err(GrammarError::Refused { reason: warning });

@@ -331,6 +331,8 @@ fn quoted_class(class: &ClassUnicode) -> Hir {
         ClassUnicodeRange::new('\0', '\u{1f}'),
         ClassUnicodeRange::new('"', '"'),
         ClassUnicodeRange::new('\\', '\\'),
+        // JSON allows it, and nobody wants it.
+        ClassUnicodeRange::new('\u{7f}', '\u{7f}'),
     ]));
     if !plain.ranges().is_empty() {
         options.push(Hir::class(Class::Unicode(plain)));

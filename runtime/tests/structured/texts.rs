@@ -77,6 +77,8 @@ pub(crate) enum Text {
     Ended(String),
     /// It was cut after so many tokens.
     Cut(String),
+    /// The constraint failed.
+    Failed(String),
 }
 
 /// A text that a random model writes.
@@ -99,7 +101,9 @@ pub(crate) fn text(
         if constraint.is_complete() {
             return Text::Ended(lossy(&bytes).unwrap());
         }
-        constraint.mask(&mut allowed).unwrap();
+        if let Err(e) = constraint.mask(&mut allowed) {
+            return Text::Failed(format!("{e} after {:?}", lossy(&bytes)));
+        }
         for (id, logit) in logits.iter_mut().enumerate() {
             *logit = match allowed[id / 32] >> (id % 32) & 1 {
                 0 => f32::NEG_INFINITY,
@@ -122,25 +126,34 @@ pub(crate) fn text(
     Text::Cut(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-#[test]
-fn try_it() {
-    for file in FILES {
-        let v = Vocabulary::open(file);
-        eprintln!(
-            "{file}: {} rows, {} tokens, ends {:?}",
-            v.rows(),
-            v.tokenizer().vocab_size(),
-            v.tokenizer().stop_ids()
-        );
-        for g in [Grammar::JsonObject, Grammar::Regex("yes|no|[a-c]{3}".into()), Grammar::Lark("start: \"a\" b+\nb: /[0-9]/ | \"(\" b \")\"".into()),
-            Grammar::JsonSchema(r#"{"type":"object","properties":{"a":{"type":"integer","minimum":3,"maximum":250},"b":{"type":"array","items":{"type":"number","multipleOf":0.5}},"c":{"enum":["x","y",null]}},"required":["b"],"additionalProperties":false}"#.into())] {
-            let mut r = Random(7);
-            for s in samplings(3) {
-                match v.grammars.compile(&g) {
-                    Ok(c) => eprintln!("{:?}", text(&v, c, s, &mut r, 100)),
-                    Err(e) => eprintln!("{g:?}: {e}"),
-                }
-            }
+/// True if a model could write this text and end there.
+pub(crate) fn accepts(vocabulary: &Vocabulary, grammar: &Grammar, text: &str) -> bool {
+    let mut constraint = vocabulary.grammars.compile(grammar).unwrap();
+    let tokenizer = vocabulary.tokenizer();
+    let mut allowed = vec![0; vocabulary.rows().div_ceil(32)];
+    let mut is_allowed = |constraint: &mut Box<dyn Constraint>, token: u32| {
+        constraint.mask(&mut allowed).unwrap();
+        allowed[token as usize / 32] >> (token % 32) & 1 == 1
+    };
+    // Byte by byte where the tokenizer would put a space in front of the text.
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let ids = 0..vocabulary.rows() as u32;
+        let fits = |&id: &u32| {
+            let text = tokenizer.token_bytes(id).unwrap_or_default();
+            !tokenizer.is_special(id) && !text.is_empty() && rest.starts_with(text)
+        };
+        let token = ids.filter(fits).max_by_key(|&id| tokenizer.token_bytes(id).unwrap().len());
+        let token = token.unwrap_or_else(|| panic!("no token for {rest:?}"));
+        if !is_allowed(&mut constraint, token) {
+            return false;
         }
+        constraint.accept(token).unwrap();
+        rest = &rest[tokenizer.token_bytes(token).unwrap().len()..];
     }
+    let ends = tokenizer.stop_ids().to_vec();
+    let may_end = ends.iter().all(|&end| is_allowed(&mut constraint, end));
+    assert!(may_end || ends.iter().all(|&end| !is_allowed(&mut constraint, end)));
+    assert!(!constraint.is_complete() || may_end);
+    may_end
 }

@@ -136,7 +136,7 @@ fn echo(
             "name": tool.name,
             "description": description.filter(|text| !text.is_empty()),
             "parameters": tool.parameters.as_ref().map(crate::tools::value),
-            "strict": false,
+            "strict": function.and_then(|f| f.get("strict")).is_some(),
         })
     };
     let mut map = Map::new();
@@ -207,7 +207,9 @@ fn tools(fields: &Fields<'_>) -> ApiResult<Vec<Tool>> {
         if all.iter().any(|tool| tool.name == name) {
             return Err(tool.error("name", format_args!("is `{name}`, as an earlier tool's")));
         }
-        all.push(Tool::function(name, tool.str("description")?, tool.object("parameters")?));
+        let (description, parameters) = (tool.str("description")?, tool.object("parameters")?);
+        let strict = tool.bool("strict")?.unwrap_or(false);
+        all.push(Tool::function(name, description, parameters, strict));
     }
     Ok(all)
 }

@@ -3,10 +3,10 @@
 use serde_json::json;
 use teff_runtime::tokenizer::Tokenizer;
 
-use super::force::{answer, force};
+use super::force::{allow, answer, force};
 use super::format::{Format, Start};
 use super::scan::Function;
-use super::{functions, history, name_error, parser};
+use super::{Calls, functions, history, name_error, parser};
 use crate::error::{ApiError, ApiResult};
 use crate::grammar::Grammar;
 use crate::job::{AnswerParser, ChatJob, ToolChoice};
@@ -83,19 +83,30 @@ impl Dialect {
             ToolChoice::Named(name) => Some((named(name), false)),
             ToolChoice::Auto | ToolChoice::None => None,
         };
+        let error = |e| ApiError::field("tools", e);
         let Some((callable, several)) = forced else {
-            return Ok(match &job.grammar {
-                None => reading,
-                Some((grammar, field)) => reading.with_grammar(grammar, field),
-            });
+            let functions = &reading.functions;
+            return match &job.grammar {
+                Some((grammar, field)) => Ok(reading.with_grammar(grammar, field)),
+                None if functions.iter().any(|f| f.strict) => {
+                    let several = job.parallel_tool_calls;
+                    let language = allow(self.format, start, self.thinks, functions, several);
+                    let grammar = Grammar::Language(language.map_err(error)?);
+                    Ok(Reading {
+                        grammar: Some((grammar, "tools".to_owned(), Calls::Strict)),
+                        ..reading
+                    })
+                }
+                None => Ok(reading),
+            };
         };
         if let Some((_, field)) = &job.grammar {
             let message = format!("can't force a call beside {field}");
             return Err(ApiError::field("tool_choice", message));
         }
         let language = force(self.format, start, self.thinks, &callable, several);
-        let language = language.map_err(|e| ApiError::field("tools", e))?;
-        let grammar = Some((Grammar::Language(language), "tools".to_owned(), true));
+        let grammar = Grammar::Language(language.map_err(error)?);
+        let grammar = Some((grammar, "tools".to_owned(), Calls::Forced));
         Ok(Reading { functions: callable, grammar, ..reading })
     }
 }
@@ -106,8 +117,8 @@ pub(crate) struct Reading {
     dialect: Dialect,
     start: Start,
     functions: Vec<Function>,
-    /// Grammar, the field of the request that asks for it, and true if it forces calls.
-    grammar: Option<(Grammar, String, bool)>,
+    /// Grammar, the field of the request that asks for it, and what it makes of calls.
+    grammar: Option<(Grammar, String, Calls)>,
 }
 
 impl Reading {
@@ -122,7 +133,7 @@ impl Reading {
         // Other grammars are of the whole answer: nothing in it is reasoning or a call.
         let start = if language.is_some() { self.start } else { Start::Text };
         let grammar = language.map_or_else(|| grammar.clone(), Grammar::Language);
-        let grammar = Some((grammar, field.to_owned(), false));
+        let grammar = Some((grammar, field.to_owned(), Calls::Free));
         Reading { start, functions: Vec::new(), grammar, ..self }
     }
 
@@ -133,7 +144,7 @@ impl Reading {
 
     /// Parser of one answer.
     pub(crate) fn parser(&self) -> Box<dyn AnswerParser> {
-        let forced = matches!(self.grammar, Some((.., true)));
-        parser(self.dialect.format, self.start, self.functions.clone(), forced)
+        let calls = self.grammar.as_ref().map_or(Calls::Free, |(.., calls)| *calls);
+        parser(self.dialect.format, self.start, self.functions.clone(), calls)
     }
 }

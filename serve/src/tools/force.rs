@@ -115,6 +115,82 @@ pub(crate) fn force(
     Ok(Language { start: behind_reasoning(format, start, thinks, calls), rules })
 }
 
+/// Language of answers in which calls may stand that are valid, but need not; `several` as in [`force`].
+///
+/// Where a call begins with a marker, nothing else may follow the marker.
+///
+/// # Errors
+/// As [`force`].
+pub(crate) fn allow(
+    format: Format,
+    start: Start,
+    thinks: bool,
+    functions: &[Function],
+    several: bool,
+) -> Result<Language, ToolError> {
+    const ANY: &str = "[\\s\\S]+";
+    const NO_OBJECT: &str = "\\s*[^{\\s][\\s\\S]*";
+    let any = || Shape::Pattern(ANY.into()).optional();
+    let opener = match format {
+        Format::Hermes | Format::Xml => "<tool_call>",
+        Format::MistralList | Format::MistralId | Format::MistralArgs => "[TOOL_CALLS]",
+        Format::Gemma => "<|tool_call>",
+        Format::Llama | Format::Generic | Format::Unknown => "",
+        Format::Harmony => "<|end|>",
+    };
+    let mut rules = Vec::new();
+    let mut calls = Vec::new();
+    for function in functions {
+        let call = call(format, function, &mut rules)?;
+        calls.push(without_opener(call, opener));
+    }
+    let call = Shape::Choice(calls);
+    let body = match format {
+        Format::Llama | Format::Generic | Format::Unknown => {
+            Shape::Choice(vec![call, Shape::Pattern(NO_OBJECT.into())]).optional()
+        }
+        Format::Harmony => {
+            let said = Shape::Sequence(vec![Shape::text("<|channel|>final<|message|>"), any()]);
+            let preamble = Shape::Sequence(vec![
+                Shape::text("<|channel|>commentary<|message|>"),
+                Shape::Until(opener),
+                Shape::text("<|start|>assistant"),
+            ]);
+            let last = Shape::Choice(vec![call, said]);
+            Shape::Sequence(vec![preamble.optional(), last])
+        }
+        Format::MistralList => {
+            let next = Shape::Sequence(vec![Shape::text(", "), call.clone()]);
+            let more = Shape::Repeat(Box::new(next), 0, if several { None } else { Some(0) });
+            let list = [Shape::Until(opener), Shape::text("["), call, more, Shape::text("]")];
+            Shape::Choice(vec![Shape::Sequence(list.into()), any()])
+        }
+        _ => {
+            let one = Shape::Sequence(vec![Shape::Until(opener), call]);
+            match several {
+                true => Shape::Sequence(vec![Shape::Repeat(Box::new(one), 0, None), any()]),
+                false => Shape::Choice(vec![one, any()]),
+            }
+        }
+    };
+    Ok(Language { start: behind_reasoning(format, start, thinks, body), rules })
+}
+
+/// The shape of a call without the marker that it begins with.
+fn without_opener(call: Shape, opener: &str) -> Shape {
+    match call {
+        Shape::Sequence(mut parts) => {
+            if let Some(Shape::Text(text)) = parts.first_mut()
+                && let Some(rest) = text.strip_prefix(opener)
+            {
+                *text = rest.to_owned();
+            }
+            Shape::Sequence(parts)
+        }
+        other => other,
+    }
+}
+
 /// Language of answers that are JSON, behind the reasoning and in the channel that the model has for
 /// answers. `None` if nothing stands before the JSON.
 pub(crate) fn answer(

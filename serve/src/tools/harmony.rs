@@ -11,6 +11,7 @@
 //! reasoning, a call of a function that the request has, or a message for the user, is text as the model
 //! wrote it, markers included.
 
+use super::Calls;
 use super::format::Start;
 use super::json::{JsonScan, Scan};
 use super::parser::{Found, find};
@@ -64,6 +65,7 @@ enum Header {
 #[derive(Debug)]
 pub(crate) struct Harmony {
     functions: Vec<Function>,
+    /// Calls are delivered before they are complete.
     eager: bool,
     at: At,
     buffer: String,
@@ -71,18 +73,13 @@ pub(crate) struct Harmony {
 
 impl Harmony {
     /// Parser of an answer. Without functions, nothing is a call.
-    pub(crate) fn new(start: Start, functions: Vec<Function>) -> Harmony {
+    pub(crate) fn new(start: Start, functions: Vec<Function>, calls: Calls) -> Harmony {
         let at = match start {
             Start::Fresh | Start::Behind => At::Header(true),
             Start::Reasoning => At::Reasoning,
             Start::Text => At::Text,
         };
-        Harmony { functions, eager: false, at, buffer: String::new() }
-    }
-
-    /// Delivers calls before they are complete, if `eager`.
-    pub(crate) fn eager(self, eager: bool) -> Harmony {
-        Harmony { eager, ..self }
+        Harmony { functions, eager: calls == Calls::Forced, at, buffer: String::new() }
     }
 
     fn run(&mut self, ended: bool, parts: &mut Vec<Part>) {

@@ -7,8 +7,11 @@
 //! - `force` and `values` make the languages of answers that call a tool.
 //! - `history` converts messages.
 
+mod compile;
 mod dialect;
 mod force;
+#[cfg(test)]
+mod forced;
 mod format;
 mod gemma;
 mod harmony;
@@ -27,6 +30,7 @@ mod xml;
 
 use teff_runtime::template::Json;
 
+pub(crate) use compile::Markup;
 pub(crate) use dialect::Dialect;
 pub(crate) use force::Language;
 pub(crate) use turns::{Turns, name_error};
@@ -42,6 +46,7 @@ fn functions(tools: &[Tool]) -> Vec<Function> {
     let function = |tool: &Tool| Function {
         name: tool.name.clone(),
         parameters: tool.parameters.as_ref().map_or_else(no_parameters, value),
+        strict: tool.json.get("function").and_then(|f| f.get("strict")) == Some(&Json::Bool(true)),
     };
     tools.iter().map(function).collect()
 }
@@ -71,18 +76,29 @@ pub(crate) fn value(json: &Json) -> serde_json::Value {
     }
 }
 
+/// What is known of the calls in an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Calls {
+    /// The model writes what it likes.
+    #[default]
+    Free,
+    /// A grammar makes calls valid that begin with the format's marker.
+    Strict,
+    /// A grammar makes the answer calls.
+    Forced,
+}
+
 /// Parser of an answer in a format that begins at `start`.
 ///
-/// Without functions it finds reasoning alone. `forced` says that a grammar makes the answer calls: their
-/// arguments are then delivered as they come.
+/// Without functions it finds reasoning alone. The arguments of forced calls are delivered as they come.
 fn parser(
     format: Format,
     start: Start,
     functions: Vec<Function>,
-    forced: bool,
+    calls: Calls,
 ) -> Box<dyn AnswerParser> {
     match format {
-        Format::Harmony => Box::new(Harmony::new(start, functions).eager(forced)),
-        _ => Box::new(CallParser::new(format, start, functions).eager(forced)),
+        Format::Harmony => Box::new(Harmony::new(start, functions, calls)),
+        _ => Box::new(CallParser::new(format, start, functions, calls)),
     }
 }

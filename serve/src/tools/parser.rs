@@ -12,9 +12,10 @@
 //! behind which no call stands becomes text, and the search goes on behind it. Blanks beside calls and
 //! reasoning are markup and dropped. None of this depends on how the text is cut into pieces.
 //!
-//! Where a grammar forces calls ([`CallParser::eager`]), they are calls from their first bytes on, and
+//! Where a grammar forces calls ([`Calls::Forced`]), they are calls from their first bytes on, and
 //! arguments in JSON are delivered as they come.
 
+use super::Calls;
 use super::format::{Format, Reasoning, Start};
 use super::scan::{Call, CallScan, Function, Kind, Step};
 use crate::job::{AnswerParser, Part};
@@ -52,7 +53,7 @@ pub(crate) struct CallParser {
     format: Format,
     reasoning: Option<Reasoning>,
     functions: Vec<Function>,
-    eager: bool,
+    calls: Calls,
     at: At,
     /// Text that is not delivered yet.
     buffer: String,
@@ -64,7 +65,12 @@ pub(crate) struct CallParser {
 
 impl CallParser {
     /// Parser of an answer that begins at `start`. Without functions, nothing is a call.
-    pub(crate) fn new(format: Format, start: Start, functions: Vec<Function>) -> CallParser {
+    pub(crate) fn new(
+        format: Format,
+        start: Start,
+        functions: Vec<Function>,
+        calls: Calls,
+    ) -> CallParser {
         let at = match start {
             Start::Fresh => At::Fresh,
             Start::Reasoning => At::Reasoning(true),
@@ -75,17 +81,12 @@ impl CallParser {
             format,
             reasoning: format.reasoning(),
             functions,
-            eager: false,
+            calls,
             at,
             buffer: String::new(),
             blanks: String::new(),
             beside: false,
         }
-    }
-
-    /// Delivers calls before they are complete, if `eager`.
-    pub(crate) fn eager(self, eager: bool) -> CallParser {
-        CallParser { eager, ..self }
     }
 
     /// Markers behind which calls stand.
@@ -95,6 +96,7 @@ impl CallParser {
         }
         match self.format {
             Format::Hermes => &[("<tool_call>", Kind::Tag { xml: false })],
+            Format::Xml if self.calls != Calls::Free => &[("<tool_call>", Kind::Tag { xml: true })],
             Format::Xml => &[("<tool_call>", Kind::Tag { xml: true }), ("<function=", Kind::Xml)],
             Format::Llama => &[("<|python_tag|>", Kind::Object)],
             Format::MistralList | Format::MistralId | Format::MistralArgs => {
@@ -241,7 +243,7 @@ impl CallParser {
         let marker = open.marker;
         match open.scan.step(&text[marker..], ended, &self.functions) {
             Step::More => {
-                if self.eager {
+                if self.calls == Calls::Forced {
                     self.deliver(&text[marker..], parts);
                 }
                 (0, false)

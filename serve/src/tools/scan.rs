@@ -11,6 +11,8 @@ pub(crate) struct Function {
     pub(crate) name: String,
     /// JSON schema of the arguments, always an object.
     pub(crate) parameters: serde_json::Value,
+    /// True if arguments must be valid even where no call is forced.
+    pub(crate) strict: bool,
 }
 
 /// A call: the function's name, and the arguments as the text of a JSON object.

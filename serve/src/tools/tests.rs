@@ -30,7 +30,8 @@ impl Answer {
 
 /// Functions of the tests.
 pub(super) fn some_functions() -> Vec<Function> {
-    let function = |name: &str, parameters| Function { name: name.into(), parameters };
+    let function =
+        |name: &str, parameters| Function { name: name.into(), parameters, strict: false };
     vec![
         function(
             "get_weather",
@@ -57,10 +58,10 @@ pub(super) fn some_functions() -> Vec<Function> {
 fn parse_pieces<'a>(
     format: Format,
     start: Start,
-    eager: bool,
+    calls: Calls,
     pieces: impl Iterator<Item = &'a str>,
 ) -> Answer {
-    let mut parser = parser(format, start, some_functions(), eager);
+    let mut parser = parser(format, start, some_functions(), calls);
     let mut parts = Vec::new();
     for piece in pieces {
         parser.push(piece, &mut parts);
@@ -84,9 +85,9 @@ fn pieces(text: &str, n: usize) -> impl Iterator<Item = &str> {
 
 /// The answer of a text, which must not depend on how it is cut.
 pub(super) fn parse(format: Format, start: Start, text: &str) -> Answer {
-    let whole = parse_pieces(format, start, false, std::iter::once(text));
+    let whole = parse_pieces(format, start, Calls::Free, std::iter::once(text));
     for n in (1..=12).chain([17, 40]) {
-        let cut = parse_pieces(format, start, false, pieces(text, n));
+        let cut = parse_pieces(format, start, Calls::Free, pieces(text, n));
         assert_eq!(cut, whole, "{format:?}: {text:?} by {n}");
     }
     whole
@@ -159,7 +160,7 @@ fn what_is_no_call_is_text() {
     assert_eq!(fresh(Format::Hermes, text), answer("<tool_call> {\"a\"", "", &[("now", "{}")]));
     // Without functions, nothing is a call.
     let text = "<think>x</think> <tool_call>{\"name\": \"now\"}</tool_call> ";
-    let mut parser = parser(Format::Hermes, Start::Fresh, Vec::new(), false);
+    let mut parser = parser(Format::Hermes, Start::Fresh, Vec::new(), Calls::Free);
     let mut parts = Vec::new();
     parser.push(text, &mut parts);
     parser.finish(&mut parts);
@@ -389,14 +390,14 @@ fn forced_arguments_come_as_they_are_written() {
         let text = format!("{before}{arguments}{behind}");
         let expected = answer("", "", &[("get_weather", arguments)]);
         for n in 1..20 {
-            let got = parse_pieces(format, Start::Fresh, true, pieces(&text, n));
+            let got = parse_pieces(format, Start::Fresh, Calls::Forced, pieces(&text, n));
             assert_eq!(got, expected, "{format:?} by {n}");
         }
         // Half of it gives half of the arguments, even if the generation ends there.
         let half = before.len() + 12;
-        let got = parse_pieces(format, Start::Fresh, true, pieces(&text[..half], 3));
+        let got = parse_pieces(format, Start::Fresh, Calls::Forced, pieces(&text[..half], 3));
         assert_eq!(got, answer("", "", &[("get_weather", &arguments[..12])]), "{format:?}");
-        let mut parser = parser(format, Start::Fresh, some_functions(), true);
+        let mut parser = parser(format, Start::Fresh, some_functions(), Calls::Forced);
         let mut parts = Vec::new();
         parser.push(&text[..half], &mut parts);
         assert_eq!(Answer::of(parts), got);
@@ -477,7 +478,7 @@ proptest::proptest! {
         cuts in proptest::collection::vec(1..9usize, 1..8),
     ) {
         let text: String = fragments.iter().map(|&i| FRAGMENTS[i]).collect();
-        let whole = parse_pieces(format, start, false, std::iter::once(&*text));
+        let whole = parse_pieces(format, start, Calls::Free, std::iter::once(&*text));
         let mut lengths = cuts.iter().cycle();
         let mut ends = vec![0];
         let starts: Vec<usize> = text.char_indices().map(|(i, _)| i).collect();
@@ -487,7 +488,7 @@ proptest::proptest! {
             ends.push(starts.get(at).copied().unwrap_or(text.len()));
         }
         let pieces = ends.windows(2).map(|w| &text[w[0]..w[1]]);
-        let cut = parse_pieces(format, start, false, pieces);
+        let cut = parse_pieces(format, start, Calls::Free, pieces);
         proptest::prop_assert_eq!(&cut, &whole, "{:?}", &text);
         for (name, arguments) in &whole.calls {
             proptest::prop_assert!(name == "now" && json::is_object(arguments), "{}", arguments);

@@ -106,17 +106,21 @@ impl Turns {
 }
 
 impl Tool {
-    /// Tool of these parts.
+    /// Tool of these parts. The arguments of calls must be valid if it is `strict`.
     pub(crate) fn function(
         name: &str,
         description: Option<&str>,
         parameters: Option<&Map<String, Value>>,
+        strict: bool,
     ) -> Tool {
         let parameters = parameters.map(|map| to_template(&Value::Object(map.clone())));
         let mut function = vec![("name".to_owned(), name.into())];
         // Templates write it without asking whether it is there.
         function.push(("description".to_owned(), description.unwrap_or_default().into()));
         function.extend(parameters.clone().map(|json| ("parameters".to_owned(), json)));
+        if strict {
+            function.push(("strict".to_owned(), Json::Bool(true)));
+        }
         let json = Json::Object(vec![
             ("type".to_owned(), "function".into()),
             ("function".to_owned(), Json::Object(function)),

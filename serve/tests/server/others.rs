@@ -104,6 +104,7 @@ fn properties() {
     assert_eq!(settings["params"]["max_tokens"], 99);
     assert_eq!((&props["total_slots"], &props["model_alias"]), (&json!(4), &json!("story")));
     assert_eq!(props["chat_template"], crate::common::TEMPLATE);
+    assert_eq!(props["chat_template_source"], "option");
     assert_eq!(props["eos_token"], "<|endoftext|>");
 }
 

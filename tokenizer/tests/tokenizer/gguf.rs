@@ -246,6 +246,19 @@ fn a_sentence_piece_s_end_is_never_made_of_text() {
 }
 
 #[test]
+fn the_longest_token_is_known() {
+    let longest = |keys: Keys| keys.build().unwrap().longest_token();
+    assert_eq!(longest(bytes(&[], &[]).str(PRE, "gpt-2")), 1);
+    // In bytes of the text: a letter of the byte alphabet is one.
+    let words = [("\u{120}ab", 1), ("<|end|>", 3)];
+    let merges = ["a b", "\u{120} ab"];
+    let with = |n: usize| bytes(&[&[("ab", 1)], &words[..n]].concat(), &merges[..n.min(1) + 1]);
+    assert_eq!(longest(with(1).str(PRE, "gpt-2")), 3);
+    assert_eq!(longest(with(2).str(PRE, "gpt-2")), 7);
+    assert_eq!(longest(pieces(&[("<unk>", 2), ("\u{2581}\u{e9}", 1)])), 5);
+}
+
+#[test]
 fn what_llama_cpp_accepts_is_accepted_with_a_warning() {
     let tokens =
         [("<unk>", 2), ("<s>", 3), ("</s>", 3), ("▁", 1), ("a", 0), ("▁a", 9), ("<0x0A>", 1)];

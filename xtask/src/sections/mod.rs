@@ -9,7 +9,6 @@ pub(crate) mod lints;
 pub(crate) mod packages;
 pub(crate) mod ported;
 pub(crate) mod sanitizer;
-#[expect(dead_code, reason = "its sections stand in the table once `teff serve` is there")]
 pub(crate) mod serve;
 pub(crate) mod source;
 pub(crate) mod tests;

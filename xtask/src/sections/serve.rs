@@ -1,4 +1,4 @@
-//! `serve_page`: `teff serve` as browsers meet it.
+//! `serve`: `teff serve` as browsers and the clients of others meet it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,21 +6,29 @@ use std::process::{Child, ExitStatus};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::cmd::{Cmd, Outcome, Stop, fail};
+use crate::cmd::{Cmd, Outcome, fail};
 use crate::job::Job;
 
 /// A model that writes stories, and has no chat template.
 const STORIES: &str = "examples/gpt2/model.gguf";
 
-/// A model of random weights, for conversations by [`TEMPLATE`].
-const RANDOM: &str = "tests/data/qwen3/qwen3-Q4_0.gguf";
+/// A model of random weights with a vocabulary of bytes and a long context, for conversations by [`TEMPLATE`].
+const RANDOM: &str = "tests/data/phi4-short/phi4-short-Q8_0.gguf";
+
+/// The tests of clients.
+const CLIENTS: &str = "serve/tests/clients";
 
 /// A chat template, for models that have none.
-const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
-    {% if add_generation_prompt %}assistant: {% endif %}";
+const TEMPLATE: &str = "serve/tests/clients/template.jinja";
+
+/// Sampling by which a model of random weights doesn't say one byte over and over.
+const HOT: &str = "--temperature 3 --top-k 0 --top-p 1 --min-p 0";
 
 /// Time that a server has to listen, or to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time that the clients have to be installed.
+const INSTALLATION: Duration = Duration::from_secs(300);
 
 /// A running server, which ends with this value.
 struct Server {
@@ -32,9 +40,9 @@ struct Server {
 
 impl Server {
     /// Starts `teff serve` with a model and further options, on a free port; `name` is that of its log.
-    fn start(job: &Job, name: &str, teff: &Path, model: &str, options: &[&str]) -> Outcome<Server> {
+    fn start(job: &Job, name: &str, teff: &Path, model: &str, options: &str) -> Outcome<Server> {
         let log = job.file(&format!("{name}.log"));
-        let cmd = Cmd::new(teff).args(["serve", model, "--port", "0"]).args(options);
+        let cmd = Cmd::new(teff).args(["serve", model]).line("--port 0 -t 1").line(options);
         let mut server = Server { child: cmd.start(&log)?, log, url: String::new() };
         let began = Instant::now();
         loop {
@@ -64,23 +72,13 @@ impl Server {
             return fail(format!("teff serve ended by itself, {status}: {}", self.said()?));
         }
         Cmd::new("kill").arg("-TERM").arg(self.child.id().to_string()).run()?;
-        let status = self.wait()?;
+        let status = wait(&mut self.child, PATIENCE)?;
         let said = self.said()?;
-        if !status.success() || said.contains("panicked") {
-            return fail(format!("teff serve ended by SIGTERM with {status}: {said}"));
+        match status {
+            Some(status) if status.success() && !said.contains("panicked") => Ok(()),
+            Some(status) => fail(format!("teff serve ended by SIGTERM with {status}: {said}")),
+            None => fail(format!("teff serve doesn't end by SIGTERM: {said}")),
         }
-        Ok(())
-    }
-
-    fn wait(&mut self) -> Outcome<ExitStatus> {
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            sleep(Duration::from_millis(20));
-        }
-        Err(Stop::Fail(format!("teff serve doesn't end by SIGTERM: {}", self.said()?)))
     }
 }
 
@@ -101,29 +99,105 @@ fn address(said: &str) -> Option<&str> {
     (!port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())).then_some(url)
 }
 
-/// The page of `teff serve` in headless Chromium: against a scripted server, which does what no model could be made to do; and
-/// against `teff serve` with a model that continues texts, one that converses, and one behind a key.
-pub(crate) fn serve_page(job: &Job) -> Outcome {
+/// Python with the packages of `requirements.txt`, in a folder of the section.
+struct Python {
+    folder: PathBuf,
+    /// The installation in progress, if they were not there yet.
+    pip: Option<Child>,
+    log: PathBuf,
+}
+
+impl Python {
+    const REQUIREMENTS: &str = "requirements.txt";
+
+    /// Begins to install the packages, unless they are there.
+    fn start(job: &Job) -> Outcome<Python> {
+        let mut python = Python { folder: job.file("venv"), pip: None, log: job.file("pip.log") };
+        let wanted = fs::read(Path::new(CLIENTS).join(Self::REQUIREMENTS))?;
+        // An earlier run has put this there at its end.
+        if fs::read(python.folder.join(Self::REQUIREMENTS)).is_ok_and(|found| found == wanted) {
+            return Ok(python);
+        }
+        let _ = fs::remove_dir_all(&python.folder);
+        Cmd::new("python3").line("-m venv --without-pip").arg(&python.folder).run()?;
+        // All packages are named with their versions, and none is built.
+        let pip = Cmd::new("python3").line("-m pip --python").arg(python.path());
+        let pip = pip.line("install -q --no-input --disable-pip-version-check --no-compile");
+        let pip = pip.line("--root-user-action ignore --no-deps --only-binary :all: -r");
+        let pip = pip.arg(Path::new(CLIENTS).join(Self::REQUIREMENTS));
+        python.pip = Some(pip.start(&python.log)?);
+        Ok(python)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join("bin/python")
+    }
+
+    /// Waits for the packages, and gives the interpreter's path.
+    fn ready(mut self) -> Outcome<PathBuf> {
+        if let Some(pip) = &mut self.pip {
+            let status = wait(pip, INSTALLATION)?;
+            if !status.is_some_and(|status| status.success()) {
+                let said = String::from_utf8_lossy(&fs::read(&self.log)?).into_owned();
+                return fail(format!("the clients can't be installed: {said}"));
+            }
+            let requirements = Path::new(CLIENTS).join(Self::REQUIREMENTS);
+            fs::copy(requirements, self.folder.join(Self::REQUIREMENTS))?;
+        }
+        Ok(self.path())
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        if let Some(pip) = &mut self.pip {
+            let _ = pip.kill();
+            let _ = pip.wait();
+        }
+    }
+}
+
+/// Waits for the end of a program; `None` if it runs on.
+fn wait(child: &mut Child, patience: Duration) -> Outcome<Option<ExitStatus>> {
+    let began = Instant::now();
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || began.elapsed() > patience {
+            return Ok(status);
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// The page of `teff serve` in headless Chromium, and programs of others that talk to it.
+pub(crate) fn serve(job: &Job) -> Outcome {
     println!("node {}", Cmd::new("node").arg("--version").read()?.trim());
     println!("{}", Cmd::new("chromedriver").arg("--version").read()?.trim());
+    println!("{}", Cmd::new("python3").arg("--version").read()?.trim());
+    // The page waits more than it computes.
+    let python = Python::start(job)?;
+    let teff = job.here()?;
+    page(job, &teff)?;
+    clients(job, &teff, &python.ready()?)
+}
+
+/// The page against a scripted server, which does what no model could be made to do; and against `teff serve` with a model
+/// that continues texts, one that converses, and one behind a key.
+fn page(job: &Job, teff: &Path) -> Outcome {
     let test = |name: &str| {
         let test = Cmd::new("timeout").line("300 node serve/tests/page/browser.mjs --shots");
         test.arg(job.file(name))
     };
-    job.step("a scripted server");
+    job.step("the page, with a scripted server");
     test("scripted").run()?;
-    let (teff, template) = (job.here()?, job.file("template.jinja"));
-    fs::write(&template, TEMPLATE)?;
-    let template = template.to_string_lossy();
     let key = format!("key-{}", std::process::id());
-    let cases: [(&str, &str, &[&str]); 3] = [
-        ("texts", STORIES, &[]),
-        ("conversations", RANDOM, &["--chat-template", &template]),
-        ("key", STORIES, &["--api-key", &key]),
-    ];
-    for (name, model, options) in cases {
-        job.step(name);
-        let server = Server::start(job, name, &teff, model, options)?;
+    for (name, model, options) in [
+        ("texts", STORIES, String::new()),
+        ("conversations", RANDOM, format!("--chat-template {TEMPLATE}")),
+        ("key", STORIES, format!("--api-key {key}")),
+    ] {
+        job.step(&format!("the page: {name}"));
+        let server = Server::start(job, name, teff, model, &options)?;
         let mut test = test(name).args(["--url", &server.url]);
         if name == "key" {
             test = test.args(["--key", &key]);
@@ -132,6 +206,21 @@ pub(crate) fn serve_page(job: &Job) -> Outcome {
         server.stop()?;
     }
     Ok(())
+}
+
+/// Packages for Python that programs use, and what they make of the server's answers and errors.
+fn clients(job: &Job, teff: &Path, python: &Path) -> Outcome {
+    job.step("clients");
+    let key = format!("key-{}", std::process::id());
+    let options = format!("--chat-template {TEMPLATE} --alias tiny --api-key {key} {HOT}");
+    let server = Server::start(job, "clients", teff, RANDOM, &options)?;
+    let cache = format!("pycache_prefix={}", job.file("pycache").display());
+    let test = Cmd::new("timeout").arg("300").arg(python).args(["-s", "-E", "-X", &cache]);
+    let test = test.arg(Path::new(CLIENTS).join("main.py")).args(["--url", &server.url]);
+    // Clients would ask a proxy of the environment.
+    let test = test.args(["--key", &key, "--model", "tiny"]).env("NO_PROXY", "127.0.0.1");
+    test.env("no_proxy", "127.0.0.1").run()?;
+    server.stop()
 }
 
 #[cfg(test)]

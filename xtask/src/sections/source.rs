@@ -21,7 +21,7 @@ const UNSAFE: [&str; 12] = [
     "runtime/src/session/builder.rs",   // and its table of tensors
     "runtime/src/capi/",                // pointers of C
     "src/cmd/alloc_count.rs",           // a heap that counts
-    "src/cmd/chat/interrupt.rs",        // Ctrl-C: std has no signals
+    "src/cmd/interrupt.rs",             // Ctrl-C: std has no signals
 ];
 
 /// The crates without std.

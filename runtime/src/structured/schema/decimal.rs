@@ -457,8 +457,8 @@ fn at_most(high: &str) -> String {
 /// Numbers from `near`, which isn't negative, to `far`, without signs.
 fn magnitudes(near: &Bound, far: Option<&Bound>, places: usize) -> Vec<String> {
     let most = Bound {
-        value: Decimal { whole: "9".repeat(MAX_DIGITS), ..Decimal::zero() },
-        excluded: false,
+        value: Decimal { whole: format!("1{}", "0".repeat(MAX_DIGITS)), ..Decimal::zero() },
+        excluded: true,
     };
     let far = far.unwrap_or(&most);
     let shown = |whole: &str| if whole.is_empty() { "0".to_string() } else { whole.to_string() };

@@ -137,6 +137,7 @@ impl Builder {
         let alternatives = self.document.alternatives(key, &mut self.work)?;
         let mut out: Vec<Values> = Vec::new();
         let mut scalars: Vec<Scalar> = Vec::new();
+        let mut seen = BTreeSet::new();
         for merged in alternatives {
             let fixed = [
                 (kind::NULL, Scalar::Null),
@@ -145,7 +146,7 @@ impl Builder {
             ];
             let fixed = fixed.into_iter().filter(|f| merged.kinds & f.0 != 0).map(|f| f.1);
             for scalar in fixed.chain(merged.scalars.iter().cloned()) {
-                if !scalars.contains(&scalar) {
+                if seen.insert(scalar.key()) {
                     scalars.push(scalar);
                 }
             }
@@ -239,13 +240,15 @@ impl Builder {
         let required = merged.required.iter().filter(|name| seen.insert((*name).clone()));
         taken.extend(required.cloned());
         let names = self.names(ids)?;
+        let required: BTreeSet<&String> = merged.required.iter().collect();
         let mut properties = Vec::new();
         for name in &taken {
+            self.work.merge(ids.len())?;
             let mut allowed = false;
             for options in &names {
                 allowed = allowed || self.named(options, name)?;
             }
-            let required = merged.required.contains(name);
+            let required = required.contains(name);
             let key = match allowed {
                 true => Some(self.document.property(ids, name)?),
                 false => None,

@@ -1,5 +1,7 @@
 //! Schemas that hold at once, as one.
 
+use std::collections::BTreeSet;
+
 use super::super::GrammarError;
 use super::super::limits::{MAX_COMBINATIONS, MAX_MERGES};
 use super::decimal::{Decimal, Range};
@@ -34,13 +36,19 @@ pub(super) struct Work {
 }
 
 impl Work {
-    fn combination(&mut self, merged: usize) -> Result<(), GrammarError> {
+    /// Counts one combination of branches, and its schemas.
+    fn combination(&mut self, schemas: usize) -> Result<(), GrammarError> {
         self.combinations += 1;
-        self.merges += merged + 1;
         if self.combinations > MAX_COMBINATIONS {
-            let reason = "`anyOf` and `oneOf` have more than 20000 combinations of branches";
+            let reason = "`anyOf` and `oneOf` have too many combinations of branches";
             return Err(GrammarError::TooComplex { reason: reason.into() });
         }
+        self.merge(schemas)
+    }
+
+    /// Counts schemas, values or properties that are looked at.
+    pub(super) fn merge(&mut self, schemas: usize) -> Result<(), GrammarError> {
+        self.merges = self.merges.saturating_add(schemas + 1);
         if self.merges > MAX_MERGES {
             let reason = "too many schemas hold at once";
             return Err(GrammarError::TooComplex { reason: reason.into() });
@@ -53,36 +61,41 @@ impl Work {
 #[derive(Clone, Default)]
 struct Choice<'a> {
     ids: Vec<Id>,
+    seen: BTreeSet<Id>,
     groups: Vec<&'a [Id]>,
     kinds: u8,
 }
 
 impl Document {
     /// Adds schemas and those that hold with them.
-    fn close<'a>(&'a self, choice: &mut Choice<'a>, more: &[Id]) {
+    fn close<'a>(
+        &'a self,
+        choice: &mut Choice<'a>,
+        more: &[Id],
+        work: &mut Work,
+    ) -> Result<(), GrammarError> {
         let mut stack: Vec<Id> = more.iter().rev().copied().collect();
         while let Some(id) = stack.pop() {
-            if choice.ids.contains(&id) {
+            let schema = &self.schemas[id];
+            work.merge(schema.all.len())?;
+            if !choice.seen.insert(id) {
                 continue;
             }
-            let schema = &self.schemas[id];
             choice.ids.push(id);
-            choice.kinds &= schema.kinds & self.scalar_kinds(id);
+            choice.kinds &= schema.kinds;
+            if let Some(scalars) = &schema.scalars {
+                choice.kinds &= scalars.iter().fold(0, |kinds, scalar| kinds | scalar.kind());
+            }
             choice.groups.extend(schema.any.iter().map(Vec::as_slice));
             stack.extend(schema.all.iter().rev());
         }
-    }
-
-    /// Kinds that `const` and `enum` leave.
-    fn scalar_kinds(&self, id: Id) -> u8 {
-        let Some(scalars) = &self.schemas[id].scalars else { return kind::ALL };
-        scalars.iter().fold(0, |kinds, scalar| kinds | scalar_kind(scalar))
+        Ok(())
     }
 
     /// All ways to choose a branch of each `anyOf` and `oneOf`.
     fn choices(&self, key: &[Id], work: &mut Work) -> Result<Vec<Vec<Id>>, GrammarError> {
         let mut first = Choice { kinds: kind::ALL, ..Choice::default() };
-        self.close(&mut first, key);
+        self.close(&mut first, key, work)?;
         let mut stack = vec![first];
         let mut out = Vec::new();
         while let Some(mut choice) = stack.pop() {
@@ -96,7 +109,7 @@ impl Document {
             for &branch in group.iter().rev() {
                 work.combination(choice.ids.len())?;
                 let mut next = choice.clone();
-                self.close(&mut next, &[branch]);
+                self.close(&mut next, &[branch], work)?;
                 stack.push(next);
             }
         }
@@ -122,6 +135,7 @@ impl Document {
 
     fn merged(&mut self, ids: Vec<Id>, work: &mut Work) -> Result<Merged, GrammarError> {
         work.combination(ids.len())?;
+        let mut required = BTreeSet::new();
         let mut merged = Merged {
             kinds: kind::ALL,
             scalars: Vec::new(),
@@ -162,17 +176,19 @@ impl Document {
             }
             merged.min_items = merged.min_items.max(schema.min_items);
             merged.max_items = least(merged.max_items, schema.max_items);
+            work.merge(schema.required.len())?;
             for name in &schema.required {
-                if !merged.required.contains(name) {
+                if required.insert(name) {
                     merged.required.push(name.clone());
                 }
             }
             merged.min_properties = merged.min_properties.max(schema.min_properties);
             merged.max_properties = least(merged.max_properties, schema.max_properties);
             if let Some(more) = &schema.scalars {
+                work.merge(more.len())?;
                 scalars = Some(match scalars {
                     None => more.clone(),
-                    Some(before) => before.into_iter().filter(|s| same(more, s)).collect(),
+                    Some(before) => shared(before, more),
                 });
             }
         }
@@ -183,8 +199,9 @@ impl Document {
         }
         merged.ids = ids;
         if let Some(scalars) = scalars {
+            let mut seen = BTreeSet::new();
             for scalar in scalars {
-                if !merged.scalars.contains(&scalar) && self.allows(&merged, &scalar)? {
+                if seen.insert(scalar.key()) && self.allows(&merged, &scalar)? {
                     merged.scalars.push(scalar);
                 }
             }
@@ -208,7 +225,7 @@ impl Document {
 
     /// True if the other keywords allow this value of `const` or `enum`.
     fn allows(&mut self, merged: &Merged, scalar: &Scalar) -> Result<bool, GrammarError> {
-        if merged.kinds & scalar_kind(scalar) == 0 {
+        if merged.kinds & scalar.kind() == 0 {
             return Ok(false);
         }
         Ok(match scalar {
@@ -238,9 +255,8 @@ impl Document {
         let mut out = Vec::new();
         for &id in ids {
             let schema = &self.schemas[id];
-            let named = schema.properties.iter().filter(|p| p.0 == name).map(|p| p.1);
             let before = out.len();
-            out.extend(named);
+            out.extend(schema.named.get(name));
             for &(pattern, child) in &schema.pattern_properties {
                 if self.strings.matches(pattern, name)? {
                     out.push(child);
@@ -318,14 +334,15 @@ impl Document {
         depth: usize,
         work: &mut Work,
     ) -> Result<bool, GrammarError> {
-        work.combination(0)?;
+        work.combination(a.scalars.len() + b.scalars.len())?;
+        if !a.scalars.is_empty() && !b.scalars.is_empty() {
+            if !shared(a.scalars.clone(), &b.scalars).is_empty() {
+                return Ok(false);
+            }
+        }
         for (one, other) in [(a, b), (b, a)] {
             for scalar in &one.scalars {
-                let shared = match other.scalars.is_empty() {
-                    true => self.allows(other, scalar)?,
-                    false => same(&other.scalars, scalar),
-                };
-                if shared {
+                if other.kinds & scalar.kind() != 0 && self.allows(other, scalar)? {
                     return Ok(false);
                 }
             }
@@ -381,20 +398,8 @@ impl Document {
     }
 }
 
-pub(super) fn scalar_kind(scalar: &Scalar) -> u8 {
-    match scalar {
-        Scalar::Null => kind::NULL,
-        Scalar::Bool(false) => kind::FALSE,
-        Scalar::Bool(true) => kind::TRUE,
-        Scalar::Number(..) => kind::NUMBER,
-        Scalar::String(_) => kind::STRING,
-    }
-}
-
-/// True if the value is among these, however a number is written.
-fn same(scalars: &[Scalar], scalar: &Scalar) -> bool {
-    scalars.iter().any(|other| match (other, scalar) {
-        (Scalar::Number(a, _), Scalar::Number(b, _)) => a == b,
-        _ => other == scalar,
-    })
+/// The values that are among others too, however a number is written.
+fn shared(values: Vec<Scalar>, others: &[Scalar]) -> Vec<Scalar> {
+    let others: BTreeSet<String> = others.iter().map(Scalar::key).collect();
+    values.into_iter().filter(|value| others.contains(&value.key())).collect()
 }

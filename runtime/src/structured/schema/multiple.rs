@@ -10,6 +10,9 @@ use super::graph::Numbers;
 /// Digits behind the point of a step.
 const MAX_PLACES: usize = 6;
 
+/// Largest step, without its point: its remainders are states of the lexer.
+const MAX_STEP: f64 = 1_000.0;
+
 /// Bounds the range to numbers that floats hold exactly, and refuses steps that they don't.
 pub(super) fn bounded(range: &mut Range, step: &Decimal, at: &str) -> Result<(), GrammarError> {
     let text = step.to_string();
@@ -20,7 +23,7 @@ pub(super) fn bounded(range: &mut Range, step: &Decimal, at: &str) -> Result<(),
     };
     if places > MAX_PLACES || !is_read_exactly(&text, places) {
         return unsupported(format!(
-            "{text} isn't read exactly: write an integer or a power of ten"
+            "{text} isn't an integer up to 1000, such a number of hundredths and the like, or a power of ten"
         ));
     }
     let most = "9".repeat(EXACT_DIGITS - MAX_PLACES);
@@ -43,8 +46,7 @@ fn is_read_exactly(text: &str, places: usize) -> bool {
     }
     let digits = text.replace('.', "");
     let digits = digits.trim_start_matches('0');
-    // Beyond 16 bits, products of its remainders have no room.
-    shifts == places && value <= f64::from(u16::MAX) && format!("{value}") == digits
+    shifts == places && value <= MAX_STEP && format!("{value}") == digits
 }
 
 /// A schema for llguidance.

@@ -1,6 +1,6 @@
 //! Schemas as they are written: keywords, values and references.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Map, Number, Value};
 
@@ -34,6 +34,28 @@ pub(super) enum Scalar {
     String(String),
 }
 
+impl Scalar {
+    pub(super) fn kind(&self) -> u8 {
+        match self {
+            Scalar::Null => kind::NULL,
+            Scalar::Bool(false) => kind::FALSE,
+            Scalar::Bool(true) => kind::TRUE,
+            Scalar::Number(..) => kind::NUMBER,
+            Scalar::String(_) => kind::STRING,
+        }
+    }
+
+    /// A text that equal values have in common.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Scalar::Null => "null".to_string(),
+            Scalar::Bool(value) => value.to_string(),
+            Scalar::Number(value, _) => value.to_string(),
+            Scalar::String(text) => format!("\"{text}"),
+        }
+    }
+}
+
 /// A schema without its annotations.
 #[derive(Clone, Debug)]
 pub(super) struct Schema {
@@ -56,6 +78,8 @@ pub(super) struct Schema {
     pub(super) min_items: usize,
     pub(super) max_items: Option<usize>,
     pub(super) properties: Vec<(String, Id)>,
+    /// The same by name.
+    pub(super) named: BTreeMap<String, Id>,
     /// Patterns of names, in the table of strings.
     pub(super) pattern_properties: Vec<(usize, Id)>,
     pub(super) additional: Option<Id>,
@@ -89,6 +113,7 @@ impl Schema {
             min_items: 0,
             max_items: None,
             properties: Vec::new(),
+            named: BTreeMap::new(),
             pattern_properties: Vec::new(),
             additional: None,
             names: None,
@@ -326,6 +351,7 @@ impl<'a> Reader<'a> {
                 for (name, value) in self.map(keyword, at, value)? {
                     let id = self.later(below(at, keyword, name), value)?;
                     schema.properties.push((name.clone(), id));
+                    schema.named.insert(name.clone(), id);
                 }
             }
             "patternProperties" => {
@@ -343,11 +369,9 @@ impl<'a> Reader<'a> {
                 let names = value.as_array().map(|names| names.iter().map(Value::as_str));
                 let names = names.and_then(Iterator::collect::<Option<Vec<&str>>>);
                 let names = names.ok_or_else(|| invalid(keyword, at, "an array of names"))?;
-                for name in names {
-                    if !schema.required.iter().any(|other| other == name) {
-                        schema.required.push(name.to_string());
-                    }
-                }
+                let mut seen = BTreeSet::new();
+                let names = names.into_iter().filter(|name| seen.insert(*name));
+                schema.required.extend(names.map(str::to_string));
             }
             "minProperties" => schema.min_properties = count(keyword, at, value, MAX_COUNT)?,
             "maxProperties" => schema.max_properties = Some(count(keyword, at, value, MAX_COUNT)?),
@@ -528,10 +552,14 @@ impl<'a> Reader<'a> {
             return Err(GrammarError::TooLarge { what, limit: MAX_SCHEMAS });
         }
         if others.is_empty() {
-            schema.scalars = Some(match schema.scalars.take() {
-                Some(before) => before.into_iter().filter(|s| scalars.contains(s)).collect(),
-                None => scalars,
-            });
+            // Both of `const` and `enum`.
+            if schema.scalars.is_some() {
+                let id = self.push(schema.at.clone())?;
+                self.schemas[id].scalars = Some(scalars);
+                schema.all.push(id);
+                return Ok(());
+            }
+            schema.scalars = Some(scalars);
             return Ok(());
         }
         if !scalars.is_empty() {
@@ -563,7 +591,9 @@ impl<'a> Reader<'a> {
             Value::Object(map) => {
                 schema.kinds = kind::OBJECT;
                 for (name, value) in map {
-                    schema.properties.push((name.clone(), self.value(at, value)?));
+                    let id = self.value(at, value)?;
+                    schema.properties.push((name.clone(), id));
+                    schema.named.insert(name.clone(), id);
                     schema.required.push(name.clone());
                 }
                 schema.additional = Some(nothing(self)?);

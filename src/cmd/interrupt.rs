@@ -1,4 +1,4 @@
-//! Ctrl-C handling: stops the current answer, and ends the program if nothing is being generated.
+//! Ctrl-C handling: `chat` stops the current answer, and a batch ends after the texts that are written.
 //!
 //! std has no signal handling; the two functions needed from the system are linked anyway. On
 //! systems other than Unix, Ctrl-C ends the program as usual.
@@ -8,16 +8,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use teff::StopHandle;
 
-/// Handle of the session that Ctrl-C stops.
+/// Handle of the session that Ctrl-C stops, if any.
 static STOP: OnceLock<StopHandle> = OnceLock::new();
 
 /// Number of times Ctrl-C was pressed since [`listen`].
 static PRESSED: AtomicU32 = AtomicU32::new(0);
 
-/// Resets the count: from now on Ctrl-C cancels the steps of `stop`'s session and interrupts a read
-/// from the terminal. The third time it ends the program unconditionally.
-pub(super) fn listen(stop: &StopHandle) {
-    let _ = STOP.set(stop.clone());
+/// Resets the count: from now on Ctrl-C is counted, cancels the steps of `stop`'s session and
+/// interrupts a read from the terminal. The third time it ends the program unconditionally.
+pub(super) fn listen(stop: Option<&StopHandle>) {
+    if let Some(stop) = stop {
+        let _ = STOP.set(stop.clone());
+    }
     PRESSED.store(0, Ordering::Relaxed);
     system::listen();
 }

@@ -1,0 +1,84 @@
+//! Options that hold a text to a schema, a regular expression or a grammar.
+
+use teff::Model;
+use teff::runtime::engine::Constraint;
+use teff::runtime::structured::{Grammar, Grammars};
+
+use super::args::{Args, option, switch};
+use super::{Failure, prompt};
+
+/// Adds the options.
+pub(crate) fn options(command: clap::Command) -> clap::Command {
+    command
+        .next_help_heading("Form of the text")
+        .arg(
+            option(
+                "json-schema",
+                "FILE",
+                "write JSON that this JSON schema allows; the schema itself may stand in place of \
+                 its file",
+            )
+            .short('j')
+            .visible_alias("json-schema-file")
+            .value_hint(clap::ValueHint::FilePath),
+        )
+        .arg(switch("json", "write a JSON object"))
+        .arg(option("regex", "REGEX", "write text that matches this regular expression"))
+        .arg(
+            option("grammar", "FILE", "write text of this grammar, in llguidance's form of Lark")
+                .visible_alias("grammar-file")
+                .value_hint(clap::ValueHint::FilePath),
+        )
+}
+
+/// A grammar and its name in messages.
+pub(crate) struct Form {
+    grammar: Grammar,
+    name: String,
+}
+
+/// The grammar that the options ask for.
+pub(crate) fn read(args: &Args) -> Result<Option<Form>, Failure> {
+    let given = ["json-schema", "json", "regex", "grammar"].into_iter().filter(|id| args.has(id));
+    let given: Vec<&str> = given.collect();
+    if let [first, second, ..] = given[..] {
+        let (first, second) = (args.name(first), args.name(second));
+        let what = format!("{first} and {second} both say what the text is: leave one of them out");
+        return Err(Failure::Usage(what));
+    }
+    let Some(&id) = given.first() else { return Ok(None) };
+    let name = args.name(id);
+    let (grammar, name) = match id {
+        "json" => (Grammar::JsonObject, name),
+        "regex" => (Grammar::Regex(args.text(id)?.unwrap_or_default()), name),
+        _ => {
+            let path = args.path(id).unwrap_or_default();
+            // Where a file is meant, some type what would be in it.
+            let inline = path.to_str().filter(|text| text.trim_start().starts_with('{'));
+            match inline {
+                Some(schema) if id == "json-schema" => (Grammar::JsonSchema(schema.into()), name),
+                _ => {
+                    let text = prompt::of_file(&path)?;
+                    let name = path.display().to_string();
+                    let grammar = match id {
+                        "grammar" => Grammar::Lark(text),
+                        _ => Grammar::JsonSchema(text),
+                    };
+                    (grammar, name)
+                }
+            }
+        }
+    };
+    Ok(Some(Form { grammar, name }))
+}
+
+impl Form {
+    /// The constraint over a model's tokens.
+    pub(crate) fn constraint(&self, model: &Model) -> Result<Box<dyn Constraint>, Failure> {
+        let failure = |e: &dyn core::fmt::Display| Failure::Run(format!("{}: {e}", self.name));
+        let tokenizer = model.tokenizer().map_err(Failure::run)?;
+        let grammars =
+            Grammars::new(tokenizer, model.spec().vocab as usize).map_err(Failure::run)?;
+        grammars.compile(&self.grammar).map_err(|e| failure(&e))
+    }
+}
