@@ -8,3 +8,4 @@ mod gate;
 mod malformed;
 mod others;
 mod shutdown;
+mod structured;
