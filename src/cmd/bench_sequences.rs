@@ -75,7 +75,7 @@ pub(super) fn run(
                 None => options,
             };
             // Room for all of them, and no more.
-            let needed = Engine::builder(&model).options(options.with_cache(1 << 40));
+            let needed = Engine::builder(&model).options(options.with_cache(usize::MAX >> 8));
             let needed = needed.memory_requirements().map_err(Failure::run)?;
             let pages = sequences * context.div_ceil(teff::engine::PAGE) + 1;
             let each = (needed.page_bytes + needed.checkpoint_bytes) / needed.pages.max(1) + 64;

@@ -24,7 +24,7 @@ use super::gemv_interleaved::dots;
 use super::panel::Shape;
 use super::simd_reg::SimdReg;
 use super::unpack_interleaved::{Interleaved, UnpackInterleaved, groups};
-use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
+use crate::activations::{ACT_BLOCK, ACT_SUM};
 use crate::{Matrix, Q8Activations, REPACK_ROWS, Tile};
 
 /// Columns from which this driver is used.
@@ -44,9 +44,9 @@ const fn tile_columns<U: SimdReg>() -> usize {
 const AHEAD: usize = 8192;
 
 /// Tiles of `n` columns: first column and number. Where columns are left over, the last tile begins
-/// earlier and computes some again: the same bits. With fewer columns than a tile has, it begins at the
+/// earlier and computes some again: the same bits. `fine` activations have wide tiles alone. With fewer columns than a tile has, it begins at the
 /// first and the last column stands for the missing ones.
-fn tiles<U: SimdReg>(n: usize) -> impl Iterator<Item = (usize, usize)> {
+fn tiles<U: SimdReg>(n: usize, fine: bool) -> impl Iterator<Item = (usize, usize)> {
     let wide = tile_columns::<U>();
     let mut at = 0;
     core::iter::from_fn(move || {
@@ -54,7 +54,7 @@ fn tiles<U: SimdReg>(n: usize) -> impl Iterator<Item = (usize, usize)> {
         if left == 0 {
             return None;
         }
-        let width = if left <= 4 { 4 } else { wide };
+        let width = if left <= 4 && !fine { 4 } else { wide };
         let first = if left < width { n.saturating_sub(width) } else { at };
         at = (first + width).min(n);
         Some((first, width))
@@ -81,22 +81,54 @@ fn write_terms<B: UnpackInterleaved>(x: &Q8Activations<'_>, terms: &mut [i32]) {
     }
 }
 
-/// Columns of a tile and their terms.
-struct Columns<'x, const N: usize> {
-    x: [Q8Row<'x>; N],
+/// Columns of a tile: their codes, their lower plane (the codes again where there is none), their scales
+/// and their terms.
+struct Columns<const N: usize> {
+    q: [*const i8; N],
+    lo: [*const i8; N],
+    d: [*const f32; N],
     terms: [*const i32; N],
+}
+
+/// Adds to `sums` the products of the groups `w` with the codes from `first` on at each of `q`.
+///
+/// # Safety
+/// The CPU has the register's instructions; as many codes lie there.
+#[inline(always)]
+unsafe fn products<U: SimdReg, B: UnpackInterleaved, const N: usize>(
+    sums: &mut [U::I; N],
+    w: &[U::I],
+    q: &[*const i8; N],
+    first: usize,
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        if U::NARROW {
+            for (sum, &q) in sums.iter_mut().zip(q) {
+                *sum = dots::<U, B::Shape>(*sum, w, q.wrapping_add(first));
+            }
+            return;
+        }
+        for (g, w) in w.iter().enumerate() {
+            for (sum, &q) in sums.iter_mut().zip(q) {
+                let q = q.wrapping_add(first + 4 * g).cast::<i32>();
+                *sum = U::dot(*sum, *w, U::splat(q.read_unaligned()));
+            }
+        }
+    }
 }
 
 /// Adds to the accumulators what part `k` of a round of an interleaved block gives, which are blocks
 /// `b` of the rows.
 ///
 /// # Safety
-/// The CPU has the register's instructions; the block has the round, and the columns have block `b`.
+/// The CPU has the register's instructions; the block has the round, and the columns have block `b` (and
+/// a lower plane where `FINE`).
 #[inline(always)]
-unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize>(
+unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE: bool>(
     (interleaved, ready): (Interleaved, &B::Ready<U>),
     (round, k): (usize, usize),
-    columns: &Columns<'_, N>,
+    columns: &Columns<N>,
     b: usize,
     acc: &mut [U::F; N],
 ) {
@@ -112,27 +144,24 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize>(
             let (first, sub) = (a * ACT_BLOCK + i * B::SUB, a * subs + i);
             let mut own = [0; N];
             let mut sums = [U::splat(0); N];
+            if FINE {
+                // The upper plane counts 255 times.
+                products::<U, B, N>(&mut sums, w, &columns.q, first);
+                for sum in &mut sums {
+                    *sum = U::times255(*sum);
+                }
+            }
             for n in 0..N {
                 own[n] = *columns.terms[n].wrapping_add(sub);
                 // Formats with minimums have unsigned codes.
                 if !(B::MINS || signed) {
-                    sums[n] = U::splat(own[n]);
+                    sums[n] = U::add(sums[n], U::splat(own[n]));
                 }
             }
-            if U::NARROW {
-                for (sum, x) in sums.iter_mut().zip(&columns.x) {
-                    *sum = dots::<U, B::Shape>(*sum, w, x.q.as_ptr().wrapping_add(first));
-                }
-            } else {
-                for (g, w) in w.iter().enumerate() {
-                    for (sum, x) in sums.iter_mut().zip(&columns.x) {
-                        let q = x.q.as_ptr().wrapping_add(first + 4 * g).cast::<i32>();
-                        *sum = U::dot(*sum, *w, U::splat(q.read_unaligned()));
-                    }
-                }
-            }
+            let plane = if FINE { &columns.lo } else { &columns.q };
+            products::<U, B, N>(&mut sums, w, plane, first);
             for n in 0..N {
-                let dx = U::splat_float(*columns.x[n].d.as_ptr().wrapping_add(a));
+                let dx = U::splat_float(*columns.d[n].wrapping_add(a));
                 let mut t = U::mul_float(U::mul_float(dw, dx), U::to_float(sums[n]));
                 if B::MINS {
                     let xs = U::splat_float(f32::from_bits(own[n].cast_unsigned()));
@@ -150,11 +179,11 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize>(
 /// The CPU has the register's instructions; so many blocks of sixteen rows lie at `w`, and the columns
 /// are as wide.
 #[inline(always)]
-unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const N: usize>(
+unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE: bool>(
     w: *const u8,
     first: usize,
     blocks: usize,
-    columns: &Columns<'_, N>,
+    columns: &Columns<N>,
 ) -> [U::F; N] {
     // SAFETY: the caller's promises.
     unsafe {
@@ -176,13 +205,13 @@ unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const N: usize>(
                 // One by one, so that what differs between parts is constant and what they share is
                 // seen.
                 const { assert!(B::ROUND == 1 || B::ROUND == 2 || B::ROUND == 4) };
-                add_part::<U, B, N>(at, (round, 0), columns, b, &mut acc);
+                add_part::<U, B, N, FINE>(at, (round, 0), columns, b, &mut acc);
                 if B::ROUND > 1 {
-                    add_part::<U, B, N>(at, (round, 1), columns, b, &mut acc);
+                    add_part::<U, B, N, FINE>(at, (round, 1), columns, b, &mut acc);
                 }
                 if B::ROUND > 2 {
-                    add_part::<U, B, N>(at, (round, 2), columns, b, &mut acc);
-                    add_part::<U, B, N>(at, (round, 3), columns, b, &mut acc);
+                    add_part::<U, B, N, FINE>(at, (round, 2), columns, b, &mut acc);
+                    add_part::<U, B, N, FINE>(at, (round, 3), columns, b, &mut acc);
                 }
             }
         }
@@ -195,7 +224,7 @@ unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const N: usize>(
 /// # Safety
 /// As [`outputs`], for a group of the matrix.
 #[inline(always)]
-unsafe fn put<U: SimdReg, B: UnpackInterleaved, const N: usize>(
+unsafe fn put<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE: bool>(
     (w, group): (&Matrix<'_>, usize),
     (x, terms, t): (&Q8Activations<'_>, &[i32], usize),
     rows: &Range<usize>,
@@ -204,10 +233,18 @@ unsafe fn put<U: SimdReg, B: UnpackInterleaved, const N: usize>(
     const { assert!(REPACK_ROWS.is_multiple_of(U::MR)) };
     let subs = w.cols() / B::SUB;
     let column = |n: usize| (t + n).min(x.n() - 1);
-    let columns = Columns::<N> {
-        x: core::array::from_fn(|n| x.row(column(n))),
-        terms: core::array::from_fn(|n| terms[column(n) * subs..][..subs].as_ptr()),
+    let mut columns = Columns::<N> {
+        q: [core::ptr::null(); N],
+        lo: [core::ptr::null(); N],
+        d: [core::ptr::null(); N],
+        terms: [terms.as_ptr(); N],
     };
+    for n in 0..N {
+        let row = x.row(column(n));
+        (columns.q[n], columns.d[n]) = (row.q.as_ptr(), row.d.as_ptr());
+        columns.lo[n] = row.lo.map_or(columns.q[n], <[i8]>::as_ptr);
+        columns.terms[n] = terms[column(n) * subs..][..subs].as_ptr();
+    }
     let first = group * REPACK_ROWS;
     let at = w.bytes().as_ptr().wrapping_add(first * w.row_bytes());
     let here = first.max(rows.start)..(first + REPACK_ROWS).min(rows.end);
@@ -215,7 +252,7 @@ unsafe fn put<U: SimdReg, B: UnpackInterleaved, const N: usize>(
     for part in (0..REPACK_ROWS).step_by(U::MR) {
         // SAFETY: the caller's promises; room for the register's lanes.
         unsafe {
-            let acc = outputs::<U, B, N>(at, part, w.cols() / B::LEN, &columns);
+            let acc = outputs::<U, B, N, FINE>(at, part, w.cols() / B::LEN, &columns);
             for (out, acc) in out.iter_mut().zip(acc) {
                 U::store_float(acc, out[part..].as_mut_ptr());
             }
@@ -239,7 +276,7 @@ pub(super) unsafe fn matmul<U: SimdReg, B: UnpackInterleaved>(
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
-    assert!(w.is_repacked() && B::FORMAT == w.format() && !x.is_fine());
+    assert!(w.is_repacked() && B::FORMAT == w.format());
     assert!((LEAST..=most::<U>()).contains(&x.n()) && x.cols() == w.cols());
     if rows.is_empty() {
         return;
@@ -249,13 +286,18 @@ pub(super) unsafe fn matmul<U: SimdReg, B: UnpackInterleaved>(
     write_terms::<B>(x, terms);
     let terms = &*terms;
     for group in rows.start / REPACK_ROWS..rows.end.div_ceil(REPACK_ROWS) {
-        for (t, width) in tiles::<U>(x.n()) {
+        for (t, width) in tiles::<U>(x.n(), x.is_fine()) {
             // SAFETY: the caller's promise; the matrix is repacked and has the group.
             unsafe {
-                if const { tile_columns::<U>() == 8 } && width == 8 {
-                    put::<U, B, 8>((w, group), (x, terms, t), &rows, y);
-                } else {
-                    put::<U, B, 4>((w, group), (x, terms, t), &rows, y);
+                // Two planes are for few matrices, and have tiles of one width.
+                let (of, columns) = ((w, group), (x, terms, t));
+                match (const { tile_columns::<U>() == 8 } && width == 8, x.is_fine()) {
+                    (true, true) => put::<U, B, 8, true>(of, columns, &rows, y),
+                    (true, false) => put::<U, B, 8, false>(of, columns, &rows, y),
+                    (false, true) if const { tile_columns::<U>() == 4 } => {
+                        put::<U, B, 4, true>(of, columns, &rows, y);
+                    }
+                    (false, _) => put::<U, B, 4, false>(of, columns, &rows, y),
                 }
             }
         }

@@ -107,7 +107,7 @@ fn quantized<I: InstructionSet, B: Gemv512 + UnpackInterleaved>(
     scratch: &mut [u8],
 ) {
     let few = gemm_interleaved::LEAST..=gemm_interleaved::most::<Few<I>>();
-    if w.is_repacked() && few.contains(&x.n()) && !x.is_fine() {
+    if w.is_repacked() && few.contains(&x.n()) {
         return few_of_repacked::<I::Gemv, B>(isa.gemv_set(), w, x, rows, y, scratch);
     }
     let (mut first, mut cut) = (rows.start, rows.start);
