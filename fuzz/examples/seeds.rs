@@ -94,6 +94,44 @@ fn main() {
     let python = "{{ '%s %d' % ('a', 1) }}{{ '{:>5}{x[0]}'.format(1, x='b') }}{{ 'a,b'.split(',')|map('upper')|join }}{{ {'a': 1}.items()|list }}{{ 7 // 2 ** 2 }}{{ ('<'|safe) + '<' }}\0<|endoftext|>";
     write("template", "python", python.as_bytes());
 
+    for (name, schema) in [
+        (
+            "object",
+            r#"{"type":"object","properties":{"a":{"type":"integer","minimum":-3,"maximum":120},"b":{"enum":["x",1,null]}},"required":["b"],"additionalProperties":{"type":"null"},"minProperties":1,"maxProperties":3}"#,
+        ),
+        (
+            "recursive",
+            r##"{"$defs":{"t":{"type":"object","properties":{"v":{"type":"number","multipleOf":0.5},"n":{"anyOf":[{"$ref":"#/$defs/t"},{"type":"null"}]}},"required":["n"]}},"$ref":"#/$defs/t"}"##,
+        ),
+        (
+            "strings",
+            r#"{"type":"array","prefixItems":[{"type":"string","pattern":"^[a-z]{2,}\\d$","minLength":3},{"format":"date-time"},{"format":"ipv6"}],"items":{"maxLength":2},"minItems":1,"maxItems":4}"#,
+        ),
+        (
+            "groups",
+            r#"{"oneOf":[{"type":"object","properties":{"k":{"const":"a"}},"required":["k"]},{"type":"object","properties":{"k":{"const":"b"}},"required":["k"]}]}"#,
+        ),
+        (
+            "merged",
+            r#"{"allOf":[{"multipleOf":4},{"multipleOf":6},{"exclusiveMinimum":0.5},{"anyOf":[{"maximum":9},{"const":12}]}],"type":["integer","null"]}"#,
+        ),
+        (
+            "names",
+            r#"{"type":"object","patternProperties":{"^a":{"minimum":1},"b$":{"type":"integer"}},"propertyNames":{"maxLength":3},"additionalProperties":false}"#,
+        ),
+        (
+            "draft7",
+            r##"{"$schema":"http://json-schema.org/draft-07/schema#","definitions":{"d/e":{"const":[1]}},"items":[{"$ref":"#/definitions/d~1e"}],"additionalItems":{"format":"uri"}}"##,
+        ),
+        ("regex", "\u{1}^(a|[^b\\d]{2,3}|\\u00e9\\p{Lu})+$"),
+        (
+            "lark",
+            "\u{2}start: a \",\" B\na: /[0-9]+/ | \"(\" a \")\"\nB: \"x\"~2..3 & ~\"xx\"\n%ignore / /\n",
+        ),
+    ] {
+        write("json_schema", name, schema.as_bytes());
+    }
+
     let (tokens, merges) = vocabulary();
     let vocab: Vec<_> =
         tokens.iter().enumerate().map(|(i, t)| format!("{}:{i}", json(t))).collect();

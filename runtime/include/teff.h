@@ -45,10 +45,11 @@
  * Later versions may add statuses: treat unknown ones as errors. Unless documented otherwise, a
  * function that fails has changed nothing.
  *
- * Ownership. Objects returned by functions named _new, _open or _fork are yours: free each with the
- * _free of its kind, once; NULL may be freed. Arguments remain yours, and Teff keeps no pointer to
+ * Ownership. Objects returned by functions named _new, _open, _fork or _submit are yours: free each with
+ * the _free of its kind, once; NULL may be freed. Arguments remain yours, and Teff keeps no pointer to
  * them after the call (except for teff_model_open_bytes). A pointer returned by Teff lives as long as
- * documented; never free it. Free a model at any time: its sessions keep what they need of it.
+ * documented; never free it. Free a model at any time: its sessions and engines keep what they need of
+ * it. Free an engine at any time: its requests can be polled still, and have ended.
  *
  * Pointers and lengths. NULL where a value is required, a pointer that is not aligned for its type, a
  * length that no memory can hold, a text that is not UTF-8: each is an error. No library can detect a
@@ -67,14 +68,18 @@
  * Threads. Every function may be called from any thread. Models never change and may be used by any
  * number of threads. A session does one thing at a time: a call while another is in progress returns
  * TEFF_BUSY at once, and never waits. The same applies to a callback that calls the session which
- * called it. teff_session_cancel, _resume, _set_timeout, _describe and _free are never busy. Don't free
- * an object that another thread is about to use: neither a model in a call of its own, nor a session
- * that a call has not yet begun to use. The threads of a session belong to its process: after fork(),
- * the child must create its own sessions.
+ * called it. teff_session_cancel, _resume, _set_timeout, _describe and _free are never busy. Any number of
+ * threads may use an engine at the same time. A request is polled by one thread at a time: another poll
+ * returns TEFF_BUSY; teff_request_cancel and _free are never busy. Don't free an object that another
+ * thread is about to use: neither a model in a call of its own, nor an object that a call has not yet
+ * begun to use. The threads of a session or engine belong to its process: after fork(), the child must
+ * create its own.
  *
  * Memory. The bytes of a session are known before they are allocated (teff_model_needs), and its steps
- * allocate no more. If the system refuses them, the status is TEFF_MEMORY; failing to allocate small
- * objects (an error's text, a list of tokens) ends the process, as in all of Rust's library.
+ * allocate no more; the same holds for an engine (teff_engine_memory), except for the prompts of its
+ * requests and the text that was not taken from them. If the system refuses them, the status is
+ * TEFF_MEMORY; failing to allocate small objects (an error's text, a list of tokens) ends the process, as
+ * in all of Rust's library.
  */
 #ifndef TEFF_H
 #define TEFF_H
@@ -107,7 +112,7 @@ enum {
     TEFF_CONTEXT = 13,    /* the context has no room for the tokens */
     TEFF_EMPTY = 14,      /* there is nothing to compute or to continue */
     TEFF_CANCELLED = 15,  /* cancelled, or timed out */
-    TEFF_BUSY = 16,       /* another call on this session is in progress */
+    TEFF_BUSY = 16,       /* another call on this object is in progress, or too many requests wait */
     TEFF_SNAPSHOT = 17,   /* the bytes are not a snapshot for this session */
     TEFF_NUMBERS = 18,    /* the logits allow no sampling: damaged weights */
     TEFF_PANIC = 19       /* a bug in Teff: please report it */
@@ -115,6 +120,8 @@ enum {
 
 typedef struct teff_model teff_model;     /* model: weights and tokenizer */
 typedef struct teff_session teff_session; /* session: a text, its cache, its threads */
+typedef struct teff_engine teff_engine;   /* engine: many texts at once, with one cache */
+typedef struct teff_request teff_request; /* request to an engine, and what it has computed for it */
 
 /* Version of the library, such as "0.1.0". The string is static. */
 const char *teff_version(void);
@@ -326,7 +333,9 @@ enum {
     TEFF_FINISH_END = 2,     /* the model ended the text */
     TEFF_FINISH_CONTEXT = 3, /* the context is full */
     TEFF_FINISH_CALLBACK = 4, /* the callback ended it */
-    TEFF_FINISH_STOP = 5      /* it came to a stop string */
+    TEFF_FINISH_STOP = 5,     /* it came to a stop string */
+    TEFF_FINISH_CANCELLED = 6, /* the request was cancelled */
+    TEFF_FINISH_DEADLINE = 7   /* the deadline of the request has passed */
 };
 
 /* Callback that receives each piece of the text as it is computed: len bytes of UTF-8, whole characters,
@@ -379,6 +388,163 @@ int32_t teff_session_save(const teff_session *session, uint8_t *bytes, size_t ca
 /* Replaces the text and its cache with saved ones of the same model and kv; context, threads and backend
  * may differ, and the bits of the continuation are still the same. */
 int32_t teff_session_restore(teff_session *session, const uint8_t *bytes, size_t len);
+
+/* ---- Engines ----
+ *
+ * An engine continues many prompts at the same time (continuous batching), in threads of its own. The
+ * text of a request does not depend on the others: it has the bits that it has alone, in a session.
+ * Equal beginnings of prompts are computed once, and stay cached while there is room.
+ *
+ *     teff_engine_new(model, NULL, &engine);
+ *     teff_engine_submit(engine, tokens, n, NULL, 1, 0, 0, &request);
+ *     do {
+ *         teff_event event = TEFF_EVENT_INIT;
+ *         if (teff_request_poll(request, TEFF_WAIT, &event) != TEFF_OK) break;
+ *         if (event.kind == TEFF_EVENT_PIECE) fwrite(event.text, 1, event.len, stdout);
+ *         ended = event.kind == TEFF_EVENT_END;
+ *     } while (!ended);
+ *     teff_request_free(request);
+ *     teff_engine_free(engine);
+ */
+
+/* Options of an engine. */
+typedef struct teff_engine_options {
+    size_t size;         /* sizeof(teff_engine_options) */
+    size_t context;      /* positions of a sequence; 0: the model's context, or as many as the cache has
+                            room for if that is fewer */
+    size_t sequences;    /* maximum sequences that run at a time; 0: 16 */
+    size_t queue;        /* maximum sequences that wait; 0: 1024 */
+    size_t batch;        /* maximum tokens of a step, not fewer than sequences; 0: 512 */
+    uint64_t memory;     /* maximum bytes of the engine, the cache included; 0: no limit */
+    uint64_t cache;      /* bytes of the KV cache, of running sequences and cached prefixes; 0: what memory
+                            leaves, or room for sequences of a quarter of the context */
+    const char *backend; /* as in teff_session_options */
+    uint32_t threads;    /* at most 256; 0: one per core */
+    uint32_t kv;         /* TEFF_KV_F32, TEFF_KV_F16 or TEFF_KV_Q8 */
+    uint32_t pause_ms;   /* milliseconds that a step with prompts may take while answers run; 0: 100 */
+    uint32_t reserved;   /* 0 */
+} teff_engine_options;
+#define TEFF_ENGINE_OPTIONS_INIT \
+    { sizeof(teff_engine_options), 0, 0, 0, 0, 0, 0, NULL, 0, TEFF_KV_F32, 0, 0 }
+
+/* Description of an engine, and the bytes that it takes. */
+typedef struct teff_engine_info {
+    size_t size;               /* sizeof(teff_engine_info): set it before the call */
+    uint64_t total;            /* all of the following bytes */
+    uint64_t page_bytes;       /* pages of the KV cache */
+    uint64_t checkpoint_bytes; /* checkpoints of recurrent states and windows */
+    uint64_t arena;            /* working memory of a step and of the threads */
+    uint64_t sequences;        /* the sequences' own states */
+    uint64_t tables;           /* the plan, the table of weights, tables of pages, tokens */
+    uint64_t samplers;
+    uint64_t pages;            /* number, of 64 positions each */
+    uint64_t checkpoints;      /* number */
+    uint64_t context;          /* positions of a sequence */
+    uint32_t threads;
+    uint32_t reserved;         /* 0 */
+} teff_engine_info;
+#define TEFF_ENGINE_INFO_INIT { sizeof(teff_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* What teff_engine_new would make of the same options (NULL: the defaults). It allocates only the plan. */
+int32_t teff_engine_memory(const teff_model *model, const teff_engine_options *options,
+                           teff_engine_info *info);
+
+/* Creates an engine, with all of its memory. If options is NULL, the defaults are used. On failure, *engine
+ * is NULL, and nothing is kept. */
+int32_t teff_engine_new(const teff_model *model, const teff_engine_options *options,
+                        teff_engine **engine);
+
+/* Frees an engine. Requests that have not ended fail with TEFF_CANCELLED. It waits for the step in
+ * progress. */
+void teff_engine_free(teff_engine *engine);
+
+int32_t teff_engine_describe(const teff_engine *engine, teff_engine_info *info);
+
+/* State of an engine, and counters since its start. */
+typedef struct teff_engine_counts {
+    size_t size;               /* sizeof(teff_engine_counts): set it before the call */
+    uint64_t waiting;          /* sequences that wait to be admitted */
+    uint64_t running;          /* sequences that run */
+    uint64_t batch_tokens;     /* tokens of the last step */
+    uint64_t batch_sequences;  /* sequences of the last step */
+    uint64_t pages;            /* pages of the KV cache: the sum of the next three */
+    uint64_t pages_running;    /* used by running sequences */
+    uint64_t pages_cached;     /* used by cached prefixes alone */
+    uint64_t pages_free;
+    uint64_t checkpoints;      /* checkpoints that there is room for */
+    uint64_t checkpoints_used;
+    uint64_t requests;         /* counter: submitted */
+    uint64_t sequences;        /* counter: choices of all requests */
+    uint64_t ended_sequences;  /* counter: ended, for whatever reason */
+    uint64_t cancelled;        /* counter: ended because they were cancelled */
+    uint64_t prompt_tokens;    /* counter: tokens of prompts */
+    uint64_t cached_tokens;    /* counter: those among them that were cached */
+    uint64_t generated_tokens; /* counter */
+    uint64_t steps;            /* counter */
+    uint64_t computed_tokens;  /* counter: of prompts and texts */
+    uint64_t preemptions;      /* counter: sequences put off for want of pages, computed again later */
+    uint64_t evictions;        /* counter: cached pages that were given up for others */
+} teff_engine_counts;
+#define TEFF_ENGINE_COUNTS_INIT \
+    { sizeof(teff_engine_counts), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+int32_t teff_engine_stats(const teff_engine *engine, teff_engine_counts *counts);
+
+/* Submits a request: to continue a prompt of n tokens, to which nothing is added (teff_tokenize with
+ * TEFF_ADD_BOS begins it), `choices` times, 1 to 128. Choice i has the seed of the options plus i. If
+ * options is NULL, the defaults are used. deadline_ms is the time from now after which it ends, 0 for none;
+ * requests of higher priority are admitted first, those of equal priority in order.
+ *
+ * It returns at once. TEFF_CONTEXT: the prompt is too long for the engine. TEFF_BUSY: too many wait; try
+ * again later. On failure, *request is NULL. */
+int32_t teff_engine_submit(teff_engine *engine, const uint32_t *tokens, size_t n,
+                           const teff_generate_options *options, uint32_t choices,
+                           uint64_t deadline_ms, int32_t priority, teff_request **request);
+
+/* Kind of an event. Those of a choice come in this order: one TEFF_EVENT_PROMPT (unless it ends before),
+ * any number of pieces, and one TEFF_EVENT_FINISHED or TEFF_EVENT_FAILED. */
+enum {
+    TEFF_EVENT_NONE = 0,     /* none came in time */
+    TEFF_EVENT_PROMPT = 1,   /* the prompt was computed: prompt_tokens, cached_tokens */
+    TEFF_EVENT_PIECE = 2,    /* the text goes on: text, len, tokens, n_tokens */
+    TEFF_EVENT_FINISHED = 3, /* the text has ended: finish, generated */
+    TEFF_EVENT_FAILED = 4,   /* the text has ended by an error: status, text, len */
+    TEFF_EVENT_END = 5       /* all choices have ended, and all events were taken */
+};
+
+/* Event of a request. Fields that its kind doesn't name are 0, or "" for the text. Pointers live until the
+ * next poll of the request, or until it is freed. */
+typedef struct teff_event {
+    size_t size;            /* sizeof(teff_event): set it before the call */
+    uint32_t kind;          /* TEFF_EVENT_... */
+    uint32_t choice;        /* 0 to choices - 1 */
+    const char *text;       /* whole characters of UTF-8, with a terminating zero; or the error's text */
+    size_t len;             /* bytes of the text */
+    const uint32_t *tokens; /* generated since the piece before; their text may come in a later one */
+    size_t n_tokens;
+    size_t prompt_tokens;   /* tokens of the prompt */
+    size_t cached_tokens;   /* those among them that were cached */
+    size_t generated;       /* tokens of the whole text */
+    uint32_t finish;        /* TEFF_FINISH_... */
+    int32_t status;         /* TEFF_OK, or that of the error */
+} teff_event;
+#define TEFF_EVENT_INIT { sizeof(teff_event), 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, 0 }
+
+/* Time of a poll that waits as long as it takes. */
+#define TEFF_WAIT UINT32_MAX
+
+/* Takes the next event, for which it waits at most timeout_ms milliseconds (0: not at all). Events that are
+ * not taken are gathered: the pieces of a choice become one, so that a request may be polled as rarely as
+ * you like. A failed text is an event, and no error of the poll. TEFF_CANCELLED: another thread has freed
+ * the request meanwhile. */
+int32_t teff_request_poll(teff_request *request, uint32_t timeout_ms, teff_event *event);
+
+/* Cancels all choices, within one step. Their events still come, and end with TEFF_FINISH_CANCELLED. Meant
+ * for any thread; never busy. */
+int32_t teff_request_cancel(teff_request *request);
+
+/* Frees a request, and cancels it if it has not ended. */
+void teff_request_free(teff_request *request);
 
 #ifdef __cplusplus
 }

@@ -67,6 +67,9 @@ macro_rules! c_names {
 }
 c_names! {
     (): "void", c_void: "void", i8: "char", u8: "uint8_t", i32: "int32_t", u32: "uint32_t",
+    TeffEngine: "teff_engine", TeffRequest: "teff_request", TeffEvent: "teff_event",
+    TeffEngineOptions: "teff_engine_options", TeffEngineInfo: "teff_engine_info",
+    TeffEngineCounts: "teff_engine_counts",
     u64: "uint64_t", usize: "size_t", f32: "float", Option<TeffOnText>: "teff_on_text",
     TeffModel: "teff_model", TeffSession: "teff_session", TeffLoadOptions: "teff_load_options",
     TeffModelInfo: "teff_model_info", TeffNeeds: "teff_needs",
@@ -110,6 +113,7 @@ declare!("C": A B D E);
 declare!("C": A B D E F);
 declare!("C": A B D E F G);
 declare!("C": A B D E F G H);
+declare!("C": A B D E F G H I);
 declare!("C-unwind": A B D);
 
 macro_rules! declarations {
@@ -150,6 +154,15 @@ fn functions() -> Vec<(&'static str, String)> {
         teff_session_truncate(_, _),
         teff_session_save(_, _, _, _),
         teff_session_restore(_, _, _),
+        teff_engine_memory(_, _, _),
+        teff_engine_new(_, _, _),
+        teff_engine_free(_),
+        teff_engine_describe(_, _),
+        teff_engine_stats(_, _),
+        teff_engine_submit(_, _, _, _, _, _, _, _),
+        teff_request_poll(_, _, _),
+        teff_request_cancel(_),
+        teff_request_free(_),
     ]
 }
 
@@ -176,6 +189,15 @@ fn constants() -> Vec<(String, i64)> {
         TEFF_FINISH_CONTEXT,
         TEFF_FINISH_CALLBACK,
         TEFF_FINISH_STOP,
+        TEFF_FINISH_CANCELLED,
+        TEFF_FINISH_DEADLINE,
+        TEFF_EVENT_NONE,
+        TEFF_EVENT_PROMPT,
+        TEFF_EVENT_PIECE,
+        TEFF_EVENT_FINISHED,
+        TEFF_EVENT_FAILED,
+        TEFF_EVENT_END,
+        TEFF_WAIT,
     ];
     let named = |&(value, name): &(i32, &std::ffi::CStr)| {
         (name.to_str().unwrap().to_owned(), i64::from(value))
@@ -270,6 +292,93 @@ fn layouts() -> String {
     {
         layout!(c, TeffSessionInfo { size, bytes, backend, context, batch, logits, threads, kv });
     }
+    {
+        layout!(
+            c,
+            TeffEngineOptions {
+                size,
+                context,
+                sequences,
+                queue,
+                batch,
+                memory,
+                cache,
+                backend,
+                threads,
+                kv,
+                pause_ms,
+                reserved
+            }
+        );
+    }
+    {
+        layout!(
+            c,
+            TeffEngineInfo {
+                size,
+                total,
+                page_bytes,
+                checkpoint_bytes,
+                arena,
+                sequences,
+                tables,
+                samplers,
+                pages,
+                checkpoints,
+                context,
+                threads,
+                reserved
+            }
+        );
+    }
+    {
+        layout!(
+            c,
+            TeffEngineCounts {
+                size,
+                waiting,
+                running,
+                batch_tokens,
+                batch_sequences,
+                pages,
+                pages_running,
+                pages_cached,
+                pages_free,
+                checkpoints,
+                checkpoints_used,
+                requests,
+                sequences,
+                ended_sequences,
+                cancelled,
+                prompt_tokens,
+                cached_tokens,
+                generated_tokens,
+                steps,
+                computed_tokens,
+                preemptions,
+                evictions
+            }
+        );
+    }
+    {
+        layout!(
+            c,
+            TeffEvent {
+                size,
+                kind,
+                choice,
+                text,
+                len,
+                tokens,
+                n_tokens,
+                prompt_tokens,
+                cached_tokens,
+                generated,
+                finish,
+                status
+            }
+        );
+    }
     c
 }
 
@@ -294,10 +403,10 @@ fn check_program() -> String {
     c.push_str(&layouts());
     writeln!(c, "int main(void) {{").unwrap();
     writeln!(c, "    teff_on_text on_text = callback;").unwrap();
-    for t in ["load_options", "session_options", "generate_options"] {
+    for t in ["load_options", "session_options", "generate_options", "engine_options"] {
         writeln!(c, "    teff_{t} {t} = TEFF_{}_INIT;", t.to_uppercase()).unwrap();
     }
-    for t in ["model_info", "needs", "session_info"] {
+    for t in ["model_info", "needs", "session_info", "engine_info", "engine_counts", "event"] {
         let init = t.to_uppercase();
         writeln!(c, "    {{ teff_{t} x = TEFF_{init}_INIT; if (x.size != sizeof x) return 9; }}")
             .unwrap();
@@ -335,6 +444,11 @@ fn check_program() -> String {
         "!session_options.context && !session_options.batch && !session_options.logits".into(),
         "!session_options.budget && !session_options.backend && !session_options.threads".into(),
         "!session_options.kv".into(),
+        format!("engine_options.size == {}", TeffEngineOptions::default().size),
+        "!engine_options.context && !engine_options.sequences && !engine_options.queue".into(),
+        "!engine_options.batch && !engine_options.memory && !engine_options.cache".into(),
+        "!engine_options.backend && !engine_options.threads && !engine_options.kv".into(),
+        "!engine_options.pause_ms && !engine_options.reserved".into(),
     ];
     for (i, default) in defaults.iter().enumerate() {
         writeln!(c, "    if (!({default})) return {};", i + 10).unwrap();
@@ -360,6 +474,10 @@ fn the_header_is_rusts() {
         ("teff_session_cancel(teff_session *)", "teff_session_cancel(const teff_session *)"),
         ("_Static_assert(TEFF_BUSY == 16", "_Static_assert(TEFF_BUSY == 17"),
         ("offsetof(teff_needs, arena) == 24", "offsetof(teff_needs, arena) == 32"),
+        (
+            "teff_request_poll(teff_request *, uint32_t,",
+            "teff_request_poll(teff_request *, int32_t,",
+        ),
     ] {
         let other = check_program().replacen(from, to, 1);
         assert_ne!(other, check_program(), "{from} is not in it");
@@ -414,7 +532,12 @@ fn the_header_is_clean_c99_and_cpp() {
         teff_load_options a = TEFF_LOAD_OPTIONS_INIT;\n\
         teff_session_options b = TEFF_SESSION_OPTIONS_INIT;\n\
         teff_generate_options c = TEFF_GENERATE_OPTIONS_INIT;\n\
-        return a.size + b.size + c.size == 0 || teff_version() == NULL; }\n";
+        teff_engine_options d = TEFF_ENGINE_OPTIONS_INIT;\n\
+        teff_engine_info e = TEFF_ENGINE_INFO_INIT;\n\
+        teff_engine_counts f = TEFF_ENGINE_COUNTS_INIT;\n\
+        teff_event g = TEFF_EVENT_INIT;\n\
+        return a.size + b.size + c.size + d.size + e.size + f.size + g.size == 0\n\
+            || teff_version() == NULL; }\n";
     let folder = folder("clean");
     for (name, file, flags) in [
         ("cc", "clean.c", &["-std=c99", "-Wstrict-prototypes", "-Wmissing-prototypes"][..]),
@@ -501,9 +624,22 @@ fn c_programs_run() {
     assert_eq!(out.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&out.stderr).contains("no/such"), "{out:?}");
 
+    // More prompts than run at a time; each has the text that a session writes.
+    let prompts = ["Once upon a time", "The cat", "The dog", "One day", "A bird", "Once upon a"];
+    let mut want = String::new();
+    for prompt in prompts {
+        session.truncate(0);
+        let pieces = session.generate(prompt, &how).unwrap();
+        want += &format!("{prompt}{}\n", pieces.map(Result::unwrap).collect::<String>());
+    }
+    let mut command = Command::new(build("many", false));
+    assert_eq!(said(command.arg(&story).arg("20").args(prompts)), want);
+
     let small = root().join("tests/data/gpt2/gpt2-Q8_0.gguf");
-    let report = said(Command::new(build("misuse", false)).arg(small).arg(&folder));
+    let report = said(Command::new(build("misuse", false)).arg(&small).arg(&folder));
     println!("{report}");
+    let engines = said(Command::new(build("misuse_engines", false)).arg(small));
+    assert!(engines.ends_with("\n0 not as expected\n"), "{engines}");
     for (_, status) in STATUSES {
         let status = status.to_str().unwrap();
         // Statuses that no small program can cause on a machine with enough memory and intact

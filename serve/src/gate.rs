@@ -90,14 +90,12 @@ fn check(
     if options.api_keys.is_empty() || PUBLIC.contains(&request.uri().path()) {
         return Ok(None);
     }
-    let known = given_key(headers).is_some_and(|key| is_known(key, &options.api_keys));
-    match known {
-        true => Ok(None),
-        false => {
-            let status = StatusCode::UNAUTHORIZED;
-            Err(ApiError::new(status, "authentication_error", "Invalid API Key"))
-        }
-    }
+    let message = match given_key(headers) {
+        Some(key) if is_known(key, &options.api_keys) => return Ok(None),
+        Some(_) => "Invalid API Key",
+        None => "this server wants an API key, as `Authorization: Bearer KEY` or `X-Api-Key: KEY`",
+    };
+    Err(ApiError::new(StatusCode::UNAUTHORIZED, "authentication_error", message))
 }
 
 /// Answer to the question of what may be sent.

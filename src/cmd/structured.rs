@@ -16,17 +16,17 @@ pub(crate) fn options(command: clap::Command) -> clap::Command {
                 "json-schema",
                 "FILE",
                 "write JSON that this JSON schema allows; the schema itself may stand in place of \
-                 its file",
+                 its file; also -jf",
             )
             .short('j')
-            .visible_alias("json-schema-file")
+            .alias("json-schema-file")
             .value_hint(clap::ValueHint::FilePath),
         )
         .arg(switch("json", "write a JSON object"))
         .arg(option("regex", "REGEX", "write text that matches this regular expression"))
         .arg(
-            option("grammar", "FILE", "write text of this grammar, in llguidance's form of Lark")
-                .visible_alias("grammar-file")
+            option("grammar", "FILE", "write text of this grammar, in a form of Lark")
+                .alias("grammar-file")
                 .value_hint(clap::ValueHint::FilePath),
         )
 }

@@ -197,7 +197,7 @@ fn other_flags_say_what_to_type() {
         (&["--chat-template", "chatml"], &["--chat-template", "teff chat"]),
         (&["-ctk", "q8_0"], &["-ctk", "--kv"]),
         (&["--mirostat", "2"], &["--mirostat", "--min-p"]),
-        (&["--grammar", "x"], &["--grammar", "schema"]),
+        (&["--format", "json"], &["--format", "--json-schema"]),
         (&["--lora", "x.gguf"], &["--lora", "merge"]),
         (&["--rope-freq-base", "10000"], &["--rope-freq-base", "teff inspect"]),
         (&["-s", "-1"], &["-s is `-1`", "$RANDOM"]),

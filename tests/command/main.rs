@@ -13,5 +13,6 @@ mod newcomers;
 mod quantize;
 mod quantize_folder;
 mod serve;
+mod structured;
 mod template;
 mod warnings;

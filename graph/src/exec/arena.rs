@@ -14,7 +14,7 @@ use teff_kernels::{
     Q8RowMut, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRowMut,
 };
 
-use crate::plan::{Buffer, BufferType, head_bytes};
+use crate::plan::{Buffer, BufferType, PAGES, head_bytes};
 
 /// Region of memory in which each worker writes what belongs to its own items.
 #[derive(Clone, Copy, Debug)]
@@ -344,6 +344,9 @@ impl<'m> Cache<'m> {
 
     /// Page table of the sequence; empty if it has none.
     fn pages(&self) -> &'m [u32] {
+        if !PAGES {
+            return &[];
+        }
         let Some((at, len)) = self.table else { return &[] };
         assert!(at.is_multiple_of(4) && at + len * 4 <= self.region.len, "a table of pages");
         // SAFETY: inside and aligned; tables are written between steps only.

@@ -11,7 +11,7 @@ use teff_kernels::{Backend, KV_BLOCK};
 
 use super::runner::Runner;
 use super::sequence::head_ranges;
-use crate::plan::{HEADER, StateKind, table_len};
+use crate::plan::{HEADER, PAGES, StateKind, table_len};
 use crate::step::{Segment, SequenceId, StepError};
 use crate::{RestoreError, TruncateError};
 
@@ -98,6 +98,9 @@ impl<B: Backend> Runner<'_, B> {
 
     /// Sets all counts to zero, in a new runner.
     pub(super) fn clear_page_counts(&self) {
+        if !PAGES {
+            return;
+        }
         // SAFETY: inside; called before anyone else has the runner.
         unsafe { self.states.bytes_mut(0, self.pages() * size_of::<u32>()) }.fill(0);
     }
@@ -355,7 +358,7 @@ impl<B: Backend> Runner<'_, B> {
     /// Checks that a sequence at `position` has pages for the tokens of a segment, and that it alone
     /// uses those that the tokens are written to.
     pub(super) fn check_pages(&self, s: &Segment<'_>, position: usize) -> Result<(), StepError> {
-        if self.pages() == 0 {
+        if !PAGES || self.pages() == 0 {
             return Ok(());
         }
         let SequenceId(sequence) = s.sequence;

@@ -2,7 +2,7 @@
 
 use teff_kernels::{ActivationKind, Backend, Format};
 
-use super::state::{next_offset, of_layer, pool_bytes, state_bytes, table_len};
+use super::state::{PAGES, next_offset, of_layer, pool_bytes, state_bytes, table_len};
 use super::{
     Buffer, BufferId, BufferType, MemoryRequirements, Options, Outputs, Plan, PlanError, PlanView,
     RowCount, State, StateId, arena_layout, worker_bytes,
@@ -498,7 +498,7 @@ pub fn build_into<'p>(
         return Err(PlanError::Logits { logits, batch });
     }
     let needed = table_len(options);
-    if pages < needed || u32::try_from(pages).is_err() {
+    if pages < needed || u32::try_from(pages).is_err() || (pages > 0 && !PAGES) {
         return Err(PlanError::Pages { pages, needed });
     }
     let n_states = lay_out_states(spec, options, room.states)?;

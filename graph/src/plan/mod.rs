@@ -27,7 +27,7 @@ pub use verify::PlanError;
 
 pub(crate) use chunks::{Chunks, lcm};
 pub(crate) use state::{
-    HEADER, PANEL, head_bytes, next_offset, pool_bytes, state_bytes, table_len,
+    HEADER, PAGES, PANEL, head_bytes, next_offset, pool_bytes, state_bytes, table_len,
 };
 pub(crate) use verify::{PlanView, sure};
 

@@ -20,6 +20,9 @@ pub(crate) const PANEL: usize = 16;
 
 const _: () = assert!(KV_BLOCK.is_multiple_of(PANEL));
 
+/// True if there can be pages.
+pub(crate) const PAGES: bool = cfg!(feature = "pages");
+
 /// Bytes of the header of a sequence's memory.
 pub(crate) const HEADER: usize = ALIGN;
 
@@ -73,7 +76,7 @@ impl State {
                     (w as usize).saturating_add(options.batch).max(kept)
                 });
                 let capacity = match ring {
-                    None if options.pages > 0 => options.pages.checked_mul(KV_BLOCK)?,
+                    None if PAGES && options.pages > 0 => options.pages.checked_mul(KV_BLOCK)?,
                     None => options.context.checked_next_multiple_of(KV_BLOCK)?,
                     Some(ring) => ring.min(options.context).checked_next_multiple_of(KV_BLOCK)?,
                 };
@@ -104,7 +107,7 @@ impl State {
 
     /// True if the state lies in the pool, in pages.
     pub(crate) fn is_paged(&self, options: &Options) -> bool {
-        options.pages > 0 && matches!(self.kind, StateKind::Kv { window: 0, .. })
+        PAGES && options.pages > 0 && matches!(self.kind, StateKind::Kv { window: 0, .. })
     }
 
     /// Offset of a bank of a fixed state in the memory of a sequence.
@@ -134,7 +137,7 @@ pub(crate) fn head_bytes(layout: &KvLayout) -> (usize, usize) {
 
 /// Maximum number of pages of a sequence.
 pub(crate) fn table_len(options: &Options) -> usize {
-    if options.pages == 0 { 0 } else { options.context.div_ceil(KV_BLOCK) }
+    if !PAGES || options.pages == 0 { 0 } else { options.context.div_ceil(KV_BLOCK) }
 }
 
 /// Bytes of a sequence's memory with these of its states; `None` on overflow.
@@ -149,6 +152,9 @@ pub(crate) fn state_bytes(states: &[State], options: &Options) -> Option<usize> 
 
 /// Bytes of the pool with these of its states; `None` on overflow.
 pub(crate) fn pool_bytes(states: &[State], options: &Options) -> Option<usize> {
+    if !PAGES {
+        return Some(0);
+    }
     let counts = options.pages.checked_mul(size_of::<u32>())?;
     let mut end = counts.checked_next_multiple_of(ALIGN)?;
     for state in states.iter().filter(|s| s.is_paged(options)) {

@@ -7,7 +7,7 @@ use teff_kernels::KV_BLOCK;
 
 use super::arena_layout::{meet, phases, readers};
 use super::{
-    ALIGN, Buffer, BufferId, BufferType, Options, Plan, RowCount, State, StateId, StateKind,
+    ALIGN, Buffer, BufferId, BufferType, Options, PAGES, Plan, RowCount, State, StateId, StateKind,
     next_offset, pool_bytes, state_bytes, worker_bytes,
 };
 use crate::layers::LayerState;
@@ -432,6 +432,10 @@ impl Plan<'_> {
             floats = floats.max(op.scratch::<KINDS>(&view).ok_or(PlanError::Overflow)?);
         }
         let own = worker_bytes(0, floats).ok_or(PlanError::Overflow)?;
+        if self.options.pages > 0 && !PAGES {
+            let (pages, needed) = (self.options.pages, 0);
+            return Err(PlanError::Pages { pages, needed });
+        }
         let stated = &self.memory_requirements;
         if stated.state < state || stated.pool < pool || stated.per_thread < own {
             return Err(PlanError::MemoryRequirements);

@@ -221,7 +221,7 @@ impl Company<'_, '_> {
         if nearest == position {
             assert_eq!(got, Ok(()));
             assert_eq!(self.position(s), position);
-            if to % 2 == 0 {
+            if to.is_multiple_of(2) {
                 self.runner.unmap_pages(id, position.div_ceil(KV_BLOCK)).unwrap();
             }
         } else {

@@ -263,7 +263,8 @@ unsafe impl CStruct for TeffSessionInfo {
     const NAME: &'static str = "teff_session_info";
 }
 
-fn zero(value: u32, name: &str) -> Done {
+/// Returns an error for a field that must be 0.
+pub(super) fn zero(value: u32, name: &str) -> Done {
     match value {
         0 => Ok(()),
         _ => Err(Fail::argument(format_args!("`{name}` is {value}, but must be 0"))),
@@ -299,40 +300,53 @@ pub(super) unsafe fn load_options(o: &TeffLoadOptions) -> Done<LoadOptions> {
     })
 }
 
-/// # Safety
-/// The backend's name is NULL or ends with a zero.
-pub(super) unsafe fn session_options(o: &TeffSessionOptions) -> Done<SessionOptions> {
-    let given = |n: usize| (n != 0).then_some(n);
-    let threads = o.threads as usize;
+/// Number of threads of options; `None` for one per core.
+pub(super) fn thread_count(threads: u32) -> Done<Option<usize>> {
+    let threads = threads as usize;
     if threads > MAX_THREADS {
         let max = MAX_THREADS;
         return Err(Fail::argument(format_args!(
             "`threads` is {threads}, but must be at most {max}"
         )));
     }
+    Ok((threads != 0).then_some(threads))
+}
+
+/// Backend of this name; `None` for NULL.
+///
+/// # Safety
+/// The name is NULL or ends with a zero.
+pub(super) unsafe fn backend(pointer: *const c_char) -> Done<Option<Cpu>> {
     // SAFETY: the caller's promise.
-    let backend = match unsafe { name(o.backend, "backend")? } {
-        None => None,
-        Some(name) => Some(
-            Cpu::by_name(name)
-                .map_err(|e| Fail::argument(format_args!("`backend`: {name}: {e}")))?,
-        ),
-    };
-    let kv = match o.kv {
-        TEFF_KV_F32 => KvFormat::F32,
-        TEFF_KV_F16 => KvFormat::F16,
-        TEFF_KV_Q8 => KvFormat::Q8,
-        other => {
-            return Err(Fail::argument(format_args!("`kv` is {other}: no cache format has that")));
-        }
-    };
+    let Some(name) = (unsafe { name(pointer, "backend")? }) else { return Ok(None) };
+    let cpu = Cpu::by_name(name);
+    cpu.map(Some).map_err(|e| Fail::argument(format_args!("`backend`: {name}: {e}")))
+}
+
+/// Format of the cache with this number.
+pub(super) fn kv_format(kv: u32) -> Done<KvFormat> {
+    match kv {
+        TEFF_KV_F32 => Ok(KvFormat::F32),
+        TEFF_KV_F16 => Ok(KvFormat::F16),
+        TEFF_KV_Q8 => Ok(KvFormat::Q8),
+        other => Err(Fail::argument(format_args!("`kv` is {other}: no cache format has that"))),
+    }
+}
+
+/// # Safety
+/// The backend's name is NULL or ends with a zero.
+pub(super) unsafe fn session_options(o: &TeffSessionOptions) -> Done<SessionOptions> {
+    let given = |n: usize| (n != 0).then_some(n);
+    let threads = thread_count(o.threads)?;
+    // SAFETY: the caller's promise.
+    let backend = unsafe { backend(o.backend)? };
     Ok(SessionOptions {
         context: given(o.context),
         batch: given(o.batch).unwrap_or(DEFAULT_BATCH),
         logits: given(o.logits).unwrap_or(1),
-        kv,
+        kv: kv_format(o.kv)?,
         backend,
-        threads: given(threads),
+        threads,
         // A limit beyond the address space is no limit.
         budget: given(usize::try_from(o.budget).unwrap_or(0)),
         ..SessionOptions::default()

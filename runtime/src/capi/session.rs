@@ -42,6 +42,10 @@ pub const TEFF_FINISH_CONTEXT: u32 = 3;
 pub const TEFF_FINISH_CALLBACK: u32 = 4;
 /// The text came to a stop string.
 pub const TEFF_FINISH_STOP: u32 = 5;
+/// The request of an engine was cancelled.
+pub const TEFF_FINISH_CANCELLED: u32 = 6;
+/// The deadline of the request has passed.
+pub const TEFF_FINISH_DEADLINE: u32 = 7;
 
 /// Callback that receives a piece of text: `teff_on_text`. Unwinding out of it aborts the process
 /// instead of being undefined behaviour.
@@ -317,14 +321,21 @@ fn stream(
             return Ok(());
         }
     }
-    set(match generation.finish() {
+    set(finish_id(generation.finish()));
+    Ok(())
+}
+
+/// Number of the reason why a text ended.
+pub(super) fn finish_id(finish: Option<Finish>) -> u32 {
+    match finish {
         Some(Finish::Length) => TEFF_FINISH_LENGTH,
         Some(Finish::Stop(_) | Finish::Complete) => TEFF_FINISH_END,
         Some(Finish::ContextFull) => TEFF_FINISH_CONTEXT,
         Some(Finish::StopString(_)) => TEFF_FINISH_STOP,
-        Some(Finish::Cancelled | Finish::Deadline) | None => TEFF_FINISH_NONE,
-    });
-    Ok(())
+        Some(Finish::Cancelled) => TEFF_FINISH_CANCELLED,
+        Some(Finish::Deadline) => TEFF_FINISH_DEADLINE,
+        None => TEFF_FINISH_NONE,
+    }
 }
 
 /// Arguments of a generation other than the prompt.

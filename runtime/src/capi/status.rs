@@ -10,6 +10,7 @@ use teff_graph::gguf::GgufError;
 use teff_graph::{ArenaError, PlanError, RunnerError, SpecError, StepError};
 
 use crate::config::ConfigError;
+use crate::engine::EngineError;
 use crate::model::{LoadError, LoadErrorKind};
 use crate::pool::PoolError;
 use crate::sample::SamplingError;
@@ -47,7 +48,7 @@ statuses! {
     Context c"TEFF_CONTEXT" 13 "The context has no room."
     Empty c"TEFF_EMPTY" 14 "There is nothing to compute or to continue."
     Cancelled c"TEFF_CANCELLED" 15 "It was cancelled or the time is over."
-    Busy c"TEFF_BUSY" 16 "Another call on this session is under way."
+    Busy c"TEFF_BUSY" 16 "Another call on this object is under way, or too many requests wait."
     Snapshot c"TEFF_SNAPSHOT" 17 "Bytes that are no snapshot of such a session."
     Numbers c"TEFF_NUMBERS" 18 "Logits that nothing can be drawn from."
     Panic c"TEFF_PANIC" 19 "An error inside Teff."
@@ -67,6 +68,11 @@ impl Fail {
 
     pub(super) fn is(&self, status: Status) -> bool {
         self.status == status
+    }
+
+    /// Status and text.
+    pub(super) fn into_parts(self) -> (Status, String) {
+        (self.status, self.text)
     }
 
     /// Error of a value that is invalid for a parameter.
@@ -218,6 +224,23 @@ impl From<SessionError> for Fail {
             }
             E::Window { .. } | E::ShortText { .. } => Status::Argument,
             E::Snapshot(_) | E::Restore(_) => Status::Snapshot,
+        };
+        Fail::new(status, e)
+    }
+}
+
+impl From<EngineError> for Fail {
+    fn from(e: EngineError) -> Self {
+        use EngineError as E;
+        let status = match e {
+            E::Session(e) => return e.into(),
+            E::Cache { .. } => Status::Budget,
+            E::Option { .. } | E::Constraint(_) => Status::Argument,
+            E::PromptTooLong { .. } => Status::Context,
+            E::Busy { .. } => Status::Busy,
+            E::Step { .. } => Status::Panic,
+            E::Io(_) => Status::Io,
+            E::Ended => Status::Cancelled,
         };
         Fail::new(status, e)
     }

@@ -19,7 +19,7 @@ use crate::session::builder::{check_repacked, table_bytes};
 use crate::session::checkpoint::largest;
 use crate::session::model_ref::ModelRef;
 use crate::session::shared_crew::SessionCrew;
-use crate::session::{SessionError, default_backend};
+use crate::session::{SessionError, StopHandle, default_backend};
 
 /// Rows of logits of a step beyond one for each sequence, for log probabilities of prompts.
 const MORE_ROWS: usize = 32;
@@ -205,17 +205,19 @@ impl EngineBuilder {
         let runner =
             Runner::new(plan, List::from(table), backend, threads, memory).map_err(runner_error)?;
         let (inbox, counters) = (Arc::new(Inbox::default()), Arc::new(Counters::default()));
+        let stop = StopHandle::new();
         let scheduler = Scheduler::new(Parts {
             pages: Pages::new(needed.pages, needed.checkpoints),
             runner,
             model,
             crew: SessionCrew::Own(crew),
+            stop: stop.clone(),
             inbox: Arc::clone(&inbox),
             counters: Arc::clone(&counters),
             checkpoints,
             pace: Pace::new(self.options.pause, batch, sequences),
         });
-        Engine::start(scheduler, (self.model, snapshot, kv), needed, inbox, counters)
+        Engine::start(scheduler, (self.model, snapshot, kv), needed, (inbox, stop), counters)
     }
 
     fn plan(&self) -> Result<EnginePlan, EngineError> {

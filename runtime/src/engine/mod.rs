@@ -21,7 +21,7 @@ use teff_kernels::KvFormat;
 
 use crate::model::Model;
 use crate::session::piece::LogprobBuffer;
-use crate::session::{SessionError, snapshot};
+use crate::session::{SessionError, StopHandle, snapshot};
 
 mod builder;
 mod channel;
@@ -46,7 +46,7 @@ pub use options::{
 };
 pub use request::Request;
 pub use stats::EngineStats;
-pub use stream::{Event, Stream};
+pub use stream::{CancelHandle, Event, Stream};
 
 use channel::Channel;
 use inbox::{Inbox, Refused};
@@ -92,6 +92,8 @@ pub struct Engine {
     kv: KvFormat,
     memory_requirements: EngineMemoryRequirements,
     inbox: Arc<Inbox>,
+    /// Cancels the step in progress when the engine ends.
+    stop: StopHandle,
     counters: Arc<Counters>,
     arrivals: AtomicU64,
     thread: Option<JoinHandle<()>>,
@@ -109,6 +111,7 @@ impl core::fmt::Debug for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.inbox.close();
+        self.stop.cancel();
         if let Some(thread) = self.thread.take() {
             // Its panic was seen by the readers.
             let _ = thread.join();
@@ -127,7 +130,7 @@ impl Engine {
         mut scheduler: Scheduler,
         (model, options, kv): (Arc<Model>, EngineOptions, KvFormat),
         memory_requirements: EngineMemoryRequirements,
-        inbox: Arc<Inbox>,
+        (inbox, stop): (Arc<Inbox>, StopHandle),
         counters: Arc<Counters>,
     ) -> Result<Engine, EngineError> {
         scheduler.publish(0, 0);
@@ -148,6 +151,7 @@ impl Engine {
             kv,
             memory_requirements,
             inbox,
+            stop,
             counters,
             arrivals: AtomicU64::new(0),
             thread: Some(thread),

@@ -9,6 +9,12 @@ pub(super) const LEAST: usize = 8;
 /// an answer that a prompt causes.
 const SLOWER: f64 = 2.1;
 
+/// Time in seconds that a step of prompts alone may take.
+const LONGEST: f64 = 1.0;
+
+/// Tokens of the first step of prompts, before anything is known of their speed.
+const FIRST: usize = 64;
+
 /// Time to wait for more requests, as a share of that of the first step, and at most so many seconds.
 const PATIENCE: f64 = 0.02;
 const MOST_PATIENCE: f64 = 0.02;
@@ -69,6 +75,16 @@ impl Pace {
         let tokens = match self.beside.0.or(self.prompt.0) {
             Some(each) if each > 0.0 => (left.max(0.0) / each) as usize,
             _ => LEAST,
+        };
+        tokens.clamp(LEAST, self.most.max(LEAST))
+    }
+
+    /// Tokens of prompts for the next step, if no answers run: as many as take no longer than
+    /// [`LONGEST`], so that a request that comes meanwhile doesn't wait for long.
+    pub(super) fn prompt_tokens(&self) -> usize {
+        let tokens = match self.prompt.0 {
+            Some(each) if each > 0.0 => (LONGEST / each) as usize,
+            _ => FIRST,
         };
         tokens.clamp(LEAST, self.most.max(LEAST))
     }
@@ -156,6 +172,20 @@ mod tests {
         let mut pace = Pace::new(Duration::from_secs(100), 64, 8);
         run(&mut pace, 1, 50);
         assert_eq!(pace.tokens(1), 64);
+    }
+
+    #[test]
+    fn steps_of_prompts_alone_are_bounded_too() {
+        let mut pace = Pace::new(Duration::from_secs(1), 256, 8);
+        assert_eq!(pace.prompt_tokens(), FIRST);
+        pace.learn(Duration::from_millis(64), 0, 64);
+        assert_eq!(pace.prompt_tokens(), 256);
+        // A large model: 50 ms for each token.
+        for _ in 0..40 {
+            let n = pace.prompt_tokens();
+            pace.learn(Duration::from_millis(50 * n as u64), 0, n);
+        }
+        assert!((15..=22).contains(&pace.prompt_tokens()), "{}", pace.prompt_tokens());
     }
 
     #[test]

@@ -87,6 +87,7 @@ pub(super) struct Parts {
     pub(super) runner: Runner<'static, SessionBackend<'static>>,
     pub(super) model: ModelRef<'static>,
     pub(super) crew: SessionCrew<'static>,
+    pub(super) stop: StopHandle,
     pub(super) inbox: Arc<Inbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) pages: Pages,
@@ -96,7 +97,7 @@ pub(super) struct Parts {
 
 impl Scheduler {
     pub(super) fn new(parts: Parts) -> Scheduler {
-        let Parts { runner, model, crew, inbox, counters, pages, checkpoints, pace } = parts;
+        let Parts { runner, model, crew, stop, inbox, counters, pages, checkpoints, pace } = parts;
         let sequences = runner.sequences();
         let room = |n| Vec::with_capacity(n);
         Scheduler {
@@ -109,10 +110,10 @@ impl Scheduler {
             waiting: room(sequences),
             running: room(sequences),
             arrived: room(sequences),
-            stop: StopHandle::new(),
             runner,
             model,
             crew,
+            stop,
             inbox,
             counters,
             pages,
@@ -543,7 +544,11 @@ impl Scheduler {
         }
         let answers = self.cuts.len();
         let room = options.batch - answers;
-        let mut left = if answers == 0 { room } else { room.min(self.pace.tokens(answers)) };
+        let mut left = if answers == 0 {
+            room.min(self.pace.prompt_tokens())
+        } else {
+            room.min(self.pace.tokens(answers))
+        };
         let prompts = self.running.iter().filter(|t| !t.is_decoding()).count();
         let mut others = prompts;
         let mut tokens = 0;
@@ -602,6 +607,9 @@ impl Scheduler {
                     continuation.put_constraint(masked);
                 }
             });
+        }
+        if computed.is_err() && self.stop.is_stopped() {
+            return; // The engine ends.
         }
         if let Err(e) = computed {
             // A mistake of a backend or of a thread; the cache is as it was.

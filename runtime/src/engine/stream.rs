@@ -110,6 +110,31 @@ impl Stream {
     pub fn cancel(&self) {
         self.channel.cancel();
     }
+
+    /// Handle that cancels the request while another thread waits for its events.
+    #[must_use]
+    pub fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle { channel: Arc::clone(&self.channel) }
+    }
+}
+
+/// Handle that cancels a request from elsewhere, also after its stream is gone.
+#[derive(Clone)]
+pub struct CancelHandle {
+    channel: Arc<Channel>,
+}
+
+impl core::fmt::Debug for CancelHandle {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("CancelHandle").finish_non_exhaustive()
+    }
+}
+
+impl CancelHandle {
+    /// Cancels all choices within one step; their events still come.
+    pub fn cancel(&self) {
+        self.channel.cancel();
+    }
 }
 
 /// Waits for the next event; `None` when all choices have ended.

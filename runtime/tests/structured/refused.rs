@@ -158,6 +158,9 @@ fn places_are_named() {
     let e = error(&vocabulary, "{\"type\": \"object\",\n  \"properties\": }");
     assert!(matches!(e, GrammarError::Json { line: 2, column: 17, .. }), "{e:?}");
     assert!(matches!(error(&vocabulary, ""), GrammarError::Json { .. }));
+    let e =
+        error(&vocabulary, "{\"items\": {\"type\": \"string\",\n \"a\": 1, \"type\": \"null\"}}");
+    assert!(e.to_string().contains("line 2, column 15: \"type\" is there twice"), "{e}");
 }
 
 #[test]

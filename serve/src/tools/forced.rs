@@ -88,8 +88,6 @@ fn write(
 ) -> Option<String> {
     let tokenizer = vocabulary.model.tokenizer().expect("a tokenizer");
     let mut constraint = constraint.fork();
-    let mut constraint =
-        vocabulary.grammars.compile(&grammar).unwrap_or_else(|e| panic!("{e}: {language:?}"));
     let vocab = vocabulary.model.spec().vocab as usize;
     let mut allowed = vec![0u32; vocab.div_ceil(32)];
     let mut bytes = Vec::new();

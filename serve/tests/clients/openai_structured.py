@@ -88,6 +88,20 @@ def test_a_tool_by_its_name(server: Server) -> None:
     Harvest.model_validate(arguments)
 
 
+def test_several_calls(server: Server) -> None:
+    numbers = set()
+    for seed in range(6):
+        fields = {"tools": TOOLS, "tool_choice": "required", "seed": seed, "max_tokens": 1000}
+        whole = create(server, **fields).choices[0].message
+        numbers.add(len(calls_of(whole)))
+        with client(server).chat.completions.stream(**asked(server, **fields)) as stream:
+            streamed = stream.get_final_completion().choices[0].message
+        equal(calls_of(streamed), calls_of(whole))
+        for message in (whole, streamed):
+            equal(len({call.id for call in message.tool_calls}), len(message.tool_calls), "ids")
+    assert max(numbers) > 1, numbers
+
+
 def test_tools_in_a_stream(server: Server) -> None:
     fields = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, **LENGTH}
     whole = create(server, **fields).choices[0].message.tool_calls[0]
@@ -102,7 +116,7 @@ def test_tools_in_a_stream(server: Server) -> None:
 
 
 def test_the_helper_of_streams_with_tools(server: Server) -> None:
-    fields = {"tools": TOOLS, "tool_choice": "required", **LENGTH}
+    fields = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, **LENGTH}
     with client(server).chat.completions.stream(**asked(server, **fields)) as stream:
         done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
         message = stream.get_final_completion().choices[0].message
@@ -120,12 +134,13 @@ def test_calls_and_their_results_go_back(server: Server) -> None:
         answer = create(server, messages=messages, tools=TOOLS, tool_choice=choice).choices[0]
         equal((answer.message.role, answer.message.tool_calls), ("assistant", None))
         assert answer.message.content
-    again = create(server, messages=messages, tools=TOOLS, tool_choice="required", **LENGTH)
+    again = create(server, **{**fields, "messages": messages})
     assert calls_of(again.choices[0].message)
 
 
 def test_tools_beside_log_probabilities(server: Server) -> None:
-    fields = {"tools": TOOLS, "tool_choice": "required", "logprobs": True, "top_logprobs": 1, **LENGTH}
+    fields = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, **LENGTH}
+    fields |= {"logprobs": True, "top_logprobs": 1}
     answer = create(server, **fields)
     equal(len(answer.choices[0].logprobs.content), answer.usage.completion_tokens)
     equal(joined(chunks(server, **fields))[1], "tool_calls")

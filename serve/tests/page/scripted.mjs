@@ -87,6 +87,13 @@ export const scripted = [
         same(page, page.control.asked.at(-1).response_format, { type: "json_schema", json_schema: { name: "answer", strict: true, schema } }, "the format");
         await page.choose({ schema: "" });
     }],
+    ["the end of an answer clears no timer of others", async (page) => {
+        await page.run(`window.cleared = 0;
+            const clear = clearTimeout.bind(window);
+            window.clearTimeout = (id) => { cleared += 1; clear(id); };`);
+        await page.say("hello");
+        same(page, await page.run(`return cleared;`), 0, "timers that were cleared");
+    }],
     ["Markdown is shown by nodes, and markup as text", async (page) => {
         const turn = await page.say("markdown");
         page.expect(turn.answer.includes(MARKUP), `the markup is text: ${turn.answer}`);

@@ -81,10 +81,15 @@ pub(crate) fn asan(job: &Job) -> Outcome {
     let run = |program: &PathBuf| {
         Cmd::new(program).env("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
     };
-    let (story, misuse, blind) = (program("story")?, program("misuse")?, program("blind")?);
+    let (story, many) = (program("story")?, program("many")?);
+    let (misuse, engines) = (program("misuse")?, program("misuse_engines")?);
+    let blind = program("blind")?;
     let small = "tests/data/gpt2/gpt2-Q8_0.gguf";
     run(&story).args(["examples/gpt2/model.gguf", "Once upon a time", "10"]).run()?;
+    run(&many).args(["examples/gpt2/model.gguf", "10", "Once upon a time", "The cat"]).run()?;
     let said = run(&misuse).arg(small).arg(&job.dir).log(&job.file("misuse.txt"))?;
+    println!("{}", said.lines().last().unwrap_or_default());
+    let said = run(&engines).arg(small).log(&job.file("misuse_engines.txt"))?;
     println!("{}", said.lines().last().unwrap_or_default());
     // That mistakes and leaks are found at all.
     run(&blind).args([small, "none"]).run()?;

@@ -9,7 +9,7 @@ use crate::job::Job;
 use crate::toolchain::Toolchain::Stable;
 
 /// The files and folders that may have `unsafe`.
-const UNSAFE: [&str; 12] = [
+const UNSAFE: [&str; 13] = [
     "kernels/src/",                     // vector code, and the marks of plain bytes
     "graph/src/exec/",                  // the arena
     "graph/src/ops/",                   // their shares of it
@@ -19,6 +19,7 @@ const UNSAFE: [&str; 12] = [
     "runtime/src/rayon_team.rs",        // the same on rayon's threads
     "runtime/src/session/model_ref.rs", // a session that owns its model
     "runtime/src/session/builder.rs",   // and its table of tensors
+    "runtime/src/engine/builder.rs",    // the same of an engine
     "runtime/src/capi/",                // pointers of C
     "src/cmd/alloc_count.rs",           // a heap that counts
     "src/cmd/interrupt.rs",             // Ctrl-C: std has no signals

@@ -71,7 +71,7 @@ pub(super) const fn scratch<U: SimdReg, B: UnpackInterleaved>(cols: usize, n: us
 /// their scale, otherwise minus that sum times the excess of bytes over codes.
 fn write_terms<B: UnpackInterleaved>(x: &Q8Activations<'_>, terms: &mut [i32]) {
     let subs = x.cols() / B::SUB;
-    for (t, terms) in terms.chunks_exact_mut(subs).enumerate() {
+    for (t, terms) in terms.chunks_exact_mut(subs.max(1)).enumerate() {
         let x = x.row(t);
         for (i, (term, s)) in terms.iter_mut().zip(x.s.chunks_exact(B::SUB / ACT_SUM)).enumerate() {
             let xs: i32 = s.iter().sum();

@@ -335,10 +335,9 @@ impl Document {
         work: &mut Work,
     ) -> Result<bool, GrammarError> {
         work.combination(a.scalars.len() + b.scalars.len())?;
-        if !a.scalars.is_empty() && !b.scalars.is_empty() {
-            if !shared(a.scalars.clone(), &b.scalars).is_empty() {
-                return Ok(false);
-            }
+        let both = !a.scalars.is_empty() && !b.scalars.is_empty();
+        if both && !shared(a.scalars.clone(), &b.scalars).is_empty() {
+            return Ok(false);
         }
         for (one, other) in [(a, b), (b, a)] {
             for scalar in &one.scalars {

@@ -15,30 +15,60 @@ mod multiple;
 mod parse;
 mod strings;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::GrammarError;
 use super::limits::MAX_BYTES;
+use crate::json::{Event, Reader};
 
 pub(super) use emit::Lark;
 
 /// The grammar of a schema.
-pub(super) fn lark(schema: &str) -> Result<Lark, GrammarError> {
-    lark_within(schema, "")
+pub(super) fn lark(text: &str) -> Result<Lark, GrammarError> {
+    lark_within(text, "")
 }
 
 /// The grammar of a schema, for use within another: the names that it refers to begin with `prefix`.
-pub(super) fn lark_within(schema: &str, prefix: &str) -> Result<Lark, GrammarError> {
-    if schema.len() > MAX_BYTES {
+pub(super) fn lark_within(text: &str, prefix: &str) -> Result<Lark, GrammarError> {
+    if text.len() > MAX_BYTES {
         return Err(GrammarError::TooLarge { what: "bytes of a schema", limit: MAX_BYTES });
     }
-    let schema: Value = serde_json::from_str(schema).map_err(|e| {
+    let schema: Value = serde_json::from_str(text).map_err(|e| {
         let (line, column) = (e.line(), e.column());
         let message = e.to_string();
         let message = message.split(" at line ").next().unwrap_or_default().to_string();
         GrammarError::Json { line, column, message }
     })?;
+    if let Some((name, offset)) = repeated(text) {
+        let before = &text[..offset];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count());
+        let message = format!("{name:?} is there twice in one object");
+        return Err(GrammarError::Json { line, column, message });
+    }
     let document = parse::document(&schema)?;
     let (graph, document) = graph::graph(document)?;
     emit::lark(prefix, &document, &graph)
+}
+
+/// A name that an object has twice, and the offset behind it. Readers of JSON take the last one, so that a keyword
+/// would be left out.
+fn repeated(text: &str) -> Option<(String, usize)> {
+    let mut reader = Reader::new(text.as_bytes());
+    let mut objects: Vec<BTreeSet<String>> = Vec::new();
+    loop {
+        match reader.next().ok()?? {
+            Event::ObjectStart => objects.push(BTreeSet::new()),
+            Event::ObjectEnd => drop(objects.pop()),
+            Event::Key(name) => {
+                let name = name.to_cow().into_owned();
+                if !objects.last_mut()?.insert(name.clone()) {
+                    return Some((name, reader.offset()));
+                }
+            }
+            _ => {}
+        }
+    }
 }
