@@ -75,12 +75,13 @@ fn read(body: &Value, options: &ServeOptions) -> ApiResult<(ChatJob, Common)> {
 
 async fn chat(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
     let (job, common) = read(&body, &app.options)?;
-    drop(body);
     let mut in_flight = app.begin("chat")?;
     let logprobs = job.generate.logprobs.is_some();
     let prefill = job.prefill.clone().unwrap_or_default();
     let header = Header::new(&app, "chatcmpl-", common.generate.sampling.seed);
     let mut answer = app.chat(job).await?;
+    // The job has copies until here.
+    drop(body);
     if common.stream {
         let stream = ChatStream {
             model: Arc::clone(&app.model),

@@ -97,11 +97,12 @@ fn read(body: &Value, options: &ServeOptions) -> ApiResult<(TextJob, Common)> {
 
 async fn complete(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
     let (job, common) = read(&body, &app.options)?;
-    drop(body);
     let mut in_flight = app.begin("text")?;
     let header = Header::new(&app, "cmpl-", common.generate.sampling.seed);
     let top = job.generate.logprobs;
     let (mut answer, prompts) = app.text(job).await?;
+    // The job has copies until here.
+    drop(body);
     let form = Form { model: Arc::clone(&app.model), top, each: common.choices, prompts };
     if common.stream {
         let choices = (0..answer.choices()).map(|_| Choice::default()).collect();

@@ -136,7 +136,9 @@ impl From<EngineError> for ApiError {
                 ApiError::field(name, format_args!("must be {allowed}"))
             }
             EngineError::Session(e) => session_error(e),
-            EngineError::Ended => ApiError::ending(),
+            EngineError::Ended => {
+                ApiError { message: "the engine has ended".into(), ..ApiError::ending() }
+            }
             e => ApiError::internal(e.to_string()),
         }
     }

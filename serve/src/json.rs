@@ -11,7 +11,7 @@ use crate::error::{ApiError, ApiResult};
 
 mod bounded;
 
-pub(crate) use bounded::parse;
+pub(crate) use bounded::{MAX_VALUES, parse};
 
 /// Fields of a JSON object. `null` counts as absent.
 #[derive(Clone, Copy, Debug)]

@@ -36,6 +36,8 @@ pub struct ServeOptions {
     pub cors_origins: Vec<String>,
     /// Folder of saved prefixes; `None` for no `/prefix/save` and `/prefix/load`.
     pub prefix_dir: Option<PathBuf>,
+    /// Maximum number of saved prefixes in the folder.
+    pub max_prefixes: usize,
     /// Sampling for requests that don't say otherwise.
     pub sampling: Sampling,
     /// Seed for requests that don't say one; `None` for a random one each.
@@ -47,8 +49,8 @@ pub struct ServeOptions {
     pub max_choices: usize,
     /// Maximum number of bytes of a request's body.
     pub body_limit: usize,
-    /// Maximum number of bytes of all bodies together that are being read; beyond it, requests are
-    /// refused with status 429.
+    /// Maximum number of bytes of all bodies together, from their arrival until their texts are
+    /// tokens; beyond it, requests are refused with status 429.
     pub body_memory: usize,
     /// Maximum number of bytes of a request's line and headers together.
     pub header_limit: usize,
@@ -81,6 +83,7 @@ impl Default for ServeOptions {
             chat_template: None,
             cors_origins: Vec::new(),
             prefix_dir: None,
+            max_prefixes: 256,
             sampling: Sampling::default(),
             seed: None,
             max_tokens: None,

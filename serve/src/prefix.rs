@@ -27,6 +27,9 @@ pub(crate) fn routes() -> Router<Shared> {
     Router::new().route("/prefix/save", post(save)).route("/prefix/load", post(load))
 }
 
+/// Ending of the files.
+const ENDING: &str = "prefix";
+
 /// Maximum number of characters of a name.
 const MAX_NAME: usize = 100;
 
@@ -45,7 +48,7 @@ fn file(folder: Option<&Path>, fields: &Fields<'_>) -> ApiResult<(String, PathBu
         );
         return Err(fields.error("name", message));
     }
-    Ok((name.to_owned(), folder.join(format!("{name}.prefix"))))
+    Ok((name.to_owned(), folder.join(format!("{name}.{ENDING}"))))
 }
 
 /// Saves the prefix of a `prompt`, of `tokens` or of `messages`.
@@ -72,9 +75,25 @@ async fn save(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<
     if n > context {
         return Err(ApiError::too_long(n, context));
     }
-    let engine = Arc::clone(&app.engine);
-    let saved = spawn_blocking(move || engine.save_prefix(&tokens, &path));
-    finished(saved.await, &name)
+    let (engine, most) = (Arc::clone(&app.engine), app.options.max_prefixes);
+    let save = move || has_room(&path, most).then(|| engine.save_prefix(&tokens, &path));
+    match spawn_blocking(save).await {
+        Ok(Some(saved)) => finished(Ok(saved), &name),
+        Ok(None) => {
+            let message =
+                format!("there are {most} prefixes already: save it under one of their names");
+            Err(ApiError::field("name", message).with_code("too_many_prefixes"))
+        }
+        Err(e) => finished(Err(e), &name),
+    }
+}
+
+/// True if there are fewer prefixes than `most` in the folder of a file, or it is one of them.
+fn has_room(file: &Path, most: usize) -> bool {
+    let folder = file.parent().and_then(|folder| folder.read_dir().ok());
+    let is_prefix = |path: &Path| path.extension().is_some_and(|ending| ending == ENDING);
+    let others = folder.into_iter().flatten().flatten().filter(|entry| is_prefix(&entry.path()));
+    file.exists() || others.count() < most
 }
 
 /// Loads a prefix.

@@ -136,6 +136,21 @@ fn large_and_compressed_bodies() {
     assert_eq!(client.answer().status, 200);
 }
 
+/// Bodies share their memory: what takes more than there is gets a refusal, and the next one its turn.
+#[test]
+fn the_memory_of_bodies_is_bounded() {
+    let mut small = options();
+    (small.body_limit, small.body_memory) = (1 << 20, 1 << 20);
+    let server = start(small);
+    let many = json!({ "prompt": vec![1; 100_000] });
+    assert_eq!(server.refused("/v1/completions", &many, 429)["type"], "rate_limit_error");
+    // Texts take no more than their bytes.
+    let long = json!({ "content": "a b ".repeat(100_000) });
+    for _ in 0..5 {
+        assert_eq!(server.post("/tokenize", &long).status, 200);
+    }
+}
+
 #[test]
 fn many_values_are_refused() {
     let server = start(options());

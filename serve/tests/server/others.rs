@@ -139,6 +139,7 @@ fn prefixes_are_saved_and_loaded_by_name() {
     std::fs::create_dir_all(&folder).expect("a folder");
     let mut kept = options();
     kept.prefix_dir = Some(folder.clone());
+    kept.max_prefixes = 3;
     let prompt = "Once upon a time there was a dog who liked to sing. ".repeat(10);
     let server = start(kept.clone());
     let saved = server.ok("/prefix/save", &json!({ "name": "dog", "prompt": prompt }));
@@ -159,6 +160,9 @@ fn prefixes_are_saved_and_loaded_by_name() {
     assert_eq!(tokens["tokens"], 3);
     let messages = json!([{ "role": "system", "content": "Be brief." }]);
     server.ok("/prefix/save", &json!({ "name": "m", "messages": messages }));
+    let error = server.refused("/prefix/save", &json!({ "name": "fourth", "tokens": [1] }), 400);
+    assert_eq!(error["code"], "too_many_prefixes");
+    server.ok("/prefix/save", &json!({ "name": "t", "tokens": [1, 2] }));
     let plain = start(options());
     for (server, path, body, status) in [
         (&server, "/prefix/load", json!({ "name": "cat" }), 404),
