@@ -162,12 +162,14 @@ impl Channel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, state: MutexGuard<'_, State>) {
-        if let Some(waker) = &state.waker {
-            waker.wake_by_ref();
-        }
+    fn tell(&self, mut state: MutexGuard<'_, State>) {
+        let waker = state.waker.take();
         drop(state);
         self.news.notify_one();
+        // It may run the reader at once, who takes the lock.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Tells the reader that a prompt was computed.

@@ -318,8 +318,11 @@ impl Engine {
         let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
         self.push(vec![self.task(Purpose::Save { reply }, tokens, (0, arrival), None)])?;
         let bytes = answer.recv().map_err(|_| EngineError::Ended)??;
+        // Others may save to the same place.
+        static SAVED: AtomicU64 = AtomicU64::new(0);
+        let number = SAVED.fetch_add(1, Ordering::Relaxed);
         let mut beside = path.as_os_str().to_owned();
-        beside.push(".part");
+        beside.push(format!(".{}-{number}.part", std::process::id()));
         let beside = Path::new(&beside);
         let written = std::fs::write(beside, bytes).and_then(|()| std::fs::rename(beside, path));
         if let Err(e) = written {

@@ -15,9 +15,11 @@ const LONGEST: f64 = 1.0;
 /// Tokens of the first step of prompts, before anything is known of their speed.
 const FIRST: usize = 64;
 
-/// Time to wait for more requests, as a share of that of the first step, and at most so many seconds.
+/// Time to wait for more requests, as a share of that of the first step.
 const PATIENCE: f64 = 0.02;
-const MOST_PATIENCE: f64 = 0.02;
+
+/// Longest time to wait for them.
+pub(super) const MOST_PATIENCE: Duration = Duration::from_millis(20);
 
 /// Mean of measured times that forgets old ones; `None` before the first.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,7 +118,7 @@ impl Pace {
     /// come that can be computed with them: a small part of the time that they take.
     pub(super) fn patience(&self, tokens: usize) -> Duration {
         let takes = self.prompt.0.unwrap_or(0.0) * tokens.min(self.most) as f64;
-        Duration::from_secs_f64((takes * PATIENCE).min(MOST_PATIENCE))
+        Duration::from_secs_f64((takes * PATIENCE).min(MOST_PATIENCE.as_secs_f64()))
     }
 }
 

@@ -16,7 +16,7 @@ use teff_graph::{LogitsFor, Runner, Segment, SequenceId};
 
 use super::inbox::Inbox;
 use super::masks::Masks;
-use super::pace::{LEAST, Pace};
+use super::pace::{LEAST, MOST_PATIENCE, Pace};
 use super::pages::{Pages, Partial, common};
 use super::stats::{Counters, add, set};
 use super::task::{Purpose, Task};
@@ -158,12 +158,15 @@ impl Scheduler {
     }
 
     /// Waits a little for requests that come together with the first after a rest, since prompts that
-    /// end together go on together. Returns true if the engine is to end.
+    /// end together go on together. Requests that keep coming don't prolong it for ever. Returns true if
+    /// the engine is to end.
     fn gather(&mut self) -> bool {
         let pending = |all: &[Task]| all.iter().map(Task::pending).sum::<usize>();
-        loop {
+        let began = Instant::now();
+        while !self.slots.is_empty() {
             let before = self.running.len() + self.waiting.len();
             let patience = self.pace.patience(pending(&self.running) + pending(&self.waiting));
+            let patience = patience.min(MOST_PATIENCE.saturating_sub(began.elapsed()));
             if patience < LEAST_PATIENCE {
                 return false;
             }
@@ -176,6 +179,7 @@ impl Scheduler {
                 return false;
             }
         }
+        false
     }
 
     /// Ends all tasks, since the engine ends.
@@ -254,8 +258,8 @@ impl Scheduler {
         if self.waits_for_leader(i) {
             return Admission::Later;
         }
-        let (known, partial, fork_at) = self.look_up(i);
-        let matched = known * PAGE + partial.map_or(0, |p| p.positions);
+        let (known, mut partial, fork_at) = self.look_up(i);
+        let mut matched = known * PAGE + partial.map_or(0, |p| p.positions);
         let task = &self.waiting[i];
         let in_progress = |other: &Task| {
             let usable = common(&task.tokens, &other.tokens).min(task.tokens.len() - 1);
@@ -274,11 +278,15 @@ impl Scheduler {
         if let Some(p) = partial {
             self.pages.hold(p.page);
         }
-        let reserve = usize::from(!self.running.is_empty());
-        if self.pages.available() < needed - known + reserve {
-            if let Some(p) = partial {
-                self.pages.release(p.page);
-            }
+        let wanted = needed - known + usize::from(!self.running.is_empty());
+        if self.pages.available() < wanted
+            && let Some(p) = partial.take()
+        {
+            // The page to be copied may be the one that is lacking.
+            self.pages.release(p.page);
+            matched = known * PAGE;
+        }
+        if self.pages.available() < wanted {
             for &page in self.found.iter().rev() {
                 self.pages.release(page);
             }

@@ -138,7 +138,8 @@ impl Continuation {
     ) -> Result<(), SamplingError> {
         let mut masked = Masked::new(constraint, self.vocab)?;
         self.edit_logits()?;
-        let complete = masked.is_complete();
+        // A failure is kept for the first token.
+        let complete = masked.is_complete().unwrap_or(false);
         (self.constraint, self.constrained) = (Some(masked), true);
         if complete {
             self.end(Finish::Complete);

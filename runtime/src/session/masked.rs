@@ -1,5 +1,7 @@
 //! Constraint of a text, with the tokens that it allows next.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::SessionError;
 use crate::engine::{Constraint, ConstraintError};
 use crate::sample::SamplingError;
@@ -7,7 +9,8 @@ use crate::sample::SamplingError;
 /// Constraint with the set of tokens that it allows next.
 ///
 /// The set can be computed ahead, on another thread, while the model computes the logits. Once the
-/// constraint has failed it fails forever, so that nothing is chosen without it.
+/// constraint has failed it fails forever, so that nothing is chosen without it. A panic of it is a
+/// failure like others: the texts of other requests go on.
 pub(crate) struct Masked {
     constraint: Box<dyn Constraint>,
     /// Bit `t % 32` of word `t / 32` for token `t`; none beyond the vocabulary.
@@ -46,27 +49,45 @@ impl Masked {
     }
 
     /// True if nothing may follow.
-    pub(super) fn is_complete(&mut self) -> bool {
-        self.constraint.is_complete()
+    ///
+    /// # Errors
+    /// The failure of the constraint, which is kept.
+    pub(super) fn is_complete(&mut self) -> Result<bool, ConstraintError> {
+        self.call(|constraint, _| Ok(constraint.is_complete()))
     }
 
     /// Computes the set of tokens that may come next, unless that is done. An error is kept for
     /// [`Masked::apply`].
     pub(crate) fn compute(&mut self) {
-        if !matches!(self.set, Set::Due) {
+        if !matches!(self.set, Set::Due) || self.call(|c, allowed| c.mask(allowed)).is_err() {
             return;
         }
-        self.set = match self.constraint.mask(&mut self.allowed) {
-            Ok(()) => Set::Ready,
-            Err(e) => Set::Failed(e),
-        };
         if let (Some(last), used @ 1..) = (self.allowed.last_mut(), self.vocab % 32) {
             *last &= (1 << used) - 1;
         }
-        if matches!(self.set, Set::Ready) && self.allowed.iter().all(|word| *word == 0) {
-            let why = "no token may come next, though the text may not end here";
-            self.set = Set::Failed(ConstraintError::new(why));
+        self.set = match self.allowed.iter().all(|word| *word == 0) {
+            true => Set::Failed(ConstraintError::new(
+                "no token may come next, though the text may not end here",
+            )),
+            false => Set::Ready,
+        };
+    }
+
+    /// Calls the constraint, unless it has failed. An error or a panic is kept.
+    fn call<T>(
+        &mut self,
+        f: impl FnOnce(&mut dyn Constraint, &mut [u32]) -> Result<T, ConstraintError>,
+    ) -> Result<T, ConstraintError> {
+        if let Set::Failed(e) = &self.set {
+            return Err(e.clone());
         }
+        let called = AssertUnwindSafe(|| f(&mut *self.constraint, &mut self.allowed));
+        let done = catch_unwind(called);
+        let done = done.unwrap_or_else(|_| Err(ConstraintError::new("it panicked")));
+        if let Err(e) = &done {
+            self.set = Set::Failed(e.clone());
+        }
+        done
     }
 
     /// Makes all tokens outside of the set impossible, after computing it if need be. Logits that are
@@ -91,16 +112,9 @@ impl Masked {
 
     /// Goes on by a token of the set. Returns true if nothing may follow it.
     pub(super) fn accept(&mut self, token: u32) -> Result<bool, SessionError> {
-        match self.constraint.accept(token) {
-            Ok(()) => {
-                self.set = Set::Due;
-                Ok(self.is_complete())
-            }
-            Err(e) => {
-                self.set = Set::Failed(e.clone());
-                Err(e.into())
-            }
-        }
+        self.call(|constraint, _| constraint.accept(token))?;
+        self.set = Set::Due;
+        Ok(self.is_complete()?)
     }
 }
 
