@@ -178,5 +178,5 @@ fn a_full_queue_refuses_and_goes_on() {
     taken.into_iter().for_each(|s| assert_eq!(read(s, 2)[1].tokens.len(), 30));
     settled(&engine);
     assert!(submit(3).is_ok());
-    assert!(MAX_CHOICES >= 3);
+    const { assert!(MAX_CHOICES >= 3) };
 }
