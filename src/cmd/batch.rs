@@ -64,6 +64,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Time after which the command looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Time after which the progress is drawn anew.
+const TICK: Duration = Duration::from_millis(250);
+
 /// Options of batches, all of which need `--out`.
 const OPTIONS: [&str; 5] = ["parallel", "memory", "cache", "overwrite", "chat-template"];
 
@@ -169,6 +172,12 @@ fn read(args: &Args) -> Result<Options, Failure> {
         let what = "--out answers the lines of a file: give it with -f, and leave this out";
         return Err(Failure::Usage(format!("{other}: {what}")));
     }
+    // Options of single texts that would change what is written.
+    let constraints = ["json-schema", "json-schema-file", "grammar", "grammar-file"];
+    if let Some(id) = constraints.into_iter().find(|id| args.has(id) && !args.is_habit(id)) {
+        let what = "a batch can't be held to a grammar or schema yet: leave it out";
+        return Err(Failure::Usage(format!("{}: {what}", args.name(id))));
+    }
     let Some(prompts) = args.path("file") else {
         let what = "--out needs prompts: give -f FILE, with a prompt in JSON on each line";
         return Err(Failure::Usage(what.into()));
@@ -223,7 +232,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         engine: &engine,
         asker,
         digest,
-        bar: Bar::new(&lines),
+        bar: Bar::new(&lines, answers.kept),
         index: answers.kept,
         errors: answers.errors,
         lines,
@@ -242,7 +251,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (written, file) = (batch.written(), options.out.display());
     let so_far = || {
         let written = counted(written, "answer");
-        format!("{file} has {written}, and the same command goes on from there")
+        let again = if options.overwrite { " without --overwrite" } else { "" };
+        format!("{file} has {written}, and the same command{again} goes on from there")
     };
     match ended? {
         Ended::Whole if batch.errors == 0 => Ok(()),
@@ -579,7 +589,7 @@ fn of_line(e: EngineError) -> Result<String, Failure> {
 struct Bar(ProgressBar);
 
 impl Bar {
-    fn new(lines: &Lines) -> Bar {
+    fn new(lines: &Lines, kept: usize) -> Bar {
         if !io::stderr().is_terminal() {
             return Bar(ProgressBar::hidden());
         }
@@ -591,6 +601,8 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
+        bar.set_message(counted(kept, "answer"));
+        bar.enable_steady_tick(TICK);
         Bar(bar)
     }
 

@@ -177,14 +177,17 @@ fn ask(
 ) -> Result<(Prompt, Generate), String> {
     let mut generate = defaults.clone();
     let mut prompt = None;
-    let mut messages = false;
+    let (mut messages, mut of_messages) = (false, None);
     for (key, value) in members {
         let name = &*key.to_cow();
         match (name, value) {
             ("prompt", Value::Null) => prompt = None,
             ("messages", value) => messages = *value != Value::Null,
             ("prompt", value) => prompt = Some(text_or_tokens(value)?),
-            ("id" | "tools" | "chat_template_kwargs", _) => {}
+            ("tools" | "chat_template_kwargs", value) => {
+                of_messages = of_messages.or((*value != Value::Null).then(|| name.to_owned()));
+            }
+            ("id", _) => {}
             (_, Value::Null) if NAMES.contains(&name) => {}
             _ => set(&mut generate, name, value)?,
         }
@@ -195,6 +198,9 @@ fn ask(
         }
         e => e.to_string(),
     })?;
+    if let Some(name) = of_messages.filter(|_| !messages) {
+        return Err(format!("{name}: it belongs to messages, of which the line has none"));
+    }
     let prompt = match (prompt, messages) {
         (Some(_), true) => Err("the line has a prompt and messages: leave one of them out".into()),
         (Some(prompt), false) => Ok(prompt),
@@ -425,6 +431,7 @@ mod tests {
             ("7", "the line is 7"),
             ("{}", "no prompt and no messages"),
             (r#"{"prompt": "a", "messages": []}"#, "leave one of them out"),
+            (r#"{"prompt": "a", "tools": []}"#, "tools: it belongs to messages"),
             (r#"{"prompt": [1, "a"]}"#, "prompt is an array"),
             (r#"{"prompt": [4294967296]}"#, "prompt is an array"),
             (r#"{"prompt": "a", "id": {}}"#, "id is an object"),
