@@ -10,6 +10,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::app::Shared;
 use crate::error::ApiError;
+use crate::messages;
 use crate::options::ServeOptions;
 
 /// Maximum number of bytes of a key.
@@ -29,7 +30,7 @@ pub(crate) async fn gate(State(app): State<Shared>, request: Request, next: Next
     let mut response = match check(&request, &app.options, allowed.is_some()) {
         Ok(None) => next.run(request).await,
         Ok(Some(response)) => response,
-        Err(e) => refuse(e),
+        Err(e) => refuse(e, &route),
     };
     if let Some(origin) = allowed {
         let headers = response.headers_mut();
@@ -45,9 +46,12 @@ pub(crate) async fn gate(State(app): State<Shared>, request: Request, next: Next
     response
 }
 
-fn refuse(e: ApiError) -> Response {
+fn refuse(e: ApiError, route: &str) -> Response {
     let unauthorized = e.status == StatusCode::UNAUTHORIZED;
-    let mut response = e.into_response();
+    let mut response = match route.starts_with(messages::PATH) {
+        true => messages::refuse(&e),
+        false => e.into_response(),
+    };
     if unauthorized {
         let bearer = HeaderValue::from_static("Bearer");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);

@@ -25,11 +25,12 @@ use crate::sampling::Common;
 use crate::sse::{self, Present, event};
 use crate::tools::{Turns, name_error};
 
+/// Path of the interface, with which its others begin.
+pub(crate) const PATH: &str = "/v1/messages";
+
 /// The routes.
 pub(crate) fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/v1/messages", post(messages))
-        .route("/v1/messages/count_tokens", post(count_tokens))
+    Router::new().route(PATH, post(messages)).route("/v1/messages/count_tokens", post(count_tokens))
 }
 
 /// Answer in the interface's own form, errors included.
@@ -84,7 +85,8 @@ fn error_json(e: &ApiError) -> Value {
     json!({ "type": "error", "error": { "type": kind, "message": e.message } })
 }
 
-fn refuse(e: &ApiError) -> Response {
+/// The answer to a request that is refused, in Anthropic's form.
+pub(crate) fn refuse(e: &ApiError) -> Response {
     let mut response = json_response(&error_json(e));
     *response.status_mut() = e.status;
     response

@@ -121,6 +121,10 @@ impl Section {
         Section { after_test: true, ..self }
     }
 
+    const fn nightly(self) -> Section {
+        Section { tier: Tier::Nightly, ..self }
+    }
+
     const fn later(self, later: &'static str) -> Section {
         Section { later, ..self }
     }
@@ -160,6 +164,8 @@ pub(crate) const SECTIONS: &[Section] = &[
         &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test().later("the module without simd128"),
     section(("serve", "`teff serve`: its page in Chromium, and the clients of others"), None, &[NODE, CHROMIUM, PYTHON],
         serve::serve).after_test(),
+    section(("soak", "`teff serve` under a hundred thousand requests of every kind"), Some(Stable), &[], serve::soak)
+        .after_test().nightly(),
     section(("fuzz", "the fuzz targets, for seconds"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz)
         .later("30 s a target for 3; the kernels optimised"),
     section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).after_test()

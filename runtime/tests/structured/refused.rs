@@ -61,6 +61,7 @@ fn keywords_are_refused_by_name() {
         ),
         ("format", json!({"type": "string", "format": "iri"})),
         ("format", json!({"format": "regex"})),
+        ("format", json!({"type": "string", "format": "int64"})),
         ("pattern", json!({"type": "string", "pattern": "(?=a)"})),
         ("pattern", json!({"type": "string", "pattern": "(?<!a)b"})),
         ("pattern", json!({"type": "string", "pattern": "(a)\\1"})),

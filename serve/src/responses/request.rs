@@ -146,17 +146,22 @@ fn echo(
     map.insert("previous_response_id".into(), Value::Null);
     map.insert("reasoning".into(), or("reasoning", json!({ "effort": null, "summary": null })));
     map.insert("store".into(), json!(false));
-    map.insert("temperature".into(), json!(generate.sampling.temperature));
+    map.insert("temperature".into(), number(generate.sampling.temperature));
     map.insert("text".into(), text);
     map.insert("tool_choice".into(), choice);
     map.insert("tools".into(), tools.iter().map(tool).collect());
     map.insert("top_logprobs".into(), json!(generate.logprobs.unwrap_or(0)));
-    map.insert("top_p".into(), json!(generate.sampling.top_p));
+    map.insert("top_p".into(), number(generate.sampling.top_p));
     map.insert("truncation".into(), json!("disabled"));
     map.insert("user".into(), or("user", Value::Null));
     map.insert("metadata".into(), or("metadata", json!({})));
     map.insert("seed".into(), json!(generate.sampling.seed));
     Ok(map)
+}
+
+/// A number with the digits that it was given by.
+fn number(x: f32) -> Value {
+    x.to_string().parse::<f64>().map_or(Value::Null, |x| json!(x))
 }
 
 /// The language of the answer, of `text.format`.

@@ -1,4 +1,4 @@
-//! What a chat template says about a model: how conversations are put to it, and how its answers are read.
+//! Dialect of a model, by its chat template: how conversations are put to it, and how its answers are read.
 
 use serde_json::json;
 use teff_runtime::tokenizer::Tokenizer;

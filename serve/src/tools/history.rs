@@ -48,16 +48,15 @@ pub(crate) fn convert(format: Format, messages: Vec<Message>) -> ApiResult<Vec<M
 
 /// Instructions for a model whose template doesn't show it the tools.
 pub(crate) fn instructions(tools: &[Tool]) -> String {
-    let mut text = String::from("You may call one of these functions:\n\n");
+    let mut text = String::from("You can call these functions:\n");
     for tool in tools {
         let function = tool.json.get("function").unwrap_or(&tool.json);
         text.push_str(&function.to_string());
         text.push('\n');
     }
     text.push_str(
-        "\nTo call a function, answer with a JSON object and nothing else: \
-         {\"name\": <name of the function>, \"arguments\": <object of its arguments>}. \
-         If no function is needed, answer in plain text.",
+        "To call one, answer with {\"name\": <its name>, \"arguments\": <object>} and nothing else. \
+         If none is needed, answer in plain text.",
     );
     text
 }

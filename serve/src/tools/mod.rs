@@ -76,7 +76,7 @@ pub(crate) fn value(json: &Json) -> serde_json::Value {
     }
 }
 
-/// What is known of the calls in an answer.
+/// Knowledge of the calls in an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Calls {
     /// The model writes what it likes.

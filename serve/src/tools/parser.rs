@@ -315,7 +315,7 @@ impl CallParser {
         }
     }
 
-    /// What looked like a call is none: its first characters are text, and the rest is looked at again.
+    /// Gives up a call that is none: its first characters are text, and the rest is looked at again.
     /// Returns the length of the text that is read.
     fn give_up(&mut self, text: &str, parts: &mut Vec<Part>) -> usize {
         let At::Call(open) = std::mem::replace(&mut self.at, At::Text) else { return 0 };

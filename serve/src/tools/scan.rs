@@ -41,9 +41,9 @@ pub(crate) enum Kind {
     Xml,
     /// A JSON object, which stands alone.
     Object,
-    /// What is behind `[TOOL_CALLS]`.
+    /// Text behind `[TOOL_CALLS]`.
     Mistral,
-    /// What is behind `<|tool_call>`.
+    /// Text behind `<|tool_call>`.
     Gemma,
 }
 

@@ -28,8 +28,8 @@ pub(crate) fn named_events(answer: &Answer) -> Vec<(String, Value)> {
 pub(crate) fn schema() -> Value {
     json!({
         "type": "object",
-        "properties": { "big": { "type": "boolean" }, "color": { "enum": ["red", "blue"] } },
-        "required": ["big", "color"],
+        "properties": { "big": { "type": "boolean" } },
+        "required": ["big"],
         "additionalProperties": false,
     })
 }
@@ -69,14 +69,18 @@ fn without_ids(mut value: Value) -> Value {
 #[test]
 fn an_answer_has_the_fields_that_clients_need() {
     let server = start(options());
-    let answer = server.ok(PATH, &body(json!({ "instructions": "Be kind.", "metadata": { "a": "b" } })));
+    let answer =
+        server.ok(PATH, &body(json!({ "instructions": "Be kind.", "metadata": { "a": "b" } })));
     assert_eq!((&answer["object"], &answer["model"]), (&json!("response"), &json!("story")));
     assert!(answer["id"].as_str().is_some_and(|id| id.starts_with("resp_")));
     assert!(answer["created_at"].as_u64().is_some_and(|t| t > 1_700_000_000));
     assert_eq!(answer["status"], "incomplete");
     assert_eq!(answer["incomplete_details"], json!({ "reason": "max_output_tokens" }));
     assert_eq!((&answer["error"], &answer["previous_response_id"]), (&Value::Null, &Value::Null));
-    assert_eq!((&answer["instructions"], &answer["metadata"]["a"]), (&json!("Be kind."), &json!("b")));
+    assert_eq!(
+        (&answer["instructions"], &answer["metadata"]["a"]),
+        (&json!("Be kind."), &json!("b"))
+    );
     assert_eq!((&answer["tools"], &answer["tool_choice"]), (&json!([]), &json!("auto")));
     assert_eq!((&answer["parallel_tool_calls"], &answer["store"]), (&json!(true), &json!(false)));
     assert!(answer["temperature"].is_number() && answer["top_p"].is_number());
@@ -158,7 +162,8 @@ fn check(events: &[(String, Value)]) -> Value {
             assert_eq!(event["item_id"], item["id"], "{name}");
         }
         let append = |text: &mut Value, delta: &Value| {
-            let all = format!("{}{}", text.as_str().expect("a text"), delta.as_str().expect("a text"));
+            let all =
+                format!("{}{}", text.as_str().expect("a text"), delta.as_str().expect("a text"));
             *text = json!(all);
         };
         match name.as_str() {
@@ -169,10 +174,17 @@ fn check(events: &[(String, Value)]) -> Value {
             "response.output_text.delta" => {
                 assert_eq!(event["content_index"], 0);
                 append(&mut item["content"][0]["text"], &event["delta"]);
+                let more = event["logprobs"].as_array().expect("entries").clone();
+                item["content"][0]["logprobs"].as_array_mut().expect("entries").extend(more);
             }
-            "response.output_text.done" => assert_eq!(event["text"], item["content"][0]["text"]),
+            "response.output_text.done" => {
+                assert_eq!(event["text"], item["content"][0]["text"]);
+                assert_eq!(event["logprobs"], item["content"][0]["logprobs"]);
+            }
             "response.content_part.done" => assert_eq!(event["part"], item["content"][0]),
-            "response.function_call_arguments.delta" => append(&mut item["arguments"], &event["delta"]),
+            "response.function_call_arguments.delta" => {
+                append(&mut item["arguments"], &event["delta"])
+            }
             "response.function_call_arguments.done" => {
                 assert_eq!(event["arguments"], item["arguments"]);
                 assert_eq!(event["name"], item["name"]);
@@ -205,11 +217,13 @@ fn a_stream_has_indices_and_numbers() {
     let whole = server.ok(PATH, &body(json!({})));
     let (events, response) = streamed(&server, &body(json!({})));
     assert_eq!(events.last().expect("events").0, "response.incomplete");
-    assert_eq!(without_ids(response), {
-        let mut whole = without_ids(whole);
-        whole["usage"]["input_tokens_details"] = json!({ "cached_tokens": 0 });
-        whole
-    });
+    // The prompt may come from the cache.
+    let comparable = |response: Value| {
+        let mut response = without_ids(response);
+        response["usage"]["input_tokens_details"].take();
+        response
+    };
+    assert_eq!(comparable(response), comparable(whole));
 }
 
 #[test]
@@ -217,7 +231,10 @@ fn functions_can_be_forced() {
     let server = start(options());
     let more = json!({ "tools": [tool()], "tool_choice": "required", "max_output_tokens": 100 });
     let whole = server.ok(PATH, &body(more.clone()));
-    assert_eq!((&whole["status"], &whole["incomplete_details"]), (&json!("completed"), &Value::Null));
+    assert_eq!(
+        (&whole["status"], &whole["incomplete_details"]),
+        (&json!("completed"), &Value::Null)
+    );
     assert_eq!(whole["tools"][0]["parameters"], schema());
     let output = whole["output"].as_array().expect("items");
     assert_eq!(output.len(), 1, "{whole}");
@@ -225,8 +242,9 @@ fn functions_can_be_forced() {
     assert_eq!((&call["type"], &call["name"]), (&json!("function_call"), &json!("paint")));
     assert_eq!(call["status"], "completed");
     assert!(call["call_id"].as_str().is_some_and(|id| id.starts_with("call_")));
-    let arguments: Value = serde_json::from_str(call["arguments"].as_str().expect("text")).expect("JSON");
-    assert!(arguments["big"].is_boolean() && arguments["color"].is_string());
+    let arguments: Value =
+        serde_json::from_str(call["arguments"].as_str().expect("text")).expect("JSON");
+    assert!(arguments["big"].is_boolean());
     let (events, response) = streamed(&server, &body(more));
     assert_eq!(without_ids(response["output"].clone()), without_ids(whole["output"].clone()));
     assert!(events.iter().any(|(name, _)| name == "response.function_call_arguments.delta"));
@@ -256,7 +274,10 @@ fn logprobs_come_with_the_text() {
     let answer = server.ok(PATH, &body(more.clone()));
     let all = answer["output"][0]["content"][0]["logprobs"].as_array().expect("entries").clone();
     assert_eq!(all.len(), 12);
-    assert!(all.iter().all(|e| e["logprob"].is_number() && e["top_logprobs"].as_array().is_some_and(|t| t.len() == 2)));
+    assert!(
+        all.iter().all(|e| e["logprob"].is_number()
+            && e["top_logprobs"].as_array().is_some_and(|t| t.len() == 2))
+    );
     let (_, response) = streamed(&server, &body(more));
     assert_eq!(response["output"][0]["content"][0]["logprobs"], json!(all));
 }
@@ -286,14 +307,20 @@ fn what_is_not_there_is_refused_by_name() {
             json!({ "input": [{ "type": "function_call", "call_id": "c", "name": "f", "arguments": "{" }] }),
             "input[0].arguments",
         ),
-        (json!({ "input": [{ "type": "function_call_output", "call_id": "c" }] }), "input[0].output"),
+        (
+            json!({ "input": [{ "type": "function_call_output", "call_id": "c" }] }),
+            "input[0].output",
+        ),
         (json!({ "tools": [{ "type": "web_search" }] }), "tools[0].type"),
         (json!({ "tools": [{ "type": "function" }] }), "tools[0].name"),
         (json!({ "tools": [{ "type": "function", "name": "a b" }] }), "tools[0].name"),
         (json!({ "tools": [tool(), tool()] }), "tools[1].name"),
         (json!({ "tool_choice": "required" }), "tool_choice"),
         (json!({ "tool_choice": "maybe" }), "tool_choice"),
-        (json!({ "tools": [tool()], "tool_choice": { "type": "function", "name": "g" } }), "tool_choice"),
+        (
+            json!({ "tools": [tool()], "tool_choice": { "type": "function", "name": "g" } }),
+            "tool_choice",
+        ),
         (json!({ "text": { "format": { "type": "xml" } } }), "text.format.type"),
         (json!({ "text": { "format": { "type": "json_schema" } } }), "text.format.schema"),
         (json!({ "max_output_tokens": "many" }), "max_output_tokens"),

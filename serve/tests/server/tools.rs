@@ -13,7 +13,7 @@ fn body(more: Value) -> Value {
     let mut body = json!({
         "messages": [{ "role": "user", "content": "Tell me of a cat." }],
         "tools": [tool("paint"), tool("look")],
-        "max_tokens": 150,
+        "max_tokens": 100,
         "seed": 5,
     });
     for (key, value) in more.as_object().expect("an object") {
@@ -69,7 +69,10 @@ fn calls_are_forced_in_the_format_of_the_template() {
                 .collect();
             assert!(deltas.iter().all(|delta| delta["index"] == 0));
             let first = deltas[0];
-            assert_eq!((&first["type"], &first["function"]["name"]), (&json!("function"), &calls[0]["function"]["name"]));
+            assert_eq!(
+                (&first["type"], &first["function"]["name"]),
+                (&json!("function"), &calls[0]["function"]["name"])
+            );
             assert!(first["id"].as_str().is_some_and(|id| id.starts_with("call_")));
             for delta in &deltas[1..] {
                 assert!(delta.get("id").is_none() && delta["function"].get("name").is_none());
@@ -111,7 +114,10 @@ fn a_model_is_told_of_tools_even_if_the_template_is_not() {
         { "role": "tool", "tool_call_id": "c", "content": "done" },
     ]);
     let told = prompt(json!({ "messages": history }));
-    assert!(told.contains("assistant: {\"name\": \"paint\", \"arguments\": {\"big\": true}}\n"), "{told}");
+    assert!(
+        told.contains("assistant: {\"name\": \"paint\", \"arguments\": {\"big\": true}}\n"),
+        "{told}"
+    );
     assert!(told.contains("user: Result of paint: done\n"), "{told}");
 }
 
@@ -121,11 +127,17 @@ fn what_is_wrong_with_tools_is_named() {
     let tool = |function: Value| json!({ "tools": [{ "type": "function", "function": function }] });
     for (more, param) in [
         (json!({ "tool_choice": "zzz" }), "tool_choice"),
-        (json!({ "tool_choice": { "type": "function", "function": { "name": "g" } } }), "tool_choice"),
+        (
+            json!({ "tool_choice": { "type": "function", "function": { "name": "g" } } }),
+            "tool_choice",
+        ),
         (json!({ "tools": [], "tool_choice": "required" }), "tool_choice"),
         (json!({ "tools": "x" }), "tools"),
         (tool(json!({ "name": "a\"b" })), "tools"),
-        (json!({ "tool_choice": "required", "response_format": { "type": "json_object" } }), "tool_choice"),
+        (
+            json!({ "tool_choice": "required", "response_format": { "type": "json_object" } }),
+            "tool_choice",
+        ),
         (
             json!({ "messages": [{ "role": "assistant", "tool_calls": [{ "id": "c", "type": "function",
                 "function": { "name": "f", "arguments": "{" } }] }] }),

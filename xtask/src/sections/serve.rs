@@ -1,4 +1,4 @@
-//! `serve`: `teff serve` as browsers and the clients of others meet it.
+//! `serve` and `soak`: `teff serve` as browsers and the clients of others meet it, and under load.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::cmd::{Cmd, Outcome, fail};
 use crate::job::Job;
+use crate::toolchain::Toolchain::Stable;
 
 /// A model that writes stories, and has no chat template.
 const STORIES: &str = "examples/gpt2/model.gguf";
@@ -221,6 +222,19 @@ fn clients(job: &Job, teff: &Path, python: &Path) -> Outcome {
     let test = test.args(["--key", &key, "--model", "tiny"]).env("NO_PROXY", "127.0.0.1");
     test.env("no_proxy", "127.0.0.1").run()?;
     server.stop()
+}
+
+/// Requests of the soak.
+const SOAK: u64 = 100_000;
+
+/// `teff serve` under very many requests, by the test `soak` of the server's package.
+pub(crate) fn soak(job: &Job) -> Outcome {
+    let teff = job.here()?;
+    let requests = job.number("TEFF_SOAK", SOAK)?;
+    // Of the whole workspace, so that what `test` has built can be used.
+    let soak =
+        Stable.cargo().line("test -q --workspace --test soak -- --show-output to_the_command");
+    soak.env("TEFF_SOAK", requests.to_string()).env("TEFF_SOAK_TEFF", teff).run()
 }
 
 #[cfg(test)]

@@ -506,7 +506,8 @@ impl<'a> Reader<'a> {
     fn format(&mut self, schema: &mut Schema, value: &Value) -> Result<(), GrammarError> {
         let at = schema.at.as_str();
         let name = value.as_str().ok_or_else(|| invalid("format", at, "a string"))?;
-        if let Some(bounds) = format::number(name) {
+        let number = format::number(name).filter(|_| schema.kinds & kind::NUMBER != 0);
+        if let Some(bounds) = number {
             if let Some((low, high)) = bounds {
                 let bound =
                     |text| Decimal::read(text).map(|value| Bound { value, excluded: false });
