@@ -76,10 +76,10 @@ impl EngineMemoryRequirements {
 /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gpt2/model.gguf");
 /// let model = Arc::new(Model::open(path)?);
 /// let options = EngineOptions::default().with_context(256).with_sequences(4);
-/// let builder = Engine::builder(&model).options(options.with_cache(2 << 20));
+/// let builder = Engine::builder(&model).options(options.with_cache(4 << 20));
 /// // Known before anything is taken.
 /// let needed = builder.memory_requirements()?;
-/// assert!(needed.page_bytes + needed.checkpoint_bytes <= 2 << 20);
+/// assert!(needed.page_bytes + needed.checkpoint_bytes <= 4 << 20);
 /// let engine = builder.build()?;
 /// assert_eq!(engine.stats().pages, needed.pages);
 /// # Ok(()) }

@@ -459,16 +459,16 @@ impl Mix {
             }
             _ => {
                 let mut client = Client::connect(self.address)?;
-                let nonsense: &[u8] = random.pick(&[
-                    &b"\0\0\0\0\0\0\0\0"[..],
+                let nonsense: [&[u8]; 7] = [
+                    b"\0\0\0\0\0\0\0\0",
                     b"GET\r\n\r\n",
                     b"GET / HTTP/9.9\r\n\r\n",
                     b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
                     b"GET /health HTTP/1.1\r\nbad header\r\n\r\n",
                     b"POST /tokenize HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
                     b"POST /tokenize HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n{}",
-                ]);
-                client.send(nonsense)?;
+                ];
+                client.send(nonsense[random.below(nonsense.len())])?;
                 client.half_close()?;
                 let rest = client.drain()?;
                 match rest.is_empty() || rest.starts_with(b"HTTP/1.1 4") {
