@@ -161,7 +161,7 @@ fn places_are_named() {
     assert!(matches!(error(&vocabulary, ""), GrammarError::Json { .. }));
     let e =
         error(&vocabulary, "{\"items\": {\"type\": \"string\",\n \"a\": 1, \"type\": \"null\"}}");
-    assert!(e.to_string().contains("line 2, column 15: \"type\" is there twice"), "{e}");
+    assert!(e.to_string().contains("line 2, column 16: \"type\" is there twice"), "{e}");
 }
 
 #[test]
