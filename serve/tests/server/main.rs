@@ -5,7 +5,6 @@ mod common;
 mod completions;
 mod connections;
 mod gate;
-mod limits;
 mod malformed;
 mod messages;
 mod others;

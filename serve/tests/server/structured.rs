@@ -106,7 +106,7 @@ fn what_is_not_supported_is_named() {
             "unevaluatedProperties",
         ),
         (schema(json!({ "typ": "object" })), "response_format", "typ"),
-        (schema(json!({ "type": "thing" })), "response_format", "thing"),
+        (schema(json!({ "type": "thing" })), "response_format", "`type`"),
         (json!({ "regex": "(a" }), "regex", "("),
         (json!({ "grammar": "start: missing" }), "grammar", "missing"),
         (json!({ "grammar": "root ::= \"a\"" }), "grammar", ""),
