@@ -107,7 +107,7 @@ fn what_is_not_supported_is_named() {
         ),
         (schema(json!({ "typ": "object" })), "response_format", "typ"),
         (schema(json!({ "type": "thing" })), "response_format", "`type`"),
-        (json!({ "regex": "(a" }), "regex", "("),
+        (json!({ "regex": "(a" }), "regex", "unclosed"),
         (json!({ "grammar": "start: missing" }), "grammar", "missing"),
         (json!({ "grammar": "root ::= \"a\"" }), "grammar", ""),
     ] {

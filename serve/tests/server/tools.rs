@@ -27,14 +27,14 @@ fn with_words(words: &str) -> ServeOptions {
     options().with_chat_template(format!("{{# {words} #}}{TEMPLATE}"))
 }
 
-/// Templates of some formats.
-const WORDS: [&str; 6] = [
+/// Templates of some formats. (That of gpt-oss may think first, which a random model does without an end;
+/// `tools/forced.rs` has it.)
+const WORDS: [&str; 5] = [
     "",
     "<tool_call> arguments",
     "<tool_call> <function= <parameter=",
     "[TOOL_CALLS]",
     "<|tool_call>call:",
-    "<|channel|> <|message|>",
 ];
 
 fn arguments(call: &Value) -> Value {
