@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ask::{Ask, prompt};
+use crate::ask::{Ask, prompt, words};
 use crate::client::{Answer, Client, Done, post, request};
 use crate::random::Random;
 
@@ -342,8 +342,10 @@ impl Mix {
             2 => json!("required"),
             _ => json!({ "type": "function", "function": { "name": "time" } }),
         };
+        // Few words: the tools take most of the context.
+        let said = words(random.below(6) as u64, 1 + random.below(40));
         let body = json!({
-            "messages": [{ "role": "user", "content": prompt(random) }],
+            "messages": [{ "role": "user", "content": said }],
             "tools": [tool("weather"), tool("time")],
             "tool_choice": choice,
             "max_tokens": 30,
