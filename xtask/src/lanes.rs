@@ -77,12 +77,8 @@ pub(crate) fn run(options: &Options) -> io::Result<Report> {
         }
     });
     let ran = lanes.state.into_inner().unwrap_or_else(|e| e.into_inner()).ran;
-    Ok(Report {
-        tier: options.tier,
-        lanes: options.lanes,
-        seconds: began.elapsed().as_secs_f64(),
-        ran,
-    })
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Report { tier: options.tier, lanes: options.lanes, seconds, ran, logs: lanes.log })
 }
 
 impl Lanes<'_> {
@@ -151,6 +147,7 @@ impl Lanes<'_> {
         let alone = self.options.lanes.min(self.options.sections.len()) == 1;
         let log = self.log.join(section.name);
         if alone {
+            let _ = fs::remove_file(&log); // of an earlier run
             println!("{heading}");
         }
         let status = self.process(section, (!alone).then_some(log.as_path()));

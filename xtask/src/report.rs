@@ -1,7 +1,7 @@
 //! The result: sections that ran, and how long each took.
 
 use std::fmt::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use crate::table::{Section, Tier};
@@ -53,6 +53,17 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     /// Its sections, in the order in which they ended.
     pub(crate) ran: Vec<Ran>,
+    /// Folder of what each section wrote.
+    pub(crate) logs: PathBuf,
+}
+
+/// The last lines of a log, none of them long.
+fn end_of(log: &str) -> String {
+    const LINES: usize = 25;
+    const LINE: usize = 300;
+    let lines: Vec<&str> = log.lines().collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].iter();
+    last.map(|line| line.chars().take(LINE).collect()).collect::<Vec<String>>().join("\n")
 }
 
 /// Writes an empty file for the timings, so that a place that can't be written to is found before the
@@ -73,8 +84,14 @@ fn write(json: &Path, text: &str) -> io::Result<()> {
 }
 
 impl Report {
-    /// Prints the table and writes the timings; true if nothing failed.
+    /// Prints the last lines of what failed and the table, and writes the timings; true if nothing failed.
     pub(crate) fn finish(&self, json: &Path) -> io::Result<bool> {
+        for name in self.names(Ended::Failed) {
+            // A section that printed as it went has none.
+            if let Ok(log) = fs::read(self.logs.join(name)) {
+                println!("== the end of {name}:\n{}\n", end_of(&String::from_utf8_lossy(&log)));
+            }
+        }
         print!("{}", self.table());
         write(json, &self.json())?;
         Ok(self.names(Ended::Failed).is_empty())
@@ -154,6 +171,7 @@ mod tests {
             lanes: 2,
             seconds: 4.0,
             ran: vec![ran(0, Ended::Passed, Some(3.25)), ran(1, Ended::Failed, None)],
+            logs: PathBuf::new(),
         };
         assert!(report.table().ends_with("1 passed, 1 failed, 0 skipped; 4 s; FAILED: rules\n"));
         let want = "{\n  \"tier\": \"change\", \"lanes\": 2, \"wall_s\": 4.0,\n  \"sections\": [\n    \
@@ -162,5 +180,15 @@ mod tests {
         assert_eq!(report.json(), want);
         report.ran.pop();
         assert!(report.table().ends_with("1 passed, 0 failed, 0 skipped; 4 s\n"));
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_short() {
+        let log: Vec<String> = (0..40).map(|i| format!("{i} {}", "é".repeat(400))).collect();
+        let end = end_of(&log.join("\n"));
+        let lines: Vec<&str> = end.lines().collect();
+        assert_eq!((lines.len(), lines[0].chars().count()), (25, 300));
+        assert!(lines[0].starts_with("15 ") && lines[24].starts_with("39 "));
+        assert_eq!(end_of("one"), "one");
     }
 }
