@@ -21,12 +21,13 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use teff::kernels::Backend;
 use teff::runtime::default_backend;
-use teff::runtime::engine::{DEFAULT_SEQUENCES, Event, Request, Stream};
+use teff::runtime::engine::{Constraint, DEFAULT_SEQUENCES, Event, Request, Stream};
 use teff::runtime::sample::SamplingError;
 use teff::runtime::session::DEFAULT_BATCH;
 use teff::runtime::tokenizer::{Specials, Tokenizer};
 use teff::{
-    Engine, EngineError, EngineOptions, Generate, Model, SessionError, SessionOptions, StepError,
+    Engine, EngineError, EngineOptions, Finish, Generate, Model, SessionError, SessionOptions,
+    StepError,
 };
 
 use super::args::{Args, bytes, option, switch};
@@ -76,7 +77,8 @@ Batches: with --out, each line of the file of -f is a prompt in JSON: a text, or
 \"chat_template_kwargs\"), for which the model's chat template writes the prompt. An object may also \
 have an \"id\", and max_tokens, temperature, top_p, top_k, min_p, seed, stop, presence_penalty, \
 frequency_penalty, repeat_penalty, repeat_last_n, logit_bias and ignore_eos in place of the options; \
-other members are errors. The seed of line I, counted from 0, is that of --seed plus I.
+other members are errors. --json-schema, --json, --regex and --grammar hold all texts; one that is cut \
+is an error. The seed of line I, counted from 0, is that of --seed plus I.
 
 Each answer is a line, in the same order: an object with index, key, id, text, finish, prompt_tokens \
 and tokens, or with an error in place of the last four. If the command is ended and given again, it \
@@ -150,9 +152,22 @@ struct Options {
     cache: Option<usize>,
     #[cfg(feature = "chat")]
     template: Option<PathBuf>,
+    /// What all texts are held to.
+    #[cfg(feature = "structured")]
+    form: Option<super::structured::Form>,
     generate: Generate,
     timeout: Option<Duration>,
     stats: bool,
+}
+
+impl Options {
+    /// What all texts are held to, as a text.
+    fn form(&self) -> Option<String> {
+        #[cfg(feature = "structured")]
+        return self.form.as_ref().map(super::structured::Form::source);
+        #[cfg(not(feature = "structured"))]
+        None
+    }
 }
 
 fn size(args: &Args, id: &str) -> Result<Option<usize>, Failure> {
@@ -166,17 +181,19 @@ fn size(args: &Args, id: &str) -> Result<Option<usize>, Failure> {
 
 fn read(args: &Args) -> Result<Options, Failure> {
     let common = CommonArgs::read(args, "run")?;
-    let generate = generate(args, Some(run::MOST))?;
+    #[cfg(feature = "structured")]
+    let form = super::structured::read(args)?;
+    #[cfg(feature = "structured")]
+    let formed = form.is_some();
+    #[cfg(not(feature = "structured"))]
+    let formed = false;
+    run::check_form(args, formed)?;
+    // A text of a certain form ends where it is complete.
+    let generate = generate(args, if formed { None } else { Some(run::MOST) })?;
     let word = common.text.as_ref().map(|word| format!("`{}`", word.to_string_lossy()));
     if let Some(other) = args.os("prompt").map(|_| args.name("prompt")).or(word) {
         let what = "--out answers the lines of a file: give it with -f, and leave this out";
         return Err(Failure::Usage(format!("{other}: {what}")));
-    }
-    // Options of single texts that would change what is written.
-    let constraints = ["json-schema", "json-schema-file", "grammar", "grammar-file"];
-    if let Some(id) = constraints.into_iter().find(|id| args.has(id) && !args.is_habit(id)) {
-        let what = "a batch can't be held to a grammar or schema yet: leave it out";
-        return Err(Failure::Usage(format!("{}: {what}", args.name(id))));
     }
     let Some(prompts) = args.path("file") else {
         let what = "--out needs prompts: give -f FILE, with a prompt in JSON on each line";
@@ -204,6 +221,8 @@ fn read(args: &Args) -> Result<Options, Failure> {
         cache: size(args, "cache")?,
         #[cfg(feature = "chat")]
         template,
+        #[cfg(feature = "structured")]
+        form,
         generate,
         timeout: run::seconds(args, "timeout")?,
         stats: args.has("stats"),
@@ -218,7 +237,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let asker = Asker::new(&model, &options)?;
     let session = options.common.text_options(&model)?;
     let context = session.context.unwrap_or(model.spec().context as usize);
-    let digest = Digest::of(&model, (session.kv, context), &options.generate, asker.template());
+    let form = options.form();
+    let forms = (asker.template(), form.as_deref());
+    let digest = Digest::of(&model, (session.kv, context), &options.generate, forms);
     let mut answers = Answers::open(&options.out, &options.prompts, &options.common)?;
     if !options.overwrite {
         let _progress = Progress::show("reading the answers that are there");
@@ -303,16 +324,23 @@ struct Asker<'m> {
     #[cfg(feature = "chat")]
     templates: Templates<'m>,
     defaults: Generate,
+    /// Constraint of every text.
+    constraint: Option<Box<dyn Constraint>>,
 }
 
 impl<'m> Asker<'m> {
     fn new(model: &'m Model, options: &Options) -> Result<Asker<'m>, Failure> {
         let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
+        #[cfg(feature = "structured")]
+        let constraint = options.form.as_ref().map(|form| form.constraint(model)).transpose()?;
+        #[cfg(not(feature = "structured"))]
+        let constraint = None;
         Ok(Asker {
             tokenizer,
             #[cfg(feature = "chat")]
             templates: Templates::new(model, tokenizer, options.template.as_deref())?,
             defaults: options.generate.clone(),
+            constraint,
         })
     }
 
@@ -332,8 +360,17 @@ impl<'m> Asker<'m> {
         let mut generate = self.defaults.clone();
         generate.sampling.seed = generate.sampling.seed.wrapping_add(index as u64);
         let Line { id, ask } = line::parse(&raw.bytes, &generate);
-        let request = ask.and_then(|(prompt, generate)| self.request(prompt, generate));
-        (id, request)
+        let request = ask.and_then(|(prompt, generate)| {
+            if self.constraint.is_some() && generate.ignore_eos {
+                return Err("ignore_eos goes on after the text's end, which its form says".into());
+            }
+            self.request(prompt, generate)
+        });
+        let formed = |request: Request| match &self.constraint {
+            Some(constraint) => request.with_constraint(constraint.fork()),
+            None => request,
+        };
+        (id, request.map(formed))
     }
 
     fn request(&mut self, prompt: Prompt, generate: Generate) -> Result<Request, String> {
@@ -481,7 +518,7 @@ impl Batch<'_> {
         for entry in &mut self.window {
             while let State::Asked { stream, .. } = &mut entry.state {
                 let Some(event) = stream.next_timeout(core::mem::take(&mut wait)) else { break };
-                entry.take(event)?;
+                entry.take(event, self.asker.constraint.is_some())?;
                 if let State::Done { .. } = entry.state {
                     self.asked -= 1;
                 }
@@ -537,11 +574,16 @@ impl Batch<'_> {
 }
 
 impl Entry {
-    /// Goes on by an event of its stream.
-    fn take(&mut self, event: Event) -> Result<(), Failure> {
+    /// Goes on by an event of its stream. A text that is held to a form and was cut is an error.
+    fn take(&mut self, event: Event, formed: bool) -> Result<(), Failure> {
         let State::Asked { text, prompt_tokens, .. } = &mut self.state else { return Ok(()) };
         match event {
             Event::Piece { piece, .. } => text.push_str(&piece.text),
+            Event::Finished { finish: Finish::Length | Finish::ContextFull, generated, .. }
+                if formed =>
+            {
+                self.state = failed(&self.head, &run::cut(generated))
+            }
             Event::Finished { finish, generated, .. } => {
                 let line = format!(
                     "{},\"text\":{},\"finish\":\"{}\",\"prompt_tokens\":{prompt_tokens},\

@@ -116,10 +116,7 @@ fn read(args: &Args) -> Result<Options, Failure> {
     let formed = form.is_some();
     #[cfg(not(feature = "structured"))]
     let formed = false;
-    if formed && args.has("ignore-eos") {
-        let what = "--ignore-eos goes on after the text's end, which its form says: leave it out";
-        return Err(Failure::Usage(what.into()));
-    }
+    check_form(args, formed)?;
     // A text of a certain form ends where it is complete.
     let generate = generate(args, if story || formed { None } else { Some(MOST) })?;
     let (timeout, stats) = (seconds(args, "timeout")?, args.has("stats"));
@@ -147,6 +144,21 @@ fn read(args: &Args) -> Result<Options, Failure> {
         #[cfg(feature = "structured")]
         form,
     })
+}
+
+/// Refuses options that a text of a certain form can't have.
+pub(super) fn check_form(args: &Args, formed: bool) -> Result<(), Failure> {
+    if formed && args.has("ignore-eos") {
+        let what = "--ignore-eos goes on after the text's end, which its form says: leave it out";
+        return Err(Failure::Usage(what.into()));
+    }
+    Ok(())
+}
+
+/// Message for a text of a certain form that was cut.
+pub(super) fn cut(generated: usize) -> String {
+    let written = counted(generated, "token");
+    format!("the text is cut after {written}, and incomplete: raise -n or --ctx")
 }
 
 pub(super) fn seconds(args: &Args, id: &str) -> Result<Option<Duration>, Failure> {
@@ -197,11 +209,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         let _ = writeln!(io::stderr(), "{}", stats_json(&model, &session, &stats));
     }
     written?;
-    let cut = matches!(stats.finish, Some(Finish::Length | Finish::ContextFull));
-    if options.is_formed() && cut {
-        let written = counted(stats.generated, "token");
-        let what = format!("the text is cut after {written}, and incomplete: raise -n or --ctx");
-        return Err(Failure::Run(what));
+    let ended_early = matches!(stats.finish, Some(Finish::Length | Finish::ContextFull));
+    if options.is_formed() && ended_early {
+        return Err(Failure::Run(cut(stats.generated)));
     }
     if stats.finish == Some(Finish::ContextFull) && !options.stats {
         let (context, n) = (session.context(), stats.generated);

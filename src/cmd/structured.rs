@@ -73,6 +73,11 @@ pub(crate) fn read(args: &Args) -> Result<Option<Form>, Failure> {
 }
 
 impl Form {
+    /// The grammar with its kind, as a text: equal texts are equal grammars.
+    pub(crate) fn source(&self) -> String {
+        format!("{:?}", self.grammar)
+    }
+
     /// The constraint over a model's tokens.
     pub(crate) fn constraint(&self, model: &Model) -> Result<Box<dyn Constraint>, Failure> {
         let failure = |e: &dyn core::fmt::Display| Failure::Run(format!("{}: {e}", self.name));

@@ -85,3 +85,44 @@ fn answers_have_the_form_too() {
     let text: String = ok(&answer).chars().filter(|c| !c.is_whitespace()).collect();
     assert_eq!(text, r#"["a",null]"#);
 }
+
+#[test]
+fn batches_are_held_to_a_form() {
+    let dir = Dir::new("batch-forms");
+    let lines: String = (0..9).map(|i| format!("{{\"prompt\": \"One day, {i}\"}}\n")).collect();
+    let prompts =
+        dir.write("prompts.jsonl", (lines + "{\"prompt\": \"A\", \"max_tokens\": 1}\n").as_bytes());
+    let answers = dir.file("answers.jsonl");
+    let path = answers.to_str().unwrap().to_owned();
+    let run = |args: &[&str]| on(MODEL, "run", &[&["-f", &prompts, "--out", &path], args].concat());
+    let colour = ["--regex", "(red|blue): [0-9]{2}"];
+    let mut wholes = Vec::new();
+    for parallel in ["1", "4"] {
+        let _ = fs::remove_file(&answers);
+        // The last text is cut, and thus an error.
+        fails(&run(&[&colour[..], &["-np", parallel]].concat()), 1, &["of 10 lines, 1 failed"]);
+        let whole = fs::read_to_string(&answers).unwrap();
+        let complete = |line: &&str| {
+            let text = line.split("\"text\":\"").nth(1).unwrap_or_default();
+            let (word, number) = text.split_once(": ").unwrap_or_default();
+            ["red", "blue"].contains(&word)
+                && number.bytes().take_while(u8::is_ascii_digit).count() == 2
+                && line.contains("\"finish\":\"complete\"")
+        };
+        assert_eq!(whole.lines().filter(complete).count(), 9, "{whole}");
+        assert!(whole.lines().last().unwrap().contains("cut after 1 token"), "{whole}");
+        wholes.push(whole);
+    }
+    assert_eq!(wholes[0], wholes[1]);
+    // Answers of another form are not gone on with.
+    fails(&run(&["--regex", "(red|blue): [0-9]{3}"]), 1, &["line 1 is no answer"]);
+    fails(&run(&[]), 1, &["line 1 is no answer"]);
+    fails(&run(&["--json", "--ignore-eos"]), 2, &["--ignore-eos"]);
+    let bad = dir.write("bad.json", br#"{"not": {}}"#);
+    fails(&run(&["--json-schema", &bad]), 1, &["bad.json", "`not`"]);
+    let line = dir.write("line.jsonl", br#"{"prompt": "a", "ignore_eos": true}"#);
+    let other = dir.file("other.jsonl").to_str().unwrap().to_owned();
+    let o = on(MODEL, "run", &["-f", &line, "--out", &other, "--json"]);
+    fails(&o, 1, &["of 1 line, 1 failed"]);
+    assert!(fs::read_to_string(&other).unwrap().contains("ignore_eos goes on"));
+}

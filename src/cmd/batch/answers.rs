@@ -38,15 +38,17 @@ impl Digest {
     }
 
     /// Digest of everything but the line that an answer depends on: Teff's version, the model, the
-    /// format of the cache, the context, the options, and a template in place of the model's.
+    /// format of the cache, the context, the options, a template in place of the model's, and the form
+    /// that texts are held to.
     pub(super) fn of(
         model: &Model,
         (kv, context): (KvFormat, usize),
         generate: &Generate,
-        template: Option<&str>,
+        (template, form): (Option<&str>, Option<&str>),
     ) -> Digest {
         let mut all = Digest::new().text((env!("CARGO_PKG_VERSION"), kv.name(), context));
         all = all.text(generate).text(template).text(model.spec());
+        all = form.map_or(all, |form| all.part(form.as_bytes()));
         // A sample of the weights: all vectors, and the first row of every matrix.
         let mut row = Vec::new();
         for tensor in model.tensors() {
