@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # anthropic 2.14.0 (the Python package): `messages.stream` and a call of a tool that `max_tokens` cut. The input of the final
-# message is what could be read of the JSON that came, as an ordinary dictionary. A string that was cut is left out of it; a number
-# that was cut stays, with the digits that came, and so is another number. Nothing is raised: only the message's
+# message is what could be read of the JSON that came, as an ordinary dictionary. A string that was cut is left out of it; a
+# number that was cut stays, with the digits that came, and so is another number. Nothing is raised: only the message's
 # `stop_reason` tells. (In OpenAI's interface arguments are text, and reading what was cut fails.)
 # Seen on 2026-11-30 (events from a server of this script, "stop_reason": "max_tokens"):
 #

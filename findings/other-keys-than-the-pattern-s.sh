@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # pydantic 2.14.4: the JSON schema of a dictionary whose keys have a pattern. It comes as `patternProperties` alone, without
-# `additionalProperties: false`: by the schema, other keys are allowed, and their values may be anything. pydantic refuses what its own
-# schema allows. A minimum length of the keys, or a list of them, comes as `propertyNames`, and the value's type as
+# `additionalProperties: false`: by the schema, other keys are allowed, and their values may be anything. pydantic refuses
+# what its own schema allows. A minimum length of the keys comes as `propertyNames`, and the value's type as
 # `additionalProperties`: with these, schema and pydantic agree.
 # Seen on 2026-11-30 (validated by jsonschema 4.26.0 and by pydantic):
 #

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One schema, {"type": "string", "pattern": "^[a-z]+$", "maxLength": 3}, and four engines that hold models to schemas.
 # llguidance 1.9.1 holds to both keywords; outlines-core 0.2.14 forgets the pattern, and says nothing; xgrammar 0.2.9 forgets
-# the length, with a line on standard error; lm-format-enforcer 0.11.3 raises an error. The texts are JSON in all of them, so
-# that the difference shows in values alone.
+# the length, with a line on standard error; lm-format-enforcer 0.11.3 raises an error. What is accepted is JSON in all of
+# them, so that the difference shows in values alone.
 # Seen on 2026-11-30, the strings that are accepted (only "abc" is valid):
 #
 #     llguidance          "abc"
@@ -10,14 +10,14 @@
 #     xgrammar            "abc" "abcd"
 #     lm-format-enforcer  LMFormatEnforcerException
 #
-# Needs Python 3 with venv, and PyPI. xgrammar imports torch and transformers, which turn masks into those of its callers and
-# have no part in this: empty classes stand in their place. Prints what it saw; fails if that changed.
+# Needs Python 3 with venv, and PyPI. xgrammar imports torch and transformers, which have no part in reading schemas and
+# checking texts: empty classes stand in their place. Prints what it saw; fails if that changed.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
 "$dir/venv/bin/pip" install -q --disable-pip-version-check llguidance==1.9.1 outlines-core==0.2.14 lm-format-enforcer==0.11.3 \
-    apache-tvm-ffi==0.1.15.post2 numpy
+    apache-tvm-ffi==0.1.15.post2 numpy==2.4.6
 "$dir/venv/bin/pip" install -q --disable-pip-version-check --no-deps xgrammar==0.2.9
 "$dir/venv/bin/python" - <<'PYTHON'
 import json
