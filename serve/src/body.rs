@@ -125,17 +125,18 @@ impl Signs {
         *count
     }
 
-    /// Upper bound on the memory of the values.
+    /// Upper bound on the memory of the values, and of copies of them in other forms.
     ///
     /// Lists have room for four values at first, and then for twice as many each time. While one is
-    /// moved, old and new are there: three places for a value. Later this is enough for the values and
-    /// for copies of them in other forms.
+    /// moved, old and new are there: three places for a value, of which its copies get one later. Small
+    /// lists and objects have no such places to give up: they count once more, and objects, of which
+    /// there may be copies in two forms, twice more.
     fn memory(self) -> usize {
         const PLACE: usize = 3 * size_of::<Value>();
-        const LIST: usize = 4 * size_of::<Value>() + 16;
-        const OBJECT: usize = PLACE + 64;
+        const LIST: usize = 2 * (4 * size_of::<Value>() + 16);
+        const OBJECT: usize = 3 * (PLACE + 64);
         // Beside the place that its comma stands for.
-        const ENTRY_MORE: usize = 3 * ENTRY - PLACE + PLACES;
+        const ENTRY_MORE: usize = 3 * (3 * ENTRY - PLACE + PLACES);
         let lists = self.lists * LIST + self.commas * PLACE;
         lists + self.objects * OBJECT + self.colons * ENTRY_MORE + self.texts * TEXT
     }

@@ -18,7 +18,7 @@ use crate::collect::{Whole, collect};
 use crate::conversation::{MAX_TOOLS, schema_of};
 use crate::error::{ApiError, ApiResult};
 use crate::job::{Answer, ChatJob, Delta, FinishReason, Tool, ToolChoice, Usage};
-use crate::json::{Fields, to_template, type_name};
+use crate::json::{Fields, fields_to_template, type_name};
 use crate::options::ServeOptions;
 use crate::random;
 use crate::sampling::Common;
@@ -417,8 +417,8 @@ fn assistant(content: &Value, at: &str, turns: &mut Turns) -> ApiResult<()> {
                 let Some(name) = block.str("name")? else {
                     return Err(block.error("name", "is required"));
                 };
-                let input = block.object("input")?.cloned().unwrap_or_default();
-                turns.call(id, name, to_template(&Value::Object(input)));
+                let input = block.object("input")?.map(fields_to_template);
+                turns.call(id, name, input.unwrap_or_else(|| Json::Object(Vec::new())));
             }
             kind => return Err(unsupported(&block, kind)),
         }
