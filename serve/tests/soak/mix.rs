@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ask::{Ask, prompt};
+use crate::ask::{Ask, prompt, words};
 use crate::client::{Answer, Client, Done, post, request};
 use crate::random::Random;
 
@@ -342,8 +342,10 @@ impl Mix {
             2 => json!("required"),
             _ => json!({ "type": "function", "function": { "name": "time" } }),
         };
+        // The tools are told of in some two hundred tokens, which leave less room than others have.
+        let text = words(random.next(), 1 + random.below(60));
         let body = json!({
-            "messages": [{ "role": "user", "content": prompt(random) }],
+            "messages": [{ "role": "user", "content": text }],
             "tools": [tool("weather"), tool("time")],
             "tool_choice": choice,
             "max_tokens": 30,
