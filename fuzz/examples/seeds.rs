@@ -132,6 +132,37 @@ fn main() {
         write("json_schema", name, schema.as_bytes());
     }
 
+    for (name, path, body) in [
+        (
+            "chat",
+            0,
+            r#"{"model":"m","messages":[{"role":"system","content":"be brief"},{"role":"user","content":[{"type":"text","text":"he"}]},{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":[1,2]}"}}]},{"role":"tool","tool_call_id":"c","content":"3"}],"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{"a":{"type":"array"}}},"strict":true}}],"tool_choice":{"type":"function","function":{"name":"f"}},"stream":true,"stream_options":{"include_usage":true},"chat_template_kwargs":{"x":[null,0.5]}}"#,
+        ),
+        (
+            "options",
+            1,
+            r#"{"prompt":["he",[1,2]],"temperature":0.5,"top_p":0.9,"top_k":-1,"min_p":0,"seed":-1,"n":2,"stop":["a",""],"max_tokens":4,"logit_bias":[[5,-1.5],["he",false]],"logprobs":3,"echo":true,"repeat_penalty":1.1,"presence_penalty":-2,"regex":"a+"}"#,
+        ),
+        (
+            "responses",
+            2,
+            r#"{"instructions":"be brief","input":[{"role":"user","content":[{"type":"input_text","text":"he"}]},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"3"}],"tools":[{"type":"function","name":"f","parameters":{"type":"object"},"strict":false}],"text":{"format":{"type":"json_schema","name":"n","schema":{"type":"integer"}}},"reasoning":{"effort":"low"},"metadata":{"a":"b"}}"#,
+        ),
+        (
+            "messages",
+            3,
+            r#"{"model":"m","max_tokens":4,"system":[{"type":"text","text":"be brief"}],"messages":[{"role":"user","content":"he"},{"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":""},{"type":"tool_use","id":"c","name":"f","input":{"a":1}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":"3"}]}],"tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"any"},"stop_sequences":["x"],"thinking":{"type":"enabled","budget_tokens":5}}"#,
+        ),
+        (
+            "tokenize",
+            5,
+            r#"{"content":"he \ud83d\ude00 he","add_special":true,"with_pieces":true}"#,
+        ),
+        ("detokenize", 6, r#"{"tokens":[1,2.0,257]}"#),
+    ] {
+        write("requests", name, &[&[path], body.as_bytes()].concat());
+    }
+
     let (tokens, merges) = vocabulary();
     let vocab: Vec<_> =
         tokens.iter().enumerate().map(|(i, t)| format!("{}:{i}", json(t))).collect();

@@ -1,13 +1,14 @@
 //! The server's state, and how jobs are submitted.
 
-use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
-use teff_runtime::Model;
 use teff_runtime::chat::Conversation;
-use teff_runtime::engine::{Engine, Request};
+use teff_runtime::engine::{Constraint, Engine, EngineError, Event, Request, Stream};
 use teff_runtime::tokenizer::{Specials, Tokenizer, TokenizerError};
+use teff_runtime::{Generate, Model};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::conversation::join_parts;
@@ -17,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::options::ServeOptions;
 use crate::prompt::{Prompter, Templates, Worker};
 use crate::reasoning::Plain;
-use crate::sampling::token_biases;
+use crate::sampling::{check_biases, token_biases};
 
 /// State that all handlers have.
 pub(crate) type Shared = Arc<App>;
@@ -48,6 +49,8 @@ pub(crate) struct App {
     /// Permits of the bodies in memory, in KiB.
     pub(crate) bodies: Arc<Semaphore>,
     stage: watch::Sender<Stage>,
+    /// Request by which the engine shows that it is there.
+    probe: Mutex<Option<Stream>>,
 }
 
 impl std::fmt::Debug for App {
@@ -92,6 +95,7 @@ impl App {
             requests,
             bodies,
             stage,
+            probe: Mutex::new(None),
         })
     }
 
@@ -107,6 +111,36 @@ impl App {
     /// True while new requests are answered.
     pub(crate) fn is_running(&self) -> bool {
         *self.stage.borrow() == Stage::Running
+    }
+
+    /// Checks that the engine's thread is there, without waiting for it: a request that is late before
+    /// it begins costs it nothing. There is one at a time, however often the server is asked.
+    ///
+    /// # Errors
+    /// Status 503 if it has ended.
+    pub(crate) fn check_engine(&self) -> ApiResult<()> {
+        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut context = Context::from_waker(Waker::noop());
+        while let Some(stream) = &mut *probe {
+            match stream.poll_next(&mut context) {
+                Poll::Ready(Some(Event::Failed { error, .. })) => {
+                    *probe = None;
+                    return Err(error.into());
+                }
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) => *probe = None,
+                // It is at work.
+                Poll::Pending => return Ok(()),
+            }
+        }
+        let mut request = Request::new(vec![0], Generate::default().with_max_tokens(0));
+        request.deadline = Some(Duration::ZERO);
+        match self.engine.submit(request) {
+            Ok(stream) => *probe = Some(stream),
+            Err(EngineError::Busy { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(())
     }
 
     /// Waits until the server is in this stage or a later one.
@@ -251,6 +285,15 @@ pub(crate) struct TextPrompts {
     pub(crate) tokens: Vec<(Vec<u32>, usize)>,
 }
 
+impl TextPrompts {
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts: usize = self.texts.iter().map(String::len).sum();
+        let tokens: usize = self.tokens.iter().map(|(tokens, _)| size_of_val(&tokens[..])).sum();
+        texts + tokens
+    }
+}
+
 /// A conversation that was made ready on a thread of the [`Prompter`].
 struct Prepared {
     request: Request,
@@ -332,7 +375,19 @@ fn prepare(app: &App, worker: &Worker<'_>, mut job: ChatJob) -> ApiResult<Prepar
     if let Some((grammar, param)) = reading.grammar() {
         request = request.with_constraint(worker.compile(grammar, param)?);
     }
+    check(app, worker, &request.generate, request.constraint.as_deref())?;
     Ok(Prepared { request, parsers })
+}
+
+/// Checks that an answer can begin: here, since a stream has no status left to tell of it.
+fn check(
+    app: &App,
+    worker: &Worker<'_>,
+    generate: &Generate,
+    constraint: Option<&dyn Constraint>,
+) -> ApiResult<()> {
+    let rows = app.model.spec().vocab as usize;
+    check_biases(&generate.logit_bias, worker.tokenizer, rows, constraint)
 }
 
 /// Tokenises the prompts of texts, and makes their constraints.
@@ -352,6 +407,7 @@ fn prepare_text(
         Some((grammar, param)) => Some(worker.compile(grammar, param)?),
         None => None,
     };
+    check(app, worker, &generate, constraint.as_deref())?;
     let (mut requests, mut all) = (Vec::new(), TextPrompts::default());
     for prompt in job.prompts {
         let (tokens, added) = prompt.encode(worker.tokenizer)?;

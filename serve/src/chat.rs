@@ -12,7 +12,7 @@ use teff_runtime::sample::TokenLogprobs;
 
 use crate::answer::{self, Header, json_response};
 use crate::app::Shared;
-use crate::body::JsonBody;
+use crate::body::{JsonBody, Permits};
 use crate::collect::{Whole, collect};
 use crate::conversation;
 use crate::error::ApiResult;
@@ -67,8 +67,9 @@ fn logprob_count(fields: &Fields<'_>) -> ApiResult<Option<usize>> {
 }
 
 /// Reads a whole request.
-fn read(body: &Value, options: &ServeOptions) -> ApiResult<(ChatJob, Common)> {
+pub(crate) fn read(body: &Value, options: &ServeOptions) -> ApiResult<(ChatJob, Common)> {
     let fields = Fields::of_body(body)?;
+    options.check_model(&fields)?;
     let common = Common::read(&fields, options)?;
     Ok((read_job(&fields, &common)?, common))
 }
@@ -80,13 +81,14 @@ async fn chat(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<
     let prefill = job.prefill.clone().unwrap_or_default();
     let header = Header::new(&app, "chatcmpl-", common.generate.sampling.seed);
     let mut answer = app.chat(job).await?;
-    // The job has copies until here.
-    drop(body);
+    // The job has copies until here, and the answer one of its beginning to its end.
+    let permits = body.into_permits().shrunk(prefill.len());
     if common.stream {
         let stream = ChatStream {
             model: Arc::clone(&app.model),
             header,
             prefill,
+            _permits: permits,
             include_usage: common.include_usage,
             logprobs,
             choices: (0..common.choices).map(|_| Choice::default()).collect(),
@@ -160,6 +162,7 @@ struct ChatStream {
     model: Arc<Model>,
     header: Header,
     prefill: String,
+    _permits: Permits,
     include_usage: bool,
     logprobs: bool,
     choices: Vec<Choice>,

@@ -13,7 +13,7 @@ use teff_runtime::tokenizer::Tokenizer;
 
 use crate::answer::{Header, add_usage, json_response};
 use crate::app::{Shared, TextPrompts};
-use crate::body::JsonBody;
+use crate::body::{JsonBody, Permits};
 use crate::chat::finish_reason;
 use crate::collect::collect;
 use crate::conversation;
@@ -63,8 +63,9 @@ pub(crate) fn prompts(fields: &Fields<'_>, most: usize) -> ApiResult<Vec<Prompt>
 }
 
 /// Reads a whole request.
-fn read(body: &Value, options: &ServeOptions) -> ApiResult<(TextJob, Common)> {
+pub(crate) fn read(body: &Value, options: &ServeOptions) -> ApiResult<(TextJob, Common)> {
     let fields = Fields::of_body(body)?;
+    options.check_model(&fields)?;
     let prompts = prompts(&fields, options.max_choices)?;
     let common = Common::read(&fields, options)?;
     if prompts.len() * common.choices > options.max_choices {
@@ -101,9 +102,10 @@ async fn complete(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiRes
     let header = Header::new(&app, "cmpl-", common.generate.sampling.seed);
     let top = job.generate.logprobs;
     let (mut answer, prompts) = app.text(job).await?;
-    // The job has copies until here.
-    drop(body);
-    let form = Form { model: Arc::clone(&app.model), top, each: common.choices, prompts };
+    // The job has copies until here, and the answer one of the prompts to its end if it has them.
+    let permits = body.into_permits().shrunk(prompts.bytes());
+    let model = Arc::clone(&app.model);
+    let form = Form { model, top, each: common.choices, prompts, _permits: permits };
     if common.stream {
         let choices = (0..answer.choices()).map(|_| Choice::default()).collect();
         let stream = TextStream { form, header, include_usage: common.include_usage, choices };
@@ -128,6 +130,7 @@ struct Form {
     /// Number of choices of a prompt.
     each: usize,
     prompts: TextPrompts,
+    _permits: Permits,
 }
 
 impl Form {

@@ -7,7 +7,7 @@ use teff_runtime::template::Json;
 use crate::error::{ApiError, ApiResult};
 use crate::grammar::Grammar;
 use crate::job::{Tool, ToolChoice};
-use crate::json::{Fields, to_template, type_name};
+use crate::json::{Fields, fields_to_template, to_template, type_name};
 
 /// Maximum number of tools.
 pub(crate) const MAX_TOOLS: usize = 512;
@@ -235,7 +235,7 @@ pub(crate) fn tools(fields: &Fields<'_>) -> ApiResult<Vec<Tool>> {
             return Err(function.error("name", format_args!("is `{name}`, as an earlier tool's")));
         }
         let parameters = function.object("parameters")?;
-        let parameters = parameters.map(|map| to_template(&Value::Object(map.clone())));
+        let parameters = parameters.map(fields_to_template);
         all.push(Tool { name: name.into(), parameters, json: to_template(value) });
     }
     Ok(all)

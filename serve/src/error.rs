@@ -1,5 +1,6 @@
 //! Errors of requests, as JSON objects.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use axum::body::Body;
@@ -7,7 +8,16 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use teff_runtime::chat::ChatError;
-use teff_runtime::engine::EngineError;
+use teff_runtime::engine::{ConstraintError, EngineError};
+
+/// Maximum number of bytes of a part of a request that a message repeats.
+const MAX_REPEATED: usize = 100;
+
+/// Maximum number of bytes of a word of a message: such a part, and marks around it.
+const MAX_WORD: usize = MAX_REPEATED + 20;
+
+/// Maximum number of bytes of a message.
+const MAX_MESSAGE: usize = 600;
 
 /// Error of a request: a status, and the fields of the object `error` of the answer.
 ///
@@ -29,13 +39,42 @@ pub struct ApiError {
     pub extra: Vec<(&'static str, Value)>,
 }
 
+/// The text up to so many bytes, with an ellipsis where it was longer.
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    Cow::Owned(format!("{}…", &text[..end]))
+}
+
+/// The message without long parts of the request, which stand between backticks or are long words, and
+/// of a bounded length whatever else it repeats.
+fn shorten(message: String) -> String {
+    if message.len() <= MAX_REPEATED {
+        return message;
+    }
+    let mut quoted = String::new();
+    for (i, part) in message.split('`').enumerate() {
+        if i > 0 {
+            quoted.push('`');
+        }
+        // Every other part is a quotation.
+        quoted.push_str(&if i % 2 == 1 { cut(part, MAX_REPEATED) } else { part.into() });
+    }
+    let words = quoted.split_inclusive(char::is_whitespace);
+    let short: String = words.map(|word| cut(word, MAX_WORD)).collect();
+    cut(&short, MAX_MESSAGE).into_owned()
+}
+
 /// Result of handling a request.
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
-    /// Error of a status, a kind and a cause.
+    /// Error of a status, a kind and a cause. Long quotations in the message (between backticks) are
+    /// cut, and so is a long message.
     pub fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
+        let message = shorten(message.into());
         ApiError { status, kind, message, param: None, code: None, extra: Vec::new() }
     }
 
@@ -46,9 +85,16 @@ impl ApiError {
 
     /// Error of a field of the request: status 400.
     pub fn field(name: impl Into<String>, message: impl fmt::Display) -> Self {
-        let name = name.into();
+        // Parts of it may be keys of the request.
+        let name = cut(&name.into(), MAX_REPEATED).into_owned();
         let message = format!("'{name}': {message}");
         ApiError { param: Some(name), ..ApiError::invalid(message) }
+    }
+
+    /// Error of a body that is too large: status 413.
+    pub(crate) fn too_large(message: String) -> Self {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
+            .with_code("body_too_large")
     }
 
     /// Error of a prompt that the context has no room for.
@@ -60,6 +106,15 @@ impl ApiError {
             .with_code("context_length_exceeded")
             .with("n_prompt_tokens", tokens)
             .with("n_ctx", context)
+    }
+
+    /// Error of a path that isn't there: status 404.
+    pub(crate) fn no_path(path: &str) -> Self {
+        let message = format!(
+            "there is no `{path}`: clients of OpenAI's make want the server's address with /v1 as \
+             their base URL, and those of Anthropic's make without it"
+        );
+        ApiError::new(StatusCode::NOT_FOUND, "not_found_error", message)
     }
 
     /// Error of the server itself: status 500.
@@ -77,6 +132,19 @@ impl ApiError {
     #[must_use]
     pub fn with_code(self, code: &'static str) -> Self {
         ApiError { code: Some(code), ..self }
+    }
+
+    /// The error with a field's other name, if it is of this field.
+    pub(crate) fn renamed(self, field: &str, name: &str) -> Self {
+        let message = self.message.strip_prefix(&format!("'{field}': "));
+        match (self.param.as_deref() == Some(field), message) {
+            (true, Some(message)) => ApiError {
+                message: format!("'{name}': {message}"),
+                param: Some(name.to_owned()),
+                ..self
+            },
+            _ => self,
+        }
     }
 
     /// Adds a field.
@@ -136,10 +204,28 @@ impl From<EngineError> for ApiError {
                 ApiError::field(name, format_args!("must be {allowed}"))
             }
             EngineError::Session(e) => session_error(e),
+            EngineError::Constraint(e) => constraint_error(&e),
             EngineError::Ended => {
                 ApiError { message: "the engine has ended".into(), ..ApiError::ending() }
             }
             e => ApiError::internal(e.to_string()),
+        }
+    }
+}
+
+/// The error for biases that leave nothing to go on with.
+pub(crate) fn nothing_left() -> ApiError {
+    let message = "rules out every token that may come next (a grammar may rule out the others)";
+    ApiError::field("logit_bias", message)
+}
+
+/// The error for a grammar that an answer could not follow to its end.
+fn constraint_error(e: &ConstraintError) -> ApiError {
+    match e.message.contains("panic") {
+        true => ApiError::internal(e.to_string()),
+        false => {
+            let message = format!("the answer can't go on within its grammar: {}", e.message);
+            ApiError::invalid(message).with_code("grammar_failed")
         }
     }
 }
@@ -151,6 +237,8 @@ fn session_error(e: teff_runtime::SessionError) -> ApiError {
         E::Sampling(teff_runtime::sample::SamplingError::Parameter { name, got, allowed }) => {
             ApiError::field(name, format_args!("is {got}: it must be {allowed}"))
         }
+        // Weights alone rule nothing out: they are damaged if they say nothing about some token.
+        E::Sample(teff_runtime::sample::SampleError::Nothing) => nothing_left(),
         E::EmptyPrompt => {
             ApiError::field("prompt", "has no tokens, and the model none to begin with")
         }
@@ -174,5 +262,39 @@ impl From<ChatError> for ApiError {
             }
             e => ApiError::invalid(e.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_not_repeated() {
+        let long = "é".repeat(1000);
+        let e = ApiError::field("type", format_args!("must be `a`, but is `{long}`: `b`"));
+        let fifty = "é".repeat(50);
+        assert_eq!(e.message, format!("'type': must be `a`, but is `{fifty}…`: `b`"));
+        // Quotations that aren't marked, and such with marks of their own.
+        for other in [long.clone(), "`".repeat(5000), "x`".repeat(5000), format!("`{long}")] {
+            let e = ApiError::invalid(format!("it is {other}"));
+            assert!(e.message.len() <= MAX_WORD + 20, "{}", e.message);
+            assert!(e.message.starts_with("it is ") && e.message.contains('…'));
+        }
+        let e = ApiError::invalid("many words ".repeat(1000));
+        assert_eq!(e.message.len(), MAX_MESSAGE + "…".len());
+        let e = ApiError::field(long, "is wrong");
+        assert_eq!(e.param, Some(format!("{fifty}…")));
+        assert_eq!(e.message, format!("'{fifty}…': is wrong"));
+        let short = "`a` ".repeat(100);
+        assert_eq!(ApiError::invalid(short.clone()).message, short);
+    }
+
+    #[test]
+    fn grammars_that_fail_are_the_request_s_fault() {
+        let of = |message: &str| ApiError::from(EngineError::from(ConstraintError::new(message)));
+        let e = of("no token of the vocabulary continues the text");
+        assert_eq!((e.status.as_u16(), e.code), (400, Some("grammar_failed")));
+        assert_eq!(of("it panicked").status.as_u16(), 500);
     }
 }

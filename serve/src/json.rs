@@ -179,10 +179,13 @@ pub(crate) fn to_template(value: &Value) -> Json {
         },
         Value::String(text) => Json::String(text.clone()),
         Value::Array(items) => Json::Array(items.iter().map(to_template).collect()),
-        Value::Object(map) => {
-            Json::Object(map.iter().map(|(key, value)| (key.clone(), to_template(value))).collect())
-        }
+        Value::Object(map) => fields_to_template(map),
     }
+}
+
+/// The object for a template.
+pub(crate) fn fields_to_template(map: &Map<String, Value>) -> Json {
+    Json::Object(map.iter().map(|(key, value)| (key.clone(), to_template(value))).collect())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod answer;
 mod app;
 mod body;
 mod chat;
+mod check;
 mod collect;
 mod completions;
 mod conversation;
@@ -38,6 +39,8 @@ mod status;
 mod tokens;
 mod tools;
 
+pub use body::body_memory;
+pub use check::check_request;
 pub use error::{ApiError, ApiResult};
 pub use options::{DEFAULT_BODY_LIMIT, DEFAULT_CONNECTIONS, ServeOptions};
 pub use server::{ServeError, Server};

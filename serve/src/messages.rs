@@ -18,7 +18,7 @@ use crate::collect::{Whole, collect};
 use crate::conversation::{MAX_TOOLS, schema_of};
 use crate::error::{ApiError, ApiResult};
 use crate::job::{Answer, ChatJob, Delta, FinishReason, Tool, ToolChoice, Usage};
-use crate::json::{Fields, to_template, type_name};
+use crate::json::{Fields, fields_to_template, type_name};
 use crate::options::ServeOptions;
 use crate::random;
 use crate::sampling::Common;
@@ -44,11 +44,13 @@ async fn messages(State(app): State<Shared>, body: ApiResult<JsonBody>) -> Respo
 async fn answer(app: &Shared, body: ApiResult<JsonBody>) -> ApiResult<Response> {
     let JsonBody(body) = body?;
     let Read { job, stream } = read(&body, &app.options, true)?;
-    drop(body);
+    let permits = body.into_permits();
     let mut in_flight = app.begin("messages")?;
     let model = app.options.model_id.clone();
     let id = random::id("msg_");
     let mut answer = app.chat(job).await?;
+    // The job has copies until here.
+    drop(permits);
     if stream {
         let present = MessageStream { id, model, begun: false, index: 0, open: None };
         return Ok(sse::respond(app, answer, in_flight, present));
@@ -98,9 +100,15 @@ struct Read {
     stream: bool,
 }
 
+/// Reads a request, and no more.
+pub(crate) fn check(body: &Value, options: &ServeOptions, answers: bool) -> ApiResult<()> {
+    read(body, options, answers).map(drop)
+}
+
 /// Reads a request. `max_tokens` is required for answers.
 fn read(body: &Value, options: &ServeOptions, answers: bool) -> ApiResult<Read> {
     let fields = Fields::of_body(body)?;
+    options.check_model(&fields)?;
     if answers && fields.get("max_tokens").is_none() {
         return Err(fields.error("max_tokens", "is required"));
     }
@@ -126,7 +134,8 @@ fn read(body: &Value, options: &ServeOptions, answers: bool) -> ApiResult<Read> 
     {
         return Err(fields.error("stop_sequences", "must be an array of strings"));
     }
-    let common = Common::read(&Fields::within(&shared, ""), options)?;
+    let common = Common::read(&Fields::within(&shared, ""), options)
+        .map_err(|e| e.renamed("stop", "stop_sequences"))?;
     for name in ["container", "mcp_servers"] {
         if fields.get(name).is_some_and(|value| value.as_array().is_none_or(|all| !all.is_empty()))
         {
@@ -408,8 +417,8 @@ fn assistant(content: &Value, at: &str, turns: &mut Turns) -> ApiResult<()> {
                 let Some(name) = block.str("name")? else {
                     return Err(block.error("name", "is required"));
                 };
-                let input = block.object("input")?.cloned().unwrap_or_default();
-                turns.call(id, name, to_template(&Value::Object(input)));
+                let input = block.object("input")?.map(fields_to_template);
+                turns.call(id, name, input.unwrap_or_else(|| Json::Object(Vec::new())));
             }
             kind => return Err(unsupported(&block, kind)),
         }

@@ -212,8 +212,8 @@ impl Collector for EngineMetrics {
             ("generated_tokens", "Generated tokens.", stats.generated_tokens),
             ("computed_tokens", "Tokens that were computed.", stats.computed_tokens),
             ("steps", "Steps of the engine.", stats.steps),
-            ("sequences", "Sequences: the choices of all requests.", stats.sequences),
-            ("sequences_ended", "Sequences that ended, for any reason.", stats.ended_sequences),
+            ("sequences", "Sequences of all requests to the engine.", stats.sequences),
+            ("sequences_ended", "Sequences that ended, however.", stats.ended_sequences),
             ("sequences_cancelled", "Sequences that were cancelled.", stats.cancelled),
             (
                 "sequences_preempted",

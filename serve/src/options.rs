@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use teff_runtime::sample::Sampling;
 
+use crate::error::{ApiError, ApiResult};
 use crate::gate::MAX_KEY;
+use crate::json::Fields;
 use crate::server::ServeError;
 
 /// Default of [`ServeOptions::body_limit`], in bytes.
@@ -27,6 +30,12 @@ pub const DEFAULT_CONNECTIONS: usize = 1024;
 pub struct ServeOptions {
     /// Name of the model in answers, and its id in `/v1/models`.
     pub model_id: String,
+    /// Other names under which requests may ask for the model, with
+    /// [`check_model`](Self::check_model).
+    pub model_names: Vec<String>,
+    /// True if requests for another model are refused with status 404. By default the name is not
+    /// looked at: programs often have one of their own, and the answer says which model it is of.
+    pub check_model: bool,
     /// Keys of which each request must bring one; with none, requests need no key.
     pub api_keys: Vec<String>,
     /// Source of the chat template, in place of the model's own; without either, it is that of ChatML.
@@ -49,8 +58,9 @@ pub struct ServeOptions {
     pub max_choices: usize,
     /// Maximum number of bytes of a request's body.
     pub body_limit: usize,
-    /// Maximum number of bytes of all bodies together, from their arrival until their texts are
-    /// tokens; beyond it, requests are refused with status 429.
+    /// Memory of all bodies together, from their arrival until their texts are tokens, in bytes
+    /// ([`body_memory`](crate::body_memory) of each: three times its length, and more for each
+    /// value). Beyond it, requests are refused with status 429.
     pub body_memory: usize,
     /// Maximum number of bytes of a request's line and headers together.
     pub header_limit: usize,
@@ -79,6 +89,8 @@ impl Default for ServeOptions {
     fn default() -> Self {
         ServeOptions {
             model_id: "model".into(),
+            model_names: Vec::new(),
+            check_model: false,
             api_keys: Vec::new(),
             chat_template: None,
             cors_origins: Vec::new(),
@@ -134,6 +146,29 @@ impl ServeOptions {
         check("body_timeout", !self.body_timeout.is_zero(), "above 0")?;
         check("write_timeout", !self.write_timeout.is_zero(), "above 0")?;
         check("sampling", self.sampling.validate().is_ok(), "parameters within their ranges")
+    }
+
+    /// Checks the name of the model in a request.
+    ///
+    /// # Errors
+    /// [`ApiError`] with status 404 for another model, if names are checked.
+    pub(crate) fn check_model(&self, fields: &Fields<'_>) -> ApiResult<()> {
+        let Some(name) = fields.str("model")? else { return Ok(()) };
+        let is_ours = name.is_empty()
+            || name == "default"
+            || name == self.model_id
+            || self.model_names.iter().any(|other| other == name);
+        match is_ours || !self.check_model {
+            true => Ok(()),
+            false => Err(self.no_model(name)),
+        }
+    }
+
+    /// Error of a name that no model has.
+    pub(crate) fn no_model(&self, name: &str) -> ApiError {
+        let message = format!("there is no model `{name}`: this server has `{}`", self.model_id);
+        let e = ApiError::new(StatusCode::NOT_FOUND, "not_found_error", message);
+        ApiError { param: Some("model".to_owned()), ..e.with_code("model_not_found") }
     }
 
     /// Sets [`model_id`](Self::model_id).

@@ -6,6 +6,8 @@
 mod request;
 mod stream;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
@@ -16,11 +18,12 @@ use teff_runtime::sample::TokenLogprobs;
 
 use crate::answer::json_response;
 use crate::app::{App, Shared, now};
-use crate::body::JsonBody;
+use crate::body::{JsonBody, Permits, memory_of_fields};
 use crate::collect::{Whole, WholeCall, collect};
 use crate::error::ApiResult;
 use crate::job::{FinishReason, Usage};
 use crate::logprobs;
+use crate::options::ServeOptions;
 use crate::random;
 use crate::sse;
 
@@ -31,11 +34,13 @@ pub(crate) fn routes() -> Router<Shared> {
 
 async fn responses(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
     let read = request::read(&body, &app.options)?;
-    drop(body);
+    let permits = body.into_permits();
     let mut in_flight = app.begin("responses")?;
     let logprobs = read.job.generate.logprobs.is_some();
-    let header = Header::new(&app, read.echo);
+    let mut header = Header::new(&app, read.echo);
     let mut answer = app.chat(read.job).await?;
+    // The job has copies until here, and the answer those of some fields to its end.
+    header.permits = Arc::new(permits.shrunk(memory_of_fields(&header.echo)));
     if read.stream {
         let stream = stream::ResponseStream::new(&app, header, logprobs);
         return Ok(sse::respond(&app, answer, in_flight, stream));
@@ -45,6 +50,11 @@ async fn responses(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiRe
     let output = items(&app.model, &whole, logprobs);
     let status = Status::of(whole.reason.as_ref());
     Ok(json_response(&header.response(status, output, Some(&answer.usage()))))
+}
+
+/// Reads a request, and no more.
+pub(crate) fn check(body: &Value, options: &ServeOptions) -> ApiResult<()> {
+    request::read(body, options).map(drop)
 }
 
 /// State of a response.
@@ -92,12 +102,15 @@ struct Header {
     model: String,
     /// Fields of the request.
     echo: Map<String, Value>,
+    /// Permits for their memory.
+    permits: Arc<Permits>,
 }
 
 impl Header {
     fn new(app: &App, echo: Map<String, Value>) -> Header {
         let (id, created) = (random::id("resp_"), now());
-        Header { id, created, model: app.options.model_id.clone(), echo }
+        let (model, permits) = (app.options.model_id.clone(), Arc::default());
+        Header { id, created, model, echo, permits }
     }
 
     /// The response with these items.

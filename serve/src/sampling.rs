@@ -1,10 +1,13 @@
 //! Fields of requests that say how text is generated.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use teff_runtime::Generate;
+use teff_runtime::engine::Constraint;
 use teff_runtime::tokenizer::{Specials, Tokenizer};
 
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, nothing_left};
 use crate::json::{Fields, whole};
 use crate::options::ServeOptions;
 use crate::random;
@@ -15,8 +18,14 @@ pub(crate) const MAX_LOGPROBS: usize = 20;
 /// Maximum number of stop strings.
 const MAX_STOPS: usize = 64;
 
+/// Maximum number of bytes of all stop strings together.
+const MAX_STOP_BYTES: usize = 16 << 10;
+
 /// Maximum number of biases.
 const MAX_BIASES: usize = 1 << 16;
+
+/// Maximum number of bytes of all texts of biases together.
+const MAX_BIAS_BYTES: usize = 64 << 10;
 
 /// Bias for a token, or for each token of a text.
 #[derive(Clone, PartialEq, Debug)]
@@ -139,8 +148,14 @@ fn stops(fields: &Fields<'_>) -> ApiResult<Vec<String>> {
         Some(_) => return Err(fields.error("stop", WANTED)),
     }
     stops.retain(|stop| !stop.is_empty());
-    match stops.len() > MAX_STOPS {
-        true => Err(fields.error("stop", format_args!("may have at most {MAX_STOPS} strings"))),
+    if stops.len() > MAX_STOPS {
+        return Err(fields.error("stop", format_args!("may have at most {MAX_STOPS} strings")));
+    }
+    match stops.iter().map(String::len).sum::<usize>() > MAX_STOP_BYTES {
+        true => {
+            let message = format!("may have at most {MAX_STOP_BYTES} bytes altogether");
+            Err(fields.error("stop", message))
+        }
         false => Ok(stops),
     }
 }
@@ -156,7 +171,7 @@ fn biases(fields: &Fields<'_>) -> ApiResult<Vec<Bias>> {
         value => value.as_f64().map(|x| x as f32).filter(|x| x.is_finite()),
     };
     let id = |text: &str| text.trim().parse().ok();
-    let mut all = Vec::new();
+    let (mut all, mut bytes) = (Vec::new(), 0);
     match fields.get("logit_bias") {
         None => {}
         Some(Value::Object(map)) => {
@@ -171,7 +186,10 @@ fn biases(fields: &Fields<'_>) -> ApiResult<Vec<Bias>> {
                     return Err(wrong());
                 };
                 let of = match of {
-                    Value::String(text) => BiasOf::Text(text.clone()),
+                    Value::String(text) => {
+                        bytes += text.len();
+                        BiasOf::Text(text.clone())
+                    }
                     Value::Number(n) => {
                         let id = whole(n).and_then(|n| u32::try_from(n).ok());
                         BiasOf::Token(id.ok_or_else(wrong)?)
@@ -182,6 +200,10 @@ fn biases(fields: &Fields<'_>) -> ApiResult<Vec<Bias>> {
             }
         }
         Some(_) => return Err(wrong()),
+    }
+    if bytes > MAX_BIAS_BYTES {
+        let message = format!("may have at most {MAX_BIAS_BYTES} bytes of texts altogether");
+        return Err(fields.error("logit_bias", message));
     }
     match all.len() > MAX_BIASES {
         true => {
@@ -213,6 +235,43 @@ pub(crate) fn token_biases(biases: &[Bias], tokenizer: &Tokenizer) -> ApiResult<
         }
     }
     Ok(all)
+}
+
+/// Checks that biases leave a token with which an answer may begin. `rows` is the size of the model's
+/// vocabulary, which may have more tokens than the tokenizer's: these are in no text.
+///
+/// # Errors
+/// [`ApiError`] with status 400.
+pub(crate) fn check_biases(
+    biases: &[(u32, f32)],
+    tokenizer: &Tokenizer,
+    rows: usize,
+    constraint: Option<&dyn Constraint>,
+) -> ApiResult<()> {
+    let mut sums = BTreeMap::new();
+    for (id, bias) in biases {
+        *sums.entry(*id).or_insert(0.0) += bias;
+    }
+    sums.retain(|_, sum| *sum == f32::NEG_INFINITY);
+    if sums.is_empty() {
+        return Ok(());
+    }
+    let mut allowed = vec![u32::MAX; rows.div_ceil(32)];
+    if let Some(constraint) = constraint {
+        let mut constraint = constraint.fork();
+        // Another failure is the engine's to report.
+        if constraint.is_complete() || constraint.mask(&mut allowed).is_err() {
+            return Ok(());
+        }
+    }
+    let is_left = |id: u32| {
+        let word = allowed.get(id as usize / 32).copied().unwrap_or_default();
+        word >> (id % 32) & 1 == 1 && !sums.contains_key(&id)
+    };
+    match (0..).take(tokenizer.vocab_size()).any(is_left) {
+        true => Ok(()),
+        false => Err(nothing_left()),
+    }
 }
 
 #[cfg(test)]
@@ -266,6 +325,15 @@ mod tests {
     }
 
     #[test]
+    fn stop_strings_and_texts_of_biases_up_to_their_limits() {
+        let stop = "x".repeat(MAX_STOP_BYTES / MAX_STOPS);
+        assert_eq!(read(json!({"stop": vec![stop; MAX_STOPS]})).unwrap().generate.stop.len(), 64);
+        let text = "x".repeat(MAX_BIAS_BYTES / 2);
+        let biases = json!([[&text, 1], [&text, false]]);
+        assert_eq!(read(json!({"logit_bias": biases})).unwrap().biases.len(), 2);
+    }
+
+    #[test]
     fn what_is_out_of_range_is_named() {
         for (field, value) in [
             ("temperature", json!(-1)),
@@ -281,6 +349,9 @@ mod tests {
             ("n", json!(100_000)),
             ("stop", json!(5)),
             ("stop", json!([5])),
+            ("stop", json!(vec!["x"; MAX_STOPS + 1])),
+            ("stop", json!(["x".repeat(MAX_STOP_BYTES), "y"])),
+            ("logit_bias", json!([["x".repeat(MAX_BIAS_BYTES), 1], ["y", 1]])),
             ("seed", json!("x")),
             ("seed", json!(1.5)),
             ("stream", json!("yes")),

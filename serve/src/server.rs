@@ -216,25 +216,12 @@ async fn call(router: Router, request: Request<Incoming>) -> Response {
     }
 }
 
-/// Maximum number of characters of a path in an error.
-const MAX_PATH: usize = 100;
-
-/// A request's method and path, as errors name them.
-fn named(request: &Request<Body>) -> String {
-    let path: String = request.uri().path().chars().take(MAX_PATH).collect();
-    format!("{} {path}", request.method())
-}
-
 async fn not_found(request: Request<Body>) -> ApiError {
-    let message = format!(
-        "there is no {}: clients of OpenAI's make want the server's address with /v1 as their base URL, \
-         and those of Anthropic's make without it",
-        named(&request)
-    );
-    ApiError::new(StatusCode::NOT_FOUND, "not_found_error", message)
+    ApiError::no_path(&format!("{} {}", request.method(), request.uri().path()))
 }
 
 async fn not_allowed(request: Request<Body>) -> ApiError {
-    let message = format!("there is no {}: the path has another method", named(&request));
+    let (method, path) = (request.method(), request.uri().path());
+    let message = format!("there is no `{method} {path}`: the path has another method");
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
 }

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -31,10 +31,11 @@ pub(crate) fn routes() -> Router<Shared> {
 }
 
 async fn health(State(app): State<Shared>) -> ApiResult<Response> {
-    match app.is_running() {
-        true => Ok(json_response(&json!({ "status": "ok" }))),
-        false => Err(ApiError::ending()),
+    if !app.is_running() {
+        return Err(ApiError::ending());
     }
+    app.check_engine()?;
+    Ok(json_response(&json!({ "status": "ok" })))
 }
 
 /// The model as the list of models has it.
@@ -69,9 +70,7 @@ async fn model(
     if id == app.options.model_id {
         return Ok(json_response(&model_json(&app)));
     }
-    let message = format!("there is no model `{id}`: this server has `{}`", app.options.model_id);
-    let e = ApiError::new(StatusCode::NOT_FOUND, "not_found_error", message);
-    Err(e.with_code("model_not_found"))
+    Err(app.options.no_model(&id))
 }
 
 async fn props(State(app): State<Shared>) -> Response {

@@ -18,11 +18,18 @@ pub(crate) fn routes() -> Router<Shared> {
     Router::new().route("/tokenize", post(tokenize)).route("/detokenize", post(detokenize))
 }
 
-/// Tokens of `content`, with the one at the start of texts if `add_special` is true; names of control
-/// tokens stand for these unless `parse_special` is false. With `with_pieces`, also their texts, or
-/// their bytes where these are no text.
-async fn tokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
-    let fields = Fields::of_body(&body)?;
+/// A text to be turned into tokens.
+pub(crate) struct Text {
+    content: String,
+    /// True for the token at the start of texts.
+    add: bool,
+    specials: Specials,
+    /// True for the texts of the tokens.
+    pieces: bool,
+}
+
+/// Reads a request for tokens.
+pub(crate) fn read(fields: &Fields<'_>) -> ApiResult<Text> {
     let content = fields.str("content")?.unwrap_or_default().to_owned();
     let add = fields.bool("add_special")?.unwrap_or(false);
     let specials = match fields.bool("parse_special")?.unwrap_or(true) {
@@ -30,6 +37,14 @@ async fn tokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiRes
         false => Specials::Ignore,
     };
     let pieces = fields.bool("with_pieces")?.unwrap_or(false);
+    Ok(Text { content, add, specials, pieces })
+}
+
+/// Tokens of `content`, with the one at the start of texts if `add_special` is true; names of control
+/// tokens stand for these unless `parse_special` is false. With `with_pieces`, also their texts, or
+/// their bytes where these are no text.
+async fn tokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
+    let Text { content, add, specials, pieces } = read(&Fields::of_body(&body)?)?;
     let tokens = app.prompter.run(move |worker| {
         let tokenizer = worker.tokenizer;
         let mut ids = Vec::new();

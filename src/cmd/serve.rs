@@ -71,6 +71,10 @@ fn args(command: clap::Command) -> clap::Command {
             option("alias", "NAME", "name of the model in answers (default: that of its file)")
                 .short('a'),
         )
+        .arg(switch(
+            "check-model",
+            "refuse requests for a model of another name (default: the name is not looked at)",
+        ))
         .arg(template_option())
         .arg(
             option(
@@ -233,6 +237,9 @@ fn read(args: &Args, path: &Path) -> Result<Options, Failure> {
         Some(name) => name,
         None => model_name(path),
     };
+    serve.check_model = args.has("check-model");
+    let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    serve.model_names = file.into_iter().chain([model_name(path)]).collect();
     serve.api_keys = keys(args)?;
     if let Some(list) = args.text("cors-origins")? {
         let origins = list.split(',').map(str::trim).filter(|origin| !origin.is_empty());
@@ -242,7 +249,8 @@ fn read(args: &Args, path: &Path) -> Result<Options, Failure> {
     serve.connections = args.count("connections", 1..=1 << 20)?.unwrap_or(serve.connections);
     serve.requests = serve.connections;
     serve.body_limit = engine_args::size(args, "max-body")?.unwrap_or(serve.body_limit);
-    serve.body_memory = serve.body_memory.max(serve.body_limit);
+    // One body of that size has room in any case.
+    serve.body_memory = serve.body_memory.max(serve.body_limit.saturating_mul(4));
     serve.deadline = seconds(args, "timeout")?;
     serve.grace = seconds(args, "grace")?.unwrap_or(serve.grace);
     serve.log_prompts = args.has("log-prompts");

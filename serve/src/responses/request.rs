@@ -39,6 +39,7 @@ const UNSUPPORTED: [(&str, &str); 4] = [
 /// [`ApiError`], which names the field.
 pub(super) fn read(body: &Value, options: &ServeOptions) -> ApiResult<Read> {
     let fields = Fields::of_body(body)?;
+    options.check_model(&fields)?;
     for (name, why) in UNSUPPORTED {
         if fields.get(name).is_some() {
             return Err(fields.error(name, why));

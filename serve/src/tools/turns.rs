@@ -6,7 +6,7 @@ use teff_runtime::template::Json;
 
 use super::scan::{MAX_NAME, is_name_char};
 use crate::job::Tool;
-use crate::json::to_template;
+use crate::json::fields_to_template;
 
 /// Conversation that is put together from its parts, in order.
 ///
@@ -113,7 +113,7 @@ impl Tool {
         parameters: Option<&Map<String, Value>>,
         strict: bool,
     ) -> Tool {
-        let parameters = parameters.map(|map| to_template(&Value::Object(map.clone())));
+        let parameters = parameters.map(fields_to_template);
         let mut function = vec![("name".to_owned(), name.into())];
         // Templates write it without asking whether it is there.
         function.push(("description".to_owned(), description.unwrap_or_default().into()));

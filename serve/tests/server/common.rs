@@ -50,9 +50,13 @@ pub(crate) fn start(options: ServeOptions) -> Running {
 
 /// Starts a server of the story model with these options of the engine.
 pub(crate) fn start_with(options: ServeOptions, engine: EngineOptions) -> Running {
-    let model = story();
-    let engine = Engine::builder(&model).options(engine).build().expect("an engine");
-    let server = Server::new(options, model, engine).expect("a server");
+    let engine = Engine::builder(&story()).options(engine).build().expect("an engine");
+    start_engine(options, engine)
+}
+
+/// Starts a server of the story model with this engine.
+pub(crate) fn start_engine(options: ServeOptions, engine: Engine) -> Running {
+    let server = Server::new(options, story(), engine).expect("a server");
     let (shutdown, ended) = oneshot::channel();
     let (sender, address) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {

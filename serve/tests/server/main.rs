@@ -5,6 +5,7 @@ mod common;
 mod completions;
 mod connections;
 mod gate;
+mod limits;
 mod malformed;
 mod messages;
 mod others;

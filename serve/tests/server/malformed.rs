@@ -142,13 +142,36 @@ fn the_memory_of_bodies_is_bounded() {
     let mut small = options();
     (small.body_limit, small.body_memory) = (1 << 20, 1 << 20);
     let server = start(small);
+    // What never has room is not to be tried again.
     let many = json!({ "prompt": vec![1; 100_000] });
-    assert_eq!(server.refused("/v1/completions", &many, 429)["type"], "rate_limit_error");
-    // Texts take no more than their bytes.
-    let long = json!({ "content": "a b ".repeat(100_000) });
+    assert_eq!(server.refused("/v1/completions", &many, 413)["code"], "body_too_large");
+    // Texts take no more than a few times their bytes, whatever is in them.
+    let long = json!({ "content": "a, [".repeat(80_000) });
     for _ in 0..5 {
         assert_eq!(server.post("/tokenize", &long).status, 200);
     }
+}
+
+/// A response repeats fields of its request, which have their memory until it has gone.
+#[test]
+fn fields_that_are_kept_count_until_the_end() {
+    let mut small = options();
+    (small.body_limit, small.body_memory) = (8 << 20, 16 << 20);
+    let server = start(small);
+    let padded = |n: usize| format!("{{\"content\": \"x\", \"more\": \"{}\"}}", "x".repeat(n));
+    let status = |n| server.request("POST", "/tokenize", &[], padded(n).as_bytes()).status;
+    let kept = json!({
+        "input": "x", "max_output_tokens": 5, "stream": true,
+        "metadata": { "a": "x".repeat(4 << 20) },
+    });
+    // Its reader takes nothing but the head, so that it doesn't end.
+    let mut first = server.connect_narrow();
+    first.post("/v1/responses", &kept);
+    assert_eq!(first.head().status, 200);
+    assert_eq!(status(5 << 20), 429);
+    assert_eq!(status(3 << 20), 200);
+    drop(first);
+    server.until("there is room", |_| status(5 << 20) == 200);
 }
 
 #[test]
@@ -172,6 +195,12 @@ fn headers_that_are_malformed_or_too_large() {
     // The server may have closed before all of it is written.
     let _ = std::io::Write::write_all(&mut client.stream, line.repeat(10).as_bytes());
     assert_eq!(client.head().status, 431);
+    let line = format!("x-long: {}", "y".repeat(100 << 10));
+    let mut client = server.connect();
+    client.write(b"GET /health HTTP/1.1\r\nhost: x\r\n");
+    let _ = std::io::Write::write_all(&mut client.stream, line.as_bytes());
+    assert_eq!(client.head().status, 431);
+    assert_eq!(server.get("/health").status, 200);
     let many: Vec<_> = (0..200).map(|_| ("x-a", "b")).collect();
     assert_eq!(server.request("GET", "/health", &many, b"").status, 431);
     assert_eq!(server.get("/health").status, 200);

@@ -113,6 +113,7 @@ impl Client {
                 Ok(0) => return Ok(all),
                 Ok(n) => all.extend_from_slice(&more[..n]),
                 Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return Ok(all),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(io(&e)),
             }
         }
@@ -120,7 +121,14 @@ impl Client {
 
     fn more(&mut self) -> Done {
         let mut more = [0; 4096];
-        match self.stream.read(&mut more).map_err(|e| io(&e))? {
+        let read = loop {
+            match self.stream.read(&mut more) {
+                // This process was stopped for a while.
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read.map_err(|e| io(&e))? {
             0 => Err(format!("ended early: {:.300}", String::from_utf8_lossy(&self.rest))),
             n => {
                 self.rest.extend_from_slice(&more[..n]);

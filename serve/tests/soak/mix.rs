@@ -342,10 +342,10 @@ impl Mix {
             2 => json!("required"),
             _ => json!({ "type": "function", "function": { "name": "time" } }),
         };
-        // Few words: the tools take most of the context.
-        let said = words(random.below(6) as u64, 1 + random.below(40));
+        // The tools are told of in some two hundred tokens, which leave less room than others have.
+        let text = words(random.next(), 1 + random.below(60));
         let body = json!({
-            "messages": [{ "role": "user", "content": said }],
+            "messages": [{ "role": "user", "content": text }],
             "tools": [tool("weather"), tool("time")],
             "tool_choice": choice,
             "max_tokens": 30,
