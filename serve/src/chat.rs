@@ -201,6 +201,11 @@ impl ChatStream {
         event(out, None, &self.header.chunk("chat.completion.chunk", vec![Value::Object(map)]));
     }
 
+    /// Begins a choice and all before it: some clients keep choices in the order in which they begin.
+    fn begin_choices(&mut self, last: usize, out: &mut String) {
+        (0..=last).for_each(|choice| self.begin_choice(choice, out));
+    }
+
     /// Appends the first chunk of a choice, unless it was sent.
     fn begin_choice(&mut self, choice: usize, out: &mut String) {
         let Some(state) = self.choices.get_mut(choice) else { return };
@@ -245,12 +250,12 @@ impl Present for ChatStream {
                 json!({ "tool_calls": [{ "index": index, "function": { "arguments": text } }] }),
             ),
             Delta::Finished { choice, reason } => {
-                self.begin_choice(choice, out);
+                self.begin_choices(choice, out);
                 self.chunk(choice, json!({}), Some(&reason), out);
                 return;
             }
         };
-        self.begin_choice(choice, out);
+        self.begin_choices(choice, out);
         self.chunk(choice, chunk, None, out);
     }
 

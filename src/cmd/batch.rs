@@ -104,7 +104,7 @@ pub(super) fn options(command: clap::Command) -> clap::Command {
             "cache",
             "SIZE",
             "bytes of the KV cache of all texts and of beginnings that they share (default: room for \
-             N texts of a quarter of the context, in half of the memory that the system has \
+             N texts of a quarter of the context, or of 1,024 tokens if that is more, in half of the memory that the system has \
              available)",
         ))
         .arg(switch("overwrite", "start the answers anew, whatever their file has"));

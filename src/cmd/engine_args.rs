@@ -39,8 +39,8 @@ pub(crate) fn engine_options(command: clap::Command) -> clap::Command {
             "cache",
             "SIZE",
             "memory for keys and values, of running texts and of prefixes that are kept (default: \
-             room for as many texts as --parallel says, of a quarter of the context each, but at \
-             most half of the memory that the system has available)",
+             room for as many texts as --parallel says, of a quarter of the context each or \
+             of 1,024 tokens if that is more, but at most half of the memory that the system has available)",
         ))
         .arg(
             option("batch", "N", "maximum number of tokens of a step")

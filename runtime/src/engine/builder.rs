@@ -24,6 +24,9 @@ use crate::session::{SessionError, StopHandle, default_backend};
 /// Rows of logits of a step beyond one for each sequence, for log probabilities of prompts.
 const MORE_ROWS: usize = 32;
 
+/// Tokens of a text for which the cache has room if nothing is said of its size, of a context so long.
+const LEAST_WISHED: usize = 1024;
+
 /// Bytes that an engine takes, known before they are allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -251,7 +254,8 @@ impl EngineBuilder {
 
         // The cache: what is asked for, or what is left of a limit, or what would be wished for.
         let most_context = options.context.unwrap_or(longest);
-        let wished = pages_of(most_context).max(options.sequences * pages_of(most_context) / 4);
+        let each = (most_context / 4).max(most_context.min(LEAST_WISHED));
+        let wished = pages_of(most_context).max(options.sequences * pages_of(each) + 1);
         let mut needed = self.fixed(&backend, threads, most_context.min(longest))?;
         let cache = match (options.cache, options.memory) {
             (Some(cache), _) => cache,

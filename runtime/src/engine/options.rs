@@ -56,7 +56,8 @@ pub struct EngineOptions {
     pub memory: Option<usize>,
     /// Bytes of the KV pages and of checkpoints, for running sequences and for cached prefixes
     /// together; `None` for what [`memory`](Self::memory) leaves or, without a limit, for room for
-    /// [`sequences`](Self::sequences) texts of a quarter of the context each.
+    /// [`sequences`](Self::sequences) texts of a quarter of the context each, or of 1,024 tokens if that is
+    /// more and the context is as long, in at most half of the memory that the system has available.
     pub cache: Option<usize>,
 }
 

@@ -99,6 +99,23 @@ fn a_stream_has_the_text_of_the_whole_answer() {
 }
 
 #[test]
+fn choices_of_a_stream_begin_in_order() {
+    let server = start(options());
+    for seed in 0..12 {
+        // Text that may be the beginning of a stop string is held back, of some choices for longer than of others.
+        let stops = json!({ "n": 4, "stream": true, "stop": [" the", "a t"], "seed": 100 * seed });
+        let events = server.post(PATH, &body(stops)).events();
+        let mut seen = Vec::new();
+        for index in events.iter().filter_map(|e| e["choices"][0]["index"].as_u64()) {
+            if !seen.contains(&index) {
+                seen.push(index);
+            }
+        }
+        assert_eq!(seen, [0, 1, 2, 3]);
+    }
+}
+
+#[test]
 fn choice_i_has_the_seed_plus_i() {
     let server = start(options());
     let two = server.ok(PATH, &body(json!({ "n": 2 })));
