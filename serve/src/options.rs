@@ -30,8 +30,8 @@ pub const DEFAULT_CONNECTIONS: usize = 1024;
 pub struct ServeOptions {
     /// Name of the model in answers, and its id in `/v1/models`.
     pub model_id: String,
-    /// Other names under which requests may ask for the model, with
-    /// [`check_model`](Self::check_model).
+    /// Other names under which requests may ask for the model, where names are looked at
+    /// (`check_model`).
     pub model_names: Vec<String>,
     /// True if requests for another model are refused with status 404. By default the name is not
     /// looked at: programs often have one of their own, and the answer says which model it is of.

@@ -137,7 +137,8 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("fmt", "the format of the code"), None, &[], lints::fmt),
     section(("rules", "house rules that a pattern sees"), None, &[], source::rules),
     section(("deps", "dependencies: few, and none of C"), None, &[], source::deps),
-    section(("test", "all tests, default features"), Some(Stable), &[], tests::test),
+    section(("test", "all tests, default features"), Some(Stable), &[], tests::test)
+        .later("four times as many random texts for the tokenizers"),
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
         sanitizer::asan).later("the kernels optimised, with all cases"),
     section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN, APPLE],

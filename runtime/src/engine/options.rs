@@ -40,7 +40,7 @@ pub struct EngineOptions {
     /// Maximum number of tokens in a step.
     pub batch: usize,
     /// Time that a step may take while there are running answers: prompts are computed in chunks that
-    /// keep to it, and to 1.9 times the time of a step without prompts, though of 8 tokens at
+    /// keep to it, and to 1.6 times the time of a step without prompts, though of 4 tokens at
     /// least.
     pub pause: Duration,
     /// Format of keys and values in the cache.

@@ -3,11 +3,11 @@
 use core::time::Duration;
 
 /// Least number of tokens of prompts in a step.
-pub(super) const LEAST: usize = 8;
+const LEAST: usize = 4;
 
 /// Time of a step with prompts, as a multiple of that of one without: the pause between two tokens of
 /// an answer that a prompt causes.
-const SLOWER: f64 = 1.9;
+const SLOWER: f64 = 1.6;
 
 /// Time in seconds that a step of prompts alone may take.
 const LONGEST: f64 = 1.0;

@@ -16,7 +16,7 @@ use teff_graph::{LogitsFor, Runner, Segment, SequenceId};
 
 use super::inbox::Inbox;
 use super::masks::Masks;
-use super::pace::{LEAST, MOST_PATIENCE, Pace};
+use super::pace::{MOST_PATIENCE, Pace};
 use super::pages::{Pages, Partial, common};
 use super::stats::{Counters, add, set};
 use super::task::{Purpose, Task};
@@ -30,6 +30,9 @@ use crate::session::{Finish, StopHandle, snapshot};
 
 /// Positions after which a prompt leaves a checkpoint, of a model that needs them.
 pub(super) const CHECKPOINT_EVERY: usize = 16 * PAGE;
+
+/// Tokens of a prompt in a step that are worth it, if there are several prompts.
+const LEAST_SHARE: usize = 8;
 
 /// Shortest time that is waited for more requests.
 const LEAST_PATIENCE: Duration = Duration::from_micros(200);
@@ -565,7 +568,7 @@ impl Scheduler {
                 break;
             }
             // Each gets a fair share, which is not too small to be worth it.
-            let share = (left / others).max(LEAST).min(left);
+            let share = (left / others).max(LEAST_SHARE).min(left);
             others -= 1;
             let mut n = t.pending().min(share);
             if !self.checkpoints.is_empty() {

@@ -4,6 +4,11 @@ use std::path::{Path, PathBuf};
 
 use teff_tokenizer::*;
 
+/// Number of random texts of a test: `TEFF_TEXTS` (100,000 in the nightly tier), or 24,000.
+pub(crate) fn texts() -> usize {
+    std::env::var("TEFF_TEXTS").ok().and_then(|n| n.parse().ok()).unwrap_or(24_000)
+}
+
 /// A folder of the oracles; `None`, with a message, if this checkout has none.
 pub(crate) fn oracle(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/oracle").join(name);

@@ -115,6 +115,7 @@ pub(crate) fn fuzz(job: &Job) -> Outcome {
     if !job.full {
         // Most of the time would go into optimising what runs for seconds.
         build = build.args(["--config", "profile.release.opt-level=1"]);
+        build = build.args(["--config", "profile.release.package.'*'.opt-level=0"]);
         build = build.args(["--config", "profile.release.debug=0"]);
         build = build.args(["--config", "profile.release.package.teff-kernels.opt-level=0"]);
     }

@@ -11,7 +11,11 @@ const LAWS_CASES: [u64; 2] = [200_000, 1_000_000];
 
 /// All tests of the workspace, and that the page's compact backend is equivalent.
 pub(crate) fn test(job: &Job) -> Outcome {
-    let tests = Stable.cargo().line("test -q --workspace").run();
+    let mut tests = Stable.cargo().line("test -q --workspace");
+    if job.full {
+        tests = tests.env("TEFF_TEXTS", "100000");
+    }
+    let tests = tests.run();
     let kept = job.keep_here(); // other sections run it, also where a test failed
     tests.and(kept)?;
     job.step("examples/wasm: equivalence of the compact backend");
