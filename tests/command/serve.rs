@@ -171,7 +171,8 @@ fn inspect_tells_the_memory_of_a_server() {
         digits.parse().unwrap()
     };
     let json = inspect(&["--json"]);
-    let parts = ["program_bytes", "weight_bytes", "tokenizer_bytes", "engine_bytes"];
+    let parts =
+        ["program_bytes", "weight_bytes", "tokenizer_bytes", "grammar_bytes", "engine_bytes"];
     let parts = parts.map(|name| number(&json, name));
     assert_eq!(parts.iter().sum::<u64>(), number(&json, "total_bytes"));
     let text = inspect(&[]);
