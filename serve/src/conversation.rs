@@ -308,22 +308,48 @@ pub(crate) fn grammar(fields: &Fields<'_>) -> ApiResult<Option<(Grammar, String)
         }
     }
     for name in ["regex", "guided_regex"] {
-        if let Some(regex) = fields.str(name)?.filter(|text| !text.is_empty()) {
+        if let Some(regex) = fields.str(name)? {
             add(name, Grammar::Regex(regex.into()))?;
         }
     }
+    // Programs of llama.cpp's kind send an empty grammar for none.
     for name in ["grammar", "guided_grammar"] {
         if let Some(grammar) = fields.str(name)?.filter(|text| !text.is_empty()) {
             add(name, Grammar::Lark(grammar.into()))?;
         }
     }
+    // An answer that is held to nothing would be worse than none.
+    for name in ["guided_choice", "structured_outputs"] {
+        if fields.get(name).is_some() {
+            let what = "is not supported: use `json_schema`, `regex` or `grammar`";
+            return Err(fields.error(name, what));
+        }
+    }
     Ok(found)
+}
+
+/// A number that the reader of the body may have rounded, since 64 bits don't hold all of its kind.
+fn rounded(value: &Value) -> Option<f64> {
+    const EXACT: f64 = (1u64 << 53) as f64;
+    match value {
+        Value::Number(n) if n.is_f64() => n.as_f64().filter(|n| n.abs() >= EXACT),
+        Value::Array(all) => all.iter().find_map(rounded),
+        Value::Object(map) => map.values().find_map(rounded),
+        _ => None,
+    }
 }
 
 /// A schema: an object or a boolean.
 pub(crate) fn schema_of(fields: &Fields<'_>, name: &str, schema: &Value) -> ApiResult<Grammar> {
     match schema {
-        Value::Object(_) | Value::Bool(_) => Ok(Grammar::JsonSchema(schema.to_string())),
+        Value::Object(_) | Value::Bool(_) => match rounded(schema) {
+            Some(n) => {
+                let what =
+                    format_args!("has the number {n:e}, of which 64 bits don't hold all digits");
+                Err(fields.error(name, what))
+            }
+            None => Ok(Grammar::JsonSchema(schema.to_string())),
+        },
         // Some programs send the schema as text.
         Value::String(text) if crate::json::parse(text.as_bytes()).is_ok_and(|v| v.is_object()) => {
             Ok(Grammar::JsonSchema(text.clone()))

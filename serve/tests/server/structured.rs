@@ -121,3 +121,24 @@ fn what_is_not_supported_is_named() {
     }
     assert_eq!(server.metric("teff_generated_tokens_total"), 0.0);
 }
+
+#[test]
+fn constraints_are_never_lost() {
+    let server = start(options());
+    let text = |more: Value| server.ok("/v1/completions", &more)["choices"][0]["text"].clone();
+    // The empty text is what an empty expression asks for; an empty grammar is none.
+    assert_eq!(text(json!({ "prompt": "a", "max_tokens": 9, "seed": 1, "regex": "" })), "");
+    assert_ne!(text(json!({ "prompt": "a", "max_tokens": 9, "seed": 1, "grammar": "" })), "");
+    for (name, value) in [
+        ("guided_choice", json!(["a", "b"])),
+        ("structured_outputs", json!({ "regex": "a|b" })),
+        ("json_schema", json!({ "const": 18_446_744_073_709_552_000.0 })),
+        ("json_schema", json!({ "properties": { "a": { "enum": [1, -1e17] } } })),
+    ] {
+        let mut asked = json!({ "prompt": "a", "max_tokens": 9 });
+        asked[name] = value;
+        let answer = server.post("/v1/completions", &asked);
+        assert_eq!(answer.status, 400, "{name}");
+        assert_eq!(answer.json()["error"]["param"], name);
+    }
+}
