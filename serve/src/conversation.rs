@@ -328,21 +328,10 @@ pub(crate) fn grammar(fields: &Fields<'_>) -> ApiResult<Option<(Grammar, String)
     Ok(found)
 }
 
-/// A number that the reader of the body may have rounded, since 64 bits don't hold all of its kind.
-fn rounded(value: &Value) -> Option<f64> {
-    const EXACT: f64 = (1u64 << 53) as f64;
-    match value {
-        Value::Number(n) if n.is_f64() => n.as_f64().filter(|n| n.abs() >= EXACT),
-        Value::Array(all) => all.iter().find_map(rounded),
-        Value::Object(map) => map.values().find_map(rounded),
-        _ => None,
-    }
-}
-
 /// A schema: an object or a boolean.
 pub(crate) fn schema_of(fields: &Fields<'_>, name: &str, schema: &Value) -> ApiResult<Grammar> {
     match schema {
-        Value::Object(_) | Value::Bool(_) => match rounded(schema) {
+        Value::Object(_) | Value::Bool(_) => match crate::json::rounded(schema) {
             Some(n) => {
                 let what =
                     format_args!("has the number {n:e}, of which 64 bits don't hold all digits");

@@ -188,6 +188,17 @@ pub(crate) fn fields_to_template(map: &Map<String, Value>) -> Json {
     Json::Object(map.iter().map(|(key, value)| (key.clone(), to_template(value))).collect())
 }
 
+/// A number that the reader of the body may have rounded, since 64 bits don't hold all of its kind.
+pub(crate) fn rounded(value: &Value) -> Option<f64> {
+    const EXACT: f64 = (1u64 << 53) as f64;
+    match value {
+        Value::Number(n) if n.is_f64() => n.as_f64().filter(|n| n.abs() >= EXACT),
+        Value::Array(all) => all.iter().find_map(rounded),
+        Value::Object(map) => map.values().find_map(rounded),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -154,3 +154,16 @@ fn what_is_wrong_with_tools_is_named() {
     let error = server.refused(PATH, &body(more), 400);
     assert!(error["message"].as_str().is_some_and(|text| text.contains("`not`")), "{error}");
 }
+
+#[test]
+fn numbers_of_parameters_that_were_rounded_are_refused() {
+    let server = start(with_words(WORDS[0]));
+    for number in [18_446_744_073_709_552_000.0, -1e17] {
+        let parameters = json!({ "type": "object", "properties": { "a": { "const": number } } });
+        let function = json!({ "name": "paint", "parameters": parameters });
+        let tools = json!([{ "type": "function", "function": function }]);
+        let asked = body(json!({ "tools": tools, "tool_choice": "required" }));
+        let error = server.refused(PATH, &asked, 400);
+        assert!(error["message"].as_str().is_some_and(|m| m.contains("paint")), "{error}");
+    }
+}

@@ -74,7 +74,7 @@ impl Command {
             .args(["--port", "0", "--alias", "story", "--threads", "2", "--chat-template"])
             .arg(&template)
             .args(["--parallel", &SEQUENCES.to_string(), "--cache", &CACHE.to_string()])
-            // One heap: with one a thread, glibc's grow for an hour by what lies between.
+            // One heap: with one for each thread, glibc's gaps grow over tens of thousands of requests.
             .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
