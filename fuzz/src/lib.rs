@@ -1,4 +1,6 @@
-//! Shared parts of the fuzz targets: a counting allocator, and a model small enough for a fuzzer.
+//! The fuzz targets' checks, and what they share: a counting allocator, and a model small enough for a fuzzer.
+//!
+//! The workspace's test `seeds` includes this crate's source and runs each check on the seeds.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +12,8 @@ use teff_graph::{Head, Layers, PerLayer, Role, Rope, Spec};
 use teff_kernels::{Format, quantize_row};
 use teff_runtime::gguf_spec::put_spec;
 use teff_runtime::gguf_write::GgufHeader;
+
+pub mod targets;
 
 /// The system allocator, recording the peak memory in use.
 ///

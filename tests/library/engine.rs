@@ -190,7 +190,9 @@ fn how(ask: &Ask) -> Generate {
 fn cases() -> ProptestConfig {
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => ProptestConfig::default(),
-        None => ProptestConfig { cases: 40, ..ProptestConfig::default() },
+        // In the nightly tier more.
+        None if std::env::var_os("TEFF_FULL").is_some() => ProptestConfig::with_cases(1000),
+        None => ProptestConfig::with_cases(40),
     }
 }
 

@@ -138,7 +138,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("rules", "house rules that a pattern sees"), None, &[], source::rules),
     section(("deps", "dependencies: few, and none of C"), None, &[], source::deps),
     section(("test", "all tests, default features"), Some(Stable), &[], tests::test)
-        .later("four times as many random texts for the tokenizers"),
+        .later("all floats, and ten times the random texts and companies"),
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
         sanitizer::asan).later("the kernels optimised, with all cases"),
     section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN, APPLE],
@@ -150,7 +150,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN, THUMB], bare::bare)
         .later("four targets for one, and built"),
     section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).after_test()
-        .later("the kernels' truth; all models, three times the cases"),
+        .later("two older CPUs for the kernels' equivalence, their truth; all models, six times the cases"),
     section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
         windows::windows).after_test(),
     section(("cpus", "older x86-64 CPUs, emulated"), Some(Stable), &[X86, QEMU], cpus::cpus).after_test()
@@ -167,15 +167,14 @@ pub(crate) const SECTIONS: &[Section] = &[
         serve::serve).after_test(),
     section(("soak", "`teff serve` under a hundred thousand requests of every kind"), Some(Stable), &[], serve::soak)
         .after_test().nightly(),
-    section(("fuzz", "the fuzz targets, for seconds"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz)
-        .later("30 s a target for 3; the kernels optimised"),
+    section(("fuzz", "the fuzz targets, 30 seconds each"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz).nightly(),
     section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).after_test()
         .later("the kernels' truth; all models, the runtime's tests of loading"),
     section(("capi", "the C interface"), Some(Stable), &[C], sanitizer::capi).after_test(),
     section(("rayon", "the tests of the feature rayon"), Some(Stable), &[], tests::rayon).after_test(),
     section(("doc", "documentation, without warnings"), Some(Stable), &[], lints::doc),
-    section(("packages", "what is published, and the installed command"), Some(Stable), &[], packages::packages)
-        .after_test().later("each built from its archive; semantic versions"),
+    section(("packages", "what is published, and the command without the repository"), Some(Stable), &[], packages::packages)
+        .after_test().later("each built from its archive; `cargo install`; semantic versions"),
     section(("families", "formats that were left out are not there"), Some(Stable), &[BINUTILS], tests::families),
 ];
 

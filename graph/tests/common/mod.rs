@@ -425,11 +425,15 @@ pub(crate) fn backends() -> Vec<Cpu> {
     Cpu::NAMES.iter().filter_map(|n| Cpu::by_name(n).ok()).collect()
 }
 
-/// So many cases of a law, unless `PROPTEST_CASES` says how many.
+/// So many cases of a law, or thirty times as many where `TEFF_FULL` is set, as in the nightly tier; unless
+/// `PROPTEST_CASES` says how many.
 pub(crate) fn cases(n: u32) -> ProptestConfig {
     let config = ProptestConfig::default();
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => config,
+        None if std::env::var_os("TEFF_FULL").is_some() => {
+            ProptestConfig { cases: 30 * n, ..config }
+        }
         None => ProptestConfig { cases: n, ..config },
     }
 }

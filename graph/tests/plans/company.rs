@@ -301,7 +301,7 @@ impl Company<'_, '_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 2000, ..cases(96) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 2000, ..cases(32) })]
 
     #[test]
     fn bits_do_not_depend_on_the_company(

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use teff_tokenizer::*;
 
-/// Number of random texts of a test: `TEFF_TEXTS` (100,000 in the nightly tier), or 24,000.
+/// Number of random texts of a test: 10,000, or 100,000 where `TEFF_FULL` is set, as in the nightly tier.
 pub(crate) fn texts() -> usize {
-    std::env::var("TEFF_TEXTS").ok().and_then(|n| n.parse().ok()).unwrap_or(24_000)
+    if std::env::var_os("TEFF_FULL").is_some() { 100_000 } else { 10_000 }
 }
 
 /// A folder of the oracles; `None`, with a message, if this checkout has none.

@@ -1,5 +1,5 @@
-//! `packages`: what is published. The archives keep below their sizes, the registry's checks pass, and the command that
-//! is installed from here works without the repository.
+//! `packages`: what is published. The archives keep below their sizes, the registry's checks pass, and the command, by
+//! night an installed one, works without the repository.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ const PUBLISHED: &str = "--workspace --exclude xtask --exclude teff-benches";
 const TEFF_BYTES: u64 = 5_000_000;
 const OTHER_BYTES: u64 = 1_000_000;
 
-/// Packs everything, tries to publish it, and installs the command.
+/// Packs everything, tries to publish it, and runs the command elsewhere.
 pub(crate) fn packages(job: &Job) -> Outcome {
     job.step("archives");
     // Archives of earlier runs would be counted too.
@@ -39,13 +39,20 @@ pub(crate) fn packages(job: &Job) -> Outcome {
     job.step("as if published");
     // The nightly tier has built each package from its archive, above.
     cargo("publish -q --dry-run --no-verify").run()?;
-    job.step("cargo install, and a story without a model");
-    let root = job.file("installed");
-    let install = Stable.cargo().line("install -q --path . --debug --locked --root").arg(&root);
-    install.run()?;
+    // By day the tests' command stands for the one that is installed, which would be built once more.
+    let teff = if job.full {
+        job.step("cargo install");
+        let root = job.file("installed");
+        Stable.cargo().line("install -q --path . --debug --locked --root").arg(&root).run()?;
+        root.join("bin/teff")
+    } else {
+        let copy = job.file("teff");
+        fs::copy(job.here()?, &copy)?;
+        copy
+    };
+    job.step("a story without a model");
     let empty = job.file("empty");
     fs::create_dir_all(&empty)?;
-    let teff = root.join("bin/teff");
     let story = Cmd::new(&teff).line("run -n 8 --seed 1").dir(&empty).read()?;
     println!("   {}", story.trim());
     if story.split_whitespace().count() < 4 {

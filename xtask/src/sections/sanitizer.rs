@@ -9,8 +9,8 @@ use crate::cmd::{Cmd, Outcome, Stop, fail};
 use crate::job::Job;
 use crate::toolchain::{ASAN, HOST, Toolchain::Nightly, Toolchain::Stable, asan_runtime};
 
-/// The fuzz targets, each for so many seconds, in the change tier and by night.
-const FUZZ_SECONDS: [u64; 2] = [3, 30];
+/// The fuzz targets, each for so many seconds.
+const FUZZ_SECONDS: u64 = 30;
 
 /// Cases of each of the kernels' properties under the sanitizer, in the change tier.
 const SAMPLE_CASES: &str = "16";
@@ -57,8 +57,10 @@ pub(crate) fn asan(job: &Job) -> Outcome {
     cargo("test -q -p teff-kernels --test equivalence --test long_rows").run()?;
     job.step("the C interface");
     let library = cargo("rustc -q -p teff-runtime --crate-type staticlib");
+    // As the profile `test` has it, so that the kernels are those of the tests.
+    let library = library.args(["--config", "profile.dev.lto='off'"]);
     let library = library.line(
-        "--features capi,teff-kernels/equivalence,teff-kernels/entered,teff-kernels/roofline",
+        "--features capi,teff-kernels/default,teff-kernels/equivalence,teff-kernels/entered,teff-kernels/roofline",
     );
     library.run()?;
     let library = Nightly.dir().join(HOST).join("debug/libteff_runtime.a");
@@ -107,18 +109,11 @@ pub(crate) fn asan(job: &Job) -> Outcome {
 
 /// Every fuzz target for some seconds, two at a time.
 pub(crate) fn fuzz(job: &Job) -> Outcome {
-    let seconds = job.number("FUZZ_SECONDS", FUZZ_SECONDS[usize::from(job.full)])?;
+    let seconds = job.number("FUZZ_SECONDS", FUZZ_SECONDS)?;
     let build =
         Nightly.cargo().line("build -q --release --manifest-path fuzz/Cargo.toml --bins --target");
     // (By default all of a crate would be compiled by one thread.)
-    let mut build = build.arg(HOST).args(["--config", "profile.release.codegen-units=16"]);
-    if !job.full {
-        // Most of the time would go into optimising what runs for seconds.
-        build = build.args(["--config", "profile.release.opt-level=1"]);
-        build = build.args(["--config", "profile.release.package.'*'.opt-level=0"]);
-        build = build.args(["--config", "profile.release.debug=0"]);
-        build = build.args(["--config", "profile.release.package.teff-kernels.opt-level=0"]);
-    }
+    let build = build.arg(HOST).args(["--config", "profile.release.codegen-units=16"]);
     build.env("RUSTFLAGS", format!("{ASAN} {COVERAGE}")).run()?;
     job.step(&format!("{seconds} s each"));
     let mut targets = Vec::new();

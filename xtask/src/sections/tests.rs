@@ -9,11 +9,11 @@ use crate::toolchain::{HOST, Toolchain::Stable};
 /// Cases of the laws, in the change tier and by night.
 const LAWS_CASES: [u64; 2] = [200_000, 1_000_000];
 
-/// All tests of the workspace, and that the page's compact backend is equivalent.
+/// All tests of the workspace (by night with more cases: `TEFF_FULL`), and that the page's compact backend is equivalent.
 pub(crate) fn test(job: &Job) -> Outcome {
     let mut tests = Stable.cargo().line("test -q --workspace");
     if job.full {
-        tests = tests.env("TEFF_TEXTS", "100000");
+        tests = tests.env("TEFF_FULL", "1");
     }
     let tests = tests.run();
     let kept = job.keep_here(); // other sections run it, also where a test failed
