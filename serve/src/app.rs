@@ -182,7 +182,8 @@ impl App {
         let timer = self.metrics.timer(job.choices);
         let stops = job.generate.stop.clone();
         let app = Arc::clone(self);
-        let prepared = self.prompter.run(move |worker| prepare(&app, worker, job)).await?;
+        let prepared =
+            self.prompter.run(job.bytes(), move |worker| prepare(&app, worker, job)).await?;
         let stream = self.engine.submit(prepared.request)?;
         Ok(Answer::new(vec![stream], prepared.parsers, stops, timer))
     }
@@ -196,7 +197,8 @@ impl App {
         let timer = self.metrics.timer(choices);
         let stops = job.generate.stop.clone();
         let app = Arc::clone(self);
-        let prepared = self.prompter.run(move |worker| prepare_text(&app, worker, job)).await?;
+        let prepared =
+            self.prompter.run(job.bytes(), move |worker| prepare_text(&app, worker, job)).await?;
         let (requests, prompts) = prepared;
         let submit = |request| self.engine.submit(request);
         let streams = requests.into_iter().map(submit).collect::<Result<Vec<_>, _>>()?;
@@ -219,7 +221,8 @@ impl App {
     /// As [`App::count_tokens`].
     pub(crate) async fn encode(self: &Arc<Self>, mut job: ChatJob) -> ApiResult<Vec<u32>> {
         let app = Arc::clone(self);
-        self.prompter.run(move |worker| encode(&app, worker, &mut job)).await
+        let bytes = job.bytes();
+        self.prompter.run(bytes, move |worker| encode(&app, worker, &mut job)).await
     }
 
     /// Text of a job's prompt, as the template writes it.
@@ -227,7 +230,7 @@ impl App {
     /// # Errors
     /// As [`App::count_tokens`].
     pub(crate) async fn render(self: &Arc<Self>, mut job: ChatJob) -> ApiResult<String> {
-        let app = Arc::clone(self);
+        let (app, bytes) = (Arc::clone(self), job.bytes());
         let render = move |worker: &Worker<'_>| {
             let (encoder, tools) = (worker.encoder(uses_tools(&job)), tool_list(&job));
             app.templates.dialect(uses_tools(&job)).convert(&mut job)?;
@@ -237,7 +240,7 @@ impl App {
             let text = text.map_err(teff_runtime::chat::ChatError::from)?;
             Ok(text + job.prefill.as_deref().unwrap_or_default())
         };
-        self.prompter.run(render).await
+        self.prompter.run(bytes, render).await
     }
 
     /// Makes strings of lists of texts, if the template knows no lists.

@@ -49,6 +49,14 @@ pub(crate) struct ChatJob {
 }
 
 impl ChatJob {
+    /// Bytes of all texts.
+    pub(crate) fn bytes(&self) -> usize {
+        let messages =
+            self.messages.iter().flat_map(Message::fields).map(|(_, value)| bytes(value));
+        let tools = self.tools.iter().map(|tool| bytes(&tool.json));
+        messages.chain(tools).sum::<usize>() + self.prefill.as_ref().map_or(0, String::len)
+    }
+
     /// True if the model is told of tools.
     pub(crate) fn uses_tools(&self) -> bool {
         !self.tools.is_empty() && self.tool_choice != ToolChoice::None
@@ -89,6 +97,23 @@ pub(crate) struct TextJob {
     pub(crate) grammar: Option<(Grammar, String)>,
 }
 
+impl TextJob {
+    /// Bytes of all texts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.prompts.iter().map(Prompt::bytes).sum()
+    }
+}
+
+/// Bytes of all texts of a value.
+fn bytes(value: &Json) -> usize {
+    match value {
+        Json::String(text) => text.len(),
+        Json::Array(all) => all.iter().map(bytes).sum(),
+        Json::Object(fields) => fields.iter().map(|(key, value)| key.len() + bytes(value)).sum(),
+        _ => 0,
+    }
+}
+
 /// Prompt of a text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Prompt {
@@ -99,6 +124,14 @@ pub(crate) enum Prompt {
 }
 
 impl Prompt {
+    /// Bytes of the text, or of its tokens.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Prompt::Text(text) => text.len(),
+            Prompt::Tokens(tokens) => size_of_val(&tokens[..]),
+        }
+    }
+
     /// Tokens, and how many at the beginning were added.
     ///
     /// # Errors

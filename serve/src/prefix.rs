@@ -64,7 +64,9 @@ async fn save(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<
         tokens
     } else if fields.get("prompt").is_some() {
         let prompt = prompts(&fields, 1)?.remove(0);
-        app.prompter.run(move |worker| Ok(prompt.encode(worker.tokenizer)?.0)).await?
+        app.prompter
+            .run(prompt.bytes(), move |worker| Ok(prompt.encode(worker.tokenizer)?.0))
+            .await?
     } else {
         let mut job = read_job(&fields, &Common::read(&fields, &app.options)?)?;
         // The beginning of conversations, which go on with a message.

@@ -19,8 +19,11 @@ use crate::error::{ApiError, ApiResult};
 use crate::grammar::{Grammar, Grammars};
 use crate::tools::Dialect;
 
-/// Number of threads.
+/// Number of threads for short texts. There is another one for long ones.
 const THREADS: usize = 2;
+
+/// Bytes of texts from which on they are long: about a tenth of a second of work.
+const LONG: usize = 1 << 18;
 
 type Work = Box<dyn FnOnce(&Worker<'_>) + Send>;
 
@@ -144,7 +147,8 @@ impl<'m> Worker<'m> {
 /// Handle of the threads, which end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Prompter {
-    sender: Sender<Work>,
+    short: Sender<Work>,
+    long: Sender<Work>,
 }
 
 impl Prompter {
@@ -159,23 +163,28 @@ impl Prompter {
             ChatTemplate::new(source).map_err(|e| format!("the chat template: {e}"))?;
         }
         let grammars = Arc::new(Grammars::new(model));
-        let (sender, receiver) = mpsc::channel::<Work>();
-        let receiver = Arc::new(Mutex::new(receiver));
-        for i in 0..THREADS {
-            let (model, templates) = (Arc::clone(model), templates.clone());
-            let (grammars, receiver) = (Arc::clone(&grammars), Arc::clone(&receiver));
-            thread::Builder::new()
-                .name(format!("teff-prompt-{i}"))
-                .spawn(move || work(&model, &templates, &grammars, &receiver))
-                .map_err(|e| format!("a thread can't be started: {e}"))?;
-        }
-        Ok(Prompter { sender })
+        let start = |threads: usize, name: &str| {
+            let (sender, receiver) = mpsc::channel::<Work>();
+            let receiver = Arc::new(Mutex::new(receiver));
+            for i in 0..threads {
+                let (model, templates) = (Arc::clone(model), templates.clone());
+                let (grammars, receiver) = (Arc::clone(&grammars), Arc::clone(&receiver));
+                thread::Builder::new()
+                    .name(format!("teff-{name}-{i}"))
+                    .spawn(move || work(&model, &templates, &grammars, &receiver))
+                    .map_err(|e| format!("a thread can't be started: {e}"))?;
+            }
+            Ok::<_, String>(sender)
+        };
+        Ok(Prompter { short: start(THREADS, "prompt")?, long: start(1, "long")? })
     }
 
     /// Runs a closure on one of the threads and returns its result. If the future is dropped before its
-    /// turn comes, the closure doesn't run.
+    /// turn comes, the closure doesn't run. It has texts of so many bytes: long texts wait for each other, and
+    /// short ones never for them.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        bytes: usize,
         f: impl FnOnce(&Worker<'_>) -> ApiResult<T> + Send + 'static,
     ) -> ApiResult<T> {
         let (reply, result) = oneshot::channel();
@@ -186,7 +195,8 @@ impl Prompter {
                 let _ = reply.send(done.unwrap_or_else(failed));
             }
         });
-        self.sender.send(work).map_err(|_| ApiError::ending())?;
+        let sender = if bytes < LONG { &self.short } else { &self.long };
+        sender.send(work).map_err(|_| ApiError::ending())?;
         result.await.unwrap_or_else(|_| Err(ApiError::ending()))
     }
 }
@@ -213,5 +223,36 @@ fn work(
             Ok(work) => work(&worker),
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn short_texts_pass_by_long_ones() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/gpt2/model.gguf");
+        let model = Arc::new(Model::open(path).unwrap());
+        let templates = Templates::choose(&model, Some("{{ messages[0].content }}"));
+        let prompter = Prompter::start(&model, &templates).unwrap();
+        let (go_on, wait) = mpsc::channel::<()>();
+        let first = prompter.run(LONG, move |_| Ok(wait.recv().is_ok()));
+        let second = prompter.run(LONG, |_| Ok(()));
+        tokio::pin!(first, second);
+        for _ in 0..20 {
+            // Each is sent when it is first polled. The second one waits for the first.
+            tokio::select! {
+                biased;
+                _ = &mut first => panic!("it waits"),
+                _ = &mut second => panic!("two long texts at the same time"),
+                done = prompter.run(LONG - 1, |_| Ok(())) => done.unwrap(),
+            }
+        }
+        go_on.send(()).unwrap();
+        assert!(first.await.unwrap());
+        second.await.unwrap();
     }
 }

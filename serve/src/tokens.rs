@@ -45,7 +45,7 @@ pub(crate) fn read(fields: &Fields<'_>) -> ApiResult<Text> {
 /// their bytes where these are no text.
 async fn tokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
     let Text { content, add, specials, pieces } = read(&Fields::of_body(&body)?)?;
-    let tokens = app.prompter.run(move |worker| {
+    let tokens = app.prompter.run(content.len(), move |worker| {
         let tokenizer = worker.tokenizer;
         let mut ids = Vec::new();
         ids.extend(tokenizer.bos().filter(|_| add && tokenizer.add_bos()));
@@ -71,7 +71,7 @@ async fn tokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiRes
 /// Text of `tokens`.
 async fn detokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
     let ids = ids(&Fields::of_body(&body)?, "tokens")?.unwrap_or_default();
-    let text = app.prompter.run(move |worker| {
+    let text = app.prompter.run(size_of_val(&ids[..]), move |worker| {
         let text = worker.tokenizer.decode(&ids);
         text.map_err(|e| ApiError::field("tokens", e))
     });

@@ -153,7 +153,6 @@ struct Options {
     #[cfg(feature = "chat")]
     template: Option<PathBuf>,
     /// What all texts are held to.
-    #[cfg(feature = "structured")]
     form: Option<super::structured::Form>,
     generate: Generate,
     timeout: Option<Duration>,
@@ -163,10 +162,7 @@ struct Options {
 impl Options {
     /// What all texts are held to, as a text.
     fn form(&self) -> Option<String> {
-        #[cfg(feature = "structured")]
-        return self.form.as_ref().map(super::structured::Form::source);
-        #[cfg(not(feature = "structured"))]
-        None
+        self.form.as_ref().map(super::structured::Form::source)
     }
 }
 
@@ -181,12 +177,8 @@ fn size(args: &Args, id: &str) -> Result<Option<usize>, Failure> {
 
 fn read(args: &Args) -> Result<Options, Failure> {
     let common = CommonArgs::read(args, "run")?;
-    #[cfg(feature = "structured")]
     let form = super::structured::read(args)?;
-    #[cfg(feature = "structured")]
     let formed = form.is_some();
-    #[cfg(not(feature = "structured"))]
-    let formed = false;
     run::check_form(args, formed)?;
     // A text of a certain form ends where it is complete.
     let generate = generate(args, if formed { None } else { Some(run::MOST) })?;
@@ -221,7 +213,6 @@ fn read(args: &Args) -> Result<Options, Failure> {
         cache: size(args, "cache")?,
         #[cfg(feature = "chat")]
         template,
-        #[cfg(feature = "structured")]
         form,
         generate,
         timeout: run::seconds(args, "timeout")?,
@@ -331,10 +322,7 @@ struct Asker<'m> {
 impl<'m> Asker<'m> {
     fn new(model: &'m Model, options: &Options) -> Result<Asker<'m>, Failure> {
         let tokenizer = model.tokenizer().map_err(no_tokenizer)?;
-        #[cfg(feature = "structured")]
         let constraint = options.form.as_ref().map(|form| form.constraint(model)).transpose()?;
-        #[cfg(not(feature = "structured"))]
-        let constraint = None;
         Ok(Asker {
             tokenizer,
             #[cfg(feature = "chat")]

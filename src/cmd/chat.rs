@@ -61,7 +61,6 @@ fn args(command: clap::Command) -> clap::Command {
         .arg(variables_option());
     let limit = "maximum tokens per answer; -1 for no limit (default: until the model ends it)";
     let command = sampling_options(length_options(command, limit));
-    #[cfg(feature = "structured")]
     let command = super::structured::options(command);
     let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
     model_options(command, &known)
@@ -80,7 +79,6 @@ struct Options {
     generate: Generate,
     stats: bool,
     /// What answers are held to.
-    #[cfg(feature = "structured")]
     form: Option<super::structured::Form>,
 }
 
@@ -119,7 +117,6 @@ fn read(args: &Args) -> Result<Options, Failure> {
         single,
         generate,
         stats: args.has("stats"),
-        #[cfg(feature = "structured")]
         form: super::structured::read(args)?,
     })
 }
@@ -159,7 +156,6 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut chat = Talk {
         chat,
         stats,
-        #[cfg(feature = "structured")]
         constraint: match &options.form {
             Some(form) => Some(form.constraint(&model)?),
             None => None,
@@ -188,7 +184,6 @@ struct Talk<'m> {
     chat: Chat<'m>,
     stats: Stats,
     /// Constraint of each answer.
-    #[cfg(feature = "structured")]
     constraint: Option<Box<dyn teff::runtime::engine::Constraint>>,
 }
 
@@ -307,7 +302,6 @@ impl Talk<'_> {
             Ok(answer) => answer,
             Err(e) => return Err(AnswerFailure::Chat(e)),
         };
-        #[cfg(feature = "structured")]
         if let Some(constraint) = &self.constraint {
             let constrained = answer.with_constraint(constraint.fork());
             answer = constrained.map_err(|e| AnswerFailure::Chat(ChatError::Session(e)))?;

@@ -33,7 +33,7 @@ mod serve;
 mod split;
 #[cfg(feature = "story")]
 mod story;
-#[cfg(feature = "structured")]
+#[cfg_attr(not(feature = "structured"), path = "unstructured.rs")]
 mod structured;
 #[cfg(feature = "chat")]
 mod template;

@@ -63,7 +63,6 @@ fn args(command: clap::Command) -> clap::Command {
     let command = length_options(command, limit)
         .arg(switch("ignore-eos", "go on when the model ends the text"));
     let command = sampling_options(command);
-    #[cfg(feature = "structured")]
     let command = super::structured::options(command);
     let known = ["threads", "ctx", "backend", "kv", "weights", "generates"];
     let command = batch::options(command);
@@ -92,17 +91,13 @@ struct Options {
     /// The story model begins with a prompt of its own, which is written too.
     begins: bool,
     /// What the text is held to.
-    #[cfg(feature = "structured")]
     form: Option<super::structured::Form>,
 }
 
 impl Options {
     /// True if the text is held to a grammar.
     fn is_formed(&self) -> bool {
-        #[cfg(feature = "structured")]
-        return self.form.is_some();
-        #[cfg(not(feature = "structured"))]
-        false
+        self.form.is_some()
     }
 }
 
@@ -110,12 +105,8 @@ fn read(args: &Args) -> Result<Options, Failure> {
     batch::check_absent(args)?;
     let common = CommonArgs::read(args, "run")?;
     let story = common.given().is_none() && cfg!(feature = "story");
-    #[cfg(feature = "structured")]
     let form = super::structured::read(args)?;
-    #[cfg(feature = "structured")]
     let formed = form.is_some();
-    #[cfg(not(feature = "structured"))]
-    let formed = false;
     check_form(args, formed)?;
     // A text of a certain form ends where it is complete.
     let generate = generate(args, if story || formed { None } else { Some(MOST) })?;
@@ -134,16 +125,7 @@ fn read(args: &Args) -> Result<Options, Failure> {
             return Err(prompt::none(&common, what));
         }
     };
-    Ok(Options {
-        common,
-        prompt,
-        generate,
-        timeout,
-        stats,
-        begins,
-        #[cfg(feature = "structured")]
-        form,
-    })
+    Ok(Options { common, prompt, generate, timeout, stats, begins, form })
 }
 
 /// Refuses options that a text of a certain form can't have.
@@ -242,7 +224,6 @@ fn write(session: &mut Session<'_>, options: &Options, stats: &mut Stats) -> Res
             }
             e => Failure::run(e),
         })?;
-    #[cfg(feature = "structured")]
     if let Some(form) = &options.form {
         let constraint = form.constraint(generation.session().model())?;
         generation = generation.with_constraint(constraint).map_err(Failure::run)?;

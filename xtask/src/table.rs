@@ -144,23 +144,23 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN, APPLE],
         check::check).later("Windows on ARM, Android and FreeBSD"),
     section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN, WASM], web::wasm)
-        .later("the module without simd128; the kernels fully optimised"),
+        .later("the module without simd128; the kernels fully optimised; this machine"),
     section(("firmware", "a program for microcontrollers, emulated"), Some(Foreign),
-        &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware).later("scalar code, and Q4_0"),
+        &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware).later("Cortex-M55, scalar code, and Q4_0"),
     section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN, THUMB], bare::bare)
         .later("four targets for one, and built"),
     section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).after_test()
         .later("two older CPUs for the kernels' equivalence, their truth; all models, six times the cases"),
     section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
-        windows::windows).after_test(),
+        windows::windows).after_test().later("all models"),
     section(("cpus", "older x86-64 CPUs, emulated"), Some(Stable), &[X86, QEMU], cpus::cpus).after_test()
         .later("all models, and 256 cases of each law for 8"),
     section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
-        .later("tests and examples with default and no features"),
+        .later("tests and examples with default and no features; graph without alloc"),
     section(("big_endian", "s390x, emulated"), Some(Foreign), &[X86, &FOREIGN, S390X, QEMU],
         ported::big_endian).after_test().later("the kernels' truth, readers of files; all models, twice the cases"),
     section(("laws", "the kernels' laws, in many cases"), Some(Stable), &[], tests::laws)
-        .later("a million cases for 200,000"),
+        .later("a million cases for 50,000"),
     section(("page", "the wasm modules and their page, in node and Chromium"), Some(Foreign),
         &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test().later("the module without simd128"),
     section(("serve", "`teff serve`: its page in Chromium, and the clients of others"), None, &[NODE, CHROMIUM, PYTHON],
@@ -170,12 +170,12 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("fuzz", "the fuzz targets, 30 seconds each"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz).nightly(),
     section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).after_test()
         .later("the kernels' truth; all models, the runtime's tests of loading"),
-    section(("capi", "the C interface"), Some(Stable), &[C], sanitizer::capi).after_test(),
-    section(("rayon", "the tests of the feature rayon"), Some(Stable), &[], tests::rayon).after_test(),
+    section(("capi", "the C programs"), Some(Stable), &[C], sanitizer::capi).after_test(),
     section(("doc", "documentation, without warnings"), Some(Stable), &[], lints::doc),
     section(("packages", "what is published, and the command without the repository"), Some(Stable), &[], packages::packages)
         .after_test().later("each built from its archive; `cargo install`; semantic versions"),
-    section(("families", "formats that were left out are not there"), Some(Stable), &[BINUTILS], tests::families),
+    section(("families", "formats that were left out are not there"), Some(Stable), &[BINUTILS], tests::families)
+        .later("two families by themselves"),
 ];
 
 /// The table as `--list` prints it.

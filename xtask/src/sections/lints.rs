@@ -27,6 +27,13 @@ pub(crate) fn clippy(job: &Job) -> Outcome {
     clippy(&format!("--workspace {targets}"))?;
     job.step("no default features");
     clippy(&format!("--workspace {targets} --no-default-features"))?;
+    if !job.full {
+        // (That they compile without these is seen in the section `bare`.)
+        job.step("examples/wasm");
+        return clippy(
+            "--locked --workspace --all-targets --manifest-path examples/wasm/Cargo.toml",
+        );
+    }
     // In the workspace runtime asks for graph's `alloc`, so its absence needs a run of its own.
     job.step("teff-graph without alloc");
     clippy("-p teff-graph --no-default-features --lib")?;

@@ -78,8 +78,9 @@ impl Machine {
         } else {
             if !sample.is_empty() {
                 // Together, and with the features of the command's kernels, so that these are built once.
-                let both = self.cargo("test -q -p teff-kernels -p teff-graph --features");
-                let both = both.arg("teff-kernels/roofline,teff-kernels/repack,teff-graph/alloc");
+                let both = self.cargo("test -q -p teff-kernels -p teff-graph");
+                let both = both
+                    .line("--features teff-kernels/roofline,teff-kernels/repack,teff-graph/alloc");
                 both.args(tests(sample)).args(["--", SLOW]).run()?;
             }
         }

@@ -22,17 +22,10 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-sanitizer-coverage-stack-depth \
     -Cdebug-assertions";
 
-/// The header against Rust, and the C programs.
+/// The C programs. (The header is compared with Rust in the section `test`.)
 pub(crate) fn capi(_: &Job) -> Outcome {
-    // Of the whole workspace, so that what the section `test` has built can be used, and with what `rayon` builds.
-    let tests = "test -q --workspace --features capi,rayon";
-    // The runtime is built once more for them: not optimised.
-    let cargo = |line: &str| {
-        let cargo = Stable.cargo().line(tests).line(line);
-        cargo.args(["--config", "profile.test.package.teff-runtime.opt-level=0"]).run()
-    };
-    cargo("--test capi")?;
-    cargo("--lib capi::")
+    // Of the whole workspace, so that what `test` has built can be used.
+    Stable.cargo().line("test -q --workspace --test capi -- --ignored").run()
 }
 
 /// The kernels' tests with every access to memory checked; then the C programs, of which the sanitizer also reports
