@@ -128,7 +128,7 @@ const UNITS: [(u64, &str); 4] =
 
 /// A size of one decimal that an option takes, which is no less than so many bytes.
 fn at_least(n: usize) -> String {
-    let Some((unit, name)) = unit_of(n) else { return n.to_string() };
+    let Some((unit, name)) = unit_of(n) else { return format!("{n}B") };
     let least = (10 * n as u128).div_ceil(unit.into());
     let sizes = (least..).map(|tenths| size_text(tenths, name));
     // The reader of sizes may round down.
@@ -137,7 +137,7 @@ fn at_least(n: usize) -> String {
 
 /// A size of one decimal that is no more than so many bytes.
 fn at_most(n: usize) -> String {
-    let Some((unit, name)) = unit_of(n) else { return n.to_string() };
+    let Some((unit, name)) = unit_of(n) else { return format!("{n}B") };
     size_text(10 * n as u128 / u128::from(unit), name)
 }
 
@@ -297,7 +297,7 @@ mod tests {
         );
         assert_eq!(
             (at_most(1536), at_most(1637), at_most(1023)),
-            sizes("1.5KiB", "1.5KiB", "1023")
+            sizes("1.5KiB", "1.5KiB", "1023B")
         );
     }
 

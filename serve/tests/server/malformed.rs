@@ -274,12 +274,13 @@ fn headers_that_are_malformed_or_too_large() {
     let _ = std::io::Write::write_all(&mut client.stream, line.as_bytes());
     assert_eq!(client.head().status, 431);
     assert_eq!(server.get("/health").status, 200);
-    // A line that is too long.
-    for n in [60_000, 65_510, 66_000, 100_000] {
+    // A line that is too long, or more than there is room for, if it comes in parts.
+    for n in [60_000, 65_534, 66_000, 100_000] {
         let mut client = server.connect();
         client.send("GET", &format!("/{}", "y".repeat(n)), &[], b"");
         let status = client.head().status;
-        assert_eq!(status, if n < 65_000 { 404 } else { 431 }, "{n}");
+        let wanted: &[u16] = if n < 65_534 { &[404] } else { &[414, 431] };
+        assert!(wanted.contains(&status), "{n} {status}");
     }
     let many: Vec<_> = (0..200).map(|_| ("x-a", "b")).collect();
     assert_eq!(server.request("GET", "/health", &many, b"").status, 431);
