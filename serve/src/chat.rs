@@ -37,6 +37,10 @@ pub(crate) fn read_job(fields: &Fields<'_>, common: &Common) -> ApiResult<ChatJo
     let (messages, prefill) = conversation::messages(fields)?;
     let mut generate = common.generate.clone();
     generate.logprobs = logprob_count(fields)?;
+    if fields.bool("add_special_tokens")?.unwrap_or(false) {
+        let message = "is not supported: the chat template writes them";
+        return Err(fields.error("add_special_tokens", message));
+    }
     let tools = conversation::tools(fields)?;
     Ok(ChatJob {
         tool_choice: conversation::tool_choice(fields, &tools)?,

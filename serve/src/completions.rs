@@ -82,8 +82,10 @@ pub(crate) fn read(body: &Value, options: &ServeOptions) -> ApiResult<(TextJob, 
     if fields.str("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
         return Err(fields.error("suffix", "is not supported: the model continues texts"));
     }
-    if fields.count("best_of", 0..=usize::MAX)?.is_some_and(|n| n > common.choices) {
-        return Err(fields.error("best_of", "is not supported beyond n"));
+    let is_text = |prompt: &Prompt| matches!(prompt, Prompt::Text(_));
+    if fields.bool("add_special_tokens")? == Some(false) && prompts.iter().any(is_text) {
+        let message = "is not supported: send token ids for a text without the first one";
+        return Err(fields.error("add_special_tokens", message));
     }
     let job = TextJob {
         prompts,

@@ -67,6 +67,74 @@ fn shorten(message: String) -> String {
     cut(&short, MAX_MESSAGE).into_owned()
 }
 
+const TEXTS: &str = "POST /v1/completions continues texts";
+const CHATS: &str = "POST /v1/chat/completions answers conversations";
+const MODELS: &str = "GET /v1/models names the model, and GET /props describes it";
+const STATE: &str = "GET /props and GET /metrics say what runs";
+const NO_EMBEDDINGS: &str = "embeddings and ranks are not supported yet";
+const NO_ADAPTERS: &str = "adapters aren't applied, they have to be merged into the model";
+const ONE_MODEL: &str = "a server has one model, which `teff serve MODEL` loads";
+const TEXT_ONLY: &str = "the server reads and writes texts only";
+const NO_FILES: &str = "no files are kept; `teff run -f PROMPTS.jsonl --out FILE` computes batches";
+
+/// Paths of other servers, and what there is here in their place.
+const ELSEWHERE: [(&str, &str); 42] = [
+    // llama-server's.
+    ("/completion", TEXTS),
+    ("/infill", "texts aren't filled in, but POST /v1/completions continues them"),
+    ("/slots", STATE),
+    ("/embedding", NO_EMBEDDINGS),
+    ("/rerank", NO_EMBEDDINGS),
+    ("/reranking", NO_EMBEDDINGS),
+    ("/v1/rerank", NO_EMBEDDINGS),
+    ("/v1/reranking", NO_EMBEDDINGS),
+    ("/lora-adapters", NO_ADAPTERS),
+    ("/models/load", ONE_MODEL),
+    ("/models/unload", ONE_MODEL),
+    ("/v1/tokenize", "POST /tokenize does it"),
+    ("/v1/detokenize", "POST /detokenize does it"),
+    ("/v1/apply-template", "POST /apply-template does it"),
+    // vLLM's.
+    ("/v2/rerank", NO_EMBEDDINGS),
+    ("/score", NO_EMBEDDINGS),
+    ("/v1/score", NO_EMBEDDINGS),
+    ("/pooling", NO_EMBEDDINGS),
+    ("/classify", NO_EMBEDDINGS),
+    ("/v1/load_lora_adapter", NO_ADAPTERS),
+    ("/v1/unload_lora_adapter", NO_ADAPTERS),
+    ("/generate", TEXTS),
+    ("/version", "GET /props has it as `build_info`"),
+    ("/ping", "GET /health does it"),
+    ("/load", STATE),
+    // Ollama's.
+    ("/api/generate", TEXTS),
+    ("/api/chat", CHATS),
+    ("/api/tags", MODELS),
+    ("/api/show", MODELS),
+    ("/api/ps", STATE),
+    ("/api/version", "GET /props has it as `build_info`"),
+    ("/api/embed", NO_EMBEDDINGS),
+    ("/api/embeddings", NO_EMBEDDINGS),
+    ("/api/pull", ONE_MODEL),
+    ("/api", "the paths are OpenAI's and Anthropic's, below /v1"),
+    // OpenAI's and Anthropic's.
+    ("/v1/complete", "POST /v1/messages answers conversations"),
+    ("/v1/engines", MODELS),
+    ("/v1/audio", TEXT_ONLY),
+    ("/v1/images", TEXT_ONLY),
+    ("/v1/files", NO_FILES),
+    ("/v1/batches", NO_FILES),
+    ("/v1/messages/batches", NO_FILES),
+];
+
+/// Advice about a path of another server, or one below it.
+fn elsewhere(path: &str) -> Option<&'static str> {
+    let is_below = |other: &str| {
+        path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    ELSEWHERE.iter().find(|(other, _)| is_below(other)).map(|(_, advice)| *advice)
+}
+
 /// Result of handling a request.
 pub type ApiResult<T> = Result<T, ApiError>;
 
@@ -108,12 +176,16 @@ impl ApiError {
             .with("n_ctx", context)
     }
 
-    /// Error of a path that isn't there: status 404.
-    pub(crate) fn no_path(path: &str) -> Self {
-        let message = format!(
-            "there is no `{path}`: clients of OpenAI's make want the server's address with /v1 as \
-             their base URL, and those of Anthropic's make without it"
-        );
+    /// Error of a path that isn't there: status 404. `request` is the path, or a method and the path.
+    pub(crate) fn no_path(request: &str) -> Self {
+        let path = request.rsplit(' ').next().unwrap_or_default();
+        let message = match elsewhere(path) {
+            Some(advice) => format!("there is no `{request}`: {advice}"),
+            None => format!(
+                "there is no `{request}`: clients of OpenAI's make want the server's address with \
+                 /v1 as their base URL, and those of Anthropic's make without it"
+            ),
+        };
         ApiError::new(StatusCode::NOT_FOUND, "not_found_error", message)
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use teff_runtime::Generate;
 use teff_runtime::engine::Constraint;
+use teff_runtime::sample::Sampling;
 use teff_runtime::tokenizer::{Specials, Tokenizer};
 
 use crate::error::{ApiError, ApiResult, nothing_left};
@@ -61,6 +62,7 @@ impl Common {
     /// # Errors
     /// [`ApiError`], which names the field.
     pub(crate) fn read(fields: &Fields<'_>, options: &ServeOptions) -> ApiResult<Common> {
+        refuse_unsupported(fields)?;
         let mut s = options.sampling;
         const LARGEST: f64 = f32::MAX as f64;
         s.temperature = fields.number("temperature", 0.0..=LARGEST)?.unwrap_or(s.temperature);
@@ -91,6 +93,7 @@ impl Common {
         s.presence_penalty = presence.unwrap_or(s.presence_penalty);
         let frequency = fields.number("frequency_penalty", -2.0..=2.0)?;
         s.frequency_penalty = frequency.unwrap_or(s.frequency_penalty);
+        check_samplers(fields, &s)?;
         s.seed = seed(fields)?.or(options.seed).unwrap_or_else(random::seed);
         let mut generate = Generate::default().with_sampling(s);
         generate.max_tokens = match max_tokens(fields)? {
@@ -101,6 +104,9 @@ impl Common {
         generate.stop = stops(fields)?;
         let biases = biases(fields)?;
         let choices = fields.count("n", 1..=options.max_choices)?.unwrap_or(1);
+        if fields.count("best_of", 0..=usize::MAX)?.is_some_and(|n| n > choices) {
+            return Err(fields.error("best_of", "is not supported beyond n"));
+        }
         let stream = fields.bool("stream")?.unwrap_or(false);
         let include_usage = match fields.object("stream_options")? {
             Some(map) => Fields::within(map, "stream_options.").bool("include_usage")?,
@@ -108,6 +114,129 @@ impl Common {
         };
         let include_usage = include_usage.unwrap_or(false);
         Ok(Common { generate, biases, choices, stream, include_usage })
+    }
+}
+
+/// Values of a field that ask for nothing. Null does so in any case.
+#[derive(Clone, Copy, Debug)]
+enum Off {
+    /// Numbers for which this is true.
+    If(fn(f64) -> bool),
+    /// This boolean.
+    Flag(bool),
+    /// An array, an object or a text without anything in it.
+    Empty,
+    /// Null alone.
+    Null,
+}
+
+impl Off {
+    fn is(self, value: &Value) -> bool {
+        match (self, value) {
+            (Off::If(is_off), Value::Number(n)) => n.as_f64().is_some_and(is_off),
+            (Off::Flag(off), Value::Bool(on)) => *on == off,
+            (Off::Empty, Value::Array(all)) => all.is_empty(),
+            (Off::Empty, Value::Object(map)) => map.is_empty(),
+            (Off::Empty, Value::String(text)) => text.is_empty(),
+            _ => false,
+        }
+    }
+}
+
+const ZERO: Off = Off::If(|x| x == 0.0);
+const UP_TO_ZERO: Off = Off::If(|x| x <= 0.0);
+const BELOW_ZERO: Off = Off::If(|x| x < 0.0);
+const ONE: Off = Off::If(|x| x == 1.0);
+const FROM_ONE: Off = Off::If(|x| x >= 1.0);
+
+const SAMPLERS: &str = "use `temperature`, `top_k`, `top_p`, `min_p` and the penalties";
+const THINKING: &str =
+    "use `max_tokens`, or `chat_template_kwargs` if the template can end thinking";
+const BIAS: &str = "use `logit_bias`, where `false` rules a token or a text out";
+const BEAMS: &str = "texts are drawn, without a search";
+
+/// Fields by which other servers give another text or another form of answers: values that ask for
+/// nothing, and advice for others. An answer that passes over what it was asked for would be worse than
+/// none. What depends on one of these, such as `dry_base`, is passed over with it.
+const UNSUPPORTED: [(&str, Off, &str); 40] = [
+    // llama-server's.
+    ("typical_p", FROM_ONE, SAMPLERS),
+    ("mirostat", ZERO, SAMPLERS),
+    ("xtc_probability", UP_TO_ZERO, SAMPLERS),
+    ("dry_multiplier", ZERO, SAMPLERS),
+    ("dynatemp_range", UP_TO_ZERO, SAMPLERS),
+    ("top_n_sigma", UP_TO_ZERO, SAMPLERS),
+    ("adaptive_target", BELOW_ZERO, SAMPLERS),
+    ("min_keep", UP_TO_ZERO, SAMPLERS),
+    ("n_probs", UP_TO_ZERO, "use `logprobs`, and of chats `top_logprobs` beside it"),
+    ("post_sampling_probs", Off::Flag(false), "probabilities are those before sampling"),
+    ("n_cmpl", ONE, "use `n`"),
+    ("n_indent", UP_TO_ZERO, "use `grammar` or `regex`"),
+    ("t_max_predict_ms", UP_TO_ZERO, "`teff serve --timeout SECONDS` ends all answers"),
+    ("lora", Off::Empty, "adapters aren't applied: merge them into the model"),
+    ("grammar_lazy", Off::Flag(false), "a grammar holds from the first token"),
+    ("reasoning_budget_tokens", BELOW_ZERO, THINKING),
+    // vLLM's.
+    ("min_tokens", UP_TO_ZERO, "use `ignore_eos` with `max_tokens`"),
+    ("stop_token_ids", Off::Empty, "use `stop` with their texts"),
+    ("include_stop_str_in_output", Off::Flag(false), "texts end before stop strings"),
+    ("bad_words", Off::Empty, BIAS),
+    ("allowed_token_ids", Off::Null, BIAS),
+    ("logits_processors", Off::Empty, BIAS),
+    ("use_beam_search", Off::Flag(false), BEAMS),
+    ("length_penalty", ONE, BEAMS),
+    ("skip_special_tokens", Off::Flag(true), "special tokens are not written"),
+    ("prompt_logprobs", Off::Null, "use `echo` and `logprobs` of /v1/completions"),
+    ("truncate_prompt_tokens", Off::Null, "send a prompt that fits, which /tokenize counts"),
+    ("guided_whitespace_pattern", Off::Empty, "use `regex` or `grammar`"),
+    ("repetition_detection", Off::Null, "use the penalties"),
+    ("thinking_token_budget", BELOW_ZERO, THINKING),
+    ("chat_template", Off::Empty, "`teff serve --chat-template FILE` sets it"),
+    // Of others, whose clients often send all of theirs.
+    ("mirostat_mode", ZERO, SAMPLERS),
+    ("typical", FROM_ONE, SAMPLERS),
+    ("tfs", FROM_ONE, SAMPLERS),
+    ("tfs_z", FROM_ONE, SAMPLERS),
+    ("top_a", UP_TO_ZERO, SAMPLERS),
+    ("no_repeat_ngram_size", UP_TO_ZERO, SAMPLERS),
+    // OpenAI's.
+    ("functions", Off::Empty, "use `tools`"),
+    ("audio", Off::Null, "the model writes texts only"),
+    ("web_search_options", Off::Null, "there are no tools of the server's own"),
+];
+
+/// Refuses fields that ask for what there isn't.
+fn refuse_unsupported(fields: &Fields<'_>) -> ApiResult<()> {
+    for (name, off, advice) in UNSUPPORTED {
+        if fields.get(name).is_some_and(|value| !off.is(value)) {
+            return Err(fields.error(name, format_args!("is not supported: {advice}")));
+        }
+    }
+    Ok(())
+}
+
+/// Stages of sampling by llama.cpp's names, in the order in which they work.
+const STAGES: [&str; 5] = ["penalties", "top_k", "top_p", "min_p", "temperature"];
+
+/// Stages that Teff doesn't have: what would turn one on is in [`UNSUPPORTED`].
+const NO_STAGES: [&str; 5] = ["dry", "top_n_sigma", "typ_p", "xtc", "adaptive_p"];
+
+/// Checks `samplers`, by which llama-server orders the stages and leaves some out: the order must be
+/// Teff's, without any that it has not. Penalties that are off may be left out.
+fn check_samplers(fields: &Fields<'_>, sampling: &Sampling) -> ApiResult<()> {
+    let Some(value) = fields.get("samplers") else { return Ok(()) };
+    let stages = value.as_array().map(Vec::as_slice).unwrap_or_default().iter();
+    let stages: Vec<_> = stages.map(|stage| stage.as_str().unwrap_or_default()).collect();
+    let stages: Vec<_> = stages.into_iter().filter(|stage| !NO_STAGES.contains(stage)).collect();
+    let Sampling { repeat_penalty, presence_penalty, frequency_penalty, .. } = *sampling;
+    let plain = (repeat_penalty, presence_penalty, frequency_penalty) == (1.0, 0.0, 0.0);
+    match stages == STAGES || (plain && stages == STAGES[1..]) {
+        true => Ok(()),
+        false => {
+            let order = STAGES.join("`, `");
+            let message = format!("is not supported in another order than `{order}`");
+            Err(fields.error("samplers", message))
+        }
     }
 }
 
@@ -276,8 +405,9 @@ pub(crate) fn check_biases(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::json;
-    use teff_runtime::sample::Sampling;
 
     use super::*;
 
@@ -331,6 +461,113 @@ mod tests {
         let text = "x".repeat(MAX_BIAS_BYTES / 2);
         let biases = json!([[&text, 1], [&text, false]]);
         assert_eq!(read(json!({"logit_bias": biases})).unwrap().biases.len(), 2);
+    }
+
+    #[test]
+    fn fields_of_other_servers_are_refused_where_they_ask_for_something() {
+        let one = json!(1);
+        let asking = [
+            ("typical_p", json!([1, 1.0, 2]), json!([0.9, "x", true])),
+            ("mirostat", json!([0, 0.0]), json!([1, 2, "1"])),
+            ("xtc_probability", json!([0]), json!([0.5])),
+            ("dry_multiplier", json!([0]), json!([0.8, -1])),
+            ("dynatemp_range", json!([0]), json!([0.5])),
+            ("top_n_sigma", json!([0, -1, -1.0]), json!([1, 1.5])),
+            ("adaptive_target", json!([-1, -0.01]), json!([0, 0.5])),
+            ("min_keep", json!([0]), json!([1])),
+            ("n_probs", json!([0]), json!([5])),
+            ("post_sampling_probs", json!([false]), json!([true, 1])),
+            ("n_cmpl", json!([1]), json!([2])),
+            ("n_indent", json!([0]), json!([4])),
+            ("t_max_predict_ms", json!([0, -1]), json!([500])),
+            ("lora", json!([[]]), json!([[{ "id": 0, "scale": 0.5 }]])),
+            ("grammar_lazy", json!([false]), json!([true])),
+            ("reasoning_budget_tokens", json!([-1]), json!([0, 100])),
+            ("min_tokens", json!([0]), json!([1])),
+            ("stop_token_ids", json!([[]]), json!([[5], 5])),
+            ("include_stop_str_in_output", json!([false]), json!([true])),
+            ("bad_words", json!([[]]), json!([["no"]])),
+            ("allowed_token_ids", json!([]), json!([[], [5]])),
+            ("logits_processors", json!([[]]), json!([["x"]])),
+            ("use_beam_search", json!([false]), json!([true])),
+            ("length_penalty", json!([1, 1.0]), json!([0.5])),
+            ("skip_special_tokens", json!([true]), json!([false])),
+            ("prompt_logprobs", json!([]), json!([0, 1, -1])),
+            ("truncate_prompt_tokens", json!([]), json!([-1, 100])),
+            ("guided_whitespace_pattern", json!([""]), json!([" *"])),
+            ("repetition_detection", json!([]), json!([{}])),
+            ("thinking_token_budget", json!([-1]), json!([0, 100])),
+            ("chat_template", json!([""]), json!(["{{ x }}"])),
+            ("mirostat_mode", json!([0]), json!([2])),
+            ("typical", json!([1]), json!([0.5])),
+            ("tfs", json!([1]), json!([0.5])),
+            ("tfs_z", json!([1]), json!([0.5])),
+            ("top_a", json!([0]), json!([0.5])),
+            ("no_repeat_ngram_size", json!([0]), json!([3])),
+            ("functions", json!([[]]), json!([[{ "name": "f" }]])),
+            ("audio", json!([]), json!([{ "voice": "x" }])),
+            ("web_search_options", json!([]), json!([{}])),
+        ];
+        let named: BTreeSet<_> = UNSUPPORTED.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(asking.iter().map(|(name, ..)| *name).collect::<BTreeSet<_>>(), named);
+        for (name, off, on) in &asking {
+            for value in off.as_array().unwrap().iter().chain([&Value::Null]) {
+                assert!(read(json!({ *name: value })).is_ok(), "{name} {value}");
+            }
+            for value in on.as_array().unwrap() {
+                let e = read(json!({ *name: value })).unwrap_err();
+                let param = e.param.as_deref();
+                assert_eq!((e.status.as_u16(), param), (400, Some(*name)), "{value}");
+                assert!(e.message.contains("is not supported: "), "{}", e.message);
+            }
+        }
+        // Without effect here whatever it is: slots, caches, and what depends on the others.
+        let harmless = json!({
+            "id_slot": 3, "cache_prompt": false, "n_keep": -1, "n_discard": 5, "n_cache_reuse": 9,
+            "mirostat_tau": 5, "mirostat_eta": 0.1, "dry_base": 2, "dry_allowed_length": 3,
+            "dry_penalty_last_n": -1, "dry_sequence_breakers": ["x"], "xtc_threshold": 0.1,
+            "dynatemp_exponent": 2, "adaptive_decay": 0.9, "spaces_between_special_tokens": false,
+        });
+        assert!(read(harmless).is_ok());
+        assert!(read(json!({ "best_of": one })).is_ok());
+        assert!(read(json!({ "best_of": 2, "n": 2 })).is_ok());
+        assert_eq!(read(json!({ "best_of": 2 })).unwrap_err().param.as_deref(), Some("best_of"));
+    }
+
+    #[test]
+    fn samplers_are_refused_in_another_order() {
+        let all = [
+            "penalties",
+            "dry",
+            "top_n_sigma",
+            "top_k",
+            "typ_p",
+            "top_p",
+            "min_p",
+            "xtc",
+            "temperature",
+        ];
+        let of = |stages: Value, penalty: f32| {
+            read(json!({ "samplers": stages, "frequency_penalty": penalty })).map(drop)
+        };
+        for order in [json!(all), json!(STAGES), Value::Null] {
+            assert_eq!(of(order, 0.5), Ok(()));
+        }
+        assert_eq!(of(json!(all[1..]), 0.0), Ok(()));
+        for order in [
+            json!(["temperature", "top_k", "top_p", "min_p"]),
+            json!(["top_k", "top_p", "min_p"]),
+            json!(["top_k", "top_p", "min_p", "temperature", "temperature"]),
+            json!(["top_k", "top_p", "min_p", "temperature", "infill"]),
+            json!(["top_k", 5]),
+            json!([]),
+            json!("kpmt"),
+            json!(""),
+        ] {
+            let e = of(order.clone(), 0.0).unwrap_err();
+            assert_eq!((e.status.as_u16(), e.param.as_deref()), (400, Some("samplers")), "{order}");
+        }
+        assert!(of(json!(all[1..]), 0.5).is_err());
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{Method, Request, StatusCode};
 use axum::middleware::from_fn_with_state;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -216,12 +216,27 @@ async fn call(router: Router, request: Request<Incoming>) -> Response {
     }
 }
 
-async fn not_found(request: Request<Body>) -> ApiError {
-    ApiError::no_path(&format!("{} {}", request.method(), request.uri().path()))
+async fn not_found(request: Request<Body>) -> Response {
+    let path = request.uri().path();
+    refuse(ApiError::no_path(&format!("{} {path}", request.method())), path)
 }
 
-async fn not_allowed(request: Request<Body>) -> ApiError {
+async fn not_allowed(request: Request<Body>) -> Response {
     let (method, path) = (request.method(), request.uri().path());
-    let message = format!("there is no `{method} {path}`: the path has another method");
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
+    // Each path has one method, and those with GET have HEAD, too.
+    let wanted = match *method {
+        Method::GET | Method::HEAD => "send a POST",
+        Method::POST => "send a GET",
+        _ => "it has the methods of the header Allow",
+    };
+    let message = format!("there is no `{method} {path}`: {wanted}");
+    refuse(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message), path)
+}
+
+/// The answer with an error, in the form of the path's interface.
+fn refuse(e: ApiError, path: &str) -> Response {
+    match path.starts_with(messages::PATH) {
+        true => messages::refuse(&e),
+        false => e.into_response(),
+    }
 }

@@ -30,7 +30,17 @@ pub(crate) struct Text {
 
 /// Reads a request for tokens.
 pub(crate) fn read(fields: &Fields<'_>) -> ApiResult<Text> {
-    let content = fields.str("content")?.unwrap_or_default().to_owned();
+    let content = fields.str("content")?;
+    // Names of others for it: no tokens at all would be worse than an error.
+    for (name, advice) in [
+        ("prompt", "send the text as `content`"),
+        ("messages", "send the text as `content`, which /apply-template makes of messages"),
+    ] {
+        if content.is_none() && fields.get(name).is_some() {
+            return Err(fields.error(name, format_args!("is not supported: {advice}")));
+        }
+    }
+    let content = content.unwrap_or_default().to_owned();
     let add = fields.bool("add_special")?.unwrap_or(false);
     let specials = match fields.bool("parse_special")?.unwrap_or(true) {
         true => Specials::Parse,
@@ -44,7 +54,9 @@ pub(crate) fn read(fields: &Fields<'_>) -> ApiResult<Text> {
 /// tokens stand for these unless `parse_special` is false. With `with_pieces`, also their texts, or
 /// their bytes where these are no text.
 async fn tokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
-    let Text { content, add, specials, pieces } = read(&Fields::of_body(&body)?)?;
+    let fields = Fields::of_body(&body)?;
+    app.options.check_model(&fields)?;
+    let Text { content, add, specials, pieces } = read(&fields)?;
     let tokens = app.prompter.run(content.len(), move |worker| {
         let tokenizer = worker.tokenizer;
         let mut ids = Vec::new();
@@ -70,7 +82,9 @@ async fn tokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiRes
 
 /// Text of `tokens`.
 async fn detokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
-    let ids = ids(&Fields::of_body(&body)?, "tokens")?.unwrap_or_default();
+    let fields = Fields::of_body(&body)?;
+    app.options.check_model(&fields)?;
+    let ids = ids(&fields, "tokens")?.unwrap_or_default();
     let text = app.prompter.run(size_of_val(&ids[..]), move |worker| {
         let text = worker.tokenizer.decode(&ids);
         text.map_err(|e| ApiError::field("tokens", e))

@@ -105,18 +105,52 @@ pub(crate) fn builder(
 pub(crate) fn failure(e: EngineError) -> Failure {
     Failure::Run(match e {
         EngineError::Cache { needed, got } => format!(
-            "the cache of {} has no room for one text of the context, which needs {}: raise --memory \
-             or --cache, or lower --ctx, or choose a smaller --kv",
-            human(got as u64),
-            human(needed as u64)
+            "the cache of {} has no room for one text of the context, which needs {}: give --cache {} \
+             or more, or raise --memory, or lower --ctx, or choose a smaller --kv",
+            at_most(got),
+            at_least(needed),
+            at_least(needed)
         ),
         EngineError::Session(SessionError::Budget { needed, budget }) => format!(
-            "the engine needs {}, but --memory is {}: raise it, or lower --ctx, --parallel or --batch",
-            human(needed as u64),
-            human(budget as u64)
+            "the engine needs {}, but --memory is {}: give --memory {} or more, or lower --ctx, \
+             --parallel, --batch or --cache",
+            at_least(needed),
+            at_most(budget),
+            at_least(needed)
         ),
         e => e.to_string(),
     })
+}
+
+/// Units of sizes, with their names.
+const UNITS: [(u64, &str); 4] =
+    [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+
+/// A size of one decimal that an option takes, which is no less than so many bytes.
+fn at_least(n: usize) -> String {
+    let Some((unit, name)) = unit_of(n) else { return format!("{n}B") };
+    let least = (10 * n as u128).div_ceil(unit.into());
+    let sizes = (least..).map(|tenths| size_text(tenths, name));
+    // The reader of sizes may round down.
+    sizes.take(2).find(|text| bytes(text) >= Some(n)).unwrap_or_else(|| n.to_string())
+}
+
+/// A size of one decimal that is no more than so many bytes.
+fn at_most(n: usize) -> String {
+    let Some((unit, name)) = unit_of(n) else { return format!("{n}B") };
+    size_text(10 * n as u128 / u128::from(unit), name)
+}
+
+/// The largest unit of which so many bytes have one.
+fn unit_of(n: usize) -> Option<(u64, &'static str)> {
+    UNITS.into_iter().find(|(unit, _)| n as u64 >= *unit)
+}
+
+fn size_text(tenths: u128, unit: &str) -> String {
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole}{unit}"),
+        (whole, part) => format!("{whole}.{part}{unit}"),
+    }
 }
 
 /// Bytes that a server takes: the program, the weights, the tokenizer, grammars and the engine.
@@ -246,6 +280,30 @@ fn bytes(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn least_sizes_are_enough_when_they_are_typed_back() {
+        for n in [0, 1, 1023, 1024, 1025, 1127, 12_845_056, 12_845_057, (1 << 30) - 1, 3 << 29]
+            .into_iter()
+            .chain((1..2000).map(|n| n * 1_048_577))
+        {
+            let (least, most) = (at_least(n), at_most(n));
+            assert!(bytes(&least).is_some_and(|b| b >= n), "{n} {least}");
+            assert!(bytes(&most).is_some_and(|b| b <= n), "{n} {most}");
+        }
+        assert_eq!(
+            (at_least(1536), at_least(1537), at_least(1 << 20)),
+            sizes("1.5KiB", "1.6KiB", "1MiB")
+        );
+        assert_eq!(
+            (at_most(1536), at_most(1637), at_most(1023)),
+            sizes("1.5KiB", "1.5KiB", "1023B")
+        );
+    }
+
+    fn sizes(a: &str, b: &str, c: &str) -> (String, String, String) {
+        (a.into(), b.into(), c.into())
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -1,4 +1,4 @@
-//! Flags that people type out of habit from llama.cpp and ollama.
+//! Flags that people type out of habit from llama.cpp, vLLM and ollama.
 //!
 //! Those that mean the same as an option of Teff's are aliases of it. The others stand in the tables
 //! of this file: they are accepted where they ask for what Teff does anyway, have no effect and give
@@ -12,6 +12,10 @@ use clap::{Arg, ArgAction};
 
 use super::args::Args;
 use super::{Failure, print_error};
+
+mod serve;
+
+use serve::SERVE;
 
 /// A flag of another program.
 struct Habit {
@@ -226,25 +230,6 @@ const TEXT: &[Habit] = &[
         Value::None,
         Refused("`teff tokenize MODEL --text TEXT` shows tokens"),
     ),
-    habit("--samplers", Value::One, SAMPLER),
-    habit("--sampling-seq --sampler-seq", Value::One, SAMPLER),
-    habit("--mirostat", Value::One, SAMPLER),
-    habit("--mirostat-lr", Value::One, SAMPLER),
-    habit("--mirostat-ent", Value::One, SAMPLER),
-    habit("--typical --typical-p", Value::One, SAMPLER),
-    habit("--top-n-sigma --top-nsigma", Value::One, SAMPLER),
-    habit("--tfs", Value::One, SAMPLER),
-    habit("--xtc-probability", Value::One, SAMPLER),
-    habit("--xtc-threshold", Value::One, SAMPLER),
-    habit("--dynatemp-range", Value::One, SAMPLER),
-    habit("--dynatemp-exp", Value::One, SAMPLER),
-    habit("--dry-multiplier", Value::One, SAMPLER),
-    habit("--dry-base", Value::One, SAMPLER),
-    habit("--dry-allowed-length", Value::One, SAMPLER),
-    habit("--dry-penalty-last-n", Value::One, SAMPLER),
-    habit("--dry-sequence-breaker", Value::One, SAMPLER),
-    habit("--penalize-nl", Value::None, SAMPLER),
-    habit("-l --logit-bias", Value::One, SAMPLER),
     #[cfg(not(feature = "structured"))]
     habit("--grammar", Value::One, GRAMMAR),
     #[cfg(not(feature = "structured"))]
@@ -285,6 +270,29 @@ const TEXT: &[Habit] = &[
           messages: `teff chat MODEL --chat-template FILE` takes another",
         ),
     ),
+];
+
+/// Flags of samplers.
+const SAMPLERS: &[Habit] = &[
+    habit("--samplers", Value::One, SAMPLER),
+    habit("--sampling-seq --sampler-seq", Value::One, SAMPLER),
+    habit("--mirostat", Value::One, SAMPLER),
+    habit("--mirostat-lr", Value::One, SAMPLER),
+    habit("--mirostat-ent", Value::One, SAMPLER),
+    habit("--typical --typical-p", Value::One, SAMPLER),
+    habit("--top-n-sigma --top-nsigma", Value::One, SAMPLER),
+    habit("--tfs", Value::One, SAMPLER),
+    habit("--xtc-probability", Value::One, SAMPLER),
+    habit("--xtc-threshold", Value::One, SAMPLER),
+    habit("--dynatemp-range", Value::One, SAMPLER),
+    habit("--dynatemp-exp", Value::One, SAMPLER),
+    habit("--dry-multiplier", Value::One, SAMPLER),
+    habit("--dry-base", Value::One, SAMPLER),
+    habit("--dry-allowed-length", Value::One, SAMPLER),
+    habit("--dry-penalty-last-n", Value::One, SAMPLER),
+    habit("--dry-sequence-breaker", Value::One, SAMPLER),
+    habit("--penalize-nl", Value::None, SAMPLER),
+    habit("-l --logit-bias", Value::One, SAMPLER),
 ];
 
 const RUN: &[Habit] = &[
@@ -458,51 +466,6 @@ const QUANTIZE: &[Habit] = &[
     ),
 ];
 
-const LOGGED: Means = Nothing("--log LEVEL says how much is logged, on standard error");
-
-/// Flags of `serve`.
-const SERVE: &[Habit] = &[
-    habit("--jinja", Value::None, Same),
-    habit("--metrics", Value::None, Same),
-    habit("--no-slots", Value::None, Same),
-    habit("--slots", Value::None, Nothing("/props and /metrics say what runs")),
-    habit("--props", Value::None, Nothing("/props can be read, and not changed")),
-    habit("-cb --cont-batching", Value::None, Same),
-    habit("-nocb --no-cont-batching", Value::None, Nothing("texts are computed together always")),
-    habit("-kvu --kv-unified", Value::None, Same),
-    habit("--cache-prompt", Value::None, Same),
-    habit("--cache-reuse", Value::One, Nothing("prefixes of prompts are shared always")),
-    habit("-sps --slot-prompt-similarity", Value::One, Nothing("there are no slots")),
-    habit("--slot-save-path", Value::One, Refused("--prefix-dir DIR keeps prefixes")),
-    habit("--no-context-shift", Value::None, Same),
-    habit("--context-shift", Value::None, Nothing("a full context ends the text")),
-    habit("--no-webui --no-ui", Value::None, Nothing("the page at / is part of the server")),
-    habit("--webui --ui", Value::None, Same),
-    habit("-to", Value::One, Refused("--timeout SECONDS ends answers")),
-    habit("--threads-http", Value::One, Nothing("two threads pass the texts on")),
-    habit("--path", Value::One, Refused("the server has one page of its own")),
-    habit("--api-prefix", Value::One, Refused("paths are OpenAI's: leave it out")),
-    habit("--ssl-key-file", Value::One, TLS),
-    habit("--ssl-cert-file", Value::One, TLS),
-    habit("-embd --embeddings --embedding", Value::None, Refused("embeddings aren't here yet")),
-    habit("--reranking --rerank", Value::None, Refused("embeddings aren't here yet")),
-    habit("--pooling", Value::One, Refused("embeddings aren't here yet")),
-    habit("--reasoning-format", Value::One, Nothing("reasoning is told apart from the answer")),
-    habit("-v --verbose --log-verbose", Value::None, LOGGED),
-    habit("-lv --verbosity --log-verbosity", Value::One, LOGGED),
-    habit("--log-file", Value::One, LOGGED),
-    habit("--log-colors", Value::Maybe, LOGGED),
-    habit("--log-prefix", Value::None, LOGGED),
-    habit("--log-timestamps", Value::None, LOGGED),
-    habit("--perf", Value::None, Nothing("answers have their times in `timings`")),
-    habit("--log-disable", Value::None, Refused("here that is --log off")),
-    habit("-md --model-draft", Value::One, DRAFT),
-    habit("--draft --draft-n --draft-max", Value::One, DRAFT),
-];
-
-const TLS: Means =
-    Refused("the server speaks HTTP: put a proxy such as Caddy or nginx in front of it for TLS");
-
 /// Spellings with one dash of options that Teff has: (as typed, the option).
 const DASHED: [(&str, &str); 4] =
     [("-sys", "system"), ("-st", "single-turn"), ("-np", "parallel"), ("-jf", "json-schema")];
@@ -513,8 +476,8 @@ const SETTINGS: [&str; 7] = ["on", "off", "auto", "0", "1", "true", "false"];
 /// The tables of a command.
 fn tables(command: &str) -> &'static [&'static [Habit]] {
     match command {
-        "run" => &[RUN, TEXT, MODEL],
-        "chat" => &[CHATTING, TEXT, MODEL],
+        "run" => &[RUN, TEXT, SAMPLERS, MODEL],
+        "chat" => &[CHATTING, TEXT, SAMPLERS, MODEL],
         "bench" => &[BENCH, MODEL],
         "quantize" => &[QUANTIZE],
         "split" => &[SPLIT],
@@ -524,7 +487,7 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "logits" => &[LOGITS, MODEL],
         "imatrix" => &[IMATRIX, MODEL],
         "inspect" => &[MODEL],
-        "serve" => &[SERVE, MODEL],
+        "serve" => &[SERVE, SAMPLERS, MODEL],
         _ => &[],
     }
 }
@@ -617,8 +580,8 @@ pub(crate) fn is_dashed(word: &str) -> bool {
 
 fn all() -> impl Iterator<Item = &'static Habit> {
     let tables = [
-        RUN, CHATTING, TEXT, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS, IMATRIX, QUANTIZE, SPLIT,
-        MERGE, SERVE,
+        RUN, CHATTING, TEXT, SAMPLERS, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS, IMATRIX, QUANTIZE,
+        SPLIT, MERGE, SERVE,
     ];
     tables.into_iter().flatten()
 }
@@ -790,7 +753,7 @@ pub(crate) fn notes(command: &str, parser: &clap::Command) -> String {
     if refused.is_empty() {
         return String::new();
     }
-    let mut text = String::from("Flags of llama.cpp and ollama that aren't options here:\n");
+    let mut text = String::from("Flags of llama.cpp, vLLM and ollama that aren't options here:\n");
     for (what, names) in [
         ("accepted, since they ask for what happens anyway", same),
         ("accepted with a warning that they have no effect", nothing),

@@ -110,6 +110,12 @@ fn args(command: clap::Command) -> clap::Command {
         ));
     let command = engine_args::engine_options(command);
     let command = model_options(command, &["threads", "ctx", "backend", "kv", "weights"]);
+    // vLLM's names.
+    let command = command
+        .mut_arg("ctx", |arg| arg.alias("max-model-len"))
+        .mut_arg("parallel", |arg| arg.alias("max-num-seqs"))
+        .mut_arg("batch", |arg| arg.alias("max-num-batched-tokens"))
+        .mut_arg("alias", |arg| arg.alias("served-model-name"));
     sampling_options(command)
         .mut_arg("seed", |arg| {
             let help = "seed of requests that have none (default: a random one for each, which its \

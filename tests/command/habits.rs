@@ -317,7 +317,8 @@ fn help_and_version_as_commands() {
     let all = ["run", "inspect", "logits", "tokenize", "detokenize", "bench", "quantize"];
     let all = all.into_iter().chain(["imatrix", "split", "merge"]);
     let chat = cfg!(feature = "chat").then_some("chat");
-    for c in all.chain(chat) {
+    let serve = cfg!(feature = "serve").then_some("serve");
+    for c in all.chain(chat).chain(serve) {
         assert!(ok(&teff(["help"])).contains(&format!("\n  {c} ")), "{c}");
         let help = teff(["help", c]);
         assert_eq!(ok(&help), ok(&teff([c, "-h"])));

@@ -148,6 +148,122 @@ fn other_machines_need_a_key() {
 }
 
 #[test]
+fn flags_of_other_servers_say_what_to_type() {
+    let story = story();
+    for (args, says) in [
+        (&["--grammar", "root ::= x"][..], "`grammar`"),
+        (&["--grammar-file", "x"], "`grammar`"),
+        (&["-j", "{}"], "`json_schema`"),
+        (&["--json-schema", "{}"], "`json_schema`"),
+        (&["-jf", "x"], "`json_schema`"),
+        (&["--logit-bias", "5+1"], "`logit_bias`"),
+        (&["-l", "5+1"], "`logit_bias`"),
+        (&["-r", "x"], "`stop`"),
+        (&["--ignore-eos"], "`ignore_eos`"),
+        (&["--mirostat", "2"], "--min-p"),
+        (&["--samplers", "top_k"], "--min-p"),
+        (&["--api-prefix", "/x"], "leave it out"),
+        (&["--root-path", "/x"], "leave it out"),
+        (&["--embedding"], "embeddings"),
+        (&["--embeddings"], "embeddings"),
+        (&["--slot-save-path", "x"], "--prefix-dir"),
+        (&["--reasoning-budget", "0"], "`chat_template_kwargs`"),
+        (&["--no-prefill-assistant"], "beginning"),
+        (&["--ssl-keyfile", "x"], "proxy"),
+        (&["--kv-cache-dtype", "fp8"], "--kv"),
+        (&["--allowed-origins", "[]"], "--cors-origins"),
+        (&["--lora-modules", "x"], "merge"),
+        (&["--models-dir", "x"], "one model"),
+        (&["--tools", "all"], "tools"),
+    ] {
+        fails(&teff(["serve", &story].iter().chain(args)), 2, &[args[0], says]);
+    }
+}
+
+/// The flags work or are passed over, up to an address that can't be had.
+#[test]
+fn flags_of_other_servers_that_are_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (story, port) = (story(), taken.local_addr().unwrap().port().to_string());
+    let serve = |more: &[&str]| {
+        let output = teff(["serve", &story, "--port", &port].iter().chain(more));
+        assert_eq!(output.status.code(), Some(1), "{more:?} {}", err(&output));
+        let mut lines: Vec<_> = err(&output).lines().map(String::from).collect();
+        assert!(lines.pop().is_some_and(|line| line.contains(&port)), "{more:?} {}", err(&output));
+        lines
+    };
+    for flags in [
+        &["--cont-batching"][..],
+        &["-cb"],
+        &["--metrics"],
+        &["--jinja"],
+        &["-np", "2"],
+        &["--ctx-size", "64"],
+        &["--max-model-len", "64"],
+        &["--max-num-seqs", "2"],
+        &["--max-num-batched-tokens", "64"],
+        &["--served-model-name", "x"],
+        &["--enable-prefix-caching"],
+        &["--enable-auto-tool-choice"],
+    ] {
+        assert!(serve(flags).is_empty(), "{flags:?} {:?}", serve(flags));
+    }
+    for flags in [
+        &["--gpu-memory-utilization", "0.9"][..],
+        &["--tensor-parallel-size", "2"],
+        &["-tp", "2"],
+        &["--dtype", "auto"],
+        &["--swap-space", "4"],
+        &["--tool-call-parser", "hermes"],
+        &["--slots"],
+        &["--props"],
+        &["--mlock"],
+        &["--no-webui"],
+        &["--cache-reuse", "256"],
+        &["--no-cache-prompt"],
+        &["-cram", "100"],
+    ] {
+        let lines = serve(flags);
+        let says = format!("{} has no effect: ", flags[0]);
+        assert!(lines.len() == 1 && lines[0].contains(&says), "{flags:?} {lines:?}");
+    }
+    // As the options of Teff's, they are checked under the name that was typed.
+    for flag in ["--max-model-len", "--max-num-seqs", "--max-num-batched-tokens"] {
+        let output = teff(["serve", &story, flag, "x"]);
+        fails(&output, 2, &[&format!("{flag} is `x`")]);
+    }
+}
+
+/// The least sizes that messages name are enough.
+#[test]
+fn sizes_that_messages_name_work() {
+    let inspect = |more: &[&str]| {
+        let story = story();
+        teff(["inspect", &story, "--serve"].iter().chain(more))
+    };
+    for (flag, more) in [
+        ("--cache", &["--cache", "1"][..]),
+        ("--cache", &["--cache", "100KiB", "--ctx", "100"]),
+        ("--cache", &["--cache", "100KiB", "--kv", "q8", "--ctx", "384"]),
+        ("--memory", &["--cache", "4MiB", "--memory", "4MiB"]),
+        ("--memory", &["--cache", "3000k", "--memory", "3000k", "--ctx", "100"]),
+    ] {
+        let refused = inspect(more);
+        let told = format!("give {flag} ");
+        fails(&refused, 1, &[&told]);
+        let size = err(&refused).split(&told).nth(1).and_then(|rest| rest.split(' ').next());
+        let size = size.unwrap_or_default();
+        // The last of an option given twice counts.
+        ok(&inspect(&[more, &[flag, size]].concat()));
+        // It is nearly the least.
+        let number: String = size.chars().take_while(|c| !c.is_alphabetic()).collect();
+        let less = number.parse::<f64>().unwrap() * 0.9;
+        let less = format!("{less}{}", &size[number.len()..]);
+        assert_eq!(inspect(&[more, &[flag, &less]].concat()).status.code(), Some(1), "{less}");
+    }
+}
+
+#[test]
 fn an_address_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -49,12 +49,31 @@ fn paths_and_methods_that_are_not_there() {
         assert!([400, 404].contains(&answer.status), "{path} {}", answer.status);
         assert!(answer.json()["error"]["message"].is_string());
     }
-    for (method, path) in
-        [("GET", "/v1/chat/completions"), ("DELETE", "/v1/models"), ("PUT", "/tokenize")]
-    {
+    for (method, path, allow, says) in [
+        ("GET", "/v1/chat/completions", "POST", "send a POST"),
+        ("POST", "/v1/models", "GET,HEAD", "send a GET"),
+        ("DELETE", "/v1/models", "GET,HEAD", "Allow"),
+        ("PUT", "/tokenize", "POST", "Allow"),
+        ("GET", "/v1/messages", "POST", "send a POST"),
+    ] {
         let answer = server.request(method, path, &[], b"");
         assert_eq!(answer.status, 405, "{method} {path}");
-        assert!(answer.header("allow").is_some());
+        assert_eq!(answer.header("allow"), Some(allow));
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let json = answer.json();
+        let message = json["error"]["message"].as_str().expect("a message");
+        assert!(message.contains(&format!("{method} {path}")) && message.contains(says));
+        assert_eq!(json["type"] == "error", path == "/v1/messages", "{json}");
+    }
+    let mut client = server.connect();
+    client.send("HEAD", "/v1/completions", &[], b"");
+    let head = client.head();
+    assert_eq!((head.status, head.header("allow")), (405, Some("POST")));
+    assert_eq!(head.header("content-type"), Some("application/json"));
+    // Targets without a path.
+    for (method, target) in [("GET", "*"), ("CONNECT", "other.example:80")] {
+        let answer = server.request(method, target, &[], b"");
+        assert_eq!(answer.status, 404, "{method} {target}");
         assert!(answer.json()["error"]["message"].is_string());
     }
     assert_eq!(server.get("/health?x=y").status, 200);
@@ -62,6 +81,39 @@ fn paths_and_methods_that_are_not_there() {
     client.send("HEAD", "/v1/models", &[], b"");
     let head = client.head();
     assert_eq!((head.status, head.header("content-type")), (200, Some("application/json")));
+}
+
+#[test]
+fn paths_of_other_servers_say_what_there_is() {
+    let server = start(options());
+    for (method, path, says) in [
+        ("POST", "/completion", "/v1/completions"),
+        ("POST", "/infill", "/v1/completions"),
+        ("GET", "/slots", "/metrics"),
+        ("POST", "/slots/0?action=save", "/metrics"),
+        ("POST", "/embedding", "not supported yet"),
+        ("POST", "/rerank", "not supported yet"),
+        ("GET", "/lora-adapters", "adapters"),
+        ("POST", "/api/generate", "/v1/completions"),
+        ("POST", "/api/chat", "/v1/chat/completions"),
+        ("GET", "/api/tags", "/v1/models"),
+        ("GET", "/completions/x", "base URL"),
+        ("GET", "/slotsy", "base URL"),
+    ] {
+        let answer = server.request(method, path, &[], b"{}");
+        assert_eq!(answer.status, 404, "{path}");
+        let error = answer.json()["error"].clone();
+        assert_eq!((&error["type"], &error["code"]), (&json!("not_found_error"), &json!(404)));
+        let message = error["message"].as_str().expect("a message");
+        let path = path.split('?').next().unwrap_or_default();
+        assert!(message.contains(&format!("`{method} {path}`")), "{message}");
+        assert!(message.contains(says), "{message}");
+    }
+    let batches = server.post("/v1/messages/batches", &json!({})).json();
+    assert_eq!(
+        (&batches["type"], &batches["error"]["type"]),
+        (&json!("error"), &json!("not_found_error"))
+    );
 }
 
 #[test]

@@ -173,6 +173,13 @@ fn names_of_models() {
             false => assert_eq!(error["code"], "model_not_found"),
         }
     }
+    for path in ["/tokenize", "/detokenize", "/apply-template"] {
+        let mut body =
+            json!({ "content": "x", "tokens": [1], "messages": user, "model": "gpt-4o" });
+        assert_eq!(server.refused(path, &body, 404)["code"], "model_not_found", "{path}");
+        body["model"] = json!("story");
+        server.ok(path, &body);
+    }
 }
 
 /// Ends the engine's thread when a text is over.

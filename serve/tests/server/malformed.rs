@@ -109,6 +109,79 @@ fn what_is_unknown_or_null_is_passed_over() {
     assert_eq!(twice["usage"]["completion_tokens"], 2);
 }
 
+/// Fields of llama-server, vLLM and others that Teff has not: an answer as if they weren't there would
+/// not be what was asked for. The table itself is tested beside it.
+#[test]
+fn fields_of_other_servers() {
+    let server = start(options());
+    let plain = json!({
+        "messages": [{ "role": "user", "content": "x" }], "prompt": "x", "max_tokens": 2, "seed": 1,
+    });
+    // Values that ask for nothing, as clients send that always send all of their fields.
+    let mut more = plain.clone();
+    for (field, value) in [
+        ("typical_p", json!(1.0)),
+        ("mirostat", json!(0)),
+        ("mirostat_tau", json!(5.0)),
+        ("dry_multiplier", json!(0.0)),
+        ("dry_sequence_breakers", json!(["\n", ":"])),
+        ("top_n_sigma", json!(-1)),
+        ("n_probs", json!(0)),
+        ("samplers", json!(["dry", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"])),
+        ("id_slot", json!(-1)),
+        ("cache_prompt", json!(false)),
+        ("min_tokens", json!(0)),
+        ("stop_token_ids", json!([])),
+        ("best_of", json!(1)),
+        ("skip_special_tokens", json!(true)),
+        ("prompt_logprobs", Value::Null),
+    ] {
+        more[field] = value;
+    }
+    for path in [CHAT, "/v1/completions"] {
+        let answer = server.ok(path, &more);
+        assert_eq!(answer["choices"], server.ok(path, &plain)["choices"], "{path}");
+        for (field, value, says) in [
+            ("typical_p", json!(0.5), "`min_p`"),
+            ("mirostat", json!(2), "`temperature`"),
+            ("n_probs", json!(5), "`logprobs`"),
+            ("samplers", json!(["temperature", "top_k"]), "`top_k`, `top_p`, `min_p`"),
+            ("min_tokens", json!(4), "`ignore_eos`"),
+            ("stop_token_ids", json!([0]), "`stop`"),
+            ("best_of", json!(2), "beyond n"),
+            ("bad_words", json!(["x"]), "`logit_bias`"),
+            ("prompt_logprobs", json!(1), "`echo`"),
+            ("skip_special_tokens", json!(false), "special tokens"),
+        ] {
+            for stream in [false, true] {
+                let mut body = plain.clone();
+                (body[field], body["stream"]) = (value.clone(), stream.into());
+                let error = server.refused(path, &body, 400);
+                assert_eq!((&error["param"], &error["code"]), (&json!(field), &json!(400)));
+                let message = error["message"].as_str().expect("a message");
+                assert!(
+                    message.contains("is not supported") && message.contains(says),
+                    "{message}"
+                );
+            }
+        }
+    }
+}
+
+/// vLLM's switch, whose default is another for texts and for chats.
+#[test]
+fn special_tokens_of_prompts() {
+    let server = start(options());
+    let user = json!([{ "role": "user", "content": "x" }]);
+    let body = |prompt: Value, add: bool| json!({ "messages": user, "prompt": prompt, "max_tokens": 0, "add_special_tokens": add });
+    let param = |path, add| server.refused(path, &body(json!("x"), add), 400)["param"].clone();
+    assert_eq!(param("/v1/completions", false), "add_special_tokens");
+    assert_eq!(param(CHAT, true), "add_special_tokens");
+    server.ok("/v1/completions", &body(json!("x"), true));
+    server.ok("/v1/completions", &body(json!([5]), false));
+    server.ok(CHAT, &body(json!("x"), false));
+}
+
 #[test]
 fn large_and_compressed_bodies() {
     let mut limited = options();
@@ -201,6 +274,14 @@ fn headers_that_are_malformed_or_too_large() {
     let _ = std::io::Write::write_all(&mut client.stream, line.as_bytes());
     assert_eq!(client.head().status, 431);
     assert_eq!(server.get("/health").status, 200);
+    // A line that is too long, or more than there is room for, if it comes in parts.
+    for n in [60_000, 65_534, 66_000, 100_000] {
+        let mut client = server.connect();
+        client.send("GET", &format!("/{}", "y".repeat(n)), &[], b"");
+        let status = client.head().status;
+        let wanted: &[u16] = if n < 65_534 { &[404] } else { &[414, 431] };
+        assert!(wanted.contains(&status), "{n} {status}");
+    }
     let many: Vec<_> = (0..200).map(|_| ("x-a", "b")).collect();
     assert_eq!(server.request("GET", "/health", &many, b"").status, 431);
     assert_eq!(server.get("/health").status, 200);

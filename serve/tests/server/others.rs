@@ -42,6 +42,12 @@ fn tokens_and_their_texts() {
     assert_eq!(String::from_utf8(bytes).as_deref(), Ok("Once \u{1f33e}"));
     assert_eq!(server.ok("/tokenize", &json!({}))["tokens"], json!([]));
     assert_eq!(server.ok("/detokenize", &json!({}))["content"], "");
+    // Names of other servers for the text.
+    for field in ["prompt", "messages"] {
+        let error = server.refused("/tokenize", &json!({ field: "x" }), 400);
+        assert_eq!(error["param"], field);
+        assert!(error["message"].as_str().is_some_and(|m| m.contains("`content`")), "{error}");
+    }
     for bad in [json!([1.5]), json!("x"), json!([99_999_999]), json!([-1])] {
         assert_eq!(
             server.refused("/detokenize", &json!({ "tokens": bad }), 400)["param"],
