@@ -11,6 +11,7 @@ use teff_runtime::tokenizer::{Specials, Tokenizer, TokenizerError};
 use teff_runtime::{Generate, Model};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::body::Permits;
 use crate::conversation::join_parts;
 use crate::error::{ApiError, ApiResult};
 use crate::job::{Answer, AnswerParser, ChatJob, TextJob, Usage};
@@ -184,8 +185,9 @@ impl App {
         let app = Arc::clone(self);
         let prepared =
             self.prompter.run(job.bytes(), move |worker| prepare(&app, worker, job)).await?;
+        let permits = Permits::of_grammar(self, prepared.request.constraint.is_some())?;
         let stream = self.engine.submit(prepared.request)?;
-        Ok(Answer::new(vec![stream], prepared.parsers, stops, timer))
+        Ok(Answer::new(vec![stream], prepared.parsers, stops, timer).with_permits(permits))
     }
 
     /// Submits a job of texts, one stream for each prompt.
@@ -200,11 +202,13 @@ impl App {
         let prepared =
             self.prompter.run(job.bytes(), move |worker| prepare_text(&app, worker, job)).await?;
         let (requests, prompts) = prepared;
+        let formed = requests.iter().any(|request| request.constraint.is_some());
+        let permits = Permits::of_grammar(self, formed)?;
         let submit = |request| self.engine.submit(request);
         let streams = requests.into_iter().map(submit).collect::<Result<Vec<_>, _>>()?;
         let parser = |_| -> Box<dyn AnswerParser> { Box::new(Plain) };
         let parsers = (0..choices).map(parser).collect();
-        Ok((Answer::new(streams, parsers, stops, timer), prompts))
+        Ok((Answer::new(streams, parsers, stops, timer).with_permits(permits), prompts))
     }
 
     /// Number of tokens of a job's prompt.

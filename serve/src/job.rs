@@ -15,6 +15,7 @@ use teff_runtime::template::Json;
 use teff_runtime::tokenizer::{Specials, Tokenizer};
 use teff_runtime::{Finish, Generate};
 
+use crate::body::Permits;
 use crate::error::{ApiError, ApiResult};
 use crate::grammar::Grammar;
 use crate::metrics::Timer;
@@ -346,6 +347,8 @@ pub(crate) struct Answer {
     usage: Usage,
     stops: Vec<String>,
     timer: Timer,
+    /// Permits for the memory of its grammar.
+    _permits: Permits,
 }
 
 /// State of one choice.
@@ -378,7 +381,13 @@ impl Answer {
         let choice = |parser| Choice { parser, calls: 0, reasons: false, tokens: 0 };
         let choices = parsers.into_iter().map(choice).collect();
         let (ready, usage) = (VecDeque::new(), Usage::default());
-        Answer { streams, each, choices, ready, usage, stops, timer }
+        let _permits = Permits::default();
+        Answer { streams, each, choices, ready, usage, stops, timer, _permits }
+    }
+
+    /// Keeps permits until its end.
+    pub(crate) fn with_permits(self, permits: Permits) -> Answer {
+        Answer { _permits: permits, ..self }
     }
 
     /// Next part; `None` when all choices have ended.

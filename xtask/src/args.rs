@@ -19,7 +19,7 @@ named. A section that lacks something here is skipped by name; under CI=true tha
   --tier change|nightly   change (the default) fits into 20 minutes on 2 cores, and takes a sample where
                           not all fits; nightly runs everything in full, and takes over an hour
   --list                  prints the sections, their tiers and what each one covers
-  --lanes N               sections at the same time (default: one more than cores, 3 at most)
+  --lanes N               sections at the same time (default: one for each core, 3 at most)
   --json FILE             writes the timings there (default: target/ci-timings.json)
 
 usage: cargo xtask picture
@@ -98,8 +98,8 @@ fn read(args: &mut Parser) -> Result<Asked, lexopt::Error> {
     let sections: Vec<_> = SECTIONS.iter().filter(wanted).collect();
     Ok(Asked::Ci(Options {
         tier,
-        // A lane is a thread. One more than cores: a section also waits, for a server, an emulator or a linker.
-        lanes: lanes.unwrap_or((cores + 1).min(3)).min(sections.len()),
+        // A lane is a thread.
+        lanes: lanes.unwrap_or(cores.min(3)).min(sections.len()),
         sections,
         // Absolute, since the sections run elsewhere.
         json: match json {

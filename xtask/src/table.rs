@@ -149,7 +149,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware).later("Cortex-M55, scalar code, and Q4_0"),
     section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN, THUMB], bare::bare)
         .later("four targets for one, and built"),
-    section(("arm", "AArch64, emulated"), Some(Foreign), &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).after_test()
+    section(("arm", "AArch64, emulated"), None, &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).after_test()
         .later("two older CPUs for the kernels' equivalence, their truth; all models, six times the cases"),
     section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
         windows::windows).after_test().later("all models"),
@@ -157,18 +157,18 @@ pub(crate) const SECTIONS: &[Section] = &[
         .later("all models, and 256 cases of each law for 8"),
     section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
         .later("tests and examples with default and no features; graph without alloc"),
-    section(("big_endian", "s390x, emulated"), Some(Foreign), &[X86, &FOREIGN, S390X, QEMU],
+    section(("big_endian", "s390x, emulated"), None, &[X86, &FOREIGN, S390X, QEMU],
         ported::big_endian).after_test().later("the kernels' truth, readers of files; all models, twice the cases"),
     section(("laws", "the kernels' laws, in many cases"), Some(Stable), &[], tests::laws)
         .later("a million cases for 50,000"),
-    section(("page", "the wasm modules and their page, in node and Chromium"), Some(Foreign),
+    section(("page", "the wasm modules and their page, in node and Chromium"), None,
         &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test().later("the module without simd128"),
     section(("serve", "`teff serve`: its page in Chromium, and the clients of others"), None, &[NODE, CHROMIUM, PYTHON],
         serve::serve).after_test(),
     section(("soak", "`teff serve` under a hundred thousand requests of every kind"), Some(Stable), &[], serve::soak)
         .after_test().nightly(),
     section(("fuzz", "the fuzz targets, 30 seconds each"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz).nightly(),
-    section(("narrow", "sizes of 32 bits: i686"), Some(Foreign), &[X86, &FOREIGN, I686], ported::narrow).after_test()
+    section(("narrow", "sizes of 32 bits: i686"), None, &[X86, &FOREIGN, I686], ported::narrow).after_test()
         .later("the kernels' truth; all models, the runtime's tests of loading"),
     section(("capi", "the C programs"), Some(Stable), &[C], sanitizer::capi).after_test(),
     section(("doc", "documentation, without warnings"), Some(Stable), &[], lints::doc),

@@ -247,6 +247,31 @@ fn fields_that_are_kept_count_until_the_end() {
     server.until("there is room", |_| status(5 << 20) == 200);
 }
 
+/// A grammar has its memory, of that for bodies, until its request has gone.
+#[test]
+fn grammars_count_until_the_end() {
+    let mut small = options();
+    (small.body_limit, small.body_memory) = (64 << 10, 64 << 10);
+    let server = start(small);
+    let formed = json!({ "prompt": "x", "max_tokens": 1, "regex": "(.|\\n)*" });
+    assert_eq!(server.post("/v1/completions", &formed).status, 200);
+    let kept = json!({
+        "prompt": "Once", "max_tokens": 400, "logprobs": 20, "n": 4, "stream": true,
+        "regex": "(.|\\n)*",
+    });
+    // Its reader takes nothing but the head, so that it doesn't end.
+    let mut first = server.connect_narrow();
+    first.post("/v1/completions", &kept);
+    assert_eq!(first.head().status, 200);
+    assert_eq!(server.refused("/v1/completions", &formed, 429)["code"], "too_many_requests");
+    assert_eq!(
+        server.post("/v1/completions", &json!({ "prompt": "x", "max_tokens": 1 })).status,
+        200
+    );
+    drop(first);
+    server.until("there is room", |s| s.post("/v1/completions", &formed).status == 200);
+}
+
 #[test]
 fn many_values_are_refused() {
     let server = start(options());

@@ -44,6 +44,7 @@ impl Machine {
             Foreign.cargo().line(line).args(["--target", self.target])
         };
         let cmd = cmd
+            .env("CARGO_TARGET_DIR", self.dir())
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", self.opt)
             .env("CARGO_PROFILE_TEST_OPT_LEVEL", self.opt)
             .env("PROPTEST_CASES", self.cases)
@@ -53,10 +54,15 @@ impl Machine {
         if self.build_std { cmd.env("RUSTFLAGS", "-C target-feature=+crt-static") } else { cmd }
     }
 
+    /// A folder of its own, so that no machine waits while another one is built for.
+    fn dir(&self) -> PathBuf {
+        Foreign.dir().join(self.target.split('-').next().unwrap_or_default())
+    }
+
     /// The command, built by [`COMMAND`].
     fn teff(&self) -> Outcome<String> {
         self.cargo(COMMAND).run()?;
-        let path: PathBuf = Foreign.dir().join(self.target).join("debug/teff");
+        let path: PathBuf = self.dir().join(self.target).join("debug/teff");
         Ok(path.to_string_lossy().into_owned())
     }
 
