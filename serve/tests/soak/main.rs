@@ -60,29 +60,40 @@ fn turns(mix: &Mix, seed: u64, from: u64, to: u64, outcome: &Mutex<Outcome>) {
     std::thread::scope(|scope| (0..CLIENTS).for_each(|_| drop(scope.spawn(client))));
 }
 
-/// Takes `n` turns, and checks the server after a tenth of them and at the end. Returns a report.
+/// Parts of a run, after each of which all requests have ended and the server's memory is looked at.
+const PARTS: u64 = 20;
+
+/// Takes `n` turns, and checks the server after each part of them. Returns a report.
+///
+/// Memory goes up and down, since the heap keeps for a while what large bodies took: what must not grow is the least of
+/// it, from the parts up to 30% of the turns, the first one aside, to the last fifth.
 fn soak(target: &dyn Target, seed: u64, n: u64) -> Done<String> {
     let start = Instant::now();
     let mix = Mix::new(target.address())?;
     let outcome = Mutex::new(Outcome::default());
-    let warm = n / 10;
-    turns(&mix, seed, 0, warm, &outcome);
-    target::settled(target.address())?;
-    let before = target.memory();
-    turns(&mix, seed, warm, n, &outcome);
-    let metrics = target::settled(target.address())?;
-    let after = target.memory();
+    let (mut memory, mut metrics) = (Vec::new(), None);
+    for part in 0..PARTS {
+        turns(&mix, seed, n * part / PARTS, n * (part + 1) / PARTS, &outcome);
+        metrics = Some(target::settled(target.address())?);
+        memory.extend(target.memory());
+    }
     let Outcome { kinds, faults } = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !faults.is_empty() {
         return Err(format!("{} faults:\n{}", faults.len(), faults.join("\n")));
     }
     let seconds = start.elapsed().as_secs();
-    let mut report = format!("{n} requests in {seconds} s, seed {seed}\n{kinds:?}\n{metrics}");
-    if let (Some(before), Some(after)) = (before, after) {
+    let mut report = format!("{n} requests in {seconds} s, seed {seed}\n{kinds:?}\n");
+    report.extend(metrics.map(|metrics| metrics.to_string()));
+    let least = |of: &[u64]| of.iter().copied().min();
+    let all = memory.len();
+    if let (Some(before), Some(after)) = (
+        memory.get(1..6).and_then(least),
+        memory.get(all.saturating_sub(4)..).filter(|_| all == PARTS as usize).and_then(least),
+    ) {
         let growth = 100.0 * (after as f64 / before as f64 - 1.0);
         report += &format!(
-            "\nresident memory after {warm} requests {before} KiB, at the end {after} KiB: \
-             {growth:+.2}%"
+            "\nresident memory in KiB after each part: {memory:?}: the least of the second to the sixth \
+             {before}, of the last four {after}: {growth:+.2}%"
         );
         if growth > 2.0 {
             return Err(format!("memory grew: {report}"));
