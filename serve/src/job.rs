@@ -55,7 +55,9 @@ impl ChatJob {
         let messages =
             self.messages.iter().flat_map(Message::fields).map(|(_, value)| bytes(value));
         let tools = self.tools.iter().map(|tool| bytes(&tool.json));
-        messages.chain(tools).sum::<usize>() + self.prefill.as_ref().map_or(0, String::len)
+        let variables = self.variables.iter().map(|(_, value)| bytes(value));
+        messages.chain(tools).chain(variables).sum::<usize>()
+            + self.prefill.as_ref().map_or(0, String::len)
     }
 
     /// True if the model is told of tools.

@@ -138,7 +138,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("rules", "house rules that a pattern sees"), None, &[], source::rules),
     section(("deps", "dependencies: few, and none of C"), None, &[], source::deps),
     section(("test", "all tests, default features"), Some(Stable), &[], tests::test)
-        .later("all floats, and ten times the random texts and companies"),
+        .later("all floats, and 10 to 30 times the random texts and companies"),
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
         sanitizer::asan).later("the kernels optimised, with all cases"),
     section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN, APPLE],

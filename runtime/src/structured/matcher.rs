@@ -32,8 +32,8 @@ impl Clone for State {
 
 /// A text that is held to a grammar.
 pub(super) struct Held {
-    /// Forks share the state until they go on, so that texts that wait take no memory of their own: a state takes some
-    /// hundred kilobytes.
+    /// Forks share the state until they go on, so that texts that wait take no memory of their own: a state takes about
+    /// a hundred kilobytes.
     state: Arc<State>,
     /// Tokens that end a text, sorted.
     ends: Arc<[u32]>,
