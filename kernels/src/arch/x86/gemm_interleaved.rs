@@ -18,11 +18,13 @@
 //! computed. The terms of the columns, functions of the sums of codes, are computed once for all rows.
 
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use core::hint::black_box;
 use core::ops::Range;
 
 use super::gemv_interleaved::dots;
 use super::panel::Shape;
-use super::simd_reg::SimdReg;
+use super::simd_reg::{Aligned, SimdReg};
+use super::unpack::Unpack;
 use super::unpack_interleaved::{Interleaved, UnpackInterleaved, groups};
 use crate::activations::{ACT_BLOCK, ACT_SUM};
 use crate::{Matrix, Q8Activations, REPACK_ROWS, Tile};
@@ -30,9 +32,21 @@ use crate::{Matrix, Q8Activations, REPACK_ROWS, Tile};
 /// Columns from which this driver is used.
 pub(super) const LEAST: usize = 2;
 
-/// Columns up to which it is faster than panels, by the width of the register.
-pub(super) const fn most<U: SimdReg>() -> usize {
-    if U::NR >= 8 { 64 } else { 32 }
+/// Columns up to which it is faster than panels, by the register and the format. (Zen 3, `avx2`, panels of
+/// 8, 12, 16 and 32 columns beside this driver: Q4_0 0.79 0.90 0.97 1.10, Q4_K 0.99 1.09 1.14 1.20,
+/// Q5_K 1.13 1.28 1.36 1.49, Q6_K 0.96 1.07 1.17 1.24.)
+pub(super) const fn most<U: SimdReg, B: Unpack>() -> usize {
+    if U::NR >= 8 {
+        64
+    } else if !U::NARROW {
+        32
+    } else if B::Shape::PAIRS == 8 && !B::MINS {
+        16
+    } else if B::Shape::PAIRS == 8 || B::SUB == 16 {
+        8
+    } else {
+        7
+    }
 }
 
 /// Columns of a tile, by the width of the register.
@@ -63,7 +77,7 @@ fn tiles<U: SimdReg>(n: usize, fine: bool) -> impl Iterator<Item = (usize, usize
 
 /// Bytes of scratch for rows of `cols` and up to `n` columns: the columns' terms.
 pub(super) const fn scratch<U: SimdReg, B: UnpackInterleaved>(cols: usize, n: usize) -> usize {
-    let columns = if n < most::<U>() { n } else { most::<U>() };
+    let columns = if n < most::<U, B>() { n } else { most::<U, B>() };
     columns * (cols / B::SUB) * size_of::<i32>()
 }
 
@@ -248,7 +262,8 @@ unsafe fn put<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE: bool
     let first = group * REPACK_ROWS;
     let at = w.bytes().as_ptr().wrapping_add(first * w.row_bytes());
     let here = first.max(rows.start)..(first + REPACK_ROWS).min(rows.end);
-    let mut out = [[0.0f32; REPACK_ROWS]; N];
+    let mut out = Aligned([[0.0f32; REPACK_ROWS]; N]);
+    let out = if U::NARROW { &mut black_box(&mut out).0 } else { &mut out.0 };
     for part in (0..REPACK_ROWS).step_by(U::MR) {
         // SAFETY: the caller's promises; room for the register's lanes.
         unsafe {
@@ -277,7 +292,7 @@ pub(super) unsafe fn matmul<U: SimdReg, B: UnpackInterleaved>(
     scratch: &mut [u8],
 ) {
     assert!(w.is_repacked() && B::FORMAT == w.format());
-    assert!((LEAST..=most::<U>()).contains(&x.n()) && x.cols() == w.cols());
+    assert!((LEAST..=most::<U, B>()).contains(&x.n()) && x.cols() == w.cols());
     if rows.is_empty() {
         return;
     }

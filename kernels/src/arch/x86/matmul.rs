@@ -106,7 +106,7 @@ fn quantized<I: InstructionSet, B: Gemv512 + UnpackInterleaved>(
     y: &mut Tile<'_>,
     scratch: &mut [u8],
 ) {
-    let few = gemm_interleaved::LEAST..=gemm_interleaved::most::<Few<I>>();
+    let few = gemm_interleaved::LEAST..=gemm_interleaved::most::<Few<I>, B>();
     if w.is_repacked() && few.contains(&x.n()) {
         return few_of_repacked::<I::Gemv, B>(isa.gemv_set(), w, x, rows, y, scratch);
     }

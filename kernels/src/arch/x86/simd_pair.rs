@@ -45,6 +45,8 @@ impl<U: SimdReg> SimdReg for SimdPair<U> {
             [U::pairs::<SIGNED>(w[0], x[0]), U::pairs::<SIGNED>(w[1], x[1])];
         fn add_pairs(a: Self::I, b: Self::I) -> Self::I =
             [U::add_pairs(a[0], b[0]), U::add_pairs(a[1], b[1])];
+        fn add_pairs_in_order(a: Self::I, b: Self::I) -> Self::I =
+            [U::add_pairs_in_order(a[0], b[0]), U::add_pairs_in_order(a[1], b[1])];
         fn widen(acc: Self::I, pairs: Self::I) -> Self::I =
             [U::widen(acc[0], pairs[0]), U::widen(acc[1], pairs[1])];
 

@@ -1,8 +1,21 @@
 //! 256-bit registers: panels of eight rows.
 
+use core::arch::asm;
 use core::arch::x86_64::*;
 
 use super::simd_reg::{SimdReg, functions};
+
+/// `sum`, which the compiler takes as computed: of sums in a row it would make trees, whose parts
+/// take registers that there are not.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn in_order(mut sum: __m256i) -> __m256i {
+    // SAFETY: a comment, which does nothing.
+    unsafe {
+        asm!("/* {0} */", inout(ymm_reg) sum, options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
 
 /// A register of AVX2, with `VNNI` of AVX-VNNI.
 pub(super) struct Reg256<const VNNI: bool>;
@@ -47,6 +60,7 @@ impl<const VNNI: bool> SimdReg for Reg256<VNNI> {
             false => _mm256_maddubs_epi16(w, x),
         };
         fn add_pairs(a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi16(a, b);
+        fn add_pairs_in_order(a: __m256i, b: __m256i) -> __m256i = in_order(_mm256_add_epi16(a, b));
         fn widen(acc: __m256i, pairs: __m256i) -> __m256i =
             _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 

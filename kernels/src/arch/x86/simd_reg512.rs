@@ -54,6 +54,7 @@ impl<const VNNI: bool> SimdReg for Reg512<VNNI> {
             false => _mm512_maddubs_epi16(w, x),
         };
         fn add_pairs(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi16(a, b);
+        fn add_pairs_in_order(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi16(a, b);
         fn widen(acc: __m512i, pairs: __m512i) -> __m512i =
             _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 
