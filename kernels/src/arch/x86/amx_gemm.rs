@@ -357,7 +357,7 @@ pub(super) unsafe fn matmul<P: TileDot, B: UnpackInterleaved>(
                 pack_repacked::<Avx512, B>(isa, w, r, to, B::BIAS as u8);
             } else {
                 let rows = w.rows_from::<B>(r, MR).as_ptr();
-                pack::<B>(rows, blocks, to, MR, B::BIAS as u8);
+                pack::<B, true>(rows, blocks, to, MR, B::BIAS as u8);
             }
             match (B::SUB, B::MINS, x.is_fine()) {
                 (16, false, false) => panel_by_tiles::<P, 16, false, false>(isa, to, x, at, y),

@@ -31,6 +31,8 @@
 //! with Q4_K 1.03 times as fast, and with longer calls Q4_0 1.09, Q4_K 1.08; by `avx512` 0.94 to 0.95,
 //! so that its tiles compute them themselves).
 
+use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use core::cell::Cell;
 use core::hint::black_box;
 use core::ops::Range;
 
@@ -187,6 +189,17 @@ const fn spills<U: SimdReg, S: Shape>() -> bool {
     U::NARROW && U::NR < 8 && S::MINS && 4 * S::PAIRS == S::SUB
 }
 
+/// A tile's share of the next panel's rows, which it prefetches where registers are narrow: packing, which
+/// comes in bursts, would wait for memory, and tiles not use it. (Where registers are wide, packing does
+/// it: not measured otherwise.)
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// Where it begins.
+    at: *const u8,
+    /// Bytes for each part of the panel.
+    step: usize,
+}
+
 /// The micro-kernel: stores the outputs of a panel for the `N` columns `x`, which lie one after
 /// another. `bias` is the excess of bytes over codes, `terms` the columns' ([`has_terms`]).
 ///
@@ -195,7 +208,7 @@ const fn spills<U: SimdReg, S: Shape>() -> bool {
 /// 64; there is room for as many floats as it has rows at each of `to`.
 #[inline(always)]
 pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool>(
-    panel: *const u8,
+    (panel, ahead): (*const u8, Ahead),
     parts: usize,
     (bias, terms): (i32, &[i32]),
     x: Q8Row<'_>,
@@ -224,6 +237,13 @@ pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool
         let acc = if spills::<U, S>() { &mut in_memory.0 } else { &mut any };
         for a in 0..parts {
             let p = panel.add(a * at.part);
+            if U::NARROW {
+                let next = ahead.at.wrapping_add(a * ahead.step).cast::<i8>();
+                _mm_prefetch::<_MM_HINT_T1>(next);
+                if ahead.step > 64 {
+                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64));
+                }
+            }
             for i in 0..subs {
                 let w = p.add(i * (S::SUB / 4) * at.group);
                 let first = a * ACT_BLOCK + i * S::SUB;
@@ -281,7 +301,7 @@ pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool
 /// The panel is one of as many columns as `x` has.
 unsafe fn put<I: InstructionSet, S: Shape, const N: usize>(
     isa: I,
-    panel: *const u8,
+    panel: (*const u8, Ahead),
     terms: (i32, &[i32]),
     (x, cols): (&Q8Activations<'_>, TileCols),
     at: usize,
@@ -351,17 +371,25 @@ pub(super) fn matmul<I: InstructionSet, B: UnpackInterleaved>(
     }
     let (terms, subs) = (&*terms, w.cols() / B::SUB);
     let off = if I::Reg::NARROW && B::Shape::SIGNED { 128 } else { 0 };
+    let next = Cell::new(w.bytes().as_ptr());
+    let share = mr * w.row_bytes() / n; // of one column
     panels::<I::Reg>(
         rows,
         n,
         |r| {
+            next.set(w.bytes().as_ptr().wrapping_add((r + mr) * w.row_bytes()));
             // SAFETY: `isa` is the proof of AVX2 and F16C; as many rows as the panel has, and room for
             // them (above).
             unsafe {
                 if w.is_repacked() {
                     pack_repacked::<I, B>(isa, w, r, panel, off);
                 } else {
-                    pack::<B>(w.rows_from::<B>(r, mr).as_ptr(), blocks, panel, mr, off);
+                    let rows = w.rows_from::<B>(r, mr).as_ptr();
+                    if I::Reg::NARROW {
+                        pack::<B, false>(rows, blocks, panel, mr, off);
+                    } else {
+                        pack::<B, true>(rows, blocks, panel, mr, off);
+                    }
                 }
             }
         },
@@ -372,6 +400,11 @@ pub(super) fn matmul<I: InstructionSet, B: UnpackInterleaved>(
                 &[]
             };
             let (terms, of) = ((B::BIAS, terms), (x, cols));
+            let ahead = Ahead {
+                at: next.get().wrapping_add(cols.t * share),
+                step: cols.n * share / (w.cols() / ACT_BLOCK),
+            };
+            let panel = (panel.cast_const(), ahead);
             // SAFETY: the panel was packed (above), for rows as wide as the activations.
             unsafe {
                 if const { I::Reg::NR >= 8 } && cols.n == 8 {

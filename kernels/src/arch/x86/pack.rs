@@ -19,12 +19,13 @@ pub(super) const fn panel_bytes<B: Unpack>(mr: usize, cols: usize) -> usize {
     cols / ACT_BLOCK * layout::<B::Shape>(mr).part
 }
 
-/// Packs `mr` (8 or 16) rows of `blocks` blocks, with `off` subtracted from all bytes.
+/// Packs `mr` (8 or 16) rows of `blocks` blocks, with `off` subtracted from all bytes; with `AHEAD` the
+/// next rows are prefetched.
 ///
 /// # Safety
 /// The CPU has AVX2 and F16C; the rows lie at `w`, and `panel` has room for them, aligned to 32.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn pack<B: Unpack>(
+pub(super) unsafe fn pack<B: Unpack, const AHEAD: bool>(
     w: *const B,
     blocks: usize,
     panel: *mut u8,
@@ -43,7 +44,7 @@ pub(super) unsafe fn pack<B: Unpack>(
                     // The same place of the next panel, which is wanted when this one is done
                     // (32 columns, weights from memory: 1.4 times as fast as without).
                     let next = (&raw const **ws).wrapping_add(mr * blocks).cast::<i8>();
-                    for line in 0..size_of::<B>().div_ceil(64) {
+                    for line in 0..if AHEAD { size_of::<B>().div_ceil(64) } else { 0 } {
                         _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line));
                     }
                 }
@@ -93,7 +94,9 @@ pub(super) unsafe fn pack_interleaved<U: SimdReg, B: UnpackInterleaved>(
     for (b, interleaved) in interleaved_blocks.take(w.cols() / B::LEN).enumerate() {
         // The same place of the next group, which is wanted when this one is done.
         let next = interleaved.as_ptr().wrapping_add(group_bytes);
-        for line in 0..(REPACK_ROWS * size_of::<B>()).div_ceil(64) {
+        // Where registers are narrow, tiles do it.
+        let lines = const { (REPACK_ROWS * size_of::<B>()).div_ceil(64) };
+        for line in 0..if U::NARROW { 0 } else { lines } {
             // SAFETY: a prefetch may go anywhere.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line).cast()) };
         }
