@@ -38,6 +38,7 @@ mod sse;
 mod status;
 mod tokens;
 mod tools;
+mod unsupported;
 
 pub use body::body_memory;
 pub use check::check_request;

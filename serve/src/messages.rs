@@ -15,7 +15,7 @@ use crate::answer::json_response;
 use crate::app::Shared;
 use crate::body::JsonBody;
 use crate::collect::{Whole, collect};
-use crate::conversation::{MAX_TOOLS, schema_of};
+use crate::conversation::{MAX_TOOLS, schema_of, variables};
 use crate::error::{ApiError, ApiResult};
 use crate::job::{Answer, ChatJob, Delta, FinishReason, Tool, ToolChoice, Usage};
 use crate::json::{Fields, fields_to_template, type_name};
@@ -24,6 +24,7 @@ use crate::random;
 use crate::sampling::Common;
 use crate::sse::{self, Present, event};
 use crate::tools::{Turns, name_error};
+use crate::unsupported;
 
 /// Path of the interface, with which its others begin.
 pub(crate) const PATH: &str = "/v1/messages";
@@ -109,6 +110,8 @@ pub(crate) fn check(body: &Value, options: &ServeOptions, answers: bool) -> ApiR
 fn read(body: &Value, options: &ServeOptions, answers: bool) -> ApiResult<Read> {
     let fields = Fields::of_body(body)?;
     options.check_model(&fields)?;
+    unsupported::refuse(&fields, &unsupported::SHARED)?;
+    unsupported::refuse(&fields, &unsupported::MESSAGES)?;
     if answers && fields.get("max_tokens").is_none() {
         return Err(fields.error("max_tokens", "is required"));
     }
@@ -124,6 +127,15 @@ fn read(body: &Value, options: &ServeOptions, answers: bool) -> ApiResult<Read> 
         // Not Anthropic's, but of use.
         ("seed", "seed"),
         ("min_p", "min_p"),
+        ("presence_penalty", "presence_penalty"),
+        ("frequency_penalty", "frequency_penalty"),
+        ("repeat_penalty", "repeat_penalty"),
+        ("repetition_penalty", "repetition_penalty"),
+        ("repeat_last_n", "repeat_last_n"),
+        ("samplers", "samplers"),
+        ("ignore_eos", "ignore_eos"),
+        ("logit_bias", "logit_bias"),
+        ("chat_template_kwargs", "chat_template_kwargs"),
     ] {
         if let Some(value) = fields.get(name) {
             shared.insert(other.to_owned(), value.clone());
@@ -134,23 +146,32 @@ fn read(body: &Value, options: &ServeOptions, answers: bool) -> ApiResult<Read> 
     {
         return Err(fields.error("stop_sequences", "must be an array of strings"));
     }
-    let common = Common::read(&Fields::within(&shared, ""), options)
-        .map_err(|e| e.renamed("stop", "stop_sequences"))?;
-    for name in ["container", "mcp_servers"] {
-        if fields.get(name).is_some_and(|value| value.as_array().is_none_or(|all| !all.is_empty()))
-        {
-            return Err(fields.error(name, "is not supported"));
+    let config = fields.object("output_config")?;
+    if let Some(map) = config {
+        let config = Fields::within(map, "output_config.");
+        unsupported::refuse(&config, &unsupported::OUTPUT_CONFIG)?;
+        if let Some(effort) = config.str("effort")? {
+            shared.insert("reasoning_effort".to_owned(), effort.into());
         }
     }
+    let shared = Fields::within(&shared, "");
+    let common = Common::read(&shared, options).map_err(|e| e.renamed("stop", "stop_sequences"))?;
     let tools = tools(&fields)?;
     let (tool_choice, parallel) = tool_choice(&fields, &tools)?;
     let (messages, prefill) = conversation(&fields)?;
+    let mut variables = variables(&shared)?;
+    for (name, value) in thinking(&fields)? {
+        if !variables.iter().any(|(other, _)| *other == name) {
+            variables.push((name, value));
+        }
+    }
     let job = ChatJob {
         tools,
         tool_choice,
         parallel_tool_calls: parallel,
         grammar: format(&fields)?,
-        variables: thinking(&fields)?,
+        biases: common.biases,
+        variables,
         prefill,
         ..ChatJob::new(messages, common.generate)
     };
@@ -161,6 +182,7 @@ fn read(body: &Value, options: &ServeOptions, answers: bool) -> ApiResult<Read> 
 fn thinking(fields: &Fields<'_>) -> ApiResult<Vec<(String, Json)>> {
     let Some(map) = fields.object("thinking")? else { return Ok(Vec::new()) };
     let fields = Fields::within(map, "thinking.");
+    unsupported::refuse(&fields, &unsupported::THINKING_FIELDS)?;
     let on = match fields.str("type")? {
         Some("enabled" | "adaptive") => true,
         Some("disabled") => false,
@@ -214,6 +236,7 @@ fn tools(fields: &Fields<'_>) -> ApiResult<Vec<Tool>> {
             let message = format!("is `{kind}`, but only tools of the client are supported");
             return Err(tool.error("type", message));
         }
+        unsupported::refuse(&tool, &unsupported::TOOL)?;
         let Some(name) = tool.str("name")? else { return Err(tool.error("name", "is required")) };
         if let Some(message) = name_error(name) {
             return Err(tool.error("name", message));

@@ -54,6 +54,7 @@ fn file(folder: Option<&Path>, fields: &Fields<'_>) -> ApiResult<(String, PathBu
 /// Saves the prefix of a `prompt`, of `tokens` or of `messages`.
 async fn save(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
     let fields = Fields::of_body(&body)?;
+    app.options.check_model(&fields)?;
     let (name, path) = file(app.options.prefix_dir.as_deref(), &fields)?;
     let given = ["prompt", "tokens", "messages"].into_iter().filter(|n| fields.get(n).is_some());
     if given.count() != 1 {
@@ -101,6 +102,7 @@ fn has_room(file: &Path, most: usize) -> bool {
 /// Loads a prefix.
 async fn load(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<Response> {
     let fields = Fields::of_body(&body)?;
+    app.options.check_model(&fields)?;
     let (name, path) = file(app.options.prefix_dir.as_deref(), &fields)?;
     let _in_flight = app.begin("prefix")?;
     let engine = Arc::clone(&app.engine);

@@ -12,6 +12,7 @@ use crate::error::{ApiError, ApiResult, nothing_left};
 use crate::json::{Fields, whole};
 use crate::options::ServeOptions;
 use crate::random;
+use crate::unsupported;
 
 /// Maximum number of alternatives beside each token's log probability.
 pub(crate) const MAX_LOGPROBS: usize = 20;
@@ -62,7 +63,7 @@ impl Common {
     /// # Errors
     /// [`ApiError`], which names the field.
     pub(crate) fn read(fields: &Fields<'_>, options: &ServeOptions) -> ApiResult<Common> {
-        refuse_unsupported(fields)?;
+        unsupported::refuse(fields, &unsupported::SHARED)?;
         let mut s = options.sampling;
         const LARGEST: f64 = f32::MAX as f64;
         s.temperature = fields.number("temperature", 0.0..=LARGEST)?.unwrap_or(s.temperature);
@@ -117,108 +118,11 @@ impl Common {
     }
 }
 
-/// Values of a field that ask for nothing. Null does so in any case.
-#[derive(Clone, Copy, Debug)]
-enum Off {
-    /// Numbers for which this is true.
-    If(fn(f64) -> bool),
-    /// This boolean.
-    Flag(bool),
-    /// An array, an object or a text without anything in it.
-    Empty,
-    /// Null alone.
-    Null,
-}
-
-impl Off {
-    fn is(self, value: &Value) -> bool {
-        match (self, value) {
-            (Off::If(is_off), Value::Number(n)) => n.as_f64().is_some_and(is_off),
-            (Off::Flag(off), Value::Bool(on)) => *on == off,
-            (Off::Empty, Value::Array(all)) => all.is_empty(),
-            (Off::Empty, Value::Object(map)) => map.is_empty(),
-            (Off::Empty, Value::String(text)) => text.is_empty(),
-            _ => false,
-        }
-    }
-}
-
-const ZERO: Off = Off::If(|x| x == 0.0);
-const UP_TO_ZERO: Off = Off::If(|x| x <= 0.0);
-const BELOW_ZERO: Off = Off::If(|x| x < 0.0);
-const ONE: Off = Off::If(|x| x == 1.0);
-const FROM_ONE: Off = Off::If(|x| x >= 1.0);
-
-const SAMPLERS: &str = "use `temperature`, `top_k`, `top_p`, `min_p` and the penalties";
-const THINKING: &str =
-    "use `max_tokens`, or `chat_template_kwargs` if the template can end thinking";
-const BIAS: &str = "use `logit_bias`, where `false` rules a token or a text out";
-const BEAMS: &str = "texts are drawn, without a search";
-
-/// Fields by which other servers give another text or another form of answers: values that ask for
-/// nothing, and advice for others. An answer that passes over what it was asked for would be worse than
-/// none. What depends on one of these, such as `dry_base`, is passed over with it.
-const UNSUPPORTED: [(&str, Off, &str); 40] = [
-    // llama-server's.
-    ("typical_p", FROM_ONE, SAMPLERS),
-    ("mirostat", ZERO, SAMPLERS),
-    ("xtc_probability", UP_TO_ZERO, SAMPLERS),
-    ("dry_multiplier", ZERO, SAMPLERS),
-    ("dynatemp_range", UP_TO_ZERO, SAMPLERS),
-    ("top_n_sigma", UP_TO_ZERO, SAMPLERS),
-    ("adaptive_target", BELOW_ZERO, SAMPLERS),
-    ("min_keep", UP_TO_ZERO, SAMPLERS),
-    ("n_probs", UP_TO_ZERO, "use `logprobs`, and of chats `top_logprobs` beside it"),
-    ("post_sampling_probs", Off::Flag(false), "probabilities are those before sampling"),
-    ("n_cmpl", ONE, "use `n`"),
-    ("n_indent", UP_TO_ZERO, "use `grammar` or `regex`"),
-    ("t_max_predict_ms", UP_TO_ZERO, "`teff serve --timeout SECONDS` ends all answers"),
-    ("lora", Off::Empty, "adapters aren't applied: merge them into the model"),
-    ("grammar_lazy", Off::Flag(false), "a grammar holds from the first token"),
-    ("reasoning_budget_tokens", BELOW_ZERO, THINKING),
-    // vLLM's.
-    ("min_tokens", UP_TO_ZERO, "use `ignore_eos` with `max_tokens`"),
-    ("stop_token_ids", Off::Empty, "use `stop` with their texts"),
-    ("include_stop_str_in_output", Off::Flag(false), "texts end before stop strings"),
-    ("bad_words", Off::Empty, BIAS),
-    ("allowed_token_ids", Off::Null, BIAS),
-    ("logits_processors", Off::Empty, BIAS),
-    ("use_beam_search", Off::Flag(false), BEAMS),
-    ("length_penalty", ONE, BEAMS),
-    ("skip_special_tokens", Off::Flag(true), "special tokens are not written"),
-    ("prompt_logprobs", Off::Null, "use `echo` and `logprobs` of /v1/completions"),
-    ("truncate_prompt_tokens", Off::Null, "send a prompt that fits, which /tokenize counts"),
-    ("guided_whitespace_pattern", Off::Empty, "use `regex` or `grammar`"),
-    ("repetition_detection", Off::Null, "use the penalties"),
-    ("thinking_token_budget", BELOW_ZERO, THINKING),
-    ("chat_template", Off::Empty, "`teff serve --chat-template FILE` sets it"),
-    // Of others, whose clients often send all of theirs.
-    ("mirostat_mode", ZERO, SAMPLERS),
-    ("typical", FROM_ONE, SAMPLERS),
-    ("tfs", FROM_ONE, SAMPLERS),
-    ("tfs_z", FROM_ONE, SAMPLERS),
-    ("top_a", UP_TO_ZERO, SAMPLERS),
-    ("no_repeat_ngram_size", UP_TO_ZERO, SAMPLERS),
-    // OpenAI's.
-    ("functions", Off::Empty, "use `tools`"),
-    ("audio", Off::Null, "the model writes texts only"),
-    ("web_search_options", Off::Null, "there are no tools of the server's own"),
-];
-
-/// Refuses fields that ask for what there isn't.
-fn refuse_unsupported(fields: &Fields<'_>) -> ApiResult<()> {
-    for (name, off, advice) in UNSUPPORTED {
-        if fields.get(name).is_some_and(|value| !off.is(value)) {
-            return Err(fields.error(name, format_args!("is not supported: {advice}")));
-        }
-    }
-    Ok(())
-}
-
 /// Stages of sampling by llama.cpp's names, in the order in which they work.
 const STAGES: [&str; 5] = ["penalties", "top_k", "top_p", "min_p", "temperature"];
 
-/// Stages that Teff doesn't have: what would turn one on is in [`UNSUPPORTED`].
+/// Stages that Teff doesn't have: what would turn one on is in
+/// [`unsupported::SHARED`].
 const NO_STAGES: [&str; 5] = ["dry", "top_n_sigma", "typ_p", "xtc", "adaptive_p"];
 
 /// Checks `samplers`, by which llama-server orders the stages and leaves some out: the order must be
@@ -508,7 +412,7 @@ mod tests {
             ("audio", json!([]), json!([{ "voice": "x" }])),
             ("web_search_options", json!([]), json!([{}])),
         ];
-        let named: BTreeSet<_> = UNSUPPORTED.iter().map(|(name, ..)| *name).collect();
+        let named: BTreeSet<_> = unsupported::SHARED.iter().map(|(name, ..)| *name).collect();
         assert_eq!(asking.iter().map(|(name, ..)| *name).collect::<BTreeSet<_>>(), named);
         for (name, off, on) in &asking {
             for value in off.as_array().unwrap().iter().chain([&Value::Null]) {

@@ -12,6 +12,7 @@ use crate::json::{Fields, type_name};
 use crate::options::ServeOptions;
 use crate::sampling::{Common, MAX_LOGPROBS};
 use crate::tools::{Turns, name_error};
+use crate::unsupported;
 
 /// A request that was read.
 #[derive(Debug)]
@@ -22,17 +23,6 @@ pub(super) struct Read {
     pub(super) echo: Map<String, Value>,
 }
 
-/// Fields that ask for something that isn't there, with what to do.
-const UNSUPPORTED: [(&str, &str); 4] = [
-    (
-        "previous_response_id",
-        "is not supported, since responses are not kept: send all items as input",
-    ),
-    ("conversation", "is not supported, since conversations are not kept: send all items as input"),
-    ("prompt", "is not supported, since there are no stored prompts: send instructions and input"),
-    ("max_tool_calls", "is not supported, since there are no tools of the server's own"),
-];
-
 /// Reads a request.
 ///
 /// # Errors
@@ -40,14 +30,8 @@ const UNSUPPORTED: [(&str, &str); 4] = [
 pub(super) fn read(body: &Value, options: &ServeOptions) -> ApiResult<Read> {
     let fields = Fields::of_body(body)?;
     options.check_model(&fields)?;
-    for (name, why) in UNSUPPORTED {
-        if fields.get(name).is_some() {
-            return Err(fields.error(name, why));
-        }
-    }
-    if fields.bool("background")?.unwrap_or(false) {
-        return Err(fields.error("background", "is not supported, since responses are not kept"));
-    }
+    unsupported::refuse(&fields, &unsupported::SHARED)?;
+    unsupported::refuse(&fields, &unsupported::RESPONSES)?;
     // What both interfaces have, under the names of the other; and nothing else of the other.
     let mut shared = Map::new();
     for (name, other) in [
@@ -63,6 +47,11 @@ pub(super) fn read(body: &Value, options: &ServeOptions) -> ApiResult<Read> {
         ("presence_penalty", "presence_penalty"),
         ("frequency_penalty", "frequency_penalty"),
         ("repeat_penalty", "repeat_penalty"),
+        ("repetition_penalty", "repetition_penalty"),
+        ("repeat_last_n", "repeat_last_n"),
+        ("samplers", "samplers"),
+        ("ignore_eos", "ignore_eos"),
+        ("logit_bias", "logit_bias"),
         ("chat_template_kwargs", "chat_template_kwargs"),
     ] {
         if let Some(value) = fields.get(name) {
@@ -71,10 +60,16 @@ pub(super) fn read(body: &Value, options: &ServeOptions) -> ApiResult<Read> {
     }
     fields.integer("max_output_tokens", 0..=i64::MAX)?;
     let reasoning = fields.object("reasoning")?;
-    if let Some(map) = reasoning
-        && let Some(effort) = Fields::within(map, "reasoning.").str("effort")?
-    {
-        shared.insert("reasoning_effort".to_owned(), effort.into());
+    if let Some(map) = reasoning {
+        let reasoning = Fields::within(map, "reasoning.");
+        unsupported::refuse(&reasoning, &unsupported::REASONING)?;
+        if let Some(effort) = reasoning.str("effort")? {
+            shared.insert("reasoning_effort".to_owned(), effort.into());
+        }
+    }
+    if let Some(map) = fields.object("stream_options")? {
+        let options = Fields::within(map, "stream_options.");
+        unsupported::refuse(&options, &unsupported::STREAM_OPTIONS)?;
     }
     let shared = Fields::within(&shared, "");
     let common = Common::read(&shared, options)?;
@@ -91,15 +86,34 @@ pub(super) fn read(body: &Value, options: &ServeOptions) -> ApiResult<Read> {
         tool_choice,
         parallel_tool_calls: parallel,
         grammar,
+        biases: common.biases,
         variables: variables(&shared)?,
         ..ChatJob::new(conversation(&fields)?, generate)
     };
     Ok(Read { job, stream: common.stream, echo })
 }
 
+/// Parts of a response that may be asked for. Those of tools and images are never there.
+const INCLUDED: [&str; 8] = [
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+];
+
 /// Number of alternatives beside each token's log probability.
 fn logprobs(fields: &Fields<'_>) -> ApiResult<Option<usize>> {
     let include = fields.array("include")?.unwrap_or_default();
+    for (i, part) in include.iter().enumerate() {
+        if !part.as_str().is_some_and(|name| INCLUDED.contains(&name)) {
+            let message = format!("is {part}, but must be one of `{}`", INCLUDED.join("`, `"));
+            return Err(fields.error(&format!("include[{i}]"), message));
+        }
+    }
     let wanted = include.iter().any(|value| value == "message.output_text.logprobs");
     let top = fields.count("top_logprobs", 0..=MAX_LOGPROBS)?;
     Ok(match (wanted, top) {
@@ -167,6 +181,7 @@ fn number(x: f32) -> Value {
 
 /// The language of the answer, of `text.format`.
 fn format(text: &Fields<'_>) -> ApiResult<Option<(Grammar, String)>> {
+    unsupported::refuse(text, &unsupported::TEXT)?;
     let Some(map) = text.object("format")? else { return Ok(None) };
     let format = Fields::within(map, "text.format.");
     let grammar = match format.str("type")? {
@@ -206,6 +221,7 @@ fn tools(fields: &Fields<'_>) -> ApiResult<Vec<Tool>> {
             }
             None => return Err(tool.error("type", "is required")),
         }
+        unsupported::refuse(&tool, &unsupported::TOOL)?;
         let Some(name) = tool.str("name")? else { return Err(tool.error("name", "is required")) };
         if let Some(message) = name_error(name) {
             return Err(tool.error("name", message));

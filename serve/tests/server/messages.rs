@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::common::{Running, options, start};
-use crate::responses::{named_events, schema};
+use crate::responses::{named_events, schema, unsupported};
 
 const PATH: &str = "/v1/messages";
 
@@ -263,4 +263,86 @@ fn errors_have_the_interface_s_own_form() {
     let ignored =
         json!({ "metadata": { "user_id": "u" }, "service_tier": "auto", "mcp_servers": [] });
     server.ok(PATH, &body(ignored));
+}
+
+#[test]
+fn what_would_give_another_text_is_refused_with_advice() {
+    let server = start(options());
+    let body = |more: &Value| {
+        let mut body = body(more.clone());
+        body["max_tokens"] = json!(0);
+        body
+    };
+    let text = json!({ "type": "text" });
+    let clears = json!({ "edits": [{ "type": "clear_tool_uses_20250919" }] });
+    let keeps = json!({ "edits": [{ "type": "clear_thinking_20251015", "keep": "all" }] });
+    let cases = [
+        ("container", json!(["", {}]), json!(["c", { "skills": [{}] }])),
+        ("mcp_servers", json!([[]]), json!([[{ "url": "x" }]])),
+        ("context_management", json!([{}, { "edits": [] }, keeps]), json!([clears, "x"])),
+        ("compaction", json!([]), json!([{}])),
+        ("thread", json!([]), json!([{}])),
+        ("stop", json!(["", []]), json!(["a", ["a"]])),
+        ("max_output_tokens", json!([-1]), json!([5])),
+        ("max_completion_tokens", json!([-1]), json!([5])),
+        ("n_predict", json!([-1]), json!([5])),
+        ("response_format", json!([text]), json!([{ "type": "json_object" }])),
+        ("json_schema", json!([]), json!([{}])),
+        ("guided_json", json!([]), json!([{}])),
+        ("structured_outputs", json!([]), json!([{}])),
+        ("regex", json!([]), json!(["a"])),
+        ("grammar", json!([""]), json!(["start: /a/"])),
+        ("guided_regex", json!([]), json!(["a"])),
+        ("guided_grammar", json!([""]), json!(["start: /a/"])),
+        ("guided_choice", json!([]), json!([["a"]])),
+        ("reasoning", json!([{}]), json!([{ "effort": "low" }])),
+        ("reasoning_effort", json!([]), json!(["low"])),
+        ("logprobs", json!([false]), json!([true])),
+        ("top_logprobs", json!([0]), json!([5])),
+        ("n", json!([1]), json!([2])),
+        ("best_of", json!([0, 1]), json!([2])),
+        ("instructions", json!([""]), json!(["Be kind."])),
+        ("parallel_tool_calls", json!([true]), json!([false])),
+        ("add_generation_prompt", json!([true]), json!([false])),
+        ("output_config.task_budget", json!([]), json!([{ "type": "tokens", "total": 9 }])),
+        // Those of other servers, as for chats.
+        ("mirostat", json!([0]), json!([2])),
+        ("min_tokens", json!([0]), json!([4])),
+        ("functions", json!([[]]), json!([[{ "name": "f" }]])),
+    ];
+    for path in [PATH, "/v1/messages/count_tokens"] {
+        let ok = |more: &Value| drop(server.ok(path, &body(more)));
+        unsupported(&cases, ok, |more| {
+            let error = server.refused(path, &body(more), 400);
+            error["message"].as_str().unwrap_or_default().to_owned()
+        });
+    }
+    for (more, says) in [
+        (
+            json!({ "type": "adaptive", "display": "omitted" }),
+            "'thinking.display': is not supported",
+        ),
+        (json!({ "type": "maybe" }), "'thinking.type'"),
+    ] {
+        let error = server.refused(PATH, &body(&json!({ "thinking": more })), 400);
+        assert!(error["message"].as_str().is_some_and(|m| m.starts_with(says)), "{error}");
+    }
+    // What clients always send beside it.
+    let thinking = json!({ "type": "enabled", "budget_tokens": 1024, "display": "summarized" });
+    server.ok(PATH, &body(&json!({ "thinking": thinking, "output_config": { "effort": "low" } })));
+    for (name, off, on) in [
+        ("defer_loading", json!(false), json!(true)),
+        ("allowed_callers", json!(["direct"]), json!(["code_execution_20250825"])),
+        ("input_examples", json!([]), json!([{ "big": true }])),
+    ] {
+        let with = |value: &Value| {
+            let mut tool = tool();
+            tool[name] = value.clone();
+            body(&json!({ "tools": [tool] }))
+        };
+        server.ok(PATH, &with(&off));
+        let error = server.refused(PATH, &with(&on), 400);
+        let says = format!("'tools[0].{name}': is not supported: ");
+        assert!(error["message"].as_str().is_some_and(|m| m.starts_with(&says)), "{error}");
+    }
 }

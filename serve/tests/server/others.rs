@@ -184,6 +184,19 @@ fn prefixes_are_saved_and_loaded_by_name() {
     ] {
         server.refused(path, &body, status);
     }
+    let mut strict = options();
+    (strict.prefix_dir, strict.check_model) = (Some(folder.clone()), true);
+    let strict = start(strict);
+    for path in ["/prefix/load", "/prefix/save"] {
+        let mut body = json!({ "name": "t", "model": "gpt-4o" });
+        if path == "/prefix/save" {
+            body["tokens"] = json!([1]);
+        }
+        assert_eq!(strict.refused(path, &body, 404)["code"], "model_not_found", "{path}");
+        body["model"] = json!("story");
+        strict.ok(path, &body);
+    }
+    drop(strict);
     std::fs::write(folder.join("bad.prefix"), b"no prefix").expect("a file");
     let error = server.refused("/prefix/load", &json!({ "name": "bad" }), 400);
     assert!(error["message"].as_str().is_some_and(|m| m.contains("`bad`")), "{error}");

@@ -331,7 +331,130 @@ fn what_is_not_there_is_refused_by_name() {
         assert_eq!(error["param"], param, "{more} {error}");
     }
     // What names no state of the server's is ignored.
-    let more = json!({ "store": true, "truncation": "auto", "user": "u", "service_tier": "auto", "n": 3,
+    let more = json!({ "store": true, "user": "u", "service_tier": "auto", "safety_identifier": "x",
+                       "prompt_cache_key": "k", "metadata": { "a": "b" }, "unknown": 3,
                        "include": ["reasoning.encrypted_content"], "reasoning": { "effort": "low" } });
     assert_eq!(server.ok(PATH, &body(more))["output"].as_array().map(Vec::len), Some(1));
+}
+
+/// Sends each value that asks for nothing, and each that asks for what isn't there, by the name of its field.
+pub(crate) fn unsupported(
+    cases: &[(&str, Value, Value)],
+    ok: impl Fn(&Value),
+    message: impl Fn(&Value) -> String,
+) {
+    let body = |name: &str, value: &Value| {
+        let mut names = name.rsplit('.');
+        let mut value = json!({ names.next().expect("a name"): value });
+        for outer in names {
+            value = json!({ outer: value });
+        }
+        value
+    };
+    for (name, off, on) in cases {
+        for value in off.as_array().expect("values").iter().chain([&Value::Null]) {
+            ok(&body(name, value));
+        }
+        for value in on.as_array().expect("values") {
+            let said = message(&body(name, value));
+            let start = format!("'{name}': is not supported: ");
+            assert!(said.starts_with(&start) && said.len() > start.len() + 5, "{value}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_would_give_another_text_is_refused_with_advice() {
+    let server = start(options());
+    let body = |more: &Value| {
+        let mut body = body(more.clone());
+        body["max_output_tokens"] = json!(0);
+        body
+    };
+    let text = json!({ "type": "text" });
+    let schema = json!({ "type": "json_schema", "json_schema": { "schema": schema() } });
+    let cases = [
+        ("previous_response_id", json!([]), json!(["resp_1"])),
+        ("conversation", json!([]), json!(["conv_1", { "id": "conv_1" }])),
+        ("prompt", json!([]), json!([{ "id": "x" }])),
+        ("background", json!([false]), json!([true])),
+        ("max_tool_calls", json!([]), json!([3])),
+        ("truncation", json!(["disabled"]), json!(["auto"])),
+        ("context_management", json!([[]]), json!([[{ "type": "compaction" }]])),
+        ("moderation", json!([]), json!([{ "model": "x" }])),
+        ("image", json!([]), json!([{}])),
+        ("messages", json!([]), json!([[{ "role": "user", "content": "x" }]])),
+        ("max_tokens", json!([-1]), json!([5])),
+        ("max_completion_tokens", json!([-1]), json!([5])),
+        ("n_predict", json!([-1]), json!([5])),
+        ("response_format", json!([text]), json!([schema, { "type": "json_object" }])),
+        ("json_schema", json!([]), json!([{}])),
+        ("guided_json", json!([]), json!([{}])),
+        ("structured_outputs", json!([]), json!([{}])),
+        ("regex", json!([]), json!(["a"])),
+        ("grammar", json!([""]), json!(["start: /a/"])),
+        ("guided_regex", json!([]), json!(["a"])),
+        ("guided_grammar", json!([""]), json!(["start: /a/"])),
+        ("guided_choice", json!([]), json!([["a"]])),
+        ("reasoning_effort", json!([]), json!(["low"])),
+        ("logprobs", json!([false]), json!([true, 5])),
+        ("n", json!([1]), json!([2])),
+        ("best_of", json!([0, 1]), json!([2])),
+        ("add_generation_prompt", json!([true]), json!([false])),
+        ("reasoning.summary", json!(["auto"]), json!(["concise", "detailed"])),
+        ("reasoning.generate_summary", json!(["auto"]), json!(["concise"])),
+        ("reasoning.context", json!(["auto"]), json!(["all_turns"])),
+        ("reasoning.mode", json!(["standard"]), json!(["pro"])),
+        ("text.verbosity", json!(["medium"]), json!(["low", "high"])),
+        ("stream_options.include_obfuscation", json!([false]), json!([true])),
+        // Those of other servers, as for chats.
+        ("mirostat", json!([0]), json!([2])),
+        ("min_tokens", json!([0]), json!([4])),
+        ("functions", json!([[]]), json!([[{ "name": "f" }]])),
+        ("chat_template", json!([""]), json!(["{{ x }}"])),
+    ];
+    let ok = |more: &Value| drop(server.ok(PATH, &body(more)));
+    unsupported(&cases, ok, |more| {
+        let error = server.refused(PATH, &body(more), 400);
+        error["message"].as_str().unwrap_or_default().to_owned()
+    });
+    for (include, param) in [(json!(["x"]), "include[0]"), (json!([5]), "include[0]")] {
+        assert_eq!(
+            server.refused(PATH, &body(&json!({ "include": include })), 400)["param"],
+            param
+        );
+    }
+    for (name, off, on) in [
+        ("defer_loading", json!(false), json!(true)),
+        ("allowed_callers", json!(["direct"]), json!(["programmatic"])),
+    ] {
+        let with = |value: &Value| {
+            let mut tool = tool();
+            tool[name] = value.clone();
+            body(&json!({ "tools": [tool] }))
+        };
+        server.ok(PATH, &with(&off));
+        let error = server.refused(PATH, &with(&on), 400);
+        assert_eq!(error["param"], format!("tools[0].{name}"));
+    }
+}
+
+#[test]
+fn biases_and_penalties_are_those_of_chats() {
+    let server = start(options());
+    let more = json!({ "temperature": 0, "repetition_penalty": 1.3, "repeat_last_n": 5, "ignore_eos": true,
+                       "logit_bias": [[" little", false], [" was", -5]] });
+    let answer = server.ok(PATH, &body(more.clone()));
+    let mut chat = more.clone();
+    chat["messages"] = json!([{ "role": "user", "content": "Tell me of a cat." }]);
+    (chat["max_tokens"], chat["seed"]) = (json!(12), json!(5));
+    let chat = server.ok("/v1/chat/completions", &chat);
+    let text = &answer["output"][0]["content"][0]["text"];
+    assert_eq!(*text, chat["choices"][0]["message"]["content"]);
+    assert!(!text.as_str().is_some_and(|text| text.contains(" little")), "{text}");
+    let mut messages = more;
+    messages["messages"] = json!([{ "role": "user", "content": "Tell me of a cat." }]);
+    (messages["max_tokens"], messages["seed"]) = (json!(12), json!(5));
+    let messages = server.ok("/v1/messages", &messages);
+    assert_eq!(messages["content"][0]["text"], *text);
 }
