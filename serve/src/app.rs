@@ -17,7 +17,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::job::{Answer, AnswerParser, ChatJob, TextJob, Usage};
 use crate::metrics::Metrics;
 use crate::options::ServeOptions;
-use crate::prompt::{Prompter, Templates, Worker};
+use crate::prompt::{Prompter, Size, Templates, Worker};
 use crate::reasoning::Plain;
 use crate::sampling::{check_biases, token_biases};
 
@@ -184,10 +184,9 @@ impl App {
         let stops = job.generate.stop.clone();
         let app = Arc::clone(self);
         let prepared =
-            self.prompter.run(job.bytes(), move |worker| prepare(&app, worker, job)).await?;
-        let permits = Permits::of_grammar(self, prepared.request.constraint.is_some())?;
+            self.prompter.run(job.size(), move |worker| prepare(&app, worker, job)).await?;
         let stream = self.engine.submit(prepared.request)?;
-        Ok(Answer::new(vec![stream], prepared.parsers, stops, timer).with_permits(permits))
+        Ok(Answer::new(vec![stream], prepared.parsers, stops, timer).with_permits(prepared.permits))
     }
 
     /// Submits a job of texts, one stream for each prompt.
@@ -200,10 +199,8 @@ impl App {
         let stops = job.generate.stop.clone();
         let app = Arc::clone(self);
         let prepared =
-            self.prompter.run(job.bytes(), move |worker| prepare_text(&app, worker, job)).await?;
-        let (requests, prompts) = prepared;
-        let formed = requests.iter().any(|request| request.constraint.is_some());
-        let permits = Permits::of_grammar(self, formed)?;
+            self.prompter.run(job.size(), move |worker| prepare_text(&app, worker, job)).await?;
+        let (requests, prompts, permits) = prepared;
         let submit = |request| self.engine.submit(request);
         let streams = requests.into_iter().map(submit).collect::<Result<Vec<_>, _>>()?;
         let parser = |_| -> Box<dyn AnswerParser> { Box::new(Plain) };
@@ -225,8 +222,8 @@ impl App {
     /// As [`App::count_tokens`].
     pub(crate) async fn encode(self: &Arc<Self>, mut job: ChatJob) -> ApiResult<Vec<u32>> {
         let app = Arc::clone(self);
-        let bytes = job.bytes();
-        self.prompter.run(bytes, move |worker| encode(&app, worker, &mut job)).await
+        let size = Size::Texts(job.bytes());
+        self.prompter.run(size, move |worker| encode(&app, worker, &mut job)).await
     }
 
     /// Text of a job's prompt, as the template writes it.
@@ -234,7 +231,7 @@ impl App {
     /// # Errors
     /// As [`App::count_tokens`].
     pub(crate) async fn render(self: &Arc<Self>, mut job: ChatJob) -> ApiResult<String> {
-        let (app, bytes) = (Arc::clone(self), job.bytes());
+        let (app, size) = (Arc::clone(self), Size::Texts(job.bytes()));
         let render = move |worker: &Worker<'_>| {
             let (encoder, tools) = (worker.encoder(uses_tools(&job)), tool_list(&job));
             app.templates.dialect(uses_tools(&job)).convert(&mut job)?;
@@ -244,7 +241,7 @@ impl App {
             let text = text.map_err(teff_runtime::chat::ChatError::from)?;
             Ok(text + job.prefill.as_deref().unwrap_or_default())
         };
-        self.prompter.run(bytes, render).await
+        self.prompter.run(size, render).await
     }
 
     /// Makes strings of lists of texts, if the template knows no lists.
@@ -305,6 +302,8 @@ impl TextPrompts {
 struct Prepared {
     request: Request,
     parsers: Vec<Box<dyn AnswerParser>>,
+    /// Permits for the memory of its constraint.
+    permits: Permits,
 }
 
 /// True if the template is told of tools.
@@ -379,11 +378,16 @@ fn prepare(app: &App, worker: &Worker<'_>, mut job: ChatJob) -> ApiResult<Prepar
     }
     let mut request = Request::new(tokens, generate).with_choices(job.choices);
     request.deadline = app.options.deadline;
+    let mut permits = Permits::default();
     if let Some((grammar, param)) = reading.grammar() {
-        request = request.with_constraint(worker.compile(grammar, param)?);
+        let constraint = worker.compile(grammar, param, |bytes| {
+            permits = Permits::of_grammar(app, bytes)?;
+            Ok(())
+        });
+        request = request.with_constraint(constraint?);
     }
     check(app, worker, &request.generate, request.constraint.as_deref())?;
-    Ok(Prepared { request, parsers })
+    Ok(Prepared { request, parsers, permits })
 }
 
 /// Checks that an answer can begin: here, since a stream has no status left to tell of it.
@@ -402,7 +406,7 @@ fn prepare_text(
     app: &App,
     worker: &Worker<'_>,
     job: TextJob,
-) -> ApiResult<(Vec<Request>, TextPrompts)> {
+) -> ApiResult<(Vec<Request>, TextPrompts, Permits)> {
     if app.options.log_prompts {
         let prompts = &job.prompts;
         tracing::info!(?prompts, "prompt");
@@ -410,8 +414,12 @@ fn prepare_text(
     let context = app.engine.context();
     let mut generate = job.generate;
     generate.logit_bias = token_biases(&job.biases, worker.tokenizer)?;
+    let mut permits = Permits::default();
     let constraint = match &job.grammar {
-        Some((grammar, param)) => Some(worker.compile(grammar, param)?),
+        Some((grammar, param)) => Some(worker.compile(grammar, param, |bytes| {
+            permits = Permits::of_grammar(app, bytes)?;
+            Ok(())
+        })?),
         None => None,
     };
     check(app, worker, &generate, constraint.as_deref())?;
@@ -432,5 +440,5 @@ fn prepare_text(
         request.constraint = constraint.as_ref().map(|constraint| constraint.fork());
         requests.push(request);
     }
-    Ok((requests, all))
+    Ok((requests, all, permits))
 }

@@ -47,19 +47,14 @@ pub(crate) struct Permits {
     all: Option<OwnedSemaphorePermit>,
 }
 
-/// Memory of a request's grammar while it waits, in bytes, which its choices share until they run.
-pub(crate) const GRAMMAR: usize = 160 << 10;
-
 impl Permits {
-    /// Permits for the memory of a request's grammar, if it has one.
+    /// Permits for the memory of a request's grammar, which its choices share until they run.
     ///
     /// # Errors
     /// Status 429 if others have taken the memory.
-    pub(crate) fn of_grammar(app: &App, there: bool) -> ApiResult<Permits> {
+    pub(crate) fn of_grammar(app: &App, bytes: usize) -> ApiResult<Permits> {
         let mut permits = Permits::default();
-        if there {
-            permits.take(app, GRAMMAR.min(app.options.body_memory / 2))?;
-        }
+        permits.take(app, bytes.min(app.options.body_memory / 2))?;
         Ok(permits)
     }
 

@@ -22,6 +22,17 @@ pub(crate) enum Grammar {
     Language(Language),
 }
 
+impl Grammar {
+    /// Bytes of its text.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Grammar::JsonSchema(text) | Grammar::Regex(text) | Grammar::Lark(text) => text.len(),
+            // It is made of the schemas of tools, which count by themselves.
+            Grammar::JsonObject | Grammar::Language(_) => 0,
+        }
+    }
+}
+
 /// Compiler of grammars for one vocabulary.
 #[derive(Debug)]
 pub(crate) struct Grammars {
@@ -38,8 +49,14 @@ impl Grammars {
         Ok(Grammars { grammars, markup: Markup::of(tokenizer) })
     }
 
-    /// The constraint for a grammar; `param` is the field of the request that has it.
-    pub(crate) fn compile(&self, grammar: &Grammar, param: &str) -> ApiResult<Box<dyn Constraint>> {
+    /// The constraint for a grammar; `param` is the field of the request that has it. `take` is given the
+    /// bytes of memory that it will hold, before it takes them.
+    pub(crate) fn compile(
+        &self,
+        grammar: &Grammar,
+        param: &str,
+        take: impl FnOnce(usize) -> ApiResult<()>,
+    ) -> ApiResult<Box<dyn Constraint>> {
         let grammar = match grammar {
             Grammar::JsonSchema(schema) => structured::Grammar::JsonSchema(schema.clone()),
             Grammar::JsonObject => structured::Grammar::JsonObject,
@@ -47,6 +64,8 @@ impl Grammars {
             Grammar::Lark(lark) => structured::Grammar::Lark(lark.clone()),
             Grammar::Language(language) => structured::Grammar::Parts(self.markup.parts(language)),
         };
-        self.grammars.compile(&grammar).map_err(|e| ApiError::field(param, e))
+        let rules = self.grammars.rules(&grammar).map_err(|e| ApiError::field(param, e))?;
+        take(rules.memory())?;
+        rules.compile().map_err(|e| ApiError::field(param, e))
     }
 }

@@ -19,6 +19,7 @@ use crate::body::Permits;
 use crate::error::{ApiError, ApiResult};
 use crate::grammar::Grammar;
 use crate::metrics::Timer;
+use crate::prompt::Size;
 use crate::random;
 use crate::sampling::Bias;
 
@@ -58,6 +59,25 @@ impl ChatJob {
         let variables = self.variables.iter().map(|(_, value)| bytes(value));
         messages.chain(tools).chain(variables).sum::<usize>()
             + self.prefill.as_ref().map_or(0, String::len)
+    }
+
+    /// Its size, for the thread that prepares it.
+    pub(crate) fn size(&self) -> Size {
+        let texts = self.bytes();
+        let tools = self.uses_tools().then_some(self.tools.as_slice()).unwrap_or_default();
+        let strict = |tool: &Tool| {
+            let strict = tool.json.get("function").and_then(|f| f.get("strict"));
+            strict == Some(&Json::Bool(true))
+        };
+        let called = self.tool_choice != ToolChoice::Auto || tools.iter().any(strict);
+        match &self.grammar {
+            Some((grammar, _)) => Size::Grammar { texts, grammar: grammar.bytes() },
+            None if !tools.is_empty() && called => {
+                let schemas = tools.iter().flat_map(|tool| &tool.parameters).map(bytes);
+                Size::Grammar { texts, grammar: schemas.sum() }
+            }
+            None => Size::Texts(texts),
+        }
     }
 
     /// True if the model is told of tools.
@@ -104,6 +124,15 @@ impl TextJob {
     /// Bytes of all texts.
     pub(crate) fn bytes(&self) -> usize {
         self.prompts.iter().map(Prompt::bytes).sum()
+    }
+
+    /// Its size, for the thread that prepares it.
+    pub(crate) fn size(&self) -> Size {
+        let texts = self.bytes();
+        match &self.grammar {
+            Some((grammar, _)) => Size::Grammar { texts, grammar: grammar.bytes() },
+            None => Size::Texts(texts),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::chat::read_job;
 use crate::completions::prompts;
 use crate::error::{ApiError, ApiResult};
 use crate::json::Fields;
+use crate::prompt::Size;
 use crate::sampling::Common;
 use crate::tokens::ids;
 
@@ -66,7 +67,7 @@ async fn save(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<
     } else if fields.get("prompt").is_some() {
         let prompt = prompts(&fields, 1)?.remove(0);
         app.prompter
-            .run(prompt.bytes(), move |worker| Ok(prompt.encode(worker.tokenizer)?.0))
+            .run(Size::Texts(prompt.bytes()), move |worker| Ok(prompt.encode(worker.tokenizer)?.0))
             .await?
     } else {
         let mut job = read_job(&fields, &Common::read(&fields, &app.options)?)?;

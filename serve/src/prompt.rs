@@ -19,11 +19,28 @@ use crate::error::{ApiError, ApiResult};
 use crate::grammar::{Grammar, Grammars};
 use crate::tools::Dialect;
 
-/// Number of threads for short texts. There is another one for long ones.
+/// Number of threads for short texts. There is one for grammars, and one for what is long.
 const THREADS: usize = 2;
 
 /// Bytes of texts from which on they are long: about a tenth of a second of work.
 const LONG: usize = 1 << 18;
+
+/// Bytes of a grammar from which on it is long: about a hundredth of a second of work.
+const LONG_GRAMMAR: usize = 1 << 11;
+
+/// Work of a closure by what it reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Size {
+    /// Texts of so many bytes.
+    Texts(usize),
+    /// Texts, and a grammar of so many bytes: even short ones may take a second.
+    Grammar {
+        /// Bytes of texts.
+        texts: usize,
+        /// Bytes of the grammar.
+        grammar: usize,
+    },
+}
 
 type Work = Box<dyn FnOnce(&Worker<'_>) + Send>;
 
@@ -134,13 +151,19 @@ impl<'m> Worker<'m> {
         self.tools.as_ref().filter(|_| tools).unwrap_or(&self.plain)
     }
 
-    /// The constraint for a grammar; `param` is the field of the request that has it.
+    /// The constraint for a grammar; `param` is the field of the request that has it. `take` is given the
+    /// bytes of memory that it will hold, before it takes them.
     ///
     /// # Errors
-    /// [`ApiError`] that names the part of the grammar that is not supported.
-    pub(crate) fn compile(&self, grammar: &Grammar, param: &str) -> ApiResult<Box<dyn Constraint>> {
+    /// [`ApiError`] that names the part of the grammar that is not supported, or that of `take`.
+    pub(crate) fn compile(
+        &self,
+        grammar: &Grammar,
+        param: &str,
+        take: impl FnOnce(usize) -> ApiResult<()>,
+    ) -> ApiResult<Box<dyn Constraint>> {
         let grammars = self.grammars.as_ref().map_err(|e| ApiError::field(param, e))?;
-        grammars.compile(grammar, param)
+        grammars.compile(grammar, param, take)
     }
 }
 
@@ -148,6 +171,7 @@ impl<'m> Worker<'m> {
 #[derive(Debug)]
 pub(crate) struct Prompter {
     short: Sender<Work>,
+    grammars: Sender<Work>,
     long: Sender<Work>,
 }
 
@@ -176,15 +200,19 @@ impl Prompter {
             }
             Ok::<_, String>(sender)
         };
-        Ok(Prompter { short: start(THREADS, "prompt")?, long: start(1, "long")? })
+        Ok(Prompter {
+            short: start(THREADS, "prompt")?,
+            grammars: start(1, "grammars")?,
+            long: start(1, "long")?,
+        })
     }
 
     /// Runs a closure on one of the threads and returns its result. If the future is dropped before its
-    /// turn comes, the closure doesn't run. It has texts of so many bytes: long texts wait for each other, and
-    /// short ones never for them.
+    /// turn comes, the closure doesn't run. Long texts and grammars wait for each other, short ones never for
+    /// them, and texts without a grammar for none that have one.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        bytes: usize,
+        size: Size,
         f: impl FnOnce(&Worker<'_>) -> ApiResult<T> + Send + 'static,
     ) -> ApiResult<T> {
         let (reply, result) = oneshot::channel();
@@ -195,7 +223,12 @@ impl Prompter {
                 let _ = reply.send(done.unwrap_or_else(failed));
             }
         });
-        let sender = if bytes < LONG { &self.short } else { &self.long };
+        let sender = match size {
+            Size::Texts(LONG..) | Size::Grammar { texts: LONG.., .. } => &self.long,
+            Size::Grammar { grammar: LONG_GRAMMAR.., .. } => &self.long,
+            Size::Grammar { .. } => &self.grammars,
+            Size::Texts(_) => &self.short,
+        };
         sender.send(work).map_err(|_| ApiError::ending())?;
         result.await.unwrap_or_else(|_| Err(ApiError::ending()))
     }
@@ -239,8 +272,8 @@ mod tests {
         let templates = Templates::choose(&model, Some("{{ messages[0].content }}"));
         let prompter = Prompter::start(&model, &templates).unwrap();
         let (go_on, wait) = mpsc::channel::<()>();
-        let first = prompter.run(LONG, move |_| Ok(wait.recv().is_ok()));
-        let second = prompter.run(LONG, |_| Ok(()));
+        let first = prompter.run(Size::Texts(LONG), move |_| Ok(wait.recv().is_ok()));
+        let second = prompter.run(Size::Texts(LONG), |_| Ok(()));
         tokio::pin!(first, second);
         for _ in 0..20 {
             // Each is sent when it is first polled. The second one waits for the first.
@@ -248,7 +281,7 @@ mod tests {
                 biased;
                 _ = &mut first => panic!("it waits"),
                 _ = &mut second => panic!("two long texts at the same time"),
-                done = prompter.run(LONG - 1, |_| Ok(())) => done.unwrap(),
+                done = prompter.run(Size::Texts(LONG - 1), |_| Ok(())) => done.unwrap(),
             }
         }
         go_on.send(()).unwrap();

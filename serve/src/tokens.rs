@@ -12,6 +12,7 @@ use crate::app::Shared;
 use crate::body::JsonBody;
 use crate::error::{ApiError, ApiResult};
 use crate::json::{Fields, whole};
+use crate::prompt::Size;
 
 /// The routes.
 pub(crate) fn routes() -> Router<Shared> {
@@ -57,7 +58,7 @@ async fn tokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiRes
     let fields = Fields::of_body(&body)?;
     app.options.check_model(&fields)?;
     let Text { content, add, specials, pieces } = read(&fields)?;
-    let tokens = app.prompter.run(content.len(), move |worker| {
+    let tokens = app.prompter.run(Size::Texts(content.len()), move |worker| {
         let tokenizer = worker.tokenizer;
         let mut ids = Vec::new();
         ids.extend(tokenizer.bos().filter(|_| add && tokenizer.add_bos()));
@@ -85,7 +86,7 @@ async fn detokenize(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiR
     let fields = Fields::of_body(&body)?;
     app.options.check_model(&fields)?;
     let ids = ids(&fields, "tokens")?.unwrap_or_default();
-    let text = app.prompter.run(size_of_val(&ids[..]), move |worker| {
+    let text = app.prompter.run(Size::Texts(size_of_val(&ids[..])), move |worker| {
         let text = worker.tokenizer.decode(&ids);
         text.map_err(|e| ApiError::field("tokens", e))
     });

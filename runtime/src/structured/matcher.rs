@@ -193,7 +193,8 @@ mod tests {
         let parts = BpeParts { ids, ..BpeParts::new(texts, [], Splitter::Gpt2) };
         let tokenizer = Tokenizer::byte_bpe(parts).unwrap();
         let grammars = Grammars::new(&tokenizer, 4).unwrap();
-        let matcher = grammars.matcher(&Grammar::Regex("ab|cb".into())).unwrap();
+        let rules = grammars.rules(&Grammar::Regex("ab|cb".into())).unwrap();
+        let matcher = grammars.matcher(rules.rules).unwrap();
         let first = Held::new(matcher, grammars.ends.clone(), 4);
         let (mut second, mut third) = (first.copy(), first.copy());
         assert!(

@@ -119,62 +119,19 @@ impl Grammars {
     /// # Errors
     /// [`GrammarError`], which names the keyword, the place or the limit.
     pub fn compile(&self, grammar: &Grammar) -> Result<Box<dyn Constraint>, GrammarError> {
-        // llguidance compiles rules within rules recursively, as deep as the limits allow.
-        let compile = || self.matcher(grammar);
-        let done = std::thread::scope(|scope| {
-            let thread =
-                std::thread::Builder::new().name("grammar".into()).stack_size(limits::STACK);
-            let thread = thread.spawn_scoped(scope, compile);
-            thread.map(std::thread::ScopedJoinHandle::join)
-        });
-        let matcher = match done {
-            Ok(Ok(matcher)) => matcher?,
-            Ok(Err(_)) => {
-                return Err(GrammarError::Refused { reason: "compiling it panicked".into() });
-            }
-            Err(e) => return Err(GrammarError::Refused { reason: format!("no thread: {e}") }),
-        };
-        let mut held = matcher::Held::new(matcher, self.ends.clone(), self.vocab);
-        // A grammar such as `start: start` has no first token.
-        if let Err(e) = held.mask(&mut vec![0; self.vocab.div_ceil(32)]) {
-            let (at, reason) = (String::new(), e.message);
-            return Err(GrammarError::Unsatisfiable { at, reason });
-        }
-        Ok(Box::new(held))
+        self.rules(grammar)?.compile()
     }
 
-    fn matcher(&self, grammar: &Grammar) -> Result<Matcher, GrammarError> {
-        let text = |text: String| schema::Lark { text, schemas: Vec::new() };
-        let mut nested = Vec::new();
-        let lark = match grammar {
-            Grammar::JsonSchema(schema) => schema::lark(schema)?,
-            Grammar::JsonObject => schema::lark(r#"{"type": "object"}"#)?,
-            Grammar::Regex(regex) => text(format!("start: {}\n", pattern::whole(regex)?)),
-            Grammar::Lark(lark) => {
-                lark::check(lark)?;
-                text(lark.clone())
-            }
-            Grammar::Parts(parts) => {
-                let (start, schemas) = parts::lark(parts)?;
-                let mut all = text(start);
-                for (name, lark) in schemas {
-                    all.schemas.extend(lark.schemas);
-                    nested.push(GrammarWithLexer {
-                        name: Some(name),
-                        ..GrammarWithLexer::from_lark(lark.text)
-                    });
-                }
-                all
-            }
-        };
-        let schemas = lark.schemas.into_iter().map(|(name, schema)| GrammarWithLexer {
-            name: Some(name),
-            ..GrammarWithLexer::from_json_schema(schema)
-        });
-        let schemas = nested.into_iter().chain(schemas);
-        let start = GrammarWithLexer { name: None, ..GrammarWithLexer::from_lark(lark.text) };
-        let grammars = core::iter::once(start).chain(schemas).collect();
-        let grammar = TopLevelGrammar { grammars, max_tokens: None };
+    /// Rules that `grammar` becomes, to be compiled once there is memory for them.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn rules(&self, grammar: &Grammar) -> Result<Rules, GrammarError> {
+        let (rules, bytes) = on_large_stack(|| rules(grammar))?;
+        Ok(Rules { grammars: self.clone(), rules, bytes })
+    }
+
+    fn matcher(&self, grammar: TopLevelGrammar) -> Result<Matcher, GrammarError> {
         let limits = self.factory.limits().clone();
         let tokens = self.factory.tok_env().clone();
         let compile = || GrammarInit::Serialized(grammar).to_internal(Some(tokens), limits);
@@ -192,6 +149,107 @@ impl Grammars {
         let parser = self.factory.create_parser_from_init_default(init).map_err(refused)?;
         Ok(Matcher::new(Ok(parser)))
     }
+}
+
+/// Memory of the rules of any grammar, in bytes.
+const MEMORY: usize = 160 << 10;
+
+/// Memory for each byte of rules.
+const MEMORY_OF_BYTE: usize = 192;
+
+/// Rules of a grammar that are not compiled yet.
+pub struct Rules {
+    grammars: Grammars,
+    rules: TopLevelGrammar,
+    /// Bytes of their text.
+    bytes: usize,
+}
+
+impl core::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Rules").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Rules {
+    /// Bytes of memory that the constraint will hold until a text goes on under it, at most: 160 KiB, and more for
+    /// long rules. Forks share them until then.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        MEMORY + self.bytes.saturating_mul(MEMORY_OF_BYTE)
+    }
+
+    /// Constraint that holds a text to the rules from its first token on.
+    ///
+    /// # Errors
+    /// [`GrammarError`], which names the limit, or the place in a grammar that a user wrote.
+    pub fn compile(self) -> Result<Box<dyn Constraint>, GrammarError> {
+        let Rules { grammars, rules, .. } = self;
+        let matcher = on_large_stack(|| grammars.matcher(rules))?;
+        let mut held = matcher::Held::new(matcher, grammars.ends.clone(), grammars.vocab);
+        // A grammar such as `start: start` has no first token.
+        if let Err(e) = held.mask(&mut vec![0; grammars.vocab.div_ceil(32)]) {
+            let (at, reason) = (String::new(), e.message);
+            return Err(GrammarError::Unsatisfiable { at, reason });
+        }
+        Ok(Box::new(held))
+    }
+}
+
+/// Result of work in a thread of its own: llguidance compiles rules within rules recursively, as deep as the limits
+/// allow.
+fn on_large_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, GrammarError> + Send,
+) -> Result<T, GrammarError> {
+    let done = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("grammar".into()).stack_size(limits::STACK);
+        thread.spawn_scoped(scope, work).map(std::thread::ScopedJoinHandle::join)
+    });
+    match done {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err(GrammarError::Refused { reason: "compiling it panicked".into() }),
+        Err(e) => Err(GrammarError::Refused { reason: format!("no thread: {e}") }),
+    }
+}
+
+/// The rules of a grammar, and the bytes of their text.
+fn rules(grammar: &Grammar) -> Result<(TopLevelGrammar, usize), GrammarError> {
+    let text = |text: String| schema::Lark { text, schemas: Vec::new() };
+    let mut nested = Vec::new();
+    let lark = match grammar {
+        Grammar::JsonSchema(schema) => schema::lark(schema)?,
+        Grammar::JsonObject => schema::lark(r#"{"type": "object"}"#)?,
+        Grammar::Regex(regex) => text(format!("start: {}\n", pattern::whole(regex)?)),
+        Grammar::Lark(lark) => {
+            lark::check(lark)?;
+            text(lark.clone())
+        }
+        Grammar::Parts(parts) => {
+            let (start, schemas) = parts::lark(parts)?;
+            let mut all = text(start);
+            for (name, lark) in schemas {
+                all.schemas.extend(lark.schemas);
+                nested.push(GrammarWithLexer {
+                    name: Some(name),
+                    ..GrammarWithLexer::from_lark(lark.text)
+                });
+            }
+            all
+        }
+    };
+    let written = |json: &serde_json::Value| json.to_string().len();
+    let bytes = lark.text.len()
+        + nested.iter().flat_map(|n| &n.lark_grammar).map(String::len).sum::<usize>()
+        + lark.schemas.iter().map(|(_, schema)| written(schema)).sum::<usize>();
+    let schemas = lark.schemas.into_iter().map(|(name, schema)| GrammarWithLexer {
+        name: Some(name),
+        ..GrammarWithLexer::from_json_schema(schema)
+    });
+    let schemas = nested.into_iter().chain(schemas);
+    let start = GrammarWithLexer { name: None, ..GrammarWithLexer::from_lark(lark.text) };
+    let grammars = core::iter::once(start).chain(schemas).collect();
+    let grammar = TopLevelGrammar { grammars, max_tokens: None };
+    Ok((grammar, bytes))
 }
 
 /// The error for one of llguidance.

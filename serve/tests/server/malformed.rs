@@ -1,5 +1,8 @@
 //! Requests that are wrong: each gets a 4xx with a JSON object, and the server goes on.
 
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
 use serde_json::{Value, json};
 
 use crate::common::{options, start};
@@ -264,12 +267,78 @@ fn grammars_count_until_the_end() {
     first.post("/v1/completions", &kept);
     assert_eq!(first.head().status, 200);
     assert_eq!(server.refused("/v1/completions", &formed, 429)["code"], "too_many_requests");
+    // The memory is asked for before it is taken: this one can't be compiled.
+    let wrong = json!({ "prompt": "x", "max_tokens": 1, "grammar": "start: missing" });
+    assert_eq!(server.refused("/v1/completions", &wrong, 429)["code"], "too_many_requests");
     assert_eq!(
         server.post("/v1/completions", &json!({ "prompt": "x", "max_tokens": 1 })).status,
         200
     );
     drop(first);
     server.until("there is room", |s| s.post("/v1/completions", &formed).status == 200);
+}
+
+/// A schema that takes about a tenth of a second for each 500 properties.
+fn large_schema(properties: usize) -> Value {
+    let names = (0..properties).map(|i| (format!("name{i}"), json!({ "type": "string" })));
+    json!({ "type": "object", "properties": names.collect::<serde_json::Map<_, _>>() })
+}
+
+#[test]
+fn long_grammars_count_more() {
+    let mut small = options();
+    (small.body_limit, small.body_memory) = (64 << 10, 2 << 20);
+    let server = start(small);
+    let formed = json!({ "prompt": "x", "max_tokens": 1, "json_schema": large_schema(300) });
+    server.ok("/v1/completions", &formed);
+    let regex = json!({ "prompt": "x", "max_tokens": 1, "regex": "a+" });
+    let kept = json!({
+        "prompt": "Once", "max_tokens": 400, "logprobs": 20, "n": 4, "stream": true,
+        "grammar": format!("start: /(.|\\n)*/ | {}", vec!["\"x\""; 2000].join(" ")),
+    });
+    let mut first = server.connect_narrow();
+    first.post("/v1/completions", &kept);
+    assert_eq!(first.head().status, 200);
+    assert_eq!(server.refused("/v1/completions", &formed, 429)["code"], "too_many_requests");
+    server.ok("/v1/completions", &regex);
+    drop(first);
+    server.until("there is room", |s| s.post("/v1/completions", &formed).status == 200);
+}
+
+#[test]
+fn short_requests_pass_by_grammars() {
+    let server = start(options());
+    let slow = json!({ "prompt": "x", "max_tokens": 0, "json_schema": large_schema(800) });
+    let chat = json!({
+        "messages": [{ "role": "user", "content": "x" }], "max_tokens": 0,
+        "response_format": { "type": "json_object", "schema": large_schema(800) },
+    });
+    let (done, sent) = (AtomicUsize::new(0), Barrier::new(9));
+    std::thread::scope(|scope| {
+        for i in 0..8 {
+            let (server, done, sent) = (&server, &done, &sent);
+            let (path, body) = match i % 2 {
+                0 => ("/v1/completions", &slow),
+                _ => ("/v1/chat/completions", &chat),
+            };
+            scope.spawn(move || {
+                let mut client = server.connect();
+                client.post(path, body);
+                sent.wait();
+                assert_eq!(client.answer().status, 200);
+                done.fetch_add(1, SeqCst);
+            });
+        }
+        sent.wait();
+        for _ in 0..3 {
+            server.ok("/v1/completions", &json!({ "prompt": "x", "max_tokens": 0 }));
+            server.ok("/tokenize", &json!({ "content": "x" }));
+            let formed = json!({ "prompt": "x", "max_tokens": 0, "regex": "a+" });
+            server.ok("/v1/completions", &formed);
+        }
+        let done = done.load(SeqCst);
+        assert!(done < 4, "{done} of 8 before them");
+    });
 }
 
 #[test]
