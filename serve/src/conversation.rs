@@ -7,7 +7,7 @@ use teff_runtime::template::Json;
 use crate::error::{ApiError, ApiResult};
 use crate::grammar::Grammar;
 use crate::job::{Tool, ToolChoice};
-use crate::json::{Fields, fields_to_template, to_template, type_name};
+use crate::json::{Fields, fields_to_template, rounded, to_template, type_name};
 
 /// Maximum number of tools.
 pub(crate) const MAX_TOOLS: usize = 512;
@@ -173,6 +173,10 @@ fn tool_calls(fields: &Fields<'_>, calls: &[Value]) -> ApiResult<Json> {
             && let Ok(object @ Json::Object(_)) = Json::parse(text.as_bytes())
             && let Some(place) = entry(&mut call, "function").and_then(|f| entry(f, "arguments"))
         {
+            if let Some(number) = rounded(text) {
+                let what = "of which 64 bits don't hold all digits";
+                return Err(function.error("arguments", format_args!("has {number}, {what}")));
+            }
             *place = object;
         }
         all.push(call);
@@ -331,14 +335,7 @@ pub(crate) fn grammar(fields: &Fields<'_>) -> ApiResult<Option<(Grammar, String)
 /// A schema: an object or a boolean.
 pub(crate) fn schema_of(fields: &Fields<'_>, name: &str, schema: &Value) -> ApiResult<Grammar> {
     match schema {
-        Value::Object(_) | Value::Bool(_) => match crate::json::rounded(schema) {
-            Some(n) => {
-                let what =
-                    format_args!("has the number {n:e}, of which 64 bits don't hold all digits");
-                Err(fields.error(name, what))
-            }
-            None => Ok(Grammar::JsonSchema(schema.to_string())),
-        },
+        Value::Object(_) | Value::Bool(_) => Ok(Grammar::JsonSchema(schema.to_string())),
         // Some programs send the schema as text.
         Value::String(text) if crate::json::parse(text.as_bytes()).is_ok_and(|v| v.is_object()) => {
             Ok(Grammar::JsonSchema(text.clone()))

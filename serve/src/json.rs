@@ -11,7 +11,7 @@ use crate::error::{ApiError, ApiResult};
 
 mod bounded;
 
-pub(crate) use bounded::{MAX_VALUES, parse};
+pub(crate) use bounded::{MAX_VALUES, parse, rounded};
 
 /// Fields of a JSON object. `null` counts as absent.
 #[derive(Clone, Copy, Debug)]
@@ -186,17 +186,6 @@ pub(crate) fn to_template(value: &Value) -> Json {
 /// The object for a template.
 pub(crate) fn fields_to_template(map: &Map<String, Value>) -> Json {
     Json::Object(map.iter().map(|(key, value)| (key.clone(), to_template(value))).collect())
-}
-
-/// A number that the reader of the body may have rounded, since 64 bits don't hold all of its kind.
-pub(crate) fn rounded(value: &Value) -> Option<f64> {
-    const EXACT: f64 = (1u64 << 53) as f64;
-    match value {
-        Value::Number(n) if n.is_f64() => n.as_f64().filter(|n| n.abs() >= EXACT),
-        Value::Array(all) => all.iter().find_map(rounded),
-        Value::Object(map) => map.values().find_map(rounded),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -34,18 +34,22 @@ use super::args::{Args, bytes, option, switch};
 use super::common::{CommonArgs, generate};
 use super::json::{Object, string};
 use super::machine::{Progress, counted, ms, peak_bytes, per_second};
+use super::structured::Forms;
 use super::tokenize::no_tokenizer;
 use super::{Failure, interrupt, print_error, run};
 
 mod answers;
+mod form;
 mod input;
 mod line;
 #[cfg(feature = "chat")]
 mod talk;
 
 use answers::{Answers, Digest};
+use form::Form;
+pub(super) use form::Source;
 use input::{Lines, MAX_LINE, Next, Raw};
-use line::{Line, Prompt};
+use line::{Line, Own, Prompt};
 #[cfg(feature = "chat")]
 use talk::Templates;
 
@@ -77,8 +81,10 @@ Batches: with --out, each line of the file of -f is a prompt in JSON: a text, or
 \"chat_template_kwargs\"), for which the model's chat template writes the prompt. An object may also \
 have an \"id\", and max_tokens, temperature, top_p, top_k, min_p, seed, stop, presence_penalty, \
 frequency_penalty, repeat_penalty, repeat_last_n, logit_bias and ignore_eos in place of the options; \
-other members are errors. --json-schema, --json, --regex and --grammar hold all texts; one that is cut \
-is an error. The seed of line I, counted from 0, is that of --seed plus I.
+other members are errors. --json-schema, --json, --regex and --grammar hold all texts to a form but those whose \
+object has one of its own: \"response_format\" as of requests to a server ({\"type\": \"json_schema\", \
+\"json_schema\": {\"schema\": ..}}, json_object or text), or \"json_schema\" (a schema), \"regex\" or \
+\"grammar\" (texts). A text of a form that is cut is an error; without max_tokens and -n it has no limit. The seed of line I, counted from 0, is that of --seed plus I.
 
 Each answer is a line, in the same order: an object with index, key, id, text, finish, prompt_tokens \
 and tokens, or with an error in place of the last four. If the command is ended and given again, it \
@@ -155,6 +161,8 @@ struct Options {
     /// What all texts are held to.
     form: Option<super::structured::Form>,
     generate: Generate,
+    /// True if the options limit the number of tokens.
+    limited: bool,
     timeout: Option<Duration>,
     stats: bool,
 }
@@ -215,6 +223,7 @@ fn read(args: &Args) -> Result<Options, Failure> {
         template,
         form,
         generate,
+        limited: args.has("predict"),
         timeout: run::seconds(args, "timeout")?,
         stats: args.has("stats"),
     })
@@ -315,8 +324,13 @@ struct Asker<'m> {
     #[cfg(feature = "chat")]
     templates: Templates<'m>,
     defaults: Generate,
-    /// Constraint of every text.
+    /// Constraint of every text whose line says nothing else.
     constraint: Option<Box<dyn Constraint>>,
+    /// True if the options limit the number of tokens.
+    limited: bool,
+    model: &'m Model,
+    /// Forms of lines, once there is one.
+    forms: Option<Result<Forms, String>>,
 }
 
 impl<'m> Asker<'m> {
@@ -329,6 +343,9 @@ impl<'m> Asker<'m> {
             templates: Templates::new(model, tokenizer, options.template.as_deref())?,
             defaults: options.generate.clone(),
             constraint,
+            limited: options.limited,
+            model,
+            forms: None,
         })
     }
 
@@ -348,17 +365,36 @@ impl<'m> Asker<'m> {
         let mut generate = self.defaults.clone();
         generate.sampling.seed = generate.sampling.seed.wrapping_add(index as u64);
         let Line { id, ask } = line::parse(&raw.bytes, &generate);
-        let request = ask.and_then(|(prompt, generate)| {
-            if self.constraint.is_some() && generate.ignore_eos {
-                return Err("ignore_eos goes on after the text's end, which its form says".into());
+        (id, ask.and_then(|(prompt, generate, own)| self.formed(prompt, generate, own)))
+    }
+
+    /// The request for a text of the form that its line or the options say.
+    fn formed(
+        &mut self,
+        prompt: Prompt,
+        mut generate: Generate,
+        own: Own,
+    ) -> Result<Request, String> {
+        let constraint = match &own.form {
+            None => self.constraint.as_ref().map(|constraint| constraint.fork()),
+            Some(Form::Free) => None,
+            Some(Form::Held(source, name)) => {
+                let forms = self.forms.get_or_insert_with(|| Forms::new(self.model));
+                let forms = forms.as_mut().map_err(|e| format!("{name}: {e}"))?;
+                Some(forms.constraint(source).map_err(|e| format!("{name}: {e}"))?)
             }
-            self.request(prompt, generate)
-        });
-        let formed = |request: Request| match &self.constraint {
-            Some(constraint) => request.with_constraint(constraint.fork()),
-            None => request,
         };
-        (id, request.map(formed))
+        if constraint.is_some() && generate.ignore_eos {
+            return Err("ignore_eos goes on after the text's end, which its form says".into());
+        }
+        if own.form.is_some() && !own.limited && !self.limited {
+            generate.max_tokens = if constraint.is_some() { None } else { Some(run::MOST) };
+        }
+        let request = self.request(prompt, generate)?;
+        Ok(match constraint {
+            Some(constraint) => request.with_constraint(constraint),
+            None => request,
+        })
     }
 
     fn request(&mut self, prompt: Prompt, generate: Generate) -> Result<Request, String> {
@@ -397,7 +433,7 @@ struct Entry {
 
 enum State {
     /// The engine computes it, or will.
-    Asked { stream: Stream, text: String, prompt_tokens: usize },
+    Asked { stream: Stream, text: String, prompt_tokens: usize, formed: bool },
     /// The line of the answer.
     Done { line: String, error: bool },
 }
@@ -480,18 +516,18 @@ impl Batch<'_> {
         }
         let asked = match request {
             Ok(request) => {
-                let prompt_tokens = request.prompt.len();
+                let known = (request.prompt.len(), request.constraint.is_some());
                 match self.engine.submit(request) {
-                    Ok(stream) => Ok((stream, prompt_tokens)),
+                    Ok(stream) => Ok((stream, known)),
                     Err(e) => Err(of_line(e)?),
                 }
             }
             Err(why) => Err(why),
         };
         let state = match asked {
-            Ok((stream, prompt_tokens)) => {
+            Ok((stream, (prompt_tokens, formed))) => {
                 self.asked += 1;
-                State::Asked { stream, text: String::new(), prompt_tokens }
+                State::Asked { stream, text: String::new(), prompt_tokens, formed }
             }
             Err(why) => failed(&head, &why),
         };
@@ -506,7 +542,7 @@ impl Batch<'_> {
         for entry in &mut self.window {
             while let State::Asked { stream, .. } = &mut entry.state {
                 let Some(event) = stream.next_timeout(core::mem::take(&mut wait)) else { break };
-                entry.take(event, self.asker.constraint.is_some())?;
+                entry.take(event)?;
                 if let State::Done { .. } = entry.state {
                     self.asked -= 1;
                 }
@@ -563,12 +599,14 @@ impl Batch<'_> {
 
 impl Entry {
     /// Goes on by an event of its stream. A text that is held to a form and was cut is an error.
-    fn take(&mut self, event: Event, formed: bool) -> Result<(), Failure> {
-        let State::Asked { text, prompt_tokens, .. } = &mut self.state else { return Ok(()) };
+    fn take(&mut self, event: Event) -> Result<(), Failure> {
+        let State::Asked { text, prompt_tokens, formed, .. } = &mut self.state else {
+            return Ok(());
+        };
         match event {
             Event::Piece { piece, .. } => text.push_str(&piece.text),
             Event::Finished { finish: Finish::Length | Finish::ContextFull, generated, .. }
-                if formed =>
+                if *formed =>
             {
                 self.state = failed(&self.head, &run::cut(generated))
             }

@@ -54,7 +54,13 @@ const CPU: Means = Nothing("Teff computes on the CPU, without a GPU");
 const STEPS: Means = Nothing("Teff chooses the size of steps, and the text is the same for each");
 const CORES: Means =
     Nothing("threads aren't bound to cores: start teff by taskset, nice or numactl");
-const LOGS: Means = Nothing("there is no log: --stats prints statistics");
+const LOGS: Means = Nothing(
+    "`teff serve --log LEVEL` says how much is logged, on standard error; other commands have no log, \
+     and --stats prints statistics",
+);
+const KV: Means = Refused("keys and values are cached in one format: --kv f32, f16 or q8");
+const NO_JINJA: Means = Refused("--chat-template NAME takes a built-in template, such as chatml");
+const EMBEDDINGS: Means = Refused("embeddings aren't here yet: leave it out");
 
 pub(crate) const DOWNLOAD: &str = "Teff does not download: fetch the model first, with `hf download \
                                    OWNER/REPO --local-dir DIR` or `curl -L -O URL`, and give the \
@@ -142,16 +148,8 @@ const MODEL: &[Habit] = &[
     habit("--perf", Value::None, LOGS),
     habit("--no-warmup", Value::None, Same),
     habit("--warmup", Value::None, Nothing("there is nothing to warm up")),
-    habit(
-        "-ctk --cache-type-k",
-        Value::One,
-        Refused("keys and values are cached in one format: --kv f32, f16 or q8"),
-    ),
-    habit(
-        "-ctv --cache-type-v",
-        Value::One,
-        Refused("keys and values are cached in one format: --kv f32, f16 or q8"),
-    ),
+    habit("-ctk --cache-type-k", Value::One, KV),
+    habit("-ctv --cache-type-v", Value::One, KV),
     habit("--lora", Value::One, ADAPTER),
     habit("--lora-scaled", Value::One, ADAPTER),
     habit("--control-vector", Value::One, ADAPTER),
@@ -192,17 +190,38 @@ const DRAFT: Means = Refused("there are no draft models yet: leave it out, the t
 
 const ANEW: Means = Nothing("a prompt is read anew by each command");
 
+/// Flags of `run`, `chat` and `serve`.
+const WRITING: &[Habit] = &[
+    habit("--jinja", Value::None, Same),
+    habit("--no-context-shift", Value::None, Same),
+    habit("--context-shift", Value::None, Nothing("a full context ends the text")),
+    habit("--keep", Value::One, Nothing("a full context ends the text, and nothing is shifted")),
+    habit(
+        "-sp --special",
+        Value::None,
+        Refused(
+            "special tokens aren't written: `teff logits` and \
+          `teff detokenize` show them",
+        ),
+    ),
+    habit("-md --model-draft", Value::One, DRAFT),
+    habit("--draft --draft-n --draft-max", Value::One, DRAFT),
+    habit("--draft-min --draft-n-min", Value::One, DRAFT),
+    habit("--draft-p-min", Value::One, DRAFT),
+    habit("-hfd -hfrd --hf-repo-draft", Value::One, DRAFT),
+    habit("-cd --ctx-size-draft", Value::One, DRAFT),
+    habit("-td --threads-draft", Value::One, DRAFT),
+    habit("-ngld --gpu-layers-draft --n-gpu-layers-draft", Value::One, DRAFT),
+    habit("-devd --device-draft", Value::One, DRAFT),
+];
+
 /// Flags of `run` and `chat`.
 const TEXT: &[Habit] = &[
-    habit("--jinja", Value::None, Same),
     habit("--no-display-prompt", Value::None, Same),
     habit("--simple-io", Value::None, Same),
     habit("--no-escape", Value::None, Same),
     habit("--nowordwrap", Value::None, Same),
-    habit("--no-context-shift", Value::None, Same),
     habit("-co --color", Value::Maybe, Nothing("text is written as it is")),
-    habit("--context-shift", Value::None, Nothing("a full context ends the text")),
-    habit("--keep", Value::One, Nothing("a full context ends the text, and nothing is shifted")),
     habit("--keepalive", Value::One, Nothing("the model is loaded for one command")),
     habit("--prompt-cache", Value::One, ANEW),
     habit("--prompt-cache-all", Value::None, ANEW),
@@ -217,14 +236,6 @@ const TEXT: &[Habit] = &[
         Refused("a prompt is a text in UTF-8: -f FILE reads it from a file"),
     ),
     habit("-cb --cont-batching", Value::None, Nothing("there is one text at a time")),
-    habit(
-        "-sp --special",
-        Value::None,
-        Refused(
-            "special tokens aren't written: `teff logits` and \
-          `teff detokenize` show them",
-        ),
-    ),
     habit(
         "--verbose-prompt",
         Value::None,
@@ -243,15 +254,6 @@ const TEXT: &[Habit] = &[
         Value::One,
         Refused("--json writes JSON, and --json-schema that of a schema"),
     ),
-    habit("-md --model-draft", Value::One, DRAFT),
-    habit("--draft --draft-n --draft-max", Value::One, DRAFT),
-    habit("--draft-min --draft-n-min", Value::One, DRAFT),
-    habit("--draft-p-min", Value::One, DRAFT),
-    habit("-hfd -hfrd --hf-repo-draft", Value::One, DRAFT),
-    habit("-cd --ctx-size-draft", Value::One, DRAFT),
-    habit("-td --threads-draft", Value::One, DRAFT),
-    habit("-ngld --gpu-layers-draft --n-gpu-layers-draft", Value::One, DRAFT),
-    habit("-devd --device-draft", Value::One, DRAFT),
     habit("--image", Value::One, PICTURES),
     habit("--audio", Value::One, PICTURES),
     habit(
@@ -335,11 +337,7 @@ const CHATTING: &[Habit] = &[
     habit("--reasoning-budget", Value::One, THINKING),
     habit("--think", Value::Maybe, THINKING),
     habit("--hidethinking", Value::None, THINKING),
-    habit(
-        "--no-jinja",
-        Value::None,
-        Refused("--chat-template NAME takes a built-in template, such as chatml"),
-    ),
+    habit("--no-jinja", Value::None, NO_JINJA),
     habit("-i --interactive", Value::None, Same),
     habit("-if --interactive-first", Value::None, Same),
     habit(
@@ -375,7 +373,7 @@ const BENCH: &[Habit] = &[
     habit("--no-host", Value::Maybe, CPU),
     habit("--delay", Value::One, Nothing("the measurements follow each other")),
     habit("--progress", Value::None, Nothing("a terminal shows the progress")),
-    habit("-embd --embeddings", Value::One, Refused("embeddings aren't here yet: leave it out")),
+    habit("-embd --embeddings", Value::One, EMBEDDINGS),
     habit("-mmp", Value::One, Nothing("files are mapped; --no-mmap reads them")),
     habit("-pg", Value::One, Refused("-p and -n are measured one after the other")),
     habit("-d --n-depth", Value::One, Refused("prefill and decode begin with an empty cache")),
@@ -476,8 +474,8 @@ const SETTINGS: [&str; 7] = ["on", "off", "auto", "0", "1", "true", "false"];
 /// The tables of a command.
 fn tables(command: &str) -> &'static [&'static [Habit]] {
     match command {
-        "run" => &[RUN, TEXT, SAMPLERS, MODEL],
-        "chat" => &[CHATTING, TEXT, SAMPLERS, MODEL],
+        "run" => &[RUN, TEXT, WRITING, SAMPLERS, MODEL],
+        "chat" => &[CHATTING, TEXT, WRITING, SAMPLERS, MODEL],
         "bench" => &[BENCH, MODEL],
         "quantize" => &[QUANTIZE],
         "split" => &[SPLIT],
@@ -487,7 +485,7 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "logits" => &[LOGITS, MODEL],
         "imatrix" => &[IMATRIX, MODEL],
         "inspect" => &[MODEL],
-        "serve" => &[SERVE, SAMPLERS, MODEL],
+        "serve" => &[SERVE, WRITING, SAMPLERS, MODEL],
         _ => &[],
     }
 }
@@ -580,8 +578,8 @@ pub(crate) fn is_dashed(word: &str) -> bool {
 
 fn all() -> impl Iterator<Item = &'static Habit> {
     let tables = [
-        RUN, CHATTING, TEXT, SAMPLERS, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS, IMATRIX, QUANTIZE,
-        SPLIT, MERGE, SERVE,
+        RUN, CHATTING, TEXT, WRITING, SAMPLERS, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS, IMATRIX,
+        QUANTIZE, SPLIT, MERGE, SERVE,
     ];
     tables.into_iter().flatten()
 }

@@ -5,6 +5,7 @@ use teff::runtime::engine::Constraint;
 use teff::runtime::structured::{Grammar, Grammars};
 
 use super::args::{Args, option, switch};
+use super::batch::Source;
 use super::{Failure, prompt};
 
 /// Adds the options.
@@ -29,6 +30,47 @@ pub(crate) fn options(command: clap::Command) -> clap::Command {
                 .alias("grammar-file")
                 .value_hint(clap::ValueHint::FilePath),
         )
+}
+
+/// Forms of the lines of a batch, over a model's tokens.
+pub(crate) struct Forms {
+    grammars: Grammars,
+    /// Those that were compiled last, the latest at the end.
+    recent: Vec<(Source, Box<dyn Constraint>)>,
+}
+
+/// Most forms that are kept: lines often have the same.
+const RECENT: usize = 8;
+
+impl Forms {
+    /// Forms over a model's tokens.
+    pub(crate) fn new(model: &Model) -> Result<Forms, String> {
+        let tokenizer = model.tokenizer().map_err(|e| e.to_string())?;
+        let grammars = Grammars::new(tokenizer, model.spec().vocab as usize);
+        Ok(Forms { grammars: grammars.map_err(|e| e.to_string())?, recent: Vec::new() })
+    }
+
+    /// The constraint of a form.
+    pub(crate) fn constraint(&mut self, source: &Source) -> Result<Box<dyn Constraint>, String> {
+        if let Some(at) = self.recent.iter().position(|(other, _)| other == source) {
+            let found = self.recent.remove(at);
+            let constraint = found.1.fork();
+            self.recent.push(found);
+            return Ok(constraint);
+        }
+        let grammar = match source.clone() {
+            Source::JsonSchema(text) => Grammar::JsonSchema(text),
+            Source::JsonObject => Grammar::JsonObject,
+            Source::Regex(text) => Grammar::Regex(text),
+            Source::Grammar(text) => Grammar::Lark(text),
+        };
+        let constraint = self.grammars.compile(&grammar).map_err(|e| e.to_string())?;
+        if self.recent.len() == RECENT {
+            self.recent.remove(0);
+        }
+        self.recent.push((source.clone(), constraint.fork()));
+        Ok(constraint)
+    }
 }
 
 /// A grammar and its name in messages.

@@ -435,3 +435,53 @@ fn messages_are_written_by_a_template() {
     let o = batch(Path::new(&file), &answers, &["--chat-template", "nonsense"]).output().unwrap();
     fails(&o, 1, &["nonsense"]);
 }
+
+#[cfg(feature = "structured")]
+#[test]
+fn lines_may_have_forms_of_their_own() {
+    let dir = Dir::new("batch-forms");
+    let lines = r#"{"prompt": "A", "regex": "[ab]{3}"}
+        {"prompt": "A", "json_schema": {"enum": [true, false]}}
+        {"prompt": "A", "response_format": {"type": "json_schema", "json_schema": {"schema": {"const": 12345678901234567890}}}}
+        {"prompt": "A", "response_format": {"type": "json_schema", "schema": {"const": 12345678901234567890123}}}
+        {"prompt": "A", "grammar": "start: \"x\" /y+/", "max_tokens": 1}
+        {"prompt": "A", "json_schema": {"properties": {"a": {"not": {}}}}}
+        {"prompt": "A", "response_format": {"type": "text"}, "max_tokens": 3}
+        {"prompt": "A"}
+        {"prompt": "A", "regex": "a", "ignore_eos": true}
+        {"prompt": "A", "regex": "(", "max_tokens": 3}
+        {"prompt": "A", "regex": "a", "grammar": "start: /a/"}
+        {"prompt": "A", "regex": "[ab]{3}", "seed": 1}"#;
+    let file = dir.write("prompts.jsonl", lines.as_bytes());
+    let answers = dir.file("answers.jsonl");
+    let o = batch(Path::new(&file), &answers, &["--regex", "yes|no"]).output().unwrap();
+    fails(&o, 1, &["of 12 lines, 6 failed"]);
+    let text = fs::read_to_string(&answers).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let said = |i: usize| member(lines[i], "text");
+    for i in [0, 11] {
+        assert!(said(i).len() == 3 && said(i).chars().all(|c| "ab".contains(c)), "{}", lines[i]);
+    }
+    assert!(["true", "false"].contains(&&*said(1)), "{}", lines[1]);
+    assert_eq!(said(2), "12345678901234567890");
+    assert_eq!(member(lines[6], "tokens"), "3");
+    assert!(!["yes", "no"].contains(&&*said(6)) && ["yes", "no"].contains(&&*said(7)));
+    for (i, says) in [
+        (3, "response_format: the schema isn't JSON"),
+        (4, "the text is cut after 1 token"),
+        (5, "json_schema: `not` isn't supported (at #/properties/a)"),
+        (8, "ignore_eos"),
+        (9, "regex: line 1, column 1"),
+        (10, "regex and grammar both say"),
+    ] {
+        assert!(member(lines[i], "error").contains(says), "{}", lines[i]);
+    }
+
+    // Without -n, a text of a form has no limit of tokens.
+    let file = dir.write("long.jsonl", br#"{"prompt": "A", "regex": "[xq]{150}"}"#);
+    let mut run = command(["run"]);
+    run.arg(model()).arg("-f").arg(&file).arg("--out").arg(dir.file("long"));
+    ok(&run.output().unwrap());
+    let text = fs::read_to_string(dir.file("long")).unwrap();
+    assert_eq!(member(text.trim_end(), "text").len(), 150);
+}

@@ -128,7 +128,8 @@ impl Grammars {
     /// As [`compile`](Self::compile).
     pub fn rules(&self, grammar: &Grammar) -> Result<Rules, GrammarError> {
         let (rules, bytes) = on_large_stack(|| rules(grammar))?;
-        Ok(Rules { grammars: self.clone(), rules, bytes })
+        let written = matches!(grammar, Grammar::Lark(_));
+        Ok(Rules { grammars: self.clone(), rules, bytes, written })
     }
 
     fn matcher(&self, grammar: TopLevelGrammar) -> Result<Matcher, GrammarError> {
@@ -163,6 +164,8 @@ pub struct Rules {
     rules: TopLevelGrammar,
     /// Bytes of their text.
     bytes: usize,
+    /// True if a user wrote the text, so that places in it say something.
+    written: bool,
 }
 
 impl core::fmt::Debug for Rules {
@@ -184,8 +187,14 @@ impl Rules {
     /// # Errors
     /// [`GrammarError`], which names the limit, or the place in a grammar that a user wrote.
     pub fn compile(self) -> Result<Box<dyn Constraint>, GrammarError> {
-        let Rules { grammars, rules, .. } = self;
-        let matcher = on_large_stack(|| grammars.matcher(rules))?;
+        let Rules { grammars, rules, written, .. } = self;
+        let matcher = on_large_stack(|| grammars.matcher(rules));
+        let matcher = matcher.map_err(|e| match e {
+            GrammarError::Syntax { message, .. } if !written => {
+                GrammarError::Refused { reason: message }
+            }
+            e => e,
+        })?;
         let mut held = matcher::Held::new(matcher, grammars.ends.clone(), grammars.vocab);
         // A grammar such as `start: start` has no first token.
         if let Err(e) = held.mask(&mut vec![0; grammars.vocab.div_ceil(32)]) {

@@ -28,9 +28,11 @@ pub(super) fn whole(regex: &str) -> Result<String, GrammarError> {
         let what = "bytes of a regular expression";
         return Err(GrammarError::TooLarge { what, limit: MAX_BYTES });
     }
-    let hir = parse(regex).and_then(|hir| edges(&hir, &Hir::empty()));
+    let hir = without_anchors(regex, &Hir::empty());
     let hir = hir.map_err(|PatternError { column, message }| {
-        let line = regex.chars().take(column - 1).filter(|&c| c == '\n').count() + 1;
+        let before: Vec<char> = regex.chars().take(column - 1).collect();
+        let line = before.iter().filter(|&&c| c == '\n').count() + 1;
+        let column = before.iter().rev().take_while(|&&c| c != '\n').count() + 1;
         GrammarError::Syntax { line, column, message }
     })?;
     Ok(terminal(&hir))
@@ -40,7 +42,7 @@ pub(super) fn whole(regex: &str) -> Result<String, GrammarError> {
 pub(super) fn inside(pattern: &str) -> Result<Hir, PatternError> {
     let any = ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)]);
     let any = repeat(Hir::class(Class::Unicode(any)), 0, None);
-    Ok(quoted(&edges(&parse(pattern)?, &any)?))
+    Ok(quoted(&without_anchors(pattern, &any)?))
 }
 
 /// `sub` at least `min` and at most `max` times.
@@ -72,8 +74,25 @@ pub(super) fn terminal(hir: &Hir) -> String {
     out
 }
 
-fn parse(regex: &str) -> Result<Hir, PatternError> {
+/// Anchors that are looked at to find the one that is at fault.
+const MAX_ANCHORS: usize = 16;
+
+/// The expression without its anchors; `pad` stands where it has none.
+fn without_anchors(regex: &str, pad: &Hir) -> Result<Hir, PatternError> {
     let translated = Translation::of(regex)?;
+    if let Some(hir) = edges(&parse(&translated)?, pad) {
+        return Ok(hir);
+    }
+    // The first one that is wrong with no others there.
+    let wrong = translated.anchors.iter().take(MAX_ANCHORS).find(|&&(at, _)| {
+        let alone = translated.with_anchor(at);
+        parse(&alone).is_ok_and(|hir| edges(&hir, pad).is_none())
+    });
+    let column = wrong.or(translated.anchors.first()).map_or(1, |&(_, column)| column);
+    Err(PatternError::new(column, "`^` and `$` are supported at its ends only"))
+}
+
+fn parse(translated: &Translation) -> Result<Hir, PatternError> {
     regex_syntax::Parser::new().parse(&translated.out).map_err(|e| {
         let (offset, message) = match &e {
             regex_syntax::Error::Parse(e) => (e.span().start.offset, e.kind().to_string()),
@@ -84,11 +103,24 @@ fn parse(regex: &str) -> Result<Hir, PatternError> {
     })
 }
 
+/// Braces that are open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Braces {
+    No,
+    /// Those of a property, such as `\p{L}`.
+    Property,
+    /// Those of a repetition.
+    Repetition,
+}
+
 /// Regular expression in the syntax of the crate regex-syntax.
+#[derive(Default)]
 struct Translation {
     out: String,
     /// Offset in `out` and number of the character that stands there.
     columns: Vec<(usize, usize)>,
+    /// The same of anchors.
+    anchors: Vec<(usize, usize)>,
 }
 
 /// What ECMAScript means by `\s`.
@@ -100,19 +132,38 @@ impl Translation {
         next.checked_sub(1).map_or(1, |i| self.columns[i].1)
     }
 
+    /// The same without the anchors but the one at an offset.
+    fn with_anchor(&self, at: usize) -> Translation {
+        let mut out = String::with_capacity(self.out.len());
+        let mut done = 0;
+        for &(other, _) in self.anchors.iter().filter(|&&(other, _)| other != at) {
+            out.push_str(&self.out[done..other]);
+            out.push_str("(?:)");
+            done = other + 1;
+        }
+        out.push_str(&self.out[done..]);
+        Translation { out, ..Translation::default() }
+    }
+
     fn of(regex: &str) -> Result<Translation, PatternError> {
         let chars: Vec<char> = regex.chars().collect();
-        let mut to = Translation { out: String::with_capacity(regex.len()), columns: Vec::new() };
-        let mut class = false;
+        let mut to = Translation { out: String::with_capacity(regex.len()), ..Default::default() };
+        let (mut class, mut braces) = (false, Braces::No);
+        // True behind a sign by which something is repeated.
+        let mut repeated = false;
         let mut i = 0;
         while i < chars.len() {
             let c = chars[i];
             let column = i + 1;
             to.columns.push((to.out.len(), column));
             let next = chars.get(i + 1).copied();
+            let before = std::mem::take(&mut repeated);
             match c {
                 '\\' => {
                     i += to.escape(&chars[i..], column, class)?;
+                    if matches!((next, class), (Some('p' | 'P'), false)) {
+                        braces = Braces::Property;
+                    }
                     continue;
                 }
                 '[' if !class => {
@@ -141,7 +192,24 @@ impl Translation {
                 '{' if next == Some(',') => {
                     return Err(PatternError::new(column, "a repetition without a minimum"));
                 }
-                _ => to.out.push(c),
+                '+' if before => {
+                    let message =
+                        "repetitions that give nothing back (`++`) aren't supported: write a group";
+                    return Err(PatternError::new(column, message));
+                }
+                _ => {
+                    match c {
+                        '^' | '$' => to.anchors.push((to.out.len(), column)),
+                        '{' if braces == Braces::No => braces = Braces::Repetition,
+                        '}' => {
+                            repeated =
+                                std::mem::replace(&mut braces, Braces::No) == Braces::Repetition
+                        }
+                        '*' | '+' | '?' => repeated = true,
+                        _ => {}
+                    }
+                    to.out.push(c);
+                }
             }
             i += 1;
         }
@@ -233,13 +301,11 @@ impl Translation {
 }
 
 /// The expression without anchors: `pad` stands in front where it has no `^`, and behind where it has no `$`.
-fn edges(hir: &Hir, pad: &Hir) -> Result<Hir, PatternError> {
+/// `None` if there is one within.
+fn edges(hir: &Hir, pad: &Hir) -> Option<Hir> {
     let hir = edge(hir, pad, Look::Start);
     let hir = edge(&hir, pad, Look::End);
-    match hir.properties().look_set().is_empty() {
-        true => Ok(hir),
-        false => Err(PatternError::new(1, "`^` and `$` are supported at its ends only")),
-    }
+    hir.properties().look_set().is_empty().then_some(hir)
 }
 
 fn edge(hir: &Hir, pad: &Hir, look: Look) -> Hir {

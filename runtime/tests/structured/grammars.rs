@@ -105,6 +105,10 @@ fn regular_expressions_hold_for_the_whole_text() {
             ("[^a]", &["b", "é", "\n"], &["a", "bb"]),
             ("a.c", &["abc", "aéc"], &["a\nc"]),
             ("x{2,3}|^y", &["xx", "xxx", "y"], &["x", "xxxx", "yy"]),
+            // A repetition of a repetition, as of a group.
+            ("a**b", &["b", "aab"], &["a"]),
+            ("(a+)+\\p{L}+", &["ab", "aaé"], &["a", "1"]),
+            ("a+?b??", &["a", "aab"], &["b", "abb"]),
             ("\\u00e9\\x41\\u{1F600}", &["éA😀"], &["eA😀"]),
         ] {
             let grammar = Grammar::Regex(regex.to_string());
@@ -118,7 +122,14 @@ fn regular_expressions_hold_for_the_whole_text() {
         for (regex, line, column) in [
             ("a(b", 1, 2),
             ("ab\\1", 1, 3),
-            ("a\n(?=b)", 2, 3),
+            ("a\n(?=b)", 2, 1),
+            ("é\nb|\\b", 2, 3),
+            ("ab^c", 1, 3),
+            ("^a^b", 1, 3),
+            ("(a|b$)c", 1, 5),
+            ("[^a]\n\\^x^y$", 2, 4),
+            ("a++", 1, 3),
+            ("(?:b|a{2}+)", 1, 10),
             ("[z-a]", 1, 2),
             ("x|\\b", 1, 3),
             ("*", 1, 1),
@@ -129,6 +140,32 @@ fn regular_expressions_hold_for_the_whole_text() {
                 }
                 other => panic!("{regex:?}: {:?}", other.err()),
             }
+        }
+    }
+}
+
+#[test]
+fn what_stands_beside_a_reference_means_what_the_dialect_says() {
+    let vocabulary = Vocabulary::open(FILES[0]);
+    let schema = |dialect: &str, beside: &str| {
+        Grammar::JsonSchema(format!(
+            r##"{{{dialect}"type": "array", "items": {{"$ref": "#/definitions/s", {beside}}},
+                "definitions": {{"s": {{"type": "string"}}}}}}"##
+        ))
+    };
+    let length = r#""maxLength": 2"#;
+    for draft in ["draft-06", "draft-07"] {
+        let dialect = format!(r#""$schema": "http://json-schema.org/{draft}/schema#", "#);
+        for beside in [length, r#""not": {}, "unknown": 3"#] {
+            assert!(accepts(&vocabulary, &schema(&dialect, beside), "[\"abc\"]"), "{dialect}");
+        }
+    }
+    for draft in ["2019-09", "2020-12"] {
+        let dialect = format!(r#""$schema": "https://json-schema.org/draft/{draft}/schema", "#);
+        for dialect in ["", &dialect] {
+            let grammar = schema(dialect, length);
+            assert!(accepts(&vocabulary, &grammar, "[\"ab\"]"), "{dialect}");
+            assert!(!accepts(&vocabulary, &grammar, "[\"abc\"]"), "{dialect}");
         }
     }
 }

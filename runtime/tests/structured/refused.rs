@@ -136,6 +136,8 @@ fn wrong_values_are_refused_by_name() {
         ("multipleOf", json!({"multipleOf": 0})),
         ("anyOf", json!({"anyOf": []})),
         ("allOf", json!({"allOf": {}})),
+        ("allOf", json!({"type": "string", "allOf": []})),
+        ("oneOf", json!({"oneOf": []})),
         ("$ref", json!({"$ref": "#/$defs/nothing"})),
         ("$ref", json!({"$ref": 1})),
         ("schema", json!({"properties": {"a": 3}})),
@@ -162,6 +164,39 @@ fn places_are_named() {
     let e =
         error(&vocabulary, "{\"items\": {\"type\": \"string\",\n \"a\": 1, \"type\": \"null\"}}");
     assert!(e.to_string().contains("line 2, column 16: \"type\" is there twice"), "{e}");
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let vocabulary = Vocabulary::open(FILES[0]);
+    for (schema, says) in [
+        (
+            json!({"properties": {"a": {"$ref": "#/no"}}}),
+            "`$ref` must be a pointer into the schema, and there is no \"#/no\" (at #/properties/a)",
+        ),
+        (
+            json!({"minimum": 1e300, "maximum": 1e300}),
+            "`minimum` isn't supported: 1e+300 has more than 300 digits in front of the point",
+        ),
+        (
+            json!({"type": "integer", "exclusiveMaximum": -1e300}),
+            "`exclusiveMaximum` isn't supported: -1e+300 has more than 300 digits",
+        ),
+        (
+            json!({"enum": [[1e-305]]}),
+            "`const` isn't supported: 1e-305 has more than 300 zeros behind the point",
+        ),
+        (json!({"allOf": []}), "`allOf` must be an array of schemas, one at least"),
+        (json!({"pattern": "ab^c"}), "at its ends only, at character 3 of \"ab^c\""),
+        (json!({"pattern": "a+b++"}), "at character 5 of \"a+b++\""),
+    ] {
+        let e = error(&vocabulary, &schema.to_string()).to_string();
+        assert!(e.contains(says), "{schema}: {e}");
+    }
+    for allowed in [json!({"const": 1e299}), json!({"minimum": -1e299, "maximum": 1e299})] {
+        let grammar = Grammar::JsonSchema(allowed.to_string());
+        assert!(vocabulary.grammars.compile(&grammar).is_ok(), "{allowed}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::conversation::{MAX_TOOLS, schema_of, variables};
 use crate::error::{ApiError, ApiResult};
 use crate::grammar::Grammar;
 use crate::job::{ChatJob, Tool, ToolChoice};
-use crate::json::{Fields, type_name};
+use crate::json::{Fields, rounded, type_name};
 use crate::options::ServeOptions;
 use crate::sampling::{Common, MAX_LOGPROBS};
 use crate::tools::{Turns, name_error};
@@ -343,7 +343,15 @@ fn add(item: &Fields<'_>, turns: &mut Turns) -> ApiResult<()> {
             let object = match arguments.trim().is_empty() {
                 true => Json::Object(Vec::new()),
                 false => match Json::parse(arguments.as_bytes()) {
-                    Ok(object @ Json::Object(_)) => object,
+                    Ok(object @ Json::Object(_)) => match rounded(arguments) {
+                        Some(number) => {
+                            let what = "of which 64 bits don't hold all digits";
+                            return Err(
+                                item.error("arguments", format_args!("has {number}, {what}"))
+                            );
+                        }
+                        None => object,
+                    },
                     _ => {
                         return Err(item.error("arguments", "must be the text of a JSON object"));
                     }

@@ -61,13 +61,6 @@ pub(crate) enum ToolError {
         /// Keyword.
         keyword: String,
     },
-    /// A number of a function's schema may have been rounded when the request was read.
-    Rounded {
-        /// Name of the function.
-        function: String,
-        /// Number, as it is now.
-        number: String,
-    },
 }
 
 impl fmt::Display for ToolError {
@@ -77,11 +70,6 @@ impl fmt::Display for ToolError {
                 f,
                 "the parameters of \"{function}\" have `{keyword}` at \"{at}\", which is not supported \
                  in the format of this model's calls when a call is forced"
-            ),
-            ToolError::Rounded { function, number } => write!(
-                f,
-                "the parameters of \"{function}\" have the number {number}, of which 64 bits don't hold \
-                 all digits"
             ),
         }
     }
@@ -95,7 +83,7 @@ impl core::error::Error for ToolError {}
 /// `thinks`, that is, knows the tags.
 ///
 /// # Errors
-/// [`ToolError::Keyword`] in the formats that don't write arguments in JSON, and [`ToolError::Rounded`].
+/// [`ToolError::Keyword`] in the formats that don't write arguments in JSON.
 pub(crate) fn force(
     format: Format,
     start: Start,
@@ -106,10 +94,6 @@ pub(crate) fn force(
     let mut rules = Vec::new();
     let mut calls = Vec::new();
     for function in functions {
-        if let Some(number) = crate::json::rounded(&function.parameters) {
-            let (function, number) = (function.name.clone(), format!("{number:e}"));
-            return Err(ToolError::Rounded { function, number });
-        }
         calls.push(call(format, function, &mut rules)?);
     }
     let one = Shape::Choice(calls);

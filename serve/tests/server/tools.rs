@@ -156,14 +156,87 @@ fn what_is_wrong_with_tools_is_named() {
 }
 
 #[test]
-fn numbers_of_parameters_that_were_rounded_are_refused() {
+fn numbers_that_would_be_rounded_are_refused_by_name() {
     let server = start(with_words(WORDS[0]));
-    for number in [18_446_744_073_709_552_000.0, -1e17] {
-        let parameters = json!({ "type": "object", "properties": { "a": { "const": number } } });
-        let function = json!({ "name": "paint", "parameters": parameters });
-        let tools = json!([{ "type": "function", "function": function }]);
-        let asked = body(json!({ "tools": tools, "tool_choice": "required" }));
-        let error = server.refused(PATH, &asked, 400);
-        assert!(error["message"].as_str().is_some_and(|m| m.contains("paint")), "{error}");
+    let user = r#""messages": [{"role": "user", "content": "x"}], "max_tokens": 1"#;
+    for (number, fits) in [
+        ("18446744073709551617", false),
+        ("-9223372036854775809", false),
+        ("0.12345678901234567890", false),
+        ("1e-400", false),
+        ("18446744073709551615", true),
+        ("9007199254740993", true),
+        ("1e20", true),
+    ] {
+        let schema =
+            format!(r#"{{"type": "object", "properties": {{"a": {{"const": {number}}}}}}}"#);
+        let tools = format!(
+            r#""tools": [{{"type": "function", "function": {{"name": "paint", "parameters": {schema}}}}}]"#
+        );
+        let call = format!(
+            r#"{{"id": "c", "type": "function", "function": {{"name": "paint", "arguments": {{"a": {number}}}}}}}"#
+        );
+        for (path, field, body) in [
+            (PATH, "tools", format!("{{{user}, {tools}, \"tool_choice\": \"required\"}}")),
+            (PATH, "json_schema", format!("{{{user}, \"json_schema\": {schema}}}")),
+            (
+                PATH,
+                "response_format",
+                format!(
+                    r#"{{{user}, "response_format": {{"type": "json_schema", "schema": {schema}}}}}"#
+                ),
+            ),
+            (
+                PATH,
+                "messages",
+                format!(
+                    r#"{{"max_tokens": 1, "messages": [{{"role": "user", "content": "x"}},
+                        {{"role": "assistant", "content": null, "tool_calls": [{call}]}},
+                        {{"role": "tool", "tool_call_id": "c", "content": "x"}}]}}"#
+                ),
+            ),
+            (
+                "/v1/responses",
+                "text",
+                format!(
+                    r#"{{"input": "x", "max_output_tokens": 1, "text": {{"format":
+                    {{"type": "json_schema", "name": "x", "schema": {schema}}}}}}}"#
+                ),
+            ),
+        ] {
+            let answer = server.request("POST", path, &[], body.as_bytes());
+            if fits {
+                assert_eq!(answer.status, 200, "{body} {}", answer.text());
+                continue;
+            }
+            assert_eq!(answer.status, 400, "{body}");
+            let error = answer.json()["error"].clone();
+            assert_eq!(error["param"], field, "{error}");
+            let says = format!("has the number {number}, of which 64 bits don't hold all digits");
+            assert!(error["message"].as_str().is_some_and(|m| m.contains(&says)), "{error}");
+        }
     }
+    // Arguments that are texts: integers are exact for templates.
+    for (number, status) in [("0.12345678901234567890", 400), ("18446744073709551617", 200)] {
+        let arguments = format!("{{\"a\": {number}}}");
+        let call = json!({ "name": "paint", "arguments": arguments });
+        let chat = json!({ "max_tokens": 1, "messages": [
+            { "role": "user", "content": "x" },
+            { "role": "assistant", "content": "x",
+              "tool_calls": [{ "id": "c", "type": "function", "function": call }] },
+            { "role": "tool", "tool_call_id": "c", "content": "x" },
+        ]});
+        let answer = server.post(PATH, &chat);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let response = json!({ "max_output_tokens": 1, "input": [
+            { "role": "user", "content": "x" },
+            { "type": "function_call", "call_id": "c", "name": "paint", "arguments": arguments },
+            { "type": "function_call_output", "call_id": "c", "output": "x" },
+        ]});
+        let answer = server.post("/v1/responses", &response);
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    // A limit of tokens, or a temperature, is not exact anyway.
+    let body = format!("{{{user}, \"temperature\": 0.12345678901234567890}}");
+    assert_eq!(server.request("POST", PATH, &[], body.as_bytes()).status, 200);
 }

@@ -8,11 +8,12 @@ use teff::runtime::sample::SamplingError;
 #[cfg(feature = "chat")]
 use teff::runtime::template::Json;
 
+use super::form::{self, Form};
 use crate::cmd::args::nearest;
 use crate::cmd::json::string;
 
 /// Names of the members of a line.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 27] = [
     "id",
     "prompt",
     "messages",
@@ -33,6 +34,10 @@ const NAMES: [&str; 23] = [
     "repeat_last_n",
     "logit_bias",
     "ignore_eos",
+    "response_format",
+    "json_schema",
+    "regex",
+    "grammar",
     // Those of requests to a server, which are refused for a reason.
     "n",
     "stream",
@@ -59,12 +64,21 @@ pub(super) struct Line {
     /// The member `id` as it was written, in JSON.
     pub(super) id: Option<String>,
     /// The prompt and how it is continued, or the reason why it isn't.
-    pub(super) ask: Result<(Prompt, Generate), String>,
+    pub(super) ask: Result<(Prompt, Generate, Own), String>,
+}
+
+/// What a line says in place of the options.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Own {
+    /// Form of its text.
+    pub(super) form: Option<Form>,
+    /// True if it has a limit of tokens.
+    pub(super) limited: bool,
 }
 
 /// JSON value that borrows from its document.
 #[derive(Clone, PartialEq, Debug)]
-enum Value<'a> {
+pub(super) enum Value<'a> {
     Null,
     Bool(bool),
     Number(&'a str),
@@ -104,8 +118,43 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// Member of an object; null counts as absent. Of equal names the last counts.
+    pub(super) fn get(&self, name: &str) -> Option<&Value<'a>> {
+        let Value::Object(members) = self else { return None };
+        let member = members.iter().rev().find(|(key, _)| key.is(name));
+        member.map(|(_, value)| value).filter(|value| **value != Value::Null)
+    }
+
+    /// Appends the value as JSON, with numbers as they were written.
+    pub(super) fn write(&self, out: &mut String) {
+        match self {
+            Value::Null => out.push_str("null"),
+            Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
+            Value::Number(text) => out.push_str(text),
+            Value::String(text) => out.push_str(&string(&text.to_cow())),
+            Value::Array(items) => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    out.push_str(if i == 0 { "" } else { ", " });
+                    item.write(out);
+                }
+                out.push(']');
+            }
+            Value::Object(members) => {
+                out.push('{');
+                for (i, (key, value)) in members.iter().enumerate() {
+                    out.push_str(if i == 0 { "" } else { ", " });
+                    out.push_str(&string(&key.to_cow()));
+                    out.push_str(": ");
+                    value.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+
     /// The value in a message.
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         const MOST: usize = 60;
         match self {
             Value::Null => "null".into(),
@@ -129,7 +178,7 @@ pub(super) fn parse(bytes: &[u8], defaults: &Generate) -> Line {
         Err(e) => Line { id: None, ask: Err(format!("the line is not JSON: {e}")) },
         Ok(Value::String(text)) => {
             let prompt = Prompt::Text(text.to_cow().into_owned());
-            Line { id: None, ask: Ok((prompt, defaults.clone())) }
+            Line { id: None, ask: Ok((prompt, defaults.clone(), Own::default())) }
         }
         Ok(Value::Object(members)) => {
             let id = members.iter().rev().find(|(key, _)| key.is("id")).map(|(_, id)| id);
@@ -165,7 +214,7 @@ fn document(bytes: &[u8]) -> Result<Value<'_>, JsonError> {
     Ok(value)
 }
 
-fn refused(name: &str, value: &Value<'_>, allowed: &str) -> String {
+pub(super) fn refused(name: &str, value: &Value<'_>, allowed: &str) -> String {
     format!("{name} is {}: it must be {allowed}", value.shown())
 }
 
@@ -174,9 +223,10 @@ fn ask(
     bytes: &[u8],
     members: &[(Text<'_>, Value<'_>)],
     defaults: &Generate,
-) -> Result<(Prompt, Generate), String> {
+) -> Result<(Prompt, Generate, Own), String> {
     let mut generate = defaults.clone();
     let mut prompt = None;
+    let mut own = Own { form: form::read(members)?, limited: false };
     let (mut messages, mut of_messages) = (false, None);
     for (key, value) in members {
         let name = &*key.to_cow();
@@ -188,8 +238,12 @@ fn ask(
                 of_messages = of_messages.or((*value != Value::Null).then(|| name.to_owned()));
             }
             ("id", _) => {}
+            (name, _) if form::NAMES.contains(&name) => {}
             (_, Value::Null) if NAMES.contains(&name) => {}
-            _ => set(&mut generate, name, value)?,
+            _ => {
+                own.limited |= matches!(name, "max_tokens" | "max_completion_tokens");
+                set(&mut generate, name, value)?;
+            }
         }
     }
     generate.sampling.validate().map_err(|e| match e {
@@ -207,7 +261,7 @@ fn ask(
         (None, true) => conversation(bytes),
         (None, false) => Err("the line has no prompt and no messages".into()),
     };
-    Ok((prompt?, generate))
+    Ok((prompt?, generate, own))
 }
 
 /// A prompt: a text, or an array of tokens.
@@ -370,9 +424,10 @@ fn conversation(_: &[u8]) -> Result<Prompt, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::form::Source;
     use super::*;
 
-    fn ask(line: &str) -> Result<(Prompt, Generate), String> {
+    fn ask(line: &str) -> Result<(Prompt, Generate, Own), String> {
         parse(line.as_bytes(), &Generate::default().with_max_tokens(128)).ask
     }
 
@@ -421,6 +476,54 @@ mod tests {
     }
 
     #[test]
+    fn members_say_what_the_text_is_held_to() {
+        let form =
+            |members: &str| ask(&format!("{{\"prompt\": \"a\", {members}}}")).unwrap().2.form;
+        let held = |source: Source, name: &str| Some(Form::Held(source, name.into()));
+        let schema = |text: &str, name: &str| held(Source::JsonSchema(text.into()), name);
+        let text = r#"{"const": 12345678901234567890123, "a": [1.50, null, "\"\u0007"]}"#;
+        assert_eq!(form(&format!("\"json_schema\": {text}")), schema(text, "json_schema"));
+        assert_eq!(form(r#""json_schema": "{}""#), schema("{}", "json_schema"));
+        assert_eq!(form(r#""regex": "a\\d""#), held(Source::Regex("a\\d".into()), "regex"));
+        let lark = held(Source::Grammar("start: /a/".into()), "grammar");
+        assert_eq!(form(r#""grammar": "start: /a/""#), lark);
+        assert_eq!(form(r#""grammar": "", "regex": null"#), None);
+        let of = |format: &str| form(&format!("\"response_format\": {format}"));
+        assert_eq!(of(r#"{"type": "text"}"#), Some(Form::Free));
+        let name = "response_format";
+        assert_eq!(of(r#"{"type": "json_object"}"#), held(Source::JsonObject, name));
+        for format in [
+            r#"{"type": "json_schema", "json_schema": {"name": "x", "schema": {"a": 1}}}"#,
+            r#"{"type": "json_schema", "schema": {"a": 1}}"#,
+            r#"{"type": "json_object", "schema": {"a": 1}}"#,
+        ] {
+            assert_eq!(of(format), schema(r#"{"a": 1}"#, name), "{format}");
+        }
+        let free = r#"{"type": "json_schema", "json_schema": {"name": "x"}}"#;
+        assert_eq!(of(free), schema("{}", name));
+        for (members, says) in [
+            (r#""regex": "a", "json_schema": {}"#, "json_schema and regex both say"),
+            (r#""regex": 5"#, "regex is 5: it must be a text"),
+            (r#""grammar": {}"#, "grammar is an object"),
+            (r#""json_schema": [1]"#, "json_schema is an array"),
+            (r#""response_format": "json""#, "response_format is \"json\""),
+            (r#""response_format": {}"#, "response_format is an object"),
+            (r#""response_format": {"type": "xml"}"#, "response_format.type is \"xml\""),
+            (r#""response_format": {"type": "json_schema"}"#, "response_format.json_schema isn't"),
+            (
+                r#""response_format": {"type": "json_object", "schema": 1}"#,
+                "response_format.schema is 1",
+            ),
+            (r#""reges": "a""#, "did you mean regex?"),
+        ] {
+            let why = ask(&format!("{{\"prompt\": \"a\", {members}}}")).unwrap_err();
+            assert!(why.contains(says), "{members}: {why}");
+        }
+        assert!(ask(r#"{"prompt": "a", "max_tokens": 5}"#).unwrap().2.limited);
+        assert!(!ask(r#"{"prompt": "a", "max_tokens": null}"#).unwrap().2.limited);
+    }
+
+    #[test]
     fn errors_name_the_member() {
         for (line, says) in [
             ("", "not JSON"),
@@ -461,7 +564,7 @@ mod tests {
     fn conversations_have_messages_tools_and_variables() {
         let line = r#"{"messages": [{"role": "user", "content": "Hi!"}], "tools": [{"name": "f"}],
             "chat_template_kwargs": {"enable_thinking": false}, "max_tokens": 4}"#;
-        let (prompt, how) = ask(line).unwrap();
+        let (prompt, how, _) = ask(line).unwrap();
         let Prompt::Conversation { messages, tools, variables } = prompt else { panic!() };
         assert_eq!((messages, how.max_tokens), (vec![Message::user("Hi!")], Some(4)));
         assert_eq!((tools.unwrap().len(), variables[0].1.clone()), (1, Json::Bool(false)));

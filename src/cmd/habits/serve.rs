@@ -1,12 +1,13 @@
 //! Flags of llama-server and of `vllm serve`.
 
 use super::Means::{Nothing, Refused, Same};
-use super::{ADAPTER, CPU, DRAFT, HEADER, Habit, Means, PICTURES, STEPS, Value, habit};
+use super::{
+    ADAPTER, CPU, DRAFT, EMBEDDINGS, HEADER, Habit, KV, LOGS, Means, NO_JINJA, PICTURES, STEPS,
+    Value, habit,
+};
 
-const LOGGED: Means = Nothing("--log LEVEL says how much is logged, on standard error");
 const TLS: Means =
     Refused("the server speaks HTTP: put a proxy such as Caddy or nginx in front of it for TLS");
-const EMBEDDINGS: Means = Refused("embeddings aren't here yet");
 const PAGE: Means = Nothing("the page at / is part of the server");
 const PREFIXES: Means = Nothing(
     "prefixes of prompts are shared always, in the memory of --cache, and the text is the same",
@@ -28,12 +29,7 @@ const CORS: Means = Nothing("--cors-origins LIST allows what the server has to p
 
 /// Flags of `serve`.
 pub(super) const SERVE: &[Habit] = &[
-    habit("--jinja", Value::None, Same),
-    habit(
-        "--no-jinja",
-        Value::None,
-        Refused("--chat-template NAME takes a built-in template, such as chatml"),
-    ),
+    habit("--no-jinja", Value::None, NO_JINJA),
     habit("--metrics", Value::None, Same),
     habit("--no-slots", Value::None, Same),
     habit("--slots", Value::None, Nothing("/props and /metrics say what runs")),
@@ -53,9 +49,6 @@ pub(super) const SERVE: &[Habit] = &[
     habit("-cms --checkpoint-min-step", Value::One, PREFIXES),
     habit("-sps --slot-prompt-similarity", Value::One, Nothing("there are no slots")),
     habit("--slot-save-path", Value::One, Refused("--prefix-dir DIR keeps prefixes")),
-    habit("--no-context-shift", Value::None, Same),
-    habit("--context-shift", Value::None, Nothing("a full context ends the text")),
-    habit("--keep", Value::One, Nothing("a full context ends the text, and nothing is shifted")),
     habit("--no-webui --no-ui", Value::None, PAGE),
     habit("--webui --ui", Value::None, Same),
     habit("--webui-config --ui-config", Value::One, PAGE),
@@ -109,7 +102,6 @@ pub(super) const SERVE: &[Habit] = &[
         Value::None,
         Refused("a last message of the assistant is the beginning of the answer"),
     ),
-    habit("-sp --special", Value::None, Refused("special tokens aren't written: leave it out")),
     habit(
         "-sys --system --system-prompt",
         Value::One,
@@ -126,13 +118,7 @@ pub(super) const SERVE: &[Habit] = &[
     ),
     habit("-r --reverse-prompt --stop", Value::One, STOP),
     habit("--ignore-eos", Value::None, Refused("requests have their own: the field `ignore_eos`")),
-    habit("-v --verbose --log-verbose", Value::None, LOGGED),
-    habit("-lv --verbosity --log-verbosity", Value::One, LOGGED),
-    habit("--log-file", Value::One, LOGGED),
-    habit("--log-jsonl", Value::None, LOGGED),
-    habit("--log-colors", Value::Maybe, LOGGED),
-    habit("--log-prefix", Value::None, LOGGED),
-    habit("--log-timestamps", Value::None, LOGGED),
+    habit("--log-jsonl", Value::None, LOGS),
     habit(
         "--log-prompts-dir",
         Value::One,
@@ -140,8 +126,6 @@ pub(super) const SERVE: &[Habit] = &[
     ),
     habit("--perf", Value::None, Nothing("answers have their times in `timings`")),
     habit("--log-disable", Value::None, Refused("here that is --log off")),
-    habit("-md --model-draft", Value::One, DRAFT),
-    habit("--draft --draft-n --draft-max", Value::One, DRAFT),
     // vLLM's.
     habit(
         "--gpu-memory-utilization",
@@ -158,11 +142,7 @@ pub(super) const SERVE: &[Habit] = &[
     habit("--dtype", Value::One, WEIGHTS),
     habit("-q --quantization", Value::One, WEIGHTS),
     habit("--load-format", Value::One, WEIGHTS),
-    habit(
-        "--kv-cache-dtype",
-        Value::One,
-        Refused("keys and values are cached in one format: --kv f32, f16 or q8"),
-    ),
+    habit("--kv-cache-dtype", Value::One, KV),
     habit("--enable-prefix-caching", Value::None, Same),
     habit("--no-enable-prefix-caching", Value::None, PREFIXES),
     habit("--enable-chunked-prefill", Value::None, Same),
@@ -189,6 +169,6 @@ pub(super) const SERVE: &[Habit] = &[
     habit("--ssl-certfile", Value::One, TLS),
     habit("--disable-log-requests", Value::None, Same),
     habit("--disable-log-stats", Value::None, Same),
-    habit("--enable-log-requests", Value::None, LOGGED),
-    habit("--uvicorn-log-level", Value::One, LOGGED),
+    habit("--enable-log-requests", Value::None, LOGS),
+    habit("--uvicorn-log-level", Value::One, LOGS),
 ];

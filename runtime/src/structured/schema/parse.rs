@@ -315,6 +315,14 @@ impl<'a> Reader<'a> {
             _ => return Err(invalid("schema", &at, "an object or a boolean")),
         };
         let mut schema = Schema::new(at);
+        // Up to draft 7, what stands beside a reference means nothing.
+        if self.dialect == Dialect::Draft7
+            && let Some(value) = map.get("$ref")
+        {
+            self.keyword(&mut schema, map, "$ref", value)?;
+            self.schemas[id] = schema;
+            return Ok(());
+        }
         for (keyword, value) in map {
             self.keyword(&mut schema, map, keyword, value)?;
         }
@@ -425,14 +433,14 @@ impl<'a> Reader<'a> {
                 }
                 schema.multiple = Some(step);
             }
-            "allOf" => {
-                let ids = self.list(keyword, at, value)?;
-                schema.all.extend(ids);
-            }
-            "anyOf" | "oneOf" => {
+            "allOf" | "anyOf" | "oneOf" => {
                 let ids = self.list(keyword, at, value)?;
                 if ids.is_empty() {
                     return Err(invalid(keyword, at, "an array of schemas, one at least"));
+                }
+                if keyword == "allOf" {
+                    schema.all.extend(ids);
+                    return Ok(());
                 }
                 if keyword == "oneOf" {
                     schema.one.push(schema.any.len());
@@ -498,7 +506,8 @@ impl<'a> Reader<'a> {
         match self.root.pointer(&pointer) {
             Some(value) => self.refer(pointer, value),
             None => {
-                Err(invalid("$ref", at, format!("a pointer into the schema, not {reference:?}")))
+                let reason = format!("a pointer into the schema, and there is no {reference:?}");
+                Err(invalid("$ref", at, reason))
             }
         }
     }
@@ -542,8 +551,7 @@ impl<'a> Reader<'a> {
             match scalar(value) {
                 Some(scalar) => scalars.push(scalar),
                 None if value.is_number() => {
-                    let reason = format!("{value} is beyond 10^300 or below 10^-300");
-                    return Err(unsupported(keyword, &schema.at, reason));
+                    return Err(unsupported(keyword, &schema.at, beyond(value)));
                 }
                 None => others.push(self.value(&schema.at, value)?),
             }
@@ -601,10 +609,7 @@ impl<'a> Reader<'a> {
             }
             _ => match scalar(value) {
                 Some(scalar) => schema.scalars = Some(vec![scalar]),
-                None => {
-                    let reason = format!("{value} is beyond 10^300 or below 10^-300");
-                    return Err(unsupported("const", at, reason));
-                }
+                None => return Err(unsupported("const", at, beyond(value))),
             },
         }
         self.schemas[id] = schema;
@@ -625,6 +630,15 @@ fn scalar(value: &Value) -> Option<Scalar> {
 
 fn decimal(number: &Number) -> Option<Decimal> {
     Decimal::read(&number.to_string())
+}
+
+/// The reason why a number isn't supported that [`decimal`] doesn't read.
+fn beyond(number: &Value) -> String {
+    let what = match number.as_f64() {
+        Some(x) if x.abs() < 1.0 => "zeros behind the point",
+        _ => "digits in front of the point",
+    };
+    format!("{number} has more than 300 {what}")
 }
 
 fn types(schema: &mut Schema, value: &Value) -> Result<(), GrammarError> {
@@ -675,9 +689,7 @@ fn bound(keyword: &str, at: &str, value: &Value, excluded: bool) -> Result<Bound
     let number = value.as_number().ok_or_else(|| invalid(keyword, at, "a number"))?;
     match decimal(number) {
         Some(value) => Ok(Bound { value, excluded }),
-        None => {
-            Err(unsupported(keyword, at, format!("{number} is beyond 10^300 or below 10^-300")))
-        }
+        None => Err(unsupported(keyword, at, beyond(value))),
     }
 }
 
