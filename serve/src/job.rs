@@ -64,7 +64,7 @@ impl ChatJob {
     /// Its size, for the thread that prepares it.
     pub(crate) fn size(&self) -> Size {
         let texts = self.bytes();
-        let tools = self.uses_tools().then_some(self.tools.as_slice()).unwrap_or_default();
+        let tools = if self.uses_tools() { self.tools.as_slice() } else { &[] };
         let strict = |tool: &Tool| {
             let strict = tool.json.get("function").and_then(|f| f.get("strict"));
             strict == Some(&Json::Bool(true))

@@ -135,7 +135,7 @@ pub(crate) fn allow(
         Format::Hermes | Format::Xml => "<tool_call>",
         Format::MistralList | Format::MistralId | Format::MistralArgs => "[TOOL_CALLS]",
         Format::Gemma => "<|tool_call>",
-        Format::Llama | Format::Generic | Format::Unknown => "",
+        Format::Llama | Format::Lfm | Format::Generic | Format::Unknown => "",
         Format::Harmony => "<|end|>",
     };
     let mut rules = Vec::new();
@@ -146,7 +146,7 @@ pub(crate) fn allow(
     }
     let call = Shape::Choice(calls);
     let body = match format {
-        Format::Llama | Format::Generic | Format::Unknown => {
+        Format::Llama | Format::Lfm | Format::Generic | Format::Unknown => {
             Shape::Choice(vec![call, Shape::Pattern(NO_OBJECT.into())]).optional()
         }
         Format::Harmony => {
@@ -252,7 +252,7 @@ fn call(format: Format, function: &Function, rules: &mut Vec<Shape>) -> Result<S
     Ok(match format {
         Format::Hermes => object("<tool_call>\n", "arguments", "\n</tool_call>"),
         Format::Llama => object("", "parameters", ""),
-        Format::Generic | Format::Unknown => object("", "arguments", ""),
+        Format::Lfm | Format::Generic | Format::Unknown => object("", "arguments", ""),
         Format::MistralList => {
             let open = format!("{{\"name\": \"{name}\", \"arguments\": ");
             Shape::Sequence(vec![

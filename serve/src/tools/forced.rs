@@ -163,7 +163,7 @@ fn callable() -> Vec<Function> {
     ]
 }
 
-const FORMATS: [Format; 9] = [
+const FORMATS: [Format; 10] = [
     Format::Hermes,
     Format::Xml,
     Format::Llama,
@@ -172,6 +172,7 @@ const FORMATS: [Format; 9] = [
     Format::MistralArgs,
     Format::Gemma,
     Format::Harmony,
+    Format::Lfm,
     Format::Generic,
 ];
 

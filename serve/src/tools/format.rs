@@ -29,6 +29,9 @@ pub(crate) enum Format {
     /// `<|tool_call>call:f{key:value}<tool_call|>`, with strings between `<|"|>`: Gemma 4
     /// (<https://ai.google.dev/gemma/docs/core/prompt-formatting-gemma4>).
     Gemma,
+    /// `<|tool_call_start|>[f(key=value)]<|tool_call_end|>`, with values as Python writes them: LFM2 and LFM2.5
+    /// (<https://docs.liquid.ai/lfm/key-concepts/tool-use>). Calls can be forced, as with [`Format::Generic`].
+    Lfm,
     /// Messages in channels: gpt-oss (<https://github.com/openai/harmony/blob/main/docs/format.md>).
     Harmony,
     /// `{"name": .., "arguments": {..}}` as the whole answer, which [`instructions`](super::instructions)
@@ -47,6 +50,8 @@ impl Format {
             Format::Harmony
         } else if has("<|tool_call>call:") {
             Format::Gemma
+        } else if has("<|tool_call_start|>") || has("<|tool_list_start|>") {
+            Format::Lfm
         } else if has("[TOOL_CALLS]") {
             match (has("[ARGS]"), has("[CALL_ID]")) {
                 (true, true) => Format::MistralId,
@@ -59,6 +64,9 @@ impl Format {
             Format::Hermes
         } else if has("<|start_header_id|>") && has("\"parameters\"") {
             Format::Llama
+        } else if has("List of tools: [") {
+            // LFM2.5's has none of its markers.
+            Format::Lfm
         } else if has("tools") {
             Format::Unknown
         } else {
@@ -79,9 +87,12 @@ impl Format {
         Some(Reasoning { open, close, anywhere })
     }
 
-    /// True if an answer has one call at most, by the template.
+    /// True if an answer has one call at most, by the template, or where calls are forced.
     pub(crate) fn single(self) -> bool {
-        matches!(self, Format::Llama | Format::Harmony | Format::Generic | Format::Unknown)
+        matches!(
+            self,
+            Format::Llama | Format::Harmony | Format::Lfm | Format::Generic | Format::Unknown
+        )
     }
 }
 

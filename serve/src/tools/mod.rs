@@ -2,8 +2,8 @@
 //! force them, and the history of a conversation in the form that templates expect.
 //!
 //! - [`Dialect`] is what the rest of the server uses, [`Format`] what it is made of.
-//! - `parser` and `harmony` split answers into text, reasoning and calls; `scan`, `xml` and `gemma` know
-//!   single calls.
+//! - `parser` and `harmony` split answers into text, reasoning and calls; `scan`, `xml`, `gemma` and `lfm`
+//!   know single calls.
 //! - `force` and `values` make the languages of answers that call a tool.
 //! - `history` converts messages.
 
@@ -17,6 +17,7 @@ mod gemma;
 mod harmony;
 mod history;
 mod json;
+mod lfm;
 mod parser;
 #[cfg(test)]
 mod round_trips;

@@ -103,13 +103,15 @@ impl CallParser {
                 &[("[TOOL_CALLS]", Kind::Mistral)]
             }
             Format::Gemma => &[("<|tool_call>", Kind::Gemma)],
+            Format::Lfm => &[("<|tool_call_start|>", Kind::Lfm)],
             Format::Harmony | Format::Generic | Format::Unknown => &[],
         }
     }
 
     /// True if a call may stand at the beginning of the answer without any marker.
     fn bare(&self) -> bool {
-        let bare = matches!(self.format, Format::Llama | Format::Generic | Format::Unknown);
+        let bare =
+            matches!(self.format, Format::Llama | Format::Lfm | Format::Generic | Format::Unknown);
         bare && !self.functions.is_empty()
     }
 

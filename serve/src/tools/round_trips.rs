@@ -13,7 +13,7 @@ use super::tests::{parse, some_functions};
 use super::*;
 
 /// A family's format, the name of a published template, and what it makes of calls.
-const FAMILIES: [(Format, &str, &str); 8] = [
+const FAMILIES: [(Format, &str, &str); 9] = [
     (
         Format::Hermes,
         "Qwen-Qwen3-0.6B.jinja",
@@ -77,6 +77,17 @@ const FAMILIES: [(Format, &str, &str); 8] = [
          {%- for c in m.tool_calls or [] %}<|tool_call>call:{{ c.function.name }}{{ value(c.function.arguments) }}<tool_call|>
          {%- endfor %}{{ m.content }}{{ '<|tool_response>' if m.tool_calls else '<turn|>\\n' }}{% endfor %}
          {%- if add_generation_prompt %}{{ '<|turn>model\\n' }}{% endif %}",
+    ),
+    (
+        Format::Lfm,
+        "LFM2.5-8B-A1B.jinja",
+        "{%- macro value(v) %}{% if v is string %}{{ \"'\" + v + \"'\" }}{% elif v is mapping %}{{ v | tojson }}
+         {%- else %}{{ v | string }}{% endif %}{% endmacro %}
+         {%- for m in messages %}<|im_start|>{{ m.role + '\\n' }}{% if m.tool_calls %}<|tool_call_start|>[
+         {%- for c in m.tool_calls %}{{ c.function.name }}({% for k, x in c.function.arguments.items() %}{{ k }}={{ value(x) }}
+         {{- ', ' if not loop.last }}{% endfor %}){{ ', ' if not loop.last }}{% endfor %}]<|tool_call_end|>
+         {%- else %}{{ m.content }}{% endif %}<|im_end|>{{ '\\n' }}{% endfor %}
+         {%- if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}",
     ),
     (
         Format::Harmony,
@@ -198,7 +209,9 @@ fn formats_of_published_templates() {
         ("google-gemma-2-2b-it.jinja", Format::Generic),
         ("microsoft-Phi-3.5-mini-instruct.jinja", Format::Generic),
         ("GLM-4.6.jinja", Format::Unknown),
-        ("LFM2-8B-A1B.jinja", Format::Unknown),
+        ("LFM2-8B-A1B.jinja", Format::Lfm),
+        ("LFM2.5-8B-A1B.jinja", Format::Lfm),
+        ("LFM2.5-Instruct.jinja", Format::Lfm),
         ("deepseek-ai-DeepSeek-V3.1.jinja", Format::Generic),
         ("MiniMax-M2.jinja", Format::Unknown),
     ] {

@@ -2,6 +2,7 @@
 
 use super::gemma::GemmaScan;
 use super::json::{self, JsonScan, Scan};
+use super::lfm::LfmScan;
 use super::xml::XmlScan;
 
 /// Function that may be called, as far as parsers need it.
@@ -45,6 +46,8 @@ pub(crate) enum Kind {
     Mistral,
     /// Text behind `<|tool_call>`.
     Gemma,
+    /// Text behind `<|tool_call_start|>`.
+    Lfm,
 }
 
 /// Recogniser of the text behind an opening marker.
@@ -56,6 +59,7 @@ pub(crate) enum CallScan {
     Json(JsonCall),
     Xml(XmlScan),
     Gemma(GemmaScan),
+    Lfm(LfmScan),
 }
 
 /// State of a call in JSON.
@@ -77,6 +81,7 @@ impl CallScan {
         match kind {
             Kind::Xml => CallScan::Xml(XmlScan::new(0, false)),
             Kind::Gemma => CallScan::Gemma(GemmaScan::new()),
+            Kind::Lfm => CallScan::Lfm(LfmScan::default()),
             kind => CallScan::Blank(kind),
         }
     }
@@ -109,6 +114,7 @@ impl CallScan {
             CallScan::Json(call) => call.step(text, ended),
             CallScan::Xml(scan) => scan.step(text, ended, functions),
             CallScan::Gemma(scan) => scan.step(text, ended),
+            CallScan::Lfm(scan) => scan.step(text, ended),
         }
     }
 

@@ -314,6 +314,47 @@ fn gemma() {
 }
 
 #[test]
+fn lfm() {
+    for (text, expected) in [
+        (
+            "<think>Hm.</think>I look. <|tool_call_start|>[get_weather(city='it's \"x\" ]', days=3, exact=True, \
+             tags=['a', \"b\"], where={'lat': 1.5}, note=None), now()]<|tool_call_end|> Done.",
+            answer(
+                "I look.Done.",
+                "Hm.",
+                &[
+                    (
+                        "get_weather",
+                        r#"{"city": "it's \"x\" ]", "days": 3, "exact": true, "tags": ["a", "b"], "where": {"lat": 1.5}, "note": null}"#,
+                    ),
+                    ("now", "{}"),
+                ],
+            ),
+        ),
+        // The closing marker may be missing.
+        ("<|tool_call_start|> [now()]", answer("", "", &[("now", "{}")])),
+        (
+            "<|tool_call_start|>[now()]<|tool_call_end|>\n<|tool_call_start|>[now()]<|tool_call_end|>",
+            answer("", "", &[("now", "{}"), ("now", "{}")]),
+        ),
+        ("{\"name\": \"now\", \"arguments\": {}}", answer("", "", &[("now", "{}")])),
+    ] {
+        assert_eq!(fresh(Format::Lfm, text), expected, "{text}");
+    }
+    for text in [
+        "<|tool_call_start|>[launch()]<|tool_call_end|>",
+        "<|tool_call_start|>[now(), launch()]<|tool_call_end|>",
+        "<|tool_call_start|>[]<|tool_call_end|>",
+        "<|tool_call_start|>[now(x)]<|tool_call_end|>",
+        "<|tool_call_start|>[now(a='b",
+        "<|tool_call_start|>now()",
+        "a [now()]",
+    ] {
+        assert_eq!(fresh(Format::Lfm, text), answer(text, "", &[]), "{text}");
+    }
+}
+
+#[test]
 fn harmony() {
     let call = "<|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{\"city\": \"Bonn\"}";
     let expected = [("get_weather", r#"{"city": "Bonn"}"#)];
@@ -411,7 +452,12 @@ fn blanks_of_a_prefilled_text_are_kept() {
 }
 
 /// Fragments of answers, markup and other text.
-const FRAGMENTS: [&str; 48] = [
+const FRAGMENTS: [&str; 53] = [
+    "<|tool_call_start|>",
+    "<|tool_call_end|>",
+    "[now()]",
+    "now(a='",
+    "')]",
     "<tool_call>",
     "</tool_call>",
     "\n",
@@ -470,7 +516,7 @@ proptest::proptest! {
         fragments in proptest::collection::vec(0..FRAGMENTS.len(), 0..14),
         format in proptest::sample::select(vec![
             Format::Hermes, Format::Xml, Format::Llama, Format::MistralList, Format::Gemma,
-            Format::Harmony, Format::Generic,
+            Format::Harmony, Format::Lfm, Format::Generic,
         ]),
         start in proptest::sample::select(vec![
             Start::Fresh, Start::Reasoning, Start::Behind, Start::Text,
