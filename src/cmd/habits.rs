@@ -764,3 +764,23 @@ pub(crate) fn notes(command: &str, parser: &clap::Command) -> String {
     text.truncate(text.trim_end().len());
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_say_the_same_are_shared() {
+        let said = |means: &Means| match *means {
+            Same => ("same", ""),
+            Nothing(why) => ("nothing", why),
+            Refused(advice) => ("refused", advice),
+        };
+        for row in SERVE {
+            for other in [TEXT, WRITING, SAMPLERS, MODEL].into_iter().flatten() {
+                let same = row.names == other.names && row.value == other.value;
+                assert!(!same || said(&row.means) != said(&other.means), "{}", row.names);
+            }
+        }
+    }
+}
