@@ -140,42 +140,42 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("test", "all tests, default features"), Some(Stable), &[], tests::test)
         .later("all floats, and 10 to 30 times the random texts and companies"),
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
-        sanitizer::asan).later("the kernels optimised, with all cases"),
+        sanitizer::asan).nightly(),
     section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN, APPLE],
         check::check).later("Windows on ARM, Android and FreeBSD"),
     section(("wasm", "wasm modules of the kernels, in node"), Some(Foreign), &[NODE, LLD, &FOREIGN, WASM], web::wasm)
         .later("the module without simd128; the kernels fully optimised; this machine"),
     section(("firmware", "a program for microcontrollers, emulated"), Some(Foreign),
-        &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware).later("Cortex-M55, scalar code, and Q4_0"),
+        &[LLD, &FOREIGN, QEMU_ARM, BINUTILS], firmware::firmware).later("Cortex-M55, scalar code, Q4_0, and Gemma 4"),
     section(("bare", "targets without std"), Some(Foreign), &[&FOREIGN, THUMB], bare::bare)
         .later("four targets for one, and built"),
     section(("arm", "AArch64, emulated"), None, &[X86, &FOREIGN, AARCH64, QEMU], ported::arm).after_test()
-        .later("two older CPUs for the kernels' equivalence, their truth; all models, six times the cases"),
+        .later("the kernels' equivalence on three CPUs, their truth; optimised; all models"),
     section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
         windows::windows).after_test().later("all models"),
     section(("cpus", "older x86-64 CPUs, emulated"), Some(Stable), &[X86, QEMU], cpus::cpus).after_test()
         .later("all models, and 256 cases of each law for 8"),
     section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
-        .later("tests and examples with default and no features; graph without alloc"),
+        .later("tests and examples with default and no features; graph without alloc; examples/wasm"),
     section(("big_endian", "s390x, emulated"), None, &[X86, &FOREIGN, S390X, QEMU],
         ported::big_endian).after_test().later("the kernels' truth, readers of files; all models, twice the cases"),
     section(("laws", "the kernels' laws, in many cases"), Some(Stable), &[], tests::laws)
         .later("a million cases for 50,000"),
     section(("page", "the wasm modules and their page, in node and Chromium"), None,
-        &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test().later("the module without simd128"),
+        &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test().later("as small as they are shipped; the module without simd128"),
     section(("serve", "`teff serve`: its page in Chromium, and the clients of others"), None, &[NODE, CHROMIUM, PYTHON],
         serve::serve).after_test(),
     section(("soak", "`teff serve` under a hundred thousand requests of every kind"), Some(Stable), &[], serve::soak)
         .after_test().nightly(),
     section(("fuzz", "the fuzz targets, 30 seconds each"), Some(Nightly), &[NIGHTLY, X86, C], sanitizer::fuzz).nightly(),
     section(("narrow", "sizes of 32 bits: i686"), None, &[X86, &FOREIGN, I686], ported::narrow).after_test()
-        .later("the kernels' truth; all models, the runtime's tests of loading"),
+        .later("the kernels' truth, plans; all models, the runtime's tests of loading"),
     section(("capi", "the C programs"), Some(Stable), &[C], sanitizer::capi).after_test(),
     section(("doc", "documentation, without warnings"), Some(Stable), &[], lints::doc),
     section(("packages", "what is published, and the command without the repository"), Some(Stable), &[], packages::packages)
         .after_test().later("each built from its archive; `cargo install`; semantic versions"),
     section(("families", "formats that were left out are not there"), Some(Stable), &[BINUTILS], tests::families)
-        .later("two families by themselves"),
+        .nightly(),
 ];
 
 /// The table as `--list` prints it.

@@ -15,8 +15,8 @@ pub(crate) fn fmt(_: &Job) -> Outcome {
     Ok(())
 }
 
-/// Clippy for every choice of features, and for the page's workspace. Tests and examples are looked at with all
-/// features, and with the other choices by night.
+/// Clippy for every choice of features. Tests and examples are looked at with all features, and with the other choices by
+/// night; so is the page's workspace.
 pub(crate) fn clippy(job: &Job) -> Outcome {
     let clippy =
         |line: &str| Stable.cargo().line("clippy -q").line(line).line("-- -D warnings").run();
@@ -28,11 +28,8 @@ pub(crate) fn clippy(job: &Job) -> Outcome {
     job.step("no default features");
     clippy(&format!("--workspace {targets} --no-default-features"))?;
     if !job.full {
-        // (That they compile without these is seen in the section `bare`.)
-        job.step("examples/wasm");
-        return clippy(
-            "--locked --workspace --all-targets --manifest-path examples/wasm/Cargo.toml",
-        );
+        // (That they compile without these is seen in the section `bare`, and that examples/wasm does in `page`.)
+        return Ok(());
     }
     // In the workspace runtime asks for graph's `alloc`, so its absence needs a run of its own.
     job.step("teff-graph without alloc");

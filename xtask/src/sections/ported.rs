@@ -5,7 +5,7 @@ use std::env;
 use std::path::PathBuf;
 
 use crate::cmd::{Cmd, Outcome};
-use crate::job::Job;
+use crate::job::{Job, data_files};
 use crate::toolchain::Toolchain::Foreign;
 use crate::toolchain::cross;
 
@@ -14,9 +14,6 @@ use super::compare::{Runner, models, same_logits, same_tokens};
 /// The command as it is built there: with the features of the tests, whose kernels it shares; without `chat`.
 const COMMAND: &str = "build -q --profile test --bin teff --no-default-features --features \
                        cli,mmap,folders,repack,legacy-quants,k-quants,i-quants,codebook-quants,low-bit-quants,fp4-quants,ternary,teff-graph/default,teff-kernels/default,teff-kernels/equivalence,teff-kernels/entered";
-
-/// Left out of the change tier: three quarters of the time of all tests of graph, where nothing is optimised.
-const SLOW: &str = "--skip=as_many_tensors_as_are_allowed";
 
 /// A machine, and how programs for it are built and run.
 struct Machine {
@@ -66,29 +63,17 @@ impl Machine {
         Ok(path.to_string_lossy().into_owned())
     }
 
-    /// A sample of the tests of kernels and graph, by the names of their files, and by night the unit tests and those of the kernels' truth, readers
-    /// and sizes; then whole models. `wrong` are tests that fail by the emulator's fault; `loading` are tests of the
-    /// runtime.
-    fn check(&self, job: &Job, sample: &[&str], wrong: &[&str], loading: &[&str]) -> Outcome {
+    /// Whole models, and by night, before them, the unit tests of kernels and graph and those of the kernels' truth,
+    /// readers and sizes. `wrong` are tests that fail by the emulator's fault; `loading` are tests of the runtime.
+    fn check(&self, job: &Job, wrong: &[&str], loading: &[&str]) -> Outcome {
         Cmd::new("/usr/bin/rustc").arg("--version").run()?;
-        job.step("kernels and graph");
         // (Not the backends' equivalence: these machines have the scalar one alone.)
         let skip = wrong.iter().map(|name| format!("--skip={name}"));
-        let tests = |names: &[&str]| -> Vec<String> {
-            names.iter().map(|name| format!("--test={name}")).collect()
-        };
         if job.full {
+            job.step("kernels and graph");
             let kernels = self.cargo("test -q -p teff-kernels --lib --test sizes --test truth");
             kernels.arg("--").args(skip).run()?;
             self.cargo("test -q -p teff-graph --lib --test gguf --test sizes").run()?;
-        } else {
-            if !sample.is_empty() {
-                // Together, and with the features of the command's kernels, so that these are built once.
-                let both = self.cargo("test -q -p teff-kernels -p teff-graph");
-                let both = both
-                    .line("--features teff-kernels/roofline,teff-kernels/repack,teff-graph/alloc");
-                both.args(tests(sample)).args(["--", SLOW]).run()?;
-            }
         }
         if !loading.is_empty() {
             job.step("runtime");
@@ -126,7 +111,7 @@ pub(crate) fn big_endian(job: &Job) -> Outcome {
         "attention_of_groups_with_windows_is_right",
     ];
     // The command reads files, and computes with every format's blocks.
-    s390x.check(job, &[], &wrong, &[])
+    s390x.check(job, &wrong, &[])
 }
 
 /// Sizes of 32 bits; this machine runs it. The runtime's own tests of loading want many crates built for them, some
@@ -139,11 +124,12 @@ pub(crate) fn narrow(job: &Job) -> Outcome {
         opt: "0",
         cases: "16",
         build_std: true,
-        tested: true,
+        tested: job.full || env::var_os("LOADING").is_some_and(|set| !set.is_empty()),
     };
     let loading = job.full || env::var_os("LOADING").is_some_and(|set| !set.is_empty());
     let tests: &[&str] = if loading { &["files"] } else { &[] };
-    i686.check(job, &["gguf", "sizes"], &[], tests)
+    // (Plans and tables whose sizes differ there are built by the command.)
+    i686.check(job, &[], tests)
 }
 
 /// AArch64: CPUs with NEON alone, with dot products of bytes, and with matrix products of bytes too.
@@ -158,32 +144,36 @@ pub(crate) fn arm(job: &Job) -> Outcome {
         target: "aarch64-unknown-linux-gnu",
         linker: "aarch64-linux-gnu-gcc",
         runner,
-        // Slow code takes less time to run on few cases than fast code takes to build.
+        // Slow code takes less time to run on few models than fast code takes to build.
         opt: if job.full { "2" } else { "0" },
-        cases: if job.full { "24" } else { "4" },
+        cases: "24",
         build_std: false,
         tested: true,
     };
     Cmd::new("/usr/bin/rustc").arg("--version").run()?;
     println!("{}", Cmd::new(QEMU).arg("--version").read()?.lines().next().unwrap_or_default());
-    // The last CPU has all backends.
-    for (cpu, runner) in if job.full { &CPUS[..] } else { &CPUS[2..] } {
-        job.step(&format!("{cpu}: the kernels' equivalence"));
-        machine(runner).cargo("test -q -p teff-kernels --test equivalence --test ternary").run()?;
-    }
     let max = machine(CPUS[2].1);
     if job.full {
+        for (cpu, runner) in CPUS {
+            job.step(&format!("{cpu}: the kernels' equivalence"));
+            let tests = "test -q -p teff-kernels --test equivalence --test ternary";
+            machine(runner).cargo(tests).run()?;
+        }
         job.step("max: the kernels' truth, and what is entered");
         max.cargo("test -q -p teff-kernels --lib --test truth --test entered").run()?;
-    } else {
-        job.step("max: what is entered");
-        max.cargo("test -q -p teff-kernels --test entered").run()?;
     }
     job.step("whole models");
     let teff = max.teff()?;
     let on = |cpu: &'static str| [QEMU, "-cpu", cpu, teff.as_str()];
-    let all = models(job.full)?;
-    let few = if job.full { &all[..] } else { &all[..2] };
+    let mut all = models(job.full)?;
+    let few = all.clone();
+    if !job.full {
+        // Every format of the kernels, by the CPU that has all backends.
+        let of_formats = data_files()?;
+        all.extend(of_formats.into_iter().filter(|file| file.starts_with("tests/data/gpt2")));
+        all.dedup();
+    }
+    let few = if job.full { &few[..] } else { &few[..2] };
     same_logits(job, &all, &[&on("max")])?;
     same_logits(job, few, &[&on("cortex-a53"), &on("cortex-a76")])?;
     // That the emulated CPUs differ in what they have, and that it is found.

@@ -12,9 +12,6 @@ use crate::toolchain::{ASAN, HOST, Toolchain::Nightly, Toolchain::Stable, asan_r
 /// The fuzz targets, each for so many seconds.
 const FUZZ_SECONDS: u64 = 30;
 
-/// Cases of each of the kernels' properties under the sanitizer, in the change tier.
-const SAMPLE_CASES: &str = "16";
-
 /// The compiler's flags that cargo-fuzz passes, by which libFuzzer learns what code a case reached. Passed from here,
 /// they save installing it.
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -35,17 +32,7 @@ pub(crate) fn asan(job: &Job) -> Outcome {
     // The tests and the library have the same features of the kernels, so that these are built once.
     let cargo = |line: &str| {
         let cargo = Nightly.cargo().line(line).args(["--target", HOST]);
-        let cargo =
-            cargo.args(["--config", "profile.test.package.teff-kernels.debug-assertions=true"]);
-        if job.full {
-            return cargo;
-        }
-        // What is read is the same however the code is optimised, and optimising it takes longer than to run slow code
-        // for few cases. Its frames are large.
-        cargo
-            .args(["--config", "profile.test.package.teff-kernels.opt-level=0"])
-            .env("PROPTEST_CASES", SAMPLE_CASES)
-            .env("RUST_MIN_STACK", "16777216")
+        cargo.args(["--config", "profile.test.package.teff-kernels.debug-assertions=true"])
     };
     cargo("test -q -p teff-kernels --test equivalence --test long_rows").run()?;
     job.step("the C interface");
