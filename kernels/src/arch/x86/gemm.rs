@@ -402,7 +402,7 @@ pub(super) fn matmul<I: InstructionSet, B: UnpackInterleaved>(
             let (terms, of) = ((B::BIAS, terms), (x, cols));
             let ahead = Ahead {
                 at: next.get().wrapping_add(cols.t * share),
-                step: cols.n * share / (w.cols() / ACT_BLOCK),
+                step: cols.n * share / (w.cols() / ACT_BLOCK).max(1),
             };
             let panel = (panel.cast_const(), ahead);
             // SAFETY: the panel was packed (above), for rows as wide as the activations.
