@@ -181,6 +181,11 @@ impl ApiError {
         let path = request.rsplit(' ').next().unwrap_or_default();
         let message = match elsewhere(path) {
             Some(advice) => format!("there is no `{request}`: {advice}"),
+            // Its base is right.
+            None if path.starts_with("/v1/") && !path.starts_with("/v1/v1") => format!(
+                "there is no `{request}`: this server has /v1/chat/completions, /v1/completions, \
+                 /v1/responses, /v1/messages, /v1/models and /v1/models/NAME"
+            ),
             None => format!(
                 "there is no `{request}`: clients of OpenAI's make want the server's address with \
                  /v1 as their base URL, and those of Anthropic's make without it"

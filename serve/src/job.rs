@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use teff_runtime::chat::Message;
 use teff_runtime::engine::{Event, Stream};
@@ -436,7 +437,9 @@ impl Answer {
             for i in 0..self.streams.len() {
                 match self.streams[i].poll_next(cx) {
                     Poll::Ready(Some(event)) => {
-                        self.take(i * self.each, event);
+                        // The engine's time: a reader on a busy machine comes later.
+                        let at = self.streams[i].time(event.choice()).unwrap_or_else(Instant::now);
+                        self.take(i * self.each, event, at);
                         events += 1;
                     }
                     Poll::Ready(None) => {}
@@ -467,8 +470,8 @@ impl Answer {
         &self.timer
     }
 
-    /// Turns an event of the stream whose first choice is `first` into parts.
-    fn take(&mut self, first: usize, event: Event) {
+    /// Turns an event of the stream whose first choice is `first`, of this time, into parts.
+    fn take(&mut self, first: usize, event: Event, at: Instant) {
         match event {
             Event::Prompt { choice, tokens, cached, logprobs } => {
                 // The choices of one request share the prompt.
@@ -476,7 +479,7 @@ impl Answer {
                     self.usage.prompt += tokens;
                     self.usage.cached += cached;
                 }
-                self.timer.prompt();
+                self.timer.prompt(at);
                 let choice = first + choice;
                 self.ready.push_back(Delta::Started { choice, prompt_logprobs: logprobs });
             }
@@ -484,7 +487,7 @@ impl Answer {
                 let choice = first + choice;
                 let Some(state) = self.choices.get_mut(choice) else { return };
                 let tokens = piece.tokens.len();
-                self.timer.piece(choice, tokens);
+                self.timer.piece(choice, tokens, at);
                 self.usage.completion += tokens;
                 state.tokens += tokens;
                 let mut parts = Vec::new();
@@ -499,6 +502,7 @@ impl Answer {
             }
             Event::Finished { choice, finish, generated } => {
                 let choice = first + choice;
+                self.timer.end(at);
                 let Some(state) = self.choices.get_mut(choice) else { return };
                 let more = generated.saturating_sub(state.tokens);
                 state.tokens += more;

@@ -84,7 +84,7 @@ impl Metrics {
         Timer {
             start: Instant::now(),
             prompt: None,
-            first: None,
+            end: None,
             last: vec![None; choices],
             first_token: self.first_token.clone(),
             between_tokens: self.between_tokens.clone(),
@@ -104,37 +104,43 @@ impl Metrics {
 pub(crate) struct Timer {
     start: Instant,
     prompt: Option<Instant>,
-    first: Option<Instant>,
+    end: Option<Instant>,
     last: Vec<Option<Instant>>,
     first_token: Histogram,
     between_tokens: Histogram,
 }
 
 impl Timer {
-    /// Takes note that a prompt was computed.
-    pub(crate) fn prompt(&mut self) {
-        self.prompt.get_or_insert_with(Instant::now);
+    /// Takes note that a prompt was computed at this time.
+    pub(crate) fn prompt(&mut self, at: Instant) {
+        self.prompt.get_or_insert(at);
     }
 
-    /// Takes note of a piece of `tokens` tokens of a choice.
-    pub(crate) fn piece(&mut self, choice: usize, tokens: usize) {
+    /// Takes note of a piece of `tokens` tokens of a choice, of which the last was computed at this time.
+    pub(crate) fn piece(&mut self, choice: usize, tokens: usize, at: Instant) {
+        self.end(at);
         let Some(last) = self.last.get_mut(choice).filter(|_| tokens > 0) else { return };
-        let now = Instant::now();
-        self.first.get_or_insert(now);
-        match last.replace(now) {
-            None => self.first_token.observe((now - self.start).as_secs_f64()),
+        match last.replace(at) {
+            None => {
+                self.first_token.observe(at.saturating_duration_since(self.start).as_secs_f64())
+            }
             Some(last) => {
-                let each = (now - last).as_secs_f64() / tokens as f64;
+                let each = at.saturating_duration_since(last).as_secs_f64() / tokens as f64;
                 (0..tokens).for_each(|_| self.between_tokens.observe(each));
             }
         }
     }
 
-    /// Time from the request to the end of the prompt, and from then until now.
+    /// Takes note that a choice had ended by this time.
+    pub(crate) fn end(&mut self, at: Instant) {
+        self.end = self.end.max(Some(at));
+    }
+
+    /// Time from the request to the end of the first prompt, and from then to the end of what was computed so far.
     pub(crate) fn times(&self) -> (Duration, Duration) {
-        let now = Instant::now();
-        let prompt = self.first.or(self.prompt).unwrap_or(now);
-        (prompt - self.start, now - prompt)
+        let prompt = self.prompt.unwrap_or_else(Instant::now);
+        let end = self.end.unwrap_or(prompt);
+        (prompt.saturating_duration_since(self.start), end.saturating_duration_since(prompt))
     }
 }
 

@@ -13,11 +13,12 @@ use teff_runtime::engine::EngineError;
 use tokio::task::spawn_blocking;
 
 use crate::answer::json_response;
-use crate::app::Shared;
+use crate::app::{InFlight, Shared};
 use crate::body::JsonBody;
 use crate::chat::read_job;
 use crate::completions::prompts;
 use crate::error::{ApiError, ApiResult};
+use crate::job::Usage;
 use crate::json::Fields;
 use crate::prompt::Size;
 use crate::sampling::Common;
@@ -61,7 +62,7 @@ async fn save(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<
     if given.count() != 1 {
         return Err(ApiError::invalid("one of 'prompt', 'tokens' and 'messages' must be there"));
     }
-    let _in_flight = app.begin("prefix")?;
+    let mut in_flight = app.begin("prefix")?;
     let tokens = if let Some(tokens) = ids(&fields, "tokens")? {
         tokens
     } else if fields.get("prompt").is_some() {
@@ -82,13 +83,13 @@ async fn save(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<
     let (engine, most) = (Arc::clone(&app.engine), app.options.max_prefixes);
     let save = move || has_room(&path, most).then(|| engine.save_prefix(&tokens, &path));
     match spawn_blocking(save).await {
-        Ok(Some(saved)) => finished(Ok(saved), &name),
+        Ok(Some(saved)) => finished(Ok(saved), &name, &mut in_flight),
         Ok(None) => {
             let message =
                 format!("there are {most} prefixes already: save it under one of their names");
             Err(ApiError::field("name", message).with_code("too_many_prefixes"))
         }
-        Err(e) => finished(Err(e), &name),
+        Err(e) => finished(Err(e), &name, &mut in_flight),
     }
 }
 
@@ -105,19 +106,24 @@ async fn load(State(app): State<Shared>, JsonBody(body): JsonBody) -> ApiResult<
     let fields = Fields::of_body(&body)?;
     app.options.check_model(&fields)?;
     let (name, path) = file(app.options.prefix_dir.as_deref(), &fields)?;
-    let _in_flight = app.begin("prefix")?;
+    let mut in_flight = app.begin("prefix")?;
     let engine = Arc::clone(&app.engine);
     let loaded = spawn_blocking(move || engine.load_prefix(&path));
-    finished(loaded.await.map(|loaded| loaded.map(|tokens| tokens.len())), &name)
+    let loaded = loaded.await.map(|loaded| loaded.map(|tokens| tokens.len()));
+    finished(loaded, &name, &mut in_flight)
 }
 
 /// The answer, or the error, without the path of the folder.
 fn finished(
     done: Result<Result<usize, EngineError>, tokio::task::JoinError>,
     name: &str,
+    in_flight: &mut InFlight,
 ) -> ApiResult<Response> {
     match done {
-        Ok(Ok(tokens)) => Ok(json_response(&json!({ "name": name, "tokens": tokens }))),
+        Ok(Ok(tokens)) => {
+            in_flight.ended("done", Usage { prompt: tokens, ..Usage::default() });
+            Ok(json_response(&json!({ "name": name, "tokens": tokens })))
+        }
         Ok(Err(EngineError::Io(e))) if e.kind() == std::io::ErrorKind::NotFound => {
             let message = format!("there is no prefix `{name}`");
             Err(ApiError::new(StatusCode::NOT_FOUND, "not_found_error", message))

@@ -408,6 +408,8 @@ mod tests {
             ("tfs_z", json!([1]), json!([0.5])),
             ("top_a", json!([0]), json!([0.5])),
             ("no_repeat_ngram_size", json!([0]), json!([3])),
+            ("format", json!(["", {}]), json!(["json", { "type": "object" }])),
+            ("options", json!([{}]), json!([{ "num_predict": 3 }])),
             ("functions", json!([[]]), json!([[{ "name": "f" }]])),
             ("audio", json!([]), json!([{ "voice": "x" }])),
             ("web_search_options", json!([]), json!([{}])),

@@ -68,7 +68,7 @@ const BEAMS: &str = "texts are drawn, without a search";
 /// Fields by which other servers give another text or another form of answers: values that ask for
 /// nothing, and advice for others. An answer that passes over what it was asked for would be worse than
 /// none. What depends on one of these, such as `dry_base`, is passed over with it.
-pub(crate) const SHARED: [Unsupported; 40] = [
+pub(crate) const SHARED: [Unsupported; 42] = [
     // llama-server's.
     ("typical_p", FROM_ONE, SAMPLERS),
     ("mirostat", ZERO, SAMPLERS),
@@ -109,6 +109,13 @@ pub(crate) const SHARED: [Unsupported; 40] = [
     ("tfs_z", FROM_ONE, SAMPLERS),
     ("top_a", UP_TO_ZERO, SAMPLERS),
     ("no_repeat_ngram_size", UP_TO_ZERO, SAMPLERS),
+    // Ollama's own form of requests.
+    ("format", Off::Empty, "use `response_format`"),
+    (
+        "options",
+        Off::Empty,
+        "its parts are fields of the request here, such as `max_tokens` for `num_predict`",
+    ),
     // OpenAI's.
     ("functions", Off::Empty, "use `tools`"),
     ("audio", Off::Null, "the model writes texts only"),

@@ -84,10 +84,11 @@ frequency_penalty, repeat_penalty, repeat_last_n, logit_bias and ignore_eos in p
 other members are errors. --json-schema, --json, --regex and --grammar hold all texts to a form but those whose \
 object has one of its own: \"response_format\" as of requests to a server ({\"type\": \"json_schema\", \
 \"json_schema\": {\"schema\": ..}}, json_object or text), or \"json_schema\" (a schema), \"regex\" or \
-\"grammar\" (texts). A text of a form that is cut is an error; without max_tokens and -n it has no limit. The seed of line I, counted from 0, is that of --seed plus I.
+\"grammar\" (texts). A text of a form that is cut is an error; without max_tokens and -n it has no limit. The seed of line I is that of --seed plus I; lines are counted from 0, without blank ones.
 
 Each answer is a line, in the same order: an object with index, key, id, text, finish, prompt_tokens \
-and tokens, or with an error in place of the last four. If the command is ended and given again, it \
+and tokens, or with an error in place of the last four. \"finish\" is \"stop\" (the model ended it), \
+\"complete\" (its form did), \"stop_string\", \"length\" or \"context_full\". If the command is ended and given again, it \
 goes on behind the answers that are there: by its key, an answer is known to be of this line, model \
 and options. The file is the same to the byte for every --parallel and -t, and however often the \
 command was ended. The exit code is 1 if there are errors in it.";

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Instant;
 
 use super::inbox::Inbox;
 use super::{EngineError, Event};
@@ -69,14 +70,20 @@ struct Choice {
     end: Option<End>,
     /// True when the reader has taken the end.
     ended: bool,
+    /// Times at which the prompt, and the last of the rest, were computed.
+    at: [Option<Instant>; 2],
+    /// That of what the reader took last.
+    taken: Option<Instant>,
 }
 
 impl Choice {
     fn take(&mut self, choice: usize) -> Option<Event> {
         if let Some(PromptDone { tokens, cached, logprobs }) = self.prompt.take() {
+            self.taken = self.at[0];
             return Some(Event::Prompt { choice, tokens, cached, logprobs });
         }
         if !self.text.is_empty() || !self.tokens.is_empty() {
+            self.taken = self.at[1];
             let (text, tokens) = (self.text.clone(), self.tokens.clone());
             self.text.clear();
             self.tokens.clear();
@@ -84,7 +91,7 @@ impl Choice {
             return Some(Event::Piece { choice, piece });
         }
         let end = self.end.take()?;
-        self.ended = true;
+        (self.ended, self.taken) = (true, self.at[1]);
         Some(match end {
             End::Finished { finish, generated } => Event::Finished { choice, finish, generated },
             End::Failed(error) => Event::Failed { choice, error },
@@ -175,7 +182,8 @@ impl Channel {
     /// Tells the reader that a prompt was computed.
     pub(super) fn prompt(&self, choice: usize, done: PromptDone) {
         let mut state = self.lock();
-        state.choices[choice].prompt = Some(done);
+        let to = &mut state.choices[choice];
+        (to.prompt, to.at[0]) = (Some(done), Some(Instant::now()));
         self.tell(state);
     }
 
@@ -206,6 +214,7 @@ impl Channel {
         logprobs: &[TokenLogprobs],
     ) {
         let to = &mut state.choices[choice];
+        to.at[1] = Some(Instant::now());
         to.text.push_str(text);
         to.tokens.extend_from_slice(tokens);
         to.logprobs.push(logprobs);
@@ -229,8 +238,13 @@ impl Channel {
         self.lock().take()
     }
 
+    /// Time at which the engine had computed what was last taken of a choice.
+    pub(super) fn time(&self, choice: usize) -> Option<Instant> {
+        self.lock().choices.get(choice)?.taken
+    }
+
     /// Waits for an event until all choices have ended, or until this moment.
-    pub(super) fn wait(&self, until: Option<std::time::Instant>) -> Option<Event> {
+    pub(super) fn wait(&self, until: Option<Instant>) -> Option<Event> {
         let mut state = self.lock();
         loop {
             if let Some(event) = state.take() {
@@ -242,7 +256,7 @@ impl Channel {
             state = match until {
                 None => self.news.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
-                    let left = until.saturating_duration_since(std::time::Instant::now());
+                    let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return None;
                     }

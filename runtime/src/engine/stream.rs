@@ -52,6 +52,19 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Index of the choice that it is of.
+    #[must_use]
+    pub fn choice(&self) -> usize {
+        match self {
+            Event::Prompt { choice, .. }
+            | Event::Piece { choice, .. }
+            | Event::Finished { choice, .. }
+            | Event::Failed { choice, .. } => *choice,
+        }
+    }
+}
+
 /// Events of one request, in the order in which they happen, until all choices have ended.
 ///
 /// Dropping it cancels the request within one step. Events that are not taken are gathered: pieces of
@@ -82,6 +95,13 @@ impl Stream {
     /// Next event, if there is one now.
     pub fn try_next(&mut self) -> Option<Event> {
         self.channel.take()
+    }
+
+    /// Time at which the engine had computed what the last event of a choice says; of a piece, its last token.
+    /// `None` before its first event. (The time at which a reader gets an event may be a later one.)
+    #[must_use]
+    pub fn time(&self, choice: usize) -> Option<Instant> {
+        self.channel.time(choice)
     }
 
     /// Waits for the next event at most this long; `None` if none came, or all choices have ended.

@@ -1,8 +1,8 @@
 //! Requests at the edges of what is allowed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use teff_runtime::engine::{EngineError, MAX_CHOICES, PAGE, Request};
+use teff_runtime::engine::{EngineError, Event, MAX_CHOICES, PAGE, Request};
 use teff_runtime::sample::Sampling;
 use teff_runtime::{Finish, Generate};
 
@@ -27,6 +27,33 @@ fn prompts_up_to_the_last_position() {
     }
     let refused = engine.submit(Request::new(prompt(1, context + 1), tokens(1)));
     assert!(matches!(refused, Err(EngineError::PromptTooLong { tokens: 193, context: 192 })));
+    settled(&engine);
+}
+
+/// A reader that comes late still learns when the engine had computed what it reads.
+#[test]
+fn times_are_the_engine_s() {
+    let engine = engine(options(), 3);
+    let mut stream = engine.submit(Request::new(prompt(1, 3), tokens(5)).with_choices(2)).unwrap();
+    assert_eq!((stream.time(0), stream.time(2)), (None, None));
+    while engine.stats().ended_sequences < 2 {
+        std::thread::yield_now();
+    }
+    let late = Instant::now();
+    let mut times = [[None; 3]; 2];
+    while let Some(event) = stream.try_next() {
+        let (choice, at) = (event.choice(), stream.time(event.choice()));
+        assert!(at.is_some_and(|at| at <= late), "{event:?}");
+        let i = match event {
+            Event::Prompt { .. } => 0,
+            Event::Piece { .. } => 1,
+            _ => 2,
+        };
+        times[choice][i] = at;
+    }
+    for times in times {
+        assert!(times.iter().all(Option::is_some) && times.is_sorted(), "{times:?}");
+    }
     settled(&engine);
 }
 

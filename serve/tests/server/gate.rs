@@ -97,6 +97,8 @@ fn paths_of_other_servers_say_what_there_is() {
         ("POST", "/api/generate", "/v1/completions"),
         ("POST", "/api/chat", "/v1/chat/completions"),
         ("GET", "/api/tags", "/v1/models"),
+        ("GET", "/v1/responses/resp_1", "this server has /v1/chat/completions"),
+        ("POST", "/v1/v1/models", "base URL"),
         ("GET", "/completions/x", "base URL"),
         ("GET", "/slotsy", "base URL"),
     ] {
