@@ -39,6 +39,7 @@ fn times_are_the_engine_s() {
     while engine.stats().ended_sequences < 2 {
         std::thread::yield_now();
     }
+    settled(&engine);
     let late = Instant::now();
     let mut times = [[None; 3]; 2];
     while let Some(event) = stream.try_next() {
@@ -54,7 +55,6 @@ fn times_are_the_engine_s() {
     for times in times {
         assert!(times.iter().all(Option::is_some) && times.is_sorted(), "{times:?}");
     }
-    settled(&engine);
 }
 
 #[test]
