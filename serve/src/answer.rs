@@ -14,7 +14,12 @@ pub(crate) const FINGERPRINT: &str = concat!("teff-", env!("CARGO_PKG_VERSION"))
 
 /// A response of a JSON value.
 pub(crate) fn json_response(value: &Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+    text_response(value.to_string())
+}
+
+/// Response with a text that is JSON.
+pub(crate) fn text_response(json: String) -> Response {
+    let mut response = Response::new(Body::from(json));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response

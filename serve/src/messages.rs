@@ -8,10 +8,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use teff_runtime::template::Json;
 
-use crate::answer::json_response;
+use crate::answer::{json_response, text_response};
 use crate::app::Shared;
 use crate::body::JsonBody;
 use crate::collect::{Whole, collect};
@@ -58,7 +59,7 @@ async fn answer(app: &Shared, body: ApiResult<JsonBody>) -> ApiResult<Response> 
     }
     let all = collect(app, &mut answer, &mut in_flight).await?;
     let whole = all.into_iter().next().unwrap_or_default();
-    Ok(json_response(&message(&id, &model, &whole, &answer.usage())))
+    Ok(text_response(message_text(&id, &model, &whole, &answer.usage())))
 }
 
 async fn count_tokens(State(app): State<Shared>, body: ApiResult<JsonBody>) -> Response {
@@ -474,7 +475,23 @@ fn call_id(id: &str) -> String {
     format!("toolu_{}", id.strip_prefix("call_").unwrap_or(id))
 }
 
-/// A whole answer.
+/// Text of a whole answer. What a call takes stays as the model wrote it: read and written again, large integers would
+/// be rounded.
+fn message_text(id: &str, model: &str, whole: &Whole, usage: &Usage) -> String {
+    let mut text = message(id, model, whole, usage).to_string();
+    for call in &whole.calls {
+        let input = |input: &str| format!("\"input\":{input}");
+        // Of a call that was cut by a limit, nothing is certain.
+        let written =
+            serde_json::from_str::<&RawValue>(&call.arguments).map_or("{}", RawValue::get);
+        // (Within texts, quotation marks are escaped.)
+        let id = json!(call_id(&call.id)).to_string();
+        text = text.replacen(&input(&id), &input(written), 1);
+    }
+    text
+}
+
+/// A whole answer, with the ids of calls in place of what they take.
 fn message(id: &str, model: &str, whole: &Whole, usage: &Usage) -> Value {
     let mut content = Vec::new();
     if !whole.reasoning.is_empty() {
@@ -485,10 +502,8 @@ fn message(id: &str, model: &str, whole: &Whole, usage: &Usage) -> Value {
         content.push(json!({ "type": "text", "text": whole.text }));
     }
     for call in &whole.calls {
-        // Of a call that was cut by a limit, nothing is certain.
-        let input = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
         let id = call_id(&call.id);
-        content.push(json!({ "type": "tool_use", "id": id, "name": call.name, "input": input }));
+        content.push(json!({ "type": "tool_use", "id": id, "name": call.name, "input": id }));
     }
     let (reason, stop) = stop_reason(whole.reason.as_ref());
     json!({
@@ -625,5 +640,33 @@ impl Present for MessageStream {
 
     fn error(&mut self, error: &ApiError, out: &mut String) {
         typed(out, &error_json(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::WholeCall;
+
+    #[test]
+    fn what_calls_take_stays_as_it_was_written() {
+        let call = |id: &str, arguments: &str| WholeCall {
+            id: format!("call_{id}"),
+            name: "f".into(),
+            arguments: arguments.into(),
+        };
+        let large = r#"{"a":97333759265452774386801769727097,"b": 1.50}"#;
+        let whole = Whole {
+            // A text that has what is looked for.
+            text: r#""input":"toolu_1", "input":"toolu_2""#.into(),
+            calls: vec![call("1", large), call("2", r#"{"a": "cut"#), call("3", "{}")],
+            ..Whole::default()
+        };
+        let text = message_text("msg_1", "m", &whole, &Usage::default());
+        assert!(text.contains(&format!(r#""name":"f","input":{large}"#)), "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let content = answer["content"].as_array().unwrap();
+        assert_eq!((content.len(), &content[0]["text"]), (4, &json!(whole.text)));
+        assert_eq!((&content[2]["input"], &content[3]["input"]), (&json!({}), &json!({})));
     }
 }

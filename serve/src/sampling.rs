@@ -64,6 +64,7 @@ impl Common {
     /// [`ApiError`], which names the field.
     pub(crate) fn read(fields: &Fields<'_>, options: &ServeOptions) -> ApiResult<Common> {
         unsupported::refuse(fields, &unsupported::SHARED)?;
+        unsupported::refuse(fields, &unsupported::OF_NEWER_FORMS)?;
         let mut s = options.sampling;
         const LARGEST: f64 = f32::MAX as f64;
         s.temperature = fields.number("temperature", 0.0..=LARGEST)?.unwrap_or(s.temperature);
@@ -410,6 +411,20 @@ mod tests {
             ("no_repeat_ngram_size", json!([0]), json!([3])),
             ("format", json!(["", {}]), json!(["json", { "type": "object" }])),
             ("options", json!([{}]), json!([{ "num_predict": 3 }])),
+            ("ebnf", json!([""]), json!(["root ::= x"])),
+            ("structural_tag", json!([]), json!([{}])),
+            ("json_mode", json!([false]), json!([true])),
+            ("num_beams", json!([1]), json!([4])),
+            ("max_new_tokens", json!([-1]), json!([0, 20])),
+            ("min_new_tokens", json!([0]), json!([2])),
+            ("min_length", json!([0]), json!([2])),
+            ("banned_tokens", json!([[], ""]), json!([[3], "3"])),
+            ("custom_token_bans", json!([""]), json!(["1,2"])),
+            ("suppress_tokens", json!([[]]), json!([[1]])),
+            ("smoothing_factor", json!([0]), json!([0.5])),
+            ("epsilon_cutoff", json!([0]), json!([3])),
+            ("eta_cutoff", json!([0]), json!([3])),
+            ("modalities", json!([["text"], []]), json!([["audio"], ["text", "audio"], "text"])),
             ("functions", json!([[]]), json!([[{ "name": "f" }]])),
             ("audio", json!([]), json!([{ "voice": "x" }])),
             ("web_search_options", json!([]), json!([{}])),

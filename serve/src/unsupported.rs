@@ -68,7 +68,7 @@ const BEAMS: &str = "texts are drawn, without a search";
 /// Fields by which other servers give another text or another form of answers: values that ask for
 /// nothing, and advice for others. An answer that passes over what it was asked for would be worse than
 /// none. What depends on one of these, such as `dry_base`, is passed over with it.
-pub(crate) const SHARED: [Unsupported; 42] = [
+pub(crate) const SHARED: [Unsupported; 56] = [
     // llama-server's.
     ("typical_p", FROM_ONE, SAMPLERS),
     ("mirostat", ZERO, SAMPLERS),
@@ -116,11 +116,44 @@ pub(crate) const SHARED: [Unsupported; 42] = [
         Off::Empty,
         "its parts are fields of the request here, such as `max_tokens` for `num_predict`",
     ),
+    ("ebnf", Off::Empty, "use `grammar`"),
+    ("structural_tag", Off::Null, "use `grammar`, or `tools`"),
+    ("json_mode", Off::Flag(false), "use `response_format`"),
+    ("num_beams", ONE, BEAMS),
+    ("max_new_tokens", BELOW_ZERO, MAX_TOKENS),
+    ("min_new_tokens", UP_TO_ZERO, "use `ignore_eos` with `max_tokens`"),
+    ("min_length", UP_TO_ZERO, "use `ignore_eos` with `max_tokens`"),
+    ("banned_tokens", Off::Empty, BIAS),
+    ("custom_token_bans", Off::Empty, BIAS),
+    ("suppress_tokens", Off::Empty, BIAS),
+    ("smoothing_factor", ZERO, SAMPLERS),
+    ("epsilon_cutoff", ZERO, SAMPLERS),
+    ("eta_cutoff", ZERO, SAMPLERS),
     // OpenAI's.
+    ("modalities", Off::Values(is_text_alone), "the model writes texts only"),
     ("functions", Off::Empty, "use `tools`"),
     ("audio", Off::Null, "the model writes texts only"),
     ("web_search_options", Off::Null, "there are no tools of the server's own"),
 ];
+
+/// Only text is asked for.
+fn is_text_alone(value: &Value) -> bool {
+    value.as_array().is_some_and(|all| all.iter().all(|kind| kind == "text"))
+}
+
+/// Fields of `/v1/responses` and `/v1/messages` that chats and texts have by another name.
+pub(crate) const OF_NEWER_FORMS: [Unsupported; 5] = [
+    ("stop_sequences", Off::Empty, "use `stop`"),
+    ("max_output_tokens", NO_LIMIT, MAX_TOKENS),
+    ("output_config", Off::Empty, "use `response_format` and `reasoning_effort`"),
+    ("output_format", Off::Null, "use `response_format`"),
+    ("text", Off::Empty, "use `response_format`"),
+];
+
+/// A conversation that is not to be kept.
+fn is_new(thread: &Value) -> bool {
+    thread["type"] == "create"
+}
 
 const CHATS: &str = "/v1/chat/completions has it";
 const KEPT_RESPONSES: &str = "responses are not kept: send all items as `input`";
@@ -193,7 +226,7 @@ pub(crate) const MESSAGES: [Unsupported; 27] = [
     ("mcp_servers", Off::Empty, "the client calls tools: send theirs as `tools`"),
     ("context_management", Off::Values(keeps_all), NOTHING_LEFT_OUT),
     ("compaction", Off::Null, NOTHING_LEFT_OUT),
-    ("thread", Off::Null, "conversations are not kept: send all `messages`"),
+    ("thread", Off::Values(is_new), "conversations are not kept: send all `messages`"),
     ("stop", Off::Empty, "use `stop_sequences`"),
     ("max_output_tokens", NO_LIMIT, MAX_TOKENS),
     ("max_completion_tokens", NO_LIMIT, MAX_TOKENS),

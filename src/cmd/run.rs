@@ -140,7 +140,9 @@ pub(super) fn check_form(args: &Args, formed: bool) -> Result<(), Failure> {
 /// Message for a text of a certain form that was cut.
 pub(super) fn cut(generated: usize) -> String {
     let written = counted(generated, "token");
-    format!("the text is cut after {written}, and incomplete: raise -n or --ctx")
+    format!(
+        "the text is cut after {written}, and incomplete: raise its limit (-n, or max_tokens of a batch's line), or --ctx"
+    )
 }
 
 pub(super) fn seconds(args: &Args, id: &str) -> Result<Option<Duration>, Failure> {

@@ -281,7 +281,7 @@ fn what_would_give_another_text_is_refused_with_advice() {
         ("mcp_servers", json!([[]]), json!([[{ "url": "x" }]])),
         ("context_management", json!([{}, { "edits": [] }, keeps]), json!([clears, "x"])),
         ("compaction", json!([]), json!([{}])),
-        ("thread", json!([]), json!([{}])),
+        ("thread", json!([{ "type": "create" }]), json!([{}, { "id": "t" }])),
         ("stop", json!(["", []]), json!(["a", ["a"]])),
         ("max_output_tokens", json!([-1]), json!([5])),
         ("max_completion_tokens", json!([-1]), json!([5])),

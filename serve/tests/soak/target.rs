@@ -76,6 +76,9 @@ impl Command {
             .args(["--parallel", &SEQUENCES.to_string(), "--cache", &CACHE.to_string()])
             // One heap: with one for each thread, glibc's gaps grow over tens of thousands of requests.
             .env("MALLOC_ARENA_MAX", "1")
+            // Large buffers go back to the system at once: glibc would raise the size from which they do, and gaps of
+            // megabytes come and go.
+            .env("MALLOC_MMAP_THRESHOLD_", "65536")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).expect("a file"))

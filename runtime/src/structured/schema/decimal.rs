@@ -77,7 +77,7 @@ impl Decimal {
         digits.trim_matches('0').len()
     }
 
-    fn negated(&self) -> Decimal {
+    pub(super) fn negated(&self) -> Decimal {
         Decimal { negative: !self.negative && !self.is_zero(), ..self.clone() }
     }
 
@@ -130,6 +130,16 @@ impl Decimal {
             }
             _ => false,
         }
+    }
+
+    /// The number in the middle between the last multiple of `step` up to this (which is not counted if `excluded`)
+    /// and the next one; `None` if it is too large.
+    pub(super) fn behind_last_multiple(&self, step: &Decimal, excluded: bool) -> Option<Decimal> {
+        let scale = self.fraction.len().max(step.fraction.len()) + 1;
+        let (value, step) = (self.scaled(scale)?, step.scaled(scale).filter(|&step| step > 0)?);
+        let value = if excluded { value.checked_sub(1)? } else { value };
+        let between = value.div_euclid(step).checked_mul(step)?.checked_add(step / 2)?;
+        Decimal::read(&format!("{between}e-{scale}"))
     }
 
     /// The exponent k if this is 10^-k, from 0 up.
@@ -619,6 +629,22 @@ mod tests {
         }
         assert_eq!(Decimal::read("1e400"), None);
         assert_eq!(Decimal::read("1e-400"), None);
+    }
+
+    #[test]
+    fn between_multiples() {
+        for (high, step, excluded, want) in [
+            ("0.5", "0.25", false, "0.625"),
+            ("0.5", "0.25", true, "0.375"),
+            ("0.6", "0.25", true, "0.625"),
+            ("0", "0.25", false, "0.125"),
+            ("-0.5", "0.25", false, "-0.375"),
+            ("-0.5", "0.25", true, "-0.625"),
+            ("1.5", "0.5", false, "1.75"),
+        ] {
+            let got = decimal(high).behind_last_multiple(&decimal(step), excluded);
+            assert_eq!(got, Some(decimal(want)), "{high} {step} {excluded}");
+        }
     }
 
     #[test]

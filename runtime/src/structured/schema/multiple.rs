@@ -59,10 +59,23 @@ pub(super) fn schema(numbers: &Numbers) -> Value {
             map.insert(name.into(), number);
         }
     };
-    if let Some(low) = &numbers.range.low {
+    let (mut low, mut high) = (numbers.range.low.clone(), numbers.range.high.clone());
+    // llguidance writes all places of the step, and takes no zero behind a bound: 0.50 is beyond 0.5. (Bounds
+    // from 0 up are below what has more places.)
+    if let Some(step) = numbers.multiple.as_ref().filter(|step| !step.is_integer()) {
+        let behind = |bound: &Bound| bound.value.behind_last_multiple(step, bound.excluded);
+        let moved = |value| Bound { value, excluded: false };
+        high = high.map(|bound| behind(&bound).map_or(bound, moved));
+        let negative = low.as_ref().filter(|low| !low.value.is_zero() && !low.value.is_positive());
+        let mirrored = negative.map(|low| Bound { value: low.value.negated(), ..low.clone() });
+        if let Some(value) = mirrored.as_ref().and_then(behind) {
+            low = Some(moved(value.negated()));
+        }
+    }
+    if let Some(low) = &low {
         put(if low.excluded { "exclusiveMinimum" } else { "minimum" }, &low.value);
     }
-    if let Some(high) = &numbers.range.high {
+    if let Some(high) = &high {
         put(if high.excluded { "exclusiveMaximum" } else { "maximum" }, &high.value);
     }
     if let Some(step) = &numbers.multiple {
