@@ -1,7 +1,7 @@
 //! Runs sections side by side.
 //!
 //! A lane takes the first section of the table that can run now: what it needs is installed, and, where it comes after the
-//! section `test`, that one has ended. Sections whose toolchain is free come first: two of one toolchain wait for each other while
+//! section `test`, that one has built the command (and has ended, if both use one toolchain). Sections whose toolchain is free come first: two of one toolchain wait for each other while
 //! they build, but one can build while the other runs.
 
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use crate::args::Options;
@@ -72,6 +72,7 @@ pub(crate) fn run(options: &Options) -> io::Result<Report> {
             lanes.state().installed = true;
             lanes.changed.notify_all();
         });
+        scope.spawn(|| lanes.look_for_here());
         for _ in 0..lanes.options.lanes {
             scope.spawn(|| lanes.lane());
         }
@@ -105,6 +106,25 @@ impl Lanes<'_> {
             }
             drop(state);
             self.changed.notify_all();
+        }
+    }
+
+    /// Waits for the command that the section `test` builds before it runs its tests.
+    fn look_for_here(&self) {
+        let here = job::here();
+        loop {
+            let mut state = self.state();
+            if state.tested {
+                return;
+            }
+            if here.exists() {
+                state.here = Some(here);
+                drop(state);
+                self.changed.notify_all();
+                return;
+            }
+            drop(state);
+            thread::sleep(Duration::from_millis(500));
         }
     }
 
@@ -203,7 +223,9 @@ impl Lanes<'_> {
 impl State {
     /// Nothing is missing that another section, or the installation, is about to give.
     fn ready(&self, section: &'static Section) -> bool {
-        (self.tested || !section.after_test) && (self.installed || !needs::waits(section))
+        // One that builds with the tests' toolchain might build over a program that tests run.
+        let built = self.here.is_some() && section.uses != Some(Toolchain::Stable);
+        (self.tested || built || !section.after_test) && (self.installed || !needs::waits(section))
     }
 
     /// No other section builds with its toolchain.

@@ -55,7 +55,8 @@ pub(crate) struct Section {
     pub(crate) later: &'static str,
     /// The toolchain that builds it. Two sections of one toolchain wait for each other while they build.
     pub(crate) uses: Option<Toolchain>,
-    /// It comes after the section `test`: it runs the command that is built there, or builds that one with other features.
+    /// It comes after the section `test`, or, with another toolchain, after what is built there: it runs the command, or builds that one with
+    /// other features.
     pub(crate) after_test: bool,
     /// Its needs beyond Rust.
     pub(crate) needs: &'static [&'static [Need]],
