@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// State and counters of an engine at one moment. Counters grow from the engine's start.
+/// State and counters of an engine, read one after the other while it works, of about one moment. Counters grow from its start.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 #[non_exhaustive]
 pub struct EngineStats {

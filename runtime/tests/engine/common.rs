@@ -83,13 +83,14 @@ pub(crate) fn one(engine: &Engine, request: Request) -> Text {
     read(engine.submit(request).expect("a stream"), 1).remove(0)
 }
 
-/// Waits until nothing runs or waits, and checks that nothing was lost.
+/// Waits until nothing runs or waits, and nothing is missing. (What is lost is missing for ever. For a moment pages may be:
+/// the numbers are read one after the other.)
 pub(crate) fn settled(engine: &Engine) -> EngineStats {
     let start = Instant::now();
     loop {
         let s = engine.stats();
-        if s.running == 0 && s.waiting == 0 && s.ended_sequences == s.sequences {
-            assert_eq!((s.pages_running, s.pages_free + s.pages_cached), (0, s.pages), "{s:?}");
+        let pages = s.pages_running == 0 && s.pages_free + s.pages_cached == s.pages;
+        if s.running == 0 && s.waiting == 0 && pages && s.ended_sequences == s.sequences {
             return s;
         }
         assert!(start.elapsed() < PATIENCE, "it doesn't come to rest: {s:?}");
