@@ -152,8 +152,13 @@ pub(crate) fn settled(address: SocketAddr) -> Done<String> {
             let props: Value = serde_json::from_str(&get(address, "/props")?)
                 .map_err(|e| format!("/props: {e}"))?;
             let all = props["stats"]["pages"].as_u64().unwrap_or_default();
+            // For a moment some may be missing: the numbers are read one after the other.
             if pages("free")? + pages("cached")? != all {
-                return Err(format!("of {all} pages some are lost: {text}"));
+                if start.elapsed() > PATIENCE {
+                    return Err(format!("of {all} pages some are lost: {text}"));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
             }
             let names =
                 ["sequences", "sequences_cancelled", "sequences_preempted", "pages_evicted"];
