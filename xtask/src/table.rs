@@ -163,7 +163,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("laws", "the kernels' laws, in many cases"), Some(Stable), &[], tests::laws)
         .later("a million cases for 50,000"),
     section(("page", "the wasm modules and their page, in node and Chromium"), None,
-        &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test().later("as small as they are shipped; the module without simd128"),
+        &[NODE, LLD, &FOREIGN, CHROMIUM], web::page).after_test().later("the module without simd128"),
     section(("serve", "`teff serve`: its page in Chromium, and the clients of others"), None, &[NODE, CHROMIUM, PYTHON],
         serve::serve).after_test(),
     section(("soak", "`teff serve` under a hundred thousand requests of every kind"), Some(Stable), &[], serve::soak)

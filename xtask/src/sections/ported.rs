@@ -117,6 +117,7 @@ pub(crate) fn big_endian(job: &Job) -> Outcome {
 /// Sizes of 32 bits; this machine runs it. The runtime's own tests of loading want many crates built for them, some
 /// minutes: they are for the nightly tier and for changes of loading (LOADING=1).
 pub(crate) fn narrow(job: &Job) -> Outcome {
+    let loading = job.full || env::var_os("LOADING").is_some_and(|set| !set.is_empty());
     let i686 = Machine {
         target: "i686-unknown-linux-gnu",
         linker: "i686-linux-gnu-gcc",
@@ -124,9 +125,8 @@ pub(crate) fn narrow(job: &Job) -> Outcome {
         opt: "0",
         cases: "16",
         build_std: true,
-        tested: job.full || env::var_os("LOADING").is_some_and(|set| !set.is_empty()),
+        tested: loading,
     };
-    let loading = job.full || env::var_os("LOADING").is_some_and(|set| !set.is_empty());
     let tests: &[&str] = if loading { &["files"] } else { &[] };
     // (Plans and tables whose sizes differ there are built by the command.)
     i686.check(job, &[], tests)

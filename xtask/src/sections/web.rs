@@ -59,7 +59,7 @@ pub(crate) fn wasm(job: &Job) -> Outcome {
     Cmd::new("node").arg("tests/wasm/run.mjs").arg(hashes).args(modules).run()
 }
 
-/// The modules of examples/wasm: the one with simd128, and in the nightly tier the plain one, both as they are shipped. In node: their sizes, logits
+/// The modules of examples/wasm: the one with simd128, and in the nightly tier the plain one. In node: their sizes, logits
 /// and texts that are this machine's to the last bit for every format and family, errors, memory. In headless Chromium:
 /// the page writes, stops and answers.
 pub(crate) fn page(job: &Job) -> Outcome {
@@ -69,17 +69,12 @@ pub(crate) fn page(job: &Job) -> Outcome {
     let site = job.file("site");
     // A plain module of an earlier run would be tested too.
     let _ = fs::remove_dir_all(&site);
-    // By day in a hurry: trimming a module takes two thirds of the time.
-    let hurry = ["lto=false", "codegen-units=16", "opt-level=1"];
-    let hurry = hurry.iter().filter(|_| !job.full);
-    let hurry = hurry.flat_map(|set| ["--config".to_owned(), format!("profile.release.{set}")]);
     foreign(Cmd::new("examples/wasm/build.sh"))
         .env("CARGO_TARGET_DIR", Foreign.dir().join("page"))
         .env("MODULES", if job.full { "plain simd128" } else { "simd128" })
         .env("RUSTFLAGS", "-Zunstable-options -Cpanic=immediate-abort")
         .arg(&site)
         .line("-Zbuild-std=std -Zbuild-std-features=optimize_for_size")
-        .args(hurry)
         .run()?;
     job.step("this machine");
     let (teff, native) = (job.here()?, job.file("native"));
@@ -103,11 +98,7 @@ pub(crate) fn page(job: &Job) -> Outcome {
         }
     }
     job.step("node");
-    let mut node = Cmd::new("node").arg("examples/wasm/test/node.mjs").arg(&site).arg(&native);
-    if !job.full {
-        node = node.env("ANY_SIZE", "1");
-    }
-    node.run()?;
+    Cmd::new("node").arg("examples/wasm/test/node.mjs").arg(&site).arg(&native).run()?;
     job.step("Chromium");
     let browser = Cmd::new("timeout").line("180 node examples/wasm/test/browser.mjs");
     browser.arg(&site).arg(job.file("page.png")).run()
