@@ -34,15 +34,23 @@ pub(super) const LEAST: usize = 2;
 
 /// Columns up to which it is faster than panels, by the register and the format. (Zen 3, `avx2`, panels of
 /// 8, 12, 16 and 32 columns beside this driver: Q4_0 0.79 0.90 0.97 1.10, Q4_K 0.99 1.09 1.14 1.20,
-/// Q5_K 1.13 1.28 1.36 1.49, Q6_K 0.96 1.07 1.17 1.24.)
+/// Q5_K 1.13 1.28 1.36 1.49, Q6_K 0.96 1.07 1.17 1.24. Emerald Rapids, `avx512`, weights from memory, of
+/// 16, 24 and 32 columns: Q4_K 0.82 0.91 0.95, Q5_K 0.92 1.03 1.12, Q6_K 1.00 1.10 1.19, Q2_K 0.95 1.04
+/// 1.10; from a cache, of 64: Q4_0 0.89, Q4_K 1.09.)
 pub(super) const fn most<U: SimdReg, B: Unpack>() -> usize {
+    let eight = B::Shape::PAIRS == 8;
     if U::NR >= 8 {
-        64
+        match (B::SUB, B::MINS, eight) {
+            (16, ..) => 16,
+            (_, true, false) => 20,
+            (_, true, true) => 40,
+            _ => 64,
+        }
     } else if !U::NARROW {
         32
-    } else if B::Shape::PAIRS == 8 && !B::MINS {
+    } else if eight && !B::MINS {
         16
-    } else if B::Shape::PAIRS == 8 || B::SUB == 16 {
+    } else if eight || B::SUB == 16 {
         8
     } else {
         7
@@ -54,8 +62,12 @@ const fn tile_columns<U: SimdReg>() -> usize {
     if U::NR >= 8 { 8 } else { 4 }
 }
 
-/// Bytes that are prefetched ahead, where passes don't share in it.
-const AHEAD: usize = 8192;
+/// Bytes that are prefetched ahead, where passes don't share in it. (Emerald Rapids, `avx512`, weights from
+/// memory: 16 KiB ahead into the second-level cache beside 8 KiB ahead into the first, 2, 8 and 16 columns:
+/// Q4_K 1.13 1.07 1.07, Q6_K 1.09 1.08 1.03, Q5_K 1.05 1.03 1.02, Q4_0 0.98 0.95 1.03.)
+const fn ahead<U: SimdReg>() -> usize {
+    if U::NR >= 8 { 16384 } else { 8192 }
+}
 
 /// Passes from which on they share.
 const SHARED: usize = 4;
@@ -135,6 +147,64 @@ unsafe fn products<U: SimdReg, B: UnpackInterleaved, const N: usize>(
     }
 }
 
+/// True where both sub-blocks of a part are computed side by side: the products of one are too few to
+/// cover their latency.
+const fn side_by_side<U: SimdReg, B: Unpack>() -> bool {
+    !U::NARROW && U::NR >= 8 && B::SUB == 16
+}
+
+/// Adds to `sums` the products of two sub-blocks of 16 codes, the groups `w`, with the codes from `first`
+/// on at each of `q`.
+///
+/// # Safety
+/// As [`products`].
+#[inline(always)]
+unsafe fn products_of_two<U: SimdReg, const N: usize>(
+    sums: &mut [[U::I; N]; 2],
+    w: &[U::I; 8],
+    q: &[*const i8; N],
+    first: usize,
+) {
+    for g in 0..4 {
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let g = 4 * i + g;
+            for (sum, &q) in sums.iter_mut().zip(q) {
+                let q = q.wrapping_add(first + 4 * g).cast::<i32>();
+                // SAFETY: the caller's promises.
+                *sum = unsafe { U::dot(*sum, w[g], U::splat(q.read_unaligned())) };
+            }
+        }
+    }
+}
+
+/// Adds to the accumulators the sums of a sub-block, by the scale and the minimum of each row. It is in
+/// part `a` of the columns, and their sub-block `sub`.
+///
+/// # Safety
+/// The CPU has the register's instructions; the columns have the sub-block.
+#[inline(always)]
+unsafe fn join<U: SimdReg, B: UnpackInterleaved, const N: usize>(
+    (dw, mw): (U::F, U::F),
+    sums: &[U::I; N],
+    columns: &Columns<N>,
+    (a, sub): (usize, usize),
+    acc: &mut [U::F; N],
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        for n in 0..N {
+            let dx = U::splat_float(*columns.d[n].wrapping_add(a));
+            let mut t = U::mul_float(U::mul_float(dw, dx), U::to_float(sums[n]));
+            if B::MINS {
+                let xs = *columns.terms[n].wrapping_add(sub);
+                let xs = U::splat_float(f32::from_bits(xs.cast_unsigned()));
+                t = U::add_float(t, U::mul_float(mw, xs));
+            }
+            acc[n] = U::add_float(acc[n], t);
+        }
+    }
+}
+
 /// Adds to the accumulators what part `k` of a round of an interleaved block gives, which are blocks
 /// `b` of the rows.
 ///
@@ -155,11 +225,33 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE:
     // SAFETY: the caller's promises.
     unsafe {
         let w = groups::<U, B>(interleaved, (round, k), if signed { 128 } else { 0 });
+        if const { side_by_side::<U, B>() } {
+            let (first, mut sums) = (a * ACT_BLOCK, [[U::splat(0); N]; 2]);
+            if FINE {
+                products_of_two::<U, N>(&mut sums, &w, &columns.q, first);
+                for sum in sums.as_flattened_mut() {
+                    *sum = U::times255(*sum);
+                }
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                for (sum, terms) in sums.iter_mut().zip(&columns.terms) {
+                    if !B::MINS {
+                        *sum = U::add(*sum, U::splat(*terms.wrapping_add(2 * a + i)));
+                    }
+                }
+            }
+            let plane = if FINE { &columns.lo } else { &columns.q };
+            products_of_two::<U, N>(&mut sums, &w, plane, first);
+            for (i, sums) in sums.iter().enumerate() {
+                let factors = B::factors::<U>(ready, round, 2 * k + i);
+                join::<U, B, N>(factors, sums, columns, (a, 2 * a + i), acc);
+            }
+            return;
+        }
         for i in 0..subs {
             let w = &w[i * B::SUB / 4..][..B::SUB / 4];
-            let (dw, mw) = B::factors::<U>(ready, round, k * subs + i);
+            let factors = B::factors::<U>(ready, round, k * subs + i);
             let (first, sub) = (a * ACT_BLOCK + i * B::SUB, a * subs + i);
-            let mut own = [0; N];
             let mut sums = [U::splat(0); N];
             if FINE {
                 // The upper plane counts 255 times.
@@ -168,24 +260,15 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE:
                     *sum = U::times255(*sum);
                 }
             }
-            for n in 0..N {
-                own[n] = *columns.terms[n].wrapping_add(sub);
+            for (sum, terms) in sums.iter_mut().zip(&columns.terms) {
                 // Formats with minimums have unsigned codes.
                 if !(B::MINS || signed) {
-                    sums[n] = U::add(sums[n], U::splat(own[n]));
+                    *sum = U::add(*sum, U::splat(*terms.wrapping_add(sub)));
                 }
             }
             let plane = if FINE { &columns.lo } else { &columns.q };
             products::<U, B, N>(&mut sums, w, plane, first);
-            for n in 0..N {
-                let dx = U::splat_float(*columns.d[n].wrapping_add(a));
-                let mut t = U::mul_float(U::mul_float(dw, dx), U::to_float(sums[n]));
-                if B::MINS {
-                    let xs = U::splat_float(f32::from_bits(own[n].cast_unsigned()));
-                    t = U::add_float(t, U::mul_float(mw, xs));
-                }
-                acc[n] = U::add_float(acc[n], t);
-            }
+            join::<U, B, N>(factors, &sums, columns, (a, sub), acc);
         }
     }
 }
@@ -221,7 +304,7 @@ unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE: 
         let mut acc = [U::splat_float(0.0); N];
         for b in 0..blocks {
             let at = w.wrapping_add(b * block_bytes);
-            let next = at.wrapping_add(if shared { blocks * block_bytes } else { AHEAD });
+            let next = at.wrapping_add(if shared { blocks * block_bytes } else { ahead::<U>() });
             if shared {
                 for line in lines.clone() {
                     _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line).cast());
@@ -236,7 +319,12 @@ unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE: 
                 };
                 for line in 0..if shared { 0 } else { lines } {
                     let line = round * lines + line;
-                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line).cast());
+                    let line = next.wrapping_add(64 * line).cast();
+                    if U::NR >= 8 {
+                        _mm_prefetch::<_MM_HINT_T1>(line);
+                    } else {
+                        _mm_prefetch::<_MM_HINT_T0>(line);
+                    }
                 }
                 // One by one, so that what differs between parts is constant and what they share is
                 // seen.

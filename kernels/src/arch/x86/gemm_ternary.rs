@@ -104,26 +104,27 @@ pub(super) unsafe fn tile<U: SimdReg, const N: usize>(
     let groups = cols.div_ceil(WIDE_BLOCK);
     // Checked here, so that the loops need no checks: N whole rows.
     assert!(x.q.len() == N * cols && x.d.len() == N * groups && x.s.len() == N * groups);
-    let (q, d, s) = (x.q.as_ptr(), x.d.as_ptr(), x.s.as_ptr());
+    let (d, s) = (x.d.as_ptr(), x.s.as_ptr());
+    let q: [*const i8; N] = core::array::from_fn(|n| x.q.as_ptr().wrapping_add(n * cols));
     // SAFETY: the caller's promises, and the checks above.
     unsafe {
         let mut acc = [U::splat_float(0.0); N];
         let mut p = panel;
         for g in 0..groups {
             // Bytes are one more than weights.
-            let mut sums = [U::splat(0); N];
-            for (n, sums) in sums.iter_mut().enumerate() {
+            let mut sums = [[U::splat(0); N]];
+            for (n, sums) in sums[0].iter_mut().enumerate() {
                 *sums = U::splat((*s.add(n * groups + g)).wrapping_neg());
             }
             for first in (g * WIDE_BLOCK..cols.min((g + 1) * WIDE_BLOCK)).step_by(WIDE_UNIT) {
-                products::<U, Half, N>(&mut sums, p, q.add(first), cols);
+                products::<U, Half, N, 1>(&mut sums, [p], &q, [first]);
                 p = p.add(WIDE_UNIT * U::MR);
             }
             let dw = U::load_float(p);
             p = p.add(4 * U::MR);
             for n in 0..N {
                 let both = U::mul_float(dw, U::splat_float(*d.add(n * groups + g)));
-                acc[n] = U::add_float(acc[n], U::mul_float(both, U::to_float(sums[n])));
+                acc[n] = U::add_float(acc[n], U::mul_float(both, U::to_float(sums[0][n])));
             }
         }
         for (acc, to) in acc.into_iter().zip(to) {
