@@ -56,12 +56,11 @@ impl Chunks {
         (units.start * self.unit).min(end)..end
     }
 
-    /// Outputs in a chunk, for `n` tokens of `cols` inputs: a quarter of a millisecond, or one
-    /// unit. (GPT-2 on `avx512`, prefill of 512: twice as many products were 1.01 to 1.04 times as
-    /// fast, a quarter of them 0.96 to 1.02 times.)
+    /// Outputs in a chunk, for `n` tokens of `cols` inputs: half of a millisecond, or one
+    /// unit. (Each call prepares what it needs to know of all tokens.)
     pub(crate) fn chunk(&self, n: usize, cols: usize, products_per_ms: usize) -> usize {
         let tile = if self.staged { TILE_FLOATS / n.max(1) } else { usize::MAX };
-        let most = tile.min(products_per_ms / 4 / (n * cols).max(1)).min(self.total);
+        let most = tile.min(products_per_ms / 2 / (n * cols).max(1)).min(self.total);
         (most / self.unit * self.unit).max(self.unit)
     }
 

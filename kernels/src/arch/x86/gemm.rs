@@ -42,6 +42,7 @@ use core::cell::Cell;
 use core::hint::black_box;
 use core::ops::Range;
 
+use super::gemm_interleaved;
 use super::isa::InstructionSet;
 use super::pack::{pack, pack_interleaved, panel_bytes};
 use super::panel::{Shape, layout};
@@ -125,7 +126,7 @@ pub(super) fn outputs<const N: usize>(
     to
 }
 
-/// Writes the terms of each tile's columns, sub-block after sub-block.
+/// Writes the terms of each tile's columns, sub-block after sub-block, as tiles of narrow registers read them.
 fn write_terms<U: SimdReg, B: Unpack>(x: &Q8Activations<'_>, out: &mut [i32]) {
     for TileCols { t, n: cols, before } in tiles::<U>(x.n()) {
         let x = x.rows_from(t, cols);
@@ -254,8 +255,9 @@ struct Operands<const N: usize> {
     lo: [*const i8; N],
     d: [*const f32; N],
     s: [*const i32; N],
-    /// Of all columns, sub-block after sub-block, where there are any ([`has_terms`]).
-    terms: *const i32,
+    /// Where there are any ([`has_terms`]). Where registers are narrow, all columns have the first's, sub-block
+    /// after sub-block.
+    terms: [*const i32; N],
     /// Excess of bytes over codes.
     bias: i32,
 }
@@ -270,7 +272,10 @@ impl<const N: usize> Operands<N> {
         // SAFETY: the caller's promise.
         unsafe {
             if const { has_terms::<U, S>() } {
-                return *self.terms.add(sub * N + n);
+                return match U::NARROW {
+                    true => *self.terms[0].add(sub * N + n),
+                    false => *self.terms[n].add(sub),
+                };
             }
             let s = self.s[n].add(sub * (S::SUB / ACT_SUM));
             let sum = if S::SUB == 16 { *s } else { *s + *s.add(1) };
@@ -370,7 +375,9 @@ pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool
         lo: from_fn(|n| lo.wrapping_add(n * cols)),
         d: from_fn(|n| x.d.as_ptr().wrapping_add(n * parts)),
         s: from_fn(|n| x.s.as_ptr().wrapping_add(n * sums_)),
-        terms: terms.as_ptr(),
+        terms: from_fn(|n| {
+            terms.as_ptr().wrapping_add(if U::NARROW { 0 } else { n * parts * subs })
+        }),
         bias,
     };
     // SAFETY: the caller's promises, and the checks above.
@@ -481,7 +488,16 @@ pub(super) fn matmul<I: InstructionSet, B: UnpackInterleaved>(
     let panel = panel.as_mut_ptr();
     let terms: &mut [i32] = bytemuck::cast_slice_mut(terms); // panels are whole vectors
     if has_terms::<I::Reg, B::Shape>() {
-        write_terms::<I::Reg, B>(x, terms);
+        if I::Reg::NARROW {
+            write_terms::<I::Reg, B>(x, terms);
+        } else {
+            let terms = &mut terms[..n * (w.cols() / B::SUB)];
+            isa.vectorize(
+                "terms",
+                #[inline(always)]
+                move || gemm_interleaved::write_terms::<B>(x, terms),
+            );
+        }
     }
     let (terms, subs) = (&*terms, w.cols() / B::SUB);
     let off = if I::Reg::NARROW && B::Shape::SIGNED { 128 } else { 0 };
@@ -509,7 +525,8 @@ pub(super) fn matmul<I: InstructionSet, B: UnpackInterleaved>(
         },
         |at, cols| {
             let terms = if has_terms::<I::Reg, B::Shape>() {
-                &terms[cols.before * subs..][..cols.n * subs]
+                let first = if I::Reg::NARROW { cols.before } else { cols.t };
+                &terms[first * subs..][..cols.n * subs]
             } else {
                 &[]
             };

@@ -62,12 +62,8 @@ const fn tile_columns<U: SimdReg>() -> usize {
     if U::NR >= 8 { 8 } else { 4 }
 }
 
-/// Bytes that are prefetched ahead, where passes don't share in it. (Emerald Rapids, `avx512`, weights from
-/// memory: 16 KiB ahead into the second-level cache beside 8 KiB ahead into the first, 2, 8 and 16 columns:
-/// Q4_K 1.13 1.07 1.07, Q6_K 1.09 1.08 1.03, Q5_K 1.05 1.03 1.02, Q4_0 0.98 0.95 1.03.)
-const fn ahead<U: SimdReg>() -> usize {
-    if U::NR >= 8 { 16384 } else { 8192 }
-}
+/// Bytes that are prefetched ahead, where passes don't share in it.
+const AHEAD: usize = 8192;
 
 /// Passes from which on they share.
 const SHARED: usize = 4;
@@ -98,14 +94,34 @@ pub(super) const fn scratch<U: SimdReg, B: UnpackInterleaved>(cols: usize, n: us
 
 /// Writes the terms of each sub-block of each column: with minimums the bits of the sum of codes times
 /// their scale, otherwise minus that sum times the excess of bytes over codes.
-fn write_terms<B: UnpackInterleaved>(x: &Q8Activations<'_>, terms: &mut [i32]) {
+#[inline(always)]
+pub(super) fn write_terms<B: Unpack>(x: &Q8Activations<'_>, terms: &mut [i32]) {
     let subs = x.cols() / B::SUB;
     for (t, terms) in terms.chunks_exact_mut(subs.max(1)).enumerate() {
         let x = x.row(t);
-        for (i, (term, s)) in terms.iter_mut().zip(x.s.chunks_exact(B::SUB / ACT_SUM)).enumerate() {
-            let xs: i32 = s.iter().sum();
-            let d = x.d[i * B::SUB / ACT_BLOCK];
-            *term = if B::MINS { (d * xs as f32).to_bits().cast_signed() } else { -B::BIAS * xs };
+        match (B::SUB, B::MINS) {
+            (ACT_SUM, false) => {
+                for (term, xs) in terms.iter_mut().zip(x.s) {
+                    *term = -B::BIAS * xs;
+                }
+            }
+            (ACT_SUM, true) => {
+                let per_block = terms.as_chunks_mut::<{ ACT_BLOCK / ACT_SUM }>().0.iter_mut();
+                for ((terms, xs), d) in per_block.zip(x.s.as_chunks().0).zip(x.d) {
+                    *terms = xs.map(|xs: i32| (d * xs as f32).to_bits().cast_signed());
+                }
+            }
+            _ => {
+                let pairs = x.s.as_chunks::<{ ACT_BLOCK / ACT_SUM }>().0;
+                for ((term, [a, b]), d) in terms.iter_mut().zip(pairs).zip(x.d) {
+                    let xs = a + b;
+                    *term = if B::MINS {
+                        (d * xs as f32).to_bits().cast_signed()
+                    } else {
+                        -B::BIAS * xs
+                    };
+                }
+            }
         }
     }
 }
@@ -304,7 +320,7 @@ unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE: 
         let mut acc = [U::splat_float(0.0); N];
         for b in 0..blocks {
             let at = w.wrapping_add(b * block_bytes);
-            let next = at.wrapping_add(if shared { blocks * block_bytes } else { ahead::<U>() });
+            let next = at.wrapping_add(if shared { blocks * block_bytes } else { AHEAD });
             if shared {
                 for line in lines.clone() {
                     _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line).cast());
@@ -319,12 +335,7 @@ unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE: 
                 };
                 for line in 0..if shared { 0 } else { lines } {
                     let line = round * lines + line;
-                    let line = next.wrapping_add(64 * line).cast();
-                    if U::NR >= 8 {
-                        _mm_prefetch::<_MM_HINT_T1>(line);
-                    } else {
-                        _mm_prefetch::<_MM_HINT_T0>(line);
-                    }
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line).cast());
                 }
                 // One by one, so that what differs between parts is constant and what they share is
                 // seen.
