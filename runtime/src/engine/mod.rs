@@ -284,6 +284,7 @@ impl Engine {
             registered: 0,
             fork_at: 0,
             rolling: None,
+            held: false,
         }
     }
 

@@ -5,8 +5,9 @@
 //!     take new tasks; end those that are cancelled or late
 //!     admit waiting tasks while there are slots and pages
 //!     plan a step: the last token of every answer, and chunks of prompts as the pace allows
-//!     compute it; meanwhile another thread computes the masks of constraints
+//!     compute it; meanwhile other threads compute the masks of constraints
 //!     put full pages into the tree; choose tokens; hand over pieces; end what has ended
+//!     (a text whose mask isn't there yet keeps its logits, and sits out of the next steps)
 //! ```
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::pace::{MOST_PATIENCE, Pace};
 use super::pages::{Pages, Partial, common};
 use super::stats::{Counters, add, set};
 use super::task::{Purpose, Task};
-use super::{EngineError, PAGE};
+use super::{ConstraintError, EngineError, PAGE};
 use crate::session::backend::SessionBackend;
 use crate::session::continuation::Continuation;
 use crate::session::model_ref::ModelRef;
@@ -36,6 +37,13 @@ const LEAST_SHARE: usize = 8;
 
 /// Shortest time that is waited for more requests.
 const LEAST_PATIENCE: Duration = Duration::from_micros(200);
+
+/// Longest time that is waited for masks after a step, as a share of the step, and at least.
+const MASK_SHARE: u32 = 8;
+const LEAST_MASK_PATIENCE: Duration = Duration::from_millis(1);
+
+/// Time after which a piece that could not be handed over is tried again while there is no step.
+const UNSENT_PATIENCE: Duration = Duration::from_millis(10);
 
 /// Part of a step: tokens of one running task.
 #[derive(Clone, Copy)]
@@ -105,7 +113,7 @@ impl Scheduler {
         let room = |n| Vec::with_capacity(n);
         Scheduler {
             slots: (0..sequences as u16).rev().map(SequenceId).collect(),
-            masks: Masks::new(sequences),
+            masks: Masks::new(sequences, Arc::clone(&inbox)),
             cuts: Vec::with_capacity(sequences),
             rows: Vec::with_capacity(sequences),
             segments: Vec::with_capacity(sequences),
@@ -133,12 +141,16 @@ impl Scheduler {
                 break;
             }
             self.end_cancelled();
+            self.take_masks(Duration::ZERO);
+            self.choose_held();
             self.admit();
-            if self.running.is_empty() {
+            if self.running.iter().all(|t| t.held) {
                 self.publish(0, 0);
-                let earliest = self.waiting.iter().filter_map(|t| t.deadline).min();
-                self.inbox.sleep(earliest);
-                idle = true;
+                let all = self.waiting.iter().chain(&self.running);
+                let unsent = self.running.iter().any(|t| t.unsent);
+                let soon = unsent.then(|| Instant::now() + UNSENT_PATIENCE);
+                self.inbox.sleep(all.filter_map(|t| t.deadline).chain(soon).min());
+                idle = self.running.is_empty();
                 continue;
             }
             if core::mem::take(&mut idle) && self.gather() {
@@ -479,7 +491,7 @@ impl Scheduler {
             self.pages.release(page);
         }
         task.pages.clear();
-        (task.done, task.registered, task.rolling) = (0, 0, None);
+        (task.done, task.registered, task.rolling, task.held) = (0, 0, None, false);
         self.slots.push(task.slot);
     }
 
@@ -517,6 +529,10 @@ impl Scheduler {
             let task = &self.running[at];
             let entry = task.done / PAGE;
             let end = task.done + task.pending().min(self.runner.plan().options.batch);
+            if task.pending() == 0 {
+                at += 1;
+                continue; // it sits out
+            }
             let missing = task.pages.len() < end.div_ceil(PAGE);
             let shared = task.pages.get(entry).is_some_and(|&p| self.runner.page_users(p) > 1);
             if !missing && !shared {
@@ -560,10 +576,11 @@ impl Scheduler {
         } else {
             room.min(self.pace.tokens(answers))
         };
-        let prompts = self.running.iter().filter(|t| !t.is_decoding()).count();
+        let is_prompt = |t: &Task| !t.is_decoding() && t.pending() > 0;
+        let prompts = self.running.iter().filter(|t| is_prompt(t)).count();
         let mut others = prompts;
         let mut tokens = 0;
-        for (task, t) in self.running.iter().enumerate().filter(|(_, t)| !t.is_decoding()) {
+        for (task, t) in self.running.iter().enumerate().filter(|(_, t)| is_prompt(t)) {
             if left == 0 {
                 break;
             }
@@ -603,21 +620,18 @@ impl Scheduler {
         let answers = self.cuts.iter().filter(|c| self.running[c.task].is_decoding()).count();
         let mut constrained = false;
         for cut in self.cuts.iter().filter(|c| c.logits != LogitsFor::None) {
-            let continuation = self.running[cut.task].continuation.as_mut();
+            let task = &mut self.running[cut.task];
+            let continuation = task.continuation.as_mut();
             if let Some(masked) = continuation.and_then(Continuation::take_constraint) {
-                self.masks.start(cut.task, masked);
+                self.masks.start(task.key(), masked);
                 constrained = true;
             }
         }
         let began = Instant::now();
         let computed = self.compute();
+        let took = began.elapsed();
         if constrained {
-            let running = &mut self.running;
-            self.masks.collect(|task, masked| {
-                if let Some(continuation) = &mut running[task].continuation {
-                    continuation.put_constraint(masked);
-                }
-            });
+            self.take_masks((took / MASK_SHARE).max(LEAST_MASK_PATIENCE));
         }
         if computed.is_err() && self.stop.is_stopped() {
             return; // The engine ends.
@@ -631,7 +645,7 @@ impl Scheduler {
             }
             return;
         }
-        self.pace.learn(began.elapsed(), answers, prompt_tokens);
+        self.pace.learn(took, answers, prompt_tokens);
         add(&self.counters.steps, 1);
         add(&self.counters.computed_tokens, answers + prompt_tokens);
         let sequences = self.cuts.len();
@@ -790,6 +804,23 @@ impl Scheduler {
         }
     }
 
+    /// Gives back the masks that are done, after waiting for them so long.
+    fn take_masks(&mut self, patience: Duration) {
+        let (running, waiting) = (&mut self.running, &mut self.waiting);
+        self.masks.collect(patience, |key, masked| {
+            // The task may have ended, or have been pushed out.
+            let mut all = running.iter_mut().chain(waiting.iter_mut());
+            let Some(task) = all.find(|t| t.key() == key) else { return };
+            match (&mut task.continuation, masked) {
+                (Some(continuation), Some(masked)) => continuation.put_constraint(masked),
+                _ => {
+                    let lost = ConstraintError::new("it was lost");
+                    task.error = Some(crate::SessionError::from(lost).into());
+                }
+            }
+        });
+    }
+
     /// Chooses the next token of every task that has a row of logits.
     fn choose(&mut self) {
         let vocab = self.model.spec().vocab as usize;
@@ -804,25 +835,48 @@ impl Scheduler {
             if !task.prompt_sent {
                 task.send_prompt();
             }
+            let key = task.key();
             let Some(continuation) = task.continuation.as_mut().filter(|c| c.finish().is_none())
             else {
                 continue;
             };
-            match continuation.next(row, &task.tokens, tokenizer, None) {
-                Ok(Some(token)) => {
-                    chosen += 1;
-                    if task.tokens.len() < context {
-                        task.tokens.push(token);
-                    } else {
-                        continuation.end(Finish::ContextFull);
-                    }
-                }
-                Ok(None) => {}
-                Err(e) => task.error = Some(e.into()),
+            if let Some(masked) = continuation.take_constraint() {
+                self.masks.start(key, masked);
             }
-            task.flush();
+            if continuation.has_lent_constraint() {
+                match continuation.hold(row) {
+                    Ok(()) => task.held = true,
+                    Err(e) => task.error = Some(e.into()),
+                }
+                continue;
+            }
+            let next = continuation.next(row, &task.tokens, tokenizer, None);
+            chosen += task.go_on(next, context);
         }
         add(&self.counters.generated_tokens, chosen);
+        self.settle();
+    }
+
+    /// Chooses the next token of every task whose logits were held and whose mask is there now.
+    fn choose_held(&mut self) {
+        let context = self.runner.plan().options.context;
+        let tokenizer = self.model.tokenizer().ok();
+        let mut chosen = 0;
+        for task in self.running.iter_mut().filter(|t| t.held) {
+            let Some(continuation) = &mut task.continuation else { continue };
+            if continuation.has_lent_constraint() {
+                continue;
+            }
+            task.held = false;
+            let next = continuation.next_of_held(&task.tokens, tokenizer);
+            chosen += task.go_on(next, context);
+        }
+        add(&self.counters.generated_tokens, chosen);
+        self.settle();
+    }
+
+    /// Hands over what could not be, and ends the tasks that have ended.
+    fn settle(&mut self) {
         // From the last, so that indices stay right.
         for at in (0..self.running.len()).rev() {
             let task = &mut self.running[at];
@@ -836,7 +890,7 @@ impl Scheduler {
             let ended = task.continuation.as_ref().and_then(Continuation::finish);
             match ended.filter(|_| task.prompt_sent) {
                 Some(finish) => self.finish(at, finish),
-                None if task.pending() == 0 => self.reply(at),
+                None if task.pending() == 0 && !task.held => self.reply(at),
                 None => {}
             }
         }

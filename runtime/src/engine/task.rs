@@ -10,7 +10,7 @@ use super::channel::{Channel, End, PromptDone};
 use super::{Constraint, EngineError};
 use crate::session::continuation::Continuation;
 use crate::session::piece::LogprobBuffer;
-use crate::session::{Finish, Generate};
+use crate::session::{Finish, Generate, SessionError};
 
 /// Purpose of a task.
 pub(super) enum Purpose {
@@ -34,6 +34,9 @@ pub(super) struct PromptProbs {
     /// Tokens of the prompt that have one.
     pub(super) done: usize,
 }
+
+/// Name of a task that stays while others come and go: its arrival and its choice.
+pub(super) type Key = (u64, usize);
 
 /// Sequence that waits or runs.
 pub(super) struct Task {
@@ -65,6 +68,8 @@ pub(super) struct Task {
     pub(super) pages: Vec<u32>,
     /// Tokens that have been computed.
     pub(super) done: usize,
+    /// The logits of its next token are held until the mask of its constraint is there.
+    pub(super) held: bool,
     /// Full pages that are in the tree.
     pub(super) registered: usize,
     /// Position at which texts in the cache part from this one, and which is worth a checkpoint.
@@ -77,6 +82,10 @@ impl Task {
     /// Order of admission: higher priority first, then earlier arrival, then lower choice.
     pub(super) fn rank(&self) -> (core::cmp::Reverse<i32>, u64, usize) {
         (core::cmp::Reverse(self.priority), self.arrival, self.choice())
+    }
+
+    pub(super) fn key(&self) -> Key {
+        (self.arrival, self.choice())
     }
 
     pub(super) fn choice(&self) -> usize {
@@ -101,6 +110,29 @@ impl Task {
     /// True if the last token alone is to be computed, and another one is to be chosen after it.
     pub(super) fn is_decoding(&self) -> bool {
         self.pending() == 1 && self.prompt_sent && matches!(self.purpose, Purpose::Generate { .. })
+    }
+
+    /// Goes on by the token that was chosen, in a context of so many. Returns the number of tokens: 1 or 0.
+    pub(super) fn go_on(
+        &mut self,
+        chosen: Result<Option<u32>, SessionError>,
+        context: usize,
+    ) -> usize {
+        let mut n = 0;
+        match (chosen, &mut self.continuation) {
+            (Ok(Some(token)), Some(continuation)) => {
+                n = 1;
+                if self.tokens.len() < context {
+                    self.tokens.push(token);
+                } else {
+                    continuation.end(Finish::ContextFull);
+                }
+            }
+            (Ok(_), _) => {}
+            (Err(e), _) => self.error = Some(e.into()),
+        }
+        self.flush();
+        n
     }
 
     /// Hands the piece to the reader, or notes that it could not.

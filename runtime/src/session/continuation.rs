@@ -32,6 +32,8 @@ pub(crate) struct Continuation {
     stop: StopStrings,
     stop_tokens: Vec<u32>,
     bias: Vec<(u32, f32)>,
+    /// The logits of these tokens before.
+    unbiased: Vec<f32>,
     /// Copy of the logits, for biases, hook and constraint; empty without them.
     edited: Vec<f32>,
     /// True if there is a constraint, even while it is elsewhere ([`Continuation::take_constraint`]).
@@ -91,6 +93,7 @@ impl Continuation {
             stop,
             stop_tokens: options.stop_tokens.clone(),
             bias: options.logit_bias.clone(),
+            unbiased: Vec::with_capacity(options.logit_bias.len()),
             edited: Vec::new(),
             constrained: false,
             constraint: None,
@@ -147,15 +150,59 @@ impl Continuation {
         Ok(())
     }
 
-    /// Lends the constraint, so that [`Masked::compute`] can run on another thread. Until
-    /// [`Continuation::put_constraint`] no token can be chosen.
+    /// Lends the constraint if its set of tokens is still to be computed, so that [`Masked::compute`] can run
+    /// on another thread. Until [`Continuation::put_constraint`] no token can be chosen.
     pub(crate) fn take_constraint(&mut self) -> Option<Masked> {
-        self.constraint.take()
+        self.constraint.take_if(|constraint| constraint.is_due())
     }
 
     /// Takes back what [`Continuation::take_constraint`] lent.
     pub(crate) fn put_constraint(&mut self, constraint: Masked) {
         self.constraint = Some(constraint);
+    }
+
+    /// True while the constraint is lent.
+    pub(crate) fn has_lent_constraint(&self) -> bool {
+        self.constrained && self.constraint.is_none()
+    }
+
+    /// Keeps the logits of the next token for [`Continuation::next_of_held`], in memory that texts under a
+    /// constraint have.
+    ///
+    /// # Errors
+    /// [`SampleError::Length`].
+    pub(crate) fn hold(&mut self, logits: &[f32]) -> Result<(), SessionError> {
+        if logits.len() != self.vocab {
+            return Err(SampleError::Length { expected: self.vocab, got: logits.len() }.into());
+        }
+        if self.edited.is_empty() {
+            self.edit_logits()?;
+        }
+        self.edited.copy_from_slice(logits);
+        Ok(())
+    }
+
+    /// [`Continuation::next`] of the logits that [`Continuation::hold`] has kept.
+    ///
+    /// # Errors
+    /// As there, but that there is no other try.
+    pub(crate) fn next_of_held(
+        &mut self,
+        history: &[u32],
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<Option<u32>, SessionError> {
+        if self.finish.is_some() {
+            return Ok(None);
+        }
+        if let Some(logprobs) = &mut self.logprobs {
+            logprobs.read(&self.edited)?;
+        }
+        self.edit(history, None)?;
+        let token = self.sampler.sample(&self.edited, history)?;
+        // The constraint leaves the logits of what can be chosen as they are.
+        let biased = self.bias.iter().zip(&self.unbiased).find(|((t, _), _)| *t == token);
+        let logit = biased.map_or(self.edited[token as usize], |(_, logit)| *logit);
+        self.go_on(token, logit, tokenizer)
     }
 
     /// Chooses the token after `history`, of which `logits` (one for each token of the vocabulary) are
@@ -186,10 +233,21 @@ impl Continuation {
         }
         let edits = !self.bias.is_empty() || hook.is_some() || self.constrained;
         if edits {
-            self.edit(logits, history, hook)?;
+            self.hold(logits)?;
+            self.edit(history, hook)?;
         }
         let from = if edits { &self.edited } else { logits };
         let token = self.sampler.sample(from, history)?;
+        self.go_on(token, logits[token as usize], tokenizer)
+    }
+
+    /// Goes on by a token that was chosen, of which the model's logit is `logit`.
+    fn go_on(
+        &mut self,
+        token: u32,
+        logit: f32,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<Option<u32>, SessionError> {
         // With a constraint a token that ends the text says that the text may end here.
         let ends_text = !self.ignore_eos || self.constrained;
         if tokenizer.is_some_and(|t| t.is_end(token)) && ends_text
@@ -203,7 +261,7 @@ impl Continuation {
             None => false,
         };
         if let Some(logprobs) = &mut self.logprobs {
-            logprobs.choose(token, logits[token as usize]);
+            logprobs.choose(token, logit);
         }
         self.generated += 1;
         self.tokens.push(token);
@@ -224,19 +282,12 @@ impl Continuation {
         Ok(Some(token))
     }
 
-    /// Copies the logits and changes the copy.
-    fn edit(
-        &mut self,
-        logits: &[f32],
-        history: &[u32],
-        hook: Option<Hook<'_>>,
-    ) -> Result<(), SessionError> {
-        if self.edited.is_empty() {
-            self.edit_logits()?;
-        }
-        self.edited.copy_from_slice(logits);
+    /// Changes the copy of the logits.
+    fn edit(&mut self, history: &[u32], hook: Option<Hook<'_>>) -> Result<(), SessionError> {
+        self.unbiased.clear();
         for &(token, bias) in &self.bias {
             let logit = &mut self.edited[token as usize];
+            self.unbiased.push(*logit);
             if logit.is_finite() {
                 // Not infinite, which would be a mistake of the model's.
                 *logit = (*logit + bias).min(f32::MAX);
@@ -376,6 +427,29 @@ mod tests {
         }
     }
 
+    /// Tokens from 300 to 319.
+    struct AnyOf;
+
+    impl Constraint for AnyOf {
+        fn mask(&mut self, allowed: &mut [u32]) -> Result<(), ConstraintError> {
+            allowed.fill(0);
+            (300..320).for_each(|t| allowed[t / 32] |= 1 << (t % 32));
+            Ok(())
+        }
+
+        fn accept(&mut self, _: u32) -> Result<(), ConstraintError> {
+            Ok(())
+        }
+
+        fn is_complete(&mut self) -> bool {
+            false
+        }
+
+        fn fork(&self) -> Box<dyn Constraint> {
+            Box::new(AnyOf)
+        }
+    }
+
     /// Whatever ends a text, what was held back appears; but not after a stop string.
     #[test]
     fn every_end_is_known_at_once_and_has_the_text_that_was_held_back() {
@@ -450,6 +524,38 @@ mod tests {
         let mut complete = continuation(&model, &Generate::default());
         complete.constrain(Box::new(Counting { len: 0, ..counting })).unwrap();
         assert_eq!(complete.finish(), Some(Finish::Complete));
+    }
+
+    /// A text whose logits are held until its set of tokens is there is the same, log probabilities and all.
+    #[test]
+    fn held_logits_give_what_logits_give() {
+        let model = model();
+        let how = Generate::default().with_logprobs(2).with_logit_bias(303, 1.0);
+        let how = how.with_sampling(Sampling { temperature: 1.0, ..Sampling::default() });
+        let how = (300..310).fold(how, |how, t| how.with_logit_bias(t, (t % 3) as f32));
+        let [mut held, mut plain] = [(), ()].map(|()| {
+            let mut text = continuation(&model, &how);
+            text.constrain(Box::new(AnyOf)).unwrap();
+            text
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        for step in 0..100 {
+            let logits: Vec<f32> =
+                (0..held.vocab).map(|t| ((t * 31 + step * 17) % 101) as f32 / 50.0).collect();
+            let mut constraint = held.take_constraint().unwrap();
+            assert!(held.take_constraint().is_none() && held.has_lent_constraint());
+            held.hold(&logits).unwrap();
+            constraint.compute();
+            held.put_constraint(constraint);
+            assert!(held.take_constraint().is_none() && !held.has_lent_constraint());
+            let token = held.next_of_held(&[], None).unwrap();
+            assert_eq!(token, plain.next(&logits, &[], None, None).unwrap());
+            assert_eq!(format!("{:?}", held.logprobs()), format!("{:?}", plain.logprobs()));
+            seen.extend(token);
+            held.clear_piece();
+            plain.clear_piece();
+        }
+        assert!(seen.len() > 5, "{seen:?}");
     }
 
     #[test]

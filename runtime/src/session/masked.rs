@@ -56,6 +56,11 @@ impl Masked {
         self.call(|constraint, _| Ok(constraint.is_complete()))
     }
 
+    /// True if the set of tokens is still to be computed.
+    pub(super) fn is_due(&self) -> bool {
+        matches!(self.set, Set::Due)
+    }
+
     /// Computes the set of tokens that may come next, unless that is done. An error is kept for
     /// [`Masked::apply`].
     pub(crate) fn compute(&mut self) {

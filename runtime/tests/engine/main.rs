@@ -5,3 +5,4 @@ mod constraints;
 mod ends;
 mod pressure;
 mod requests;
+mod slow_masks;
