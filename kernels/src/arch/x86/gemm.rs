@@ -254,32 +254,24 @@ struct Operands<const N: usize> {
     /// The lower plane of fine activations, else the codes again.
     lo: [*const i8; N],
     d: [*const f32; N],
-    s: [*const i32; N],
     /// Where there are any ([`has_terms`]). Where registers are narrow, all columns have the first's, sub-block
     /// after sub-block.
     terms: [*const i32; N],
-    /// Excess of bytes over codes.
-    bias: i32,
 }
 
 impl<const N: usize> Operands<N> {
     /// The term of sub-block `sub` of column `n`.
     ///
     /// # Safety
-    /// The column has the sub-block.
+    /// The columns have the sub-block, and terms.
     #[inline(always)]
-    unsafe fn term<U: SimdReg, S: Shape>(&self, sub: usize, n: usize) -> i32 {
+    unsafe fn term<U: SimdReg>(&self, sub: usize, n: usize) -> i32 {
         // SAFETY: the caller's promise.
         unsafe {
-            if const { has_terms::<U, S>() } {
-                return match U::NARROW {
-                    true => *self.terms[0].add(sub * N + n),
-                    false => *self.terms[n].add(sub),
-                };
+            match U::NARROW {
+                true => *self.terms[0].add(sub * N + n),
+                false => *self.terms[n].add(sub),
             }
-            let s = self.s[n].add(sub * (S::SUB / ACT_SUM));
-            let sum = if S::SUB == 16 { *s } else { *s + *s.add(1) };
-            term::<S>(self.bias, *self.d[n].add(sub / (ACT_BLOCK / S::SUB)), sum)
         }
     }
 }
@@ -314,12 +306,10 @@ unsafe fn sub_blocks<U: SimdReg, S: Shape, const N: usize, const FINE: bool, con
                 *sums = U::times255(*sums);
             }
         }
-        // Formats with minimums have unsigned codes.
-        let signed = U::NARROW && S::SIGNED;
-        if !(S::MINS || signed) {
+        if has_terms::<U, S>() && !S::MINS {
             for (k, sums) in sums.iter_mut().enumerate() {
                 for (n, sums) in sums.iter_mut().enumerate() {
-                    *sums = U::add(*sums, U::splat(of.term::<U, S>(first + k, n)));
+                    *sums = U::add(*sums, U::splat(of.term::<U>(first + k, n)));
                 }
             }
         }
@@ -332,9 +322,8 @@ unsafe fn sub_blocks<U: SimdReg, S: Shape, const N: usize, const FINE: bool, con
                 let mut t = U::mul_float(both, U::to_float(sums[k][n]));
                 if S::MINS {
                     let mw = U::load_float(floats[k].add(at.mins));
-                    let weighed = U::splat_float(f32::from_bits(
-                        of.term::<U, S>(first + k, n).cast_unsigned(),
-                    ));
+                    let term = of.term::<U>(first + k, n).cast_unsigned();
+                    let weighed = U::splat_float(f32::from_bits(term));
                     t = U::add_float(t, U::mul_float(mw, weighed));
                 }
                 acc[n] = U::add_float(acc[n], t);
@@ -344,7 +333,7 @@ unsafe fn sub_blocks<U: SimdReg, S: Shape, const N: usize, const FINE: bool, con
 }
 
 /// The micro-kernel: stores the outputs of a panel for the `N` columns `x`, which lie one after
-/// another. `bias` is the excess of bytes over codes, `terms` the columns' ([`has_terms`]).
+/// another. `terms` are the columns' ([`has_terms`]).
 ///
 /// # Safety
 /// The CPU has the register's instructions; a panel of `parts` parts lies at `panel`, aligned to
@@ -353,14 +342,13 @@ unsafe fn sub_blocks<U: SimdReg, S: Shape, const N: usize, const FINE: bool, con
 pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool>(
     (panel, ahead): (*const u8, Ahead),
     parts: usize,
-    (bias, terms): (i32, &[i32]),
+    terms: &[i32],
     x: Q8Row<'_>,
     to: [*mut f32; N],
 ) {
     // Checked here, so that the loops need no checks: N whole rows of as many parts.
     let (cols, subs) = (parts * ACT_BLOCK, const { ACT_BLOCK / S::SUB });
-    let sums_ = cols / ACT_SUM;
-    assert!(x.q.len() == N * cols && x.d.len() == N * parts && x.s.len() == N * sums_);
+    assert!(x.q.len() == N * cols && x.d.len() == N * parts);
     assert!(!has_terms::<U, S>() || terms.len() == N * parts * subs);
     let lo = match x.lo {
         Some(lo) if FINE => {
@@ -374,11 +362,9 @@ pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool
         q: from_fn(|n| x.q.as_ptr().wrapping_add(n * cols)),
         lo: from_fn(|n| lo.wrapping_add(n * cols)),
         d: from_fn(|n| x.d.as_ptr().wrapping_add(n * parts)),
-        s: from_fn(|n| x.s.as_ptr().wrapping_add(n * sums_)),
         terms: from_fn(|n| {
             terms.as_ptr().wrapping_add(if U::NARROW { 0 } else { n * parts * subs })
         }),
-        bias,
     };
     // SAFETY: the caller's promises, and the checks above.
     unsafe {
@@ -389,25 +375,24 @@ pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool
         let acc = if spills::<U, S>() { &mut in_memory.0 } else { &mut any };
         // Else the columns' addresses would be computed over and over.
         let of = if U::NARROW { &of } else { black_box(&of) };
-        if !U::NARROW {
+        if U::NARROW {
+            for a in 0..parts {
+                let next = ahead.at.wrapping_add(a * ahead.step).cast::<i8>();
+                _mm_prefetch::<_MM_HINT_T1>(next);
+                if ahead.step > 64 {
+                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64));
+                }
+                for i in 0..subs {
+                    sub_blocks::<U, S, N, FINE, 1>(of, a * subs + i, acc);
+                }
+            }
+        } else {
             let all = parts * subs;
             for first in (0..all / 2 * 2).step_by(2) {
                 sub_blocks::<U, S, N, FINE, 2>(of, first, acc);
             }
             if !all.is_multiple_of(2) {
                 sub_blocks::<U, S, N, FINE, 1>(of, all - 1, acc);
-            }
-        }
-        for a in 0..if U::NARROW { parts } else { 0 } {
-            if U::NARROW {
-                let next = ahead.at.wrapping_add(a * ahead.step).cast::<i8>();
-                _mm_prefetch::<_MM_HINT_T1>(next);
-                if ahead.step > 64 {
-                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64));
-                }
-            }
-            for i in 0..subs {
-                sub_blocks::<U, S, N, FINE, 1>(of, a * subs + i, acc);
             }
         }
         for (acc, to) in acc.iter().zip(to) {
@@ -423,7 +408,7 @@ pub(super) unsafe fn tile<U: SimdReg, S: Shape, const N: usize, const FINE: bool
 unsafe fn put<I: InstructionSet, S: Shape, const N: usize>(
     isa: I,
     panel: (*const u8, Ahead),
-    terms: (i32, &[i32]),
+    terms: &[i32],
     (x, cols): (&Q8Activations<'_>, TileCols),
     at: usize,
     y: &mut Tile<'_>,
@@ -530,7 +515,7 @@ pub(super) fn matmul<I: InstructionSet, B: UnpackInterleaved>(
             } else {
                 &[]
             };
-            let (terms, of) = ((B::BIAS, terms), (x, cols));
+            let of = (x, cols);
             let ahead = Ahead {
                 at: next.get().wrapping_add(cols.t * share),
                 step: cols.n * share / (w.cols() / ACT_BLOCK).max(1),
