@@ -14,6 +14,7 @@
 //!
 //! No transpose is needed, and memory is read as two streams without an end.
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::ops::Range;
 
 use super::panel::Shape;
@@ -25,6 +26,10 @@ use crate::{Matrix, Q8Activations, REPACK_ROWS, Tile};
 /// Streams that are read at a time: the CPU's prefetcher follows both (Zen 4, Q4_K: 33 GB/s, 22 from
 /// one; 24 with software prefetch from the rows of a file).
 const STREAMS: usize = 2;
+
+/// Bytes that are prefetched ahead in each of them, where registers are wide. (Emerald Rapids, `avx512`, weights
+/// from memory: Q4_0 1.34 times as fast, Q4_K 1.28, Q5_K 1.35, Q6_K 1.72; 8 KiB ahead 1.17, 1.20, 1.26, 1.59.)
+const AHEAD: usize = 4096;
 
 /// The most registers that sixteen rows fill.
 const HALVES: usize = 2;
@@ -139,21 +144,29 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const FINE: bool>(
 }
 
 /// Adds to the accumulators what an interleaved block's blocks give, which are block `b` of the
-/// rows.
+/// rows. Where registers are wide, the interleaved block at `next` is prefetched.
 ///
 /// # Safety
 /// As [`add_part`].
 #[inline(always)]
 unsafe fn add_interleaved<U: SimdReg, B: UnpackInterleaved, const FINE: bool>(
     interleaved: Interleaved,
+    next: *const u8,
     x: &Q8Row<'_>,
     of: (usize, &Terms),
     mut acc: U::F,
 ) -> U::F {
-    // SAFETY: the caller's promises.
+    let rounds = const { B::LEN / ACT_BLOCK / B::ROUND };
+    let lines =
+        const { (REPACK_ROWS * size_of::<B>()).div_ceil(64 * (B::LEN / ACT_BLOCK / B::ROUND)) };
+    // SAFETY: the caller's promises; a prefetch may go anywhere.
     unsafe {
         let at = (interleaved, &B::ready::<U>(interleaved));
-        for round in 0..const { B::LEN / ACT_BLOCK / B::ROUND } {
+        for round in 0..rounds {
+            for line in 0..if U::NR >= 8 { lines } else { 0 } {
+                let line = round * lines + line;
+                _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line).cast());
+            }
             // One by one, so that what differs between parts is constant and what they share is seen.
             const { assert!(B::ROUND == 1 || B::ROUND == 2 || B::ROUND == 4) };
             acc = add_part::<U, B, FINE>(at, (round, 0), x, of, acc);
@@ -191,7 +204,8 @@ unsafe fn outputs<U: SimdReg, B: UnpackInterleaved, const FINE: bool>(
                 let at = w.wrapping_add(b * REPACK_ROWS * size_of::<B>());
                 for (half, acc) in acc.iter_mut().take(REPACK_ROWS / U::MR).enumerate() {
                     let interleaved = Interleaved::new::<B>(at, half * U::MR);
-                    *acc = add_interleaved::<U, B, FINE>(interleaved, x, of, *acc);
+                    let next = at.wrapping_add(AHEAD);
+                    *acc = add_interleaved::<U, B, FINE>(interleaved, next, x, of, *acc);
                 }
             }
         }
