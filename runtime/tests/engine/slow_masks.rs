@@ -146,7 +146,7 @@ proptest! {
         pages in 2usize..5, sequences in 1usize..5,
     ) {
         let options = options().with_context(2 * PAGE).with_sequences(sequences);
-        let alone = engine(options.clone(), 2);
+        let alone = engine(options, 2);
         let company = engine(options, pages);
         let gate = Gate::default();
         let ask = |&(seed, n, constrained): &(u32, usize, bool), gate| match constrained {
