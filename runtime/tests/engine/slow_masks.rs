@@ -29,8 +29,7 @@ impl Gate {
     }
 }
 
-/// Allows tokens of which bits of the position are those of the token, and computes a mask once the gate
-/// is open. (Without one at once.)
+/// Allows every fourth token, by turns. Each mask waits for the gate, if there is one.
 #[derive(Clone)]
 struct Slow {
     gate: Option<Gate>,
