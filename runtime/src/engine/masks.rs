@@ -108,6 +108,15 @@ impl Masks {
         self.shared.changed.notify_all();
     }
 
+    /// Drops the mask of a task that has ended, unless a thread is at it already.
+    pub(super) fn forget(&mut self, task: Key) {
+        let mut jobs = self.shared.lock();
+        let at = jobs.todo.iter().position(|(key, _)| *key == task);
+        let forgotten = at.map(|at| jobs.todo.remove(at));
+        drop(jobs);
+        drop(forgotten); // what it has is freed while others may go on
+    }
+
     fn add_thread(&mut self) {
         let shared = Arc::clone(&self.shared);
         let serve = move || shared.serve();

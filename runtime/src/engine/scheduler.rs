@@ -241,7 +241,9 @@ impl Scheduler {
         }
     }
 
-    fn ended(&self, task: &Task, finish: Finish) {
+    fn ended(&mut self, task: &Task, finish: Finish) {
+        // The mask may still wait for a thread.
+        self.masks.forget(task.key());
         if task.channel().is_some() {
             add(&self.counters.ended_sequences, 1);
             if finish == Finish::Cancelled {

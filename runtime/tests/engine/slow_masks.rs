@@ -134,6 +134,25 @@ fn a_text_whose_mask_is_computed_can_be_cancelled_or_late() {
     settled(&engine);
 }
 
+#[test]
+fn masks_of_texts_that_have_ended_are_not_kept() {
+    let engine = engine(options(), 12);
+    let gate = Gate::default();
+    for seed in 0..12 {
+        let mut stream = engine.submit(slow(seed, 12, Some(&gate))).expect("a stream");
+        // Its first logits are there then, and its mask is wanted.
+        while !matches!(stream.next_timeout(PATIENCE), Some(Event::Prompt { .. })) {
+            assert!(!stream.is_ended());
+        }
+        drop(stream);
+        settled(&engine);
+    }
+    // One for each thread at most, and this one.
+    let kept = Arc::strong_count(&gate.0);
+    assert!(kept <= 5, "{kept}");
+    gate.open(4);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
