@@ -145,11 +145,18 @@ fn check_samplers(fields: &Fields<'_>, sampling: &Sampling) -> ApiResult<()> {
     }
 }
 
-/// The seed: any whole number, negative ones and larger ones modulo 2^64; -1 for a random one.
+/// The seed: a whole number of 64 bits, with a sign or without; -1 for a random one.
 fn seed(fields: &Fields<'_>) -> ApiResult<Option<u64>> {
     let Some(value) = fields.get("seed") else { return Ok(None) };
     if let Some(seed) = value.as_u64() {
         return Ok(Some(seed));
+    }
+    if let Some(seed) = value.as_f64().filter(|seed| seed.abs() > u64::MAX as f64 / 2.0) {
+        // Near ones would be one seed.
+        return Err(fields.error(
+            "seed",
+            format_args!("must be written in digits, of at most 64 bits, but is {seed:e}"),
+        ));
     }
     let seed = fields.integer("seed", i64::MIN..=i64::MAX)?;
     Ok(seed.filter(|&n| n != -1).map(i64::cast_unsigned))
@@ -512,6 +519,8 @@ mod tests {
             ("logit_bias", json!([["x".repeat(MAX_BIAS_BYTES), 1], ["y", 1]])),
             ("seed", json!("x")),
             ("seed", json!(1.5)),
+            ("seed", json!(1e20)),
+            ("seed", json!(-1e19)),
             ("stream", json!("yes")),
             ("ignore_eos", json!(1)),
             ("logit_bias", json!([[1]])),
