@@ -17,6 +17,7 @@
 //! 22 ms of 42). Here rows are unpacked once for each tile, and memory is read while products are
 //! computed. The terms of the columns, functions of the sums of codes, are computed once for all rows.
 
+use core::arch::asm;
 use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 use core::hint::black_box;
 use core::ops::Range;
@@ -135,6 +136,23 @@ struct Columns<const N: usize> {
     terms: [*const i32; N],
 }
 
+/// Codes of the columns of a tile from `first` on. They stay in registers: of sums of a pointer and constants
+/// the compiler makes as many pointers, which lie on the stack and are loaded for each product (Emerald
+/// Rapids, 8 columns: Q6_K 1.09, Q5_K 1.06, Q4_0 and Q8_0 1.03 times as fast).
+#[inline(always)]
+fn codes_from<U: SimdReg, const N: usize>(codes: &[*const i8; N], first: usize) -> [*const i8; N] {
+    codes.map(|codes| {
+        let mut codes = codes.wrapping_add(first);
+        if !U::NARROW {
+            // SAFETY: nothing is executed.
+            unsafe {
+                asm!("/* {0} */", inout(reg) codes, options(pure, nomem, nostack, preserves_flags));
+            }
+        }
+        codes
+    })
+}
+
 /// Adds to `sums` the products of the groups `w` with the codes from `first` on at each of `q`.
 ///
 /// # Safety
@@ -169,8 +187,7 @@ const fn side_by_side<U: SimdReg, B: Unpack>() -> bool {
     !U::NARROW && U::NR >= 8 && B::SUB == 16
 }
 
-/// Adds to `sums` the products of two sub-blocks of 16 codes, the groups `w`, with the codes from `first`
-/// on at each of `q`.
+/// Adds to `sums` the products of two sub-blocks of 16 codes, the groups `w`, with the codes at each of `q`.
 ///
 /// # Safety
 /// As [`products`].
@@ -179,13 +196,12 @@ unsafe fn products_of_two<U: SimdReg, const N: usize>(
     sums: &mut [[U::I; N]; 2],
     w: &[U::I; 8],
     q: &[*const i8; N],
-    first: usize,
 ) {
     for g in 0..4 {
         for (i, sums) in sums.iter_mut().enumerate() {
             let g = 4 * i + g;
             for (sum, &q) in sums.iter_mut().zip(q) {
-                let q = q.wrapping_add(first + 4 * g).cast::<i32>();
+                let q = q.wrapping_add(4 * g).cast::<i32>();
                 // SAFETY: the caller's promises.
                 *sum = unsafe { U::dot(*sum, w[g], U::splat(q.read_unaligned())) };
             }
@@ -238,13 +254,15 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE:
     let a = b * (B::LEN / ACT_BLOCK) + round * B::ROUND + k;
     let subs = const { ACT_BLOCK / B::SUB };
     let signed = U::NARROW && B::Shape::SIGNED;
+    let upper = codes_from::<U, N>(&columns.q, a * ACT_BLOCK);
+    let plane = if FINE { codes_from::<U, N>(&columns.lo, a * ACT_BLOCK) } else { upper };
     // SAFETY: the caller's promises.
     unsafe {
         let w = groups::<U, B>(interleaved, (round, k), if signed { 128 } else { 0 });
         if const { side_by_side::<U, B>() } {
-            let (first, mut sums) = (a * ACT_BLOCK, [[U::splat(0); N]; 2]);
+            let mut sums = [[U::splat(0); N]; 2];
             if FINE {
-                products_of_two::<U, N>(&mut sums, &w, &columns.q, first);
+                products_of_two::<U, N>(&mut sums, &w, &upper);
                 for sum in sums.as_flattened_mut() {
                     *sum = U::times255(*sum);
                 }
@@ -256,8 +274,7 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE:
                     }
                 }
             }
-            let plane = if FINE { &columns.lo } else { &columns.q };
-            products_of_two::<U, N>(&mut sums, &w, plane, first);
+            products_of_two::<U, N>(&mut sums, &w, &plane);
             for (i, sums) in sums.iter().enumerate() {
                 let factors = B::factors::<U>(ready, round, 2 * k + i);
                 join::<U, B, N>(factors, sums, columns, (a, 2 * a + i), acc);
@@ -267,11 +284,11 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE:
         for i in 0..subs {
             let w = &w[i * B::SUB / 4..][..B::SUB / 4];
             let factors = B::factors::<U>(ready, round, k * subs + i);
-            let (first, sub) = (a * ACT_BLOCK + i * B::SUB, a * subs + i);
+            let (first, sub) = (i * B::SUB, a * subs + i);
             let mut sums = [U::splat(0); N];
             if FINE {
                 // The upper plane counts 255 times.
-                products::<U, B, N>(&mut sums, w, &columns.q, first);
+                products::<U, B, N>(&mut sums, w, &upper, first);
                 for sum in &mut sums {
                     *sum = U::times255(*sum);
                 }
@@ -282,8 +299,7 @@ unsafe fn add_part<U: SimdReg, B: UnpackInterleaved, const N: usize, const FINE:
                     *sum = U::add(*sum, U::splat(*terms.wrapping_add(sub)));
                 }
             }
-            let plane = if FINE { &columns.lo } else { &columns.q };
-            products::<U, B, N>(&mut sums, w, plane, first);
+            products::<U, B, N>(&mut sums, w, &plane, first);
             join::<U, B, N>(factors, &sums, columns, (a, sub), acc);
         }
     }
