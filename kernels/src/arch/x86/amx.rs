@@ -1,10 +1,10 @@
 //! AMX with products of bytes, beside AVX-512 with VNNI: Sapphire Rapids (2023) and later.
 //!
-//! Tiles multiply panels of many columns; everything else is AVX-512's.
+//! Tiles multiply panels of many columns where they are faster; everything else is AVX-512's.
 
 use core::ops::Range;
 
-use super::amx_gemm::{self, TERNARY_COLS, TILE_COLS};
+use super::amx_gemm::{self, TERNARY_COLS};
 use super::amx_tiles::{self, Tmul};
 use super::avx512::Avx512;
 use super::detect;
@@ -95,7 +95,9 @@ impl Backend for Amx {
             Activations::Q8(_) if w.is_repacked() && !rows.start.is_multiple_of(amx_gemm::MR) => {
                 return self.0.matmul(w, x, rows, y, scratch);
             }
-            Activations::Q8(x) if x.n() >= TILE_COLS => amx_gemm::MR,
+            Activations::Q8(x) if amx_gemm::least(w.format()).is_some_and(|n| x.n() >= n) => {
+                amx_gemm::MR
+            }
             Activations::Wide(x) if x.n() >= TERNARY_COLS => amx_gemm::TERNARY_MR,
             _ => return self.0.matmul(w, x, rows, y, scratch),
         };

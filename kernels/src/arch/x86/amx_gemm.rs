@@ -6,11 +6,11 @@
 //!     ring <- tiles of sub-blocks 0, 1
 //!     for each two sub-blocks j, j + 1
 //!         ring <- tiles of sub-blocks j + 2, j + 3        16 x 16 sums each, by TMUL
-//!         acc[n] += scales * dx[n] * sums[j][n] (+ mins ..)     by AVX-512, one register per column
+//!         acc[n] += scales * dx[n] * sums[j][n]                 by AVX-512, one register per column
 //!
 //!          weights: groups of 4 columns         codes           sums
 //!             | aaaa bbbb .. (16 rows) |      | AAAABBBB.. |   | 16 rows |
-//!  SUB / 4    | aaaa bbbb ..           |  x   | x[0]  ..   | = | x[0]    |
+//!  8          | aaaa bbbb ..           |  x   | x[0]  ..   | = | x[0]    |
 //!  groups     |   ..                   |      | x[15] ..   |   | x[15]   |
 //! ```
 //!
@@ -27,18 +27,30 @@ use super::gemm::pack_repacked;
 use super::gemm_ternary;
 use super::isa::InstructionSet;
 use super::pack::{pack, panel_bytes};
-use super::panel::{Of, layout};
+use super::panel::{Layout, Of, layout};
+
 use super::unpack_interleaved::UnpackInterleaved;
 use super::unpack_ternary::UnpackTernary;
-use crate::activations::{ACT_BLOCK, ACT_SUM, Q8Row};
-use crate::{Matrix, Q8Activations, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow};
+use crate::activations::{ACT_BLOCK, Q8Row};
+use crate::blocks::CodeBlock;
+use crate::blocks::expanded::for_drivers;
+use crate::{Format, Matrix, Q8Activations, Tile, WIDE_BLOCK, WIDE_UNIT, WideActivations, WideRow};
 
 /// Rows of a panel.
 pub(super) const MR: usize = SIDE;
 /// Rows of a panel of ternary weights.
 pub(super) const TERNARY_MR: usize = 2 * SIDE;
-/// Columns that are multiplied at a time, and from which tiles are used.
+/// Columns that are multiplied at a time.
 pub(super) const TILE_COLS: usize = SIDE;
+
+/// Columns from which tiles are faster than the drivers of AVX-512, if there are any: for one scale of 32
+/// codes and no minimum. (Emerald Rapids, best of many, 64 rows a call, repacked, tiles for AVX-512, of 32,
+/// 64 and 256 columns: Q8_0 0.82 0.99 1.11, Q4_0 0.91 1.05 1.04, IQ4_XS 0.79 1.04 1.09, MXFP4 0.98 1.09
+/// 1.11. With minimums, by an older version: Q4_K 0.98 0.93 0.96, Q5_K 0.91 0.93 0.97, Q4_1 0.89 0.92
+/// 0.96; with sub-blocks of 16: Q6_K 0.77 0.78 0.68, Q3_K 0.75 0.76 0.70.)
+pub(super) const fn least(format: Format) -> Option<usize> {
+    for_drivers!(format, B => if B::SUB == 32 && !B::MINS { Some(64) } else { None }, dense => None)
+}
 /// The same for ternary weights.
 pub(super) const TERNARY_COLS: usize = 2 * SIDE;
 
@@ -74,30 +86,30 @@ struct Operands {
     q: *const i8,
     lo: *const i8,
     d: *const f32,
-    s: *const i32,
 }
 
-/// Buffers on the stack: sums, scales of activations, and scales times sums of codes.
+/// Buffers on the stack: sums, and scales of activations.
 struct Stage {
     ring: Ring,
     dx: Floats<SIDE>,
-    dxs: Floats<SIDE>,
 }
 
+/// The layout of a panel.
+const AT: Layout = layout::<Of<ACT_BLOCK, false, 1>>(MR);
+
 impl Operands {
-    /// The place of sub-block `j` in the panel: its part, its number there, and where that part lies.
+    /// The place of sub-block `j` in the panel.
     #[inline(always)]
-    fn place<const SUB: usize>(&self, j: usize, part: usize) -> (usize, *const u8) {
-        let per = ACT_BLOCK / SUB;
-        (j % per, self.panel.wrapping_add(j / per * part))
+    fn place(&self, j: usize) -> *const u8 {
+        self.panel.wrapping_add(j * AT.part)
     }
 
     /// Has the sums of sub-block `j` computed.
     ///
     /// # Safety
-    /// The sub-block exists; tiles are configured for `SUB`.
+    /// The sub-block exists; tiles are configured for its codes.
     #[inline(always)]
-    unsafe fn multiply<P, const SUB: usize, const MINS: bool, const FINE: bool, const SET: usize>(
+    unsafe fn multiply<P, const FINE: bool, const SET: usize>(
         &self,
         tiles: &P,
         j: usize,
@@ -105,16 +117,15 @@ impl Operands {
     ) where
         P: TileDot,
     {
-        let at = const { layout::<Of<SUB, MINS, 1>>(MR) };
-        let (i, part) = self.place::<SUB>(j, at.part);
-        let (w, cols) = (part.wrapping_add(i * (SUB / 4) * at.group), self.parts * ACT_BLOCK);
+        let (w, cols) = (self.place(j), self.parts * ACT_BLOCK);
         let to = ring.0.as_mut_ptr().wrapping_add(j % SLOTS * 2 * TILE);
         // SAFETY: the sub-block's groups lie at w, its codes at q (and lo) and in the fifteen next
         // rows; a slot has room for two tiles, and is a multiple of 64 bytes long.
         unsafe {
-            tiles.one::<SET>(self.q.wrapping_add(j * SUB), cols, w, to);
+            tiles.one::<SET>(self.q.wrapping_add(j * ACT_BLOCK), cols, w, to);
             if FINE {
-                tiles.one::<SET>(self.lo.wrapping_add(j * SUB), cols, w, to.wrapping_add(TILE));
+                let lo = self.lo.wrapping_add(j * ACT_BLOCK);
+                tiles.one::<SET>(lo, cols, w, to.wrapping_add(TILE));
             }
         }
     }
@@ -122,9 +133,9 @@ impl Operands {
     /// The same for `j` and the one after it, as far as they are below `subs`.
     ///
     /// # Safety
-    /// Tiles are configured for `SUB`, and there are `subs` sub-blocks.
+    /// Tiles are configured for the codes of one, and there are `subs` sub-blocks.
     #[inline(always)]
-    unsafe fn pair<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>(
+    unsafe fn pair<P: TileDot, const FINE: bool>(
         &self,
         tiles: &P,
         j: usize,
@@ -134,65 +145,25 @@ impl Operands {
         // SAFETY: the caller's promise, and they exist.
         unsafe {
             if j < subs {
-                self.multiply::<P, SUB, MINS, FINE, 0>(tiles, j, ring);
+                self.multiply::<P, FINE, 0>(tiles, j, ring);
             }
             if j + 1 < subs {
-                self.multiply::<P, SUB, MINS, FINE, 1>(tiles, j + 1, ring);
+                self.multiply::<P, FINE, 1>(tiles, j + 1, ring);
             }
         }
     }
 
-    /// The scales of the activations for sub-blocks `j..j + 16` (as many as there are), and times the
-    /// sums of their codes.
+    /// The scales of the activations for sub-blocks `j..j + 16`, as many as there are.
     ///
     /// # Safety
     /// The CPU has AVX-512 F; `j` is a multiple of 16, and the sub-block exists.
     #[inline(always)]
-    unsafe fn scales<const SUB: usize, const MINS: bool>(
-        &self,
-        j: usize,
-        dx: &mut Floats<SIDE>,
-        dxs: &mut Floats<SIDE>,
-    ) {
-        let here = (self.parts * ACT_BLOCK / SUB - j).min(SIDE);
-        let mask = |n: usize| ((1u32 << n.min(SIDE)) - 1) as __mmask16;
-        let (part, sum) = (j * SUB / ACT_BLOCK, j * SUB / ACT_SUM);
-        let sums = self.parts * (ACT_BLOCK / ACT_SUM);
-        for n in 0..SIDE {
-            let (d, s) = (self.d.wrapping_add(n * self.parts + part), self.s);
-            let s = s.wrapping_add(n * sums + sum);
-            // SAFETY: the caller's promises; masks keep loads within the rows.
-            unsafe {
-                if SUB == ACT_SUM {
-                    let d = _mm512_maskz_loadu_ps(mask(here / 2), d);
-                    let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-                    let d = _mm512_permutexvar_ps(twice, d);
-                    _mm512_store_ps(dx.0[n].as_mut_ptr(), d);
-                    if MINS {
-                        let s = _mm512_maskz_loadu_epi32(mask(here), s);
-                        let t = _mm512_mul_ps(d, _mm512_cvtepi32_ps(s));
-                        _mm512_store_ps(dxs.0[n].as_mut_ptr(), t);
-                    }
-                } else {
-                    let d = _mm512_maskz_loadu_ps(mask(here), d);
-                    _mm512_store_ps(dx.0[n].as_mut_ptr(), d);
-                    if MINS {
-                        let (m0, m1) = (mask(2 * here), mask((2 * here).saturating_sub(SIDE)));
-                        let s0 = _mm512_maskz_loadu_epi32(m0, s);
-                        let s1 = _mm512_maskz_loadu_epi32(m1, s.wrapping_add(SIDE));
-                        let even = _mm512_setr_epi32(
-                            0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
-                        );
-                        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-                        let s = _mm512_add_epi32(
-                            _mm512_permutex2var_epi32(s0, even, s1),
-                            _mm512_permutex2var_epi32(s0, odd, s1),
-                        );
-                        let t = _mm512_mul_ps(d, _mm512_cvtepi32_ps(s));
-                        _mm512_store_ps(dxs.0[n].as_mut_ptr(), t);
-                    }
-                }
-            }
+    unsafe fn scales(&self, j: usize, dx: &mut Floats<SIDE>) {
+        let here = ((1u32 << (self.parts - j).min(SIDE)) - 1) as __mmask16;
+        for (n, dx) in dx.0.iter_mut().enumerate() {
+            let d = self.d.wrapping_add(n * self.parts + j);
+            // SAFETY: the caller's promises; the mask keeps the load within the row.
+            unsafe { _mm512_store_ps(dx.as_mut_ptr(), _mm512_maskz_loadu_ps(here, d)) };
         }
     }
 
@@ -201,25 +172,13 @@ impl Operands {
     /// # Safety
     /// The CPU has AVX-512 F; the sub-block exists.
     #[inline(always)]
-    unsafe fn join<const SUB: usize, const MINS: bool, const FINE: bool>(
-        &self,
-        j: usize,
-        stage: &Stage,
-        acc: &mut [__m512; SIDE],
-    ) {
-        let at = const { layout::<Of<SUB, MINS, 1>>(MR) };
-        let (i, part) = self.place::<SUB>(j, at.part);
+    unsafe fn join<const FINE: bool>(&self, j: usize, stage: &Stage, acc: &mut [__m512; SIDE]) {
         let sums = stage.ring.0.as_ptr().wrapping_add(j % SLOTS * 2 * TILE);
-        let (dx, dxs) = (stage.dx.0.as_ptr().cast::<f32>(), stage.dxs.0.as_ptr().cast::<f32>());
-        // SAFETY: the caller's promises; scales and minimums of the sub-block lie there, aligned as the
-        // panel is; a slot of the ring has two tiles, and stages have sixteen floats a column.
+        let dx = stage.dx.0.as_ptr().cast::<f32>();
+        // SAFETY: the caller's promises; scales of the sub-block lie there, aligned as the panel is; a slot
+        // of the ring has two tiles, and the stage has sixteen floats a column.
         unsafe {
-            let dw = _mm512_load_ps(part.wrapping_add(at.scales + i * at.floats).cast());
-            let mw = if MINS {
-                _mm512_load_ps(part.wrapping_add(at.mins + i * at.floats).cast())
-            } else {
-                dw
-            };
+            let dw = _mm512_load_ps(self.place(j).wrapping_add(AT.scales).cast());
             rows!(n => {
                 let mut sum = _mm512_load_si512(sums.add(n * SIDE).cast());
                 if FINE {
@@ -229,10 +188,7 @@ impl Operands {
                 }
                 let at = n * SIDE + j % SIDE;
                 let both = _mm512_mul_ps(dw, _mm512_set1_ps(*dx.add(at)));
-                let mut t = _mm512_mul_ps(both, _mm512_cvtepi32_ps(sum));
-                if MINS {
-                    t = _mm512_add_ps(t, _mm512_mul_ps(mw, _mm512_set1_ps(*dxs.add(at))));
-                }
+                let t = _mm512_mul_ps(both, _mm512_cvtepi32_ps(sum));
                 acc[n] = _mm512_add_ps(acc[n], t);
             });
         }
@@ -243,27 +199,27 @@ impl Operands {
 ///
 /// # Safety
 /// The CPU has AVX-512 F and what `P` needs; the operands are those of a panel of this layout and of
-/// sixteen rows; tiles are configured for `SUB`.
+/// sixteen rows; tiles are configured for the codes of a sub-block.
 #[inline(always)]
-unsafe fn tile<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>(
+unsafe fn tile<P: TileDot, const FINE: bool>(
     tiles: &P,
     x: Operands,
     stage: &mut Stage,
 ) -> [__m512; SIDE] {
-    let subs = x.parts * ACT_BLOCK / SUB;
+    let subs = x.parts;
     // SAFETY: the caller's promises; every sub-block is below `subs`.
     unsafe {
         let mut acc = [_mm512_setzero_ps(); SIDE];
-        x.pair::<P, SUB, MINS, FINE>(tiles, 0, subs, &mut stage.ring);
+        x.pair::<P, FINE>(tiles, 0, subs, &mut stage.ring);
         for j in (0..subs).step_by(2) {
             if j % SIDE == 0 {
-                x.scales::<SUB, MINS>(j, &mut stage.dx, &mut stage.dxs);
+                x.scales(j, &mut stage.dx);
             }
             // Two at a time: what stands between two joins keeps registers from staying where they are.
-            x.pair::<P, SUB, MINS, FINE>(tiles, j + 2, subs, &mut stage.ring);
-            x.join::<SUB, MINS, FINE>(j, stage, &mut acc);
+            x.pair::<P, FINE>(tiles, j + 2, subs, &mut stage.ring);
+            x.join::<FINE>(j, stage, &mut acc);
             if j + 1 < subs {
-                x.join::<SUB, MINS, FINE>(j + 1, stage, &mut acc);
+                x.join::<FINE>(j + 1, stage, &mut acc);
             }
         }
         acc
@@ -277,27 +233,23 @@ unsafe fn tile<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>
 /// The CPU has AVX-512 F, BW, VL and DQ and what `P` needs; a panel lies at `panel`, aligned to 64,
 /// of signed codes and as wide as the activations, of which there are sixteen rows or more.
 #[inline(always)]
-unsafe fn panel<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>(
+unsafe fn panel<P: TileDot, const FINE: bool>(
     panel: *const u8,
     x: &Q8Activations<'_>,
     at: usize,
     y: &mut Tile<'_>,
 ) {
     let (n, parts) = (x.n(), x.cols() / ACT_BLOCK);
-    let mut stage = Stage {
-        ring: Ring([0; SLOTS * 2 * TILE]),
-        dx: Floats([[0.0; SIDE]; SIDE]),
-        dxs: Floats([[0.0; SIDE]; SIDE]),
-    };
+    let mut stage = Stage { ring: Ring([0; SLOTS * 2 * TILE]), dx: Floats([[0.0; SIDE]; SIDE]) };
     // SAFETY: the caller's promise.
-    let tiles = unsafe { P::configure(SUB) };
+    let tiles = unsafe { P::configure(ACT_BLOCK) };
     for t in (0..n).step_by(TILE_COLS) {
         let t = t.min(n - TILE_COLS);
-        let Q8Row { q, lo, d, s } = x.rows_from(t, TILE_COLS);
+        let Q8Row { q, lo, d, .. } = x.rows_from(t, TILE_COLS);
         let lo = lo.unwrap_or(q).as_ptr(); // only read where there is one
-        let operands = Operands { panel, parts, q: q.as_ptr(), lo, d: d.as_ptr(), s: s.as_ptr() };
+        let operands = Operands { panel, parts, q: q.as_ptr(), lo, d: d.as_ptr() };
         // SAFETY: the caller's promises, and sixteen rows (above).
-        let out = unsafe { tile::<P, SUB, MINS, FINE>(&tiles, operands, &mut stage) };
+        let out = unsafe { tile::<P, FINE>(&tiles, operands, &mut stage) };
         for (n, out) in out.into_iter().enumerate() {
             let to = &mut y.row(t + n)[at..][..MR];
             // SAFETY: room for sixteen floats.
@@ -306,11 +258,11 @@ unsafe fn panel<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool
     }
 }
 
-/// [`panel`], compiled for AVX-512. Formats with the same sub-blocks share it.
+/// [`panel`], compiled for AVX-512. All formats share it.
 ///
 /// # Safety
 /// The CPU has what `P` needs; the rest as [`panel`].
-unsafe fn panel_by_tiles<P: TileDot, const SUB: usize, const MINS: bool, const FINE: bool>(
+unsafe fn panel_by_tiles<P: TileDot, const FINE: bool>(
     isa: Avx512,
     panel: *const u8,
     x: &Q8Activations<'_>,
@@ -321,11 +273,11 @@ unsafe fn panel_by_tiles<P: TileDot, const SUB: usize, const MINS: bool, const F
         "gemm by tiles",
         #[inline(always)]
         // SAFETY: `isa` is the proof of AVX-512; the rest by the caller's promise.
-        move || unsafe { self::panel::<P, SUB, MINS, FINE>(panel, x, at, y) },
+        move || unsafe { self::panel::<P, FINE>(panel, x, at, y) },
     );
 }
 
-/// The product of `rows`, which are whole panels, with all columns.
+/// The product of `rows`, which are whole panels, with all columns, of a format that has a [`least`].
 ///
 /// # Safety
 /// The CPU has what `P` needs.
@@ -340,10 +292,10 @@ pub(super) unsafe fn matmul<P: TileDot, B: UnpackInterleaved>(
     const {
         // The panel is as large as its layout here says, and codes are signed bytes.
         let () = B::CHECKED;
-        assert!(B::SUB == 16 || B::SUB == 32);
         assert!(B::BIAS >= 0 && B::BIAS <= 128 && B::MAX - B::BIAS <= 127);
     }
     let blocks = w.cols() / B::LEN;
+    assert!(B::SUB == ACT_BLOCK && !B::MINS, "a format with tiles");
     assert!(x.cols() == w.cols() && x.n() >= TILE_COLS && rows.len().is_multiple_of(MR));
     let scratch = &mut scratch[..panel_bytes::<B>(MR, w.cols())];
     let to = scratch.as_mut_ptr();
@@ -359,15 +311,9 @@ pub(super) unsafe fn matmul<P: TileDot, B: UnpackInterleaved>(
                 let rows = w.rows_from::<B>(r, MR).as_ptr();
                 pack::<B, true>(rows, blocks, to, MR, B::BIAS as u8);
             }
-            match (B::SUB, B::MINS, x.is_fine()) {
-                (16, false, false) => panel_by_tiles::<P, 16, false, false>(isa, to, x, at, y),
-                (16, false, true) => panel_by_tiles::<P, 16, false, true>(isa, to, x, at, y),
-                (16, true, false) => panel_by_tiles::<P, 16, true, false>(isa, to, x, at, y),
-                (16, true, true) => panel_by_tiles::<P, 16, true, true>(isa, to, x, at, y),
-                (_, false, false) => panel_by_tiles::<P, 32, false, false>(isa, to, x, at, y),
-                (_, false, true) => panel_by_tiles::<P, 32, false, true>(isa, to, x, at, y),
-                (_, true, false) => panel_by_tiles::<P, 32, true, false>(isa, to, x, at, y),
-                (_, true, true) => panel_by_tiles::<P, 32, true, true>(isa, to, x, at, y),
+            match x.is_fine() {
+                false => panel_by_tiles::<P, false>(isa, to, x, at, y),
+                true => panel_by_tiles::<P, true>(isa, to, x, at, y),
             }
         }
     }
@@ -521,7 +467,8 @@ mod tests {
     use super::super::Avx512;
     use super::super::amx_tiles::model::Model;
     use super::*;
-    use crate::blocks::expanded::{for_drivers, is_expanded};
+    use crate::activations::ACT_SUM;
+    use crate::blocks::expanded::is_expanded;
     use crate::blocks::for_ternary;
     use crate::{
         ActivationKind, Activations, Backend, Format, Scalar, dequantize_row, quantize_row, repack,
@@ -542,9 +489,13 @@ mod tests {
         seed: u64,
     }
 
+    fn has_tiles(f: Format) -> bool {
+        f.activations() == ActivationKind::Wide || least(f).is_some()
+    }
+
     fn products() -> impl Strategy<Value = Product> {
         let formats: Vec<Format> =
-            Format::ALL.into_iter().filter(|f| f.is_quantized() && f.is_built()).collect();
+            Format::ALL.into_iter().filter(|&f| f.is_built() && has_tiles(f)).collect();
         let shape = (0..formats.len().max(1), 0..3usize, 0..3usize, 0..40usize, 0..40usize);
         (shape, any::<(bool, bool, bool, u64)>()).prop_filter_map(
             "a format",
