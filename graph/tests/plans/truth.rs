@@ -15,7 +15,8 @@ use crate::common::{Model, Room, cases, run_on, tokens};
 
 type Rows = Vec<Vec<f64>>;
 
-/// The weights in f64, and how close a choice of experts was.
+/// The weights in f64, and how close a choice of experts was: the difference of two scores, by the size of
+/// what they are made from, whose error it must outweigh.
 struct Truth<'a> {
     model: &'a Model,
     margin: f64,
@@ -316,6 +317,7 @@ impl Truth<'_> {
         let mut out = vec![];
         for (t, x) in h.iter().enumerate() {
             let mut p = product(&router, &router_bias, &by[t]);
+            let size = p.iter().fold(1.0, |size: f64, p| size.max(p.abs()));
             match e.router {
                 Router::Softmax => softmax(&mut p),
                 _ => p.iter_mut().for_each(|p| *p = sigmoid(*p)),
@@ -325,7 +327,7 @@ impl Truth<'_> {
             let mut order: Vec<usize> = (0..p.len()).collect();
             order.sort_by(|&a, &b| by[b].total_cmp(&by[a]));
             if let Some(&next) = order.get(used) {
-                self.margin = self.margin.min(by[order[used - 1]] - by[next]);
+                self.margin = self.margin.min((by[order[used - 1]] - by[next]) / size);
             }
             let chosen = &order[..used];
             let mut all: f64 = chosen.iter().map(|&i| p[i]).sum();

@@ -144,6 +144,7 @@ fn codes_from<U: SimdReg, const N: usize>(codes: &[*const i8; N], first: usize) 
     codes.map(|codes| {
         let mut codes = codes.wrapping_add(first);
         if !U::NARROW {
+            #[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read through it")]
             // SAFETY: nothing is executed.
             unsafe {
                 asm!("/* {0} */", inout(reg) codes, options(pure, nomem, nostack, preserves_flags));
