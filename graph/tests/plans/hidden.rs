@@ -31,7 +31,7 @@ fn outputs(model: &Model, options: &Options, threads: usize) -> (Vec<f32>, Vec<f
 }
 
 proptest! {
-    #![proptest_config(cases(24))]
+    #![proptest_config(cases(12))]
 
     #[test]
     fn the_same_bits_whatever_is_asked_for(
