@@ -87,6 +87,20 @@ impl Header {
         Header { len: self.len + n as u64, bank, before, ..self }
     }
 
+    /// Header after truncation to a position that its states can go back to.
+    fn truncated(self, position: usize) -> Header {
+        let len = position as u64;
+        match position {
+            _ if len >= self.len => self,
+            0 => Header::default().with_pages(self.pages()),
+            // The fixed states of that position, if there are any, are in the other bank.
+            _ if self.before == len + 1 => {
+                Header { len, bank: 1 - (self.bank & 1), before: 0, ..self }
+            }
+            _ => Header { len, before: 0, ..self },
+        }
+    }
+
     /// First position whose keys and values are still present, in a cache with room for `capacity`
     /// positions and a window.
     fn first_kept(&self, capacity: usize, window: usize) -> usize {
@@ -333,16 +347,8 @@ impl<B: Backend> Runner<'_, B> {
         if nearest != position {
             return Err(TruncateError::NeedsCheckpoint { position, nearest });
         }
-        let header = match position {
-            0 => Header::default().with_pages(header.pages()),
-            // The fixed states of that position, if there are any, are in the other bank.
-            _ if header.before == position as u64 + 1 => {
-                Header { len: position as u64, bank: 1 - (header.bank & 1), before: 0, ..header }
-            }
-            _ => Header { len: position as u64, before: 0, ..header },
-        };
         // SAFETY: the runner is borrowed mutably, so that no step runs.
-        unsafe { self.set_header(index, header) };
+        unsafe { self.set_header(index, header.truncated(position)) };
         Ok(())
     }
 
@@ -398,8 +404,7 @@ impl<B: Backend> Runner<'_, B> {
         size
     }
 
-    fn save(&self, index: usize, kept: Kept, mut f: impl FnMut(&[u8])) {
-        let header = self.header(index);
+    fn save(&self, index: usize, header: Header, kept: Kept, mut f: impl FnMut(&[u8])) {
         // SAFETY: steps write only while a Running borrows the runner mutably.
         let all = unsafe { self.states.bytes() };
         self.ranges(index, header.len(), header.bank(), kept, |r| f(&all[r]));
@@ -433,7 +438,19 @@ impl<B: Backend> Runner<'_, B> {
     /// If the sequence does not exist.
     pub fn snapshot(&self, sequence: SequenceId, f: impl FnMut(&[u8])) {
         assert!(usize::from(sequence.0) < self.sequences(), "no such sequence");
-        self.save(sequence.0.into(), Kept::Snapshot, f);
+        let index = sequence.0.into();
+        self.save(index, self.header(index), Kept::Snapshot, f);
+    }
+
+    /// As [`Runner::snapshot`], of an earlier position, to which the sequence can be
+    /// [truncated](Runner::truncate).
+    ///
+    /// # Panics
+    /// If the sequence does not exist, or can't be truncated to the position.
+    pub fn snapshot_at(&self, sequence: SequenceId, position: usize, f: impl FnMut(&[u8])) {
+        assert_eq!(self.nearest(sequence, position), position, "a position without states");
+        let index = sequence.0.into();
+        self.save(index, self.header(index).truncated(position), Kept::Snapshot, f);
     }
 
     /// Replaces a sequence with a snapshot taken at `position`.
@@ -477,7 +494,8 @@ impl<B: Backend> Runner<'_, B> {
     /// If the sequence does not exist.
     pub fn checkpoint(&self, sequence: SequenceId, f: impl FnMut(&[u8])) {
         assert!(usize::from(sequence.0) < self.sequences(), "no such sequence");
-        self.save(sequence.0.into(), Kept::Checkpoint, f);
+        let index = sequence.0.into();
+        self.save(index, self.header(index), Kept::Checkpoint, f);
     }
 
     /// Rewinds a sequence to `position`, with a checkpoint taken there of the same text.
