@@ -35,6 +35,6 @@ pub use teff_runtime::sample::{LogSoftmax, Logprob, Sampler, Sampling, TokenLogp
 pub use teff_runtime::tokenizer::{Specials, Tokenizer, Utf8Stream};
 pub use teff_runtime::{
     Finish, Generate, Generation, LoadError, LoadOptions, Model, Perplexity, Piece, Session,
-    SessionBuilder, SessionError, SessionMemoryRequirements, SessionOptions, StopHandle,
-    default_backend,
+    SessionBuilder, SessionError, SessionMemoryRequirements, SessionOptions, Speculation,
+    SpeculationStats, StopHandle, default_backend,
 };

@@ -29,6 +29,7 @@ pub mod rayon_team;
 pub mod safetensors;
 pub mod sample;
 pub mod session;
+mod speculation;
 mod storage;
 #[cfg(feature = "structured")]
 pub mod structured;
@@ -54,6 +55,8 @@ pub use session::{
     BACKEND_VARIABLE, Finish, Generate, Generation, Perplexity, Piece, Session, SessionBuilder,
     SessionError, SessionMemoryRequirements, SessionOptions, StopHandle, default_backend,
 };
+
+pub use speculation::{Speculation, SpeculationStats};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use teff::runtime::engine::{Engine, EngineOptions, EngineStats, Event, PAGE, Request, Stream};
 use teff::{Finish, Generate, KvFormat, LoadOptions, Model, SessionOptions};
-use teff::{Sampling, TokenLogprobs};
+use teff::{Sampling, Speculation, TokenLogprobs};
 
 use crate::common;
 
@@ -124,6 +124,8 @@ struct Ask {
     /// Text of which the prompt is a beginning.
     family: u32,
     len: usize,
+    /// Tokens after which it repeats itself.
+    period: usize,
     /// Tokens at the end that only this request has.
     own: usize,
     sampling: Sampling,
@@ -160,6 +162,7 @@ prop_compose! {
     fn any_ask()(
         family in 0u32..3,
         len in prop_oneof![2 => 1usize..20, 2 => 1usize..200, 1 => (1usize..4).prop_map(|n| n * PAGE)],
+        period in prop_oneof![Just(1000usize), 2usize..40],
         own in prop_oneof![Just(0usize), 1usize..10],
         sampling in any_sampling(),
         tokens in prop_oneof![3 => 0usize..12, 1 => 50usize..90],
@@ -169,8 +172,13 @@ prop_compose! {
         leave in prop::option::weighted(0.2, 0usize..6),
         priority in 0i32..2,
     ) -> Ask {
-        Ask { family, len, own, sampling, tokens, choices, logprobs, stop, leave, priority }
+        Ask { family, len, period, own, sampling, tokens, choices, logprobs, stop, leave, priority }
     }
+}
+
+fn any_speculation() -> impl Strategy<Value = Speculation> {
+    let always = (1u8..16).prop_map(Speculation::NgramAlways);
+    prop_oneof![2 => Just(Speculation::Off), 1 => Just(Speculation::Ngram), 2 => always]
 }
 
 fn prompt(ask: &Ask, vocab: u32, salt: usize) -> Vec<u32> {
@@ -178,7 +186,7 @@ fn prompt(ask: &Ask, vocab: u32, salt: usize) -> Vec<u32> {
         let mixed = (seed.wrapping_mul(0x9e37_79b9) ^ (i as u32).wrapping_mul(0x85eb_ca6b)) >> 7;
         3 + mixed % (vocab - 3)
     };
-    let shared = (0..ask.len).map(|i| token(ask.family, i));
+    let shared = (0..ask.len).map(|i| token(ask.family, i % ask.period));
     shared.chain((0..ask.own).map(|i| token(1000 + salt as u32, i))).collect()
 }
 
@@ -207,6 +215,7 @@ proptest! {
         asks in prop::collection::vec(any_ask(), 1..9),
         sequences in 1usize..6, threads in 1usize..=3, batch in 6usize..80, pages in 5usize..20,
         kv in prop::sample::select(&KvFormat::ALL[..]), pause in 0u64..3, twice: bool,
+        speculation in any_speculation(),
     ) {
         let model = model(name);
         let context = 5 * PAGE;
@@ -217,7 +226,8 @@ proptest! {
             .with_oversubscribe(true)
             .with_batch(batch)
             .with_kv(kv)
-            .with_pause(Duration::from_millis(pause));
+            .with_pause(Duration::from_millis(pause))
+            .with_speculation(speculation);
         // Often too few pages for all sequences, so that some are pushed out.
         let one = Engine::builder(&model).options(options.with_cache(1 << 30)).memory_requirements();
         let one = one.unwrap();
@@ -272,6 +282,29 @@ fn a_repeated_prompt_comes_from_the_cache() {
         let stats = settled(&engine);
         assert_eq!(stats.cached_tokens, cached(&engine) as u64);
     }
+}
+
+#[test]
+fn guesses_of_several_texts_are_right_and_wrong() {
+    let (mut guessed, mut right) = (0, 0);
+    for name in MODELS {
+        let model = model(name);
+        let options = EngineOptions::default().with_context(256).with_cache(64 << 20);
+        let options = options.with_speculation(Speculation::NgramAlways(5));
+        let engine = Engine::builder(&model).options(options).build().unwrap();
+        // Of three tokens, by chance.
+        let sampling = Sampling::default().with_temperature(2.0).with_top_k(3).with_seed(1);
+        let how = Generate::default().with_sampling(sampling).with_max_tokens(120);
+        let how = (20..23).fold(how, |how, t| how.with_logit_bias(t, 100.0)).with_ignore_eos(true);
+        let ask = |i: u32| Request::new((0..9).map(|t| 3 + i + t % 3).collect(), how.clone());
+        let streams: Vec<_> = (0..3).map(|i| engine.submit(ask(i)).unwrap()).collect();
+        streams.into_iter().for_each(|s| drop(read(s, 1)));
+        let stats = settled(&engine);
+        (guessed, right) = (guessed + stats.guessed_tokens, right + stats.right_guesses);
+        assert!(stats.guessed_tokens > 0, "{name}: {stats:?}");
+        assert_eq!(stats.generated_tokens, 360);
+    }
+    assert!(right > 100 && right < guessed, "{right} of {guessed}");
 }
 
 #[test]

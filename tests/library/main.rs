@@ -21,5 +21,6 @@ mod repack;
 mod same_bits;
 mod same_hash;
 mod sessions;
+mod speculation;
 mod story_model;
 mod ternary;

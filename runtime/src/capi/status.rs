@@ -197,7 +197,7 @@ impl From<SessionError> for Fail {
         use SessionError as E;
         let status = match &e {
             E::Budget { .. } => Status::Budget,
-            E::Backend { .. } | E::Repacked { .. } => Status::Argument,
+            E::Backend { .. } | E::Repacked { .. } | E::Draft(_) => Status::Argument,
             E::Plan(e) | E::Runner(RunnerError::Plan(e)) => of_plan(e),
             E::Runner(RunnerError::Arena(ArenaError::OutOfMemory { .. }))
             | E::Sampling(SamplingError::Memory { .. }) => Status::Memory,

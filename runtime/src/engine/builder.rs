@@ -219,6 +219,7 @@ impl EngineBuilder {
             counters: Arc::clone(&counters),
             checkpoints,
             pace: Pace::new(self.options.pause, batch, sequences),
+            speculation: self.options.speculation,
         });
         Engine::start(scheduler, (self.model, snapshot, kv), needed, (inbox, stop), counters)
     }
@@ -232,6 +233,10 @@ impl EngineBuilder {
         at_least("the number of sequences", options.sequences, 1 << 12)?;
         at_least("the batch", options.batch, 1 << 20)?;
         at_least("the queue", options.queue, 1 << 24)?;
+        if options.speculation.needs_draft() {
+            let allowed = "off or by n-grams: an engine has no second model".into();
+            return Err(EngineError::Option { name: "the speculation", allowed });
+        }
         if options.batch < options.sequences {
             let allowed = format!(
                 "at least the number of sequences, {}, not {}",

@@ -285,6 +285,7 @@ impl Engine {
             fork_at: 0,
             rolling: None,
             held: false,
+            guesses: None,
         }
     }
 

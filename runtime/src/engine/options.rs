@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use teff_kernels::{Cpu, KvFormat};
 
+use crate::speculation::Speculation;
+
 /// Positions of a page of the KV cache.
 pub const PAGE: usize = teff_kernels::KV_BLOCK;
 
@@ -59,6 +61,9 @@ pub struct EngineOptions {
     /// [`sequences`](Self::sequences) texts of a quarter of the context each, or of 1,024 tokens if that is
     /// more and the context is as long, in at most half of the memory that the system has available.
     pub cache: Option<usize>,
+    /// Source of guesses that steps compute together with the last tokens of texts, where that pays. Texts
+    /// with a constraint have none, nor do steps with prompts.
+    pub speculation: Speculation,
 }
 
 impl Default for EngineOptions {
@@ -75,6 +80,7 @@ impl Default for EngineOptions {
             oversubscribe: false,
             memory: None,
             cache: None,
+            speculation: Speculation::Off,
         }
     }
 }
@@ -117,4 +123,6 @@ setters! {
     with_memory(memory: usize) = Some(memory);
     /// Sets [`cache`](Self::cache).
     with_cache(cache: usize) = Some(cache);
+    /// Sets [`speculation`](Self::speculation).
+    with_speculation(speculation: Speculation) = speculation;
 }

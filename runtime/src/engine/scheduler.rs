@@ -11,6 +11,7 @@
 //! ```
 
 mod choose;
+mod guess;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ use crate::session::model_ref::ModelRef;
 use crate::session::shared_crew::SessionCrew;
 use crate::session::stepping::run_step;
 use crate::session::{Finish, StopHandle, snapshot};
+use crate::speculation::{Guesses, Speculation};
+use guess::Speculating;
 
 /// Positions after which a prompt leaves a checkpoint, of a model that needs them.
 pub(super) const CHECKPOINT_EVERY: usize = 16 * PAGE;
@@ -53,6 +56,8 @@ struct Cut {
     task: usize,
     n: usize,
     logits: LogitsFor,
+    /// Guesses behind them.
+    guesses: usize,
 }
 
 /// Row of logits from which a task's next token is chosen.
@@ -60,6 +65,8 @@ struct Cut {
 struct Row {
     task: usize,
     row: usize,
+    /// Rows of guesses behind it.
+    guesses: usize,
 }
 
 /// State of the engine's thread.
@@ -84,6 +91,7 @@ pub(super) struct Scheduler {
     rows: Vec<Row>,
     segments: Vec<Segment<'static>>,
     found: Vec<u32>,
+    speculation: Option<Speculating>,
 }
 
 /// Outcome of trying to admit a task.
@@ -106,11 +114,13 @@ pub(super) struct Parts {
     pub(super) pages: Pages,
     pub(super) checkpoints: Vec<Vec<u8>>,
     pub(super) pace: Pace,
+    pub(super) speculation: Speculation,
 }
 
 impl Scheduler {
     pub(super) fn new(parts: Parts) -> Scheduler {
-        let Parts { runner, model, crew, stop, inbox, counters, pages, checkpoints, pace } = parts;
+        let Parts { runner, model, crew, stop, inbox, counters, pages, checkpoints, .. } = parts;
+        let (pace, speculation) = (parts.pace, Speculating::new(parts.speculation));
         let sequences = runner.sequences();
         let room = |n| Vec::with_capacity(n);
         Scheduler {
@@ -132,6 +142,7 @@ impl Scheduler {
             pages,
             checkpoints,
             pace,
+            speculation,
         }
     }
 
@@ -414,7 +425,11 @@ impl Scheduler {
             let made =
                 Continuation::new(generate, &self.model, backend, context, constraint.take());
             match made {
-                Ok(continuation) => task.continuation = Some(continuation.with_choice(*choice)),
+                Ok(continuation) => {
+                    let speculates = self.speculation.is_some() && !continuation.is_constrained();
+                    task.guesses = speculates.then(Guesses::new);
+                    task.continuation = Some(continuation.with_choice(*choice));
+                }
                 Err(e) => {
                     self.running.push(task);
                     self.fail(self.running.len() - 1, e.into());
@@ -459,7 +474,12 @@ impl Scheduler {
         let task = &mut self.running[at];
         match &task.purpose {
             Purpose::Save { reply } => {
-                let bytes = snapshot::encode(&self.model, &self.runner, task.slot, &task.tokens);
+                let bytes = snapshot::encode(
+                    &self.model,
+                    &self.runner,
+                    (task.slot, self.runner.position(task.slot)),
+                    &task.tokens,
+                );
                 let _ = reply.send(Ok(bytes));
             }
             Purpose::Load { reply, .. } => drop(reply.send(Ok(()))),
@@ -570,7 +590,7 @@ impl Scheduler {
         let mut rows = options.logits;
         for (task, _) in self.running.iter().enumerate().filter(|(_, t)| t.is_decoding()) {
             // There are no more sequences than rows, nor than tokens of a batch.
-            self.cuts.push(Cut { task, n: 1, logits: LogitsFor::Last });
+            self.cuts.push(Cut { task, n: 1, logits: LogitsFor::Last, guesses: 0 });
             rows -= 1;
         }
         let answers = self.cuts.len();
@@ -610,7 +630,7 @@ impl Scheduler {
             rows -= logits.rows(n);
             left -= n;
             tokens += n;
-            self.cuts.push(Cut { task, n, logits });
+            self.cuts.push(Cut { task, n, logits, guesses: 0 });
         }
         tokens
     }
@@ -622,6 +642,7 @@ impl Scheduler {
             return;
         }
         let answers = self.cuts.iter().filter(|c| self.running[c.task].is_decoding()).count();
+        let guesses = if prompt_tokens == 0 { self.guess(answers) } else { 0 };
         let mut constrained = false;
         for cut in self.cuts.iter().filter(|c| c.logits != LogitsFor::None) {
             let task = &mut self.running[cut.task];
@@ -649,26 +670,35 @@ impl Scheduler {
             }
             return;
         }
-        self.pace.learn(took, answers, prompt_tokens);
+        if guesses == 0 {
+            self.pace.learn(took, answers, prompt_tokens);
+        }
+        if let Some(speculation) = self.speculation.as_mut().filter(|_| prompt_tokens == 0) {
+            speculation.costs.learn(answers + guesses, took);
+        }
+        let tokens = answers + guesses + prompt_tokens;
         add(&self.counters.steps, 1);
-        add(&self.counters.computed_tokens, answers + prompt_tokens);
+        add(&self.counters.computed_tokens, tokens);
+        add(&self.counters.guessed_tokens, guesses);
         let sequences = self.cuts.len();
         self.advance();
         self.choose();
-        self.publish(answers + prompt_tokens, sequences);
+        self.publish(tokens, sequences);
     }
 
     /// Computes the planned step.
     fn compute(&mut self) -> Result<usize, crate::SessionError> {
         // The same memory for segments that borrow the tokens of this step.
         let mut segments: Vec<Segment<'_>> = reuse(core::mem::take(&mut self.segments));
+        self.append_guesses();
         segments.extend(self.cuts.iter().map(|cut| {
             let task = &self.running[cut.task];
-            let tokens = &task.tokens[task.done..task.done + cut.n];
+            let tokens = &task.tokens[task.done..task.done + cut.n + cut.guesses];
             Segment { sequence: task.slot, tokens, logits: cut.logits }
         }));
         let computed = run_step(&mut self.runner, &mut self.crew, &segments, &self.stop);
         self.segments = reuse(segments);
+        self.remove_guesses();
         computed
     }
 
@@ -677,10 +707,15 @@ impl Scheduler {
         self.rows.clear();
         let mut row = 0;
         for i in 0..self.cuts.len() {
-            let Cut { task: at, n, logits } = self.cuts[i];
+            let Cut { task: at, n, logits, guesses } = self.cuts[i];
             let first = row;
-            row += logits.rows(n);
+            row += logits.rows(n + guesses);
             self.running[at].done += n;
+            if guesses > 0 {
+                // It is not known yet where the text goes on.
+                self.rows.push(Row { task: at, row: first, guesses });
+                continue;
+            }
             self.register(at);
             self.checkpoint_if_due(at);
             if logits == LogitsFor::All {
@@ -688,18 +723,18 @@ impl Scheduler {
             }
             let task = &self.running[at];
             if task.pending() == 0 && matches!(task.purpose, Purpose::Generate { .. }) {
-                self.rows.push(Row { task: at, row: row - 1 });
+                self.rows.push(Row { task: at, row: row - 1, guesses: 0 });
             }
         }
         // Further choices of a request go on from the first one's prompt.
         for i in 0..self.rows.len() {
-            let Row { task: at, row } = self.rows[i];
+            let Row { task: at, row, .. } = self.rows[i];
             let task = &self.running[at];
             if task.prompt_sent || task.choice() > 0 {
                 continue;
             }
             while let Some(sibling) = self.next_sibling(at) {
-                self.rows.push(Row { task: sibling, row });
+                self.rows.push(Row { task: sibling, row, guesses: 0 });
             }
         }
     }

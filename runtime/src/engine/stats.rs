@@ -44,6 +44,10 @@ pub struct EngineStats {
     pub steps: u64,
     /// Counter of tokens that were computed, prompts and generated ones.
     pub computed_tokens: u64,
+    /// Counter of guesses that were computed.
+    pub guessed_tokens: u64,
+    /// Counter of those among them that were right: each saved a step of its text.
+    pub right_guesses: u64,
     /// Counter of sequences that were pushed out for want of pages, to be computed again.
     pub preemptions: u64,
     /// Counter of cached pages that were given up for others.
@@ -87,6 +91,8 @@ counters! {
     generated_tokens: u64,
     steps: u64,
     computed_tokens: u64,
+    guessed_tokens: u64,
+    right_guesses: u64,
     preemptions: u64,
     evictions: u64,
 }

@@ -11,6 +11,7 @@ use super::{Constraint, EngineError};
 use crate::session::continuation::Continuation;
 use crate::session::piece::LogprobBuffer;
 use crate::session::{Finish, Generate, SessionError};
+use crate::speculation::Guesses;
 
 /// Purpose of a task.
 pub(super) enum Purpose {
@@ -76,6 +77,8 @@ pub(super) struct Task {
     pub(super) fork_at: usize,
     /// Page of its last checkpoint while it generates.
     pub(super) rolling: Option<u32>,
+    /// Made when the task is admitted for the first time, if the engine speculates.
+    pub(super) guesses: Option<Guesses>,
 }
 
 impl Task {

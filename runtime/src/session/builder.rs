@@ -1,6 +1,6 @@
 //! Session builder: backend, threads, memory and cache, in any combination.
 
-use teff_graph::{List, Memory, MemoryRequirements, Options, Plan, Runner, Solo, Tensor};
+use teff_graph::{List, Memory, MemoryRequirements, Options, Outputs, Plan, Runner, Solo, Tensor};
 use teff_kernels::Backend;
 
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use super::backend::SessionBackend;
 use super::checkpoint::Checkpoints;
 use super::model_ref::ModelRef;
 use super::shared_crew::SessionCrew;
-use super::{Session, SessionError, SessionOptions, StopHandle, default_backend};
+use super::{Session, SessionError, SessionOptions, StopHandle, default_backend, draft};
 use crate::model::Model;
 use crate::pool::{
     Crew, FewerThreads, Pool, PoolOptions, allowed_threads, available_threads, check_threads,
 };
+use crate::speculation::{MOST_GUESSES, Speculation, Speculator};
 
 /// Bytes that a session takes from the heap, known before they are allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +27,8 @@ pub struct SessionMemoryRequirements {
     pub tables: usize,
     /// Room for checkpoints.
     pub checkpoints: usize,
+    /// All of the session of the model that guesses, if there is one.
+    pub draft: usize,
 }
 
 impl SessionMemoryRequirements {
@@ -33,7 +36,8 @@ impl SessionMemoryRequirements {
     #[must_use]
     pub fn total(&self) -> usize {
         let plan = self.plan.total(self.threads).unwrap_or(usize::MAX);
-        plan.saturating_add(self.tables).saturating_add(self.checkpoints)
+        let parts = [self.tables, self.checkpoints, self.draft];
+        parts.into_iter().fold(plan, usize::saturating_add)
     }
 }
 
@@ -53,6 +57,7 @@ pub struct SessionBuilder<'m> {
     options: SessionOptions,
     backend: Option<SessionBackend<'m>>,
     crew: Option<Box<dyn Crew + Send + 'm>>,
+    draft: Option<ModelRef<'m>>,
 }
 
 impl core::fmt::Debug for SessionBuilder<'_> {
@@ -70,7 +75,7 @@ pub(super) struct SessionPlan<'m> {
 
 impl<'m> SessionBuilder<'m> {
     pub(super) fn new(model: ModelRef<'m>, options: &SessionOptions) -> Self {
-        SessionBuilder { model, options: *options, backend: None, crew: None }
+        SessionBuilder { model, options: *options, backend: None, crew: None, draft: None }
     }
 
     /// Sets a backend of the caller's that computes every operation instead of one of Teff's own;
@@ -90,6 +95,44 @@ impl<'m> SessionBuilder<'m> {
     #[must_use]
     pub fn crew(self, crew: impl Crew + Send + 'm) -> Self {
         SessionBuilder { crew: Some(Box::new(crew)), ..self }
+    }
+
+    /// Sets the smaller model that guesses, if [`SessionOptions::speculation`] asks for one. It must have
+    /// the same tokens. It computes on the session's threads, with a cache as long as the session's or
+    /// as its own context.
+    #[must_use]
+    pub fn draft(self, draft: &'m Model) -> Self {
+        self.with_draft(Some(ModelRef::Borrowed(draft)))
+    }
+
+    /// As [`SessionBuilder::draft`], with a share of the model.
+    #[must_use]
+    pub fn draft_owned(self, draft: &Arc<Model>) -> Self {
+        self.with_draft(Some(ModelRef::Shared(Arc::clone(draft))))
+    }
+
+    pub(super) fn with_draft(self, draft: Option<ModelRef<'m>>) -> Self {
+        SessionBuilder { draft, ..self }
+    }
+
+    /// The builder of the session that guesses.
+    fn draft_builder(&self) -> Result<Option<SessionBuilder<'m>>, SessionError> {
+        if !self.options.speculation.needs_draft() {
+            return Ok(None);
+        }
+        let none = || SessionError::Draft("none was given".into());
+        let draft = self.draft.clone().ok_or_else(none)?;
+        draft::check(&self.model, &draft)?;
+        let context = self.options.context.unwrap_or(self.model.spec().context as usize);
+        let options = SessionOptions {
+            context: Some(context.min(draft.spec().context as usize)),
+            speculation: Speculation::Off,
+            outputs: Outputs::Logits,
+            logits: 1,
+            budget: None,
+            ..self.options
+        };
+        Ok(Some(SessionBuilder { backend: self.backend, ..SessionBuilder::new(draft, &options) }))
     }
 
     fn threads(&self) -> (usize, Option<FewerThreads>) {
@@ -118,7 +161,7 @@ impl<'m> SessionBuilder<'m> {
     /// [`SessionError`]; nothing is kept in that case.
     pub fn build(self) -> Result<Session<'m>, SessionError> {
         let (threads, fewer) = self.threads();
-        let plan = self.plan(threads)?;
+        let (plan, draft) = (self.plan(threads)?, self.draft_builder()?);
         let crew = match self.crew {
             Some(crew) => crew,
             None if threads == 1 => Box::new(Solo),
@@ -128,13 +171,13 @@ impl<'m> SessionBuilder<'m> {
             }
         };
         let session = plan.session(self.model, &self.options, SessionCrew::Own(crew))?;
-        Ok(Session { fewer, ..session })
+        Session { fewer, ..session }.with_draft(draft)
     }
 
     /// Creates the session on the threads of another one.
     pub(super) fn build_on(self, crew: SessionCrew<'m>) -> Result<Session<'m>, SessionError> {
-        let plan = self.plan(crew.size())?;
-        plan.session(self.model, &self.options, crew)
+        let (plan, draft) = (self.plan(crew.size())?, self.draft_builder()?);
+        plan.session(self.model, &self.options, crew)?.with_draft(draft)
     }
 
     fn plan(&self, threads: usize) -> Result<SessionPlan<'m>, SessionError> {
@@ -149,7 +192,12 @@ impl<'m> SessionBuilder<'m> {
         let spec = model.spec();
         let context = options.context.unwrap_or(spec.context as usize);
         let batch = options.batch.min(context);
-        let logits = if options.logits == 0 { 0 } else { options.logits.min(batch) };
+        // A row for the last token and for each guess.
+        let guesses = match options.speculation {
+            Speculation::Off => 0,
+            _ => 1 + MOST_GUESSES,
+        };
+        let logits = if options.logits == 0 { 0 } else { options.logits.max(guesses).min(batch) };
         let (kv, outputs) = (options.kv, options.outputs);
         let plan_options = Options { batch, logits, context, kv, outputs, pages: 0 };
         let plan = Plan::build(spec, &|id| model.format(id), &plan_options, &backend)?;
@@ -159,6 +207,10 @@ impl<'m> SessionBuilder<'m> {
             threads,
             tables,
             checkpoints: Checkpoints::bytes(&plan, options.checkpoints),
+            draft: match self.draft_builder()? {
+                Some(draft) => draft.plan(threads)?.memory_requirements.total(),
+                None => 0,
+            },
         };
         let needed = memory_requirements.total();
         match options.budget {
@@ -222,10 +274,27 @@ impl<'m> SessionPlan<'m> {
             stop: StopHandle::new(),
             tokens,
             done: 0,
-            logits: 0,
-            rows: 0,
+            logits: 0..0,
+            rows: 0..0,
+            ahead: 0,
+            again: 0,
+            speculator: Speculator::new(options.speculation),
+            draft: None,
             checkpoints,
         })
+    }
+}
+
+impl<'m> Session<'m> {
+    /// Adds the session of the model that guesses, on the same threads.
+    fn with_draft(mut self, draft: Option<SessionBuilder<'m>>) -> Result<Self, SessionError> {
+        if let Some(draft) = draft {
+            let mut draft = draft.build_on(self.crew.share())?;
+            // Both are cancelled at once.
+            draft.stop = self.stop.clone();
+            self.draft = Some(Box::new(draft));
+        }
+        Ok(self)
     }
 }
 

@@ -161,6 +161,11 @@ impl Continuation {
         self.constraint = Some(constraint);
     }
 
+    /// True if there is a constraint.
+    pub(crate) fn is_constrained(&self) -> bool {
+        self.constrained
+    }
+
     /// True while the constraint is lent.
     pub(crate) fn has_lent_constraint(&self) -> bool {
         self.constrained && self.constraint.is_none()

@@ -37,6 +37,8 @@ pub enum SessionError {
         /// Format that was repacked and that the backend does not repack.
         format: Format,
     },
+    /// The model that is to guess doesn't go with the model, or none was given, with the reason.
+    Draft(String),
     /// The options allow no plan.
     Plan(PlanError),
     /// The plan can't run in this memory or with these weights.
@@ -117,6 +119,7 @@ impl fmt::Display for SessionError {
                 "the model's matrices in {format} are repacked, which {backend} does not read; open \
                  the model without repacking, or give the session the backend it was repacked for"
             ),
+            SessionError::Draft(why) => write!(f, "the model that is to guess: {why}"),
             SessionError::Plan(e @ PlanError::Context { .. }) => {
                 write!(f, "{e} (SessionOptions::context, SessionOptions::batch)")
             }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use teff_graph::{LogitsFor, StepError};
+use teff_graph::StepError;
 use teff_kernels::Cpu;
 
 use super::continuation::{Continuation, Hook};
@@ -224,7 +224,7 @@ impl<'m> Session<'m> {
         if self.tokens.is_empty() {
             return Err(SessionError::EmptyPrompt);
         }
-        if self.done == self.tokens.len() && self.logits == 0 {
+        if self.done == self.tokens.len() && self.logits.is_empty() {
             // There is nothing new, but logits are needed: computing the last token again gives the
             // same ones.
             self.compute_last_again();
@@ -410,23 +410,25 @@ impl<H: FnMut(&[u32], &mut [f32])> Generation<'_, '_, H> {
     fn next_token(&mut self) -> Result<(), SessionError> {
         let session = &mut *self.session;
         if session.done < session.tokens.len() {
-            session.advance(LogitsFor::Last)?;
+            session.advance_ahead()?;
         }
         // They are kept until a token is chosen: if that fails, the next call tries again.
-        let rows = session.logits;
+        let row = session.logits.start;
         let vocab = session.model.spec().vocab as usize;
-        let logits = &session.runner.logits(rows)[rows.saturating_sub(1) * vocab..];
+        let logits = &session.runner.logits(row + 1)[row * vocab..];
         let hook = self.hook.as_mut().map(|hook| hook as Hook<'_>);
         let tokenizer = session.model.tokenizer().ok();
         let token = self.continuation.next(logits, &session.tokens, tokenizer, hook)?;
-        session.logits = 0;
-        match token.map(|token| session.push(&[token])) {
-            Some(Err(SessionError::Step(StepError::ContextFull { .. }))) => {
+        let Some(token) = token else {
+            session.logits = 0..0;
+            return Ok(());
+        };
+        match session.go_on(token) {
+            Err(SessionError::Step(StepError::ContextFull { .. })) => {
                 self.continuation.end(Finish::ContextFull);
                 Ok(())
             }
-            Some(other) => other,
-            None => Ok(()),
+            other => other,
         }
     }
 }

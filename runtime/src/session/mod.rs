@@ -1,10 +1,14 @@
 //! Sessions: a model, the memory of one text, and the threads that compute it.
 
+use core::ops::Range;
+use std::time::Instant;
+
 use teff_graph::{LogitsFor, Runner, Segment, StepError, check_tokens};
 use teff_kernels::Backend;
 
 use crate::model::Model;
 use crate::pool::FewerThreads;
+use crate::speculation::{MOST_GUESSES, SpeculationStats, Speculator};
 use crate::tokenizer::Tokenizer;
 
 pub(crate) mod backend;
@@ -12,6 +16,7 @@ pub(crate) mod builder;
 pub(crate) mod checkpoint;
 pub(crate) mod continuation;
 mod default_backend;
+mod draft;
 mod error;
 mod generate;
 pub(crate) mod masked;
@@ -69,12 +74,19 @@ pub struct Session<'m> {
     stop: StopHandle,
     /// All tokens of the text.
     tokens: Vec<u32>,
-    /// Number of tokens that have been computed: the runner's position.
+    /// Number of tokens that have been computed. The runner's position is there, or by `ahead` further.
     done: usize,
-    /// Rows of logits of the last tokens that no token was sampled from yet.
-    logits: usize,
+    /// Rows of logits that no token was sampled from yet: of the last tokens and, with guesses, of those.
+    logits: Range<usize>,
     /// Rows of outputs of the last tokens that the runner holds.
-    rows: usize,
+    rows: Range<usize>,
+    /// Guesses that the runner has computed beyond the text.
+    ahead: usize,
+    /// Tokens of the text that are computed again since guesses behind them were wrong.
+    again: usize,
+    speculator: Option<Speculator>,
+    /// Session of a smaller model that guesses.
+    draft: Option<Box<Session<'m>>>,
     checkpoints: Checkpoints,
 }
 
@@ -165,6 +177,9 @@ impl<'m> Session<'m> {
     pub fn push(&mut self, tokens: &[u32]) -> Result<(), SessionError> {
         let vocab = self.model.spec().vocab;
         check_tokens(tokens, self.tokens.len(), self.context(), vocab)?;
+        if !tokens.is_empty() {
+            self.forget_guesses();
+        }
         self.tokens.extend_from_slice(tokens);
         Ok(())
     }
@@ -191,8 +206,7 @@ impl<'m> Session<'m> {
             wanted = self.step(self.done..end, logits)?;
             self.done = end;
         }
-        self.logits = wanted;
-        self.rows = wanted;
+        (self.logits, self.rows) = (wanted.saturating_sub(1)..wanted, 0..wanted);
         if many {
             // Texts are usually truncated to the end of a prompt or of a turn.
             self.checkpoints.save(&self.runner);
@@ -222,12 +236,69 @@ impl<'m> Session<'m> {
     /// ```
     #[must_use]
     pub fn hidden(&self) -> Option<&[f32]> {
-        self.options.outputs.hidden().then(|| self.runner.hidden(self.rows))
+        let width = self.model.spec().width as usize;
+        let rows = || &self.runner.hidden(self.rows.end)[self.rows.start * width..];
+        self.options.outputs.hidden().then(rows)
     }
 
     /// Forgets the outputs of the last step.
     fn forget_outputs(&mut self) {
-        (self.logits, self.rows) = (0, 0);
+        (self.logits, self.rows) = (0..0, 0..0);
+    }
+
+    /// Goes back to the end of the text, if guesses were computed beyond it.
+    fn forget_guesses(&mut self) {
+        if core::mem::take(&mut self.ahead) > 0 {
+            self.logits = 0..0;
+            let to = self.checkpoints.go_back(&mut self.runner, self.done);
+            (self.done, self.again) = (to, self.done - to);
+        }
+    }
+
+    /// Computes what is pending, and guesses beyond it, for one token to be chosen after another.
+    fn advance_ahead(&mut self) -> Result<(), SessionError> {
+        let (end, pending) = (self.tokens.len(), self.tokens.len() - self.done);
+        let rows = self.runner.plan().options.logits.min(self.batch());
+        let room = (self.context() - end).min(rows.saturating_sub(pending)).min(MOST_GUESSES);
+        // After a prompt the states are saved, which needs a step that ends there.
+        let goes_on = pending <= 1 + self.again && pending <= MOST_GUESSES;
+        let Some(speculator) = self.speculator.as_mut().filter(|_| goes_on) else {
+            return self.advance(LogitsFor::Last).map(|_| ());
+        };
+        let guesses = match &mut self.draft {
+            None => speculator.guess(&self.tokens, pending, room),
+            Some(draft) => draft.guess(&self.tokens, pending, room, speculator),
+        };
+        let n = guesses.len();
+        self.tokens.extend_from_slice(guesses);
+        let logits = if n == 0 { LogitsFor::Last } else { LogitsFor::All };
+        let began = Instant::now();
+        let computed = self.step(self.done..end + n, logits);
+        self.tokens.truncate(end);
+        let rows = computed?;
+        if let Some(speculator) = &mut self.speculator {
+            speculator.computed(pending + n, began.elapsed());
+        }
+        (self.done, self.ahead, self.logits) = (end, n, rows - 1 - n..rows);
+        self.rows = self.logits.start..self.logits.start + 1;
+        Ok(())
+    }
+
+    /// Goes on by the token that was chosen from the first of the rows of logits that are left.
+    fn go_on(&mut self, token: u32) -> Result<(), SessionError> {
+        let row = self.logits.start;
+        if let Some(speculator) = &mut self.speculator
+            && speculator.chosen(token)
+            && self.ahead > 0
+        {
+            speculator.saved();
+            self.tokens.push(token);
+            (self.done, self.ahead) = (self.done + 1, self.ahead - 1);
+            (self.logits.start, self.rows) = (row + 1, row + 1..row + 2);
+            return Ok(());
+        }
+        self.logits = 0..0;
+        self.push(&[token])
     }
 
     /// Appends tokens and computes them: [`Session::push`], then [`Session::advance`].
@@ -246,6 +317,7 @@ impl<'m> Session<'m> {
         logits: LogitsFor,
     ) -> Result<usize, SessionError> {
         self.forget_outputs();
+        self.again = 0;
         let segments = [Segment { sequence: SEQUENCE, tokens: &self.tokens[range], logits }];
         run_step(&mut self.runner, &mut self.crew, &segments, &self.stop)
     }
@@ -260,6 +332,7 @@ impl<'m> Session<'m> {
         if len >= self.tokens.len() {
             return;
         }
+        self.forget_guesses();
         self.tokens.truncate(len);
         self.checkpoints.forget_beyond(len);
         if self.done > len {
@@ -275,6 +348,7 @@ impl<'m> Session<'m> {
     /// Returns false if the session has room for none, or if all layers of the model can be
     /// truncated anyway.
     pub fn checkpoint(&mut self) -> bool {
+        self.forget_guesses();
         self.done > 0 && self.checkpoints.save(&self.runner)
     }
 
@@ -285,10 +359,17 @@ impl<'m> Session<'m> {
 
     /// Marks the last token as still to be computed, because its logits are needed again.
     fn compute_last_again(&mut self) {
+        self.forget_guesses();
         self.forget_outputs();
         if let Some(last) = self.done.checked_sub(1) {
             self.done = self.checkpoints.go_back(&mut self.runner, last);
         }
+    }
+
+    /// Number of guesses so far, of those that [`SessionOptions::speculation`] asks for.
+    #[must_use]
+    pub fn speculation_stats(&self) -> SpeculationStats {
+        self.speculator.as_ref().map_or_else(SpeculationStats::default, |s| s.stats)
     }
 
     /// Creates a session with the same options that continues the same text independently.
@@ -300,8 +381,10 @@ impl<'m> Session<'m> {
     /// # Errors
     /// As [`Model::session`].
     pub fn fork(&mut self) -> Result<Session<'m>, SessionError> {
+        self.forget_guesses();
         let crew = self.crew.share();
-        let builder = SessionBuilder::new(self.model.clone(), &self.options);
+        let draft = self.draft.as_ref().map(|draft| draft.model.clone());
+        let builder = SessionBuilder::new(self.model.clone(), &self.options).with_draft(draft);
         let mut fork = builder.session_backend(*self.runner.backend()).build_on(crew)?;
         let copied = fork.runner.copy_from(SEQUENCE, &self.runner, SEQUENCE);
         copied.map_err(SessionError::Restore)?;

@@ -3,6 +3,8 @@
 use teff_graph::Outputs;
 use teff_kernels::{Cpu, KvFormat};
 
+use crate::speculation::Speculation;
+
 /// Default of [`SessionOptions::batch`].
 pub const DEFAULT_BATCH: usize = 512;
 
@@ -45,6 +47,9 @@ pub struct SessionOptions {
     /// Number of checkpoints of recurrent states that the session keeps, to which a text can be
     /// truncated without recomputing it. Models whose layers can all be truncated need none.
     pub checkpoints: usize,
+    /// Source of guesses that [`Session::generate`](super::Session::generate) computes together with the
+    /// last token. Those need room for more logits: 15 rows of the vocabulary's size.
+    pub speculation: Speculation,
 }
 
 impl Default for SessionOptions {
@@ -60,6 +65,7 @@ impl Default for SessionOptions {
             oversubscribe: false,
             budget: None,
             checkpoints: DEFAULT_CHECKPOINTS,
+            speculation: Speculation::Off,
         }
     }
 }
@@ -100,4 +106,6 @@ setters! {
     with_budget(budget: usize) = Some(budget);
     /// Sets the number of checkpoints.
     with_checkpoints(checkpoints: usize) = checkpoints;
+    /// Sets the source of guesses.
+    with_speculation(speculation: Speculation) = speculation;
 }

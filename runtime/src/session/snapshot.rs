@@ -68,14 +68,14 @@ fn fingerprint(model: &Model, context: usize) -> u64 {
     hash(text.bytes().chain(bytes))
 }
 
-/// Snapshot of a sequence, whose first `runner.position(sequence)` tokens have been computed.
+/// Snapshot of a sequence at position `done`, which can be truncated to.
 pub(crate) fn encode<B: Backend>(
     model: &Model,
     runner: &Runner<'_, B>,
-    sequence: SequenceId,
+    (sequence, done): (SequenceId, usize),
     tokens: &[u32],
 ) -> Vec<u8> {
-    let (options, done) = (&runner.plan().options, runner.position(sequence));
+    let options = &runner.plan().options;
     let size = HEAD + tokens.len() * 4 + runner.snapshot_bytes(done);
     let mut out = Vec::with_capacity(size);
     out.extend_from_slice(MAGIC);
@@ -87,7 +87,7 @@ pub(crate) fn encode<B: Backend>(
     for t in tokens {
         out.extend_from_slice(&t.to_le_bytes());
     }
-    runner.snapshot(sequence, |part| out.extend_from_slice(part));
+    runner.snapshot_at(sequence, done, |part| out.extend_from_slice(part));
     let (head, body) = out.split_at_mut(HEAD);
     let sum = checksum(head, body);
     head[SUM..].copy_from_slice(&sum.to_le_bytes());
@@ -169,7 +169,9 @@ impl Session<'_> {
     /// were truncated from the end of the text may be among the bytes.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
-        encode(&self.model, &self.runner, SEQUENCE, &self.tokens)
+        // Guesses beyond the text are not a part of it.
+        let done = self.runner.nearest(SEQUENCE, self.done);
+        encode(&self.model, &self.runner, (SEQUENCE, done), &self.tokens)
     }
 
     /// Replaces the text and its cache with those of a snapshot.
@@ -182,6 +184,7 @@ impl Session<'_> {
         let size = |done| Some(self.runner.snapshot_bytes(done));
         let Decoded { done, tokens, states } = decode(snapshot, &self.model, shape, size)?;
         self.runner.restore(SEQUENCE, done, states).map_err(SessionError::Restore)?;
+        self.ahead = 0;
         self.checkpoints.forget_beyond(0);
         self.forget_outputs();
         if done > 0 {

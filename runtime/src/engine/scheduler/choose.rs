@@ -29,13 +29,14 @@ impl Scheduler {
     pub(super) fn choose(&mut self) {
         let vocab = self.model.spec().vocab as usize;
         let context = self.runner.plan().options.context;
-        let most = self.rows.iter().map(|r| r.row + 1).max().unwrap_or(0);
+        let most = self.rows.iter().map(|r| r.row + 1 + r.guesses).max().unwrap_or(0);
         let logits = self.runner.logits(most);
         let tokenizer = self.model.tokenizer().ok();
-        let mut chosen = 0;
-        for Row { task, row } in &self.rows {
-            let task = &mut self.running[*task];
-            let row = &logits[row * vocab..][..vocab];
+        let (mut chosen, mut right) = (0, 0);
+        for &Row { task, row, guesses } in &self.rows {
+            let task = &mut self.running[task];
+            let mut rows = logits[row * vocab..][..(1 + guesses) * vocab].chunks_exact(vocab);
+            let Some(row) = rows.next() else { continue };
             if !task.prompt_sent {
                 task.send_prompt();
             }
@@ -55,9 +56,25 @@ impl Scheduler {
                 continue;
             }
             let next = continuation.next(row, &task.tokens, tokenizer, None);
+            let mut token = next.as_ref().ok().copied().flatten();
             chosen += task.go_on(next, context);
+            // For as long as the guesses are right.
+            while let Some(guess) = token.take()
+                && task.guesses.as_mut().is_some_and(|guesses| guesses.chosen(guess))
+                && let Some(row) = rows.next()
+                && let Some(continuation) = &mut task.continuation
+                && continuation.finish().is_none()
+            {
+                task.done += 1;
+                right += 1;
+                let next = continuation.next(row, &task.tokens, tokenizer, None);
+                token = next.as_ref().ok().copied().flatten();
+                chosen += task.go_on(next, context);
+            }
         }
         add(&self.counters.generated_tokens, chosen);
+        add(&self.counters.right_guesses, right);
+        self.go_back();
         self.settle();
     }
 
