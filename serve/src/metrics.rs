@@ -217,6 +217,8 @@ impl Collector for EngineMetrics {
             ),
             ("generated_tokens", "Generated tokens.", stats.generated_tokens),
             ("computed_tokens", "Tokens that were computed.", stats.computed_tokens),
+            ("guessed_tokens", "Guesses that were computed.", stats.guessed_tokens),
+            ("guessed_tokens_right", "Guesses that were right.", stats.right_guesses),
             ("steps", "Steps of the engine.", stats.steps),
             ("sequences", "Sequences of all requests to the engine.", stats.sequences),
             ("sequences_ended", "Sequences that ended, however.", stats.ended_sequences),

@@ -300,6 +300,7 @@ fn engine(
         .with_sequences(options.parallel)
         .with_batch(DEFAULT_BATCH.max(options.parallel))
         .with_kv(session.kv)
+        .with_speculation(session.speculation)
         .with_pause(PAUSE)
         .with_oversubscribe(session.oversubscribe);
     (o.context, o.backend, o.threads) = (session.context, session.backend, session.threads);
@@ -583,6 +584,8 @@ impl Batch<'_> {
             .count("prompt_tokens", Some(stats.prompt_tokens))
             .count("cached_tokens", Some(stats.cached_tokens))
             .count("generated_tokens", Some(stats.generated_tokens))
+            .count("guessed_tokens", Some(stats.guessed_tokens))
+            .count("right_guesses", Some(stats.right_guesses))
             .number("tps", per_second(stats.generated_tokens as usize, time))
             .count("preemptions", Some(stats.preemptions))
             .count("peak_bytes", peak_bytes())

@@ -147,7 +147,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     model.tokenizer().map_err(no_tokenizer)?;
     let template = choose(model.chat_templates(), options.template.as_deref(), false)?;
     let session_options = options.common.text_options(&model)?;
-    let session = model.session(&session_options).map_err(Failure::run)?;
+    let draft = options.common.open_draft()?;
+    let session = CommonArgs::session(&model, draft.as_ref(), &session_options)?;
     let stats = Stats { load: start.elapsed(), ..Stats::default() };
     let mut chat = Chat::new(session, template).map_err(Failure::run)?;
     let (variables, documents) = mem::take(&mut options.variables);

@@ -11,7 +11,10 @@ use teff::runtime::pool::{MAX_THREADS, allowed_threads};
 use teff::runtime::sample::SamplingError;
 use teff::runtime::session::default_backend;
 use teff::runtime::tokenizer::{self, Tokenizer};
-use teff::{Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, SessionOptions};
+use teff::{
+    Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, Session, SessionOptions,
+    Speculation,
+};
 
 use super::args::{Args, option, positional, switch, unexpected, utf8};
 use super::machine::Progress;
@@ -152,6 +155,13 @@ pub(crate) fn sampling_options(command: clap::Command) -> clap::Command {
         ))
         .arg(option("seed", "S", "seed of the random numbers (default 0)").short('s'))
         .arg(switch("greedy", "always the most likely token, like --temperature 0"))
+        .arg(option(
+            "speculate",
+            "HOW",
+            "guess the next tokens and compute them together, where that pays; the text is the same: \
+             ngram (as the text went on where its last words stood before), the path of a smaller \
+             model of the same vocabulary, or off (the default); ngram:8 always makes 8 guesses",
+        ))
 }
 
 /// Adds the options that end a text; `limit` explains `-n`.
@@ -183,6 +193,9 @@ pub(crate) fn escape_option() -> clap::Arg {
     .short('e')
 }
 
+/// Guesses that `--speculate ngram:N` may ask for.
+const MOST_GUESSES: u8 = 15;
+
 /// The choices of `--repack`.
 #[derive(Clone, Copy, PartialEq)]
 enum Repack {
@@ -201,6 +214,9 @@ pub(crate) struct CommonArgs {
     pub(crate) ctx: Option<usize>,
     pub(crate) backend: Option<Cpu>,
     pub(crate) kv: Option<KvFormat>,
+    speculation: Speculation,
+    /// The smaller model that guesses.
+    draft: Option<PathBuf>,
     /// The flag with which `ctx` was given.
     ctx_name: String,
     quantize: Option<Format>,
@@ -245,6 +261,26 @@ impl CommonArgs {
             Some("off") => Repack::Off,
             Some(other) => return Err(args.refused("repack", other, "auto, on or off")),
         };
+        let draft = args.path("speculate").filter(|path| path.exists());
+        let speculation = match args.os("speculate").and_then(|how| how.to_str()) {
+            _ if draft.is_some() => Speculation::Draft,
+            None if !args.has("speculate") => Speculation::Off,
+            Some("off") => Speculation::Off,
+            Some("ngram") => Speculation::Ngram,
+            other => {
+                let other = other.unwrap_or("this path");
+                let guesses = other.strip_prefix("ngram:").and_then(|n| n.parse().ok());
+                match guesses.filter(|n| (1..=MOST_GUESSES).contains(n)) {
+                    Some(n) => Speculation::NgramAlways(n),
+                    None => {
+                        let allowed = format!(
+                            "off, ngram, ngram:1 to ngram:{MOST_GUESSES}, or the path of a model"
+                        );
+                        return Err(args.refused("speculate", other, &allowed));
+                    }
+                }
+            }
+        };
         // These read a model once, if at all.
         let repack = match (repack, command) {
             (Repack::Auto, "inspect" | "imatrix") => Repack::Off,
@@ -258,6 +294,8 @@ impl CommonArgs {
             ctx: args.count("ctx", 0..=usize::MAX)?,
             backend: args.text("backend")?.map(|name| backend(args, &name)).transpose()?,
             kv,
+            speculation,
+            draft,
             ctx_name: args.name("ctx"),
             quantize: quantized(args, "quantize")?,
             head: quantized(args, "head")?,
@@ -315,6 +353,27 @@ impl CommonArgs {
         Ok(model)
     }
 
+    /// Opens the smaller model that guesses, if there is one.
+    pub(crate) fn open_draft(&self) -> Result<Option<Model>, Failure> {
+        let Some(path) = &self.draft else { return Ok(None) };
+        elsewhere::check_model(path)?;
+        Model::open_with(path, &self.load_options()?).map(Some).map_err(Failure::run)
+    }
+
+    /// The session of a model and of the smaller one that guesses.
+    pub(crate) fn session<'m>(
+        model: &'m Model,
+        draft: Option<&'m Model>,
+        options: &SessionOptions,
+    ) -> Result<Session<'m>, Failure> {
+        let builder = model.session_builder(options);
+        let builder = match draft {
+            Some(draft) => builder.draft(draft),
+            None => builder,
+        };
+        builder.build().map_err(Failure::run)
+    }
+
     /// Opens the model's tokenizer alone; the model may be a mere vocabulary.
     pub(crate) fn open_tokenizer(&self) -> Result<Tokenizer, Failure> {
         let path = self.path()?;
@@ -357,6 +416,7 @@ impl CommonArgs {
             ..SessionOptions::default()
         };
         options.kv = self.kv.unwrap_or(options.kv);
+        options.speculation = self.speculation;
         Ok(options)
     }
 

@@ -63,8 +63,8 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (
         &["speculative", "speculative-simple", "lookup", "lookahead", "parallel", "batched"],
-        "there are no draft models and no batches of texts yet: `teff run MODEL -p TEXT` writes the \
-         same text",
+        "`teff run MODEL -p TEXT --speculate DRAFT` has a smaller model guess (`ngram`: the text itself), \
+         and `teff run MODEL -f PROMPTS.jsonl --out FILE` writes many texts at once",
     ),
     (
         &["mtmd", "mtmd-cli", "llava-cli", "gemma3-cli", "qwen2vl-cli", "minicpmv-cli", "tts"],

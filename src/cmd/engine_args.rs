@@ -69,6 +69,7 @@ pub(crate) fn read(
     let mut options = EngineOptions::default();
     options.context = common.ctx.filter(|&n| n > 0);
     options.kv = session.kv;
+    options.speculation = session.speculation;
     options.backend = session.backend;
     options.threads = session.threads;
     options.oversubscribe = session.oversubscribe;

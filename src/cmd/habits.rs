@@ -186,7 +186,10 @@ const CHAT: Means = Refused("`teff chat MODEL` holds a conversation");
 #[cfg(not(feature = "structured"))]
 const GRAMMAR: Means =
     Refused("this teff was built without the feature `structured`: leave it out");
-const DRAFT: Means = Refused("there are no draft models yet: leave it out, the text is the same");
+const DRAFT: Means = Refused(
+    "--speculate MODEL has a smaller model guess, and --speculate ngram the text itself; how many guesses \
+     pay is measured, and the text is the same",
+);
 
 const ANEW: Means = Nothing("a prompt is read anew by each command");
 

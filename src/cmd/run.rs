@@ -183,7 +183,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let options = read(args)?;
     let model = open(&options.common)?;
     let session_options = options.common.text_options(&model)?;
-    let mut session = model.session(&session_options).map_err(Failure::run)?;
+    let draft = options.common.open_draft()?;
+    let mut session = CommonArgs::session(&model, draft.as_ref(), &session_options)?;
     let mut stats = Stats { load: start.elapsed(), ..Stats::default() };
     if let Some(timeout) = options.timeout {
         session.stop_handle().set_timeout(timeout.saturating_sub(start.elapsed()));
@@ -296,6 +297,8 @@ fn stats_json(model: &Model, session: &Session<'_>, f: &Stats) -> String {
         .number("ttft_ms", f.first.map(|(time, _)| ms(time)))
         .count("prompt_tokens", Some(f.prompt_tokens))
         .count("generated_tokens", Some(f.generated))
+        .count("guessed_tokens", Some(session.speculation_stats().guessed))
+        .count("right_guesses", Some(session.speculation_stats().right))
         .number("prefill_tps", prefill)
         .number("decode_tps", decode)
         .count("peak_bytes", peak_bytes())
