@@ -63,7 +63,7 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (
         &["speculative", "speculative-simple", "lookup", "lookahead", "parallel", "batched"],
-        "`teff run MODEL -p TEXT --speculate DRAFT` has a smaller model guess (`ngram`: the text itself), \
+        "`teff run MODEL -p TEXT --speculate DRAFT` has a draft model guess (`ngram`: the text itself), \
          and `teff run MODEL -f PROMPTS.jsonl --out FILE` writes many texts at once",
     ),
     (

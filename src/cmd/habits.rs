@@ -187,8 +187,8 @@ const CHAT: Means = Refused("`teff chat MODEL` holds a conversation");
 const GRAMMAR: Means =
     Refused("this teff was built without the feature `structured`: leave it out");
 const DRAFT: Means = Refused(
-    "--speculate MODEL has a smaller model guess, and --speculate ngram the text itself; how many guesses \
-     pay is measured, and the text is the same",
+    "--speculate MODEL has a smaller model guess (a draft model), and --speculate ngram the text itself; \
+     how many guesses pay is measured, and the text is the same",
 );
 
 const ANEW: Means = Nothing("a prompt is read anew by each command");

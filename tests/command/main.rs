@@ -13,6 +13,7 @@ mod newcomers;
 mod quantize;
 mod quantize_folder;
 mod serve;
+mod speculate;
 mod structured;
 mod template;
 mod warnings;

@@ -88,7 +88,7 @@ fn flags_and_files_of_another_kind() {
 fn commands_of_other_programs() {
     fails(&teff(["hepl"]), 2, &["did you mean `help`? There are: run"]);
     for (command, says) in [
-        ("llama-speculative", "draft models"),
+        ("llama-speculative", "--speculate DRAFT"),
         ("llama-mtmd-cli", "no images"),
         ("llama-eval-callback", "teff logits"),
         ("embed", "aren't here yet"),
