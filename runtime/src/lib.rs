@@ -4,6 +4,7 @@
 //! - [`Session`]: one text in progress, with its memory and threads. [`SessionOptions`] say how large
 //!   it may be, [`Session::generate`] continues it, [`StopHandle`] cancels it.
 //! - [`pool`] and [`SessionBuilder`]: threads that sessions share or borrow.
+//! - [`trace`]: recordings of what the threads of a session compute.
 //! - [`tokenizer`], [`sample`] and, for conversations, `chat`: text to tokens, and logits to tokens.
 //! - [`quantize`], [`imatrix`], [`gguf_write`] and [`gguf_split`]: files of models.
 //!
@@ -35,6 +36,7 @@ mod storage;
 pub mod structured;
 #[cfg(feature = "chat")]
 pub mod template;
+pub mod trace;
 
 /// Tokenizers: text to token ids and back; the crate [`teff_tokenizer`].
 pub mod tokenizer {

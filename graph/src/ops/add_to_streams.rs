@@ -33,6 +33,10 @@ impl Operation for AddToStreams {
         f(self.active_out, Access::Write);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.weight);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, all) = (plan.floats(self.x)?, plan.floats(self.streams)?);
         let active = plan.floats(self.active_out)?;

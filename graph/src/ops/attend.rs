@@ -177,6 +177,10 @@ impl Operation for Attend {
         f(self.state, StateAccess::Read);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        self.sinks.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (q, out) = (plan.floats(self.q)?, plan.buffer(self.out)?);
         sure((1..=MAX_HEAD_DIM).contains(&self.head_dim.into()) && self.kv_heads > 0)?;

@@ -43,6 +43,11 @@ impl Operation for CorrectStreams {
         f(self.active_out, Access::Write);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.coefs);
+        self.scale.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, a, by) = (plan.floats(self.x)?, plan.floats(self.a)?, plan.floats(self.by)?);
         let (out, active) = (plan.floats(self.out)?, plan.floats(self.active_out)?);

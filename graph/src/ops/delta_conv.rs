@@ -110,6 +110,10 @@ impl Operation for DeltaConv {
         f(self.state, StateAccess::UpdateSecond);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.taps);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         self.heads.check(plan, self.state, Some(self.n))?;
         let channels = 2 * self.heads.keys() + self.heads.values();

@@ -29,6 +29,11 @@ impl Operation for DeltaGates {
         f(self.beta, Access::Update);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.bias);
+        f(self.rate);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (decay, beta) = (plan.floats(self.decay)?, plan.floats(self.beta)?);
         sure(self.decay != self.beta && decay.cols == beta.cols)?;

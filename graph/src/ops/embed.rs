@@ -28,6 +28,11 @@ impl Operation for Embed {
         f(self.out, Access::Write);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.table);
+        self.positions.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (table, out) = (plan.matrix(self.table)?, plan.floats(self.out)?);
         let cols = out.cols as usize;

@@ -62,6 +62,10 @@ impl Operation for ExpertsDown {
         f(self.w, self.x);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        self.bias.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (w, x) = (plan.stack(self.w, self.experts)?, plan.buffer(self.x)?);
         let routes = check_routes(plan, self.routes, (self.experts, self.used))?;

@@ -110,6 +110,10 @@ impl Operation for ExpertsGated {
         f(self.up, self.up_x);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        [self.gate_bias, self.up_bias].into_iter().flatten().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let routes = check_routes(plan, self.routes, (self.experts, self.used))?;
         let out = plan.buffer(self.out)?;

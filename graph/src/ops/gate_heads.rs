@@ -45,6 +45,10 @@ impl Operation for GateHeads {
         f(self.out, Access::Write);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        self.norm.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, gate, out) =
             (plan.floats(self.x)?, plan.floats(self.gate)?, plan.buffer(self.out)?);

@@ -65,6 +65,10 @@ impl Operation for Gated {
         f(self.up, self.up_x);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        [self.gate_bias, self.up_bias].into_iter().flatten().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let out = plan.buffer(self.out)?;
         plan.parts(out)?;

@@ -39,6 +39,11 @@ impl Operation for LayerInputs {
         Some((self.x, self.out))
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.weight);
+        f(self.table);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, out) = (plan.floats(self.x)?, plan.floats(self.out)?);
         let (table, weight) = (plan.matrix(self.table)?, plan.spec.slot(self.weight)?);

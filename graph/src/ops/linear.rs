@@ -83,6 +83,10 @@ impl Operation for Linear {
         f(self.w, self.x);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        self.bias.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (w, x, out) = (plan.matrix(self.w)?, plan.buffer(self.x)?, self.to.check(plan)?);
         plan.some_vector(self.bias, w.rows)?;

@@ -94,6 +94,10 @@ trait Operation {
     /// Calls `f` with the weights and the inputs of every product.
     fn products(&self, _f: &mut dyn FnMut(TensorId, BufferId)) {}
 
+    /// Calls `f` with every tensor that the operation reads besides the weights of its products, such
+    /// as biases, norms and embeddings.
+    fn others(&self, _f: &mut dyn FnMut(TensorId)) {}
+
     /// Input and output that may have the same storage.
     fn in_place(&self) -> Option<(BufferId, BufferId)> {
         None
@@ -191,11 +195,33 @@ macro_rules! operations {
                 }
             }
 
-            /// Calls `f` with the weights and the inputs of every product.
-            pub(crate) fn products(&self, f: &mut dyn FnMut(TensorId, BufferId)) {
+            /// Name of its kind, such as `Linear`.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    Op::Barrier => "Barrier",
+                    $(Op::$op(_) => stringify!($op),)*
+                }
+            }
+
+            /// Calls `f` with the weights and the inputs of every product, in the order of its fields;
+            /// with a tensor twice if two products have their weights in it.
+            pub fn products(&self, f: &mut dyn FnMut(TensorId, BufferId)) {
                 match self {
                     Op::Barrier => {}
                     $(Op::$op(op) => Operation::products(op, f),)*
+                }
+            }
+
+            /// Calls `f` with every tensor that the operation reads: the weights of its products first,
+            /// then biases, norms, embeddings and the like.
+            pub fn tensors(&self, f: &mut dyn FnMut(TensorId)) {
+                match self {
+                    Op::Barrier => {}
+                    $(Op::$op(op) => {
+                        Operation::products(op, &mut |w, _| f(w));
+                        Operation::others(op, f);
+                    })*
                 }
             }
 

@@ -34,6 +34,11 @@ impl Operation for Norm {
         Some((self.x, self.out))
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.weight);
+        self.bias.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, out) = (plan.floats(self.x)?, plan.buffer(self.out)?);
         plan.vector(self.weight, x.cols as usize)?;

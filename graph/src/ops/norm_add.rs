@@ -32,6 +32,11 @@ impl Operation for NormAdd {
         f(self.out, Access::Update);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.weight);
+        self.then.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, out) = (plan.floats(self.x)?, plan.floats(self.out)?);
         plan.vector(self.weight, x.cols as usize)?;

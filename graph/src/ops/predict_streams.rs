@@ -62,6 +62,10 @@ impl Operation for PredictStreams {
         f(self.active_out, Access::Write);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.coefs);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, by) = (plan.floats(self.x)?, plan.floats(self.by)?);
         let (out, active) = (plan.floats(self.out)?, plan.floats(self.active_out)?);

@@ -229,6 +229,10 @@ impl Operation for Project {
         f(self.w, self.x);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        [self.bias, self.q_norm, self.k_norm].into_iter().flatten().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (w, x) = (plan.matrix(self.w)?, plan.buffer(self.x)?);
         let d = usize::from(self.head_dim);

@@ -25,6 +25,10 @@ impl Operation for RopeTable {
         f(self.out, Access::Write);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        self.factors.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (rope, out) = (plan.ropes.get(usize::from(self.rope))?, plan.floats(self.out)?);
         sure(out.rows == RowCount::Batch && rope.dims == out.cols && out.cols.is_multiple_of(2))?;

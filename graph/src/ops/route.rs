@@ -49,6 +49,10 @@ impl Operation for Route {
         Some(Choice { scores: self.scores, out: self.out, used: self.used })
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        [self.bias, self.scales].into_iter().flatten().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (scores, out) = (plan.floats(self.scores)?, plan.floats(self.out)?);
         let used = u32::from(self.used);

@@ -54,6 +54,11 @@ impl Operation for ShortConv {
         f(self.state, StateAccess::Update);
     }
 
+    fn others(&self, f: &mut dyn FnMut(TensorId)) {
+        f(self.taps);
+        self.bias.into_iter().for_each(f);
+    }
+
     fn check(&self, plan: &PlanView<'_>) -> Option<()> {
         let (x, out) = (plan.floats(self.x)?, plan.buffer(self.out)?);
         let (cols, n) = (out.cols as usize, usize::from(self.n));

@@ -3,7 +3,7 @@
 use core::ops::Range;
 use std::time::Instant;
 
-use teff_graph::{LogitsFor, Runner, Segment, StepError, check_tokens};
+use teff_graph::{LogitsFor, Plan, Runner, Segment, StepError, check_tokens};
 use teff_kernels::Backend;
 
 use crate::model::Model;
@@ -119,6 +119,12 @@ impl<'m> Session<'m> {
     #[must_use]
     pub fn memory_requirements(&self) -> &SessionMemoryRequirements {
         &self.memory_requirements
+    }
+
+    /// Plan of the session's steps: their operations, in order.
+    #[must_use]
+    pub fn plan(&self) -> &Plan<'_> {
+        self.runner.plan()
     }
 
     /// Backend that computes the steps.

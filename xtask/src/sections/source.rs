@@ -9,7 +9,7 @@ use crate::job::Job;
 use crate::toolchain::Toolchain::Stable;
 
 /// The files and folders that may have `unsafe`.
-const UNSAFE: [&str; 13] = [
+const UNSAFE: [&str; 14] = [
     "kernels/src/",                     // vector code, and the marks of plain bytes
     "graph/src/exec/",                  // the arena
     "graph/src/ops/",                   // their shares of it
@@ -17,6 +17,7 @@ const UNSAFE: [&str; 13] = [
     "runtime/src/mmap.rs",              // the map
     "runtime/src/pool",                 // the threads
     "runtime/src/rayon_team.rs",        // the same on rayon's threads
+    "runtime/src/trace.rs",             // a team that records
     "runtime/src/session/model_ref.rs", // a session that owns its model
     "runtime/src/session/builder.rs",   // and its table of tensors
     "runtime/src/engine/builder.rs",    // the same of an engine
