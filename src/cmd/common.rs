@@ -316,7 +316,7 @@ impl CommonArgs {
     }
 
     /// Backend that was asked for, or the default one.
-    fn own_backend(&self) -> Result<Cpu, Failure> {
+    pub(crate) fn own_backend(&self) -> Result<Cpu, Failure> {
         self.backend.map_or_else(default_backend, Ok).map_err(Failure::run)
     }
 

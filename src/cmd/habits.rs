@@ -487,7 +487,7 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "template" | "detokenize" => &[WITHOUT, MODEL],
         "logits" => &[LOGITS, MODEL],
         "imatrix" => &[IMATRIX, MODEL],
-        "inspect" => &[MODEL],
+        "inspect" | "trace" => &[MODEL],
         "serve" => &[SERVE, WRITING, SAMPLERS, MODEL],
         _ => &[],
     }

@@ -206,11 +206,16 @@ pub(crate) struct Target {
 impl Target {
     /// A target at `path`, which must not be the model.
     pub(crate) fn new(path: &Path, model: &Path) -> Result<Target, Failure> {
+        Target::named("--out", path, model)
+    }
+
+    /// The same for a path given by the option `flag`.
+    pub(crate) fn named(flag: &str, path: &Path, model: &Path) -> Result<Target, Failure> {
         // A symbolic link stands for the file it points to.
         let file = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         if fs::canonicalize(model).is_ok_and(|m| m == file) {
             let what = "is the model itself: write to another file";
-            return Err(Failure::Run(format!("--out {}: {what}", path.display())));
+            return Err(Failure::Run(format!("{flag} {}: {what}", path.display())));
         }
         let part = match fs::metadata(&file) {
             Ok(meta) if !meta.is_file() => None,
@@ -223,14 +228,30 @@ impl Target {
         Ok(Target { asked: path.into(), file, part })
     }
 
+    /// Tries whether the file can be written, before much is computed for it.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match &self.part {
+            Some(part) => {
+                File::create(part).map_err(|e| self.failure(e))?;
+                let _ = fs::remove_file(part);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn failure(&self, e: io::Error) -> Failure {
+        match e.kind() {
+            io::ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Failure::Run(format!("{}: can't be written: {e}", self.asked.display())),
+        }
+    }
+
     pub(crate) fn write(
         &self,
         fill: impl FnOnce(File) -> Result<(), Stopped>,
     ) -> Result<(), Failure> {
-        let bad = |e: io::Error| match e.kind() {
-            io::ErrorKind::BrokenPipe => Failure::Closed,
-            _ => Failure::Run(format!("{}: can't be written: {e}", self.asked.display())),
-        };
+        let bad = |e| self.failure(e);
         let Some(part) = &self.part else {
             let file = File::options().write(true).open(&self.file).map_err(bad)?;
             return fill(file).map_err(|e| match e {

@@ -38,6 +38,10 @@ mod structured;
 #[cfg(feature = "chat")]
 mod template;
 mod tokenize;
+mod trace;
+mod trace_plot;
+mod trace_timeline;
+mod trace_tree;
 
 use args::Args;
 
@@ -64,6 +68,7 @@ const COMMANDS: &[Command] = &[
     tokenize::COMMAND,
     detokenize::COMMAND,
     bench::COMMAND,
+    trace::COMMAND,
     quantize::COMMAND,
     imatrix::COMMAND,
     split::SPLIT,

@@ -1,4 +1,5 @@
-//! `teff bench --roofline`: the machine's limits, and how close Teff comes to them.
+//! `teff bench --roofline`: the machine's limits, and how close Teff comes to them. `teff trace`
+//! compares operations to the same limits.
 //!
 //! A limit is the best of its runs, since other load on the machine can only lower it; the figures
 //! compared to it are medians.
@@ -121,6 +122,54 @@ pub(super) fn run(options: &Options, bench: Option<&Bench>) -> Result<(), Failur
     }
     drop(harness); // removes the progress line
     print(&if options.json { report.json() } else { report.text() })
+}
+
+/// Limits of some threads with one backend.
+pub(super) struct Limits {
+    /// Bytes read per second.
+    pub(super) bandwidth: f64,
+    /// Operations per second on bytes; a multiply-add is two. `None` if the backend has no measure.
+    pub(super) int8: Option<f64>,
+    /// The same on f32.
+    pub(super) fma: Option<f64>,
+    /// Size of the largest cache, if the system reports it.
+    pub(super) cache: Option<u64>,
+}
+
+/// Measures the limits of `threads` threads with short runs. Reads `size` bytes; without a size 512
+/// MiB, or a quarter of the available memory if that is less.
+pub(super) fn limits(
+    threads: usize,
+    backend: Cpu,
+    size: Option<usize>,
+    quick: bool,
+) -> Result<Limits, Failure> {
+    let usual = || {
+        let quarter =
+            available_bytes().map_or(usize::MAX, |n| usize::try_from(n / 4).unwrap_or(usize::MAX));
+        quarter.clamp(Memory::LINE, 512 << 20)
+    };
+    let mut harness = Harness {
+        effort: match quick {
+            true => Effort { least: Duration::from_millis(1), runs: 1 },
+            false => Effort { least: Duration::from_millis(20), runs: 3 },
+        },
+        memory: Memory::new(size.unwrap_or_else(usual)).map_err(Failure::run)?,
+        progress: Progress::show("roofline"),
+        reader: backend,
+    };
+    let pool = PoolOptions::default().with_threads(threads).with_oversubscribe(true);
+    let mut pool = Pool::with_options(&pool).map_err(Failure::run)?;
+    let mut report = Report::default();
+    harness.reads(&mut pool, &mut report)?;
+    harness.peaks(&mut pool, &backend, &mut report)?;
+    let peak = report.peak(backend.name(), threads);
+    Ok(Limits {
+        bandwidth: report.best(threads).unwrap_or(0.0),
+        int8: peak.and_then(|peak| peak.int8),
+        fma: peak.and_then(|peak| peak.fma),
+        cache: cache_bytes(),
+    })
 }
 
 /// Duration and number of measurements.
@@ -646,15 +695,15 @@ impl Report {
 }
 
 /// Rounds to four significant digits, which are enough for such figures.
-fn digits(x: Option<f64>) -> Option<f64> {
+pub(super) fn digits(x: Option<f64>) -> Option<f64> {
     x.and_then(|x| format!("{x:.3e}").parse().ok())
 }
 
-fn or_dash(x: Option<f64>, unit: f64, digits: usize) -> String {
+pub(super) fn or_dash(x: Option<f64>, unit: f64, digits: usize) -> String {
     x.map_or_else(|| "-".into(), |x| format!("{:.digits$}", x / unit))
 }
 
-fn percent(share: Option<f64>) -> String {
+pub(super) fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".into(), |s| format!("{:.1} %", s * 100.0))
 }
 

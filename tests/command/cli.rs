@@ -16,7 +16,7 @@ use teff_runtime::json::{Event, Reader};
 
 /// JSON value, as far as these tests need it.
 #[derive(Clone, PartialEq, Debug)]
-enum Json {
+pub(crate) enum Json {
     Object(Vec<(String, Json)>),
     Array(Vec<Json>),
     String(String),
@@ -26,7 +26,7 @@ enum Json {
 }
 
 impl Json {
-    fn parse(text: &str) -> Json {
+    pub(crate) fn parse(text: &str) -> Json {
         let mut reader = Reader::new(text.as_bytes());
         let first = reader.next().unwrap().unwrap();
         let value = Json::value(&mut reader, first);
@@ -62,7 +62,7 @@ impl Json {
         }
     }
 
-    fn get(&self, key: &str) -> &Json {
+    pub(crate) fn get(&self, key: &str) -> &Json {
         let Json::Object(members) = self else { panic!("no object: {self:?}") };
         let mut with = members.iter().filter(|(k, _)| k == key);
         let (_, value) = with.next().unwrap_or_else(|| panic!("no {key} in {members:?}"));
@@ -70,17 +70,17 @@ impl Json {
         value
     }
 
-    fn number(&self, key: &str) -> f64 {
+    pub(crate) fn number(&self, key: &str) -> f64 {
         let Json::Number(n) = self.get(key) else { panic!("{key}: {:?}", self.get(key)) };
         *n
     }
 
-    fn str(&self, key: &str) -> &str {
+    pub(crate) fn str(&self, key: &str) -> &str {
         let Json::String(s) = self.get(key) else { panic!("{key}: {:?}", self.get(key)) };
         s
     }
 
-    fn array(&self) -> &[Json] {
+    pub(crate) fn array(&self) -> &[Json] {
         let Json::Array(values) = self else { panic!("no array: {self:?}") };
         values
     }
@@ -100,7 +100,7 @@ fn list(ids: &[u32]) -> String {
 
 #[test]
 fn help_and_version() {
-    let all = ["run", "inspect", "logits", "tokenize", "detokenize", "bench"];
+    let all = ["run", "inspect", "logits", "tokenize", "detokenize", "bench", "trace"];
     for args in [&["--help"][..], &["-h"]] {
         let help = teff(args);
         assert!(all.iter().all(|c| ok(&help).contains(c)));

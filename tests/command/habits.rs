@@ -228,7 +228,7 @@ fn other_flags_say_what_to_type() {
     ] {
         fails(&on(MODEL, "imatrix", args), 2, says);
     }
-    for sub in ["inspect", "logits", "tokenize", "bench", "quantize", "imatrix"] {
+    for sub in ["inspect", "logits", "tokenize", "bench", "quantize", "imatrix", "trace"] {
         fails(&on(MODEL, sub, &["-hf", "Owner/Repo"]), 2, &["-hf", "hf download"]);
     }
     fails(&on(MODEL, "bench", &["-o", "json"]), 2, &["-o", "--json"]);
@@ -315,7 +315,7 @@ fn help_and_version_as_commands() {
         assert_eq!(ok(&teff(same)), ok(&teff(["help"])), "{same:?}");
     }
     let all = ["run", "inspect", "logits", "tokenize", "detokenize", "bench", "quantize"];
-    let all = all.into_iter().chain(["imatrix", "split", "merge"]);
+    let all = all.into_iter().chain(["imatrix", "split", "merge", "trace"]);
     let chat = cfg!(feature = "chat").then_some("chat");
     let serve = cfg!(feature = "serve").then_some("serve");
     for c in all.chain(chat).chain(serve) {

@@ -16,4 +16,5 @@ mod serve;
 mod speculate;
 mod structured;
 mod template;
+mod trace;
 mod warnings;
