@@ -88,7 +88,11 @@ pub(super) fn plot(title: &str, trees: &[(&'static str, Node)], limits: &Limits)
     let ridges = peaks.iter().map(|(_, peak)| peak / bandwidth);
     let across = dots.iter().map(|d| d.intensity).chain(ridges);
     let x = Axis::new(across, (LEFT, WIDTH - RIGHT));
-    let rates = dots.iter().map(|d| d.rate / 1e9).chain(peaks.iter().map(|(_, peak)| *peak));
+    // With room for labels below the lowest dot.
+    let rates = dots
+        .iter()
+        .flat_map(|d| [d.rate / 3e9, d.rate / 1e9])
+        .chain(peaks.iter().map(|(_, peak)| *peak));
     let y = Axis::new(rates, (HEIGHT - BOTTOM, TOP));
 
     let mut t = format!(
