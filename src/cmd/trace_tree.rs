@@ -138,7 +138,7 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// What it does in steps of so many tokens, of which the second number is wanted.
+    /// Work in steps of so many tokens, of which the second number is wanted.
     fn work(&self, steps: &[(usize, usize)]) -> Work {
         let mut work = Work::default();
         for &(tokens, wanted) in steps {
@@ -207,7 +207,7 @@ fn named(tensors: &[(&TensorInfo, bool)]) -> Vec<&'static str> {
     if others.is_empty() { biases } else { others }
 }
 
-/// What was recorded of a prefill or of a decode.
+/// Record of a prefill or of a decode.
 pub(super) struct Stage {
     pub(super) name: &'static str,
     pub(super) threads: usize,
