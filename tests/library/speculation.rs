@@ -156,10 +156,10 @@ fn guesses_are_right_and_wrong_and_change_nothing() {
 /// A model guesses for itself: its guesses are right for as long as texts are greedy.
 #[test]
 fn another_model_guesses() {
+    let mut some = [0; 2];
     for name in FILES {
         let model = model(name);
         let greedy = Generate::default().with_sampling(Sampling::greedy()).with_ignore_eos(true);
-        let mut some = [0; 2];
         for how in [greedy.clone(), Generate::default().with_ignore_eos(true)] {
             let how = how.with_max_tokens(40).with_logprobs(1);
             let want = run(&mut model.session(&options()).unwrap(), &[5, 6, 7], &how);
@@ -183,8 +183,8 @@ fn another_model_guesses() {
                 assert_eq!(format!("{want:?}"), format!("{more:?}"), "{name}: a fork");
             }
         }
-        assert!(some[0] > 0 && some[0] < some[1], "{name}: {some:?}");
     }
+    assert!(some[0] > 100 && some[0] < some[1], "{some:?}");
 }
 
 #[test]

@@ -642,7 +642,7 @@ impl Scheduler {
             return;
         }
         let answers = self.cuts.iter().filter(|c| self.running[c.task].is_decoding()).count();
-        let guesses = if prompt_tokens == 0 { self.guess(answers) } else { 0 };
+        let guesses = self.guess(answers, prompt_tokens == 0);
         let mut constrained = false;
         for cut in self.cuts.iter().filter(|c| c.logits != LogitsFor::None) {
             let task = &mut self.running[cut.task];

@@ -1,12 +1,10 @@
 //! Drafts: guesses of a smaller model, in a session of its own on the same threads.
 
-use std::time::Instant;
-
 use teff_graph::LogitsFor;
 
 use super::{Session, SessionError};
 use crate::model::Model;
-use crate::speculation::{MOST_GUESSES, Speculator};
+use crate::speculation::{MOST_GUESSES, Speculator, Timer};
 
 /// Checks that two models have the same tokens.
 pub(super) fn check(model: &Model, draft: &Model) -> Result<(), SessionError> {
@@ -38,10 +36,10 @@ impl Session<'_> {
         if n == 0 {
             return &[];
         }
-        let began = Instant::now();
+        let timer = Timer::start();
         let mut guesses = [0; MOST_GUESSES];
         let made = self.write(text, &mut guesses[..n.min(MOST_GUESSES)]);
-        speculator.answer(&guesses[..made], began.elapsed())
+        speculator.answer(&guesses[..made], timer.elapsed())
     }
 
     /// Writes the most likely tokens after `text`. Returns their number: fewer if a step fails or is

@@ -1,14 +1,13 @@
 //! Sessions: a model, the memory of one text, and the threads that compute it.
 
 use core::ops::Range;
-use std::time::Instant;
 
 use teff_graph::{LogitsFor, Plan, Runner, Segment, StepError, check_tokens};
 use teff_kernels::Backend;
 
 use crate::model::Model;
 use crate::pool::FewerThreads;
-use crate::speculation::{MOST_GUESSES, SpeculationStats, Speculator};
+use crate::speculation::{MOST_GUESSES, SpeculationStats, Speculator, Timer};
 use crate::tokenizer::Tokenizer;
 
 pub(crate) mod backend;
@@ -278,12 +277,12 @@ impl<'m> Session<'m> {
         let n = guesses.len();
         self.tokens.extend_from_slice(guesses);
         let logits = if n == 0 { LogitsFor::Last } else { LogitsFor::All };
-        let began = Instant::now();
+        let timer = Timer::start();
         let computed = self.step(self.done..end + n, logits);
         self.tokens.truncate(end);
         let rows = computed?;
         if let Some(speculator) = &mut self.speculator {
-            speculator.computed(pending + n, began.elapsed());
+            speculator.computed(pending + n, timer.elapsed());
         }
         (self.done, self.ahead, self.logits) = (end, n, rows - 1 - n..rows);
         self.rows = self.logits.start..self.logits.start + 1;

@@ -14,6 +14,7 @@
 //! ```
 
 use core::time::Duration;
+use std::time::Instant;
 
 pub(crate) mod costs;
 pub(crate) mod hits;
@@ -68,6 +69,21 @@ impl Speculation {
     /// True if another model guesses.
     pub(crate) fn needs_draft(self) -> bool {
         matches!(self, Speculation::Draft | Speculation::DraftAlways(_))
+    }
+}
+
+/// Time of a step or of guesses. Where there is no clock (wasm without a system) it is none, so that guesses
+/// never seem to pay.
+pub(crate) struct Timer(Option<Instant>);
+
+impl Timer {
+    pub(crate) fn start() -> Timer {
+        let has_clock = !cfg!(all(target_family = "wasm", target_os = "unknown"));
+        Timer(has_clock.then(Instant::now))
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.map_or(Duration::ZERO, |began| began.elapsed())
     }
 }
 

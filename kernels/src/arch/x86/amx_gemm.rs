@@ -48,7 +48,7 @@ pub(super) const TILE_COLS: usize = SIDE;
 /// 64 and 256 columns: Q8_0 0.82 0.99 1.11, Q4_0 0.91 1.05 1.04, IQ4_XS 0.79 1.04 1.09, MXFP4 0.98 1.09
 /// 1.11. With minimums, by an older version: Q4_K 0.98 0.93 0.96, Q5_K 0.91 0.93 0.97, Q4_1 0.89 0.92
 /// 0.96; with sub-blocks of 16: Q6_K 0.77 0.78 0.68, Q3_K 0.75 0.76 0.70.)
-pub(super) const fn least(format: Format) -> Option<usize> {
+pub(super) fn least(format: Format) -> Option<usize> {
     for_drivers!(format, B => if B::SUB == 32 && !B::MINS { Some(64) } else { None }, dense => None)
 }
 /// The same for ternary weights.

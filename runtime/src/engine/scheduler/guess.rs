@@ -5,7 +5,7 @@ use super::{LogitsFor, Row, Scheduler};
 use crate::speculation::costs::Costs;
 use crate::speculation::{MOST_GUESSES, Speculation};
 
-/// Guesses in a step of all texts, at most.
+/// Answers and guesses of a step, at most.
 const MOST: usize = 64;
 
 /// Speculation of an engine.
@@ -29,12 +29,13 @@ impl Speculating {
 }
 
 impl Scheduler {
-    /// Adds guesses to a step of `answers` answers and nothing else. Returns their number.
-    pub(super) fn guess(&mut self, answers: usize) -> usize {
+    /// Adds guesses to a step of `answers` answers, if there is nothing else (`alone`). Returns their
+    /// number. Where there are none, texts still learn how good theirs would have been.
+    pub(super) fn guess(&mut self, answers: usize, alone: bool) -> usize {
         let Some(speculation) = &mut self.speculation else { return 0 };
         let options = self.runner.plan().options;
-        let rows = options.logits.saturating_sub(answers);
-        let room = rows.min(options.batch.saturating_sub(answers)).min(MOST);
+        let rows = options.logits.min(options.batch).min(MOST);
+        let room = if alone { rows.saturating_sub(answers) } else { 0 };
         for cut in &self.cuts {
             let task = &mut self.running[cut.task];
             if let Some(guesses) = &mut task.guesses {
