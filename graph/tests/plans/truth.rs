@@ -736,8 +736,8 @@ proptest! {
         let (nmse, margin, largest) = nmse(&spec, n);
         // Where two experts are as good, either may be chosen.
         prop_assume!(margin > 1e-4);
-        // Layers without norms can square numbers again and again.
-        prop_assume!(largest < 1e15);
+        // Layers without norms can square numbers again and again, and each time double their error.
+        prop_assume!(largest < 1e6);
         prop_assert!(nmse <= 1e-10, "{nmse}");
     }
 }
