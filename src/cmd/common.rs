@@ -261,13 +261,15 @@ impl CommonArgs {
             Some("off") => Repack::Off,
             Some(other) => return Err(args.refused("repack", other, "auto, on or off")),
         };
-        let draft = args.path("speculate").filter(|path| path.exists());
-        let speculation = match args.os("speculate").and_then(|how| how.to_str()) {
-            _ if draft.is_some() => Speculation::Draft,
-            None if !args.has("speculate") => Speculation::Off,
-            Some("off") => Speculation::Off,
-            Some("ngram") => Speculation::Ngram,
-            other => {
+        let mut draft = None;
+        let speculation = match args.os("speculate").map(|how| how.to_str()) {
+            None | Some(Some("off")) => Speculation::Off,
+            Some(Some("ngram")) => Speculation::Ngram,
+            Some(_) if args.path("speculate").is_some_and(|path| path.exists()) => {
+                draft = args.path("speculate");
+                Speculation::Draft
+            }
+            Some(other) => {
                 let other = other.unwrap_or("this path");
                 let guesses = other.strip_prefix("ngram:").and_then(|n| n.parse().ok());
                 match guesses.filter(|n| (1..=MOST_GUESSES).contains(n)) {
@@ -357,7 +359,9 @@ impl CommonArgs {
     pub(crate) fn open_draft(&self) -> Result<Option<Model>, Failure> {
         let Some(path) = &self.draft else { return Ok(None) };
         elsewhere::check_model(path)?;
-        Model::open_with(path, &self.load_options()?).map(Some).map_err(Failure::run)
+        let draft = Model::open_with(path, &self.load_options()?).map_err(Failure::run)?;
+        print_warnings(draft.warnings());
+        Ok(Some(draft))
     }
 
     /// The session of a model and of the smaller one that guesses.

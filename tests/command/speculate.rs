@@ -29,6 +29,17 @@ fn texts_are_the_same_with_every_source_of_guesses() {
 }
 
 #[test]
+fn files_named_like_a_source_of_guesses_are_not_models() {
+    let dir = command::Dir::new("speculate");
+    for how in ["off", "ngram"] {
+        dir.write(how, b"no model");
+        let mut run = command::command(["run", "-p", "the cat", "-n", "5", "--greedy"]);
+        run.arg(data(command::MODEL)).args(["--speculate", how]).current_dir(&dir.0);
+        ok(&run.output().unwrap());
+    }
+}
+
+#[test]
 fn what_cannot_guess_is_refused() {
     for how in ["ngram:0", "ngram:16", "ngram:x", "no-such-file.gguf", "mtp", ""] {
         let o = on(command::MODEL, "run", &["-p", "a", "--speculate", how]);

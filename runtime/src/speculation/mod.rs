@@ -140,10 +140,10 @@ impl Guesses {
         }
     }
 
-    /// Chance of each guess, together with all before it.
-    pub(crate) fn chances(&self) -> impl Iterator<Item = f32> {
+    /// Chances of the first `n` guesses, each together with all before it.
+    fn chances(&self, n: usize) -> impl Iterator<Item = f32> {
         let mut all = 1.0;
-        (0..self.len()).map(move |i| {
+        (0..n).map(move |i| {
             all *= self.chance(i);
             all
         })
@@ -216,10 +216,10 @@ impl Speculator {
     /// Guesses for a step over the last `pending` tokens of a text, at most `room`.
     pub(crate) fn guess(&mut self, tokens: &[u32], pending: usize, room: usize) -> &[u32] {
         self.guesses.look_up(tokens);
-        let chances = self.guesses.chances().take(room);
+        let most = self.guesses.len().min(room);
         let n = match self.always {
-            Some(n) => n.min(chances.count()),
-            None => self.costs.worth((pending, 1), chances, 0.0),
+            Some(n) => n.min(most),
+            None => self.costs.worth((pending, 1), self.guesses.chances(most), 0.0),
         };
         self.stats.guessed += n as u64;
         self.guesses.keep(n);
@@ -232,12 +232,7 @@ impl Speculator {
         if let Some(n) = self.always {
             return n.min(room);
         }
-        let mut all = 1.0;
-        let chances = (0..room).map(|i| {
-            all *= self.guesses.chance(i);
-            all
-        });
-        let n = self.costs.worth((pending, 1), chances, self.each);
+        let n = self.costs.worth((pending, 1), self.guesses.chances(room), self.each);
         self.idle = if n == 0 { self.idle + 1 } else { 0 };
         if n == 0 && self.idle >= self.patience {
             (self.idle, self.patience) = (0, (2 * self.patience).min(MOST_PATIENCE));
