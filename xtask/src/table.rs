@@ -139,7 +139,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("rules", "house rules that a pattern sees"), None, &[], source::rules),
     section(("deps", "dependencies: few, and none of C"), None, &[], source::deps),
     section(("test", "all tests, default features"), Some(Stable), &[], tests::test)
-        .later("all floats, and 10 to 30 times the random texts and companies"),
+        .later("all floats, 10 to 30 times the random texts and companies; the compact backend of examples/wasm"),
     section(("asan", "kernels and C programs under the address sanitizer"), Some(Nightly), &[NIGHTLY, X86, C],
         sanitizer::asan).nightly(),
     section(("check", "macOS, Windows on ARM, Android, FreeBSD: compiled, not run"), Some(Foreign), &[&FOREIGN, APPLE],
@@ -155,7 +155,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section(("windows", "Windows x86-64, under wine"), Some(Foreign), &[X86, &FOREIGN, WINDOWS],
         windows::windows).after_test().later("all models"),
     section(("cpus", "older x86-64 CPUs, emulated"), Some(Stable), &[X86, QEMU], cpus::cpus).after_test()
-        .later("all models, and 256 cases of each law for 8"),
+        .later("all models, and 256 cases of each law for 3"),
     section(("clippy", "lints, for every choice of features"), Some(Stable), &[], lints::clippy)
         .later("tests and examples with default and no features; graph without alloc; examples/wasm"),
     section(("big_endian", "s390x, emulated"), None, &[X86, &FOREIGN, S390X, QEMU],

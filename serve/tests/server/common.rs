@@ -11,7 +11,7 @@ use serde_json::Value;
 use teff_runtime::Model;
 use teff_runtime::engine::{Engine, EngineOptions};
 use teff_serve::{ServeOptions, Server};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 /// Time after which a test has failed: nothing here depends on how long something takes.
@@ -63,7 +63,11 @@ pub(crate) fn start_engine(options: ServeOptions, engine: Engine) -> Running {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let socket = TcpSocket::new_v4()?;
+            // Connections have it too: readers who take nothing are noticed early.
+            socket.set_send_buffer_size(1 << 16)?;
+            socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+            let listener = socket.listen(1024)?;
             sender.send(listener.local_addr()?).expect("the test waits");
             server.serve(listener, async { ended.await.unwrap_or(()) }).await
         })
@@ -106,7 +110,7 @@ impl Running {
     pub(crate) fn connect_narrow(&self) -> Client {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let stream = runtime.expect("a runtime").block_on(async {
-            let socket = tokio::net::TcpSocket::new_v4()?;
+            let socket = TcpSocket::new_v4()?;
             socket.set_recv_buffer_size(4096)?;
             socket.connect(self.address).await?.into_std()
         });

@@ -149,7 +149,8 @@ fn random_patterns_find_what_another_engine_finds() {
     let counts = ["", "", "", "?", "*", "+", "+?", "*?", "{1,2}", "++", "?+"];
     let mut state = 7;
     let mut tried = 0;
-    for _ in 0..3000 {
+    let cases = if std::env::var_os("TEFF_FULL").is_some() { 3000 } else { 1000 };
+    for _ in 0..cases {
         let mut pattern = String::new();
         for _ in 0..1 + next(&mut state) % 3 {
             let mut part = String::new();
@@ -179,7 +180,7 @@ fn random_patterns_find_what_another_engine_finds() {
             assert_eq!(first, want, "{pattern} in {text:?}");
         }
     }
-    assert!(tried > 2000, "{tried}");
+    assert!(tried > cases * 2 / 3, "{tried} of {cases}");
 }
 
 #[test]

@@ -40,7 +40,10 @@ impl Machine {
         } else {
             Foreign.cargo().line(line).args(["--target", self.target])
         };
+        // Of the tokenizers too: the profile has an option of their own.
+        let tokenizer = format!("profile.test.package.teff-tokenizer.opt-level={}", self.opt);
         let cmd = cmd
+            .args(["--config", &tokenizer])
             .env("CARGO_TARGET_DIR", self.dir())
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", self.opt)
             .env("CARGO_PROFILE_TEST_OPT_LEVEL", self.opt)
