@@ -20,6 +20,7 @@ pub mod gguf_spec;
 pub mod gguf_split;
 pub mod gguf_write;
 pub mod imatrix;
+mod mean;
 #[cfg(feature = "mmap")]
 mod mmap;
 pub mod model;

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::mean::Mean;
+
 /// Least number of tokens of prompts in a step.
 const LEAST: usize = 4;
 
@@ -20,20 +22,6 @@ const PATIENCE: f64 = 0.02;
 
 /// Longest time to wait for them.
 pub(super) const MOST_PATIENCE: Duration = Duration::from_millis(20);
-
-/// Mean of measured times that forgets old ones; `None` before the first.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean(Option<f64>);
-
-impl Mean {
-    /// Share of the newest.
-    const NEWEST: f64 = 0.25;
-
-    fn add(&mut self, x: f64) {
-        let mean = self.0.unwrap_or(x);
-        self.0 = Some(mean + Mean::NEWEST * (x - mean));
-    }
-}
 
 /// Number of tokens of prompts that a step may compute while answers run, so that it takes no longer
 /// than a limit: that of the options or, if that is less, [`SLOWER`] times a step without prompts. It
@@ -62,7 +50,7 @@ impl Pace {
     /// number of answers.
     fn alone(&self, answers: usize) -> Option<f64> {
         let (fewer, more) = self.alone.split_at(answers.min(self.alone.len() - 1) + 1);
-        let known = |mean: &Mean| mean.0;
+        let known = |mean: &Mean| mean.get();
         fewer.iter().rev().find_map(known).or_else(|| more.iter().find_map(known))
     }
 
@@ -74,7 +62,7 @@ impl Pace {
     /// Tokens of prompts for the next step, beside so many answers.
     pub(super) fn tokens(&self, answers: usize) -> usize {
         let left = self.limit(answers) - self.alone(answers).unwrap_or(0.0);
-        let tokens = match self.beside.0.or(self.prompt.0) {
+        let tokens = match self.beside.get().or(self.prompt.get()) {
             Some(each) if each > 0.0 => (left.max(0.0) / each) as usize,
             _ => LEAST,
         };
@@ -84,7 +72,7 @@ impl Pace {
     /// Tokens of prompts for the next step, if no answers run: as many as take no longer than
     /// [`LONGEST`], so that a request that comes meanwhile doesn't wait for long.
     pub(super) fn prompt_tokens(&self) -> usize {
-        let tokens = match self.prompt.0 {
+        let tokens = match self.prompt.get() {
             Some(each) if each > 0.0 => (LONGEST / each) as usize,
             _ => FIRST,
         };
@@ -106,7 +94,7 @@ impl Pace {
                 let each = (took - alone).max(0.0) / n as f64;
                 if took > self.limit(answers) {
                     // Too many: fewer at once.
-                    self.beside = Mean(Some(self.beside.0.unwrap_or(0.0).max(each)));
+                    self.beside = Mean::of(self.beside.get().unwrap_or(0.0).max(each));
                 } else {
                     self.beside.add(each);
                 }
@@ -117,7 +105,7 @@ impl Pace {
     /// Time for which it is worth waiting, before prompts of so many tokens are computed, whether others
     /// come that can be computed with them: a small part of the time that they take.
     pub(super) fn patience(&self, tokens: usize) -> Duration {
-        let takes = self.prompt.0.unwrap_or(0.0) * tokens.min(self.most) as f64;
+        let takes = self.prompt.get().unwrap_or(0.0) * tokens.min(self.most) as f64;
         Duration::from_secs_f64((takes * PATIENCE).min(MOST_PATIENCE.as_secs_f64()))
     }
 }

@@ -2,11 +2,10 @@
 
 use core::time::Duration;
 
+use crate::mean::Mean;
+
 /// Tokens of a step up to which times are kept; beyond, those of the last are scaled.
 const MOST: usize = 64;
-
-/// Share of the newest time in the mean.
-const NEWEST: f64 = 0.25;
 
 /// Time that a token adds to a step of one, as a share of it, where nothing has been measured.
 const EACH: f64 = 0.15;
@@ -19,8 +18,8 @@ const WORTH: f64 = 1.03;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Time {
-    seconds: f64,
-    /// Number of the last step that took it; 0 for none.
+    mean: Mean,
+    /// Number of the last step that it was measured in.
     step: u64,
 }
 
@@ -40,15 +39,16 @@ impl Costs {
     pub(crate) fn learn(&mut self, tokens: usize, took: Duration) {
         self.steps += 1;
         let (steps, Some(time)) = (self.steps, self.times.get_mut(tokens)) else { return };
-        let seconds = took.as_secs_f64();
-        let fresh = time.step == 0 || steps - time.step > STALE;
-        let mean = if fresh { seconds } else { time.seconds };
-        *time = Time { seconds: mean + NEWEST * (seconds - mean), step: steps };
+        if steps - time.step > STALE {
+            time.mean = Mean::default();
+        }
+        time.mean.add(took.as_secs_f64());
+        time.step = steps;
     }
 
     fn known(&self, tokens: usize) -> Option<f64> {
-        let time = self.times[tokens];
-        (time.step > 0 && self.steps - time.step <= STALE).then_some(time.seconds)
+        let Time { mean, step } = self.times[tokens];
+        mean.get().filter(|_| self.steps - step <= STALE)
     }
 
     /// Time of a step of so many tokens, measured or estimated from its neighbours.

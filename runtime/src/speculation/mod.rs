@@ -23,16 +23,13 @@ mod lookup;
 use costs::Costs;
 use hits::Hits;
 
+use crate::mean::Mean;
+
 /// Guesses in a step of one text, at most.
 pub(crate) const MOST_GUESSES: usize = 15;
 
 /// Length of a match that guesses of a model count as.
-const OF_DRAFT: usize = 4;
-
-/// Tokens without guesses of a model after which it makes one again, to see how it does: at first, and at
-/// most.
-const PATIENCE: u32 = 16;
-const MOST_PATIENCE: u32 = 1024;
+pub(crate) const OF_DRAFT: usize = 4;
 
 /// Source of guesses of the next tokens, which are computed together with a text's last one. Texts,
 /// logits, log probabilities and random numbers are the same with every source and with none.
@@ -110,6 +107,9 @@ pub(crate) struct Guesses {
 }
 
 impl Guesses {
+    /// Bytes that they take.
+    pub(crate) const BYTES: usize = size_of::<Guesses>() + (MOST_GUESSES + 1) * size_of::<u32>();
+
     pub(crate) fn new() -> Guesses {
         Guesses {
             tokens: Vec::with_capacity(MOST_GUESSES + 1),
@@ -120,13 +120,13 @@ impl Guesses {
     }
 
     /// Forgets the guesses; the next ones count as those after a match of `len` tokens.
-    fn begin(&mut self, len: usize) {
+    pub(crate) fn begin(&mut self, len: usize) {
         (self.len, self.right) = (len, 0);
         self.tokens.clear();
     }
 
-    /// Sets guesses that were made elsewhere.
-    fn put(&mut self, guesses: &[u32]) {
+    /// Adds guesses that were made elsewhere.
+    pub(crate) fn put(&mut self, guesses: &[u32]) {
         self.tokens.extend_from_slice(guesses);
     }
 
@@ -181,17 +181,48 @@ impl Guesses {
     }
 }
 
+/// Steps in which a model makes a guess although guesses did not pay before, to see how it does now: ever
+/// fewer of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Trials {
+    /// Steps since the last guess, and those after which there is one again.
+    idle: u32,
+    patience: u32,
+}
+
+impl Trials {
+    /// Patience at first, and at most.
+    const PATIENCE: u32 = 16;
+    const MOST: u32 = 1024;
+
+    pub(crate) fn new() -> Trials {
+        Trials { idle: 0, patience: Trials::PATIENCE }
+    }
+
+    /// True if a step for which `n` guesses pay is to have one where that is none.
+    pub(crate) fn is_due(&mut self, n: usize) -> bool {
+        if n > 0 {
+            *self = Trials::new();
+            return false;
+        }
+        self.idle += 1;
+        let due = self.idle >= self.patience;
+        if due {
+            (self.idle, self.patience) = (0, (2 * self.patience).min(Trials::MOST));
+        }
+        due
+    }
+}
+
 /// Speculation of one text.
 #[derive(Clone, Debug)]
 pub(crate) struct Speculator {
     costs: Costs,
     guesses: Guesses,
     always: Option<usize>,
-    /// Time in seconds that a guess of a model takes.
-    each: f64,
-    /// Tokens since the last guess of a model, and those after which there is one again.
-    idle: u32,
-    patience: u32,
+    /// Time that a guess of a model takes.
+    each: Mean,
+    trials: Trials,
     pub(crate) stats: SpeculationStats,
 }
 
@@ -206,9 +237,8 @@ impl Speculator {
             costs: Costs::new(),
             guesses: Guesses::new(),
             always,
-            each: 0.0,
-            idle: 0,
-            patience: PATIENCE,
+            each: Mean::default(),
+            trials: Trials::new(),
             stats: SpeculationStats::default(),
         })
     }
@@ -232,23 +262,16 @@ impl Speculator {
         if let Some(n) = self.always {
             return n.min(room);
         }
-        let n = self.costs.worth((pending, 1), self.guesses.chances(room), self.each);
-        self.idle = if n == 0 { self.idle + 1 } else { 0 };
-        if n == 0 && self.idle >= self.patience {
-            (self.idle, self.patience) = (0, (2 * self.patience).min(MOST_PATIENCE));
-            return 1.min(room);
-        }
-        if n > 0 {
-            self.patience = PATIENCE;
-        }
-        n
+        let each = self.each.get().unwrap_or(0.0);
+        let n = self.costs.worth((pending, 1), self.guesses.chances(room), each);
+        let trial = self.trials.is_due(n) && room > 0;
+        if trial { 1 } else { n }
     }
 
     /// Takes the guesses of another model, which took so long.
     pub(crate) fn answer(&mut self, guesses: &[u32], took: Duration) -> &[u32] {
         if !guesses.is_empty() {
-            let each = took.as_secs_f64() / guesses.len() as f64;
-            self.each = if self.each == 0.0 { each } else { 0.75 * self.each + 0.25 * each };
+            self.each.add(took.as_secs_f64() / guesses.len() as f64);
         }
         self.stats.guessed += guesses.len() as u64;
         self.guesses.put(guesses);
