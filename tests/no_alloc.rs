@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::{data, golden};
 use teff::runtime::engine::{Constraint, ConstraintError, Engine, EngineOptions, Event, Request};
-use teff::{Generate, KvFormat, LogitsFor, Model, Sampling, SessionOptions};
+use teff::{Generate, KvFormat, LogitsFor, Model, Sampling, SessionOptions, Speculation};
 
 struct Counting;
 
@@ -73,7 +73,10 @@ impl Constraint for EverySecond {
 fn main() {
     predicted_is_used_and_tokens_take_nothing();
     println!("test predicted_is_used_and_tokens_take_nothing ... ok");
-    an_engine_s_tokens_take_nothing();
+    for speculation in [Speculation::Off, Speculation::NgramAlways(5), Speculation::DraftAlways(2)]
+    {
+        an_engine_s_tokens_take_nothing(speculation);
+    }
     println!("test an_engine_s_tokens_take_nothing ... ok");
 }
 
@@ -156,11 +159,22 @@ fn predicted_is_used_and_tokens_take_nothing() {
             let n = calls(|| while g.next_piece().unwrap().is_some() {});
             assert_eq!(n, 0, "{file}: allocations while generating text with a hook");
         }
+        // Nor do guesses: here of the text itself, and of the same model.
+        let how = Generate::default().with_max_tokens(60).with_ignore_eos(true).with_logprobs(2);
+        for speculation in [Speculation::NgramAlways(5), Speculation::DraftAlways(3)] {
+            let options = SessionOptions::default().with_speculation(speculation);
+            let mut s = model.session_builder(&options).draft(&model).build().unwrap();
+            let mut g = s.generate("the the the the", &how).unwrap();
+            g.next_piece().unwrap();
+            let n = calls(|| while g.next_piece().unwrap().is_some() {});
+            assert_eq!(n, 0, "{file}: allocations while generating text with {speculation:?}");
+            assert!(s.speculation_stats().guessed > 0, "{file}: {speculation:?}");
+        }
     }
 }
 
 /// Of an engine with sixteen sequences, its threads allocate nothing for a token.
-fn an_engine_s_tokens_take_nothing() {
+fn an_engine_s_tokens_take_nothing(speculation: Speculation) {
     let path = data("../../../examples/gpt2/model.gguf");
     let model = std::sync::Arc::new(Model::open(path).unwrap());
     let options = EngineOptions::default()
@@ -168,8 +182,9 @@ fn an_engine_s_tokens_take_nothing() {
         .with_sequences(16)
         .with_threads(2)
         .with_oversubscribe(true)
-        .with_cache(64 << 20);
-    let engine = Engine::builder(&model).options(options).build().unwrap();
+        .with_cache(64 << 20)
+        .with_speculation(speculation);
+    let engine = Engine::builder(&model).options(options).draft(&model).build().unwrap();
     // Sampling, penalties, log probabilities, stop strings and biases; and a constraint.
     let generate = |seed| {
         Generate::default()
@@ -202,7 +217,9 @@ fn an_engine_s_tokens_take_nothing() {
     // Most are far from their ends: pages are taken and fill, and nobody reads.
     until(16 * 40);
     let n = calls(|| until(16 * 120));
-    assert_eq!(n, 0, "allocations while an engine computes tokens");
+    assert_eq!(n, 0, "allocations while an engine computes tokens, {speculation:?}");
+    let guessed = engine.stats().guessed_tokens > 0;
+    assert_eq!(guessed, speculation != Speculation::Off);
     for stream in streams {
         let ended = stream.into_iter().last();
         assert!(matches!(ended, Some(Event::Finished { .. })), "{ended:?}");

@@ -178,7 +178,14 @@ prop_compose! {
 
 fn any_speculation() -> impl Strategy<Value = Speculation> {
     let always = (1u8..16).prop_map(Speculation::NgramAlways);
-    prop_oneof![2 => Just(Speculation::Off), 1 => Just(Speculation::Ngram), 2 => always]
+    let draft = (1u8..6).prop_map(Speculation::DraftAlways);
+    prop_oneof![
+        3 => Just(Speculation::Off),
+        1 => Just(Speculation::Ngram),
+        2 => always,
+        1 => Just(Speculation::Draft),
+        1 => draft,
+    ]
 }
 
 fn prompt(ask: &Ask, vocab: u32, salt: usize) -> Vec<u32> {
@@ -229,11 +236,11 @@ proptest! {
             .with_pause(Duration::from_millis(pause))
             .with_speculation(speculation);
         // Often too few pages for all sequences, so that some are pushed out.
-        let one = Engine::builder(&model).options(options.with_cache(1 << 30)).memory_requirements();
-        let one = one.unwrap();
+        let builder = |options| Engine::builder(&model).options(options).draft(&model);
+        let one = builder(options.with_cache(1 << 30)).memory_requirements().unwrap();
         let unit = (one.page_bytes + one.checkpoint_bytes) / one.pages;
         let options = options.with_cache((unit + 64) * pages + one.checkpoint_bytes / one.checkpoints.max(1));
-        let engine = Engine::builder(&model).options(options).build().unwrap();
+        let engine = builder(options).build().unwrap();
         let vocab = model.spec().vocab;
         for _ in 0..=usize::from(twice) {
             let streams: Vec<_> = asks.iter().enumerate().map(|(i, ask)| {
@@ -305,6 +312,66 @@ fn guesses_of_several_texts_are_right_and_wrong() {
         assert_eq!(stats.generated_tokens, 360);
     }
     assert!(right > 100 && right < guessed, "{right} of {guessed}");
+}
+
+/// A model guesses for itself: its guesses are right for as long as texts are greedy.
+#[test]
+fn another_model_guesses_for_several_texts() {
+    for name in MODELS {
+        let model = model(name);
+        let options = EngineOptions::default().with_context(320).with_cache(64 << 20);
+        let options = options.with_threads(2).with_oversubscribe(true).with_sequences(4);
+        let (mut right, mut guessed) = (0, 0);
+        for speculation in [Speculation::DraftAlways(3), Speculation::Draft] {
+            let options = options.with_speculation(speculation);
+            let engine = Engine::builder(&model).options(options).draft(&model).build().unwrap();
+            // One of them has more to catch up with than a step has room for.
+            let prompts =
+                [9, 200, 30].map(|len| (0..len).map(|i| 3 + i % 50).collect::<Vec<u32>>());
+            let how = Generate::default().with_sampling(Sampling::greedy()).with_ignore_eos(true);
+            for how in [how.clone(), how.with_sampling(Sampling::default())] {
+                let how = how.with_max_tokens(40).with_logprobs(1);
+                let ask = |prompt: &Vec<u32>| Request::new(prompt.clone(), how.clone());
+                let streams = prompts.each_ref().map(|p| engine.submit(ask(p)).unwrap());
+                for (prompt, stream) in prompts.iter().zip(streams) {
+                    let got = read(stream, 1);
+                    let want = alone(&model, 320, KvFormat::F32, prompt, &how);
+                    assert_eq!(got, [want], "{name} {speculation:?}");
+                }
+                let stats = settled(&engine);
+                if how.sampling == Sampling::greedy() {
+                    // But for those behind the ends of texts.
+                    assert!(
+                        stats.guessed_tokens <= stats.right_guesses + 3 * 3,
+                        "{name}: {stats:?}"
+                    );
+                }
+                (right, guessed) = (right + stats.right_guesses, guessed + stats.guessed_tokens);
+            }
+        }
+        assert!(right > 60 && right < guessed, "{name}: {right} of {guessed}");
+    }
+}
+
+#[test]
+fn engines_refuse_drafts_by_name_and_count_their_memory() {
+    let (model, other) = (model(MODELS[0]), self::model(MODELS[1]));
+    let options = EngineOptions::default().with_context(128).with_cache(8 << 20);
+    let with = |options| Engine::builder(&model).options(options);
+    let guessing = options.with_speculation(Speculation::Draft);
+    let e = with(guessing).build().unwrap_err().to_string();
+    assert!(e.contains("the model that is to guess: none was given"), "{e}");
+    let e = with(guessing).draft(&other).build().unwrap_err().to_string();
+    assert!(e.contains("the model that is to guess: it has"), "{e}");
+    // A draft that isn't asked for takes nothing.
+    let plain = with(options).draft(&other).memory_requirements().unwrap();
+    assert_eq!(plain.draft, 0);
+    let needed = with(guessing).draft(&model).memory_requirements().unwrap();
+    assert!(needed.draft > 0 && needed.total() >= plain.total() + needed.draft);
+    let at_most = |memory| with(guessing.with_memory(memory)).draft(&model).build();
+    assert!(at_most(needed.total()).is_ok());
+    let e = at_most(needed.total() - 1).unwrap_err();
+    assert!(e.to_string().contains(&needed.total().to_string()), "{e}");
 }
 
 #[test]

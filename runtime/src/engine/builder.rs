@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use teff_graph::{List, Memory, Options, Outputs, Plan, Runner, Solo, Tensor};
 
+use super::draft::DraftPlan;
 use super::inbox::Inbox;
 use super::pace::Pace;
 use super::pages::Pages;
@@ -20,6 +21,7 @@ use crate::session::checkpoint::largest;
 use crate::session::model_ref::ModelRef;
 use crate::session::shared_crew::SessionCrew;
 use crate::session::{SessionError, StopHandle, default_backend};
+use crate::speculation::{Guesses, Speculation};
 
 /// Rows of logits of a step beyond one for each sequence, for log probabilities of prompts.
 const MORE_ROWS: usize = 32;
@@ -47,6 +49,8 @@ pub struct EngineMemoryRequirements {
     pub tables: usize,
     /// Samplers of the sequences, with default parameters and a copy of the logits each.
     pub samplers: usize,
+    /// All of the model that guesses but its weights, if there is one: arena, sequences and tables.
+    pub draft: usize,
     /// Positions of a sequence.
     pub context: usize,
     /// Number of threads.
@@ -63,7 +67,7 @@ impl EngineMemoryRequirements {
 
     /// What doesn't depend on the cache's size, but for the tables of pages.
     fn fixed(&self) -> usize {
-        let parts = [self.sequences, self.tables, self.samplers];
+        let parts = [self.sequences, self.tables, self.samplers, self.draft];
         parts.into_iter().fold(self.arena, usize::saturating_add)
     }
 }
@@ -91,11 +95,13 @@ impl EngineMemoryRequirements {
 pub struct EngineBuilder {
     model: Arc<Model>,
     options: EngineOptions,
+    draft: Option<Arc<Model>>,
 }
 
 /// Decisions about an engine, made before its memory is allocated.
 struct EnginePlan {
     plan: Plan<'static>,
+    draft: Option<DraftPlan>,
     backend: SessionBackend<'static>,
     needed: EngineMemoryRequirements,
 }
@@ -145,13 +151,21 @@ fn touch(tensors: &[Tensor<'_>]) {
 
 impl EngineBuilder {
     pub(super) fn new(model: &Arc<Model>) -> EngineBuilder {
-        EngineBuilder { model: Arc::clone(model), options: EngineOptions::default() }
+        EngineBuilder { model: Arc::clone(model), options: EngineOptions::default(), draft: None }
     }
 
     /// Sets all options.
     #[must_use]
     pub fn options(self, options: EngineOptions) -> Self {
         EngineBuilder { options, ..self }
+    }
+
+    /// Sets the smaller model that guesses, if [`EngineOptions::speculation`] asks for one. It must have the
+    /// same tokens. Each sequence has a cache of its own for it, as long as the engine's context or as
+    /// its own, which [`EngineOptions::memory`] limits together with everything else.
+    #[must_use]
+    pub fn draft(self, draft: &Arc<Model>) -> Self {
+        EngineBuilder { draft: Some(Arc::clone(draft)), ..self }
     }
 
     /// Computes the bytes that the engine will take, from the model's header alone.
@@ -167,7 +181,7 @@ impl EngineBuilder {
     /// # Errors
     /// [`EngineError`]; nothing is kept in that case.
     pub fn build(self) -> Result<Engine, EngineError> {
-        let EnginePlan { plan, backend, needed } = self.plan()?;
+        let EnginePlan { plan, draft, backend, needed } = self.plan()?;
         let (threads, sequences) = (needed.threads, self.options.sequences);
         let crew: Box<dyn Crew + Send> = match threads {
             1 => Box::new(Solo),
@@ -202,6 +216,10 @@ impl EngineBuilder {
         // gives them out.
         table.extend(unsafe { model.tensors() });
         touch(&table);
+        let draft = match (draft, &self.draft) {
+            (Some(plan), Some(draft)) => Some(plan.build(draft)?),
+            _ => None,
+        };
         let kv = plan.options.kv;
         let batch = plan.options.batch;
         let snapshot = self.options;
@@ -220,6 +238,7 @@ impl EngineBuilder {
             checkpoints,
             pace: Pace::new(self.options.pause, batch, sequences),
             speculation: self.options.speculation,
+            draft,
         });
         Engine::start(scheduler, (self.model, snapshot, kv), needed, (inbox, stop), counters)
     }
@@ -233,10 +252,6 @@ impl EngineBuilder {
         at_least("the number of sequences", options.sequences, 1 << 12)?;
         at_least("the batch", options.batch, 1 << 20)?;
         at_least("the queue", options.queue, 1 << 24)?;
-        if options.speculation.needs_draft() {
-            let allowed = "off or by n-grams: an engine has no second model".into();
-            return Err(EngineError::Option { name: "the speculation", allowed });
-        }
         if options.batch < options.sequences {
             let allowed = format!(
                 "at least the number of sequences, {}, not {}",
@@ -262,6 +277,8 @@ impl EngineBuilder {
         let each = (most_context / 4).max(most_context.min(LEAST_WISHED));
         let wished = pages_of(most_context).max(options.sequences * pages_of(each) + 1);
         let mut needed = self.fixed(&backend, threads, most_context.min(longest))?;
+        let draft = self.draft_plan(&backend, threads, most_context.min(longest))?;
+        needed.draft = draft.as_ref().map_or(0, |draft| draft.bytes);
         let cache = match (options.cache, options.memory) {
             (Some(cache), _) => cache,
             (None, Some(memory)) => {
@@ -286,6 +303,8 @@ impl EngineBuilder {
             return Err(EngineError::Cache { needed, got: cache });
         }
         let plan = self.build_plan(context, pages, &backend)?;
+        let draft = self.draft_plan(&backend, threads, context)?;
+        needed.draft = draft.as_ref().map_or(0, |draft| draft.bytes);
         needed.context = context;
         needed.pages = pages;
         needed.checkpoints = checkpoints;
@@ -296,14 +315,30 @@ impl EngineBuilder {
         needed.sequences = memory.state.saturating_mul(options.sequences);
         needed.tables = table_bytes(&plan)
             .saturating_add(Pages::table_bytes(pages, checkpoints))
-            .saturating_add(options.sequences * (context + pages_of(context)) * size_of::<u32>());
+            .saturating_add(options.sequences * (context + pages_of(context)) * size_of::<u32>())
+            .saturating_add(self.guesses_bytes());
         match options.memory {
             Some(budget) if needed.total() > budget => {
                 let needed = needed.total();
                 Err(SessionError::Budget { needed, budget }.into())
             }
-            _ => Ok(EnginePlan { plan, backend, needed }),
+            _ => Ok(EnginePlan { plan, draft, backend, needed }),
         }
+    }
+
+    /// Plan of the model that guesses, if the options ask for one.
+    fn draft_plan(
+        &self,
+        backend: &SessionBackend<'static>,
+        threads: usize,
+        context: usize,
+    ) -> Result<Option<DraftPlan>, EngineError> {
+        if !self.options.speculation.needs_draft() {
+            return Ok(None);
+        }
+        let none = || SessionError::Draft("none was given".into());
+        let models = (&*self.model, &**self.draft.as_ref().ok_or_else(none)?);
+        DraftPlan::new(models, &self.options, *backend, (threads, context)).map(Some)
     }
 
     fn build_plan(
@@ -325,6 +360,14 @@ impl EngineBuilder {
         let format = |id| model.format(id);
         let plan = Plan::build(model.spec(), &format, &plan_options, backend);
         plan.map_err(|e| EngineError::Session(SessionError::Plan(e)))
+    }
+
+    /// Bytes of the guesses of all sequences.
+    fn guesses_bytes(&self) -> usize {
+        match self.options.speculation {
+            Speculation::Off => 0,
+            _ => self.options.sequences * Guesses::BYTES,
+        }
     }
 
     /// Sizes of pages and checkpoints.
@@ -360,8 +403,11 @@ impl EngineBuilder {
             page_bytes: 0,
             checkpoints: 0,
             checkpoint_bytes: 0,
-            tables: table_bytes(&plan) + sequences * (context + context / PAGE + 1) * 4,
+            tables: table_bytes(&plan)
+                + sequences * (context + context / PAGE + 1) * 4
+                + self.guesses_bytes(),
             samplers: sequences.saturating_mul(sampler),
+            draft: 0,
             context,
             threads,
         })

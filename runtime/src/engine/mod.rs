@@ -26,6 +26,7 @@ use crate::session::{SessionError, StopHandle, snapshot};
 mod builder;
 mod channel;
 mod constraint;
+mod draft;
 mod error;
 mod inbox;
 mod masks;

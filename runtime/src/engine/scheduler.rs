@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use teff_graph::{LogitsFor, Runner, Segment, SequenceId};
 
+use super::draft::Draft;
 use super::inbox::Inbox;
 use super::masks::Masks;
 use super::pace::{MOST_PATIENCE, Pace};
@@ -52,12 +53,12 @@ const UNSENT_PATIENCE: Duration = Duration::from_millis(10);
 
 /// Part of a step: tokens of one running task.
 #[derive(Clone, Copy)]
-struct Cut {
-    task: usize,
+pub(super) struct Cut {
+    pub(super) task: usize,
     n: usize,
     logits: LogitsFor,
     /// Guesses behind them.
-    guesses: usize,
+    pub(super) guesses: usize,
 }
 
 /// Row of logits from which a task's next token is chosen.
@@ -115,12 +116,13 @@ pub(super) struct Parts {
     pub(super) checkpoints: Vec<Vec<u8>>,
     pub(super) pace: Pace,
     pub(super) speculation: Speculation,
+    pub(super) draft: Option<Draft>,
 }
 
 impl Scheduler {
     pub(super) fn new(parts: Parts) -> Scheduler {
         let Parts { runner, model, crew, stop, inbox, counters, pages, checkpoints, .. } = parts;
-        let (pace, speculation) = (parts.pace, Speculating::new(parts.speculation));
+        let (pace, speculation) = (parts.pace, Speculating::new(parts.speculation, parts.draft));
         let sequences = runner.sequences();
         let room = |n| Vec::with_capacity(n);
         Scheduler {
@@ -877,7 +879,7 @@ fn next_checkpoint(task: &Task) -> usize {
 }
 
 /// An empty vector in the same memory, for segments of another lifetime.
-fn reuse<'a>(mut segments: Vec<Segment<'_>>) -> Vec<Segment<'a>> {
+pub(super) fn reuse<'a>(mut segments: Vec<Segment<'_>>) -> Vec<Segment<'a>> {
     segments.clear();
     let none = |_| Segment::new(&[], LogitsFor::None);
     segments.into_iter().map(none).collect()

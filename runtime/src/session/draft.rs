@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::speculation::{MOST_GUESSES, Speculator, Timer};
 
 /// Checks that two models have the same tokens.
-pub(super) fn check(model: &Model, draft: &Model) -> Result<(), SessionError> {
+pub(crate) fn check(model: &Model, draft: &Model) -> Result<(), SessionError> {
     let (vocab, drafts) = (model.spec().vocab, draft.spec().vocab);
     if vocab != drafts {
         return Err(SessionError::Draft(format!("it has {drafts} tokens, and the model {vocab}")));

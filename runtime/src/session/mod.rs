@@ -15,7 +15,7 @@ pub(crate) mod builder;
 pub(crate) mod checkpoint;
 pub(crate) mod continuation;
 mod default_backend;
-mod draft;
+pub(crate) mod draft;
 mod error;
 mod generate;
 pub(crate) mod masked;

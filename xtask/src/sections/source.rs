@@ -9,7 +9,7 @@ use crate::job::Job;
 use crate::toolchain::Toolchain::Stable;
 
 /// The files and folders that may have `unsafe`.
-const UNSAFE: [&str; 14] = [
+const UNSAFE: [&str; 15] = [
     "kernels/src/",                     // vector code, and the marks of plain bytes
     "graph/src/exec/",                  // the arena
     "graph/src/ops/",                   // their shares of it
@@ -21,6 +21,7 @@ const UNSAFE: [&str; 14] = [
     "runtime/src/session/model_ref.rs", // a session that owns its model
     "runtime/src/session/builder.rs",   // and its table of tensors
     "runtime/src/engine/builder.rs",    // the same of an engine
+    "runtime/src/engine/draft.rs",      // and of the model that guesses
     "runtime/src/capi/",                // pointers of C
     "src/cmd/alloc_count.rs",           // a heap that counts
     "src/cmd/interrupt.rs",             // Ctrl-C: std has no signals

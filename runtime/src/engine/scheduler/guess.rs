@@ -1,9 +1,13 @@
 //! Guesses in a step, and the way back from those that were wrong.
 
+use std::time::Instant;
+
 use super::super::PAGE;
-use super::{LogitsFor, Row, Scheduler};
+use super::super::draft::Draft;
+use super::{Cut, LogitsFor, Row, Scheduler};
+use crate::mean::Mean;
 use crate::speculation::costs::Costs;
-use crate::speculation::{MOST_GUESSES, Speculation};
+use crate::speculation::{MOST_GUESSES, OF_DRAFT, Speculation, Trials};
 
 /// Answers and guesses of a step, at most.
 const MOST: usize = 64;
@@ -12,16 +16,23 @@ const MOST: usize = 64;
 pub(super) struct Speculating {
     always: Option<usize>,
     pub(super) costs: Costs,
+    draft: Option<Draft>,
+    /// Time that a guess of the draft model takes.
+    each: Mean,
+    trials: Trials,
     /// The step's guesses from the most to the least likely: cuts that they belong to.
     picked: Vec<usize>,
     chances: Vec<f32>,
 }
 
 impl Speculating {
-    pub(super) fn new(speculation: Speculation) -> Option<Speculating> {
+    pub(super) fn new(speculation: Speculation, draft: Option<Draft>) -> Option<Speculating> {
         (speculation != Speculation::Off).then(|| Speculating {
             always: speculation.always(),
             costs: Costs::new(),
+            draft,
+            each: Mean::default(),
+            trials: Trials::new(),
             picked: Vec::with_capacity(MOST),
             chances: Vec::with_capacity(MOST),
         })
@@ -30,7 +41,7 @@ impl Speculating {
 
 impl Scheduler {
     /// Adds guesses to a step of `answers` answers, if there is nothing else (`alone`). Returns their
-    /// number. Where there are none, texts still learn how good theirs would have been.
+    /// number. Where there are none, texts still learn how good those of their own would have been.
     pub(super) fn guess(&mut self, answers: usize, alone: bool) -> usize {
         let Some(speculation) = &mut self.speculation else { return 0 };
         let options = self.runner.plan().options;
@@ -38,21 +49,29 @@ impl Scheduler {
         let room = if alone { rows.saturating_sub(answers) } else { 0 };
         for cut in &self.cuts {
             let task = &mut self.running[cut.task];
-            if let Some(guesses) = &mut task.guesses {
-                guesses.look_up(&task.tokens);
+            match (&mut task.guesses, &speculation.draft) {
+                (Some(guesses), None) => guesses.look_up(&task.tokens),
+                (Some(guesses), Some(_)) => guesses.begin(OF_DRAFT),
+                (None, _) => {}
             }
         }
         // The chance of each text's next guess, if all before it are right.
-        let (running, cuts) = (&self.running, &mut self.cuts);
+        let (running, cuts) = (&mut self.running, &mut self.cuts);
         let most = speculation.always.unwrap_or(MOST_GUESSES);
-        let next = |cut: &super::Cut, chance: f32| {
+        let drafts = speculation.draft.as_ref().map(Draft::context);
+        let next = |cut: &Cut, chance: f32| {
             let task = &running[cut.task];
             let guesses = task.guesses.as_ref()?;
             // In memory that the text has: its pages, and room for its tokens.
             let end = task.tokens.len() + cut.guesses + 1;
             let fits = end <= options.context.min(task.pages.len() * PAGE);
             let fits = fits && end <= task.tokens.capacity();
-            let more = fits && cut.guesses < guesses.len().min(most);
+            let there = match drafts {
+                // The last guess is not computed by the model that made it.
+                Some(context) => (context + 1).saturating_sub(task.tokens.len()),
+                None => guesses.len(),
+            };
+            let more = fits && cut.guesses < there.min(most);
             more.then(|| chance * guesses.chance(cut.guesses))
         };
         speculation.picked.clear();
@@ -69,21 +88,31 @@ impl Scheduler {
             speculation.picked.push(i);
             speculation.chances.push(chance);
         }
-        let n = match speculation.always {
-            Some(_) => speculation.picked.len(),
-            None => {
-                let chances = speculation.chances.iter().copied();
-                speculation.costs.worth((answers, answers), chances, 0.0)
+        let mut n = speculation.picked.len();
+        if speculation.always.is_none() && n > 0 {
+            let chances = speculation.chances.iter().copied();
+            let each = speculation.each.get().unwrap_or(0.0);
+            n = speculation.costs.worth((answers, answers), chances, each);
+            if drafts.is_some() && speculation.trials.is_due(n) {
+                n = 1;
             }
-        };
+        }
         for &i in &speculation.picked[n..] {
             cuts[i].guesses -= 1;
+        }
+        if let Some(draft) = speculation.draft.as_mut().filter(|_| n > 0) {
+            let began = Instant::now();
+            let usual = draft.guess(running, cuts, &mut self.crew, &self.stop);
+            n = cuts.iter().map(|cut| cut.guesses).sum();
+            if usual && n > 0 {
+                speculation.each.add(began.elapsed().as_secs_f64() / n as f64);
+            }
         }
         for cut in cuts {
             if cut.guesses > 0 {
                 cut.logits = LogitsFor::All;
             }
-            if let Some(guesses) = &mut self.running[cut.task].guesses {
+            if let Some(guesses) = &mut running[cut.task].guesses {
                 guesses.keep(cut.guesses);
             }
         }
