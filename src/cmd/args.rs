@@ -28,6 +28,11 @@ pub(crate) fn option(long: &'static str, value: &'static str, help: &str) -> Arg
         .allow_hyphen_values(true)
 }
 
+/// An option whose value is the path of a file, which shells complete.
+pub(crate) fn file_option(long: &'static str, value: &'static str, help: &str) -> Arg {
+    option(long, value, help).value_hint(clap::ValueHint::FilePath)
+}
+
 /// An option without a value.
 pub(crate) fn switch(long: &'static str, help: &str) -> Arg {
     Arg::new(long).long(long).help(wrapped(help, HELP_WIDTH)).action(ArgAction::SetTrue)

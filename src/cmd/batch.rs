@@ -30,7 +30,7 @@ use teff::{
     StepError,
 };
 
-use super::args::{Args, bytes, option, switch};
+use super::args::{Args, bytes, file_option, option, switch};
 use super::common::{CommonArgs, generate};
 use super::json::{Object, string};
 use super::machine::{Progress, counted, ms, peak_bytes, per_second};
@@ -98,8 +98,7 @@ pub(super) fn options(command: clap::Command) -> clap::Command {
     let command = command
         .next_help_heading("Batch")
         .arg(
-            option("out", "FILE", "answer each line of the file of -f by a line of this one")
-                .value_hint(clap::ValueHint::FilePath),
+            file_option("out", "FILE", "answer each line of the file of -f by a line of this one"),
         )
         .arg(option("parallel", "N", "texts at a time (default 16); also -np"))
         .arg(option(
@@ -246,7 +245,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let _progress = Progress::show("reading the answers that are there");
         answers.keep(&mut lines, digest)?;
     }
-    let engine = engine(&model, &options, &session)?;
+    let draft = options.common.open_draft()?.map(Arc::new);
+    let engine = engine((&model, draft.as_ref()), &options, &session)?;
     answers.start()?;
     interrupt::listen(None);
     let mut batch = Batch {
@@ -292,7 +292,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 /// The engine that computes the texts.
 fn engine(
-    model: &Arc<Model>,
+    (model, draft): (&Arc<Model>, Option<&Arc<Model>>),
     options: &Options,
     session: &SessionOptions,
 ) -> Result<Engine, Failure> {
@@ -305,7 +305,12 @@ fn engine(
         .with_oversubscribe(session.oversubscribe);
     (o.context, o.backend, o.threads) = (session.context, session.backend, session.threads);
     (o.memory, o.cache) = (options.memory, options.cache);
-    Engine::builder(model).options(o).build().map_err(|e| {
+    let builder = Engine::builder(model).options(o);
+    let builder = match draft {
+        Some(draft) => builder.draft(draft),
+        None => builder,
+    };
+    builder.build().map_err(|e| {
         Failure::Run(match e {
             EngineError::Cache { needed, got } => format!(
                 "the cache of {got} bytes has no room for one text of the context, which needs \

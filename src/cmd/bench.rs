@@ -10,10 +10,12 @@ use teff::{Format, KvFormat, LogitsFor, Model, Session, SessionOptions};
 
 use super::alloc_count::allocations;
 use super::args::{Args, option, switch};
-use super::common::{CommonArgs, THREADS, model_argument, model_options, oversubscribe};
+use super::common::{
+    CommonArgs, THREADS, model_argument, model_options, oversubscribe, speculate_option,
+};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human, ms_since, peak_bytes, reset_peak};
-use super::{Command, Failure, bench_sequences, print, roofline};
+use super::{Command, Failure, bench_sequences, bench_speculation, print, roofline};
 
 pub(crate) const COMMAND: Command = Command {
     name: "bench",
@@ -21,6 +23,7 @@ pub(crate) const COMMAND: Command = Command {
     usage: &[
         "bench MODEL [-p 512] [-n 128] [-r 5] [--threads 1,2] [OPTIONS]",
         "bench MODEL --sequences 1,8,16 [-p 64] [-n 32] [-r 5] [--threads 1,2] [OPTIONS]",
+        "bench MODEL --speculate ngram|DRAFT [-p 64] [-n 160] [-r 5] [--threads 1,2] [OPTIONS]",
         "bench --roofline [MODEL] [--size MB] [--formats Q4_0,Q8_0] [--threads 1,2] [OPTIONS]",
     ],
     details: "\
@@ -36,6 +39,10 @@ over all decode runs. Peak memory is that of the process, including mapped weigh
 With --sequences: so many texts at once, each with a prompt of its own. Prefill is the tokens of all \
 prompts in the time until every text has its first token; decode is the tokens from then on until \
 all have ended. Both are of all texts together.
+
+With --speculate: the speed of three texts with guesses and without, in turns: the model's own likeliest \
+text after a random prompt; a text that is made to repeat the same 40 tokens (copy); and one that is made \
+of random tokens (new), in which no guess is right. The time of the prompt is not counted.
 
 With --roofline: the machine's limits, measured in the same run, and how close Teff comes to them. \
 Limits: reading memory too large for the caches, in 1 to 8 streams, with and without software \
@@ -85,6 +92,7 @@ fn args(command: clap::Command) -> clap::Command {
             "1,8",
             "measure an engine with so many sequences at a time (-p 64 -n 32 unless given)",
         ))
+        .arg(speculate_option())
         .arg(oversubscribe())
         .arg(switch("json", "print rows as a JSON array"));
     model_options(command, &["backend", "kv", "weights"])
@@ -129,8 +137,17 @@ fn run(args: &Args) -> Result<(), Failure> {
         *threads = allowed_threads(*threads, common.oversubscribe).0;
     }
     if let Some(sequences) = args.counts("sequences", 1..=256)? {
+        if common.speculates() {
+            return Err(Failure::Usage("--speculate and --sequences are measured apart".into()));
+        }
         let lengths = (prefill, decode);
         return bench_sequences::run(&common, lengths, (&threads, &sequences), runs, json);
+    }
+    if common.speculates() {
+        if roof.wanted {
+            return Err(Failure::Usage("--speculate and --roofline are measured apart".into()));
+        }
+        return bench_speculation::run(&common, (prefill, decode), &threads, runs, json);
     }
     let plan = Bench { common, prefill, decode, runs };
     if roof.wanted {

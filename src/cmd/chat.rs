@@ -9,7 +9,7 @@ use teff::runtime::chat::{Chat, ChatError, Message};
 use teff::runtime::template::TemplateErrorKind;
 use teff::{Finish, Generate, Model, SessionError, StepError};
 
-use super::args::{Args, option, positional, switch};
+use super::args::{Args, file_option, option, positional, switch};
 use super::common::{
     CommonArgs, escape_option, generate, length_options, model_argument, model_options,
     positional_text, sampling_options, text_option,
@@ -46,11 +46,7 @@ fn args(command: clap::Command) -> clap::Command {
         .arg(positional("TEXT", "the first message"))
         .next_help_heading("Conversation")
         .arg(option("prompt", "TEXT", "the first message").short('p'))
-        .arg(
-            option("file", "FILE", "a file with the first message, in UTF-8")
-                .short('f')
-                .value_hint(clap::ValueHint::FilePath),
-        )
+        .arg(file_option("file", "FILE", "a file with the first message, in UTF-8").short('f'))
         .arg(
             option("system", "TEXT", "the system message; also -sys")
                 .visible_alias("system-prompt"),

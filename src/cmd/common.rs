@@ -155,13 +155,19 @@ pub(crate) fn sampling_options(command: clap::Command) -> clap::Command {
         ))
         .arg(option("seed", "S", "seed of the random numbers (default 0)").short('s'))
         .arg(switch("greedy", "always the most likely token, like --temperature 0"))
-        .arg(option(
-            "speculate",
-            "HOW",
-            "guess the next tokens and compute them together, where that pays; the text is the same: \
-             ngram (as the text went on where its last words stood before), the path of a smaller \
-             model of the same vocabulary, or off (the default); ngram:8 always makes 8 guesses",
-        ))
+        .arg(speculate_option())
+}
+
+/// The option of speculation.
+pub(crate) fn speculate_option() -> clap::Arg {
+    option(
+        "speculate",
+        "HOW",
+        "guess the next tokens and compute them together, where that pays; the text is the same: \
+         ngram (as the text went on where its last words stood before), the path of a smaller \
+         model of the same vocabulary, or off (the default); ngram:8 always makes 8 guesses",
+    )
+    .alias("model-draft")
 }
 
 /// Adds the options that end a text; `limit` explains `-n`.
@@ -353,6 +359,11 @@ impl CommonArgs {
             print_warnings(tokenizer.warnings());
         }
         Ok(model)
+    }
+
+    /// True if texts are to have guesses.
+    pub(crate) fn speculates(&self) -> bool {
+        self.speculation != Speculation::Off
     }
 
     /// Opens the smaller model that guesses, if there is one.

@@ -83,20 +83,28 @@ pub(crate) fn read(
     Ok(options)
 }
 
-/// The builder of an engine with these options. Without `--memory` and `--cache`, the engine takes at
+/// The builder of an engine with these options, and a model that guesses. Without `--memory` and `--cache`, the engine takes at
 /// most half of the memory that the system has available.
 pub(crate) fn builder(
     model: &Arc<Model>,
+    draft: Option<&Arc<Model>>,
     options: EngineOptions,
 ) -> Result<EngineBuilder, EngineError> {
-    let builder = Engine::builder(model).options(options);
+    let with = |options| {
+        let builder = Engine::builder(model).options(options);
+        match draft {
+            Some(draft) => builder.draft(draft),
+            None => builder,
+        }
+    };
+    let builder = with(options);
     if options.memory.is_some() || options.cache.is_some() {
         return Ok(builder);
     }
     let half = available_memory().and_then(|bytes| usize::try_from(bytes / 2).ok());
     match half {
         Some(half) if builder.memory_requirements()?.total() > half => {
-            Ok(Engine::builder(model).options(options.with_memory(half)))
+            Ok(with(options.with_memory(half)))
         }
         _ => Ok(builder),
     }
@@ -158,6 +166,7 @@ fn size_text(tenths: u128, unit: &str) -> String {
 pub(crate) struct ServerMemory {
     engine: EngineMemoryRequirements,
     program: u64,
+    /// Weights and tokenizers of the model and of the one that guesses.
     weights: u64,
     tokenizer: usize,
     grammars: usize,
@@ -175,11 +184,16 @@ fn program_bytes() -> u64 {
 }
 
 impl ServerMemory {
-    /// Those of a model with these options.
-    pub(crate) fn new(model: &Arc<Model>, options: EngineOptions) -> Result<Self, EngineError> {
-        let engine = builder(model, options)?.memory_requirements()?;
-        let tokenizer = model.tokenizer().map_or(0, |tokenizer| tokenizer.memory());
-        let weights = model.weight_bytes() - model.lookup_bytes();
+    /// Those of a model with these options, and of one that guesses.
+    pub(crate) fn new(
+        model: &Arc<Model>,
+        draft: Option<&Arc<Model>>,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let engine = builder(model, draft, options)?.memory_requirements()?;
+        let both = || [Some(model), draft].into_iter().flatten();
+        let tokenizer = both().map(|m| m.tokenizer().map_or(0, |t| t.memory())).sum();
+        let weights = both().map(|m| m.weight_bytes() - m.lookup_bytes()).sum();
         let grammars = GRAMMAR_TOKEN * model.spec().vocab as usize;
         Ok(ServerMemory { engine, program: program_bytes(), weights, tokenizer, grammars })
     }
@@ -209,6 +223,7 @@ impl ServerMemory {
             .count("arena_bytes", Some(e.arena))
             .count("table_bytes", Some(e.tables))
             .count("sampler_bytes", Some(e.samplers))
+            .count("draft_bytes", Some(e.draft))
             .count("engine_bytes", Some(e.total()))
             .count("total_bytes", Some(self.total()));
         object.end() + "\n"
@@ -233,9 +248,11 @@ impl ServerMemory {
             ("arena", e.arena as u64),
             ("tables", e.tables as u64),
             ("samplers", e.samplers as u64),
+            ("draft", e.draft as u64),
             ("total", self.total()),
         ];
-        for (key, n) in rows {
+        let is_there = |&(key, n): &(&str, u64)| key != "draft" || n > 0;
+        for (key, n) in rows.into_iter().filter(is_there) {
             // Writing to a string does not fail.
             let _ = writeln!(out, "{key:<16}{n:>15}  {}", human(n));
         }

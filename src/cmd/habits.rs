@@ -187,9 +187,11 @@ const CHAT: Means = Refused("`teff chat MODEL` holds a conversation");
 const GRAMMAR: Means =
     Refused("this teff was built without the feature `structured`: leave it out");
 const DRAFT: Means = Refused(
-    "--speculate MODEL has a smaller model guess (a draft model), and --speculate ngram the text itself; \
-     how many guesses pay is measured, and the text is the same",
+    "--speculate MODEL has a smaller model guess (a draft model), and --speculate ngram the text itself",
 );
+const GUESSES: Means =
+    Nothing("how many guesses of a draft model pay is measured, and the text is the same");
+const OF_DRAFT: Means = Nothing("a draft model computes as the model does, with its context");
 
 const ANEW: Means = Nothing("a prompt is read anew by each command");
 
@@ -207,15 +209,16 @@ const WRITING: &[Habit] = &[
           `teff detokenize` show them",
         ),
     ),
-    habit("-md --model-draft", Value::One, DRAFT),
-    habit("--draft --draft-n --draft-max", Value::One, DRAFT),
-    habit("--draft-min --draft-n-min", Value::One, DRAFT),
-    habit("--draft-p-min", Value::One, DRAFT),
-    habit("-hfd -hfrd --hf-repo-draft", Value::One, DRAFT),
-    habit("-cd --ctx-size-draft", Value::One, DRAFT),
-    habit("-td --threads-draft", Value::One, DRAFT),
-    habit("-ngld --gpu-layers-draft --n-gpu-layers-draft", Value::One, DRAFT),
-    habit("-devd --device-draft", Value::One, DRAFT),
+    habit("--draft --draft-n --draft-max", Value::One, GUESSES),
+    habit("--draft-min --draft-n-min", Value::One, GUESSES),
+    habit("--draft-p-min", Value::One, GUESSES),
+    habit("--draft-p-split", Value::One, GUESSES),
+    habit("-hfd -hfrd --hf-repo-draft", Value::One, FETCH),
+    habit("-cd --ctx-size-draft", Value::One, OF_DRAFT),
+    habit("-td --threads-draft", Value::One, OF_DRAFT),
+    habit("-tbd --threads-batch-draft", Value::One, OF_DRAFT),
+    habit("-ngld --gpu-layers-draft --n-gpu-layers-draft", Value::One, CPU),
+    habit("-devd --device-draft", Value::One, CPU),
 ];
 
 /// Flags of `run` and `chat`.
@@ -468,8 +471,13 @@ const QUANTIZE: &[Habit] = &[
 ];
 
 /// Spellings with one dash of options that Teff has: (as typed, the option).
-const DASHED: [(&str, &str); 4] =
-    [("-sys", "system"), ("-st", "single-turn"), ("-np", "parallel"), ("-jf", "json-schema")];
+const DASHED: [(&str, &str); 5] = [
+    ("-sys", "system"),
+    ("-st", "single-turn"),
+    ("-np", "parallel"),
+    ("-jf", "json-schema"),
+    ("-md", "model-draft"),
+];
 
 /// Values that may follow a flag with [`Value::Maybe`].
 const SETTINGS: [&str; 7] = ["on", "off", "auto", "0", "1", "true", "false"];

@@ -7,7 +7,7 @@ use teff::runtime::gguf_write::WriteError;
 use teff::runtime::imatrix::{ImatrixOptions, collect};
 use teff::runtime::tokenizer::Specials;
 
-use super::args::{Args, option, switch};
+use super::args::{Args, file_option, option, switch};
 use super::common::{CommonArgs, model_argument, model_options};
 use super::logits::{Stopped, Target};
 use super::machine::Progress;
@@ -32,19 +32,18 @@ that are quantised see rounded inputs.",
 };
 
 fn args(command: clap::Command) -> clap::Command {
-    let file = |arg: clap::Arg| arg.value_hint(clap::ValueHint::FilePath);
     let command = command
         .arg(model_argument())
         .next_help_heading("Text and file")
-        .arg(file(
-            option("file", "TEXT", "a file with the text, in UTF-8; - for standard input")
+        .arg(
+            file_option("file", "TEXT", "a file with the text, in UTF-8; - for standard input")
                 .short('f'),
-        ))
-        .arg(file(
-            option("out", "F", "the file to write (default imatrix.gguf)")
+        )
+        .arg(
+            file_option("out", "F", "the file to write (default imatrix.gguf)")
                 .short('o')
                 .visible_alias("output-file"),
-        ))
+        )
         .arg(
             option(
                 "ctx",

@@ -13,7 +13,7 @@ use teff::runtime::session::SessionMemoryRequirements;
 use teff::{Cpu, Format, Model, SessionOptions};
 
 use super::args::{Args, switch};
-use super::common::{CommonArgs, backends, model_argument, model_options};
+use super::common::{CommonArgs, backends, model_argument, model_options, speculate_option};
 use super::json::{Object, array, string};
 use super::machine::{Progress, human};
 use super::{Command, Failure, engine_args, print};
@@ -49,7 +49,7 @@ fn args(command: clap::Command) -> clap::Command {
              in GGUF whose mean is near 0 (these files have the weights plus 1). Reads all weights",
         ))
         .arg(switch("serve", "print the memory requirements of `teff serve` with these options"));
-    let command = engine_args::engine_options(command);
+    let command = engine_args::engine_options(command).arg(speculate_option());
     model_options(command, &["threads", "ctx", "backend", "kv", "weights"])
 }
 
@@ -60,7 +60,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     if args.has("serve") {
         let model = Arc::new(model);
         let options = engine_args::read(args, &common, &model)?;
-        let memory = engine_args::ServerMemory::new(&model, options);
+        let draft = common.open_draft()?.map(Arc::new);
+        let memory = engine_args::ServerMemory::new(&model, draft.as_ref(), options);
         let memory = memory.map_err(engine_args::failure)?;
         return print(&if json { memory.json() } else { memory.text() });
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use teff::runtime::tokenizer::Specials;
 use teff::{LogitsFor, Model, Session, SessionOptions};
 
-use super::args::{Args, ids, option};
+use super::args::{Args, file_option, ids, option};
 use super::common::{CommonArgs, model_argument, model_options, text_option};
 use super::machine::Progress;
 use super::tokenize::no_tokenizer;
@@ -30,21 +30,21 @@ model has one, and without names of special tokens.",
 };
 
 fn args(command: clap::Command) -> clap::Command {
-    let file = |arg: clap::Arg| arg.value_hint(clap::ValueHint::FilePath);
     let command = command
         .arg(model_argument())
         .next_help_heading("Text and file")
         .arg(option("text", "TEXT", "the text").short('p').visible_alias("prompt"))
-        .arg(file(
-            option("file", "F", "a file with the text, in UTF-8; - for standard input").short('f'),
-        ))
+        .arg(
+            file_option("file", "F", "a file with the text, in UTF-8; - for standard input")
+                .short('f'),
+        )
         .arg(option("tokens", "1,2,3", "the tokens"))
-        .arg(file(option(
+        .arg(file_option(
             "tokens-file",
             "F",
             "a file with the tokens, as little-endian 32-bit integers",
-        )))
-        .arg(file(option("out", "F", "the file to write").short('o')))
+        ))
+        .arg(file_option("out", "F", "the file to write").short('o'))
         .arg(option(
             "chunk",
             "N",

@@ -9,6 +9,7 @@ mod args;
 mod batch;
 mod bench;
 mod bench_sequences;
+mod bench_speculation;
 #[cfg(feature = "chat")]
 mod chat;
 mod common;

@@ -11,7 +11,7 @@ use teff::runtime::quantize::{
     TensorTypeError, quantize_file, type_from_name,
 };
 
-use super::args::{Args, option, positional, switch, utf8};
+use super::args::{Args, file_option, option, positional, switch, utf8};
 use super::common::THREADS;
 use super::machine::{self, human};
 use super::{Command, Failure, elsewhere, print, print_error, print_warnings};
@@ -83,9 +83,7 @@ fn args(command: clap::Command) -> clap::Command {
             "the type of the head, also where it is the embedding",
         ))
         .arg(option("token-embedding-type", "TYPE", "the type of the embedding"))
-        .arg(
-            option("imatrix", "FILE", "an importance matrix").value_hint(clap::ValueHint::FilePath),
-        )
+        .arg(file_option("imatrix", "FILE", "an importance matrix"))
         .arg(
             option(
                 "include-weights",

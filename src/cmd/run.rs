@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use teff::{Finish, Generate, Model, Session, SessionError, StepError};
 
-use super::args::{Args, option, positional, switch};
+use super::args::{Args, file_option, option, positional, switch};
 use super::common::{
     CommonArgs, escape_option, generate, length_options, model_argument, model_options,
     sampling_options,
@@ -49,13 +49,12 @@ fn args(command: clap::Command) -> clap::Command {
         .next_help_heading("Text")
         .arg(option("prompt", "TEXT", "the text to continue").short('p'))
         .arg(
-            option(
+            file_option(
                 "file",
                 "FILE",
                 "a file with the text to continue, in UTF-8; - for standard input",
             )
-            .short('f')
-            .value_hint(clap::ValueHint::FilePath),
+            .short('f'),
         )
         .arg(escape_option());
     let limit = "maximum number of tokens to write (default 128; for the story model -1); -1 for no \

@@ -14,7 +14,7 @@ use teff_serve::{DEFAULT_BODY_LIMIT, DEFAULT_CONNECTIONS, ServeError, ServeOptio
 use tokio::net::TcpListener;
 use tracing::level_filters::LevelFilter;
 
-use super::args::{Args, HELP_WIDTH, option, switch, wrapped};
+use super::args::{Args, HELP_WIDTH, file_option, option, switch, wrapped};
 use super::common::{CommonArgs, generate, model_argument, model_options, sampling_options};
 use super::machine::{Progress, human};
 use super::template::{choose, is_input, template_option};
@@ -54,8 +54,7 @@ fn args(command: clap::Command) -> clap::Command {
                 .value_parser(ValueParser::os_string()),
         )
         .arg(
-            option("api-key-file", "FILE", "a file with keys, one a line")
-                .value_hint(clap::ValueHint::FilePath),
+            file_option("api-key-file", "FILE", "a file with keys, one a line"),
         )
         .arg(switch("insecure", "let other machines connect without a key"))
         .arg(
@@ -156,6 +155,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         .init();
     let model = Arc::new(common.open()?);
     let engine_options = engine_args::read(args, &common, &model)?;
+    let draft = common.open_draft()?.map(Arc::new);
     if let Some(name) = args.path("chat-template") {
         if is_input(&name) {
             let what = "give the chat template in a file, or by its name";
@@ -172,12 +172,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::Run(format!("threads can't be started: {e}")))?;
-    runtime.block_on(serve(model, engine_options, options))
+    runtime.block_on(serve((model, draft), engine_options, options))
 }
 
 /// Listens, says where, and serves until a signal comes.
 async fn serve(
-    model: Arc<Model>,
+    (model, draft): (Arc<Model>, Option<Arc<Model>>),
     engine_options: EngineOptions,
     options: Options,
 ) -> Result<(), Failure> {
@@ -189,8 +189,8 @@ async fn serve(
     let address = listener.local_addr().map_err(Failure::run)?;
     let engine = {
         let _progress = Progress::show("preparing the engine");
-        let builder = engine_args::builder(&model, engine_options).map_err(engine_args::failure)?;
-        builder.build().map_err(engine_args::failure)?
+        let builder = engine_args::builder(&model, draft.as_ref(), engine_options);
+        builder.map_err(engine_args::failure)?.build().map_err(engine_args::failure)?
     };
     let memory = *engine.memory_requirements();
     tracing::info!(

@@ -4,7 +4,7 @@ use teff::Model;
 use teff::runtime::engine::Constraint;
 use teff::runtime::structured::{Grammar, Grammars};
 
-use super::args::{Args, option, switch};
+use super::args::{Args, file_option, option, switch};
 use super::batch::Source;
 use super::{Failure, prompt};
 
@@ -13,22 +13,20 @@ pub(crate) fn options(command: clap::Command) -> clap::Command {
     command
         .next_help_heading("Form of the text")
         .arg(
-            option(
+            file_option(
                 "json-schema",
                 "FILE",
                 "write JSON that this JSON schema allows; the schema itself may stand in place of \
                  its file; also -jf",
             )
             .short('j')
-            .alias("json-schema-file")
-            .value_hint(clap::ValueHint::FilePath),
+            .alias("json-schema-file"),
         )
         .arg(switch("json", "write a JSON object"))
         .arg(option("regex", "REGEX", "write text that matches this regular expression"))
         .arg(
-            option("grammar", "FILE", "write text of this grammar, in a form of Lark")
-                .alias("grammar-file")
-                .value_hint(clap::ValueHint::FilePath),
+            file_option("grammar", "FILE", "write text of this grammar, in a form of Lark")
+                .alias("grammar-file"),
         )
 }
 

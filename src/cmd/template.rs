@@ -12,7 +12,7 @@ use teff::runtime::model::{ChatTemplateError, ChatTemplates, LoadErrorKind};
 use teff::runtime::template::Json;
 use teff::runtime::tokenizer;
 
-use super::args::{Args, nearest, option, switch};
+use super::args::{Args, file_option, nearest, option, switch};
 use super::common::{CommonArgs, model_argument, model_options};
 use super::{Command, Failure, elsewhere, print, print_error};
 
@@ -31,22 +31,20 @@ fn args(command: clap::Command) -> clap::Command {
         .arg(model_argument())
         .next_help_heading("Conversation")
         .arg(
-            option(
+            file_option(
                 "messages",
                 "FILE",
                 "the messages, a JSON array such as [{\"role\": \"user\", \"content\": \"Hi!\"}]; - for \
                  standard input",
-            )
-            .value_hint(clap::ValueHint::FilePath),
+            ),
         )
         .arg(
-            option(
+            file_option(
                 "tools",
                 "FILE",
                 "tools that the model may call, a JSON array of functions' schemas; - for standard \
                  input",
-            )
-            .value_hint(clap::ValueHint::FilePath),
+            ),
         )
         .arg(template_option())
         .arg(variables_option())
@@ -56,14 +54,13 @@ fn args(command: clap::Command) -> clap::Command {
 
 /// The option that chooses a template.
 pub(super) fn template_option() -> clap::Arg {
-    option(
+    file_option(
         "chat-template",
         "FILE",
         "Jinja template for the conversation, or the name of one of the model's or of a built-in \
          one, such as chatml (default: the model's own)",
     )
     .visible_alias("chat-template-file")
-    .value_hint(clap::ValueHint::FilePath)
 }
 
 /// The option with the variables of a template.

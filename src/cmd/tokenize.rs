@@ -2,7 +2,7 @@
 
 use teff::runtime::tokenizer::Specials;
 
-use super::args::{Args, option, positional, switch};
+use super::args::{Args, file_option, option, positional, switch};
 use super::common::{CommonArgs, escape_option, model_argument, model_options};
 use super::{Command, Failure, json, print, prompt};
 
@@ -25,9 +25,8 @@ fn args(command: clap::Command) -> clap::Command {
         .next_help_heading("Text")
         .arg(option("text", "S", "the text").short('p').visible_alias("prompt"))
         .arg(
-            option("file", "F", "a file with the text, in UTF-8; - for standard input")
-                .short('f')
-                .value_hint(clap::ValueHint::FilePath),
+            file_option("file", "F", "a file with the text, in UTF-8; - for standard input")
+                .short('f'),
         )
         .arg(escape_option())
         .arg(switch("special", "parse the names of special tokens, such as <|endoftext|>"));

@@ -10,7 +10,7 @@ use teff::runtime::pool::{Pool, PoolOptions, allowed_threads, available_threads}
 use teff::runtime::trace::{Recorder, Traced};
 use teff::{Crew, Model, Session, SessionOptions};
 
-use super::args::{Args, option, switch};
+use super::args::{Args, file_option, option, switch};
 use super::common::{CommonArgs, model_argument, model_options};
 use super::json::{Object, array, string};
 use super::logits::{Stopped, Target};
@@ -45,7 +45,6 @@ aside.",
 };
 
 fn args(command: clap::Command) -> clap::Command {
-    let file = |arg: clap::Arg| arg.value_hint(clap::ValueHint::FilePath);
     let command = command
         .arg(model_argument())
         .next_help_heading("Measurement")
@@ -66,12 +65,12 @@ fn args(command: clap::Command) -> clap::Command {
         .arg(switch("quick", "limits of one run of at least 1 ms each, as a smoke test"))
         .next_help_heading("Output")
         .arg(switch("layers", "each layer for itself, and not the sum of all"))
-        .arg(file(option(
+        .arg(file_option(
             "perfetto",
             "FILE",
             "write the timeline of all threads to a file that https://ui.perfetto.dev opens",
-        )))
-        .arg(file(option("svg", "FILE", "write a plot of the products beside the limits")))
+        ))
+        .arg(file_option("svg", "FILE", "write a plot of the products beside the limits"))
         .arg(switch("json", "print one JSON object"));
     model_options(command, &["threads", "ctx", "backend", "kv", "weights"])
 }

@@ -142,13 +142,17 @@ fn answers_are_in_order_and_those_of_single_runs() {
 #[test]
 fn the_bytes_are_the_same_for_every_way_to_compute_them() {
     let (dir, file, whole) = setup("batch-ways");
-    let ways: [&[&str]; 6] = [
+    let path = model();
+    let draft = path.to_str().unwrap();
+    let ways: [&[&str]; 8] = [
         &["--parallel", "1", "--threads", "1"],
         &["--parallel", "1", "--threads", "2", "--oversubscribe"],
         &["--parallel", "3", "--threads", "1", "--backend", "scalar"],
         &["-np", "3", "--threads", "2", "--oversubscribe"],
         &["--parallel", "16", "--threads", "1", "--no-mmap"],
         &["--threads", "2", "--oversubscribe"],
+        &["--parallel", "3", "--threads", "1", "--speculate", "ngram:7"],
+        &["--parallel", "5", "--threads", "1", "--speculate", draft],
     ];
     for (i, way) in ways.iter().enumerate() {
         let answers = dir.file(&format!("{i}.jsonl"));
@@ -164,8 +168,7 @@ fn the_bytes_are_the_same_for_every_way_to_compute_them() {
     assert!(fs::read(answers).unwrap() == whole);
     // From a pipe, and by another spelling of the same lines' ends.
     let answers = dir.file("piped.jsonl");
-    let path = model();
-    let args = ["run", path.to_str().unwrap(), "-f", "-", "--out", answers.to_str().unwrap()];
+    let args = ["run", draft, "-f", "-", "--out", answers.to_str().unwrap()];
     let more = ["-n", "20", "--ctx", "192"];
     let input = format!("\u{feff}{}\r\n\r\n", prompts().replace('\n', "\r\n"));
     errors_only(&piped(args.iter().chain(&more), input.as_bytes()));

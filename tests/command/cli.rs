@@ -633,6 +633,40 @@ fn bench_measures() {
 }
 
 #[test]
+fn bench_measures_guesses() {
+    let draft = data(MODEL);
+    for how in ["ngram", "ngram:4", draft.to_str().unwrap()] {
+        let o = on(MODEL, "bench", &["--speculate", how, "-r", "1", "--threads", "1", "--json"]);
+        let rows = Json::parse(ok(&o));
+        assert_eq!(err(&o), "");
+        for (row, text) in rows.array().iter().zip(["own", "copy", "new"]) {
+            assert_eq!(row.str("text"), text);
+            assert!(row.number("right") <= row.number("guessed"), "{how} {text}");
+            let both = ["plain_tps", "guessing_tps"].map(|key| row.get(key).number("median"));
+            assert!(both.iter().all(|&tps| tps > 0.0), "{how} {text}");
+        }
+        assert_eq!(rows.array().len(), 3);
+        // A text that repeats itself is guessed, and a random one is not.
+        let right = |i: usize| rows.array()[i].number("right");
+        match how {
+            "ngram:4" => assert!(right(1) > 0.0 && right(2) == 0.0, "{} {}", right(1), right(2)),
+            _ => assert!(how == "ngram" || right(2) < 48.0),
+        }
+    }
+    let o = on(MODEL, "bench", &["--speculate", "ngram", "-r", "2", "--threads", "1"]);
+    assert_eq!(ok(&o).lines().count(), 5);
+    for (more, code, says) in [
+        (["-p", "97"], 1, &["-p", "97", "96"][..]),
+        (["-p", "0"], 2, &["--speculate", "at least 1"]),
+        (["--sequences", "2"], 2, &["--speculate", "--sequences"]),
+        (["--threads", "0"], 2, &["--threads"]),
+    ] {
+        let o = on(MODEL, "bench", &[&["--speculate", "ngram"][..], &more].concat());
+        fails(&o, code, says);
+    }
+}
+
+#[test]
 fn roofline_measures() {
     // 8 MB, one short run each: this only tests that everything works.
     let quick = ["bench", "--roofline", "--quick", "--size", "8", "--formats", "Q4_0"];

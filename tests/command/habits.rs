@@ -162,6 +162,9 @@ fn flags_without_an_effect_give_a_warning() {
         &["--check-tensors"],
         &["--prompt-cache-all"],
         &["--no-host"],
+        &["-ngld", "99"],
+        &["--draft-max", "8"],
+        &["-cd", "512"],
     ] {
         // Before the model too, which none of them takes as its value.
         for args in [[&USUAL[..], flags].concat(), [flags, &USUAL].concat()] {
@@ -204,7 +207,7 @@ fn other_flags_say_what_to_type() {
         (&["-hft", "x"], &["-hft", "hf download"]),
         (&["--top-n-sigma", "1"], &["--top-n-sigma", "--min-p"]),
         (&["--dry-base", "1.75"], &["--dry-base", "--repeat-penalty"]),
-        (&["-ngld", "9"], &["-ngld", "draft"]),
+        (&["-hfd", "x"], &["-hfd", "hf download"]),
         (&["--yarn-ext-factor", "1"], &["--yarn-ext-factor", "teff inspect"]),
         (&["--mmproj-url", "x"], &["--mmproj-url", "text only"]),
         (&["-bf", "x"], &["-bf", "-f FILE"]),

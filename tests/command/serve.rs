@@ -296,6 +296,13 @@ fn inspect_tells_the_memory_of_a_server() {
     let engine = number(&json, "engine_bytes") as usize;
     let less = inspect(&["--json", "--memory", &(engine - (1 << 10)).to_string()]);
     assert!(number(&less, "engine_bytes") < engine as u64);
+    assert!(number(&json, "draft_bytes") == 0 && !text.contains("draft"), "{text}");
+    // A model that guesses takes its weights, its tokenizer, and memory of the engine.
+    let guessing = inspect(&["--json", "--speculate", &model]);
+    let draft = number(&guessing, "draft_bytes");
+    assert!(draft > 0 && number(&guessing, "engine_bytes") >= engine as u64 + draft);
+    assert_eq!(number(&guessing, "weight_bytes"), 2 * number(&json, "weight_bytes"));
+    assert!(inspect(&["--speculate", &model]).contains(&draft.to_string()));
     let more = inspect(&["--json", "--parallel", "64"]);
     assert!(number(&more, "page_bytes") > number(&json, "page_bytes"));
     let refused = teff(["inspect", &model, "--serve", "--memory", "10KiB"]);

@@ -24,6 +24,10 @@ fn texts_are_the_same_with_every_source_of_guesses() {
             assert_eq!(with(how).0, want, "{how}");
         }
     }
+    // By the name that llama.cpp has for it.
+    for name in ["-md", "--model-draft"] {
+        assert_eq!(run(&["--greedy", name, draft]).0, run(&["--greedy"]).0, "{name}");
+    }
     let (_, stats) = run(&["--greedy", "--speculate", "ngram:4"]);
     assert!(!stats.contains("\"guessed_tokens\":0"), "{stats}");
 }
@@ -49,7 +53,6 @@ fn what_cannot_guess_is_refused() {
     let other = other.to_str().unwrap();
     let o = on(command::MODEL, "run", &["-p", "a", "--speculate", other]);
     fails(&o, 1, &["the model that is to guess", "tokens"]);
-    // An engine has no second model.
     let o = on(command::MODEL, "serve", &["--port", "0", "--speculate", other]);
-    fails(&o, 1, &["speculation", "n-grams"]);
+    fails(&o, 1, &["the model that is to guess", "tokens"]);
 }
