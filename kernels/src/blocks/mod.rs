@@ -11,6 +11,10 @@ use crate::Format;
 mod bf16;
 mod codebook;
 mod codebook_search;
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, unused_imports, unused_macros, reason = "without SIMD there are no drivers")
+)]
 pub(crate) mod expanded;
 mod f16;
 mod f32;
