@@ -61,7 +61,8 @@ pub struct EngineOptions {
     /// [`sequences`](Self::sequences) texts of a quarter of the context each, or of 1,024 tokens if that is
     /// more and the context is as long, in at most half of the memory that the system has available.
     pub cache: Option<usize>,
-    /// Source of guesses that steps compute together with the last tokens of texts, where that pays. Texts
+    /// Source of guesses that steps compute together with the last tokens of texts, where that pays; a
+    /// model that guesses is given to [`EngineBuilder::draft`](super::EngineBuilder::draft). Texts
     /// with a constraint have none, nor do steps with prompts.
     pub speculation: Speculation,
 }

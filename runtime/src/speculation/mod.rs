@@ -47,7 +47,8 @@ pub enum Speculation {
     /// for measurements and tests.
     NgramAlways(u8),
     /// A smaller model of the same vocabulary, given to
-    /// [`SessionBuilder::draft`](crate::SessionBuilder::draft): what it would write. It writes for as
+    /// [`SessionBuilder::draft`](crate::SessionBuilder::draft) or
+    /// [`EngineBuilder::draft`](crate::engine::EngineBuilder::draft): what it would write. It writes for as
     /// long as that pays.
     Draft,
     /// As [`Speculation::Draft`], but always with this many guesses (15 at most).

@@ -57,7 +57,7 @@ impl Scheduler {
         }
         // The chance of each text's next guess, if all before it are right.
         let (running, cuts) = (&mut self.running, &mut self.cuts);
-        let most = speculation.always.unwrap_or(MOST_GUESSES);
+        let most = speculation.always.unwrap_or(MOST_GUESSES).min(MOST_GUESSES);
         let drafts = speculation.draft.as_ref().map(Draft::context);
         let next = |cut: &Cut, chance: f32| {
             let task = &running[cut.task];
