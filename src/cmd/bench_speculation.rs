@@ -151,17 +151,21 @@ fn speed(
         logits[next] = logit;
     };
     let mut written = written.with_hook(hook).map_err(Failure::run)?;
-    // The prompt is computed for the first of them.
+    // The prompt is computed for the first of them; a character may take several tokens.
     written.next_piece().map_err(Failure::run)?;
+    let first = written.generated();
     let start = Instant::now();
     while written.next_piece().map_err(Failure::run)?.is_some() {}
-    Ok((answer - 1) as f64 / start.elapsed().as_secs_f64())
+    match answer.saturating_sub(first) {
+        0 => Err(Failure::Run(format!("-n {answer} is too short to measure: use more tokens"))),
+        left => Ok(left as f64 / start.elapsed().as_secs_f64()),
+    }
 }
 
 fn head(model: &Model, (prompt, answer): (usize, usize), runs: usize) -> String {
     format!(
         "{}: {}; prompts of {prompt}, texts of {answer} tokens; tokens/s as median (min..max) of \
-         {runs}, in turns\n{:<6}{:>8}{:>26}{:>26}{:>22}{:>10}{:>8}\n",
+         {runs}, in turns\n{:<6} {:>7} {:>25} {:>25} {:>21} {:>9} {:>7}\n",
         model.name().unwrap_or("-").replace(char::is_control, "?"),
         human(model.weight_bytes()),
         "text",
@@ -194,7 +198,7 @@ impl Row {
         let (text, threads) = (self.text.name(), self.threads);
         let (guessed, right) = (self.guessed, self.right);
         format!(
-            "{text:<6}{threads:>8}{plain:>26}{guessing:>26}{ratio:>22}{guessed:>10}{right:>8}\n"
+            "{text:<6} {threads:>7} {plain:>25} {guessing:>25} {ratio:>21} {guessed:>9} {right:>7}\n"
         )
     }
 }

@@ -167,7 +167,7 @@ pub(crate) fn speculate_option() -> clap::Arg {
          ngram (as the text went on where its last words stood before), the path of a smaller \
          model of the same vocabulary, or off (the default); ngram:8 always makes 8 guesses",
     )
-    .alias("model-draft")
+    .visible_alias("model-draft")
 }
 
 /// Adds the options that end a text; `limit` explains `-n`.

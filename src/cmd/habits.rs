@@ -209,6 +209,10 @@ const WRITING: &[Habit] = &[
           `teff detokenize` show them",
         ),
     ),
+];
+
+/// Flags of commands with speculation.
+const GUESSING: &[Habit] = &[
     habit("--draft --draft-n --draft-max", Value::One, GUESSES),
     habit("--draft-min --draft-n-min", Value::One, GUESSES),
     habit("--draft-p-min", Value::One, GUESSES),
@@ -485,9 +489,9 @@ const SETTINGS: [&str; 7] = ["on", "off", "auto", "0", "1", "true", "false"];
 /// The tables of a command.
 fn tables(command: &str) -> &'static [&'static [Habit]] {
     match command {
-        "run" => &[RUN, TEXT, WRITING, SAMPLERS, MODEL],
-        "chat" => &[CHATTING, TEXT, WRITING, SAMPLERS, MODEL],
-        "bench" => &[BENCH, MODEL],
+        "run" => &[RUN, TEXT, WRITING, GUESSING, SAMPLERS, MODEL],
+        "chat" => &[CHATTING, TEXT, WRITING, GUESSING, SAMPLERS, MODEL],
+        "bench" => &[BENCH, GUESSING, MODEL],
         "quantize" => &[QUANTIZE],
         "split" => &[SPLIT],
         "merge" => &[MERGE],
@@ -495,8 +499,9 @@ fn tables(command: &str) -> &'static [&'static [Habit]] {
         "template" | "detokenize" => &[WITHOUT, MODEL],
         "logits" => &[LOGITS, MODEL],
         "imatrix" => &[IMATRIX, MODEL],
-        "inspect" | "trace" => &[MODEL],
-        "serve" => &[SERVE, WRITING, SAMPLERS, MODEL],
+        "inspect" => &[GUESSING, MODEL],
+        "trace" => &[MODEL],
+        "serve" => &[SERVE, WRITING, GUESSING, SAMPLERS, MODEL],
         _ => &[],
     }
 }
@@ -589,8 +594,8 @@ pub(crate) fn is_dashed(word: &str) -> bool {
 
 fn all() -> impl Iterator<Item = &'static Habit> {
     let tables = [
-        RUN, CHATTING, TEXT, WRITING, SAMPLERS, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS, IMATRIX,
-        QUANTIZE, SPLIT, MERGE, SERVE,
+        RUN, CHATTING, TEXT, WRITING, GUESSING, SAMPLERS, MODEL, BENCH, TOKENIZE, WITHOUT, LOGITS,
+        IMATRIX, QUANTIZE, SPLIT, MERGE, SERVE,
     ];
     tables.into_iter().flatten()
 }
@@ -788,7 +793,7 @@ mod tests {
             Refused(advice) => ("refused", advice),
         };
         for row in SERVE {
-            for other in [TEXT, WRITING, SAMPLERS, MODEL].into_iter().flatten() {
+            for other in [TEXT, WRITING, GUESSING, SAMPLERS, MODEL].into_iter().flatten() {
                 let same = row.names == other.names && row.value == other.value;
                 assert!(!same || said(&row.means) != said(&other.means), "{}", row.names);
             }

@@ -66,8 +66,14 @@ fn run(args: &Args) -> Result<(), Failure> {
         return print(&if json { memory.json() } else { memory.text() });
     }
     let options = common.options(&model)?;
-    let memory_requirements = model.memory_requirements(&options).map_err(Failure::run)?;
+    let draft = common.open_draft()?;
+    let mut builder = model.session_builder(&options);
+    if let Some(draft) = &draft {
+        builder = builder.draft(draft);
+    }
+    let memory_requirements = builder.memory_requirements().map_err(Failure::run)?;
     let mut report = Report::new(&model, options, memory_requirements, stats);
+    report.draft_weights = draft.as_ref().map_or(0, Model::weight_bytes);
     report.copies = args.text("repack")?.as_deref() != Some("off");
     print(&if json { report.json() } else { report.text() })
 }
@@ -243,6 +249,8 @@ struct Report<'m> {
     memory_requirements: SessionMemoryRequirements,
     groups: Vec<Group>,
     lines: Option<Vec<Line>>,
+    /// Bytes of the weights of the model that guesses.
+    draft_weights: u64,
     /// True if copies of weights are worth a word.
     copies: bool,
     cpu: Cpu,
@@ -302,6 +310,7 @@ impl<'m> Report<'m> {
             memory_requirements,
             groups,
             lines,
+            draft_weights: 0,
             copies,
             cpu,
             backend,
@@ -316,7 +325,13 @@ impl<'m> Report<'m> {
     fn total(&self) -> u64 {
         let weights = self.model.weight_bytes() - self.model.lookup_bytes();
         let weights = weights.saturating_add(self.kept_beside());
+        let weights = weights.saturating_add(self.draft_weights);
         weights.saturating_add(self.memory_requirements.total() as u64)
+    }
+
+    /// Bytes of the model that guesses: weights and session.
+    fn draft(&self) -> u64 {
+        self.draft_weights.saturating_add(self.memory_requirements.draft as u64)
     }
 
     /// Bytes of weights that are kept although a copy in another order is used: those of files that were
@@ -384,6 +399,7 @@ impl<'m> Report<'m> {
             .count("per_thread_bytes", Some(plan.per_thread))
             .count("table_bytes", Some(self.memory_requirements.tables))
             .count("checkpoint_bytes", Some(self.memory_requirements.checkpoints))
+            .count("draft_bytes", Some(self.draft()))
             .count("session_bytes", Some(self.memory_requirements.total()))
             .count("total_bytes", Some(self.total()))
             .raw("instruction_sets", array(self.backends.iter().map(|n| string(n))))
@@ -467,9 +483,10 @@ impl<'m> Report<'m> {
             ("for a thread", plan.per_thread as u64),
             ("tables", self.memory_requirements.tables as u64),
             ("checkpoints", self.memory_requirements.checkpoints as u64),
+            ("draft", self.draft()),
             ("total", self.total()),
         ];
-        for (key, n) in rows {
+        for (key, n) in rows.into_iter().filter(|&(key, n)| key != "draft" || n > 0) {
             let _ = writeln!(out, "{key:<16}{}", bytes(n));
         }
         let (made, possible) = (m.repacked_bytes(), m.repack_bytes(self.cpu));

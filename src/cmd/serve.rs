@@ -201,11 +201,12 @@ async fn serve(
         "engine"
     );
     let server = Server::new(options.serve, model, engine).map_err(Failure::run)?;
+    // Before anybody knows that it is there.
+    let shutdown = shutdown().map_err(Failure::run)?;
     // A program that starts the server may have closed this.
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
     drop(out);
-    let shutdown = shutdown().map_err(Failure::run)?;
     server.serve(listener, shutdown).await.map_err(Failure::run)
 }
 

@@ -178,6 +178,7 @@ fn flags_without_an_effect_give_a_warning() {
     let o = run(&[&USUAL[..], &["-ngl", "99"]].concat());
     assert!(err(&o).contains("CPU"), "{}", err(&o));
     ok(&on(MODEL, "bench", &["-p", "4", "-n", "2", "-r", "1", "-ngl", "0", "-fa", "1"]));
+    ok(&on(MODEL, "inspect", &["--serve", "-md", &model(), "--draft-max", "8", "-ngld", "0"]));
     // As the value of an option it is a text.
     let as_text = on(MODEL, "run", &["-p", "-ngl", "-n", "4", "--greedy"]);
     let piped = piped(["run", &model(), "-n", "4", "--greedy"], b"-ngl");

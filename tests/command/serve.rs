@@ -303,6 +303,8 @@ fn inspect_tells_the_memory_of_a_server() {
     assert!(draft > 0 && number(&guessing, "engine_bytes") >= engine as u64 + draft);
     assert_eq!(number(&guessing, "weight_bytes"), 2 * number(&json, "weight_bytes"));
     assert!(inspect(&["--speculate", &model]).contains(&draft.to_string()));
+    let session = ["inspect", &model, "--speculate", &model];
+    assert!(ok(&teff(session)).contains("\ndraft "), "of a session too");
     let more = inspect(&["--json", "--parallel", "64"]);
     assert!(number(&more, "page_bytes") > number(&json, "page_bytes"));
     let refused = teff(["inspect", &model, "--serve", "--memory", "10KiB"]);

@@ -5,7 +5,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use teff::runtime::engine::{Engine, EngineOptions, EngineStats, Event, PAGE, Request, Stream};
+use teff::SessionError;
+use teff::runtime::engine::{
+    Engine, EngineError, EngineOptions, EngineStats, Event, PAGE, Request, Stream,
+};
 use teff::{Finish, Generate, KvFormat, LoadOptions, Model, SessionOptions};
 use teff::{Sampling, Speculation, TokenLogprobs};
 
@@ -368,6 +371,30 @@ fn engines_refuse_drafts_by_name_and_count_their_memory() {
     assert_eq!(plain.draft, 0);
     let needed = with(guessing).draft(&model).memory_requirements().unwrap();
     assert!(needed.draft > 0 && needed.total() >= plain.total() + needed.draft);
+    // Without a context and a cache, the longest context that fits is taken.
+    let free = EngineOptions::default().with_speculation(Speculation::Draft);
+    let needs = |options| with(options).draft(&model).memory_requirements();
+    let longest = model.spec().context as usize;
+    let whole = needs(free).unwrap().total();
+    let mut contexts = Vec::new();
+    for memory in (1..=40).map(|i| whole / 32 * i) {
+        let free = free.with_memory(memory);
+        match needs(free) {
+            Ok(needed) => {
+                assert!(needed.total() <= memory, "{memory} {needed:?}");
+                let more = needs(free.with_context(needed.context + PAGE));
+                assert!(needed.context == longest || more.is_err(), "{memory} {more:?}");
+                contexts.push(needed.context);
+            }
+            // The least that would do is named.
+            Err(EngineError::Session(SessionError::Budget { needed, .. })) => {
+                let least = needs(free.with_memory(needed));
+                assert!(contexts.is_empty() && least.is_ok(), "{memory} {needed} {least:?}");
+            }
+            Err(e) => panic!("{memory}: {e}"),
+        }
+    }
+    assert!(contexts.is_sorted() && contexts[0] < longest && contexts.contains(&longest));
     let at_most = |memory| with(guessing.with_memory(memory)).draft(&model).build();
     assert!(at_most(needed.total()).is_ok());
     let e = at_most(needed.total() - 1).unwrap_err();

@@ -127,6 +127,24 @@ impl Unit {
         (left.checked_div(self.page).unwrap_or(usize::MAX), checkpoints)
     }
 
+    /// Bytes for the cache that a limit leaves beside the rest. Each page takes room in the tables as well.
+    fn beside(&self, rest: usize, memory: usize) -> usize {
+        let left = memory.saturating_sub(rest);
+        left - left / self.share_of_tables()
+    }
+
+    /// Least limit that leaves so many bytes for the cache.
+    fn limit(&self, rest: usize, cache: usize) -> usize {
+        let share = self.share_of_tables();
+        let tables = (cache / (share - 1)).saturating_add(1);
+        rest.saturating_add(cache).saturating_add(tables)
+    }
+
+    /// Bytes of the cache and its tables for each of the tables.
+    fn share_of_tables(&self) -> usize {
+        (self.page / 512).max(2)
+    }
+
     /// Bytes of so many pages, and of the checkpoints that come with them.
     fn bytes(&self, pages: usize) -> usize {
         let checkpoints = if self.checkpoint == 0 { 0 } else { pages.div_ceil(Self::PAGES).max(1) };
@@ -273,19 +291,17 @@ impl EngineBuilder {
         let pages_of = |context: usize| context.div_ceil(PAGE);
 
         // The cache: what is asked for, or what is left of a limit, or what would be wished for.
-        let most_context = options.context.unwrap_or(longest);
+        let most_context = match (options.context, options.cache, options.memory) {
+            (Some(context), ..) => context,
+            (None, None, Some(memory)) => self.context_within(memory, &unit, &backend, threads)?,
+            _ => longest,
+        };
         let each = (most_context / 4).max(most_context.min(LEAST_WISHED));
         let wished = pages_of(most_context).max(options.sequences * pages_of(each) + 1);
         let mut needed = self.fixed(&backend, threads, most_context.min(longest))?;
-        let draft = self.draft_plan(&backend, threads, most_context.min(longest))?;
-        needed.draft = draft.as_ref().map_or(0, |draft| draft.bytes);
         let cache = match (options.cache, options.memory) {
             (Some(cache), _) => cache,
-            (None, Some(memory)) => {
-                let left = memory.saturating_sub(needed.fixed());
-                // Each page takes room in the tables as well.
-                left - left / (unit.page.max(1) / 512).max(2)
-            }
+            (None, Some(memory)) => unit.beside(needed.fixed(), memory),
             (None, None) => {
                 let half = available_memory().map_or(usize::MAX, |bytes| (bytes / 2) as usize);
                 unit.bytes(wished).min(half)
@@ -296,7 +312,7 @@ impl EngineBuilder {
             pages.min(options.sequences.saturating_mul(pages_of(longest)).saturating_mul(16));
         let context = match options.context {
             Some(context) => context,
-            None => longest.min(pages.saturating_mul(PAGE)),
+            None => most_context.min(pages.saturating_mul(PAGE)),
         };
         if pages < pages_of(context.max(1)) {
             let needed = unit.bytes(pages_of(context.max(1)));
@@ -339,6 +355,38 @@ impl EngineBuilder {
         let none = || SessionError::Draft("none was given".into());
         let models = (&*self.model, &**self.draft.as_ref().ok_or_else(none)?);
         DraftPlan::new(models, &self.options, *backend, (threads, context)).map(Some)
+    }
+
+    /// Longest context of which there is room for a text within a limit.
+    fn context_within(
+        &self,
+        memory: usize,
+        unit: &Unit,
+        backend: &SessionBackend<'static>,
+        threads: usize,
+    ) -> Result<usize, EngineError> {
+        let longest = self.model.spec().context as usize;
+        let context = |pages: usize| longest.min(pages.saturating_mul(PAGE));
+        let least = |pages: usize| {
+            let rest = self.fixed(backend, threads, context(pages))?.fixed();
+            Ok::<_, EngineError>(unit.limit(rest, unit.bytes(pages)))
+        };
+        let (mut fits, mut beyond) = (0, longest.div_ceil(PAGE));
+        if least(beyond)? <= memory {
+            return Ok(longest);
+        }
+        while beyond - fits > 1 {
+            let pages = fits.midpoint(beyond);
+            if least(pages)? <= memory {
+                fits = pages;
+            } else {
+                beyond = pages;
+            }
+        }
+        match fits {
+            0 => Err(SessionError::Budget { needed: least(1)?, budget: memory }.into()),
+            pages => Ok(context(pages)),
+        }
     }
 
     fn build_plan(
@@ -407,7 +455,7 @@ impl EngineBuilder {
                 + sequences * (context + context / PAGE + 1) * 4
                 + self.guesses_bytes(),
             samplers: sequences.saturating_mul(sampler),
-            draft: 0,
+            draft: self.draft_plan(backend, threads, context)?.map_or(0, |draft| draft.bytes),
             context,
             threads,
         })
