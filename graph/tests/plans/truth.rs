@@ -647,11 +647,19 @@ fn scaled_to(y: Vec<f64>, x: &[f64]) -> Vec<f64> {
     y.iter().map(|y| y * factor).collect()
 }
 
+thread_local! {
+    /// Error of every product, as a share of the sum of its terms' magnitudes; 0 for the truth.
+    static ERROR: Cell<f64> = const { Cell::new(0.0) };
+}
+
 fn product(w: &[f64], bias: &[f64], x: &[f64]) -> Vec<f64> {
     let mut out = vec![];
     for (r, row) in w.chunks(x.len()).enumerate() {
         let sum: f64 = row.iter().zip(x).map(|(w, x)| w * x).sum();
-        out.push(sum + bias.get(r).copied().unwrap_or(0.0));
+        let size: f64 = row.iter().zip(x).map(|(w, x)| (w * x).abs()).sum();
+        // Of either sign, whatever the row.
+        let sign = if (r as u32).wrapping_mul(0x9e37_79b9) >> 31 == 0 { 1.0 } else { -1.0 };
+        out.push(sum + bias.get(r).copied().unwrap_or(0.0) + sign * ERROR.get() * size);
     }
     out
 }
@@ -714,9 +722,29 @@ fn nmse(spec: &Spec<'static>, n: usize) -> (f64, f64, f64) {
         got.extend(run_on(&mut runner, &segments, &NeverCancel, 1).unwrap());
     }
     assert_eq!(got.len(), want.len());
-    let error: f64 = got.iter().zip(&want).map(|(g, w)| (f64::from(*g) - w).powi(2)).sum();
-    let size: f64 = want.iter().map(|w| w * w).sum();
-    (error / size, truth.margin, truth.largest.get())
+    let got: Vec<f64> = got.into_iter().map(f64::from).collect();
+    (distance(&got, &want), truth.margin, truth.largest.get())
+}
+
+fn distance(got: &[f64], want: &[f64]) -> f64 {
+    let error: f64 = got.iter().zip(want).map(|(g, w)| (g - w).powi(2)).sum();
+    error / want.iter().map(|w| w * w).sum::<f64>()
+}
+
+/// The error of logits in f64 of which every product is wrong by as much as f32 rounds: what the model makes of
+/// errors that none can avoid.
+fn unavoidable(spec: &Spec<'static>, n: usize) -> f64 {
+    let model = Model::new(spec.clone(), |_| Format::F32);
+    let tokens = tokens(3, n, spec.vocab);
+    let logits = |error: f64| -> Vec<f64> {
+        let largest = Cell::new(0.0);
+        let mut truth = Truth { model: &model, margin: f64::INFINITY, largest, context: n };
+        ERROR.set(error);
+        let logits = truth.logits(&tokens).into_iter().flatten().collect();
+        ERROR.set(0.0);
+        logits
+    };
+    distance(&logits(f64::from(f32::EPSILON)), &logits(0.0))
 }
 
 #[test]
@@ -738,6 +766,10 @@ proptest! {
         prop_assume!(margin > 1e-4);
         // Layers without norms can square numbers again and again, and each time double their error.
         prop_assume!(largest < 1e6);
-        prop_assert!(nmse <= 1e-10, "{nmse}");
+        if nmse > 1e-10 {
+            // Few of the drawn models make more of a small error.
+            let unavoidable = unavoidable(&spec, n);
+            prop_assert!(nmse <= 4.0 * unavoidable, "{nmse}, unavoidable {unavoidable}");
+        }
     }
 }
