@@ -32,6 +32,7 @@ use teff::{
 
 use super::args::{Args, bytes, file_option, option, switch};
 use super::common::{CommonArgs, generate};
+use super::engine_args::plain_builder;
 use super::json::{Object, string};
 use super::machine::{Progress, counted, ms, peak_bytes, per_second};
 use super::structured::Forms;
@@ -305,12 +306,7 @@ fn engine(
         .with_oversubscribe(session.oversubscribe);
     (o.context, o.backend, o.threads) = (session.context, session.backend, session.threads);
     (o.memory, o.cache) = (options.memory, options.cache);
-    let builder = Engine::builder(model).options(o);
-    let builder = match draft {
-        Some(draft) => builder.draft(draft),
-        None => builder,
-    };
-    builder.build().map_err(|e| {
+    plain_builder(model, draft, o).build().map_err(|e| {
         Failure::Run(match e {
             EngineError::Cache { needed, got } => format!(
                 "the cache of {got} bytes has no room for one text of the context, which needs \

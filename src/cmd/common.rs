@@ -12,8 +12,8 @@ use teff::runtime::sample::SamplingError;
 use teff::runtime::session::default_backend;
 use teff::runtime::tokenizer::{self, Tokenizer};
 use teff::{
-    Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, Session, SessionOptions,
-    Speculation,
+    Cpu, Format, Generate, KvFormat, LoadOptions, Model, Sampling, Session, SessionBuilder,
+    SessionOptions, Speculation,
 };
 
 use super::args::{Args, option, positional, switch, unexpected, utf8};
@@ -375,18 +375,26 @@ impl CommonArgs {
         Ok(Some(draft))
     }
 
-    /// The session of a model and of the smaller one that guesses.
+    /// The builder of a session of a model and of the smaller one that guesses.
+    pub(crate) fn session_builder<'m>(
+        model: &'m Model,
+        draft: Option<&'m Model>,
+        options: &SessionOptions,
+    ) -> SessionBuilder<'m> {
+        let builder = model.session_builder(options);
+        match draft {
+            Some(draft) => builder.draft(draft),
+            None => builder,
+        }
+    }
+
+    /// Their session.
     pub(crate) fn session<'m>(
         model: &'m Model,
         draft: Option<&'m Model>,
         options: &SessionOptions,
     ) -> Result<Session<'m>, Failure> {
-        let builder = model.session_builder(options);
-        let builder = match draft {
-            Some(draft) => builder.draft(draft),
-            None => builder,
-        };
-        builder.build().map_err(Failure::run)
+        CommonArgs::session_builder(model, draft, options).build().map_err(Failure::run)
     }
 
     /// Opens the model's tokenizer alone; the model may be a mere vocabulary.

@@ -83,28 +83,34 @@ pub(crate) fn read(
     Ok(options)
 }
 
-/// The builder of an engine with these options, and a model that guesses. Without `--memory` and `--cache`, the engine takes at
+/// The builder of an engine with these options, and a model that guesses.
+pub(crate) fn plain_builder(
+    model: &Arc<Model>,
+    draft: Option<&Arc<Model>>,
+    options: EngineOptions,
+) -> EngineBuilder {
+    let builder = Engine::builder(model).options(options);
+    match draft {
+        Some(draft) => builder.draft(draft),
+        None => builder,
+    }
+}
+
+/// As [`plain_builder`]. Without `--memory` and `--cache`, the engine takes at
 /// most half of the memory that the system has available.
 pub(crate) fn builder(
     model: &Arc<Model>,
     draft: Option<&Arc<Model>>,
     options: EngineOptions,
 ) -> Result<EngineBuilder, EngineError> {
-    let with = |options| {
-        let builder = Engine::builder(model).options(options);
-        match draft {
-            Some(draft) => builder.draft(draft),
-            None => builder,
-        }
-    };
-    let builder = with(options);
+    let builder = plain_builder(model, draft, options);
     if options.memory.is_some() || options.cache.is_some() {
         return Ok(builder);
     }
     let half = available_memory().and_then(|bytes| usize::try_from(bytes / 2).ok());
     match half {
         Some(half) if builder.memory_requirements()?.total() > half => {
-            Ok(with(options.with_memory(half)))
+            Ok(plain_builder(model, draft, options.with_memory(half)))
         }
         _ => Ok(builder),
     }

@@ -67,10 +67,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     let options = common.options(&model)?;
     let draft = common.open_draft()?;
-    let mut builder = model.session_builder(&options);
-    if let Some(draft) = &draft {
-        builder = builder.draft(draft);
-    }
+    let builder = CommonArgs::session_builder(&model, draft.as_ref(), &options);
     let memory_requirements = builder.memory_requirements().map_err(Failure::run)?;
     let mut report = Report::new(&model, options, memory_requirements, stats);
     report.draft_weights = draft.as_ref().map_or(0, Model::weight_bytes);

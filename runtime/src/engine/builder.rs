@@ -20,7 +20,7 @@ use crate::session::builder::{check_repacked, table_bytes};
 use crate::session::checkpoint::largest;
 use crate::session::model_ref::ModelRef;
 use crate::session::shared_crew::SessionCrew;
-use crate::session::{SessionError, StopHandle, default_backend};
+use crate::session::{SessionError, StopHandle, default_backend, draft};
 use crate::speculation::{Guesses, Speculation};
 
 /// Rows of logits of a step beyond one for each sequence, for log probabilities of prompts.
@@ -286,6 +286,10 @@ impl EngineBuilder {
         };
         let backend = SessionBackend::Own(backend);
         check_repacked(model, &backend)?;
+        if let Some(draft) = self.wanted_draft()? {
+            draft::check(model, draft)?;
+            check_repacked(draft, &backend)?;
+        }
         let longest = model.spec().context as usize;
         let unit = self.unit(&backend)?;
         let pages_of = |context: usize| context.div_ceil(PAGE);
@@ -349,12 +353,17 @@ impl EngineBuilder {
         threads: usize,
         context: usize,
     ) -> Result<Option<DraftPlan>, EngineError> {
+        let plan = |draft| DraftPlan::new(draft, &self.options, *backend, (threads, context));
+        self.wanted_draft()?.map(plan).transpose()
+    }
+
+    /// Model that guesses, if the options ask for one.
+    fn wanted_draft(&self) -> Result<Option<&Model>, SessionError> {
         if !self.options.speculation.needs_draft() {
             return Ok(None);
         }
         let none = || SessionError::Draft("none was given".into());
-        let models = (&*self.model, &**self.draft.as_ref().ok_or_else(none)?);
-        DraftPlan::new(models, &self.options, *backend, (threads, context)).map(Some)
+        self.draft.as_deref().ok_or_else(none).map(Some)
     }
 
     /// Longest context of which there is room for a text within a limit.

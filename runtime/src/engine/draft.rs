@@ -20,12 +20,12 @@ use super::task::Task;
 use super::{EngineError, EngineOptions};
 use crate::model::Model;
 use crate::session::backend::SessionBackend;
-use crate::session::builder::{check_repacked, table_bytes};
+use crate::session::builder::table_bytes;
 use crate::session::checkpoint::largest;
 use crate::session::model_ref::ModelRef;
 use crate::session::shared_crew::SessionCrew;
 use crate::session::stepping::run_step;
-use crate::session::{SessionError, StopHandle, draft};
+use crate::session::{SessionError, StopHandle};
 
 /// Tokens of all texts in the first step of a draft, at most: what a text is behind by more waits.
 const CATCH_UP: usize = 128;
@@ -41,15 +41,13 @@ pub(super) struct DraftPlan {
 }
 
 impl DraftPlan {
-    /// Plan of `draft` for an engine of `model` with these options.
+    /// Plan of a model that guesses for an engine with these options.
     pub(super) fn new(
-        (model, draft): (&Model, &Model),
+        draft: &Model,
         options: &EngineOptions,
         backend: SessionBackend<'static>,
         (threads, context): (usize, usize),
     ) -> Result<DraftPlan, EngineError> {
-        draft::check(model, draft)?;
-        check_repacked(draft, &backend)?;
         let sequences = options.sequences;
         let plan_options = Options {
             batch: CATCH_UP.max(sequences),

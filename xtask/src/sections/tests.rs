@@ -19,7 +19,7 @@ pub(crate) fn test(job: &Job) -> Outcome {
     }
     tests.run()?;
     if !job.full {
-        return Ok(()); // the page computes models of all formats by the compact backend
+        return Ok(()); // the page computes models of its formats by it
     }
     job.step("examples/wasm: equivalence of the compact backend");
     // Not optimised: a dozen seconds to run, and not a minute to build.
